@@ -1,0 +1,201 @@
+/* Process metrics: see metrics.h. */
+#include "core/base/metrics.h"
+
+#include <pthread.h>
+
+enum metric_kind { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
+
+struct metric {
+    struct metric *next; /* of the same family, in order of registration */
+    char *labels;
+    _Atomic int64_t value; /* counter, gauge; histogram: sum in microseconds */
+    _Atomic uint64_t *buckets;
+};
+
+struct family {
+    struct family *next;
+    char *name;
+    char *help;
+    enum metric_kind kind;
+    struct metric *first;
+    struct metric *last;
+};
+
+struct metrics_registry {
+    pthread_mutex_t lock; /* guards the lists, not the values */
+    struct family *families;
+};
+
+struct metrics_registry *metrics_registry_new(void)
+{
+    struct metrics_registry *r = MEM_NEW(struct metrics_registry);
+    pthread_mutex_init(&r->lock, NULL);
+    return r;
+}
+
+static void family_free(struct family *family)
+{
+    struct metric *m = family->first;
+    while (m != NULL) {
+        struct metric *next = m->next;
+        free(m->labels);
+        free(m->buckets);
+        free(m);
+        m = next;
+    }
+    free(family->name);
+    free(family->help);
+    free(family);
+}
+
+void metrics_registry_free(struct metrics_registry *r)
+{
+    if (r == NULL) {
+        return;
+    }
+    struct family *family = r->families;
+    while (family != NULL) {
+        struct family *next = family->next;
+        family_free(family);
+        family = next;
+    }
+    pthread_mutex_destroy(&r->lock);
+    free(r);
+}
+
+static struct family *family_get(struct metrics_registry *r, const char *name, const char *help,
+                                 enum metric_kind kind)
+{
+    struct family **at = &r->families;
+    while (*at != NULL && strcmp((*at)->name, name) < 0) {
+        at = &(*at)->next;
+    }
+    if (*at != NULL && strcmp((*at)->name, name) == 0) {
+        ASSERT((*at)->kind == kind);
+        return *at;
+    }
+    struct family *family = MEM_NEW(struct family);
+    family->name = mem_strdup(name);
+    family->help = mem_strdup(help);
+    family->kind = kind;
+    family->next = *at;
+    *at = family;
+    return family;
+}
+
+static struct metric *metric_get(struct metrics_registry *r, const char *name, const char *labels,
+                                 const char *help, enum metric_kind kind)
+{
+    pthread_mutex_lock(&r->lock);
+    struct family *family = family_get(r, name, help, kind);
+    struct metric *m = family->first;
+    while (m != NULL && strcmp(m->labels, labels) != 0) {
+        m = m->next;
+    }
+    if (m == NULL) {
+        m = MEM_NEW(struct metric);
+        m->labels = mem_strdup(labels);
+        if (kind == METRIC_HISTOGRAM) {
+            m->buckets = mem_zalloc((METRIC_BUCKETS + 1) * sizeof(m->buckets[0]));
+        }
+        if (family->last != NULL) {
+            family->last->next = m;
+        } else {
+            family->first = m;
+        }
+        family->last = m;
+    }
+    pthread_mutex_unlock(&r->lock);
+    return m;
+}
+
+struct metric *metric_counter(struct metrics_registry *r, const char *name, const char *labels,
+                              const char *help)
+{
+    return metric_get(r, name, labels, help, METRIC_COUNTER);
+}
+
+struct metric *metric_gauge(struct metrics_registry *r, const char *name, const char *labels,
+                            const char *help)
+{
+    return metric_get(r, name, labels, help, METRIC_GAUGE);
+}
+
+struct metric *metric_histogram(struct metrics_registry *r, const char *name, const char *labels,
+                                const char *help)
+{
+    return metric_get(r, name, labels, help, METRIC_HISTOGRAM);
+}
+
+/* Relaxed throughout: a value stands alone, it publishes nothing else. */
+void metric_add(struct metric *m, uint64_t n)
+{
+    atomic_fetch_add_explicit(&m->value, (int64_t)n, memory_order_relaxed);
+}
+
+void metric_set(struct metric *m, int64_t value)
+{
+    atomic_store_explicit(&m->value, value, memory_order_relaxed);
+}
+
+int64_t metric_value(const struct metric *m)
+{
+    return atomic_load_explicit(&m->value, memory_order_relaxed);
+}
+
+void metric_observe_us(struct metric *m, uint64_t microseconds)
+{
+    int bucket = microseconds <= 1 ? 0 : 64 - __builtin_clzll(microseconds - 1);
+    if (bucket > METRIC_BUCKETS) {
+        bucket = METRIC_BUCKETS;
+    }
+    atomic_fetch_add_explicit(&m->buckets[bucket], 1, memory_order_relaxed);
+    metric_add(m, microseconds);
+}
+
+static void expose_histogram(const struct family *family, const struct metric *m, struct buf *out)
+{
+    const char *comma = m->labels[0] != '\0' ? "," : "";
+    uint64_t total = 0;
+    for (int i = 0; i < METRIC_BUCKETS; i++) {
+        total += atomic_load_explicit(&m->buckets[i], memory_order_relaxed);
+        buf_printf(out, "%s_bucket{%s%sle=\"%g\"} %llu\n", family->name, m->labels, comma,
+                   (double)(1ULL << i) / 1e6, (unsigned long long)total);
+    }
+    total += atomic_load_explicit(&m->buckets[METRIC_BUCKETS], memory_order_relaxed);
+    buf_printf(out, "%s_bucket{%s%sle=\"+Inf\"} %llu\n", family->name, m->labels, comma,
+               (unsigned long long)total);
+    const char *open = m->labels[0] != '\0' ? "{" : "";
+    const char *close = m->labels[0] != '\0' ? "}" : "";
+    buf_printf(out, "%s_sum%s%s%s %g\n", family->name, open, m->labels, close,
+               (double)metric_value(m) / 1e6);
+    buf_printf(out, "%s_count%s%s%s %llu\n", family->name, open, m->labels, close,
+               (unsigned long long)total);
+}
+
+static void expose_family(const struct family *family, struct buf *out)
+{
+    static const char *const kinds[] = {"counter", "gauge", "histogram"};
+    buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", family->name, family->help, family->name,
+               kinds[family->kind]);
+    for (const struct metric *m = family->first; m != NULL; m = m->next) {
+        if (family->kind == METRIC_HISTOGRAM) {
+            expose_histogram(family, m, out);
+            continue;
+        }
+        buf_append_str(out, family->name);
+        if (m->labels[0] != '\0') {
+            buf_printf(out, "{%s}", m->labels);
+        }
+        buf_printf(out, " %lld\n", (long long)metric_value(m));
+    }
+}
+
+void metrics_expose(struct metrics_registry *r, struct buf *out)
+{
+    pthread_mutex_lock(&r->lock);
+    for (const struct family *family = r->families; family != NULL; family = family->next) {
+        expose_family(family, out);
+    }
+    pthread_mutex_unlock(&r->lock);
+}

@@ -1,0 +1,13 @@
+/* UTF-8 validation of bytes from outside. */
+#ifndef TAILRACE_CORE_BASE_UTF8_H
+#define TAILRACE_CORE_BASE_UTF8_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* True when data is well-formed UTF-8 (Unicode 15, table 3-7: no surrogates, no overlongs). */
+bool utf8_valid(const void *data, size_t len);
+/* Number of characters of a valid string. */
+size_t utf8_chars(const void *data, size_t len);
+
+#endif
