@@ -1,0 +1,127 @@
+/*
+ * A batch: updates (row, time, diff) in columns, in one position-independent piece of memory. The
+ * same bytes stand in a shared-memory block, a network frame and a file. Per column the layout of
+ * Apache Arrow: validity bitmap (bit set = not null, absent when no null), values or 32-bit
+ * offsets + bytes, each part 64-byte aligned within the batch, little endian. (Booleans are one
+ * byte each: Arrow's Int8 layout; see docs/decisions.) time and diff are one constant or a column.
+ *
+ * Batches are immutable once finished. A struct batch is a view: it points into bytes it does not
+ * own. Everything in a view was validated by batch_open, so that readers need no checks.
+ */
+#ifndef TAILRACE_CORE_DATA_BATCH_H
+#define TAILRACE_CORE_DATA_BATCH_H
+
+#include "core/data/type.h"
+
+enum {
+    BATCH_COLS_MAX = 1600,
+    BATCH_ROWS_MAX = 1 << 24,
+    BATCH_ALIGN = 64,
+};
+
+/* A frontier is one u64 time, or empty. */
+#define FRONTIER_EMPTY UINT64_MAX
+#define TIME_MAX (UINT64_MAX - 1)
+
+struct batch_col {
+    uint8_t kind;              /* enum type_kind */
+    const uint64_t *validity;  /* NULL: no nulls */
+    const void *values;        /* fixed width: rows * type_width */
+    const uint32_t *offsets;   /* variable width: rows + 1, monotone */
+    const uint8_t *bytes;      /* variable width */
+};
+
+struct batch {
+    uint32_t rows;
+    uint32_t cols;
+    const struct batch_col *col;
+    const uint64_t *times; /* NULL: time_const */
+    const int64_t *diffs;  /* NULL: diff_const */
+    uint64_t time_const;
+    int64_t diff_const;
+    const uint8_t *base;   /* the bytes */
+    size_t size;
+};
+
+/*
+ * Validates bytes from anywhere (lengths, alignment of base to 8, offsets monotone, booleans 0/1,
+ * UTF-8 of TEXT, numeric form, column kinds equal to kinds[] when kinds is not NULL) and makes a
+ * view. cols_out must have room for cols_cap columns. Errors: ERR_CORRUPT saying what and where.
+ */
+err_t batch_open(const void *data, size_t size, const uint8_t *kinds, size_t kinds_len,
+                 struct batch_col *cols_out, size_t cols_cap, struct batch *out);
+/* The same without validation, for bytes this process made itself. */
+void batch_view(const void *data, size_t size, struct batch_col *cols_out, size_t cols_cap,
+                struct batch *out);
+
+static inline uint64_t batch_time(const struct batch *b, uint32_t row)
+{
+    return b->times != NULL ? b->times[row] : b->time_const;
+}
+
+static inline int64_t batch_diff(const struct batch *b, uint32_t row)
+{
+    return b->diffs != NULL ? b->diffs[row] : b->diff_const;
+}
+
+static inline bool batch_is_null(const struct batch_col *c, uint32_t row)
+{
+    return c->validity != NULL && ((c->validity[row >> 6] >> (row & 63)) & 1) == 0;
+}
+
+/* One value; variable bytes point into the batch. */
+void batch_datum(const struct batch_col *c, uint32_t row, struct datum *out);
+
+/*
+ * Builder: appends rows, then finishes into one piece of memory. Reusable: batch_builder_reset
+ * keeps its memory, so that steady state does not allocate.
+ */
+struct batch_builder;
+struct batch_builder *batch_builder_new(const uint8_t *kinds, size_t cols);
+void batch_builder_free(struct batch_builder *b);
+void batch_builder_reset(struct batch_builder *b);
+uint32_t batch_builder_rows(const struct batch_builder *b);
+/* Bytes batch_builder_finish will need: exact. */
+size_t batch_builder_size(const struct batch_builder *b);
+/* Appends a value to column c of the row under construction; every column once, then end_row. */
+void batch_builder_datum(struct batch_builder *b, size_t c, const struct datum *d);
+void batch_builder_end_row(struct batch_builder *b, uint64_t time, int64_t diff);
+/* Appends a whole row of a view, or rows chosen by sel (NULL: all), keeping time and diff. */
+void batch_builder_row(struct batch_builder *b, const struct batch *from, uint32_t row);
+void batch_builder_rows_of(struct batch_builder *b, const struct batch *from, const uint32_t *sel,
+                           size_t sel_len);
+/* Replaces times of all rows (a snapshot is stamped as_of). */
+void batch_builder_set_time(struct batch_builder *b, uint64_t time);
+/* Writes the batch to out (batch_builder_size bytes, 64-byte aligned). */
+void batch_builder_finish(struct batch_builder *b, void *out);
+/* The same into fresh memory (free with free()), 64-byte aligned. */
+void *batch_builder_finish_new(struct batch_builder *b, size_t *size);
+
+/*
+ * Consolidation: equal (row bytes, time) are added up, zero diffs vanish. Rows are equal when every
+ * value has the same bytes. Appends to out. Order of output: by time, then unspecified but
+ * deterministic. Times below advance_to are first moved up to it (compaction; 0: none).
+ */
+void batch_consolidate(const struct batch *const *in, size_t in_len, uint64_t advance_to,
+                       struct batch_builder *out);
+
+/*
+ * Rows as compact bytes (for arrangements, hashing, exchange): per column a null byte and the
+ * value; equal bytes <=> equal rows. cols: which columns, in order (NULL: all). With canonical,
+ * values that SQL holds equal get equal bytes (numeric without trailing zeros, -0.0 as 0.0, NaNs
+ * alike): for keys of joins, groups and distinct.
+ */
+void batch_encode_row(const struct batch *b, uint32_t row, const uint32_t *cols, size_t cols_len,
+                      bool canonical, struct buf *out);
+/* Decodes encoded values of these kinds into the builder's columns first_col...; the bytes are our
+ * own, so malformed input is asserted. Returns bytes consumed. */
+size_t batch_decode_row(const uint8_t *data, const uint8_t *kinds, size_t kinds_len,
+                        struct batch_builder *out, size_t first_col);
+/* Hash of key columns, canonical: decides the worker in an exchange, so equal on every node. */
+void batch_hash_rows(const struct batch *b, const uint32_t *cols, size_t cols_len, uint64_t *out);
+
+/* The error twin's rows: one schema for all. */
+enum { ERR_COL_SQLSTATE, ERR_COL_MESSAGE, ERR_COL_CONTEXT, ERR_COLS };
+extern const uint8_t batch_err_kinds[ERR_COLS]; /* TEXT, TEXT, TEXT */
+
+#endif

@@ -1,0 +1,114 @@
+/*
+ * The dataflow engine of one compute worker: renders plans, keeps arrangements, moves updates.
+ *
+ * One engine belongs to one worker thread (one io_loop) and shares nothing. Everything it needs
+ * from outside it asks of its host (a table of functions), everything that arrives is handed to it
+ * by a call; it never blocks and works in steps bounded by fuel. All workers of a replica create
+ * the same dataflows in the same order.
+ *
+ * Time is totally ordered: an operator handles all complete times in one pass and emits
+ * consolidated deltas. Every stream has an ok and an err twin with one frontier.
+ */
+#ifndef TAILRACE_CORE_ENGINE_ENGINE_H
+#define TAILRACE_CORE_ENGINE_ENGINE_H
+
+#include "core/engine/plan.h"
+#include "core/io/io.h"
+
+struct engine;
+
+struct engine_host {
+    /*
+     * Sends to the same dataflow on worker dest (never the own one): FIFO per (sender, dest),
+     * lossless. payload: valid during the call only. Opaque to the host.
+     */
+    void (*send)(void *ctx, uint32_t dest, const void *payload, size_t len);
+    /* An export's frontier on this worker moved: absolute, monotone, first >= as_of. */
+    void (*frontier)(void *ctx, uint64_t export_id, uint64_t upper);
+    /* Changes of a subscribe export on this worker with lower <= time < upper, consolidated;
+     * successive calls abut. ok/err may be NULL. Views valid during the call. */
+    void (*subscribe)(void *ctx, uint64_t export_id, uint64_t lower, uint64_t upper,
+                      const struct batch *ok, const struct batch *err);
+    /* Exactly one per peek: rows (this worker's part, diff = multiplicity), or an error. err is
+     * owned by the callee. rows is NULL on error. */
+    void (*peek_done)(void *ctx, uint64_t peek_id, const struct batch *rows, err_t err);
+    /* A dataflow failed as a whole (memory limit, internal error): it is dropped, others go on. */
+    void (*failed)(void *ctx, uint64_t dataflow_id, err_t err);
+};
+
+struct engine_config {
+    uint32_t worker;        /* global index in the replica */
+    uint32_t workers;       /* of the whole replica */
+    struct io_loop *loop;   /* clock only */
+    const struct engine_host *host;
+    void *ctx;
+    uint64_t fuel_us;       /* longest step; 0: default 500 */
+    uint64_t memory_limit;  /* bytes per dataflow; 0: none */
+};
+
+struct engine *engine_new(const struct engine_config *config);
+void engine_free(struct engine *engine);
+
+/*
+ * Creates a dataflow from a validated plan; the engine takes the plan. Its index imports must
+ * exist with since <= as_of (else ERR_NOT_FOUND / ERR_INVALID, and the plan is freed). parts[i]:
+ * how many storage parts this worker will be fed for the i-th PLAN_SOURCE node (0: none, complete
+ * at once on this worker).
+ */
+err_t engine_create(struct engine *engine, struct plan *plan, const uint32_t *parts,
+                    size_t parts_len);
+/* Drops a dataflow and its exports; arrangements other dataflows import live on for them. */
+void engine_drop(struct engine *engine, uint64_t dataflow_id);
+
+/*
+ * Input for the source_index-th PLAN_SOURCE node: updates of one storage part with
+ * lower <= time < upper, where lower is the part's last upper (the first: the as_of snapshot,
+ * lower <= as_of). ok/err may be NULL (progress only). Views valid during the call. Unknown
+ * dataflows (dropped meanwhile) are ignored.
+ */
+void engine_input(struct engine *engine, uint64_t dataflow_id, uint32_t source_index, uint32_t part,
+                  uint64_t lower, uint64_t upper, const struct batch *ok, const struct batch *err);
+/* A payload another worker's engine sent. Malformed: ERR_PROTOCOL, nothing changed. Payloads for
+ * dataflows not yet created here are kept until they are. */
+err_t engine_receive(struct engine *engine, uint32_t from, const void *payload, size_t len);
+
+/* Works for at most about fuel_us; true when there is more to do. */
+bool engine_step(struct engine *engine);
+
+/*
+ * Reads an index export at a time: answered once the index is complete through `time` (and since
+ * <= time, else an error). keys (may be NULL): only rows whose key columns equal one of its rows.
+ * mfp (may be NULL) is applied to the rows. limit: at most this many rows after consolidation per
+ * worker when order_len > 0 or no order matters (-1: all). The engine copies what it keeps.
+ */
+struct engine_peek {
+    uint64_t peek_id;
+    uint64_t index_id;
+    uint64_t time;
+    const struct batch *keys;
+    const struct mfp *mfp;
+    const struct plan_order *order;
+    uint32_t order_len;
+    int64_t limit;
+};
+void engine_peek(struct engine *engine, const struct engine_peek *peek);
+/* The peek answers with ERR_CANCELLED unless it already answered. */
+void engine_peek_cancel(struct engine *engine, uint64_t peek_id);
+
+/* Reads of export_id below since are given up; FRONTIER_EMPTY drops the export. */
+void engine_allow_compaction(struct engine *engine, uint64_t export_id, uint64_t since);
+
+/* Per operator: rows in and out, batches, busy time, arrangement rows and bytes. For SQL tables
+ * and EXPLAIN ANALYZE: calls each for every operator of every dataflow. */
+struct engine_operator_stats {
+    uint64_t dataflow_id;
+    uint32_t node;
+    const char *op;
+    uint64_t rows_in, rows_out, batches, busy_ns, arranged_rows, arranged_bytes;
+};
+void engine_stats(const struct engine *engine,
+                  void (*each)(void *arg, const struct engine_operator_stats *stats), void *arg);
+/* Bytes held by all arrangements and buffers. */
+uint64_t engine_memory(const struct engine *engine);
+
+#endif

@@ -1,0 +1,136 @@
+/*
+ * The physical plan language: what environmentd emits and computed renders. A plan is a directed
+ * acyclic graph of nodes in which inputs come before their users; everything hangs in one arena.
+ * It is printed by EXPLAIN, encoded for the wire by ctrl/plan, and validated on receipt as hostile
+ * input by plan_validate.
+ */
+#ifndef TAILRACE_CORE_ENGINE_PLAN_H
+#define TAILRACE_CORE_ENGINE_PLAN_H
+
+#include "core/data/expr.h"
+
+enum { PLAN_NODES_MAX = 4096, PLAN_INPUTS_MAX = 256 };
+
+/* Ids of collections (tables, sources, indexes, views). Transient ones have the top bit set. */
+#define PLAN_ID_TRANSIENT (1ULL << 63)
+
+struct schema {
+    uint32_t cols;
+    struct type *types;
+    const char **names;
+};
+
+enum plan_op {
+    PLAN_SOURCE = 1, /* a storage collection: import */
+    PLAN_INDEX,      /* an arrangement already on this cluster: import */
+    PLAN_CONSTANT,   /* rows at the dataflow's as_of */
+    PLAN_MFP,
+    PLAN_UNION,      /* all inputs, same kinds */
+    PLAN_NEGATE,
+    PLAN_JOIN,       /* two inputs, on keys; output: left columns then right columns */
+    PLAN_REDUCE,     /* output: group columns then aggregates */
+    PLAN_DISTINCT,   /* multiplicity 1 where positive */
+    PLAN_THRESHOLD,  /* keeps positive multiplicities */
+    PLAN_TOPK,
+};
+
+enum plan_join_kind {
+    PLAN_JOIN_INNER = 1,
+    PLAN_JOIN_LEFT, /* unmatched left rows padded with NULLs */
+    PLAN_JOIN_SEMI, /* left rows that have a match; output: left columns */
+    PLAN_JOIN_ANTI, /* left rows that have none */
+};
+
+struct plan_order {
+    uint32_t col;
+    bool desc;
+    bool nulls_first;
+};
+
+struct plan_agg {
+    uint8_t func; /* enum agg_func */
+    bool distinct;
+    bool has_filter;
+    uint32_t arg;    /* input column (unused by count(*)) */
+    uint32_t filter; /* boolean input column, when has_filter */
+    struct type type;
+};
+
+struct plan_node {
+    uint8_t op;
+    uint32_t *inputs;
+    uint32_t inputs_len;
+    struct schema schema; /* of the output */
+    union {
+        struct {
+            uint64_t id;          /* collection or index */
+        } import;
+        struct {
+            struct datum *rows;   /* rows_len * schema.cols, row by row */
+            int64_t *diffs;       /* rows_len */
+            uint32_t rows_len;
+        } constant;
+        struct mfp mfp;
+        struct {
+            uint8_t kind;         /* enum plan_join_kind */
+            uint32_t keys_len;    /* 0: cross join */
+            uint32_t *left_keys;  /* columns; kinds equal pairwise */
+            uint32_t *right_keys;
+            bool null_equal;      /* NULL keys match each other (else they match nothing) */
+        } join;
+        struct {
+            uint32_t *keys;       /* empty: one group; no input rows, no output row */
+            uint32_t keys_len;
+            struct plan_agg *aggs;
+            uint32_t aggs_len;
+        } reduce;
+        struct {
+            uint32_t *keys;       /* partition; empty: one group */
+            uint32_t keys_len;
+            struct plan_order *order; /* ties are broken by the whole row, deterministic */
+            uint32_t order_len;
+            int64_t limit;        /* -1: none */
+            int64_t offset;
+        } topk;
+    };
+};
+
+enum plan_export_kind {
+    PLAN_EXPORT_INDEX = 1, /* an arrangement by key, peekable and importable */
+    PLAN_EXPORT_SUBSCRIBE, /* consolidated changes to the controller */
+};
+
+struct plan_export {
+    uint8_t kind;
+    uint64_t id;
+    uint32_t node;
+    uint32_t *keys; /* PLAN_EXPORT_INDEX: columns of the node */
+    uint32_t keys_len;
+    bool snapshot;  /* PLAN_EXPORT_SUBSCRIBE: with the state at as_of */
+    uint64_t until; /* frontier at which the export is complete; FRONTIER_EMPTY: never */
+};
+
+struct plan {
+    struct arena arena;
+    struct plan_node *nodes;
+    uint32_t nodes_len;
+    struct plan_export *exports;
+    uint32_t exports_len;
+    uint64_t id;         /* the dataflow */
+    char *name;          /* for logs, errors and EXPLAIN */
+    uint64_t as_of;      /* updates at times before are seen as if at as_of */
+};
+
+/* An empty plan (free with plan_free); nodes and exports are allocated from plan->arena. */
+struct plan *plan_new(void);
+void plan_free(struct plan *plan);
+/* Appends a node (shallow copy); returns its index. */
+uint32_t plan_add(struct plan *plan, const struct plan_node *node);
+/* Every index, column, type and bound; ERR_INVALID says which node. */
+err_t plan_validate(const struct plan *plan);
+/* A readable tree, one node a line, for EXPLAIN. */
+void plan_print(const struct plan *plan, struct buf *out);
+/* Same nodes and exports (as_of, transient ids and names ignored): reconciliation. */
+bool plan_equal(const struct plan *a, const struct plan *b);
+
+#endif
