@@ -23,13 +23,17 @@ void tls_context_free(struct tls_context *context);
  * Starts TLS on an established stream, which the layer owns from now on. ready(arg, stream) runs
  * when the handshake is done; handler->close when it failed (with OpenSSL's reason). server_name:
  * client side, the name to ask for (SNI) and to verify, or NULL. early: bytes already read that
- * belong to the handshake. io_stream_peer_name gives "CN" of the verified peer certificate.
+ * belong to the handshake. io_stream_peer_name gives the first URI SAN of the verified peer
+ * certificate (the identity ctrl/pki issues), or its CN when it has none; "" when not verified.
  */
 void tls_start(struct tls_context *context, struct io_stream *under, const char *server_name,
                const uint8_t *early, size_t early_len, const struct io_stream_handler *handler,
                void *arg, io_connect_fn ready, struct io_stream **out);
 
-/* RFC 5929 tls-server-end-point of the local server certificate, for SCRAM-PLUS; length returned. */
+/*
+ * RFC 5929 tls-server-end-point of the local server certificate, for SCRAM-PLUS; the length is
+ * returned.
+ */
 size_t tls_server_end_point(struct tls_context *context, uint8_t out[64]);
 
 #endif

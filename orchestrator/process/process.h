@@ -1,0 +1,33 @@
+/*
+ * The process backend: services as operating system processes of this host, supervised.
+ */
+#ifndef TAILRACE_ORCHESTRATOR_PROCESS_PROCESS_H
+#define TAILRACE_ORCHESTRATOR_PROCESS_PROCESS_H
+
+#include "core/io/io.h"
+#include "orchestrator/orchestrator.h"
+
+/* Zero (NULL) means the default named in the comment. */
+struct process_orchestrator_config {
+    const char *data_directory;  /* state is kept in <data_directory>/orchestrator/; required */
+    const char *listen_host;     /* "127.0.0.1" */
+    uint16_t base_port;          /* where the search for free ports starts; 2100 */
+    const char *const *wrapper;  /* words put before the executable, NULL ends; none */
+    uint64_t backoff_min_us;     /* 100 ms; doubles for each failure in a row */
+    uint64_t backoff_max_us;     /* 10 s */
+    uint64_t healthy_us;         /* running this long resets the back-off; 10 s */
+    uint64_t stop_grace_us;      /* from SIGTERM to SIGKILL; 5 s */
+};
+
+/* Reads what a predecessor left; its living processes are adopted. Owner: orchestrator_free. */
+err_t process_orchestrator_new(struct io_loop *loop,
+                               const struct process_orchestrator_config *config,
+                               struct orchestrator **out);
+
+/*
+ * Stops every process of every service (SIGTERM, SIGKILL after the grace) and forgets them;
+ * stopped(arg) runs when the last is gone. For a whole environment that goes down in order.
+ */
+void process_orchestrator_stop_all(struct orchestrator *o, void (*stopped)(void *arg), void *arg);
+
+#endif
