@@ -1,0 +1,148 @@
+/*
+ * Storage of one worker: shards (durable, definite logs of updates), the tables and sources that
+ * fill them, and the cursors that read them. One storage_worker belongs to one worker thread (one
+ * io_loop) and one directory; workers share nothing.
+ *
+ * A collection is spread over all storage workers; the part a worker holds is its shard:
+ * <dir>/<collection id>/. A shard is a sequence of updates (row, time, diff), ok and err, with
+ * since and upper; exact reads exist for since <= t < upper. What a cursor returned once it
+ * returns for ever (until since passes): acknowledged and published means durable, and a restart
+ * resumes with the same history.
+ */
+#ifndef TAILRACE_CORE_STORAGE_STORAGE_H
+#define TAILRACE_CORE_STORAGE_STORAGE_H
+
+#include "core/base/metrics.h"
+#include "core/data/batch.h"
+#include "core/io/io.h"
+
+struct storage_worker;
+
+enum storage_status { STORAGE_STARTING, STORAGE_RUNNING, STORAGE_PAUSED, STORAGE_STALLED,
+                      STORAGE_DROPPED };
+
+struct storage_host {
+    /* The collection's shard here has new data or a new upper: cursors of it can go on. */
+    void (*advanced)(void *ctx, uint64_t collection, uint64_t upper);
+    /* Health of an ingestion changed. reason "" when fine; hint says what to do. */
+    void (*status)(void *ctx, uint64_t collection, enum storage_status status, const char *reason,
+                   const char *hint);
+};
+
+struct storage_config {
+    struct io_loop *loop;
+    const char *directory;  /* of this worker; made when missing */
+    uint32_t worker;        /* global index */
+    uint32_t workers;       /* of the whole storage */
+    uint64_t epoch;         /* fencing: a directory opened with a higher epoch refuses lower ones */
+    const struct storage_host *host;
+    void *ctx;
+    struct metrics_registry *metrics; /* may be NULL */
+    uint64_t tick_us;       /* how often quiet sources advance their upper; 0: default 5 ms */
+    uint64_t segment_bytes; /* size at which the log rolls; 0: default 64 MiB */
+    uint64_t memory_tail_bytes; /* recent updates kept in memory per shard; 0: default 64 MiB */
+};
+
+/*
+ * Opens (recovers) the directory: every shard's log is scanned, a torn tail (never acknowledged)
+ * is cut off, damage elsewhere is ERR_CORRUPT naming file and offset. Synchronous.
+ */
+err_t storage_open(const struct storage_config *config, struct storage_worker **out);
+/* Frees memory; nothing acknowledged needs it. Also on a dead env. */
+void storage_free(struct storage_worker *storage);
+
+/* ---- collections ---------------------------------------------------------------------------- */
+
+enum storage_kind { STORAGE_TABLE = 1, STORAGE_FILE = 2 };
+enum storage_format { STORAGE_CSV = 1, STORAGE_JSON_LINES = 2 };
+
+struct storage_collection {
+    uint64_t id;
+    enum storage_kind kind;
+    const struct type *types; /* schema; types[i].nullable false: NOT NULL is enforced by ingestion */
+    const char *const *names;
+    size_t cols;
+    /* STORAGE_FILE: */
+    const char *path;         /* a file, or a glob; each file belongs to worker hash(path) % workers */
+    enum storage_format format;
+    bool tail;                /* follow appends, truncation and replacement; else read once and seal */
+    bool csv_header;          /* skip (and check the names of) the first line */
+    char csv_delimiter;
+    char csv_quote;
+    const char *csv_null;     /* text of NULL when unquoted; NULL pointer: the empty string */
+};
+
+/*
+ * Starts (or, after a restart, resumes) a collection on this worker. The same id with the same
+ * description again is a no-op; with another one ERR_EXISTS. A file that is missing stalls the
+ * collection with a status and is retried, it is not an error here.
+ *
+ * A file source is ingested exactly once: offsets are stored with the data. Bad lines (wrong
+ * number of fields, bad value, invalid UTF-8) go to the error twin with file and line; they vanish
+ * when the line does. When a tailed file is replaced or truncated, its new content is compared with
+ * what the shard holds of it and exactly the difference is published, at one time.
+ */
+err_t storage_run(struct storage_worker *storage, const struct storage_collection *collection);
+/* Gives up reads below since; FRONTIER_EMPTY drops the collection and deletes its files. */
+err_t storage_allow_compaction(struct storage_worker *storage, uint64_t id, uint64_t since);
+err_t storage_frontiers(const struct storage_worker *storage, uint64_t id, uint64_t *since,
+                        uint64_t *upper);
+/* Calls each for every collection, in order of id. */
+void storage_collections(const struct storage_worker *storage,
+                         void (*each)(void *arg, uint64_t id, uint64_t since, uint64_t upper,
+                                      uint64_t rows, uint64_t bytes),
+                         void *arg);
+
+/* ---- tables --------------------------------------------------------------------------------- */
+
+/*
+ * Appends to tables, all at one time, atomically over the tables named (one log record): batches
+ * hold rows and diffs, their times are ignored. done(arg, err) once durable, the uppers of ALL
+ * tables then being time + 1. ERR_FENCED when time < a table's upper (the writer must take a later
+ * time). Group commit: appends asked for while a sync is under way share the next one. A full disk
+ * is ERR_NO_SPACE: nothing was appended, later appends may succeed.
+ */
+struct storage_write {
+    uint64_t id;
+    const struct batch *batch; /* copied before return */
+};
+void storage_append(struct storage_worker *storage, uint64_t time,
+                    const struct storage_write *writes, size_t writes_len,
+                    void (*done)(void *arg, err_t err), void *arg);
+/* The writer promises no write below upper: all tables advance (in order after earlier appends). */
+void storage_advance_tables(struct storage_worker *storage, uint64_t upper);
+
+/* ---- cursors -------------------------------------------------------------------------------- */
+
+/*
+ * A read of one shard, in order: first (snapshot) the consolidated state at as_of, its times set to
+ * as_of; then every change after. With resume: no snapshot, exactly the updates at times >= resume
+ * (resume_from > as_of). Refusals: ERR_NOT_FOUND (no such collection), ERR_INVALID naming since and
+ * upper (as_of < since, or resume below since). as_of >= upper is fine: the snapshot is returned
+ * when complete.
+ */
+struct storage_cursor;
+err_t storage_cursor_open(struct storage_worker *storage, uint64_t id, uint64_t as_of,
+                          const uint64_t *resume_from, struct storage_cursor **out);
+void storage_cursor_close(struct storage_cursor *cursor);
+
+/* Updates in [lower, upper); ok/err are bytes of finished batches (see batch.h) or NULL when
+ * there are none; valid until the next call on the cursor. */
+struct storage_chunk {
+    uint64_t lower;
+    uint64_t upper;
+    const void *ok;
+    size_t ok_len;
+    const void *err;
+    size_t err_len;
+};
+/*
+ * The next chunk of at most about max_bytes (at least one update). One snapshot may take several
+ * chunks: all but the last have upper == lower (nothing complete yet). Returns false in *more and
+ * an empty chunk when the cursor is at the end: wait for host.advanced. Tail from memory, what lies
+ * behind from disk (ERR_IO / ERR_CORRUPT possible).
+ */
+err_t storage_cursor_next(struct storage_cursor *cursor, size_t max_bytes,
+                          struct storage_chunk *out, bool *more);
+
+#endif
