@@ -1,0 +1,159 @@
+/*
+ * The storage and compute controllers of environmentd: they drive storaged and computed over the
+ * controller protocol (port 2100), keep the command history each runtime is brought back to after
+ * a restart of either side, track frontiers and read holds, and merge the answers of processes and
+ * replicas. They hold no truth: the catalog does, and rebuilds them at start by issuing the same
+ * creations again (a runtime that still runs a compatible object keeps it: reconciliation).
+ *
+ * Everything runs on environmentd's one loop. Callbacks never run from inside the call that asked.
+ */
+#ifndef TAILRACE_CTRL_CONTROLLER_CONTROLLER_H
+#define TAILRACE_CTRL_CONTROLLER_CONTROLLER_H
+
+#include "core/base/metrics.h"
+#include "core/engine/plan.h"
+#include "core/io/io.h"
+#include "core/io/tls.h"
+#include "core/storage/storage.h"
+#include "orchestrator/orchestrator.h"
+
+struct controller;
+
+/* What the controllers tell the adapter. */
+struct controller_events {
+    /* The upper of a storage collection (meet over its workers) moved. */
+    void (*storage_upper)(void *ctx, uint64_t collection, uint64_t upper);
+    /* Health of a collection's ingestion. */
+    void (*storage_status)(void *ctx, uint64_t collection, enum storage_status status,
+                           const char *reason, const char *hint);
+    /* The upper of an index on a cluster (best replica) moved; FRONTIER_EMPTY: complete. */
+    void (*index_upper)(void *ctx, uint64_t cluster, uint64_t index, uint64_t upper);
+    /* A replica process came or went. */
+    void (*replica_status)(void *ctx, uint64_t cluster, uint32_t replica, uint32_t process,
+                           bool ready, const char *reason);
+    /* A dataflow failed on every replica, or was quarantined: its error. Owned by the controller. */
+    void (*dataflow_failed)(void *ctx, uint64_t cluster, uint64_t dataflow, err_t err);
+};
+
+struct controller_config {
+    struct io_loop *loop;
+    struct orchestrator *orchestrator;
+    struct tls_context *tls;        /* client context; NULL: plain (simulator) */
+    uint8_t environment[16];
+    uint64_t epoch;                 /* of this environmentd: grows at each start (catalog) */
+    const char *storaged_image;     /* path of the executable, or image */
+    const char *computed_image;
+    const char *data_directory;     /* storaged's data lives below */
+    uint32_t storage_processes;
+    uint32_t storage_workers;       /* a process */
+    uint64_t tick_us;               /* handed to storaged */
+    const char *carrier;            /* "auto", "shm", "tcp": handed to both runtimes */
+    const struct controller_events *events;
+    void *ctx;
+    struct metrics_registry *metrics;
+};
+
+/* Ensures the storage service and connects to it. Clusters are added by controller_cluster_create. */
+err_t controller_new(const struct controller_config *config, struct controller **out);
+/* Frees memory; services keep running (they are adopted by the next environmentd). */
+void controller_free(struct controller *c);
+/* Everything the catalog holds was created again: runtimes may now drop what was not named. */
+void controller_initialized(struct controller *c);
+
+/* ---- storage -------------------------------------------------------------------------------- */
+
+/* Creates or resumes a collection; tables live on storage worker 0, file sources on all workers. */
+err_t controller_collection_create(struct controller *c,
+                                   const struct storage_collection *collection);
+/* Drops it and its data (once no read hold is left). */
+void controller_collection_drop(struct controller *c, uint64_t id);
+/*
+ * Table writes at one time, atomically (see storage_append). done exactly once: NULL when durable.
+ * After a loss of the connection the write is sent again; storaged tells a repeated one by
+ * (epoch, write id), so it is applied exactly once. One append at a time may be outstanding per
+ * call order: they are applied in the order asked.
+ */
+void controller_append(struct controller *c, uint64_t time, const struct storage_write *writes,
+                       size_t writes_len, void (*done)(void *arg, err_t err), void *arg);
+/* All tables are complete below upper (after the appends asked before). */
+void controller_advance_tables(struct controller *c, uint64_t upper);
+/* since and upper as known; false when the collection is unknown. */
+bool controller_collection_frontiers(const struct controller *c, uint64_t id, uint64_t *since,
+                                     uint64_t *upper);
+
+/* ---- compute -------------------------------------------------------------------------------- */
+
+struct controller_cluster_spec {
+    uint64_t id;
+    const char *name;
+    uint32_t scale;    /* processes of a replica */
+    uint32_t workers;  /* a process */
+    uint32_t replicas; /* replication factor; 0: nothing runs */
+};
+err_t controller_cluster_create(struct controller *c, const struct controller_cluster_spec *spec);
+void controller_cluster_drop(struct controller *c, uint64_t id);
+bool controller_cluster_ready(const struct controller *c, uint64_t id);
+
+/*
+ * Creates a dataflow on all replicas of a cluster. Takes the plan. plan->as_of == 0: chosen by the
+ * controller as the largest since of its imports... the earliest time every import can be read at
+ * and, for a maintained view, held there until hydrated. Read holds on the imports keep their
+ * history until every replica's frontier has passed. ERR_INVALID with since/upper if as_of can not
+ * be served, ERR_NOT_FOUND for unknown imports.
+ */
+err_t controller_dataflow_create(struct controller *c, uint64_t cluster, struct plan *plan);
+/* Drops an export (index or subscribe) and, with its last export, the dataflow. */
+void controller_export_drop(struct controller *c, uint64_t cluster, uint64_t export_id);
+/* Reads of the index below since are given up (the adapter keeps it behind its oldest reads). */
+void controller_allow_compaction(struct controller *c, uint64_t cluster, uint64_t export_id,
+                                 uint64_t since);
+bool controller_index_frontiers(const struct controller *c, uint64_t cluster, uint64_t index,
+                                uint64_t *since, uint64_t *upper);
+
+/* Changes of a PLAN_EXPORT_SUBSCRIBE, merged over processes and replicas: abutting, consolidated.
+ * err: an error ends the subscription (owned by the callee; ok is then NULL). Views valid during
+ * the call. */
+typedef void (*controller_subscribe_fn)(void *arg, uint64_t lower, uint64_t upper,
+                                        const struct batch *ok, err_t err);
+/* Names the receiver of a subscribe export; call before controller_dataflow_create. */
+void controller_subscribe(struct controller *c, uint64_t export_id, controller_subscribe_fn fn,
+                          void *arg);
+
+struct controller_peek {
+    uint64_t cluster;
+    uint64_t index;
+    uint64_t time;
+    const struct batch *keys; /* literal keys, or NULL */
+    const struct mfp *mfp;    /* or NULL */
+    const struct plan_order *order;
+    uint32_t order_len;
+    int64_t limit;            /* -1: none; the caller still finishes over the merged rows */
+};
+/* rows: all workers' rows (diff = multiplicity), in no order; or err (owned by the callee). Views
+ * valid during the call. Exactly once unless cancelled. Returns the peek id. */
+typedef void (*controller_peek_fn)(void *arg, const struct batch *const *rows, size_t rows_len,
+                                   err_t err);
+uint64_t controller_peek(struct controller *c, const struct controller_peek *peek,
+                         controller_peek_fn fn, void *arg);
+/* No callback will run. */
+void controller_peek_cancel(struct controller *c, uint64_t peek_id);
+
+/* A hold keeps [since, ...) of a storage collection (or index, with its cluster) readable at
+ * `time`; ERR_INVALID when it is already compacted further. Release with the returned id. */
+err_t controller_hold(struct controller *c, uint64_t cluster_or_0, uint64_t id, uint64_t time,
+                      uint64_t *hold);
+void controller_hold_release(struct controller *c, uint64_t hold);
+
+/* Rows of the introspection tables: replicas, processes, addresses, frontiers, operators. */
+struct controller_process_info {
+    const char *service;
+    uint64_t cluster; /* 0: storage */
+    uint32_t replica, process;
+    const char *address;
+    bool connected;
+};
+void controller_processes(const struct controller *c,
+                          void (*each)(void *arg, const struct controller_process_info *info),
+                          void *arg);
+
+#endif
