@@ -1,0 +1,233 @@
+/* From C structures to messages: see plan_codec.h. */
+#include "ctrl/plan/plan_codec.h"
+
+#include "core/base/mem.h"
+
+static tailrace_v1_Type encode_type(const struct type *type)
+{
+    return (tailrace_v1_Type){
+        .kind = type->kind, .nullable = type->nullable, .typmod = type->typmod, .oid = type->oid};
+}
+
+/* nanopb writes through non-const pointers and only reads behind them when encoding. */
+static char *borrow_text(const char *text)
+{
+    union {
+        const char *in;
+        char *out;
+    } text_of = {.in = text};
+    return text_of.out;
+}
+
+void plan_codec_encode_schema(const struct schema *schema, struct arena *arena,
+                              tailrace_v1_Schema *out)
+{
+    *out = (tailrace_v1_Schema){0};
+    out->types_count = out->names_count = (pb_size_t)schema->cols;
+    out->types = ARENA_ARRAY(arena, tailrace_v1_Type, schema->cols);
+    out->names = ARENA_ARRAY(arena, char *, schema->cols);
+    for (uint32_t i = 0; i < schema->cols; i++) {
+        out->types[i] = encode_type(&schema->types[i]);
+        const char *name = schema->names != NULL ? schema->names[i] : NULL;
+        out->names[i] = borrow_text(name != NULL ? name : "");
+    }
+}
+
+/* The bytes of a literal: its kind's member of struct datum, or the variable bytes. */
+static struct rpc_bytes encode_datum(enum type_kind kind, const struct datum *d,
+                                     struct arena *arena)
+{
+    switch (kind) {
+    case TYPE_BOOL: {
+        uint8_t *byte = arena_alloc(arena, 1);
+        *byte = d->b ? 1 : 0;
+        return (struct rpc_bytes){byte, 1};
+    }
+    case TYPE_FLOAT4:
+    case TYPE_FLOAT8: return (struct rpc_bytes){arena_memdup(arena, &d->f, 8), 8};
+    case TYPE_NUMERIC:
+        return (struct rpc_bytes){arena_memdup(arena, &d->n, sizeof(d->n)), sizeof(d->n)};
+    case TYPE_INTERVAL:
+        return (struct rpc_bytes){arena_memdup(arena, &d->iv, sizeof(d->iv)), sizeof(d->iv)};
+    case TYPE_UUID: return (struct rpc_bytes){arena_memdup(arena, d->uuid, 16), 16};
+    case TYPE_TEXT:
+    case TYPE_BYTEA:
+    case TYPE_JSONB: return (struct rpc_bytes){(const uint8_t *)d->s, d->len};
+    default: return (struct rpc_bytes){arena_memdup(arena, &d->i, 8), 8};
+    }
+}
+
+static void encode_expr(const struct expr *expr, struct arena *arena, tailrace_v1_Expr *out)
+{
+    *out = (tailrace_v1_Expr){.nodes_count = (pb_size_t)expr->nodes_len};
+    out->nodes = ARENA_ARRAY(arena, tailrace_v1_ExprNode, expr->nodes_len);
+    for (uint32_t i = 0; i < expr->nodes_len; i++) {
+        const struct expr_node *node = &expr->nodes[i];
+        tailrace_v1_ExprNode *m = &out->nodes[i];
+        m->kind = node->kind;
+        m->has_type = true;
+        m->type = encode_type(&node->type);
+        m->column = node->column;
+        m->func = node->func;
+        m->args_count = (pb_size_t)node->args_len;
+        m->args = node->args;
+        if (node->kind == EXPR_LITERAL) {
+            m->has_literal = true;
+            m->literal.null = node->literal.null;
+            if (!node->literal.null) {
+                m->literal.value = encode_datum(node->type.kind, &node->literal, arena);
+            }
+        }
+    }
+}
+
+static tailrace_v1_Expr *encode_exprs(const struct expr *exprs, uint32_t len, struct arena *arena)
+{
+    tailrace_v1_Expr *out = ARENA_ARRAY(arena, tailrace_v1_Expr, len);
+    for (uint32_t i = 0; i < len; i++) {
+        encode_expr(&exprs[i], arena, &out[i]);
+    }
+    return out;
+}
+
+void plan_codec_encode_mfp(const struct mfp *mfp, struct arena *arena, tailrace_v1_Mfp *out)
+{
+    *out = (tailrace_v1_Mfp){.input_cols = mfp->input_cols};
+    out->maps_count = (pb_size_t)mfp->maps_len;
+    out->maps = encode_exprs(mfp->maps, mfp->maps_len, arena);
+    out->predicates_count = (pb_size_t)mfp->predicates_len;
+    out->predicates = encode_exprs(mfp->predicates, mfp->predicates_len, arena);
+    out->project_count = (pb_size_t)mfp->project_len;
+    out->project = mfp->project;
+}
+
+tailrace_v1_Order *plan_codec_encode_order(const struct plan_order *order, size_t len,
+                                           struct arena *arena)
+{
+    tailrace_v1_Order *out = ARENA_ARRAY(arena, tailrace_v1_Order, len);
+    for (size_t i = 0; i < len; i++) {
+        out[i] = (tailrace_v1_Order){
+            .col = order[i].col, .desc = order[i].desc, .nulls_first = order[i].nulls_first};
+    }
+    return out;
+}
+
+/* Constant rows travel as one batch: its decoder already checks everything. */
+static void encode_constant(const struct plan_node *node, struct arena *arena,
+                            tailrace_v1_Node *out)
+{
+    uint32_t cols = node->schema.cols;
+    uint8_t *kinds = ARENA_ARRAY(arena, uint8_t, cols + 1);
+    for (uint32_t c = 0; c < cols; c++) {
+        kinds[c] = node->schema.types[c].kind;
+    }
+    struct batch_builder *builder = batch_builder_new(kinds, cols);
+    for (uint32_t r = 0; r < node->constant.rows_len; r++) {
+        for (uint32_t c = 0; c < cols; c++) {
+            batch_builder_datum(builder, c, &node->constant.rows[(size_t)r * cols + c]);
+        }
+        batch_builder_end_row(builder, 0, node->constant.diffs[r]);
+    }
+    size_t size = 0;
+    void *bytes = batch_builder_finish_new(builder, &size);
+    batch_builder_free(builder);
+    out->has_constant = true;
+    out->constant.data = (struct rpc_bytes){arena_memdup(arena, bytes, size), size};
+    free(bytes);
+}
+
+static void encode_reduce(const struct plan_node *node, struct arena *arena, tailrace_v1_Node *out)
+{
+    out->has_reduce = true;
+    out->reduce.keys_count = (pb_size_t)node->reduce.keys_len;
+    out->reduce.keys = node->reduce.keys;
+    out->reduce.aggs_count = (pb_size_t)node->reduce.aggs_len;
+    out->reduce.aggs = ARENA_ARRAY(arena, tailrace_v1_Aggregate, node->reduce.aggs_len);
+    for (uint32_t i = 0; i < node->reduce.aggs_len; i++) {
+        const struct plan_agg *agg = &node->reduce.aggs[i];
+        out->reduce.aggs[i] = (tailrace_v1_Aggregate){.func = agg->func,
+                                                      .distinct = agg->distinct,
+                                                      .has_filter = agg->has_filter,
+                                                      .arg = agg->arg,
+                                                      .filter = agg->filter,
+                                                      .has_type = true,
+                                                      .type = encode_type(&agg->type)};
+    }
+}
+
+static void encode_join(const struct plan_node *node, tailrace_v1_Node *out)
+{
+    out->has_join = true;
+    out->join.kind = node->join.kind;
+    out->join.left_keys_count = out->join.right_keys_count = (pb_size_t)node->join.keys_len;
+    out->join.left_keys = node->join.left_keys;
+    out->join.right_keys = node->join.right_keys;
+    out->join.null_equal = node->join.null_equal;
+}
+
+static void encode_topk(const struct plan_node *node, struct arena *arena, tailrace_v1_Node *out)
+{
+    out->has_topk = true;
+    out->topk.keys_count = (pb_size_t)node->topk.keys_len;
+    out->topk.keys = node->topk.keys;
+    out->topk.order_count = (pb_size_t)node->topk.order_len;
+    out->topk.order = plan_codec_encode_order(node->topk.order, node->topk.order_len, arena);
+    out->topk.limit = node->topk.limit;
+    out->topk.offset = node->topk.offset;
+}
+
+static void encode_node(const struct plan_node *node, struct arena *arena, tailrace_v1_Node *out)
+{
+    *out = (tailrace_v1_Node){.op = node->op};
+    out->inputs_count = (pb_size_t)node->inputs_len;
+    out->inputs = node->inputs;
+    out->has_schema = true;
+    plan_codec_encode_schema(&node->schema, arena, &out->schema);
+    switch (node->op) {
+    case PLAN_SOURCE:
+    case PLAN_INDEX: out->import_id = node->import.id; break;
+    case PLAN_CONSTANT: encode_constant(node, arena, out); break;
+    case PLAN_MFP:
+        out->has_mfp = true;
+        plan_codec_encode_mfp(&node->mfp, arena, &out->mfp);
+        break;
+    case PLAN_JOIN: encode_join(node, out); break;
+    case PLAN_REDUCE: encode_reduce(node, arena, out); break;
+    case PLAN_TOPK: encode_topk(node, arena, out); break;
+    default: break;
+    }
+}
+
+void plan_codec_encode(const struct plan *plan, struct arena *arena, tailrace_v1_Plan *out)
+{
+    ASSERT(plan->nodes_len <= PLAN_NODES_MAX);
+    *out = (tailrace_v1_Plan){.id = plan->id, .as_of = plan->as_of};
+    out->name = borrow_text(plan->name != NULL ? plan->name : "");
+    out->nodes_count = (pb_size_t)plan->nodes_len;
+    out->nodes = ARENA_ARRAY(arena, tailrace_v1_Node, plan->nodes_len);
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        encode_node(&plan->nodes[i], arena, &out->nodes[i]);
+    }
+    out->exports_count = (pb_size_t)plan->exports_len;
+    out->exports = ARENA_ARRAY(arena, tailrace_v1_Export, plan->exports_len);
+    for (uint32_t i = 0; i < plan->exports_len; i++) {
+        const struct plan_export *e = &plan->exports[i];
+        out->exports[i] = (tailrace_v1_Export){.kind = e->kind,
+                                               .id = e->id,
+                                               .node = e->node,
+                                               .keys_count = (pb_size_t)e->keys_len,
+                                               .keys = e->keys,
+                                               .snapshot = e->snapshot,
+                                               .until = e->until};
+    }
+}
+
+void plan_codec_encode_err(err_t err, struct arena *arena, tailrace_v1_Error *out)
+{
+    ASSERT(err != NULL);
+    *out = (tailrace_v1_Error){.code = err_code(err)};
+    out->sqlstate = arena_strdup(arena, err_sqlstate(err));
+    out->message = arena_strdup(arena, err_text(err));
+    out->detail = arena_strdup(arena, err_detail_get(err));
+    out->hint = arena_strdup(arena, err_hint_get(err));
+}

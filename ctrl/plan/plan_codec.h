@@ -1,0 +1,42 @@
+/*
+ * Plans and their parts between the C structures of core/engine/plan.h and the messages of
+ * ctrl/proto. Encoding borrows: the message points into the plan and the arena, encode it before
+ * either goes. Decoding copies everything into the target arena and validates all of it: what it
+ * returns is safe to render, whoever sent it. Any thread.
+ */
+#ifndef TAILRACE_CTRL_PLAN_PLAN_CODEC_H
+#define TAILRACE_CTRL_PLAN_PLAN_CODEC_H
+
+#include "core/engine/plan.h"
+#include "proto/control.pb.h"
+#include "proto/plan.pb.h"
+
+/* The message of a plan, borrowing from plan and arena. */
+void plan_codec_encode(const struct plan *plan, struct arena *arena, tailrace_v1_Plan *out);
+/* The plan of a message, validated (plan_validate). ERR_PROTOCOL or ERR_INVALID say where. */
+err_t plan_codec_decode(const tailrace_v1_Plan *message, struct plan **out);
+
+void plan_codec_encode_mfp(const struct mfp *mfp, struct arena *arena, tailrace_v1_Mfp *out);
+/* Decoded, not validated against an input: the caller knows the input (mfp_validate). */
+err_t plan_codec_decode_mfp(const tailrace_v1_Mfp *message, struct arena *arena, struct mfp *out);
+
+tailrace_v1_Order *plan_codec_encode_order(const struct plan_order *order, size_t len,
+                                           struct arena *arena);
+struct plan_order *plan_codec_decode_order(const tailrace_v1_Order *message, size_t len,
+                                           struct arena *arena);
+
+void plan_codec_encode_schema(const struct schema *schema, struct arena *arena,
+                              tailrace_v1_Schema *out);
+err_t plan_codec_decode_schema(const tailrace_v1_Schema *message, struct arena *arena,
+                               struct schema *out);
+
+/* Errors keep code, SQLSTATE, message (with context), detail and hint. */
+void plan_codec_encode_err(err_t err, struct arena *arena, tailrace_v1_Error *out);
+err_t plan_codec_decode_err(const tailrace_v1_Error *message);
+
+/* A view of batch bytes borrowed from a message: copied to aligned memory (*storage, to be freed
+ * with free()) and validated against kinds. cols holds kinds_len columns, from the arena. */
+err_t plan_codec_open_batch(const struct rpc_bytes *bytes, const uint8_t *kinds, size_t kinds_len,
+                            struct arena *arena, void **storage, struct batch *out);
+
+#endif
