@@ -1,0 +1,634 @@
+/* The main loop of storaged: the controller's session, the boundary, what all workers hold. */
+#include "ctrl/storaged/storaged.h"
+
+#include "core/base/log.h"
+#include "core/base/mem.h"
+#include "ctrl/pki/pki.h"
+#include "ctrl/plan/plan_codec.h"
+#include "ctrl/storaged/storaged_internal.h"
+
+#include <inttypes.h>
+
+static bool is_part(const struct storaged *storaged, const struct storaged_collection *collection,
+                    uint32_t local)
+{
+    return collection->kind != STORAGE_TABLE || storaged->workers[local].global == 0;
+}
+
+static struct storaged_collection *collection_get(struct storaged *storaged, uint64_t id)
+{
+    struct storaged_collection *collection = u64map_get(&storaged->collections, id);
+    if (collection == NULL) {
+        uint32_t workers = storaged->config.workers;
+        collection = MEM_NEW(struct storaged_collection);
+        collection->id = id;
+        collection->uppers = mem_zalloc(workers * sizeof(uint64_t));
+        collection->sinces = mem_zalloc(workers * sizeof(uint64_t));
+        u64map_put(&storaged->collections, id, collection);
+    }
+    return collection;
+}
+
+static void collection_free(struct storaged_collection *collection)
+{
+    free(collection->uppers);
+    free(collection->sinces);
+    free(collection);
+}
+
+static bool session_ready(const struct storaged *storaged)
+{
+    return runtime_in_session(storaged->runtime) && !storaged->greeting;
+}
+
+/* ---- news from workers ------------------------------------------------------------------------ */
+
+void storaged_on_frontier(struct storaged *storaged, uint32_t worker, uint64_t id, uint64_t since,
+                          uint64_t upper)
+{
+    ASSERT(worker < storaged->config.workers);
+    struct storaged_collection *collection = collection_get(storaged, id);
+    collection->uppers[worker] = upper;
+    collection->sinces[worker] = since;
+}
+
+/* The meet over the workers that hold a part. */
+static void collection_frontiers(const struct storaged *storaged,
+                                 const struct storaged_collection *collection, uint64_t *since,
+                                 uint64_t *upper)
+{
+    *since = 0;
+    *upper = FRONTIER_EMPTY;
+    for (uint32_t w = 0; w < storaged->config.workers; w++) {
+        if (!is_part(storaged, collection, w)) {
+            continue;
+        }
+        *upper = collection->uppers[w] < *upper ? collection->uppers[w] : *upper;
+        *since = collection->sinces[w] > *since ? collection->sinces[w] : *since;
+    }
+}
+
+void storaged_frontiers_flush(struct storaged *storaged)
+{
+    if (!session_ready(storaged)) {
+        return;
+    }
+    tailrace_v1_StorageResponse response = {0};
+    response.which_response = tailrace_v1_StorageResponse_frontiers_tag;
+    tailrace_v1_Frontiers *out = &response.response.frontiers;
+    out->frontiers = mem_zalloc((storaged->collections.len + 1) * sizeof(out->frontiers[0]));
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&storaged->collections, &at, &id, &value)) {
+        struct storaged_collection *collection = value;
+        uint64_t since, upper;
+        collection_frontiers(storaged, collection, &since, &upper);
+        if (!collection->named ||
+            (upper == collection->upper_sent && since == collection->since_sent)) {
+            continue;
+        }
+        collection->upper_sent = upper;
+        collection->since_sent = since;
+        out->frontiers[out->frontiers_count++] =
+            (tailrace_v1_Frontier){.id = id, .upper = upper, .since = since};
+    }
+    if (out->frontiers_count > 0) {
+        runtime_send(storaged->runtime, tailrace_v1_StorageResponse_fields, &response);
+    }
+    free(out->frontiers);
+}
+
+void storaged_on_status(struct storaged *storaged, uint32_t worker, uint64_t id,
+                        enum storage_status status, const char *reason, const char *hint)
+{
+    union {
+        const char *in;
+        char *out; /* nanopb only reads it */
+    } reason_of = {.in = reason}, hint_of = {.in = hint};
+    tailrace_v1_StorageResponse response = {0};
+    response.which_response = tailrace_v1_StorageResponse_status_tag;
+    response.response.status = (tailrace_v1_StatusUpdate){.id = id,
+                                                          .worker = worker,
+                                                          .status = status,
+                                                          .reason = reason_of.out,
+                                                          .hint = hint_of.out};
+    runtime_send(storaged->runtime, tailrace_v1_StorageResponse_fields, &response);
+}
+
+static void greet(struct storaged *storaged);
+
+void storaged_on_appended(struct storaged *storaged, uint64_t time, err_t err)
+{
+    ASSERT(storaged->appends > 0);
+    storaged->appends--;
+    if (err == ERR_OK && time > storaged->last_append) {
+        storaged->last_append = time;
+    }
+    if (session_ready(storaged)) {
+        struct arena arena = {0};
+        tailrace_v1_StorageResponse response = {0};
+        response.which_response = tailrace_v1_StorageResponse_append_tag;
+        response.response.append.time = time;
+        if (err != ERR_OK) {
+            response.response.append.has_error = true;
+            plan_codec_encode_err(err, &arena, &response.response.append.error);
+        }
+        runtime_send(storaged->runtime, tailrace_v1_StorageResponse_fields, &response);
+        arena_free(&arena);
+    }
+    err_free(err);
+    if (storaged->greeting) {
+        greet(storaged);
+    }
+}
+
+void storaged_on_opened(struct storaged *storaged, err_t err, uint64_t last_append)
+{
+    ASSERT(storaged->opening > 0);
+    storaged->opening--;
+    if (err != ERR_OK) {
+        LOG_ERROR("storaged", "storage does not open", LOG_ERR(err));
+        runtime_end_session(storaged->runtime, err);
+        return;
+    }
+    if (last_append > storaged->last_append) {
+        storaged->last_append = last_append;
+    }
+    if (storaged->opening == 0) {
+        storaged->opened = true;
+        for (uint32_t w = 0; w < storaged->config.workers; w++) {
+            storaged_worker_announce(&storaged->workers[w]);
+        }
+        greet(storaged);
+    }
+}
+
+/* ---- commands --------------------------------------------------------------------------------- */
+
+static err_t decode_collection(const tailrace_v1_RunCollection *message, struct run_order *order)
+{
+    struct storage_collection *c = &order->collection;
+    if (!message->has_schema || message->kind < STORAGE_TABLE || message->kind > STORAGE_FILE) {
+        return err_new(ERR_PROTOCOL, "collection %" PRIu64 " of unknown kind %u", message->id,
+                       message->kind);
+    }
+    struct schema schema;
+    TRY(plan_codec_decode_schema(&message->schema, &order->arena, &schema));
+    *c = (struct storage_collection){.id = message->id,
+                                     .kind = (enum storage_kind)message->kind,
+                                     .types = schema.types,
+                                     .names = schema.names,
+                                     .cols = schema.cols};
+    if (c->kind == STORAGE_TABLE) {
+        return ERR_OK;
+    }
+    const tailrace_v1_FileOptions *file = &message->file;
+    bool known = file->format == STORAGE_CSV || file->format == STORAGE_JSON_LINES;
+    if (!message->has_file || file->path == NULL || !known || file->csv_delimiter > 0x7F ||
+        file->csv_quote > 0x7F) {
+        return err_new(ERR_PROTOCOL, "file collection %" PRIu64 " without path or format",
+                       message->id);
+    }
+    c->path = arena_strdup(&order->arena, file->path);
+    c->format = (enum storage_format)file->format;
+    c->tail = file->tail;
+    c->csv_header = file->csv_header;
+    c->csv_delimiter = (char)file->csv_delimiter;
+    c->csv_quote = (char)file->csv_quote;
+    if (file->has_csv_null) {
+        c->csv_null =
+            arena_strdup(&order->arena, file->csv_null != NULL ? file->csv_null : "");
+    }
+    return ERR_OK;
+}
+
+static err_t run_collection(struct storaged *storaged, const tailrace_v1_RunCollection *message)
+{
+    struct storaged_collection *collection = collection_get(storaged, message->id);
+    collection->kind = (enum storage_kind)message->kind;
+    collection->named = true;
+    collection->upper_sent = collection->since_sent = 0;
+    for (uint32_t w = 0; w < storaged->config.workers; w++) {
+        if (!is_part(storaged, collection, w)) {
+            continue;
+        }
+        struct run_order *order = MEM_NEW(struct run_order);
+        err_t err = decode_collection(message, order);
+        if (err != ERR_OK) {
+            arena_free(&order->arena);
+            free(order);
+            return err;
+        }
+        storaged_worker_run(&storaged->workers[w], order);
+    }
+    return ERR_OK;
+}
+
+/* Kinds are not checked here but against the table's schema by storage_append. */
+static err_t decode_append(const tailrace_v1_Append *message, struct append_order *order)
+{
+    order->time = message->time;
+    order->writes = ARENA_ARRAY(&order->arena, struct storage_write, message->writes_count);
+    order->batches = ARENA_ARRAY(&order->arena, struct batch, message->writes_count);
+    order->storage = ARENA_ARRAY(&order->arena, void *, message->writes_count);
+    for (size_t i = 0; i < message->writes_count; i++) {
+        const tailrace_v1_TableWrite *write = &message->writes[i];
+        if (!write->has_batch) {
+            return err_new(ERR_PROTOCOL, "append without rows for table %" PRIu64, write->id);
+        }
+        TRY(plan_codec_open_batch(&write->batch.data, NULL, BATCH_COLS_MAX, &order->arena,
+                                  &order->storage[i], &order->batches[i]));
+        order->writes_len = i + 1;
+        order->writes[i] =
+            (struct storage_write){.id = write->id, .batch = &order->batches[i]};
+    }
+    return ERR_OK;
+}
+
+static err_t append(struct storaged *storaged, const tailrace_v1_Append *message)
+{
+    if (storaged->workers[0].global != 0) {
+        return err_new(ERR_PROTOCOL, "tables live on storage worker 0, not in this process");
+    }
+    struct append_order *order = MEM_NEW(struct append_order);
+    err_t err = decode_append(message, order);
+    if (err != ERR_OK) {
+        append_order_free(order);
+        return err_wrap(err, "append at %" PRIu64, message->time);
+    }
+    storaged->appends++;
+    storaged_worker_append(&storaged->workers[0], order);
+    return ERR_OK;
+}
+
+static void allow_compaction(struct storaged *storaged, uint64_t id, uint64_t since)
+{
+    for (uint32_t w = 0; w < storaged->config.workers; w++) {
+        struct storaged_collection *collection = u64map_get(&storaged->collections, id);
+        if (collection != NULL && is_part(storaged, collection, w)) {
+            storaged_worker_compact(&storaged->workers[w], id, since);
+        }
+    }
+}
+
+static err_t open_boundary(struct storaged *storaged)
+{
+    const struct storaged_config *config = &storaged->config;
+    int carrier = 0;
+    TRY(runtime_carrier_parse(config->carrier, &carrier));
+    struct boundary_server_config boundary = {
+        .address = config->storage_address,
+        .unix_path = config->storage_unix_path,
+        .tls = storaged->boundary_tls,
+        .check_peer = storaged->boundary_tls != NULL ? runtime_check_peer : NULL,
+        .check_ctx = &storaged->boundary_peers,
+        .self = {.process = config->process,
+                 .generation = (uint32_t)storaged->epoch,
+                 .epoch = storaged->epoch,
+                 .node_secret_path = config->node_secret_path},
+        .carrier = (enum boundary_carrier)carrier,
+        .workers = config->workers,
+        .worker_base = config->process * config->workers,
+        .backend = &storaged_boundary_backend,
+        .metrics = config->metrics,
+    };
+    memcpy(boundary.self.environment, storaged->environment, 16);
+    TRY(err_wrap(boundary_server_new(storaged->loop, &boundary, &storaged->boundary),
+                 "opening the storage boundary on %s", config->storage_address));
+    for (uint32_t w = 0; w < config->workers; w++) {
+        storaged_worker_serve(&storaged->workers[w], storaged->boundary);
+    }
+    LOG_INFO("storaged", "boundary open",
+             LOG_STR("address", boundary_server_address(storaged->boundary)));
+    return ERR_OK;
+}
+
+/* The session has named every collection: the rest goes, and subscribers may come. */
+static err_t initialization_complete(struct storaged *storaged)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&storaged->collections, &at, &id, &value)) {
+        struct storaged_collection *collection = value;
+        if (!collection->named) {
+            LOG_INFO("storaged", "dropping a collection the catalog does not hold",
+                     LOG_U64("id", id));
+            allow_compaction(storaged, id, FRONTIER_EMPTY);
+        }
+    }
+    return storaged->boundary == NULL ? open_boundary(storaged) : ERR_OK;
+}
+
+static err_t handle_command(struct storaged *storaged, const tailrace_v1_StorageCommand *command)
+{
+    switch (command->which_command) {
+    case tailrace_v1_StorageCommand_run_tag: return run_collection(storaged, &command->command.run);
+    case tailrace_v1_StorageCommand_append_tag: return append(storaged, &command->command.append);
+    case tailrace_v1_StorageCommand_advance_tables_tag:
+        if (storaged->workers[0].global == 0) {
+            storaged_worker_advance(&storaged->workers[0],
+                                    command->command.advance_tables.upper);
+        }
+        return ERR_OK;
+    case tailrace_v1_StorageCommand_allow_compaction_tag:
+        allow_compaction(storaged, command->command.allow_compaction.id,
+                         command->command.allow_compaction.frontier);
+        return ERR_OK;
+    case tailrace_v1_StorageCommand_initialization_complete_tag:
+        return initialization_complete(storaged);
+    default:
+        return err_new(ERR_PROTOCOL, "unexpected storage command %u", command->which_command);
+    }
+}
+
+static err_t run_command(struct storaged *storaged, const uint8_t *data, size_t len)
+{
+    tailrace_v1_StorageCommand command;
+    TRY(rpc_decode_pb(tailrace_v1_StorageCommand_fields, &command, data, len));
+    err_t err = handle_command(storaged, &command);
+    rpc_release_pb(tailrace_v1_StorageCommand_fields, &command);
+    return err;
+}
+
+static void waiting_clear(struct storaged *storaged)
+{
+    for (size_t i = 0; i < storaged->waiting_len; i++) {
+        buf_free(&storaged->waiting[i]);
+    }
+    storaged->waiting_len = 0;
+}
+
+/*
+ * Answers the Hello once storage is open and no append of an earlier session is under way: only
+ * then does last_append tell the controller which of its unanswered appends were applied.
+ */
+static void greet(struct storaged *storaged)
+{
+    if (!storaged->greeting || !storaged->opened || storaged->appends > 0) {
+        return;
+    }
+    storaged->greeting = false;
+    tailrace_v1_StorageResponse response = {0};
+    response.which_response = tailrace_v1_StorageResponse_hello_tag;
+    response.response.hello = (tailrace_v1_StorageHello){.version = RUNTIME_PROTOCOL_VERSION,
+                                                         .nonce = storaged->nonce,
+                                                         .process = storaged->config.process,
+                                                         .workers = storaged->config.workers,
+                                                         .last_append = storaged->last_append};
+    runtime_send(storaged->runtime, tailrace_v1_StorageResponse_fields, &response);
+    err_t err = ERR_OK;
+    for (size_t i = 0; i < storaged->waiting_len && err == ERR_OK; i++) {
+        err = run_command(storaged, storaged->waiting[i].data, storaged->waiting[i].len);
+    }
+    waiting_clear(storaged);
+    if (err != ERR_OK) {
+        runtime_end_session(storaged->runtime, err);
+    }
+}
+
+static void on_hello(void *ctx, uint64_t epoch, uint64_t nonce)
+{
+    struct storaged *storaged = ctx;
+    storaged->epoch = epoch;
+    storaged->nonce = nonce;
+    storaged->greeting = true;
+    waiting_clear(storaged);
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&storaged->collections, &at, &id, &value)) {
+        struct storaged_collection *collection = value;
+        collection->named = false;
+        collection->upper_sent = collection->since_sent = 0;
+    }
+    if (!storaged->opened && storaged->opening == 0) {
+        storaged->opening = storaged->config.workers;
+        for (uint32_t w = 0; w < storaged->config.workers; w++) {
+            storaged_worker_open(&storaged->workers[w], epoch);
+        }
+    }
+    greet(storaged);
+}
+
+static err_t on_command(void *ctx, const uint8_t *data, size_t len)
+{
+    struct storaged *storaged = ctx;
+    if (storaged->greeting) {
+        buf_append(VEC_PUSH(storaged, waiting), data, len);
+        return ERR_OK;
+    }
+    return run_command(storaged, data, len);
+}
+
+static void on_lost(void *ctx)
+{
+    struct storaged *storaged = ctx;
+    storaged->greeting = false;
+    waiting_clear(storaged);
+}
+
+static const struct runtime_handler session_handler = {
+    .hello = on_hello, .command = on_command, .lost = on_lost};
+
+/* ---- worker threads --------------------------------------------------------------------------- */
+
+struct thread_mail {
+    struct mail mail;
+    struct storaged_worker *worker;
+    struct io_loop *loop;
+};
+
+static err_t listen_for_controller(struct storaged *storaged);
+
+/* On the main loop: once every worker has its loop, the controller may come. */
+static void thread_ready_run(struct mail *mail)
+{
+    struct thread_mail *m = CONTAINER_OF(mail, struct thread_mail, mail);
+    struct storaged *storaged = m->worker->owner;
+    m->worker->loop = m->loop;
+    storaged->workers_running++;
+    if (storaged->workers_running + 1 < storaged->config.workers) {
+        return;
+    }
+    err_t err = listen_for_controller(storaged);
+    if (err != ERR_OK) {
+        LOG_ERROR("storaged", "cannot start", LOG_ERR(err));
+        err_free(err);
+        io_loop_stop(storaged->loop);
+    }
+}
+
+static void thread_start(struct io_loop *loop, void *arg)
+{
+    struct storaged_worker *worker = arg;
+    struct thread_mail *m = MEM_NEW(struct thread_mail);
+    m->worker = worker;
+    m->loop = loop;
+    mail_send(&worker->owner->mailroom, worker->owner->loop, &m->mail, thread_ready_run, NULL);
+}
+
+static void stop_finished(struct storaged *storaged)
+{
+    if (storaged->stopping && storaged->workers_running == 0 && storaged->drained) {
+        storaged->stopped(storaged->stopped_arg);
+    }
+}
+
+static void thread_done(void *arg)
+{
+    struct storaged_worker *worker = arg;
+    ASSERT(worker->owner->workers_running > 0);
+    worker->owner->workers_running--;
+    stop_finished(worker->owner);
+}
+
+static void thread_stop_run(struct mail *mail)
+{
+    io_loop_stop(CONTAINER_OF(mail, struct thread_mail, mail)->worker->loop);
+}
+
+/* ---- life ------------------------------------------------------------------------------------- */
+
+static err_t check_config(const struct storaged_config *config)
+{
+    int carrier = 0;
+    TRY(runtime_carrier_parse(config->carrier, &carrier));
+    if (config->workers == 0 || config->process >= config->processes) {
+        return err_new(ERR_INVALID, "process %u of %u with %u workers", config->process,
+                       config->processes, config->workers);
+    }
+    return ERR_OK;
+}
+
+static err_t listen_for_controller(struct storaged *storaged)
+{
+    struct runtime_config runtime = {.loop = storaged->loop,
+                                     .address = storaged->config.controller_address,
+                                     .environment = storaged->config.environment,
+                                     .tls = storaged->config.tls,
+                                     .session_path = "/tailrace.v1.Storage/Session",
+                                     .handler = &session_handler,
+                                     .ctx = storaged};
+    TRY(runtime_new(&runtime, &storaged->runtime));
+    LOG_INFO("storaged", "ready for the controller",
+             LOG_STR("address", runtime_address(storaged->runtime)),
+             LOG_U64("process", storaged->config.process),
+             LOG_U64("workers", storaged->config.workers));
+    return ERR_OK;
+}
+
+static err_t start_workers(struct storaged *storaged)
+{
+    const struct storaged_config *config = &storaged->config;
+    storaged->workers = mem_zalloc(config->workers * sizeof(storaged->workers[0]));
+    for (uint32_t w = 0; w < config->workers; w++) {
+        struct storaged_worker *worker = &storaged->workers[w];
+        worker->owner = storaged;
+        worker->local = w;
+        worker->global = config->process * config->workers + w;
+        struct buf path = {0};
+        buf_printf(&path, "%s/worker-%u", config->data_directory, worker->global);
+        worker->directory = mem_strdup(buf_cstr(&path));
+        buf_free(&path);
+    }
+    storaged->workers[0].loop = storaged->loop;
+    for (uint32_t w = 1; w < config->workers; w++) {
+        TRY(io_thread_start(storaged->loop, "storage", -1, thread_start, thread_done,
+                            &storaged->workers[w]));
+    }
+    return config->workers == 1 ? listen_for_controller(storaged) : ERR_OK;
+}
+
+static err_t start(struct storaged *storaged)
+{
+    const struct storaged_config *config = &storaged->config;
+    TRY(check_config(config));
+    TRY(runtime_environment_parse(config->environment, storaged->environment));
+    TRY(runtime_tls_context(&config->tls, true, NULL, &storaged->boundary_tls));
+    TRY(err_wrap(io_mkdir_sync(storaged->loop, config->data_directory, 0700),
+                 "making the data directory"));
+    return start_workers(storaged);
+}
+
+err_t storaged_start(struct io_loop *loop, const struct storaged_config *config,
+                     struct storaged **out)
+{
+    struct storaged *storaged = MEM_NEW(struct storaged);
+    storaged->config = *config;
+    storaged->loop = loop;
+    storaged->boundary_peers = (struct runtime_peer_check){
+        .environment = config->environment, .roles = PKI_ROLE_BIT(PKI_COMPUTED)};
+    mailroom_init(&storaged->mailroom);
+    err_t err = start(storaged);
+    if (err != ERR_OK) {
+        storaged_free(storaged);
+        return err;
+    }
+    *out = storaged;
+    return ERR_OK;
+}
+
+static void drained(void *arg)
+{
+    struct storaged *storaged = arg;
+    storaged->drained = true;
+    stop_finished(storaged);
+}
+
+void storaged_stop(struct storaged *storaged, void (*done)(void *arg), void *arg)
+{
+    ASSERT(!storaged->stopping);
+    storaged->stopping = true;
+    storaged->stopped = done;
+    storaged->stopped_arg = arg;
+    for (uint32_t w = 1; w < storaged->config.workers; w++) {
+        if (storaged->workers[w].loop != NULL) {
+            struct thread_mail *m = MEM_NEW(struct thread_mail);
+            m->worker = &storaged->workers[w];
+            mail_send(&storaged->mailroom, storaged->workers[w].loop, &m->mail, thread_stop_run,
+                      NULL);
+        }
+    }
+    if (storaged->runtime == NULL) {
+        drained(storaged);
+        return;
+    }
+    runtime_drain(storaged->runtime, drained, storaged);
+}
+
+void storaged_free(struct storaged *storaged)
+{
+    if (storaged == NULL) {
+        return;
+    }
+    runtime_free(storaged->runtime);
+    boundary_server_free(storaged->boundary);
+    for (uint32_t w = 0; storaged->workers != NULL && w < storaged->config.workers; w++) {
+        storaged_worker_free(&storaged->workers[w]);
+    }
+    free(storaged->workers);
+    mailroom_free(&storaged->mailroom);
+    tls_context_free(storaged->boundary_tls);
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&storaged->collections, &at, &id, &value)) {
+        collection_free(value);
+    }
+    u64map_free(&storaged->collections);
+    waiting_clear(storaged);
+    free(storaged->waiting);
+    free(storaged);
+}
+
+const char *storaged_controller_address(const struct storaged *storaged)
+{
+    return storaged->runtime != NULL ? runtime_address(storaged->runtime) : "";
+}
+
+bool storaged_ready(const struct storaged *storaged)
+{
+    return storaged->opened && storaged->boundary != NULL;
+}

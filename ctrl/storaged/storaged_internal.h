@@ -1,0 +1,104 @@
+/* Shared by storaged.c (main loop) and worker.c (worker loops). */
+#ifndef TAILRACE_CTRL_STORAGED_STORAGED_INTERNAL_H
+#define TAILRACE_CTRL_STORAGED_STORAGED_INTERNAL_H
+
+#include "core/base/map.h"
+#include "core/storage/storage.h"
+#include "ctrl/storaged/storaged.h"
+#include "ring/boundary/boundary.h"
+
+struct frontier_mail;
+
+/* One storage worker. Fields are touched on its loop only, except where said. */
+struct storaged_worker {
+    struct storaged *owner;
+    uint32_t local;                  /* index in the process */
+    uint32_t global;                 /* index in the storage */
+    struct io_loop *loop;            /* set before the first message to it */
+    char *directory;
+    struct storage_worker *storage;  /* NULL until opened */
+    struct boundary_server *boundary; /* NULL until told */
+    struct frontier_mail *report;    /* being filled; sent at the end of the loop turn */
+    struct io_task report_task;
+};
+
+/* What the main loop knows of a collection of this process: the upper on each worker. */
+struct storaged_collection {
+    uint64_t id;
+    enum storage_kind kind; /* 0: found on disk, not named yet */
+    bool named;       /* by the present session */
+    uint32_t parts;   /* workers that hold a shard: 1 (tables) or all */
+    uint64_t *uppers; /* [workers]; of the parts */
+    uint64_t *sinces;
+    uint64_t upper_sent;
+    uint64_t since_sent;
+};
+
+struct storaged {
+    struct storaged_config config;
+    uint8_t environment[16];
+    struct io_loop *loop;
+    struct mailroom mailroom;
+    struct runtime *runtime;
+    struct tls_context *boundary_tls;
+    struct runtime_peer_check boundary_peers;
+    struct boundary_server *boundary;
+    struct storaged_worker *workers;
+    uint32_t workers_running;       /* threads beyond worker 0 */
+    struct u64map collections;      /* id -> struct storaged_collection */
+    uint64_t epoch;
+    uint64_t nonce;                 /* of the session whose answers are under way */
+    uint32_t opening;               /* workers that still have to open their storage */
+    bool opened;
+    bool stopping;
+    bool drained;
+    void (*stopped)(void *arg);
+    void *stopped_arg;
+    uint64_t last_append;           /* time of the last durable one */
+    uint32_t appends;               /* under way in worker 0 */
+    bool greeting;                  /* a Hello waits for storage to open or appends to end */
+    /* Commands that arrived before the Hello was answered, in order. */
+    struct buf *waiting;
+    size_t waiting_len;
+    size_t waiting_cap;
+};
+
+/* ---- messages to workers (worker.c); each is sent from the main loop ------------------------- */
+
+void storaged_worker_open(struct storaged_worker *worker, uint64_t epoch);
+/* Takes the arena that holds the description. */
+struct run_order {
+    struct arena arena;
+    struct storage_collection collection;
+};
+void storaged_worker_run(struct storaged_worker *worker, struct run_order *order);
+void storaged_worker_compact(struct storaged_worker *worker, uint64_t id, uint64_t since);
+void storaged_worker_advance(struct storaged_worker *worker, uint64_t upper);
+/* An append: decoded batches, their memory owned by the order. */
+struct append_order {
+    struct arena arena;
+    uint64_t time;
+    struct storage_write *writes;
+    struct batch *batches;
+    void **storage;
+    size_t writes_len;
+};
+void append_order_free(struct append_order *order);
+void storaged_worker_append(struct storaged_worker *worker, struct append_order *order);
+void storaged_worker_serve(struct storaged_worker *worker, struct boundary_server *server);
+void storaged_worker_announce(struct storaged_worker *worker);
+void storaged_worker_free(struct storaged_worker *worker);
+
+extern const struct boundary_backend storaged_boundary_backend;
+
+/* ---- messages from workers, handled on the main loop (storaged.c) ----------------------------- */
+
+void storaged_on_opened(struct storaged *storaged, err_t err, uint64_t last_append);
+void storaged_on_frontier(struct storaged *storaged, uint32_t worker, uint64_t id, uint64_t since,
+                          uint64_t upper);
+void storaged_frontiers_flush(struct storaged *storaged);
+void storaged_on_status(struct storaged *storaged, uint32_t worker, uint64_t id,
+                        enum storage_status status, const char *reason, const char *hint);
+void storaged_on_appended(struct storaged *storaged, uint64_t time, err_t err);
+
+#endif

@@ -1,0 +1,383 @@
+/*
+ * A storage worker inside storaged: runs on the worker's loop, hears orders from the main loop and
+ * sends it news, both as mail. Serves cursors to the boundary.
+ */
+#include "ctrl/storaged/storaged_internal.h"
+
+#include "core/base/log.h"
+#include "core/base/mem.h"
+
+/* ---- news to the main loop -------------------------------------------------------------------- */
+
+struct frontier_news {
+    uint64_t id, since, upper;
+};
+
+/* Frontiers that moved during one turn of the worker's loop. */
+struct frontier_mail {
+    struct mail mail;
+    struct storaged_worker *worker;
+    struct frontier_news *news;
+    size_t news_len;
+    size_t news_cap;
+};
+
+static void frontier_run(struct mail *mail)
+{
+    struct frontier_mail *m = CONTAINER_OF(mail, struct frontier_mail, mail);
+    struct storaged *storaged = m->worker->owner;
+    for (size_t i = 0; i < m->news_len; i++) {
+        storaged_on_frontier(storaged, m->worker->local, m->news[i].id, m->news[i].since,
+                             m->news[i].upper);
+    }
+    storaged_frontiers_flush(storaged);
+}
+
+static void frontier_release(struct mail *mail)
+{
+    free(CONTAINER_OF(mail, struct frontier_mail, mail)->news);
+}
+
+static void report_run(struct io_task *task)
+{
+    struct storaged_worker *worker = CONTAINER_OF(task, struct storaged_worker, report_task);
+    struct frontier_mail *report = worker->report;
+    ASSERT(report != NULL);
+    worker->report = NULL;
+    mail_send(&worker->owner->mailroom, worker->owner->loop, &report->mail, frontier_run,
+              frontier_release);
+}
+
+static void report_frontier(struct storaged_worker *worker, uint64_t id)
+{
+    uint64_t since = 0;
+    uint64_t upper = 0;
+    err_t err = storage_frontiers(worker->storage, id, &since, &upper);
+    if (err != ERR_OK) { /* dropped: both frontiers are empty */
+        err_free(err);
+        since = upper = FRONTIER_EMPTY;
+    }
+    if (worker->report == NULL) {
+        worker->report = MEM_NEW(struct frontier_mail);
+        worker->report->worker = worker;
+        worker->report_task.run = report_run;
+        io_post(worker->loop, &worker->report_task);
+    }
+    for (size_t i = 0; i < worker->report->news_len; i++) {
+        if (worker->report->news[i].id == id) {
+            worker->report->news[i].since = since;
+            worker->report->news[i].upper = upper;
+            return;
+        }
+    }
+    *VEC_PUSH(worker->report, news) = (struct frontier_news){id, since, upper};
+}
+
+static void on_advanced(void *ctx, uint64_t collection, uint64_t upper)
+{
+    struct storaged_worker *worker = ctx;
+    if (worker->storage == NULL) {
+        return; /* storage_open is still recovering */
+    }
+    if (worker->boundary != NULL) {
+        boundary_server_wake(worker->boundary, worker->global, collection);
+    }
+    report_frontier(worker, collection);
+}
+
+struct status_mail {
+    struct mail mail;
+    struct storaged_worker *worker;
+    uint64_t id;
+    enum storage_status status;
+    char *reason;
+    char *hint;
+};
+
+static void status_run(struct mail *mail)
+{
+    struct status_mail *m = CONTAINER_OF(mail, struct status_mail, mail);
+    storaged_on_status(m->worker->owner, m->worker->global, m->id, m->status, m->reason, m->hint);
+}
+
+static void status_release(struct mail *mail)
+{
+    struct status_mail *m = CONTAINER_OF(mail, struct status_mail, mail);
+    free(m->reason);
+    free(m->hint);
+}
+
+static void on_status(void *ctx, uint64_t collection, enum storage_status status,
+                      const char *reason, const char *hint)
+{
+    struct storaged_worker *worker = ctx;
+    struct status_mail *m = MEM_NEW(struct status_mail);
+    m->worker = worker;
+    m->id = collection;
+    m->status = status;
+    m->reason = mem_strdup(reason != NULL ? reason : "");
+    m->hint = mem_strdup(hint != NULL ? hint : "");
+    mail_send(&worker->owner->mailroom, worker->owner->loop, &m->mail, status_run,
+              status_release);
+}
+
+static const struct storage_host worker_host = {.advanced = on_advanced, .status = on_status};
+
+/* ---- orders from the main loop ---------------------------------------------------------------- */
+
+/* An order, and the answer to it on the way back. */
+struct worker_mail {
+    struct mail mail;
+    struct storaged_worker *worker;
+    uint64_t id;
+    uint64_t time; /* or epoch, since, upper */
+    err_t err;
+    struct run_order *run;
+    struct append_order *append;
+    struct boundary_server *server;
+};
+
+static void worker_mail_release(struct mail *mail)
+{
+    struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
+    err_free(m->err);
+    if (m->run != NULL) {
+        arena_free(&m->run->arena);
+        free(m->run);
+    }
+    append_order_free(m->append);
+}
+
+static struct worker_mail *order_new(struct storaged_worker *worker)
+{
+    struct worker_mail *m = MEM_NEW(struct worker_mail);
+    m->worker = worker;
+    return m;
+}
+
+static void order_send(struct worker_mail *m, mail_fn run)
+{
+    mail_send(&m->worker->owner->mailroom, m->worker->loop, &m->mail, run, worker_mail_release);
+}
+
+static void answer_send(struct worker_mail *m, mail_fn run)
+{
+    struct storaged *storaged = m->worker->owner;
+    mail_send(&storaged->mailroom, storaged->loop, &m->mail, run, worker_mail_release);
+}
+
+static void opened_run(struct mail *mail)
+{
+    struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
+    err_t err = m->err;
+    m->err = ERR_OK;
+    storaged_on_opened(m->worker->owner, err, m->time);
+}
+
+static void open_run(struct mail *mail)
+{
+    struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
+    struct storaged_worker *worker = m->worker;
+    const struct storaged_config *config = &worker->owner->config;
+    struct storage_config storage = {
+        .loop = worker->loop,
+        .directory = worker->directory,
+        .worker = worker->global,
+        .workers = config->processes * config->workers,
+        .epoch = m->time,
+        .host = &worker_host,
+        .ctx = worker,
+        .metrics = config->metrics,
+        .tick_us = config->tick_us,
+    };
+    struct worker_mail *answer = order_new(worker);
+    answer->err = storage_open(&storage, &worker->storage);
+    answer->err = err_wrap(answer->err, "opening storage worker %u in %s", worker->global,
+                           worker->directory);
+    if (answer->err == ERR_OK) {
+        answer->time = storage_last_append(worker->storage);
+    }
+    answer_send(answer, opened_run);
+}
+
+void storaged_worker_open(struct storaged_worker *worker, uint64_t epoch)
+{
+    struct worker_mail *m = order_new(worker);
+    m->time = epoch;
+    order_send(m, open_run);
+}
+
+static void run_run(struct mail *mail)
+{
+    struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
+    err_t err = storage_run(m->worker->storage, &m->run->collection);
+    if (err != ERR_OK) {
+        LOG_ERROR("storaged", "collection refused", LOG_U64("id", m->run->collection.id),
+                  LOG_ERR(err));
+        on_status(m->worker, m->run->collection.id, STORAGE_STALLED, err_text(err),
+                  err_hint_get(err));
+        err_free(err);
+        return;
+    }
+    report_frontier(m->worker, m->run->collection.id);
+}
+
+void storaged_worker_run(struct storaged_worker *worker, struct run_order *order)
+{
+    struct worker_mail *m = order_new(worker);
+    m->run = order;
+    order_send(m, run_run);
+}
+
+static void compact_run(struct mail *mail)
+{
+    struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
+    err_t err = storage_allow_compaction(m->worker->storage, m->id, m->time);
+    if (err != ERR_OK && err_code(err) != ERR_NOT_FOUND) {
+        LOG_WARN("storaged", "compaction refused", LOG_U64("id", m->id), LOG_ERR(err));
+    }
+    err_free(err);
+    report_frontier(m->worker, m->id);
+}
+
+void storaged_worker_compact(struct storaged_worker *worker, uint64_t id, uint64_t since)
+{
+    struct worker_mail *m = order_new(worker);
+    m->id = id;
+    m->time = since;
+    order_send(m, compact_run);
+}
+
+static void advance_run(struct mail *mail)
+{
+    struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
+    storage_advance_tables(m->worker->storage, m->time);
+}
+
+void storaged_worker_advance(struct storaged_worker *worker, uint64_t upper)
+{
+    struct worker_mail *m = order_new(worker);
+    m->time = upper;
+    order_send(m, advance_run);
+}
+
+void append_order_free(struct append_order *order)
+{
+    if (order == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < order->writes_len; i++) {
+        free(order->storage[i]);
+    }
+    arena_free(&order->arena);
+    free(order);
+}
+
+static void appended_run(struct mail *mail)
+{
+    struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
+    err_t err = m->err;
+    m->err = ERR_OK;
+    storaged_on_appended(m->worker->owner, m->time, err);
+}
+
+/* storage_append holds `arg` until it calls done: the answer message itself. */
+static void append_done(void *arg, err_t err)
+{
+    struct worker_mail *answer = arg;
+    answer->err = err;
+    answer_send(answer, appended_run);
+}
+
+static void append_run(struct mail *mail)
+{
+    struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
+    struct worker_mail *answer = order_new(m->worker);
+    answer->time = m->append->time;
+    storage_append(m->worker->storage, m->append->time, m->append->writes, m->append->writes_len,
+                   append_done, answer);
+}
+
+void storaged_worker_append(struct storaged_worker *worker, struct append_order *order)
+{
+    struct worker_mail *m = order_new(worker);
+    m->append = order;
+    order_send(m, append_run);
+}
+
+static void serve_run(struct mail *mail)
+{
+    struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
+    struct storaged_worker *worker = m->worker;
+    worker->boundary = m->server;
+    boundary_server_worker(m->server, worker->global, worker->loop, worker);
+}
+
+void storaged_worker_serve(struct storaged_worker *worker, struct boundary_server *server)
+{
+    struct worker_mail *m = order_new(worker);
+    m->server = server;
+    order_send(m, serve_run);
+}
+
+static void announce_one(void *arg, uint64_t id, uint64_t since, uint64_t upper, uint64_t rows,
+                         uint64_t bytes)
+{
+    report_frontier(arg, id);
+}
+
+static void announce_run(struct mail *mail)
+{
+    struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
+    storage_collections(m->worker->storage, announce_one, m->worker);
+}
+
+/* A new session hears every frontier again. */
+void storaged_worker_announce(struct storaged_worker *worker)
+{
+    order_send(order_new(worker), announce_run);
+}
+
+void storaged_worker_free(struct storaged_worker *worker)
+{
+    if (worker->report != NULL) {
+        free(worker->report->news);
+        free(worker->report);
+    }
+    storage_free(worker->storage);
+    free(worker->directory);
+}
+
+/* ---- cursors for the boundary ------------------------------------------------------------------ */
+
+static err_t backend_open(void *worker_ctx, const struct boundary_request *request, void **cursor)
+{
+    struct storaged_worker *worker = worker_ctx;
+    ASSERT(request->worker == worker->global);
+    struct storage_cursor *opened = NULL;
+    TRY(storage_cursor_open(worker->storage, request->source, request->as_of,
+                            request->resume ? &request->resume_from : NULL, &opened));
+    *cursor = opened;
+    return ERR_OK;
+}
+
+static err_t backend_next(void *cursor, size_t max_bytes, struct boundary_chunk *out, bool *more)
+{
+    struct storage_chunk chunk = {0};
+    TRY(storage_cursor_next(cursor, max_bytes, &chunk, more));
+    *out = (struct boundary_chunk){.lower = chunk.lower,
+                                   .upper = chunk.upper,
+                                   .ok = chunk.ok,
+                                   .ok_len = chunk.ok_len,
+                                   .err = chunk.err,
+                                   .err_len = chunk.err_len};
+    return ERR_OK;
+}
+
+static void backend_close(void *cursor)
+{
+    storage_cursor_close(cursor);
+}
+
+const struct boundary_backend storaged_boundary_backend = {
+    .open = backend_open, .next = backend_next, .close = backend_close};
