@@ -117,6 +117,8 @@ void batch_encode_row(const struct batch *b, uint32_t row, const uint32_t *cols,
  * own, so malformed input is asserted. Returns bytes consumed. */
 size_t batch_decode_row(const uint8_t *data, const uint8_t *kinds, size_t kinds_len,
                         struct batch_builder *out, size_t first_col);
+/* One encoded column as a datum; variable bytes point into data. Returns bytes consumed. */
+size_t batch_decode_datum(const uint8_t *data, uint8_t kind, struct datum *out);
 /* Hash of key columns, canonical: decides the worker in an exchange, so equal on every node. */
 void batch_hash_rows(const struct batch *b, const uint32_t *cols, size_t cols_len, uint64_t *out);
 

@@ -1,0 +1,504 @@
+/* The builder: columns that grow in memory of their own, then one copy into a batch. */
+#include "core/data/batch_internal.h"
+
+enum { ROWS_CAP_MIN = 64, BYTES_CAP_MIN = 1024 };
+
+struct batch_builder *batch_builder_new(const uint8_t *kinds, size_t cols)
+{
+    ASSERT(cols <= BATCH_COLS_MAX);
+    struct batch_builder *b = MEM_NEW(struct batch_builder);
+    b->col = mem_zalloc(cols * sizeof(struct build_col));
+    b->cols = (uint32_t)cols;
+    for (size_t c = 0; c < cols; c++) {
+        ASSERT(type_kind_stored(kinds[c]));
+        b->col[c].kind = kinds[c];
+        b->col[c].width = (uint8_t)type_width(kinds[c]);
+    }
+    return b;
+}
+
+void batch_builder_free(struct batch_builder *b)
+{
+    if (b == NULL) {
+        return;
+    }
+    for (uint32_t c = 0; c < b->cols; c++) {
+        free(b->col[c].values);
+        free(b->col[c].offsets);
+        free(b->col[c].bytes);
+        free(b->col[c].validity);
+    }
+    free(b->col);
+    free(b->times);
+    free(b->diffs);
+    free(b->entries);
+    free(b->table);
+    free(b->hashes);
+    free(b);
+}
+
+void batch_builder_reset(struct batch_builder *b)
+{
+    for (uint32_t c = 0; c < b->cols; c++) {
+        b->col[c].rows = 0;
+        b->col[c].bytes_len = 0;
+        b->col[c].has_nulls = false;
+    }
+    b->rows = 0;
+    b->has_times = false;
+    b->has_diffs = false;
+}
+
+uint32_t batch_builder_rows(const struct batch_builder *b)
+{
+    return b->rows;
+}
+
+/* ---- growing ---------------------------------------------------------------------------------- */
+
+static size_t grown(size_t cap, size_t need, size_t cap_min)
+{
+    size_t want = cap < cap_min ? cap_min : cap;
+    while (want < need) {
+        want *= 2;
+    }
+    return want;
+}
+
+static void reserve_validity(struct build_col *c, size_t rows)
+{
+    size_t words = (rows + 63) / 64;
+    if (words > c->words_cap) {
+        c->words_cap = grown(c->words_cap, words, 8);
+        c->validity = mem_realloc(c->validity, c->words_cap * sizeof(uint64_t));
+    }
+}
+
+void build_col_reserve(struct build_col *c, size_t n)
+{
+    size_t rows = c->rows + n;
+    ASSERT(rows <= BATCH_ROWS_MAX);
+    if (rows + 1 > c->rows_cap) {
+        c->rows_cap = grown(c->rows_cap, rows + 1, ROWS_CAP_MIN);
+        if (c->width > 0) {
+            c->values = mem_realloc(c->values, c->rows_cap * c->width);
+        } else {
+            c->offsets = mem_realloc(c->offsets, c->rows_cap * sizeof(uint32_t));
+        }
+    }
+    if (c->width == 0 && c->rows == 0) {
+        c->offsets[0] = 0;
+    }
+    if (c->has_nulls) {
+        reserve_validity(c, rows);
+    }
+}
+
+static void reserve_bytes(struct build_col *c, size_t len)
+{
+    size_t need = c->bytes_len + len;
+    ASSERT(need <= UINT32_MAX);
+    if (need > c->bytes_cap) {
+        c->bytes_cap = grown(c->bytes_cap, need, BYTES_CAP_MIN);
+        c->bytes = mem_realloc(c->bytes, c->bytes_cap);
+    }
+}
+
+/* Sets bits [from, from + n) to one; words beyond are not yet initialised. */
+static void validity_set(uint64_t *validity, size_t from, size_t n)
+{
+    for (size_t i = from; i < from + n;) {
+        if ((i & 63) == 0) {
+            size_t left = from + n - i;
+            validity[i >> 6] = left >= 64 ? UINT64_MAX : (1ULL << left) - 1;
+            i += left >= 64 ? 64 : left;
+        } else {
+            validity[i >> 6] |= 1ULL << (i & 63);
+            i++;
+        }
+    }
+}
+
+void build_col_grew(struct build_col *c, size_t n)
+{
+    if (c->has_nulls) {
+        reserve_validity(c, c->rows + n);
+        validity_set(c->validity, c->rows, n);
+    }
+    c->rows += (uint32_t)n;
+}
+
+void build_col_null(struct build_col *c)
+{
+    build_col_reserve(c, 1);
+    if (!c->has_nulls) {
+        c->has_nulls = true;
+        reserve_validity(c, c->rows + 1);
+        validity_set(c->validity, 0, c->rows);
+    }
+    if ((c->rows & 63) == 0) {
+        c->validity[c->rows >> 6] = 0;
+    }
+    if (c->width > 0) {
+        memset(c->values + (size_t)c->rows * c->width, 0, c->width);
+    } else {
+        c->offsets[c->rows + 1] = c->offsets[c->rows];
+    }
+    c->rows++;
+}
+
+void build_col_fixed(struct build_col *c, const void *value)
+{
+    ASSERT(c->width > 0);
+    build_col_reserve(c, 1);
+    memcpy(c->values + (size_t)c->rows * c->width, value, c->width);
+    build_col_grew(c, 1);
+}
+
+void build_col_bytes(struct build_col *c, const void *data, size_t len)
+{
+    ASSERT(c->width == 0);
+    build_col_reserve(c, 1);
+    reserve_bytes(c, len);
+    if (len > 0) {
+        memcpy(c->bytes + c->bytes_len, data, len);
+    }
+    c->bytes_len += len;
+    c->offsets[c->rows + 1] = (uint32_t)c->bytes_len;
+    build_col_grew(c, 1);
+}
+
+/* ---- single values ---------------------------------------------------------------------------- */
+
+void batch_builder_datum(struct batch_builder *b, size_t c, const struct datum *d)
+{
+    ASSERT(c < b->cols);
+    struct build_col *col = &b->col[c];
+    ASSERT(col->rows == b->rows);
+    if (d->null) {
+        build_col_null(col);
+        return;
+    }
+    int16_t i2 = (int16_t)d->i;
+    int32_t i4 = (int32_t)d->i;
+    float f4 = (float)d->f;
+    uint8_t b1 = d->b;
+    switch (col->kind) {
+    case TYPE_BOOL:
+        build_col_fixed(col, &b1);
+        break;
+    case TYPE_INT2:
+        ASSERT(i2 == d->i);
+        build_col_fixed(col, &i2);
+        break;
+    case TYPE_INT4:
+    case TYPE_DATE:
+        ASSERT(i4 == d->i);
+        build_col_fixed(col, &i4);
+        break;
+    case TYPE_FLOAT4:
+        build_col_fixed(col, &f4);
+        break;
+    case TYPE_TEXT:
+    case TYPE_BYTEA:
+    case TYPE_JSONB:
+        build_col_bytes(col, d->s, d->len);
+        break;
+    default:
+        /* The other members of the union are the column's representation. */
+        build_col_fixed(col, (const uint8_t *)d + offsetof(struct datum, i));
+        break;
+    }
+}
+
+static void reserve_times(struct batch_builder *b, size_t rows)
+{
+    if (rows > b->times_cap) {
+        b->times_cap = grown(b->times_cap, rows, ROWS_CAP_MIN);
+        b->times = mem_realloc(b->times, b->times_cap * sizeof(uint64_t));
+    }
+}
+
+static void reserve_diffs(struct batch_builder *b, size_t rows)
+{
+    if (rows > b->diffs_cap) {
+        b->diffs_cap = grown(b->diffs_cap, rows, ROWS_CAP_MIN);
+        b->diffs = mem_realloc(b->diffs, b->diffs_cap * sizeof(int64_t));
+    }
+}
+
+static void append_time(struct batch_builder *b, uint64_t time)
+{
+    if (b->rows == 0) {
+        b->time_const = time;
+    }
+    if (!b->has_times) {
+        if (time == b->time_const) {
+            return;
+        }
+        reserve_times(b, b->rows + 1);
+        for (uint32_t i = 0; i < b->rows; i++) {
+            b->times[i] = b->time_const;
+        }
+        b->has_times = true;
+    }
+    reserve_times(b, b->rows + 1);
+    b->times[b->rows] = time;
+}
+
+static void append_diff(struct batch_builder *b, int64_t diff)
+{
+    if (b->rows == 0) {
+        b->diff_const = diff;
+    }
+    if (!b->has_diffs) {
+        if (diff == b->diff_const) {
+            return;
+        }
+        reserve_diffs(b, b->rows + 1);
+        for (uint32_t i = 0; i < b->rows; i++) {
+            b->diffs[i] = b->diff_const;
+        }
+        b->has_diffs = true;
+    }
+    reserve_diffs(b, b->rows + 1);
+    b->diffs[b->rows] = diff;
+}
+
+void batch_builder_end_row(struct batch_builder *b, uint64_t time, int64_t diff)
+{
+    ASSERT(time <= TIME_MAX && b->rows < BATCH_ROWS_MAX);
+    for (uint32_t c = 0; c < b->cols; c++) {
+        ASSERT(b->col[c].rows == b->rows + 1);
+    }
+    append_time(b, time);
+    append_diff(b, diff);
+    b->rows++;
+}
+
+void builder_end_rows(struct batch_builder *b, const uint64_t *times, const int64_t *diffs,
+                      uint64_t time_const, int64_t diff_const, const uint32_t *sel, size_t n)
+{
+    for (uint32_t c = 0; c < b->cols; c++) {
+        ASSERT(b->col[c].rows == b->rows + n);
+    }
+    ASSERT(b->rows + n <= BATCH_ROWS_MAX);
+    bool constant = times == NULL && diffs == NULL && !b->has_times && !b->has_diffs &&
+                    (b->rows == 0 || (b->time_const == time_const && b->diff_const == diff_const));
+    if (constant && n > 0) {
+        b->time_const = time_const;
+        b->diff_const = diff_const;
+        b->rows += (uint32_t)n;
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t row = sel != NULL ? sel[i] : i;
+        append_time(b, times != NULL ? times[row] : time_const);
+        append_diff(b, diffs != NULL ? diffs[row] : diff_const);
+        b->rows++;
+    }
+}
+
+/* ---- rows of other batches -------------------------------------------------------------------- */
+
+/* Sizes are compile-time constants in each case, so that the copies become plain moves. */
+static void gather(uint8_t *restrict to, const uint8_t *restrict from, size_t width,
+                   const uint32_t *sel, size_t n)
+{
+    switch (width) {
+    case 1:
+        for (size_t i = 0; i < n; i++) {
+            to[i] = from[sel[i]];
+        }
+        break;
+    case 4:
+        for (size_t i = 0; i < n; i++) {
+            memcpy(to + i * 4, from + (size_t)sel[i] * 4, 4);
+        }
+        break;
+    case 8:
+        for (size_t i = 0; i < n; i++) {
+            memcpy(to + i * 8, from + (size_t)sel[i] * 8, 8);
+        }
+        break;
+    default:
+        for (size_t i = 0; i < n; i++) {
+            memcpy(to + i * width, from + (size_t)sel[i] * width, width);
+        }
+        break;
+    }
+}
+
+static void append_bytes_of(struct build_col *to, const struct batch_col *from,
+                            const uint32_t *sel, size_t n)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t row = sel != NULL ? sel[i] : i;
+        total += from->offsets[row + 1] - from->offsets[row];
+    }
+    reserve_bytes(to, total);
+    if (sel == NULL && total > 0) {
+        memcpy(to->bytes + to->bytes_len, from->bytes + from->offsets[0], total);
+    }
+    size_t at = to->bytes_len;
+    for (size_t i = 0; i < n; i++) {
+        size_t row = sel != NULL ? sel[i] : i;
+        size_t len = from->offsets[row + 1] - from->offsets[row];
+        if (sel != NULL && len > 0) {
+            memcpy(to->bytes + at, from->bytes + from->offsets[row], len);
+        }
+        at += len;
+        to->offsets[to->rows + i + 1] = (uint32_t)at;
+    }
+    to->bytes_len = at;
+}
+
+static void append_column(struct build_col *to, const struct batch_col *from, const uint32_t *sel,
+                          size_t n)
+{
+    ASSERT(to->kind == from->kind);
+    if (from->validity != NULL) {
+        for (size_t i = 0; i < n; i++) {
+            uint32_t row = sel != NULL ? sel[i] : (uint32_t)i;
+            if (batch_is_null(from, row)) {
+                build_col_null(to);
+            } else if (to->width > 0) {
+                build_col_fixed(to, (const uint8_t *)from->values + (size_t)row * to->width);
+            } else {
+                build_col_bytes(to, from->bytes + from->offsets[row],
+                                from->offsets[row + 1] - from->offsets[row]);
+            }
+        }
+        return;
+    }
+    build_col_reserve(to, n);
+    if (to->width == 0) {
+        append_bytes_of(to, from, sel, n);
+    } else {
+        uint8_t *at = to->values + (size_t)to->rows * to->width;
+        if (sel != NULL) {
+            gather(at, from->values, to->width, sel, n);
+        } else if (n > 0) {
+            memcpy(at, from->values, n * to->width);
+        }
+    }
+    build_col_grew(to, n);
+}
+
+void batch_builder_rows_of(struct batch_builder *b, const struct batch *from, const uint32_t *sel,
+                           size_t sel_len)
+{
+    ASSERT(b->cols == from->cols);
+    size_t n = sel != NULL ? sel_len : from->rows;
+    for (uint32_t c = 0; c < b->cols; c++) {
+        append_column(&b->col[c], &from->col[c], sel, n);
+    }
+    builder_end_rows(b, from->times, from->diffs, from->time_const, from->diff_const, sel, n);
+}
+
+void batch_builder_row(struct batch_builder *b, const struct batch *from, uint32_t row)
+{
+    ASSERT(row < from->rows);
+    batch_builder_rows_of(b, from, &row, 1);
+}
+
+void batch_builder_set_time(struct batch_builder *b, uint64_t time)
+{
+    ASSERT(time <= TIME_MAX);
+    b->has_times = false;
+    b->time_const = time;
+}
+
+/* ---- finishing -------------------------------------------------------------------------------- */
+
+static struct batch_desc desc_of(const struct build_col *c)
+{
+    return (struct batch_desc){
+        .kind = c->kind, .has_nulls = c->has_nulls, .bytes_len = c->bytes_len};
+}
+
+size_t batch_builder_size(const struct batch_builder *b)
+{
+    struct batch_layout layout = {
+        batch_align(sizeof(struct batch_header) + b->cols * sizeof(struct batch_desc))};
+    for (uint32_t c = 0; c < b->cols; c++) {
+        struct batch_desc desc = desc_of(&b->col[c]);
+        batch_layout_column(&layout, b->rows, &desc);
+    }
+    if (b->has_times) {
+        layout_take(&layout, (uint64_t)b->rows * 8);
+    }
+    if (b->has_diffs) {
+        layout_take(&layout, (uint64_t)b->rows * 8);
+    }
+    return layout.at;
+}
+
+/* Copies a part and zeroes its padding, so that equal batches are equal bytes. */
+static void write_part(uint8_t *base, uint64_t at, const void *data, size_t len)
+{
+    if (len > 0) {
+        memcpy(base + at, data, len);
+    }
+    memset(base + at + len, 0, batch_align(at + len) - (at + len));
+}
+
+static void write_column(uint8_t *base, const struct build_col *c, const struct batch_desc *desc)
+{
+    uint32_t zero = 0;
+    if (desc->has_nulls) {
+        write_part(base, desc->validity_at, c->validity, validity_len(c->rows));
+    }
+    if (c->width > 0) {
+        write_part(base, desc->values_at, c->values, (size_t)c->rows * c->width);
+        return;
+    }
+    const uint32_t *offsets = c->rows == 0 ? &zero : c->offsets;
+    write_part(base, desc->values_at, offsets, ((size_t)c->rows + 1) * sizeof(uint32_t));
+    write_part(base, desc->bytes_at, c->bytes, c->bytes_len);
+}
+
+void batch_builder_finish(struct batch_builder *b, void *out)
+{
+    ASSERT((uintptr_t)out % BATCH_ALIGN == 0);
+    uint8_t *base = out;
+    struct batch_header *h = out;
+    struct batch_desc *desc = (struct batch_desc *)(h + 1);
+    uint64_t head = sizeof(*h) + b->cols * sizeof(*desc);
+    struct batch_layout layout = {batch_align(head)};
+    memset(base + head, 0, layout.at - head);
+    for (uint32_t c = 0; c < b->cols; c++) {
+        ASSERT(b->col[c].rows == b->rows);
+        desc[c] = desc_of(&b->col[c]);
+        batch_layout_column(&layout, b->rows, &desc[c]);
+        write_column(base, &b->col[c], &desc[c]);
+    }
+    *h = (struct batch_header){.magic = BATCH_MAGIC, .rows = b->rows, .cols = b->cols};
+    size_t len = (size_t)b->rows * 8;
+    if (b->has_times) {
+        h->flags |= BATCH_TIMES;
+        h->times_at = layout_take(&layout, len);
+        write_part(base, h->times_at, b->times, len);
+    } else {
+        h->time_const = b->rows > 0 ? b->time_const : 0;
+    }
+    if (b->has_diffs) {
+        h->flags |= BATCH_DIFFS;
+        h->diffs_at = layout_take(&layout, len);
+        write_part(base, h->diffs_at, b->diffs, len);
+    } else {
+        h->diff_const = b->rows > 0 ? b->diff_const : 0;
+    }
+    h->size = layout.at;
+}
+
+void *batch_builder_finish_new(struct batch_builder *b, size_t *size)
+{
+    size_t len = batch_builder_size(b);
+    void *out = aligned_alloc(BATCH_ALIGN, len);
+    ASSERT(out != NULL);
+    batch_builder_finish(b, out);
+    *size = len;
+    return out;
+}

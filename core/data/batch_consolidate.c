@@ -1,0 +1,159 @@
+/*
+ * Consolidation by hashing: one open-addressing table over the distinct (row, time) pairs, in the
+ * order they are first seen, so that the output is a function of the input alone. The table holds
+ * indexes of entries; rows are compared only when 64-bit hashes agree.
+ */
+#include "core/base/hash.h"
+#include "core/data/batch_internal.h"
+
+static bool same_value(const struct batch_col *a, uint32_t i, const struct batch_col *b,
+                       uint32_t j)
+{
+    bool null = batch_is_null(a, i);
+    if (null != batch_is_null(b, j)) {
+        return false;
+    }
+    if (null) {
+        return true;
+    }
+    size_t width = type_width(a->kind);
+    if (width > 0) {
+        return memcmp((const uint8_t *)a->values + i * width,
+                      (const uint8_t *)b->values + j * width, width) == 0;
+    }
+    uint32_t len = a->offsets[i + 1] - a->offsets[i];
+    return len == b->offsets[j + 1] - b->offsets[j] &&
+           memcmp(a->bytes + a->offsets[i], b->bytes + b->offsets[j], len) == 0;
+}
+
+static bool same_row(const struct batch *a, uint32_t i, const struct batch *b, uint32_t j)
+{
+    for (uint32_t c = 0; c < a->cols; c++) {
+        if (!same_value(&a->col[c], i, &b->col[c], j)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void reserve_scratch(struct batch_builder *out, size_t rows, size_t rows_max)
+{
+    if (rows > out->entries_cap) {
+        out->entries_cap = rows;
+        out->entries = mem_realloc(out->entries, rows * sizeof(out->entries[0]));
+    }
+    size_t slots = 16;
+    while (slots < rows * 2) {
+        slots *= 2;
+    }
+    if (slots > out->table_cap) {
+        out->table_cap = slots;
+        out->table = mem_realloc(out->table, slots * sizeof(out->table[0]));
+    }
+    if (rows_max > out->hashes_cap) {
+        out->hashes_cap = rows_max;
+        out->hashes = mem_realloc(out->hashes, rows_max * sizeof(out->hashes[0]));
+    }
+    memset(out->table, 0xff, slots * sizeof(out->table[0]));
+}
+
+/* Adds the rows of in[which]; returns the number of entries. The diffs are added modulo 2^64. */
+static size_t add_batch(struct batch_builder *out, const struct batch *const *in, uint32_t which,
+                        uint64_t advance_to, size_t len, size_t mask)
+{
+    const struct batch *b = in[which];
+    for (uint32_t row = 0; row < b->rows; row++) {
+        uint64_t time = batch_time(b, row);
+        time = time < advance_to ? advance_to : time;
+        uint64_t hash = hash_combine(out->hashes[row], time);
+        size_t slot = hash & mask;
+        struct consol_entry *e = NULL;
+        for (; out->table[slot] != UINT32_MAX; slot = (slot + 1) & mask) {
+            struct consol_entry *at = &out->entries[out->table[slot]];
+            if (at->hash == hash && at->time == time && same_row(in[at->batch], at->row, b, row)) {
+                e = at;
+                break;
+            }
+        }
+        if (e == NULL) {
+            out->table[slot] = (uint32_t)len;
+            e = &out->entries[len++];
+            *e = (struct consol_entry){.hash = hash, .time = time, .batch = which, .row = row};
+        }
+        e->diff = (int64_t)((uint64_t)e->diff + (uint64_t)batch_diff(b, row));
+    }
+    return len;
+}
+
+/* By time, then in order of first appearance (batch, row). */
+static int compare_entries(const void *pa, const void *pb)
+{
+    const struct consol_entry *a = pa;
+    const struct consol_entry *b = pb;
+    if (a->time != b->time) {
+        return a->time < b->time ? -1 : 1;
+    }
+    if (a->batch != b->batch) {
+        return a->batch < b->batch ? -1 : 1;
+    }
+    return a->row < b->row ? -1 : a->row > b->row;
+}
+
+static void append_entry(struct batch_builder *out, const struct batch *from,
+                         const struct consol_entry *e)
+{
+    for (uint32_t c = 0; c < out->cols; c++) {
+        const struct batch_col *col = &from->col[c];
+        struct build_col *to = &out->col[c];
+        if (batch_is_null(col, e->row)) {
+            build_col_null(to);
+        } else if (to->width > 0) {
+            build_col_fixed(to, (const uint8_t *)col->values + (size_t)e->row * to->width);
+        } else {
+            build_col_bytes(to, col->bytes + col->offsets[e->row],
+                            col->offsets[e->row + 1] - col->offsets[e->row]);
+        }
+    }
+    batch_builder_end_row(out, e->time, e->diff);
+}
+
+void batch_consolidate(const struct batch *const *in, size_t in_len, uint64_t advance_to,
+                       struct batch_builder *out)
+{
+    size_t rows = 0;
+    size_t rows_max = 0;
+    for (size_t i = 0; i < in_len; i++) {
+        ASSERT(in[i]->cols == out->cols);
+        rows += in[i]->rows;
+        rows_max = in[i]->rows > rows_max ? in[i]->rows : rows_max;
+    }
+    ASSERT(rows < UINT32_MAX && in_len < UINT32_MAX);
+    if (rows == 0) {
+        return;
+    }
+    reserve_scratch(out, rows, rows_max);
+    size_t slots = 16;
+    while (slots < rows * 2) {
+        slots *= 2;
+    }
+    size_t len = 0;
+    for (size_t i = 0; i < in_len; i++) {
+        batch_hash_columns(in[i], NULL, 0, false, out->hashes);
+        len = add_batch(out, in, (uint32_t)i, advance_to, len, slots - 1);
+    }
+    size_t kept = 0;
+    bool sorted = true;
+    for (size_t i = 0; i < len; i++) {
+        if (out->entries[i].diff != 0) {
+            out->entries[kept] = out->entries[i];
+            sorted &= kept == 0 || out->entries[kept - 1].time <= out->entries[kept].time;
+            kept++;
+        }
+    }
+    if (!sorted) {
+        qsort(out->entries, kept, sizeof(out->entries[0]), compare_entries);
+    }
+    for (size_t i = 0; i < kept; i++) {
+        append_entry(out, in[out->entries[i].batch], &out->entries[i]);
+    }
+}

@@ -1,0 +1,250 @@
+/*
+ * Rows as bytes and as hashes. Canonical forms map values that SQL holds equal to equal bytes, so
+ * that comparing, hashing and routing keys needs no types.
+ */
+#include "core/base/hash.h"
+#include "core/data/batch_internal.h"
+
+#include <math.h>
+
+/* The hash of NULL, and the start of a row's hash. Part of routing: equal on every node. */
+#define HASH_NULL 0x9AE16A3B2F90404FULL
+#define HASH_START 0xC3A5C85C97CB3127ULL
+
+static double canonical_double(double f)
+{
+    if (isnan(f)) {
+        return (double)NAN;
+    }
+    return f == 0 ? 0.0 : f;
+}
+
+static float canonical_float(float f)
+{
+    if (isnan(f)) {
+        return NAN;
+    }
+    return f == 0 ? 0.0f : f;
+}
+
+/* A fixed-width value in canonical form; returns where it is: in place, or in scratch. */
+static const void *canonical_fixed(uint8_t kind, const void *value, void *scratch)
+{
+    switch (kind) {
+    case TYPE_FLOAT4: {
+        float f = canonical_float(*(const float *)value);
+        return memcpy(scratch, &f, sizeof(f));
+    }
+    case TYPE_FLOAT8: {
+        double f = canonical_double(*(const double *)value);
+        return memcpy(scratch, &f, sizeof(f));
+    }
+    case TYPE_NUMERIC: {
+        struct numeric n = numeric_normalize(value);
+        return memcpy(scratch, &n, sizeof(n));
+    }
+    case TYPE_INTERVAL: {
+        struct interval v = interval_normalize(value);
+        return memcpy(scratch, &v, sizeof(v));
+    }
+    default:
+        return value;
+    }
+}
+
+static void encode_variable(const struct batch_col *c, uint32_t row, bool canonical,
+                            struct buf *out)
+{
+    const uint8_t *data = c->bytes + c->offsets[row];
+    uint32_t len = c->offsets[row + 1] - c->offsets[row];
+    size_t at = out->len;
+    buf_append_u32(out, len);
+    if (canonical && c->kind == TYPE_JSONB) {
+        json_append_normalized((const char *)data, len, out);
+        len = (uint32_t)(out->len - at - sizeof(len));
+        memcpy(out->data + at, &len, sizeof(len));
+    } else {
+        buf_append(out, data, len);
+    }
+}
+
+void batch_encode_row(const struct batch *b, uint32_t row, const uint32_t *cols, size_t cols_len,
+                      bool canonical, struct buf *out)
+{
+    ASSERT(row < b->rows);
+    uint64_t scratch[4];
+    size_t n = cols != NULL ? cols_len : b->cols;
+    for (size_t i = 0; i < n; i++) {
+        const struct batch_col *c = &b->col[cols != NULL ? cols[i] : i];
+        bool null = batch_is_null(c, row);
+        buf_append_byte(out, null ? 0 : 1);
+        if (null) {
+            continue;
+        }
+        size_t width = type_width(c->kind);
+        if (width == 0) {
+            encode_variable(c, row, canonical, out);
+            continue;
+        }
+        const void *value = (const uint8_t *)c->values + (size_t)row * width;
+        if (canonical) {
+            value = canonical_fixed(c->kind, value, scratch);
+        }
+        buf_append(out, value, width);
+    }
+}
+
+size_t batch_decode_row(const uint8_t *data, const uint8_t *kinds, size_t kinds_len,
+                        struct batch_builder *out, size_t first_col)
+{
+    ASSERT(first_col + kinds_len <= out->cols);
+    size_t at = 0;
+    for (size_t i = 0; i < kinds_len; i++) {
+        struct build_col *c = &out->col[first_col + i];
+        ASSERT(c->kind == kinds[i] && c->rows == out->rows);
+        uint8_t mark = data[at++];
+        ASSERT(mark <= 1);
+        if (mark == 0) {
+            build_col_null(c);
+        } else if (c->width > 0) {
+            build_col_fixed(c, data + at);
+            at += c->width;
+        } else {
+            uint32_t len;
+            memcpy(&len, data + at, sizeof(len));
+            build_col_bytes(c, data + at + sizeof(len), len);
+            at += sizeof(len) + len;
+        }
+    }
+    return at;
+}
+
+size_t batch_decode_datum(const uint8_t *data, uint8_t kind, struct datum *out)
+{
+    ASSERT(data[0] <= 1);
+    if (data[0] == 0) {
+        *out = (struct datum){.null = true};
+        return 1;
+    }
+    size_t width = type_width(kind);
+    if (width == 0) {
+        uint32_t len;
+        memcpy(&len, data + 1, sizeof(len));
+        *out = (struct datum){.len = len, .s = (const char *)data + 1 + sizeof(len)};
+        return 1 + sizeof(len) + len;
+    }
+    /* Encoded values are not aligned. */
+    uint64_t value[4];
+    memcpy(value, data + 1, width);
+    struct batch_col c = {.kind = kind, .values = value};
+    batch_datum(&c, 0, out);
+    return 1 + width;
+}
+
+/* ---- hashes ----------------------------------------------------------------------------------- */
+
+static uint64_t hash_fixed(const void *value, size_t width)
+{
+    uint64_t words[3] = {0};
+    memcpy(words, value, width);
+    if (width <= 8) {
+        return hash_u64(words[0]);
+    }
+    uint64_t h = hash_combine(words[0], words[1]);
+    return width > 16 ? hash_combine(h, words[2]) : h;
+}
+
+static uint64_t hash_json(const void *data, size_t len, struct buf *scratch)
+{
+    buf_clear(scratch);
+    json_append_normalized(data, len, scratch);
+    return hash_bytes(scratch->data, scratch->len);
+}
+
+/* Column by column, the loops of the common kinds without a branch per value. */
+#define HASH_LOOP(value)                                                                           \
+    for (uint32_t i = 0; i < rows; i++) {                                                          \
+        uint64_t h_ = (value);                                                                     \
+        out[i] = hash_combine(out[i], batch_is_null(c, i) ? HASH_NULL : h_);                       \
+    }
+
+static void hash_variable(const struct batch_col *c, uint32_t rows, bool canonical, uint64_t *out)
+{
+    struct buf scratch = {0};
+    if (canonical && c->kind == TYPE_JSONB) {
+        HASH_LOOP(hash_json(c->bytes + c->offsets[i], c->offsets[i + 1] - c->offsets[i],
+                            &scratch));
+    } else {
+        HASH_LOOP(hash_bytes(c->bytes + c->offsets[i], c->offsets[i + 1] - c->offsets[i]));
+    }
+    buf_free(&scratch);
+}
+
+static void hash_column(const struct batch_col *c, uint32_t rows, bool canonical, uint64_t *out)
+{
+    size_t width = type_width(c->kind);
+    uint64_t scratch[4];
+    bool special = canonical && (c->kind == TYPE_FLOAT4 || c->kind == TYPE_FLOAT8 ||
+                                 c->kind == TYPE_NUMERIC || c->kind == TYPE_INTERVAL);
+    const uint8_t *v = c->values;
+    if (width == 0) {
+        hash_variable(c, rows, canonical, out);
+    } else if (special) {
+        HASH_LOOP(hash_fixed(canonical_fixed(c->kind, v + (size_t)i * width, scratch), width));
+    } else if (width == 8) {
+        HASH_LOOP(hash_u64(((const uint64_t *)c->values)[i]));
+    } else if (width == 4) {
+        HASH_LOOP(hash_u64(((const uint32_t *)c->values)[i]));
+    } else {
+        HASH_LOOP(hash_fixed(v + (size_t)i * width, width));
+    }
+}
+
+void batch_hash_columns(const struct batch *b, const uint32_t *cols, size_t cols_len,
+                        bool canonical, uint64_t *out)
+{
+    for (uint32_t i = 0; i < b->rows; i++) {
+        out[i] = HASH_START;
+    }
+    size_t n = cols != NULL ? cols_len : b->cols;
+    for (size_t i = 0; i < n; i++) {
+        hash_column(&b->col[cols != NULL ? cols[i] : i], b->rows, canonical, out);
+    }
+}
+
+void batch_hash_rows(const struct batch *b, const uint32_t *cols, size_t cols_len, uint64_t *out)
+{
+    batch_hash_columns(b, cols, cols_len, true, out);
+}
+
+uint64_t datum_hash(enum type_kind kind, const struct datum *d)
+{
+    if (d->null) {
+        return HASH_NULL;
+    }
+    uint64_t scratch[4];
+    switch (kind) {
+    case TYPE_BOOL:
+        return hash_u64(d->b);
+    case TYPE_FLOAT4:
+    case TYPE_FLOAT8:
+        return hash_fixed(canonical_fixed(TYPE_FLOAT8, &d->f, scratch), 8);
+    case TYPE_NUMERIC:
+    case TYPE_INTERVAL:
+        return hash_fixed(canonical_fixed(kind, &d->n, scratch), type_width(kind));
+    case TYPE_UUID:
+        return hash_fixed(d->uuid, 16);
+    case TYPE_TEXT:
+    case TYPE_BYTEA:
+    case TYPE_UNKNOWN:
+        return hash_bytes(d->s, d->len);
+    case TYPE_JSONB: {
+        struct buf buf = {0};
+        uint64_t h = hash_json(d->s, d->len, &buf);
+        buf_free(&buf);
+        return h;
+    }
+    default:
+        return hash_u64((uint64_t)d->i);
+    }
+}

@@ -1,0 +1,55 @@
+/*
+ * jsonb as canonical text: parsing into it, and walking it. Text that json_parse made (or
+ * json_is_canonical accepted) is trusted by everything else here. Module-private.
+ */
+#ifndef TAILRACE_CORE_DATA_JSON_H
+#define TAILRACE_CORE_DATA_JSON_H
+
+#include "core/data/data_internal.h"
+
+enum { JSON_DEPTH_MAX = 1000 };
+
+/* A piece of canonical text: one value, without space around it. */
+struct json {
+    const char *s;
+    size_t len;
+};
+
+/* Scratch of json_parse, for reuse; zero is empty. */
+struct json_parser {
+    struct buf out;     /* the canonical text */
+    struct buf keys;    /* unescaped keys of the objects being parsed */
+    struct buf members; /* struct json_member of the objects being parsed */
+    struct buf sorted;  /* one object being put in order */
+};
+
+/* Canonical text of input into p->out. SQLSTATE 22P02, 22P05, 22003, 54001. */
+err_t json_parse(struct json_parser *p, const char *s, size_t len);
+void json_parser_free(struct json_parser *p);
+
+enum json_kind {
+    JSON_NULL,
+    JSON_STRING,
+    JSON_NUMBER,
+    JSON_BOOL,
+    JSON_ARRAY,
+    JSON_OBJECT, /* the order of PostgreSQL's btree */
+};
+enum json_kind json_kind(struct json v);
+const char *json_kind_name(enum json_kind kind);
+
+/* Iterates an array (key NULL) or object: *at starts at 0. key: the escaped key with quotes. */
+bool json_next(struct json v, size_t *at, struct json *key, struct json *value);
+size_t json_count(struct json v);
+/* Member by unescaped key; element by index (negative: from the end). */
+bool json_object_get(struct json v, const char *key, size_t key_len, struct json *out);
+bool json_array_get(struct json v, int64_t index, struct json *out);
+/* The characters of a JSON string (escaped, with quotes). */
+void json_append_unescaped(struct json string, struct buf *out);
+void json_append_escaped(const char *s, size_t len, struct buf *out);
+bool json_string_equal(struct json string, const char *s, size_t len);
+int json_compare(struct json a, struct json b);
+/* a @> b */
+bool json_contains(struct json a, struct json b);
+
+#endif
