@@ -57,7 +57,14 @@ err_t io_main(struct io_env *env, io_start_fn start, void *arg);
 err_t io_thread_start(struct io_loop *owner, const char *name, int cpu, io_start_fn start,
                       void (*done)(void *arg), void *arg);
 
-/* Ends the loop after the current callback; everything still open on it is closed. */
+/*
+ * Ends the loop after the current callback; everything still open on it is closed (queued writes
+ * are released), no further callback runs, and threads it started are stopped and joined. The loop
+ * and what was open on it stay valid memory until io_env_free, every call on them does nothing or
+ * gives ERR_CANCELLED, and close calls free the object: so the code that frees a daemon need not
+ * ask whether its loop still runs. When the loop of io_main or of a simulated process stops, the
+ * process ends.
+ */
 void io_loop_stop(struct io_loop *loop);
 struct io_env *io_loop_env(struct io_loop *loop);
 
@@ -73,7 +80,7 @@ uint64_t io_mono_ns(struct io_loop *loop);
  * (an MPSC list: Vyukov 2010) and wakes the loop only when it sleeps.
  */
 struct io_task {
-    struct io_task *next; /* owned by the loop while queued */
+    struct io_task *_Atomic next; /* owned by the loop while queued */
     void (*run)(struct io_task *task);
     _Atomic int queued;
 };
@@ -103,6 +110,8 @@ struct io_poller {
 };
 void io_poller_add(struct io_loop *loop, struct io_poller *poller);
 void io_poller_remove(struct io_loop *loop, struct io_poller *poller);
+/* How long the loop may look for work before it sleeps, while work comes often (default 20 us). */
+void io_loop_set_spin(struct io_loop *loop, uint32_t max_us);
 
 /*
  * A doorbell another process can ring: an eventfd the loop watches. ring(bell) runs on the loop.
@@ -154,7 +163,8 @@ void io_stream_write_fds(struct io_stream *stream, const void *data, size_t len,
                          size_t fds_len);
 /* Bytes queued and not yet taken by the kernel. */
 size_t io_stream_pending(const struct io_stream *stream);
-/* Calls handler->drain when pending falls to zero after having passed this many bytes. */
+/* Calls handler->drain when pending falls to zero after having passed this many bytes (64 KiB
+ * unless set). */
 void io_stream_set_high_water(struct io_stream *stream, size_t bytes);
 /* Stops and restarts delivery of data (back-pressure to the peer). */
 void io_stream_pause(struct io_stream *stream);
@@ -176,6 +186,8 @@ const char *io_stream_peer_name(const struct io_stream *stream);
  * tls.h all fill one; every implementation's struct begins with struct io_stream.
  */
 struct io_stream_ops {
+    /* Queues a copy; NULL: io_stream_write copies and calls write_ref. */
+    void (*write)(struct io_stream *s, const void *data, size_t len);
     void (*write_ref)(struct io_stream *s, const void *data, size_t len, void (*release)(void *),
                       void *arg);
     void (*write_fds)(struct io_stream *s, const void *data, size_t len, const int *fds,
@@ -218,7 +230,8 @@ enum io_open_flags {
 
 /* Permissions 0600. Opening is synchronous; reads and writes are not. */
 err_t io_file_open(struct io_loop *loop, const char *path, int flags, struct io_file **out);
-/* Waits for nothing: operations under way complete into nowhere. */
+/* done of operations under way does not run, and their memory is not touched after this returns:
+ * it waits for what the kernel has already begun. */
 void io_file_close(struct io_file *file);
 
 /*

@@ -1,0 +1,221 @@
+/* The real environment: clocks, randomness, identity of the host, the table of functions. */
+#include "core/io/uring/uring.h"
+
+#include "core/base/hash.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CLOCK_CHECK_US = 100 * 1000 };
+
+static uint64_t clock_ns(clockid_t id)
+{
+    struct timespec ts;
+    ASSERT(clock_gettime(id, &ts) == 0);
+    return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t uring_mono_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
+/*
+ * Follows the wall clock when it is ahead of ours (it was set, or the machine slept); when it was
+ * set back ours goes on as it was. Any thread.
+ */
+static void clock_follow(struct uring_env *env, int64_t mono_us)
+{
+    int64_t behind = (int64_t)(clock_ns(CLOCK_REALTIME) / 1000) - mono_us;
+    /* Relaxed, here and in now_us: the offset publishes nothing but itself, and coherence alone
+     * keeps a thread that learnt of a later time from reading an older offset. */
+    int64_t offset = atomic_load_explicit(&env->clock_offset_us, memory_order_relaxed);
+    while (behind > offset) {
+        if (atomic_compare_exchange_weak_explicit(&env->clock_offset_us, &offset, behind,
+                                                  memory_order_relaxed, memory_order_relaxed)) {
+            break;
+        }
+    }
+    atomic_store_explicit(&env->clock_checked_us, mono_us, memory_order_relaxed);
+}
+
+static uint64_t now_us(struct io_loop *loop)
+{
+    struct uring_env *env = uring_loop_of(loop)->env;
+    int64_t mono_us = (int64_t)(uring_mono_ns() / 1000);
+    /* Relaxed: a hint when to look at the wall clock again; pairs with clock_follow. */
+    if (mono_us - atomic_load_explicit(&env->clock_checked_us, memory_order_relaxed) >
+        CLOCK_CHECK_US) {
+        clock_follow(env, mono_us);
+    }
+    /* Relaxed: pairs with clock_follow, see there. */
+    return (uint64_t)(mono_us +
+                      atomic_load_explicit(&env->clock_offset_us, memory_order_relaxed));
+}
+
+static uint64_t mono_ns(struct io_loop *loop)
+{
+    return uring_mono_ns();
+}
+
+static void env_random(struct io_env *env, void *out, size_t len)
+{
+    uint8_t *at = out;
+    while (len > 0) {
+        ssize_t got = getrandom(at, len, 0);
+        if (got < 0) {
+            ASSERT(errno == EINTR);
+            continue;
+        }
+        at += got;
+        len -= (size_t)got;
+    }
+}
+
+static void host_id_read(struct uring_env *env)
+{
+    char boot[64] = "";
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        ssize_t got = read(fd, boot, sizeof(boot) - 1);
+        boot[got > 0 ? got : 0] = '\0';
+        close(fd);
+    }
+    boot[strcspn(boot, "\n")] = '\0';
+    char name[256] = "";
+    if (gethostname(name, sizeof(name) - 1) != 0) {
+        name[0] = '\0';
+    }
+    snprintf(env->host_id, sizeof(env->host_id), "%s-%016llx", boot,
+             (unsigned long long)hash_bytes(name, strlen(name)));
+}
+
+static const char *env_host_id(struct io_env *base)
+{
+    return ((struct uring_env *)base)->host_id;
+}
+
+err_t io_env_new_real(struct io_env **out)
+{
+    struct uring_env *env = MEM_NEW(struct uring_env);
+    env->base.backend = &uring_backend;
+    ASSERT(pthread_mutex_init(&env->lock, NULL) == 0);
+    clock_follow(env, (int64_t)(uring_mono_ns() / 1000));
+    host_id_read(env);
+    /* A peer that closed, or a log nobody reads, is an error to handle and no reason to die. */
+    (void)signal(SIGPIPE, SIG_IGN);
+    *out = &env->base;
+    return ERR_OK;
+}
+
+void uring_env_disable(struct io_env *env, unsigned features)
+{
+    ASSERT(env->backend == &uring_backend);
+    ((struct uring_env *)env)->disabled = features;
+}
+
+static void env_free(struct io_env *base)
+{
+    struct uring_env *env = (struct uring_env *)base;
+    while (env->loops != NULL) {
+        struct uring_loop *loop = env->loops;
+        env->loops = loop->next_of_env;
+        uring_loop_free(loop);
+    }
+    ASSERT(pthread_mutex_destroy(&env->lock) == 0);
+    free(env);
+}
+
+static err_t env_main(struct io_env *base, io_start_fn start, void *arg)
+{
+    struct uring_loop *loop = uring_loop_new((struct uring_env *)base);
+    TRY(uring_loop_open(loop));
+    start(&loop->base, arg);
+    uring_loop_run(loop);
+    return ERR_OK;
+}
+
+static void loop_stop(struct io_loop *loop)
+{
+    uring_loop_of(loop)->stop = true;
+}
+
+static void set_spin(struct io_loop *loop, uint32_t max_us)
+{
+    uring_loop_of(loop)->spin_ns = max_us * 1000ULL;
+}
+
+static void pollers_changed(struct io_loop *loop)
+{
+    /* The loop looks at its pollers in every round, and this round is not over. */
+}
+
+static void post(struct io_loop *base, struct io_task *task)
+{
+    struct uring_loop *loop = uring_loop_of(base);
+    if (io_loop_dead(base)) {
+        return; /* nobody takes tasks any more */
+    }
+    uring_tasks_push(&loop->tasks, task);
+    /* Pairs with the store in loop_sleep: all four of (push exchanges head, this load) and (store
+     * sleeping, load head) are seq_cst, so either the loop sees the task or we see it asleep. */
+    if (atomic_load_explicit(&loop->sleeping, memory_order_seq_cst) != 0 &&
+        atomic_exchange_explicit(&loop->sleeping, 0, memory_order_seq_cst) != 0) {
+        uint64_t one = 1;
+        ssize_t written = write(loop->wake_fd, &one, sizeof(one));
+        ASSERT(written == sizeof(one));
+    }
+}
+
+const struct io_backend uring_backend = {
+    .simulated = false,
+    .env_free = env_free,
+    .random = env_random,
+    .host_id = env_host_id,
+    .main = env_main,
+    .thread_start = uring_thread_start,
+    .loop_stop = loop_stop,
+    .set_spin = set_spin,
+    .now_us = now_us,
+    .mono_ns = mono_ns,
+    .post = post,
+    .timer_start = uring_timer_start,
+    .timer_cancel = uring_timer_cancel,
+    .pollers_changed = pollers_changed,
+    .bell_open = uring_bell_open,
+    .bell_fd = uring_bell_fd,
+    .bell_close = uring_bell_close,
+    .connect = uring_connect,
+    .listen = uring_listen,
+    .listener_address = uring_listener_address,
+    .listener_close = uring_listener_close,
+    .file_open = uring_file_open,
+    .file_close = uring_file_close,
+    .file_read = uring_file_read,
+    .file_write = uring_file_write,
+    .file_sync = uring_file_sync,
+    .file_read_sync = uring_file_read_sync,
+    .file_write_sync = uring_file_write_sync,
+    .file_sync_sync = uring_file_sync_sync,
+    .file_truncate_sync = uring_file_truncate_sync,
+    .file_stat_sync = uring_file_stat_sync,
+    .stat = uring_stat,
+    .mkdir = uring_mkdir,
+    .rename = uring_rename,
+    .unlink = uring_unlink,
+    .chmod = uring_chmod,
+    .dir_sync = uring_dir_sync,
+    .dir_list = uring_dir_list,
+    .watch_open = uring_watch_open,
+    .watch_close = uring_watch_close,
+    .process_start = uring_process_start,
+    .process_adopt = uring_process_adopt,
+    .process_signal = uring_process_signal,
+    .process_release = uring_process_release,
+    .signal_watch = uring_signal_watch,
+};

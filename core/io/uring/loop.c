@@ -1,0 +1,508 @@
+/*
+ * The event loop: one io_uring, one thread. A round runs posted tasks, due timers, streams with
+ * something to do, submits what was prepared, handles completions and polls the pollers. When a
+ * round did nothing the loop spins for a moment if work has been coming often, then sleeps in
+ * io_uring, where one wait covers sockets, files, timers and posts from other threads.
+ */
+#include "core/io/uring/uring.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum {
+    TASKS_A_ROUND = 256,
+    CQES_A_ROUND = 512,
+    IDLE_CAP_NS = 1000 * 1000, /* longer stretches without work count as this */
+};
+
+/* ---- opening and closing --------------------------------------------------------------------- */
+
+struct uring_loop *uring_loop_new(struct uring_env *env)
+{
+    struct uring_loop *loop = MEM_NEW(struct uring_loop);
+    loop->base.backend = &uring_backend;
+    loop->base.env = &env->base;
+    loop->env = env;
+    loop->wake_fd = -1;
+    loop->spin_ns = URING_SPIN_DEFAULT_US * 1000;
+    loop->idle_average = IDLE_CAP_NS;
+    loop->objects.prev = loop->objects.next = &loop->objects;
+    uring_tasks_init(&loop->tasks);
+    ASSERT(pthread_mutex_lock(&env->lock) == 0);
+    loop->next_of_env = env->loops;
+    env->loops = loop;
+    ASSERT(pthread_mutex_unlock(&env->lock) == 0);
+    return loop;
+}
+
+static err_t ring_refused(int error)
+{
+    err_t err = err_errno(error, "setting up io_uring");
+    if (error == ENOSYS) {
+        err_hint(err, "This kernel has no io_uring: Linux 5.11 or newer is needed.");
+    } else if (error == EPERM || error == EACCES) {
+        err_hint(err, "io_uring is forbidden here. Set sysctl kernel.io_uring_disabled=0, or run "
+                      "the container with a seccomp profile that allows io_uring_setup, "
+                      "io_uring_enter and io_uring_register.");
+    } else if (error == ENOMEM) {
+        err_hint(err, "The locked memory limit may be too small: raise it (ulimit -l).");
+    }
+    return err;
+}
+
+static int ring_try(struct uring_loop *loop, unsigned flags)
+{
+    struct io_uring_params params = {.flags = flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
+                                     .cq_entries = URING_CQ_ENTRIES};
+    return io_uring_queue_init_params(URING_SQ_ENTRIES, &loop->ring, &params);
+}
+
+static err_t ring_open(struct uring_loop *loop)
+{
+    /* Best first: completions are gathered only when the loop asks for them, and a flag in shared
+     * memory tells that there are some. Older kernels answer EINVAL. */
+    static const unsigned flags[] = {
+        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+        0,
+    };
+    int error = -EINVAL;
+    size_t first = (loop->env->disabled & URING_FEATURE_DEFER) != 0 ? 2 : 0;
+    for (size_t i = first; i < ARRAY_LEN(flags) && error == -EINVAL; i++) {
+        error = ring_try(loop, flags[i]);
+    }
+    if (error != 0) {
+        return ring_refused(-error);
+    }
+    loop->ring_open = true;
+    if ((loop->ring.features & IORING_FEAT_EXT_ARG) == 0) {
+        return err_hint(err_new(ERR_UNSUPPORTED, "io_uring of this kernel is too old"),
+                        "Linux 5.11 or newer is needed.");
+    }
+    return ERR_OK;
+}
+
+/* Buffers the kernel picks from when data arrives: idle connections hold none. */
+static void buffers_open(struct uring_loop *loop)
+{
+    loop->multishot = (loop->env->disabled & URING_FEATURE_MULTISHOT) == 0;
+    if ((loop->env->disabled & URING_FEATURE_BUF_RING) != 0) {
+        return;
+    }
+    size_t len = sizeof(struct io_uring_buf) * URING_RECV_BUFFERS;
+    void *memory = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
+    ASSERT(memory != MAP_FAILED);
+    struct io_uring_buf_reg reg = {.ring_addr = (uintptr_t)memory,
+                                   .ring_entries = URING_RECV_BUFFERS};
+    if (io_uring_register_buf_ring(&loop->ring, &reg, 0) != 0) {
+        munmap(memory, len);
+        return; /* before Linux 5.19: each stream has a buffer of its own */
+    }
+    loop->buf_ring = memory;
+    loop->buf_ring_len = len;
+    loop->buf_memory = mem_alloc((size_t)URING_RECV_BUFFERS * URING_RECV_BUFFER_LEN);
+    io_uring_buf_ring_init(loop->buf_ring);
+    for (int i = 0; i < URING_RECV_BUFFERS; i++) {
+        io_uring_buf_ring_add(loop->buf_ring, loop->buf_memory + (size_t)i * URING_RECV_BUFFER_LEN,
+                              URING_RECV_BUFFER_LEN, (unsigned short)i,
+                              io_uring_buf_ring_mask(URING_RECV_BUFFERS), i);
+    }
+    io_uring_buf_ring_advance(loop->buf_ring, URING_RECV_BUFFERS);
+}
+
+static void wake_arm(struct uring_loop *loop)
+{
+    struct io_uring_sqe *sqe = uring_sqe(loop, &loop->wake_req);
+    io_uring_prep_read(sqe, loop->wake_fd, &loop->wake_value, sizeof(loop->wake_value), 0);
+    io_uring_sqe_set_data(sqe, &loop->wake_req);
+}
+
+static void wake_complete(struct uring_req *req, int res, uint32_t flags)
+{
+    struct uring_loop *loop = CONTAINER_OF(req, struct uring_loop, wake_req);
+    if (!io_loop_dead(&loop->base)) {
+        wake_arm(loop);
+    }
+}
+
+err_t uring_loop_open(struct uring_loop *loop)
+{
+    err_t err = ring_open(loop);
+    if (err == ERR_OK) {
+        loop->wake_fd = eventfd(0, EFD_CLOEXEC);
+        err = loop->wake_fd < 0 ? err_errno(errno, "eventfd") : ERR_OK;
+    }
+    if (err != ERR_OK) {
+        io_loop_set_dead(&loop->base);
+        return err;
+    }
+    buffers_open(loop);
+    loop->wake_req.complete = wake_complete;
+    wake_arm(loop);
+    return ERR_OK;
+}
+
+void uring_object_add(struct uring_loop *loop, struct uring_object *object,
+                      void (*shut)(struct uring_object *), void (*free_fn)(struct uring_object *))
+{
+    object->shut = shut;
+    object->free = free_fn;
+    object->link.prev = loop->objects.prev;
+    object->link.next = &loop->objects;
+    loop->objects.prev->next = &object->link;
+    loop->objects.prev = &object->link;
+}
+
+void uring_object_remove(struct uring_object *object)
+{
+    ASSERT(object->link.next != NULL);
+    object->link.prev->next = object->link.next;
+    object->link.next->prev = object->link.prev;
+    object->link.prev = object->link.next = NULL;
+}
+
+static struct uring_object *object_of(struct uring_link *link)
+{
+    return CONTAINER_OF(link, struct uring_object, link);
+}
+
+void uring_loop_free(struct uring_loop *loop)
+{
+    if (loop->ring_open) {
+        io_uring_queue_exit(&loop->ring);
+    }
+    if (loop->wake_fd >= 0) {
+        close(loop->wake_fd);
+    }
+    while (loop->objects.next != &loop->objects) {
+        struct uring_object *object = object_of(loop->objects.next);
+        uring_object_remove(object);
+        object->free(object);
+    }
+    while (loop->chunks != NULL) {
+        struct uring_chunk *chunk = loop->chunks;
+        loop->chunks = chunk->next;
+        free(chunk);
+    }
+    free(loop->timers);
+    free(loop->deferred);
+    free(loop);
+}
+
+/* ---- requests and completions ---------------------------------------------------------------- */
+
+static void submit(struct uring_loop *loop)
+{
+    int submitted = io_uring_submit(&loop->ring);
+    /* EBUSY and EAGAIN: completions are to be taken first. EINTR: again later. */
+    ASSERT(submitted >= 0 || submitted == -EBUSY || submitted == -EAGAIN || submitted == -EINTR);
+}
+
+static bool take_cqe(struct uring_loop *loop, struct uring_cqe *out)
+{
+    struct io_uring_cqe *cqe;
+    if (io_uring_peek_cqe(&loop->ring, &cqe) != 0) {
+        return false;
+    }
+    *out = (struct uring_cqe){cqe->user_data, cqe->res, cqe->flags};
+    io_uring_cqe_seen(&loop->ring, cqe);
+    return true;
+}
+
+static void defer(struct uring_loop *loop, const struct uring_cqe *cqe)
+{
+    *VEC_PUSH(loop, deferred) = *cqe;
+}
+
+static struct io_uring_sqe *sqe_get(struct uring_loop *loop)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&loop->ring);
+    while (sqe == NULL) {
+        submit(loop);
+        struct uring_cqe cqe;
+        while (io_uring_sq_space_left(&loop->ring) == 0 && take_cqe(loop, &cqe)) {
+            defer(loop, &cqe);
+        }
+        sqe = io_uring_get_sqe(&loop->ring);
+    }
+    loop->inflight++;
+    return sqe;
+}
+
+struct io_uring_sqe *uring_sqe(struct uring_loop *loop, struct uring_req *req)
+{
+    ASSERT(!req->active && req->complete != NULL);
+    req->active = true;
+    return sqe_get(loop);
+}
+
+struct io_uring_sqe *uring_sqe_op(struct uring_loop *loop, struct io_op *op)
+{
+    ASSERT(((uintptr_t)op & URING_OP_TAG) == 0);
+    return sqe_get(loop);
+}
+
+void uring_cancel(struct uring_loop *loop, struct uring_req *req)
+{
+    if (req->active) {
+        struct io_uring_sqe *sqe = sqe_get(loop);
+        io_uring_prep_cancel64(sqe, (uintptr_t)req, 0);
+        io_uring_sqe_set_data64(sqe, 0);
+    }
+}
+
+static void dispatch(struct uring_loop *loop, const struct uring_cqe *cqe)
+{
+    bool last = (cqe->flags & IORING_CQE_F_MORE) == 0;
+    if (last) {
+        ASSERT(loop->inflight > 0);
+        loop->inflight--;
+    }
+    if (cqe->user_data == 0) {
+        return;
+    }
+    if ((cqe->user_data & URING_OP_TAG) != 0) {
+        uring_op_complete(loop, (struct io_op *)(uintptr_t)(cqe->user_data & ~URING_OP_TAG),
+                          cqe->res);
+        return;
+    }
+    struct uring_req *req = (struct uring_req *)(uintptr_t)cqe->user_data;
+    ASSERT(req->active);
+    req->active = !last;
+    req->complete(req, cqe->res, cqe->flags);
+}
+
+/* The next completion: those put aside come first, they are older. */
+static bool next_cqe(struct uring_loop *loop, struct uring_cqe *out)
+{
+    if (loop->deferred_at < loop->deferred_len) {
+        *out = loop->deferred[loop->deferred_at++];
+        return true;
+    }
+    loop->deferred_at = loop->deferred_len = 0;
+    return take_cqe(loop, out);
+}
+
+static bool completions_run(struct uring_loop *loop)
+{
+    struct uring_cqe cqe;
+    size_t done = 0;
+    while (done < CQES_A_ROUND && !loop->stop && next_cqe(loop, &cqe)) {
+        dispatch(loop, &cqe);
+        done++;
+    }
+    return done > 0;
+}
+
+/* Of the completions put aside, takes out and handles those that are mine. */
+static void wait_deferred(struct uring_loop *loop, bool (*mine)(void *arg, uint64_t user_data),
+                          void *arg)
+{
+    for (size_t i = loop->deferred_at; i < loop->deferred_len;) {
+        if (!mine(arg, loop->deferred[i].user_data)) {
+            i++;
+            continue;
+        }
+        struct uring_cqe cqe = loop->deferred[i];
+        memmove(&loop->deferred[i], &loop->deferred[i + 1],
+                (loop->deferred_len - i - 1) * sizeof(cqe));
+        loop->deferred_len--;
+        dispatch(loop, &cqe);
+    }
+}
+
+void uring_wait(struct uring_loop *loop, bool (*mine)(void *arg, uint64_t user_data),
+                bool (*over)(void *arg), void *arg)
+{
+    wait_deferred(loop, mine, arg);
+    while (!over(arg)) {
+        struct uring_cqe cqe;
+        if (!take_cqe(loop, &cqe)) {
+            int error = io_uring_submit_and_wait(&loop->ring, 1);
+            ASSERT(error >= 0 || error == -EINTR || error == -EBUSY || error == -EAGAIN);
+            continue;
+        }
+        if (mine(arg, cqe.user_data)) {
+            dispatch(loop, &cqe);
+        } else {
+            defer(loop, &cqe);
+        }
+    }
+}
+
+static bool req_mine(void *arg, uint64_t user_data)
+{
+    return user_data == (uintptr_t)arg;
+}
+
+static bool req_over(void *arg)
+{
+    return !((struct uring_req *)arg)->active;
+}
+
+void uring_wait_req(struct uring_loop *loop, struct uring_req *req)
+{
+    uring_wait(loop, req_mine, req_over, req);
+}
+
+/* ---- running --------------------------------------------------------------------------------- */
+
+static bool tasks_run(struct uring_loop *loop)
+{
+    size_t done = 0;
+    while (done < TASKS_A_ROUND && !loop->stop) {
+        struct io_task *task = uring_tasks_pop(&loop->tasks);
+        if (task == NULL) {
+            break;
+        }
+        task->run(task);
+        done++;
+    }
+    return done > 0;
+}
+
+static bool loop_round(struct uring_loop *loop)
+{
+    bool worked = tasks_run(loop);
+    worked |= uring_timers_run(loop);
+    worked |= !loop->stop && io_loop_poll(&loop->base);
+    worked |= uring_streams_run(loop);
+    if (io_uring_sq_ready(&loop->ring) > 0) {
+        submit(loop);
+    }
+    worked |= completions_run(loop);
+    return worked;
+}
+
+/* Work turned up: remember how long we were without. */
+static void idle_end(struct uring_loop *loop)
+{
+    if (loop->idle_since != 0) {
+        uint64_t idle = uring_mono_ns() - loop->idle_since;
+        idle = idle < IDLE_CAP_NS ? idle : IDLE_CAP_NS;
+        loop->idle_average = (loop->idle_average * 7 + idle) / 8;
+        loop->idle_since = 0;
+    }
+}
+
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* True: look again at once. The spin pays only when work usually comes within its budget. */
+static bool idle_spin(struct uring_loop *loop)
+{
+    uint64_t now = uring_mono_ns();
+    if (loop->idle_since == 0) {
+        loop->idle_since = now;
+    }
+    if (loop->idle_average > loop->spin_ns || now - loop->idle_since >= loop->spin_ns) {
+        return false;
+    }
+    for (int i = 0; i < 16; i++) {
+        cpu_relax();
+    }
+    return true;
+}
+
+/* Publishes to every poller's peers that we sleep; false when work turned up meanwhile. */
+static bool pollers_arm(struct uring_loop *loop)
+{
+    bool quiet = true;
+    for (struct io_poller *at = loop->base.pollers; at != NULL; at = at->next) {
+        if (at->arm != NULL && at->arm(at)) {
+            quiet = false;
+        }
+    }
+    return quiet;
+}
+
+static void pollers_disarm(struct uring_loop *loop)
+{
+    for (struct io_poller *at = loop->base.pollers; at != NULL; at = at->next) {
+        if (at->disarm != NULL) {
+            at->disarm(at);
+        }
+    }
+}
+
+static void wait_events(struct uring_loop *loop)
+{
+    struct __kernel_timespec timeout = {0};
+    struct __kernel_timespec *limit = NULL;
+    if (loop->timers_len > 0) {
+        uint64_t now = io_now_us(&loop->base);
+        uint64_t deadline = loop->timers[1]->deadline_us;
+        uint64_t left = deadline > now ? deadline - now : 0;
+        timeout.tv_sec = (long long)(left / 1000000);
+        timeout.tv_nsec = (long long)(left % 1000000 * 1000);
+        limit = &timeout;
+    }
+    struct io_uring_cqe *cqe;
+    int error = io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1, limit, NULL);
+    ASSERT(error >= 0 || error == -ETIME || error == -EINTR || error == -EBUSY ||
+           error == -EAGAIN);
+}
+
+static void loop_sleep(struct uring_loop *loop)
+{
+    /* seq_cst: pairs with the load in post (env.c); see there. */
+    atomic_store_explicit(&loop->sleeping, 1, memory_order_seq_cst);
+    if (pollers_arm(loop) && uring_tasks_empty(&loop->tasks)) {
+        wait_events(loop);
+    }
+    /* Relaxed: a poster that still reads 1 writes to the eventfd once for nothing. */
+    atomic_store_explicit(&loop->sleeping, 0, memory_order_relaxed);
+    pollers_disarm(loop);
+}
+
+/* Lets go of everything in the kernel and waits until it has. */
+static void loop_close(struct uring_loop *loop)
+{
+    io_loop_set_dead(&loop->base);
+    while (uring_tasks_pop(&loop->tasks) != NULL) {
+        /* Not run: but nothing may point into their owners' memory. */
+    }
+    for (struct uring_link *at = loop->objects.next; at != &loop->objects;) {
+        struct uring_object *object = object_of(at);
+        at = at->next; /* shut may free the object itself, no other */
+        object->shut(object);
+    }
+    uring_cancel(loop, &loop->wake_req);
+    while (loop->inflight > 0) {
+        struct uring_cqe cqe;
+        if (next_cqe(loop, &cqe)) {
+            dispatch(loop, &cqe);
+        } else {
+            int error = io_uring_submit_and_wait(&loop->ring, 1);
+            ASSERT(error >= 0 || error == -EINTR || error == -EBUSY || error == -EAGAIN);
+        }
+    }
+    if (loop->buf_ring != NULL) {
+        io_uring_unregister_buf_ring(&loop->ring, 0);
+        munmap(loop->buf_ring, loop->buf_ring_len);
+        free(loop->buf_memory);
+        loop->buf_ring = NULL;
+    }
+    io_uring_queue_exit(&loop->ring);
+    loop->ring_open = false;
+}
+
+void uring_loop_run(struct uring_loop *loop)
+{
+    while (!loop->stop) {
+        if (loop_round(loop)) {
+            idle_end(loop);
+        } else if (!loop->stop && !idle_spin(loop)) {
+            loop_sleep(loop);
+        }
+    }
+    loop_close(loop);
+}

@@ -1,0 +1,220 @@
+/*
+ * The receiving half of a stream. Byte streams receive into buffers the loop provides (multishot
+ * where the kernel can), packets into a buffer of their own together with descriptors.
+ */
+#include "core/io/uring/stream.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+/* ---- arming ---------------------------------------------------------------------------------- */
+
+static void packet_arm(struct uring_stream *s)
+{
+    if (s->packet == NULL) {
+        s->packet = MEM_NEW(struct packet_in);
+        s->recv_buffer = mem_alloc(URING_RECV_BUFFER_LEN);
+    }
+    struct packet_in *in = s->packet;
+    in->iov = (struct iovec){s->recv_buffer, URING_RECV_BUFFER_LEN};
+    in->msg = (struct msghdr){.msg_iov = &in->iov,
+                              .msg_iovlen = 1,
+                              .msg_control = in->control.space,
+                              .msg_controllen = sizeof(in->control.space)};
+    struct io_uring_sqe *sqe = uring_sqe(s->loop, &s->recv_req);
+    io_uring_prep_recvmsg(sqe, s->fd, &in->msg, MSG_CMSG_CLOEXEC);
+    io_uring_sqe_set_data(sqe, &s->recv_req);
+}
+
+void uring_recv_arm(struct uring_stream *s)
+{
+    ASSERT(!s->recv_req.active && s->fd >= 0);
+    if (s->kind == URING_PACKET) {
+        packet_arm(s);
+        return;
+    }
+    struct io_uring_sqe *sqe = uring_sqe(s->loop, &s->recv_req);
+    if (s->loop->buf_ring == NULL) {
+        if (s->recv_buffer == NULL) {
+            s->recv_buffer = mem_alloc(URING_RECV_BUFFER_LEN);
+        }
+        io_uring_prep_recv(sqe, s->fd, s->recv_buffer, URING_RECV_BUFFER_LEN, 0);
+    } else {
+        if (s->loop->multishot) {
+            io_uring_prep_recv_multishot(sqe, s->fd, NULL, 0, 0);
+        } else {
+            io_uring_prep_recv(sqe, s->fd, NULL, URING_RECV_BUFFER_LEN, 0);
+        }
+        io_uring_sqe_set_flags(sqe, IOSQE_BUFFER_SELECT);
+        sqe->buf_group = 0;
+    }
+    io_uring_sqe_set_data(sqe, &s->recv_req);
+}
+
+/* ---- delivering ------------------------------------------------------------------------------ */
+
+static bool silent(const struct uring_stream *s)
+{
+    return s->closed || s->finishing || io_loop_dead(s->base.loop);
+}
+
+static void deliver(struct uring_stream *s, const uint8_t *data, size_t len, const int *fds,
+                    size_t fds_len)
+{
+    if (silent(s) || s->base.handler == NULL || s->base.handler->data == NULL) {
+        for (size_t i = 0; i < fds_len; i++) {
+            close(fds[i]);
+        }
+        return;
+    }
+    s->base.handler->data(s->base.arg, data, len, fds, fds_len);
+}
+
+static void bytes_arrived(struct uring_stream *s, const uint8_t *data, size_t len)
+{
+    if (silent(s)) {
+        return;
+    }
+    if (s->paused || s->stash.len > 0) {
+        buf_append(&s->stash, data, len);
+        return;
+    }
+    deliver(s, data, len, NULL, 0);
+}
+
+/* Collects the descriptors of a message; false when the kernel had to drop some. */
+static size_t packet_fds(struct packet_in *in, int *fds)
+{
+    size_t count = 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&in->msg); c != NULL; c = CMSG_NXTHDR(&in->msg, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        ASSERT(count + n <= URING_FDS_MAX);
+        memcpy(fds + count, CMSG_DATA(c), n * sizeof(int));
+        count += n;
+    }
+    return count;
+}
+
+static void packet_arrived(struct uring_stream *s, size_t len)
+{
+    struct packet_in *in = s->packet;
+    if (s->paused && !silent(s)) {
+        in->held = len;
+        return;
+    }
+    in->held = 0;
+    int fds[URING_FDS_MAX];
+    size_t fds_len = packet_fds(in, fds);
+    if ((in->msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
+        for (size_t i = 0; i < fds_len; i++) {
+            close(fds[i]);
+        }
+        uring_stream_end(s, err_new(ERR_PROTOCOL, "message from %s is too large", s->peer));
+        return;
+    }
+    deliver(s, s->recv_buffer, len, fds, fds_len);
+}
+
+bool uring_recv_stashed(const struct uring_stream *s)
+{
+    return s->stash.len > 0 || (s->packet != NULL && s->packet->held > 0);
+}
+
+bool uring_recv_stash(struct uring_stream *s)
+{
+    if (s->packet != NULL && s->packet->held > 0) {
+        packet_arrived(s, s->packet->held);
+        return true;
+    }
+    if (s->stash.len == 0) {
+        return false;
+    }
+    struct buf stash = s->stash;
+    s->stash = (struct buf){0};
+    deliver(s, stash.data, stash.len, NULL, 0);
+    buf_free(&stash);
+    return true;
+}
+
+void uring_recv_free(struct uring_stream *s)
+{
+    if (s->packet != NULL && s->packet->held > 0) {
+        int fds[URING_FDS_MAX];
+        size_t fds_len = packet_fds(s->packet, fds);
+        for (size_t i = 0; i < fds_len; i++) {
+            close(fds[i]);
+        }
+    }
+    free(s->packet);
+    free(s->recv_buffer);
+    buf_free(&s->stash);
+}
+
+/* ---- completions ----------------------------------------------------------------------------- */
+
+static void buffer_return(struct uring_loop *loop, uint32_t id)
+{
+    ASSERT(id < URING_RECV_BUFFERS);
+    io_uring_buf_ring_add(loop->buf_ring, loop->buf_memory + (size_t)id * URING_RECV_BUFFER_LEN,
+                          URING_RECV_BUFFER_LEN, (unsigned short)id,
+                          io_uring_buf_ring_mask(URING_RECV_BUFFERS), 0);
+    io_uring_buf_ring_advance(loop->buf_ring, 1);
+}
+
+static void received(struct uring_stream *s, size_t len, uint32_t flags)
+{
+    if (s->kind == URING_PACKET) {
+        packet_arrived(s, len);
+        return;
+    }
+    const uint8_t *data = s->recv_buffer;
+    if ((flags & IORING_CQE_F_BUFFER) != 0) {
+        data = s->loop->buf_memory +
+               (size_t)(flags >> IORING_CQE_BUFFER_SHIFT) * URING_RECV_BUFFER_LEN;
+    }
+    ASSERT(data != NULL && len <= URING_RECV_BUFFER_LEN);
+    bytes_arrived(s, data, len);
+}
+
+static void recv_failed(struct uring_stream *s, int error)
+{
+    switch (error) {
+    case ENOBUFS:   /* all buffers are in use: stream_run arms again when they are back */
+    case ECANCELED: /* paused */
+    case EINTR:
+    case EAGAIN:
+        return;
+    case EINVAL:
+        if (s->loop->multishot && s->loop->buf_ring != NULL && s->kind != URING_PACKET) {
+            s->loop->multishot = false; /* before Linux 6.0 */
+            return;
+        }
+        break;
+    default:
+        break;
+    }
+    uring_stream_end(s, err_errno(error, "receiving from %s", s->peer));
+}
+
+void uring_recv_complete(struct uring_req *req, int res, uint32_t flags)
+{
+    struct uring_stream *s = CONTAINER_OF(req, struct uring_stream, recv_req);
+    uring_stream_dirty(s);
+    if (res > 0) {
+        received(s, (size_t)res, flags);
+    } else if (!s->closed && !io_loop_dead(s->base.loop)) {
+        if (res == 0 && s->finishing && s->out_len > 0 && !s->broken) {
+            s->recv_over = true; /* the peer may still read what is queued */
+        } else if (res == 0) {
+            uring_stream_end(s, ERR_OK);
+        } else {
+            recv_failed(s, -res);
+        }
+    }
+    if ((flags & IORING_CQE_F_BUFFER) != 0) {
+        buffer_return(s->loop, flags >> IORING_CQE_BUFFER_SHIFT);
+    }
+}

@@ -1,0 +1,275 @@
+/*
+ * The sending half of a stream: a queue of segments (bytes copied into shared chunks, or borrowed
+ * with a release callback), sent many at once with one sendmsg; one sendmsg is under way at most.
+ */
+#include "core/io/uring/stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+enum {
+    SEND_BYTES_MAX = 1024 * 1024, /* in one sendmsg */
+    BROKEN_LINGER_US = 5 * 1000 * 1000,
+};
+
+/* ---- the queue ------------------------------------------------------------------------------- */
+
+static struct out_segment *segment_at(struct uring_stream *s, size_t i)
+{
+    ASSERT(i < s->out_len);
+    return &s->out[(s->out_at + i) & (s->out_cap - 1)];
+}
+
+static struct out_segment *segment_push(struct uring_stream *s)
+{
+    if (s->out_len == s->out_cap) {
+        size_t cap = s->out_cap == 0 ? 8 : s->out_cap * 2;
+        struct out_segment *out = mem_alloc(cap * sizeof(*out));
+        for (size_t i = 0; i < s->out_len; i++) {
+            out[i] = *segment_at(s, i);
+        }
+        free(s->out);
+        s->out = out;
+        s->out_at = 0;
+        s->out_cap = cap;
+    }
+    s->out_len++;
+    struct out_segment *segment = segment_at(s, s->out_len - 1);
+    memset(segment, 0, sizeof(*segment));
+    return segment;
+}
+
+static struct uring_chunk *chunk_get(struct uring_loop *loop, size_t len)
+{
+    struct uring_chunk *chunk = loop->chunks;
+    if (len <= URING_CHUNK_LEN && chunk != NULL) {
+        loop->chunks = chunk->next;
+        loop->chunks_len--;
+        chunk->used = 0;
+        return chunk;
+    }
+    size_t cap = len > URING_CHUNK_LEN ? len : URING_CHUNK_LEN;
+    chunk = mem_alloc(sizeof(*chunk) + cap);
+    chunk->cap = cap;
+    chunk->used = 0;
+    return chunk;
+}
+
+static void chunk_put(struct uring_loop *loop, struct uring_chunk *chunk)
+{
+    if (chunk->cap != URING_CHUNK_LEN || loop->chunks_len >= URING_CHUNKS_SPARE) {
+        free(chunk);
+        return;
+    }
+    chunk->next = loop->chunks;
+    loop->chunks = chunk;
+    loop->chunks_len++;
+}
+
+/* Takes the first segment off the queue and gives its memory back. */
+static void segment_pop(struct uring_stream *s)
+{
+    struct out_segment segment = *segment_at(s, 0);
+    s->out_at = (s->out_at + 1) & (s->out_cap - 1);
+    s->out_len--;
+    for (size_t i = 0; i < segment.fds_len; i++) {
+        close(segment.fds[i]);
+    }
+    free(segment.fds);
+    if (segment.chunk != NULL) {
+        chunk_put(s->loop, segment.chunk);
+    } else if (segment.release != NULL) {
+        segment.release(segment.arg);
+    }
+}
+
+void uring_send_drop(struct uring_stream *s)
+{
+    ASSERT(!s->send_req.active);
+    while (s->out_len > 0) {
+        s->pending -= segment_at(s, 0)->len;
+        segment_pop(s);
+    }
+    ASSERT(s->pending == 0);
+}
+
+/* Nothing more will be sent on this stream. */
+static bool deaf(const struct uring_stream *s)
+{
+    return s->closed || s->broken || s->ended || s->finishing || io_loop_dead(s->base.loop);
+}
+
+static void queued(struct uring_stream *s, size_t len)
+{
+    s->pending += len;
+    s->above |= s->pending > s->base.high_water;
+    uring_stream_dirty(s);
+}
+
+void uring_send_write(struct io_stream *base, const void *data, size_t len)
+{
+    struct uring_stream *s = uring_stream_of(base);
+    if (deaf(s)) {
+        return;
+    }
+    struct uring_chunk *chunk = NULL;
+    if (s->out_len > 0 && s->kind != URING_PACKET) {
+        struct out_segment *last = segment_at(s, s->out_len - 1);
+        chunk = last->chunk;
+        if (chunk != NULL && chunk->cap - chunk->used >= len) {
+            /* A send under way captured the old length: bytes behind it are not disturbed. */
+            memcpy(chunk->data + chunk->used, data, len);
+            chunk->used += len;
+            last->len += len;
+            queued(s, len);
+            return;
+        }
+    }
+    chunk = chunk_get(s->loop, len);
+    memcpy(chunk->data, data, len);
+    chunk->used = len;
+    struct out_segment *segment = segment_push(s);
+    segment->data = chunk->data;
+    segment->len = len;
+    segment->chunk = chunk;
+    queued(s, len);
+}
+
+void uring_send_write_ref(struct io_stream *base, const void *data, size_t len,
+                          void (*release)(void *), void *arg)
+{
+    struct uring_stream *s = uring_stream_of(base);
+    if (deaf(s)) {
+        if (release != NULL) {
+            release(arg);
+        }
+        return;
+    }
+    struct out_segment *segment = segment_push(s);
+    segment->data = data;
+    segment->len = len;
+    segment->release = release;
+    segment->arg = arg;
+    queued(s, len);
+}
+
+void uring_send_write_fds(struct io_stream *base, const void *data, size_t len, const int *fds,
+                          size_t fds_len)
+{
+    struct uring_stream *s = uring_stream_of(base);
+    ASSERT(s->kind == URING_PACKET && fds_len <= URING_FDS_MAX);
+    if (deaf(s)) {
+        return;
+    }
+    uring_send_write(base, data, len);
+    struct out_segment *segment = segment_at(s, s->out_len - 1);
+    segment->fds = mem_alloc(fds_len * sizeof(int));
+    for (size_t i = 0; i < fds_len; i++) {
+        int copy = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
+        if (copy < 0) {
+            uring_stream_end(s, err_errno(errno, "duplicating a descriptor to send"));
+            return;
+        }
+        segment->fds[segment->fds_len++] = copy;
+    }
+}
+
+/* ---- sending --------------------------------------------------------------------------------- */
+
+static void control_fill(struct uring_stream *s, const struct out_segment *segment)
+{
+    s->send_msg.msg_control = NULL;
+    s->send_msg.msg_controllen = 0;
+    if (segment->fds_len == 0) {
+        return;
+    }
+    size_t len = segment->fds_len * sizeof(int);
+    s->send_msg.msg_control = s->send_control.space;
+    s->send_msg.msg_controllen = CMSG_SPACE(len);
+    struct cmsghdr *header = &s->send_control.header;
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(len);
+    memcpy(CMSG_DATA(header), segment->fds, len);
+}
+
+void uring_send_arm(struct uring_stream *s)
+{
+    ASSERT(s->out_len > 0 && !s->send_req.active && s->fd >= 0);
+    size_t most = s->kind == URING_PACKET ? 1 : URING_IOV;
+    size_t count = 0;
+    size_t bytes = 0;
+    while (count < most && count < s->out_len && bytes < SEND_BYTES_MAX) {
+        const struct out_segment *segment = segment_at(s, count);
+        s->send_iov[count].iov_base = (void *)(uintptr_t)segment->data;
+        s->send_iov[count].iov_len = segment->len;
+        bytes += segment->len;
+        count++;
+    }
+    s->send_msg = (struct msghdr){.msg_iov = s->send_iov, .msg_iovlen = count};
+    control_fill(s, segment_at(s, 0));
+    struct io_uring_sqe *sqe = uring_sqe(s->loop, &s->send_req);
+    io_uring_prep_sendmsg(sqe, s->fd, &s->send_msg, MSG_NOSIGNAL);
+    io_uring_sqe_set_data(sqe, &s->send_req);
+}
+
+static void send_failed(struct uring_stream *s, int error)
+{
+    err_t err = err_errno(error, "sending to %s", s->peer);
+    s->broken = true;
+    uring_send_drop(s);
+    bool gone = error == EPIPE || error == ECONNRESET;
+    if (!gone || s->paused || s->finishing || s->kind == URING_PACKET) {
+        uring_stream_end(s, err);
+        return;
+    }
+    /* What the peer sent before it went is still to be read; reading then finds the end too. */
+    ASSERT(s->reason == ERR_OK);
+    s->reason = err;
+    io_timer_start(s->base.loop, &s->linger, io_now_us(s->base.loop) + BROKEN_LINGER_US);
+}
+
+static void sent(struct uring_stream *s, size_t len)
+{
+    ASSERT(len <= s->pending);
+    s->pending -= len;
+    while (s->out_len > 0) {
+        struct out_segment *segment = segment_at(s, 0);
+        size_t part = len < segment->len ? len : segment->len;
+        segment->data += part;
+        segment->len -= part;
+        len -= part;
+        if (segment->len > 0) {
+            break;
+        }
+        segment_pop(s);
+        if (s->closed) {
+            return; /* by the release callback: the queue was dropped */
+        }
+    }
+    ASSERT(len == 0);
+}
+
+void uring_send_complete(struct uring_req *req, int res, uint32_t flags)
+{
+    struct uring_stream *s = CONTAINER_OF(req, struct uring_stream, send_req);
+    uring_stream_dirty(s);
+    if (s->closed || s->ended || io_loop_dead(s->base.loop)) {
+        return;
+    }
+    if (res == -EINTR || res == -EAGAIN) {
+        return; /* stream_run sends again */
+    }
+    if (res < 0) {
+        send_failed(s, -res);
+        return;
+    }
+    sent(s, (size_t)res);
+    if (s->above && s->pending == 0 && !s->closed) {
+        s->above = false;
+        if (!s->finishing && s->base.handler != NULL && s->base.handler->drain != NULL) {
+            s->base.handler->drain(s->base.arg);
+        }
+    }
+}

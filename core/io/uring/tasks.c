@@ -1,0 +1,69 @@
+/*
+ * The queue behind io_post: Vyukov's intrusive multi-producer single-consumer list (2010). Any
+ * thread pushes, wait-free; the loop's thread pops. FIFO for each producer.
+ */
+#include "core/io/uring/uring.h"
+
+void uring_tasks_init(struct uring_tasks *tasks)
+{
+    atomic_init(&tasks->stub.next, NULL);
+    atomic_init(&tasks->head, &tasks->stub);
+    tasks->tail = &tasks->stub;
+}
+
+static void push(struct uring_tasks *tasks, struct io_task *task)
+{
+    /* Relaxed: published by the release store below, through the predecessor's next. */
+    atomic_store_explicit(&task->next, NULL, memory_order_relaxed);
+    /* seq_cst: orders this push before the poster's look at sleeping; pairs with the load of head
+     * in uring_tasks_empty. Also orders the predecessor's relaxed store before ours. */
+    struct io_task *before = atomic_exchange_explicit(&tasks->head, task, memory_order_seq_cst);
+    /* Release: pairs with the acquire loads in uring_tasks_pop; publishes the task's content. */
+    atomic_store_explicit(&before->next, task, memory_order_release);
+}
+
+void uring_tasks_push(struct uring_tasks *tasks, struct io_task *task)
+{
+    /* Acquire: pairs with the release in uring_tasks_pop; a task is not queued twice. */
+    int was = atomic_exchange_explicit(&task->queued, 1, memory_order_acquire);
+    ASSERT(was == 0);
+    push(tasks, task);
+}
+
+struct io_task *uring_tasks_pop(struct uring_tasks *tasks)
+{
+    struct io_task *tail = tasks->tail;
+    /* Acquire, here and below: pairs with the release store in push. */
+    struct io_task *next = atomic_load_explicit(&tail->next, memory_order_acquire);
+    if (tail == &tasks->stub) {
+        if (next == NULL) {
+            return NULL;
+        }
+        tasks->tail = next;
+        tail = next;
+        next = atomic_load_explicit(&tail->next, memory_order_acquire);
+    }
+    if (next == NULL) {
+        /* Relaxed: only tells whether a push is half done; it will be seen next time. */
+        if (tail != atomic_load_explicit(&tasks->head, memory_order_relaxed)) {
+            return NULL;
+        }
+        push(tasks, &tasks->stub);
+        next = atomic_load_explicit(&tail->next, memory_order_acquire);
+        if (next == NULL) {
+            return NULL;
+        }
+    }
+    tasks->tail = next;
+    ASSERT(tail != &tasks->stub);
+    /* Release: pairs with the acquire exchange in uring_tasks_push. */
+    atomic_store_explicit(&tail->queued, 0, memory_order_release);
+    return tail;
+}
+
+bool uring_tasks_empty(struct uring_tasks *tasks)
+{
+    /* seq_cst: pairs with the exchange in push; see uring_loop's sleep. */
+    return tasks->tail == &tasks->stub &&
+           atomic_load_explicit(&tasks->head, memory_order_seq_cst) == &tasks->stub;
+}

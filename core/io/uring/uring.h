@@ -1,0 +1,238 @@
+/*
+ * Module-private: the structures of the io_uring implementation. Everything here belongs to one
+ * loop and is touched by its thread only, except: the task queue (any thread pushes), and the
+ * environment's clock offset and list of loops (see there).
+ */
+#ifndef TAILRACE_CORE_IO_URING_URING_H
+#define TAILRACE_CORE_IO_URING_URING_H
+
+#include "core/base/buf.h"
+#include "core/base/mem.h"
+#include "core/io/io_internal.h"
+
+#include <liburing.h>
+#include <pthread.h>
+
+enum {
+    URING_SQ_ENTRIES = 256,
+    URING_CQ_ENTRIES = 4096,
+    URING_RECV_BUFFERS = 32, /* power of two */
+    URING_RECV_BUFFER_LEN = 64 * 1024,
+    URING_CHUNK_LEN = 32 * 1024, /* of bytes copied by io_stream_write */
+    URING_CHUNKS_SPARE = 16,
+    URING_IOV = 64,          /* queued writes sent with one sendmsg */
+    URING_SPIN_DEFAULT_US = 20,
+};
+
+/*
+ * What an SQE's user_data points to: complete() gets every CQE of it. Operations on files have the
+ * io_op there instead, told apart by the lowest bit; 0 is for results nobody asks for.
+ */
+struct uring_req {
+    void (*complete)(struct uring_req *req, int res, uint32_t flags);
+    bool active; /* in the kernel: a CQE without IORING_CQE_F_MORE is still to come */
+};
+#define URING_OP_TAG 1ULL
+
+struct uring_cqe {
+    uint64_t user_data;
+    int res;
+    uint32_t flags;
+};
+
+/* A doubly linked ring with a head, for everything that is open on a loop. */
+struct uring_link {
+    struct uring_link *prev;
+    struct uring_link *next;
+};
+
+struct uring_env {
+    struct io_env base;
+    /* io_now_us is CLOCK_MONOTONIC plus this; only ever raised, so time never goes backwards. */
+    _Atomic int64_t clock_offset_us;
+    _Atomic int64_t clock_checked_us; /* monotonic time of the last look at the wall clock */
+    char host_id[96];
+    pthread_mutex_t lock;     /* guards loops */
+    struct uring_loop *loops; /* all that ever ran; freed with the environment */
+    unsigned disabled;        /* enum uring_feature, for tests of the fallbacks */
+};
+
+/* Features of newer kernels which the tests switch off, to run what older ones would. */
+enum uring_feature {
+    URING_FEATURE_DEFER = 1,     /* DEFER_TASKRUN */
+    URING_FEATURE_BUF_RING = 2,  /* provided buffer rings */
+    URING_FEATURE_MULTISHOT = 4, /* multishot accept and recv */
+};
+
+/* Vyukov's intrusive MPSC queue: producers exchange head; the loop follows next from tail. */
+struct uring_tasks {
+    struct io_task *_Atomic head;
+    struct io_task *tail;
+    struct io_task stub;
+};
+
+struct uring_chunk {
+    struct uring_chunk *next;
+    size_t cap;
+    size_t used;
+    uint8_t data[];
+};
+
+struct uring_loop {
+    struct io_loop base;
+    struct uring_env *env;
+    struct uring_loop *next_of_env;
+    struct io_uring ring;
+    bool ring_open;
+    bool stop;
+    size_t inflight; /* requests in the kernel */
+
+    struct uring_tasks tasks;
+    _Atomic int sleeping; /* 1: whoever posts must write to wake_fd */
+    int wake_fd;
+    uint64_t wake_value;
+    struct uring_req wake_req;
+
+    struct io_timer **timers; /* binary heap, 1-based: timers[0] is unused */
+    size_t timers_len;
+    size_t timers_cap;
+
+    /* CQEs taken out of the ring while waiting for a particular one, in order. */
+    struct uring_cqe *deferred;
+    size_t deferred_len;
+    size_t deferred_cap;
+    size_t deferred_at;
+
+    /* Adaptive spin. */
+    uint64_t spin_ns;      /* the budget */
+    uint64_t idle_since;   /* monotonic ns; 0 while busy */
+    uint64_t idle_average; /* how long a stretch without work has been of late, ns */
+
+    struct io_uring_buf_ring *buf_ring; /* NULL: not available */
+    size_t buf_ring_len;
+    uint8_t *buf_memory;
+    bool multishot;
+
+    struct uring_chunk *chunks; /* spare */
+    size_t chunks_len;
+
+    struct uring_link objects;    /* struct uring_object: everything open */
+    struct uring_stream *dirty;   /* streams to look at before the loop sleeps */
+    struct uring_watcher *watcher; /* inotify, made with the first watch */
+    struct uring_signals *signals; /* signalfd, made with the first io_signal_watch */
+};
+
+/* Every object open on a loop: what to do with it when the loop ends. */
+struct uring_object {
+    struct uring_link link;
+    /* The loop ends: let go of the kernel's side, keep the memory. Requests complete before
+     * the loop is gone. */
+    void (*shut)(struct uring_object *object);
+    /* The environment is freed and the owner has not closed it. */
+    void (*free)(struct uring_object *object);
+};
+
+extern const struct io_backend uring_backend;
+
+static inline struct uring_loop *uring_loop_of(struct io_loop *loop)
+{
+    return (struct uring_loop *)loop;
+}
+
+/* ---- env.c ---- */
+uint64_t uring_mono_ns(void);
+void uring_env_disable(struct io_env *env, unsigned features);
+
+/* ---- loop.c ---- */
+struct uring_loop *uring_loop_new(struct uring_env *env);
+err_t uring_loop_open(struct uring_loop *loop); /* the ring; on the thread that will run it */
+void uring_loop_run(struct uring_loop *loop);   /* until stopped; closes everything */
+void uring_loop_free(struct uring_loop *loop);
+void uring_object_add(struct uring_loop *loop, struct uring_object *object,
+                      void (*shut)(struct uring_object *), void (*free_fn)(struct uring_object *));
+void uring_object_remove(struct uring_object *object);
+/* An SQE that is certain to be submitted before the loop sleeps. */
+struct io_uring_sqe *uring_sqe(struct uring_loop *loop, struct uring_req *req);
+struct io_uring_sqe *uring_sqe_op(struct uring_loop *loop, struct io_op *op);
+/* Asks the kernel to give up a request; its own CQE still comes. */
+void uring_cancel(struct uring_loop *loop, struct uring_req *req);
+/*
+ * Blocks until over(arg): CQEs for which mine(arg, user_data) are handled at once, all others are
+ * kept for later. For closing what the kernel still holds memory of.
+ */
+void uring_wait(struct uring_loop *loop, bool (*mine)(void *arg, uint64_t user_data),
+                bool (*over)(void *arg), void *arg);
+/* Blocks until the request is no longer active. */
+void uring_wait_req(struct uring_loop *loop, struct uring_req *req);
+
+/* ---- timers.c ---- */
+void uring_timer_start(struct io_loop *loop, struct io_timer *timer);
+void uring_timer_cancel(struct io_loop *loop, struct io_timer *timer);
+bool uring_timers_run(struct uring_loop *loop);
+
+/* ---- tasks.c ---- */
+void uring_tasks_init(struct uring_tasks *tasks);
+void uring_tasks_push(struct uring_tasks *tasks, struct io_task *task);
+struct io_task *uring_tasks_pop(struct uring_tasks *tasks);
+bool uring_tasks_empty(struct uring_tasks *tasks);
+
+/* ---- thread.c ---- */
+err_t uring_thread_start(struct io_loop *owner, const char *name, int cpu, io_start_fn start,
+                         void (*done)(void *arg), void *arg);
+
+/* ---- file.c, fs.c ---- */
+err_t uring_file_open(struct io_loop *loop, const char *path, int flags, struct io_file **out);
+void uring_file_close(struct io_file *file);
+void uring_file_read(struct io_file *file, uint64_t offset, void *data, size_t len,
+                     struct io_op *op);
+void uring_file_write(struct io_file *file, uint64_t offset, const void *data, size_t len,
+                      struct io_op *op);
+void uring_file_sync(struct io_file *file, struct io_op *op);
+void uring_op_complete(struct uring_loop *loop, struct io_op *op, int res);
+err_t uring_file_read_sync(struct io_file *file, uint64_t offset, void *data, size_t len,
+                           size_t *result);
+err_t uring_file_write_sync(struct io_file *file, uint64_t offset, const void *data, size_t len);
+err_t uring_file_sync_sync(struct io_file *file);
+err_t uring_file_truncate_sync(struct io_file *file, uint64_t size);
+err_t uring_file_stat_sync(struct io_file *file, struct io_stat *out);
+struct stat;
+void uring_stat_fill(const struct stat *st, struct io_stat *out);
+err_t uring_stat(struct io_loop *loop, const char *path, struct io_stat *out);
+err_t uring_mkdir(struct io_loop *loop, const char *path, int mode);
+err_t uring_rename(struct io_loop *loop, const char *from, const char *to);
+err_t uring_unlink(struct io_loop *loop, const char *path);
+err_t uring_chmod(struct io_loop *loop, const char *path, int mode);
+err_t uring_dir_sync(struct io_loop *loop, const char *path);
+err_t uring_dir_list(struct io_loop *loop, const char *path,
+                     err_t (*each)(void *arg, const char *name), void *arg);
+
+/* ---- stream.c, connect.c, listen.c ---- */
+err_t uring_connect(struct io_loop *loop, const char *address,
+                    const struct io_stream_handler *handler, void *arg, io_connect_fn connected,
+                    struct io_stream **out);
+err_t uring_listen(struct io_loop *loop, const char *address, io_accept_fn accepted, void *arg,
+                   struct io_listener **out);
+const char *uring_listener_address(const struct io_listener *listener);
+void uring_listener_close(struct io_listener *listener);
+/* Looks at every stream marked dirty: delivers, arms, sends. True when a callback ran. */
+bool uring_streams_run(struct uring_loop *loop);
+
+/* ---- watch.c, process.c, signal.c ---- */
+err_t uring_watch_open(struct io_loop *loop, const char *path, void (*changed)(void *arg),
+                       void *arg, struct io_watch **out);
+void uring_watch_close(struct io_watch *watch);
+err_t uring_process_start(struct io_loop *loop, const struct io_process_spec *spec,
+                          io_exit_fn exited, void *arg, struct io_process **out);
+err_t uring_process_adopt(struct io_loop *loop, pid_t pid, const char *executable,
+                          uint64_t start_ticks, io_exit_fn exited, void *arg,
+                          struct io_process **out);
+err_t uring_process_signal(struct io_process *process, int signal_number);
+void uring_process_release(struct io_process *process);
+err_t uring_signal_watch(struct io_loop *loop, int signal_number,
+                         void (*caught)(void *arg, int signal_number), void *arg);
+err_t uring_bell_open(struct io_loop *loop, void (*ring)(void *arg), void *arg,
+                      struct io_bell **out);
+int uring_bell_fd(const struct io_bell *bell);
+void uring_bell_close(struct io_bell *bell);
+
+#endif
