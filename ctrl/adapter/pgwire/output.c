@@ -1,0 +1,272 @@
+/* pgwire: the encoding of everything the server says. */
+#include "ctrl/adapter/pgwire/pgwire_internal.h"
+
+#include "core/base/assert.h"
+
+#include <stdio.h>
+
+void pgwire_out_begin(struct pgwire_conn *conn, char type)
+{
+    buf_append_byte(&conn->out, (uint8_t)type);
+    conn->message_at = conn->out.len;
+    pgwire_out_u32(conn, 0);
+}
+
+void pgwire_out_u8(struct pgwire_conn *conn, uint8_t v)
+{
+    buf_append_byte(&conn->out, v);
+}
+
+void pgwire_out_u16(struct pgwire_conn *conn, uint16_t v)
+{
+    uint8_t b[2] = {(uint8_t)(v >> 8), (uint8_t)v};
+    buf_append(&conn->out, b, sizeof(b));
+}
+
+static void store_u32(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)(v >> 24);
+    p[1] = (uint8_t)(v >> 16);
+    p[2] = (uint8_t)(v >> 8);
+    p[3] = (uint8_t)v;
+}
+
+void pgwire_out_u32(struct pgwire_conn *conn, uint32_t v)
+{
+    uint8_t b[4];
+    store_u32(b, v);
+    buf_append(&conn->out, b, sizeof(b));
+}
+
+void pgwire_out_cstr(struct pgwire_conn *conn, const char *s)
+{
+    buf_append(&conn->out, s, strlen(s) + 1);
+}
+
+void pgwire_out_end(struct pgwire_conn *conn)
+{
+    size_t len = conn->out.len - conn->message_at;
+    ASSERT(len >= 4 && len <= INT32_MAX);
+    store_u32(conn->out.data + conn->message_at, (uint32_t)len);
+    if (conn->out.len >= PGWIRE_OUT_CHUNK) {
+        pgwire_flush(conn);
+    }
+}
+
+void pgwire_flush(struct pgwire_conn *conn)
+{
+    if (conn->out.len == 0) {
+        return;
+    }
+    if (conn->stream != NULL) {
+        io_stream_write(conn->stream, conn->out.data, conn->out.len);
+        if (conn->server->bytes_out != NULL) {
+            metric_add(conn->server->bytes_out, conn->out.len);
+        }
+    }
+    buf_clear(&conn->out);
+}
+
+bool pgwire_writable(const struct pgwire_conn *conn)
+{
+    return conn->stream == NULL || io_stream_pending(conn->stream) < PGWIRE_HIGH_WATER;
+}
+
+static void out_field(struct pgwire_conn *conn, char code, const char *value)
+{
+    if (value[0] != '\0') {
+        pgwire_out_u8(conn, (uint8_t)code);
+        pgwire_out_cstr(conn, value);
+    }
+}
+
+void pgwire_out_error(struct pgwire_conn *conn, char type, const char *severity,
+                      const struct err *err)
+{
+    ASSERT(err != NULL && (type == 'E' || type == 'N'));
+    char position[16];
+    pgwire_out_begin(conn, type);
+    out_field(conn, 'S', severity);
+    out_field(conn, 'V', severity);
+    out_field(conn, 'C', err_sqlstate(err));
+    out_field(conn, 'M', err_message(err)[0] != '\0' ? err_message(err) : "(no message)");
+    out_field(conn, 'D', err_detail_get(err));
+    out_field(conn, 'H', err_hint_get(err));
+    if (err_position_get(err) > 0) {
+        snprintf(position, sizeof(position), "%d", err_position_get(err));
+        out_field(conn, 'P', position);
+    }
+    pgwire_out_u8(conn, 0);
+    pgwire_out_end(conn);
+}
+
+void pgwire_out_ready(struct pgwire_conn *conn)
+{
+    pgwire_out_begin(conn, 'Z');
+    pgwire_out_u8(conn, (uint8_t)conn->transaction);
+    pgwire_out_end(conn);
+}
+
+void pgwire_set_transaction(struct pgwire_conn *conn, char status)
+{
+    ASSERT(status == 'I' || status == 'T' || status == 'E');
+    conn->transaction = status;
+}
+
+void pgwire_send_parameter(struct pgwire_conn *conn, const char *name, const char *value)
+{
+    pgwire_out_begin(conn, 'S');
+    pgwire_out_cstr(conn, name);
+    pgwire_out_cstr(conn, value);
+    pgwire_out_end(conn);
+}
+
+void pgwire_send_notice(struct pgwire_conn *conn, const char *severity, const struct err *err)
+{
+    pgwire_out_error(conn, 'N', severity, err);
+}
+
+static void send_empty(struct pgwire_conn *conn, char type)
+{
+    pgwire_out_begin(conn, type);
+    pgwire_out_end(conn);
+}
+
+void pgwire_send_parse_complete(struct pgwire_conn *conn)
+{
+    send_empty(conn, '1');
+}
+
+void pgwire_send_bind_complete(struct pgwire_conn *conn)
+{
+    send_empty(conn, '2');
+}
+
+void pgwire_send_close_complete(struct pgwire_conn *conn)
+{
+    send_empty(conn, '3');
+}
+
+void pgwire_send_no_data(struct pgwire_conn *conn)
+{
+    send_empty(conn, 'n');
+}
+
+void pgwire_send_empty_query(struct pgwire_conn *conn)
+{
+    send_empty(conn, 'I');
+}
+
+void pgwire_send_portal_suspended(struct pgwire_conn *conn)
+{
+    send_empty(conn, 's');
+}
+
+void pgwire_send_copy_done(struct pgwire_conn *conn)
+{
+    send_empty(conn, 'c');
+}
+
+void pgwire_send_command_complete(struct pgwire_conn *conn, const char *tag)
+{
+    pgwire_out_begin(conn, 'C');
+    pgwire_out_cstr(conn, tag);
+    pgwire_out_end(conn);
+}
+
+void pgwire_send_parameter_description(struct pgwire_conn *conn, const struct type *types,
+                                       size_t len)
+{
+    ASSERT(len <= PGWIRE_PARAMS_MAX);
+    pgwire_out_begin(conn, 't');
+    pgwire_out_u16(conn, (uint16_t)len);
+    for (size_t i = 0; i < len; i++) {
+        pgwire_out_u32(conn, types[i].oid);
+    }
+    pgwire_out_end(conn);
+}
+
+/* pg_type.typlen of a result column: -1 for variable width. */
+static int16_t type_length(const struct type *type)
+{
+    switch ((enum type_kind)type->kind) {
+    case TYPE_OID: return 4;
+    case TYPE_NUMERIC: return -1;
+    case TYPE_DATE: return 4;
+    default: break;
+    }
+    size_t width = type_width((enum type_kind)type->kind);
+    return width == 0 ? -1 : (int16_t)width;
+}
+
+void pgwire_send_row_description(struct pgwire_conn *conn, const char *const *names,
+                                 const struct type *types, size_t len, const int16_t *formats)
+{
+    ASSERT(len <= PGWIRE_PARAMS_MAX);
+    pgwire_out_begin(conn, 'T');
+    pgwire_out_u16(conn, (uint16_t)len);
+    for (size_t i = 0; i < len; i++) {
+        pgwire_out_cstr(conn, names[i]);
+        pgwire_out_u32(conn, 0); /* not a plain column of a table */
+        pgwire_out_u16(conn, 0);
+        pgwire_out_u32(conn, types[i].oid);
+        pgwire_out_u16(conn, (uint16_t)type_length(&types[i]));
+        pgwire_out_u32(conn, (uint32_t)types[i].typmod);
+        pgwire_out_u16(conn, (uint16_t)(formats == NULL ? 0 : formats[i]));
+    }
+    pgwire_out_end(conn);
+}
+
+void pgwire_send_row(struct pgwire_conn *conn, const struct type *types,
+                     const struct datum *values, size_t len, const int16_t *formats)
+{
+    ASSERT(len <= PGWIRE_PARAMS_MAX);
+    pgwire_out_begin(conn, 'D');
+    pgwire_out_u16(conn, (uint16_t)len);
+    for (size_t i = 0; i < len; i++) {
+        size_t at = conn->out.len;
+        pgwire_out_u32(conn, UINT32_MAX);
+        if (values[i].null) {
+            continue;
+        }
+        if (formats != NULL && formats[i] == 1) {
+            datum_send(&types[i], &values[i], &conn->out);
+        } else {
+            datum_print(&types[i], &values[i], &conn->out);
+        }
+        store_u32(conn->out.data + at, (uint32_t)(conn->out.len - at - 4));
+    }
+    pgwire_out_end(conn);
+}
+
+static void send_copy_begin(struct pgwire_conn *conn, char type, size_t columns)
+{
+    ASSERT(columns <= PGWIRE_PARAMS_MAX);
+    pgwire_out_begin(conn, type);
+    pgwire_out_u8(conn, 0); /* text */
+    pgwire_out_u16(conn, (uint16_t)columns);
+    for (size_t i = 0; i < columns; i++) {
+        pgwire_out_u16(conn, 0);
+    }
+    pgwire_out_end(conn);
+}
+
+void pgwire_send_copy_in(struct pgwire_conn *conn, size_t columns)
+{
+    ASSERT(conn->request != 0 && !conn->copy_in);
+    send_copy_begin(conn, 'G', columns);
+    conn->copy_in = true;
+    pgwire_flush(conn);
+}
+
+void pgwire_send_copy_out(struct pgwire_conn *conn, size_t columns)
+{
+    send_copy_begin(conn, 'H', columns);
+}
+
+void pgwire_send_copy_data(struct pgwire_conn *conn, const void *data, size_t len)
+{
+    pgwire_out_begin(conn, 'd');
+    buf_append(&conn->out, data, len);
+    pgwire_out_end(conn);
+}

@@ -1,0 +1,281 @@
+/* pgwire: everything before the first ReadyForQuery: TLS, cancel requests, parameters, passwords. */
+#include "ctrl/adapter/pgwire/pgwire_internal.h"
+
+#include "core/base/assert.h"
+#include "core/base/utf8.h"
+
+/* Special "protocol versions" of the first packet. */
+enum {
+    REQUEST_CANCEL = 80877102,
+    REQUEST_SSL = 80877103,
+    REQUEST_GSSENC = 80877104,
+};
+
+static uint32_t read_u32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static void on_tls_ready(void *arg, struct io_stream *stream)
+{
+    struct pgwire_conn *conn = arg;
+    ASSERT(conn->phase == PGWIRE_TLS && conn->stream == stream);
+    conn->phase = PGWIRE_STARTUP;
+    conn->tls = true;
+    pgwire_conn_process(conn);
+}
+
+static void answer_ssl(struct pgwire_conn *conn)
+{
+    struct tls_context *tls = conn->server->config.tls;
+    if (conn->tls) {
+        pgwire_fatal(conn, err_sql(ERR_PROTOCOL, "08P01", "SSLRequest on an encrypted connection"));
+        return;
+    }
+    if (tls == NULL) {
+        io_stream_write(conn->stream, "N", 1);
+        return;
+    }
+    /* Bytes sent in the clear behind the request could be an attacker's: CVE-2021-23222. */
+    if (conn->in_at != conn->in.len) {
+        pgwire_fatal(conn, err_sql(ERR_PROTOCOL, "08P01",
+                                   "received unencrypted data after SSL request"));
+        return;
+    }
+    io_stream_write(conn->stream, "S", 1);
+    conn->phase = PGWIRE_TLS;
+    struct io_stream *under = conn->stream;
+    tls_start(tls, under, NULL, NULL, 0, &pgwire_stream_handler, conn, on_tls_ready,
+              &conn->stream);
+    io_stream_set_high_water(conn->stream, PGWIRE_HIGH_WATER / 2);
+}
+
+/* Splits "name\0value\0...\0\0" in conn->startup into settings. */
+static err_t split_parameters(struct pgwire_conn *conn)
+{
+    const char *at = (const char *)conn->startup.data;
+    const char *end = at + conn->startup.len;
+    if (conn->startup.len == 0 || end[-1] != '\0') {
+        return err_sql(ERR_PROTOCOL, "08P01",
+                       "invalid startup packet layout: expected terminator as last byte");
+    }
+    if (!utf8_valid(at, conn->startup.len)) {
+        return err_sql(ERR_INVALID, "22021", "invalid byte sequence for encoding \"UTF8\"");
+    }
+    while (at < end && *at != '\0') {
+        const char *name = at;
+        const char *value = name + strlen(name) + 1;
+        if (value >= end) {
+            return err_sql(ERR_PROTOCOL, "08P01", "startup packet has a name without a value");
+        }
+        at = value + strlen(value) + 1;
+        struct pgwire_setting *s = VEC_PUSH(conn, settings);
+        *s = (struct pgwire_setting){name, value};
+    }
+    if (at != end - 1) {
+        return err_sql(ERR_PROTOCOL, "08P01",
+                       "invalid startup packet layout: expected terminator as last byte");
+    }
+    return ERR_OK;
+}
+
+/* Fills conn->info; user and database leave the list of settings. */
+static err_t take_parameters(struct pgwire_conn *conn)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < conn->settings_len; i++) {
+        struct pgwire_setting s = conn->settings[i];
+        if (strcmp(s.name, "user") == 0) {
+            conn->info.user = s.value;
+        } else if (strcmp(s.name, "database") == 0) {
+            conn->info.database = s.value;
+        } else if (strcmp(s.name, "replication") == 0) {
+            if (strcmp(s.value, "false") != 0 && strcmp(s.value, "0") != 0) {
+                return err_sql(ERR_UNSUPPORTED, "0A000", "replication connections are not supported");
+            }
+        } else if (strncmp(s.name, "_pq_.", 5) != 0) {
+            conn->settings[kept++] = s;
+        }
+    }
+    conn->settings_len = kept;
+    if (conn->info.user == NULL || conn->info.user[0] == '\0') {
+        return err_sql(ERR_PERMISSION, "28000",
+                       "no PostgreSQL user name specified in startup packet");
+    }
+    if (conn->info.database == NULL || conn->info.database[0] == '\0') {
+        conn->info.database = conn->info.user;
+    }
+    conn->info.settings = conn->settings;
+    conn->info.settings_len = kept;
+    conn->info.peer = io_stream_peer(conn->stream);
+    return ERR_OK;
+}
+
+/* A minor version above ours, or options we do not know: the client may go on with 3.0. */
+static void negotiate(struct pgwire_conn *conn, uint32_t version)
+{
+    uint32_t unknown = 0;
+    for (size_t i = 0; i < conn->settings_len; i++) {
+        unknown += strncmp(conn->settings[i].name, "_pq_.", 5) == 0;
+    }
+    if ((version & 0xffff) == 0 && unknown == 0) {
+        return;
+    }
+    pgwire_out_begin(conn, 'v');
+    pgwire_out_u32(conn, 3 << 16);
+    pgwire_out_u32(conn, unknown);
+    for (size_t i = 0; i < conn->settings_len; i++) {
+        if (strncmp(conn->settings[i].name, "_pq_.", 5) == 0) {
+            pgwire_out_cstr(conn, conn->settings[i].name);
+        }
+    }
+    pgwire_out_end(conn);
+}
+
+static void authenticated(struct pgwire_conn *conn)
+{
+    struct pgwire_server *server = conn->server;
+    pgwire_out_begin(conn, 'R');
+    pgwire_out_u32(conn, 0);
+    pgwire_out_end(conn);
+    if (!pgwire_server_admit(server, conn)) {
+        pgwire_fatal(conn, err_sql(ERR_LIMIT, "53300", "sorry, too many clients already"));
+        return;
+    }
+    conn->info.pid = conn->pid;
+    err_t err = server->config.backend->open(server->config.ctx, conn, &conn->info, &conn->session);
+    if (err != ERR_OK) {
+        ASSERT(conn->session == NULL);
+        pgwire_fatal(conn, err);
+        return;
+    }
+    ASSERT(conn->session != NULL);
+    conn->phase = PGWIRE_OPEN;
+    pgwire_out_begin(conn, 'K');
+    pgwire_out_u32(conn, conn->pid);
+    pgwire_out_u32(conn, conn->secret);
+    pgwire_out_end(conn);
+    pgwire_out_ready(conn);
+    io_timer_cancel(server->config.loop, &conn->timeout);
+}
+
+static void start_session(struct pgwire_conn *conn, uint32_t version, const uint8_t *data,
+                          size_t len)
+{
+    struct pgwire_server *server = conn->server;
+    if (server->config.require_tls && !conn->tls) {
+        pgwire_fatal(conn, err_hint(err_sql(ERR_PERMISSION, "28000", "TLS encryption is required"),
+                                    "Connect with sslmode=require."));
+        return;
+    }
+    buf_append(&conn->startup, data, len);
+    err_t err = split_parameters(conn);
+    if (err == ERR_OK) {
+        negotiate(conn, version);
+        err = take_parameters(conn);
+    }
+    const struct scram_verifier *verifier = NULL;
+    if (err == ERR_OK) {
+        err = server->config.backend->authenticate(server->config.ctx, &conn->info, &verifier);
+    }
+    if (err != ERR_OK) {
+        pgwire_fatal(conn, err);
+        return;
+    }
+    if (verifier == NULL) {
+        authenticated(conn);
+        return;
+    }
+    conn->verifier = verifier;
+    conn->phase = PGWIRE_SASL;
+    pgwire_out_begin(conn, 'R');
+    pgwire_out_u32(conn, 10);
+    pgwire_out_cstr(conn, "SCRAM-SHA-256");
+    pgwire_out_u8(conn, 0);
+    pgwire_out_end(conn);
+}
+
+void pgwire_startup_packet(struct pgwire_conn *conn, const uint8_t *data, size_t len)
+{
+    ASSERT(len >= 4 && conn->phase == PGWIRE_STARTUP);
+    uint32_t version = read_u32(data);
+    switch (version) {
+    case REQUEST_SSL:
+        if (len == 4) {
+            answer_ssl(conn);
+            return;
+        }
+        break;
+    case REQUEST_GSSENC:
+        if (len == 4) {
+            io_stream_write(conn->stream, "N", 1);
+            return;
+        }
+        break;
+    case REQUEST_CANCEL:
+        if (len == 12) {
+            pgwire_server_cancel(conn->server, read_u32(data + 4), read_u32(data + 8));
+            pgwire_conn_drop(conn);
+            return;
+        }
+        break;
+    default:
+        if (version >> 16 == 3) {
+            start_session(conn, version, data + 4, len - 4);
+            return;
+        }
+        pgwire_fatal(conn, err_sql(ERR_UNSUPPORTED, "0A000",
+                                   "unsupported frontend protocol %u.%u: server supports 3.0",
+                                   version >> 16, version & 0xffff));
+        return;
+    }
+    pgwire_fatal(conn, err_sql(ERR_PROTOCOL, "08P01", "invalid length of startup packet"));
+}
+
+/* SASLInitialResponse: mechanism, length, the client's first message. */
+static err_t sasl_first(struct pgwire_conn *conn, const uint8_t *data, size_t len,
+                        struct buf *answer)
+{
+    const uint8_t *nul = memchr(data, 0, len);
+    if (nul == NULL || (size_t)(nul - data) + 5 > len) {
+        return err_sql(ERR_PROTOCOL, "08P01", "malformed SASLInitialResponse");
+    }
+    if (strcmp((const char *)data, "SCRAM-SHA-256") != 0) {
+        return err_sql(ERR_PROTOCOL, "08P01", "client selected an invalid SASL mechanism");
+    }
+    size_t body_len = len - (size_t)(nul - data) - 5;
+    if (read_u32(nul + 1) != body_len) {
+        return err_sql(ERR_PROTOCOL, "08P01", "malformed SASLInitialResponse");
+    }
+    uint8_t nonce[SCRAM_NONCE_LEN];
+    io_random(io_loop_env(conn->server->config.loop), nonce, sizeof(nonce));
+    return scram_first(&conn->scram, conn->verifier, nul + 5, body_len, nonce, answer);
+}
+
+void pgwire_startup_password(struct pgwire_conn *conn, const uint8_t *data, size_t len)
+{
+    bool final = conn->phase == PGWIRE_SASL_FINAL;
+    struct buf answer = {0};
+    ASSERT(final || conn->phase == PGWIRE_SASL);
+    err_t err = final ? scram_final(&conn->scram, data, len, &answer)
+                      : sasl_first(conn, data, len, &answer);
+    if (err == ERR_OK) {
+        pgwire_out_begin(conn, 'R');
+        pgwire_out_u32(conn, final ? 12 : 11);
+        buf_append(&conn->out, answer.data, answer.len);
+        pgwire_out_end(conn);
+    }
+    buf_free(&answer);
+    if (err != ERR_OK && strcmp(err_sqlstate(err), "28P01") == 0) {
+        err_free(err);
+        err = err_sql(ERR_PERMISSION, "28P01", "password authentication failed for user \"%s\"",
+                      conn->info.user);
+    }
+    if (err != ERR_OK) {
+        pgwire_fatal(conn, err);
+    } else if (final) {
+        authenticated(conn);
+    } else {
+        conn->phase = PGWIRE_SASL_FINAL;
+    }
+}
