@@ -69,31 +69,51 @@ function(tr_fuzz name)
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
 endfunction()
 
-# tr_proto(NAME file.proto...): nanopb sources generated into the build folder, as module NAME.
-# Generated headers are included as "proto/file.pb.h".
+# tr_proto(NAME file.proto... [ROOT dir] [OPTIONS dir]): nanopb sources generated into the build
+# folder, as module NAME. Paths are relative to ROOT (this folder by default), from which imports
+# are resolved too; <path>.options is looked for there and in OPTIONS. Generated headers are
+# included as "proto/<path>.pb.h". The serialised FileDescriptorSet, for gRPC reflection, is
+# NAME_descriptors in "proto/NAME.desc.h". Debian builds the nanopb library with 16-bit sizes:
+# PB_FIELD_32BIT must not be defined.
 function(tr_proto name)
-    set(out ${CMAKE_BINARY_DIR}/generated/proto)
+    cmake_parse_arguments(P "" "ROOT;OPTIONS" "" ${ARGN})
+    if(NOT P_ROOT)
+        set(P_ROOT ${CMAKE_CURRENT_SOURCE_DIR})
+    endif()
+    if(NOT P_OPTIONS)
+        set(P_OPTIONS ${P_ROOT})
+    endif()
+    set(generated ${CMAKE_BINARY_DIR}/generated)
+    set(out ${generated}/proto)
     file(MAKE_DIRECTORY ${out})
     set(srcs)
-    foreach(proto ${ARGN})
-        get_filename_component(base ${proto} NAME_WE)
-        get_filename_component(dir ${proto} DIRECTORY)
-        set(abs ${CMAKE_CURRENT_SOURCE_DIR}/${proto})
-        get_filename_component(absdir ${abs} DIRECTORY)
-        set(options ${absdir}/${base}.options)
-        set(deps ${abs})
-        if(EXISTS ${options})
-            list(APPEND deps ${options})
+    set(protos)
+    foreach(proto ${P_UNPARSED_ARGUMENTS})
+        string(REGEX REPLACE "\\.proto$" "" base ${proto})
+        set(deps ${P_ROOT}/${proto})
+        if(EXISTS ${P_OPTIONS}/${base}.options)
+            list(APPEND deps ${P_OPTIONS}/${base}.options)
         endif()
         add_custom_command(
             OUTPUT ${out}/${base}.pb.c ${out}/${base}.pb.h
-            COMMAND nanopb_generator.py -q -I ${absdir} -D ${out} -L "#include \"proto/%s\"" ${base}.proto
-            WORKING_DIRECTORY ${absdir}
+            COMMAND nanopb_generator.py -q -I ${P_ROOT} -I ${P_OPTIONS} -D ${out}
+                    -s fallback_type:FT_POINTER
+                    "-scallback_function:\"rpc_pb_bytes\"" "-sinclude:\"ctrl/rpc/pb.h\"" ${proto}
+            WORKING_DIRECTORY ${P_ROOT}
             DEPENDS ${deps} VERBATIM)
         list(APPEND srcs ${out}/${base}.pb.c)
+        list(APPEND protos ${P_ROOT}/${proto})
     endforeach()
-    add_library(${name} STATIC ${srcs})
-    target_include_directories(${name} PUBLIC ${CMAKE_BINARY_DIR}/generated)
-    target_link_libraries(${name} PUBLIC protobuf-nanopb)
-    target_compile_definitions(${name} PUBLIC PB_ENABLE_MALLOC PB_FIELD_32BIT)
+    add_custom_command(
+        OUTPUT ${out}/${name}.desc.c ${out}/${name}.desc.h
+        COMMAND protoc -I ${P_ROOT} --include_imports --descriptor_set_out=${out}/${name}.desc
+                ${P_UNPARSED_ARGUMENTS}
+        COMMAND ${CMAKE_COMMAND} -DINPUT=${out}/${name}.desc -DOUTPUT=${out}/${name}.desc
+                -DNAME=${name}_descriptors -P ${CMAKE_SOURCE_DIR}/cmake/EmbedFile.cmake
+        WORKING_DIRECTORY ${P_ROOT}
+        DEPENDS ${protos} ${CMAKE_SOURCE_DIR}/cmake/EmbedFile.cmake VERBATIM)
+    add_library(${name} STATIC ${srcs} ${out}/${name}.desc.c)
+    # Generated files include each other relative to out, everybody else says "proto/...".
+    target_include_directories(${name} PUBLIC ${generated} ${out} ${CMAKE_SOURCE_DIR})
+    target_link_libraries(${name} PUBLIC rpc_pb)
 endfunction()

@@ -1,0 +1,708 @@
+/*
+ * TLS over io_stream: OpenSSL works on two memory BIOs, the bytes go through the stream below.
+ *
+ * Bounds. Ciphertext from below is decrypted as it comes; when the reader pauses, the stream below
+ * is paused too, so that at most one delivery of it waits in the BIO. Plaintext to write is
+ * encrypted at once, in pieces, into the queue of the stream below, whose length is what
+ * io_stream_pending tells the writer; only before the handshake is done it waits here.
+ *
+ * The end. A peer that closes sends close_notify (close(NULL)); a connection that ends without it
+ * may have been cut by somebody else, which is an error the user of the stream sees.
+ */
+#include "core/io/tls.h"
+
+#include "core/base/buf.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+struct tls_context {
+    SSL_CTX *ctx;
+    bool server;
+    bool verifies; /* peers' certificates are checked against a CA */
+    char *alpn;    /* NULL: none */
+    uint8_t alpn_wire[32]; /* length and name, as ALPN has it */
+    size_t alpn_wire_len;
+};
+
+/* ---- errors of OpenSSL ----------------------------------------------------------------------- */
+
+/* "what: reason; reason" from OpenSSL's queue of this thread, which is emptied. */
+static err_t openssl_error(enum err_code code, const char *what)
+{
+    struct buf text = {0};
+    unsigned long number;
+    while ((number = ERR_get_error()) != 0) {
+        const char *reason = ERR_reason_error_string(number);
+        buf_printf(&text, "%s%s", text.len == 0 ? "" : "; ",
+                   reason == NULL ? "unknown reason" : reason);
+    }
+    err_t err = err_new(code, "%s: %s", what, text.len == 0 ? "no reason" : buf_cstr(&text));
+    buf_free(&text);
+    return err;
+}
+
+/* ---- contexts -------------------------------------------------------------------------------- */
+
+static err_t check_key_mode(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) != 0) {
+        return err_errno(errno, "TLS key %s", path);
+    }
+    if ((st.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
+        err_t err = err_new(ERR_PERMISSION, "TLS key %s can be read by others (mode %04o)", path,
+                            (unsigned)(st.st_mode & 07777));
+        return err_hint(err, "chmod 600 %s", path);
+    }
+    return ERR_OK;
+}
+
+static err_t load_certificate(SSL_CTX *ctx, const struct tls_config *config)
+{
+    char what[512];
+    if (config->certificate_path == NULL) {
+        return ERR_OK;
+    }
+    if (config->key_path == NULL) {
+        return err_new(ERR_INVALID, "TLS certificate %s without a key", config->certificate_path);
+    }
+    TRY(check_key_mode(config->key_path));
+    if (SSL_CTX_use_certificate_chain_file(ctx, config->certificate_path) != 1) {
+        snprintf(what, sizeof(what), "reading TLS certificate %s", config->certificate_path);
+        return openssl_error(ERR_INVALID, what);
+    }
+    if (SSL_CTX_use_PrivateKey_file(ctx, config->key_path, SSL_FILETYPE_PEM) != 1 ||
+        SSL_CTX_check_private_key(ctx) != 1) {
+        snprintf(what, sizeof(what), "reading TLS key %s for certificate %s", config->key_path,
+                 config->certificate_path);
+        return openssl_error(ERR_INVALID, what);
+    }
+    return ERR_OK;
+}
+
+static err_t load_ca(struct tls_context *context, const struct tls_config *config)
+{
+    if (config->ca_path == NULL) {
+        if (config->require_peer) {
+            return err_new(ERR_INVALID, "TLS peers cannot be required without a CA file");
+        }
+        return ERR_OK;
+    }
+    if (SSL_CTX_load_verify_file(context->ctx, config->ca_path) != 1) {
+        char what[512];
+        snprintf(what, sizeof(what), "reading TLS CA %s", config->ca_path);
+        return openssl_error(ERR_INVALID, what);
+    }
+    int mode = SSL_VERIFY_PEER;
+    if (context->server) {
+        STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(config->ca_path);
+        SSL_CTX_set_client_CA_list(context->ctx, names);
+        mode |= config->require_peer ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0;
+    }
+    SSL_CTX_set_verify(context->ctx, mode, NULL);
+    context->verifies = true;
+    return ERR_OK;
+}
+
+static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+                       const unsigned char *in, unsigned in_len, void *arg)
+{
+    const struct tls_context *context = arg;
+    unsigned char *chosen;
+    if (SSL_select_next_proto(&chosen, out_len, context->alpn_wire,
+                              (unsigned)context->alpn_wire_len, in,
+                              in_len) != OPENSSL_NPN_NEGOTIATED) {
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    }
+    *out = chosen;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+static err_t set_alpn(struct tls_context *context, const char *alpn)
+{
+    if (alpn == NULL) {
+        return ERR_OK;
+    }
+    size_t len = strlen(alpn);
+    if (len == 0 || len >= sizeof(context->alpn_wire)) {
+        return err_new(ERR_INVALID, "\"%s\" cannot be an ALPN name", alpn);
+    }
+    context->alpn = mem_strdup(alpn);
+    context->alpn_wire[0] = (uint8_t)len;
+    memcpy(context->alpn_wire + 1, alpn, len);
+    context->alpn_wire_len = len + 1;
+    if (context->server) {
+        SSL_CTX_set_alpn_select_cb(context->ctx, select_alpn, context);
+    } else if (SSL_CTX_set_alpn_protos(context->ctx, context->alpn_wire,
+                                       (unsigned)context->alpn_wire_len) != 0) {
+        return openssl_error(ERR_INTERNAL, "setting the ALPN name");
+    }
+    return ERR_OK;
+}
+
+static err_t configure(struct tls_context *context, const struct tls_config *config)
+{
+    ERR_clear_error();
+    context->ctx = SSL_CTX_new(context->server ? TLS_server_method() : TLS_client_method());
+    if (context->ctx == NULL) {
+        return openssl_error(ERR_INTERNAL, "making a TLS context");
+    }
+    SSL_CTX_set_min_proto_version(context->ctx, TLS1_3_VERSION);
+    SSL_CTX_set_session_cache_mode(context->ctx, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_num_tickets(context->ctx, 0); /* each connection proves who it is */
+    SSL_CTX_set_mode(context->ctx, SSL_MODE_RELEASE_BUFFERS);
+    if (context->server && config->certificate_path == NULL) {
+        return err_new(ERR_INVALID, "a TLS server needs a certificate");
+    }
+    TRY(load_certificate(context->ctx, config));
+    TRY(load_ca(context, config));
+    return set_alpn(context, config->alpn);
+}
+
+err_t tls_context_new(const struct tls_config *config, bool server, struct tls_context **out)
+{
+    ASSERT(config != NULL && out != NULL);
+    struct tls_context *context = MEM_NEW(struct tls_context);
+    context->server = server;
+    err_t err = configure(context, config);
+    if (err != ERR_OK) {
+        tls_context_free(context);
+        return err;
+    }
+    *out = context;
+    return ERR_OK;
+}
+
+void tls_context_free(struct tls_context *context)
+{
+    if (context == NULL) {
+        return;
+    }
+    SSL_CTX_free(context->ctx);
+    free(context->alpn);
+    free(context);
+}
+
+size_t tls_server_end_point(struct tls_context *context, uint8_t out[64])
+{
+    ASSERT(context->server && out != NULL);
+    X509 *certificate = SSL_CTX_get0_certificate(context->ctx);
+    ASSERT(certificate != NULL);
+    int digest_nid = NID_undef;
+    int key_nid = NID_undef;
+    /* RFC 5929, 4.1: the signature's hash, but SHA-256 where that is MD5, SHA-1 or none. */
+    if (OBJ_find_sigid_algs(X509_get_signature_nid(certificate), &digest_nid, &key_nid) != 1 ||
+        digest_nid == NID_undef || digest_nid == NID_md5 || digest_nid == NID_sha1) {
+        digest_nid = NID_sha256;
+    }
+    const EVP_MD *digest = EVP_get_digestbynid(digest_nid);
+    unsigned len = 0;
+    if (digest == NULL || EVP_MD_get_size(digest) > 64 ||
+        X509_digest(certificate, digest, out, &len) != 1) {
+        return 0;
+    }
+    return len;
+}
+
+/* ---- streams --------------------------------------------------------------------------------- */
+
+/* A TLS record, and how much plaintext is encrypted before it moves to the stream below. */
+enum { RECORD_MAX = 16384, WRITE_PIECE = 4 * RECORD_MAX };
+
+struct tls_stream {
+    struct io_stream base;
+    struct tls_context *context;
+    struct io_stream *under; /* NULL: it has ended */
+    SSL *ssl;
+    BIO *from_peer; /* owned by ssl, as is to_peer */
+    BIO *to_peer;
+    struct io_timer timer; /* something to do from the loop: failed, or input that waits */
+    io_connect_fn ready;
+    char *peer;
+    char *peer_name;
+    struct buf waiting; /* plaintext written before the handshake was done */
+    err_t failed;       /* told from the timer */
+    unsigned busy;
+    bool established;
+    bool paused;
+    bool above; /* pending has passed high_water: drain is owed */
+    bool gone;  /* closed by either side: freed when not busy */
+};
+
+static struct tls_stream *of(const struct io_stream *stream)
+{
+    return CONTAINER_OF((struct io_stream *)(uintptr_t)stream, struct tls_stream, base);
+}
+
+static void stream_free(struct tls_stream *s)
+{
+    ASSERT(s->busy == 0 && s->under == NULL);
+    SSL_free(s->ssl);
+    buf_free(&s->waiting);
+    err_free(s->failed);
+    free(s->peer);
+    free(s->peer_name);
+    free(s);
+}
+
+static void enter(struct tls_stream *s)
+{
+    s->busy++;
+}
+
+static void leave(struct tls_stream *s)
+{
+    ASSERT(s->busy > 0);
+    s->busy--;
+    if (s->busy == 0 && s->gone) {
+        stream_free(s);
+    }
+}
+
+/* Lets go of everything but the memory. flush: what is queued below still goes out. */
+static void detach(struct tls_stream *s, bool flush)
+{
+    io_timer_cancel(s->base.loop, &s->timer);
+    struct io_stream *under = s->under;
+    s->under = NULL;
+    if (under != NULL && flush) {
+        io_stream_finish(under);
+    } else if (under != NULL) {
+        io_stream_close(under);
+    }
+    s->gone = true;
+}
+
+/* Ciphertext made so far goes to the stream below. */
+static void flush_below(struct tls_stream *s)
+{
+    char *data;
+    long len = BIO_get_mem_data(s->to_peer, &data);
+    if (len > 0 && s->under != NULL) {
+        io_stream_set_high_water(s->under, s->base.high_water);
+        io_stream_write(s->under, data, (size_t)len);
+        s->above = s->above || io_stream_pending(s->under) > s->base.high_water;
+    }
+    (void)BIO_reset(s->to_peer);
+}
+
+/* The end, from the loop: tells the user. Owns reason. */
+static void end(struct tls_stream *s, err_t reason)
+{
+    if (s->gone) {
+        err_free(reason);
+        return;
+    }
+    enter(s);
+    flush_below(s); /* an alert for the peer, or our close_notify */
+    detach(s, true);
+    if (s->base.handler != NULL && s->base.handler->close != NULL) {
+        s->base.handler->close(s->base.arg, reason);
+    } else {
+        err_free(reason);
+    }
+    leave(s);
+}
+
+/* From inside a call of the user: the end follows from the loop. Owns reason. */
+static void fail_later(struct tls_stream *s, err_t reason)
+{
+    if (s->failed != ERR_OK) {
+        err_free(reason);
+        return;
+    }
+    s->failed = reason;
+    io_timer_start(s->base.loop, &s->timer, io_now_us(s->base.loop));
+}
+
+/* What went wrong in the handshake or after it, in words. */
+static err_t describe(struct tls_stream *s, const char *what)
+{
+    long verified = SSL_get_verify_result(s->ssl);
+    char text[256];
+    if (!s->established && verified != X509_V_OK && s->context->verifies) {
+        snprintf(text, sizeof(text), "%s with %s: the peer's certificate does not verify (%s)",
+                 what, s->peer, X509_verify_cert_error_string(verified));
+    } else {
+        snprintf(text, sizeof(text), "%s with %s", what, s->peer);
+    }
+    return openssl_error(s->established ? ERR_PROTOCOL : ERR_PERMISSION, text);
+}
+
+/* ---- identity of the peer -------------------------------------------------------------------- */
+
+/* A copy when it is plain text without NUL, else NULL. */
+static char *text_of(const ASN1_STRING *string)
+{
+    const unsigned char *data = ASN1_STRING_get0_data(string);
+    size_t len = (size_t)ASN1_STRING_length(string);
+    for (size_t i = 0; i < len; i++) {
+        if (data[i] < 0x20 || data[i] > 0x7e) {
+            return NULL;
+        }
+    }
+    return mem_strndup((const char *)data, len);
+}
+
+static char *uri_of(X509 *certificate)
+{
+    GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
+    char *uri = NULL;
+    for (int i = 0; i < sk_GENERAL_NAME_num(names) && uri == NULL; i++) {
+        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+        if (name->type == GEN_URI) {
+            uri = text_of(name->d.uniformResourceIdentifier);
+        }
+    }
+    GENERAL_NAMES_free(names);
+    return uri;
+}
+
+static char *common_name_of(X509 *certificate)
+{
+    X509_NAME *subject = X509_get_subject_name(certificate);
+    int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+    return at < 0 ? NULL
+                  : text_of(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+}
+
+static char *identify_peer(struct tls_stream *s)
+{
+    X509 *certificate = SSL_get1_peer_certificate(s->ssl);
+    char *name = NULL;
+    if (certificate != NULL && s->context->verifies &&
+        SSL_get_verify_result(s->ssl) == X509_V_OK) {
+        name = uri_of(certificate);
+        name = name != NULL ? name : common_name_of(certificate);
+    }
+    X509_free(certificate);
+    return name != NULL ? name : mem_strdup("");
+}
+
+/* ---- handshake ------------------------------------------------------------------------------- */
+
+static void write_plain(struct tls_stream *s, const uint8_t *data, size_t len);
+
+static err_t check_alpn(struct tls_stream *s)
+{
+    const unsigned char *chosen;
+    unsigned len;
+    SSL_get0_alpn_selected(s->ssl, &chosen, &len);
+    /* HTTP/1.1 is also spoken by clients that offer nothing; h2 never is. */
+    if (s->context->alpn != NULL && len == 0 &&
+        (strcmp(s->context->alpn, "h2") == 0 || !s->context->server)) {
+        return err_new(ERR_PROTOCOL, "TLS with %s: the peer did not agree to ALPN \"%s\"",
+                       s->peer, s->context->alpn);
+    }
+    return ERR_OK;
+}
+
+static void established(struct tls_stream *s)
+{
+    err_t err = check_alpn(s);
+    if (err != ERR_OK) {
+        end(s, err);
+        return;
+    }
+    s->established = true;
+    s->peer_name = identify_peer(s);
+    flush_below(s);
+    write_plain(s, s->waiting.data, s->waiting.len);
+    buf_free(&s->waiting);
+    if (s->ready != NULL) {
+        s->ready(s->base.arg, &s->base);
+    }
+}
+
+/* True when the handshake is done; else it waits for the peer, or has failed. */
+static bool shake_hands(struct tls_stream *s)
+{
+    if (s->established) {
+        return true;
+    }
+    ERR_clear_error();
+    int result = SSL_do_handshake(s->ssl);
+    if (result == 1) {
+        established(s);
+        return !s->gone;
+    }
+    if (SSL_get_error(s->ssl, result) == SSL_ERROR_WANT_READ) {
+        flush_below(s);
+        return false;
+    }
+    end(s, describe(s, "TLS handshake"));
+    return false;
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+/* Decrypts what is there and hands it up, until it is used up, paused or over. */
+static void read_plain(struct tls_stream *s)
+{
+    uint8_t plain[RECORD_MAX];
+    while (!s->gone && !s->paused) {
+        ERR_clear_error();
+        int len = SSL_read(s->ssl, plain, sizeof(plain));
+        if (len > 0) {
+            if (s->base.handler != NULL && s->base.handler->data != NULL) {
+                s->base.handler->data(s->base.arg, plain, (size_t)len, NULL, 0);
+            }
+            continue;
+        }
+        switch (SSL_get_error(s->ssl, len)) {
+        case SSL_ERROR_WANT_READ:
+            flush_below(s); /* a reply to a key update */
+            return;
+        case SSL_ERROR_ZERO_RETURN:
+            (void)SSL_shutdown(s->ssl);
+            end(s, ERR_OK);
+            return;
+        default:
+            end(s, describe(s, "TLS"));
+            return;
+        }
+    }
+}
+
+static void process_input(struct tls_stream *s)
+{
+    enter(s);
+    if (shake_hands(s)) {
+        read_plain(s);
+    }
+    leave(s);
+}
+
+static void under_data(void *arg, const uint8_t *data, size_t len, const int *fds, size_t fds_len)
+{
+    struct tls_stream *s = arg;
+    ASSERT(fds_len == 0 && len <= INT32_MAX);
+    ASSERT(BIO_write(s->from_peer, data, (int)len) == (int)len); /* memory: takes all */
+    process_input(s);
+}
+
+static void under_drain(void *arg)
+{
+    struct tls_stream *s = arg;
+    if (s->above && s->established) {
+        s->above = false;
+        if (s->base.handler != NULL && s->base.handler->drain != NULL) {
+            s->base.handler->drain(s->base.arg);
+        }
+    }
+}
+
+static void under_close(void *arg, err_t reason)
+{
+    struct tls_stream *s = arg;
+    s->under = NULL;
+    if (reason == ERR_OK) {
+        reason = s->established
+                     ? err_new(ERR_CLOSED, "%s closed the connection without TLS close_notify",
+                               s->peer)
+                     : err_new(ERR_CLOSED, "%s closed the connection during the TLS handshake",
+                               s->peer);
+    }
+    end(s, reason);
+}
+
+static const struct io_stream_handler under_handler = {
+    .data = under_data,
+    .drain = under_drain,
+    .close = under_close,
+};
+
+static void timer_fired(struct io_timer *timer)
+{
+    struct tls_stream *s = CONTAINER_OF(timer, struct tls_stream, timer);
+    ASSERT(!s->gone);
+    if (s->failed != ERR_OK) {
+        err_t reason = s->failed;
+        s->failed = ERR_OK;
+        end(s, reason);
+        return;
+    }
+    process_input(s);
+}
+
+/* ---- the stream's table ---------------------------------------------------------------------- */
+
+static void write_plain(struct tls_stream *s, const uint8_t *data, size_t len)
+{
+    ASSERT(s->established);
+    while (len > 0 && s->failed == ERR_OK) {
+        int piece = (int)(len < WRITE_PIECE ? len : WRITE_PIECE);
+        ERR_clear_error();
+        int written = SSL_write(s->ssl, data, piece);
+        if (written <= 0) {
+            fail_later(s, describe(s, "TLS"));
+            return;
+        }
+        ASSERT(written <= piece);
+        data += written;
+        len -= (size_t)written;
+        flush_below(s);
+    }
+}
+
+static void tls_write(struct io_stream *stream, const void *data, size_t len)
+{
+    struct tls_stream *s = of(stream);
+    if (s->gone || s->failed != ERR_OK || s->under == NULL) {
+        return;
+    }
+    if (s->established) {
+        write_plain(s, data, len);
+    } else {
+        buf_append(&s->waiting, data, len);
+    }
+}
+
+static void tls_write_ref(struct io_stream *stream, const void *data, size_t len,
+                          void (*release)(void *), void *arg)
+{
+    tls_write(stream, data, len); /* encrypted into the queue below: no longer needed */
+    if (release != NULL) {
+        release(arg);
+    }
+}
+
+static void tls_write_fds(struct io_stream *stream, const void *data, size_t len, const int *fds,
+                          size_t fds_len)
+{
+    UNREACHABLE(); /* descriptors travel over Unix sockets, which need no TLS */
+}
+
+static size_t tls_pending(const struct io_stream *stream)
+{
+    const struct tls_stream *s = of(stream);
+    return s->waiting.len + (s->under == NULL ? 0 : io_stream_pending(s->under));
+}
+
+static void tls_pause(struct io_stream *stream, bool paused)
+{
+    struct tls_stream *s = of(stream);
+    if (s->gone || s->paused == paused) {
+        return;
+    }
+    s->paused = paused;
+    if (s->under == NULL) {
+        return;
+    }
+    if (paused) {
+        io_stream_pause(s->under);
+    } else {
+        io_stream_resume(s->under);
+        /* What was decrypted or received before the pause comes first; nothing may overtake it:
+         * under_data also reads the BIO from its front. */
+        io_timer_start(s->base.loop, &s->timer, io_now_us(s->base.loop));
+    }
+}
+
+static void tls_close(struct io_stream *stream, bool flush)
+{
+    struct tls_stream *s = of(stream);
+    if (s->gone) {
+        return;
+    }
+    enter(s);
+    bool in_order = flush && s->established && s->failed == ERR_OK;
+    if (in_order) {
+        ERR_clear_error();
+        (void)SSL_shutdown(s->ssl);
+        flush_below(s);
+    }
+    detach(s, in_order);
+    leave(s);
+}
+
+static const char *tls_peer(const struct io_stream *stream)
+{
+    return of(stream)->peer;
+}
+
+static const char *tls_peer_name(const struct io_stream *stream)
+{
+    const struct tls_stream *s = of(stream);
+    return s->peer_name == NULL ? "" : s->peer_name;
+}
+
+static err_t tls_peer_cred(const struct io_stream *stream, pid_t *pid, uid_t *uid)
+{
+    const struct tls_stream *s = of(stream);
+    if (s->under == NULL) {
+        return err_new(ERR_CLOSED, "the connection has ended");
+    }
+    return io_stream_peer_cred(s->under, pid, uid);
+}
+
+static const struct io_stream_ops tls_ops = {
+    .write = tls_write,
+    .write_ref = tls_write_ref,
+    .write_fds = tls_write_fds,
+    .pending = tls_pending,
+    .pause = tls_pause,
+    .close = tls_close,
+    .peer = tls_peer,
+    .peer_name = tls_peer_name,
+    .peer_cred = tls_peer_cred,
+};
+
+/* ---- starting -------------------------------------------------------------------------------- */
+
+static err_t make_ssl(struct tls_stream *s, const char *server_name)
+{
+    ERR_clear_error();
+    s->ssl = SSL_new(s->context->ctx);
+    s->from_peer = BIO_new(BIO_s_mem());
+    s->to_peer = BIO_new(BIO_s_mem());
+    ASSERT(s->ssl != NULL && s->from_peer != NULL && s->to_peer != NULL);
+    BIO_set_mem_eof_return(s->from_peer, -1); /* empty means: wait, not the end */
+    SSL_set_bio(s->ssl, s->from_peer, s->to_peer);
+    if (s->context->server) {
+        SSL_set_accept_state(s->ssl);
+        return ERR_OK;
+    }
+    SSL_set_connect_state(s->ssl);
+    if (server_name != NULL && (SSL_set_tlsext_host_name(s->ssl, server_name) != 1 ||
+                                SSL_set1_host(s->ssl, server_name) != 1)) {
+        return openssl_error(ERR_INVALID, "setting the TLS server name");
+    }
+    return ERR_OK;
+}
+
+void tls_start(struct tls_context *context, struct io_stream *under, const char *server_name,
+               const uint8_t *early, size_t early_len, const struct io_stream_handler *handler,
+               void *arg, io_connect_fn ready, struct io_stream **out)
+{
+    ASSERT(context != NULL && under != NULL && out != NULL);
+    ASSERT(early_len == 0 || early != NULL);
+    struct tls_stream *s = MEM_NEW(struct tls_stream);
+    s->base = (struct io_stream){.ops = &tls_ops,
+                                 .loop = io_stream_loop(under),
+                                 .handler = handler,
+                                 .arg = arg,
+                                 .high_water = under->high_water};
+    s->context = context;
+    s->under = under;
+    s->ready = ready;
+    s->timer.fire = timer_fired;
+    s->peer = mem_strdup(io_stream_peer(under));
+    io_stream_set_handler(under, &under_handler, s);
+    *out = &s->base;
+    err_t err = make_ssl(s, server_name);
+    if (err != ERR_OK) {
+        fail_later(s, err);
+        return;
+    }
+    if (early_len > 0) {
+        ASSERT(BIO_write(s->from_peer, early, (int)early_len) == (int)early_len);
+    }
+    /* The client's hello, or bytes already there: from the loop, like everything else. */
+    io_timer_start(s->base.loop, &s->timer, io_now_us(s->base.loop));
+}

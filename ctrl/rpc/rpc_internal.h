@@ -1,0 +1,193 @@
+/*
+ * Inside ctrl/rpc. Three layers, each used only by the next:
+ *
+ *     session   one HTTP/2 connection: transport, TLS, nghttp2, keep-alive, drain
+ *     call      one stream of it: framing, flow control, deadline, status
+ *     server, channel   who accepts or makes sessions, routes and starts calls
+ *
+ * nghttp2's callbacks never run user code: they note what happened in the call and put it on the
+ * session's ready list, and rpc_session_work hands it out when nghttp2 has returned. User code may
+ * therefore call anything, even free the server it is called from: objects that are in use further
+ * up the stack (busy > 0) are only marked gone and freed on the way out.
+ */
+#ifndef TAILRACE_CTRL_RPC_RPC_INTERNAL_H
+#define TAILRACE_CTRL_RPC_RPC_INTERNAL_H
+
+#include "ctrl/rpc/metadata.h"
+
+#include <nghttp2/nghttp2.h>
+#include <sys/queue.h>
+
+/* invalid_authorization_specification: what maps to UNAUTHENTICATED and not PERMISSION_DENIED. */
+#define RPC_SQLSTATE_UNAUTHENTICATED "28000"
+
+enum rpc_status rpc_status_of_http(int http_status);
+enum rpc_status rpc_status_of_reset(uint32_t error_code);
+
+/* Each message is preceded by a flag byte (compressed) and its length, big endian. */
+enum { RPC_PREFIX_SIZE = 5 };
+
+/* ---- call ------------------------------------------------------------------------------------ */
+
+struct rpc_session;
+TAILQ_HEAD(rpc_call_list, rpc_call);
+
+struct rpc_call {
+    struct rpc_call_list *list;       /* session->calls or channel->waiting; NULL: in none */
+    TAILQ_ENTRY(rpc_call) link;       /* in list */
+    TAILQ_ENTRY(rpc_call) ready_link; /* in session->ready when is_ready */
+    struct io_loop *loop;
+    struct rpc_session *session; /* NULL: waiting for a connection, or ended */
+    struct rpc_channel *channel; /* NULL: a server's call */
+    const struct rpc_options *options;
+    const struct rpc_handler *handler;
+    void *arg;
+    void (*free_arg)(void *arg); /* of our own helpers; runs with the call's memory */
+    char *path;
+    char *http_method;          /* server */
+    int32_t stream_id;          /* -1: none yet, or closed */
+    uint64_t deadline_us;       /* 0: none */
+    struct io_timer timer;      /* the deadline; or cancellation of a waiting call, at once */
+    struct rpc_metadata_list received;
+    struct rpc_metadata_list headers; /* to send first */
+    struct rpc_metadata_list trailers;
+
+    struct buf in;   /* received and not yet delivered, from in_at */
+    size_t in_at;
+    size_t in_held;  /* bytes received whose window was not yet given back */
+    struct buf out;  /* framed messages to send, from out_at */
+    size_t out_at;
+
+    enum rpc_status status; /* valid when have_status */
+    char *status_message;
+    int http_status;    /* client: of the response; 0 before */
+    uint32_t reset_code; /* why the stream closed */
+
+    unsigned busy;        /* frames of ours on the stack that use this call */
+    bool is_ready;
+    bool opened;          /* the handler knows of it */
+    bool request_complete; /* server: headers are there */
+    bool paused;
+    bool choked;
+    bool headers_arrived; /* client: initial headers, not trailers only */
+    bool headers_told;
+    bool headers_sent;    /* server */
+    bool out_deferred;    /* HTTP/2 asked for data and there was none */
+    bool out_ended;       /* no more rpc_call_send: finished or half closed */
+    bool have_status;     /* client: it came, or we decided it. server: finish */
+    bool status_local;    /* we decided it (deadline, cancel, bad message) */
+    bool trailers_sent;   /* server: everything is with the transport */
+    bool remote_ended;    /* END_STREAM came */
+    bool half_close_told;
+    bool closed;          /* the stream is gone */
+    bool lost;            /* with its connection */
+    bool gone;            /* close was told, or must not be: free when not busy */
+};
+
+/* A call of either side; not linked anywhere. */
+struct rpc_call *rpc_call_new(struct io_loop *loop, const struct rpc_options *options);
+/* Releases the call's memory now or, when busy, on the way out. Nothing refers to it any more. */
+void rpc_call_release(struct rpc_call *call);
+/* Notes that the connection is gone, and why. */
+void rpc_call_lose(struct rpc_call *call, const char *reason);
+/* Decides the status on this side: server sends it, client resets the stream. */
+void rpc_call_fail(struct rpc_call *call, enum rpc_status status, const char *message);
+/* Sets the status unless there is one. */
+void rpc_call_set_status(struct rpc_call *call, enum rpc_status status, const char *message);
+/* Runs handler->close for a call that is in no list any more, then releases it. */
+void rpc_call_end(struct rpc_call *call, enum rpc_status status, const char *message);
+/* Hands everything that happened to the handler. */
+void rpc_call_dispatch(struct rpc_call *call);
+/* Bytes arrived on the stream. */
+void rpc_call_receive(struct rpc_call *call, const uint8_t *data, size_t len);
+/* Sends the request of a waiting call on its channel's new session. */
+void rpc_call_submit_request(struct rpc_call *call, struct rpc_session *session, bool tls);
+/* Server: answers what is not gRPC with a bare HTTP status. */
+void rpc_call_refuse_http(struct rpc_call *call, const char *http_status);
+/* Arms the deadline timer when there is a deadline. */
+void rpc_call_arm_deadline(struct rpc_call *call);
+
+/* ---- session --------------------------------------------------------------------------------- */
+
+struct rpc_session_ops {
+    /* Server: a request's headers are complete; opens or refuses it. */
+    void (*request)(void *owner, struct rpc_call *call);
+    /* Client: the connection stands; an error refuses it. */
+    err_t (*ready)(void *owner, struct rpc_session *session);
+    /* No new calls on it: the peer says goodbye. */
+    void (*draining)(void *owner, struct rpc_session *session);
+    /* It is over, all its calls were told; freed after this returns. reason is never NULL. */
+    void (*ended)(void *owner, struct rpc_session *session, const char *reason);
+};
+
+struct rpc_session {
+    TAILQ_ENTRY(rpc_session) link; /* the owner's */
+    const struct rpc_session_ops *ops;
+    void *owner;
+    const struct rpc_options *options; /* the owner's, complete */
+    struct io_loop *loop;
+    struct tls_context *tls;
+    const char *server_name; /* client, the owner's */
+    struct io_stream *stream;
+    nghttp2_session *http2; /* NULL until the transport stands */
+    struct rpc_call_list calls;
+    struct rpc_call_list ready;
+    struct io_timer work_timer;  /* output or ready calls wait */
+    struct io_timer watch_timer; /* handshake, then keep-alive */
+    uint64_t last_read_us;
+    uint64_t ping_us; /* when the unanswered PING was sent, 0: none */
+    struct buf wire;  /* frames of one flush, written at once */
+    char *peer;
+    char *peer_name;
+    unsigned busy;
+    bool server;
+    bool settled;      /* the peer's SETTINGS came: it speaks HTTP/2 */
+    bool told_draining;
+    bool drain_final;  /* our last GOAWAY was sent */
+    bool ended;
+    bool gone;
+};
+
+/* Server: takes an accepted stream. */
+struct rpc_session *rpc_session_accept(struct io_loop *loop, struct io_stream *stream,
+                                       struct tls_context *tls, const struct rpc_options *options,
+                                       const struct rpc_session_ops *ops, void *owner);
+/* Client: starts to connect. */
+err_t rpc_session_connect(struct io_loop *loop, const char *address, struct tls_context *tls,
+                          const char *server_name, const struct rpc_options *options,
+                          const struct rpc_session_ops *ops, void *owner,
+                          struct rpc_session **out);
+/* Ends it now: calls are closed with this status; ops->ended does not run. */
+void rpc_session_destroy(struct rpc_session *session, enum rpc_status status, const char *reason);
+/* Says goodbye: no new calls, ends with the last open one. */
+void rpc_session_drain(struct rpc_session *session);
+/* Soon: flush output and hand out what is ready. */
+void rpc_session_wake(struct rpc_session *session);
+void rpc_session_mark_ready(struct rpc_call *call);
+/* Puts the call into a list; session is NULL for the list of those that wait for one. */
+void rpc_session_link(struct rpc_call *call, struct rpc_session *session,
+                      struct rpc_call_list *list);
+/* Takes the call out of every list; it has no session then. */
+void rpc_session_unlink(struct rpc_call *call);
+
+/* options with the defaults filled in; NULL is all defaults. */
+struct rpc_options rpc_options_complete(const struct rpc_options *options);
+
+/* ---- built-in services ------------------------------------------------------------------------ */
+
+struct rpc_health;
+struct rpc_health *rpc_health_new(struct rpc_server *server);
+/* After the server's calls have ended. */
+void rpc_health_free(struct rpc_health *health);
+void rpc_health_set(struct rpc_health *health, const char *service, bool serving);
+
+struct rpc_reflection;
+struct rpc_reflection *rpc_reflection_new(struct rpc_server *server);
+void rpc_reflection_free(struct rpc_reflection *reflection);
+err_t rpc_reflection_add(struct rpc_reflection *reflection, const uint8_t *set, size_t len);
+
+/* Calls each(arg, service) once for every service with a method, by name. */
+void rpc_server_each_service(const struct rpc_server *server,
+                             void (*each)(void *arg, const char *service), void *arg);
+
+#endif

@@ -1,0 +1,711 @@
+/* One HTTP/2 connection, either side. See rpc_internal.h. */
+#include "ctrl/rpc/rpc_internal.h"
+
+#include "core/base/log.h"
+#include "core/io/tls.h"
+#include "ctrl/rpc/text.h"
+
+/* Output is handed to the stream while it has less than this queued. */
+enum { WRITE_HIGH = 256 * 1024, WIRE_CHUNK = 64 * 1024 };
+
+struct rpc_options rpc_options_complete(const struct rpc_options *options)
+{
+    struct rpc_options o = options == NULL ? (struct rpc_options){0} : *options;
+    o.message_max = o.message_max == 0 ? 4U << 20 : o.message_max;
+    o.window = o.window == 0 ? 256U << 10 : o.window;
+    o.send_high = o.send_high == 0 ? 256U << 10 : o.send_high;
+    o.calls_max = o.calls_max == 0 ? 128 : o.calls_max;
+    o.connections_max = o.connections_max == 0 ? 1024 : o.connections_max;
+    o.handshake_us = o.handshake_us == 0 ? 10000000 : o.handshake_us;
+    o.keepalive_us = o.keepalive_us == 0 ? 10000000 : o.keepalive_us;
+    o.keepalive_wait_us = o.keepalive_wait_us == 0 ? 5000000 : o.keepalive_wait_us;
+    ASSERT(o.window <= INT32_MAX && o.message_max <= UINT32_MAX);
+    return o;
+}
+
+/* ---- lists ----------------------------------------------------------------------------------- */
+
+void rpc_session_link(struct rpc_call *call, struct rpc_session *session,
+                      struct rpc_call_list *list)
+{
+    ASSERT(call->list == NULL && call->session == NULL);
+    call->session = session;
+    call->list = list;
+    TAILQ_INSERT_TAIL(list, call, link);
+}
+
+void rpc_session_unlink(struct rpc_call *call)
+{
+    struct rpc_session *session = call->session;
+    if (call->list != NULL) {
+        TAILQ_REMOVE(call->list, call, link);
+        call->list = NULL;
+    }
+    if (call->is_ready) {
+        ASSERT(session != NULL);
+        TAILQ_REMOVE(&session->ready, call, ready_link);
+        call->is_ready = false;
+    }
+    call->session = NULL;
+    if (session != NULL) {
+        rpc_session_wake(session); /* it may have been the last call of a draining session */
+    }
+}
+
+void rpc_session_wake(struct rpc_session *session)
+{
+    if (!session->ended && !session->gone && session->work_timer.heap_at == 0) {
+        io_timer_start(session->loop, &session->work_timer, io_now_us(session->loop));
+    }
+}
+
+void rpc_session_mark_ready(struct rpc_call *call)
+{
+    struct rpc_session *session = call->session;
+    if (session == NULL || call->is_ready) {
+        return;
+    }
+    call->is_ready = true;
+    TAILQ_INSERT_TAIL(&session->ready, call, ready_link);
+    rpc_session_wake(session);
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static void session_free(struct rpc_session *session)
+{
+    ASSERT(session->busy == 0 && TAILQ_EMPTY(&session->calls) && TAILQ_EMPTY(&session->ready));
+    ASSERT(session->stream == NULL);
+    if (session->http2 != NULL) {
+        nghttp2_session_del(session->http2);
+    }
+    buf_free(&session->wire);
+    free(session->peer);
+    free(session->peer_name);
+    free(session);
+}
+
+static void enter(struct rpc_session *session)
+{
+    session->busy++;
+}
+
+static void leave(struct rpc_session *session)
+{
+    ASSERT(session->busy > 0);
+    session->busy--;
+    if (session->busy == 0 && session->gone) {
+        session_free(session);
+    }
+}
+
+static void stop_timers(struct rpc_session *session)
+{
+    io_timer_cancel(session->loop, &session->work_timer);
+    io_timer_cancel(session->loop, &session->watch_timer);
+}
+
+static void close_stream(struct rpc_session *session)
+{
+    if (session->stream != NULL) {
+        io_stream_close(session->stream);
+        session->stream = NULL;
+    }
+}
+
+/*
+ * Lets the handlers take what happened. Bounded by what is ready now: handlers that make new work
+ * get it done in the next round of the loop.
+ */
+static void run_ready(struct rpc_session *session)
+{
+    size_t rounds = 0;
+    struct rpc_call *call;
+    TAILQ_FOREACH(call, &session->ready, ready_link) {
+        rounds++;
+    }
+    for (; rounds > 0 && !session->gone && !TAILQ_EMPTY(&session->ready); rounds--) {
+        call = TAILQ_FIRST(&session->ready);
+        ASSERT(call->is_ready && call->session == session);
+        TAILQ_REMOVE(&session->ready, call, ready_link);
+        call->is_ready = false;
+        rpc_call_dispatch(call);
+    }
+}
+
+/* The connection is over: tells every call, then the owner. Runs from the loop. Owns reason. */
+static void session_end(struct rpc_session *session, err_t reason)
+{
+    if (session->ended || session->gone) {
+        err_free(reason);
+        return;
+    }
+    session->ended = true;
+    stop_timers(session);
+    close_stream(session);
+    const char *text = reason == ERR_OK ? "the connection was closed" : err_text(reason);
+    enter(session);
+    while (!session->gone && !TAILQ_EMPTY(&session->calls)) {
+        struct rpc_call *call = TAILQ_FIRST(&session->calls);
+        rpc_call_lose(call, text);
+        if (call->is_ready) {
+            TAILQ_REMOVE(&session->ready, call, ready_link);
+            call->is_ready = false;
+        }
+        call->paused = false; /* what arrived in order is delivered before the end is */
+        rpc_call_dispatch(call);
+    }
+    if (!session->gone) {
+        session->gone = true;
+        session->ops->ended(session->owner, session, text);
+    }
+    leave(session);
+    err_free(reason);
+}
+
+void rpc_session_destroy(struct rpc_session *session, enum rpc_status status, const char *reason)
+{
+    ASSERT(session != NULL && !session->gone);
+    session->gone = true;
+    stop_timers(session);
+    close_stream(session);
+    enter(session);
+    while (!TAILQ_EMPTY(&session->calls)) {
+        struct rpc_call *call = TAILQ_FIRST(&session->calls);
+        rpc_session_unlink(call);
+        rpc_call_end(call, status, reason);
+    }
+    leave(session);
+}
+
+/* ---- output ---------------------------------------------------------------------------------- */
+
+static void write_wire(struct rpc_session *session)
+{
+    if (session->wire.len > 0) {
+        io_stream_write(session->stream, session->wire.data, session->wire.len);
+        buf_clear(&session->wire);
+    }
+}
+
+static err_t flush(struct rpc_session *session)
+{
+    ASSERT(session->stream != NULL && session->http2 != NULL);
+    while (io_stream_pending(session->stream) + session->wire.len < WRITE_HIGH) {
+        const uint8_t *data;
+        ssize_t len = nghttp2_session_mem_send(session->http2, &data);
+        if (len < 0) {
+            return err_new(ERR_PROTOCOL, "HTTP/2: %s", nghttp2_strerror((int)len));
+        }
+        if (len == 0) {
+            break;
+        }
+        buf_append(&session->wire, data, (size_t)len);
+        if (session->wire.len >= WIRE_CHUNK) {
+            write_wire(session);
+        }
+    }
+    write_wire(session);
+    return ERR_OK;
+}
+
+/* Over in order: nothing more will be said by either side. */
+static bool is_finished(struct rpc_session *session)
+{
+    if (!nghttp2_session_want_read(session->http2) &&
+        !nghttp2_session_want_write(session->http2)) {
+        return true;
+    }
+    return (session->drain_final || (session->told_draining && !session->server)) &&
+           TAILQ_EMPTY(&session->calls) && !nghttp2_session_want_write(session->http2);
+}
+
+static void finish(struct rpc_session *session)
+{
+    if (session->stream != NULL) {
+        io_stream_finish(session->stream);
+        session->stream = NULL;
+    }
+    session_end(session, ERR_OK);
+}
+
+/* Output, handlers, output again; then whether that was all. */
+static void session_work(struct rpc_session *session)
+{
+    if (session->ended || session->gone || session->http2 == NULL) {
+        return;
+    }
+    enter(session);
+    run_ready(session);
+    err_t err = ERR_OK;
+    if (!session->gone && !session->ended) {
+        err = flush(session);
+    }
+    if (!session->gone && !session->ended) {
+        if (err != ERR_OK) {
+            session_end(session, err);
+            err = ERR_OK;
+        } else if (!TAILQ_EMPTY(&session->ready)) {
+            rpc_session_wake(session); /* streams closed while flushing */
+        } else if (is_finished(session)) {
+            finish(session);
+        }
+    }
+    err_free(err);
+    leave(session);
+}
+
+static void work_timer_fired(struct io_timer *timer)
+{
+    session_work(CONTAINER_OF(timer, struct rpc_session, work_timer));
+}
+
+/* ---- what nghttp2 tells ---------------------------------------------------------------------- */
+
+static struct rpc_call *call_of(nghttp2_session *http2, int32_t stream_id)
+{
+    return nghttp2_session_get_stream_user_data(http2, stream_id);
+}
+
+static int on_begin_headers(nghttp2_session *http2, const nghttp2_frame *frame, void *user)
+{
+    struct rpc_session *session = user;
+    if (!session->server || frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
+        return 0;
+    }
+    struct rpc_call *call = rpc_call_new(session->loop, session->options);
+    call->stream_id = frame->hd.stream_id;
+    rpc_session_link(call, session, &session->calls);
+    nghttp2_session_set_stream_user_data(http2, call->stream_id, call);
+    return 0;
+}
+
+static void receive_metadata(struct rpc_call *call, const nghttp2_vec *name,
+                             const nghttp2_vec *value)
+{
+    err_t err = rpc_metadata_receive(&call->received, (const char *)name->base, name->len,
+                                     (const char *)value->base, value->len);
+    if (err != ERR_OK) {
+        /* A server answers once the request is complete (request_refused looks at this). */
+        rpc_call_set_status(call,
+                            err_code(err) == ERR_LIMIT ? RPC_RESOURCE_EXHAUSTED : RPC_INTERNAL,
+                            err_text(err));
+        call->status_local = true;
+        err_free(err);
+    }
+}
+
+static bool name_is(const nghttp2_vec *name, const char *text)
+{
+    return name->len == strlen(text) && memcmp(name->base, text, name->len) == 0;
+}
+
+static void server_field(struct rpc_call *call, const nghttp2_vec *name, const nghttp2_vec *value)
+{
+    if (call->request_complete) {
+        return; /* a client's trailers mean nothing in gRPC */
+    }
+    if (name_is(name, ":path") && call->path == NULL) {
+        call->path = mem_strndup((const char *)value->base, value->len);
+    } else if (name_is(name, ":method") && call->http_method == NULL) {
+        call->http_method = mem_strndup((const char *)value->base, value->len);
+    } else if (name->len > 0 && name->base[0] != ':') {
+        receive_metadata(call, name, value);
+    }
+}
+
+/* "0".."16"; anything else is UNKNOWN, as gRPC asks. */
+static enum rpc_status parse_status(const nghttp2_vec *value)
+{
+    unsigned number = 0;
+    for (size_t i = 0; i < value->len; i++) {
+        if (value->base[i] < '0' || value->base[i] > '9' || i == 2) {
+            return RPC_UNKNOWN;
+        }
+        number = number * 10 + (unsigned)(value->base[i] - '0');
+    }
+    return value->len > 0 && number <= RPC_UNAUTHENTICATED ? (enum rpc_status)number : RPC_UNKNOWN;
+}
+
+static void client_field(struct rpc_call *call, const nghttp2_vec *name, const nghttp2_vec *value)
+{
+    if (name_is(name, ":status")) {
+        call->http_status = atoi((const char *)value->base);
+    } else if (name_is(name, "grpc-status")) {
+        if (!call->have_status) {
+            char *message = call->status_message;
+            call->status_message = NULL;
+            rpc_call_set_status(call, parse_status(value), message == NULL ? "" : message);
+            free(message);
+        }
+    } else if (name_is(name, "grpc-message")) {
+        if (!call->status_local) {
+            struct buf text = {0};
+            rpc_percent_decode(&text, (const char *)value->base, value->len);
+            free(call->status_message);
+            call->status_message = mem_strdup(buf_cstr(&text));
+            buf_free(&text);
+        }
+    } else if (name->len > 0 && name->base[0] != ':') {
+        receive_metadata(call, name, value);
+    }
+}
+
+static int on_header(nghttp2_session *http2, const nghttp2_frame *frame, nghttp2_rcbuf *name,
+                     nghttp2_rcbuf *value, uint8_t flags, void *user)
+{
+    struct rpc_session *session = user;
+    struct rpc_call *call = call_of(http2, frame->hd.stream_id);
+    if (call == NULL) {
+        return 0;
+    }
+    nghttp2_vec name_bytes = nghttp2_rcbuf_get_buf(name);
+    nghttp2_vec value_bytes = nghttp2_rcbuf_get_buf(value);
+    if (session->server) {
+        server_field(call, &name_bytes, &value_bytes);
+    } else {
+        client_field(call, &name_bytes, &value_bytes);
+    }
+    return 0;
+}
+
+static void client_headers(struct rpc_call *call, bool end)
+{
+    if (call->http_status >= 100 && call->http_status < 200) {
+        call->http_status = 0; /* informational: the real ones follow */
+        return;
+    }
+    if (!end && call->http_status == 200) {
+        const struct rpc_entry *type = rpc_metadata_find(&call->received, "content-type");
+        if (type == NULL || strncmp(type->value, "application/grpc", 16) != 0) {
+            rpc_call_fail(call, RPC_UNKNOWN, "the server's answer is not gRPC");
+            return;
+        }
+        call->headers_arrived = true;
+    } else if (!end) {
+        rpc_call_fail(call, rpc_status_of_http(call->http_status),
+                      "the server answered with an HTTP error");
+    }
+}
+
+/* A stream the peer has ended while we have not: gRPC's client need not go on. */
+static void client_end(struct rpc_session *session, struct rpc_call *call)
+{
+    if (!call->out_ended || rpc_call_pending(call) > 0) {
+        call->out_ended = true;
+        nghttp2_submit_rst_stream(session->http2, NGHTTP2_FLAG_NONE, call->stream_id,
+                                  NGHTTP2_NO_ERROR);
+    }
+}
+
+static void stream_frame(struct rpc_session *session, struct rpc_call *call,
+                         const nghttp2_frame *frame)
+{
+    bool end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+    if (frame->hd.type == NGHTTP2_HEADERS) {
+        if (session->server) {
+            call->request_complete = true;
+        } else {
+            client_headers(call, end);
+        }
+    }
+    if (end && (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA)) {
+        call->remote_ended = true;
+        if (!session->server) {
+            client_end(session, call);
+        }
+    }
+    rpc_session_mark_ready(call);
+}
+
+static int on_frame_recv(nghttp2_session *http2, const nghttp2_frame *frame, void *user)
+{
+    struct rpc_session *session = user;
+    if (frame->hd.stream_id != 0) {
+        struct rpc_call *call = call_of(http2, frame->hd.stream_id);
+        if (call != NULL) {
+            stream_frame(session, call, frame);
+        }
+        return 0;
+    }
+    bool ack = (frame->hd.flags & NGHTTP2_FLAG_ACK) != 0;
+    if (frame->hd.type == NGHTTP2_SETTINGS && !ack) {
+        session->settled = true;
+    } else if (frame->hd.type == NGHTTP2_GOAWAY) {
+        session->told_draining = true;
+    } else if (frame->hd.type == NGHTTP2_PING && ack && session->told_draining &&
+               session->server && !session->drain_final) {
+        /* A round trip after the notice: every call the client sent before it knew is here. */
+        session->drain_final = true;
+        nghttp2_submit_goaway(http2, NGHTTP2_FLAG_NONE,
+                              nghttp2_session_get_last_proc_stream_id(http2), NGHTTP2_NO_ERROR,
+                              NULL, 0);
+    }
+    return 0;
+}
+
+static int on_data(nghttp2_session *http2, uint8_t flags, int32_t stream_id, const uint8_t *data,
+                   size_t len, void *user)
+{
+    struct rpc_call *call = call_of(http2, stream_id);
+    /* One stalled call must not stall the others: the connection's window is always given back. */
+    nghttp2_session_consume_connection(http2, len);
+    if (call != NULL) {
+        rpc_call_receive(call, data, len);
+    } else {
+        nghttp2_session_consume_stream(http2, stream_id, len);
+    }
+    return 0;
+}
+
+static int on_frame_send(nghttp2_session *http2, const nghttp2_frame *frame, void *user)
+{
+    struct rpc_session *session = user;
+    if (!session->server || frame->hd.type != NGHTTP2_HEADERS ||
+        (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0) {
+        return 0;
+    }
+    struct rpc_call *call = call_of(http2, frame->hd.stream_id);
+    if (call != NULL) {
+        call->trailers_sent = true;
+        if (!call->remote_ended) { /* RFC 9113, 8.1: the rest of the request is not needed */
+            nghttp2_submit_rst_stream(http2, NGHTTP2_FLAG_NONE, call->stream_id,
+                                      NGHTTP2_NO_ERROR);
+        }
+    }
+    return 0;
+}
+
+static int on_stream_close(nghttp2_session *http2, int32_t stream_id, uint32_t error_code,
+                           void *user)
+{
+    struct rpc_call *call = call_of(http2, stream_id);
+    if (call != NULL) {
+        ASSERT(call->stream_id == stream_id);
+        nghttp2_session_set_stream_user_data(http2, stream_id, NULL);
+        call->stream_id = -1;
+        call->closed = true;
+        call->reset_code = error_code;
+        rpc_session_mark_ready(call);
+    }
+    return 0;
+}
+
+/* ---- start of HTTP/2 ------------------------------------------------------------------------- */
+
+static nghttp2_session *new_http2(struct rpc_session *session)
+{
+    nghttp2_session_callbacks *callbacks;
+    nghttp2_option *option;
+    ASSERT(nghttp2_session_callbacks_new(&callbacks) == 0 && nghttp2_option_new(&option) == 0);
+    nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
+    nghttp2_session_callbacks_set_on_header_callback2(callbacks, on_header);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_recv);
+    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_send);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
+    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
+    nghttp2_option_set_no_auto_window_update(option, 1);
+    nghttp2_option_set_no_closed_streams(option, 1);
+    nghttp2_session *http2 = NULL;
+    int failed = session->server
+                     ? nghttp2_session_server_new2(&http2, callbacks, session, option)
+                     : nghttp2_session_client_new2(&http2, callbacks, session, option);
+    ASSERT(failed == 0);
+    nghttp2_option_del(option);
+    nghttp2_session_callbacks_del(callbacks);
+    return http2;
+}
+
+static void start_http2(struct rpc_session *session)
+{
+    ASSERT(session->http2 == NULL && session->stream != NULL);
+    session->http2 = new_http2(session);
+    session->peer = mem_strdup(io_stream_peer(session->stream));
+    session->peer_name = mem_strdup(io_stream_peer_name(session->stream));
+    io_stream_set_high_water(session->stream, WRITE_HIGH / 2);
+    const nghttp2_settings_entry settings[] = {
+        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, (uint32_t)session->options->window},
+        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, RPC_METADATA_BYTES_MAX},
+        {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
+        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, session->options->calls_max},
+    };
+    /* A server must not send ENABLE_PUSH, a client takes no streams: each leaves one out. */
+    nghttp2_settings_entry mine[] = {settings[0], settings[1],
+                                     session->server ? settings[3] : settings[2]};
+    nghttp2_submit_settings(session->http2, NGHTTP2_FLAG_NONE, mine, ARRAY_LEN(mine));
+    size_t window = session->options->window < 1U << 28 ? session->options->window * 4
+                                                        : session->options->window;
+    nghttp2_session_set_local_window_size(session->http2, NGHTTP2_FLAG_NONE, 0, (int32_t)window);
+    session->last_read_us = io_now_us(session->loop);
+    err_t err = session->ops->ready == NULL ? ERR_OK : session->ops->ready(session->owner, session);
+    if (err != ERR_OK) {
+        session_end(session, err);
+        return;
+    }
+    rpc_session_wake(session);
+}
+
+/* ---- the stream below ------------------------------------------------------------------------ */
+
+static void check_draining(struct rpc_session *session)
+{
+    if (session->told_draining && !session->server && !session->gone &&
+        session->ops->draining != NULL) {
+        session->ops->draining(session->owner, session);
+    }
+}
+
+static void stream_data(void *arg, const uint8_t *data, size_t len, const int *fds, size_t fds_len)
+{
+    struct rpc_session *session = arg;
+    if (session->http2 == NULL) {
+        return; /* TLS owns the stream and takes its bytes */
+    }
+    session->last_read_us = io_now_us(session->loop);
+    session->ping_us = 0;
+    enter(session);
+    ssize_t used = nghttp2_session_mem_recv(session->http2, data, len);
+    if (used < 0) {
+        session_end(session, err_new(ERR_PROTOCOL, "HTTP/2 of %s: %s", session->peer,
+                                     nghttp2_strerror((int)used)));
+    } else {
+        ASSERT((size_t)used == len);
+        check_draining(session);
+        session_work(session);
+    }
+    leave(session);
+}
+
+static void stream_drain(void *arg)
+{
+    session_work(arg);
+}
+
+static void stream_closed(void *arg, err_t reason)
+{
+    struct rpc_session *session = arg;
+    session->stream = NULL; /* freed when this returns */
+    session_end(session, reason);
+}
+
+static const struct io_stream_handler stream_handler = {
+    .data = stream_data,
+    .drain = stream_drain,
+    .close = stream_closed,
+};
+
+static void tls_ready(void *arg, struct io_stream *stream)
+{
+    struct rpc_session *session = arg;
+    session->stream = stream;
+    start_http2(session);
+}
+
+/* The transport stands: TLS on top when asked for, then HTTP/2. */
+static void stream_ready(void *arg, struct io_stream *stream)
+{
+    struct rpc_session *session = arg;
+    session->stream = stream;
+    if (session->tls != NULL) {
+        tls_start(session->tls, stream, session->server_name, NULL, 0, &stream_handler, session,
+                  tls_ready, &session->stream);
+        return;
+    }
+    io_stream_set_handler(stream, &stream_handler, session);
+    start_http2(session);
+}
+
+/* ---- handshake limit and keep-alive ---------------------------------------------------------- */
+
+static void watch(struct rpc_session *session, uint64_t deadline_us)
+{
+    io_timer_start(session->loop, &session->watch_timer, deadline_us);
+}
+
+static void watch_timer_fired(struct io_timer *timer)
+{
+    struct rpc_session *session = CONTAINER_OF(timer, struct rpc_session, watch_timer);
+    const struct rpc_options *o = session->options;
+    uint64_t now = io_now_us(session->loop);
+    if (!session->settled) {
+        session_end(session, err_new(ERR_TIMEOUT, "no HTTP/2 connection within %llu ms",
+                                     (unsigned long long)(o->handshake_us / 1000)));
+    } else if (session->ping_us != 0) {
+        session_end(session, err_new(ERR_TIMEOUT, "the peer did not answer a PING for %llu ms",
+                                     (unsigned long long)(o->keepalive_wait_us / 1000)));
+    } else if (now - session->last_read_us >= o->keepalive_us) {
+        session->ping_us = now;
+        nghttp2_submit_ping(session->http2, NGHTTP2_FLAG_NONE, NULL);
+        rpc_session_wake(session);
+        watch(session, now + o->keepalive_wait_us);
+    } else {
+        watch(session, session->last_read_us + o->keepalive_us);
+    }
+}
+
+/* ---- making one ------------------------------------------------------------------------------ */
+
+static struct rpc_session *session_new(struct io_loop *loop, struct tls_context *tls,
+                                       const struct rpc_options *options,
+                                       const struct rpc_session_ops *ops, void *owner)
+{
+    ASSERT(loop != NULL && options != NULL && ops != NULL && options->window > 0);
+    struct rpc_session *session = MEM_NEW(struct rpc_session);
+    session->ops = ops;
+    session->owner = owner;
+    session->options = options;
+    session->loop = loop;
+    session->tls = tls;
+    session->work_timer.fire = work_timer_fired;
+    session->watch_timer.fire = watch_timer_fired;
+    TAILQ_INIT(&session->calls);
+    TAILQ_INIT(&session->ready);
+    watch(session, io_now_us(loop) + options->handshake_us);
+    return session;
+}
+
+struct rpc_session *rpc_session_accept(struct io_loop *loop, struct io_stream *stream,
+                                       struct tls_context *tls, const struct rpc_options *options,
+                                       const struct rpc_session_ops *ops, void *owner)
+{
+    struct rpc_session *session = session_new(loop, tls, options, ops, owner);
+    session->server = true;
+    stream_ready(session, stream);
+    return session;
+}
+
+err_t rpc_session_connect(struct io_loop *loop, const char *address, struct tls_context *tls,
+                          const char *server_name, const struct rpc_options *options,
+                          const struct rpc_session_ops *ops, void *owner,
+                          struct rpc_session **out)
+{
+    struct rpc_session *session = session_new(loop, tls, options, ops, owner);
+    session->server_name = server_name;
+    err_t err = io_connect(loop, address, &stream_handler, session, stream_ready,
+                           &session->stream);
+    if (err != ERR_OK) {
+        io_timer_cancel(loop, &session->watch_timer);
+        free(session);
+        return err;
+    }
+    *out = session;
+    return ERR_OK;
+}
+
+void rpc_session_drain(struct rpc_session *session)
+{
+    ASSERT(session->server);
+    if (session->ended || session->gone || session->told_draining) {
+        return;
+    }
+    if (session->http2 == NULL) {
+        session->told_draining = true; /* still shaking hands: no call can be on it */
+        session->settled = false;
+        watch(session, io_now_us(session->loop));
+        return;
+    }
+    session->told_draining = true;
+    nghttp2_submit_shutdown_notice(session->http2);
+    nghttp2_submit_ping(session->http2, NGHTTP2_FLAG_NONE, NULL);
+    rpc_session_wake(session);
+}
