@@ -392,6 +392,9 @@ static void on_hello(void *ctx, uint64_t epoch, uint64_t nonce)
 {
     struct storaged *storaged = ctx;
     storaged->epoch = epoch;
+    if (storaged->boundary != NULL) {
+        boundary_server_set_epoch(storaged->boundary, epoch);
+    }
     storaged->nonce = nonce;
     storaged->greeting = true;
     waiting_clear(storaged);

@@ -1,0 +1,531 @@
+/* The main loop of computed: the controller's session, the network, what all workers report. */
+#include "ctrl/computed/computed.h"
+
+#include "core/base/log.h"
+#include "core/base/mem.h"
+#include "ctrl/computed/computed_internal.h"
+#include "ctrl/pki/pki.h"
+
+#include <inttypes.h>
+
+/* ---- news from workers -------------------------------------------------------------------------- */
+
+void computed_on_frontier(struct computed *computed, uint32_t local, uint64_t export_id,
+                          uint64_t upper)
+{
+    ASSERT(local < computed->config.workers);
+    struct computed_export *export = u64map_get(&computed->exports, export_id);
+    if (export != NULL && upper > export->uppers[local]) {
+        export->uppers[local] = upper;
+    }
+}
+
+static uint64_t export_upper(const struct computed *computed, const struct computed_export *export)
+{
+    uint64_t upper = FRONTIER_EMPTY;
+    for (uint32_t w = 0; w < computed->config.workers; w++) {
+        upper = export->uppers[w] < upper ? export->uppers[w] : upper;
+    }
+    return upper;
+}
+
+void computed_frontiers_flush(struct computed *computed)
+{
+    if (computed->initializing || !runtime_in_session(computed->runtime)) {
+        return;
+    }
+    tailrace_v1_ComputeResponse response = {0};
+    response.which_response = tailrace_v1_ComputeResponse_frontiers_tag;
+    tailrace_v1_Frontiers *out = &response.response.frontiers;
+    out->frontiers = mem_zalloc((computed->exports.len + 1) * sizeof(out->frontiers[0]));
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&computed->exports, &at, &id, &value)) {
+        struct computed_export *export = value;
+        uint64_t upper = export_upper(computed, export);
+        if (upper == 0 || (export->sent && upper == export->upper_sent)) {
+            continue;
+        }
+        export->sent = true;
+        export->upper_sent = upper;
+        out->frontiers[out->frontiers_count++] =
+            (tailrace_v1_Frontier){.id = id, .upper = upper, .since = export->since};
+    }
+    if (out->frontiers_count > 0) {
+        runtime_send(computed->runtime, tailrace_v1_ComputeResponse_fields, &response);
+    }
+    free(out->frontiers);
+}
+
+static void peek_free(struct computed_peek *peek)
+{
+    for (size_t i = 0; i < peek->rows_len; i++) {
+        buf_free(&peek->rows[i]);
+    }
+    free(peek->rows);
+    err_free(peek->err);
+    free(peek);
+}
+
+static void peek_answer(struct computed *computed, struct computed_peek *peek)
+{
+    struct arena arena = {0};
+    tailrace_v1_ComputeResponse response = {0};
+    response.which_response = tailrace_v1_ComputeResponse_peek_tag;
+    tailrace_v1_PeekResponse *out = &response.response.peek;
+    out->id = peek->id;
+    if (peek->err != ERR_OK) {
+        out->has_error = true;
+        plan_codec_encode_err(peek->err, &arena, &out->error);
+    } else {
+        out->rows_count = (pb_size_t)peek->rows_len;
+        out->rows = ARENA_ARRAY(&arena, tailrace_v1_Batch, peek->rows_len);
+        for (size_t i = 0; i < peek->rows_len; i++) {
+            out->rows[i].data = (struct rpc_bytes){peek->rows[i].data, peek->rows[i].len};
+        }
+    }
+    runtime_send(computed->runtime, tailrace_v1_ComputeResponse_fields, &response);
+    arena_free(&arena);
+}
+
+/* Takes the content of rows (NULL: none). */
+void computed_on_peek(struct computed *computed, uint64_t peek_id, struct buf *rows, err_t err)
+{
+    struct computed_peek *peek = u64map_get(&computed->peeks, peek_id);
+    if (peek == NULL) { /* of an earlier session */
+        err_free(err);
+        return;
+    }
+    if (peek->err == ERR_OK) {
+        peek->err = err;
+    } else {
+        err_free(err);
+    }
+    if (rows != NULL && rows->len > 0) {
+        *VEC_PUSH(peek, rows) = *rows;
+        *rows = (struct buf){0};
+    }
+    ASSERT(peek->waiting > 0);
+    if (--peek->waiting == 0) {
+        u64map_remove(&computed->peeks, peek_id);
+        peek_answer(computed, peek);
+        peek_free(peek);
+    }
+}
+
+void computed_on_subscribe(struct computed *computed, uint32_t worker, uint64_t export_id,
+                           uint64_t lower, uint64_t upper, const struct buf *ok,
+                           const struct buf *err)
+{
+    tailrace_v1_ComputeResponse response = {0};
+    response.which_response = tailrace_v1_ComputeResponse_subscribe_tag;
+    tailrace_v1_SubscribeResponse *out = &response.response.subscribe;
+    *out = (tailrace_v1_SubscribeResponse){
+        .id = export_id, .worker = worker, .lower = lower, .upper = upper};
+    out->has_ok = ok->len > 0;
+    out->ok.data = (struct rpc_bytes){ok->data, ok->len};
+    out->has_err = err->len > 0;
+    out->err.data = (struct rpc_bytes){err->data, err->len};
+    if (u64map_get(&computed->exports, export_id) != NULL) {
+        runtime_send(computed->runtime, tailrace_v1_ComputeResponse_fields, &response);
+    }
+}
+
+void computed_on_failed(struct computed *computed, uint64_t dataflow, err_t err)
+{
+    struct computed_flow *flow = u64map_get(&computed->flows, dataflow);
+    if (flow == NULL || flow->failed) {
+        err_free(err);
+        return;
+    }
+    flow->failed = true;
+    LOG_WARN("computed", "dataflow failed", LOG_U64("id", dataflow),
+             LOG_STR("name", flow->plan->name), LOG_ERR(err));
+    struct arena arena = {0};
+    tailrace_v1_ComputeResponse response = {0};
+    response.which_response = tailrace_v1_ComputeResponse_failed_tag;
+    response.response.failed.id = dataflow;
+    response.response.failed.has_error = true;
+    plan_codec_encode_err(err, &arena, &response.response.failed.error);
+    runtime_send(computed->runtime, tailrace_v1_ComputeResponse_fields, &response);
+    arena_free(&arena);
+    err_free(err);
+}
+
+/* ---- generations -------------------------------------------------------------------------------- */
+
+static void waiting_clear(struct computed *computed)
+{
+    for (size_t i = 0; i < computed->waiting_len; i++) {
+        buf_free(&computed->waiting[i]);
+    }
+    computed->waiting_len = 0;
+    computed->waiting_complete = false;
+}
+
+static void peeks_clear(struct computed *computed, bool cancel)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&computed->peeks, &at, &id, &value)) {
+        for (uint32_t w = 0; cancel && w < computed->config.workers; w++) {
+            computed_worker_cancel(&computed->workers[w], id);
+        }
+        peek_free(value);
+    }
+    u64map_free(&computed->peeks);
+}
+
+/* Once the session has said what must run and the replica stands. */
+static err_t try_reconcile(struct computed *computed)
+{
+    if (!computed->waiting_complete || !computed->formed) {
+        return ERR_OK;
+    }
+    computed->initializing = false;
+    err_t err = computed_reconcile(computed);
+    waiting_clear(computed);
+    computed_frontiers_flush(computed);
+    return err;
+}
+
+void computed_on_formed(struct computed *computed, uint32_t local, uint64_t generation)
+{
+    computed->generations[local] = generation;
+    for (uint32_t w = 0; w < computed->config.workers; w++) {
+        if (computed->generations[w] != generation) {
+            return;
+        }
+    }
+    computed->formed = true;
+    LOG_INFO("computed", "replica formed", LOG_U64("generation", generation));
+    err_t err = try_reconcile(computed);
+    if (err != ERR_OK) {
+        runtime_end_session(computed->runtime, err);
+    }
+}
+
+void computed_on_lost(struct computed *computed, uint32_t local, const char *reason)
+{
+    LOG_WARN("computed", "generation lost", LOG_U64("worker", local), LOG_STR("reason", reason));
+    computed->generations[local] = 0;
+    computed->formed = false;
+    peeks_clear(computed, false);
+    computed_drop_everything(computed);
+    runtime_end_session(computed->runtime,
+                        err_new(ERR_UNAVAILABLE, "the replica forms anew: %s", reason));
+}
+
+/* ---- the session --------------------------------------------------------------------------------- */
+
+static void send_hello(struct computed *computed)
+{
+    struct arena arena = {0};
+    tailrace_v1_ComputeResponse response = {0};
+    response.which_response = tailrace_v1_ComputeResponse_hello_tag;
+    tailrace_v1_ComputeHello *hello = &response.response.hello;
+    *hello = (tailrace_v1_ComputeHello){.version = RUNTIME_PROTOCOL_VERSION,
+                                        .nonce = computed->nonce,
+                                        .process = computed->config.process,
+                                        .workers = computed->config.workers};
+    hello->exports = ARENA_ARRAY(&arena, tailrace_v1_ExportState, computed->exports.len + 1);
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&computed->exports, &at, &id, &value)) {
+        struct computed_export *export = value;
+        export->sent = false;
+        hello->exports[hello->exports_count++] = (tailrace_v1_ExportState){
+            .id = id, .since = export->since, .upper = export_upper(computed, export)};
+    }
+    runtime_send(computed->runtime, tailrace_v1_ComputeResponse_fields, &response);
+    arena_free(&arena);
+}
+
+static void on_hello(void *ctx, uint64_t epoch, uint64_t nonce)
+{
+    struct computed *computed = ctx;
+    computed->epoch = epoch;
+    computed->nonce = nonce;
+    computed->initializing = true;
+    waiting_clear(computed);
+    peeks_clear(computed, true);
+    boundary_client_set_epoch(computed->boundary, epoch);
+    send_hello(computed);
+}
+
+static err_t on_command(void *ctx, const uint8_t *data, size_t len)
+{
+    struct computed *computed = ctx;
+    if (!computed->initializing) {
+        return computed_run_command(computed, data, len);
+    }
+    tailrace_v1_ComputeCommand command;
+    TRY(rpc_decode_pb(tailrace_v1_ComputeCommand_fields, &command, data, len));
+    if (command.which_command == tailrace_v1_ComputeCommand_initialization_complete_tag) {
+        computed->waiting_complete = true;
+    }
+    rpc_release_pb(tailrace_v1_ComputeCommand_fields, &command);
+    buf_append(VEC_PUSH(computed, waiting), data, len);
+    return try_reconcile(computed);
+}
+
+static void on_lost(void *ctx)
+{
+    struct computed *computed = ctx;
+    computed->initializing = false;
+    waiting_clear(computed);
+    peeks_clear(computed, true);
+}
+
+static const struct runtime_handler session_handler = {
+    .hello = on_hello, .command = on_command, .lost = on_lost};
+
+/* ---- worker threads ------------------------------------------------------------------------------ */
+
+struct thread_mail {
+    struct mail mail;
+    struct computed_worker *worker;
+    struct io_loop *loop;
+};
+
+static err_t serve(struct computed *computed);
+
+static void thread_ready_run(struct mail *mail)
+{
+    struct thread_mail *m = CONTAINER_OF(mail, struct thread_mail, mail);
+    struct computed *computed = m->worker->owner;
+    m->worker->loop = m->loop;
+    computed->workers_running++;
+    if (computed->workers_running + 1 < computed->config.workers) {
+        return;
+    }
+    err_t err = serve(computed);
+    if (err != ERR_OK) {
+        LOG_ERROR("computed", "cannot start", LOG_ERR(err));
+        err_free(err);
+        io_loop_stop(computed->loop);
+    }
+}
+
+static void thread_start(struct io_loop *loop, void *arg)
+{
+    struct computed_worker *worker = arg;
+    struct thread_mail *m = MEM_NEW(struct thread_mail);
+    m->worker = worker;
+    m->loop = loop;
+    mail_send(&worker->owner->mailroom, worker->owner->loop, &m->mail, thread_ready_run, NULL);
+}
+
+static void stop_finished(struct computed *computed)
+{
+    if (computed->stopping && computed->workers_running == 0 && computed->drained) {
+        computed->stopped(computed->stopped_arg);
+    }
+}
+
+static void thread_done(void *arg)
+{
+    struct computed_worker *worker = arg;
+    ASSERT(worker->owner->workers_running > 0);
+    worker->owner->workers_running--;
+    stop_finished(worker->owner);
+}
+
+static void thread_stop_run(struct mail *mail)
+{
+    io_loop_stop(CONTAINER_OF(mail, struct thread_mail, mail)->worker->loop);
+}
+
+/* ---- life ---------------------------------------------------------------------------------------- */
+
+static struct boundary_identity identity(const struct computed *computed)
+{
+    struct boundary_identity self = {.process = computed->config.process,
+                                     .node_secret_path = computed->config.node_secret_path};
+    uint64_t generation = io_random_u64(io_loop_env(computed->loop));
+    self.generation = (uint32_t)generation;
+    memcpy(self.environment, computed->environment, 16);
+    return self;
+}
+
+static err_t open_network(struct computed *computed)
+{
+    const struct computed_config *config = &computed->config;
+    int carrier = 0;
+    TRY(runtime_carrier_parse(config->carrier, &carrier));
+    const struct boundary_client_config boundary = {
+        .self = identity(computed),
+        .tls = computed->tls_client,
+        .carrier = (enum boundary_carrier)carrier,
+        .workers = config->workers,
+        .metrics = config->metrics,
+    };
+    TRY(boundary_client_new(computed->loop, &boundary, &computed->boundary));
+    const struct exchange_config exchange = {
+        .process = config->process,
+        .processes = config->processes,
+        .workers_per_process = config->workers,
+        .listen_address = config->compute_address,
+        .peers = config->peers,
+        .unix_paths = config->peer_sockets,
+        .tls_server = computed->tls_server,
+        .tls_client = computed->tls_client,
+        .check_peer = computed->tls_server != NULL ? runtime_check_peer : NULL,
+        .check_ctx = &computed->compute_peers,
+        .self = identity(computed),
+        .carrier = (enum boundary_carrier)carrier,
+        .handler = &computed_exchange_handler,
+        .metrics = config->metrics,
+    };
+    return err_wrap(exchange_new(computed->loop, &exchange, &computed->exchange),
+                    "opening the exchange on %s", config->compute_address);
+}
+
+/* Every worker has its loop: opens the network, starts the workers, lets the controller come. */
+static err_t serve(struct computed *computed)
+{
+    TRY(open_network(computed));
+    for (uint32_t w = 0; w < computed->config.workers; w++) {
+        computed_worker_start(&computed->workers[w]);
+    }
+    const struct runtime_config runtime = {.loop = computed->loop,
+                                           .address = computed->config.controller_address,
+                                           .environment = computed->config.environment,
+                                           .tls = computed->config.tls,
+                                           .session_path = "/tailrace.v1.Compute/Session",
+                                           .handler = &session_handler,
+                                           .ctx = computed};
+    TRY(runtime_new(&runtime, &computed->runtime));
+    LOG_INFO("computed", "ready for the controller",
+             LOG_STR("address", runtime_address(computed->runtime)),
+             LOG_U64("process", computed->config.process),
+             LOG_U64("workers", computed->config.workers));
+    return ERR_OK;
+}
+
+static err_t start(struct computed *computed)
+{
+    const struct computed_config *config = &computed->config;
+    if (config->workers == 0 || config->process >= config->processes) {
+        return err_new(ERR_INVALID, "process %u of %u with %u workers", config->process,
+                       config->processes, config->workers);
+    }
+    TRY(runtime_environment_parse(config->environment, computed->environment));
+    TRY(runtime_tls_context(&config->tls, true, NULL, &computed->tls_server));
+    TRY(runtime_tls_context(&config->tls, false, NULL, &computed->tls_client));
+    computed->generations = mem_zalloc(config->workers * sizeof(uint64_t));
+    computed->workers = mem_zalloc(config->workers * sizeof(computed->workers[0]));
+    for (uint32_t w = 0; w < config->workers; w++) {
+        computed->workers[w].owner = computed;
+        computed->workers[w].local = w;
+        computed->workers[w].global = config->process * config->workers + w;
+    }
+    computed->workers[0].loop = computed->loop;
+    for (uint32_t w = 1; w < config->workers; w++) {
+        TRY(io_thread_start(computed->loop, "compute", -1, thread_start, thread_done,
+                            &computed->workers[w]));
+    }
+    return config->workers == 1 ? serve(computed) : ERR_OK;
+}
+
+err_t computed_start(struct io_loop *loop, const struct computed_config *config,
+                     struct computed **out)
+{
+    struct computed *computed = MEM_NEW(struct computed);
+    computed->config = *config;
+    computed->loop = loop;
+    computed->compute_peers = (struct runtime_peer_check){
+        .environment = config->environment, .roles = PKI_ROLE_BIT(PKI_COMPUTED)};
+    mailroom_init(&computed->mailroom);
+    err_t err = start(computed);
+    if (err != ERR_OK) {
+        computed_free(computed);
+        return err;
+    }
+    *out = computed;
+    return ERR_OK;
+}
+
+static void drained(void *arg)
+{
+    struct computed *computed = arg;
+    computed->drained = true;
+    stop_finished(computed);
+}
+
+void computed_stop(struct computed *computed, void (*done)(void *arg), void *arg)
+{
+    ASSERT(!computed->stopping);
+    computed->stopping = true;
+    computed->stopped = done;
+    computed->stopped_arg = arg;
+    for (uint32_t w = 1; w < computed->config.workers; w++) {
+        if (computed->workers[w].loop != NULL) {
+            struct thread_mail *m = MEM_NEW(struct thread_mail);
+            m->worker = &computed->workers[w];
+            mail_send(&computed->mailroom, computed->workers[w].loop, &m->mail, thread_stop_run,
+                      NULL);
+        }
+    }
+    if (computed->runtime == NULL) {
+        drained(computed);
+        return;
+    }
+    runtime_drain(computed->runtime, drained, computed);
+}
+
+static void flows_free(struct computed *computed)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&computed->flows, &at, &id, &value)) {
+        struct computed_flow *flow = value;
+        plan_free(flow->plan);
+        free(flow);
+    }
+    u64map_free(&computed->flows);
+    at = 0;
+    while (u64map_next(&computed->exports, &at, &id, &value)) {
+        struct computed_export *export = value;
+        free(export->uppers);
+        free(export);
+    }
+    u64map_free(&computed->exports);
+}
+
+void computed_free(struct computed *computed)
+{
+    if (computed == NULL) {
+        return;
+    }
+    runtime_free(computed->runtime);
+    for (uint32_t w = 0; computed->workers != NULL && w < computed->config.workers; w++) {
+        computed_worker_free(&computed->workers[w]);
+    }
+    free(computed->workers);
+    exchange_free(computed->exchange);
+    boundary_client_free(computed->boundary);
+    mailroom_free(&computed->mailroom);
+    tls_context_free(computed->tls_server);
+    tls_context_free(computed->tls_client);
+    peeks_clear(computed, false);
+    flows_free(computed);
+    waiting_clear(computed);
+    free(computed->waiting);
+    free(computed->generations);
+    free(computed);
+}
+
+const char *computed_controller_address(const struct computed *computed)
+{
+    return computed->runtime != NULL ? runtime_address(computed->runtime) : "";
+}
+
+bool computed_ready(const struct computed *computed)
+{
+    return computed->formed && !computed->initializing && runtime_in_session(computed->runtime);
+}

@@ -1,0 +1,173 @@
+/* Shared by the files of computed. computed.c and reconcile.c run on the main loop, worker.c and
+ * worker_input.c on a worker's loop. */
+#ifndef TAILRACE_CTRL_COMPUTED_COMPUTED_INTERNAL_H
+#define TAILRACE_CTRL_COMPUTED_COMPUTED_INTERNAL_H
+
+#include "core/base/map.h"
+#include "core/engine/engine.h"
+#include "ctrl/computed/computed.h"
+#include "ctrl/plan/plan_codec.h"
+#include "ring/exchange/exchange.h"
+
+struct computed_worker;
+
+/* ---- worker side ------------------------------------------------------------------------------ */
+
+/* A chunk that completes nothing yet (of a snapshot): kept, because it may start again. */
+struct input_chunk {
+    void *ok;
+    size_t ok_len;
+    void *err;
+    size_t err_len;
+};
+
+/* One subscription: a storage worker's part of a source, for one dataflow. */
+struct computed_input {
+    struct computed_worker *worker;
+    uint64_t dataflow;
+    uint64_t source;
+    uint32_t storage_worker;
+    struct boundary_sub *sub;
+    uint8_t *kinds;
+    uint32_t cols;
+    struct batch_col *cols_ok; /* room for views */
+    uint32_t *nodes;           /* which PLAN_SOURCE nodes it feeds, and as which part */
+    uint32_t *parts;
+    uint32_t nodes_len;
+    struct input_chunk *kept;
+    size_t kept_len, kept_cap;
+    bool dead;
+};
+
+struct computed_dataflow {
+    uint64_t id;
+    struct computed_input **inputs;
+    size_t inputs_len, inputs_cap;
+};
+
+struct frontier_mail;
+
+struct computed_worker {
+    struct computed *owner;
+    uint32_t local;
+    uint32_t global;
+    struct io_loop *loop;
+    struct engine *engine;
+    struct io_poller poller;
+    bool polling;
+    struct u64map dataflows; /* id -> struct computed_dataflow */
+    struct frontier_mail *report;
+    struct io_task report_task;
+};
+
+/* Makes the inputs of a dataflow and subscribes; parts[] receives, per PLAN_SOURCE node, how many
+ * parts this worker feeds. Two steps: count before engine_create, subscribe after. */
+err_t worker_inputs_plan(struct computed_worker *worker, struct computed_dataflow *dataflow,
+                         const struct plan *plan, const tailrace_v1_CreateDataflow *message,
+                         uint32_t **parts, size_t *parts_len, struct arena *arena);
+void worker_inputs_subscribe(struct computed_worker *worker, struct computed_dataflow *dataflow,
+                             uint64_t as_of);
+void worker_inputs_free(struct computed_dataflow *dataflow);
+/* A dataflow whose input cannot be served. Owns err. */
+void worker_dataflow_failed(struct computed_worker *worker, uint64_t dataflow, err_t err);
+
+/* ---- orders from the main loop (worker.c) ------------------------------------------------------ */
+
+void computed_worker_start(struct computed_worker *worker);
+/* message: bytes of a ComputeCommand.create_dataflow or .peek, copied. */
+void computed_worker_create(struct computed_worker *worker, uint64_t id, const uint8_t *message,
+                            size_t len, uint64_t as_of);
+void computed_worker_drop(struct computed_worker *worker, uint64_t dataflow);
+void computed_worker_compact(struct computed_worker *worker, uint64_t export_id, uint64_t since);
+void computed_worker_peek(struct computed_worker *worker, uint64_t id, const uint8_t *message,
+                          size_t len);
+void computed_worker_cancel(struct computed_worker *worker, uint64_t peek_id);
+void computed_worker_free(struct computed_worker *worker);
+extern const struct exchange_handler computed_exchange_handler;
+
+/* ---- main loop -------------------------------------------------------------------------------- */
+
+struct computed_export {
+    uint64_t id;
+    uint64_t dataflow;
+    uint8_t kind; /* enum plan_export_kind */
+    uint64_t since;
+    uint64_t *uppers; /* [workers] */
+    uint64_t upper_sent;
+    bool sent;          /* in this session */
+    uint32_t node;
+};
+
+/* What the main loop keeps of a dataflow, for reconciliation. */
+struct computed_flow {
+    uint64_t id;
+    struct plan *plan;
+    uint32_t exports_left;
+    bool failed;        /* reported; the controller will drop it */
+    bool kept;          /* during reconciliation: compatible with the new history */
+};
+
+/* A peek under way in this process. */
+struct computed_peek {
+    uint64_t id;
+    uint32_t waiting; /* workers */
+    err_t err;        /* the first */
+    struct buf *rows; /* a batch a worker */
+    size_t rows_len, rows_cap;
+};
+
+struct computed {
+    struct computed_config config;
+    uint8_t environment[16];
+    struct io_loop *loop;
+    struct mailroom mailroom;
+    struct runtime *runtime;
+    struct tls_context *tls_server;
+    struct tls_context *tls_client;
+    struct runtime_peer_check compute_peers;
+    struct boundary_client *boundary;
+    struct exchange *exchange;
+    struct computed_worker *workers;
+    uint32_t workers_running; /* threads beyond worker 0 */
+    uint64_t *generations;    /* [workers]: the one each worker formed; 0: none */
+    bool formed;              /* all workers in the same generation */
+    bool stopping, drained;
+    void (*stopped)(void *arg);
+    void *stopped_arg;
+
+    uint64_t epoch, nonce; /* of the session */
+    bool initializing; /* between Hello and InitializationComplete */
+    struct u64map flows;   /* id -> struct computed_flow */
+    struct u64map exports; /* id -> struct computed_export */
+    struct u64map peeks;   /* id -> struct computed_peek */
+    /* Commands that wait: of a session that is initialising, or until the replica has formed. */
+    struct buf *waiting;
+    size_t waiting_len, waiting_cap;
+    bool waiting_complete; /* InitializationComplete is among them */
+};
+
+static inline uint32_t computed_workers_total(const struct computed *computed)
+{
+    return computed->config.processes * computed->config.workers;
+}
+
+/* Runs the waiting commands: keeps what may be kept, drops the rest, creates what is new. */
+err_t computed_reconcile(struct computed *computed);
+err_t computed_run_command(struct computed *computed, const uint8_t *data, size_t len);
+void computed_flow_drop(struct computed *computed, struct computed_flow *flow);
+void computed_drop_everything(struct computed *computed);
+
+/* ---- news from workers, on the main loop (computed.c) ------------------------------------------ */
+
+void computed_on_frontier(struct computed *computed, uint32_t local, uint64_t export_id,
+                          uint64_t upper);
+void computed_frontiers_flush(struct computed *computed);
+void computed_on_peek(struct computed *computed, uint64_t peek_id, struct buf *rows, err_t err);
+void computed_on_subscribe(struct computed *computed, uint32_t worker, uint64_t export_id,
+                           uint64_t lower, uint64_t upper, const struct buf *ok,
+                           const struct buf *err);
+void computed_on_failed(struct computed *computed, uint64_t dataflow, err_t err);
+void computed_on_formed(struct computed *computed, uint32_t local, uint64_t generation);
+void computed_on_lost(struct computed *computed, uint32_t local, const char *reason);
+
+#endif

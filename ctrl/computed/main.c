@@ -1,0 +1,115 @@
+/* computed: the compute runtime's process. */
+#include "core/base/mem.h"
+#include "ctrl/computed/computed.h"
+#include "ctrl/runtime/daemon.h"
+
+struct process {
+    struct daemon daemon;
+    const char *compute_address;
+    const char *peers;
+    const char *peer_sockets;
+    uint64_t memory_limit;
+    char **peer_list;
+    char **socket_list;
+    struct computed *computed;
+};
+
+/* "a,b,c" as an array of exactly count texts. */
+static err_t split(const char *flag, const char *text, size_t count, char ***out)
+{
+    *out = mem_zalloc(count * sizeof(char *));
+    size_t found = 0;
+    for (const char *p = text; p != NULL && *p != '\0';) {
+        size_t len = strcspn(p, ",");
+        if (found < count) {
+            (*out)[found] = mem_strndup(p, len);
+        }
+        found++;
+        p += len + (p[len] == ',' ? 1 : 0);
+    }
+    if (found != count) {
+        return err_new(ERR_INVALID, "--%s names %zu processes, --processes says %zu", flag, found,
+                       count);
+    }
+    return ERR_OK;
+}
+
+static void list_free(char **list, size_t count)
+{
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        free(list[i]);
+    }
+    free(list);
+}
+
+static err_t start(struct daemon *daemon, struct io_loop *loop)
+{
+    struct process *p = CONTAINER_OF(daemon, struct process, daemon);
+    const struct daemon_flags *flags = &daemon->flags;
+    if (flags->processes > 1) {
+        TRY(split("peers", p->peers, flags->processes, &p->peer_list));
+        if (p->peer_sockets != NULL && p->peer_sockets[0] != '\0') {
+            TRY(split("peer-unix-sockets", p->peer_sockets, flags->processes, &p->socket_list));
+        }
+    }
+    const struct computed_config config = {
+        .controller_address = flags->controller_address,
+        .compute_address = p->compute_address,
+        .peers = (const char *const *)p->peer_list,
+        .peer_sockets = (const char *const *)p->socket_list,
+        .environment = flags->environment,
+        .node_secret_path = flags->node_secret_path,
+        .tls = flags->tls,
+        .carrier = flags->carrier,
+        .process = (uint32_t)flags->process,
+        .processes = (uint32_t)flags->processes,
+        .workers = (uint32_t)flags->workers,
+        .memory_limit = p->memory_limit,
+        .metrics = daemon->metrics,
+    };
+    return computed_start(loop, &config, &p->computed);
+}
+
+static void stop(struct daemon *daemon, void (*done)(void *arg), void *arg)
+{
+    computed_stop(CONTAINER_OF(daemon, struct process, daemon)->computed, done, arg);
+}
+
+static bool ready(struct daemon *daemon)
+{
+    return computed_ready(CONTAINER_OF(daemon, struct process, daemon)->computed);
+}
+
+static void release(struct daemon *daemon)
+{
+    struct process *p = CONTAINER_OF(daemon, struct process, daemon);
+    computed_free(p->computed);
+    list_free(p->peer_list, daemon->flags.processes);
+    list_free(p->socket_list, daemon->flags.processes);
+}
+
+static const struct daemon_ops ops = {
+    .name = "computed",
+    .summary = "Tailrace's compute runtime: dataflow workers that keep views up to date",
+    .start = start,
+    .stop = stop,
+    .ready = ready,
+    .free = release,
+};
+
+int main(int argc, char **argv)
+{
+    struct process p = {.daemon.ops = &ops, .compute_address = "127.0.0.1:2102"};
+    const struct option options[] = {
+        {.name = "compute-listen-addr", .kind = OPTION_TEXT, .target = &p.compute_address,
+         .argument = "HOST:PORT", .help = "where the replica's other processes connect"},
+        {.name = "peers", .kind = OPTION_TEXT, .target = &p.peers, .argument = "HOST:PORT,...",
+         .help = "compute addresses of all processes of the replica, in order"},
+        {.name = "peer-unix-sockets", .kind = OPTION_TEXT, .target = &p.peer_sockets,
+         .argument = "PATH,...",
+         .help = "sockets of the same processes for shared memory on one node"},
+        {.name = "memory-limit", .kind = OPTION_U64, .target = &p.memory_limit,
+         .argument = "BYTES", .help = "of a dataflow on a worker; 0: none"},
+    };
+    return daemon_main(&p.daemon, options, ARRAY_LEN(options), argc, argv);
+}

@@ -1,0 +1,383 @@
+/*
+ * Commands of the controller, and reconciliation: when a session starts, the commands up to
+ * InitializationComplete say what must run. A dataflow that already runs is kept when its plan is
+ * the same, its history reaches back far enough and everything it imports is kept too; the others
+ * are dropped first (memory), then new ones are built. Decisions are a function of history and
+ * commands only, so that all processes of a replica decide alike.
+ */
+#include "ctrl/computed/computed_internal.h"
+
+#include "core/base/log.h"
+#include "core/base/mem.h"
+
+#include <inttypes.h>
+
+/* ---- dataflows and exports ---------------------------------------------------------------------- */
+
+static void flow_free(struct computed_flow *flow)
+{
+    plan_free(flow->plan);
+    free(flow);
+}
+
+static void export_forget(struct computed *computed, uint64_t id)
+{
+    struct computed_export *export = u64map_remove(&computed->exports, id);
+    if (export != NULL) {
+        free(export->uppers);
+        free(export);
+    }
+}
+
+void computed_flow_drop(struct computed *computed, struct computed_flow *flow)
+{
+    for (uint32_t w = 0; w < computed->config.workers; w++) {
+        computed_worker_drop(&computed->workers[w], flow->id);
+    }
+    for (uint32_t i = 0; i < flow->plan->exports_len; i++) {
+        export_forget(computed, flow->plan->exports[i].id);
+    }
+    u64map_remove(&computed->flows, flow->id);
+    flow_free(flow);
+}
+
+void computed_drop_everything(struct computed *computed)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&computed->flows, &at, &id, &value)) {
+        computed_flow_drop(computed, value);
+        at = 0; /* the map changed */
+    }
+    ASSERT(computed->exports.len == 0);
+}
+
+static void export_add(struct computed *computed, const struct computed_flow *flow,
+                       const struct plan_export *plan_export, uint64_t as_of)
+{
+    struct computed_export *export = MEM_NEW(struct computed_export);
+    export->id = plan_export->id;
+    export->dataflow = flow->id;
+    export->kind = plan_export->kind;
+    export->node = plan_export->node;
+    export->since = as_of;
+    export->uppers = mem_zalloc(computed->config.workers * sizeof(uint64_t));
+    ASSERT(u64map_put(&computed->exports, export->id, export) == NULL);
+}
+
+static err_t check_new_flow(const struct computed *computed, const struct plan *plan)
+{
+    if (u64map_get(&computed->flows, plan->id) != NULL) {
+        return err_new(ERR_PROTOCOL, "dataflow %" PRIu64 " exists already", plan->id);
+    }
+    for (uint32_t i = 0; i < plan->exports_len; i++) {
+        if (u64map_get(&computed->exports, plan->exports[i].id) != NULL) {
+            return err_new(ERR_PROTOCOL, "export %" PRIu64 " exists already",
+                           plan->exports[i].id);
+        }
+        for (uint32_t j = 0; j < i; j++) {
+            if (plan->exports[j].id == plan->exports[i].id) {
+                return err_new(ERR_PROTOCOL, "export %" PRIu64 " named twice",
+                               plan->exports[i].id);
+            }
+        }
+    }
+    return ERR_OK;
+}
+
+static err_t create_dataflow(struct computed *computed,
+                             const tailrace_v1_CreateDataflow *message, const uint8_t *data,
+                             size_t len)
+{
+    if (!message->has_plan) {
+        return err_new(ERR_PROTOCOL, "a dataflow without a plan");
+    }
+    struct computed_flow *running = u64map_get(&computed->flows, message->plan.id);
+    if (running != NULL && running->kept) {
+        running->kept = false;
+        return ERR_OK;
+    }
+    struct plan *plan = NULL;
+    TRY(plan_codec_decode(&message->plan, &plan));
+    err_t err = check_new_flow(computed, plan);
+    if (err != ERR_OK) {
+        plan_free(plan);
+        return err;
+    }
+    struct computed_flow *flow = MEM_NEW(struct computed_flow);
+    flow->id = plan->id;
+    flow->plan = plan;
+    flow->exports_left = plan->exports_len;
+    u64map_put(&computed->flows, flow->id, flow);
+    for (uint32_t i = 0; i < plan->exports_len; i++) {
+        export_add(computed, flow, &plan->exports[i], plan->as_of);
+    }
+    LOG_DEBUG("computed", "dataflow", LOG_U64("id", plan->id), LOG_STR("name", plan->name),
+              LOG_U64("as_of", plan->as_of));
+    for (uint32_t w = 0; w < computed->config.workers; w++) {
+        computed_worker_create(&computed->workers[w], flow->id, data, len, plan->as_of);
+    }
+    return ERR_OK;
+}
+
+static void report_dropped(struct computed *computed, uint64_t id)
+{
+    tailrace_v1_Frontier frontier = {
+        .id = id, .upper = FRONTIER_EMPTY, .since = FRONTIER_EMPTY};
+    tailrace_v1_ComputeResponse response = {0};
+    response.which_response = tailrace_v1_ComputeResponse_frontiers_tag;
+    response.response.frontiers.frontiers_count = 1;
+    response.response.frontiers.frontiers = &frontier;
+    runtime_send(computed->runtime, tailrace_v1_ComputeResponse_fields, &response);
+}
+
+static void export_drop(struct computed *computed, struct computed_export *export)
+{
+    struct computed_flow *flow = u64map_get(&computed->flows, export->dataflow);
+    ASSERT(flow != NULL && flow->exports_left > 0);
+    report_dropped(computed, export->id);
+    flow->exports_left--;
+    if (flow->exports_left == 0) {
+        computed_flow_drop(computed, flow);
+        return;
+    }
+    for (uint32_t w = 0; w < computed->config.workers; w++) {
+        computed_worker_compact(&computed->workers[w], export->id, FRONTIER_EMPTY);
+    }
+    export_forget(computed, export->id);
+}
+
+static void allow_compaction(struct computed *computed, uint64_t id, uint64_t frontier)
+{
+    struct computed_export *export = u64map_get(&computed->exports, id);
+    if (export == NULL) {
+        return; /* dropped before: compaction of what is gone */
+    }
+    if (frontier == FRONTIER_EMPTY) {
+        export_drop(computed, export);
+        return;
+    }
+    if (frontier <= export->since) {
+        return;
+    }
+    export->since = frontier;
+    for (uint32_t w = 0; w < computed->config.workers; w++) {
+        computed_worker_compact(&computed->workers[w], id, frontier);
+    }
+}
+
+/* ---- peeks ------------------------------------------------------------------------------------- */
+
+/* The parts of a peek that depend on the index: its program and its keys. */
+static err_t check_peek(struct computed *computed, const tailrace_v1_Peek *message)
+{
+    struct computed_export *export = u64map_get(&computed->exports, message->index);
+    if (export == NULL || export->kind != PLAN_EXPORT_INDEX) {
+        return err_new(ERR_NOT_FOUND, "no index %" PRIu64 " on this cluster", message->index);
+    }
+    struct computed_flow *flow = u64map_get(&computed->flows, export->dataflow);
+    const struct schema *schema = &flow->plan->nodes[export->node].schema;
+    struct arena arena = {0};
+    struct mfp mfp;
+    struct type *output = schema->types;
+    uint32_t cols = schema->cols;
+    err_t err = ERR_OK;
+    if (message->has_mfp) {
+        err = plan_codec_decode_mfp(&message->mfp, &arena, &mfp);
+        if (err == ERR_OK) {
+            err = mfp_validate(&mfp, schema->types, schema->cols, &arena, &output);
+            cols = mfp.project_len;
+        }
+    }
+    for (size_t i = 0; err == ERR_OK && i < message->order_count; i++) {
+        if (message->order[i].col >= cols) {
+            err = err_new(ERR_PROTOCOL, "peek orders by column %u of %u", message->order[i].col,
+                          cols);
+        }
+    }
+    for (uint32_t i = 0; err == ERR_OK && i < flow->plan->exports_len; i++) {
+        const struct plan_export *e = &flow->plan->exports[i];
+        if (e->id != export->id || !message->has_keys) {
+            continue;
+        }
+        bool same = e->keys_len == message->key_kinds_count;
+        for (uint32_t k = 0; same && k < e->keys_len; k++) {
+            same = schema->types[e->keys[k]].kind == message->key_kinds[k];
+        }
+        if (!same) {
+            err = err_new(ERR_PROTOCOL, "peek keys are not of the index's key columns");
+        }
+    }
+    arena_free(&arena);
+    return err;
+}
+
+static err_t peek(struct computed *computed, const tailrace_v1_Peek *message, const uint8_t *data,
+                  size_t len)
+{
+    if (u64map_get(&computed->peeks, message->id) != NULL) {
+        return err_new(ERR_PROTOCOL, "peek %" PRIu64 " is under way already", message->id);
+    }
+    struct computed_peek *pending = MEM_NEW(struct computed_peek);
+    pending->id = message->id;
+    pending->waiting = computed->config.workers;
+    u64map_put(&computed->peeks, pending->id, pending);
+    err_t err = check_peek(computed, message);
+    if (err != ERR_OK) {
+        pending->waiting = 1;
+        computed_on_peek(computed, message->id, NULL, err);
+        return ERR_OK;
+    }
+    for (uint32_t w = 0; w < computed->config.workers; w++) {
+        computed_worker_peek(&computed->workers[w], message->id, data, len);
+    }
+    return ERR_OK;
+}
+
+/* ---- commands ----------------------------------------------------------------------------------- */
+
+static void set_directory(struct computed *computed, const tailrace_v1_StorageDirectory *message)
+{
+    struct arena arena = {0};
+    const char **addresses = ARENA_ARRAY(&arena, const char *, message->processes_count + 1);
+    const char **sockets = ARENA_ARRAY(&arena, const char *, message->processes_count + 1);
+    for (size_t i = 0; i < message->processes_count; i++) {
+        const tailrace_v1_StorageProcess *process = &message->processes[i];
+        addresses[i] = process->address != NULL ? process->address : "";
+        bool has_socket = process->unix_path != NULL && process->unix_path[0] != '\0';
+        sockets[i] = has_socket ? process->unix_path : NULL;
+    }
+    boundary_client_directory(computed->boundary, addresses, sockets, message->processes_count,
+                              message->workers_per_process);
+    arena_free(&arena);
+}
+
+static err_t handle(struct computed *computed, const tailrace_v1_ComputeCommand *command,
+                    const uint8_t *data, size_t len)
+{
+    switch (command->which_command) {
+    case tailrace_v1_ComputeCommand_create_instance_tag:
+        if (command->command.create_instance.has_storage) {
+            set_directory(computed, &command->command.create_instance.storage);
+        }
+        return ERR_OK;
+    case tailrace_v1_ComputeCommand_update_storage_tag:
+        set_directory(computed, &command->command.update_storage);
+        return ERR_OK;
+    case tailrace_v1_ComputeCommand_create_dataflow_tag:
+        return create_dataflow(computed, &command->command.create_dataflow, data, len);
+    case tailrace_v1_ComputeCommand_allow_compaction_tag:
+        allow_compaction(computed, command->command.allow_compaction.id,
+                         command->command.allow_compaction.frontier);
+        return ERR_OK;
+    case tailrace_v1_ComputeCommand_peek_tag:
+        return peek(computed, &command->command.peek, data, len);
+    case tailrace_v1_ComputeCommand_cancel_peek_tag:
+        for (uint32_t w = 0; w < computed->config.workers; w++) {
+            computed_worker_cancel(&computed->workers[w], command->command.cancel_peek.id);
+        }
+        return ERR_OK;
+    case tailrace_v1_ComputeCommand_initialization_complete_tag: return ERR_OK;
+    default:
+        return err_new(ERR_PROTOCOL, "unexpected compute command %u", command->which_command);
+    }
+}
+
+err_t computed_run_command(struct computed *computed, const uint8_t *data, size_t len)
+{
+    tailrace_v1_ComputeCommand command;
+    TRY(rpc_decode_pb(tailrace_v1_ComputeCommand_fields, &command, data, len));
+    err_t err = handle(computed, &command, data, len);
+    rpc_release_pb(tailrace_v1_ComputeCommand_fields, &command);
+    return err;
+}
+
+/* ---- reconciliation ----------------------------------------------------------------------------- */
+
+static bool imports_kept(const struct computed *computed, const struct plan *plan)
+{
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        if (plan->nodes[i].op != PLAN_INDEX) {
+            continue;
+        }
+        struct computed_export *export =
+            u64map_get(&computed->exports, plan->nodes[i].import.id);
+        if (export == NULL) {
+            return false;
+        }
+        struct computed_flow *flow = u64map_get(&computed->flows, export->dataflow);
+        if (flow == NULL || !flow->kept) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool compatible(const struct computed *computed, const struct computed_flow *flow,
+                       const struct plan *wanted)
+{
+    if (flow->failed || flow->exports_left != flow->plan->exports_len ||
+        !plan_equal(flow->plan, wanted)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < flow->plan->exports_len; i++) {
+        struct computed_export *export =
+            u64map_get(&computed->exports, flow->plan->exports[i].id);
+        if (export == NULL || export->kind == PLAN_EXPORT_SUBSCRIBE ||
+            export->since > wanted->as_of) {
+            return false;
+        }
+    }
+    return imports_kept(computed, flow->plan);
+}
+
+/* Marks the running dataflow a command asks for, if it can stay. */
+static err_t mark_kept(struct computed *computed, const struct buf *message)
+{
+    tailrace_v1_ComputeCommand command;
+    TRY(rpc_decode_pb(tailrace_v1_ComputeCommand_fields, &command, message->data, message->len));
+    err_t err = ERR_OK;
+    if (command.which_command == tailrace_v1_ComputeCommand_create_dataflow_tag) {
+        struct plan *wanted = NULL;
+        err = plan_codec_decode(&command.command.create_dataflow.plan, &wanted);
+        if (err == ERR_OK) {
+            struct computed_flow *flow = u64map_get(&computed->flows, wanted->id);
+            if (flow != NULL && compatible(computed, flow, wanted)) {
+                flow->kept = true;
+            }
+            plan_free(wanted);
+        }
+    }
+    rpc_release_pb(tailrace_v1_ComputeCommand_fields, &command);
+    return err;
+}
+
+static void drop_not_kept(struct computed *computed)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&computed->flows, &at, &id, &value)) {
+        struct computed_flow *flow = value;
+        if (!flow->kept) {
+            computed_flow_drop(computed, flow);
+            at = 0; /* the map changed */
+        }
+    }
+}
+
+err_t computed_reconcile(struct computed *computed)
+{
+    size_t before = computed->flows.len;
+    for (size_t i = 0; i < computed->waiting_len; i++) {
+        TRY(mark_kept(computed, &computed->waiting[i]));
+    }
+    drop_not_kept(computed);
+    LOG_INFO("computed", "reconciled", LOG_U64("running", before),
+             LOG_U64("kept", computed->flows.len), LOG_U64("commands", computed->waiting_len));
+    for (size_t i = 0; i < computed->waiting_len; i++) {
+        TRY(computed_run_command(computed, computed->waiting[i].data, computed->waiting[i].len));
+    }
+    return ERR_OK;
+}

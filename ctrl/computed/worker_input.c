@@ -1,0 +1,275 @@
+/*
+ * The inputs of a dataflow on one worker: subscriptions to storage workers' parts, whose chunks
+ * are validated and handed to the engine. Pieces of what is not yet complete (a snapshot of several
+ * chunks) are kept until it is, because a lost storage process makes them start again.
+ */
+#include "ctrl/computed/computed_internal.h"
+
+#include "core/base/hash.h"
+#include "core/base/log.h"
+#include "core/base/mem.h"
+
+#include <inttypes.h>
+
+static void kept_clear(struct computed_input *input)
+{
+    for (size_t i = 0; i < input->kept_len; i++) {
+        free(input->kept[i].ok);
+        free(input->kept[i].err);
+    }
+    input->kept_len = 0;
+}
+
+static void input_free(struct computed_input *input)
+{
+    if (input->sub != NULL) {
+        boundary_unsubscribe(input->sub);
+    }
+    kept_clear(input);
+    free(input->kept);
+    free(input->kinds);
+    free(input->cols_ok);
+    free(input->nodes);
+    free(input->parts);
+    free(input);
+}
+
+void worker_inputs_free(struct computed_dataflow *dataflow)
+{
+    for (size_t i = 0; i < dataflow->inputs_len; i++) {
+        input_free(dataflow->inputs[i]);
+    }
+    free(dataflow->inputs);
+    free(dataflow);
+}
+
+/* ---- chunks ------------------------------------------------------------------------------------ */
+
+static void *aligned_copy(const void *data, size_t len)
+{
+    void *copy = aligned_alloc(BATCH_ALIGN, (len + BATCH_ALIGN - 1) / BATCH_ALIGN * BATCH_ALIGN);
+    ASSERT(copy != NULL);
+    return memcpy(copy, data, len);
+}
+
+/* A batch of another process: its form, and that its times lie where the chunk says. */
+static err_t open_part(const void *data, size_t len, const uint8_t *kinds, uint32_t cols_len,
+                       uint64_t lower, uint64_t upper, struct batch_col *cols, struct batch *out)
+{
+    TRY(batch_open(data, len, kinds, cols_len, cols, cols_len, out));
+    uint32_t distinct = out->times != NULL ? out->rows : (out->rows > 0 ? 1 : 0);
+    for (uint32_t i = 0; i < distinct; i++) {
+        uint64_t time = batch_time(out, i);
+        if (time < lower || time >= upper) {
+            return err_new(ERR_PROTOCOL,
+                           "update at %" PRIu64 " outside of its chunk [%" PRIu64 ", %" PRIu64 ")",
+                           time, lower, upper);
+        }
+    }
+    return ERR_OK;
+}
+
+static err_t feed(struct computed_input *input, uint64_t lower, uint64_t upper, const void *ok,
+                  size_t ok_len, const void *err, size_t err_len, uint64_t bound)
+{
+    struct batch ok_view, err_view;
+    struct batch_col err_cols[ERR_COLS];
+    if (ok != NULL) {
+        TRY(open_part(ok, ok_len, input->kinds, input->cols, lower, bound, input->cols_ok,
+                      &ok_view));
+    }
+    if (err != NULL) {
+        TRY(open_part(err, err_len, batch_err_kinds, ERR_COLS, lower, bound, err_cols, &err_view));
+    }
+    for (uint32_t i = 0; i < input->nodes_len; i++) {
+        engine_input(input->worker->engine, input->dataflow, input->nodes[i], input->parts[i],
+                     lower, upper, ok != NULL ? &ok_view : NULL, err != NULL ? &err_view : NULL);
+    }
+    return ERR_OK;
+}
+
+static err_t feed_kept(struct computed_input *input, uint64_t lower, uint64_t bound)
+{
+    for (size_t i = 0; i < input->kept_len; i++) {
+        const struct input_chunk *c = &input->kept[i];
+        TRY(feed(input, lower, lower, c->ok, c->ok_len, c->err, c->err_len, bound));
+    }
+    return ERR_OK;
+}
+
+static err_t take_chunk(struct computed_input *input, const struct boundary_chunk *chunk)
+{
+    if (chunk->upper == chunk->lower) {
+        struct input_chunk *copy = VEC_PUSH(input, kept);
+        if (chunk->ok != NULL) {
+            copy->ok = aligned_copy(chunk->ok, chunk->ok_len);
+            copy->ok_len = chunk->ok_len;
+        }
+        if (chunk->err != NULL) {
+            copy->err = aligned_copy(chunk->err, chunk->err_len);
+            copy->err_len = chunk->err_len;
+        }
+        return ERR_OK;
+    }
+    TRY(feed_kept(input, chunk->lower, chunk->upper));
+    kept_clear(input);
+    return feed(input, chunk->lower, chunk->upper, chunk->ok, chunk->ok_len, chunk->err,
+                chunk->err_len, chunk->upper);
+}
+
+static void input_fail(struct computed_input *input, err_t err)
+{
+    input->dead = true;
+    err = err_wrap(err, "source %" PRIu64, input->source);
+    worker_dataflow_failed(input->worker, input->dataflow, err);
+}
+
+static void on_data(void *arg, const struct boundary_chunk *chunk)
+{
+    struct computed_input *input = arg;
+    if (input->dead) {
+        return;
+    }
+    err_t err = take_chunk(input, chunk);
+    if (err != ERR_OK) {
+        input_fail(input, err);
+    }
+}
+
+static void on_reset(void *arg)
+{
+    struct computed_input *input = arg;
+    kept_clear(input);
+}
+
+static void on_refused(void *arg, err_t err)
+{
+    input_fail(arg, err);
+}
+
+static const struct boundary_handler input_handler = {
+    .data = on_data, .reset = on_reset, .refused = on_refused};
+
+/* ---- planning ---------------------------------------------------------------------------------- */
+
+/* Which worker of the replica reads a part: spread by source, so that tables (all of them parts of
+ * storage worker 0) do not meet on one worker. The same on every worker. */
+static uint32_t reader_of_part(const struct computed_worker *worker, uint64_t source,
+                               uint32_t storage_worker)
+{
+    uint32_t workers = computed_workers_total(worker->owner);
+    return (uint32_t)((hash_u64(source) + storage_worker) % workers);
+}
+
+static const tailrace_v1_SourceParts *find_parts(const tailrace_v1_CreateDataflow *message,
+                                                 uint64_t source)
+{
+    for (size_t i = 0; i < message->sources_count; i++) {
+        if (message->sources[i].id == source) {
+            return &message->sources[i];
+        }
+    }
+    return NULL;
+}
+
+static struct computed_input *find_input(struct computed_dataflow *dataflow, uint64_t source,
+                                         uint32_t storage_worker, const uint32_t *storage_workers)
+{
+    for (size_t i = 0; i < dataflow->inputs_len; i++) {
+        if (dataflow->inputs[i]->source == source && storage_workers[i] == storage_worker) {
+            return dataflow->inputs[i];
+        }
+    }
+    return NULL;
+}
+
+static struct computed_input *input_new(struct computed_worker *worker, uint64_t dataflow,
+                                        uint64_t source, const struct schema *schema,
+                                        uint32_t nodes_max)
+{
+    struct computed_input *input = MEM_NEW(struct computed_input);
+    input->worker = worker;
+    input->dataflow = dataflow;
+    input->source = source;
+    input->cols = schema->cols;
+    input->kinds = mem_alloc(schema->cols);
+    for (uint32_t c = 0; c < schema->cols; c++) {
+        input->kinds[c] = schema->types[c].kind;
+    }
+    input->cols_ok = mem_zalloc(schema->cols * sizeof(input->cols_ok[0]));
+    input->nodes = mem_zalloc(nodes_max * sizeof(uint32_t));
+    input->parts = mem_zalloc(nodes_max * sizeof(uint32_t));
+    return input;
+}
+
+/* The inputs one PLAN_SOURCE node needs here; returns how many parts it will be fed. */
+static uint32_t plan_node_inputs(struct computed_worker *worker,
+                                 struct computed_dataflow *dataflow, const struct plan_node *node,
+                                 const tailrace_v1_SourceParts *parts, uint32_t source_index,
+                                 uint32_t nodes_max, uint32_t *storage_workers)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; i < parts->workers_count; i++) {
+        uint32_t storage_worker = parts->workers[i];
+        if (reader_of_part(worker, node->import.id, storage_worker) != worker->global) {
+            continue;
+        }
+        struct computed_input *input =
+            find_input(dataflow, node->import.id, storage_worker, storage_workers);
+        if (input == NULL) {
+            storage_workers[dataflow->inputs_len] = storage_worker;
+            input = input_new(worker, dataflow->id, node->import.id, &node->schema, nodes_max);
+            *VEC_PUSH(dataflow, inputs) = input;
+        }
+        input->nodes[input->nodes_len] = source_index;
+        input->parts[input->nodes_len] = count++;
+        input->nodes_len++;
+    }
+    return count;
+}
+
+err_t worker_inputs_plan(struct computed_worker *worker, struct computed_dataflow *dataflow,
+                         const struct plan *plan, const tailrace_v1_CreateDataflow *message,
+                         uint32_t **parts, size_t *parts_len, struct arena *arena)
+{
+    size_t parts_max = 0;
+    for (size_t i = 0; i < message->sources_count; i++) {
+        parts_max += message->sources[i].workers_count;
+    }
+    uint32_t *storage_workers = ARENA_ARRAY(arena, uint32_t, parts_max + 1);
+    *parts = ARENA_ARRAY(arena, uint32_t, plan->nodes_len + 1);
+    *parts_len = 0;
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        const struct plan_node *node = &plan->nodes[i];
+        if (node->op != PLAN_SOURCE) {
+            continue;
+        }
+        const tailrace_v1_SourceParts *source = find_parts(message, node->import.id);
+        if (source == NULL) {
+            return err_new(ERR_PROTOCOL, "no storage workers named for source %" PRIu64,
+                           node->import.id);
+        }
+        (*parts)[*parts_len] =
+            plan_node_inputs(worker, dataflow, node, source, (uint32_t)*parts_len,
+                             plan->nodes_len, storage_workers);
+        (*parts_len)++;
+    }
+    for (size_t i = 0; i < dataflow->inputs_len; i++) {
+        dataflow->inputs[i]->storage_worker = storage_workers[i];
+    }
+    return ERR_OK;
+}
+
+void worker_inputs_subscribe(struct computed_worker *worker, struct computed_dataflow *dataflow,
+                             uint64_t as_of)
+{
+    for (size_t i = 0; i < dataflow->inputs_len; i++) {
+        struct computed_input *input = dataflow->inputs[i];
+        const struct boundary_request request = {.dataflow = dataflow->id,
+                                                 .source = input->source,
+                                                 .worker = input->storage_worker,
+                                                 .as_of = as_of};
+        input->sub = boundary_subscribe(worker->owner->boundary, worker->local, &request,
+                                        &input_handler, input);
+    }
+}
