@@ -8,6 +8,15 @@
 
 #include "core/data/data_internal.h"
 
+/* Passes a fault on, like TRY. */
+#define TRY_FAULT(expression)                                                                      \
+    do {                                                                                           \
+        const struct fault *try_fault_ = (expression);                                             \
+        if (__builtin_expect(try_fault_ != NULL, 0)) {                                             \
+            return try_fault_;                                                                     \
+        }                                                                                          \
+    } while (0)
+
 extern const uint128 numeric_pow10[NUMERIC_DIGITS_MAX + 1];
 
 /* Decimal digits of v; 0 for 0. */

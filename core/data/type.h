@@ -107,4 +107,17 @@ err_t datum_recv(const struct type *type, const uint8_t *data, size_t len, struc
                  struct datum *out);
 void datum_send(const struct type *type, const struct datum *d, struct buf *out);
 
+/*
+ * Arithmetic with PostgreSQL's result scales, for aggregates (22003, 22008, 22012). out may be one
+ * of the arguments. numeric_from_int128 takes |v| < 10^38.
+ */
+err_t numeric_add(const struct numeric *a, const struct numeric *b, struct numeric *out);
+err_t numeric_sub(const struct numeric *a, const struct numeric *b, struct numeric *out);
+err_t numeric_mul(const struct numeric *a, const struct numeric *b, struct numeric *out);
+err_t numeric_div(const struct numeric *a, const struct numeric *b, struct numeric *out);
+struct numeric numeric_from_int128(__int128 v);
+err_t interval_add(const struct interval *a, const struct interval *b, struct interval *out);
+err_t interval_sub(const struct interval *a, const struct interval *b, struct interval *out);
+err_t interval_div(const struct interval *a, double by, struct interval *out);
+
 #endif

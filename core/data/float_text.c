@@ -1,0 +1,155 @@
+/*
+ * Binary floating point to and from text. Output is the shortest decimal that reads back as the
+ * same value, in PostgreSQL's layout (extra_float_digits = 1): 15 digits (6 for float4) always
+ * survive, so at most three precisions need to be tried.
+ */
+#include "core/data/text.h"
+
+#include <errno.h>
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+
+/* Does the text read back as v? */
+static bool reads_back(const char *text, double v, bool single)
+{
+    return single ? strtof(text, NULL) == (float)v : strtod(text, NULL) == v;
+}
+
+/* Digits and exponent of v > 0: v = 0.d1d2d3... * 10^*point. Returns how many digits. */
+static int shortest(double v, bool single, char *digits, int *point)
+{
+    char text[40];
+    int first = single ? FLT_DIG : DBL_DIG;
+    int last = single ? FLT_DECIMAL_DIG : DBL_DECIMAL_DIG;
+    if (v < (single ? (double)FLT_MIN : DBL_MIN)) {
+        first = 1; /* subnormal: fewer digits than usual may do */
+    }
+    for (int n = first; n <= last; n++) {
+        snprintf(text, sizeof(text), "%.*e", n - 1, v);
+        if (reads_back(text, v, single)) {
+            break;
+        }
+    }
+    int len = 0;
+    const char *s = text;
+    for (; *s != 'e'; s++) {
+        if (*s != '.') {
+            digits[len++] = *s;
+        }
+    }
+    while (len > 1 && digits[len - 1] == '0') {
+        len--;
+    }
+    *point = (int)strtol(s + 1, NULL, 10) + 1;
+    return len;
+}
+
+static size_t put_fixed(char *out, const char *digits, int len, int point)
+{
+    size_t at = 0;
+    if (point <= 0) {
+        out[at++] = '0';
+        out[at++] = '.';
+        for (int i = point; i < 0; i++) {
+            out[at++] = '0';
+        }
+    }
+    for (int i = 0; i < len || i < point; i++) {
+        if (i == point && i > 0) {
+            out[at++] = '.';
+        }
+        out[at++] = i < len ? digits[i] : '0';
+    }
+    return at;
+}
+
+static size_t put_exponent(char *out, const char *digits, int len, int exponent)
+{
+    size_t at = 0;
+    out[at++] = digits[0];
+    if (len > 1) {
+        out[at++] = '.';
+        memcpy(out + at, digits + 1, (size_t)(len - 1));
+        at += (size_t)(len - 1);
+    }
+    return at + (size_t)sprintf(out + at, "e%c%02d", exponent < 0 ? '-' : '+', abs(exponent));
+}
+
+size_t float_print(double v, bool single, char *out)
+{
+    char digits[24];
+    size_t at = 0;
+    int point;
+    if (isnan(v)) {
+        memcpy(out, "NaN", 3);
+        return 3;
+    }
+    if (signbit(v)) {
+        out[at++] = '-';
+        v = -v;
+    }
+    if (isinf(v)) {
+        memcpy(out + at, "Infinity", 8);
+        return at + 8;
+    }
+    if (v == 0) {
+        out[at++] = '0';
+        return at;
+    }
+    int len = shortest(v, single, digits, &point);
+    int exponent = point - 1;
+    if (exponent < -4 || exponent >= (single ? FLT_DIG : DBL_DIG)) {
+        return at + put_exponent(out + at, digits, len, exponent);
+    }
+    return at + put_fixed(out + at, digits, len, point);
+}
+
+/* ---- input ------------------------------------------------------------------------------------ */
+
+static bool special_value(const char *s, size_t len, double *out)
+{
+    bool sign = len > 0 && (*s == '-' || *s == '+');
+    const char *body = s + sign;
+    size_t body_len = len - sign;
+    bool inf = (body_len == 8 && strncasecmp(body, "infinity", 8) == 0) ||
+               (body_len == 3 && strncasecmp(body, "inf", 3) == 0);
+    if (inf) {
+        *out = sign && *s == '-' ? -(double)INFINITY : (double)INFINITY;
+        return true;
+    }
+    if (len == 3 && strncasecmp(s, "nan", 3) == 0) {
+        *out = (double)NAN;
+        return true;
+    }
+    return false;
+}
+
+err_t float_parse(const char *s, size_t len, bool single, double *out)
+{
+    const char *type = single ? "real" : "double precision";
+    struct text_span t = text_trim(s, len);
+    if (special_value(t.s, t.len, out)) {
+        return ERR_OK;
+    }
+    /* strtod wants a terminator; numbers longer than this are cut nowhere but refused. */
+    char *copy = mem_strndup(t.s, t.len);
+    char *end = copy;
+    errno = 0;
+    bool starts = t.len > 0 && strchr("+-.0123456789", t.s[0]) != NULL;
+    double v = !starts ? 0 : single ? (double)strtof(copy, &end) : strtod(copy, &end);
+    int error = errno;
+    bool whole = t.len > 0 && end == copy + t.len && strlen(copy) == t.len && isfinite(v);
+    bool word = end == copy + t.len && error != ERANGE && !isfinite(v);
+    free(copy);
+    if (error == ERANGE && (v == 0 || !isfinite(v))) {
+        return err_sql(ERR_INVALID, "22003", "\"%.*s\" is out of range for type %s", (int)t.len,
+                       t.s, type);
+    }
+    if (!whole || word) {
+        return err_sql(ERR_INVALID, "22P02", "invalid input syntax for type %s: \"%.*s\"", type,
+                       (int)len, s);
+    }
+    *out = v;
+    return ERR_OK;
+}
