@@ -1,0 +1,642 @@
+/* The catalog in memory, and its changes: durable first, then visible. */
+#include "ctrl/adapter/catalog/catalog_internal.h"
+
+#include "core/base/assert.h"
+
+#include <stdio.h>
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+static bool parse_uuid(const char *text, uint8_t out[16])
+{
+    struct type type = type_of(TYPE_UUID);
+    struct arena arena = {0};
+    struct datum d;
+    err_t err = datum_parse(&type, text, strlen(text), &arena, &d);
+    bool ok = err == ERR_OK;
+    if (ok) {
+        memcpy(out, d.uuid, 16);
+    }
+    err_free(err);
+    arena_free(&arena);
+    return ok;
+}
+
+static void format_uuid(const uint8_t uuid[16], char out[37])
+{
+    static const char digits[] = "0123456789abcdef";
+    size_t at = 0;
+    for (size_t i = 0; i < 16; i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10) {
+            out[at++] = '-';
+        }
+        out[at++] = digits[uuid[i] >> 4];
+        out[at++] = digits[uuid[i] & 15];
+    }
+    ASSERT(at == 36);
+    out[at] = '\0';
+}
+
+/* Sets the environment's id: the one on disk, the one wanted, or a fresh one. */
+static err_t settle_environment(struct catalog *c, const char *wanted)
+{
+    char *stored = NULL;
+    if (wanted != NULL && !parse_uuid(wanted, c->environment)) {
+        return err_new(ERR_INVALID, "environment id \"%s\" is not a UUID", wanted);
+    }
+    TRY(catalog_store_text(&c->store, "environment", &stored));
+    if (stored != NULL) {
+        uint8_t found[16];
+        err_t err = ERR_OK;
+        if (!parse_uuid(stored, found)) {
+            err = err_new(ERR_CORRUPT, "catalog: the environment id is damaged");
+        } else if (wanted != NULL && memcmp(found, c->environment, 16) != 0) {
+            err = err_hint(err_new(ERR_INVALID, "the data directory belongs to environment %s",
+                                   stored),
+                           "Give that id, none, or another data directory.");
+        }
+        memcpy(c->environment, found, 16);
+        free(stored);
+        TRY(err);
+    } else if (wanted == NULL) {
+        io_random(io_loop_env(c->loop), c->environment, 16);
+        c->environment[6] = (uint8_t)(0x40 | (c->environment[6] & 0x0f)); /* version 4 */
+        c->environment[8] = (uint8_t)(0x80 | (c->environment[8] & 0x3f));
+    }
+    format_uuid(c->environment, c->environment_text);
+    return catalog_store_run(&c->store, "INSERT OR REPLACE INTO meta VALUES ('environment', ?)",
+                             "t", c->environment_text);
+}
+
+/* Takes over the directory: one transaction raises the epoch. */
+static err_t take_epoch(struct catalog *c, const char *environment)
+{
+    uint64_t epoch = 0;
+    TRY(catalog_store_begin(&c->store));
+    err_t err = catalog_store_meta(&c->store, "epoch", &epoch);
+    if (err == ERR_OK) {
+        err = settle_environment(c, environment);
+    }
+    if (err == ERR_OK) {
+        err = catalog_store_set_meta(&c->store, "epoch", epoch + 1);
+    }
+    TRY(catalog_store_end(&c->store, err));
+    c->store.epoch = epoch + 1;
+    return ERR_OK;
+}
+
+static err_t open_in(struct catalog *c, const struct catalog_config *config)
+{
+    TRY(io_mkdir_sync(config->loop, config->directory, 0700));
+    char *path = NULL;
+    int n = asprintf(&path, "%s/catalog.sqlite", config->directory);
+    ASSERT(n > 0);
+    err_t err = catalog_store_open(&c->store, config->loop, path);
+    free(path);
+    TRY(err);
+    TRY(catalog_load_schema(c));
+    TRY(take_epoch(c, config->environment));
+    return catalog_load(c);
+}
+
+err_t catalog_open(const struct catalog_config *config, struct catalog **out)
+{
+    ASSERT(config->loop != NULL && config->directory != NULL);
+    struct catalog *c = MEM_NEW(struct catalog);
+    *out = NULL;
+    c->loop = config->loop;
+    c->version = 1;
+    err_t err = open_in(c, config);
+    if (err != ERR_OK) {
+        catalog_close(c);
+        return err_wrap(err, "opening the catalog in %s", config->directory);
+    }
+    *out = c;
+    return ERR_OK;
+}
+
+static void item_free(struct catalog_item *item)
+{
+    arena_free(&item->arena);
+    free(item);
+}
+
+void catalog_close(struct catalog *catalog)
+{
+    if (catalog == NULL) {
+        return;
+    }
+    catalog_store_close(&catalog->store);
+    for (size_t i = 0; i < catalog->items_len; i++) {
+        item_free(catalog->items[i]);
+    }
+    for (size_t i = 0; i < catalog->databases_len; i++) {
+        free(catalog->databases[i]->name);
+        free(catalog->databases[i]);
+    }
+    for (size_t i = 0; i < catalog->schemas_len; i++) {
+        free(catalog->schemas[i]->name);
+        free(catalog->schemas[i]);
+    }
+    for (size_t i = 0; i < catalog->roles_len; i++) {
+        free(catalog->roles[i]->name);
+        free(catalog->roles[i]);
+    }
+    for (size_t i = 0; i < catalog->clusters_len; i++) {
+        free(catalog->clusters[i]->name);
+        free(catalog->clusters[i]->size);
+        free(catalog->clusters[i]);
+    }
+    free(catalog->items);
+    free(catalog->databases);
+    free(catalog->schemas);
+    free(catalog->roles);
+    free(catalog->clusters);
+    u64map_free(&catalog->items_by_id);
+    strmap_free(&catalog->items_by_name);
+    free(catalog->directory);
+    free(catalog);
+}
+
+uint64_t catalog_epoch(const struct catalog *catalog)
+{
+    ASSERT(catalog->store.epoch > 0);
+    return catalog->store.epoch;
+}
+
+const uint8_t *catalog_environment(const struct catalog *catalog)
+{
+    return catalog->environment;
+}
+
+const char *catalog_environment_text(const struct catalog *catalog)
+{
+    return catalog->environment_text;
+}
+
+uint64_t catalog_version(const struct catalog *catalog)
+{
+    return catalog->version;
+}
+
+/* ---- looking up ------------------------------------------------------------------------------ */
+
+const struct catalog_database *catalog_database(const struct catalog *c, const char *name)
+{
+    for (size_t i = 0; i < c->databases_len; i++) {
+        if (strcmp(c->databases[i]->name, name) == 0) {
+            return c->databases[i];
+        }
+    }
+    return NULL;
+}
+
+const struct catalog_database *catalog_database_id(const struct catalog *c, uint64_t id)
+{
+    for (size_t i = 0; i < c->databases_len; i++) {
+        if (c->databases[i]->id == id) {
+            return c->databases[i];
+        }
+    }
+    return NULL;
+}
+
+const struct catalog_schema *catalog_schema(const struct catalog *c, const char *database,
+                                            const char *name)
+{
+    const struct catalog_database *d = database != NULL ? catalog_database(c, database) : NULL;
+    for (size_t i = 0; i < c->schemas_len; i++) {
+        const struct catalog_schema *s = c->schemas[i];
+        bool visible = s->database == 0 || (d != NULL && s->database == d->id);
+        if (visible && strcmp(s->name, name) == 0) {
+            return s;
+        }
+    }
+    return NULL;
+}
+
+const struct catalog_schema *catalog_schema_id(const struct catalog *c, uint64_t id)
+{
+    for (size_t i = 0; i < c->schemas_len; i++) {
+        if (c->schemas[i]->id == id) {
+            return c->schemas[i];
+        }
+    }
+    return NULL;
+}
+
+const struct catalog_role *catalog_role(const struct catalog *c, const char *name)
+{
+    for (size_t i = 0; i < c->roles_len; i++) {
+        if (strcmp(c->roles[i]->name, name) == 0) {
+            return c->roles[i];
+        }
+    }
+    return NULL;
+}
+
+const struct catalog_cluster *catalog_cluster(const struct catalog *c, const char *name)
+{
+    for (size_t i = 0; i < c->clusters_len; i++) {
+        if (strcmp(c->clusters[i]->name, name) == 0) {
+            return c->clusters[i];
+        }
+    }
+    return NULL;
+}
+
+const struct catalog_cluster *catalog_cluster_id(const struct catalog *c, uint64_t id)
+{
+    for (size_t i = 0; i < c->clusters_len; i++) {
+        if (c->clusters[i]->id == id) {
+            return c->clusters[i];
+        }
+    }
+    return NULL;
+}
+
+static char *item_key(uint64_t schema, const char *name)
+{
+    char *key = NULL;
+    int n = asprintf(&key, "%llu.%s", (unsigned long long)schema, name);
+    ASSERT(n > 0);
+    return key;
+}
+
+const struct catalog_item *catalog_item(const struct catalog *c, uint64_t schema, const char *name)
+{
+    char *key = item_key(schema, name);
+    const struct catalog_item *item = strmap_get(&c->items_by_name, key);
+    free(key);
+    return item;
+}
+
+const struct catalog_item *catalog_item_id(const struct catalog *c, uint64_t id)
+{
+    return u64map_get(&c->items_by_id, id);
+}
+
+#define CATALOG_AT(name, field)                                                                    \
+    const struct catalog_##name *catalog_##name##_at(const struct catalog *c, size_t n)            \
+    {                                                                                              \
+        return n < c->field##_len ? c->field[n] : NULL;                                            \
+    }
+CATALOG_AT(database, databases)
+CATALOG_AT(schema, schemas)
+CATALOG_AT(role, roles)
+CATALOG_AT(cluster, clusters)
+CATALOG_AT(item, items)
+#undef CATALOG_AT
+
+const struct catalog_item *catalog_index_on(const struct catalog *c, uint64_t relation, size_t n)
+{
+    for (size_t i = 0; i < c->items_len; i++) {
+        const struct catalog_item *item = c->items[i];
+        if (item->kind == CATALOG_INDEX && item->on == relation && n-- == 0) {
+            return item;
+        }
+    }
+    return NULL;
+}
+
+const char *catalog_kind_name(enum catalog_kind kind)
+{
+    switch (kind) {
+    case CATALOG_TABLE: return "table";
+    case CATALOG_SOURCE: return "source";
+    case CATALOG_VIEW: return "view";
+    case CATALOG_MATERIALIZED_VIEW: return "materialized view";
+    case CATALOG_INDEX: return "index";
+    }
+    UNREACHABLE();
+}
+
+/* Items have greater ids than what they depend on, so one pass in order finds all. */
+void catalog_dependants(const struct catalog *c, struct catalog_ids *ids)
+{
+    struct u64map in = {0};
+    for (size_t i = 0; i < ids->ids_len; i++) {
+        u64map_put(&in, ids->ids[i], ids);
+    }
+    for (size_t i = 0; i < c->items_len; i++) {
+        const struct catalog_item *item = c->items[i];
+        bool depends = u64map_get(&in, item->on) != NULL;
+        for (size_t d = 0; d < item->depends_len; d++) {
+            depends |= u64map_get(&in, item->depends[d]) != NULL;
+        }
+        if (depends && u64map_get(&in, item->id) == NULL) {
+            u64map_put(&in, item->id, ids);
+            *VEC_PUSH(ids, ids) = item->id;
+        }
+    }
+    u64map_free(&in);
+}
+
+/* ---- changing -------------------------------------------------------------------------------- */
+
+void catalog_item_link(struct catalog *c, struct catalog_item *item)
+{
+    ASSERT(c->items_len == 0 || c->items[c->items_len - 1]->id < item->id);
+    *VEC_PUSH(c, items) = item;
+    u64map_put(&c->items_by_id, item->id, item);
+    if (item->name != NULL) {
+        char *key = item_key(item->schema, item->name);
+        void *old = strmap_put(&c->items_by_name, key, item);
+        ASSERT(old == NULL);
+        free(key);
+    }
+    c->version++;
+}
+
+static void item_unlink(struct catalog *c, uint64_t id)
+{
+    struct catalog_item *item = u64map_remove(&c->items_by_id, id);
+    ASSERT(item != NULL);
+    char *key = item_key(item->schema, item->name);
+    void *named = strmap_remove(&c->items_by_name, key);
+    ASSERT(named == item);
+    free(key);
+    size_t at = 0;
+    while (c->items[at] != item) {
+        at++;
+        ASSERT(at < c->items_len);
+    }
+    memmove(&c->items[at], &c->items[at + 1], (c->items_len - at - 1) * sizeof(c->items[0]));
+    c->items_len--;
+    c->version++;
+    item_free(item);
+}
+
+/* Takes the next id and oid within the running transaction; memory follows after the commit. */
+static err_t take_ids(struct catalog *c)
+{
+    TRY(catalog_store_set_meta(&c->store, "next_id", c->next_id + 1));
+    return catalog_store_set_meta(&c->store, "next_oid", c->next_oid + 1);
+}
+
+static void ids_taken(struct catalog *c)
+{
+    c->next_id++;
+    c->next_oid++;
+    c->version++;
+}
+
+err_t catalog_create_database(struct catalog *c, const char *name)
+{
+    if (catalog_database(c, name) != NULL) {
+        return err_sql(ERR_EXISTS, "42P04", "database \"%s\" already exists", name);
+    }
+    TRY(catalog_store_begin(&c->store));
+    err_t err = catalog_store_run(&c->store, "INSERT INTO databases VALUES (?, ?, ?)", "uut",
+                                  c->next_id, (uint64_t)c->next_oid, name);
+    if (err == ERR_OK) {
+        err = take_ids(c);
+    }
+    TRY(catalog_store_end(&c->store, err));
+    struct catalog_database *d = MEM_NEW(struct catalog_database);
+    *d = (struct catalog_database){c->next_id, c->next_oid, mem_strdup(name)};
+    *VEC_PUSH(c, databases) = d;
+    ids_taken(c);
+    return catalog_create_schema(c, d->id, "public");
+}
+
+err_t catalog_create_schema(struct catalog *c, uint64_t database, const char *name)
+{
+    const struct catalog_database *d = catalog_database_id(c, database);
+    ASSERT(d != NULL);
+    if (catalog_schema(c, d->name, name) != NULL) {
+        return err_sql(ERR_EXISTS, "42P06", "schema \"%s\" already exists", name);
+    }
+    if (strncmp(name, "pg_", 3) == 0 || strncmp(name, "mz_", 3) == 0) {
+        return err_detail(err_sql(ERR_INVALID, "42939", "unacceptable schema name \"%s\"", name),
+                          "The prefixes \"pg_\" and \"mz_\" are reserved for system schemas.");
+    }
+    TRY(catalog_store_begin(&c->store));
+    err_t err = catalog_store_run(&c->store, "INSERT INTO schemas VALUES (?, ?, ?, ?)", "uuut",
+                                  c->next_id, (uint64_t)c->next_oid, database, name);
+    if (err == ERR_OK) {
+        err = take_ids(c);
+    }
+    TRY(catalog_store_end(&c->store, err));
+    struct catalog_schema *s = MEM_NEW(struct catalog_schema);
+    *s = (struct catalog_schema){c->next_id, c->next_oid, database, mem_strdup(name)};
+    *VEC_PUSH(c, schemas) = s;
+    ids_taken(c);
+    return ERR_OK;
+}
+
+err_t catalog_create_cluster(struct catalog *c, const struct catalog_cluster *spec,
+                             const struct catalog_cluster **out)
+{
+    ASSERT(spec->scale > 0 && spec->workers > 0);
+    if (catalog_cluster(c, spec->name) != NULL) {
+        return err_sql(ERR_EXISTS, "42710", "cluster \"%s\" already exists", spec->name);
+    }
+    TRY(catalog_store_begin(&c->store));
+    err_t err = catalog_store_run(
+        &c->store, "INSERT INTO clusters VALUES (?, ?, ?, ?, ?, ?, ?)", "uuttuuu", c->next_id,
+        (uint64_t)c->next_oid, spec->name, spec->size, (uint64_t)spec->scale,
+        (uint64_t)spec->workers, (uint64_t)spec->replicas);
+    if (err == ERR_OK) {
+        err = take_ids(c);
+    }
+    TRY(catalog_store_end(&c->store, err));
+    struct catalog_cluster *k = MEM_NEW(struct catalog_cluster);
+    *k = *spec;
+    k->id = c->next_id;
+    k->oid = c->next_oid;
+    k->name = mem_strdup(spec->name);
+    k->size = mem_strdup(spec->size);
+    *VEC_PUSH(c, clusters) = k;
+    ids_taken(c);
+    *out = k;
+    return ERR_OK;
+}
+
+static struct catalog_item *copy_item(const struct catalog_item *spec, uint64_t id, uint32_t oid)
+{
+    struct catalog_item *item = MEM_NEW(struct catalog_item);
+    struct arena *a = &item->arena;
+    *item = *spec;
+    memset(a, 0, sizeof(*a));
+    item->id = id;
+    item->oid = oid;
+    item->name = arena_strdup(a, spec->name);
+    item->create_sql = arena_strdup(a, spec->create_sql);
+    item->definition = spec->definition != NULL ? arena_strdup(a, spec->definition) : NULL;
+    item->comment = spec->comment != NULL ? arena_strdup(a, spec->comment) : NULL;
+    item->source.path = spec->source.path != NULL ? arena_strdup(a, spec->source.path) : NULL;
+    uint32_t cols = spec->columns.cols;
+    item->columns.types = arena_memdup(a, spec->columns.types, cols * sizeof(struct type));
+    item->columns.names = ARENA_ARRAY(a, const char *, cols);
+    item->defaults = ARENA_ARRAY(a, const char *, cols);
+    for (uint32_t i = 0; i < cols; i++) {
+        item->columns.names[i] = arena_strdup(a, spec->columns.names[i]);
+        const char *text = spec->defaults != NULL ? spec->defaults[i] : NULL;
+        item->defaults[i] = text != NULL ? arena_strdup(a, text) : NULL;
+    }
+    item->keys = arena_memdup(a, spec->keys, spec->keys_len * sizeof(*spec->keys));
+    item->depends = arena_memdup(a, spec->depends, spec->depends_len * sizeof(*spec->depends));
+    return item;
+}
+
+static err_t insert_lists(struct catalog_store *s, const struct catalog_item *item)
+{
+    for (uint32_t i = 0; i < item->columns.cols; i++) {
+        const struct type *t = &item->columns.types[i];
+        TRY(catalog_store_run(s, "INSERT INTO columns VALUES (?, ?, ?, ?, ?, ?, ?, ?)", "uutiuiit",
+                              item->id, (uint64_t)i, item->columns.names[i], (int)t->kind,
+                              (uint64_t)t->oid, (int)t->typmod, (int)t->nullable,
+                              item->defaults[i]));
+    }
+    for (uint32_t i = 0; i < item->keys_len; i++) {
+        TRY(catalog_store_run(s, "INSERT INTO keys VALUES (?, ?, ?)", "uuu", item->id, (uint64_t)i,
+                              (uint64_t)item->keys[i]));
+    }
+    for (size_t i = 0; i < item->depends_len; i++) {
+        TRY(catalog_store_run(s, "INSERT OR IGNORE INTO depends VALUES (?, ?)", "uu", item->id,
+                              item->depends[i]));
+    }
+    return ERR_OK;
+}
+
+static err_t insert_item(struct catalog_store *s, const struct catalog_item *item)
+{
+    const struct catalog_source *source = &item->source;
+    TRY(catalog_store_run(
+        s, "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "uuutitttuutiiiii", item->id, (uint64_t)item->oid, item->schema, item->name,
+        (int)item->kind, item->create_sql, item->definition, item->comment, item->cluster,
+        item->on, source->path, (int)source->format, (int)source->header,
+        (int)source->csv_columns, (int)source->delimiter, (int)source->tail));
+    return insert_lists(s, item);
+}
+
+static err_t delete_item(struct catalog_store *s, uint64_t id)
+{
+    TRY(catalog_store_run(s, "DELETE FROM items WHERE id = ?", "u", id));
+    TRY(catalog_store_run(s, "DELETE FROM columns WHERE item_id = ?", "u", id));
+    TRY(catalog_store_run(s, "DELETE FROM keys WHERE item_id = ?", "u", id));
+    return catalog_store_run(s, "DELETE FROM depends WHERE item_id = ?", "u", id);
+}
+
+err_t catalog_create_item(struct catalog *c, const struct catalog_item *spec, uint64_t replaces,
+                          const struct catalog_item **out)
+{
+    const struct catalog_item *there = catalog_item(c, spec->schema, spec->name);
+    ASSERT(catalog_schema_id(c, spec->schema) != NULL && spec->create_sql != NULL);
+    if (there != NULL && there->id != replaces) {
+        return err_sql(ERR_EXISTS, "42P07", "relation \"%s\" already exists", spec->name);
+    }
+    struct catalog_item *item = copy_item(spec, c->next_id, c->next_oid);
+    err_t err = catalog_store_begin(&c->store);
+    if (err == ERR_OK) {
+        err = replaces != 0 ? delete_item(&c->store, replaces) : ERR_OK;
+        if (err == ERR_OK) {
+            err = insert_item(&c->store, item);
+        }
+        if (err == ERR_OK) {
+            err = take_ids(c);
+        }
+        err = catalog_store_end(&c->store, err);
+    }
+    if (err != ERR_OK) {
+        item_free(item);
+        return err;
+    }
+    if (replaces != 0) {
+        item_unlink(c, replaces);
+    }
+    ids_taken(c);
+    catalog_item_link(c, item);
+    *out = item;
+    return ERR_OK;
+}
+
+err_t catalog_drop_items(struct catalog *c, const uint64_t *ids, size_t ids_len)
+{
+    TRY(catalog_store_begin(&c->store));
+    err_t err = ERR_OK;
+    for (size_t i = 0; i < ids_len && err == ERR_OK; i++) {
+        ASSERT(catalog_item_id(c, ids[i]) != NULL);
+        err = delete_item(&c->store, ids[i]);
+    }
+    TRY(catalog_store_end(&c->store, err));
+    for (size_t i = 0; i < ids_len; i++) {
+        item_unlink(c, ids[i]);
+    }
+    return ERR_OK;
+}
+
+/* Deletes one row of a table of named things, durably. */
+static err_t delete_row(struct catalog *c, const char *sql, uint64_t id)
+{
+    TRY(catalog_store_begin(&c->store));
+    TRY(catalog_store_end(&c->store, catalog_store_run(&c->store, sql, "u", id)));
+    c->version++;
+    return ERR_OK;
+}
+
+err_t catalog_drop_schema(struct catalog *c, uint64_t id)
+{
+    TRY(delete_row(c, "DELETE FROM schemas WHERE id = ?", id));
+    for (size_t i = 0; i < c->schemas_len; i++) {
+        if (c->schemas[i]->id == id) {
+            free(c->schemas[i]->name);
+            free(c->schemas[i]);
+            memmove(&c->schemas[i], &c->schemas[i + 1],
+                    (--c->schemas_len - i) * sizeof(c->schemas[0]));
+            return ERR_OK;
+        }
+    }
+    UNREACHABLE();
+}
+
+err_t catalog_drop_database(struct catalog *c, uint64_t id)
+{
+    for (size_t i = c->schemas_len; i-- > 0;) {
+        if (c->schemas[i]->database == id) {
+            TRY(catalog_drop_schema(c, c->schemas[i]->id));
+        }
+    }
+    TRY(delete_row(c, "DELETE FROM databases WHERE id = ?", id));
+    for (size_t i = 0; i < c->databases_len; i++) {
+        if (c->databases[i]->id == id) {
+            free(c->databases[i]->name);
+            free(c->databases[i]);
+            memmove(&c->databases[i], &c->databases[i + 1],
+                    (--c->databases_len - i) * sizeof(c->databases[0]));
+            return ERR_OK;
+        }
+    }
+    UNREACHABLE();
+}
+
+err_t catalog_drop_cluster(struct catalog *c, uint64_t id)
+{
+    TRY(delete_row(c, "DELETE FROM clusters WHERE id = ?", id));
+    for (size_t i = 0; i < c->clusters_len; i++) {
+        if (c->clusters[i]->id == id) {
+            free(c->clusters[i]->name);
+            free(c->clusters[i]->size);
+            free(c->clusters[i]);
+            memmove(&c->clusters[i], &c->clusters[i + 1],
+                    (--c->clusters_len - i) * sizeof(c->clusters[0]));
+            return ERR_OK;
+        }
+    }
+    UNREACHABLE();
+}
+
+err_t catalog_comment(struct catalog *c, uint64_t id, const char *comment)
+{
+    struct catalog_item *item = u64map_get(&c->items_by_id, id);
+    ASSERT(item != NULL);
+    TRY(catalog_store_begin(&c->store));
+    err_t err = catalog_store_run(&c->store, "UPDATE items SET comment = ? WHERE id = ?", "tu",
+                                  comment, id);
+    TRY(catalog_store_end(&c->store, err));
+    item->comment = comment != NULL ? arena_strdup(&item->arena, comment) : NULL;
+    c->version++;
+    return ERR_OK;
+}

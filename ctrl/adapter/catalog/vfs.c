@@ -1,0 +1,302 @@
+/*
+ * A SQLite VFS over core/io's synchronous file functions, so that the catalog lives on the
+ * simulator's disks as it does on real ones. Rollback journal only: no shared memory, no mmap.
+ */
+#include "ctrl/adapter/catalog/catalog_internal.h"
+
+#include "core/base/assert.h"
+
+#include <stdio.h>
+
+struct vfs_file {
+    sqlite3_file base;
+    struct catalog_vfs *vfs;
+    struct io_file *file;
+    char *directory; /* to be made durable with the file's first sync; NULL: it is */
+    bool locked;
+    int lock;
+};
+
+static int note(struct catalog_vfs *vfs, err_t err, int code)
+{
+    if (err == ERR_OK) {
+        return SQLITE_OK;
+    }
+    if (err_code(err) == ERR_NO_SPACE) {
+        code = SQLITE_FULL;
+    }
+    err_free(vfs->last);
+    vfs->last = err;
+    return code;
+}
+
+static struct vfs_file *file_of(sqlite3_file *base)
+{
+    struct vfs_file *f = (struct vfs_file *)base;
+    ASSERT(f->vfs != NULL && f->file != NULL);
+    return f;
+}
+
+static int file_close(sqlite3_file *base)
+{
+    struct vfs_file *f = file_of(base);
+    io_file_close(f->file);
+    free(f->directory);
+    f->file = NULL;
+    return SQLITE_OK;
+}
+
+static int file_read(sqlite3_file *base, void *data, int len, sqlite3_int64 offset)
+{
+    struct vfs_file *f = file_of(base);
+    size_t got = 0;
+    ASSERT(len >= 0 && offset >= 0);
+    int code = note(f->vfs, io_file_read_sync(f->file, (uint64_t)offset, data, (size_t)len, &got),
+                    SQLITE_IOERR_READ);
+    if (code != SQLITE_OK) {
+        return code;
+    }
+    if (got < (size_t)len) {
+        memset((char *)data + got, 0, (size_t)len - got); /* SQLite relies on the zeros */
+        return SQLITE_IOERR_SHORT_READ;
+    }
+    return SQLITE_OK;
+}
+
+static int file_write(sqlite3_file *base, const void *data, int len, sqlite3_int64 offset)
+{
+    struct vfs_file *f = file_of(base);
+    ASSERT(len >= 0 && offset >= 0);
+    return note(f->vfs, io_file_write_sync(f->file, (uint64_t)offset, data, (size_t)len),
+                SQLITE_IOERR_WRITE);
+}
+
+static int file_truncate(sqlite3_file *base, sqlite3_int64 size)
+{
+    struct vfs_file *f = file_of(base);
+    return note(f->vfs, io_file_truncate_sync(f->file, (uint64_t)size), SQLITE_IOERR_TRUNCATE);
+}
+
+static int file_sync(sqlite3_file *base, int flags)
+{
+    struct vfs_file *f = file_of(base);
+    int code = note(f->vfs, io_file_sync_sync(f->file), SQLITE_IOERR_FSYNC);
+    if (code == SQLITE_OK && f->directory != NULL) {
+        /* A file that was just made is only found after power loss if its directory knows it. */
+        code = note(f->vfs, io_dir_sync_sync(f->vfs->loop, f->directory), SQLITE_IOERR_DIR_FSYNC);
+        if (code == SQLITE_OK) {
+            free(f->directory);
+            f->directory = NULL;
+        }
+    }
+    return code;
+}
+
+static int file_size(sqlite3_file *base, sqlite3_int64 *out)
+{
+    struct vfs_file *f = file_of(base);
+    uint64_t size = 0;
+    int code = note(f->vfs, io_file_size_sync(f->file, &size), SQLITE_IOERR_FSTAT);
+    *out = (sqlite3_int64)size;
+    return code;
+}
+
+/* One exclusive lock stands for all of SQLite's levels: the file has one user at a time. */
+static int file_lock(sqlite3_file *base, int level)
+{
+    struct vfs_file *f = file_of(base);
+    if (level > f->lock) {
+        f->lock = level;
+    }
+    return SQLITE_OK;
+}
+
+static int file_unlock(sqlite3_file *base, int level)
+{
+    struct vfs_file *f = file_of(base);
+    f->lock = level;
+    return SQLITE_OK;
+}
+
+static int file_check_reserved(sqlite3_file *base, int *out)
+{
+    *out = 0;
+    return SQLITE_OK;
+}
+
+static int file_control(sqlite3_file *base, int op, void *arg)
+{
+    return SQLITE_NOTFOUND;
+}
+
+static int file_sector_size(sqlite3_file *base)
+{
+    return 4096;
+}
+
+static int file_characteristics(sqlite3_file *base)
+{
+    return 0; /* nothing is promised: torn and reordered writes must be survived */
+}
+
+static const sqlite3_io_methods file_methods = {
+    .iVersion = 1,
+    .xClose = file_close,
+    .xRead = file_read,
+    .xWrite = file_write,
+    .xTruncate = file_truncate,
+    .xSync = file_sync,
+    .xFileSize = file_size,
+    .xLock = file_lock,
+    .xUnlock = file_unlock,
+    .xCheckReservedLock = file_check_reserved,
+    .xFileControl = file_control,
+    .xSectorSize = file_sector_size,
+    .xDeviceCharacteristics = file_characteristics,
+};
+
+static struct catalog_vfs *vfs_of(sqlite3_vfs *base)
+{
+    return CONTAINER_OF(base, struct catalog_vfs, vfs);
+}
+
+static char *directory_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash == NULL ? mem_strdup(".") : mem_strndup(path, (size_t)(slash - path));
+}
+
+static int vfs_open(sqlite3_vfs *base, const char *name, sqlite3_file *out, int flags,
+                    int *out_flags)
+{
+    struct catalog_vfs *vfs = vfs_of(base);
+    struct vfs_file *f = (struct vfs_file *)out;
+    memset(f, 0, sizeof(*f));
+    if (name == NULL) {
+        return SQLITE_CANTOPEN; /* temporary files: temp_store is memory, there are none */
+    }
+    struct io_stat st;
+    err_t missing = io_stat_sync(vfs->loop, name, &st);
+    int mode = IO_OPEN_READ;
+    mode |= (flags & SQLITE_OPEN_READWRITE) != 0 ? IO_OPEN_WRITE : 0;
+    mode |= (flags & SQLITE_OPEN_CREATE) != 0 ? IO_OPEN_CREATE : 0;
+    mode |= (flags & SQLITE_OPEN_EXCLUSIVE) != 0 ? IO_OPEN_EXCLUSIVE : 0;
+    int code = note(vfs, io_file_open(vfs->loop, name, mode, &f->file), SQLITE_CANTOPEN);
+    if (code == SQLITE_OK) {
+        f->base.pMethods = &file_methods;
+        f->vfs = vfs;
+        f->directory = missing != ERR_OK ? directory_of(name) : NULL;
+        if (out_flags != NULL) {
+            *out_flags = flags;
+        }
+    }
+    err_free(missing);
+    return code;
+}
+
+static int vfs_delete(sqlite3_vfs *base, const char *name, int sync_directory)
+{
+    struct catalog_vfs *vfs = vfs_of(base);
+    err_t err = io_unlink_sync(vfs->loop, name);
+    if (err != ERR_OK && err_code(err) == ERR_NOT_FOUND) {
+        err_free(err);
+        return SQLITE_IOERR_DELETE_NOENT;
+    }
+    int code = note(vfs, err, SQLITE_IOERR_DELETE);
+    if (code == SQLITE_OK && sync_directory != 0) {
+        char *directory = directory_of(name);
+        code = note(vfs, io_dir_sync_sync(vfs->loop, directory), SQLITE_IOERR_DIR_FSYNC);
+        free(directory);
+    }
+    return code;
+}
+
+static int vfs_access(sqlite3_vfs *base, const char *name, int flags, int *out)
+{
+    struct catalog_vfs *vfs = vfs_of(base);
+    struct io_stat st;
+    err_t err = io_stat_sync(vfs->loop, name, &st);
+    /* An empty file counts as absent, as in SQLite's own VFS: an empty journal is not hot. */
+    *out = err == ERR_OK && (flags != SQLITE_ACCESS_EXISTS || st.size > 0);
+    if (err != ERR_OK && err_code(err) != ERR_NOT_FOUND) {
+        return note(vfs, err, SQLITE_IOERR_ACCESS);
+    }
+    err_free(err);
+    return SQLITE_OK;
+}
+
+static int vfs_full_pathname(sqlite3_vfs *base, const char *name, int out_len, char *out)
+{
+    int n = snprintf(out, (size_t)out_len, "%s", name);
+    return n >= 0 && n < out_len ? SQLITE_OK : SQLITE_CANTOPEN;
+}
+
+static int vfs_randomness(sqlite3_vfs *base, int len, char *out)
+{
+    ASSERT(len >= 0);
+    io_random(io_loop_env(vfs_of(base)->loop), out, (size_t)len);
+    return len;
+}
+
+static int vfs_sleep(sqlite3_vfs *base, int micros)
+{
+    return 0; /* nobody waits on a loop: a lock that is taken is an error at once */
+}
+
+static int vfs_time_i64(sqlite3_vfs *base, sqlite3_int64 *out)
+{
+    /* Julian day in milliseconds; the Unix epoch is 2440587.5 days. */
+    *out = 210866760000000LL + (sqlite3_int64)(io_now_us(vfs_of(base)->loop) / 1000);
+    return SQLITE_OK;
+}
+
+static int vfs_time(sqlite3_vfs *base, double *out)
+{
+    sqlite3_int64 ms = 0;
+    int code = vfs_time_i64(base, &ms);
+    *out = (double)ms / 86400000.0;
+    return code;
+}
+
+static int vfs_last_error(sqlite3_vfs *base, int len, char *out)
+{
+    return 0;
+}
+
+err_t catalog_vfs_register(struct catalog_vfs *vfs, struct io_loop *loop)
+{
+    ASSERT(loop != NULL);
+    memset(vfs, 0, sizeof(*vfs));
+    vfs->loop = loop;
+    /* SQLite finds a VFS by name, process-wide: the address makes it this catalog's own. */
+    snprintf(vfs->name, sizeof(vfs->name), "tailrace-%p", (void *)vfs);
+    vfs->vfs = (sqlite3_vfs){
+        .iVersion = 2,
+        .szOsFile = sizeof(struct vfs_file),
+        .mxPathname = 1024,
+        .zName = vfs->name,
+        .xOpen = vfs_open,
+        .xDelete = vfs_delete,
+        .xAccess = vfs_access,
+        .xFullPathname = vfs_full_pathname,
+        .xRandomness = vfs_randomness,
+        .xSleep = vfs_sleep,
+        .xCurrentTime = vfs_time,
+        .xGetLastError = vfs_last_error,
+        .xCurrentTimeInt64 = vfs_time_i64,
+    };
+    if (sqlite3_vfs_register(&vfs->vfs, 0) != SQLITE_OK) {
+        return err_new(ERR_INTERNAL, "SQLite cannot register its file layer");
+    }
+    return ERR_OK;
+}
+
+void catalog_vfs_unregister(struct catalog_vfs *vfs)
+{
+    if (vfs->loop != NULL) {
+        sqlite3_vfs_unregister(&vfs->vfs);
+    }
+    err_free(vfs->last);
+    vfs->last = NULL;
+    vfs->loop = NULL;
+}
