@@ -205,7 +205,7 @@ static bool walk_message(struct walk *walk, const pb_msgdesc_t *fields, struct r
 err_t rpc_decode_pb(const pb_msgdesc_t *fields, void *message, const uint8_t *data, size_t len)
 {
     ASSERT(fields != NULL && message != NULL);
-    struct walk walk = {.memory_max = (1U << 20) + len * RPC_PB_MEMORY_FACTOR};
+    struct walk walk = {.memory_max = RPC_PB_MEMORY_BASE + len * RPC_PB_MEMORY_FACTOR};
     if (!walk_message(&walk, fields, reader_of(data, len), 0)) {
         return err_new(ERR_PROTOCOL, "malformed message of %zu bytes: %s", len, walk.problem);
     }

@@ -24,8 +24,11 @@ struct rpc_bytes {
 /* The nanopb callback of such fields, named by the generated code; not called directly. */
 bool rpc_pb_bytes(pb_istream_t *input, pb_ostream_t *output, const pb_field_t *field);
 
-/* How deep messages may nest, and how much memory one decoded message may take. */
-enum { RPC_PB_DEPTH_MAX = 100, RPC_PB_MEMORY_FACTOR = 64 };
+/*
+ * How deep messages may nest, and how much memory a message of n bytes may take when decoded:
+ * RPC_PB_MEMORY_BASE + RPC_PB_MEMORY_FACTOR * n.
+ */
+enum { RPC_PB_DEPTH_MAX = 100, RPC_PB_MEMORY_FACTOR = 32, RPC_PB_MEMORY_BASE = 16 << 20 };
 
 /* Appends the encoded message to out. Fails (ERR_LIMIT, ERR_INVALID) on what cannot be encoded. */
 err_t rpc_pb_encode(const pb_msgdesc_t *fields, const void *message, struct buf *out);

@@ -114,7 +114,7 @@ struct rpc_session_ops {
     void (*request)(void *owner, struct rpc_call *call);
     /* Client: the connection stands; an error refuses it. */
     err_t (*ready)(void *owner, struct rpc_session *session);
-    /* No new calls on it: the peer says goodbye. */
+    /* No new calls on it: the peer says goodbye, or it has ended. May come twice. */
     void (*draining)(void *owner, struct rpc_session *session);
     /* It is over, all its calls were told; freed after this returns. reason is never NULL. */
     void (*ended)(void *owner, struct rpc_session *session, const char *reason);
@@ -142,6 +142,7 @@ struct rpc_session {
     unsigned busy;
     bool server;
     bool settled;      /* the peer's SETTINGS came: it speaks HTTP/2 */
+    bool is_open;      /* the owner knows */
     bool told_draining;
     bool drain_final;  /* our last GOAWAY was sent */
     bool ended;

@@ -145,6 +145,9 @@ static void session_end(struct rpc_session *session, err_t reason)
     close_stream(session);
     const char *text = reason == ERR_OK ? "the connection was closed" : err_text(reason);
     enter(session);
+    if (session->is_open && session->ops->draining != NULL) {
+        session->ops->draining(session->owner, session); /* calls started from close go elsewhere */
+    }
     while (!session->gone && !TAILQ_EMPTY(&session->calls)) {
         struct rpc_call *call = TAILQ_FIRST(&session->calls);
         rpc_call_lose(call, text);
@@ -537,12 +540,20 @@ static void start_http2(struct rpc_session *session)
                                                         : session->options->window;
     nghttp2_session_set_local_window_size(session->http2, NGHTTP2_FLAG_NONE, 0, (int32_t)window);
     session->last_read_us = io_now_us(session->loop);
-    err_t err = session->ops->ready == NULL ? ERR_OK : session->ops->ready(session->owner, session);
-    if (err != ERR_OK) {
-        session_end(session, err);
-        return;
-    }
     rpc_session_wake(session);
+}
+
+/*
+ * The peer's SETTINGS came. A client waits for them before its first call: they say how many calls
+ * the server takes at once, and that it is an HTTP/2 server at all.
+ */
+static err_t check_open(struct rpc_session *session)
+{
+    if (!session->settled || session->is_open) {
+        return ERR_OK;
+    }
+    session->is_open = true;
+    return session->ops->ready == NULL ? ERR_OK : session->ops->ready(session->owner, session);
 }
 
 /* ---- the stream below ------------------------------------------------------------------------ */
@@ -570,6 +581,10 @@ static void stream_data(void *arg, const uint8_t *data, size_t len, const int *f
                                      nghttp2_strerror((int)used)));
     } else {
         ASSERT((size_t)used == len);
+        err_t err = check_open(session);
+        if (err != ERR_OK) {
+            session_end(session, err);
+        }
         check_draining(session);
         session_work(session);
     }
