@@ -17,6 +17,20 @@
 struct sim;
 struct sim_process;
 
+/*
+ * Virtual time starts at 0 (sim_now_us). The wall clock of a process (io_now_us) is 2026-01-01
+ * plus virtual time plus the skew of its host, at most 5 ms.
+ *
+ * Addresses: "host:port" with the name of a simulated host; "127.0.0.1", "localhost", "0.0.0.0",
+ * "[::]" and nothing mean the own host. What listens on 127.0.0.1 is reached from its host only.
+ *
+ * Disks are as strict as POSIX allows: the content of a file is durable after io_file_sync, its
+ * name after io_dir_sync_sync of its directory (and the directory's own name after that of its
+ * parent). After a failed sync what it was to write is lost with the power, also when a later
+ * sync succeeds.
+ *
+ * Not simulated: Unix sockets, doorbells, processes and signals (ERR_UNSUPPORTED).
+ */
 struct sim_config {
     uint64_t seed;
     uint64_t delay_min_us; /* one-way network delay */
@@ -32,7 +46,9 @@ void sim_free(struct sim *sim);
 
 /*
  * Starts a process on a host: start(loop, arg) runs as its first event. destroy(arg) is called
- * when it died or stopped, to free its memory; every io call in it is a no-op on a dead env.
+ * when it died or stopped, to free its memory; every io call in it is a no-op on a dead env. Just
+ * before, the release callbacks of its queued writes run. The main loop's io_loop_stop ends the
+ * process. The handle is valid until sim_free.
  */
 struct sim_process *sim_process_start(struct sim *sim, const char *host, const char *name,
                                       io_start_fn start, void (*destroy)(void *arg), void *arg);
@@ -52,8 +68,10 @@ void sim_disk_fail(struct sim *sim, const char *host, int errno_value);
 err_t sim_file_write(struct sim *sim, const char *host, const char *path, const void *data,
                      size_t len, bool append);
 
-/* Runs events until the virtual time, until nothing is left to do, or until done(arg) is true. */
+/* Runs all events up to a virtual time (absolute). */
 void sim_run_until(struct sim *sim, uint64_t virtual_us);
+/* Runs events while go_on(arg), asked before each; true when it said no, false when nothing was
+ * left to do before virtual time limit_us (absolute). */
 bool sim_run_while(struct sim *sim, bool (*go_on)(void *arg), void *arg, uint64_t limit_us);
 uint64_t sim_now_us(const struct sim *sim);
 /* The test's own choices come from the same seed. */

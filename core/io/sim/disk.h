@@ -1,0 +1,100 @@
+/*
+ * Module-private: a simulated disk. Everything exists twice: as processes see it (the page cache,
+ * which survives them), and as it is on the medium (what survives a loss of power). Files go from
+ * one to the other by sector with fsync; changes of directories are a journal of operations that
+ * dir_sync puts into effect.
+ */
+#ifndef TAILRACE_CORE_IO_SIM_DISK_H
+#define TAILRACE_CORE_IO_SIM_DISK_H
+
+#include "core/io/sim/sim_internal.h"
+
+enum { SIM_SECTOR = 512 };
+
+struct sim_entry {
+    char *name;
+    struct sim_inode *inode;
+};
+
+/* Names in byte order. */
+struct sim_names {
+    struct sim_entry *entries;
+    size_t entries_len;
+    size_t entries_cap;
+};
+
+struct sim_inode {
+    uint64_t number;
+    unsigned refs; /* names in both views, operations in the journal, open files */
+    bool directory;
+    uint64_t mtime_us;
+    /* Files. dirty[i] is the number of the first write to sector i that is not on the medium, 0
+     * when there is none. */
+    struct buf seen;
+    struct buf durable;
+    uint64_t *dirty;
+    size_t dirty_cap;
+    /* Directories. */
+    struct sim_names seen_names;
+    struct sim_names durable_names;
+    bool stopped; /* while a crash is worked out: later changes of it are lost */
+    uint64_t visit; /* the last walk that came here */
+};
+
+enum sim_change_kind { SIM_LINK, SIM_UNLINK, SIM_RENAME };
+
+/* A change of a directory that is not on the medium yet. */
+struct sim_change {
+    enum sim_change_kind kind;
+    struct sim_inode *directory;
+    char *name;
+    struct sim_inode *to_directory; /* RENAME */
+    char *to_name;
+    struct sim_inode *inode; /* LINK, RENAME */
+    bool wanted;
+};
+
+struct sim_disk {
+    struct sim *sim;
+    struct sim_inode *root;
+    uint64_t inodes;
+    uint64_t writes;
+    uint64_t walks;
+    uint64_t crashes;
+    int error;
+    struct sim_change *changes;
+    size_t changes_len;
+    size_t changes_cap;
+    struct sim_watch *watches;
+};
+
+/* errno values, 0 for ok. */
+int sim_disk_check(const struct sim_disk *disk, bool writing);
+/* The inode of a path, or NULL and *error. No reference is taken. */
+struct sim_inode *sim_disk_find(struct sim_disk *disk, const char *path, int *error);
+/* The directory a path lies in, and its last name (freed by the caller). */
+struct sim_inode *sim_disk_parent(struct sim_disk *disk, const char *path, char **name,
+                                  int *error);
+struct sim_inode *sim_names_get(const struct sim_names *names, const char *name);
+/* A new file or directory under a name that is free. */
+struct sim_inode *sim_disk_create(struct sim_disk *disk, struct sim_inode *directory,
+                                  const char *name, bool is_directory);
+int sim_disk_unlink(struct sim_disk *disk, struct sim_inode *directory, const char *name);
+int sim_disk_rename(struct sim_disk *disk, struct sim_inode *from, const char *from_name,
+                    struct sim_inode *to, const char *to_name);
+/* Every change of the directory so far, and whatever they depend on, reaches the medium. */
+void sim_disk_dir_sync(struct sim_disk *disk, struct sim_inode *directory);
+
+void sim_inode_ref(struct sim_inode *inode);
+void sim_inode_unref(struct sim_inode *inode);
+void sim_inode_write(struct sim_disk *disk, struct sim_inode *inode, uint64_t offset,
+                     const void *data, size_t len);
+size_t sim_inode_read(const struct sim_inode *inode, uint64_t offset, void *data, size_t len);
+void sim_inode_truncate(struct sim_disk *disk, struct sim_inode *inode, uint64_t size);
+/* What was written up to write number mark reaches the medium, or is forgotten to be dirty. */
+void sim_inode_sync(struct sim_inode *inode, uint64_t mark, bool fails);
+
+/* file.c: tells the watches. */
+void sim_watches_tell(struct sim_disk *disk, const char *path, const struct sim_inode *inode);
+
+#endif

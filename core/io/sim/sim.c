@@ -1,0 +1,446 @@
+/*
+ * The simulator's core: virtual time, the queue of events, hosts and processes. Determinism rests
+ * on this: events are ordered by (time, sequence), every choice comes from one generator in the
+ * order of events, and nothing depends on addresses.
+ */
+#include "core/io/sim/sim_internal.h"
+
+#include "core/base/hash.h"
+
+#include <stdio.h>
+
+enum { SKEW_MAX_US = 5000 };
+
+/* ---- chance ---------------------------------------------------------------------------------- */
+
+uint64_t sim_random(struct sim *sim)
+{
+    sim->random += 0x9E3779B97F4A7C15ULL; /* splitmix64 */
+    return hash_u64(sim->random);
+}
+
+uint64_t sim_between(struct sim *sim, uint64_t min, uint64_t max)
+{
+    ASSERT(min <= max);
+    uint64_t range = max - min + 1;
+    return range == 0 ? sim_random(sim) : min + sim_random(sim) % range;
+}
+
+bool sim_chance(struct sim *sim, unsigned percent)
+{
+    return sim_random(sim) % 100 < percent;
+}
+
+/* ---- the queue of events --------------------------------------------------------------------- */
+
+static bool earlier(const struct sim_event *a, const struct sim_event *b)
+{
+    return a->time != b->time ? a->time < b->time : a->seq < b->seq;
+}
+
+static void heap_put(struct sim *sim, size_t at, struct sim_event *event)
+{
+    sim->heap[at] = event;
+    event->heap_at = at;
+}
+
+static void heap_up(struct sim *sim, size_t at)
+{
+    struct sim_event *event = sim->heap[at];
+    while (at > 1 && earlier(event, sim->heap[at / 2])) {
+        heap_put(sim, at, sim->heap[at / 2]);
+        at /= 2;
+    }
+    heap_put(sim, at, event);
+}
+
+static void heap_down(struct sim *sim, size_t at)
+{
+    struct sim_event *event = sim->heap[at];
+    for (size_t child = at * 2; child <= sim->heap_len; child = at * 2) {
+        if (child < sim->heap_len && earlier(sim->heap[child + 1], sim->heap[child])) {
+            child++;
+        }
+        if (!earlier(sim->heap[child], event)) {
+            break;
+        }
+        heap_put(sim, at, sim->heap[child]);
+        at = child;
+    }
+    heap_put(sim, at, event);
+}
+
+void sim_event_clear(struct sim *sim, struct sim_event *event)
+{
+    size_t at = event->heap_at;
+    if (at == 0) {
+        return;
+    }
+    ASSERT(at <= sim->heap_len && sim->heap[at] == event);
+    struct sim_event *last = sim->heap[sim->heap_len];
+    sim->heap_len--;
+    event->heap_at = 0;
+    if (last != event) {
+        heap_put(sim, at, last);
+        heap_up(sim, at);
+        heap_down(sim, last->heap_at);
+    }
+}
+
+void sim_event_set_at(struct sim *sim, struct sim_event *event, uint64_t time)
+{
+    ASSERT(event->run != NULL);
+    sim_event_clear(sim, event);
+    event->time = time < sim->now ? sim->now : time;
+    event->seq = ++sim->seq;
+    vec_grow((void **)&sim->heap, &sim->heap_cap, sim->heap_len + 1, sizeof(sim->heap[0]));
+    sim->heap_len++;
+    heap_put(sim, sim->heap_len, event);
+    heap_up(sim, sim->heap_len);
+}
+
+void sim_event_set(struct sim *sim, struct sim_event *event, uint64_t delay)
+{
+    sim_event_set_at(sim, event, sim->now + delay);
+}
+
+/* ---- lists --------------------------------------------------------------------------------- */
+
+void sim_link_init(struct sim_link *head)
+{
+    head->prev = head->next = head;
+}
+
+void sim_link_add(struct sim_link *head, struct sim_link *link)
+{
+    link->prev = head->prev;
+    link->next = head;
+    head->prev->next = link;
+    head->prev = link;
+}
+
+void sim_link_remove(struct sim_link *link)
+{
+    link->prev->next = link->next;
+    link->next->prev = link->prev;
+    link->prev = link->next = NULL;
+}
+
+/* ---- running --------------------------------------------------------------------------------- */
+
+void sim_trace_bytes(struct sim *sim, const void *data, size_t len)
+{
+    sim->hash = hash_combine(sim->hash, hash_bytes(data, len));
+}
+
+static void trace_event(struct sim *sim, const struct sim_event *event)
+{
+    static const char *const names[] = {"start", "task", "timer", "poll", "dial", "connected",
+                                        "accept", "send", "receive", "file", "watch", "joined"};
+    const struct sim_process *process = event->loop != NULL ? event->loop->process : NULL;
+    sim->events_run++;
+    sim->hash = hash_combine(sim->hash, event->time);
+    sim->hash = hash_combine(sim->hash, process != NULL ? process->number : 0);
+    sim->hash = hash_combine(sim->hash, (uint64_t)event->kind);
+    if (sim->config.trace) {
+        fprintf(stderr, "sim %10llu.%06llu #%llu %s %s\n",
+                (unsigned long long)(event->time / 1000000),
+                (unsigned long long)(event->time % 1000000), (unsigned long long)sim->events_run,
+                process != NULL ? process->name : "network", names[event->kind]);
+    }
+}
+
+static void deliver(struct sim *sim)
+{
+    struct sim_event *event = sim->heap[1];
+    struct sim_loop *loop = event->loop;
+    ASSERT(event->time >= sim->now && !sim->delivering);
+    ASSERT(loop == NULL || !io_loop_dead(&loop->base));
+    sim_event_clear(sim, event);
+    sim->now = event->time;
+    trace_event(sim, event);
+    sim->delivering = true;
+    event->run(event); /* may free what it is embedded in */
+    if (loop != NULL) {
+        sim_loop_polls(loop);
+    }
+    sim->delivering = false;
+    sim_reap(sim);
+}
+
+void sim_run_until(struct sim *sim, uint64_t virtual_us)
+{
+    while (sim->heap_len > 0 && sim->heap[1]->time <= virtual_us) {
+        deliver(sim);
+    }
+    if (sim->now < virtual_us) {
+        sim->now = virtual_us;
+    }
+}
+
+bool sim_run_while(struct sim *sim, bool (*go_on)(void *arg), void *arg, uint64_t limit_us)
+{
+    while (go_on(arg)) {
+        if (sim->heap_len == 0 || sim->heap[1]->time > limit_us) {
+            return false;
+        }
+        deliver(sim);
+    }
+    return true;
+}
+
+uint64_t sim_now_us(const struct sim *sim)
+{
+    return sim->now;
+}
+
+uint64_t sim_trace_hash(const struct sim *sim)
+{
+    return sim->hash;
+}
+
+uint64_t sim_events(const struct sim *sim)
+{
+    return sim->events_run;
+}
+
+/* ---- hosts and processes --------------------------------------------------------------------- */
+
+struct sim_host *sim_host_find(struct sim *sim, const char *name)
+{
+    struct sim_host *host = sim->hosts;
+    while (host != NULL && strcmp(host->name, name) != 0) {
+        host = host->next;
+    }
+    return host;
+}
+
+struct sim_host *sim_host_get(struct sim *sim, const char *name)
+{
+    struct sim_host *host = sim_host_find(sim, name);
+    if (host == NULL) {
+        host = MEM_NEW(struct sim_host);
+        host->name = mem_strdup(name);
+        host->number = ++sim->hosts_len;
+        host->skew_us = (int64_t)sim_between(sim, 0, SKEW_MAX_US);
+        host->next_port = 30000;
+        host->disk = sim_disk_new(sim);
+        host->next = sim->hosts;
+        sim->hosts = host;
+    }
+    return host;
+}
+
+struct sim_process *sim_process_start(struct sim *sim, const char *host, const char *name,
+                                      io_start_fn start, void (*destroy)(void *arg), void *arg)
+{
+    struct sim_process *process = MEM_NEW(struct sim_process);
+    process->base.backend = &sim_backend;
+    process->sim = sim;
+    process->host = sim_host_get(sim, host);
+    process->name = mem_strdup(name);
+    process->number = ++sim->processes_len;
+    process->random = sim_random(sim);
+    process->alive = true;
+    process->destroy = destroy;
+    process->arg = arg;
+    process->next = sim->processes;
+    sim->processes = process;
+    struct sim_loop *loop = sim_loop_new(process, NULL, start, arg);
+    sim_event_set(sim, &loop->start_event, sim_between(sim, 0, 1000));
+    return process;
+}
+
+bool sim_process_alive(const struct sim_process *process)
+{
+    return process->alive;
+}
+
+/* Loops first, so that what is queued is given back while its owner's memory is there. */
+static void process_end(struct sim_process *process)
+{
+    ASSERT(!process->alive && !process->ended);
+    process->ended = true;
+    for (struct sim_loop *loop = process->loops; loop != NULL; loop = loop->next) {
+        sim_loop_end(loop);
+    }
+    if (process->destroy != NULL) {
+        process->destroy(process->arg);
+    }
+    while (process->loops != NULL) {
+        struct sim_loop *loop = process->loops;
+        process->loops = loop->next;
+        sim_loop_free(loop);
+    }
+}
+
+void sim_process_kill(struct sim *sim, struct sim_process *process)
+{
+    if (!process->alive) {
+        return;
+    }
+    process->alive = false;
+    process->dying = true;
+    for (struct sim_loop *loop = process->loops; loop != NULL; loop = loop->next) {
+        io_loop_set_dead(&loop->base);
+    }
+    sim->reap = true;
+    if (!sim->delivering) {
+        sim_reap(sim);
+    }
+}
+
+static void graveyard_empty(struct sim *sim)
+{
+    while (sim->graveyard.next != &sim->graveyard) {
+        struct sim_object *object = CONTAINER_OF(sim->graveyard.next, struct sim_object, link);
+        sim_link_remove(&object->link);
+        object->free(object);
+    }
+}
+
+void sim_reap(struct sim *sim)
+{
+    graveyard_empty(sim);
+    while (sim->reap) {
+        sim->reap = false;
+        for (struct sim_process *process = sim->processes; process != NULL;
+             process = process->next) {
+            if (process->dying) {
+                process->dying = false;
+                process_end(process);
+            }
+            for (struct sim_loop *loop = process->loops; loop != NULL; loop = loop->next) {
+                if (loop->stopping && !io_loop_dead(&loop->base)) {
+                    sim_loop_end(loop);
+                    sim_event_set(sim, &loop->done_event, sim_between(sim, 1, 50));
+                }
+            }
+        }
+        graveyard_empty(sim);
+    }
+}
+
+/* ---- faults ---------------------------------------------------------------------------------- */
+
+void sim_host_crash(struct sim *sim, const char *name)
+{
+    struct sim_host *host = sim_host_get(sim, name);
+    sim_net_host_gone(sim, host);
+    for (struct sim_process *process = sim->processes; process != NULL; process = process->next) {
+        if (process->host == host) {
+            sim_process_kill(sim, process);
+        }
+    }
+    sim_disk_crash(host->disk);
+}
+
+void sim_disk_fail(struct sim *sim, const char *host, int errno_value)
+{
+    sim_disk_set_error(sim_host_get(sim, host)->disk, errno_value);
+}
+
+static bool of_process(void *arg, struct sim_process *a, struct sim_process *b)
+{
+    return a == arg || b == arg;
+}
+
+void sim_cut_connections(struct sim *sim, struct sim_process *process)
+{
+    sim_net_cut(sim, of_process, process);
+}
+
+struct host_pair {
+    const char *a;
+    const char *b;
+};
+
+static bool of_hosts(void *arg, struct sim_process *a, struct sim_process *b)
+{
+    const struct host_pair *pair = arg;
+    const char *an = a->host->name;
+    const char *bn = b->host->name;
+    return (strcmp(an, pair->a) == 0 && strcmp(bn, pair->b) == 0) ||
+           (strcmp(an, pair->b) == 0 && strcmp(bn, pair->a) == 0);
+}
+
+static void pair_key(struct buf *key, const char *a, const char *b)
+{
+    bool ordered = strcmp(a, b) < 0;
+    buf_printf(key, "%s\n%s", ordered ? a : b, ordered ? b : a);
+}
+
+bool sim_partitioned(struct sim *sim, const char *a, const char *b)
+{
+    struct buf key = {0};
+    pair_key(&key, a, b);
+    bool cut = strmap_get(&sim->partitions, buf_cstr(&key)) != NULL;
+    buf_free(&key);
+    return cut;
+}
+
+void sim_partition(struct sim *sim, const char *a, const char *b, bool cut)
+{
+    struct buf key = {0};
+    pair_key(&key, a, b);
+    if (cut) {
+        strmap_put(&sim->partitions, buf_cstr(&key), sim);
+        struct host_pair pair = {a, b};
+        sim_net_cut(sim, of_hosts, &pair);
+    } else {
+        strmap_remove(&sim->partitions, buf_cstr(&key));
+    }
+    buf_free(&key);
+}
+
+/* ---- a world --------------------------------------------------------------------------------- */
+
+struct sim_config sim_config_default(uint64_t seed)
+{
+    return (struct sim_config){.seed = seed,
+                               .delay_min_us = 50,
+                               .delay_max_us = 2000,
+                               .disk_min_us = 20,
+                               .disk_max_us = 3000};
+}
+
+struct sim *sim_new(const struct sim_config *config)
+{
+    ASSERT(config->delay_min_us <= config->delay_max_us);
+    ASSERT(config->disk_min_us <= config->disk_max_us);
+    struct sim *sim = MEM_NEW(struct sim);
+    sim->config = *config;
+    sim->random = hash_u64(config->seed + 1);
+    sim_link_init(&sim->graveyard);
+    sim_link_init(&sim->streams);
+    return sim;
+}
+
+void sim_free(struct sim *sim)
+{
+    if (sim == NULL) {
+        return;
+    }
+    ASSERT(!sim->delivering);
+    for (struct sim_process *process = sim->processes; process != NULL; process = process->next) {
+        sim_process_kill(sim, process);
+    }
+    while (sim->processes != NULL) {
+        struct sim_process *process = sim->processes;
+        sim->processes = process->next;
+        free(process->name);
+        free(process);
+    }
+    while (sim->hosts != NULL) {
+        struct sim_host *host = sim->hosts;
+        sim->hosts = host->next;
+        ASSERT(host->listeners == NULL);
+        sim_disk_free(host->disk);
+        free(host->name);
+        free(host);
+    }
+    ASSERT(sim->heap_len == 0);
+    strmap_free(&sim->partitions);
+    free(sim->heap);
+    free(sim);
+}
