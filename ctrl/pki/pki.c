@@ -1,0 +1,235 @@
+/*
+ * The CA on disk. In its directory:
+ *
+ *     ca.crt, ca.key            made together at first start; the key never leaves this directory
+ *     <role>-<name>.crt, .key   one process each
+ *
+ * A pair is written key first, certificate second, each atomically: a certificate without its key
+ * cannot be, and a key without its certificate is what an interrupted start leaves; it is made
+ * anew.
+ */
+#include "ctrl/pki/pki_internal.h"
+
+#include "core/base/log.h"
+
+#include <openssl/x509v3.h>
+
+enum { FILE_MAX = 64 * 1024, RENEW_BEFORE_S = 30 * 86400 };
+
+struct pki {
+    struct io_loop *loop;
+    char *dir;
+    char *environment_id;
+    char *ca_path;
+    struct pki_pair ca;
+};
+
+static char *path_of(const char *dir, const char *stem, const char *suffix)
+{
+    struct buf text = {0};
+    buf_printf(&text, "%s/%s%s", dir, stem, suffix);
+    char *path = mem_strdup(buf_cstr(&text));
+    buf_free(&text);
+    return path;
+}
+
+static uint64_t now_s(struct io_loop *loop)
+{
+    return io_now_us(loop) / 1000000;
+}
+
+/* ---- pairs on disk --------------------------------------------------------------------------- */
+
+static err_t write_pair(struct io_loop *loop, const struct pki_pair *pair, const char *crt,
+                        const char *key)
+{
+    struct buf certificate_pem = {0};
+    struct buf key_pem = {0};
+    err_t err = pki_write_pem(pair, &certificate_pem, &key_pem);
+    if (err == ERR_OK) {
+        err = io_write_whole_sync(loop, key, key_pem.data, key_pem.len, 0600);
+    }
+    if (err == ERR_OK) {
+        err = io_write_whole_sync(loop, crt, certificate_pem.data, certificate_pem.len, 0600);
+    }
+    buf_free(&certificate_pem);
+    pki_wipe(&key_pem);
+    return err_wrap(err, "writing %s", crt);
+}
+
+/* NOT_FOUND when one of the files is not there. */
+static err_t read_pair(struct io_loop *loop, const char *crt, const char *key,
+                       struct pki_pair *out)
+{
+    struct buf certificate_pem = {0};
+    struct buf key_pem = {0};
+    err_t err = io_read_whole_sync(loop, crt, FILE_MAX, &certificate_pem.data,
+                                   &certificate_pem.len);
+    if (err == ERR_OK) {
+        err = io_read_whole_sync(loop, key, FILE_MAX, &key_pem.data, &key_pem.len);
+        key_pem.cap = key_pem.len;
+    }
+    if (err == ERR_OK) {
+        err = pki_read_pem(certificate_pem.data, certificate_pem.len, key_pem.data, key_pem.len,
+                           out);
+    }
+    buf_free(&certificate_pem);
+    pki_wipe(&key_pem);
+    return err_wrap(err, "reading %s and %s", crt, key);
+}
+
+/* ---- the CA ---------------------------------------------------------------------------------- */
+
+static err_t check_ca(struct pki *pki)
+{
+    char *wanted = pki_identity_uri(pki->environment_id, "ca", "ca");
+    char *found = pki_uri_of(pki->ca.certificate);
+    err_t err = ERR_OK;
+    if (found == NULL || strcmp(found, wanted) != 0) {
+        err = err_new(ERR_INVALID, "%s is the CA of %s and not of environment \"%s\"",
+                      pki->ca_path, found == NULL ? "something else" : found,
+                      pki->environment_id);
+    } else if (!pki_is_current(pki->ca.certificate, &pki->ca, wanted, now_s(pki->loop))) {
+        err = err_hint(err_new(ERR_CORRUPT, "%s has expired or is not signed by its own key",
+                               pki->ca_path),
+                       "move %s away: a new CA is made and every process gets a new certificate",
+                       pki->dir);
+    }
+    free(wanted);
+    free(found);
+    return err;
+}
+
+static err_t make_ca(struct pki *pki, const char *key_path)
+{
+    struct io_env *env = io_loop_env(pki->loop);
+    TRY(pki_make_ca(env, pki->environment_id, now_s(pki->loop), &pki->ca));
+    TRY(write_pair(pki->loop, &pki->ca, pki->ca_path, key_path));
+    LOG_INFO("pki", "made the environment's certificate authority",
+             LOG_STR("path", pki->ca_path), LOG_STR("environment", pki->environment_id));
+    return ERR_OK;
+}
+
+static err_t open_ca(struct pki *pki)
+{
+    TRY(io_mkdir_sync(pki->loop, pki->dir, 0700));
+    char *key_path = path_of(pki->dir, "ca", ".key");
+    struct io_stat stat;
+    err_t err = io_stat_sync(pki->loop, pki->ca_path, &stat);
+    if (err != ERR_OK && err_code(err) == ERR_NOT_FOUND) {
+        err_free(err);
+        err = make_ca(pki, key_path);
+    } else if (err == ERR_OK) {
+        err = read_pair(pki->loop, pki->ca_path, key_path, &pki->ca);
+        if (err == ERR_OK) {
+            err = check_ca(pki);
+        }
+    }
+    free(key_path);
+    return err;
+}
+
+err_t pki_init(struct io_loop *loop, const char *dir, const char *environment_id, struct pki **out)
+{
+    ASSERT(loop != NULL && dir != NULL && environment_id != NULL && out != NULL);
+    if (io_env_simulated(io_loop_env(loop))) {
+        return err_new(ERR_UNSUPPORTED, "there are no certificates in the simulator");
+    }
+    if (!pki_word_ok(environment_id, strlen(environment_id))) {
+        return err_new(ERR_INVALID,
+                       "environment id \"%s\": 1 to 64 letters, digits, '-', '_' and '.'",
+                       environment_id);
+    }
+    struct pki *pki = MEM_NEW(struct pki);
+    pki->loop = loop;
+    pki->dir = mem_strdup(dir);
+    pki->environment_id = mem_strdup(environment_id);
+    pki->ca_path = path_of(dir, "ca", ".crt");
+    err_t err = open_ca(pki);
+    if (err != ERR_OK) {
+        pki_free(pki);
+        return err_wrap(err, "certificate authority in %s", dir);
+    }
+    *out = pki;
+    return ERR_OK;
+}
+
+void pki_free(struct pki *pki)
+{
+    if (pki == NULL) {
+        return;
+    }
+    pki_pair_free(&pki->ca);
+    free(pki->dir);
+    free(pki->environment_id);
+    free(pki->ca_path);
+    free(pki);
+}
+
+const char *pki_ca_path(const struct pki *pki)
+{
+    return pki->ca_path;
+}
+
+/* ---- certificates of processes ---------------------------------------------------------------- */
+
+void pki_files_free(struct pki_files *files)
+{
+    free(files->certificate_path);
+    free(files->key_path);
+    free(files->ca_path);
+    *files = (struct pki_files){0};
+}
+
+/* True when the files hold a certificate that can be used for a good while yet. */
+static bool have_current(struct pki *pki, const char *uri, const struct pki_files *files)
+{
+    struct pki_pair pair;
+    err_t err = read_pair(pki->loop, files->certificate_path, files->key_path, &pair);
+    if (err != ERR_OK) {
+        if (err_code(err) != ERR_NOT_FOUND) { /* a new one heals whatever it is */
+            LOG_WARN("pki", "a certificate is made anew", LOG_STR("identity", uri), LOG_ERR(err));
+        }
+        err_free(err);
+        return false;
+    }
+    bool current =
+        pki_is_current(pair.certificate, &pki->ca, uri, now_s(pki->loop) + RENEW_BEFORE_S);
+    pki_pair_free(&pair);
+    return current;
+}
+
+static err_t issue(struct pki *pki, const char *uri, const struct pki_files *files)
+{
+    struct pki_pair pair;
+    TRY(pki_make_leaf(io_loop_env(pki->loop), &pki->ca, uri, now_s(pki->loop), &pair));
+    err_t err = write_pair(pki->loop, &pair, files->certificate_path, files->key_path);
+    pki_pair_free(&pair);
+    if (err == ERR_OK) {
+        LOG_INFO("pki", "issued a certificate", LOG_STR("identity", uri));
+    }
+    return err;
+}
+
+err_t pki_issue(struct pki *pki, enum pki_role role, const char *name, struct pki_files *files)
+{
+    ASSERT(pki != NULL && name != NULL && files != NULL);
+    if (!pki_word_ok(name, strlen(name))) {
+        return err_new(ERR_INVALID, "process name \"%s\": 1 to 64 letters, digits, '-', '_', '.'",
+                       name);
+    }
+    struct buf stem = {0};
+    buf_printf(&stem, "%s-%s", pki_role_name(role), name);
+    char *uri = pki_identity_uri(pki->environment_id, pki_role_name(role), name);
+    files->certificate_path = path_of(pki->dir, buf_cstr(&stem), ".crt");
+    files->key_path = path_of(pki->dir, buf_cstr(&stem), ".key");
+    files->ca_path = mem_strdup(pki->ca_path);
+    buf_free(&stem);
+    err_t err = have_current(pki, uri, files) ? ERR_OK : issue(pki, uri, files);
+    if (err != ERR_OK) {
+        pki_files_free(files);
+        err = err_wrap(err, "certificate of %s", uri);
+    }
+    free(uri);
+    return err;
+}
