@@ -101,6 +101,11 @@ void io_post(struct io_loop *loop, struct io_task *task)
     loop->backend->post(loop, task);
 }
 
+void io_task_cancel(struct io_loop *loop, struct io_task *task)
+{
+    loop->backend->task_cancel(loop, task);
+}
+
 void io_timer_start(struct io_loop *loop, struct io_timer *timer, uint64_t deadline_us)
 {
     ASSERT(timer->fire != NULL);
@@ -388,6 +393,20 @@ err_t io_file_size_sync(struct io_file *file, uint64_t *size)
     TRY(io_file_stat_sync(file, &st));
     *size = st.size;
     return ERR_OK;
+}
+
+err_t io_file_lock_sync(struct io_file *file, bool *locked)
+{
+    *locked = false;
+    TRY_ALIVE(file->loop);
+    return file->loop->backend->file_lock_sync(file, locked);
+}
+
+void io_file_unlock_sync(struct io_file *file)
+{
+    if (!io_loop_dead(file->loop)) {
+        file->loop->backend->file_unlock_sync(file);
+    }
 }
 
 err_t io_stat_sync(struct io_loop *loop, const char *path, struct io_stat *out)

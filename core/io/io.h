@@ -85,6 +85,13 @@ struct io_task {
     _Atomic int queued;
 };
 void io_post(struct io_loop *loop, struct io_task *task);
+/*
+ * Takes a task back: afterwards it is not queued and will not run, and its memory may be freed.
+ * Nothing happens when it is not queued. On the loop's own thread, or when the loop has stopped and
+ * its thread was joined; nobody may be posting the same task at the same time. Tasks still queued
+ * when a loop stops are taken back then. Costs a walk over the queue.
+ */
+void io_task_cancel(struct io_loop *loop, struct io_task *task);
 
 /* One-shot timers, embedded; start again to re-arm; cancel is safe when not armed. */
 struct io_timer {
@@ -255,6 +262,13 @@ err_t io_file_write_sync(struct io_file *file, uint64_t offset, const void *data
 err_t io_file_sync_sync(struct io_file *file);
 err_t io_file_truncate_sync(struct io_file *file, uint64_t size);
 err_t io_file_size_sync(struct io_file *file, uint64_t *size);
+/*
+ * An exclusive advisory lock on the file, not waited for: *locked is false while another open file
+ * (of any process, this one included) holds it. Let go by unlock, by io_file_close and by the death
+ * of the process.
+ */
+err_t io_file_lock_sync(struct io_file *file, bool *locked);
+void io_file_unlock_sync(struct io_file *file);
 
 enum io_file_kind { IO_KIND_FILE, IO_KIND_DIRECTORY, IO_KIND_OTHER };
 struct io_stat {

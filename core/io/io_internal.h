@@ -26,6 +26,7 @@ struct io_backend {
     uint64_t (*now_us)(struct io_loop *loop);
     uint64_t (*mono_ns)(struct io_loop *loop);
     void (*post)(struct io_loop *loop, struct io_task *task); /* any thread, also when dead */
+    void (*task_cancel)(struct io_loop *loop, struct io_task *task); /* also when dead */
     void (*timer_start)(struct io_loop *loop, struct io_timer *timer);
     void (*timer_cancel)(struct io_loop *loop, struct io_timer *timer);
     void (*pollers_changed)(struct io_loop *loop);
@@ -56,6 +57,8 @@ struct io_backend {
     err_t (*file_sync_sync)(struct io_file *file);
     err_t (*file_truncate_sync)(struct io_file *file, uint64_t size);
     err_t (*file_stat_sync)(struct io_file *file, struct io_stat *out);
+    err_t (*file_lock_sync)(struct io_file *file, bool *locked);
+    void (*file_unlock_sync)(struct io_file *file);
 
     err_t (*stat)(struct io_loop *loop, const char *path, struct io_stat *out);
     err_t (*mkdir)(struct io_loop *loop, const char *path, int mode);

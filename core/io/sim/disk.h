@@ -37,6 +37,7 @@ struct sim_inode {
     /* Directories. */
     struct sim_names seen_names;
     struct sim_names durable_names;
+    const void *locked_by; /* an open file, or NULL */
     bool stopped; /* while a crash is worked out: later changes of it are lost */
     uint64_t visit; /* the last walk that came here */
 };

@@ -74,12 +74,20 @@ static void op_interrupt(struct sim_op *op)
     op_free(op);
 }
 
+static void file_unlock(struct sim_file *file)
+{
+    if (file->inode->locked_by == file) {
+        file->inode->locked_by = NULL;
+    }
+}
+
 static void file_shut(struct sim_object *object)
 {
     struct sim_file *file = CONTAINER_OF(object, struct sim_file, object);
     while (file->ops.next != &file->ops) {
         op_interrupt(CONTAINER_OF(file->ops.next, struct sim_op, link));
     }
+    file_unlock(file);
     sim_inode_unref(file->inode);
     file->inode = NULL;
 }
@@ -283,6 +291,21 @@ err_t sim_file_truncate_sync(struct io_file *base, uint64_t size)
     sim_inode_truncate(file->disk, file->inode, size);
     sim_watches_tell(file->disk, file->path, file->inode);
     return ERR_OK;
+}
+
+err_t sim_file_lock_sync(struct io_file *base, bool *locked)
+{
+    struct sim_file *file = file_of(base);
+    *locked = file->inode->locked_by == NULL || file->inode->locked_by == file;
+    if (*locked) {
+        file->inode->locked_by = file;
+    }
+    return ERR_OK;
+}
+
+void sim_file_unlock_sync(struct io_file *base)
+{
+    file_unlock(file_of(base));
 }
 
 static void stat_fill(const struct sim_inode *inode, struct io_stat *out)

@@ -82,6 +82,32 @@ static void post(struct io_loop *base, struct io_task *task)
     loop->tasks_last = task;
 }
 
+static void task_cancel(struct io_loop *base, struct io_task *task)
+{
+    struct sim_loop *loop = sim_loop_of(base);
+    if (atomic_load_explicit(&task->queued, memory_order_relaxed) == 0) {
+        return;
+    }
+    struct io_task *before = NULL;
+    struct io_task *at = loop->tasks_first;
+    while (at != task) {
+        ASSERT(at != NULL);
+        before = at;
+        at = atomic_load_explicit(&at->next, memory_order_relaxed);
+    }
+    struct io_task *after = atomic_load_explicit(&task->next, memory_order_relaxed);
+    if (before == NULL) {
+        loop->tasks_first = after;
+    } else {
+        atomic_store_explicit(&before->next, after, memory_order_relaxed);
+    }
+    loop->tasks_last = after == NULL ? before : loop->tasks_last;
+    if (loop->tasks_first == NULL) {
+        sim_event_clear(loop->sim, &loop->task_event);
+    }
+    atomic_store_explicit(&task->queued, 0, memory_order_relaxed);
+}
+
 /* ---- timers ---------------------------------------------------------------------------------- */
 
 static void timer_free(struct sim_loop *loop, struct sim_timer *entry)
@@ -398,6 +424,7 @@ const struct io_backend sim_backend = {
     .now_us = now_us,
     .mono_ns = mono_ns,
     .post = post,
+    .task_cancel = task_cancel,
     .timer_start = timer_start,
     .timer_cancel = timer_cancel,
     .pollers_changed = pollers_changed,
@@ -418,6 +445,8 @@ const struct io_backend sim_backend = {
     .file_sync_sync = sim_file_sync_sync,
     .file_truncate_sync = sim_file_truncate_sync,
     .file_stat_sync = sim_file_stat_sync,
+    .file_lock_sync = sim_file_lock_sync,
+    .file_unlock_sync = sim_file_unlock_sync,
     .stat = sim_stat,
     .mkdir = sim_mkdir,
     .rename = sim_rename,

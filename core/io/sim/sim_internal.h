@@ -200,6 +200,8 @@ err_t sim_file_write_sync(struct io_file *file, uint64_t offset, const void *dat
 err_t sim_file_sync_sync(struct io_file *file);
 err_t sim_file_truncate_sync(struct io_file *file, uint64_t size);
 err_t sim_file_stat_sync(struct io_file *file, struct io_stat *out);
+err_t sim_file_lock_sync(struct io_file *file, bool *locked);
+void sim_file_unlock_sync(struct io_file *file);
 err_t sim_stat(struct io_loop *loop, const char *path, struct io_stat *out);
 err_t sim_mkdir(struct io_loop *loop, const char *path, int mode);
 err_t sim_rename(struct io_loop *loop, const char *from, const char *to);

@@ -172,6 +172,15 @@ static void post(struct io_loop *base, struct io_task *task)
     }
 }
 
+static void task_cancel(struct io_loop *base, struct io_task *task)
+{
+    struct uring_loop *loop = uring_loop_of(base);
+    /* The lock: several threads may take their tasks back from a loop that has stopped. */
+    ASSERT(pthread_mutex_lock(&loop->env->lock) == 0);
+    uring_tasks_cancel(&loop->tasks, task);
+    ASSERT(pthread_mutex_unlock(&loop->env->lock) == 0);
+}
+
 const struct io_backend uring_backend = {
     .simulated = false,
     .env_free = env_free,
@@ -184,6 +193,7 @@ const struct io_backend uring_backend = {
     .now_us = now_us,
     .mono_ns = mono_ns,
     .post = post,
+    .task_cancel = task_cancel,
     .timer_start = uring_timer_start,
     .timer_cancel = uring_timer_cancel,
     .pollers_changed = pollers_changed,
@@ -204,6 +214,8 @@ const struct io_backend uring_backend = {
     .file_sync_sync = uring_file_sync_sync,
     .file_truncate_sync = uring_file_truncate_sync,
     .file_stat_sync = uring_file_stat_sync,
+    .file_lock_sync = uring_file_lock_sync,
+    .file_unlock_sync = uring_file_unlock_sync,
     .stat = uring_stat,
     .mkdir = uring_mkdir,
     .rename = uring_rename,

@@ -264,6 +264,27 @@ err_t uring_file_truncate_sync(struct io_file *base, uint64_t size)
     return ERR_OK;
 }
 
+static int lock_set(const struct uring_file *file, short type)
+{
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET};
+    return fcntl(file->fd, F_OFD_SETLK, &lock) == 0 ? 0 : errno;
+}
+
+err_t uring_file_lock_sync(struct io_file *base, bool *locked)
+{
+    struct uring_file *file = file_of(base);
+    int error = lock_set(file, F_WRLCK);
+    *locked = error == 0;
+    bool held = error == EAGAIN || error == EACCES;
+    return *locked || held ? ERR_OK : err_errno(error, "locking %s", file->path);
+}
+
+void uring_file_unlock_sync(struct io_file *base)
+{
+    /* Cannot fail on a descriptor that is open; the close would let go anyway. */
+    (void)lock_set(file_of(base), F_UNLCK);
+}
+
 err_t uring_file_stat_sync(struct io_file *base, struct io_stat *out)
 {
     struct uring_file *file = file_of(base);

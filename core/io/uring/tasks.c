@@ -30,7 +30,7 @@ void uring_tasks_push(struct uring_tasks *tasks, struct io_task *task)
     push(tasks, task);
 }
 
-struct io_task *uring_tasks_pop(struct uring_tasks *tasks)
+static struct io_task *mpsc_pop(struct uring_tasks *tasks)
 {
     struct io_task *tail = tasks->tail;
     /* Acquire, here and below: pairs with the release store in push. */
@@ -56,14 +56,82 @@ struct io_task *uring_tasks_pop(struct uring_tasks *tasks)
     }
     tasks->tail = next;
     ASSERT(tail != &tasks->stub);
-    /* Release: pairs with the acquire exchange in uring_tasks_push. */
-    atomic_store_explicit(&tail->queued, 0, memory_order_release);
     return tail;
+}
+
+static void released(struct io_task *task)
+{
+    /* Release: pairs with the acquire exchange in uring_tasks_push. */
+    atomic_store_explicit(&task->queued, 0, memory_order_release);
+}
+
+struct io_task *uring_tasks_pop(struct uring_tasks *tasks)
+{
+    struct io_task *task = tasks->taken;
+    if (task != NULL) {
+        /* Relaxed, here and below: taken tasks are the loop's alone. */
+        tasks->taken = atomic_load_explicit(&task->next, memory_order_relaxed);
+    } else {
+        task = mpsc_pop(tasks);
+    }
+    if (task != NULL) {
+        released(task);
+    }
+    return task;
+}
+
+static void take_all(struct uring_tasks *tasks)
+{
+    for (struct io_task *task = mpsc_pop(tasks); task != NULL; task = mpsc_pop(tasks)) {
+        atomic_store_explicit(&task->next, NULL, memory_order_relaxed);
+        if (tasks->taken == NULL) {
+            tasks->taken = task;
+        } else {
+            atomic_store_explicit(&tasks->taken_last->next, task, memory_order_relaxed);
+        }
+        tasks->taken_last = task;
+    }
+}
+
+static bool take_back(struct uring_tasks *tasks, struct io_task *task)
+{
+    struct io_task *before = NULL;
+    struct io_task *at = tasks->taken;
+    while (at != NULL && at != task) {
+        before = at;
+        at = atomic_load_explicit(&at->next, memory_order_relaxed);
+    }
+    if (at == NULL) {
+        return false;
+    }
+    struct io_task *after = atomic_load_explicit(&task->next, memory_order_relaxed);
+    if (before == NULL) {
+        tasks->taken = after;
+    } else {
+        atomic_store_explicit(&before->next, after, memory_order_relaxed);
+    }
+    if (after == NULL) {
+        tasks->taken_last = before;
+    }
+    released(task);
+    return true;
+}
+
+void uring_tasks_cancel(struct uring_tasks *tasks, struct io_task *task)
+{
+    /* Acquire: pairs with the exchange in uring_tasks_push by whoever posted it. */
+    while (atomic_load_explicit(&task->queued, memory_order_acquire) != 0) {
+        take_all(tasks);
+        if (take_back(tasks, task)) {
+            return;
+        }
+        /* Another poster stands between its two steps, in front of ours: it is soon done. */
+    }
 }
 
 bool uring_tasks_empty(struct uring_tasks *tasks)
 {
     /* seq_cst: pairs with the exchange in push; see uring_loop's sleep. */
-    return tasks->tail == &tasks->stub &&
+    return tasks->taken == NULL && tasks->tail == &tasks->stub &&
            atomic_load_explicit(&tasks->head, memory_order_seq_cst) == &tasks->stub;
 }

@@ -64,11 +64,16 @@ enum uring_feature {
     URING_FEATURE_MULTISHOT = 4, /* multishot accept and recv */
 };
 
-/* Vyukov's intrusive MPSC queue: producers exchange head; the loop follows next from tail. */
+/*
+ * Vyukov's intrusive MPSC queue: producers exchange head; the loop follows next from tail. What the
+ * loop has taken out and not yet run stands in a list of its own, so that it can be cancelled.
+ */
 struct uring_tasks {
     struct io_task *_Atomic head;
     struct io_task *tail;
     struct io_task stub;
+    struct io_task *taken; /* the oldest; linked by next */
+    struct io_task *taken_last;
 };
 
 struct uring_chunk {
@@ -174,6 +179,7 @@ bool uring_timers_run(struct uring_loop *loop);
 void uring_tasks_init(struct uring_tasks *tasks);
 void uring_tasks_push(struct uring_tasks *tasks, struct io_task *task);
 struct io_task *uring_tasks_pop(struct uring_tasks *tasks);
+void uring_tasks_cancel(struct uring_tasks *tasks, struct io_task *task);
 bool uring_tasks_empty(struct uring_tasks *tasks);
 
 /* ---- thread.c ---- */
@@ -196,6 +202,8 @@ err_t uring_file_sync_sync(struct io_file *file);
 err_t uring_file_truncate_sync(struct io_file *file, uint64_t size);
 err_t uring_file_stat_sync(struct io_file *file, struct io_stat *out);
 struct stat;
+err_t uring_file_lock_sync(struct io_file *file, bool *locked);
+void uring_file_unlock_sync(struct io_file *file);
 void uring_stat_fill(const struct stat *st, struct io_stat *out);
 err_t uring_stat(struct io_loop *loop, const char *path, struct io_stat *out);
 err_t uring_mkdir(struct io_loop *loop, const char *path, int mode);
