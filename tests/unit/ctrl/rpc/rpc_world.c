@@ -1,6 +1,8 @@
 /* See rpc_world.h. */
 #include "tests/unit/ctrl/rpc/rpc_world.h"
 
+#include "core/base/log.h"
+
 enum { FLOOD_MESSAGES = 2000, FLOOD_SIZE = 10000 };
 
 /* ---- the server's methods -------------------------------------------------------------------- */
@@ -223,6 +225,7 @@ static void world_start(struct io_loop *loop, void *arg)
 void world_run(struct world *world, void (*script)(struct world *world))
 {
     world->script = script;
+    log_configure(LOG_LEVEL_OFF, LOG_FORMAT_LOGFMT, "test");
     struct io_env *env;
     CU_ASSERT_PTR_NULL_FATAL(io_env_new_real(&env));
     CU_ASSERT_PTR_NULL(io_main(env, world_start, world));
