@@ -60,6 +60,8 @@ struct boundary_backend {
     err_t (*open)(void *worker_ctx, const struct boundary_request *request, void **cursor);
     err_t (*next)(void *cursor, size_t max_bytes, struct boundary_chunk *out, bool *more);
     void (*close)(void *cursor);
+    /* Errors of open and next: ERR_UNAVAILABLE means not yet (the client asks again, with back-off),
+     * every other one refuses the subscription for good. */
 };
 
 struct boundary_server_config {
@@ -85,7 +87,8 @@ void boundary_server_worker(struct boundary_server *server, uint32_t index, stru
  * commit; wakes only subscriptions of that source. */
 void boundary_server_wake(struct boundary_server *server, uint32_t index, uint64_t source);
 const char *boundary_server_address(const struct boundary_server *server);
-/* Worker loops must have stopped, or be calling from the only loop. */
+/* Worker loops must have stopped, or be calling from the only loop. Closes every cursor, so it comes
+ * before the backend is freed. */
 void boundary_server_free(struct boundary_server *server);
 
 /* ---- client (computed) ---------------------------------------------------------------------- */
@@ -103,9 +106,15 @@ struct boundary_client_config {
 };
 
 struct boundary_handler {
-    /* Bytes valid during the call. Chunks abut: lower equals the last upper (or, in a snapshot not
-     * yet complete, both). Nothing is seen twice, also across reconnects. */
+    /* Bytes valid during the call, 64-byte aligned. Chunks abut: lower equals the last upper. A
+     * chunk with upper == lower is a part of something not yet complete (a snapshot, usually): the
+     * first chunk after it with upper > lower completes it. Nothing complete is seen twice, also
+     * across reconnects. */
     void (*data)(void *arg, const struct boundary_chunk *chunk);
+    /* The connection was lost amid such parts: forget every chunk since the last one with
+     * upper > lower (a partial snapshot: all of it), they come again from the start. So whoever
+     * consumes chunks keeps parts aside until they are complete. Not called when there were none. */
+    void (*reset)(void *arg);
     /* Refused for good (no such source, as_of below since): owns err. The subscription is dead and
      * must still be given up by boundary_unsubscribe. */
     void (*refused)(void *arg, err_t err);
@@ -132,6 +141,8 @@ struct boundary_sub *boundary_subscribe(struct boundary_client *client, uint32_t
 void boundary_unsubscribe(struct boundary_sub *sub);
 /* Receiver's flow control: stop and restart credit for this subscription alone. Same loop. */
 void boundary_sub_pause(struct boundary_sub *sub, bool paused);
+/* Worker loops must have stopped, or be calling from the only loop. Frees the subscriptions left:
+ * they must not be used, nor given up, afterwards. */
 void boundary_client_free(struct boundary_client *client);
 
 #endif

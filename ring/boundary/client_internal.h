@@ -1,0 +1,94 @@
+/*
+ * Module-private: the client of the storage boundary in its two halves. client.c lives on the net
+ * loop: the directory, connecting, reconnecting. client_worker.c lives on each compute worker's
+ * loop: subscriptions, their frontiers and credit. They talk through mailboxes only.
+ */
+#ifndef TAILRACE_RING_BOUNDARY_CLIENT_INTERNAL_H
+#define TAILRACE_RING_BOUNDARY_CLIENT_INTERNAL_H
+
+#include "core/base/map.h"
+#include "core/base/mem.h"
+#include "ring/boundary/protocol.h"
+
+enum client_item_kind {
+    CLIENT_REGISTERED, /* worker -> net: a worker has its loop */
+    CLIENT_WANTED,     /* worker -> net: someone subscribes to storage worker `worker` */
+    CLIENT_REFUSED,    /* net -> worker: storage workers [worker, worker + workers) refuse us */
+};
+struct client_item {
+    struct mailbox_item item;
+    enum client_item_kind kind;
+    uint32_t index; /* compute worker */
+    uint32_t worker;
+    uint32_t workers;
+    err_t reason;
+};
+
+struct boundary_sub {
+    struct client_worker *worker;
+    uint32_t id; /* the stream */
+    struct boundary_request request;
+    struct boundary_handler handler;
+    void *arg;
+    uint64_t upper;   /* everything below has been delivered, once complete */
+    bool complete;    /* the snapshot is there: resume at upper, not at as_of */
+    bool partial;     /* parts were delivered since upper last moved */
+    bool dead;        /* refused */
+    bool paused;
+    struct carrier *carrier; /* where it is subscribed now, or NULL */
+    uint64_t consumed;       /* cost of what came in this session */
+    uint64_t granted;
+    struct io_timer retry;
+};
+
+/* On its compute worker's loop. */
+struct client_worker {
+    struct boundary_client *client;
+    uint32_t index;
+    struct io_loop *loop;
+    struct mailbox *box; /* from the net loop */
+    struct client_item registered;
+    struct u64map subs;  /* id -> struct boundary_sub */
+    uint32_t next_id;
+    struct u64map wanted; /* storage workers the net loop was told of (+1 as key) */
+    struct carrier **carriers; /* sessions open */
+    size_t carriers_len;
+    size_t carriers_cap;
+    struct boundary_sub *current; /* whose callback runs; NULL when given up inside it */
+    struct metric *subs_metric;
+    struct metric *bytes;
+    struct metric *resets;
+};
+
+struct boundary_client {
+    struct io_loop *net;
+    struct boundary_client_config config;
+    struct hello self;
+    struct client_worker *workers;
+    struct carrier_worker *ends;
+    struct mailbox *box; /* to the net loop */
+    uint32_t registered;
+    uint8_t *wanted; /* per storage worker */
+    size_t wanted_len;
+    size_t wanted_cap;
+    uint32_t workers_per_process;
+    struct storage_process **processes; /* of the directory, in order */
+    size_t processes_len;
+    struct storage_process *retired; /* still ending, not in the directory any more */
+    struct metric *sessions_metric;
+    struct metric *connects;
+};
+
+extern const struct carrier_host boundary_client_host;
+
+struct client_item *client_item_new(enum client_item_kind kind);
+void client_item_free(struct mailbox_item *item);
+
+/* client_worker.c, for client.c */
+void client_worker_init(struct boundary_client *client, uint32_t index);
+void client_worker_free(struct client_worker *w);
+/* client.c, for client_worker.c's host table; net loop */
+void client_ending(void *net_ctx, struct carrier *c, const char *reason);
+void client_ended(void *net_ctx, struct carrier *c);
+
+#endif

@@ -1,0 +1,395 @@
+/*
+ * The worker's half of the boundary client: subscriptions, exact resume, credit.
+ *
+ * Exactness. sub->upper is the frontier up to which complete chunks were delivered. A new session
+ * always asks to resume at it (or for the snapshot again, when that was not complete), and a chunk
+ * is delivered only if its lower equals it; whatever was under way in an old session is gone with
+ * it. So nothing is lost (the server answers from exactly upper) and nothing is seen twice.
+ */
+#include "core/base/log.h"
+#include "ring/boundary/client_internal.h"
+
+enum { RETRY_US = 50 * 1000 };
+
+struct client_item *client_item_new(enum client_item_kind kind)
+{
+    struct client_item *item = MEM_NEW(struct client_item);
+    item->kind = kind;
+    return item;
+}
+
+void client_item_free(struct mailbox_item *item)
+{
+    struct client_item *it = CONTAINER_OF(item, struct client_item, item);
+    if (it->kind == CLIENT_REGISTERED) {
+        return; /* embedded in its worker */
+    }
+    err_free(it->reason);
+    free(it);
+}
+
+/* ---- subscribing ----------------------------------------------------------------------------- */
+
+static uint64_t window(const struct client_worker *w)
+{
+    size_t bytes = w->client->config.credit_bytes;
+    return bytes != 0 ? bytes : BOUNDARY_CREDIT_DEFAULT;
+}
+
+static uint32_t remote_of(const struct boundary_sub *sub)
+{
+    return sub->request.worker - carrier_peer(sub->carrier)->worker_base;
+}
+
+static bool serves(const struct carrier *c, uint32_t worker)
+{
+    const struct hello *peer = carrier_peer(c);
+    return worker >= peer->worker_base && worker - peer->worker_base < peer->workers;
+}
+
+/* Subscribes over a session just found or opened, from the frontier reached. */
+static void sub_send(struct boundary_sub *sub, struct carrier *c)
+{
+    struct client_worker *w = sub->worker;
+    ASSERT(sub->carrier == NULL && !sub->dead && !sub->partial);
+    struct boundary_request request = sub->request;
+    if (sub->complete) {
+        request.resume = true;
+        request.resume_from = sub->upper;
+    }
+    sub->carrier = c;
+    sub->consumed = 0;
+    sub->granted = sub->paused ? 0 : window(w);
+    struct buf text = {0};
+    boundary_request_encode(&text, &request);
+    struct carrier_message m = {.kind = BOUNDARY_SUBSCRIBE, .flags = CARRIER_URGENT,
+                                .stream = sub->id, .a = sub->granted, .data = text.data,
+                                .len = text.len};
+    carrier_send(c, w->index, remote_of(sub), &m);
+    buf_free(&text);
+}
+
+static bool sealed(const struct boundary_sub *sub)
+{
+    return sub->complete && sub->upper == UINT64_MAX; /* nothing can come any more */
+}
+
+static void want(struct client_worker *w, uint32_t worker)
+{
+    if (u64map_put(&w->wanted, (uint64_t)worker + 1, w) == NULL) {
+        struct client_item *item = client_item_new(CLIENT_WANTED);
+        item->worker = worker;
+        mailbox_put(w->client->box, &item->item);
+    }
+}
+
+static void sub_try(struct boundary_sub *sub)
+{
+    struct client_worker *w = sub->worker;
+    if (sub->dead || sub->carrier != NULL || sealed(sub)) {
+        return;
+    }
+    for (size_t i = 0; i < w->carriers_len; i++) {
+        if (serves(w->carriers[i], sub->request.worker)) {
+            sub_send(sub, w->carriers[i]);
+            return;
+        }
+    }
+    want(w, sub->request.worker);
+}
+
+static void sub_retry(struct io_timer *timer)
+{
+    sub_try(CONTAINER_OF(timer, struct boundary_sub, retry));
+}
+
+/* The session is gone, or the server gave the subscription up for now. */
+static void sub_cut(struct boundary_sub *sub)
+{
+    sub->carrier = NULL;
+    if (sub->partial) {
+        sub->partial = false;
+        if (sub->worker->resets != NULL) {
+            metric_add(sub->worker->resets, 1);
+        }
+        sub->handler.reset(sub->arg);
+    }
+}
+
+static void sub_refused(struct boundary_sub *sub, err_t err)
+{
+    ASSERT(err != ERR_OK);
+    sub->carrier = NULL;
+    sub->dead = true;
+    sub->handler.refused(sub->arg, err);
+}
+
+struct boundary_sub *boundary_subscribe(struct boundary_client *client, uint32_t index,
+                                        const struct boundary_request *request,
+                                        const struct boundary_handler *handler, void *arg)
+{
+    ASSERT(index < client->config.workers);
+    ASSERT(handler->data != NULL && handler->reset != NULL && handler->refused != NULL);
+    struct client_worker *w = &client->workers[index];
+    ASSERT(w->loop != NULL);
+    struct boundary_sub *sub = MEM_NEW(struct boundary_sub);
+    sub->worker = w;
+    do {
+        sub->id = ++w->next_id;
+    } while (u64map_get(&w->subs, sub->id) != NULL);
+    sub->request = *request;
+    sub->handler = *handler;
+    sub->arg = arg;
+    sub->complete = request->resume;
+    sub->upper = request->resume ? request->resume_from : request->as_of;
+    sub->retry.fire = sub_retry;
+    u64map_put(&w->subs, sub->id, sub);
+    if (w->subs_metric != NULL) {
+        metric_add(w->subs_metric, 1);
+    }
+    sub_try(sub);
+    return sub;
+}
+
+static void sub_free(struct boundary_sub *sub)
+{
+    struct client_worker *w = sub->worker;
+    io_timer_cancel(w->loop, &sub->retry);
+    if (w->subs_metric != NULL) {
+        metric_add(w->subs_metric, UINT64_MAX); /* a gauge: minus one */
+    }
+    if (w->current == sub) {
+        w->current = NULL;
+    }
+    free(sub);
+}
+
+void boundary_unsubscribe(struct boundary_sub *sub)
+{
+    struct client_worker *w = sub->worker;
+    if (sub->carrier != NULL) {
+        struct carrier_message m = {.kind = BOUNDARY_UNSUBSCRIBE, .flags = CARRIER_URGENT,
+                                    .stream = sub->id};
+        carrier_send(sub->carrier, w->index, remote_of(sub), &m);
+    }
+    void *was = u64map_remove(&w->subs, sub->id);
+    ASSERT(was == sub);
+    sub_free(sub);
+}
+
+/* ---- receiving ------------------------------------------------------------------------------- */
+
+static void grant(struct boundary_sub *sub)
+{
+    uint64_t room = window(sub->worker);
+    if (sub->paused || sub->carrier == NULL || sub->consumed + room < sub->granted + room / 2) {
+        return;
+    }
+    sub->granted = sub->consumed + room;
+    struct carrier_message m = {.kind = BOUNDARY_CREDIT, .flags = CARRIER_URGENT,
+                                .stream = sub->id, .a = sub->granted};
+    carrier_send(sub->carrier, sub->worker->index, remote_of(sub), &m);
+}
+
+void boundary_sub_pause(struct boundary_sub *sub, bool paused)
+{
+    sub->paused = paused;
+    grant(sub);
+}
+
+static err_t take_data(struct boundary_sub *sub, const struct carrier_message *m)
+{
+    struct client_worker *w = sub->worker;
+    struct boundary_chunk chunk;
+    TRY(boundary_chunk_decode(m, &chunk));
+    if (chunk.upper <= sub->upper && chunk.lower < sub->upper) {
+        sub->consumed += boundary_cost(m->len);
+        grant(sub);
+        return ERR_OK; /* had already */
+    }
+    if (chunk.lower != sub->upper) {
+        return err_new(ERR_PROTOCOL, "subscription %u is at %llu, the chunk begins at %llu",
+                       sub->id, (unsigned long long)sub->upper, (unsigned long long)chunk.lower);
+    }
+    sub->partial = chunk.upper == chunk.lower;
+    if (!sub->partial) {
+        sub->upper = chunk.upper;
+        sub->complete = true;
+    }
+    sub->consumed += boundary_cost(m->len);
+    if (w->bytes != NULL) {
+        metric_add(w->bytes, m->len);
+    }
+    w->current = sub;
+    sub->handler.data(sub->arg, &chunk);
+    if (w->current == sub) { /* else it was given up meanwhile */
+        w->current = NULL;
+        grant(sub);
+    }
+    return ERR_OK;
+}
+
+static err_t take_refused(struct boundary_sub *sub, const struct carrier_message *m)
+{
+    err_t err = boundary_refusal_decode(m);
+    if (err_code(err) == ERR_PROTOCOL) {
+        return err;
+    }
+    if (err_code(err) != ERR_UNAVAILABLE) {
+        sub_refused(sub, err);
+        return ERR_OK;
+    }
+    LOG_DEBUG("boundary", "subscription put off", LOG_U64("source", sub->request.source),
+              LOG_ERR(err));
+    err_free(err);
+    io_timer_start(sub->worker->loop, &sub->retry, io_now_us(sub->worker->loop) + RETRY_US);
+    sub_cut(sub);
+    return ERR_OK;
+}
+
+static err_t client_message(void *worker_ctx, struct carrier *c, uint32_t local, uint32_t remote,
+                            const struct carrier_message *m)
+{
+    struct client_worker *w = worker_ctx;
+    struct boundary_sub *sub = u64map_get(&w->subs, m->stream);
+    if (m->kind != BOUNDARY_DATA && m->kind != BOUNDARY_REFUSED) {
+        return err_new(ERR_PROTOCOL, "message of kind %u from a storage worker", m->kind);
+    }
+    if (sub == NULL) {
+        return ERR_OK; /* given up while this was under way */
+    }
+    if (sub->carrier != c || remote_of(sub) != remote) {
+        return err_new(ERR_PROTOCOL, "message for subscription %u from the wrong worker", sub->id);
+    }
+    return m->kind == BOUNDARY_DATA ? take_data(sub, m) : take_refused(sub, m);
+}
+
+/* ---- sessions -------------------------------------------------------------------------------- */
+
+/* Runs each(sub, arg) for every subscription there is now; each may give up any of them. */
+static void each_sub(struct client_worker *w, void (*each)(struct boundary_sub *sub, void *arg),
+                     void *arg)
+{
+    size_t len = 0;
+    uint64_t *ids = mem_alloc(sizeof(ids[0]) * w->subs.len);
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&w->subs, &at, &id, &value)) {
+        ids[len++] = id;
+    }
+    for (size_t i = 0; i < len; i++) {
+        struct boundary_sub *sub = u64map_get(&w->subs, ids[i]);
+        if (sub != NULL) {
+            each(sub, arg);
+        }
+    }
+    free(ids);
+}
+
+static void try_one(struct boundary_sub *sub, void *arg)
+{
+    sub_try(sub);
+}
+
+static void cut_one(struct boundary_sub *sub, void *arg)
+{
+    if (sub->carrier == arg) {
+        sub_cut(sub);
+    }
+}
+
+static void client_open(void *worker_ctx, struct carrier *c, uint32_t local)
+{
+    struct client_worker *w = worker_ctx;
+    *VEC_PUSH(w, carriers) = c;
+    each_sub(w, try_one, NULL);
+}
+
+static void client_close(void *worker_ctx, struct carrier *c, uint32_t local)
+{
+    struct client_worker *w = worker_ctx;
+    size_t at = 0;
+    while (w->carriers[at] != c) {
+        at++;
+        ASSERT(at < w->carriers_len);
+    }
+    w->carriers[at] = w->carriers[--w->carriers_len];
+    each_sub(w, cut_one, c);
+    each_sub(w, try_one, NULL); /* another session may serve its workers already */
+}
+
+const struct carrier_host boundary_client_host = {
+    .open = client_open,
+    .message = client_message,
+    .close = client_close,
+    .ending = client_ending,
+    .ended = client_ended,
+};
+
+static void refuse_one(struct boundary_sub *sub, void *arg)
+{
+    struct client_item *it = arg;
+    uint32_t worker = sub->request.worker;
+    if (sub->carrier == NULL && !sub->dead && !sealed(sub) && worker >= it->worker &&
+        worker - it->worker < it->workers) {
+        sub_refused(sub, err_copy(it->reason));
+    }
+}
+
+static void worker_take(void *arg, struct mailbox_item *item)
+{
+    struct client_item *it = CONTAINER_OF(item, struct client_item, item);
+    ASSERT(it->kind == CLIENT_REFUSED);
+    each_sub(arg, refuse_one, it);
+    client_item_free(item);
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+void client_worker_init(struct boundary_client *client, uint32_t index)
+{
+    struct client_worker *w = &client->workers[index];
+    w->client = client;
+    w->index = index;
+    struct metrics_registry *r = client->config.metrics;
+    if (r == NULL) {
+        return;
+    }
+    struct buf labels = {0};
+    buf_printf(&labels, "worker=\"%u\"", index);
+    const char *text = buf_cstr(&labels);
+    w->subs_metric = metric_gauge(r, "tailrace_boundary_client_subscriptions", text,
+                                  "Subscriptions held by dataflows");
+    w->bytes = metric_counter(r, "tailrace_boundary_received_bytes_total", text,
+                              "Bytes of batches received from storage");
+    w->resets = metric_counter(r, "tailrace_boundary_resets_total", text,
+                               "Partial snapshots begun again after a lost connection");
+    buf_free(&labels);
+}
+
+void boundary_client_worker(struct boundary_client *client, uint32_t index, struct io_loop *loop)
+{
+    ASSERT(index < client->config.workers);
+    struct client_worker *w = &client->workers[index];
+    ASSERT(w->loop == NULL);
+    w->loop = loop;
+    w->box = mailbox_new(loop, worker_take, NULL, w);
+    w->registered.kind = CLIENT_REGISTERED;
+    w->registered.index = index;
+    mailbox_put(client->box, &w->registered.item);
+}
+
+void client_worker_free(struct client_worker *w)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *sub;
+    while (u64map_next(&w->subs, &at, &id, &sub)) {
+        sub_free(sub);
+    }
+    u64map_free(&w->subs);
+    u64map_free(&w->wanted);
+    mailbox_free(w->box, client_item_free);
+    free(w->carriers);
+}

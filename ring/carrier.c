@@ -1,0 +1,323 @@
+/*
+ * The base of every carrier: the life of a session over its net loop and its workers' loops, as
+ * carrier.h tells it. The order of mailbox items is the whole protocol: OPEN is the first and CLOSE
+ * the last item a worker gets, CLOSED the last the net loop gets from that worker; so when all
+ * CLOSED are in, nothing anywhere refers to the session.
+ */
+#include "ring/carrier.h"
+
+#include "core/base/log.h"
+#include "core/base/mem.h"
+
+/* ---- nodes ----------------------------------------------------------------------------------- */
+
+struct carrier_node *carrier_node_new(enum carrier_node_kind kind, uint32_t local, uint32_t remote,
+                                      const struct carrier_message *m, size_t len)
+{
+    ASSERT(len <= FRAME_MESSAGE_MAX);
+    size_t head = (sizeof(struct carrier_node) + CARRIER_ALIGN - 1) & ~(size_t)(CARRIER_ALIGN - 1);
+    size_t size = (head + len + CARRIER_ALIGN - 1) & ~(size_t)(CARRIER_ALIGN - 1);
+    struct carrier_node *node = aligned_alloc(CARRIER_ALIGN, size);
+    ASSERT(node != NULL);
+    *node = (struct carrier_node){
+        .kind = kind,
+        .local = (uint16_t)local,
+        .remote = (uint16_t)remote,
+    };
+    if (m != NULL) {
+        node->m = *m;
+    }
+    node->m.data = len > 0 ? carrier_node_data(node) : NULL;
+    node->m.len = len;
+    return node;
+}
+
+void carrier_node_free(struct carrier_node *node)
+{
+    err_free(node->reason);
+    free(node);
+}
+
+static struct carrier_node *node_of(struct mailbox_item *item)
+{
+    return CONTAINER_OF(item, struct carrier_node, item);
+}
+
+static void node_drop(struct mailbox_item *item)
+{
+    carrier_node_free(node_of(item));
+}
+
+/* ---- worker loops ---------------------------------------------------------------------------- */
+
+static void to_net(struct carrier *c, struct carrier_node *node)
+{
+    mailbox_put(c->net_box, &node->item);
+}
+
+static void end_open(struct carrier_end *end)
+{
+    struct carrier *c = end->carrier;
+    ASSERT(!end->open);
+    if (c->ops->attach != NULL) {
+        c->ops->attach(c, end->local);
+    }
+    end->open = true;
+    c->host->open(end->worker.ctx, c, end->local);
+}
+
+static void end_close(struct carrier_end *end)
+{
+    struct carrier *c = end->carrier;
+    if (end->open) {
+        end->open = false;
+        c->host->close(end->worker.ctx, c, end->local);
+        if (c->ops->detach != NULL) {
+            c->ops->detach(c, end->local);
+        }
+    }
+    /* The box is this thread's to free, which is still inside its run; CLOSED comes after, since
+     * from then on the net loop may free everything else. */
+    struct mailbox *box = end->box;
+    uint32_t local = end->local;
+    end->box = NULL;
+    mailbox_free(box, node_drop);
+    to_net(c, carrier_node_new(CARRIER_NODE_CLOSED, local, 0, NULL, 0));
+}
+
+bool carrier_deliver(struct carrier *c, uint32_t local, uint32_t remote,
+                     const struct carrier_message *m)
+{
+    ASSERT(local < c->ends_len);
+    struct carrier_end *end = &c->ends[local];
+    if (!end->open || end->failed) {
+        return false;
+    }
+    err_t err = c->host->message(end->worker.ctx, c, local, remote, m);
+    if (err != ERR_OK) {
+        carrier_fail(c, local, err);
+        return false;
+    }
+    return true;
+}
+
+void carrier_writable(struct carrier *c, uint32_t local)
+{
+    ASSERT(local < c->ends_len);
+    struct carrier_end *end = &c->ends[local];
+    if (end->open && !end->failed && c->host->writable != NULL) {
+        c->host->writable(end->worker.ctx, c, local);
+    }
+}
+
+static void end_take(void *arg, struct mailbox_item *item)
+{
+    struct carrier_end *end = arg;
+    struct carrier_node *node = node_of(item);
+    switch (node->kind) {
+    case CARRIER_NODE_OPEN:
+        end_open(end);
+        break;
+    case CARRIER_NODE_MESSAGE:
+        carrier_deliver(end->carrier, node->local, node->remote, &node->m);
+        break;
+    case CARRIER_NODE_WRITABLE:
+        carrier_writable(end->carrier, end->local);
+        break;
+    case CARRIER_NODE_CLOSE:
+        end_close(end);
+        break;
+    default:
+        UNREACHABLE();
+    }
+    carrier_node_free(node);
+}
+
+void carrier_fail(struct carrier *c, uint32_t local, err_t reason)
+{
+    ASSERT(reason != ERR_OK);
+    if (local != CARRIER_NET) {
+        c->ends[local].failed = true;
+    }
+    struct carrier_node *node = carrier_node_new(CARRIER_NODE_FAIL, local, 0, NULL, 0);
+    node->reason = reason;
+    to_net(c, node);
+}
+
+bool carrier_ready(struct carrier *c, uint32_t local, uint32_t remote)
+{
+    return c->ops->ready(c, local, remote);
+}
+
+void carrier_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
+                     struct carrier_block *out)
+{
+    ASSERT(local < c->ends_len && c->ends[local].open);
+    ASSERT(remote < c->theirs.workers && len > 0 && len <= FRAME_MESSAGE_MAX);
+    c->ops->reserve(c, local, remote, len, out);
+    ASSERT(out->data != NULL && out->len >= len);
+}
+
+void carrier_commit(struct carrier *c, uint32_t local, uint32_t remote,
+                    const struct carrier_message *m, struct carrier_block *block, size_t len)
+{
+    ASSERT(local < c->ends_len && c->ends[local].open && remote < c->theirs.workers);
+    ASSERT(m->kind >= FRAME_KIND_USER && (block == NULL ? len == 0 : len <= block->len));
+    c->ops->commit(c, local, remote, m, block, len);
+}
+
+void carrier_send(struct carrier *c, uint32_t local, uint32_t remote,
+                  const struct carrier_message *m)
+{
+    if (m->len == 0) {
+        carrier_commit(c, local, remote, m, NULL, 0);
+        return;
+    }
+    struct carrier_block block;
+    carrier_reserve(c, local, remote, m->len, &block);
+    memcpy(block.data, m->data, m->len);
+    carrier_commit(c, local, remote, m, &block, m->len);
+}
+
+void **carrier_slot(struct carrier *c, uint32_t local)
+{
+    ASSERT(local < c->ends_len);
+    return &c->ends[local].slot;
+}
+
+/* ---- net loop -------------------------------------------------------------------------------- */
+
+void carrier_end_session(struct carrier *c, err_t reason)
+{
+    if (c->ending) {
+        err_free(reason);
+        return;
+    }
+    c->ending = true;
+    const char *text = reason != ERR_OK ? err_text(reason) : "the peer closed the connection";
+    c->ops->shut(c, text);
+    c->host->ending(c->net_ctx, c, text);
+    err_free(reason);
+    for (uint32_t i = 0; i < c->ends_len; i++) {
+        struct carrier_node *node = carrier_node_new(CARRIER_NODE_CLOSE, i, 0, NULL, 0);
+        mailbox_put(c->ends[i].box, &node->item);
+    }
+}
+
+static void net_take(void *arg, struct mailbox_item *item)
+{
+    struct carrier *c = arg;
+    struct carrier_node *node = node_of(item);
+    if (node->kind == CARRIER_NODE_MESSAGE || node->kind == CARRIER_NODE_OTHER) {
+        c->ops->node(c, item);
+        return;
+    }
+    if (node->kind == CARRIER_NODE_FAIL) {
+        err_t reason = node->reason;
+        node->reason = ERR_OK;
+        carrier_end_session(c, reason);
+    } else {
+        ASSERT(node->kind == CARRIER_NODE_CLOSED && c->ending && c->closed < c->ends_len);
+        c->closed++;
+    }
+    carrier_node_free(node);
+    if (c->closed == c->ends_len) {
+        c->host->ended(c->net_ctx, c);
+        carrier_destroy(c);
+    }
+}
+
+void carrier_control(struct carrier *c, const struct carrier_message *m)
+{
+    ASSERT(m->kind >= FRAME_KIND_USER && m->len <= FRAME_FRAGMENT);
+    if (!c->ending) {
+        c->ops->control(c, m);
+    }
+}
+
+void carrier_init(struct carrier *c, const struct carrier_ops *ops,
+                  const struct carrier_config *config)
+{
+    ASSERT(config->workers_len > 0 && config->workers_len <= HELLO_WORKERS_MAX);
+    c->ops = ops;
+    c->host = config->host;
+    c->net_ctx = config->net_ctx;
+    c->net = config->net;
+    c->ours = *config->ours;
+    c->theirs = *config->theirs;
+    c->ends_len = config->workers_len;
+    c->ends = mem_zalloc(sizeof(c->ends[0]) * c->ends_len);
+    c->net_box = mailbox_new(c->net, net_take, NULL, c);
+    for (uint32_t i = 0; i < c->ends_len; i++) {
+        struct carrier_end *end = &c->ends[i];
+        end->carrier = c;
+        end->local = i;
+        end->worker = config->workers[i];
+        end->box = mailbox_new(end->worker.loop, end_take, NULL, end);
+    }
+}
+
+void carrier_start(struct carrier *c)
+{
+    ASSERT(!c->started && !c->ending);
+    c->started = true;
+    for (uint32_t i = 0; i < c->ends_len; i++) {
+        struct carrier_node *node = carrier_node_new(CARRIER_NODE_OPEN, i, 0, NULL, 0);
+        mailbox_put(c->ends[i].box, &node->item);
+    }
+}
+
+void carrier_to_worker(struct carrier *c, struct carrier_node *node)
+{
+    ASSERT(node->kind == CARRIER_NODE_MESSAGE || node->kind == CARRIER_NODE_WRITABLE);
+    ASSERT(node->local < c->ends_len);
+    if (c->ending) {
+        carrier_node_free(node);
+        return;
+    }
+    mailbox_put(c->ends[node->local].box, &node->item);
+}
+
+void carrier_release(struct carrier *c)
+{
+    for (uint32_t i = 0; i < c->ends_len; i++) {
+        mailbox_free(c->ends[i].box, node_drop);
+    }
+    mailbox_free(c->net_box, node_drop);
+    free(c->ends);
+}
+
+void carrier_destroy(struct carrier *c)
+{
+    if (!c->ending) {
+        c->ending = true;
+        c->ops->shut(c, "this side has stopped");
+    }
+    for (uint32_t i = 0; i < c->ends_len; i++) {
+        struct carrier_end *end = &c->ends[i];
+        if (end->open) {
+            end->open = false;
+            if (c->ops->detach != NULL) {
+                c->ops->detach(c, end->local);
+            }
+        }
+    }
+    c->ops->free(c);
+}
+
+/* ---- constants ------------------------------------------------------------------------------- */
+
+const struct hello *carrier_peer(const struct carrier *c)
+{
+    return &c->theirs;
+}
+
+const char *carrier_name(const struct carrier *c)
+{
+    return c->ops->name;
+}
+
+uint32_t carrier_remote_workers(const struct carrier *c)
+{
+    return c->theirs.workers;
+}

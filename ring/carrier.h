@@ -1,0 +1,210 @@
+/*
+ * A carrier moves messages between the workers of two processes: one session per process pair,
+ * made by the handshake, over TCP (tcp/) or shared memory (shm/). It is the interface of what
+ * speaks over it (boundary, exchange) and the base of what implements it.
+ *
+ * Lanes. A message goes from a worker of this process (local) to one of the peer (remote), both
+ * indexes within their process; messages of one (local, remote, stream) arrive in order and whole,
+ * or the session ends. Small urgent ones may overtake those of other streams.
+ *
+ * Threads. A session is made, ended and freed on its net loop. Each local worker has its end of
+ * it, used on that worker's loop only: it hears open first, then messages, then close, after which
+ * the session is not touched by that worker any more. When every worker's close has run the net
+ * loop hears ended and the session is freed. So nobody needs a lock or a reference count.
+ *
+ * Blocks. carrier_reserve gives memory to build a message's bytes in place (in the shared arena
+ * when there is one), carrier_commit sends it. The receiver sees the bytes during its callback.
+ */
+#ifndef TAILRACE_RING_CARRIER_H
+#define TAILRACE_RING_CARRIER_H
+
+#include "core/io/io.h"
+#include "ring/frame/frame.h"
+#include "ring/frame/hello.h"
+#include "ring/frame/mailbox.h"
+
+enum {
+    CARRIER_NET = 0xFFFF, /* the net loop itself as an end, for control of the session */
+    CARRIER_ALIGN = 64,
+};
+
+enum carrier_flags { CARRIER_URGENT = 1 }; /* may overtake other streams, not its own */
+
+struct carrier_message {
+    uint8_t kind; /* >= FRAME_KIND_USER; meaning is the protocol's above, as of stream, a, b, c */
+    uint8_t flags;
+    uint32_t stream;
+    uint32_t c;
+    uint64_t a;
+    uint64_t b;
+    const uint8_t *data; /* CARRIER_ALIGN aligned when received */
+    size_t len;          /* <= FRAME_MESSAGE_MAX */
+};
+
+struct carrier;
+
+/* What a session tells the layer above. worker_ctx: see carrier_worker. */
+struct carrier_host {
+    void (*open)(void *worker_ctx, struct carrier *carrier, uint32_t local);
+    /* An error ends the session, with this reason. */
+    err_t (*message)(void *worker_ctx, struct carrier *carrier, uint32_t local, uint32_t remote,
+                     const struct carrier_message *message);
+    /* carrier_ready may be true again. */
+    void (*writable)(void *worker_ctx, struct carrier *carrier, uint32_t local);
+    void (*close)(void *worker_ctx, struct carrier *carrier, uint32_t local);
+    /* On the net loop: */
+    err_t (*control)(void *net_ctx, struct carrier *carrier,
+                     const struct carrier_message *message);
+    /* No more bytes come or go (the workers hear close next). Borrowed reason. */
+    void (*ending)(void *net_ctx, struct carrier *carrier, const char *reason);
+    /* All is over; the session is freed after this returns. */
+    void (*ended)(void *net_ctx, struct carrier *carrier);
+};
+
+/* A worker of this process: its loop, and the context its callbacks get. */
+struct carrier_worker {
+    struct io_loop *loop;
+    void *ctx;
+};
+
+struct carrier_config {
+    struct io_loop *net;
+    const struct carrier_host *host;
+    void *net_ctx;
+    const struct carrier_worker *workers; /* copied */
+    uint32_t workers_len;
+    const struct hello *ours;   /* copied */
+    const struct hello *theirs; /* copied */
+};
+
+/* Memory to build one message's bytes in: CARRIER_ALIGN aligned. */
+struct carrier_block {
+    uint8_t *data;
+    size_t len;
+    void *owner; /* the carrier's */
+    uint64_t place;
+};
+
+/* ---- for the layer above: on the loop of worker `local` ---------------------------------------- */
+
+/* Is there room to send? False means back-pressure: wait for writable. Sending is never refused. */
+bool carrier_ready(struct carrier *c, uint32_t local, uint32_t remote);
+/* Never fails: falls back to private memory where the shared one has no room. */
+void carrier_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
+                     struct carrier_block *out);
+/* Sends m with the block as its bytes (m->data and len are ignored); len: how much of it is used.
+ * Nothing is sent once the session is ending. */
+void carrier_commit(struct carrier *c, uint32_t local, uint32_t remote,
+                    const struct carrier_message *m, struct carrier_block *block, size_t len);
+/* Both in one: copies m->data. */
+void carrier_send(struct carrier *c, uint32_t local, uint32_t remote,
+                  const struct carrier_message *m);
+/* A word of the layer above's, one per local worker and session; NULL at open. */
+void **carrier_slot(struct carrier *c, uint32_t local);
+/* Ends the session for this reason (owned). Also the net loop, with local = CARRIER_NET. */
+void carrier_fail(struct carrier *c, uint32_t local, err_t reason);
+
+/* ---- for the layer above: any loop, constant ------------------------------------------------- */
+
+const struct hello *carrier_peer(const struct carrier *c);
+const char *carrier_name(const struct carrier *c); /* "tcp", "shm" */
+uint32_t carrier_remote_workers(const struct carrier *c);
+
+/* ---- for the layer above: net loop ----------------------------------------------------------- */
+
+/* To the peer's control(). */
+void carrier_control(struct carrier *c, const struct carrier_message *m);
+/* Frees at once, without a callback: the worker loops have stopped or the caller is on the only
+ * loop there is. */
+void carrier_destroy(struct carrier *c);
+
+/* ---- for implementations --------------------------------------------------------------------- */
+
+struct carrier_ops {
+    const char *name;
+    bool (*ready)(struct carrier *c, uint32_t local, uint32_t remote);
+    void (*reserve)(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
+                    struct carrier_block *out);
+    void (*commit)(struct carrier *c, uint32_t local, uint32_t remote,
+                   const struct carrier_message *m, struct carrier_block *block, size_t len);
+    /* Worker loop: before host->open, and after host->close. May be NULL. */
+    void (*attach)(struct carrier *c, uint32_t local);
+    void (*detach)(struct carrier *c, uint32_t local);
+    /* Net loop: */
+    void (*control)(struct carrier *c, const struct carrier_message *m);
+    void (*node)(struct carrier *c, struct mailbox_item *item); /* from a worker, see below */
+    void (*shut)(struct carrier *c, const char *reason);        /* close the streams now */
+    void (*free)(struct carrier *c);
+};
+
+struct carrier_end {
+    struct carrier *carrier;
+    uint32_t local;
+    struct carrier_worker worker;
+    struct mailbox *box; /* to the worker */
+    void *slot;          /* of the layer above */
+    bool open;           /* worker's: between open and close */
+    bool failed;         /* worker's: it asked for the end; further messages are dropped */
+};
+
+struct carrier {
+    const struct carrier_ops *ops;
+    const struct carrier_host *host;
+    void *net_ctx;
+    struct io_loop *net;
+    struct hello ours;
+    struct hello theirs;
+    struct carrier_end *ends;
+    uint32_t ends_len;
+    struct mailbox *net_box; /* to the net loop */
+    bool started;            /* net loop's, as the rest */
+    bool ending;
+    uint32_t closed; /* ends that have */
+};
+
+/* One message in private memory on its way between loops: header, then its bytes. */
+enum carrier_node_kind {
+    CARRIER_NODE_OPEN, /* net -> worker */
+    CARRIER_NODE_CLOSE,
+    CARRIER_NODE_MESSAGE, /* both ways */
+    CARRIER_NODE_WRITABLE, /* net -> worker */
+    CARRIER_NODE_CLOSED,  /* worker -> net */
+    CARRIER_NODE_FAIL,
+    CARRIER_NODE_OTHER, /* of the implementation, worker -> net */
+};
+struct carrier_node {
+    struct mailbox_item item;
+    enum carrier_node_kind kind;
+    uint16_t local;
+    uint16_t remote;
+    struct carrier_message m; /* data points behind this struct, or is NULL */
+    err_t reason;             /* FAIL */
+    uint32_t refs;            /* the implementation's, net loop */
+    size_t sent;              /* the implementation's */
+    struct carrier_node *next;
+};
+struct carrier_node *carrier_node_new(enum carrier_node_kind kind, uint32_t local, uint32_t remote,
+                                      const struct carrier_message *m, size_t len);
+static inline uint8_t *carrier_node_data(struct carrier_node *node)
+{
+    return (uint8_t *)node + ((sizeof(*node) + CARRIER_ALIGN - 1) & ~(size_t)(CARRIER_ALIGN - 1));
+}
+void carrier_node_free(struct carrier_node *node);
+
+/* Fills the base; the implementation's struct begins with it. */
+void carrier_init(struct carrier *c, const struct carrier_ops *ops,
+                  const struct carrier_config *config);
+/* Tells every worker of the session. Net loop. */
+void carrier_start(struct carrier *c);
+/* Net loop: ends the session; owns reason (NULL: the peer closed in order). May be called again. */
+void carrier_end_session(struct carrier *c, err_t reason);
+/* Worker loop: gives a received message to the layer above. False: stop, the session failed. */
+bool carrier_deliver(struct carrier *c, uint32_t local, uint32_t remote,
+                     const struct carrier_message *m);
+/* Worker loop: there is room again. */
+void carrier_writable(struct carrier *c, uint32_t local);
+/* Net loop: passes a message's node, or WRITABLE, on to the worker it is for. */
+void carrier_to_worker(struct carrier *c, struct carrier_node *node);
+void carrier_release(struct carrier *c); /* frees the base, not the struct */
+
+#endif

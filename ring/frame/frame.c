@@ -1,0 +1,182 @@
+/* Wire frames: see frame.h. */
+#include "ring/frame/frame.h"
+
+#include "core/base/assert.h"
+#include "core/base/hash.h"
+
+#include <string.h>
+
+static void put16(uint8_t *at, uint16_t v)
+{
+    memcpy(at, &v, sizeof(v));
+}
+
+static void put32(uint8_t *at, uint32_t v)
+{
+    memcpy(at, &v, sizeof(v));
+}
+
+static void put64(uint8_t *at, uint64_t v)
+{
+    memcpy(at, &v, sizeof(v));
+}
+
+static uint16_t get16(const uint8_t *at)
+{
+    uint16_t v;
+    memcpy(&v, at, sizeof(v));
+    return v;
+}
+
+static uint32_t get32(const uint8_t *at)
+{
+    uint32_t v;
+    memcpy(&v, at, sizeof(v));
+    return v;
+}
+
+static uint64_t get64(const uint8_t *at)
+{
+    uint64_t v;
+    memcpy(&v, at, sizeof(v));
+    return v;
+}
+
+/* The rules a header obeys, on both sides of the wire. NULL when it does. */
+static const char *header_wrong(const struct frame_header *h)
+{
+    if (h->length > FRAME_PAYLOAD_MAX) {
+        return "frame longer than the limit";
+    }
+    if (h->total > FRAME_MESSAGE_MAX) {
+        return "message longer than the limit";
+    }
+    if (h->kind == 0 || (h->flags & ~FRAME_FLAGS) != 0) {
+        return "unknown frame kind or flags";
+    }
+    if (h->length > h->total) {
+        return "frame longer than its message";
+    }
+    bool whole = (h->flags & FRAME_FLAGS) == FRAME_FLAGS;
+    if (whole != (h->length == h->total)) {
+        return "frame and message length disagree";
+    }
+    if (h->kind < FRAME_KIND_USER && !whole) {
+        return "control frame in fragments";
+    }
+    if (!whole && h->length == 0) {
+        return "empty fragment";
+    }
+    return NULL;
+}
+
+void frame_encode(uint8_t out[FRAME_HEADER_LEN], const struct frame_header *h, const void *payload)
+{
+    ASSERT(header_wrong(h) == NULL);
+    put32(out, FRAME_MAGIC);
+    put32(out + 4, h->length);
+    out[8] = h->kind;
+    out[9] = h->flags;
+    put16(out + 10, 0);
+    put16(out + 12, h->from);
+    put16(out + 14, h->to);
+    put32(out + 16, h->stream);
+    put32(out + 20, h->c);
+    put64(out + 24, h->a);
+    put64(out + 32, h->b);
+    put32(out + 40, h->total);
+    uint32_t crc = hash_crc32c(0, out, FRAME_CRC_AT);
+    put32(out + FRAME_CRC_AT, hash_crc32c(crc, payload, h->length));
+}
+
+err_t frame_decode(const uint8_t in[FRAME_HEADER_LEN], struct frame_header *out, uint32_t *crc,
+                   uint32_t *want)
+{
+    if (get32(in) != FRAME_MAGIC) {
+        return err_new(ERR_PROTOCOL, "bad frame: wrong magic %08x", get32(in));
+    }
+    *out = (struct frame_header){
+        .length = get32(in + 4),
+        .kind = in[8],
+        .flags = in[9],
+        .from = get16(in + 12),
+        .to = get16(in + 14),
+        .stream = get32(in + 16),
+        .c = get32(in + 20),
+        .a = get64(in + 24),
+        .b = get64(in + 32),
+        .total = get32(in + 40),
+    };
+    const char *wrong = header_wrong(out);
+    if (wrong == NULL && get16(in + 10) != 0) {
+        wrong = "reserved bytes are not zero";
+    }
+    if (wrong != NULL) {
+        return err_new(ERR_PROTOCOL, "bad frame: %s (kind %u, flags %u, length %u of %u)", wrong,
+                       out->kind, out->flags, out->length, out->total);
+    }
+    *crc = hash_crc32c(0, in, FRAME_CRC_AT);
+    *want = get32(in + FRAME_CRC_AT);
+    return ERR_OK;
+}
+
+/* Takes header bytes; on the last one decodes and asks for the payload's place. */
+static err_t parse_head(struct frame_parser *p, const uint8_t *data, size_t len, size_t *used)
+{
+    size_t take = FRAME_HEADER_LEN - p->head_len;
+    take = take < len ? take : len;
+    memcpy(p->head + p->head_len, data, take);
+    p->head_len += take;
+    *used = take;
+    if (p->head_len < FRAME_HEADER_LEN) {
+        return ERR_OK;
+    }
+    TRY(frame_decode(p->head, &p->header, &p->crc, &p->crc_want));
+    p->place_len = 0;
+    p->place = NULL;
+    if (p->header.length > 0) {
+        TRY(p->begin(p->arg, &p->header, &p->place));
+        ASSERT(p->place != NULL);
+    }
+    return ERR_OK;
+}
+
+err_t frame_parse(struct frame_parser *p, const uint8_t *data, size_t len, size_t *used)
+{
+    size_t at = 0;
+    *used = 0;
+    while (at < len && !p->stop) {
+        size_t took = 0;
+        if (p->head_len < FRAME_HEADER_LEN) {
+            TRY(parse_head(p, data + at, len - at, &took));
+            at += took;
+            if (p->head_len < FRAME_HEADER_LEN) {
+                break;
+            }
+        }
+        ASSERT(p->place_len <= p->header.length);
+        took = p->header.length - p->place_len;
+        took = took < len - at ? took : len - at;
+        if (took > 0) {
+            memcpy(p->place + p->place_len, data + at, took);
+            p->crc = hash_crc32c(p->crc, data + at, took);
+            p->place_len += took;
+            at += took;
+        }
+        if (p->place_len == p->header.length) {
+            if (p->crc != p->crc_want) {
+                return err_new(ERR_PROTOCOL, "bad frame: wrong checksum (kind %u, length %u)",
+                               p->header.kind, p->header.length);
+            }
+            p->head_len = 0;
+            TRY(p->end(p->arg, &p->header));
+        }
+    }
+    *used = at;
+    return ERR_OK;
+}
+
+bool frame_parser_clean(const struct frame_parser *parser)
+{
+    return parser->head_len == 0;
+}
