@@ -11,6 +11,7 @@ enum { LIMIT_US = 30 * 1000 * 1000 };
 struct run {
     struct world *world;
     io_start_fn start;
+    void (*then)(void *arg);
     void *arg;
     struct io_timer limit;
     bool timed_out;
@@ -32,6 +33,14 @@ static void run_start(struct io_loop *loop, void *arg)
     run->start(loop, run->arg);
 }
 
+static void run_then(void *arg)
+{
+    struct run *run = arg;
+    if (run->then != NULL) {
+        run->then(run->arg);
+    }
+}
+
 static void run_real(struct run *run)
 {
     struct world *world = run->world;
@@ -44,6 +53,7 @@ static void run_real(struct run *run)
                                    URING_FEATURE_MULTISHOT);
     }
     expect_ok(io_main(env, run_start, run));
+    run_then(run);
     io_env_free(env);
     char command[128];
     snprintf(command, sizeof(command), "rm -rf %s", world->dir);
@@ -55,7 +65,7 @@ static void run_sim(struct run *run)
     snprintf(run->world->dir, sizeof(run->world->dir), "/data");
     struct sim_config config = sim_config_default(1);
     struct sim *sim = sim_new(&config);
-    struct sim_process *process = sim_process_start(sim, "here", "test", run_start, NULL, run);
+    struct sim_process *process = sim_process_start(sim, "here", "test", run_start, run_then, run);
     sim_run_until(sim, 3600ULL * 1000 * 1000);
     CU_ASSERT(!sim_process_alive(process));
     sim_free(sim);
@@ -63,7 +73,13 @@ static void run_sim(struct run *run)
 
 void world_run(struct world *world, enum world_kind kind, io_start_fn start, void *arg)
 {
-    struct run run = {.world = world, .start = start, .arg = arg};
+    world_run_then(world, kind, start, NULL, arg);
+}
+
+void world_run_then(struct world *world, enum world_kind kind, io_start_fn start,
+                    void (*then)(void *arg), void *arg)
+{
+    struct run run = {.world = world, .start = start, .then = then, .arg = arg};
     world->kind = kind;
     if (kind == WORLD_SIM) {
         run_sim(&run);

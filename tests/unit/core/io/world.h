@@ -26,6 +26,10 @@ struct world {
 /* Runs start(loop, arg) and the loop until it is stopped; fails the test after 30 s. */
 void world_run(struct world *world, enum world_kind kind, io_start_fn start, void *arg);
 
+/* The same, and then(arg) once the loop has stopped, before its environment is freed. */
+void world_run_then(struct world *world, enum world_kind kind, io_start_fn start,
+                    void (*then)(void *arg), void *arg);
+
 /* Fails the test when err is set, and frees it. */
 void expect_ok(err_t err);
 /* Fails the test when err is not of the code, and frees it. */
