@@ -1,6 +1,6 @@
 /*
- * Processes: started with posix_spawn (every descriptor of ours is close-on-exec), watched through
- * a pidfd, which also makes sure that a signal never reaches another process of the same number.
+ * Processes: started with posix_spawn with no descriptor but the standard three, watched through a
+ * pidfd, which also makes sure that a signal never reaches another process of the same number.
  */
 #include "core/io/uring/uring.h"
 
@@ -160,7 +160,8 @@ static int actions_fill(posix_spawn_file_actions_t *actions, const struct io_pro
     if (error == 0 && spec->stderr_path != NULL) {
         error = posix_spawn_file_actions_addopen(actions, 2, spec->stderr_path, append, 0600);
     }
-    return error;
+    /* Ours are close-on-exec; this is for those we ourselves inherited. */
+    return error == 0 ? posix_spawn_file_actions_addclosefrom_np(actions, 3) : error;
 }
 
 static int attributes_fill(posix_spawnattr_t *attributes, const struct io_process_spec *spec)
