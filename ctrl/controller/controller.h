@@ -38,8 +38,9 @@ struct controller_events {
 struct controller_config {
     struct io_loop *loop;
     struct orchestrator *orchestrator;
-    struct tls_context *tls;        /* client context; NULL: plain (simulator) */
-    uint8_t environment[16];
+    struct tls_context *tls;        /* client context, ALPN h2; NULL: plain (simulator) */
+    struct pki *pki;                /* issues the services' certificates; NULL: plain */
+    const char *environment;        /* 32 hexadecimal digits */
     uint64_t epoch;                 /* of this environmentd: grows at each start (catalog) */
     const char *storaged_image;     /* path of the executable, or image */
     const char *computed_image;

@@ -1,0 +1,422 @@
+/*
+ * The compute controller: clusters, their replicas' sessions, the history a replica is brought
+ * back to, frontiers.
+ *
+ * A replica's processes live and die together here: when one session is lost all are started over,
+ * so that every process is told the same history and decides alike.
+ */
+#include "ctrl/controller/controller_internal.h"
+
+#include "core/base/log.h"
+#include "core/base/mem.h"
+
+#include <inttypes.h>
+
+static struct ctl_replica *replica_of(struct ctl_conn *conn)
+{
+    return conn->owner;
+}
+
+static void encode_compute(const tailrace_v1_ComputeCommand *command, struct buf *out)
+{
+    err_t err = rpc_pb_encode(tailrace_v1_ComputeCommand_fields, command, out);
+    ASSERT(err == ERR_OK); /* our own structures, bounded before */
+}
+
+static void replica_send(struct ctl_replica *replica, const struct buf *message)
+{
+    for (uint32_t p = 0; p < replica->cluster->spec.scale; p++) {
+        ctl_conn_send_bytes(&replica->conns[p], message);
+    }
+}
+
+void compute_broadcast(struct ctl_cluster *cluster, const struct buf *message)
+{
+    for (uint32_t r = 0; r < cluster->spec.replicas; r++) {
+        if (cluster->replicas[r].ready) {
+            replica_send(&cluster->replicas[r], message);
+        }
+    }
+}
+
+/* ---- where storage is ------------------------------------------------------------------------------ */
+
+void compute_storage_directory(struct controller *c, struct arena *arena,
+                               tailrace_v1_StorageDirectory *out)
+{
+    uint32_t processes = c->config.storage_processes;
+    *out = (tailrace_v1_StorageDirectory){.workers_per_process = c->config.storage_workers};
+    out->processes = ARENA_ARRAY(arena, tailrace_v1_StorageProcess, processes);
+    out->processes_count = (pb_size_t)processes;
+    for (uint32_t p = 0; p < processes; p++) {
+        const char *address =
+            orchestrator_address(c->config.orchestrator, "storage", p, "storage");
+        out->processes[p].address = arena_strdup(arena, address != NULL ? address : "");
+        out->processes[p].unix_path =
+            arena_strdup(arena, services_socket(c, arena, "storage", p));
+    }
+}
+
+void compute_update_storage(struct controller *c)
+{
+    struct arena arena = {0};
+    struct buf bytes = {0};
+    tailrace_v1_ComputeCommand command = {0};
+    command.which_command = tailrace_v1_ComputeCommand_update_storage_tag;
+    compute_storage_directory(c, &arena, &command.command.update_storage);
+    encode_compute(&command, &bytes);
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&c->clusters, &at, &id, &value)) {
+        compute_broadcast(value, &bytes);
+    }
+    buf_free(&bytes);
+    arena_free(&arena);
+}
+
+/* ---- history ---------------------------------------------------------------------------------------- */
+
+static void send_instance(struct ctl_replica *replica)
+{
+    struct controller *c = replica->cluster->controller;
+    struct arena arena = {0};
+    struct buf bytes = {0};
+    tailrace_v1_ComputeCommand command = {0};
+    command.which_command = tailrace_v1_ComputeCommand_create_instance_tag;
+    command.command.create_instance.cluster = replica->cluster->spec.id;
+    command.command.create_instance.replica = replica->index;
+    command.command.create_instance.has_storage = true;
+    compute_storage_directory(c, &arena, &command.command.create_instance.storage);
+    encode_compute(&command, &bytes);
+    replica_send(replica, &bytes);
+    buf_free(&bytes);
+    arena_free(&arena);
+}
+
+static void send_complete(struct ctl_replica *replica)
+{
+    tailrace_v1_ComputeCommand command = {0};
+    command.which_command = tailrace_v1_ComputeCommand_initialization_complete_tag;
+    struct buf bytes = {0};
+    encode_compute(&command, &bytes);
+    replica_send(replica, &bytes);
+    buf_free(&bytes);
+}
+
+/* Everything the replica must run: the reduced history, then InitializationComplete. */
+static void replay(struct ctl_replica *replica)
+{
+    struct ctl_cluster *cluster = replica->cluster;
+    ASSERT(!replica->ready && replica->greeted == cluster->spec.scale);
+    send_instance(replica);
+    size_t dataflows = 0;
+    for (struct ctl_dataflow *d = cluster->first; d != NULL; d = d->next) {
+        if (d->as_of_known && !d->failed) {
+            dataflow_send(d, replica);
+            dataflows++;
+        }
+    }
+    peek_replay(replica);
+    send_complete(replica);
+    replica->ready = true;
+    u64map_free(&replica->hello_since);
+    LOG_INFO("controller", "replica connected", LOG_STR("service", replica->service),
+             LOG_U64("dataflows", dataflows));
+}
+
+static void maybe_replay(struct ctl_replica *replica)
+{
+    if (replica->cluster->announced && !replica->ready &&
+        replica->greeted == replica->cluster->spec.scale) {
+        replay(replica);
+    }
+}
+
+void compute_announce(struct ctl_cluster *cluster)
+{
+    for (uint32_t r = 0; r < cluster->spec.replicas; r++) {
+        maybe_replay(&cluster->replicas[r]);
+    }
+}
+
+/* ---- responses --------------------------------------------------------------------------------------- */
+
+uint64_t compute_export_replica_upper(const struct ctl_export *export, uint32_t replica)
+{
+    uint64_t upper = FRONTIER_EMPTY;
+    for (uint32_t p = 0; p < export->cluster->spec.scale; p++) {
+        uint64_t reported = export->replicas[replica].uppers[p];
+        upper = reported < upper ? reported : upper;
+    }
+    return upper;
+}
+
+static void on_frontiers(struct ctl_conn *conn, const tailrace_v1_Frontiers *message)
+{
+    struct controller *c = conn->controller;
+    struct ctl_replica *replica = replica_of(conn);
+    for (size_t i = 0; i < message->frontiers_count; i++) {
+        const tailrace_v1_Frontier *f = &message->frontiers[i];
+        struct ctl_export *export = u64map_get(&c->exports, f->id);
+        if (export == NULL || export->cluster != replica->cluster) {
+            continue; /* dropped meanwhile */
+        }
+        uint64_t *reported = &export->replicas[replica->index].uppers[conn->process];
+        *reported = f->upper > *reported ? f->upper : *reported;
+        uint64_t upper = compute_export_replica_upper(export, replica->index);
+        if (upper <= export->upper) {
+            continue;
+        }
+        export->upper = upper;
+        if (c->config.events->index_upper != NULL && export->kind == PLAN_EXPORT_INDEX) {
+            c->config.events->index_upper(c->config.ctx, replica->cluster->spec.id, export->id,
+                                          upper);
+        }
+    }
+}
+
+static err_t on_hello(struct ctl_conn *conn, const tailrace_v1_ComputeHello *hello)
+{
+    struct ctl_replica *replica = replica_of(conn);
+    if (conn->greeted || hello->nonce != conn->nonce || hello->process != conn->process ||
+        hello->workers != replica->cluster->spec.workers) {
+        return err_new(ERR_PROTOCOL,
+                       "%s process %u greets as process %u with %u workers (expected %u)",
+                       conn->service, conn->process, hello->process, hello->workers,
+                       replica->cluster->spec.workers);
+    }
+    conn->greeted = true;
+    replica->greeted++;
+    for (size_t i = 0; i < hello->exports_count; i++) {
+        uint64_t id = hello->exports[i].id;
+        uintptr_t held = (uintptr_t)u64map_get(&replica->hello_since, id);
+        uintptr_t since = (uintptr_t)hello->exports[i].since + 1;
+        if (since > held && since != 0) {
+            u64map_put(&replica->hello_since, id, (void *)since);
+        }
+    }
+    maybe_replay(replica);
+    return ERR_OK;
+}
+
+static void on_failed(struct ctl_replica *replica, const tailrace_v1_DataflowFailed *message)
+{
+    err_t err = message->has_error ? plan_codec_decode_err(&message->error)
+                                   : err_new(ERR_INTERNAL, "dataflow failed without a reason");
+    for (struct ctl_dataflow *d = replica->cluster->first; d != NULL; d = d->next) {
+        if (d->id == message->id) {
+            dataflow_failed(d, replica->index, err);
+            return;
+        }
+    }
+    err_free(err);
+}
+
+static err_t handle(struct ctl_conn *conn, const tailrace_v1_ComputeResponse *response)
+{
+    if (!conn->greeted && response->which_response != tailrace_v1_ComputeResponse_hello_tag) {
+        return err_new(ERR_PROTOCOL, "a response before the answer to Hello");
+    }
+    struct ctl_replica *replica = replica_of(conn);
+    switch (response->which_response) {
+    case tailrace_v1_ComputeResponse_hello_tag: return on_hello(conn, &response->response.hello);
+    case tailrace_v1_ComputeResponse_frontiers_tag:
+        on_frontiers(conn, &response->response.frontiers);
+        return ERR_OK;
+    case tailrace_v1_ComputeResponse_peek_tag:
+        peek_response(replica, &response->response.peek);
+        return ERR_OK;
+    case tailrace_v1_ComputeResponse_subscribe_tag:
+        subscribe_response(replica, &response->response.subscribe);
+        return ERR_OK;
+    case tailrace_v1_ComputeResponse_failed_tag:
+        on_failed(replica, &response->response.failed);
+        return ERR_OK;
+    default: return err_new(ERR_PROTOCOL, "unknown response %u", response->which_response);
+    }
+}
+
+static err_t on_message(struct ctl_conn *conn, const uint8_t *data, size_t len)
+{
+    tailrace_v1_ComputeResponse response;
+    TRY(rpc_decode_pb(tailrace_v1_ComputeResponse_fields, &response, data, len));
+    err_t err = handle(conn, &response);
+    rpc_release_pb(tailrace_v1_ComputeResponse_fields, &response);
+    return err;
+}
+
+/* What the replica said is void until it says it again. */
+static void forget_reports(struct ctl_replica *replica)
+{
+    for (struct ctl_dataflow *d = replica->cluster->first; d != NULL; d = d->next) {
+        for (uint32_t i = 0; i < d->exports_len; i++) {
+            struct ctl_export *export = d->exports[i];
+            if (export != NULL) {
+                memset(export->replicas[replica->index].uppers, 0,
+                       replica->cluster->spec.scale * sizeof(uint64_t));
+                subscribe_reset(export, replica->index);
+            }
+        }
+    }
+}
+
+static void on_lost(struct ctl_conn *conn, const char *reason)
+{
+    struct ctl_replica *replica = replica_of(conn);
+    if (replica->ready) {
+        peek_replica_lost(replica);
+        forget_reports(replica);
+    }
+    replica->ready = false;
+    replica->greeted = 0;
+    u64map_free(&replica->hello_since);
+    for (uint32_t p = 0; p < replica->cluster->spec.scale; p++) {
+        if (&replica->conns[p] != conn && replica->conns[p].greeted) {
+            ctl_conn_restart(&replica->conns[p]);
+        }
+    }
+}
+
+static const struct ctl_conn_ops compute_ops = {.path = "/tailrace.v1.Compute/Session",
+                                                .role = PKI_COMPUTED,
+                                                .message = on_message,
+                                                .lost = on_lost};
+
+/* ---- clusters ---------------------------------------------------------------------------------------- */
+
+static err_t replica_start(struct ctl_cluster *cluster, uint32_t index)
+{
+    struct controller *c = cluster->controller;
+    struct ctl_replica *replica = &cluster->replicas[index];
+    replica->cluster = cluster;
+    replica->index = index;
+    struct buf name = {0};
+    buf_printf(&name, "cluster-%" PRIu64 "-replica-%u", cluster->spec.id, index);
+    replica->service = mem_strdup(buf_cstr(&name));
+    buf_free(&name);
+    TRY(services_replica_ensure(c, replica));
+    struct ctl_conn *conns = mem_zalloc(cluster->spec.scale * sizeof(conns[0]));
+    for (uint32_t p = 0; p < cluster->spec.scale; p++) {
+        ctl_conn_init(&conns[p], c, &compute_ops, replica, replica->service, p);
+    }
+    replica->conns = conns;
+    return ERR_OK;
+}
+
+static void replica_free(struct ctl_replica *replica)
+{
+    for (uint32_t p = 0; replica->conns != NULL && p < replica->cluster->spec.scale; p++) {
+        ctl_conn_free(&replica->conns[p]);
+    }
+    free(replica->conns);
+    free(replica->service);
+    u64map_free(&replica->hello_since);
+    services_args_free(replica->args);
+}
+
+static void cluster_free(struct ctl_cluster *cluster)
+{
+    while (cluster->first != NULL) {
+        struct ctl_dataflow *dataflow = cluster->first;
+        cluster->first = dataflow->next;
+        dataflow_free(dataflow);
+    }
+    for (uint32_t r = 0; r < cluster->spec.replicas; r++) {
+        replica_free(&cluster->replicas[r]);
+    }
+    free(cluster->replicas);
+    free(cluster->name);
+    free(cluster);
+}
+
+static void drop_services(struct ctl_cluster *cluster)
+{
+    for (uint32_t r = 0; r < cluster->spec.replicas; r++) {
+        if (cluster->replicas[r].service == NULL) {
+            continue;
+        }
+        err_t err = orchestrator_drop_service(cluster->controller->config.orchestrator,
+                                              cluster->replicas[r].service);
+        if (err != ERR_OK) {
+            LOG_WARN("controller", "service not dropped",
+                     LOG_STR("service", cluster->replicas[r].service), LOG_ERR(err));
+            err_free(err);
+        }
+    }
+}
+
+err_t controller_cluster_create(struct controller *c, const struct controller_cluster_spec *spec)
+{
+    if (u64map_get(&c->clusters, spec->id) != NULL) {
+        return err_new(ERR_EXISTS, "cluster %" PRIu64 " exists already", spec->id);
+    }
+    if (spec->scale == 0 || spec->workers == 0 || spec->scale > 256 || spec->workers > 256 ||
+        spec->replicas > 16) {
+        return err_new(ERR_INVALID, "cluster of %u replicas of %u processes of %u workers",
+                       spec->replicas, spec->scale, spec->workers);
+    }
+    struct ctl_cluster *cluster = MEM_NEW(struct ctl_cluster);
+    cluster->controller = c;
+    cluster->spec = *spec;
+    cluster->name = mem_strdup(spec->name);
+    cluster->spec.name = cluster->name;
+    cluster->announced = c->initialized;
+    cluster->replicas = mem_zalloc((spec->replicas + 1) * sizeof(cluster->replicas[0]));
+    for (uint32_t r = 0; r < spec->replicas; r++) {
+        err_t err = replica_start(cluster, r);
+        if (err != ERR_OK) {
+            drop_services(cluster);
+            cluster_free(cluster);
+            return err_wrap(err, "cluster %s", spec->name);
+        }
+    }
+    u64map_put(&c->clusters, spec->id, cluster);
+    return ERR_OK;
+}
+
+void controller_cluster_drop(struct controller *c, uint64_t id)
+{
+    struct ctl_cluster *cluster = u64map_remove(&c->clusters, id);
+    if (cluster == NULL) {
+        return;
+    }
+    drop_services(cluster);
+    cluster_free(cluster);
+}
+
+bool controller_cluster_ready(const struct controller *c, uint64_t id)
+{
+    const struct ctl_cluster *cluster = u64map_get(&c->clusters, id);
+    for (uint32_t r = 0; cluster != NULL && r < cluster->spec.replicas; r++) {
+        if (cluster->replicas[r].ready) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool controller_index_frontiers(const struct controller *c, uint64_t cluster, uint64_t index,
+                                uint64_t *since, uint64_t *upper)
+{
+    const struct ctl_export *export = u64map_get(&c->exports, index);
+    if (export == NULL || export->cluster->spec.id != cluster) {
+        return false;
+    }
+    *since = export->since;
+    *upper = export->upper;
+    return true;
+}
+
+void compute_free_all(struct controller *c)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&c->clusters, &at, &id, &value)) {
+        cluster_free(value);
+    }
+    u64map_free(&c->clusters);
+    ASSERT(c->exports.len == 0);
+    u64map_free(&c->exports);
+}

@@ -1,0 +1,257 @@
+/* Shared by the files of the controllers. Everything lives on environmentd's one loop. */
+#ifndef TAILRACE_CTRL_CONTROLLER_CONTROLLER_INTERNAL_H
+#define TAILRACE_CTRL_CONTROLLER_CONTROLLER_INTERNAL_H
+
+#include "core/base/map.h"
+#include "ctrl/controller/controller.h"
+#include "ctrl/pki/pki.h"
+#include "ctrl/plan/plan_codec.h"
+#include "ctrl/rpc/rpc.h"
+
+enum { CONTROLLER_PROTOCOL_VERSION = 1, CONTROLLER_MESSAGE_MAX = 256 << 20 };
+
+/* ---- connections (connection.c) ------------------------------------------------------------------ */
+
+struct ctl_conn;
+struct ctl_conn_ops {
+    const char *path; /* of the session method */
+    enum pki_role role;
+    /* The session call stands and Hello was sent. */
+    err_t (*message)(struct ctl_conn *conn, const uint8_t *data, size_t len);
+    /* The session was lost; it will be tried again. */
+    void (*lost)(struct ctl_conn *conn, const char *reason);
+};
+
+/* The session with one process: connects when its service runs, reconnects with back-off. */
+struct ctl_conn {
+    struct controller *controller;
+    const struct ctl_conn_ops *ops;
+    void *owner;
+    char *service;
+    uint32_t process;
+    struct rpc_channel *channel;
+    struct rpc_call *call;
+    struct io_timer retry;
+    uint64_t backoff_us;
+    uint64_t nonce;
+    bool greeted; /* the process answered Hello */
+};
+
+void ctl_conn_init(struct ctl_conn *conn, struct controller *controller,
+                   const struct ctl_conn_ops *ops, void *owner, const char *service,
+                   uint32_t process);
+/* Tries now (the process became ready). */
+void ctl_conn_poke(struct ctl_conn *conn);
+/* Ends the session and starts over; lost() is not called. */
+void ctl_conn_restart(struct ctl_conn *conn);
+void ctl_conn_send(struct ctl_conn *conn, const pb_msgdesc_t *fields, const void *message);
+void ctl_conn_send_bytes(struct ctl_conn *conn, const struct buf *bytes);
+void ctl_conn_free(struct ctl_conn *conn);
+
+/* ---- storage (storage.c) -------------------------------------------------------------------------- */
+
+struct ctl_collection {
+    uint64_t id;
+    enum storage_kind kind;
+    struct buf run;       /* the RunCollection command */
+    uint64_t *sinces;     /* [storage processes] as reported */
+    uint64_t *uppers;
+    uint64_t upper;       /* meet, monotone */
+    uint64_t since;       /* allowed: what was sent */
+    uint64_t since_wanted; /* by the adapter */
+};
+
+struct ctl_append {
+    struct ctl_append *next;
+    uint64_t time;
+    struct buf message;
+    void (*done)(void *arg, err_t err);
+    void *arg;
+};
+
+/* ---- compute -------------------------------------------------------------------------------------- */
+
+struct ctl_cluster;
+struct ctl_dataflow;
+
+/* What one replica says of one export. */
+struct ctl_export_replica {
+    uint64_t as_of;   /* it was created with; FRONTIER_EMPTY: not created there */
+    uint64_t *uppers; /* [scale] */
+    bool failed;
+};
+
+struct ctl_piece {
+    uint64_t lower, upper;
+    void *storage; /* of ok */
+    struct batch_col *cols;
+    struct batch ok;
+};
+
+/* A replica's share of a subscription: pieces by worker until their joint frontier passes. */
+struct ctl_sub_replica {
+    uint64_t *uppers; /* [workers of the replica] */
+    struct ctl_piece *pieces;
+    size_t pieces_len, pieces_cap;
+};
+
+struct ctl_export {
+    uint64_t id;
+    struct ctl_dataflow *dataflow;
+    struct ctl_cluster *cluster;
+    uint8_t kind; /* enum plan_export_kind */
+    uint32_t node;
+    uint64_t since;
+    uint64_t since_wanted;
+    uint64_t upper; /* best replica, monotone */
+    struct ctl_export_replica *replicas; /* [replicas of the cluster] */
+    /* PLAN_EXPORT_SUBSCRIBE: */
+    controller_subscribe_fn fn;
+    void *fn_arg;
+    uint64_t emitted; /* upper of what was handed on */
+    bool started;     /* something was handed on */
+    bool ended;       /* an error was */
+    struct ctl_sub_replica *subs; /* [replicas] */
+};
+
+struct ctl_dataflow {
+    struct ctl_dataflow *next; /* of the cluster, in order of creation */
+    struct ctl_cluster *cluster;
+    uint64_t id;
+    struct plan *plan;
+    bool as_of_known;
+    uint64_t as_of;
+    struct ctl_export **exports; /* NULL where dropped */
+    uint32_t exports_len;
+    uint32_t exports_left;
+    bool failed;
+};
+
+struct ctl_replica {
+    struct ctl_cluster *cluster;
+    uint32_t index;
+    char *service;
+    struct ctl_conn *conns; /* [scale] */
+    uint32_t greeted;
+    bool ready; /* history was replayed: commands go there as they come */
+    struct u64map hello_since; /* export -> 1 + since the running processes hold, during Hello */
+    struct service_args *args;
+};
+
+struct ctl_cluster {
+    struct controller *controller;
+    struct controller_cluster_spec spec;
+    char *name;
+    struct ctl_replica *replicas;
+    struct ctl_dataflow *first, *last;
+    bool announced; /* the first replay may happen: every dataflow of the catalog has an as_of */
+};
+
+struct ctl_peek {
+    uint64_t id;
+    struct ctl_cluster *cluster;
+    uint64_t index;
+    struct buf message;
+    controller_peek_fn fn;
+    void *arg;
+    uint8_t *kinds;
+    uint32_t cols;
+    struct ctl_peek_replica {
+        uint32_t answers; /* processes */
+        err_t err;
+        struct ctl_piece *rows;
+        size_t rows_len, rows_cap;
+    } *replicas;
+};
+
+struct ctl_hold {
+    uint64_t id;
+    uint64_t cluster; /* 0: storage collection */
+    uint64_t target;
+    uint64_t time;
+};
+
+struct service_args;
+
+struct controller {
+    struct controller_config config;
+    struct io_loop *loop;
+    bool initialized;
+    /* storage */
+    struct ctl_conn *storage; /* [storage_processes] */
+    struct service_args *storage_args;
+    struct u64map collections; /* id -> struct ctl_collection */
+    struct ctl_append *appends_first, *appends_last;
+    uint64_t tables_upper;     /* promised */
+    /* compute */
+    struct u64map clusters;    /* id -> struct ctl_cluster */
+    struct u64map exports;     /* id -> struct ctl_export */
+    struct u64map peeks;       /* id -> struct ctl_peek */
+    struct u64map holds;       /* id -> struct ctl_hold */
+    struct u64map receivers;   /* export -> struct ctl_receiver, before the dataflow exists */
+    uint64_t next_peek;
+    uint64_t next_hold;
+};
+
+struct ctl_receiver {
+    controller_subscribe_fn fn;
+    void *arg;
+};
+
+/* services.c: what runs, and with which flags */
+err_t services_storage_ensure(struct controller *c);
+err_t services_replica_ensure(struct controller *c, struct ctl_replica *replica);
+void services_args_free(struct service_args *args);
+/* The unix socket of a process for shared memory; "" when there is none. From the arena. */
+const char *services_socket(const struct controller *c, struct arena *arena, const char *what,
+                            uint32_t process);
+
+/* storage.c */
+err_t storage_start(struct controller *c);
+void storage_free_all(struct controller *c);
+void storage_initialized(struct controller *c);
+struct ctl_collection *storage_collection(const struct controller *c, uint64_t id);
+bool storage_collection_known(const struct ctl_collection *collection);
+uint64_t storage_collection_since(const struct controller *c,
+                                  const struct ctl_collection *collection);
+void storage_compact(struct controller *c, struct ctl_collection *collection);
+
+/* compute.c: clusters, replicas, frontiers */
+void compute_free_all(struct controller *c);
+void compute_announce(struct ctl_cluster *cluster);
+void compute_broadcast(struct ctl_cluster *cluster, const struct buf *message);
+void compute_update_storage(struct controller *c);
+void compute_storage_directory(struct controller *c, struct arena *arena,
+                               tailrace_v1_StorageDirectory *out);
+uint64_t compute_export_replica_upper(const struct ctl_export *export, uint32_t replica);
+
+/* dataflow.c */
+void dataflow_try_start(struct controller *c);
+void dataflow_send(struct ctl_dataflow *dataflow, struct ctl_replica *replica);
+/* The earliest time a dataflow may still need of its imports. */
+uint64_t dataflow_hold(const struct ctl_dataflow *dataflow);
+bool dataflow_imports(const struct ctl_dataflow *dataflow, bool index, uint64_t id);
+uint64_t controller_min_hold(const struct controller *c, uint64_t cluster, uint64_t id,
+                             uint64_t wanted);
+void dataflow_failed(struct ctl_dataflow *dataflow, uint32_t replica, err_t err);
+void dataflow_free(struct ctl_dataflow *dataflow);
+void export_compact(struct ctl_export *export);
+
+/* peek.c */
+void peek_response(struct ctl_replica *replica, const tailrace_v1_PeekResponse *message);
+void peek_replay(struct ctl_replica *replica);
+void peek_replica_lost(struct ctl_replica *replica);
+void peek_fail_index(struct controller *c, uint64_t cluster, uint64_t index, err_t err);
+void peek_free_all(struct controller *c);
+
+/* subscribe.c */
+void subscribe_response(struct ctl_replica *replica, const tailrace_v1_SubscribeResponse *message);
+void subscribe_reset(struct ctl_export *export, uint32_t replica);
+void subscribe_free(struct ctl_export *export);
+
+static inline uint32_t cluster_workers(const struct ctl_cluster *cluster)
+{
+    return cluster->spec.scale * cluster->spec.workers;
+}
+
+#endif

@@ -1,0 +1,538 @@
+/*
+ * Dataflows and their exports: when they start (as_of), what they hold of their imports, how far
+ * they may be compacted, what happens when they fail.
+ *
+ * Holds. A dataflow needs of each import everything from its own since on: that is where it would
+ * be created again. A replica that is behind needs more: what it has not yet taken in.
+ */
+#include "ctrl/controller/controller_internal.h"
+
+#include "core/base/log.h"
+#include "core/base/mem.h"
+
+#include <inttypes.h>
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+bool dataflow_imports(const struct ctl_dataflow *dataflow, bool index, uint64_t id)
+{
+    uint8_t op = index ? PLAN_INDEX : PLAN_SOURCE;
+    for (uint32_t i = 0; i < dataflow->plan->nodes_len; i++) {
+        const struct plan_node *node = &dataflow->plan->nodes[i];
+        if (node->op == op && node->import.id == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- as_of ------------------------------------------------------------------------------------------ */
+
+/* since and upper of an import; false when it is not known yet; ERR_NOT_FOUND when it is none. */
+static err_t import_frontiers(const struct controller *c, const struct plan_node *node,
+                              bool *known, uint64_t *since, uint64_t *upper)
+{
+    if (node->op == PLAN_SOURCE) {
+        const struct ctl_collection *collection = storage_collection(c, node->import.id);
+        if (collection == NULL) {
+            return err_new(ERR_NOT_FOUND, "no collection %" PRIu64, node->import.id);
+        }
+        *known = storage_collection_known(collection);
+        *since = storage_collection_since(c, collection);
+        *upper = collection->upper;
+        return ERR_OK;
+    }
+    const struct ctl_export *export = u64map_get(&c->exports, node->import.id);
+    if (export == NULL || export->kind != PLAN_EXPORT_INDEX) {
+        return err_new(ERR_NOT_FOUND, "no index %" PRIu64, node->import.id);
+    }
+    *known = export->dataflow->as_of_known;
+    *since = export->since;
+    *upper = max_u64(export->upper, export->since + 1);
+    return ERR_OK;
+}
+
+/*
+ * The imports' common window: [since, upper). as_of given: it must be at or beyond since. Chosen:
+ * the latest time all imports are complete at, so that little history is read.
+ */
+static err_t choose_as_of(const struct controller *c, struct ctl_dataflow *dataflow, bool *known)
+{
+    uint64_t since = 0;
+    uint64_t upper = FRONTIER_EMPTY;
+    *known = true;
+    for (uint32_t i = 0; i < dataflow->plan->nodes_len; i++) {
+        const struct plan_node *node = &dataflow->plan->nodes[i];
+        if (node->op != PLAN_SOURCE && node->op != PLAN_INDEX) {
+            continue;
+        }
+        bool import_known = false;
+        uint64_t import_since = 0;
+        uint64_t import_upper = 0;
+        TRY(import_frontiers(c, node, &import_known, &import_since, &import_upper));
+        *known = *known && import_known;
+        since = max_u64(since, import_since);
+        upper = min_u64(upper, import_upper);
+    }
+    uint64_t wanted = dataflow->plan->as_of;
+    if (wanted != 0 && wanted < since) {
+        return err_new(ERR_INVALID,
+                       "cannot read at time %" PRIu64 ": history is kept from %" PRIu64
+                       " on (complete below %" PRIu64 ")",
+                       wanted, since, upper);
+    }
+    if (wanted != 0) {
+        *known = true;
+        dataflow->as_of = wanted;
+    } else {
+        bool complete = upper == FRONTIER_EMPTY || upper == 0;
+        dataflow->as_of = complete ? since : max_u64(since, upper - 1);
+    }
+    return ERR_OK;
+}
+
+static void start(struct ctl_dataflow *dataflow)
+{
+    dataflow->as_of_known = true;
+    for (uint32_t i = 0; i < dataflow->exports_len; i++) {
+        struct ctl_export *export = dataflow->exports[i];
+        if (export != NULL) {
+            export->since = export->since_wanted = dataflow->as_of;
+        }
+    }
+    for (uint32_t r = 0; r < dataflow->cluster->spec.replicas; r++) {
+        if (dataflow->cluster->replicas[r].ready) {
+            dataflow_send(dataflow, &dataflow->cluster->replicas[r]);
+        }
+    }
+}
+
+static bool cluster_try_start(struct controller *c, struct ctl_cluster *cluster)
+{
+    bool waiting = false;
+    for (struct ctl_dataflow *d = cluster->first; d != NULL; d = d->next) {
+        if (d->as_of_known || d->failed) {
+            continue;
+        }
+        bool known = false;
+        err_t err = choose_as_of(c, d, &known);
+        if (err != ERR_OK) {
+            dataflow_failed(d, UINT32_MAX, err);
+        } else if (known) {
+            start(d);
+        } else {
+            waiting = true;
+        }
+    }
+    return !waiting;
+}
+
+/* Something became known: starts the dataflows that waited for it. */
+void dataflow_try_start(struct controller *c)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&c->clusters, &at, &id, &value)) {
+        struct ctl_cluster *cluster = value;
+        bool all = cluster_try_start(c, cluster);
+        if (all && c->initialized && !cluster->announced) {
+            cluster->announced = true;
+            compute_announce(cluster);
+        }
+    }
+}
+
+/* ---- sending ---------------------------------------------------------------------------------------- */
+
+static void encode_sources(const struct controller *c, const struct plan *plan,
+                           struct arena *arena, tailrace_v1_CreateDataflow *out)
+{
+    uint32_t all = c->config.storage_processes * c->config.storage_workers;
+    out->sources = ARENA_ARRAY(arena, tailrace_v1_SourceParts, plan->nodes_len);
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        if (plan->nodes[i].op != PLAN_SOURCE) {
+            continue;
+        }
+        const struct ctl_collection *collection =
+            storage_collection(c, plan->nodes[i].import.id);
+        if (collection == NULL) {
+            continue; /* dropped: the runtime refuses, the dataflow fails */
+        }
+        tailrace_v1_SourceParts *parts = &out->sources[out->sources_count++];
+        parts->id = collection->id;
+        parts->workers_count = (pb_size_t)(collection->kind == STORAGE_TABLE ? 1 : all);
+        parts->workers = ARENA_ARRAY(arena, uint32_t, parts->workers_count);
+        for (uint32_t w = 0; w < parts->workers_count; w++) {
+            parts->workers[w] = w;
+        }
+    }
+}
+
+/* Where a replica starts: not before what its running processes still hold. */
+static uint64_t replica_as_of(const struct ctl_dataflow *dataflow,
+                              const struct ctl_replica *replica)
+{
+    uint64_t as_of = dataflow->as_of;
+    for (uint32_t i = 0; i < dataflow->exports_len; i++) {
+        const struct ctl_export *export = dataflow->exports[i];
+        if (export == NULL) {
+            continue;
+        }
+        uintptr_t held = (uintptr_t)u64map_get(&replica->hello_since, export->id);
+        if (held > 0) {
+            as_of = max_u64(as_of, held - 1);
+        }
+        if (export->kind == PLAN_EXPORT_SUBSCRIBE && export->started) {
+            as_of = max_u64(as_of, export->emitted - 1);
+        } else {
+            as_of = max_u64(as_of, export->since);
+        }
+    }
+    return as_of;
+}
+
+void dataflow_send(struct ctl_dataflow *dataflow, struct ctl_replica *replica)
+{
+    ASSERT(dataflow->as_of_known);
+    struct controller *c = dataflow->cluster->controller;
+    uint64_t as_of = replica_as_of(dataflow, replica);
+    struct arena arena = {0};
+    tailrace_v1_ComputeCommand command = {0};
+    command.which_command = tailrace_v1_ComputeCommand_create_dataflow_tag;
+    tailrace_v1_CreateDataflow *create = &command.command.create_dataflow;
+    create->has_plan = true;
+    plan_codec_encode(dataflow->plan, &arena, &create->plan);
+    create->plan.as_of = as_of;
+    for (uint32_t i = 0; i < dataflow->exports_len; i++) {
+        struct ctl_export *export = dataflow->exports[i];
+        if (export == NULL) {
+            continue;
+        }
+        struct ctl_export_replica *state = &export->replicas[replica->index];
+        state->as_of = as_of;
+        state->failed = false;
+        memset(state->uppers, 0, dataflow->cluster->spec.scale * sizeof(uint64_t));
+        if (export->kind == PLAN_EXPORT_SUBSCRIBE) {
+            subscribe_reset(export, replica->index);
+            create->plan.exports[i].snapshot =
+                create->plan.exports[i].snapshot && !export->started;
+        }
+    }
+    encode_sources(c, dataflow->plan, &arena, create);
+    struct buf bytes = {0};
+    err_t err = rpc_pb_encode(tailrace_v1_ComputeCommand_fields, &command, &bytes);
+    arena_free(&arena);
+    if (err != ERR_OK) {
+        dataflow_failed(dataflow, replica->index, err);
+    } else {
+        for (uint32_t p = 0; p < dataflow->cluster->spec.scale; p++) {
+            ctl_conn_send_bytes(&replica->conns[p], &bytes);
+        }
+    }
+    buf_free(&bytes);
+}
+
+/* ---- creation and end -------------------------------------------------------------------------------- */
+
+static struct ctl_export *export_new(struct controller *c, struct ctl_dataflow *dataflow,
+                                     const struct plan_export *from)
+{
+    struct ctl_cluster *cluster = dataflow->cluster;
+    struct ctl_export *export = MEM_NEW(struct ctl_export);
+    export->id = from->id;
+    export->dataflow = dataflow;
+    export->cluster = cluster;
+    export->kind = from->kind;
+    export->node = from->node;
+    export->replicas = mem_zalloc((cluster->spec.replicas + 1) * sizeof(export->replicas[0]));
+    export->subs = mem_zalloc((cluster->spec.replicas + 1) * sizeof(export->subs[0]));
+    for (uint32_t r = 0; r < cluster->spec.replicas; r++) {
+        export->replicas[r].as_of = FRONTIER_EMPTY;
+        export->replicas[r].uppers = mem_zalloc(cluster->spec.scale * sizeof(uint64_t));
+        export->subs[r].uppers = mem_zalloc(cluster_workers(cluster) * sizeof(uint64_t));
+    }
+    struct ctl_receiver *receiver = u64map_remove(&c->receivers, from->id);
+    if (receiver != NULL) {
+        export->fn = receiver->fn;
+        export->fn_arg = receiver->arg;
+        free(receiver);
+    }
+    u64map_put(&c->exports, export->id, export);
+    return export;
+}
+
+static void export_free(struct controller *c, struct ctl_export *export)
+{
+    u64map_remove(&c->exports, export->id);
+    subscribe_free(export);
+    for (uint32_t r = 0; r < export->cluster->spec.replicas; r++) {
+        free(export->replicas[r].uppers);
+    }
+    free(export->replicas);
+    free(export);
+}
+
+void dataflow_free(struct ctl_dataflow *dataflow)
+{
+    struct controller *c = dataflow->cluster->controller;
+    for (uint32_t i = 0; i < dataflow->exports_len; i++) {
+        if (dataflow->exports[i] != NULL) {
+            export_free(c, dataflow->exports[i]);
+        }
+    }
+    free(dataflow->exports);
+    plan_free(dataflow->plan);
+    free(dataflow);
+}
+
+static void cluster_append(struct ctl_cluster *cluster, struct ctl_dataflow *dataflow)
+{
+    if (cluster->last != NULL) {
+        cluster->last->next = dataflow;
+    } else {
+        cluster->first = dataflow;
+    }
+    cluster->last = dataflow;
+}
+
+static void cluster_remove(struct ctl_cluster *cluster, struct ctl_dataflow *dataflow)
+{
+    struct ctl_dataflow **at = &cluster->first;
+    struct ctl_dataflow *before = NULL;
+    while (*at != dataflow) {
+        ASSERT(*at != NULL);
+        before = *at;
+        at = &(*at)->next;
+    }
+    *at = dataflow->next;
+    if (cluster->last == dataflow) {
+        cluster->last = before;
+    }
+}
+
+err_t controller_dataflow_create(struct controller *c, uint64_t cluster_id, struct plan *plan)
+{
+    struct ctl_cluster *cluster = u64map_get(&c->clusters, cluster_id);
+    if (cluster == NULL) {
+        plan_free(plan);
+        return err_new(ERR_NOT_FOUND, "no cluster %" PRIu64, cluster_id);
+    }
+    struct ctl_dataflow *dataflow = MEM_NEW(struct ctl_dataflow);
+    dataflow->cluster = cluster;
+    dataflow->id = plan->id;
+    dataflow->plan = plan;
+    bool known = false;
+    err_t err = choose_as_of(c, dataflow, &known);
+    for (uint32_t i = 0; err == ERR_OK && i < plan->exports_len; i++) {
+        if (u64map_get(&c->exports, plan->exports[i].id) != NULL) {
+            err = err_new(ERR_EXISTS, "export %" PRIu64 " exists already", plan->exports[i].id);
+        }
+    }
+    if (err != ERR_OK) {
+        dataflow_free(dataflow);
+        return err;
+    }
+    dataflow->exports_len = dataflow->exports_left = plan->exports_len;
+    dataflow->exports = mem_zalloc(plan->exports_len * sizeof(dataflow->exports[0]));
+    for (uint32_t i = 0; i < plan->exports_len; i++) {
+        dataflow->exports[i] = export_new(c, dataflow, &plan->exports[i]);
+    }
+    cluster_append(cluster, dataflow);
+    if (known) {
+        start(dataflow);
+    }
+    return ERR_OK;
+}
+
+static void send_compaction(struct ctl_export *export, uint64_t frontier)
+{
+    tailrace_v1_ComputeCommand command = {0};
+    command.which_command = tailrace_v1_ComputeCommand_allow_compaction_tag;
+    command.command.allow_compaction =
+        (tailrace_v1_AllowCompaction){.id = export->id, .frontier = frontier};
+    struct buf bytes = {0};
+    err_t err = rpc_pb_encode(tailrace_v1_ComputeCommand_fields, &command, &bytes);
+    ASSERT(err == ERR_OK);
+    compute_broadcast(export->cluster, &bytes);
+    buf_free(&bytes);
+}
+
+void controller_export_drop(struct controller *c, uint64_t cluster_id, uint64_t export_id)
+{
+    struct ctl_export *export = u64map_get(&c->exports, export_id);
+    if (export == NULL || export->cluster->spec.id != cluster_id) {
+        return;
+    }
+    struct ctl_dataflow *dataflow = export->dataflow;
+    peek_fail_index(c, cluster_id, export_id,
+                    err_new(ERR_NOT_FOUND, "the index was dropped while it was read"));
+    send_compaction(export, FRONTIER_EMPTY);
+    for (uint32_t i = 0; i < dataflow->exports_len; i++) {
+        if (dataflow->exports[i] == export) {
+            dataflow->exports[i] = NULL;
+        }
+    }
+    export_free(c, export);
+    dataflow->exports_left--;
+    if (dataflow->exports_left == 0) {
+        cluster_remove(dataflow->cluster, dataflow);
+        dataflow_free(dataflow);
+    }
+}
+
+/* replica UINT32_MAX: it never started. Owns err. */
+void dataflow_failed(struct ctl_dataflow *dataflow, uint32_t replica, err_t err)
+{
+    struct controller *c = dataflow->cluster->controller;
+    bool everywhere = true;
+    for (uint32_t i = 0; replica != UINT32_MAX && i < dataflow->exports_len; i++) {
+        struct ctl_export *export = dataflow->exports[i];
+        if (export == NULL) {
+            continue;
+        }
+        export->replicas[replica].failed = true;
+        for (uint32_t r = 0; r < dataflow->cluster->spec.replicas; r++) {
+            everywhere = everywhere && export->replicas[r].failed;
+        }
+    }
+    if (!everywhere || dataflow->failed) {
+        err_free(err);
+        return;
+    }
+    dataflow->failed = true;
+    for (uint32_t i = 0; i < dataflow->exports_len; i++) {
+        struct ctl_export *export = dataflow->exports[i];
+        if (export == NULL) {
+            continue;
+        }
+        peek_fail_index(c, dataflow->cluster->spec.id, export->id, err_copy(err));
+        if (export->fn != NULL && !export->ended) {
+            export->ended = true;
+            export->fn(export->fn_arg, export->emitted, export->emitted, NULL, err_copy(err));
+        }
+    }
+    if (c->config.events->dataflow_failed != NULL) {
+        c->config.events->dataflow_failed(c->config.ctx, dataflow->cluster->spec.id, dataflow->id,
+                                          err);
+    }
+    err_free(err);
+}
+
+/* ---- holds and compaction ----------------------------------------------------------------------------- */
+
+uint64_t dataflow_hold(const struct ctl_dataflow *dataflow)
+{
+    if (!dataflow->as_of_known) {
+        return 0; /* still to be chosen: keep everything */
+    }
+    uint64_t hold = FRONTIER_EMPTY;
+    for (uint32_t i = 0; i < dataflow->exports_len; i++) {
+        const struct ctl_export *export = dataflow->exports[i];
+        if (export == NULL) {
+            continue;
+        }
+        bool subscribed = export->kind == PLAN_EXPORT_SUBSCRIBE;
+        uint64_t since = subscribed && export->started ? export->emitted - 1 : export->since;
+        hold = min_u64(hold, since);
+        for (uint32_t r = 0; r < dataflow->cluster->spec.replicas; r++) {
+            const struct ctl_export_replica *replica = &export->replicas[r];
+            if (replica->as_of == FRONTIER_EMPTY || replica->failed) {
+                continue;
+            }
+            uint64_t upper = compute_export_replica_upper(export, r);
+            hold = min_u64(hold, upper > replica->as_of ? upper - 1 : replica->as_of);
+        }
+    }
+    return hold;
+}
+
+/* The smallest of what is wanted, explicit holds, and what dataflows need of a collection (cluster
+ * 0) or index. */
+uint64_t controller_min_hold(const struct controller *c, uint64_t cluster_id, uint64_t id,
+                             uint64_t wanted)
+{
+    uint64_t hold = wanted;
+    size_t at = 0;
+    uint64_t key;
+    void *value;
+    while (u64map_next(&c->holds, &at, &key, &value)) {
+        const struct ctl_hold *h = value;
+        if (h->cluster == cluster_id && h->target == id) {
+            hold = min_u64(hold, h->time);
+        }
+    }
+    at = 0;
+    while (u64map_next(&c->clusters, &at, &key, &value)) {
+        const struct ctl_cluster *cluster = value;
+        for (const struct ctl_dataflow *d = cluster->first; d != NULL; d = d->next) {
+            if (!d->failed && dataflow_imports(d, cluster_id != 0, id)) {
+                hold = min_u64(hold, dataflow_hold(d));
+            }
+        }
+    }
+    return hold;
+}
+
+void export_compact(struct ctl_export *export)
+{
+    uint64_t since = controller_min_hold(export->cluster->controller, export->cluster->spec.id,
+                                         export->id, export->since_wanted);
+    if (since > export->since && export->dataflow->as_of_known) {
+        export->since = since;
+        send_compaction(export, since);
+    }
+}
+
+void controller_allow_compaction(struct controller *c, uint64_t cluster, uint64_t id,
+                                 uint64_t since)
+{
+    if (cluster == 0) {
+        struct ctl_collection *collection = storage_collection(c, id);
+        if (collection != NULL) {
+            collection->since_wanted = max_u64(collection->since_wanted, since);
+            storage_compact(c, collection);
+        }
+        return;
+    }
+    struct ctl_export *export = u64map_get(&c->exports, id);
+    if (export != NULL && export->cluster->spec.id == cluster) {
+        export->since_wanted = max_u64(export->since_wanted, since);
+        export_compact(export);
+    }
+}
+
+err_t controller_hold(struct controller *c, uint64_t cluster, uint64_t id, uint64_t time,
+                      uint64_t *hold)
+{
+    uint64_t since = 0;
+    uint64_t upper = 0;
+    bool found = cluster == 0 ? controller_collection_frontiers(c, id, &since, &upper)
+                              : controller_index_frontiers(c, cluster, id, &since, &upper);
+    if (!found) {
+        return err_new(ERR_NOT_FOUND, "nothing to hold: no collection or index %" PRIu64, id);
+    }
+    if (time < since) {
+        return err_new(ERR_INVALID, "cannot hold at %" PRIu64 ": compacted up to %" PRIu64, time,
+                       since);
+    }
+    struct ctl_hold *h = MEM_NEW(struct ctl_hold);
+    *h = (struct ctl_hold){
+        .id = ++c->next_hold, .cluster = cluster, .target = id, .time = time};
+    u64map_put(&c->holds, h->id, h);
+    *hold = h->id;
+    return ERR_OK;
+}
+
+void controller_hold_release(struct controller *c, uint64_t hold)
+{
+    free(u64map_remove(&c->holds, hold));
+}

@@ -1,0 +1,288 @@
+/*
+ * Peeks: sent to every replica of the cluster, the first complete answer wins, every peek is
+ * answered exactly once. A peek whose replica went away is asked again when it is back.
+ */
+#include "ctrl/controller/controller_internal.h"
+
+#include "core/base/log.h"
+#include "core/base/mem.h"
+
+#include <inttypes.h>
+
+static void answers_clear(struct ctl_peek_replica *replica)
+{
+    for (size_t i = 0; i < replica->rows_len; i++) {
+        free(replica->rows[i].storage);
+        free(replica->rows[i].cols);
+    }
+    free(replica->rows);
+    err_free(replica->err);
+    *replica = (struct ctl_peek_replica){0};
+}
+
+static void peek_free(struct ctl_peek *peek)
+{
+    for (uint32_t r = 0; r < peek->cluster->spec.replicas; r++) {
+        answers_clear(&peek->replicas[r]);
+    }
+    free(peek->replicas);
+    free(peek->kinds);
+    buf_free(&peek->message);
+    free(peek);
+}
+
+static void send_cancel(const struct ctl_peek *peek)
+{
+    tailrace_v1_ComputeCommand command = {0};
+    command.which_command = tailrace_v1_ComputeCommand_cancel_peek_tag;
+    command.command.cancel_peek.id = peek->id;
+    struct buf bytes = {0};
+    err_t err = rpc_pb_encode(tailrace_v1_ComputeCommand_fields, &command, &bytes);
+    ASSERT(err == ERR_OK);
+    compute_broadcast(peek->cluster, &bytes);
+    buf_free(&bytes);
+}
+
+/* One batch of a worker's rows, checked against the kinds the peek produces. */
+static err_t keep_rows(const struct ctl_peek *peek, struct ctl_peek_replica *replica,
+                       const struct rpc_bytes *bytes)
+{
+    struct arena arena = {0};
+    void *storage = NULL;
+    struct batch view;
+    err_t err =
+        plan_codec_open_batch(bytes, peek->kinds, peek->cols, &arena, &storage, &view);
+    arena_free(&arena);
+    if (err != ERR_OK) {
+        return err_wrap(err, "rows of peek %" PRIu64, peek->id);
+    }
+    struct ctl_piece *piece = VEC_PUSH(replica, rows);
+    piece->storage = storage;
+    piece->cols = mem_zalloc((peek->cols + 1) * sizeof(piece->cols[0]));
+    batch_view(storage, bytes->len, piece->cols, peek->cols, &piece->ok);
+    return ERR_OK;
+}
+
+static void peek_answer(struct controller *c, struct ctl_peek *peek,
+                        struct ctl_peek_replica *replica)
+{
+    u64map_remove(&c->peeks, peek->id);
+    if (peek->cluster->spec.replicas > 1) {
+        send_cancel(peek);
+    }
+    if (replica->err != ERR_OK) {
+        err_t err = replica->err;
+        replica->err = ERR_OK;
+        peek->fn(peek->arg, NULL, 0, err);
+    } else {
+        const struct batch **rows = mem_zalloc((replica->rows_len + 1) * sizeof(rows[0]));
+        for (size_t i = 0; i < replica->rows_len; i++) {
+            rows[i] = &replica->rows[i].ok;
+        }
+        peek->fn(peek->arg, rows, replica->rows_len, ERR_OK);
+        free(rows);
+    }
+    peek_free(peek);
+}
+
+void peek_response(struct ctl_replica *replica, const tailrace_v1_PeekResponse *message)
+{
+    struct controller *c = replica->cluster->controller;
+    struct ctl_peek *peek = u64map_get(&c->peeks, message->id);
+    if (peek == NULL || peek->cluster != replica->cluster) {
+        return; /* answered by another replica, or cancelled */
+    }
+    struct ctl_peek_replica *answers = &peek->replicas[replica->index];
+    err_t err = message->has_error ? plan_codec_decode_err(&message->error) : ERR_OK;
+    for (size_t i = 0; err == ERR_OK && i < message->rows_count; i++) {
+        err = keep_rows(peek, answers, &message->rows[i].data);
+    }
+    if (answers->err == ERR_OK) {
+        answers->err = err;
+    } else {
+        err_free(err);
+    }
+    answers->answers++;
+    if (answers->answers == replica->cluster->spec.scale) {
+        peek_answer(c, peek, answers);
+    }
+}
+
+static void send_to(struct ctl_peek *peek, struct ctl_replica *replica)
+{
+    for (uint32_t p = 0; p < replica->cluster->spec.scale; p++) {
+        ctl_conn_send_bytes(&replica->conns[p], &peek->message);
+    }
+}
+
+void peek_replay(struct ctl_replica *replica)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&replica->cluster->controller->peeks, &at, &id, &value)) {
+        struct ctl_peek *peek = value;
+        if (peek->cluster == replica->cluster) {
+            answers_clear(&peek->replicas[replica->index]);
+            send_to(peek, replica);
+        }
+    }
+}
+
+void peek_replica_lost(struct ctl_replica *replica)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&replica->cluster->controller->peeks, &at, &id, &value)) {
+        struct ctl_peek *peek = value;
+        if (peek->cluster == replica->cluster) {
+            answers_clear(&peek->replicas[replica->index]);
+        }
+    }
+}
+
+/* The peeks of an index that is gone or failed. Owns err. */
+void peek_fail_index(struct controller *c, uint64_t cluster, uint64_t index, err_t err)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&c->peeks, &at, &id, &value)) {
+        struct ctl_peek *peek = value;
+        if (peek->cluster->spec.id != cluster || peek->index != index) {
+            continue;
+        }
+        u64map_remove(&c->peeks, id);
+        send_cancel(peek);
+        peek->fn(peek->arg, NULL, 0, err_copy(err));
+        peek_free(peek);
+        at = 0; /* the map changed */
+    }
+    err_free(err);
+}
+
+/* The kinds of the rows a peek returns: the index's, or its program's. */
+static err_t result_kinds(const struct ctl_export *export, const struct mfp *mfp,
+                          struct ctl_peek *peek)
+{
+    const struct schema *schema = &export->dataflow->plan->nodes[export->node].schema;
+    struct arena arena = {0};
+    struct type *types = schema->types;
+    uint32_t cols = schema->cols;
+    err_t err = ERR_OK;
+    if (mfp != NULL) {
+        err = mfp_validate(mfp, schema->types, schema->cols, &arena, &types);
+        cols = mfp->project_len;
+    }
+    if (err == ERR_OK) {
+        peek->cols = cols;
+        peek->kinds = mem_alloc(cols + 1);
+        for (uint32_t i = 0; i < cols; i++) {
+            peek->kinds[i] = types[i].kind;
+        }
+    }
+    arena_free(&arena);
+    return err;
+}
+
+static void encode_peek(const struct controller_peek *from, struct ctl_peek *peek)
+{
+    struct arena arena = {0};
+    tailrace_v1_ComputeCommand command = {0};
+    command.which_command = tailrace_v1_ComputeCommand_peek_tag;
+    tailrace_v1_Peek *message = &command.command.peek;
+    *message = (tailrace_v1_Peek){
+        .id = peek->id, .index = from->index, .time = from->time, .limit = from->limit};
+    if (from->keys != NULL) {
+        message->has_keys = true;
+        message->keys.data = (struct rpc_bytes){from->keys->base, from->keys->size};
+        message->key_kinds_count = (pb_size_t)from->keys->cols;
+        message->key_kinds = ARENA_ARRAY(&arena, uint32_t, from->keys->cols);
+        for (uint32_t i = 0; i < from->keys->cols; i++) {
+            message->key_kinds[i] = from->keys->col[i].kind;
+        }
+    }
+    if (from->mfp != NULL) {
+        message->has_mfp = true;
+        plan_codec_encode_mfp(from->mfp, &arena, &message->mfp);
+    }
+    message->order_count = (pb_size_t)from->order_len;
+    message->order = plan_codec_encode_order(from->order, from->order_len, &arena);
+    err_t err = rpc_pb_encode(tailrace_v1_ComputeCommand_fields, &command, &peek->message);
+    ASSERT(err == ERR_OK); /* our own structures, bounded before */
+    arena_free(&arena);
+}
+
+/* A peek that is refused at once is answered from the loop, like any other. */
+struct refusal {
+    struct io_task task;
+    controller_peek_fn fn;
+    void *arg;
+    err_t err;
+};
+
+static void refusal_run(struct io_task *task)
+{
+    struct refusal *refusal = CONTAINER_OF(task, struct refusal, task);
+    refusal->fn(refusal->arg, NULL, 0, refusal->err);
+    free(refusal);
+}
+
+static void refuse(struct controller *c, controller_peek_fn fn, void *arg, err_t err)
+{
+    struct refusal *refusal = MEM_NEW(struct refusal);
+    *refusal = (struct refusal){.task.run = refusal_run, .fn = fn, .arg = arg, .err = err};
+    io_post(c->loop, &refusal->task);
+}
+
+uint64_t controller_peek(struct controller *c, const struct controller_peek *from,
+                         controller_peek_fn fn, void *arg)
+{
+    uint64_t id = ++c->next_peek;
+    struct ctl_export *export = u64map_get(&c->exports, from->index);
+    if (export == NULL || export->cluster->spec.id != from->cluster ||
+        export->dataflow->failed) {
+        refuse(c, fn, arg,
+               err_new(ERR_NOT_FOUND, "no index %" PRIu64 " to read from", from->index));
+        return id;
+    }
+    struct ctl_peek *peek = MEM_NEW(struct ctl_peek);
+    peek->id = id;
+    peek->cluster = export->cluster;
+    peek->index = from->index;
+    peek->fn = fn;
+    peek->arg = arg;
+    peek->replicas =
+        mem_zalloc((export->cluster->spec.replicas + 1) * sizeof(peek->replicas[0]));
+    err_t err = result_kinds(export, from->mfp, peek);
+    if (err != ERR_OK) {
+        peek_free(peek);
+        refuse(c, fn, arg, err);
+        return id;
+    }
+    encode_peek(from, peek);
+    u64map_put(&c->peeks, id, peek);
+    compute_broadcast(peek->cluster, &peek->message);
+    return id;
+}
+
+void controller_peek_cancel(struct controller *c, uint64_t peek_id)
+{
+    struct ctl_peek *peek = u64map_remove(&c->peeks, peek_id);
+    if (peek != NULL) {
+        send_cancel(peek);
+        peek_free(peek);
+    }
+}
+
+void peek_free_all(struct controller *c)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&c->peeks, &at, &id, &value)) {
+        peek_free(value);
+    }
+    u64map_free(&c->peeks);
+}

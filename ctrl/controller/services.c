@@ -1,0 +1,212 @@
+/* The services the environment is made of, and the flags of their processes. */
+#include "ctrl/controller/controller_internal.h"
+
+#include "core/base/log.h"
+#include "core/base/mem.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+enum { SOCKET_PATH_MAX = 100 }; /* sun_path holds 108 bytes */
+
+/* What make_args needs: lives as long as the service. */
+struct service_args {
+    struct controller *controller;
+    struct pki_files *files; /* [scale]; empty without TLS */
+    uint32_t scale;
+    uint32_t workers;
+    char *what; /* name in paths */
+};
+
+const char *services_socket(const struct controller *c, struct arena *arena, const char *what,
+                            uint32_t process)
+{
+    if (io_env_simulated(io_loop_env(c->loop)) || strcmp(c->config.carrier, "tcp") == 0) {
+        return "";
+    }
+    char *path =
+        arena_printf(arena, "%s/run/%s-%u.sock", c->config.data_directory, what, process);
+    return strlen(path) <= SOCKET_PATH_MAX ? path : "";
+}
+
+static const char *node_secret(const struct controller *c, struct arena *arena)
+{
+    return arena_printf(arena, "%s/run/node.secret", c->config.data_directory);
+}
+
+/* The file only this node's processes can read: proof of being on one node. */
+static err_t node_secret_ensure(struct controller *c)
+{
+    if (io_env_simulated(io_loop_env(c->loop))) {
+        return ERR_OK;
+    }
+    struct arena arena = {0};
+    const char *directory = arena_printf(&arena, "%s/run", c->config.data_directory);
+    const char *path = node_secret(c, &arena);
+    struct io_stat stat;
+    err_t err = io_mkdir_sync(c->loop, directory, 0700);
+    if (err == ERR_OK) {
+        err = io_stat_sync(c->loop, path, &stat);
+        if (err != ERR_OK && err_code(err) == ERR_NOT_FOUND) {
+            err_free(err);
+            uint8_t secret[32];
+            io_random(io_loop_env(c->loop), secret, sizeof(secret));
+            err = io_write_whole_sync(c->loop, path, secret, sizeof(secret), 0600);
+        }
+    }
+    err = err_wrap(err, "making the node secret %s", path);
+    arena_free(&arena);
+    return err;
+}
+
+static err_t issue_certificates(struct service_args *args, enum pki_role role)
+{
+    struct controller *c = args->controller;
+    args->files = mem_zalloc(args->scale * sizeof(args->files[0]));
+    for (uint32_t p = 0; p < args->scale && c->config.pki != NULL; p++) {
+        char name[64];
+        snprintf(name, sizeof(name), "%s-%u", args->what, p);
+        TRY(pki_issue(c->config.pki, role, name, &args->files[p]));
+    }
+    return ERR_OK;
+}
+
+static struct service_args *args_new(struct controller *c, const char *what, uint32_t scale,
+                                     uint32_t workers)
+{
+    struct service_args *args = MEM_NEW(struct service_args);
+    args->controller = c;
+    args->scale = scale;
+    args->workers = workers;
+    args->what = mem_strdup(what);
+    return args;
+}
+
+void services_args_free(struct service_args *args)
+{
+    if (args == NULL) {
+        return;
+    }
+    for (uint32_t p = 0; args->files != NULL && p < args->scale; p++) {
+        pki_files_free(&args->files[p]);
+    }
+    free(args->files);
+    free(args->what);
+    free(args);
+}
+
+static void common_args(const struct service_args *args,
+                        const struct orchestrator_assignment *assignment,
+                        struct orchestrator_args *out)
+{
+    const struct controller *c = args->controller;
+    uint32_t process = assignment->process;
+    ASSERT(process < args->scale);
+    orchestrator_args_add(out, "--controller-listen-addr=%s", assignment->listen[0]);
+    orchestrator_args_add(out, "--internal-http-listen-addr=%s", assignment->listen[2]);
+    orchestrator_args_add(out, "--environment-id=%s", c->config.environment);
+    orchestrator_args_add(out, "--process=%u", process);
+    orchestrator_args_add(out, "--processes=%u", assignment->scale);
+    orchestrator_args_add(out, "--workers=%u", args->workers);
+    orchestrator_args_add(out, "--carrier=%s", c->config.carrier);
+    if (args->files[process].certificate_path != NULL) {
+        orchestrator_args_add(out, "--tls-cert=%s", args->files[process].certificate_path);
+        orchestrator_args_add(out, "--tls-key=%s", args->files[process].key_path);
+        orchestrator_args_add(out, "--tls-ca=%s", args->files[process].ca_path);
+    }
+    if (!io_env_simulated(io_loop_env(c->loop))) {
+        struct arena arena = {0};
+        orchestrator_args_add(out, "--node-secret=%s", node_secret(c, &arena));
+        arena_free(&arena);
+    }
+}
+
+static void storage_args(void *arg, const struct orchestrator_assignment *assignment,
+                         struct orchestrator_args *out)
+{
+    const struct service_args *args = arg;
+    const struct controller *c = args->controller;
+    common_args(args, assignment, out);
+    orchestrator_args_add(out, "--storage-listen-addr=%s", assignment->listen[1]);
+    orchestrator_args_add(out, "--data-directory=%s/storage", c->config.data_directory);
+    if (c->config.tick_us != 0) {
+        orchestrator_args_add(out, "--tick-interval-us=%" PRIu64, c->config.tick_us);
+    }
+    struct arena arena = {0};
+    const char *socket = services_socket(c, &arena, "storage", assignment->process);
+    if (socket[0] != '\0') {
+        orchestrator_args_add(out, "--storage-unix-socket=%s", socket);
+    }
+    arena_free(&arena);
+}
+
+static void replica_args(void *arg, const struct orchestrator_assignment *assignment,
+                         struct orchestrator_args *out)
+{
+    const struct service_args *args = arg;
+    common_args(args, assignment, out);
+    orchestrator_args_add(out, "--compute-listen-addr=%s", assignment->listen[1]);
+    if (assignment->scale == 1) {
+        return;
+    }
+    struct arena arena = {0};
+    struct buf peers = {0};
+    struct buf sockets = {0};
+    bool all_sockets = true;
+    for (uint32_t p = 0; p < assignment->scale; p++) {
+        const char *comma = p > 0 ? "," : "";
+        buf_printf(&peers, "%s%s", comma,
+                   assignment->peer(assignment->peer_arg, p, "compute"));
+        const char *socket = services_socket(args->controller, &arena, args->what, p);
+        all_sockets = all_sockets && socket[0] != '\0';
+        buf_printf(&sockets, "%s%s", comma, socket);
+    }
+    orchestrator_args_add(out, "--peers=%s", buf_cstr(&peers));
+    if (all_sockets) {
+        orchestrator_args_add(out, "--peer-unix-sockets=%s", buf_cstr(&sockets));
+    }
+    buf_free(&peers);
+    buf_free(&sockets);
+    arena_free(&arena);
+}
+
+static err_t ensure(struct controller *c, const char *service, const char *image,
+                    struct service_args *args, const char *data_port, uint16_t data_port_number,
+                    void (*make_args)(void *, const struct orchestrator_assignment *,
+                                      struct orchestrator_args *))
+{
+    const struct orchestrator_port ports[] = {{.name = "controller", .hint = 2100},
+                                              {.name = data_port, .hint = data_port_number},
+                                              {.name = "internal-http", .hint = 0}};
+    const struct orchestrator_label labels[] = {{.key = "environment",
+                                                 .value = c->config.environment}};
+    const struct orchestrator_service_config config = {.image = image,
+                                                       .scale = args->scale,
+                                                       .ports = ports,
+                                                       .ports_len = ARRAY_LEN(ports),
+                                                       .labels = labels,
+                                                       .labels_len = ARRAY_LEN(labels),
+                                                       .make_args = make_args,
+                                                       .make_args_arg = args};
+    return err_wrap(orchestrator_ensure_service(c->config.orchestrator, service, &config),
+                    "starting service %s", service);
+}
+
+err_t services_storage_ensure(struct controller *c)
+{
+    TRY(node_secret_ensure(c));
+    c->storage_args =
+        args_new(c, "storage", c->config.storage_processes, c->config.storage_workers);
+    TRY(issue_certificates(c->storage_args, PKI_STORAGED));
+    return ensure(c, "storage", c->config.storaged_image, c->storage_args, "storage", 2101,
+                  storage_args);
+}
+
+err_t services_replica_ensure(struct controller *c, struct ctl_replica *replica)
+{
+    const struct controller_cluster_spec *spec = &replica->cluster->spec;
+    replica->args = args_new(c, replica->service, spec->scale, spec->workers);
+    TRY(issue_certificates(replica->args, PKI_COMPUTED));
+    return ensure(c, replica->service, c->config.computed_image, replica->args, "compute", 2102,
+                  replica_args);
+}

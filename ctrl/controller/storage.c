@@ -1,0 +1,411 @@
+/*
+ * The storage controller: which collections exist, what was appended, how far each is complete.
+ *
+ * Appends are answered exactly once. They go to the process of storage worker 0 in order; one whose
+ * answer was lost with the connection is settled at the next Hello, which names the time of the
+ * last durable append: appends up to it were applied, later ones are sent again.
+ */
+#include "ctrl/controller/controller_internal.h"
+
+#include "core/base/log.h"
+#include "core/base/mem.h"
+
+#include <inttypes.h>
+
+struct ctl_collection *storage_collection(const struct controller *c, uint64_t id)
+{
+    return u64map_get(&c->collections, id);
+}
+
+static bool is_part(const struct ctl_collection *collection, uint32_t process)
+{
+    return collection->kind != STORAGE_TABLE || process == 0;
+}
+
+/* Every process that holds a part has said how far it is. */
+bool storage_collection_known(const struct ctl_collection *collection)
+{
+    return collection->upper > 0;
+}
+
+uint64_t storage_collection_since(const struct controller *c,
+                                  const struct ctl_collection *collection)
+{
+    uint64_t since = collection->since;
+    for (uint32_t p = 0; p < c->config.storage_processes; p++) {
+        if (is_part(collection, p) && collection->sinces[p] > since) {
+            since = collection->sinces[p];
+        }
+    }
+    return since;
+}
+
+static void encode_storage(const tailrace_v1_StorageCommand *command, struct buf *out)
+{
+    err_t err = rpc_pb_encode(tailrace_v1_StorageCommand_fields, command, out);
+    ASSERT(err == ERR_OK); /* our own structures, bounded before */
+}
+
+/* ---- frontiers ------------------------------------------------------------------------------------ */
+
+static void update_upper(struct controller *c, struct ctl_collection *collection)
+{
+    uint64_t upper = FRONTIER_EMPTY;
+    for (uint32_t p = 0; p < c->config.storage_processes; p++) {
+        if (is_part(collection, p) && collection->uppers[p] < upper) {
+            upper = collection->uppers[p];
+        }
+    }
+    if (upper <= collection->upper) {
+        return;
+    }
+    collection->upper = upper;
+    if (c->config.events->storage_upper != NULL) {
+        c->config.events->storage_upper(c->config.ctx, collection->id, upper);
+    }
+}
+
+static void on_frontiers(struct ctl_conn *conn, const tailrace_v1_Frontiers *message)
+{
+    struct controller *c = conn->controller;
+    for (size_t i = 0; i < message->frontiers_count; i++) {
+        const tailrace_v1_Frontier *f = &message->frontiers[i];
+        struct ctl_collection *collection = storage_collection(c, f->id);
+        if (collection == NULL || !is_part(collection, conn->process)) {
+            continue; /* dropped meanwhile */
+        }
+        if (f->upper > collection->uppers[conn->process]) {
+            collection->uppers[conn->process] = f->upper;
+        }
+        if (f->since > collection->sinces[conn->process]) {
+            collection->sinces[conn->process] = f->since;
+        }
+        update_upper(c, collection);
+    }
+    dataflow_try_start(c);
+}
+
+/* ---- appends --------------------------------------------------------------------------------------- */
+
+static void append_finish(struct controller *c, err_t err)
+{
+    struct ctl_append *append = c->appends_first;
+    c->appends_first = append->next;
+    if (c->appends_first == NULL) {
+        c->appends_last = NULL;
+    }
+    append->done(append->arg, err);
+    buf_free(&append->message);
+    free(append);
+}
+
+static err_t on_append(struct ctl_conn *conn, const tailrace_v1_AppendResult *message)
+{
+    struct controller *c = conn->controller;
+    if (c->appends_first == NULL || c->appends_first->time != message->time) {
+        return err_new(ERR_PROTOCOL, "answer to an append at %" PRIu64 " that was not asked for",
+                       message->time);
+    }
+    append_finish(c, message->has_error ? plan_codec_decode_err(&message->error) : ERR_OK);
+    return ERR_OK;
+}
+
+void controller_append(struct controller *c, uint64_t time, const struct storage_write *writes,
+                       size_t writes_len, void (*done)(void *arg, err_t err), void *arg)
+{
+    ASSERT(c->appends_last == NULL || c->appends_last->time < time);
+    struct arena arena = {0};
+    tailrace_v1_StorageCommand command = {0};
+    command.which_command = tailrace_v1_StorageCommand_append_tag;
+    tailrace_v1_Append *message = &command.command.append;
+    message->time = time;
+    message->writes_count = (pb_size_t)writes_len;
+    message->writes = ARENA_ARRAY(&arena, tailrace_v1_TableWrite, writes_len);
+    for (size_t i = 0; i < writes_len; i++) {
+        message->writes[i].id = writes[i].id;
+        message->writes[i].has_batch = true;
+        message->writes[i].batch.data =
+            (struct rpc_bytes){writes[i].batch->base, writes[i].batch->size};
+    }
+    struct ctl_append *append = MEM_NEW(struct ctl_append);
+    append->time = time;
+    append->done = done;
+    append->arg = arg;
+    encode_storage(&command, &append->message);
+    arena_free(&arena);
+    if (c->appends_last != NULL) {
+        c->appends_last->next = append;
+    } else {
+        c->appends_first = append;
+    }
+    c->appends_last = append;
+    ctl_conn_send_bytes(&c->storage[0], &append->message);
+}
+
+static void send_tables_upper(struct controller *c)
+{
+    tailrace_v1_StorageCommand command = {0};
+    command.which_command = tailrace_v1_StorageCommand_advance_tables_tag;
+    command.command.advance_tables.upper = c->tables_upper;
+    ctl_conn_send(&c->storage[0], tailrace_v1_StorageCommand_fields, &command);
+}
+
+void controller_advance_tables(struct controller *c, uint64_t upper)
+{
+    if (upper > c->tables_upper) {
+        c->tables_upper = upper;
+        send_tables_upper(c);
+    }
+}
+
+/* ---- the session ----------------------------------------------------------------------------------- */
+
+static void send_initialized(struct ctl_conn *conn)
+{
+    tailrace_v1_StorageCommand command = {0};
+    command.which_command = tailrace_v1_StorageCommand_initialization_complete_tag;
+    ctl_conn_send(conn, tailrace_v1_StorageCommand_fields, &command);
+}
+
+void storage_initialized(struct controller *c)
+{
+    for (uint32_t p = 0; p < c->config.storage_processes; p++) {
+        if (c->storage[p].greeted) {
+            send_initialized(&c->storage[p]);
+        }
+    }
+}
+
+static err_t on_hello(struct ctl_conn *conn, const tailrace_v1_StorageHello *hello)
+{
+    struct controller *c = conn->controller;
+    if (conn->greeted || hello->nonce != conn->nonce || hello->process != conn->process ||
+        hello->workers != c->config.storage_workers) {
+        return err_new(ERR_PROTOCOL,
+                       "storage process %u greets as process %u with %u workers (expected %u)",
+                       conn->process, hello->process, hello->workers, c->config.storage_workers);
+    }
+    conn->greeted = true;
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&c->collections, &at, &id, &value)) {
+        struct ctl_collection *collection = value;
+        if (is_part(collection, conn->process)) {
+            ctl_conn_send_bytes(conn, &collection->run);
+        }
+    }
+    if (c->initialized) {
+        send_initialized(conn);
+    }
+    if (conn->process != 0) {
+        return ERR_OK;
+    }
+    while (c->appends_first != NULL && c->appends_first->time <= hello->last_append) {
+        append_finish(c, ERR_OK);
+    }
+    for (struct ctl_append *append = c->appends_first; append != NULL; append = append->next) {
+        ctl_conn_send_bytes(conn, &append->message);
+    }
+    if (c->tables_upper > 0) {
+        send_tables_upper(c);
+    }
+    return ERR_OK;
+}
+
+static void on_status(struct ctl_conn *conn, const tailrace_v1_StatusUpdate *message)
+{
+    struct controller *c = conn->controller;
+    if (message->status <= STORAGE_DROPPED && c->config.events->storage_status != NULL) {
+        c->config.events->storage_status(c->config.ctx, message->id,
+                                         (enum storage_status)message->status,
+                                         message->reason != NULL ? message->reason : "",
+                                         message->hint != NULL ? message->hint : "");
+    }
+}
+
+static err_t handle(struct ctl_conn *conn, const tailrace_v1_StorageResponse *response)
+{
+    if (!conn->greeted && response->which_response != tailrace_v1_StorageResponse_hello_tag) {
+        return err_new(ERR_PROTOCOL, "a response before the answer to Hello");
+    }
+    switch (response->which_response) {
+    case tailrace_v1_StorageResponse_hello_tag: return on_hello(conn, &response->response.hello);
+    case tailrace_v1_StorageResponse_frontiers_tag:
+        on_frontiers(conn, &response->response.frontiers);
+        return ERR_OK;
+    case tailrace_v1_StorageResponse_append_tag: return on_append(conn, &response->response.append);
+    case tailrace_v1_StorageResponse_status_tag:
+        on_status(conn, &response->response.status);
+        return ERR_OK;
+    default: return err_new(ERR_PROTOCOL, "unknown response %u", response->which_response);
+    }
+}
+
+static err_t on_message(struct ctl_conn *conn, const uint8_t *data, size_t len)
+{
+    bool was = conn->greeted;
+    tailrace_v1_StorageResponse response;
+    TRY(rpc_decode_pb(tailrace_v1_StorageResponse_fields, &response, data, len));
+    err_t err = handle(conn, &response);
+    rpc_release_pb(tailrace_v1_StorageResponse_fields, &response);
+    if (err == ERR_OK && !was && conn->greeted) {
+        LOG_INFO("controller", "storage connected", LOG_U64("process", conn->process));
+        compute_update_storage(conn->controller);
+    }
+    return err;
+}
+
+static void on_lost(struct ctl_conn *conn, const char *reason)
+{
+}
+
+static const struct ctl_conn_ops storage_ops = {.path = "/tailrace.v1.Storage/Session",
+                                                .role = PKI_STORAGED,
+                                                .message = on_message,
+                                                .lost = on_lost};
+
+/* ---- collections ------------------------------------------------------------------------------------ */
+
+static char *borrow(const char *text)
+{
+    union {
+        const char *in;
+        char *out; /* nanopb only reads it */
+    } of = {.in = text != NULL ? text : ""};
+    return of.out;
+}
+
+static void encode_run(const struct storage_collection *from, struct buf *out)
+{
+    struct arena arena = {0};
+    tailrace_v1_StorageCommand command = {0};
+    command.which_command = tailrace_v1_StorageCommand_run_tag;
+    tailrace_v1_RunCollection *run = &command.command.run;
+    run->id = from->id;
+    run->kind = from->kind;
+    run->has_schema = true;
+    const struct schema schema = {
+        .cols = (uint32_t)from->cols,
+        .types = arena_memdup(&arena, from->types, from->cols * sizeof(from->types[0])),
+        .names = arena_memdup(&arena, from->names, from->cols * sizeof(from->names[0]))};
+    plan_codec_encode_schema(&schema, &arena, &run->schema);
+    if (from->kind == STORAGE_FILE) {
+        run->has_file = true;
+        run->file = (tailrace_v1_FileOptions){.path = borrow(from->path),
+                                              .format = from->format,
+                                              .tail = from->tail,
+                                              .csv_header = from->csv_header,
+                                              .csv_delimiter = (unsigned char)from->csv_delimiter,
+                                              .csv_quote = (unsigned char)from->csv_quote,
+                                              .has_csv_null = from->csv_null != NULL,
+                                              .csv_null = borrow(from->csv_null)};
+    }
+    encode_storage(&command, out);
+    arena_free(&arena);
+}
+
+err_t controller_collection_create(struct controller *c,
+                                   const struct storage_collection *description)
+{
+    if (storage_collection(c, description->id) != NULL) {
+        return err_new(ERR_EXISTS, "collection %" PRIu64 " exists already", description->id);
+    }
+    struct ctl_collection *collection = MEM_NEW(struct ctl_collection);
+    collection->id = description->id;
+    collection->kind = description->kind;
+    collection->sinces = mem_zalloc(c->config.storage_processes * sizeof(uint64_t));
+    collection->uppers = mem_zalloc(c->config.storage_processes * sizeof(uint64_t));
+    encode_run(description, &collection->run);
+    u64map_put(&c->collections, collection->id, collection);
+    for (uint32_t p = 0; p < c->config.storage_processes; p++) {
+        if (is_part(collection, p)) {
+            ctl_conn_send_bytes(&c->storage[p], &collection->run);
+        }
+    }
+    return ERR_OK;
+}
+
+static void collection_free(struct ctl_collection *collection)
+{
+    buf_free(&collection->run);
+    free(collection->sinces);
+    free(collection->uppers);
+    free(collection);
+}
+
+static void send_compaction(struct controller *c, const struct ctl_collection *collection,
+                            uint64_t frontier)
+{
+    tailrace_v1_StorageCommand command = {0};
+    command.which_command = tailrace_v1_StorageCommand_allow_compaction_tag;
+    command.command.allow_compaction =
+        (tailrace_v1_AllowCompaction){.id = collection->id, .frontier = frontier};
+    for (uint32_t p = 0; p < c->config.storage_processes; p++) {
+        if (is_part(collection, p)) {
+            ctl_conn_send(&c->storage[p], tailrace_v1_StorageCommand_fields, &command);
+        }
+    }
+}
+
+void controller_collection_drop(struct controller *c, uint64_t id)
+{
+    struct ctl_collection *collection = u64map_remove(&c->collections, id);
+    if (collection != NULL) {
+        send_compaction(c, collection, FRONTIER_EMPTY);
+        collection_free(collection);
+    }
+}
+
+/* As far as the adapter wants and every hold allows. */
+void storage_compact(struct controller *c, struct ctl_collection *collection)
+{
+    uint64_t since = controller_min_hold(c, 0, collection->id, collection->since_wanted);
+    if (since > collection->since) {
+        collection->since = since;
+        send_compaction(c, collection, since);
+    }
+}
+
+bool controller_collection_frontiers(const struct controller *c, uint64_t id, uint64_t *since,
+                                     uint64_t *upper)
+{
+    const struct ctl_collection *collection = storage_collection(c, id);
+    if (collection == NULL) {
+        return false;
+    }
+    *since = storage_collection_since(c, collection);
+    *upper = collection->upper;
+    return true;
+}
+
+/* ---- life ------------------------------------------------------------------------------------------- */
+
+err_t storage_start(struct controller *c)
+{
+    TRY(services_storage_ensure(c));
+    c->storage = mem_zalloc(c->config.storage_processes * sizeof(c->storage[0]));
+    for (uint32_t p = 0; p < c->config.storage_processes; p++) {
+        ctl_conn_init(&c->storage[p], c, &storage_ops, c, "storage", p);
+    }
+    return ERR_OK;
+}
+
+void storage_free_all(struct controller *c)
+{
+    for (uint32_t p = 0; c->storage != NULL && p < c->config.storage_processes; p++) {
+        ctl_conn_free(&c->storage[p]);
+    }
+    free(c->storage);
+    services_args_free(c->storage_args);
+    while (c->appends_first != NULL) {
+        append_finish(c, err_new(ERR_CLOSED, "environmentd is shutting down"));
+    }
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&c->collections, &at, &id, &value)) {
+        collection_free(value);
+    }
+    u64map_free(&c->collections);
+}
