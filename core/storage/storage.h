@@ -111,6 +111,11 @@ void storage_append(struct storage_worker *storage, uint64_t time,
                     void (*done)(void *arg, err_t err), void *arg);
 /* The writer promises no write below upper: all tables advance (in order after earlier appends). */
 void storage_advance_tables(struct storage_worker *storage, uint64_t upper);
+/*
+ * Time of the last durable append (0: none), across restarts and compaction. The uppers of tables
+ * do not tell: after a restart they may be up to a second beyond what was published before.
+ */
+uint64_t storage_last_append(const struct storage_worker *storage);
 
 /* ---- cursors -------------------------------------------------------------------------------- */
 
@@ -137,10 +142,12 @@ struct storage_chunk {
     size_t err_len;
 };
 /*
- * The next chunk of at most about max_bytes (at least one update). One snapshot may take several
- * chunks: all but the last have upper == lower (nothing complete yet). Returns false in *more and
- * an empty chunk when the cursor is at the end: wait for host.advanced. Tail from memory, what lies
- * behind from disk (ERR_IO / ERR_CORRUPT possible).
+ * The next chunk of at most about max_bytes. One snapshot may take several chunks: all but the last
+ * have upper == lower (nothing complete yet); so may changes that were all made at one time and are
+ * more than max_bytes. Returns false in *more and an empty chunk when the cursor is at the end: wait
+ * for host.advanced. An empty chunk with *more true: a part of a longer work is done, call again
+ * (later, if the loop has other work). Tail from memory, what lies behind from disk (ERR_IO /
+ * ERR_CORRUPT possible). After the collection was dropped: ERR_NOT_FOUND.
  */
 err_t storage_cursor_next(struct storage_cursor *cursor, size_t max_bytes,
                           struct storage_chunk *out, bool *more);

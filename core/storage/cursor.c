@@ -1,0 +1,322 @@
+/*
+ * Reading a shard: a snapshot, then the changes. Entries and parts are kept alive by counting
+ * references, so that a reader in the middle and a compaction do not wait for each other.
+ */
+#include "core/storage/cursor.h"
+
+#include "core/storage/storage_internal.h"
+
+enum { STEPS_PER_CALL = 16 };
+
+uint64_t cursor_hold(const struct storage_cursor *cursor)
+{
+    return cursor->phase == CURSOR_CHANGES ? cursor->pos : cursor->as_of + 1;
+}
+
+void cursor_detach(struct storage_cursor *cursor)
+{
+    if (cursor->shard == NULL) {
+        return;
+    }
+    *cursor->link = cursor->next;
+    if (cursor->next != NULL) {
+        cursor->next->link = cursor->link;
+    }
+    cursor->shard = NULL;
+    cursor->next = NULL;
+    cursor->link = NULL;
+}
+
+static err_t check_open(const struct storage_shard *shard, uint64_t as_of, const uint64_t *resume)
+{
+    uint64_t from = resume != NULL ? *resume : as_of;
+    if (from >= TIME_MAX) {
+        return err_new(ERR_INVALID, "collection %llu cannot be read at time %llu",
+                       (unsigned long long)shard->id, (unsigned long long)from);
+    }
+    if (from < shard->since) {
+        return err_new(ERR_INVALID,
+                       "collection %llu cannot be read at time %llu: since is %llu, upper is %llu",
+                       (unsigned long long)shard->id, (unsigned long long)from,
+                       (unsigned long long)shard->since, (unsigned long long)shard->upper);
+    }
+    return ERR_OK;
+}
+
+err_t storage_cursor_open(struct storage_worker *storage, uint64_t id, uint64_t as_of,
+                          const uint64_t *resume_from, struct storage_cursor **out)
+{
+    struct storage_shard *shard = u64map_get(&storage->shards, id);
+    if (shard == NULL) {
+        return err_new(ERR_NOT_FOUND, "collection %llu is not on storage worker %u",
+                       (unsigned long long)id, storage->config.worker);
+    }
+    TRY(check_open(shard, as_of, resume_from));
+    struct storage_cursor *c = MEM_NEW(struct storage_cursor);
+    c->shard = shard;
+    c->schema = schema_ref(shard->schema);
+    c->as_of = as_of;
+    if (resume_from != NULL) {
+        c->phase = CURSOR_CHANGES;
+        c->pos = *resume_from;
+    }
+    c->next = shard->cursors;
+    c->link = &shard->cursors;
+    if (c->next != NULL) {
+        c->next->link = &c->next;
+    }
+    shard->cursors = c;
+    c->cols_cap = c->schema->cols > ERR_COLS ? c->schema->cols : ERR_COLS;
+    c->cols = mem_alloc(c->cols_cap * sizeof(c->cols[0]));
+    for (int s = 0; s < STREAMS; s++) {
+        size_t len = 0;
+        const uint8_t *kinds = schema_kinds(c->schema, s, &len);
+        c->builder[s] = batch_builder_new(kinds, len);
+    }
+    *out = c;
+    return ERR_OK;
+}
+
+/* Lets go of what the last chunk pointed to. */
+static void release(struct storage_cursor *c)
+{
+    entry_unref(c->held);
+    c->held = NULL;
+    for (int s = 0; s < STREAMS; s++) {
+        free(c->loaded[s]);
+        c->loaded[s] = NULL;
+        batch_builder_reset(c->builder[s]);
+    }
+}
+
+void storage_cursor_close(struct storage_cursor *cursor)
+{
+    if (cursor == NULL) {
+        return;
+    }
+    cursor_detach(cursor);
+    release(cursor);
+    if (cursor->phase == CURSOR_SNAPSHOT) {
+        merge_free(&cursor->merge);
+    }
+    entry_unref(cursor->split);
+    for (int s = 0; s < STREAMS; s++) {
+        batch_builder_free(cursor->builder[s]);
+        free(cursor->out[s]);
+    }
+    schema_unref(cursor->schema);
+    free(cursor->cols);
+    free(cursor);
+}
+
+/* ---- output ----------------------------------------------------------------------------------- */
+
+static size_t built(const struct storage_cursor *c)
+{
+    size_t size = 0;
+    for (int s = 0; s < STREAMS; s++) {
+        size += batch_builder_rows(c->builder[s]) > 0 ? batch_builder_size(c->builder[s]) : 0;
+    }
+    return size;
+}
+
+static void set_stream(struct storage_chunk *out, int stream, const void *data, size_t len)
+{
+    if (stream == STREAM_OK) {
+        out->ok = data;
+        out->ok_len = len;
+    } else {
+        out->err = data;
+        out->err_len = len;
+    }
+}
+
+/* Finishes what the builders hold into the chunk. */
+static void finish(struct storage_cursor *c, struct storage_chunk *out)
+{
+    for (int s = 0; s < STREAMS; s++) {
+        if (batch_builder_rows(c->builder[s]) == 0) {
+            continue;
+        }
+        size_t size = batch_builder_size(c->builder[s]);
+        if (size > c->out_cap[s]) {
+            free(c->out[s]);
+            c->out[s] = part_alloc(size);
+            c->out_cap[s] = size;
+        }
+        batch_builder_finish(c->builder[s], c->out[s]);
+        set_stream(out, s, c->out[s], size);
+    }
+}
+
+/* ---- snapshot --------------------------------------------------------------------------------- */
+
+static err_t next_snapshot(struct storage_cursor *c, size_t max_bytes, struct storage_chunk *out,
+                           bool *more)
+{
+    const struct storage_shard *shard = c->shard;
+    *out = (struct storage_chunk){.lower = c->as_of, .upper = c->as_of};
+    if (c->phase == CURSOR_WAIT) {
+        if (shard->upper <= c->as_of) {
+            *more = false;
+            return ERR_OK;
+        }
+        merge_init(&c->merge, shard, shard_find(shard, c->as_of + 1), c->as_of);
+        /* A block of several times may straddle as_of. */
+        size_t at = c->merge.entries_len;
+        if (at < shard->entries_len && shard->entries[at]->lower <= c->as_of) {
+            merge_free(&c->merge);
+            merge_init(&c->merge, shard, at + 1, c->as_of);
+        }
+        c->phase = CURSOR_SNAPSHOT;
+    }
+    bool done = false;
+    *more = true;
+    /* The chunk may stay empty for now: the worker has other things to do, too. */
+    for (int step = 0; !done && step < STEPS_PER_CALL && built(c) < max_bytes; step++) {
+        TRY(merge_step(&c->merge, c->builder, &done));
+    }
+    for (int s = 0; s < STREAMS; s++) {
+        batch_builder_set_time(c->builder[s], c->as_of);
+    }
+    finish(c, out);
+    if (done) {
+        merge_free(&c->merge);
+        c->phase = CURSOR_CHANGES;
+        c->pos = c->as_of + 1;
+        out->upper = c->pos;
+    }
+    return ERR_OK;
+}
+
+/* ---- changes ---------------------------------------------------------------------------------- */
+
+static size_t entry_len(const struct storage_entry *entry)
+{
+    return (size_t)entry->blob[STREAM_OK].len + entry->blob[STREAM_ERR].len;
+}
+
+/* The whole entry, in place. */
+static err_t take_entry(struct storage_cursor *c, struct storage_entry *entry,
+                        struct storage_chunk *out)
+{
+    struct batch batch;
+    for (int s = 0; s < STREAMS; s++) {
+        TRY(entry_open(entry, s, c->cols, c->cols_cap, &batch, &c->loaded[s]));
+        if (batch.rows > 0) {
+            set_stream(out, s, batch.base, batch.size);
+        }
+    }
+    c->held = entry_ref(entry);
+    return ERR_OK;
+}
+
+/* Rows of the entry at times in [pos, upper) to the builders. */
+static err_t copy_entry(struct storage_cursor *c, struct storage_entry *entry, uint64_t upper)
+{
+    struct batch batch;
+    for (int s = 0; s < STREAMS; s++) {
+        void *loaded = NULL;
+        TRY(entry_open(entry, s, c->cols, c->cols_cap, &batch, &loaded));
+        if (batch.rows > 0 && entry->lower >= c->pos && entry->upper <= upper) {
+            batch_builder_rows_of(c->builder[s], &batch, NULL, batch.rows);
+        } else {
+            for (uint32_t row = 0; row < batch.rows; row++) {
+                uint64_t time = batch_time(&batch, row);
+                if (time >= c->pos && time < upper) {
+                    batch_builder_row(c->builder[s], &batch, row);
+                }
+            }
+        }
+        free(loaded);
+    }
+    return ERR_OK;
+}
+
+/* A slice of an entry of one time that is bigger than a chunk. */
+static err_t next_slice(struct storage_cursor *c, size_t max_bytes, struct storage_chunk *out)
+{
+    struct batch batch;
+    void *loaded = NULL;
+    TRY(entry_open(c->split, c->split_stream, c->cols, c->cols_cap, &batch, &loaded));
+    struct batch_builder *builder = c->builder[c->split_stream];
+    size_t share = batch.rows == 0 ? 0 : batch.size / batch.rows + 1;
+    size_t rows = share == 0 ? 0 : max_bytes / share + 1;
+    for (; rows > 0 && c->split_row < batch.rows; rows--) {
+        batch_builder_row(builder, &batch, c->split_row++);
+    }
+    bool end = c->split_row == batch.rows;
+    free(loaded);
+    finish(c, out);
+    if (end) {
+        c->split_row = 0;
+        c->split_stream++;
+    }
+    if (c->split_stream == STREAMS) {
+        c->pos = c->split->upper;
+        out->upper = c->pos;
+        entry_unref(c->split);
+        c->split = NULL;
+    }
+    return ERR_OK;
+}
+
+static err_t next_changes(struct storage_cursor *c, size_t max_bytes, struct storage_chunk *out,
+                          bool *more)
+{
+    const struct storage_shard *shard = c->shard;
+    uint64_t upper = shard->upper;
+    *out = (struct storage_chunk){.lower = c->pos, .upper = c->pos};
+    *more = c->split != NULL || c->pos < upper;
+    if (c->split != NULL) {
+        return next_slice(c, max_bytes, out);
+    }
+    if (!*more) {
+        return ERR_OK;
+    }
+    size_t first = shard_find(shard, c->pos);
+    size_t end = first;
+    size_t bytes = 0;
+    while (end < shard->entries_len && shard->entries[end]->lower < upper &&
+           (end == first || bytes + entry_len(shard->entries[end]) <= max_bytes)) {
+        bytes += entry_len(shard->entries[end++]);
+    }
+    struct storage_entry *entry = end > first ? shard->entries[first] : NULL;
+    bool whole = entry != NULL && entry->lower >= c->pos && entry->upper <= upper;
+    if (bytes > max_bytes && whole && entry->upper == entry->lower + 1) {
+        c->split = entry_ref(entry);
+        c->split_stream = 0;
+        c->split_row = 0;
+        return next_slice(c, max_bytes, out);
+    }
+    if (end < shard->entries_len && shard->entries[end]->lower < upper) {
+        upper = shard->entries[end]->lower;
+    }
+    if (end == first + 1 && whole) {
+        TRY(take_entry(c, entry, out));
+    } else {
+        for (size_t i = first; i < end; i++) {
+            TRY(copy_entry(c, shard->entries[i], upper));
+        }
+        finish(c, out);
+    }
+    out->upper = upper;
+    c->pos = upper;
+    return ERR_OK;
+}
+
+err_t storage_cursor_next(struct storage_cursor *cursor, size_t max_bytes,
+                          struct storage_chunk *out, bool *more)
+{
+    ASSERT(cursor != NULL && max_bytes > 0);
+    release(cursor);
+    *more = false;
+    *out = (struct storage_chunk){.lower = cursor->pos, .upper = cursor->pos};
+    if (cursor->shard == NULL) {
+        return err_new(ERR_NOT_FOUND, "the collection was dropped");
+    }
+    if (cursor->phase == CURSOR_CHANGES) {
+        return next_changes(cursor, max_bytes, out, more);
+    }
+    return next_snapshot(cursor, max_bytes, out, more);
+}

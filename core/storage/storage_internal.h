@@ -1,0 +1,99 @@
+/* The worker, as the sources of this module see it. Nobody else's. */
+#ifndef TAILRACE_CORE_STORAGE_STORAGE_INTERNAL_H
+#define TAILRACE_CORE_STORAGE_STORAGE_INTERNAL_H
+
+#include "core/storage/manifest.h"
+#include "core/storage/record.h"
+#include "core/storage/shard.h"
+#include "core/storage/wal.h"
+
+struct table_append;
+struct compaction;
+
+enum {
+    STORAGE_LEASE_US = 1000000,       /* how far ahead of the clock sources' uppers are reserved */
+    STORAGE_TABLES_LEASE_US = 300000, /* how far ahead of their writer's, those of tables */
+    STORAGE_MAINTAIN_US = 100000,     /* how often compaction looks for work */
+    STORAGE_RETRY_US = 100000,        /* after a full disk, a missing file */
+    STORAGE_APPEND_MAX = 512 << 20,   /* bytes of appends waiting for the disk */
+};
+
+struct storage_metrics {
+    struct metric *rows;
+    struct metric *bytes;
+    struct metric *commits;
+    struct metric *sync_seconds;
+    struct metric *log_bytes;
+    struct metric *shard_bytes;
+    struct metric *lag_us;
+    struct metric *compactions;
+};
+
+struct storage_worker {
+    struct storage_config config; /* with defaults filled in */
+    char *dir;
+    struct wal *wal;
+    struct u64map shards; /* id -> shard */
+    struct u64map dropping; /* dropped, with log records under way */
+    struct storage_shard **order; /* those of shards, by id */
+    size_t order_len;
+    size_t order_cap;
+    struct wal_context durable; /* leases that are on disk */
+
+    /* Tables share one upper. */
+    uint64_t tables_upper; /* published */
+    uint64_t tables_next;  /* lowest time the next append may take */
+    uint64_t tables_want;  /* advance asked for, beyond the lease */
+    uint64_t tables_ahead; /* the furthest the writer has been in this run */
+    struct table_append *appends; /* under way, oldest first */
+    struct table_append **appends_last;
+    struct table_append *refused; /* to be answered from the loop */
+    struct table_append **refused_last;
+    struct io_timer refuse_timer;
+
+    uint64_t stamped; /* the latest time given to a source's updates, or published */
+    struct wal_commit lease;
+    bool lease_pending;
+    uint64_t lease_after_us; /* not asked for again before: the disk is full */
+    uint64_t lease_sources; /* asked for */
+    uint64_t lease_tables;
+
+    struct io_timer tick;
+    struct io_timer maintain;
+    struct compaction *compaction; /* the one under way */
+    struct storage_metrics metrics;
+    bool own_metrics; /* nobody gave us a registry */
+    bool recovering;
+};
+
+/* Publishes a new upper (never below the old one) and tells the host. */
+void storage_publish(struct storage_shard *shard, uint64_t upper);
+/* Tells the host of a changed health. Repeated calls with the same status and reason are told once
+ * each: the caller compares. */
+void storage_report(struct storage_shard *shard, enum storage_status status, const char *reason,
+                    const char *hint);
+/* A time for updates of a source: beyond every time published or given out before. */
+uint64_t storage_stamp(struct storage_worker *storage);
+/* Asks for a longer lease when one is short. */
+void storage_renew_lease(struct storage_worker *storage);
+/* A dropped shard's last log record is done. */
+void storage_release_shard(struct storage_shard *shard);
+/* Arms the tick when a source needs it. */
+void storage_arm_tick(struct storage_worker *storage);
+
+/* tables.c */
+void tables_init(struct storage_worker *storage);
+void tables_free(struct storage_worker *storage);
+/* The lease grew: publishes what waited for it. */
+void tables_lease_grew(struct storage_worker *storage);
+
+/* compact.c: starts a compaction of the shard that needs one most, if none is under way. */
+void compaction_look(struct storage_worker *storage);
+/* Gives up the one under way (shard NULL: any; else only of this shard). */
+void compaction_cancel(struct storage_worker *storage, const struct storage_shard *shard);
+/* Writes the first manifest of a new shard, durably. Synchronous. */
+err_t compaction_create(struct storage_shard *shard);
+/* Path of a part: free() it. */
+char *compaction_part_path(const struct storage_shard *shard, uint64_t number);
+
+#endif

@@ -1,0 +1,511 @@
+/*
+ * Writing the log: see wal.h. One group is in flight at a time: its write, then its sync, then the
+ * answers. Records that arrive meanwhile gather in the other group (group commit).
+ */
+#include "core/storage/wal_internal.h"
+
+#include "core/base/log.h"
+
+enum { REPAIR_RETRY_US = 100000 };
+
+static void kick(struct wal *wal);
+
+char *wal_segment_path(const struct wal *wal, uint64_t number)
+{
+    struct buf path = {0};
+    buf_printf(&path, "%s/%016llx.wal", wal->dir, (unsigned long long)number);
+    buf_append_byte(&path, '\0');
+    return (char *)path.data;
+}
+
+static void group_reset(struct wal_group *group)
+{
+    buf_clear(&group->bytes);
+    buf_reserve(&group->bytes, WAL_GROUP_HEADER);
+    memset(group->bytes.data, 0, WAL_GROUP_HEADER);
+    group->bytes.len = WAL_GROUP_HEADER;
+    group->records = 0;
+    group->first = NULL;
+    group->last = &group->first;
+}
+
+static struct wal_group *inflight(struct wal *wal)
+{
+    return &wal->group[1 - wal->gather];
+}
+
+/* ---- answers ---------------------------------------------------------------------------------- */
+
+/* Answers every commit of the group in flight, in order; err (owned) NULL when it is durable. */
+static void answer(struct wal *wal, err_t err)
+{
+    struct wal_group *group = inflight(wal);
+    struct wal_commit *commit = group->first;
+    uint64_t first_seq = wal->next_seq - group->records;
+    struct wal_segment *segment =
+        wal->segments_len > 0 ? &wal->segments[wal->segments_len - 1] : NULL;
+    uint64_t base = 0;
+    if (err == ERR_OK) {
+        base = segment->file->size - wal_group_extent(group->bytes.len - WAL_GROUP_HEADER);
+    }
+    group->first = NULL;
+    group->last = &group->first;
+    while (commit != NULL) {
+        struct wal_commit *next = commit->next;
+        if (err == ERR_OK) {
+            commit->file = segment->file;
+            commit->offset = base + commit->at;
+            commit->seq = first_seq + commit->index;
+        }
+        commit->done(commit, err_copy(err));
+        commit = next;
+    }
+    err_free(err);
+    group_reset(group);
+}
+
+/* The log ends here: nothing is acknowledged any more, what waits is told why. */
+static void fail(struct wal *wal, err_t err)
+{
+    ASSERT(err != ERR_OK && wal->failed == NULL);
+    LOG_ERROR("storage", "the log refuses further writes", LOG_STR("dir", wal->dir), LOG_ERR(err));
+    wal->failed = err;
+    wal->state = WAL_IDLE;
+    answer(wal, err_copy(err));
+    wal->gather = 1 - wal->gather;
+    answer(wal, err_copy(err));
+    wal->config.failed(wal->config.ctx, err);
+}
+
+static void set_full(struct wal *wal, bool full)
+{
+    if (wal->full != full) {
+        wal->full = full;
+        wal->config.full(wal->config.ctx, full);
+    }
+}
+
+/* ---- a full disk ------------------------------------------------------------------------------ */
+
+/*
+ * After a write or sync that found no space, part of the group or all of it may be on the disk. It
+ * is cut off, durably, before anybody is told that nothing was appended: a crash must not replay
+ * what was refused.
+ */
+static void repair(struct wal *wal)
+{
+    ASSERT(wal->state == WAL_REPAIR);
+    err_t err = ERR_OK;
+    if (wal->writable) {
+        struct storage_file *file = wal->segments[wal->segments_len - 1].file;
+        err = io_file_truncate_sync(file->io, file->size);
+        if (err == ERR_OK) {
+            err = io_file_sync_sync(file->io);
+        }
+    }
+    if (err != ERR_OK && err_code(err) == ERR_NO_SPACE) {
+        err_free(err);
+        io_timer_start(wal->config.loop, &wal->timer,
+                       io_now_us(wal->config.loop) + REPAIR_RETRY_US);
+        return;
+    }
+    err_t why = wal->group_err;
+    wal->group_err = NULL;
+    if (err != ERR_OK) {
+        err_free(why);
+        fail(wal, err_wrap(err, "cutting off a failed write"));
+        return;
+    }
+    wal->state = WAL_IDLE;
+    answer(wal, why);
+    kick(wal);
+}
+
+static void repair_timer(struct io_timer *timer)
+{
+    repair(CONTAINER_OF(timer, struct wal, timer));
+}
+
+/* The group in flight, or the segment made for it, could not be written. Owns err. */
+static void group_failed(struct wal *wal, err_t err)
+{
+    if (wal->fresh != NULL) {
+        wal->fresh->obsolete = true;
+        storage_file_unref(wal->fresh);
+        wal->fresh = NULL;
+    }
+    if (err_code(err) != ERR_NO_SPACE) {
+        fail(wal, err_wrap(err, "writing the log"));
+        return;
+    }
+    wal->state = WAL_REPAIR;
+    wal->group_err = err;
+    set_full(wal, true);
+    repair(wal);
+}
+
+/* ---- groups ----------------------------------------------------------------------------------- */
+
+/*
+ * A newer owner of the directory has replaced the epoch file before it read the log. Whatever we
+ * sync before that it has read, and whatever after that we do not acknowledge.
+ */
+static err_t check_epoch(struct wal *wal)
+{
+    struct io_stat st;
+    err_t err = io_stat_sync(wal->config.loop, wal->epoch_path, &st);
+    if (err != ERR_OK && err_code(err) != ERR_NOT_FOUND) {
+        return err;
+    }
+    if (err == ERR_OK && st.inode == wal->epoch_inode && st.mtime_ns == wal->epoch_mtime_ns) {
+        return ERR_OK;
+    }
+    err_free(err);
+    return err_new(ERR_FENCED, "another process with a newer epoch took over %s", wal->dir);
+}
+
+static void group_synced(struct io_op *op, err_t err, size_t result)
+{
+    struct wal *wal = CONTAINER_OF(op, struct wal, op);
+    ASSERT(wal->state == WAL_GROUP_SYNC);
+    if (err != ERR_OK) {
+        group_failed(wal, err);
+        return;
+    }
+    err = check_epoch(wal);
+    if (err != ERR_OK) {
+        fail(wal, err);
+        return;
+    }
+    struct wal_group *group = inflight(wal);
+    uint64_t extent = wal_group_extent(group->bytes.len - WAL_GROUP_HEADER);
+    wal->segments[wal->segments_len - 1].file->size += extent;
+    wal->next_seq += group->records;
+    if (wal->config.sync_seconds != NULL) {
+        metric_observe_us(wal->config.sync_seconds,
+                          (io_mono_ns(wal->config.loop) - wal->sync_began_ns) / 1000);
+        metric_add(wal->config.commits, 1);
+        metric_add(wal->config.bytes, extent);
+    }
+    wal->state = WAL_IDLE;
+    set_full(wal, false);
+    answer(wal, ERR_OK);
+    kick(wal);
+}
+
+static void group_written(struct io_op *op, err_t err, size_t result)
+{
+    struct wal *wal = CONTAINER_OF(op, struct wal, op);
+    ASSERT(wal->state == WAL_GROUP_WRITE);
+    if (err != ERR_OK) {
+        group_failed(wal, err);
+        return;
+    }
+    wal->state = WAL_GROUP_SYNC;
+    wal->op = (struct io_op){.done = group_synced};
+    io_file_sync(wal->segments[wal->segments_len - 1].file->io, &wal->op);
+}
+
+/* Fills in what depends on the segment and the sequence: headers and checksums. */
+static void group_seal(struct wal *wal, struct wal_group *group)
+{
+    uint8_t *data = group->bytes.data;
+    size_t at = WAL_GROUP_HEADER;
+    for (uint32_t i = 0; i < group->records; i++) {
+        uint32_t kind;
+        uint64_t len;
+        memcpy(&kind, data + at + 4, 4);
+        memcpy(&len, data + at + 8, 8);
+        wal_record_header_encode(wal->salt, wal->next_seq + i, kind, data + at + WAL_RECORD_HEADER,
+                                 len, data + at);
+        at += WAL_RECORD_HEADER + len;
+    }
+    ASSERT(at == group->bytes.len);
+    struct wal_group_header header = {
+        .first_seq = wal->next_seq, .len = at - WAL_GROUP_HEADER, .records = group->records};
+    wal_group_header_encode(&header, wal->salt, data);
+}
+
+static void write_group(struct wal *wal)
+{
+    struct wal_group *group = inflight(wal);
+    ASSERT(wal->writable && wal->state == WAL_IDLE && group->records > 0);
+    group_seal(wal, group);
+    size_t len = group->bytes.len;
+    size_t extent = wal_group_extent(len - WAL_GROUP_HEADER);
+    buf_reserve(&group->bytes, extent - len);
+    memset(group->bytes.data + len, 0, extent - len);
+    struct storage_file *file = wal->segments[wal->segments_len - 1].file;
+    ASSERT(file->size % WAL_ALIGN == 0);
+    wal->state = WAL_GROUP_WRITE;
+    wal->sync_began_ns = io_mono_ns(wal->config.loop);
+    wal->op = (struct io_op){.done = group_written};
+    io_file_write(file->io, file->size, group->bytes.data, extent, &wal->op);
+}
+
+/* ---- segments --------------------------------------------------------------------------------- */
+
+/* The first segment something refers to; with writing: the one being written counts as needed. */
+static size_t first_needed(const struct wal *wal)
+{
+    size_t i = 0;
+    while (i < wal->segments_len && wal->segments[i].file->refs == 1 &&
+           !(wal->writable && i + 1 == wal->segments_len)) {
+        i++;
+    }
+    return i;
+}
+
+static void drop_older(struct wal *wal, uint64_t oldest)
+{
+    size_t n = 0;
+    while (n < wal->segments_len && wal->segments[n].file->number < oldest) {
+        struct storage_file *file = wal->segments[n].file;
+        ASSERT(file->refs == 1);
+        file->obsolete = true;
+        storage_file_unref(file);
+        n++;
+    }
+    memmove(wal->segments, wal->segments + n, (wal->segments_len - n) * sizeof(wal->segments[0]));
+    wal->segments_len -= n;
+}
+
+static void header_synced(struct io_op *op, err_t err, size_t result)
+{
+    struct wal *wal = CONTAINER_OF(op, struct wal, op);
+    ASSERT(wal->state == WAL_HEADER_SYNC);
+    if (err == ERR_OK) {
+        err = io_dir_sync_sync(wal->config.loop, wal->dir);
+    }
+    if (err != ERR_OK) {
+        group_failed(wal, err);
+        return;
+    }
+    struct wal_segment *segment = VEC_PUSH(wal, segments);
+    segment->file = wal->fresh;
+    segment->file->size = WAL_ALIGN;
+    segment->first_seq = wal->fresh_header.first_seq;
+    wal->fresh = NULL;
+    wal->writable = true;
+    wal->salt = wal->fresh_header.salt;
+    wal->next_number = wal->fresh_header.number + 1;
+    drop_older(wal, wal->fresh_header.oldest);
+    wal->state = WAL_IDLE;
+    write_group(wal);
+}
+
+static void header_written(struct io_op *op, err_t err, size_t result)
+{
+    struct wal *wal = CONTAINER_OF(op, struct wal, op);
+    ASSERT(wal->state == WAL_HEADER_WRITE);
+    if (err != ERR_OK) {
+        group_failed(wal, err);
+        return;
+    }
+    wal->state = WAL_HEADER_SYNC;
+    wal->op = (struct io_op){.done = header_synced};
+    io_file_sync(wal->fresh->io, &wal->op);
+}
+
+/*
+ * The header is durable before the first group follows, so that a damaged header with groups behind
+ * it is damage, not a torn creation.
+ */
+static void begin_segment(struct wal *wal)
+{
+    ASSERT(wal->state == WAL_IDLE && wal->fresh == NULL);
+    uint64_t number = wal->next_number;
+    /* A file a failed attempt of ours left behind is used again; anybody else's is an error. */
+    int how = number == wal->made_number ? IO_OPEN_TRUNCATE : IO_OPEN_EXCLUSIVE;
+    char *path = wal_segment_path(wal, number);
+    struct io_file *io = NULL;
+    err_t err = io_file_open(wal->config.loop, path,
+                             IO_OPEN_READ | IO_OPEN_WRITE | IO_OPEN_CREATE | how, &io);
+    if (err != ERR_OK) {
+        free(path);
+        group_failed(wal, err);
+        return;
+    }
+    wal->made_number = number;
+    wal->fresh = storage_file_new(wal->config.loop, path, io, number, 0);
+    free(path);
+    size_t needed = first_needed(wal);
+    /* The segment filled last is not being written to any more. */
+    if (wal->writable && needed + 1 == wal->segments_len &&
+        wal->segments[needed].file->refs == 1) {
+        needed++;
+    }
+    struct wal_segment_header *header = &wal->fresh_header;
+    *header = (struct wal_segment_header){
+        .number = number,
+        .oldest = needed < wal->segments_len ? wal->segments[needed].file->number : number,
+        .first_seq = wal->next_seq,
+        .epoch = wal->config.epoch,
+        .salt = io_random_u64(io_loop_env(wal->config.loop)),
+        .context = *wal->config.context};
+    wal_segment_header_encode(header, wal->page);
+    wal->state = WAL_HEADER_WRITE;
+    wal->op = (struct io_op){.done = header_written};
+    io_file_write(wal->fresh->io, 0, wal->page, WAL_ALIGN, &wal->op);
+}
+
+/* A segment is ended early when that frees at least two older ones. */
+static bool roll_due(const struct wal *wal)
+{
+    const struct storage_file *file = wal->segments[wal->segments_len - 1].file;
+    return file->size >= wal->config.segment_bytes ||
+           (first_needed(wal) >= 2 && file->size > 16 * WAL_ALIGN);
+}
+
+static void kick(struct wal *wal)
+{
+    if (wal->state != WAL_IDLE || wal->failed != NULL || wal->group[wal->gather].records == 0 ||
+        wal->begun_at != 0) {
+        return;
+    }
+    ASSERT(inflight(wal)->records == 0);
+    wal->gather = 1 - wal->gather;
+    if (!wal->writable || roll_due(wal)) {
+        begin_segment(wal);
+    } else {
+        write_group(wal);
+    }
+}
+
+/* ---- public ----------------------------------------------------------------------------------- */
+
+struct buf *wal_begin(struct wal *wal)
+{
+    ASSERT(wal->begun_at == 0);
+    struct wal_group *group = &wal->group[wal->gather];
+    static const uint8_t room[WAL_RECORD_HEADER];
+    wal->begun_at = group->bytes.len;
+    buf_append(&group->bytes, room, sizeof(room));
+    return &group->bytes;
+}
+
+static void late_failure(struct io_timer *timer)
+{
+    struct wal *wal = CONTAINER_OF(timer, struct wal, timer);
+    ASSERT(wal->failed != NULL);
+    wal->gather = 1 - wal->gather;
+    answer(wal, err_copy(wal->failed));
+}
+
+void wal_end(struct wal *wal, enum wal_kind kind, struct wal_commit *commit)
+{
+    ASSERT(wal->begun_at >= WAL_GROUP_HEADER);
+    struct wal_group *group = &wal->group[wal->gather];
+    ASSERT(group->bytes.len <= WAL_GROUP_MAX);
+    uint32_t kind32 = kind;
+    uint64_t len = group->bytes.len - wal->begun_at - WAL_RECORD_HEADER;
+    memcpy(group->bytes.data + wal->begun_at + 4, &kind32, 4);
+    memcpy(group->bytes.data + wal->begun_at + 8, &len, 8);
+    if (commit != NULL) {
+        commit->next = NULL;
+        commit->index = group->records;
+        commit->at = wal->begun_at + WAL_RECORD_HEADER;
+        *group->last = commit;
+        group->last = &commit->next;
+    }
+    group->records++;
+    wal->begun_at = 0;
+    if (wal->failed != NULL) {
+        /* Answered from the loop, like everything. */
+        wal->timer.fire = late_failure;
+        io_timer_start(wal->config.loop, &wal->timer, io_now_us(wal->config.loop));
+        return;
+    }
+    kick(wal);
+}
+
+size_t wal_pending(const struct wal *wal)
+{
+    return wal->group[0].bytes.len + wal->group[1].bytes.len;
+}
+
+uint64_t wal_durable_seq(const struct wal *wal)
+{
+    return wal->next_seq;
+}
+
+const struct err *wal_failed(const struct wal *wal)
+{
+    return wal->failed;
+}
+
+bool wal_full(const struct wal *wal)
+{
+    return wal->full;
+}
+
+void wal_segments(const struct wal *wal, size_t *segments, size_t *unneeded, uint64_t *bytes)
+{
+    *segments = wal->segments_len;
+    *unneeded = first_needed(wal);
+    *bytes = 0;
+    for (size_t i = 0; i < wal->segments_len; i++) {
+        *bytes += wal->segments[i].file->size;
+    }
+}
+
+uint64_t wal_newest(const struct wal *wal)
+{
+    return wal->segments_len > 0 ? wal->segments[wal->segments_len - 1].file->number : 0;
+}
+
+uint64_t wal_oldest_needed(const struct wal *wal)
+{
+    size_t needed = first_needed(wal);
+    return needed + 1 < wal->segments_len ? wal->segments[needed].file->number : 0;
+}
+
+err_t wal_open(const struct wal_config *config, struct wal **out)
+{
+    ASSERT(config->segment_bytes > WAL_ALIGN && config->replay != NULL);
+    struct io_stat st;
+    TRY(io_stat_sync(config->loop, config->epoch_path, &st));
+    struct wal *wal = MEM_NEW(struct wal);
+    wal->config = *config;
+    wal->dir = mem_strdup(config->dir);
+    wal->epoch_path = mem_strdup(config->epoch_path);
+    wal->epoch_inode = st.inode;
+    wal->epoch_mtime_ns = st.mtime_ns;
+    wal->page = part_alloc(WAL_ALIGN);
+    wal->timer.fire = repair_timer;
+    group_reset(&wal->group[0]);
+    group_reset(&wal->group[1]);
+    err_t err = wal_recover(wal);
+    if (err != ERR_OK) {
+        wal_free(wal);
+        return err;
+    }
+    *out = wal;
+    return ERR_OK;
+}
+
+void wal_free(struct wal *wal)
+{
+    if (wal == NULL) {
+        return;
+    }
+    io_timer_cancel(wal->config.loop, &wal->timer);
+    /* Closing first: the kernel may still read the group's bytes. */
+    storage_file_unref(wal->fresh);
+    for (size_t i = 0; i < wal->segments_len; i++) {
+        storage_file_unref(wal->segments[i].file);
+    }
+    wal->segments_len = 0;
+    answer(wal, err_new(ERR_CANCELLED, "storage is closing"));
+    wal->gather = 1 - wal->gather;
+    answer(wal, err_new(ERR_CANCELLED, "storage is closing"));
+    buf_free(&wal->group[0].bytes);
+    buf_free(&wal->group[1].bytes);
+    err_free(wal->group_err);
+    err_free(wal->failed);
+    free(wal->segments);
+    free(wal->page);
+    free(wal->dir);
+    free(wal->epoch_path);
+    free(wal);
+}
