@@ -1,0 +1,171 @@
+#include "core/engine/chunk.h"
+
+static struct chunk *chunk_new(uint32_t cols, size_t bytes, struct account *account)
+{
+    struct chunk *chunk = mem_zalloc(sizeof(*chunk) + cols * sizeof(chunk->cols[0]));
+    chunk->refs = 1;
+    chunk->account = account;
+    chunk->bytes = bytes + sizeof(*chunk) + cols * sizeof(chunk->cols[0]);
+    account_add(account, (int64_t)chunk->bytes);
+    return chunk;
+}
+
+static void find_time_bounds(struct chunk *chunk)
+{
+    const struct batch *b = &chunk->batch;
+    ASSERT(b->rows > 0);
+    chunk->time_min = batch_time(b, 0);
+    chunk->time_max = chunk->time_min;
+    for (uint32_t i = 1; b->times != NULL && i < b->rows; i++) {
+        uint64_t t = b->times[i];
+        chunk->time_min = t < chunk->time_min ? t : chunk->time_min;
+        chunk->time_max = t > chunk->time_max ? t : chunk->time_max;
+    }
+}
+
+struct chunk *chunk_from_builder(struct batch_builder *builder, uint32_t cols,
+                                 struct account *account)
+{
+    if (batch_builder_rows(builder) == 0) {
+        return NULL;
+    }
+    size_t size;
+    void *data = batch_builder_finish_new(builder, &size);
+    batch_builder_reset(builder);
+    struct chunk *chunk = chunk_new(cols, size, account);
+    chunk->data = data;
+    batch_view(data, size, chunk->cols, cols, &chunk->batch);
+    ASSERT(chunk->batch.cols == cols);
+    find_time_bounds(chunk);
+    return chunk;
+}
+
+err_t chunk_open(const void *bytes, size_t size, const uint8_t *kinds, uint32_t cols,
+                 struct account *account, struct chunk **out)
+{
+    *out = NULL;
+    size_t rounded = (size + BATCH_ALIGN - 1) / BATCH_ALIGN * BATCH_ALIGN;
+    struct chunk *chunk = chunk_new(cols, rounded, account);
+    chunk->data = aligned_alloc(BATCH_ALIGN, rounded);
+    ASSERT(rounded == 0 || chunk->data != NULL);
+    if (size > 0) {
+        memcpy(chunk->data, bytes, size);
+    }
+    err_t err = batch_open(chunk->data, size, kinds, cols, chunk->cols, cols, &chunk->batch);
+    if (err != ERR_OK || chunk->batch.rows == 0) {
+        chunk_unref(chunk);
+        return err;
+    }
+    find_time_bounds(chunk);
+    if (chunk->time_max > TIME_MAX) {
+        chunk_unref(chunk);
+        return err_new(ERR_CORRUPT, "batch: a time beyond all times");
+    }
+    *out = chunk;
+    return ERR_OK;
+}
+
+/* The same rows, columns pointing into the parent, which is kept. */
+static struct chunk *derive(struct chunk *parent, size_t bytes)
+{
+    struct chunk *chunk = chunk_new(parent->batch.cols, bytes, parent->account);
+    chunk->parent = chunk_ref(parent);
+    chunk->batch = parent->batch;
+    chunk->time_min = parent->time_min;
+    chunk->time_max = parent->time_max;
+    return chunk;
+}
+
+struct chunk *chunk_negate(struct chunk *parent)
+{
+    const struct batch *b = &parent->batch;
+    size_t bytes = b->diffs != NULL ? b->rows * sizeof(int64_t) : 0;
+    struct chunk *chunk = derive(parent, bytes);
+    chunk->batch.diff_const = (int64_t)-(uint64_t)b->diff_const;
+    if (b->diffs != NULL) {
+        chunk->diffs = mem_alloc(bytes);
+        for (uint32_t i = 0; i < b->rows; i++) {
+            chunk->diffs[i] = (int64_t)-(uint64_t)b->diffs[i];
+        }
+        chunk->batch.diffs = chunk->diffs;
+    }
+    return chunk;
+}
+
+struct chunk *chunk_advance(struct chunk *parent, uint64_t advance_to)
+{
+    if (parent->time_min >= advance_to) {
+        return chunk_ref(parent);
+    }
+    const struct batch *b = &parent->batch;
+    bool constant = parent->time_max <= advance_to;
+    struct chunk *chunk = derive(parent, constant ? 0 : b->rows * sizeof(uint64_t));
+    chunk->batch.times = NULL;
+    chunk->batch.time_const = advance_to;
+    if (!constant) {
+        chunk->times = mem_alloc(b->rows * sizeof(uint64_t));
+        for (uint32_t i = 0; i < b->rows; i++) {
+            chunk->times[i] = b->times[i] < advance_to ? advance_to : b->times[i];
+        }
+        chunk->batch.times = chunk->times;
+    }
+    find_time_bounds(chunk);
+    return chunk;
+}
+
+struct chunk *chunk_copy(const struct batch *batch, uint64_t advance_to, struct account *account)
+{
+    if (batch == NULL || batch->rows == 0) {
+        return NULL;
+    }
+    uint8_t kinds[BATCH_COLS_MAX];
+    ASSERT(batch->cols <= BATCH_COLS_MAX);
+    for (uint32_t c = 0; c < batch->cols; c++) {
+        kinds[c] = batch->col[c].kind;
+    }
+    struct batch_builder *builder = batch_builder_new(kinds, batch->cols);
+    batch_builder_rows_of(builder, batch, NULL, 0);
+    struct chunk *whole = chunk_from_builder(builder, batch->cols, account);
+    batch_builder_free(builder);
+    struct chunk *chunk = chunk_advance(whole, advance_to);
+    chunk_unref(whole);
+    return chunk;
+}
+
+void chunk_unref(struct chunk *chunk)
+{
+    while (chunk != NULL) {
+        ASSERT(chunk->refs > 0);
+        if (--chunk->refs > 0) {
+            return;
+        }
+        struct chunk *parent = chunk->parent;
+        account_add(chunk->account, -(int64_t)chunk->bytes);
+        free(chunk->data);
+        free(chunk->times);
+        free(chunk->diffs);
+        free(chunk);
+        chunk = parent;
+    }
+}
+
+void chunk_list_push(struct chunk_list *list, struct chunk *chunk)
+{
+    ASSERT(chunk != NULL);
+    *VEC_PUSH(list, chunks) = chunk;
+}
+
+void chunk_list_clear(struct chunk_list *list)
+{
+    for (size_t i = 0; i < list->chunks_len; i++) {
+        chunk_unref(list->chunks[i]);
+    }
+    list->chunks_len = 0;
+}
+
+void chunk_list_free(struct chunk_list *list)
+{
+    chunk_list_clear(list);
+    free(list->chunks);
+    *list = (struct chunk_list){0};
+}

@@ -1,0 +1,54 @@
+/*
+ * A reference-counted batch on its way between operators. Immutable once made. Chunks derived from
+ * another (negated, moved in time) share its columns.
+ */
+#ifndef TAILRACE_CORE_ENGINE_CHUNK_H
+#define TAILRACE_CORE_ENGINE_CHUNK_H
+
+#include "core/data/batch.h"
+#include "core/engine/pool.h"
+
+struct chunk {
+    uint32_t refs;
+    struct account *account; /* outlives the chunk */
+    size_t bytes;            /* accounted */
+    void *data;              /* the batch's bytes; NULL when they are the parent's */
+    struct chunk *parent;
+    uint64_t *times; /* own, instead of the bytes' */
+    int64_t *diffs;
+    uint64_t time_min, time_max;
+    struct batch batch;
+    struct batch_col cols[];
+};
+
+/* What a builder of that many columns holds, or NULL when that is nothing; it is reset. */
+struct chunk *chunk_from_builder(struct batch_builder *builder, uint32_t cols,
+                                 struct account *account);
+/* Copies and validates bytes from outside. No row: ok with *out NULL. */
+err_t chunk_open(const void *bytes, size_t size, const uint8_t *kinds, uint32_t cols,
+                 struct account *account, struct chunk **out);
+/* A copy of a view, times before advance_to moved up to it. NULL when it has no row. */
+struct chunk *chunk_copy(const struct batch *batch, uint64_t advance_to, struct account *account);
+/* New references to the same rows with diffs negated, or with times moved up to advance_to. */
+struct chunk *chunk_negate(struct chunk *chunk);
+struct chunk *chunk_advance(struct chunk *chunk, uint64_t advance_to);
+
+static inline struct chunk *chunk_ref(struct chunk *chunk)
+{
+    ASSERT(chunk->refs > 0);
+    chunk->refs++;
+    return chunk;
+}
+void chunk_unref(struct chunk *chunk);
+
+/* A growable list that owns its chunks. */
+struct chunk_list {
+    struct chunk **chunks;
+    size_t chunks_len, chunks_cap;
+};
+
+void chunk_list_push(struct chunk_list *list, struct chunk *chunk);
+void chunk_list_clear(struct chunk_list *list);
+void chunk_list_free(struct chunk_list *list);
+
+#endif

@@ -1,0 +1,619 @@
+/* The engine's life: rendering plans, scheduling operators within fuel, dropping dataflows. */
+#include "core/base/log.h"
+#include "core/engine/engine_internal.h"
+
+/* ---- fuel ------------------------------------------------------------------------------------- */
+
+bool engine_check_fuel(struct engine *engine)
+{
+    engine->next_check = engine->spent + FUEL_CHECK;
+    if (engine->spent >= FUEL_UNITS_MAX) {
+        engine->exhausted = true;
+    } else if (engine->config.loop != NULL) {
+        engine->exhausted = io_now_us(engine->config.loop) >= engine->deadline_us;
+    }
+    return engine->exhausted;
+}
+
+static uint64_t now_us(const struct engine *engine)
+{
+    return engine->config.loop != NULL ? io_now_us(engine->config.loop) : 0;
+}
+
+static void refuel(struct engine *engine)
+{
+    uint64_t fuel = engine->config.fuel_us > 0 ? engine->config.fuel_us : FUEL_US_DEFAULT;
+    engine->deadline_us = now_us(engine) + fuel;
+    engine->spent = 0;
+    engine->next_check = FUEL_CHECK;
+    engine->exhausted = false;
+}
+
+/* ---- life ------------------------------------------------------------------------------------- */
+
+struct engine *engine_new(const struct engine_config *config)
+{
+    ASSERT(config->workers > 0 && config->worker < config->workers);
+    ASSERT(config->host != NULL);
+    struct engine *engine = MEM_NEW(struct engine);
+    engine->config = *config;
+    engine->out = mem_zalloc(config->workers * sizeof(struct buf));
+    return engine;
+}
+
+void engine_answer(struct engine *engine, uint64_t peek_id, err_t err)
+{
+    ASSERT(err != ERR_OK);
+    *VEC_PUSH(engine, answers) = (struct answer){.peek_id = peek_id, .err = err};
+}
+
+static void deliver_answers(struct engine *engine)
+{
+    while (engine->answers_len > 0) {
+        struct answer answer = engine->answers[0];
+        engine->answers_len--;
+        memmove(engine->answers, engine->answers + 1, engine->answers_len * sizeof(answer));
+        engine->config.host->peek_done(engine->config.ctx, answer.peek_id, NULL, answer.err);
+    }
+}
+
+/* ---- dropping --------------------------------------------------------------------------------- */
+
+static void doom(struct dataflow *dataflow)
+{
+    ASSERT(dataflow->dropped && dataflow->importers == 0);
+    struct engine *engine = dataflow->engine;
+    *VEC_PUSH(engine, doomed) = dataflow;
+}
+
+static void unqueue(struct dataflow *dataflow)
+{
+    struct engine *engine = dataflow->engine;
+    struct dataflow *prev = NULL;
+    for (struct dataflow *at = engine->ready_first; at != NULL; prev = at, at = at->ready_next) {
+        if (at == dataflow) {
+            *(prev != NULL ? &prev->ready_next : &engine->ready_first) = at->ready_next;
+            engine->ready_last = engine->ready_last == at ? prev : engine->ready_last;
+            break;
+        }
+    }
+    dataflow->queued = false;
+}
+
+static void forget_moved(struct engine *engine, uint64_t dataflow_id)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < engine->moved_len; i++) {
+        if (engine->moved[i].dataflow_id != dataflow_id) {
+            engine->moved[kept++] = engine->moved[i];
+        }
+    }
+    engine->moved_len = kept;
+}
+
+static void op_free(struct op *op)
+{
+    if (op->class != NULL && op->class->release != NULL) {
+        op->class->release(op);
+    }
+    for (uint32_t p = 0; p < op->ports_len; p++) {
+        port_free(&op->ports[p]);
+    }
+    free(op->ports);
+    free(op->users);
+    free(op->kinds);
+    batch_builder_free(op->ok);
+    batch_builder_free(op->err);
+    ASSERT(op->account.bytes == 0);
+}
+
+/* Users go before their inputs, so chunks and holds are given back before what they refer to. */
+static void dataflow_free(struct dataflow *dataflow)
+{
+    struct engine *engine = dataflow->engine;
+    ASSERT(dataflow->importers == 0);
+    unqueue(dataflow);
+    forget_moved(engine, dataflow->id);
+    for (uint32_t i = dataflow->ops_len; i-- > 0;) {
+        op_free(&dataflow->ops[i]);
+    }
+    ASSERT(dataflow->account.bytes == 0);
+    free(dataflow->ops);
+    free(dataflow->sources);
+    free(dataflow->active);
+    err_free(dataflow->failed);
+    plan_free(dataflow->plan);
+    free(dataflow);
+}
+
+static void reap(struct engine *engine)
+{
+    ASSERT(!engine->stepping);
+    while (engine->doomed_len > 0) {
+        struct dataflow *dataflow = engine->doomed[--engine->doomed_len];
+        uint64_t id = dataflow->id;
+        dataflow_free(dataflow); /* may doom what it imported from */
+        exchange_end(engine, id);
+    }
+}
+
+void engine_release_import(struct dataflow *dataflow)
+{
+    ASSERT(dataflow->importers > 0);
+    dataflow->importers--;
+    if (dataflow->dropped && dataflow->importers == 0) {
+        doom(dataflow);
+    }
+}
+
+static void dataflow_drop(struct dataflow *dataflow)
+{
+    struct engine *engine = dataflow->engine;
+    if (dataflow->dropped) {
+        return;
+    }
+    dataflow->dropped = true;
+    for (uint32_t i = 0; i < dataflow->plan->exports_len; i++) {
+        const struct plan_export *export = &dataflow->plan->exports[i];
+        struct op *op = &dataflow->ops[dataflow->plan->nodes_len + i];
+        if (u64map_get(&engine->exports, export->id) == op) {
+            u64map_remove(&engine->exports, export->id);
+            u64map_remove(&engine->indexes, export->id);
+        }
+        if (export->kind == PLAN_EXPORT_INDEX) {
+            index_close(op, ERR_NOT_FOUND, "the index was dropped");
+        }
+    }
+    if (dataflow->importers == 0) {
+        doom(dataflow);
+    }
+}
+
+void engine_drop(struct engine *engine, uint64_t dataflow_id)
+{
+    struct dataflow *dataflow = exchange_find(engine, dataflow_id);
+    if (dataflow != NULL) {
+        dataflow_drop(dataflow);
+    }
+    if (!engine->stepping) {
+        reap(engine);
+    }
+}
+
+void engine_free(struct engine *engine)
+{
+    if (engine == NULL) {
+        return;
+    }
+    ASSERT(!engine->stepping);
+    engine->closing = true;
+    engine->stepping = true; /* no freeing while the map is walked */
+    size_t at = 0;
+    uint64_t id;
+    void *slot;
+    while (u64map_next(&engine->slots, &at, &id, &slot)) {
+        engine_drop(engine, id);
+    }
+    engine->stepping = false;
+    reap(engine);
+    exchange_free(engine);
+    u64map_free(&engine->indexes);
+    u64map_free(&engine->exports);
+    for (size_t i = 0; i < engine->answers_len; i++) {
+        err_free(engine->answers[i].err);
+    }
+    for (uint32_t w = 0; w < engine->config.workers; w++) {
+        buf_free(&engine->out[w]);
+    }
+    ASSERT(engine->account.bytes == 0);
+    free(engine->out);
+    free(engine->answers);
+    free(engine->doomed);
+    free(engine->moved);
+    free(engine->hashes);
+    free(engine->picked);
+    free(engine);
+}
+
+/* ---- rendering -------------------------------------------------------------------------------- */
+
+static err_t check_import(struct engine *engine, const struct plan *plan,
+                          const struct plan_node *node)
+{
+    const struct op *index = index_find(engine, node->import.id);
+    unsigned long long id = node->import.id & ~PLAN_ID_TRANSIENT;
+    if (index == NULL) {
+        return err_new(ERR_NOT_FOUND, "index %llu is not on this cluster", id);
+    }
+    if (index_since(index) > plan->as_of) {
+        return err_new(ERR_INVALID, "index %llu is readable from %llu, not as of %llu", id,
+                       (unsigned long long)index_since(index), (unsigned long long)plan->as_of);
+    }
+    bool same = index->cols == node->schema.cols;
+    for (uint32_t c = 0; same && c < index->cols; c++) {
+        same = index->kinds[c] == node->schema.types[c].kind;
+    }
+    return same ? ERR_OK : err_new(ERR_INVALID, "index %llu has other columns", id);
+}
+
+/* Whatever can be wrong with creating this dataflow here and now. */
+static err_t check_plan(struct engine *engine, const struct plan *plan, size_t parts_len)
+{
+    size_t sources = 0;
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        sources += plan->nodes[i].op == PLAN_SOURCE;
+        if (plan->nodes[i].op == PLAN_INDEX) {
+            TRY(check_import(engine, plan, &plan->nodes[i]));
+        }
+    }
+    if (sources != parts_len) {
+        return err_new(ERR_INVALID, "parts of %zu sources, the plan has %zu", parts_len, sources);
+    }
+    for (uint32_t i = 0; i < plan->exports_len; i++) {
+        if (u64map_get(&engine->exports, plan->exports[i].id) != NULL) {
+            return err_new(ERR_EXISTS, "export %llu exists",
+                           (unsigned long long)(plan->exports[i].id & ~PLAN_ID_TRANSIENT));
+        }
+    }
+    return ERR_OK;
+}
+
+static uint8_t *kinds_of(const struct schema *schema)
+{
+    uint8_t *kinds = mem_alloc(schema->cols);
+    for (uint32_t c = 0; c < schema->cols; c++) {
+        kinds[c] = schema->types[c].kind;
+    }
+    return kinds;
+}
+
+/* The part all operators share: output like a schema, one port per input. */
+static void set_up(struct dataflow *dataflow, uint32_t index, const struct schema *schema,
+                   const uint32_t *inputs, uint32_t inputs_len)
+{
+    struct op *op = &dataflow->ops[index];
+    op->dataflow = dataflow;
+    op->engine = dataflow->engine;
+    op->index = index;
+    op->frontier = dataflow->as_of;
+    op->cols = schema->cols;
+    op->kinds = kinds_of(schema);
+    op->account.parent = &dataflow->account;
+    op->ports_len = inputs_len;
+    op->ports = mem_zalloc(inputs_len * sizeof(*op->ports));
+    for (uint32_t p = 0; p < inputs_len; p++) {
+        ASSERT(inputs[p] < index);
+        struct op *input = &dataflow->ops[inputs[p]];
+        op->ports[p].frontier = dataflow->as_of;
+        op->ports[p].cols = input->cols;
+        op->ports[p].kinds = kinds_of(&dataflow->plan->nodes[inputs[p]].schema);
+        *VEC_PUSH(input, users) = (struct user){.op = op, .port = p};
+    }
+}
+
+static void make_node(struct op *op, const uint32_t *parts, uint32_t *source)
+{
+    switch (op->node->op) {
+    case PLAN_SOURCE:
+        op->dataflow->sources[*source] = op->index;
+        op_make_source(op, parts[*source]);
+        (*source)++;
+        break;
+    case PLAN_INDEX:
+        op_make_import(op, index_find(op->engine, op->node->import.id));
+        break;
+    case PLAN_CONSTANT:
+        op_make_constant(op);
+        break;
+    case PLAN_MFP:
+        op_make_mfp(op);
+        break;
+    case PLAN_UNION:
+        op_make_union(op);
+        break;
+    case PLAN_NEGATE:
+        op_make_negate(op);
+        break;
+    case PLAN_JOIN:
+        if (op->node->join.kind == PLAN_JOIN_INNER) {
+            op_make_join(op);
+        } else {
+            op_make_outer(op);
+        }
+        break;
+    case PLAN_REDUCE:
+    case PLAN_DISTINCT:
+    case PLAN_THRESHOLD:
+        op_make_reduce(op);
+        break;
+    case PLAN_TOPK:
+        op_make_topk(op);
+        break;
+    default:
+        UNREACHABLE();
+    }
+}
+
+static void make_export(struct op *op, const struct plan_export *export)
+{
+    struct engine *engine = op->engine;
+    if (export->kind == PLAN_EXPORT_INDEX) {
+        op_make_index(op, export);
+        u64map_put(&engine->indexes, export->id, op);
+    } else {
+        op_make_subscribe(op, export);
+    }
+    u64map_put(&engine->exports, export->id, op);
+}
+
+static struct dataflow *render(struct engine *engine, struct plan *plan, const uint32_t *parts,
+                               size_t parts_len)
+{
+    struct dataflow *dataflow = MEM_NEW(struct dataflow);
+    dataflow->engine = engine;
+    dataflow->plan = plan;
+    dataflow->id = plan->id;
+    dataflow->as_of = plan->as_of;
+    dataflow->account.parent = &engine->account;
+    dataflow->ops_len = plan->nodes_len + plan->exports_len;
+    dataflow->ops = mem_zalloc(dataflow->ops_len * sizeof(struct op));
+    dataflow->active = mem_zalloc((dataflow->ops_len / 64 + 1) * sizeof(uint64_t));
+    dataflow->sources = mem_zalloc(parts_len * sizeof(uint32_t));
+    dataflow->sources_len = (uint32_t)parts_len;
+    dataflow->exports_live = plan->exports_len;
+    uint32_t source = 0;
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        const struct plan_node *node = &plan->nodes[i];
+        set_up(dataflow, i, &node->schema, node->inputs, node->inputs_len);
+        dataflow->ops[i].node = node;
+        make_node(&dataflow->ops[i], parts, &source);
+    }
+    for (uint32_t i = 0; i < plan->exports_len; i++) {
+        const struct plan_export *export = &plan->exports[i];
+        uint32_t at = plan->nodes_len + i;
+        set_up(dataflow, at, &plan->nodes[export->node].schema, &export->node, 1);
+        make_export(&dataflow->ops[at], export);
+    }
+    for (uint32_t i = 0; i < dataflow->ops_len; i++) {
+        op_activate(&dataflow->ops[i]);
+    }
+    return dataflow;
+}
+
+err_t engine_create(struct engine *engine, struct plan *plan, const uint32_t *parts,
+                    size_t parts_len)
+{
+    if (exchange_find(engine, plan->id) != NULL) {
+        err_t err = err_new(ERR_EXISTS, "dataflow %llu exists", (unsigned long long)plan->id);
+        plan_free(plan);
+        return err;
+    }
+    err_t err = check_plan(engine, plan, parts_len);
+    if (err != ERR_OK) {
+        /* On the other workers it may exist: this incarnation of the id ends here at once. */
+        exchange_end(engine, plan->id);
+        plan_free(plan);
+        return err_wrap(err, "creating dataflow");
+    }
+    struct dataflow *dataflow = render(engine, plan, parts, parts_len);
+    exchange_begin(engine, dataflow);
+    err = exchange_deliver_pending(dataflow);
+    if (err != ERR_OK) {
+        op_fail(&dataflow->ops[0], err);
+    }
+    return ERR_OK;
+}
+
+void engine_input(struct engine *engine, uint64_t dataflow_id, uint32_t source_index, uint32_t part,
+                  uint64_t lower, uint64_t upper, const struct batch *ok, const struct batch *err)
+{
+    struct dataflow *dataflow = exchange_find(engine, dataflow_id);
+    if (dataflow == NULL || dataflow->failed != ERR_OK) {
+        return;
+    }
+    ASSERT(source_index < dataflow->sources_len && lower <= upper);
+    source_input(&dataflow->ops[dataflow->sources[source_index]], part, lower, upper, ok, err);
+}
+
+/* ---- running ---------------------------------------------------------------------------------- */
+
+/* The lowest active operator, or NULL: inputs before users, so a change flows through in one go. */
+static struct op *next_active(struct dataflow *dataflow)
+{
+    for (uint32_t w = 0; w <= dataflow->ops_len / 64; w++) {
+        if (dataflow->active[w] != 0) {
+            uint32_t index = w * 64 + (uint32_t)__builtin_ctzll(dataflow->active[w]);
+            ASSERT(index < dataflow->ops_len);
+            return &dataflow->ops[index];
+        }
+    }
+    return NULL;
+}
+
+static void check_memory(struct dataflow *dataflow)
+{
+    uint64_t limit = dataflow->engine->config.memory_limit;
+    if (limit > 0 && dataflow->account.bytes > limit && dataflow->failed == ERR_OK) {
+        dataflow->failed =
+            err_sql(ERR_LIMIT, "53200", "dataflow %s needs more than %llu bytes",
+                    dataflow->plan->name != NULL ? dataflow->plan->name : "",
+                    (unsigned long long)limit);
+    }
+}
+
+static void run_op(struct op *op)
+{
+    struct dataflow *dataflow = op->dataflow;
+    uint64_t start = now_us(op->engine);
+    dataflow->active[op->index / 64] &= ~(1ULL << (op->index % 64));
+    if (op->class->work(op)) {
+        dataflow->active[op->index / 64] |= 1ULL << (op->index % 64);
+    }
+    op->busy_ns += (now_us(op->engine) - start) * 1000;
+    fuel_spend(op->engine, 16);
+    check_memory(dataflow);
+}
+
+/* Those who import from a failed dataflow fail with it. */
+static void give_up(struct dataflow *dataflow)
+{
+    struct engine *engine = dataflow->engine;
+    ASSERT(dataflow->failed != ERR_OK);
+    if (dataflow->dropped) {
+        return;
+    }
+    LOG_WARN("engine", "dataflow failed", LOG_U64("dataflow", dataflow->id),
+             LOG_ERR(dataflow->failed));
+    for (uint32_t i = 0; i < dataflow->plan->exports_len; i++) {
+        if (dataflow->plan->exports[i].kind == PLAN_EXPORT_INDEX) {
+            index_close(&dataflow->ops[dataflow->plan->nodes_len + i], ERR_UNAVAILABLE,
+                        "the index's dataflow failed");
+        }
+    }
+    uint64_t id = dataflow->id;
+    err_t err = err_copy(dataflow->failed);
+    dataflow_drop(dataflow);
+    engine->config.host->failed(engine->config.ctx, id, err);
+}
+
+static void run_dataflow(struct dataflow *dataflow)
+{
+    struct engine *engine = dataflow->engine;
+    ASSERT(engine->ready_first == dataflow && dataflow->queued);
+    engine->ready_first = dataflow->ready_next;
+    engine->ready_last = engine->ready_first == NULL ? NULL : engine->ready_last;
+    dataflow->queued = true; /* activations from within need not queue it */
+    struct op *op = NULL;
+    bool doomed = false;
+    while (!engine->exhausted) {
+        doomed = dataflow->dropped && dataflow->importers == 0;
+        op = next_active(dataflow);
+        if (op == NULL || dataflow->failed != ERR_OK || doomed) {
+            break;
+        }
+        run_op(op);
+    }
+    dataflow->queued = false;
+    if (dataflow->failed != ERR_OK) {
+        give_up(dataflow);
+    } else if (!doomed && next_active(dataflow) != NULL) {
+        op_activate(next_active(dataflow));
+    }
+}
+
+bool engine_step(struct engine *engine)
+{
+    ASSERT(!engine->stepping);
+    engine->stepping = true;
+    refuel(engine);
+    deliver_answers(engine);
+    while (engine->ready_first != NULL && !engine->exhausted) {
+        run_dataflow(engine->ready_first);
+    }
+    exchange_flush(engine);
+    engine->stepping = false;
+    reap(engine);
+    return engine->ready_first != NULL || engine->answers_len > 0;
+}
+
+/* ---- exports and peeks ------------------------------------------------------------------------ */
+
+void engine_peek(struct engine *engine, const struct engine_peek *peek)
+{
+    struct op *index = index_find(engine, peek->index_id);
+    if (index == NULL) {
+        engine_answer(engine, peek->peek_id,
+                      err_new(ERR_NOT_FOUND, "index %llu is not on this cluster",
+                              (unsigned long long)(peek->index_id & ~PLAN_ID_TRANSIENT)));
+        return;
+    }
+    index_add_peek(index, peek);
+}
+
+void engine_peek_cancel(struct engine *engine, uint64_t peek_id)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *index;
+    while (u64map_next(&engine->indexes, &at, &id, &index)) {
+        if (index_cancel_peek(index, peek_id)) {
+            return;
+        }
+    }
+}
+
+void engine_allow_compaction(struct engine *engine, uint64_t export_id, uint64_t since)
+{
+    struct op *op = u64map_get(&engine->exports, export_id);
+    if (op == NULL) {
+        return;
+    }
+    struct dataflow *dataflow = op->dataflow;
+    if (since == FRONTIER_EMPTY) {
+        u64map_remove(&engine->exports, export_id);
+        if (u64map_remove(&engine->indexes, export_id) != NULL) {
+            index_close(op, ERR_NOT_FOUND, "the index was dropped");
+        }
+        ASSERT(dataflow->exports_live > 0);
+        if (--dataflow->exports_live == 0) {
+            engine_drop(engine, dataflow->id);
+        }
+    } else if (u64map_get(&engine->indexes, export_id) == op) {
+        index_set_since(op, since);
+    }
+}
+
+bool export_live(const struct op *op, uint64_t export_id)
+{
+    return u64map_get(&op->engine->exports, export_id) == op;
+}
+
+void export_report(struct op *op, uint64_t export_id, uint64_t frontier)
+{
+    struct engine *engine = op->engine;
+    if (export_live(op, export_id)) {
+        engine->config.host->frontier(engine->config.ctx, export_id, frontier);
+    }
+}
+
+/* ---- statistics ------------------------------------------------------------------------------- */
+
+uint64_t engine_memory(const struct engine *engine)
+{
+    return engine->account.bytes;
+}
+
+static void dataflow_stats(const struct dataflow *dataflow,
+                           void (*each)(void *arg, const struct engine_operator_stats *stats),
+                           void *arg)
+{
+    for (uint32_t i = 0; i < dataflow->ops_len; i++) {
+        const struct op *op = &dataflow->ops[i];
+        struct engine_operator_stats stats = {
+            .dataflow_id = dataflow->id,
+            .node = i,
+            .op = op->class->name,
+            .rows_in = op->rows_in,
+            .rows_out = op->rows_out,
+            .batches = op->batches,
+            .busy_ns = op->busy_ns,
+            .arranged_rows = op->arranged_rows,
+            .arranged_bytes = op->account.bytes,
+        };
+        each(arg, &stats);
+    }
+}
+
+void engine_stats(const struct engine *engine,
+                  void (*each)(void *arg, const struct engine_operator_stats *stats), void *arg)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *slot;
+    while (u64map_next(&engine->slots, &at, &id, &slot)) {
+        const struct dataflow *dataflow = exchange_find((struct engine *)engine, id);
+        if (dataflow != NULL) {
+            dataflow_stats(dataflow, each, arg);
+        }
+    }
+}

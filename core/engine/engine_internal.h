@@ -1,0 +1,293 @@
+/*
+ * Shared between the files of core/engine; nobody outside includes it.
+ *
+ * A dataflow is an array of operators: one per plan node, then one per export, so inputs come
+ * before users. Operators are scheduled by a bit each, lowest first. An operator reads its ports
+ * (queues of chunks, ok and err) and emits chunks to its users' ports.
+ *
+ * Invariants: every chunk in a port has times >= the port's frontier at its arrival; an operator
+ * emits no time below its own frontier; frontiers only grow. They are asserted where they are
+ * relied on (port_push, op_advance).
+ */
+#ifndef TAILRACE_CORE_ENGINE_ENGINE_INTERNAL_H
+#define TAILRACE_CORE_ENGINE_ENGINE_INTERNAL_H
+
+#include "core/base/map.h"
+#include "core/engine/chunk.h"
+#include "core/engine/engine.h"
+
+enum {
+    OUT_ROWS = 4096,          /* a chunk is emitted when it has as many rows... */
+    OUT_BYTES = 256 * 1024,   /* ...or about as many bytes */
+    SEND_BYTES = 256 * 1024,  /* a payload is sent early when it has grown to this */
+    FUEL_CHECK = 256,         /* units of work between looks at the clock */
+    FUEL_UNITS_MAX = 1 << 16, /* per step, whatever the clock says (it stands still when simulated) */
+    FUEL_US_DEFAULT = 500,
+};
+
+struct op;
+struct dataflow;
+struct index_op;
+
+/* ---- ports ------------------------------------------------------------------------------------ */
+
+struct user {
+    struct op *op;
+    uint32_t port;
+};
+
+/* How rows find their worker. */
+enum route { ROUTE_LOCAL, ROUTE_KEYS, ROUTE_ROW };
+
+struct port {
+    struct chunk_list ok, err;
+    uint64_t frontier; /* no earlier time arrives any more */
+    uint8_t *kinds;    /* of ok rows */
+    uint32_t cols;
+    enum route route;     /* ROUTE_LOCAL unless there are several workers */
+    bool err_routed;      /* err rows travel too (by row): exports consolidate them */
+    bool moved;           /* from[self] is news for the other workers */
+    const uint32_t *keys; /* ROUTE_KEYS */
+    uint32_t keys_len;
+    uint64_t *from;       /* per worker, when routed: its frontier; frontier is the least */
+    uint64_t payload_seen; /* last payload that carried a frontier for this port */
+};
+
+/* ---- operators -------------------------------------------------------------------------------- */
+
+struct op_class {
+    const char *name;
+    /* Works until done or out of fuel; true when there is more to do now. */
+    bool (*work)(struct op *op);
+    /* Frees what is behind op->state. */
+    void (*release)(struct op *op);
+};
+
+struct op {
+    const struct op_class *class;
+    struct dataflow *dataflow;
+    struct engine *engine;
+    const struct plan_node *node;   /* NULL: an export */
+    uint32_t index;
+    struct port *ports;
+    uint32_t ports_len;
+    struct user *users;
+    size_t users_len, users_cap;
+    uint64_t frontier;              /* of the output */
+    uint8_t *kinds;                 /* of the output */
+    uint32_t cols;
+    struct batch_builder *ok, *err; /* output under construction */
+    void *state;
+    struct account account;         /* of the operator's state */
+    uint64_t arranged_rows;
+    uint64_t rows_in, rows_out, batches, busy_ns;
+};
+
+struct dataflow {
+    struct engine *engine;
+    struct plan *plan;
+    uint64_t id;
+    uint64_t as_of;
+    struct op *ops;
+    uint32_t ops_len;
+    uint32_t *sources; /* op index of the i-th PLAN_SOURCE */
+    uint32_t sources_len;
+    uint32_t exports_live;
+    uint32_t importers;  /* imports of other dataflows that hold it */
+    bool dropped;        /* no more callbacks; freed when no importer is left */
+    bool queued;         /* in the ready list */
+    err_t failed;        /* first reason to give up */
+    uint64_t *active;    /* a bit per operator */
+    struct dataflow *ready_next;
+    struct account account;
+};
+
+/* What is known of a dataflow id across workers; see exchange.c. */
+struct slot;
+
+struct answer {
+    uint64_t peek_id;
+    err_t err;
+};
+
+struct moved {
+    uint64_t dataflow_id;
+    uint32_t channel;
+    struct port *port;
+};
+
+struct engine {
+    struct engine_config config;
+    struct u64map slots;   /* dataflow id -> struct slot */
+    struct u64map indexes; /* export id -> struct op of the index */
+    struct u64map exports; /* export id -> struct op of either kind */
+    struct dataflow *ready_first, *ready_last;
+    struct dataflow **doomed; /* dropped, to be freed outside of a step */
+    size_t doomed_len, doomed_cap;
+    struct answer *answers; /* peeks to answer with an error in the next step */
+    size_t answers_len, answers_cap;
+    struct buf *out;       /* per worker: records to send */
+    struct moved *moved;   /* ports whose frontier the other workers have to hear of */
+    size_t moved_len, moved_cap;
+    uint64_t payloads;     /* received */
+    struct account account;
+    uint64_t pending_bytes; /* kept for dataflows not yet created */
+    bool stepping;
+    bool closing; /* engine_free: nothing is sent any more */
+    uint64_t deadline_us;
+    uint32_t spent, next_check; /* units of this step */
+    bool exhausted;
+    uint64_t *hashes; /* scratch of routing */
+    uint32_t *picked;
+    size_t routing_cap;
+};
+
+/* ---- fuel (engine.c) -------------------------------------------------------------------------- */
+
+bool engine_check_fuel(struct engine *engine);
+
+/* Accounts n units (about a row each); true when this step should end. */
+static inline bool fuel_spend(struct engine *engine, uint32_t n)
+{
+    engine->spent += n;
+    return engine->spent >= engine->next_check ? engine_check_fuel(engine) : engine->exhausted;
+}
+
+/* ---- operators' common part (op.c) ------------------------------------------------------------ */
+
+void op_activate(struct op *op);
+/* Output builders, created on first use. */
+struct batch_builder *op_ok(struct op *op);
+struct batch_builder *op_err(struct op *op);
+/* Call after a row was added to a builder: emits when it is large. */
+void op_row_done(struct op *op);
+/* Emits what the builders hold. */
+void op_flush(struct op *op);
+/* Hands a chunk to all users; takes the reference. */
+void op_emit(struct op *op, struct chunk *chunk, bool err);
+/* Flushes, then promises that no time below is emitted any more. */
+void op_advance(struct op *op, uint64_t frontier);
+/* Passes the err chunks of all ports on. */
+void op_forward_errors(struct op *op);
+/* The least frontier of all ports. */
+uint64_t op_input_frontier(const struct op *op);
+/* An error row of this operator. */
+void op_error(struct op *op, const char *sqlstate, const char *message, const char *context,
+              uint64_t time, int64_t diff);
+/* Gives up the whole dataflow after this activation. */
+void op_fail(struct op *op, err_t err);
+
+/* A chunk arrives; takes the reference. */
+void port_push(struct op *op, uint32_t port, struct chunk *chunk, bool err);
+void port_set_frontier(struct op *op, uint32_t port, uint64_t frontier);
+void port_free(struct port *port);
+/* Moves what is before upper from a queue to out, dividing chunks that reach over it. */
+void port_take(struct op *op, struct port *port, bool err, uint64_t upper,
+               struct chunk_list *out);
+
+/*
+ * The input of one pass of a stateful operator: all updates of [frontier, upper), by time, and
+ * within a time by port, then in order of arrival.
+ */
+struct intake_ref {
+    uint64_t time;
+    uint32_t port;
+    uint32_t chunk;
+    uint32_t row;
+};
+
+struct intake {
+    bool open;
+    uint64_t upper;
+    struct chunk_list list;
+    uint32_t port_start[3]; /* first chunk of each of up to two ports, and the end */
+    struct intake_ref *refs;
+    size_t refs_len, refs_cap;
+    size_t at;
+};
+
+/* Opens a pass if the inputs' frontier is beyond the operator's; false when there is none.
+ * by_time: with refs; else only the list of chunks, port by port. */
+bool intake_open(struct intake *intake, struct op *op, bool by_time);
+static inline const struct batch *intake_batch(const struct intake *intake,
+                                               const struct intake_ref *ref)
+{
+    return &intake->list.chunks[ref->chunk]->batch;
+}
+void intake_close(struct intake *intake);
+void intake_free(struct intake *intake);
+
+/* The canonical bytes of key columns (no columns: no bytes) and their hash. */
+uint64_t key_encode(const struct batch *b, uint32_t row, const uint32_t *keys, uint32_t keys_len,
+                    struct buf *out);
+bool key_has_null(const struct batch *b, uint32_t row, const uint32_t *keys, uint32_t keys_len);
+
+/* ---- exchange.c ------------------------------------------------------------------------------- */
+
+void exchange_set_up(struct op *op, uint32_t port, enum route route, const uint32_t *keys,
+                     uint32_t keys_len, bool err_routed);
+/* Sends the rows that belong elsewhere, queues the rest; takes the reference. */
+void exchange_push(struct op *op, uint32_t port, struct chunk *chunk, bool err);
+/* The own upstream of a routed port moved. */
+void exchange_frontier(struct op *op, uint32_t port, uint64_t frontier);
+/* Announces moved frontiers and sends everything. */
+void exchange_flush(struct engine *engine);
+/* The dataflow of an id that lives here, or NULL. */
+struct dataflow *exchange_find(struct engine *engine, uint64_t dataflow_id);
+void exchange_begin(struct engine *engine, struct dataflow *dataflow);
+/* Delivers what came for it before it was created. */
+err_t exchange_deliver_pending(struct dataflow *dataflow);
+/* The incarnation ended: tells the other workers. */
+void exchange_end(struct engine *engine, uint64_t dataflow_id);
+/* At the end, when no dataflow is live. */
+void exchange_free(struct engine *engine);
+
+/* ---- operators -------------------------------------------------------------------------------- */
+
+/* Each sets class and state of an op whose common part is set up. */
+void op_make_source(struct op *op, uint32_t parts);
+void op_make_constant(struct op *op);
+void op_make_import(struct op *op, struct op *index);
+void op_make_mfp(struct op *op);
+void op_make_union(struct op *op);
+void op_make_negate(struct op *op);
+void op_make_join(struct op *op);
+void op_make_outer(struct op *op); /* left, semi, anti */
+void op_make_reduce(struct op *op); /* also distinct and threshold */
+void op_make_topk(struct op *op);
+void op_make_index(struct op *op, const struct plan_export *export);
+void op_make_subscribe(struct op *op, const struct plan_export *export);
+
+void source_input(struct op *op, uint32_t part, uint64_t lower, uint64_t upper,
+                  const struct batch *ok, const struct batch *err);
+
+/* ---- index.c ---------------------------------------------------------------------------------- */
+
+struct op *index_find(struct engine *engine, uint64_t id);
+/* Logical since: reads below are refused. */
+uint64_t index_since(const struct op *index);
+uint64_t index_frontier(const struct op *index);
+void index_set_since(struct op *index, uint64_t since);
+/* A follower gets every chunk the index takes in from now on, and its frontier. */
+void index_follow(struct op *index, struct op *follower);
+void index_unfollow(struct op *index, struct op *follower);
+/* Reads at and after time stay exact until released. */
+void index_hold(struct op *index, const void *holder, uint64_t time);
+void index_release(struct op *index, const void *holder);
+struct arrange *index_arrange(struct op *index, bool err);
+const uint32_t *index_keys(const struct op *index, uint32_t *len);
+/* Answers all pending peeks with an error. */
+void index_close(struct op *index, enum err_code code, const char *why);
+void index_add_peek(struct op *index, const struct engine_peek *peek);
+bool index_cancel_peek(struct op *index, uint64_t peek_id);
+
+/* Frontier of an export, towards the host. */
+void export_report(struct op *op, uint64_t export_id, uint64_t frontier);
+/* Whether an export is still wanted. */
+bool export_live(const struct op *op, uint64_t export_id);
+/* An import gave up its hold on a dataflow. */
+void engine_release_import(struct dataflow *dataflow);
+/* In the next step a peek is answered with an error, which is taken. */
+void engine_answer(struct engine *engine, uint64_t peek_id, err_t err);
+
+#endif

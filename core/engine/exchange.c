@@ -1,0 +1,515 @@
+/*
+ * Rows and frontiers between the workers of a replica.
+ *
+ * A payload is a sequence of records, each a 24-byte header and, for data, a batch. What a worker
+ * has to say to another in a step goes into one payload (more only when there is much data); the
+ * frontiers that moved come last. The lane is FIFO, so a frontier record says that all earlier data
+ * has arrived: no acknowledgement and no counting is needed.
+ *
+ * Dataflow ids may be created and dropped again; every worker does so in the same order, though not
+ * at the same moment. Each incarnation ends on every worker exactly once, with a record. So the
+ * number of ends received from a worker says to which incarnation its next record belongs, and a
+ * record is for the past (ignored), for now, or for one to come (kept).
+ */
+#include "core/base/hash.h"
+#include "core/engine/engine_internal.h"
+
+enum record_kind { RECORD_DATA = 1, RECORD_ERRORS, RECORD_FRONTIER, RECORD_END };
+
+struct record {
+    uint32_t kind;
+    uint32_t channel;  /* operator * 2 + port; 0 for an end */
+    uint64_t dataflow;
+    uint64_t value;    /* bytes of data that follow, or the frontier */
+};
+STATIC_ASSERT(sizeof(struct record) == 24, "records are written as they are");
+
+#define PENDING_BYTES_MAX (1ULL << 30)
+
+struct pending {
+    uint32_t from;
+    uint64_t incarnation;
+    struct record record;
+    void *data;
+};
+
+struct slot {
+    struct dataflow *live;
+    uint64_t ended;         /* incarnations ended here */
+    uint64_t *ended_from;   /* per worker: ends received */
+    struct pending *pending;
+    size_t pending_len, pending_cap;
+};
+
+/* ---- incarnations ----------------------------------------------------------------------------- */
+
+static struct slot *slot_get(struct engine *engine, uint64_t id)
+{
+    struct slot *slot = u64map_get(&engine->slots, id);
+    if (slot == NULL) {
+        slot = MEM_NEW(struct slot);
+        slot->ended_from = mem_zalloc(engine->config.workers * sizeof(uint64_t));
+        u64map_put(&engine->slots, id, slot);
+    }
+    return slot;
+}
+
+static void pending_free(struct engine *engine, struct pending *pending)
+{
+    if (pending->data != NULL) {
+        engine->pending_bytes -= pending->record.value;
+    }
+    engine->pending_bytes -= sizeof(*pending);
+    free(pending->data);
+}
+
+static void slot_free(struct engine *engine, uint64_t id)
+{
+    struct slot *slot = u64map_remove(&engine->slots, id);
+    for (size_t i = 0; i < slot->pending_len; i++) {
+        pending_free(engine, &slot->pending[i]);
+    }
+    free(slot->pending);
+    free(slot->ended_from);
+    free(slot);
+}
+
+/* Forgets an id once every worker has ended as many incarnations and nothing is kept. */
+static void slot_release(struct engine *engine, uint64_t id)
+{
+    struct slot *slot = u64map_get(&engine->slots, id);
+    if (slot == NULL || slot->live != NULL || slot->pending_len > 0) {
+        return;
+    }
+    for (uint32_t w = 0; w < engine->config.workers; w++) {
+        if (w != engine->config.worker && slot->ended_from[w] != slot->ended) {
+            return;
+        }
+    }
+    slot_free(engine, id);
+}
+
+struct dataflow *exchange_find(struct engine *engine, uint64_t dataflow_id)
+{
+    struct slot *slot = u64map_get(&engine->slots, dataflow_id);
+    return slot != NULL ? slot->live : NULL;
+}
+
+void exchange_begin(struct engine *engine, struct dataflow *dataflow)
+{
+    struct slot *slot = slot_get(engine, dataflow->id);
+    ASSERT(slot->live == NULL);
+    slot->live = dataflow;
+}
+
+void exchange_free(struct engine *engine)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&engine->slots, &at, &id, &value)) {
+        ASSERT(((struct slot *)value)->live == NULL);
+        slot_free(engine, id);
+        at = 0; /* the map changed */
+    }
+    u64map_free(&engine->slots);
+}
+
+/* Drops what was kept for incarnations that have ended. */
+static void forget_past(struct engine *engine, struct slot *slot)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < slot->pending_len; i++) {
+        if (slot->pending[i].incarnation >= slot->ended) {
+            slot->pending[kept++] = slot->pending[i];
+        } else {
+            pending_free(engine, &slot->pending[i]);
+        }
+    }
+    slot->pending_len = kept;
+}
+
+/* ---- sending ---------------------------------------------------------------------------------- */
+
+static void send_out(struct engine *engine, uint32_t dest)
+{
+    struct buf *out = &engine->out[dest];
+    if (out->len > 0) {
+        engine->config.host->send(engine->config.ctx, dest, out->data, out->len);
+        buf_clear(out);
+        if (out->cap > 4 * SEND_BYTES) {
+            buf_free(out);
+        }
+    }
+}
+
+static void append_record(struct engine *engine, uint32_t dest, enum record_kind kind,
+                          uint64_t dataflow, uint32_t channel, uint64_t value)
+{
+    ASSERT(dest < engine->config.workers && dest != engine->config.worker);
+    struct record record = {
+        .kind = kind, .channel = channel, .dataflow = dataflow, .value = value};
+    buf_append(&engine->out[dest], &record, sizeof(record));
+}
+
+void exchange_end(struct engine *engine, uint64_t dataflow_id)
+{
+    struct slot *slot = slot_get(engine, dataflow_id);
+    slot->live = NULL;
+    slot->ended++;
+    forget_past(engine, slot);
+    for (uint32_t w = 0; w < engine->config.workers; w++) {
+        if (w != engine->config.worker && !engine->closing) {
+            append_record(engine, w, RECORD_END, dataflow_id, 0, 0);
+            send_out(engine, w); /* an end is the last record of its payload */
+        }
+    }
+    slot_release(engine, dataflow_id);
+}
+
+void exchange_set_up(struct op *op, uint32_t port_index, enum route route, const uint32_t *keys,
+                     uint32_t keys_len, bool err_routed)
+{
+    struct port *port = &op->ports[port_index];
+    uint32_t workers = op->engine->config.workers;
+    if (workers == 1) {
+        return;
+    }
+    ASSERT(route != ROUTE_LOCAL && port->from == NULL && port_index < 2);
+    port->route = route;
+    port->keys = keys;
+    port->keys_len = keys_len;
+    port->err_routed = err_routed;
+    port->from = mem_alloc(workers * sizeof(uint64_t));
+    for (uint32_t w = 0; w < workers; w++) {
+        port->from[w] = op->dataflow->as_of;
+    }
+}
+
+static uint32_t channel_of(const struct op *op, uint32_t port)
+{
+    return op->index * 2 + port;
+}
+
+static void append_batch(struct op *op, uint32_t port, uint32_t dest, struct batch_builder *builder,
+                         bool err)
+{
+    struct engine *engine = op->engine;
+    size_t size;
+    void *data = batch_builder_finish_new(builder, &size);
+    ASSERT(size % 8 == 0);
+    append_record(engine, dest, err ? RECORD_ERRORS : RECORD_DATA, op->dataflow->id,
+                  channel_of(op, port), size);
+    buf_append(&engine->out[dest], data, size);
+    free(data);
+    if (engine->out[dest].len >= SEND_BYTES) {
+        send_out(engine, dest);
+    }
+}
+
+/* The worker of each row. Without key columns one worker, chosen by the operator, takes all. */
+static void route_rows(struct op *op, const struct port *port, const struct batch *b, bool err)
+{
+    struct engine *engine = op->engine;
+    if (b->rows > engine->routing_cap) {
+        engine->routing_cap = b->rows * 2UL;
+        engine->hashes = mem_realloc(engine->hashes, engine->routing_cap * sizeof(uint64_t));
+        engine->picked = mem_realloc(engine->picked, engine->routing_cap * sizeof(uint32_t));
+    }
+    uint32_t workers = engine->config.workers;
+    if (err || port->route == ROUTE_ROW) {
+        batch_hash_rows(b, NULL, 0, engine->hashes);
+    } else if (port->keys_len > 0) {
+        batch_hash_rows(b, port->keys, port->keys_len, engine->hashes);
+    } else {
+        uint64_t one = hash_combine(op->dataflow->id, op->index);
+        for (uint32_t i = 0; i < b->rows; i++) {
+            engine->hashes[i] = one;
+        }
+    }
+    for (uint32_t i = 0; i < b->rows; i++) {
+        engine->hashes[i] %= workers;
+    }
+}
+
+void exchange_push(struct op *op, uint32_t port_index, struct chunk *chunk, bool err)
+{
+    struct engine *engine = op->engine;
+    struct port *port = &op->ports[port_index];
+    const struct batch *b = &chunk->batch;
+    ASSERT(chunk->time_min >= port->from[engine->config.worker]);
+    route_rows(op, port, b, err);
+    struct batch_builder *builder =
+        batch_builder_new(err ? batch_err_kinds : port->kinds, b->cols);
+    for (uint32_t w = 0; w < engine->config.workers; w++) {
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < b->rows; i++) {
+            if (engine->hashes[i] == w) {
+                engine->picked[n++] = i;
+            }
+        }
+        if (n == 0) {
+            continue;
+        }
+        if (w == engine->config.worker && n == b->rows) {
+            port_push(op, port_index, chunk_ref(chunk), err);
+            continue;
+        }
+        batch_builder_rows_of(builder, b, engine->picked, n);
+        if (w == engine->config.worker) {
+            port_push(op, port_index,
+                      chunk_from_builder(builder, b->cols, &op->dataflow->account), err);
+        } else {
+            append_batch(op, port_index, w, builder, err);
+            batch_builder_reset(builder);
+        }
+    }
+    batch_builder_free(builder);
+    chunk_unref(chunk);
+}
+
+static void set_from(struct op *op, uint32_t port_index, uint32_t worker, uint64_t frontier)
+{
+    struct port *port = &op->ports[port_index];
+    ASSERT(frontier >= port->from[worker]);
+    port->from[worker] = frontier;
+    uint64_t least = frontier;
+    for (uint32_t w = 0; w < op->engine->config.workers; w++) {
+        least = port->from[w] < least ? port->from[w] : least;
+    }
+    port_set_frontier(op, port_index, least);
+}
+
+void exchange_frontier(struct op *op, uint32_t port_index, uint64_t frontier)
+{
+    struct engine *engine = op->engine;
+    struct port *port = &op->ports[port_index];
+    if (!port->moved) {
+        port->moved = true;
+        *VEC_PUSH(engine, moved) = (struct moved){.dataflow_id = op->dataflow->id,
+                                                  .channel = channel_of(op, port_index),
+                                                  .port = port};
+    }
+    set_from(op, port_index, engine->config.worker, frontier);
+}
+
+void exchange_flush(struct engine *engine)
+{
+    uint32_t self = engine->config.worker;
+    for (uint32_t w = 0; w < engine->config.workers; w++) {
+        if (w == self) {
+            continue;
+        }
+        for (size_t i = 0; i < engine->moved_len; i++) {
+            const struct moved *moved = &engine->moved[i];
+            append_record(engine, w, RECORD_FRONTIER, moved->dataflow_id, moved->channel,
+                          moved->port->from[self]);
+        }
+        send_out(engine, w);
+    }
+    for (size_t i = 0; i < engine->moved_len; i++) {
+        engine->moved[i].port->moved = false;
+    }
+    engine->moved_len = 0;
+}
+
+/* ---- receiving -------------------------------------------------------------------------------- */
+
+/* A record with what it means here, validated but not yet applied. */
+struct arrival {
+    struct record record;
+    const void *data;
+    struct op *op; /* NULL: for the past, for later, or an end */
+    bool later;
+    struct chunk *chunk;
+};
+
+struct arrivals {
+    struct arrival *arrivals;
+    size_t arrivals_len, arrivals_cap;
+};
+
+static err_t find_channel(struct dataflow *dataflow, uint32_t channel, bool err, struct op **out)
+{
+    uint32_t index = channel / 2;
+    uint32_t port = channel % 2;
+    if (index >= dataflow->ops_len || port >= dataflow->ops[index].ports_len ||
+        dataflow->ops[index].ports[port].route == ROUTE_LOCAL) {
+        return err_new(ERR_PROTOCOL, "no channel %u", channel);
+    }
+    if (err && !dataflow->ops[index].ports[port].err_routed) {
+        return err_new(ERR_PROTOCOL, "channel %u takes no errors", channel);
+    }
+    *out = &dataflow->ops[index];
+    return ERR_OK;
+}
+
+/* A record for a live dataflow: nothing is changed except the port's payload_seen, a mark. */
+static err_t check_live(struct dataflow *dataflow, uint32_t from, uint64_t payload,
+                        struct arrival *arrival)
+{
+    const struct record *record = &arrival->record;
+    bool err = record->kind == RECORD_ERRORS;
+    TRY(find_channel(dataflow, record->channel, err, &arrival->op));
+    struct port *port = &arrival->op->ports[record->channel % 2];
+    if (port->payload_seen == payload) {
+        return err_new(ERR_PROTOCOL, "channel %u goes on after its frontier", record->channel);
+    }
+    if (record->kind == RECORD_FRONTIER) {
+        port->payload_seen = payload;
+        return record->value >= port->from[from]
+                   ? ERR_OK
+                   : err_new(ERR_PROTOCOL, "the frontier of channel %u goes back",
+                             record->channel);
+    }
+    err_t bad = chunk_open(arrival->data, record->value, err ? batch_err_kinds : port->kinds,
+                           err ? (uint32_t)ERR_COLS : port->cols, &dataflow->account,
+                           &arrival->chunk);
+    if (bad != ERR_OK) {
+        err_t wrapped = err_new(ERR_PROTOCOL, "channel %u: %s", record->channel, err_text(bad));
+        err_free(bad);
+        return wrapped;
+    }
+    if (arrival->chunk != NULL && arrival->chunk->time_min < port->from[from]) {
+        return err_new(ERR_PROTOCOL, "channel %u: a time before its frontier", record->channel);
+    }
+    return ERR_OK;
+}
+
+static err_t check_pending(const struct record *record, const void *data, struct engine *engine)
+{
+    if (engine->pending_bytes + record->value > PENDING_BYTES_MAX &&
+        record->kind != RECORD_FRONTIER) {
+        return err_new(ERR_LIMIT, "too much for dataflows that do not exist yet");
+    }
+    if (engine->pending_bytes > PENDING_BYTES_MAX) {
+        return err_new(ERR_LIMIT, "too many records for dataflows that do not exist yet");
+    }
+    return ERR_OK;
+}
+
+static err_t read_record(struct reader *reader, struct arrival *arrival)
+{
+    const void *header = reader_bytes(reader, sizeof(arrival->record));
+    if (header == NULL) {
+        return err_new(ERR_PROTOCOL, "a record is cut short");
+    }
+    memcpy(&arrival->record, header, sizeof(arrival->record));
+    const struct record *record = &arrival->record;
+    if (record->kind < RECORD_DATA || record->kind > RECORD_END) {
+        return err_new(ERR_PROTOCOL, "unknown record %u", record->kind);
+    }
+    if (record->kind == RECORD_DATA || record->kind == RECORD_ERRORS) {
+        if (record->value > reader_left(reader) || record->value % 8 != 0) {
+            return err_new(ERR_PROTOCOL, "%llu bytes of data, %zu are there",
+                           (unsigned long long)record->value, reader_left(reader));
+        }
+        arrival->data = reader_bytes(reader, record->value);
+    } else if (record->kind == RECORD_END && (reader_left(reader) > 0 || record->value != 0)) {
+        return err_new(ERR_PROTOCOL, "an end is not the last record");
+    }
+    return ERR_OK;
+}
+
+static err_t check_record(struct engine *engine, uint32_t from, struct arrival *arrival)
+{
+    struct slot *slot = u64map_get(&engine->slots, arrival->record.dataflow);
+    uint64_t incarnation = slot != NULL ? slot->ended_from[from] : 0;
+    uint64_t ended = slot != NULL ? slot->ended : 0;
+    if (arrival->record.kind == RECORD_END || incarnation < ended) {
+        return ERR_OK;
+    }
+    if (incarnation == ended && slot != NULL && slot->live != NULL) {
+        if (slot->live->failed != ERR_OK) {
+            return ERR_OK;
+        }
+        return check_live(slot->live, from, engine->payloads, arrival);
+    }
+    arrival->later = true;
+    return check_pending(&arrival->record, arrival->data, engine);
+}
+
+static void keep(struct engine *engine, uint32_t from, const struct arrival *arrival)
+{
+    struct slot *slot = slot_get(engine, arrival->record.dataflow);
+    struct pending *pending = VEC_PUSH(slot, pending);
+    *pending = (struct pending){.from = from,
+                                .incarnation = slot->ended_from[from],
+                                .record = arrival->record};
+    engine->pending_bytes += sizeof(*pending);
+    if (arrival->data != NULL) {
+        pending->data = mem_alloc(arrival->record.value);
+        memcpy(pending->data, arrival->data, arrival->record.value);
+        engine->pending_bytes += arrival->record.value;
+    }
+}
+
+static void apply(struct engine *engine, uint32_t from, struct arrival *arrival)
+{
+    const struct record *record = &arrival->record;
+    if (record->kind == RECORD_END) {
+        slot_get(engine, record->dataflow)->ended_from[from]++;
+        slot_release(engine, record->dataflow);
+    } else if (arrival->later) {
+        keep(engine, from, arrival);
+    } else if (arrival->op != NULL && record->kind == RECORD_FRONTIER) {
+        set_from(arrival->op, record->channel % 2, from, record->value);
+    } else if (arrival->chunk != NULL) {
+        port_push(arrival->op, record->channel % 2, arrival->chunk,
+                  record->kind == RECORD_ERRORS);
+        arrival->chunk = NULL;
+    }
+}
+
+err_t engine_receive(struct engine *engine, uint32_t from, const void *payload, size_t len)
+{
+    if (from >= engine->config.workers || from == engine->config.worker) {
+        return err_new(ERR_PROTOCOL, "no worker %u", from);
+    }
+    struct reader reader = reader_of(payload, len);
+    struct arrivals list = {0};
+    err_t err = ERR_OK;
+    engine->payloads++;
+    while (err == ERR_OK && reader_left(&reader) > 0) {
+        struct arrival *arrival = VEC_PUSH(&list, arrivals);
+        err = read_record(&reader, arrival);
+        if (err == ERR_OK) {
+            err = check_record(engine, from, arrival);
+        }
+    }
+    for (size_t i = 0; i < list.arrivals_len; i++) {
+        if (err == ERR_OK) {
+            apply(engine, from, &list.arrivals[i]);
+        }
+        chunk_unref(list.arrivals[i].chunk);
+    }
+    free(list.arrivals);
+    return err_wrap(err, "payload from worker %u", from);
+}
+
+err_t exchange_deliver_pending(struct dataflow *dataflow)
+{
+    struct engine *engine = dataflow->engine;
+    struct slot *slot = slot_get(engine, dataflow->id);
+    err_t err = ERR_OK;
+    size_t kept = 0;
+    for (size_t i = 0; i < slot->pending_len; i++) {
+        struct pending *pending = &slot->pending[i];
+        if (pending->incarnation != slot->ended) {
+            slot->pending[kept++] = *pending;
+            continue;
+        }
+        struct arrival arrival = {.record = pending->record, .data = pending->data};
+        if (err == ERR_OK) {
+            engine->payloads++;
+            err = check_live(dataflow, pending->from, engine->payloads, &arrival);
+        }
+        if (err == ERR_OK) {
+            apply(engine, pending->from, &arrival);
+        }
+        chunk_unref(arrival.chunk);
+        pending_free(engine, pending);
+    }
+    slot->pending_len = kept;
+    return err;
+}

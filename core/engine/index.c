@@ -1,0 +1,372 @@
+/*
+ * Index exports: the arrangement, who holds it, who follows it. And subscribe exports.
+ *
+ * Two sinces: the logical one is what allow_compaction gave; reads below are refused. The one of
+ * the arrangement (physical) is never beyond it, nor beyond what a scan in progress or a pending
+ * peek needs, nor beyond the last complete time: so times at or after the frontier keep apart from
+ * those before, which is what lets a scan tell what a later follower will be sent.
+ */
+#include "core/base/hash.h"
+#include "core/engine/index.h"
+
+enum { MAINTAIN_BUDGET = 1024 };
+
+/* ---- since ------------------------------------------------------------------------------------ */
+
+void index_update_since(struct index_op *index)
+{
+    uint64_t frontier = index->op->frontier;
+    uint64_t since = index->since;
+    uint64_t complete = frontier > 0 ? frontier - 1 : 0;
+    since = complete < since ? complete : since;
+    for (size_t i = 0; i < index->holds_len; i++) {
+        since = index->holds[i].time < since ? index->holds[i].time : since;
+    }
+    uint64_t peeks = peek_hold(index);
+    since = peeks < since ? peeks : since;
+    if (since > index->ok.since) {
+        arrange_set_since(&index->ok, since);
+        arrange_set_since(&index->err, since);
+    }
+}
+
+struct op *index_find(struct engine *engine, uint64_t id)
+{
+    return u64map_get(&engine->indexes, id);
+}
+
+uint64_t index_since(const struct op *op)
+{
+    return ((const struct index_op *)op->state)->since;
+}
+
+uint64_t index_frontier(const struct op *op)
+{
+    return op->frontier;
+}
+
+void index_set_since(struct op *op, uint64_t since)
+{
+    struct index_op *index = op->state;
+    if (since > index->since) {
+        index->since = since;
+        index_update_since(index);
+        op_activate(op);
+    }
+}
+
+void index_hold(struct op *op, const void *holder, uint64_t time)
+{
+    struct index_op *index = op->state;
+    ASSERT(time >= index->ok.since);
+    *VEC_PUSH(index, holds) = (struct hold){.holder = holder, .time = time};
+}
+
+void index_release(struct op *op, const void *holder)
+{
+    struct index_op *index = op->state;
+    for (size_t i = 0; i < index->holds_len; i++) {
+        if (index->holds[i].holder == holder) {
+            index->holds[i] = index->holds[--index->holds_len];
+            index_update_since(index);
+            op_activate(op);
+            return;
+        }
+    }
+}
+
+struct arrange *index_arrange(struct op *op, bool err)
+{
+    struct index_op *index = op->state;
+    return err ? &index->err : &index->ok;
+}
+
+/* ---- followers -------------------------------------------------------------------------------- */
+
+void index_follow(struct op *op, struct op *follower)
+{
+    struct index_op *index = op->state;
+    *VEC_PUSH(index, followers) = follower;
+}
+
+void index_unfollow(struct op *op, struct op *follower)
+{
+    struct index_op *index = op->state;
+    for (size_t i = 0; i < index->followers_len; i++) {
+        if (index->followers[i] == follower) {
+            memmove(&index->followers[i], &index->followers[i + 1],
+                    (--index->followers_len - i) * sizeof(index->followers[0]));
+            return;
+        }
+    }
+    UNREACHABLE();
+}
+
+static void tell_followers(struct index_op *index, const struct chunk_list *list, bool err)
+{
+    for (size_t f = 0; f < index->followers_len; f++) {
+        for (size_t i = 0; i < list->chunks_len; i++) {
+            port_push(index->followers[f], 0, chunk_ref(list->chunks[i]), err);
+        }
+    }
+}
+
+/* ---- taking in -------------------------------------------------------------------------------- */
+
+static void insert_row(struct index_op *index, const struct batch *b, uint32_t row)
+{
+    const struct plan_export *export = index->export;
+    uint64_t time = batch_time(b, row);
+    if (time >= export->until) {
+        return;
+    }
+    uint64_t hash = key_encode(b, row, export->keys, export->keys_len, &index->key);
+    buf_clear(&index->row);
+    batch_encode_row(b, row, NULL, 0, false, &index->row);
+    arrange_insert(&index->ok, hash, index->key.data, index->key.len, index->row.data,
+                   index->row.len, time, batch_diff(b, row));
+}
+
+static void insert_errors(struct index_op *index, const struct chunk_list *list)
+{
+    for (size_t c = 0; c < list->chunks_len; c++) {
+        const struct batch *b = &list->chunks[c]->batch;
+        for (uint32_t row = 0; row < b->rows; row++) {
+            buf_clear(&index->row);
+            batch_encode_row(b, row, NULL, 0, false, &index->row);
+            uint64_t time = batch_time(b, row);
+            if (time < index->export->until) {
+                const struct buf *bytes = &index->row;
+                arrange_insert(&index->err, hash_bytes(bytes->data, bytes->len), bytes->data,
+                               bytes->len, bytes->data, bytes->len, time, batch_diff(b, row));
+            }
+        }
+    }
+}
+
+static void report(struct index_op *index)
+{
+    uint64_t frontier = index->op->frontier;
+    frontier = frontier >= index->export->until ? FRONTIER_EMPTY : frontier;
+    index->reported = true;
+    export_report(index->op, index->export->id, frontier);
+}
+
+/* All of a pass is in: the frontier moves here and at the followers. */
+static void finish_pass(struct index_op *index)
+{
+    struct op *op = index->op;
+    struct chunk_list errors = {0};
+    port_take(op, &op->ports[0], true, index->intake.upper, &errors);
+    insert_errors(index, &errors);
+    tell_followers(index, &index->intake.list, false);
+    tell_followers(index, &errors, true);
+    chunk_list_free(&errors);
+    op->frontier = index->intake.upper;
+    intake_close(&index->intake);
+    for (size_t f = 0; f < index->followers_len; f++) {
+        port_set_frontier(index->followers[f], 0, op->frontier);
+    }
+    op->arranged_rows = index->ok.updates + index->err.updates;
+    index_update_since(index);
+    report(index);
+}
+
+/* True when out of fuel before the end. */
+static bool take_in(struct index_op *index)
+{
+    struct intake *intake = &index->intake;
+    if (!intake->open && !intake_open(intake, index->op, true)) {
+        return false;
+    }
+    while (intake->at < intake->refs_len) {
+        if (fuel_spend(index->op->engine, 1)) {
+            return true;
+        }
+        const struct intake_ref *ref = &intake->refs[intake->at++];
+        insert_row(index, intake_batch(intake, ref), ref->row);
+    }
+    finish_pass(index);
+    return false;
+}
+
+static bool index_work(struct op *op)
+{
+    struct index_op *index = op->state;
+    if (!index->reported) {
+        report(index);
+    }
+    if (take_in(index) || peek_serve(index)) {
+        return true;
+    }
+    bool more = arrange_maintain(&index->ok, MAINTAIN_BUDGET);
+    more |= arrange_maintain(&index->err, MAINTAIN_BUDGET);
+    fuel_spend(op->engine, more ? MAINTAIN_BUDGET : 1);
+    op->arranged_rows = index->ok.updates + index->err.updates;
+    return more || op_input_frontier(op) > op->frontier;
+}
+
+static void index_free(struct op *op)
+{
+    struct index_op *index = op->state;
+    index_close(op, ERR_NOT_FOUND, "the index was dropped");
+    ASSERT(index->followers_len == 0 && index->holds_len == 0);
+    arrange_free(&index->ok);
+    arrange_free(&index->err);
+    intake_free(&index->intake);
+    buf_free(&index->key);
+    buf_free(&index->row);
+    free(index->holds);
+    free(index->followers);
+    free(index->peeks);
+    free(index);
+}
+
+void op_make_index(struct op *op, const struct plan_export *export)
+{
+    static const struct op_class class = {"index", index_work, index_free};
+    struct index_op *index = MEM_NEW(struct index_op);
+    index->op = op;
+    index->export = export;
+    index->types = op->dataflow->plan->nodes[export->node].schema.types;
+    index->since = op->dataflow->as_of;
+    arrange_init(&index->ok, &op->account);
+    arrange_init(&index->err, &op->account);
+    op->class = &class;
+    op->state = index;
+    exchange_set_up(op, 0, ROUTE_KEYS, export->keys, export->keys_len, true);
+}
+
+void index_close(struct op *op, enum err_code code, const char *why)
+{
+    struct index_op *index = op->state;
+    peek_close(index, code, why);
+    if (op->dataflow->failed != ERR_OK && !index->closed) {
+        for (size_t f = 0; f < index->followers_len; f++) {
+            op_fail(index->followers[f], err_new(ERR_UNAVAILABLE, "%s", why));
+        }
+    }
+    index->closed = true;
+}
+
+/* ---- subscribe -------------------------------------------------------------------------------- */
+
+struct subscribe {
+    const struct plan_export *export;
+    bool reported;
+};
+
+/* Adds the rows this export wants to a builder, consolidated. */
+static struct batch_builder *consolidated(const struct subscribe *subscribe,
+                                          const struct chunk_list *list, const uint8_t *kinds,
+                                          uint32_t cols, uint64_t as_of)
+{
+    struct batch_builder *all = batch_builder_new(kinds, cols);
+    const struct batch **views = mem_alloc(list->chunks_len * sizeof(*views));
+    for (size_t i = 0; i < list->chunks_len; i++) {
+        views[i] = &list->chunks[i]->batch;
+    }
+    batch_consolidate(views, list->chunks_len, 0, all);
+    free(views);
+    bool whole = subscribe->export->snapshot && subscribe->export->until == FRONTIER_EMPTY;
+    if (whole || batch_builder_rows(all) == 0) {
+        return all;
+    }
+    struct account unaccounted = {0};
+    struct chunk *chunk = chunk_from_builder(all, cols, &unaccounted);
+    for (uint32_t i = 0; i < chunk->batch.rows; i++) {
+        uint64_t time = batch_time(&chunk->batch, i);
+        bool snapshot = time <= as_of && !subscribe->export->snapshot;
+        if (!snapshot && time < subscribe->export->until) {
+            batch_builder_row(all, &chunk->batch, i);
+        }
+    }
+    chunk_unref(chunk);
+    return all;
+}
+
+static size_t rows_of(const struct chunk_list *list)
+{
+    size_t rows = 0;
+    for (size_t i = 0; i < list->chunks_len; i++) {
+        rows += list->chunks[i]->batch.rows;
+    }
+    return rows;
+}
+
+static void deliver(struct op *op, const struct chunk_list *ok, const struct chunk_list *err,
+                    uint64_t upper)
+{
+    const struct subscribe *subscribe = op->state;
+    const struct plan_export *export = subscribe->export;
+    struct engine *engine = op->engine;
+    uint64_t as_of = op->dataflow->as_of;
+    struct account unaccounted = {0};
+    struct batch_builder *rows = consolidated(subscribe, ok, op->kinds, op->cols, as_of);
+    struct batch_builder *errs = consolidated(subscribe, err, batch_err_kinds, ERR_COLS, as_of);
+    struct chunk *ok_chunk = chunk_from_builder(rows, op->cols, &unaccounted);
+    struct chunk *err_chunk = chunk_from_builder(errs, ERR_COLS, &unaccounted);
+    upper = upper > export->until ? export->until : upper;
+    if (export_live(op, export->id) && upper > op->frontier) {
+        engine->config.host->subscribe(engine->config.ctx, export->id, op->frontier, upper,
+                                       ok_chunk != NULL ? &ok_chunk->batch : NULL,
+                                       err_chunk != NULL ? &err_chunk->batch : NULL);
+    }
+    chunk_unref(ok_chunk);
+    chunk_unref(err_chunk);
+    batch_builder_free(rows);
+    batch_builder_free(errs);
+}
+
+static void subscribe_report(struct op *op)
+{
+    struct subscribe *subscribe = op->state;
+    const struct plan_export *export = subscribe->export;
+    subscribe->reported = true;
+    export_report(op, export->id,
+                  op->frontier >= export->until ? FRONTIER_EMPTY : op->frontier);
+}
+
+static bool subscribe_work(struct op *op)
+{
+    struct subscribe *subscribe = op->state;
+    if (!subscribe->reported) {
+        subscribe_report(op);
+    }
+    uint64_t upper = op_input_frontier(op);
+    if (upper <= op->frontier) {
+        return false;
+    }
+    struct chunk_list ok = {0};
+    struct chunk_list err = {0};
+    port_take(op, &op->ports[0], false, upper, &ok);
+    port_take(op, &op->ports[0], true, upper, &err);
+    size_t rows = rows_of(&ok);
+    if (rows > BATCH_ROWS_MAX || rows_of(&err) > BATCH_ROWS_MAX) {
+        op_fail(op, err_sql(ERR_LIMIT, "54000", "%zu changes at once are too many to subscribe to",
+                            rows));
+    } else {
+        deliver(op, &ok, &err, upper);
+        op->frontier = upper;
+        subscribe_report(op);
+    }
+    chunk_list_free(&ok);
+    chunk_list_free(&err);
+    fuel_spend(op->engine, (uint32_t)rows);
+    return false;
+}
+
+static void subscribe_release(struct op *op)
+{
+    free(op->state);
+}
+
+void op_make_subscribe(struct op *op, const struct plan_export *export)
+{
+    static const struct op_class class = {"subscribe", subscribe_work, subscribe_release};
+    struct subscribe *subscribe = MEM_NEW(struct subscribe);
+    subscribe->export = export;
+    op->class = &class;
+    op->state = subscribe;
+    exchange_set_up(op, 0, ROUTE_ROW, NULL, 0, true);
+}

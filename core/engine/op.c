@@ -1,0 +1,316 @@
+/* What all operators share: output, ports, passes. */
+#include "core/base/hash.h"
+#include "core/engine/engine_internal.h"
+
+/* ---- scheduling and output -------------------------------------------------------------------- */
+
+void op_activate(struct op *op)
+{
+    struct dataflow *dataflow = op->dataflow;
+    struct engine *engine = op->engine;
+    dataflow->active[op->index / 64] |= 1ULL << (op->index % 64);
+    if (dataflow->queued || dataflow->ops == NULL) {
+        return;
+    }
+    dataflow->queued = true;
+    dataflow->ready_next = NULL;
+    if (engine->ready_last != NULL) {
+        engine->ready_last->ready_next = dataflow;
+    } else {
+        engine->ready_first = dataflow;
+    }
+    engine->ready_last = dataflow;
+}
+
+struct batch_builder *op_ok(struct op *op)
+{
+    if (op->ok == NULL) {
+        op->ok = batch_builder_new(op->kinds, op->cols);
+    }
+    return op->ok;
+}
+
+struct batch_builder *op_err(struct op *op)
+{
+    if (op->err == NULL) {
+        op->err = batch_builder_new(batch_err_kinds, ERR_COLS);
+    }
+    return op->err;
+}
+
+void op_emit(struct op *op, struct chunk *chunk, bool err)
+{
+    ASSERT(chunk->time_min >= op->frontier);
+    op->rows_out += chunk->batch.rows;
+    op->batches++;
+    for (size_t i = 0; i < op->users_len; i++) {
+        struct op *user = op->users[i].op;
+        struct port *port = &user->ports[op->users[i].port];
+        if (port->route != ROUTE_LOCAL && (!err || port->err_routed)) {
+            exchange_push(user, op->users[i].port, chunk_ref(chunk), err);
+        } else {
+            port_push(user, op->users[i].port, chunk_ref(chunk), err);
+        }
+    }
+    chunk_unref(chunk);
+}
+
+void op_flush(struct op *op)
+{
+    struct chunk *chunk =
+        op->ok != NULL ? chunk_from_builder(op->ok, op->cols, &op->dataflow->account) : NULL;
+    if (chunk != NULL) {
+        op_emit(op, chunk, false);
+    }
+    chunk = op->err != NULL ? chunk_from_builder(op->err, ERR_COLS, &op->dataflow->account) : NULL;
+    if (chunk != NULL) {
+        op_emit(op, chunk, true);
+    }
+}
+
+void op_row_done(struct op *op)
+{
+    uint32_t rows = op->ok != NULL ? batch_builder_rows(op->ok) : 0;
+    uint32_t errs = op->err != NULL ? batch_builder_rows(op->err) : 0;
+    bool look = (rows & 127) == 127 && batch_builder_size(op->ok) >= OUT_BYTES;
+    if (rows >= OUT_ROWS || errs >= OUT_ROWS || look) {
+        op_flush(op);
+    }
+}
+
+void op_advance(struct op *op, uint64_t frontier)
+{
+    op_flush(op);
+    ASSERT(frontier >= op->frontier);
+    if (frontier == op->frontier) {
+        return;
+    }
+    op->frontier = frontier;
+    for (size_t i = 0; i < op->users_len; i++) {
+        struct op *user = op->users[i].op;
+        if (user->ports[op->users[i].port].route != ROUTE_LOCAL) {
+            exchange_frontier(user, op->users[i].port, frontier);
+        } else {
+            port_set_frontier(user, op->users[i].port, frontier);
+        }
+    }
+}
+
+void op_forward_errors(struct op *op)
+{
+    for (uint32_t p = 0; p < op->ports_len; p++) {
+        struct chunk_list *list = &op->ports[p].err;
+        for (size_t i = 0; i < list->chunks_len; i++) {
+            op_emit(op, list->chunks[i], true);
+        }
+        list->chunks_len = 0;
+    }
+}
+
+uint64_t op_input_frontier(const struct op *op)
+{
+    uint64_t frontier = FRONTIER_EMPTY;
+    for (uint32_t p = 0; p < op->ports_len; p++) {
+        uint64_t f = op->ports[p].frontier;
+        frontier = f < frontier ? f : frontier;
+    }
+    return frontier;
+}
+
+void op_error(struct op *op, const char *sqlstate, const char *message, const char *context,
+              uint64_t time, int64_t diff)
+{
+    const char *texts[ERR_COLS] = {
+        [ERR_COL_SQLSTATE] = sqlstate, [ERR_COL_MESSAGE] = message, [ERR_COL_CONTEXT] = context};
+    struct batch_builder *builder = op_err(op);
+    for (int c = 0; c < ERR_COLS; c++) {
+        struct datum d = {.s = texts[c], .len = (uint32_t)strlen(texts[c])};
+        batch_builder_datum(builder, (size_t)c, &d);
+    }
+    batch_builder_end_row(builder, time, diff);
+    op_row_done(op);
+}
+
+void op_fail(struct op *op, err_t err)
+{
+    ASSERT(err != ERR_OK);
+    if (op->dataflow->failed == ERR_OK) {
+        op->dataflow->failed = err;
+        op_activate(op);
+    } else {
+        err_free(err);
+    }
+}
+
+/* ---- ports ------------------------------------------------------------------------------------ */
+
+void port_push(struct op *op, uint32_t port_index, struct chunk *chunk, bool err)
+{
+    ASSERT(port_index < op->ports_len);
+    struct port *port = &op->ports[port_index];
+    ASSERT(chunk->time_min >= port->frontier);
+    ASSERT(chunk->batch.cols == (err ? (uint32_t)ERR_COLS : port->cols));
+    op->rows_in += chunk->batch.rows;
+    chunk_list_push(err ? &port->err : &port->ok, chunk);
+    op_activate(op);
+}
+
+void port_set_frontier(struct op *op, uint32_t port_index, uint64_t frontier)
+{
+    ASSERT(port_index < op->ports_len);
+    struct port *port = &op->ports[port_index];
+    ASSERT(frontier >= port->frontier);
+    if (frontier > port->frontier) {
+        port->frontier = frontier;
+        op_activate(op);
+    }
+}
+
+void port_free(struct port *port)
+{
+    chunk_list_free(&port->ok);
+    chunk_list_free(&port->err);
+    free(port->kinds);
+    free(port->from);
+}
+
+/* The rows of a chunk whose time is (before upper) == before. */
+static struct chunk *chunk_part(const struct chunk *chunk, const uint8_t *kinds, uint64_t upper,
+                                bool before)
+{
+    const struct batch *b = &chunk->batch;
+    uint32_t *sel = mem_alloc(b->rows * sizeof(*sel));
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < b->rows; i++) {
+        if ((batch_time(b, i) < upper) == before) {
+            sel[n++] = i;
+        }
+    }
+    struct batch_builder *builder = batch_builder_new(kinds, b->cols);
+    batch_builder_rows_of(builder, b, sel, n);
+    struct chunk *part = chunk_from_builder(builder, b->cols, chunk->account);
+    batch_builder_free(builder);
+    free(sel);
+    return part;
+}
+
+void port_take(struct op *op, struct port *port, bool err, uint64_t upper, struct chunk_list *out)
+{
+    struct chunk_list *list = err ? &port->err : &port->ok;
+    const uint8_t *kinds = err ? batch_err_kinds : port->kinds;
+    size_t kept = 0;
+    for (size_t i = 0; i < list->chunks_len; i++) {
+        struct chunk *chunk = list->chunks[i];
+        if (chunk->time_max < upper) {
+            chunk_list_push(out, chunk);
+        } else if (chunk->time_min >= upper) {
+            list->chunks[kept++] = chunk;
+        } else {
+            chunk_list_push(out, chunk_part(chunk, kinds, upper, true));
+            list->chunks[kept++] = chunk_part(chunk, kinds, upper, false);
+            chunk_unref(chunk);
+        }
+    }
+    list->chunks_len = kept;
+}
+
+/* ---- passes ----------------------------------------------------------------------------------- */
+
+static int compare_refs(const void *pa, const void *pb)
+{
+    const struct intake_ref *a = pa;
+    const struct intake_ref *b = pb;
+    if (a->time != b->time) {
+        return a->time < b->time ? -1 : 1;
+    }
+    if (a->port != b->port) {
+        return a->port < b->port ? -1 : 1;
+    }
+    if (a->chunk != b->chunk) {
+        return a->chunk < b->chunk ? -1 : 1;
+    }
+    return a->row < b->row ? -1 : a->row > b->row;
+}
+
+static void intake_add(struct intake *intake, uint32_t port, uint32_t chunk_index)
+{
+    const struct batch *b = &intake->list.chunks[chunk_index]->batch;
+    if (intake->refs_len + b->rows > intake->refs_cap) {
+        intake->refs_cap = (intake->refs_len + b->rows) * 2;
+        intake->refs = mem_realloc(intake->refs, intake->refs_cap * sizeof(intake->refs[0]));
+    }
+    for (uint32_t row = 0; row < b->rows; row++) {
+        intake->refs[intake->refs_len++] = (struct intake_ref){
+            .time = batch_time(b, row), .port = port, .chunk = chunk_index, .row = row};
+    }
+}
+
+bool intake_open(struct intake *intake, struct op *op, bool by_time)
+{
+    ASSERT(!intake->open && op->ports_len <= 2);
+    intake->upper = op_input_frontier(op);
+    if (intake->upper <= op->frontier) {
+        return false;
+    }
+    intake->open = true;
+    intake->at = 0;
+    intake->refs_len = 0;
+    for (uint32_t p = 0; p < op->ports_len; p++) {
+        intake->port_start[p] = (uint32_t)intake->list.chunks_len;
+        port_take(op, &op->ports[p], false, intake->upper, &intake->list);
+        intake->port_start[p + 1] = (uint32_t)intake->list.chunks_len;
+        for (uint32_t c = intake->port_start[p]; by_time && c < intake->list.chunks_len; c++) {
+            intake_add(intake, p, c);
+        }
+    }
+    bool sorted = true;
+    for (size_t i = 1; i < intake->refs_len && sorted; i++) {
+        sorted = intake->refs[i - 1].time <= intake->refs[i].time;
+    }
+    if (!sorted) {
+        qsort(intake->refs, intake->refs_len, sizeof(intake->refs[0]), compare_refs);
+    }
+    return true;
+}
+
+void intake_close(struct intake *intake)
+{
+    ASSERT(intake->open && intake->at == intake->refs_len);
+    chunk_list_clear(&intake->list);
+    intake->open = false;
+    if (intake->refs_cap > 65536) { /* a snapshot's worth is not kept */
+        free(intake->refs);
+        intake->refs = NULL;
+        intake->refs_cap = 0;
+    }
+}
+
+void intake_free(struct intake *intake)
+{
+    chunk_list_free(&intake->list);
+    free(intake->refs);
+    *intake = (struct intake){0};
+}
+
+/* ---- keys ------------------------------------------------------------------------------------- */
+
+uint64_t key_encode(const struct batch *b, uint32_t row, const uint32_t *keys, uint32_t keys_len,
+                    struct buf *out)
+{
+    buf_clear(out);
+    if (keys_len > 0) {
+        ASSERT(keys != NULL);
+        batch_encode_row(b, row, keys, keys_len, true, out);
+    }
+    return hash_bytes(out->data, out->len);
+}
+
+bool key_has_null(const struct batch *b, uint32_t row, const uint32_t *keys, uint32_t keys_len)
+{
+    for (uint32_t i = 0; i < keys_len; i++) {
+        if (batch_is_null(&b->col[keys[i]], row)) {
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,165 @@
+/*
+ * Inner equi-join (without keys: cross join). Both inputs are arranged by key. In a pass over
+ * [frontier, upper) with changes dL and dR the output is
+ *
+ *     dL x R(before the pass), then  L(after the pass) x dR
+ *
+ * each pair at the later of its two times. That is the whole difference, because the output is
+ * bilinear; no order of times within the pass is needed. Resumes anywhere, even among the matches
+ * of one row.
+ */
+#include "core/base/hash.h"
+#include "core/engine/arrange.h"
+#include "core/engine/engine_internal.h"
+
+struct join {
+    struct arrange side[2];
+    const uint32_t *keys[2];
+    uint32_t keys_len;
+    bool null_equal;
+    struct intake intake;
+    /* Where the pass is: the input, its chunk and row, and the matches emitted for that row. */
+    uint32_t port, chunk, row;
+    uint32_t matches_done;
+    size_t match_at;
+    struct buf key, bytes;
+};
+
+/* ---- output ----------------------------------------------------------------------------------- */
+
+static void emit_pair(struct op *op, const uint8_t *left, const uint8_t *right, uint64_t time,
+                      int64_t diff)
+{
+    struct batch_builder *out = op_ok(op);
+    batch_decode_row(left, op->ports[0].kinds, op->ports[0].cols, out, 0);
+    batch_decode_row(right, op->ports[1].kinds, op->ports[1].cols, out, op->ports[0].cols);
+    batch_builder_end_row(out, time, diff);
+    op_row_done(op);
+}
+
+static int64_t product(int64_t a, int64_t b)
+{
+    return (int64_t)((uint64_t)a * (uint64_t)b);
+}
+
+/* Emits the row's matches on the other side from where it stopped; true when out of fuel. */
+static bool emit_matches(struct op *op, const struct table_entry *entry, uint64_t time,
+                         int64_t diff)
+{
+    struct join *join = op->state;
+    const struct arrange_key *key = arrange_key(entry);
+    while (join->matches_done < key->count) {
+        const struct arrange_update *match =
+            (const struct arrange_update *)(key->data + join->match_at);
+        const uint8_t *own = join->bytes.data;
+        uint64_t at = match->time > time ? match->time : time;
+        emit_pair(op, join->port == 0 ? own : match->row, join->port == 0 ? match->row : own, at,
+                  product(diff, match->diff));
+        join->match_at += arrange_update_size(match->len);
+        join->matches_done++;
+        if (fuel_spend(op->engine, 1) && join->matches_done < key->count) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- a pass ----------------------------------------------------------------------------------- */
+
+/* One row: its matches, then it joins its side. True when out of fuel amid the matches. */
+static bool join_row(struct op *op, const struct batch *b, uint32_t row)
+{
+    struct join *join = op->state;
+    const uint32_t *keys = join->keys[join->port];
+    if (!join->null_equal && key_has_null(b, row, keys, join->keys_len)) {
+        return false;
+    }
+    uint64_t hash = key_encode(b, row, keys, join->keys_len, &join->key);
+    buf_clear(&join->bytes);
+    batch_encode_row(b, row, NULL, 0, false, &join->bytes);
+    uint64_t time = batch_time(b, row);
+    int64_t diff = batch_diff(b, row);
+    const struct table_entry *entry =
+        arrange_find(&join->side[1 - join->port], hash, join->key.data, join->key.len);
+    if (entry != NULL && emit_matches(op, entry, time, diff)) {
+        return true;
+    }
+    arrange_insert(&join->side[join->port], hash, join->key.data, join->key.len, join->bytes.data,
+                   join->bytes.len, time, diff);
+    join->matches_done = 0;
+    join->match_at = 0;
+    return false;
+}
+
+static bool run_pass(struct op *op)
+{
+    struct join *join = op->state;
+    struct intake *intake = &join->intake;
+    for (; join->port < 2; join->port++, join->chunk = 0) {
+        uint32_t first = intake->port_start[join->port];
+        uint32_t end = intake->port_start[join->port + 1];
+        for (; first + join->chunk < end; join->chunk++, join->row = 0) {
+            const struct batch *b = &intake->list.chunks[first + join->chunk]->batch;
+            for (; join->row < b->rows; join->row++) {
+                if (fuel_spend(op->engine, 1) || join_row(op, b, join->row)) {
+                    return true;
+                }
+            }
+        }
+    }
+    return false;
+}
+
+static bool join_work(struct op *op)
+{
+    struct join *join = op->state;
+    op_forward_errors(op);
+    if (!join->intake.open) {
+        if (!intake_open(&join->intake, op, false)) {
+            return false;
+        }
+        for (int s = 0; s < 2; s++) {
+            /* What is arranged lies before the frontier: its times need not be told apart. */
+            arrange_set_since(&join->side[s], op->frontier);
+            arrange_maintain(&join->side[s], SIZE_MAX);
+        }
+        join->port = join->chunk = join->row = 0;
+    }
+    if (run_pass(op)) {
+        return true;
+    }
+    ASSERT(join->matches_done == 0);
+    uint64_t upper = join->intake.upper;
+    intake_close(&join->intake);
+    op_advance(op, upper);
+    op->arranged_rows = join->side[0].updates + join->side[1].updates;
+    return op_input_frontier(op) > op->frontier;
+}
+
+static void join_release(struct op *op)
+{
+    struct join *join = op->state;
+    arrange_free(&join->side[0]);
+    arrange_free(&join->side[1]);
+    intake_free(&join->intake);
+    buf_free(&join->key);
+    buf_free(&join->bytes);
+    free(join);
+}
+
+void op_make_join(struct op *op)
+{
+    static const struct op_class class = {"join", join_work, join_release};
+    struct join *join = MEM_NEW(struct join);
+    const struct plan_node *node = op->node;
+    op->class = &class;
+    op->state = join;
+    join->keys_len = node->join.keys_len;
+    join->keys[0] = node->join.left_keys;
+    join->keys[1] = node->join.right_keys;
+    join->null_equal = node->join.null_equal;
+    for (uint32_t p = 0; p < 2; p++) {
+        arrange_init(&join->side[p], &op->account);
+        exchange_set_up(op, p, ROUTE_KEYS, join->keys[p], join->keys_len, false);
+    }
+}

@@ -1,0 +1,269 @@
+/*
+ * Reduce, distinct and threshold: state per group, no replay of its rows.
+ *
+ * A pass goes through its times in order. At each time the first change to a group saves what the
+ * group puts out before; when all changes of the time are in, groups whose output is now another
+ * retract the old one and add the new one. So output is minimal, and a group's transient states
+ * (negative counts while a batch's changes come in any order) are never seen.
+ */
+#include "core/engine/reduce_state.h"
+
+struct touched {
+    struct table_entry *entry;
+    enum group_output output; /* before this time */
+    int64_t copies;
+    size_t at, len;           /* in reduce->old */
+};
+
+struct reduce {
+    struct reduce_layout layout;
+    uint8_t op;            /* PLAN_REDUCE, PLAN_DISTINCT or PLAN_THRESHOLD */
+    uint32_t *keys;        /* input columns */
+    uint32_t keys_len;
+    struct table table;
+    struct pool pool;
+    struct intake intake;
+    bool flushing;         /* the changes of time are in, touched groups are being looked at */
+    uint64_t time;
+    struct touched *touched;
+    size_t touched_len, touched_cap;
+    size_t flushed;
+    struct buf old;        /* outputs before this time, one after another */
+    struct buf key, form, fresh;
+    struct reduce_scratch scratch;
+};
+
+/* ---- the output of a group -------------------------------------------------------------------- */
+
+static int64_t copies_of(const struct reduce *reduce, const struct group *group)
+{
+    if (reduce->op == PLAN_THRESHOLD) {
+        return group->count;
+    }
+    return 1;
+}
+
+/* Appends the output row (or "sqlstate NUL message") and says what it is. */
+static enum group_output compute(const struct reduce *reduce, const struct table_entry *entry,
+                                 int64_t *copies, struct buf *out)
+{
+    const struct group *group = table_payload(entry);
+    const char *sqlstate = NULL;
+    const char *message = NULL;
+    bool strict = reduce->op == PLAN_REDUCE;
+    *copies = 1;
+    size_t start = out->len;
+    bool negative = strict && reduce_is_negative(&reduce->layout, group);
+    if (group->count <= 0 && !negative) {
+        return GROUP_NOTHING;
+    }
+    const struct oset_node *form = reduce->layout.forms ? oset_first(&group->forms) : NULL;
+    if (form != NULL) {
+        buf_append(out, form->bytes, form->len);
+    } else {
+        buf_append(out, table_key(&reduce->table, entry), entry->key_len);
+    }
+    if (negative) {
+        sqlstate = "XX000";
+        message = REDUCE_NEGATIVE;
+    } else if (strict) {
+        reduce_result(&reduce->layout, group, out, &sqlstate, &message);
+    }
+    if (sqlstate != NULL) {
+        out->len = start;
+        buf_append(out, sqlstate, strlen(sqlstate) + 1);
+        buf_append(out, message, strlen(message) + 1);
+        return GROUP_ERROR;
+    }
+    *copies = copies_of(reduce, group);
+    return GROUP_ROW;
+}
+
+static void emit(struct op *op, enum group_output output, const uint8_t *data, int64_t diff)
+{
+    const struct reduce *reduce = op->state;
+    if (output == GROUP_ROW) {
+        batch_decode_row(data, op->kinds, op->cols, op_ok(op), 0);
+        batch_builder_end_row(op_ok(op), reduce->time, diff);
+        op_row_done(op);
+    } else if (output == GROUP_ERROR) {
+        const char *sqlstate = (const char *)data;
+        const char *name = op->dataflow->plan->name;
+        op_error(op, sqlstate, sqlstate + strlen(sqlstate) + 1, name != NULL ? name : "",
+                 reduce->time, diff);
+    }
+}
+
+/* ---- a time ----------------------------------------------------------------------------------- */
+
+static struct group *touch(struct reduce *reduce, uint64_t hash)
+{
+    struct table_entry *entry =
+        table_find(&reduce->table, hash, reduce->key.data, reduce->key.len);
+    if (entry == NULL) {
+        entry = table_add(&reduce->table, hash, reduce->key.data, reduce->key.len);
+    }
+    struct group *group = table_payload(entry);
+    if (group->touched == 0) {
+        struct touched *touched = VEC_PUSH(reduce, touched);
+        touched->entry = entry;
+        touched->at = reduce->old.len;
+        touched->output = compute(reduce, entry, &touched->copies, &reduce->old);
+        touched->len = reduce->old.len - touched->at;
+        group->touched = 1;
+    }
+    return group;
+}
+
+static void take_row(struct reduce *reduce, const struct batch *b, uint32_t row)
+{
+    int64_t diff = batch_diff(b, row);
+    uint64_t hash = key_encode(b, row, reduce->keys, reduce->keys_len, &reduce->key);
+    struct group *group = touch(reduce, hash);
+    group->count = (int64_t)((uint64_t)group->count + (uint64_t)diff);
+    if (reduce->layout.forms) {
+        buf_clear(&reduce->form);
+        batch_encode_row(b, row, reduce->keys, reduce->keys_len, false, &reduce->form);
+        oset_update(&group->forms, &reduce->pool, reduce->form.data, (uint32_t)reduce->form.len, 0,
+                    diff);
+    }
+    reduce_update(&reduce->layout, group, &reduce->pool, b, row, diff, &reduce->scratch);
+}
+
+/* Puts out the difference a group's changes made. */
+static void flush_group(struct op *op, const struct touched *touched)
+{
+    struct reduce *reduce = op->state;
+    struct group *group = table_payload(touched->entry);
+    const uint8_t *old = reduce->old.data + touched->at;
+    int64_t copies;
+    group->touched = 0;
+    buf_clear(&reduce->fresh);
+    enum group_output output = compute(reduce, touched->entry, &copies, &reduce->fresh);
+    bool same = output == touched->output && reduce->fresh.len == touched->len &&
+                (touched->len == 0 || memcmp(reduce->fresh.data, old, touched->len) == 0);
+    if (!same) {
+        emit(op, touched->output, old, -touched->copies);
+        emit(op, output, reduce->fresh.data, copies);
+    } else if (copies != touched->copies) {
+        emit(op, output, old, copies - touched->copies);
+    }
+    if (reduce_is_empty(&reduce->layout, group)) {
+        table_remove(&reduce->table, touched->entry);
+    }
+}
+
+/* True when out of fuel before the end. */
+static bool flush_time(struct op *op)
+{
+    struct reduce *reduce = op->state;
+    while (reduce->flushed < reduce->touched_len) {
+        if (fuel_spend(op->engine, 1)) {
+            return true;
+        }
+        flush_group(op, &reduce->touched[reduce->flushed++]);
+    }
+    reduce->touched_len = 0;
+    reduce->flushed = 0;
+    buf_clear(&reduce->old);
+    reduce->flushing = false;
+    return false;
+}
+
+/* ---- a pass ----------------------------------------------------------------------------------- */
+
+/* True when out of fuel before the end. */
+static bool run_pass(struct op *op)
+{
+    struct reduce *reduce = op->state;
+    struct intake *intake = &reduce->intake;
+    for (;;) {
+        if (reduce->flushing && flush_time(op)) {
+            return true;
+        }
+        if (intake->at == intake->refs_len && reduce->touched_len == 0) {
+            return false;
+        }
+        const struct intake_ref *ref =
+            intake->at < intake->refs_len ? &intake->refs[intake->at] : NULL;
+        if (reduce->touched_len > 0 && (ref == NULL || ref->time != reduce->time)) {
+            reduce->flushing = true;
+            continue;
+        }
+        if (fuel_spend(op->engine, 1)) {
+            return true;
+        }
+        reduce->time = ref->time;
+        intake->at++;
+        take_row(reduce, intake_batch(intake, ref), ref->row);
+    }
+}
+
+static bool reduce_work(struct op *op)
+{
+    struct reduce *reduce = op->state;
+    op_forward_errors(op);
+    if (!reduce->intake.open && !intake_open(&reduce->intake, op, true)) {
+        return false;
+    }
+    if (run_pass(op)) {
+        return true;
+    }
+    uint64_t upper = reduce->intake.upper;
+    intake_close(&reduce->intake);
+    op_advance(op, upper);
+    op->arranged_rows = reduce->table.len;
+    return op_input_frontier(op) > op->frontier;
+}
+
+static void reduce_release(struct op *op)
+{
+    struct reduce *reduce = op->state;
+    table_clear(&reduce->table);
+    pool_clear(&reduce->pool);
+    reduce_layout_free(&reduce->layout);
+    intake_free(&reduce->intake);
+    free(reduce->keys);
+    free(reduce->touched);
+    buf_free(&reduce->old);
+    buf_free(&reduce->key);
+    buf_free(&reduce->form);
+    buf_free(&reduce->fresh);
+    buf_free(&reduce->scratch.value);
+    buf_free(&reduce->scratch.before);
+    free(reduce);
+}
+
+/* Distinct and threshold are reductions by all columns. */
+static void set_keys(struct reduce *reduce, const struct op *op)
+{
+    const struct plan_node *node = op->node;
+    bool all = node->op != PLAN_REDUCE;
+    reduce->keys_len = all ? op->cols : node->reduce.keys_len;
+    reduce->keys = mem_alloc(reduce->keys_len * sizeof(uint32_t));
+    for (uint32_t i = 0; i < reduce->keys_len; i++) {
+        reduce->keys[i] = all ? i : node->reduce.keys[i];
+    }
+}
+
+void op_make_reduce(struct op *op)
+{
+    static const struct op_class reduce_class = {"reduce", reduce_work, reduce_release};
+    static const struct op_class distinct_class = {"distinct", reduce_work, reduce_release};
+    static const struct op_class threshold_class = {"threshold", reduce_work, reduce_release};
+    const struct plan_node *node = op->node;
+    struct reduce *reduce = MEM_NEW(struct reduce);
+    bool aggregates = node->op == PLAN_REDUCE;
+    op->class = aggregates                   ? &reduce_class
+                : node->op == PLAN_DISTINCT ? &distinct_class
+                                            : &threshold_class;
+    op->state = reduce;
+    reduce->op = node->op;
+    set_keys(reduce, op);
+    reduce_layout_init(&reduce->layout, aggregates ? node->reduce.aggs : NULL,
+                       aggregates ? node->reduce.aggs_len : 0, op->ports[0].kinds, op->kinds,
+                       reduce->keys_len);
+    pool_init(&reduce->pool, &op->account);
+    table_init(&reduce->table, reduce->layout.size, &reduce->pool, &op->account);
+    exchange_set_up(op, 0, ROUTE_KEYS, reduce->keys, reduce->keys_len, false);
+}

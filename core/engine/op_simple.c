@@ -1,0 +1,351 @@
+/* Operators without state over rows: sources, constants, mfp, union, negate, index imports. */
+#include "core/engine/arrange.h"
+#include "core/engine/engine_internal.h"
+
+/* ---- source ----------------------------------------------------------------------------------- */
+
+struct source_part {
+    uint32_t part;
+    uint64_t upper;
+};
+
+struct source {
+    uint32_t parts_expected;
+    struct source_part *parts; /* heard of so far */
+    size_t parts_len, parts_cap;
+};
+
+static bool source_work(struct op *op)
+{
+    const struct source *source = op->state;
+    if (source->parts_len < source->parts_expected) {
+        return false;
+    }
+    uint64_t frontier = FRONTIER_EMPTY;
+    for (size_t i = 0; i < source->parts_len; i++) {
+        uint64_t upper = source->parts[i].upper;
+        frontier = upper < frontier ? upper : frontier;
+    }
+    op_advance(op, frontier > op->frontier ? frontier : op->frontier);
+    return false;
+}
+
+static void source_release(struct op *op)
+{
+    struct source *source = op->state;
+    free(source->parts);
+    free(source);
+}
+
+void op_make_source(struct op *op, uint32_t parts)
+{
+    static const struct op_class class = {"source", source_work, source_release};
+    struct source *source = MEM_NEW(struct source);
+    source->parts_expected = parts;
+    op->class = &class;
+    op->state = source;
+}
+
+static struct source_part *find_part(struct source *source, uint32_t part)
+{
+    for (size_t i = 0; i < source->parts_len; i++) {
+        if (source->parts[i].part == part) {
+            return &source->parts[i];
+        }
+    }
+    return NULL;
+}
+
+static bool same_kinds(const struct batch *batch, const uint8_t *kinds, uint32_t cols)
+{
+    bool same = batch == NULL || batch->cols == cols;
+    for (uint32_t c = 0; batch != NULL && same && c < cols; c++) {
+        same = batch->col[c].kind == kinds[c];
+    }
+    return same;
+}
+
+/* Data of another collection than planned, or a gap: the dataflow cannot go on exactly. */
+static err_t check_input(const struct op *op, const struct source_part *part,
+                         const struct source *source, uint64_t lower, const struct batch *ok,
+                         const struct batch *err)
+{
+    if (part == NULL && source->parts_len >= source->parts_expected) {
+        return err_new(ERR_INTERNAL, "a part more than the %u expected", source->parts_expected);
+    }
+    if (part != NULL ? lower != part->upper : lower > op->dataflow->as_of) {
+        return err_new(ERR_INTERNAL, "input starts at %llu, leaving a gap or an overlap",
+                       (unsigned long long)lower);
+    }
+    if (!same_kinds(ok, op->kinds, op->cols) || !same_kinds(err, batch_err_kinds, ERR_COLS)) {
+        return err_new(ERR_INTERNAL, "input has other columns than planned");
+    }
+    return ERR_OK;
+}
+
+static bool within(const struct chunk *chunk, uint64_t lower, uint64_t upper)
+{
+    return chunk == NULL || (chunk->time_min >= lower && chunk->time_max < upper);
+}
+
+void source_input(struct op *op, uint32_t part_index, uint64_t lower, uint64_t upper,
+                  const struct batch *ok, const struct batch *err)
+{
+    struct source *source = op->state;
+    struct source_part *part = find_part(source, part_index);
+    err_t bad = check_input(op, part, source, lower, ok, err);
+    if (bad != ERR_OK) {
+        op_fail(op, err_wrap(bad, "part %u of source %llu", part_index,
+                             (unsigned long long)op->node->import.id));
+        return;
+    }
+    if (part == NULL) {
+        part = VEC_PUSH(source, parts);
+        part->part = part_index;
+    }
+    part->upper = upper;
+    uint64_t as_of = op->dataflow->as_of;
+    struct chunk *chunks[2] = {chunk_copy(ok, as_of, &op->dataflow->account),
+                               chunk_copy(err, as_of, &op->dataflow->account)};
+    uint64_t end = upper > as_of ? upper : as_of + 1;
+    for (int i = 0; i < 2; i++) {
+        if (chunks[i] != NULL && !within(chunks[i], lower > as_of ? lower : as_of, end)) {
+            chunk_unref(chunks[i]);
+            op_fail(op, err_new(ERR_INTERNAL, "input outside of its bounds"));
+        } else if (chunks[i] != NULL) {
+            op->rows_in += chunks[i]->batch.rows;
+            op_emit(op, chunks[i], i == 1);
+        }
+    }
+    op_activate(op);
+}
+
+/* ---- constant --------------------------------------------------------------------------------- */
+
+/* Each worker has its share of the rows. */
+static bool constant_work(struct op *op)
+{
+    const struct plan_node *node = op->node;
+    const struct engine_config *config = &op->engine->config;
+    if (op->frontier == FRONTIER_EMPTY) {
+        return false;
+    }
+    for (size_t r = config->worker; r < node->constant.rows_len; r += config->workers) {
+        if (node->constant.diffs[r] == 0) {
+            continue;
+        }
+        for (uint32_t c = 0; c < op->cols; c++) {
+            batch_builder_datum(op_ok(op), c, &node->constant.rows[r * op->cols + c]);
+        }
+        batch_builder_end_row(op_ok(op), op->dataflow->as_of, node->constant.diffs[r]);
+        op_row_done(op);
+    }
+    op_advance(op, FRONTIER_EMPTY);
+    return false;
+}
+
+void op_make_constant(struct op *op)
+{
+    static const struct op_class class = {"constant", constant_work, NULL};
+    op->class = &class;
+}
+
+/* ---- mfp -------------------------------------------------------------------------------------- */
+
+/* Takes the next ok chunk of a port, in order of arrival; NULL when there is none. */
+static struct chunk *next_chunk(struct chunk_list *list, size_t *at)
+{
+    return *at < list->chunks_len ? list->chunks[(*at)++] : NULL;
+}
+
+/* Forgets the first at chunks, already consumed. */
+static void drop_consumed(struct chunk_list *list, size_t at)
+{
+    list->chunks_len -= at;
+    if (list->chunks_len > 0) {
+        memmove(list->chunks, list->chunks + at, list->chunks_len * sizeof(list->chunks[0]));
+    }
+}
+
+static bool mfp_work(struct op *op)
+{
+    struct chunk_list *list = &op->ports[0].ok;
+    struct chunk *chunk;
+    size_t at = 0;
+    bool full = false;
+    op_forward_errors(op);
+    while (!full && (chunk = next_chunk(list, &at)) != NULL) {
+        mfp_run(op->state, &chunk->batch, op_ok(op), op_err(op));
+        full = fuel_spend(op->engine, chunk->batch.rows);
+        chunk_unref(chunk);
+        if (batch_builder_rows(op_ok(op)) >= OUT_ROWS ||
+            batch_builder_size(op_ok(op)) >= OUT_BYTES) {
+            op_flush(op);
+        }
+    }
+    drop_consumed(list, at);
+    op_flush(op);
+    if (list->chunks_len == 0) {
+        op_advance(op, op_input_frontier(op));
+    }
+    return list->chunks_len > 0;
+}
+
+static void mfp_release(struct op *op)
+{
+    mfp_prog_free(op->state);
+}
+
+void op_make_mfp(struct op *op)
+{
+    static const struct op_class class = {"map/filter/project", mfp_work, mfp_release};
+    const char *context = op->dataflow->plan->name != NULL ? op->dataflow->plan->name : "";
+    op->class = &class;
+    op->state = mfp_compile(&op->node->mfp, op->ports[0].kinds, context);
+}
+
+/* ---- union and negate ------------------------------------------------------------------------- */
+
+static bool pass_on(struct op *op, struct chunk *(*change)(struct chunk *))
+{
+    op_forward_errors(op);
+    for (uint32_t p = 0; p < op->ports_len; p++) {
+        struct chunk_list *list = &op->ports[p].ok;
+        for (size_t i = 0; i < list->chunks_len; i++) {
+            struct chunk *chunk = change(list->chunks[i]);
+            chunk_unref(list->chunks[i]);
+            op_emit(op, chunk, false);
+        }
+        list->chunks_len = 0;
+    }
+    op_advance(op, op_input_frontier(op));
+    return false;
+}
+
+static bool union_work(struct op *op)
+{
+    return pass_on(op, chunk_ref);
+}
+
+static bool negate_work(struct op *op)
+{
+    return pass_on(op, chunk_negate);
+}
+
+void op_make_union(struct op *op)
+{
+    static const struct op_class class = {"union", union_work, NULL};
+    op->class = &class;
+}
+
+void op_make_negate(struct op *op)
+{
+    static const struct op_class class = {"negate", negate_work, NULL};
+    op->class = &class;
+}
+
+/* ---- index import ----------------------------------------------------------------------------- */
+
+/*
+ * The arrangement's content up to the index's frontier at creation is scanned, piece by piece,
+ * while a hold keeps its times apart from later ones; what the index takes in meanwhile and
+ * afterwards arrives in the port. Nothing is promised before the scan is done.
+ */
+struct import {
+    struct op *index;
+    uint64_t upper; /* the scan covers times before */
+    struct table_cursor cursor[2]; /* ok, err */
+};
+
+static void import_key(struct op *op, const struct table_entry *entry, bool err)
+{
+    const struct import *import = op->state;
+    const struct arrange_key *key = arrange_key(entry);
+    const struct arrange_update *update = arrange_first(key);
+    uint64_t as_of = op->dataflow->as_of;
+    for (uint32_t i = 0; i < key->count; i++, update = arrange_next(update)) {
+        if (update->time >= import->upper) {
+            continue;
+        }
+        struct batch_builder *builder = err ? op_err(op) : op_ok(op);
+        batch_decode_row(update->row, err ? batch_err_kinds : op->kinds,
+                         err ? (size_t)ERR_COLS : op->cols, builder, 0);
+        batch_builder_end_row(builder, update->time > as_of ? update->time : as_of, update->diff);
+        op_row_done(op);
+    }
+}
+
+/* True when out of fuel before the end. */
+static bool import_scan(struct op *op, bool err)
+{
+    struct import *import = op->state;
+    struct arrange *arrange = index_arrange(import->index, err);
+    struct table_cursor *cursor = &import->cursor[err];
+    const struct table_segment *segment;
+    while ((segment = table_scan(&arrange->table, cursor)) != NULL) {
+        for (uint32_t i = 0; i < segment->cap; i++) {
+            const struct table_entry *entry = segment->slots[i].entry;
+            if (entry != NULL && entry->hash >= cursor->from) {
+                import_key(op, entry, err);
+            }
+        }
+        if (fuel_spend(op->engine, segment->used) && !cursor->done) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool import_work(struct op *op)
+{
+    struct import *import = op->state;
+    for (int err = 0; err < 2; err++) {
+        if (!import->cursor[err].done && import_scan(op, err == 1)) {
+            op_flush(op);
+            return true;
+        }
+    }
+    op_flush(op);
+    index_release(import->index, op);
+    uint64_t as_of = op->dataflow->as_of;
+    for (int err = 0; err < 2; err++) {
+        struct chunk_list *list = err == 1 ? &op->ports[0].err : &op->ports[0].ok;
+        for (size_t i = 0; i < list->chunks_len; i++) {
+            struct chunk *chunk = chunk_advance(list->chunks[i], as_of);
+            chunk_unref(list->chunks[i]);
+            op_emit(op, chunk, err == 1);
+        }
+        list->chunks_len = 0;
+    }
+    uint64_t frontier = op->ports[0].frontier;
+    op_advance(op, frontier > op->frontier ? frontier : op->frontier);
+    return false;
+}
+
+static void import_release(struct op *op)
+{
+    struct import *import = op->state;
+    index_release(import->index, op);
+    index_unfollow(import->index, op);
+    engine_release_import(import->index->dataflow);
+    free(import);
+}
+
+void op_make_import(struct op *op, struct op *index)
+{
+    static const struct op_class class = {"index import", import_work, import_release};
+    struct import *import = MEM_NEW(struct import);
+    import->index = index;
+    import->upper = index_frontier(index);
+    op->class = &class;
+    op->state = import;
+    op->ports_len = 1;
+    op->ports = mem_realloc(op->ports, sizeof(*op->ports));
+    op->ports[0] = (struct port){.frontier = import->upper, .cols = op->cols};
+    op->ports[0].kinds = mem_alloc(op->cols);
+    memcpy(op->ports[0].kinds, op->kinds, op->cols);
+    uint64_t as_of = op->dataflow->as_of;
+    index_hold(index, op, as_of < import->upper - 1 ? as_of : import->upper - 1);
+    index_follow(index, op);
+    index->dataflow->importers++;
+}

@@ -1,0 +1,56 @@
+/*
+ * An ordered multiset of byte strings with signed counts: a treap in pool memory, each node knowing
+ * how many (positive) copies lie below it, so that rank and position lookups are O(log n). For
+ * min/max, distinct aggregates and top-k. The tree's shape is a function of its content.
+ *
+ * An element is sort bytes (see order.h: memcmp order, self-delimiting) followed by data bytes;
+ * elements are equal when all bytes are.
+ */
+#ifndef TAILRACE_CORE_ENGINE_OSET_H
+#define TAILRACE_CORE_ENGINE_OSET_H
+
+#include "core/engine/pool.h"
+
+#include <stdbool.h>
+
+struct oset_node {
+    struct oset_node *left, *right;
+    int64_t count; /* never 0 */
+    int64_t sum;   /* copies in this subtree, negative counts taken as 0 */
+    uint32_t priority;
+    uint32_t len;
+    uint32_t sort_len;
+    uint8_t bytes[];
+};
+
+struct oset {
+    struct oset_node *root;
+    int64_t negative; /* elements whose count is negative */
+};
+
+static inline int64_t oset_copies(int64_t count)
+{
+    return count > 0 ? count : 0;
+}
+
+static inline int64_t oset_total(const struct oset *set)
+{
+    return set->root != NULL ? set->root->sum : 0;
+}
+
+/* Adds diff to an element's count; returns the count before. */
+int64_t oset_update(struct oset *set, struct pool *pool, const uint8_t *bytes, uint32_t len,
+                    uint32_t sort_len, int64_t diff);
+/* Copies before an element (which need not be there). */
+int64_t oset_rank(const struct oset *set, const uint8_t *bytes, uint32_t len);
+/* First and last element with a positive count, NULL when there is none. */
+const struct oset_node *oset_first(const struct oset *set);
+const struct oset_node *oset_last(const struct oset *set);
+/* The first element with a positive count whose sort bytes are these. */
+const struct oset_node *oset_first_of(const struct oset *set, const uint8_t *sort, uint32_t len);
+/* Elements at positions [from, to), each with how many of its copies lie in there. */
+void oset_range(const struct oset *set, int64_t from, int64_t to,
+                void (*each)(void *arg, const struct oset_node *node, int64_t copies), void *arg);
+void oset_clear(struct oset *set, struct pool *pool);
+
+#endif

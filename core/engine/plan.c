@@ -1,0 +1,226 @@
+/* Plans: building and comparing. Checking is in plan_check.c, printing in plan_print.c. */
+#include "core/engine/plan.h"
+
+struct plan *plan_new(void)
+{
+    struct plan *plan = MEM_NEW(struct plan);
+    return plan;
+}
+
+void plan_free(struct plan *plan)
+{
+    if (plan == NULL) {
+        return;
+    }
+    arena_free(&plan->arena);
+    free(plan);
+}
+
+/* The array doubles whenever its length is a power of two: capacity follows from the length. */
+uint32_t plan_add(struct plan *plan, const struct plan_node *node)
+{
+    uint32_t len = plan->nodes_len;
+    ASSERT(len < PLAN_NODES_MAX);
+    ASSERT(node->op >= PLAN_SOURCE && node->op <= PLAN_TOPK);
+    if ((len & (len - 1)) == 0) {
+        struct plan_node *nodes = ARENA_ARRAY(&plan->arena, struct plan_node, len == 0 ? 1 : len * 2);
+        if (len > 0) {
+            memcpy(nodes, plan->nodes, len * sizeof(*nodes));
+        }
+        plan->nodes = nodes;
+    }
+    plan->nodes[len] = *node;
+    plan->nodes_len = len + 1;
+    return len;
+}
+
+/* ---- equality --------------------------------------------------------------------------------- */
+
+static bool same_u32s(const uint32_t *a, uint32_t a_len, const uint32_t *b, uint32_t b_len)
+{
+    return a_len == b_len && (a_len == 0 || memcmp(a, b, a_len * sizeof(*a)) == 0);
+}
+
+static bool same_type(const struct type *a, const struct type *b)
+{
+    return a->kind == b->kind && a->nullable == b->nullable && a->typmod == b->typmod &&
+           a->oid == b->oid;
+}
+
+static bool same_schema(const struct schema *a, const struct schema *b)
+{
+    if (a->cols != b->cols) {
+        return false;
+    }
+    for (uint32_t i = 0; i < a->cols; i++) {
+        if (!same_type(&a->types[i], &b->types[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool same_id(uint64_t a, uint64_t b)
+{
+    return a == b || ((a & PLAN_ID_TRANSIENT) != 0 && (b & PLAN_ID_TRANSIENT) != 0);
+}
+
+/* The same bytes, which is stricter than SQL equality (1.0 is not 1.00 here). */
+static bool same_datum(uint8_t kind, const struct datum *a, const struct datum *b)
+{
+    if (a->null || b->null) {
+        return a->null == b->null;
+    }
+    switch (kind) {
+    case TYPE_BOOL:
+        return a->b == b->b;
+    case TYPE_FLOAT4:
+    case TYPE_FLOAT8:
+        return memcmp(&a->f, &b->f, sizeof(a->f)) == 0;
+    case TYPE_NUMERIC:
+        return a->n.lo == b->n.lo && a->n.hi == b->n.hi && a->n.scale == b->n.scale &&
+               a->n.special == b->n.special;
+    case TYPE_INTERVAL:
+        return a->iv.months == b->iv.months && a->iv.days == b->iv.days &&
+               a->iv.micros == b->iv.micros;
+    case TYPE_UUID:
+        return memcmp(a->uuid, b->uuid, sizeof(a->uuid)) == 0;
+    case TYPE_TEXT:
+    case TYPE_BYTEA:
+    case TYPE_JSONB:
+        return a->len == b->len && (a->len == 0 || memcmp(a->s, b->s, a->len) == 0);
+    default:
+        return a->i == b->i;
+    }
+}
+
+static bool same_constant(const struct plan_node *a, const struct plan_node *b)
+{
+    uint32_t cols = a->schema.cols;
+    if (a->constant.rows_len != b->constant.rows_len) {
+        return false;
+    }
+    for (uint32_t r = 0; r < a->constant.rows_len; r++) {
+        if (a->constant.diffs[r] != b->constant.diffs[r]) {
+            return false;
+        }
+        for (uint32_t c = 0; c < cols; c++) {
+            size_t at = (size_t)r * cols + c;
+            if (!same_datum(a->schema.types[c].kind, &a->constant.rows[at],
+                            &b->constant.rows[at])) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static bool same_exprs(const struct expr *a, uint32_t a_len, const struct expr *b, uint32_t b_len)
+{
+    if (a_len != b_len) {
+        return false;
+    }
+    for (uint32_t i = 0; i < a_len; i++) {
+        if (!expr_equal(&a[i], &b[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool same_mfp(const struct mfp *a, const struct mfp *b)
+{
+    return a->input_cols == b->input_cols &&
+           same_exprs(a->maps, a->maps_len, b->maps, b->maps_len) &&
+           same_exprs(a->predicates, a->predicates_len, b->predicates, b->predicates_len) &&
+           same_u32s(a->project, a->project_len, b->project, b->project_len);
+}
+
+static bool same_reduce(const struct plan_node *a, const struct plan_node *b)
+{
+    if (!same_u32s(a->reduce.keys, a->reduce.keys_len, b->reduce.keys, b->reduce.keys_len) ||
+        a->reduce.aggs_len != b->reduce.aggs_len) {
+        return false;
+    }
+    for (uint32_t i = 0; i < a->reduce.aggs_len; i++) {
+        const struct plan_agg *x = &a->reduce.aggs[i];
+        const struct plan_agg *y = &b->reduce.aggs[i];
+        if (x->func != y->func || x->distinct != y->distinct || x->has_filter != y->has_filter ||
+            (x->has_filter && x->filter != y->filter) ||
+            (x->func != AGG_COUNT_ALL && x->arg != y->arg) || !same_type(&x->type, &y->type)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool same_topk(const struct plan_node *a, const struct plan_node *b)
+{
+    if (!same_u32s(a->topk.keys, a->topk.keys_len, b->topk.keys, b->topk.keys_len) ||
+        a->topk.order_len != b->topk.order_len || a->topk.limit != b->topk.limit ||
+        a->topk.offset != b->topk.offset) {
+        return false;
+    }
+    for (uint32_t i = 0; i < a->topk.order_len; i++) {
+        const struct plan_order *x = &a->topk.order[i];
+        const struct plan_order *y = &b->topk.order[i];
+        if (x->col != y->col || x->desc != y->desc || x->nulls_first != y->nulls_first) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool same_node(const struct plan_node *a, const struct plan_node *b)
+{
+    if (a->op != b->op || !same_u32s(a->inputs, a->inputs_len, b->inputs, b->inputs_len) ||
+        !same_schema(&a->schema, &b->schema)) {
+        return false;
+    }
+    switch (a->op) {
+    case PLAN_SOURCE:
+    case PLAN_INDEX:
+        return same_id(a->import.id, b->import.id);
+    case PLAN_CONSTANT:
+        return same_constant(a, b);
+    case PLAN_MFP:
+        return same_mfp(&a->mfp, &b->mfp);
+    case PLAN_JOIN:
+        return a->join.kind == b->join.kind && a->join.null_equal == b->join.null_equal &&
+               same_u32s(a->join.left_keys, a->join.keys_len, b->join.left_keys,
+                         b->join.keys_len) &&
+               same_u32s(a->join.right_keys, a->join.keys_len, b->join.right_keys,
+                         b->join.keys_len);
+    case PLAN_REDUCE:
+        return same_reduce(a, b);
+    case PLAN_TOPK:
+        return same_topk(a, b);
+    default:
+        return true;
+    }
+}
+
+static bool same_export(const struct plan_export *a, const struct plan_export *b)
+{
+    return a->kind == b->kind && same_id(a->id, b->id) && a->node == b->node &&
+           same_u32s(a->keys, a->keys_len, b->keys, b->keys_len) && a->snapshot == b->snapshot &&
+           a->until == b->until;
+}
+
+bool plan_equal(const struct plan *a, const struct plan *b)
+{
+    if (a->nodes_len != b->nodes_len || a->exports_len != b->exports_len) {
+        return false;
+    }
+    for (uint32_t i = 0; i < a->nodes_len; i++) {
+        if (!same_node(&a->nodes[i], &b->nodes[i])) {
+            return false;
+        }
+    }
+    for (uint32_t i = 0; i < a->exports_len; i++) {
+        if (!same_export(&a->exports[i], &b->exports[i])) {
+            return false;
+        }
+    }
+    return true;
+}

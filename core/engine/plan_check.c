@@ -1,0 +1,292 @@
+/*
+ * Validation of plans: everything the engine relies on is checked here, because plans arrive over
+ * the network. After it, rendering may index and cast without further checks.
+ */
+#include "core/base/utf8.h"
+#include "core/engine/plan.h"
+
+/* Fails with ERR_INVALID unless the condition holds. */
+#define CHECK(condition, ...)                                                                      \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            return err_new(ERR_INVALID, __VA_ARGS__);                                              \
+        }                                                                                          \
+    } while (0)
+
+static err_t check_schema(const struct schema *schema)
+{
+    CHECK(schema->cols <= BATCH_COLS_MAX, "%u columns, at most %d", schema->cols, BATCH_COLS_MAX);
+    CHECK(schema->cols == 0 || schema->types != NULL, "columns without types");
+    for (uint32_t i = 0; i < schema->cols; i++) {
+        uint8_t kind = schema->types[i].kind;
+        CHECK(kind > 0 && kind < TYPE_KIND_MAX && kind != TYPE_UNKNOWN,
+              "column %u has no type of data (%u)", i, kind);
+    }
+    return ERR_OK;
+}
+
+static err_t check_cols(const char *what, const uint32_t *cols, uint32_t len, uint32_t bound)
+{
+    CHECK(len <= BATCH_COLS_MAX, "%s: %u columns, at most %d", what, len, BATCH_COLS_MAX);
+    CHECK(len == 0 || cols != NULL, "%s: columns missing", what);
+    for (uint32_t i = 0; i < len; i++) {
+        CHECK(cols[i] < bound, "%s: column %u of %u", what, cols[i], bound);
+    }
+    return ERR_OK;
+}
+
+static err_t check_same_kinds(const struct schema *a, const struct schema *b)
+{
+    CHECK(a->cols == b->cols, "%u columns where %u are produced", a->cols, b->cols);
+    for (uint32_t i = 0; i < a->cols; i++) {
+        CHECK(a->types[i].kind == b->types[i].kind, "column %u is of another type", i);
+    }
+    return ERR_OK;
+}
+
+static bool numeric_in_range(const struct numeric *n)
+{
+    const unsigned __int128 ten19 = 10000000000000000000ULL;
+    unsigned __int128 magnitude = ((unsigned __int128)(uint64_t)n->hi << 64) | n->lo;
+    if (n->hi < 0) {
+        magnitude = -magnitude;
+    }
+    if (n->special != 0) {
+        return n->special <= 3 && magnitude == 0 && n->scale == 0 && n->zero == 0;
+    }
+    return magnitude < ten19 * ten19 && n->scale >= 0 && n->scale <= 38 && n->zero == 0;
+}
+
+static err_t check_datum(uint8_t kind, const struct datum *d)
+{
+    if (d->null) {
+        return ERR_OK;
+    }
+    switch (kind) {
+    case TYPE_INT2:
+        CHECK(d->i >= INT16_MIN && d->i <= INT16_MAX, "smallint out of range");
+        break;
+    case TYPE_INT4:
+    case TYPE_DATE:
+        CHECK(d->i >= INT32_MIN && d->i <= INT32_MAX, "integer or date out of range");
+        break;
+    case TYPE_NUMERIC:
+        CHECK(numeric_in_range(&d->n), "malformed numeric");
+        break;
+    case TYPE_TEXT:
+    case TYPE_JSONB:
+        CHECK(d->len == 0 || (d->s != NULL && utf8_valid(d->s, d->len)), "text is not UTF-8");
+        break;
+    case TYPE_BYTEA:
+        CHECK(d->len == 0 || d->s != NULL, "bytes missing");
+        break;
+    default:
+        break;
+    }
+    return ERR_OK;
+}
+
+static err_t check_constant(const struct plan_node *node)
+{
+    uint32_t cols = node->schema.cols;
+    CHECK(node->inputs_len == 0, "a constant has no input");
+    CHECK(node->constant.rows_len <= BATCH_ROWS_MAX, "too many rows");
+    CHECK(node->constant.rows_len == 0 || node->constant.diffs != NULL, "diffs missing");
+    CHECK(node->constant.rows_len == 0 || cols == 0 || node->constant.rows != NULL,
+          "rows missing");
+    for (size_t r = 0; r < node->constant.rows_len; r++) {
+        for (uint32_t c = 0; c < cols; c++) {
+            TRY(err_wrap(check_datum(node->schema.types[c].kind,
+                                     &node->constant.rows[r * cols + c]),
+                         "row %zu, column %u", r, c));
+        }
+    }
+    return ERR_OK;
+}
+
+static err_t check_mfp(const struct plan_node *node, const struct schema *input)
+{
+    struct arena arena = {0};
+    struct type *output = NULL;
+    err_t err = mfp_validate(&node->mfp, input->types, input->cols, &arena, &output);
+    if (err == ERR_OK && node->mfp.input_cols != input->cols) {
+        err = err_new(ERR_INVALID, "%u input columns of %u", node->mfp.input_cols, input->cols);
+    }
+    if (err == ERR_OK) {
+        struct schema produced = {.cols = node->mfp.project_len, .types = output};
+        err = check_same_kinds(&node->schema, &produced);
+    }
+    arena_free(&arena);
+    return err;
+}
+
+static err_t check_join(const struct plan_node *node, const struct schema *left,
+                        const struct schema *right)
+{
+    CHECK(node->join.kind >= PLAN_JOIN_INNER && node->join.kind <= PLAN_JOIN_ANTI,
+          "unknown kind of join %u", node->join.kind);
+    TRY(check_cols("left keys", node->join.left_keys, node->join.keys_len, left->cols));
+    TRY(check_cols("right keys", node->join.right_keys, node->join.keys_len, right->cols));
+    for (uint32_t i = 0; i < node->join.keys_len; i++) {
+        CHECK(left->types[node->join.left_keys[i]].kind ==
+                  right->types[node->join.right_keys[i]].kind,
+              "keys %u are of different types", i);
+    }
+    if (node->join.kind == PLAN_JOIN_SEMI || node->join.kind == PLAN_JOIN_ANTI) {
+        return check_same_kinds(&node->schema, left);
+    }
+    CHECK(node->schema.cols == left->cols + right->cols, "%u columns where %u are produced",
+          node->schema.cols, left->cols + right->cols);
+    for (uint32_t i = 0; i < node->schema.cols; i++) {
+        uint8_t kind = i < left->cols ? left->types[i].kind : right->types[i - left->cols].kind;
+        CHECK(node->schema.types[i].kind == kind, "column %u is of another type", i);
+    }
+    return ERR_OK;
+}
+
+static err_t check_agg(const struct plan_agg *agg, const struct schema *input)
+{
+    struct type result = {0};
+    CHECK(agg->func >= AGG_COUNT_ALL && agg->func <= AGG_BOOL_OR, "unknown aggregate %u",
+          agg->func);
+    CHECK(agg->func == AGG_COUNT_ALL || agg->arg < input->cols, "argument %u of %u columns",
+          agg->arg, input->cols);
+    uint8_t kind = agg->func == AGG_COUNT_ALL ? TYPE_INT8 : input->types[agg->arg].kind;
+    CHECK(agg_result((enum agg_func)agg->func, (enum type_kind)kind, &result),
+          "no aggregate %u over type %u", agg->func, kind);
+    CHECK(agg->type.kind == result.kind, "aggregate %u gives type %u, not %u", agg->func,
+          result.kind, agg->type.kind);
+    CHECK(!agg->distinct || agg->func != AGG_COUNT_ALL, "count(distinct *)");
+    CHECK(!agg->has_filter ||
+              (agg->filter < input->cols && input->types[agg->filter].kind == TYPE_BOOL),
+          "the filter is not a boolean column");
+    return ERR_OK;
+}
+
+static err_t check_reduce(const struct plan_node *node, const struct schema *input)
+{
+    uint32_t keys_len = node->reduce.keys_len;
+    TRY(check_cols("group", node->reduce.keys, keys_len, input->cols));
+    CHECK(node->reduce.aggs_len <= BATCH_COLS_MAX, "too many aggregates");
+    CHECK(node->reduce.aggs_len == 0 || node->reduce.aggs != NULL, "aggregates missing");
+    CHECK(node->schema.cols == keys_len + node->reduce.aggs_len,
+          "%u columns where %u are produced", node->schema.cols,
+          keys_len + node->reduce.aggs_len);
+    for (uint32_t i = 0; i < keys_len; i++) {
+        CHECK(node->schema.types[i].kind == input->types[node->reduce.keys[i]].kind,
+              "column %u is of another type", i);
+    }
+    for (uint32_t i = 0; i < node->reduce.aggs_len; i++) {
+        TRY(err_wrap(check_agg(&node->reduce.aggs[i], input), "aggregate %u", i));
+        CHECK(node->schema.types[keys_len + i].kind == node->reduce.aggs[i].type.kind,
+              "column %u is of another type", keys_len + i);
+    }
+    return ERR_OK;
+}
+
+static err_t check_topk(const struct plan_node *node, const struct schema *input)
+{
+    TRY(check_cols("partition", node->topk.keys, node->topk.keys_len, input->cols));
+    CHECK(node->topk.order_len <= BATCH_COLS_MAX, "too many order columns");
+    CHECK(node->topk.order_len == 0 || node->topk.order != NULL, "order columns missing");
+    for (uint32_t i = 0; i < node->topk.order_len; i++) {
+        CHECK(node->topk.order[i].col < input->cols, "order by column %u of %u",
+              node->topk.order[i].col, input->cols);
+    }
+    CHECK(node->topk.limit >= -1, "negative limit");
+    CHECK(node->topk.offset >= 0, "negative offset");
+    return check_same_kinds(&node->schema, input);
+}
+
+static uint32_t inputs_of(uint8_t op, uint32_t given)
+{
+    switch (op) {
+    case PLAN_SOURCE:
+    case PLAN_INDEX:
+    case PLAN_CONSTANT:
+        return 0;
+    case PLAN_JOIN:
+        return 2;
+    case PLAN_UNION:
+        return given > 0 ? given : 1;
+    default:
+        return 1;
+    }
+}
+
+static err_t check_union(const struct plan *plan, const struct plan_node *node)
+{
+    for (uint32_t i = 0; i < node->inputs_len; i++) {
+        TRY(err_wrap(check_same_kinds(&node->schema, &plan->nodes[node->inputs[i]].schema),
+                     "input %u", i));
+    }
+    return ERR_OK;
+}
+
+static err_t check_node(const struct plan *plan, uint32_t index)
+{
+    const struct plan_node *node = &plan->nodes[index];
+    CHECK(node->op >= PLAN_SOURCE && node->op <= PLAN_TOPK, "unknown operator %u", node->op);
+    TRY(check_schema(&node->schema));
+    CHECK(node->inputs_len <= PLAN_INPUTS_MAX, "%u inputs, at most %d", node->inputs_len,
+          PLAN_INPUTS_MAX);
+    CHECK(node->inputs_len == inputs_of(node->op, node->inputs_len), "%u inputs",
+          node->inputs_len);
+    CHECK(node->inputs_len == 0 || node->inputs != NULL, "inputs missing");
+    for (uint32_t i = 0; i < node->inputs_len; i++) {
+        CHECK(node->inputs[i] < index, "input %u does not come before it", node->inputs[i]);
+    }
+    const struct schema *input =
+        node->inputs_len > 0 ? &plan->nodes[node->inputs[0]].schema : NULL;
+    switch (node->op) {
+    case PLAN_SOURCE:
+    case PLAN_INDEX:
+        return ERR_OK;
+    case PLAN_CONSTANT:
+        return check_constant(node);
+    case PLAN_MFP:
+        return check_mfp(node, input);
+    case PLAN_JOIN:
+        return check_join(node, input, &plan->nodes[node->inputs[1]].schema);
+    case PLAN_REDUCE:
+        return check_reduce(node, input);
+    case PLAN_TOPK:
+        return check_topk(node, input);
+    default: /* union, negate, distinct, threshold: as their inputs */
+        return check_union(plan, node);
+    }
+}
+
+static err_t check_export(const struct plan *plan, uint32_t index)
+{
+    const struct plan_export *export = &plan->exports[index];
+    CHECK(export->kind == PLAN_EXPORT_INDEX || export->kind == PLAN_EXPORT_SUBSCRIBE,
+          "unknown kind %u", export->kind);
+    CHECK(export->node < plan->nodes_len, "node %u of %u", export->node, plan->nodes_len);
+    if (export->kind == PLAN_EXPORT_INDEX) {
+        TRY(check_cols("index keys", export->keys, export->keys_len,
+                       plan->nodes[export->node].schema.cols));
+    }
+    for (uint32_t i = 0; i < index; i++) {
+        CHECK(plan->exports[i].id != export->id, "the id of export %u again", i);
+    }
+    return ERR_OK;
+}
+
+err_t plan_validate(const struct plan *plan)
+{
+    CHECK(plan->nodes_len <= PLAN_NODES_MAX, "%u nodes, at most %d", plan->nodes_len,
+          PLAN_NODES_MAX);
+    CHECK(plan->exports_len <= PLAN_NODES_MAX, "%u exports, at most %d", plan->exports_len,
+          PLAN_NODES_MAX);
+    CHECK(plan->nodes_len == 0 || plan->nodes != NULL, "nodes missing");
+    CHECK(plan->exports_len == 0 || plan->exports != NULL, "exports missing");
+    CHECK(plan->as_of != FRONTIER_EMPTY, "the dataflow has no as_of");
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        TRY(err_wrap(check_node(plan, i), "plan node %u", i));
+    }
+    for (uint32_t i = 0; i < plan->exports_len; i++) {
+        TRY(err_wrap(check_export(plan, i), "plan export %u", i));
+    }
+    return ERR_OK;
+}

@@ -1,0 +1,248 @@
+/*
+ * EXPLAIN: one tree per export, one node a line. A node with several users is printed where it is
+ * met first, with a label, and referenced from then on.
+ */
+#include "core/engine/plan.h"
+
+struct printer {
+    const struct plan *plan;
+    struct buf *out;
+    uint32_t *users;  /* per node */
+    bool *printed;    /* per node */
+};
+
+/* Deep plans would print quadratic amounts of blanks. */
+enum { INDENT_MAX = 40, CONSTANT_ROWS_SHOWN = 20 };
+
+static const char *const join_names[] = {
+    [PLAN_JOIN_INNER] = "Inner", [PLAN_JOIN_LEFT] = "Left",
+    [PLAN_JOIN_SEMI] = "Semi",   [PLAN_JOIN_ANTI] = "Anti",
+};
+static const char *const agg_names[] = {
+    [AGG_COUNT_ALL] = "count", [AGG_COUNT] = "count",       [AGG_SUM] = "sum",
+    [AGG_AVG] = "avg",         [AGG_MIN] = "min",           [AGG_MAX] = "max",
+    [AGG_BOOL_AND] = "bool_and", [AGG_BOOL_OR] = "bool_or",
+};
+
+static void print_id(struct buf *out, uint64_t id)
+{
+    buf_printf(out, "%c%llu", (id & PLAN_ID_TRANSIENT) != 0 ? 't' : 'u',
+               (unsigned long long)(id & ~PLAN_ID_TRANSIENT));
+}
+
+static void print_col(struct buf *out, const struct schema *schema, uint32_t col)
+{
+    ASSERT(col < schema->cols);
+    if (schema->names != NULL && schema->names[col] != NULL) {
+        buf_append_str(out, schema->names[col]);
+    } else {
+        buf_printf(out, "#%u", col);
+    }
+}
+
+static void print_cols(struct buf *out, const struct schema *schema, const uint32_t *cols,
+                       uint32_t len)
+{
+    buf_append_byte(out, '(');
+    for (uint32_t i = 0; i < len; i++) {
+        buf_append_str(out, i > 0 ? ", " : "");
+        print_col(out, schema, cols[i]);
+    }
+    buf_append_byte(out, ')');
+}
+
+static void print_constant(struct buf *out, const struct plan_node *node)
+{
+    buf_printf(out, "Constant rows=%u", node->constant.rows_len);
+    for (uint32_t r = 0; r < node->constant.rows_len && r < CONSTANT_ROWS_SHOWN; r++) {
+        buf_append_str(out, " (");
+        for (uint32_t c = 0; c < node->schema.cols; c++) {
+            const struct datum *d = &node->constant.rows[(size_t)r * node->schema.cols + c];
+            buf_append_str(out, c > 0 ? ", " : "");
+            if (d->null) {
+                buf_append_str(out, "NULL");
+            } else {
+                datum_print(&node->schema.types[c], d, out);
+            }
+        }
+        buf_append_byte(out, ')');
+        if (node->constant.diffs[r] != 1) {
+            buf_printf(out, "x%lld", (long long)node->constant.diffs[r]);
+        }
+    }
+    buf_append_str(out, node->constant.rows_len > CONSTANT_ROWS_SHOWN ? " ..." : "");
+}
+
+static void print_join(struct buf *out, const struct plan *plan, const struct plan_node *node)
+{
+    const struct schema *left = &plan->nodes[node->inputs[0]].schema;
+    const struct schema *right = &plan->nodes[node->inputs[1]].schema;
+    if (node->join.keys_len == 0 && node->join.kind == PLAN_JOIN_INNER) {
+        buf_append_str(out, "CrossJoin");
+        return;
+    }
+    buf_printf(out, "%sJoin on=(", join_names[node->join.kind]);
+    for (uint32_t i = 0; i < node->join.keys_len; i++) {
+        buf_append_str(out, i > 0 ? " AND " : "");
+        print_col(out, left, node->join.left_keys[i]);
+        buf_append_str(out, node->join.null_equal ? " IS NOT DISTINCT FROM " : " = ");
+        print_col(out, right, node->join.right_keys[i]);
+    }
+    buf_append_byte(out, ')');
+}
+
+static void print_reduce(struct buf *out, const struct plan_node *node, const struct schema *input)
+{
+    buf_append_str(out, "Reduce group=");
+    print_cols(out, input, node->reduce.keys, node->reduce.keys_len);
+    buf_append_str(out, " aggregates=(");
+    for (uint32_t i = 0; i < node->reduce.aggs_len; i++) {
+        const struct plan_agg *agg = &node->reduce.aggs[i];
+        buf_printf(out, "%s%s(%s", i > 0 ? ", " : "", agg_names[agg->func],
+                   agg->distinct ? "distinct " : "");
+        if (agg->func == AGG_COUNT_ALL) {
+            buf_append_byte(out, '*');
+        } else {
+            print_col(out, input, agg->arg);
+        }
+        buf_append_byte(out, ')');
+        if (agg->has_filter) {
+            buf_append_str(out, " filter ");
+            print_col(out, input, agg->filter);
+        }
+    }
+    buf_append_byte(out, ')');
+}
+
+static void print_topk(struct buf *out, const struct plan_node *node)
+{
+    buf_append_str(out, "TopK");
+    if (node->topk.keys_len > 0) {
+        buf_append_str(out, " group=");
+        print_cols(out, &node->schema, node->topk.keys, node->topk.keys_len);
+    }
+    if (node->topk.order_len > 0) {
+        buf_append_str(out, " order=(");
+        for (uint32_t i = 0; i < node->topk.order_len; i++) {
+            const struct plan_order *order = &node->topk.order[i];
+            buf_append_str(out, i > 0 ? ", " : "");
+            print_col(out, &node->schema, order->col);
+            buf_printf(out, " %s nulls %s", order->desc ? "desc" : "asc",
+                       order->nulls_first ? "first" : "last");
+        }
+        buf_append_byte(out, ')');
+    }
+    if (node->topk.limit >= 0) {
+        buf_printf(out, " limit=%lld", (long long)node->topk.limit);
+    }
+    if (node->topk.offset > 0) {
+        buf_printf(out, " offset=%lld", (long long)node->topk.offset);
+    }
+}
+
+static void print_head(struct printer *p, uint32_t index)
+{
+    const struct plan_node *node = &p->plan->nodes[index];
+    const struct schema *input =
+        node->inputs_len > 0 ? &p->plan->nodes[node->inputs[0]].schema : NULL;
+    switch (node->op) {
+    case PLAN_SOURCE:
+    case PLAN_INDEX:
+        buf_append_str(p->out, node->op == PLAN_SOURCE ? "Source " : "Index ");
+        print_id(p->out, node->import.id);
+        break;
+    case PLAN_CONSTANT:
+        print_constant(p->out, node);
+        break;
+    case PLAN_MFP:
+        buf_append_str(p->out, "Map/Filter/Project ");
+        mfp_print(&node->mfp, input->names, p->out);
+        break;
+    case PLAN_JOIN:
+        print_join(p->out, p->plan, node);
+        break;
+    case PLAN_REDUCE:
+        print_reduce(p->out, node, input);
+        break;
+    case PLAN_TOPK:
+        print_topk(p->out, node);
+        break;
+    default:
+        buf_append_str(p->out, node->op == PLAN_UNION      ? "Union"
+                               : node->op == PLAN_NEGATE   ? "Negate"
+                               : node->op == PLAN_DISTINCT ? "Distinct"
+                                                           : "Threshold");
+        break;
+    }
+}
+
+static void print_indent(struct printer *p, uint32_t depth)
+{
+    static const char blanks[2 * INDENT_MAX + 1] = {[0 ... 2 * INDENT_MAX - 1] = ' '};
+    buf_append(p->out, blanks, 2 * (size_t)(depth < INDENT_MAX ? depth : INDENT_MAX));
+}
+
+/* Recursion is bounded by PLAN_NODES_MAX: inputs come before their users. */
+static void print_tree(struct printer *p, uint32_t index, uint32_t depth)
+{
+    const struct plan_node *node = &p->plan->nodes[index];
+    ASSERT(index < p->plan->nodes_len);
+    print_indent(p, depth);
+    if (p->printed[index]) {
+        buf_printf(p->out, "Get $%u\n", index);
+        return;
+    }
+    p->printed[index] = true;
+    if (p->users[index] > 1) {
+        buf_printf(p->out, "$%u = ", index);
+    }
+    print_head(p, index);
+    buf_append_byte(p->out, '\n');
+    for (uint32_t i = 0; i < node->inputs_len; i++) {
+        ASSERT(node->inputs[i] < index);
+        print_tree(p, node->inputs[i], depth + 1);
+    }
+}
+
+static void print_export(struct printer *p, const struct plan_export *export)
+{
+    bool index = export->kind == PLAN_EXPORT_INDEX;
+    buf_append_str(p->out, index ? "Export index " : "Export subscribe ");
+    print_id(p->out, export->id);
+    if (index) {
+        buf_append_str(p->out, " keys=");
+        print_cols(p->out, &p->plan->nodes[export->node].schema, export->keys, export->keys_len);
+    } else if (!export->snapshot) {
+        buf_append_str(p->out, " without snapshot");
+    }
+    if (export->until != FRONTIER_EMPTY) {
+        buf_printf(p->out, " until=%llu", (unsigned long long)export->until);
+    }
+    buf_append_byte(p->out, '\n');
+    print_tree(p, export->node, 1);
+}
+
+void plan_print(const struct plan *plan, struct buf *out)
+{
+    struct printer p = {.plan = plan, .out = out};
+    p.users = mem_zalloc(sizeof(*p.users) * plan->nodes_len);
+    p.printed = mem_zalloc(sizeof(*p.printed) * plan->nodes_len);
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        for (uint32_t j = 0; j < plan->nodes[i].inputs_len; j++) {
+            p.users[plan->nodes[i].inputs[j]]++;
+        }
+    }
+    for (uint32_t i = 0; i < plan->exports_len; i++) {
+        p.users[plan->exports[i].node]++;
+    }
+    for (uint32_t i = 0; i < plan->exports_len; i++) {
+        print_export(&p, &plan->exports[i]);
+    }
+    for (uint32_t i = plan->nodes_len; i-- > 0;) {
+        if (!p.printed[i]) { /* a query still without exports, or a node nobody reads */
+            print_tree(&p, i, 0);
+        }
+    }
+    free(p.users);
+    free(p.printed);
+}

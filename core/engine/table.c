@@ -1,0 +1,241 @@
+/* Linear probing within a segment on the low bits of the hash; the directory uses the top bits. */
+#include "core/engine/table.h"
+
+enum { SEGMENT_MIN = 8 };
+
+void table_init(struct table *table, uint32_t payload_size, struct pool *pool,
+                struct account *account)
+{
+    ASSERT(payload_size % 8 == 0);
+    *table = (struct table){.payload_size = payload_size, .pool = pool, .account = account};
+}
+
+static size_t directory_index(const struct table *table, uint64_t hash)
+{
+    return table->depth == 0 ? 0 : hash >> (64 - table->depth);
+}
+
+static size_t segment_bytes(uint32_t cap)
+{
+    return sizeof(struct table_segment) + cap * sizeof(struct table_slot);
+}
+
+static struct table_segment *segment_new(struct table *table, uint32_t depth, uint32_t cap)
+{
+    struct table_segment *segment = MEM_NEW(struct table_segment);
+    segment->depth = depth;
+    segment->cap = cap;
+    segment->slots = mem_zalloc(cap * sizeof(struct table_slot));
+    account_add(table->account, (int64_t)segment_bytes(cap));
+    return segment;
+}
+
+static void segment_free(struct table *table, struct table_segment *segment)
+{
+    account_add(table->account, -(int64_t)segment_bytes(segment->cap));
+    free(segment->slots);
+    free(segment);
+}
+
+void table_clear(struct table *table)
+{
+    if (table->directory != NULL) {
+        size_t n = (size_t)1 << table->depth;
+        for (size_t i = 0; i < n;) {
+            struct table_segment *segment = table->directory[i];
+            i += (size_t)1 << (table->depth - segment->depth);
+            segment_free(table, segment);
+        }
+        account_add(table->account, -(int64_t)(n * sizeof(table->directory[0])));
+        free(table->directory);
+    }
+    table->directory = NULL;
+    table->depth = 0;
+    table->len = 0;
+}
+
+void table_prefetch(const struct table *table, uint64_t hash)
+{
+    if (table->directory != NULL) {
+        const struct table_segment *segment = table->directory[directory_index(table, hash)];
+        __builtin_prefetch(&segment->slots[hash & (segment->cap - 1)]);
+    }
+}
+
+struct table_entry *table_find(const struct table *table, uint64_t hash, const void *key,
+                               size_t len)
+{
+    if (table->directory == NULL) {
+        return NULL;
+    }
+    const struct table_segment *segment = table->directory[directory_index(table, hash)];
+    uint32_t mask = segment->cap - 1;
+    for (uint32_t i = (uint32_t)hash & mask; segment->slots[i].entry != NULL; i = (i + 1) & mask) {
+        struct table_entry *entry = segment->slots[i].entry;
+        if (segment->slots[i].hash == hash && entry->key_len == len &&
+            (len == 0 || memcmp(table_key(table, entry), key, len) == 0)) {
+            return entry;
+        }
+    }
+    return NULL;
+}
+
+static void segment_put(struct table_segment *segment, uint64_t hash, struct table_entry *entry)
+{
+    uint32_t mask = segment->cap - 1;
+    uint32_t i = (uint32_t)hash & mask;
+    while (segment->slots[i].entry != NULL) {
+        i = (i + 1) & mask;
+    }
+    segment->slots[i] = (struct table_slot){.hash = hash, .entry = entry};
+    segment->used++;
+    ASSERT(segment->used < segment->cap);
+}
+
+static void segment_grow(struct table *table, struct table_segment *segment)
+{
+    struct table_slot *old = segment->slots;
+    uint32_t old_cap = segment->cap;
+    account_add(table->account, (int64_t)(old_cap * sizeof(*old)));
+    segment->cap = old_cap * 2;
+    segment->used = 0;
+    segment->slots = mem_zalloc(segment->cap * sizeof(*old));
+    for (uint32_t i = 0; i < old_cap; i++) {
+        if (old[i].entry != NULL) {
+            segment_put(segment, old[i].hash, old[i].entry);
+        }
+    }
+    free(old);
+}
+
+static void directory_double(struct table *table)
+{
+    size_t n = (size_t)1 << table->depth;
+    struct table_segment **wide = mem_alloc(2 * n * sizeof(*wide));
+    for (size_t i = 0; i < n; i++) {
+        wide[2 * i] = table->directory[i];
+        wide[2 * i + 1] = table->directory[i];
+    }
+    free(table->directory);
+    table->directory = wide;
+    table->depth++;
+    account_add(table->account, (int64_t)(n * sizeof(*wide)));
+}
+
+/* Divides a segment by the next bit of the hash. */
+static void segment_split(struct table *table, uint64_t hash)
+{
+    struct table_segment *old = table->directory[directory_index(table, hash)];
+    if (old->depth == table->depth) {
+        directory_double(table);
+    }
+    uint32_t depth = old->depth + 1;
+    struct table_segment *half[2] = {segment_new(table, depth, old->cap),
+                                     segment_new(table, depth, old->cap)};
+    for (uint32_t i = 0; i < old->cap; i++) {
+        if (old->slots[i].entry != NULL) {
+            segment_put(half[(old->slots[i].hash >> (64 - depth)) & 1], old->slots[i].hash,
+                        old->slots[i].entry);
+        }
+    }
+    size_t span = (size_t)1 << (table->depth - old->depth);
+    size_t first = directory_index(table, hash) & ~(span - 1);
+    for (size_t i = 0; i < span; i++) {
+        ASSERT(table->directory[first + i] == old);
+        table->directory[first + i] = half[i >= span / 2];
+    }
+    segment_free(table, old);
+}
+
+/* Where there is room for one more entry of this hash. */
+static struct table_segment *segment_with_room(struct table *table, uint64_t hash)
+{
+    if (table->directory == NULL) {
+        table->directory = mem_alloc(sizeof(table->directory[0]));
+        account_add(table->account, (int64_t)sizeof(table->directory[0]));
+        table->directory[0] = segment_new(table, 0, SEGMENT_MIN);
+    }
+    for (;;) {
+        struct table_segment *segment = table->directory[directory_index(table, hash)];
+        if ((segment->used + 1) * 4 <= segment->cap * 3) {
+            return segment;
+        }
+        /* A directory much larger than the number of entries would mean equal hashes: then
+         * splitting is of no use and the segment grows. */
+        bool sparse = segment->depth == table->depth &&
+                      ((uint64_t)1 << table->depth) * 8 > table->len + 64;
+        if (segment->cap < TABLE_SEGMENT_MAX || sparse) {
+            segment_grow(table, segment);
+        } else {
+            segment_split(table, hash);
+        }
+    }
+}
+
+struct table_entry *table_add(struct table *table, uint64_t hash, const void *key, size_t len)
+{
+    ASSERT(len <= UINT32_MAX);
+    struct table_segment *segment = segment_with_room(table, hash);
+    struct table_entry *entry =
+        pool_alloc(table->pool, sizeof(*entry) + table->payload_size + len);
+    memset(entry, 0, sizeof(*entry) + table->payload_size);
+    entry->hash = hash;
+    entry->key_len = (uint32_t)len;
+    if (len > 0) {
+        memcpy(table_key(table, entry), key, len);
+    }
+    segment_put(segment, hash, entry);
+    table->len++;
+    return entry;
+}
+
+/* Knuth 6.4 algorithm R: closes the gap, so that probing needs no tombstones. */
+static void segment_take(struct table_segment *segment, uint32_t i)
+{
+    uint32_t mask = segment->cap - 1;
+    for (uint32_t j = (i + 1) & mask; segment->slots[j].entry != NULL; j = (j + 1) & mask) {
+        uint32_t home = (uint32_t)segment->slots[j].hash & mask;
+        if (((j - home) & mask) >= ((j - i) & mask)) {
+            segment->slots[i] = segment->slots[j];
+            i = j;
+        }
+    }
+    segment->slots[i] = (struct table_slot){0};
+    segment->used--;
+}
+
+void table_remove(struct table *table, struct table_entry *entry)
+{
+    ASSERT(table->len > 0);
+    struct table_segment *segment = table->directory[directory_index(table, entry->hash)];
+    uint32_t mask = segment->cap - 1;
+    uint32_t i = (uint32_t)entry->hash & mask;
+    while (segment->slots[i].entry != entry) {
+        ASSERT(segment->slots[i].entry != NULL);
+        i = (i + 1) & mask;
+    }
+    segment_take(segment, i);
+    table->len--;
+    pool_free(table->pool, entry, sizeof(*entry) + table->payload_size + entry->key_len);
+    if (table->len == 0) {
+        table_clear(table);
+    }
+}
+
+const struct table_segment *table_scan(const struct table *table, struct table_cursor *cursor)
+{
+    if (cursor->done || table->directory == NULL) {
+        cursor->done = true;
+        return NULL;
+    }
+    cursor->from = cursor->at;
+    const struct table_segment *segment = table->directory[directory_index(table, cursor->at)];
+    if (segment->depth == 0) {
+        cursor->done = true;
+        return segment;
+    }
+    uint64_t span = (uint64_t)1 << (64 - segment->depth);
+    cursor->at = (cursor->at & ~(span - 1)) + span;
+    cursor->done = cursor->at == 0;
+    return segment;
+}

@@ -1,0 +1,79 @@
+/*
+ * A hash table from key bytes to a fixed-size payload, made for bounded pauses: extendible hashing.
+ * A directory indexed by the top bits of the hash points to segments of at most 512 slots; a full
+ * segment splits in two, so that no insertion moves more than one segment, however large the table
+ * is. Entries live in a pool and do not move until removed.
+ *
+ * Scans go in the order of the hash, a segment at a time, and stay exact while the table grows and
+ * shrinks between steps: the cursor is a hash, and a split only divides a range of hashes.
+ */
+#ifndef TAILRACE_CORE_ENGINE_TABLE_H
+#define TAILRACE_CORE_ENGINE_TABLE_H
+
+#include "core/engine/pool.h"
+
+#include <stdbool.h>
+
+enum { TABLE_SEGMENT_MAX = 512 };
+
+/* Payload (payload_size bytes, 8-byte aligned), then the key, follow the header. */
+struct table_entry {
+    uint64_t hash;
+    uint32_t key_len;
+    uint32_t flags; /* the user's */
+};
+
+struct table_slot {
+    uint64_t hash;
+    struct table_entry *entry; /* NULL: empty */
+};
+
+struct table_segment {
+    uint32_t depth; /* top bits of the hash all its entries share */
+    uint32_t cap;   /* slots: a power of two */
+    uint32_t used;
+    struct table_slot *slots;
+};
+
+struct table {
+    struct table_segment **directory; /* 1 << depth pointers; NULL while empty */
+    uint32_t depth;
+    uint32_t payload_size;
+    uint64_t len;
+    struct pool *pool;     /* of the entries; not owned */
+    struct account *account; /* of directory and segments */
+};
+
+static inline void *table_payload(const struct table_entry *entry)
+{
+    return (uint8_t *)entry + sizeof(*entry);
+}
+
+static inline uint8_t *table_key(const struct table *table, const struct table_entry *entry)
+{
+    return (uint8_t *)entry + sizeof(*entry) + table->payload_size;
+}
+
+void table_init(struct table *table, uint32_t payload_size, struct pool *pool,
+                struct account *account);
+/* Forgets all entries (their memory belongs to the pool) and frees the rest. */
+void table_clear(struct table *table);
+/* Starts loading the slot a lookup of this hash will read. */
+void table_prefetch(const struct table *table, uint64_t hash);
+struct table_entry *table_find(const struct table *table, uint64_t hash, const void *key,
+                               size_t len);
+/* Adds a key that is not there; the payload is zero. */
+struct table_entry *table_add(struct table *table, uint64_t hash, const void *key, size_t len);
+void table_remove(struct table *table, struct table_entry *entry);
+
+struct table_cursor {
+    uint64_t at;   /* the next hash to visit */
+    uint64_t from; /* of the segment just returned: entries with a lower hash were visited before */
+    bool done;
+};
+
+/* The next segment of a scan, NULL at the end. While it is looked at nothing may be added or
+ * removed; between two calls it may. */
+const struct table_segment *table_scan(const struct table *table, struct table_cursor *cursor);
+
+#endif
