@@ -4,6 +4,7 @@ find_package(Threads REQUIRED)
 
 set(TAILRACE_SANITIZE "" CACHE STRING "value of -fsanitize=, e.g. address,undefined")
 option(TAILRACE_FUZZ "build the libFuzzer targets (needs clang)" OFF)
+set(TAILRACE_FUZZ_SECONDS 15 CACHE STRING "how long ctest runs each fuzzer")
 option(TAILRACE_COVERAGE "instrument for gcov" OFF)
 
 add_compile_options(-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
@@ -56,7 +57,9 @@ function(tr_test name)
         set(M_TIMEOUT 300)
     endif()
     set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT ${M_TIMEOUT})
+    add_dependencies(unit_tests ${name})
 endfunction()
+add_custom_target(unit_tests)
 
 # tr_fuzz(NAME SOURCES f.c DEPS module...): a libFuzzer target; corpus in tests/fuzz/corpus/NAME.
 function(tr_fuzz name)
@@ -67,7 +70,14 @@ function(tr_fuzz name)
     add_executable(${name} ${M_SOURCES})
     target_link_libraries(${name} PRIVATE ${M_DEPS})
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/corpus/${name})
+    add_test(NAME ${name} COMMAND ${name} -max_total_time=${TAILRACE_FUZZ_SECONDS} -timeout=20
+             -rss_limit_mb=4096 -print_final_stats=1 ${CMAKE_BINARY_DIR}/corpus/${name}
+             ${CMAKE_SOURCE_DIR}/tests/fuzz/corpus/${name})
+    set_tests_properties(${name} PROPERTIES LABELS fuzz)
+    add_dependencies(fuzzers ${name})
 endfunction()
+add_custom_target(fuzzers)
 
 # tr_proto(NAME file.proto... [ROOT dir] [OPTIONS dir]): nanopb sources generated into the build
 # folder, as module NAME. Paths are relative to ROOT (this folder by default), from which imports
