@@ -437,13 +437,12 @@ static void crash_changes(struct sim_disk *disk)
 static size_t crash_size(struct sim *sim, size_t durable, size_t seen)
 {
     uint64_t dice = sim_between(sim, 0, 2);
-    if (dice == 0 || durable == seen) {
-        return durable;
+    size_t low = sectors(durable < seen ? durable : seen);
+    size_t high = (durable < seen ? seen : durable) / SIM_SECTOR;
+    if (dice == 2 && low <= high) {
+        return (size_t)sim_between(sim, low, high) * SIM_SECTOR;
     }
-    size_t low = durable < seen ? durable : seen;
-    size_t high = durable < seen ? seen : durable;
-    return dice == 1 ? seen
-                     : (size_t)sim_between(sim, low / SIM_SECTOR, high / SIM_SECTOR) * SIM_SECTOR;
+    return dice == 0 ? durable : seen;
 }
 
 /* What was not synced is there, or not, or some sectors of it are. */
