@@ -11,7 +11,9 @@
 struct process_orchestrator_config {
     const char *data_directory;  /* state is kept in <data_directory>/orchestrator/; required */
     const char *listen_host;     /* "127.0.0.1" */
-    uint16_t base_port;          /* where the search for free ports starts; 2100 */
+    /* Where the search for free ports starts. 0: a service of one process gets the conventional
+     * numbers (the hints) where they are free, others are searched from 2100 upward. */
+    uint16_t base_port;
     const char *const *wrapper;  /* words put before the executable, NULL ends; none */
     uint64_t backoff_min_us;     /* 100 ms; doubles for each failure in a row */
     uint64_t backoff_max_us;     /* 10 s */

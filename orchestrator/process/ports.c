@@ -1,0 +1,25 @@
+/* Whether a port can be listened on: by trying. */
+#include "orchestrator/process/process_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void accepted(void *arg, struct io_stream *stream)
+{
+    io_stream_close(stream); /* nobody was meant to connect */
+}
+
+bool po_port_is_free(struct io_loop *loop, const char *host, uint16_t port)
+{
+    char address[300];
+    snprintf(address, sizeof(address), strchr(host, ':') == NULL ? "%s:%u" : "[%s]:%u", host,
+             port);
+    struct io_listener *listener;
+    err_t err = io_listen(loop, address, accepted, NULL, &listener);
+    if (err != ERR_OK) {
+        err_free(err);
+        return false;
+    }
+    io_listener_close(listener);
+    return true;
+}
