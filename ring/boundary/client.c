@@ -6,10 +6,10 @@
  */
 #include "core/base/log.h"
 #include "ring/boundary/client_internal.h"
-#include "ring/frame/greeting.h"
+#include "ring/frame/door.h"
 #include "ring/tcp/tcp.h"
 
-enum { BACKOFF_MIN_US = 10 * 1000, BACKOFF_MAX_US = 1000 * 1000, WORKERS_MAX = 1 << 20 };
+enum { LASTED_US = 1000, WORKERS_MAX = 1 << 20 };
 
 struct storage_process {
     struct boundary_client *client;
@@ -17,30 +17,14 @@ struct storage_process {
     uint32_t workers;
     char *address;
     char *unix_path; /* may be NULL */
-    struct greeting *greeting;
+    struct dialer *dialer;
     struct carrier *carrier; /* open or ending */
-    struct io_timer retry;
-    uint64_t backoff_us;
+    uint64_t open_us;        /* since when */
     bool retired;
     struct storage_process *next_retired;
 };
 
-static void process_connect(struct storage_process *p);
-
 /* ---- connecting ------------------------------------------------------------------------------ */
-
-static void process_retry(struct io_timer *timer)
-{
-    process_connect(CONTAINER_OF(timer, struct storage_process, retry));
-}
-
-static void process_later(struct storage_process *p)
-{
-    ASSERT(p->greeting == NULL && p->carrier == NULL && !p->retired);
-    struct io_loop *net = p->client->net;
-    io_timer_start(net, &p->retry, io_now_us(net) + p->backoff_us);
-    p->backoff_us = p->backoff_us * 2 < BACKOFF_MAX_US ? p->backoff_us * 2 : BACKOFF_MAX_US;
-}
 
 /* Tells the workers that these storage workers will not have us; owns reason. */
 static void process_refused(struct storage_process *p, err_t reason)
@@ -58,31 +42,28 @@ static void process_refused(struct storage_process *p, err_t reason)
     err_free(reason);
 }
 
-static void process_failed(struct storage_process *p, err_t reason, bool for_good)
-{
-    if (for_good) {
-        p->backoff_us = BACKOFF_MAX_US;
-        process_refused(p, reason);
-    } else {
-        LOG_DEBUG("boundary", "storage is not reachable", LOG_STR("address", p->address),
-                  LOG_ERR(reason));
-        err_free(reason);
-    }
-    process_later(p);
-}
-
-static void client_greeting_failed(void *arg, struct greeting *greeting, err_t reason,
-                                   enum hello_refusal refusal)
+static void process_failed(void *arg, err_t reason, bool for_good)
 {
     struct storage_process *p = arg;
-    ASSERT(p->greeting == greeting);
-    p->greeting = NULL;
-    process_failed(p, reason, refusal != 0 && !hello_refusal_transient(refusal));
+    if (for_good) {
+        process_refused(p, reason);
+        return;
+    }
+    LOG_DEBUG("boundary", "storage is not reachable", LOG_STR("address", p->address),
+              LOG_ERR(reason));
+    err_free(reason);
 }
 
-static err_t check_welcome(const struct storage_process *p, const struct hello *ours,
-                           const struct hello *theirs)
+static void process_hello(void *arg, struct hello *hello)
 {
+    struct storage_process *p = arg;
+    *hello = p->client->self;
+}
+
+static err_t process_check(void *arg, const struct hello *ours, const struct hello *theirs,
+                           const char *peer_name)
+{
+    struct storage_process *p = arg;
     enum hello_refusal refusal;
     TRY(hello_check(theirs, ours, HELLO_STORAGE, &refusal));
     if (theirs->worker_base != p->worker_base || theirs->workers != p->workers) {
@@ -94,32 +75,23 @@ static err_t check_welcome(const struct storage_process *p, const struct hello *
     return ERR_OK;
 }
 
-static void client_greeted(void *arg, struct greeting *greeting, struct io_stream *stream,
-                           const struct hello *ours, const struct hello *theirs,
-                           const uint8_t *rest, size_t rest_len)
+static void process_greeted(void *arg, const struct greeted *greeted)
 {
     struct storage_process *p = arg;
     struct boundary_client *client = p->client;
-    ASSERT(p->greeting == greeting && p->carrier == NULL);
-    p->greeting = NULL;
-    err_t err = check_welcome(p, ours, theirs);
-    if (err != ERR_OK) {
-        io_stream_close(stream);
-        process_failed(p, err, err_code(err) == ERR_PERMISSION);
-        return;
-    }
-    p->backoff_us = BACKOFF_MIN_US;
+    ASSERT(p->carrier == NULL && !p->retired);
     struct carrier_config config = {.net = client->net, .host = &boundary_client_host,
                                     .net_ctx = p, .workers = client->ends,
-                                    .workers_len = client->config.workers, .ours = ours,
-                                    .theirs = theirs};
-    LOG_INFO("boundary", "connected to storage", LOG_U64("process", theirs->process),
-             LOG_STR("address", p->address), LOG_STR("carrier", "tcp"));
+                                    .workers_len = client->config.workers,
+                                    .ours = greeted->ours, .theirs = greeted->theirs};
     if (client->sessions_metric != NULL) {
         metric_add(client->sessions_metric, 1);
         metric_add(client->connects, 1);
     }
-    p->carrier = tcp_carrier_new(&config, stream, rest, rest_len);
+    p->open_us = io_now_us(client->net);
+    p->carrier = tcp_carrier_new(&config, greeted->stream, greeted->rest, greeted->rest_len);
+    LOG_INFO("boundary", "connected to storage", LOG_U64("process", greeted->theirs->process),
+             LOG_STR("address", p->address), LOG_STR("carrier", carrier_name(p->carrier)));
 }
 
 static bool process_wanted(const struct storage_process *p)
@@ -132,32 +104,20 @@ static bool process_wanted(const struct storage_process *p)
     return false;
 }
 
-/* Begins to connect if there is a reason to and nothing is under way. */
+/* Begins to connect if there is a reason to and no session. */
 static void process_connect(struct storage_process *p)
 {
     struct boundary_client *client = p->client;
-    if (p->retired || p->greeting != NULL || p->carrier != NULL ||
-        client->registered < client->config.workers || !process_wanted(p)) {
-        return;
-    }
-    io_timer_cancel(client->net, &p->retry);
-    struct greeting_config config = {.loop = client->net, .tls = client->config.tls, .arg = p,
-                                     .done = client_greeted, .failed = client_greeting_failed};
-    struct hello hello = client->self;
-    hello.challenge = io_random_u64(io_loop_env(client->net));
-    err_t err = greeting_connect(&config, p->address, &hello, &p->greeting);
-    if (err != ERR_OK) {
-        p->greeting = NULL;
-        process_failed(p, err, err_code(err) == ERR_INVALID);
+    if (!p->retired && p->carrier == NULL && client->registered == client->config.workers &&
+        process_wanted(p)) {
+        dialer_start(p->dialer);
     }
 }
 
 static void connect_all(struct boundary_client *client)
 {
     for (size_t i = 0; i < client->processes_len; i++) {
-        if (client->processes[i]->retry.heap_at == 0) { /* else it will try by itself */
-            process_connect(client->processes[i]);
-        }
+        process_connect(client->processes[i]);
     }
 }
 
@@ -165,8 +125,7 @@ static void connect_all(struct boundary_client *client)
 
 static void process_free(struct storage_process *p)
 {
-    io_timer_cancel(p->client->net, &p->retry);
-    greeting_cancel(p->greeting);
+    dialer_free(p->dialer);
     free(p->address);
     free(p->unix_path);
     free(p);
@@ -187,8 +146,11 @@ void client_ended(void *net_ctx, struct carrier *c)
     if (p->client->sessions_metric != NULL) {
         metric_add(p->client->sessions_metric, UINT64_MAX); /* a gauge: minus one */
     }
+    if (io_now_us(p->client->net) >= p->open_us + LASTED_US) {
+        dialer_well(p->dialer);
+    }
     if (!p->retired) {
-        process_later(p);
+        process_connect(p);
         return;
     }
     struct storage_process **at = &p->client->retired;
@@ -233,6 +195,33 @@ static struct storage_process *take_same(struct boundary_client *client, const c
     return NULL;
 }
 
+static struct storage_process *process_new(struct boundary_client *client, uint32_t base,
+                                           uint32_t workers, const char *address,
+                                           const char *unix_path)
+{
+    struct storage_process *p = MEM_NEW(struct storage_process);
+    p->client = client;
+    p->worker_base = base;
+    p->workers = workers;
+    p->address = mem_strdup(address);
+    p->unix_path = unix_path != NULL ? mem_strdup(unix_path) : NULL;
+    struct dialer_config config = {
+        .loop = client->net,
+        .address = address,
+        .unix_path = client->config.carrier != BOUNDARY_CARRIER_TCP ? unix_path : NULL,
+        .node_secret_path = client->config.self.node_secret_path,
+        .tls = client->config.tls,
+        .arg = p,
+        .local_only = client->config.carrier == BOUNDARY_CARRIER_SHM,
+        .hello = process_hello,
+        .check = process_check,
+        .done = process_greeted,
+        .failed = process_failed,
+    };
+    p->dialer = dialer_new(&config);
+    return p;
+}
+
 void boundary_client_directory(struct boundary_client *client, const char *const *addresses,
                                const char *const *unix_paths, size_t processes,
                                uint32_t workers_per_process)
@@ -245,14 +234,7 @@ void boundary_client_directory(struct boundary_client *client, const char *const
         uint32_t base = (uint32_t)i * workers_per_process;
         list[i] = take_same(client, addresses[i], path, base, workers_per_process);
         if (list[i] == NULL) {
-            list[i] = MEM_NEW(struct storage_process);
-            list[i]->client = client;
-            list[i]->worker_base = base;
-            list[i]->workers = workers_per_process;
-            list[i]->address = mem_strdup(addresses[i]);
-            list[i]->unix_path = path != NULL ? mem_strdup(path) : NULL;
-            list[i]->backoff_us = BACKOFF_MIN_US;
-            list[i]->retry.fire = process_retry;
+            list[i] = process_new(client, base, workers_per_process, addresses[i], path);
         }
     }
     for (size_t i = 0; i < client->processes_len; i++) {

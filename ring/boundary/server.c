@@ -11,12 +11,11 @@
 #include "core/base/map.h"
 #include "core/base/mem.h"
 #include "ring/boundary/protocol.h"
-#include "ring/frame/greeting.h"
+#include "ring/frame/door.h"
 #include "ring/tcp/tcp.h"
 
 enum {
     CHUNKS_A_POLL = 16,
-    GREETINGS_MAX = 256,
     SUBS_PER_SESSION_MAX = 1 << 20,
 };
 
@@ -71,12 +70,8 @@ struct boundary_server {
     struct carrier_worker *ends; /* filled as workers register */
     struct mailbox *box;         /* registrations */
     uint32_t registered;
-    struct io_listener *listener;
-    char *address;
+    struct door *door;
     struct hello self;
-    struct greeting **greetings;
-    size_t greetings_len;
-    size_t greetings_cap;
     struct carrier **sessions;
     size_t sessions_len;
     size_t sessions_cap;
@@ -446,12 +441,12 @@ static err_t supersede(struct boundary_server *server, const struct hello *their
     return ERR_OK;
 }
 
-static err_t server_judge(void *arg, const struct hello *theirs, const char *peer_name,
+static err_t server_judge(void *arg, const struct hello *theirs, const char *peer_name, bool local,
                           struct hello *welcome, enum hello_refusal *refusal)
 {
     struct boundary_server *server = arg;
     TRY(hello_check(theirs, &server->self, HELLO_COMPUTE, refusal));
-    if (server->config.tls != NULL && server->config.check_peer != NULL) {
+    if (!local && server->config.tls != NULL && server->config.check_peer != NULL) {
         err_t err = server->config.check_peer(server->config.check_ctx, peer_name);
         if (err != ERR_OK) {
             return refused(refusal, REFUSE_ROLE, err);
@@ -463,9 +458,6 @@ static err_t server_judge(void *arg, const struct hello *theirs, const char *pee
                                (unsigned long long)theirs->epoch,
                                (unsigned long long)server->self.epoch));
     }
-    if ((theirs->carriers & HELLO_TCP) == 0) {
-        return refused(refusal, REFUSE_CARRIER, err_new(ERR_UNSUPPORTED, "no carrier in common"));
-    }
     if (server->registered < server->config.workers) {
         return refused(refusal, REFUSE_NOT_READY,
                        err_new(ERR_UNAVAILABLE, "%u of %u workers have started",
@@ -473,58 +465,22 @@ static err_t server_judge(void *arg, const struct hello *theirs, const char *pee
     }
     TRY(supersede(server, theirs, refusal));
     *welcome = server->self;
-    welcome->challenge = theirs->challenge;
     return ERR_OK;
 }
 
-static void greeting_forget(struct boundary_server *server, struct greeting *greeting)
-{
-    for (size_t i = 0; i < server->greetings_len; i++) {
-        if (server->greetings[i] == greeting) {
-            server->greetings[i] = server->greetings[--server->greetings_len];
-            return;
-        }
-    }
-    UNREACHABLE();
-}
-
-static void server_greeted(void *arg, struct greeting *greeting, struct io_stream *stream,
-                           const struct hello *ours, const struct hello *theirs,
-                           const uint8_t *rest, size_t rest_len)
+static void server_greeted(void *arg, const struct greeted *greeted)
 {
     struct boundary_server *server = arg;
-    greeting_forget(server, greeting);
     struct carrier_config config = {.net = server->net, .host = &server_host, .net_ctx = server,
                                     .workers = server->ends,
-                                    .workers_len = server->config.workers, .ours = ours,
-                                    .theirs = theirs};
-    LOG_INFO("boundary", "session open", LOG_U64("process", theirs->process),
-             LOG_STR("peer", io_stream_peer(stream)), LOG_STR("carrier", "tcp"));
-    struct carrier *c = tcp_carrier_new(&config, stream, rest, rest_len);
+                                    .workers_len = server->config.workers, .ours = greeted->ours,
+                                    .theirs = greeted->theirs};
+    struct carrier *c = tcp_carrier_new(&config, greeted->stream, greeted->rest,
+                                        greeted->rest_len);
+    LOG_INFO("boundary", "session open", LOG_U64("process", greeted->theirs->process),
+             LOG_STR("carrier", carrier_name(c)));
     *VEC_PUSH(server, sessions) = c;
     gauge_add(server->sessions_metric, 1);
-}
-
-static void server_greeting_failed(void *arg, struct greeting *greeting, err_t reason,
-                                   enum hello_refusal refusal)
-{
-    greeting_forget(arg, greeting);
-    LOG_WARN("boundary", "connection refused", LOG_STR("refusal", hello_refusal_name(refusal)),
-             LOG_ERR(reason));
-    err_free(reason);
-}
-
-static void server_accepted(void *arg, struct io_stream *stream)
-{
-    struct boundary_server *server = arg;
-    if (server->greetings_len >= GREETINGS_MAX) {
-        io_stream_close(stream);
-        return;
-    }
-    struct greeting_config config = {.loop = server->net, .tls = server->config.tls, .arg = server,
-                                     .judge = server_judge, .done = server_greeted,
-                                     .failed = server_greeting_failed};
-    *VEC_PUSH(server, greetings) = greeting_accept(&config, stream);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -595,19 +551,24 @@ err_t boundary_server_new(struct io_loop *net, const struct boundary_server_conf
         server->workers[i].index = i;
     }
     server_metrics(server);
-    err_t err = io_listen(net, config->address, server_accepted, server, &server->listener);
+    bool local = config->carrier != BOUNDARY_CARRIER_TCP;
+    struct door_config door = {.loop = net, .address = config->address,
+                               .unix_path = local ? config->unix_path : NULL,
+                               .node_secret_path = config->self.node_secret_path,
+                               .tls = config->tls, .arg = server, .judge = server_judge,
+                               .done = server_greeted};
+    err_t err = door_new(&door, &server->door);
     if (err != ERR_OK) {
         boundary_server_free(server);
-        return err_wrap(err, "storage boundary on %s", config->address);
+        return err_wrap(err, "storage boundary");
     }
-    server->address = mem_strdup(io_listener_address(server->listener));
     *out = server;
     return ERR_OK;
 }
 
 const char *boundary_server_address(const struct boundary_server *server)
 {
-    return server->address;
+    return door_address(server->door);
 }
 
 static void item_keep(struct mailbox_item *item)
@@ -620,10 +581,7 @@ void boundary_server_free(struct boundary_server *server)
     if (server == NULL) {
         return;
     }
-    io_listener_close(server->listener);
-    for (size_t i = 0; i < server->greetings_len; i++) {
-        greeting_cancel(server->greetings[i]);
-    }
+    door_free(server->door);
     for (uint32_t i = 0; i < server->config.workers; i++) {
         struct server_worker *w = &server->workers[i];
         while (w->links != NULL) {
@@ -642,10 +600,8 @@ void boundary_server_free(struct boundary_server *server)
         metric_set(server->sessions_metric, 0);
     }
     mailbox_free(server->box, item_keep);
-    free(server->greetings);
     free(server->sessions);
     free(server->workers);
     free(server->ends);
-    free(server->address);
     free(server);
 }

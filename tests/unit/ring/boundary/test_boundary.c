@@ -189,7 +189,7 @@ static void world_start(struct io_loop *loop, void *arg)
     const char *unix_paths[PROCESSES_MAX];
     w->net = loop;
     w->limit.fire = limit_reached;
-    io_timer_start(loop, &w->limit, io_now_us(loop) + 60 * 1000 * 1000);
+    io_timer_start(loop, &w->limit, io_now_us(loop) + 20 * 1000 * 1000);
     for (uint32_t p = 0; p < w->processes; p++) {
         start_storage(w, p);
         addresses[p] = boundary_server_address(w->servers[p]);
@@ -224,7 +224,7 @@ static void world_run(struct world *w)
 {
     struct io_env *env;
     w->metrics = metrics_registry_new();
-    log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT, "test");
+    log_configure(getenv("RING_LOG") != NULL ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT, "test");
     CU_ASSERT_PTR_NULL_FATAL(io_env_new_real(&env));
     CU_ASSERT_PTR_NULL_FATAL(io_main(env, world_start, w));
     CU_ASSERT_FALSE(w->timed_out);
