@@ -109,17 +109,17 @@ void io_task_cancel(struct io_loop *loop, struct io_task *task)
 void io_timer_start(struct io_loop *loop, struct io_timer *timer, uint64_t deadline_us)
 {
     ASSERT(timer->fire != NULL);
+    io_timer_cancel(loop, timer);
     if (io_loop_dead(loop)) {
         return;
     }
-    io_timer_cancel(loop, timer);
     timer->deadline_us = deadline_us;
     loop->backend->timer_start(loop, timer);
 }
 
 void io_timer_cancel(struct io_loop *loop, struct io_timer *timer)
 {
-    if (timer->heap_at != 0 && !io_loop_dead(loop)) {
+    if (timer->heap_at != 0) { /* a loop that ended has disarmed all its timers */
         loop->backend->timer_cancel(loop, timer);
         ASSERT(timer->heap_at == 0);
     }

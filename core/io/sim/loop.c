@@ -35,10 +35,10 @@ void sim_object_shut(struct sim_object *object)
 
 void sim_object_discard(struct sim_loop *loop, struct sim_object *object)
 {
-    if (io_loop_dead(&loop->base)) {
-        return; /* shut and freed when the process ends */
-    }
     sim_object_shut(object);
+    if (io_loop_dead(&loop->base)) {
+        return; /* freed when the process ends */
+    }
     sim_link_remove(&object->link);
     sim_link_add(&loop->sim->graveyard, &object->link);
     if (!loop->sim->delivering) {
@@ -298,10 +298,6 @@ void sim_loop_free(struct sim_loop *loop)
 static void loop_stop(struct io_loop *base)
 {
     struct sim_loop *loop = sim_loop_of(base);
-    if (loop->owner == NULL) {
-        sim_process_kill(loop->sim, loop->process);
-        return;
-    }
     loop->stopping = true;
     loop->sim->reap = true;
     if (!loop->sim->delivering) {

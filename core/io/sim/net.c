@@ -415,10 +415,10 @@ static void stream_pause(struct io_stream *base, bool paused)
 static void stream_close(struct io_stream *base, bool flush)
 {
     struct sim_stream *s = stream_of(base);
-    if (s->closed || io_loop_dead(base->loop)) {
+    if (s->closed) {
         return;
     }
-    if (!flush || s->ending) {
+    if (!flush || s->ending || io_loop_dead(base->loop)) {
         sim_object_discard(s->loop, &s->object);
         return;
     }

@@ -311,10 +311,15 @@ void sim_reap(struct sim *sim)
                 process_end(process);
             }
             for (struct sim_loop *loop = process->loops; loop != NULL; loop = loop->next) {
-                if (loop->stopping && !io_loop_dead(&loop->base)) {
-                    sim_loop_end(loop);
-                    sim_event_set(sim, &loop->done_event, sim_between(sim, 1, 50));
+                if (!loop->stopping || io_loop_dead(&loop->base)) {
+                    continue;
                 }
+                if (loop->owner == NULL) {
+                    sim_process_kill(sim, process); /* ended in the next round */
+                    break;
+                }
+                sim_loop_end(loop);
+                sim_event_set(sim, &loop->done_event, sim_between(sim, 1, 50));
             }
         }
         graveyard_empty(sim);

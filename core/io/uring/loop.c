@@ -467,6 +467,9 @@ static void loop_sleep(struct uring_loop *loop)
 static void loop_close(struct uring_loop *loop)
 {
     io_loop_set_dead(&loop->base);
+    while (loop->timers_len > 0) {
+        uring_timer_cancel(&loop->base, loop->timers[loop->timers_len]);
+    }
     while (uring_tasks_pop(&loop->tasks) != NULL) {
         /* Not run: but nothing may point into their owners' memory. */
     }

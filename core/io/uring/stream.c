@@ -54,7 +54,6 @@ static void stream_abort(struct uring_stream *s)
     ASSERT(!s->closed);
     s->closed = true;
     io_timer_cancel(s->base.loop, &s->linger);
-    s->linger.heap_at = 0; /* also on a loop that has stopped */
     uring_connect_abandon(s);
     if (s->fd >= 0) {
         (void)shutdown(s->fd, SHUT_RDWR); /* ENOTCONN when it never was connected */
