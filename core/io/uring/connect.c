@@ -15,7 +15,7 @@
  * stuck in getaddrinfo long after the stream, and even the loop, gave up.
  */
 struct uring_lookup {
-    pthread_mutex_t lock;        /* guards stream, over */
+    pthread_mutex_t lock;        /* guards over, and the thread's look at stream */
     struct uring_stream *stream; /* NULL: nobody waits */
     bool over;                   /* the thread is done with it */
     char host[256];
@@ -103,17 +103,12 @@ static void connect_start(struct uring_stream *s)
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
-/* Runs on the loop once the thread has an answer, unless the stream gave up first. */
+/* Runs on the loop once the thread has an answer, unless the stream gave it up before. */
 static void lookup_done(struct io_task *task)
 {
     struct uring_lookup *lookup = CONTAINER_OF(task, struct uring_lookup, task);
-    ASSERT(pthread_mutex_lock(&lookup->lock) == 0);
-    struct uring_stream *s = lookup->stream;
-    ASSERT(pthread_mutex_unlock(&lookup->lock) == 0);
-    if (s == NULL) {
-        lookup_free(lookup);
-        return;
-    }
+    struct uring_stream *s = lookup->stream; /* abandoning takes the task back, so it is there */
+    ASSERT(s != NULL);
     if (lookup->error != 0) {
         uring_stream_end(s, err_new(ERR_UNAVAILABLE, "looking up %s: %s", lookup->host,
                                     gai_strerror(lookup->error)));
@@ -175,10 +170,8 @@ static void lookup_abandon(struct uring_stream *s)
     bool over = lookup->over;
     lookup->stream = NULL;
     ASSERT(pthread_mutex_unlock(&lookup->lock) == 0);
-    /* Acquire: pairs with the release in uring_tasks_pop. Over and no longer queued: ours to free.
-     * Still queued: lookup_done frees it, except on a loop that has ended. */
-    bool waits = atomic_load_explicit(&lookup->task.queued, memory_order_acquire) != 0;
-    if (over && (!waits || io_loop_dead(s->base.loop))) {
+    if (over) { /* else the thread frees it, perhaps already */
+        io_task_cancel(s->base.loop, &lookup->task);
         lookup_free(lookup);
     }
 }
