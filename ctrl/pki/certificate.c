@@ -136,7 +136,8 @@ static err_t try_make_leaf(struct io_env *env, const struct pki_pair *ca, const 
     TRY(begin(env, pair));
     X509 *certificate = pair->certificate;
     struct buf name = {0};
-    buf_printf(&name, "URI:%s", uri);
+    /* Clients we did not write check host names: they can ask for "<role>.tailrace.internal". */
+    buf_printf(&name, "URI:%s,DNS:%s.tailrace.internal", uri, pki_role_name(identity.role));
     const struct extension extensions[] = {
         {NID_basic_constraints, "critical,CA:FALSE"},
         {NID_key_usage, "critical,digitalSignature"},

@@ -4,7 +4,8 @@
  *
  *     tailrace://<environment>/<role>/<name>
  *
- * Peers are judged by that URI, not by host names: addresses move, identities do not.
+ * Peers are judged by that URI, not by host names: addresses move, identities do not. For clients
+ * that insist on a host name (gRPC libraries) there is also "<role>.tailrace.internal".
  *
  * Everything is synchronous and small, on files under one directory (0700, keys 0600, every file
  * written atomically). Real env only: the simulator has no TLS. One pki per directory at a time.
