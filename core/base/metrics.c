@@ -159,7 +159,7 @@ static void expose_histogram(const struct family *family, const struct metric *m
     uint64_t total = 0;
     for (int i = 0; i < METRIC_BUCKETS; i++) {
         total += atomic_load_explicit(&m->buckets[i], memory_order_relaxed);
-        buf_printf(out, "%s_bucket{%s%sle=\"%g\"} %llu\n", family->name, m->labels, comma,
+        buf_printf(out, "%s_bucket{%s%sle=\"%.9g\"} %llu\n", family->name, m->labels, comma,
                    (double)(1ULL << i) / 1e6, (unsigned long long)total);
     }
     total += atomic_load_explicit(&m->buckets[METRIC_BUCKETS], memory_order_relaxed);
@@ -167,7 +167,7 @@ static void expose_histogram(const struct family *family, const struct metric *m
                (unsigned long long)total);
     const char *open = m->labels[0] != '\0' ? "{" : "";
     const char *close = m->labels[0] != '\0' ? "}" : "";
-    buf_printf(out, "%s_sum%s%s%s %g\n", family->name, open, m->labels, close,
+    buf_printf(out, "%s_sum%s%s%s %.15g\n", family->name, open, m->labels, close,
                (double)metric_value(m) / 1e6);
     buf_printf(out, "%s_count%s%s%s %llu\n", family->name, open, m->labels, close,
                (unsigned long long)total);
