@@ -114,8 +114,6 @@ struct hello boundary_hello(struct io_loop *loop, const struct boundary_identity
         .workers = workers,
     };
     memcpy(hello.environment, self->environment, sizeof(hello.environment));
-    const char *host = io_host_id(io_loop_env(loop));
-    size_t len = strlen(host);
-    memcpy(hello.host, host, len < HELLO_HOST_MAX ? len : HELLO_HOST_MAX);
+    hello_set_host(&hello, io_host_id(io_loop_env(loop)));
     return hello;
 }

@@ -50,8 +50,12 @@ void exchange_worker(struct exchange *x, uint32_t index, struct io_loop *loop, v
 /* From the loop of local worker `index` to a global worker, never itself; copies the bytes. Sends
  * before formed() or after lost() are dropped. len <= 64 MiB (fragmented inside). */
 void exchange_send(struct exchange *x, uint32_t index, uint32_t to, const void *data, size_t len);
-/* Bytes queued from this worker and not yet taken by receivers: for back-pressure. */
+/* Bytes queued from this worker and not yet taken by receivers: for back-pressure. They are kept in
+ * memory until taken (also while a peer is away), so who sends should stop beyond some bound. */
 size_t exchange_pending(const struct exchange *x, uint32_t index);
+/* The address bound, with the real port; "" with one process. */
+const char *exchange_address(const struct exchange *x);
+/* Worker loops must have stopped, or be calling from the only loop. */
 void exchange_free(struct exchange *x);
 
 #endif

@@ -7,6 +7,14 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
+void hello_set_host(struct hello *hello, const char *host)
+{
+    size_t len = strlen(host);
+    len = len < HELLO_HOST_MAX ? len : HELLO_HOST_MAX;
+    memset(hello->host, 0, sizeof(hello->host));
+    memcpy(hello->host, host, len);
+}
+
 void hello_encode(struct buf *out, const struct hello *h)
 {
     size_t host_len = strlen(h->host);

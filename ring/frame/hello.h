@@ -59,6 +59,8 @@ struct hello {
     uint8_t proof[HELLO_PROOF_LEN]; /* of knowing the node's secret; zeros: none */
 };
 
+/* Fills host, cut to what fits. */
+void hello_set_host(struct hello *hello, const char *host);
 void hello_encode(struct buf *out, const struct hello *hello);
 /* ERR_PROTOCOL, with the refusal to answer in *refusal. The structure and every number's range
  * are checked here; whether peer and we fit together is hello_check's. */

@@ -412,6 +412,11 @@ struct carrier *tcp_carrier_new(const struct carrier_config *config, struct io_s
     return &t->base;
 }
 
+void tcp_carrier_feed(struct carrier *carrier, const uint8_t *data, size_t len)
+{
+    take_bytes(CONTAINER_OF(carrier, struct tcp_carrier, base), data, len);
+}
+
 size_t tcp_carrier_queued(const struct carrier *carrier)
 {
     return CONTAINER_OF(carrier, struct tcp_carrier, base)->outbox.bytes;

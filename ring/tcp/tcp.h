@@ -16,6 +16,8 @@
  * workers hear open. A silent peer (no frame in 10 s; both sides ping each second) is cut off. */
 struct carrier *tcp_carrier_new(const struct carrier_config *config, struct io_stream *stream,
                                 const uint8_t *rest, size_t rest_len);
+/* Gives bytes read with the handshake to a session made without them. Net loop. */
+void tcp_carrier_feed(struct carrier *carrier, const uint8_t *data, size_t len);
 /* Bytes accepted from workers and not yet given to the socket. Net loop. */
 size_t tcp_carrier_queued(const struct carrier *carrier);
 

@@ -1,0 +1,198 @@
+/* The exchange over real threads and sockets: several processes of a replica on one net loop. */
+#include "tests/unit/harness.h"
+#include "tests/unit/ring/chopper.h"
+#include "tests/unit/ring/exchange/worker.h"
+
+#include "core/base/log.h"
+#include "core/base/mem.h"
+
+#include <stdio.h>
+
+enum { PROCESSES_MAX = 3, WORKERS_MAX = 3 };
+
+struct world;
+struct thread {
+    struct world *world;
+    struct talker talker;
+    struct io_task done;
+};
+
+struct world {
+    uint32_t processes;
+    uint32_t workers;
+    uint64_t messages;
+    size_t len_max;
+    size_t chop;
+    size_t cuts_max;
+    enum boundary_carrier carrier;
+    struct io_loop *net;
+    struct exchange *x[PROCESSES_MAX];
+    struct chopper *choppers[PROCESSES_MAX];
+    struct thread threads[PROCESSES_MAX][WORKERS_MAX];
+    char ports[PROCESSES_MAX][64];
+    size_t left;
+    struct io_timer limit;
+    struct io_timer calm;
+    bool timed_out;
+};
+
+static void one_done(struct io_task *task)
+{
+    struct world *w = CONTAINER_OF(task, struct thread, done)->world;
+    ASSERT(w->left > 0);
+    if (--w->left == 0) {
+        io_loop_stop(w->net);
+    }
+}
+
+static void talker_done(struct talker *t)
+{
+    struct thread *thread = t->ctx;
+    thread->done.run = one_done;
+    io_post(thread->world->net, &thread->done);
+}
+
+static void thread_start(struct io_loop *loop, void *arg)
+{
+    talker_start(&((struct thread *)arg)->talker, loop);
+}
+
+static void limit_reached(struct io_timer *timer)
+{
+    struct world *w = CONTAINER_OF(timer, struct world, limit);
+    w->timed_out = true;
+    io_loop_stop(w->net);
+}
+
+static void calm_down(struct io_timer *timer)
+{
+    struct world *w = CONTAINER_OF(timer, struct world, calm);
+    for (uint32_t p = 0; p < w->processes; p++) {
+        if (w->choppers[p] != NULL && chopper_cuts(w->choppers[p]) >= w->cuts_max) {
+            chopper_calm(w->choppers[p]);
+        }
+    }
+    io_timer_start(w->net, timer, io_now_us(w->net) + 1000);
+}
+
+static void process_start(struct world *w, uint32_t p)
+{
+    const char *peers[PROCESSES_MAX];
+    for (uint32_t i = 0; i < w->processes; i++) {
+        peers[i] = i < p ? (w->choppers[i] != NULL ? chopper_address(w->choppers[i])
+                                                   : exchange_address(w->x[i]))
+                         : "127.0.0.1:1";
+    }
+    struct exchange_config config = {
+        .process = p,
+        .processes = w->processes,
+        .workers_per_process = w->workers,
+        .listen_address = "127.0.0.1:0",
+        .peers = peers,
+        .self = {.environment = "0123456789abcde", .process = p, .generation = 1, .epoch = 3},
+        .carrier = w->carrier,
+        .handler = &talk_handler,
+    };
+    CU_ASSERT_PTR_NULL_FATAL(exchange_new(w->net, &config, &w->x[p]));
+    if (w->chop > 0) {
+        CU_ASSERT_PTR_NULL_FATAL(chopper_new(w->net, "127.0.0.1:0", exchange_address(w->x[p]),
+                                             w->chop, &w->choppers[p]));
+    }
+    for (uint32_t i = 0; i < w->workers; i++) {
+        struct thread *t = &w->threads[p][i];
+        t->world = w;
+        t->talker = (struct talker){.x = w->x[p], .index = i, .self = p * w->workers + i,
+                                    .total = w->processes * w->workers, .messages = w->messages,
+                                    .len_max = w->len_max, .on_done = talker_done, .ctx = t};
+        w->left++;
+        CU_ASSERT_PTR_NULL_FATAL(io_thread_start(w->net, "worker", -1, thread_start, NULL, t));
+    }
+}
+
+static void world_start(struct io_loop *loop, void *arg)
+{
+    struct world *w = arg;
+    w->net = loop;
+    w->limit.fire = limit_reached;
+    io_timer_start(loop, &w->limit, io_now_us(loop) + 60 * 1000 * 1000);
+    w->calm.fire = calm_down;
+    io_timer_start(loop, &w->calm, io_now_us(loop) + 1000);
+    for (uint32_t p = 0; p < w->processes; p++) {
+        process_start(w, p);
+    }
+}
+
+static uint64_t world_run(struct world *w)
+{
+    struct io_env *env;
+    log_configure(getenv("RING_LOG") != NULL ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR,
+                  LOG_FORMAT_LOGFMT, "test");
+    CU_ASSERT_PTR_NULL_FATAL(io_env_new_real(&env));
+    CU_ASSERT_PTR_NULL_FATAL(io_main(env, world_start, w));
+    CU_ASSERT_FALSE(w->timed_out);
+    uint64_t bytes = 0;
+    uint64_t cuts = 0;
+    for (uint32_t p = 0; p < w->processes; p++) {
+        for (uint32_t i = 0; i < w->workers; i++) {
+            struct talker *t = &w->threads[p][i].talker;
+            CU_ASSERT_STRING_EQUAL(t->wrong, "");
+            CU_ASSERT_TRUE(talker_complete(t));
+            CU_ASSERT_EQUAL(t->formed_times, 1);
+            CU_ASSERT_EQUAL(t->lost_times, 0);
+            bytes += t->bytes;
+        }
+        cuts += w->choppers[p] != NULL ? chopper_cuts(w->choppers[p]) : 0;
+        chopper_free(w->choppers[p]);
+        exchange_free(w->x[p]);
+    }
+    io_env_free(env);
+    printf(" [%llu bytes, %llu cuts]", (unsigned long long)bytes, (unsigned long long)cuts);
+    return cuts;
+}
+
+static void test_one_process(void)
+{
+    struct world w = {.processes = 1, .workers = 3, .messages = 20000, .len_max = 5000};
+    world_run(&w);
+}
+
+static void test_alone(void)
+{
+    struct world w = {.processes = 1, .workers = 1, .messages = 20000, .len_max = 5000};
+    world_run(&w);
+}
+
+static void test_two_by_two(void)
+{
+    struct world w = {.processes = 2, .workers = 2, .messages = 10000, .len_max = 200000};
+    world_run(&w);
+}
+
+static void test_three_by_two(void)
+{
+    struct world w = {.processes = 3, .workers = 2, .messages = 3000, .len_max = 5000};
+    world_run(&w);
+}
+
+static void test_big(void)
+{
+    struct world w = {.processes = 2, .workers = 1, .messages = 200, .len_max = 20 << 20};
+    world_run(&w);
+}
+
+static void test_cut(void)
+{
+    struct world w = {.processes = 3, .workers = 2, .messages = 3000, .len_max = 100000,
+                      .chop = 2000000, .cuts_max = 100};
+    CU_ASSERT_TRUE(world_run(&w) >= 100);
+}
+
+static const struct test_case cases[] = {
+    {"alone", test_alone},
+    {"one process", test_one_process},
+    {"tcp 2x2", test_two_by_two},
+    {"tcp 3x2", test_three_by_two},
+    {"tcp big messages", test_big},
+    {"tcp cut at random bytes", test_cut},
+};
+TEST_SUITE("ring/exchange", cases)
