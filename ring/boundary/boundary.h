@@ -87,6 +87,8 @@ void boundary_server_worker(struct boundary_server *server, uint32_t index, stru
  * commit; wakes only subscriptions of that source. */
 void boundary_server_wake(struct boundary_server *server, uint32_t index, uint64_t source);
 const char *boundary_server_address(const struct boundary_server *server);
+/* The epoch of a newer controller session, for handshakes from now on. Net loop. */
+void boundary_server_set_epoch(struct boundary_server *server, uint64_t epoch);
 /* Worker loops must have stopped, or be calling from the only loop. Closes every cursor, so it comes
  * before the backend is freed. */
 void boundary_server_free(struct boundary_server *server);
@@ -133,6 +135,8 @@ void boundary_client_worker(struct boundary_client *client, uint32_t index, stru
 void boundary_client_directory(struct boundary_client *client, const char *const *addresses,
                                const char *const *unix_paths, size_t processes,
                                uint32_t workers_per_process);
+/* The epoch of a newer controller session, for handshakes from now on. Net loop. */
+void boundary_client_set_epoch(struct boundary_client *client, uint64_t epoch);
 /* On the loop of compute worker `index` (local index); callbacks come on the same loop. */
 struct boundary_sub *boundary_subscribe(struct boundary_client *client, uint32_t index,
                                         const struct boundary_request *request,

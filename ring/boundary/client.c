@@ -336,3 +336,9 @@ void boundary_client_free(struct boundary_client *client)
     free(client->ends);
     free(client);
 }
+
+void boundary_client_set_epoch(struct boundary_client *client, uint64_t epoch)
+{
+    ASSERT(epoch >= client->self.epoch);
+    client->self.epoch = epoch;
+}

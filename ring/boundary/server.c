@@ -605,3 +605,9 @@ void boundary_server_free(struct boundary_server *server)
     free(server->ends);
     free(server);
 }
+
+void boundary_server_set_epoch(struct boundary_server *server, uint64_t epoch)
+{
+    ASSERT(epoch >= server->self.epoch);
+    server->self.epoch = epoch;
+}
