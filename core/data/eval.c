@@ -1,0 +1,613 @@
+/*
+ * Evaluation of compiled expressions, a chunk of up to VEC_ROWS rows at a time.
+ *
+ * A compiled expression is a tree: shared nodes of the program are copied, so that each node is
+ * evaluated in one place, for one selection. Each node takes memory for its result from a pool when
+ * it is evaluated and its parent gives it back, so that the memory in use follows the depth of the
+ * tree and stays hot in the cache.
+ */
+#include "core/data/vec.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+enum { BUMP_BLOCK_MIN = 64 << 10, MESSAGE_MAX = 1000 };
+
+struct cnode {
+    uint8_t kind;
+    uint8_t out_kind;
+    uint32_t column;
+    uint32_t args_len;
+    const struct func *func;
+    kernel_fn kernel;
+    struct cnode **args;
+    struct vec *arg_vecs;
+    uint8_t *arg_kinds;
+    void *state;            /* a kernel's, from malloc behind a struct kernel_state */
+    struct vec_mem *mem;    /* the result's, while it is in use */
+    struct vec literal;
+    uint64_t literal_value[3];
+    struct slice literal_slice;
+    char *literal_bytes;
+};
+
+/* ---- scratch memory --------------------------------------------------------------------------- */
+
+static struct vec_mem *take_mem(struct eval *ev)
+{
+    struct vec_mem *mem = ev->vec_pool;
+    if (mem == NULL) {
+        mem = aligned_alloc(64, (sizeof(*mem) + 63) / 64 * 64);
+        ASSERT(mem != NULL);
+    } else {
+        ev->vec_pool = mem->next;
+    }
+    mem->next = NULL;
+    return mem;
+}
+
+struct sel_mem *eval_take_sel(struct eval *ev)
+{
+    struct sel_mem *sel = ev->sel_pool;
+    if (sel == NULL) {
+        return mem_alloc(sizeof(*sel));
+    }
+    ev->sel_pool = sel->next;
+    return sel;
+}
+
+void eval_give_sel(struct eval *ev, struct sel_mem *sel)
+{
+    sel->next = ev->sel_pool;
+    ev->sel_pool = sel;
+}
+
+char *eval_alloc(struct eval *ev, size_t len)
+{
+    len = (len + 15) & ~(size_t)15;
+    while (ev->current != NULL && ev->current->size - ev->current_used < len &&
+           ev->current->next != NULL) {
+        ev->current = ev->current->next;
+        ev->current_used = 0;
+    }
+    if (ev->current == NULL || ev->current->size - ev->current_used < len) {
+        size_t size = len > BUMP_BLOCK_MIN ? len : BUMP_BLOCK_MIN;
+        struct bump_block *block = mem_alloc(sizeof(*block) + size);
+        block->size = size;
+        block->next = NULL;
+        if (ev->current == NULL) {
+            ev->blocks = block;
+        } else {
+            ev->current->next = block;
+        }
+        ev->current = block;
+        ev->current_used = 0;
+    }
+    char *p = ev->current->data + ev->current_used;
+    ev->current_used += len;
+    return p;
+}
+
+void eval_reset(struct eval *ev)
+{
+    ev->current = ev->blocks;
+    ev->current_used = 0;
+    if (ev->failures_len > 0) {
+        memset(ev->failed, 0, sizeof(ev->failed));
+        ev->failures_len = 0;
+    }
+}
+
+void eval_free(struct eval *ev)
+{
+    while (ev->vec_pool != NULL) {
+        struct vec_mem *next = ev->vec_pool->next;
+        free(ev->vec_pool);
+        ev->vec_pool = next;
+    }
+    while (ev->sel_pool != NULL) {
+        struct sel_mem *next = ev->sel_pool->next;
+        free(ev->sel_pool);
+        ev->sel_pool = next;
+    }
+    while (ev->blocks != NULL) {
+        struct bump_block *next = ev->blocks->next;
+        free(ev->blocks);
+        ev->blocks = next;
+    }
+    free(ev->failures);
+    buf_free(&ev->buf);
+}
+
+/* ---- results of calls ------------------------------------------------------------------------- */
+
+void call_null(struct call *c, uint32_t i)
+{
+    if (!c->has_nulls) {
+        memset(c->nulls, 0, VEC_ROWS);
+        c->has_nulls = true;
+    }
+    c->nulls[i] = 1;
+}
+
+static void record_failure(struct call *c, uint32_t i, const char *sqlstate, const char *message)
+{
+    struct eval *ev = c->ev;
+    call_null(c, i);
+    if (ev->failed[i]) {
+        return;
+    }
+    ev->failed[i] = 1;
+    struct failure *f = VEC_PUSH(ev, failures);
+    size_t len = strnlen(message, MESSAGE_MAX);
+    char *copy = eval_alloc(ev, len + 1);
+    memcpy(copy, message, len);
+    while (len > 0 && len == MESSAGE_MAX && ((uint8_t)message[len] & 0xC0) == 0x80) {
+        len--; /* not within a character */
+    }
+    copy[len] = '\0';
+    f->row = i;
+    f->message = copy;
+    snprintf(f->sqlstate, sizeof(f->sqlstate), "%s", sqlstate);
+}
+
+void call_fail(struct call *c, uint32_t i, const struct fault *fault)
+{
+    record_failure(c, i, fault->sqlstate, fault->message);
+}
+
+void call_failf(struct call *c, uint32_t i, const char *sqlstate, const char *format, ...)
+{
+    char message[MESSAGE_MAX + 8];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof(message), format, args);
+    va_end(args);
+    record_failure(c, i, sqlstate, message);
+}
+
+void call_fail_err(struct call *c, uint32_t i, err_t err)
+{
+    ASSERT(err != ERR_OK);
+    record_failure(c, i, err_sqlstate(err), err_message(err));
+    err_free(err);
+}
+
+void call_text(struct call *c, uint32_t i, const void *s, size_t len)
+{
+    if (len > TEXT_BYTES_MAX) {
+        call_failf(c, i, "54000", "result of %zu bytes is too long", len);
+        return;
+    }
+    char *copy = eval_alloc(c->ev, len);
+    if (len > 0) {
+        memcpy(copy, s, len);
+    }
+    call_slice(c, i, copy, len);
+}
+
+/* ---- values as datums ------------------------------------------------------------------------- */
+
+void vec_datum(const struct vec *v, uint8_t kind, uint32_t row, struct datum *out)
+{
+    row &= v->mask;
+    if (v->nulls != NULL && v->nulls[row]) {
+        *out = (struct datum){.null = true};
+        return;
+    }
+    if (type_is_variable(kind)) {
+        struct slice s = ((const struct slice *)v->values)[row];
+        *out = (struct datum){.len = (uint32_t)s.len, .s = s.s};
+        return;
+    }
+    struct batch_col col = {.kind = kind, .values = v->values};
+    batch_datum(&col, row, out);
+}
+
+/* A fixed-width datum in the column's representation. */
+static void store_fixed(uint8_t kind, const struct datum *d, void *to)
+{
+    int16_t i2 = (int16_t)d->i;
+    int32_t i4 = (int32_t)d->i;
+    float f4 = (float)d->f;
+    uint8_t b = d->b;
+    switch (kind) {
+    case TYPE_BOOL:
+        memcpy(to, &b, 1);
+        break;
+    case TYPE_INT2:
+        memcpy(to, &i2, 2);
+        break;
+    case TYPE_INT4:
+    case TYPE_DATE:
+        memcpy(to, &i4, 4);
+        break;
+    case TYPE_FLOAT4:
+        memcpy(to, &f4, 4);
+        break;
+    default:
+        memcpy(to, (const uint8_t *)d + offsetof(struct datum, i), type_width(kind));
+        break;
+    }
+}
+
+void call_datum(struct call *c, uint32_t i, const struct datum *d)
+{
+    if (d->null) {
+        call_null(c, i);
+    } else if (type_is_variable(c->out_kind)) {
+        call_text(c, i, d->s, d->len);
+    } else {
+        store_fixed(c->out_kind, d, (uint8_t *)c->out + i * type_width(c->out_kind));
+    }
+}
+
+/* ---- compiling -------------------------------------------------------------------------------- */
+
+static void compile_literal(struct cnode *node, const struct datum *d)
+{
+    static const uint8_t is_null = 1;
+    node->literal = (struct vec){.values = node->literal_value, .mask = 0};
+    if (d->null) {
+        node->literal.nulls = &is_null;
+        return;
+    }
+    if (type_is_variable(node->out_kind)) {
+        node->literal_bytes = mem_strndup(d->len > 0 ? d->s : "", d->len);
+        node->literal_slice = (struct slice){node->literal_bytes, d->len};
+        node->literal.values = &node->literal_slice;
+    } else {
+        store_fixed(node->out_kind, d, node->literal_value);
+    }
+}
+
+static struct cnode *compile(const struct expr *e, uint32_t at)
+{
+    const struct expr_node *n = &e->nodes[at];
+    struct cnode *node = MEM_NEW(struct cnode);
+    node->kind = n->kind;
+    node->out_kind = n->type.kind;
+    node->column = n->column;
+    node->args_len = n->args_len;
+    if (n->kind == EXPR_LITERAL) {
+        compile_literal(node, &n->literal);
+    }
+    if (n->args_len > 0) {
+        node->args = mem_zalloc(n->args_len * sizeof(node->args[0]));
+        node->arg_vecs = mem_zalloc(n->args_len * sizeof(node->arg_vecs[0]));
+        node->arg_kinds = mem_zalloc(n->args_len);
+    }
+    for (uint32_t i = 0; i < n->args_len; i++) {
+        ASSERT(n->args[i] < at);
+        node->args[i] = compile(e, n->args[i]);
+        node->arg_kinds[i] = node->args[i]->out_kind;
+    }
+    if (n->kind == EXPR_CALL) {
+        node->func = func_by_id(n->func);
+        node->kernel = func_kernel(n->func);
+        ASSERT(node->func != NULL && node->kernel != NULL);
+    }
+    return node;
+}
+
+struct cnode *cnode_compile(const struct expr *e)
+{
+    ASSERT(e->nodes_len > 0);
+    return compile(e, e->nodes_len - 1);
+}
+
+void cnode_free(struct cnode *node)
+{
+    if (node == NULL) {
+        return;
+    }
+    ASSERT(node->mem == NULL);
+    for (uint32_t i = 0; i < node->args_len; i++) {
+        cnode_free(node->args[i]);
+    }
+    kernel_state_free(node->state);
+    free(node->args);
+    free(node->arg_vecs);
+    free(node->arg_kinds);
+    free(node->literal_bytes);
+    free(node);
+}
+
+void cnode_columns(const struct cnode *node, bool *used)
+{
+    if (node->kind == EXPR_COLUMN) {
+        used[node->column] = true;
+    }
+    for (uint32_t i = 0; i < node->args_len; i++) {
+        cnode_columns(node->args[i], used);
+    }
+}
+
+uint8_t cnode_kind(const struct cnode *node)
+{
+    return node->out_kind;
+}
+
+/* ---- evaluating ------------------------------------------------------------------------------- */
+
+void cnode_release(struct eval *ev, struct cnode *node)
+{
+    if (node->mem != NULL) {
+        node->mem->next = ev->vec_pool;
+        ev->vec_pool = node->mem;
+        node->mem = NULL;
+    }
+}
+
+static bool row_null(const struct vec *v, uint32_t i)
+{
+    return v->nulls != NULL && v->nulls[i & v->mask] != 0;
+}
+
+/* Marks rows with a NULL argument as NULL, collects the others in to; returns how many. */
+static uint32_t select_not_null(struct call *c, uint32_t *to)
+{
+    uint32_t len = 0;
+    FOR_ROWS(c, i) {
+        uint8_t null = 0;
+        for (uint32_t k = 0; k < c->args_len; k++) {
+            null |= row_null(&c->args[k], i);
+        }
+        if (null) {
+            call_null(c, i);
+        } else {
+            to[len++] = i;
+        }
+    }
+    return len;
+}
+
+static void eval_call(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
+                      struct vec *out)
+{
+    bool nulls = false;
+    for (uint32_t k = 0; k < node->args_len; k++) {
+        cnode_eval(ev, node->args[k], sel, n, &node->arg_vecs[k]);
+        nulls |= node->arg_vecs[k].nulls != NULL;
+    }
+    node->mem = take_mem(ev);
+    struct call c = {
+        .ev = ev,
+        .func = node->func,
+        .args = node->arg_vecs,
+        .arg_kinds = node->arg_kinds,
+        .args_len = node->args_len,
+        .out_kind = node->out_kind,
+        .sel = sel,
+        .n = n,
+        .out = node->mem->values,
+        .nulls = node->mem->nulls,
+        .state = &node->state,
+    };
+    struct sel_mem *some = NULL;
+    if (nulls && (node->func->flags & FUNC_NOT_STRICT) == 0) {
+        some = eval_take_sel(ev);
+        c.n = select_not_null(&c, some->rows);
+        c.sel = some->rows;
+    }
+    if (c.n > 0) {
+        node->kernel(&c);
+    }
+    if (some != NULL) {
+        eval_give_sel(ev, some);
+    }
+    for (uint32_t k = 0; k < node->args_len; k++) {
+        cnode_release(ev, node->args[k]);
+    }
+    *out = (struct vec){.values = node->mem->values,
+                        .nulls = c.has_nulls ? node->mem->nulls : NULL,
+                        .mask = UINT32_MAX};
+}
+
+/*
+ * AND (and OR, which is AND with the truth values swapped): a row leaves when an argument decides
+ * it, or fails; rows that stay to the end are NULL if any argument was, else undecided: the
+ * neutral value.
+ */
+static void eval_and_or(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
+                        struct vec *out)
+{
+    uint8_t decides = node->kind == EXPR_OR;
+    struct sel_mem *rest = eval_take_sel(ev);
+    node->mem = take_mem(ev);
+    uint8_t *result = node->mem->values;
+    uint8_t *nulls = node->mem->nulls;
+    memset(result, !decides, VEC_ROWS);
+    memset(nulls, 0, VEC_ROWS);
+    bool any_null = false;
+    uint32_t len = n;
+    const uint32_t *rows = sel;
+    for (uint32_t k = 0; k < node->args_len && len > 0; k++) {
+        struct vec v;
+        cnode_eval(ev, node->args[k], rows, len, &v);
+        const uint8_t *values = v.values;
+        uint32_t kept = 0;
+        for (uint32_t j = 0; j < len; j++) {
+            uint32_t i = rows != NULL ? rows[j] : j;
+            if (row_null(&v, i)) {
+                nulls[i] = 1;
+                any_null = true;
+                rest->rows[kept] = i;
+                kept += !ev->failed[i];
+            } else if (values[i & v.mask] == decides) {
+                result[i] = decides;
+                nulls[i] = 0;
+            } else {
+                rest->rows[kept++] = i;
+            }
+        }
+        cnode_release(ev, node->args[k]);
+        rows = rest->rows;
+        len = kept;
+    }
+    eval_give_sel(ev, rest);
+    *out = (struct vec){
+        .values = result, .nulls = any_null ? nulls : NULL, .mask = UINT32_MAX};
+}
+
+/* NOT and IS NULL. */
+static void eval_unary(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
+                       struct vec *out)
+{
+    struct vec v;
+    cnode_eval(ev, node->args[0], sel, n, &v);
+    node->mem = take_mem(ev);
+    uint8_t *result = node->mem->values;
+    bool is_null = node->kind == EXPR_IS_NULL;
+    const uint8_t *values = v.values;
+    bool copies_nulls = !is_null && v.nulls != NULL;
+    for (uint32_t j = 0; j < n; j++) {
+        uint32_t i = sel != NULL ? sel[j] : j;
+        if (copies_nulls) {
+            node->mem->nulls[i] = v.nulls[i & v.mask];
+        }
+        result[i] = is_null ? row_null(&v, i) : !values[i & v.mask];
+    }
+    cnode_release(ev, node->args[0]);
+    *out = (struct vec){.values = result,
+                        .nulls = copies_nulls ? node->mem->nulls : NULL,
+                        .mask = UINT32_MAX};
+}
+
+/* Copies rows of one vector into result memory; returns whether any is NULL. */
+static bool copy_rows(struct vec_mem *to, const struct vec *from, uint8_t kind,
+                      const uint32_t *rows, uint32_t len)
+{
+    size_t width = type_is_variable(kind) ? sizeof(struct slice) : type_width(kind);
+    bool any_null = false;
+    for (uint32_t j = 0; j < len; j++) {
+        uint32_t i = rows[j];
+        uint32_t k = i & from->mask;
+        bool null = from->nulls != NULL && from->nulls[k] != 0;
+        to->nulls[i] = null;
+        any_null |= null;
+        if (!null) {
+            memcpy(to->values + i * width, (const uint8_t *)from->values + k * width, width);
+        }
+    }
+    return any_null;
+}
+
+static uint32_t all_rows(const uint32_t *sel, uint32_t n, uint32_t *to)
+{
+    for (uint32_t j = 0; j < n; j++) {
+        to[j] = sel != NULL ? sel[j] : j;
+    }
+    return n;
+}
+
+static bool eval_into(struct eval *ev, struct cnode *arg, const uint32_t *rows, uint32_t len,
+                      struct vec_mem *to)
+{
+    struct vec v;
+    if (len == 0) {
+        return false;
+    }
+    cnode_eval(ev, arg, rows, len, &v);
+    bool any_null = copy_rows(to, &v, arg->out_kind, rows, len);
+    cnode_release(ev, arg);
+    return any_null;
+}
+
+/* Splits rest into rows where the condition holds (taken) and the others that did not fail. */
+static uint32_t split_rows(struct eval *ev, const struct vec *when, uint32_t *rest,
+                           uint32_t *rest_len, uint32_t *taken, struct vec_mem *mem)
+{
+    uint32_t kept = 0;
+    uint32_t len = 0;
+    const uint8_t *values = when->values;
+    for (uint32_t j = 0; j < *rest_len; j++) {
+        uint32_t i = rest[j];
+        if (ev->failed[i]) {
+            mem->nulls[i] = 1;
+        } else if (!row_null(when, i) && values[i & when->mask]) {
+            taken[len++] = i;
+        } else {
+            rest[kept++] = i;
+        }
+    }
+    *rest_len = kept;
+    return len;
+}
+
+static void eval_case(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
+                      struct vec *out)
+{
+    struct sel_mem *rest = eval_take_sel(ev);
+    struct sel_mem *taken = eval_take_sel(ev);
+    node->mem = take_mem(ev);
+    uint32_t rest_len = all_rows(sel, n, rest->rows);
+    bool any_null = ev->failures_len > 0;
+    for (uint32_t k = 0; k + 1 < node->args_len && rest_len > 0; k += 2) {
+        struct vec when;
+        cnode_eval(ev, node->args[k], rest->rows, rest_len, &when);
+        uint32_t len =
+            split_rows(ev, &when, rest->rows, &rest_len, taken->rows, node->mem);
+        cnode_release(ev, node->args[k]);
+        any_null |= eval_into(ev, node->args[k + 1], taken->rows, len, node->mem);
+    }
+    any_null |= eval_into(ev, node->args[node->args_len - 1], rest->rows, rest_len, node->mem);
+    any_null |= ev->failures_len > 0;
+    eval_give_sel(ev, taken);
+    eval_give_sel(ev, rest);
+    *out = (struct vec){.values = node->mem->values,
+                        .nulls = any_null ? node->mem->nulls : NULL,
+                        .mask = UINT32_MAX};
+}
+
+static void eval_coalesce(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
+                          struct vec *out)
+{
+    struct sel_mem *rest = eval_take_sel(ev);
+    node->mem = take_mem(ev);
+    uint32_t rest_len = all_rows(sel, n, rest->rows);
+    for (uint32_t k = 0; k < node->args_len && rest_len > 0; k++) {
+        eval_into(ev, node->args[k], rest->rows, rest_len, node->mem);
+        uint32_t kept = 0;
+        for (uint32_t j = 0; j < rest_len; j++) {
+            uint32_t i = rest->rows[j];
+            rest->rows[kept] = i;
+            kept += node->mem->nulls[i] && !ev->failed[i];
+        }
+        rest_len = kept;
+    }
+    eval_give_sel(ev, rest);
+    *out = (struct vec){
+        .values = node->mem->values, .nulls = node->mem->nulls, .mask = UINT32_MAX};
+}
+
+void cnode_eval(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
+                struct vec *out)
+{
+    ASSERT(n <= VEC_ROWS && node->mem == NULL);
+    switch (node->kind) {
+    case EXPR_COLUMN:
+        *out = ev->cols[node->column];
+        break;
+    case EXPR_LITERAL:
+        *out = node->literal;
+        break;
+    case EXPR_CALL:
+        eval_call(ev, node, sel, n, out);
+        break;
+    case EXPR_AND:
+    case EXPR_OR:
+        eval_and_or(ev, node, sel, n, out);
+        break;
+    case EXPR_CASE:
+        eval_case(ev, node, sel, n, out);
+        break;
+    case EXPR_COALESCE:
+        eval_coalesce(ev, node, sel, n, out);
+        break;
+    default:
+        ASSERT(node->kind == EXPR_NOT || node->kind == EXPR_IS_NULL);
+        eval_unary(ev, node, sel, n, out);
+        break;
+    }
+}

@@ -1,0 +1,309 @@
+/* Operators and functions of jsonb. */
+#include "core/data/datetime.h"
+#include "core/data/json.h"
+#include "core/data/kernel.h"
+
+#include <math.h>
+
+static struct json json_arg(const struct call *c, uint32_t k, uint32_t i)
+{
+    struct slice s = ARG(c, k, struct slice, i);
+    return (struct json){s.s, s.len};
+}
+
+/* ---- access ----------------------------------------------------------------------------------- */
+
+static void out_json(struct call *c, uint32_t i, bool found, struct json v)
+{
+    if (found) {
+        call_slice(c, i, v.s, v.len);
+    } else {
+        call_null(c, i);
+    }
+}
+
+/* As text: strings without quotes and escapes, null as NULL. */
+static void out_text(struct call *c, uint32_t i, bool found, struct json v)
+{
+    if (!found || json_kind(v) == JSON_NULL) {
+        call_null(c, i);
+    } else if (json_kind(v) != JSON_STRING) {
+        call_slice(c, i, v.s, v.len);
+    } else {
+        buf_clear(&c->ev->buf);
+        json_append_unescaped(v, &c->ev->buf);
+        call_text(c, i, c->ev->buf.data, c->ev->buf.len);
+    }
+}
+
+static void get_member(struct call *c, void (*out)(struct call *, uint32_t, bool, struct json))
+{
+    FOR_ROWS(c, i) {
+        struct slice key = ARG(c, 1, struct slice, i);
+        struct json v = {0};
+        bool found = json_object_get(json_arg(c, 0, i), key.s, key.len, &v);
+        out(c, i, found, v);
+    }
+}
+
+static void get_element(struct call *c, void (*out)(struct call *, uint32_t, bool, struct json))
+{
+    FOR_ROWS(c, i) {
+        struct json v = {0};
+        bool found = json_array_get(json_arg(c, 0, i), ARG(c, 1, int32_t, i), &v);
+        out(c, i, found, v);
+    }
+}
+
+void k_json_get(struct call *c)
+{
+    get_member(c, out_json);
+}
+
+void k_json_get_text(struct call *c)
+{
+    get_member(c, out_text);
+}
+
+void k_json_at(struct call *c)
+{
+    get_element(c, out_json);
+}
+
+void k_json_at_text(struct call *c)
+{
+    get_element(c, out_text);
+}
+
+/* ---- paths ------------------------------------------------------------------------------------ */
+
+enum path_result { PATH_END, PATH_ELEMENT, PATH_NULL, PATH_BAD };
+
+/* The next element of a text[] literal, unquoted, into out. *at starts behind the brace. */
+static enum path_result next_element(struct slice path, size_t *at, struct buf *out)
+{
+    size_t k = *at;
+    buf_clear(out);
+    while (k < path.len && path.s[k] == ' ') {
+        k++;
+    }
+    if (k >= path.len) {
+        return PATH_BAD;
+    }
+    if (path.s[k] == '}') {
+        return k + 1 == path.len ? PATH_END : PATH_BAD;
+    }
+    bool quoted = path.s[k] == '"';
+    for (k += quoted; k < path.len; k++) {
+        char ch = path.s[k];
+        if (quoted ? ch == '"' : ch == ',' || ch == '}') {
+            break;
+        }
+        if (!quoted && (ch == '"' || ch == '{')) {
+            return PATH_BAD;
+        }
+        if (ch == '\\' && k + 1 < path.len) {
+            ch = path.s[++k];
+        }
+        buf_append_byte(out, (uint8_t)ch);
+    }
+    k += quoted;
+    if (k >= path.len) {
+        return PATH_BAD;
+    }
+    *at = k + (path.s[k] == ',');
+    if (path.s[k] != ',' && path.s[k] != '}') {
+        return PATH_BAD;
+    }
+    bool null = !quoted && out->len == 4 && strncasecmp((const char *)out->data, "null", 4) == 0;
+    return null ? PATH_NULL : !quoted && out->len == 0 ? PATH_BAD : PATH_ELEMENT;
+}
+
+static bool parse_index(const struct buf *text, int64_t *out)
+{
+    bool negative = text->len > 0 && text->data[0] == '-';
+    size_t k = negative;
+    int64_t v = 0;
+    if (k == text->len || text->len > 11) {
+        return false;
+    }
+    for (; k < text->len; k++) {
+        if (text->data[k] < '0' || text->data[k] > '9') {
+            return false;
+        }
+        v = v * 10 + (text->data[k] - '0');
+    }
+    *out = negative ? -v : v;
+    return true;
+}
+
+static bool step_into(struct json *v, const struct buf *name)
+{
+    struct json next;
+    int64_t index;
+    bool found = json_kind(*v) == JSON_ARRAY
+                     ? parse_index(name, &index) && json_array_get(*v, index, &next)
+                     : json_object_get(*v, (const char *)name->data, name->len, &next);
+    if (found) {
+        *v = next;
+    }
+    return found;
+}
+
+static void get_path(struct call *c, void (*out)(struct call *, uint32_t, bool, struct json))
+{
+    struct buf name = {0};
+    FOR_ROWS(c, i) {
+        struct json v = json_arg(c, 0, i);
+        struct slice path = ARG(c, 1, struct slice, i);
+        size_t at = 1;
+        enum path_result r = path.len > 0 && path.s[0] == '{' ? PATH_ELEMENT : PATH_BAD;
+        bool found = true;
+        while (r == PATH_ELEMENT && (r = next_element(path, &at, &name)) == PATH_ELEMENT) {
+            found = found && step_into(&v, &name);
+        }
+        if (r == PATH_BAD) {
+            call_failf(c, i, "22P02", "malformed array literal: \"%.*s\"", (int)path.len, path.s);
+        } else {
+            out(c, i, found && r == PATH_END, v);
+        }
+    }
+    buf_free(&name);
+}
+
+void k_json_path(struct call *c)
+{
+    get_path(c, out_json);
+}
+
+void k_json_path_text(struct call *c)
+{
+    get_path(c, out_text);
+}
+
+/* ---- tests ------------------------------------------------------------------------------------ */
+
+void k_json_contains(struct call *c)
+{
+    FOR_ROWS(c, i) {
+        ((uint8_t *)c->out)[i] = json_contains(json_arg(c, 0, i), json_arg(c, 1, i));
+    }
+}
+
+void k_json_contained(struct call *c)
+{
+    FOR_ROWS(c, i) {
+        ((uint8_t *)c->out)[i] = json_contains(json_arg(c, 1, i), json_arg(c, 0, i));
+    }
+}
+
+/* jsonb ? text: a key of the object, or a string of the array (or the string itself). */
+void k_json_exists(struct call *c)
+{
+    FOR_ROWS(c, i) {
+        struct json v = json_arg(c, 0, i);
+        struct slice key = ARG(c, 1, struct slice, i);
+        struct json value;
+        size_t at = 0;
+        bool found = false;
+        if (json_kind(v) == JSON_STRING) {
+            found = json_string_equal(v, key.s, key.len);
+        } else if (json_kind(v) == JSON_ARRAY) {
+            while (!found && json_next(v, &at, NULL, &value)) {
+                found = json_kind(value) == JSON_STRING && json_string_equal(value, key.s, key.len);
+            }
+        } else {
+            found = json_object_get(v, key.s, key.len, &value);
+        }
+        ((uint8_t *)c->out)[i] = found;
+    }
+}
+
+void k_json_typeof(struct call *c)
+{
+    FOR_ROWS(c, i) {
+        const char *name = json_kind_name(json_kind(json_arg(c, 0, i)));
+        call_slice(c, i, name, strlen(name));
+    }
+}
+
+void k_json_array_length(struct call *c)
+{
+    FOR_ROWS(c, i) {
+        struct json v = json_arg(c, 0, i);
+        enum json_kind kind = json_kind(v);
+        if (kind == JSON_ARRAY) {
+            ((int32_t *)c->out)[i] = (int32_t)json_count(v);
+        } else {
+            call_failf(c, i, "22023", "cannot get array length of a %s",
+                       kind == JSON_OBJECT ? "non-array" : "scalar");
+        }
+    }
+}
+
+/* ---- making ----------------------------------------------------------------------------------- */
+
+static bool is_number(uint8_t kind, const struct datum *d)
+{
+    switch (kind) {
+    case TYPE_INT2:
+    case TYPE_INT4:
+    case TYPE_INT8:
+        return true;
+    case TYPE_FLOAT4:
+    case TYPE_FLOAT8:
+        return isfinite(d->f);
+    case TYPE_NUMERIC:
+        return d->n.special == NUMERIC_FINITE;
+    default:
+        return false;
+    }
+}
+
+static void print_for_json(uint8_t kind, const struct datum *d, struct buf *out)
+{
+    struct type type = type_of(kind);
+    if (kind == TYPE_TIMESTAMP || kind == TYPE_TIMESTAMPTZ) {
+        timestamp_print_iso(d->i, kind == TYPE_TIMESTAMPTZ, out);
+    } else {
+        datum_print(&type, d, out);
+    }
+}
+
+static void to_jsonb_row(struct call *c, uint32_t i, struct json_parser *parser, struct buf *text)
+{
+    uint8_t kind = c->arg_kinds[0];
+    struct datum d;
+    vec_datum(&c->args[0], kind, i, &d);
+    buf_clear(text);
+    if (kind == TYPE_BOOL) {
+        call_slice(c, i, d.b ? "true" : "false", d.b ? 4 : 5);
+        return;
+    }
+    print_for_json(kind, &d, text);
+    if (kind == TYPE_JSONB) {
+        call_text(c, i, text->data, text->len);
+    } else if (is_number(kind, &d)) {
+        err_t err = json_parse(parser, (const char *)text->data, text->len);
+        if (err != ERR_OK) {
+            call_fail_err(c, i, err);
+        } else {
+            call_text(c, i, parser->out.data, parser->out.len);
+        }
+    } else {
+        buf_clear(&c->ev->buf);
+        json_append_escaped((const char *)text->data, text->len, &c->ev->buf);
+        call_text(c, i, c->ev->buf.data, c->ev->buf.len);
+    }
+}
+
+void k_to_jsonb(struct call *c)
+{
+    struct json_parser parser = {0};
+    struct buf text = {0};
+    FOR_ROWS(c, i) {
+        to_jsonb_row(c, i, &parser, &text);
+    }
+    buf_free(&text);
+    json_parser_free(&parser);
+}

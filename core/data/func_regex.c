@@ -1,0 +1,426 @@
+/*
+ * LIKE and regular expressions. LIKE has a matcher of its own over bytes (case-insensitive: both
+ * sides are folded first); regular expressions are PCRE2's, compiled once for a constant pattern
+ * and limited in how much they may backtrack.
+ */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "core/data/kernel.h"
+
+#include <pcre2.h>
+#include <unicode/uchar.h>
+
+enum { MATCH_STEPS_MAX = 10 * 1000 * 1000 };
+/* As in PostgreSQL, a dot matches a line feed and $ only the very end, unless a flag says so. */
+#define REGEX_DEFAULT (PCRE2_DOTALL | PCRE2_DOLLAR_ENDONLY)
+
+static const struct fault fault_like_escape = {"22025",
+                                               "LIKE pattern must not end with escape character"};
+static const struct fault fault_escape_string = {"22019", "invalid escape string"};
+
+static size_t char_len(const char *s)
+{
+    uint8_t c = (uint8_t)*s;
+    return c < 0x80 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
+}
+
+/* ---- LIKE ------------------------------------------------------------------------------------- */
+
+enum like { LIKE_TRUE, LIKE_FALSE, LIKE_BAD };
+
+/* One literal element of the pattern, or _: does it match at s? *p moves behind it. */
+static bool match_one(const char **p, const char *p_end, const char **s, bool *bad)
+{
+    if (**p == '_') {
+        (*p)++;
+        *s += char_len(*s);
+        return true;
+    }
+    if (**p == '\\') {
+        (*p)++;
+        if (*p == p_end) {
+            *bad = true;
+            return false;
+        }
+    }
+    return *(*p)++ == *(*s)++;
+}
+
+/*
+ * Greedy with one point of return: after a % the last one is enough to come back to, so the time is
+ * at most the product of the lengths.
+ */
+static enum like like_match(struct slice text, struct slice pattern)
+{
+    const char *s = text.s;
+    const char *s_end = s + text.len;
+    const char *p = pattern.s;
+    const char *p_end = p + pattern.len;
+    const char *back_p = NULL;
+    const char *back_s = NULL;
+    bool bad = false;
+    while (s < s_end) {
+        if (p < p_end && *p == '%') {
+            back_p = ++p;
+            back_s = s;
+            continue;
+        }
+        if (p < p_end && match_one(&p, p_end, &s, &bad)) {
+            continue;
+        }
+        if (bad) {
+            return LIKE_BAD;
+        }
+        if (back_p == NULL) {
+            return LIKE_FALSE;
+        }
+        back_s += char_len(back_s);
+        s = back_s;
+        p = back_p;
+    }
+    while (p < p_end && *p == '%') {
+        p++;
+    }
+    return p == p_end ? LIKE_TRUE : LIKE_FALSE;
+}
+
+/* Lower case into the bump memory; ASCII in place of ICU where that is enough. */
+static struct slice fold(struct eval *ev, struct slice s)
+{
+    char *out = eval_alloc(ev, s.len * 2 + 1);
+    size_t len = 0;
+    for (size_t k = 0; k < s.len;) {
+        uint8_t ch = (uint8_t)s.s[k];
+        if (ch < 0x80) {
+            out[len++] = (char)(ch >= 'A' && ch <= 'Z' ? ch | 0x20 : ch);
+            k++;
+            continue;
+        }
+        size_t n = char_len(s.s + k);
+        uint32_t cp = ch & (0x7Fu >> n);
+        for (size_t j = 1; j < n; j++) {
+            cp = cp << 6 | ((uint8_t)s.s[k + j] & 0x3F);
+        }
+        len += utf8_put((uint32_t)u_tolower((UChar32)cp), out + len);
+        k += n;
+    }
+    return (struct slice){out, len};
+}
+
+static void like(struct call *c, bool negate, bool ignore_case)
+{
+    struct slice folded = {0};
+    if (ignore_case && arg_is_const(c, 1)) {
+        folded = fold(c->ev, ARG(c, 1, struct slice, 0));
+    }
+    FOR_ROWS(c, i) {
+        struct slice s = ARG(c, 0, struct slice, i);
+        struct slice p = ARG(c, 1, struct slice, i);
+        if (ignore_case) {
+            s = fold(c->ev, s);
+            p = arg_is_const(c, 1) ? folded : fold(c->ev, p);
+        }
+        enum like m = like_match(s, p);
+        ((uint8_t *)c->out)[i] = (m == LIKE_TRUE) != negate;
+        if (m == LIKE_BAD) {
+            call_fail(c, i, &fault_like_escape);
+        }
+    }
+}
+
+void k_like(struct call *c)
+{
+    like(c, false, false);
+}
+
+void k_not_like(struct call *c)
+{
+    like(c, true, false);
+}
+
+void k_ilike(struct call *c)
+{
+    like(c, false, true);
+}
+
+void k_not_ilike(struct call *c)
+{
+    like(c, true, true);
+}
+
+/* like_escape(pattern, escape): the pattern with backslash as its escape character. */
+void k_like_escape(struct call *c)
+{
+    FOR_ROWS(c, i) {
+        struct slice p = ARG(c, 0, struct slice, i);
+        struct slice e = ARG(c, 1, struct slice, i);
+        if (e.len > 0 && char_len(e.s) != e.len) {
+            call_fail(c, i, &fault_escape_string);
+            continue;
+        }
+        bool same = e.len == 1 && e.s[0] == '\\';
+        struct buf *buf = &c->ev->buf;
+        buf_clear(buf);
+        bool after_escape = false;
+        for (size_t k = 0; k < p.len;) {
+            size_t n = char_len(p.s + k);
+            bool is_escape = e.len == n && memcmp(p.s + k, e.s, n) == 0;
+            if (is_escape && !after_escape && !same) {
+                buf_append_byte(buf, '\\');
+                after_escape = true;
+            } else if (p.s[k] == '\\' && !same) {
+                buf_append_str(buf, after_escape ? "\\" : "\\\\");
+                after_escape = false;
+            } else {
+                buf_append(buf, p.s + k, n);
+                after_escape = false;
+            }
+            k += n;
+        }
+        call_text(c, i, buf->data, buf->len);
+    }
+}
+
+/* ---- regular expressions ---------------------------------------------------------------------- */
+
+/* The last pattern compiled by a node. */
+struct regex {
+    struct kernel_state state;
+    pcre2_code *code;
+    pcre2_match_data *match;
+    pcre2_match_context *context;
+    char *pattern;
+    size_t pattern_len;
+    uint32_t options;
+};
+
+static void regex_free(struct kernel_state *state)
+{
+    struct regex *re = (struct regex *)state;
+    pcre2_code_free(re->code);
+    pcre2_match_data_free(re->match);
+    pcre2_match_context_free(re->context);
+    free(re->pattern);
+    free(re);
+}
+
+static struct regex *regex_of_call(struct call *c)
+{
+    if (*c->state == NULL) {
+        struct regex *re = MEM_NEW(struct regex);
+        re->state.free = regex_free;
+        re->context = pcre2_match_context_create(NULL);
+        ASSERT(re->context != NULL);
+        pcre2_set_match_limit(re->context, MATCH_STEPS_MAX);
+        *c->state = re;
+    }
+    return *c->state;
+}
+
+/* The regex of row i, or NULL and the row failed. */
+static struct regex *regex_compile(struct call *c, uint32_t i, struct slice pattern,
+                                   uint32_t options)
+{
+    struct regex *re = regex_of_call(c);
+    options |= PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK | PCRE2_NEVER_BACKSLASH_C;
+    bool same = re->code != NULL && re->options == options && re->pattern_len == pattern.len &&
+                memcmp(re->pattern, pattern.s, pattern.len) == 0;
+    if (same) {
+        return re;
+    }
+    pcre2_code_free(re->code);
+    pcre2_match_data_free(re->match);
+    free(re->pattern);
+    re->match = NULL;
+    re->pattern = NULL;
+    int error;
+    PCRE2_SIZE at;
+    re->code = pcre2_compile((PCRE2_SPTR)pattern.s, pattern.len, options, &error, &at, NULL);
+    if (re->code == NULL) {
+        char message[160];
+        pcre2_get_error_message(error, (PCRE2_UCHAR *)message, sizeof(message));
+        call_failf(c, i, "2201B", "invalid regular expression: %s", message);
+        return NULL;
+    }
+    re->match = pcre2_match_data_create_from_pattern(re->code, NULL);
+    ASSERT(re->match != NULL);
+    re->pattern = mem_strndup(pattern.s, pattern.len);
+    re->pattern_len = pattern.len;
+    re->options = options;
+    return re;
+}
+
+/* Matches from a byte offset: 1, 0, or -1 when the row failed. */
+static int regex_match(struct call *c, uint32_t i, struct regex *re, struct slice s, size_t from,
+                       uint32_t options)
+{
+    int rc = pcre2_match(re->code, (PCRE2_SPTR)s.s, s.len, from, options | PCRE2_NO_UTF_CHECK,
+                         re->match, re->context);
+    if (rc >= 0) {
+        return 1;
+    }
+    if (rc == PCRE2_ERROR_NOMATCH) {
+        return 0;
+    }
+    call_failf(c, i, "2201B", "regular expression is too complex for the text");
+    return -1;
+}
+
+static void match_rows(struct call *c, bool negate, uint32_t options)
+{
+    FOR_ROWS(c, i) {
+        struct regex *re = regex_compile(c, i, ARG(c, 1, struct slice, i), options);
+        if (re != NULL) {
+            int m = regex_match(c, i, re, ARG(c, 0, struct slice, i), 0, 0);
+            ((uint8_t *)c->out)[i] = (m == 1) != negate;
+        }
+    }
+}
+
+void k_regex(struct call *c)
+{
+    match_rows(c, false, REGEX_DEFAULT);
+}
+
+void k_regex_icase(struct call *c)
+{
+    match_rows(c, false, REGEX_DEFAULT | PCRE2_CASELESS);
+}
+
+void k_not_regex(struct call *c)
+{
+    match_rows(c, true, REGEX_DEFAULT);
+}
+
+void k_not_regex_icase(struct call *c)
+{
+    match_rows(c, true, REGEX_DEFAULT | PCRE2_CASELESS);
+}
+
+/* substring(text from pattern): the first group, or the whole match. */
+void k_substring_regex(struct call *c)
+{
+    FOR_ROWS(c, i) {
+        struct slice s = ARG(c, 0, struct slice, i);
+        struct regex *re = regex_compile(c, i, ARG(c, 1, struct slice, i), REGEX_DEFAULT);
+        if (re == NULL) {
+            continue;
+        }
+        if (regex_match(c, i, re, s, 0, 0) != 1) {
+            call_null(c, i);
+            continue;
+        }
+        const PCRE2_SIZE *at = pcre2_get_ovector_pointer(re->match);
+        uint32_t group = pcre2_get_ovector_count(re->match) > 1 ? 1 : 0;
+        if (at[2 * group] == PCRE2_UNSET) {
+            call_null(c, i);
+        } else {
+            call_slice(c, i, s.s + at[2 * group], at[2 * group + 1] - at[2 * group]);
+        }
+    }
+}
+
+/* Appends the replacement: \1..\9 are groups, \& the match, \\ a backslash. */
+static void append_replacement(struct buf *out, struct slice s, struct slice with,
+                               const struct regex *re)
+{
+    const PCRE2_SIZE *at = pcre2_get_ovector_pointer(re->match);
+    uint32_t groups = pcre2_get_ovector_count(re->match);
+    for (size_t k = 0; k < with.len; k++) {
+        if (with.s[k] != '\\' || k + 1 == with.len) {
+            buf_append_byte(out, (uint8_t)with.s[k]);
+            continue;
+        }
+        char ch = with.s[++k];
+        if (ch == '&' || (ch >= '1' && ch <= '9')) {
+            uint32_t group = ch == '&' ? 0 : (uint32_t)(ch - '0');
+            if (group < groups && at[2 * group] != PCRE2_UNSET) {
+                buf_append(out, s.s + at[2 * group], at[2 * group + 1] - at[2 * group]);
+            }
+        } else {
+            if (ch != '\\') {
+                buf_append_byte(out, '\\');
+            }
+            buf_append_byte(out, (uint8_t)ch);
+        }
+    }
+}
+
+/* false when the row failed. */
+static bool replace(struct call *c, uint32_t i, struct regex *re, struct slice s,
+                    struct slice with, bool all)
+{
+    struct buf *buf = &c->ev->buf;
+    size_t copied = 0;
+    size_t from = 0;
+    buf_clear(buf);
+    while (from <= s.len) {
+        int m = regex_match(c, i, re, s, from, 0);
+        if (m < 0) {
+            return false;
+        }
+        if (m == 0) {
+            break;
+        }
+        const PCRE2_SIZE *at = pcre2_get_ovector_pointer(re->match);
+        buf_append(buf, s.s + copied, at[0] - copied);
+        append_replacement(buf, s, with, re);
+        copied = at[1];
+        from = at[1] > at[0] ? at[1] : at[1] < s.len ? at[1] + char_len(s.s + at[1]) : s.len + 1;
+        if (!all || buf->len > TEXT_BYTES_MAX) {
+            break;
+        }
+    }
+    buf_append(buf, s.s + copied, s.len - copied);
+    return true;
+}
+
+/* Flags of regexp_replace; false when one is unknown. */
+static bool parse_flags(struct slice flags, uint32_t *options, bool *all)
+{
+    for (size_t k = 0; k < flags.len; k++) {
+        switch (flags.s[k]) {
+        case 'g':
+            *all = true;
+            break;
+        case 'i':
+            *options |= PCRE2_CASELESS;
+            break;
+        case 'c':
+            *options &= ~(uint32_t)PCRE2_CASELESS;
+            break;
+        case 'n':
+        case 'm':
+            *options |= PCRE2_MULTILINE;
+            *options &= ~(uint32_t)PCRE2_DOTALL;
+            break;
+        case 's':
+            *options &= ~(uint32_t)PCRE2_MULTILINE;
+            break;
+        case 'x':
+            *options |= PCRE2_EXTENDED;
+            break;
+        default:
+            return false;
+        }
+    }
+    return true;
+}
+
+void k_regexp_replace(struct call *c)
+{
+    FOR_ROWS(c, i) {
+        uint32_t options = REGEX_DEFAULT;
+        bool all = false;
+        if (c->args_len > 3 && !parse_flags(ARG(c, 3, struct slice, i), &options, &all)) {
+            struct slice flags = ARG(c, 3, struct slice, i);
+            call_failf(c, i, "22023", "invalid regular expression option in \"%.*s\"",
+                       (int)flags.len, flags.s);
+            continue;
+        }
+        struct regex *re = regex_compile(c, i, ARG(c, 1, struct slice, i), options);
+        if (re != NULL && replace(c, i, re, ARG(c, 0, struct slice, i),
+                                  ARG(c, 2, struct slice, i), all)) {
+            call_text(c, i, c->ev->buf.data, c->ev->buf.len);
+        }
+    }
+}

@@ -1,0 +1,406 @@
+/* Functions and operators of dates, times and intervals; to_char is in func_to_char.c. */
+#include "core/data/datetime.h"
+#include "core/data/kernel.h"
+#include "core/data/numeric.h"
+#include "core/data/time_fields.h"
+
+#include <math.h>
+
+typedef struct interval iv;
+
+static bool is_infinite(int64_t ts)
+{
+    return ts == TS_INFINITY || ts == TS_NINFINITY;
+}
+
+static bool date_infinite(int64_t days)
+{
+    return days == DATE_INFINITY || days == DATE_NINFINITY;
+}
+
+/* ---- operators -------------------------------------------------------------------------------- */
+
+static const struct fault fault_subtract_dates = {"22008", "cannot subtract infinite dates"};
+static const struct fault fault_stride_months = {
+    "0A000", "timestamps cannot be binned into intervals containing months or years"};
+static const struct fault fault_stride = {"22008", "stride must be greater than zero"};
+
+static const struct fault *date_plus(int64_t date, int64_t days, int32_t *out)
+{
+    if (date_infinite(date)) {
+        *out = (int32_t)date;
+        return NULL;
+    }
+    int64_t sum = date + days;
+    if (sum < DATE_MIN || sum >= DATE_END) {
+        return &fault_date_range;
+    }
+    *out = (int32_t)sum;
+    return NULL;
+}
+
+static const struct fault *date_minus_date(int64_t a, int64_t b, int32_t *out)
+{
+    if (date_infinite(a) || date_infinite(b)) {
+        return &fault_subtract_dates;
+    }
+    *out = (int32_t)(a - b);
+    return NULL;
+}
+
+static const struct fault *date_plus_interval(int64_t date, const iv *v, bool minus, int64_t *out)
+{
+    int64_t ts = 0;
+    iv amount = *v;
+    TRY_FAULT(date_to_timestamp(date, &ts));
+    if (minus) {
+        TRY_FAULT(iv_neg(v, &amount));
+    }
+    return timestamp_add(ts, &amount, out);
+}
+
+static const struct fault *date_plus_time(int64_t date, int64_t time, int64_t *out)
+{
+    iv amount = {.micros = time};
+    return date_plus_interval(date, &amount, false, out);
+}
+
+static const struct fault *timestamp_minus(int64_t ts, const iv *v, int64_t *out)
+{
+    iv amount;
+    TRY_FAULT(iv_neg(v, &amount));
+    return timestamp_add(ts, &amount, out);
+}
+
+static int64_t time_plus(int64_t time, int64_t micros)
+{
+    int64_t sum = time + micros % MICROS_PER_DAY;
+    return sum - floor_div(sum, MICROS_PER_DAY) * MICROS_PER_DAY;
+}
+
+FAULTY_BINARY(k_date_add_int, int32_t, int32_t, int32_t, date_plus(*x, *y, v))
+FAULTY_BINARY(k_int_add_date, int32_t, int32_t, int32_t, date_plus(*y, *x, v))
+FAULTY_BINARY(k_date_sub_int, int32_t, int32_t, int32_t, date_plus(*x, -(int64_t)*y, v))
+FAULTY_BINARY(k_date_sub_date, int32_t, int32_t, int32_t, date_minus_date(*x, *y, v))
+FAULTY_BINARY(k_date_add_interval, int32_t, iv, int64_t, date_plus_interval(*x, y, false, v))
+FAULTY_BINARY(k_interval_add_date, iv, int32_t, int64_t, date_plus_interval(*y, x, false, v))
+FAULTY_BINARY(k_date_sub_interval, int32_t, iv, int64_t, date_plus_interval(*x, y, true, v))
+FAULTY_BINARY(k_date_add_time, int32_t, int64_t, int64_t, date_plus_time(*x, *y, v))
+FAULTY_BINARY(k_time_add_date, int64_t, int32_t, int64_t, date_plus_time(*y, *x, v))
+FAULTY_BINARY(k_ts_add_interval, int64_t, iv, int64_t, timestamp_add(*x, y, v))
+FAULTY_BINARY(k_interval_add_ts, iv, int64_t, int64_t, timestamp_add(*y, x, v))
+FAULTY_BINARY(k_ts_sub_interval, int64_t, iv, int64_t, timestamp_minus(*x, y, v))
+FAULTY_BINARY(k_ts_sub_ts, int64_t, int64_t, iv, timestamp_diff(*x, *y, v))
+FAULTY_BINARY(k_age, int64_t, int64_t, iv, timestamp_age(*x, *y, v))
+FAULTY_BINARY(k_add_interval, iv, iv, iv, iv_add(x, y, v))
+FAULTY_BINARY(k_sub_interval, iv, iv, iv, iv_sub(x, y, v))
+FAULTY_UNARY(k_neg_interval, iv, iv, iv_neg(x, v))
+FAULTY_BINARY(k_interval_mul, iv, double, iv, iv_scale(x, *y, v))
+FAULTY_BINARY(k_mul_interval, double, iv, iv, iv_scale(y, *x, v))
+FAULTY_BINARY(k_interval_div, iv, double, iv, iv_divide(x, *y, v))
+PLAIN_BINARY(k_time_add_interval, int64_t, iv, int64_t, time_plus(x, y.micros))
+PLAIN_BINARY(k_interval_add_time, iv, int64_t, int64_t, time_plus(y, x.micros))
+PLAIN_BINARY(k_time_sub_interval, int64_t, iv, int64_t, time_plus(x, -(y.micros % MICROS_PER_DAY)))
+PLAIN_BINARY(k_time_sub_time, int64_t, int64_t, iv, ((iv){.micros = x - y}))
+PLAIN_UNARY(k_isfinite_date, int32_t, uint8_t, !date_infinite(x))
+PLAIN_UNARY(k_isfinite_ts, int64_t, uint8_t, !is_infinite(x))
+
+/* ---- justify ---------------------------------------------------------------------------------- */
+
+static const struct fault *justify_hours(const iv *x, iv *v)
+{
+    int64_t days = x->days + x->micros / MICROS_PER_DAY;
+    if (days != (int32_t)days) {
+        return &fault_interval_range;
+    }
+    *v = interval_justify_hours(*x);
+    return NULL;
+}
+
+static const struct fault *justify_days(const iv *x, iv *v)
+{
+    int64_t months = (int64_t)x->months + x->days / 30;
+    int64_t days = x->days % 30;
+    if (months > 0 && days < 0) {
+        days += 30;
+        months--;
+    } else if (months < 0 && days > 0) {
+        days -= 30;
+        months++;
+    }
+    if (months != (int32_t)months) {
+        return &fault_interval_range;
+    }
+    *v = (iv){.months = (int32_t)months, .days = (int32_t)days, .micros = x->micros};
+    return NULL;
+}
+
+/* All fields of one sign, hours below 24 and days below 30. */
+static const struct fault *justify_interval(const iv *x, iv *v)
+{
+    int128 days = (int128)x->days + x->micros / MICROS_PER_DAY;
+    int64_t micros = x->micros % MICROS_PER_DAY;
+    int128 months = x->months + days / 30;
+    days %= 30;
+    if (months > 0 && (days < 0 || (days == 0 && micros < 0))) {
+        days += 30;
+        months--;
+    } else if (months < 0 && (days > 0 || (days == 0 && micros > 0))) {
+        days -= 30;
+        months++;
+    }
+    if (days > 0 && micros < 0) {
+        micros += MICROS_PER_DAY;
+        days--;
+    } else if (days < 0 && micros > 0) {
+        micros -= MICROS_PER_DAY;
+        days++;
+    }
+    if (months != (int32_t)months) {
+        return &fault_interval_range;
+    }
+    *v = (iv){.months = (int32_t)months, .days = (int32_t)days, .micros = micros};
+    return NULL;
+}
+
+FAULTY_UNARY(k_justify_hours, iv, iv, justify_hours(x, v))
+FAULTY_UNARY(k_justify_days, iv, iv, justify_days(x, v))
+FAULTY_UNARY(k_justify_interval, iv, iv, justify_interval(x, v))
+
+/* ---- making ----------------------------------------------------------------------------------- */
+
+void k_make_date(struct call *c)
+{
+    FOR_ROWS(c, i) {
+        int32_t year = ARG(c, 0, int32_t, i);
+        int32_t month = ARG(c, 1, int32_t, i);
+        int32_t day = ARG(c, 2, int32_t, i);
+        int64_t y = year < 0 ? (int64_t)year + 1 : year;
+        bool ok = year != 0 && month >= 1 && month <= 12 && day >= 1 &&
+                  day <= days_in_month(y, month);
+        if (!ok) {
+            call_failf(c, i, "22008", "date field value out of range: %d-%02d-%02d", year, month,
+                       day);
+            continue;
+        }
+        int64_t days = days_from_civil(y, month, day);
+        if (days < DATE_MIN || days >= DATE_END) {
+            call_failf(c, i, "22008", "date out of range: %d-%02d-%02d", year, month, day);
+            continue;
+        }
+        ((int32_t *)c->out)[i] = (int32_t)days;
+    }
+}
+
+void k_to_timestamp(struct call *c)
+{
+    FOR_ROWS(c, i) {
+        double seconds = ARG(c, 0, double, i);
+        int64_t *out = (int64_t *)c->out + i;
+        if (isnan(seconds)) {
+            call_failf(c, i, "22008", "timestamp cannot be NaN");
+        } else if (isinf(seconds)) {
+            *out = seconds > 0 ? TS_INFINITY : TS_NINFINITY;
+        } else {
+            /* Rounded relative to PostgreSQL's epoch, as PostgreSQL does. */
+            double micros = rint((seconds - PG_EPOCH_DAYS * 86400.0) * 1e6);
+            if (!(micros > (double)TIMESTAMP_MIN - (double)PG_EPOCH_MICROS &&
+                  micros < 0x1p63 - (double)PG_EPOCH_MICROS)) {
+                call_failf(c, i, "22008", "timestamp out of range: \"%g\"", seconds);
+                continue;
+            }
+            *out = (int64_t)micros + PG_EPOCH_MICROS;
+        }
+    }
+}
+
+/* timezone(zone, timestamp): only UTC under its names; either way the number stays. */
+void k_timezone(struct call *c)
+{
+    static const char *const names[] = {"utc", "gmt", "z", "zulu", "etc/utc", "etc/gmt",
+                                        "universal", "uct", "etc/uct", "+00", "+00:00"};
+    FOR_ROWS(c, i) {
+        struct slice zone = ARG(c, 0, struct slice, i);
+        bool known = false;
+        for (size_t k = 0; k < ARRAY_LEN(names) && !known; k++) {
+            known = strlen(names[k]) == zone.len &&
+                    strncasecmp(names[k], zone.s, zone.len) == 0;
+        }
+        if (!known) {
+            call_failf(c, i, "22023", "time zone \"%.*s\" not recognized", (int)zone.len, zone.s);
+        }
+        ((int64_t *)c->out)[i] = ARG(c, 1, int64_t, i);
+    }
+}
+
+void k_timestamp_typmod(struct call *c)
+{
+    FOR_ROWS(c, i) {
+        ((int64_t *)c->out)[i] =
+            timestamp_round(ARG(c, 0, int64_t, i), ARG(c, 1, int32_t, i));
+    }
+}
+
+void k_time_typmod(struct call *c)
+{
+    FOR_ROWS(c, i) {
+        ((int64_t *)c->out)[i] = micros_round(ARG(c, 0, int64_t, i), ARG(c, 1, int32_t, i));
+    }
+}
+
+void k_interval_typmod(struct call *c)
+{
+    FOR_ROWS(c, i) {
+        iv v = ARG(c, 0, iv, i);
+        int32_t typmod = ARG(c, 1, int32_t, i);
+        v.micros = micros_round(v.micros, typmod < 0 ? -1 : typmod & 0xffff);
+        ((iv *)c->out)[i] = v;
+    }
+}
+
+/* ---- extract, date_part ----------------------------------------------------------------------- */
+
+/* The field of row i, or FIELD_UNKNOWN and the row failed. */
+static enum time_field field_of(struct call *c, uint32_t i, uint8_t kind)
+{
+    struct slice name = ARG(c, 0, struct slice, i);
+    enum time_field f = time_field_of(name.s, name.len);
+    if (f == FIELD_UNKNOWN || !time_field_applies(f, kind)) {
+        bool known = f != FIELD_UNKNOWN;
+        call_failf(c, i, known ? "0A000" : "22023", "unit \"%.*s\" not %s for type %s",
+                   (int)name.len, name.s, known ? "supported" : "recognized",
+                   type_kind_name(kind));
+        return FIELD_UNKNOWN;
+    }
+    return f;
+}
+
+/* false: the field of an infinite value is unknown. */
+static bool extract_row(struct call *c, uint32_t i, uint8_t kind, enum time_field f,
+                        struct numeric *out)
+{
+    switch (kind) {
+    case TYPE_DATE: {
+        int32_t days = ARG(c, 1, int32_t, i);
+        if (date_infinite(days)) {
+            return extract_infinite(f, days > 0, out);
+        }
+        extract_date(f, days, out);
+        return true;
+    }
+    case TYPE_TIME:
+        extract_clock(f, ARG(c, 1, int64_t, i), out);
+        return true;
+    case TYPE_INTERVAL:
+        extract_interval(f, &ARG(c, 1, iv, i), out);
+        return true;
+    default: {
+        int64_t ts = ARG(c, 1, int64_t, i);
+        if (is_infinite(ts)) {
+            return extract_infinite(f, ts > 0, out);
+        }
+        extract_timestamp(f, ts, out);
+        return true;
+    }
+    }
+}
+
+void k_extract(struct call *c)
+{
+    FOR_ROWS(c, i) {
+        enum time_field f = field_of(c, i, c->arg_kinds[1]);
+        struct numeric *out = (struct numeric *)c->out + i;
+        if (f != FIELD_UNKNOWN && !extract_row(c, i, c->arg_kinds[1], f, out)) {
+            call_null(c, i);
+        }
+    }
+}
+
+void k_date_part(struct call *c)
+{
+    FOR_ROWS(c, i) {
+        enum time_field f = field_of(c, i, c->arg_kinds[1]);
+        struct numeric n = {0};
+        if (f == FIELD_UNKNOWN) {
+            continue;
+        }
+        if (!extract_row(c, i, c->arg_kinds[1], f, &n)) {
+            call_null(c, i);
+        } else {
+            ((double *)c->out)[i] = num_to_double(&n);
+        }
+    }
+}
+
+/* ---- date_trunc, date_bin --------------------------------------------------------------------- */
+
+void k_date_trunc(struct call *c)
+{
+    uint8_t kind = c->arg_kinds[1];
+    FOR_ROWS(c, i) {
+        struct slice name = ARG(c, 0, struct slice, i);
+        int64_t ts = ARG(c, 1, int64_t, i);
+        enum time_field f = time_field_of(name.s, name.len);
+        if (f == FIELD_UNKNOWN || f > FIELD_MILLENNIUM) {
+            bool known = f != FIELD_UNKNOWN;
+            call_failf(c, i, known ? "0A000" : "22023", "unit \"%.*s\" not %s for type %s",
+                       (int)name.len, name.s, known ? "supported" : "recognized",
+                       type_kind_name(kind));
+            continue;
+        }
+        int64_t *out = (int64_t *)c->out + i;
+        *out = ts;
+        if (!is_infinite(ts)) {
+            call_check(c, i, truncate_timestamp(f, ts, out));
+        }
+    }
+}
+
+void k_date_trunc_interval(struct call *c)
+{
+    FOR_ROWS(c, i) {
+        struct slice name = ARG(c, 0, struct slice, i);
+        enum time_field f = time_field_of(name.s, name.len);
+        if (f == FIELD_UNKNOWN || f > FIELD_MILLENNIUM || f == FIELD_WEEK) {
+            bool known = f != FIELD_UNKNOWN;
+            call_failf(c, i, known ? "0A000" : "22023", "unit \"%.*s\" not %s for type interval",
+                       (int)name.len, name.s, known ? "supported" : "recognized");
+            continue;
+        }
+        ((iv *)c->out)[i] = truncate_interval(f, &ARG(c, 1, iv, i));
+    }
+}
+
+static const struct fault *bin(const iv *stride, int64_t ts, int64_t origin, int64_t *out)
+{
+    *out = ts;
+    if (is_infinite(ts)) {
+        return NULL;
+    }
+    if (is_infinite(origin)) {
+        return &fault_timestamp_range;
+    }
+    if (stride->months != 0) {
+        return &fault_stride_months;
+    }
+    int128 step = (int128)stride->days * MICROS_PER_DAY + stride->micros;
+    if (step <= 0) {
+        return &fault_stride;
+    }
+    int128 diff = (int128)ts - origin;
+    int128 rest = diff % step;
+    int128 start = origin + diff - rest - (rest < 0 ? step : 0);
+    if (start < TIMESTAMP_MIN) {
+        return &fault_timestamp_range;
+    }
+    *out = (int64_t)start;
+    return NULL;
+}
+
+void k_date_bin(struct call *c)
+{
+    FOR_ROWS(c, i) {
+        call_check(c, i, bin(&ARG(c, 0, iv, i), ARG(c, 1, int64_t, i), ARG(c, 2, int64_t, i),
+                             (int64_t *)c->out + i));
+    }
+}
