@@ -333,7 +333,7 @@ static enum rpc_status parse_status(const nghttp2_vec *value)
 static void client_field(struct rpc_call *call, const nghttp2_vec *name, const nghttp2_vec *value)
 {
     if (name_is(name, ":status")) {
-        call->http_status = atoi((const char *)value->base);
+        call->http_status = (int)strtol((const char *)value->base, NULL, 10);
     } else if (name_is(name, "grpc-status")) {
         if (!call->have_status) {
             char *message = call->status_message;

@@ -52,7 +52,7 @@ static void *fail_open(void *arg, struct rpc_call *call)
     const char *status = rpc_call_metadata(call, "status", NULL);
     const char *text = rpc_call_metadata(call, "text-bin", NULL);
     void *served = served_open(arg, call);
-    rpc_call_finish(call, status == NULL ? RPC_UNKNOWN : (enum rpc_status)atoi(status), text);
+    rpc_call_finish(call, status == NULL ? RPC_UNKNOWN : (enum rpc_status)strtol(status, NULL, 10), text);
     return served;
 }
 
