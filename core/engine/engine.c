@@ -133,7 +133,7 @@ static void reap(struct engine *engine)
         struct dataflow *dataflow = engine->doomed[--engine->doomed_len];
         uint64_t id = dataflow->id;
         dataflow_free(dataflow); /* may doom what it imported from */
-        exchange_end(engine, id);
+        engine_exchange_end(engine, id);
     }
 }
 
@@ -171,7 +171,7 @@ static void dataflow_drop(struct dataflow *dataflow)
 
 void engine_drop(struct engine *engine, uint64_t dataflow_id)
 {
-    struct dataflow *dataflow = exchange_find(engine, dataflow_id);
+    struct dataflow *dataflow = engine_exchange_find(engine, dataflow_id);
     if (dataflow != NULL) {
         dataflow_drop(dataflow);
     }
@@ -196,7 +196,7 @@ void engine_free(struct engine *engine)
     }
     engine->stepping = false;
     reap(engine);
-    exchange_free(engine);
+    engine_exchange_free(engine);
     u64map_free(&engine->indexes);
     u64map_free(&engine->exports);
     for (size_t i = 0; i < engine->answers_len; i++) {
@@ -383,7 +383,7 @@ static struct dataflow *render(struct engine *engine, struct plan *plan, const u
 err_t engine_create(struct engine *engine, struct plan *plan, const uint32_t *parts,
                     size_t parts_len)
 {
-    if (exchange_find(engine, plan->id) != NULL) {
+    if (engine_exchange_find(engine, plan->id) != NULL) {
         err_t err = err_new(ERR_EXISTS, "dataflow %llu exists", (unsigned long long)plan->id);
         plan_free(plan);
         return err;
@@ -391,13 +391,13 @@ err_t engine_create(struct engine *engine, struct plan *plan, const uint32_t *pa
     err_t err = check_plan(engine, plan, parts_len);
     if (err != ERR_OK) {
         /* On the other workers it may exist: this incarnation of the id ends here at once. */
-        exchange_end(engine, plan->id);
+        engine_exchange_end(engine, plan->id);
         plan_free(plan);
         return err_wrap(err, "creating dataflow");
     }
     struct dataflow *dataflow = render(engine, plan, parts, parts_len);
-    exchange_begin(engine, dataflow);
-    err = exchange_deliver_pending(dataflow);
+    engine_exchange_begin(engine, dataflow);
+    err = engine_exchange_deliver_pending(dataflow);
     if (err != ERR_OK) {
         op_fail(&dataflow->ops[0], err);
     }
@@ -407,7 +407,7 @@ err_t engine_create(struct engine *engine, struct plan *plan, const uint32_t *pa
 void engine_input(struct engine *engine, uint64_t dataflow_id, uint32_t source_index, uint32_t part,
                   uint64_t lower, uint64_t upper, const struct batch *ok, const struct batch *err)
 {
-    struct dataflow *dataflow = exchange_find(engine, dataflow_id);
+    struct dataflow *dataflow = engine_exchange_find(engine, dataflow_id);
     if (dataflow == NULL || dataflow->failed != ERR_OK) {
         return;
     }
@@ -510,7 +510,7 @@ bool engine_step(struct engine *engine)
     while (engine->ready_first != NULL && !engine->exhausted) {
         run_dataflow(engine->ready_first);
     }
-    exchange_flush(engine);
+    engine_exchange_flush(engine);
     engine->stepping = false;
     reap(engine);
     return engine->ready_first != NULL || engine->answers_len > 0;
@@ -611,7 +611,7 @@ void engine_stats(const struct engine *engine,
     uint64_t id;
     void *slot;
     while (u64map_next(&engine->slots, &at, &id, &slot)) {
-        const struct dataflow *dataflow = exchange_find((struct engine *)engine, id);
+        const struct dataflow *dataflow = engine_exchange_find((struct engine *)engine, id);
         if (dataflow != NULL) {
             dataflow_stats(dataflow, each, arg);
         }

@@ -224,23 +224,23 @@ bool key_has_null(const struct batch *b, uint32_t row, const uint32_t *keys, uin
 
 /* ---- exchange.c ------------------------------------------------------------------------------- */
 
-void exchange_set_up(struct op *op, uint32_t port, enum route route, const uint32_t *keys,
+void engine_exchange_set_up(struct op *op, uint32_t port, enum route route, const uint32_t *keys,
                      uint32_t keys_len, bool err_routed);
 /* Sends the rows that belong elsewhere, queues the rest; takes the reference. */
-void exchange_push(struct op *op, uint32_t port, struct chunk *chunk, bool err);
+void engine_exchange_push(struct op *op, uint32_t port, struct chunk *chunk, bool err);
 /* The own upstream of a routed port moved. */
-void exchange_frontier(struct op *op, uint32_t port, uint64_t frontier);
+void engine_exchange_frontier(struct op *op, uint32_t port, uint64_t frontier);
 /* Announces moved frontiers and sends everything. */
-void exchange_flush(struct engine *engine);
+void engine_exchange_flush(struct engine *engine);
 /* The dataflow of an id that lives here, or NULL. */
-struct dataflow *exchange_find(struct engine *engine, uint64_t dataflow_id);
-void exchange_begin(struct engine *engine, struct dataflow *dataflow);
+struct dataflow *engine_exchange_find(struct engine *engine, uint64_t dataflow_id);
+void engine_exchange_begin(struct engine *engine, struct dataflow *dataflow);
 /* Delivers what came for it before it was created. */
-err_t exchange_deliver_pending(struct dataflow *dataflow);
+err_t engine_exchange_deliver_pending(struct dataflow *dataflow);
 /* The incarnation ended: tells the other workers. */
-void exchange_end(struct engine *engine, uint64_t dataflow_id);
+void engine_exchange_end(struct engine *engine, uint64_t dataflow_id);
 /* At the end, when no dataflow is live. */
-void exchange_free(struct engine *engine);
+void engine_exchange_free(struct engine *engine);
 
 /* ---- operators -------------------------------------------------------------------------------- */
 

@@ -89,20 +89,20 @@ static void slot_release(struct engine *engine, uint64_t id)
     slot_free(engine, id);
 }
 
-struct dataflow *exchange_find(struct engine *engine, uint64_t dataflow_id)
+struct dataflow *engine_exchange_find(struct engine *engine, uint64_t dataflow_id)
 {
     struct slot *slot = u64map_get(&engine->slots, dataflow_id);
     return slot != NULL ? slot->live : NULL;
 }
 
-void exchange_begin(struct engine *engine, struct dataflow *dataflow)
+void engine_exchange_begin(struct engine *engine, struct dataflow *dataflow)
 {
     struct slot *slot = slot_get(engine, dataflow->id);
     ASSERT(slot->live == NULL);
     slot->live = dataflow;
 }
 
-void exchange_free(struct engine *engine)
+void engine_exchange_free(struct engine *engine)
 {
     size_t at = 0;
     uint64_t id;
@@ -152,7 +152,7 @@ static void append_record(struct engine *engine, uint32_t dest, enum record_kind
     buf_append(&engine->out[dest], &record, sizeof(record));
 }
 
-void exchange_end(struct engine *engine, uint64_t dataflow_id)
+void engine_exchange_end(struct engine *engine, uint64_t dataflow_id)
 {
     struct slot *slot = slot_get(engine, dataflow_id);
     slot->live = NULL;
@@ -167,7 +167,7 @@ void exchange_end(struct engine *engine, uint64_t dataflow_id)
     slot_release(engine, dataflow_id);
 }
 
-void exchange_set_up(struct op *op, uint32_t port_index, enum route route, const uint32_t *keys,
+void engine_exchange_set_up(struct op *op, uint32_t port_index, enum route route, const uint32_t *keys,
                      uint32_t keys_len, bool err_routed)
 {
     struct port *port = &op->ports[port_index];
@@ -232,7 +232,7 @@ static void route_rows(struct op *op, const struct port *port, const struct batc
     }
 }
 
-void exchange_push(struct op *op, uint32_t port_index, struct chunk *chunk, bool err)
+void engine_exchange_push(struct op *op, uint32_t port_index, struct chunk *chunk, bool err)
 {
     struct engine *engine = op->engine;
     struct port *port = &op->ports[port_index];
@@ -280,7 +280,7 @@ static void set_from(struct op *op, uint32_t port_index, uint32_t worker, uint64
     port_set_frontier(op, port_index, least);
 }
 
-void exchange_frontier(struct op *op, uint32_t port_index, uint64_t frontier)
+void engine_exchange_frontier(struct op *op, uint32_t port_index, uint64_t frontier)
 {
     struct engine *engine = op->engine;
     struct port *port = &op->ports[port_index];
@@ -293,7 +293,7 @@ void exchange_frontier(struct op *op, uint32_t port_index, uint64_t frontier)
     set_from(op, port_index, engine->config.worker, frontier);
 }
 
-void exchange_flush(struct engine *engine)
+void engine_exchange_flush(struct engine *engine)
 {
     uint32_t self = engine->config.worker;
     for (uint32_t w = 0; w < engine->config.workers; w++) {
@@ -487,7 +487,7 @@ err_t engine_receive(struct engine *engine, uint32_t from, const void *payload, 
     return err_wrap(err, "payload from worker %u", from);
 }
 
-err_t exchange_deliver_pending(struct dataflow *dataflow)
+err_t engine_exchange_deliver_pending(struct dataflow *dataflow)
 {
     struct engine *engine = dataflow->engine;
     struct slot *slot = slot_get(engine, dataflow->id);

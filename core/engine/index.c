@@ -234,7 +234,7 @@ void op_make_index(struct op *op, const struct plan_export *export)
     arrange_init(&index->err, &op->account);
     op->class = &class;
     op->state = index;
-    exchange_set_up(op, 0, ROUTE_KEYS, export->keys, export->keys_len, true);
+    engine_exchange_set_up(op, 0, ROUTE_KEYS, export->keys, export->keys_len, true);
 }
 
 void index_close(struct op *op, enum err_code code, const char *why)
@@ -368,5 +368,5 @@ void op_make_subscribe(struct op *op, const struct plan_export *export)
     subscribe->export = export;
     op->class = &class;
     op->state = subscribe;
-    exchange_set_up(op, 0, ROUTE_ROW, NULL, 0, true);
+    engine_exchange_set_up(op, 0, ROUTE_ROW, NULL, 0, true);
 }

@@ -47,7 +47,7 @@ void op_emit(struct op *op, struct chunk *chunk, bool err)
         struct op *user = op->users[i].op;
         struct port *port = &user->ports[op->users[i].port];
         if (port->route != ROUTE_LOCAL && (!err || port->err_routed)) {
-            exchange_push(user, op->users[i].port, chunk_ref(chunk), err);
+            engine_exchange_push(user, op->users[i].port, chunk_ref(chunk), err);
         } else {
             port_push(user, op->users[i].port, chunk_ref(chunk), err);
         }
@@ -89,7 +89,7 @@ void op_advance(struct op *op, uint64_t frontier)
     for (size_t i = 0; i < op->users_len; i++) {
         struct op *user = op->users[i].op;
         if (user->ports[op->users[i].port].route != ROUTE_LOCAL) {
-            exchange_frontier(user, op->users[i].port, frontier);
+            engine_exchange_frontier(user, op->users[i].port, frontier);
         } else {
             port_set_frontier(user, op->users[i].port, frontier);
         }

@@ -160,6 +160,6 @@ void op_make_join(struct op *op)
     join->null_equal = node->join.null_equal;
     for (uint32_t p = 0; p < 2; p++) {
         arrange_init(&join->side[p], &op->account);
-        exchange_set_up(op, p, ROUTE_KEYS, join->keys[p], join->keys_len, false);
+        engine_exchange_set_up(op, p, ROUTE_KEYS, join->keys[p], join->keys_len, false);
     }
 }

@@ -272,6 +272,6 @@ void op_make_outer(struct op *op)
     outer->null_equal = node->join.null_equal;
     arrange_init(&outer->left, &op->account);
     arrange_init(&outer->right, &op->account);
-    exchange_set_up(op, 0, ROUTE_KEYS, outer->left_keys, outer->keys_len, false);
-    exchange_set_up(op, 1, ROUTE_KEYS, outer->right_keys, outer->keys_len, false);
+    engine_exchange_set_up(op, 0, ROUTE_KEYS, outer->left_keys, outer->keys_len, false);
+    engine_exchange_set_up(op, 1, ROUTE_KEYS, outer->right_keys, outer->keys_len, false);
 }

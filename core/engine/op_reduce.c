@@ -265,5 +265,5 @@ void op_make_reduce(struct op *op)
                        reduce->keys_len);
     pool_init(&reduce->pool, &op->account);
     table_init(&reduce->table, reduce->layout.size, &reduce->pool, &op->account);
-    exchange_set_up(op, 0, ROUTE_KEYS, reduce->keys, reduce->keys_len, false);
+    engine_exchange_set_up(op, 0, ROUTE_KEYS, reduce->keys, reduce->keys_len, false);
 }

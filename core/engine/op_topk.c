@@ -235,5 +235,5 @@ void op_make_topk(struct op *op)
     topk->changes = batch_builder_new(op->kinds, op->cols);
     pool_init(&topk->pool, &op->account);
     table_init(&topk->table, sizeof(struct topk_group), &topk->pool, &op->account);
-    exchange_set_up(op, 0, ROUTE_KEYS, node->topk.keys, node->topk.keys_len, false);
+    engine_exchange_set_up(op, 0, ROUTE_KEYS, node->topk.keys, node->topk.keys_len, false);
 }
