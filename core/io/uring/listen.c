@@ -18,6 +18,7 @@ struct uring_listener {
     struct uring_loop *loop;
     int fd;
     bool closed;
+    unsigned calls; /* of accept_complete under way: accepted() may close the listener */
     struct uring_address address;
     char text[160];
     struct uring_req accept_req;
@@ -73,13 +74,9 @@ static void retry_fire(struct io_timer *timer)
     }
 }
 
-static void accept_complete(struct uring_req *req, int res, uint32_t flags)
+static void accept_again(struct uring_listener *listener, int res)
 {
-    struct uring_listener *listener = CONTAINER_OF(req, struct uring_listener, accept_req);
-    if (res >= 0) {
-        accepted(listener, res);
-    }
-    if (listener->closed || io_loop_dead(listener->base.loop) || listener->accept_req.active) {
+    if (io_loop_dead(listener->base.loop) || listener->accept_req.active) {
         return;
     }
     if (res == -EINVAL && listener->loop->multishot) {
@@ -91,6 +88,21 @@ static void accept_complete(struct uring_req *req, int res, uint32_t flags)
         return;
     }
     accept_arm(listener); /* other errors are of one connection that went away */
+}
+
+static void accept_complete(struct uring_req *req, int res, uint32_t flags)
+{
+    struct uring_listener *listener = CONTAINER_OF(req, struct uring_listener, accept_req);
+    listener->calls++;
+    if (res >= 0) {
+        accepted(listener, res);
+    }
+    listener->calls--;
+    if (!listener->closed) {
+        accept_again(listener, res);
+    } else if (listener->calls == 0 && listener->object.link.next == NULL) {
+        free(listener); /* closed by accepted() */
+    }
 }
 
 static void listener_stop(struct uring_listener *listener)
@@ -124,7 +136,9 @@ void uring_listener_close(struct io_listener *base)
         listener_stop(listener);
     }
     uring_object_remove(&listener->object);
-    free(listener);
+    if (listener->calls == 0) {
+        free(listener);
+    }
 }
 
 const char *uring_listener_address(const struct io_listener *base)

@@ -64,8 +64,9 @@ static err_t ring_open(struct uring_loop *loop)
     /* Best first: completions are gathered only when the loop asks for them, and a flag in shared
      * memory tells that there are some. Older kernels answer EINVAL. */
     static const unsigned flags[] = {
-        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
-        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+        IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+            IORING_SETUP_TASKRUN_FLAG,
+        IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
         0,
     };
     int error = -EINVAL;
@@ -455,7 +456,8 @@ static void loop_sleep(struct uring_loop *loop)
 {
     /* seq_cst: pairs with the load in post (env.c); see there. */
     atomic_store_explicit(&loop->sleeping, 1, memory_order_seq_cst);
-    if (pollers_arm(loop) && uring_tasks_empty(&loop->tasks)) {
+    if (pollers_arm(loop) && uring_tasks_empty(&loop->tasks) && loop->dirty == NULL &&
+        loop->deferred_at == loop->deferred_len && !loop->stop) {
         wait_events(loop);
     }
     /* Relaxed: a poster that still reads 1 writes to the eventfd once for nothing. */

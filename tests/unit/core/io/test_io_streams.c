@@ -178,10 +178,126 @@ static void echo_v6_real(void)
     echo_run(WORLD_REAL, "[::1]:0");
 }
 
+/* ---- many streams at once: more than there are receive buffers ------------------------------- */
+
+enum { MANY = 120, MANY_BYTES = 150000 };
+
+struct many;
+struct many_side {
+    struct many *many;
+    struct io_stream *stream;
+    size_t got;
+};
+struct many {
+    struct world world;
+    struct io_listener *listener;
+    struct many_side clients[MANY];
+    struct many_side servers[MANY];
+    unsigned accepted;
+    unsigned finished;
+    unsigned closed;
+    uint8_t bytes[MANY_BYTES];
+};
+
+static void many_stop(struct many *many)
+{
+    if (many->finished == MANY && many->closed == MANY) {
+        io_loop_stop(many->world.loop);
+    }
+}
+
+static void many_check(struct many_side *side, const uint8_t *data, size_t len)
+{
+    CU_ASSERT_FATAL(side->got + len <= MANY_BYTES);
+    CU_ASSERT(memcmp(data, side->many->bytes + side->got, len) == 0);
+    side->got += len;
+}
+
+static void many_server_data(void *arg, const uint8_t *data, size_t len, const int *fds,
+                             size_t fds_len)
+{
+    struct many_side *side = arg;
+    many_check(side, data, len);
+    io_stream_write(side->stream, data, len);
+}
+
+static void many_client_data(void *arg, const uint8_t *data, size_t len, const int *fds,
+                             size_t fds_len)
+{
+    struct many_side *side = arg;
+    many_check(side, data, len);
+    if (side->got == MANY_BYTES) {
+        io_stream_finish(side->stream);
+        side->many->finished++;
+        many_stop(side->many);
+    }
+}
+
+static void many_server_close(void *arg, err_t reason)
+{
+    struct many_side *side = arg;
+    expect_ok(reason);
+    CU_ASSERT(side->got == MANY_BYTES);
+    side->many->closed++;
+    many_stop(side->many);
+}
+
+static void many_client_close(void *arg, err_t reason)
+{
+    expect_ok(reason);
+    CU_FAIL("closed early");
+}
+
+static const struct io_stream_handler many_server = {many_server_data, NULL, many_server_close};
+static const struct io_stream_handler many_client = {many_client_data, NULL, many_client_close};
+
+static void many_accepted(void *arg, struct io_stream *stream)
+{
+    struct many *many = arg;
+    CU_ASSERT_FATAL(many->accepted < MANY);
+    struct many_side *side = &many->servers[many->accepted++];
+    side->many = many;
+    side->stream = stream;
+    io_stream_set_handler(stream, &many_server, side);
+    if (many->accepted == MANY) {
+        io_listener_close(many->listener); /* from inside its own callback */
+    }
+}
+
+static void many_start(struct io_loop *loop, void *arg)
+{
+    struct many *many = arg;
+    expect_ok(io_listen(loop, "127.0.0.1:0", many_accepted, many, &many->listener));
+    for (size_t i = 0; i < MANY; i++) {
+        struct many_side *side = &many->clients[i];
+        side->many = many;
+        expect_ok(io_connect(loop, io_listener_address(many->listener), &many_client, side, NULL,
+                             &side->stream));
+        io_stream_write_ref(side->stream, many->bytes, MANY_BYTES, NULL, NULL); /* before it is up */
+    }
+}
+
+static void many_streams(enum world_kind kind)
+{
+    struct many *many = MEM_NEW(struct many);
+    uint64_t random = 3;
+    for (size_t i = 0; i < MANY_BYTES; i++) {
+        many->bytes[i] = (uint8_t)next_random(&random);
+    }
+    world_run(&many->world, kind, many_start, many);
+    CU_ASSERT(many->finished == MANY);
+    free(many);
+}
+ON_BOTH(many_streams)
+ON_OLD(many_streams)
+
 static const struct test_case cases[] = {
     {"echo tcp real", echo_tcp_real},
     {"echo tcp on an old kernel", echo_tcp_old},
     {"echo tcp sim", echo_tcp_sim},
+    {"many streams, real", many_streams_real},
+    {"many streams, old", many_streams_old},
+    {"many streams, sim", many_streams_sim},
     {"echo unix", echo_unix_real},
     {"echo ipv6", echo_v6_real},
 };
