@@ -14,7 +14,6 @@ struct vfs_file {
     struct io_file *file;
     char *directory; /* to be made durable with the file's first sync; NULL: it is */
     bool locked;
-    int lock;
 };
 
 static int note(struct catalog_vfs *vfs, err_t err, int code)
@@ -101,20 +100,27 @@ static int file_size(sqlite3_file *base, sqlite3_int64 *out)
     return code;
 }
 
-/* One exclusive lock stands for all of SQLite's levels: the file has one user at a time. */
+/* One exclusive lock stands for all of SQLite's levels: the file has one user at a time. A second
+ * environmentd finds it taken only for the instant of a transaction; the epoch fences it. */
 static int file_lock(sqlite3_file *base, int level)
 {
     struct vfs_file *f = file_of(base);
-    if (level > f->lock) {
-        f->lock = level;
+    if (!f->locked) {
+        int code = note(f->vfs, io_file_lock_sync(f->file, &f->locked), SQLITE_IOERR_LOCK);
+        if (code != SQLITE_OK) {
+            return code;
+        }
     }
-    return SQLITE_OK;
+    return f->locked ? SQLITE_OK : SQLITE_BUSY;
 }
 
 static int file_unlock(sqlite3_file *base, int level)
 {
     struct vfs_file *f = file_of(base);
-    f->lock = level;
+    if (level == SQLITE_LOCK_NONE && f->locked) {
+        io_file_unlock_sync(f->file);
+        f->locked = false;
+    }
     return SQLITE_OK;
 }
 

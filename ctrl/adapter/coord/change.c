@@ -1,0 +1,249 @@
+/*
+ * INSERT, UPDATE, DELETE, TRUNCATE. The planner turns each into a query whose rows say what to
+ * write. An INSERT that reads no table joins the transaction's writes. Everything else reads and
+ * then writes under the write lock (see write.c), as a transaction of its own.
+ */
+#include "core/base/assert.h"
+#include "ctrl/adapter/coord/coord_internal.h"
+
+#include <stdio.h>
+
+void change_stop(struct session *s)
+{
+    if (s->write != NULL) {
+        sql_write_free(s->write);
+        s->write = NULL;
+    }
+}
+
+static err_t plan(struct session *s, const struct sql_stmt *stmt)
+{
+    struct portal *p = s->run.portal;
+    struct sql_context cx;
+    names_context(s, &cx);
+    cx.param_types = p->param_types;
+    cx.params = p->params;
+    cx.params_len = p->params_len;
+    change_stop(s);
+    return sql_plan_write(&cx, stmt, &s->write);
+}
+
+static void add_row(struct batch_builder *b, const struct datum *row, uint32_t cols, int64_t diff)
+{
+    for (uint32_t i = 0; i < cols; i++) {
+        batch_builder_datum(b, i, &row[i]);
+    }
+    batch_builder_end_row(b, 0, diff);
+}
+
+/* What one row of the query means for the table. */
+static err_t apply_row(const struct sql_write *w, struct batch_builder *b, const struct datum *row)
+{
+    uint32_t cols = w->relation->columns.cols;
+    switch (w->kind) {
+    case SQL_WRITE_INSERT:
+        TRY(sql_check_row(w->relation, row));
+        add_row(b, row, cols, 1);
+        return ERR_OK;
+    case SQL_WRITE_DELETE: add_row(b, row, cols, -1); return ERR_OK;
+    case SQL_WRITE_UPDATE:
+        TRY(sql_check_row(w->relation, row + cols));
+        add_row(b, row, cols, -1);
+        add_row(b, row + cols, cols, 1);
+        return ERR_OK;
+    default: UNREACHABLE();
+    }
+}
+
+/* RETURNING's rows become the portal's. */
+static struct rowset *returning_rows(struct session *s)
+{
+    const struct sql_write *w = s->write;
+    if (w->returning.cols == 0) {
+        return NULL;
+    }
+    portal_set_columns(s->run.portal, &w->returning);
+    const struct rowset_spec spec = rowset_plain(w->returning.types, w->returning.cols,
+                                                 s->coord->config.max_result_bytes);
+    return rowset_new(&spec);
+}
+
+static err_t collect(struct session *s, struct rowset *rows, struct write_set *set,
+                     struct rowset *returning, uint64_t *count)
+{
+    const struct sql_write *w = s->write;
+    uint32_t width = rowset_width(rows);
+    uint32_t images = w->kind == SQL_WRITE_UPDATE ? 2 : 1;
+    uint32_t behind = images * w->relation->columns.cols;
+    ASSERT(width == behind + w->returning.cols);
+    struct datum *row = mem_alloc((width + 1) * sizeof(*row));
+    struct batch_builder *b = write_set_table(set, w->relation->id, &w->relation->columns);
+    err_t err = ERR_OK;
+    while (err == ERR_OK && rowset_next(rows, row)) {
+        err = apply_row(w, b, row);
+        if (err == ERR_OK && returning != NULL) {
+            err = rowset_add_row(returning, row + behind);
+        }
+        (*count)++;
+        if ((*count & 4095) == 0 && write_set_bytes(set) > s->coord->config.max_copy_bytes) {
+            err = err_sql(ERR_LIMIT, "54000", "a transaction may write at most %zu bytes",
+                          s->coord->config.max_copy_bytes);
+        }
+    }
+    free(row);
+    return err;
+}
+
+static void make_tag(struct session *s, uint64_t count)
+{
+    static const char *const verbs[] = {[SQL_WRITE_INSERT] = "INSERT 0",
+                                        [SQL_WRITE_UPDATE] = "UPDATE",
+                                        [SQL_WRITE_DELETE] = "DELETE"};
+    const struct sql_stmt *stmt = s->run.portal->prepared->stmt;
+    if (stmt->kind == SQL_TRUNCATE) {
+        snprintf(s->run.tag, sizeof(s->run.tag), "TRUNCATE TABLE");
+    } else {
+        snprintf(s->run.tag, sizeof(s->run.tag), "%s %llu", verbs[s->write->kind],
+                 (unsigned long long)count);
+    }
+}
+
+/* The change is recorded; RETURNING's rows go out before the tag. */
+static void finish(struct session *s)
+{
+    if (s->run.portal->rows != NULL) {
+        s->run.portal->opened = true;
+        s->run.state = RUN_BUSY;
+        statement_send(s);
+    } else {
+        statement_complete(s, s->run.tag);
+    }
+}
+
+static void on_written(struct write_job *job, err_t err)
+{
+    struct session *s = CONTAINER_OF(job, struct session, job);
+    ASSERT(s->run.state == RUN_COMMIT);
+    if (err != ERR_OK) {
+        statement_fail(s, err);
+    } else {
+        finish(s);
+    }
+}
+
+/* The query's rows are there: into the write set, and on. */
+static void on_rows(void *arg, err_t err)
+{
+    struct session *s = arg;
+    struct read *r = s->read;
+    bool locked = s->job.state == WRITE_GRANTED;
+    struct write_set *set = locked ? &s->job.set : &s->tx.writes;
+    uint64_t count = 0;
+    s->read = NULL;
+    struct rowset *returning = err == ERR_OK ? returning_rows(s) : NULL;
+    if (err == ERR_OK) {
+        err = collect(s, r->rows, set, returning, &count);
+    }
+    if (err == ERR_OK && returning != NULL) {
+        err = rowset_finish(returning);
+    }
+    read_free(r);
+    if (err != ERR_OK) {
+        rowset_free(returning);
+        statement_fail(s, err); /* a failed statement fails its transaction: no partial writes */
+        return;
+    }
+    s->run.portal->rows = returning;
+    make_tag(s, count);
+    if (!locked) {
+        finish(s);
+    } else if (write_set_empty(&s->job.set)) {
+        write_release(s->coord, &s->job);
+        finish(s);
+    } else {
+        s->run.state = RUN_COMMIT;
+        s->job.done = on_written;
+        write_submit(s->coord, &s->job);
+    }
+}
+
+static err_t start_read(struct session *s)
+{
+    uint64_t time = 0;
+    uint64_t cluster = 0;
+    err_t err = ERR_OK;
+    struct sql_query *query = s->write->query;
+    if (read_needs_cluster(query)) {
+        cluster = names_cluster(s, vars_get(s, "cluster"), &err);
+        TRY(err);
+        TRY(read_choose_time(s->coord, query, cluster, &time));
+    }
+    s->run.state = RUN_READ;
+    s->read = read_new(s->coord, query, on_rows, s);
+    s->read->borrowed = true;
+    read_start(s->read, cluster, time);
+    return ERR_OK;
+}
+
+static void on_granted(struct write_job *job)
+{
+    struct session *s = CONTAINER_OF(job, struct session, job);
+    ASSERT(s->run.state == RUN_LOCK);
+    /* Planned again: the catalog may have changed while we waited. */
+    err_t err = plan(s, s->run.portal->prepared->stmt);
+    if (err == ERR_OK) {
+        err = start_read(s);
+    }
+    if (err != ERR_OK) {
+        statement_fail(s, err);
+    }
+}
+
+static void wait_for_lock(struct session *s)
+{
+    uint64_t limit = vars_duration_us(s, "statement_timeout");
+    s->run.state = RUN_LOCK;
+    s->job.granted = on_granted;
+    if (limit > 0) {
+        io_timer_start(s->coord->loop, &s->timeout, io_now_us(s->coord->loop) + limit);
+    }
+    write_lock(s->coord, &s->job);
+}
+
+static void on_flushed(struct session *s, err_t err)
+{
+    if (err != ERR_OK) {
+        statement_fail(s, err);
+    } else {
+        wait_for_lock(s);
+    }
+}
+
+static err_t start(struct session *s, const struct sql_stmt *stmt)
+{
+    TRY(transact_enter_write(s));
+    TRY(plan(s, stmt));
+    if (s->write->kind == SQL_WRITE_INSERT && !read_needs_cluster(s->write->query)) {
+        return start_read(s);
+    }
+    if (transact_in_block(s)) {
+        return err_sql(ERR_INVALID, "25001",
+                       "%s that reads tables cannot run inside a transaction block", stmt->tag);
+    }
+    if (!write_set_empty(&s->tx.writes)) {
+        s->run.state = RUN_COMMIT;
+        transact_commit(s, on_flushed);
+    } else {
+        wait_for_lock(s);
+    }
+    return ERR_OK;
+}
+
+void change_start(struct session *s, const struct sql_stmt *stmt)
+{
+    ASSERT(s->write == NULL && s->job.state == WRITE_IDLE);
+    err_t err = start(s, stmt);
+    if (err != ERR_OK) {
+        statement_fail(s, err);
+    }
+}

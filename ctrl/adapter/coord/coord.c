@@ -1,0 +1,393 @@
+/* The coordinator: start, ticks, compaction, and what the controllers report. */
+#include "core/base/assert.h"
+#include "core/base/log.h"
+#include "ctrl/adapter/coord/coord_internal.h"
+
+enum {
+    COORD_TICK_US = 5 * 1000,
+    COORD_WINDOW_US = 1000 * 1000,
+    COORD_COMPACTION_US = 1000 * 1000,
+};
+
+/* ---- objects at the controllers ------------------------------------------------------------------- */
+
+uint64_t coord_transient_id(struct coord *coord)
+{
+    /* Unique over restarts: a running computed may still know those of an earlier epoch. */
+    uint64_t epoch = catalog_epoch(coord->catalog) & 0x7fffff;
+    uint64_t n = ++coord->next_transient;
+    ASSERT(n < 1ULL << 40);
+    return PLAN_ID_TRANSIENT | epoch << 40 | n;
+}
+
+const struct coord_size *coord_size_of(const struct coord *coord, const char *name)
+{
+    for (size_t i = 0; i < coord->sizes_len; i++) {
+        if (strcmp(coord->sizes[i].name, name) == 0) {
+            return &coord->sizes[i];
+        }
+    }
+    return NULL;
+}
+
+err_t coord_create_cluster(struct coord *coord, const struct catalog_cluster *cluster)
+{
+    const struct controller_cluster_spec spec = {.id = cluster->id,
+                                                 .name = cluster->name,
+                                                 .scale = cluster->scale,
+                                                 .workers = cluster->workers,
+                                                 .replicas = cluster->replicas};
+    return controller_cluster_create(coord->controller, &spec);
+}
+
+static err_t create_collection(struct coord *coord, const struct catalog_item *item)
+{
+    struct storage_collection c = {.id = item->id,
+                                   .kind = STORAGE_TABLE,
+                                   .types = item->columns.types,
+                                   .names = (const char *const *)item->columns.names,
+                                   .cols = item->columns.cols};
+    if (item->kind == CATALOG_SOURCE) {
+        c.kind = STORAGE_FILE;
+        c.path = item->source.path;
+        c.format = item->source.format == SQL_FORMAT_CSV ? STORAGE_CSV : STORAGE_JSON_LINES;
+        c.tail = item->source.tail;
+        c.csv_header = item->source.header;
+        c.csv_delimiter = item->source.delimiter;
+        c.csv_quote = '"';
+    }
+    return controller_collection_create(coord->controller, &c);
+}
+
+/* A materialized view or an index: one dataflow that keeps one arrangement. */
+static err_t create_dataflow(struct coord *coord, const struct catalog_item *item)
+{
+    struct session *s = coord->system;
+    const struct catalog_item *of = item->kind == CATALOG_INDEX
+                                        ? catalog_item_id(coord->catalog, item->on)
+                                        : item;
+    const struct catalog_cluster *k = catalog_cluster_id(coord->catalog, item->cluster);
+    struct arena arena = {0};
+    struct sql_context cx;
+    struct sql_relation *rel = NULL;
+    struct sql_query *query = NULL;
+    ASSERT(of != NULL);
+    if (k == NULL) {
+        return err_new(ERR_CORRUPT, "cluster %llu of %s is not in the catalog",
+                       (unsigned long long)item->cluster, item->name);
+    }
+    TRY(vars_set(s, "cluster", k->name, false));
+    s->visible_below = item->id; /* as it was when it was created: same plan, same dataflow */
+    names_context(s, &cx);
+    names_relation(s, of, &arena, &rel);
+    if (of == item) {
+        rel->indexes_len = 0; /* it must not read itself */
+    }
+    err_t err = sql_plan_view(&cx, item->definition, rel, item->keys, item->keys_len, &query);
+    s->visible_below = 0;
+    arena_free(&arena);
+    TRY(err);
+    struct plan *plan = query->plan;
+    ASSERT(plan != NULL && plan->exports_len == 1);
+    query->plan = NULL;
+    sql_query_free(query);
+    plan->id = item->id;
+    plan->as_of = 0; /* the controller knows what can be read */
+    plan->exports[0].id = item->id;
+    plan->exports[0].until = FRONTIER_EMPTY;
+    return controller_dataflow_create(coord->controller, item->cluster, plan);
+}
+
+err_t coord_create_item(struct coord *coord, const struct catalog_item *item)
+{
+    ASSERT(coord->controller != NULL);
+    switch (item->kind) {
+    case CATALOG_TABLE:
+    case CATALOG_SOURCE: return create_collection(coord, item);
+    case CATALOG_VIEW: return ERR_OK;
+    case CATALOG_MATERIALIZED_VIEW:
+    case CATALOG_INDEX: return create_dataflow(coord, item);
+    }
+    UNREACHABLE();
+}
+
+static void status_free(struct collection_status *st)
+{
+    if (st != NULL) {
+        free(st->reason);
+        free(st->hint);
+        free(st);
+    }
+}
+
+void coord_drop_item(struct coord *coord, const struct catalog_item *item)
+{
+    switch (item->kind) {
+    case CATALOG_TABLE:
+    case CATALOG_SOURCE:
+        controller_collection_drop(coord->controller, item->id);
+        status_free(u64map_remove(&coord->statuses, item->id));
+        break;
+    case CATALOG_VIEW: break;
+    case CATALOG_MATERIALIZED_VIEW:
+    case CATALOG_INDEX:
+        controller_export_drop(coord->controller, item->cluster, item->id);
+        free(u64map_remove(&coord->failures, item->id));
+        break;
+    }
+}
+
+/* ---- ticks ------------------------------------------------------------------------------------------ */
+
+static bool has_tables(const struct coord *coord)
+{
+    const struct catalog_item *item;
+    for (size_t i = 0; (item = catalog_item_at(coord->catalog, i)) != NULL; i++) {
+        if (item->kind == CATALOG_TABLE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Tables are complete up to the clock whether or not anybody writes: readers need not wait. */
+static void on_tick(struct io_timer *timer)
+{
+    struct coord *coord = CONTAINER_OF(timer, struct coord, tick);
+    if (has_tables(coord)) {
+        controller_advance_tables(coord->controller, oracle_close_time(coord->oracle));
+    }
+    io_timer_start(coord->loop, timer, io_now_us(coord->loop) + coord->config.tick_us);
+}
+
+static void compact(struct coord *coord, uint64_t cluster, uint64_t id, uint64_t since,
+                    uint64_t upper)
+{
+    uint64_t window = coord->config.compaction_window_us;
+    if (upper == FRONTIER_EMPTY) {
+        return; /* complete: it does not grow any more */
+    }
+    uint64_t until = upper > window + 1 ? upper - 1 - window : 0;
+    if (until > since) {
+        controller_allow_compaction(coord->controller, cluster, id, until);
+    }
+}
+
+/* History behind the window is given up; the controllers' holds keep what is still read. */
+static void on_compaction(struct io_timer *timer)
+{
+    struct coord *coord = CONTAINER_OF(timer, struct coord, compaction);
+    const struct catalog_item *item;
+    uint64_t since = 0;
+    uint64_t upper = 0;
+    for (size_t i = 0; (item = catalog_item_at(coord->catalog, i)) != NULL; i++) {
+        bool storage = item->kind == CATALOG_TABLE || item->kind == CATALOG_SOURCE;
+        if (storage && controller_collection_frontiers(coord->controller, item->id, &since,
+                                                       &upper)) {
+            compact(coord, 0, item->id, since, upper);
+        } else if (item->cluster != 0 &&
+                   controller_index_frontiers(coord->controller, item->cluster, item->id, &since,
+                                              &upper)) {
+            compact(coord, item->cluster, item->id, since, upper);
+        }
+    }
+    io_timer_start(coord->loop, timer, io_now_us(coord->loop) + COORD_COMPACTION_US);
+}
+
+/* ---- what the controllers report ---------------------------------------------------------------------- */
+
+static void on_storage_upper(void *ctx, uint64_t collection, uint64_t upper)
+{
+    ASSERT(ctx != NULL);
+}
+
+static void on_storage_status(void *ctx, uint64_t collection, enum storage_status status,
+                              const char *reason, const char *hint)
+{
+    struct coord *coord = ctx;
+    struct collection_status *st = MEM_NEW(struct collection_status);
+    st->status = status;
+    st->reason = mem_strdup(reason != NULL ? reason : "");
+    st->hint = mem_strdup(hint != NULL ? hint : "");
+    status_free(u64map_put(&coord->statuses, collection, st));
+    if (status == STORAGE_STALLED || status == STORAGE_PAUSED) {
+        LOG_WARN("coord", "a source does not make progress", LOG_U64("id", collection),
+                 LOG_STR("reason", st->reason), LOG_STR("hint", st->hint));
+    }
+}
+
+static void on_index_upper(void *ctx, uint64_t cluster, uint64_t index, uint64_t upper)
+{
+    ASSERT(ctx != NULL);
+}
+
+static void on_replica_status(void *ctx, uint64_t cluster, uint32_t replica, uint32_t process,
+                              bool ready, const char *reason)
+{
+    LOG_INFO("coord", ready ? "replica process ready" : "replica process not ready",
+             LOG_U64("cluster", cluster), LOG_U64("replica", replica),
+             LOG_U64("process", process), LOG_STR("reason", reason != NULL ? reason : ""));
+}
+
+static void on_dataflow_failed(void *ctx, uint64_t cluster, uint64_t dataflow, err_t err)
+{
+    struct coord *coord = ctx;
+    LOG_ERROR("coord", "a dataflow failed", LOG_U64("cluster", cluster), LOG_U64("id", dataflow),
+              LOG_ERR(err));
+    if ((dataflow & PLAN_ID_TRANSIENT) == 0 &&
+        catalog_item_id(coord->catalog, dataflow) != NULL) {
+        free(u64map_put(&coord->failures, dataflow, mem_strdup(err_text(err))));
+    }
+}
+
+const struct controller_events coord_controller_events = {
+    .storage_upper = on_storage_upper,
+    .storage_status = on_storage_status,
+    .index_upper = on_index_upper,
+    .replica_status = on_replica_status,
+    .dataflow_failed = on_dataflow_failed,
+};
+
+/* ---- life ----------------------------------------------------------------------------------------------- */
+
+static void register_metrics(struct coord *coord, struct metrics_registry *r)
+{
+    coord->statements = metric_counter(r, "tailrace_coord_statements_total", "",
+                                       "Statements finished.");
+    coord->failed = metric_counter(r, "tailrace_coord_statements_failed_total", "",
+                                   "Statements that ended in an error.");
+    coord->rows_sent = metric_counter(r, "tailrace_coord_rows_sent_total", "",
+                                      "Rows sent to clients.");
+    coord->rows_written = metric_counter(r, "tailrace_coord_rows_written_total", "",
+                                         "Row changes appended to tables.");
+    coord->commits = metric_counter(r, "tailrace_coord_commits_total", "",
+                                    "Appends to tables; each may hold many transactions.");
+    coord->query_seconds = metric_histogram(r, "tailrace_coord_statement_seconds", "",
+                                            "From a statement's start to its end.");
+}
+
+static void copy_sizes(struct coord *coord, const struct coord_config *config)
+{
+    coord->sizes = mem_zalloc((config->sizes_len + 1) * sizeof(*coord->sizes));
+    coord->sizes_len = config->sizes_len;
+    for (size_t i = 0; i < config->sizes_len; i++) {
+        coord->sizes[i] = config->sizes[i];
+        coord->sizes[i].name = mem_strdup(config->sizes[i].name);
+    }
+}
+
+static err_t init_in(struct coord *coord, const struct coord_config *config)
+{
+    if (config->password != NULL) {
+        uint8_t salt[SCRAM_SALT_LEN];
+        io_random(io_loop_env(config->loop), salt, sizeof(salt));
+        TRY(scram_verifier_make(config->password, salt, SCRAM_ITERATIONS, &coord->verifier));
+        coord->has_verifier = true;
+        coord->config.password = NULL;
+    }
+    return virtual_init(coord);
+}
+
+err_t coord_new(const struct coord_config *config, struct coord **out)
+{
+    ASSERT(config->loop != NULL && config->catalog != NULL && config->oracle != NULL);
+    struct coord *coord = MEM_NEW(struct coord);
+    *out = NULL;
+    coord->config = *config;
+    coord->loop = config->loop;
+    coord->catalog = config->catalog;
+    coord->oracle = config->oracle;
+    struct coord_config *c = &coord->config;
+    c->tick_us = c->tick_us != 0 ? c->tick_us : COORD_TICK_US;
+    c->compaction_window_us = c->compaction_window_us != 0 ? c->compaction_window_us
+                                                           : COORD_WINDOW_US;
+    c->max_result_bytes = c->max_result_bytes != 0 ? c->max_result_bytes : 1ULL << 30;
+    c->max_copy_bytes = c->max_copy_bytes != 0 ? c->max_copy_bytes : 1ULL << 30;
+    coord->tick.fire = on_tick;
+    coord->compaction.fire = on_compaction;
+    copy_sizes(coord, config);
+    writer_init(&coord->writer, coord);
+    local_init(&coord->local, coord);
+    coord->system = session_new(coord, NULL, "tailrace", "tailrace");
+    if (config->metrics != NULL) {
+        register_metrics(coord, config->metrics);
+    }
+    err_t err = init_in(coord, config);
+    if (err != ERR_OK) {
+        coord_free(coord);
+        return err;
+    }
+    *out = coord;
+    return ERR_OK;
+}
+
+void coord_free(struct coord *coord)
+{
+    if (coord == NULL) {
+        return;
+    }
+    io_timer_cancel(coord->loop, &coord->tick);
+    io_timer_cancel(coord->loop, &coord->compaction);
+    session_free(coord->system);
+    ASSERT(coord->sessions == NULL);
+    writer_free(&coord->writer);
+    local_free(&coord->local);
+    virtual_free(coord);
+    size_t at = 0;
+    uint64_t key;
+    void *value;
+    while (u64map_next(&coord->statuses, &at, &key, &value)) {
+        status_free(value);
+    }
+    for (at = 0; u64map_next(&coord->failures, &at, &key, &value);) {
+        free(value);
+    }
+    u64map_free(&coord->statuses);
+    u64map_free(&coord->failures);
+    for (size_t i = 0; i < coord->sizes_len; i++) {
+        free((char *)coord->sizes[i].name);
+    }
+    free(coord->sizes);
+    free(coord);
+}
+
+void coord_start(struct coord *coord, struct controller *controller)
+{
+    const struct catalog_cluster *cluster;
+    const struct catalog_item *item;
+    ASSERT(!coord->started && controller != NULL);
+    coord->controller = controller;
+    for (size_t i = 0; (cluster = catalog_cluster_at(coord->catalog, i)) != NULL; i++) {
+        err_t err = coord_create_cluster(coord, cluster);
+        if (err != ERR_OK) {
+            LOG_ERROR("coord", "a cluster cannot be started", LOG_STR("name", cluster->name),
+                      LOG_ERR(err));
+            err_free(err);
+        }
+    }
+    for (size_t i = 0; (item = catalog_item_at(coord->catalog, i)) != NULL; i++) {
+        err_t err = coord_create_item(coord, item);
+        if (err != ERR_OK) {
+            LOG_ERROR("coord", "an object cannot be started", LOG_STR("name", item->name),
+                      LOG_U64("id", item->id), LOG_ERR(err));
+            free(u64map_put(&coord->failures, item->id, mem_strdup(err_text(err))));
+            err_free(err);
+        }
+    }
+    controller_initialized(controller);
+    coord->started = true;
+    uint64_t now = io_now_us(coord->loop);
+    io_timer_start(coord->loop, &coord->tick, now);
+    io_timer_start(coord->loop, &coord->compaction, now + COORD_COMPACTION_US);
+    LOG_INFO("coord", "ready", LOG_U64("epoch", catalog_epoch(coord->catalog)),
+             LOG_STR("environment", catalog_environment_text(coord->catalog)));
+}
+
+bool coord_ready(struct coord *coord, struct buf *reason)
+{
+    if (!coord->started) {
+        buf_append_str(reason, "the catalog is being loaded");
+        return false;
+    }
+    return true;
+}

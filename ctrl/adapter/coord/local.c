@@ -1,0 +1,163 @@
+/*
+ * The engine inside environmentd: plans that read no collection (catalog tables, VALUES, series)
+ * run here, in steps on the loop, so that they need no cluster. One worker, time 1.
+ */
+#include "core/base/assert.h"
+#include "ctrl/adapter/coord/coord_internal.h"
+
+enum { LOCAL_TIME = 1 };
+
+static void on_send(void *ctx, uint32_t dest, const void *payload, size_t len)
+{
+    UNREACHABLE(); /* one worker: there is nobody to send to */
+}
+
+static void on_frontier(void *ctx, uint64_t export_id, uint64_t upper)
+{
+    ASSERT(ctx != NULL);
+}
+
+static void on_subscribe(void *ctx, uint64_t export_id, uint64_t lower, uint64_t upper,
+                         const struct batch *ok, const struct batch *err)
+{
+    UNREACHABLE(); /* no such export is created here */
+}
+
+/* Only noted: the engine is on the stack, and must not be called from here. */
+static void finished(struct local *local, struct read *r, err_t err)
+{
+    r->local_err = err;
+    r->local_next = local->finished;
+    local->finished = r;
+}
+
+static void on_peek_done(void *ctx, uint64_t peek_id, const struct batch *rows, err_t err)
+{
+    struct local *local = ctx;
+    struct read *r = u64map_remove(&local->reads, peek_id);
+    if (r == NULL) {
+        err_free(err); /* cancelled meanwhile */
+        return;
+    }
+    if (err == ERR_OK && rows != NULL) {
+        err = rowset_add_batch(r->rows, rows);
+    }
+    finished(local, r, err);
+}
+
+static void on_failed(void *ctx, uint64_t dataflow_id, err_t err)
+{
+    struct local *local = ctx;
+    struct read *r = u64map_remove(&local->reads, dataflow_id);
+    if (r == NULL) {
+        err_free(err);
+        return;
+    }
+    finished(local, r, err);
+}
+
+static const struct engine_host host = {
+    .send = on_send,
+    .frontier = on_frontier,
+    .subscribe = on_subscribe,
+    .peek_done = on_peek_done,
+    .failed = on_failed,
+};
+
+static bool deliver(struct local *local)
+{
+    bool any = local->finished != NULL;
+    while (local->finished != NULL) {
+        struct read *r = local->finished;
+        err_t err = r->local_err;
+        local->finished = r->local_next;
+        engine_drop(local->engine, r->transient);
+        r->transient = 0;
+        r->local = false;
+        r->local_err = ERR_OK;
+        if (err == ERR_OK) {
+            err = rowset_finish(r->rows);
+        }
+        r->done(r->arg, err); /* may free r, and start others */
+    }
+    return any;
+}
+
+static bool on_poll(struct io_poller *poller)
+{
+    struct local *local = CONTAINER_OF(poller, struct local, poller);
+    bool more = engine_step(local->engine);
+    return deliver(local) || more;
+}
+
+static bool on_arm(struct io_poller *poller)
+{
+    struct local *local = CONTAINER_OF(poller, struct local, poller);
+    return local->finished != NULL || local->reads.len > 0;
+}
+
+void local_init(struct local *local, struct coord *coord)
+{
+    memset(local, 0, sizeof(*local));
+    local->coord = coord;
+    local->next_id = 1;
+    const struct engine_config config = {
+        .workers = 1,
+        .loop = coord->loop,
+        .host = &host,
+        .ctx = local,
+        .memory_limit = 4ULL * 1024 * 1024 * 1024,
+    };
+    local->engine = engine_new(&config);
+    local->poller.poll = on_poll;
+    local->poller.arm = on_arm;
+    io_poller_add(coord->loop, &local->poller);
+}
+
+void local_free(struct local *local)
+{
+    ASSERT(local->reads.len == 0 && local->finished == NULL);
+    io_poller_remove(local->coord->loop, &local->poller);
+    engine_free(local->engine);
+    u64map_free(&local->reads);
+}
+
+void local_start(struct local *local, struct read *r)
+{
+    struct plan *plan = r->query->plan;
+    ASSERT(plan != NULL && plan->exports_len == 1 && !r->local);
+    uint64_t id = local->next_id++;
+    plan->id = id;
+    plan->as_of = LOCAL_TIME;
+    plan->exports[0].id = id;
+    plan->exports[0].until = FRONTIER_EMPTY;
+    r->query->plan = NULL; /* the engine takes it */
+    err_t err = engine_create(local->engine, plan, NULL, 0);
+    if (err != ERR_OK) {
+        r->done(r->arg, err);
+        return;
+    }
+    r->local = true;
+    r->transient = id;
+    u64map_put(&local->reads, id, r);
+    const struct engine_peek peek = {
+        .peek_id = id, .index_id = id, .time = LOCAL_TIME, .limit = -1};
+    engine_peek(local->engine, &peek);
+}
+
+void local_cancel(struct local *local, struct read *r)
+{
+    ASSERT(r->local);
+    struct read **p = &local->finished;
+    while (*p != NULL && *p != r) {
+        p = &(*p)->local_next;
+    }
+    if (*p == r) {
+        *p = r->local_next;
+    }
+    u64map_remove(&local->reads, r->transient);
+    err_free(r->local_err);
+    engine_drop(local->engine, r->transient);
+    r->transient = 0;
+    r->local = false;
+}

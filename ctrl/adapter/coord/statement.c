@@ -1,0 +1,779 @@
+/*
+ * One statement: what it is, who does it, how its rows go out, and how it ends. The continuation
+ * between two callbacks is session->run.state; every way out is statement_complete or
+ * statement_fail, which run exactly once per statement.
+ */
+#include "core/base/assert.h"
+#include "core/base/log.h"
+#include "ctrl/adapter/coord/coord_internal.h"
+
+#include <stdio.h>
+
+/* ---- ends -------------------------------------------------------------------------------------- */
+
+void statement_fail(struct session *s, err_t err)
+{
+    ASSERT(err != ERR_OK && s->run.state != RUN_NONE);
+    session_statement_done(s, err);
+}
+
+static void send_complete(struct session *s)
+{
+    pgwire_send_command_complete(s->conn, s->run.tag);
+    session_statement_done(s, ERR_OK);
+}
+
+static void on_committed(struct session *s, err_t err)
+{
+    if (err != ERR_OK) {
+        statement_fail(s, err);
+    } else {
+        send_complete(s);
+    }
+}
+
+void statement_complete(struct session *s, const char *tag)
+{
+    ASSERT(s->run.state != RUN_NONE);
+    if (tag != s->run.tag) {
+        snprintf(s->run.tag, sizeof(s->run.tag), "%s", tag);
+    }
+    /* A client that is told "INSERT 0 1" relies on it: commit first, unless more follows in the
+     * same implicit transaction, whose end then says how it went. */
+    bool last = s->script_run && s->script_at + 1 == s->script->script->stmts_len;
+    if (last && !transact_in_block(s) && !write_set_empty(&s->tx.writes)) {
+        s->run.state = RUN_COMMIT;
+        transact_commit(s, on_committed);
+        return;
+    }
+    send_complete(s);
+}
+
+void statement_cancel(struct session *s, err_t err)
+{
+    if (s->job.state == WRITE_FLYING || (s->job.state == WRITE_QUEUED && !s->job.locks)) {
+        err_free(err); /* it will be durable in a moment: too late to take back */
+        return;
+    }
+    statement_fail(s, err);
+}
+
+/* ---- rows -------------------------------------------------------------------------------------- */
+
+void portal_set_columns(struct portal *p, const struct schema *columns)
+{
+    uint32_t n = columns->cols;
+    struct arena *a = &p->arena;
+    p->columns.cols = n;
+    p->columns.types = ARENA_ARRAY(a, struct type, n + 1);
+    p->columns.names = ARENA_ARRAY(a, const char *, n + 1);
+    p->column_formats = ARENA_ARRAY(a, int16_t, n + 1);
+    for (uint32_t i = 0; i < n; i++) {
+        p->columns.types[i] = columns->types[i];
+        p->columns.names[i] = arena_strdup(a, columns->names[i]);
+        if (p->formats_len > 0) {
+            p->column_formats[i] = p->formats[p->formats_len == 1 ? 0 : i];
+        }
+    }
+}
+
+/* Announces the rows: once, before the first. */
+static err_t announce(struct session *s)
+{
+    struct run *run = &s->run;
+    struct portal *p = run->portal;
+    if (p != run->source) {
+        /* FETCH: the cursor's columns in the formats asked of the FETCH. */
+        if (p->formats_len > 1 && p->formats_len != run->source->columns.cols) {
+            return err_sql(ERR_PROTOCOL, "08P01", "result formats do not match the cursor");
+        }
+        portal_set_columns(p, &run->source->columns);
+    }
+    if (run->copy_out) {
+        pgwire_send_copy_out(s->conn, p->columns.cols);
+    } else if (run->describe) {
+        pgwire_send_row_description(s->conn, p->columns.names, p->columns.types, p->columns.cols,
+                                    p->column_formats);
+    }
+    run->describe = false;
+    return ERR_OK;
+}
+
+void statement_send_copy(struct session *s, const struct datum *row)
+{
+    const struct portal *p = s->run.portal;
+    struct buf line = {0};
+    struct buf field = {0};
+    for (uint32_t i = 0; i < p->columns.cols; i++) {
+        buf_clear(&field);
+        buf_reserve(&field, 1);
+        if (!row[i].null) {
+            datum_print(&p->columns.types[i], &row[i], &field);
+        }
+        copy_write_field(&s->run.copy, i == 0, row[i].null ? NULL : (const char *)field.data,
+                         field.len, &line);
+    }
+    buf_append_byte(&line, '\n');
+    pgwire_send_copy_data(s->conn, line.data, line.len);
+    buf_free(&field);
+    buf_free(&line);
+}
+
+static void send_one(struct session *s, const struct datum *row)
+{
+    const struct portal *p = s->run.portal;
+    if (s->run.copy_out) {
+        statement_send_copy(s, row);
+    } else {
+        pgwire_send_row(s->conn, p->columns.types, row, p->columns.cols, p->column_formats);
+    }
+    s->run.sent++;
+}
+
+static const char *rows_tag(struct session *s)
+{
+    struct run *run = &s->run;
+    const struct sql_stmt *stmt = run->portal->prepared->stmt;
+    unsigned long long n = run->sent;
+    switch (stmt->kind) {
+    case SQL_SELECT:
+    case SQL_SUBSCRIBE: snprintf(run->tag, sizeof(run->tag), "SELECT %llu", n); break;
+    case SQL_FETCH: snprintf(run->tag, sizeof(run->tag), "FETCH %llu", n); break;
+    case SQL_COPY_TO: snprintf(run->tag, sizeof(run->tag), "COPY %llu", n); break;
+    case SQL_INSERT:
+    case SQL_UPDATE:
+    case SQL_DELETE: break; /* RETURNING: the tag was made with the change */
+    case SQL_SHOW_OBJECTS: snprintf(run->tag, sizeof(run->tag), "SELECT %llu", n); break;
+    default: snprintf(run->tag, sizeof(run->tag), "%s", stmt->tag); break;
+    }
+    return run->tag;
+}
+
+void statement_rows_over(struct session *s, bool exhausted)
+{
+    if (s->run.copy_out) {
+        pgwire_send_copy_done(s->conn);
+    }
+    if (s->coord->rows_sent != NULL) {
+        metric_add(s->coord->rows_sent, s->run.sent);
+    }
+    if (!exhausted && s->run.suspends) {
+        pgwire_send_portal_suspended(s->conn);
+        session_statement_done(s, ERR_OK);
+        return;
+    }
+    statement_complete(s, rows_tag(s));
+}
+
+void statement_send(struct session *s)
+{
+    struct run *run = &s->run;
+    struct rowset *rows = run->source->rows;
+    ASSERT(rows != NULL);
+    if (run->state != RUN_SEND) {
+        err_t err = announce(s);
+        if (err != ERR_OK) {
+            statement_fail(s, err);
+            return;
+        }
+        ASSERT(rowset_width(rows) == run->portal->columns.cols);
+        run->state = RUN_SEND;
+        io_timer_cancel(s->coord->loop, &s->timeout);
+    }
+    struct datum *row = mem_alloc((rowset_width(rows) + 1) * sizeof(*row));
+    bool more = true;
+    while (pgwire_writable(s->conn)) {
+        if (run->max_rows >= 0 && run->sent >= (uint64_t)run->max_rows) {
+            more = false;
+            break;
+        }
+        if (!rowset_next(rows, row)) {
+            more = false;
+            break;
+        }
+        send_one(s, row);
+    }
+    free(row);
+    if (!more) {
+        /* PostgreSQL suspends when the limit is reached, even if that was the last row. */
+        bool limited = run->max_rows >= 0 && run->sent >= (uint64_t)run->max_rows;
+        statement_rows_over(s, !limited);
+    } else {
+        pgwire_flush(s->conn);
+    }
+}
+
+struct rowset *statement_text_rows(struct portal *p, const char *const *names, uint32_t cols)
+{
+    struct type types[8];
+    ASSERT(cols <= ARRAY_LEN(types));
+    for (uint32_t i = 0; i < cols; i++) {
+        types[i] = type_of(TYPE_TEXT);
+    }
+    const struct schema columns = {.cols = cols, .types = types, .names = (const char **)names};
+    portal_set_columns(p, &columns);
+    const struct rowset_spec spec = rowset_plain(types, cols, SIZE_MAX);
+    return rowset_new(&spec);
+}
+
+void statement_add_text(struct rowset *rs, const char *const *values, uint32_t cols)
+{
+    struct datum row[8];
+    ASSERT(cols <= ARRAY_LEN(row));
+    memset(row, 0, sizeof(row));
+    for (uint32_t i = 0; i < cols; i++) {
+        row[i].null = values[i] == NULL;
+        row[i].s = values[i];
+        row[i].len = values[i] != NULL ? (uint32_t)strlen(values[i]) : 0;
+    }
+    err_t err = rowset_add_row(rs, row);
+    ASSERT(err == ERR_OK); /* no limit was set */
+}
+
+/* The portal's rows were made here: sends them. */
+static void send_made(struct session *s, struct rowset *rows)
+{
+    struct portal *p = s->run.portal;
+    err_t err = rowset_finish(rows);
+    ASSERT(err == ERR_OK);
+    p->rows = rows;
+    p->opened = true;
+    statement_send(s);
+}
+
+/* ---- queries ----------------------------------------------------------------------------------- */
+
+static void context_of(struct session *s, const struct portal *p, struct sql_context *cx)
+{
+    names_context(s, cx);
+    cx->param_types = p->param_types;
+    cx->params = p->params;
+    cx->params_len = p->params_len;
+}
+
+static void arm_timeout(struct session *s)
+{
+    uint64_t limit = vars_duration_us(s, "statement_timeout");
+    if (limit > 0) {
+        io_timer_start(s->coord->loop, &s->timeout, io_now_us(s->coord->loop) + limit);
+    }
+}
+
+static void on_read(void *arg, err_t err)
+{
+    struct session *s = arg;
+    struct read *r = s->read;
+    struct portal *p = s->run.source;
+    ASSERT(r != NULL && p != NULL);
+    p->rows = r->rows;
+    r->rows = NULL;
+    s->read = NULL;
+    read_free(r);
+    if (err != ERR_OK) {
+        rowset_free(p->rows);
+        p->rows = NULL;
+        statement_fail(s, err);
+        return;
+    }
+    p->opened = true;
+    statement_send(s);
+}
+
+/* Plans and starts the query of run.source; its rows then go out. */
+static err_t open_query(struct session *s, struct portal *p, const struct sql_stmt *stmt)
+{
+    struct sql_context cx;
+    struct sql_query *query = NULL;
+    uint64_t time = 0;
+    context_of(s, p, &cx);
+    TRY(sql_plan_query(&cx, stmt, &query));
+    err_t err = ERR_OK;
+    if (stmt->kind == SQL_SUBSCRIBE) {
+        return subscription_open(s, p, query, stmt);
+    }
+    if (read_needs_cluster(query)) {
+        err = transact_enter_read(s);
+        if (err == ERR_OK) {
+            err = transact_read_time(s, query, &time);
+        }
+    }
+    if (err != ERR_OK) {
+        sql_query_free(query);
+        return err;
+    }
+    if (p->columns.cols == 0 || p->formats_len <= 1) {
+        portal_set_columns(p, &query->columns);
+    }
+    s->run.state = RUN_READ;
+    arm_timeout(s);
+    s->read = read_new(s->coord, query, on_read, s);
+    read_start(s->read, s->tx.cluster, time);
+    return ERR_OK;
+}
+
+/* The rows of run.source go out, from where they are or from the beginning. */
+static err_t run_rows(struct session *s)
+{
+    struct portal *p = s->run.source;
+    const struct sql_stmt *stmt = p->prepared->stmt;
+    p->busy = true;
+    if (p->opened && p->subscription != NULL) {
+        subscription_pump(s);
+        return ERR_OK;
+    }
+    if (p->opened) {
+        statement_send(s);
+        return ERR_OK;
+    }
+    if (stmt->kind == SQL_COPY_TO) {
+        stmt = stmt->inner;
+    }
+    return open_query(s, p, stmt);
+}
+
+static err_t start_copy_to(struct session *s, const struct sql_stmt *stmt)
+{
+    if (stmt->copy.binary) {
+        return err_sql(ERR_UNSUPPORTED, "0A000", "COPY in binary format is not supported");
+    }
+    s->run.copy_out = true;
+    s->run.copy = (struct copy_options){.csv = stmt->copy.csv,
+                                        .header = stmt->copy.header,
+                                        .delimiter = stmt->copy.delimiter,
+                                        .quote = stmt->copy.quote,
+                                        .escape = stmt->copy.escape,
+                                        .null = stmt->copy.null};
+    return run_rows(s);
+}
+
+/* ---- statements that answer at once -------------------------------------------------------------- */
+
+static err_t do_show(struct session *s, const struct sql_stmt *stmt)
+{
+    const char *name = stmt->variable.name;
+    if (strcmp(name, "all") == 0) {
+        static const char *const names[] = {"name", "setting", "description"};
+        struct rowset *rows = statement_text_rows(s->run.portal, names, 3);
+        for (size_t i = 0; i < vars_count(); i++) {
+            const char *const values[] = {vars_name(i), vars_at(s, i), vars_description(i)};
+            statement_add_text(rows, values, 3);
+        }
+        send_made(s, rows);
+        return ERR_OK;
+    }
+    const char *value = vars_get(s, name);
+    if (value == NULL) {
+        return err_sql(ERR_NOT_FOUND, "42704", "unrecognized configuration parameter \"%s\"", name);
+    }
+    struct rowset *rows = statement_text_rows(s->run.portal, &name, 1);
+    statement_add_text(rows, &value, 1);
+    send_made(s, rows);
+    return ERR_OK;
+}
+
+static err_t do_explain(struct session *s, const struct sql_stmt *stmt)
+{
+    static const char *const names[] = {"QUERY PLAN"};
+    struct sql_context cx;
+    struct buf text = {0};
+    context_of(s, s->run.portal, &cx);
+    err_t err = sql_explain(&cx, stmt, &text);
+    if (err != ERR_OK) {
+        buf_free(&text);
+        return err;
+    }
+    struct rowset *rows = statement_text_rows(s->run.portal, names, 1);
+    char *save = NULL;
+    char *all = mem_strdup(buf_cstr(&text));
+    for (char *line = strtok_r(all, "\n", &save); line != NULL;
+         line = strtok_r(NULL, "\n", &save)) {
+        const char *value = line;
+        statement_add_text(rows, &value, 1);
+    }
+    free(all);
+    buf_free(&text);
+    send_made(s, rows);
+    return ERR_OK;
+}
+
+static err_t do_show_create(struct session *s, const struct sql_stmt *stmt)
+{
+    static const char *const names[] = {"name", "create_sql"};
+    const struct catalog_item *item = NULL;
+    TRY(ddl_find(s, &stmt->name, &item));
+    if (item == NULL) {
+        return err_sql(ERR_NOT_FOUND, "42P01", "relation \"%s\" does not exist", stmt->name.name);
+    }
+    const struct catalog_schema *schema = catalog_schema_id(s->coord->catalog, item->schema);
+    const struct catalog_database *db = catalog_database_id(s->coord->catalog, schema->database);
+    struct buf full = {0};
+    buf_printf(&full, "%s.%s.%s", db->name, schema->name, item->name);
+    struct rowset *rows = statement_text_rows(s->run.portal, names, 2);
+    const char *const values[] = {buf_cstr(&full), item->create_sql};
+    statement_add_text(rows, values, 2);
+    buf_free(&full);
+    send_made(s, rows);
+    return ERR_OK;
+}
+
+static err_t do_set(struct session *s, const struct sql_stmt *stmt)
+{
+    const char *name = stmt->variable.name;
+    if (strcmp(name, "all") == 0 && stmt->variable.value == NULL) {
+        vars_reset_all(s);
+        return ERR_OK;
+    }
+    if (stmt->variable.local && !transact_in_block(s)) {
+        session_notice(s, "WARNING", err_sql(ERR_INVALID, "25P01",
+                                             "SET LOCAL can only be used in transaction blocks"));
+        return ERR_OK;
+    }
+    if (strcmp(name, "cluster") == 0 && stmt->variable.value != NULL &&
+        names_cluster(s, stmt->variable.value, NULL) == 0) {
+        session_notice(s, "NOTICE", err_sql(ERR_NOT_FOUND, "42704",
+                                            "cluster \"%s\" does not exist",
+                                            stmt->variable.value));
+    }
+    if (strcmp(name, "database") == 0 && stmt->variable.value != NULL &&
+        catalog_database(s->coord->catalog, stmt->variable.value) == NULL) {
+        return err_sql(ERR_NOT_FOUND, "3D000", "database \"%s\" does not exist",
+                       stmt->variable.value);
+    }
+    return vars_set(s, name, stmt->variable.value, stmt->variable.local);
+}
+
+static err_t do_prepare(struct session *s, const struct sql_stmt *stmt)
+{
+    const char *name = stmt->prepare.name;
+    if (strmap_get(&s->prepared, name) != NULL) {
+        return err_sql(ERR_EXISTS, "42P05", "prepared statement \"%s\" already exists", name);
+    }
+    ASSERT(stmt->inner != NULL);
+    strmap_put(&s->prepared, name, prepared_new(s->run.portal->prepared->script, stmt->inner));
+    return ERR_OK;
+}
+
+static err_t do_deallocate(struct session *s, const char *name)
+{
+    if (name != NULL) {
+        struct prepared *p = strmap_remove(&s->prepared, name);
+        if (p == NULL) {
+            return err_sql(ERR_NOT_FOUND, "26000", "prepared statement \"%s\" does not exist",
+                           name);
+        }
+        prepared_drop(p);
+        return ERR_OK;
+    }
+    size_t at = 0;
+    const char *key;
+    void *value;
+    while (strmap_next(&s->prepared, &at, &key, &value)) {
+        prepared_drop(value);
+    }
+    strmap_free(&s->prepared);
+    memset(&s->prepared, 0, sizeof(s->prepared));
+    return ERR_OK;
+}
+
+static err_t do_declare(struct session *s, const struct sql_stmt *stmt)
+{
+    const char *name = stmt->cursor.name;
+    if (!transact_in_block(s)) {
+        return err_sql(ERR_INVALID, "25P01",
+                       "DECLARE CURSOR can only be used in transaction blocks");
+    }
+    if (strmap_get(&s->portals, name) != NULL) {
+        return err_sql(ERR_EXISTS, "42P03", "cursor \"%s\" already exists", name);
+    }
+    struct portal *p = s->run.portal;
+    struct prepared *inner = prepared_new(p->prepared->script, stmt->inner);
+    struct portal *cursor = portal_new(s, name, inner);
+    prepared_drop(inner);
+    cursor->cursor = true;
+    cursor->params_len = p->params_len;
+    cursor->params = arena_memdup(&cursor->arena, p->params, p->params_len * sizeof(*p->params));
+    cursor->param_types = arena_memdup(&cursor->arena, p->param_types,
+                                       p->params_len * sizeof(*p->param_types));
+    for (uint32_t i = 0; i < p->params_len; i++) {
+        if (type_is_variable((enum type_kind)p->param_types[i].kind) && !p->params[i].null) {
+            cursor->params[i].s = arena_strndup(&cursor->arena, p->params[i].s, p->params[i].len);
+        }
+    }
+    strmap_put(&s->portals, name, cursor);
+    return ERR_OK;
+}
+
+static err_t do_close(struct session *s, const struct sql_stmt *stmt)
+{
+    if (stmt->cursor.name == NULL) {
+        return ERR_OK; /* all: they end with the transaction */
+    }
+    struct portal *p = strmap_get(&s->portals, stmt->cursor.name);
+    if (p == NULL || !p->cursor) {
+        return err_sql(ERR_NOT_FOUND, "34000", "cursor \"%s\" does not exist", stmt->cursor.name);
+    }
+    strmap_remove(&s->portals, stmt->cursor.name);
+    portal_free(p);
+    return ERR_OK;
+}
+
+static const char *option_value(const struct sql_options *options, const char *name)
+{
+    for (uint32_t i = 0; i < options->len; i++) {
+        if (strcmp(options->items[i].name, name) == 0) {
+            return options->items[i].value;
+        }
+    }
+    return NULL;
+}
+
+static err_t fetch_timeout(struct session *s, const struct sql_stmt *stmt)
+{
+    const char *text = option_value(&stmt->cursor.options, "timeout");
+    if (text == NULL) {
+        return ERR_OK;
+    }
+    struct type type = type_of(TYPE_INTERVAL);
+    struct arena arena = {0};
+    struct datum d;
+    err_t err = datum_parse(&type, text, strlen(text), &arena, &d);
+    arena_free(&arena);
+    TRY(err);
+    int64_t us = d.iv.micros + ((int64_t)d.iv.days + (int64_t)d.iv.months * 30) * 86400000000LL;
+    if (us < 0) {
+        return err_sql(ERR_INVALID, "22023", "timeout must not be negative");
+    }
+    s->run.fetch_deadline = io_now_us(s->coord->loop) + (uint64_t)us;
+    return ERR_OK;
+}
+
+static err_t do_fetch(struct session *s, const struct sql_stmt *stmt)
+{
+    struct portal *cursor = strmap_get(&s->portals, stmt->cursor.name);
+    if (cursor == NULL || !cursor->cursor) {
+        return err_sql(ERR_NOT_FOUND, "34000", "cursor \"%s\" does not exist", stmt->cursor.name);
+    }
+    TRY(fetch_timeout(s, stmt));
+    s->run.source = cursor;
+    s->run.suspends = false;
+    s->run.max_rows = stmt->cursor.count == INT64_MAX ? -1 : stmt->cursor.count;
+    return run_rows(s);
+}
+
+static err_t dispatch(struct session *s);
+
+/* EXECUTE: the portal becomes the prepared statement with its arguments, and is run as that. */
+static err_t do_execute(struct session *s, const struct sql_stmt *stmt)
+{
+    struct portal *p = s->run.portal;
+    struct prepared *prepared = strmap_get(&s->prepared, stmt->prepare.name);
+    if (prepared == NULL || prepared->stmt == NULL) {
+        return err_sql(ERR_NOT_FOUND, "26000", "prepared statement \"%s\" does not exist",
+                       stmt->prepare.name);
+    }
+    struct sql_context cx;
+    struct sql_description *d = NULL;
+    names_context(s, &cx);
+    cx.param_types = prepared->declared;
+    cx.params_len = prepared->declared_len;
+    TRY(sql_describe(&cx, prepared->stmt, &d));
+    context_of(s, p, &cx);
+    struct datum *args = NULL;
+    err_t err = sql_execute_args(&cx, stmt, d->params, d->params_len, &p->arena, &args);
+    if (err == ERR_OK) {
+        p->params = args;
+        p->params_len = d->params_len;
+        p->param_types = arena_memdup(&p->arena, d->params, d->params_len * sizeof(*d->params));
+        prepared->refs++;
+        prepared_drop(p->prepared);
+        p->prepared = prepared;
+    }
+    sql_description_free(d);
+    TRY(err);
+    return dispatch(s);
+}
+
+/* ---- transactions ------------------------------------------------------------------------------- */
+
+static err_t do_begin(struct session *s)
+{
+    if (transact_in_block(s)) {
+        session_notice(s, "WARNING", err_sql(ERR_INVALID, "25001",
+                                             "there is already a transaction in progress"));
+        return ERR_OK;
+    }
+    return transact_begin(s, false);
+}
+
+static void on_commit(struct session *s, err_t err)
+{
+    if (err != ERR_OK) {
+        statement_fail(s, err);
+    } else {
+        statement_complete(s, "COMMIT");
+    }
+}
+
+static err_t do_commit(struct session *s)
+{
+    if (s->tx.status == 'E') {
+        transact_rollback(s);
+        statement_complete(s, "ROLLBACK");
+        return ERR_OK;
+    }
+    if (!transact_in_block(s)) {
+        session_notice(s, "WARNING", err_sql(ERR_INVALID, "25P01",
+                                             "there is no transaction in progress"));
+    }
+    s->run.state = RUN_COMMIT;
+    transact_commit(s, on_commit);
+    return ERR_OK;
+}
+
+static err_t do_rollback(struct session *s)
+{
+    if (!transact_in_block(s)) {
+        session_notice(s, "WARNING", err_sql(ERR_INVALID, "25P01",
+                                             "there is no transaction in progress"));
+    }
+    transact_rollback(s);
+    return ERR_OK;
+}
+
+static err_t do_discard(struct session *s)
+{
+    if (transact_in_block(s)) {
+        return err_sql(ERR_INVALID, "25001", "DISCARD ALL cannot run inside a transaction block");
+    }
+    vars_reset_all(s);
+    return do_deallocate(s, NULL);
+}
+
+/* ---- dispatch ------------------------------------------------------------------------------------ */
+
+/* Statements that define: not in a transaction block, since they cannot be taken back. */
+static err_t do_definition(struct session *s, const struct sql_stmt *stmt)
+{
+    if (transact_in_block(s)) {
+        return err_sql(ERR_INVALID, "25001", "%s cannot run inside a transaction block",
+                       stmt->tag);
+    }
+    switch (stmt->kind) {
+    case SQL_DROP: return ddl_drop(s, stmt);
+    case SQL_COMMENT: return ddl_comment(s, stmt);
+    default: return ddl_create(s, stmt);
+    }
+}
+
+/* Statements that are over when they return. */
+static err_t dispatch_short(struct session *s, const struct sql_stmt *stmt)
+{
+    switch (stmt->kind) {
+    case SQL_SET: return do_set(s, stmt);
+    case SQL_DISCARD: return do_discard(s);
+    case SQL_BEGIN: return do_begin(s);
+    case SQL_ROLLBACK: return do_rollback(s);
+    case SQL_DECLARE: return do_declare(s, stmt);
+    case SQL_CLOSE: return do_close(s, stmt);
+    case SQL_PREPARE: return do_prepare(s, stmt);
+    case SQL_DEALLOCATE: return do_deallocate(s, stmt->prepare.name);
+    case SQL_CREATE_TABLE:
+    case SQL_CREATE_SOURCE:
+    case SQL_CREATE_VIEW:
+    case SQL_CREATE_MATERIALIZED_VIEW:
+    case SQL_CREATE_INDEX:
+    case SQL_CREATE_CLUSTER:
+    case SQL_CREATE_SCHEMA:
+    case SQL_CREATE_DATABASE:
+    case SQL_DROP:
+    case SQL_COMMENT: return do_definition(s, stmt);
+    default:
+        return err_sql(ERR_UNSUPPORTED, "0A000", "%s is not supported",
+                       stmt->tag != NULL ? stmt->tag : "this statement");
+    }
+}
+
+static err_t dispatch(struct session *s)
+{
+    const struct sql_stmt *stmt = s->run.portal->prepared->stmt;
+    switch (stmt->kind) {
+    case SQL_SELECT:
+    case SQL_SHOW_OBJECTS:
+    case SQL_SUBSCRIBE: return run_rows(s);
+    case SQL_FETCH: return do_fetch(s, stmt);
+    case SQL_COPY_TO: return start_copy_to(s, stmt);
+    case SQL_COPY_FROM: copy_in_start(s, stmt); return ERR_OK;
+    case SQL_INSERT:
+    case SQL_UPDATE:
+    case SQL_DELETE:
+    case SQL_TRUNCATE: change_start(s, stmt); return ERR_OK;
+    case SQL_SHOW: return do_show(s, stmt);
+    case SQL_SHOW_CREATE: return do_show_create(s, stmt);
+    case SQL_EXPLAIN: return do_explain(s, stmt);
+    case SQL_EXECUTE: return do_execute(s, stmt);
+    case SQL_COMMIT: return do_commit(s);
+    case SQL_EMPTY:
+        pgwire_send_empty_query(s->conn);
+        session_statement_done(s, ERR_OK);
+        return ERR_OK;
+    default: break;
+    }
+    TRY(dispatch_short(s, stmt));
+    statement_complete(s, stmt->tag);
+    return ERR_OK;
+}
+
+static void dispatch_or_fail(struct session *s)
+{
+    err_t err = dispatch(s);
+    if (err != ERR_OK) {
+        statement_fail(s, err);
+    }
+}
+
+static void on_flushed(struct session *s, err_t err)
+{
+    if (err != ERR_OK) {
+        statement_fail(s, err);
+    } else {
+        s->run.state = RUN_BUSY;
+        dispatch_or_fail(s);
+    }
+}
+
+/* In an implicit transaction, all but further writes first commit what was written. */
+static bool commits_first(const struct session *s, const struct sql_stmt *stmt)
+{
+    return !transact_in_block(s) && !write_set_empty(&s->tx.writes) && stmt->kind != SQL_INSERT &&
+           stmt->kind != SQL_COPY_FROM && stmt->kind != SQL_EXECUTE && stmt->kind != SQL_SET;
+}
+
+void statement_start(struct session *s, struct portal *p, int64_t max_rows, bool describe)
+{
+    const struct sql_stmt *stmt = p->prepared->stmt;
+    ASSERT(s->run.state == RUN_NONE && s->read == NULL && stmt != NULL);
+    s->run = (struct run){
+        .state = RUN_BUSY,
+        .portal = p,
+        .source = p,
+        .describe = describe,
+        .max_rows = max_rows,
+        .suspends = max_rows >= 0,
+        .began_ns = io_mono_ns(s->coord->loop),
+    };
+    p->busy = true;
+    if (s->tx.status == 'E' && stmt->kind != SQL_COMMIT && stmt->kind != SQL_ROLLBACK) {
+        statement_fail(s, err_sql(ERR_INVALID, "25P02", "current transaction is aborted, commands "
+                                  "ignored until end of transaction block"));
+        return;
+    }
+    if (!transact_in_block(s)) {
+        s->tx.began_us = (int64_t)io_now_us(s->coord->loop);
+    }
+    if (commits_first(s, stmt)) {
+        s->run.state = RUN_COMMIT;
+        transact_commit(s, on_flushed);
+        return;
+    }
+    dispatch_or_fail(s);
+}

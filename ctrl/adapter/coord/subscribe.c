@@ -1,0 +1,344 @@
+/*
+ * SUBSCRIBE: the changes of a query as rows, for as long as the client listens. Changes arrive in
+ * abutting chunks [lower, upper); they wait here until the statement (SUBSCRIBE itself, COPY of it,
+ * or a FETCH from its cursor) can send them. What waits is bounded: a client that falls further
+ * behind loses the subscription with a clear error, nobody else notices.
+ */
+#include "core/base/assert.h"
+#include "ctrl/adapter/coord/coord_internal.h"
+
+enum { SUBSCRIPTION_MAX_BYTES = 256 * 1024 * 1024 };
+
+/* Changes not yet sent. */
+struct chunk {
+    struct chunk *next;
+    uint64_t upper;
+    void *bytes;
+    size_t size;
+    struct batch batch;
+    struct batch_col *cols;
+    uint32_t *order; /* rows by time */
+    uint32_t at;
+};
+
+struct subscription {
+    struct session *session;
+    struct sql_query *query; /* owned, for its types */
+    uint64_t cluster;
+    uint64_t export_id;
+    uint64_t until;
+    uint32_t cols; /* data columns */
+    bool progress;
+    bool over;     /* no more chunks will come */
+    err_t err;     /* why, when it went wrong */
+    struct chunk *first, **last;
+    size_t bytes;
+    struct io_timer wake;
+};
+
+static void chunk_free(struct chunk *chunk)
+{
+    free(chunk->bytes);
+    free(chunk->cols);
+    free(chunk->order);
+    free(chunk);
+}
+
+static int compare_times(const void *pa, const void *pb, void *arg)
+{
+    const struct chunk *chunk = arg;
+    uint32_t a = *(const uint32_t *)pa;
+    uint32_t b = *(const uint32_t *)pb;
+    uint64_t ta = batch_time(&chunk->batch, a);
+    uint64_t tb = batch_time(&chunk->batch, b);
+    if (ta != tb) {
+        return ta < tb ? -1 : 1;
+    }
+    return a < b ? -1 : a > b;
+}
+
+static struct chunk *chunk_new(const struct subscription *sub, uint64_t upper,
+                               const struct batch *rows)
+{
+    struct chunk *chunk = MEM_NEW(struct chunk);
+    chunk->upper = upper;
+    if (rows == NULL || rows->rows == 0) {
+        return chunk;
+    }
+    ASSERT(rows->cols == sub->cols);
+    chunk->size = rows->size;
+    chunk->bytes = aligned_alloc(BATCH_ALIGN, (rows->size + BATCH_ALIGN - 1) & ~(size_t)63);
+    ASSERT(chunk->bytes != NULL);
+    memcpy(chunk->bytes, rows->base, rows->size);
+    chunk->cols = mem_alloc((rows->cols + 1) * sizeof(*chunk->cols));
+    batch_view(chunk->bytes, chunk->size, chunk->cols, rows->cols, &chunk->batch);
+    chunk->order = mem_alloc(rows->rows * sizeof(*chunk->order));
+    for (uint32_t i = 0; i < rows->rows; i++) {
+        chunk->order[i] = i;
+    }
+    qsort_r(chunk->order, rows->rows, sizeof(*chunk->order), compare_times, chunk);
+    return chunk;
+}
+
+static void wake_soon(struct subscription *sub)
+{
+    struct io_loop *loop = sub->session->coord->loop;
+    io_timer_start(loop, &sub->wake, io_now_us(loop));
+}
+
+static void on_wake(struct io_timer *timer)
+{
+    struct subscription *sub = CONTAINER_OF(timer, struct subscription, wake);
+    struct session *s = sub->session;
+    if (s->run.state == RUN_SUBSCRIBE && s->run.source->subscription == sub) {
+        subscription_pump(s);
+    }
+}
+
+static void on_changes(void *arg, uint64_t lower, uint64_t upper, const struct batch *ok,
+                       err_t err)
+{
+    struct subscription *sub = arg;
+    ASSERT(err != ERR_OK || lower <= upper);
+    if (sub->over) {
+        err_free(err);
+        return;
+    }
+    if (err == ERR_OK && sub->bytes > SUBSCRIPTION_MAX_BYTES) {
+        err = err_hint(err_sql(ERR_LIMIT, "53400", "the subscription fell more than %d MiB behind",
+                               SUBSCRIPTION_MAX_BYTES / (1024 * 1024)),
+                       "Read faster, or subscribe to less.");
+    }
+    if (err != ERR_OK) {
+        sub->err = err;
+        sub->over = true;
+    } else {
+        bool rows = ok != NULL && ok->rows > 0;
+        if (rows || sub->progress) {
+            struct chunk *chunk = chunk_new(sub, upper, ok);
+            sub->bytes += chunk->size;
+            *sub->last = chunk;
+            sub->last = &chunk->next;
+        }
+        sub->over = upper >= sub->until;
+        if (!rows && !sub->progress && !sub->over) {
+            return;
+        }
+    }
+    wake_soon(sub);
+}
+
+static err_t create(struct session *s, struct subscription *sub, uint64_t time)
+{
+    struct plan *plan = sub->query->plan;
+    ASSERT(plan != NULL && plan->exports_len == 1);
+    plan->id = sub->export_id;
+    plan->as_of = time;
+    plan->exports[0].id = sub->export_id;
+    plan->exports[0].until = sub->until;
+    sub->query->plan = NULL;
+    controller_subscribe(s->coord->controller, sub->export_id, on_changes, sub);
+    return controller_dataflow_create(s->coord->controller, sub->cluster, plan);
+}
+
+static err_t describe(struct session *s, struct portal *p, const struct sql_stmt *stmt)
+{
+    struct sql_context cx;
+    struct sql_description *d = NULL;
+    names_context(s, &cx);
+    cx.param_types = p->param_types;
+    cx.params_len = p->params_len;
+    TRY(sql_describe(&cx, stmt, &d));
+    portal_set_columns(p, &d->columns);
+    sql_description_free(d);
+    return ERR_OK;
+}
+
+err_t subscription_open(struct session *s, struct portal *p, struct sql_query *query,
+                        const struct sql_stmt *stmt)
+{
+    uint64_t time = 0;
+    err_t err = query->plan == NULL ? err_sql(ERR_UNSUPPORTED, "0A000",
+                                              "SUBSCRIBE needs a query over a relation")
+                                    : ERR_OK;
+    struct subscription *sub = MEM_NEW(struct subscription);
+    sub->session = s;
+    sub->query = query;
+    sub->last = &sub->first;
+    sub->wake.fire = on_wake;
+    sub->progress = stmt->subscribe.progress;
+    sub->cols = query->types_len;
+    sub->until = query->has_up_to ? query->up_to : FRONTIER_EMPTY;
+    sub->cluster = names_cluster(s, vars_get(s, "cluster"), err == ERR_OK ? &err : NULL);
+    if (err == ERR_OK) {
+        err = transact_enter_read(s);
+    }
+    if (err == ERR_OK) {
+        err = describe(s, p, stmt);
+    }
+    if (err == ERR_OK) {
+        err = read_choose_time(s->coord, query, sub->cluster, &time);
+    }
+    if (err == ERR_OK) {
+        ASSERT(p->columns.cols == sub->cols + 2 + (sub->progress ? 1 : 0));
+        sub->export_id = coord_transient_id(s->coord);
+        err = create(s, sub, time);
+    }
+    if (err != ERR_OK) {
+        sub->export_id = 0;
+        subscription_free(sub);
+        return err;
+    }
+    p->subscription = sub;
+    p->opened = true;
+    subscription_pump(s);
+    return ERR_OK;
+}
+
+void subscription_free(struct subscription *sub)
+{
+    struct coord *coord = sub->session->coord;
+    io_timer_cancel(coord->loop, &sub->wake);
+    if (sub->export_id != 0) {
+        controller_export_drop(coord->controller, sub->cluster, sub->export_id);
+    }
+    while (sub->first != NULL) {
+        struct chunk *chunk = sub->first;
+        sub->first = chunk->next;
+        chunk_free(chunk);
+    }
+    err_free(sub->err);
+    sql_query_free(sub->query);
+    free(sub);
+}
+
+/* One row of the result: mz_timestamp, [mz_progressed], mz_diff, the columns. */
+static void fill_row(const struct subscription *sub, const struct chunk *chunk, struct datum *out)
+{
+    uint32_t at = 0;
+    bool row = chunk->at < chunk->batch.rows;
+    uint32_t index = row ? chunk->order[chunk->at] : 0;
+    memset(out, 0, (sub->cols + 3) * sizeof(*out));
+    out[at++].i = (int64_t)(row ? batch_time(&chunk->batch, index) : chunk->upper);
+    if (sub->progress) {
+        out[at++].b = !row;
+    }
+    out[at].null = !row;
+    out[at++].i = row ? batch_diff(&chunk->batch, index) : 0;
+    for (uint32_t i = 0; i < sub->cols; i++) {
+        if (row) {
+            batch_datum(&chunk->cols[i], index, &out[at + i]);
+        } else {
+            out[at + i].null = true;
+        }
+    }
+}
+
+/* The next row; false when none waits. The last upper of a finished one is no progress. */
+static bool next_row(struct subscription *sub, struct datum *out)
+{
+    while (sub->first != NULL) {
+        struct chunk *chunk = sub->first;
+        bool row = chunk->at < chunk->batch.rows;
+        bool progress = sub->progress && chunk->upper != FRONTIER_EMPTY &&
+                        chunk->at == chunk->batch.rows;
+        if (row || progress) {
+            fill_row(sub, chunk, out);
+            chunk->at++;
+            return true;
+        }
+        sub->first = chunk->next;
+        if (sub->first == NULL) {
+            sub->last = &sub->first;
+        }
+        ASSERT(sub->bytes >= chunk->size);
+        sub->bytes -= chunk->size;
+        chunk_free(chunk);
+    }
+    return false;
+}
+
+static void announce(struct session *s, struct subscription *sub)
+{
+    struct run *run = &s->run;
+    struct portal *p = run->portal;
+    if (run->state == RUN_SUBSCRIBE) {
+        return;
+    }
+    run->state = RUN_SUBSCRIBE;
+    io_timer_cancel(s->coord->loop, &s->timeout);
+    if (run->fetch_deadline != 0) {
+        io_timer_start(s->coord->loop, &s->timeout, run->fetch_deadline);
+    }
+    if (p != run->source) {
+        portal_set_columns(p, &run->source->columns);
+    }
+    if (run->copy_out) {
+        pgwire_send_copy_out(s->conn, p->columns.cols);
+    } else if (run->describe) {
+        pgwire_send_row_description(s->conn, p->columns.names, p->columns.types, p->columns.cols,
+                                    p->column_formats);
+    }
+    run->describe = false;
+}
+
+static void send(struct session *s, const struct datum *row)
+{
+    const struct portal *p = s->run.portal;
+    if (!s->run.copy_out) {
+        pgwire_send_row(s->conn, p->columns.types, row, p->columns.cols, p->column_formats);
+    } else {
+        statement_send_copy(s, row);
+    }
+    s->run.sent++;
+}
+
+/* Sends what waits; true when the statement's limit is reached. */
+static bool send_waiting(struct session *s, struct subscription *sub)
+{
+    struct datum *row = mem_alloc((sub->cols + 4) * sizeof(*row));
+    bool limited = false;
+    while (!limited && pgwire_writable(s->conn)) {
+        limited = s->run.max_rows >= 0 && s->run.sent >= (uint64_t)s->run.max_rows;
+        if (limited || !next_row(sub, row)) {
+            break;
+        }
+        send(s, row);
+    }
+    free(row);
+    return limited;
+}
+
+/* A FETCH is over once it has rows and none waits, or when its time is. */
+static bool fetch_over(const struct session *s, const struct subscription *sub)
+{
+    if (s->run.portal == s->run.source) {
+        return false;
+    }
+    if (s->run.sent > 0 && sub->first == NULL) {
+        return true;
+    }
+    return s->run.fetch_deadline != 0 &&
+           io_now_us(s->coord->loop) >= s->run.fetch_deadline;
+}
+
+void subscription_pump(struct session *s)
+{
+    struct subscription *sub = s->run.source->subscription;
+    ASSERT(sub != NULL && sub->session == s);
+    announce(s, sub);
+    bool limited = send_waiting(s, sub);
+    if (limited || fetch_over(s, sub)) {
+        statement_rows_over(s, !limited);
+        return;
+    }
+    if (sub->over && sub->first == NULL) {
+        if (sub->err != ERR_OK) {
+            statement_fail(s, err_copy(sub->err));
+        } else {
+            statement_rows_over(s, true);
+        }
+        return;
+    }
+    pgwire_flush(s->conn);
+}

@@ -1,0 +1,191 @@
+/*
+ * Transactions. A transaction either reads or writes tables. Reads all happen at one time, chosen
+ * by the first and held for the rest. Writes are gathered and appended at commit, all at one time.
+ * Outside BEGIN ... COMMIT the statements of a simple query, or the requests up to Sync, make an
+ * implicit transaction; there, a change from writing to reading commits what was written so far.
+ */
+#include "core/base/assert.h"
+#include "core/base/log.h"
+#include "ctrl/adapter/coord/coord_internal.h"
+
+bool transact_in_block(const struct session *s)
+{
+    return s->tx.status != 'I';
+}
+
+static void set_status(struct session *s, char status)
+{
+    s->tx.status = status;
+    if (s->conn != NULL) {
+        pgwire_set_transaction(s->conn, status);
+    }
+}
+
+err_t transact_begin(struct session *s, bool read_only)
+{
+    ASSERT(write_set_empty(&s->tx.writes));
+    s->tx.read_only = read_only;
+    s->tx.mode = TX_NONE;
+    s->tx.time = 0;
+    set_status(s, 'T');
+    return ERR_OK;
+}
+
+static void release_holds(struct session *s)
+{
+    for (size_t i = 0; i < s->tx.holds_len; i++) {
+        controller_hold_release(s->coord->controller, s->tx.holds[i]);
+    }
+    s->tx.holds_len = 0;
+}
+
+/* Cursors without hold and local settings end with the transaction. */
+static void drop_cursors(struct session *s)
+{
+    for (;;) {
+        size_t at = 0;
+        const char *name;
+        void *value;
+        struct portal *cursor = NULL;
+        while (cursor == NULL && strmap_next(&s->portals, &at, &name, &value)) {
+            struct portal *p = value;
+            cursor = p->cursor && !p->busy ? p : NULL;
+        }
+        if (cursor == NULL) {
+            return;
+        }
+        strmap_remove(&s->portals, cursor->name);
+        portal_free(cursor);
+    }
+}
+
+static void end(struct session *s)
+{
+    release_holds(s);
+    write_set_clear(&s->tx.writes);
+    s->tx.mode = TX_NONE;
+    s->tx.time = 0;
+    s->tx.rows = 0;
+    s->tx.read_only = false;
+    if (transact_in_block(s)) {
+        drop_cursors(s);
+    }
+    vars_end_transaction(s);
+    set_status(s, 'I');
+}
+
+void transact_rollback(struct session *s)
+{
+    end(s);
+}
+
+static void on_committed(struct write_job *job, err_t err)
+{
+    struct session *s = CONTAINER_OF(job, struct session, job);
+    void (*after)(struct session *, err_t) = s->after_commit;
+    ASSERT(after != NULL);
+    s->after_commit = NULL;
+    end(s);
+    after(s, err);
+}
+
+void transact_commit(struct session *s, void (*done)(struct session *s, err_t err))
+{
+    ASSERT(s->job.state == WRITE_IDLE && s->after_commit == NULL);
+    if (write_set_empty(&s->tx.writes)) {
+        end(s);
+        done(s, ERR_OK);
+        return;
+    }
+    s->job.set = s->tx.writes;
+    memset(&s->tx.writes, 0, sizeof(s->tx.writes));
+    s->job.done = on_committed;
+    s->after_commit = done;
+    write_submit(s->coord, &s->job);
+}
+
+err_t transact_enter_read(struct session *s)
+{
+    if (s->tx.mode == TX_WRITE && transact_in_block(s)) {
+        return err_hint(err_sql(ERR_INVALID, "25001", "transaction in write-only mode"),
+                        "A transaction either reads or writes: commit it before you read.");
+    }
+    if (transact_in_block(s)) {
+        s->tx.mode = TX_READ;
+    }
+    return ERR_OK;
+}
+
+err_t transact_enter_write(struct session *s)
+{
+    const char *always = vars_get(s, "default_transaction_read_only");
+    const char *now = vars_get(s, "transaction_read_only");
+    if (s->tx.read_only || strcmp(always, "on") == 0 || strcmp(now, "on") == 0) {
+        return err_sql(ERR_INVALID, "25006", "cannot write in a read-only transaction");
+    }
+    if (s->tx.mode == TX_READ && transact_in_block(s)) {
+        return err_hint(err_sql(ERR_INVALID, "25006", "transaction in read-only mode"),
+                        "A transaction either reads or writes: commit it before you write.");
+    }
+    if (transact_in_block(s)) {
+        s->tx.mode = TX_WRITE;
+    }
+    return ERR_OK;
+}
+
+static void hold(struct session *s, uint64_t cluster, uint64_t id)
+{
+    uint64_t handle = 0;
+    err_t err = controller_hold(s->coord->controller, cluster, id, s->tx.time, &handle);
+    if (err != ERR_OK) {
+        /* It cannot be read at this time any more; a statement that tries is told so. */
+        LOG_DEBUG("coord", "no hold for the transaction", LOG_U64("id", id), LOG_ERR(err));
+        err_free(err);
+        return;
+    }
+    *VEC_PUSH(&s->tx, holds) = handle;
+}
+
+/* Keeps whatever later statements may read at this time: everything in the database. */
+static void hold_all(struct session *s, uint64_t cluster)
+{
+    const struct catalog *c = s->coord->catalog;
+    const struct catalog_item *item;
+    for (size_t i = 0; (item = catalog_item_at(c, i)) != NULL; i++) {
+        switch (item->kind) {
+        case CATALOG_TABLE:
+        case CATALOG_SOURCE: hold(s, 0, item->id); break;
+        case CATALOG_MATERIALIZED_VIEW:
+        case CATALOG_INDEX:
+            if (item->cluster == cluster) {
+                hold(s, cluster, item->id);
+            }
+            break;
+        case CATALOG_VIEW: break;
+        }
+    }
+}
+
+err_t transact_read_time(struct session *s, const struct sql_query *query, uint64_t *time)
+{
+    err_t err = ERR_OK;
+    uint64_t cluster = 0;
+    if (read_needs_cluster(query)) {
+        cluster = names_cluster(s, vars_get(s, "cluster"), &err);
+        TRY(err);
+    }
+    if (!transact_in_block(s) || query->has_as_of || cluster == 0) {
+        s->tx.cluster = cluster;
+        return read_choose_time(s->coord, query, cluster, time);
+    }
+    if (s->tx.time == 0) {
+        TRY(read_choose_time(s->coord, query, cluster, &s->tx.time));
+        s->tx.cluster = cluster;
+        hold_all(s, cluster);
+    } else if (s->tx.cluster != cluster) {
+        return err_sql(ERR_INVALID, "25001", "the cluster cannot change within a transaction");
+    }
+    ASSERT(s->tx.time > 0);
+    *time = s->tx.time;
+    return ERR_OK;
+}
