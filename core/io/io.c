@@ -591,3 +591,23 @@ err_t io_signal_watch(struct io_loop *loop, int signal_number,
     TRY_ALIVE(loop);
     return loop->backend->signal_watch(loop, signal_number, caught, arg);
 }
+
+/* A directory's name is durable once its parent was synced, the parent's once its own was. */
+err_t io_mkdir_durable_sync(struct io_loop *loop, const char *path, int mode)
+{
+    TRY(io_mkdir_sync(loop, path, mode));
+    char *parent = mem_strdup(path);
+    err_t err = ERR_OK;
+    for (size_t len = strlen(path); err == ERR_OK && len > 0; len--) {
+        if (path[len - 1] != '/' || path[len] == '\0') {
+            continue;
+        }
+        parent[len > 1 ? len - 1 : 1] = '\0';
+        err = io_dir_sync_sync(loop, parent);
+    }
+    if (err == ERR_OK && path[0] != '/') {
+        err = io_dir_sync_sync(loop, ".");
+    }
+    free(parent);
+    return err;
+}

@@ -535,6 +535,7 @@ static err_t start_workers(struct storaged *storaged)
         buf_printf(&path, "%s/worker-%u", config->data_directory, worker->global);
         worker->directory = mem_strdup(buf_cstr(&path));
         buf_free(&path);
+        TRY(io_mkdir_durable_sync(storaged->loop, worker->directory, 0700));
     }
     storaged->workers[0].loop = storaged->loop;
     for (uint32_t w = 1; w < config->workers; w++) {
@@ -550,7 +551,7 @@ static err_t start(struct storaged *storaged)
     TRY(check_config(config));
     TRY(runtime_environment_parse(config->environment, storaged->environment));
     TRY(runtime_tls_context(&config->tls, true, NULL, &storaged->boundary_tls));
-    TRY(err_wrap(io_mkdir_sync(storaged->loop, config->data_directory, 0700),
+    TRY(err_wrap(io_mkdir_durable_sync(storaged->loop, config->data_directory, 0700),
                  "making the data directory"));
     return start_workers(storaged);
 }
