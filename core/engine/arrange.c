@@ -117,13 +117,16 @@ static struct arrange_update **sorted_updates(struct arrange *a, const struct ar
         update = (struct arrange_update *)arrange_next(update);
     }
     ASSERT((uint8_t *)update == key->data + key->used);
-    qsort(a->sort, key->count, sizeof(a->sort[0]), compare_updates);
+    if (key->count > 1) {
+        qsort(a->sort, key->count, sizeof(a->sort[0]), compare_updates);
+    }
     return a->sort;
 }
 
 /* Moves old times up to since, adds up equal (row, time), drops zeros. */
 static void compact_key(struct arrange *a, struct arrange_key *key)
 {
+    ASSERT(key->count > 0);
     struct arrange_update *update = (struct arrange_update *)key->data;
     for (uint32_t i = 0; i < key->count; i++) {
         update->time = update->time < a->since ? a->since : update->time;
@@ -152,7 +155,9 @@ static void compact_key(struct arrange *a, struct arrange_key *key)
         }
     }
     ASSERT(used <= key->used && count <= key->count);
-    memcpy(key->data, a->copy, used);
+    if (used > 0) {
+        memcpy(key->data, a->copy, used);
+    }
     a->updates -= key->count - count;
     key->used = used;
     key->count = count;
@@ -208,6 +213,11 @@ static void remove_update(struct arrange *a, struct arrange_key *key, struct arr
     a->updates--;
 }
 
+static bool same_bytes(const uint8_t *a, const uint8_t *b, size_t len)
+{
+    return len == 0 || memcmp(a, b, len) == 0;
+}
+
 /* In a short list: adds to an equal update if there is one. */
 static bool merge_short(struct arrange *a, struct arrange_key *key, const void *row,
                         size_t row_len, uint64_t time, int64_t diff)
@@ -215,7 +225,7 @@ static bool merge_short(struct arrange *a, struct arrange_key *key, const void *
     struct arrange_update *update = (struct arrange_update *)key->data;
     for (uint32_t i = 0; i < key->count; i++) {
         uint64_t at = update->time < a->since ? a->since : update->time;
-        if (at == time && update->len == row_len && memcmp(update->row, row, row_len) == 0) {
+        if (at == time && update->len == row_len && same_bytes(update->row, row, row_len)) {
             update->time = time;
             update->diff = (int64_t)((uint64_t)update->diff + (uint64_t)diff);
             if (update->diff == 0) {

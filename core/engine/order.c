@@ -127,17 +127,17 @@ void order_encode(uint8_t kind, const struct datum *value, bool desc, bool nulls
 
 void order_append_datum(uint8_t kind, const struct datum *value, struct buf *out)
 {
-    float f4 = (float)value->f;
-    uint8_t b1 = value->b;
+    float f4;
     buf_append_byte(out, value->null ? 0 : 1);
     if (value->null) {
         return;
     }
     switch (kind) {
     case TYPE_BOOL:
-        buf_append_byte(out, b1);
+        buf_append_byte(out, value->b);
         break;
     case TYPE_FLOAT4:
+        f4 = (float)value->f;
         buf_append(out, &f4, sizeof(f4));
         break;
     case TYPE_INT8:

@@ -1,0 +1,660 @@
+#include "tests/unit/core/engine/model.h"
+
+#include <math.h>
+
+/* A relation: consolidated rows with multiplicities, and its errors. */
+struct rel {
+    struct view ok, err;
+    struct batch_builder *ok_rows, *err_rows;
+    const uint8_t *kinds;
+    uint32_t cols;
+};
+
+struct model {
+    const struct plan *plan;
+    const struct model_source *sources;
+    uint64_t time;
+    struct rel *rels;
+    uint8_t **kinds;
+};
+
+static uint32_t rows(const struct rel *rel)
+{
+    return rel->ok.batch.rows;
+}
+
+static int64_t count(const struct rel *rel, uint32_t row)
+{
+    return batch_diff(&rel->ok.batch, row);
+}
+
+static struct datum at(const struct rel *rel, uint32_t row, uint32_t col)
+{
+    struct datum d;
+    batch_datum(&rel->ok.batch.col[col], row, &d);
+    return d;
+}
+
+/* ---- comparing -------------------------------------------------------------------------------- */
+
+static bool same_value(uint8_t kind, const struct datum *a, const struct datum *b)
+{
+    if (a->null || b->null) {
+        return a->null == b->null;
+    }
+    return datum_compare((enum type_kind)kind, a, b) == 0;
+}
+
+static bool same_key(const struct rel *a, uint32_t i, const uint32_t *a_cols, const struct rel *b,
+                     uint32_t j, const uint32_t *b_cols, uint32_t len, bool null_equal)
+{
+    for (uint32_t k = 0; k < len; k++) {
+        struct datum x = at(a, i, a_cols[k]);
+        struct datum y = at(b, j, b_cols[k]);
+        if ((!null_equal && (x.null || y.null)) || !same_value(a->kinds[a_cols[k]], &x, &y)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void raw(const struct rel *rel, uint32_t row, const uint32_t *cols, uint32_t len,
+                struct buf *out)
+{
+    buf_clear(out);
+    if (cols == NULL || len > 0) {
+        batch_encode_row(&rel->ok.batch, row, cols, len, false, out);
+    }
+}
+
+static int compare_bytes(const struct buf *a, const struct buf *b)
+{
+    size_t len = a->len < b->len ? a->len : b->len;
+    int order = len > 0 ? memcmp(a->data, b->data, len) : 0;
+    return order != 0 ? order : a->len < b->len ? -1 : a->len > b->len;
+}
+
+/* Bytes of the given columns: -1, 0, 1. */
+static int compare_raw(const struct rel *rel, uint32_t i, uint32_t j, const uint32_t *cols,
+                       uint32_t len)
+{
+    struct buf a = {0};
+    struct buf b = {0};
+    raw(rel, i, cols, len, &a);
+    raw(rel, j, cols, len, &b);
+    int order = compare_bytes(&a, &b);
+    buf_free(&a);
+    buf_free(&b);
+    return order;
+}
+
+/* ---- output ----------------------------------------------------------------------------------- */
+
+static void put(struct rel *out, uint32_t first, const struct rel *from, uint32_t row)
+{
+    for (uint32_t c = 0; c < from->cols; c++) {
+        struct datum d = at(from, row, c);
+        batch_builder_datum(out->ok_rows, first + c, &d);
+    }
+}
+
+static void end(struct rel *out, int64_t n)
+{
+    batch_builder_end_row(out->ok_rows, 0, n);
+}
+
+static void put_error(struct rel *out, const char *sqlstate, const char *message,
+                      const char *context)
+{
+    const char *texts[] = {sqlstate, message, context};
+    for (uint32_t c = 0; c < 3; c++) {
+        struct datum d = {.s = texts[c], .len = (uint32_t)strlen(texts[c])};
+        batch_builder_datum(out->err_rows, c, &d);
+    }
+    batch_builder_end_row(out->err_rows, 0, 1);
+}
+
+static void consolidate(struct batch_builder **rows_of, struct view *view, const uint8_t *kinds,
+                        uint32_t cols)
+{
+    batch_builder_set_time(*rows_of, 0);
+    *view = view_of(*rows_of, cols);
+    const struct batch *one = &view->batch;
+    struct batch_builder *out = batch_builder_new(kinds, cols);
+    batch_consolidate(&one, 1, 0, out);
+    view_free(view);
+    batch_builder_free(*rows_of);
+    *rows_of = out;
+    *view = view_of(out, cols);
+}
+
+/* ---- operators -------------------------------------------------------------------------------- */
+
+static void copy_until(struct batch_builder *from, uint32_t cols, uint64_t time, uint64_t as_of,
+                       struct batch_builder *to)
+{
+    struct view view = view_of(from, cols);
+    for (uint32_t i = 0; i < view.batch.rows; i++) {
+        uint64_t t = batch_time(&view.batch, i);
+        if ((t > as_of ? t : as_of) <= time) {
+            batch_builder_row(to, &view.batch, i);
+        }
+    }
+    view_free(&view);
+}
+
+static void eval_constant(const struct plan_node *node, struct rel *out)
+{
+    for (uint32_t r = 0; r < node->constant.rows_len; r++) {
+        for (uint32_t c = 0; c < node->schema.cols; c++) {
+            batch_builder_datum(out->ok_rows, c,
+                                &node->constant.rows[(size_t)r * node->schema.cols + c]);
+        }
+        end(out, node->constant.diffs[r]);
+    }
+}
+
+static int64_t matches(const struct plan_node *node, const struct rel *left, uint32_t i,
+                       const struct rel *right)
+{
+    int64_t net = 0;
+    for (uint32_t j = 0; j < rows(right); j++) {
+        if (same_key(left, i, node->join.left_keys, right, j, node->join.right_keys,
+                     node->join.keys_len, node->join.null_equal)) {
+            net += count(right, j);
+        }
+    }
+    return net;
+}
+
+static void eval_join(const struct plan_node *node, const struct rel *left,
+                      const struct rel *right, struct rel *out)
+{
+    bool pairs = node->join.kind == PLAN_JOIN_INNER || node->join.kind == PLAN_JOIN_LEFT;
+    for (uint32_t i = 0; i < rows(left); i++) {
+        for (uint32_t j = 0; pairs && j < rows(right); j++) {
+            if (same_key(left, i, node->join.left_keys, right, j, node->join.right_keys,
+                         node->join.keys_len, node->join.null_equal)) {
+                put(out, 0, left, i);
+                put(out, left->cols, right, j);
+                end(out, count(left, i) * count(right, j));
+            }
+        }
+        bool present = matches(node, left, i, right) > 0;
+        if (node->join.kind == PLAN_JOIN_INNER || present != (node->join.kind == PLAN_JOIN_SEMI)) {
+            continue;
+        }
+        put(out, 0, left, i);
+        struct datum null = {.null = true};
+        for (uint32_t c = left->cols; c < out->cols; c++) {
+            batch_builder_datum(out->ok_rows, c, &null);
+        }
+        end(out, count(left, i));
+    }
+}
+
+struct group {
+    const struct rel *in;
+    const uint32_t *keys;
+    uint32_t keys_len;
+    uint32_t *members;
+    uint32_t members_len;
+};
+
+static int64_t group_count(const struct group *g)
+{
+    int64_t n = 0;
+    for (uint32_t m = 0; m < g->members_len; m++) {
+        n += count(g->in, g->members[m]);
+    }
+    return n;
+}
+
+/* Net count of the members that have the same bytes in these columns as member m. */
+static int64_t form_count(const struct group *g, uint32_t m, const uint32_t *cols, uint32_t len,
+                          const bool *chosen)
+{
+    int64_t n = 0;
+    for (uint32_t k = 0; k < g->members_len; k++) {
+        if ((chosen == NULL || chosen[k]) &&
+            compare_raw(g->in, g->members[k], g->members[m], cols, len) == 0) {
+            n += count(g->in, g->members[k]);
+        }
+    }
+    return n;
+}
+
+/* The member with the least form of the key that has a positive count, or any. */
+static uint32_t form_member(const struct group *g)
+{
+    int64_t best = -1;
+    for (uint32_t m = 0; m < g->members_len; m++) {
+        if (form_count(g, m, g->keys, g->keys_len, NULL) > 0 &&
+            (best < 0 || compare_raw(g->in, g->members[m], g->members[best], g->keys,
+                                     g->keys_len) < 0)) {
+            best = m;
+        }
+    }
+    return best < 0 ? 0 : (uint32_t)best;
+}
+
+static bool forms_negative(const struct group *g)
+{
+    for (uint32_t m = 0; m < g->members_len; m++) {
+        if (form_count(g, m, g->keys, g->keys_len, NULL) < 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool *choose(const struct group *g, const struct plan_agg *agg)
+{
+    bool *chosen = mem_zalloc(g->members_len);
+    for (uint32_t m = 0; m < g->members_len; m++) {
+        chosen[m] = true;
+        if (agg->has_filter) {
+            struct datum d = at(g->in, g->members[m], agg->filter);
+            chosen[m] = !d.null && d.b;
+        }
+        if (agg->func != AGG_COUNT_ALL && at(g->in, g->members[m], agg->arg).null) {
+            chosen[m] = false;
+        }
+    }
+    return chosen;
+}
+
+static bool keeps_values(const struct plan_agg *agg)
+{
+    bool order = agg->func == AGG_MIN || agg->func == AGG_MAX;
+    bool booleans = agg->func == AGG_BOOL_AND || agg->func == AGG_BOOL_OR;
+    return order || (agg->distinct && !booleans);
+}
+
+static bool values_negative(const struct group *g, const struct plan_agg *agg)
+{
+    bool *chosen = choose(g, agg);
+    bool negative = false;
+    for (uint32_t m = 0; keeps_values(agg) && m < g->members_len; m++) {
+        negative |= chosen[m] && form_count(g, m, &agg->arg, 1, chosen) < 0;
+    }
+    free(chosen);
+    return negative;
+}
+
+/* How often member m counts: with DISTINCT once for the least form of each value. */
+static int64_t weight(const struct group *g, const struct plan_agg *agg, uint32_t m,
+                      const bool *chosen)
+{
+    const struct rel *in = g->in;
+    if (!chosen[m]) {
+        return 0;
+    }
+    if (!agg->distinct || agg->func == AGG_BOOL_AND || agg->func == AGG_BOOL_OR) {
+        return count(in, g->members[m]);
+    }
+    if (form_count(g, m, &agg->arg, 1, chosen) <= 0) {
+        return 0;
+    }
+    struct datum own = at(in, g->members[m], agg->arg);
+    for (uint32_t k = 0; k < g->members_len; k++) {
+        struct datum other = at(in, g->members[k], agg->arg);
+        if (!chosen[k] || k == m || !same_value(in->kinds[agg->arg], &own, &other) ||
+            form_count(g, k, &agg->arg, 1, chosen) <= 0) {
+            continue;
+        }
+        int order = compare_raw(in, g->members[k], g->members[m], &agg->arg, 1);
+        if (order < 0 || (order == 0 && k < m)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static bool add_numeric(struct numeric *sum, const struct numeric *n, int64_t times)
+{
+    err_t err = ERR_OK;
+    for (int64_t i = 0; i < (times < 0 ? -times : times) && err == ERR_OK; i++) {
+        err = times > 0 ? numeric_add(sum, n, sum) : numeric_sub(sum, n, sum);
+    }
+    err_free(err);
+    return err == ERR_OK;
+}
+
+/* Sum over members, as a datum of the result kind of sum; the values are small. */
+static int64_t sum_of(const struct group *g, const struct plan_agg *agg, const bool *chosen,
+                      struct datum *out)
+{
+    uint8_t kind = g->in->kinds[agg->arg];
+    int64_t n = 0;
+    __int128 ints = 0;
+    double floats = 0;
+    struct numeric numerics = {0};
+    for (uint32_t m = 0; m < g->members_len; m++) {
+        int64_t w = weight(g, agg, m, chosen);
+        struct datum d = at(g->in, g->members[m], agg->arg);
+        n += w;
+        if (w == 0) {
+            continue;
+        }
+        if (kind == TYPE_NUMERIC) {
+            ASSERT(add_numeric(&numerics, &d.n, w));
+        } else if (kind == TYPE_FLOAT8) {
+            floats += d.f * (double)w; /* multiples of 1/4: exact */
+        } else {
+            ints += (__int128)d.i * w;
+        }
+    }
+    if (kind == TYPE_FLOAT8) {
+        out->f = floats;
+    } else if (kind == TYPE_NUMERIC || kind == TYPE_INT8) {
+        out->n = kind == TYPE_NUMERIC ? numerics : numeric_from_int128(ints);
+    } else {
+        out->i = (int64_t)ints;
+    }
+    return n;
+}
+
+static void best_of(const struct group *g, const struct plan_agg *agg, const bool *chosen,
+                    struct datum *out)
+{
+    const struct rel *in = g->in;
+    int64_t best = -1;
+    for (uint32_t m = 0; m < g->members_len; m++) {
+        if (!chosen[m] || form_count(g, m, &agg->arg, 1, chosen) <= 0) {
+            continue;
+        }
+        if (best >= 0) {
+            struct datum a = at(in, g->members[m], agg->arg);
+            struct datum b = at(in, g->members[best], agg->arg);
+            int order = datum_compare((enum type_kind)in->kinds[agg->arg], &a, &b);
+            order = order != 0 ? order
+                               : compare_raw(in, g->members[m], g->members[best], &agg->arg, 1);
+            if (agg->func == AGG_MIN ? order >= 0 : order <= 0) {
+                continue;
+            }
+        }
+        best = m;
+    }
+    out->null = best < 0;
+    if (best >= 0) {
+        *out = at(in, g->members[best], agg->arg);
+    }
+}
+
+static void aggregate(const struct group *g, const struct plan_agg *agg, struct datum *out)
+{
+    bool *chosen = choose(g, agg);
+    int64_t yes = 0;
+    int64_t no = 0;
+    *out = (struct datum){0};
+    switch (agg->func) {
+    case AGG_COUNT_ALL:
+    case AGG_COUNT:
+        for (uint32_t m = 0; m < g->members_len; m++) {
+            out->i += weight(g, agg, m, chosen);
+        }
+        break;
+    case AGG_SUM:
+    case AGG_AVG: {
+        int64_t n = sum_of(g, agg, chosen, out);
+        out->null = n == 0;
+        if (agg->func == AGG_AVG && n != 0) {
+            uint8_t kind = g->in->kinds[agg->arg];
+            struct numeric by = numeric_from_int128(n);
+            if (kind == TYPE_FLOAT8) {
+                out->f /= (double)n;
+            } else {
+                struct numeric sum = kind == TYPE_INT4 ? numeric_from_int128(out->i) : out->n;
+                ASSERT(numeric_div(&sum, &by, &out->n) == ERR_OK);
+            }
+        }
+        break;
+    }
+    case AGG_MIN:
+    case AGG_MAX:
+        best_of(g, agg, chosen, out);
+        break;
+    default:
+        for (uint32_t m = 0; m < g->members_len; m++) {
+            struct datum d = at(g->in, g->members[m], agg->arg);
+            *(d.b ? &yes : &no) += weight(g, agg, m, chosen);
+        }
+        out->null = yes == 0 && no == 0;
+        out->b = agg->func == AGG_BOOL_AND ? no == 0 : yes != 0;
+        break;
+    }
+    free(chosen);
+}
+
+static void reduce_group(const struct model *model, const struct plan_node *node,
+                         const struct group *g, struct rel *out)
+{
+    int64_t n = group_count(g);
+    bool negative = n < 0 || forms_negative(g);
+    bool forms = false;
+    for (uint32_t k = 0; k < g->keys_len; k++) {
+        uint8_t kind = g->in->kinds[g->keys[k]];
+        forms |= kind == TYPE_NUMERIC || kind == TYPE_FLOAT8;
+    }
+    negative = n < 0 || (forms && negative);
+    for (uint32_t a = 0; a < node->reduce.aggs_len; a++) {
+        negative |= values_negative(g, &node->reduce.aggs[a]);
+    }
+    if (negative) {
+        put_error(out, "XX000", "invalid data: a row was retracted more often than inserted",
+                  model->plan->name);
+        return;
+    }
+    if (n == 0) {
+        return;
+    }
+    uint32_t form = g->members[form_member(g)];
+    for (uint32_t k = 0; k < g->keys_len; k++) {
+        struct datum d = at(g->in, form, g->keys[k]);
+        batch_builder_datum(out->ok_rows, k, &d);
+    }
+    for (uint32_t a = 0; a < node->reduce.aggs_len; a++) {
+        struct datum d;
+        aggregate(g, &node->reduce.aggs[a], &d);
+        batch_builder_datum(out->ok_rows, g->keys_len + a, &d);
+    }
+    end(out, 1);
+}
+
+struct place {
+    const struct rel *in;
+    const struct plan_node *node;
+};
+static struct place sort_place; /* qsort has no argument */
+
+static int compare_order(const void *pa, const void *pb)
+{
+    uint32_t i = *(const uint32_t *)pa;
+    uint32_t j = *(const uint32_t *)pb;
+    const struct rel *in = sort_place.in;
+    for (uint32_t k = 0; k < sort_place.node->topk.order_len; k++) {
+        const struct plan_order *order = &sort_place.node->topk.order[k];
+        struct datum a = at(in, i, order->col);
+        struct datum b = at(in, j, order->col);
+        if (a.null || b.null) {
+            if (a.null != b.null) {
+                return a.null == order->nulls_first ? -1 : 1;
+            }
+            continue;
+        }
+        int c = datum_compare((enum type_kind)in->kinds[order->col], &a, &b);
+        if (c != 0) {
+            return order->desc ? -c : c;
+        }
+    }
+    return compare_raw(in, i, j, NULL, 0);
+}
+
+static void topk_group(const struct model *model, const struct plan_node *node,
+                       const struct group *g, struct rel *out)
+{
+    sort_place = (struct place){g->in, node};
+    qsort(g->members, g->members_len, sizeof(uint32_t), compare_order);
+    bool negative = false;
+    int64_t skip = node->topk.offset;
+    int64_t left = node->topk.limit < 0 ? INT64_MAX : node->topk.limit;
+    for (uint32_t m = 0; m < g->members_len; m++) {
+        int64_t n = count(g->in, g->members[m]);
+        negative |= n < 0;
+        n = n < 0 ? 0 : n;
+        int64_t skipped = n < skip ? n : skip;
+        skip -= skipped;
+        int64_t take = n - skipped < left ? n - skipped : left;
+        left -= take;
+        if (take > 0) {
+            put(out, 0, g->in, g->members[m]);
+            end(out, take);
+        }
+    }
+    if (negative) {
+        put_error(out, "XX000", "invalid data: a row was retracted more often than inserted",
+                  model->plan->name);
+    }
+}
+
+static void unique_group(const struct plan_node *node, const struct group *g, struct rel *out)
+{
+    int64_t n = group_count(g);
+    if (n > 0) {
+        put(out, 0, g->in, g->members[form_member(g)]);
+        end(out, node->op == PLAN_DISTINCT ? 1 : n);
+    }
+}
+
+/* Calls the operator's function for every group of its input. */
+static void eval_groups(const struct model *model, const struct plan_node *node,
+                        const struct rel *in, struct rel *out)
+{
+    uint32_t all[64];
+    for (uint32_t c = 0; c < ARRAY_LEN(all); c++) {
+        all[c] = c;
+    }
+    struct group g = {.in = in, .keys = all, .keys_len = in->cols};
+    if (node->op == PLAN_REDUCE) {
+        g.keys = node->reduce.keys;
+        g.keys_len = node->reduce.keys_len;
+    } else if (node->op == PLAN_TOPK) {
+        g.keys = node->topk.keys;
+        g.keys_len = node->topk.keys_len;
+    }
+    bool *done = mem_zalloc(rows(in));
+    g.members = mem_alloc(rows(in) * sizeof(uint32_t));
+    for (uint32_t i = 0; i < rows(in); i++) {
+        if (done[i]) {
+            continue;
+        }
+        g.members_len = 0;
+        for (uint32_t j = i; j < rows(in); j++) {
+            if (same_key(in, i, g.keys, in, j, g.keys, g.keys_len, true)) {
+                g.members[g.members_len++] = j;
+                done[j] = true;
+            }
+        }
+        if (node->op == PLAN_REDUCE) {
+            reduce_group(model, node, &g, out);
+        } else if (node->op == PLAN_TOPK) {
+            topk_group(model, node, &g, out);
+        } else {
+            unique_group(node, &g, out);
+        }
+    }
+    free(done);
+    free(g.members);
+}
+
+static void eval_linear(const struct plan_node *node, const struct rel *in, struct rel *out)
+{
+    if (node->op == PLAN_MFP) {
+        struct mfp_prog *prog = mfp_compile(&node->mfp, in->kinds, "test");
+        mfp_run(prog, &in->ok.batch, out->ok_rows, out->err_rows);
+        mfp_prog_free(prog);
+        return;
+    }
+    for (uint32_t i = 0; i < rows(in); i++) {
+        put(out, 0, in, i);
+        end(out, node->op == PLAN_NEGATE ? -count(in, i) : count(in, i));
+    }
+}
+
+static void eval_node(struct model *model, uint32_t index, uint32_t *source)
+{
+    const struct plan_node *node = &model->plan->nodes[index];
+    struct rel *out = &model->rels[index];
+    uint8_t *kinds = mem_alloc(node->schema.cols + 1);
+    for (uint32_t c = 0; c < node->schema.cols; c++) {
+        kinds[c] = node->schema.types[c].kind;
+    }
+    model->kinds[index] = kinds;
+    out->kinds = kinds;
+    out->cols = node->schema.cols;
+    out->ok_rows = batch_builder_new(kinds, out->cols);
+    out->err_rows = batch_builder_new(batch_err_kinds, ERR_COLS);
+    uint64_t as_of = model->plan->as_of;
+    const struct rel *in = node->inputs_len > 0 ? &model->rels[node->inputs[0]] : NULL;
+    switch (node->op) {
+    case PLAN_SOURCE: {
+        const struct model_source *s = &model->sources[(*source)++];
+        copy_until(s->ok, out->cols, model->time, as_of, out->ok_rows);
+        copy_until(s->err, ERR_COLS, model->time, as_of, out->err_rows);
+        break;
+    }
+    case PLAN_CONSTANT:
+        eval_constant(node, out);
+        break;
+    case PLAN_JOIN:
+        eval_join(node, in, &model->rels[node->inputs[1]], out);
+        break;
+    case PLAN_MFP:
+    case PLAN_NEGATE:
+    case PLAN_UNION:
+        for (uint32_t i = 0; i < node->inputs_len; i++) {
+            eval_linear(node, &model->rels[node->inputs[i]], out);
+        }
+        break;
+    default:
+        eval_groups(model, node, in, out);
+        break;
+    }
+    for (uint32_t i = 0; i < node->inputs_len; i++) {
+        batch_builder_rows_of(out->err_rows, &model->rels[node->inputs[i]].err.batch, NULL, 0);
+    }
+    consolidate(&out->ok_rows, &out->ok, kinds, out->cols);
+    consolidate(&out->err_rows, &out->err, batch_err_kinds, ERR_COLS);
+}
+
+struct model_result model_eval(const struct plan *plan, uint32_t node,
+                               const struct model_source *sources, uint64_t time)
+{
+    struct model model = {.plan = plan, .sources = sources, .time = time};
+    model.rels = mem_zalloc(plan->nodes_len * sizeof(struct rel));
+    model.kinds = mem_zalloc(plan->nodes_len * sizeof(uint8_t *));
+    uint32_t source = 0;
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        eval_node(&model, i, &source);
+    }
+    struct model_result result = {.ok = model.rels[node].ok_rows, .err = model.rels[node].err_rows};
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        view_free(&model.rels[i].ok);
+        view_free(&model.rels[i].err);
+        if (i != node) {
+            batch_builder_free(model.rels[i].ok_rows);
+            batch_builder_free(model.rels[i].err_rows);
+        }
+        free(model.kinds[i]);
+    }
+    free(model.rels);
+    free(model.kinds);
+    return result;
+}
+
+void model_free(struct model_result *result)
+{
+    batch_builder_free(result->ok);
+    batch_builder_free(result->err);
+}

@@ -1,0 +1,34 @@
+/* Building plans in tests. */
+#ifndef TAILRACE_TESTS_UNIT_CORE_ENGINE_PLANS_H
+#define TAILRACE_TESTS_UNIT_CORE_ENGINE_PLANS_H
+
+#include "tests/unit/core/engine/host.h"
+
+struct schema plan_schema(struct plan *p, const uint8_t *kinds, uint32_t cols);
+uint32_t plan_source(struct plan *p, uint64_t id, const uint8_t *kinds, uint32_t cols);
+uint32_t plan_index(struct plan *p, uint64_t id, const uint8_t *kinds, uint32_t cols);
+/* Same columns as the input. */
+uint32_t plan_unary(struct plan *p, enum plan_op op, uint32_t input);
+uint32_t plan_union(struct plan *p, uint32_t a, uint32_t b);
+uint32_t plan_join(struct plan *p, enum plan_join_kind kind, uint32_t left, uint32_t right,
+                   const uint32_t *left_keys, const uint32_t *right_keys, uint32_t keys_len,
+                   bool null_equal);
+/* The aggregates' types are filled in. */
+uint32_t plan_reduce(struct plan *p, uint32_t input, const uint32_t *keys, uint32_t keys_len,
+                     const struct plan_agg *aggs, uint32_t aggs_len);
+uint32_t plan_topk(struct plan *p, uint32_t input, const uint32_t *keys, uint32_t keys_len,
+                   const struct plan_order *order, uint32_t order_len, int64_t offset,
+                   int64_t limit);
+/* Keeps rows where (col is not null), projects the given columns. */
+uint32_t plan_filter(struct plan *p, uint32_t input, uint32_t col, const uint32_t *project,
+                     uint32_t project_len);
+/* Appends 10 / col (INT8), which fails where col is 0. */
+uint32_t plan_divide(struct plan *p, uint32_t input, uint32_t col);
+void plan_export_index(struct plan *p, uint64_t id, uint32_t node, const uint32_t *keys,
+                       uint32_t keys_len);
+void plan_export_subscribe(struct plan *p, uint64_t id, uint32_t node, bool snapshot,
+                           uint64_t until);
+/* Of a node; the caller frees. */
+uint8_t *plan_kinds(const struct plan *p, uint32_t node);
+
+#endif

@@ -1,0 +1,651 @@
+/*
+ * The engine against the model: random plans, random updates with retractions at random times in
+ * random batches over several storage parts, one to four workers with random delivery. At every
+ * time the accumulated output must be what the plan means for the input up to that time; after
+ * everything is retracted nothing may be left.
+ */
+#include "tests/unit/core/engine/model.h"
+#include "tests/unit/core/engine/plans.h"
+#include "tests/unit/harness.h"
+
+#include <stdio.h>
+
+enum { SOURCES_MAX = 3, PARTS_MAX = 3, COLS = 6, TIMES = 12 };
+enum { SUBSCRIBE_ID = 1, INDEX_ID = 2, DATAFLOW_ID = 7 };
+
+static const uint8_t source_kinds[COLS] = {TYPE_INT8,    TYPE_INT4,   TYPE_TEXT,
+                                           TYPE_NUMERIC, TYPE_FLOAT8, TYPE_BOOL};
+
+/* Which operators a case uses, besides the sources. */
+struct shape {
+    const char *name;
+    uint32_t depth;          /* operators */
+    const enum plan_op *ops; /* to choose from */
+    uint32_t ops_len;
+    int join_kind;           /* 0: any */
+};
+
+struct source_state {
+    struct model_source model;
+    uint32_t parts;
+    uint64_t upper[PARTS_MAX];
+};
+
+struct run {
+    struct rng rng;
+    uint64_t plan_seed;
+    const struct shape *shape;
+    bool wild; /* negative accumulations too */
+    struct replica *replica;
+    uint32_t sources_len;
+    struct source_state sources[SOURCES_MAX];
+    struct plan *plan; /* a copy to look at */
+    uint64_t as_of;
+};
+
+/* ---- random plans ----------------------------------------------------------------------------- */
+
+static uint32_t pick_cols(struct rng *rng, uint32_t of, uint32_t max, uint32_t *out)
+{
+    uint32_t n = (uint32_t)rng_below(rng, max + 1);
+    for (uint32_t i = 0; i < n; i++) {
+        out[i] = (uint32_t)rng_below(rng, of);
+    }
+    return of == 0 ? 0 : n;
+}
+
+static uint32_t add_join(struct run *run, struct rng *rng, struct plan *p, uint32_t left,
+                         uint32_t right)
+{
+    const struct schema *l = &p->nodes[left].schema;
+    const struct schema *r = &p->nodes[right].schema;
+    uint32_t keys[2][2];
+    uint32_t n = 0;
+    for (int attempt = 0; attempt < 12 && n < 2; attempt++) {
+        uint32_t a = (uint32_t)rng_below(rng, l->cols + 1);
+        uint32_t b = (uint32_t)rng_below(rng, r->cols + 1);
+        if (a < l->cols && b < r->cols && l->types[a].kind == r->types[b].kind) {
+            keys[0][n] = a;
+            keys[1][n] = b;
+            n++;
+        }
+    }
+    enum plan_join_kind kind = run->shape->join_kind != 0
+                                   ? (enum plan_join_kind)run->shape->join_kind
+                                   : (enum plan_join_kind)(1 + rng_below(rng, 4));
+    return plan_join(p, kind, left, right, keys[0], keys[1], n, rng_below(rng, 2) == 0);
+}
+
+static uint32_t add_reduce(struct rng *rng, struct plan *p, uint32_t input)
+{
+    const struct schema *in = &p->nodes[input].schema;
+    uint32_t keys[2];
+    uint32_t keys_len = pick_cols(rng, in->cols, 2, keys);
+    struct plan_agg aggs[5];
+    uint32_t n = 0;
+    for (int attempt = 0; attempt < 8 && n < 5; attempt++) {
+        struct plan_agg agg = {.func = (uint8_t)(1 + rng_below(rng, AGG_BOOL_OR)),
+                               .distinct = rng_below(rng, 3) == 0,
+                               .has_filter = rng_below(rng, 4) == 0};
+        struct type type;
+        agg.arg = in->cols > 0 ? (uint32_t)rng_below(rng, in->cols) : 0;
+        agg.filter = in->cols > 0 ? (uint32_t)rng_below(rng, in->cols) : 0;
+        if (agg.func == AGG_COUNT_ALL) {
+            agg.distinct = false;
+        } else if (in->cols == 0 || !agg_result((enum agg_func)agg.func,
+                                                (enum type_kind)in->types[agg.arg].kind, &type)) {
+            continue;
+        }
+        agg.has_filter &= in->cols > 0 && in->types[agg.filter].kind == TYPE_BOOL;
+        aggs[n++] = agg;
+    }
+    return plan_reduce(p, input, keys, keys_len, aggs, n);
+}
+
+static uint32_t add_topk(struct rng *rng, struct plan *p, uint32_t input)
+{
+    const struct schema *in = &p->nodes[input].schema;
+    uint32_t keys[1];
+    uint32_t cols[2];
+    uint32_t keys_len = pick_cols(rng, in->cols, 1, keys);
+    struct plan_order order[2];
+    uint32_t n = pick_cols(rng, in->cols, 2, cols);
+    for (uint32_t i = 0; i < n; i++) {
+        order[i] = (struct plan_order){.col = cols[i],
+                                       .desc = rng_below(rng, 2) == 0,
+                                       .nulls_first = rng_below(rng, 2) == 0};
+    }
+    int64_t limit = (int64_t)rng_below(rng, 6) - 1;
+    return plan_topk(p, input, keys, keys_len, order, n, (int64_t)rng_below(rng, 4), limit);
+}
+
+static int find_col(const struct plan *p, uint32_t node, uint8_t kind)
+{
+    const struct schema *schema = &p->nodes[node].schema;
+    for (uint32_t c = 0; c < schema->cols; c++) {
+        if (schema->types[c].kind == kind) {
+            return (int)c;
+        }
+    }
+    return -1;
+}
+
+static uint32_t add_mfp(struct rng *rng, struct plan *p, uint32_t input)
+{
+    uint32_t cols[8];
+    uint32_t of = p->nodes[input].schema.cols;
+    int divisor = find_col(p, input, TYPE_INT8);
+    if (divisor >= 0 && of < 12 && rng_below(rng, 2) == 0) {
+        return plan_divide(p, input, (uint32_t)divisor);
+    }
+    uint32_t n = pick_cols(rng, of, 7, cols);
+    return of == 0 ? plan_unary(p, PLAN_NEGATE, input)
+                   : plan_filter(p, input, (uint32_t)rng_below(rng, of), cols, n);
+}
+
+static uint32_t add_constant(struct rng *rng, struct plan *p)
+{
+    struct plan_node node = {.op = PLAN_CONSTANT};
+    node.schema = plan_schema(p, source_kinds, COLS);
+    node.constant.rows_len = (uint32_t)rng_below(rng, 4);
+    node.constant.rows =
+        ARENA_ARRAY(&p->arena, struct datum, node.constant.rows_len * COLS + 1);
+    node.constant.diffs = ARENA_ARRAY(&p->arena, int64_t, node.constant.rows_len + 1);
+    for (uint32_t r = 0; r < node.constant.rows_len; r++) {
+        node.constant.diffs[r] = 1 + (int64_t)rng_below(rng, 2);
+        for (uint32_t c = 0; c < COLS; c++) {
+            node.constant.rows[r * COLS + c].null = true;
+        }
+        node.constant.rows[r * COLS] = (struct datum){.i = (int64_t)rng_below(rng, 4)};
+    }
+    return plan_add(p, &node);
+}
+
+static bool same_kinds(const struct plan *p, uint32_t a, uint32_t b)
+{
+    const struct schema *x = &p->nodes[a].schema;
+    const struct schema *y = &p->nodes[b].schema;
+    bool same = x->cols == y->cols;
+    for (uint32_t c = 0; same && c < x->cols; c++) {
+        same = x->types[c].kind == y->types[c].kind;
+    }
+    return same;
+}
+
+static void add_op(struct run *run, struct rng *rng, struct plan *p, uint32_t *joins)
+{
+    uint32_t input = (uint32_t)rng_below(rng, p->nodes_len);
+    input = rng_below(rng, 2) == 0 ? p->nodes_len - 1 : input;
+    uint32_t other = (uint32_t)rng_below(rng, p->nodes_len);
+    enum plan_op op = run->shape->ops[rng_below(rng, run->shape->ops_len)];
+    switch (op) {
+    case PLAN_JOIN:
+        if (*joins < 2 && p->nodes[input].schema.cols + p->nodes[other].schema.cols <= 16) {
+            add_join(run, rng, p, input, other);
+            (*joins)++;
+        }
+        break;
+    case PLAN_REDUCE:
+        add_reduce(rng, p, input);
+        break;
+    case PLAN_TOPK:
+        add_topk(rng, p, input);
+        break;
+    case PLAN_UNION:
+        plan_union(p, input, same_kinds(p, input, other) ? other : input);
+        break;
+    case PLAN_MFP:
+        add_mfp(rng, p, input);
+        break;
+    case PLAN_CONSTANT:
+        add_constant(rng, p);
+        break;
+    default:
+        plan_unary(p, op, input);
+        break;
+    }
+}
+
+static struct plan *make_plan(void *arg)
+{
+    struct run *run = arg;
+    struct rng rng = {run->plan_seed};
+    struct plan *p = plan_new();
+    uint32_t joins = 0;
+    p->id = DATAFLOW_ID;
+    p->name = arena_strdup(&p->arena, "test");
+    p->as_of = run->as_of;
+    for (uint32_t s = 0; s < run->sources_len; s++) {
+        plan_source(p, 100 + s, source_kinds, COLS);
+    }
+    for (uint32_t i = 0; i < run->shape->depth; i++) {
+        add_op(run, &rng, p, &joins);
+    }
+    uint32_t last = p->nodes_len - 1;
+    uint32_t key[1] = {0};
+    plan_export_subscribe(p, SUBSCRIBE_ID, last, true, FRONTIER_EMPTY);
+    plan_export_index(p, INDEX_ID, last, key, p->nodes[last].schema.cols > 0 ? 1 : 0);
+    return p;
+}
+
+/* ---- random input ----------------------------------------------------------------------------- */
+
+static void random_row(struct rng *rng, struct batch_builder *out)
+{
+    static const char *const texts[] = {"", "a", "b", "ab"};
+    /* 1, 1.0, 1.00, 2.5, -2.5, 0.00 */
+    static const struct numeric numerics[] = {
+        {.lo = 1}, {.lo = 10, .scale = 1}, {.lo = 100, .scale = 2}, {.lo = 25, .scale = 1},
+        {.lo = (uint64_t)-25, .hi = -1, .scale = 1}, {.scale = 2}};
+    static const double floats[] = {0.0, -0.0, 1.25, -3.5};
+    struct datum d[COLS] = {
+        {.i = (int64_t)rng_below(rng, 4)},
+        {.i = (int64_t)rng_below(rng, 3) - 1},
+        {.s = texts[rng_below(rng, 4)]},
+        {.n = numerics[rng_below(rng, 6)]},
+        {.f = floats[rng_below(rng, 4)]},
+        {.b = rng_below(rng, 2) == 0},
+    };
+    d[2].len = (uint32_t)strlen(d[2].s);
+    for (uint32_t c = 0; c < COLS; c++) {
+        d[c].null = rng_below(rng, 6) == 0;
+        batch_builder_datum(out, c, &d[c]);
+    }
+}
+
+static void random_error(struct rng *rng, struct batch_builder *out)
+{
+    const char *texts[] = {"22012", rng_below(rng, 2) == 0 ? "bad row" : "worse row", "source"};
+    for (uint32_t c = 0; c < 3; c++) {
+        struct datum d = {.s = texts[c], .len = (uint32_t)strlen(texts[c])};
+        batch_builder_datum(out, c, &d);
+    }
+}
+
+/* The accumulated content, consolidated. */
+static struct batch_builder *accumulated(struct batch_builder *all, const uint8_t *kinds,
+                                         uint32_t cols)
+{
+    struct view view = view_of(all, cols);
+    const struct batch *one = &view.batch;
+    struct batch_builder *out = batch_builder_new(kinds, cols);
+    batch_consolidate(&one, 1, TIME_MAX - 1, out);
+    view_free(&view);
+    return out;
+}
+
+/* Retracts one row that is there; false when there is none. */
+static bool random_retraction(struct run *run, struct source_state *s, struct batch_builder *out,
+                              uint64_t time)
+{
+    struct batch_builder *now = accumulated(s->model.ok, source_kinds, COLS);
+    struct view view = view_of(now, COLS);
+    uint32_t rows = view.batch.rows;
+    if (rows > 0) {
+        uint32_t row = (uint32_t)rng_below(&run->rng, rows);
+        for (uint32_t c = 0; c < COLS; c++) {
+            struct datum d;
+            batch_datum(&view.batch.col[c], row, &d);
+            batch_builder_datum(out, c, &d);
+            batch_builder_datum(s->model.ok, c, &d);
+        }
+        int64_t diff = rng_below(&run->rng, 2) == 0 ? -1 : -batch_diff(&view.batch, row);
+        batch_builder_end_row(out, time, diff);
+        batch_builder_end_row(s->model.ok, time, diff);
+    }
+    view_free(&view);
+    batch_builder_free(now);
+    return rows > 0;
+}
+
+/* Times do not go back, so a retraction is never before its insertion. */
+static void random_changes(struct run *run, struct source_state *s, struct batch_builder *ok,
+                           uint64_t time)
+{
+    struct rng *rng = &run->rng;
+    uint32_t n = (uint32_t)rng_below(rng, 5);
+    for (uint32_t i = 0; i < n; i++) {
+        if (!run->wild && rng_below(rng, 2) == 0) {
+            random_retraction(run, s, ok, time);
+            continue;
+        }
+        struct rng copy = *rng;
+        random_row(rng, ok);
+        random_row(&copy, s->model.ok);
+        int64_t diff = 1 + (int64_t)rng_below(rng, 2);
+        diff = run->wild && rng_below(rng, 5) < 2 ? -diff : diff;
+        batch_builder_end_row(ok, time, diff);
+        batch_builder_end_row(s->model.ok, time, diff);
+    }
+}
+
+static void feed(struct run *run, uint32_t source, uint32_t part, uint64_t upper,
+                 struct batch_builder *ok, struct batch_builder *err)
+{
+    struct source_state *s = &run->sources[source];
+    struct worker *worker = &run->replica->worker[(source + part) % run->replica->workers];
+    struct view views[2] = {view_of(ok, COLS), view_of(err, ERR_COLS)};
+    engine_input(worker->engine, DATAFLOW_ID, source, part, s->upper[part], upper,
+                 views[0].batch.rows > 0 ? &views[0].batch : NULL,
+                 views[1].batch.rows > 0 ? &views[1].batch : NULL);
+    s->upper[part] = upper;
+    view_free(&views[0]);
+    view_free(&views[1]);
+    batch_builder_reset(ok);
+    batch_builder_reset(err);
+}
+
+/*
+ * All parts at times [from, to): the changes of a source at a time go to a part of their own
+ * choosing, so that insertions and retractions of a row meet from different workers.
+ */
+static void feed_times(struct run *run, uint64_t from, uint64_t to)
+{
+    struct batch_builder *ok[SOURCES_MAX][PARTS_MAX];
+    struct batch_builder *err[SOURCES_MAX][PARTS_MAX];
+    for (uint32_t s = 0; s < run->sources_len; s++) {
+        struct source_state *state = &run->sources[s];
+        for (uint32_t p = 0; p < state->parts; p++) {
+            ok[s][p] = batch_builder_new(source_kinds, COLS);
+            err[s][p] = batch_builder_new(batch_err_kinds, ERR_COLS);
+        }
+        for (uint64_t t = from; t < to; t++) {
+            random_changes(run, state, ok[s][rng_below(&run->rng, state->parts)], t);
+            if (rng_below(&run->rng, 8) == 0) {
+                int64_t diff = rng_below(&run->rng, 2) == 0 ? 1 : -1;
+                struct batch_builder *to_part = err[s][rng_below(&run->rng, state->parts)];
+                struct rng copy = run->rng;
+                random_error(&run->rng, to_part);
+                random_error(&copy, state->model.err);
+                batch_builder_end_row(to_part, t, diff);
+                batch_builder_end_row(state->model.err, t, diff);
+            }
+        }
+    }
+    for (uint32_t s = 0; s < run->sources_len; s++) {
+        for (uint32_t p = 0; p < run->sources[s].parts; p++) {
+            feed(run, s, p, to, ok[s][p], err[s][p]);
+            batch_builder_free(ok[s][p]);
+            batch_builder_free(err[s][p]);
+            replica_stir(run->replica, (uint32_t)rng_below(&run->rng, 6));
+        }
+    }
+}
+
+static void append_negated(struct batch_builder *all, const uint8_t *kinds, uint32_t cols,
+                           uint64_t time, struct batch_builder *out)
+{
+    struct batch_builder *now = accumulated(all, kinds, cols);
+    struct view view = view_of(now, cols);
+    struct batch_builder *both[] = {out, all};
+    for (int i = 0; i < 2; i++) {
+        for (uint32_t row = 0; row < view.batch.rows; row++) {
+            for (uint32_t c = 0; c < cols; c++) {
+                struct datum d;
+                batch_datum(&view.batch.col[c], row, &d);
+                batch_builder_datum(both[i], c, &d);
+            }
+            batch_builder_end_row(both[i], time, -batch_diff(&view.batch, row));
+        }
+    }
+    view_free(&view);
+    batch_builder_free(now);
+}
+
+static void retract_all(struct run *run, uint64_t time)
+{
+    struct batch_builder *ok = batch_builder_new(source_kinds, COLS);
+    struct batch_builder *err = batch_builder_new(batch_err_kinds, ERR_COLS);
+    for (uint32_t s = 0; s < run->sources_len; s++) {
+        struct source_state *state = &run->sources[s];
+        append_negated(state->model.ok, source_kinds, COLS, time, ok);
+        append_negated(state->model.err, batch_err_kinds, ERR_COLS, time, err);
+        for (uint32_t p = 0; p < state->parts; p++) {
+            feed(run, s, p, time + 1, ok, err);
+        }
+    }
+    batch_builder_free(ok);
+    batch_builder_free(err);
+}
+
+/* ---- checks ----------------------------------------------------------------------------------- */
+
+static void check_time(struct run *run, uint64_t time)
+{
+    uint32_t node = run->plan->exports[0].node;
+    uint8_t *kinds = plan_kinds(run->plan, node);
+    uint32_t cols = run->plan->nodes[node].schema.cols;
+    struct model_source sources[SOURCES_MAX];
+    for (uint32_t s = 0; s < run->sources_len; s++) {
+        sources[s] = run->sources[s].model;
+    }
+    struct model_result want = model_eval(run->plan, node, sources, time);
+    struct batch_builder *ok =
+        replica_output(run->replica, SUBSCRIBE_ID, time, false, kinds, cols);
+    struct batch_builder *err =
+        replica_output(run->replica, SUBSCRIBE_ID, time, true, batch_err_kinds, ERR_COLS);
+    bool same = same_rows(want.ok, ok, kinds, cols) &&
+                same_rows(want.err, err, batch_err_kinds, ERR_COLS);
+    if (!same) {
+        struct buf text = {0};
+        plan_print(run->plan, &text);
+        fprintf(stderr, "\n%s: seed %llu, %u workers, time %llu, as of %llu\n%s\n",
+                run->shape->name, (unsigned long long)run->plan_seed, run->replica->workers,
+                (unsigned long long)time, (unsigned long long)run->as_of, buf_cstr(&text));
+        print_rows("want", want.ok, kinds, cols);
+        print_rows("have", ok, kinds, cols);
+        print_rows("want errors", want.err, batch_err_kinds, ERR_COLS);
+        print_rows("have errors", err, batch_err_kinds, ERR_COLS);
+        buf_free(&text);
+    }
+    CU_ASSERT_FATAL(same);
+    batch_builder_free(ok);
+    batch_builder_free(err);
+    model_free(&want);
+    free(kinds);
+}
+
+/* A peek at a time gives what the model says, or the least error. */
+static void check_peek(struct run *run, uint64_t time, uint64_t id)
+{
+    uint32_t node = run->plan->exports[0].node;
+    uint8_t *kinds = plan_kinds(run->plan, node);
+    uint32_t cols = run->plan->nodes[node].schema.cols;
+    struct model_source sources[SOURCES_MAX];
+    for (uint32_t s = 0; s < run->sources_len; s++) {
+        sources[s] = run->sources[s].model;
+    }
+    struct engine_peek ask = {.peek_id = id, .index_id = INDEX_ID, .time = time, .limit = -1};
+    struct peek_result *peek = replica_peek(run->replica, &ask, kinds, cols);
+    replica_settle(run->replica);
+    CU_ASSERT_FATAL(peek->answers == run->replica->workers);
+    struct model_result want = model_eval(run->plan, node, sources, time);
+    struct view errors = view_of(want.err, ERR_COLS);
+    struct view rows = view_of(want.ok, cols);
+    bool bad = false;
+    for (uint32_t i = 0; i < errors.batch.rows; i++) {
+        bad |= batch_diff(&errors.batch, i) > 0;
+    }
+    for (uint32_t i = 0; i < rows.batch.rows; i++) {
+        bad |= batch_diff(&rows.batch, i) < 0;
+    }
+    CU_ASSERT_FATAL(bad == (peek->error != NULL));
+    CU_ASSERT_FATAL(bad || same_rows(want.ok, peek->rows, kinds, cols));
+    view_free(&errors);
+    view_free(&rows);
+    model_free(&want);
+    free(kinds);
+}
+
+static void count_arranged(void *arg, const struct engine_operator_stats *stats)
+{
+    *(uint64_t *)arg += stats->arranged_rows;
+}
+
+static bool has_constant(const struct plan *p)
+{
+    for (uint32_t i = 0; i < p->nodes_len; i++) {
+        if (p->nodes[i].op == PLAN_CONSTANT && p->nodes[i].constant.rows_len > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* No source above the node: it is complete from the start. */
+static bool has_constant_input(const struct plan *p, uint32_t node)
+{
+    bool constant = p->nodes[node].op != PLAN_SOURCE;
+    for (uint32_t i = 0; i < p->nodes[node].inputs_len; i++) {
+        constant &= has_constant_input(p, p->nodes[node].inputs[i]);
+    }
+    return constant;
+}
+
+/* ---- a case ----------------------------------------------------------------------------------- */
+
+static uint32_t parts_of(void *arg, uint32_t worker, uint32_t source)
+{
+    struct run *run = arg;
+    uint32_t n = 0;
+    for (uint32_t p = 0; p < run->sources[source].parts; p++) {
+        n += (source + p) % run->replica->workers == worker;
+    }
+    return n;
+}
+
+static void check_all(struct run *run, uint64_t last)
+{
+    for (uint64_t t = run->as_of; t <= last; t++) {
+        check_time(run, t);
+    }
+}
+
+static void finish(struct run *run, uint64_t last)
+{
+    struct replica *r = run->replica;
+    retract_all(run, last + 1);
+    replica_settle(r);
+    check_time(run, last + 1);
+    for (uint32_t w = 0; w < r->workers; w++) {
+        engine_allow_compaction(r->worker[w].engine, INDEX_ID, last + 1);
+    }
+    replica_settle(r);
+    uint64_t arranged = 0;
+    for (uint32_t w = 0; w < r->workers; w++) {
+        engine_stats(r->worker[w].engine, count_arranged, &arranged);
+    }
+    CU_ASSERT_FATAL(arranged == 0 || has_constant(run->plan));
+    struct batch_builder *none[2] = {batch_builder_new(source_kinds, COLS),
+                                     batch_builder_new(batch_err_kinds, ERR_COLS)};
+    for (uint32_t s = 0; s < run->sources_len; s++) {
+        for (uint32_t p = 0; p < run->sources[s].parts; p++) {
+            feed(run, s, p, FRONTIER_EMPTY, none[0], none[1]);
+        }
+    }
+    batch_builder_free(none[0]);
+    batch_builder_free(none[1]);
+    replica_settle(r);
+    CU_ASSERT_FATAL(replica_frontier(r, SUBSCRIBE_ID) == FRONTIER_EMPTY);
+    CU_ASSERT_FATAL(replica_frontier(r, INDEX_ID) == FRONTIER_EMPTY);
+    replica_drop(r, DATAFLOW_ID);
+    replica_settle(r);
+    for (uint32_t w = 0; w < r->workers; w++) {
+        CU_ASSERT_FATAL(engine_memory(r->worker[w].engine) == 0);
+    }
+}
+
+static void run_case(const struct shape *shape, uint64_t seed, uint32_t workers, bool wild)
+{
+    struct run run = {.rng = {seed * 1000003}, .plan_seed = seed, .shape = shape, .wild = wild};
+    run.replica = replica_new(workers, seed, 0);
+    run.as_of = rng_below(&run.rng, 4);
+    run.sources_len = 1 + (uint32_t)rng_below(&run.rng, SOURCES_MAX);
+    for (uint32_t s = 0; s < run.sources_len; s++) {
+        run.sources[s].parts = 1 + (uint32_t)rng_below(&run.rng, PARTS_MAX);
+        run.sources[s].model.ok = batch_builder_new(source_kinds, COLS);
+        run.sources[s].model.err = batch_builder_new(batch_err_kinds, ERR_COLS);
+    }
+    run.plan = make_plan(&run);
+    uint32_t node = run.plan->exports[0].node;
+    uint8_t *kinds = plan_kinds(run.plan, node);
+    replica_register(run.replica, SUBSCRIBE_ID, kinds, run.plan->nodes[node].schema.cols);
+    err_t err = replica_create(run.replica, make_plan, &run, parts_of, run.sources_len);
+    if (err != ERR_OK) {
+        fprintf(stderr, "seed %llu: %s\n", (unsigned long long)seed, err_text(err));
+    }
+    CU_ASSERT_FATAL(err == ERR_OK);
+    uint64_t t = 0;
+    while (t < TIMES) {
+        uint64_t next = t + 1 + rng_below(&run.rng, 4);
+        feed_times(&run, t, next);
+        t = next;
+        if (rng_below(&run.rng, 4) == 0) {
+            replica_settle(run.replica);
+        }
+    }
+    replica_settle(run.replica);
+    uint64_t frontier = replica_frontier(run.replica, SUBSCRIBE_ID);
+    if (frontier != t && frontier != FRONTIER_EMPTY) {
+        fprintf(stderr, "%s: seed %llu, %u workers: frontier %llu of %llu\n", shape->name,
+                (unsigned long long)seed, workers, (unsigned long long)frontier,
+                (unsigned long long)t);
+    }
+    CU_ASSERT_FATAL(frontier == t ||
+                    (frontier == FRONTIER_EMPTY && has_constant_input(run.plan, node)));
+    check_all(&run, t - 1);
+    for (int i = 0; i < 2; i++) {
+        check_peek(&run, run.as_of + rng_below(&run.rng, t - run.as_of), 1000 + (uint64_t)i);
+    }
+    finish(&run, t - 1);
+    CU_ASSERT_FATAL(run.replica->failures == 0);
+    for (uint32_t s = 0; s < run.sources_len; s++) {
+        batch_builder_free(run.sources[s].model.ok);
+        batch_builder_free(run.sources[s].model.err);
+    }
+    replica_free(run.replica);
+    plan_free(run.plan);
+    free(kinds);
+}
+
+static void run_shape(const struct shape *shape, uint64_t cases)
+{
+    static const uint32_t workers[] = {1, 2, 4};
+    for (uint64_t seed = 1; seed <= cases; seed++) {
+        run_case(shape, seed, workers[seed % 3], seed % 2 == 0);
+    }
+}
+
+#define SHAPE(function, label, d, cases, join, ...)                                                \
+    static void function(void)                                                                     \
+    {                                                                                              \
+        static const enum plan_op ops[] = {__VA_ARGS__};                                           \
+        static const struct shape shape = {.name = label,                                          \
+                                           .depth = d,                                             \
+                                           .ops = ops,                                             \
+                                           .ops_len = ARRAY_LEN(ops),                              \
+                                           .join_kind = join};                                     \
+        run_shape(&shape, cases);                                                                  \
+    }
+
+SHAPE(test_sources, "sources", 0, 20, 0, PLAN_NEGATE)
+SHAPE(test_union, "union, negate", 3, 40, 0, PLAN_UNION, PLAN_NEGATE, PLAN_CONSTANT)
+SHAPE(test_mfp, "mfp", 2, 40, 0, PLAN_MFP)
+SHAPE(test_join, "inner join", 1, 80, PLAN_JOIN_INNER, PLAN_JOIN)
+SHAPE(test_left, "left join", 1, 80, PLAN_JOIN_LEFT, PLAN_JOIN)
+SHAPE(test_semi, "semi join", 1, 80, PLAN_JOIN_SEMI, PLAN_JOIN)
+SHAPE(test_anti, "anti join", 1, 80, PLAN_JOIN_ANTI, PLAN_JOIN)
+SHAPE(test_reduce, "reduce", 1, 200, 0, PLAN_REDUCE)
+SHAPE(test_distinct, "distinct", 1, 60, 0, PLAN_DISTINCT)
+SHAPE(test_threshold, "threshold", 1, 60, 0, PLAN_THRESHOLD)
+SHAPE(test_topk, "topk", 1, 200, 0, PLAN_TOPK)
+SHAPE(test_deep, "deep", 5, 150, 0, PLAN_UNION, PLAN_NEGATE, PLAN_MFP, PLAN_JOIN, PLAN_REDUCE,
+      PLAN_DISTINCT, PLAN_THRESHOLD, PLAN_TOPK, PLAN_CONSTANT)
+
+static const struct test_case cases[] = {
+    {"sources", test_sources},     {"union", test_union},   {"mfp", test_mfp},
+    {"inner_join", test_join},     {"left_join", test_left}, {"semi_join", test_semi},
+    {"anti_join", test_anti},      {"reduce", test_reduce}, {"distinct", test_distinct},
+    {"threshold", test_threshold}, {"topk", test_topk},     {"deep", test_deep},
+};
+TEST_SUITE("core/engine against the model", cases)
