@@ -168,6 +168,12 @@ void log_worker_start(struct log_worker *w, struct io_loop *loop)
     io_timer_start(loop, &w->timer, io_now_us(loop) + w->tick_us);
 }
 
+void log_worker_stop(struct log_worker *w)
+{
+    io_timer_cancel(w->loop, &w->timer);
+    w->timer = (struct io_timer){0};
+}
+
 /* ---- reader ---------------------------------------------------------------------------------- */
 
 static void reader_skip(struct log_reader *r)

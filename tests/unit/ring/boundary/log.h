@@ -29,6 +29,8 @@ struct log_worker {
 extern const struct boundary_backend log_backend;
 /* On the worker's loop: registers with the server and begins to tick. */
 void log_worker_start(struct log_worker *w, struct io_loop *loop);
+/* Its loop died or it must not tick any more; its log stays for the next start. */
+void log_worker_stop(struct log_worker *w);
 
 /* A reader of one (source, worker), checking. */
 struct log_reader {
