@@ -279,7 +279,8 @@ struct io_stat {
 };
 err_t io_stat_sync(struct io_loop *loop, const char *path, struct io_stat *out); /* NOT_FOUND */
 err_t io_file_stat_sync(struct io_file *file, struct io_stat *out);
-err_t io_mkdir_sync(struct io_loop *loop, const char *path, int mode); /* parents too; ok if there */
+/* Parents too; fine when it is there already. */
+err_t io_mkdir_sync(struct io_loop *loop, const char *path, int mode);
 /* The same, and the directory and every parent's entry are durable when it returns. */
 err_t io_mkdir_durable_sync(struct io_loop *loop, const char *path, int mode);
 err_t io_rename_sync(struct io_loop *loop, const char *from, const char *to);

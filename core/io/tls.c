@@ -23,8 +23,8 @@
 struct tls_context {
     SSL_CTX *ctx;
     bool server;
-    bool verifies; /* peers' certificates are checked against a CA */
-    char *alpn;    /* NULL: none */
+    bool verifies;         /* peers' certificates are checked against a CA */
+    char *alpn;            /* NULL: none */
     uint8_t alpn_wire[32]; /* length and name, as ALPN has it */
     size_t alpn_wire_len;
 };
@@ -367,16 +367,14 @@ static char *common_name_of(X509 *certificate)
 {
     X509_NAME *subject = X509_get_subject_name(certificate);
     int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
-    return at < 0 ? NULL
-                  : text_of(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+    return at < 0 ? NULL : text_of(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
 }
 
 static char *identify_peer(struct tls_stream *s)
 {
     X509 *certificate = SSL_get1_peer_certificate(s->ssl);
     char *name = NULL;
-    if (certificate != NULL && s->context->verifies &&
-        SSL_get_verify_result(s->ssl) == X509_V_OK) {
+    if (certificate != NULL && s->context->verifies && SSL_get_verify_result(s->ssl) == X509_V_OK) {
         name = uri_of(certificate);
         name = name != NULL ? name : common_name_of(certificate);
     }
@@ -396,8 +394,8 @@ static err_t check_alpn(struct tls_stream *s)
     /* HTTP/1.1 is also spoken by clients that offer nothing; h2 never is. */
     if (s->context->alpn != NULL && len == 0 &&
         (strcmp(s->context->alpn, "h2") == 0 || !s->context->server)) {
-        return err_new(ERR_PROTOCOL, "TLS with %s: the peer did not agree to ALPN \"%s\"",
-                       s->peer, s->context->alpn);
+        return err_new(ERR_PROTOCOL, "TLS with %s: the peer did not agree to ALPN \"%s\"", s->peer,
+                       s->context->alpn);
     }
     return ERR_OK;
 }
@@ -502,11 +500,10 @@ static void under_close(void *arg, err_t reason)
     struct tls_stream *s = arg;
     s->under = NULL;
     if (reason == ERR_OK) {
-        reason = s->established
-                     ? err_new(ERR_CLOSED, "%s closed the connection without TLS close_notify",
-                               s->peer)
-                     : err_new(ERR_CLOSED, "%s closed the connection during the TLS handshake",
-                               s->peer);
+        reason =
+            s->established
+                ? err_new(ERR_CLOSED, "%s closed the connection without TLS close_notify", s->peer)
+                : err_new(ERR_CLOSED, "%s closed the connection during the TLS handshake", s->peer);
     }
     end(s, reason);
 }

@@ -7,6 +7,7 @@
 #include "core/io/uring/uring.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -406,6 +407,9 @@ static bool idle_spin(struct uring_loop *loop)
     }
     if (loop->idle_average > loop->spin_ns || now - loop->idle_since >= loop->spin_ns) {
         return false;
+    }
+    if (now - loop->idle_since > loop->spin_ns / 4) {
+        sched_yield(); /* whom we wait for may be waiting for this CPU */
     }
     for (int i = 0; i < 16; i++) {
         cpu_relax();

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- echo: many writes of all sizes, copied and borrowed, come back in order ------------------ */
+/* ---- echo: many writes of all sizes, copied and borrowed, come back in order ----------------- */
 
 enum { ECHO_BYTES = 6 * 1000 * 1000 };
 
@@ -273,7 +273,7 @@ static void many_start(struct io_loop *loop, void *arg)
         side->many = many;
         expect_ok(io_connect(loop, io_listener_address(many->listener), &many_client, side, NULL,
                              &side->stream));
-        io_stream_write_ref(side->stream, many->bytes, MANY_BYTES, NULL, NULL); /* before it is up */
+        io_stream_write_ref(side->stream, many->bytes, MANY_BYTES, NULL, NULL);
     }
 }
 

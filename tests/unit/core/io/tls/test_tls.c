@@ -98,8 +98,8 @@ static void send_some(struct end *end)
         io_stream_write(end->stream, block, len);
         end->to_send -= len;
         size_t pending = io_stream_pending(end->stream);
-        end->pair->pending_max = pending > end->pair->pending_max ? pending
-                                                                  : end->pair->pending_max;
+        end->pair->pending_max =
+            pending > end->pair->pending_max ? pending : end->pair->pending_max;
     }
 }
 
@@ -285,8 +285,7 @@ static err_t client_of_another_ca(struct pair *pair)
 
 static err_t server_of_another_ca(struct pair *pair)
 {
-    TRY(context(&pair->ends[SERVER], pair->other_pki, PKI_STORAGED, pki_ca_path(pair->pki),
-                NULL));
+    TRY(context(&pair->ends[SERVER], pair->other_pki, PKI_STORAGED, pki_ca_path(pair->pki), NULL));
     return context(&pair->ends[CLIENT], pair->pki, PKI_COMPUTED, pki_ca_path(pair->pki), NULL);
 }
 
@@ -325,8 +324,7 @@ static void client_pings(struct end *end)
 
 static void test_echo(void)
 {
-    struct pair pair = {
-        .make_contexts = both_good, .on_ready = client_pings, .on_data = echo_data};
+    struct pair pair = {.make_contexts = both_good, .on_ready = client_pings, .on_data = echo_data};
     run(&pair);
     CU_ASSERT_EQUAL(pair.ends[SERVER].received, 4);
     CU_ASSERT_EQUAL(pair.ends[CLIENT].received, 4);
@@ -337,10 +335,8 @@ static void test_echo(void)
 
 static void test_early_bytes(void)
 {
-    struct pair pair = {.make_contexts = both_good,
-                        .on_ready = client_pings,
-                        .on_data = echo_data,
-                        .early = 1};
+    struct pair pair = {
+        .make_contexts = both_good, .on_ready = client_pings, .on_data = echo_data, .early = 1};
     run(&pair);
     CU_ASSERT_EQUAL(pair.ends[CLIENT].received, 4);
 }
@@ -474,8 +470,7 @@ static void speak_plain(struct end *end)
 
 static void test_not_tls(void)
 {
-    struct pair pair = {
-        .make_contexts = both_good, .on_ready = speak_plain, .plain_client = true};
+    struct pair pair = {.make_contexts = both_good, .on_ready = speak_plain, .plain_client = true};
     run(&pair);
     CU_ASSERT_FALSE(pair.ends[SERVER].ready);
     expect_reason(&pair.ends[SERVER], "TLS handshake with 127.0.0.1");
