@@ -32,8 +32,8 @@ static err_t check_name(const char *service)
 static err_t check_ports(const char *service, const struct orchestrator_service_config *config)
 {
     if (config->ports_len > PORTS_MAX) {
-        return err_new(ERR_INVALID, "service %s: %zu ports, at most %d", service,
-                       config->ports_len, (int)PORTS_MAX);
+        return err_new(ERR_INVALID, "service %s: %zu ports, at most %d", service, config->ports_len,
+                       (int)PORTS_MAX);
     }
     for (size_t i = 0; i < config->ports_len; i++) {
         if (!name_ok(config->ports[i].name)) {

@@ -57,8 +57,8 @@ struct orchestrator_service_config {
     size_t ports_len;
     const struct orchestrator_label *labels;
     size_t labels_len;
-    uint64_t cpu_limit_milli; /* thousandths of a CPU; 0: none */
-    uint64_t memory_limit;    /* bytes; 0: none */
+    uint64_t cpu_limit_milli;      /* thousandths of a CPU; 0: none */
+    uint64_t memory_limit;         /* bytes; 0: none */
     const char *availability_zone; /* "" or NULL: any */
     /* Appends the arguments (without argv[0]) for an assignment. Called whenever a process may
      * start, from the backend's callbacks too: arg must live until the service is dropped. The

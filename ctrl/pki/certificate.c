@@ -32,8 +32,8 @@ static bool set_serial(struct io_env *env, X509 *certificate)
     io_random(env, bytes, sizeof(bytes));
     bytes[0] = (bytes[0] & 0x7f) | 0x40;
     BIGNUM *number = BN_bin2bn(bytes, sizeof(bytes), NULL);
-    bool ok = number != NULL &&
-              BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate)) != NULL;
+    bool ok =
+        number != NULL && BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate)) != NULL;
     BN_free(number);
     return ok;
 }
@@ -266,8 +266,7 @@ bool pki_is_current(X509 *certificate, const struct pki_pair *ca, const char *ur
     ASSERT(certificate != NULL && ca->key != NULL);
     time_t until = (time_t)until_s;
     char *named = pki_uri_of(certificate);
-    bool ok = named != NULL && strcmp(named, uri) == 0 &&
-              X509_verify(certificate, ca->key) == 1 &&
+    bool ok = named != NULL && strcmp(named, uri) == 0 && X509_verify(certificate, ca->key) == 1 &&
               X509_cmp_time(X509_get0_notAfter(certificate), &until) > 0;
     free(named);
     ERR_clear_error();

@@ -89,9 +89,9 @@ static err_t refuse(const char *sqlstate, const char *found, const char *environ
 {
     struct buf wanted = {0};
     list_roles(roles, &wanted);
-    err_t err = err_sql(ERR_PERMISSION, sqlstate,
-                        "the peer is %s; wanted is %s of environment \"%s\"", found,
-                        buf_cstr(&wanted), environment_id);
+    err_t err =
+        err_sql(ERR_PERMISSION, sqlstate, "the peer is %s; wanted is %s of environment \"%s\"",
+                found, buf_cstr(&wanted), environment_id);
     buf_free(&wanted);
     return err;
 }

@@ -58,20 +58,19 @@ static err_t write_pair(struct io_loop *loop, const struct pki_pair *pair, const
 }
 
 /* NOT_FOUND when one of the files is not there. */
-static err_t read_pair(struct io_loop *loop, const char *crt, const char *key,
-                       struct pki_pair *out)
+static err_t read_pair(struct io_loop *loop, const char *crt, const char *key, struct pki_pair *out)
 {
     struct buf certificate_pem = {0};
     struct buf key_pem = {0};
-    err_t err = io_read_whole_sync(loop, crt, FILE_MAX, &certificate_pem.data,
-                                   &certificate_pem.len);
+    err_t err =
+        io_read_whole_sync(loop, crt, FILE_MAX, &certificate_pem.data, &certificate_pem.len);
     if (err == ERR_OK) {
         err = io_read_whole_sync(loop, key, FILE_MAX, &key_pem.data, &key_pem.len);
         key_pem.cap = key_pem.len;
     }
     if (err == ERR_OK) {
-        err = pki_read_pem(certificate_pem.data, certificate_pem.len, key_pem.data, key_pem.len,
-                           out);
+        err =
+            pki_read_pem(certificate_pem.data, certificate_pem.len, key_pem.data, key_pem.len, out);
     }
     buf_free(&certificate_pem);
     pki_wipe(&key_pem);
@@ -86,14 +85,12 @@ static err_t check_ca(struct pki *pki)
     char *found = pki_uri_of(pki->ca.certificate);
     err_t err = ERR_OK;
     if (found == NULL || strcmp(found, wanted) != 0) {
-        err = err_new(ERR_INVALID, "%s is the CA of %s and not of environment \"%s\"",
-                      pki->ca_path, found == NULL ? "something else" : found,
-                      pki->environment_id);
+        err = err_new(ERR_INVALID, "%s is the CA of %s and not of environment \"%s\"", pki->ca_path,
+                      found == NULL ? "something else" : found, pki->environment_id);
     } else if (!pki_is_current(pki->ca.certificate, &pki->ca, wanted, now_s(pki->loop))) {
-        err = err_hint(err_new(ERR_CORRUPT, "%s has expired or is not signed by its own key",
-                               pki->ca_path),
-                       "move %s away: a new CA is made and every process gets a new certificate",
-                       pki->dir);
+        err = err_hint(
+            err_new(ERR_CORRUPT, "%s has expired or is not signed by its own key", pki->ca_path),
+            "move %s away: a new CA is made and every process gets a new certificate", pki->dir);
     }
     free(wanted);
     free(found);
@@ -105,8 +102,8 @@ static err_t make_ca(struct pki *pki, const char *key_path)
     struct io_env *env = io_loop_env(pki->loop);
     TRY(pki_make_ca(env, pki->environment_id, now_s(pki->loop), &pki->ca));
     TRY(write_pair(pki->loop, &pki->ca, pki->ca_path, key_path));
-    LOG_INFO("pki", "made the environment's certificate authority",
-             LOG_STR("path", pki->ca_path), LOG_STR("environment", pki->environment_id));
+    LOG_INFO("pki", "made the environment's certificate authority", LOG_STR("path", pki->ca_path),
+             LOG_STR("environment", pki->environment_id));
     return ERR_OK;
 }
 
@@ -171,7 +168,7 @@ const char *pki_ca_path(const struct pki *pki)
     return pki->ca_path;
 }
 
-/* ---- certificates of processes ---------------------------------------------------------------- */
+/* ---- certificates of processes --------------------------------------------------------------- */
 
 void pki_files_free(struct pki_files *files)
 {

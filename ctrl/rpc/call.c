@@ -435,8 +435,8 @@ void rpc_call_submit_request(struct rpc_call *call, struct rpc_session *session,
     fields_add(&list, text_field(":method", "POST"));
     fields_add(&list, text_field(":scheme", tls ? "https" : "http"));
     fields_add(&list, text_field(":path", call->path));
-    fields_add(&list, text_field(":authority", session->server_name != NULL ? session->server_name
-                                                                            : "tailrace"));
+    fields_add(&list, text_field(":authority",
+                                 session->server_name != NULL ? session->server_name : "tailrace"));
     fields_add(&list, text_field("te", "trailers"));
     fields_add(&list, text_field("content-type", "application/grpc"));
     fields_add(&list, text_field("user-agent", "tailrace/" TAILRACE_VERSION));
@@ -489,8 +489,9 @@ static bool next_message(struct rpc_call *call, const uint8_t **data, size_t *le
     const uint8_t *p = call->in.data + call->in_at;
     size_t size = (size_t)p[1] << 24 | (size_t)p[2] << 16 | (size_t)p[3] << 8 | p[4];
     if (p[0] != 0) {
-        rpc_call_fail(call, RPC_INTERNAL, p[0] == 1 ? "a compressed message, and none was agreed"
-                                                    : "a malformed message prefix");
+        rpc_call_fail(call, RPC_INTERNAL,
+                      p[0] == 1 ? "a compressed message, and none was agreed"
+                                : "a malformed message prefix");
         return false;
     }
     if (size > call->options->message_max) {
@@ -557,8 +558,7 @@ static void deliver_end_of_input(struct rpc_call *call)
 
 static void deliver_drain(struct rpc_call *call)
 {
-    if (call->gone || !call->choked ||
-        rpc_call_pending(call) >= call->options->send_high / 4) {
+    if (call->gone || !call->choked || rpc_call_pending(call) >= call->options->send_high / 4) {
         return;
     }
     call->choked = false;
@@ -605,8 +605,7 @@ static void deliver_close(struct rpc_call *call)
     if (call->gone || !call->closed) {
         return;
     }
-    bool orderly = call->channel != NULL && call->have_status && !call->lost &&
-                   !call->status_local;
+    bool orderly = call->channel != NULL && call->have_status && !call->lost && !call->status_local;
     if (orderly && call->paused && call->in.len - call->in_at > 0) {
         return; /* the reader paused: it gets its messages first */
     }

@@ -53,7 +53,8 @@ static void end_waiting(struct rpc_channel *channel, enum rpc_status status, con
     struct rpc_call_list batch = TAILQ_HEAD_INITIALIZER(batch);
     struct rpc_call *call;
     TAILQ_CONCAT(&batch, &channel->waiting, link);
-    TAILQ_FOREACH(call, &batch, link) {
+    TAILQ_FOREACH(call, &batch, link)
+    {
         call->list = &batch;
     }
     enter(channel);
@@ -75,9 +76,9 @@ static err_t on_ready(void *owner, struct rpc_session *session)
     struct rpc_channel *channel = owner;
     ASSERT(session == channel->current && !channel->connected);
     if (channel->options.authorize != NULL) {
-        TRY(err_wrap(channel->options.authorize(channel->options.authorize_arg,
-                                                session->peer_name, ""),
-                     "the server at %s", channel->address));
+        TRY(err_wrap(
+            channel->options.authorize(channel->options.authorize_arg, session->peer_name, ""),
+            "the server at %s", channel->address));
     }
     channel->connected = true;
     struct rpc_call *call;
@@ -141,9 +142,9 @@ static void connect_now(struct rpc_channel *channel)
     if (channel->fail_reason != NULL) {
         return; /* has just failed: the calls so far are about to be told */
     }
-    err_t err = rpc_session_connect(channel->loop, channel->address, channel->tls,
-                                    channel->server_name, &channel->options, &session_ops,
-                                    channel, &channel->current);
+    err_t err =
+        rpc_session_connect(channel->loop, channel->address, channel->tls, channel->server_name,
+                            &channel->options, &session_ops, channel, &channel->current);
     if (err != ERR_OK) {
         channel->current = NULL;
         channel->fail_reason = mem_strdup(err_text(err));
@@ -251,7 +252,7 @@ err_t rpc_call_start(struct rpc_channel *channel, const char *path, uint64_t dea
     return ERR_OK;
 }
 
-/* ---- one request, one response ---------------------------------------------------------------- */
+/* ---- one request, one response --------------------------------------------------------------- */
 
 struct unary {
     rpc_unary_fn done;

@@ -164,16 +164,16 @@ void rpc_health_free(struct rpc_health *health)
 void rpc_health_set(struct rpc_health *health, const char *service, bool serving)
 {
     ASSERT(health != NULL && service != NULL);
-    serving_status status = serving
-                                ? grpc_health_v1_HealthCheckResponse_ServingStatus_SERVING
-                                : grpc_health_v1_HealthCheckResponse_ServingStatus_NOT_SERVING;
+    serving_status status = serving ? grpc_health_v1_HealthCheckResponse_ServingStatus_SERVING
+                                    : grpc_health_v1_HealthCheckResponse_ServingStatus_NOT_SERVING;
     serving_status before;
     if (find(health, service, &before) && before == status) {
         return;
     }
     strmap_put(&health->services, service, (void *)((uintptr_t)status + 1));
     struct watcher *watcher;
-    TAILQ_FOREACH(watcher, &health->watchers, link) {
+    TAILQ_FOREACH(watcher, &health->watchers, link)
+    {
         if (watcher->service != NULL && strcmp(watcher->service, service) == 0) {
             tell(watcher);
         }

@@ -180,7 +180,7 @@ static bool walk_field(struct walk *walk, const pb_msgdesc_t *fields, struct rea
         return fail(walk, "a wire type is unknown");
     }
     return known && PB_HTYPE(field.type) == PB_HTYPE_REPEATED ? charge(walk, field.data_size)
-                                                               : true;
+                                                              : true;
 }
 
 static bool walk_message(struct walk *walk, const pb_msgdesc_t *fields, struct reader r,

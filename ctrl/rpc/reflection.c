@@ -322,8 +322,7 @@ static void send_extension_numbers(const struct rpc_reflection *r, struct rpc_ca
     numbers->extension_number = mem_alloc((r->extensions_len + 1) * sizeof(int32_t));
     for (size_t i = 0; i < r->extensions_len; i++) {
         if (strcmp(r->extensions[i].extendee, type) == 0) {
-            numbers->extension_number[numbers->extension_number_count++] =
-                r->extensions[i].number;
+            numbers->extension_number[numbers->extension_number_count++] = r->extensions[i].number;
         }
     }
     send_response(call, request, &response);
@@ -333,16 +332,15 @@ static void send_extension_numbers(const struct rpc_reflection *r, struct rpc_ca
 static void add_service_name(void *arg, const char *service)
 {
     grpc_reflection_v1_ListServiceResponse *list = arg;
-    list->service = mem_realloc(list->service,
-                                (list->service_count + 1U) * sizeof(list->service[0]));
+    list->service =
+        mem_realloc(list->service, (list->service_count + 1U) * sizeof(list->service[0]));
     list->service[list->service_count++].name = mem_strdup(service);
 }
 
 static void send_services(const struct rpc_reflection *r, struct rpc_call *call,
                           const reflection_request *request)
 {
-    reflection_response response = {.which_message_response =
-                                        RESPONSE(list_services_response_tag)};
+    reflection_response response = {.which_message_response = RESPONSE(list_services_response_tag)};
     grpc_reflection_v1_ListServiceResponse *list =
         &response.message_response.list_services_response;
     rpc_server_each_service(r->server, add_service_name, list);
@@ -358,8 +356,7 @@ static void answer(const struct rpc_reflection *r, struct rpc_call *call,
 {
     switch (request->which_message_request) {
     case REQUEST(file_by_filename_tag):
-        send_file(call, request,
-                  strmap_get(&r->files, request->message_request.file_by_filename));
+        send_file(call, request, strmap_get(&r->files, request->message_request.file_by_filename));
         break;
     case REQUEST(file_containing_symbol_tag):
         send_file(call, request,

@@ -138,13 +138,13 @@ void rpc_call_send_headers(struct rpc_call *call);
 
 /* Zero means the default named in the comment. */
 struct rpc_options {
-    size_t message_max;        /* bytes of one received message; 4 MiB */
-    size_t window;             /* bytes a peer may send ahead on one call; 256 KiB */
-    size_t send_high;          /* rpc_call_pending that chokes a call; 256 KiB */
-    uint32_t calls_max;        /* server: open calls per connection; 128 */
-    uint32_t connections_max;  /* server: open connections; 1,024 */
-    uint64_t handshake_us;     /* client: connect + TLS + settings; server: TLS + preface; 10 s */
-    uint64_t keepalive_us;     /* PING after this long without a byte received; 10 s */
+    size_t message_max;         /* bytes of one received message; 4 MiB */
+    size_t window;              /* bytes a peer may send ahead on one call; 256 KiB */
+    size_t send_high;           /* rpc_call_pending that chokes a call; 256 KiB */
+    uint32_t calls_max;         /* server: open calls per connection; 128 */
+    uint32_t connections_max;   /* server: open connections; 1,024 */
+    uint64_t handshake_us;      /* client: connect + TLS + settings; server: TLS + preface; 10 s */
+    uint64_t keepalive_us;      /* PING after this long without a byte received; 10 s */
     uint64_t keepalive_wait_us; /* connection lost when no byte follows the PING; 5 s */
     /*
      * Who may call. Server: asked for each call before open, with the path; an error refuses it
@@ -180,7 +180,8 @@ const char *rpc_server_address(const struct rpc_server *server);
 void rpc_server_add_method(struct rpc_server *server, struct rpc_method method);
 /*
  * What reflection tells of: a serialised google.protobuf.FileDescriptorSet with imports, as
- * tr_proto generates ("proto/<module>.desc.h"). Borrowed: must outlive the server. ERR_INVALID if broken.
+ * tr_proto generates ("proto/<module>.desc.h"). Borrowed: must outlive the server. ERR_INVALID if
+ * broken.
  */
 err_t rpc_server_add_descriptors(struct rpc_server *server, const uint8_t *set, size_t len);
 /* Health of a service ("" is the whole server, SERVING from the start); watchers are told. */

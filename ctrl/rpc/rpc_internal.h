@@ -44,44 +44,44 @@ struct rpc_call {
     void *arg;
     void (*free_arg)(void *arg); /* of our own helpers; runs with the call's memory */
     char *path;
-    char *http_method;          /* server */
-    int32_t stream_id;          /* -1: none yet, or closed */
-    uint64_t deadline_us;       /* 0: none */
-    struct io_timer timer;      /* the deadline; or cancellation of a waiting call, at once */
+    char *http_method;     /* server */
+    int32_t stream_id;     /* -1: none yet, or closed */
+    uint64_t deadline_us;  /* 0: none */
+    struct io_timer timer; /* the deadline; or cancellation of a waiting call, at once */
     struct rpc_metadata_list received;
     struct rpc_metadata_list headers; /* to send first */
     struct rpc_metadata_list trailers;
 
-    struct buf in;   /* received and not yet delivered, from in_at */
+    struct buf in; /* received and not yet delivered, from in_at */
     size_t in_at;
-    size_t in_held;  /* bytes received whose window was not yet given back */
-    struct buf out;  /* framed messages to send, from out_at */
+    size_t in_held; /* bytes received whose window was not yet given back */
+    struct buf out; /* framed messages to send, from out_at */
     size_t out_at;
 
     enum rpc_status status; /* valid when have_status */
     char *status_message;
-    int http_status;    /* client: of the response; 0 before */
+    int http_status;     /* client: of the response; 0 before */
     uint32_t reset_code; /* why the stream closed */
 
-    unsigned busy;        /* frames of ours on the stack that use this call */
+    unsigned busy; /* frames of ours on the stack that use this call */
     bool is_ready;
-    bool opened;          /* the handler knows of it */
+    bool opened;           /* the handler knows of it */
     bool request_complete; /* server: headers are there */
     bool paused;
     bool choked;
     bool headers_arrived; /* client: initial headers, not trailers only */
     bool headers_told;
-    bool headers_sent;    /* server */
-    bool out_deferred;    /* HTTP/2 asked for data and there was none */
-    bool out_ended;       /* no more rpc_call_send: finished or half closed */
-    bool have_status;     /* client: it came, or we decided it. server: finish */
-    bool status_local;    /* we decided it (deadline, cancel, bad message) */
-    bool trailers_sent;   /* server: everything is with the transport */
-    bool remote_ended;    /* END_STREAM came */
+    bool headers_sent;  /* server */
+    bool out_deferred;  /* HTTP/2 asked for data and there was none */
+    bool out_ended;     /* no more rpc_call_send: finished or half closed */
+    bool have_status;   /* client: it came, or we decided it. server: finish */
+    bool status_local;  /* we decided it (deadline, cancel, bad message) */
+    bool trailers_sent; /* server: everything is with the transport */
+    bool remote_ended;  /* END_STREAM came */
     bool half_close_told;
-    bool closed;          /* the stream is gone */
-    bool lost;            /* with its connection */
-    bool gone;            /* close was told, or must not be: free when not busy */
+    bool closed; /* the stream is gone */
+    bool lost;   /* with its connection */
+    bool gone;   /* close was told, or must not be: free when not busy */
 };
 
 /* A call of either side; not linked anywhere. */
@@ -141,10 +141,10 @@ struct rpc_session {
     char *peer_name;
     unsigned busy;
     bool server;
-    bool settled;      /* the peer's SETTINGS came: it speaks HTTP/2 */
-    bool is_open;      /* the owner knows */
+    bool settled; /* the peer's SETTINGS came: it speaks HTTP/2 */
+    bool is_open; /* the owner knows */
     bool told_draining;
-    bool drain_final;  /* our last GOAWAY was sent */
+    bool drain_final; /* our last GOAWAY was sent */
     bool ended;
     bool gone;
 };
@@ -156,8 +156,7 @@ struct rpc_session *rpc_session_accept(struct io_loop *loop, struct io_stream *s
 /* Client: starts to connect. */
 err_t rpc_session_connect(struct io_loop *loop, const char *address, struct tls_context *tls,
                           const char *server_name, const struct rpc_options *options,
-                          const struct rpc_session_ops *ops, void *owner,
-                          struct rpc_session **out);
+                          const struct rpc_session_ops *ops, void *owner, struct rpc_session **out);
 /* Ends it now: calls are closed with this status; ops->ended does not run. */
 void rpc_session_destroy(struct rpc_session *session, enum rpc_status status, const char *reason);
 /* Says goodbye: no new calls, ends with the last open one. */
@@ -174,7 +173,7 @@ void rpc_session_unlink(struct rpc_call *call);
 /* options with the defaults filled in; NULL is all defaults. */
 struct rpc_options rpc_options_complete(const struct rpc_options *options);
 
-/* ---- built-in services ------------------------------------------------------------------------ */
+/* ---- built-in services ----------------------------------------------------------------------- */
 
 struct rpc_health;
 struct rpc_health *rpc_health_new(struct rpc_server *server);

@@ -270,7 +270,8 @@ void rpc_server_drain(struct rpc_server *server, void (*drained)(void *arg), voi
     server->drained_arg = arg;
     close_listener(server);
     struct rpc_session *session;
-    TAILQ_FOREACH(session, &server->sessions, link) {
+    TAILQ_FOREACH(session, &server->sessions, link)
+    {
         rpc_session_drain(session);
     }
     check_drained(server);

@@ -121,7 +121,8 @@ static void run_ready(struct rpc_session *session)
 {
     size_t rounds = 0;
     struct rpc_call *call;
-    TAILQ_FOREACH(call, &session->ready, ready_link) {
+    TAILQ_FOREACH(call, &session->ready, ready_link)
+    {
         rounds++;
     }
     for (; rounds > 0 && !session->gone && !TAILQ_EMPTY(&session->ready); rounds--) {
@@ -215,8 +216,7 @@ static err_t flush(struct rpc_session *session)
 /* Over in order: nothing more will be said by either side. */
 static bool is_finished(struct rpc_session *session)
 {
-    if (!nghttp2_session_want_read(session->http2) &&
-        !nghttp2_session_want_write(session->http2)) {
+    if (!nghttp2_session_want_read(session->http2) && !nghttp2_session_want_write(session->http2)) {
         return true;
     }
     return (session->drain_final || (session->told_draining && !session->server)) &&
@@ -436,8 +436,8 @@ static int on_frame_recv(nghttp2_session *http2, const nghttp2_frame *frame, voi
         session->settled = true;
     } else if (frame->hd.type == NGHTTP2_GOAWAY) {
         session->told_draining = true;
-    } else if (frame->hd.type == NGHTTP2_PING && ack && session->told_draining &&
-               session->server && !session->drain_final) {
+    } else if (frame->hd.type == NGHTTP2_PING && ack && session->told_draining && session->server &&
+               !session->drain_final) {
         /* A round trip after the notice: every call the client sent before it knew is here. */
         session->drain_final = true;
         nghttp2_submit_goaway(http2, NGHTTP2_FLAG_NONE,
@@ -472,8 +472,7 @@ static int on_frame_send(nghttp2_session *http2, const nghttp2_frame *frame, voi
     if (call != NULL) {
         call->trailers_sent = true;
         if (!call->remote_ended) { /* RFC 9113, 8.1: the rest of the request is not needed */
-            nghttp2_submit_rst_stream(http2, NGHTTP2_FLAG_NONE, call->stream_id,
-                                      NGHTTP2_NO_ERROR);
+            nghttp2_submit_rst_stream(http2, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_NO_ERROR);
         }
     }
     return 0;
@@ -510,9 +509,8 @@ static nghttp2_session *new_http2(struct rpc_session *session)
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_no_closed_streams(option, 1);
     nghttp2_session *http2 = NULL;
-    int failed = session->server
-                     ? nghttp2_session_server_new2(&http2, callbacks, session, option)
-                     : nghttp2_session_client_new2(&http2, callbacks, session, option);
+    int failed = session->server ? nghttp2_session_server_new2(&http2, callbacks, session, option)
+                                 : nghttp2_session_client_new2(&http2, callbacks, session, option);
     ASSERT(failed == 0);
     nghttp2_option_del(option);
     nghttp2_session_callbacks_del(callbacks);
@@ -691,13 +689,11 @@ struct rpc_session *rpc_session_accept(struct io_loop *loop, struct io_stream *s
 
 err_t rpc_session_connect(struct io_loop *loop, const char *address, struct tls_context *tls,
                           const char *server_name, const struct rpc_options *options,
-                          const struct rpc_session_ops *ops, void *owner,
-                          struct rpc_session **out)
+                          const struct rpc_session_ops *ops, void *owner, struct rpc_session **out)
 {
     struct rpc_session *session = session_new(loop, tls, options, ops, owner);
     session->server_name = server_name;
-    err_t err = io_connect(loop, address, &stream_handler, session, stream_ready,
-                           &session->stream);
+    err_t err = io_connect(loop, address, &stream_handler, session, stream_ready, &session->stream);
     if (err != ERR_OK) {
         io_timer_cancel(loop, &session->watch_timer);
         free(session);

@@ -30,7 +30,8 @@ bool rpc_timeout_parse(const char *text, size_t len, uint64_t *out_us)
     }
     for (size_t i = 0; i < ARRAY_LEN(units); i++) {
         if (units[i].unit == text[len - 1]) {
-            /* 8 digits of hours are 3.6e20 ns, more than 64 bits: divide first where it is exact. */
+            /* 8 digits of hours are 3.6e20 ns, more than 64 bits: divide first where it is exact.
+             */
             *out_us = units[i].ns >= 1000 ? value * (units[i].ns / 1000) : value / 1000;
             return true;
         }

@@ -12,8 +12,7 @@ static void accepted(void *arg, struct io_stream *stream)
 bool po_port_is_free(struct io_loop *loop, const char *host, uint16_t port)
 {
     char address[300];
-    snprintf(address, sizeof(address), strchr(host, ':') == NULL ? "%s:%u" : "[%s]:%u", host,
-             port);
+    snprintf(address, sizeof(address), strchr(host, ':') == NULL ? "%s:%u" : "[%s]:%u", host, port);
     struct io_listener *listener;
     err_t err = io_listen(loop, address, accepted, NULL, &listener);
     if (err != ERR_OK) {

@@ -209,7 +209,7 @@ static const char *address_of(const struct po_service *service, uint32_t index, 
     return port == NULL ? NULL : port->address;
 }
 
-/* ---- converging a service --------------------------------------------------------------------- */
+/* ---- converging a service -------------------------------------------------------------------- */
 
 static const char *peer_address(const void *arg, uint32_t process, const char *port)
 {
@@ -286,8 +286,8 @@ static void converge(struct po_service *service)
     struct po_process **all = snapshot(service, &len);
     for (size_t i = 0; i < len; i++) {
         /* A process that waits for its next start keeps waiting if nothing changed for it. */
-        bool waits = all[i]->state == PO_IDLE && all[i]->timer.heap_at != 0 &&
-                     all[i]->is_wanted && all[i]->record.arguments == all[i]->wanted;
+        bool waits = all[i]->state == PO_IDLE && all[i]->timer.heap_at != 0 && all[i]->is_wanted &&
+                     all[i]->record.arguments == all[i]->wanted;
         if (!waits) {
             po_process_converge(all[i]);
         }
@@ -300,8 +300,7 @@ static err_t ensure_service(struct orchestrator *base, const char *name,
 {
     struct process_orchestrator *o = of(base);
     if (strchr(config->image, '\n') != NULL) {
-        return err_new(ERR_INVALID, "service %s: a line break in the path of the executable",
-                       name);
+        return err_new(ERR_INVALID, "service %s: a line break in the path of the executable", name);
     }
     struct po_service *service = find(o, name);
     service = service != NULL ? service : add(o, name);
@@ -352,8 +351,7 @@ static void list_services(struct orchestrator *base, orchestrator_list_fn each, 
     struct process_orchestrator *o = of(base);
     for (size_t i = 0; i < o->services_len; i++) {
         const struct po_service *service = o->services[i];
-        uint32_t scale = service->image == NULL ? (uint32_t)service->processes_len
-                                                : service->scale;
+        uint32_t scale = service->image == NULL ? (uint32_t)service->processes_len : service->scale;
         if (!service->dropped && !each(arg, service->name, scale)) {
             return;
         }
@@ -412,8 +410,7 @@ static void tell(const struct process_orchestrator *o, const struct po_event *ev
 /* One event a turn: the watcher may do anything, also free the orchestrator. */
 static void events_timer_fired(struct io_timer *timer)
 {
-    struct process_orchestrator *o =
-        CONTAINER_OF(timer, struct process_orchestrator, events_timer);
+    struct process_orchestrator *o = CONTAINER_OF(timer, struct process_orchestrator, events_timer);
     if (o->events_len > 0) {
         struct po_event event = o->events[0];
         o->events_len--;
@@ -554,8 +551,7 @@ err_t process_orchestrator_new(struct io_loop *loop,
     return ERR_OK;
 }
 
-void process_orchestrator_stop_all(struct orchestrator *base, void (*stopped)(void *arg),
-                                   void *arg)
+void process_orchestrator_stop_all(struct orchestrator *base, void (*stopped)(void *arg), void *arg)
 {
     struct process_orchestrator *o = of(base);
     ASSERT(base->ops == &ops && o->stopped == NULL && stopped != NULL);

@@ -9,16 +9,16 @@
 
 /* Zero (NULL) means the default named in the comment. */
 struct process_orchestrator_config {
-    const char *data_directory;  /* state is kept in <data_directory>/orchestrator/; required */
-    const char *listen_host;     /* "127.0.0.1" */
+    const char *data_directory; /* state is kept in <data_directory>/orchestrator/; required */
+    const char *listen_host;    /* "127.0.0.1" */
     /* Where the search for free ports starts. 0: a service of one process gets the conventional
      * numbers (the hints) where they are free, others are searched from 2100 upward. */
     uint16_t base_port;
-    const char *const *wrapper;  /* words put before the executable, NULL ends; none */
-    uint64_t backoff_min_us;     /* 100 ms; doubles for each failure in a row */
-    uint64_t backoff_max_us;     /* 10 s */
-    uint64_t healthy_us;         /* running this long resets the back-off; 10 s */
-    uint64_t stop_grace_us;      /* from SIGTERM to SIGKILL; 5 s */
+    const char *const *wrapper; /* words put before the executable, NULL ends; none */
+    uint64_t backoff_min_us;    /* 100 ms; doubles for each failure in a row */
+    uint64_t backoff_max_us;    /* 10 s */
+    uint64_t healthy_us;        /* running this long resets the back-off; 10 s */
+    uint64_t stop_grace_us;     /* from SIGTERM to SIGKILL; 5 s */
 };
 
 /* Reads what a predecessor left; its living processes are adopted. Owner: orchestrator_free. */

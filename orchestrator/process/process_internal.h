@@ -22,7 +22,7 @@ struct po_record {
     pid_t pid;            /* 0: none, or not yet known */
     uint64_t start_ticks; /* with pid: which process of that number */
     char *executable;
-    uint64_t arguments; /* hash of the command line, see po_arguments_hash */
+    uint64_t arguments;    /* hash of the command line, see po_arguments_hash */
     struct po_port *ports; /* without addresses */
     size_t ports_len;
     size_t ports_cap;
@@ -43,10 +43,10 @@ bool po_find_process(struct io_loop *loop, uint64_t arguments, pid_t *pid, uint6
 /* True when nothing listens on host:port now. */
 bool po_port_is_free(struct io_loop *loop, const char *host, uint16_t port);
 
-/* ---- supervision ------------------------------------------------------------------------------ */
+/* ---- supervision ----------------------------------------------------------------------------- */
 
 enum po_state {
-    PO_IDLE,     /* does not run; the timer is armed when it waits to start again */
+    PO_IDLE, /* does not run; the timer is armed when it waits to start again */
     PO_RUNNING,
     PO_STOPPING, /* was told to end; the timer is for SIGKILL */
 };
@@ -58,17 +58,17 @@ struct po_process {
     struct po_service *service;
     uint32_t index;
     enum po_state state;
-    struct po_record record;   /* what runs, or ran last; its ports */
-    struct io_process *os;     /* NULL when idle */
+    struct po_record record; /* what runs, or ran last; its ports */
+    struct io_process *os;   /* NULL when idle */
     struct io_timer timer;
     uint64_t started_us;
-    uint64_t backoff_us;       /* before the next start after a failure */
+    uint64_t backoff_us;                  /* before the next start after a failure */
     struct orchestrator_args wanted_args; /* without wrapper and executable */
-    uint64_t wanted;           /* hash of what should run */
-    bool is_wanted;            /* false: to be stopped and forgotten */
-    bool told;                 /* the state below was queued as an event */
+    uint64_t wanted;                      /* hash of what should run */
+    bool is_wanted;                       /* false: to be stopped and forgotten */
+    bool told;                            /* the state below was queued as an event */
     bool ready;
-    char *reason;              /* why it is not ready, "" when it is */
+    char *reason; /* why it is not ready, "" when it is */
 };
 
 struct po_service {
@@ -98,7 +98,7 @@ struct process_orchestrator {
     struct io_loop *loop;
     char *directory; /* <data_directory>/orchestrator */
     char *listen_host;
-    char **wrapper; /* NULL ends */
+    char **wrapper;     /* NULL ends */
     uint16_t base_port; /* 0: conventional numbers first */
     uint64_t backoff_min_us;
     uint64_t backoff_max_us;

@@ -127,8 +127,8 @@ bool po_record_name_parse(const char *file, char service[65], uint32_t *process)
     size_t len = strlen(file);
     size_t suffix = strlen(SUFFIX);
     const char *dash = strrchr(file, '-');
-    if (len <= suffix || strcmp(file + len - suffix, SUFFIX) != 0 || dash == NULL ||
-        dash == file || dash - file > 64) {
+    if (len <= suffix || strcmp(file + len - suffix, SUFFIX) != 0 || dash == NULL || dash == file ||
+        dash - file > 64) {
         return false;
     }
     char digits[16];
@@ -172,7 +172,8 @@ static bool read_proc(struct io_loop *loop, const char *pid, const char *file, s
     return ok;
 }
 
-/* Field 22 of /proc/<pid>/stat; the second field is a name in parentheses that may hold anything. */
+/* Field 22 of /proc/<pid>/stat; the second field is a name in parentheses that may hold anything.
+ */
 static bool read_start_ticks(struct io_loop *loop, const char *pid, uint64_t *out)
 {
     struct buf text = {0};

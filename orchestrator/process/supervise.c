@@ -57,8 +57,7 @@ static void write_record(struct po_process *process)
     char *path = po_record_path(process);
     err_t err = po_record_write(process->service->owner->loop, path, &process->record);
     if (err != ERR_OK) { /* the process is found by its command line then */
-        LOG_ERROR("orchestrator", "a process is not recorded", LOG_STR("path", path),
-                  LOG_ERR(err));
+        LOG_ERROR("orchestrator", "a process is not recorded", LOG_STR("path", path), LOG_ERR(err));
         err_free(err);
     }
     free(path);
@@ -232,8 +231,8 @@ static void stop(struct po_process *process)
     process->state = PO_STOPPING;
     err_free(io_process_signal(process->os, SIGTERM)); /* already gone: its exit follows */
     io_timer_start(owner->loop, &process->timer, io_now_us(owner->loop) + owner->stop_grace_us);
-    set_ready(process, process->is_wanted ? "stopping, to be started with new arguments"
-                                          : "stopping");
+    set_ready(process,
+              process->is_wanted ? "stopping, to be started with new arguments" : "stopping");
 }
 
 static void timer_fired(struct io_timer *timer)
@@ -241,8 +240,7 @@ static void timer_fired(struct io_timer *timer)
     struct po_process *process = CONTAINER_OF(timer, struct po_process, timer);
     if (process->state == PO_STOPPING) {
         LOG_WARN("orchestrator", "process does not stop and is killed",
-                 LOG_STR("service", process->service->name),
-                 LOG_U64("process", process->index));
+                 LOG_STR("service", process->service->name), LOG_U64("process", process->index));
         err_free(io_process_signal(process->os, SIGKILL));
         return;
     }

@@ -60,10 +60,9 @@ static void start_server(struct fuzz *fuzz)
 {
     err_t err = rpc_server_new(fuzz->loop, "host:1", NULL, NULL, &fuzz->server);
     ASSERT(err == ERR_OK);
-    rpc_server_add_method(fuzz->server, (struct rpc_method){.path = "/t.T/Echo",
-                                                            .handler = &echo,
-                                                            .open = echo_open,
-                                                            .arg = fuzz});
+    rpc_server_add_method(
+        fuzz->server,
+        (struct rpc_method){.path = "/t.T/Echo", .handler = &echo, .open = echo_open, .arg = fuzz});
 }
 
 static void start_client(struct fuzz *fuzz)

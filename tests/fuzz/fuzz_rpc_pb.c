@@ -40,7 +40,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ASSERT(rpc_pb_encode(type, &first, &once) == ERR_OK);
     ASSERT(rpc_decode_pb(type, &second, once.data, once.len) == ERR_OK);
     ASSERT(rpc_pb_encode(type, &second, &twice) == ERR_OK);
-    ASSERT(once.len == twice.len && (once.len == 0 || memcmp(once.data, twice.data, once.len) == 0));
+    ASSERT(once.len == twice.len &&
+           (once.len == 0 || memcmp(once.data, twice.data, once.len) == 0));
     rpc_release_pb(type, &first);
     rpc_release_pb(type, &second);
     buf_free(&once);

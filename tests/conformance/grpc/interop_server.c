@@ -51,7 +51,7 @@ struct call {
     size_t owed_cap;
     size_t owed_at;
     struct io_timer timer;
-    size_t received;   /* payload bytes of a streaming input */
+    size_t received; /* payload bytes of a streaming input */
     bool input_ended;
 };
 
@@ -82,8 +82,7 @@ static void *open_call(void *arg, struct rpc_call *rpc)
     return call;
 }
 
-static void close_call(void *arg, struct rpc_call *rpc, enum rpc_status status,
-                       const char *message)
+static void close_call(void *arg, struct rpc_call *rpc, enum rpc_status status, const char *message)
 {
     struct call *call = arg;
     io_timer_cancel(call->interop->loop, &call->timer);
@@ -227,9 +226,8 @@ static void output_request(struct call *call,
         if (!size_ok(call->rpc, wanted->size)) {
             return;
         }
-        *VEC_PUSH(call, owed) =
-            (struct owed){(size_t)wanted->size,
-                          wanted->interval_us > 0 ? (uint64_t)wanted->interval_us : 0};
+        *VEC_PUSH(call, owed) = (struct owed){
+            (size_t)wanted->size, wanted->interval_us > 0 ? (uint64_t)wanted->interval_us : 0};
     }
     if (call->timer.heap_at == 0) {
         pay(call, false);

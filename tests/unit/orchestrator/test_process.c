@@ -132,9 +132,8 @@ static void run(struct world *world, void (*script)(struct world *world))
 {
     log_configure(LOG_LEVEL_OFF, LOG_FORMAT_LOGFMT, "test");
     world->script = script;
-    world->config.base_port = world->config.base_port == 0
-                                  ? (uint16_t)(20000 + getpid() % 10000)
-                                  : world->config.base_port;
+    world->config.base_port = world->config.base_port == 0 ? (uint16_t)(20000 + getpid() % 10000)
+                                                           : world->config.base_port;
     snprintf(world->dir, sizeof(world->dir), "/tmp/tailrace-orch-XXXXXX");
     CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(world->dir));
     struct io_env *env;
@@ -277,10 +276,9 @@ static void started(struct world *world)
     world->pids[0] = pid_of(world, "s", 0);
     world->pids[1] = pid_of(world, "s", 1);
     CU_ASSERT(lives(world->pids[0]) && lives(world->pids[1]));
-    const char *addresses[] = {orchestrator_address(world->o, "s", 0, "p"),
-                               orchestrator_address(world->o, "s", 0, "q"),
-                               orchestrator_address(world->o, "s", 1, "p"),
-                               orchestrator_address(world->o, "s", 1, "q")};
+    const char *addresses[] = {
+        orchestrator_address(world->o, "s", 0, "p"), orchestrator_address(world->o, "s", 0, "q"),
+        orchestrator_address(world->o, "s", 1, "p"), orchestrator_address(world->o, "s", 1, "q")};
     for (size_t i = 0; i < 4; i++) {
         CU_ASSERT_PTR_NOT_NULL_FATAL(addresses[i]);
         CU_ASSERT_EQUAL(strncmp(addresses[i], "127.0.0.1:", 10), 0);
@@ -664,8 +662,7 @@ static void taken_script(struct world *world)
 {
     char address[64];
     snprintf(address, sizeof(address), "127.0.0.1:%u", world->config.base_port);
-    CU_ASSERT_PTR_NULL_FATAL(
-        io_listen(world->loop, address, no_streams, NULL, &world->taken));
+    CU_ASSERT_PTR_NULL_FATAL(io_listen(world->loop, address, no_streams, NULL, &world->taken));
     use_sleep(world);
     ensure(world, "s", 2);
     for (uint32_t i = 0; i < 2; i++) {

@@ -28,7 +28,8 @@ static void in_loop(void (*test)(struct io_loop *loop))
     snprintf(dir, sizeof(dir), "/tmp/tailrace-pki-XXXXXX");
     CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(dir));
     CU_ASSERT_EQUAL(chmod(dir, 0755), 0);
-    strcat(dir, "/pki");
+    size_t len = strlen(dir);
+    snprintf(dir + len, sizeof(dir) - len, "/pki");
     body = test;
     log_configure(LOG_LEVEL_OFF, LOG_FORMAT_LOGFMT, "test");
     struct io_env *env;

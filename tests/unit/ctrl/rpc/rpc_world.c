@@ -52,7 +52,8 @@ static void *fail_open(void *arg, struct rpc_call *call)
     const char *status = rpc_call_metadata(call, "status", NULL);
     const char *text = rpc_call_metadata(call, "text-bin", NULL);
     void *served = served_open(arg, call);
-    rpc_call_finish(call, status == NULL ? RPC_UNKNOWN : (enum rpc_status)strtol(status, NULL, 10), text);
+    rpc_call_finish(call, status == NULL ? RPC_UNKNOWN : (enum rpc_status)strtol(status, NULL, 10),
+                    text);
     return served;
 }
 
@@ -216,8 +217,8 @@ static void world_start(struct io_loop *loop, void *arg)
     CU_ASSERT_PTR_NULL_FATAL(err);
     snprintf(world->address, sizeof(world->address), "%s", rpc_server_address(world->server));
     add_methods(world);
-    err = rpc_channel_new(loop, world->address, NULL, NULL, world->channel_options,
-                          &world->channel);
+    err =
+        rpc_channel_new(loop, world->address, NULL, NULL, world->channel_options, &world->channel);
     CU_ASSERT_PTR_NULL_FATAL(err);
     world->script(world);
 }

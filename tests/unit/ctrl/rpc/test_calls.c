@@ -327,8 +327,8 @@ static void many_done(void *arg, enum rpc_status status, const char *message,
 static void many_script(struct world *world)
 {
     for (int i = 0; i < 500; i++) {
-        CU_ASSERT_PTR_NULL(rpc_call_unary(world->channel, "/t.T/Echo", 0, "x", 1, many_done,
-                                          world, NULL));
+        CU_ASSERT_PTR_NULL(
+            rpc_call_unary(world->channel, "/t.T/Echo", 0, "x", 1, many_done, world, NULL));
     }
 }
 
@@ -442,8 +442,8 @@ static void call_refused(void *arg, enum rpc_status status, const char *message,
 
 static void call_during_drain(struct world *world)
 {
-    CU_ASSERT_PTR_NULL(rpc_call_unary(world->channel, "/t.T/Echo", 0, "x", 1, call_refused, world,
-                                      NULL));
+    CU_ASSERT_PTR_NULL(
+        rpc_call_unary(world->channel, "/t.T/Echo", 0, "x", 1, call_refused, world, NULL));
     world_later(world, 50, finish_call);
 }
 

@@ -53,10 +53,9 @@ static void server_start(struct io_loop *loop, void *arg)
     struct server *server = arg;
     err_t err = rpc_server_new(loop, "server:2100", NULL, NULL, &server->rpc);
     CU_ASSERT_PTR_NULL_FATAL(err);
-    rpc_server_add_method(server->rpc, (struct rpc_method){.path = "/t.T/Echo",
-                                                           .handler = &echo,
-                                                           .open = echo_open,
-                                                           .arg = server});
+    rpc_server_add_method(
+        server->rpc, (struct rpc_method){
+                         .path = "/t.T/Echo", .handler = &echo, .open = echo_open, .arg = server});
 }
 
 static void server_destroy(void *arg)
@@ -74,9 +73,9 @@ struct client {
     struct rpc_channel *channel;
     struct rpc_call *call; /* NULL between calls */
     struct io_timer timer;
-    uint32_t sent;         /* on this call */
+    uint32_t sent; /* on this call */
     uint32_t received;
-    uint64_t total;        /* over all calls */
+    uint64_t total; /* over all calls */
     size_t calls;
     size_t closes;
     bool wrong;
@@ -103,13 +102,12 @@ static void client_close(void *arg, struct rpc_call *call, enum rpc_status statu
     client->closes++;
     client->call = NULL;
     client->wrong = client->wrong || (status == RPC_OK && client->received != client->sent);
-    client->wrong = client->wrong || (status != RPC_OK && status != RPC_UNAVAILABLE &&
-                                      status != RPC_CANCELLED);
+    client->wrong =
+        client->wrong || (status != RPC_OK && status != RPC_UNAVAILABLE && status != RPC_CANCELLED);
     client->finished = client->stop && status == RPC_OK;
 }
 
-static const struct rpc_handler client_handler = {
-    .message = client_message, .close = client_close};
+static const struct rpc_handler client_handler = {.message = client_message, .close = client_close};
 
 static void client_tick(struct io_timer *timer)
 {
@@ -144,8 +142,8 @@ static void client_start(struct io_loop *loop, void *arg)
     struct client *client = arg;
     client->loop = loop;
     client->timer.fire = client_tick;
-    err_t err = rpc_channel_new(loop, "server:2100", NULL, NULL, &client->options,
-                                &client->channel);
+    err_t err =
+        rpc_channel_new(loop, "server:2100", NULL, NULL, &client->options, &client->channel);
     CU_ASSERT_PTR_NULL_FATAL(err);
     io_timer_start(loop, &client->timer, io_now_us(loop));
 }
@@ -256,7 +254,7 @@ static void test_partition_is_noticed(void)
     sim_free(sim);
 }
 
-/* ---- hostile bytes ---------------------------------------------------------------------------- */
+/* ---- hostile bytes --------------------------------------------------------------------------- */
 
 #define PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 #define SETTINGS "\0\0\0\4\0\0\0\0\0"
@@ -285,8 +283,8 @@ static void attacker_close(void *arg, err_t reason)
     attacker->stream = NULL;
 }
 
-static const struct io_stream_handler attacker_handler = {
-    .data = attacker_data, .close = attacker_close};
+static const struct io_stream_handler attacker_handler = {.data = attacker_data,
+                                                          .close = attacker_close};
 
 static void attacker_connected(void *arg, struct io_stream *stream)
 {
@@ -338,18 +336,17 @@ static void attack(const char *bytes, size_t len, size_t repeat, bool must_close
 
 /* HEADERS of stream 1: POST /t.T/Echo, content-type application/grpc, with literal fields. */
 #define FIELD(name, name_len, value, value_len) "\0" name_len name value_len value
-#define REQUEST_FIELDS                                                                             \
-    FIELD(":method", "\7", "POST", "\4")                                                           \
-    FIELD(":scheme", "\7", "http", "\4")                                                           \
-    FIELD(":path", "\5", "/t.T/Echo", "\11")                                                       \
+#define REQUEST_FIELDS                       \
+    FIELD(":method", "\7", "POST", "\4")     \
+    FIELD(":scheme", "\7", "http", "\4")     \
+    FIELD(":path", "\5", "/t.T/Echo", "\11") \
     FIELD("content-type", "\14", "application/grpc", "\20")
 #define REQUEST_LEN (sizeof(REQUEST_FIELDS) - 1)
 
-static size_t put_frame(char *out, char type, char flags, char stream, const char *body,
-                        size_t len)
+static size_t put_frame(char *out, char type, char flags, char stream, const char *body, size_t len)
 {
-    const char head[9] = {(char)(len >> 16), (char)(len >> 8), (char)len, type, flags, 0, 0, 0,
-                          stream};
+    const char head[9] = {
+        (char)(len >> 16), (char)(len >> 8), (char)len, type, flags, 0, 0, 0, stream};
     memcpy(out, head, 9);
     memcpy(out + 9, body, len);
     return len + 9;
@@ -363,16 +360,16 @@ static void test_not_http2(void)
 
 static void test_bad_frames(void)
 {
-    attack("\0\0\4\0\0\0\0\0\0oops", 13, 0, true);                /* DATA on stream 0 */
-    attack("\0\0\1\4\0\0\0\0\0x", 10, 0, true);                   /* SETTINGS of 1 byte */
-    attack("\0\0\4\10\0\0\0\0\0\0\0\0\0", 13, 0, true);           /* WINDOW_UPDATE of 0 */
+    attack("\0\0\4\0\0\0\0\0\0oops", 13, 0, true);                 /* DATA on stream 0 */
+    attack("\0\0\1\4\0\0\0\0\0x", 10, 0, true);                    /* SETTINGS of 1 byte */
+    attack("\0\0\4\10\0\0\0\0\0\0\0\0\0", 13, 0, true);            /* WINDOW_UPDATE of 0 */
     attack("\0\0\5\1\4\0\0\0\1\xff\xff\xff\xff\xff", 14, 0, true); /* broken HPACK */
-    attack("\0\0\0\11\0\0\0\0\1", 9, 0, true);                    /* CONTINUATION alone */
+    attack("\0\0\0\11\0\0\0\0\1", 9, 0, true);                     /* CONTINUATION alone */
 }
 
 static void test_floods(void)
 {
-    attack("\0\0\10\6\0\0\0\0\0pingpong", 17, 500, false); /* each is answered */
+    attack("\0\0\10\6\0\0\0\0\0pingpong", 17, 500, false);  /* each is answered */
     attack("\0\0\10\6\0\0\0\0\0pingpong", 17, 50000, true); /* more than answers may queue */
     attack("\0\0\0\4\0\0\0\0\0", 9, 50000, true);
 }
@@ -383,10 +380,10 @@ static void test_bad_messages(void)
         const char *data;
         size_t len;
     } bodies[] = {
-        {"\2\0\0\0\0", 5},                 /* unknown flag */
-        {"\1\0\0\0\1x", 6},                /* compressed */
-        {"\0\x7f\xff\xff\xff", 5},         /* 2 GiB */
-        {"\0\0\0\0\x09short", 10},         /* cut, then the stream ends */
+        {"\2\0\0\0\0", 5},         /* unknown flag */
+        {"\1\0\0\0\1x", 6},        /* compressed */
+        {"\0\x7f\xff\xff\xff", 5}, /* 2 GiB */
+        {"\0\0\0\0\x09short", 10}, /* cut, then the stream ends */
         {"\0\0", 2},
     };
     for (size_t i = 0; i < ARRAY_LEN(bodies); i++) {
@@ -440,7 +437,7 @@ static void test_silent_connection_is_closed(void)
     sim_free(sim);
 }
 
-/* ---- health ----------------------------------------------------------------------------------- */
+/* ---- health ---------------------------------------------------------------------------------- */
 
 struct watcher {
     struct server server;

@@ -96,8 +96,7 @@ static void test_metadata_to_send(void)
 {
     struct rpc_metadata_list list = {0};
     CU_ASSERT_PTR_NULL(add(&list, "x-trace", "one"));
-    CU_ASSERT_PTR_NULL(
-        rpc_metadata_add(&list, (struct rpc_metadata){"x-data-bin", "\0\xff\n", 3}));
+    CU_ASSERT_PTR_NULL(rpc_metadata_add(&list, (struct rpc_metadata){"x-data-bin", "\0\xff\n", 3}));
     CU_ASSERT_STRING_EQUAL(rpc_metadata_find(&list, "x-data-bin")->value, "AP8K");
     expect_invalid(&list, "", "v");
     expect_invalid(&list, "Upper", "v");
