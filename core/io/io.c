@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 
+/* What calls that would make something on a loop that has stopped give. */
 static err_t stopped(void)
 {
     return err_new(ERR_CANCELLED, "the event loop has stopped");
@@ -55,19 +56,22 @@ const char *io_host_id(struct io_env *env)
 
 err_t io_main(struct io_env *env, io_start_fn start, void *arg)
 {
+    ASSERT(start != NULL);
     return env->backend->main(env, start, arg);
 }
 
 err_t io_thread_start(struct io_loop *owner, const char *name, int cpu, io_start_fn start,
                       void (*done)(void *arg), void *arg)
 {
-    ASSERT(start != NULL);
+    ASSERT(io_loop_here(owner));
+    ASSERT(start != NULL && name != NULL);
     TRY_ALIVE(owner);
     return owner->backend->thread_start(owner, name, cpu, start, done, arg);
 }
 
 void io_loop_stop(struct io_loop *loop)
 {
+    ASSERT(io_loop_here(loop));
     if (!io_loop_dead(loop)) {
         loop->backend->loop_stop(loop);
     }
@@ -75,6 +79,7 @@ void io_loop_stop(struct io_loop *loop)
 
 void io_loop_set_spin(struct io_loop *loop, uint32_t max_us)
 {
+    ASSERT(io_loop_here(loop));
     if (!io_loop_dead(loop)) {
         loop->backend->set_spin(loop, max_us);
     }
@@ -103,11 +108,13 @@ void io_post(struct io_loop *loop, struct io_task *task)
 
 void io_task_cancel(struct io_loop *loop, struct io_task *task)
 {
+    ASSERT(io_loop_here(loop));
     loop->backend->task_cancel(loop, task);
 }
 
 void io_timer_start(struct io_loop *loop, struct io_timer *timer, uint64_t deadline_us)
 {
+    ASSERT(io_loop_here(loop));
     ASSERT(timer->fire != NULL);
     io_timer_cancel(loop, timer);
     if (io_loop_dead(loop)) {
@@ -119,6 +126,7 @@ void io_timer_start(struct io_loop *loop, struct io_timer *timer, uint64_t deadl
 
 void io_timer_cancel(struct io_loop *loop, struct io_timer *timer)
 {
+    ASSERT(io_loop_here(loop));
     if (timer->heap_at != 0) { /* a loop that ended has disarmed all its timers */
         loop->backend->timer_cancel(loop, timer);
         ASSERT(timer->heap_at == 0);
@@ -129,6 +137,7 @@ void io_timer_cancel(struct io_loop *loop, struct io_timer *timer)
 
 void io_poller_add(struct io_loop *loop, struct io_poller *poller)
 {
+    ASSERT(io_loop_here(loop));
     ASSERT(poller->poll != NULL);
     if (io_loop_dead(loop)) {
         return;
@@ -145,6 +154,7 @@ void io_poller_add(struct io_loop *loop, struct io_poller *poller)
 
 void io_poller_remove(struct io_loop *loop, struct io_poller *poller)
 {
+    ASSERT(io_loop_here(loop));
     if (io_loop_dead(loop)) {
         return;
     }
@@ -162,6 +172,7 @@ void io_poller_remove(struct io_loop *loop, struct io_poller *poller)
 
 bool io_loop_poll(struct io_loop *loop)
 {
+    ASSERT(io_loop_here(loop));
     bool worked = false;
     struct io_poller *at = loop->pollers;
     while (at != NULL) {
@@ -177,7 +188,9 @@ bool io_loop_poll(struct io_loop *loop)
 
 err_t io_bell_open(struct io_loop *loop, void (*ring)(void *arg), void *arg, struct io_bell **out)
 {
+    ASSERT(io_loop_here(loop));
     TRY_ALIVE(loop);
+    ASSERT(ring != NULL && out != NULL);
     return loop->backend->bell_open(loop, ring, arg, out);
 }
 
@@ -189,6 +202,7 @@ int io_bell_fd(const struct io_bell *bell)
 void io_bell_close(struct io_bell *bell)
 {
     if (bell != NULL) {
+        ASSERT(io_loop_here(bell->loop));
         bell->loop->backend->bell_close(bell);
     }
 }
@@ -198,6 +212,7 @@ void io_bell_close(struct io_bell *bell)
 err_t io_connect(struct io_loop *loop, const char *address, const struct io_stream_handler *handler,
                  void *arg, io_connect_fn connected, struct io_stream **out)
 {
+    ASSERT(io_loop_here(loop));
     TRY_ALIVE(loop);
     return loop->backend->connect(loop, address, handler, arg, connected, out);
 }
@@ -205,12 +220,14 @@ err_t io_connect(struct io_loop *loop, const char *address, const struct io_stre
 void io_stream_set_handler(struct io_stream *stream, const struct io_stream_handler *handler,
                            void *arg)
 {
+    ASSERT(io_loop_here(stream->loop));
     stream->handler = handler;
     stream->arg = arg;
 }
 
 void io_stream_write(struct io_stream *stream, const void *data, size_t len)
 {
+    ASSERT(io_loop_here(stream->loop));
     if (len == 0) {
         return;
     }
@@ -226,6 +243,7 @@ void io_stream_write(struct io_stream *stream, const void *data, size_t len)
 void io_stream_write_ref(struct io_stream *stream, const void *data, size_t len,
                          void (*release)(void *arg), void *arg)
 {
+    ASSERT(io_loop_here(stream->loop));
     if (len == 0) {
         if (release != NULL) {
             release(arg);
@@ -238,12 +256,14 @@ void io_stream_write_ref(struct io_stream *stream, const void *data, size_t len,
 void io_stream_write_fds(struct io_stream *stream, const void *data, size_t len, const int *fds,
                          size_t fds_len)
 {
+    ASSERT(io_loop_here(stream->loop));
     ASSERT(len > 0); /* an empty SEQPACKET message reads as the end of the stream */
     stream->ops->write_fds(stream, data, len, fds, fds_len);
 }
 
 size_t io_stream_pending(const struct io_stream *stream)
 {
+    ASSERT(io_loop_here(stream->loop));
     return stream->ops->pending(stream);
 }
 
@@ -254,17 +274,20 @@ void io_stream_set_high_water(struct io_stream *stream, size_t bytes)
 
 void io_stream_pause(struct io_stream *stream)
 {
+    ASSERT(io_loop_here(stream->loop));
     stream->ops->pause(stream, true);
 }
 
 void io_stream_resume(struct io_stream *stream)
 {
+    ASSERT(io_loop_here(stream->loop));
     stream->ops->pause(stream, false);
 }
 
 void io_stream_close(struct io_stream *stream)
 {
     if (stream != NULL) {
+        ASSERT(io_loop_here(stream->loop));
         stream->ops->close(stream, false);
     }
 }
@@ -272,6 +295,7 @@ void io_stream_close(struct io_stream *stream)
 void io_stream_finish(struct io_stream *stream)
 {
     if (stream != NULL) {
+        ASSERT(io_loop_here(stream->loop));
         stream->ops->close(stream, true);
     }
 }
@@ -299,7 +323,9 @@ const char *io_stream_peer_name(const struct io_stream *stream)
 err_t io_listen(struct io_loop *loop, const char *address, io_accept_fn accepted, void *arg,
                 struct io_listener **out)
 {
+    ASSERT(io_loop_here(loop));
     TRY_ALIVE(loop);
+    ASSERT(accepted != NULL && out != NULL);
     return loop->backend->listen(loop, address, accepted, arg, out);
 }
 
@@ -311,6 +337,7 @@ const char *io_listener_address(const struct io_listener *listener)
 void io_listener_close(struct io_listener *listener)
 {
     if (listener != NULL) {
+        ASSERT(io_loop_here(listener->loop));
         listener->loop->backend->listener_close(listener);
     }
 }
@@ -319,6 +346,7 @@ void io_listener_close(struct io_listener *listener)
 
 err_t io_file_open(struct io_loop *loop, const char *path, int flags, struct io_file **out)
 {
+    ASSERT(io_loop_here(loop));
     ASSERT((flags & (IO_OPEN_READ | IO_OPEN_WRITE)) != 0);
     TRY_ALIVE(loop);
     return loop->backend->file_open(loop, path, flags, out);
@@ -327,12 +355,14 @@ err_t io_file_open(struct io_loop *loop, const char *path, int flags, struct io_
 void io_file_close(struct io_file *file)
 {
     if (file != NULL) {
+        ASSERT(io_loop_here(file->loop));
         file->loop->backend->file_close(file);
     }
 }
 
 void io_file_read(struct io_file *file, uint64_t offset, void *data, size_t len, struct io_op *op)
 {
+    ASSERT(io_loop_here(file->loop));
     if (!io_loop_dead(file->loop)) {
         file->loop->backend->file_read(file, offset, data, len, op);
     }
@@ -341,6 +371,7 @@ void io_file_read(struct io_file *file, uint64_t offset, void *data, size_t len,
 void io_file_write(struct io_file *file, uint64_t offset, const void *data, size_t len,
                    struct io_op *op)
 {
+    ASSERT(io_loop_here(file->loop));
     if (!io_loop_dead(file->loop)) {
         file->loop->backend->file_write(file, offset, data, len, op);
     }
@@ -348,6 +379,7 @@ void io_file_write(struct io_file *file, uint64_t offset, const void *data, size
 
 void io_file_sync(struct io_file *file, struct io_op *op)
 {
+    ASSERT(io_loop_here(file->loop));
     if (!io_loop_dead(file->loop)) {
         file->loop->backend->file_sync(file, op);
     }
@@ -444,9 +476,11 @@ err_t io_dir_list_sync(struct io_loop *loop, const char *path,
                        err_t (*each)(void *arg, const char *name), void *arg)
 {
     TRY_ALIVE(loop);
+    ASSERT(each != NULL);
     return loop->backend->dir_list(loop, path, each, arg);
 }
 
+/* Appends a file's content up to its end; at most max_len bytes are accepted. */
 static err_t read_whole(struct io_file *file, const char *path, size_t max_len, struct buf *out)
 {
     uint64_t size;
@@ -488,6 +522,7 @@ err_t io_read_whole_sync(struct io_loop *loop, const char *path, size_t max_len,
     return ERR_OK;
 }
 
+/* Writes and syncs a file that has no reader yet. */
 static err_t write_temporary(struct io_loop *loop, const char *path, const void *data, size_t len,
                              int mode)
 {
@@ -536,13 +571,16 @@ err_t io_write_whole_sync(struct io_loop *loop, const char *path, const void *da
 err_t io_watch_open(struct io_loop *loop, const char *path, void (*changed)(void *arg), void *arg,
                     struct io_watch **out)
 {
+    ASSERT(io_loop_here(loop));
     TRY_ALIVE(loop);
+    ASSERT(changed != NULL && out != NULL);
     return loop->backend->watch_open(loop, path, changed, arg, out);
 }
 
 void io_watch_close(struct io_watch *watch)
 {
     if (watch != NULL) {
+        ASSERT(io_loop_here(watch->loop));
         watch->loop->backend->watch_close(watch);
     }
 }
@@ -550,15 +588,19 @@ void io_watch_close(struct io_watch *watch)
 err_t io_process_start(struct io_loop *loop, const struct io_process_spec *spec, io_exit_fn exited,
                        void *arg, struct io_process **out)
 {
+    ASSERT(io_loop_here(loop));
     ASSERT(spec->argv != NULL && spec->argv[0] != NULL);
     TRY_ALIVE(loop);
+    ASSERT(exited != NULL && out != NULL);
     return loop->backend->process_start(loop, spec, exited, arg, out);
 }
 
 err_t io_process_adopt(struct io_loop *loop, pid_t pid, const char *executable,
                        uint64_t start_ticks, io_exit_fn exited, void *arg, struct io_process **out)
 {
+    ASSERT(io_loop_here(loop));
     TRY_ALIVE(loop);
+    ASSERT(exited != NULL && out != NULL);
     return loop->backend->process_adopt(loop, pid, executable, start_ticks, exited, arg, out);
 }
 
@@ -574,6 +616,7 @@ uint64_t io_process_start_ticks(const struct io_process *process)
 
 err_t io_process_signal(struct io_process *process, int signal_number)
 {
+    ASSERT(io_loop_here(process->loop));
     TRY_ALIVE(process->loop);
     return process->loop->backend->process_signal(process, signal_number);
 }
@@ -581,6 +624,7 @@ err_t io_process_signal(struct io_process *process, int signal_number)
 void io_process_release(struct io_process *process)
 {
     if (process != NULL) {
+        ASSERT(io_loop_here(process->loop));
         process->loop->backend->process_release(process);
     }
 }
@@ -588,7 +632,9 @@ void io_process_release(struct io_process *process)
 err_t io_signal_watch(struct io_loop *loop, int signal_number,
                       void (*caught)(void *arg, int signal_number), void *arg)
 {
+    ASSERT(io_loop_here(loop));
     TRY_ALIVE(loop);
+    ASSERT(caught != NULL);
     return loop->backend->signal_watch(loop, signal_number, caught, arg);
 }
 

@@ -9,6 +9,7 @@
 
 #include "core/io/io.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 struct io_backend {
@@ -84,16 +85,19 @@ struct io_backend {
                           void (*caught)(void *arg, int signal_number), void *arg);
 };
 
+/* What every implementation's environment begins with. */
 struct io_env {
     const struct io_backend *backend;
 };
 
+/* What every implementation's loop begins with. */
 struct io_loop {
     const struct io_backend *backend;
     struct io_env *env;
     /* Set by the loop's own thread when it ends. Relaxed: whoever uses its objects afterwards has
      * joined that thread; sync file calls of other threads only choose which error they give. */
     _Atomic bool dead;
+    pthread_t thread; /* the only one that may use the loop; constant once it runs */
     struct io_poller *pollers;
     struct io_poller *poller_next; /* of the one being polled; fixed up by removal */
 };
@@ -127,6 +131,12 @@ static inline void io_loop_set_dead(struct io_loop *loop)
 {
     /* Pairs with the load in io_loop_dead; see the field. */
     atomic_store_explicit(&loop->dead, true, memory_order_relaxed);
+}
+
+/* True on the loop's own thread; anywhere once it has stopped, for its thread is joined then. */
+static inline bool io_loop_here(const struct io_loop *loop)
+{
+    return io_loop_dead(loop) || pthread_equal(loop->thread, pthread_self()) != 0;
 }
 
 /* Polls every poller once; true when one did something. */

@@ -131,6 +131,7 @@ static void wake_complete(struct uring_req *req, int res, uint32_t flags)
 
 err_t uring_loop_open(struct uring_loop *loop)
 {
+    loop->base.thread = pthread_self();
     err_t err = ring_open(loop);
     if (err == ERR_OK) {
         loop->wake_fd = eventfd(0, EFD_CLOEXEC);
