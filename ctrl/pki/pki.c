@@ -109,7 +109,7 @@ static err_t make_ca(struct pki *pki, const char *key_path)
 
 static err_t open_ca(struct pki *pki)
 {
-    TRY(io_mkdir_sync(pki->loop, pki->dir, 0700));
+    TRY(io_mkdir_durable_sync(pki->loop, pki->dir, 0700));
     char *key_path = path_of(pki->dir, "ca", ".key");
     struct io_stat stat;
     err_t err = io_stat_sync(pki->loop, pki->ca_path, &stat);

@@ -191,7 +191,7 @@ static err_t assign_ports(struct po_process *process,
         if (port != NULL && !must_move(o, process, port)) {
             continue;
         }
-        uint16_t number;
+        uint16_t number = 0;
         TRY(choose_port(o, config->scale == 1 ? config->ports[i].hint : 0, &number));
         if (port == NULL) {
             port = VEC_PUSH(&process->record, ports);
@@ -467,7 +467,7 @@ static err_t open_directory(struct process_orchestrator *o)
 {
     struct buf logs = {0};
     buf_printf(&logs, "%s/logs", o->directory);
-    err_t err = io_mkdir_sync(o->loop, buf_cstr(&logs), 0700);
+    err_t err = io_mkdir_durable_sync(o->loop, buf_cstr(&logs), 0700);
     buf_free(&logs);
     TRY(err);
     return io_dir_list_sync(o->loop, o->directory, load_record_each, o);
