@@ -72,6 +72,13 @@ void engine_input(struct engine *engine, uint64_t dataflow_id, uint32_t source_i
  * dataflows not yet created here are kept until they are. */
 err_t engine_receive(struct engine *engine, uint32_t from, const void *payload, size_t len);
 
+/*
+ * A process that joined late may never see creations that other workers saw: what they send for
+ * dataflows with a smaller id that do not live here, kept for later or still to arrive, is dropped.
+ * Live dataflows with smaller ids go on. Ids must grow and never be reused from then on.
+ */
+void engine_forget_before(struct engine *engine, uint64_t dataflow_id);
+
 /* Works for at most about fuel_us; true when there is more to do. */
 bool engine_step(struct engine *engine);
 

@@ -129,6 +129,23 @@ static void forget_past(struct engine *engine, struct slot *slot)
     slot->pending_len = kept;
 }
 
+void engine_forget_before(struct engine *engine, uint64_t dataflow_id)
+{
+    if (dataflow_id <= engine->forgotten_below) {
+        return;
+    }
+    engine->forgotten_below = dataflow_id;
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&engine->slots, &at, &id, &value)) {
+        if (id < dataflow_id && ((struct slot *)value)->live == NULL) {
+            slot_free(engine, id);
+            at = 0; /* the map changed */
+        }
+    }
+}
+
 /* ---- sending ---------------------------------------------------------------------------------- */
 
 static void send_out(struct engine *engine, uint32_t dest)
@@ -164,7 +181,11 @@ void engine_exchange_end(struct engine *engine, uint64_t dataflow_id)
             send_out(engine, w); /* an end is the last record of its payload */
         }
     }
-    slot_release(engine, dataflow_id);
+    if (dataflow_id < engine->forgotten_below) {
+        slot_free(engine, dataflow_id);
+    } else {
+        slot_release(engine, dataflow_id);
+    }
 }
 
 void engine_exchange_set_up(struct op *op, uint32_t port_index, enum route route, const uint32_t *keys,
@@ -321,6 +342,7 @@ struct arrival {
     const void *data;
     struct op *op; /* NULL: for the past, for later, or an end */
     bool later;
+    bool forgotten; /* of a dataflow that will never live here */
     struct chunk *chunk;
 };
 
@@ -416,6 +438,11 @@ static err_t check_record(struct engine *engine, uint32_t from, struct arrival *
     struct slot *slot = u64map_get(&engine->slots, arrival->record.dataflow);
     uint64_t incarnation = slot != NULL ? slot->ended_from[from] : 0;
     uint64_t ended = slot != NULL ? slot->ended : 0;
+    if ((slot == NULL || slot->live == NULL) &&
+        arrival->record.dataflow < engine->forgotten_below) {
+        arrival->forgotten = true;
+        return ERR_OK;
+    }
     if (arrival->record.kind == RECORD_END || incarnation < ended) {
         return ERR_OK;
     }
@@ -447,6 +474,9 @@ static void keep(struct engine *engine, uint32_t from, const struct arrival *arr
 static void apply(struct engine *engine, uint32_t from, struct arrival *arrival)
 {
     const struct record *record = &arrival->record;
+    if (arrival->forgotten) {
+        return;
+    }
     if (record->kind == RECORD_END) {
         slot_get(engine, record->dataflow)->ended_from[from]++;
         slot_release(engine, record->dataflow);
