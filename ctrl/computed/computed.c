@@ -132,20 +132,34 @@ void computed_on_subscribe(struct computed *computed, uint32_t worker, uint64_t 
     }
 }
 
-void computed_on_failed(struct computed *computed, uint64_t dataflow, err_t err)
+static struct computed_flow *find_incarnation(struct computed *computed, uint64_t incarnation)
 {
-    struct computed_flow *flow = u64map_get(&computed->flows, dataflow);
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&computed->flows, &at, &id, &value)) {
+        struct computed_flow *flow = value;
+        if (flow->incarnation == incarnation) {
+            return flow;
+        }
+    }
+    return NULL;
+}
+
+void computed_on_failed(struct computed *computed, uint64_t incarnation, err_t err)
+{
+    struct computed_flow *flow = find_incarnation(computed, incarnation);
     if (flow == NULL || flow->failed) {
         err_free(err);
         return;
     }
     flow->failed = true;
-    LOG_WARN("computed", "dataflow failed", LOG_U64("id", dataflow),
+    LOG_WARN("computed", "dataflow failed", LOG_U64("id", flow->id),
              LOG_STR("name", flow->plan->name), LOG_ERR(err));
     struct arena arena = {0};
     tailrace_v1_ComputeResponse response = {0};
     response.which_response = tailrace_v1_ComputeResponse_failed_tag;
-    response.response.failed.id = dataflow;
+    response.response.failed.id = flow->id;
     response.response.failed.has_error = true;
     plan_codec_encode_err(err, &arena, &response.response.failed.error);
     runtime_send(computed->runtime, tailrace_v1_ComputeResponse_fields, &response);

@@ -40,7 +40,7 @@ struct computed_input {
 };
 
 struct computed_dataflow {
-    uint64_t id;
+    uint64_t id; /* incarnation */
     struct computed_input **inputs;
     size_t inputs_len, inputs_cap;
 };
@@ -75,9 +75,11 @@ void worker_dataflow_failed(struct computed_worker *worker, uint64_t dataflow, e
 
 void computed_worker_start(struct computed_worker *worker);
 /* message: bytes of a ComputeCommand.create_dataflow or .peek, copied. */
-void computed_worker_create(struct computed_worker *worker, uint64_t id, const uint8_t *message,
-                            size_t len, uint64_t as_of);
-void computed_worker_drop(struct computed_worker *worker, uint64_t dataflow);
+void computed_worker_create(struct computed_worker *worker, uint64_t incarnation,
+                            const uint8_t *message, size_t len, uint64_t as_of);
+void computed_worker_drop(struct computed_worker *worker, uint64_t incarnation);
+/* What other workers sent for dataflows of earlier incarnations that do not live here is void. */
+void computed_worker_forget_before(struct computed_worker *worker, uint64_t incarnation);
 void computed_worker_compact(struct computed_worker *worker, uint64_t export_id, uint64_t since);
 void computed_worker_peek(struct computed_worker *worker, uint64_t id, const uint8_t *message,
                           size_t len);
@@ -101,6 +103,7 @@ struct computed_export {
 /* What the main loop keeps of a dataflow, for reconciliation. */
 struct computed_flow {
     uint64_t id;
+    uint64_t incarnation; /* its id for engines, exchange and storage */
     struct plan *plan;
     uint32_t exports_left;
     bool failed;        /* reported; the controller will drop it */
@@ -166,7 +169,7 @@ void computed_on_peek(struct computed *computed, uint64_t peek_id, struct buf *r
 void computed_on_subscribe(struct computed *computed, uint32_t worker, uint64_t export_id,
                            uint64_t lower, uint64_t upper, const struct buf *ok,
                            const struct buf *err);
-void computed_on_failed(struct computed *computed, uint64_t dataflow, err_t err);
+void computed_on_failed(struct computed *computed, uint64_t incarnation, err_t err);
 void computed_on_formed(struct computed *computed, uint32_t local, uint64_t generation);
 void computed_on_lost(struct computed *computed, uint32_t local, const char *reason);
 

@@ -32,7 +32,7 @@ static void export_forget(struct computed *computed, uint64_t id)
 void computed_flow_drop(struct computed *computed, struct computed_flow *flow)
 {
     for (uint32_t w = 0; w < computed->config.workers; w++) {
-        computed_worker_drop(&computed->workers[w], flow->id);
+        computed_worker_drop(&computed->workers[w], flow->incarnation);
     }
     for (uint32_t i = 0; i < flow->plan->exports_len; i++) {
         export_forget(computed, flow->plan->exports[i].id);
@@ -107,6 +107,7 @@ static err_t create_dataflow(struct computed *computed,
     }
     struct computed_flow *flow = MEM_NEW(struct computed_flow);
     flow->id = plan->id;
+    flow->incarnation = message->incarnation;
     flow->plan = plan;
     flow->exports_left = plan->exports_len;
     u64map_put(&computed->flows, flow->id, flow);
@@ -116,7 +117,7 @@ static err_t create_dataflow(struct computed *computed,
     LOG_DEBUG("computed", "dataflow", LOG_U64("id", plan->id), LOG_STR("name", plan->name),
               LOG_U64("as_of", plan->as_of));
     for (uint32_t w = 0; w < computed->config.workers; w++) {
-        computed_worker_create(&computed->workers[w], flow->id, data, len, plan->as_of);
+        computed_worker_create(&computed->workers[w], flow->incarnation, data, len, plan->as_of);
     }
     return ERR_OK;
 }
@@ -332,13 +333,16 @@ static bool compatible(const struct computed *computed, const struct computed_fl
     return imports_kept(computed, flow->plan);
 }
 
-/* Marks the running dataflow a command asks for, if it can stay. */
-static err_t mark_kept(struct computed *computed, const struct buf *message)
+/* Marks the running dataflow a command asks for, if it can stay; notes the session's first
+ * incarnation. */
+static err_t mark_kept(struct computed *computed, const struct buf *message, uint64_t *first)
 {
     tailrace_v1_ComputeCommand command;
     TRY(rpc_decode_pb(tailrace_v1_ComputeCommand_fields, &command, message->data, message->len));
     err_t err = ERR_OK;
     if (command.which_command == tailrace_v1_ComputeCommand_create_dataflow_tag) {
+        uint64_t incarnation = command.command.create_dataflow.incarnation;
+        *first = incarnation < *first ? incarnation : *first;
         struct plan *wanted = NULL;
         err = plan_codec_decode(&command.command.create_dataflow.plan, &wanted);
         if (err == ERR_OK) {
@@ -370,10 +374,14 @@ static void drop_not_kept(struct computed *computed)
 err_t computed_reconcile(struct computed *computed)
 {
     size_t before = computed->flows.len;
+    uint64_t first = UINT64_MAX;
     for (size_t i = 0; i < computed->waiting_len; i++) {
-        TRY(mark_kept(computed, &computed->waiting[i]));
+        TRY(mark_kept(computed, &computed->waiting[i], &first));
     }
     drop_not_kept(computed);
+    for (uint32_t w = 0; first != UINT64_MAX && w < computed->config.workers; w++) {
+        computed_worker_forget_before(&computed->workers[w], first);
+    }
     LOG_INFO("computed", "reconciled", LOG_U64("running", before),
              LOG_U64("kept", computed->flows.len), LOG_U64("commands", computed->waiting_len));
     for (size_t i = 0; i < computed->waiting_len; i++) {

@@ -290,6 +290,7 @@ static err_t create(struct computed_worker *worker, const tailrace_v1_CreateData
     struct plan *plan = NULL;
     TRY(plan_codec_decode(&message->plan, &plan));
     plan->as_of = as_of;
+    plan->id = message->incarnation;
     uint32_t *parts = NULL;
     size_t parts_len = 0;
     struct computed_dataflow *dataflow = MEM_NEW(struct computed_dataflow);
@@ -327,10 +328,10 @@ static void create_run(struct mail *mail)
     }
 }
 
-void computed_worker_create(struct computed_worker *worker, uint64_t id, const uint8_t *message,
-                            size_t len, uint64_t as_of)
+void computed_worker_create(struct computed_worker *worker, uint64_t incarnation,
+                            const uint8_t *message, size_t len, uint64_t as_of)
 {
-    order_send(worker, create_run, id, as_of, message, len);
+    order_send(worker, create_run, incarnation, as_of, message, len);
 }
 
 static void drop_run(struct mail *mail)
@@ -343,9 +344,20 @@ static void drop_run(struct mail *mail)
     engine_drop(m->worker->engine, m->id);
 }
 
-void computed_worker_drop(struct computed_worker *worker, uint64_t dataflow)
+void computed_worker_drop(struct computed_worker *worker, uint64_t incarnation)
 {
-    order_send(worker, drop_run, dataflow, 0, NULL, 0);
+    order_send(worker, drop_run, incarnation, 0, NULL, 0);
+}
+
+static void forget_run(struct mail *mail)
+{
+    struct order_mail *m = CONTAINER_OF(mail, struct order_mail, mail);
+    engine_forget_before(m->worker->engine, m->id);
+}
+
+void computed_worker_forget_before(struct computed_worker *worker, uint64_t incarnation)
+{
+    order_send(worker, forget_run, incarnation, 0, NULL, 0);
 }
 
 static void compact_run(struct mail *mail)

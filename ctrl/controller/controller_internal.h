@@ -190,6 +190,7 @@ struct controller {
     struct u64map holds;       /* id -> struct ctl_hold */
     struct u64map receivers;   /* export -> struct ctl_receiver, before the dataflow exists */
     uint64_t next_peek;
+    uint64_t next_incarnation;
     uint64_t next_hold;
 };
 

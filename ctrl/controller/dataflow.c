@@ -212,6 +212,7 @@ void dataflow_send(struct ctl_dataflow *dataflow, struct ctl_replica *replica)
     create->has_plan = true;
     plan_codec_encode(dataflow->plan, &arena, &create->plan);
     create->plan.as_of = as_of;
+    create->incarnation = ++c->next_incarnation;
     for (uint32_t i = 0; i < dataflow->exports_len; i++) {
         struct ctl_export *export = dataflow->exports[i];
         if (export == NULL) {

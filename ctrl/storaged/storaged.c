@@ -24,13 +24,19 @@ static struct storaged_collection *collection_get(struct storaged *storaged, uin
         collection->id = id;
         collection->uppers = mem_zalloc(workers * sizeof(uint64_t));
         collection->sinces = mem_zalloc(workers * sizeof(uint64_t));
+        collection->health = mem_zalloc(workers * sizeof(collection->health[0]));
         u64map_put(&storaged->collections, id, collection);
     }
     return collection;
 }
 
-static void collection_free(struct storaged_collection *collection)
+static void collection_free(struct storaged_collection *collection, uint32_t workers)
 {
+    for (uint32_t w = 0; w < workers; w++) {
+        free(collection->health[w].reason);
+        free(collection->health[w].hint);
+    }
+    free(collection->health);
     free(collection->uppers);
     free(collection->sinces);
     free(collection);
@@ -99,21 +105,49 @@ void storaged_frontiers_flush(struct storaged *storaged)
     free(out->frontiers);
 }
 
-void storaged_on_status(struct storaged *storaged, uint32_t worker, uint64_t id,
-                        enum storage_status status, const char *reason, const char *hint)
+static void send_status(struct storaged *storaged, uint32_t local, uint64_t id,
+                        const struct storaged_health *health)
 {
-    union {
-        const char *in;
-        char *out; /* nanopb only reads it */
-    } reason_of = {.in = reason}, hint_of = {.in = hint};
     tailrace_v1_StorageResponse response = {0};
     response.which_response = tailrace_v1_StorageResponse_status_tag;
-    response.response.status = (tailrace_v1_StatusUpdate){.id = id,
-                                                          .worker = worker,
-                                                          .status = status,
-                                                          .reason = reason_of.out,
-                                                          .hint = hint_of.out};
+    response.response.status =
+        (tailrace_v1_StatusUpdate){.id = id,
+                                   .worker = storaged->workers[local].global,
+                                   .status = health->status,
+                                   .reason = health->reason,
+                                   .hint = health->hint};
     runtime_send(storaged->runtime, tailrace_v1_StorageResponse_fields, &response);
+}
+
+void storaged_on_status(struct storaged *storaged, uint32_t local, uint64_t id,
+                        enum storage_status status, const char *reason, const char *hint)
+{
+    struct storaged_health *health = &collection_get(storaged, id)->health[local];
+    free(health->reason);
+    free(health->hint);
+    *health = (struct storaged_health){.known = true,
+                                       .status = status,
+                                       .reason = mem_strdup(reason),
+                                       .hint = mem_strdup(hint)};
+    if (session_ready(storaged)) {
+        send_status(storaged, local, id, health);
+    }
+}
+
+/* A new session hears how every collection is. */
+static void send_statuses(struct storaged *storaged)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&storaged->collections, &at, &id, &value)) {
+        const struct storaged_collection *collection = value;
+        for (uint32_t w = 0; w < storaged->config.workers; w++) {
+            if (collection->health[w].known) {
+                send_status(storaged, w, id, &collection->health[w]);
+            }
+        }
+    }
 }
 
 static void greet(struct storaged *storaged);
@@ -378,6 +412,7 @@ static void greet(struct storaged *storaged)
                                                          .workers = storaged->config.workers,
                                                          .last_append = storaged->last_append};
     runtime_send(storaged->runtime, tailrace_v1_StorageResponse_fields, &response);
+    send_statuses(storaged);
     err_t err = ERR_OK;
     for (size_t i = 0; i < storaged->waiting_len && err == ERR_OK; i++) {
         err = run_command(storaged, storaged->waiting[i].data, storaged->waiting[i].len);
@@ -619,7 +654,7 @@ void storaged_free(struct storaged *storaged)
     uint64_t id;
     void *value;
     while (u64map_next(&storaged->collections, &at, &id, &value)) {
-        collection_free(value);
+        collection_free(value, storaged->config.workers);
     }
     u64map_free(&storaged->collections);
     waiting_clear(storaged);

@@ -22,6 +22,13 @@ struct storaged_worker {
     struct io_task report_task;
 };
 
+struct storaged_health {
+    bool known;
+    enum storage_status status;
+    char *reason;
+    char *hint;
+};
+
 /* What the main loop knows of a collection of this process: the upper on each worker. */
 struct storaged_collection {
     uint64_t id;
@@ -32,6 +39,7 @@ struct storaged_collection {
     uint64_t *sinces;
     uint64_t upper_sent;
     uint64_t since_sent;
+    struct storaged_health *health; /* [workers]: last told, for a new session */
 };
 
 struct storaged {
@@ -97,7 +105,7 @@ void storaged_on_opened(struct storaged *storaged, err_t err, uint64_t last_appe
 void storaged_on_frontier(struct storaged *storaged, uint32_t worker, uint64_t id, uint64_t since,
                           uint64_t upper);
 void storaged_frontiers_flush(struct storaged *storaged);
-void storaged_on_status(struct storaged *storaged, uint32_t worker, uint64_t id,
+void storaged_on_status(struct storaged *storaged, uint32_t local, uint64_t id,
                         enum storage_status status, const char *reason, const char *hint);
 void storaged_on_appended(struct storaged *storaged, uint64_t time, err_t err);
 

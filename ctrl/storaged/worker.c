@@ -97,7 +97,7 @@ struct status_mail {
 static void status_run(struct mail *mail)
 {
     struct status_mail *m = CONTAINER_OF(mail, struct status_mail, mail);
-    storaged_on_status(m->worker->owner, m->worker->global, m->id, m->status, m->reason, m->hint);
+    storaged_on_status(m->worker->owner, m->worker->local, m->id, m->status, m->reason, m->hint);
 }
 
 static void status_release(struct mail *mail)
