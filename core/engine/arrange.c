@@ -174,15 +174,12 @@ static bool worth_compacting(const struct arrange_key *key)
     return key->appended >= LINEAR_MAX && key->appended >= old / 2;
 }
 
+/* A list that is full, or still too full after compaction, moves to twice the memory. */
 static void reserve_data(struct arrange *a, struct arrange_key *key, size_t size)
 {
-    if (key->used + size <= key->cap) {
-        return;
-    }
-    if (worth_compacting(key)) {
-        compact_key(a, key);
-    }
-    if (key->cap >= key->used + size && key->used + size <= key->cap / 4 * 3) {
+    bool compacted = key->appended == 0;
+    size_t room = compacted ? key->cap / 4 * 3 : key->cap;
+    if (key->used + size <= room) {
         return;
     }
     size_t want = key->used + size;
@@ -269,6 +266,9 @@ void arrange_insert(struct arrange *a, uint64_t hash, const void *key_bytes, siz
     }
     struct arrange_key *key = arrange_key(entry);
     key->net = (int64_t)((uint64_t)key->net + (uint64_t)diff);
+    if (key->used + arrange_update_size(row_len) > key->cap && worth_compacting(key)) {
+        compact_key(a, key);
+    }
     if (key->count <= LINEAR_MAX && merge_short(a, key, row, row_len, time, diff)) {
         remove_if_empty(a, entry);
         return;

@@ -131,6 +131,7 @@ struct engine {
     size_t moved_len, moved_cap;
     uint64_t payloads;     /* received */
     struct account account;
+    uint64_t forgotten_below; /* dataflow ids: see engine_forget_before */
     uint64_t pending_bytes; /* kept for dataflows not yet created */
     bool stepping;
     bool closing; /* engine_free: nothing is sent any more */
@@ -214,6 +215,8 @@ static inline const struct batch *intake_batch(const struct intake *intake,
 {
     return &intake->list.chunks[ref->chunk]->batch;
 }
+/* The least time of its updates; upper when there is none. */
+uint64_t intake_first_time(const struct intake *intake);
 void intake_close(struct intake *intake);
 void intake_free(struct intake *intake);
 

@@ -273,6 +273,16 @@ bool intake_open(struct intake *intake, struct op *op, bool by_time)
     return true;
 }
 
+uint64_t intake_first_time(const struct intake *intake)
+{
+    uint64_t first = intake->upper;
+    for (size_t i = 0; i < intake->list.chunks_len; i++) {
+        uint64_t time = intake->list.chunks[i]->time_min;
+        first = time < first ? time : first;
+    }
+    return first;
+}
+
 void intake_close(struct intake *intake)
 {
     ASSERT(intake->open && intake->at == intake->refs_len);

@@ -12,6 +12,8 @@
 #include "core/engine/arrange.h"
 #include "core/engine/engine_internal.h"
 
+enum { MAINTAIN_BUDGET = 1024 };
+
 struct join {
     struct arrange side[2];
     const uint32_t *keys[2];
@@ -110,19 +112,36 @@ static bool run_pass(struct op *op)
     return false;
 }
 
+static void advance_since(struct join *join, uint64_t since)
+{
+    since = since > TIME_MAX ? TIME_MAX : since;
+    for (int s = 0; s < 2; s++) {
+        if (since > join->side[s].since) {
+            arrange_set_since(&join->side[s], since);
+        }
+    }
+}
+
+/* Between passes: compaction of keys that had changes at several times. True when more is due. */
+static bool maintain(struct join *join)
+{
+    bool more = arrange_maintain(&join->side[0], MAINTAIN_BUDGET);
+    return arrange_maintain(&join->side[1], MAINTAIN_BUDGET) || more;
+}
+
 static bool join_work(struct op *op)
 {
     struct join *join = op->state;
     op_forward_errors(op);
     if (!join->intake.open) {
         if (!intake_open(&join->intake, op, false)) {
-            return false;
+            bool more = maintain(join);
+            fuel_spend(op->engine, more ? MAINTAIN_BUDGET : 1);
+            op->arranged_rows = join->side[0].updates + join->side[1].updates;
+            return more;
         }
-        for (int s = 0; s < 2; s++) {
-            /* What is arranged lies before the frontier: its times need not be told apart. */
-            arrange_set_since(&join->side[s], op->frontier);
-            arrange_maintain(&join->side[s], SIZE_MAX);
-        }
+        /* What is arranged lies before the pass's first time: it need not be told apart. */
+        advance_since(join, intake_first_time(&join->intake));
         join->port = join->chunk = join->row = 0;
     }
     if (run_pass(op)) {
@@ -132,8 +151,10 @@ static bool join_work(struct op *op)
     uint64_t upper = join->intake.upper;
     intake_close(&join->intake);
     op_advance(op, upper);
+    advance_since(join, upper);
+    bool more = maintain(join);
     op->arranged_rows = join->side[0].updates + join->side[1].updates;
-    return op_input_frontier(op) > op->frontier;
+    return more || op_input_frontier(op) > op->frontier;
 }
 
 static void join_release(struct op *op)

@@ -158,6 +158,9 @@ static void find_group(struct outer *outer)
 {
     struct intake *intake = &outer->intake;
     uint64_t time = intake->refs[intake->at].time;
+    /* All that is arranged counts at this time: earlier times need not be told apart. */
+    arrange_set_since(&outer->left, time);
+    arrange_set_since(&outer->right, time);
     outer->left_at = intake->at;
     while (intake->at < intake->refs_len && intake->refs[intake->at].time == time &&
            intake->refs[intake->at].port == 0) {
@@ -227,14 +230,8 @@ static bool outer_work(struct op *op)
 {
     struct outer *outer = op->state;
     op_forward_errors(op);
-    if (!outer->intake.open) {
-        if (!intake_open(&outer->intake, op, true)) {
-            return false;
-        }
-        arrange_set_since(&outer->left, op->frontier);
-        arrange_set_since(&outer->right, op->frontier);
-        arrange_maintain(&outer->left, SIZE_MAX);
-        arrange_maintain(&outer->right, SIZE_MAX);
+    if (!outer->intake.open && !intake_open(&outer->intake, op, true)) {
+        return false;
     }
     if (run_pass(op)) {
         return true;

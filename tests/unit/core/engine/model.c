@@ -311,6 +311,18 @@ static int64_t weight(const struct group *g, const struct plan_agg *agg, uint32_
     return 1;
 }
 
+/* Net count of a value's form, at its first member; 0 at the others. */
+static int64_t first_form(const struct group *g, const struct plan_agg *agg, uint32_t m,
+                          const bool *chosen)
+{
+    for (uint32_t k = 0; k < m; k++) {
+        if (chosen[k] && compare_raw(g->in, g->members[k], g->members[m], &agg->arg, 1) == 0) {
+            return 0;
+        }
+    }
+    return chosen[m] ? form_count(g, m, &agg->arg, 1, chosen) : 0;
+}
+
 static bool add_numeric(struct numeric *sum, const struct numeric *n, int64_t times)
 {
     err_t err = ERR_OK;
@@ -331,7 +343,8 @@ static int64_t sum_of(const struct group *g, const struct plan_agg *agg, const b
     double floats = 0;
     struct numeric numerics = {0};
     for (uint32_t m = 0; m < g->members_len; m++) {
-        int64_t w = weight(g, agg, m, chosen);
+        /* Values that cancel leave no trace, not even of their scale. */
+        int64_t w = agg->distinct ? weight(g, agg, m, chosen) : first_form(g, agg, m, chosen);
         struct datum d = at(g->in, g->members[m], agg->arg);
         n += w;
         if (w == 0) {
