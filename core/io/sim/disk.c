@@ -44,8 +44,10 @@ static void names_remove(struct sim_names *names, const char *name)
     sim_inode_unref(entry.inode);
 }
 
+/* Replaces what was there under the name. */
 static void names_put(struct sim_names *names, const char *name, struct sim_inode *inode)
 {
+    ASSERT(name[0] != '\0');
     sim_inode_ref(inode);
     char *copy = mem_strdup(name);
     names_remove(names, name);
@@ -68,8 +70,10 @@ static void names_clear(struct sim_names *names)
     *names = (struct sim_names){0};
 }
 
+/* to becomes like from; inodes are shared. */
 static void names_copy(struct sim_names *to, const struct sim_names *from)
 {
+    ASSERT(to != from);
     struct sim_names fresh = {0};
     for (size_t i = 0; i < from->entries_len; i++) {
         names_put(&fresh, from->entries[i].name, from->entries[i].inode);
@@ -94,6 +98,7 @@ void sim_inode_ref(struct sim_inode *inode)
     inode->refs++;
 }
 
+/* The last reference frees the inode, and what only it refers to. */
 void sim_inode_unref(struct sim_inode *inode)
 {
     ASSERT(inode->refs > 0);
@@ -113,8 +118,10 @@ static size_t sectors(size_t bytes)
     return (bytes + SIM_SECTOR - 1) / SIM_SECTOR;
 }
 
+/* Bytes from to to (excluded) differ from the medium. */
 static void dirty_mark(struct sim_disk *disk, struct sim_inode *inode, size_t from, size_t to)
 {
+    ASSERT(from < to);
     uint64_t number = ++disk->writes;
     size_t need = sectors(to);
     if (need > inode->dirty_cap) {
@@ -143,6 +150,7 @@ static void content_extend(struct buf *content, size_t len)
 void sim_inode_write(struct sim_disk *disk, struct sim_inode *inode, uint64_t offset,
                      const void *data, size_t len)
 {
+    ASSERT(offset + len >= offset);
     ASSERT(!inode->directory);
     if (len == 0) {
         return;
@@ -167,8 +175,10 @@ size_t sim_inode_read(const struct sim_inode *inode, uint64_t offset, void *data
     return len;
 }
 
+/* Bytes that come back after a shrink are zero, on the medium too once synced. */
 void sim_inode_truncate(struct sim_disk *disk, struct sim_inode *inode, uint64_t size)
 {
+    ASSERT(!inode->directory);
     size_t was = inode->seen.len;
     if (size > was) {
         content_extend(&inode->seen, (size_t)size);
@@ -185,6 +195,7 @@ void sim_inode_truncate(struct sim_disk *disk, struct sim_inode *inode, uint64_t
     inode->mtime_us = disk->sim->now;
 }
 
+/* As much of it as to has; missing bytes of from are zero. */
 static void sector_copy(struct buf *to, const struct buf *from, size_t sector)
 {
     size_t at = sector * SIM_SECTOR;
@@ -196,6 +207,7 @@ static void sector_copy(struct buf *to, const struct buf *from, size_t sector)
 
 void sim_inode_sync(struct sim_inode *inode, uint64_t mark, bool fails)
 {
+    ASSERT(!inode->directory || inode->dirty_cap == 0);
     if (!fails) {
         content_extend(&inode->durable, inode->seen.len);
         inode->durable.len = inode->seen.len;
@@ -214,6 +226,7 @@ void sim_inode_sync(struct sim_inode *inode, uint64_t mark, bool fails)
 
 /* ---- paths ----------------------------------------------------------------------------------- */
 
+/* Follows the names as processes see them. */
 struct sim_inode *sim_disk_find(struct sim_disk *disk, const char *path, int *error)
 {
     struct sim_inode *at = disk->root;
@@ -243,6 +256,7 @@ struct sim_inode *sim_disk_find(struct sim_disk *disk, const char *path, int *er
     return at;
 }
 
+/* Trailing slashes are ignored. */
 struct sim_inode *sim_disk_parent(struct sim_disk *disk, const char *path, char **name, int *error)
 {
     size_t end = strlen(path);
@@ -273,9 +287,11 @@ struct sim_inode *sim_disk_parent(struct sim_disk *disk, const char *path, char 
 
 /* ---- changes of directories ------------------------------------------------------------------ */
 
+/* Notes a change that is not on the medium yet. */
 static struct sim_change *change_add(struct sim_disk *disk, enum sim_change_kind kind,
                                      struct sim_inode *directory, const char *name)
 {
+    ASSERT(directory->directory);
     struct sim_change *change = VEC_PUSH(disk, changes);
     change->kind = kind;
     change->directory = directory;
@@ -297,8 +313,10 @@ static void change_free(struct sim_change *change)
     free(change->to_name);
 }
 
+/* The change reaches the medium. */
 static void change_apply(const struct sim_change *change)
 {
+    ASSERT(change->wanted);
     struct sim_names *names = &change->directory->durable_names;
     switch (change->kind) {
     case SIM_LINK:
@@ -351,6 +369,7 @@ void sim_disk_dir_sync(struct sim_disk *disk, struct sim_inode *directory)
 struct sim_inode *sim_disk_create(struct sim_disk *disk, struct sim_inode *directory,
                                   const char *name, bool is_directory)
 {
+    ASSERT(directory->directory && sim_names_get(&directory->seen_names, name) == NULL);
     struct sim_inode *inode = inode_new(disk, is_directory);
     names_put(&directory->seen_names, name, inode);
     struct sim_change *change = change_add(disk, SIM_LINK, directory, name);
@@ -434,6 +453,7 @@ static void crash_changes(struct sim_disk *disk)
     disk->changes_len = 0;
 }
 
+/* The old size, the new one, or some whole number of sectors between. */
 static size_t crash_size(struct sim *sim, size_t durable, size_t seen)
 {
     uint64_t dice = sim_between(sim, 0, 2);
@@ -467,6 +487,7 @@ static void crash_content(struct sim *sim, struct sim_inode *inode)
     buf_free(&after);
 }
 
+/* The medium's view becomes the one that is seen, from here down. */
 static void crash_inode(struct sim_disk *disk, struct sim_inode *inode)
 {
     if (inode->visit == disk->walks) {
@@ -483,6 +504,7 @@ static void crash_inode(struct sim_disk *disk, struct sim_inode *inode)
     }
 }
 
+/* Names first: they decide which files there still are. */
 void sim_disk_crash(struct sim_disk *disk)
 {
     disk->crashes++;
@@ -493,6 +515,7 @@ void sim_disk_crash(struct sim_disk *disk)
 
 /* ---- the disk -------------------------------------------------------------------------------- */
 
+/* A full disk can still be read. */
 int sim_disk_check(const struct sim_disk *disk, bool writing)
 {
     bool space = disk->error == ENOSPC || disk->error == EDQUOT || disk->error == EROFS;

@@ -12,6 +12,7 @@ struct sim_file {
     struct sim_loop *loop;
     struct sim_disk *disk;
     struct sim_inode *inode;
+    int flags;        /* it was opened with */
     uint64_t crashes; /* of the disk when it was opened: a handle does not survive one */
     char *path;
     struct sim_link ops;
@@ -56,6 +57,7 @@ static struct sim_file *file_of(struct io_file *file)
 
 static void op_free(struct sim_op *op)
 {
+    ASSERT(op->file != NULL);
     sim_event_clear(op->file->loop->sim, &op->event);
     sim_link_remove(&op->link);
     free(op);
@@ -65,7 +67,7 @@ static void op_free(struct sim_op *op)
 static void op_interrupt(struct sim_op *op)
 {
     struct sim_file *file = op->file;
-    if (op->kind == OP_WRITE && file->crashes == file->disk->crashes &&
+    if (op->kind == OP_WRITE && (file->flags & IO_OPEN_WRITE) != 0 && file->crashes == file->disk->crashes &&
         sim_disk_check(file->disk, true) == 0) {
         size_t len = (size_t)sim_between(file->disk->sim, 0, op->len);
         sim_inode_write(file->disk, file->inode, op->offset, op->data, len);
@@ -74,6 +76,7 @@ static void op_interrupt(struct sim_op *op)
     op_free(op);
 }
 
+/* Only its own lock. */
 static void file_unlock(struct sim_file *file)
 {
     if (file->inode->locked_by == file) {
@@ -99,6 +102,7 @@ static void file_free(struct sim_object *object)
     free(file);
 }
 
+/* The file is not there: makes it, if that is asked for. */
 static int open_new(struct sim_disk *disk, const char *path, int flags, struct sim_inode **out)
 {
     int error = ENOENT;
@@ -117,6 +121,7 @@ static int open_new(struct sim_disk *disk, const char *path, int flags, struct s
     return error;
 }
 
+/* An errno value; 0: *out is what was opened. */
 static int open_inode(struct sim_disk *disk, const char *path, int flags, struct sim_inode **out)
 {
     int error = sim_disk_check(disk, false);
@@ -156,6 +161,7 @@ err_t sim_file_open(struct io_loop *base, const char *path, int flags, struct io
     file->disk = disk;
     file->inode = inode;
     sim_inode_ref(inode);
+    file->flags = flags;
     file->crashes = disk->crashes;
     file->path = mem_strdup(path);
     sim_link_init(&file->ops);
@@ -172,13 +178,20 @@ void sim_file_close(struct io_file *base)
 
 /* ---- asynchronous operations ----------------------------------------------------------------- */
 
+/* What an operation does to the disk, all at once. */
 static int op_effect(struct sim_op *op, size_t *result)
 {
+    ASSERT(op->file->crashes == op->file->disk->crashes);
     struct sim_file *file = op->file;
     struct sim_disk *disk = file->disk;
     int error = sim_disk_check(disk, op->kind != OP_READ);
+    int needed = op->kind == OP_READ ? IO_OPEN_READ : op->kind == OP_WRITE ? IO_OPEN_WRITE : 0;
+    *result = 0;
+    if ((file->flags & needed) != needed) {
+        return EBADF;
+    }
     if (file->inode->directory) {
-        error = EISDIR;
+        return op->kind == OP_SYNC ? error : EISDIR;
     }
     switch (op->kind) {
     case OP_READ:
@@ -197,12 +210,13 @@ static int op_effect(struct sim_op *op, size_t *result)
     return error;
 }
 
+/* The operation completes. */
 static void op_run(struct sim_event *event)
 {
     static const char *const verbs[] = {"reading", "writing", "syncing"};
     struct sim_op *op = CONTAINER_OF(event, struct sim_op, event);
     struct io_op *user = op->op;
-    size_t result = 0;
+    size_t result;
     int error = op_effect(op, &result);
     err_t err = ERR_OK;
     if (error != 0) {
@@ -213,6 +227,7 @@ static void op_run(struct sim_event *event)
     user->done(user, err, result);
 }
 
+/* It takes effect after a random time, so operations overtake each other. */
 static void op_start(struct io_file *base, enum op_kind kind, uint64_t offset, void *data,
                      size_t len, struct io_op *user)
 {
@@ -251,6 +266,7 @@ void sim_file_sync(struct io_file *file, struct io_op *op)
 
 /* ---- synchronous operations ------------------------------------------------------------------ */
 
+/* The same without a delay. */
 static err_t sync_effect(struct io_file *base, enum op_kind kind, uint64_t offset, void *data,
                          size_t len, size_t *result)
 {
@@ -284,7 +300,7 @@ err_t sim_file_truncate_sync(struct io_file *base, uint64_t size)
 {
     struct sim_file *file = file_of(base);
     int error = sim_disk_check(file->disk, true);
-    error = file->inode->directory ? EISDIR : error;
+    error = (file->flags & IO_OPEN_WRITE) == 0 ? EINVAL : error;
     if (error != 0) {
         return err_errno(error, "truncating %s", file->path);
     }
@@ -293,6 +309,7 @@ err_t sim_file_truncate_sync(struct io_file *base, uint64_t size)
     return ERR_OK;
 }
 
+/* Held by the open file: another one of the same process is refused as well. */
 err_t sim_file_lock_sync(struct io_file *base, bool *locked)
 {
     struct sim_file *file = file_of(base);
@@ -519,6 +536,7 @@ void sim_watches_tell(struct sim_disk *disk, const char *path, const struct sim_
     }
 }
 
+/* Changes since the last call are told with this one. */
 static void watch_run(struct sim_event *event)
 {
     struct sim_watch *watch = CONTAINER_OF(event, struct sim_watch, event);

@@ -20,6 +20,7 @@ struct sim_timer {
 void sim_object_add(struct sim_loop *loop, struct sim_object *object,
                     void (*shut)(struct sim_object *), void (*free_fn)(struct sim_object *))
 {
+    ASSERT(shut != NULL && free_fn != NULL && !object->shut_done);
     object->shut = shut;
     object->free = free_fn;
     sim_link_add(&loop->objects, &object->link);
@@ -48,6 +49,7 @@ void sim_object_discard(struct sim_loop *loop, struct sim_object *object)
 
 /* ---- tasks ----------------------------------------------------------------------------------- */
 
+/* One task an event, so that a kill may come between any two. */
 static void tasks_run(struct sim_event *event)
 {
     struct sim_loop *loop = event->loop;
@@ -64,6 +66,7 @@ static void tasks_run(struct sim_event *event)
     task->run(task);
 }
 
+/* From any loop of any process' own; all share the one thread. */
 static void post(struct io_loop *base, struct io_task *task)
 {
     struct sim_loop *loop = sim_loop_of(base);
@@ -82,6 +85,7 @@ static void post(struct io_loop *base, struct io_task *task)
     loop->tasks_last = task;
 }
 
+/* Also on a loop that was killed and has not been ended yet. */
 static void task_cancel(struct io_loop *base, struct io_task *task)
 {
     struct sim_loop *loop = sim_loop_of(base);
@@ -110,14 +114,17 @@ static void task_cancel(struct io_loop *base, struct io_task *task)
 
 /* ---- timers ---------------------------------------------------------------------------------- */
 
+/* Disarms. */
 static void timer_free(struct sim_loop *loop, struct sim_timer *entry)
 {
+    ASSERT(entry->timer->heap_at == (size_t)(uintptr_t)entry);
     sim_event_clear(loop->sim, &entry->event);
     sim_link_remove(&entry->link);
     entry->timer->heap_at = 0;
     free(entry);
 }
 
+/* Disarmed first: the callback may start it again. */
 static void timer_run(struct sim_event *event)
 {
     struct sim_timer *entry = CONTAINER_OF(event, struct sim_timer, event);
@@ -126,13 +133,16 @@ static void timer_run(struct sim_event *event)
     timer->fire(timer);
 }
 
+/* From virtual time to the wall clock of the process. */
 static int64_t clock_offset(const struct sim_loop *loop)
 {
     return (int64_t)SIM_EPOCH_US + loop->process->host->skew_us;
 }
 
+/* heap_at holds the entry's address: to the owner it only says armed or not. */
 static void timer_start(struct io_loop *base, struct io_timer *timer)
 {
+    ASSERT(timer->heap_at == 0);
     struct sim_loop *loop = sim_loop_of(base);
     struct sim_timer *entry = MEM_NEW(struct sim_timer);
     entry->timer = timer;
@@ -153,8 +163,10 @@ static void timer_cancel(struct io_loop *base, struct io_timer *timer)
 
 /* ---- pollers --------------------------------------------------------------------------------- */
 
+/* False when work turned up meanwhile. */
 static bool pollers_arm(struct sim_loop *loop)
 {
+    ASSERT(!loop->armed);
     bool quiet = true;
     for (struct io_poller *at = loop->base.pollers; at != NULL; at = at->next) {
         if (at->arm != NULL && at->arm(at)) {
@@ -178,6 +190,7 @@ static void pollers_disarm(struct sim_loop *loop)
     }
 }
 
+/* After every event of the loop: until the pollers find no more work, or it is enough. */
 void sim_loop_polls(struct sim_loop *loop)
 {
     if (loop->base.pollers == NULL || io_loop_dead(&loop->base) || loop->stopping) {
@@ -215,6 +228,7 @@ static void start_run(struct sim_event *event)
     event->loop->start(&event->loop->base, event->loop->arg);
 }
 
+/* On the owner's loop; the thread's own is dead. */
 static void done_run(struct sim_event *event)
 {
     struct sim_loop *loop = CONTAINER_OF(event, struct sim_loop, done_event);
@@ -247,6 +261,7 @@ struct sim_loop *sim_loop_new(struct sim_process *process, struct sim_loop *owne
     return loop;
 }
 
+/* A further loop of the process; cpu and name mean nothing here. */
 static err_t thread_start(struct io_loop *base, const char *name, int cpu, io_start_fn start,
                           void (*done)(void *arg), void *arg)
 {
@@ -259,6 +274,7 @@ static err_t thread_start(struct io_loop *base, const char *name, int cpu, io_st
 
 void sim_loop_end(struct sim_loop *loop)
 {
+    ASSERT(loop->process->sim == loop->sim);
     struct sim *sim = loop->sim;
     io_loop_set_dead(&loop->base);
     sim_event_clear(sim, &loop->start_event);
@@ -284,8 +300,10 @@ void sim_loop_end(struct sim_loop *loop)
     }
 }
 
+/* What the owner did not close goes with the loop. */
 void sim_loop_free(struct sim_loop *loop)
 {
+    ASSERT(io_loop_dead(&loop->base));
     sim_event_clear(loop->sim, &loop->done_event);
     while (loop->objects.next != &loop->objects) {
         struct sim_object *object = CONTAINER_OF(loop->objects.next, struct sim_object, link);
@@ -296,6 +314,7 @@ void sim_loop_free(struct sim_loop *loop)
     free(loop);
 }
 
+/* Takes effect when the current callback has returned. */
 static void loop_stop(struct io_loop *base)
 {
     struct sim_loop *loop = sim_loop_of(base);
@@ -313,6 +332,7 @@ static void env_free(struct io_env *env)
     /* A process belongs to its sim. */
 }
 
+/* A generator of its own for each process: others' calls do not change its numbers. */
 static void env_random(struct io_env *env, void *out, size_t len)
 {
     struct sim_process *process = (struct sim_process *)env;

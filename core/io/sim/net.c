@@ -83,6 +83,7 @@ static struct sim_host *host_of(const struct sim_stream *s)
     return s->loop->process->host;
 }
 
+/* One way; within a host it is short. */
 static uint64_t delay(struct sim *sim, const struct sim_host *a, const struct sim_host *b)
 {
     return a == b ? sim_between(sim, 5, 50)
@@ -91,6 +92,7 @@ static uint64_t delay(struct sim *sim, const struct sim_host *a, const struct si
 
 /* ---- receiving ------------------------------------------------------------------------------- */
 
+/* Sets when there is next something to deliver: bytes, or the end. */
 static void recv_schedule(struct sim_stream *s)
 {
     struct sim *sim = s->loop->sim;
@@ -119,6 +121,7 @@ static size_t arrived(const struct sim_stream *s)
     return len;
 }
 
+/* Forgets the arrivals of bytes that were delivered. */
 static void arrivals_take(struct sim_stream *s, size_t len)
 {
     size_t gone = 0;
@@ -170,8 +173,10 @@ static void end_send(struct sim_stream *s, int error, uint64_t after)
 
 static void stream_over(struct sim_stream *s);
 
+/* How many of the bytes there are the next delivery brings. */
 static size_t piece(struct sim *sim, size_t available)
 {
+    ASSERT(available > 0);
     uint64_t dice = sim_between(sim, 0, 9);
     if (dice < 5) {
         return available;
@@ -180,9 +185,11 @@ static size_t piece(struct sim *sim, size_t available)
     return (size_t)sim_between(sim, 1, most);
 }
 
+/* Delivers some bytes, or the end. */
 static void recv_run(struct sim_event *event)
 {
     struct sim_stream *s = CONTAINER_OF(event, struct sim_stream, recv_event);
+    ASSERT(!s->closed && !s->paused);
     struct sim *sim = s->loop->sim;
     size_t available = arrived(s);
     if (available == 0) {
@@ -209,6 +216,7 @@ static void recv_run(struct sim_event *event)
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
+/* Gives borrowed bytes back. */
 static void segment_free(struct segment *segment)
 {
     if (segment->release != NULL) {
@@ -217,6 +225,7 @@ static void segment_free(struct segment *segment)
     free(segment);
 }
 
+/* Gives everything back that was not sent. */
 static void out_drop(struct sim_stream *s)
 {
     ASSERT(s->closed);
@@ -239,6 +248,7 @@ static void send_schedule(struct sim_stream *s)
 /* Moves the first len queued bytes onto the wire. Release callbacks may close the stream. */
 static void wire_move(struct sim_stream *s, size_t len)
 {
+    ASSERT(len > 0 && len <= s->pending && s->peer != NULL);
     struct sim *sim = s->loop->sim;
     struct sim_stream *peer = s->peer;
     struct arrival arrival = {sim->now + delay(sim, host_of(s), host_of(peer)), len};
@@ -272,9 +282,11 @@ static void wire_move(struct sim_stream *s, size_t len)
     }
 }
 
+/* Sends what the peer's window has room for. */
 static void send_run(struct sim_event *event)
 {
     struct sim_stream *s = CONTAINER_OF(event, struct sim_stream, send_event);
+    ASSERT(s->connected && !s->closed);
     struct sim *sim = s->loop->sim;
     if (s->peer == NULL) {
         return; /* the end is on its way to us */
@@ -321,6 +333,7 @@ static void detach(struct sim_stream *s, int error)
     }
 }
 
+/* Closed by its owner, by itself, or with its process. */
 static void stream_shut(struct sim_object *object)
 {
     struct sim_stream *s = CONTAINER_OF(object, struct sim_stream, object);
@@ -412,6 +425,7 @@ static void stream_pause(struct io_stream *base, bool paused)
     recv_schedule(s);
 }
 
+/* From the owner: at once, or after what is queued was sent. */
 static void stream_close(struct io_stream *base, bool flush)
 {
     struct sim_stream *s = stream_of(base);
@@ -454,8 +468,10 @@ static const struct io_stream_ops stream_ops = {
     .peer_cred = stream_peer_cred,
 };
 
+/* Windows differ, so that back-pressure comes early in some runs. */
 static struct sim_stream *stream_new(struct sim_loop *loop)
 {
+    ASSERT(!io_loop_dead(&loop->base));
     static const size_t windows[] = {4 * 1024, 64 * 1024, 256 * 1024};
     struct sim_stream *s = MEM_NEW(struct sim_stream);
     s->base.ops = &stream_ops;
@@ -503,6 +519,7 @@ static err_t address_parse(const char *text, char *host, size_t cap, uint16_t *p
     return ERR_OK;
 }
 
+/* Who listens on the port, on whatever address. */
 static struct sim_listener *listener_find(struct sim_host *host, uint16_t port)
 {
     struct sim_listener *listener = host->listeners;
@@ -512,9 +529,11 @@ static struct sim_listener *listener_find(struct sim_host *host, uint16_t port)
     return listener;
 }
 
+/* The answer has reached us. */
 static void connected_run(struct sim_event *event)
 {
     struct sim_stream *s = CONTAINER_OF(event, struct sim_stream, dial_event);
+    ASSERT(!s->closed && !s->connected);
     s->connected = true;
     recv_schedule(s);
     if (s->pending > 0 || s->finishing) {
@@ -525,9 +544,11 @@ static void connected_run(struct sim_event *event)
     }
 }
 
+/* The owner of the listener takes the stream. */
 static void accept_run(struct sim_event *event)
 {
     struct sim_stream *s = CONTAINER_OF(event, struct sim_stream, dial_event);
+    ASSERT(!s->closed && s->listener != NULL);
     struct sim_listener *listener = s->listener;
     sim_link_remove(&s->waiting);
     s->listener = NULL;
@@ -536,13 +557,17 @@ static void accept_run(struct sim_event *event)
     listener->accepted(listener->arg, &s->base);
 }
 
+/* The refusal takes its time to travel back. */
 static void dial_refuse(struct sim_stream *s, int error, uint64_t after)
 {
+    ASSERT(error > 0);
     end_send(s, error, after);
 }
 
+/* Makes the other end; each side is told on its own loop. */
 static void dial_meet(struct sim_stream *s, struct sim_listener *listener)
 {
+    ASSERT(s->peer == NULL);
     struct sim *sim = s->loop->sim;
     struct sim_host *here = host_of(s);
     struct sim_stream *server = stream_new(listener->loop);
@@ -609,6 +634,7 @@ err_t sim_connect(struct io_loop *base, const char *address,
 
 /* ---- listening ------------------------------------------------------------------------------- */
 
+/* Connections nobody has taken are reset. */
 static void listener_shut(struct sim_object *object)
 {
     struct sim_listener *listener = CONTAINER_OF(object, struct sim_listener, object);
@@ -633,6 +659,7 @@ static void listener_free(struct sim_object *object)
     free(CONTAINER_OF(object, struct sim_listener, object));
 }
 
+/* A free port, not one of the well-known. */
 static uint16_t port_pick(struct sim_host *host)
 {
     uint16_t port = host->next_port++;
@@ -695,6 +722,7 @@ void sim_listener_close(struct io_listener *base)
 /* Both ends learn of it, each after its own while. */
 static void cut(struct sim_stream *s, int error, uint64_t after_min, uint64_t after_max)
 {
+    ASSERT(error > 0 && s->peer != NULL);
     struct sim *sim = s->loop->sim;
     struct sim_stream *peer = s->peer;
     s->peer = NULL;
@@ -712,6 +740,7 @@ static void cut(struct sim_stream *s, int error, uint64_t after_min, uint64_t af
     }
 }
 
+/* In order of creation, which is the same in every run. */
 void sim_net_cut(struct sim *sim,
                  bool (*chosen)(void *arg, struct sim_process *a, struct sim_process *b),
                  void *arg)

@@ -13,6 +13,7 @@ enum { SKEW_MAX_US = 5000 };
 
 /* ---- chance ---------------------------------------------------------------------------------- */
 
+/* One generator for all choices: their order is the order of events. */
 uint64_t sim_random(struct sim *sim)
 {
     sim->random += 0x9E3779B97F4A7C15ULL; /* splitmix64 */
@@ -26,13 +27,16 @@ uint64_t sim_between(struct sim *sim, uint64_t min, uint64_t max)
     return range == 0 ? sim_random(sim) : min + sim_random(sim) % range;
 }
 
+/* True so many times in a hundred. */
 bool sim_chance(struct sim *sim, unsigned percent)
 {
+    ASSERT(percent <= 100);
     return sim_random(sim) % 100 < percent;
 }
 
 /* ---- the queue of events --------------------------------------------------------------------- */
 
+/* Sequence numbers differ, so the order is total. */
 static bool earlier(const struct sim_event *a, const struct sim_event *b)
 {
     return a->time != b->time ? a->time < b->time : a->seq < b->seq;
@@ -40,12 +44,15 @@ static bool earlier(const struct sim_event *a, const struct sim_event *b)
 
 static void heap_put(struct sim *sim, size_t at, struct sim_event *event)
 {
+    ASSERT(at >= 1 && at <= sim->heap_len);
     sim->heap[at] = event;
     event->heap_at = at;
 }
 
+/* Restores the order after this place got an earlier event. */
 static void heap_up(struct sim *sim, size_t at)
 {
+    ASSERT(at >= 1 && at <= sim->heap_len);
     struct sim_event *event = sim->heap[at];
     while (at > 1 && earlier(event, sim->heap[at / 2])) {
         heap_put(sim, at, sim->heap[at / 2]);
@@ -54,8 +61,10 @@ static void heap_up(struct sim *sim, size_t at)
     heap_put(sim, at, event);
 }
 
+/* Restores the order after this place got a later event. */
 static void heap_down(struct sim *sim, size_t at)
 {
+    ASSERT(at >= 1 && at <= sim->heap_len);
     struct sim_event *event = sim->heap[at];
     for (size_t child = at * 2; child <= sim->heap_len; child = at * 2) {
         if (child < sim->heap_len && earlier(sim->heap[child + 1], sim->heap[child])) {
@@ -111,8 +120,10 @@ void sim_link_init(struct sim_link *head)
     head->prev = head->next = head;
 }
 
+/* At the end. */
 void sim_link_add(struct sim_link *head, struct sim_link *link)
 {
+    ASSERT(link->next == NULL);
     link->prev = head->prev;
     link->next = head;
     head->prev->next = link;
@@ -121,6 +132,7 @@ void sim_link_add(struct sim_link *head, struct sim_link *link)
 
 void sim_link_remove(struct sim_link *link)
 {
+    ASSERT(link->next != NULL && link->prev != NULL);
     link->prev->next = link->next;
     link->next->prev = link->prev;
     link->prev = link->next = NULL;
@@ -133,8 +145,10 @@ void sim_trace_bytes(struct sim *sim, const void *data, size_t len)
     sim->hash = hash_combine(sim->hash, hash_bytes(data, len));
 }
 
+/* Into the hash, and printed when asked for. */
 static void trace_event(struct sim *sim, const struct sim_event *event)
 {
+    ASSERT(event->kind <= SIM_THREAD_DONE);
     static const char *const names[] = {"start", "task", "timer", "poll", "dial", "connected",
                                         "accept", "send", "receive", "file", "watch", "joined"};
     const struct sim_process *process = event->loop != NULL ? event->loop->process : NULL;
@@ -150,6 +164,7 @@ static void trace_event(struct sim *sim, const struct sim_event *event)
     }
 }
 
+/* Runs the earliest event, then what it led to without time passing. */
 static void deliver(struct sim *sim)
 {
     struct sim_event *event = sim->heap[1];
@@ -215,6 +230,7 @@ struct sim_host *sim_host_find(struct sim *sim, const char *name)
     return host;
 }
 
+/* Hosts come into being when they are first named. */
 struct sim_host *sim_host_get(struct sim *sim, const char *name)
 {
     struct sim_host *host = sim_host_find(sim, name);
@@ -231,9 +247,11 @@ struct sim_host *sim_host_get(struct sim *sim, const char *name)
     return host;
 }
 
+/* The first event of the process comes a moment later. */
 struct sim_process *sim_process_start(struct sim *sim, const char *host, const char *name,
                                       io_start_fn start, void (*destroy)(void *arg), void *arg)
 {
+    ASSERT(start != NULL);
     struct sim_process *process = MEM_NEW(struct sim_process);
     process->base.backend = &sim_backend;
     process->sim = sim;
@@ -290,8 +308,10 @@ void sim_process_kill(struct sim *sim, struct sim_process *process)
     }
 }
 
+/* Nothing of the event that has just ended looks at these any more. */
 static void graveyard_empty(struct sim *sim)
 {
+    ASSERT(!sim->delivering);
     while (sim->graveyard.next != &sim->graveyard) {
         struct sim_object *object = CONTAINER_OF(sim->graveyard.next, struct sim_object, link);
         sim_link_remove(&object->link);
@@ -301,6 +321,7 @@ static void graveyard_empty(struct sim *sim)
 
 void sim_reap(struct sim *sim)
 {
+    ASSERT(!sim->delivering);
     graveyard_empty(sim);
     while (sim->reap) {
         sim->reap = false;
@@ -328,6 +349,7 @@ void sim_reap(struct sim *sim)
 
 /* ---- faults ---------------------------------------------------------------------------------- */
 
+/* The processes' last words are not sent, their last writes not made. */
 void sim_host_crash(struct sim *sim, const char *name)
 {
     struct sim_host *host = sim_host_get(sim, name);
@@ -369,6 +391,7 @@ static bool of_hosts(void *arg, struct sim_process *a, struct sim_process *b)
            (strcmp(an, pair->b) == 0 && strcmp(bn, pair->a) == 0);
 }
 
+/* The same for both orders of the two. */
 static void pair_key(struct buf *key, const char *a, const char *b)
 {
     bool ordered = strcmp(a, b) < 0;

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 
+/* A path, which must fit into sockaddr_un. */
 static err_t local_parse(const char *path, enum uring_socket kind, struct uring_address *out)
 {
     size_t len = strlen(path);
@@ -18,6 +19,7 @@ static err_t local_parse(const char *path, enum uring_socket kind, struct uring_
     return ERR_OK;
 }
 
+/* 0 to 65535, digits only. */
 static bool port_parse(const char *text, uint16_t *out)
 {
     unsigned value = 0;
@@ -35,6 +37,7 @@ static bool port_parse(const char *text, uint16_t *out)
     return value <= 65535;
 }
 
+/* Numeric addresses and the usual names for one's own host; other names are for later. */
 static err_t host_set(const char *text, const char *host, bool listening, uint16_t port,
                       struct uring_address *out)
 {
@@ -95,6 +98,7 @@ err_t uring_address_parse(const char *text, bool listening, struct uring_address
 
 void uring_address_format(const struct uring_address *address, char *out, size_t cap)
 {
+    ASSERT(cap > 0);
     char host[INET6_ADDRSTRLEN] = "";
     if (address->any.sa_family == AF_UNIX) {
         snprintf(out, cap, "%s:%s", address->kind == URING_PACKET ? "unixpacket" : "unix",

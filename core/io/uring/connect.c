@@ -40,6 +40,7 @@ static void connect_start(struct uring_stream *s);
 /* The next address found for the name, or the end. last: what the one before failed with. */
 static void connect_next(struct uring_stream *s, int last)
 {
+    ASSERT(last > 0);
     struct uring_lookup *lookup = s->lookup;
     if (lookup == NULL || lookup->next == NULL) {
         uring_stream_end(s, err_errno(last, "connecting to %s", s->peer));
@@ -57,6 +58,7 @@ static void connect_next(struct uring_stream *s, int last)
     connect_start(s);
 }
 
+/* Established, or the next address is tried. */
 static void connect_complete(struct uring_req *req, int res, uint32_t flags)
 {
     struct uring_stream *s = CONTAINER_OF(req, struct uring_stream, connect_req);
@@ -75,8 +77,10 @@ static void connect_complete(struct uring_req *req, int res, uint32_t flags)
     }
 }
 
+/* A fresh socket for every attempt. */
 static err_t connect_socket(struct uring_stream *s)
 {
+    ASSERT(s->fd < 0);
     int type = s->kind == URING_PACKET ? SOCK_SEQPACKET : SOCK_STREAM;
     s->fd = socket(s->address.any.sa_family, type | SOCK_CLOEXEC, 0);
     if (s->fd < 0) {
@@ -88,8 +92,10 @@ static err_t connect_socket(struct uring_stream *s)
     return ERR_OK;
 }
 
+/* One attempt, with the address that is set. */
 static void connect_start(struct uring_stream *s)
 {
+    ASSERT(s->connecting && !s->connect_req.active);
     err_t err = connect_socket(s);
     if (err != ERR_OK) {
         uring_stream_end(s, err);
@@ -118,6 +124,7 @@ static void lookup_done(struct io_task *task)
     connect_next(s, EHOSTUNREACH);
 }
 
+/* The thread. It holds the lock when it posts, so that the stream is still there. */
 static void *lookup_run(void *arg)
 {
     struct uring_lookup *lookup = arg;
@@ -162,8 +169,10 @@ static err_t lookup_start(struct uring_stream *s)
     return ERR_OK;
 }
 
+/* Whichever side is the last to be done frees the lookup. */
 static void lookup_abandon(struct uring_stream *s)
 {
+    ASSERT(s->lookup->stream == s);
     struct uring_lookup *lookup = s->lookup;
     s->lookup = NULL;
     ASSERT(pthread_mutex_lock(&lookup->lock) == 0);

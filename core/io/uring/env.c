@@ -13,6 +13,7 @@
 
 enum { CLOCK_CHECK_US = 100 * 1000 };
 
+/* A clock of the kernel in nanoseconds; these clocks cannot fail. */
 static uint64_t clock_ns(clockid_t id)
 {
     struct timespec ts;
@@ -44,6 +45,7 @@ static void clock_follow(struct uring_env *env, int64_t mono_us)
     atomic_store_explicit(&env->clock_checked_us, mono_us, memory_order_relaxed);
 }
 
+/* Two relaxed loads and one look at the clock, which needs no system call. */
 static uint64_t now_us(struct io_loop *loop)
 {
     struct uring_env *env = uring_loop_of(loop)->env;
@@ -63,8 +65,10 @@ static uint64_t mono_ns(struct io_loop *loop)
     return uring_mono_ns();
 }
 
+/* The kernel's generator; it blocks only before it was seeded, early in boot. */
 static void env_random(struct io_env *env, void *out, size_t len)
 {
+    ASSERT(out != NULL || len == 0);
     uint8_t *at = out;
     while (len > 0) {
         ssize_t got = getrandom(at, len, 0);
@@ -77,6 +81,7 @@ static void env_random(struct io_env *env, void *out, size_t len)
     }
 }
 
+/* The boot id tells reboots apart, the name tells containers on one kernel apart. */
 static void host_id_read(struct uring_env *env)
 {
     char boot[64] = "";
@@ -119,6 +124,7 @@ void uring_env_disable(struct io_env *env, unsigned features)
     ((struct uring_env *)env)->disabled = features;
 }
 
+/* Also what was left open on loops that have ended. */
 static void env_free(struct io_env *base)
 {
     struct uring_env *env = (struct uring_env *)base;
@@ -131,6 +137,7 @@ static void env_free(struct io_env *base)
     free(env);
 }
 
+/* The calling thread becomes the loop's thread until the loop is stopped. */
 static err_t env_main(struct io_env *base, io_start_fn start, void *arg)
 {
     struct uring_loop *loop = uring_loop_new((struct uring_env *)base);
@@ -140,6 +147,7 @@ static err_t env_main(struct io_env *base, io_start_fn start, void *arg)
     return ERR_OK;
 }
 
+/* Seen when the current callback has returned. */
 static void loop_stop(struct io_loop *loop)
 {
     uring_loop_of(loop)->stop = true;
@@ -155,6 +163,7 @@ static void pollers_changed(struct io_loop *loop)
     /* The loop looks at its pollers in every round, and this round is not over. */
 }
 
+/* Any thread: see tasks.c for the order of the memory accesses. */
 static void post(struct io_loop *base, struct io_task *task)
 {
     struct uring_loop *loop = uring_loop_of(base);

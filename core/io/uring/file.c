@@ -45,6 +45,7 @@ static struct file_op *op_of(struct io_op *op)
 
 static void fd_close(struct uring_file *file)
 {
+    ASSERT(file->inflight == 0);
     if (file->fd >= 0) {
         close(file->fd);
         file->fd = -1;
@@ -59,6 +60,7 @@ static void file_free(struct uring_object *object)
     free(file);
 }
 
+/* For uring_wait: completions of operations on this file. */
 static bool op_mine(void *arg, uint64_t user_data)
 {
     struct io_op *op = (struct io_op *)(uintptr_t)(user_data & ~URING_OP_TAG);
@@ -70,6 +72,7 @@ static bool ops_over(void *arg)
     return ((struct uring_file *)arg)->inflight == 0;
 }
 
+/* Waits for what the kernel has begun, so that no memory of the callers is touched later. */
 static void file_shut(struct uring_object *object)
 {
     struct uring_file *file = CONTAINER_OF(object, struct uring_file, object);
@@ -78,6 +81,7 @@ static void file_shut(struct uring_object *object)
     fd_close(file);
 }
 
+/* Every descriptor is close-on-exec. */
 static int open_flags(int flags)
 {
     int os = O_CLOEXEC;
@@ -124,8 +128,10 @@ void uring_file_close(struct io_file *base)
 
 /* ---- asynchronous ---------------------------------------------------------------------------- */
 
+/* Prepares what is left of an operation. */
 static void op_submit(struct io_op *op)
 {
+    ASSERT(op_of(op)->moved <= op_of(op)->len);
     struct file_op *f = op_of(op);
     struct uring_file *file = f->file;
     struct io_uring_sqe *sqe = uring_sqe_op(uring_loop_of(file->base.loop), op);
@@ -169,12 +175,15 @@ void uring_file_sync(struct io_file *file, struct io_op *op)
     op_start(file, op, OP_SYNC, 0, NULL, 0);
 }
 
+/* Names what was done to which file. */
 static err_t op_error(const struct file_op *f, int error)
 {
+    ASSERT(error > 0);
     static const char *const verbs[] = {"reading", "writing", "syncing"};
     return err_errno(error, "%s %s", verbs[f->kind], f->file->path);
 }
 
+/* Continues a short read or write; tells the owner when all is done. */
 void uring_op_complete(struct uring_loop *loop, struct io_op *op, int res)
 {
     struct file_op *f = op_of(op);
@@ -264,6 +273,7 @@ err_t uring_file_truncate_sync(struct io_file *base, uint64_t size)
     return ERR_OK;
 }
 
+/* Locks of the open file, not of the process: they conflict within a process too. */
 static int lock_set(const struct uring_file *file, short type)
 {
     struct flock lock = {.l_type = type, .l_whence = SEEK_SET};

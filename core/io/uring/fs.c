@@ -28,6 +28,7 @@ err_t uring_stat(struct io_loop *loop, const char *path, struct io_stat *out)
     return ERR_OK;
 }
 
+/* An existing directory is fine. */
 static err_t mkdir_one(const char *path, int mode)
 {
     if (mkdir(path, (mode_t)mode) == 0) {
@@ -41,6 +42,7 @@ static err_t mkdir_one(const char *path, int mode)
     return err_errno(error, "making directory %s", path);
 }
 
+/* Each prefix of the path in turn; parents that exist are left as they are. */
 err_t uring_mkdir(struct io_loop *loop, const char *path, int mode)
 {
     char *copy = mem_strdup(path);
@@ -87,6 +89,7 @@ err_t uring_chmod(struct io_loop *loop, const char *path, int mode)
     return ERR_OK;
 }
 
+/* The directory itself is opened and synced, as the file system wants it. */
 err_t uring_dir_sync(struct io_loop *loop, const char *path)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -108,11 +111,13 @@ struct names {
     size_t names_cap;
 };
 
+/* For qsort. */
 static int by_bytes(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* Collects all names before the first is told, so that they may be removed meanwhile. */
 static err_t names_read(const char *path, struct names *names)
 {
     DIR *dir = opendir(path);

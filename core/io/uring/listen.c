@@ -29,6 +29,7 @@ struct uring_listener {
 
 static void accept_arm(struct uring_listener *listener)
 {
+    ASSERT(!listener->closed && listener->fd >= 0);
     struct io_uring_sqe *sqe = uring_sqe(listener->loop, &listener->accept_req);
     if (listener->loop->multishot) {
         io_uring_prep_multishot_accept(sqe, listener->fd, NULL, NULL, SOCK_CLOEXEC);
@@ -38,6 +39,7 @@ static void accept_arm(struct uring_listener *listener)
     io_uring_sqe_set_data(sqe, &listener->accept_req);
 }
 
+/* What is known of the peer, for messages. */
 static void peer_name(struct uring_stream *s)
 {
     struct uring_address address = {.kind = s->kind};
@@ -54,8 +56,10 @@ static void peer_name(struct uring_stream *s)
     }
 }
 
+/* A connection has come; the owner takes it. */
 static void accepted(struct uring_listener *listener, int fd)
 {
+    ASSERT(fd >= 0);
     if (listener->closed || io_loop_dead(listener->base.loop)) {
         close(fd);
         return;
@@ -66,6 +70,7 @@ static void accepted(struct uring_listener *listener, int fd)
     listener->accepted(listener->arg, &s->base);
 }
 
+/* Descriptors may be free again. */
 static void retry_fire(struct io_timer *timer)
 {
     struct uring_listener *listener = CONTAINER_OF(timer, struct uring_listener, retry);
@@ -74,6 +79,7 @@ static void retry_fire(struct io_timer *timer)
     }
 }
 
+/* Keeps accepting after this completion. */
 static void accept_again(struct uring_listener *listener, int res)
 {
     if (io_loop_dead(listener->base.loop) || listener->accept_req.active) {
@@ -105,8 +111,10 @@ static void accept_complete(struct uring_req *req, int res, uint32_t flags)
     }
 }
 
+/* The address is free when this returns. */
 static void listener_stop(struct uring_listener *listener)
 {
+    ASSERT(!listener->closed);
     listener->closed = true;
     io_timer_cancel(listener->base.loop, &listener->retry);
     /* Waits: the address must be free again when io_listener_close returns. */
@@ -163,8 +171,10 @@ static void stale_remove(const struct uring_address *address, int type)
     close(fd);
 }
 
+/* Binds and listens; address becomes what was really bound. */
 static err_t listener_bind(int fd, const char *text, struct uring_address *address)
 {
+    ASSERT(fd >= 0);
     int on = 1;
     if (address->kind == URING_TCP &&
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0) {

@@ -20,6 +20,7 @@ enum {
 
 /* ---- opening and closing --------------------------------------------------------------------- */
 
+/* Only memory: the ring is opened by the thread that will run the loop. */
 struct uring_loop *uring_loop_new(struct uring_env *env)
 {
     struct uring_loop *loop = MEM_NEW(struct uring_loop);
@@ -38,8 +39,10 @@ struct uring_loop *uring_loop_new(struct uring_env *env)
     return loop;
 }
 
+/* Says what to do about the usual reasons. */
 static err_t ring_refused(int error)
 {
+    ASSERT(error > 0);
     err_t err = err_errno(error, "setting up io_uring");
     if (error == ENOSYS) {
         err_hint(err, "This kernel has no io_uring: Linux 5.11 or newer is needed.");
@@ -60,8 +63,10 @@ static int ring_try(struct uring_loop *loop, unsigned flags)
     return io_uring_queue_init_params(URING_SQ_ENTRIES, &loop->ring, &params);
 }
 
+/* Tries the flags of newer kernels first. */
 static err_t ring_open(struct uring_loop *loop)
 {
+    ASSERT(!loop->ring_open);
     /* Best first: completions are gathered only when the loop asks for them, and a flag in shared
      * memory tells that there are some. Older kernels answer EINVAL. */
     static const unsigned flags[] = {
@@ -114,6 +119,7 @@ static void buffers_open(struct uring_loop *loop)
     io_uring_buf_ring_advance(loop->buf_ring, URING_RECV_BUFFERS);
 }
 
+/* A read of the eventfd is always under way: a post ends the wait of a sleeping loop. */
 static void wake_arm(struct uring_loop *loop)
 {
     struct io_uring_sqe *sqe = uring_sqe(loop, &loop->wake_req);
@@ -150,6 +156,7 @@ err_t uring_loop_open(struct uring_loop *loop)
 void uring_object_add(struct uring_loop *loop, struct uring_object *object,
                       void (*shut)(struct uring_object *), void (*free_fn)(struct uring_object *))
 {
+    ASSERT(shut != NULL && free_fn != NULL && object->link.next == NULL);
     object->shut = shut;
     object->free = free_fn;
     object->link.prev = loop->objects.prev;
@@ -171,8 +178,10 @@ static struct uring_object *object_of(struct uring_link *link)
     return CONTAINER_OF(link, struct uring_object, link);
 }
 
+/* The loop has ended, or its ring never opened. */
 void uring_loop_free(struct uring_loop *loop)
 {
+    ASSERT(io_loop_dead(&loop->base) && loop->inflight == 0);
     if (loop->ring_open) {
         io_uring_queue_exit(&loop->ring);
     }
@@ -196,6 +205,7 @@ void uring_loop_free(struct uring_loop *loop)
 
 /* ---- requests and completions ---------------------------------------------------------------- */
 
+/* Hands prepared requests to the kernel; some may remain for the next time. */
 static void submit(struct uring_loop *loop)
 {
     int submitted = io_uring_submit(&loop->ring);
@@ -203,6 +213,7 @@ static void submit(struct uring_loop *loop)
     ASSERT(submitted >= 0 || submitted == -EBUSY || submitted == -EAGAIN || submitted == -EINTR);
 }
 
+/* Copies the next completion and gives its place back, so that handling it may nest. */
 static bool take_cqe(struct uring_loop *loop, struct uring_cqe *out)
 {
     struct io_uring_cqe *cqe;
@@ -219,6 +230,7 @@ static void defer(struct uring_loop *loop, const struct uring_cqe *cqe)
     *VEC_PUSH(loop, deferred) = *cqe;
 }
 
+/* A free entry; when the queue is full it is submitted first. */
 static struct io_uring_sqe *sqe_get(struct uring_loop *loop)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&loop->ring);
@@ -256,6 +268,7 @@ void uring_cancel(struct uring_loop *loop, struct uring_req *req)
     }
 }
 
+/* Gives a completion to whom it belongs. */
 static void dispatch(struct uring_loop *loop, const struct uring_cqe *cqe)
 {
     bool last = (cqe->flags & IORING_CQE_F_MORE) == 0;
@@ -288,6 +301,7 @@ static bool next_cqe(struct uring_loop *loop, struct uring_cqe *out)
     return take_cqe(loop, out);
 }
 
+/* Bounded, so that tasks, timers and pollers have their turn. */
 static bool completions_run(struct uring_loop *loop)
 {
     struct uring_cqe cqe;
@@ -352,6 +366,7 @@ void uring_wait_req(struct uring_loop *loop, struct uring_req *req)
 
 /* ---- running --------------------------------------------------------------------------------- */
 
+/* Bounded, for the same reason. */
 static bool tasks_run(struct uring_loop *loop)
 {
     size_t done = 0;
@@ -366,6 +381,7 @@ static bool tasks_run(struct uring_loop *loop)
     return done > 0;
 }
 
+/* One turn of everything; true when anything was done. */
 static bool loop_round(struct uring_loop *loop)
 {
     bool worked = tasks_run(loop);
@@ -439,6 +455,7 @@ static void pollers_disarm(struct uring_loop *loop)
     }
 }
 
+/* Sleeps in the kernel until a completion comes or the first timer is due. */
 static void wait_events(struct uring_loop *loop)
 {
     struct __kernel_timespec timeout = {0};
@@ -457,8 +474,10 @@ static void wait_events(struct uring_loop *loop)
            error == -EAGAIN);
 }
 
+/* Announces the sleep, looks once more for work, sleeps. */
 static void loop_sleep(struct uring_loop *loop)
 {
+    ASSERT(!io_loop_dead(&loop->base));
     /* seq_cst: pairs with the load in post (env.c); see there. */
     atomic_store_explicit(&loop->sleeping, 1, memory_order_seq_cst);
     if (pollers_arm(loop) && uring_tasks_empty(&loop->tasks) && loop->dirty == NULL &&

@@ -31,8 +31,10 @@ struct uring_process {
 
 /* ---- what the kernel says of a process ------------------------------------------------------- */
 
+/* A file of /proc, which is short and comes whole. */
 static err_t small_read(const char *path, char *out, size_t cap)
 {
+    ASSERT(cap > 1);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return err_errno(errno, "opening %s", path);
@@ -47,8 +49,10 @@ static err_t small_read(const char *path, char *out, size_t cap)
     return ERR_OK;
 }
 
+/* When a process was started: with its number this names it for good. */
 static err_t start_ticks_read(pid_t pid, uint64_t *out)
 {
+    ASSERT(pid > 0);
     char path[64];
     char text[1024];
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
@@ -65,8 +69,10 @@ static err_t start_ticks_read(pid_t pid, uint64_t *out)
     return ERR_OK;
 }
 
+/* Follows links on both sides. */
 static err_t executable_check(pid_t pid, const char *executable)
 {
+    ASSERT(pid > 0);
     char path[64];
     char target[PATH_MAX + 16];
     snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
@@ -105,11 +111,13 @@ static void process_shut(struct uring_object *object)
 
 static void process_arm(struct uring_process *process)
 {
+    ASSERT(process->pidfd >= 0);
     struct io_uring_sqe *sqe = uring_sqe(process->loop, &process->req);
     io_uring_prep_poll_add(sqe, process->pidfd, POLLIN);
     io_uring_sqe_set_data(sqe, &process->req);
 }
 
+/* The process has ended: a child is reaped, also one nobody asks for any more. */
 static void process_complete(struct uring_req *req, int res, uint32_t flags)
 {
     struct uring_process *process = CONTAINER_OF(req, struct uring_process, req);
@@ -134,6 +142,7 @@ static void process_complete(struct uring_req *req, int res, uint32_t flags)
 static struct uring_process *process_new(struct io_loop *loop, pid_t pid, int pidfd, bool child,
                                          io_exit_fn exited, void *arg)
 {
+    ASSERT(pid > 0 && pidfd >= 0);
     struct uring_process *process = MEM_NEW(struct uring_process);
     process->base.loop = loop;
     process->base.pid = pid;
@@ -150,6 +159,7 @@ static struct uring_process *process_new(struct io_loop *loop, pid_t pid, int pi
 
 /* ---- starting -------------------------------------------------------------------------------- */
 
+/* Standard input reads nothing; output is appended to the given files. */
 static int actions_fill(posix_spawn_file_actions_t *actions, const struct io_process_spec *spec)
 {
     int append = O_WRONLY | O_CREAT | O_APPEND;
@@ -177,6 +187,7 @@ static int attributes_fill(posix_spawnattr_t *attributes, const struct io_proces
     return error == 0 ? posix_spawnattr_setflags(attributes, flags) : error;
 }
 
+/* An errno value; 0 when the process runs, or at least exists. */
 static int spawn(const struct io_process_spec *spec, pid_t *pid)
 {
     posix_spawn_file_actions_t actions;
@@ -217,6 +228,7 @@ err_t uring_process_start(struct io_loop *loop, const struct io_process_spec *sp
     return start_ticks_read(pid, &process->base.start_ticks);
 }
 
+/* The same process, and the program we think it is. */
 static err_t adopt_check(pid_t pid, const char *executable, uint64_t start_ticks)
 {
     uint64_t ticks;

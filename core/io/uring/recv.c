@@ -9,8 +9,10 @@
 
 /* ---- arming ---------------------------------------------------------------------------------- */
 
+/* One message at a time, so that pausing holds back at most one. */
 static void packet_arm(struct uring_stream *s)
 {
+    ASSERT(s->packet == NULL || s->packet->held == 0);
     if (s->packet == NULL) {
         s->packet = MEM_NEW(struct packet_in);
         s->recv_buffer = mem_alloc(URING_RECV_BUFFER_LEN);
@@ -26,8 +28,10 @@ static void packet_arm(struct uring_stream *s)
     io_uring_sqe_set_data(sqe, &s->recv_req);
 }
 
+/* Into provided buffers where the kernel has them: an idle stream then holds no memory. */
 void uring_recv_arm(struct uring_stream *s)
 {
+    ASSERT(!s->paused && !s->closed);
     ASSERT(!s->recv_req.active && s->fd >= 0);
     if (s->kind == URING_PACKET) {
         packet_arm(s);
@@ -53,14 +57,17 @@ void uring_recv_arm(struct uring_stream *s)
 
 /* ---- delivering ------------------------------------------------------------------------------ */
 
+/* What arrives is thrown away. */
 static bool silent(const struct uring_stream *s)
 {
     return s->closed || s->finishing || io_loop_dead(s->base.loop);
 }
 
+/* To the handler, or to nobody: descriptors are closed then. */
 static void deliver(struct uring_stream *s, const uint8_t *data, size_t len, const int *fds,
                     size_t fds_len)
 {
+    ASSERT(len > 0);
     if (silent(s) || s->base.handler == NULL || s->base.handler->data == NULL) {
         for (size_t i = 0; i < fds_len; i++) {
             close(fds[i]);
@@ -70,8 +77,10 @@ static void deliver(struct uring_stream *s, const uint8_t *data, size_t len, con
     s->base.handler->data(s->base.arg, data, len, fds, fds_len);
 }
 
+/* Bytes behind stashed ones must wait with them. */
 static void bytes_arrived(struct uring_stream *s, const uint8_t *data, size_t len)
 {
+    ASSERT(s->kind != URING_PACKET);
     if (silent(s)) {
         return;
     }
@@ -98,8 +107,10 @@ static size_t packet_fds(struct packet_in *in, int *fds)
     return count;
 }
 
+/* A whole message, with its descriptors. */
 static void packet_arrived(struct uring_stream *s, size_t len)
 {
+    ASSERT(s->packet != NULL && len <= URING_RECV_BUFFER_LEN);
     struct packet_in *in = s->packet;
     if (s->paused && !silent(s)) {
         in->held = len;
@@ -155,8 +166,10 @@ void uring_recv_free(struct uring_stream *s)
 
 /* ---- completions ----------------------------------------------------------------------------- */
 
+/* The kernel may use the buffer again. */
 static void buffer_return(struct uring_loop *loop, uint32_t id)
 {
+    ASSERT(loop->buf_ring != NULL);
     ASSERT(id < URING_RECV_BUFFERS);
     io_uring_buf_ring_add(loop->buf_ring, loop->buf_memory + (size_t)id * URING_RECV_BUFFER_LEN,
                           URING_RECV_BUFFER_LEN, (unsigned short)id,
@@ -164,6 +177,7 @@ static void buffer_return(struct uring_loop *loop, uint32_t id)
     io_uring_buf_ring_advance(loop->buf_ring, 1);
 }
 
+/* Finds where the bytes are. */
 static void received(struct uring_stream *s, size_t len, uint32_t flags)
 {
     if (s->kind == URING_PACKET) {
@@ -179,8 +193,10 @@ static void received(struct uring_stream *s, size_t len, uint32_t flags)
     bytes_arrived(s, data, len);
 }
 
+/* Some errors only mean that the receive is to be armed again. */
 static void recv_failed(struct uring_stream *s, int error)
 {
+    ASSERT(error > 0);
     switch (error) {
     case ENOBUFS:   /* all buffers are in use: stream_run arms again when they are back */
     case ECANCELED: /* paused */
@@ -199,6 +215,7 @@ static void recv_failed(struct uring_stream *s, int error)
     uring_stream_end(s, err_errno(error, "receiving from %s", s->peer));
 }
 
+/* Also called when the stream was closed meanwhile: buffers must go back all the same. */
 void uring_recv_complete(struct uring_req *req, int res, uint32_t flags)
 {
     struct uring_stream *s = CONTAINER_OF(req, struct uring_stream, recv_req);

@@ -21,6 +21,7 @@ static struct out_segment *segment_at(struct uring_stream *s, size_t i)
     return &s->out[(s->out_at + i) & (s->out_cap - 1)];
 }
 
+/* A zeroed segment at the end of the queue. */
 static struct out_segment *segment_push(struct uring_stream *s)
 {
     if (s->out_len == s->out_cap) {
@@ -40,6 +41,7 @@ static struct out_segment *segment_push(struct uring_stream *s)
     return segment;
 }
 
+/* Memory for copied bytes: the usual size from the spare ones. */
 static struct uring_chunk *chunk_get(struct uring_loop *loop, size_t len)
 {
     struct uring_chunk *chunk = loop->chunks;
@@ -56,8 +58,10 @@ static struct uring_chunk *chunk_get(struct uring_loop *loop, size_t len)
     return chunk;
 }
 
+/* Keeps a few of the usual size. */
 static void chunk_put(struct uring_loop *loop, struct uring_chunk *chunk)
 {
+    ASSERT(chunk->used <= chunk->cap);
     if (chunk->cap != URING_CHUNK_LEN || loop->chunks_len >= URING_CHUNKS_SPARE) {
         free(chunk);
         return;
@@ -70,6 +74,7 @@ static void chunk_put(struct uring_loop *loop, struct uring_chunk *chunk)
 /* Takes the first segment off the queue and gives its memory back. */
 static void segment_pop(struct uring_stream *s)
 {
+    ASSERT(s->out_len > 0);
     struct out_segment segment = *segment_at(s, 0);
     s->out_at = (s->out_at + 1) & (s->out_cap - 1);
     s->out_len--;
@@ -100,13 +105,16 @@ static bool deaf(const struct uring_stream *s)
     return s->closed || s->broken || s->ended || s->finishing || io_loop_dead(s->base.loop);
 }
 
+/* Accounts for bytes put into the queue. */
 static void queued(struct uring_stream *s, size_t len)
 {
+    ASSERT(len > 0 && s->out_len > 0);
     s->pending += len;
     s->above |= s->pending > s->base.high_water;
     uring_stream_dirty(s);
 }
 
+/* Copies into the last chunk while there is room, so that small writes are sent together. */
 void uring_send_write(struct io_stream *base, const void *data, size_t len)
 {
     struct uring_stream *s = uring_stream_of(base);
@@ -136,6 +144,7 @@ void uring_send_write(struct io_stream *base, const void *data, size_t len)
     queued(s, len);
 }
 
+/* Borrows the bytes; on a stream that sends no more they are given back at once. */
 void uring_send_write_ref(struct io_stream *base, const void *data, size_t len,
                           void (*release)(void *), void *arg)
 {
@@ -154,6 +163,7 @@ void uring_send_write_ref(struct io_stream *base, const void *data, size_t len,
     queued(s, len);
 }
 
+/* The descriptors travel as duplicates, the caller may close his. */
 void uring_send_write_fds(struct io_stream *base, const void *data, size_t len, const int *fds,
                           size_t fds_len)
 {
@@ -177,8 +187,10 @@ void uring_send_write_fds(struct io_stream *base, const void *data, size_t len, 
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
+/* The ancillary data of a message with descriptors. */
 static void control_fill(struct uring_stream *s, const struct out_segment *segment)
 {
+    ASSERT(segment->fds_len <= URING_FDS_MAX);
     s->send_msg.msg_control = NULL;
     s->send_msg.msg_controllen = 0;
     if (segment->fds_len == 0) {
@@ -194,6 +206,7 @@ static void control_fill(struct uring_stream *s, const struct out_segment *segme
     memcpy(CMSG_DATA(header), segment->fds, len);
 }
 
+/* One sendmsg for as many segments as go into it. */
 void uring_send_arm(struct uring_stream *s)
 {
     ASSERT(s->out_len > 0 && !s->send_req.active && s->fd >= 0);
@@ -214,8 +227,10 @@ void uring_send_arm(struct uring_stream *s)
     io_uring_sqe_set_data(sqe, &s->send_req);
 }
 
+/* Nothing more can be sent; what the peer sent before may still be read. */
 static void send_failed(struct uring_stream *s, int error)
 {
+    ASSERT(error > 0 && !s->send_req.active);
     err_t err = err_errno(error, "sending to %s", s->peer);
     s->broken = true;
     uring_send_drop(s);
@@ -230,6 +245,7 @@ static void send_failed(struct uring_stream *s, int error)
     io_timer_start(s->base.loop, &s->linger, io_now_us(s->base.loop) + BROKEN_LINGER_US);
 }
 
+/* Takes sent bytes off the front of the queue. */
 static void sent(struct uring_stream *s, size_t len)
 {
     ASSERT(len <= s->pending);

@@ -22,11 +22,13 @@ struct uring_signals {
 
 static void signals_arm(struct uring_signals *signals)
 {
+    ASSERT(signals->fd >= 0);
     struct io_uring_sqe *sqe = uring_sqe(signals->loop, &signals->req);
     io_uring_prep_read(sqe, signals->fd, &signals->info, sizeof(signals->info), 0);
     io_uring_sqe_set_data(sqe, &signals->req);
 }
 
+/* Reads one signal after the other, in the order of the kernel. */
 static void signals_complete(struct uring_req *req, int res, uint32_t flags)
 {
     struct uring_signals *signals = CONTAINER_OF(req, struct uring_signals, req);
@@ -53,8 +55,10 @@ static void signals_free(struct uring_object *object)
     free(signals);
 }
 
+/* The loop's signalfd, with its first signal. */
 static err_t signals_open(struct uring_loop *loop, const sigset_t *set)
 {
+    ASSERT(loop->signals == NULL);
     int fd = signalfd(-1, set, SFD_CLOEXEC);
     if (fd < 0) {
         return err_errno(errno, "signalfd");
@@ -110,6 +114,7 @@ struct uring_bell {
 
 static void bell_arm(struct uring_bell *bell)
 {
+    ASSERT(!bell->closed);
     struct io_uring_sqe *sqe = uring_sqe(bell->loop, &bell->req);
     io_uring_prep_read(sqe, bell->fd, &bell->value, sizeof(bell->value), 0);
     io_uring_sqe_set_data(sqe, &bell->req);
@@ -122,6 +127,7 @@ static void bell_free(struct uring_object *object)
     free(bell);
 }
 
+/* Rings that came before the loop looked are one. */
 static void bell_complete(struct uring_req *req, int res, uint32_t flags)
 {
     struct uring_bell *bell = CONTAINER_OF(req, struct uring_bell, req);

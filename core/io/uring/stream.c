@@ -31,6 +31,7 @@ void uring_stream_end(struct uring_stream *s, err_t reason)
     }
 }
 
+/* While true the stream's memory may not go. */
 static bool in_kernel(const struct uring_stream *s)
 {
     return s->connect_req.active || s->recv_req.active || s->send_req.active;
@@ -38,6 +39,7 @@ static bool in_kernel(const struct uring_stream *s)
 
 static void stream_free(struct uring_stream *s)
 {
+    ASSERT(s->closed || io_loop_dead(s->base.loop));
     ASSERT(!in_kernel(s) && s->out_len == 0 && s->lookup == NULL);
     if (s->fd >= 0) {
         close(s->fd);
@@ -65,6 +67,7 @@ static void stream_abort(struct uring_stream *s)
     uring_stream_dirty(s);
 }
 
+/* From the owner: at once, or after what is queued was sent. */
 static void stream_close(struct io_stream *base, bool flush)
 {
     struct uring_stream *s = uring_stream_of(base);
@@ -85,6 +88,7 @@ static void stream_close(struct io_stream *base, bool flush)
     stream_abort(s);
 }
 
+/* The loop ends. */
 static void stream_shut(struct uring_object *object)
 {
     struct uring_stream *s = CONTAINER_OF(object, struct uring_stream, object);
@@ -98,6 +102,7 @@ static void stream_object_free(struct uring_object *object)
     stream_free(CONTAINER_OF(object, struct uring_stream, object));
 }
 
+/* A receive under way is taken back; what it still brings is stashed. */
 static void stream_pause(struct io_stream *base, bool paused)
 {
     struct uring_stream *s = uring_stream_of(base);
@@ -126,6 +131,7 @@ static const char *stream_peer_name(const struct io_stream *base)
     return "";
 }
 
+/* As of the connect or listen of the peer. */
 static err_t stream_peer_cred(const struct io_stream *base, pid_t *pid, uid_t *uid)
 {
     const struct uring_stream *s = (const struct uring_stream *)base;
@@ -197,8 +203,10 @@ struct uring_stream *uring_stream_new(struct uring_loop *loop, int fd, enum urin
 
 /* ---- moving on ------------------------------------------------------------------------------- */
 
+/* The stream ended by itself: gives everything back first, then tells the owner, last. */
 static void stream_over(struct uring_stream *s)
 {
+    ASSERT(s->ended && !s->closed);
     bool tell = !s->finishing;
     err_t reason = s->reason;
     s->reason = ERR_OK;
@@ -222,6 +230,7 @@ static void send_end(struct uring_stream *s)
     io_timer_start(s->base.loop, &s->linger, io_now_us(s->base.loop) + FINISH_LINGER_US);
 }
 
+/* Does whatever the state of the stream calls for. True when a callback ran. */
 static bool stream_run(struct uring_stream *s)
 {
     bool worked = false;

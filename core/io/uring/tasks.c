@@ -11,6 +11,7 @@ void uring_tasks_init(struct uring_tasks *tasks)
     tasks->tail = &tasks->stub;
 }
 
+/* Wait-free: one exchange and one store. */
 static void push(struct uring_tasks *tasks, struct io_task *task)
 {
     /* Relaxed: published by the release store below, through the predecessor's next. */
@@ -30,6 +31,7 @@ void uring_tasks_push(struct uring_tasks *tasks, struct io_task *task)
     push(tasks, task);
 }
 
+/* The consumer's half. NULL: empty, or the oldest push is between its two steps. */
 static struct io_task *mpsc_pop(struct uring_tasks *tasks)
 {
     struct io_task *tail = tasks->tail;
@@ -59,12 +61,15 @@ static struct io_task *mpsc_pop(struct uring_tasks *tasks)
     return tail;
 }
 
+/* From here on the task may be posted again. */
 static void released(struct io_task *task)
 {
+    ASSERT(atomic_load_explicit(&task->queued, memory_order_relaxed) == 1);
     /* Release: pairs with the acquire exchange in uring_tasks_push. */
     atomic_store_explicit(&task->queued, 0, memory_order_release);
 }
 
+/* What was taken before comes first: it is older. */
 struct io_task *uring_tasks_pop(struct uring_tasks *tasks)
 {
     struct io_task *task = tasks->taken;
@@ -80,6 +85,7 @@ struct io_task *uring_tasks_pop(struct uring_tasks *tasks)
     return task;
 }
 
+/* Moves everything that was pushed to the list of taken tasks, in order. */
 static void take_all(struct uring_tasks *tasks)
 {
     for (struct io_task *task = mpsc_pop(tasks); task != NULL; task = mpsc_pop(tasks)) {
@@ -93,6 +99,7 @@ static void take_all(struct uring_tasks *tasks)
     }
 }
 
+/* Unlinks the task from the list of taken ones; false when it is not there. */
 static bool take_back(struct uring_tasks *tasks, struct io_task *task)
 {
     struct io_task *before = NULL;

@@ -35,6 +35,7 @@ static void bind_cpu(int cpu)
     (void)pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
 }
 
+/* The thread: opens its ring, runs, and reports its end to the owner. */
 static void *thread_run(void *arg)
 {
     struct uring_thread *thread = arg;
@@ -58,10 +59,12 @@ static void *thread_run(void *arg)
 
 static void thread_free(struct uring_thread *thread)
 {
+    ASSERT(thread->open_error == ERR_OK);
     ASSERT(sem_destroy(&thread->opened) == 0);
     free(thread);
 }
 
+/* On the owner's loop: joining waits for the last instructions of the thread only. */
 static void thread_ended(struct io_task *task)
 {
     struct uring_thread *thread = CONTAINER_OF(task, struct uring_thread, ended_task);
@@ -75,8 +78,10 @@ static void thread_ended(struct io_task *task)
     }
 }
 
+/* On the thread's own loop. */
 static void thread_stop(struct io_task *task)
 {
+    ASSERT(io_loop_here(&CONTAINER_OF(task, struct uring_thread, stop_task)->loop->base));
     struct uring_thread *thread = CONTAINER_OF(task, struct uring_thread, stop_task);
     thread->loop->stop = true;
 }
@@ -95,6 +100,7 @@ static void thread_object_free(struct uring_object *object)
     thread_free(CONTAINER_OF(object, struct uring_thread, object));
 }
 
+/* Starts the thread and waits until its ring is open, or was refused. */
 static err_t thread_create(struct uring_thread *thread)
 {
     int error = pthread_create(&thread->pthread, NULL, thread_run, thread);

@@ -8,12 +8,15 @@ enum { TIMERS_A_ROUND = 256 };
 
 static void heap_set(struct uring_loop *loop, size_t at, struct io_timer *timer)
 {
+    ASSERT(at >= 1 && at <= loop->timers_len);
     loop->timers[at] = timer;
     timer->heap_at = at;
 }
 
+/* Restores the order after the timer at this place got earlier. */
 static void heap_up(struct uring_loop *loop, size_t at)
 {
+    ASSERT(at >= 1 && at <= loop->timers_len);
     struct io_timer *timer = loop->timers[at];
     while (at > 1 && loop->timers[at / 2]->deadline_us > timer->deadline_us) {
         heap_set(loop, at, loop->timers[at / 2]);
@@ -22,8 +25,10 @@ static void heap_up(struct uring_loop *loop, size_t at)
     heap_set(loop, at, timer);
 }
 
+/* Restores the order after the timer at this place got later. */
 static void heap_down(struct uring_loop *loop, size_t at)
 {
+    ASSERT(at >= 1 && at <= loop->timers_len);
     struct io_timer *timer = loop->timers[at];
     for (;;) {
         size_t child = at * 2;
@@ -69,6 +74,7 @@ void uring_timer_cancel(struct io_loop *base, struct io_timer *timer)
     }
 }
 
+/* Bounded, so that a timer that starts itself anew leaves room for others. */
 bool uring_timers_run(struct uring_loop *loop)
 {
     if (loop->timers_len == 0) {

@@ -43,11 +43,13 @@ struct uring_watcher {
 
 static void watcher_arm(struct uring_watcher *watcher)
 {
+    ASSERT(watcher->fd >= 0);
     struct io_uring_sqe *sqe = uring_sqe(watcher->loop, &watcher->req);
     io_uring_prep_read(sqe, watcher->fd, watcher->events.space, sizeof(watcher->events.space), 0);
     io_uring_sqe_set_data(sqe, &watcher->req);
 }
 
+/* Watches the file itself, when there is one. */
 static void file_add(struct uring_watcher *watcher, struct uring_watch *watch)
 {
     if (watch->name != NULL) {
@@ -55,6 +57,7 @@ static void file_add(struct uring_watcher *watcher, struct uring_watch *watch)
     }
 }
 
+/* Marks the watches an event concerns. */
 static void event_note(struct uring_watcher *watcher, const struct inotify_event *event)
 {
     const char *name = event->len > 0 ? event->name : NULL;
@@ -91,6 +94,7 @@ static void tell(struct uring_watcher *watcher)
     }
 }
 
+/* One read brings many events; what was removed between them is still named. */
 static void watcher_complete(struct uring_req *req, int res, uint32_t flags)
 {
     struct uring_watcher *watcher = CONTAINER_OF(req, struct uring_watcher, req);
@@ -120,6 +124,7 @@ static void watcher_free(struct uring_object *object)
     free(watcher);
 }
 
+/* The loop's inotify descriptor, opened with the first watch. */
 static err_t watcher_get(struct uring_loop *loop, struct uring_watcher **out)
 {
     if (loop->watcher == NULL) {
@@ -166,8 +171,10 @@ static void path_split(const char *path, char **directory, char **name)
     }
 }
 
+/* Decides what to watch for a path. */
 static err_t watch_add(struct uring_watcher *watcher, struct uring_watch *watch)
 {
+    ASSERT(watch->name == NULL);
     struct stat st;
     char *directory = NULL;
     if (stat(watch->path, &st) == 0 && S_ISDIR(st.st_mode)) {
@@ -212,6 +219,7 @@ err_t uring_watch_open(struct io_loop *loop, const char *path, void (*changed)(v
 /* The kernel gives one number a file: it is let go with the last watch that uses it. */
 static void wd_release(struct uring_watcher *watcher, int wd)
 {
+    ASSERT(watcher != NULL);
     for (struct uring_watch *w = watcher->watches; w != NULL; w = w->next) {
         if (w->directory_wd == wd || w->file_wd == wd) {
             return;

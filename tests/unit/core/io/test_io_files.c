@@ -175,6 +175,14 @@ static void open_start(struct io_loop *loop, void *arg)
     CU_ASSERT(got == 5 && memcmp(text, "still", 5) == 0);
     io_file_close(again);
     io_file_close(file);
+    expect_ok(io_write_whole_sync(loop, path_in(files, "f"), "x", 1, 0600));
+    expect_ok(io_file_open(loop, path_in(files, "f"), IO_OPEN_READ, &file));
+    expect_err(io_file_write_sync(file, 0, "y", 1), ERR_IO); /* opened for reading */
+    expect_err(io_file_truncate_sync(file, 0), ERR_INVALID);
+    io_file_close(file);
+    expect_ok(io_file_open(loop, path_in(files, "f"), IO_OPEN_WRITE, &file));
+    expect_err(io_file_read_sync(file, 0, text, 1, &got), ERR_IO);
+    io_file_close(file);
     io_loop_stop(loop);
 }
 
