@@ -167,7 +167,7 @@ struct catalog_ids {
 };
 void catalog_dependants(const struct catalog *c, struct catalog_ids *ids);
 
-/* ---- the timestamp oracle --------------------------------------------------------------------- */
+/* ---- the timestamp oracle -------------------------------------------------------------------- */
 
 /*
  * Gives out times, microseconds on the environment's timeline, so that reads and writes appear in

@@ -9,7 +9,7 @@ enum {
     COORD_COMPACTION_US = 1000 * 1000,
 };
 
-/* ---- objects at the controllers ------------------------------------------------------------------- */
+/* ---- objects at the controllers -------------------------------------------------------------- */
 
 uint64_t coord_transient_id(struct coord *coord)
 {
@@ -137,7 +137,7 @@ void coord_drop_item(struct coord *coord, const struct catalog_item *item)
     }
 }
 
-/* ---- ticks ------------------------------------------------------------------------------------------ */
+/* ---- ticks ----------------------------------------------------------------------------------- */
 
 static bool has_tables(const struct coord *coord)
 {
@@ -194,7 +194,7 @@ static void on_compaction(struct io_timer *timer)
     io_timer_start(coord->loop, timer, io_now_us(coord->loop) + COORD_COMPACTION_US);
 }
 
-/* ---- what the controllers report ---------------------------------------------------------------------- */
+/* ---- what the controllers report ------------------------------------------------------------- */
 
 static void on_storage_upper(void *ctx, uint64_t collection, uint64_t upper)
 {
@@ -248,7 +248,7 @@ const struct controller_events coord_controller_events = {
     .dataflow_failed = on_dataflow_failed,
 };
 
-/* ---- life ----------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void register_metrics(struct coord *coord, struct metrics_registry *r)
 {

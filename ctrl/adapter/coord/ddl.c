@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-/* ---- names -------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 err_t ddl_schema(struct session *s, const struct sql_name *name, const struct catalog_schema **out)
 {
@@ -51,7 +51,7 @@ err_t ddl_find(struct session *s, const struct sql_name *name, const struct cata
     return err;
 }
 
-/* ---- sources: columns that the file tells -------------------------------------------------------- */
+/* ---- sources: columns that the file tells ---------------------------------------------------- */
 
 struct header_reader {
     struct arena *arena;
@@ -139,7 +139,7 @@ static err_t source_columns(struct session *s, struct sql_ddl *ddl)
     return ERR_OK;
 }
 
-/* ---- items --------------------------------------------------------------------------------------- */
+/* ---- items ----------------------------------------------------------------------------------- */
 
 static enum catalog_kind kind_of(uint8_t kind)
 {
@@ -315,7 +315,7 @@ static err_t create_item(struct session *s, struct sql_ddl *ddl)
     return err;
 }
 
-/* ---- clusters, schemas, databases ----------------------------------------------------------------- */
+/* ---- clusters, schemas, databases ------------------------------------------------------------ */
 
 static err_t create_cluster(struct session *s, const struct sql_ddl *ddl)
 {

@@ -6,7 +6,7 @@
 #include "core/base/log.h"
 #include "ctrl/adapter/coord/coord_internal.h"
 
-/* ---- what statements are made of -------------------------------------------------------------- */
+/* ---- what statements are made of ------------------------------------------------------------- */
 
 struct script_ref *script_ref_new(struct sql_script *script)
 {
@@ -72,7 +72,7 @@ void portal_free(struct portal *p)
     free(p);
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void on_timeout(struct io_timer *timer)
 {
@@ -193,7 +193,7 @@ void session_notice(struct session *s, const char *severity, err_t err)
     err_free(err);
 }
 
-/* ---- simple query ------------------------------------------------------------------------------ */
+/* ---- simple query ---------------------------------------------------------------------------- */
 
 static void end_script(struct session *s, err_t err)
 {
@@ -295,7 +295,7 @@ void session_statement_done(struct session *s, err_t err)
     }
 }
 
-/* ---- extended query ----------------------------------------------------------------------------- */
+/* ---- extended query -------------------------------------------------------------------------- */
 
 static err_t check_not_failed(struct session *s, const struct sql_stmt *stmt)
 {
@@ -672,7 +672,7 @@ static void on_drained(void *session)
     }
 }
 
-/* ---- who may come in ---------------------------------------------------------------------------- */
+/* ---- who may come in ------------------------------------------------------------------------- */
 
 static bool is_loopback(struct coord *coord, const char *peer)
 {

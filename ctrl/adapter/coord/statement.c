@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-/* ---- ends -------------------------------------------------------------------------------------- */
+/* ---- ends ------------------------------------------------------------------------------------ */
 
 void statement_fail(struct session *s, err_t err)
 {
@@ -58,7 +58,7 @@ void statement_cancel(struct session *s, err_t err)
     statement_fail(s, err);
 }
 
-/* ---- rows -------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 void portal_set_columns(struct portal *p, const struct schema *columns)
 {
@@ -241,7 +241,7 @@ static void send_made(struct session *s, struct rowset *rows)
     statement_send(s);
 }
 
-/* ---- queries ----------------------------------------------------------------------------------- */
+/* ---- queries --------------------------------------------------------------------------------- */
 
 static void context_of(struct session *s, const struct portal *p, struct sql_context *cx)
 {
@@ -346,7 +346,7 @@ static err_t start_copy_to(struct session *s, const struct sql_stmt *stmt)
     return run_rows(s);
 }
 
-/* ---- statements that answer at once -------------------------------------------------------------- */
+/* ---- statements that answer at once ---------------------------------------------------------- */
 
 static err_t do_show(struct session *s, const struct sql_stmt *stmt)
 {
@@ -593,7 +593,7 @@ static err_t do_execute(struct session *s, const struct sql_stmt *stmt)
     return dispatch(s);
 }
 
-/* ---- transactions ------------------------------------------------------------------------------- */
+/* ---- transactions ---------------------------------------------------------------------------- */
 
 static err_t do_begin(struct session *s)
 {
@@ -649,7 +649,7 @@ static err_t do_discard(struct session *s)
     return do_deallocate(s, NULL);
 }
 
-/* ---- dispatch ------------------------------------------------------------------------------------ */
+/* ---- dispatch -------------------------------------------------------------------------------- */
 
 /* Statements that define: not in a transaction block, since they cannot be taken back. */
 static err_t do_definition(struct session *s, const struct sql_stmt *stmt)

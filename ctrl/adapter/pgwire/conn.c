@@ -19,7 +19,8 @@ static void on_timeout(struct io_timer *timer)
         pgwire_fatal(conn, err_sql(ERR_TIMEOUT, "57P05",
                                    "terminating connection due to idle-session timeout"));
     } else {
-        pgwire_fatal(conn, err_sql(ERR_TIMEOUT, "08006", "canceling authentication due to timeout"));
+        pgwire_fatal(conn,
+                     err_sql(ERR_TIMEOUT, "08006", "canceling authentication due to timeout"));
     }
 }
 

@@ -211,8 +211,8 @@ static err_t take_record(struct copy_reader *r, const char *s, size_t len)
     }
     if (err == ERR_OK && (!utf8_valid(r->text.data, r->text.len) ||
                           memchr(r->text.data, '\0', r->text.len) != NULL)) {
-        err = err_detail(err_sql(ERR_INVALID, "22021", "invalid byte sequence for encoding \"UTF8\""),
-                         "COPY data, line %llu", (unsigned long long)r->line);
+        err = err_sql(ERR_INVALID, "22021", "invalid byte sequence for encoding \"UTF8\"");
+        err = err_detail(err, "COPY data, line %llu", (unsigned long long)r->line);
     }
     if (err == ERR_OK) {
         fix_fields(r, (const bool *)nulls.data);

@@ -230,7 +230,8 @@ static void copy_message(struct pgwire_conn *conn, char type, struct reader *r)
     case 'S': /* a client may have sent them before it knew that COPY begins */
         return;
     default:
-        err = err_sql(ERR_PROTOCOL, "08P01", "unexpected message type 0x%02X during COPY from stdin",
+        err = err_sql(ERR_PROTOCOL, "08P01",
+                      "unexpected message type 0x%02X during COPY from stdin",
                       (unsigned)(uint8_t)type);
     }
     if (err != ERR_OK) {

@@ -118,7 +118,7 @@ void pgwire_server_drain(struct pgwire_server *server);
 /* Closes what is left and frees everything; backend->close runs for each session. */
 void pgwire_server_free(struct pgwire_server *server);
 
-/* ---- answers -------------------------------------------------------------------------------- */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 /* Ends the request under way. err: sent as ErrorResponse; owned. May hand the next request to the
  * session before it returns: call it last. */

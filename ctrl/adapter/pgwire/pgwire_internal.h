@@ -11,7 +11,7 @@
 
 enum {
     PGWIRE_HEADER = 5,             /* type and length */
-    PGWIRE_IN_MAX = 1024 * 1024,   /* waiting requests are buffered up to this, then we stop reading */
+    PGWIRE_IN_MAX = 1024 * 1024,   /* waiting requests beyond this stop our reading */
     PGWIRE_OUT_CHUNK = 64 * 1024,  /* answers are written in pieces of about this */
 };
 

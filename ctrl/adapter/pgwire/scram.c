@@ -101,7 +101,8 @@ static err_t take_first(struct scram_exchange *x, const char *text, const char *
     const char *user;
     size_t user_len;
     if (at[0] == 'm') {
-        return err_sql(ERR_UNSUPPORTED, "0A000", "client requires an unsupported SCRAM extension");
+        return err_sql(ERR_UNSUPPORTED, "0A000",
+                       "client requires an unsupported SCRAM extension");
     }
     /* The user name is the one of the start-up packet, as PostgreSQL has it; this one is ignored. */
     if (!next_attribute(&at, 'n', &user, &user_len)) {

@@ -18,7 +18,7 @@ struct scram_verifier {
     uint8_t server_key[SCRAM_KEY_LEN];
 };
 
-/* The verifier of a password; the password's bytes are used as they are (ASCII needs no SASLprep). */
+/* The verifier of a password, whose bytes are used as they are (ASCII needs no SASLprep). */
 err_t scram_verifier_make(const char *password, const uint8_t salt[SCRAM_SALT_LEN],
                           uint32_t iterations, struct scram_verifier *out);
 

@@ -1,4 +1,4 @@
-/* pgwire: everything before the first ReadyForQuery: TLS, cancel requests, parameters, passwords. */
+/* pgwire: before the first ReadyForQuery: TLS, cancel requests, parameters, passwords. */
 #include "ctrl/adapter/pgwire/pgwire_internal.h"
 
 #include "core/base/assert.h"
@@ -91,7 +91,8 @@ static err_t take_parameters(struct pgwire_conn *conn)
             conn->info.database = s.value;
         } else if (strcmp(s.name, "replication") == 0) {
             if (strcmp(s.value, "false") != 0 && strcmp(s.value, "0") != 0) {
-                return err_sql(ERR_UNSUPPORTED, "0A000", "replication connections are not supported");
+                return err_sql(ERR_UNSUPPORTED, "0A000",
+                               "replication connections are not supported");
             }
         } else if (strncmp(s.name, "_pq_.", 5) != 0) {
             conn->settings[kept++] = s;

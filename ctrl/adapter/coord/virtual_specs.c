@@ -1,0 +1,538 @@
+/*
+ * The catalog tables: their names and columns, "name:type" each, and who fills them. The columns of
+ * pg_catalog and information_schema are PostgreSQL 15's, since clients ask for them by name; types
+ * SQL users cannot do anything with here (ACLs, node trees, arrays) are text. A table without a
+ * filler is empty: there are no such objects.
+ */
+#include "ctrl/adapter/coord/virtual_internal.h"
+
+const struct virtual_spec virtual_specs[] = {
+    {"pg_catalog", "pg_aggregate", 14001,
+     "aggfnoid:oid aggkind:char aggnumdirectargs:int2 aggtransfn:oid aggfinalfn:oid "
+     "aggcombinefn:oid aggserialfn:oid aggdeserialfn:oid aggmtransfn:oid "
+     "aggminvtransfn:oid aggmfinalfn:oid aggfinalextra:bool aggmfinalextra:bool "
+     "aggfinalmodify:char aggmfinalmodify:char aggsortop:oid aggtranstype:oid "
+     "aggtransspace:int4 aggmtranstype:oid aggmtransspace:int4 agginitval:text "
+     "aggminitval:text",
+     NULL},
+    {"pg_catalog", "pg_am", 14002,
+     "oid:oid amname:name amhandler:oid amtype:char",
+     virtual_pg_am},
+    {"pg_catalog", "pg_amop", 14003,
+     "oid:oid amopfamily:oid amoplefttype:oid amoprighttype:oid amopstrategy:int2 "
+     "amoppurpose:char amopopr:oid amopmethod:oid amopsortfamily:oid",
+     NULL},
+    {"pg_catalog", "pg_attrdef", 14004,
+     "oid:oid adrelid:oid adnum:int2 adbin:text",
+     virtual_pg_attrdef},
+    {"pg_catalog", "pg_attribute", 1249,
+     "attrelid:oid attname:name atttypid:oid attstattarget:int4 attlen:int2 "
+     "attnum:int2 attndims:int4 attcacheoff:int4 atttypmod:int4 attbyval:bool "
+     "attalign:char attstorage:char attcompression:char attnotnull:bool atthasdef:bool "
+     "atthasmissing:bool attidentity:char attgenerated:char attisdropped:bool "
+     "attislocal:bool attinhcount:int4 attcollation:oid attacl:text attoptions:text "
+     "attfdwoptions:text attmissingval:text",
+     virtual_pg_attribute},
+    {"pg_catalog", "pg_auth_members", 14005,
+     "roleid:oid member:oid grantor:oid admin_option:bool",
+     NULL},
+    {"pg_catalog", "pg_authid", 1260,
+     "oid:oid rolname:name rolsuper:bool rolinherit:bool rolcreaterole:bool "
+     "rolcreatedb:bool rolcanlogin:bool rolreplication:bool rolbypassrls:bool "
+     "rolconnlimit:int4 rolpassword:text rolvaliduntil:timestamptz",
+     virtual_pg_authid},
+    {"pg_catalog", "pg_available_extensions", 14006,
+     "name:name default_version:text installed_version:text comment:text",
+     NULL},
+    {"pg_catalog", "pg_cast", 14007,
+     "oid:oid castsource:oid casttarget:oid castfunc:oid castcontext:char "
+     "castmethod:char",
+     NULL},
+    {"pg_catalog", "pg_class", 1259,
+     "oid:oid relname:name relnamespace:oid reltype:oid reloftype:oid relowner:oid "
+     "relam:oid relfilenode:oid reltablespace:oid relpages:int4 reltuples:float4 "
+     "relallvisible:int4 reltoastrelid:oid relhasindex:bool relisshared:bool "
+     "relpersistence:char relkind:char relnatts:int2 relchecks:int2 relhasrules:bool "
+     "relhastriggers:bool relhassubclass:bool relrowsecurity:bool "
+     "relforcerowsecurity:bool relispopulated:bool relreplident:char "
+     "relispartition:bool relrewrite:oid relfrozenxid:oid relminmxid:oid relacl:text "
+     "reloptions:text relpartbound:text",
+     virtual_pg_class},
+    {"pg_catalog", "pg_collation", 14008,
+     "oid:oid collname:name collnamespace:oid collowner:oid collprovider:char "
+     "collisdeterministic:bool collencoding:int4 collcollate:text collctype:text "
+     "colliculocale:text collversion:text",
+     virtual_pg_collation},
+    {"pg_catalog", "pg_constraint", 2606,
+     "oid:oid conname:name connamespace:oid contype:char condeferrable:bool "
+     "condeferred:bool convalidated:bool conrelid:oid contypid:oid conindid:oid "
+     "conparentid:oid confrelid:oid confupdtype:char confdeltype:char "
+     "confmatchtype:char conislocal:bool coninhcount:int4 connoinherit:bool "
+     "conkey:text confkey:text conpfeqop:text conppeqop:text conffeqop:text "
+     "confdelsetcols:text conexclop:text conbin:text",
+     NULL},
+    {"pg_catalog", "pg_conversion", 14009,
+     "oid:oid conname:name connamespace:oid conowner:oid conforencoding:int4 "
+     "contoencoding:int4 conproc:oid condefault:bool",
+     NULL},
+    {"pg_catalog", "pg_cursors", 14010,
+     "name:text statement:text is_holdable:bool is_binary:bool is_scrollable:bool "
+     "creation_time:timestamptz",
+     NULL},
+    {"pg_catalog", "pg_database", 1262,
+     "oid:oid datname:name datdba:oid encoding:int4 datlocprovider:char "
+     "datistemplate:bool datallowconn:bool datconnlimit:int4 datfrozenxid:oid "
+     "datminmxid:oid dattablespace:oid datcollate:text datctype:text daticulocale:text "
+     "datcollversion:text datacl:text",
+     virtual_pg_database},
+    {"pg_catalog", "pg_db_role_setting", 14011,
+     "setdatabase:oid setrole:oid setconfig:text",
+     NULL},
+    {"pg_catalog", "pg_default_acl", 14012,
+     "oid:oid defaclrole:oid defaclnamespace:oid defaclobjtype:char defaclacl:text",
+     NULL},
+    {"pg_catalog", "pg_depend", 14013,
+     "classid:oid objid:oid objsubid:int4 refclassid:oid refobjid:oid refobjsubid:int4 "
+     "deptype:char",
+     virtual_pg_depend},
+    {"pg_catalog", "pg_description", 2609,
+     "objoid:oid classoid:oid objsubid:int4 description:text",
+     virtual_pg_description},
+    {"pg_catalog", "pg_enum", 14014,
+     "oid:oid enumtypid:oid enumsortorder:float4 enumlabel:name",
+     NULL},
+    {"pg_catalog", "pg_event_trigger", 14015,
+     "oid:oid evtname:name evtevent:name evtowner:oid evtfoid:oid evtenabled:char "
+     "evttags:text",
+     NULL},
+    {"pg_catalog", "pg_extension", 14016,
+     "oid:oid extname:name extowner:oid extnamespace:oid extrelocatable:bool "
+     "extversion:text extconfig:text extcondition:text",
+     NULL},
+    {"pg_catalog", "pg_foreign_data_wrapper", 14017,
+     "oid:oid fdwname:name fdwowner:oid fdwhandler:oid fdwvalidator:oid fdwacl:text "
+     "fdwoptions:text",
+     NULL},
+    {"pg_catalog", "pg_foreign_server", 14018,
+     "oid:oid srvname:name srvowner:oid srvfdw:oid srvtype:text srvversion:text "
+     "srvacl:text srvoptions:text",
+     NULL},
+    {"pg_catalog", "pg_foreign_table", 14019,
+     "ftrelid:oid ftserver:oid ftoptions:text",
+     NULL},
+    {"pg_catalog", "pg_group", 14020,
+     "groname:name grosysid:oid grolist:text",
+     NULL},
+    {"pg_catalog", "pg_index", 2610,
+     "indexrelid:oid indrelid:oid indnatts:int2 indnkeyatts:int2 indisunique:bool "
+     "indnullsnotdistinct:bool indisprimary:bool indisexclusion:bool indimmediate:bool "
+     "indisclustered:bool indisvalid:bool indcheckxmin:bool indisready:bool "
+     "indislive:bool indisreplident:bool indkey:text indcollation:text indclass:text "
+     "indoption:text indexprs:text indpred:text",
+     virtual_pg_index},
+    {"pg_catalog", "pg_indexes", 14021,
+     "schemaname:name tablename:name indexname:name tablespace:name indexdef:text",
+     virtual_pg_indexes},
+    {"pg_catalog", "pg_inherits", 14022,
+     "inhrelid:oid inhparent:oid inhseqno:int4 inhdetachpending:bool",
+     NULL},
+    {"pg_catalog", "pg_language", 14023,
+     "oid:oid lanname:name lanowner:oid lanispl:bool lanpltrusted:bool "
+     "lanplcallfoid:oid laninline:oid lanvalidator:oid lanacl:text",
+     virtual_pg_language},
+    {"pg_catalog", "pg_locks", 14024,
+     "locktype:text database:oid relation:oid page:int4 tuple:int2 virtualxid:text "
+     "transactionid:oid classid:oid objid:oid objsubid:int2 virtualtransaction:text "
+     "pid:int4 mode:text granted:bool fastpath:bool waitstart:timestamptz",
+     NULL},
+    {"pg_catalog", "pg_matviews", 14025,
+     "schemaname:name matviewname:name matviewowner:name tablespace:name "
+     "hasindexes:bool ispopulated:bool definition:text",
+     virtual_pg_matviews},
+    {"pg_catalog", "pg_namespace", 2615,
+     "oid:oid nspname:name nspowner:oid nspacl:text",
+     virtual_pg_namespace},
+    {"pg_catalog", "pg_opclass", 14026,
+     "oid:oid opcmethod:oid opcname:name opcnamespace:oid opcowner:oid opcfamily:oid "
+     "opcintype:oid opcdefault:bool opckeytype:oid",
+     NULL},
+    {"pg_catalog", "pg_operator", 14027,
+     "oid:oid oprname:name oprnamespace:oid oprowner:oid oprkind:char oprcanmerge:bool "
+     "oprcanhash:bool oprleft:oid oprright:oid oprresult:oid oprcom:oid oprnegate:oid "
+     "oprcode:oid oprrest:oid oprjoin:oid",
+     NULL},
+    {"pg_catalog", "pg_opfamily", 14028,
+     "oid:oid opfmethod:oid opfname:name opfnamespace:oid opfowner:oid",
+     NULL},
+    {"pg_catalog", "pg_partitioned_table", 14029,
+     "partrelid:oid partstrat:char partnatts:int2 partdefid:oid partattrs:text "
+     "partclass:text partcollation:text partexprs:text",
+     NULL},
+    {"pg_catalog", "pg_policies", 14030,
+     "schemaname:name tablename:name policyname:name permissive:text roles:text "
+     "cmd:text qual:text with_check:text",
+     NULL},
+    {"pg_catalog", "pg_policy", 14031,
+     "oid:oid polname:name polrelid:oid polcmd:char polpermissive:bool polroles:text "
+     "polqual:text polwithcheck:text",
+     NULL},
+    {"pg_catalog", "pg_prepared_statements", 14032,
+     "name:text statement:text prepare_time:timestamptz parameter_types:text "
+     "from_sql:bool generic_plans:int8 custom_plans:int8",
+     NULL},
+    {"pg_catalog", "pg_proc", 1255,
+     "oid:oid proname:name pronamespace:oid proowner:oid prolang:oid procost:float4 "
+     "prorows:float4 provariadic:oid prosupport:oid prokind:char prosecdef:bool "
+     "proleakproof:bool proisstrict:bool proretset:bool provolatile:char "
+     "proparallel:char pronargs:int2 pronargdefaults:int2 prorettype:oid "
+     "proargtypes:text proallargtypes:text proargmodes:text proargnames:text "
+     "proargdefaults:text protrftypes:text prosrc:text probin:text prosqlbody:text "
+     "proconfig:text proacl:text",
+     virtual_pg_proc},
+    {"pg_catalog", "pg_publication", 14033,
+     "oid:oid pubname:name pubowner:oid puballtables:bool pubinsert:bool "
+     "pubupdate:bool pubdelete:bool pubtruncate:bool pubviaroot:bool",
+     NULL},
+    {"pg_catalog", "pg_publication_namespace", 14034,
+     "oid:oid pnpubid:oid pnnspid:oid",
+     NULL},
+    {"pg_catalog", "pg_publication_rel", 14035,
+     "oid:oid prpubid:oid prrelid:oid prqual:text prattrs:text",
+     NULL},
+    {"pg_catalog", "pg_publication_tables", 14036,
+     "pubname:name schemaname:name tablename:name attnames:text rowfilter:text",
+     NULL},
+    {"pg_catalog", "pg_range", 14037,
+     "rngtypid:oid rngsubtype:oid rngmultitypid:oid rngcollation:oid rngsubopc:oid "
+     "rngcanonical:oid rngsubdiff:oid",
+     NULL},
+    {"pg_catalog", "pg_replication_slots", 14038,
+     "slot_name:name plugin:name slot_type:text datoid:oid database:name "
+     "temporary:bool active:bool active_pid:int4 xmin:oid catalog_xmin:oid "
+     "restart_lsn:text confirmed_flush_lsn:text wal_status:text safe_wal_size:int8 "
+     "two_phase:bool",
+     NULL},
+    {"pg_catalog", "pg_rewrite", 14039,
+     "oid:oid rulename:name ev_class:oid ev_type:char ev_enabled:char is_instead:bool "
+     "ev_qual:text ev_action:text",
+     NULL},
+    {"pg_catalog", "pg_roles", 14040,
+     "rolname:name rolsuper:bool rolinherit:bool rolcreaterole:bool rolcreatedb:bool "
+     "rolcanlogin:bool rolreplication:bool rolconnlimit:int4 rolpassword:text "
+     "rolvaliduntil:timestamptz rolbypassrls:bool rolconfig:text oid:oid",
+     virtual_pg_roles},
+    {"pg_catalog", "pg_rules", 14041,
+     "schemaname:name tablename:name rulename:name definition:text",
+     NULL},
+    {"pg_catalog", "pg_seclabel", 14042,
+     "objoid:oid classoid:oid objsubid:int4 provider:text label:text",
+     NULL},
+    {"pg_catalog", "pg_sequence", 14043,
+     "seqrelid:oid seqtypid:oid seqstart:int8 seqincrement:int8 seqmax:int8 "
+     "seqmin:int8 seqcache:int8 seqcycle:bool",
+     NULL},
+    {"pg_catalog", "pg_sequences", 14044,
+     "schemaname:name sequencename:name sequenceowner:name data_type:oid "
+     "start_value:int8 min_value:int8 max_value:int8 increment_by:int8 cycle:bool "
+     "cache_size:int8 last_value:int8",
+     NULL},
+    {"pg_catalog", "pg_settings", 14045,
+     "name:text setting:text unit:text category:text short_desc:text extra_desc:text "
+     "context:text vartype:text source:text min_val:text max_val:text enumvals:text "
+     "boot_val:text reset_val:text sourcefile:text sourceline:int4 "
+     "pending_restart:bool",
+     virtual_pg_settings},
+    {"pg_catalog", "pg_shadow", 14046,
+     "usename:name usesysid:oid usecreatedb:bool usesuper:bool userepl:bool "
+     "usebypassrls:bool passwd:text valuntil:timestamptz useconfig:text",
+     virtual_pg_shadow},
+    {"pg_catalog", "pg_shdepend", 14047,
+     "dbid:oid classid:oid objid:oid objsubid:int4 refclassid:oid refobjid:oid "
+     "deptype:char",
+     NULL},
+    {"pg_catalog", "pg_shdescription", 14048,
+     "objoid:oid classoid:oid description:text",
+     NULL},
+    {"pg_catalog", "pg_stat_activity", 14049,
+     "datid:oid datname:name pid:int4 leader_pid:int4 usesysid:oid usename:name "
+     "application_name:text client_addr:text client_hostname:text client_port:int4 "
+     "backend_start:timestamptz xact_start:timestamptz query_start:timestamptz "
+     "state_change:timestamptz wait_event_type:text wait_event:text state:text "
+     "backend_xid:oid backend_xmin:oid query_id:int8 query:text backend_type:text",
+     virtual_pg_stat_activity},
+    {"pg_catalog", "pg_stat_user_tables", 14050,
+     "relid:oid schemaname:name relname:name seq_scan:int8 seq_tup_read:int8 "
+     "idx_scan:int8 idx_tup_fetch:int8 n_tup_ins:int8 n_tup_upd:int8 n_tup_del:int8 "
+     "n_tup_hot_upd:int8 n_live_tup:int8 n_dead_tup:int8 n_mod_since_analyze:int8 "
+     "n_ins_since_vacuum:int8 last_vacuum:timestamptz last_autovacuum:timestamptz "
+     "last_analyze:timestamptz last_autoanalyze:timestamptz vacuum_count:int8 "
+     "autovacuum_count:int8 analyze_count:int8 autoanalyze_count:int8",
+     NULL},
+    {"pg_catalog", "pg_statistic_ext", 14051,
+     "oid:oid stxrelid:oid stxname:name stxnamespace:oid stxowner:oid "
+     "stxstattarget:int4 stxkeys:text stxkind:text stxexprs:text",
+     NULL},
+    {"pg_catalog", "pg_stats", 14052,
+     "schemaname:name tablename:name attname:name inherited:bool null_frac:float4 "
+     "avg_width:int4 n_distinct:float4 most_common_vals:text most_common_freqs:text "
+     "histogram_bounds:text correlation:float4 most_common_elems:text "
+     "most_common_elem_freqs:text elem_count_histogram:text",
+     NULL},
+    {"pg_catalog", "pg_subscription", 14053,
+     "oid:oid subdbid:oid subskiplsn:text subname:name subowner:oid subenabled:bool "
+     "subbinary:bool substream:bool subtwophasestate:char subdisableonerr:bool "
+     "subconninfo:text subslotname:name subsynccommit:text subpublications:text",
+     NULL},
+    {"pg_catalog", "pg_tables", 14054,
+     "schemaname:name tablename:name tableowner:name tablespace:name hasindexes:bool "
+     "hasrules:bool hastriggers:bool rowsecurity:bool",
+     virtual_pg_tables},
+    {"pg_catalog", "pg_tablespace", 14055,
+     "oid:oid spcname:name spcowner:oid spcacl:text spcoptions:text",
+     virtual_pg_tablespace},
+    {"pg_catalog", "pg_timezone_names", 14056,
+     "name:text abbrev:text utc_offset:interval is_dst:bool",
+     NULL},
+    {"pg_catalog", "pg_trigger", 14057,
+     "oid:oid tgrelid:oid tgparentid:oid tgname:name tgfoid:oid tgtype:int2 "
+     "tgenabled:char tgisinternal:bool tgconstrrelid:oid tgconstrindid:oid "
+     "tgconstraint:oid tgdeferrable:bool tginitdeferred:bool tgnargs:int2 tgattr:text "
+     "tgargs:text tgqual:text tgoldtable:name tgnewtable:name",
+     NULL},
+    {"pg_catalog", "pg_ts_config", 14058,
+     "oid:oid cfgname:name cfgnamespace:oid cfgowner:oid cfgparser:oid",
+     NULL},
+    {"pg_catalog", "pg_ts_dict", 14059,
+     "oid:oid dictname:name dictnamespace:oid dictowner:oid dicttemplate:oid "
+     "dictinitoption:text",
+     NULL},
+    {"pg_catalog", "pg_ts_parser", 14060,
+     "oid:oid prsname:name prsnamespace:oid prsstart:oid prstoken:oid prsend:oid "
+     "prsheadline:oid prslextype:oid",
+     NULL},
+    {"pg_catalog", "pg_ts_template", 14061,
+     "oid:oid tmplname:name tmplnamespace:oid tmplinit:oid tmpllexize:oid",
+     NULL},
+    {"pg_catalog", "pg_type", 1247,
+     "oid:oid typname:name typnamespace:oid typowner:oid typlen:int2 typbyval:bool "
+     "typtype:char typcategory:char typispreferred:bool typisdefined:bool "
+     "typdelim:char typrelid:oid typsubscript:oid typelem:oid typarray:oid "
+     "typinput:oid typoutput:oid typreceive:oid typsend:oid typmodin:oid typmodout:oid "
+     "typanalyze:oid typalign:char typstorage:char typnotnull:bool typbasetype:oid "
+     "typtypmod:int4 typndims:int4 typcollation:oid typdefaultbin:text typdefault:text "
+     "typacl:text",
+     virtual_pg_type},
+    {"pg_catalog", "pg_user", 14062,
+     "usename:name usesysid:oid usecreatedb:bool usesuper:bool userepl:bool "
+     "usebypassrls:bool passwd:text valuntil:timestamptz useconfig:text",
+     virtual_pg_user},
+    {"pg_catalog", "pg_user_mapping", 14063,
+     "oid:oid umuser:oid umserver:oid umoptions:text",
+     NULL},
+    {"pg_catalog", "pg_views", 14064,
+     "schemaname:name viewname:name viewowner:name definition:text",
+     virtual_pg_views},
+    {"information_schema", "applicable_roles", 14065,
+     "grantee:text role_name:text is_grantable:text",
+     NULL},
+    {"information_schema", "character_sets", 14066,
+     "character_set_catalog:text character_set_schema:text character_set_name:text "
+     "character_repertoire:text form_of_use:text default_collate_catalog:text "
+     "default_collate_schema:text default_collate_name:text",
+     virtual_is_character_sets},
+    {"information_schema", "check_constraints", 14067,
+     "constraint_catalog:text constraint_schema:text constraint_name:text "
+     "check_clause:text",
+     NULL},
+    {"information_schema", "columns", 14068,
+     "table_catalog:text table_schema:text table_name:text column_name:text "
+     "ordinal_position:int4 column_default:text is_nullable:text data_type:text "
+     "character_maximum_length:int4 character_octet_length:int4 numeric_precision:int4 "
+     "numeric_precision_radix:int4 numeric_scale:int4 datetime_precision:int4 "
+     "interval_type:text interval_precision:int4 character_set_catalog:text "
+     "character_set_schema:text character_set_name:text collation_catalog:text "
+     "collation_schema:text collation_name:text domain_catalog:text domain_schema:text "
+     "domain_name:text udt_catalog:text udt_schema:text udt_name:text "
+     "scope_catalog:text scope_schema:text scope_name:text maximum_cardinality:int4 "
+     "dtd_identifier:text is_self_referencing:text is_identity:text "
+     "identity_generation:text identity_start:text identity_increment:text "
+     "identity_maximum:text identity_minimum:text identity_cycle:text "
+     "is_generated:text generation_expression:text is_updatable:text",
+     virtual_is_columns},
+    {"information_schema", "constraint_column_usage", 14069,
+     "table_catalog:text table_schema:text table_name:text column_name:text "
+     "constraint_catalog:text constraint_schema:text constraint_name:text",
+     NULL},
+    {"information_schema", "enabled_roles", 14070,
+     "role_name:text",
+     virtual_is_enabled_roles},
+    {"information_schema", "key_column_usage", 14071,
+     "constraint_catalog:text constraint_schema:text constraint_name:text "
+     "table_catalog:text table_schema:text table_name:text column_name:text "
+     "ordinal_position:int4 position_in_unique_constraint:int4",
+     NULL},
+    {"information_schema", "referential_constraints", 14072,
+     "constraint_catalog:text constraint_schema:text constraint_name:text "
+     "unique_constraint_catalog:text unique_constraint_schema:text "
+     "unique_constraint_name:text match_option:text update_rule:text delete_rule:text",
+     NULL},
+    {"information_schema", "routines", 14073,
+     "specific_catalog:text specific_schema:text specific_name:text "
+     "routine_catalog:text routine_schema:text routine_name:text routine_type:text "
+     "module_catalog:text module_schema:text module_name:text udt_catalog:text "
+     "udt_schema:text udt_name:text data_type:text character_maximum_length:int4 "
+     "character_octet_length:int4 character_set_catalog:text character_set_schema:text "
+     "character_set_name:text collation_catalog:text collation_schema:text "
+     "collation_name:text numeric_precision:int4 numeric_precision_radix:int4 "
+     "numeric_scale:int4 datetime_precision:int4 interval_type:text "
+     "interval_precision:int4 type_udt_catalog:text type_udt_schema:text "
+     "type_udt_name:text scope_catalog:text scope_schema:text scope_name:text "
+     "maximum_cardinality:int4 dtd_identifier:text routine_body:text "
+     "routine_definition:text external_name:text external_language:text "
+     "parameter_style:text is_deterministic:text sql_data_access:text "
+     "is_null_call:text sql_path:text schema_level_routine:text "
+     "max_dynamic_result_sets:int4 is_user_defined_cast:text "
+     "is_implicitly_invocable:text security_type:text to_sql_specific_catalog:text "
+     "to_sql_specific_schema:text to_sql_specific_name:text as_locator:text "
+     "created:timestamptz last_altered:timestamptz new_savepoint_level:text "
+     "is_udt_dependent:text result_cast_from_data_type:text "
+     "result_cast_as_locator:text result_cast_char_max_length:int4 "
+     "result_cast_char_octet_length:int4 result_cast_char_set_catalog:text "
+     "result_cast_char_set_schema:text result_cast_char_set_name:text "
+     "result_cast_collation_catalog:text result_cast_collation_schema:text "
+     "result_cast_collation_name:text result_cast_numeric_precision:int4 "
+     "result_cast_numeric_precision_radix:int4 result_cast_numeric_scale:int4 "
+     "result_cast_datetime_precision:int4 result_cast_interval_type:text "
+     "result_cast_interval_precision:int4 result_cast_type_udt_catalog:text "
+     "result_cast_type_udt_schema:text result_cast_type_udt_name:text "
+     "result_cast_scope_catalog:text result_cast_scope_schema:text "
+     "result_cast_scope_name:text result_cast_maximum_cardinality:int4 "
+     "result_cast_dtd_identifier:text",
+     NULL},
+    {"information_schema", "schemata", 14074,
+     "catalog_name:text schema_name:text schema_owner:text "
+     "default_character_set_catalog:text default_character_set_schema:text "
+     "default_character_set_name:text sql_path:text",
+     virtual_is_schemata},
+    {"information_schema", "sequences", 14075,
+     "sequence_catalog:text sequence_schema:text sequence_name:text data_type:text "
+     "numeric_precision:int4 numeric_precision_radix:int4 numeric_scale:int4 "
+     "start_value:text minimum_value:text maximum_value:text increment:text "
+     "cycle_option:text",
+     NULL},
+    {"information_schema", "table_constraints", 14076,
+     "constraint_catalog:text constraint_schema:text constraint_name:text "
+     "table_catalog:text table_schema:text table_name:text constraint_type:text "
+     "is_deferrable:text initially_deferred:text enforced:text nulls_distinct:text",
+     NULL},
+    {"information_schema", "tables", 14077,
+     "table_catalog:text table_schema:text table_name:text table_type:text "
+     "self_referencing_column_name:text reference_generation:text "
+     "user_defined_type_catalog:text user_defined_type_schema:text "
+     "user_defined_type_name:text is_insertable_into:text is_typed:text "
+     "commit_action:text",
+     virtual_is_tables},
+    {"information_schema", "triggers", 14078,
+     "trigger_catalog:text trigger_schema:text trigger_name:text "
+     "event_manipulation:text event_object_catalog:text event_object_schema:text "
+     "event_object_table:text action_order:int4 action_condition:text "
+     "action_statement:text action_orientation:text action_timing:text "
+     "action_reference_old_table:text action_reference_new_table:text "
+     "action_reference_old_row:text action_reference_new_row:text created:timestamptz",
+     NULL},
+    {"information_schema", "views", 14079,
+     "table_catalog:text table_schema:text table_name:text view_definition:text "
+     "check_option:text is_updatable:text is_insertable_into:text "
+     "is_trigger_updatable:text is_trigger_deletable:text "
+     "is_trigger_insertable_into:text",
+     virtual_is_views},
+    {"mz_catalog", "mz_databases", 14080,
+     "id:text oid:oid name:text",
+     virtual_mz_databases},
+    {"mz_catalog", "mz_schemas", 14081,
+     "id:text oid:oid database_id:text name:text",
+     virtual_mz_schemas},
+    {"mz_catalog", "mz_roles", 14082,
+     "id:text oid:oid name:text inherit:bool",
+     virtual_mz_roles},
+    {"mz_catalog", "mz_clusters", 14083,
+     "id:text name:text managed:bool size:text replication_factor:int4",
+     virtual_mz_clusters},
+    {"mz_catalog", "mz_cluster_replicas", 14084,
+     "id:text name:text cluster_id:text size:text",
+     virtual_mz_cluster_replicas},
+    {"mz_catalog", "mz_cluster_replica_sizes", 14085,
+     "size:text processes:int4 workers:int4",
+     virtual_mz_cluster_replica_sizes},
+    {"mz_catalog", "mz_objects", 14086,
+     "id:text oid:oid schema_id:text name:text type:text cluster_id:text",
+     virtual_mz_objects},
+    {"mz_catalog", "mz_relations", 14087,
+     "id:text oid:oid schema_id:text name:text type:text cluster_id:text",
+     virtual_mz_relations},
+    {"mz_catalog", "mz_tables", 14088,
+     "id:text oid:oid schema_id:text name:text create_sql:text",
+     virtual_mz_tables},
+    {"mz_catalog", "mz_sources", 14089,
+     "id:text oid:oid schema_id:text name:text type:text format:text path:text "
+     "create_sql:text",
+     virtual_mz_sources},
+    {"mz_catalog", "mz_views", 14090,
+     "id:text oid:oid schema_id:text name:text definition:text create_sql:text",
+     virtual_mz_views},
+    {"mz_catalog", "mz_materialized_views", 14091,
+     "id:text oid:oid schema_id:text name:text cluster_id:text definition:text "
+     "create_sql:text",
+     virtual_mz_materialized_views},
+    {"mz_catalog", "mz_indexes", 14092,
+     "id:text oid:oid name:text on_id:text cluster_id:text create_sql:text",
+     virtual_mz_indexes},
+    {"mz_catalog", "mz_index_columns", 14093,
+     "index_id:text index_position:int8 on_position:int8 nullable:bool",
+     virtual_mz_index_columns},
+    {"mz_catalog", "mz_columns", 14094,
+     "id:text name:text position:int8 nullable:bool type:text default:text "
+     "type_oid:oid",
+     virtual_mz_columns},
+    {"mz_catalog", "mz_functions", 14095,
+     "oid:oid name:text argument_types:text return_type:text",
+     virtual_mz_functions},
+    {"mz_internal", "mz_source_statuses", 14096,
+     "id:text name:text type:text status:text error:text details:text",
+     virtual_mz_source_statuses},
+    {"mz_internal", "mz_frontiers", 14097,
+     "object_id:text read_frontier:int8 write_frontier:int8",
+     virtual_mz_frontiers},
+    {"mz_internal", "mz_processes", 14098,
+     "service:text cluster_id:text replica:int4 process:int4 address:text "
+     "connected:bool",
+     virtual_mz_processes},
+    {"mz_internal", "mz_cluster_replica_statuses", 14099,
+     "replica_id:text process_id:int4 status:text reason:text",
+     virtual_mz_cluster_replica_statuses},
+    {"mz_internal", "mz_object_dependencies", 14100,
+     "object_id:text referenced_object_id:text",
+     virtual_mz_object_dependencies},
+    {"mz_internal", "mz_comments", 14101,
+     "id:text object_type:text comment:text",
+     virtual_mz_comments},
+    {"mz_internal", "mz_sessions", 14102,
+     "pid:int4 role:text database:text application_name:text state:text",
+     virtual_mz_sessions},
+    {"mz_internal", "mz_dataflow_errors", 14103,
+     "id:text error:text",
+     virtual_mz_dataflow_errors},
+    {"mz_internal", "mz_object_definitions", 14104,
+     "oid:oid definition:text",
+     virtual_mz_object_definitions},
+    {"mz_internal", "mz_show_objects", 14105,
+     "kind:text database:text schema:text name:text type:text cluster:text "
+     "on_name:text key:text replicas:text",
+     virtual_mz_show_objects},
+    {"mz_internal", "mz_show_columns", 14106,
+     "database:text schema:text relation:text position:int8 name:text nullable:bool "
+     "type:text",
+     virtual_mz_show_columns},
+};
+
+const size_t virtual_specs_len = sizeof(virtual_specs) / sizeof(virtual_specs[0]);
