@@ -573,7 +573,7 @@ static err_t settle_uppers(struct storage_worker *storage)
     }
     storage->tables_upper = tables;
     storage->tables_next = tables;
-    storage->stamped = max_u64(tables, sources);
+    storage->stamped = sources;
     for (size_t i = 0; i < storage->order_len; i++) {
         struct storage_shard *shard = storage->order[i];
         uint64_t upper = shard->desc.kind == STORAGE_TABLE ? tables : sources;

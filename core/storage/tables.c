@@ -43,7 +43,6 @@ static void publish(struct storage_worker *storage, uint64_t upper)
         return;
     }
     storage->tables_upper = upper;
-    storage->stamped = upper > storage->stamped ? upper : storage->stamped;
     for (size_t i = 0; i < storage->order_len; i++) {
         if (storage->order[i]->desc.kind == STORAGE_TABLE) {
             storage_publish(storage->order[i], upper);

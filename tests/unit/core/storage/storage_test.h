@@ -36,7 +36,7 @@ void test_run(void (*body)(struct io_loop *loop, const char *dir));
 void test_pause(struct io_loop *loop, uint64_t us);
 #define TEST_WAIT(loop, condition)                                                                 \
     do {                                                                                           \
-        uint64_t until_ = io_now_us(loop) + 20000000;                                              \
+        uint64_t until_ = io_now_us(loop) + 10000000;                                              \
         while (!(condition) && io_now_us(loop) < until_) {                                         \
             test_pause(loop, 500);                                                                 \
         }                                                                                          \
