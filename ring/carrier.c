@@ -72,9 +72,9 @@ static void end_close(struct carrier_end *end)
     if (end->open) {
         end->open = false;
         c->host->close(end->worker.ctx, c, end->local);
-        if (c->ops->detach != NULL) {
-            c->ops->detach(c, end->local);
-        }
+    }
+    if (c->ops->detach != NULL) {
+        c->ops->detach(c, end->local);
     }
     /* The box is this thread's to free, which is still inside its run; CLOSED comes after, since
      * from then on the net loop may free everything else. */
@@ -115,6 +115,9 @@ static void end_take(void *arg, struct mailbox_item *item)
     struct carrier_end *end = arg;
     struct carrier_node *node = node_of(item);
     switch (node->kind) {
+    case CARRIER_NODE_PREPARE:
+        end->carrier->ops->prepare(end->carrier, end->local);
+        break;
     case CARRIER_NODE_OPEN:
         end_open(end);
         break;
@@ -187,6 +190,14 @@ void **carrier_slot(struct carrier *c, uint32_t local)
 
 /* ---- net loop -------------------------------------------------------------------------------- */
 
+static void tell_ends(struct carrier *c, enum carrier_node_kind kind)
+{
+    for (uint32_t i = 0; i < c->ends_len; i++) {
+        struct carrier_node *node = carrier_node_new(kind, i, 0, NULL, 0);
+        mailbox_put(c->ends[i].box, &node->item);
+    }
+}
+
 void carrier_end_session(struct carrier *c, err_t reason)
 {
     if (c->ending) {
@@ -198,10 +209,7 @@ void carrier_end_session(struct carrier *c, err_t reason)
     c->ops->shut(c, text);
     c->host->ending(c->net_ctx, c, text);
     err_free(reason);
-    for (uint32_t i = 0; i < c->ends_len; i++) {
-        struct carrier_node *node = carrier_node_new(CARRIER_NODE_CLOSE, i, 0, NULL, 0);
-        mailbox_put(c->ends[i].box, &node->item);
-    }
+    tell_ends(c, CARRIER_NODE_CLOSE);
 }
 
 static void net_take(void *arg, struct mailbox_item *item)
@@ -257,14 +265,22 @@ void carrier_init(struct carrier *c, const struct carrier_ops *ops,
     }
 }
 
+void carrier_prepare(struct carrier *c)
+{
+    ASSERT(!c->started && !c->ending && c->ops->prepare != NULL);
+    tell_ends(c, CARRIER_NODE_PREPARE);
+}
+
 void carrier_start(struct carrier *c)
 {
     ASSERT(!c->started && !c->ending);
     c->started = true;
-    for (uint32_t i = 0; i < c->ends_len; i++) {
-        struct carrier_node *node = carrier_node_new(CARRIER_NODE_OPEN, i, 0, NULL, 0);
-        mailbox_put(c->ends[i].box, &node->item);
-    }
+    tell_ends(c, CARRIER_NODE_OPEN);
+}
+
+bool carrier_started(const struct carrier *c)
+{
+    return c->started;
 }
 
 void carrier_to_worker(struct carrier *c, struct carrier_node *node)
@@ -295,11 +311,9 @@ void carrier_destroy(struct carrier *c)
     }
     for (uint32_t i = 0; i < c->ends_len; i++) {
         struct carrier_end *end = &c->ends[i];
-        if (end->open) {
-            end->open = false;
-            if (c->ops->detach != NULL) {
-                c->ops->detach(c, end->local);
-            }
+        end->open = false;
+        if (end->box != NULL && c->ops->detach != NULL) { /* else it has closed by itself */
+            c->ops->detach(c, end->local);
         }
     }
     c->ops->free(c);

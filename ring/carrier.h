@@ -109,6 +109,8 @@ void carrier_fail(struct carrier *c, uint32_t local, err_t reason);
 const struct hello *carrier_peer(const struct carrier *c);
 const char *carrier_name(const struct carrier *c); /* "tcp", "shm" */
 uint32_t carrier_remote_workers(const struct carrier *c);
+/* Net loop: have the workers heard of the session? (Else it failed while being set up.) */
+bool carrier_started(const struct carrier *c);
 
 /* ---- for the layer above: net loop ----------------------------------------------------------- */
 
@@ -127,7 +129,9 @@ struct carrier_ops {
                     struct carrier_block *out);
     void (*commit)(struct carrier *c, uint32_t local, uint32_t remote,
                    const struct carrier_message *m, struct carrier_block *block, size_t len);
-    /* Worker loop: before host->open, and after host->close. May be NULL. */
+    /* Worker loop. prepare: see carrier_prepare. attach: before host->open. detach: after
+     * host->close, also when there was no open or no prepare. May be NULL. */
+    void (*prepare)(struct carrier *c, uint32_t local);
     void (*attach)(struct carrier *c, uint32_t local);
     void (*detach)(struct carrier *c, uint32_t local);
     /* Net loop: */
@@ -164,7 +168,8 @@ struct carrier {
 
 /* One message in private memory on its way between loops: header, then its bytes. */
 enum carrier_node_kind {
-    CARRIER_NODE_OPEN, /* net -> worker */
+    CARRIER_NODE_PREPARE, /* net -> worker: before OPEN, where the implementation needs it */
+    CARRIER_NODE_OPEN,    /* net -> worker */
     CARRIER_NODE_CLOSE,
     CARRIER_NODE_MESSAGE, /* both ways */
     CARRIER_NODE_WRITABLE, /* net -> worker */
@@ -194,6 +199,8 @@ void carrier_node_free(struct carrier_node *node);
 /* Fills the base; the implementation's struct begins with it. */
 void carrier_init(struct carrier *c, const struct carrier_ops *ops,
                   const struct carrier_config *config);
+/* Calls ops->prepare on every worker's loop, which answers by a node OTHER. Net loop. */
+void carrier_prepare(struct carrier *c);
 /* Tells every worker of the session. Net loop. */
 void carrier_start(struct carrier *c);
 /* Net loop: ends the session; owns reason (NULL: the peer closed in order). May be called again. */

@@ -7,9 +7,14 @@
 #include "core/base/log.h"
 #include "ring/boundary/client_internal.h"
 #include "ring/frame/door.h"
+#include "ring/shm/shm.h"
 #include "ring/tcp/tcp.h"
 
-enum { LASTED_US = 1000, WORKERS_MAX = 1 << 20 };
+enum {
+    LASTED_US = 1000,      /* a session that lasted so long is no reason to back off */
+    WORKERS_MAX = 1 << 20, /* of all storage */
+    SEND_ARENA = 1 << 20,  /* requests and credit are all we send */
+};
 
 struct storage_process {
     struct boundary_client *client;
@@ -89,7 +94,11 @@ static void process_greeted(void *arg, const struct greeted *greeted)
         metric_add(client->connects, 1);
     }
     p->open_us = io_now_us(client->net);
-    p->carrier = tcp_carrier_new(&config, greeted->stream, greeted->rest, greeted->rest_len);
+    struct shm_config shm = {.initiator = true, .arena_bytes = SEND_ARENA};
+    memcpy(shm.proof, greeted->client_proof, sizeof(shm.proof));
+    p->carrier = greeted->local ? shm_carrier_new(&config, greeted->stream, &shm)
+                                : tcp_carrier_new(&config, greeted->stream, greeted->rest,
+                                                  greeted->rest_len);
     LOG_INFO("boundary", "connected to storage", LOG_U64("process", greeted->theirs->process),
              LOG_STR("address", p->address), LOG_STR("carrier", carrier_name(p->carrier)));
 }
@@ -146,7 +155,9 @@ void client_ended(void *net_ctx, struct carrier *c)
     if (p->client->sessions_metric != NULL) {
         metric_add(p->client->sessions_metric, UINT64_MAX); /* a gauge: minus one */
     }
-    if (io_now_us(p->client->net) >= p->open_us + LASTED_US) {
+    if (!carrier_started(c)) {
+        dialer_avoid_local(p->dialer);
+    } else if (io_now_us(p->client->net) >= p->open_us + LASTED_US) {
         dialer_well(p->dialer);
     }
     if (!p->retired) {

@@ -12,6 +12,7 @@
 #include "core/base/mem.h"
 #include "ring/boundary/protocol.h"
 #include "ring/frame/door.h"
+#include "ring/shm/shm.h"
 #include "ring/tcp/tcp.h"
 
 enum {
@@ -475,8 +476,11 @@ static void server_greeted(void *arg, const struct greeted *greeted)
                                     .workers = server->ends,
                                     .workers_len = server->config.workers, .ours = greeted->ours,
                                     .theirs = greeted->theirs};
-    struct carrier *c = tcp_carrier_new(&config, greeted->stream, greeted->rest,
-                                        greeted->rest_len);
+    struct shm_config shm = {.arena_bytes = server->config.arena_bytes};
+    memcpy(shm.proof, greeted->client_proof, sizeof(shm.proof));
+    struct carrier *c = greeted->local ? shm_carrier_new(&config, greeted->stream, &shm)
+                                       : tcp_carrier_new(&config, greeted->stream, greeted->rest,
+                                                         greeted->rest_len);
     LOG_INFO("boundary", "session open", LOG_U64("process", greeted->theirs->process),
              LOG_STR("carrier", carrier_name(c)));
     *VEC_PUSH(server, sessions) = c;

@@ -5,6 +5,7 @@
  */
 #include "core/base/log.h"
 #include "ring/exchange/internal.h"
+#include "ring/shm/shm.h"
 #include "ring/tcp/tcp.h"
 
 enum { LASTED_US = 1000 };
@@ -69,7 +70,9 @@ void exchange_ended(void *net_ctx, struct carrier *c)
         metric_add(x->sessions_metric, UINT64_MAX); /* a gauge: minus one */
     }
     if (peer->dialer != NULL && peer->carrier == NULL) {
-        if (io_now_us(x->net) >= peer->open_us + LASTED_US) {
+        if (!carrier_started(c)) {
+            dialer_avoid_local(peer->dialer);
+        } else if (io_now_us(x->net) >= peer->open_us + LASTED_US) {
             dialer_well(peer->dialer);
         }
         dialer_start(peer->dialer);
@@ -89,7 +92,10 @@ static void session_open(struct exchange *x, const struct greeted *greeted)
     if (greeted->theirs->formation > peer->generation_seen) {
         peer->generation_seen = greeted->theirs->formation;
     }
-    peer->carrier = tcp_carrier_new(&config, greeted->stream, NULL, 0);
+    struct shm_config shm = {.initiator = peer->dialer != NULL};
+    memcpy(shm.proof, greeted->client_proof, sizeof(shm.proof));
+    peer->carrier = greeted->local ? shm_carrier_new(&config, greeted->stream, &shm)
+                                   : tcp_carrier_new(&config, greeted->stream, NULL, 0);
     *VEC_PUSH(x, sessions) = peer->carrier;
     LOG_INFO("exchange", "session open", LOG_U64("process", peer->process),
              LOG_STR("carrier", carrier_name(peer->carrier)));

@@ -43,6 +43,19 @@ static err_t prove(struct io_loop *loop, const char *path, uint64_t client, uint
     return ERR_OK;
 }
 
+/* Paths are taken with or without the scheme of io.h. */
+static char *local_address(const char *path)
+{
+    struct buf text = {0};
+    if (strncmp(path, "unixpacket:", 11) != 0) {
+        buf_append_str(&text, "unixpacket:");
+    }
+    buf_append_str(&text, path);
+    char *address = mem_strdup(buf_cstr(&text));
+    buf_free(&text);
+    return address;
+}
+
 /* ---- door ------------------------------------------------------------------------------------ */
 
 struct visit {
@@ -182,8 +195,11 @@ static err_t door_open(struct door *door)
     }
     if (config->unix_path != NULL && config->node_secret_path != NULL &&
         !io_env_simulated(io_loop_env(config->loop))) {
-        TRY(err_wrap(io_listen(config->loop, config->unix_path, visited_local, door, &door->local),
-                     "listening on %s", config->unix_path));
+        char *path = local_address(config->unix_path);
+        err_t err = err_wrap(io_listen(config->loop, path, visited_local, door, &door->local),
+                             "listening on %s", path);
+        free(path);
+        TRY(err);
         door->secret_path = mem_strdup(config->node_secret_path);
     }
     return ERR_OK;
@@ -357,7 +373,7 @@ struct dialer *dialer_new(const struct dialer_config *config)
     d->address = mem_strdup(config->address);
     bool local = config->node_secret_path != NULL && config->unix_path != NULL &&
                  !io_env_simulated(io_loop_env(config->loop));
-    d->unix_path = local ? mem_strdup(config->unix_path) : NULL;
+    d->unix_path = local ? local_address(config->unix_path) : NULL;
     d->secret_path = copy_of(config->node_secret_path);
     d->local_next = true;
     d->backoff_us = BACKOFF_MIN_US;
@@ -377,6 +393,11 @@ void dialer_start(struct dialer *d)
 void dialer_well(struct dialer *d)
 {
     d->backoff_us = BACKOFF_MIN_US;
+}
+
+void dialer_avoid_local(struct dialer *d)
+{
+    d->local_next = false;
 }
 
 void dialer_free(struct dialer *d)

@@ -69,6 +69,8 @@ struct dialer *dialer_new(const struct dialer_config *config);
 void dialer_start(struct dialer *dialer);
 /* The session that came of it lasted: the next back-off is short again. */
 void dialer_well(struct dialer *dialer);
+/* The session over the local socket could not be set up: the next attempt goes over TCP. */
+void dialer_avoid_local(struct dialer *dialer);
 void dialer_free(struct dialer *dialer);
 
 #endif

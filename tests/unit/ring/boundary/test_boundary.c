@@ -44,10 +44,12 @@ struct world {
     size_t chop; /* bytes; 0: no proxy */
     size_t cuts_max; /* then no more, so that every reader gets to the end */
     size_t credit;
+    size_t arena;
     struct tls_context *tls_server;
     struct tls_context *tls_client;
     enum boundary_carrier carrier;
     char directory[64]; /* for sockets; "" : none */
+    char secret[80];
     struct metrics_registry *metrics;
     struct io_loop *net;
     struct boundary_server *servers[PROCESSES_MAX];
@@ -62,10 +64,12 @@ struct world {
     uint64_t cuts;
 };
 
-static struct boundary_identity identity(uint32_t process)
+static struct boundary_identity identity(const struct world *w, uint32_t process)
 {
     return (struct boundary_identity){.environment = "0123456789abcde", .process = process,
-                                      .generation = 1, .epoch = 5};
+                                      .generation = 1, .epoch = 5,
+                                      .node_secret_path = w->directory[0] != '\0' ? w->secret
+                                                                                  : NULL};
 }
 
 static void storage_start(struct io_loop *loop, void *arg)
@@ -143,12 +147,13 @@ static void start_storage(struct world *w, uint32_t p)
         .address = "127.0.0.1:0",
         .unix_path = w->directory[0] != '\0' ? unix_path : NULL,
         .tls = w->tls_server,
-        .self = identity(p),
+        .self = identity(w, p),
         .carrier = w->carrier,
         .workers = w->workers,
         .worker_base = p * w->workers,
         .backend = &log_backend,
         .metrics = w->metrics,
+        .arena_bytes = w->arena,
     };
     err_t err = boundary_server_new(w->net, &config, &w->servers[p]);
     CU_ASSERT_PTR_NULL_FATAL(err);
@@ -165,7 +170,7 @@ static void start_storage(struct world *w, uint32_t p)
 static void start_compute(struct world *w, uint32_t p, const char *const *addresses,
                           const char *const *unix_paths)
 {
-    struct boundary_client_config config = {.self = identity(p), .tls = w->tls_client,
+    struct boundary_client_config config = {.self = identity(w, p), .tls = w->tls_client,
                                             .carrier = w->carrier, .workers = w->workers,
                                             .metrics = w->metrics, .credit_bytes = w->credit};
     CU_ASSERT_PTR_NULL_FATAL(boundary_client_new(w->net, &config, &w->clients[p]));
@@ -255,6 +260,42 @@ static void world_run(struct world *w)
            (unsigned long long)w->cuts, (unsigned long long)resets);
 }
 
+static void world_run_shm(struct world *w)
+{
+    snprintf(w->directory, sizeof(w->directory), "/tmp/test-ring-XXXXXX");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(w->directory));
+    snprintf(w->secret, sizeof(w->secret), "%s/secret", w->directory);
+    FILE *f = fopen(w->secret, "w");
+    fputs("a secret of this node", f);
+    fclose(f);
+    w->carrier = BOUNDARY_CARRIER_SHM;
+    world_run(w);
+    char command[128];
+    snprintf(command, sizeof(command), "rm -rf %s", w->directory);
+    CU_ASSERT_EQUAL(system(command), 0);
+}
+
+static void test_shm_one(void)
+{
+    struct world w = {.processes = 1, .workers = 1, .end = 2000, .tick_us = 200,
+                      .record_max = 5000};
+    world_run_shm(&w);
+}
+
+static void test_shm_two_by_two(void)
+{
+    struct world w = {.processes = 2, .workers = 2, .end = 2000, .tick_us = 300,
+                      .record_max = 100000};
+    world_run_shm(&w);
+}
+
+static void test_shm_small_arena(void)
+{
+    struct world w = {.processes = 1, .workers = 2, .end = 3000, .tick_us = 0,
+                      .arena = 1, .record_max = 400000};
+    world_run_shm(&w);
+}
+
 static void test_tcp_one(void)
 {
     struct world w = {.processes = 1, .workers = 1, .end = 2000, .tick_us = 200,
@@ -297,5 +338,8 @@ static const struct test_case cases[] = {
     {"tcp 2x2", test_tcp_two_by_two},
     {"tcp backlog, small credit", test_tcp_backlog},
     {"tcp cut at random bytes", test_tcp_cut},
+    {"shm 1x1", test_shm_one},
+    {"shm 2x2", test_shm_two_by_two},
+    {"shm small arena", test_shm_small_arena},
 };
 TEST_SUITE("ring/boundary", cases)
