@@ -152,7 +152,6 @@ struct sql_script {
     uint32_t text_len;
     struct sql_stmt **stmts;
     uint32_t stmts_len;
-    void *trees; /* private: parse trees not in the arena */
 };
 
 /*

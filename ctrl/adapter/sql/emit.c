@@ -1,0 +1,454 @@
+/*
+ * Emission: a physical rel DAG into the nodes of a plan. Chains of MAP, FILTER and PROJECT fuse
+ * into one MFP; nodes that are equal are emitted once, so common subplans are shared.
+ */
+#include "ctrl/adapter/sql/sql_internal.h"
+
+struct emitter {
+    struct arena *scratch;
+    struct plan *plan;
+    struct emit_reads *reads;
+    struct u64map done;   /* rel -> node index + 1 */
+    struct strmap equal;  /* node content -> node index + 1 */
+};
+
+static err_t emit(struct emitter *em, struct rel *rel, uint32_t *out);
+
+/* ---- equal nodes are one ------------------------------------------------------------------------------------- */
+
+static void key_datum(struct buf *key, const struct type *type, const struct datum *d)
+{
+    buf_append_byte(key, d->null ? 1 : 0);
+    if (d->null) {
+        return;
+    }
+    if (type_is_variable((enum type_kind)type->kind)) {
+        buf_append_u32(key, d->len);
+        buf_append(key, d->s, d->len);
+    } else {
+        /* The widest member; the rest of the union was zeroed or is not looked at. */
+        struct datum clean = {0};
+        switch (type->kind) {
+        case TYPE_BOOL: clean.b = d->b; break;
+        case TYPE_NUMERIC: clean.n = d->n; break;
+        case TYPE_INTERVAL: clean.iv = d->iv; break;
+        case TYPE_UUID: memcpy(clean.uuid, d->uuid, sizeof(clean.uuid)); break;
+        default: clean.i = d->i; break;
+        }
+        buf_append(key, &clean.uuid, sizeof(struct numeric) > 16 ? 24 : 16);
+    }
+}
+
+static void key_expr(struct buf *key, const struct expr *e)
+{
+    buf_append_u32(key, e->nodes_len);
+    for (uint32_t i = 0; i < e->nodes_len; i++) {
+        const struct expr_node *n = &e->nodes[i];
+        buf_append_byte(key, n->kind);
+        buf_append_byte(key, n->type.kind);
+        buf_append_u32(key, n->column);
+        buf_append_u32(key, n->func);
+        buf_append_u32(key, n->args_len);
+        buf_append(key, n->args, n->args_len * sizeof(n->args[0]));
+        if (n->kind == EXPR_LITERAL) {
+            key_datum(key, &n->type, &n->literal);
+        }
+    }
+}
+
+static void key_mfp(struct buf *key, const struct mfp *m)
+{
+    buf_append_u32(key, m->input_cols);
+    buf_append_u32(key, m->maps_len);
+    for (uint32_t i = 0; i < m->maps_len; i++) {
+        key_expr(key, &m->maps[i]);
+    }
+    buf_append_u32(key, m->predicates_len);
+    for (uint32_t i = 0; i < m->predicates_len; i++) {
+        key_expr(key, &m->predicates[i]);
+    }
+    buf_append(key, m->project, m->project_len * sizeof(m->project[0]));
+}
+
+static void key_aggs(struct buf *key, const struct plan_node *n)
+{
+    for (uint32_t i = 0; i < n->reduce.aggs_len; i++) {
+        const struct plan_agg *a = &n->reduce.aggs[i];
+        buf_append_byte(key, a->func);
+        buf_append_byte(key, (uint8_t)(a->distinct * 2 + a->has_filter));
+        buf_append_u32(key, a->arg);
+        buf_append_u32(key, a->filter);
+    }
+}
+
+static void key_payload(struct buf *key, const struct plan_node *n)
+{
+    switch (n->op) {
+    case PLAN_SOURCE:
+    case PLAN_INDEX: buf_append_u64(key, n->import.id); break;
+    case PLAN_CONSTANT:
+        for (uint32_t i = 0; i < n->constant.rows_len; i++) {
+            buf_append_u64(key, (uint64_t)n->constant.diffs[i]);
+            for (uint32_t c = 0; c < n->schema.cols; c++) {
+                key_datum(key, &n->schema.types[c],
+                          &n->constant.rows[(size_t)i * n->schema.cols + c]);
+            }
+        }
+        break;
+    case PLAN_MFP: key_mfp(key, &n->mfp); break;
+    case PLAN_JOIN:
+        buf_append_byte(key, n->join.kind);
+        buf_append_byte(key, n->join.null_equal);
+        buf_append(key, n->join.left_keys, n->join.keys_len * sizeof(uint32_t));
+        buf_append(key, n->join.right_keys, n->join.keys_len * sizeof(uint32_t));
+        break;
+    case PLAN_REDUCE:
+        buf_append_u32(key, n->reduce.keys_len);
+        buf_append(key, n->reduce.keys, n->reduce.keys_len * sizeof(uint32_t));
+        key_aggs(key, n);
+        break;
+    case PLAN_TOPK:
+        buf_append_u32(key, n->topk.keys_len);
+        buf_append(key, n->topk.keys, n->topk.keys_len * sizeof(uint32_t));
+        for (uint32_t i = 0; i < n->topk.order_len; i++) {
+            const struct plan_order *o = &n->topk.order[i];
+            buf_append_u32(key, o->col * 4 + o->desc * 2 + o->nulls_first);
+        }
+        buf_append_u64(key, (uint64_t)n->topk.limit);
+        buf_append_u64(key, (uint64_t)n->topk.offset);
+        break;
+    default: break;
+    }
+}
+
+/* The node's index: of an equal one already there, or a new one. */
+static err_t add_node(struct emitter *em, const struct plan_node *node, uint32_t *out)
+{
+    struct buf key = {0}, hex = {0};
+    buf_append_byte(&key, node->op);
+    buf_append_u32(&key, node->schema.cols);
+    for (uint32_t i = 0; i < node->schema.cols; i++) {
+        buf_append_byte(&key, node->schema.types[i].kind);
+    }
+    buf_append_u32(&key, node->inputs_len);
+    buf_append(&key, node->inputs, node->inputs_len * sizeof(node->inputs[0]));
+    key_payload(&key, node);
+    for (size_t i = 0; i < key.len; i++) {
+        /* Map keys are C strings: two letters a byte. */
+        buf_append_byte(&hex, (uint8_t)('a' + (key.data[i] >> 4)));
+        buf_append_byte(&hex, (uint8_t)('a' + (key.data[i] & 15)));
+    }
+    uintptr_t known = (uintptr_t)strmap_get(&em->equal, buf_cstr(&hex));
+    err_t err = ERR_OK;
+    if (known != 0) {
+        *out = (uint32_t)(known - 1);
+    } else if (em->plan->nodes_len >= PLAN_NODES_MAX) {
+        err = err_sql(ERR_LIMIT, "54001", "the plan has more than %d operators", PLAN_NODES_MAX);
+    } else {
+        *out = plan_add(em->plan, node);
+        strmap_put(&em->equal, buf_cstr(&hex), (void *)((uintptr_t)*out + 1));
+    }
+    buf_free(&key);
+    buf_free(&hex);
+    return err;
+}
+
+static struct schema schema_of(struct emitter *em, const struct rel *rel)
+{
+    struct schema s = {.cols = rel->cols_len};
+    s.types = arena_memdup(&em->plan->arena, rel->types, rel->cols_len * sizeof(rel->types[0]));
+    return s;
+}
+
+static uint32_t *copy_cols(struct emitter *em, const uint32_t *cols, uint32_t len)
+{
+    return arena_memdup(&em->plan->arena, cols, len * sizeof(cols[0]));
+}
+
+/* ---- MFP ---------------------------------------------------------------------------------------------------------- */
+
+struct fused {
+    struct rel *base;
+    struct sx **exprs; /* output columns over base's */
+    uint32_t exprs_len;
+    struct sxvec preds;
+};
+
+static void fuse(struct arena *scratch, struct rel *rel, struct fused *out)
+{
+    if (rel->kind != REL_MAP && rel->kind != REL_FILTER && rel->kind != REL_PROJECT) {
+        out->base = rel;
+        out->exprs = ARENA_ARRAY(scratch, struct sx *, rel->cols_len);
+        out->exprs_len = rel->cols_len;
+        for (uint32_t i = 0; i < rel->cols_len; i++) {
+            out->exprs[i] = sx_col(scratch, i, rel->types[i]);
+        }
+        return;
+    }
+    fuse(scratch, rel->inputs[0], out);
+    struct sx **exprs = ARENA_ARRAY(scratch, struct sx *, rel->cols_len);
+    if (rel->kind == REL_PROJECT) {
+        for (uint32_t i = 0; i < rel->cols_len; i++) {
+            exprs[i] = out->exprs[rel->cols[i]];
+        }
+    } else {
+        memcpy(exprs, out->exprs, rel->inputs[0]->cols_len * sizeof(exprs[0]));
+        for (uint32_t i = 0; i < rel->sx_len; i++) {
+            struct sx *sx = sx_fold(scratch, sx_subst(scratch, rel->sx[i], out->exprs));
+            if (rel->kind == REL_MAP) {
+                exprs[rel->inputs[0]->cols_len + i] = sx;
+            } else {
+                sxvec_push(scratch, &out->preds, sx);
+            }
+        }
+    }
+    out->exprs = exprs;
+    out->exprs_len = rel->cols_len;
+}
+
+static err_t build_mfp(struct arena *scratch, struct arena *arena, const struct fused *f,
+                       struct mfp *m)
+{
+    struct sxvec maps = {0};
+    *m = (struct mfp){.input_cols = f->base->cols_len, .project_len = f->exprs_len};
+    m->project = ARENA_ARRAY(arena, uint32_t, f->exprs_len);
+    for (uint32_t i = 0; i < f->exprs_len; i++) {
+        struct sx *sx = f->exprs[i];
+        if (sx->kind == SX_COL) {
+            m->project[i] = sx->col;
+            continue;
+        }
+        uint32_t at = 0;
+        while (at < maps.len && (maps.items[at]->type.oid != sx->type.oid ||
+                                 !sx_same(maps.items[at], sx))) {
+            at++;
+        }
+        if (at == maps.len) {
+            sxvec_push(scratch, &maps, sx);
+        }
+        m->project[i] = f->base->cols_len + at;
+    }
+    m->maps = ARENA_ARRAY(arena, struct expr, maps.len);
+    m->maps_len = maps.len;
+    for (uint32_t i = 0; i < maps.len; i++) {
+        TRY(sx_emit(arena, maps.items[i], &m->maps[i]));
+    }
+    m->predicates = ARENA_ARRAY(arena, struct expr, f->preds.len);
+    for (uint32_t i = 0; i < f->preds.len; i++) {
+        if (!sx_is_true(f->preds.items[i])) {
+            TRY(sx_emit(arena, f->preds.items[i], &m->predicates[m->predicates_len++]));
+        }
+    }
+    return ERR_OK;
+}
+
+err_t rel_mfp(struct arena *scratch, struct arena *arena, struct rel *rel, struct rel **base,
+              struct mfp *out)
+{
+    struct fused f = {0};
+    fuse(scratch, rel, &f);
+    *base = f.base;
+    return build_mfp(scratch, arena, &f, out);
+}
+
+static err_t emit_mfp(struct emitter *em, struct rel *rel, uint32_t *out)
+{
+    struct fused f = {0};
+    fuse(em->scratch, rel, &f);
+    uint32_t in = 0;
+    TRY(emit(em, f.base, &in));
+    struct plan_node node = {.op = PLAN_MFP, .inputs_len = 1, .schema = schema_of(em, rel)};
+    node.inputs = copy_cols(em, &in, 1);
+    TRY(build_mfp(em->scratch, &em->plan->arena, &f, &node.mfp));
+    bool identity = node.mfp.predicates_len == 0 && node.mfp.maps_len == 0 &&
+                    node.mfp.project_len == f.base->cols_len;
+    for (uint32_t i = 0; i < node.mfp.project_len && identity; i++) {
+        identity = node.mfp.project[i] == i;
+    }
+    if (identity) {
+        *out = in;
+        return ERR_OK;
+    }
+    return add_node(em, &node, out);
+}
+
+/* ---- the other operators -------------------------------------------------------------------------------------- */
+
+static err_t emit_get(struct emitter *em, const struct rel *rel, uint32_t *out)
+{
+    struct plan_node node = {.op = rel->is_index ? PLAN_INDEX : PLAN_SOURCE,
+                             .schema = schema_of(em, rel)};
+    node.import.id = rel->id;
+    idset_add(rel->is_index ? &em->reads->indexes : &em->reads->collections, rel->id);
+    return add_node(em, &node, out);
+}
+
+static err_t emit_constant(struct emitter *em, const struct rel *rel, uint32_t *out)
+{
+    struct arena *a = &em->plan->arena;
+    struct plan_node node = {.op = PLAN_CONSTANT, .schema = schema_of(em, rel)};
+    size_t cells = (size_t)rel->rows_len * rel->cols_len;
+    node.constant.rows = arena_memdup(a, rel->rows, cells * sizeof(rel->rows[0]));
+    node.constant.rows_len = rel->rows_len;
+    node.constant.diffs = ARENA_ARRAY(a, int64_t, rel->rows_len);
+    for (uint32_t i = 0; i < rel->rows_len; i++) {
+        node.constant.diffs[i] = rel->diffs == NULL ? 1 : rel->diffs[i];
+    }
+    for (size_t i = 0; i < cells; i++) {
+        struct datum *d = &node.constant.rows[i];
+        uint8_t kind = rel->types[i % rel->cols_len].kind;
+        if (!d->null && type_is_variable((enum type_kind)kind)) {
+            d->s = arena_memdup(a, d->s, d->len);
+        }
+    }
+    return add_node(em, &node, out);
+}
+
+static err_t emit_join(struct emitter *em, const struct rel *rel, uint32_t *out)
+{
+    uint32_t inputs[2], l = rel->inputs[0]->cols_len;
+    TRY(emit(em, rel->inputs[0], &inputs[0]));
+    TRY(emit(em, rel->inputs[1], &inputs[1]));
+    struct plan_node node = {.op = PLAN_JOIN, .inputs_len = 2, .schema = schema_of(em, rel)};
+    static const uint8_t kinds[] = {[REL_JOIN_INNER] = PLAN_JOIN_INNER,
+                                    [REL_JOIN_LEFT] = PLAN_JOIN_LEFT,
+                                    [REL_JOIN_SEMI] = PLAN_JOIN_SEMI,
+                                    [REL_JOIN_ANTI] = PLAN_JOIN_ANTI};
+    node.join.kind = kinds[rel->join];
+    node.inputs = copy_cols(em, inputs, 2);
+    node.join.keys_len = rel->sx_len;
+    node.join.left_keys = ARENA_ARRAY(&em->plan->arena, uint32_t, rel->sx_len);
+    node.join.right_keys = ARENA_ARRAY(&em->plan->arena, uint32_t, rel->sx_len);
+    for (uint32_t i = 0; i < rel->sx_len; i++) {
+        const struct sx *sx = rel->sx[i];
+        ASSERT(sx->kind == SX_CALL && sx->args_len == 2 && sx->args[0]->kind == SX_COL &&
+               sx->args[1]->kind == SX_COL);
+        node.join.left_keys[i] = sx->args[0]->col;
+        ASSERT(sx->args[1]->col >= l);
+        node.join.right_keys[i] = sx->args[1]->col - l;
+        node.join.null_equal = sx_is_op(sx, "is_not_distinct_from");
+    }
+    return add_node(em, &node, out);
+}
+
+static err_t emit_reduce(struct emitter *em, const struct rel *rel, uint32_t *out)
+{
+    uint32_t in = 0;
+    TRY(emit(em, rel->inputs[0], &in));
+    struct plan_node node = {.inputs_len = 1, .schema = schema_of(em, rel)};
+    node.inputs = copy_cols(em, &in, 1);
+    if (rel->aggs_len == 0) {
+        /* Grouping alone is DISTINCT of the key columns. */
+        struct rel *keys = rel_project(em->scratch, rel->inputs[0], rel->cols, rel->keys_len);
+        TRY(emit(em, keys, &node.inputs[0]));
+        node.op = PLAN_DISTINCT;
+        return add_node(em, &node, out);
+    }
+    node.op = PLAN_REDUCE;
+    node.reduce.keys = copy_cols(em, rel->cols, rel->keys_len);
+    node.reduce.keys_len = rel->keys_len;
+    node.reduce.aggs =
+        arena_memdup(&em->plan->arena, rel->aggs, rel->aggs_len * sizeof(rel->aggs[0]));
+    node.reduce.aggs_len = rel->aggs_len;
+    return add_node(em, &node, out);
+}
+
+static err_t emit_topk(struct emitter *em, const struct rel *rel, uint32_t *out)
+{
+    uint32_t in = 0;
+    TRY(emit(em, rel->inputs[0], &in));
+    struct plan_node node = {.op = PLAN_TOPK, .inputs_len = 1, .schema = schema_of(em, rel)};
+    node.inputs = copy_cols(em, &in, 1);
+    node.topk.keys = copy_cols(em, rel->cols, rel->keys_len);
+    node.topk.keys_len = rel->keys_len;
+    node.topk.order =
+        arena_memdup(&em->plan->arena, rel->order, rel->order_len * sizeof(rel->order[0]));
+    node.topk.order_len = rel->order_len;
+    node.topk.limit = rel->limit;
+    node.topk.offset = rel->offset;
+    return add_node(em, &node, out);
+}
+
+struct input_list {
+    uint32_t *nodes;
+    size_t nodes_len, nodes_cap;
+};
+
+static err_t union_inputs(struct emitter *em, struct rel *rel, struct input_list *list)
+{
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        if (rel->inputs[i]->kind == REL_UNION && list->nodes_len < PLAN_INPUTS_MAX / 2) {
+            TRY(union_inputs(em, rel->inputs[i], list));
+        } else {
+            uint32_t node = 0;
+            TRY(emit(em, rel->inputs[i], &node));
+            *VEC_PUSH(list, nodes) = node;
+        }
+    }
+    return ERR_OK;
+}
+
+static err_t emit_union(struct emitter *em, struct rel *rel, uint32_t *out)
+{
+    struct input_list list = {0};
+    err_t err = union_inputs(em, rel, &list);
+    if (err == ERR_OK) {
+        struct plan_node node = {.op = PLAN_UNION, .schema = schema_of(em, rel)};
+        node.inputs = copy_cols(em, list.nodes, (uint32_t)list.nodes_len);
+        node.inputs_len = (uint32_t)list.nodes_len;
+        err = add_node(em, &node, out);
+    }
+    free(list.nodes);
+    return err;
+}
+
+static err_t emit_unary(struct emitter *em, const struct rel *rel, uint8_t op, uint32_t *out)
+{
+    uint32_t in = 0;
+    TRY(emit(em, rel->inputs[0], &in));
+    struct plan_node node = {.op = op, .inputs_len = 1, .schema = schema_of(em, rel)};
+    node.inputs = copy_cols(em, &in, 1);
+    return add_node(em, &node, out);
+}
+
+static err_t emit_node(struct emitter *em, struct rel *rel, uint32_t *out)
+{
+    switch (rel->kind) {
+    case REL_GET: return emit_get(em, rel, out);
+    case REL_CONSTANT: return emit_constant(em, rel, out);
+    case REL_MAP:
+    case REL_FILTER:
+    case REL_PROJECT: return emit_mfp(em, rel, out);
+    case REL_JOIN: return emit_join(em, rel, out);
+    case REL_REDUCE: return emit_reduce(em, rel, out);
+    case REL_TOPK: return emit_topk(em, rel, out);
+    case REL_UNION: return emit_union(em, rel, out);
+    case REL_DISTINCT: return emit_unary(em, rel, PLAN_DISTINCT, out);
+    case REL_THRESHOLD: return emit_unary(em, rel, PLAN_THRESHOLD, out);
+    case REL_NEGATE: return emit_unary(em, rel, PLAN_NEGATE, out);
+    default: UNREACHABLE();
+    }
+}
+
+static err_t emit(struct emitter *em, struct rel *rel, uint32_t *out)
+{
+    uint64_t key = (uint64_t)(uintptr_t)rel;
+    uintptr_t known = (uintptr_t)u64map_get(&em->done, key);
+    if (known != 0) {
+        *out = (uint32_t)(known - 1);
+        return ERR_OK;
+    }
+    TRY(emit_node(em, rel, out));
+    u64map_put(&em->done, key, (void *)((uintptr_t)*out + 1));
+    return ERR_OK;
+}
+
+err_t rel_emit(struct arena *scratch, struct rel *rel, struct plan *plan, uint32_t *node,
+               struct emit_reads *reads)
+{
+    struct emitter em = {.scratch = scratch, .plan = plan, .reads = reads};
+    err_t err = emit(&em, rel, node);
+    u64map_free(&em.done);
+    strmap_free(&em.equal);
+    return err;
+}

@@ -1,0 +1,718 @@
+/*
+ * FROM: relations, subqueries, joins, common table expressions.
+ *
+ * The right side of every join is analysed as if it were LATERAL: one scope deeper than its left
+ * side. What is not LATERAL may not see that scope (scope.hide), but counts it in its levels, so
+ * that lowering treats all joins alike.
+ */
+#include "ctrl/adapter/sql/sql_internal.h"
+
+#include "ctrl/adapter/sql/typing.h"
+
+struct items {
+    struct rel *rel;
+    struct nsitem **items;
+    size_t items_len, items_cap;
+};
+
+/* What a FROM item may see: temporary scopes of what stands to its left, `hide` of them, above
+ * the query's own parent. */
+struct above {
+    struct scope *scope;
+    uint32_t hide;
+};
+
+enum { SERIES_ROWS_MAX = 1000000 };
+
+static err_t from_node(struct az *az, struct above above, pg_node *node, struct items *out);
+
+static void items_free(struct items *items)
+{
+    free(items->items);
+    items->items = NULL;
+    items->items_len = items->items_cap = 0;
+}
+
+/* ---- relations ---------------------------------------------------------------------------------------- */
+
+static err_t view_rel(struct az *az, const struct sql_relation *relation, struct rel **out)
+{
+    if (relation->definition == NULL) {
+        return err_new(ERR_INTERNAL, "view \"%s\" has no definition", relation->name);
+    }
+    struct sql_script *script = NULL;
+    TRY(err_wrap(sql_parse(relation->definition, strlen(relation->definition), &script),
+                 "view \"%s\"", relation->name));
+    *VEC_PUSH(az, scripts) = script;
+    if (script->stmts_len != 1 || script->stmts[0]->kind != SQL_SELECT) {
+        return err_new(ERR_INTERNAL, "view \"%s\" is not defined by a query", relation->name);
+    }
+    const char *text = az->text;
+    struct cte *ctes = az->ctes;
+    bool macro = az->macro, qualify = az->qualify;
+    az->text = NULL;
+    az->ctes = NULL;
+    az->macro = az->qualify = false;
+    az->view_depth++;
+    struct query query;
+    err_t err = az_query(az, script->stmts[0]->ast->node, NULL, 0, &query);
+    az->view_depth--;
+    az->text = text;
+    az->ctes = ctes;
+    az->macro = macro;
+    az->qualify = qualify;
+    if (err == ERR_OK) {
+        err = az_query_finish(az, &query, NULL);
+    }
+    TRY(err_wrap(err, "view \"%s\"", relation->name));
+    *out = az_query_rel(az, &query);
+    if ((*out)->cols_len != relation->columns.cols) {
+        return err_new(ERR_INTERNAL, "view \"%s\" has changed its columns", relation->name);
+    }
+    return ERR_OK;
+}
+
+static err_t build_relation(struct az *az, const struct sql_relation *relation, struct rel **out)
+{
+    const struct schema *columns = &relation->columns;
+    if (relation->kind == SQL_REL_VIRTUAL) {
+        struct rel *rel = rel_empty(az->arena, columns->types, columns->cols);
+        rel->relation = relation;
+        TRY(az->cx->catalog->virtual_rows(az->cx->catalog_ctx, relation, az->arena, &rel->rows,
+                                          &rel->rows_len));
+        *out = rel;
+        return ERR_OK;
+    }
+    bool stored = relation->kind == SQL_REL_TABLE || relation->kind == SQL_REL_SOURCE;
+    if (stored || relation->indexes_len > 0) {
+        struct rel *rel = rel_new(az->arena, REL_GET, columns->cols);
+        memcpy(rel->types, columns->types, columns->cols * sizeof(columns->types[0]));
+        rel->relation = relation;
+        rel->is_index = relation->indexes_len > 0;
+        rel->id = rel->is_index ? relation->indexes[0].id : relation->id;
+        *out = rel;
+        return ERR_OK;
+    }
+    return view_rel(az, relation, out);
+}
+
+err_t az_relation_rel(struct az *az, const struct sql_relation *relation, struct rel **out)
+{
+    ASSERT(relation->kind != SQL_REL_INDEX);
+    *out = u64map_get(&az->relations, relation->id);
+    if (*out != NULL) {
+        return ERR_OK;
+    }
+    TRY(az_enter(az));
+    err_t err = build_relation(az, relation, out);
+    az_leave(az);
+    if (err == ERR_OK) {
+        u64map_put(&az->relations, relation->id, *out);
+    }
+    return err;
+}
+
+/* ---- aliases ------------------------------------------------------------------------------------------ */
+
+static err_t apply_alias(struct az *az, struct nsitem *item, const PgQuery__Alias *alias,
+                         int location)
+{
+    if (alias == NULL) {
+        return ERR_OK;
+    }
+    item->alias = alias->aliasname;
+    item->schema = NULL;
+    item->rel_visible = true;
+    if (alias->n_colnames > item->cols_len) {
+        return az_err(az, location, ERR_INVALID, "42P10",
+                      "table \"%s\" has %u columns available but %zu columns specified",
+                      item->alias, item->cols_len, alias->n_colnames);
+    }
+    for (size_t i = 0; i < alias->n_colnames; i++) {
+        item->cols[i].name = pg_string(alias->colnames[i]);
+    }
+    return ERR_OK;
+}
+
+static err_t add_item(struct az *az, struct items *out, struct nsitem *item, int location)
+{
+    for (size_t i = 0; i < out->items_len; i++) {
+        const struct nsitem *o = out->items[i];
+        bool both = o->alias != NULL && item->alias != NULL && o->rel_visible && item->rel_visible;
+        if (both && strcmp(o->alias, item->alias) == 0 &&
+            (o->schema == NULL || item->schema == NULL || strcmp(o->schema, item->schema) == 0)) {
+            return az_err(az, location, ERR_INVALID, "42712",
+                          "table name \"%s\" specified more than once", item->alias);
+        }
+    }
+    *VEC_PUSH(out, items) = item;
+    return ERR_OK;
+}
+
+/* ---- items -------------------------------------------------------------------------------------------- */
+
+struct shift_levels {
+    struct arena *arena;
+    uint32_t by;
+};
+
+static struct sx *shift_level(void *arg, struct sx *col, uint32_t level)
+{
+    struct shift_levels *s = arg;
+    struct sx *copy = arena_memdup(s->arena, col, sizeof(*col));
+    copy->level = level + s->by;
+    return copy;
+}
+
+/* A reference to a common table expression, whose outer references count from where it stands. */
+static err_t cte_item(struct az *az, struct above above, const struct cte *cte,
+                      const PgQuery__RangeVar *var, struct items *out)
+{
+    struct shift_levels shift = {.arena = az->arena};
+    for (struct scope *s = above.scope; s != NULL && s != cte->scope; s = s->parent) {
+        shift.by++;
+    }
+    out->rel = cte->rel;
+    if (shift.by > 0) {
+        out->rel = rel_map_outer(az->arena, cte->rel, shift_level, &shift);
+    }
+    struct schema columns = {
+        .cols = cte->rel->cols_len, .types = cte->rel->types, .names = cte->names};
+    struct nsitem *item = az_nsitem(az, NULL, cte->name, &columns);
+    TRY(apply_alias(az, item, var->alias, var->location));
+    return add_item(az, out, item, var->location);
+}
+
+static err_t range_var(struct az *az, struct above above, PgQuery__RangeVar *var,
+                       struct items *out)
+{
+    const char *schema = var->schemaname[0] == '\0' ? NULL : var->schemaname;
+    const char *database = var->catalogname[0] == '\0' ? NULL : var->catalogname;
+    for (struct cte *c = az->ctes; c != NULL && schema == NULL; c = c->next) {
+        if (strcmp(c->name, var->relname) == 0) {
+            return cte_item(az, above, c, var, out);
+        }
+    }
+    const struct sql_relation *relation = NULL;
+    TRY(az_relation(az, database, schema, var->relname, var->location, &relation));
+    if (relation->kind == SQL_REL_INDEX) {
+        return az_err(az, var->location, ERR_INVALID, "42809", "\"%s\" is an index",
+                      var->relname);
+    }
+    TRY(az_relation_rel(az, relation, &out->rel));
+    struct nsitem *item = az_nsitem(az, relation->schema, relation->name, &relation->columns);
+    TRY(apply_alias(az, item, var->alias, var->location));
+    if (az->qualify) {
+        var->schemaname = arena_strdup(az->arena, relation->schema);
+        if (relation->database != NULL && relation->kind != SQL_REL_VIRTUAL) {
+            var->catalogname = arena_strdup(az->arena, relation->database);
+        }
+    }
+    return add_item(az, out, item, var->location);
+}
+
+static err_t range_subselect(struct az *az, struct above above, PgQuery__RangeSubselect *sub,
+                             struct items *out)
+{
+    struct query query;
+    if (sub->alias == NULL) {
+        err_t err = err_sql(ERR_INVALID, "42601", "subquery in FROM must have an alias");
+        return err_hint(err, "For example, FROM (SELECT ...) [AS] foo.");
+    }
+    TRY(az_query(az, sub->subquery, above.scope, sub->lateral ? 0 : above.hide, &query));
+    TRY(az_query_finish(az, &query, NULL));
+    out->rel = az_query_rel(az, &query);
+    struct schema columns = {
+        .cols = query.cols_len, .types = out->rel->types, .names = query.names};
+    struct nsitem *item = az_nsitem(az, NULL, NULL, &columns);
+    TRY(apply_alias(az, item, sub->alias, -1));
+    return add_item(az, out, item, -1);
+}
+
+static err_t series_bounds(struct az *az, struct sx **args, uint32_t len, int64_t *out)
+{
+    for (uint32_t i = 0; i < len; i++) {
+        struct sx *arg = NULL;
+        TRY(az_coerce(az, args[i], type_of(TYPE_INT8), CAST_IMPLICIT, &arg));
+        arg = sx_fold(az->arena, arg);
+        if (arg->kind != SX_LIT || arg->lit.null) {
+            return AZ_UNSUPPORTED(az, args[i]->location,
+                                  "generate_series is supported for constant integers only");
+        }
+        out[i] = arg->lit.i;
+    }
+    if (out[2] == 0) {
+        return az_err(az, args[0]->location, ERR_INVALID, "22023", "step size cannot equal zero");
+    }
+    return ERR_OK;
+}
+
+static err_t generate_series(struct az *az, struct sx **args, uint32_t len, struct rel **out)
+{
+    int64_t v[3] = {0, 0, 1};
+    TRY(series_bounds(az, args, len, v));
+    __int128 count = v[2] > 0 ? ((__int128)v[1] - v[0]) / v[2] + 1
+                              : ((__int128)v[0] - v[1]) / -(__int128)v[2] + 1;
+    bool none = v[2] > 0 ? v[1] < v[0] : v[1] > v[0];
+    count = none ? 0 : count;
+    if (count > SERIES_ROWS_MAX) {
+        return AZ_UNSUPPORTED(az, args[0]->location,
+                              "generate_series of more than %d rows is not supported",
+                              SERIES_ROWS_MAX);
+    }
+    bool wide = args[0]->type.kind == TYPE_INT8 || args[1]->type.kind == TYPE_INT8;
+    struct type type = type_of(wide ? TYPE_INT8 : TYPE_INT4);
+    type.nullable = false;
+    struct rel *rel = rel_empty(az->arena, &type, 1);
+    rel->rows = ARENA_ARRAY(az->arena, struct datum, (size_t)count);
+    rel->rows_len = (uint32_t)count;
+    for (uint32_t i = 0; i < rel->rows_len; i++) {
+        rel->rows[i].i = v[0] + (int64_t)i * v[2];
+    }
+    *out = rel;
+    return ERR_OK;
+}
+
+static err_t range_function(struct az *az, struct above above, PgQuery__RangeFunction *range,
+                            struct items *out)
+{
+    const pg_node *first = range->n_functions == 1 &&
+                                   range->functions[0]->node_case == PG_QUERY__NODE__NODE_LIST
+                               ? range->functions[0]->list->items[0]
+                               : NULL;
+    if (first == NULL || first->node_case != PG_QUERY__NODE__NODE_FUNC_CALL || range->ordinality) {
+        return AZ_UNSUPPORTED(az, pg_location(first), "this function in FROM is not supported");
+    }
+    const PgQuery__FuncCall *call = first->func_call;
+    const char *name = pg_name(call->funcname, call->n_funcname, NULL);
+    if (strcmp(name, "generate_series") != 0 || call->n_args < 2 || call->n_args > 3) {
+        return AZ_UNSUPPORTED(az, call->location, "function %s in FROM is not supported", name);
+    }
+    struct scope scope = {.parent = above.scope, .no_aggs = "functions in FROM"};
+    struct sx *args[3];
+    for (size_t i = 0; i < call->n_args; i++) {
+        TRY(az_expr(az, &scope, call->args[i], &args[i]));
+    }
+    TRY(generate_series(az, args, (uint32_t)call->n_args, &out->rel));
+    const char *alias = range->alias != NULL ? range->alias->aliasname : name;
+    struct schema columns = {.cols = 1, .types = out->rel->types, .names = &alias};
+    struct nsitem *item = az_nsitem(az, NULL, alias, &columns);
+    TRY(apply_alias(az, item, range->alias, call->location));
+    return add_item(az, out, item, call->location);
+}
+
+/* ---- joins -------------------------------------------------------------------------------------------- */
+
+/* Appends right's items behind left's, whose columns come first. */
+static err_t merge_items(struct az *az, struct items *left, struct items *right)
+{
+    for (size_t i = 0; i < right->items_len; i++) {
+        struct nsitem *item = right->items[i];
+        for (uint32_t c = 0; c < item->cols_len; c++) {
+            item->cols[c].at += left->rel->cols_len;
+        }
+        TRY(add_item(az, left, item, -1));
+    }
+    return ERR_OK;
+}
+
+static const struct nscol *unqualified(struct nsitem **items, size_t len, const char *name,
+                                       uint32_t *count)
+{
+    const struct nscol *found = NULL;
+    *count = 0;
+    for (size_t i = 0; i < len; i++) {
+        for (uint32_t c = 0; items[i]->cols_visible && c < items[i]->cols_len; c++) {
+            if (strcmp(items[i]->cols[c].name, name) == 0) {
+                found = &items[i]->cols[c];
+                (*count)++;
+            }
+        }
+    }
+    return found;
+}
+
+static err_t using_column(struct az *az, struct nsitem **items, size_t len, const char *name,
+                          const char *side, const struct nscol **out)
+{
+    uint32_t count;
+    *out = unqualified(items, len, name, &count);
+    if (count > 1) {
+        return err_sql(ERR_INVALID, "42702",
+                       "common column name \"%s\" appears more than once in %s table", name, side);
+    }
+    if (*out == NULL) {
+        return err_sql(ERR_INVALID, "42703",
+                       "column \"%s\" specified in USING clause does not exist in %s table", name,
+                       side);
+    }
+    (void)az;
+    return ERR_OK;
+}
+
+struct using {
+    const char **names;
+    struct nscol *merged; /* the columns USING makes */
+    size_t names_len, names_cap;
+    struct sxvec preds;
+    struct sxvec full; /* FULL JOIN: COALESCE of both sides, to be mapped behind the join */
+};
+
+static err_t using_pair(struct az *az, struct using *u, size_t i, const struct nscol *l,
+                        const struct nscol *r, PgQuery__JoinType kind, uint32_t width)
+{
+    struct sx *a = sx_col(az->arena, l->at, l->type), *b = sx_col(az->arena, r->at, r->type);
+    struct sx *equal = NULL;
+    TRY(az_operator(az, "=", a, b, -1, &equal));
+    sxvec_push(az->arena, &u->preds, equal);
+    struct sx *sides[2] = {a, b};
+    struct type common;
+    TRY(az_common_type(az, sides, 2, "JOIN/USING", &common));
+    bool right = kind == PG_QUERY__JOIN_TYPE__JOIN_RIGHT;
+    const struct nscol *kept = right ? r : l;
+    u->merged[i] = (struct nscol){.name = u->names[i], .type = kept->type, .at = kept->at};
+    if (kind != PG_QUERY__JOIN_TYPE__JOIN_FULL && kept->type.kind == common.kind) {
+        return ERR_OK;
+    }
+    if (kind == PG_QUERY__JOIN_TYPE__JOIN_FULL) {
+        a->type.nullable = b->type.nullable = true;
+    }
+    TRY(az_coerce(az, a, common, CAST_IMPLICIT, &a));
+    TRY(az_coerce(az, b, common, CAST_IMPLICIT, &b));
+    struct sx *value = kind == PG_QUERY__JOIN_TYPE__JOIN_FULL ? sx_coalesce(az->arena, a, b)
+                       : right                                ? b
+                                                              : a;
+    u->merged[i].at = width + u->full.len;
+    u->merged[i].type = value->type;
+    sxvec_push(az->arena, &u->full, value);
+    return ERR_OK;
+}
+
+static err_t using_names(struct az *az, const PgQuery__JoinExpr *join, const struct items *both,
+                         size_t left_items, struct using *u)
+{
+    for (size_t i = 0; i < join->n_using_clause; i++) {
+        *VEC_PUSH(u, names) = pg_string(join->using_clause[i]);
+    }
+    for (size_t i = 0; join->is_natural && i < left_items; i++) {
+        const struct nsitem *item = both->items[i];
+        for (uint32_t c = 0; item->cols_visible && c < item->cols_len; c++) {
+            uint32_t count;
+            if (unqualified(both->items + left_items, both->items_len - left_items,
+                            item->cols[c].name, &count) != NULL) {
+                *VEC_PUSH(u, names) = item->cols[c].name;
+            }
+        }
+    }
+    u->merged = ARENA_ARRAY(az->arena, struct nscol, u->names_len);
+    return ERR_OK;
+}
+
+static bool is_merged(const struct using *u, const char *name)
+{
+    for (size_t i = 0; i < u->names_len; i++) {
+        if (strcmp(u->names[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The unnamed item of a join with merged columns: those first, then the rest of both sides. */
+static struct nsitem *join_item(struct az *az, struct items *both, const struct using *u)
+{
+    uint32_t total = (uint32_t)u->names_len;
+    for (size_t i = 0; i < both->items_len; i++) {
+        total += both->items[i]->cols_visible ? both->items[i]->cols_len : 0;
+    }
+    struct nsitem *item = ARENA_NEW(az->arena, struct nsitem);
+    item->cols = ARENA_ARRAY(az->arena, struct nscol, total);
+    item->cols_visible = true;
+    for (size_t i = 0; i < u->names_len; i++) {
+        item->cols[item->cols_len++] = u->merged[i];
+    }
+    for (size_t i = 0; i < both->items_len; i++) {
+        struct nsitem *from = both->items[i];
+        for (uint32_t c = 0; from->cols_visible && c < from->cols_len; c++) {
+            if (!is_merged(u, from->cols[c].name)) {
+                item->cols[item->cols_len++] = from->cols[c];
+            }
+        }
+        from->cols_visible = false;
+    }
+    return item;
+}
+
+static err_t join_condition(struct az *az, struct above above, const PgQuery__JoinExpr *join,
+                            struct items *both, size_t left_items, struct using *u)
+{
+    if (join->is_natural || join->n_using_clause > 0) {
+        TRY(using_names(az, join, both, left_items, u));
+        for (size_t i = 0; i < u->names_len; i++) {
+            const struct nscol *l = NULL, *r = NULL;
+            TRY(using_column(az, both->items, left_items, u->names[i], "left", &l));
+            TRY(using_column(az, both->items + left_items, both->items_len - left_items,
+                             u->names[i], "right", &r));
+            TRY(using_pair(az, u, i, l, r, join->jointype, both->rel->cols_len));
+        }
+    } else if (join->quals != NULL) {
+        struct scope scope = {.parent = above.scope,
+                              .hide = above.hide,
+                              .items = both->items,
+                              .items_len = both->items_len,
+                              .no_aggs = "JOIN conditions"};
+        struct sx *on = NULL;
+        TRY(az_expr(az, &scope, join->quals, &on));
+        TRY(az_to_bool(az, on, "JOIN/ON", &on));
+        sx_conjuncts(az->arena, on, &u->preds);
+    }
+    return ERR_OK;
+}
+
+/* The condition refers to left ++ right; a RIGHT JOIN is a LEFT one with the sides swapped. */
+static struct rel *make_join(struct az *az, PgQuery__JoinType kind, struct rel *left,
+                             struct rel *right, struct sxvec *preds)
+{
+    if (kind == PG_QUERY__JOIN_TYPE__JOIN_INNER) {
+        struct rel *cross = rel_join2(az->arena, REL_JOIN_INNER, left, right, NULL, 0);
+        return rel_filter(az->arena, cross, preds->items, preds->len);
+    }
+    if (kind != PG_QUERY__JOIN_TYPE__JOIN_RIGHT) {
+        enum rel_join join = kind == PG_QUERY__JOIN_TYPE__JOIN_FULL ? REL_JOIN_FULL : REL_JOIN_LEFT;
+        return rel_join2(az->arena, join, left, right, preds->items, preds->len);
+    }
+    uint32_t l = left->cols_len, r = right->cols_len;
+    uint32_t *map = ARENA_ARRAY(az->arena, uint32_t, l + r);
+    uint32_t *back = ARENA_ARRAY(az->arena, uint32_t, l + r);
+    for (uint32_t i = 0; i < l + r; i++) {
+        map[i] = i < l ? r + i : i - l;
+        back[i] = map[i];
+    }
+    struct sx **swapped = ARENA_ARRAY(az->arena, struct sx *, preds->len);
+    for (uint32_t i = 0; i < preds->len; i++) {
+        swapped[i] = sx_remap(az->arena, preds->items[i], map);
+    }
+    struct rel *join = rel_join2(az->arena, REL_JOIN_LEFT, right, left, swapped, preds->len);
+    return rel_project(az->arena, join, back, l + r);
+}
+
+static void nullable_side(struct items *both, size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++) {
+        for (uint32_t c = 0; c < both->items[i]->cols_len; c++) {
+            both->items[i]->cols[c].type.nullable = true;
+        }
+    }
+}
+
+struct lower_levels {
+    struct arena *arena;
+};
+
+static bool refers_left(const struct rel *rel);
+
+static void saw_level_one(void *arg, uint32_t level, uint32_t col, struct type type)
+{
+    *(bool *)arg = *(bool *)arg || level == 1;
+    (void)col;
+    (void)type;
+}
+
+static bool refers_left(const struct rel *rel)
+{
+    bool seen = false;
+    rel_free_refs(rel, saw_level_one, &seen);
+    return seen;
+}
+
+/* A relation that was the right side of a join becomes its left side: one scope fewer above. */
+static struct sx *drop_level(void *arg, struct sx *col, uint32_t level)
+{
+    struct lower_levels *l = arg;
+    ASSERT(level > 1);
+    struct sx *copy = arena_memdup(l->arena, col, sizeof(*col));
+    copy->level = level - 1;
+    return copy;
+}
+
+static struct sx *add_level(void *arg, struct sx *col, uint32_t level)
+{
+    struct lower_levels *l = arg;
+    struct sx *copy = arena_memdup(l->arena, col, sizeof(*col));
+    copy->level = level + 1;
+    return copy;
+}
+
+static err_t check_lateral(struct az *az, PgQuery__JoinType kind, struct rel **left,
+                           struct rel **right)
+{
+    bool swaps = kind == PG_QUERY__JOIN_TYPE__JOIN_RIGHT;
+    if (!swaps && kind != PG_QUERY__JOIN_TYPE__JOIN_FULL) {
+        return ERR_OK;
+    }
+    if (refers_left(*right)) {
+        return err_sql(ERR_INVALID, "42P10", "the combining JOIN type must be INNER or LEFT for a "
+                                             "LATERAL reference");
+    }
+    if (swaps) {
+        struct lower_levels l = {.arena = az->arena};
+        *right = rel_map_outer(az->arena, *right, drop_level, &l);
+        *left = rel_map_outer(az->arena, *left, add_level, &l);
+    }
+    return ERR_OK;
+}
+
+static err_t finish_join(struct az *az, const PgQuery__JoinExpr *join, struct rel *left,
+                         struct rel *right, size_t left_items, struct using *u, struct items *out)
+{
+    TRY(check_lateral(az, join->jointype, &left, &right));
+    out->rel = make_join(az, join->jointype, left, right, &u->preds);
+    bool full = join->jointype == PG_QUERY__JOIN_TYPE__JOIN_FULL;
+    if (full || join->jointype == PG_QUERY__JOIN_TYPE__JOIN_RIGHT) {
+        nullable_side(out, 0, left_items);
+    }
+    if (full || join->jointype == PG_QUERY__JOIN_TYPE__JOIN_LEFT) {
+        nullable_side(out, left_items, out->items_len);
+    }
+    out->rel = rel_map(az->arena, out->rel, u->full.items, u->full.len);
+    if (u->names_len > 0) {
+        TRY(add_item(az, out, join_item(az, out, u), -1));
+    }
+    if (join->alias != NULL) {
+        struct nsitem *item = join_item(az, out, u);
+        out->items_len = 0;
+        TRY(apply_alias(az, item, join->alias, -1));
+        TRY(add_item(az, out, item, -1));
+    }
+    return ERR_OK;
+}
+
+static err_t join_expr(struct az *az, struct above above, const PgQuery__JoinExpr *join,
+                       struct items *out)
+{
+    TRY(from_node(az, above, join->larg, out));
+    struct scope beside = {
+        .parent = above.scope, .items = out->items, .items_len = out->items_len};
+    struct items right = {0};
+    struct using u = {0};
+    err_t err = from_node(az, (struct above){.scope = &beside, .hide = above.hide + 1}, join->rarg,
+                          &right);
+    size_t left_items = out->items_len;
+    struct rel *left = out->rel;
+    if (err == ERR_OK) {
+        err = merge_items(az, out, &right);
+    }
+    if (err == ERR_OK) {
+        out->rel = rel_join2(az->arena, REL_JOIN_INNER, left, right.rel, NULL, 0);
+        err = join_condition(az, above, join, out, left_items, &u);
+    }
+    if (err == ERR_OK) {
+        err = finish_join(az, join, left, right.rel, left_items, &u, out);
+    }
+    items_free(&right);
+    free(u.names);
+    return err;
+}
+
+static err_t from_node(struct az *az, struct above above, pg_node *node, struct items *out)
+{
+    TRY(az_enter(az));
+    err_t err;
+    switch (node->node_case) {
+    case PG_QUERY__NODE__NODE_RANGE_VAR: err = range_var(az, above, node->range_var, out); break;
+    case PG_QUERY__NODE__NODE_RANGE_SUBSELECT:
+        err = range_subselect(az, above, node->range_subselect, out);
+        break;
+    case PG_QUERY__NODE__NODE_RANGE_FUNCTION:
+        err = range_function(az, above, node->range_function, out);
+        break;
+    case PG_QUERY__NODE__NODE_JOIN_EXPR: err = join_expr(az, above, node->join_expr, out); break;
+    default: err = AZ_UNSUPPORTED(az, -1, "this item in FROM is not supported"); break;
+    }
+    az_leave(az);
+    return err;
+}
+
+static err_t from_list(struct az *az, struct scope *scope, pg_node **nodes, size_t len,
+                       struct items *out)
+{
+    for (size_t i = 0; i < len; i++) {
+        struct scope beside = {.parent = scope->parent,
+                               .hide = scope->hide,
+                               .items = out->items,
+                               .items_len = out->items_len};
+        struct items item = {0};
+        struct above above = i == 0 ? (struct above){.scope = scope->parent, .hide = scope->hide}
+                                    : (struct above){.scope = &beside, .hide = 1};
+        err_t err = from_node(az, above, nodes[i], &item);
+        if (err == ERR_OK && i == 0) {
+            out->rel = item.rel;
+            out->items = item.items;
+            out->items_len = item.items_len;
+            out->items_cap = item.items_cap;
+            continue;
+        }
+        if (err == ERR_OK) {
+            err = merge_items(az, out, &item);
+        }
+        if (err == ERR_OK) {
+            out->rel = rel_join2(az->arena, REL_JOIN_INNER, out->rel, item.rel, NULL, 0);
+        }
+        items_free(&item);
+        TRY(err);
+    }
+    return ERR_OK;
+}
+
+err_t az_from(struct az *az, struct scope *scope, pg_node **nodes, size_t len, struct rel **out)
+{
+    ASSERT(scope->items_len == 0);
+    if (len == 0) {
+        *out = rel_unit(az->arena);
+        return ERR_OK;
+    }
+    struct items items = {0};
+    err_t err = from_list(az, scope, nodes, len, &items);
+    if (err == ERR_OK) {
+        scope->items = arena_memdup(az->arena, items.items, items.items_len * sizeof(items.items[0]));
+        scope->items_len = items.items_len;
+        *out = items.rel;
+    }
+    items_free(&items);
+    return err;
+}
+
+/* ---- WITH ----------------------------------------------------------------------------------------------- */
+
+err_t az_with(struct az *az, const PgQuery__WithClause *with, struct scope *parent, uint32_t hide)
+{
+    if (with->recursive) {
+        return AZ_UNSUPPORTED(az, with->location, "WITH RECURSIVE is not supported");
+    }
+    for (size_t i = 0; i < with->n_ctes; i++) {
+        const PgQuery__CommonTableExpr *def = with->ctes[i]->common_table_expr;
+        struct query query;
+        if (def->ctequery->node_case != PG_QUERY__NODE__NODE_SELECT_STMT) {
+            return AZ_UNSUPPORTED(az, def->location,
+                                  "data-modifying statements in WITH are not supported");
+        }
+        TRY(az_query(az, def->ctequery, parent, hide, &query));
+        TRY(az_query_finish(az, &query, NULL));
+        struct cte *cte = ARENA_NEW(az->arena, struct cte);
+        cte->name = def->ctename;
+        cte->rel = az_query_rel(az, &query);
+        cte->names = arena_memdup(az->arena, query.names, query.cols_len * sizeof(query.names[0]));
+        cte->scope = parent;
+        if (def->n_aliascolnames > query.cols_len) {
+            return az_err(az, def->location, ERR_INVALID, "42P10",
+                          "WITH query \"%s\" has %u columns available but %zu columns specified",
+                          cte->name, query.cols_len, def->n_aliascolnames);
+        }
+        for (size_t c = 0; c < def->n_aliascolnames; c++) {
+            cte->names[c] = pg_string(def->aliascolnames[c]);
+        }
+        cte->next = az->ctes;
+        az->ctes = cte;
+    }
+    return ERR_OK;
+}

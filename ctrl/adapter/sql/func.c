@@ -1,0 +1,348 @@
+/* Analysis of function calls, aggregates and subqueries in expressions. */
+#include "ctrl/adapter/sql/sql_internal.h"
+
+#include "ctrl/adapter/sql/typing.h"
+
+/* ---- aggregates ------------------------------------------------------------------------------------------ */
+
+/* Aggregates PostgreSQL has and the engine has not. */
+static bool known_elsewhere(const char *name)
+{
+    static const char *const names[] = {
+        "string_agg", "array_agg", "json_agg", "jsonb_agg",  "json_object_agg", "jsonb_object_agg",
+        "stddev",     "variance",  "stddev_pop", "stddev_samp", "var_pop",      "var_samp",
+        "corr",       "covar_pop", "covar_samp", "bit_and",     "bit_or",       "bit_xor",
+        "mode",       "percentile_cont", "percentile_disc", "regr_slope", "regr_count"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (strcmp(names[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static err_t check_agg_place(struct az *az, struct scope *scope, int location)
+{
+    if (scope->no_aggs == NULL) {
+        return ERR_OK;
+    }
+    if (strcmp(scope->no_aggs, "aggregate") == 0) {
+        return az_err(az, location, ERR_INVALID, "42803",
+                      "aggregate function calls cannot be nested");
+    }
+    return az_err(az, location, ERR_INVALID, "42803", "aggregate functions are not allowed in %s",
+                  scope->no_aggs);
+}
+
+static void outer_ref(void *arg, uint32_t level, uint32_t col, struct type type)
+{
+    uint32_t *seen = arg;
+    seen[level == 0 ? 0 : 1]++;
+    (void)col;
+    (void)type;
+}
+
+struct ref_count {
+    uint32_t seen[2];
+};
+
+static struct sx *count_refs(void *arg, struct sx *col, uint32_t level)
+{
+    struct ref_count *c = arg;
+    outer_ref(c->seen, level, col->col, col->type);
+    return NULL;
+}
+
+static err_t agg_args(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
+                      const char *name, struct sx *sx)
+{
+    sx->args = ARENA_ARRAY(az->arena, struct sx *, 2);
+    if (!call->agg_star) {
+        if (call->n_args != 1) {
+            return call->n_args == 0
+                       ? az_err(az, call->location, ERR_INVALID, "42809",
+                                "%s(*) must be used to call a parameterless aggregate function",
+                                name)
+                       : az_err(az, call->location, ERR_INVALID, "42883",
+                                "function %s with %zu arguments does not exist", name,
+                                call->n_args);
+        }
+        TRY(az_expr(az, scope, call->args[0], &sx->args[0]));
+        TRY(az_settle(az, sx->args[0], &sx->args[0]));
+        TRY(az_aggregate(az, (enum agg_func)sx->agg.func, sx->args[0], &sx->type));
+        sx->args_len = 1;
+    } else {
+        sx->agg.func = AGG_COUNT_ALL;
+        sx->type = type_of(TYPE_INT8);
+        sx->type.nullable = false;
+    }
+    if (call->agg_filter != NULL) {
+        struct sx *filter = NULL;
+        TRY(az_expr(az, scope, call->agg_filter, &filter));
+        TRY(az_to_bool(az, filter, "FILTER", &sx->args[sx->args_len++]));
+        sx->agg.has_filter = true;
+        (void)filter;
+    }
+    return ERR_OK;
+}
+
+static err_t aggregate_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
+                            const char *name, enum agg_func func, struct sx **out)
+{
+    TRY(check_agg_place(az, scope, call->location));
+    if (call->agg_star && func != AGG_COUNT) {
+        return az_err(az, call->location, ERR_INVALID, "42883", "function %s() does not exist", name);
+    }
+    struct sx *sx = sx_new(az->arena, SX_AGG, type_of(TYPE_INT8));
+    sx->location = call->location;
+    sx->agg.func = (uint8_t)func;
+    sx->agg.distinct = call->agg_distinct != 0;
+    scope->no_aggs = "aggregate";
+    err_t err = agg_args(az, scope, call, name, sx);
+    scope->no_aggs = NULL;
+    TRY(err);
+    /* min and max are the same with DISTINCT. */
+    if (func == AGG_MIN || func == AGG_MAX || func == AGG_BOOL_AND || func == AGG_BOOL_OR) {
+        sx->agg.distinct = false;
+    }
+    struct ref_count refs = {{0, 0}};
+    for (uint32_t i = 0; i < sx->args_len; i++) {
+        sx_map_outer(az->arena, sx->args[i], count_refs, &refs);
+    }
+    if (refs.seen[1] > 0 && refs.seen[0] == 0) {
+        return AZ_UNSUPPORTED(az, call->location, "aggregates of an outer query are not supported");
+    }
+    scope->aggs_seen++;
+    *out = sx;
+    return ERR_OK;
+}
+
+/* ---- calls ------------------------------------------------------------------------------------------------- */
+
+static err_t check_plain_call(struct az *az, const PgQuery__FuncCall *call, const char *name)
+{
+    if (call->over != NULL) {
+        return AZ_UNSUPPORTED(az, call->location, "window functions are not supported");
+    }
+    const char *what = call->agg_distinct        ? "DISTINCT specified"
+                       : call->agg_star          ? "(*) specified"
+                       : call->n_agg_order > 0   ? "ORDER BY specified"
+                       : call->agg_filter != NULL ? "FILTER specified"
+                                                  : NULL;
+    if (what != NULL) {
+        return az_err(az, call->location, ERR_INVALID, "42809",
+                      "%s, but %s is not an aggregate function", what, name);
+    }
+    return ERR_OK;
+}
+
+err_t az_func_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
+                   struct sx **out)
+{
+    const char *schema = NULL;
+    const char *name = pg_name(call->funcname, call->n_funcname, &schema);
+    bool builtin = schema == NULL || strcmp(schema, "pg_catalog") == 0;
+    enum agg_func func;
+    if (call->over != NULL) {
+        return AZ_UNSUPPORTED(az, call->location, "window functions are not supported");
+    }
+    if (builtin && agg_of_name(name, &func)) {
+        return aggregate_call(az, scope, call, name, func, out);
+    }
+    if (builtin && known_elsewhere(name)) {
+        return AZ_UNSUPPORTED(az, call->location, "aggregate function %s is not supported", name);
+    }
+    TRY(check_plain_call(az, call, name));
+    if (call->n_args > EXPR_ARGS_MAX) {
+        return az_err(az, call->location, ERR_INVALID, "54023",
+                      "cannot pass more than %d arguments to a function", EXPR_ARGS_MAX);
+    }
+    struct sx *args[EXPR_ARGS_MAX];
+    for (size_t i = 0; i < call->n_args; i++) {
+        TRY(az_expr(az, scope, call->args[i], &args[i]));
+    }
+    *out = NULL;
+    TRY(az_catalog_function(az, scope, schema, name, args, (uint32_t)call->n_args, call->location,
+                            out));
+    if (*out != NULL) {
+        return ERR_OK;
+    }
+    if (!builtin) {
+        return az_err(az, call->location, ERR_INVALID, "42883", "function %s.%s does not exist",
+                      schema, name);
+    }
+    return az_function(az, name, args, (uint32_t)call->n_args, call->location, out);
+}
+
+/* ---- subqueries ---------------------------------------------------------------------------------------------- */
+
+static struct sx *deeper(void *arg, struct sx *col, uint32_t level)
+{
+    struct az *az = arg;
+    struct sx *copy = arena_memdup(az->arena, col, sizeof(*col));
+    copy->level = level + 1;
+    return copy;
+}
+
+static struct sx *exists(struct az *az, struct rel *sub)
+{
+    struct sx *sx = sx_new(az->arena, SX_EXISTS, type_bool(false));
+    sx->sub = sub;
+    return sx;
+}
+
+static struct sx *exists_where(struct az *az, struct rel *sub, struct sx *condition)
+{
+    return exists(az, rel_filter1(az->arena, sub, condition));
+}
+
+/* The condition of x op (a row of the subquery), seen from inside the subquery. */
+static err_t link_condition(struct az *az, const char *name, struct sx **left, uint32_t len,
+                            const struct rel *sub, int location, struct sx **out)
+{
+    bool equal = strcmp(name, "=") == 0;
+    if (len > 1 && !equal && strcmp(name, "<>") != 0) {
+        return AZ_UNSUPPORTED(az, location, "row comparison %s with a subquery is not supported",
+                              name);
+    }
+    *out = NULL;
+    for (uint32_t i = 0; i < len; i++) {
+        struct sx *x = sx_map_outer(az->arena, left[i], deeper, az);
+        struct sx *one = NULL;
+        TRY(az_operator(az, name, x, sx_col(az->arena, i, sub->types[i]), location, &one));
+        if (one->type.kind != TYPE_BOOL) {
+            return az_err(az, location, ERR_INVALID, "42809",
+                          "op ANY/ALL (array) requires operator to yield boolean");
+        }
+        *out = *out == NULL ? one
+               : equal      ? sx_and(az->arena, *out, one)
+                            : sx_or(az->arena, *out, one);
+    }
+    return ERR_OK;
+}
+
+/*
+ * When is `x = y` unknown for some row? When y is NULL there, or x is NULL and there is any row:
+ * two conditions that do not compare, so that NOT IN needs no comparison of every pair.
+ */
+static struct sx *unknown_equal(struct az *az, struct sx *x, struct rel *sub)
+{
+    struct sx *some = sx_bool(az->arena, false);
+    if (sub->types[0].nullable) {
+        struct sx *y = sx_col(az->arena, 0, sub->types[0]);
+        some = exists_where(az, sub, sx_is_null(az->arena, y));
+    }
+    if (x->type.nullable) {
+        some = sx_or(az->arena, some,
+                     sx_and(az->arena, sx_is_null(az->arena, x), exists(az, sub)));
+    }
+    return some;
+}
+
+/*
+ * ANY is true when the condition is true for some row, else unknown when it is unknown for one,
+ * else false; ALL the other way round. CASE with EXISTS says just that; lowering recognises it
+ * where only true matters.
+ */
+static struct sx *any_case(struct az *az, struct sx *decides, struct sx *unknown, bool all)
+{
+    struct sx *decided = sx_bool(az->arena, !all), *otherwise = sx_bool(az->arena, all);
+    if (unknown->kind == SX_LIT) {
+        return all ? sx_not(az->arena, decides) : decides;
+    }
+    struct sx *sx = sx_new(az->arena, SX_CASE, type_bool(true));
+    sx->args = ARENA_ARRAY(az->arena, struct sx *, 5);
+    sx->args[0] = decides;
+    sx->args[1] = decided;
+    sx->args[2] = unknown;
+    sx->args[3] = sx_null(az->arena, type_of(TYPE_BOOL));
+    sx->args[4] = otherwise;
+    sx->args_len = 5;
+    return sx;
+}
+
+static err_t quantified_link(struct az *az, struct scope *scope, const PgQuery__SubLink *link,
+                             struct rel *sub, struct sx **out)
+{
+    bool all = link->sub_link_type == PG_QUERY__SUB_LINK_TYPE__ALL_SUBLINK;
+    const char *name = pg_name(link->oper_name, link->n_oper_name, NULL);
+    name = name == NULL ? "=" : strcmp(name, "!=") == 0 ? "<>" : name;
+    struct sx *left[EXPR_ARGS_MAX];
+    uint32_t len = 1;
+    if (link->testexpr->node_case == PG_QUERY__NODE__NODE_ROW_EXPR) {
+        const PgQuery__RowExpr *row = link->testexpr->row_expr;
+        len = (uint32_t)row->n_args;
+        for (uint32_t i = 0; i < len && i < EXPR_ARGS_MAX; i++) {
+            TRY(az_expr(az, scope, row->args[i], &left[i]));
+        }
+    } else {
+        TRY(az_expr(az, scope, link->testexpr, &left[0]));
+    }
+    if (len != sub->cols_len || len > EXPR_ARGS_MAX) {
+        return az_err(az, link->location, ERR_INVALID, "42601", "subquery has too %s columns",
+                      sub->cols_len > len ? "many" : "few");
+    }
+    struct sx *c = NULL, *decides = NULL, *unknown = NULL;
+    TRY(link_condition(az, name, left, len, sub, link->location, &c));
+    decides = exists_where(az, sub, all ? sx_not(az->arena, c) : c);
+    bool simple = len == 1 && strcmp(name, all ? "<>" : "=") == 0;
+    if (simple) {
+        unknown = unknown_equal(az, left[0], sub);
+    } else if (c->type.nullable) {
+        unknown = exists_where(az, sub, sx_is_null(az->arena, c));
+    } else {
+        unknown = sx_bool(az->arena, false);
+    }
+    *out = any_case(az, decides, unknown, all);
+    (*out)->location = link->location;
+    return ERR_OK;
+}
+
+static err_t array_link(struct az *az, const struct rel *sub, int location, struct sx **out)
+{
+    if (!az_is_dead(sub)) {
+        return AZ_UNSUPPORTED(az, location, "ARRAY(subquery) is not supported");
+    }
+    *out = sx_text(az->arena, "{}");
+    (*out)->type.oid = type_array_of(sub->types[0].oid);
+    if ((*out)->type.oid == 0) {
+        (*out)->type.oid = 1009;
+    }
+    return ERR_OK;
+}
+
+err_t az_sublink(struct az *az, struct scope *scope, const PgQuery__SubLink *link,
+                 struct sx **out)
+{
+    struct query query;
+    uint32_t dead = az->dead;
+    TRY(az_query(az, link->subselect, scope, 0, &query));
+    ASSERT(az->dead == dead);
+    TRY(az_query_finish(az, &query, NULL));
+    struct rel *sub = az_query_rel(az, &query);
+    switch (link->sub_link_type) {
+    case PG_QUERY__SUB_LINK_TYPE__EXISTS_SUBLINK:
+        *out = exists(az, sub);
+        (*out)->location = link->location;
+        return ERR_OK;
+    case PG_QUERY__SUB_LINK_TYPE__ANY_SUBLINK:
+    case PG_QUERY__SUB_LINK_TYPE__ALL_SUBLINK:
+        return quantified_link(az, scope, link, sub, out);
+    case PG_QUERY__SUB_LINK_TYPE__EXPR_SUBLINK:
+    case PG_QUERY__SUB_LINK_TYPE__ARRAY_SUBLINK:
+        if (sub->cols_len != 1) {
+            return az_err(az, link->location, ERR_INVALID, "42601",
+                          "subquery must return only one column");
+        }
+        if (link->sub_link_type == PG_QUERY__SUB_LINK_TYPE__ARRAY_SUBLINK) {
+            return array_link(az, sub, link->location, out);
+        }
+        *out = sx_new(az->arena, SX_SCALAR, sub->types[0]);
+        (*out)->type.nullable = true;
+        (*out)->sub = sub;
+        (*out)->location = link->location;
+        return ERR_OK;
+    default:
+        return AZ_UNSUPPORTED(az, link->location, "this form of subquery is not supported");
+    }
+}

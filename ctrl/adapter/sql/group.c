@@ -1,0 +1,173 @@
+/* Aggregation: what may stand beside aggregates, and the columns it all becomes. */
+#include "ctrl/adapter/sql/sql_internal.h"
+
+struct grouping {
+    struct az *az;
+    struct scope *scope;
+    struct sxvec *groups;
+    struct sxvec aggs; /* distinct SX_AGG nodes */
+    struct type *types; /* of the aggregated relation's columns */
+    err_t err;
+    bool in_sub;
+};
+
+static struct sx *collect_fn(void *arg, struct sx *sx)
+{
+    struct grouping *g = arg;
+    if (sx->kind != SX_AGG) {
+        return NULL;
+    }
+    for (uint32_t i = 0; i < g->aggs.len; i++) {
+        if (sx_same(g->aggs.items[i], sx)) {
+            return sx;
+        }
+    }
+    sxvec_push(g->az->arena, &g->aggs, sx);
+    return sx;
+}
+
+static const char *column_name(const struct grouping *g, uint32_t at)
+{
+    for (size_t i = 0; i < g->scope->items_len; i++) {
+        const struct nsitem *item = g->scope->items[i];
+        for (uint32_t c = 0; c < item->cols_len; c++) {
+            if (item->cols[c].at == at) {
+                return item->alias == NULL ? item->cols[c].name
+                                           : arena_printf(g->az->arena, "%s.%s", item->alias,
+                                                          item->cols[c].name);
+            }
+        }
+    }
+    return "?";
+}
+
+static struct sx *ungrouped(struct grouping *g, const struct sx *col)
+{
+    if (g->err == ERR_OK) {
+        g->err = az_err(g->az, col->location, ERR_INVALID, "42803",
+                        g->in_sub ? "subquery uses ungrouped column \"%s\" from outer query"
+                                  : "column \"%s\" must appear in the GROUP BY clause or be used "
+                                    "in an aggregate function",
+                        column_name(g, col->col));
+    }
+    return sx_col(g->az->arena, 0, col->type);
+}
+
+static struct sx *grouped_column(struct grouping *g, const struct sx *sx, uint32_t index)
+{
+    struct sx *col = sx_col(g->az->arena, index, sx->type);
+    col->location = sx->location;
+    return col;
+}
+
+/* A subquery's reference to the grouped query's input. */
+static struct sx *outer_column(void *arg, struct sx *col, uint32_t level)
+{
+    struct grouping *g = arg;
+    if (level != 1) {
+        return NULL;
+    }
+    for (uint32_t i = 0; i < g->groups->len; i++) {
+        const struct sx *group = g->groups->items[i];
+        if (group->kind == SX_COL && group->level == 0 && group->col == col->col) {
+            struct sx *out = grouped_column(g, col, i);
+            out->level = 1;
+            return out;
+        }
+    }
+    g->in_sub = true;
+    ungrouped(g, col);
+    struct sx *out = sx_col(g->az->arena, 0, col->type);
+    out->level = 1;
+    return out;
+}
+
+static struct sx *replace_fn(void *arg, struct sx *sx)
+{
+    struct grouping *g = arg;
+    for (uint32_t i = 0; i < g->groups->len; i++) {
+        if (sx_same(g->groups->items[i], sx)) {
+            return grouped_column(g, sx, i);
+        }
+    }
+    for (uint32_t i = 0; sx->kind == SX_AGG && i < g->aggs.len; i++) {
+        if (sx_same(g->aggs.items[i], sx)) {
+            return grouped_column(g, sx, g->groups->len + i);
+        }
+    }
+    if (sx->kind == SX_COL && sx->level == 0) {
+        return ungrouped(g, sx);
+    }
+    if (sx->sub != NULL) {
+        struct sx *copy = arena_memdup(g->az->arena, sx, sizeof(*sx));
+        copy->sub = rel_map_outer(g->az->arena, sx->sub, outer_column, g);
+        return copy;
+    }
+    return NULL;
+}
+
+/* A column for the expression: itself when it is one, else one more map. */
+static uint32_t column_for(struct az *az, const struct rel *rel, struct sxvec *maps, struct sx *sx)
+{
+    if (sx->kind == SX_COL && sx->level == 0) {
+        return sx->col;
+    }
+    for (uint32_t i = 0; i < maps->len; i++) {
+        if (sx_same(maps->items[i], sx)) {
+            return rel->cols_len + i;
+        }
+    }
+    sxvec_push(az->arena, maps, sx);
+    return rel->cols_len + maps->len - 1;
+}
+
+static struct rel *aggregate(struct grouping *g, bool grouped, struct rel *rel)
+{
+    struct az *az = g->az;
+    struct sxvec maps = {0};
+    uint32_t *keys = ARENA_ARRAY(az->arena, uint32_t, g->groups->len);
+    struct plan_agg *aggs = ARENA_ARRAY(az->arena, struct plan_agg, g->aggs.len);
+    for (uint32_t i = 0; i < g->groups->len; i++) {
+        keys[i] = column_for(az, rel, &maps, g->groups->items[i]);
+    }
+    for (uint32_t i = 0; i < g->aggs.len; i++) {
+        struct sx *sx = g->aggs.items[i];
+        uint32_t args = sx->args_len - (sx->agg.has_filter ? 1 : 0);
+        aggs[i] = (struct plan_agg){.func = sx->agg.func,
+                                    .distinct = sx->agg.distinct,
+                                    .has_filter = sx->agg.has_filter,
+                                    .type = sx->type};
+        aggs[i].arg = args > 0 ? column_for(az, rel, &maps, sx->args[0]) : 0;
+        aggs[i].filter =
+            sx->agg.has_filter ? column_for(az, rel, &maps, sx->args[args]) : 0;
+    }
+    struct rel *in = rel_map(az->arena, rel, maps.items, maps.len);
+    struct rel *out = rel_reduce(az->arena, in, keys, g->groups->len, aggs, g->aggs.len);
+    if (!grouped || g->groups->len == 0) {
+        out->kind = REL_GLOBAL;
+    }
+    return out;
+}
+
+err_t az_group(struct az *az, struct scope *scope, struct sxvec *groups, bool grouped,
+               struct sxvec *targets, struct sx **having, struct rel **rel)
+{
+    struct grouping g = {.az = az, .scope = scope, .groups = groups};
+    for (uint32_t i = 0; i < targets->len; i++) {
+        sx_rewrite(az->arena, targets->items[i], collect_fn, &g);
+    }
+    if (*having != NULL) {
+        sx_rewrite(az->arena, *having, collect_fn, &g);
+    }
+    for (uint32_t i = 0; i < targets->len; i++) {
+        targets->items[i] = sx_rewrite(az->arena, targets->items[i], replace_fn, &g);
+    }
+    if (*having != NULL) {
+        *having = sx_rewrite(az->arena, *having, replace_fn, &g);
+    }
+    if (g.err != ERR_OK) {
+        return g.err;
+    }
+    *rel = aggregate(&g, grouped, *rel);
+    return ERR_OK;
+}

@@ -1,0 +1,803 @@
+/*
+ * Decorrelation: from trees whose expressions hold subqueries and outer references to DAGs
+ * without. Any subquery can be treated alike (Neumann and Kemper, "Unnesting Arbitrary Queries",
+ * BTW 2015): lower(rel, outer) computes rel for every row of the set `outer` at once and gives
+ * outer's columns followed by rel's. A subquery is lowered over the distinct values of just the
+ * columns it refers to, and its result is joined back on them, NULLs matching NULLs.
+ *
+ * EXISTS in a predicate becomes a semi join or, negated, an anti join; where the subquery is a
+ * filter over something uncorrelated its condition is the join's own, without that detour.
+ */
+#include "ctrl/adapter/sql/sql_internal.h"
+
+/* An outer reference and the column of `outer` that has its value. */
+struct binding {
+    uint32_t level, col;
+    uint32_t at;
+};
+
+struct bindings {
+    struct binding *items;
+    size_t items_len, items_cap;
+};
+
+struct lo {
+    struct az *az;
+    struct arena *arena;
+    struct u64map memo; /* uncorrelated rel -> its lowering */
+};
+
+/* What an expression sees: columns of its relation behind `offset`, outer ones bound. */
+struct frame {
+    uint32_t offset;
+    const struct bindings *outer;
+};
+
+static err_t lower(struct lo *lo, struct rel *rel, struct rel *outer,
+                   const struct bindings *bindings, struct rel **out);
+static err_t lower_sx(struct lo *lo, struct sx *sx, const struct frame *frame, struct rel **cur,
+                      struct sx **out);
+
+static void any_ref(void *arg, uint32_t level, uint32_t col, struct type type)
+{
+    *(bool *)arg = true;
+    (void)level;
+    (void)col;
+    (void)type;
+}
+
+static bool is_correlated(const struct rel *rel)
+{
+    bool any = false;
+    rel_free_refs(rel, any_ref, &any);
+    return any;
+}
+
+static uint32_t lookup(const struct bindings *b, uint32_t level, uint32_t col)
+{
+    for (size_t i = 0; i < b->items_len; i++) {
+        if (b->items[i].level == level && b->items[i].col == col) {
+            return b->items[i].at;
+        }
+    }
+    return UINT32_MAX;
+}
+
+static uint32_t *range(struct lo *lo, uint32_t from, uint32_t len)
+{
+    uint32_t *cols = ARENA_ARRAY(lo->arena, uint32_t, len);
+    for (uint32_t i = 0; i < len; i++) {
+        cols[i] = from + i;
+    }
+    return cols;
+}
+
+/* left columns [0, keep) and the last `tail` ones. */
+static struct rel *cut(struct lo *lo, struct rel *rel, uint32_t keep, uint32_t tail)
+{
+    uint32_t *cols = ARENA_ARRAY(lo->arena, uint32_t, keep + tail);
+    for (uint32_t i = 0; i < keep; i++) {
+        cols[i] = i;
+    }
+    for (uint32_t i = 0; i < tail; i++) {
+        cols[keep + i] = rel->cols_len - tail + i;
+    }
+    return rel_project(lo->arena, rel, cols, keep + tail);
+}
+
+/* a's columns at cols_a[] are those of b at cols_b[], NULLs alike, b standing behind a. */
+static void match_columns(struct lo *lo, struct sxvec *preds, const struct rel *a,
+                          const uint32_t *cols_a, const struct rel *b, const uint32_t *cols_b,
+                          uint32_t len)
+{
+    for (uint32_t i = 0; i < len; i++) {
+        uint32_t ca = cols_a[i], cb = cols_b[i];
+        struct sx *l = sx_col(lo->arena, ca, a->types[ca]);
+        struct sx *r = sx_col(lo->arena, a->cols_len + cb, b->types[cb]);
+        bool plain = !l->type.nullable && !r->type.nullable;
+        sxvec_push(lo->arena, preds, sx_equal(lo->arena, l, r, !plain));
+    }
+}
+
+static struct rel *cross(struct lo *lo, struct rel *a, struct rel *b)
+{
+    if (rel_is_unit(a)) {
+        return b;
+    }
+    if (rel_is_unit(b)) {
+        return a;
+    }
+    return rel_join2(lo->arena, REL_JOIN_INNER, a, b, NULL, 0);
+}
+
+/* ---- subqueries over the values they refer to ----------------------------------------------------------- */
+
+struct branch {
+    struct rel *rel; /* key columns, then the subquery's */
+    uint32_t *keys;  /* columns of the relation branched from */
+    uint32_t keys_len;
+};
+
+struct collect {
+    struct lo *lo;
+    const struct frame *frame;
+    struct bindings inner; /* the subquery's references, at: index into the keys */
+    uint32_t *keys;
+    size_t keys_len, keys_cap;
+};
+
+static void collect_ref(void *arg, uint32_t level, uint32_t col, struct type type)
+{
+    struct collect *c = arg;
+    (void)type;
+    if (lookup(&c->inner, level, col) != UINT32_MAX) {
+        return;
+    }
+    uint32_t at = level == 1 ? c->frame->offset + col : lookup(c->frame->outer, level - 1, col);
+    ASSERT(at != UINT32_MAX);
+    size_t key = 0;
+    while (key < c->keys_len && c->keys[key] != at) {
+        key++;
+    }
+    if (key == c->keys_len) {
+        *VEC_PUSH(c, keys) = at;
+    }
+    *VEC_PUSH(&c->inner, items) =
+        (struct binding){.level = level, .col = col, .at = (uint32_t)key};
+}
+
+static err_t make_branch(struct lo *lo, struct rel *cur, const struct frame *frame,
+                         struct rel *sub, struct branch *out)
+{
+    struct collect c = {.lo = lo, .frame = frame};
+    rel_free_refs(sub, collect_ref, &c);
+    out->keys_len = (uint32_t)c.keys_len;
+    out->keys = arena_memdup(lo->arena, c.keys, c.keys_len * sizeof(c.keys[0]));
+    struct rel *domain = rel_unit(lo->arena);
+    if (c.keys_len > 0) {
+        domain = rel_distinct(lo->arena,
+                              rel_project(lo->arena, cur, out->keys, out->keys_len));
+    }
+    err_t err = lower(lo, sub, domain, &c.inner, &out->rel);
+    free(c.keys);
+    free(c.inner.items);
+    return err;
+}
+
+/* The predicates that join a branch back to where it came from. */
+static struct sxvec branch_preds(struct lo *lo, const struct rel *cur, const struct branch *b,
+                                 const struct rel *right)
+{
+    struct sxvec preds = {0};
+    match_columns(lo, &preds, cur, b->keys, right, range(lo, 0, b->keys_len), b->keys_len);
+    return preds;
+}
+
+/* One row per key for which the subquery has rows; without keys: one row or none. */
+static struct rel *branch_exists(struct lo *lo, const struct branch *b)
+{
+    if (b->keys_len == 0) {
+        struct plan_agg count = {.func = AGG_COUNT_ALL, .type = type_of(TYPE_INT8)};
+        count.type.nullable = false;
+        return rel_reduce(lo->arena, b->rel, NULL, 0, &count, 1);
+    }
+    return rel_distinct(lo->arena, rel_prefix(lo->arena, b->rel, b->keys_len));
+}
+
+static err_t exists_column(struct lo *lo, struct rel *sub, const struct frame *frame,
+                           struct rel **cur, struct sx **out)
+{
+    struct branch b;
+    TRY(make_branch(lo, *cur, frame, sub, &b));
+    struct rel *some = rel_prefix(lo->arena, branch_exists(lo, &b), b.keys_len);
+    struct sx *yes = sx_bool(lo->arena, true);
+    some = rel_map(lo->arena, some, &yes, 1);
+    struct sxvec preds = branch_preds(lo, *cur, &b, some);
+    uint32_t width = (*cur)->cols_len;
+    struct rel *join =
+        rel_join2(lo->arena, REL_JOIN_LEFT, *cur, some, preds.items, preds.len);
+    *cur = cut(lo, join, width, 1);
+    *out = sx_coalesce(lo->arena, sx_col(lo->arena, width, (*cur)->types[width]),
+                       sx_bool(lo->arena, false));
+    return ERR_OK;
+}
+
+/* Has the relation at most one row, whatever its input? */
+static bool at_most_one(const struct rel *rel)
+{
+    switch (rel->kind) {
+    case REL_GLOBAL: return true;
+    case REL_CONSTANT: return rel->rows_len <= 1;
+    case REL_TOPK: return rel->limit >= 0 && rel->limit <= 1 && rel->keys_len == 0;
+    case REL_MAP:
+    case REL_FILTER:
+    case REL_PROJECT:
+    case REL_DISTINCT: return at_most_one(rel->inputs[0]);
+    case REL_JOIN:
+        return rel->join == REL_JOIN_INNER && at_most_one(rel->inputs[0]) &&
+               at_most_one(rel->inputs[1]);
+    default: return false;
+    }
+}
+
+/* count > 1 raises 21000. */
+static struct sx *single_row(struct lo *lo, uint32_t count_col)
+{
+    uint8_t kinds[3] = {TYPE_BOOL, TYPE_TEXT, TYPE_TEXT};
+    const struct func *raise = func_find("raise_if", kinds, 3);
+    uint8_t ints[2] = {TYPE_INT8, TYPE_INT8};
+    const struct func *more = func_find(">", ints, 2);
+    if (more == NULL) {
+        ints[0] = ints[1] = 0;
+        more = func_find(">", ints, 2);
+    }
+    ASSERT(raise != NULL && more != NULL);
+    struct type flag = type_of(TYPE_BOOL);
+    flag.nullable = false;
+    struct type count = type_of(TYPE_INT8);
+    count.nullable = false;
+    struct sx *operands[2] = {sx_col(lo->arena, count_col, count), sx_int8(lo->arena, 1)};
+    struct sx *args[3] = {
+        sx_call(lo->arena, more, flag, operands, 2), sx_text(lo->arena, "21000"),
+        sx_text(lo->arena, "more than one row returned by a subquery used as an expression")};
+    return sx_call(lo->arena, raise, flag, args, 3);
+}
+
+/* Keys and value, one row per key; more rows are an error. */
+static struct rel *checked_scalar(struct lo *lo, const struct branch *b)
+{
+    struct arena *a = lo->arena;
+    uint32_t k = b->keys_len;
+    struct type value = b->rel->types[k], min;
+    struct plan_agg aggs[2] = {{.func = AGG_COUNT_ALL, .type = type_of(TYPE_INT8)}};
+    aggs[0].type.nullable = false;
+    uint32_t *keys = range(lo, 0, k);
+    if (agg_result(AGG_MIN, (enum type_kind)value.kind, &min) && min.kind == value.kind) {
+        aggs[1] = (struct plan_agg){.func = AGG_MIN, .arg = k, .type = value};
+        aggs[1].type.nullable = true;
+        struct rel *reduced = rel_reduce(a, b->rel, keys, k, aggs, 2);
+        return cut(lo, rel_filter1(a, reduced, single_row(lo, k)), k, 1);
+    }
+    struct rel *counted = rel_filter1(a, rel_reduce(a, b->rel, keys, k, aggs, 1), single_row(lo, k));
+    struct rel *first = rel_topk(a, b->rel, keys, k, NULL, 0, 1, 0);
+    struct sxvec preds = {0};
+    match_columns(lo, &preds, first, keys, counted, keys, k);
+    return rel_join2(a, REL_JOIN_SEMI, first, counted, preds.items, preds.len);
+}
+
+static err_t scalar_column(struct lo *lo, struct sx *sx, const struct frame *frame,
+                           struct rel **cur, struct sx **out)
+{
+    struct branch b;
+    TRY(make_branch(lo, *cur, frame, sx->sub, &b));
+    struct rel *value = at_most_one(sx->sub) ? b.rel : checked_scalar(lo, &b);
+    struct sxvec preds = branch_preds(lo, *cur, &b, value);
+    uint32_t width = (*cur)->cols_len;
+    struct rel *join = rel_join2(lo->arena, REL_JOIN_LEFT, *cur, value, preds.items, preds.len);
+    *cur = cut(lo, join, width, 1);
+    *out = sx_col(lo->arena, width, (*cur)->types[width]);
+    return ERR_OK;
+}
+
+/* ---- expressions -------------------------------------------------------------------------------------------- */
+
+static struct sx *bound_column(struct lo *lo, const struct sx *sx, const struct frame *frame)
+{
+    uint32_t at = sx->level == 0 ? frame->offset + sx->col
+                                 : lookup(frame->outer, sx->level, sx->col);
+    ASSERT(at != UINT32_MAX);
+    struct sx *col = sx_col(lo->arena, at, sx->type);
+    col->location = sx->location;
+    return col;
+}
+
+static err_t lower_sx(struct lo *lo, struct sx *sx, const struct frame *frame, struct rel **cur,
+                      struct sx **out)
+{
+    switch (sx->kind) {
+    case SX_COL: *out = bound_column(lo, sx, frame); return ERR_OK;
+    case SX_LIT:
+    case SX_PARAM: *out = sx; return ERR_OK;
+    case SX_EXISTS: return exists_column(lo, sx->sub, frame, cur, out);
+    case SX_SCALAR: return scalar_column(lo, sx, frame, cur, out);
+    default: break;
+    }
+    ASSERT(sx->kind != SX_AGG);
+    struct sx *copy = arena_memdup(lo->arena, sx, sizeof(*sx));
+    copy->args = ARENA_ARRAY(lo->arena, struct sx *, sx->args_len);
+    for (uint32_t i = 0; i < sx->args_len; i++) {
+        TRY(lower_sx(lo, sx->args[i], frame, cur, &copy->args[i]));
+    }
+    *out = copy;
+    return ERR_OK;
+}
+
+/* ---- predicates --------------------------------------------------------------------------------------------- */
+
+/* A subquery as conditions over something that refers to nothing outside. */
+struct stripped {
+    struct rel *base;
+    struct sx **exprs; /* the subquery's columns over base's */
+    struct sxvec preds; /* correlated: level 0 is base, 1 the relation filtered */
+};
+
+static bool strip(struct lo *lo, struct rel *rel, struct stripped *out)
+{
+    if (!is_correlated(rel)) {
+        out->base = rel;
+        out->exprs = ARENA_ARRAY(lo->arena, struct sx *, rel->cols_len);
+        for (uint32_t i = 0; i < rel->cols_len; i++) {
+            out->exprs[i] = sx_col(lo->arena, i, rel->types[i]);
+        }
+        return true;
+    }
+    if (rel->kind != REL_FILTER && rel->kind != REL_PROJECT && rel->kind != REL_MAP) {
+        return false;
+    }
+    struct rel *in = rel->inputs[0];
+    if (rel->kind == REL_FILTER && !is_correlated(in)) {
+        /* Keep below what is uncorrelated: it is evaluated once. */
+        for (uint32_t i = 0; i < rel->sx_len; i++) {
+            struct rel *one = rel_filter1(lo->arena, in, rel->sx[i]);
+            in = is_correlated(one) ? in : one;
+        }
+    }
+    if (!strip(lo, in, out)) {
+        return false;
+    }
+    if (rel->kind == REL_PROJECT) {
+        struct sx **exprs = ARENA_ARRAY(lo->arena, struct sx *, rel->cols_len);
+        for (uint32_t i = 0; i < rel->cols_len; i++) {
+            exprs[i] = out->exprs[rel->cols[i]];
+        }
+        out->exprs = exprs;
+        return true;
+    }
+    struct sx **exprs = ARENA_ARRAY(lo->arena, struct sx *, rel->cols_len);
+    memcpy(exprs, out->exprs, in->cols_len * sizeof(exprs[0]));
+    for (uint32_t i = 0; i < rel->sx_len; i++) {
+        struct sx *sx = rel->sx[i];
+        bool below = rel->kind == REL_FILTER && in != rel->inputs[0] &&
+                     !is_correlated(rel_filter1(lo->arena, rel->inputs[0], sx));
+        if (below) {
+            continue;
+        }
+        if (sx_has_subquery(sx)) {
+            return false;
+        }
+        sx = sx_subst(lo->arena, sx, out->exprs);
+        if (rel->kind == REL_FILTER) {
+            sxvec_push(lo->arena, &out->preds, sx);
+        } else {
+            exprs[in->cols_len + i] = sx;
+        }
+    }
+    out->exprs = exprs;
+    return true;
+}
+
+struct link {
+    struct lo *lo;
+    const struct frame *frame;
+    uint32_t width; /* of the left side */
+};
+
+static struct sx *link_fn(void *arg, struct sx *sx)
+{
+    struct link *l = arg;
+    if (sx->kind != SX_COL) {
+        return NULL;
+    }
+    uint32_t at = sx->level == 0   ? l->width + sx->col
+                  : sx->level == 1 ? l->frame->offset + sx->col
+                                   : lookup(l->frame->outer, sx->level - 1, sx->col);
+    ASSERT(at != UINT32_MAX);
+    return sx_col(l->lo->arena, at, sx->type);
+}
+
+/* Keeps the rows of *cur for which the subquery has (or has not) rows. */
+static err_t exists_filter(struct lo *lo, struct rel *sub, bool not, const struct frame *frame,
+                           struct rel **cur)
+{
+    enum rel_join kind = not? REL_JOIN_ANTI : REL_JOIN_SEMI;
+    struct stripped s = {0};
+    if (is_correlated(sub) && strip(lo, sub, &s)) {
+        struct rel *base = NULL;
+        static const struct bindings none;
+        TRY(lower(lo, s.base, rel_unit(lo->arena), &none, &base));
+        struct link link = {.lo = lo, .frame = frame, .width = (*cur)->cols_len};
+        for (uint32_t i = 0; i < s.preds.len; i++) {
+            s.preds.items[i] = sx_rewrite(lo->arena, s.preds.items[i], link_fn, &link);
+        }
+        *cur = rel_join2(lo->arena, kind, *cur, base, s.preds.items, s.preds.len);
+        return ERR_OK;
+    }
+    struct branch b;
+    TRY(make_branch(lo, *cur, frame, sub, &b));
+    struct rel *some = branch_exists(lo, &b);
+    struct sxvec preds = branch_preds(lo, *cur, &b, some);
+    *cur = rel_join2(lo->arena, kind, *cur, some, preds.items, preds.len);
+    return ERR_OK;
+}
+
+/* CASE WHEN d THEN true WHEN u THEN NULL ELSE false END and its mirror image: see any_case. */
+static bool is_any_case(const struct sx *sx, bool *all)
+{
+    if (sx->kind != SX_CASE || sx->args_len != 5 || sx->type.kind != TYPE_BOOL ||
+        sx->args[1]->kind != SX_LIT || sx->args[3]->kind != SX_LIT ||
+        sx->args[4]->kind != SX_LIT || sx->args[1]->lit.null || !sx->args[3]->lit.null ||
+        sx->args[4]->lit.null || sx->args[1]->lit.b == sx->args[4]->lit.b) {
+        return false;
+    }
+    *all = !sx->args[1]->lit.b;
+    return true;
+}
+
+static err_t lower_filter(struct lo *lo, struct sx *pred, const struct frame *frame,
+                          struct rel **cur)
+{
+    bool not = pred->kind == SX_NOT, all = false;
+    struct sx *inner = not? pred->args[0] : pred;
+    if (inner->kind == SX_EXISTS) {
+        return exists_filter(lo, inner->sub, not, frame, cur);
+    }
+    if (is_any_case(inner, &all) && sx_has_subquery(inner)) {
+        struct sxvec parts = {0};
+        if (all == not) {
+            sx_conjuncts(lo->arena, inner->args[0], &parts);
+        } else {
+            sx_conjuncts(lo->arena, sx_not(lo->arena, inner->args[0]), &parts);
+            sx_conjuncts(lo->arena, sx_not(lo->arena, inner->args[2]), &parts);
+        }
+        for (uint32_t i = 0; i < parts.len; i++) {
+            TRY(lower_filter(lo, parts.items[i], frame, cur));
+        }
+        return ERR_OK;
+    }
+    uint32_t width = (*cur)->cols_len;
+    struct sx *sx = NULL;
+    TRY(lower_sx(lo, pred, frame, cur, &sx));
+    *cur = rel_prefix(lo->arena, rel_filter1(lo->arena, *cur, sx), width);
+    return ERR_OK;
+}
+
+/* Plain predicates first: they are cheap and make the rest smaller. */
+static err_t lower_filters(struct lo *lo, struct sx **preds, uint32_t len,
+                           const struct frame *frame, struct rel **cur)
+{
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t i = 0; i < len; i++) {
+            if (sx_has_subquery(preds[i]) == (pass == 1)) {
+                TRY(lower_filter(lo, preds[i], frame, cur));
+            }
+        }
+    }
+    return ERR_OK;
+}
+
+/* ---- joins ----------------------------------------------------------------------------------------------------- */
+
+/* The columns of left that have no partner in matched (whose first columns are left's), padded. */
+static struct rel *unmatched(struct lo *lo, struct rel *left, struct rel *matched)
+{
+    uint32_t n = left->cols_len;
+    struct sxvec preds = {0}, nulls = {0};
+    uint32_t *cols = range(lo, 0, n);
+    match_columns(lo, &preds, left, cols, matched, cols, n);
+    struct rel *partners = rel_distinct(lo->arena, rel_prefix(lo->arena, matched, n));
+    struct rel *alone =
+        rel_join2(lo->arena, REL_JOIN_ANTI, left, partners, preds.items, preds.len);
+    for (uint32_t i = n; i < matched->cols_len; i++) {
+        sxvec_push(lo->arena, &nulls, sx_null(lo->arena, matched->types[i]));
+    }
+    return rel_map(lo->arena, alone, nulls.items, nulls.len);
+}
+
+/* References of an ON condition: left columns, then right ones behind the k key columns. */
+struct on {
+    struct lo *lo;
+    uint32_t o, l, k;
+    const struct bindings *outer;
+};
+
+static struct sx *on_fn(void *arg, struct sx *sx)
+{
+    struct on *on = arg;
+    if (sx->kind != SX_COL) {
+        return NULL;
+    }
+    uint32_t at = sx->level > 0    ? lookup(on->outer, sx->level, sx->col)
+                  : sx->col < on->l ? on->o + sx->col
+                                    : on->o + sx->col + on->k;
+    ASSERT(at != UINT32_MAX);
+    return sx_col(on->lo->arena, at, sx->type);
+}
+
+static bool any_subquery(struct sx *const *preds, uint32_t len)
+{
+    for (uint32_t i = 0; i < len; i++) {
+        if (sx_has_subquery(preds[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* LEFT JOIN whose condition has subqueries: inner join, filter, and what it left over. */
+static err_t left_with_subqueries(struct lo *lo, struct rel *rel, struct rel *left,
+                                  const struct branch *b, const struct bindings *outer,
+                                  struct rel **out)
+{
+    uint32_t o = left->cols_len - rel->inputs[0]->cols_len, r = rel->inputs[1]->cols_len;
+    struct sxvec keys = branch_preds(lo, left, b, b->rel);
+    struct rel *joined =
+        rel_join2(lo->arena, REL_JOIN_INNER, left, b->rel, keys.items, keys.len);
+    joined = cut(lo, joined, left->cols_len, r);
+    struct frame frame = {.offset = o, .outer = outer};
+    TRY(lower_filters(lo, rel->sx, rel->sx_len, &frame, &joined));
+    *out = rel_union2(lo->arena, joined, unmatched(lo, left, joined));
+    return ERR_OK;
+}
+
+static struct sx *one_level_less(void *arg, struct sx *col, uint32_t level)
+{
+    struct lo *lo = arg;
+    ASSERT(level > 1);
+    struct sx *copy = arena_memdup(lo->arena, col, sizeof(*col));
+    copy->level = level - 1;
+    return copy;
+}
+
+static err_t lower_full(struct lo *lo, struct rel *rel, struct rel *outer,
+                        const struct bindings *bindings, struct rel **out)
+{
+    struct arena *a = lo->arena;
+    uint32_t o = outer->cols_len, l = rel->inputs[0]->cols_len, r = rel->inputs[1]->cols_len;
+    if (any_subquery(rel->sx, rel->sx_len)) {
+        return AZ_UNSUPPORTED(lo->az, -1, "subqueries in the condition of a FULL JOIN are not supported");
+    }
+    struct rel *left = NULL, *right = NULL;
+    TRY(lower(lo, rel->inputs[0], outer, bindings, &left));
+    TRY(lower(lo, rel_map_outer(a, rel->inputs[1], one_level_less, lo), outer, bindings, &right));
+    struct sxvec preds = {0};
+    match_columns(lo, &preds, left, range(lo, 0, o), right, range(lo, 0, o), o);
+    struct on on = {.lo = lo, .o = o, .l = l, .k = o, .outer = bindings};
+    for (uint32_t i = 0; i < rel->sx_len; i++) {
+        sxvec_push(a, &preds, sx_rewrite(a, rel->sx[i], on_fn, &on));
+    }
+    struct rel *with_left = rel_join2(a, REL_JOIN_LEFT, left, right, preds.items, preds.len);
+    with_left = cut(lo, with_left, o + l, r);
+    /* The same condition seen from the right. */
+    uint32_t *swap = ARENA_ARRAY(a, uint32_t, o + l + o + r);
+    for (uint32_t i = 0; i < o + l + o + r; i++) {
+        swap[i] = i < o + l ? o + r + i : i - (o + l);
+    }
+    struct sx **back = ARENA_ARRAY(a, struct sx *, preds.len);
+    for (uint32_t i = 0; i < preds.len; i++) {
+        back[i] = sx_remap(a, preds.items[i], swap);
+    }
+    struct rel *alone = rel_join2(a, REL_JOIN_ANTI, right, left, back, preds.len);
+    struct sxvec nulls = {0};
+    for (uint32_t i = 0; i < l; i++) {
+        sxvec_push(a, &nulls, sx_null(a, left->types[o + i]));
+    }
+    alone = rel_map(a, alone, nulls.items, nulls.len);
+    uint32_t *cols = ARENA_ARRAY(a, uint32_t, o + l + r);
+    for (uint32_t i = 0; i < o + l + r; i++) {
+        cols[i] = i < o ? i : i < o + l ? o + r + (i - o) : i - l;
+    }
+    *out = rel_union2(a, with_left, rel_project(a, alone, cols, o + l + r));
+    return ERR_OK;
+}
+
+static err_t lower_join(struct lo *lo, struct rel *rel, struct rel *outer,
+                        const struct bindings *bindings, struct rel **out)
+{
+    ASSERT(rel->inputs_len == 2);
+    if (rel->join == REL_JOIN_FULL) {
+        return lower_full(lo, rel, outer, bindings, out);
+    }
+    struct arena *a = lo->arena;
+    struct rel *left = NULL;
+    TRY(lower(lo, rel->inputs[0], outer, bindings, &left));
+    uint32_t o = outer->cols_len, r = rel->inputs[1]->cols_len;
+    struct frame frame = {.offset = o, .outer = bindings};
+    struct branch b;
+    TRY(make_branch(lo, left, &frame, rel->inputs[1], &b));
+    if (rel->join == REL_JOIN_LEFT && any_subquery(rel->sx, rel->sx_len)) {
+        return left_with_subqueries(lo, rel, left, &b, bindings, out);
+    }
+    struct sxvec preds = branch_preds(lo, left, &b, b.rel);
+    struct on on = {.lo = lo, .o = o, .l = rel->inputs[0]->cols_len, .k = b.keys_len,
+                    .outer = bindings};
+    for (uint32_t i = 0; i < rel->sx_len; i++) {
+        sxvec_push(a, &preds, sx_rewrite(a, rel->sx[i], on_fn, &on));
+    }
+    if (rel->join == REL_JOIN_INNER && preds.len == 0) {
+        *out = cross(lo, left, b.rel);
+        return ERR_OK;
+    }
+    struct rel *join =
+        rel_join2(a, (enum rel_join)rel->join, left, b.rel, preds.items, preds.len);
+    *out = cut(lo, join, left->cols_len, r);
+    return ERR_OK;
+}
+
+/* ---- the other operators ------------------------------------------------------------------------------------- */
+
+static err_t lower_map(struct lo *lo, struct rel *rel, struct rel *outer,
+                       const struct bindings *bindings, struct rel **out)
+{
+    struct rel *cur = NULL;
+    TRY(lower(lo, rel->inputs[0], outer, bindings, &cur));
+    uint32_t o = outer->cols_len, width = cur->cols_len;
+    struct frame frame = {.offset = o, .outer = bindings};
+    struct sx **sx = ARENA_ARRAY(lo->arena, struct sx *, rel->sx_len);
+    for (uint32_t i = 0; i < rel->sx_len; i++) {
+        TRY(lower_sx(lo, rel->sx[i], &frame, &cur, &sx[i]));
+    }
+    *out = cut(lo, rel_map(lo->arena, cur, sx, rel->sx_len), width, rel->sx_len);
+    return ERR_OK;
+}
+
+static struct rel *shifted_reduce(struct lo *lo, const struct rel *rel, struct rel *in, uint32_t o)
+{
+    uint32_t *keys = range(lo, 0, o + rel->keys_len);
+    struct plan_agg *aggs = arena_memdup(lo->arena, rel->aggs, rel->aggs_len * sizeof(aggs[0]));
+    for (uint32_t i = 0; i < rel->keys_len; i++) {
+        keys[o + i] = o + rel->cols[i];
+    }
+    for (uint32_t i = 0; i < rel->aggs_len; i++) {
+        aggs[i].arg += aggs[i].func == AGG_COUNT_ALL ? 0 : o;
+        aggs[i].filter += aggs[i].has_filter ? o : 0;
+    }
+    return rel_reduce(lo->arena, in, keys, o + rel->keys_len, aggs, rel->aggs_len);
+}
+
+/*
+ * Aggregation without GROUP BY has a row for an empty input too: NULLs, and 0 for counts. That is
+ * a left join of the outer rows with the aggregates, counts made 0 where there was no partner.
+ */
+static err_t lower_global(struct lo *lo, struct rel *rel, struct rel *outer,
+                          const struct bindings *bindings, struct rel **out)
+{
+    struct arena *a = lo->arena;
+    struct rel *in = NULL;
+    TRY(lower(lo, rel->inputs[0], outer, bindings, &in));
+    uint32_t o = outer->cols_len, n = rel->aggs_len;
+    struct rel *reduced = shifted_reduce(lo, rel, in, o);
+    struct sxvec preds = {0};
+    match_columns(lo, &preds, outer, range(lo, 0, o), reduced, range(lo, 0, o), o);
+    struct rel *join = rel_join2(a, REL_JOIN_LEFT, outer, reduced, preds.items, preds.len);
+    uint32_t *cols = range(lo, 0, o + n);
+    struct sxvec maps = {0};
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t at = o + o + i;
+        cols[o + i] = at;
+        if (rel->aggs[i].func == AGG_COUNT || rel->aggs[i].func == AGG_COUNT_ALL) {
+            cols[o + i] = join->cols_len + maps.len;
+            struct sx *count = sx_col(a, at, join->types[at]);
+            sxvec_push(a, &maps, sx_coalesce(a, count, sx_int8(a, 0)));
+        }
+    }
+    *out = rel_project(a, rel_map(a, join, maps.items, maps.len), cols, o + n);
+    return ERR_OK;
+}
+
+static err_t lower_topk(struct lo *lo, struct rel *rel, struct rel *in, uint32_t o,
+                        struct rel **out)
+{
+    uint32_t *keys = range(lo, 0, o + rel->keys_len);
+    struct plan_order *order =
+        arena_memdup(lo->arena, rel->order, rel->order_len * sizeof(order[0]));
+    for (uint32_t i = 0; i < rel->keys_len; i++) {
+        keys[o + i] = o + rel->cols[i];
+    }
+    for (uint32_t i = 0; i < rel->order_len; i++) {
+        order[i].col += o;
+    }
+    *out = rel_topk(lo->arena, in, keys, o + rel->keys_len, order, rel->order_len, rel->limit,
+                    rel->offset);
+    return ERR_OK;
+}
+
+static struct rel *lower_set(struct lo *lo, uint8_t set, struct rel *l, struct rel *r)
+{
+    struct arena *a = lo->arena;
+    if (set == REL_EXCEPT_ALL || set == REL_INTERSECT_ALL) {
+        struct rel *rest = rel_threshold(a, rel_union2(a, l, rel_negate(a, r)));
+        return set == REL_EXCEPT_ALL ? rest : rel_union2(a, l, rel_negate(a, rest));
+    }
+    struct sxvec preds = {0};
+    uint32_t *cols = range(lo, 0, l->cols_len);
+    match_columns(lo, &preds, l, cols, r, cols, l->cols_len);
+    enum rel_join join = set == REL_EXCEPT ? REL_JOIN_ANTI : REL_JOIN_SEMI;
+    return rel_distinct(a, rel_join2(a, join, l, r, preds.items, preds.len));
+}
+
+static err_t lower_both(struct lo *lo, struct rel *rel, struct rel *outer,
+                        const struct bindings *bindings, struct rel **out)
+{
+    struct rel *l = NULL, *r = NULL;
+    TRY(lower(lo, rel->inputs[0], outer, bindings, &l));
+    TRY(lower(lo, rel->inputs[1], outer, bindings, &r));
+    *out = rel->kind == REL_UNION ? rel_union2(lo->arena, l, r) : lower_set(lo, rel->set, l, r);
+    return ERR_OK;
+}
+
+static err_t lower_project(struct lo *lo, struct rel *rel, struct rel *in, uint32_t o,
+                           struct rel **out)
+{
+    uint32_t *cols = range(lo, 0, o + rel->cols_len);
+    for (uint32_t i = 0; i < rel->cols_len; i++) {
+        cols[o + i] = o + rel->cols[i];
+    }
+    *out = rel_project(lo->arena, in, cols, o + rel->cols_len);
+    return ERR_OK;
+}
+
+static err_t lower_node(struct lo *lo, struct rel *rel, struct rel *outer,
+                        const struct bindings *bindings, struct rel **out)
+{
+    struct rel *in = NULL;
+    uint32_t o = outer->cols_len;
+    struct frame frame = {.offset = o, .outer = bindings};
+    switch (rel->kind) {
+    case REL_GET:
+    case REL_CONSTANT: *out = cross(lo, outer, rel); return ERR_OK;
+    case REL_MAP: return lower_map(lo, rel, outer, bindings, out);
+    case REL_JOIN: return lower_join(lo, rel, outer, bindings, out);
+    case REL_GLOBAL: return lower_global(lo, rel, outer, bindings, out);
+    case REL_UNION:
+    case REL_SET: return lower_both(lo, rel, outer, bindings, out);
+    default: break;
+    }
+    TRY(lower(lo, rel->inputs[0], outer, bindings, &in));
+    switch (rel->kind) {
+    case REL_FILTER:
+        TRY(lower_filters(lo, rel->sx, rel->sx_len, &frame, &in));
+        *out = in;
+        return ERR_OK;
+    case REL_PROJECT: return lower_project(lo, rel, in, o, out);
+    case REL_REDUCE: *out = shifted_reduce(lo, rel, in, o); return ERR_OK;
+    case REL_DISTINCT: *out = rel_distinct(lo->arena, in); return ERR_OK;
+    case REL_TOPK: return lower_topk(lo, rel, in, o, out);
+    default: UNREACHABLE();
+    }
+}
+
+static err_t lower(struct lo *lo, struct rel *rel, struct rel *outer,
+                   const struct bindings *bindings, struct rel **out)
+{
+    TRY(az_enter(lo->az));
+    err_t err = ERR_OK;
+    static const struct bindings none;
+    if (!is_correlated(rel)) {
+        /* The same for every outer row: computed once. */
+        struct rel *alone = u64map_get(&lo->memo, (uint64_t)(uintptr_t)rel);
+        if (alone == NULL) {
+            err = lower_node(lo, rel, rel_unit(lo->arena), &none, &alone);
+            if (err == ERR_OK) {
+                u64map_put(&lo->memo, (uint64_t)(uintptr_t)rel, alone);
+            }
+        }
+        if (err == ERR_OK) {
+            *out = cross(lo, outer, alone);
+        }
+    } else {
+        err = lower_node(lo, rel, outer, bindings, out);
+    }
+    az_leave(lo->az);
+    ASSERT(err != ERR_OK || (*out)->cols_len == outer->cols_len + rel->cols_len);
+    return err;
+}
+
+err_t rel_lower(struct az *az, struct rel *rel, struct rel **out)
+{
+    ASSERT(!is_correlated(rel));
+    struct lo lo = {.az = az, .arena = az->arena};
+    static const struct bindings none;
+    err_t err = lower(&lo, rel, rel_unit(az->arena), &none, out);
+    u64map_free(&lo.memo);
+    return err;
+}

@@ -1,0 +1,212 @@
+/* Names: errors with positions, columns in scopes, relations in the catalog. */
+#include "ctrl/adapter/sql/sql_internal.h"
+
+#include <stdio.h>
+
+err_t az_position(const struct az *az, err_t err, int location)
+{
+    ASSERT(err != ERR_OK);
+    if (location < 0 || az->text == NULL || err_position_get(err) != 0) {
+        return err;
+    }
+    return sql_position(err, az->text, az->base + (uint32_t)location);
+}
+
+err_t az_err(const struct az *az, int location, enum err_code code, const char *sqlstate,
+             const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    char *text = NULL;
+    int len = vasprintf(&text, format, args);
+    va_end(args);
+    ASSERT(len >= 0);
+    err_t err = err_sql(code, sqlstate, "%s", text);
+    free(text);
+    return az_position(az, err, location);
+}
+
+err_t az_enter(struct az *az)
+{
+    if (az->depth >= AZ_DEPTH_MAX) {
+        return err_sql(ERR_LIMIT, "54001", "statement is too deeply nested");
+    }
+    az->depth++;
+    return ERR_OK;
+}
+
+bool idset_add(struct idset *set, uint64_t id)
+{
+    for (size_t i = 0; i < set->ids_len; i++) {
+        if (set->ids[i] == id) {
+            return false;
+        }
+    }
+    *VEC_PUSH(set, ids) = id;
+    return true;
+}
+
+int pg_location(const pg_node *node)
+{
+    if (node == NULL) {
+        return -1;
+    }
+    switch (node->node_case) {
+    case PG_QUERY__NODE__NODE_A_CONST: return node->a_const->location;
+    case PG_QUERY__NODE__NODE_COLUMN_REF: return node->column_ref->location;
+    case PG_QUERY__NODE__NODE_PARAM_REF: return node->param_ref->location;
+    case PG_QUERY__NODE__NODE_A_EXPR: {
+        int left = pg_location(node->a_expr->lexpr);
+        return left >= 0 && left < node->a_expr->location ? left : node->a_expr->location;
+    }
+    case PG_QUERY__NODE__NODE_FUNC_CALL: return node->func_call->location;
+    case PG_QUERY__NODE__NODE_TYPE_CAST: {
+        int arg = pg_location(node->type_cast->arg);
+        return arg >= 0 && arg < node->type_cast->location ? arg : node->type_cast->location;
+    }
+    case PG_QUERY__NODE__NODE_BOOL_EXPR: {
+        int first = pg_location(node->bool_expr->args[0]);
+        int own = node->bool_expr->location;
+        return first >= 0 && first < own ? first : own;
+    }
+    case PG_QUERY__NODE__NODE_SUB_LINK: return node->sub_link->location;
+    case PG_QUERY__NODE__NODE_CASE_EXPR: return node->case_expr->location;
+    case PG_QUERY__NODE__NODE_COALESCE_EXPR: return node->coalesce_expr->location;
+    case PG_QUERY__NODE__NODE_MIN_MAX_EXPR: return node->min_max_expr->location;
+    case PG_QUERY__NODE__NODE_NULL_TEST: return pg_location(node->null_test->arg);
+    case PG_QUERY__NODE__NODE_BOOLEAN_TEST: return pg_location(node->boolean_test->arg);
+    case PG_QUERY__NODE__NODE_ROW_EXPR: return node->row_expr->location;
+    case PG_QUERY__NODE__NODE_SQLVALUE_FUNCTION: return node->sqlvalue_function->location;
+    case PG_QUERY__NODE__NODE_COLLATE_CLAUSE: return pg_location(node->collate_clause->arg);
+    case PG_QUERY__NODE__NODE_A_ARRAY_EXPR: return node->a_array_expr->location;
+    case PG_QUERY__NODE__NODE_RES_TARGET: return node->res_target->location;
+    case PG_QUERY__NODE__NODE_RANGE_VAR: return node->range_var->location;
+    default: return -1;
+    }
+}
+
+/* ---- columns ----------------------------------------------------------------------------------- */
+
+struct found {
+    const struct nscol *col;
+    bool ambiguous;
+    bool table;
+};
+
+static struct found find_in(const struct scope *scope, const char *schema, const char *table,
+                            const char *name)
+{
+    struct found f = {0};
+    for (size_t i = 0; i < scope->items_len; i++) {
+        const struct nsitem *item = scope->items[i];
+        if (table == NULL ? !item->cols_visible
+                          : !item->rel_visible || item->alias == NULL ||
+                                strcmp(item->alias, table) != 0 ||
+                                (schema != NULL && (item->schema == NULL ||
+                                                    strcmp(item->schema, schema) != 0))) {
+            continue;
+        }
+        f.table = f.table || table != NULL;
+        for (uint32_t c = 0; c < item->cols_len; c++) {
+            if (strcmp(item->cols[c].name, name) == 0) {
+                f.ambiguous = f.ambiguous || f.col != NULL;
+                f.col = &item->cols[c];
+            }
+        }
+    }
+    return f;
+}
+
+static bool names_relation(const struct scope *scope, const char *name)
+{
+    for (size_t i = 0; i < scope->items_len; i++) {
+        const struct nsitem *item = scope->items[i];
+        if (item->rel_visible && item->alias != NULL && strcmp(item->alias, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+err_t az_column(struct az *az, struct scope *scope, const char *schema, const char *table,
+                const char *name, int location, struct sx **out)
+{
+    uint32_t level = 0, hidden = 0;
+    bool whole_row = false, saw_hidden = false;
+    for (struct scope *s = scope; s != NULL; s = s->parent, level++) {
+        if (hidden > 0) {
+            hidden--;
+            saw_hidden = saw_hidden || (table != NULL && names_relation(s, table));
+            hidden = s->hide > hidden ? s->hide : hidden;
+            continue;
+        }
+        struct found f = find_in(s, schema, table, name);
+        if (f.ambiguous) {
+            return az_err(az, location, ERR_INVALID, "42702",
+                          "column reference \"%s\" is ambiguous", name);
+        }
+        if (f.col != NULL) {
+            *out = sx_col(az->arena, f.col->at, f.col->type);
+            (*out)->level = level;
+            (*out)->location = location;
+            return ERR_OK;
+        }
+        if (f.table) {
+            return az_err(az, location, ERR_INVALID, "42703", "column %s.%s does not exist", table,
+                          name);
+        }
+        whole_row = whole_row || (table == NULL && names_relation(s, name));
+        hidden = s->hide;
+    }
+    if (whole_row) {
+        return AZ_UNSUPPORTED(az, location, "whole-row references are not supported");
+    }
+    if (table == NULL) {
+        return az_err(az, location, ERR_INVALID, "42703", "column \"%s\" does not exist", name);
+    }
+    return az_err(az, location, ERR_INVALID, "42P01", "%s for table \"%s\"",
+                  saw_hidden ? "invalid reference to FROM-clause entry"
+                             : "missing FROM-clause entry",
+                  table);
+}
+
+/* ---- relations ------------------------------------------------------------------------------------ */
+
+err_t az_relation(struct az *az, const char *database, const char *schema, const char *name,
+                  int location, const struct sql_relation **out)
+{
+    ASSERT(name != NULL);
+    const struct sql_catalog *catalog = az->cx->catalog;
+    *out = NULL;
+    TRY(catalog->relation(az->cx->catalog_ctx, database, schema, name, az->arena, out));
+    if (*out == NULL) {
+        if (schema != NULL && catalog->schema_exists != NULL &&
+            !catalog->schema_exists(az->cx->catalog_ctx, database, schema)) {
+            return az_err(az, location, ERR_NOT_FOUND, "42P01",
+                          "relation \"%s.%s\" does not exist", schema, name);
+        }
+        return az_err(az, location, ERR_NOT_FOUND, "42P01", "relation \"%s%s%s\" does not exist",
+                      schema == NULL ? "" : schema, schema == NULL ? "" : ".", name);
+    }
+    if (az->view_depth == 0 && (*out)->kind != SQL_REL_VIRTUAL) {
+        idset_add(&az->depends, (*out)->id);
+    }
+    return ERR_OK;
+}
+
+struct nsitem *az_nsitem(struct az *az, const char *schema, const char *alias,
+                         const struct schema *columns)
+{
+    struct nsitem *item = ARENA_NEW(az->arena, struct nsitem);
+    item->schema = schema;
+    item->alias = alias;
+    item->cols_len = columns->cols;
+    item->cols = ARENA_ARRAY(az->arena, struct nscol, columns->cols);
+    for (uint32_t i = 0; i < columns->cols; i++) {
+        item->cols[i] =
+            (struct nscol){.name = columns->names[i], .type = columns->types[i], .at = i};
+    }
+    item->cols_visible = true;
+    item->rel_visible = alias != NULL;
+    return item;
+}

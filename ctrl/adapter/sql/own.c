@@ -1,0 +1,797 @@
+/*
+ * Our own statements, those PostgreSQL's grammar does not know: sources, clusters, IN CLUSTER,
+ * SUBSCRIBE, EXPLAIN <stage>, SHOW <objects>. Recursive descent over the script's tokens; queries
+ * and column lists inside them are libpg_query's again.
+ */
+#include "ctrl/adapter/sql/sql_internal.h"
+
+struct parser {
+    struct sql_script *script;
+    struct sql_stmt *stmt;
+    struct sql_ast *ast;
+    struct sql_lexer lexer;
+    struct sql_token t;    /* the next token */
+    struct sql_token prev; /* the one before */
+};
+
+static struct arena *arena_of(struct parser *p)
+{
+    return &p->script->arena;
+}
+
+static err_t next(struct parser *p)
+{
+    p->prev = p->t;
+    return sql_lex(&p->lexer, &p->t);
+}
+
+static err_t syntax_error(const struct parser *p)
+{
+    const struct sql_token *t = &p->t;
+    err_t err = t->kind == SQL_TOKEN_END
+                    ? err_sql(ERR_INVALID, "42601", "syntax error at end of input")
+                    : err_sql(ERR_INVALID, "42601", "syntax error at or near \"%.*s\"",
+                              (int)(t->end - t->start), p->script->text + t->start);
+    return sql_position(err, p->script->text, t->start);
+}
+
+static bool at_word(const struct parser *p, const char *word)
+{
+    return p->t.kind == SQL_TOKEN_IDENT && !p->t.quoted && strcmp(p->t.text, word) == 0;
+}
+
+static bool at_punct(const struct parser *p, char punct)
+{
+    return p->t.kind == SQL_TOKEN_PUNCT && p->t.punct == punct;
+}
+
+static err_t accept(struct parser *p, const char *word, bool *yes)
+{
+    *yes = at_word(p, word);
+    return *yes ? next(p) : ERR_OK;
+}
+
+static err_t accept_punct(struct parser *p, char punct, bool *yes)
+{
+    *yes = at_punct(p, punct);
+    return *yes ? next(p) : ERR_OK;
+}
+
+static err_t expect(struct parser *p, const char *word)
+{
+    return at_word(p, word) ? next(p) : syntax_error(p);
+}
+
+static err_t expect_punct(struct parser *p, char punct)
+{
+    return at_punct(p, punct) ? next(p) : syntax_error(p);
+}
+
+static err_t expect_end(struct parser *p)
+{
+    return p->t.kind == SQL_TOKEN_END ? ERR_OK : syntax_error(p);
+}
+
+static err_t ident(struct parser *p, const char **out)
+{
+    if (p->t.kind != SQL_TOKEN_IDENT) {
+        return syntax_error(p);
+    }
+    *out = p->t.text;
+    return next(p);
+}
+
+static err_t string(struct parser *p, const char **out)
+{
+    if (p->t.kind != SQL_TOKEN_STRING) {
+        return syntax_error(p);
+    }
+    *out = p->t.text;
+    return next(p);
+}
+
+static err_t name(struct parser *p, struct sql_name *out)
+{
+    const char *parts[3] = {NULL, NULL, NULL};
+    int n = 0;
+    bool dot = true;
+    *out = (struct sql_name){.location = (int)p->t.start};
+    while (dot) {
+        if (n == 3) {
+            return syntax_error(p);
+        }
+        TRY(ident(p, &parts[n++]));
+        TRY(accept_punct(p, '.', &dot));
+    }
+    out->name = parts[n - 1];
+    out->schema = n >= 2 ? parts[n - 2] : NULL;
+    out->database = n == 3 ? parts[0] : NULL;
+    return ERR_OK;
+}
+
+static err_t if_not_exists(struct parser *p)
+{
+    TRY(accept(p, "if", &p->ast->if_not_exists));
+    if (p->ast->if_not_exists) {
+        TRY(expect(p, "not"));
+        TRY(expect(p, "exists"));
+    }
+    return ERR_OK;
+}
+
+static err_t in_cluster(struct parser *p)
+{
+    bool in = false;
+    TRY(accept(p, "in", &in));
+    if (in) {
+        TRY(expect(p, "cluster"));
+        TRY(ident(p, &p->ast->cluster));
+    }
+    return ERR_OK;
+}
+
+static void set(struct parser *p, enum sql_stmt_kind kind, const char *tag, bool rows)
+{
+    p->stmt->kind = (uint8_t)kind;
+    p->stmt->tag = tag;
+    p->stmt->returns_rows = rows;
+}
+
+/* ---- options --------------------------------------------------------------------------------------------------- */
+
+struct option_list {
+    struct sql_option *items;
+    size_t items_len, items_cap;
+};
+
+/* One or more words name an option (REPLICATION FACTOR): joined by '_'. */
+static err_t option(struct parser *p, struct sql_option *out)
+{
+    *out = (struct sql_option){.location = (int)p->t.start};
+    TRY(ident(p, &out->name));
+    while (p->t.kind == SQL_TOKEN_IDENT && !at_word(p, "true") && !at_word(p, "false") &&
+           !at_word(p, "on") && !at_word(p, "off")) {
+        out->name = arena_printf(arena_of(p), "%s_%s", out->name, p->t.text);
+        TRY(next(p));
+    }
+    bool equals = false, minus = false;
+    TRY(accept_punct(p, '=', &equals));
+    TRY(accept_punct(p, '-', &minus));
+    bool value = p->t.kind == SQL_TOKEN_STRING || p->t.kind == SQL_TOKEN_NUMBER ||
+                 p->t.kind == SQL_TOKEN_IDENT;
+    if (value) {
+        out->value = minus ? arena_printf(arena_of(p), "-%s", p->t.text) : p->t.text;
+        return next(p);
+    }
+    return equals || minus ? syntax_error(p) : ERR_OK;
+}
+
+static err_t option_items(struct parser *p, struct option_list *list)
+{
+    bool more = true;
+    while (more) {
+        TRY(option(p, VEC_PUSH(list, items)));
+        TRY(accept_punct(p, ',', &more));
+    }
+    return ERR_OK;
+}
+
+/* name [=] value, ... with parentheses around when parens. */
+static err_t options(struct parser *p, bool parens, struct sql_options *out)
+{
+    struct option_list list = {0};
+    err_t err = parens ? expect_punct(p, '(') : ERR_OK;
+    if (err == ERR_OK && !(parens && at_punct(p, ')'))) {
+        err = option_items(p, &list);
+    }
+    if (err == ERR_OK && parens) {
+        err = expect_punct(p, ')');
+    }
+    if (err == ERR_OK) {
+        out->items = arena_memdup(arena_of(p), list.items, list.items_len * sizeof(list.items[0]));
+        out->len = (uint32_t)list.items_len;
+    }
+    free(list.items);
+    return err;
+}
+
+static err_t with_options(struct parser *p, struct sql_options *out)
+{
+    bool with = false;
+    TRY(accept(p, "with", &with));
+    if (!with) {
+        return ERR_OK;
+    }
+    return options(p, at_punct(p, '('), out);
+}
+
+static bool is_true(const char *value)
+{
+    return value == NULL || strcasecmp(value, "true") == 0 || strcasecmp(value, "on") == 0 ||
+           strcmp(value, "1") == 0;
+}
+
+/* ---- CREATE SOURCE ----------------------------------------------------------------------------------------------- */
+
+/* Skips a parenthesised list; the text between is [*start, *end), parentheses included. */
+static err_t parens(struct parser *p, uint32_t *start, uint32_t *end)
+{
+    int depth = 0;
+    *start = p->t.start;
+    do {
+        if (p->t.kind == SQL_TOKEN_END) {
+            return syntax_error(p);
+        }
+        depth += at_punct(p, '(') ? 1 : 0;
+        depth -= at_punct(p, ')') ? 1 : 0;
+        *end = p->t.end;
+        TRY(next(p));
+    } while (depth > 0);
+    return ERR_OK;
+}
+
+/* The column list, through PostgreSQL's grammar: CREATE TABLE x (...). */
+static err_t source_columns(struct parser *p)
+{
+    static const char prefix[] = "CREATE TABLE x";
+    uint32_t start = 0, end = 0;
+    if (!at_punct(p, '(')) {
+        return ERR_OK;
+    }
+    TRY(parens(p, &start, &end));
+    const char *text = arena_printf(arena_of(p), "%s%.*s", prefix, (int)(end - start),
+                                    p->script->text + start);
+    /* The prefix is not longer than what stands before the list: CREATE SOURCE x (. */
+    ASSERT(start >= sizeof(prefix) - 1);
+    p->ast->columns_base = start - (uint32_t)(sizeof(prefix) - 1);
+    return sql_parse_text(p->script, text, (uint32_t)strlen(text), p->ast->columns_base,
+                          &p->ast->columns);
+}
+
+static err_t csv_format(struct parser *p)
+{
+    bool with = false, delimited = false;
+    p->ast->format = SQL_FORMAT_CSV;
+    p->ast->delimiter = ',';
+    TRY(accept(p, "with", &with));
+    if (with && at_word(p, "header")) {
+        p->ast->header = true;
+        TRY(next(p));
+    } else if (with) {
+        if (p->t.kind != SQL_TOKEN_NUMBER) {
+            return syntax_error(p);
+        }
+        unsigned long n = strtoul(p->t.text, NULL, 10);
+        if (n < 1 || n > BATCH_COLS_MAX) {
+            return sql_position(err_sql(ERR_INVALID, "22023",
+                                        "a CSV source has between 1 and %d columns",
+                                        BATCH_COLS_MAX),
+                                p->script->text, p->t.start);
+        }
+        p->ast->csv_columns = (uint32_t)n;
+        TRY(next(p));
+        TRY(expect(p, "columns"));
+    }
+    TRY(accept(p, "delimited", &delimited));
+    if (delimited) {
+        const char *text = NULL;
+        TRY(expect(p, "by"));
+        uint32_t at = p->t.start;
+        TRY(string(p, &text));
+        if (strlen(text) != 1) {
+            return sql_position(
+                err_sql(ERR_INVALID, "22023", "the delimiter must be a single one-byte character"),
+                p->script->text, at);
+        }
+        p->ast->delimiter = text[0];
+    }
+    return ERR_OK;
+}
+
+static err_t source_format(struct parser *p)
+{
+    bool paren = false, csv = false;
+    TRY(accept_punct(p, '(', &paren));
+    TRY(expect(p, "format"));
+    TRY(accept(p, "csv", &csv));
+    if (csv) {
+        TRY(csv_format(p));
+    } else {
+        TRY(expect(p, "json"));
+        p->ast->format = SQL_FORMAT_JSON;
+    }
+    return paren ? expect_punct(p, ')') : ERR_OK;
+}
+
+static err_t create_source(struct parser *p)
+{
+    set(p, SQL_CREATE_SOURCE, "CREATE SOURCE", false);
+    TRY(if_not_exists(p));
+    TRY(name(p, &p->stmt->name));
+    TRY(source_columns(p));
+    TRY(in_cluster(p));
+    TRY(expect(p, "from"));
+    TRY(expect(p, "file"));
+    TRY(string(p, &p->ast->path));
+    TRY(source_format(p));
+    TRY(with_options(p, &p->ast->options));
+    return expect_end(p);
+}
+
+/* ---- clusters, indexes, materialized views -------------------------------------------------------------------------- */
+
+static err_t create_cluster(struct parser *p)
+{
+    set(p, SQL_CREATE_CLUSTER, "CREATE CLUSTER", false);
+    TRY(if_not_exists(p));
+    p->stmt->name.location = (int)p->t.start;
+    TRY(ident(p, &p->stmt->name.name));
+    if (at_punct(p, '(')) {
+        TRY(options(p, true, &p->ast->options));
+    } else if (p->t.kind != SQL_TOKEN_END) {
+        TRY(options(p, false, &p->ast->options));
+    }
+    return expect_end(p);
+}
+
+/* CREATE INDEX through PostgreSQL's grammar, without IN CLUSTER: the tree has the columns. */
+static err_t create_index(struct parser *p)
+{
+    set(p, SQL_CREATE_INDEX, "CREATE INDEX", false);
+    bool on = false;
+    if (!p->ast->is_default) {
+        TRY(if_not_exists(p));
+    }
+    if (!at_word(p, "in") && !at_word(p, "on")) {
+        p->stmt->name.location = (int)p->t.start;
+        TRY(ident(p, &p->stmt->name.name));
+    }
+    TRY(in_cluster(p));
+    TRY(accept(p, "on", &on));
+    if (!on) {
+        return syntax_error(p);
+    }
+    TRY(name(p, &p->ast->on));
+    p->ast->no_keys = p->t.kind == SQL_TOKEN_END;
+    if (p->ast->no_keys) {
+        p->ast->is_default = true;
+        return ERR_OK;
+    }
+    if (!at_punct(p, '(')) {
+        return syntax_error(p);
+    }
+    uint32_t start = 0, end = 0;
+    TRY(parens(p, &start, &end));
+    TRY(expect_end(p));
+    static const char prefix[] = "CREATE INDEX ON x";
+    const char *text = arena_printf(arena_of(p), "%s%.*s", prefix, (int)(end - start),
+                                    p->script->text + start);
+    ASSERT(start >= sizeof(prefix) - 1);
+    p->ast->base = start - (uint32_t)(sizeof(prefix) - 1);
+    return sql_parse_text(p->script, text, (uint32_t)strlen(text), p->ast->base, &p->ast->node);
+}
+
+static err_t view_query(struct parser *p)
+{
+    TRY(expect(p, "as"));
+    uint32_t start = p->t.start;
+    struct sql_stmt *query = NULL;
+    TRY(sql_parse_slice(p->script, start, p->stmt->end, &query));
+    if (query->kind != SQL_SELECT) {
+        return sql_position(err_sql(ERR_INVALID, "42601", "a view is defined by a query"),
+                            p->script->text, start);
+    }
+    p->ast->node = query->ast->node;
+    p->ast->base = query->ast->base;
+    p->ast->has_query = true;
+    return ERR_OK;
+}
+
+/* CREATE [OR REPLACE] MATERIALIZED VIEW name [(columns)] [IN CLUSTER c] [WITH (...)] AS query */
+static err_t create_materialized_view(struct parser *p)
+{
+    set(p, SQL_CREATE_MATERIALIZED_VIEW, "CREATE MATERIALIZED VIEW", false);
+    TRY(if_not_exists(p));
+    TRY(name(p, &p->stmt->name));
+    if (at_punct(p, '(')) {
+        return syntax_error(p);
+    }
+    TRY(in_cluster(p));
+    TRY(with_options(p, &p->ast->options));
+    return view_query(p);
+}
+
+/* Does the statement use IN CLUSTER, or anything else that is ours, before AS or ON? */
+static err_t mentions_cluster(struct parser *p, bool *yes)
+{
+    struct parser ahead = *p;
+    *yes = false;
+    while (ahead.t.kind != SQL_TOKEN_END && !at_word(&ahead, "as") && !at_punct(&ahead, '(')) {
+        if (at_word(&ahead, "in")) {
+            TRY(next(&ahead));
+            *yes = *yes || at_word(&ahead, "cluster");
+            continue;
+        }
+        TRY(next(&ahead));
+    }
+    return ERR_OK;
+}
+
+/* CREATE INDEX without a column list is ours, too. */
+static err_t lacks_columns(struct parser *p, bool *yes)
+{
+    struct parser ahead = *p;
+    *yes = true;
+    while (ahead.t.kind != SQL_TOKEN_END) {
+        *yes = *yes && !at_punct(&ahead, '(');
+        TRY(next(&ahead));
+    }
+    return ERR_OK;
+}
+
+static err_t create(struct parser *p, bool *own)
+{
+    bool yes = false, cluster = false;
+    TRY(accept(p, "source", own));
+    if (*own) {
+        return create_source(p);
+    }
+    TRY(accept(p, "cluster", own));
+    if (*own) {
+        return create_cluster(p);
+    }
+    if (at_word(p, "default")) {
+        *own = true;
+        p->ast->is_default = true;
+        TRY(next(p));
+        TRY(expect(p, "index"));
+        return create_index(p);
+    }
+    TRY(mentions_cluster(p, &cluster));
+    if (at_word(p, "index")) {
+        TRY(next(p));
+        TRY(lacks_columns(p, &yes));
+        *own = cluster || yes;
+        return *own ? create_index(p) : ERR_OK;
+    }
+    if (at_word(p, "materialized") && cluster) {
+        TRY(next(p));
+        *own = true;
+        TRY(expect(p, "view"));
+        return create_materialized_view(p);
+    }
+    return ERR_OK;
+}
+
+/* ---- DROP ---------------------------------------------------------------------------------------------------------------- */
+
+static err_t drop_names(struct parser *p)
+{
+    struct name_list {
+        struct sql_name *items;
+        size_t items_len, items_cap;
+    } list = {0};
+    bool more = true;
+    err_t err = ERR_OK;
+    while (more && err == ERR_OK) {
+        err = name(p, VEC_PUSH(&list, items));
+        if (err == ERR_OK) {
+            err = accept_punct(p, ',', &more);
+        }
+    }
+    p->stmt->drop.names =
+        arena_memdup(arena_of(p), list.items, list.items_len * sizeof(list.items[0]));
+    p->stmt->drop.names_len = (uint32_t)list.items_len;
+    free(list.items);
+    return err;
+}
+
+static err_t drop(struct parser *p, bool *own)
+{
+    bool restrict_ = false;
+    *own = at_word(p, "source") || at_word(p, "cluster");
+    if (!*own) {
+        return ERR_OK;
+    }
+    bool source = at_word(p, "source");
+    set(p, SQL_DROP, source ? "DROP SOURCE" : "DROP CLUSTER", false);
+    p->stmt->drop.object = source ? SQL_OBJECT_SOURCE : SQL_OBJECT_CLUSTER;
+    TRY(next(p));
+    TRY(accept(p, "if", &p->stmt->drop.if_exists));
+    if (p->stmt->drop.if_exists) {
+        TRY(expect(p, "exists"));
+    }
+    TRY(drop_names(p));
+    TRY(accept(p, "cascade", &p->stmt->drop.cascade));
+    TRY(accept(p, "restrict", &restrict_));
+    return expect_end(p);
+}
+
+/* ---- SUBSCRIBE --------------------------------------------------------------------------------------------------------------- */
+
+static err_t subscribe_options(struct parser *p)
+{
+    TRY(with_options(p, &p->stmt->subscribe.options));
+    p->stmt->subscribe.snapshot = true;
+    for (uint32_t i = 0; i < p->stmt->subscribe.options.len; i++) {
+        const struct sql_option *o = &p->stmt->subscribe.options.items[i];
+        if (strcmp(o->name, "snapshot") == 0) {
+            p->stmt->subscribe.snapshot = is_true(o->value);
+        } else if (strcmp(o->name, "progress") == 0) {
+            p->stmt->subscribe.progress = is_true(o->value);
+        } else {
+            return sql_position(err_sql(ERR_INVALID, "22023",
+                                        "unrecognized SUBSCRIBE option \"%s\"", o->name),
+                                p->script->text, (uint32_t)o->location);
+        }
+    }
+    return ERR_OK;
+}
+
+static err_t subscribe(struct parser *p)
+{
+    bool to = false;
+    uint32_t tail = p->stmt->end;
+    set(p, SQL_SUBSCRIBE, "SUBSCRIBE", true);
+    TRY(sql_parse_tail(p->script, p->ast, p->stmt->start, &tail));
+    p->lexer.end = tail;
+    TRY(accept(p, "to", &to));
+    if (at_punct(p, '(')) {
+        uint32_t start = 0, end = 0;
+        TRY(parens(p, &start, &end));
+        TRY(sql_parse_pg(p->script, start + 1, end - 1, &p->ast->node));
+        p->ast->base = start + 1;
+        p->ast->has_query = true;
+        if (p->ast->node->node_case != PG_QUERY__NODE__NODE_SELECT_STMT) {
+            return sql_position(err_sql(ERR_INVALID, "42601", "SUBSCRIBE needs a query"),
+                                p->script->text, start + 1);
+        }
+    } else {
+        TRY(name(p, &p->ast->on));
+    }
+    TRY(subscribe_options(p));
+    return expect_end(p);
+}
+
+/* ---- EXPLAIN, SHOW, COPY, DECLARE, FETCH ------------------------------------------------------------------------------------- */
+
+static err_t inner_statement(struct parser *p, uint32_t start, uint32_t end)
+{
+    TRY(sql_parse_slice(p->script, start, end, &p->stmt->inner));
+    if (p->stmt->inner->kind == SQL_EMPTY) {
+        return syntax_error(p);
+    }
+    p->ast->base = p->stmt->inner->ast->base;
+    return ERR_OK;
+}
+
+static err_t explain(struct parser *p, bool *own)
+{
+    bool stage = at_word(p, "physical") || at_word(p, "optimized");
+    bool object = at_word(p, "view") || at_word(p, "materialized") || at_word(p, "index");
+    struct sql_token first = p->t;
+    *own = stage || object || at_word(p, "subscribe");
+    if (!*own) {
+        return ERR_OK;
+    }
+    bool yes = false;
+    set(p, SQL_EXPLAIN, "EXPLAIN", true);
+    p->stmt->explain.stage = at_word(p, "optimized") ? SQL_EXPLAIN_OPTIMIZED : SQL_EXPLAIN_PHYSICAL;
+    if (stage) {
+        TRY(next(p));
+        TRY(expect(p, "plan"));
+        TRY(accept(p, "for", &yes));
+        object = at_word(p, "view") || at_word(p, "materialized") || at_word(p, "index");
+        first = p->t;
+    }
+    if (!object) {
+        return inner_statement(p, first.start, p->stmt->end);
+    }
+    p->stmt->explain.of_object = true;
+    p->stmt->object = at_word(p, "view")    ? SQL_OBJECT_VIEW
+                      : at_word(p, "index") ? SQL_OBJECT_INDEX
+                                            : SQL_OBJECT_MATERIALIZED_VIEW;
+    bool materialized = at_word(p, "materialized");
+    TRY(next(p));
+    if (materialized) {
+        TRY(expect(p, "view"));
+    }
+    TRY(name(p, &p->stmt->name));
+    return expect_end(p);
+}
+
+struct show_word {
+    const char *first, *second;
+    uint8_t object;
+};
+
+static const struct show_word show_words[] = {
+    {"tables", NULL, SQL_OBJECT_TABLE},
+    {"sources", NULL, SQL_OBJECT_SOURCE},
+    {"views", NULL, SQL_OBJECT_VIEW},
+    {"materialized", "views", SQL_OBJECT_MATERIALIZED_VIEW},
+    {"indexes", NULL, SQL_OBJECT_INDEX},
+    {"clusters", NULL, SQL_OBJECT_CLUSTER},
+    {"cluster", "replicas", SQL_OBJECT_CLUSTER_REPLICA},
+    {"schemas", NULL, SQL_OBJECT_SCHEMA},
+    {"databases", NULL, SQL_OBJECT_DATABASE},
+    {"columns", NULL, SQL_OBJECT_COLUMN},
+    {"objects", NULL, SQL_OBJECT_ANY},
+};
+
+static err_t show_tail(struct parser *p)
+{
+    bool yes = false;
+    TRY(accept(p, "from", &yes));
+    if (!yes) {
+        TRY(accept(p, "on", &yes));
+    }
+    if (yes) {
+        TRY(name(p, &p->ast->on));
+    } else if (p->stmt->object == SQL_OBJECT_COLUMN) {
+        return syntax_error(p);
+    }
+    TRY(in_cluster(p));
+    TRY(accept(p, "like", &yes));
+    if (yes) {
+        TRY(string(p, &p->ast->like));
+    }
+    return expect_end(p);
+}
+
+static err_t show_create(struct parser *p)
+{
+    set(p, SQL_SHOW_CREATE, "SHOW", true);
+    static const struct {
+        const char *word;
+        uint8_t object;
+    } words[] = {{"table", SQL_OBJECT_TABLE},   {"source", SQL_OBJECT_SOURCE},
+                 {"view", SQL_OBJECT_VIEW},     {"index", SQL_OBJECT_INDEX},
+                 {"cluster", SQL_OBJECT_CLUSTER}};
+    bool materialized = false;
+    TRY(accept(p, "materialized", &materialized));
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if (at_word(p, words[i].word)) {
+            p->stmt->object = words[i].object;
+        }
+    }
+    if (p->stmt->object == 0 || (materialized && p->stmt->object != SQL_OBJECT_VIEW)) {
+        return syntax_error(p);
+    }
+    p->stmt->object = materialized ? SQL_OBJECT_MATERIALIZED_VIEW : p->stmt->object;
+    TRY(next(p));
+    TRY(name(p, &p->stmt->name));
+    return expect_end(p);
+}
+
+static err_t show(struct parser *p, bool *own)
+{
+    TRY(accept(p, "create", own));
+    if (*own) {
+        return show_create(p);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(show_words); i++) {
+        struct parser ahead = *p;
+        if (!at_word(p, show_words[i].first)) {
+            continue;
+        }
+        TRY(next(&ahead));
+        if (show_words[i].second != NULL) {
+            if (!at_word(&ahead, show_words[i].second)) {
+                continue; /* SHOW cluster: the session variable */
+            }
+            TRY(next(&ahead));
+        }
+        *own = true;
+        *p = ahead;
+        set(p, SQL_SHOW_OBJECTS, "SHOW", true);
+        p->stmt->object = show_words[i].object;
+        return show_tail(p);
+    }
+    return ERR_OK;
+}
+
+/* COPY (SUBSCRIBE ...) TO STDOUT [...]: PostgreSQL parses it with another query in its place. */
+static err_t copy_subscribe(struct parser *p, bool *own)
+{
+    struct parser ahead = *p;
+    if (!at_punct(p, '(')) {
+        return ERR_OK;
+    }
+    TRY(next(&ahead));
+    *own = at_word(&ahead, "subscribe");
+    if (!*own) {
+        return ERR_OK;
+    }
+    uint32_t start = 0, end = 0;
+    TRY(parens(p, &start, &end));
+    static const char prefix[] = "COPY (SELECT 1)";
+    const char *text = arena_printf(arena_of(p), "%s%.*s", prefix, (int)(p->stmt->end - end),
+                                    p->script->text + end);
+    ASSERT(end >= sizeof(prefix) - 1);
+    TRY(sql_parse_text(p->script, text, (uint32_t)strlen(text),
+                       end - (uint32_t)(sizeof(prefix) - 1), &p->ast->node));
+    TRY(sql_stmt_of_pg(p->script, p->stmt));
+    if (p->stmt->kind != SQL_COPY_TO) {
+        return syntax_error(p);
+    }
+    return inner_statement(p, start + 1, end - 1);
+}
+
+/* DECLARE c [NO SCROLL] CURSOR [WITHOUT HOLD] FOR SUBSCRIBE ... */
+static err_t declare(struct parser *p, bool *own)
+{
+    const char *cursor = NULL;
+    TRY(ident(p, &cursor));
+    while (p->t.kind == SQL_TOKEN_IDENT && !at_word(p, "for")) {
+        TRY(next(p));
+    }
+    bool is_for = false;
+    TRY(accept(p, "for", &is_for));
+    *own = is_for && at_word(p, "subscribe");
+    if (!*own) {
+        return ERR_OK;
+    }
+    set(p, SQL_DECLARE, "DECLARE CURSOR", false);
+    p->stmt->cursor.name = cursor;
+    return inner_statement(p, p->t.start, p->stmt->end);
+}
+
+/* FETCH [FORWARD] [n | ALL] [FROM | IN] cursor [WITH (timeout = '1s')] */
+static err_t fetch(struct parser *p, bool *own)
+{
+    struct parser ahead = *p;
+    bool yes = false, with = false;
+    while (ahead.t.kind != SQL_TOKEN_END) {
+        with = with || at_word(&ahead, "with");
+        TRY(next(&ahead));
+    }
+    *own = with;
+    if (!with) {
+        return ERR_OK;
+    }
+    set(p, SQL_FETCH, "FETCH", true);
+    p->stmt->cursor.count = 1;
+    TRY(accept(p, "forward", &yes));
+    if (p->t.kind == SQL_TOKEN_NUMBER) {
+        p->stmt->cursor.count = strtoll(p->t.text, NULL, 10);
+        TRY(next(p));
+    } else if (at_word(p, "all")) {
+        p->stmt->cursor.count = INT64_MAX;
+        TRY(next(p));
+    }
+    TRY(accept(p, "from", &yes));
+    if (!yes) {
+        TRY(accept(p, "in", &yes));
+    }
+    TRY(ident(p, &p->stmt->cursor.name));
+    TRY(with_options(p, &p->stmt->cursor.options));
+    return expect_end(p);
+}
+
+err_t sql_parse_own(struct sql_script *script, struct sql_stmt *stmt, bool *own)
+{
+    struct parser p = {.script = script, .stmt = stmt, .ast = stmt->ast};
+    bool yes = false;
+    p.lexer = (struct sql_lexer){
+        .arena = &script->arena, .text = script->text, .end = stmt->end, .at = stmt->start};
+    *own = false;
+    TRY(next(&p));
+    static const struct {
+        const char *word;
+        err_t (*parse)(struct parser *p, bool *own);
+    } words[] = {{"create", create}, {"drop", drop}, {"explain", explain},
+                 {"show", show},     {"copy", copy_subscribe}, {"declare", declare},
+                 {"fetch", fetch}};
+    TRY(accept(&p, "subscribe", own));
+    if (*own) {
+        return subscribe(&p);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        TRY(accept(&p, words[i].word, &yes));
+        if (yes) {
+            return words[i].parse(&p, own);
+        }
+    }
+    return ERR_OK;
+}

@@ -1,0 +1,432 @@
+/*
+ * Physical joins: an inner join of many inputs becomes a tree of binary ones in a good order, and
+ * what the engine's joins cannot do themselves (conditions other than equality of columns) is
+ * expressed by those they can.
+ *
+ * Afterwards every JOIN has two inputs and predicates `left column = right column` only, of equal
+ * kinds, either all plain or all null-safe.
+ */
+#include "ctrl/adapter/sql/sql_internal.h"
+
+#include "ctrl/adapter/sql/typing.h"
+
+struct phys {
+    struct arena *arena;
+    struct u64map memo;
+};
+
+/* The predicates of a join of two relations, sorted into keys and the rest. */
+struct keys {
+    struct sxvec left, right; /* pairs: over the left, over the right columns */
+    struct sxvec rest;        /* over the concatenation */
+    bool null_safe;
+};
+
+static struct rel *phys(struct phys *p, struct rel *rel);
+
+static bool uses_range(struct phys *p, const struct sx *sx, uint32_t width, uint32_t from,
+                       uint32_t to, bool *outside)
+{
+    bool *used = ARENA_ARRAY(p->arena, bool, width + 1);
+    bool inside = false;
+    *outside = false;
+    sx_columns(sx, used);
+    for (uint32_t c = 0; c < width; c++) {
+        bool in = c >= from && c < to;
+        inside = inside || (used[c] && in);
+        *outside = *outside || (used[c] && !in);
+    }
+    return inside;
+}
+
+/* 0: left side only, 1: right side only, -1: neither. */
+static int side_of(struct phys *p, const struct sx *sx, uint32_t l, uint32_t width)
+{
+    bool outside;
+    if (uses_range(p, sx, width, 0, l, &outside) && !outside) {
+        return 0;
+    }
+    if (uses_range(p, sx, width, l, width, &outside) && !outside) {
+        return 1;
+    }
+    return -1;
+}
+
+static struct sx *cast_to(struct phys *p, struct sx *sx, uint8_t kind)
+{
+    if (sx->type.kind == kind) {
+        return sx;
+    }
+    const struct func *cast = cast_find((enum type_kind)sx->type.kind, (enum type_kind)kind);
+    if (cast == NULL) {
+        return NULL;
+    }
+    struct type type = type_of((enum type_kind)kind);
+    type.nullable = sx->type.nullable;
+    return sx_call(p->arena, cast, type, &sx, 1);
+}
+
+/* Both sides of one kind, the one that loses nothing; false when there is none. */
+static bool same_kind(struct phys *p, struct sx **a, struct sx **b)
+{
+    uint8_t ka = (*a)->type.kind, kb = (*b)->type.kind;
+    if (ka == kb) {
+        return true;
+    }
+    bool up = kind_can_coerce(ka, kb, CAST_IMPLICIT);
+    if (!up && !kind_can_coerce(kb, ka, CAST_IMPLICIT)) {
+        return false;
+    }
+    struct sx *x = cast_to(p, *a, up ? kb : ka), *y = cast_to(p, *b, up ? kb : ka);
+    if (x == NULL || y == NULL) {
+        return false;
+    }
+    *a = x;
+    *b = y;
+    return true;
+}
+
+static bool is_key(struct phys *p, struct sx *sx, uint32_t l, uint32_t width, struct keys *out)
+{
+    bool safe = sx_is_op(sx, "is_not_distinct_from");
+    if ((!safe && !sx_is_op(sx, "=")) || sx->args_len != 2 || sx_can_fail(sx)) {
+        return false;
+    }
+    int s0 = side_of(p, sx->args[0], l, width), s1 = side_of(p, sx->args[1], l, width);
+    if (s0 < 0 || s1 < 0 || s0 == s1) {
+        return false;
+    }
+    struct sx *left = sx->args[s0 == 0 ? 0 : 1], *right = sx->args[s0 == 0 ? 1 : 0];
+    if (!same_kind(p, &left, &right)) {
+        return false;
+    }
+    right = sx_shift(p->arena, right, -(int64_t)l);
+    sxvec_push(p->arena, &out->left, left);
+    sxvec_push(p->arena, &out->right, right);
+    out->null_safe = out->null_safe || (safe && left->type.nullable && right->type.nullable);
+    return true;
+}
+
+/* Is the i-th pair one that must not match NULLs though the join as a whole does? */
+static bool plain_equal(struct sx *const *preds, uint32_t len, uint32_t i, struct phys *p,
+                        uint32_t l, uint32_t width)
+{
+    uint32_t seen = 0;
+    for (uint32_t j = 0; j < len; j++) {
+        struct keys one = {0};
+        if (!is_key(p, preds[j], l, width, &one)) {
+            continue;
+        }
+        if (seen++ == i) {
+            return sx_is_op(preds[j], "=");
+        }
+    }
+    return false;
+}
+
+/* A column for the key expression: itself, or one more map. */
+static uint32_t key_column(struct phys *p, const struct rel *rel, struct sxvec *maps,
+                           struct sx *sx)
+{
+    if (sx->kind == SX_COL) {
+        return sx->col;
+    }
+    for (uint32_t i = 0; i < maps->len; i++) {
+        if (sx_same(maps->items[i], sx)) {
+            return rel->cols_len + i;
+        }
+    }
+    sxvec_push(p->arena, maps, sx);
+    return rel->cols_len + maps->len - 1;
+}
+
+/* Drops the key columns that were mapped on: left's l columns, then right's r. */
+static struct rel *drop_maps(struct phys *p, struct rel *join, uint32_t l, uint32_t l_mapped,
+                             uint32_t r)
+{
+    uint32_t *cols = ARENA_ARRAY(p->arena, uint32_t, l + r);
+    for (uint32_t i = 0; i < l + r; i++) {
+        cols[i] = i < l ? i : l_mapped + (i - l);
+    }
+    return rel_project(p->arena, join, cols, l + r);
+}
+
+/* A join on the keys alone, with the columns of left and right (or left only). */
+static struct rel *key_join(struct phys *p, enum rel_join kind, struct rel *left,
+                            struct rel *right, const struct keys *k, const bool *no_nulls)
+{
+    struct arena *a = p->arena;
+    struct sxvec lmaps = {0}, rmaps = {0}, preds = {0}, not_null = {0};
+    uint32_t n = k->left.len;
+    uint32_t *lcols = ARENA_ARRAY(a, uint32_t, n), *rcols = ARENA_ARRAY(a, uint32_t, n);
+    for (uint32_t i = 0; i < n; i++) {
+        struct sx *l = k->left.items[i], *r = k->right.items[i];
+        lcols[i] = key_column(p, left, &lmaps, l);
+        rcols[i] = key_column(p, right, &rmaps, r);
+        /* A NULL of the right side matches nothing under plain equality: it may as well go. */
+        if (k->null_safe && no_nulls[i] && l->type.nullable && r->type.nullable) {
+            sxvec_push(a, &not_null, sx_not(a, sx_is_null(a, r)));
+        }
+    }
+    struct rel *l = rel_map(a, left, lmaps.items, lmaps.len);
+    struct rel *r = rel_filter(a, right, not_null.items, not_null.len);
+    r = rel_map(a, r, rmaps.items, rmaps.len);
+    for (uint32_t i = 0; i < n; i++) {
+        struct sx *x = sx_col(a, lcols[i], l->types[lcols[i]]);
+        struct sx *y = sx_col(a, l->cols_len + rcols[i], r->types[rcols[i]]);
+        sxvec_push(a, &preds, sx_equal(a, x, y, k->null_safe));
+    }
+    struct rel *join = rel_join2(a, kind, l, r, preds.items, preds.len);
+    bool narrow = kind == REL_JOIN_SEMI || kind == REL_JOIN_ANTI;
+    return drop_maps(p, join, left->cols_len, l->cols_len, narrow ? 0 : right->cols_len);
+}
+
+/* Rows of left that also are (SEMI) or are not (ANTI) among those of matched's left columns. */
+static struct rel *by_whole_row(struct phys *p, enum rel_join kind, struct rel *left,
+                                struct rel *matched)
+{
+    struct arena *a = p->arena;
+    struct keys k = {0};
+    struct rel *rows = rel_distinct(a, rel_prefix(a, matched, left->cols_len));
+    for (uint32_t i = 0; i < left->cols_len; i++) {
+        sxvec_push(a, &k.left, sx_col(a, i, left->types[i]));
+        sxvec_push(a, &k.right, sx_col(a, i, rows->types[i]));
+        k.null_safe = k.null_safe || left->types[i].nullable;
+    }
+    bool *no_nulls = ARENA_ARRAY(a, bool, left->cols_len + 1);
+    return key_join(p, kind, left, rows, &k, no_nulls);
+}
+
+static struct rel *binary(struct phys *p, enum rel_join kind, struct rel *left, struct rel *right,
+                          struct sx *const *preds, uint32_t len)
+{
+    struct arena *a = p->arena;
+    uint32_t l = left->cols_len, width = l + right->cols_len;
+    struct keys k = {0};
+    for (uint32_t i = 0; i < len; i++) {
+        if (!is_key(p, preds[i], l, width, &k)) {
+            sxvec_push(a, &k.rest, preds[i]);
+        }
+    }
+    bool *no_nulls = ARENA_ARRAY(a, bool, k.left.len + 1);
+    for (uint32_t i = 0; k.null_safe && i < k.left.len; i++) {
+        no_nulls[i] = plain_equal(preds, len, i, p, l, width);
+    }
+    if (k.rest.len == 0) {
+        return key_join(p, kind, left, right, &k, no_nulls);
+    }
+    struct rel *inner = key_join(p, REL_JOIN_INNER, left, right, &k, no_nulls);
+    inner = rel_filter(a, inner, k.rest.items, k.rest.len);
+    if (kind == REL_JOIN_INNER) {
+        return inner;
+    }
+    if (kind != REL_JOIN_LEFT) {
+        return by_whole_row(p, kind, left, inner);
+    }
+    struct rel *alone = by_whole_row(p, REL_JOIN_ANTI, left, inner);
+    struct sxvec nulls = {0};
+    for (uint32_t i = l; i < width; i++) {
+        sxvec_push(a, &nulls, sx_null(a, inner->types[i]));
+    }
+    return rel_union2(a, inner, rel_map(a, alone, nulls.items, nulls.len));
+}
+
+/* ---- the order of inner joins ---------------------------------------------------------------------------------- */
+
+/* A guess at the number of rows: there are no statistics, only shapes. */
+static double estimate(const struct rel *rel)
+{
+    double rows = 1;
+    switch (rel->kind) {
+    case REL_CONSTANT: return rel->rows_len;
+    case REL_GET: return 1e6;
+    case REL_FILTER:
+        rows = estimate(rel->inputs[0]);
+        for (uint32_t i = 0; i < rel->sx_len; i++) {
+            const struct sx *sx = rel->sx[i];
+            bool equal = sx_is_op(sx, "=") &&
+                         (sx->args[0]->kind == SX_LIT || sx->args[1]->kind == SX_LIT);
+            rows *= equal ? 0.01 : 0.4;
+        }
+        return rows;
+    case REL_REDUCE:
+        return rel->keys_len == 0 ? 1 : estimate(rel->inputs[0]) * 0.3;
+    case REL_DISTINCT: return estimate(rel->inputs[0]) * 0.3;
+    case REL_TOPK:
+        if (rel->keys_len == 0 && rel->limit >= 0) {
+            return (double)rel->limit;
+        }
+        return estimate(rel->inputs[0]) * 0.3;
+    case REL_JOIN:
+    case REL_UNION:
+        for (uint32_t i = 0; i < rel->inputs_len; i++) {
+            double one = estimate(rel->inputs[i]);
+            bool narrow = rel->kind == REL_JOIN && rel->join != REL_JOIN_INNER && i > 0;
+            rows = one > rows && !narrow ? one : rows;
+        }
+        return rows;
+    default: return rel->inputs_len > 0 ? estimate(rel->inputs[0]) : 1;
+    }
+}
+
+struct order {
+    struct phys *p;
+    struct rel *rel; /* the n-ary join */
+    struct rel **inputs;
+    double *rows;
+    uint32_t *base; /* first column of each input in the n-ary join */
+    bool *joined, *applied;
+    struct rel *cur;
+    uint32_t *at; /* column of the n-ary join -> column of cur; UINT32_MAX: not there yet */
+};
+
+/* Does some predicate need exactly inputs already joined and this one? */
+static bool connects(const struct order *o, uint32_t input)
+{
+    for (uint32_t i = 0; i < o->rel->sx_len; i++) {
+        bool *used = ARENA_ARRAY(o->p->arena, bool, o->rel->cols_len + 1);
+        bool mine = false, present = false, missing = false;
+        sx_columns(o->rel->sx[i], used);
+        for (uint32_t c = 0; c < o->rel->cols_len; c++) {
+            bool here = c >= o->base[input] && c < o->base[input] + o->inputs[input]->cols_len;
+            mine = mine || (used[c] && here);
+            present = present || (used[c] && !here && o->at[c] != UINT32_MAX);
+            missing = missing || (used[c] && !here && o->at[c] == UINT32_MAX);
+        }
+        if (mine && present && !missing && !o->applied[i]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static uint32_t choose(const struct order *o)
+{
+    uint32_t best = UINT32_MAX;
+    bool best_connected = false;
+    for (uint32_t i = 0; i < o->rel->inputs_len; i++) {
+        if (o->joined[i]) {
+            continue;
+        }
+        bool connected = o->cur != NULL && connects(o, i);
+        bool better = best == UINT32_MAX || (connected && !best_connected) ||
+                      (connected == best_connected && o->rows[i] < o->rows[best]);
+        if (better) {
+            best = i;
+            best_connected = connected;
+        }
+    }
+    ASSERT(best != UINT32_MAX);
+    return best;
+}
+
+/* The predicates all of whose columns are there once the input is joined. */
+static struct sxvec ready(struct order *o)
+{
+    struct sxvec out = {0};
+    for (uint32_t i = 0; i < o->rel->sx_len; i++) {
+        bool *used = ARENA_ARRAY(o->p->arena, bool, o->rel->cols_len + 1);
+        bool all = !o->applied[i];
+        sx_columns(o->rel->sx[i], used);
+        for (uint32_t c = 0; c < o->rel->cols_len && all; c++) {
+            all = !used[c] || o->at[c] != UINT32_MAX;
+        }
+        if (all) {
+            o->applied[i] = true;
+            sxvec_push(o->p->arena, &out, sx_remap(o->p->arena, o->rel->sx[i], o->at));
+        }
+    }
+    return out;
+}
+
+static void join_next(struct order *o, uint32_t next)
+{
+    struct rel *in = o->inputs[next];
+    uint32_t width = o->cur == NULL ? 0 : o->cur->cols_len;
+    for (uint32_t c = 0; c < in->cols_len; c++) {
+        o->at[o->base[next] + c] = width + c;
+    }
+    o->joined[next] = true;
+    struct sxvec preds = ready(o);
+    if (o->cur == NULL) {
+        o->cur = rel_filter(o->p->arena, in, preds.items, preds.len);
+    } else {
+        o->cur = binary(o->p, REL_JOIN_INNER, o->cur, in, preds.items, preds.len);
+    }
+}
+
+static struct rel *inner(struct phys *p, struct rel *rel)
+{
+    struct order o = {.p = p, .rel = rel};
+    uint32_t n = rel->inputs_len;
+    o.inputs = ARENA_ARRAY(p->arena, struct rel *, n);
+    o.rows = ARENA_ARRAY(p->arena, double, n);
+    o.base = ARENA_ARRAY(p->arena, uint32_t, n);
+    o.joined = ARENA_ARRAY(p->arena, bool, n);
+    o.applied = ARENA_ARRAY(p->arena, bool, rel->sx_len + 1);
+    o.at = ARENA_ARRAY(p->arena, uint32_t, rel->cols_len);
+    memset(o.at, 0xff, rel->cols_len * sizeof(o.at[0]));
+    uint32_t base = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        o.rows[i] = estimate(rel->inputs[i]);
+        o.inputs[i] = phys(p, rel->inputs[i]);
+        o.base[i] = base;
+        base += rel->inputs[i]->cols_len;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (!rel_is_unit(o.inputs[i])) {
+            join_next(&o, choose(&o));
+        } else {
+            o.joined[i] = true;
+        }
+    }
+    if (o.cur == NULL) {
+        return rel_filter(p->arena, rel_unit(p->arena), rel->sx, rel->sx_len);
+    }
+    return rel_project(p->arena, o.cur, o.at, rel->cols_len);
+}
+
+static struct rel *phys_join(struct phys *p, struct rel *rel)
+{
+    if (rel->join == REL_JOIN_INNER) {
+        return inner(p, rel);
+    }
+    struct rel *left = phys(p, rel->inputs[0]), *right = phys(p, rel->inputs[1]);
+    return binary(p, (enum rel_join)rel->join, left, right, rel->sx, rel->sx_len);
+}
+
+static struct rel *phys_node(struct phys *p, struct rel *rel)
+{
+    if (rel->kind == REL_JOIN) {
+        return phys_join(p, rel);
+    }
+    struct rel *copy = NULL;
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        struct rel *in = phys(p, rel->inputs[i]);
+        if (in != rel->inputs[i]) {
+            copy = copy != NULL ? copy : rel_copy(p->arena, rel);
+            copy->inputs[i] = in;
+        }
+    }
+    return copy != NULL ? copy : rel;
+}
+
+static struct rel *phys(struct phys *p, struct rel *rel)
+{
+    uint64_t key = (uint64_t)(uintptr_t)rel;
+    struct rel *out = u64map_get(&p->memo, key);
+    if (out == NULL) {
+        out = phys_node(p, rel);
+        u64map_put(&p->memo, key, out);
+    }
+    ASSERT(out->cols_len == rel->cols_len);
+    return out;
+}
+
+struct rel *rel_physical(struct arena *arena, struct rel *rel)
+{
+    struct phys p = {.arena = arena};
+    struct rel *out = phys(&p, rel);
+    u64map_free(&p.memo);
+    return out;
+}

@@ -1,0 +1,345 @@
+/*
+ * Projection pushdown: no operator carries columns that nobody above it needs, so that
+ * arrangements hold no more than they must. Two passes over the DAG: what each node's users need
+ * together, then new nodes.
+ */
+#include "ctrl/adapter/sql/sql_internal.h"
+
+struct pruned {
+    struct rel *rel;
+    bool *need;
+    struct rel *out;
+    uint32_t *at; /* old column -> new column; UINT32_MAX: gone */
+};
+
+struct prune {
+    struct arena *arena;
+    struct u64map index; /* rel -> its struct pruned */
+    struct pruned **nodes; /* inputs before users */
+    size_t nodes_len, nodes_cap;
+};
+
+static struct pruned *find(struct prune *p, const struct rel *rel)
+{
+    struct pruned *node = u64map_get(&p->index, (uint64_t)(uintptr_t)rel);
+    ASSERT(node != NULL);
+    return node;
+}
+
+static void visit(struct prune *p, struct rel *rel)
+{
+    uint64_t key = (uint64_t)(uintptr_t)rel;
+    if (u64map_get(&p->index, key) != NULL) {
+        return;
+    }
+    struct pruned *node = ARENA_NEW(p->arena, struct pruned);
+    node->rel = rel;
+    node->need = ARENA_ARRAY(p->arena, bool, rel->cols_len + 1);
+    u64map_put(&p->index, key, node);
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        visit(p, rel->inputs[i]);
+    }
+    *VEC_PUSH(p, nodes) = node;
+}
+
+static void need_all(struct pruned *node)
+{
+    memset(node->need, 1, node->rel->cols_len);
+}
+
+/* ---- what is needed ------------------------------------------------------------------------------------------ */
+
+static void need_join(struct prune *p, const struct pruned *n)
+{
+    const struct rel *rel = n->rel;
+    struct pruned *l = find(p, rel->inputs[0]), *r = find(p, rel->inputs[1]);
+    uint32_t width = l->rel->cols_len, total = width + r->rel->cols_len;
+    bool *used = ARENA_ARRAY(p->arena, bool, total + 1);
+    memcpy(used, n->need, rel->cols_len);
+    for (uint32_t i = 0; i < rel->sx_len; i++) {
+        sx_columns(rel->sx[i], used);
+    }
+    for (uint32_t c = 0; c < total; c++) {
+        if (used[c] && c < width) {
+            l->need[c] = true;
+        } else if (used[c]) {
+            r->need[c - width] = true;
+        }
+    }
+}
+
+static void need_reduce(struct prune *p, const struct pruned *n)
+{
+    const struct rel *rel = n->rel;
+    struct pruned *in = find(p, rel->inputs[0]);
+    for (uint32_t i = 0; i < rel->keys_len; i++) {
+        in->need[rel->cols[i]] = true;
+    }
+    for (uint32_t i = 0; i < rel->aggs_len; i++) {
+        if (n->need[rel->keys_len + i]) {
+            if (rel->aggs[i].func != AGG_COUNT_ALL) {
+                in->need[rel->aggs[i].arg] = true;
+            }
+            if (rel->aggs[i].has_filter) {
+                in->need[rel->aggs[i].filter] = true;
+            }
+        }
+    }
+}
+
+static void need_inputs(struct prune *p, const struct pruned *n)
+{
+    const struct rel *rel = n->rel;
+    struct pruned *in = rel->inputs_len > 0 ? find(p, rel->inputs[0]) : NULL;
+    switch (rel->kind) {
+    case REL_PROJECT:
+        for (uint32_t i = 0; i < rel->cols_len; i++) {
+            in->need[rel->cols[i]] = in->need[rel->cols[i]] || n->need[i];
+        }
+        break;
+    case REL_MAP:
+        for (uint32_t i = 0; i < rel->cols_len; i++) {
+            if (n->need[i] && i < in->rel->cols_len) {
+                in->need[i] = true;
+            } else if (n->need[i]) {
+                sx_columns(rel->sx[i - in->rel->cols_len], in->need);
+            }
+        }
+        break;
+    case REL_FILTER:
+    case REL_TOPK:
+        for (uint32_t i = 0; i < rel->cols_len; i++) {
+            in->need[i] = in->need[i] || n->need[i];
+        }
+        for (uint32_t i = 0; i < rel->sx_len; i++) {
+            sx_columns(rel->sx[i], in->need);
+        }
+        for (uint32_t i = 0; i < rel->keys_len; i++) {
+            in->need[rel->cols[i]] = true;
+        }
+        for (uint32_t i = 0; i < rel->order_len; i++) {
+            in->need[rel->order[i].col] = true;
+        }
+        break;
+    case REL_NEGATE:
+    case REL_UNION:
+        for (uint32_t k = 0; k < rel->inputs_len; k++) {
+            struct pruned *one = find(p, rel->inputs[k]);
+            for (uint32_t i = 0; i < rel->cols_len; i++) {
+                one->need[i] = one->need[i] || n->need[i];
+            }
+        }
+        break;
+    case REL_DISTINCT:
+    case REL_THRESHOLD: need_all(in); break;
+    case REL_JOIN: need_join(p, n); break;
+    case REL_REDUCE: need_reduce(p, n); break;
+    default: break;
+    }
+}
+
+/* A relation without columns is awkward to carry: keep one. */
+static void need_one(struct pruned *n)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < n->rel->cols_len; i++) {
+        any = any || n->need[i];
+    }
+    if (!any && n->rel->cols_len > 0) {
+        n->need[0] = true;
+    }
+}
+
+/* ---- new nodes ------------------------------------------------------------------------------------------------ */
+
+/* The input's surviving columns that `want` marks, in order; at: old -> new. */
+static struct rel *narrow(struct prune *p, const struct pruned *in, const bool *want,
+                          uint32_t *at)
+{
+    uint32_t *cols = ARENA_ARRAY(p->arena, uint32_t, in->rel->cols_len);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < in->rel->cols_len; i++) {
+        at[i] = UINT32_MAX;
+        if (want[i]) {
+            ASSERT(in->at[i] != UINT32_MAX);
+            at[i] = n;
+            cols[n++] = in->at[i];
+        }
+    }
+    return rel_project(p->arena, in->out, cols, n);
+}
+
+/* Exactly the needed columns of a relation that has (at least) those. */
+static void exactly(struct prune *p, struct pruned *n, struct rel *rel, const uint32_t *at)
+{
+    struct pruned wide = {.rel = n->rel, .out = rel, .at = (uint32_t *)at};
+    n->out = narrow(p, &wide, n->need, n->at);
+}
+
+static void build_map(struct prune *p, struct pruned *n)
+{
+    const struct rel *rel = n->rel;
+    const struct pruned *in = find(p, rel->inputs[0]);
+    uint32_t *at = ARENA_ARRAY(p->arena, uint32_t, rel->cols_len);
+    struct sxvec maps = {0};
+    for (uint32_t i = 0; i < rel->cols_len; i++) {
+        at[i] = UINT32_MAX;
+        if (i < in->rel->cols_len) {
+            at[i] = in->at[i];
+        } else if (n->need[i]) {
+            at[i] = in->out->cols_len + maps.len;
+            sxvec_push(p->arena, &maps,
+                       sx_remap(p->arena, rel->sx[i - in->rel->cols_len], in->at));
+        }
+    }
+    exactly(p, n, rel_map(p->arena, in->out, maps.items, maps.len), at);
+}
+
+static void build_project(struct prune *p, struct pruned *n)
+{
+    const struct pruned *in = find(p, n->rel->inputs[0]);
+    uint32_t *cols = ARENA_ARRAY(p->arena, uint32_t, n->rel->cols_len);
+    uint32_t len = 0;
+    for (uint32_t i = 0; i < n->rel->cols_len; i++) {
+        n->at[i] = UINT32_MAX;
+        if (n->need[i]) {
+            n->at[i] = len;
+            cols[len++] = in->at[n->rel->cols[i]];
+        }
+    }
+    n->out = rel_project(p->arena, in->out, cols, len);
+}
+
+static void build_filter(struct prune *p, struct pruned *n)
+{
+    const struct pruned *in = find(p, n->rel->inputs[0]);
+    struct rel *out = rel_copy(p->arena, n->rel);
+    out->inputs[0] = in->out;
+    out->cols_len = in->out->cols_len;
+    out->types = in->out->types;
+    for (uint32_t i = 0; i < out->sx_len; i++) {
+        out->sx[i] = sx_remap(p->arena, out->sx[i], in->at);
+    }
+    if (out->kind == REL_TOPK) {
+        out->cols = arena_memdup(p->arena, out->cols, out->keys_len * sizeof(out->cols[0]));
+        out->order = arena_memdup(p->arena, out->order, out->order_len * sizeof(out->order[0]));
+    }
+    for (uint32_t i = 0; i < out->keys_len; i++) {
+        out->cols[i] = in->at[out->cols[i]];
+    }
+    for (uint32_t i = 0; i < out->order_len; i++) {
+        out->order[i].col = in->at[out->order[i].col];
+    }
+    exactly(p, n, out, in->at);
+}
+
+static void build_join(struct prune *p, struct pruned *n)
+{
+    const struct rel *rel = n->rel;
+    const struct pruned *l = find(p, rel->inputs[0]), *r = find(p, rel->inputs[1]);
+    uint32_t total = l->rel->cols_len + r->rel->cols_len;
+    uint32_t *at = ARENA_ARRAY(p->arena, uint32_t, total);
+    for (uint32_t i = 0; i < total; i++) {
+        uint32_t c = i < l->rel->cols_len ? l->at[i] : r->at[i - l->rel->cols_len];
+        at[i] = c == UINT32_MAX || i < l->rel->cols_len ? c : c + l->out->cols_len;
+    }
+    struct sx **preds = ARENA_ARRAY(p->arena, struct sx *, rel->sx_len);
+    for (uint32_t i = 0; i < rel->sx_len; i++) {
+        preds[i] = sx_remap(p->arena, rel->sx[i], at);
+    }
+    struct rel *out = rel_join2(p->arena, (enum rel_join)rel->join, l->out, r->out, preds,
+                                rel->sx_len);
+    exactly(p, n, out, at);
+}
+
+static void build_reduce(struct prune *p, struct pruned *n)
+{
+    const struct rel *rel = n->rel;
+    const struct pruned *in = find(p, rel->inputs[0]);
+    uint32_t *keys = ARENA_ARRAY(p->arena, uint32_t, rel->keys_len);
+    uint32_t *at = ARENA_ARRAY(p->arena, uint32_t, rel->cols_len);
+    struct plan_agg *aggs = ARENA_ARRAY(p->arena, struct plan_agg, rel->aggs_len);
+    uint32_t len = 0;
+    for (uint32_t i = 0; i < rel->keys_len; i++) {
+        keys[i] = in->at[rel->cols[i]];
+        at[i] = i;
+    }
+    for (uint32_t i = 0; i < rel->aggs_len; i++) {
+        at[rel->keys_len + i] = UINT32_MAX;
+        if (n->need[rel->keys_len + i]) {
+            at[rel->keys_len + i] = rel->keys_len + len;
+            aggs[len] = rel->aggs[i];
+            aggs[len].arg = aggs[len].func == AGG_COUNT_ALL ? 0 : in->at[aggs[len].arg];
+            aggs[len].filter = aggs[len].has_filter ? in->at[aggs[len].filter] : 0;
+            len++;
+        }
+    }
+    exactly(p, n, rel_reduce(p->arena, in->out, keys, rel->keys_len, aggs, len), at);
+}
+
+/* UNION, NEGATE: every input with just the needed columns, in the same order. */
+static void build_each(struct prune *p, struct pruned *n)
+{
+    struct rel *out = rel_copy(p->arena, n->rel);
+    for (uint32_t k = 0; k < n->rel->inputs_len; k++) {
+        out->inputs[k] = narrow(p, find(p, n->rel->inputs[k]), n->need, n->at);
+    }
+    uint32_t len = 0;
+    for (uint32_t i = 0; i < n->rel->cols_len; i++) {
+        if (n->need[i]) {
+            out->types[len++] = n->rel->types[i];
+        }
+    }
+    out->cols_len = len;
+    n->out = out;
+}
+
+static void build_whole(struct prune *p, struct pruned *n)
+{
+    const struct pruned *in = find(p, n->rel->inputs[0]);
+    uint32_t *at = ARENA_ARRAY(p->arena, uint32_t, n->rel->cols_len);
+    struct rel *out = rel_copy(p->arena, n->rel);
+    out->inputs[0] = narrow(p, in, in->need, at);
+    exactly(p, n, out, at);
+}
+
+static void build(struct prune *p, struct pruned *n)
+{
+    n->at = ARENA_ARRAY(p->arena, uint32_t, n->rel->cols_len);
+    uint32_t *same = ARENA_ARRAY(p->arena, uint32_t, n->rel->cols_len);
+    for (uint32_t i = 0; i < n->rel->cols_len; i++) {
+        same[i] = i;
+    }
+    switch (n->rel->kind) {
+    case REL_MAP: build_map(p, n); break;
+    case REL_PROJECT: build_project(p, n); break;
+    case REL_FILTER:
+    case REL_TOPK: build_filter(p, n); break;
+    case REL_JOIN: build_join(p, n); break;
+    case REL_REDUCE: build_reduce(p, n); break;
+    case REL_UNION:
+    case REL_NEGATE: build_each(p, n); break;
+    case REL_DISTINCT:
+    case REL_THRESHOLD: build_whole(p, n); break;
+    default: exactly(p, n, n->rel, same); break;
+    }
+}
+
+struct rel *rel_prune(struct arena *arena, struct rel *rel)
+{
+    struct prune p = {.arena = arena};
+    visit(&p, rel);
+    need_all(find(&p, rel));
+    for (size_t i = p.nodes_len; i-- > 0;) {
+        need_one(p.nodes[i]);
+        need_inputs(&p, p.nodes[i]);
+    }
+    for (size_t i = 0; i < p.nodes_len; i++) {
+        build(&p, p.nodes[i]);
+    }
+    struct rel *out = find(&p, rel)->out;
+    ASSERT(out->cols_len == rel->cols_len);
+    u64map_free(&p.index);
+    free(p.nodes);
+    return out;
+}

@@ -1,0 +1,447 @@
+/*
+ * Predicate pushdown and folding. Predicates go as far down as they may; inner joins are
+ * flattened into one with all inputs; what is known to be empty vanishes; an outer join whose
+ * padded rows a predicate rejects becomes an inner one.
+ */
+#include "ctrl/adapter/sql/sql_internal.h"
+
+enum { FOLD_ROWS_MAX = 4096, INPUTS_MAX = 64 };
+
+struct push {
+    struct arena *arena;
+    struct u64map memo; /* rel -> itself pushed without predicates from above */
+};
+
+static struct rel *push(struct push *p, struct rel *rel, struct sxvec preds);
+
+static struct rel *with_filter(struct push *p, struct rel *rel, struct sxvec preds)
+{
+    return rel_filter(p->arena, rel, preds.items, preds.len);
+}
+
+static struct rel *rebuilt(struct push *p, struct rel *rel, struct rel *in)
+{
+    if (in == rel->inputs[0]) {
+        return rel;
+    }
+    struct rel *copy = rel_copy(p->arena, rel);
+    copy->inputs[0] = in;
+    return copy;
+}
+
+static void add_pred(struct push *p, struct sxvec *preds, struct sx *sx)
+{
+    sx = sx_fold(p->arena, sx);
+    struct sxvec parts = {0};
+    sx_conjuncts(p->arena, sx, &parts);
+    for (uint32_t i = 0; i < parts.len; i++) {
+        bool known = false;
+        for (uint32_t j = 0; j < preds->len && !known; j++) {
+            known = sx_same(preds->items[j], parts.items[i]);
+        }
+        if (!known) {
+            sxvec_push(p->arena, preds, parts.items[i]);
+        }
+    }
+}
+
+static bool rejects_all(const struct sxvec *preds)
+{
+    for (uint32_t i = 0; i < preds->len; i++) {
+        if (sx_is_false_or_null(preds->items[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Which of the column ranges does an expression use? Bit i: [bounds[i], bounds[i + 1]). */
+static uint64_t sides(struct push *p, const struct sx *sx, const uint32_t *bounds, uint32_t n)
+{
+    bool *used = ARENA_ARRAY(p->arena, bool, bounds[n] + 1);
+    sx_columns(sx, used);
+    uint64_t mask = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t c = bounds[i]; c < bounds[i + 1]; c++) {
+            mask |= used[c] ? 1ULL << i : 0;
+        }
+    }
+    return mask;
+}
+
+/* ---- unary operators ---------------------------------------------------------------------------------------- */
+
+static struct rel *push_map(struct push *p, struct rel *rel, struct sxvec preds)
+{
+    struct rel *in = rel->inputs[0];
+    struct sx **exprs = ARENA_ARRAY(p->arena, struct sx *, rel->cols_len);
+    for (uint32_t i = 0; i < in->cols_len; i++) {
+        exprs[i] = sx_col(p->arena, i, in->types[i]);
+    }
+    struct sx **maps = ARENA_ARRAY(p->arena, struct sx *, rel->sx_len);
+    for (uint32_t i = 0; i < rel->sx_len; i++) {
+        maps[i] = sx_fold(p->arena, rel->sx[i]);
+        exprs[in->cols_len + i] = maps[i];
+    }
+    struct sxvec below = {0};
+    for (uint32_t i = 0; i < preds.len; i++) {
+        add_pred(p, &below, sx_subst(p->arena, preds.items[i], exprs));
+    }
+    struct rel *out = rel_map(p->arena, push(p, in, below), maps, rel->sx_len);
+    if (rel_is_empty(out->inputs[0])) {
+        return rel_empty(p->arena, out->types, out->cols_len);
+    }
+    return out;
+}
+
+static struct rel *push_project(struct push *p, struct rel *rel, struct sxvec preds)
+{
+    struct sxvec below = {0};
+    for (uint32_t i = 0; i < preds.len; i++) {
+        add_pred(p, &below, sx_remap(p->arena, preds.items[i], rel->cols));
+    }
+    struct rel *in = push(p, rel->inputs[0], below);
+    if (rel_is_empty(in)) {
+        return rel_empty(p->arena, rel->types, rel->cols_len);
+    }
+    return rel_project(p->arena, in, rel->cols, rel->cols_len);
+}
+
+/* Predicates on key columns only may go below a grouping or a top-k by those keys. */
+static struct rel *push_grouped(struct push *p, struct rel *rel, struct sxvec preds)
+{
+    struct sxvec above = {0}, below = {0};
+    bool reduce = rel->kind == REL_REDUCE;
+    for (uint32_t i = 0; i < preds.len; i++) {
+        bool *used = ARENA_ARRAY(p->arena, bool, rel->cols_len + 1);
+        sx_columns(preds.items[i], used);
+        bool keys_only = rel->keys_len > 0;
+        for (uint32_t c = 0; c < rel->cols_len; c++) {
+            bool key = reduce && c < rel->keys_len;
+            for (uint32_t k = 0; !reduce && k < rel->keys_len; k++) {
+                key = key || rel->cols[k] == c;
+            }
+            keys_only = keys_only && (!used[c] || key);
+        }
+        if (!keys_only) {
+            sxvec_push(p->arena, &above, preds.items[i]);
+        } else {
+            struct sx *sx = preds.items[i];
+            add_pred(p, &below, reduce ? sx_remap(p->arena, sx, rel->cols) : sx);
+        }
+    }
+    struct rel *in = push(p, rel->inputs[0], below);
+    if (rel_is_empty(in)) {
+        return rel_empty(p->arena, rel->types, rel->cols_len);
+    }
+    return with_filter(p, rebuilt(p, rel, in), above);
+}
+
+static struct rel *push_through(struct push *p, struct rel *rel, struct sxvec preds)
+{
+    struct rel *in = push(p, rel->inputs[0], preds);
+    return rel_is_empty(in) ? in : rebuilt(p, rel, in);
+}
+
+static struct rel *push_union(struct push *p, struct rel *rel, struct sxvec preds)
+{
+    struct rel *out = rel_copy(p->arena, rel);
+    out->inputs_len = 0;
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        struct rel *in = push(p, rel->inputs[i], preds);
+        if (!rel_is_empty(in)) {
+            out->inputs[out->inputs_len++] = in;
+        }
+    }
+    if (out->inputs_len == 0) {
+        return rel_empty(p->arena, rel->types, rel->cols_len);
+    }
+    return out->inputs_len == 1 ? out->inputs[0] : out;
+}
+
+/* The rows of a small constant that satisfy the predicates, computed now. */
+static struct rel *push_constant(struct push *p, struct rel *rel, struct sxvec preds)
+{
+    if (preds.len == 0 || rel->rows_len > FOLD_ROWS_MAX) {
+        return with_filter(p, rel, preds);
+    }
+    struct rel *out = rel_copy(p->arena, rel);
+    out->rows = ARENA_ARRAY(p->arena, struct datum, (size_t)rel->rows_len * rel->cols_len);
+    out->diffs = rel->diffs == NULL ? NULL : ARENA_ARRAY(p->arena, int64_t, rel->rows_len);
+    out->rows_len = 0;
+    struct sx **row = ARENA_ARRAY(p->arena, struct sx *, rel->cols_len);
+    for (uint32_t r = 0; r < rel->rows_len; r++) {
+        const struct datum *values = rel->rows + (size_t)r * rel->cols_len;
+        for (uint32_t c = 0; c < rel->cols_len; c++) {
+            row[c] = sx_lit(p->arena, rel->types[c], values[c]);
+        }
+        bool keep = true;
+        for (uint32_t i = 0; i < preds.len && keep; i++) {
+            struct sx *sx = sx_fold(p->arena, sx_subst(p->arena, preds.items[i], row));
+            if (sx->kind != SX_LIT) {
+                return with_filter(p, rel, preds); /* it fails: at run time, if at all */
+            }
+            keep = sx_is_true(sx);
+        }
+        if (keep) {
+            memcpy(out->rows + (size_t)out->rows_len * rel->cols_len, values,
+                   rel->cols_len * sizeof(values[0]));
+            if (out->diffs != NULL) {
+                out->diffs[out->rows_len] = rel->diffs[r];
+            }
+            out->rows_len++;
+        }
+    }
+    return out;
+}
+
+/* ---- joins ---------------------------------------------------------------------------------------------------- */
+
+/* Collects the inputs of nested inner joins and their predicates over all columns. */
+static void flatten(struct push *p, struct rel *rel, uint32_t base, struct rel **inputs,
+                    uint32_t *inputs_len, struct sxvec *preds)
+{
+    if (rel->kind == REL_JOIN && rel->join == REL_JOIN_INNER &&
+        *inputs_len + rel->inputs_len <= INPUTS_MAX) {
+        for (uint32_t i = 0; i < rel->sx_len; i++) {
+            add_pred(p, preds, sx_shift(p->arena, rel->sx[i], base));
+        }
+        for (uint32_t i = 0; i < rel->inputs_len; i++) {
+            flatten(p, rel->inputs[i], base, inputs, inputs_len, preds);
+            base += rel->inputs[i]->cols_len;
+        }
+        return;
+    }
+    if (rel->kind == REL_FILTER && rel->inputs[0]->kind == REL_JOIN &&
+        rel->inputs[0]->join == REL_JOIN_INNER) {
+        for (uint32_t i = 0; i < rel->sx_len; i++) {
+            add_pred(p, preds, sx_shift(p->arena, rel->sx[i], base));
+        }
+        flatten(p, rel->inputs[0], base, inputs, inputs_len, preds);
+        return;
+    }
+    inputs[(*inputs_len)++] = rel;
+}
+
+static bool column_literal(const struct sx *sx, const struct sx **col, const struct sx **lit)
+{
+    if (!sx_is_op(sx, "=") || sx->args_len != 2) {
+        return false;
+    }
+    bool swap = sx->args[0]->kind == SX_LIT;
+    *col = sx->args[swap ? 1 : 0];
+    *lit = sx->args[swap ? 0 : 1];
+    return (*col)->kind == SX_COL && (*lit)->kind == SX_LIT;
+}
+
+/* x = y and x = 5 imply y = 5: the literal reaches every input of the join. */
+static void spread_literals(struct push *p, struct sxvec *preds)
+{
+    for (uint32_t i = 0; i < preds->len && preds->len < 256; i++) {
+        const struct sx *col = NULL, *lit = NULL;
+        if (!column_literal(preds->items[i], &col, &lit)) {
+            continue;
+        }
+        for (uint32_t j = 0; j < preds->len; j++) {
+            struct sx *e = preds->items[j];
+            if (!sx_is_op(e, "=") || e->args[0]->kind != SX_COL || e->args[1]->kind != SX_COL) {
+                continue;
+            }
+            for (int s = 0; s < 2; s++) {
+                struct sx *other = e->args[1 - s];
+                if (e->args[s]->col == col->col && other->type.kind == lit->type.kind) {
+                    struct sx *copy = arena_memdup(p->arena, lit, sizeof(*lit));
+                    add_pred(p, preds, sx_equal(p->arena, other, copy, false));
+                }
+            }
+        }
+    }
+}
+
+static struct rel *push_inner(struct push *p, struct rel *rel, struct sxvec preds)
+{
+    struct rel *inputs[INPUTS_MAX + 1];
+    uint32_t n = 0, bounds[INPUTS_MAX + 2] = {0};
+    struct sxvec all = {0}, mine[INPUTS_MAX + 1], cross = {0};
+    flatten(p, rel, 0, inputs, &n, &all);
+    for (uint32_t i = 0; i < preds.len; i++) {
+        add_pred(p, &all, preds.items[i]);
+    }
+    spread_literals(p, &all);
+    for (uint32_t i = 0; i < n; i++) {
+        bounds[i + 1] = bounds[i] + inputs[i]->cols_len;
+        mine[i] = (struct sxvec){0};
+    }
+    for (uint32_t i = 0; i < all.len; i++) {
+        uint64_t mask = sides(p, all.items[i], bounds, n);
+        if ((mask & (mask - 1)) != 0) {
+            sxvec_push(p->arena, &cross, all.items[i]);
+            continue;
+        }
+        uint32_t at = mask == 0 ? 0 : (uint32_t)__builtin_ctzll(mask);
+        sxvec_push(p->arena, &mine[at], sx_shift(p->arena, all.items[i], -(int64_t)bounds[at]));
+    }
+    struct rel *out = rel_copy(p->arena, rel);
+    out->inputs = ARENA_ARRAY(p->arena, struct rel *, n);
+    out->inputs_len = n;
+    for (uint32_t i = 0; i < n; i++) {
+        out->inputs[i] = push(p, inputs[i], mine[i]);
+        if (rel_is_empty(out->inputs[i])) {
+            return rel_empty(p->arena, rel->types, rel->cols_len);
+        }
+    }
+    out->sx = cross.items;
+    out->sx_len = cross.len;
+    return out;
+}
+
+/* Is the predicate false or NULL whenever these columns are all NULL? */
+static bool rejects_nulls(struct push *p, struct sx *pred, const struct rel *join, uint32_t from)
+{
+    struct sx **exprs = ARENA_ARRAY(p->arena, struct sx *, join->cols_len);
+    for (uint32_t i = 0; i < join->cols_len; i++) {
+        exprs[i] = i < from ? sx_col(p->arena, i, join->types[i])
+                            : sx_null(p->arena, join->types[i]);
+    }
+    struct sx *sx = sx_fold(p->arena, sx_subst(p->arena, pred, exprs));
+    return sx_is_false_or_null(sx);
+}
+
+static struct rel *push_left(struct push *p, struct rel *rel, struct sxvec preds)
+{
+    struct arena *a = p->arena;
+    uint32_t l = rel->inputs[0]->cols_len, bounds[3] = {0, l, rel->cols_len};
+    struct sxvec left = {0}, right = {0}, on = {0}, above = {0};
+    for (uint32_t i = 0; i < preds.len; i++) {
+        if (rejects_nulls(p, preds.items[i], rel, l)) {
+            struct rel *inner = rel_copy(a, rel);
+            inner->join = REL_JOIN_INNER;
+            return push_inner(p, inner, preds);
+        }
+    }
+    for (uint32_t i = 0; i < preds.len; i++) {
+        uint64_t mask = sides(p, preds.items[i], bounds, 2);
+        sxvec_push(a, mask <= 1 ? &left : &above, preds.items[i]);
+    }
+    bool never = false;
+    for (uint32_t i = 0; i < rel->sx_len; i++) {
+        struct sx *sx = sx_fold(a, rel->sx[i]);
+        never = never || sx_is_false_or_null(sx);
+        if (sx_is_true(sx)) {
+            continue;
+        }
+        if (sides(p, sx, bounds, 2) == 2) {
+            add_pred(p, &right, sx_shift(a, sx, -(int64_t)l));
+        } else {
+            sxvec_push(a, &on, sx);
+        }
+    }
+    struct rel *lrel = push(p, rel->inputs[0], left);
+    struct rel *rrel = push(p, rel->inputs[1], right);
+    if (rel_is_empty(lrel)) {
+        return rel_empty(a, rel->types, rel->cols_len);
+    }
+    if (never || rel_is_empty(rrel)) {
+        struct sxvec nulls = {0};
+        for (uint32_t i = l; i < rel->cols_len; i++) {
+            sxvec_push(a, &nulls, sx_null(a, rel->types[i]));
+        }
+        return with_filter(p, rel_map(a, lrel, nulls.items, nulls.len), above);
+    }
+    return with_filter(p, rel_join2(a, REL_JOIN_LEFT, lrel, rrel, on.items, on.len), above);
+}
+
+static struct rel *push_semi(struct push *p, struct rel *rel, struct sxvec preds)
+{
+    struct arena *a = p->arena;
+    uint32_t l = rel->inputs[0]->cols_len;
+    uint32_t bounds[3] = {0, l, l + rel->inputs[1]->cols_len};
+    struct sxvec right = {0}, on = {0};
+    bool semi = rel->join == REL_JOIN_SEMI;
+    for (uint32_t i = 0; i < rel->sx_len; i++) {
+        struct sx *sx = sx_fold(a, rel->sx[i]);
+        uint64_t mask = sides(p, sx, bounds, 2);
+        if (mask == 2 || (mask == 0 && !sx_is_true(sx))) {
+            add_pred(p, &right, sx_shift(a, sx, mask == 0 ? 0 : -(int64_t)l));
+        } else if (mask == 1 && semi) {
+            add_pred(p, &preds, sx);
+        } else if (mask != 0) {
+            sxvec_push(a, &on, sx);
+        }
+    }
+    struct rel *lrel = push(p, rel->inputs[0], preds);
+    struct rel *rrel = push(p, rel->inputs[1], right);
+    if (rel_is_empty(lrel) || (rel_is_empty(rrel) && semi)) {
+        return rel_empty(a, rel->types, rel->cols_len);
+    }
+    if (rel_is_empty(rrel)) {
+        return lrel;
+    }
+    return rel_join2(a, (enum rel_join)rel->join, lrel, rrel, on.items, on.len);
+}
+
+static struct rel *push_join(struct push *p, struct rel *rel, struct sxvec preds)
+{
+    switch (rel->join) {
+    case REL_JOIN_INNER: return push_inner(p, rel, preds);
+    case REL_JOIN_LEFT: return push_left(p, rel, preds);
+    default: return push_semi(p, rel, preds);
+    }
+}
+
+static struct rel *push_filter(struct push *p, struct rel *rel, struct sxvec preds)
+{
+    struct sxvec all = {0};
+    for (uint32_t i = 0; i < rel->sx_len; i++) {
+        add_pred(p, &all, rel->sx[i]);
+    }
+    for (uint32_t i = 0; i < preds.len; i++) {
+        add_pred(p, &all, preds.items[i]);
+    }
+    return push(p, rel->inputs[0], all);
+}
+
+static struct rel *push_node(struct push *p, struct rel *rel, struct sxvec preds)
+{
+    switch (rel->kind) {
+    case REL_FILTER: return push_filter(p, rel, preds);
+    case REL_MAP: return push_map(p, rel, preds);
+    case REL_PROJECT: return push_project(p, rel, preds);
+    case REL_JOIN: return push_join(p, rel, preds);
+    case REL_REDUCE:
+    case REL_TOPK: return push_grouped(p, rel, preds);
+    case REL_DISTINCT:
+    case REL_THRESHOLD:
+    case REL_NEGATE: return push_through(p, rel, preds);
+    case REL_UNION: return push_union(p, rel, preds);
+    case REL_CONSTANT: return push_constant(p, rel, preds);
+    default: return with_filter(p, rel, preds);
+    }
+}
+
+static struct rel *push(struct push *p, struct rel *rel, struct sxvec preds)
+{
+    if (rejects_all(&preds)) {
+        return rel_empty(p->arena, rel->types, rel->cols_len);
+    }
+    if (preds.len > 0) {
+        return push_node(p, rel, preds);
+    }
+    uint64_t key = (uint64_t)(uintptr_t)rel;
+    struct rel *out = u64map_get(&p->memo, key);
+    if (out == NULL) {
+        out = push_node(p, rel, preds);
+        u64map_put(&p->memo, key, out);
+    }
+    ASSERT(out->cols_len == rel->cols_len);
+    return out;
+}
+
+struct rel *rel_push_filters(struct arena *arena, struct rel *rel)
+{
+    struct push p = {.arena = arena};
+    struct sxvec none = {0};
+    struct rel *out = push(&p, rel, none);
+    u64map_free(&p.memo);
+    return out;
+}

@@ -1,0 +1,487 @@
+/*
+ * From a statement to what the session runs: a constant, a peek of an index that is there
+ * already, or a dataflow; and the description of statements for the extended protocol.
+ */
+#include "ctrl/adapter/sql/sql_internal.h"
+
+#include "ctrl/adapter/sql/typing.h"
+
+enum { CONSTANT_ROWS_MAX = 100000 };
+
+void az_init(struct az *az, struct arena *arena, const struct sql_context *cx,
+             const struct sql_stmt *stmt)
+{
+    ASSERT(cx != NULL && cx->catalog != NULL);
+    *az = (struct az){.arena = arena, .cx = cx};
+    uint32_t params = cx->params_len;
+    if (stmt != NULL) {
+        az->text = stmt->script->text;
+        az->base = stmt->ast->base;
+        params = stmt->params_len > params ? stmt->params_len : params;
+    }
+    az->params_len = params;
+    az->param_types = ARENA_ARRAY(arena, struct type, params);
+    for (uint32_t i = 0; i < params && i < cx->params_len && cx->param_types != NULL; i++) {
+        az->param_types[i] = cx->param_types[i];
+    }
+}
+
+void az_release(struct az *az)
+{
+    for (size_t i = 0; i < az->scripts_len; i++) {
+        sql_script_free(az->scripts[i]);
+    }
+    free(az->scripts);
+    free(az->depends.ids);
+    u64map_free(&az->relations);
+}
+
+struct schema schema_copy(struct arena *arena, const char *const *names, const struct type *types,
+                          uint32_t cols)
+{
+    struct schema s = {.cols = cols};
+    s.types = arena_memdup(arena, types, cols * sizeof(types[0]));
+    s.names = ARENA_ARRAY(arena, const char *, cols);
+    for (uint32_t i = 0; i < cols; i++) {
+        s.names[i] = arena_strdup(arena, names == NULL ? "" : names[i]);
+    }
+    return s;
+}
+
+/* ---- constants -------------------------------------------------------------------------------------------------- */
+
+static void copy_rows(struct arena *arena, struct rel *rel)
+{
+    for (size_t i = 0; i < (size_t)rel->rows_len * rel->cols_len; i++) {
+        struct datum *d = &rel->rows[i];
+        uint8_t kind = rel->types[i % rel->cols_len].kind;
+        if (!d->null && type_is_variable((enum type_kind)kind)) {
+            d->s = arena_memdup(arena, d->s, d->len);
+        }
+    }
+}
+
+/* The value of an expression over one row; an error is the statement's. */
+static err_t row_value(struct arena *arena, struct sx *sx, struct sx *const *row,
+                       struct datum *out)
+{
+    sx = sx_fold(arena, sx_subst(arena, sx, row));
+    if (sx->kind == SX_LIT) {
+        *out = sx->lit;
+        return ERR_OK;
+    }
+    struct expr e;
+    TRY(sx_emit(arena, sx, &e));
+    return expr_eval_const(&e, arena, out);
+}
+
+static err_t constant_mfp(struct arena *arena, struct rel *rel, struct rel *in, struct rel *out)
+{
+    struct sx **row = ARENA_ARRAY(arena, struct sx *, in->cols_len);
+    out->rows = ARENA_ARRAY(arena, struct datum, (size_t)in->rows_len * rel->cols_len);
+    for (uint32_t r = 0; r < in->rows_len; r++) {
+        const struct datum *from = in->rows + (size_t)r * in->cols_len;
+        struct datum *to = out->rows + (size_t)out->rows_len * rel->cols_len;
+        for (uint32_t c = 0; c < in->cols_len; c++) {
+            row[c] = sx_lit(arena, in->types[c], from[c]);
+        }
+        bool keep = true;
+        for (uint32_t i = 0; rel->kind == REL_FILTER && i < rel->sx_len && keep; i++) {
+            struct datum d = {0};
+            TRY(row_value(arena, rel->sx[i], row, &d));
+            keep = !d.null && d.b;
+        }
+        for (uint32_t c = 0; c < rel->cols_len && keep; c++) {
+            uint32_t from_col = rel->kind == REL_PROJECT ? rel->cols[c] : c;
+            if (rel->kind == REL_MAP && c >= in->cols_len) {
+                TRY(row_value(arena, rel->sx[c - in->cols_len], row, &to[c]));
+            } else {
+                to[c] = from[from_col];
+            }
+        }
+        out->rows_len += keep ? 1 : 0;
+    }
+    return ERR_OK;
+}
+
+/* The rows of a relation that depends on nothing; *out NULL when it is not such a one. */
+static err_t constant_rows(struct arena *arena, struct rel *rel, struct rel **out)
+{
+    *out = NULL;
+    if (rel->kind == REL_CONSTANT) {
+        *out = rel->diffs == NULL && rel->rows_len <= CONSTANT_ROWS_MAX ? rel : NULL;
+        return ERR_OK;
+    }
+    struct rel *made = rel_empty(arena, rel->types, rel->cols_len), *in = NULL;
+    if (rel->kind == REL_MAP || rel->kind == REL_FILTER || rel->kind == REL_PROJECT) {
+        TRY(constant_rows(arena, rel->inputs[0], &in));
+        if (in != NULL) {
+            TRY(constant_mfp(arena, rel, in, made));
+            *out = made;
+        }
+        return ERR_OK;
+    }
+    if (rel->kind != REL_UNION) {
+        return ERR_OK;
+    }
+    struct rel **parts = ARENA_ARRAY(arena, struct rel *, rel->inputs_len);
+    uint32_t total = 0;
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        TRY(constant_rows(arena, rel->inputs[i], &parts[i]));
+        if (parts[i] == NULL) {
+            return ERR_OK;
+        }
+        total += parts[i]->rows_len;
+    }
+    made->rows = ARENA_ARRAY(arena, struct datum, (size_t)total * rel->cols_len);
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        size_t cells = (size_t)parts[i]->rows_len * rel->cols_len;
+        if (cells > 0) {
+            memcpy(made->rows + (size_t)made->rows_len * rel->cols_len, parts[i]->rows,
+                   cells * sizeof(made->rows[0]));
+        }
+        made->rows_len += parts[i]->rows_len;
+    }
+    *out = made;
+    return ERR_OK;
+}
+
+/* ---- the fast path ------------------------------------------------------------------------------------------------ */
+
+/* The literal a predicate of the mfp fixes the column to, or NULL. */
+static const struct expr_node *fixed_to(const struct mfp *mfp, uint32_t col)
+{
+    for (uint32_t i = 0; i < mfp->predicates_len; i++) {
+        const struct expr *e = &mfp->predicates[i];
+        const struct expr_node *root = &e->nodes[e->nodes_len - 1];
+        if (root->kind != EXPR_CALL || strcmp(func_by_id(root->func)->name, "=") != 0) {
+            continue;
+        }
+        const struct expr_node *a = &e->nodes[root->args[0]], *b = &e->nodes[root->args[1]];
+        if (a->kind == EXPR_LITERAL) {
+            const struct expr_node *t = a;
+            a = b;
+            b = t;
+        }
+        if (a->kind == EXPR_COLUMN && a->column == col && b->kind == EXPR_LITERAL &&
+            a->type.kind == b->type.kind && !b->literal.null) {
+            return b;
+        }
+    }
+    return NULL;
+}
+
+static bool index_fits(const struct sql_index *index, const struct mfp *mfp)
+{
+    for (uint32_t k = 0; k < index->keys_len; k++) {
+        if (fixed_to(mfp, index->keys[k]) == NULL) {
+            return false;
+        }
+    }
+    return index->keys_len > 0;
+}
+
+static err_t fast_path(struct az *az, struct rel *rel, struct sql_query *out, bool *done)
+{
+    struct rel *base = NULL;
+    *done = false;
+    TRY(rel_mfp(az->arena, az->arena, rel, &base, &out->peek.mfp));
+    if (base->kind != REL_GET || !base->is_index) {
+        return ERR_OK;
+    }
+    const struct sql_relation *relation = base->relation;
+    const struct sql_index *chosen = &relation->indexes[0];
+    bool keyed = false;
+    for (uint32_t i = 0; i < relation->indexes_len && !keyed; i++) {
+        keyed = index_fits(&relation->indexes[i], &out->peek.mfp);
+        chosen = keyed ? &relation->indexes[i] : chosen;
+    }
+    out->kind = SQL_QUERY_PEEK;
+    out->peek.index_id = chosen->id;
+    if (keyed) {
+        out->peek.keys_len = 1;
+        out->peek.key_cols = chosen->keys_len;
+        out->peek.keys = ARENA_ARRAY(az->arena, struct datum, chosen->keys_len);
+        out->peek.key_types = ARENA_ARRAY(az->arena, struct type, chosen->keys_len);
+        for (uint32_t k = 0; k < chosen->keys_len; k++) {
+            out->peek.keys[k] = fixed_to(&out->peek.mfp, chosen->keys[k])->literal;
+            out->peek.key_types[k] = relation->columns.types[chosen->keys[k]];
+        }
+    }
+    out->indexes = ARENA_ARRAY(az->arena, uint64_t, 1);
+    out->indexes[0] = chosen->id;
+    out->indexes_len = 1;
+    *done = true;
+    return ERR_OK;
+}
+
+/* ---- planning ------------------------------------------------------------------------------------------------------- */
+
+struct rel *rel_optimize(struct arena *arena, struct rel *rel)
+{
+    rel = rel_push_filters(arena, rel);
+    rel = rel_prune(arena, rel_physical(arena, rel));
+    return rel_push_filters(arena, rel);
+}
+
+static err_t emit_plan(struct az *az, struct rel *rel, bool subscribe, bool snapshot,
+                       struct sql_query *out)
+{
+    struct plan *plan = plan_new();
+    struct emit_reads reads = {0};
+    uint32_t root = 0;
+    err_t err = rel_emit(az->arena, rel, plan, &root, &reads);
+    if (err == ERR_OK) {
+        struct plan_export *e = ARENA_NEW(&plan->arena, struct plan_export);
+        e->kind = subscribe ? PLAN_EXPORT_SUBSCRIBE : PLAN_EXPORT_INDEX;
+        e->node = root;
+        e->snapshot = snapshot;
+        e->until = FRONTIER_EMPTY;
+        e->keys_len = subscribe ? 0 : rel->cols_len;
+        e->keys = ARENA_ARRAY(&plan->arena, uint32_t, rel->cols_len);
+        for (uint32_t i = 0; i < rel->cols_len; i++) {
+            e->keys[i] = i;
+        }
+        plan->exports = e;
+        plan->exports_len = 1;
+        plan->name = arena_strdup(&plan->arena, "query");
+        out->kind = SQL_QUERY_DATAFLOW;
+        out->plan = plan;
+        out->collections = arena_memdup(az->arena, reads.collections.ids,
+                                        reads.collections.ids_len * sizeof(uint64_t));
+        out->collections_len = (uint32_t)reads.collections.ids_len;
+        out->indexes =
+            arena_memdup(az->arena, reads.indexes.ids, reads.indexes.ids_len * sizeof(uint64_t));
+        out->indexes_len = (uint32_t)reads.indexes.ids_len;
+        out->catalog_only = reads.collections.ids_len == 0 && reads.indexes.ids_len == 0;
+    } else {
+        plan_free(plan);
+    }
+    free(reads.collections.ids);
+    free(reads.indexes.ids);
+    return err;
+}
+
+err_t query_plan(struct az *az, struct rel *rel, bool subscribe, bool snapshot,
+                 struct sql_query *out)
+{
+    TRY(rel_lower(az, rel, &rel));
+    rel = rel_optimize(az->arena, rel);
+    out->types = arena_memdup(az->arena, rel->types, rel->cols_len * sizeof(rel->types[0]));
+    out->types_len = rel->cols_len;
+    if (!subscribe && !az->maintained) {
+        struct rel *constant = NULL;
+        TRY(constant_rows(az->arena, rel, &constant));
+        if (constant != NULL) {
+            copy_rows(az->arena, constant);
+            out->kind = SQL_QUERY_CONSTANT;
+            out->catalog_only = true;
+            out->constant.rows = constant->rows;
+            out->constant.rows_len = constant->rows_len;
+            return ERR_OK;
+        }
+        bool done = false;
+        TRY(fast_path(az, rel, out, &done));
+        if (done) {
+            return ERR_OK;
+        }
+    }
+    return emit_plan(az, rel, subscribe, snapshot, out);
+}
+
+/* oids that are written as names leave the server as names. */
+static err_t name_reg_columns(struct az *az, struct query *q)
+{
+    for (uint32_t i = 0; q->targets != NULL && i < q->cols_len; i++) {
+        if (type_is_reg(&q->targets[i]->type)) {
+            TRY(az_coerce(az, q->targets[i], type_of(TYPE_TEXT), CAST_EXPLICIT, &q->targets[i]));
+        }
+    }
+    return ERR_OK;
+}
+
+/* Analyses text of our own making. */
+static err_t analyse_text(struct az *az, const char *text, struct query *out)
+{
+    struct sql_script *script = NULL;
+    TRY(sql_parse(text, strlen(text), &script));
+    *VEC_PUSH(az, scripts) = script;
+    ASSERT(script->stmts_len == 1);
+    az->text = NULL;
+    return az_query(az, script->stmts[0]->ast->node, NULL, 0, out);
+}
+
+/* SELECT * FROM name: SUBSCRIBE and COPY of an object. */
+static const char *select_star(struct arena *arena, const struct sql_name *name)
+{
+    const char *text = sql_quote_ident(arena, name->name);
+    if (name->schema != NULL) {
+        text = arena_printf(arena, "%s.%s", sql_quote_ident(arena, name->schema), text);
+    }
+    if (name->database != NULL) {
+        text = arena_printf(arena, "%s.%s", sql_quote_ident(arena, name->database), text);
+    }
+    return arena_printf(arena, "SELECT * FROM %s", text);
+}
+
+err_t query_analyse(struct az *az, const struct sql_stmt *stmt, struct query *out)
+{
+    bool object = (stmt->kind == SQL_SUBSCRIBE && !stmt->ast->has_query) ||
+                  (stmt->kind == SQL_COPY_TO && stmt->inner == NULL);
+    if (stmt->kind == SQL_SHOW_OBJECTS) {
+        TRY(analyse_text(az, sql_show_text(az->arena, az->cx, stmt), out));
+    } else if (object) {
+        const struct sql_name *name = stmt->kind == SQL_SUBSCRIBE ? &stmt->ast->on : &stmt->name;
+        az->base = 0;
+        const struct sql_relation *relation = NULL;
+        TRY(az_relation(az, name->database, name->schema, name->name, name->location, &relation));
+        TRY(analyse_text(az, select_star(az->arena, name), out));
+    } else if (stmt->kind == SQL_SELECT || stmt->kind == SQL_SUBSCRIBE) {
+        TRY(az_query(az, stmt->ast->node, NULL, 0, out));
+    } else {
+        return err_sql(ERR_INVALID, "42601", "a query is expected");
+    }
+    TRY(name_reg_columns(az, out));
+    return az_query_finish(az, out, NULL);
+}
+
+/* ---- AS OF ---------------------------------------------------------------------------------------------------------- */
+
+static err_t time_value(struct az *az, pg_node *node, uint32_t base, bool *has, uint64_t *out)
+{
+    *has = node != NULL;
+    if (node == NULL) {
+        return ERR_OK;
+    }
+    struct scope scope = {.no_aggs = "AS OF"};
+    struct sx *sx = NULL;
+    uint32_t saved = az->base;
+    az->base = base;
+    err_t err = az_expr(az, &scope, node, &sx);
+    if (err == ERR_OK && type_is_unknown(sx) && sx->kind == SX_LIT && !sx->lit.null) {
+        char *end = NULL;
+        unsigned long long number = strtoull(sx->lit.s, &end, 10);
+        if (end != sx->lit.s && *end == '\0') {
+            sx = sx_int8(az->arena, (int64_t)number);
+        } else {
+            err = az_coerce(az, sx, type_of(TYPE_TIMESTAMPTZ), CAST_EXPLICIT, &sx);
+        }
+    } else if (err == ERR_OK && sx->type.kind != TYPE_TIMESTAMP &&
+               sx->type.kind != TYPE_TIMESTAMPTZ && sx->type.kind != TYPE_MZ_TIMESTAMP) {
+        err = az_coerce(az, sx, type_of(TYPE_INT8), CAST_EXPLICIT, &sx);
+    }
+    az->base = saved;
+    TRY(err);
+    sx = sx_fold(az->arena, sx);
+    if (sx->kind != SX_LIT || sx->lit.null || sx->lit.i < 0) {
+        return az_err(az, pg_location(node), ERR_INVALID, "22023",
+                      "AS OF and UP TO need a constant time");
+    }
+    *out = (uint64_t)sx->lit.i;
+    return ERR_OK;
+}
+
+static err_t plan_into(struct az *az, const struct sql_stmt *stmt, struct sql_query *out)
+{
+    struct query q;
+    bool subscribe = stmt->kind == SQL_SUBSCRIBE;
+    TRY(query_analyse(az, stmt, &q));
+    TRY(time_value(az, stmt->ast->as_of, stmt->ast->as_of_base, &out->has_as_of, &out->as_of));
+    TRY(time_value(az, stmt->ast->up_to, stmt->ast->up_to_base, &out->has_up_to, &out->up_to));
+    struct rel *rel = q.rel;
+    out->limit = -1;
+    if (subscribe) {
+        rel = az_query_rel(az, &q);
+    } else {
+        out->order = q.order;
+        out->order_len = q.order_len;
+        out->limit = q.limit;
+        out->offset = q.offset;
+    }
+    out->columns = schema_copy(az->arena, q.names, q.rel->types, q.cols_len);
+    out->project = ARENA_ARRAY(az->arena, uint32_t, q.cols_len);
+    out->project_len = q.cols_len;
+    for (uint32_t i = 0; i < q.cols_len; i++) {
+        out->project[i] = i;
+    }
+    return query_plan(az, rel, subscribe, stmt->subscribe.snapshot, out);
+}
+
+err_t sql_plan_query(const struct sql_context *cx, const struct sql_stmt *stmt,
+                     struct sql_query **out)
+{
+    *out = NULL;
+    struct sql_query *query = MEM_NEW(struct sql_query);
+    struct az az;
+    az_init(&az, &query->arena, cx, stmt);
+    err_t err = plan_into(&az, stmt, query);
+    az_release(&az);
+    if (err != ERR_OK) {
+        sql_query_free(query);
+        return err;
+    }
+    *out = query;
+    return ERR_OK;
+}
+
+void sql_query_free(struct sql_query *query)
+{
+    if (query == NULL) {
+        return;
+    }
+    if (query->plan != NULL) {
+        plan_free(query->plan);
+    }
+    arena_free(&query->arena);
+    free(query);
+}
+
+static err_t plan_view_into(struct az *az, const char *definition,
+                            const struct sql_relation *relation, const uint32_t *keys,
+                            uint32_t keys_len, struct sql_query *out)
+{
+    struct query q;
+    struct rel *rel = NULL;
+    az->maintained = true;
+    out->limit = -1;
+    if (definition != NULL) {
+        TRY(analyse_text(az, definition, &q));
+        TRY(az_query_finish(az, &q, NULL));
+        rel = az_query_rel(az, &q);
+        out->columns = schema_copy(az->arena, q.names, rel->types, rel->cols_len);
+    } else {
+        TRY(az_relation_rel(az, relation, &rel));
+        out->columns = schema_copy(az->arena, relation->columns.names, rel->types, rel->cols_len);
+    }
+    TRY(query_plan(az, rel, false, true, out));
+    struct plan_export *e = &out->plan->exports[0];
+    if (keys_len > 0) {
+        e->keys = arena_memdup(&out->plan->arena, keys, keys_len * sizeof(keys[0]));
+        e->keys_len = keys_len;
+    }
+    out->project_len = rel->cols_len;
+    out->project = ARENA_ARRAY(az->arena, uint32_t, rel->cols_len);
+    for (uint32_t i = 0; i < rel->cols_len; i++) {
+        out->project[i] = i;
+    }
+    return ERR_OK;
+}
+
+err_t sql_plan_view(const struct sql_context *cx, const char *definition,
+                    const struct sql_relation *relation, const uint32_t *keys, uint32_t keys_len,
+                    struct sql_query **out)
+{
+    ASSERT(definition != NULL || relation != NULL);
+    *out = NULL;
+    struct sql_query *query = MEM_NEW(struct sql_query);
+    struct az az;
+    az_init(&az, &query->arena, cx, NULL);
+    err_t err = plan_view_into(&az, definition, relation, keys, keys_len, query);
+    az_release(&az);
+    if (err != ERR_OK) {
+        sql_query_free(query);
+        return err;
+    }
+    *out = query;
+    return ERR_OK;
+}

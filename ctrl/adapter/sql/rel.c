@@ -1,0 +1,236 @@
+/* Relations: construction, with the simplifications that are free. */
+#include "ctrl/adapter/sql/sql_internal.h"
+
+struct rel *rel_new(struct arena *arena, enum rel_kind kind, uint32_t cols_len)
+{
+    struct rel *rel = ARENA_NEW(arena, struct rel);
+    rel->kind = (uint8_t)kind;
+    rel->cols_len = cols_len;
+    rel->types = ARENA_ARRAY(arena, struct type, cols_len);
+    rel->limit = -1;
+    return rel;
+}
+
+static void set_input(struct arena *arena, struct rel *rel, struct rel *in)
+{
+    rel->inputs = ARENA_ARRAY(arena, struct rel *, 1);
+    rel->inputs[0] = in;
+    rel->inputs_len = 1;
+}
+
+static struct rel *same_types(struct arena *arena, enum rel_kind kind, struct rel *in)
+{
+    struct rel *rel = rel_new(arena, kind, in->cols_len);
+    if (in->cols_len > 0) {
+        memcpy(rel->types, in->types, in->cols_len * sizeof(in->types[0]));
+    }
+    set_input(arena, rel, in);
+    return rel;
+}
+
+struct rel *rel_copy(struct arena *arena, const struct rel *rel)
+{
+    struct rel *copy = arena_memdup(arena, rel, sizeof(*rel));
+    copy->inputs = arena_memdup(arena, rel->inputs, rel->inputs_len * sizeof(rel->inputs[0]));
+    copy->sx = arena_memdup(arena, rel->sx, rel->sx_len * sizeof(rel->sx[0]));
+    copy->types = arena_memdup(arena, rel->types, rel->cols_len * sizeof(rel->types[0]));
+    return copy;
+}
+
+struct rel *rel_unit(struct arena *arena)
+{
+    struct rel *rel = rel_new(arena, REL_CONSTANT, 0);
+    rel->rows_len = 1;
+    return rel;
+}
+
+struct rel *rel_empty(struct arena *arena, const struct type *types, uint32_t cols_len)
+{
+    struct rel *rel = rel_new(arena, REL_CONSTANT, cols_len);
+    if (cols_len > 0) {
+        memcpy(rel->types, types, cols_len * sizeof(types[0]));
+    }
+    return rel;
+}
+
+bool rel_is_empty(const struct rel *rel)
+{
+    return rel->kind == REL_CONSTANT && rel->rows_len == 0;
+}
+
+bool rel_is_unit(const struct rel *rel)
+{
+    return rel->kind == REL_CONSTANT && rel->cols_len == 0 && rel->rows_len == 1 &&
+           (rel->diffs == NULL || rel->diffs[0] == 1);
+}
+
+struct rel *rel_map(struct arena *arena, struct rel *in, struct sx **sx, uint32_t sx_len)
+{
+    if (sx_len == 0) {
+        return in;
+    }
+    struct rel *rel = rel_new(arena, REL_MAP, in->cols_len + sx_len);
+    if (in->cols_len > 0) {
+        memcpy(rel->types, in->types, in->cols_len * sizeof(in->types[0]));
+    }
+    for (uint32_t i = 0; i < sx_len; i++) {
+        ASSERT(sx[i] != NULL);
+        rel->types[in->cols_len + i] = sx[i]->type;
+    }
+    set_input(arena, rel, in);
+    rel->sx = arena_memdup(arena, sx, sx_len * sizeof(sx[0]));
+    rel->sx_len = sx_len;
+    return rel;
+}
+
+struct rel *rel_filter(struct arena *arena, struct rel *in, struct sx **sx, uint32_t sx_len)
+{
+    if (sx_len == 0) {
+        return in;
+    }
+    struct rel *rel = same_types(arena, REL_FILTER, in);
+    rel->sx = arena_memdup(arena, sx, sx_len * sizeof(sx[0]));
+    rel->sx_len = sx_len;
+    return rel;
+}
+
+struct rel *rel_filter1(struct arena *arena, struct rel *in, struct sx *sx)
+{
+    struct sxvec parts = {0};
+    sx_conjuncts(arena, sx, &parts);
+    return rel_filter(arena, in, parts.items, parts.len);
+}
+
+struct rel *rel_project(struct arena *arena, struct rel *in, const uint32_t *cols, uint32_t len)
+{
+    bool identity = len == in->cols_len;
+    for (uint32_t i = 0; i < len; i++) {
+        ASSERT(cols[i] < in->cols_len);
+        identity = identity && cols[i] == i;
+    }
+    if (identity) {
+        return in;
+    }
+    struct rel *rel = rel_new(arena, REL_PROJECT, len);
+    rel->cols = ARENA_ARRAY(arena, uint32_t, len);
+    if (in->kind == REL_PROJECT) {
+        for (uint32_t i = 0; i < len; i++) {
+            rel->cols[i] = in->cols[cols[i]];
+        }
+        in = in->inputs[0];
+    } else if (len > 0) {
+        memcpy(rel->cols, cols, len * sizeof(cols[0]));
+    }
+    for (uint32_t i = 0; i < len; i++) {
+        rel->types[i] = in->types[rel->cols[i]];
+    }
+    set_input(arena, rel, in);
+    return rel;
+}
+
+struct rel *rel_prefix(struct arena *arena, struct rel *in, uint32_t len)
+{
+    ASSERT(len <= in->cols_len);
+    uint32_t *cols = ARENA_ARRAY(arena, uint32_t, len);
+    for (uint32_t i = 0; i < len; i++) {
+        cols[i] = i;
+    }
+    return rel_project(arena, in, cols, len);
+}
+
+struct rel *rel_join2(struct arena *arena, enum rel_join join, struct rel *left,
+                      struct rel *right, struct sx **preds, uint32_t preds_len)
+{
+    bool narrow = join == REL_JOIN_SEMI || join == REL_JOIN_ANTI;
+    uint32_t cols = left->cols_len + (narrow ? 0 : right->cols_len);
+    struct rel *rel = rel_new(arena, REL_JOIN, cols);
+    rel->join = (uint8_t)join;
+    if (left->cols_len > 0) {
+        memcpy(rel->types, left->types, left->cols_len * sizeof(left->types[0]));
+    }
+    for (uint32_t i = left->cols_len; i < cols; i++) {
+        rel->types[i] = right->types[i - left->cols_len];
+        if (join == REL_JOIN_LEFT || join == REL_JOIN_FULL) {
+            rel->types[i].nullable = true;
+        }
+    }
+    for (uint32_t i = 0; join == REL_JOIN_FULL && i < left->cols_len; i++) {
+        rel->types[i].nullable = true;
+    }
+    rel->inputs = ARENA_ARRAY(arena, struct rel *, 2);
+    rel->inputs[0] = left;
+    rel->inputs[1] = right;
+    rel->inputs_len = 2;
+    rel->sx = arena_memdup(arena, preds, preds_len * sizeof(preds[0]));
+    rel->sx_len = preds_len;
+    return rel;
+}
+
+struct rel *rel_union2(struct arena *arena, struct rel *a, struct rel *b)
+{
+    ASSERT(a->cols_len == b->cols_len);
+    struct rel *rel = rel_new(arena, REL_UNION, a->cols_len);
+    for (uint32_t i = 0; i < a->cols_len; i++) {
+        ASSERT(a->types[i].kind == b->types[i].kind);
+        rel->types[i] = a->types[i];
+        rel->types[i].nullable = a->types[i].nullable || b->types[i].nullable;
+    }
+    rel->inputs = ARENA_ARRAY(arena, struct rel *, 2);
+    rel->inputs[0] = a;
+    rel->inputs[1] = b;
+    rel->inputs_len = 2;
+    return rel;
+}
+
+struct rel *rel_negate(struct arena *arena, struct rel *in)
+{
+    return same_types(arena, REL_NEGATE, in);
+}
+
+struct rel *rel_threshold(struct arena *arena, struct rel *in)
+{
+    return same_types(arena, REL_THRESHOLD, in);
+}
+
+struct rel *rel_distinct(struct arena *arena, struct rel *in)
+{
+    if (in->kind == REL_DISTINCT || (in->kind == REL_REDUCE && in->aggs_len == 0) ||
+        rel_is_unit(in)) {
+        return in;
+    }
+    return same_types(arena, REL_DISTINCT, in);
+}
+
+struct rel *rel_reduce(struct arena *arena, struct rel *in, const uint32_t *keys,
+                       uint32_t keys_len, const struct plan_agg *aggs, uint32_t aggs_len)
+{
+    struct rel *rel = rel_new(arena, REL_REDUCE, keys_len + aggs_len);
+    for (uint32_t i = 0; i < keys_len; i++) {
+        ASSERT(keys[i] < in->cols_len);
+        rel->types[i] = in->types[keys[i]];
+    }
+    for (uint32_t i = 0; i < aggs_len; i++) {
+        rel->types[keys_len + i] = aggs[i].type;
+    }
+    set_input(arena, rel, in);
+    rel->cols = arena_memdup(arena, keys, keys_len * sizeof(keys[0]));
+    rel->keys_len = keys_len;
+    rel->aggs = arena_memdup(arena, aggs, aggs_len * sizeof(aggs[0]));
+    rel->aggs_len = aggs_len;
+    return rel;
+}
+
+struct rel *rel_topk(struct arena *arena, struct rel *in, const uint32_t *keys, uint32_t keys_len,
+                     const struct plan_order *order, uint32_t order_len, int64_t limit,
+                     int64_t offset)
+{
+    ASSERT(limit >= -1 && offset >= 0);
+    struct rel *rel = same_types(arena, REL_TOPK, in);
+    rel->cols = arena_memdup(arena, keys, keys_len * sizeof(keys[0]));
+    rel->keys_len = keys_len;
+    rel->order = arena_memdup(arena, order, order_len * sizeof(order[0]));
+    rel->order_len = order_len;
+    rel->limit = limit;
+    rel->offset = offset;
+    return rel;
+}

@@ -1,0 +1,438 @@
+/*
+ * Which function or operator a call means: PostgreSQL's candidate selection (manual, sections
+ * 10.2 "Operators" and 10.3 "Functions") over the catalogue of core/data.
+ */
+#include "ctrl/adapter/sql/sql_internal.h"
+
+#include "ctrl/adapter/sql/typing.h"
+
+#include <ctype.h>
+
+enum { CANDIDATES_MAX = 256, CALL_ARGS_MAX = EXPR_ARGS_MAX };
+
+struct call {
+    const char *name;
+    struct sx **args;
+    uint32_t len;
+    uint8_t kinds[CALL_ARGS_MAX]; /* of the arguments; TYPE_UNKNOWN for literals */
+    const struct func *candidates[CANDIDATES_MAX];
+    uint32_t candidates_len;
+};
+
+static uint8_t param_kind(const struct func *f, uint32_t i)
+{
+    ASSERT(f->args_len > 0);
+    uint32_t last = (uint32_t)f->args_len - 1;
+    return f->args[i < last ? i : last];
+}
+
+static bool arity_fits(const struct func *f, uint32_t len)
+{
+    if ((f->flags & FUNC_VARIADIC) != 0) {
+        return f->args_len > 0 && len >= f->args_len;
+    }
+    return f->args_len == len;
+}
+
+/* The kind the polymorphic arguments agree on; 0 when they do not. */
+static uint8_t polymorphic_kind(const struct func *f, const uint8_t *kinds, uint32_t len)
+{
+    uint8_t common = TYPE_UNKNOWN;
+    for (uint32_t i = 0; i < len; i++) {
+        if (param_kind(f, i) != 0 || kinds[i] == TYPE_UNKNOWN || kinds[i] == common) {
+            continue;
+        }
+        if (common == TYPE_UNKNOWN) {
+            common = kinds[i];
+        } else if (kind_can_coerce(common, kinds[i], CAST_IMPLICIT)) {
+            common = kinds[i];
+        } else if (!kind_can_coerce(kinds[i], common, CAST_IMPLICIT)) {
+            return 0;
+        }
+    }
+    return common == TYPE_UNKNOWN ? TYPE_TEXT : common;
+}
+
+/* The kind argument i is converted to. */
+static uint8_t target_kind(const struct func *f, const uint8_t *kinds, uint32_t len, uint32_t i)
+{
+    uint8_t kind = param_kind(f, i);
+    return kind != 0 ? kind : polymorphic_kind(f, kinds, len);
+}
+
+static bool is_exact(const struct func *f, const uint8_t *kinds, uint32_t len)
+{
+    for (uint32_t i = 0; i < len; i++) {
+        if (target_kind(f, kinds, len, i) != kinds[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_possible(const struct func *f, const uint8_t *kinds, uint32_t len)
+{
+    for (uint32_t i = 0; i < len; i++) {
+        uint8_t to = target_kind(f, kinds, len, i);
+        if (to == 0 || !kind_can_coerce(kinds[i], to, CAST_IMPLICIT)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void collect(struct call *c)
+{
+    size_t len = 0;
+    const struct func *all = func_catalog(&len);
+    for (size_t i = 0; i < len && c->candidates_len < CANDIDATES_MAX; i++) {
+        if (strcmp(all[i].name, c->name) == 0 && (all[i].flags & FUNC_CAST) == 0 &&
+            arity_fits(&all[i], c->len)) {
+            c->candidates[c->candidates_len++] = &all[i];
+        }
+    }
+}
+
+static const struct func *exact_match(const struct call *c, const uint8_t *kinds)
+{
+    for (uint32_t i = 0; i < c->candidates_len; i++) {
+        if (is_exact(c->candidates[i], kinds, c->len)) {
+            return c->candidates[i];
+        }
+    }
+    return NULL;
+}
+
+/* Keeps the candidates with the highest score. */
+static void keep_best(struct call *c, bool count_preferred)
+{
+    uint32_t best = 0, kept = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t i = 0; i < c->candidates_len; i++) {
+            uint32_t score = 0;
+            for (uint32_t a = 0; a < c->len; a++) {
+                uint8_t to = target_kind(c->candidates[i], c->kinds, c->len, a);
+                bool exact = c->kinds[a] != TYPE_UNKNOWN && to == c->kinds[a];
+                bool preferred = count_preferred && c->kinds[a] != TYPE_UNKNOWN &&
+                                 type_is_preferred(to) &&
+                                 type_category(to) == type_category(c->kinds[a]);
+                score += exact || preferred ? 1 : 0;
+            }
+            if (pass == 0 && score > best) {
+                best = score;
+            } else if (pass == 1 && score == best) {
+                c->candidates[kept++] = c->candidates[i];
+            }
+        }
+    }
+    c->candidates_len = kept;
+    ASSERT(kept > 0);
+}
+
+/* The category unknown arguments are taken for at position a; 0 when undecided. */
+static char unknown_category(const struct call *c, uint32_t a)
+{
+    char category = 0;
+    for (uint32_t i = 0; i < c->candidates_len; i++) {
+        char here = type_category(target_kind(c->candidates[i], c->kinds, c->len, a));
+        if (here == 'S') {
+            return 'S';
+        }
+        if (category != 0 && category != here) {
+            return 0;
+        }
+        category = here;
+    }
+    return category;
+}
+
+static void keep_category(struct call *c, uint32_t a, char category)
+{
+    bool preferred = false;
+    for (uint32_t i = 0; i < c->candidates_len; i++) {
+        uint8_t to = target_kind(c->candidates[i], c->kinds, c->len, a);
+        preferred = preferred || (type_category(to) == category && type_is_preferred(to));
+    }
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < c->candidates_len; i++) {
+        uint8_t to = target_kind(c->candidates[i], c->kinds, c->len, a);
+        if (type_category(to) == category && (!preferred || type_is_preferred(to))) {
+            c->candidates[kept++] = c->candidates[i];
+        }
+    }
+    if (kept > 0) {
+        c->candidates_len = kept;
+    }
+}
+
+/* Last resort: unknown arguments are taken for the type all known ones have. */
+static const struct func *assume_known(const struct call *c)
+{
+    uint8_t known = TYPE_UNKNOWN;
+    for (uint32_t i = 0; i < c->len; i++) {
+        if (c->kinds[i] != TYPE_UNKNOWN) {
+            if (known != TYPE_UNKNOWN && known != c->kinds[i]) {
+                return NULL;
+            }
+            known = c->kinds[i];
+        }
+    }
+    if (known == TYPE_UNKNOWN) {
+        return NULL;
+    }
+    const struct func *found = NULL;
+    for (uint32_t i = 0; i < c->candidates_len; i++) {
+        bool fits = true;
+        for (uint32_t a = 0; a < c->len; a++) {
+            uint8_t to = target_kind(c->candidates[i], c->kinds, c->len, a);
+            fits = fits && kind_can_coerce(known, to, CAST_IMPLICIT);
+        }
+        if (fits && found != NULL) {
+            return NULL;
+        }
+        found = fits ? c->candidates[i] : found;
+    }
+    return found;
+}
+
+/* The one function the call means; *ambiguous when several remain. */
+static const struct func *select_candidate(struct call *c, bool *ambiguous)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < c->candidates_len; i++) {
+        if (is_possible(c->candidates[i], c->kinds, c->len)) {
+            c->candidates[kept++] = c->candidates[i];
+        }
+    }
+    c->candidates_len = kept;
+    if (kept <= 1) {
+        return kept == 1 ? c->candidates[0] : NULL;
+    }
+    keep_best(c, false);
+    if (c->candidates_len > 1) {
+        keep_best(c, true);
+    }
+    for (uint32_t a = 0; a < c->len && c->candidates_len > 1; a++) {
+        char category = c->kinds[a] == TYPE_UNKNOWN ? unknown_category(c, a) : 0;
+        if (category != 0) {
+            keep_category(c, a, category);
+        }
+    }
+    if (c->candidates_len == 1) {
+        return c->candidates[0];
+    }
+    const struct func *found = assume_known(c);
+    *ambiguous = found == NULL;
+    return found;
+}
+
+/* ---- building the call ------------------------------------------------------------------------------ */
+
+/* Operators and functions that give NULL for a NULL argument only. */
+static bool result_nullable(const struct func *f, struct sx *const *args, uint32_t len)
+{
+    static const char *const total[] = {"=",  "<>", "<", "<=", ">",      ">=",    "+",     "-",
+                                        "*",  "/",  "%", "~~", "!~~",    "~",     "!~",    "~~*",
+                                        "||", "lower", "upper", "length", "abs", "floor", "ceil",
+                                        "round"};
+    if ((f->flags & FUNC_PREDICATE_NULLSAFE) != 0) {
+        return false;
+    }
+    bool known = (f->flags & FUNC_CAST) != 0 && f->args[0] != TYPE_JSONB;
+    for (size_t i = 0; i < ARRAY_LEN(total) && !known; i++) {
+        known = strcmp(f->name, total[i]) == 0;
+    }
+    bool nullable = !known || (f->flags & FUNC_NOT_STRICT) != 0;
+    for (uint32_t i = 0; i < len; i++) {
+        nullable = nullable || args[i]->type.nullable || args[i]->type.kind == TYPE_JSONB;
+    }
+    return nullable;
+}
+
+static err_t build(struct az *az, const struct func *f, struct call *c, int location,
+                   struct sx **out)
+{
+    struct sx *args[CALL_ARGS_MAX];
+    for (uint32_t i = 0; i < c->len; i++) {
+        struct type to = type_of((enum type_kind)target_kind(f, c->kinds, c->len, i));
+        if (c->args[i]->type.kind == to.kind) {
+            args[i] = c->args[i];
+        } else {
+            TRY(az_coerce(az, c->args[i], to, CAST_IMPLICIT, &args[i]));
+        }
+    }
+    uint8_t result = f->result != 0 ? f->result : polymorphic_kind(f, c->kinds, c->len);
+    ASSERT(result != 0);
+    struct type type = type_of((enum type_kind)result);
+    type.nullable = result_nullable(f, args, c->len);
+    *out = sx_call(az->arena, f, type, args, c->len);
+    (*out)->location = location;
+    return ERR_OK;
+}
+
+static void start(struct call *c, const char *name, struct sx **args, uint32_t len)
+{
+    ASSERT(len <= CALL_ARGS_MAX);
+    *c = (struct call){.name = name, .args = args, .len = len};
+    for (uint32_t i = 0; i < len; i++) {
+        c->kinds[i] = args[i]->type.kind;
+    }
+    collect(c);
+}
+
+static const char *arg_list(struct az *az, struct sx *const *args, uint32_t len)
+{
+    const char *text = "";
+    for (uint32_t i = 0; i < len; i++) {
+        text = arena_printf(az->arena, "%s%s%s", text, i > 0 ? ", " : "",
+                            az_type_name(az, &args[i]->type));
+    }
+    return text;
+}
+
+static err_t operator_error(struct az *az, const char *name, struct sx **args, uint32_t len,
+                            int location, bool ambiguous)
+{
+    const char *left = len == 2 ? az_type_name(az, &args[0]->type) : "";
+    const char *right = az_type_name(az, &args[len - 1]->type);
+    err_t err = az_err(az, location, ERR_INVALID, ambiguous ? "42725" : "42883",
+                       ambiguous ? "operator is not unique: %s%s%s %s"
+                                 : "operator does not exist: %s%s%s %s",
+                       left, len == 2 ? " " : "", name, right);
+    return err_hint(err, ambiguous
+                             ? "Could not choose a best candidate operator. You might need to add "
+                               "explicit type casts."
+                             : len == 2
+                             ? "No operator matches the given name and argument types. You might "
+                               "need to add explicit type casts."
+                             : "No operator matches the given name and argument type. You might "
+                               "need to add an explicit type cast.");
+}
+
+err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *right,
+                  int location, struct sx **out)
+{
+    struct sx *args[2] = {left, right};
+    uint32_t len = left == NULL ? 1 : 2;
+    struct sx **from = left == NULL ? args + 1 : args;
+    if (strcmp(name, "!=") == 0) {
+        name = "<>";
+    }
+    struct call c;
+    start(&c, name, from, len);
+    const struct func *f = exact_match(&c, c.kinds);
+    if (f == NULL && len == 2 &&
+        (c.kinds[0] == TYPE_UNKNOWN) != (c.kinds[1] == TYPE_UNKNOWN)) {
+        uint8_t known = c.kinds[0] == TYPE_UNKNOWN ? c.kinds[1] : c.kinds[0];
+        uint8_t both[2] = {known, known};
+        f = exact_match(&c, both);
+    }
+    bool ambiguous = false;
+    if (f == NULL) {
+        f = select_candidate(&c, &ambiguous);
+    }
+    if (f == NULL) {
+        return operator_error(az, name, from, len, location, ambiguous);
+    }
+    return build(az, f, &c, location, out);
+}
+
+/* type(x) is a cast when no such function exists. */
+static err_t function_as_cast(struct az *az, const char *name, struct sx *arg, struct sx **out)
+{
+    struct type to;
+    *out = NULL;
+    if (type_of_name(name, -1, &to) && az_can_coerce(arg, to, CAST_EXPLICIT)) {
+        return az_coerce(az, arg, to, CAST_EXPLICIT, out);
+    }
+    return ERR_OK;
+}
+
+err_t az_function(struct az *az, const char *name, struct sx **args, uint32_t args_len,
+                  int location, struct sx **out)
+{
+    if (args_len > CALL_ARGS_MAX) {
+        return az_err(az, location, ERR_INVALID, "54023",
+                      "cannot pass more than %d arguments to a function", CALL_ARGS_MAX);
+    }
+    struct call c;
+    start(&c, name, args, args_len);
+    bool ambiguous = false;
+    const struct func *f = exact_match(&c, c.kinds);
+    if (f == NULL && args_len == 1) {
+        struct sx *cast = NULL;
+        TRY(function_as_cast(az, name, args[0], &cast));
+        if (cast != NULL && (c.candidates_len == 0 || type_is_unknown(args[0]))) {
+            *out = cast;
+            return ERR_OK;
+        }
+    }
+    if (f == NULL) {
+        f = select_candidate(&c, &ambiguous);
+    }
+    if (f != NULL) {
+        return build(az, f, &c, location, out);
+    }
+    err_t err = az_err(az, location, ERR_INVALID, ambiguous ? "42725" : "42883",
+                       "function %s(%s) %s", name, arg_list(az, args, args_len),
+                       ambiguous ? "is not unique" : "does not exist");
+    return err_hint(err, ambiguous
+                             ? "Could not choose a best candidate function. You might need to add "
+                               "explicit type casts."
+                             : "No function matches the given name and argument types. You might "
+                               "need to add explicit type casts.");
+}
+
+/* ---- aggregates ----------------------------------------------------------------------------------- */
+
+bool agg_of_name(const char *name, enum agg_func *out)
+{
+    static const struct {
+        const char *name;
+        enum agg_func func;
+    } table[] = {
+        {"count", AGG_COUNT},       {"sum", AGG_SUM},     {"avg", AGG_AVG},
+        {"min", AGG_MIN},           {"max", AGG_MAX},     {"bool_and", AGG_BOOL_AND},
+        {"bool_or", AGG_BOOL_OR},   {"every", AGG_BOOL_AND},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        if (strcmp(table[i].name, name) == 0) {
+            *out = table[i].func;
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *agg_name(enum agg_func func)
+{
+    switch (func) {
+    case AGG_COUNT_ALL:
+    case AGG_COUNT: return "count";
+    case AGG_SUM: return "sum";
+    case AGG_AVG: return "avg";
+    case AGG_MIN: return "min";
+    case AGG_MAX: return "max";
+    case AGG_BOOL_AND: return "bool_and";
+    case AGG_BOOL_OR: return "bool_or";
+    }
+    return "?";
+}
+
+err_t az_aggregate(struct az *az, enum agg_func func, struct sx *arg, struct type *out)
+{
+    if (!agg_result(func, (enum type_kind)arg->type.kind, out)) {
+        err_t err = az_err(az, arg->location, ERR_INVALID, "42883",
+                           "function %s(%s) does not exist", agg_name(func),
+                           az_type_name(az, &arg->type));
+        return err_hint(err, "No function matches the given name and argument types. You might "
+                             "need to add explicit type casts.");
+    }
+    if ((func == AGG_MIN || func == AGG_MAX) && out->kind == arg->type.kind &&
+        arg->type.kind != TYPE_TEXT) {
+        *out = arg->type;
+        out->typmod = -1;
+    }
+    out->nullable = func != AGG_COUNT && func != AGG_COUNT_ALL;
+    return ERR_OK;
+}

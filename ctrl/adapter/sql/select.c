@@ -1,0 +1,797 @@
+/* Analysis of query expressions: SELECT, VALUES, set operations, ORDER BY, LIMIT. */
+#include "ctrl/adapter/sql/sql_internal.h"
+
+#include "ctrl/adapter/sql/typing.h"
+
+#include <stdio.h>
+
+struct targets {
+    struct sxvec sx;
+    const char **names;
+    size_t names_len, names_cap;
+};
+
+/* ---- finishing ----------------------------------------------------------------------------------------- */
+
+err_t az_query_finish(struct az *az, struct query *q, const struct type *want)
+{
+    if (q->targets == NULL) {
+        return ERR_OK;
+    }
+    uint32_t width = q->rel->cols_len;
+    uint32_t *cols = ARENA_ARRAY(az->arena, uint32_t, q->targets_len);
+    struct sxvec maps = {0};
+    for (uint32_t i = 0; i < q->targets_len; i++) {
+        struct sx *sx = q->targets[i];
+        if (want != NULL && i < q->cols_len && type_is_unknown(sx)) {
+            TRY(az_coerce(az, sx, want[i], CAST_ASSIGNMENT, &sx));
+        }
+        TRY(az_settle(az, sx, &sx));
+        if (sx->kind == SX_COL && sx->level == 0 && sx->type.oid == q->rel->types[sx->col].oid) {
+            cols[i] = sx->col;
+        } else {
+            cols[i] = width + maps.len;
+            sxvec_push(az->arena, &maps, sx);
+        }
+    }
+    struct rel *rel = rel_map(az->arena, q->rel, maps.items, maps.len);
+    q->rel = rel_project(az->arena, rel, cols, q->targets_len);
+    q->targets = NULL;
+    return ERR_OK;
+}
+
+struct rel *az_query_rel(struct az *az, const struct query *q)
+{
+    ASSERT(q->targets == NULL && q->cols_len <= q->rel->cols_len);
+    struct rel *rel = q->rel;
+    if (q->limit >= 0 || q->offset > 0) {
+        rel = rel_topk(az->arena, rel, NULL, 0, q->order, q->order_len, q->limit, q->offset);
+    }
+    return rel_prefix(az->arena, rel, q->cols_len);
+}
+
+bool az_is_dead(const struct rel *rel)
+{
+    switch (rel->kind) {
+    case REL_CONSTANT: return rel->rows_len == 0;
+    case REL_MAP:
+    case REL_FILTER:
+    case REL_PROJECT:
+    case REL_DISTINCT:
+    case REL_TOPK:
+    case REL_REDUCE: return az_is_dead(rel->inputs[0]);
+    case REL_JOIN:
+        if (rel->join == REL_JOIN_INNER) {
+            return az_is_dead(rel->inputs[0]) || az_is_dead(rel->inputs[1]);
+        }
+        return rel->join == REL_JOIN_LEFT && az_is_dead(rel->inputs[0]);
+    case REL_UNION: return az_is_dead(rel->inputs[0]) && az_is_dead(rel->inputs[1]);
+    default: return false;
+    }
+}
+
+/*
+ * In a SELECT over an empty catalog table an expression we cannot analyse is as good as NULL: its
+ * value is never asked for. That is how psql's queries about policies, publications and the like
+ * are answered without their functions.
+ */
+static err_t live_expr(struct az *az, struct scope *scope, const pg_node *node, struct sx **out)
+{
+    uint32_t depth = az->depth, views = az->view_depth;
+    err_t err = az_expr(az, scope, node, out);
+    if (err != ERR_OK && az->dead > 0 && err_code(err) != ERR_LIMIT) {
+        err_free(err);
+        az->depth = depth;
+        az->view_depth = views;
+        *out = sx_null(az->arena, type_of(TYPE_TEXT));
+        return ERR_OK;
+    }
+    return err;
+}
+
+static err_t live_bool(struct az *az, struct scope *scope, const pg_node *node, const char *what,
+                       struct sx **out)
+{
+    TRY(live_expr(az, scope, node, out));
+    if (az->dead > 0 && (*out)->kind == SX_LIT && (*out)->lit.null) {
+        *out = sx_bool(az->arena, false);
+        return ERR_OK;
+    }
+    return az_to_bool(az, *out, what, out);
+}
+
+/* ---- targets ------------------------------------------------------------------------------------------- */
+
+/* The name PostgreSQL gives an expression without an alias. */
+static const char *figure_name(const pg_node *node)
+{
+    switch (node->node_case) {
+    case PG_QUERY__NODE__NODE_COLUMN_REF: {
+        const PgQuery__ColumnRef *ref = node->column_ref;
+        const char *name = pg_string(ref->fields[ref->n_fields - 1]);
+        return name;
+    }
+    case PG_QUERY__NODE__NODE_FUNC_CALL:
+        return pg_name(node->func_call->funcname, node->func_call->n_funcname, NULL);
+    case PG_QUERY__NODE__NODE_A_EXPR:
+        return node->a_expr->kind == PG_QUERY__A__EXPR__KIND__AEXPR_NULLIF ? "nullif" : NULL;
+    case PG_QUERY__NODE__NODE_TYPE_CAST: {
+        const char *inner = figure_name(node->type_cast->arg);
+        const PgQuery__TypeName *type = node->type_cast->type_name;
+        return inner != NULL ? inner : pg_name(type->names, type->n_names, NULL);
+    }
+    case PG_QUERY__NODE__NODE_COLLATE_CLAUSE: return figure_name(node->collate_clause->arg);
+    case PG_QUERY__NODE__NODE_CASE_EXPR: {
+        const char *name = NULL;
+        if (node->case_expr->defresult != NULL) {
+            name = figure_name(node->case_expr->defresult);
+        }
+        return name != NULL ? name : "case";
+    }
+    case PG_QUERY__NODE__NODE_COALESCE_EXPR: return "coalesce";
+    case PG_QUERY__NODE__NODE_MIN_MAX_EXPR:
+        return node->min_max_expr->op == PG_QUERY__MIN_MAX_OP__IS_GREATEST ? "greatest" : "least";
+    case PG_QUERY__NODE__NODE_A_ARRAY_EXPR: return "array";
+    case PG_QUERY__NODE__NODE_SUB_LINK: {
+        const PgQuery__SubLink *link = node->sub_link;
+        if (link->sub_link_type == PG_QUERY__SUB_LINK_TYPE__EXISTS_SUBLINK) {
+            return "exists";
+        }
+        if (link->sub_link_type == PG_QUERY__SUB_LINK_TYPE__ARRAY_SUBLINK) {
+            return "array";
+        }
+        const PgQuery__SelectStmt *select = link->subselect->select_stmt;
+        if (link->sub_link_type == PG_QUERY__SUB_LINK_TYPE__EXPR_SUBLINK &&
+            select->n_target_list == 1) {
+            const PgQuery__ResTarget *t = select->target_list[0]->res_target;
+            return t->name[0] != '\0' ? t->name : figure_name(t->val);
+        }
+        return NULL;
+    }
+    case PG_QUERY__NODE__NODE_SQLVALUE_FUNCTION: {
+        static const char *const names[] = {
+            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_DATE] = "current_date",
+            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_TIMESTAMP] = "current_timestamp",
+            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_TIMESTAMP_N] = "current_timestamp",
+            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_LOCALTIMESTAMP] = "localtimestamp",
+            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_LOCALTIME] = "localtime",
+            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_ROLE] = "current_role",
+            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_USER] = "current_user",
+            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_USER] = "user",
+            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_SESSION_USER] = "session_user",
+            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_CATALOG] = "current_catalog",
+            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_SCHEMA] = "current_schema",
+        };
+        size_t op = (size_t)node->sqlvalue_function->op;
+        return op < ARRAY_LEN(names) ? names[op] : NULL;
+    }
+    default: return NULL;
+    }
+}
+
+static void add_target(struct az *az, struct targets *t, struct sx *sx, const char *name)
+{
+    sxvec_push(az->arena, &t->sx, sx);
+    *VEC_PUSH(t, names) = name == NULL ? "?column?" : name;
+}
+
+static void expand_item(struct az *az, struct targets *t, const struct nsitem *item, int location)
+{
+    for (uint32_t c = 0; c < item->cols_len; c++) {
+        struct sx *sx = sx_col(az->arena, item->cols[c].at, item->cols[c].type);
+        sx->location = location;
+        add_target(az, t, sx, item->cols[c].name);
+    }
+}
+
+/* *, t.* or s.t.*; false when the reference is none of them. */
+static err_t expand_star(struct az *az, struct scope *scope, const PgQuery__ColumnRef *ref,
+                         struct targets *t, bool *star)
+{
+    size_t n = ref->n_fields;
+    *star = n > 0 && ref->fields[n - 1]->node_case == PG_QUERY__NODE__NODE_A_STAR;
+    if (!*star) {
+        return ERR_OK;
+    }
+    const char *table = n >= 2 ? pg_string(ref->fields[n - 2]) : NULL;
+    const char *schema = n >= 3 ? pg_string(ref->fields[n - 3]) : NULL;
+    bool found = false;
+    for (size_t i = 0; i < scope->items_len; i++) {
+        const struct nsitem *item = scope->items[i];
+        bool match = table == NULL
+                         ? item->cols_visible
+                         : item->rel_visible && item->alias != NULL &&
+                               strcmp(item->alias, table) == 0 &&
+                               (schema == NULL || (item->schema != NULL &&
+                                                   strcmp(item->schema, schema) == 0));
+        if (match) {
+            found = true;
+            expand_item(az, t, item, ref->location);
+        }
+    }
+    if (found) {
+        return ERR_OK;
+    }
+    if (table == NULL) {
+        return az_err(az, ref->location, ERR_INVALID, "42601",
+                      "SELECT * with no tables specified is not valid");
+    }
+    return az_err(az, ref->location, ERR_INVALID, "42P01",
+                  "missing FROM-clause entry for table \"%s\"", table);
+}
+
+static err_t target_list(struct az *az, struct scope *scope, pg_node **list, size_t len,
+                         struct targets *t)
+{
+    for (size_t i = 0; i < len; i++) {
+        const PgQuery__ResTarget *target = list[i]->res_target;
+        if (target->val->node_case == PG_QUERY__NODE__NODE_COLUMN_REF) {
+            bool star = false;
+            TRY(expand_star(az, scope, target->val->column_ref, t, &star));
+            if (star) {
+                continue;
+            }
+        }
+        struct sx *sx = NULL;
+        TRY(live_expr(az, scope, target->val, &sx));
+        if (sx->location < 0) {
+            sx->location = pg_location(target->val);
+        }
+        add_target(az, t, sx, target->name[0] != '\0' ? target->name : figure_name(target->val));
+    }
+    return ERR_OK;
+}
+
+err_t az_targets(struct az *az, struct scope *scope, pg_node **list, size_t len,
+                 struct sxvec *out, const char ***names)
+{
+    struct targets t = {0};
+    err_t err = target_list(az, scope, list, len, &t);
+    *out = t.sx;
+    *names = arena_memdup(az->arena, t.names, t.names_len * sizeof(t.names[0]));
+    free(t.names);
+    return err;
+}
+
+/* ---- ORDER BY, GROUP BY, DISTINCT ON: finding expressions among the targets ---------------------------- */
+
+static err_t ordinal(struct az *az, const pg_node *node, uint32_t visible, const char *clause,
+                     uint32_t *out)
+{
+    const PgQuery__AConst *c = node->a_const;
+    if (c->isnull || c->val_case != PG_QUERY__A__CONST__VAL_IVAL) {
+        return az_err(az, c->location, ERR_INVALID, "42601", "non-integer constant in %s", clause);
+    }
+    if (c->ival->ival < 1 || (uint32_t)c->ival->ival > visible) {
+        return az_err(az, c->location, ERR_INVALID, "42P10",
+                      "%s position %d is not in select list", clause, c->ival->ival);
+    }
+    *out = (uint32_t)c->ival->ival - 1;
+    return ERR_OK;
+}
+
+static const char *bare_name(const pg_node *node)
+{
+    if (node->node_case != PG_QUERY__NODE__NODE_COLUMN_REF || node->column_ref->n_fields != 1) {
+        return NULL;
+    }
+    return pg_string(node->column_ref->fields[0]);
+}
+
+/* The target named so; UINT32_MAX when there is none. */
+static err_t output_name(struct az *az, const struct targets *t, uint32_t visible, const char *name,
+                         const char *clause, int location, uint32_t *out)
+{
+    *out = UINT32_MAX;
+    for (uint32_t i = 0; i < visible; i++) {
+        if (strcmp(t->names[i], name) != 0) {
+            continue;
+        }
+        if (*out != UINT32_MAX && !sx_same(t->sx.items[*out], t->sx.items[i])) {
+            return az_err(az, location, ERR_INVALID, "42702", "%s \"%s\" is ambiguous", clause,
+                          name);
+        }
+        *out = *out == UINT32_MAX ? i : *out;
+    }
+    return ERR_OK;
+}
+
+static uint32_t match_target(const struct targets *t, const struct sx *sx)
+{
+    for (uint32_t i = 0; i < t->sx.len; i++) {
+        if (sx_same(t->sx.items[i], sx)) {
+            return i;
+        }
+    }
+    return UINT32_MAX;
+}
+
+/* The index of a target an ORDER BY or DISTINCT ON item means, a hidden one if need be. */
+static err_t find_target(struct az *az, struct scope *scope, const pg_node *node,
+                         struct targets *t, uint32_t visible, const char *clause, uint32_t *out)
+{
+    if (node->node_case == PG_QUERY__NODE__NODE_A_CONST) {
+        return ordinal(az, node, visible, clause, out);
+    }
+    if (bare_name(node) != NULL) {
+        TRY(output_name(az, t, visible, bare_name(node), clause, pg_location(node), out));
+        if (*out != UINT32_MAX) {
+            return ERR_OK;
+        }
+    }
+    if (scope == NULL) {
+        err_t err = az_err(az, pg_location(node), ERR_UNSUPPORTED, "0A000",
+                           "invalid UNION/INTERSECT/EXCEPT ORDER BY clause");
+        err = err_detail(err, "Only result column names can be used, not expressions or functions.");
+        return err_hint(err, "Add the expression/function to every SELECT, or move the UNION into a "
+                             "FROM clause.");
+    }
+    struct sx *sx = NULL;
+    TRY(live_expr(az, scope, node, &sx));
+    TRY(az_settle(az, sx, &sx));
+    *out = match_target(t, sx);
+    if (*out == UINT32_MAX) {
+        *out = t->sx.len;
+        add_target(az, t, sx, NULL);
+    }
+    return ERR_OK;
+}
+
+static err_t sort_clause(struct az *az, struct scope *scope, pg_node **sort, size_t len,
+                         struct targets *t, uint32_t visible, struct query *q)
+{
+    q->order = ARENA_ARRAY(az->arena, struct plan_order, len);
+    for (size_t i = 0; i < len; i++) {
+        const PgQuery__SortBy *by = sort[i]->sort_by;
+        if (by->sortby_dir == PG_QUERY__SORT_BY_DIR__SORTBY_USING) {
+            return AZ_UNSUPPORTED(az, by->location, "ORDER BY ... USING is not supported");
+        }
+        struct plan_order *o = &q->order[q->order_len];
+        TRY(find_target(az, scope, by->node, t, visible, "ORDER BY", &o->col));
+        o->desc = by->sortby_dir == PG_QUERY__SORT_BY_DIR__SORTBY_DESC;
+        o->nulls_first = by->sortby_nulls == PG_QUERY__SORT_BY_NULLS__SORTBY_NULLS_FIRST ||
+                         (by->sortby_nulls != PG_QUERY__SORT_BY_NULLS__SORTBY_NULLS_LAST &&
+                          o->desc);
+        bool repeated = false;
+        for (uint32_t j = 0; j < q->order_len; j++) {
+            repeated = repeated || q->order[j].col == o->col;
+        }
+        q->order_len += repeated ? 0 : 1;
+    }
+    return ERR_OK;
+}
+
+static err_t group_clause(struct az *az, struct scope *scope, pg_node **list, size_t len,
+                          struct targets *t, uint32_t visible, struct sxvec *groups)
+{
+    scope->no_aggs = "GROUP BY";
+    for (size_t i = 0; i < len; i++) {
+        const pg_node *node = list[i];
+        struct sx *sx = NULL;
+        uint32_t at = UINT32_MAX;
+        if (node->node_case == PG_QUERY__NODE__NODE_GROUPING_SET) {
+            if (node->grouping_set->kind == PG_QUERY__GROUPING_SET_KIND__GROUPING_SET_EMPTY) {
+                continue;
+            }
+            return AZ_UNSUPPORTED(az, node->grouping_set->location,
+                                  "GROUPING SETS, ROLLUP and CUBE are not supported");
+        }
+        if (node->node_case == PG_QUERY__NODE__NODE_A_CONST) {
+            TRY(ordinal(az, node, visible, "GROUP BY", &at));
+        } else if (bare_name(node) != NULL) {
+            /* A column of FROM goes before a name of the select list. */
+            err_t err = az_column(az, scope, NULL, NULL, bare_name(node), pg_location(node), &sx);
+            if (err != ERR_OK && strcmp(err_sqlstate(err), "42703") == 0) {
+                err_t named = output_name(az, t, visible, bare_name(node), "GROUP BY",
+                                          pg_location(node), &at);
+                if (named != ERR_OK || at != UINT32_MAX) {
+                    err_free(err);
+                    err = named;
+                }
+            }
+            TRY(err);
+        } else {
+            TRY(live_expr(az, scope, node, &sx));
+        }
+        sx = at != UINT32_MAX ? t->sx.items[at] : sx;
+        TRY(az_settle(az, sx, &sx));
+        if (at != UINT32_MAX) {
+            t->sx.items[at] = sx;
+        }
+        sxvec_push(az->arena, groups, sx);
+    }
+    scope->no_aggs = NULL;
+    return ERR_OK;
+}
+
+/* ---- LIMIT ----------------------------------------------------------------------------------------------- */
+
+err_t az_limit(struct az *az, const pg_node *node, const char *what, int64_t *out)
+{
+    struct scope scope = {.no_aggs = what};
+    struct sx *sx = NULL;
+    TRY(az_expr(az, &scope, node, &sx));
+    TRY(az_coerce(az, sx, type_of(TYPE_INT8), CAST_ASSIGNMENT, &sx));
+    sx = sx_fold(az->arena, sx);
+    if (sx->kind == SX_PARAM && az->describe) {
+        return ERR_OK;
+    }
+    if (sx->kind != SX_LIT) {
+        return AZ_UNSUPPORTED(az, pg_location(node), "%s must be a constant", what);
+    }
+    if (sx->lit.null) {
+        return ERR_OK;
+    }
+    if (sx->lit.i < 0) {
+        return err_sql(ERR_INVALID, strcmp(what, "LIMIT") == 0 ? "2201W" : "2201X",
+                       "%s must not be negative", what);
+    }
+    *out = sx->lit.i;
+    return ERR_OK;
+}
+
+static err_t limit_clause(struct az *az, const PgQuery__SelectStmt *s, struct query *q)
+{
+    if (s->limit_option == PG_QUERY__LIMIT_OPTION__LIMIT_OPTION_WITH_TIES) {
+        return AZ_UNSUPPORTED(az, pg_location(s->limit_count), "WITH TIES is not supported");
+    }
+    if (s->limit_count != NULL) {
+        TRY(az_limit(az, s->limit_count, "LIMIT", &q->limit));
+    }
+    if (s->limit_offset != NULL) {
+        TRY(az_limit(az, s->limit_offset, "OFFSET", &q->offset));
+    }
+    return ERR_OK;
+}
+
+/* ---- DISTINCT -------------------------------------------------------------------------------------------- */
+
+static err_t distinct_on(struct az *az, struct scope *scope, const PgQuery__SelectStmt *s,
+                         struct targets *t, uint32_t visible, const struct query *q,
+                         uint32_t **keys)
+{
+    *keys = ARENA_ARRAY(az->arena, uint32_t, s->n_distinct_clause);
+    for (size_t i = 0; i < s->n_distinct_clause; i++) {
+        TRY(find_target(az, scope, s->distinct_clause[i], t, visible, "DISTINCT ON",
+                        &(*keys)[i]));
+    }
+    /* The first ORDER BY items must be the DISTINCT ON ones, in any order. */
+    for (uint32_t o = 0; o < q->order_len && o < s->n_distinct_clause; o++) {
+        bool among = false;
+        for (size_t i = 0; i < s->n_distinct_clause; i++) {
+            among = among || (*keys)[i] == q->order[o].col;
+        }
+        if (!among) {
+            return az_err(az, pg_location(s->distinct_clause[0]), ERR_INVALID, "42P10",
+                          "SELECT DISTINCT ON expressions must match initial ORDER BY expressions");
+        }
+    }
+    return ERR_OK;
+}
+
+static err_t distinct_clause(struct az *az, const PgQuery__SelectStmt *s, uint32_t *keys,
+                             struct query *q)
+{
+    /* A bare DISTINCT is a list of one empty node. */
+    bool plain = s->n_distinct_clause > 0 &&
+                 s->distinct_clause[0]->node_case == PG_QUERY__NODE__NODE__NOT_SET;
+    if (s->n_distinct_clause == 0) {
+        return ERR_OK;
+    }
+    if (!plain) {
+        TRY(az_query_finish(az, q, NULL));
+        q->rel = rel_topk(az->arena, q->rel, keys, (uint32_t)s->n_distinct_clause, q->order,
+                          q->order_len, 1, 0);
+        return ERR_OK;
+    }
+    if (q->targets_len > q->cols_len) {
+        return az_err(az, q->targets[q->cols_len]->location, ERR_INVALID, "42P10",
+                      "for SELECT DISTINCT, ORDER BY expressions must appear in select list");
+    }
+    TRY(az_query_finish(az, q, NULL));
+    q->rel = rel_distinct(az->arena, q->rel);
+    return ERR_OK;
+}
+
+/* ---- SELECT ------------------------------------------------------------------------------------------------ */
+
+static err_t where_clause(struct az *az, struct scope *scope, const pg_node *node,
+                          struct rel **rel)
+{
+    if (node == NULL) {
+        return ERR_OK;
+    }
+    struct sx *sx = NULL;
+    scope->no_aggs = "WHERE";
+    TRY(live_bool(az, scope, node, "WHERE", &sx));
+    scope->no_aggs = NULL;
+    *rel = rel_filter1(az->arena, *rel, sx);
+    return ERR_OK;
+}
+
+static err_t select_clauses(struct az *az, struct scope *scope, PgQuery__SelectStmt *s,
+                            struct targets *t, struct rel *rel, struct query *q)
+{
+    struct sxvec groups = {0};
+    struct sx *having = NULL;
+    uint32_t *keys = NULL;
+    TRY(where_clause(az, scope, s->where_clause, &rel));
+    TRY(target_list(az, scope, s->target_list, s->n_target_list, t));
+    uint32_t visible = t->sx.len;
+    if (visible > BATCH_COLS_MAX) {
+        return az_err(az, -1, ERR_LIMIT, "54011", "target lists can have at most %d entries",
+                      BATCH_COLS_MAX);
+    }
+    TRY(group_clause(az, scope, s->group_clause, s->n_group_clause, t, visible, &groups));
+    if (s->having_clause != NULL) {
+        TRY(live_bool(az, scope, s->having_clause, "HAVING", &having));
+    }
+    TRY(sort_clause(az, scope, s->sort_clause, s->n_sort_clause, t, visible, q));
+    bool on = s->n_distinct_clause > 0 &&
+              s->distinct_clause[0]->node_case != PG_QUERY__NODE__NODE__NOT_SET;
+    if (on) {
+        TRY(distinct_on(az, scope, s, t, visible, q, &keys));
+    }
+    if (s->n_group_clause > 0 || having != NULL || scope->aggs_seen > 0) {
+        TRY(az_group(az, scope, &groups, s->n_group_clause > 0, &t->sx, &having, &rel));
+        if (having != NULL) {
+            rel = rel_filter1(az->arena, rel, having);
+        }
+    }
+    q->rel = rel;
+    q->targets = t->sx.items;
+    q->targets_len = t->sx.len;
+    if (q->targets == NULL) {
+        q->targets = ARENA_ARRAY(az->arena, struct sx *, 1);
+    }
+    q->cols_len = visible;
+    q->names = arena_memdup(az->arena, t->names, t->names_len * sizeof(t->names[0]));
+    TRY(limit_clause(az, s, q));
+    return distinct_clause(az, s, keys, q);
+}
+
+static err_t plain_select(struct az *az, PgQuery__SelectStmt *s, struct scope *parent,
+                          uint32_t hide, struct query *q)
+{
+    if (s->n_locking_clause > 0) {
+        return AZ_UNSUPPORTED(az, -1, "FOR UPDATE and FOR SHARE are not supported");
+    }
+    if (s->n_window_clause > 0) {
+        return AZ_UNSUPPORTED(az, -1, "window functions are not supported");
+    }
+    struct scope scope = {.parent = parent, .hide = hide};
+    struct rel *rel = NULL;
+    TRY(az_from(az, &scope, s->from_clause, s->n_from_clause, &rel));
+    bool dead = s->n_from_clause > 0 && az_is_dead(rel);
+    az->dead += dead ? 1 : 0;
+    struct targets t = {0};
+    err_t err = select_clauses(az, &scope, s, &t, rel, q);
+    free(t.names);
+    az->dead -= dead ? 1 : 0;
+    return err;
+}
+
+/* ---- VALUES -------------------------------------------------------------------------------------------------- */
+
+static err_t value_rows(struct az *az, struct scope *scope, pg_node **lists, size_t len,
+                        const struct type *want, uint32_t want_len, uint32_t cols,
+                        struct sx **cells)
+{
+    scope->no_aggs = "VALUES";
+    for (size_t r = 0; r < len; r++) {
+        const PgQuery__List *list = lists[r]->list;
+        if (list->n_items != cols) {
+            return az_err(az, pg_location(list->items[0]), ERR_INVALID, "42601",
+                          "VALUES lists must all be the same length");
+        }
+        for (uint32_t c = 0; c < cols; c++) {
+            TRY(az_expr(az, scope, list->items[c], &cells[r * cols + c]));
+        }
+    }
+    struct sx **column = ARENA_ARRAY(az->arena, struct sx *, len);
+    for (uint32_t c = 0; c < cols; c++) {
+        for (size_t r = 0; r < len; r++) {
+            column[r] = cells[r * cols + c];
+        }
+        struct type type;
+        bool wanted = want != NULL && c < want_len;
+        if (wanted) {
+            type = want[c];
+        } else {
+            TRY(az_common_type(az, column, (uint32_t)len, "VALUES", &type));
+        }
+        for (size_t r = 0; r < len; r++) {
+            TRY(az_coerce(az, column[r], type, wanted ? CAST_ASSIGNMENT : CAST_IMPLICIT,
+                          &cells[r * cols + c]));
+        }
+    }
+    return ERR_OK;
+}
+
+err_t az_values(struct az *az, struct scope *scope, pg_node **lists, size_t len,
+                const struct type *want, uint32_t want_len, struct rel **out)
+{
+    ASSERT(len > 0);
+    uint32_t cols = (uint32_t)lists[0]->list->n_items;
+    struct sx **cells = ARENA_ARRAY(az->arena, struct sx *, len * cols);
+    TRY(value_rows(az, scope, lists, len, want, want_len, cols, cells));
+    return az_cells(az, cells, len, cols, out);
+}
+
+err_t az_cells(struct az *az, struct sx **cells, size_t len, uint32_t cols, struct rel **out)
+{
+    size_t cells_len = len * cols;
+    struct type *types = ARENA_ARRAY(az->arena, struct type, cols);
+    bool literal = true;
+    for (size_t i = 0; i < cells_len; i++) {
+        cells[i] = sx_fold(az->arena, cells[i]);
+        literal = literal && cells[i]->kind == SX_LIT;
+        struct type *type = &types[i % cols];
+        bool nullable = type->nullable || cells[i]->type.nullable;
+        *type = i < cols ? cells[i]->type : *type;
+        type->nullable = nullable;
+    }
+    if (literal) {
+        struct rel *rel = rel_empty(az->arena, types, cols);
+        rel->rows = ARENA_ARRAY(az->arena, struct datum, cells_len);
+        rel->rows_len = (uint32_t)len;
+        for (size_t i = 0; i < cells_len; i++) {
+            rel->rows[i] = cells[i]->lit;
+        }
+        *out = rel;
+        return ERR_OK;
+    }
+    struct rel *all = NULL;
+    for (size_t r = 0; r < len; r++) {
+        struct rel *row = rel_map(az->arena, rel_unit(az->arena), cells + r * cols, cols);
+        all = all == NULL ? row : rel_union2(az->arena, all, row);
+    }
+    *out = all;
+    return ERR_OK;
+}
+
+static err_t values_query(struct az *az, PgQuery__SelectStmt *s, struct scope *parent,
+                          uint32_t hide, struct query *q)
+{
+    struct scope scope = {.parent = parent, .hide = hide};
+    TRY(az_values(az, &scope, s->values_lists, s->n_values_lists, NULL, 0, &q->rel));
+    q->cols_len = q->rel->cols_len;
+    q->names = ARENA_ARRAY(az->arena, const char *, q->cols_len);
+    struct targets t = {0};
+    for (uint32_t i = 0; i < q->cols_len; i++) {
+        q->names[i] = arena_printf(az->arena, "column%u", i + 1);
+        add_target(az, &t, sx_col(az->arena, i, q->rel->types[i]), q->names[i]);
+    }
+    err_t err = sort_clause(az, NULL, s->sort_clause, s->n_sort_clause, &t, q->cols_len, q);
+    free(t.names);
+    TRY(err);
+    return limit_clause(az, s, q);
+}
+
+/* ---- set operations -------------------------------------------------------------------------------------------- */
+
+static const char *set_name(PgQuery__SetOperation op)
+{
+    return op == PG_QUERY__SET_OPERATION__SETOP_UNION    ? "UNION"
+           : op == PG_QUERY__SET_OPERATION__SETOP_EXCEPT ? "EXCEPT"
+                                                         : "INTERSECT";
+}
+
+static struct sx *column_of(struct az *az, const struct query *q, uint32_t i)
+{
+    if (q->targets != NULL) {
+        return q->targets[i];
+    }
+    return sx_col(az->arena, i, q->rel->types[i]);
+}
+
+/* Brings the arm's columns to the common types. */
+static err_t convert_arm(struct az *az, struct query *q, const struct type *types,
+                         struct rel **out)
+{
+    TRY(az_query_finish(az, q, types));
+    struct rel *rel = az_query_rel(az, q);
+    struct sxvec maps = {0};
+    uint32_t *cols = ARENA_ARRAY(az->arena, uint32_t, q->cols_len);
+    for (uint32_t i = 0; i < q->cols_len; i++) {
+        cols[i] = i;
+        if (rel->types[i].kind != types[i].kind) {
+            struct sx *sx = sx_col(az->arena, i, rel->types[i]);
+            TRY(az_coerce(az, sx, types[i], CAST_IMPLICIT, &sx));
+            cols[i] = rel->cols_len + maps.len;
+            sxvec_push(az->arena, &maps, sx);
+        }
+    }
+    rel = rel_map(az->arena, rel, maps.items, maps.len);
+    *out = rel_project(az->arena, rel, cols, q->cols_len);
+    return ERR_OK;
+}
+
+static struct rel *combine(struct az *az, PgQuery__SetOperation op, bool all, struct rel *l,
+                           struct rel *r)
+{
+    if (op == PG_QUERY__SET_OPERATION__SETOP_UNION) {
+        struct rel *both = rel_union2(az->arena, l, r);
+        return all ? both : rel_distinct(az->arena, both);
+    }
+    struct rel *rel = rel_union2(az->arena, l, r);
+    rel->kind = REL_SET;
+    bool except = op == PG_QUERY__SET_OPERATION__SETOP_EXCEPT;
+    rel->set = except ? (all ? REL_EXCEPT_ALL : REL_EXCEPT)
+                      : (all ? REL_INTERSECT_ALL : REL_INTERSECT);
+    return rel;
+}
+
+static err_t set_query(struct az *az, PgQuery__SelectStmt *s, struct scope *parent, uint32_t hide,
+                       struct query *q)
+{
+    struct query left, right;
+    TRY(az_select(az, s->larg, parent, hide, &left));
+    TRY(az_select(az, s->rarg, parent, hide, &right));
+    if (left.cols_len != right.cols_len) {
+        int location = right.targets != NULL && right.cols_len > 0 ? right.targets[0]->location : -1;
+        return az_err(az, location, ERR_INVALID, "42601",
+                      "each %s query must have the same number of columns", set_name(s->op));
+    }
+    struct type *types = ARENA_ARRAY(az->arena, struct type, left.cols_len);
+    for (uint32_t i = 0; i < left.cols_len; i++) {
+        struct sx *both[2] = {column_of(az, &left, i), column_of(az, &right, i)};
+        TRY(az_common_type(az, both, 2, set_name(s->op), &types[i]));
+    }
+    struct rel *l = NULL, *r = NULL;
+    TRY(convert_arm(az, &left, types, &l));
+    TRY(convert_arm(az, &right, types, &r));
+    q->rel = combine(az, s->op, s->all, l, r);
+    for (uint32_t i = 0; i < left.cols_len; i++) {
+        types[i].nullable = q->rel->types[i].nullable;
+        q->rel->types[i] = types[i];
+    }
+    q->cols_len = left.cols_len;
+    q->names = left.names;
+    struct targets t = {0};
+    for (uint32_t i = 0; i < q->cols_len; i++) {
+        add_target(az, &t, sx_col(az->arena, i, types[i]), q->names[i]);
+    }
+    err_t err = sort_clause(az, NULL, s->sort_clause, s->n_sort_clause, &t, q->cols_len, q);
+    free(t.names);
+    TRY(err);
+    return limit_clause(az, s, q);
+}
+
+err_t az_select(struct az *az, PgQuery__SelectStmt *s, struct scope *parent, uint32_t hide,
+                struct query *out)
+{
+    *out = (struct query){.limit = -1};
+    TRY(az_enter(az));
+    struct cte *ctes = az->ctes;
+    err_t err = ERR_OK;
+    if (s->with_clause != NULL) {
+        err = az_with(az, s->with_clause, parent, hide);
+    }
+    if (err == ERR_OK && s->into_clause != NULL) {
+        err = AZ_UNSUPPORTED(az, -1, "SELECT INTO is not supported");
+    }
+    if (err == ERR_OK) {
+        if (s->op != PG_QUERY__SET_OPERATION__SETOP_NONE &&
+            s->op != PG_QUERY__SET_OPERATION__SET_OPERATION_UNDEFINED) {
+            err = set_query(az, s, parent, hide, out);
+        } else if (s->n_values_lists > 0) {
+            err = values_query(az, s, parent, hide, out);
+        } else {
+            err = plain_select(az, s, parent, hide, out);
+        }
+    }
+    az->ctes = ctes;
+    az_leave(az);
+    return err;
+}
+
+err_t az_query(struct az *az, const pg_node *node, struct scope *parent, uint32_t hide,
+               struct query *out)
+{
+    ASSERT(node != NULL);
+    if (node->node_case != PG_QUERY__NODE__NODE_SELECT_STMT) {
+        return AZ_UNSUPPORTED(az, -1, "this statement cannot be used as a query");
+    }
+    return az_select(az, node->select_stmt, parent, hide, out);
+}

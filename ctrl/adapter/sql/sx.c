@@ -1,0 +1,535 @@
+/* Scalar expressions: construction with the obvious simplifications, comparison, rewriting. */
+#include "ctrl/adapter/sql/sql_internal.h"
+
+struct sx *sx_new(struct arena *arena, enum sx_kind kind, struct type type)
+{
+    struct sx *sx = ARENA_NEW(arena, struct sx);
+    sx->kind = (uint8_t)kind;
+    sx->type = type;
+    sx->location = -1;
+    return sx;
+}
+
+struct sx *sx_col(struct arena *arena, uint32_t col, struct type type)
+{
+    struct sx *sx = sx_new(arena, SX_COL, type);
+    sx->col = col;
+    return sx;
+}
+
+struct sx *sx_lit(struct arena *arena, struct type type, struct datum value)
+{
+    type.nullable = value.null;
+    struct sx *sx = sx_new(arena, SX_LIT, type);
+    sx->lit = value;
+    return sx;
+}
+
+struct sx *sx_bool(struct arena *arena, bool value)
+{
+    return sx_lit(arena, type_of(TYPE_BOOL), (struct datum){.b = value});
+}
+
+struct sx *sx_null(struct arena *arena, struct type type)
+{
+    return sx_lit(arena, type, (struct datum){.null = true});
+}
+
+struct sx *sx_text(struct arena *arena, const char *text)
+{
+    struct datum d = {.len = (uint32_t)strlen(text)};
+    d.s = arena_strdup(arena, text);
+    return sx_lit(arena, type_of(TYPE_TEXT), d);
+}
+
+struct sx *sx_int8(struct arena *arena, int64_t value)
+{
+    return sx_lit(arena, type_of(TYPE_INT8), (struct datum){.i = value});
+}
+
+struct sx *sx_call(struct arena *arena, const struct func *func, struct type type,
+                   struct sx **args, uint32_t args_len)
+{
+    ASSERT(func != NULL);
+    struct sx *sx = sx_new(arena, SX_CALL, type);
+    sx->func = func;
+    sx->args = arena_memdup(arena, args, args_len * sizeof(args[0]));
+    sx->args_len = args_len;
+    return sx;
+}
+
+bool sx_is_lit(const struct sx *sx)
+{
+    return sx->kind == SX_LIT;
+}
+
+bool sx_is_true(const struct sx *sx)
+{
+    return sx->kind == SX_LIT && sx->type.kind == TYPE_BOOL && !sx->lit.null && sx->lit.b;
+}
+
+static bool is_false(const struct sx *sx)
+{
+    return sx->kind == SX_LIT && sx->type.kind == TYPE_BOOL && !sx->lit.null && !sx->lit.b;
+}
+
+bool sx_is_false_or_null(const struct sx *sx)
+{
+    return sx->kind == SX_LIT && (sx->lit.null || (sx->type.kind == TYPE_BOOL && !sx->lit.b));
+}
+
+bool sx_is_op(const struct sx *sx, const char *name)
+{
+    return sx->kind == SX_CALL && strcmp(sx->func->name, name) == 0;
+}
+
+static struct sx *boolean2(struct arena *arena, enum sx_kind kind, struct sx *a, struct sx *b)
+{
+    ASSERT(a->type.kind == TYPE_BOOL && b->type.kind == TYPE_BOOL);
+    struct type type = type_of(TYPE_BOOL);
+    type.nullable = a->type.nullable || b->type.nullable;
+    struct sx *sx = sx_new(arena, kind, type);
+    struct sxvec args = {0};
+    struct sx *both[2] = {a, b};
+    for (int i = 0; i < 2; i++) {
+        if (both[i]->kind == kind && both[i]->args_len + args.len < EXPR_ARGS_MAX - 1) {
+            for (uint32_t j = 0; j < both[i]->args_len; j++) {
+                sxvec_push(arena, &args, both[i]->args[j]);
+            }
+        } else {
+            sxvec_push(arena, &args, both[i]);
+        }
+    }
+    sx->args = args.items;
+    sx->args_len = args.len;
+    sx->location = a->location;
+    return sx;
+}
+
+struct sx *sx_and(struct arena *arena, struct sx *a, struct sx *b)
+{
+    if (sx_is_true(a) || is_false(b)) {
+        return b;
+    }
+    if (sx_is_true(b) || is_false(a)) {
+        return a;
+    }
+    return boolean2(arena, SX_AND, a, b);
+}
+
+struct sx *sx_or(struct arena *arena, struct sx *a, struct sx *b)
+{
+    if (sx_is_true(a) || is_false(b)) {
+        return a;
+    }
+    if (sx_is_true(b) || is_false(a)) {
+        return b;
+    }
+    return boolean2(arena, SX_OR, a, b);
+}
+
+static struct sx *unary(struct arena *arena, enum sx_kind kind, struct sx *a, bool nullable)
+{
+    struct type type = type_of(TYPE_BOOL);
+    type.nullable = nullable;
+    struct sx *sx = sx_new(arena, kind, type);
+    sx->args = ARENA_ARRAY(arena, struct sx *, 1);
+    sx->args[0] = a;
+    sx->args_len = 1;
+    sx->location = a->location;
+    return sx;
+}
+
+struct sx *sx_not(struct arena *arena, struct sx *a)
+{
+    if (a->kind == SX_NOT) {
+        return a->args[0];
+    }
+    if (sx_is_true(a) || is_false(a)) {
+        return sx_bool(arena, !a->lit.b);
+    }
+    if (a->kind == SX_LIT && a->lit.null) {
+        return a;
+    }
+    return unary(arena, SX_NOT, a, a->type.nullable);
+}
+
+struct sx *sx_is_null(struct arena *arena, struct sx *a)
+{
+    if (a->kind == SX_LIT) {
+        return sx_bool(arena, a->lit.null);
+    }
+    return unary(arena, SX_IS_NULL, a, false);
+}
+
+struct sx *sx_coalesce(struct arena *arena, struct sx *a, struct sx *b)
+{
+    if (!a->type.nullable) {
+        return a;
+    }
+    if (a->kind == SX_LIT && a->lit.null) {
+        return b;
+    }
+    struct type type = a->type;
+    type.nullable = b->type.nullable;
+    struct sx *sx = sx_new(arena, SX_COALESCE, type);
+    sx->args = ARENA_ARRAY(arena, struct sx *, 2);
+    sx->args[0] = a;
+    sx->args[1] = b;
+    sx->args_len = 2;
+    return sx;
+}
+
+struct sx *sx_if(struct arena *arena, struct sx *when, struct sx *then, struct sx *otherwise)
+{
+    struct type type = then->type;
+    type.nullable = then->type.nullable || otherwise->type.nullable;
+    struct sx *sx = sx_new(arena, SX_CASE, type);
+    sx->args = ARENA_ARRAY(arena, struct sx *, 3);
+    sx->args[0] = when;
+    sx->args[1] = then;
+    sx->args[2] = otherwise;
+    sx->args_len = 3;
+    return sx;
+}
+
+static const struct func *find_equal(const char *name, uint8_t kind)
+{
+    uint8_t args[2] = {kind, kind};
+    const struct func *func = func_find(name, args, 2);
+    if (func == NULL) {
+        args[0] = args[1] = 0;
+        func = func_find(name, args, 2);
+    }
+    ASSERT(func != NULL);
+    return func;
+}
+
+struct sx *sx_equal(struct arena *arena, struct sx *a, struct sx *b, bool null_safe)
+{
+    ASSERT(a->type.kind == b->type.kind);
+    struct type type = type_of(TYPE_BOOL);
+    type.nullable = !null_safe && (a->type.nullable || b->type.nullable);
+    const struct func *func =
+        find_equal(null_safe ? "is_not_distinct_from" : "=", a->type.kind);
+    struct sx *args[2] = {a, b};
+    return sx_call(arena, func, type, args, 2);
+}
+
+bool sx_same(const struct sx *a, const struct sx *b)
+{
+    if (a == b) {
+        return true;
+    }
+    if (a->kind == SX_RELABEL) {
+        return sx_same(a->args[0], b);
+    }
+    if (b->kind == SX_RELABEL) {
+        return sx_same(a, b->args[0]);
+    }
+    if (a->kind != b->kind || a->type.kind != b->type.kind || a->args_len != b->args_len ||
+        a->col != b->col || a->level != b->level || a->func != b->func || a->sub != b->sub) {
+        return false;
+    }
+    if (a->kind == SX_LIT) {
+        if (a->lit.null || b->lit.null) {
+            return a->lit.null == b->lit.null;
+        }
+        if (a->type.kind == TYPE_NUMERIC && a->lit.n.scale != b->lit.n.scale) {
+            return false; /* 1.0 and 1.00 print differently */
+        }
+        if (a->type.kind == TYPE_UNKNOWN) {
+            return a->lit.len == b->lit.len && memcmp(a->lit.s, b->lit.s, a->lit.len) == 0;
+        }
+        return datum_equal(a->type.kind, &a->lit, &b->lit);
+    }
+    if (a->kind == SX_AGG &&
+        (a->agg.func != b->agg.func || a->agg.distinct != b->agg.distinct ||
+         a->agg.has_filter != b->agg.has_filter)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < a->args_len; i++) {
+        if (!sx_same(a->args[i], b->args[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool sx_has_subquery(const struct sx *sx)
+{
+    if (sx->kind == SX_EXISTS || sx->kind == SX_SCALAR) {
+        return true;
+    }
+    for (uint32_t i = 0; i < sx->args_len; i++) {
+        if (sx_has_subquery(sx->args[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool sx_can_fail(const struct sx *sx)
+{
+    if (sx->kind == SX_CALL && (sx->func->flags & (FUNC_CAN_FAIL | FUNC_VOLATILE)) != 0) {
+        return true;
+    }
+    for (uint32_t i = 0; i < sx->args_len; i++) {
+        if (sx_can_fail(sx->args[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void sxvec_push(struct arena *arena, struct sxvec *vec, struct sx *sx)
+{
+    if (vec->len == vec->cap) {
+        uint32_t cap = vec->cap == 0 ? 4 : vec->cap * 2;
+        struct sx **items = ARENA_ARRAY(arena, struct sx *, cap);
+        if (vec->len > 0) {
+            memcpy(items, vec->items, vec->len * sizeof(items[0]));
+        }
+        vec->items = items;
+        vec->cap = cap;
+    }
+    vec->items[vec->len++] = sx;
+}
+
+void sx_conjuncts(struct arena *arena, struct sx *sx, struct sxvec *out)
+{
+    if (sx->kind == SX_AND) {
+        for (uint32_t i = 0; i < sx->args_len; i++) {
+            sx_conjuncts(arena, sx->args[i], out);
+        }
+    } else if (sx->kind == SX_NOT && sx->args[0]->kind == SX_OR) {
+        for (uint32_t i = 0; i < sx->args[0]->args_len; i++) {
+            sx_conjuncts(arena, sx_not(arena, sx->args[0]->args[i]), out);
+        }
+    } else if (!sx_is_true(sx)) {
+        sxvec_push(arena, out, sx);
+    }
+}
+
+/* ---- rewriting ------------------------------------------------------------------------------------ */
+
+struct sx *sx_rewrite(struct arena *arena, struct sx *sx, sx_fn fn, void *arg)
+{
+    struct sx *replaced = fn(arg, sx);
+    if (replaced != NULL) {
+        return replaced;
+    }
+    struct sx *copy = NULL;
+    for (uint32_t i = 0; i < sx->args_len; i++) {
+        struct sx *a = sx_rewrite(arena, sx->args[i], fn, arg);
+        if (a != sx->args[i]) {
+            if (copy == NULL) {
+                copy = arena_memdup(arena, sx, sizeof(*sx));
+                copy->args = arena_memdup(arena, sx->args, sx->args_len * sizeof(sx->args[0]));
+            }
+            copy->args[i] = a;
+        }
+    }
+    return copy != NULL ? copy : sx;
+}
+
+struct remap {
+    struct arena *arena;
+    const uint32_t *map;
+    struct sx *const *exprs;
+    int64_t delta;
+};
+
+static struct sx *remap_fn(void *arg, struct sx *sx)
+{
+    struct remap *r = arg;
+    if (sx->kind != SX_COL || sx->level != 0) {
+        return NULL;
+    }
+    if (r->exprs != NULL) {
+        return r->exprs[sx->col];
+    }
+    uint32_t col = r->map != NULL ? r->map[sx->col] : (uint32_t)(sx->col + r->delta);
+    ASSERT(col != UINT32_MAX);
+    if (col == sx->col) {
+        return sx;
+    }
+    struct sx *copy = arena_memdup(r->arena, sx, sizeof(*sx));
+    copy->col = col;
+    return copy;
+}
+
+struct sx *sx_remap(struct arena *arena, struct sx *sx, const uint32_t *map)
+{
+    struct remap r = {.arena = arena, .map = map};
+    return sx_rewrite(arena, sx, remap_fn, &r);
+}
+
+struct sx *sx_shift(struct arena *arena, struct sx *sx, int64_t delta)
+{
+    struct remap r = {.arena = arena, .delta = delta};
+    return sx_rewrite(arena, sx, remap_fn, &r);
+}
+
+struct sx *sx_subst(struct arena *arena, struct sx *sx, struct sx *const *exprs)
+{
+    struct remap r = {.arena = arena, .exprs = exprs};
+    return sx_rewrite(arena, sx, remap_fn, &r);
+}
+
+void sx_columns(const struct sx *sx, bool *used)
+{
+    if (sx->kind == SX_COL && sx->level == 0) {
+        used[sx->col] = true;
+    }
+    for (uint32_t i = 0; i < sx->args_len; i++) {
+        sx_columns(sx->args[i], used);
+    }
+}
+
+/* ---- references that leave a subquery ------------------------------------------------------------- */
+
+static void sx_free_refs(const struct sx *sx, uint32_t depth, free_fn fn, void *arg);
+
+static void rel_free_refs_at(const struct rel *rel, uint32_t depth, free_fn fn, void *arg)
+{
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        bool lateral = rel->kind == REL_JOIN && i > 0;
+        rel_free_refs_at(rel->inputs[i], depth + (lateral ? 1 : 0), fn, arg);
+    }
+    for (uint32_t i = 0; i < rel->sx_len; i++) {
+        sx_free_refs(rel->sx[i], depth, fn, arg);
+    }
+}
+
+static void sx_free_refs(const struct sx *sx, uint32_t depth, free_fn fn, void *arg)
+{
+    if (sx->kind == SX_COL && sx->level > depth) {
+        fn(arg, sx->level - depth, sx->col, sx->type);
+    }
+    if (sx->sub != NULL) {
+        rel_free_refs_at(sx->sub, depth + 1, fn, arg);
+    }
+    for (uint32_t i = 0; i < sx->args_len; i++) {
+        sx_free_refs(sx->args[i], depth, fn, arg);
+    }
+}
+
+void rel_free_refs(const struct rel *rel, free_fn fn, void *arg)
+{
+    rel_free_refs_at(rel, 0, fn, arg);
+}
+
+struct outer_map {
+    struct arena *arena;
+    outer_fn fn;
+    void *arg;
+    uint32_t depth; /* references of a level above it leave */
+    uint32_t base;  /* added to levels the callback sees: 1 from inside a rel, 0 from an sx */
+};
+
+static struct rel *rel_map_at(struct outer_map *m, struct rel *rel);
+
+static struct sx *raise_level(struct arena *arena, struct sx *sx, uint32_t by);
+
+static struct sx *sx_map_at(struct outer_map *m, struct sx *sx)
+{
+    if (sx->kind == SX_COL) {
+        if (sx->level + 1 <= m->depth) {
+            return sx;
+        }
+        struct sx *r = m->fn(m->arg, sx, sx->level - m->depth + m->base);
+        return r == NULL ? sx : raise_level(m->arena, r, m->depth - m->base);
+    }
+    struct sx *copy = NULL;
+    struct rel *sub = sx->sub;
+    if (sub != NULL) {
+        m->depth++;
+        sub = rel_map_at(m, sub);
+        m->depth--;
+    }
+    if (sub != sx->sub) {
+        copy = arena_memdup(m->arena, sx, sizeof(*sx));
+        copy->sub = sub;
+        copy->args = arena_memdup(m->arena, sx->args, sx->args_len * sizeof(sx->args[0]));
+    }
+    for (uint32_t i = 0; i < sx->args_len; i++) {
+        struct sx *a = sx_map_at(m, sx->args[i]);
+        if (a != sx->args[i]) {
+            if (copy == NULL) {
+                copy = arena_memdup(m->arena, sx, sizeof(*sx));
+                copy->args = arena_memdup(m->arena, sx->args, sx->args_len * sizeof(sx->args[0]));
+            }
+            copy->args[i] = a;
+        }
+    }
+    return copy != NULL ? copy : sx;
+}
+
+static struct rel *rel_map_at(struct outer_map *m, struct rel *rel)
+{
+    struct rel *copy = NULL;
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        uint32_t lateral = rel->kind == REL_JOIN && i > 0 ? 1 : 0;
+        m->depth += lateral;
+        struct rel *in = rel_map_at(m, rel->inputs[i]);
+        m->depth -= lateral;
+        if (in != rel->inputs[i]) {
+            copy = copy != NULL ? copy : rel_copy(m->arena, rel);
+            copy->inputs[i] = in;
+        }
+    }
+    for (uint32_t i = 0; i < rel->sx_len; i++) {
+        struct sx *sx = sx_map_at(m, rel->sx[i]);
+        if (sx != rel->sx[i]) {
+            copy = copy != NULL ? copy : rel_copy(m->arena, rel);
+            copy->sx[i] = sx;
+        }
+    }
+    return copy != NULL ? copy : rel;
+}
+
+/*
+ * Inside a rel, a reference of level l (seen from the rel's own expressions) leaves when l >= 1.
+ * depth counts 1 there, so that the test in sx_map_at is the same for both entry points.
+ */
+struct rel *rel_map_outer(struct arena *arena, struct rel *rel, outer_fn fn, void *arg)
+{
+    struct outer_map m = {.arena = arena, .fn = fn, .arg = arg, .depth = 1, .base = 1};
+    return rel_map_at(&m, rel);
+}
+
+struct sx *sx_map_outer(struct arena *arena, struct sx *sx, outer_fn fn, void *arg)
+{
+    struct outer_map m = {.arena = arena, .fn = fn, .arg = arg};
+    return sx_map_at(&m, sx);
+}
+
+struct raise {
+    struct arena *arena;
+    uint32_t by;
+};
+
+static struct sx *raise_fn(void *arg, struct sx *col, uint32_t level)
+{
+    struct raise *r = arg;
+    struct sx *copy = arena_memdup(r->arena, col, sizeof(*col));
+    copy->level = level + r->by;
+    return copy;
+}
+
+/* A replacement made for the outside, moved `by` subqueries deeper. */
+static struct sx *raise_level(struct arena *arena, struct sx *sx, uint32_t by)
+{
+    if (by == 0) {
+        return sx;
+    }
+    if (sx->kind == SX_COL) {
+        struct sx *copy = arena_memdup(arena, sx, sizeof(*sx));
+        copy->level += by;
+        return copy;
+    }
+    struct raise r = {.arena = arena, .by = by};
+    struct outer_map m = {.arena = arena, .fn = raise_fn, .arg = &r};
+    return sx_map_at(&m, sx);
+}

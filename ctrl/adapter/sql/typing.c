@@ -1,0 +1,504 @@
+/*
+ * PostgreSQL's type rules: names, coercion by context, common types of UNION and CASE. How they
+ * choose is described in PostgreSQL's manual, chapter 10 "Type Conversion".
+ */
+#include "ctrl/adapter/sql/sql_internal.h"
+
+#include "ctrl/adapter/sql/typing.h"
+
+struct pseudo_type {
+    const char *name;
+    uint8_t kind;
+    uint32_t oid;
+};
+
+/* Types that exist for the SQL user but are laid out as another kind. */
+static const struct pseudo_type pseudo_types[] = {
+    {"char", TYPE_TEXT, 18},           {"name", TYPE_TEXT, 19},
+    {"regproc", TYPE_OID, 24},         {"oid", TYPE_OID, 26},
+    {"xid", TYPE_OID, 28},             {"regprocedure", TYPE_OID, 2202},
+    {"regclass", TYPE_OID, OID_REGCLASS}, {"regtype", TYPE_OID, OID_REGTYPE},
+    {"regrole", TYPE_OID, OID_REGROLE}, {"regnamespace", TYPE_OID, OID_REGNAMESPACE},
+    {"pg_node_tree", TYPE_TEXT, 194},  {"aclitem", TYPE_TEXT, 1033},
+    {"int2vector", TYPE_TEXT, 22},     {"oidvector", TYPE_TEXT, 30},
+    {"cstring", TYPE_TEXT, 2275},      {"json", TYPE_JSONB, 3802},
+};
+
+static const struct {
+    uint32_t element, array;
+} array_oids[] = {
+    {16, 1000},   {17, 1001},   {18, 1002},   {19, 1003},   {20, 1016},   {21, 1005},
+    {23, 1007},   {25, 1009},   {26, 1028},   {700, 1021},  {701, 1022},  {1033, 1034},
+    {1042, 1014}, {1043, 1015}, {1082, 1182}, {1083, 1183}, {1114, 1115}, {1184, 1185},
+    {1186, 1187}, {1700, 1231}, {2205, 2210}, {2950, 2951}, {3802, 3807},
+};
+
+uint32_t type_array_of(uint32_t element)
+{
+    for (size_t i = 0; i < ARRAY_LEN(array_oids); i++) {
+        if (array_oids[i].element == element) {
+            return array_oids[i].array;
+        }
+    }
+    return 0;
+}
+
+uint32_t type_element_of(uint32_t array)
+{
+    for (size_t i = 0; i < ARRAY_LEN(array_oids); i++) {
+        if (array_oids[i].array == array) {
+            return array_oids[i].element;
+        }
+    }
+    return array == 22 ? 21 : array == 30 ? 26 : 0;
+}
+
+bool type_is_reg(const struct type *type)
+{
+    return type->kind == TYPE_OID && type->oid != 26 && type->oid != 28 && type->oid != 0;
+}
+
+struct type type_bool(bool nullable)
+{
+    struct type type = type_of(TYPE_BOOL);
+    type.nullable = nullable;
+    return type;
+}
+
+bool type_is_unknown(const struct sx *sx)
+{
+    return sx->type.kind == TYPE_UNKNOWN;
+}
+
+const char *az_type_name(const struct az *az, const struct type *type)
+{
+    if (type->kind == TYPE_UNKNOWN) {
+        return "unknown";
+    }
+    for (size_t i = 0; i < ARRAY_LEN(pseudo_types); i++) {
+        if (pseudo_types[i].oid == type->oid && type->oid != 3802) {
+            return type->oid == 18 ? "\"char\"" : pseudo_types[i].name;
+        }
+    }
+    struct type plain = *type;
+    plain.typmod = -1;
+    uint32_t element = type_element_of(type->oid);
+    if (element != 0) {
+        struct type of = plain;
+        of.oid = element;
+        if (type_of_oid(element, -1, &of)) {
+            return arena_printf(az->arena, "%s[]", type_format(az->arena, &of));
+        }
+    }
+    return type_format(az->arena, &plain);
+}
+
+/* ---- type names ----------------------------------------------------------------------------------- */
+
+static err_t typmod_value(struct az *az, const pg_node *node, int location, int *out)
+{
+    if (node->node_case == PG_QUERY__NODE__NODE_A_CONST &&
+        node->a_const->val_case == PG_QUERY__A__CONST__VAL_IVAL) {
+        *out = node->a_const->ival->ival;
+        return ERR_OK;
+    }
+    return az_err(az, location, ERR_INVALID, "22023",
+                  "type modifiers must be simple constants or identifiers");
+}
+
+static err_t length_typmod(struct az *az, const char *name, int n, int location, int32_t *out)
+{
+    const char *shown = strcmp(name, "bpchar") == 0 ? "char" : name;
+    if (n < 1) {
+        return az_err(az, location, ERR_INVALID, "22023", "length for type %s must be at least 1",
+                      shown);
+    }
+    if (n > 10485760) {
+        return az_err(az, location, ERR_INVALID, "22023", "length for type %s cannot exceed 10485760",
+                      shown);
+    }
+    *out = n + 4;
+    return ERR_OK;
+}
+
+static err_t numeric_typmod(struct az *az, const int *n, size_t len, int location, int32_t *out)
+{
+    if (n[0] < 1 || n[0] > 38) {
+        return az_err(az, location, ERR_INVALID, "22023",
+                      "NUMERIC precision %d must be between 1 and 38", n[0]);
+    }
+    int scale = len > 1 ? n[1] : 0;
+    if (scale < 0 || scale > n[0]) {
+        return az_err(az, location, ERR_INVALID, "22023",
+                      "NUMERIC scale %d must be between 0 and precision %d", scale, n[0]);
+    }
+    *out = ((n[0] << 16) | (scale & 0x7ff)) + 4;
+    return ERR_OK;
+}
+
+static err_t type_modifier(struct az *az, const PgQuery__TypeName *name, const char *type,
+                           int32_t *out)
+{
+    *out = -1;
+    if (name->n_typmods == 0) {
+        return ERR_OK;
+    }
+    int n[2] = {0, 0};
+    for (size_t i = 0; i < name->n_typmods && i < 2; i++) {
+        TRY(typmod_value(az, name->typmods[i], name->location, &n[i]));
+    }
+    if (strcmp(type, "varchar") == 0 || strcmp(type, "bpchar") == 0) {
+        return length_typmod(az, type, n[0], name->location, out);
+    }
+    if (strcmp(type, "numeric") == 0) {
+        return numeric_typmod(az, n, name->n_typmods, name->location, out);
+    }
+    if (strcmp(type, "timestamp") == 0 || strcmp(type, "timestamptz") == 0 ||
+        strcmp(type, "time") == 0) {
+        *out = n[0] > 6 ? 6 : n[0];
+        return ERR_OK;
+    }
+    if (strcmp(type, "interval") == 0) {
+        return ERR_OK; /* fields and precision of intervals are display only */
+    }
+    return az_err(az, name->location, ERR_INVALID, "42601",
+                  "type modifier is not allowed for type \"%s\"", type);
+}
+
+static bool type_by_name(const char *name, int32_t typmod, struct type *out)
+{
+    for (size_t i = 0; i < ARRAY_LEN(pseudo_types); i++) {
+        if (strcmp(pseudo_types[i].name, name) == 0) {
+            *out = type_of((enum type_kind)pseudo_types[i].kind);
+            out->oid = pseudo_types[i].oid;
+            return true;
+        }
+    }
+    return type_of_name(name, typmod, out);
+}
+
+err_t az_type(struct az *az, const PgQuery__TypeName *name, struct type *out)
+{
+    const char *schema = NULL;
+    const char *type = pg_name(name->names, name->n_names, &schema);
+    ASSERT(type != NULL);
+    int32_t typmod = -1;
+    bool known = schema == NULL || strcmp(schema, "pg_catalog") == 0;
+    if (known) {
+        TRY(type_modifier(az, name, type, &typmod));
+        known = type_by_name(type, typmod, out);
+    }
+    if (!known) {
+        return az_err(az, name->location, ERR_INVALID, "42704", "type \"%s%s%s\" does not exist",
+                      schema == NULL ? "" : schema, schema == NULL ? "" : ".", type);
+    }
+    if (name->n_array_bounds > 0) {
+        uint32_t oid = type_array_of(out->oid);
+        if (oid == 0) {
+            return AZ_UNSUPPORTED(az, name->location, "arrays of type %s are not supported",
+                                  az_type_name(az, out));
+        }
+        *out = type_of(TYPE_TEXT);
+        out->oid = oid;
+    }
+    return ERR_OK;
+}
+
+/* ---- coercion --------------------------------------------------------------------------------------- */
+
+char type_category(uint8_t kind)
+{
+    switch (kind) {
+    case TYPE_BOOL: return 'B';
+    case TYPE_INT2:
+    case TYPE_INT4:
+    case TYPE_INT8:
+    case TYPE_FLOAT4:
+    case TYPE_FLOAT8:
+    case TYPE_NUMERIC:
+    case TYPE_OID: return 'N';
+    case TYPE_TEXT: return 'S';
+    case TYPE_DATE:
+    case TYPE_TIME:
+    case TYPE_TIMESTAMP:
+    case TYPE_TIMESTAMPTZ: return 'D';
+    case TYPE_INTERVAL: return 'T';
+    case TYPE_UNKNOWN: return 'X';
+    default: return 'U';
+    }
+}
+
+bool type_is_preferred(uint8_t kind)
+{
+    return kind == TYPE_BOOL || kind == TYPE_FLOAT8 || kind == TYPE_TEXT ||
+           kind == TYPE_TIMESTAMPTZ || kind == TYPE_INTERVAL || kind == TYPE_OID;
+}
+
+bool kind_can_coerce(uint8_t from, uint8_t to, enum cast_context context)
+{
+    if (from == to || from == TYPE_UNKNOWN) {
+        return true;
+    }
+    if (to == TYPE_UNKNOWN) {
+        return false;
+    }
+    enum cast_context have = cast_context((enum type_kind)from, (enum type_kind)to);
+    if (have == CAST_NONE && cast_find((enum type_kind)from, (enum type_kind)to) != NULL) {
+        /* Through text: assignment to a string, explicit from one. */
+        have = to == TYPE_TEXT ? CAST_ASSIGNMENT : CAST_EXPLICIT;
+    }
+    return have >= context && have != CAST_NONE;
+}
+
+bool az_can_coerce(const struct sx *sx, struct type to, enum cast_context context)
+{
+    return kind_can_coerce(sx->type.kind, to.kind, context);
+}
+
+static struct sx *relabel(struct az *az, struct sx *sx, struct type to)
+{
+    to.nullable = sx->type.nullable;
+    if (sx->type.oid == to.oid && sx->type.typmod == to.typmod) {
+        return sx;
+    }
+    if (sx->kind == SX_LIT) {
+        struct sx *lit = arena_memdup(az->arena, sx, sizeof(*sx));
+        lit->type = to;
+        return lit;
+    }
+    struct sx *r = sx_new(az->arena, SX_RELABEL, to);
+    r->location = sx->location;
+    r->args = ARENA_ARRAY(az->arena, struct sx *, 1);
+    r->args[0] = sx->kind == SX_RELABEL ? sx->args[0] : sx;
+    r->args_len = 1;
+    return r;
+}
+
+/* varchar(n), char(n), numeric(p,s): the function that enforces the modifier. */
+static struct sx *apply_typmod(struct az *az, struct sx *sx, struct type to, bool explicit)
+{
+    ASSERT(sx->type.kind == to.kind);
+    if (to.typmod < 0 || (sx->type.typmod == to.typmod && sx->type.oid == to.oid)) {
+        return relabel(az, sx, to);
+    }
+    const char *name = to.oid == 1043   ? "varchar"
+                       : to.oid == 1042 ? "bpchar"
+                       : to.kind == TYPE_NUMERIC     ? "numeric"
+                       : to.kind == TYPE_TIMESTAMP   ? "timestamp"
+                       : to.kind == TYPE_TIMESTAMPTZ ? "timestamptz"
+                                                     : "";
+    uint8_t kinds[3] = {to.kind, TYPE_INT4, TYPE_BOOL};
+    bool text = to.kind == TYPE_TEXT;
+    const struct func *func = func_find(name, kinds, text ? 3 : 2);
+    if (func == NULL) {
+        return relabel(az, sx, to);
+    }
+    struct sx *args[3] = {sx, sx_lit(az->arena, type_of(TYPE_INT4), (struct datum){.i = to.typmod}),
+                          sx_bool(az->arena, explicit)};
+    to.nullable = sx->type.nullable;
+    struct sx *call = sx_call(az->arena, func, to, args, text ? 3 : 2);
+    call->location = sx->location;
+    return call;
+}
+
+static err_t coerce_unknown_literal(struct az *az, struct sx *sx, struct type to,
+                                    enum cast_context context, struct sx **out)
+{
+    if (sx->lit.null) {
+        *out = sx_null(az->arena, to);
+        (*out)->location = sx->location;
+        return ERR_OK;
+    }
+    struct datum value = {0};
+    struct type plain = to;
+    plain.typmod = -1;
+    if (type_is_reg(&to)) {
+        TRY(az_reg_literal(az, sx->lit.s, to.oid, sx->location, &value));
+    } else {
+        err_t err = datum_parse(&plain, sx->lit.s, sx->lit.len, az->arena, &value);
+        if (err != ERR_OK) {
+            return az_position(az, err, sx->location);
+        }
+    }
+    *out = sx_lit(az->arena, plain, value);
+    (*out)->location = sx->location;
+    *out = apply_typmod(az, *out, to, context == CAST_EXPLICIT);
+    return ERR_OK;
+}
+
+static err_t coerce_param(struct az *az, struct sx *sx, struct type to, struct sx **out)
+{
+    ASSERT(sx->col < az->params_len);
+    struct type *known = &az->param_types[sx->col];
+    if (known->kind == 0 || known->kind == TYPE_UNKNOWN) {
+        *known = to;
+        known->typmod = -1;
+        known->nullable = true;
+    }
+    struct sx *copy = arena_memdup(az->arena, sx, sizeof(*sx));
+    copy->type = *known;
+    if (known->kind == to.kind) {
+        copy->type = to;
+        copy->type.nullable = true;
+        *out = copy;
+        return ERR_OK;
+    }
+    return az_coerce(az, copy, to, CAST_ASSIGNMENT, out);
+}
+
+static err_t cannot_coerce(struct az *az, struct sx *sx, struct type to)
+{
+    return az_err(az, sx->location, ERR_INVALID, "42846", "cannot cast type %s to %s",
+                  az_type_name(az, &sx->type), az_type_name(az, &to));
+}
+
+/* Name of an object for its oid. */
+static err_t reg_to_text(struct az *az, struct sx *sx, struct sx **out)
+{
+    const char *body = "$1::oid::text";
+    switch (sx->type.oid) {
+    case OID_REGCLASS:
+        body = "coalesce((SELECT relname::text FROM pg_catalog.pg_class WHERE oid = $1), "
+               "$1::oid::text)";
+        break;
+    case OID_REGNAMESPACE:
+        body = "coalesce((SELECT nspname::text FROM pg_catalog.pg_namespace WHERE oid = $1), "
+               "$1::oid::text)";
+        break;
+    case OID_REGROLE:
+        body = "coalesce((SELECT rolname::text FROM pg_catalog.pg_roles WHERE oid = $1), "
+               "$1::oid::text)";
+        break;
+    case OID_REGTYPE: body = "coalesce(pg_catalog.format_type($1, NULL), $1::oid::text)"; break;
+    default: break;
+    }
+    struct type oid = type_of(TYPE_OID);
+    struct sx *arg = relabel(az, sx, oid);
+    return az_macro(az, body, &arg, 1, out);
+}
+
+static struct sx *cast_call(struct az *az, struct sx *sx, struct type to)
+{
+    const struct func *func =
+        cast_find((enum type_kind)sx->type.kind, (enum type_kind)to.kind);
+    if (func == NULL) {
+        return NULL;
+    }
+    struct type plain = to;
+    plain.typmod = -1;
+    plain.nullable = sx->type.nullable || sx->type.kind == TYPE_JSONB;
+    struct sx *call = sx_call(az->arena, func, plain, &sx, 1);
+    call->location = sx->location;
+    return call;
+}
+
+err_t az_coerce(struct az *az, struct sx *sx, struct type to, enum cast_context context,
+                struct sx **out)
+{
+    ASSERT(to.kind != TYPE_UNKNOWN && to.kind != 0);
+    bool explicit = context == CAST_EXPLICIT;
+    if (type_is_unknown(sx)) {
+        if (sx->kind == SX_LIT) {
+            return coerce_unknown_literal(az, sx, to, context, out);
+        }
+        if (sx->kind == SX_PARAM) {
+            return coerce_param(az, sx, to, out);
+        }
+    }
+    if (type_is_reg(&sx->type) && to.kind == TYPE_TEXT) {
+        return reg_to_text(az, sx, out);
+    }
+    if (sx->type.kind == TYPE_TEXT && type_is_reg(&to) && sx->kind == SX_LIT && !sx->lit.null) {
+        struct datum value = {0};
+        TRY(az_reg_literal(az, sx->lit.s, to.oid, sx->location, &value));
+        *out = sx_lit(az->arena, to, value);
+        return ERR_OK;
+    }
+    if (sx->type.kind == to.kind) {
+        *out = apply_typmod(az, sx, to, explicit);
+        return ERR_OK;
+    }
+    if (!kind_can_coerce(sx->type.kind, to.kind, context)) {
+        return cannot_coerce(az, sx, to);
+    }
+    struct sx *call = cast_call(az, sx, to);
+    if (call == NULL && sx->kind == SX_LIT) {
+        /* Binary compatible: the same bytes under another kind. */
+        call = arena_memdup(az->arena, sx, sizeof(*sx));
+        call->type = to;
+        call->type.typmod = -1;
+    }
+    if (call == NULL) {
+        return cannot_coerce(az, sx, to);
+    }
+    *out = apply_typmod(az, call, to, explicit);
+    return ERR_OK;
+}
+
+err_t az_settle(struct az *az, struct sx *sx, struct sx **out)
+{
+    if (!type_is_unknown(sx)) {
+        *out = sx;
+        return ERR_OK;
+    }
+    return az_coerce(az, sx, type_of(TYPE_TEXT), CAST_IMPLICIT, out);
+}
+
+err_t az_to_bool(struct az *az, struct sx *sx, const char *what, struct sx **out)
+{
+    if (!type_is_unknown(sx) && sx->type.kind != TYPE_BOOL) {
+        return az_err(az, sx->location, ERR_INVALID, "42804",
+                      "argument of %s must be type boolean, not type %s", what,
+                      az_type_name(az, &sx->type));
+    }
+    return az_coerce(az, sx, type_of(TYPE_BOOL), CAST_IMPLICIT, out);
+}
+
+/* ---- common types --------------------------------------------------------------------------------------- */
+
+err_t az_common_type(struct az *az, struct sx *const *items, uint32_t len, const char *what,
+                     struct type *out)
+{
+    bool found = false;
+    bool nullable = false;
+    for (uint32_t i = 0; i < len; i++) {
+        struct type t = items[i]->type;
+        nullable = nullable || t.nullable;
+        if (t.kind == TYPE_UNKNOWN) {
+            continue;
+        }
+        if (!found) {
+            *out = t;
+            found = true;
+        } else if (t.kind == out->kind) {
+            if (t.oid != out->oid) {
+                *out = type_of((enum type_kind)t.kind);
+            } else if (t.typmod != out->typmod) {
+                out->typmod = -1;
+            }
+        } else if (type_category(t.kind) != type_category(out->kind)) {
+            return az_err(az, items[i]->location, ERR_INVALID, "42804",
+                          "%s types %s and %s cannot be matched", what, az_type_name(az, out),
+                          az_type_name(az, &t));
+        } else if (!type_is_preferred(out->kind) &&
+                   kind_can_coerce(out->kind, t.kind, CAST_IMPLICIT) &&
+                   !kind_can_coerce(t.kind, out->kind, CAST_IMPLICIT)) {
+            *out = t;
+        }
+    }
+    if (!found) {
+        *out = type_of(TYPE_TEXT);
+    }
+    for (uint32_t i = 0; i < len; i++) {
+        if (items[i]->type.kind != out->kind && items[i]->type.kind != TYPE_UNKNOWN) {
+            out->typmod = -1;
+            if (!kind_can_coerce(items[i]->type.kind, out->kind, CAST_IMPLICIT)) {
+                return az_err(az, items[i]->location, ERR_INVALID, "42846",
+                              "%s could not convert type %s to %s", what,
+                              az_type_name(az, &items[i]->type), az_type_name(az, out));
+            }
+        }
+    }
+    out->nullable = nullable;
+    return ERR_OK;
+}

@@ -1,0 +1,20 @@
+/* Private to ctrl/adapter/sql: facts about types that typing.c, resolve.c and others share. */
+#ifndef TAILRACE_CTRL_ADAPTER_SQL_TYPING_H
+#define TAILRACE_CTRL_ADAPTER_SQL_TYPING_H
+
+#include "ctrl/adapter/sql/sql_internal.h"
+
+enum { OID_REGCLASS = 2205, OID_REGTYPE = 2206, OID_REGNAMESPACE = 4089, OID_REGROLE = 4096 };
+
+/* typcategory and typispreferred of pg_type. */
+char type_category(uint8_t kind);
+bool type_is_preferred(uint8_t kind);
+bool kind_can_coerce(uint8_t from, uint8_t to, enum cast_context context);
+struct type type_bool(bool nullable);
+/* regclass, regtype...: an oid that is written as a name. */
+bool type_is_reg(const struct type *type);
+/* OIDs of array types and their elements; 0: none. Arrays are text in the engine. */
+uint32_t type_array_of(uint32_t element);
+uint32_t type_element_of(uint32_t array);
+
+#endif

@@ -1,0 +1,537 @@
+/* INSERT, UPDATE, DELETE, TRUNCATE, COPY: as reads whose rows say what to write. */
+#include "ctrl/adapter/sql/sql_internal.h"
+
+#include "ctrl/adapter/sql/typing.h"
+
+/* ---- the table ----------------------------------------------------------------------------------------------- */
+
+static const char *kind_name(uint8_t kind)
+{
+    switch (kind) {
+    case SQL_REL_SOURCE: return "source";
+    case SQL_REL_VIEW: return "view";
+    case SQL_REL_MATERIALIZED_VIEW: return "materialized view";
+    case SQL_REL_INDEX: return "index";
+    case SQL_REL_VIRTUAL: return "system catalog";
+    default: return "table";
+    }
+}
+
+static err_t target_table(struct az *az, const PgQuery__RangeVar *var, const char *verb,
+                          const struct sql_relation **out)
+{
+    const char *database = var->catalogname[0] == '\0' ? NULL : var->catalogname;
+    const char *schema = var->schemaname[0] == '\0' ? NULL : var->schemaname;
+    TRY(az_relation(az, database, schema, var->relname, var->location, out));
+    if ((*out)->kind == SQL_REL_VIRTUAL) {
+        return err_sql(ERR_PERMISSION, "42501", "permission denied: \"%s\" is a system catalog",
+                       var->relname);
+    }
+    if ((*out)->kind != SQL_REL_TABLE) {
+        return err_sql(ERR_INVALID, "42809", "cannot %s %s \"%s\"", verb, kind_name((*out)->kind),
+                       var->relname);
+    }
+    return ERR_OK;
+}
+
+static err_t column_index(struct az *az, const struct sql_relation *relation, const char *name,
+                          int location, uint32_t *out)
+{
+    for (uint32_t i = 0; i < relation->columns.cols; i++) {
+        if (strcmp(relation->columns.names[i], name) == 0) {
+            *out = i;
+            return ERR_OK;
+        }
+    }
+    return az_err(az, location, ERR_INVALID, "42703",
+                  "column \"%s\" of relation \"%s\" does not exist", name, relation->name);
+}
+
+/* The default of a column, as an expression without references. */
+static err_t default_value(struct az *az, const struct sql_relation *relation, uint32_t col,
+                           struct sx **out)
+{
+    struct type type = relation->columns.types[col];
+    const char *text = relation->defaults != NULL ? relation->defaults[col] : NULL;
+    if (text == NULL) {
+        *out = sx_null(az->arena, type);
+        return ERR_OK;
+    }
+    TRY(err_wrap(az_macro(az, text, NULL, 0, out), "default of column \"%s\"",
+                 relation->columns.names[col]));
+    return az_coerce(az, *out, type, CAST_ASSIGNMENT, out);
+}
+
+/* An expression assigned to a column: 42804 as PostgreSQL says it. */
+static err_t assign(struct az *az, const struct sql_relation *relation, uint32_t col,
+                    struct sx *sx, struct sx **out)
+{
+    struct type type = relation->columns.types[col];
+    if (!az_can_coerce(sx, type, CAST_ASSIGNMENT)) {
+        err_t err = az_err(az, sx->location, ERR_INVALID, "42804",
+                           "column \"%s\" is of type %s but expression is of type %s",
+                           relation->columns.names[col], az_type_name(az, &type),
+                           az_type_name(az, &sx->type));
+        return err_hint(err, "You will need to rewrite or cast the expression.");
+    }
+    return az_coerce(az, sx, type, CAST_ASSIGNMENT, out);
+}
+
+/* ---- finishing ------------------------------------------------------------------------------------------------ */
+
+/*
+ * rel: the rows to write. RETURNING is evaluated over the table's columns at `at` and appended.
+ */
+static err_t returning(struct az *az, const struct sql_relation *relation, const char *alias,
+                       pg_node **list, size_t len, uint32_t at, struct rel **rel,
+                       struct sql_write *out)
+{
+    if (len == 0) {
+        return ERR_OK;
+    }
+    struct nsitem *item = az_nsitem(az, NULL, alias, &relation->columns);
+    for (uint32_t i = 0; i < item->cols_len; i++) {
+        item->cols[i].at += at;
+        item->cols[i].type = (*rel)->types[at + i];
+    }
+    struct scope scope = {.items = &item, .items_len = 1, .no_aggs = "RETURNING"};
+    struct sxvec targets = {0};
+    const char **names = NULL;
+    TRY(az_targets(az, &scope, list, len, &targets, &names));
+    struct type *types = ARENA_ARRAY(az->arena, struct type, targets.len);
+    for (uint32_t i = 0; i < targets.len; i++) {
+        TRY(az_settle(az, targets.items[i], &targets.items[i]));
+        types[i] = targets.items[i]->type;
+    }
+    *rel = rel_map(az->arena, *rel, targets.items, targets.len);
+    out->returning = schema_copy(az->arena, names, types, targets.len);
+    return ERR_OK;
+}
+
+static err_t finish(struct az *az, struct rel *rel, struct sql_write *out)
+{
+    struct sql_query *q = out->query;
+    q->limit = -1;
+    q->project_len = rel->cols_len;
+    q->project = ARENA_ARRAY(az->arena, uint32_t, rel->cols_len);
+    const char **names = ARENA_ARRAY(az->arena, const char *, rel->cols_len);
+    for (uint32_t i = 0; i < rel->cols_len; i++) {
+        q->project[i] = i;
+        names[i] = "";
+    }
+    q->columns = schema_copy(az->arena, names, rel->types, rel->cols_len);
+    return query_plan(az, rel, false, true, q);
+}
+
+/* ---- INSERT ------------------------------------------------------------------------------------------------------ */
+
+struct insert {
+    const struct sql_relation *relation;
+    uint32_t *cols; /* target columns, in the order written */
+    uint32_t cols_len;
+};
+
+static err_t insert_columns(struct az *az, const PgQuery__InsertStmt *s, struct insert *in)
+{
+    uint32_t n = in->relation->columns.cols;
+    in->cols = ARENA_ARRAY(az->arena, uint32_t, s->n_cols > n ? s->n_cols : n);
+    if (s->n_cols == 0) {
+        for (uint32_t i = 0; i < n; i++) {
+            in->cols[i] = i;
+        }
+        in->cols_len = n;
+        return ERR_OK;
+    }
+    for (size_t i = 0; i < s->n_cols; i++) {
+        const PgQuery__ResTarget *t = s->cols[i]->res_target;
+        uint32_t col = 0;
+        TRY(column_index(az, in->relation, t->name, t->location, &col));
+        for (uint32_t j = 0; j < in->cols_len; j++) {
+            if (in->cols[j] == col) {
+                return az_err(az, t->location, ERR_INVALID, "42701",
+                              "column \"%s\" specified more than once", t->name);
+            }
+        }
+        in->cols[in->cols_len++] = col;
+    }
+    return ERR_OK;
+}
+
+static err_t check_width(struct az *az, const struct insert *in, bool listed, uint32_t width,
+                         int location)
+{
+    if (width > in->cols_len) {
+        return az_err(az, location, ERR_INVALID, "42601",
+                      "INSERT has more expressions than target columns");
+    }
+    if (listed && width < in->cols_len) {
+        return az_err(az, location, ERR_INVALID, "42601",
+                      "INSERT has more target columns than expressions");
+    }
+    return ERR_OK;
+}
+
+static err_t insert_row(struct az *az, const struct insert *in, const PgQuery__List *list,
+                        bool listed, struct sx **row)
+{
+    struct scope scope = {.no_aggs = "VALUES"};
+    uint32_t n = in->relation->columns.cols, width = (uint32_t)list->n_items;
+    TRY(check_width(az, in, listed, width, width > 0 ? pg_location(list->items[0]) : -1));
+    for (uint32_t i = 0; i < width; i++) {
+        const pg_node *node = list->items[i];
+        struct sx *sx = NULL;
+        if (node->node_case == PG_QUERY__NODE__NODE_SET_TO_DEFAULT) {
+            continue;
+        }
+        TRY(az_expr(az, &scope, node, &sx));
+        TRY(assign(az, in->relation, in->cols[i], sx, &row[in->cols[i]]));
+    }
+    for (uint32_t c = 0; c < n; c++) {
+        if (row[c] == NULL) {
+            TRY(default_value(az, in->relation, c, &row[c]));
+        }
+    }
+    return ERR_OK;
+}
+
+static err_t insert_values(struct az *az, const struct insert *in,
+                           const PgQuery__SelectStmt *s, bool listed, struct rel **out)
+{
+    uint32_t n = in->relation->columns.cols;
+    struct sx **cells = ARENA_ARRAY(az->arena, struct sx *, s->n_values_lists * n);
+    for (size_t r = 0; r < s->n_values_lists; r++) {
+        const PgQuery__List *list = s->values_lists[r]->list;
+        if (list->n_items != s->values_lists[0]->list->n_items) {
+            return az_err(az, pg_location(list->items[0]), ERR_INVALID, "42601",
+                          "VALUES lists must all be the same length");
+        }
+        TRY(insert_row(az, in, list, listed, cells + r * n));
+    }
+    return az_cells(az, cells, s->n_values_lists, n, out);
+}
+
+static err_t insert_query(struct az *az, const struct insert *in, pg_node *node, bool listed,
+                          struct rel **out)
+{
+    struct query q;
+    uint32_t n = in->relation->columns.cols;
+    TRY(az_query(az, node, NULL, 0, &q));
+    TRY(check_width(az, in, listed, q.cols_len, -1));
+    struct type *want = ARENA_ARRAY(az->arena, struct type, in->cols_len);
+    for (uint32_t i = 0; i < in->cols_len; i++) {
+        want[i] = in->relation->columns.types[in->cols[i]];
+    }
+    int *locations = ARENA_ARRAY(az->arena, int, q.cols_len);
+    for (uint32_t i = 0; i < q.cols_len; i++) {
+        locations[i] = q.targets != NULL ? q.targets[i]->location : -1;
+    }
+    TRY(az_query_finish(az, &q, want));
+    struct rel *rel = az_query_rel(az, &q);
+    struct sx **row = ARENA_ARRAY(az->arena, struct sx *, n);
+    for (uint32_t i = 0; i < q.cols_len; i++) {
+        struct sx *sx = sx_col(az->arena, i, rel->types[i]);
+        sx->location = locations[i];
+        TRY(assign(az, in->relation, in->cols[i], sx, &row[in->cols[i]]));
+    }
+    for (uint32_t c = 0; c < n; c++) {
+        if (row[c] == NULL) {
+            TRY(default_value(az, in->relation, c, &row[c]));
+        }
+    }
+    uint32_t *cols = ARENA_ARRAY(az->arena, uint32_t, n);
+    for (uint32_t c = 0; c < n; c++) {
+        cols[c] = rel->cols_len + c;
+    }
+    *out = rel_project(az->arena, rel_map(az->arena, rel, row, n), cols, n);
+    return ERR_OK;
+}
+
+static err_t plan_insert(struct az *az, const PgQuery__InsertStmt *s, struct sql_write *out)
+{
+    struct insert in = {0};
+    struct rel *rel = NULL;
+    out->kind = SQL_WRITE_INSERT;
+    TRY(target_table(az, s->relation, "insert into", &in.relation));
+    out->relation = in.relation;
+    if (s->on_conflict_clause != NULL) {
+        return AZ_UNSUPPORTED(az, s->on_conflict_clause->location, "ON CONFLICT is not supported");
+    }
+    TRY(insert_columns(az, s, &in));
+    if (s->with_clause != NULL) {
+        TRY(az_with(az, s->with_clause, NULL, 0));
+    }
+    const PgQuery__SelectStmt *select = s->select_stmt == NULL ? NULL : s->select_stmt->select_stmt;
+    if (select == NULL) {
+        struct sx **row = ARENA_ARRAY(az->arena, struct sx *, in.relation->columns.cols);
+        for (uint32_t c = 0; c < in.relation->columns.cols; c++) {
+            TRY(default_value(az, in.relation, c, &row[c]));
+        }
+        TRY(az_cells(az, row, 1, in.relation->columns.cols, &rel));
+    } else if (select->n_values_lists > 0 && select->with_clause == NULL &&
+               select->limit_count == NULL && select->limit_offset == NULL) {
+        TRY(insert_values(az, &in, select, s->n_cols > 0, &rel));
+    } else {
+        TRY(insert_query(az, &in, s->select_stmt, s->n_cols > 0, &rel));
+    }
+    TRY(returning(az, in.relation, in.relation->name, s->returning_list, s->n_returning_list, 0,
+                  &rel, out));
+    return finish(az, rel, out);
+}
+
+/* ---- UPDATE and DELETE ---------------------------------------------------------------------------------------- */
+
+static const char *alias_of(const PgQuery__RangeVar *var, const struct sql_relation *relation)
+{
+    return var->alias != NULL ? var->alias->aliasname : relation->name;
+}
+
+/* The rows of the table the statement means, and a scope over its columns. */
+static err_t table_rows(struct az *az, const PgQuery__RangeVar *var, const pg_node *where,
+                        const char *verb, struct scope *scope, const struct sql_relation **relation,
+                        struct rel **rel)
+{
+    TRY(target_table(az, var, verb, relation));
+    TRY(az_relation_rel(az, *relation, rel));
+    struct nsitem **items = ARENA_ARRAY(az->arena, struct nsitem *, 1);
+    items[0] = az_nsitem(az, (*relation)->schema, alias_of(var, *relation), &(*relation)->columns);
+    *scope = (struct scope){.items = items, .items_len = 1, .no_aggs = "WHERE"};
+    if (where != NULL) {
+        struct sx *sx = NULL;
+        TRY(az_expr(az, scope, where, &sx));
+        TRY(az_to_bool(az, sx, "WHERE", &sx));
+        *rel = rel_filter1(az->arena, *rel, sx);
+    }
+    return ERR_OK;
+}
+
+static err_t update_value(struct az *az, struct scope *scope, const struct sql_relation *relation,
+                          const PgQuery__ResTarget *t, struct sx **values)
+{
+    uint32_t col = 0;
+    TRY(column_index(az, relation, t->name, t->location, &col));
+    if (values[col] != NULL) {
+        return az_err(az, t->location, ERR_INVALID, "42601",
+                      "multiple assignments to same column \"%s\"", t->name);
+    }
+    if (t->n_indirection > 0 || t->val->node_case == PG_QUERY__NODE__NODE_MULTI_ASSIGN_REF) {
+        return AZ_UNSUPPORTED(az, t->location, "this form of assignment is not supported");
+    }
+    if (t->val->node_case == PG_QUERY__NODE__NODE_SET_TO_DEFAULT) {
+        return default_value(az, relation, col, &values[col]);
+    }
+    struct sx *sx = NULL;
+    TRY(az_expr(az, scope, t->val, &sx));
+    return assign(az, relation, col, sx, &values[col]);
+}
+
+static err_t plan_update(struct az *az, const PgQuery__UpdateStmt *s, struct sql_write *out)
+{
+    struct scope scope;
+    struct rel *rel = NULL;
+    out->kind = SQL_WRITE_UPDATE;
+    if (s->n_from_clause > 0) {
+        return AZ_UNSUPPORTED(az, -1, "UPDATE ... FROM is not supported: use a subquery");
+    }
+    if (s->with_clause != NULL) {
+        TRY(az_with(az, s->with_clause, NULL, 0));
+    }
+    TRY(table_rows(az, s->relation, s->where_clause, "update", &scope, &out->relation, &rel));
+    const struct sql_relation *relation = out->relation;
+    uint32_t n = relation->columns.cols;
+    struct sx **values = ARENA_ARRAY(az->arena, struct sx *, n);
+    scope.no_aggs = "UPDATE";
+    for (size_t i = 0; i < s->n_target_list; i++) {
+        TRY(update_value(az, &scope, relation, s->target_list[i]->res_target, values));
+    }
+    for (uint32_t c = 0; c < n; c++) {
+        if (values[c] == NULL) {
+            values[c] = sx_col(az->arena, c, relation->columns.types[c]);
+        }
+    }
+    rel = rel_map(az->arena, rel, values, n);
+    TRY(returning(az, relation, alias_of(s->relation, relation), s->returning_list,
+                  s->n_returning_list, n, &rel, out));
+    return finish(az, rel, out);
+}
+
+static err_t plan_delete(struct az *az, const PgQuery__DeleteStmt *s, struct sql_write *out)
+{
+    struct scope scope;
+    struct rel *rel = NULL;
+    out->kind = SQL_WRITE_DELETE;
+    if (s->n_using_clause > 0) {
+        return AZ_UNSUPPORTED(az, -1, "DELETE ... USING is not supported: use a subquery");
+    }
+    if (s->with_clause != NULL) {
+        TRY(az_with(az, s->with_clause, NULL, 0));
+    }
+    TRY(table_rows(az, s->relation, s->where_clause, "delete from", &scope, &out->relation, &rel));
+    TRY(returning(az, out->relation, alias_of(s->relation, out->relation), s->returning_list,
+                  s->n_returning_list, 0, &rel, out));
+    return finish(az, rel, out);
+}
+
+static err_t plan_write(struct az *az, const struct sql_stmt *stmt, struct sql_write *out)
+{
+    const pg_node *node = stmt->ast->node;
+    struct scope scope;
+    struct rel *rel = NULL;
+    switch (stmt->kind) {
+    case SQL_INSERT: return plan_insert(az, node->insert_stmt, out);
+    case SQL_UPDATE: return plan_update(az, node->update_stmt, out);
+    case SQL_DELETE: return plan_delete(az, node->delete_stmt, out);
+    case SQL_TRUNCATE:
+        out->kind = SQL_WRITE_DELETE;
+        TRY(table_rows(az, node->truncate_stmt->relations[0]->range_var, NULL, "truncate", &scope,
+                       &out->relation, &rel));
+        return finish(az, rel, out);
+    default: return err_new(ERR_INTERNAL, "statement of kind %u writes nothing", stmt->kind);
+    }
+}
+
+err_t sql_plan_write(const struct sql_context *cx, const struct sql_stmt *stmt,
+                     struct sql_write **out)
+{
+    *out = NULL;
+    struct sql_write *write = MEM_NEW(struct sql_write);
+    write->query = MEM_NEW(struct sql_query);
+    struct az az;
+    az_init(&az, &write->query->arena, cx, stmt);
+    err_t err = plan_write(&az, stmt, write);
+    az_release(&az);
+    if (err != ERR_OK) {
+        sql_write_free(write);
+        return err;
+    }
+    *out = write;
+    return ERR_OK;
+}
+
+/* RETURNING's columns and the parameters' types, without planning. */
+err_t write_describe(struct az *az, const struct sql_stmt *stmt, struct schema *columns)
+{
+    struct sql_write write = {0};
+    struct sql_query query = {.arena = {0}};
+    write.query = &query;
+    err_t err = plan_write(az, stmt, &write);
+    if (query.plan != NULL) {
+        plan_free(query.plan);
+    }
+    *columns = write.returning;
+    return err;
+}
+
+void sql_write_free(struct sql_write *write)
+{
+    if (write == NULL) {
+        return;
+    }
+    sql_query_free(write->query);
+    free(write);
+}
+
+err_t sql_check_row(const struct sql_relation *relation, const struct datum *row)
+{
+    for (uint32_t i = 0; i < relation->columns.cols; i++) {
+        if (!row[i].null || relation->columns.types[i].nullable) {
+            continue;
+        }
+        struct buf text = {0};
+        for (uint32_t c = 0; c < relation->columns.cols; c++) {
+            buf_append_str(&text, c > 0 ? ", " : "");
+            if (row[c].null) {
+                buf_append_str(&text, "null");
+            } else {
+                datum_print(&relation->columns.types[c], &row[c], &text);
+            }
+        }
+        err_t err = err_sql(ERR_INVALID, "23502",
+                            "null value in column \"%s\" of relation \"%s\" violates not-null "
+                            "constraint",
+                            relation->columns.names[i], relation->name);
+        err = err_detail(err, "Failing row contains (%s).", buf_cstr(&text));
+        buf_free(&text);
+        return err;
+    }
+    return ERR_OK;
+}
+
+/* ---- COPY --------------------------------------------------------------------------------------------------------- */
+
+static err_t copy_columns(struct az *az, const PgQuery__CopyStmt *copy,
+                          struct sql_copy_target *out)
+{
+    uint32_t n = out->relation->columns.cols;
+    out->columns = ARENA_ARRAY(az->arena, uint32_t, copy->n_attlist > n ? copy->n_attlist : n);
+    for (size_t i = 0; i < copy->n_attlist; i++) {
+        const char *name = pg_string(copy->attlist[i]);
+        TRY(column_index(az, out->relation, name, -1, &out->columns[i]));
+        for (size_t j = 0; j < i; j++) {
+            if (out->columns[j] == out->columns[i]) {
+                return err_sql(ERR_INVALID, "42701", "column \"%s\" specified more than once",
+                               name);
+            }
+        }
+    }
+    out->columns_len = (uint32_t)copy->n_attlist;
+    for (uint32_t i = 0; copy->n_attlist == 0 && i < n; i++) {
+        out->columns[out->columns_len++] = i;
+    }
+    return ERR_OK;
+}
+
+static err_t plan_copy(struct az *az, const struct sql_stmt *stmt, struct sql_copy_target *out)
+{
+    const PgQuery__CopyStmt *copy = stmt->ast->node->copy_stmt;
+    if (copy->relation == NULL) {
+        return ERR_OK;
+    }
+    if (stmt->kind == SQL_COPY_FROM) {
+        TRY(target_table(az, copy->relation, "copy to", &out->relation));
+    } else {
+        TRY(az_relation(az, stmt->name.database, stmt->name.schema, stmt->name.name,
+                        copy->relation->location, &out->relation));
+    }
+    TRY(copy_columns(az, copy, out));
+    uint32_t n = out->relation->columns.cols;
+    out->defaults = ARENA_ARRAY(az->arena, struct datum, n);
+    for (uint32_t c = 0; c < n; c++) {
+        struct sx *sx = NULL;
+        TRY(default_value(az, out->relation, c, &sx));
+        struct expr e;
+        TRY(sx_emit(az->arena, sx, &e));
+        TRY(expr_eval_const(&e, az->arena, &out->defaults[c]));
+        struct datum *d = &out->defaults[c];
+        if (!d->null && type_is_variable((enum type_kind)out->relation->columns.types[c].kind)) {
+            d->s = arena_memdup(az->arena, d->s, d->len);
+        }
+    }
+    return ERR_OK;
+}
+
+err_t sql_plan_copy(const struct sql_context *cx, const struct sql_stmt *stmt,
+                    struct sql_copy_target **out)
+{
+    ASSERT(stmt->kind == SQL_COPY_FROM || stmt->kind == SQL_COPY_TO);
+    *out = NULL;
+    struct sql_copy_target *target = MEM_NEW(struct sql_copy_target);
+    struct az az;
+    az_init(&az, &target->arena, cx, stmt);
+    err_t err = plan_copy(&az, stmt, target);
+    az_release(&az);
+    if (err != ERR_OK) {
+        sql_copy_target_free(target);
+        return err;
+    }
+    *out = target;
+    return ERR_OK;
+}
+
+void sql_copy_target_free(struct sql_copy_target *target)
+{
+    if (target == NULL) {
+        return;
+    }
+    arena_free(&target->arena);
+    free(target);
+}
