@@ -463,6 +463,31 @@ static err_t load_record_each(void *arg, const char *file)
     return load_record(arg, file);
 }
 
+enum { LOCK_WAIT_MS = 1000 };
+
+/*
+ * One orchestrator a directory. The lock is shared by a child between fork and exec, and so by the
+ * child a predecessor was starting when it was killed: once we have it, every process that will
+ * ever run because of the predecessor shows its own command line and can be found.
+ */
+static err_t lock_directory(struct process_orchestrator *o)
+{
+    struct buf path = {0};
+    buf_printf(&path, "%s/lock", o->directory);
+    err_t err = io_file_open(o->loop, buf_cstr(&path), IO_OPEN_WRITE | IO_OPEN_CREATE, &o->lock);
+    buf_free(&path);
+    TRY(err);
+    uint64_t begin = io_mono_ns(o->loop);
+    bool locked = false;
+    do { /* microseconds, unless another one is alive; at start there is nothing else to do */
+        TRY(io_file_lock_sync(o->lock, &locked));
+    } while (!locked && io_mono_ns(o->loop) - begin < LOCK_WAIT_MS * 1000000ULL);
+    if (!locked) {
+        return err_new(ERR_UNAVAILABLE, "another environmentd uses %s", o->directory);
+    }
+    return ERR_OK;
+}
+
 static err_t open_directory(struct process_orchestrator *o)
 {
     struct buf logs = {0};
@@ -470,6 +495,7 @@ static err_t open_directory(struct process_orchestrator *o)
     err_t err = io_mkdir_durable_sync(o->loop, buf_cstr(&logs), 0700);
     buf_free(&logs);
     TRY(err);
+    TRY(lock_directory(o));
     return io_dir_list_sync(o->loop, o->directory, load_record_each, o);
 }
 
@@ -481,6 +507,9 @@ static void free_all(struct orchestrator *base)
         service_free(o->services[i]);
     }
     free(o->services);
+    if (o->lock != NULL) {
+        io_file_close(o->lock);
+    }
     free_events(o);
     for (size_t i = 0; o->wrapper[i] != NULL; i++) {
         free(o->wrapper[i]);

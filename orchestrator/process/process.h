@@ -21,7 +21,10 @@ struct process_orchestrator_config {
     uint64_t stop_grace_us;     /* from SIGTERM to SIGKILL; 5 s */
 };
 
-/* Reads what a predecessor left; its living processes are adopted. Owner: orchestrator_free. */
+/*
+ * Reads what a predecessor left; its living processes are adopted. ERR_UNAVAILABLE when another
+ * one uses the directory (after trying for a second). The owner frees it with orchestrator_free.
+ */
 err_t process_orchestrator_new(struct io_loop *loop,
                                const struct process_orchestrator_config *config,
                                struct orchestrator **out);

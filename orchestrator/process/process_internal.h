@@ -96,7 +96,8 @@ struct po_event {
 struct process_orchestrator {
     struct orchestrator base;
     struct io_loop *loop;
-    char *directory; /* <data_directory>/orchestrator */
+    char *directory;      /* <data_directory>/orchestrator */
+    struct io_file *lock; /* held as long as we live */
     char *listen_host;
     char **wrapper;     /* NULL ends */
     uint16_t base_port; /* 0: conventional numbers first */

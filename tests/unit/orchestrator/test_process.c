@@ -560,6 +560,22 @@ static bool list_leftover(void *arg, const char *service, uint32_t scale)
     return true;
 }
 
+static void second_script(struct world *world)
+{
+    struct orchestrator *second = NULL;
+    err_t err = process_orchestrator_new(world->loop, &world->config, &second);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(err);
+    CU_ASSERT_EQUAL(err_code(err), ERR_UNAVAILABLE);
+    err_free(err);
+    done(world);
+}
+
+static void test_one_orchestrator_a_directory(void)
+{
+    struct world world = {0};
+    run(&world, second_script);
+}
+
 static void leftover(struct world *world)
 {
     world->pid = pid_of(world, "s", 0);
@@ -688,6 +704,7 @@ static const struct test_case cases[] = {
     {"adoption", test_adoption},
     {"adoption without a pid", test_adoption_without_pid},
     {"a recycled pid and a broken record", test_recycled_pid_and_broken_record},
+    {"one orchestrator a directory", test_one_orchestrator_a_directory},
     {"what a predecessor left is listed and dropped", test_leftover_is_listed_and_dropped},
     {"scale down", test_scale_down},
     {"ensure after drop", test_ensure_after_drop},
