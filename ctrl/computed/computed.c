@@ -359,8 +359,7 @@ static struct boundary_identity identity(const struct computed *computed)
 {
     struct boundary_identity self = {.process = computed->config.process,
                                      .node_secret_path = computed->config.node_secret_path};
-    uint64_t generation = io_random_u64(io_loop_env(computed->loop));
-    self.generation = (uint32_t)generation;
+    self.generation = io_now_us(computed->loop); /* grows with every start */
     memcpy(self.environment, computed->environment, 16);
     return self;
 }

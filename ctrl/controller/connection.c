@@ -4,7 +4,11 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 
-enum { BACKOFF_MIN_US = 10 * 1000, BACKOFF_MAX_US = 500 * 1000 };
+enum {
+    BACKOFF_MIN_US = 10 * 1000,
+    BACKOFF_MAX_US = 500 * 1000,
+    KEEPALIVE_US = 2 * 1000 * 1000, /* a silent peer is given up after twice this */
+};
 
 static err_t authorize(void *arg, const char *peer_name, const char *path)
 {
@@ -86,6 +90,8 @@ static err_t open_session(struct ctl_conn *conn)
     }
     const struct rpc_options options = {.message_max = CONTROLLER_MESSAGE_MAX,
                                         .window = 4 << 20,
+                                        .keepalive_us = KEEPALIVE_US,
+                                        .keepalive_wait_us = KEEPALIVE_US,
                                         .authorize = authorize,
                                         .authorize_arg = conn};
     TRY(rpc_channel_new(c->loop, address, c->config.tls, NULL, &options, &conn->channel));

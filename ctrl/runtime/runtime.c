@@ -128,6 +128,8 @@ err_t runtime_new(const struct runtime_config *config, struct runtime **out)
     if (err == ERR_OK) {
         struct rpc_options options = {.message_max = RUNTIME_MESSAGE_MAX,
                                       .window = 4 << 20,
+                                      .keepalive_us = 2000000,
+                                      .keepalive_wait_us = 2000000,
                                       .authorize = authorize,
                                       .authorize_arg = runtime};
         err = rpc_server_new(config->loop, config->address, runtime->tls, &options,

@@ -177,19 +177,33 @@ void storaged_on_appended(struct storaged *storaged, uint64_t time, err_t err)
     }
 }
 
+/* Once a session waits for it: on every worker that has not opened its storage yet. */
+static void open_storage(struct storaged *storaged)
+{
+    if (storaged->opened || storaged->opening > 0 || !storaged->greeting) {
+        return;
+    }
+    storaged->opening = storaged->config.workers;
+    for (uint32_t w = 0; w < storaged->config.workers; w++) {
+        storaged_worker_open(&storaged->workers[w], storaged->epoch);
+    }
+}
+
 void storaged_on_opened(struct storaged *storaged, err_t err, uint64_t last_append)
 {
     ASSERT(storaged->opening > 0);
     storaged->opening--;
     if (err != ERR_OK) {
         LOG_ERROR("storaged", "storage does not open", LOG_ERR(err));
+        storaged->open_failed = true; /* the next session tries again */
         runtime_end_session(storaged->runtime, err);
-        return;
-    }
-    if (last_append > storaged->last_append) {
+    } else if (last_append > storaged->last_append) {
         storaged->last_append = last_append;
     }
-    if (storaged->opening == 0) {
+    if (storaged->opening == 0 && storaged->open_failed) {
+        storaged->open_failed = false;
+        open_storage(storaged);
+    } else if (storaged->opening == 0) {
         storaged->opened = true;
         for (uint32_t w = 0; w < storaged->config.workers; w++) {
             storaged_worker_announce(&storaged->workers[w]);
@@ -318,7 +332,7 @@ static err_t open_boundary(struct storaged *storaged)
         .check_peer = storaged->boundary_tls != NULL ? runtime_check_peer : NULL,
         .check_ctx = &storaged->boundary_peers,
         .self = {.process = config->process,
-                 .generation = (uint32_t)storaged->epoch,
+                 .generation = storaged->started_us,
                  .epoch = storaged->epoch,
                  .node_secret_path = config->node_secret_path},
         .carrier = (enum boundary_carrier)carrier,
@@ -441,12 +455,7 @@ static void on_hello(void *ctx, uint64_t epoch, uint64_t nonce)
         collection->named = false;
         collection->upper_sent = collection->since_sent = 0;
     }
-    if (!storaged->opened && storaged->opening == 0) {
-        storaged->opening = storaged->config.workers;
-        for (uint32_t w = 0; w < storaged->config.workers; w++) {
-            storaged_worker_open(&storaged->workers[w], epoch);
-        }
-    }
+    open_storage(storaged);
     greet(storaged);
 }
 
@@ -597,6 +606,7 @@ err_t storaged_start(struct io_loop *loop, const struct storaged_config *config,
     struct storaged *storaged = MEM_NEW(struct storaged);
     storaged->config = *config;
     storaged->loop = loop;
+    storaged->started_us = io_now_us(loop);
     storaged->boundary_peers = (struct runtime_peer_check){
         .environment = config->environment, .roles = PKI_ROLE_BIT(PKI_COMPUTED)};
     mailroom_init(&storaged->mailroom);

@@ -58,6 +58,8 @@ struct storaged {
     uint64_t nonce;                 /* of the session whose answers are under way */
     uint32_t opening;               /* workers that still have to open their storage */
     bool opened;
+    bool open_failed;
+    uint64_t started_us;            /* generation of this process */
     bool stopping;
     bool drained;
     void (*stopped)(void *arg);

@@ -191,7 +191,9 @@ static void open_run(struct mail *mail)
         .tick_us = config->tick_us,
     };
     struct worker_mail *answer = order_new(worker);
-    answer->err = storage_open(&storage, &worker->storage);
+    if (worker->storage == NULL) {
+        answer->err = storage_open(&storage, &worker->storage);
+    }
     answer->err = err_wrap(answer->err, "opening storage worker %u in %s", worker->global,
                            worker->directory);
     if (answer->err == ERR_OK) {
