@@ -1,0 +1,192 @@
+"""One environment, many statements: sources, subscriptions, protocol features, tools."""
+import os
+import pathlib
+import subprocess
+import threading
+import time
+import urllib.request
+
+import environment
+import harness
+
+
+class Sql(harness.EnvironmentTest):
+    def test_select_constant(self):
+        self.assertEqual(self.rows("SELECT 1, 'a', NULL, true"), [(1, "a", None, True)])
+
+    def test_csv_source_tails_and_reports_errors(self):
+        path = pathlib.Path(self.directory) / "people.csv"
+        path.write_text("name,age\nann,31\nbob,x\n")
+        self.execute("CREATE SOURCE people (name text, age int) FROM FILE "
+                     f"'{path}' (FORMAT CSV WITH HEADER) WITH (TAIL = true)")
+        self.execute("CREATE MATERIALIZED VIEW ages AS SELECT sum(age) AS s FROM people")
+        environment.poll("the bad line to be told",
+                         lambda: self.error_or_rows("SELECT * FROM ages")[0] == "22P02")
+        text = path.read_text().replace("bob,x\n", "bob,11\n")
+        new = path.with_suffix(".new")
+        new.write_text(text)
+        os.replace(new, path)
+        environment.poll("the bad line to vanish",
+                         lambda: self.error_or_rows("SELECT * FROM ages") == (None, [(42,)]))
+        with open(path, "a", encoding="utf-8") as f:
+            f.write("eve,8\n")
+        self.eventually("SELECT * FROM ages", [(50,)])
+        self.execute("DROP MATERIALIZED VIEW ages")
+        self.execute("DROP SOURCE people")
+
+    def error_or_rows(self, statement):
+        try:
+            return None, self.rows(statement)
+        except environment.psycopg2.Error as problem:
+            return problem.pgcode, None
+
+    def test_json_source_once(self):
+        path = pathlib.Path(self.directory) / "events.jsonl"
+        path.write_text('{"k": 1, "v": "a"}\n{"k": 2}\n{"v": "c", "k": 3, "more": true}\n')
+        self.execute(f"CREATE SOURCE events (k int, v text) FROM FILE '{path}' (FORMAT JSON)")
+        self.eventually("SELECT * FROM events ORDER BY k", [(1, "a"), (2, None), (3, "c")])
+        self.execute("DROP SOURCE events")
+
+    def test_missing_file_stalls_with_a_status(self):
+        path = pathlib.Path(self.directory) / "later.csv"
+        self.execute(f"CREATE SOURCE later (a int) FROM FILE '{path}' (FORMAT CSV) "
+                     "WITH (TAIL = true)")
+        statement = ("SELECT status, error FROM mz_internal.mz_source_statuses "
+                     "WHERE name = 'later'")
+        environment.poll("the status", lambda: self.rows(statement)[0][0] == "stalled")
+        self.assertIn("later.csv", self.rows(statement)[0][1])
+        path.write_text("7\n")
+        self.eventually("SELECT * FROM later", [(7,)])
+        self.execute("DROP SOURCE later")
+
+    def test_subscribe_through_copy(self):
+        self.execute("CREATE TABLE watched (k int)")
+        lines = []
+        connection = self.env.connect()
+
+        class Sink:
+            def write(self, data):
+                text = data if isinstance(data, str) else data.decode()
+                lines.extend(line.split("\t")[1:] for line in text.splitlines())
+                return len(data)
+
+        def run():
+            try:
+                connection.cursor().copy_expert("COPY (SUBSCRIBE watched) TO STDOUT", Sink())
+            except environment.psycopg2.Error:
+                pass
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        self.execute("INSERT INTO watched VALUES (1), (2)")
+        environment.poll("two inserts", lambda: sorted(lines) == [["1", "1"], ["1", "2"]])
+        self.execute("DELETE FROM watched WHERE k = 1")
+        environment.poll("a delete", lambda: ["-1", "1"] in lines)
+        connection.cancel()
+        thread.join(20)
+        self.assertFalse(thread.is_alive(), "SUBSCRIBE does not end when cancelled")
+        connection.close()
+        self.execute("DROP TABLE watched")
+
+    def test_subscribe_through_a_cursor(self):
+        self.execute("CREATE TABLE fetched (k int)")
+        self.execute("INSERT INTO fetched VALUES (5)")
+        connection = self.env.connect(autocommit=False)
+        cursor = connection.cursor()
+        cursor.execute("DECLARE c CURSOR FOR SUBSCRIBE fetched")
+        cursor.execute("FETCH ALL c WITH (timeout = '5s')")
+        self.assertEqual([row[1:] for row in cursor.fetchall()], [(1, 5)])
+        connection.rollback()
+        connection.close()
+        self.execute("DROP TABLE fetched")
+
+    def test_prepared_statements_and_copy_in(self):
+        self.execute("CREATE TABLE things (id int8, name text, made timestamptz)")
+        import io
+        data = "1\tone\t2026-01-01 00:00:00+00\n2\t\\N\t2026-01-02 12:30:00+00\n"
+        self.cursor.copy_expert("COPY things FROM STDIN", io.StringIO(data))
+        self.execute("PREPARE p AS SELECT name FROM things WHERE id = $1")
+        self.execute("EXECUTE p (1)")
+        self.assertEqual(self.cursor.fetchall(), [("one",)])
+        self.assertEqual(self.rows("SELECT count(*), count(name) FROM things"), [(2, 1)])
+        self.execute("DROP TABLE things")
+
+    def test_transactions(self):
+        self.execute("CREATE TABLE accounts (name text, amount int)")
+        connection = self.env.connect(autocommit=False)
+        cursor = connection.cursor()
+        cursor.execute("INSERT INTO accounts VALUES ('a', 1)")
+        cursor.execute("INSERT INTO accounts VALUES ('b', 2)")
+        self.assertEqual(self.rows("SELECT * FROM accounts"), [])
+        connection.commit()
+        self.assertEqual(self.rows("SELECT * FROM accounts ORDER BY name"), [("a", 1), ("b", 2)])
+        cursor.execute("INSERT INTO accounts VALUES ('c', 3)")
+        connection.rollback()
+        self.assertEqual(self.rows("SELECT count(*) FROM accounts"), [(2,)])
+        connection.close()
+        self.execute("DROP TABLE accounts")
+
+    def test_errors_have_sqlstates(self):
+        for statement, sqlstate in (
+                ("SELEC 1", "42601"), ("SELECT nothing", "42703"), ("SELECT * FROM nowhere", "42P01"),
+                ("SELECT f(1)", "42883"), ("SELECT 1 + 'a'", "22P02"), ("SELECT 1 / 0", "22012"),
+                ("CREATE TABLE pg_catalog.x (a int)", "42501"), ("DROP TABLE nowhere", "42P01"),
+                ("SELECT 'a'::int", "22P02"), ("SELECT 3000000000::int4", "22003")):
+            self.assertEqual(self.error(statement)[0], sqlstate, statement)
+
+    def test_psql_describes(self):
+        self.execute("CREATE TABLE described (a int NOT NULL, b text)")
+        self.execute("CREATE VIEW seen AS SELECT a FROM described")
+        self.execute("CREATE MATERIALIZED VIEW kept AS SELECT b FROM described")
+        for command, expected in (("\\d", "described"), ("\\dt", "described"), ("\\dv", "seen"),
+                                  ("\\dm", "kept"), ("\\l", "tailrace"), ("\\dn", "public"),
+                                  ("\\du", "tailrace"), ("\\d described", "integer"),
+                                  ("\\d seen", "integer")):
+            result = subprocess.run(
+                ["psql", "-X", "-h", "127.0.0.1", "-p", str(self.env.sql_port), "-U", "tailrace",
+                 "-c", command], capture_output=True, text=True, timeout=60, check=False)
+            self.assertEqual(result.returncode, 0, f"{command}: {result.stderr}")
+            self.assertEqual(result.stderr, "", command)
+            self.assertIn(expected, result.stdout, command)
+        self.execute("DROP MATERIALIZED VIEW kept")
+        self.execute("DROP VIEW seen")
+        self.execute("DROP TABLE described")
+
+    def test_metrics_satisfy_promtool(self):
+        url = f"http://127.0.0.1:{self.env.http_port}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            text = answer.read()
+        self.assertIn(b"tailrace_", text)
+        result = subprocess.run(["promtool", "check", "metrics"], input=text,
+                                capture_output=True, check=False, timeout=60)
+        self.assertEqual((result.returncode, result.stdout + result.stderr), (0, b""))
+
+    def test_explain(self):
+        self.execute("CREATE TABLE explained (a int, b int)")
+        text = "\n".join(row[0] for row in self.rows(
+            "EXPLAIN SELECT a, sum(b) FROM explained WHERE b > 1 GROUP BY a"))
+        self.assertIn("Reduce", text)
+        self.execute("DROP TABLE explained")
+
+    def test_cancel(self):
+        self.execute("CREATE TABLE never (a int)")
+        timer = threading.Timer(0.5, self.connection.cancel)
+        timer.start()
+        started = time.monotonic()
+        self.assertEqual(self.cancelled_subscribe(), "57014")
+        self.assertLess(time.monotonic() - started, 20)
+        self.execute("DROP TABLE never")
+
+    def cancelled_subscribe(self):
+        class Nowhere:
+            def write(self, data):
+                return len(data)
+        try:
+            self.cursor.copy_expert("COPY (SUBSCRIBE never) TO STDOUT", Nowhere())
+        except environment.psycopg2.Error as problem:
+            return problem.pgcode
+        return None
+
+
+if __name__ == "__main__":
+    harness.main()
