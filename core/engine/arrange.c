@@ -10,12 +10,12 @@ void arrange_init(struct arrange *a, struct account *account)
 {
     *a = (struct arrange){.account = {.parent = account}};
     pool_init(&a->pool, &a->account);
-    table_init(&a->table, sizeof(struct arrange_key), &a->pool, &a->account);
+    htable_init(&a->table, sizeof(struct arrange_key), &a->pool, &a->account);
 }
 
 void arrange_free(struct arrange *a)
 {
-    table_clear(&a->table);
+    htable_clear(&a->table);
     pool_clear(&a->pool);
     account_add(&a->account, -(int64_t)a->account.bytes);
     free(a->dirty);
@@ -30,13 +30,13 @@ void arrange_set_since(struct arrange *a, uint64_t since)
     a->since = since;
 }
 
-struct table_entry *arrange_find(const struct arrange *a, uint64_t hash, const void *key,
+struct htable_entry *arrange_find(const struct arrange *a, uint64_t hash, const void *key,
                                  size_t key_len)
 {
-    return table_find(&a->table, hash, key, key_len);
+    return htable_find(&a->table, hash, key, key_len);
 }
 
-/* ---- the queue of keys to compact later ------------------------------------------------------- */
+/* ---- the queue of keys to compact later ------------------------------------------------------ */
 
 static void dirty_grow(struct arrange *a)
 {
@@ -52,7 +52,7 @@ static void dirty_grow(struct arrange *a)
     a->dirty_head = 0;
 }
 
-static void dirty_push(struct arrange *a, struct table_entry *entry, uint64_t time)
+static void dirty_push(struct arrange *a, struct htable_entry *entry, uint64_t time)
 {
     ASSERT((entry->flags & ARRANGE_QUEUED) == 0);
     if (a->dirty_len == a->dirty_cap) {
@@ -64,7 +64,7 @@ static void dirty_push(struct arrange *a, struct table_entry *entry, uint64_t ti
     a->dirty_len++;
 }
 
-/* ---- compaction of one key -------------------------------------------------------------------- */
+/* ---- compaction of one key ------------------------------------------------------------------- */
 
 static void free_data(struct arrange *a, struct arrange_key *key)
 {
@@ -75,13 +75,13 @@ static void free_data(struct arrange *a, struct arrange_key *key)
     }
 }
 
-static void remove_if_empty(struct arrange *a, struct table_entry *entry)
+static void remove_if_empty(struct arrange *a, struct htable_entry *entry)
 {
     struct arrange_key *key = arrange_key(entry);
     if (key->count == 0 && entry->flags == 0) {
         ASSERT(key->net == 0 && key->used == 0);
         free_data(a, key);
-        table_remove(&a->table, entry);
+        htable_remove(&a->table, entry);
     }
 }
 
@@ -197,7 +197,7 @@ static void reserve_data(struct arrange *a, struct arrange_key *key, size_t size
     key->cap = (uint32_t)cap;
 }
 
-/* ---- insertion -------------------------------------------------------------------------------- */
+/* ---- insertion ------------------------------------------------------------------------------- */
 
 static void remove_update(struct arrange *a, struct arrange_key *key, struct arrange_update *update)
 {
@@ -260,9 +260,9 @@ void arrange_insert(struct arrange *a, uint64_t hash, const void *key_bytes, siz
     if (diff == 0) {
         return;
     }
-    struct table_entry *entry = table_find(&a->table, hash, key_bytes, key_len);
+    struct htable_entry *entry = htable_find(&a->table, hash, key_bytes, key_len);
     if (entry == NULL) {
-        entry = table_add(&a->table, hash, key_bytes, key_len);
+        entry = htable_add(&a->table, hash, key_bytes, key_len);
     }
     struct arrange_key *key = arrange_key(entry);
     key->net = (int64_t)((uint64_t)key->net + (uint64_t)diff);
@@ -284,24 +284,24 @@ void arrange_insert(struct arrange *a, uint64_t hash, const void *key_bytes, siz
     }
 }
 
-struct table_entry *arrange_pin(struct arrange *a, uint64_t hash, const void *key, size_t key_len)
+struct htable_entry *arrange_pin(struct arrange *a, uint64_t hash, const void *key, size_t key_len)
 {
-    struct table_entry *entry = table_find(&a->table, hash, key, key_len);
+    struct htable_entry *entry = htable_find(&a->table, hash, key, key_len);
     if (entry == NULL) {
-        entry = table_add(&a->table, hash, key, key_len);
+        entry = htable_add(&a->table, hash, key, key_len);
     }
     entry->flags |= ARRANGE_PINNED;
     return entry;
 }
 
-void arrange_unpin(struct arrange *a, struct table_entry *entry)
+void arrange_unpin(struct arrange *a, struct htable_entry *entry)
 {
     ASSERT((entry->flags & ARRANGE_PINNED) != 0);
     entry->flags &= ~(uint32_t)ARRANGE_PINNED;
     remove_if_empty(a, entry);
 }
 
-/* ---- maintenance ------------------------------------------------------------------------------ */
+/* ---- maintenance ----------------------------------------------------------------------------- */
 
 static uint64_t latest_time(const struct arrange_key *key)
 {
@@ -315,7 +315,7 @@ static uint64_t latest_time(const struct arrange_key *key)
 }
 
 /* Compacts one key taken from the queue; returns the updates looked at. */
-static size_t maintain_key(struct arrange *a, struct table_entry *entry)
+static size_t maintain_key(struct arrange *a, struct htable_entry *entry)
 {
     struct arrange_key *key = arrange_key(entry);
     size_t looked_at = key->count + 1;
@@ -340,7 +340,7 @@ bool arrange_maintain(struct arrange *a, size_t budget)
         if (budget == 0) {
             return true;
         }
-        struct table_entry *entry = a->dirty[a->dirty_head].entry;
+        struct htable_entry *entry = a->dirty[a->dirty_head].entry;
         a->dirty_head = (a->dirty_head + 1) & (a->dirty_cap - 1);
         a->dirty_len--;
         size_t looked_at = maintain_key(a, entry);
@@ -349,9 +349,9 @@ bool arrange_maintain(struct arrange *a, size_t budget)
     return false;
 }
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
-void arrange_read(struct arrange *a, const struct table_entry *entry, uint64_t time,
+void arrange_read(struct arrange *a, const struct htable_entry *entry, uint64_t time,
                   void (*each)(void *arg, const uint8_t *row, uint32_t len, int64_t diff),
                   void *arg)
 {

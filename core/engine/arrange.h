@@ -12,7 +12,7 @@
 #ifndef TAILRACE_CORE_ENGINE_ARRANGE_H
 #define TAILRACE_CORE_ENGINE_ARRANGE_H
 
-#include "core/engine/table.h"
+#include "core/engine/htable.h"
 
 /* One update; the next follows after arrange_next. */
 struct arrange_update {
@@ -35,12 +35,12 @@ struct arrange_key {
 enum { ARRANGE_QUEUED = 1, ARRANGE_PINNED = 2 };
 
 struct arrange_dirty {
-    struct table_entry *entry;
+    struct htable_entry *entry;
     uint64_t time; /* worth compacting when since reaches it */
 };
 
 struct arrange {
-    struct table table;
+    struct htable table;
     struct pool pool;
     struct account account; /* the table's own and the queue; parent of pool's */
     uint64_t since;
@@ -59,19 +59,19 @@ void arrange_free(struct arrange *a);
 /* Reads below since are given up from now on; never moves back. */
 void arrange_set_since(struct arrange *a, uint64_t since);
 
-struct table_entry *arrange_find(const struct arrange *a, uint64_t hash, const void *key,
+struct htable_entry *arrange_find(const struct arrange *a, uint64_t hash, const void *key,
                                  size_t key_len);
-static inline struct arrange_key *arrange_key(const struct table_entry *entry)
+static inline struct arrange_key *arrange_key(const struct htable_entry *entry)
 {
-    return table_payload(entry);
+    return htable_payload(entry);
 }
 
 /* Adds an update with time >= since. */
 void arrange_insert(struct arrange *a, uint64_t hash, const void *key, size_t key_len,
                     const void *row, size_t row_len, uint64_t time, int64_t diff);
 /* The entry of a key, kept in the table even when empty until arrange_unpin. */
-struct table_entry *arrange_pin(struct arrange *a, uint64_t hash, const void *key, size_t key_len);
-void arrange_unpin(struct arrange *a, struct table_entry *entry);
+struct htable_entry *arrange_pin(struct arrange *a, uint64_t hash, const void *key, size_t key_len);
+void arrange_unpin(struct arrange *a, struct htable_entry *entry);
 
 static inline size_t arrange_update_size(size_t row_len)
 {
@@ -96,7 +96,7 @@ bool arrange_maintain(struct arrange *a, size_t budget);
  * The rows of a key as of a time: each(arg, row, len, diff) once per distinct row whose diffs add
  * up to something else than zero. Order: first appearance when short, by bytes otherwise.
  */
-void arrange_read(struct arrange *a, const struct table_entry *entry, uint64_t time,
+void arrange_read(struct arrange *a, const struct htable_entry *entry, uint64_t time,
                   void (*each)(void *arg, const uint8_t *row, uint32_t len, int64_t diff),
                   void *arg);
 

@@ -2,7 +2,7 @@
 #include "core/base/log.h"
 #include "core/engine/engine_internal.h"
 
-/* ---- fuel ------------------------------------------------------------------------------------- */
+/* ---- fuel ------------------------------------------------------------------------------------ */
 
 bool engine_check_fuel(struct engine *engine)
 {
@@ -29,7 +29,7 @@ static void refuel(struct engine *engine)
     engine->exhausted = false;
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 struct engine *engine_new(const struct engine_config *config)
 {
@@ -57,7 +57,7 @@ static void deliver_answers(struct engine *engine)
     }
 }
 
-/* ---- dropping --------------------------------------------------------------------------------- */
+/* ---- dropping -------------------------------------------------------------------------------- */
 
 static void doom(struct dataflow *dataflow)
 {
@@ -97,7 +97,7 @@ static void op_free(struct op *op)
         op->class->release(op);
     }
     for (uint32_t p = 0; p < op->ports_len; p++) {
-        port_free(&op->ports[p]);
+        op_port_free(&op->ports[p]);
     }
     free(op->ports);
     free(op->users);
@@ -215,7 +215,7 @@ void engine_free(struct engine *engine)
     free(engine);
 }
 
-/* ---- rendering -------------------------------------------------------------------------------- */
+/* ---- rendering ------------------------------------------------------------------------------- */
 
 static err_t check_import(struct engine *engine, const struct plan *plan,
                           const struct plan_node *node)
@@ -415,7 +415,7 @@ void engine_input(struct engine *engine, uint64_t dataflow_id, uint32_t source_i
     source_input(&dataflow->ops[dataflow->sources[source_index]], part, lower, upper, ok, err);
 }
 
-/* ---- running ---------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 /* The lowest active operator, or NULL: inputs before users, so a change flows through in one go. */
 static struct op *next_active(struct dataflow *dataflow)
@@ -516,7 +516,7 @@ bool engine_step(struct engine *engine)
     return engine->ready_first != NULL || engine->answers_len > 0;
 }
 
-/* ---- exports and peeks ------------------------------------------------------------------------ */
+/* ---- exports and peeks ----------------------------------------------------------------------- */
 
 void engine_peek(struct engine *engine, const struct engine_peek *peek)
 {
@@ -563,20 +563,20 @@ void engine_allow_compaction(struct engine *engine, uint64_t export_id, uint64_t
     }
 }
 
-bool export_live(const struct op *op, uint64_t export_id)
+bool op_export_live(const struct op *op, uint64_t export_id)
 {
     return u64map_get(&op->engine->exports, export_id) == op;
 }
 
-void export_report(struct op *op, uint64_t export_id, uint64_t frontier)
+void op_export_report(struct op *op, uint64_t export_id, uint64_t frontier)
 {
     struct engine *engine = op->engine;
-    if (export_live(op, export_id)) {
+    if (op_export_live(op, export_id)) {
         engine->config.host->frontier(engine->config.ctx, export_id, frontier);
     }
 }
 
-/* ---- statistics ------------------------------------------------------------------------------- */
+/* ---- statistics ------------------------------------------------------------------------------ */
 
 uint64_t engine_memory(const struct engine *engine)
 {

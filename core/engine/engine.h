@@ -63,8 +63,9 @@ void engine_drop(struct engine *engine, uint64_t dataflow_id);
 /*
  * Input for the source_index-th PLAN_SOURCE node: updates of one storage part with
  * lower <= time < upper, where lower is the part's last upper (the first: the as_of snapshot,
- * lower <= as_of). ok/err may be NULL (progress only). Views valid during the call. Unknown
- * dataflows (dropped meanwhile) are ignored.
+ * lower <= as_of). With upper == lower: data without progress, at times >= lower. ok/err may be
+ * NULL (progress only). Views valid during the call. Unknown dataflows (dropped meanwhile) are
+ * ignored. Other columns than planned, a gap or an overlap: the dataflow fails (host->failed).
  */
 void engine_input(struct engine *engine, uint64_t dataflow_id, uint32_t source_index, uint32_t part,
                   uint64_t lower, uint64_t upper, const struct batch *ok, const struct batch *err);

@@ -7,7 +7,7 @@
  *
  * Invariants: every chunk in a port has times >= the port's frontier at its arrival; an operator
  * emits no time below its own frontier; frontiers only grow. They are asserted where they are
- * relied on (port_push, op_advance).
+ * relied on (op_port_push, op_advance).
  */
 #ifndef TAILRACE_CORE_ENGINE_ENGINE_INTERNAL_H
 #define TAILRACE_CORE_ENGINE_ENGINE_INTERNAL_H
@@ -21,7 +21,7 @@ enum {
     OUT_BYTES = 256 * 1024,   /* ...or about as many bytes */
     SEND_BYTES = 256 * 1024,  /* a payload is sent early when it has grown to this */
     FUEL_CHECK = 256,         /* units of work between looks at the clock */
-    FUEL_UNITS_MAX = 1 << 16, /* per step, whatever the clock says (it stands still when simulated) */
+    FUEL_UNITS_MAX = 1 << 16, /* per step, whatever the (maybe simulated) clock says */
     FUEL_US_DEFAULT = 500,
 };
 
@@ -29,7 +29,7 @@ struct op;
 struct dataflow;
 struct index_op;
 
-/* ---- ports ------------------------------------------------------------------------------------ */
+/* ---- ports ----------------------------------------------------------------------------------- */
 
 struct user {
     struct op *op;
@@ -53,7 +53,7 @@ struct port {
     uint64_t payload_seen; /* last payload that carried a frontier for this port */
 };
 
-/* ---- operators -------------------------------------------------------------------------------- */
+/* ---- operators ------------------------------------------------------------------------------- */
 
 struct op_class {
     const char *name;
@@ -143,7 +143,7 @@ struct engine {
     size_t routing_cap;
 };
 
-/* ---- fuel (engine.c) -------------------------------------------------------------------------- */
+/* ---- fuel (engine.c) ------------------------------------------------------------------------- */
 
 bool engine_check_fuel(struct engine *engine);
 
@@ -154,7 +154,7 @@ static inline bool fuel_spend(struct engine *engine, uint32_t n)
     return engine->spent >= engine->next_check ? engine_check_fuel(engine) : engine->exhausted;
 }
 
-/* ---- operators' common part (op.c) ------------------------------------------------------------ */
+/* ---- operators' common part (op.c) ----------------------------------------------------------- */
 
 void op_activate(struct op *op);
 /* Output builders, created on first use. */
@@ -179,11 +179,11 @@ void op_error(struct op *op, const char *sqlstate, const char *message, const ch
 void op_fail(struct op *op, err_t err);
 
 /* A chunk arrives; takes the reference. */
-void port_push(struct op *op, uint32_t port, struct chunk *chunk, bool err);
-void port_set_frontier(struct op *op, uint32_t port, uint64_t frontier);
-void port_free(struct port *port);
+void op_port_push(struct op *op, uint32_t port, struct chunk *chunk, bool err);
+void op_port_set_frontier(struct op *op, uint32_t port, uint64_t frontier);
+void op_port_free(struct port *port);
 /* Moves what is before upper from a queue to out, dividing chunks that reach over it. */
-void port_take(struct op *op, struct port *port, bool err, uint64_t upper,
+void op_port_take(struct op *op, struct port *port, bool err, uint64_t upper,
                struct chunk_list *out);
 
 /*
@@ -221,11 +221,11 @@ void intake_close(struct intake *intake);
 void intake_free(struct intake *intake);
 
 /* The canonical bytes of key columns (no columns: no bytes) and their hash. */
-uint64_t key_encode(const struct batch *b, uint32_t row, const uint32_t *keys, uint32_t keys_len,
+uint64_t op_key_encode(const struct batch *b, uint32_t row, const uint32_t *keys, uint32_t keys_len,
                     struct buf *out);
-bool key_has_null(const struct batch *b, uint32_t row, const uint32_t *keys, uint32_t keys_len);
+bool op_key_has_null(const struct batch *b, uint32_t row, const uint32_t *keys, uint32_t keys_len);
 
-/* ---- exchange.c ------------------------------------------------------------------------------- */
+/* ---- exchange.c ------------------------------------------------------------------------------ */
 
 void engine_exchange_set_up(struct op *op, uint32_t port, enum route route, const uint32_t *keys,
                      uint32_t keys_len, bool err_routed);
@@ -245,7 +245,7 @@ void engine_exchange_end(struct engine *engine, uint64_t dataflow_id);
 /* At the end, when no dataflow is live. */
 void engine_exchange_free(struct engine *engine);
 
-/* ---- operators -------------------------------------------------------------------------------- */
+/* ---- operators ------------------------------------------------------------------------------- */
 
 /* Each sets class and state of an op whose common part is set up. */
 void op_make_source(struct op *op, uint32_t parts);
@@ -264,7 +264,7 @@ void op_make_subscribe(struct op *op, const struct plan_export *export);
 void source_input(struct op *op, uint32_t part, uint64_t lower, uint64_t upper,
                   const struct batch *ok, const struct batch *err);
 
-/* ---- index.c ---------------------------------------------------------------------------------- */
+/* ---- index.c --------------------------------------------------------------------------------- */
 
 struct op *index_find(struct engine *engine, uint64_t id);
 /* Logical since: reads below are refused. */
@@ -285,9 +285,9 @@ void index_add_peek(struct op *index, const struct engine_peek *peek);
 bool index_cancel_peek(struct op *index, uint64_t peek_id);
 
 /* Frontier of an export, towards the host. */
-void export_report(struct op *op, uint64_t export_id, uint64_t frontier);
+void op_export_report(struct op *op, uint64_t export_id, uint64_t frontier);
 /* Whether an export is still wanted. */
-bool export_live(const struct op *op, uint64_t export_id);
+bool op_export_live(const struct op *op, uint64_t export_id);
 /* An import gave up its hold on a dataflow. */
 void engine_release_import(struct dataflow *dataflow);
 /* In the next step a peek is answered with an error, which is taken. */

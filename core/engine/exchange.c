@@ -41,7 +41,7 @@ struct slot {
     size_t pending_len, pending_cap;
 };
 
-/* ---- incarnations ----------------------------------------------------------------------------- */
+/* ---- incarnations ---------------------------------------------------------------------------- */
 
 static struct slot *slot_get(struct engine *engine, uint64_t id)
 {
@@ -146,7 +146,7 @@ void engine_forget_before(struct engine *engine, uint64_t dataflow_id)
     }
 }
 
-/* ---- sending ---------------------------------------------------------------------------------- */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 static void send_out(struct engine *engine, uint32_t dest)
 {
@@ -188,8 +188,8 @@ void engine_exchange_end(struct engine *engine, uint64_t dataflow_id)
     }
 }
 
-void engine_exchange_set_up(struct op *op, uint32_t port_index, enum route route, const uint32_t *keys,
-                     uint32_t keys_len, bool err_routed)
+void engine_exchange_set_up(struct op *op, uint32_t port_index, enum route route,
+                            const uint32_t *keys, uint32_t keys_len, bool err_routed)
 {
     struct port *port = &op->ports[port_index];
     uint32_t workers = op->engine->config.workers;
@@ -273,12 +273,12 @@ void engine_exchange_push(struct op *op, uint32_t port_index, struct chunk *chun
             continue;
         }
         if (w == engine->config.worker && n == b->rows) {
-            port_push(op, port_index, chunk_ref(chunk), err);
+            op_port_push(op, port_index, chunk_ref(chunk), err);
             continue;
         }
         batch_builder_rows_of(builder, b, engine->picked, n);
         if (w == engine->config.worker) {
-            port_push(op, port_index,
+            op_port_push(op, port_index,
                       chunk_from_builder(builder, b->cols, &op->dataflow->account), err);
         } else {
             append_batch(op, port_index, w, builder, err);
@@ -298,7 +298,7 @@ static void set_from(struct op *op, uint32_t port_index, uint32_t worker, uint64
     for (uint32_t w = 0; w < op->engine->config.workers; w++) {
         least = port->from[w] < least ? port->from[w] : least;
     }
-    port_set_frontier(op, port_index, least);
+    op_port_set_frontier(op, port_index, least);
 }
 
 void engine_exchange_frontier(struct op *op, uint32_t port_index, uint64_t frontier)
@@ -334,7 +334,7 @@ void engine_exchange_flush(struct engine *engine)
     engine->moved_len = 0;
 }
 
-/* ---- receiving -------------------------------------------------------------------------------- */
+/* ---- receiving ------------------------------------------------------------------------------- */
 
 /* A record with what it means here, validated but not yet applied. */
 struct arrival {
@@ -485,7 +485,7 @@ static void apply(struct engine *engine, uint32_t from, struct arrival *arrival)
     } else if (arrival->op != NULL && record->kind == RECORD_FRONTIER) {
         set_from(arrival->op, record->channel % 2, from, record->value);
     } else if (arrival->chunk != NULL) {
-        port_push(arrival->op, record->channel % 2, arrival->chunk,
+        op_port_push(arrival->op, record->channel % 2, arrival->chunk,
                   record->kind == RECORD_ERRORS);
         arrival->chunk = NULL;
     }

@@ -11,7 +11,7 @@
 
 enum { MAINTAIN_BUDGET = 1024 };
 
-/* ---- since ------------------------------------------------------------------------------------ */
+/* ---- since ----------------------------------------------------------------------------------- */
 
 void index_update_since(struct index_op *index)
 {
@@ -81,7 +81,7 @@ struct arrange *index_arrange(struct op *op, bool err)
     return err ? &index->err : &index->ok;
 }
 
-/* ---- followers -------------------------------------------------------------------------------- */
+/* ---- followers ------------------------------------------------------------------------------- */
 
 void index_follow(struct op *op, struct op *follower)
 {
@@ -106,12 +106,12 @@ static void tell_followers(struct index_op *index, const struct chunk_list *list
 {
     for (size_t f = 0; f < index->followers_len; f++) {
         for (size_t i = 0; i < list->chunks_len; i++) {
-            port_push(index->followers[f], 0, chunk_ref(list->chunks[i]), err);
+            op_port_push(index->followers[f], 0, chunk_ref(list->chunks[i]), err);
         }
     }
 }
 
-/* ---- taking in -------------------------------------------------------------------------------- */
+/* ---- taking in ------------------------------------------------------------------------------- */
 
 static void insert_row(struct index_op *index, const struct batch *b, uint32_t row)
 {
@@ -120,7 +120,7 @@ static void insert_row(struct index_op *index, const struct batch *b, uint32_t r
     if (time >= export->until) {
         return;
     }
-    uint64_t hash = key_encode(b, row, export->keys, export->keys_len, &index->key);
+    uint64_t hash = op_key_encode(b, row, export->keys, export->keys_len, &index->key);
     buf_clear(&index->row);
     batch_encode_row(b, row, NULL, 0, false, &index->row);
     arrange_insert(&index->ok, hash, index->key.data, index->key.len, index->row.data,
@@ -149,7 +149,7 @@ static void report(struct index_op *index)
     uint64_t frontier = index->op->frontier;
     frontier = frontier >= index->export->until ? FRONTIER_EMPTY : frontier;
     index->reported = true;
-    export_report(index->op, index->export->id, frontier);
+    op_export_report(index->op, index->export->id, frontier);
 }
 
 /* All of a pass is in: the frontier moves here and at the followers. */
@@ -157,7 +157,7 @@ static void finish_pass(struct index_op *index)
 {
     struct op *op = index->op;
     struct chunk_list errors = {0};
-    port_take(op, &op->ports[0], true, index->intake.upper, &errors);
+    op_port_take(op, &op->ports[0], true, index->intake.upper, &errors);
     insert_errors(index, &errors);
     tell_followers(index, &index->intake.list, false);
     tell_followers(index, &errors, true);
@@ -165,7 +165,7 @@ static void finish_pass(struct index_op *index)
     op->frontier = index->intake.upper;
     intake_close(&index->intake);
     for (size_t f = 0; f < index->followers_len; f++) {
-        port_set_frontier(index->followers[f], 0, op->frontier);
+        op_port_set_frontier(index->followers[f], 0, op->frontier);
     }
     op->arranged_rows = index->ok.updates + index->err.updates;
     index_update_since(index);
@@ -249,7 +249,7 @@ void index_close(struct op *op, enum err_code code, const char *why)
     index->closed = true;
 }
 
-/* ---- subscribe -------------------------------------------------------------------------------- */
+/* ---- subscribe ------------------------------------------------------------------------------- */
 
 struct subscribe {
     const struct plan_export *export;
@@ -307,7 +307,7 @@ static void deliver(struct op *op, const struct chunk_list *ok, const struct chu
     struct chunk *ok_chunk = chunk_from_builder(rows, op->cols, &unaccounted);
     struct chunk *err_chunk = chunk_from_builder(errs, ERR_COLS, &unaccounted);
     upper = upper > export->until ? export->until : upper;
-    if (export_live(op, export->id) && upper > op->frontier) {
+    if (op_export_live(op, export->id) && upper > op->frontier) {
         engine->config.host->subscribe(engine->config.ctx, export->id, op->frontier, upper,
                                        ok_chunk != NULL ? &ok_chunk->batch : NULL,
                                        err_chunk != NULL ? &err_chunk->batch : NULL);
@@ -323,7 +323,7 @@ static void subscribe_report(struct op *op)
     struct subscribe *subscribe = op->state;
     const struct plan_export *export = subscribe->export;
     subscribe->reported = true;
-    export_report(op, export->id,
+    op_export_report(op, export->id,
                   op->frontier >= export->until ? FRONTIER_EMPTY : op->frontier);
 }
 
@@ -339,8 +339,8 @@ static bool subscribe_work(struct op *op)
     }
     struct chunk_list ok = {0};
     struct chunk_list err = {0};
-    port_take(op, &op->ports[0], false, upper, &ok);
-    port_take(op, &op->ports[0], true, upper, &err);
+    op_port_take(op, &op->ports[0], false, upper, &ok);
+    op_port_take(op, &op->ports[0], true, upper, &err);
     size_t rows = rows_of(&ok);
     if (rows > BATCH_ROWS_MAX || rows_of(&err) > BATCH_ROWS_MAX) {
         op_fail(op, err_sql(ERR_LIMIT, "54000", "%zu changes at once are too many to subscribe to",

@@ -2,7 +2,7 @@
 #include "core/base/hash.h"
 #include "core/engine/engine_internal.h"
 
-/* ---- scheduling and output -------------------------------------------------------------------- */
+/* ---- scheduling and output ------------------------------------------------------------------- */
 
 void op_activate(struct op *op)
 {
@@ -49,7 +49,7 @@ void op_emit(struct op *op, struct chunk *chunk, bool err)
         if (port->route != ROUTE_LOCAL && (!err || port->err_routed)) {
             engine_exchange_push(user, op->users[i].port, chunk_ref(chunk), err);
         } else {
-            port_push(user, op->users[i].port, chunk_ref(chunk), err);
+            op_port_push(user, op->users[i].port, chunk_ref(chunk), err);
         }
     }
     chunk_unref(chunk);
@@ -91,7 +91,7 @@ void op_advance(struct op *op, uint64_t frontier)
         if (user->ports[op->users[i].port].route != ROUTE_LOCAL) {
             engine_exchange_frontier(user, op->users[i].port, frontier);
         } else {
-            port_set_frontier(user, op->users[i].port, frontier);
+            op_port_set_frontier(user, op->users[i].port, frontier);
         }
     }
 }
@@ -142,9 +142,9 @@ void op_fail(struct op *op, err_t err)
     }
 }
 
-/* ---- ports ------------------------------------------------------------------------------------ */
+/* ---- ports ----------------------------------------------------------------------------------- */
 
-void port_push(struct op *op, uint32_t port_index, struct chunk *chunk, bool err)
+void op_port_push(struct op *op, uint32_t port_index, struct chunk *chunk, bool err)
 {
     ASSERT(port_index < op->ports_len);
     struct port *port = &op->ports[port_index];
@@ -155,7 +155,7 @@ void port_push(struct op *op, uint32_t port_index, struct chunk *chunk, bool err
     op_activate(op);
 }
 
-void port_set_frontier(struct op *op, uint32_t port_index, uint64_t frontier)
+void op_port_set_frontier(struct op *op, uint32_t port_index, uint64_t frontier)
 {
     ASSERT(port_index < op->ports_len);
     struct port *port = &op->ports[port_index];
@@ -166,7 +166,7 @@ void port_set_frontier(struct op *op, uint32_t port_index, uint64_t frontier)
     }
 }
 
-void port_free(struct port *port)
+void op_port_free(struct port *port)
 {
     chunk_list_free(&port->ok);
     chunk_list_free(&port->err);
@@ -194,7 +194,8 @@ static struct chunk *chunk_part(const struct chunk *chunk, const uint8_t *kinds,
     return part;
 }
 
-void port_take(struct op *op, struct port *port, bool err, uint64_t upper, struct chunk_list *out)
+void op_port_take(struct op *op, struct port *port, bool err, uint64_t upper,
+                  struct chunk_list *out)
 {
     struct chunk_list *list = err ? &port->err : &port->ok;
     const uint8_t *kinds = err ? batch_err_kinds : port->kinds;
@@ -214,7 +215,7 @@ void port_take(struct op *op, struct port *port, bool err, uint64_t upper, struc
     list->chunks_len = kept;
 }
 
-/* ---- passes ----------------------------------------------------------------------------------- */
+/* ---- passes ---------------------------------------------------------------------------------- */
 
 static int compare_refs(const void *pa, const void *pb)
 {
@@ -257,7 +258,7 @@ bool intake_open(struct intake *intake, struct op *op, bool by_time)
     intake->refs_len = 0;
     for (uint32_t p = 0; p < op->ports_len; p++) {
         intake->port_start[p] = (uint32_t)intake->list.chunks_len;
-        port_take(op, &op->ports[p], false, intake->upper, &intake->list);
+        op_port_take(op, &op->ports[p], false, intake->upper, &intake->list);
         intake->port_start[p + 1] = (uint32_t)intake->list.chunks_len;
         for (uint32_t c = intake->port_start[p]; by_time && c < intake->list.chunks_len; c++) {
             intake_add(intake, p, c);
@@ -302,9 +303,9 @@ void intake_free(struct intake *intake)
     *intake = (struct intake){0};
 }
 
-/* ---- keys ------------------------------------------------------------------------------------- */
+/* ---- keys ------------------------------------------------------------------------------------ */
 
-uint64_t key_encode(const struct batch *b, uint32_t row, const uint32_t *keys, uint32_t keys_len,
+uint64_t op_key_encode(const struct batch *b, uint32_t row, const uint32_t *keys, uint32_t keys_len,
                     struct buf *out)
 {
     buf_clear(out);
@@ -315,7 +316,7 @@ uint64_t key_encode(const struct batch *b, uint32_t row, const uint32_t *keys, u
     return hash_bytes(out->data, out->len);
 }
 
-bool key_has_null(const struct batch *b, uint32_t row, const uint32_t *keys, uint32_t keys_len)
+bool op_key_has_null(const struct batch *b, uint32_t row, const uint32_t *keys, uint32_t keys_len)
 {
     for (uint32_t i = 0; i < keys_len; i++) {
         if (batch_is_null(&b->col[keys[i]], row)) {

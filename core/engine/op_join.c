@@ -27,7 +27,7 @@ struct join {
     struct buf key, bytes;
 };
 
-/* ---- output ----------------------------------------------------------------------------------- */
+/* ---- output ---------------------------------------------------------------------------------- */
 
 static void emit_pair(struct op *op, const uint8_t *left, const uint8_t *right, uint64_t time,
                       int64_t diff)
@@ -45,7 +45,7 @@ static int64_t product(int64_t a, int64_t b)
 }
 
 /* Emits the row's matches on the other side from where it stopped; true when out of fuel. */
-static bool emit_matches(struct op *op, const struct table_entry *entry, uint64_t time,
+static bool emit_matches(struct op *op, const struct htable_entry *entry, uint64_t time,
                          int64_t diff)
 {
     struct join *join = op->state;
@@ -66,22 +66,22 @@ static bool emit_matches(struct op *op, const struct table_entry *entry, uint64_
     return false;
 }
 
-/* ---- a pass ----------------------------------------------------------------------------------- */
+/* ---- a pass ---------------------------------------------------------------------------------- */
 
 /* One row: its matches, then it joins its side. True when out of fuel amid the matches. */
 static bool join_row(struct op *op, const struct batch *b, uint32_t row)
 {
     struct join *join = op->state;
     const uint32_t *keys = join->keys[join->port];
-    if (!join->null_equal && key_has_null(b, row, keys, join->keys_len)) {
+    if (!join->null_equal && op_key_has_null(b, row, keys, join->keys_len)) {
         return false;
     }
-    uint64_t hash = key_encode(b, row, keys, join->keys_len, &join->key);
+    uint64_t hash = op_key_encode(b, row, keys, join->keys_len, &join->key);
     buf_clear(&join->bytes);
     batch_encode_row(b, row, NULL, 0, false, &join->bytes);
     uint64_t time = batch_time(b, row);
     int64_t diff = batch_diff(b, row);
-    const struct table_entry *entry =
+    const struct htable_entry *entry =
         arrange_find(&join->side[1 - join->port], hash, join->key.data, join->key.len);
     if (entry != NULL && emit_matches(op, entry, time, diff)) {
         return true;

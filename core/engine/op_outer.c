@@ -14,7 +14,7 @@
 enum stage { STAGE_GROUP, STAGE_RIGHT, STAGE_FLIPS, STAGE_LEFT };
 
 struct touched {
-    struct table_entry *entry; /* of the right arrangement, pinned */
+    struct htable_entry *entry; /* of the right arrangement, pinned */
     bool present;              /* p before this time */
 };
 
@@ -33,7 +33,7 @@ struct outer {
     struct buf key, bytes;
 };
 
-static bool is_present(const struct table_entry *entry)
+static bool is_present(const struct htable_entry *entry)
 {
     return entry != NULL && arrange_key(entry)->net > 0;
 }
@@ -62,12 +62,12 @@ static void emit(struct op *op, const uint8_t *left, const uint8_t *right, uint6
     fuel_spend(op->engine, 1);
 }
 
-/* ---- the three stages of a time --------------------------------------------------------------- */
+/* ---- the three stages of a time -------------------------------------------------------------- */
 
 /* The right side's entry of the key in outer->key, pinned until its flip was looked at. */
 static void touch(struct outer *outer, uint64_t hash)
 {
-    struct table_entry *entry =
+    struct htable_entry *entry =
         arrange_find(&outer->right, hash, outer->key.data, outer->key.len);
     if (entry != NULL && (entry->flags & ARRANGE_PINNED) != 0) {
         return;
@@ -81,14 +81,14 @@ static void take_right(struct op *op, const struct intake_ref *ref)
     struct outer *outer = op->state;
     const struct batch *b = intake_batch(&outer->intake, ref);
     int64_t diff = batch_diff(b, ref->row);
-    if (!outer->null_equal && key_has_null(b, ref->row, outer->right_keys, outer->keys_len)) {
+    if (!outer->null_equal && op_key_has_null(b, ref->row, outer->right_keys, outer->keys_len)) {
         return;
     }
-    uint64_t hash = key_encode(b, ref->row, outer->right_keys, outer->keys_len, &outer->key);
+    uint64_t hash = op_key_encode(b, ref->row, outer->right_keys, outer->keys_len, &outer->key);
     buf_clear(&outer->bytes);
     if (outer->kind == PLAN_JOIN_LEFT) { /* the others need only how many there are */
         batch_encode_row(b, ref->row, NULL, 0, false, &outer->bytes);
-        const struct table_entry *entry =
+        const struct htable_entry *entry =
             arrange_find(&outer->left, hash, outer->key.data, outer->key.len);
         const struct arrange_key *key = entry != NULL ? arrange_key(entry) : NULL;
         const struct arrange_update *match = key != NULL ? arrange_first(key) : NULL;
@@ -104,11 +104,11 @@ static void take_right(struct op *op, const struct intake_ref *ref)
 static void flip(struct op *op, const struct touched *touched, uint64_t time)
 {
     struct outer *outer = op->state;
-    struct table_entry *entry = touched->entry;
+    struct htable_entry *entry = touched->entry;
     bool present = is_present(entry);
-    const struct table_entry *left =
+    const struct htable_entry *left =
         present != touched->present
-            ? arrange_find(&outer->left, entry->hash, table_key(&outer->right.table, entry),
+            ? arrange_find(&outer->left, entry->hash, htable_key(&outer->right.table, entry),
                            entry->key_len)
             : NULL;
     if (left != NULL) {
@@ -129,14 +129,14 @@ static void take_left(struct op *op, const struct intake_ref *ref)
     int64_t diff = batch_diff(b, ref->row);
     buf_clear(&outer->bytes);
     batch_encode_row(b, ref->row, NULL, 0, false, &outer->bytes);
-    if (!outer->null_equal && key_has_null(b, ref->row, outer->left_keys, outer->keys_len)) {
+    if (!outer->null_equal && op_key_has_null(b, ref->row, outer->left_keys, outer->keys_len)) {
         if (outer->kind != PLAN_JOIN_SEMI) {
             emit(op, outer->bytes.data, NULL, ref->time, diff);
         }
         return;
     }
-    uint64_t hash = key_encode(b, ref->row, outer->left_keys, outer->keys_len, &outer->key);
-    const struct table_entry *entry =
+    uint64_t hash = op_key_encode(b, ref->row, outer->left_keys, outer->keys_len, &outer->key);
+    const struct htable_entry *entry =
         arrange_find(&outer->right, hash, outer->key.data, outer->key.len);
     const struct arrange_key *key = entry != NULL ? arrange_key(entry) : NULL;
     const struct arrange_update *match = key != NULL ? arrange_first(key) : NULL;
@@ -151,7 +151,7 @@ static void take_left(struct op *op, const struct intake_ref *ref)
                    outer->bytes.len, ref->time, diff);
 }
 
-/* ---- a pass ----------------------------------------------------------------------------------- */
+/* ---- a pass ---------------------------------------------------------------------------------- */
 
 /* The refs of the next time: the left ones, then the right ones. */
 static void find_group(struct outer *outer)

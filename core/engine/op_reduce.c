@@ -9,7 +9,7 @@
 #include "core/engine/reduce_state.h"
 
 struct touched {
-    struct table_entry *entry;
+    struct htable_entry *entry;
     enum group_output output; /* before this time */
     int64_t copies;
     size_t at, len;           /* in reduce->old */
@@ -20,7 +20,7 @@ struct reduce {
     uint8_t op;            /* PLAN_REDUCE, PLAN_DISTINCT or PLAN_THRESHOLD */
     uint32_t *keys;        /* input columns */
     uint32_t keys_len;
-    struct table table;
+    struct htable table;
     struct pool pool;
     struct intake intake;
     bool flushing;         /* the changes of time are in, touched groups are being looked at */
@@ -33,7 +33,7 @@ struct reduce {
     struct reduce_scratch scratch;
 };
 
-/* ---- the output of a group -------------------------------------------------------------------- */
+/* ---- the output of a group ------------------------------------------------------------------- */
 
 static int64_t copies_of(const struct reduce *reduce, const struct group *group)
 {
@@ -44,10 +44,10 @@ static int64_t copies_of(const struct reduce *reduce, const struct group *group)
 }
 
 /* Appends the output row (or "sqlstate NUL message") and says what it is. */
-static enum group_output compute(const struct reduce *reduce, const struct table_entry *entry,
+static enum group_output compute(const struct reduce *reduce, const struct htable_entry *entry,
                                  int64_t *copies, struct buf *out)
 {
-    const struct group *group = table_payload(entry);
+    const struct group *group = htable_payload(entry);
     const char *sqlstate = NULL;
     const char *message = NULL;
     bool strict = reduce->op == PLAN_REDUCE;
@@ -61,7 +61,7 @@ static enum group_output compute(const struct reduce *reduce, const struct table
     if (form != NULL) {
         buf_append(out, form->bytes, form->len);
     } else {
-        buf_append(out, table_key(&reduce->table, entry), entry->key_len);
+        buf_append(out, htable_key(&reduce->table, entry), entry->key_len);
     }
     if (negative) {
         sqlstate = "XX000";
@@ -94,16 +94,16 @@ static void emit(struct op *op, enum group_output output, const uint8_t *data, i
     }
 }
 
-/* ---- a time ----------------------------------------------------------------------------------- */
+/* ---- a time ---------------------------------------------------------------------------------- */
 
 static struct group *touch(struct reduce *reduce, uint64_t hash)
 {
-    struct table_entry *entry =
-        table_find(&reduce->table, hash, reduce->key.data, reduce->key.len);
+    struct htable_entry *entry =
+        htable_find(&reduce->table, hash, reduce->key.data, reduce->key.len);
     if (entry == NULL) {
-        entry = table_add(&reduce->table, hash, reduce->key.data, reduce->key.len);
+        entry = htable_add(&reduce->table, hash, reduce->key.data, reduce->key.len);
     }
-    struct group *group = table_payload(entry);
+    struct group *group = htable_payload(entry);
     if (group->touched == 0) {
         struct touched *touched = VEC_PUSH(reduce, touched);
         touched->entry = entry;
@@ -118,7 +118,7 @@ static struct group *touch(struct reduce *reduce, uint64_t hash)
 static void take_row(struct reduce *reduce, const struct batch *b, uint32_t row)
 {
     int64_t diff = batch_diff(b, row);
-    uint64_t hash = key_encode(b, row, reduce->keys, reduce->keys_len, &reduce->key);
+    uint64_t hash = op_key_encode(b, row, reduce->keys, reduce->keys_len, &reduce->key);
     struct group *group = touch(reduce, hash);
     group->count = (int64_t)((uint64_t)group->count + (uint64_t)diff);
     if (reduce->layout.forms) {
@@ -134,7 +134,7 @@ static void take_row(struct reduce *reduce, const struct batch *b, uint32_t row)
 static void flush_group(struct op *op, const struct touched *touched)
 {
     struct reduce *reduce = op->state;
-    struct group *group = table_payload(touched->entry);
+    struct group *group = htable_payload(touched->entry);
     const uint8_t *old = reduce->old.data + touched->at;
     int64_t copies;
     group->touched = 0;
@@ -149,7 +149,7 @@ static void flush_group(struct op *op, const struct touched *touched)
         emit(op, output, old, copies - touched->copies);
     }
     if (reduce_is_empty(&reduce->layout, group)) {
-        table_remove(&reduce->table, touched->entry);
+        htable_remove(&reduce->table, touched->entry);
     }
 }
 
@@ -170,7 +170,7 @@ static bool flush_time(struct op *op)
     return false;
 }
 
-/* ---- a pass ----------------------------------------------------------------------------------- */
+/* ---- a pass ---------------------------------------------------------------------------------- */
 
 /* True when out of fuel before the end. */
 static bool run_pass(struct op *op)
@@ -219,7 +219,7 @@ static bool reduce_work(struct op *op)
 static void reduce_release(struct op *op)
 {
     struct reduce *reduce = op->state;
-    table_clear(&reduce->table);
+    htable_clear(&reduce->table);
     pool_clear(&reduce->pool);
     reduce_layout_free(&reduce->layout);
     intake_free(&reduce->intake);
@@ -264,6 +264,6 @@ void op_make_reduce(struct op *op)
                        aggregates ? node->reduce.aggs_len : 0, op->ports[0].kinds, op->kinds,
                        reduce->keys_len);
     pool_init(&reduce->pool, &op->account);
-    table_init(&reduce->table, reduce->layout.size, &reduce->pool, &op->account);
+    htable_init(&reduce->table, reduce->layout.size, &reduce->pool, &op->account);
     engine_exchange_set_up(op, 0, ROUTE_KEYS, reduce->keys, reduce->keys_len, false);
 }

@@ -2,7 +2,7 @@
 #include "core/engine/arrange.h"
 #include "core/engine/engine_internal.h"
 
-/* ---- source ----------------------------------------------------------------------------------- */
+/* ---- source ---------------------------------------------------------------------------------- */
 
 struct source_part {
     uint32_t part;
@@ -107,7 +107,8 @@ void source_input(struct op *op, uint32_t part_index, uint64_t lower, uint64_t u
     uint64_t as_of = op->dataflow->as_of;
     struct chunk *chunks[2] = {chunk_copy(ok, as_of, &op->dataflow->account),
                                chunk_copy(err, as_of, &op->dataflow->account)};
-    uint64_t end = upper > as_of ? upper : as_of + 1;
+    /* Data without progress (a piece of a snapshot) may reach up to any later upper. */
+    uint64_t end = upper == lower ? FRONTIER_EMPTY : upper > as_of ? upper : as_of + 1;
     for (int i = 0; i < 2; i++) {
         if (chunks[i] != NULL && !within(chunks[i], lower > as_of ? lower : as_of, end)) {
             chunk_unref(chunks[i]);
@@ -120,7 +121,7 @@ void source_input(struct op *op, uint32_t part_index, uint64_t lower, uint64_t u
     op_activate(op);
 }
 
-/* ---- constant --------------------------------------------------------------------------------- */
+/* ---- constant -------------------------------------------------------------------------------- */
 
 /* Each worker has its share of the rows. */
 static bool constant_work(struct op *op)
@@ -150,7 +151,7 @@ void op_make_constant(struct op *op)
     op->class = &class;
 }
 
-/* ---- mfp -------------------------------------------------------------------------------------- */
+/* ---- mfp ------------------------------------------------------------------------------------- */
 
 /* Takes the next ok chunk of a port, in order of arrival; NULL when there is none. */
 static struct chunk *next_chunk(struct chunk_list *list, size_t *at)
@@ -204,7 +205,7 @@ void op_make_mfp(struct op *op)
     op->state = mfp_compile(&op->node->mfp, op->ports[0].kinds, context);
 }
 
-/* ---- union and negate ------------------------------------------------------------------------- */
+/* ---- union and negate ------------------------------------------------------------------------ */
 
 static bool pass_on(struct op *op, struct chunk *(*change)(struct chunk *))
 {
@@ -244,7 +245,7 @@ void op_make_negate(struct op *op)
     op->class = &class;
 }
 
-/* ---- index import ----------------------------------------------------------------------------- */
+/* ---- index import ---------------------------------------------------------------------------- */
 
 /*
  * The arrangement's content up to the index's frontier at creation is scanned, piece by piece,
@@ -254,10 +255,10 @@ void op_make_negate(struct op *op)
 struct import {
     struct op *index;
     uint64_t upper; /* the scan covers times before */
-    struct table_cursor cursor[2]; /* ok, err */
+    struct htable_cursor cursor[2]; /* ok, err */
 };
 
-static void import_key(struct op *op, const struct table_entry *entry, bool err)
+static void import_key(struct op *op, const struct htable_entry *entry, bool err)
 {
     const struct import *import = op->state;
     const struct arrange_key *key = arrange_key(entry);
@@ -280,11 +281,11 @@ static bool import_scan(struct op *op, bool err)
 {
     struct import *import = op->state;
     struct arrange *arrange = index_arrange(import->index, err);
-    struct table_cursor *cursor = &import->cursor[err];
-    const struct table_segment *segment;
-    while ((segment = table_scan(&arrange->table, cursor)) != NULL) {
+    struct htable_cursor *cursor = &import->cursor[err];
+    const struct htable_segment *segment;
+    while ((segment = htable_scan(&arrange->table, cursor)) != NULL) {
         for (uint32_t i = 0; i < segment->cap; i++) {
-            const struct table_entry *entry = segment->slots[i].entry;
+            const struct htable_entry *entry = segment->slots[i].entry;
             if (entry != NULL && entry->hash >= cursor->from) {
                 import_key(op, entry, err);
             }

@@ -15,7 +15,7 @@
 #include "core/engine/order.h"
 #include "core/engine/oset.h"
 #include "core/engine/reduce_state.h"
-#include "core/engine/table.h"
+#include "core/engine/htable.h"
 
 struct topk_group {
     struct oset rows;
@@ -25,17 +25,17 @@ struct topk_group {
 
 struct topk {
     int64_t low, high; /* the window */
-    struct table table;
+    struct htable table;
     struct pool pool;
     struct intake intake;
     uint64_t time;
-    struct table_entry **touched;
+    struct htable_entry **touched;
     size_t touched_len, touched_cap;
     struct batch_builder *changes; /* of the pass, before consolidation */
     struct buf key, element;
 };
 
-/* ---- changing the window ---------------------------------------------------------------------- */
+/* ---- changing the window --------------------------------------------------------------------- */
 
 struct change {
     struct op *op;
@@ -100,11 +100,11 @@ static uint32_t encode_element(const struct op *op, const struct batch *b, uint3
 
 static struct topk_group *touch(struct topk *topk, uint64_t hash)
 {
-    struct table_entry *entry = table_find(&topk->table, hash, topk->key.data, topk->key.len);
+    struct htable_entry *entry = htable_find(&topk->table, hash, topk->key.data, topk->key.len);
     if (entry == NULL) {
-        entry = table_add(&topk->table, hash, topk->key.data, topk->key.len);
+        entry = htable_add(&topk->table, hash, topk->key.data, topk->key.len);
     }
-    struct topk_group *group = table_payload(entry);
+    struct topk_group *group = htable_payload(entry);
     if (group->touched == 0) {
         group->touched = 1;
         group->negative = group->rows.negative > 0;
@@ -117,7 +117,7 @@ static void take_row(struct op *op, const struct batch *b, uint32_t row)
 {
     struct topk *topk = op->state;
     const struct plan_node *node = op->node;
-    uint64_t hash = key_encode(b, row, node->topk.keys, node->topk.keys_len, &topk->key);
+    uint64_t hash = op_key_encode(b, row, node->topk.keys, node->topk.keys_len, &topk->key);
     struct topk_group *group = touch(topk, hash);
     uint32_t sort_len = encode_element(op, b, row, &topk->element);
     const struct buf *element = &topk->element;
@@ -135,14 +135,14 @@ static void take_row(struct op *op, const struct batch *b, uint32_t row)
     }
 }
 
-/* ---- a pass ----------------------------------------------------------------------------------- */
+/* ---- a pass ---------------------------------------------------------------------------------- */
 
 static void end_time(struct op *op)
 {
     struct topk *topk = op->state;
     const char *name = op->dataflow->plan->name;
     for (size_t i = 0; i < topk->touched_len; i++) {
-        struct topk_group *group = table_payload(topk->touched[i]);
+        struct topk_group *group = htable_payload(topk->touched[i]);
         int negative = group->rows.negative > 0;
         if (negative != (int)group->negative) {
             op_error(op, "XX000", REDUCE_NEGATIVE, name != NULL ? name : "", topk->time,
@@ -150,7 +150,7 @@ static void end_time(struct op *op)
         }
         group->touched = 0;
         if (group->rows.root == NULL) {
-            table_remove(&topk->table, topk->touched[i]);
+            htable_remove(&topk->table, topk->touched[i]);
         }
     }
     topk->touched_len = 0;
@@ -210,7 +210,7 @@ static bool topk_work(struct op *op)
 static void topk_release(struct op *op)
 {
     struct topk *topk = op->state;
-    table_clear(&topk->table);
+    htable_clear(&topk->table);
     pool_clear(&topk->pool);
     intake_free(&topk->intake);
     batch_builder_free(topk->changes);
@@ -234,6 +234,6 @@ void op_make_topk(struct op *op)
     }
     topk->changes = batch_builder_new(op->kinds, op->cols);
     pool_init(&topk->pool, &op->account);
-    table_init(&topk->table, sizeof(struct topk_group), &topk->pool, &op->account);
+    htable_init(&topk->table, sizeof(struct topk_group), &topk->pool, &op->account);
     engine_exchange_set_up(op, 0, ROUTE_KEYS, node->topk.keys, node->topk.keys_len, false);
 }

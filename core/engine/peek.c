@@ -21,7 +21,7 @@ struct peek {
     uint32_t order_len;
     int64_t limit;
     bool started;
-    struct table_cursor cursor;
+    struct htable_cursor cursor;
     struct batch_builder *input;  /* of mfp */
     uint32_t input_cols;
     struct batch_builder *rows;
@@ -56,7 +56,7 @@ uint64_t peek_hold(const struct index_op *index)
     return time;
 }
 
-/* ---- asking ----------------------------------------------------------------------------------- */
+/* ---- asking ---------------------------------------------------------------------------------- */
 
 struct key_ref {
     const uint8_t *data;
@@ -218,7 +218,7 @@ void peek_close(struct index_op *index, enum err_code code, const char *why)
     }
 }
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* Keeps the least of the error rows seen: the answer does not depend on the order of reading. */
 static void note_error(struct peek *peek, const uint8_t *row, size_t len)
@@ -240,10 +240,10 @@ static void on_error_row(void *arg, const uint8_t *row, uint32_t len, int64_t di
 
 static void read_errors(struct index_op *index, struct peek *peek)
 {
-    struct table_cursor cursor = {0};
-    const struct table_segment *segment;
+    struct htable_cursor cursor = {0};
+    const struct htable_segment *segment;
     while (index->err.updates > 0 &&
-           (segment = table_scan(&index->err.table, &cursor)) != NULL) {
+           (segment = htable_scan(&index->err.table, &cursor)) != NULL) {
         for (uint32_t i = 0; i < segment->cap; i++) {
             if (segment->slots[i].entry != NULL) {
                 arrange_read(&index->err, segment->slots[i].entry, peek->time, on_error_row, peek);
@@ -309,7 +309,7 @@ static void read_key(struct index_op *index, struct peek *peek)
 {
     const uint8_t *key = peek->keys.data + peek->key_at[peek->next_key];
     size_t len = peek->key_at[peek->next_key + 1] - peek->key_at[peek->next_key];
-    const struct table_entry *entry =
+    const struct htable_entry *entry =
         arrange_find(&index->ok, hash_bytes(key, len), key, len);
     void *arg[] = {index, peek};
     if (entry != NULL) {
@@ -319,11 +319,11 @@ static void read_key(struct index_op *index, struct peek *peek)
 }
 
 static void read_segment(struct index_op *index, struct peek *peek,
-                         const struct table_segment *segment)
+                         const struct htable_segment *segment)
 {
     void *arg[] = {index, peek};
     for (uint32_t i = 0; i < segment->cap; i++) {
-        const struct table_entry *entry = segment->slots[i].entry;
+        const struct htable_entry *entry = segment->slots[i].entry;
         if (entry != NULL && entry->hash >= peek->cursor.from) {
             arrange_read(&index->ok, entry, peek->time, on_row, arg);
         }
@@ -340,9 +340,9 @@ static bool read_rows(struct index_op *index, struct peek *peek)
             return true;
         }
     }
-    const struct table_segment *segment;
+    const struct htable_segment *segment;
     while (!peek->by_key && !enough(peek) &&
-           (segment = table_scan(&index->ok.table, &peek->cursor)) != NULL) {
+           (segment = htable_scan(&index->ok.table, &peek->cursor)) != NULL) {
         read_segment(index, peek, segment);
         if (fuel_spend(engine, segment->used) && !peek->cursor.done) {
             return true;
@@ -351,7 +351,7 @@ static bool read_rows(struct index_op *index, struct peek *peek)
     return false;
 }
 
-/* ---- answering -------------------------------------------------------------------------------- */
+/* ---- answering ------------------------------------------------------------------------------- */
 
 static err_t error_of_row(const uint8_t *row)
 {

@@ -23,7 +23,8 @@ uint32_t plan_add(struct plan *plan, const struct plan_node *node)
     ASSERT(len < PLAN_NODES_MAX);
     ASSERT(node->op >= PLAN_SOURCE && node->op <= PLAN_TOPK);
     if ((len & (len - 1)) == 0) {
-        struct plan_node *nodes = ARENA_ARRAY(&plan->arena, struct plan_node, len == 0 ? 1 : len * 2);
+        uint32_t cap = len == 0 ? 1 : len * 2;
+        struct plan_node *nodes = ARENA_ARRAY(&plan->arena, struct plan_node, cap);
         if (len > 0) {
             memcpy(nodes, plan->nodes, len * sizeof(*nodes));
         }
@@ -34,7 +35,7 @@ uint32_t plan_add(struct plan *plan, const struct plan_node *node)
     return len;
 }
 
-/* ---- equality --------------------------------------------------------------------------------- */
+/* ---- equality -------------------------------------------------------------------------------- */
 
 static bool same_u32s(const uint32_t *a, uint32_t a_len, const uint32_t *b, uint32_t b_len)
 {

@@ -33,7 +33,7 @@ static void *acc_of(const struct group *group, uint32_t at)
     return (uint8_t *)group + at;
 }
 
-/* ---- layout ----------------------------------------------------------------------------------- */
+/* ---- layout ---------------------------------------------------------------------------------- */
 
 static enum acc_kind acc_kind_of(const struct plan_agg *agg, uint8_t arg_kind)
 {
@@ -122,7 +122,7 @@ void reduce_layout_free(struct reduce_layout *layout)
     *layout = (struct reduce_layout){0};
 }
 
-/* ---- changing --------------------------------------------------------------------------------- */
+/* ---- changing -------------------------------------------------------------------------------- */
 
 static int64_t plus(int64_t a, int64_t b)
 {
@@ -253,7 +253,7 @@ void reduce_update(const struct reduce_layout *layout, struct group *group, stru
     }
 }
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static bool acc_is_empty(const struct agg_layout *agg, const struct group *group)
 {

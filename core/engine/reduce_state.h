@@ -7,7 +7,7 @@
 
 #include "core/engine/engine_internal.h"
 #include "core/engine/oset.h"
-#include "core/engine/table.h"
+#include "core/engine/htable.h"
 
 enum acc_kind {
     ACC_NONE,     /* count(*): the group's count */
@@ -58,7 +58,8 @@ struct reduce_scratch {
 
 /* Adds diff copies of a row. The caller keeps count and forms. */
 void reduce_update(const struct reduce_layout *layout, struct group *group, struct pool *pool,
-                   const struct batch *b, uint32_t row, int64_t diff, struct reduce_scratch *scratch);
+                   const struct batch *b, uint32_t row, int64_t diff,
+                   struct reduce_scratch *scratch);
 /* Nothing is left of any row: the group can go. */
 bool reduce_is_empty(const struct reduce_layout *layout, const struct group *group);
 /* More was retracted than inserted: the group has no meaning, and says so. */

@@ -17,7 +17,7 @@ uint64_t rng_below(struct rng *rng, uint64_t n)
     return (uint64_t)(((unsigned __int128)rng_next(rng) * n) >> 64);
 }
 
-/* ---- the host table --------------------------------------------------------------------------- */
+/* ---- the host table -------------------------------------------------------------------------- */
 
 static void on_send(void *ctx, uint32_t dest, const void *payload, size_t len)
 {
@@ -122,7 +122,7 @@ static const struct engine_host host = {
     .failed = on_failed,
 };
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 struct replica *replica_new(uint32_t workers, uint64_t seed, uint64_t memory_limit)
 {
@@ -185,7 +185,7 @@ void replica_register(struct replica *r, uint64_t export_id, const uint8_t *kind
     r->cols[export_id] = cols;
 }
 
-/* ---- acting ----------------------------------------------------------------------------------- */
+/* ---- acting ---------------------------------------------------------------------------------- */
 
 static bool deliver(struct worker *worker, uint32_t from)
 {
@@ -298,7 +298,7 @@ struct peek_result *replica_peek(struct replica *r, const struct engine_peek *as
     return &r->peeks[r->peeks_len - 1];
 }
 
-/* ---- rows ------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 struct view view_of(struct batch_builder *b, uint32_t cols)
 {

@@ -35,7 +35,7 @@ static struct datum at(const struct rel *rel, uint32_t row, uint32_t col)
     return d;
 }
 
-/* ---- comparing -------------------------------------------------------------------------------- */
+/* ---- comparing ------------------------------------------------------------------------------- */
 
 static bool same_value(uint8_t kind, const struct datum *a, const struct datum *b)
 {
@@ -88,7 +88,7 @@ static int compare_raw(const struct rel *rel, uint32_t i, uint32_t j, const uint
     return order;
 }
 
-/* ---- output ----------------------------------------------------------------------------------- */
+/* ---- output ---------------------------------------------------------------------------------- */
 
 static void put(struct rel *out, uint32_t first, const struct rel *from, uint32_t row)
 {
@@ -128,7 +128,7 @@ static void consolidate(struct batch_builder **rows_of, struct view *view, const
     *view = view_of(out, cols);
 }
 
-/* ---- operators -------------------------------------------------------------------------------- */
+/* ---- operators ------------------------------------------------------------------------------- */
 
 static void copy_until(struct batch_builder *from, uint32_t cols, uint64_t time, uint64_t as_of,
                        struct batch_builder *to)

@@ -43,7 +43,7 @@ struct run {
     uint64_t as_of;
 };
 
-/* ---- random plans ----------------------------------------------------------------------------- */
+/* ---- random plans ---------------------------------------------------------------------------- */
 
 static uint32_t pick_cols(struct rng *rng, uint32_t of, uint32_t max, uint32_t *out)
 {
@@ -228,7 +228,7 @@ static struct plan *make_plan(void *arg)
     return p;
 }
 
-/* ---- random input ----------------------------------------------------------------------------- */
+/* ---- random input ---------------------------------------------------------------------------- */
 
 static void random_row(struct rng *rng, struct batch_builder *out)
 {
@@ -408,7 +408,7 @@ static void retract_all(struct run *run, uint64_t time)
     batch_builder_free(err);
 }
 
-/* ---- checks ----------------------------------------------------------------------------------- */
+/* ---- checks ---------------------------------------------------------------------------------- */
 
 static void check_time(struct run *run, uint64_t time)
 {
@@ -502,7 +502,7 @@ static bool has_constant_input(const struct plan *p, uint32_t node)
     return constant;
 }
 
-/* ---- a case ----------------------------------------------------------------------------------- */
+/* ---- a case ---------------------------------------------------------------------------------- */
 
 static uint32_t parts_of(void *arg, uint32_t worker, uint32_t source)
 {
@@ -611,6 +611,8 @@ static void run_case(const struct shape *shape, uint64_t seed, uint32_t workers,
 static void run_shape(const struct shape *shape, uint64_t cases)
 {
     static const uint32_t workers[] = {1, 2, 4};
+    const char *more = getenv("TAILRACE_TEST_CASES"); /* times as many, for long runs */
+    cases *= more != NULL ? strtoull(more, NULL, 10) : 1;
     for (uint64_t seed = 1; seed <= cases; seed++) {
         run_case(shape, seed, workers[seed % 3], seed % 2 == 0);
     }

@@ -1,48 +1,48 @@
 /* Linear probing within a segment on the low bits of the hash; the directory uses the top bits. */
-#include "core/engine/table.h"
+#include "core/engine/htable.h"
 
 enum { SEGMENT_MIN = 8 };
 
-void table_init(struct table *table, uint32_t payload_size, struct pool *pool,
+void htable_init(struct htable *table, uint32_t payload_size, struct pool *pool,
                 struct account *account)
 {
     ASSERT(payload_size % 8 == 0);
-    *table = (struct table){.payload_size = payload_size, .pool = pool, .account = account};
+    *table = (struct htable){.payload_size = payload_size, .pool = pool, .account = account};
 }
 
-static size_t directory_index(const struct table *table, uint64_t hash)
+static size_t directory_index(const struct htable *table, uint64_t hash)
 {
     return table->depth == 0 ? 0 : hash >> (64 - table->depth);
 }
 
 static size_t segment_bytes(uint32_t cap)
 {
-    return sizeof(struct table_segment) + cap * sizeof(struct table_slot);
+    return sizeof(struct htable_segment) + cap * sizeof(struct htable_slot);
 }
 
-static struct table_segment *segment_new(struct table *table, uint32_t depth, uint32_t cap)
+static struct htable_segment *segment_new(struct htable *table, uint32_t depth, uint32_t cap)
 {
-    struct table_segment *segment = MEM_NEW(struct table_segment);
+    struct htable_segment *segment = MEM_NEW(struct htable_segment);
     segment->depth = depth;
     segment->cap = cap;
-    segment->slots = mem_zalloc(cap * sizeof(struct table_slot));
+    segment->slots = mem_zalloc(cap * sizeof(struct htable_slot));
     account_add(table->account, (int64_t)segment_bytes(cap));
     return segment;
 }
 
-static void segment_free(struct table *table, struct table_segment *segment)
+static void segment_free(struct htable *table, struct htable_segment *segment)
 {
     account_add(table->account, -(int64_t)segment_bytes(segment->cap));
     free(segment->slots);
     free(segment);
 }
 
-void table_clear(struct table *table)
+void htable_clear(struct htable *table)
 {
     if (table->directory != NULL) {
         size_t n = (size_t)1 << table->depth;
         for (size_t i = 0; i < n;) {
-            struct table_segment *segment = table->directory[i];
+            struct htable_segment *segment = table->directory[i];
             i += (size_t)1 << (table->depth - segment->depth);
             segment_free(table, segment);
         }
@@ -54,47 +54,47 @@ void table_clear(struct table *table)
     table->len = 0;
 }
 
-void table_prefetch(const struct table *table, uint64_t hash)
+void htable_prefetch(const struct htable *table, uint64_t hash)
 {
     if (table->directory != NULL) {
-        const struct table_segment *segment = table->directory[directory_index(table, hash)];
+        const struct htable_segment *segment = table->directory[directory_index(table, hash)];
         __builtin_prefetch(&segment->slots[hash & (segment->cap - 1)]);
     }
 }
 
-struct table_entry *table_find(const struct table *table, uint64_t hash, const void *key,
+struct htable_entry *htable_find(const struct htable *table, uint64_t hash, const void *key,
                                size_t len)
 {
     if (table->directory == NULL) {
         return NULL;
     }
-    const struct table_segment *segment = table->directory[directory_index(table, hash)];
+    const struct htable_segment *segment = table->directory[directory_index(table, hash)];
     uint32_t mask = segment->cap - 1;
     for (uint32_t i = (uint32_t)hash & mask; segment->slots[i].entry != NULL; i = (i + 1) & mask) {
-        struct table_entry *entry = segment->slots[i].entry;
+        struct htable_entry *entry = segment->slots[i].entry;
         if (segment->slots[i].hash == hash && entry->key_len == len &&
-            (len == 0 || memcmp(table_key(table, entry), key, len) == 0)) {
+            (len == 0 || memcmp(htable_key(table, entry), key, len) == 0)) {
             return entry;
         }
     }
     return NULL;
 }
 
-static void segment_put(struct table_segment *segment, uint64_t hash, struct table_entry *entry)
+static void segment_put(struct htable_segment *segment, uint64_t hash, struct htable_entry *entry)
 {
     uint32_t mask = segment->cap - 1;
     uint32_t i = (uint32_t)hash & mask;
     while (segment->slots[i].entry != NULL) {
         i = (i + 1) & mask;
     }
-    segment->slots[i] = (struct table_slot){.hash = hash, .entry = entry};
+    segment->slots[i] = (struct htable_slot){.hash = hash, .entry = entry};
     segment->used++;
     ASSERT(segment->used < segment->cap);
 }
 
-static void segment_grow(struct table *table, struct table_segment *segment)
+static void segment_grow(struct htable *table, struct htable_segment *segment)
 {
-    struct table_slot *old = segment->slots;
+    struct htable_slot *old = segment->slots;
     uint32_t old_cap = segment->cap;
     account_add(table->account, (int64_t)(old_cap * sizeof(*old)));
     segment->cap = old_cap * 2;
@@ -108,10 +108,10 @@ static void segment_grow(struct table *table, struct table_segment *segment)
     free(old);
 }
 
-static void directory_double(struct table *table)
+static void directory_double(struct htable *table)
 {
     size_t n = (size_t)1 << table->depth;
-    struct table_segment **wide = mem_alloc(2 * n * sizeof(*wide));
+    struct htable_segment **wide = mem_alloc(2 * n * sizeof(*wide));
     for (size_t i = 0; i < n; i++) {
         wide[2 * i] = table->directory[i];
         wide[2 * i + 1] = table->directory[i];
@@ -123,14 +123,14 @@ static void directory_double(struct table *table)
 }
 
 /* Divides a segment by the next bit of the hash. */
-static void segment_split(struct table *table, uint64_t hash)
+static void segment_split(struct htable *table, uint64_t hash)
 {
-    struct table_segment *old = table->directory[directory_index(table, hash)];
+    struct htable_segment *old = table->directory[directory_index(table, hash)];
     if (old->depth == table->depth) {
         directory_double(table);
     }
     uint32_t depth = old->depth + 1;
-    struct table_segment *half[2] = {segment_new(table, depth, old->cap),
+    struct htable_segment *half[2] = {segment_new(table, depth, old->cap),
                                      segment_new(table, depth, old->cap)};
     for (uint32_t i = 0; i < old->cap; i++) {
         if (old->slots[i].entry != NULL) {
@@ -148,7 +148,7 @@ static void segment_split(struct table *table, uint64_t hash)
 }
 
 /* Where there is room for one more entry of this hash. */
-static struct table_segment *segment_with_room(struct table *table, uint64_t hash)
+static struct htable_segment *segment_with_room(struct htable *table, uint64_t hash)
 {
     if (table->directory == NULL) {
         table->directory = mem_alloc(sizeof(table->directory[0]));
@@ -156,7 +156,7 @@ static struct table_segment *segment_with_room(struct table *table, uint64_t has
         table->directory[0] = segment_new(table, 0, SEGMENT_MIN);
     }
     for (;;) {
-        struct table_segment *segment = table->directory[directory_index(table, hash)];
+        struct htable_segment *segment = table->directory[directory_index(table, hash)];
         if ((segment->used + 1) * 4 <= segment->cap * 3) {
             return segment;
         }
@@ -172,17 +172,17 @@ static struct table_segment *segment_with_room(struct table *table, uint64_t has
     }
 }
 
-struct table_entry *table_add(struct table *table, uint64_t hash, const void *key, size_t len)
+struct htable_entry *htable_add(struct htable *table, uint64_t hash, const void *key, size_t len)
 {
     ASSERT(len <= UINT32_MAX);
-    struct table_segment *segment = segment_with_room(table, hash);
-    struct table_entry *entry =
+    struct htable_segment *segment = segment_with_room(table, hash);
+    struct htable_entry *entry =
         pool_alloc(table->pool, sizeof(*entry) + table->payload_size + len);
     memset(entry, 0, sizeof(*entry) + table->payload_size);
     entry->hash = hash;
     entry->key_len = (uint32_t)len;
     if (len > 0) {
-        memcpy(table_key(table, entry), key, len);
+        memcpy(htable_key(table, entry), key, len);
     }
     segment_put(segment, hash, entry);
     table->len++;
@@ -190,7 +190,7 @@ struct table_entry *table_add(struct table *table, uint64_t hash, const void *ke
 }
 
 /* Knuth 6.4 algorithm R: closes the gap, so that probing needs no tombstones. */
-static void segment_take(struct table_segment *segment, uint32_t i)
+static void segment_take(struct htable_segment *segment, uint32_t i)
 {
     uint32_t mask = segment->cap - 1;
     for (uint32_t j = (i + 1) & mask; segment->slots[j].entry != NULL; j = (j + 1) & mask) {
@@ -200,14 +200,14 @@ static void segment_take(struct table_segment *segment, uint32_t i)
             i = j;
         }
     }
-    segment->slots[i] = (struct table_slot){0};
+    segment->slots[i] = (struct htable_slot){0};
     segment->used--;
 }
 
-void table_remove(struct table *table, struct table_entry *entry)
+void htable_remove(struct htable *table, struct htable_entry *entry)
 {
     ASSERT(table->len > 0);
-    struct table_segment *segment = table->directory[directory_index(table, entry->hash)];
+    struct htable_segment *segment = table->directory[directory_index(table, entry->hash)];
     uint32_t mask = segment->cap - 1;
     uint32_t i = (uint32_t)entry->hash & mask;
     while (segment->slots[i].entry != entry) {
@@ -218,18 +218,18 @@ void table_remove(struct table *table, struct table_entry *entry)
     table->len--;
     pool_free(table->pool, entry, sizeof(*entry) + table->payload_size + entry->key_len);
     if (table->len == 0) {
-        table_clear(table);
+        htable_clear(table);
     }
 }
 
-const struct table_segment *table_scan(const struct table *table, struct table_cursor *cursor)
+const struct htable_segment *htable_scan(const struct htable *table, struct htable_cursor *cursor)
 {
     if (cursor->done || table->directory == NULL) {
         cursor->done = true;
         return NULL;
     }
     cursor->from = cursor->at;
-    const struct table_segment *segment = table->directory[directory_index(table, cursor->at)];
+    const struct htable_segment *segment = table->directory[directory_index(table, cursor->at)];
     if (segment->depth == 0) {
         cursor->done = true;
         return segment;

@@ -7,8 +7,8 @@
  * Scans go in the order of the hash, a segment at a time, and stay exact while the table grows and
  * shrinks between steps: the cursor is a hash, and a split only divides a range of hashes.
  */
-#ifndef TAILRACE_CORE_ENGINE_TABLE_H
-#define TAILRACE_CORE_ENGINE_TABLE_H
+#ifndef TAILRACE_CORE_ENGINE_HTABLE_H
+#define TAILRACE_CORE_ENGINE_HTABLE_H
 
 #include "core/engine/pool.h"
 
@@ -17,26 +17,26 @@
 enum { TABLE_SEGMENT_MAX = 512 };
 
 /* Payload (payload_size bytes, 8-byte aligned), then the key, follow the header. */
-struct table_entry {
+struct htable_entry {
     uint64_t hash;
     uint32_t key_len;
     uint32_t flags; /* the user's */
 };
 
-struct table_slot {
+struct htable_slot {
     uint64_t hash;
-    struct table_entry *entry; /* NULL: empty */
+    struct htable_entry *entry; /* NULL: empty */
 };
 
-struct table_segment {
+struct htable_segment {
     uint32_t depth; /* top bits of the hash all its entries share */
     uint32_t cap;   /* slots: a power of two */
     uint32_t used;
-    struct table_slot *slots;
+    struct htable_slot *slots;
 };
 
-struct table {
-    struct table_segment **directory; /* 1 << depth pointers; NULL while empty */
+struct htable {
+    struct htable_segment **directory; /* 1 << depth pointers; NULL while empty */
     uint32_t depth;
     uint32_t payload_size;
     uint64_t len;
@@ -44,29 +44,29 @@ struct table {
     struct account *account; /* of directory and segments */
 };
 
-static inline void *table_payload(const struct table_entry *entry)
+static inline void *htable_payload(const struct htable_entry *entry)
 {
     return (uint8_t *)entry + sizeof(*entry);
 }
 
-static inline uint8_t *table_key(const struct table *table, const struct table_entry *entry)
+static inline uint8_t *htable_key(const struct htable *table, const struct htable_entry *entry)
 {
     return (uint8_t *)entry + sizeof(*entry) + table->payload_size;
 }
 
-void table_init(struct table *table, uint32_t payload_size, struct pool *pool,
+void htable_init(struct htable *table, uint32_t payload_size, struct pool *pool,
                 struct account *account);
 /* Forgets all entries (their memory belongs to the pool) and frees the rest. */
-void table_clear(struct table *table);
+void htable_clear(struct htable *table);
 /* Starts loading the slot a lookup of this hash will read. */
-void table_prefetch(const struct table *table, uint64_t hash);
-struct table_entry *table_find(const struct table *table, uint64_t hash, const void *key,
+void htable_prefetch(const struct htable *table, uint64_t hash);
+struct htable_entry *htable_find(const struct htable *table, uint64_t hash, const void *key,
                                size_t len);
 /* Adds a key that is not there; the payload is zero. */
-struct table_entry *table_add(struct table *table, uint64_t hash, const void *key, size_t len);
-void table_remove(struct table *table, struct table_entry *entry);
+struct htable_entry *htable_add(struct htable *table, uint64_t hash, const void *key, size_t len);
+void htable_remove(struct htable *table, struct htable_entry *entry);
 
-struct table_cursor {
+struct htable_cursor {
     uint64_t at;   /* the next hash to visit */
     uint64_t from; /* of the segment just returned: entries with a lower hash were visited before */
     bool done;
@@ -74,6 +74,6 @@ struct table_cursor {
 
 /* The next segment of a scan, NULL at the end. While it is looked at nothing may be added or
  * removed; between two calls it may. */
-const struct table_segment *table_scan(const struct table *table, struct table_cursor *cursor);
+const struct htable_segment *htable_scan(const struct htable *table, struct htable_cursor *cursor);
 
 #endif
