@@ -299,3 +299,34 @@ void batch_datum(const struct batch_col *c, uint32_t row, struct datum *out)
         break;
     }
 }
+
+void datum_store(uint8_t kind, const struct datum *d, void *to)
+{
+    switch (kind) {
+    case TYPE_BOOL:
+        *(uint8_t *)to = d->b;
+        break;
+    case TYPE_INT2: {
+        int16_t v = (int16_t)d->i;
+        ASSERT(v == d->i);
+        memcpy(to, &v, sizeof(v));
+        break;
+    }
+    case TYPE_INT4:
+    case TYPE_DATE: {
+        int32_t v = (int32_t)d->i;
+        ASSERT(v == d->i);
+        memcpy(to, &v, sizeof(v));
+        break;
+    }
+    case TYPE_FLOAT4: {
+        float v = (float)d->f;
+        memcpy(to, &v, sizeof(v));
+        break;
+    }
+    default:
+        /* The other members of the union are the column's representation. */
+        memcpy(to, (const uint8_t *)d + offsetof(struct datum, i), type_width(kind));
+        break;
+    }
+}

@@ -1,7 +1,7 @@
 /* The builder: columns that grow in memory of their own, then one copy into a batch. */
 #include "core/data/batch_internal.h"
 
-enum { ROWS_CAP_MIN = 64, BYTES_CAP_MIN = 1024 };
+enum { ROWS_CAP_MIN = 64, BYTES_CAP_MIN = 1024, VALUE_WORDS_MAX = 3 };
 
 struct batch_builder *batch_builder_new(const uint8_t *kinds, size_t cols)
 {
@@ -179,36 +179,13 @@ void batch_builder_datum(struct batch_builder *b, size_t c, const struct datum *
         build_col_null(col);
         return;
     }
-    int16_t i2 = (int16_t)d->i;
-    int32_t i4 = (int32_t)d->i;
-    float f4 = (float)d->f;
-    uint8_t b1 = d->b;
-    switch (col->kind) {
-    case TYPE_BOOL:
-        build_col_fixed(col, &b1);
-        break;
-    case TYPE_INT2:
-        ASSERT(i2 == d->i);
-        build_col_fixed(col, &i2);
-        break;
-    case TYPE_INT4:
-    case TYPE_DATE:
-        ASSERT(i4 == d->i);
-        build_col_fixed(col, &i4);
-        break;
-    case TYPE_FLOAT4:
-        build_col_fixed(col, &f4);
-        break;
-    case TYPE_TEXT:
-    case TYPE_BYTEA:
-    case TYPE_JSONB:
+    if (col->width == 0) {
         build_col_bytes(col, d->s, d->len);
-        break;
-    default:
-        /* The other members of the union are the column's representation. */
-        build_col_fixed(col, (const uint8_t *)d + offsetof(struct datum, i));
-        break;
+        return;
     }
+    uint64_t value[VALUE_WORDS_MAX];
+    datum_store(col->kind, d, value);
+    build_col_fixed(col, value);
 }
 
 static void reserve_times(struct batch_builder *b, size_t rows)

@@ -45,6 +45,8 @@ err_t fault_err(const struct fault *fault);
 
 /* May this kind stand in a batch? */
 bool type_kind_stored(uint8_t kind);
+/* Writes a fixed-width datum, not null, in its column's representation. */
+void datum_store(uint8_t kind, const struct datum *d, void *to);
 /* "integer": for messages. */
 const char *type_kind_name(uint8_t kind);
 
@@ -115,9 +117,9 @@ struct interval interval_normalize(const struct interval *v);
 #define MICROS_PER_SEC 1000000LL
 #define MICROS_PER_DAY 86400000000LL
 /*
- * PostgreSQL's range: 4713-11-24 BC up to, but not with, 5874898-01-01. Timestamps end where the
- * microseconds since 1970 leave an int64, in January 294247 (PostgreSQL, which counts from 2000,
- * goes on to the end of 294276).
+ * PostgreSQL's range: 4714-11-24 BC (day 0 of the Julian count) up to, but not with,
+ * 5874898-01-01. Timestamps end where the microseconds since 1970 leave an int64, in January 294247
+ * (PostgreSQL, which counts from 2000, goes on to the end of 294276).
  */
 #define DATE_MIN (-2440588)
 #define DATE_END 2145042906

@@ -7,6 +7,8 @@
  */
 #include "core/data/datetime.h"
 
+#include <math.h>
+
 struct scan {
     const char *at;
     const char *end;
@@ -84,18 +86,18 @@ static bool take_digits2(struct scan *s, int *out)
     return len == 1 || len == 2;
 }
 
-/* A fraction of a second, rounded to microseconds. */
+/* A fraction of a second in microseconds, rounded as PostgreSQL does: in binary, halves to even. */
 static int64_t take_fraction(struct scan *s)
 {
-    int64_t micros = 0;
-    int64_t unit = 100000;
-    bool half = false;
-    for (int i = 0; at_digit(s); i++, s->at++) {
-        micros += (*s->at - '0') * unit;
-        unit /= 10;
-        half |= i == 6 && *s->at >= '5';
+    char text[32] = "0.";
+    size_t len = 2;
+    for (; at_digit(s); s->at++) {
+        if (len < sizeof(text) - 1) {
+            text[len++] = *s->at;
+        }
     }
-    return micros + half;
+    text[len] = '\0';
+    return (int64_t)rint(strtod(text, NULL) * 1e6);
 }
 
 /* ---- date ------------------------------------------------------------------------------------- */

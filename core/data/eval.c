@@ -204,33 +204,6 @@ void vec_datum(const struct vec *v, uint8_t kind, uint32_t row, struct datum *ou
     batch_datum(&col, row, out);
 }
 
-/* A fixed-width datum in the column's representation. */
-static void store_fixed(uint8_t kind, const struct datum *d, void *to)
-{
-    int16_t i2 = (int16_t)d->i;
-    int32_t i4 = (int32_t)d->i;
-    float f4 = (float)d->f;
-    uint8_t b = d->b;
-    switch (kind) {
-    case TYPE_BOOL:
-        memcpy(to, &b, 1);
-        break;
-    case TYPE_INT2:
-        memcpy(to, &i2, 2);
-        break;
-    case TYPE_INT4:
-    case TYPE_DATE:
-        memcpy(to, &i4, 4);
-        break;
-    case TYPE_FLOAT4:
-        memcpy(to, &f4, 4);
-        break;
-    default:
-        memcpy(to, (const uint8_t *)d + offsetof(struct datum, i), type_width(kind));
-        break;
-    }
-}
-
 void call_datum(struct call *c, uint32_t i, const struct datum *d)
 {
     if (d->null) {
@@ -238,7 +211,7 @@ void call_datum(struct call *c, uint32_t i, const struct datum *d)
     } else if (type_is_variable(c->out_kind)) {
         call_text(c, i, d->s, d->len);
     } else {
-        store_fixed(c->out_kind, d, (uint8_t *)c->out + i * type_width(c->out_kind));
+        datum_store(c->out_kind, d, (uint8_t *)c->out + i * type_width(c->out_kind));
     }
 }
 
@@ -257,7 +230,7 @@ static void compile_literal(struct cnode *node, const struct datum *d)
         node->literal_slice = (struct slice){node->literal_bytes, d->len};
         node->literal.values = &node->literal_slice;
     } else {
-        store_fixed(node->out_kind, d, node->literal_value);
+        datum_store(node->out_kind, d, node->literal_value);
     }
 }
 

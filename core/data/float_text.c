@@ -10,10 +10,25 @@
 #include <math.h>
 #include <stdio.h>
 
-/* Does the text read back as v? */
+/* glibc's, declared here because clang's view of stdlib.h hides it. */
+extern __float128 strtof128(const char *s, char **end);
+
+/*
+ * Does the text read back as v > 0, whatever the reader does with ties? As PostgreSQL, we refuse a
+ * decimal exactly half way to a neighbour (1e23 is one).
+ */
 static bool reads_back(const char *text, double v, bool single)
 {
-    return single ? strtof(text, NULL) == (float)v : strtod(text, NULL) == v;
+    if (single ? strtof(text, NULL) != (float)v : strtod(text, NULL) != v) {
+        return false;
+    }
+    double below = single ? (double)nextafterf((float)v, 0) : nextafter(v, 0);
+    double above = single ? (double)nextafterf((float)v, INFINITY) : nextafter(v, INFINITY);
+    if (isinf(above)) {
+        return true;
+    }
+    __float128 exact = strtof128(text, NULL);
+    return exact * 2 != (__float128)v + below && exact * 2 != (__float128)v + above;
 }
 
 /* Digits and exponent of v > 0: v = 0.d1d2d3... * 10^*point. Returns how many digits. */
@@ -118,7 +133,7 @@ static bool special_value(const char *s, size_t len, double *out)
         *out = sign && *s == '-' ? -(double)INFINITY : (double)INFINITY;
         return true;
     }
-    if (len == 3 && strncasecmp(s, "nan", 3) == 0) {
+    if (body_len == 3 && strncasecmp(body, "nan", 3) == 0) {
         *out = (double)NAN;
         return true;
     }

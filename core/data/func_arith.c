@@ -159,7 +159,7 @@ PLAIN_UNARY(k_round_float8, double, double, rint(x))
 PLAIN_UNARY(k_ceil_float8, double, double, ceil(x))
 PLAIN_UNARY(k_floor_float8, double, double, floor(x))
 PLAIN_UNARY(k_trunc_float8, double, double, trunc(x))
-PLAIN_UNARY(k_sign_float8, double, double, x > 0 ? 1.0 : x < 0 ? -1.0 : x == 0 ? 0.0 : x)
+PLAIN_UNARY(k_sign_float8, double, double, x > 0 ? 1.0 : x < 0 ? -1.0 : 0.0)
 CHECKED_UNARY(k_sqrt_float8, double, double, sqrt(x), x < 0, fault_sqrt)
 
 static const struct fault *exp_float8(double x, double *v)

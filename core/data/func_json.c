@@ -49,8 +49,11 @@ static void get_member(struct call *c, void (*out)(struct call *, uint32_t, bool
 static void get_element(struct call *c, void (*out)(struct call *, uint32_t, bool, struct json))
 {
     FOR_ROWS(c, i) {
-        struct json v = {0};
-        bool found = json_array_get(json_arg(c, 0, i), ARG(c, 1, int32_t, i), &v);
+        struct json v = json_arg(c, 0, i);
+        int32_t index = ARG(c, 1, int32_t, i);
+        /* PostgreSQL stores a bare scalar as an array of one, and it shows here. */
+        bool found = json_kind(v) < JSON_ARRAY ? index == 0 || index == -1
+                                               : json_array_get(v, index, &v);
         out(c, i, found, v);
     }
 }

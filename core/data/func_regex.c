@@ -15,7 +15,7 @@ enum { MATCH_STEPS_MAX = 10 * 1000 * 1000 };
 
 static const struct fault fault_like_escape = {"22025",
                                                "LIKE pattern must not end with escape character"};
-static const struct fault fault_escape_string = {"22019", "invalid escape string"};
+static const struct fault fault_escape_string = {"22025", "invalid escape string"};
 
 static size_t char_len(const char *s)
 {

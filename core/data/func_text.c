@@ -559,9 +559,10 @@ void k_chr(struct call *c)
 {
     FOR_ROWS(c, i) {
         int32_t cp = ARG(c, 0, int32_t, i);
-        if (cp <= 0) {
-            call_failf(c, i, "54000", cp == 0 ? "null character not permitted"
-                                              : "character number must be positive");
+        if (cp < 0) {
+            call_failf(c, i, "22023", "character number must be positive");
+        } else if (cp == 0) {
+            call_failf(c, i, "54000", "null character not permitted");
         } else if (cp > 0x10FFFF) {
             call_failf(c, i, "54000", "requested character too large for encoding: %d", cp);
         } else if (cp >= 0xD800 && cp < 0xE000) {

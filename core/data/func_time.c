@@ -260,97 +260,127 @@ void k_interval_typmod(struct call *c)
 
 /* ---- extract, date_part ----------------------------------------------------------------------- */
 
-/* The field of row i, or FIELD_UNKNOWN and the row failed. */
-static enum time_field field_of(struct call *c, uint32_t i, uint8_t kind)
+static void bad_field(struct call *c, uint32_t i, bool known, uint8_t kind)
+{
+    struct slice name = ARG(c, 0, struct slice, i);
+    call_failf(c, i, known ? "0A000" : "22023", "unit \"%.*s\" not %s for type %s", (int)name.len,
+               name.s, known ? "supported" : "recognized", type_kind_name(kind));
+}
+
+/* The date as a timestamp; false: the row failed. */
+static bool date_arg(struct call *c, uint32_t i, int64_t *ts)
+{
+    const struct fault *fault = date_to_timestamp(ARG(c, 1, int32_t, i), ts);
+    call_check(c, i, fault);
+    return fault == NULL;
+}
+
+/* Of a date or timestamp; kind tells which fields there are. */
+static bool extract_point(struct call *c, uint32_t i, uint8_t kind, enum time_field f, int64_t v,
+                          struct numeric *out)
+{
+    bool date = kind == TYPE_DATE;
+    if (f != FIELD_UNKNOWN && (date ? date_infinite(v) : is_infinite(v)) &&
+        (!date || time_field_applies(f, kind))) {
+        if (!extract_infinite(f, v > 0, out)) {
+            call_null(c, i);
+            return false;
+        }
+        return true;
+    }
+    if (f == FIELD_UNKNOWN || !time_field_applies(f, kind)) {
+        bad_field(c, i, f != FIELD_UNKNOWN, kind);
+        return false;
+    }
+    if (date) {
+        extract_date(f, v, out);
+    } else {
+        extract_timestamp(f, v, out);
+    }
+    return true;
+}
+
+/* false: NULL, or the row failed. */
+static bool extract_row(struct call *c, uint32_t i, struct numeric *out)
 {
     struct slice name = ARG(c, 0, struct slice, i);
     enum time_field f = time_field_of(name.s, name.len);
-    if (f == FIELD_UNKNOWN || !time_field_applies(f, kind)) {
-        bool known = f != FIELD_UNKNOWN;
-        call_failf(c, i, known ? "0A000" : "22023", "unit \"%.*s\" not %s for type %s",
-                   (int)name.len, name.s, known ? "supported" : "recognized",
-                   type_kind_name(kind));
-        return FIELD_UNKNOWN;
-    }
-    return f;
-}
-
-/* false: the field of an infinite value is unknown. */
-static bool extract_row(struct call *c, uint32_t i, uint8_t kind, enum time_field f,
-                        struct numeric *out)
-{
+    uint8_t kind = c->arg_kinds[1];
+    int64_t v = 0;
     switch (kind) {
-    case TYPE_DATE: {
-        int32_t days = ARG(c, 1, int32_t, i);
-        if (date_infinite(days)) {
-            return extract_infinite(f, days > 0, out);
+    case TYPE_DATE:
+        if (c->out_kind == TYPE_NUMERIC) {
+            return extract_point(c, i, kind, f, ARG(c, 1, int32_t, i), out);
         }
-        extract_date(f, days, out);
-        return true;
-    }
-    case TYPE_TIME:
-        extract_clock(f, ARG(c, 1, int64_t, i), out);
-        return true;
-    case TYPE_INTERVAL:
-        extract_interval(f, &ARG(c, 1, iv, i), out);
-        return true;
-    default: {
-        int64_t ts = ARG(c, 1, int64_t, i);
-        if (is_infinite(ts)) {
-            return extract_infinite(f, ts > 0, out);
+        /* date_part of a date is that of the timestamp, with its fields. */
+        return date_arg(c, i, &v) && extract_point(c, i, TYPE_TIMESTAMP, f, v, out);
+    case TYPE_TIMESTAMP:
+    case TYPE_TIMESTAMPTZ:
+        return extract_point(c, i, kind, f, ARG(c, 1, int64_t, i), out);
+    default:
+        if (f == FIELD_UNKNOWN || !time_field_applies(f, kind)) {
+            bad_field(c, i, f != FIELD_UNKNOWN, kind);
+            return false;
         }
-        extract_timestamp(f, ts, out);
+        if (kind == TYPE_TIME) {
+            extract_clock(f, ARG(c, 1, int64_t, i), out);
+        } else {
+            extract_interval(f, &ARG(c, 1, iv, i), out);
+        }
         return true;
-    }
     }
 }
 
 void k_extract(struct call *c)
 {
     FOR_ROWS(c, i) {
-        enum time_field f = field_of(c, i, c->arg_kinds[1]);
-        struct numeric *out = (struct numeric *)c->out + i;
-        if (f != FIELD_UNKNOWN && !extract_row(c, i, c->arg_kinds[1], f, out)) {
-            call_null(c, i);
-        }
+        extract_row(c, i, (struct numeric *)c->out + i);
     }
+}
+
+/* Seconds are summed in binary, as PostgreSQL does, which rounds differently from one division. */
+static double part_to_double(const struct numeric *n)
+{
+    if (n->special == NUMERIC_FINITE && n->scale == 6 && n->lo < 60000000u && n->hi == 0) {
+        return (double)(n->lo / 1000000) + (double)(n->lo % 1000000) / 1e6;
+    }
+    return num_to_double(n);
 }
 
 void k_date_part(struct call *c)
 {
     FOR_ROWS(c, i) {
-        enum time_field f = field_of(c, i, c->arg_kinds[1]);
+        struct slice name = ARG(c, 0, struct slice, i);
         struct numeric n = {0};
-        if (f == FIELD_UNKNOWN) {
-            continue;
-        }
-        if (!extract_row(c, i, c->arg_kinds[1], f, &n)) {
-            call_null(c, i);
-        } else {
-            ((double *)c->out)[i] = num_to_double(&n);
+        if (extract_row(c, i, &n)) {
+            bool second = time_field_of(name.s, name.len) == FIELD_SECOND;
+            ((double *)c->out)[i] = second ? part_to_double(&n) : num_to_double(&n);
         }
     }
 }
 
 /* ---- date_trunc, date_bin --------------------------------------------------------------------- */
 
+/* PostgreSQL knows epoch, dow and their like as fields but not as units. */
+static bool is_unit(enum time_field f)
+{
+    return f != FIELD_UNKNOWN && (f <= FIELD_MILLENNIUM || f >= FIELD_TIMEZONE);
+}
+
 void k_date_trunc(struct call *c)
 {
-    uint8_t kind = c->arg_kinds[1];
     FOR_ROWS(c, i) {
         struct slice name = ARG(c, 0, struct slice, i);
         int64_t ts = ARG(c, 1, int64_t, i);
+        int64_t *out = (int64_t *)c->out + i;
         enum time_field f = time_field_of(name.s, name.len);
-        if (f == FIELD_UNKNOWN || f > FIELD_MILLENNIUM) {
-            bool known = f != FIELD_UNKNOWN;
-            call_failf(c, i, known ? "0A000" : "22023", "unit \"%.*s\" not %s for type %s",
-                       (int)name.len, name.s, known ? "supported" : "recognized",
-                       type_kind_name(kind));
+        *out = ts;
+        if (is_infinite(ts)) {
             continue;
         }
-        int64_t *out = (int64_t *)c->out + i;
-        *out = ts;
-        if (!is_infinite(ts)) {
+        if (!is_unit(f) || f > FIELD_MILLENNIUM) {
+            bad_field(c, i, is_unit(f), c->arg_kinds[1]);
+        } else {
             call_check(c, i, truncate_timestamp(f, ts, out));
         }
     }
@@ -361,13 +391,11 @@ void k_date_trunc_interval(struct call *c)
     FOR_ROWS(c, i) {
         struct slice name = ARG(c, 0, struct slice, i);
         enum time_field f = time_field_of(name.s, name.len);
-        if (f == FIELD_UNKNOWN || f > FIELD_MILLENNIUM || f == FIELD_WEEK) {
-            bool known = f != FIELD_UNKNOWN;
-            call_failf(c, i, known ? "0A000" : "22023", "unit \"%.*s\" not %s for type interval",
-                       (int)name.len, name.s, known ? "supported" : "recognized");
-            continue;
+        if (!is_unit(f) || f > FIELD_MILLENNIUM || f == FIELD_WEEK) {
+            bad_field(c, i, is_unit(f), TYPE_INTERVAL);
+        } else {
+            ((iv *)c->out)[i] = truncate_interval(f, &ARG(c, 1, iv, i));
         }
-        ((iv *)c->out)[i] = truncate_interval(f, &ARG(c, 1, iv, i));
     }
 }
 

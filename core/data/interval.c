@@ -68,6 +68,12 @@ static const struct {
     {"millennia", UNIT_MILLENNIUM},
 };
 
+/* A time of day gives all of these; a fraction of a second, those of the second. */
+enum {
+    SECOND_UNITS = 1 << UNIT_MICRO | 1 << UNIT_MILLI | 1 << UNIT_SECOND,
+    CLOCK_UNITS = SECOND_UNITS | 1 << UNIT_MINUTE | 1 << UNIT_HOUR,
+};
+
 enum verdict { PARSED, BAD_SYNTAX, BAD_FIELD };
 
 /* Sums while parsing; 128 bits, checked at the end. */
@@ -249,6 +255,10 @@ static enum verdict parse_clock(struct scan *s, const struct number *n)
     if (parts[1] > 59 || parts[2] > 60) {
         return BAD_FIELD;
     }
+    if ((s->seen & CLOCK_UNITS) != 0) {
+        return BAD_SYNTAX;
+    }
+    s->seen |= CLOCK_UNITS;
     int128 micros = ((int128)parts[0] * 3600 + parts[1] * 60 + parts[2]) * MICROS_PER_SEC +
                     (int64_t)rint(fraction * (double)MICROS_PER_SEC);
     s->sum.micros += n->negative ? -micros : micros;
@@ -306,10 +316,11 @@ static enum verdict parse_part(struct scan *s)
             return BAD_SYNTAX;
         }
     }
-    if ((s->seen & 1u << unit) != 0) {
+    uint32_t gives = unit == UNIT_SECOND && n.fraction != 0 ? SECOND_UNITS : 1u << unit;
+    if ((s->seen & gives) != 0) {
         return BAD_SYNTAX;
     }
-    s->seen |= 1u << unit;
+    s->seen |= gives;
     add_unit(&s->sum, &n, unit);
     return PARSED;
 }

@@ -435,6 +435,7 @@ err_t json_parse(struct json_parser *p, const char *s, size_t len)
     buf_clear(&p->out);
     buf_clear(&p->keys);
     buf_clear(&p->members);
+    buf_reserve(&p->keys, 1); /* an empty key has an address too */
     if (!utf8_valid(s, len)) {
         return err_sql(ERR_INVALID, "22021", "invalid byte sequence for encoding \"UTF8\"");
     }

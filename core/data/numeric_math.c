@@ -273,6 +273,12 @@ static const struct fault *power_int(const struct numeric *base, int64_t exp, in
     return decimal_round(&r, scale, out);
 }
 
+static bool is_odd_integer(const struct numeric *b)
+{
+    struct numeric n = numeric_normalize(b);
+    return n.special == NUMERIC_FINITE && n.scale == 0 && (n.lo & 1) != 0;
+}
+
 static const struct fault *power_finite(const struct numeric *a, const struct numeric *b,
                                         struct numeric *out)
 {
@@ -281,14 +287,16 @@ static const struct fault *power_finite(const struct numeric *a, const struct nu
     if (whole.scale == 0 && num_to_int64(&whole, &exp) && exp == (int32_t)exp) {
         return power_int(a, exp, result_scale(16, a->scale), out);
     }
-    if (num_sign(a) < 0) {
+    if (num_sign(a) < 0 && whole.scale > 0) {
         return &fault_negative_power;
     }
     if (num_sign(a) == 0) {
         struct numeric zero = numeric_make(0, 0);
         return num_round(&zero, 16, NUM_ROUND, out);
     }
-    __float128 ln = logf128(to_float128(a)) * to_float128(b);
+    bool negative = num_sign(a) < 0 && is_odd_integer(b);
+    struct numeric base = num_abs(a);
+    __float128 ln = logf128(to_float128(&base)) * to_float128(b);
     double weight = (double)ln * 0.434294481903252;
     if (fabs(weight) > 1000) {
         if (weight > 0) {
@@ -298,13 +306,8 @@ static const struct fault *power_finite(const struct numeric *a, const struct nu
         return NULL;
     }
     int scale_min = a->scale > b->scale ? a->scale : b->scale;
-    return from_float128(expf128(ln), result_scale(16 - (int)weight, scale_min), out);
-}
-
-static bool is_odd_integer(const struct numeric *b)
-{
-    struct numeric n = numeric_normalize(b);
-    return n.special == NUMERIC_FINITE && n.scale == 0 && (n.lo & 1) != 0;
+    __float128 power = expf128(ln);
+    return from_float128(negative ? -power : power, result_scale(16 - (int)weight, scale_min), out);
 }
 
 /* POSIX's rules for pow() with infinities. */

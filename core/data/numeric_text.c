@@ -4,6 +4,9 @@
 #include <math.h>
 #include <stdio.h>
 
+/* Beyond this an exponent is an overflow, whatever follows it. */
+enum { EXPONENT_MAX = 1000000 };
+
 static bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
@@ -64,6 +67,9 @@ static bool parse_exponent(const char **at, const char *end, int *out)
         return true;
     }
     s++;
+    while (s < end && (*s == ' ' || (*s >= '\t' && *s <= '\r'))) {
+        s++; /* PostgreSQL reads the exponent with strtol */
+    }
     bool negative = s < end && *s == '-';
     if (s < end && (*s == '-' || *s == '+')) {
         s++;
@@ -73,7 +79,7 @@ static bool parse_exponent(const char **at, const char *end, int *out)
     }
     int e = 0;
     while (s < end && is_digit(*s)) {
-        e = e > 1000000 ? e : e * 10 + (*s - '0');
+        e = e > EXPONENT_MAX ? e : e * 10 + (*s - '0');
         s++;
     }
     *out = negative ? -e : e;
@@ -129,10 +135,14 @@ const struct fault *num_parse(const char *s, size_t len, struct numeric *out, bo
         d.scale += point && d.scale < 1000000;
     }
     int exponent = 0;
-    if (!d.any || !parse_exponent(&s, end, &exponent) || s != end) {
+    if (!d.any || !parse_exponent(&s, end, &exponent)) {
         return NULL;
     }
-    *ok = true;
+    bool beyond = exponent > EXPONENT_MAX || exponent < -EXPONENT_MAX;
+    *ok = s == end || beyond;
+    if (s != end) {
+        return beyond ? &fault_numeric_overflow : NULL;
+    }
     return finish(&d, negative, exponent, out);
 }
 
