@@ -141,6 +141,52 @@ static void pause_resume(enum world_kind kind)
 ON_BOTH(pause_resume)
 ON_OLD(pause_resume)
 
+/* ---- paused in the middle of what arrives, resumed later ------------------------------------- */
+
+enum { STASH_BYTES = 4000000 };
+
+static void stash_fire(struct io_timer *timer)
+{
+    struct pair *pair = CONTAINER_OF(timer, struct pair, timer);
+    io_stream_resume(pair->server.stream);
+}
+
+static void stash_ready(struct pair *pair)
+{
+    for (size_t sent = 0; sent < STASH_BYTES; sent += 100000) {
+        io_stream_write_ref(pair->client.stream, bytes, 100000, NULL, NULL);
+    }
+    io_stream_finish(pair->client.stream);
+    pair->timer.fire = stash_fire;
+}
+
+static void stash_data(struct side *side)
+{
+    struct pair *pair = side->pair;
+    CU_ASSERT(pair->timer.heap_at == 0); /* nothing while paused */
+    io_stream_pause(side->stream);
+    io_timer_start(pair->world.loop, &pair->timer, io_now_us(pair->world.loop) + 200);
+}
+
+static void stash_check(struct pair *pair)
+{
+    CU_ASSERT_FATAL(pair->server.got.len == STASH_BYTES);
+    for (size_t at = 0; at < STASH_BYTES; at += 100000) {
+        CU_ASSERT(memcmp(pair->server.got.data + at, bytes, 100000) == 0);
+    }
+}
+
+static void stash(enum world_kind kind)
+{
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        bytes[i] = (char)(i * 7 + i / 251);
+    }
+    struct pair pair = {.ready = stash_ready, .data = stash_data, .closed = stop_when_closed};
+    pair_run(&pair, kind, stash_check);
+}
+ON_BOTH(stash)
+ON_OLD(stash)
+
 /* ---- closing from inside callbacks ----------------------------------------------------------- */
 
 static void close_in_data_ready(struct pair *pair)
@@ -466,6 +512,9 @@ static const struct test_case cases[] = {
     {"pause and resume, real", pause_resume_real},
     {"pause and resume, old", pause_resume_old},
     {"pause and resume, sim", pause_resume_sim},
+    {"pause while data arrives, real", stash_real},
+    {"pause while data arrives, old", stash_old},
+    {"pause while data arrives, sim", stash_sim},
     {"close inside data, real", close_inside_real},
     {"close inside data, sim", close_inside_sim},
     {"drain, real", drain_real},

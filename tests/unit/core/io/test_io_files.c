@@ -309,6 +309,73 @@ static void close_under_way(enum world_kind kind)
 }
 ON_BOTH(close_under_way)
 
+/* Two files: what completes while the first is being closed must not be lost for the second. */
+static void two_files_start(struct io_loop *loop, void *arg)
+{
+    struct under_way *u = arg;
+    struct io_file *files[2];
+    for (size_t i = 0; i < 2; i++) {
+        char path[160];
+        snprintf(path, sizeof(path), "%s/%zu", u->world.dir, i);
+        expect_ok(io_mkdir_sync(loop, u->world.dir, 0700));
+        expect_ok(io_file_open(loop, path, IO_OPEN_WRITE | IO_OPEN_CREATE, &files[i]));
+    }
+    for (size_t i = 0; i < UNDER_WAY; i++) {
+        struct io_file *file = files[i / 2 % 2];
+        u->ops[i].done = under_way_done;
+        if (i % 2 == 0) {
+            u->memory[i] = mem_zalloc(65536);
+            io_file_write(file, i * 65536, u->memory[i], 65536, &u->ops[i]);
+        } else {
+            io_file_sync(file, &u->ops[i]);
+        }
+    }
+    io_file_close(files[0]);
+    io_file_close(files[1]);
+    for (size_t i = 0; i < UNDER_WAY; i++) {
+        free(u->memory[i]);
+    }
+    io_loop_stop(loop);
+}
+
+static void close_two(enum world_kind kind)
+{
+    struct under_way *u = MEM_NEW(struct under_way);
+    world_run(&u->world, kind, two_files_start, u);
+    free(u);
+}
+ON_BOTH(close_two)
+
+/* ---- errors of asynchronous operations ------------------------------------------------------- */
+
+static void error_done(struct io_op *op, err_t err, size_t result)
+{
+    struct files *files = CONTAINER_OF(op, struct files, op);
+    CU_ASSERT(result == 0);
+    expect_err(err, ERR_IO);
+    io_file_close(files->file); /* inside its own completion */
+    files->step++;
+    io_loop_stop(files->world.loop);
+}
+
+static void error_start(struct io_loop *loop, void *arg)
+{
+    struct files *files = arg;
+    expect_ok(io_mkdir_sync(loop, files->world.dir, 0700));
+    expect_ok(io_write_whole_sync(loop, path_in(files, "f"), "x", 1, 0600));
+    expect_ok(io_file_open(loop, path_in(files, "f"), IO_OPEN_READ, &files->file));
+    files->op.done = error_done;
+    io_file_write(files->file, 0, "y", 1, &files->op);
+}
+
+static void async_error(enum world_kind kind)
+{
+    struct files files = {0};
+    world_run(&files.world, kind, error_start, &files);
+    CU_ASSERT(files.step == 1);
+}
+ON_BOTH(async_error)
+
 /* ---- watches --------------------------------------------------------------------------------- */
 
 struct watching {
@@ -422,6 +489,10 @@ static const struct test_case cases[] = {
     {"locks, sim", lock_sim},
     {"close with operations under way, real", close_under_way_real},
     {"close with operations under way, sim", close_under_way_sim},
+    {"close two files, real", close_two_real},
+    {"close two files, sim", close_two_sim},
+    {"asynchronous error, real", async_error_real},
+    {"asynchronous error, sim", async_error_sim},
     {"watches, real", watches_real},
     {"watches, sim", watches_sim},
 };

@@ -1,12 +1,18 @@
 /* What only the real implementation has: processes, signals, doorbells, descriptors in messages. */
 #include "tests/unit/core/io/pair.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -417,6 +423,248 @@ static void stale_socket(void)
     world_run(&world, WORLD_REAL, stale_start, &world);
 }
 
+static void pause_over(struct io_timer *timer)
+{
+    struct pair *pair = CONTAINER_OF(timer, struct pair, timer);
+    CU_ASSERT(pair->server.got.len == 0);
+    io_stream_resume(pair->server.stream);
+}
+
+/* ---- a message that arrives just when the stream is paused ----------------------------------- */
+
+static void late_pause_ready(struct pair *pair)
+{
+    int fd = 0;
+    io_stream_set_high_water(pair->client.stream, 0);
+    io_stream_write_fds(pair->client.stream, "m", 1, &fd, 1);
+}
+
+/* Sent, so received; but the server has not been told yet. */
+static void late_pause_drain(struct side *side)
+{
+    struct pair *pair = side->pair;
+    if (pair->server.got.len == 0 && pair->count++ == 0) {
+        io_stream_pause(pair->server.stream);
+        pair->timer.fire = pause_over;
+        io_timer_start(pair->world.loop, &pair->timer, io_now_us(pair->world.loop) + 10000);
+    }
+}
+
+static void late_pause_data(struct side *side)
+{
+    CU_ASSERT(side->fds_len == 1);
+    pair_stop(side->pair);
+}
+
+static void late_pause_check(struct pair *pair)
+{
+    CU_ASSERT(pair->server.got.len == 1);
+}
+
+static void late_pause(void)
+{
+    struct pair pair = {.address = "unixpacket:", .ready = late_pause_ready,
+                        .drain = late_pause_drain, .data = late_pause_data};
+    pair_run(&pair, WORLD_REAL, late_pause_check);
+}
+
+/* ---- a message larger than we take is an error of the peer ----------------------------------- */
+
+static char large[100000];
+
+static void large_ready(struct pair *pair)
+{
+    int fd = 0;
+    io_stream_write_fds(pair->client.stream, large, sizeof(large), &fd, 1);
+}
+
+static void large_closed(struct side *side)
+{
+    if (side == &side->pair->server) {
+        pair_stop(side->pair);
+    }
+}
+
+static void large_check(struct pair *pair)
+{
+    CU_ASSERT_FATAL(pair->server.reason != ERR_OK);
+    CU_ASSERT(err_code(pair->server.reason) == ERR_PROTOCOL);
+    CU_ASSERT(pair->server.got.len == 0);
+}
+
+static void large_message(void)
+{
+    int before = fds_open();
+    struct pair pair = {.address = "unixpacket:", .ready = large_ready, .closed = large_closed};
+    pair_run(&pair, WORLD_REAL, large_check);
+    CU_ASSERT(fds_open() == before);
+}
+
+/* ---- out of descriptors: accepting goes on when there are some again ------------------------- */
+
+struct crowded {
+    struct world world;
+    struct io_listener *listener;
+    struct io_stream *client;
+    struct io_timer timer;
+    int fds[1024];
+    size_t fds_len;
+    bool accepted;
+};
+
+static void crowded_accepted(void *arg, struct io_stream *stream)
+{
+    struct crowded *crowded = arg;
+    CU_ASSERT(crowded->fds_len == 0); /* not before there was one */
+    crowded->accepted = true;
+    io_loop_stop(crowded->world.loop);
+}
+
+static void crowded_fire(struct io_timer *timer)
+{
+    struct crowded *crowded = CONTAINER_OF(timer, struct crowded, timer);
+    CU_ASSERT(!crowded->accepted);
+    while (crowded->fds_len > 0) {
+        close(crowded->fds[--crowded->fds_len]);
+    }
+}
+
+static void crowded_start(struct io_loop *loop, void *arg)
+{
+    struct crowded *crowded = arg;
+    expect_ok(io_listen(loop, "127.0.0.1:0", crowded_accepted, crowded, &crowded->listener));
+    expect_ok(io_connect(loop, io_listener_address(crowded->listener), NULL, NULL, NULL,
+                         &crowded->client));
+    for (int fd = dup(0); fd >= 0; fd = dup(0)) {
+        CU_ASSERT_FATAL(crowded->fds_len < 1024);
+        crowded->fds[crowded->fds_len++] = fd;
+    }
+    CU_ASSERT(errno == EMFILE);
+    crowded->timer.fire = crowded_fire;
+    io_timer_start(loop, &crowded->timer, io_now_us(loop) + 50000);
+}
+
+static void out_of_descriptors(void)
+{
+    struct rlimit old;
+    CU_ASSERT(getrlimit(RLIMIT_NOFILE, &old) == 0);
+    struct rlimit small = {512, old.rlim_max};
+    CU_ASSERT(setrlimit(RLIMIT_NOFILE, &small) == 0);
+    struct crowded *crowded = MEM_NEW(struct crowded);
+    world_run(&crowded->world, WORLD_REAL, crowded_start, crowded);
+    CU_ASSERT(crowded->accepted);
+    free(crowded);
+    CU_ASSERT(setrlimit(RLIMIT_NOFILE, &old) == 0);
+}
+
+/* ---- names that are looked up ---------------------------------------------------------------- */
+
+static void looked_up_connected(void *arg, struct io_stream *stream)
+{
+    struct crowded *crowded = arg;
+    crowded->accepted = true;
+    io_loop_stop(crowded->world.loop);
+}
+
+static void looked_up_accepted(void *arg, struct io_stream *stream)
+{
+    io_stream_close(stream);
+}
+
+static void looked_up_start(struct io_loop *loop, void *arg)
+{
+    struct crowded *crowded = arg;
+    expect_ok(io_listen(loop, "*:0", looked_up_accepted, crowded, &crowded->listener));
+    const char *address = io_listener_address(crowded->listener);
+    CU_ASSERT(strncmp(address, "0.0.0.0:", 8) == 0);
+    char name[64]; /* the resolver knows this form, the numeric parser does not */
+    snprintf(name, sizeof(name), "127.1:%s", address + 8);
+    expect_ok(io_connect(loop, name, NULL, crowded, looked_up_connected, &crowded->client));
+}
+
+static void looked_up(void)
+{
+    struct crowded *crowded = MEM_NEW(struct crowded);
+    world_run(&crowded->world, WORLD_REAL, looked_up_start, crowded);
+    CU_ASSERT(crowded->accepted);
+    free(crowded);
+}
+
+/* ---- io_uring is forbidden: a clear error, and nothing leaks --------------------------------- */
+
+static void forbid_io_uring(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof(filter) / sizeof(filter[0]), filter};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+        _exit(2);
+    }
+}
+
+static void never_start(struct io_loop *loop, void *arg)
+{
+    _exit(3);
+}
+
+static void forbidden(void)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        forbid_io_uring();
+        struct io_env *env;
+        err_t err = io_env_new_real(&env);
+        err = err == ERR_OK ? io_main(env, never_start, NULL) : err;
+        bool good = err != ERR_OK && err_code(err) == ERR_PERMISSION &&
+                    strstr(err_hint_get(err), "seccomp") != NULL;
+        io_env_free(env);
+        _exit(good ? 0 : 1);
+    }
+    int status;
+    CU_ASSERT(waitpid(pid, &status, 0) == pid);
+    CU_ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* ---- processes that outlive the loop, or were given up --------------------------------------- */
+
+static void left_start(struct io_loop *loop, void *arg)
+{
+    struct running *running = arg;
+    const char *const argv[] = {"/bin/sleep", "1000", NULL};
+    struct io_process_spec spec = {.argv = argv};
+    struct io_process *adopted;
+    expect_ok(io_process_start(loop, &spec, released_exited, running, &running->process));
+    pid_t pid = io_process_pid(running->process);
+    expect_ok(io_process_adopt(loop, pid, "/bin/sleep", io_process_start_ticks(running->process),
+                               released_exited, running, &adopted));
+    io_process_release(adopted);
+    expect_err(io_process_adopt(loop, 1 << 30, "/bin/sleep", 1, released_exited, running,
+                                &adopted), ERR_NOT_FOUND);
+    running->status = (int)pid;
+    io_loop_stop(loop);
+}
+
+static void left_then(void *arg)
+{
+    struct running *running = arg;
+    expect_err(io_process_signal(running->process, SIGKILL), ERR_CANCELLED);
+    io_process_release(running->process);
+}
+
+static void left_running(void)
+{
+    struct running running = {0};
+    world_run_then(&running.world, WORLD_REAL, left_start, left_then, &running);
+    CU_ASSERT(kill(running.status, 0) == 0); /* lives on */
+    CU_ASSERT(kill(running.status, SIGKILL) == 0);
+    CU_ASSERT(waitpid(running.status, NULL, 0) == running.status);
+}
+
 static const struct test_case cases[] = {
     {"exit status", exit_status},
     {"killed status", killed_status},
@@ -429,5 +677,11 @@ static const struct test_case cases[] = {
     {"messages with descriptors", packets},
     {"descriptors are not leaked", descriptors_not_leaked},
     {"stale socket files", stale_socket},
+    {"message at the moment of pausing", late_pause},
+    {"message that is too large", large_message},
+    {"out of descriptors", out_of_descriptors},
+    {"name that is looked up", looked_up},
+    {"io_uring forbidden", forbidden},
+    {"process left running", left_running},
 };
 TEST_SUITE("core/io/os", cases)

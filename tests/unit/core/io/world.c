@@ -48,6 +48,9 @@ static void run_real(struct run *run)
     CU_ASSERT_FATAL(mkdtemp(world->dir) != NULL);
     struct io_env *env;
     expect_ok(io_env_new_real(&env));
+    if (world->kind == WORLD_REAL_MIDDLE) {
+        uring_env_disable(env, URING_FEATURE_MULTISHOT);
+    }
     if (world->kind == WORLD_REAL_OLD) {
         uring_env_disable(env, URING_FEATURE_DEFER | URING_FEATURE_BUF_RING |
                                    URING_FEATURE_MULTISHOT);

@@ -13,6 +13,7 @@
 
 enum world_kind {
     WORLD_REAL,
+    WORLD_REAL_MIDDLE, /* provided buffers, but nothing multishot */
     WORLD_REAL_OLD, /* as on an older kernel: no provided buffers, no multishot */
     WORLD_SIM,
 };
@@ -47,6 +48,7 @@ void expect_err(err_t err, enum err_code code);
 #define ON_OLD(scenario)                                                                           \
     static void scenario##_old(void)                                                               \
     {                                                                                              \
+        scenario(WORLD_REAL_MIDDLE);                                                               \
         scenario(WORLD_REAL_OLD);                                                                  \
     }
 
