@@ -550,8 +550,11 @@ static err_t check_open(struct rpc_session *session)
     if (!session->settled || session->is_open) {
         return ERR_OK;
     }
+    if (session->ops->ready != NULL) {
+        TRY(session->ops->ready(session->owner, session));
+    }
     session->is_open = true;
-    return session->ops->ready == NULL ? ERR_OK : session->ops->ready(session->owner, session);
+    return ERR_OK;
 }
 
 /* ---- the stream below ------------------------------------------------------------------------ */
