@@ -49,11 +49,30 @@ static void watcher_arm(struct uring_watcher *watcher)
     io_uring_sqe_set_data(sqe, &watcher->req);
 }
 
-/* Watches the file itself, when there is one. */
+/* The kernel gives one number a file: it is let go with the last watch that uses it. */
+static void wd_release(struct uring_watcher *watcher, int wd)
+{
+    ASSERT(watcher != NULL);
+    for (struct uring_watch *w = watcher->watches; w != NULL; w = w->next) {
+        if (w->directory_wd == wd || w->file_wd == wd) {
+            return;
+        }
+    }
+    if (wd >= 0) {
+        (void)inotify_rm_watch(watcher->fd, wd); /* EINVAL: the file went, and the watch with it */
+    }
+}
+
+/* Watches the file itself, when there is one; it may be another one than before. */
 static void file_add(struct uring_watcher *watcher, struct uring_watch *watch)
 {
-    if (watch->name != NULL) {
-        watch->file_wd = inotify_add_watch(watcher->fd, watch->path, CONTENT_EVENTS);
+    if (watch->name == NULL) {
+        return;
+    }
+    int before = watch->file_wd;
+    watch->file_wd = inotify_add_watch(watcher->fd, watch->path, CONTENT_EVENTS);
+    if (watch->file_wd != before) {
+        wd_release(watcher, before);
     }
 }
 
@@ -214,20 +233,6 @@ err_t uring_watch_open(struct io_loop *loop, const char *path, void (*changed)(v
     uring_object_add(uring_loop_of(loop), &watch->object, watch_shut, watch_free);
     *out = &watch->base;
     return ERR_OK;
-}
-
-/* The kernel gives one number a file: it is let go with the last watch that uses it. */
-static void wd_release(struct uring_watcher *watcher, int wd)
-{
-    ASSERT(watcher != NULL);
-    for (struct uring_watch *w = watcher->watches; w != NULL; w = w->next) {
-        if (w->directory_wd == wd || w->file_wd == wd) {
-            return;
-        }
-    }
-    if (wd >= 0) {
-        (void)inotify_rm_watch(watcher->fd, wd); /* EINVAL: the file went, and the watch with it */
-    }
 }
 
 void uring_watch_close(struct io_watch *base)

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 struct files {
     struct world world;
@@ -476,6 +477,95 @@ static void watches(enum world_kind kind)
 }
 ON_BOTH(watches)
 
+/* ---- a watched symbolic link: its target's changes count, also after it points elsewhere ------ */
+
+struct linked {
+    struct world world;
+    struct io_watch *watch;
+    struct io_timer timer;
+    unsigned changes;
+    unsigned step;
+};
+
+static void linked_changed(void *arg)
+{
+    ((struct linked *)arg)->changes++;
+}
+
+static void linked_path(const struct linked *linked, char *out, const char *name)
+{
+    snprintf(out, 160, "%s/%s", linked->world.dir, name);
+}
+
+static void linked_append(struct linked *linked, const char *name)
+{
+    char path[160];
+    linked_path(linked, path, name);
+    struct io_file *file;
+    expect_ok(io_file_open(linked->world.loop, path, IO_OPEN_WRITE | IO_OPEN_CREATE, &file));
+    expect_ok(io_file_write_sync(file, linked->step, "x", 1));
+    io_file_close(file);
+}
+
+static void linked_point(struct linked *linked, const char *name)
+{
+    char target[160];
+    char fresh[160];
+    char link[160];
+    linked_path(linked, target, name);
+    linked_path(linked, fresh, "links/fresh");
+    linked_path(linked, link, "links/current");
+    CU_ASSERT(symlink(target, fresh) == 0);
+    CU_ASSERT(rename(fresh, link) == 0);
+}
+
+static void linked_fire(struct io_timer *timer)
+{
+    struct linked *linked = CONTAINER_OF(timer, struct linked, timer);
+    CU_ASSERT((linked->changes > 0) == (linked->step > 0 && linked->step != 4));
+    linked->changes = 0;
+    switch (linked->step++) {
+    case 0:
+        linked_append(linked, "one");
+        break;
+    case 1:
+        linked_point(linked, "two");
+        break;
+    case 2:
+        linked_append(linked, "two");
+        break;
+    case 3:
+        linked_append(linked, "one"); /* no longer meant */
+        break;
+    default:
+        io_loop_stop(linked->world.loop);
+        return;
+    }
+    io_timer_start(linked->world.loop, timer, io_now_us(linked->world.loop) + 20000);
+}
+
+static void linked_start(struct io_loop *loop, void *arg)
+{
+    struct linked *linked = arg;
+    char path[160];
+    linked_path(linked, path, "links");
+    expect_ok(io_mkdir_sync(loop, path, 0700));
+    linked_append(linked, "one");
+    linked_append(linked, "two");
+    linked_point(linked, "one");
+    linked_path(linked, path, "links/current");
+    expect_ok(io_watch_open(loop, path, linked_changed, linked, &linked->watch));
+    linked->timer.fire = linked_fire;
+    io_timer_start(loop, &linked->timer, io_now_us(loop) + 20000);
+}
+
+static void watched_link_real(void)
+{
+    struct linked linked = {0};
+    world_run(&linked.world, WORLD_REAL, linked_start, &linked);
+    CU_ASSERT(linked.step == 5);
+}
+
 static const struct test_case cases[] = {
     {"read, write, sync, real", async_real},
     {"read, write, sync, sim", async_sim},
@@ -495,5 +585,6 @@ static const struct test_case cases[] = {
     {"asynchronous error, sim", async_error_sim},
     {"watches, real", watches_real},
     {"watches, sim", watches_sim},
+    {"watched symbolic link", watched_link_real},
 };
 TEST_SUITE("core/io/files", cases)

@@ -171,6 +171,7 @@ enum { CANCELS = 40 };
 struct cancels {
     struct world world;
     struct io_task *tasks[CANCELS]; /* each a block of its own */
+    struct io_task withdrawn;
     struct io_task last;
     unsigned ran;
     unsigned order;
@@ -199,7 +200,8 @@ static void cancel_ran(struct io_task *task)
 
 static void cancel_last(struct io_task *task)
 {
-    io_loop_stop(CONTAINER_OF(task, struct cancels, last)->world.loop);
+    CU_ASSERT(task == &cancels_of_run->last);
+    io_loop_stop(cancels_of_run->world.loop);
 }
 
 static void cancel_start(struct io_loop *loop, void *arg)
@@ -210,8 +212,6 @@ static void cancel_start(struct io_loop *loop, void *arg)
         c->tasks[i]->run = cancel_ran;
         io_post(loop, c->tasks[i]);
     }
-    c->last.run = cancel_last;
-    io_post(loop, &c->last);
     for (unsigned i = 0; i < CANCELS; i++) {
         if (i % 3 != 1) {
             io_task_cancel(loop, c->tasks[i]);
@@ -219,6 +219,11 @@ static void cancel_start(struct io_loop *loop, void *arg)
             c->tasks[i] = NULL;
         }
     }
+    c->withdrawn.run = cancel_last;
+    io_post(loop, &c->withdrawn);
+    io_task_cancel(loop, &c->withdrawn); /* the newest: what comes next joins the others */
+    c->last.run = cancel_last;
+    io_post(loop, &c->last);
 }
 
 static void cancels(enum world_kind kind)

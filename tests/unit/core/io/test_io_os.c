@@ -404,6 +404,7 @@ static void stale_start(struct io_loop *loop, void *arg)
     CU_ASSERT(stat(address + 5, &st) == 0 && (st.st_mode & 0777) == 0600);
     CU_ASSERT(link(address + 5, kept) == 0);
     io_listener_close(first);
+    CU_ASSERT(stat(address + 5, &st) != 0 && errno == ENOENT); /* nothing is left behind */
     CU_ASSERT(rename(kept, address + 5) == 0); /* as a killed process leaves it */
     expect_ok(io_listen(loop, address, stale_accepted, NULL, &first));
     io_listener_close(first);
