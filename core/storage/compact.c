@@ -75,7 +75,7 @@ char *compaction_part_path(const struct storage_shard *shard, uint64_t number)
     return shard_path(shard, name);
 }
 
-/* ---- the end ---------------------------------------------------------------------------------- */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 static void compaction_free(struct compaction *c)
 {
@@ -169,7 +169,7 @@ static void install(struct compaction *c)
     compaction_free(c);
 }
 
-/* ---- the manifest ----------------------------------------------------------------------------- */
+/* ---- the manifest ---------------------------------------------------------------------------- */
 
 static void add_delta(struct manifest_part *deltas, uint32_t *len, const struct storage_file *file)
 {
@@ -319,7 +319,7 @@ err_t compaction_create(struct storage_shard *shard)
     return err;
 }
 
-/* ---- blocks ----------------------------------------------------------------------------------- */
+/* ---- blocks ---------------------------------------------------------------------------------- */
 
 static err_t open_file(struct compaction *c)
 {
@@ -398,7 +398,7 @@ static void write_block(struct compaction *c, enum storage_stream stream)
     io_file_write(c->file->io, block.offset, c->block, extent, &c->op);
 }
 
-/* ---- steps ------------------------------------------------------------------------------------ */
+/* ---- steps ----------------------------------------------------------------------------------- */
 
 static size_t built(const struct compaction *c, int stream)
 {
@@ -488,7 +488,7 @@ static void turn(struct compaction *c)
     }
 }
 
-/* ---- choosing --------------------------------------------------------------------------------- */
+/* ---- choosing -------------------------------------------------------------------------------- */
 
 static void begin(struct storage_shard *shard, bool fold, size_t from, size_t to, uint64_t hold)
 {

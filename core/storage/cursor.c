@@ -109,7 +109,7 @@ void storage_cursor_close(struct storage_cursor *cursor)
     free(cursor);
 }
 
-/* ---- output ----------------------------------------------------------------------------------- */
+/* ---- output ---------------------------------------------------------------------------------- */
 
 static size_t built(const struct storage_cursor *c)
 {
@@ -149,7 +149,7 @@ static void finish(struct storage_cursor *c, struct storage_chunk *out)
     }
 }
 
-/* ---- snapshot --------------------------------------------------------------------------------- */
+/* ---- snapshot -------------------------------------------------------------------------------- */
 
 static err_t next_snapshot(struct storage_cursor *c, size_t max_bytes, struct storage_chunk *out,
                            bool *more)
@@ -189,7 +189,7 @@ static err_t next_snapshot(struct storage_cursor *c, size_t max_bytes, struct st
     return ERR_OK;
 }
 
-/* ---- changes ---------------------------------------------------------------------------------- */
+/* ---- changes --------------------------------------------------------------------------------- */
 
 static size_t entry_len(const struct storage_entry *entry)
 {

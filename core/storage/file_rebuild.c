@@ -76,7 +76,7 @@ static void count_rows(struct file_source *source, int64_t sign)
     }
 }
 
-/* ---- what the shard holds --------------------------------------------------------------------- */
+/* ---- what the shard holds -------------------------------------------------------------------- */
 
 static void list_files(struct file_source *source)
 {
@@ -109,7 +109,7 @@ static void add_old(struct file_source *source)
     }
 }
 
-/* ---- what the files hold ---------------------------------------------------------------------- */
+/* ---- what the files hold --------------------------------------------------------------------- */
 
 /* Files that are gone lose their state. */
 static void forget_missing(struct file_source *source)
@@ -165,7 +165,7 @@ void source_rebuild_read(struct file_source *source, const uint8_t *data, size_t
     source_next_turn(source, 0);
 }
 
-/* ---- the difference --------------------------------------------------------------------------- */
+/* ---- the difference -------------------------------------------------------------------------- */
 
 static void emit(struct file_source *source)
 {

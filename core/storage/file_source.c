@@ -20,7 +20,7 @@ static void turn_timer(struct io_timer *timer);
 static void look(struct file_source *source);
 static void read_more(struct file_source *source);
 
-/* ---- small things ----------------------------------------------------------------------------- */
+/* ---- small things ---------------------------------------------------------------------------- */
 
 static bool is_glob(const char *path)
 {
@@ -87,7 +87,7 @@ void source_refuse(struct file_source *source, const char *path, err_t err)
     err_free(err);
 }
 
-/* ---- which files ------------------------------------------------------------------------------ */
+/* ---- which files ----------------------------------------------------------------------------- */
 
 struct listing {
     const struct file_source *source;
@@ -163,7 +163,7 @@ err_t source_list(struct file_source *source, char ***paths, size_t *len, size_t
     return err;
 }
 
-/* ---- reading one file ------------------------------------------------------------------------- */
+/* ---- reading one file ------------------------------------------------------------------------ */
 
 void source_reader_close(struct file_source *source)
 {
@@ -253,7 +253,7 @@ static err_t check_windows(struct file_source *source, const struct file_state *
     return ERR_OK;
 }
 
-/* ---- committing ------------------------------------------------------------------------------- */
+/* ---- committing ------------------------------------------------------------------------------ */
 
 static void free_states(struct file_source *source)
 {
@@ -385,7 +385,7 @@ static void note_state(struct file_source *source)
     state->path = mem_strdup(source->reader.state.path);
 }
 
-/* ---- phases: reading, verifying --------------------------------------------------------------- */
+/* ---- phases: reading, verifying -------------------------------------------------------------- */
 
 /* The bytes of a file arrived and were taken; err: it is no good from here on. */
 static void after_read(struct file_source *source, err_t err)
@@ -491,7 +491,7 @@ static void read_more(struct file_source *source)
     io_file_read(r->io, r->read_at, source->chunk, len, &source->op);
 }
 
-/* ---- looking ---------------------------------------------------------------------------------- */
+/* ---- looking --------------------------------------------------------------------------------- */
 
 /* Begins to read or verify a file. */
 static void begin_file(struct file_source *source, const char *path)
@@ -726,7 +726,7 @@ static void turn_timer(struct io_timer *timer)
     }
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 err_t file_source_check(const struct storage_collection *desc)
 {

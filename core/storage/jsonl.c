@@ -24,7 +24,7 @@ const char *jsonl_text(const struct jsonl_parser *parser, size_t col)
     return (const char *)parser->text.data + parser->value[col].at;
 }
 
-/* ---- a walk over text that jansson has accepted ------------------------------------------------ */
+/* ---- a walk over text that jansson has accepted ----------------------------------------------- */
 
 static bool is_space(char c)
 {
@@ -89,7 +89,7 @@ static err_t decode_string(const char *s, size_t len, struct buf *out)
     return ERR_OK;
 }
 
-/* ---- members ---------------------------------------------------------------------------------- */
+/* ---- members --------------------------------------------------------------------------------- */
 
 /* The column of the name whose JSON is s; cols: none. scratch is left as it was. */
 static err_t find_column(struct jsonl_parser *parser, const char *s, size_t len, size_t *col)

@@ -5,7 +5,7 @@
 
 static const uint64_t MANIFEST_MAGIC = 0x314E414D52544C54; /* "TLTRMAN1" */
 
-/* ---- descriptions ----------------------------------------------------------------------------- */
+/* ---- descriptions ---------------------------------------------------------------------------- */
 
 static void put_text(struct buf *out, const char *s)
 {
@@ -89,7 +89,7 @@ err_t description_decode(const uint8_t *data, size_t len, struct arena *arena,
     return ERR_OK;
 }
 
-/* ---- manifests -------------------------------------------------------------------------------- */
+/* ---- manifests ------------------------------------------------------------------------------- */
 
 void manifest_encode(const struct manifest *m, struct buf *out)
 {

@@ -49,7 +49,7 @@ void rows_reset(struct rows_parser *parser)
     }
 }
 
-/* ---- one record ------------------------------------------------------------------------------- */
+/* ---- one record ------------------------------------------------------------------------------ */
 
 static void put_text(struct batch_builder *b, size_t col, const char *s, size_t len)
 {
@@ -147,7 +147,7 @@ static err_t check_utf8(const uint8_t *data, size_t len)
                : err_sql(ERR_INVALID, "22021", "invalid byte sequence for encoding \"UTF8\"");
 }
 
-/* ---- records ---------------------------------------------------------------------------------- */
+/* ---- records --------------------------------------------------------------------------------- */
 
 static err_t check_header(const struct rows_parser *parser, const char *path)
 {

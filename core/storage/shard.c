@@ -5,7 +5,7 @@
 #include "core/storage/file_source.h"
 #include "core/storage/storage_internal.h"
 
-/* ---- schema ----------------------------------------------------------------------------------- */
+/* ---- schema ---------------------------------------------------------------------------------- */
 
 static struct storage_schema *schema_new(const struct storage_collection *desc)
 {
@@ -52,7 +52,7 @@ const uint8_t *schema_kinds(const struct storage_schema *schema, enum storage_st
     return stream == STREAM_OK ? schema->kinds : batch_err_kinds;
 }
 
-/* ---- entries ---------------------------------------------------------------------------------- */
+/* ---- entries --------------------------------------------------------------------------------- */
 
 struct storage_entry *entry_new(uint64_t lower, uint64_t upper)
 {
@@ -108,7 +108,7 @@ err_t entry_open(struct storage_entry *entry, enum storage_stream stream, struct
     return ERR_OK;
 }
 
-/* ---- base ------------------------------------------------------------------------------------- */
+/* ---- base ------------------------------------------------------------------------------------ */
 
 struct storage_base *base_new(struct storage_file *file, uint64_t time, uint64_t rows)
 {
@@ -136,7 +136,7 @@ void base_unref(struct storage_base *base)
     }
 }
 
-/* ---- shards ----------------------------------------------------------------------------------- */
+/* ---- shards ---------------------------------------------------------------------------------- */
 
 static size_t entry_memory(const struct storage_entry *entry)
 {

@@ -22,7 +22,7 @@ static uint64_t max_u64(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* ---- uppers and leases ------------------------------------------------------------------------ */
+/* ---- uppers and leases ----------------------------------------------------------------------- */
 
 void storage_publish(struct storage_shard *shard, uint64_t upper)
 {
@@ -138,7 +138,7 @@ static void maintain(struct io_timer *timer)
                    io_now_us(storage->config.loop) + STORAGE_MAINTAIN_US);
 }
 
-/* ---- the log's news --------------------------------------------------------------------------- */
+/* ---- the log's news -------------------------------------------------------------------------- */
 
 static void log_failed(void *ctx, const struct err *err)
 {
@@ -164,7 +164,7 @@ static void log_full(void *ctx, bool full)
     }
 }
 
-/* ---- shards ----------------------------------------------------------------------------------- */
+/* ---- shards ---------------------------------------------------------------------------------- */
 
 static size_t order_place(const struct storage_worker *storage, uint64_t id)
 {
@@ -204,7 +204,7 @@ void storage_release_shard(struct storage_shard *shard)
     }
 }
 
-/* ---- recovery --------------------------------------------------------------------------------- */
+/* ---- recovery -------------------------------------------------------------------------------- */
 
 /* Validates a batch of a record and keeps an aligned copy of it. */
 static err_t recover_blob(const struct storage_shard *shard, int stream,
@@ -476,11 +476,16 @@ static err_t recover_shard(void *arg, const char *name)
         return ERR_OK;
     }
     struct buf path = {0};
-    buf_printf(&path, "%s/%s/manifest", storage->dir, name);
     uint8_t *data = NULL;
     size_t len = 0;
-    err_t err = io_read_whole_sync(storage->config.loop, buf_cstr(&path), MANIFEST_BYTES_MAX,
-                                   &data, &len);
+    /* A predecessor may have been killed between a rename or removal and its sync. */
+    buf_printf(&path, "%s/%s", storage->dir, name);
+    err_t err = io_dir_sync_sync(storage->config.loop, buf_cstr(&path));
+    if (err == ERR_OK) {
+        buf_append_str(&path, "/manifest");
+        err = io_read_whole_sync(storage->config.loop, buf_cstr(&path), MANIFEST_BYTES_MAX, &data,
+                                 &len);
+    }
     if (err != ERR_OK && err_code(err) == ERR_NOT_FOUND) {
         err_free(err); /* never completed, or dropped */
         err = ERR_OK;
@@ -492,7 +497,7 @@ static err_t recover_shard(void *arg, const char *name)
     return err;
 }
 
-/* ---- opening ---------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 /* Refuses a directory of a newer epoch; else makes it ours, before anything in it is read. */
 static err_t take_epoch(struct storage_worker *storage, const char *path)
@@ -620,11 +625,52 @@ static void start_sources(struct storage_worker *storage)
     storage_arm_tick(storage);
 }
 
+static char *parent_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (slash == NULL) {
+        return mem_strdup(".");
+    }
+    return slash == path ? mem_strdup("/") : mem_strndup(path, (size_t)(slash - path));
+}
+
+/*
+ * Makes the worker's directory and the ones above it, durably. The epoch file is written later, so
+ * where there is one this was done before.
+ */
+static err_t make_directory(struct storage_worker *storage, const char *epoch_path)
+{
+    struct io_loop *loop = storage->config.loop;
+    struct io_stat st;
+    err_t err = io_stat_sync(loop, epoch_path, &st);
+    if (err == ERR_OK || err_code(err) != ERR_NOT_FOUND) {
+        return err;
+    }
+    err_free(err);
+    err = ERR_OK;
+    TRY(io_mkdir_sync(loop, storage->dir, 0700));
+    char *path = mem_strdup(storage->dir);
+    for (bool top = false; !top && err == ERR_OK;) {
+        char *parent = parent_of(path);
+        top = strcmp(parent, path) == 0 || strcmp(parent, ".") == 0;
+        err = io_dir_sync_sync(loop, parent);
+        if (err != ERR_OK && err_code(err) == ERR_PERMISSION) {
+            err_free(err); /* not ours, so we did not make anything in it */
+            err = ERR_OK;
+            top = true;
+        }
+        free(path);
+        path = parent;
+    }
+    free(path);
+    return err;
+}
+
 static err_t open_directory(struct storage_worker *storage)
 {
     struct buf epoch_path = {0};
     buf_printf(&epoch_path, "%s/epoch", storage->dir);
-    err_t err = io_mkdir_sync(storage->config.loop, storage->dir, 0700);
+    err_t err = make_directory(storage, buf_cstr(&epoch_path));
     if (err == ERR_OK) {
         err = take_epoch(storage, buf_cstr(&epoch_path));
     }
@@ -648,6 +694,9 @@ err_t storage_open(const struct storage_config *config, struct storage_worker **
     struct storage_worker *storage = MEM_NEW(struct storage_worker);
     storage->config = *config;
     storage->dir = mem_strdup(config->directory);
+    for (size_t len = strlen(storage->dir); len > 1 && storage->dir[len - 1] == '/'; len--) {
+        storage->dir[len - 1] = '\0';
+    }
     storage->config.directory = storage->dir;
     storage->config.tick_us = config->tick_us != 0 ? config->tick_us : TICK_US_DEFAULT;
     storage->config.segment_bytes =
@@ -708,7 +757,7 @@ void storage_free(struct storage_worker *storage)
     free(storage);
 }
 
-/* ---- collections ------------------------------------------------------------------------------ */
+/* ---- collections ----------------------------------------------------------------------------- */
 
 static err_t check_description(const struct storage_collection *desc)
 {

@@ -51,7 +51,7 @@ err_t storage_open(const struct storage_config *config, struct storage_worker **
 /* Frees memory; nothing acknowledged needs it. Also on a dead env. */
 void storage_free(struct storage_worker *storage);
 
-/* ---- collections ---------------------------------------------------------------------------- */
+/* ---- collections --------------------------------------------------------------------------- */
 
 enum storage_kind { STORAGE_TABLE = 1, STORAGE_FILE = 2 };
 enum storage_format { STORAGE_CSV = 1, STORAGE_JSON_LINES = 2 };
@@ -93,7 +93,7 @@ void storage_collections(const struct storage_worker *storage,
                                       uint64_t rows, uint64_t bytes),
                          void *arg);
 
-/* ---- tables --------------------------------------------------------------------------------- */
+/* ---- tables -------------------------------------------------------------------------------- */
 
 /*
  * Appends to tables, all at one time, atomically over the tables named (one log record): batches
@@ -117,7 +117,7 @@ void storage_advance_tables(struct storage_worker *storage, uint64_t upper);
  */
 uint64_t storage_last_append(const struct storage_worker *storage);
 
-/* ---- cursors -------------------------------------------------------------------------------- */
+/* ---- cursors ------------------------------------------------------------------------------- */
 
 /*
  * A read of one shard, in order: first (snapshot) the consolidated state at as_of, its times set to

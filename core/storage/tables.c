@@ -34,7 +34,7 @@ static void append_free(struct table_append *append)
     free(append);
 }
 
-/* ---- uppers ----------------------------------------------------------------------------------- */
+/* ---- uppers ---------------------------------------------------------------------------------- */
 
 /* Uppers are only published below the lease, so that a restart need not remember each. */
 static void publish(struct storage_worker *storage, uint64_t upper)
@@ -87,7 +87,7 @@ void storage_advance_tables(struct storage_worker *storage, uint64_t upper)
     advance(storage, upper);
 }
 
-/* ---- appends ---------------------------------------------------------------------------------- */
+/* ---- appends --------------------------------------------------------------------------------- */
 
 static void committed(struct wal_commit *commit, err_t err)
 {

@@ -34,7 +34,7 @@ static struct wal_group *inflight(struct wal *wal)
     return &wal->group[1 - wal->gather];
 }
 
-/* ---- answers ---------------------------------------------------------------------------------- */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 /* Answers every commit of the group in flight, in order; err (owned) NULL when it is durable. */
 static void answer(struct wal *wal, err_t err)
@@ -85,7 +85,7 @@ static void set_full(struct wal *wal, bool full)
     }
 }
 
-/* ---- a full disk ------------------------------------------------------------------------------ */
+/* ---- a full disk ----------------------------------------------------------------------------- */
 
 /*
  * After a write or sync that found no space, part of the group or all of it may be on the disk. It
@@ -144,7 +144,7 @@ static void group_failed(struct wal *wal, err_t err)
     repair(wal);
 }
 
-/* ---- groups ----------------------------------------------------------------------------------- */
+/* ---- groups ---------------------------------------------------------------------------------- */
 
 /*
  * A newer owner of the directory has replaced the epoch file before it read the log. Whatever we
@@ -243,7 +243,7 @@ static void write_group(struct wal *wal)
     io_file_write(file->io, file->size, group->bytes.data, extent, &wal->op);
 }
 
-/* ---- segments --------------------------------------------------------------------------------- */
+/* ---- segments -------------------------------------------------------------------------------- */
 
 /* The first segment something refers to; with writing: the one being written counts as needed. */
 static size_t first_needed(const struct wal *wal)
@@ -372,7 +372,7 @@ static void kick(struct wal *wal)
     }
 }
 
-/* ---- public ----------------------------------------------------------------------------------- */
+/* ---- public ---------------------------------------------------------------------------------- */
 
 struct buf *wal_begin(struct wal *wal)
 {

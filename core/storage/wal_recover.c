@@ -58,13 +58,14 @@ static err_t read_header(struct wal *wal, struct storage_file *file,
     return ERR_OK;
 }
 
-/* ---- groups ----------------------------------------------------------------------------------- */
+/* ---- groups ---------------------------------------------------------------------------------- */
 
 struct scan {
     struct wal *wal;
     struct storage_file *file;
     uint64_t salt;
     uint64_t offset; /* of the next group */
+    uint64_t last;   /* of the last one */
     struct buf bytes;
 };
 
@@ -139,6 +140,7 @@ static err_t later_group(struct scan *s, bool *found)
 static err_t replay_segment(struct scan *s, uint64_t stop_seq)
 {
     s->offset = WAL_ALIGN;
+    s->last = WAL_ALIGN;
     while (s->wal->next_seq < stop_seq && s->offset < s->file->size) {
         struct wal_group_header header;
         bool valid = false;
@@ -153,6 +155,7 @@ static err_t replay_segment(struct scan *s, uint64_t stop_seq)
         }
         TRY(replay_group(s, &header));
         s->wal->next_seq += header.records;
+        s->last = s->offset;
         s->offset += wal_group_extent(header.len);
     }
     if (stop_seq != UINT64_MAX && s->wal->next_seq != stop_seq) {
@@ -161,10 +164,27 @@ static err_t replay_segment(struct scan *s, uint64_t stop_seq)
     return ERR_OK;
 }
 
-/* ---- segments --------------------------------------------------------------------------------- */
+/* ---- segments -------------------------------------------------------------------------------- */
 
-/* A torn tail was never acknowledged. Cut durably: a segment follows this one soon. */
-static err_t cut_tail(struct scan *s)
+static err_t rewrite(struct scan *s, uint64_t from, uint64_t to)
+{
+    size_t got = 0;
+    buf_clear(&s->bytes);
+    buf_reserve(&s->bytes, to - from);
+    TRY(io_file_read_sync(s->file->io, from, s->bytes.data, to - from, &got));
+    /* The padding of the last group may be missing. */
+    memset(s->bytes.data + got, 0, to - from - got);
+    return io_file_write_sync(s->file->io, from, s->bytes.data, to - from);
+}
+
+/*
+ * The end of the last segment. A torn tail was never acknowledged and is cut off. What stands
+ * before it may have been written, and read by us just now, without being on the disk: the process
+ * that wrote it was killed before its sync, or its sync failed and the kernel holds the pages for
+ * clean. So the header and the last group, the only ones that can be concerned, are written again,
+ * with the same bytes, and synced, before anybody relies on them.
+ */
+static err_t settle_tail(struct scan *s)
 {
     uint64_t size = 0;
     TRY(io_file_size_sync(s->file->io, &size));
@@ -173,10 +193,14 @@ static err_t cut_tail(struct scan *s)
                  LOG_STR("path", s->file->path), LOG_U64("offset", s->offset),
                  LOG_U64("bytes", size - s->offset));
         TRY(io_file_truncate_sync(s->file->io, s->offset));
-        TRY(io_file_sync_sync(s->file->io));
     }
+    TRY(rewrite(s, 0, WAL_ALIGN));
+    if (s->offset > s->last) {
+        TRY(rewrite(s, s->last, s->offset));
+    }
+    TRY(io_file_sync_sync(s->file->io));
     s->file->size = s->offset;
-    return ERR_OK;
+    return io_dir_sync_sync(s->wal->config.loop, s->wal->dir);
 }
 
 static err_t replay_all(struct wal *wal, const struct wal_segment_header *headers)
@@ -193,7 +217,7 @@ static err_t replay_all(struct wal *wal, const struct wal_segment_header *header
         }
         err = replay_segment(&s, last ? UINT64_MAX : headers[i + 1].first_seq);
         if (err == ERR_OK && last) {
-            err = cut_tail(&s);
+            err = settle_tail(&s);
         } else if (err == ERR_OK) {
             s.file->size = s.offset;
         }

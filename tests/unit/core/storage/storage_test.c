@@ -6,7 +6,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-/* ---- coroutine -------------------------------------------------------------------------------- */
+/* ---- coroutine ------------------------------------------------------------------------------- */
 
 enum { STACK_BYTES = 1 << 20 };
 
@@ -77,7 +77,7 @@ void test_run(void (*body)(struct io_loop *loop, const char *dir))
     nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-/* ---- worker ----------------------------------------------------------------------------------- */
+/* ---- worker ---------------------------------------------------------------------------------- */
 
 static void advanced(void *ctx, uint64_t collection, uint64_t upper)
 {
@@ -166,7 +166,7 @@ void test_append_row(struct storage_worker *storage, uint64_t id, uint64_t time,
     free(data);
 }
 
-/* ---- rows ------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 static const int64_t BIAS = 1LL << 40;
 
