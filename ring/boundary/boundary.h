@@ -21,8 +21,9 @@ enum boundary_carrier { BOUNDARY_CARRIER_AUTO, BOUNDARY_CARRIER_SHM, BOUNDARY_CA
 /* Who we are, sent in the handshake and checked by the other side. */
 struct boundary_identity {
     uint8_t environment[16]; /* environment id; another one is refused */
-    uint32_t process;        /* index of this process */
-    uint32_t generation;     /* grows with every start of the process */
+    uint64_t service;        /* which service the process is of: unique in the environment */
+    uint32_t process;        /* index of this process in its service */
+    uint64_t generation;     /* grows with every start of the process */
     uint64_t epoch;          /* fencing: the server refuses epochs below its own */
     const char *node_secret_path; /* a file only this node's processes can read (0600); proof of
                                      being on the same node together with the boot id; NULL: no shm */

@@ -108,6 +108,7 @@ struct hello boundary_hello(struct io_loop *loop, const struct boundary_identity
         .protocol = HELLO_BOUNDARY,
         .role = (uint8_t)role,
         .carriers = HELLO_TCP,
+        .service = self->service,
         .process = self->process,
         .generation = self->generation,
         .epoch = self->epoch,

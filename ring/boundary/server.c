@@ -428,13 +428,15 @@ static err_t supersede(struct boundary_server *server, const struct hello *their
     for (size_t i = 0; i < server->sessions_len; i++) {
         struct carrier *c = server->sessions[i];
         const struct hello *old = carrier_peer(c);
-        if (old->process != theirs->process || old->epoch > theirs->epoch) {
+        if (old->service != theirs->service || old->process != theirs->process ||
+            old->epoch > theirs->epoch) {
             continue;
         }
         if (old->epoch == theirs->epoch && old->generation > theirs->generation) {
             return refused(refusal, REFUSE_GENERATION,
-                           err_new(ERR_FENCED, "process %u runs in generation %u, yours is %u",
-                                   theirs->process, old->generation, theirs->generation));
+                           err_new(ERR_FENCED, "process %u runs in generation %llu, yours is %llu",
+                                   theirs->process, (unsigned long long)old->generation,
+                                   (unsigned long long)theirs->generation));
         }
         carrier_end_session(c, err_new(ERR_FENCED, "a newer connection of process %u took over",
                                        theirs->process));

@@ -119,6 +119,12 @@ static err_t check_member(const struct exchange *x, const struct hello *theirs,
                           enum hello_refusal *refusal)
 {
     TRY(hello_check(theirs, &x->self, HELLO_COMPUTE, refusal));
+    if (theirs->service != x->self.service) {
+        return refused(refusal, REFUSE_PROCESS,
+                       err_new(ERR_INVALID, "a process of service %llu, this is service %llu",
+                               (unsigned long long)theirs->service,
+                               (unsigned long long)x->self.service));
+    }
     if (theirs->process >= x->config.processes || theirs->process == x->config.process ||
         theirs->processes != x->config.processes ||
         theirs->workers != x->config.workers_per_process ||
@@ -165,9 +171,10 @@ static err_t exchange_judge(void *arg, const struct hello *theirs, const char *p
     struct carrier *old = x->peers[theirs->process].carrier;
     if (old != NULL && carrier_peer(old)->generation > theirs->generation) {
         return refused(refusal, REFUSE_GENERATION,
-                       err_new(ERR_FENCED, "process %u runs in generation %u, yours is %u",
-                               theirs->process, carrier_peer(old)->generation,
-                               theirs->generation));
+                       err_new(ERR_FENCED, "process %u runs in generation %llu, yours is %llu",
+                               theirs->process,
+                               (unsigned long long)carrier_peer(old)->generation,
+                               (unsigned long long)theirs->generation));
     }
     if (old != NULL) {
         carrier_end_session(old, err_new(ERR_FENCED, "a newer connection of process %u took over",
@@ -297,7 +304,8 @@ err_t exchange_new(struct io_loop *net, const struct exchange_config *config,
     x->total = config->processes * config->workers_per_process;
     x->nonce = io_random_u64(io_loop_env(net));
     x->self = (struct hello){.version = HELLO_VERSION, .protocol = HELLO_EXCHANGE,
-                             .role = HELLO_COMPUTE, .process = config->process,
+                             .role = HELLO_COMPUTE, .service = config->self.service,
+                             .process = config->process,
                              .generation = config->self.generation, .epoch = config->self.epoch,
                              .nonce = x->nonce, .workers = config->workers_per_process,
                              .worker_base = config->process * config->workers_per_process,

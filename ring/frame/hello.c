@@ -25,8 +25,9 @@ void hello_encode(struct buf *out, const struct hello *h)
     buf_append_byte(out, h->role);
     buf_append_byte(out, h->carriers);
     buf_append(out, h->environment, sizeof(h->environment));
+    buf_append_u64(out, h->service);
     buf_append_u32(out, h->process);
-    buf_append_u32(out, h->generation);
+    buf_append_u64(out, h->generation);
     buf_append_u64(out, h->epoch);
     buf_append_u64(out, h->nonce);
     buf_append_u64(out, h->challenge);
@@ -51,8 +52,9 @@ static void decode_fields(struct reader *r, struct hello *h)
     h->role = reader_u8(r);
     h->carriers = reader_u8(r);
     const void *environment = reader_bytes(r, sizeof(h->environment));
+    h->service = reader_u64(r);
     h->process = reader_u32(r);
-    h->generation = reader_u32(r);
+    h->generation = reader_u64(r);
     h->epoch = reader_u64(r);
     h->nonce = reader_u64(r);
     h->challenge = reader_u64(r);
@@ -135,8 +137,10 @@ const char *hello_refusal_name(enum hello_refusal refusal)
 
 bool hello_refusal_transient(enum hello_refusal refusal)
 {
-    /* A carrier is refused towards one socket of the peer; another one may do. */
-    return refusal == REFUSE_NOT_READY || refusal == REFUSE_CARRIER || refusal == REFUSE_FRAME;
+    /* A carrier is refused towards one socket of the peer; another one may do. An epoch that is
+     * over is renewed by the controller, a generation gives way when the newer process goes. */
+    return refusal == REFUSE_NOT_READY || refusal == REFUSE_CARRIER || refusal == REFUSE_FRAME ||
+           refusal == REFUSE_EPOCH || refusal == REFUSE_GENERATION;
 }
 
 void hello_prove(const uint8_t *secret, size_t secret_len, const char *label, uint64_t client,

@@ -46,8 +46,9 @@ struct hello {
     uint8_t role;      /* enum hello_role */
     uint8_t carriers;  /* set of enum hello_carriers: offered, or the one chosen */
     uint8_t environment[16];
+    uint64_t service;      /* which service the process is of: unique in the environment */
     uint32_t process;
-    uint32_t generation;
+    uint64_t generation;
     uint64_t epoch;
     uint64_t nonce;        /* of this start of the process */
     uint64_t challenge;    /* of this connection */

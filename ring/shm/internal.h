@@ -42,6 +42,7 @@ struct shm_pair {
     struct shm_slot slots[SHM_RING];
     struct shm_item *backlog; /* oldest first */
     struct shm_item *backlog_last;
+    bool refused; /* shm_ready said no: writable is owed once the backlog is gone */
     struct carrier_node *partial; /* a message arriving in fragments */
 };
 
@@ -57,6 +58,7 @@ struct shm_end {
     struct shm_arena arena;
     struct shm_pair *pairs; /* by the peer's worker */
     size_t backlogs;        /* pairs with a backlog */
+    size_t refused;         /* pairs that are */
 };
 
 struct shm_carrier {

@@ -133,7 +133,16 @@ static void put_backlog(struct shm_end *end, uint32_t remote, struct shm_item *i
 
 bool shm_ready(struct carrier *c, uint32_t local, uint32_t remote)
 {
-    return shm_of(c)->ends[local].pairs[remote].backlog == NULL;
+    struct shm_end *end = &shm_of(c)->ends[local];
+    struct shm_pair *pair = &end->pairs[remote];
+    if (pair->backlog == NULL) {
+        return true;
+    }
+    if (!pair->refused) {
+        pair->refused = true;
+        end->refused++;
+    }
+    return false;
 }
 
 void shm_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
@@ -348,6 +357,24 @@ static void set_blocked(struct shm_end *end, bool blocked)
     atomic_store_explicit(&end->state->blocked, blocked ? 1 : 0, memory_order_relaxed);
 }
 
+/* Backlogs also empty while something urgent is sent, so this is asked in every round. */
+static bool tell_writable(struct shm_end *end)
+{
+    bool any = false;
+    for (uint32_t j = 0; j < end->shm->peer_shape.workers && end->refused > 0; j++) {
+        struct shm_pair *pair = &end->pairs[j];
+        if (pair->refused && pair->backlog == NULL) {
+            pair->refused = false;
+            end->refused--;
+            any = true;
+        }
+    }
+    if (any) {
+        carrier_writable(&end->shm->base, end->local);
+    }
+    return any;
+}
+
 static bool shm_poll(struct io_poller *poller)
 {
     struct shm_end *end = CONTAINER_OF(poller, struct shm_end, poller);
@@ -368,15 +395,13 @@ static bool shm_poll(struct io_poller *poller)
         }
     }
     if (freed && end->backlogs > 0) {
-        bool emptied = false;
         for (uint32_t j = 0; j < end->shm->peer_shape.workers; j++) {
-            emptied |= end->pairs[j].backlog != NULL && push_backlog(end, j);
-        }
-        if (emptied) {
-            carrier_writable(c, end->local);
+            if (end->pairs[j].backlog != NULL) {
+                push_backlog(end, j);
+            }
         }
     }
-    return any || freed;
+    return tell_writable(end) || any || freed;
 }
 
 /* About to sleep: says so, then looks once more. */

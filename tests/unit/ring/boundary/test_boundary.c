@@ -194,7 +194,7 @@ static void world_start(struct io_loop *loop, void *arg)
     const char *unix_paths[PROCESSES_MAX];
     w->net = loop;
     w->limit.fire = limit_reached;
-    io_timer_start(loop, &w->limit, io_now_us(loop) + 20 * 1000 * 1000);
+    io_timer_start(loop, &w->limit, io_now_us(loop) + 120 * 1000 * 1000);
     for (uint32_t p = 0; p < w->processes; p++) {
         start_storage(w, p);
         addresses[p] = boundary_server_address(w->servers[p]);
@@ -285,7 +285,7 @@ static void test_shm_one(void)
 static void test_shm_two_by_two(void)
 {
     struct world w = {.processes = 2, .workers = 2, .end = 2000, .tick_us = 300,
-                      .record_max = 100000};
+                      .record_max = 20000};
     world_run_shm(&w);
 }
 
@@ -294,6 +294,55 @@ static void test_shm_small_arena(void)
     struct world w = {.processes = 1, .workers = 2, .end = 3000, .tick_us = 0,
                       .arena = 1, .record_max = 400000};
     world_run_shm(&w);
+}
+
+/* A CA and two certificates, as files in the world's directory. */
+static void world_run_tls(struct world *w)
+{
+    static const char script[] =
+        "set -e; cd %s; new='openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'; "
+        "$new -x509 -keyout ca.key -out ca.pem -subj /CN=ca -days 2; for i in server client; do "
+        "$new -keyout $i.key -out $i.csr -subj /CN=$i; openssl x509 -req -in $i.csr -CA ca.pem "
+        "-CAkey ca.key -CAcreateserial -out $i.pem -days 2; chmod 600 $i.key; done";
+    char directory[64] = "/tmp/test-ring-XXXXXX";
+    char command[1024];
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(directory));
+    snprintf(command, sizeof(command), script, directory);
+    char shell[1100];
+    snprintf(shell, sizeof(shell), "( %s ) >/dev/null 2>&1", command);
+    CU_ASSERT_EQUAL_FATAL(system(shell), 0);
+    struct tls_context *contexts[2];
+    for (int i = 0; i < 2; i++) {
+        char pem[96], key[96], ca[96];
+        snprintf(pem, sizeof(pem), "%s/%s.pem", directory, i == 0 ? "server" : "client");
+        snprintf(key, sizeof(key), "%s/%s.key", directory, i == 0 ? "server" : "client");
+        snprintf(ca, sizeof(ca), "%s/ca.pem", directory);
+        struct tls_config config = {.certificate_path = pem, .key_path = key, .ca_path = ca,
+                                    .require_peer = i == 0};
+        CU_ASSERT_PTR_NULL_FATAL(tls_context_new(&config, i == 0, &contexts[i]));
+    }
+    w->tls_server = contexts[0];
+    w->tls_client = contexts[1];
+    world_run(w);
+    tls_context_free(contexts[0]);
+    tls_context_free(contexts[1]);
+    snprintf(shell, sizeof(shell), "rm -rf %s", directory);
+    CU_ASSERT_EQUAL(system(shell), 0);
+}
+
+static void test_tls(void)
+{
+    struct world w = {.processes = 1, .workers = 2, .end = 2000, .tick_us = 200,
+                      .record_max = 100000};
+    world_run_tls(&w);
+}
+
+static void test_tls_cut(void)
+{
+    struct world w = {.processes = 2, .workers = 2, .end = 1500, .tick_us = 500,
+                      .record_max = 3000, .chop = 2000000, .credit = 100000, .cuts_max = 100};
+    world_run_tls(&w);
+    CU_ASSERT_TRUE(w.cuts >= 200);
 }
 
 static void test_tcp_one(void)
@@ -338,6 +387,8 @@ static const struct test_case cases[] = {
     {"tcp 2x2", test_tcp_two_by_two},
     {"tcp backlog, small credit", test_tcp_backlog},
     {"tcp cut at random bytes", test_tcp_cut},
+    {"tls 1x2", test_tls},
+    {"tls cut at random bytes", test_tls_cut},
     {"shm 1x1", test_shm_one},
     {"shm 2x2", test_shm_two_by_two},
     {"shm small arena", test_shm_small_arena},

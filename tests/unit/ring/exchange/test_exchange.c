@@ -25,6 +25,8 @@ struct world {
     size_t chop;
     size_t cuts_max;
     enum boundary_carrier carrier;
+    char directory[64]; /* for sockets; "": none */
+    char secret[80];
     struct io_loop *net;
     struct exchange *x[PROCESSES_MAX];
     struct chopper *choppers[PROCESSES_MAX];
@@ -83,13 +85,22 @@ static void process_start(struct world *w, uint32_t p)
                                                    : exchange_address(w->x[i]))
                          : "127.0.0.1:1";
     }
+    char paths[PROCESSES_MAX][96];
+    const char *unix_paths[PROCESSES_MAX];
+    for (uint32_t i = 0; i < w->processes; i++) {
+        snprintf(paths[i], sizeof(paths[i]), "%s/x%u", w->directory, i);
+        unix_paths[i] = paths[i];
+    }
+    bool local = w->directory[0] != '\0';
     struct exchange_config config = {
         .process = p,
         .processes = w->processes,
         .workers_per_process = w->workers,
         .listen_address = "127.0.0.1:0",
         .peers = peers,
-        .self = {.environment = "0123456789abcde", .process = p, .generation = 1, .epoch = 3},
+        .self = {.environment = "0123456789abcde", .process = p, .generation = 1, .epoch = 3,
+                 .node_secret_path = local ? w->secret : NULL},
+        .unix_paths = local ? unix_paths : NULL,
         .carrier = w->carrier,
         .handler = &talk_handler,
     };
@@ -150,6 +161,40 @@ static uint64_t world_run(struct world *w)
     return cuts;
 }
 
+static void world_run_shm(struct world *w)
+{
+    snprintf(w->directory, sizeof(w->directory), "/tmp/test-ring-XXXXXX");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(w->directory));
+    snprintf(w->secret, sizeof(w->secret), "%s/secret", w->directory);
+    FILE *f = fopen(w->secret, "w");
+    fputs("a secret of this node", f);
+    fclose(f);
+    world_run(w);
+    char command[128];
+    snprintf(command, sizeof(command), "rm -rf %s", w->directory);
+    CU_ASSERT_EQUAL(system(command), 0);
+}
+
+static void test_shm(void)
+{
+    struct world w = {.processes = 2, .workers = 2, .messages = 10000, .len_max = 200000,
+                      .carrier = BOUNDARY_CARRIER_SHM};
+    world_run_shm(&w);
+}
+
+static void test_shm_three(void)
+{
+    struct world w = {.processes = 3, .workers = 2, .messages = 5000, .len_max = 5000};
+    world_run_shm(&w);
+}
+
+static void test_shm_big(void)
+{
+    struct world w = {.processes = 2, .workers = 1, .messages = 200, .len_max = 40 << 20,
+                      .carrier = BOUNDARY_CARRIER_SHM};
+    world_run_shm(&w);
+}
+
 static void test_one_process(void)
 {
     struct world w = {.processes = 1, .workers = 3, .messages = 20000, .len_max = 5000};
@@ -194,5 +239,8 @@ static const struct test_case cases[] = {
     {"tcp 3x2", test_three_by_two},
     {"tcp big messages", test_big},
     {"tcp cut at random bytes", test_cut},
+    {"shm 2x2", test_shm},
+    {"shm 3x2", test_shm_three},
+    {"shm big messages", test_shm_big},
 };
 TEST_SUITE("ring/exchange", cases)
