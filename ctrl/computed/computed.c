@@ -357,7 +357,8 @@ static void thread_stop_run(struct mail *mail)
 
 static struct boundary_identity identity(const struct computed *computed)
 {
-    struct boundary_identity self = {.process = computed->config.process,
+    struct boundary_identity self = {.service = computed->config.service,
+                                     .process = computed->config.process,
                                      .node_secret_path = computed->config.node_secret_path};
     self.generation = io_now_us(computed->loop); /* grows with every start */
     memcpy(self.environment, computed->environment, 16);

@@ -25,6 +25,7 @@ struct computed_config {
     const char *node_secret_path;   /* or NULL: no shared memory */
     struct runtime_tls tls;
     const char *carrier;            /* auto, shm, tcp */
+    uint64_t service;               /* which replica this is: unique in the environment */
     uint32_t process;
     uint32_t processes;
     uint32_t workers;               /* of this process */

@@ -9,6 +9,7 @@ struct process {
     const char *peers;
     const char *peer_sockets;
     uint64_t memory_limit;
+    uint64_t service;
     char **peer_list;
     char **socket_list;
     struct computed *computed;
@@ -61,6 +62,7 @@ static err_t start(struct daemon *daemon, struct io_loop *loop)
         .node_secret_path = flags->node_secret_path,
         .tls = flags->tls,
         .carrier = flags->carrier,
+        .service = p->service,
         .process = (uint32_t)flags->process,
         .processes = (uint32_t)flags->processes,
         .workers = (uint32_t)flags->workers,
@@ -108,6 +110,8 @@ int main(int argc, char **argv)
         {.name = "peer-unix-sockets", .kind = OPTION_TEXT, .target = &p.peer_sockets,
          .argument = "PATH,...",
          .help = "sockets of the same processes for shared memory on one node"},
+        {.name = "service-id", .kind = OPTION_U64, .target = &p.service, .argument = "N",
+         .help = "which replica this process is of; unique in the environment"},
         {.name = "memory-limit", .kind = OPTION_U64, .target = &p.memory_limit,
          .argument = "BYTES", .help = "of a dataflow on a worker; 0: none"},
     };

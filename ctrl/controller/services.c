@@ -16,6 +16,7 @@ struct service_args {
     uint32_t scale;
     uint32_t workers;
     char *what; /* name in paths */
+    uint64_t service;
 };
 
 const char *services_socket(const struct controller *c, struct arena *arena, const char *what,
@@ -146,6 +147,7 @@ static void replica_args(void *arg, const struct orchestrator_assignment *assign
     const struct service_args *args = arg;
     common_args(args, assignment, out);
     orchestrator_args_add(out, "--compute-listen-addr=%s", assignment->listen[1]);
+    orchestrator_args_add(out, "--service-id=%" PRIu64, args->service);
     if (assignment->scale == 1) {
         return;
     }
@@ -206,6 +208,7 @@ err_t services_replica_ensure(struct controller *c, struct ctl_replica *replica)
 {
     const struct controller_cluster_spec *spec = &replica->cluster->spec;
     replica->args = args_new(c, replica->service, spec->scale, spec->workers);
+    replica->args->service = spec->id << 8 | replica->index; /* at most 16 replicas */
     TRY(issue_certificates(replica->args, PKI_COMPUTED));
     return ensure(c, replica->service, c->config.computed_image, replica->args, "compute", 2102,
                   replica_args);

@@ -96,6 +96,7 @@ static err_t start_computed(struct hosted *hosted, struct io_loop *loop)
         .compute_address = arg_value(hosted, "compute-listen-addr"),
         .environment = arg_value(hosted, "environment-id"),
         .carrier = "tcp",
+        .service = arg_number(hosted, "service-id"),
         .process = arg_number(hosted, "process"),
         .processes = arg_number(hosted, "processes"),
         .workers = arg_number(hosted, "workers"),
