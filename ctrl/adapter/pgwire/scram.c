@@ -104,7 +104,7 @@ static err_t take_first(struct scram_exchange *x, const char *text, const char *
         return err_sql(ERR_UNSUPPORTED, "0A000",
                        "client requires an unsupported SCRAM extension");
     }
-    /* The user name is the one of the start-up packet, as PostgreSQL has it; this one is ignored. */
+    /* The user is the one of the start-up packet, as PostgreSQL has it; this name is ignored. */
     if (!next_attribute(&at, 'n', &user, &user_len)) {
         return malformed("user name expected");
     }

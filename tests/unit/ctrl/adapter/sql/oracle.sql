@@ -1,0 +1,340 @@
+select 1
+select 1, 'a', 2.50, null, true
+select -5, 2147483648, 9223372036854775808, 1e3
+select 1 + 2 * 3, 7 / 2, 7 % 3, 7.0 / 2, -7 / 2
+select 'abc' || 'def', 'a' || 1, 1 || 'a'
+select 'x' like '%x', 'abc' like 'a_c', 'abc' not like 'b%', 'ABC' ilike 'abc'
+select null = null, null is null, 1 is distinct from null, null is not distinct from null
+select 1 between 0 and 2, 3 not between 1 and 2, 1 between symmetric 2 and 0
+select 1 in (1, 2, 3), 5 in (1, 2), null in (1), 1 in (null, 1), 1 in (null, 2), 1 not in (2, null)
+select case when 1 = 1 then 'a' else 'b' end, case 3 when 1 then 'x' when 3 then 'y' end, case when false then 1 end
+select coalesce(null, 2, 3), coalesce(null, 'x'), nullif(1, 1), nullif(1, 2), greatest(1, null, 3), least(2, 1)
+select true and null, false and null, true or null, false or null, not null::bool
+select (1 = 1) is true, null::bool is unknown, (1 = 2) is not true, null::bool is not false
+select '5'::int + 1, 5::text || 'x', '2020-01-31'::date + 1, date '2020-03-01' - date '2020-02-01'
+select 1::numeric(5,2), 1.255::numeric(5,2), 'abcdef'::varchar(3), 'ab'::char(4) || 'x', 3.7::int, '12'::bigint
+select timestamp '2020-01-01 10:00:00' + interval '1 day 2 hours', date_trunc('month', timestamp '2020-05-17 11:12:13')
+select extract(year from date '2021-07-04'), extract(epoch from interval '1 hour'), date_part('day', date '2021-07-04')
+select length('häß'), upper('abc'), lower('ABC'), substring('abcdef' from 2 for 3), substr('abcdef', 3), position('c' in 'abc')
+select trim('  x '), trim(leading 'x' from 'xxabc'), replace('aXbX', 'X', '-'), left('abc', 2), right('abc', 2), repeat('ab', 3)
+select round(2.567, 2), round(2.5), ceil(1.2), floor(-1.2), abs(-3), sign(-2.5), trunc(2.7), mod(7, 3), power(2, 10), sqrt(16)
+select '{"a": {"b": [1, 2]}}'::jsonb -> 'a', '{"a": 1}'::jsonb ->> 'a', '[1,2,3]'::jsonb -> 1
+select true::int, 1::bool, 'yes'::bool, 't'::boolean
+select a from t order by a
+select * from t order by a, b, c
+select t.* from t order by a, b, c
+select a as x, b y from t order by x, y
+select a + 1 as n from t order by n desc
+select a from t order by a desc nulls last
+select a from t order by a nulls first
+select a, b from t order by 2, 1
+select a, b from t order by b desc, a
+select a from t order by -a
+select a, b from t order by length(b), b, a
+select distinct a from t order by a
+select distinct a, b from t order by a, b
+select distinct on (a) a, b, c from t order by a, b, c
+select distinct on (a) a, b, c from t order by a desc, b desc, c desc
+select a from t order by a limit 2
+select a from t order by a offset 1
+select a from t order by a limit 2 offset 1
+select a from t order by a limit null
+select a from t order by a fetch first 2 rows only
+select a from t where a > 1
+select a from t where a = 2 and b = 'two'
+select a from t where b is null
+select a from t where b is not null and c > 1
+select a from t where not (a > 1)
+select a from t where a > 1 or b like 'o%'
+select a from t where (a, b) = (2, 'two')
+select a from t where (a, b) in ((1, 'one'), (2, 'two'))
+select a from t where (a, c) < (2, 3)
+select a from t where a in (1, 3)
+select a from t where a = any (array[1, 3])
+select a from t where a <> all (array[1, 3])
+select a from t where a = any ('{1,3}')
+select b from t where b = any ('{one,two}'::text[])
+select a from t where a between 1 and 2
+select count(*) from t
+select count(a), count(b), count(distinct a), sum(a), min(a), max(a), avg(a) from t
+select sum(c), avg(c), min(c), max(c), min(b), max(b) from t
+select count(*), sum(a), max(b), bool_and(a > 0), bool_or(a > 2) from t where a > 1000
+select count(*) filter (where a > 1), sum(a) filter (where b is not null) from t
+select a, count(*) from t group by a order by a
+select a, count(*), sum(c) from t group by a having count(*) > 1 order by a
+select a % 2, count(*) from t group by a % 2 order by 1
+select a % 2 as m, count(*) from t group by m order by m
+select a % 2, count(*) from t group by 1 order by 1
+select a + 1, count(*) from t group by a order by 1
+select count(*) from t group by a order by 1
+select a from t group by a order by count(*), a
+select upper(b), count(*) from t group by upper(b) order by 1
+select b, sum(a) + count(*) from t group by b order by b
+select count(distinct b), sum(distinct a), avg(distinct a) from t
+select a, count(distinct b) from t group by a order by a
+select 1 from t having count(*) > 0
+select max(a) from t having max(a) > 100
+select sum(a + 1) * 2 from t
+select max(x) from (select a as x from t where a < 3) q
+select sum(n) from (select count(*) as n from t group by a) q
+select t.a, s.y from t join s on t.a = s.x order by 1, 2
+select t.a, s.y from t, s where t.a = s.x order by 1, 2
+select t.a, s.y from t left join s on t.a = s.x order by 1, 2
+select t.a, s.y from t right join s on t.a = s.x order by 1, 2
+select t.a, s.y from t full join s on t.a = s.x order by 1, 2
+select t.a, s.x from t cross join s order by 1, 2
+select t.a, s.y from t left join s on t.a = s.x and s.y > 10 order by 1, 2
+select t.a, s.y from t left join s on t.a = s.x and t.a > 1 order by 1, 2
+select t.a, s.y from t left join s on t.a = s.x and s.y > t.c order by 1, 2
+select t.a, s.y from t left join s on t.a < s.x order by 1, 2
+select t.a, s.y from t full join s on t.a = s.x and s.y > 10 order by 1, 2
+select t.a, s.y from t left join s on t.a = s.x where s.y is null order by 1, 2
+select t.a, s.y from t left join s on t.a = s.x where s.y > 5 order by 1, 2
+select t.a, s.y from t left join s on false order by 1, 2
+select t.a, s.y from t left join s on true order by 1, 2
+select * from t join u using (a) order by 1, 2, 3, 4
+select * from t left join u using (a) order by 1, 2, 3, 4
+select * from t right join u using (a) order by 1, 2, 3, 4
+select * from t full join u using (a) order by 1, 2, 3, 4
+select a, t.b, u.d from t full join u using (a) order by 1, 2, 3
+select * from t natural join u order by 1, 2, 3, 4
+select t.a, u.a from t join u using (a) order by 1, 2
+select t1.a, t2.a from t t1 join t t2 on t1.a = t2.a order by 1, 2
+select t.a, s.y, u.d from t join s on t.a = s.x join u on u.a = s.x order by 1, 2, 3
+select t.a, s.y, u.d from t left join s on t.a = s.x left join u on u.a = s.x order by 1, 2, 3
+select t.a, s.y, u.d from t left join (s join u on u.a = s.x) on t.a = s.x order by 1, 2, 3
+select t.a from t join s on t.a + 1 = s.x order by 1
+select t.a from t join s on t.a = s.x and t.c < s.y order by 1
+select t.a, w.k from t join w on t.a = w.k order by 1, 2
+select count(*) from t, s, u where t.a = s.x and s.x = u.a
+select count(*) from t, s, u
+select a from t where exists (select 1 from s where x = a) order by a
+select a from t where not exists (select 1 from s where x = a) order by a
+select a from t where exists (select 1 from s where x = a and y > 10) order by a
+select a from t where exists (select 1 from s where x > a) order by a
+select a from t where exists (select 1 from s where x = a or y = 50) order by a
+select a from t where exists (select 1 from s) order by a
+select a from t where not exists (select 1 from s where x > 100) order by a
+select a, exists (select 1 from s where x = a) from t order by 1, 2
+select a, not exists (select 1 from s where x = a and y is null) from t order by 1, 2
+select a from t where a in (select x from s) order by a
+select a from t where a not in (select x from s) order by a
+select a from t where a not in (select y from s) order by a
+select a from t where a not in (select y from s where y is not null) order by a
+select a from t where a in (select y / 10 from s) order by a
+select a, a in (select x from s) from t order by 1, 2
+select a, a in (select y / 10 from s) from t order by 1, 2
+select a, a not in (select y / 10 from s) from t order by 1, 2
+select c, c in (select 7 from s) from t order by 1, 2
+select c, c in (select 7 from s where false) from t order by 1, 2
+select a from t where (a, b) in (select a, d from u) order by a
+select a from t where (a, b) not in (select a, d from u) order by a
+select a from t where a > any (select x from s) order by a
+select a from t where a > all (select x from s) order by a
+select a from t where a >= all (select x from s where x < 3) order by a
+select a from t where a > all (select y from s) order by a
+select a, a > any (select y / 10 from s) from t order by 1, 2
+select a, a <> all (select y / 10 from s) from t order by 1, 2
+select a, (select max(y) from s where x = a) from t order by 1, 2
+select a, (select count(*) from s where x = a) from t order by 1, 2
+select a, (select count(*) from s where x > a) from t order by 1, 2
+select a, (select sum(y) + t.a from s where x = a) from t order by 1, 2
+select a, (select d from u where u.a = t.a order by d limit 1) from t order by 1, 2
+select a, (select y from s where x = a and y is not null) from t order by 1, 2
+select (select max(a) from t), (select min(x) from s)
+select (select 1 where false)
+select a from t where a = (select max(a) from t) order by a
+select a from t where c > (select avg(c) from t) order by a
+select a from t where c > (select avg(c) from t t2 where t2.a = t.a) order by a
+select a, (select count(*) from s where x = t.a and y > (select min(y) from s s2 where s2.x = s.x)) from t order by 1, 2
+select a from t where exists (select 1 from s where s.x = t.a and exists (select 1 from u where u.a = s.x and u.a = t.a)) order by a
+select a from t where a in (select x from s where y in (select y from s where y > 5)) order by a
+select (select y from s)
+select a, (select y from s where x = a) from t
+select * from (select a, b from t) q order by 1, 2
+select q.n from (select a as n from t) as q where q.n > 1 order by 1
+select x, y from (select a, b from t) as q (x, y) order by 1, 2
+select * from (values (1, 'a'), (2, 'b')) v (n, s) order by n
+select * from (values (1, null), (null, 'b')) v order by 1, 2
+values (1, 'x'), (2, 'y'), (3, null) order by 1
+values (1), (2.5), (3)
+select v.n, t.b from (values (1), (2)) v (n) join t on t.a = v.n order by 1, 2
+with q as (select a from t where a > 1) select * from q order by a
+with q as (select a from t), r as (select a from q where a < 3) select q.a, r.a from q join r on q.a = r.a order by 1, 2
+with q (z) as (select a from t) select z from q union all select z + 10 from q order by 1
+with q as (select count(*) as n from t) select a, (select n from q) from t order by a
+select a from t where a in (with q as (select x from s) select x from q) order by a
+select a from t union select x from s order by 1
+select a from t union all select x from s order by 1
+select a from t intersect select x from s order by 1
+select a from t intersect all select x from s order by 1
+select a from t except select x from s order by 1
+select a from t except all select x from s order by 1
+select a, b from t union select x, 'n' from s order by 1, 2
+select a from t union select c from t order by 1
+select 1 union select 2.5 union select null order by 1
+select 'a' union select 'b' order by 1
+select a from t union all (select x from s order by x limit 1) order by 1
+(select a from t order by a limit 1) union all (select a from t order by a desc limit 1) order by 1
+select a from t union select x from s except select 1 order by 1
+select b from t except select d from u order by 1
+select null union select null
+select b from t intersect select b from t order by 1
+select * from t, lateral (select y from s where s.x = t.a order by y limit 1) l order by 1, 2, 3, 4
+select t.a, l.n from t left join lateral (select count(*) as n from s where s.x = t.a) l on true order by 1, 2
+select t.a, l.y from t left join lateral (select y from s where s.x = t.a) l on true order by 1, 2
+select t.a, l.y from t left join lateral (select y from s where s.x = t.a) l on l.y > 15 order by 1, 2
+select t.a, m.z from t cross join lateral (select t.a * 2 as z) m order by 1, 2
+select t.a, l.y, m.d from t, lateral (select y from s where s.x = t.a) l, lateral (select d from u where u.a = t.a) m order by 1, 2, 3
+select t.a, q.k from t, lateral (select s.x, u.a as k from s join u on s.x = u.a where u.a = t.a) q order by 1, 2
+select n from generate_series(1, 5) n order by n
+select g.n * t.a from generate_series(1, 2) as g (n), t order by 1
+select generate_series.generate_series from generate_series(3, 1, -1) order by 1
+select a from v order by a
+select * from v join t using (a) order by 1, 2, 3, 4
+select total from agg_view order by total
+select a, n from v2 order by 1, 2
+select count(*) from v where a = 2
+select d, count(*) from u group by d order by d
+select k, sum(v) from w group by k order by k
+select k + v, k * v, k - v, v / 2 from w order by 1, 2, 3
+select k = v, k < v, k <> v from w order by 1, 2, 3
+select d1, d1 + 1, d1 - interval '1 day', ts + interval '1 month' from x order by d1
+select extract(month from d1), date_trunc('day', ts), ts::date from x order by 1, 2, 3
+select d1 < ts, d1 = date '2020-02-29', ts > '2020-01-01' from x order by 1, 2, 3
+select f * 2, f::int, f::numeric, i2 + 1 from x order by 1
+select min(d1), max(ts), min(f), max(i2), avg(f), sum(i2) from x
+select flag, count(*) from x group by flag order by flag
+select flag and true, not flag, flag or null from x order by 1, 2, 3
+select j -> 'a', j ->> 'a', j ->> 'b' from x order by 2
+select count(*) from x where j ->> 'a' = '1'
+select case when a > 1 then b else 'none' end from t order by 1
+select case a when 1 then 'one' when 2 then 'two' else 'many' end, count(*) from t group by 1 order by 1
+select coalesce(b, 'null'), coalesce(c, 0) from t order by 1, 2
+select sum(case when a > 1 then 1 else 0 end) from t
+select a, sum(c) over () from t where false
+select a from t where a::text = '2'
+select a::text || '-' || coalesce(b, '') from t order by 1
+select 10 / a from t order by 1
+select a / 0 from t where a > 100
+select case when a = 1 then 0 else 10 / (a - 1) end from t order by 1
+select t.a from t where t.a = 1 and (select count(*) from s) > 0
+select sum(q.cnt) from (select t.a, count(s.x) as cnt from t left join s on t.a = s.x group by t.a) q
+select t.a, count(s.x), sum(s.y) from t left join s on t.a = s.x group by t.a order by t.a
+select x, max(y), (select count(*) from t where t.a = s.x) from s group by x order by x
+select a, b from t where b = (select max(b) from t t2 where t2.a = t.a) order by 1, 2
+select a from t t1 where 1 < (select count(*) from t t2 where t2.a = t1.a) order by 1
+select count(*) from t where a in (select a from u where d = b)
+select q.a from (select a, count(*) as n from t group by a) q where n = (select max(n) from (select count(*) as n from t group by a) r) order by 1
+select distinct x from s where x not in (select a from t where a is not null) order by x
+select max(a) - min(a) from t
+select -max(a), +min(a) from t
+select a is null, b is null from t order by 1, 2
+select a, b, c from t where c is distinct from 7 order by 1, 2, 3
+select t.a, s.x from t join s on t.a is not distinct from s.y order by 1, 2
+select t1.b, t2.b from t t1 join t t2 on t1.b is not distinct from t2.b order by 1, 2
+select t1.b from t t1 left join t t2 on t1.b is not distinct from t2.b and t1.a = t2.a order by 1
+select a from t where b similar to 'o%'
+select 1 as "Foo Bar", 2 as select_
+select a "A" from t order by "A"
+select count(*) from (select distinct a from t) q
+select count(*) from (select a from t order by a limit 2) q
+select sum(a) from (select a from t order by a desc limit 2) q
+select a from t where a > (select 1) and a < (select 3) order by a
+select (select (select max(x) from s where x <= t.a)) from t order by 1
+select a, (select string_x from (select b as string_x from t t2 where t2.a = t.a order by b limit 1) q) from t order by 1, 2
+select t.a, (select sum(s.y) from s where s.x between t.a and t.a + 1) from t order by 1, 2
+select exists (select 1 from t where a = 99), exists (select 1 from t)
+select a from t where (select true) order by a
+select a from t where a = 1 union select 5 where exists (select 1 from s) order by 1
+select u.d, q.n from u left join (select a, count(*) as n from t group by a) q on q.a = u.a order by 1, 2
+select * from s s1 join s s2 on s1.x = s2.x and s1.y < s2.y order by 1, 2, 3, 4
+select * from s s1 left join s s2 on s1.x = s2.x and s1.y <> s2.y order by 1, 2, 3, 4
+select count(*) from s where y is null or y > 10
+select x, count(y), count(*), min(y) from s group by x order by x
+select x from s group by x having count(y) = 0 order by x
+select x from s group by x having min(y) is not null and x > 1 order by x
+select nosuch from t
+select t.nosuch from t
+select nosuch.a from t
+select * from nosuch
+select * from public.nosuch
+select a from t, u
+select nofunc(a) from t
+select a + b from t
+select lower(a) from t
+select 'abc'::int
+select a from t where b = 5
+select a from t where a
+select a from t where 'abc'
+select sum(b) from t
+select sum(sum(a)) from t
+select a from t where sum(a) > 1
+select a, count(*) from t
+select a, b, count(*) from t group by a
+select t.a from t group by t.b
+select a from t order by 5
+select a from t group by 5
+select a from t order by nosuch
+select distinct a from t order by b
+select a from t union select a, b from t
+select a from t union select b from t
+select a from t union select a from t order by a + 1
+select (select a, b from t)
+select a from t where a in (select a, b from t)
+select 1 = 'a'
+select case when 1 then 2 end
+select case when true then 1 else 'x' end
+select coalesce(1, 'x')
+select t.a from t join t on true
+select * from t join s using (a)
+select * from t join u using (nosuch)
+select a from t limit -1
+select a from t offset -1
+select a from t limit 'x'
+selec 1
+select from where
+select 1 +
+select (1
+select 'abc
+select a from t where a = = 1
+select a b c from t
+select 1::nosuchtype
+select cast('x' as numeric)
+select date '2020-13-01'
+select true + 1
+select not 1
+select 1 and true
+select * from (select 1)
+select 1 limit 1 2
+select distinct on (b) a, b from t order by a
+select 'a' < 1
+select array_length(1)
+select upper()
+select count(a, b) from t
+select lower(distinct b) from t
+select max(*) from t
+select exists (select nosuch from t)
+select a from t where exists (select 1 from s where nosuch = a)
+select s.y from t where exists (select 1 from s where s.x = t.a)
+select x.y.z.w.v from t
+select t.a from t as q
+select q.a from t as q (a, b, c, d)
+with q (x, y) as (select a from t) select * from q
+select 1 where 1
+select 1 from t having a > 1
+insert into t values (1, 'x', 2, 3)
+insert into t (a, b) values (1)
+insert into t (a, nosuch) values (1, 2)
+insert into t (a, a) values (1, 2)
+insert into t (a) values ('abc')
+insert into t (a) values (true)
+insert into s (y) values (5)
+insert into nosuch values (1)
+insert into t (a) select b from t
+update t set nosuch = 1
+update t set a = 'x'
+update t set a = b
+update t set a = 1, a = 2
+delete from t where nosuch = 1
+delete from nosuch

@@ -1,0 +1,289 @@
+#include "tests/unit/ctrl/adapter/sql/random.h"
+
+#include "core/base/buf.h"
+
+#include <stdio.h>
+
+/* Columns in scope: "q3.a" and whether it is an integer (else text). */
+struct column {
+    char name[24];
+    bool is_int;
+};
+
+struct columns {
+    struct column items[64];
+    uint32_t len;
+};
+
+static uint32_t below(struct random_sql *g, uint32_t n)
+{
+    g->state += 0x9E3779B97F4A7C15ULL;
+    uint64_t z = g->state;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+    z ^= z >> 31;
+    return (uint32_t)(z % n);
+}
+
+static void int_expr(struct random_sql *g, const struct columns *in, struct buf *out);
+static void bool_expr(struct random_sql *g, const struct columns *in, struct buf *out);
+static void query(struct random_sql *g, const struct columns *outer, uint32_t cols, bool ints,
+                  struct buf *out);
+
+static void column(struct random_sql *g, const struct columns *in, bool is_int, struct buf *out)
+{
+    uint32_t matching = 0;
+    for (uint32_t i = 0; i < in->len; i++) {
+        matching += in->items[i].is_int == is_int ? 1 : 0;
+    }
+    if (matching == 0) {
+        buf_append_str(out, is_int ? "2" : "'two'");
+        return;
+    }
+    uint32_t pick = below(g, matching);
+    for (uint32_t i = 0; i < in->len; i++) {
+        if (in->items[i].is_int == is_int && pick-- == 0) {
+            buf_append_str(out, in->items[i].name);
+        }
+    }
+}
+
+static void text_expr(struct random_sql *g, const struct columns *in, struct buf *out)
+{
+    static const char *const words[] = {"'one'", "'two'", "'deux'", "'nil'", "null"};
+    switch (below(g, 5)) {
+    case 0: buf_append_str(out, words[below(g, 5)]); break;
+    case 1:
+        buf_append_str(out, "coalesce(");
+        column(g, in, false, out);
+        buf_append_str(out, ", 'none')");
+        break;
+    case 2:
+        buf_append_str(out, "(");
+        column(g, in, false, out);
+        buf_append_str(out, " || 'x')");
+        break;
+    default: column(g, in, false, out); break;
+    }
+}
+
+static void scalar_subquery(struct random_sql *g, const struct columns *in, struct buf *out)
+{
+    static const char *const aggs[] = {"max(", "min(", "count(", "sum("};
+    g->depth++;
+    buf_printf(out, "(select %sz.c1)::int from (", aggs[below(g, 4)]);
+    query(g, in, 1, true, out);
+    buf_append_str(out, ") z (c1))");
+    g->depth--;
+}
+
+static void int_expr(struct random_sql *g, const struct columns *in, struct buf *out)
+{
+    uint32_t kind = below(g, g->depth > 2 ? 6 : 8);
+    g->depth++;
+    if (kind == 0) {
+        buf_printf(out, "%u", below(g, 5));
+    } else if (kind == 1) {
+        buf_append_str(out, "(");
+        int_expr(g, in, out);
+        buf_append_str(out, below(g, 2) == 0 ? " + " : " - ");
+        int_expr(g, in, out);
+        buf_append_str(out, ")");
+    } else if (kind == 2) {
+        buf_append_str(out, "case when ");
+        bool_expr(g, in, out);
+        buf_append_str(out, " then ");
+        int_expr(g, in, out);
+        buf_append_str(out, " else ");
+        int_expr(g, in, out);
+        buf_append_str(out, " end");
+    } else if (kind == 7) {
+        scalar_subquery(g, in, out);
+    } else {
+        column(g, in, true, out);
+    }
+    g->depth--;
+}
+
+static void subquery_test(struct random_sql *g, const struct columns *in, struct buf *out)
+{
+    static const char *const tests[] = {" in (", " not in (", " > any (", " <= all (", " = any ("};
+    if (below(g, 3) == 0) {
+        buf_append_str(out, below(g, 2) == 0 ? "exists (" : "not exists (");
+    } else {
+        int_expr(g, in, out);
+        buf_append_str(out, tests[below(g, 5)]);
+    }
+    query(g, in, 1, true, out);
+    buf_append_str(out, ")");
+}
+
+static void bool_expr(struct random_sql *g, const struct columns *in, struct buf *out)
+{
+    static const char *const ops[] = {" = ", " <> ", " < ", " >= "};
+    uint32_t kind = below(g, g->depth > 2 ? 6 : 9);
+    g->depth++;
+    if (kind <= 1) {
+        int_expr(g, in, out);
+        buf_append_str(out, ops[below(g, 4)]);
+        int_expr(g, in, out);
+    } else if (kind == 2) {
+        text_expr(g, in, out);
+        buf_append_str(out, ops[below(g, 4)]);
+        text_expr(g, in, out);
+    } else if (kind == 3) {
+        int_expr(g, in, out);
+        buf_append_str(out, below(g, 2) == 0 ? " is null" : " is not null");
+    } else if (kind <= 5) {
+        buf_append_str(out, below(g, 4) == 0 ? "not (" : "(");
+        bool_expr(g, in, out);
+        buf_append_str(out, below(g, 2) == 0 ? " and " : " or ");
+        bool_expr(g, in, out);
+        buf_append_str(out, ")");
+    } else {
+        subquery_test(g, in, out);
+    }
+    g->depth--;
+}
+
+static void add_columns(struct columns *c, const char *alias, const char *table)
+{
+    static const struct {
+        const char *table, *column;
+        bool is_int;
+    } all[] = {{"t", "a", true}, {"t", "b", false}, {"s", "x", true},
+               {"s", "y", true}, {"u", "a", true},  {"u", "d", false}};
+    for (size_t i = 0; i < ARRAY_LEN(all) && c->len < 64; i++) {
+        if (strcmp(all[i].table, table) == 0) {
+            struct column *to = &c->items[c->len++];
+            snprintf(to->name, sizeof(to->name), "%s.%s", alias, all[i].column);
+            to->is_int = all[i].is_int;
+        }
+    }
+}
+
+/* One item of FROM, its columns added to own. */
+static void from_item(struct random_sql *g, const struct columns *outer, struct columns *own,
+                      bool lateral, struct buf *out)
+{
+    static const char *const tables[] = {"t", "s", "u"};
+    char alias[16];
+    snprintf(alias, sizeof(alias), "q%u", g->aliases++);
+    if (g->depth < 2 && below(g, 4) == 0) {
+        struct columns seen = *outer;
+        for (uint32_t i = 0; lateral && i < own->len && seen.len < 64; i++) {
+            seen.items[seen.len++] = own->items[i];
+        }
+        g->depth++;
+        buf_append_str(out, lateral ? "lateral (" : "(");
+        query(g, &seen, 2, true, out);
+        buf_printf(out, ") %s (c1, c2)", alias);
+        g->depth--;
+        for (int i = 1; i <= 2 && own->len < 64; i++) {
+            struct column *to = &own->items[own->len++];
+            snprintf(to->name, sizeof(to->name), "%s.c%d", alias, i);
+            to->is_int = true;
+        }
+        return;
+    }
+    const char *table = tables[below(g, 3)];
+    buf_printf(out, "%s %s", table, alias);
+    add_columns(own, alias, table);
+}
+
+static void from_clause(struct random_sql *g, const struct columns *outer, struct columns *own,
+                        struct buf *out)
+{
+    static const char *const joins[] = {" join ", " left join ", " right join ", " full join "};
+    from_item(g, outer, own, false, out);
+    uint32_t more = below(g, g->depth > 1 ? 2 : 3);
+    for (uint32_t i = 0; i < more; i++) {
+        uint32_t kind = below(g, 5);
+        if (kind == 4) {
+            buf_append_str(out, " cross join ");
+            from_item(g, outer, own, true, out);
+            continue;
+        }
+        buf_append_str(out, joins[kind]);
+        from_item(g, outer, own, kind <= 1, out);
+        buf_append_str(out, " on ");
+        if (kind == 3) {
+            /* PostgreSQL has FULL JOIN for equalities of both sides only. */
+            buf_printf(out, "%s = ", own->items[0].name);
+            uint32_t last = own->len - 1;
+            while (!own->items[last].is_int) {
+                last--;
+            }
+            buf_append_str(out, own->items[last].name);
+        } else {
+            g->depth += 2;
+            bool_expr(g, own, out);
+            g->depth -= 2;
+        }
+    }
+}
+
+static void select_query(struct random_sql *g, const struct columns *outer, uint32_t cols,
+                         struct buf *out)
+{
+    struct columns own = {0};
+    struct buf from = {0};
+    from_clause(g, outer, &own, &from);
+    struct columns all = own;
+    for (uint32_t i = 0; i < outer->len && all.len < 64; i++) {
+        all.items[all.len++] = outer->items[i];
+    }
+    bool grouped = below(g, 4) == 0;
+    bool distinct = !grouped && below(g, 5) == 0;
+    buf_append_str(out, distinct ? "select distinct " : "select ");
+    const char *key = own.items[0].is_int ? own.items[0].name : NULL;
+    for (uint32_t i = 0; i < cols; i++) {
+        buf_append_str(out, i > 0 ? ", " : "");
+        if (!grouped) {
+            int_expr(g, &all, out);
+        } else if (i == 0 && key != NULL) {
+            buf_append_str(out, key);
+        } else {
+            static const char *const aggs[] = {"count(", "min(", "max(", "sum("};
+            buf_printf(out, "%s", aggs[below(g, 4)]);
+            column(g, &own, true, out);
+            buf_append_str(out, ")::int");
+        }
+    }
+    buf_printf(out, " from %.*s", (int)from.len, (const char *)from.data);
+    buf_free(&from);
+    if (below(g, 3) > 0) {
+        buf_append_str(out, " where ");
+        bool_expr(g, &all, out);
+    }
+    if (grouped && key != NULL) {
+        buf_printf(out, " group by %s", key);
+        if (below(g, 3) == 0) {
+            buf_append_str(out, " having count(*) > 1");
+        }
+    }
+}
+
+static void query(struct random_sql *g, const struct columns *outer, uint32_t cols, bool ints,
+                  struct buf *out)
+{
+    static const char *const sets[] = {" union ", " union all ", " except ", " intersect ",
+                                       " except all ", " intersect all "};
+    (void)ints;
+    select_query(g, outer, cols, out);
+    if (g->depth < 3 && below(g, 7) == 0) {
+        buf_append_str(out, sets[below(g, 6)]);
+        select_query(g, outer, cols, out);
+    }
+}
+
+char *random_query(struct random_sql *gen)
+{
+    struct buf out = {0};
+    struct columns none = {0};
+    gen->aliases = 0;
+    gen->depth = 0;
+    query(gen, &none, 1 + below(gen, 3), true, &out);
+    buf_append_byte(&out, '\0');
+    return (char *)out.data;
+}

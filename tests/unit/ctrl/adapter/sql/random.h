@@ -1,0 +1,16 @@
+/* Random queries over the oracle's tables t, s, u: typed, so that they mean something. */
+#ifndef TAILRACE_TESTS_UNIT_CTRL_ADAPTER_SQL_RANDOM_H
+#define TAILRACE_TESTS_UNIT_CTRL_ADAPTER_SQL_RANDOM_H
+
+#include <stdint.h>
+
+struct random_sql {
+    uint64_t state;
+    uint32_t aliases;
+    uint32_t depth;
+};
+
+/* A query without ORDER BY (or with one over all its columns); free with free(). */
+char *random_query(struct random_sql *gen);
+
+#endif
