@@ -1,0 +1,710 @@
+/*
+ * The engine's interface: index imports and compaction, peeks, the error twin, subscribe options,
+ * failures, incarnations of dataflow ids, and payloads from a hostile peer.
+ */
+#include "tests/unit/core/engine/host.h"
+#include "tests/unit/core/engine/plans.h"
+#include "tests/unit/harness.h"
+
+#include <stdio.h>
+
+static const uint8_t kinds2[] = {TYPE_INT8, TYPE_INT8};
+static const uint32_t col0[] = {0};
+
+enum { BASE = 7, LATER = 8, EXPORT_INDEX = 2, EXPORT_SUBSCRIBE = 1, EXPORT_LATER = 3 };
+
+/* ---- small plans ------------------------------------------------------------------------------ */
+
+struct spec {
+    uint64_t id, as_of;
+    bool divide;        /* 10 / column 1 behind the source */
+    bool import;        /* from EXPORT_INDEX instead of a source */
+    bool index;         /* export EXPORT_INDEX by column 0 */
+    uint64_t subscribe; /* export id; 0: none */
+    bool no_snapshot;
+    uint64_t until;     /* 0: never */
+    uint64_t index_id;  /* instead of EXPORT_INDEX */
+};
+
+static struct plan *make(void *arg)
+{
+    const struct spec *spec = arg;
+    struct plan *p = plan_new();
+    p->id = spec->id;
+    p->as_of = spec->as_of;
+    p->name = arena_strdup(&p->arena, "spec");
+    uint32_t node = spec->import ? plan_index(p, EXPORT_INDEX, kinds2, 2)
+                                 : plan_source(p, 100, kinds2, 2);
+    if (spec->divide) {
+        node = plan_divide(p, node, 1);
+    }
+    uint64_t until = spec->until != 0 ? spec->until : FRONTIER_EMPTY;
+    if (spec->index) {
+        plan_export_index(p, spec->index_id != 0 ? spec->index_id : EXPORT_INDEX, node, col0, 1);
+        p->exports[p->exports_len - 1].until = until;
+    }
+    if (spec->subscribe != 0) {
+        plan_export_subscribe(p, spec->subscribe, node, !spec->no_snapshot, until);
+    }
+    return p;
+}
+
+/* One part, read by worker 0. */
+static uint32_t part_at_0(void *arg, uint32_t worker, uint32_t source)
+{
+    return worker == 0;
+}
+
+static err_t create(struct replica *r, struct spec *spec)
+{
+    return replica_create(r, make, spec, part_at_0, spec->import ? 0 : 1);
+}
+
+struct row {
+    int64_t a, b;
+    uint64_t time;
+    int64_t diff;
+};
+
+static void put(struct batch_builder *b, const struct row *row)
+{
+    struct datum d[] = {{.i = row->a}, {.i = row->b}};
+    batch_builder_datum(b, 0, &d[0]);
+    batch_builder_datum(b, 1, &d[1]);
+    batch_builder_end_row(b, row->time, row->diff);
+}
+
+static void feed_to(struct replica *r, uint64_t dataflow, const struct row *rows, size_t n,
+                    uint64_t lower, uint64_t upper)
+{
+    struct batch_builder *b = batch_builder_new(kinds2, 2);
+    for (size_t i = 0; i < n; i++) {
+        put(b, &rows[i]);
+    }
+    struct view view = view_of(b, 2);
+    engine_input(r->worker[0].engine, dataflow, 0, 0, lower, upper, n > 0 ? &view.batch : NULL,
+                 NULL);
+    view_free(&view);
+    batch_builder_free(b);
+}
+
+static bool output_is(struct replica *r, uint64_t export_id, uint64_t time, const struct row *rows,
+                      size_t n)
+{
+    struct batch_builder *want = batch_builder_new(kinds2, 2);
+    for (size_t i = 0; i < n; i++) {
+        put(want, &rows[i]);
+    }
+    struct batch_builder *have = replica_output(r, export_id, time, false, kinds2, 2);
+    bool same = same_rows(want, have, kinds2, 2);
+    if (!same) {
+        print_rows("want", want, kinds2, 2);
+        print_rows("have", have, kinds2, 2);
+    }
+    batch_builder_free(want);
+    batch_builder_free(have);
+    return same;
+}
+
+static struct replica *replica(uint32_t workers)
+{
+    struct replica *r = replica_new(workers, 42 + workers, 0);
+    replica_register(r, EXPORT_SUBSCRIBE, kinds2, 2);
+    replica_register(r, EXPORT_LATER, kinds2, 2);
+    return r;
+}
+
+static struct peek_result *peek_at(struct replica *r, uint64_t id, uint64_t time)
+{
+    struct engine_peek ask = {
+        .peek_id = id, .index_id = EXPORT_INDEX, .time = time, .limit = -1};
+    return replica_peek(r, &ask, kinds2, 2);
+}
+
+static bool peek_is(struct peek_result *peek, uint32_t workers, const struct row *rows, size_t n)
+{
+    struct batch_builder *want = batch_builder_new(kinds2, 2);
+    for (size_t i = 0; i < n; i++) {
+        put(want, &rows[i]);
+    }
+    bool same = peek->answers == workers && peek->error == NULL &&
+                same_rows(want, peek->rows, kinds2, 2);
+    batch_builder_free(want);
+    return same;
+}
+
+/* ---- imports and compaction ------------------------------------------------------------------- */
+
+static void run_import(uint32_t workers)
+{
+    struct replica *r = replica(workers);
+    struct spec base = {.id = BASE, .as_of = 1, .index = true};
+    CU_ASSERT_FATAL(create(r, &base) == ERR_OK);
+    struct row first[] = {{1, 1, 1, 1}, {2, 2, 2, 1}, {1, 1, 3, -1}, {3, 3, 3, 2}};
+    feed_to(r, BASE, first, 4, 1, 5);
+    replica_settle(r);
+    CU_ASSERT_FATAL(replica_frontier(r, EXPORT_INDEX) == 5);
+
+    /* A later reader as of 2 sees the state at 2 and what follows, each change at its time. */
+    struct spec later = {.id = LATER, .as_of = 2, .import = true, .subscribe = EXPORT_LATER};
+    CU_ASSERT_FATAL(create(r, &later) == ERR_OK);
+    replica_stir(r, 10);
+    struct row second[] = {{2, 2, 5, -1}, {4, 4, 6, 1}};
+    feed_to(r, BASE, second, 2, 5, 7);
+    replica_settle(r);
+    CU_ASSERT_FATAL(replica_frontier(r, EXPORT_LATER) == 7);
+    CU_ASSERT(output_is(r, EXPORT_LATER, 2, (struct row[]){{1, 1, 0, 1}, {2, 2, 0, 1}}, 2));
+    CU_ASSERT(output_is(r, EXPORT_LATER, 4, (struct row[]){{2, 2, 0, 1}, {3, 3, 0, 2}}, 2));
+    CU_ASSERT(output_is(r, EXPORT_LATER, 6, (struct row[]){{3, 3, 0, 2}, {4, 4, 0, 1}}, 2));
+
+    /* The index's dataflow is dropped: it lives on for its reader, but for nobody else. */
+    replica_drop(r, BASE);
+    struct peek_result *peek = peek_at(r, 1, 6);
+    replica_settle(r);
+    CU_ASSERT(peek->answers == workers && peek->code == ERR_NOT_FOUND);
+    feed_to(r, BASE, (struct row[]){{5, 5, 7, 1}}, 0, 7, 9);
+    replica_settle(r);
+    replica_drop(r, LATER);
+    replica_settle(r);
+    for (uint32_t w = 0; w < workers; w++) {
+        CU_ASSERT_EQUAL(engine_memory(r->worker[w].engine), 0);
+    }
+    replica_free(r);
+}
+
+static void test_import(void)
+{
+    run_import(1);
+    run_import(2);
+    run_import(4);
+}
+
+/* An import that starts while the index is still behind the import's as_of. */
+static void test_import_ahead(void)
+{
+    struct replica *r = replica(1);
+    struct spec base = {.id = BASE, .as_of = 1, .index = true};
+    CU_ASSERT_FATAL(create(r, &base) == ERR_OK);
+    feed_to(r, BASE, (struct row[]){{1, 1, 1, 1}}, 1, 1, 3);
+    replica_settle(r);
+    struct spec later = {.id = LATER, .as_of = 10, .import = true, .subscribe = EXPORT_LATER};
+    CU_ASSERT_FATAL(create(r, &later) == ERR_OK);
+    replica_settle(r);
+    CU_ASSERT_EQUAL(replica_frontier(r, EXPORT_LATER), 10);
+    feed_to(r, BASE, (struct row[]){{2, 2, 5, 1}, {3, 3, 12, 1}}, 2, 3, 15);
+    replica_settle(r);
+    CU_ASSERT_EQUAL(replica_frontier(r, EXPORT_LATER), 15);
+    CU_ASSERT(output_is(r, EXPORT_LATER, 10, (struct row[]){{1, 1, 0, 1}, {2, 2, 0, 1}}, 2));
+    replica_free(r);
+}
+
+static void test_import_refused(void)
+{
+    struct replica *r = replica(2);
+    struct spec later = {.id = LATER, .as_of = 2, .import = true, .subscribe = EXPORT_LATER};
+    err_t err = create(r, &later);
+    CU_ASSERT_FATAL(err != ERR_OK);
+    CU_ASSERT_EQUAL(err_code(err), ERR_NOT_FOUND);
+    err_free(err);
+    struct spec base = {.id = BASE, .as_of = 1, .index = true};
+    CU_ASSERT_FATAL(create(r, &base) == ERR_OK);
+    err = create(r, &base);
+    CU_ASSERT_FATAL(err != ERR_OK);
+    CU_ASSERT_EQUAL(err_code(err), ERR_EXISTS);
+    err_free(err);
+    feed_to(r, BASE, (struct row[]){{1, 1, 1, 1}}, 1, 1, 20);
+    replica_settle(r);
+    for (uint32_t w = 0; w < 2; w++) {
+        engine_allow_compaction(r->worker[w].engine, EXPORT_INDEX, 10);
+    }
+    err = create(r, &later);
+    CU_ASSERT_FATAL(err != ERR_OK);
+    CU_ASSERT_EQUAL(err_code(err), ERR_INVALID);
+    err_free(err);
+    struct spec wrong = {.id = LATER, .as_of = 12, .index = true};
+    err = create(r, &wrong); /* the export id is taken */
+    CU_ASSERT_FATAL(err != ERR_OK);
+    CU_ASSERT_EQUAL(err_code(err), ERR_EXISTS);
+    err_free(err);
+    replica_free(r);
+}
+
+static void count_arranged(void *arg, const struct engine_operator_stats *stats)
+{
+    *(uint64_t *)arg += stats->arranged_rows;
+}
+
+static void test_compaction(void)
+{
+    struct replica *r = replica(1);
+    struct spec base = {.id = BASE, .as_of = 1, .index = true};
+    CU_ASSERT_FATAL(create(r, &base) == ERR_OK);
+    /* One row that is inserted and retracted a thousand times, another that stays. */
+    struct row rows[2001];
+    for (uint64_t i = 0; i < 2000; i++) {
+        rows[i] = (struct row){1, 1, i + 1, i % 2 == 0 ? 1 : -1};
+    }
+    rows[2000] = (struct row){2, 2, 1, 1};
+    feed_to(r, BASE, rows, 2001, 1, 2001);
+    replica_settle(r);
+    struct engine *engine = r->worker[0].engine;
+    peek_at(r, 1, 999);
+    peek_at(r, 2, 1000);
+    replica_settle(r);
+    CU_ASSERT(peek_is(&r->peeks[0], 1, (struct row[]){{1, 1, 0, 1}, {2, 2, 0, 1}}, 2));
+    CU_ASSERT(peek_is(&r->peeks[1], 1, (struct row[]){{2, 2, 0, 1}}, 1));
+    engine_allow_compaction(engine, EXPORT_INDEX, 1991);
+    replica_settle(r);
+    uint64_t arranged = 0;
+    engine_stats(engine, count_arranged, &arranged);
+    CU_ASSERT(arranged <= 12);
+    peek_at(r, 3, 1990);
+    peek_at(r, 4, 1991);
+    replica_settle(r);
+    CU_ASSERT(r->peeks[2].answers == 1 && r->peeks[2].code == ERR_INVALID);
+    CU_ASSERT(peek_is(&r->peeks[3], 1, (struct row[]){{1, 1, 0, 1}, {2, 2, 0, 1}}, 2));
+    /* Giving up the only export drops the dataflow. */
+    engine_allow_compaction(engine, EXPORT_INDEX, FRONTIER_EMPTY);
+    replica_settle(r);
+    CU_ASSERT_EQUAL(engine_memory(engine), 0);
+    replica_free(r);
+}
+
+/* A pending peek keeps its time readable, whatever is allowed meanwhile. */
+static void test_peek_holds(void)
+{
+    struct replica *r = replica(1);
+    struct spec base = {.id = BASE, .as_of = 1, .index = true};
+    CU_ASSERT_FATAL(create(r, &base) == ERR_OK);
+    feed_to(r, BASE, (struct row[]){{1, 1, 1, 1}}, 1, 1, 3);
+    replica_settle(r);
+    peek_at(r, 1, 5);
+    replica_settle(r);
+    CU_ASSERT_EQUAL(r->peeks[0].answers, 0);
+    engine_allow_compaction(r->worker[0].engine, EXPORT_INDEX, 50);
+    feed_to(r, BASE, (struct row[]){{2, 2, 5, 1}, {3, 3, 6, 1}, {1, 1, 7, -1}}, 3, 3, 100);
+    replica_settle(r);
+    CU_ASSERT(peek_is(&r->peeks[0], 1, (struct row[]){{1, 1, 0, 1}, {2, 2, 0, 1}}, 2));
+    replica_free(r);
+}
+
+/* ---- peeks ------------------------------------------------------------------------------------ */
+
+static void test_peek_forms(void)
+{
+    struct replica *r = replica(2);
+    struct spec base = {.id = BASE, .as_of = 1, .index = true};
+    CU_ASSERT_FATAL(create(r, &base) == ERR_OK);
+    struct row rows[300];
+    for (int64_t i = 0; i < 300; i++) {
+        rows[i] = (struct row){i % 100, i, 1, 1};
+    }
+    feed_to(r, BASE, rows, 300, 1, 2);
+    replica_settle(r);
+
+    static const uint8_t key_kind[] = {TYPE_INT8};
+    struct batch_builder *keys = batch_builder_new(key_kind, 1);
+    int64_t wanted[] = {5, 77, 5, 1000};
+    for (size_t i = 0; i < 4; i++) {
+        struct datum d = {.i = wanted[i]};
+        batch_builder_datum(keys, 0, &d);
+        batch_builder_end_row(keys, 0, 1);
+    }
+    struct view view = view_of(keys, 1);
+    struct engine_peek by_key = {.peek_id = 1,
+                                 .index_id = EXPORT_INDEX,
+                                 .time = 1,
+                                 .keys = &view.batch,
+                                 .limit = -1};
+    replica_peek(r, &by_key, kinds2, 2);
+    struct plan_order order = {.col = 1, .desc = true};
+    struct engine_peek ordered = {.peek_id = 2,
+                                  .index_id = EXPORT_INDEX,
+                                  .time = 1,
+                                  .order = &order,
+                                  .order_len = 1,
+                                  .limit = 3};
+    replica_peek(r, &ordered, kinds2, 2);
+    uint32_t project[] = {0};
+    struct mfp mfp = {.input_cols = 2, .project = project, .project_len = 1};
+    struct engine_peek projected = {
+        .peek_id = 3, .index_id = EXPORT_INDEX, .time = 1, .mfp = &mfp, .limit = -1};
+    replica_peek(r, &projected, key_kind, 1);
+    struct engine_peek bad = by_key;
+    bad.peek_id = 4;
+    bad.keys = NULL;
+    bad.order = &(struct plan_order){.col = 9};
+    bad.order_len = 1;
+    replica_peek(r, &bad, kinds2, 2);
+    replica_settle(r);
+    view_free(&view);
+    batch_builder_free(keys);
+
+    CU_ASSERT(peek_is(&r->peeks[0], 2,
+                      (struct row[]){{5, 5, 0, 1},
+                                     {5, 105, 0, 1},
+                                     {5, 205, 0, 1},
+                                     {77, 77, 0, 1},
+                                     {77, 177, 0, 1},
+                                     {77, 277, 0, 1}},
+                      6));
+    /* Each worker gives its three last; the last three of all are among them. */
+    CU_ASSERT_EQUAL(batch_builder_rows(r->peeks[1].rows), 6);
+    struct view answers = view_of(r->peeks[1].rows, 2);
+    int found = 0;
+    for (uint32_t i = 0; i < answers.batch.rows; i++) {
+        struct datum d;
+        batch_datum(&answers.batch.col[1], i, &d);
+        found += d.i >= 297;
+    }
+    CU_ASSERT_EQUAL(found, 3);
+    view_free(&answers);
+    /* 100 distinct keys, three times each, consolidated. */
+    CU_ASSERT_EQUAL(batch_builder_rows(r->peeks[2].rows), 100);
+    CU_ASSERT(r->peeks[3].answers == 2 && r->peeks[3].code == ERR_INVALID);
+    replica_free(r);
+}
+
+static void test_peek_cancel(void)
+{
+    struct replica *r = replica(1);
+    struct spec base = {.id = BASE, .as_of = 1, .index = true};
+    CU_ASSERT_FATAL(create(r, &base) == ERR_OK);
+    peek_at(r, 1, 5);
+    peek_at(r, 2, 5);
+    replica_settle(r);
+    engine_peek_cancel(r->worker[0].engine, 1);
+    engine_peek_cancel(r->worker[0].engine, 99);
+    replica_settle(r);
+    CU_ASSERT(r->peeks[0].answers == 1 && r->peeks[0].code == ERR_CANCELLED);
+    CU_ASSERT_EQUAL(r->peeks[1].answers, 0);
+    feed_to(r, BASE, NULL, 0, 1, 6);
+    replica_settle(r);
+    engine_peek_cancel(r->worker[0].engine, 2); /* too late: it answered */
+    replica_settle(r);
+    CU_ASSERT(peek_is(&r->peeks[1], 1, NULL, 0));
+    replica_free(r);
+}
+
+/* A large index is read in steps; inserts in between do not show. */
+static void test_peek_in_steps(void)
+{
+    enum { ROWS = 100000 };
+    struct replica *r = replica(1);
+    struct spec base = {.id = BASE, .as_of = 1, .index = true};
+    CU_ASSERT_FATAL(create(r, &base) == ERR_OK);
+    struct row *rows = mem_alloc(ROWS * sizeof(*rows));
+    for (int64_t i = 0; i < ROWS; i++) {
+        rows[i] = (struct row){i, i, 1, 1};
+    }
+    feed_to(r, BASE, rows, ROWS, 1, 2);
+    replica_settle(r);
+    peek_at(r, 1, 1);
+    CU_ASSERT(engine_step(r->worker[0].engine)); /* out of fuel in the middle */
+    CU_ASSERT_EQUAL(r->peeks[0].answers, 0);
+    for (int64_t i = 0; i < ROWS; i++) {
+        rows[i].time = 2;
+        rows[i].diff = i % 2 == 0 ? -1 : 1;
+    }
+    feed_to(r, BASE, rows, ROWS, 2, 3);
+    engine_allow_compaction(r->worker[0].engine, EXPORT_INDEX, 2);
+    replica_settle(r);
+    CU_ASSERT_EQUAL(r->peeks[0].answers, 1);
+    CU_ASSERT_EQUAL(batch_builder_rows(r->peeks[0].rows), ROWS);
+    free(rows);
+    replica_free(r);
+}
+
+/* ---- the error twin --------------------------------------------------------------------------- */
+
+static void run_errors(uint32_t workers)
+{
+    struct replica *r = replica(workers);
+    static const uint8_t kinds3[] = {TYPE_INT8, TYPE_INT8, TYPE_INT8};
+    struct spec base = {.id = BASE, .as_of = 1, .index = true, .divide = true};
+    CU_ASSERT_FATAL(create(r, &base) == ERR_OK);
+    feed_to(r, BASE, (struct row[]){{1, 2, 1, 1}, {2, 0, 2, 1}, {2, 0, 3, -1}}, 3, 1, 5);
+    for (uint64_t t = 1; t <= 4; t++) {
+        struct engine_peek ask = {
+            .peek_id = t, .index_id = EXPORT_INDEX, .time = t, .limit = -1};
+        replica_peek(r, &ask, kinds3, 3);
+    }
+    replica_settle(r);
+    for (uint64_t t = 1; t <= 4; t++) {
+        struct peek_result *peek = &r->peeks[t - 1];
+        CU_ASSERT_EQUAL(peek->answers, workers);
+        CU_ASSERT((peek->error != NULL) == (t == 2));
+    }
+    CU_ASSERT_STRING_EQUAL(r->peeks[1].sqlstate, "22012");
+    CU_ASSERT_STRING_EQUAL(r->peeks[1].error, "division by zero");
+    CU_ASSERT_EQUAL(batch_builder_rows(r->peeks[3].rows), 1);
+    replica_free(r);
+}
+
+static void test_errors(void)
+{
+    run_errors(1);
+    run_errors(2);
+}
+
+/* A sum beyond its type is an error while it lasts. */
+static struct plan *make_sum(void *arg)
+{
+    static const uint8_t kinds[] = {TYPE_INT8, TYPE_INT4};
+    struct plan *p = plan_new();
+    struct plan_agg sum = {.func = AGG_SUM, .arg = 1};
+    p->id = BASE;
+    p->as_of = 1;
+    p->name = arena_strdup(&p->arena, "sum");
+    uint32_t node = plan_source(p, 100, kinds, 2);
+    node = plan_reduce(p, node, col0, 1, &sum, 1);
+    plan_export_subscribe(p, EXPORT_SUBSCRIBE, node, true, FRONTIER_EMPTY);
+    return p;
+}
+
+static void test_sum_overflow(void)
+{
+    static const uint8_t kinds[] = {TYPE_INT8, TYPE_INT4};
+    struct replica *r = replica(1);
+    CU_ASSERT_FATAL(replica_create(r, make_sum, NULL, part_at_0, 1) == ERR_OK);
+    struct batch_builder *b = batch_builder_new(kinds, 2);
+    int64_t huge = (int64_t)1 << 33; /* copies of 2^31 - 1 */
+    int64_t diffs[] = {huge, -huge + 2};
+    for (uint64_t t = 1; t <= 2; t++) {
+        struct datum d[] = {{.i = 1}, {.i = INT32_MAX}};
+        batch_builder_datum(b, 0, &d[0]);
+        batch_builder_datum(b, 1, &d[1]);
+        batch_builder_end_row(b, t, diffs[t - 1]);
+    }
+    struct view view = view_of(b, 2);
+    engine_input(r->worker[0].engine, BASE, 0, 0, 1, 5, &view.batch, NULL);
+    view_free(&view);
+    batch_builder_free(b);
+    replica_settle(r);
+    CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 1, NULL, 0));
+    struct batch_builder *err =
+        replica_output(r, EXPORT_SUBSCRIBE, 1, true, batch_err_kinds, ERR_COLS);
+    struct view errors = view_of(err, ERR_COLS);
+    CU_ASSERT_FATAL(errors.batch.rows == 1);
+    struct datum state;
+    batch_datum(&errors.batch.col[ERR_COL_SQLSTATE], 0, &state);
+    CU_ASSERT(state.len == 5 && memcmp(state.s, "22003", 5) == 0);
+    view_free(&errors);
+    batch_builder_free(err);
+    err = replica_output(r, EXPORT_SUBSCRIBE, 2, true, batch_err_kinds, ERR_COLS);
+    CU_ASSERT_EQUAL(batch_builder_rows(err), 0);
+    batch_builder_free(err);
+    CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 2, (struct row[]){{1, 2LL * INT32_MAX, 0, 1}}, 1));
+    replica_free(r);
+}
+
+/* ---- subscribe -------------------------------------------------------------------------------- */
+
+static void test_subscribe_options(void)
+{
+    struct replica *r = replica(2);
+    struct spec spec = {
+        .id = BASE, .as_of = 3, .subscribe = EXPORT_SUBSCRIBE, .no_snapshot = true, .until = 6};
+    CU_ASSERT_FATAL(create(r, &spec) == ERR_OK);
+    feed_to(r, BASE, (struct row[]){{1, 1, 1, 1}, {2, 2, 3, 1}}, 2, 0, 4);
+    replica_settle(r);
+    CU_ASSERT_EQUAL(replica_frontier(r, EXPORT_SUBSCRIBE), 4);
+    feed_to(r, BASE, (struct row[]){{1, 1, 4, -1}, {3, 3, 5, 1}, {4, 4, 6, 1}, {5, 5, 9, 1}}, 4, 4,
+            10);
+    replica_settle(r);
+    CU_ASSERT_EQUAL(replica_frontier(r, EXPORT_SUBSCRIBE), FRONTIER_EMPTY);
+    CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 100, (struct row[]){{1, 1, 0, -1}, {3, 3, 0, 1}}, 2));
+    CU_ASSERT_EQUAL(r->worker[0].outputs[0].upper, 6);
+    replica_free(r);
+}
+
+/* A snapshot in several pieces, all but the last without progress. */
+static void test_snapshot_in_pieces(void)
+{
+    struct replica *r = replica(1);
+    struct spec spec = {.id = BASE, .as_of = 3, .subscribe = EXPORT_SUBSCRIBE};
+    CU_ASSERT_FATAL(create(r, &spec) == ERR_OK);
+    feed_to(r, BASE, (struct row[]){{1, 1, 3, 1}}, 1, 3, 3);
+    replica_settle(r);
+    CU_ASSERT_EQUAL(replica_frontier(r, EXPORT_SUBSCRIBE), 3);
+    feed_to(r, BASE, (struct row[]){{2, 2, 3, 1}}, 1, 3, 3);
+    feed_to(r, BASE, (struct row[]){{3, 3, 3, 1}}, 1, 3, 4);
+    replica_settle(r);
+    CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 3,
+                        (struct row[]){{1, 1, 0, 1}, {2, 2, 0, 1}, {3, 3, 0, 1}}, 3));
+    CU_ASSERT_EQUAL(r->failures, 0);
+    replica_free(r);
+}
+
+/* ---- failures --------------------------------------------------------------------------------- */
+
+static void test_bad_input(void)
+{
+    struct replica *r = replica(1);
+    struct spec base = {.id = BASE, .as_of = 1, .index = true};
+    struct spec later = {.id = LATER, .as_of = 1, .import = true, .subscribe = EXPORT_LATER};
+    CU_ASSERT_FATAL(create(r, &base) == ERR_OK);
+    CU_ASSERT_FATAL(create(r, &later) == ERR_OK);
+    feed_to(r, BASE, NULL, 0, 1, 3);
+    replica_settle(r);
+    CU_ASSERT_EQUAL(r->failures, 0);
+    peek_at(r, 1, 100);
+    feed_to(r, BASE, (struct row[]){{1, 1, 5, 1}}, 1, 4, 6); /* 3 is missing */
+    replica_settle(r);
+    CU_ASSERT_EQUAL(r->failures, 2); /* the one that imports as well */
+    CU_ASSERT_EQUAL(r->peeks[0].answers, 1);
+    CU_ASSERT(r->peeks[0].error != NULL);
+    CU_ASSERT_EQUAL(engine_memory(r->worker[0].engine), 0);
+    replica_free(r);
+}
+
+static void test_memory_limit(void)
+{
+    struct replica *r = replica_new(1, 1, 256 * 1024);
+    replica_register(r, EXPORT_SUBSCRIBE, kinds2, 2);
+    struct spec base = {.id = BASE, .as_of = 1, .index = true};
+    CU_ASSERT_FATAL(create(r, &base) == ERR_OK);
+    struct row *rows = mem_alloc(20000 * sizeof(*rows));
+    for (int64_t i = 0; i < 20000; i++) {
+        rows[i] = (struct row){i, i, 1, 1};
+    }
+    feed_to(r, BASE, rows, 20000, 1, 2);
+    replica_settle(r);
+    free(rows);
+    CU_ASSERT_EQUAL(r->failures, 1);
+    CU_ASSERT(r->failed != NULL && strstr(r->failed, "more than 262144 bytes") != NULL);
+    CU_ASSERT_EQUAL(engine_memory(r->worker[0].engine), 0);
+    /* Others go on. */
+    struct spec other = {.id = LATER, .as_of = 1, .subscribe = EXPORT_SUBSCRIBE};
+    CU_ASSERT_FATAL(create(r, &other) == ERR_OK);
+    feed_to(r, LATER, (struct row[]){{1, 1, 1, 1}}, 1, 1, 2);
+    replica_settle(r);
+    CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 1, (struct row[]){{1, 1, 0, 1}}, 1));
+    replica_free(r);
+}
+
+/* ---- incarnations ----------------------------------------------------------------------------- */
+
+/* The same id again and again, with deliveries lagging behind. */
+static void test_reuse(void)
+{
+    struct replica *r = replica(3);
+    for (int round = 0; round < 20; round++) {
+        struct spec base = {.id = BASE, .as_of = 1, .index = true};
+        CU_ASSERT_FATAL(create(r, &base) == ERR_OK);
+        feed_to(r, BASE, (struct row[]){{round, 1, 1, 1}, {round + 1, 1, 1, 1}}, 2, 1, 3);
+        replica_stir(r, (uint32_t)round);
+        if (round % 3 == 0) {
+            replica_settle(r);
+            peek_at(r, (uint64_t)round, 2);
+            replica_settle(r);
+            CU_ASSERT(peek_is(&r->peeks[r->peeks_len - 1], 3,
+                              (struct row[]){{round, 1, 0, 1}, {round + 1, 1, 0, 1}}, 2));
+        }
+        replica_clear_output(r); /* frontiers start again */
+        replica_drop(r, BASE);
+        replica_clear_output(r);
+    }
+    replica_settle(r);
+    for (uint32_t w = 0; w < 3; w++) {
+        CU_ASSERT_EQUAL(engine_memory(r->worker[w].engine), 0);
+    }
+    replica_free(r);
+}
+
+/* What comes for a dataflow before it exists is kept, unless its id was given up. */
+static void test_forget(void)
+{
+    for (int forget = 0; forget < 2; forget++) {
+        struct replica *r = replica(2);
+        struct spec spec = {.id = BASE, .as_of = 1, .index = true};
+        uint32_t parts = 1;
+        CU_ASSERT_FATAL(engine_create(r->worker[0].engine, make(&spec), &parts, 1) == ERR_OK);
+        struct row rows[50];
+        for (int64_t i = 0; i < 50; i++) {
+            rows[i] = (struct row){i, i, 1, 1};
+        }
+        feed_to(r, BASE, rows, 50, 1, 2);
+        replica_settle(r);
+        if (forget == 1) {
+            engine_forget_before(r->worker[1].engine, BASE + 1);
+        }
+        parts = 0;
+        CU_ASSERT_FATAL(engine_create(r->worker[1].engine, make(&spec), &parts, 1) == ERR_OK);
+        replica_settle(r);
+        CU_ASSERT_EQUAL(replica_frontier(r, EXPORT_INDEX), forget == 1 ? 1 : 2);
+        replica_free(r);
+    }
+}
+
+/* ---- a hostile peer --------------------------------------------------------------------------- */
+
+/* Captures what worker 0 sends to worker 1, then damages it in every way. */
+static void test_hostile_payloads(void)
+{
+    struct replica *r = replica(2);
+    struct spec spec = {.id = BASE, .as_of = 5, .index = true};
+    CU_ASSERT_FATAL(create(r, &spec) == ERR_OK);
+    replica_settle(r);
+    struct row rows[20];
+    for (int64_t i = 0; i < 20; i++) {
+        rows[i] = (struct row){i, i, 5, 1};
+    }
+    feed_to(r, BASE, rows, 20, 5, 8);
+    engine_step(r->worker[0].engine);
+    struct lane *lane = &r->worker[1].in[0];
+    CU_ASSERT_FATAL(lane->packets_len - lane->first == 1);
+    const struct packet *packet = &lane->packets[lane->first];
+    struct engine *victim = r->worker[1].engine;
+    uint8_t *copy = mem_alloc(packet->len);
+    uint64_t refused = 0;
+    for (size_t cut = 1; cut < packet->len; cut += 3) { /* cut short: a header or data missing */
+        memcpy(copy, packet->data, packet->len);
+        err_t err = engine_receive(victim, 0, copy, packet->len - cut);
+        bool whole = packet->len - cut == packet->len - 24; /* the frontier record left out */
+        refused += err != ERR_OK;
+        CU_ASSERT(err == ERR_OK || err_code(err) == ERR_PROTOCOL);
+        CU_ASSERT(err != ERR_OK || whole);
+        err_free(err);
+    }
+    CU_ASSERT(refused > 0);
+    /* Worker numbers that are not peers. */
+    for (uint32_t from = 1; from < 4; from++) {
+        err_t err = engine_receive(victim, from, packet->data, packet->len);
+        CU_ASSERT(err != ERR_OK && err_code(err) == ERR_PROTOCOL);
+        err_free(err);
+    }
+    /* Flipped bytes: refused, or harmless; never a crash. */
+    struct rng rng = {99};
+    for (int i = 0; i < 3000; i++) {
+        memcpy(copy, packet->data, packet->len);
+        copy[rng_below(&rng, packet->len)] ^= (uint8_t)(1 + rng_below(&rng, 255));
+        err_t err = engine_receive(victim, 0, copy, packet->len);
+        refused += err != ERR_OK;
+        err_free(err);
+    }
+    CU_ASSERT(refused > 100);
+    free(copy);
+    replica_free(r);
+}
+
+static const struct test_case cases[] = {
+    {"import", test_import},
+    {"import_ahead", test_import_ahead},
+    {"import_refused", test_import_refused},
+    {"compaction", test_compaction},
+    {"peek_holds", test_peek_holds},
+    {"peek_forms", test_peek_forms},
+    {"peek_cancel", test_peek_cancel},
+    {"peek_in_steps", test_peek_in_steps},
+    {"errors", test_errors},
+    {"sum_overflow", test_sum_overflow},
+    {"subscribe_options", test_subscribe_options},
+    {"snapshot_in_pieces", test_snapshot_in_pieces},
+    {"bad_input", test_bad_input},
+    {"memory_limit", test_memory_limit},
+    {"reuse", test_reuse},
+    {"forget", test_forget},
+    {"hostile_payloads", test_hostile_payloads},
+};
+TEST_SUITE("core/engine", cases)

@@ -1,0 +1,182 @@
+/* Plans: what validation refuses, EXPLAIN, equality. */
+#include "tests/unit/core/engine/plans.h"
+#include "tests/unit/harness.h"
+
+#include <stdio.h>
+
+static const uint8_t kinds[] = {TYPE_INT8, TYPE_TEXT, TYPE_BOOL, TYPE_NUMERIC};
+static const uint32_t col0[] = {0};
+static const uint32_t col1[] = {1};
+
+enum { SOURCE, FILTER, JOIN, REDUCE, TOPK, UNION, CONSTANT, EXPORTS };
+
+/* One of everything. */
+static struct plan *example(uint64_t transient)
+{
+    struct plan *p = plan_new();
+    static const uint32_t all[] = {0, 1, 2, 3};
+    struct plan_agg aggs[] = {{.func = AGG_COUNT_ALL},
+                              {.func = AGG_SUM, .arg = 3, .distinct = true},
+                              {.func = AGG_MAX, .arg = 1, .has_filter = true, .filter = 2}};
+    struct plan_order order = {.col = 1, .desc = true, .nulls_first = true};
+    p->name = arena_strdup(&p->arena, "example");
+    p->as_of = 5;
+    plan_source(p, 1, kinds, 4);
+    plan_filter(p, SOURCE, 0, all, 4);
+    plan_join(p, PLAN_JOIN_INNER, SOURCE, FILTER, col0, col0, 1, false);
+    plan_reduce(p, JOIN, col0, 1, aggs, 3);
+    plan_topk(p, SOURCE, col1, 1, &order, 1, 2, 3);
+    plan_union(p, SOURCE, TOPK);
+    struct plan_node constant = {.op = PLAN_CONSTANT};
+    constant.schema = plan_schema(p, kinds, 1);
+    constant.constant.rows = ARENA_ARRAY(&p->arena, struct datum, 2);
+    constant.constant.diffs = ARENA_ARRAY(&p->arena, int64_t, 2);
+    constant.constant.rows_len = 2;
+    constant.constant.rows[0].i = 42;
+    constant.constant.rows[1].null = true;
+    constant.constant.diffs[0] = 1;
+    constant.constant.diffs[1] = 3;
+    plan_add(p, &constant);
+    plan_export_index(p, 9, REDUCE, col0, 1);
+    plan_export_subscribe(p, PLAN_ID_TRANSIENT | transient, UNION, false, 100);
+    return p;
+}
+
+static void test_print(void)
+{
+    struct plan *p = example(7);
+    struct buf out = {0};
+    CU_ASSERT_PTR_NULL(plan_validate(p));
+    plan_print(p, &out);
+    const char *text = buf_cstr(&out);
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "Export index u9 keys=(#0)\n  Reduce group=(#0) "
+                                        "aggregates=(count(*), sum(distinct #3), "
+                                        "max(#1) filter #2)\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "InnerJoin on=(#0 = #0)\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "$0 = Source u1\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "Get $0\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "Export subscribe t7 without snapshot until=100\n"));
+    CU_ASSERT_PTR_NOT_NULL(
+        strstr(text, "TopK group=(#1) order=(#1 desc nulls first) limit=3 offset=2\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "Constant rows=2 (42) (NULL)x3\n"));
+    /* Each node once: as many heads as nodes, the rest are references. */
+    CU_ASSERT_PTR_NULL(strstr(strstr(text, "Source u1") + 1, "Source u1"));
+    buf_free(&out);
+    plan_free(p);
+}
+
+static void test_equal(void)
+{
+    struct plan *a = example(7);
+    struct plan *b = example(8); /* transient ids do not matter */
+    b->as_of = 99;
+    CU_ASSERT(plan_equal(a, b));
+    b->nodes[SOURCE].import.id = 2;
+    CU_ASSERT(!plan_equal(a, b));
+    b->nodes[SOURCE].import.id = 1;
+    b->nodes[CONSTANT].constant.rows[0].i = 43;
+    CU_ASSERT(!plan_equal(a, b));
+    b->nodes[CONSTANT].constant.rows[0].i = 42;
+    b->nodes[REDUCE].reduce.aggs[1].distinct = false;
+    CU_ASSERT(!plan_equal(a, b));
+    b->nodes[REDUCE].reduce.aggs[1].distinct = true;
+    b->nodes[TOPK].topk.limit = 4;
+    CU_ASSERT(!plan_equal(a, b));
+    b->nodes[TOPK].topk.limit = 3;
+    b->exports[0].keys_len = 0;
+    CU_ASSERT(!plan_equal(a, b));
+    b->exports[0].keys_len = 1;
+    CU_ASSERT(plan_equal(a, b));
+    plan_free(a);
+    plan_free(b);
+}
+
+/* Every way to be wrong, one at a time. */
+static void break_plan(struct plan *p, int how)
+{
+    struct plan_node *n = p->nodes;
+    switch (how) {
+    case 0: n[FILTER].inputs[0] = FILTER; break;             /* a cycle */
+    case 1: n[FILTER].inputs[0] = 4000000000u; break;        /* out of range */
+    case 2: n[SOURCE].op = 0; break;
+    case 3: n[SOURCE].op = 200; break;
+    case 4: n[JOIN].inputs_len = 1; break;
+    case 5: n[JOIN].join.kind = 9; break;
+    case 6: n[JOIN].join.left_keys[0] = 4; break;
+    case 7: n[JOIN].join.right_keys[0] = 1; break;           /* int8 = text */
+    case 8: n[JOIN].schema.cols = 7; break;
+    case 9: n[REDUCE].reduce.keys[0] = 100; break;
+    case 10: n[REDUCE].reduce.aggs[0].func = 77; break;
+    case 11: n[REDUCE].reduce.aggs[1].arg = 1; break;        /* sum(text) */
+    case 12: n[REDUCE].reduce.aggs[2].filter = 0; break;     /* filter int8 */
+    case 13: n[REDUCE].reduce.aggs[1].type.kind = TYPE_TEXT; break;
+    case 14: n[REDUCE].schema.types[0].kind = TYPE_BOOL; break;
+    case 15: n[TOPK].topk.order[0].col = 4; break;
+    case 16: n[TOPK].topk.offset = -1; break;
+    case 17: n[TOPK].topk.limit = -2; break;
+    case 18: n[TOPK].topk.keys[0] = 4; break;
+    case 19: n[UNION].inputs_len = 0; break;
+    case 20: n[UNION].inputs_len = PLAN_INPUTS_MAX + 1; break;
+    case 21: n[UNION].inputs[1] = REDUCE; break;             /* other columns */
+    case 22: n[CONSTANT].constant.rows_len = BATCH_ROWS_MAX + 1; break;
+    case 23: n[CONSTANT].constant.diffs = NULL; break;
+    case 24: n[SOURCE].schema.types[1].kind = TYPE_UNKNOWN; break;
+    case 25: n[SOURCE].schema.types[1].kind = 0; break;
+    case 26: n[SOURCE].schema.cols = BATCH_COLS_MAX + 1; break;
+    case 27: p->exports[0].node = p->nodes_len; break;
+    case 28: p->exports[0].keys[0] = 4; break;
+    case 29: p->exports[1].id = p->exports[0].id; break;
+    case 30: p->exports[0].kind = 3; break;
+    case 31: p->as_of = FRONTIER_EMPTY; break;
+    case 32: n[FILTER].mfp.project[0] = 4; break;
+    case 33: n[FILTER].mfp.input_cols = 3; break;
+    case 34: n[FILTER].mfp.predicates[0].nodes[1].args[0] = 1; break; /* refers to itself */
+    case 35: n[JOIN].inputs = NULL; break;
+    case 36: n[REDUCE].reduce.aggs[0].distinct = true; break;
+    case 37: p->nodes_len = PLAN_NODES_MAX + 1; break;
+    case 38: n[CONSTANT].schema.types[0].kind = TYPE_INT2;   /* 42 fits... */
+             n[CONSTANT].constant.rows[0].i = 70000; break;  /* ...this does not */
+    default: break;
+    }
+}
+
+static void test_hostile(void)
+{
+    for (int how = 0; how <= 38; how++) {
+        struct plan *p = example(7);
+        break_plan(p, how);
+        err_t err = plan_validate(p);
+        CU_ASSERT(err != ERR_OK);
+        if (err == ERR_OK) {
+            fprintf(stderr, "accepted: %d\n", how);
+        } else {
+            CU_ASSERT_EQUAL(err_code(err), ERR_INVALID);
+        }
+        err_free(err);
+        plan_free(p);
+    }
+}
+
+static void test_deep(void)
+{
+    struct plan *p = plan_new();
+    plan_source(p, 1, kinds, 4);
+    while (p->nodes_len < PLAN_NODES_MAX) {
+        plan_unary(p, PLAN_NEGATE, p->nodes_len - 1);
+    }
+    plan_export_subscribe(p, 1, p->nodes_len - 1, true, FRONTIER_EMPTY);
+    CU_ASSERT_PTR_NULL(plan_validate(p));
+    struct buf out = {0};
+    plan_print(p, &out);
+    CU_ASSERT(out.len < PLAN_NODES_MAX * 100);
+    buf_free(&out);
+    plan_free(p);
+}
+
+static const struct test_case cases[] = {
+    {"print", test_print},
+    {"equal", test_equal},
+    {"hostile", test_hostile},
+    {"deep", test_deep},
+};
+TEST_SUITE("core/engine plans", cases)

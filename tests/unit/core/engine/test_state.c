@@ -1,0 +1,444 @@
+/*
+ * The data structures below the operators against simple twins: arrangement, hash table, ordered
+ * multiset, order-preserving encoding, exact sums, pool.
+ */
+#include "core/base/hash.h"
+#include "core/engine/acc.h"
+#include "core/engine/arrange.h"
+#include "core/engine/order.h"
+#include "core/engine/oset.h"
+#include "tests/unit/core/engine/host.h"
+#include "tests/unit/harness.h"
+
+#include <math.h>
+
+/* ---- pool ------------------------------------------------------------------------------------- */
+
+static void test_pool(void)
+{
+    struct account total = {0};
+    struct pool pool;
+    struct rng rng = {3};
+    void *objects[500] = {0};
+    size_t sizes[500];
+    pool_init(&pool, &total);
+    for (int i = 0; i < 20000; i++) {
+        size_t at = rng_below(&rng, 500);
+        if (objects[at] != NULL) {
+            for (size_t b = 0; b < sizes[at]; b += 97) {
+                CU_ASSERT_FATAL(((uint8_t *)objects[at])[b] == (uint8_t)at);
+            }
+            pool_free(&pool, objects[at], sizes[at]);
+            objects[at] = NULL;
+        } else {
+            sizes[at] = rng_below(&rng, 50) == 0 ? rng_below(&rng, 60000) : rng_below(&rng, 300);
+            objects[at] = pool_alloc(&pool, sizes[at]);
+            CU_ASSERT_FATAL((uintptr_t)objects[at] % 16 == 0);
+            CU_ASSERT_FATAL(pool_usable(sizes[at]) >= sizes[at]);
+            memset(objects[at], (int)at, pool_usable(sizes[at]));
+        }
+    }
+    CU_ASSERT(total.bytes > 0);
+    for (size_t at = 0; at < 500; at++) {
+        if (objects[at] != NULL) {
+            pool_free(&pool, objects[at], sizes[at]);
+        }
+    }
+    CU_ASSERT_EQUAL(total.bytes, 0);
+}
+
+/* ---- hash table: growth, removal, scans while it changes --------------------------------------- */
+
+static void test_htable(void)
+{
+    enum { KEYS = 20000 };
+    struct account total = {0};
+    struct pool pool;
+    struct htable table;
+    struct rng rng = {4};
+    bool *there = mem_zalloc(KEYS);
+    pool_init(&pool, &total);
+    htable_init(&table, 8, &pool, &total);
+    for (int i = 0; i < 100000; i++) {
+        uint64_t key = rng_below(&rng, KEYS);
+        uint64_t hash = hash_u64(key) & (key % 7 == 0 ? 0xff00ffULL : UINT64_MAX); /* collide */
+        struct htable_entry *entry = htable_find(&table, hash, &key, sizeof(key));
+        CU_ASSERT_FATAL((entry != NULL) == there[key]);
+        if (entry != NULL) {
+            htable_remove(&table, entry);
+        } else {
+            htable_add(&table, hash, &key, sizeof(key));
+        }
+        there[key] = !there[key];
+    }
+    uint64_t live = 0;
+    for (uint64_t key = 0; key < KEYS; key++) {
+        live += there[key];
+    }
+    CU_ASSERT_EQUAL(table.len, live);
+    htable_clear(&table);
+    pool_clear(&pool);
+    CU_ASSERT_EQUAL(total.bytes, 0);
+    free(there);
+}
+
+/* Entries that are there all the time are visited exactly once. */
+static void test_htable_scan(void)
+{
+    enum { KEYS = 3000 };
+    struct account total = {0};
+    struct pool pool;
+    struct htable table;
+    uint32_t *visits = mem_zalloc(KEYS * sizeof(*visits));
+    pool_init(&pool, &total);
+    htable_init(&table, 8, &pool, &total);
+    for (uint64_t key = 0; key < KEYS; key++) {
+        htable_add(&table, hash_u64(key + 1), &key, sizeof(key));
+    }
+    struct htable_cursor cursor = {0};
+    const struct htable_segment *segment;
+    uint64_t extra = KEYS;
+    while ((segment = htable_scan(&table, &cursor)) != NULL) {
+        for (uint32_t i = 0; i < segment->cap; i++) {
+            const struct htable_entry *entry = segment->slots[i].entry;
+            if (entry != NULL && entry->hash >= cursor.from) {
+                uint64_t key;
+                memcpy(&key, htable_key(&table, entry), sizeof(key));
+                if (key < KEYS) {
+                    visits[key]++;
+                }
+            }
+        }
+        for (int i = 0; i < 3000 && extra < 60000; i++, extra++) { /* splits segments */
+            htable_add(&table, hash_u64(extra + 1), &extra, sizeof(extra));
+        }
+    }
+    for (uint64_t key = 0; key < KEYS; key++) {
+        CU_ASSERT_FATAL(visits[key] == 1);
+    }
+    htable_clear(&table);
+    pool_clear(&pool);
+    free(visits);
+}
+
+/* ---- arrangement ------------------------------------------------------------------------------ */
+
+enum { A_KEYS = 5, A_ROWS = 12, A_TIMES = 40 };
+
+struct sums {
+    int64_t of[A_ROWS];
+};
+
+static void on_row(void *arg, const uint8_t *row, uint32_t len, int64_t diff)
+{
+    struct sums *sums = arg;
+    CU_ASSERT_FATAL(len == 3 && row[0] < A_ROWS && sums->of[row[0]] == 0);
+    sums->of[row[0]] = diff;
+}
+
+static void check_arrange(struct arrange *a, int64_t (*diffs)[A_ROWS][A_TIMES], uint64_t time)
+{
+    for (uint8_t k = 0; k < A_KEYS; k++) {
+        struct sums want = {0};
+        struct sums have = {0};
+        for (uint32_t row = 0; row < A_ROWS; row++) {
+            for (uint64_t t = 0; t <= time; t++) {
+                want.of[row] += diffs[k][row][t];
+            }
+        }
+        struct htable_entry *entry = arrange_find(a, hash_u64(k), &k, 1);
+        if (entry != NULL) {
+            arrange_read(a, entry, time, on_row, &have);
+        }
+        CU_ASSERT_FATAL(memcmp(&want, &have, sizeof(want)) == 0);
+    }
+}
+
+static void test_arrange(void)
+{
+    static int64_t diffs[A_KEYS][A_ROWS][A_TIMES];
+    for (uint64_t seed = 1; seed <= 30; seed++) {
+        struct account total = {0};
+        struct arrange a;
+        struct rng rng = {seed};
+        memset(diffs, 0, sizeof(diffs));
+        arrange_init(&a, &total);
+        for (uint64_t t = 0; t < A_TIMES; t++) {
+            uint64_t n = rng_below(&rng, 60);
+            for (uint64_t i = 0; i < n; i++) {
+                uint8_t key = (uint8_t)rng_below(&rng, A_KEYS);
+                uint8_t row[3] = {(uint8_t)rng_below(&rng, A_ROWS), 1, 2};
+                int64_t diff = (int64_t)rng_below(&rng, 5) - 2;
+                arrange_insert(&a, hash_u64(key), &key, 1, row, 3, t, diff);
+                diffs[key][row[0]][t] += diff;
+            }
+            if (rng_below(&rng, 3) == 0) {
+                uint64_t since = a.since + rng_below(&rng, t + 1 - a.since);
+                arrange_set_since(&a, since);
+                arrange_maintain(&a, rng_below(&rng, 2) == 0 ? 5 : SIZE_MAX);
+            }
+            for (uint64_t at = a.since; at <= t; at++) {
+                check_arrange(&a, diffs, at);
+            }
+        }
+        /* Everything is taken away: nothing is left once since has passed. */
+        for (uint8_t key = 0; key < A_KEYS; key++) {
+            for (uint8_t r = 0; r < A_ROWS; r++) {
+                int64_t sum = 0;
+                for (uint64_t t = 0; t < A_TIMES; t++) {
+                    sum += diffs[key][r][t];
+                }
+                uint8_t row[3] = {r, 1, 2};
+                arrange_insert(&a, hash_u64(key), &key, 1, row, 3, A_TIMES, -sum);
+            }
+        }
+        arrange_set_since(&a, A_TIMES);
+        arrange_maintain(&a, SIZE_MAX);
+        CU_ASSERT_EQUAL(a.updates, 0);
+        CU_ASSERT_EQUAL(a.table.len, 0);
+        CU_ASSERT_EQUAL(a.pool.objects, 0);
+        arrange_free(&a);
+        CU_ASSERT_EQUAL(total.bytes, 0);
+    }
+}
+
+/* ---- ordered multiset ------------------------------------------------------------------------- */
+
+struct walk {
+    int64_t *counts;
+    int64_t position;
+    int64_t skip, left;
+    uint8_t last;
+    bool ok;
+};
+
+static void on_node(void *arg, const struct oset_node *node, int64_t copies)
+{
+    struct walk *walk = arg;
+    walk->ok &= copies > 0 && node->bytes[0] >= walk->last;
+    walk->last = node->bytes[0];
+    walk->position += copies;
+}
+
+static void test_oset(void)
+{
+    struct account total = {0};
+    struct pool pool;
+    struct oset set = {0};
+    struct rng rng = {5};
+    int64_t counts[64] = {0};
+    pool_init(&pool, &total);
+    for (int i = 0; i < 30000; i++) {
+        uint8_t bytes[2] = {(uint8_t)rng_below(&rng, 64), 9};
+        int64_t diff = (int64_t)rng_below(&rng, 7) - 3;
+        int64_t before = oset_update(&set, &pool, bytes, 2, 1, diff);
+        CU_ASSERT_FATAL(before == counts[bytes[0]]);
+        counts[bytes[0]] += diff;
+        int64_t rank = 0;
+        int64_t sum = 0;
+        int64_t negative = 0;
+        int first = -1;
+        int last = -1;
+        for (int k = 0; k < 64; k++) {
+            rank += k < bytes[0] ? oset_copies(counts[k]) : 0;
+            sum += oset_copies(counts[k]);
+            negative += counts[k] < 0;
+            first = first < 0 && counts[k] > 0 ? k : first;
+            last = counts[k] > 0 ? k : last;
+        }
+        CU_ASSERT_FATAL(oset_rank(&set, bytes, 2) == rank && oset_total(&set) == sum);
+        CU_ASSERT_FATAL(set.negative == negative);
+        const struct oset_node *a = oset_first(&set);
+        const struct oset_node *z = oset_last(&set);
+        CU_ASSERT_FATAL(first < 0 ? a == NULL : a->bytes[0] == first);
+        CU_ASSERT_FATAL(last < 0 ? z == NULL : z->bytes[0] == last);
+        const struct oset_node *of = oset_first_of(&set, bytes, 1);
+        CU_ASSERT_FATAL((of != NULL) == (counts[bytes[0]] > 0));
+        int64_t from = (int64_t)rng_below(&rng, 20);
+        int64_t to = from + (int64_t)rng_below(&rng, 20);
+        struct walk walk = {.ok = true};
+        oset_range(&set, from, to, on_node, &walk);
+        int64_t covered = (to < sum ? to : sum) - (from < sum ? from : sum);
+        CU_ASSERT_FATAL(walk.ok && walk.position == covered);
+    }
+    oset_clear(&set, &pool);
+    CU_ASSERT_EQUAL(total.bytes, 0);
+}
+
+/* ---- order ------------------------------------------------------------------------------------ */
+
+static struct datum random_datum(struct rng *rng, uint8_t kind, char *text)
+{
+    struct datum d = {0};
+    switch (kind) {
+    case TYPE_BOOL:
+        d.b = rng_below(rng, 2) == 0;
+        break;
+    case TYPE_FLOAT8: {
+        static const double some[] = {0.0, -0.0, NAN, INFINITY, -INFINITY, 5e-324, 1.5, -1e300};
+        d.f = rng_below(rng, 2) == 0 ? some[rng_below(rng, 8)]
+                                     : (double)(int64_t)rng_next(rng) / 1e9;
+        break;
+    }
+    case TYPE_NUMERIC: {
+        d.n.special = rng_below(rng, 8) == 0 ? (uint16_t)rng_below(rng, 4) : 0;
+        if (d.n.special == 0) {
+            __int128 v = (__int128)(int64_t)(rng_next(rng) >> rng_below(rng, 64));
+            v = rng_below(rng, 2) == 0 ? -v : v;
+            v = rng_below(rng, 4) == 0 ? v * 1000000 : v;
+            d.n.lo = (uint64_t)v;
+            d.n.hi = (int64_t)(v >> 64);
+            d.n.scale = (int16_t)rng_below(rng, 39);
+        }
+        break;
+    }
+    case TYPE_INTERVAL:
+        d.iv = (struct interval){(int32_t)rng_below(rng, 5) - 2, (int32_t)rng_below(rng, 61) - 30,
+                                 (int64_t)rng_below(rng, 3) * 43200000000LL};
+        break;
+    case TYPE_TEXT:
+    case TYPE_BYTEA:
+        d.len = (uint32_t)rng_below(rng, 4);
+        d.s = text;
+        for (uint32_t i = 0; i < d.len; i++) {
+            text[i] = (kind == TYPE_TEXT ? "abb" : "\0\1\xff")[rng_below(rng, 3)];
+        }
+        break;
+    default:
+        d.i = rng_below(rng, 2) == 0 ? (int64_t)rng_below(rng, 5) - 2 : (int64_t)rng_next(rng);
+        break;
+    }
+    return d;
+}
+
+static int sign(int v)
+{
+    return (v > 0) - (v < 0);
+}
+
+static int compare_bufs(const struct buf *a, const struct buf *b)
+{
+    size_t len = a->len < b->len ? a->len : b->len;
+    int order = memcmp(a->data, b->data, len);
+    return order != 0 ? sign(order) : (a->len > b->len) - (a->len < b->len);
+}
+
+/* memcmp of the encodings is datum_compare, also when something follows. */
+static void test_order(void)
+{
+    static const uint8_t kinds[] = {TYPE_BOOL,    TYPE_INT8,     TYPE_FLOAT8, TYPE_NUMERIC,
+                                    TYPE_INTERVAL, TYPE_TEXT, TYPE_BYTEA};
+    struct rng rng = {6};
+    struct buf a = {0};
+    struct buf b = {0};
+    for (int i = 0; i < 60000; i++) {
+        char text[2][8];
+        uint8_t kind = kinds[i % 7];
+        struct datum x = random_datum(&rng, kind, text[0]);
+        struct datum y = rng_below(&rng, 5) == 0 ? x : random_datum(&rng, kind, text[1]);
+        bool desc = rng_below(&rng, 2) == 0;
+        bool nulls_first = rng_below(&rng, 2) == 0;
+        x.null = rng_below(&rng, 10) == 0;
+        y.null = rng_below(&rng, 10) == 0;
+        int want;
+        if (x.null || y.null) {
+            want = x.null == y.null ? 0 : (x.null == nulls_first ? -1 : 1);
+        } else {
+            want = sign(datum_compare((enum type_kind)kind, &x, &y)) * (desc ? -1 : 1);
+        }
+        buf_clear(&a);
+        buf_clear(&b);
+        order_encode(kind, &x, desc, nulls_first, &a);
+        order_encode(kind, &y, desc, nulls_first, &b);
+        CU_ASSERT_FATAL(compare_bufs(&a, &b) == want);
+        buf_append_byte(&a, (uint8_t)rng_below(&rng, 256));
+        buf_append_byte(&b, (uint8_t)rng_below(&rng, 256));
+        CU_ASSERT_FATAL(want == 0 || compare_bufs(&a, &b) == want);
+    }
+    buf_free(&a);
+    buf_free(&b);
+}
+
+/* ---- exact sums ------------------------------------------------------------------------------- */
+
+static void test_float_sums(void)
+{
+    struct account total = {0};
+    struct pool pool;
+    struct acc_exact acc = {0};
+    struct rng rng = {7};
+    double f;
+    pool_init(&pool, &total);
+    /* What a running double loses comes back. */
+    acc_add_double(&acc, &pool, 1e300, 1);
+    acc_add_double(&acc, &pool, 0.1, 3);
+    acc_add_double(&acc, &pool, 5e-324, 1);
+    acc_add_double(&acc, &pool, 1e300, -1);
+    acc_add_double(&acc, &pool, 0.1, -3);
+    CU_ASSERT(acc_double(&acc, &f) && f == 5e-324);
+    acc_add_double(&acc, &pool, 5e-324, -1);
+    CU_ASSERT(acc_double(&acc, &f) && f == 0 && acc.parts == NULL);
+    /* One value, many times, and its exact product. */
+    acc_add_double(&acc, &pool, 0.1, 1000003);
+    CU_ASSERT(acc_double(&acc, &f) && f == (double)(0.1L * 1000003));
+    acc_add_double(&acc, &pool, 0.1, -1000003);
+    /* Correctly rounded against long double where that is exact enough. */
+    for (int round = 0; round < 2000; round++) {
+        double x = (double)(int64_t)rng_next(&rng) * pow(2, (double)rng_below(&rng, 8) - 70);
+        double y = (double)(int64_t)rng_next(&rng) * pow(2, (double)rng_below(&rng, 8) - 70);
+        acc_add_double(&acc, &pool, x, 1);
+        acc_add_double(&acc, &pool, y, 1);
+        CU_ASSERT_FATAL(acc_double(&acc, &f) && f == x + y);
+        acc_add_double(&acc, &pool, x, -1);
+        acc_add_double(&acc, &pool, y, -1);
+    }
+    CU_ASSERT_EQUAL(total.bytes, 0);
+    /* Overflow is not infinity; infinities and NaN are. */
+    acc_add_double(&acc, &pool, 1.7e308, 2);
+    CU_ASSERT(!acc_double(&acc, &f));
+    acc_add_double(&acc, &pool, INFINITY, 1);
+    CU_ASSERT(acc_double(&acc, &f) && isinf(f) && f > 0);
+    acc_add_double(&acc, &pool, -INFINITY, 1);
+    CU_ASSERT(acc_double(&acc, &f) && isnan(f));
+    acc_add_double(&acc, &pool, INFINITY, -1);
+    acc_add_double(&acc, &pool, -INFINITY, -1);
+    acc_add_double(&acc, &pool, 1.7e308, -3);
+    CU_ASSERT(acc_double(&acc, &f) && f == -1.7e308);
+    acc_clear(&acc, &pool);
+    CU_ASSERT_EQUAL(total.bytes, 0);
+}
+
+static void test_numeric_sums(void)
+{
+    struct account total = {0};
+    struct pool pool;
+    struct acc_exact acc = {0};
+    struct numeric one_50 = {.lo = 150, .scale = 2};
+    struct numeric half = {.lo = 5, .scale = 1};
+    struct numeric big = {.lo = 0x098a223fffffffff, .hi = 0x4b3b4ca85a86c47a, .scale = 0};
+    struct numeric sum;
+    pool_init(&pool, &total);
+    acc_add_numeric(&acc, &pool, &one_50, 2);
+    acc_add_numeric(&acc, &pool, &half, 1);
+    CU_ASSERT(acc_numeric(&acc, &sum) && sum.lo == 350 && sum.scale == 2);
+    acc_add_numeric(&acc, &pool, &one_50, -2);
+    CU_ASSERT(acc_numeric(&acc, &sum) && sum.lo == 5 && sum.scale == 1); /* the scale goes too */
+    acc_add_numeric(&acc, &pool, &big, 1000000);
+    CU_ASSERT(!acc_numeric(&acc, &sum));
+    acc_add_numeric(&acc, &pool, &big, -1000000);
+    acc_add_numeric(&acc, &pool, &half, -1);
+    CU_ASSERT(acc_numeric(&acc, &sum) && sum.lo == 0 && sum.hi == 0 && sum.scale == 0);
+    CU_ASSERT_EQUAL(total.bytes, 0);
+}
+
+static const struct test_case cases[] = {
+    {"pool", test_pool},
+    {"htable", test_htable},
+    {"htable_scan", test_htable_scan},
+    {"arrange", test_arrange},
+    {"oset", test_oset},
+    {"order", test_order},
+    {"float_sums", test_float_sums},
+    {"numeric_sums", test_numeric_sums},
+};
+TEST_SUITE("core/engine state", cases)
