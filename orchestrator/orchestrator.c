@@ -7,8 +7,10 @@
 
 enum { NAME_MAX_LEN = 64, SCALE_MAX = 256, PORTS_MAX = 16 };
 
+/* Names become file names, host names and label values: what all of them allow. */
 static bool name_ok(const char *name)
 {
+    ASSERT(name != NULL);
     size_t len = strlen(name);
     bool ok = len > 0 && len <= NAME_MAX_LEN && name[0] != '.';
     for (size_t i = 0; ok && i < len; i++) {
@@ -29,8 +31,10 @@ static err_t check_name(const char *service)
     return ERR_OK;
 }
 
+/* Names are how addresses are asked for: each once. */
 static err_t check_ports(const char *service, const struct orchestrator_service_config *config)
 {
+    ASSERT(config->ports != NULL || config->ports_len == 0);
     if (config->ports_len > PORTS_MAX) {
         return err_new(ERR_INVALID, "service %s: %zu ports, at most %d", service, config->ports_len,
                        (int)PORTS_MAX);
@@ -116,6 +120,7 @@ void orchestrator_args_add(struct orchestrator_args *args, const char *format, .
 
 void orchestrator_args_free(struct orchestrator_args *args)
 {
+    ASSERT(args != NULL);
     for (size_t i = 0; i < args->args_len; i++) {
         free(args->args[i]);
     }

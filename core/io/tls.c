@@ -48,8 +48,10 @@ static err_t openssl_error(enum err_code code, const char *what)
 
 /* ---- contexts -------------------------------------------------------------------------------- */
 
+/* A key others can read is no secret: refused, as ssh and PostgreSQL do. */
 static err_t check_key_mode(const char *path)
 {
+    ASSERT(path != NULL);
     struct stat st;
     if (stat(path, &st) != 0) {
         return err_errno(errno, "TLS key %s", path);
@@ -62,8 +64,10 @@ static err_t check_key_mode(const char *path)
     return ERR_OK;
 }
 
+/* Certificate with its chain, and the key that belongs to it. */
 static err_t load_certificate(SSL_CTX *ctx, const struct tls_config *config)
 {
+    ASSERT(ctx != NULL);
     char what[512];
     if (config->certificate_path == NULL) {
         return ERR_OK;
@@ -85,8 +89,10 @@ static err_t load_certificate(SSL_CTX *ctx, const struct tls_config *config)
     return ERR_OK;
 }
 
+/* Who is trusted. A server names its CA to clients, so that they can choose a certificate. */
 static err_t load_ca(struct tls_context *context, const struct tls_config *config)
 {
+    ASSERT(context->ctx != NULL);
     if (config->ca_path == NULL) {
         if (config->require_peer) {
             return err_new(ERR_INVALID, "TLS peers cannot be required without a CA file");
@@ -109,10 +115,12 @@ static err_t load_ca(struct tls_context *context, const struct tls_config *confi
     return ERR_OK;
 }
 
+/* The one protocol we speak, or a fatal alert: a guess would fail later and less clearly. */
 static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
                        const unsigned char *in, unsigned in_len, void *arg)
 {
     const struct tls_context *context = arg;
+    ASSERT(context->server);
     unsigned char *chosen;
     if (SSL_select_next_proto(&chosen, out_len, context->alpn_wire,
                               (unsigned)context->alpn_wire_len, in,
@@ -125,6 +133,7 @@ static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_l
 
 static err_t set_alpn(struct tls_context *context, const char *alpn)
 {
+    ASSERT(context->ctx != NULL);
     if (alpn == NULL) {
         return ERR_OK;
     }
@@ -145,8 +154,10 @@ static err_t set_alpn(struct tls_context *context, const char *alpn)
     return ERR_OK;
 }
 
+/* TLS 1.3 only, no resumption: nothing of ours talks to anything older. */
 static err_t configure(struct tls_context *context, const struct tls_config *config)
 {
+    ASSERT(context->ctx == NULL);
     ERR_clear_error();
     context->ctx = SSL_CTX_new(context->server ? TLS_server_method() : TLS_client_method());
     if (context->ctx == NULL) {
@@ -239,6 +250,7 @@ static struct tls_stream *of(const struct io_stream *stream)
     return CONTAINER_OF((struct io_stream *)(uintptr_t)stream, struct tls_stream, base);
 }
 
+/* The one place where a stream's memory ends; the stream below was let go before. */
 static void stream_free(struct tls_stream *s)
 {
     ASSERT(s->busy == 0 && s->under == NULL);
@@ -250,6 +262,7 @@ static void stream_free(struct tls_stream *s)
     free(s);
 }
 
+/* Between enter and leave the memory stays, whatever handlers do to the stream. */
 static void enter(struct tls_stream *s)
 {
     s->busy++;
@@ -267,6 +280,7 @@ static void leave(struct tls_stream *s)
 /* Lets go of everything but the memory. flush: what is queued below still goes out. */
 static void detach(struct tls_stream *s, bool flush)
 {
+    ASSERT(!s->gone);
     io_timer_cancel(s->base.loop, &s->timer);
     struct io_stream *under = s->under;
     s->under = NULL;
@@ -312,6 +326,7 @@ static void end(struct tls_stream *s, err_t reason)
 /* From inside a call of the user: the end follows from the loop. Owns reason. */
 static void fail_later(struct tls_stream *s, err_t reason)
 {
+    ASSERT(reason != ERR_OK && !s->gone);
     if (s->failed != ERR_OK) {
         err_free(reason);
         return;
@@ -323,6 +338,7 @@ static void fail_later(struct tls_stream *s, err_t reason)
 /* What went wrong in the handshake or after it, in words. */
 static err_t describe(struct tls_stream *s, const char *what)
 {
+    ASSERT(what != NULL);
     long verified = SSL_get_verify_result(s->ssl);
     char text[256];
     if (!s->established && verified != X509_V_OK && s->context->verifies) {
@@ -339,6 +355,7 @@ static err_t describe(struct tls_stream *s, const char *what)
 /* A copy when it is plain text without NUL, else NULL. */
 static char *text_of(const ASN1_STRING *string)
 {
+    ASSERT(string != NULL);
     const unsigned char *data = ASN1_STRING_get0_data(string);
     size_t len = (size_t)ASN1_STRING_length(string);
     for (size_t i = 0; i < len; i++) {
@@ -349,8 +366,10 @@ static char *text_of(const ASN1_STRING *string)
     return mem_strndup((const char *)data, len);
 }
 
+/* The first URI among the alternative names: the identity ctrl/pki issues. */
 static char *uri_of(X509 *certificate)
 {
+    ASSERT(certificate != NULL);
     GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
     char *uri = NULL;
     for (int i = 0; i < sk_GENERAL_NAME_num(names) && uri == NULL; i++) {
@@ -363,15 +382,19 @@ static char *uri_of(X509 *certificate)
     return uri;
 }
 
+/* For certificates of others, which have no URI. */
 static char *common_name_of(X509 *certificate)
 {
+    ASSERT(certificate != NULL);
     X509_NAME *subject = X509_get_subject_name(certificate);
     int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
     return at < 0 ? NULL : text_of(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
 }
 
+/* Only a verified certificate is an identity; everything else is nobody, "". */
 static char *identify_peer(struct tls_stream *s)
 {
+    ASSERT(s->peer_name == NULL);
     X509 *certificate = SSL_get1_peer_certificate(s->ssl);
     char *name = NULL;
     if (certificate != NULL && s->context->verifies && SSL_get_verify_result(s->ssl) == X509_V_OK) {
@@ -386,8 +409,10 @@ static char *identify_peer(struct tls_stream *s)
 
 static void write_plain(struct tls_stream *s, const uint8_t *data, size_t len);
 
+/* Both sides must mean the same protocol before a byte of it is sent. */
 static err_t check_alpn(struct tls_stream *s)
 {
+    ASSERT(!s->established);
     const unsigned char *chosen;
     unsigned len;
     SSL_get0_alpn_selected(s->ssl, &chosen, &len);
@@ -400,8 +425,10 @@ static err_t check_alpn(struct tls_stream *s)
     return ERR_OK;
 }
 
+/* The handshake is done: what was written meanwhile goes out, then the user hears of it. */
 static void established(struct tls_stream *s)
 {
+    ASSERT(!s->established && !s->gone);
     err_t err = check_alpn(s);
     if (err != ERR_OK) {
         end(s, err);
@@ -420,6 +447,7 @@ static void established(struct tls_stream *s)
 /* True when the handshake is done; else it waits for the peer, or has failed. */
 static bool shake_hands(struct tls_stream *s)
 {
+    ASSERT(!s->gone);
     if (s->established) {
         return true;
     }
@@ -467,8 +495,10 @@ static void read_plain(struct tls_stream *s)
     }
 }
 
+/* Makes what progress the bytes that are there allow. */
 static void process_input(struct tls_stream *s)
 {
+    ASSERT(!s->gone);
     enter(s);
     if (shake_hands(s)) {
         read_plain(s);
@@ -484,9 +514,11 @@ static void under_data(void *arg, const uint8_t *data, size_t len, const int *fd
     process_input(s);
 }
 
+/* Ciphertext has left the queue below: the writer may go on. */
 static void under_drain(void *arg)
 {
     struct tls_stream *s = arg;
+    ASSERT(!s->gone);
     if (s->above && s->established) {
         s->above = false;
         if (s->base.handler != NULL && s->base.handler->drain != NULL) {
@@ -495,9 +527,11 @@ static void under_drain(void *arg)
     }
 }
 
+/* The stream below ended by itself. Without close_notify that is never the orderly end. */
 static void under_close(void *arg, err_t reason)
 {
     struct tls_stream *s = arg;
+    ASSERT(!s->gone);
     s->under = NULL;
     if (reason == ERR_OK) {
         reason =
@@ -549,6 +583,7 @@ static void write_plain(struct tls_stream *s, const uint8_t *data, size_t len)
 
 static void tls_write(struct io_stream *stream, const void *data, size_t len)
 {
+    ASSERT(data != NULL || len == 0);
     struct tls_stream *s = of(stream);
     if (s->gone || s->failed != ERR_OK || s->under == NULL) {
         return;
@@ -581,6 +616,7 @@ static size_t tls_pending(const struct io_stream *stream)
     return s->waiting.len + (s->under == NULL ? 0 : io_stream_pending(s->under));
 }
 
+/* The ciphertext's sender is held back too, so that at most one delivery waits here. */
 static void tls_pause(struct io_stream *stream, bool paused)
 {
     struct tls_stream *s = of(stream);
@@ -601,6 +637,7 @@ static void tls_pause(struct io_stream *stream, bool paused)
     }
 }
 
+/* flush: close_notify and everything queued still go out. */
 static void tls_close(struct io_stream *stream, bool flush)
 {
     struct tls_stream *s = of(stream);
@@ -652,8 +689,10 @@ static const struct io_stream_ops tls_ops = {
 
 /* ---- starting -------------------------------------------------------------------------------- */
 
+/* Two memory BIOs instead of a socket. */
 static err_t make_ssl(struct tls_stream *s, const char *server_name)
 {
+    ASSERT(s->context != NULL && s->ssl == NULL);
     ERR_clear_error();
     s->ssl = SSL_new(s->context->ctx);
     s->from_peer = BIO_new(BIO_s_mem());

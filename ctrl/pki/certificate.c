@@ -10,6 +10,7 @@ enum { CA_YEARS = 10, LEAF_DAYS = 365, DAY_S = 86400, CLOCK_SKEW_S = 300 };
 
 void pki_pair_free(struct pki_pair *pair)
 {
+    ASSERT(pair != NULL);
     X509_free(pair->certificate);
     EVP_PKEY_free(pair->key);
     *pair = (struct pki_pair){0};
@@ -17,6 +18,7 @@ void pki_pair_free(struct pki_pair *pair)
 
 err_t pki_openssl_error(enum err_code code, const char *what)
 {
+    ASSERT(what != NULL);
     unsigned long number = ERR_get_error();
     const char *reason = number == 0 ? NULL : ERR_reason_error_string(number);
     ERR_clear_error();
@@ -27,6 +29,7 @@ err_t pki_openssl_error(enum err_code code, const char *what)
 
 static bool set_serial(struct io_env *env, X509 *certificate)
 {
+    ASSERT(certificate != NULL);
     /* 20 bytes at most, positive, unpredictable (RFC 5280, 4.1.2.2; CA/B forum: 64 random bits). */
     uint8_t bytes[16];
     io_random(env, bytes, sizeof(bytes));
@@ -38,8 +41,10 @@ static bool set_serial(struct io_env *env, X509 *certificate)
     return ok;
 }
 
+/* For people who look at it; nothing of ours decides by the subject. */
 static bool set_subject(X509 *certificate, const char *organization, const char *common_name)
 {
+    ASSERT(organization != NULL && common_name != NULL);
     X509_NAME *name = X509_get_subject_name(certificate);
     return X509_NAME_add_entry_by_txt(name, "O", MBSTRING_UTF8, (const uint8_t *)organization, -1,
                                       -1, 0) == 1 &&
@@ -47,8 +52,10 @@ static bool set_subject(X509 *certificate, const char *organization, const char 
                                       -1, 0) == 1;
 }
 
+/* From a little in the past, for peers whose clock is behind. */
 static bool set_validity(X509 *certificate, uint64_t now_s, uint64_t seconds)
 {
+    ASSERT(seconds > 0);
     return ASN1_TIME_set(X509_getm_notBefore(certificate), (time_t)(now_s - CLOCK_SKEW_S)) !=
                NULL &&
            ASN1_TIME_set(X509_getm_notAfter(certificate), (time_t)(now_s + seconds)) != NULL;
@@ -62,6 +69,7 @@ struct extension {
 static bool add_extensions(X509 *certificate, X509 *issuer, const struct extension *extensions,
                            size_t len)
 {
+    ASSERT(issuer != NULL && len > 0);
     X509V3_CTX ctx;
     X509V3_set_ctx(&ctx, issuer, certificate, NULL, NULL, 0);
     for (size_t i = 0; i < len; i++) {
@@ -79,8 +87,10 @@ static bool add_extensions(X509 *certificate, X509 *issuer, const struct extensi
     return true;
 }
 
+/* What CA and process have in common: key, version, serial number. */
 static err_t begin(struct io_env *env, struct pki_pair *pair)
 {
+    ASSERT(pair->certificate == NULL && pair->key == NULL);
     ERR_clear_error();
     pair->certificate = X509_new();
     pair->key = EVP_EC_gen("P-256");
@@ -95,6 +105,7 @@ static err_t begin(struct io_env *env, struct pki_pair *pair)
 static err_t try_make_ca(struct io_env *env, const char *environment_id, uint64_t now_s,
                          struct pki_pair *pair)
 {
+    ASSERT(environment_id != NULL);
     TRY(begin(env, pair));
     X509 *certificate = pair->certificate;
     char *uri = pki_identity_uri(environment_id, "ca", "ca");
@@ -128,9 +139,11 @@ err_t pki_make_ca(struct io_env *env, const char *environment_id, uint64_t now_s
     return err;
 }
 
+/* The extensions keep it from signing anything, and let it be server and client. */
 static err_t try_make_leaf(struct io_env *env, const struct pki_pair *ca, const char *uri,
                            uint64_t now_s, struct pki_pair *pair)
 {
+    ASSERT(uri != NULL);
     struct pki_identity identity;
     TRY(pki_identity_parse(uri, &identity));
     TRY(begin(env, pair));
@@ -174,6 +187,7 @@ err_t pki_make_leaf(struct io_env *env, const struct pki_pair *ca, const char *u
 
 static void take(BIO *bio, struct buf *out)
 {
+    ASSERT(out != NULL);
     char *data;
     long len = BIO_get_mem_data(bio, &data);
     buf_append(out, data, (size_t)len);
@@ -181,6 +195,7 @@ static void take(BIO *bio, struct buf *out)
 
 err_t pki_write_pem(const struct pki_pair *pair, struct buf *certificate, struct buf *key)
 {
+    ASSERT(pair->certificate != NULL && pair->key != NULL);
     ERR_clear_error();
     BIO *certificate_bio = BIO_new(BIO_s_mem());
     BIO *key_bio = BIO_new(BIO_s_secmem());
@@ -236,6 +251,7 @@ err_t pki_read_pem(const uint8_t *certificate, size_t certificate_len, const uin
 
 void pki_wipe(struct buf *secret)
 {
+    ASSERT(secret != NULL);
     if (secret->data != NULL) {
         OPENSSL_cleanse(secret->data, secret->cap);
     }
@@ -246,6 +262,7 @@ void pki_wipe(struct buf *secret)
 
 char *pki_uri_of(X509 *certificate)
 {
+    ASSERT(certificate != NULL);
     GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
     char *uri = NULL;
     for (int i = 0; i < sk_GENERAL_NAME_num(names) && uri == NULL; i++) {

@@ -43,6 +43,7 @@ bool pki_word_ok(const char *text, size_t len)
 
 char *pki_identity_uri(const char *environment_id, const char *role, const char *name)
 {
+    ASSERT(pki_word_ok(environment_id, strlen(environment_id)));
     struct buf text = {0};
     buf_printf(&text, SCHEME "%s/%s/%s", environment_id, role, name);
     char *uri = mem_strdup(buf_cstr(&text));
@@ -53,6 +54,7 @@ char *pki_identity_uri(const char *environment_id, const char *role, const char 
 /* Takes the word before the next '/' (or the end, for the last) out of *at. */
 static bool take_word(const char **at, bool last, char out[65])
 {
+    ASSERT(at != NULL && *at != NULL);
     const char *end = last ? *at + strlen(*at) : strchr(*at, '/');
     if (end == NULL || !pki_word_ok(*at, (size_t)(end - *at))) {
         return false;
@@ -75,8 +77,10 @@ err_t pki_identity_parse(const char *uri, struct pki_identity *out)
     return err_wrap(pki_role_parse(role, &out->role), "identity \"%s\"", uri);
 }
 
+/* "a or b" for people. */
 static void list_roles(unsigned roles, struct buf *out)
 {
+    ASSERT(out != NULL);
     for (unsigned i = 0; i < PKI_ROLES; i++) {
         if ((roles & PKI_ROLE_BIT(i)) != 0) {
             buf_printf(out, "%s%s", out->len == 0 ? "" : " or ", role_names[i]);
@@ -84,9 +88,11 @@ static void list_roles(unsigned roles, struct buf *out)
     }
 }
 
+/* One sentence for all refusals: what was found, what was wanted. */
 static err_t refuse(const char *sqlstate, const char *found, const char *environment_id,
                     unsigned roles)
 {
+    ASSERT(found != NULL);
     struct buf wanted = {0};
     list_roles(roles, &wanted);
     err_t err =

@@ -26,6 +26,7 @@ struct pki {
 
 static char *path_of(const char *dir, const char *stem, const char *suffix)
 {
+    ASSERT(dir != NULL && stem != NULL);
     struct buf text = {0};
     buf_printf(&text, "%s/%s%s", dir, stem, suffix);
     char *path = mem_strdup(buf_cstr(&text));
@@ -40,9 +41,11 @@ static uint64_t now_s(struct io_loop *loop)
 
 /* ---- pairs on disk --------------------------------------------------------------------------- */
 
+/* The key first: a certificate on disk always has its key. */
 static err_t write_pair(struct io_loop *loop, const struct pki_pair *pair, const char *crt,
                         const char *key)
 {
+    ASSERT(pair->certificate != NULL && pair->key != NULL);
     struct buf certificate_pem = {0};
     struct buf key_pem = {0};
     err_t err = pki_write_pem(pair, &certificate_pem, &key_pem);
@@ -60,6 +63,7 @@ static err_t write_pair(struct io_loop *loop, const struct pki_pair *pair, const
 /* NOT_FOUND when one of the files is not there. */
 static err_t read_pair(struct io_loop *loop, const char *crt, const char *key, struct pki_pair *out)
 {
+    ASSERT(out != NULL);
     struct buf certificate_pem = {0};
     struct buf key_pem = {0};
     err_t err =
@@ -79,8 +83,10 @@ static err_t read_pair(struct io_loop *loop, const char *crt, const char *key, s
 
 /* ---- the CA ---------------------------------------------------------------------------------- */
 
+/* The CA on disk must be of this environment, intact and valid; nothing is repaired silently. */
 static err_t check_ca(struct pki *pki)
 {
+    ASSERT(pki->ca.certificate != NULL);
     char *wanted = pki_identity_uri(pki->environment_id, "ca", "ca");
     char *found = pki_uri_of(pki->ca.certificate);
     err_t err = ERR_OK;
@@ -97,8 +103,10 @@ static err_t check_ca(struct pki *pki)
     return err;
 }
 
+/* Once in the life of an environment. */
 static err_t make_ca(struct pki *pki, const char *key_path)
 {
+    ASSERT(pki->ca.certificate == NULL);
     struct io_env *env = io_loop_env(pki->loop);
     TRY(pki_make_ca(env, pki->environment_id, now_s(pki->loop), &pki->ca));
     TRY(write_pair(pki->loop, &pki->ca, pki->ca_path, key_path));
@@ -109,6 +117,7 @@ static err_t make_ca(struct pki *pki, const char *key_path)
 
 static err_t open_ca(struct pki *pki)
 {
+    ASSERT(pki->dir != NULL && pki->ca_path != NULL);
     TRY(io_mkdir_durable_sync(pki->loop, pki->dir, 0700));
     char *key_path = path_of(pki->dir, "ca", ".key");
     struct io_stat stat;
@@ -165,6 +174,7 @@ void pki_free(struct pki *pki)
 
 const char *pki_ca_path(const struct pki *pki)
 {
+    ASSERT(pki != NULL);
     return pki->ca_path;
 }
 
@@ -172,6 +182,7 @@ const char *pki_ca_path(const struct pki *pki)
 
 void pki_files_free(struct pki_files *files)
 {
+    ASSERT(files != NULL);
     free(files->certificate_path);
     free(files->key_path);
     free(files->ca_path);
@@ -181,6 +192,7 @@ void pki_files_free(struct pki_files *files)
 /* True when the files hold a certificate that can be used for a good while yet. */
 static bool have_current(struct pki *pki, const char *uri, const struct pki_files *files)
 {
+    ASSERT(uri != NULL);
     struct pki_pair pair;
     err_t err = read_pair(pki->loop, files->certificate_path, files->key_path, &pair);
     if (err != ERR_OK) {
@@ -196,8 +208,10 @@ static bool have_current(struct pki *pki, const char *uri, const struct pki_file
     return current;
 }
 
+/* A new key each time: an old certificate and a new one never share one. */
 static err_t issue(struct pki *pki, const char *uri, const struct pki_files *files)
 {
+    ASSERT(uri != NULL);
     struct pki_pair pair;
     TRY(pki_make_leaf(io_loop_env(pki->loop), &pki->ca, uri, now_s(pki->loop), &pair));
     err_t err = write_pair(pki->loop, &pair, files->certificate_path, files->key_path);

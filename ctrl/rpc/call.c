@@ -20,8 +20,10 @@ struct rpc_call *rpc_call_new(struct io_loop *loop, const struct rpc_options *op
     return call;
 }
 
+/* The one place where a call's memory ends; nothing may refer to it any more. */
 static void call_free(struct rpc_call *call)
 {
+    ASSERT(call->list == NULL);
     ASSERT(call->busy == 0 && !call->is_ready && call->session == NULL);
     if (call->free_arg != NULL) {
         call->free_arg(call->arg);
@@ -39,6 +41,7 @@ static void call_free(struct rpc_call *call)
 
 void rpc_call_release(struct rpc_call *call)
 {
+    ASSERT(call->session == NULL && call->list == NULL);
     io_timer_cancel(call->loop, &call->timer);
     call->gone = true;
     if (call->busy == 0) {
@@ -46,6 +49,7 @@ void rpc_call_release(struct rpc_call *call)
     }
 }
 
+/* Between enter and leave a call's memory stays, whatever handlers do to it. */
 static void enter(struct rpc_call *call)
 {
     call->busy++;
@@ -101,16 +105,20 @@ void rpc_call_lose(struct rpc_call *call, const char *reason)
     rpc_call_set_status(call, RPC_UNAVAILABLE, reason);
 }
 
+/* RST_STREAM, when there is a stream; close follows from the loop. */
 static void reset_stream(struct rpc_call *call, uint32_t code)
 {
+    ASSERT(call != NULL);
     if (call->session != NULL && call->session->http2 != NULL && call->stream_id >= 0) {
         nghttp2_submit_rst_stream(call->session->http2, NGHTTP2_FLAG_NONE, call->stream_id, code);
         rpc_session_wake(call->session);
     }
 }
 
+/* The outcome is settled: neither what came nor what was to go matters any more. */
 static void drop_queues(struct rpc_call *call)
 {
+    ASSERT(call->in_at <= call->in.len && call->out_at <= call->out.len);
     buf_clear(&call->in);
     call->in_at = 0;
     buf_clear(&call->out);
@@ -162,6 +170,7 @@ static void timer_fired(struct io_timer *timer)
 
 void rpc_call_arm_deadline(struct rpc_call *call)
 {
+    ASSERT(!call->gone);
     if (call->deadline_us != 0) {
         io_timer_start(call->loop, &call->timer, call->deadline_us);
     }
@@ -169,8 +178,10 @@ void rpc_call_arm_deadline(struct rpc_call *call)
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
+/* The length is 32 bits on the wire, big endian; we never compress. */
 static void put_prefix(struct buf *out, size_t len)
 {
+    ASSERT(len <= UINT32_MAX);
     uint8_t prefix[RPC_PREFIX_SIZE] = {0, (uint8_t)(len >> 24), (uint8_t)(len >> 16),
                                        (uint8_t)(len >> 8), (uint8_t)len};
     buf_append(out, prefix, sizeof(prefix));
@@ -187,6 +198,7 @@ bool rpc_call_choked(const struct rpc_call *call)
     return call->choked;
 }
 
+/* False once nobody can get what would be sent. */
 static bool can_send(const struct rpc_call *call)
 {
     return !call->gone && !call->closed && !call->out_ended;
@@ -223,8 +235,10 @@ void rpc_call_send(struct rpc_call *call, const void *data, size_t len)
     wake_output(call);
 }
 
+/* Encodes straight into the queue; the prefix is filled in when the length is known. */
 err_t rpc_call_send_pb(struct rpc_call *call, const pb_msgdesc_t *fields, const void *message)
 {
+    ASSERT(fields != NULL && message != NULL);
     if (!can_send(call)) {
         return ERR_OK;
     }
@@ -247,8 +261,10 @@ err_t rpc_call_send_pb(struct rpc_call *call, const pb_msgdesc_t *fields, const 
     return ERR_OK;
 }
 
+/* nghttp2 copies names and values when they are submitted and changes neither. */
 static nghttp2_nv field(const char *name, const char *value, size_t value_len)
 {
+    ASSERT(name != NULL && value != NULL);
     return (nghttp2_nv){.name = (uint8_t *)(uintptr_t)name,
                         .namelen = strlen(name),
                         .value = (uint8_t *)(uintptr_t)value,
@@ -275,6 +291,7 @@ static void fields_add(struct field_list *list, nghttp2_nv nv)
 
 static void fields_add_metadata(struct field_list *list, const struct rpc_metadata_list *metadata)
 {
+    ASSERT(metadata->entries_len <= RPC_METADATA_ENTRIES_MAX);
     for (size_t i = 0; i < metadata->entries_len; i++) {
         const struct rpc_entry *entry = &metadata->entries[i];
         fields_add(list, field(entry->key, entry->value, entry->value_len));
@@ -284,6 +301,7 @@ static void fields_add_metadata(struct field_list *list, const struct rpc_metada
 /* Trailers go behind the last byte; the data provider calls this when it has none left. */
 static void submit_trailers(struct rpc_call *call)
 {
+    ASSERT(call->channel == NULL && call->have_status);
     struct field_list list;
     list.len = 0;
     char number[12];
@@ -307,6 +325,7 @@ static void check_drain(struct rpc_call *call)
     }
 }
 
+/* nghttp2 has room in the call's window: gives it what is queued, or says that there is none. */
 static ssize_t read_output(nghttp2_session *http2, int32_t stream_id, uint8_t *to, size_t room,
                            uint32_t *flags, nghttp2_data_source *source, void *user)
 {
@@ -367,6 +386,7 @@ void rpc_call_send_headers(struct rpc_call *call)
 /* A response that is only a status: one header block that ends the stream. */
 static void send_trailers_only(struct rpc_call *call)
 {
+    ASSERT(call->have_status && !call->headers_sent);
     call->headers_sent = true;
     struct field_list list;
     list.len = 0;
@@ -403,6 +423,7 @@ void rpc_call_finish(struct rpc_call *call, enum rpc_status status, const char *
 
 void rpc_call_finish_err(struct rpc_call *call, err_t err)
 {
+    ASSERT(call->channel == NULL);
     rpc_call_finish(call, rpc_status_of(err), err == ERR_OK ? "" : err_text(err));
     err_free(err);
 }
@@ -470,6 +491,7 @@ void rpc_call_receive(struct rpc_call *call, const uint8_t *data, size_t len)
     rpc_session_mark_ready(call);
 }
 
+/* Lets the peer send as much more as was taken. */
 static void give_window_back(struct rpc_call *call)
 {
     if (call->in_held > 0 && call->session != NULL && call->stream_id >= 0) {
@@ -482,6 +504,7 @@ static void give_window_back(struct rpc_call *call)
 /* The next whole message, or false: none yet, or the call has just failed. */
 static bool next_message(struct rpc_call *call, const uint8_t **data, size_t *len)
 {
+    ASSERT(call->in_at <= call->in.len);
     size_t left = call->in.len - call->in_at;
     if (left < RPC_PREFIX_SIZE) {
         return false;
@@ -516,8 +539,10 @@ static bool can_deliver(const struct rpc_call *call)
            !(call->channel == NULL && call->out_ended);
 }
 
+/* Hands over whole messages until there are none, the handler pauses, or the call is over. */
 static void deliver_messages(struct rpc_call *call)
 {
+    ASSERT(call->opened);
     const uint8_t *data;
     size_t len;
     while (can_deliver(call) && next_message(call, &data, &len)) {
@@ -540,8 +565,10 @@ static void deliver_messages(struct rpc_call *call)
     give_window_back(call);
 }
 
+/* Server: the client said that it will send no more, and all it sent was handed over. */
 static void deliver_end_of_input(struct rpc_call *call)
 {
+    ASSERT(call->opened || call->gone);
     if (call->channel != NULL || !can_deliver(call) || !call->remote_ended ||
         call->half_close_told) {
         return;
@@ -556,6 +583,7 @@ static void deliver_end_of_input(struct rpc_call *call)
     }
 }
 
+/* The queue has become short: the producer may go on. */
 static void deliver_drain(struct rpc_call *call)
 {
     if (call->gone || !call->choked || rpc_call_pending(call) >= call->options->send_high / 4) {
@@ -570,6 +598,7 @@ static void deliver_drain(struct rpc_call *call)
 /* What the closed stream means, for close. */
 static enum rpc_status closing_status(struct rpc_call *call, const char **message)
 {
+    ASSERT(call->closed);
     *message = call->status_message == NULL ? "" : call->status_message;
     if (call->lost) {
         return call->status;
@@ -600,6 +629,7 @@ static enum rpc_status closing_status(struct rpc_call *call, const char **messag
     return RPC_UNKNOWN;
 }
 
+/* The stream is gone: the last callback, when everything before it was handed over. */
 static void deliver_close(struct rpc_call *call)
 {
     if (call->gone || !call->closed) {
@@ -641,6 +671,7 @@ void rpc_call_dispatch(struct rpc_call *call)
 
 void rpc_call_pause(struct rpc_call *call)
 {
+    ASSERT(call != NULL);
     call->paused = true;
 }
 
@@ -656,6 +687,7 @@ void rpc_call_resume(struct rpc_call *call)
 
 void rpc_call_cancel(struct rpc_call *call)
 {
+    ASSERT(call != NULL);
     if (call->gone || call->closed) {
         return;
     }
@@ -675,6 +707,7 @@ void rpc_call_cancel(struct rpc_call *call)
 
 void rpc_call_abandon(struct rpc_call *call)
 {
+    ASSERT(call != NULL);
     if (call->gone) {
         return;
     }

@@ -50,6 +50,7 @@ static void leave(struct rpc_channel *channel)
 /* Ends the calls that wait now; those their handlers start meanwhile wait for the next try. */
 static void end_waiting(struct rpc_channel *channel, enum rpc_status status, const char *reason)
 {
+    ASSERT(reason != NULL);
     struct rpc_call_list batch = TAILQ_HEAD_INITIALIZER(batch);
     struct rpc_call *call;
     TAILQ_CONCAT(&batch, &channel->waiting, link);
@@ -71,6 +72,7 @@ static void end_waiting(struct rpc_channel *channel, enum rpc_status status, con
 
 /* ---- the connection -------------------------------------------------------------------------- */
 
+/* The server is there and is who it should be: the calls that waited go out, in order. */
 static err_t on_ready(void *owner, struct rpc_session *session)
 {
     struct rpc_channel *channel = owner;
@@ -95,8 +97,10 @@ static err_t on_ready(void *owner, struct rpc_session *session)
     return ERR_OK;
 }
 
+/* The connection takes no new calls; those on it go on. */
 static void on_draining(void *owner, struct rpc_session *session)
 {
+    ASSERT(owner != NULL);
     struct rpc_channel *channel = owner;
     if (session == channel->current) {
         channel->current = NULL; /* new calls make a new connection */
@@ -104,6 +108,7 @@ static void on_draining(void *owner, struct rpc_session *session)
     }
 }
 
+/* Calls on it were told by the session; those that waited for it are told here. */
 static void on_ended(void *owner, struct rpc_session *session, const char *reason)
 {
     struct rpc_channel *channel = owner;
@@ -127,6 +132,7 @@ static const struct rpc_session_ops session_ops = {
     .ended = on_ended,
 };
 
+/* The attempt failed before it began (a bad address): from the loop, like any failure. */
 static void fail_timer_fired(struct io_timer *timer)
 {
     struct rpc_channel *channel = CONTAINER_OF(timer, struct rpc_channel, fail_timer);
@@ -136,6 +142,7 @@ static void fail_timer_fired(struct io_timer *timer)
     free(reason);
 }
 
+/* One attempt. Trying again is the caller's decision: it starts another call. */
 static void connect_now(struct rpc_channel *channel)
 {
     ASSERT(channel->current == NULL && !channel->connected);
@@ -178,6 +185,7 @@ err_t rpc_channel_new(struct io_loop *loop, const char *address, struct tls_cont
     return ERR_OK;
 }
 
+/* May be called from any callback of its calls: memory goes on the way out. */
 void rpc_channel_free(struct rpc_channel *channel)
 {
     if (channel == NULL || channel->freed) {
@@ -199,19 +207,23 @@ void rpc_channel_free(struct rpc_channel *channel)
 
 bool rpc_channel_connected(const struct rpc_channel *channel)
 {
+    ASSERT(channel != NULL);
     return channel->connected;
 }
 
 static err_t check_path(const char *path)
 {
+    ASSERT(path != NULL);
     if (path[0] != '/' || strchr(path + 1, '/') == NULL || strpbrk(path, " \t\r\n") != NULL) {
         return err_new(ERR_INVALID, "\"%s\" is not a method path", path);
     }
     return ERR_OK;
 }
 
+/* Sends the call now or keeps it until the connection stands. */
 static void start(struct rpc_channel *channel, struct rpc_call *call)
 {
+    ASSERT(call->session == NULL && call->list == NULL);
     rpc_call_arm_deadline(call);
     if (channel->connected) {
         rpc_session_link(call, channel->current, &channel->current->calls);
@@ -264,11 +276,13 @@ struct unary {
 
 static void unary_free(void *arg)
 {
+    ASSERT(arg != NULL);
     struct unary *unary = arg;
     buf_free(&unary->response);
     free(unary);
 }
 
+/* The response. A second one is a broken server, told at the end. */
 static void unary_message(void *arg, struct rpc_call *call, const uint8_t *data, size_t len)
 {
     struct unary *unary = arg;
@@ -278,6 +292,7 @@ static void unary_message(void *arg, struct rpc_call *call, const uint8_t *data,
     buf_append(&unary->response, data, len);
 }
 
+/* Exactly one callback for the caller, whatever happened. */
 static void unary_close(void *arg, struct rpc_call *call, enum rpc_status status,
                         const char *message)
 {

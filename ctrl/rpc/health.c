@@ -22,6 +22,7 @@ struct rpc_health {
 /* UNKNOWN (0) is stored as 1, as a map's value is never NULL. */
 static bool find(const struct rpc_health *health, const char *service, serving_status *out)
 {
+    ASSERT(service != NULL);
     uintptr_t value = (uintptr_t)strmap_get(&health->services, service);
     if (value == 0) {
         return false;
@@ -37,8 +38,10 @@ static void respond(struct rpc_call *call, serving_status status)
     ASSERT(err == ERR_OK); /* one enum can always be encoded */
 }
 
+/* The service a request asks about; the caller frees it. */
 static err_t read_service(const uint8_t *data, size_t len, char **out)
 {
+    ASSERT(out != NULL);
     grpc_health_v1_HealthCheckRequest request = {0};
     TRY(rpc_decode_pb(grpc_health_v1_HealthCheckRequest_fields, &request, data, len));
     *out = mem_strdup(request.service == NULL ? "" : request.service);
@@ -48,6 +51,7 @@ static err_t read_service(const uint8_t *data, size_t len, char **out)
 
 /* ---- Check ----------------------------------------------------------------------------------- */
 
+/* The whole call: one request, one answer or NOT_FOUND. */
 static void check_message(void *arg, struct rpc_call *call, const uint8_t *data, size_t len)
 {
     struct rpc_health *health = arg;
@@ -79,6 +83,7 @@ static const struct rpc_handler check_handler = {
 
 /* ---- Watch ----------------------------------------------------------------------------------- */
 
+/* A watcher tells the present state first, so it waits for the request to know the service. */
 static void *watch_open(void *arg, struct rpc_call *call)
 {
     struct rpc_health *health = arg;
@@ -89,8 +94,10 @@ static void *watch_open(void *arg, struct rpc_call *call)
     return watcher;
 }
 
+/* An unknown service is a state too: it may come. */
 static void tell(struct watcher *watcher)
 {
+    ASSERT(watcher->service != NULL);
     serving_status status;
     if (!find(watcher->health, watcher->service, &status)) {
         status = grpc_health_v1_HealthCheckResponse_ServingStatus_SERVICE_UNKNOWN;
@@ -98,6 +105,7 @@ static void tell(struct watcher *watcher)
     respond(watcher->call, status);
 }
 
+/* The request; there is exactly one. */
 static void watch_message(void *arg, struct rpc_call *call, const uint8_t *data, size_t len)
 {
     struct watcher *watcher = arg;
@@ -125,6 +133,7 @@ static void watch_half_close(void *arg, struct rpc_call *call)
 static void watch_close(void *arg, struct rpc_call *call, enum rpc_status status,
                         const char *message)
 {
+    ASSERT(((struct watcher *)arg)->call == call);
     struct watcher *watcher = arg;
     TAILQ_REMOVE(&watcher->health->watchers, watcher, link);
     free(watcher->service);
@@ -161,6 +170,7 @@ void rpc_health_free(struct rpc_health *health)
     free(health);
 }
 
+/* Tells watchers of changes only. */
 void rpc_health_set(struct rpc_health *health, const char *service, bool serving)
 {
     ASSERT(health != NULL && service != NULL);

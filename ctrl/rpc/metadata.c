@@ -8,9 +8,11 @@ static bool is_binary_key(const char *key, size_t len)
     return len >= 4 && memcmp(key + len - 4, "-bin", 4) == 0;
 }
 
+/* Copies one entry, in wire form when it is to be sent, decoded when it was received. */
 static err_t append(struct rpc_metadata_list *list, const char *key, size_t key_len,
                     const char *value, size_t value_len)
 {
+    ASSERT(list->entries_len <= RPC_METADATA_ENTRIES_MAX);
     /* 32 is what HTTP/2 counts for each field of a header list (RFC 9113, 6.5.2). */
     size_t bytes = key_len + value_len + 32;
     if (list->entries_len == RPC_METADATA_ENTRIES_MAX ||
@@ -53,8 +55,10 @@ static bool key_char_ok(char c)
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
 }
 
+/* What HTTP/2 allows, without what gRPC keeps for itself. */
 static err_t check_key(const char *key)
 {
+    ASSERT(key != NULL);
     size_t len = strlen(key);
     bool ok = len > 0 && strncmp(key, "grpc-", 5) != 0;
     for (size_t i = 0; i < len; i++) {
@@ -66,8 +70,10 @@ static err_t check_key(const char *key)
     return ERR_OK;
 }
 
+/* Printable ASCII: a line break here would be a new field to an HTTP/1 proxy. */
 static err_t check_text(const struct rpc_metadata *entry)
 {
+    ASSERT(entry->value != NULL || entry->value_len == 0);
     const char *text = entry->value;
     for (size_t i = 0; i < entry->value_len; i++) {
         if (text[i] < 0x20 || text[i] > 0x7e) {

@@ -35,6 +35,7 @@ err_t rpc_pb_encode(const pb_msgdesc_t *fields, const void *message, struct buf 
 
 static bool encode_bytes(pb_ostream_t *output, const pb_field_t *field)
 {
+    ASSERT(field->pData != NULL);
     const struct rpc_bytes *bytes = field->pData;
     if (bytes->len == 0) {
         return true;
@@ -47,6 +48,7 @@ static bool encode_bytes(pb_ostream_t *output, const pb_field_t *field)
 /* The walk made sure that this is a length-delimited value inside the caller's bytes. */
 static bool decode_bytes(pb_istream_t *input, const pb_field_t *field)
 {
+    ASSERT(input->state != NULL || input->bytes_left == 0);
     struct rpc_bytes *bytes = field->pData;
     bytes->data = input->state;
     bytes->len = input->bytes_left;
@@ -76,6 +78,7 @@ struct walk {
     const char *problem; /* NULL: none yet */
 };
 
+/* At most ten bytes; a longer one is broken. */
 static uint64_t read_varint(struct reader *r)
 {
     uint64_t value = 0;
@@ -90,6 +93,7 @@ static uint64_t read_varint(struct reader *r)
     return 0;
 }
 
+/* Kinds that have a length on the wire; numbers may come packed, with one, or alone. */
 static bool is_length_delimited(const pb_field_iter_t *field)
 {
     switch (PB_LTYPE(field->type)) {
@@ -113,6 +117,7 @@ static bool fail(struct walk *walk, const char *problem)
     return false;
 }
 
+/* Counts what decoding will allocate, before it does. */
 static bool charge(struct walk *walk, size_t bytes)
 {
     walk->memory += bytes + BLOCK_OVERHEAD;
@@ -144,9 +149,11 @@ static bool walk_delimited(struct walk *walk, const pb_field_iter_t *field, stru
     }
 }
 
+/* One field: its wire type must be what the descriptor says; unknown fields are passed over. */
 static bool walk_field(struct walk *walk, const pb_msgdesc_t *fields, struct reader *r,
                        unsigned depth)
 {
+    ASSERT(depth <= RPC_PB_DEPTH_MAX);
     uint64_t tag = read_varint(r);
     if (r->failed || tag >> 3 == 0 || tag > UINT32_MAX) {
         return fail(walk, "a tag is broken");

@@ -79,6 +79,7 @@ static uint64_t read_varint(struct reader *r)
 /* False at the end; r->failed says whether it is a broken one. */
 static bool next_item(struct reader *r, struct item *item)
 {
+    ASSERT(item != NULL);
     if (r->failed || reader_left(r) == 0) {
         return false;
     }
@@ -109,6 +110,7 @@ static bool next_item(struct reader *r, struct item *item)
 /* A text field as a new string, NULL when it is not there. */
 static char *text_of(struct reader message, uint32_t tag)
 {
+    ASSERT(tag > 0);
     struct item item;
     while (next_item(&message, &item)) {
         if (item.tag == tag && item.bytes.data != NULL) {
@@ -118,8 +120,10 @@ static char *text_of(struct reader message, uint32_t tag)
     return NULL;
 }
 
+/* "scope.name", or the name alone at the top. */
 static char *join(const char *scope, const char *name)
 {
+    ASSERT(scope != NULL && name != NULL);
     struct buf text = {0};
     buf_printf(&text, "%s%s%s", scope, scope[0] == '\0' ? "" : ".", name);
     char *joined = mem_strdup(buf_cstr(&text));
@@ -131,6 +135,7 @@ static char *join(const char *scope, const char *name)
 static char *add_symbol(struct rpc_reflection *r, const struct file *file, const char *scope,
                         struct reader message)
 {
+    ASSERT(file != NULL && scope != NULL);
     char *name = text_of(message, NAME);
     if (name == NULL) {
         return NULL;
@@ -143,8 +148,10 @@ static char *add_symbol(struct rpc_reflection *r, const struct file *file, const
     return full;
 }
 
+/* An extension is found by the message it extends and its number. */
 static void add_extension(struct rpc_reflection *r, const struct file *file, struct reader field)
 {
+    ASSERT(file != NULL);
     char *extendee = text_of(field, FIELD_EXTENDEE); /* ".package.Message" */
     struct item item;
     while (extendee != NULL && next_item(&field, &item)) {
@@ -161,6 +168,7 @@ static void add_extension(struct rpc_reflection *r, const struct file *file, str
 /* protoc bounds nesting far below this. */
 enum { NESTING_MAX = 64 };
 
+/* A message, what is nested in it, and its extensions. */
 static void add_message(struct rpc_reflection *r, const struct file *file, const char *scope,
                         struct reader message, unsigned depth)
 {
@@ -178,6 +186,7 @@ static void add_message(struct rpc_reflection *r, const struct file *file, const
     free(full);
 }
 
+/* A service and its methods. */
 static void add_service(struct rpc_reflection *r, const struct file *file, const char *scope,
                         struct reader service)
 {
@@ -191,8 +200,10 @@ static void add_service(struct rpc_reflection *r, const struct file *file, const
     free(full);
 }
 
+/* Everything a client may ask for by name, of one file. */
 static void add_symbols(struct rpc_reflection *r, const struct file *file)
 {
+    ASSERT(file->data != NULL);
     struct reader body = reader_of(file->data, file->len);
     char *package = text_of(body, FILE_PACKAGE);
     const char *scope = package == NULL ? "" : package;
@@ -249,9 +260,11 @@ err_t rpc_reflection_add(struct rpc_reflection *r, const uint8_t *set, size_t le
 
 /* ---- answering ------------------------------------------------------------------------------- */
 
+/* Every answer repeats its request, as the protocol has it. */
 static void send_response(struct rpc_call *call, const reflection_request *request,
                           reflection_response *response)
 {
+    ASSERT(request != NULL && response != NULL);
     response->valid_host = request->host;
     response->has_original_request = true;
     response->original_request = *request;
@@ -262,15 +275,18 @@ static void send_response(struct rpc_call *call, const reflection_request *reque
     }
 }
 
+/* An error of one question; the stream goes on. */
 static void send_error(struct rpc_call *call, const reflection_request *request,
                        enum rpc_status status, const char *message)
 {
+    ASSERT(status != RPC_OK);
     reflection_response response = {.which_message_response = RESPONSE(error_response_tag)};
     response.message_response.error_response.error_code = (int32_t)status;
     response.message_response.error_response.error_message = (char *)(uintptr_t)message;
     send_response(call, request, &response);
 }
 
+/* One file; a client that lacks its imports asks for them by name. */
 static void send_file(struct rpc_call *call, const reflection_request *request,
                       const struct file *file)
 {
@@ -332,6 +348,7 @@ static void send_extension_numbers(const struct rpc_reflection *r, struct rpc_ca
 static void add_service_name(void *arg, const char *service)
 {
     grpc_reflection_v1_ListServiceResponse *list = arg;
+    ASSERT(list->service_count < UINT16_MAX);
     list->service =
         mem_realloc(list->service, (list->service_count + 1U) * sizeof(list->service[0]));
     list->service[list->service_count++].name = mem_strdup(service);
@@ -351,9 +368,11 @@ static void send_services(const struct rpc_reflection *r, struct rpc_call *call,
     free(list->service);
 }
 
+/* One question, one answer, in order. */
 static void answer(const struct rpc_reflection *r, struct rpc_call *call,
                    const reflection_request *request)
 {
+    ASSERT(request != NULL);
     switch (request->which_message_request) {
     case REQUEST(file_by_filename_tag):
         send_file(call, request, strmap_get(&r->files, request->message_request.file_by_filename));

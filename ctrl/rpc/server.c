@@ -46,8 +46,10 @@ static err_t check_encoding(struct rpc_call *call)
     return ERR_OK;
 }
 
+/* Asks the owner of the server who may call what. */
 static err_t check_caller(struct rpc_server *server, struct rpc_call *call)
 {
+    ASSERT(call->path != NULL);
     if (server->options.authorize == NULL) {
         return ERR_OK;
     }
@@ -58,6 +60,7 @@ static err_t check_caller(struct rpc_server *server, struct rpc_call *call)
 /* True when the request is not gRPC at all and was answered as plain HTTP. */
 static bool refused_as_http(struct rpc_call *call)
 {
+    ASSERT(!call->headers_sent);
     if (call->http_method == NULL || strcmp(call->http_method, "POST") != 0) {
         rpc_call_refuse_http(call, "405");
         return true;
@@ -76,16 +79,20 @@ static bool refused_as_http(struct rpc_call *call)
     return false;
 }
 
+/* A reason in the log and for the client. Owns err. */
 static void refuse(struct rpc_call *call, err_t err)
 {
+    ASSERT(err != ERR_OK);
     LOG_WARN("rpc", "call refused", LOG_STR("path", call->path),
              LOG_STR("peer", rpc_call_peer(call)), LOG_STR("name", rpc_call_peer_name(call)),
              LOG_ERR(err));
     rpc_call_finish_err(call, err);
 }
 
+/* From here on the handler knows the call and gets its close. */
 static void open_call(struct rpc_call *call, const struct rpc_method *method)
 {
+    ASSERT(method->handler != NULL && !call->opened);
     call->handler = method->handler;
     call->arg = method->arg;
     call->opened = true;
@@ -96,6 +103,7 @@ static void open_call(struct rpc_call *call, const struct rpc_method *method)
     }
 }
 
+/* A request's headers are complete: refused, or handed to its method. */
 static void on_request(void *owner, struct rpc_call *call)
 {
     struct rpc_server *server = owner;
@@ -140,6 +148,7 @@ static void drained_fired(struct io_timer *timer)
     }
 }
 
+/* The last connection of a draining server is gone: told from the loop. */
 static void check_drained(struct rpc_server *server)
 {
     if (server->draining && TAILQ_EMPTY(&server->sessions)) {
@@ -161,9 +170,11 @@ static void on_ended(void *owner, struct rpc_session *session, const char *reaso
 
 static const struct rpc_session_ops session_ops = {.request = on_request, .ended = on_ended};
 
+/* The session takes the stream; TLS and HTTP/2 handshakes are its business. */
 static void on_accept(void *arg, struct io_stream *stream)
 {
     struct rpc_server *server = arg;
+    ASSERT(!server->draining);
     if (server->sessions_len >= server->options.connections_max) {
         LOG_WARN("rpc", "connection refused: too many", LOG_STR("peer", io_stream_peer(stream)),
                  LOG_U64("limit", server->options.connections_max));
@@ -202,6 +213,7 @@ err_t rpc_server_new(struct io_loop *loop, const char *address, struct tls_conte
 
 static void free_methods(struct rpc_server *server)
 {
+    ASSERT(server != NULL);
     size_t at = 0;
     const char *path;
     void *method;
@@ -240,6 +252,7 @@ void rpc_server_free(struct rpc_server *server)
 
 const char *rpc_server_address(const struct rpc_server *server)
 {
+    ASSERT(server != NULL);
     return server->address;
 }
 
@@ -254,16 +267,19 @@ void rpc_server_add_method(struct rpc_server *server, struct rpc_method method)
 
 err_t rpc_server_add_descriptors(struct rpc_server *server, const uint8_t *set, size_t len)
 {
+    ASSERT(server != NULL);
     return rpc_reflection_add(server->reflection, set, len);
 }
 
 void rpc_server_set_health(struct rpc_server *server, const char *service, bool serving)
 {
+    ASSERT(server != NULL && service != NULL);
     rpc_health_set(server->health, service, serving);
 }
 
 void rpc_server_drain(struct rpc_server *server, void (*drained)(void *arg), void *arg)
 {
+    ASSERT(server != NULL);
     ASSERT(!server->draining);
     server->draining = true;
     server->drained = drained;
@@ -282,9 +298,11 @@ static int compare_names(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* Services are not registered: they are what stands before the slash in the methods. */
 void rpc_server_each_service(const struct rpc_server *server,
                              void (*each)(void *arg, const char *service), void *arg)
 {
+    ASSERT(server != NULL && each != NULL);
     char **names = mem_alloc((server->methods.len + 1) * sizeof(*names));
     size_t names_len = 0;
     size_t at = 0;

@@ -36,6 +36,7 @@ void rpc_session_link(struct rpc_call *call, struct rpc_session *session,
 
 void rpc_session_unlink(struct rpc_call *call)
 {
+    ASSERT(call->list != NULL || !call->is_ready);
     struct rpc_session *session = call->session;
     if (call->list != NULL) {
         TAILQ_REMOVE(call->list, call, link);
@@ -52,8 +53,10 @@ void rpc_session_unlink(struct rpc_call *call)
     }
 }
 
+/* One timer that is due at once: output and handlers of one round are done together. */
 void rpc_session_wake(struct rpc_session *session)
 {
+    ASSERT(session != NULL);
     if (!session->ended && !session->gone && session->work_timer.heap_at == 0) {
         io_timer_start(session->loop, &session->work_timer, io_now_us(session->loop));
     }
@@ -85,6 +88,7 @@ static void session_free(struct rpc_session *session)
     free(session);
 }
 
+/* Between enter and leave the session's memory stays, whatever handlers do to it. */
 static void enter(struct rpc_session *session)
 {
     session->busy++;
@@ -105,6 +109,7 @@ static void stop_timers(struct rpc_session *session)
     io_timer_cancel(session->loop, &session->watch_timer);
 }
 
+/* Cuts the transport; no callback of it follows. */
 static void close_stream(struct rpc_session *session)
 {
     if (session->stream != NULL) {
@@ -137,6 +142,7 @@ static void run_ready(struct rpc_session *session)
 /* The connection is over: tells every call, then the owner. Runs from the loop. Owns reason. */
 static void session_end(struct rpc_session *session, err_t reason)
 {
+    ASSERT(session != NULL);
     if (session->ended || session->gone) {
         err_free(reason);
         return;
@@ -184,14 +190,17 @@ void rpc_session_destroy(struct rpc_session *session, enum rpc_status status, co
 
 /* ---- output ---------------------------------------------------------------------------------- */
 
+/* What one flush gathered goes down in one write. */
 static void write_wire(struct rpc_session *session)
 {
+    ASSERT(session->stream != NULL);
     if (session->wire.len > 0) {
         io_stream_write(session->stream, session->wire.data, session->wire.len);
         buf_clear(&session->wire);
     }
 }
 
+/* Takes frames from nghttp2 while the stream below has room; its drain brings us back. */
 static err_t flush(struct rpc_session *session)
 {
     ASSERT(session->stream != NULL && session->http2 != NULL);
@@ -223,8 +232,10 @@ static bool is_finished(struct rpc_session *session)
            TAILQ_EMPTY(&session->calls) && !nghttp2_session_want_write(session->http2);
 }
 
+/* Both sides have said goodbye: what is queued still goes out. */
 static void finish(struct rpc_session *session)
 {
+    ASSERT(TAILQ_EMPTY(&session->ready));
     if (session->stream != NULL) {
         io_stream_finish(session->stream);
         session->stream = NULL;
@@ -235,6 +246,7 @@ static void finish(struct rpc_session *session)
 /* Output, handlers, output again; then whether that was all. */
 static void session_work(struct rpc_session *session)
 {
+    ASSERT(session != NULL);
     if (session->ended || session->gone || session->http2 == NULL) {
         return;
     }
@@ -270,6 +282,7 @@ static struct rpc_call *call_of(nghttp2_session *http2, int32_t stream_id)
     return nghttp2_session_get_stream_user_data(http2, stream_id);
 }
 
+/* A request begins: its call exists from here on, unknown to any handler. */
 static int on_begin_headers(nghttp2_session *http2, const nghttp2_frame *frame, void *user)
 {
     struct rpc_session *session = user;
@@ -283,9 +296,11 @@ static int on_begin_headers(nghttp2_session *http2, const nghttp2_frame *frame, 
     return 0;
 }
 
+/* Keeps a field; the first that is too much or malformed decides the call's fate. */
 static void receive_metadata(struct rpc_call *call, const nghttp2_vec *name,
                              const nghttp2_vec *value)
 {
+    ASSERT(call->list != NULL);
     err_t err = rpc_metadata_receive(&call->received, (const char *)name->base, name->len,
                                      (const char *)value->base, value->len);
     if (err != ERR_OK) {
@@ -303,8 +318,10 @@ static bool name_is(const nghttp2_vec *name, const char *text)
     return name->len == strlen(text) && memcmp(name->base, text, name->len) == 0;
 }
 
+/* A field of a request. Pseudo-fields were checked by nghttp2. */
 static void server_field(struct rpc_call *call, const nghttp2_vec *name, const nghttp2_vec *value)
 {
+    ASSERT(call->channel == NULL);
     if (call->request_complete) {
         return; /* a client's trailers mean nothing in gRPC */
     }
@@ -330,8 +347,10 @@ static enum rpc_status parse_status(const nghttp2_vec *value)
     return value->len > 0 && number <= RPC_UNAUTHENTICATED ? (enum rpc_status)number : RPC_UNKNOWN;
 }
 
+/* A field of a response or its trailers. In a response of trailers only all come at once. */
 static void client_field(struct rpc_call *call, const nghttp2_vec *name, const nghttp2_vec *value)
 {
+    ASSERT(call->channel != NULL);
     if (name_is(name, ":status")) {
         call->http_status = (int)strtol((const char *)value->base, NULL, 10);
     } else if (name_is(name, "grpc-status")) {
@@ -357,6 +376,7 @@ static void client_field(struct rpc_call *call, const nghttp2_vec *name, const n
 static int on_header(nghttp2_session *http2, const nghttp2_frame *frame, nghttp2_rcbuf *name,
                      nghttp2_rcbuf *value, uint8_t flags, void *user)
 {
+    ASSERT(name != NULL && value != NULL);
     struct rpc_session *session = user;
     struct rpc_call *call = call_of(http2, frame->hd.stream_id);
     if (call == NULL) {
@@ -372,8 +392,10 @@ static int on_header(nghttp2_session *http2, const nghttp2_frame *frame, nghttp2
     return 0;
 }
 
+/* The block of a response is complete. end: it is the last one, the trailers. */
 static void client_headers(struct rpc_call *call, bool end)
 {
+    ASSERT(call->channel != NULL);
     if (call->http_status >= 100 && call->http_status < 200) {
         call->http_status = 0; /* informational: the real ones follow */
         return;
@@ -394,6 +416,7 @@ static void client_headers(struct rpc_call *call, bool end)
 /* A stream the peer has ended while we have not: gRPC's client need not go on. */
 static void client_end(struct rpc_session *session, struct rpc_call *call)
 {
+    ASSERT(call->remote_ended);
     if (!call->out_ended || rpc_call_pending(call) > 0) {
         call->out_ended = true;
         nghttp2_submit_rst_stream(session->http2, NGHTTP2_FLAG_NONE, call->stream_id,
@@ -401,9 +424,11 @@ static void client_end(struct rpc_session *session, struct rpc_call *call)
     }
 }
 
+/* A frame of a call is complete. */
 static void stream_frame(struct rpc_session *session, struct rpc_call *call,
                          const nghttp2_frame *frame)
 {
+    ASSERT(call->session == session);
     bool end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
     if (frame->hd.type == NGHTTP2_HEADERS) {
         if (session->server) {
@@ -421,6 +446,7 @@ static void stream_frame(struct rpc_session *session, struct rpc_call *call,
     rpc_session_mark_ready(call);
 }
 
+/* Frames of the connection itself: settings, goodbyes, answers to our PING. */
 static int on_frame_recv(nghttp2_session *http2, const nghttp2_frame *frame, void *user)
 {
     struct rpc_session *session = user;
@@ -461,6 +487,7 @@ static int on_data(nghttp2_session *http2, uint8_t flags, int32_t stream_id, con
     return 0;
 }
 
+/* Server: the trailers are with the transport, so the call ended as finish said. */
 static int on_frame_send(nghttp2_session *http2, const nghttp2_frame *frame, void *user)
 {
     struct rpc_session *session = user;
@@ -478,6 +505,7 @@ static int on_frame_send(nghttp2_session *http2, const nghttp2_frame *frame, voi
     return 0;
 }
 
+/* nghttp2 forgets the stream: the call hears of it when its turn comes. */
 static int on_stream_close(nghttp2_session *http2, int32_t stream_id, uint32_t error_code,
                            void *user)
 {
@@ -559,6 +587,7 @@ static err_t check_open(struct rpc_session *session)
 
 /* ---- the stream below ------------------------------------------------------------------------ */
 
+/* The server said goodbye: the channel makes a new connection for the next call. */
 static void check_draining(struct rpc_session *session)
 {
     if (session->told_draining && !session->server && !session->gone &&
@@ -567,8 +596,10 @@ static void check_draining(struct rpc_session *session)
     }
 }
 
+/* Bytes from the transport. Everything they cause is done before this returns. */
 static void stream_data(void *arg, const uint8_t *data, size_t len, const int *fds, size_t fds_len)
 {
+    ASSERT(fds_len == 0);
     struct rpc_session *session = arg;
     if (session->http2 == NULL) {
         return; /* TLS owns the stream and takes its bytes */
@@ -597,6 +628,7 @@ static void stream_drain(void *arg)
     session_work(arg);
 }
 
+/* The transport ended by itself, also while connecting or shaking hands. */
 static void stream_closed(void *arg, err_t reason)
 {
     struct rpc_session *session = arg;
@@ -638,9 +670,11 @@ static void watch(struct rpc_session *session, uint64_t deadline_us)
     io_timer_start(session->loop, &session->watch_timer, deadline_us);
 }
 
+/* Without settings in time it was no HTTP/2; without an answer to a PING nobody is there. */
 static void watch_timer_fired(struct io_timer *timer)
 {
     struct rpc_session *session = CONTAINER_OF(timer, struct rpc_session, watch_timer);
+    ASSERT(!session->ended && !session->gone);
     const struct rpc_options *o = session->options;
     uint64_t now = io_now_us(session->loop);
     if (!session->settled) {
@@ -684,6 +718,7 @@ struct rpc_session *rpc_session_accept(struct io_loop *loop, struct io_stream *s
                                        struct tls_context *tls, const struct rpc_options *options,
                                        const struct rpc_session_ops *ops, void *owner)
 {
+    ASSERT(stream != NULL);
     struct rpc_session *session = session_new(loop, tls, options, ops, owner);
     session->server = true;
     stream_ready(session, stream);
@@ -694,6 +729,7 @@ err_t rpc_session_connect(struct io_loop *loop, const char *address, struct tls_
                           const char *server_name, const struct rpc_options *options,
                           const struct rpc_session_ops *ops, void *owner, struct rpc_session **out)
 {
+    ASSERT(address != NULL && out != NULL);
     struct rpc_session *session = session_new(loop, tls, options, ops, owner);
     session->server_name = server_name;
     err_t err = io_connect(loop, address, &stream_handler, session, stream_ready, &session->stream);

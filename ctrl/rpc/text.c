@@ -76,6 +76,7 @@ void rpc_percent_encode(struct buf *out, const char *text)
     }
 }
 
+/* 0 to 15, or -1. */
 static int hex_value(char c)
 {
     if (c >= '0' && c <= '9') {
@@ -108,6 +109,7 @@ static const char base64_digits[] =
 
 void rpc_base64_encode(struct buf *out, const uint8_t *data, size_t len)
 {
+    ASSERT(out != NULL && (data != NULL || len == 0));
     uint32_t bits = 0;
     unsigned bits_len = 0;
     for (size_t i = 0; i < len; i++) {

@@ -1,4 +1,5 @@
 /* Whether a port can be listened on: by trying. */
+#include "core/base/assert.h"
 #include "orchestrator/process/process_internal.h"
 
 #include <stdio.h>
@@ -11,6 +12,7 @@ static void accepted(void *arg, struct io_stream *stream)
 
 bool po_port_is_free(struct io_loop *loop, const char *host, uint16_t port)
 {
+    ASSERT(host != NULL && port > 0);
     char address[300];
     snprintf(address, sizeof(address), strchr(host, ':') == NULL ? "%s:%u" : "[%s]:%u", host, port);
     struct io_listener *listener;

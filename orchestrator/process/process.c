@@ -19,6 +19,7 @@ static struct process_orchestrator *of(struct orchestrator *o)
 
 static struct po_service *find(struct process_orchestrator *o, const char *name)
 {
+    ASSERT(name != NULL);
     for (size_t i = 0; i < o->services_len; i++) {
         if (strcmp(o->services[i]->name, name) == 0) {
             return o->services[i];
@@ -27,8 +28,10 @@ static struct po_service *find(struct process_orchestrator *o, const char *name)
     return NULL;
 }
 
+/* Services are kept in the order of their names, which is how they are listed. */
 static struct po_service *add(struct process_orchestrator *o, const char *name)
 {
+    ASSERT(find(o, name) == NULL);
     struct po_service *service = MEM_NEW(struct po_service);
     service->name = mem_strdup(name);
     service->owner = o;
@@ -53,8 +56,10 @@ static void free_config(struct po_service *service)
     service->ports_len = 0;
 }
 
+/* Memory only: what runs keeps running. */
 static void service_free(struct po_service *service)
 {
+    ASSERT(service != NULL);
     for (size_t i = 0; i < service->processes_len; i++) {
         po_process_free(service->processes[i]);
     }
@@ -64,8 +69,10 @@ static void service_free(struct po_service *service)
     free(service);
 }
 
+/* A dropped service whose last process was forgotten. */
 static void remove_service(struct po_service *service)
 {
+    ASSERT(service->processes_len == 0);
     struct process_orchestrator *o = service->owner;
     size_t at = 0;
     while (o->services[at] != service) {
@@ -93,6 +100,7 @@ static struct po_process *process_of(const struct po_service *service, uint32_t 
 
 static struct po_process *add_process(struct po_service *service, uint32_t index)
 {
+    ASSERT(process_of(service, index) == NULL);
     struct po_process *process = po_process_new(service, index);
     *VEC_PUSH(service, processes) = process;
     return process;
@@ -100,6 +108,7 @@ static struct po_process *add_process(struct po_service *service, uint32_t index
 
 void po_service_forget(struct po_process *process)
 {
+    ASSERT(process->os == NULL);
     struct po_service *service = process->service;
     size_t at = 0;
     while (service->processes[at] != process) {
@@ -141,15 +150,19 @@ static bool is_assigned(const struct process_orchestrator *o, uint16_t number)
     return false;
 }
 
+/* Neither promised to a process of ours nor used by somebody else. */
 static bool is_usable(struct process_orchestrator *o, uint16_t number)
 {
+    ASSERT(number > 0);
     return !is_assigned(o, number) && po_port_is_free(o->loop, o->listen_host, number);
 }
 
 enum { DEFAULT_BASE_PORT = 2100 };
 
+/* Counts upward rather than letting the kernel choose: addresses stay where people expect them. */
 static err_t choose_port(struct process_orchestrator *o, uint16_t hint, uint16_t *out)
 {
+    ASSERT(out != NULL);
     if (o->base_port == 0 && hint != 0 && is_usable(o, hint)) {
         *out = hint;
         return ERR_OK;
@@ -166,6 +179,7 @@ static err_t choose_port(struct process_orchestrator *o, uint16_t hint, uint16_t
 
 static void set_port(struct process_orchestrator *o, struct po_port *port, uint16_t number)
 {
+    ASSERT(number > 0 && port->name != NULL);
     char text[300];
     port->number = number;
     snprintf(text, sizeof(text), strchr(o->listen_host, ':') == NULL ? "%s:%u" : "[%s]:%u",
@@ -182,9 +196,11 @@ static bool must_move(struct process_orchestrator *o, const struct po_process *p
            (port->number == 0 || !po_port_is_free(o->loop, o->listen_host, port->number));
 }
 
+/* A process keeps the ports it has; missing ones are chosen. */
 static err_t assign_ports(struct po_process *process,
                           const struct orchestrator_service_config *config)
 {
+    ASSERT(config->ports_len <= 16);
     struct process_orchestrator *o = process->service->owner;
     for (size_t i = 0; i < config->ports_len; i++) {
         struct po_port *port = port_of(process, config->ports[i].name);
@@ -204,6 +220,7 @@ static err_t assign_ports(struct po_process *process,
 
 static const char *address_of(const struct po_service *service, uint32_t index, const char *name)
 {
+    ASSERT(name != NULL);
     const struct po_process *process = process_of(service, index);
     const struct po_port *port = process == NULL ? NULL : port_of(process, name);
     return port == NULL ? NULL : port->address;
@@ -216,8 +233,10 @@ static const char *peer_address(const void *arg, uint32_t process, const char *p
     return address_of(arg, process, port);
 }
 
+/* Decides what a process should run; converge makes it so. */
 static void want(struct po_process *process, const struct orchestrator_service_config *config)
 {
+    ASSERT(process->index < config->scale);
     struct po_service *service = process->service;
     const char *listen[16];
     ASSERT(config->ports_len <= ARRAY_LEN(listen));
@@ -253,6 +272,7 @@ static void want(struct po_process *process, const struct orchestrator_service_c
 static void copy_config(struct po_service *service,
                         const struct orchestrator_service_config *config)
 {
+    ASSERT(config->image != NULL);
     free_config(service);
     service->image = mem_strdup(config->image);
     service->scale = config->scale;
@@ -280,8 +300,10 @@ static struct po_process **snapshot(const struct po_service *service, size_t *le
     return all;
 }
 
+/* One step for each process. Everything further follows from exits and timers. */
 static void converge(struct po_service *service)
 {
+    ASSERT(service->owner != NULL);
     size_t len;
     struct po_process **all = snapshot(service, &len);
     for (size_t i = 0; i < len; i++) {
@@ -295,9 +317,11 @@ static void converge(struct po_service *service)
     free(all);
 }
 
+/* Creates and changes alike: state what is wanted, then converge. */
 static err_t ensure_service(struct orchestrator *base, const char *name,
                             const struct orchestrator_service_config *config)
 {
+    ASSERT(name != NULL);
     struct process_orchestrator *o = of(base);
     if (strchr(config->image, '\n') != NULL) {
         return err_new(ERR_INVALID, "service %s: a line break in the path of the executable", name);
@@ -324,8 +348,10 @@ static err_t ensure_service(struct orchestrator *base, const char *name,
     return ERR_OK;
 }
 
+/* Nothing of it is wanted; it goes when its last process has. */
 static void drop(struct po_service *service)
 {
+    ASSERT(!service->dropped);
     service->dropped = true;
     for (size_t i = 0; i < service->processes_len; i++) {
         service->processes[i]->is_wanted = false;
@@ -369,6 +395,7 @@ static const char *address(struct orchestrator *base, const char *name, uint32_t
 
 static void free_events(struct process_orchestrator *o)
 {
+    ASSERT(o->events_len <= o->events_cap);
     for (size_t i = 0; i < o->events_len; i++) {
         free(o->events[i].service);
         free(o->events[i].reason);
@@ -378,6 +405,7 @@ static void free_events(struct process_orchestrator *o)
     o->events_len = o->events_cap = 0;
 }
 
+/* A new watcher first hears how everything is now. */
 static void watch_services(struct orchestrator *base, orchestrator_watch_fn watch, void *arg)
 {
     struct process_orchestrator *o = of(base);
@@ -398,6 +426,7 @@ static void watch_services(struct orchestrator *base, orchestrator_watch_fn watc
 
 static void tell(const struct process_orchestrator *o, const struct po_event *event)
 {
+    ASSERT(o->watch != NULL);
     struct orchestrator_event public = {.service = event->service,
                                         .process = event->process,
                                         .state = event->ready ? ORCHESTRATOR_READY
@@ -428,8 +457,10 @@ static void events_timer_fired(struct io_timer *timer)
 
 /* ---- start and end --------------------------------------------------------------------------- */
 
+/* One process of a predecessor. A broken record is a warning: it must not stop the start. */
 static err_t load_record(struct process_orchestrator *o, const char *file)
 {
+    ASSERT(file != NULL);
     char name[65];
     uint32_t index;
     if (!po_record_name_parse(file, name, &index)) {
@@ -488,8 +519,10 @@ static err_t lock_directory(struct process_orchestrator *o)
     return ERR_OK;
 }
 
+/* The order matters: nobody else may start anything while we look at what runs. */
 static err_t open_directory(struct process_orchestrator *o)
 {
+    ASSERT(o->lock == NULL);
     struct buf logs = {0};
     buf_printf(&logs, "%s/logs", o->directory);
     err_t err = io_mkdir_durable_sync(o->loop, buf_cstr(&logs), 0700);
@@ -499,6 +532,7 @@ static err_t open_directory(struct process_orchestrator *o)
     return io_dir_list_sync(o->loop, o->directory, load_record_each, o);
 }
 
+/* The lock goes with everything else: a successor may take over from here on. */
 static void free_all(struct orchestrator *base)
 {
     struct process_orchestrator *o = of(base);

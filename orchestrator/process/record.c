@@ -42,8 +42,10 @@ static char *take_line(char **at, const char *key)
     return line + len + 1;
 }
 
+/* Digits only, within max. */
 static bool parse_number(const char *text, int base, uint64_t max, uint64_t *out)
 {
+    ASSERT(out != NULL);
     char *end;
     if (text == NULL || text[0] < '0' || text[0] > 'f') { /* no sign, no space */
         return false;
@@ -52,8 +54,10 @@ static bool parse_number(const char *text, int base, uint64_t max, uint64_t *out
     return end != text && *end == '\0' && *out <= max;
 }
 
+/* "name number". */
 static bool parse_port(struct po_record *record, char *text)
 {
+    ASSERT(text != NULL);
     char *space = strchr(text, ' ');
     uint64_t number;
     if (space == NULL || space == text || !parse_number(space + 1, 10, UINT16_MAX, &number)) {
@@ -66,8 +70,10 @@ static bool parse_port(struct po_record *record, char *text)
     return number > 0;
 }
 
+/* Every line in its order and nothing else: half a record is none. */
 static bool parse(char *text, struct po_record *out)
 {
+    ASSERT(text != NULL);
     uint64_t pid;
     char *at = text;
     char *magic = take_line(&at, "tailrace-process");
@@ -96,6 +102,7 @@ static bool parse(char *text, struct po_record *out)
 
 err_t po_record_read(struct io_loop *loop, const char *path, struct po_record *out)
 {
+    ASSERT(path != NULL && out != NULL);
     *out = (struct po_record){0};
     struct buf text = {0};
     TRY(io_read_whole_sync(loop, path, RECORD_MAX, &text.data, &text.len));
@@ -113,6 +120,7 @@ err_t po_record_read(struct io_loop *loop, const char *path, struct po_record *o
 
 void po_record_free(struct po_record *record)
 {
+    ASSERT(record != NULL);
     for (size_t i = 0; i < record->ports_len; i++) {
         free(record->ports[i].name);
         free(record->ports[i].address);
@@ -122,8 +130,10 @@ void po_record_free(struct po_record *record)
     *record = (struct po_record){0};
 }
 
+/* The number stands behind the last dash; service names may contain some. */
 bool po_record_name_parse(const char *file, char service[65], uint32_t *process)
 {
+    ASSERT(file != NULL && service != NULL && process != NULL);
     size_t len = strlen(file);
     size_t suffix = strlen(SUFFIX);
     const char *dash = strrchr(file, '-');
@@ -138,6 +148,9 @@ bool po_record_name_parse(const char *file, char service[65], uint32_t *process)
     }
     memcpy(digits, dash + 1, digits_len);
     digits[digits_len] = '\0';
+    if (digits[0] == '0' && digits_len > 1) { /* one name a process */
+        return false;
+    }
     uint64_t number;
     if (!parse_number(digits, 10, 65535, &number)) {
         return false;
@@ -150,8 +163,10 @@ bool po_record_name_parse(const char *file, char service[65], uint32_t *process)
 
 /* ---- finding a process by what it runs ------------------------------------------------------- */
 
+/* Words with a NUL behind each, as the kernel shows them. */
 uint64_t po_arguments_hash(const char *const *argv)
 {
+    ASSERT(argv != NULL && argv[0] != NULL);
     struct buf line = {0};
     for (size_t i = 0; argv[i] != NULL; i++) {
         buf_append(&line, argv[i], strlen(argv[i]) + 1);
@@ -161,8 +176,10 @@ uint64_t po_arguments_hash(const char *const *argv)
     return hash;
 }
 
+/* A file about a process that may be gone by now. */
 static bool read_proc(struct io_loop *loop, const char *pid, const char *file, struct buf *out)
 {
+    ASSERT(pid != NULL && file != NULL);
     char path[64];
     snprintf(path, sizeof(path), "/proc/%s/%s", pid, file);
     err_t err = io_read_whole_sync(loop, path, CMDLINE_MAX, &out->data, &out->len);
@@ -196,8 +213,10 @@ struct search {
     uint64_t start_ticks;
 };
 
+/* One entry of /proc. */
 static err_t look_at(void *arg, const char *name)
 {
+    ASSERT(name != NULL);
     struct search *search = arg;
     uint64_t pid;
     if (search->pid != 0 || !parse_number(name, 10, INT32_MAX, &pid)) {
@@ -215,6 +234,7 @@ static err_t look_at(void *arg, const char *name)
 
 bool po_find_process(struct io_loop *loop, uint64_t arguments, pid_t *pid, uint64_t *start_ticks)
 {
+    ASSERT(pid != NULL && start_ticks != NULL);
     struct search search = {.loop = loop, .arguments = arguments};
     err_free(io_dir_list_sync(loop, "/proc", look_at, &search)); /* without /proc: not found */
     *pid = search.pid;

@@ -16,6 +16,7 @@ static void timer_fired(struct io_timer *timer);
 
 struct po_process *po_process_new(struct po_service *service, uint32_t index)
 {
+    ASSERT(service != NULL && service->owner != NULL);
     struct po_process *process = MEM_NEW(struct po_process);
     process->service = service;
     process->index = index;
@@ -27,6 +28,7 @@ struct po_process *po_process_new(struct po_service *service, uint32_t index)
 
 void po_process_free(struct po_process *process)
 {
+    ASSERT(process != NULL);
     io_timer_cancel(process->service->owner->loop, &process->timer);
     if (process->os != NULL) {
         io_process_release(process->os);
@@ -39,6 +41,7 @@ void po_process_free(struct po_process *process)
 
 static char *path_in(const struct po_process *process, const char *folder, const char *suffix)
 {
+    ASSERT(folder != NULL && suffix != NULL);
     struct buf text = {0};
     buf_printf(&text, "%s/%s%s-%u%s", process->service->owner->directory, folder,
                process->service->name, process->index, suffix);
@@ -52,8 +55,10 @@ char *po_record_path(const struct po_process *process)
     return path_in(process, "", ".process");
 }
 
+/* A record that cannot be written is no reason not to run. */
 static void write_record(struct po_process *process)
 {
+    ASSERT(process->record.executable != NULL);
     char *path = po_record_path(process);
     err_t err = po_record_write(process->service->owner->loop, path, &process->record);
     if (err != ERR_OK) { /* the process is found by its command line then */
@@ -67,6 +72,7 @@ static void write_record(struct po_process *process)
 
 void po_process_tell(struct po_process *process)
 {
+    ASSERT(process->reason != NULL);
     struct process_orchestrator *owner = process->service->owner;
     process->told = true;
     if (owner->watch == NULL) {
@@ -97,8 +103,10 @@ static void set_ready(struct po_process *process, const char *reason)
 
 /* ---- the end of a process -------------------------------------------------------------------- */
 
+/* A wait(2) status in words; an adopted process leaves none. */
 static void describe_status(int status, char *out, size_t size)
 {
+    ASSERT(size > 0);
     if (status == -1) {
         snprintf(out, size, "ended");
     } else if (WIFSIGNALED(status)) {
@@ -117,6 +125,7 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
 /* Waits before the next start; the pause doubles with each failure in a row. */
 static void back_off(struct po_process *process, const char *what)
 {
+    ASSERT(process->os == NULL && what != NULL);
     struct process_orchestrator *owner = process->service->owner;
     uint64_t pause = process->backoff_us;
     process->backoff_us = min_u64(pause * 2, owner->backoff_max_us);
@@ -129,6 +138,7 @@ static void back_off(struct po_process *process, const char *what)
     set_ready(process, reason);
 }
 
+/* It has ended: as we told it to, or by itself. */
 static void exited(void *arg, int status)
 {
     struct po_process *process = arg;
@@ -160,6 +170,7 @@ static void exited(void *arg, int status)
 /* argv without the wrapper is what /proc shows of the process: its hash identifies it. */
 static const char **make_argv(const struct po_process *process, size_t *wrapper_len)
 {
+    ASSERT(process->service->image != NULL);
     const struct process_orchestrator *owner = process->service->owner;
     size_t words = 0;
     while (owner->wrapper[words] != NULL) {
@@ -177,8 +188,10 @@ static const char **make_argv(const struct po_process *process, size_t *wrapper_
     return argv;
 }
 
+/* A session of its own: it outlives us, and a terminal's Ctrl-C does not reach it. */
 static err_t spawn(struct po_process *process)
 {
+    ASSERT(process->os == NULL);
     struct process_orchestrator *owner = process->service->owner;
     size_t wrapper_len;
     const char **argv = make_argv(process, &wrapper_len);
@@ -202,6 +215,7 @@ static err_t spawn(struct po_process *process)
     return err;
 }
 
+/* Running or waiting for the next try: there is no third outcome. */
 static void start(struct po_process *process)
 {
     struct process_orchestrator *owner = process->service->owner;
@@ -224,6 +238,7 @@ static void start(struct po_process *process)
 
 /* ---- stopping -------------------------------------------------------------------------------- */
 
+/* Asks it to end. Its exit comes as an event, or SIGKILL helps after the grace. */
 static void stop(struct po_process *process)
 {
     struct process_orchestrator *owner = process->service->owner;
@@ -251,6 +266,7 @@ static void timer_fired(struct io_timer *timer)
 /* Nothing runs and nothing should: no trace is left but the log. */
 static void forget(struct po_process *process)
 {
+    ASSERT(process->state == PO_IDLE && process->os == NULL);
     struct io_loop *loop = process->service->owner->loop;
     char *path = po_record_path(process);
     err_t err = io_unlink_sync(loop, path);
@@ -287,8 +303,10 @@ void po_process_converge(struct po_process *process)
 
 /* ---- adoption -------------------------------------------------------------------------------- */
 
+/* core/io checks executable and start time against the living process of that number. */
 static err_t try_adopt(struct po_process *process, const char *executable)
 {
+    ASSERT(process->record.pid > 0);
     return io_process_adopt(process->service->owner->loop, process->record.pid, executable,
                             process->record.start_ticks, exited, process, &process->os);
 }

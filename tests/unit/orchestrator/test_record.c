@@ -109,8 +109,9 @@ static void test_file_names(void)
     CU_ASSERT(po_record_name_parse("cluster-u1-12.process", service, &process));
     CU_ASSERT_STRING_EQUAL(service, "cluster-u1");
     CU_ASSERT_EQUAL(process, 12);
-    const char *bad[] = {"logs",        "a-1.process.tmp", "-1.process", "a-.process",
-                         "a-x.process", "a.process",       ".process",   "a-999999.process"};
+    const char *bad[] = {"logs",       "a-1.process.tmp",  "-1.process",
+                         "a-.process", "a-x.process",      "a.process",
+                         ".process",   "a-999999.process", "a-01.process"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         CU_ASSERT_FALSE(po_record_name_parse(bad[i], service, &process));
     }
