@@ -10,12 +10,12 @@
 
 /* ---- news from workers -------------------------------------------------------------------------- */
 
-void computed_on_frontier(struct computed *computed, uint32_t local, uint64_t export_id,
-                          uint64_t upper)
+void computed_on_frontier(struct computed *computed, uint32_t local, uint64_t incarnation,
+                          uint64_t export_id, uint64_t upper)
 {
     ASSERT(local < computed->config.workers);
     struct computed_export *export = u64map_get(&computed->exports, export_id);
-    if (export != NULL && upper > export->uppers[local]) {
+    if (export != NULL && export->incarnation == incarnation && upper > export->uppers[local]) {
         export->uppers[local] = upper;
     }
 }
@@ -114,10 +114,14 @@ void computed_on_peek(struct computed *computed, uint64_t peek_id, struct buf *r
     }
 }
 
-void computed_on_subscribe(struct computed *computed, uint32_t worker, uint64_t export_id,
-                           uint64_t lower, uint64_t upper, const struct buf *ok,
-                           const struct buf *err)
+void computed_on_subscribe(struct computed *computed, uint32_t worker, uint64_t incarnation,
+                           uint64_t export_id, uint64_t lower, uint64_t upper,
+                           const struct buf *ok, const struct buf *err)
 {
+    const struct computed_export *export = u64map_get(&computed->exports, export_id);
+    if (computed->initializing || export == NULL || export->incarnation != incarnation) {
+        return; /* of a dataflow that is gone, or about to go */
+    }
     tailrace_v1_ComputeResponse response = {0};
     response.which_response = tailrace_v1_ComputeResponse_subscribe_tag;
     tailrace_v1_SubscribeResponse *out = &response.response.subscribe;
@@ -127,9 +131,7 @@ void computed_on_subscribe(struct computed *computed, uint32_t worker, uint64_t 
     out->ok.data = (struct rpc_bytes){ok->data, ok->len};
     out->has_err = err->len > 0;
     out->err.data = (struct rpc_bytes){err->data, err->len};
-    if (u64map_get(&computed->exports, export_id) != NULL) {
-        runtime_send(computed->runtime, tailrace_v1_ComputeResponse_fields, &response);
-    }
+    runtime_send(computed->runtime, tailrace_v1_ComputeResponse_fields, &response);
 }
 
 static struct computed_flow *find_incarnation(struct computed *computed, uint64_t incarnation)

@@ -43,6 +43,8 @@ struct computed_dataflow {
     uint64_t id; /* incarnation */
     struct computed_input **inputs;
     size_t inputs_len, inputs_cap;
+    uint64_t *exports;
+    uint32_t exports_len;
 };
 
 struct frontier_mail;
@@ -55,7 +57,8 @@ struct computed_worker {
     struct engine *engine;
     struct io_poller poller;
     bool polling;
-    struct u64map dataflows; /* id -> struct computed_dataflow */
+    struct u64map dataflows; /* incarnation -> struct computed_dataflow */
+    struct u64map exports;   /* export -> incarnation of its dataflow here: stamps the news */
     struct frontier_mail *report;
     struct io_task report_task;
 };
@@ -92,6 +95,7 @@ extern const struct exchange_handler computed_exchange_handler;
 struct computed_export {
     uint64_t id;
     uint64_t dataflow;
+    uint64_t incarnation; /* news of another one is stale */
     uint8_t kind; /* enum plan_export_kind */
     uint64_t since;
     uint64_t *uppers; /* [workers] */
@@ -112,7 +116,7 @@ struct computed_flow {
 
 /* A peek under way in this process. */
 struct computed_peek {
-    uint64_t id;
+    uint64_t id;      /* the controller's */
     uint32_t waiting; /* workers */
     err_t err;        /* the first */
     struct buf *rows; /* a batch a worker */
@@ -142,7 +146,8 @@ struct computed {
     bool initializing; /* between Hello and InitializationComplete */
     struct u64map flows;   /* id -> struct computed_flow */
     struct u64map exports; /* id -> struct computed_export */
-    struct u64map peeks;   /* id -> struct computed_peek */
+    struct u64map peeks;   /* local id -> struct computed_peek */
+    uint64_t next_peek;    /* local ids are never reused: a late answer finds nobody */
     /* Commands that wait: of a session that is initialising, or until the replica has formed. */
     struct buf *waiting;
     size_t waiting_len, waiting_cap;
@@ -162,12 +167,12 @@ void computed_drop_everything(struct computed *computed);
 
 /* ---- news from workers, on the main loop (computed.c) ------------------------------------------ */
 
-void computed_on_frontier(struct computed *computed, uint32_t local, uint64_t export_id,
-                          uint64_t upper);
+void computed_on_frontier(struct computed *computed, uint32_t local, uint64_t incarnation,
+                          uint64_t export_id, uint64_t upper);
 void computed_frontiers_flush(struct computed *computed);
 void computed_on_peek(struct computed *computed, uint64_t peek_id, struct buf *rows, err_t err);
-void computed_on_subscribe(struct computed *computed, uint32_t worker, uint64_t export_id,
-                           uint64_t lower, uint64_t upper, const struct buf *ok,
+void computed_on_subscribe(struct computed *computed, uint32_t worker, uint64_t incarnation,
+                           uint64_t export_id, uint64_t lower, uint64_t upper, const struct buf *ok,
                            const struct buf *err);
 void computed_on_failed(struct computed *computed, uint64_t incarnation, err_t err);
 void computed_on_formed(struct computed *computed, uint32_t local, uint64_t generation);

@@ -59,6 +59,7 @@ static void export_add(struct computed *computed, const struct computed_flow *fl
     struct computed_export *export = MEM_NEW(struct computed_export);
     export->id = plan_export->id;
     export->dataflow = flow->id;
+    export->incarnation = flow->incarnation;
     export->kind = plan_export->kind;
     export->node = plan_export->node;
     export->since = as_of;
@@ -217,23 +218,34 @@ static err_t check_peek(struct computed *computed, const tailrace_v1_Peek *messa
 static err_t peek(struct computed *computed, const tailrace_v1_Peek *message, const uint8_t *data,
                   size_t len)
 {
-    if (u64map_get(&computed->peeks, message->id) != NULL) {
-        return err_new(ERR_PROTOCOL, "peek %" PRIu64 " is under way already", message->id);
-    }
+    uint64_t local = ++computed->next_peek;
     struct computed_peek *pending = MEM_NEW(struct computed_peek);
     pending->id = message->id;
     pending->waiting = computed->config.workers;
-    u64map_put(&computed->peeks, pending->id, pending);
+    u64map_put(&computed->peeks, local, pending);
     err_t err = check_peek(computed, message);
     if (err != ERR_OK) {
         pending->waiting = 1;
-        computed_on_peek(computed, message->id, NULL, err);
+        computed_on_peek(computed, local, NULL, err);
         return ERR_OK;
     }
     for (uint32_t w = 0; w < computed->config.workers; w++) {
-        computed_worker_peek(&computed->workers[w], message->id, data, len);
+        computed_worker_peek(&computed->workers[w], local, data, len);
     }
     return ERR_OK;
+}
+
+static void cancel_peek(struct computed *computed, uint64_t id)
+{
+    size_t at = 0;
+    uint64_t local;
+    void *value;
+    while (u64map_next(&computed->peeks, &at, &local, &value)) {
+        const struct computed_peek *peek = value;
+        for (uint32_t w = 0; peek->id == id && w < computed->config.workers; w++) {
+            computed_worker_cancel(&computed->workers[w], local);
+        }
+    }
 }
 
 /* ---- commands ----------------------------------------------------------------------------------- */
@@ -275,9 +287,7 @@ static err_t handle(struct computed *computed, const tailrace_v1_ComputeCommand 
     case tailrace_v1_ComputeCommand_peek_tag:
         return peek(computed, &command->command.peek, data, len);
     case tailrace_v1_ComputeCommand_cancel_peek_tag:
-        for (uint32_t w = 0; w < computed->config.workers; w++) {
-            computed_worker_cancel(&computed->workers[w], command->command.cancel_peek.id);
-        }
+        cancel_peek(computed, command->command.cancel_peek.id);
         return ERR_OK;
     case tailrace_v1_ComputeCommand_initialization_complete_tag: return ERR_OK;
     default:

@@ -18,6 +18,7 @@ struct news_mail {
     struct computed_worker *worker;
     enum news_kind kind;
     uint64_t id; /* peek, export, dataflow, generation */
+    uint64_t incarnation; /* of the dataflow of a subscription */
     uint64_t lower, upper;
     struct buf ok; /* batch bytes */
     struct buf errs;
@@ -33,8 +34,8 @@ static void news_run(struct mail *mail)
     switch (m->kind) {
     case NEWS_PEEK: computed_on_peek(computed, m->id, &m->ok, err); break;
     case NEWS_SUBSCRIBE:
-        computed_on_subscribe(computed, m->worker->global, m->id, m->lower, m->upper, &m->ok,
-                              &m->errs);
+        computed_on_subscribe(computed, m->worker->global, m->incarnation, m->id, m->lower,
+                              m->upper, &m->ok, &m->errs);
         break;
     case NEWS_FAILED: computed_on_failed(computed, m->id, err); break;
     case NEWS_FORMED: computed_on_formed(computed, m->worker->local, m->id); break;
@@ -74,7 +75,7 @@ struct frontier_mail {
     struct computed_worker *worker;
     struct u64map at; /* export -> 1 + index in news */
     struct frontier_news {
-        uint64_t id, upper;
+        uint64_t id, incarnation, upper;
     } *news;
     size_t news_len, news_cap;
 };
@@ -84,7 +85,8 @@ static void frontier_run(struct mail *mail)
     struct frontier_mail *m = CONTAINER_OF(mail, struct frontier_mail, mail);
     struct computed *computed = m->worker->owner;
     for (size_t i = 0; i < m->news_len; i++) {
-        computed_on_frontier(computed, m->worker->local, m->news[i].id, m->news[i].upper);
+        computed_on_frontier(computed, m->worker->local, m->news[i].incarnation, m->news[i].id,
+                             m->news[i].upper);
     }
     computed_frontiers_flush(computed);
 }
@@ -114,6 +116,12 @@ static void host_send(void *ctx, uint32_t dest, const void *payload, size_t len)
     exchange_send(worker->owner->exchange, worker->local, dest, payload, len);
 }
 
+/* The dataflow an export belongs to now; news of an earlier one is told apart by it. */
+static uint64_t incarnation_of(const struct computed_worker *worker, uint64_t export_id)
+{
+    return (uintptr_t)u64map_get(&worker->exports, export_id);
+}
+
 static void host_frontier(void *ctx, uint64_t export_id, uint64_t upper)
 {
     struct computed_worker *worker = ctx;
@@ -131,6 +139,7 @@ static void host_frontier(void *ctx, uint64_t export_id, uint64_t upper)
         u64map_put(&report->at, export_id, (void *)at);
     }
     report->news[at - 1].upper = upper;
+    report->news[at - 1].incarnation = incarnation_of(worker, export_id);
 }
 
 static void batch_copy(const struct batch *batch, struct buf *out)
@@ -144,6 +153,7 @@ static void host_subscribe(void *ctx, uint64_t export_id, uint64_t lower, uint64
                            const struct batch *ok, const struct batch *err)
 {
     struct news_mail *m = news_new(ctx, NEWS_SUBSCRIBE, export_id);
+    m->incarnation = incarnation_of(ctx, export_id);
     m->lower = lower;
     m->upper = upper;
     batch_copy(ok, &m->ok);
@@ -207,6 +217,7 @@ static void dataflows_free(struct computed_worker *worker)
         worker_inputs_free(value);
     }
     u64map_free(&worker->dataflows);
+    u64map_free(&worker->exports);
 }
 
 static void exchange_formed(void *worker_ctx, uint64_t generation)
@@ -284,6 +295,27 @@ void computed_worker_start(struct computed_worker *worker)
     order_send(worker, start_run, 0, 0, NULL, 0);
 }
 
+static void stamp_exports(struct computed_worker *worker, struct computed_dataflow *dataflow,
+                          const struct plan *plan)
+{
+    dataflow->exports = mem_zalloc(plan->exports_len * sizeof(dataflow->exports[0]));
+    dataflow->exports_len = plan->exports_len;
+    for (uint32_t i = 0; i < plan->exports_len; i++) {
+        dataflow->exports[i] = plan->exports[i].id;
+        u64map_put(&worker->exports, plan->exports[i].id, (void *)(uintptr_t)dataflow->id);
+    }
+}
+
+static void forget_exports(struct computed_worker *worker,
+                           const struct computed_dataflow *dataflow)
+{
+    for (uint32_t i = 0; i < dataflow->exports_len; i++) {
+        if (incarnation_of(worker, dataflow->exports[i]) == dataflow->id) {
+            u64map_remove(&worker->exports, dataflow->exports[i]);
+        }
+    }
+}
+
 static err_t create(struct computed_worker *worker, const tailrace_v1_CreateDataflow *message,
                     uint64_t as_of, struct arena *arena)
 {
@@ -297,12 +329,14 @@ static err_t create(struct computed_worker *worker, const tailrace_v1_CreateData
     dataflow->id = plan->id;
     err_t err =
         worker_inputs_plan(worker, dataflow, plan, message, &parts, &parts_len, arena);
+    stamp_exports(worker, dataflow, plan);
     if (err == ERR_OK) {
         err = engine_create(worker->engine, plan, parts, parts_len);
     } else {
         plan_free(plan);
     }
     if (err != ERR_OK) {
+        forget_exports(worker, dataflow);
         worker_inputs_free(dataflow);
         return err;
     }
@@ -339,6 +373,7 @@ static void drop_run(struct mail *mail)
     struct order_mail *m = CONTAINER_OF(mail, struct order_mail, mail);
     struct computed_dataflow *dataflow = u64map_remove(&m->worker->dataflows, m->id);
     if (dataflow != NULL) {
+        forget_exports(m->worker, dataflow);
         worker_inputs_free(dataflow);
     }
     engine_drop(m->worker->engine, m->id);
@@ -371,10 +406,10 @@ void computed_worker_compact(struct computed_worker *worker, uint64_t export_id,
     order_send(worker, compact_run, export_id, since, NULL, 0);
 }
 
-static err_t peek(struct computed_worker *worker, const tailrace_v1_Peek *message,
-                  struct arena *arena)
+static err_t peek(struct computed_worker *worker, uint64_t local_id,
+                  const tailrace_v1_Peek *message, struct arena *arena)
 {
-    struct engine_peek peek = {.peek_id = message->id,
+    struct engine_peek peek = {.peek_id = local_id,
                                .index_id = message->index,
                                .time = message->time,
                                .limit = message->limit,
@@ -409,7 +444,7 @@ static void peek_run(struct mail *mail)
                               m->message.len);
     if (err == ERR_OK) {
         struct arena arena = {0};
-        err = peek(m->worker, &command.command.peek, &arena);
+        err = peek(m->worker, m->id, &command.command.peek, &arena);
         arena_free(&arena);
         rpc_release_pb(tailrace_v1_ComputeCommand_fields, &command);
     }

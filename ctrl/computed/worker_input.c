@@ -40,6 +40,7 @@ void worker_inputs_free(struct computed_dataflow *dataflow)
         input_free(dataflow->inputs[i]);
     }
     free(dataflow->inputs);
+    free(dataflow->exports);
     free(dataflow);
 }
 

@@ -50,6 +50,7 @@ err_t controller_new(const struct controller_config *config, struct controller *
     struct controller *c = MEM_NEW(struct controller);
     c->config = *config;
     c->loop = config->loop;
+    c->next_peek = config->epoch << 40;
     c->next_incarnation = config->epoch << 40; /* beyond those of earlier epochs */
     err_t err = storage_start(c);
     if (err != ERR_OK) {

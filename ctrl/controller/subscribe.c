@@ -197,8 +197,11 @@ void subscribe_response(struct ctl_replica *replica, const tailrace_v1_Subscribe
         return; /* dropped meanwhile */
     }
     struct ctl_sub_replica *sub = &export->subs[replica->index];
-    if (message->worker >= cluster_workers(replica->cluster) ||
-        message->upper < sub->uppers[message->worker]) {
+    bool abuts = message->worker < cluster_workers(replica->cluster) &&
+                 message->upper >= message->lower &&
+                 (sub->uppers[message->worker] == 0 ||
+                  message->lower == sub->uppers[message->worker]);
+    if (!abuts) {
         end_with(export, err_new(ERR_PROTOCOL, "pieces of a subscription that do not abut"));
         return;
     }
