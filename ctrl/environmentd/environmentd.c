@@ -191,8 +191,6 @@ static err_t open_ports(struct environmentd *e)
 
 static err_t start_all(struct environmentd *e)
 {
-    TRY(err_wrap(io_mkdir_sync(e->loop, e->config.data_directory, 0700),
-                 "making the data directory"));
     TRY(open_catalog(e));
     TRY(read_password(e));
     TRY(open_sql_tls(e));

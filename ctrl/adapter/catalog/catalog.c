@@ -85,9 +85,34 @@ static err_t take_epoch(struct catalog *c, const char *environment)
     return ERR_OK;
 }
 
+/* Makes path with its parents, durably: a directory is only found after power loss if its parent
+ * was synced since. Deepest last, so that what is there is reachable. */
+static err_t make_directory(struct io_loop *loop, const char *path)
+{
+    struct io_stat st;
+    err_t err = io_stat_sync(loop, path, &st);
+    if (err == ERR_OK || err_code(err) != ERR_NOT_FOUND) {
+        return err;
+    }
+    err_free(err);
+    const char *slash = strrchr(path, '/');
+    char *parent = slash == NULL   ? mem_strdup(".")
+                   : slash == path ? mem_strdup("/")
+                                   : mem_strndup(path, (size_t)(slash - path));
+    err = slash == NULL || slash == path ? ERR_OK : make_directory(loop, parent);
+    if (err == ERR_OK) {
+        err = io_mkdir_sync(loop, path, 0700);
+    }
+    if (err == ERR_OK) {
+        err = io_dir_sync_sync(loop, parent);
+    }
+    free(parent);
+    return err;
+}
+
 static err_t open_in(struct catalog *c, const struct catalog_config *config)
 {
-    TRY(io_mkdir_sync(config->loop, config->directory, 0700));
+    TRY(make_directory(config->loop, config->directory));
     char *path = NULL;
     int n = asprintf(&path, "%s/catalog.sqlite", config->directory);
     ASSERT(n > 0);

@@ -131,6 +131,16 @@ static err_t cover(struct oracle *o, uint64_t time)
     return ERR_OK;
 }
 
+/* The file may be new: its name must survive power loss as its content does. */
+static err_t sync_directory(struct io_loop *loop, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *directory = slash == NULL ? mem_strdup(".") : mem_strndup(path, (size_t)(slash - path));
+    err_t err = io_dir_sync_sync(loop, directory);
+    free(directory);
+    return err;
+}
+
 err_t oracle_open(struct io_loop *loop, const char *path, uint64_t epoch, struct oracle **out)
 {
     struct oracle *o = MEM_NEW(struct oracle);
@@ -141,6 +151,9 @@ err_t oracle_open(struct io_loop *loop, const char *path, uint64_t epoch, struct
     err_t err = io_file_open(loop, path, IO_OPEN_READ | IO_OPEN_WRITE | IO_OPEN_CREATE, &o->file);
     if (err == ERR_OK) {
         err = read_slots(o);
+    }
+    if (err == ERR_OK) {
+        err = sync_directory(loop, path);
     }
     if (err == ERR_OK) {
         uint64_t now = io_now_us(loop);

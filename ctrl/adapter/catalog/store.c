@@ -41,9 +41,10 @@ err_t catalog_store_open(struct catalog_store *store, struct io_loop *loop, cons
         return err_wrap(sqlite_error(store, "open"), "%s", path);
     }
     sqlite3_extended_result_codes(store->db, 1);
-    /* A rollback journal and full syncs: a transaction that returned survives power loss. */
+    /* A transaction that returned survives power loss. With FULL it would not: the commit is the
+     * removal of the journal, and only EXTRA makes that removal durable. */
     TRY(exec(store, "PRAGMA journal_mode=DELETE"));
-    TRY(exec(store, "PRAGMA synchronous=FULL"));
+    TRY(exec(store, "PRAGMA synchronous=EXTRA"));
     TRY(exec(store, "PRAGMA temp_store=MEMORY"));
     TRY(exec(store, "PRAGMA foreign_keys=OFF"));
     return exec(store, "PRAGMA trusted_schema=OFF");

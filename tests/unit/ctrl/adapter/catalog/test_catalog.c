@@ -231,6 +231,10 @@ static void test_power_loss(void)
             sim_host_crash(sim, "host");
             live(sim, count, &p);
             CU_ASSERT_EQUAL(p.found, p.acknowledged);
+            if (p.found != p.acknowledged) {
+                printf("seed %d round %d: %d found of %d\n", (int)seed, round, p.found,
+                       p.acknowledged);
+            }
         }
         sim_free(sim);
     }

@@ -6,7 +6,7 @@
 
 /* Columns in scope: "q3.a" and whether it is an integer (else text). */
 struct column {
-    char name[24];
+    char name[40];
     bool is_int;
 };
 
@@ -79,8 +79,8 @@ static void scalar_subquery(struct random_sql *g, const struct columns *in, stru
 
 static void int_expr(struct random_sql *g, const struct columns *in, struct buf *out)
 {
-    uint32_t kind = below(g, g->depth > 2 ? 6 : 8);
-    g->depth++;
+    uint32_t kind = g->nest > 2 ? 5 : below(g, g->depth > 1 ? 7 : 9);
+    g->nest++;
     if (kind == 0) {
         buf_printf(out, "%u", below(g, 5));
     } else if (kind == 1) {
@@ -97,12 +97,12 @@ static void int_expr(struct random_sql *g, const struct columns *in, struct buf 
         buf_append_str(out, " else ");
         int_expr(g, in, out);
         buf_append_str(out, " end");
-    } else if (kind == 7) {
+    } else if (kind >= 7) {
         scalar_subquery(g, in, out);
     } else {
         column(g, in, true, out);
     }
-    g->depth--;
+    g->nest--;
 }
 
 static void subquery_test(struct random_sql *g, const struct columns *in, struct buf *out)
@@ -121,8 +121,8 @@ static void subquery_test(struct random_sql *g, const struct columns *in, struct
 static void bool_expr(struct random_sql *g, const struct columns *in, struct buf *out)
 {
     static const char *const ops[] = {" = ", " <> ", " < ", " >= "};
-    uint32_t kind = below(g, g->depth > 2 ? 6 : 9);
-    g->depth++;
+    uint32_t kind = g->nest > 2 ? below(g, 4) : below(g, g->depth > 1 ? 6 : 9);
+    g->nest++;
     if (kind <= 1) {
         int_expr(g, in, out);
         buf_append_str(out, ops[below(g, 4)]);
@@ -141,9 +141,11 @@ static void bool_expr(struct random_sql *g, const struct columns *in, struct buf
         bool_expr(g, in, out);
         buf_append_str(out, ")");
     } else {
+        g->depth++;
         subquery_test(g, in, out);
+        g->depth--;
     }
-    g->depth--;
+    g->nest--;
 }
 
 static void add_columns(struct columns *c, const char *alias, const char *table)
@@ -283,6 +285,7 @@ char *random_query(struct random_sql *gen)
     struct columns none = {0};
     gen->aliases = 0;
     gen->depth = 0;
+    gen->nest = 0;
     query(gen, &none, 1 + below(gen, 3), true, &out);
     buf_append_byte(&out, '\0');
     return (char *)out.data;

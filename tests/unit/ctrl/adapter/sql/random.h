@@ -7,7 +7,8 @@
 struct random_sql {
     uint64_t state;
     uint32_t aliases;
-    uint32_t depth;
+    uint32_t depth; /* of queries */
+    uint32_t nest;  /* of expressions */
 };
 
 /* A query without ORDER BY (or with one over all its columns); free with free(). */
