@@ -106,7 +106,8 @@ static enum verdict parse_date_part(struct scan *s, struct fields *f)
 {
     int64_t v;
     int len = take_number(s, &v);
-    if (len == 8 || len == 6) { /* 20240229, 240229 */
+    bool dash = s->at < s->end && *s->at == '-';
+    if ((len == 8 || len == 6) && !dash) { /* 20240229, 240229 */
         f->year = v / 10000;
         f->month = (int)(v / 100 % 100);
         f->day = (int)(v % 100);

@@ -338,11 +338,26 @@ void k_extract(struct call *c)
     }
 }
 
-/* Seconds are summed in binary, as PostgreSQL does, which rounds differently from one division. */
-static double part_to_double(const struct numeric *n)
+/*
+ * date_part computes in binary, which rounds at other places than one division of the exact value:
+ * seconds and the parts of an interval are summed, the epoch is first made a double.
+ */
+static double binary_part(const struct call *c, uint32_t i, enum time_field f,
+                          const struct numeric *n)
 {
-    if (n->special == NUMERIC_FINITE && n->scale == 6 && n->lo < 60000000u && n->hi == 0) {
-        return (double)(n->lo / 1000000) + (double)(n->lo % 1000000) / 1e6;
+    if (n->special == NUMERIC_FINITE && f == FIELD_SECOND) {
+        int64_t micros = (int64_t)n->lo;
+        return (double)(micros / MICROS_PER_SEC) + (double)(micros % MICROS_PER_SEC) / 1e6;
+    }
+    if (n->special == NUMERIC_FINITE && f == FIELD_EPOCH) {
+        if (c->arg_kinds[1] != TYPE_INTERVAL) {
+            return (double)(int64_t)n->lo / 1e6;
+        }
+        const iv *v = &ARG(c, 1, iv, i);
+        double seconds = (double)v->micros / 1e6;
+        seconds += 365.25 * 86400 * (v->months / 12);
+        seconds += 30.0 * 86400 * (v->months % 12);
+        return seconds + 86400.0 * v->days;
     }
     return num_to_double(n);
 }
@@ -353,8 +368,7 @@ void k_date_part(struct call *c)
         struct slice name = ARG(c, 0, struct slice, i);
         struct numeric n = {0};
         if (extract_row(c, i, &n)) {
-            bool second = time_field_of(name.s, name.len) == FIELD_SECOND;
-            ((double *)c->out)[i] = second ? part_to_double(&n) : num_to_double(&n);
+            ((double *)c->out)[i] = binary_part(c, i, time_field_of(name.s, name.len), &n);
         }
     }
 }
