@@ -88,6 +88,7 @@ static struct sim_inode *inode_new(struct sim_disk *disk, bool directory)
 {
     struct sim_inode *inode = MEM_NEW(struct sim_inode);
     inode->number = ++disk->inodes;
+    sim_link_add(&disk->all, &inode->all);
     inode->directory = directory;
     inode->mtime_us = disk->sim->now;
     return inode;
@@ -105,6 +106,7 @@ void sim_inode_unref(struct sim_inode *inode)
     if (--inode->refs > 0) {
         return;
     }
+    sim_link_remove(&inode->all);
     names_clear(&inode->seen_names);
     names_clear(&inode->durable_names);
     buf_free(&inode->seen);
@@ -392,6 +394,18 @@ int sim_disk_unlink(struct sim_disk *disk, struct sim_inode *directory, const ch
     return 0;
 }
 
+/* Is to the directory, or somewhere below it? */
+static bool holds(const struct sim_inode *directory, const struct sim_inode *to)
+{
+    bool found = directory == to;
+    const struct sim_names *names = &directory->seen_names;
+    for (size_t i = 0; i < names->entries_len && !found; i++) {
+        const struct sim_inode *inode = names->entries[i].inode;
+        found = inode->directory && holds(inode, to);
+    }
+    return found;
+}
+
 int sim_disk_rename(struct sim_disk *disk, struct sim_inode *from, const char *from_name,
                     struct sim_inode *to, const char *to_name)
 {
@@ -402,6 +416,9 @@ int sim_disk_rename(struct sim_disk *disk, struct sim_inode *from, const char *f
     }
     if (there == inode) {
         return 0;
+    }
+    if (inode->directory && holds(inode, to)) {
+        return EINVAL; /* into itself */
     }
     if (there != NULL && there->directory != inode->directory) {
         return there->directory ? EISDIR : ENOTDIR;
@@ -532,9 +549,28 @@ struct sim_disk *sim_disk_new(struct sim *sim)
 {
     struct sim_disk *disk = MEM_NEW(struct sim_disk);
     disk->sim = sim;
+    sim_link_init(&disk->all);
     disk->root = inode_new(disk, true);
     sim_inode_ref(disk->root);
     return disk;
+}
+
+/* Each of the two views is a tree, but both together may go in circles, which keep themselves. */
+static void circles_break(struct sim_disk *disk)
+{
+    for (struct sim_link *at = disk->all.next; at != &disk->all; at = at->next) {
+        sim_inode_ref(CONTAINER_OF(at, struct sim_inode, all));
+    }
+    for (struct sim_link *at = disk->all.next; at != &disk->all; at = at->next) {
+        struct sim_inode *inode = CONTAINER_OF(at, struct sim_inode, all);
+        names_clear(&inode->seen_names);
+        names_clear(&inode->durable_names);
+    }
+    for (struct sim_link *at = disk->all.next; at != &disk->all;) {
+        struct sim_inode *inode = CONTAINER_OF(at, struct sim_inode, all);
+        at = at->next;
+        sim_inode_unref(inode);
+    }
 }
 
 void sim_disk_free(struct sim_disk *disk)
@@ -544,6 +580,8 @@ void sim_disk_free(struct sim_disk *disk)
     }
     ASSERT(disk->watches == NULL);
     free(disk->changes);
+    circles_break(disk);
     sim_inode_unref(disk->root);
+    ASSERT(disk->all.next == &disk->all);
     free(disk);
 }

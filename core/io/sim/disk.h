@@ -24,6 +24,7 @@ struct sim_names {
 };
 
 struct sim_inode {
+    struct sim_link all; /* of the disk */
     uint64_t number;
     unsigned refs; /* names in both views, operations in the journal, open files */
     bool directory;
@@ -58,6 +59,7 @@ struct sim_change {
 struct sim_disk {
     struct sim *sim;
     struct sim_inode *root;
+    struct sim_link all; /* every inode */
     uint64_t inodes;
     uint64_t writes;
     uint64_t walks;

@@ -21,8 +21,8 @@ static void packet_arm(struct uring_stream *s)
     in->iov = (struct iovec){s->recv_buffer, URING_RECV_BUFFER_LEN};
     in->msg = (struct msghdr){.msg_iov = &in->iov,
                               .msg_iovlen = 1,
-                              .msg_control = in->control.space,
-                              .msg_controllen = sizeof(in->control.space)};
+                              .msg_control = in->control,
+                              .msg_controllen = sizeof(in->control)};
     struct io_uring_sqe *sqe = uring_sqe(s->loop, &s->recv_req);
     io_uring_prep_recvmsg(sqe, s->fd, &in->msg, MSG_CMSG_CLOEXEC);
     io_uring_sqe_set_data(sqe, &s->recv_req);

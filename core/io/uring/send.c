@@ -197,9 +197,9 @@ static void control_fill(struct uring_stream *s, const struct out_segment *segme
         return;
     }
     size_t len = segment->fds_len * sizeof(int);
-    s->send_msg.msg_control = s->send_control.space;
+    s->send_msg.msg_control = s->send_control;
     s->send_msg.msg_controllen = CMSG_SPACE(len);
-    struct cmsghdr *header = &s->send_control.header;
+    struct cmsghdr *header = (struct cmsghdr *)s->send_control;
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
     header->cmsg_len = CMSG_LEN(len);

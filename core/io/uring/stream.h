@@ -13,7 +13,11 @@
 #include <sys/un.h>
 
 enum uring_socket { URING_TCP, URING_UNIX, URING_PACKET };
-enum { URING_FDS_MAX = 64 }; /* descriptors in one message */
+enum {
+    URING_FDS_MAX = 64, /* descriptors in one message */
+    URING_CONTROL_LEN = CMSG_SPACE(sizeof(int) * URING_FDS_MAX),
+};
+STATIC_ASSERT(_Alignof(struct cmsghdr) <= 8, "control buffers are aligned to 8");
 
 /* A parsed address; host is set when a name is to be looked up first. */
 struct uring_address {
@@ -48,10 +52,7 @@ struct packet_in {
     struct msghdr msg;
     struct iovec iov;
     size_t held; /* a message that waits for resume; 0: none */
-    union {
-        struct cmsghdr header;
-        uint8_t space[CMSG_SPACE(sizeof(int) * URING_FDS_MAX)];
-    } control;
+    uint8_t control[URING_CONTROL_LEN] __attribute__((aligned(8)));
 };
 
 struct uring_lookup; /* a name being resolved */
@@ -94,10 +95,7 @@ struct uring_stream {
     size_t pending;
     struct msghdr send_msg;
     struct iovec send_iov[URING_IOV];
-    union {
-        struct cmsghdr header;
-        uint8_t space[CMSG_SPACE(sizeof(int) * URING_FDS_MAX)];
-    } send_control;
+    uint8_t send_control[URING_CONTROL_LEN] __attribute__((aligned(8)));
 
     struct buf stash;     /* bytes that arrived while paused */
     uint8_t *recv_buffer; /* without provided buffers, and for packets */

@@ -85,6 +85,15 @@ static void u64map_colliding(void)
     u64map_random(true);
 }
 
+/* The empty string is a key too. */
+static void key_make(char key[32], size_t i)
+{
+    key[0] = '\0';
+    if (i > 0) {
+        snprintf(key, 32, "key-%zu", i);
+    }
+}
+
 static void strmap_random(void)
 {
     void *model[KEYS] = {0};
@@ -93,7 +102,7 @@ static void strmap_random(void)
     CU_ASSERT(strmap_get(&map, "") == NULL && strmap_remove(&map, "") == NULL);
     for (int step = 0; step < STEPS; step++) {
         size_t i = next() % KEYS;
-        snprintf(key, sizeof(key), i == 0 ? "" : "key-%zu", i); /* copied by the map */
+        key_make(key, i); /* copied by the map */
         if (next() % 10 < (step / 5000 % 2 == 0 ? 7 : 3)) {
             CU_ASSERT(strmap_put(&map, key, &values[step]) == model[i]);
             model[i] = &values[step];
@@ -112,7 +121,7 @@ static void strmap_random(void)
     }
     size_t len = 0;
     for (size_t i = 0; i < KEYS; i++) {
-        snprintf(key, sizeof(key), i == 0 ? "" : "key-%zu", i);
+        key_make(key, i);
         CU_ASSERT(strmap_get(&map, key) == model[i]);
         len += model[i] != NULL ? 1 : 0;
     }
