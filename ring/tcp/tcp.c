@@ -16,6 +16,7 @@ enum {
     SOCKET_BYTES = 256 * 1024, /* given to the socket ahead of the scheduler */
     QUEUED_HIGH = 64 << 20, /* bytes waiting in the session at which workers are held back */
     QUEUED_LOW = 32 << 20,  /* and at which they may go on */
+    GOODBYE_BEHIND = 4096,  /* more than this unsent: the reason for closing is not sent either */
     TICK_US = 1000 * 1000,
     SILENCE_US = 10 * 1000 * 1000,
 };
@@ -344,7 +345,7 @@ static void tcp_shut(struct carrier *c, const char *reason)
     if (stream == NULL) {
         return;
     }
-    if (io_stream_pending(stream) > 0) {
+    if (io_stream_pending(stream) > GOODBYE_BEHIND) {
         io_stream_close(stream); /* a peer that does not read would not read the reason either */
     } else {
         send_bare(t, FRAME_GOODBYE, 0, reason);
