@@ -12,7 +12,7 @@ uint64_t hash_bytes_seed(const void *data, size_t len, uint64_t seed);
 /* CRC-32C (Castagnoli), as stored beside durable and network bytes. crc: 0 to start. */
 uint32_t hash_crc32c(uint32_t crc, const void *data, size_t len);
 
-/* splitmix64's finaliser: a bijection that spreads every bit. Source: Steele et al., OOPSLA 2014. */
+/* splitmix64's finaliser: a bijection that spreads every bit. See Steele et al., OOPSLA 2014. */
 static inline uint64_t hash_u64(uint64_t z)
 {
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;

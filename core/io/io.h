@@ -232,7 +232,9 @@ enum io_open_flags {
     IO_OPEN_CREATE = 4,
     IO_OPEN_EXCLUSIVE = 8, /* with CREATE: fail when it exists */
     IO_OPEN_TRUNCATE = 16,
-    IO_OPEN_DIRECT = 32,   /* bypass the page cache where the file system can; a hint */
+    /* Bypass the page cache where the file system can. Memory, offsets and lengths of reads and
+     * writes must then be multiples of 4096. */
+    IO_OPEN_DIRECT = 32,
 };
 
 /* Permissions 0600. Opening is synchronous; reads and writes are not. */
@@ -290,7 +292,8 @@ err_t io_dir_sync_sync(struct io_loop *loop, const char *path);
 /* Calls each(arg, name) for every entry but . and .., in byte order of the names. */
 err_t io_dir_list_sync(struct io_loop *loop, const char *path,
                        err_t (*each)(void *arg, const char *name), void *arg);
-/* Whole small files (<= max_len bytes); write = temporary + sync + rename + directory sync. */
+/* Whole small files (<= max_len bytes); write = temporary + sync + rename + directory sync. A crash
+ * may leave the temporary, named <path>.tmp-<16 hex digits>, to be ignored. */
 err_t io_read_whole_sync(struct io_loop *loop, const char *path, size_t max_len, uint8_t **data,
                          size_t *len);
 err_t io_write_whole_sync(struct io_loop *loop, const char *path, const void *data, size_t len,
@@ -331,7 +334,8 @@ err_t io_process_signal(struct io_process *process, int signal_number);
 /* Stops watching; the process lives on. */
 void io_process_release(struct io_process *process);
 
-/* caught(arg, signal) on the loop for SIGTERM, SIGINT, SIGHUP...; one handler a signal. */
+/* caught(arg, signal) on the loop for SIGTERM, SIGINT, SIGHUP...; one handler a signal. To be called
+ * before threads are started: they inherit that the signal is blocked. */
 err_t io_signal_watch(struct io_loop *loop, int signal_number,
                       void (*caught)(void *arg, int signal_number), void *arg);
 

@@ -67,8 +67,9 @@ static void op_free(struct sim_op *op)
 static void op_interrupt(struct sim_op *op)
 {
     struct sim_file *file = op->file;
-    if (op->kind == OP_WRITE && (file->flags & IO_OPEN_WRITE) != 0 && file->crashes == file->disk->crashes &&
-        sim_disk_check(file->disk, true) == 0) {
+    bool begun = op->kind == OP_WRITE && (file->flags & IO_OPEN_WRITE) != 0 &&
+                 file->crashes == file->disk->crashes;
+    if (begun && sim_disk_check(file->disk, true) == 0) {
         size_t len = (size_t)sim_between(file->disk->sim, 0, op->len);
         sim_inode_write(file->disk, file->inode, op->offset, op->data, len);
         sim_watches_tell(file->disk, file->path, file->inode);
@@ -185,7 +186,8 @@ static int op_effect(struct sim_op *op, size_t *result)
     struct sim_file *file = op->file;
     struct sim_disk *disk = file->disk;
     int error = sim_disk_check(disk, op->kind != OP_READ);
-    int needed = op->kind == OP_READ ? IO_OPEN_READ : op->kind == OP_WRITE ? IO_OPEN_WRITE : 0;
+    static const int needs[] = {IO_OPEN_READ, IO_OPEN_WRITE, 0};
+    int needed = needs[op->kind];
     *result = 0;
     if ((file->flags & needed) != needed) {
         return EBADF;

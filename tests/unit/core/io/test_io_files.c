@@ -477,7 +477,7 @@ static void watches(enum world_kind kind)
 }
 ON_BOTH(watches)
 
-/* ---- a watched symbolic link: its target's changes count, also after it points elsewhere ------ */
+/* ---- a watched symbolic link: its target's changes count, also after it points elsewhere ----- */
 
 struct linked {
     struct world world;
