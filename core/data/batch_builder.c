@@ -94,7 +94,7 @@ void build_col_reserve(struct build_col *c, size_t n)
     }
 }
 
-static void reserve_bytes(struct build_col *c, size_t len)
+void build_col_reserve_bytes(struct build_col *c, size_t len)
 {
     size_t need = c->bytes_len + len;
     ASSERT(need <= UINT32_MAX);
@@ -159,7 +159,7 @@ void build_col_bytes(struct build_col *c, const void *data, size_t len)
 {
     ASSERT(c->width == 0);
     build_col_reserve(c, 1);
-    reserve_bytes(c, len);
+    build_col_reserve_bytes(c, len);
     if (len > 0) {
         memcpy(c->bytes + c->bytes_len, data, len);
     }
@@ -242,15 +242,20 @@ static void append_diff(struct batch_builder *b, int64_t diff)
     b->diffs[b->rows] = diff;
 }
 
+void builder_end_one(struct batch_builder *b, uint64_t time, int64_t diff)
+{
+    append_time(b, time);
+    append_diff(b, diff);
+    b->rows++;
+}
+
 void batch_builder_end_row(struct batch_builder *b, uint64_t time, int64_t diff)
 {
     ASSERT(time <= TIME_MAX && b->rows < BATCH_ROWS_MAX);
     for (uint32_t c = 0; c < b->cols; c++) {
         ASSERT(b->col[c].rows == b->rows + 1);
     }
-    append_time(b, time);
-    append_diff(b, diff);
-    b->rows++;
+    builder_end_one(b, time, diff);
 }
 
 void builder_end_rows(struct batch_builder *b, const uint64_t *times, const int64_t *diffs,
@@ -314,7 +319,7 @@ static void append_bytes_of(struct build_col *to, const struct batch_col *from,
         size_t row = sel != NULL ? sel[i] : i;
         total += from->offsets[row + 1] - from->offsets[row];
     }
-    reserve_bytes(to, total);
+    build_col_reserve_bytes(to, total);
     if (sel == NULL && total > 0) {
         memcpy(to->bytes + to->bytes_len, from->bytes + from->offsets[0], total);
     }
@@ -331,8 +336,8 @@ static void append_bytes_of(struct build_col *to, const struct batch_col *from,
     to->bytes_len = at;
 }
 
-static void append_column(struct build_col *to, const struct batch_col *from, const uint32_t *sel,
-                          size_t n)
+void build_col_append(struct build_col *to, const struct batch_col *from, const uint32_t *sel,
+                      size_t n)
 {
     ASSERT(to->kind == from->kind);
     if (from->validity != NULL) {
@@ -369,7 +374,7 @@ void batch_builder_rows_of(struct batch_builder *b, const struct batch *from, co
     ASSERT(b->cols == from->cols);
     size_t n = sel != NULL ? sel_len : from->rows;
     for (uint32_t c = 0; c < b->cols; c++) {
-        append_column(&b->col[c], &from->col[c], sel, n);
+        build_col_append(&b->col[c], &from->col[c], sel, n);
     }
     builder_end_rows(b, from->times, from->diffs, from->time_const, from->diff_const, sel, n);
 }

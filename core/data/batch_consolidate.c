@@ -99,22 +99,33 @@ static int compare_entries(const void *pa, const void *pb)
     return a->row < b->row ? -1 : a->row > b->row;
 }
 
-static void append_entry(struct batch_builder *out, const struct batch *from,
-                         const struct consol_entry *e)
+/* Appends entries that lie in one batch, a column at a time. sel is scratch for their rows. */
+static void append_run(struct batch_builder *out, const struct batch *from,
+                       const struct consol_entry *e, size_t n, uint32_t *sel)
 {
-    for (uint32_t c = 0; c < out->cols; c++) {
-        const struct batch_col *col = &from->col[c];
-        struct build_col *to = &out->col[c];
-        if (batch_is_null(col, e->row)) {
-            build_col_null(to);
-        } else if (to->width > 0) {
-            build_col_fixed(to, (const uint8_t *)col->values + (size_t)e->row * to->width);
-        } else {
-            build_col_bytes(to, col->bytes + col->offsets[e->row],
-                            col->offsets[e->row + 1] - col->offsets[e->row]);
-        }
+    for (size_t i = 0; i < n; i++) {
+        sel[i] = e[i].row;
     }
-    batch_builder_end_row(out, e->time, e->diff);
+    for (uint32_t c = 0; c < out->cols; c++) {
+        build_col_append(&out->col[c], &from->col[c], sel, n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        builder_end_one(out, e[i].time, e[i].diff);
+    }
+}
+
+static void append_entries(struct batch_builder *out, const struct batch *const *in, size_t len)
+{
+    const struct consol_entry *e = out->entries;
+    uint32_t *sel = out->table; /* done with, and at least as long as the entries */
+    for (size_t first = 0; first < len;) {
+        size_t end = first + 1;
+        while (end < len && e[end].batch == e[first].batch) {
+            end++;
+        }
+        append_run(out, in[e[first].batch], e + first, end - first, sel);
+        first = end;
+    }
 }
 
 void batch_consolidate(const struct batch *const *in, size_t in_len, uint64_t advance_to,
@@ -153,7 +164,5 @@ void batch_consolidate(const struct batch *const *in, size_t in_len, uint64_t ad
     if (!sorted) {
         qsort(out->entries, kept, sizeof(out->entries[0]), compare_entries);
     }
-    for (size_t i = 0; i < kept; i++) {
-        append_entry(out, in[out->entries[i].batch], &out->entries[i]);
-    }
+    append_entries(out, in, kept);
 }

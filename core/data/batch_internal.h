@@ -122,12 +122,19 @@ struct batch_builder {
 
 /* Room for n more rows in column c. */
 void build_col_reserve(struct build_col *c, size_t n);
+/* Room for len more bytes of a variable kind. */
+void build_col_reserve_bytes(struct build_col *c, size_t len);
 void build_col_null(struct build_col *c);
 /* width bytes, or len bytes of a variable kind. */
 void build_col_fixed(struct build_col *c, const void *value);
 void build_col_bytes(struct build_col *c, const void *data, size_t len);
 /* Marks that values were appended up to c->rows + n, all valid (validity is extended). */
 void build_col_grew(struct build_col *c, size_t n);
+/* Appends the values of rows sel (NULL: 0..n-1) of another batch's column. */
+void build_col_append(struct build_col *to, const struct batch_col *from, const uint32_t *sel,
+                      size_t n);
+/* One time and diff, when the columns are already ahead. */
+void builder_end_one(struct batch_builder *b, uint64_t time, int64_t diff);
 /* Appends n times and diffs, after the columns. times/diffs NULL: the constants. */
 void builder_end_rows(struct batch_builder *b, const uint64_t *times, const int64_t *diffs,
                       uint64_t time_const, int64_t diff_const, const uint32_t *sel, size_t n);

@@ -106,9 +106,32 @@ static struct slice fold(struct eval *ev, struct slice s)
     return (struct slice){out, len};
 }
 
+/* A constant %literal% is a search for the literal, by far the most common pattern. */
+static bool like_search(struct call *c, bool negate)
+{
+    struct slice p = ARG(c, 1, struct slice, 0);
+    if (!arg_is_const(c, 1) || p.len < 3 || p.s[0] != '%' || p.s[p.len - 1] != '%') {
+        return false;
+    }
+    for (size_t k = 1; k + 1 < p.len; k++) {
+        if (p.s[k] == '%' || p.s[k] == '_' || p.s[k] == '\\') {
+            return false;
+        }
+    }
+    FOR_ROWS(c, i) {
+        struct slice s = ARG(c, 0, struct slice, i);
+        bool found = memmem(s.s, s.len, p.s + 1, p.len - 2) != NULL;
+        ((uint8_t *)c->out)[i] = found != negate;
+    }
+    return true;
+}
+
 static void like(struct call *c, bool negate, bool ignore_case)
 {
     struct slice folded = {0};
+    if (!ignore_case && like_search(c, negate)) {
+        return;
+    }
     if (ignore_case && arg_is_const(c, 1)) {
         folded = fold(c->ev, ARG(c, 1, struct slice, 0));
     }

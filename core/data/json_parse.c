@@ -219,10 +219,10 @@ static void append_number(struct buf *out, const char *digits, int64_t len, int6
     if (negative && first < len) {
         buf_append_byte(out, '-');
     }
-    if (point <= first) {
+    if (point <= first || first == len) {
         buf_append_byte(out, '0');
     }
-    for (int64_t i = first; i < point; i++) {
+    for (int64_t i = first; i < point && first < len; i++) {
         buf_append_byte(out, (uint8_t)(i < len ? digits[i] : '0'));
     }
     if (point < len) {

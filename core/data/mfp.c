@@ -367,9 +367,34 @@ static uint32_t run_steps(struct mfp_prog *prog, uint32_t n, const uint32_t **se
     return left;
 }
 
+/* Strings without NULLs: room for all of them at once. */
+static void append_slices(struct build_col *to, const struct vec *v, const uint32_t *sel,
+                          uint32_t n)
+{
+    const struct slice *s = v->values;
+    size_t total = 0;
+    for (uint32_t j = 0; j < n; j++) {
+        total += s[(sel != NULL ? sel[j] : j) & v->mask].len;
+    }
+    build_col_reserve_bytes(to, total);
+    for (uint32_t j = 0; j < n; j++) {
+        struct slice one = s[(sel != NULL ? sel[j] : j) & v->mask];
+        if (one.len > 0) {
+            memcpy(to->bytes + to->bytes_len, one.s, one.len);
+            to->bytes_len += one.len;
+        }
+        to->offsets[to->rows + j + 1] = (uint32_t)to->bytes_len;
+    }
+    build_col_grew(to, n);
+}
+
 static void append_vec(struct build_col *to, const struct vec *v, const uint32_t *sel, uint32_t n)
 {
     build_col_reserve(to, n);
+    if (to->width == 0 && v->nulls == NULL) {
+        append_slices(to, v, sel, n);
+        return;
+    }
     if (to->width > 0 && v->nulls == NULL && sel == NULL && v->mask != 0) {
         memcpy(to->values + (size_t)to->rows * to->width, v->values, (size_t)n * to->width);
         build_col_grew(to, n);

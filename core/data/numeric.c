@@ -167,6 +167,12 @@ static struct u256 pow10_256(int n)
     return u256_mul(numeric_pow10[NUMERIC_DIGITS_MAX], numeric_pow10[n - NUMERIC_DIGITS_MAX]);
 }
 
+/* Finite, and the coefficient fits 64 bits: nearly all numbers there are. */
+static inline bool is_small(const struct numeric *n)
+{
+    return n->special == NUMERIC_FINITE && n->hi == (int64_t)n->lo >> 63;
+}
+
 /* ---- making numbers --------------------------------------------------------------------------- */
 
 static struct numeric special(int which)
@@ -296,6 +302,9 @@ static int rank(const struct numeric *n)
 
 int numeric_compare(const struct numeric *a, const struct numeric *b)
 {
+    if (a->scale == b->scale && is_small(a) && is_small(b)) {
+        return ((int64_t)a->lo > (int64_t)b->lo) - ((int64_t)a->lo < (int64_t)b->lo);
+    }
     if ((a->special | b->special) != 0) {
         return rank(a) - rank(b);
     }
@@ -339,6 +348,10 @@ static const struct fault *add_wide(const struct numeric *a, const struct numeri
 
 const struct fault *num_add(const struct numeric *a, const struct numeric *b, struct numeric *out)
 {
+    if (a->scale == b->scale && is_small(a) && is_small(b)) {
+        *out = numeric_make((int128)(int64_t)a->lo + (int64_t)b->lo, a->scale);
+        return NULL;
+    }
     if ((a->special | b->special) != 0) {
         bool nan = a->special == NUMERIC_NAN || b->special == NUMERIC_NAN ||
                    (a->special != 0 && b->special != 0 && a->special != b->special);
@@ -361,6 +374,11 @@ const struct fault *num_sub(const struct numeric *a, const struct numeric *b, st
 
 const struct fault *num_mul(const struct numeric *a, const struct numeric *b, struct numeric *out)
 {
+    if (a->scale + b->scale <= NUMERIC_SCALE_MAX && is_small(a) && is_small(b)) {
+        /* 2^126 is less than 10^38. */
+        *out = numeric_make((int128)(int64_t)a->lo * (int64_t)b->lo, a->scale + b->scale);
+        return NULL;
+    }
     if ((a->special | b->special) != 0) {
         int sign = num_sign(a) * num_sign(b);
         bool nan = a->special == NUMERIC_NAN || b->special == NUMERIC_NAN || sign == 0;
