@@ -473,6 +473,7 @@ void computed_worker_cancel(struct computed_worker *worker, uint64_t peek_id)
 void computed_worker_free(struct computed_worker *worker)
 {
     if (worker->report != NULL) {
+        io_task_cancel(worker->loop, &worker->report_task);
         u64map_free(&worker->report->at);
         free(worker->report->news);
         free(worker->report);

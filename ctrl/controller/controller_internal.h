@@ -151,6 +151,7 @@ struct ctl_peek {
     uint64_t id;
     struct ctl_cluster *cluster;
     uint64_t index;
+    uint64_t time;
     struct buf message;
     controller_peek_fn fn;
     void *arg;
@@ -163,6 +164,8 @@ struct ctl_peek {
         size_t rows_len, rows_cap;
     } *replicas;
 };
+
+struct ctl_refusal;
 
 struct ctl_hold {
     uint64_t id;
@@ -192,6 +195,8 @@ struct controller {
     uint64_t next_peek;
     uint64_t next_incarnation;
     uint64_t next_hold;
+    struct ctl_refusal *refusals; /* peeks refused at once, to be answered from the loop */
+    struct io_task refusals_task;
 };
 
 struct ctl_receiver {

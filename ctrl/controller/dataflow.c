@@ -200,6 +200,18 @@ static uint64_t replica_as_of(const struct ctl_dataflow *dataflow,
     return as_of;
 }
 
+/* Reads can be served from where the earliest replica begins. */
+static void raise_since(struct ctl_export *export)
+{
+    uint64_t earliest = FRONTIER_EMPTY;
+    for (uint32_t r = 0; r < export->cluster->spec.replicas; r++) {
+        earliest = min_u64(earliest, export->replicas[r].as_of);
+    }
+    if (earliest != FRONTIER_EMPTY) {
+        export->since = max_u64(export->since, earliest);
+    }
+}
+
 void dataflow_send(struct ctl_dataflow *dataflow, struct ctl_replica *replica)
 {
     ASSERT(dataflow->as_of_known);
@@ -222,6 +234,7 @@ void dataflow_send(struct ctl_dataflow *dataflow, struct ctl_replica *replica)
         state->as_of = as_of;
         state->failed = false;
         memset(state->uppers, 0, dataflow->cluster->spec.scale * sizeof(uint64_t));
+        raise_since(export);
         if (export->kind == PLAN_EXPORT_SUBSCRIBE) {
             subscribe_reset(export, replica->index);
             create->plan.exports[i].snapshot =

@@ -115,8 +115,36 @@ static void send_to(struct ctl_peek *peek, struct ctl_replica *replica)
     }
 }
 
+static err_t compacted(uint64_t time, uint64_t since)
+{
+    return err_new(ERR_UNAVAILABLE,
+                   "the index is compacted beyond %" PRIu64 ", it can be read from %" PRIu64, time,
+                   since);
+}
+
+/* Peeks that ask for history no replica has any more: their asker takes a later time. */
+static void refuse_compacted(struct ctl_replica *replica)
+{
+    struct controller *c = replica->cluster->controller;
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&c->peeks, &at, &id, &value)) {
+        struct ctl_peek *peek = value;
+        const struct ctl_export *export = u64map_get(&c->exports, peek->index);
+        if (peek->cluster != replica->cluster || export == NULL || peek->time >= export->since) {
+            continue;
+        }
+        u64map_remove(&c->peeks, id);
+        peek->fn(peek->arg, NULL, 0, compacted(peek->time, export->since));
+        peek_free(peek);
+        at = 0; /* the map changed */
+    }
+}
+
 void peek_replay(struct ctl_replica *replica)
 {
+    refuse_compacted(replica);
     size_t at = 0;
     uint64_t id;
     void *value;
@@ -215,25 +243,47 @@ static void encode_peek(const struct controller_peek *from, struct ctl_peek *pee
 }
 
 /* A peek that is refused at once is answered from the loop, like any other. */
-struct refusal {
-    struct io_task task;
+struct ctl_refusal {
+    struct ctl_refusal *next;
+    uint64_t id;
     controller_peek_fn fn;
     void *arg;
     err_t err;
 };
 
-static void refusal_run(struct io_task *task)
+static void refusals_run(struct io_task *task)
 {
-    struct refusal *refusal = CONTAINER_OF(task, struct refusal, task);
-    refusal->fn(refusal->arg, NULL, 0, refusal->err);
-    free(refusal);
+    struct controller *c = CONTAINER_OF(task, struct controller, refusals_task);
+    while (c->refusals != NULL) {
+        struct ctl_refusal *refusal = c->refusals;
+        c->refusals = refusal->next;
+        refusal->fn(refusal->arg, NULL, 0, refusal->err);
+        free(refusal);
+    }
 }
 
-static void refuse(struct controller *c, controller_peek_fn fn, void *arg, err_t err)
+static void refuse(struct controller *c, uint64_t id, controller_peek_fn fn, void *arg, err_t err)
 {
-    struct refusal *refusal = MEM_NEW(struct refusal);
-    *refusal = (struct refusal){.task.run = refusal_run, .fn = fn, .arg = arg, .err = err};
-    io_post(c->loop, &refusal->task);
+    struct ctl_refusal *refusal = MEM_NEW(struct ctl_refusal);
+    *refusal = (struct ctl_refusal){
+        .next = c->refusals, .id = id, .fn = fn, .arg = arg, .err = err};
+    c->refusals = refusal;
+    io_task_cancel(c->loop, &c->refusals_task); /* it may wait already */
+    c->refusals_task.run = refusals_run;
+    io_post(c->loop, &c->refusals_task);
+}
+
+static void refusal_cancel(struct controller *c, uint64_t id)
+{
+    for (struct ctl_refusal **at = &c->refusals; *at != NULL; at = &(*at)->next) {
+        struct ctl_refusal *refusal = *at;
+        if (refusal->id == id) {
+            *at = refusal->next;
+            err_free(refusal->err);
+            free(refusal);
+            return;
+        }
+    }
 }
 
 uint64_t controller_peek(struct controller *c, const struct controller_peek *from,
@@ -243,14 +293,19 @@ uint64_t controller_peek(struct controller *c, const struct controller_peek *fro
     struct ctl_export *export = u64map_get(&c->exports, from->index);
     if (export == NULL || export->cluster->spec.id != from->cluster ||
         export->dataflow->failed) {
-        refuse(c, fn, arg,
+        refuse(c, id, fn, arg,
                err_new(ERR_NOT_FOUND, "no index %" PRIu64 " to read from", from->index));
+        return id;
+    }
+    if (from->time < export->since) {
+        refuse(c, id, fn, arg, compacted(from->time, export->since));
         return id;
     }
     struct ctl_peek *peek = MEM_NEW(struct ctl_peek);
     peek->id = id;
     peek->cluster = export->cluster;
     peek->index = from->index;
+    peek->time = from->time;
     peek->fn = fn;
     peek->arg = arg;
     peek->replicas =
@@ -258,7 +313,7 @@ uint64_t controller_peek(struct controller *c, const struct controller_peek *fro
     err_t err = result_kinds(export, from->mfp, peek);
     if (err != ERR_OK) {
         peek_free(peek);
-        refuse(c, fn, arg, err);
+        refuse(c, id, fn, arg, err);
         return id;
     }
     encode_peek(from, peek);
@@ -273,11 +328,17 @@ void controller_peek_cancel(struct controller *c, uint64_t peek_id)
     if (peek != NULL) {
         send_cancel(peek);
         peek_free(peek);
+    } else {
+        refusal_cancel(c, peek_id);
     }
 }
 
 void peek_free_all(struct controller *c)
 {
+    io_task_cancel(c->loop, &c->refusals_task);
+    while (c->refusals != NULL) {
+        refusal_cancel(c, c->refusals->id);
+    }
     size_t at = 0;
     uint64_t id;
     void *value;

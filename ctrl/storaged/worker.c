@@ -343,6 +343,7 @@ void storaged_worker_announce(struct storaged_worker *worker)
 void storaged_worker_free(struct storaged_worker *worker)
 {
     if (worker->report != NULL) {
+        io_task_cancel(worker->loop, &worker->report_task);
         free(worker->report->news);
         free(worker->report);
     }
