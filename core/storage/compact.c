@@ -413,7 +413,7 @@ static err_t spill_entry(struct compaction *c)
     for (int s = 0; s < STREAMS; s++) {
         struct batch batch;
         void *loaded = NULL;
-        TRY(entry_open(entry, s, c->cols, c->cols_cap, &batch, &loaded));
+        TRY(entry_open(entry, c->shard->schema, s, c->cols, c->cols_cap, &batch, &loaded));
         if (batch.rows > 0) {
             batch_builder_rows_of(c->builder[s], &batch, NULL, batch.rows);
         }

@@ -202,7 +202,7 @@ static err_t take_entry(struct storage_cursor *c, struct storage_entry *entry,
 {
     struct batch batch;
     for (int s = 0; s < STREAMS; s++) {
-        TRY(entry_open(entry, s, c->cols, c->cols_cap, &batch, &c->loaded[s]));
+        TRY(entry_open(entry, c->schema, s, c->cols, c->cols_cap, &batch, &c->loaded[s]));
         if (batch.rows > 0) {
             set_stream(out, s, batch.base, batch.size);
         }
@@ -217,7 +217,7 @@ static err_t copy_entry(struct storage_cursor *c, struct storage_entry *entry, u
     struct batch batch;
     for (int s = 0; s < STREAMS; s++) {
         void *loaded = NULL;
-        TRY(entry_open(entry, s, c->cols, c->cols_cap, &batch, &loaded));
+        TRY(entry_open(entry, c->schema, s, c->cols, c->cols_cap, &batch, &loaded));
         if (batch.rows > 0 && entry->lower >= c->pos && entry->upper <= upper) {
             batch_builder_rows_of(c->builder[s], &batch, NULL, batch.rows);
         } else {
@@ -238,7 +238,7 @@ static err_t next_slice(struct storage_cursor *c, size_t max_bytes, struct stora
 {
     struct batch batch;
     void *loaded = NULL;
-    TRY(entry_open(c->split, c->split_stream, c->cols, c->cols_cap, &batch, &loaded));
+    TRY(entry_open(c->split, c->schema, c->split_stream, c->cols, c->cols_cap, &batch, &loaded));
     struct batch_builder *builder = c->builder[c->split_stream];
     size_t share = batch.rows == 0 ? 0 : batch.size / batch.rows + 1;
     size_t rows = share == 0 ? 0 : max_bytes / share + 1;

@@ -144,7 +144,8 @@ err_t manifest_decode(const uint8_t *data, size_t len, struct arena *arena, stru
     out->folded = reader_u64(&r);
     out->base_rows = reader_u64(&r);
     out->deltas_len = reader_u32(&r);
-    bad = r.failed || out->deltas_len > reader_left(&r) / 16 ||
+    bad = r.failed || out->deltas_len > reader_left(&r) / 16 || out->folded > out->since ||
+          out->upper > TIME_MAX / 2 || out->next_part > UINT64_MAX / 2 ||
           (out->base.number != 0 && (!part_valid(out, &out->base) || out->folded == 0));
     struct manifest_part *deltas =
         ARENA_ARRAY(arena, struct manifest_part, bad ? 0 : out->deltas_len);

@@ -46,7 +46,7 @@ err_t record_open(struct reader *r, struct record *out)
     out->sections = reader_u32(r);
     out->time = reader_u64(r);
     out->tables = flags == RECORD_TABLES;
-    if (r->failed || flags > RECORD_TABLES || out->time > TIME_MAX - 1 ||
+    if (r->failed || flags > RECORD_TABLES || out->time > TIME_MAX / 2 ||
         out->sections > reader_left(r) / SECTION_HEADER) {
         return err_new(ERR_CORRUPT, "malformed append record");
     }

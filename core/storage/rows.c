@@ -252,6 +252,9 @@ static err_t take_records(struct rows_parser *parser, const struct rows_place *p
         *consumed = at;
         *lines += its_lines;
     }
+    if (end && err == ERR_OK && at == len) {
+        *consumed = len; /* nothing but a byte order mark */
+    }
     return err;
 }
 

@@ -88,22 +88,42 @@ void entry_unref(struct storage_entry *entry)
     free(entry);
 }
 
-err_t entry_open(struct storage_entry *entry, enum storage_stream stream, struct batch_col *cols,
-                 size_t cols_cap, struct batch *out, void **loaded)
+/* Bytes from the disk are checked as if anybody had written them; those in memory are our own. */
+static err_t load_blob(const struct storage_entry *entry, const struct storage_schema *schema,
+                       enum storage_stream stream, struct batch_col *cols, size_t cols_cap,
+                       struct batch *out, void **loaded)
 {
-    struct storage_blob *blob = &entry->blob[stream];
-    const void *data = blob->data;
+    const struct storage_blob *blob = &entry->blob[stream];
+    size_t kinds_len = 0;
+    const uint8_t *kinds = schema_kinds(schema, stream, &kinds_len);
+    ASSERT(entry->file != NULL && kinds_len <= cols_cap);
+    TRY(part_read_bytes(entry->file, blob->offset, blob->len, blob->crc, loaded));
+    err_t err = batch_open(*loaded, blob->len, kinds, kinds_len, cols, cols_cap, out);
+    if (err == ERR_OK && out->rows != blob->rows) {
+        err = err_new(ERR_CORRUPT, "%u rows instead of %u", out->rows, blob->rows);
+    }
+    if (err != ERR_OK) {
+        free(*loaded);
+        *loaded = NULL;
+    }
+    return err_wrap(err, "%s: batch at offset %llu", entry->file->path,
+                    (unsigned long long)blob->offset);
+}
+
+err_t entry_open(struct storage_entry *entry, const struct storage_schema *schema,
+                 enum storage_stream stream, struct batch_col *cols, size_t cols_cap,
+                 struct batch *out, void **loaded)
+{
+    const struct storage_blob *blob = &entry->blob[stream];
     *loaded = NULL;
     *out = (struct batch){0};
     if (blob->len == 0) {
         return ERR_OK;
     }
-    if (data == NULL) {
-        ASSERT(entry->file != NULL);
-        TRY(part_read_bytes(entry->file, blob->offset, blob->len, blob->crc, loaded));
-        data = *loaded;
+    if (blob->data == NULL) {
+        return load_blob(entry, schema, stream, cols, cols_cap, out, loaded);
     }
-    batch_view(data, blob->len, cols, cols_cap, out);
+    batch_view(blob->data, blob->len, cols, cols_cap, out);
     ASSERT(out->rows == blob->rows);
     return ERR_OK;
 }

@@ -105,10 +105,11 @@ void shard_free(struct storage_shard *shard);
 struct storage_entry *entry_new(uint64_t lower, uint64_t upper);
 struct storage_entry *entry_ref(struct storage_entry *entry);
 void entry_unref(struct storage_entry *entry);
-/* A view of the entry's batch. Without bytes in memory they are read into *loaded, which the
- * caller frees. cols has room for the schema's columns. rows 0 when there is none. */
-err_t entry_open(struct storage_entry *entry, enum storage_stream stream, struct batch_col *cols,
-                 size_t cols_cap, struct batch *out, void **loaded);
+/* A view of the entry's batch. Without bytes in memory they are read and checked, into *loaded,
+ * which the caller frees. cols has room for the schema's columns. rows 0 when there is none. */
+err_t entry_open(struct storage_entry *entry, const struct storage_schema *schema,
+                 enum storage_stream stream, struct batch_col *cols, size_t cols_cap,
+                 struct batch *out, void **loaded);
 
 struct storage_base *base_new(struct storage_file *file, uint64_t time, uint64_t rows);
 struct storage_base *base_ref(struct storage_base *base);

@@ -207,7 +207,7 @@ void storage_release_shard(struct storage_shard *shard)
 /* ---- recovery -------------------------------------------------------------------------------- */
 
 /* Validates a batch of a record and keeps an aligned copy of it. */
-static err_t recover_blob(const struct storage_shard *shard, int stream,
+static err_t recover_blob(const struct storage_shard *shard, int stream, uint64_t time,
                           const struct record_section *section, struct storage_blob *out)
 {
     *out = section->blob[stream];
@@ -224,6 +224,11 @@ static err_t recover_blob(const struct storage_shard *shard, int stream,
     if (err == ERR_OK && batch.rows != out->rows) {
         err = err_new(ERR_CORRUPT, "a batch has another number of rows than its record says");
     }
+    for (uint32_t row = 0; err == ERR_OK && row < (batch.times != NULL ? batch.rows : 1); row++) {
+        if (batch_time(&batch, row) != time) {
+            err = err_new(ERR_CORRUPT, "a batch has other times than its record");
+        }
+    }
     free(cols);
     return err;
 }
@@ -239,7 +244,7 @@ static err_t recover_section(struct storage_shard *shard, const struct wal_recor
     struct storage_entry *entry = entry_new(record->time, record->time + 1);
     err_t err = ERR_OK;
     for (int s = 0; s < STREAMS && err == ERR_OK; s++) {
-        err = recover_blob(shard, s, section, &entry->blob[s]);
+        err = recover_blob(shard, s, record->time, section, &entry->blob[s]);
         entry->blob[s].offset += payload_offset;
     }
     struct file_set files = {0};
@@ -302,8 +307,8 @@ static err_t replay(void *ctx, const struct wal_record *record, struct storage_f
     struct reader r = reader_of(record->payload, record->len);
     uint64_t sources = reader_u64(&r);
     uint64_t tables = reader_u64(&r);
-    if (r.failed || reader_left(&r) != 0 || sources > TIME_MAX - STORAGE_LEASE_US ||
-        tables > TIME_MAX - STORAGE_LEASE_US) {
+    if (r.failed || reader_left(&r) != 0 || sources > TIME_MAX / 2 ||
+        tables > TIME_MAX / 2) {
         return err_new(ERR_CORRUPT, "malformed lease record");
     }
     storage->durable.sources_lease = max_u64(storage->durable.sources_lease, sources);
@@ -377,7 +382,7 @@ static err_t recover_block(struct storage_shard *shard, struct storage_file *fil
     }
     bool second = block->stream == STREAM_ERR && last != NULL && last->file == file &&
                   last->lower == block->lower && last->upper == block->upper;
-    if (block->lower >= block->upper || (last != NULL && !second && block->lower < last->upper) ||
+    if (block->lower >= block->upper || block->upper > TIME_MAX / 2 || (last != NULL && !second && block->lower < last->upper) ||
         (second && last->blob[STREAM_ERR].len != 0)) {
         return err_new(ERR_CORRUPT, "%s: block out of order at offset %llu", file->path,
                        (unsigned long long)block->offset);
@@ -392,6 +397,7 @@ static err_t recover_block(struct storage_shard *shard, struct storage_file *fil
                               .len = block->len,
                               .crc = block->crc,
                               .rows = block->rows};
+    shard->upper = max_u64(shard->upper, block->upper);
     if (!second) {
         shard_add_entry(shard, entry);
     } else {

@@ -73,7 +73,7 @@ void tables_lease_grew(struct storage_worker *storage)
 
 void storage_advance_tables(struct storage_worker *storage, uint64_t upper)
 {
-    ASSERT(upper <= TIME_MAX - STORAGE_LEASE_US);
+    ASSERT(upper <= TIME_MAX / 2);
     if (upper <= storage->tables_upper) {
         return;
     }
@@ -224,7 +224,7 @@ static err_t prepare(struct storage_worker *storage, struct table_append *append
     if (failed != NULL) {
         return err_copy(failed);
     }
-    if (append->time < storage->tables_next || append->time > TIME_MAX - STORAGE_LEASE_US) {
+    if (append->time < storage->tables_next || append->time > TIME_MAX / 2) {
         return err_new(ERR_FENCED, "tables have passed time %llu: their upper is %llu",
                        (unsigned long long)append->time,
                        (unsigned long long)storage->tables_next);
