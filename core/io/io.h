@@ -334,8 +334,8 @@ err_t io_process_signal(struct io_process *process, int signal_number);
 /* Stops watching; the process lives on. */
 void io_process_release(struct io_process *process);
 
-/* caught(arg, signal) on the loop for SIGTERM, SIGINT, SIGHUP...; one handler a signal. To be called
- * before threads are started: they inherit that the signal is blocked. */
+/* caught(arg, signal) on the loop for SIGTERM, SIGINT, SIGHUP...; one handler a signal. To be
+ * called before threads are started: they inherit that the signal is blocked. */
 err_t io_signal_watch(struct io_loop *loop, int signal_number,
                       void (*caught)(void *arg, int signal_number), void *arg);
 
