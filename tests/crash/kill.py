@@ -8,6 +8,7 @@ usage: kill.py [--kills N] [--seed N]
 """
 import argparse
 import collections
+import contextlib
 import os
 import pathlib
 import random
@@ -114,7 +115,7 @@ def recompute(directory):
 def wait_for_view(env, expected):
     def check():
         try:
-            with env.connect() as connection:
+            with contextlib.closing(env.connect()) as connection:
                 cursor = connection.cursor()
                 cursor.execute("SELECT * FROM needed")
                 return sorted(cursor.fetchall()) == expected
@@ -124,7 +125,7 @@ def wait_for_view(env, expected):
 
 
 def check_inserts(env, witness):
-    with env.connect() as connection:
+    with contextlib.closing(env.connect()) as connection:
         cursor = connection.cursor()
         cursor.execute("SELECT n FROM numbers")
         found = collections.Counter(row[0] for row in cursor.fetchall())
@@ -145,8 +146,7 @@ def run(env, directory, rng, kills):
     data.mkdir()
     write_files(data, rng)
     env.start()
-    with env.connect() as connection:
-        connection.autocommit = True
+    with contextlib.closing(env.connect()) as connection:
         cursor = connection.cursor()
         cursor.execute("CREATE SOURCE packages (package text, size int) FROM FILE "
                        f"'{data}/packages.csv' (FORMAT CSV WITH HEADER) WITH (TAIL = true)")
