@@ -54,8 +54,7 @@ static void end_waiting(struct rpc_channel *channel, enum rpc_status status, con
     struct rpc_call_list batch = TAILQ_HEAD_INITIALIZER(batch);
     struct rpc_call *call;
     TAILQ_CONCAT(&batch, &channel->waiting, link);
-    TAILQ_FOREACH(call, &batch, link)
-    {
+    TAILQ_FOREACH(call, &batch, link) {
         call->list = &batch;
     }
     enter(channel);

@@ -171,6 +171,17 @@ void rpc_health_free(struct rpc_health *health)
 }
 
 /* Tells watchers of changes only. */
+void rpc_health_stop(struct rpc_health *health)
+{
+    struct watcher *watcher;
+    TAILQ_FOREACH(watcher, &health->watchers, link) {
+        if (watcher->service != NULL) {
+            respond(watcher->call, grpc_health_v1_HealthCheckResponse_ServingStatus_NOT_SERVING);
+        }
+        rpc_call_finish(watcher->call, RPC_UNAVAILABLE, "the server is shutting down");
+    }
+}
+
 void rpc_health_set(struct rpc_health *health, const char *service, bool serving)
 {
     ASSERT(health != NULL && service != NULL);
@@ -182,8 +193,7 @@ void rpc_health_set(struct rpc_health *health, const char *service, bool serving
     }
     strmap_put(&health->services, service, (void *)((uintptr_t)status + 1));
     struct watcher *watcher;
-    TAILQ_FOREACH(watcher, &health->watchers, link)
-    {
+    TAILQ_FOREACH(watcher, &health->watchers, link) {
         if (watcher->service != NULL && strcmp(watcher->service, service) == 0) {
             tell(watcher);
         }

@@ -187,8 +187,9 @@ err_t rpc_server_add_descriptors(struct rpc_server *server, const uint8_t *set, 
 /* Health of a service ("" is the whole server, SERVING from the start); watchers are told. */
 void rpc_server_set_health(struct rpc_server *server, const char *service, bool serving);
 /*
- * Graceful end: accepts nothing new, sends GOAWAY, lets open calls end; drained(arg) runs when the
- * last connection is gone. The server is still freed with rpc_server_free.
+ * Graceful end: accepts nothing new, sends GOAWAY, lets open calls end (those of the built-in
+ * services are ended: health watchers hear NOT_SERVING first); drained(arg) runs when the last
+ * connection is gone. The server is still freed with rpc_server_free.
  */
 void rpc_server_drain(struct rpc_server *server, void (*drained)(void *arg), void *arg);
 

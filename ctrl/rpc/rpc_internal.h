@@ -180,6 +180,8 @@ struct rpc_health *rpc_health_new(struct rpc_server *server);
 /* After the server's calls have ended. */
 void rpc_health_free(struct rpc_health *health);
 void rpc_health_set(struct rpc_health *health, const char *service, bool serving);
+/* The server drains: watchers hear NOT_SERVING and are ended. */
+void rpc_health_stop(struct rpc_health *health);
 
 struct rpc_reflection;
 struct rpc_reflection *rpc_reflection_new(struct rpc_server *server);

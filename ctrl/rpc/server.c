@@ -103,6 +103,13 @@ static void open_call(struct rpc_call *call, const struct rpc_method *method)
     }
 }
 
+/* Calls of our own services may stay open for ever: they must not hold up a drain. */
+static bool is_builtin(const struct rpc_call *call)
+{
+    return call->path != NULL && (strncmp(call->path, "/grpc.health.", 13) == 0 ||
+                                  strncmp(call->path, "/grpc.reflection.", 17) == 0);
+}
+
 /* A request's headers are complete: refused, or handed to its method. */
 static void on_request(void *owner, struct rpc_call *call)
 {
@@ -127,6 +134,10 @@ static void on_request(void *owner, struct rpc_call *call)
     }
     if (err != ERR_OK) {
         refuse(call, err);
+        return;
+    }
+    if (server->draining && is_builtin(call)) {
+        refuse(call, err_new(ERR_UNAVAILABLE, "the server is shutting down"));
         return;
     }
     const struct rpc_method *method = strmap_get(&server->methods, call->path);
@@ -277,6 +288,16 @@ void rpc_server_set_health(struct rpc_server *server, const char *service, bool 
     rpc_health_set(server->health, service, serving);
 }
 
+static void finish_builtin_calls(struct rpc_session *session)
+{
+    struct rpc_call *call;
+    TAILQ_FOREACH(call, &session->calls, link) {
+        if (call->opened && is_builtin(call)) {
+            rpc_call_finish(call, RPC_UNAVAILABLE, "the server is shutting down");
+        }
+    }
+}
+
 void rpc_server_drain(struct rpc_server *server, void (*drained)(void *arg), void *arg)
 {
     ASSERT(server != NULL);
@@ -285,9 +306,10 @@ void rpc_server_drain(struct rpc_server *server, void (*drained)(void *arg), voi
     server->drained = drained;
     server->drained_arg = arg;
     close_listener(server);
+    rpc_health_stop(server->health);
     struct rpc_session *session;
-    TAILQ_FOREACH(session, &server->sessions, link)
-    {
+    TAILQ_FOREACH(session, &server->sessions, link) {
+        finish_builtin_calls(session);
         rpc_session_drain(session);
     }
     check_drained(server);

@@ -126,8 +126,7 @@ static void run_ready(struct rpc_session *session)
 {
     size_t rounds = 0;
     struct rpc_call *call;
-    TAILQ_FOREACH(call, &session->ready, ready_link)
-    {
+    TAILQ_FOREACH(call, &session->ready, ready_link) {
         rounds++;
     }
     for (; rounds > 0 && !session->gone && !TAILQ_EMPTY(&session->ready); rounds--) {

@@ -447,6 +447,8 @@ struct watcher {
     struct rpc_call *call;
     struct io_timer timer;
     int step;
+    enum rpc_status status;
+    bool drained;
     char states[16]; /* the status of each message */
     size_t states_len;
 };
@@ -461,10 +463,17 @@ static void watch_message(void *arg, struct rpc_call *call, const uint8_t *data,
 static void watch_close(void *arg, struct rpc_call *call, enum rpc_status status,
                         const char *message)
 {
-    ((struct watcher *)arg)->call = NULL;
+    struct watcher *watcher = arg;
+    watcher->call = NULL;
+    watcher->status = status;
 }
 
 static const struct rpc_handler watch_handler = {.message = watch_message, .close = watch_close};
+
+static void watch_drained(void *arg)
+{
+    ((struct watcher *)arg)->drained = true;
+}
 
 static void watch_step(struct io_timer *timer)
 {
@@ -479,8 +488,11 @@ static void watch_step(struct io_timer *timer)
         rpc_server_set_health(server, "s", true); /* no change, no message */
         rpc_server_set_health(server, "s", false);
         break;
-    default:
+    case 2:
         rpc_server_set_health(server, "s", true);
+        break;
+    default:
+        rpc_server_drain(server, watch_drained, watcher);
         return;
     }
     io_timer_start(rpc_call_loop(watcher->call), timer,
@@ -517,8 +529,10 @@ static void test_health_watch(void)
     struct watcher watcher = {0};
     sim_process_start(sim, "server", "both", watcher_start, watcher_destroy, &watcher);
     sim_run_until(sim, 8000000);
-    /* SERVICE_UNKNOWN, SERVING, NOT_SERVING, SERVING */
-    CU_ASSERT_STRING_EQUAL(watcher.states, "3121");
+    /* SERVICE_UNKNOWN, SERVING, NOT_SERVING, SERVING, and NOT_SERVING when the server drains */
+    CU_ASSERT_STRING_EQUAL(watcher.states, "31212");
+    CU_ASSERT_EQUAL(watcher.status, RPC_UNAVAILABLE);
+    CU_ASSERT(watcher.drained); /* a watcher does not hold it up */
     sim_free(sim);
 }
 
@@ -533,6 +547,6 @@ static const struct test_case cases[] = {
     {"resets", test_resets},
     {"HTTP/2 that is not gRPC", test_not_grpc},
     {"a silent connection is closed", test_silent_connection_is_closed},
-    {"health is watched", test_health_watch},
+    {"health is watched, also while draining", test_health_watch},
 };
 TEST_SUITE("ctrl/rpc/simulated", cases)
