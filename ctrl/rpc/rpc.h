@@ -117,7 +117,8 @@ void *rpc_call_arg(const struct rpc_call *call);
 const char *rpc_call_path(const struct rpc_call *call);
 /* Absolute deadline on the io_now_us clock, 0 without one. */
 uint64_t rpc_call_deadline_us(const struct rpc_call *call);
-/* Address of the peer; authenticated name of its certificate ("" without TLS). */
+/* Address of the peer; authenticated name of its certificate ("" without TLS). Both are "" while
+ * there is no connection, so also in close. */
 const char *rpc_call_peer(const struct rpc_call *call);
 const char *rpc_call_peer_name(const struct rpc_call *call);
 struct io_loop *rpc_call_loop(const struct rpc_call *call);
