@@ -1,0 +1,319 @@
+/*
+ * The shared-memory carrier: its memory, its arena, and a peer that writes garbage into every word
+ * it may write, which only gets it disconnected.
+ */
+#include "tests/unit/harness.h"
+
+#include "core/base/log.h"
+#include "ring/shm/internal.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { ROUNDS = 300, WORKERS = 2 };
+
+/* ---- arena ----------------------------------------------------------------------------------- */
+
+static void test_arena(void)
+{
+    enum { BLOCKS = 200 };
+    struct shm_arena arena;
+    struct {
+        uint64_t offset;
+        size_t len;
+    } blocks[BLOCKS] = {0};
+    uint64_t random = 1;
+    size_t refused = 0;
+    shm_arena_init(&arena, 1 << 20);
+    for (int i = 0; i < 200000; i++) {
+        random = random * 6364136223846793005ULL + 1442695040888963407ULL;
+        int k = (int)(random >> 33) % BLOCKS;
+        if (blocks[k].len > 0) {
+            shm_arena_give(&arena, blocks[k].offset, blocks[k].len);
+            blocks[k].len = 0;
+            continue;
+        }
+        size_t len = 1 + (random >> 40) % 20000;
+        if (!shm_arena_take(&arena, len, &blocks[k].offset)) {
+            refused++;
+            continue;
+        }
+        CU_ASSERT_TRUE(blocks[k].offset + len <= 1 << 20);
+        size_t keep = 1 + (random >> 20) % len;
+        shm_arena_trim(&arena, blocks[k].offset, len, keep);
+        blocks[k].len = keep;
+        if (i % 1000 == 0) {
+            CU_ASSERT_TRUE(shm_arena_valid(&arena));
+        }
+    }
+    CU_ASSERT_TRUE(refused > 0);
+    for (int k = 0; k < BLOCKS; k++) {
+        if (blocks[k].len > 0) {
+            shm_arena_give(&arena, blocks[k].offset, blocks[k].len);
+        }
+    }
+    CU_ASSERT_EQUAL(arena.free_units, arena.units);
+    CU_ASSERT_TRUE(shm_arena_valid(&arena));
+    shm_arena_close(&arena);
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+static void expect_refused(int fd, const struct shm_shape *shape, const char *what)
+{
+    void *base = NULL;
+    err_t err = shm_memory_attach(fd, shape, &base);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(err);
+    CU_ASSERT_PTR_NOT_NULL(strstr(err_text(err), what));
+    err_free(err);
+}
+
+static void test_memory(void)
+{
+    struct shm_shape shape = {.workers = 2, .peer_workers = 3, .arena_bytes = SHM_ARENA_MIN};
+    struct shm_shape other = {.workers = 3, .peer_workers = 2, .arena_bytes = SHM_ARENA_MIN};
+    void *own, *peer;
+    int fd;
+    CU_ASSERT_PTR_NULL_FATAL(shm_memory_make(&shape, &own, &fd));
+    CU_ASSERT_PTR_NULL_FATAL(shm_memory_attach(fd, &shape, &peer));
+    *shm_arena_at(own, &shape, 1) = 42;
+    CU_ASSERT_EQUAL(*shm_arena_at(peer, &shape, 1), 42);
+    /* What a peer might try. */
+    CU_ASSERT_NOT_EQUAL(ftruncate(fd, 4096), 0);
+    CU_ASSERT_EQUAL(mmap(NULL, 4096, PROT_WRITE, MAP_SHARED, fd, 0), MAP_FAILED);
+    CU_ASSERT_NOT_EQUAL(mprotect(peer, 4096, PROT_READ | PROT_WRITE), 0);
+    CU_ASSERT_NOT_EQUAL(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096), 0);
+    other.arena_bytes += SHM_PAGE;
+    expect_refused(fd, &other, "bytes, expected");
+    shm_memory_unmap(peer, &shape);
+    shm_memory_unmap(own, &shape);
+    shm_close(fd);
+
+    fd = memfd_create("x", MFD_ALLOW_SEALING);
+    CU_ASSERT_EQUAL(ftruncate(fd, (off_t)shm_size(&shape)), 0);
+    expect_refused(fd, &shape, "not sealed");
+    CU_ASSERT_EQUAL(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE |
+                                               F_SEAL_SEAL), 0);
+    expect_refused(fd, &shape, "of another shape");
+    err_t err = shm_check_bell(fd);
+    CU_ASSERT_PTR_NOT_NULL(err);
+    err_free(err);
+    shm_close(fd);
+    fd = open("/dev/null", O_RDWR);
+    expect_refused(fd, &shape, "not sealed");
+    shm_close(fd);
+}
+
+/* ---- a session whose one side goes mad ------------------------------------------------------- */
+
+struct stage;
+struct side {
+    struct stage *stage;
+    struct carrier *carrier;
+    uint64_t received;
+    bool wrong; /* a message that is not whole or has no place */
+    char reason[200];
+};
+
+struct stage {
+    struct io_loop *loop;
+    struct io_listener *listener;
+    char path[96];
+    struct side sides[2]; /* 0 connects and goes mad */
+    int round;
+    int ended;
+    bool garbled; /* in this round */
+    uint64_t random;
+    uint64_t disconnects;
+    struct io_timer timer;
+};
+
+static void round_start(struct stage *s);
+
+static void side_open(void *ctx, struct carrier *c, uint32_t local)
+{
+    uint8_t bytes[3000];
+    memset(bytes, 7, sizeof(bytes));
+    for (uint32_t remote = 0; remote < WORKERS; remote++) {
+        for (uint32_t i = 0; i < 40; i++) {
+            struct carrier_message m = {.kind = FRAME_KIND_USER, .stream = i, .data = bytes,
+                                        .len = i * 70};
+            carrier_send(c, local, remote, &m);
+        }
+    }
+}
+
+static err_t side_message(void *ctx, struct carrier *c, uint32_t local, uint32_t remote,
+                          const struct carrier_message *m)
+{
+    struct side *side = ctx;
+    uint8_t sum = 0;
+    for (size_t i = 0; i < m->len; i++) { /* every byte may be read */
+        sum ^= m->data[i];
+    }
+    side->received += 1 + (sum & 0);
+    side->wrong |= remote >= WORKERS || local >= WORKERS || m->len > FRAME_MESSAGE_MAX;
+    return ERR_OK;
+}
+
+static void side_close(void *ctx, struct carrier *c, uint32_t local)
+{
+}
+
+static void side_ending(void *net_ctx, struct carrier *c, const char *reason)
+{
+    struct side *side = net_ctx;
+    snprintf(side->reason, sizeof(side->reason), "%s", reason);
+}
+
+static void side_ended(void *net_ctx, struct carrier *c)
+{
+    struct side *side = net_ctx;
+    struct stage *s = side->stage;
+    side->carrier = NULL;
+    if (++s->ended == 2) {
+        io_timer_cancel(s->loop, &s->timer);
+        round_start(s);
+    }
+}
+
+static const struct carrier_host side_host = {
+    .open = side_open,
+    .message = side_message,
+    .close = side_close,
+    .ending = side_ending,
+    .ended = side_ended,
+};
+
+static uint64_t rnd(struct stage *s)
+{
+    s->random = s->random * 6364136223846793005ULL + 1442695040888963407ULL;
+    return s->random >> 24;
+}
+
+/* Garbage into one word, or many, of what the mad side may write. */
+static void garble(struct stage *s)
+{
+    struct shm_carrier *shm = CONTAINER_OF(s->sides[0].carrier, struct shm_carrier, base);
+    uint64_t meta = shm_arenas_at(&shm->own_shape) / sizeof(uint64_t);
+    uint64_t *words = shm->own;
+    int n = s->round % 3 == 0 ? 1 + (int)(rnd(s) % 8) : 4000;
+    for (int i = 0; i < n; i++) {
+        uint64_t value = rnd(s);
+        value = value % 4 == 0 ? value % 300 : value % 4 == 1 ? value << 30 : value;
+        words[SHM_PAGE / 8 + rnd(s) % (meta - SHM_PAGE / 8)] = value;
+    }
+    struct shm_lane *lane = shm_lane_at(shm->own, &shm->own_shape, (uint32_t)(rnd(s) % WORKERS),
+                                        (uint32_t)(rnd(s) % WORKERS));
+    /* Relaxed, all: the point is that nothing is in order. */
+    uint64_t tail = atomic_load_explicit(&lane->tail, memory_order_relaxed);
+    atomic_store_explicit(&lane->tail, tail + rnd(s) % 260, memory_order_relaxed);
+    if (s->round % 2 == 0) {
+        uint64_t head = atomic_load_explicit(&lane->head, memory_order_relaxed);
+        atomic_store_explicit(&lane->head, head + rnd(s) % 50, memory_order_relaxed);
+    }
+}
+
+static void next(struct io_timer *timer)
+{
+    struct stage *s = CONTAINER_OF(timer, struct stage, timer);
+    struct side *mad = &s->sides[0];
+    struct side *sane = &s->sides[1];
+    if (mad->carrier == NULL || sane->carrier == NULL || !carrier_started(mad->carrier) ||
+        !carrier_started(sane->carrier)) {
+        io_timer_start(s->loop, timer, io_now_us(s->loop) + 500);
+        return;
+    }
+    if (sane->received < 2 * 2 * 40) {
+        io_timer_start(s->loop, timer, io_now_us(s->loop) + 500);
+        return;
+    }
+    if (!s->garbled) { /* then end what has survived it */
+        garble(s);
+        s->garbled = true;
+        io_timer_start(s->loop, timer, io_now_us(s->loop) + 3000);
+        return;
+    }
+    carrier_end_session(sane->carrier, err_new(ERR_CANCELLED, "round over"));
+}
+
+static void side_new(struct side *side, struct io_stream *stream, bool initiator)
+{
+    static const struct hello hello = {.workers = WORKERS};
+    struct carrier_worker workers[WORKERS];
+    for (int i = 0; i < WORKERS; i++) {
+        workers[i] = (struct carrier_worker){.loop = side->stage->loop, .ctx = side};
+    }
+    struct carrier_config config = {.net = side->stage->loop, .host = &side_host, .net_ctx = side,
+                                    .workers = workers, .workers_len = WORKERS, .ours = &hello,
+                                    .theirs = &hello};
+    struct shm_config shm = {.initiator = initiator, .arena_bytes = 1};
+    side->carrier = shm_carrier_new(&config, stream, &shm);
+}
+
+static void accepted(void *arg, struct io_stream *stream)
+{
+    struct stage *s = arg;
+    side_new(&s->sides[1], stream, false);
+}
+
+static void connected(void *arg, struct io_stream *stream)
+{
+    struct stage *s = arg;
+    side_new(&s->sides[0], stream, true);
+}
+
+static const struct io_stream_handler no_handler;
+
+static void round_start(struct stage *s)
+{
+    if (s->round > 0) {
+        CU_ASSERT_FALSE(s->sides[1].wrong);
+        s->disconnects += strstr(s->sides[1].reason, "round over") == NULL ? 1 : 0;
+    }
+    if (s->round++ == ROUNDS) {
+        io_loop_stop(s->loop);
+        return;
+    }
+    s->ended = 0;
+    s->garbled = false;
+    struct io_stream *stream;
+    for (int i = 0; i < 2; i++) {
+        s->sides[i] = (struct side){.stage = s};
+    }
+    CU_ASSERT_PTR_NULL_FATAL(io_connect(s->loop, s->path, &no_handler, s, connected, &stream));
+    s->timer.fire = next;
+    io_timer_start(s->loop, &s->timer, io_now_us(s->loop) + 500);
+}
+
+static void stage_start(struct io_loop *loop, void *arg)
+{
+    struct stage *s = arg;
+    s->loop = loop;
+    CU_ASSERT_PTR_NULL_FATAL(io_listen(loop, s->path, accepted, s, &s->listener));
+    round_start(s);
+}
+
+static void test_garbage(void)
+{
+    struct stage s = {.random = 11};
+    struct io_env *env;
+    log_configure(LOG_LEVEL_OFF, LOG_FORMAT_LOGFMT, "test");
+    snprintf(s.path, sizeof(s.path), "unixpacket:/tmp/test-shm-%d", (int)getpid());
+    CU_ASSERT_PTR_NULL_FATAL(io_env_new_real(&env));
+    CU_ASSERT_PTR_NULL_FATAL(io_main(env, stage_start, &s));
+    io_listener_close(s.listener);
+    io_env_free(env);
+    CU_ASSERT_EQUAL(s.round, ROUNDS + 1);
+    CU_ASSERT_TRUE(s.disconnects > ROUNDS / 2);
+    printf(" [%d rounds, %llu disconnects]", ROUNDS, (unsigned long long)s.disconnects);
+}
+
+static const struct test_case cases[] = {
+    {"arena", test_arena},
+    {"sealed memory", test_memory},
+    {"a peer that writes garbage", test_garbage},
+};
+TEST_SUITE("ring/shm", cases)
