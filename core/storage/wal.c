@@ -116,8 +116,9 @@ static void repair(struct wal *wal)
         fail(wal, err_wrap(err, "cutting off a failed write"));
         return;
     }
-    wal->state = WAL_IDLE;
+    wal->state = WAL_ANSWER;
     answer(wal, why);
+    wal->state = WAL_IDLE;
     kick(wal);
 }
 
@@ -187,9 +188,10 @@ static void group_synced(struct io_op *op, err_t err, size_t result)
         metric_add(wal->config.commits, 1);
         metric_add(wal->config.bytes, extent);
     }
-    wal->state = WAL_IDLE;
+    wal->state = WAL_ANSWER;
     set_full(wal, false);
     answer(wal, ERR_OK);
+    wal->state = WAL_IDLE;
     kick(wal);
 }
 

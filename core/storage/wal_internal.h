@@ -15,6 +15,7 @@ enum wal_state {
     WAL_HEADER_SYNC,
     WAL_GROUP_WRITE,
     WAL_GROUP_SYNC,
+    WAL_ANSWER, /* telling the owners of the group's records; they may add records */
     WAL_REPAIR, /* a group failed for lack of space and is not yet known to be gone */
 };
 
