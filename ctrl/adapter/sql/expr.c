@@ -104,8 +104,14 @@ static err_t column_ref(struct az *az, struct scope *scope, const PgQuery__Colum
     const char *parts[4] = {NULL, NULL, NULL, NULL};
     size_t n = ref->n_fields;
     if (n > 4 || n == 0) {
+        const char *full = "";
+        for (size_t i = 0; i < n; i++) {
+            const char *part = pg_string(ref->fields[i]);
+            full = arena_printf(az->arena, "%s%s%s", full, i > 0 ? "." : "",
+                                part == NULL ? "*" : part);
+        }
         return az_err(az, ref->location, ERR_INVALID, "42601",
-                      "improper qualified name (too many dotted names)");
+                      "improper qualified name (too many dotted names): %s", full);
     }
     for (size_t i = 0; i < n; i++) {
         parts[i] = pg_string(ref->fields[i]);

@@ -114,8 +114,7 @@ err_t az_relation_rel(struct az *az, const struct sql_relation *relation, struct
 
 /* ---- aliases ------------------------------------------------------------------------------------------ */
 
-static err_t apply_alias(struct az *az, struct nsitem *item, const PgQuery__Alias *alias,
-                         int location)
+static err_t apply_alias(struct nsitem *item, const PgQuery__Alias *alias)
 {
     if (alias == NULL) {
         return ERR_OK;
@@ -124,7 +123,7 @@ static err_t apply_alias(struct az *az, struct nsitem *item, const PgQuery__Alia
     item->schema = NULL;
     item->rel_visible = true;
     if (alias->n_colnames > item->cols_len) {
-        return az_err(az, location, ERR_INVALID, "42P10",
+        return err_sql(ERR_INVALID, "42P10",
                       "table \"%s\" has %u columns available but %zu columns specified",
                       item->alias, item->cols_len, alias->n_colnames);
     }
@@ -179,7 +178,7 @@ static err_t cte_item(struct az *az, struct above above, const struct cte *cte,
     struct schema columns = {
         .cols = cte->rel->cols_len, .types = cte->rel->types, .names = cte->names};
     struct nsitem *item = az_nsitem(az, NULL, cte->name, &columns);
-    TRY(apply_alias(az, item, var->alias, var->location));
+    TRY(apply_alias(item, var->alias));
     return add_item(az, out, item, var->location);
 }
 
@@ -201,7 +200,7 @@ static err_t range_var(struct az *az, struct above above, PgQuery__RangeVar *var
     }
     TRY(az_relation_rel(az, relation, &out->rel));
     struct nsitem *item = az_nsitem(az, relation->schema, relation->name, &relation->columns);
-    TRY(apply_alias(az, item, var->alias, var->location));
+    TRY(apply_alias(item, var->alias));
     if (az->qualify) {
         var->schemaname = arena_strdup(az->arena, relation->schema);
         if (relation->database != NULL && relation->kind != SQL_REL_VIRTUAL) {
@@ -225,7 +224,7 @@ static err_t range_subselect(struct az *az, struct above above, PgQuery__RangeSu
     struct schema columns = {
         .cols = query.cols_len, .types = out->rel->types, .names = query.names};
     struct nsitem *item = az_nsitem(az, NULL, NULL, &columns);
-    TRY(apply_alias(az, item, sub->alias, -1));
+    TRY(apply_alias(item, sub->alias));
     return add_item(az, out, item, -1);
 }
 
@@ -297,7 +296,7 @@ static err_t range_function(struct az *az, struct above above, PgQuery__RangeFun
     const char *alias = range->alias != NULL ? range->alias->aliasname : name;
     struct schema columns = {.cols = 1, .types = out->rel->types, .names = &alias};
     struct nsitem *item = az_nsitem(az, NULL, alias, &columns);
-    TRY(apply_alias(az, item, range->alias, call->location));
+    TRY(apply_alias(item, range->alias));
     return add_item(az, out, item, call->location);
 }
 
@@ -581,7 +580,7 @@ static err_t finish_join(struct az *az, const PgQuery__JoinExpr *join, struct re
     if (join->alias != NULL) {
         struct nsitem *item = join_item(az, out, u);
         out->items_len = 0;
-        TRY(apply_alias(az, item, join->alias, -1));
+        TRY(apply_alias(item, join->alias));
         TRY(add_item(az, out, item, -1));
     }
     return ERR_OK;

@@ -53,23 +53,33 @@ static struct sx *count_refs(void *arg, struct sx *col, uint32_t level)
     return NULL;
 }
 
+static err_t wrong_arity(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
+                         const char *name)
+{
+    struct sx *args[EXPR_ARGS_MAX];
+    uint32_t len = call->n_args < EXPR_ARGS_MAX ? (uint32_t)call->n_args : EXPR_ARGS_MAX;
+    if (call->n_args == 0) {
+        return az_err(az, call->location, ERR_INVALID, "42809",
+                      "%s(*) must be used to call a parameterless aggregate function", name);
+    }
+    for (uint32_t i = 0; i < len; i++) {
+        TRY(az_expr(az, scope, call->args[i], &args[i]));
+    }
+    return az_no_function(az, name, args, len, call->location);
+}
+
 static err_t agg_args(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
                       const char *name, struct sx *sx)
 {
     sx->args = ARENA_ARRAY(az->arena, struct sx *, 2);
     if (!call->agg_star) {
         if (call->n_args != 1) {
-            return call->n_args == 0
-                       ? az_err(az, call->location, ERR_INVALID, "42809",
-                                "%s(*) must be used to call a parameterless aggregate function",
-                                name)
-                       : az_err(az, call->location, ERR_INVALID, "42883",
-                                "function %s with %zu arguments does not exist", name,
-                                call->n_args);
+            return wrong_arity(az, scope, call, name);
         }
         TRY(az_expr(az, scope, call->args[0], &sx->args[0]));
         TRY(az_settle(az, sx->args[0], &sx->args[0]));
-        TRY(az_aggregate(az, (enum agg_func)sx->agg.func, sx->args[0], &sx->type));
+        TRY(az_aggregate(az, (enum agg_func)sx->agg.func, sx->args[0], call->location,
+                         &sx->type));
         sx->args_len = 1;
     } else {
         sx->agg.func = AGG_COUNT_ALL;

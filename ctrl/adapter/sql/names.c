@@ -128,6 +128,17 @@ static bool names_relation(const struct scope *scope, const char *name)
     return false;
 }
 
+/* A relation of that name is there, but under an alias. */
+static bool hides_relation(const struct scope *scope, const char *name)
+{
+    for (size_t i = 0; i < scope->items_len; i++) {
+        if (scope->items[i]->name != NULL && strcmp(scope->items[i]->name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 err_t az_column(struct az *az, struct scope *scope, const char *schema, const char *table,
                 const char *name, int location, struct sx **out)
 {
@@ -155,6 +166,7 @@ err_t az_column(struct az *az, struct scope *scope, const char *schema, const ch
             return az_err(az, location, ERR_INVALID, "42703", "column %s.%s does not exist", table,
                           name);
         }
+        saw_hidden = saw_hidden || (table != NULL && hides_relation(s, table));
         whole_row = whole_row || (table == NULL && names_relation(s, name));
         hidden = s->hide;
     }
@@ -200,6 +212,7 @@ struct nsitem *az_nsitem(struct az *az, const char *schema, const char *alias,
     struct nsitem *item = ARENA_NEW(az->arena, struct nsitem);
     item->schema = schema;
     item->alias = alias;
+    item->name = alias;
     item->cols_len = columns->cols;
     item->cols = ARENA_ARRAY(az->arena, struct nscol, columns->cols);
     for (uint32_t i = 0; i < columns->cols; i++) {

@@ -133,17 +133,16 @@ static void keep_best(struct call *c, bool count_preferred)
 static char unknown_category(const struct call *c, uint32_t a)
 {
     char category = 0;
+    bool mixed = false;
     for (uint32_t i = 0; i < c->candidates_len; i++) {
         char here = type_category(target_kind(c->candidates[i], c->kinds, c->len, a));
         if (here == 'S') {
             return 'S';
         }
-        if (category != 0 && category != here) {
-            return 0;
-        }
+        mixed = mixed || (category != 0 && category != here);
         category = here;
     }
-    return category;
+    return mixed ? 0 : category;
 }
 
 static void keep_category(struct call *c, uint32_t a, char category)
@@ -309,6 +308,22 @@ static err_t operator_error(struct az *az, const char *name, struct sx **args, u
                                "need to add an explicit type cast.");
 }
 
+/* text || anything, anything || text: the other side is written as text. */
+static err_t text_concat(struct az *az, struct sx **args, int location, struct sx **out,
+                         bool *done)
+{
+    uint8_t a = args[0]->type.kind, b = args[1]->type.kind;
+    bool texts = a == TYPE_TEXT || b == TYPE_TEXT || a == TYPE_UNKNOWN || b == TYPE_UNKNOWN;
+    if (!texts || a == TYPE_BYTEA || b == TYPE_BYTEA) {
+        return ERR_OK;
+    }
+    struct sx *l = NULL, *r = NULL;
+    TRY(az_coerce(az, args[0], type_of(TYPE_TEXT), CAST_EXPLICIT, &l));
+    TRY(az_coerce(az, args[1], type_of(TYPE_TEXT), CAST_EXPLICIT, &r));
+    *done = true;
+    return az_operator(az, "||", l, r, location, out);
+}
+
 err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *right,
                   int location, struct sx **out)
 {
@@ -330,6 +345,13 @@ err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *r
     bool ambiguous = false;
     if (f == NULL) {
         f = select_candidate(&c, &ambiguous);
+    }
+    if (f == NULL && strcmp(name, "||") == 0 && len == 2) {
+        bool done = false;
+        TRY(text_concat(az, args, location, out, &done));
+        if (done) {
+            return ERR_OK;
+        }
     }
     if (f == NULL) {
         return operator_error(az, name, from, len, location, ambiguous);
@@ -419,14 +441,20 @@ static const char *agg_name(enum agg_func func)
     return "?";
 }
 
-err_t az_aggregate(struct az *az, enum agg_func func, struct sx *arg, struct type *out)
+err_t az_no_function(struct az *az, const char *name, struct sx *const *args, uint32_t len,
+                     int location)
+{
+    err_t err = az_err(az, location, ERR_INVALID, "42883", "function %s(%s) does not exist", name,
+                       arg_list(az, args, len));
+    return err_hint(err, "No function matches the given name and argument types. You might need "
+                         "to add explicit type casts.");
+}
+
+err_t az_aggregate(struct az *az, enum agg_func func, struct sx *arg, int location,
+                   struct type *out)
 {
     if (!agg_result(func, (enum type_kind)arg->type.kind, out)) {
-        err_t err = az_err(az, arg->location, ERR_INVALID, "42883",
-                           "function %s(%s) does not exist", agg_name(func),
-                           az_type_name(az, &arg->type));
-        return err_hint(err, "No function matches the given name and argument types. You might "
-                             "need to add explicit type casts.");
+        return az_no_function(az, agg_name(func), &arg, 1, location);
     }
     if ((func == AGG_MIN || func == AGG_MAX) && out->kind == arg->type.kind &&
         arg->type.kind != TYPE_TEXT) {

@@ -350,7 +350,11 @@ err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *r
                   int location, struct sx **out); /* left NULL: prefix */
 err_t az_function(struct az *az, const char *name, struct sx **args, uint32_t args_len,
                   int location, struct sx **out);
-err_t az_aggregate(struct az *az, enum agg_func func, struct sx *arg, struct type *out);
+err_t az_aggregate(struct az *az, enum agg_func func, struct sx *arg, int location,
+                   struct type *out);
+/* 42883 */
+err_t az_no_function(struct az *az, const char *name, struct sx *const *args, uint32_t len,
+                     int location);
 bool agg_of_name(const char *name, enum agg_func *out);
 /* A TypeName of the parse tree. */
 err_t az_type(struct az *az, const PgQuery__TypeName *name, struct type *out);
@@ -367,6 +371,7 @@ struct nscol {
 struct nsitem {
     const char *schema; /* of relations without an alias */
     const char *alias;  /* NULL: an unnamed join */
+    const char *name;   /* of the relation behind the alias; may be NULL */
     struct nscol *cols;
     uint32_t cols_len;
     bool cols_visible; /* unqualified and in * */

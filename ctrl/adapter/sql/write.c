@@ -128,6 +128,7 @@ static err_t finish(struct az *az, struct rel *rel, struct sql_write *out)
 struct insert {
     const struct sql_relation *relation;
     uint32_t *cols; /* target columns, in the order written */
+    int *locations;
     uint32_t cols_len;
 };
 
@@ -135,6 +136,7 @@ static err_t insert_columns(struct az *az, const PgQuery__InsertStmt *s, struct 
 {
     uint32_t n = in->relation->columns.cols;
     in->cols = ARENA_ARRAY(az->arena, uint32_t, s->n_cols > n ? s->n_cols : n);
+    in->locations = ARENA_ARRAY(az->arena, int, s->n_cols > n ? s->n_cols : n);
     if (s->n_cols == 0) {
         for (uint32_t i = 0; i < n; i++) {
             in->cols[i] = i;
@@ -152,20 +154,22 @@ static err_t insert_columns(struct az *az, const PgQuery__InsertStmt *s, struct 
                               "column \"%s\" specified more than once", t->name);
             }
         }
+        in->locations[in->cols_len] = t->location;
         in->cols[in->cols_len++] = col;
     }
     return ERR_OK;
 }
 
+/* extra, missing: where the first expression too many and the first column too many stand. */
 static err_t check_width(struct az *az, const struct insert *in, bool listed, uint32_t width,
-                         int location)
+                         int extra, int missing)
 {
     if (width > in->cols_len) {
-        return az_err(az, location, ERR_INVALID, "42601",
+        return az_err(az, extra, ERR_INVALID, "42601",
                       "INSERT has more expressions than target columns");
     }
     if (listed && width < in->cols_len) {
-        return az_err(az, location, ERR_INVALID, "42601",
+        return az_err(az, missing, ERR_INVALID, "42601",
                       "INSERT has more target columns than expressions");
     }
     return ERR_OK;
@@ -176,7 +180,9 @@ static err_t insert_row(struct az *az, const struct insert *in, const PgQuery__L
 {
     struct scope scope = {.no_aggs = "VALUES"};
     uint32_t n = in->relation->columns.cols, width = (uint32_t)list->n_items;
-    TRY(check_width(az, in, listed, width, width > 0 ? pg_location(list->items[0]) : -1));
+    int extra = width > in->cols_len ? pg_location(list->items[in->cols_len]) : -1;
+    TRY(check_width(az, in, listed, width, extra,
+                    width < in->cols_len ? in->locations[width] : -1));
     for (uint32_t i = 0; i < width; i++) {
         const pg_node *node = list->items[i];
         struct sx *sx = NULL;
@@ -216,7 +222,9 @@ static err_t insert_query(struct az *az, const struct insert *in, pg_node *node,
     struct query q;
     uint32_t n = in->relation->columns.cols;
     TRY(az_query(az, node, NULL, 0, &q));
-    TRY(check_width(az, in, listed, q.cols_len, -1));
+    bool wide = q.cols_len > in->cols_len && q.targets != NULL;
+    TRY(check_width(az, in, listed, q.cols_len, wide ? q.targets[in->cols_len]->location : -1,
+                    q.cols_len < in->cols_len ? in->locations[q.cols_len] : -1));
     struct type *want = ARENA_ARRAY(az->arena, struct type, in->cols_len);
     for (uint32_t i = 0; i < in->cols_len; i++) {
         want[i] = in->relation->columns.types[in->cols[i]];
@@ -310,7 +318,7 @@ static err_t update_value(struct az *az, struct scope *scope, const struct sql_r
     uint32_t col = 0;
     TRY(column_index(az, relation, t->name, t->location, &col));
     if (values[col] != NULL) {
-        return az_err(az, t->location, ERR_INVALID, "42601",
+        return err_sql(ERR_INVALID, "42601",
                       "multiple assignments to same column \"%s\"", t->name);
     }
     if (t->n_indirection > 0 || t->val->node_case == PG_QUERY__NODE__NODE_MULTI_ASSIGN_REF) {
