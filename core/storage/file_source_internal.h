@@ -27,7 +27,7 @@ enum {
     SOURCE_COMMIT_BYTES = 1 << 20,   /* built rows that make a commit */
     SOURCE_POLL_US = 250000,         /* looks without being told of a change */
     SOURCE_VERIFY_MAX = 64 << 10,    /* ingested files up to this are read again before going on */
-    SOURCE_RECENT_NS = 50000000,     /* a change this fresh may be followed by one of the same mtime */
+    SOURCE_RECENT_NS = 50000000,     /* a change this fresh may precede one of the same mtime */
     SOURCE_DIFF_MAX = 512 << 20,     /* bytes of the difference a replaced file may make */
 };
 

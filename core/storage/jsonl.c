@@ -24,7 +24,7 @@ const char *jsonl_text(const struct jsonl_parser *parser, size_t col)
     return (const char *)parser->text.data + parser->value[col].at;
 }
 
-/* ---- a walk over text that jansson has accepted ----------------------------------------------- */
+/* ---- a walk over text that jansson has accepted ---------------------------------------------- */
 
 static bool is_space(char c)
 {

@@ -59,8 +59,8 @@ static err_t read_entry(struct merge *merge)
     struct storage_entry *entry = merge->entries[merge->entry];
     ASSERT(entry != NULL && merge->stream < STREAMS);
     if (!merge->open) {
-        TRY(entry_open(entry, merge->schema, merge->stream, merge->cols, merge->cols_cap, &merge->batch,
-                       &merge->loaded));
+        TRY(entry_open(entry, merge->schema, merge->stream, merge->cols, merge->cols_cap,
+                       &merge->batch, &merge->loaded));
         merge->open = true;
     }
     const struct batch *batch = &merge->batch;

@@ -25,16 +25,27 @@ struct storage_file *storage_file_ref(struct storage_file *file)
     return file;
 }
 
+void storage_file_shut(struct storage_file *file)
+{
+    ASSERT(file->refs > 0);
+    if (file->io != NULL) {
+        io_file_close(file->io);
+        file->io = NULL;
+    }
+}
+
 void storage_file_unref(struct storage_file *file)
 {
     if (file == NULL) {
         return;
     }
     ASSERT(file->refs > 0);
+    if (file->refs == 1) {
+        storage_file_shut(file);
+    }
     if (--file->refs > 0) {
         return;
     }
-    io_file_close(file->io);
     if (file->obsolete) {
         /* A file that stays behind costs space only: recovery deletes what nothing refers to. */
         err_t err = io_unlink_sync(file->loop, file->path);

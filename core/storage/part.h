@@ -26,6 +26,8 @@ struct storage_file {
 struct storage_file *storage_file_new(struct io_loop *loop, const char *path, struct io_file *io,
                                       uint64_t number, uint64_t size);
 struct storage_file *storage_file_ref(struct storage_file *file);
+/* Closes the file before its last reference goes: no operation is under way any more. */
+void storage_file_shut(struct storage_file *file);
 /* NULL is allowed. */
 void storage_file_unref(struct storage_file *file);
 

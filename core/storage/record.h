@@ -31,7 +31,7 @@ struct record_section {
 /* Bytes a section adds to a record. */
 size_t record_section_size(const struct storage_entry *entry);
 void record_begin(struct buf *out, const struct record *record);
-/* Appends a section; sets the entry's blob offsets relative to the payload, which began at start. */
+/* Appends a section; sets the entry's blob offsets from the payload's beginning, start. */
 void record_add(struct buf *out, size_t start, uint64_t id, bool seal,
                 struct storage_entry *entry);
 

@@ -268,7 +268,8 @@ err_t rows_parse(struct rows_parser *parser, const struct rows_place *place, con
     err_t err = take_records(parser, place, data, clean, end && nul == NULL, consumed, lines);
     arena_free(&parser->arena);
     if (err == ERR_OK && nul != NULL) {
-        err = err_hint(err_sql(ERR_INVALID, "22P04", "%s is not text: line %llu contains a zero byte",
+        err = err_hint(err_sql(ERR_INVALID, "22P04",
+                               "%s is not text: line %llu contains a zero byte",
                                place->path, (unsigned long long)(place->lines + *lines + 1)),
                        "Replace the file: ingestion goes on by itself.");
     } else if (err == ERR_OK && len - *consumed > LINE_BYTES_MAX) {

@@ -268,7 +268,8 @@ uint64_t shard_bytes(const struct storage_shard *shard)
 }
 
 struct storage_shard *shard_new(struct storage_worker *storage,
-                                const struct storage_collection *desc, const struct buf *desc_bytes)
+                                const struct storage_collection *desc,
+                                const struct buf *desc_bytes)
 {
     struct storage_shard *shard = MEM_NEW(struct storage_shard);
     struct buf dir = {0};

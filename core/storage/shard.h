@@ -99,7 +99,8 @@ const uint8_t *schema_kinds(const struct storage_schema *schema, enum storage_st
 
 /* Copies the description; desc_bytes is its encoding. No directory is touched. */
 struct storage_shard *shard_new(struct storage_worker *storage,
-                                const struct storage_collection *desc, const struct buf *desc_bytes);
+                                const struct storage_collection *desc,
+                                const struct buf *desc_bytes);
 void shard_free(struct storage_shard *shard);
 
 struct storage_entry *entry_new(uint64_t lower, uint64_t upper);

@@ -382,8 +382,9 @@ static err_t recover_block(struct storage_shard *shard, struct storage_file *fil
     }
     bool second = block->stream == STREAM_ERR && last != NULL && last->file == file &&
                   last->lower == block->lower && last->upper == block->upper;
-    if (block->lower >= block->upper || block->upper > TIME_MAX / 2 || (last != NULL && !second && block->lower < last->upper) ||
-        (second && last->blob[STREAM_ERR].len != 0)) {
+    bool bad = block->lower >= block->upper || block->upper > TIME_MAX / 2;
+    bool backwards = last != NULL && !second && block->lower < last->upper;
+    if (bad || backwards || (second && last->blob[STREAM_ERR].len != 0)) {
         return err_new(ERR_CORRUPT, "%s: block out of order at offset %llu", file->path,
                        (unsigned long long)block->offset);
     }

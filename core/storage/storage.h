@@ -59,13 +59,13 @@ enum storage_format { STORAGE_CSV = 1, STORAGE_JSON_LINES = 2 };
 struct storage_collection {
     uint64_t id;
     enum storage_kind kind;
-    const struct type *types; /* schema; types[i].nullable false: NOT NULL is enforced by ingestion */
+    const struct type *types; /* schema; nullable false: NOT NULL is enforced by ingestion */
     const char *const *names;
     size_t cols;
     /* STORAGE_FILE: */
-    const char *path;         /* a file, or a glob; each file belongs to worker hash(path) % workers */
+    const char *path;         /* a file, or a glob; a file belongs to worker hash(path) % workers */
     enum storage_format format;
-    bool tail;                /* follow appends, truncation and replacement; else read once and seal */
+    bool tail;                /* follow appends, truncation, replacement; else read once and seal */
     bool csv_header;          /* skip (and check the names of) the first line */
     char csv_delimiter;
     char csv_quote;
@@ -144,8 +144,8 @@ struct storage_chunk {
 /*
  * The next chunk of at most about max_bytes. One snapshot may take several chunks: all but the last
  * have upper == lower (nothing complete yet); so may changes that were all made at one time and are
- * more than max_bytes. Returns false in *more and an empty chunk when the cursor is at the end: wait
- * for host.advanced. An empty chunk with *more true: a part of a longer work is done, call again
+ * more than max_bytes. Returns false in *more and an empty chunk when the cursor is at the end:
+ * wait for host.advanced. An empty chunk with *more true: a part of a longer work is done, call again
  * (later, if the loop has other work). Tail from memory, what lies behind from disk (ERR_IO /
  * ERR_CORRUPT possible). After the collection was dropped: ERR_NOT_FOUND.
  */

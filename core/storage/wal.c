@@ -492,9 +492,11 @@ void wal_free(struct wal *wal)
         return;
     }
     io_timer_cancel(wal->config.loop, &wal->timer);
-    /* Closing first: the kernel may still read the group's bytes. */
+    /* Closing first: the kernel may still read the group's bytes. Entries keep references, so the
+     * last one may go much later. */
     storage_file_unref(wal->fresh);
     for (size_t i = 0; i < wal->segments_len; i++) {
+        storage_file_shut(wal->segments[i].file);
         storage_file_unref(wal->segments[i].file);
     }
     wal->segments_len = 0;

@@ -72,7 +72,7 @@ static void check_ok(struct world *w, err_t err)
     err_free(err);
 }
 
-/* ---- the process ------------------------------------------------------------------------------ */
+/* ---- the process ----------------------------------------------------------------------------- */
 
 static void answered(void *arg, err_t err)
 {
@@ -213,7 +213,7 @@ static void boot(struct world *w)
     w->process = sim_process_start(w->sim, "h", "storaged", start, destroy, w->app);
 }
 
-/* ---- the test --------------------------------------------------------------------------------- */
+/* ---- the test -------------------------------------------------------------------------------- */
 
 static bool go_on(void *arg)
 {

@@ -65,7 +65,7 @@ static err_t read_tables(struct job *job)
     return ERR_OK;
 }
 
-/* ---- making the image ------------------------------------------------------------------------- */
+/* ---- making the image ------------------------------------------------------------------------ */
 
 static err_t take_file(void *arg, const char *name)
 {
@@ -156,7 +156,7 @@ static void free_image(struct image *image, struct job *job)
     test_rows_free(&job->rows[1]);
 }
 
-/* ---- reading a damaged one --------------------------------------------------------------------- */
+/* ---- reading a damaged one -------------------------------------------------------------------- */
 
 static void start_reading(struct io_loop *loop, void *arg)
 {

@@ -86,7 +86,7 @@ static void open_worker(struct model *m)
     }
 }
 
-/* ---- readers ---------------------------------------------------------------------------------- */
+/* ---- readers --------------------------------------------------------------------------------- */
 
 static void expected_of(const struct model *m, const struct reader_of_test *r,
                         struct test_rows *out)
@@ -166,7 +166,7 @@ static void use_reader(struct model *m, struct reader_of_test *r)
     }
 }
 
-/* ---- operations ------------------------------------------------------------------------------- */
+/* ---- operations ------------------------------------------------------------------------------ */
 
 static void appended(void *arg, err_t err)
 {

@@ -223,6 +223,49 @@ static void test_fencing(void)
     test_run(fencing_body);
 }
 
+/* 20 appends of 2 kB rows to table 1, all waiting for each other's syncs. */
+static void churn_round(struct io_loop *loop, struct storage_worker *s, int round,
+                        struct test_rows *model)
+{
+    static char text[2000];
+    struct test_append answers[20];
+    for (int i = 0; i < 20; i++) {
+        uint64_t time = upper_of(s, 1) + 1 + (uint64_t)i;
+        memset(text, 'z', sizeof(text) - 1);
+        snprintf(text, 20, "%d", i);
+        text[strlen(text)] = 'z';
+        test_append_row(s, 1, time, round % 7, text, 1, &answers[i]);
+        struct buf key = {0};
+        buf_printf(&key, "%d,%s", round % 7, text);
+        test_rows_add(model, buf_cstr(&key), 1);
+        buf_free(&key);
+    }
+    for (int i = 0; i < 20; i++) {
+        TEST_WAIT(loop, answers[i].done);
+        expect_ok(answers[i].err);
+    }
+}
+
+static void expect_state(struct storage_worker *s, const struct test_rows *model)
+{
+    struct test_rows now = {0};
+    expect_ok(test_state(s, 1, &now));
+    CU_ASSERT(test_rows_equal(&now, model));
+    test_rows_free(&now);
+}
+
+static uint64_t log_bytes(const char *dir)
+{
+    uint64_t bytes = 0;
+    struct buf command = {0};
+    buf_printf(&command, "du -sb %s/log", dir);
+    FILE *p = popen(buf_cstr(&command), "r");
+    CU_ASSERT_EQUAL(fscanf(p, "%lu", &bytes), 1);
+    pclose(p);
+    buf_free(&command);
+    return bytes;
+}
+
 /* Many commits, small segments, little memory: compactions, spills, deletions of segments. */
 static void churn_body(struct io_loop *loop, const char *dir)
 {
@@ -238,45 +281,23 @@ static void churn_body(struct io_loop *loop, const char *dir)
     expect_ok(storage_run(s, &u));
     struct storage_cursor *tail = NULL;
     expect_ok(storage_cursor_open(s, 1, 0, NULL, &tail));
-    static char text[2000];
-    memset(text, 'z', sizeof(text) - 1);
     append_and_wait(loop, s, 2, upper_of(s, 2) + 1, -1, "pins the log", 1);
-    struct test_append answers[20];
     for (int round = 0; round < 60; round++) {
-        for (int i = 0; i < 20; i++) {
-            uint64_t time = upper_of(s, 1) + 1 + (uint64_t)i;
-            snprintf(text, 20, "%d", i);
-            text[strlen(text)] = 'z';
-            test_append_row(s, 1, time, round % 7, text, 1, &answers[i]);
-            struct buf key = {0};
-            buf_printf(&key, "%d,%s", round % 7, text);
-            test_rows_add(&model, buf_cstr(&key), 1);
-            buf_free(&key);
-        }
-        for (int i = 0; i < 20; i++) {
-            TEST_WAIT(loop, answers[i].done);
-            expect_ok(answers[i].err);
-        }
+        churn_round(loop, s, round, &model);
         expect_ok(test_drain(tail, 1 << 20, &live, false));
         if (round >= 30) {
             expect_ok(storage_allow_compaction(s, 1, upper_of(s, 1) - 1));
         }
         if (round % 10 == 9) {
             test_pause(loop, 250000);
-            struct test_rows now = {0};
-            expect_ok(test_state(s, 1, &now));
-            CU_ASSERT(test_rows_equal(&now, &model));
+            expect_state(s, &model);
             CU_ASSERT(test_rows_equal(&live, &model));
-            test_rows_free(&now);
         }
         if (round % 20 == 19) {
             storage_cursor_close(tail);
             storage_free(s);
             expect_ok(test_open(loop, dir, &host, &config, &s));
-            struct test_rows now = {0};
-            expect_ok(test_state(s, 1, &now));
-            CU_ASSERT(test_rows_equal(&now, &model));
-            test_rows_free(&now);
+            expect_state(s, &model);
             uint64_t resume = live.lower;
             expect_ok(storage_cursor_open(s, 1, 0, &resume, &tail));
             expect_ok(test_drain(tail, 4096, &live, false));
@@ -287,17 +308,10 @@ static void churn_body(struct io_loop *loop, const char *dir)
     expect_ok(test_state(s, 2, &pinned));
     CU_ASSERT_EQUAL(test_rows_get(&pinned, "-1,pins the log"), 1);
     /* 2.4 MB went through a log of 200 kB segments, and most of it is gone. */
-    uint64_t bytes = 0;
     test_pause(loop, 500000);
     append_and_wait(loop, s, 1, upper_of(s, 1) + 1, -1, "may begin a segment", 1);
     test_pause(loop, 100000);
-    struct buf command = {0};
-    buf_printf(&command, "du -sb %s/log", dir);
-    FILE *p = popen(buf_cstr(&command), "r");
-    CU_ASSERT_EQUAL(fscanf(p, "%lu", &bytes), 1);
-    pclose(p);
-    buf_free(&command);
-    CU_ASSERT(bytes < 2000000);
+    CU_ASSERT(log_bytes(dir) < 2000000);
     storage_cursor_close(tail);
     storage_free(s);
     test_rows_free(&pinned);
