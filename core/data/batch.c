@@ -65,7 +65,7 @@ void batch_view(const void *data, size_t size, struct batch_col *cols_out, size_
     };
 }
 
-/* ---- validation ------------------------------------------------------------------------------- */
+/* ---- validation ------------------------------------------------------------------------------ */
 
 static err_t check_header(const struct batch_header *h, size_t size, size_t cols_cap)
 {
@@ -217,6 +217,7 @@ static err_t check_column(const struct batch_col *c, uint32_t rows, uint64_t byt
 
 static err_t check_times(const struct batch *b)
 {
+    ASSERT(b->rows <= BATCH_ROWS_MAX && b->cols <= BATCH_COLS_MAX);
     for (uint32_t i = 0; i < b->rows; i++) {
         if (batch_time(b, i) > TIME_MAX) {
             return err_new(ERR_CORRUPT, "batch: row %u has no time", i);
@@ -252,7 +253,7 @@ err_t batch_open(const void *data, size_t size, const uint8_t *kinds, size_t kin
     return check_times(out);
 }
 
-/* ---- access ----------------------------------------------------------------------------------- */
+/* ---- access ---------------------------------------------------------------------------------- */
 
 void batch_datum(const struct batch_col *c, uint32_t row, struct datum *out)
 {

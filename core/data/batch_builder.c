@@ -54,7 +54,7 @@ uint32_t batch_builder_rows(const struct batch_builder *b)
     return b->rows;
 }
 
-/* ---- growing ---------------------------------------------------------------------------------- */
+/* ---- growing --------------------------------------------------------------------------------- */
 
 static size_t grown(size_t cap, size_t need, size_t cap_min)
 {
@@ -67,6 +67,7 @@ static size_t grown(size_t cap, size_t need, size_t cap_min)
 
 static void reserve_validity(struct build_col *c, size_t rows)
 {
+    ASSERT(c->rows <= BATCH_ROWS_MAX && type_kind_stored(c->kind));
     size_t words = (rows + 63) / 64;
     if (words > c->words_cap) {
         c->words_cap = grown(c->words_cap, words, 8);
@@ -76,6 +77,7 @@ static void reserve_validity(struct build_col *c, size_t rows)
 
 void build_col_reserve(struct build_col *c, size_t n)
 {
+    ASSERT(c->rows <= BATCH_ROWS_MAX && type_kind_stored(c->kind));
     size_t rows = c->rows + n;
     ASSERT(rows <= BATCH_ROWS_MAX);
     if (rows + 1 > c->rows_cap) {
@@ -96,6 +98,7 @@ void build_col_reserve(struct build_col *c, size_t n)
 
 void build_col_reserve_bytes(struct build_col *c, size_t len)
 {
+    ASSERT(c->rows <= BATCH_ROWS_MAX && type_kind_stored(c->kind));
     size_t need = c->bytes_len + len;
     ASSERT(need <= UINT32_MAX);
     if (need > c->bytes_cap) {
@@ -130,6 +133,7 @@ void build_col_grew(struct build_col *c, size_t n)
 
 void build_col_null(struct build_col *c)
 {
+    ASSERT(c->rows <= BATCH_ROWS_MAX && type_kind_stored(c->kind));
     build_col_reserve(c, 1);
     if (!c->has_nulls) {
         c->has_nulls = true;
@@ -149,6 +153,7 @@ void build_col_null(struct build_col *c)
 
 void build_col_fixed(struct build_col *c, const void *value)
 {
+    ASSERT(c->rows <= BATCH_ROWS_MAX && type_kind_stored(c->kind));
     ASSERT(c->width > 0);
     build_col_reserve(c, 1);
     memcpy(c->values + (size_t)c->rows * c->width, value, c->width);
@@ -157,6 +162,7 @@ void build_col_fixed(struct build_col *c, const void *value)
 
 void build_col_bytes(struct build_col *c, const void *data, size_t len)
 {
+    ASSERT(c->rows <= BATCH_ROWS_MAX && type_kind_stored(c->kind));
     ASSERT(c->width == 0);
     build_col_reserve(c, 1);
     build_col_reserve_bytes(c, len);
@@ -168,7 +174,7 @@ void build_col_bytes(struct build_col *c, const void *data, size_t len)
     build_col_grew(c, 1);
 }
 
-/* ---- single values ---------------------------------------------------------------------------- */
+/* ---- single values --------------------------------------------------------------------------- */
 
 void batch_builder_datum(struct batch_builder *b, size_t c, const struct datum *d)
 {
@@ -281,7 +287,7 @@ void builder_end_rows(struct batch_builder *b, const uint64_t *times, const int6
     }
 }
 
-/* ---- rows of other batches -------------------------------------------------------------------- */
+/* ---- rows of other batches ------------------------------------------------------------------- */
 
 /* Sizes are compile-time constants in each case, so that the copies become plain moves. */
 static void gather(uint8_t *restrict to, const uint8_t *restrict from, size_t width,
@@ -314,6 +320,7 @@ static void gather(uint8_t *restrict to, const uint8_t *restrict from, size_t wi
 static void append_bytes_of(struct build_col *to, const struct batch_col *from,
                             const uint32_t *sel, size_t n)
 {
+    ASSERT(to->rows <= BATCH_ROWS_MAX && type_kind_stored(to->kind));
     size_t total = 0;
     for (size_t i = 0; i < n; i++) {
         size_t row = sel != NULL ? sel[i] : i;
@@ -339,6 +346,7 @@ static void append_bytes_of(struct build_col *to, const struct batch_col *from,
 void build_col_append(struct build_col *to, const struct batch_col *from, const uint32_t *sel,
                       size_t n)
 {
+    ASSERT(to->rows <= BATCH_ROWS_MAX && type_kind_stored(to->kind));
     ASSERT(to->kind == from->kind);
     if (from->validity != NULL) {
         for (size_t i = 0; i < n; i++) {
@@ -371,6 +379,7 @@ void build_col_append(struct build_col *to, const struct batch_col *from, const 
 void batch_builder_rows_of(struct batch_builder *b, const struct batch *from, const uint32_t *sel,
                            size_t sel_len)
 {
+    ASSERT(from->rows <= BATCH_ROWS_MAX && from->cols <= BATCH_COLS_MAX);
     ASSERT(b->cols == from->cols);
     size_t n = sel != NULL ? sel_len : from->rows;
     for (uint32_t c = 0; c < b->cols; c++) {
@@ -392,7 +401,7 @@ void batch_builder_set_time(struct batch_builder *b, uint64_t time)
     b->time_const = time;
 }
 
-/* ---- finishing -------------------------------------------------------------------------------- */
+/* ---- finishing ------------------------------------------------------------------------------- */
 
 static struct batch_desc desc_of(const struct build_col *c)
 {
@@ -428,6 +437,7 @@ static void write_part(uint8_t *base, uint64_t at, const void *data, size_t len)
 
 static void write_column(uint8_t *base, const struct build_col *c, const struct batch_desc *desc)
 {
+    ASSERT(c->rows <= BATCH_ROWS_MAX && type_kind_stored(c->kind));
     uint32_t zero = 0;
     if (desc->has_nulls) {
         write_part(base, desc->validity_at, c->validity, validity_len(c->rows));

@@ -28,6 +28,7 @@ static bool same_value(const struct batch_col *a, uint32_t i, const struct batch
 
 static bool same_row(const struct batch *a, uint32_t i, const struct batch *b, uint32_t j)
 {
+    ASSERT(b->rows <= BATCH_ROWS_MAX && b->cols <= BATCH_COLS_MAX);
     for (uint32_t c = 0; c < a->cols; c++) {
         if (!same_value(&a->col[c], i, &b->col[c], j)) {
             return false;
@@ -103,6 +104,7 @@ static int compare_entries(const void *pa, const void *pb)
 static void append_run(struct batch_builder *out, const struct batch *from,
                        const struct consol_entry *e, size_t n, uint32_t *sel)
 {
+    ASSERT(from->rows <= BATCH_ROWS_MAX && from->cols <= BATCH_COLS_MAX);
     for (size_t i = 0; i < n; i++) {
         sel[i] = e[i].row;
     }

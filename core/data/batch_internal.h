@@ -72,7 +72,7 @@ void batch_hash_columns(const struct batch *b, const uint32_t *cols, size_t cols
 /* Fills the places in desc (kind, has_nulls and bytes_len are given) and moves the layout on. */
 void batch_layout_column(struct batch_layout *layout, uint32_t rows, struct batch_desc *desc);
 
-/* ---- builder ---------------------------------------------------------------------------------- */
+/* ---- builder --------------------------------------------------------------------------------- */
 
 struct build_col {
     uint8_t kind;

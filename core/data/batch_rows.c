@@ -71,6 +71,7 @@ static void encode_variable(const struct batch_col *c, uint32_t row, bool canoni
 void batch_encode_row(const struct batch *b, uint32_t row, const uint32_t *cols, size_t cols_len,
                       bool canonical, struct buf *out)
 {
+    ASSERT(b->rows <= BATCH_ROWS_MAX && b->cols <= BATCH_COLS_MAX);
     ASSERT(row < b->rows);
     uint64_t scratch[4];
     size_t n = cols != NULL ? cols_len : b->cols;
@@ -141,7 +142,7 @@ size_t batch_decode_datum(const uint8_t *data, uint8_t kind, struct datum *out)
     return 1 + width;
 }
 
-/* ---- hashes ----------------------------------------------------------------------------------- */
+/* ---- hashes ---------------------------------------------------------------------------------- */
 
 static uint64_t hash_fixed(const void *value, size_t width)
 {
@@ -203,6 +204,7 @@ static void hash_column(const struct batch_col *c, uint32_t rows, bool canonical
 void batch_hash_columns(const struct batch *b, const uint32_t *cols, size_t cols_len,
                         bool canonical, uint64_t *out)
 {
+    ASSERT(b->rows <= BATCH_ROWS_MAX && b->cols <= BATCH_COLS_MAX);
     for (uint32_t i = 0; i < b->rows; i++) {
         out[i] = HASH_START;
     }

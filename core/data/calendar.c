@@ -47,7 +47,7 @@ struct clock_time clock_from_micros(int64_t of_day)
                                .micros = (int)(of_day % MICROS_PER_SEC)};
 }
 
-/* ---- output ----------------------------------------------------------------------------------- */
+/* ---- output ---------------------------------------------------------------------------------- */
 
 static void put_padded(struct buf *out, uint32_t v, int width)
 {
@@ -168,7 +168,7 @@ void interval_print(const struct interval *v, struct buf *out)
     put_fraction(out, (uint32_t)(micros % MICROS_PER_SEC));
 }
 
-/* ---- precision -------------------------------------------------------------------------------- */
+/* ---- precision ------------------------------------------------------------------------------- */
 
 int64_t micros_round(int64_t micros, int precision)
 {

@@ -75,7 +75,7 @@ static inline size_t utf8_put(uint32_t cp, char *out)
     return 4;
 }
 
-/* ---- numeric ---------------------------------------------------------------------------------- */
+/* ---- numeric --------------------------------------------------------------------------------- */
 
 typedef __int128 int128;
 typedef unsigned __int128 uint128;
@@ -101,7 +101,7 @@ bool numeric_valid(const struct numeric *n);
 struct numeric numeric_normalize(const struct numeric *n);
 int numeric_compare(const struct numeric *a, const struct numeric *b);
 
-/* ---- interval --------------------------------------------------------------------------------- */
+/* ---- interval -------------------------------------------------------------------------------- */
 
 /* The length that orders intervals: months of 30 days, days of 24 hours, in microseconds. */
 static inline int128 interval_span(const struct interval *v)
@@ -112,7 +112,7 @@ static inline int128 interval_span(const struct interval *v)
 /* Equal intervals (1 mon = 30 days) become equal bytes. */
 struct interval interval_normalize(const struct interval *v);
 
-/* ---- time --------------------------------------------------------------------------------------- */
+/* ---- time ------------------------------------------------------------------------------------ */
 
 #define MICROS_PER_SEC 1000000LL
 #define MICROS_PER_DAY 86400000000LL
@@ -135,7 +135,7 @@ static inline bool timestamp_valid(int64_t micros)
     return micros == INT64_MIN || micros >= TIMESTAMP_MIN;
 }
 
-/* ---- jsonb ------------------------------------------------------------------------------------ */
+/* ---- jsonb ----------------------------------------------------------------------------------- */
 
 struct json_parser;
 /* Is this the canonical text of a jsonb? For bytes from outside. p is scratch. */

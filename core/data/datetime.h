@@ -56,7 +56,7 @@ void timestamp_print_iso(int64_t micros, bool with_zone, struct buf *out);
 int64_t timestamp_round(int64_t micros, int precision);
 int64_t micros_round(int64_t micros, int precision);
 
-/* ---- arithmetic ------------------------------------------------------------------------------- */
+/* ---- arithmetic ------------------------------------------------------------------------------ */
 
 const struct fault *iv_add(const struct interval *a, const struct interval *b,
                                  struct interval *out);

@@ -6,7 +6,8 @@
 
 #include <math.h>
 
-static const struct fault fault_subtract_infinite = {"22008", "cannot subtract infinite timestamps"};
+static const struct fault fault_subtract_infinite = {"22008",
+                                                     "cannot subtract infinite timestamps"};
 static const struct fault fault_date_for_timestamp = {"22008", "date out of range for timestamp"};
 
 static bool is_infinite(int64_t ts)
@@ -88,7 +89,7 @@ const struct fault *iv_divide(const struct interval *a, double by, struct interv
     return cascade(a->months / by, a->days / by, (double)a->micros / by, out);
 }
 
-/* ---- timestamps ------------------------------------------------------------------------------- */
+/* ---- timestamps ------------------------------------------------------------------------------ */
 
 static bool in_range(int128 ts)
 {
@@ -176,7 +177,8 @@ const struct fault *timestamp_age(int64_t a, int64_t b, struct interval *out)
     int64_t earlier_days = floor_div(earlier, MICROS_PER_DAY);
     struct civil x = civil_from_days(later_days);
     struct civil y = civil_from_days(earlier_days);
-    int64_t micros = later - later_days * MICROS_PER_DAY - (earlier - earlier_days * MICROS_PER_DAY);
+    int64_t micros =
+        later - later_days * MICROS_PER_DAY - (earlier - earlier_days * MICROS_PER_DAY);
     int64_t days = x.day - y.day;
     int64_t months = ((int64_t)x.year - y.year) * 12 + x.month - y.month;
     borrow(&micros, &days, MICROS_PER_DAY);

@@ -1,7 +1,9 @@
 /*
  * Text input of dates, times and timestamps in ISO 8601 and its SQL relatives:
  *
- *     [date] [T] [time] [zone] [BC | AD]     2024-02-29 13:04:05.6+02, 20240229T130405Z, 44-03-15 BC
+ *     [date] [T] [time] [zone] [BC | AD]
+ *
+ * as in 2024-02-29 13:04:05.6+02, 20240229T130405Z and 0044-03-15 BC.
  *
  * The forms that depend on DateStyle (1/8/1999, "January 8") are refused with a hint.
  */
@@ -53,6 +55,7 @@ static void skip_spaces(struct scan *s)
 /* Digits as a number; returns how many there were (0: none). At most 9 count. */
 static int take_number(struct scan *s, int64_t *out)
 {
+    ASSERT(s->at <= s->end);
     int len = 0;
     int64_t v = 0;
     while (at_digit(s)) {
@@ -80,6 +83,7 @@ static bool take_word(struct scan *s, const char *word)
 
 static bool take_digits2(struct scan *s, int *out)
 {
+    ASSERT(s->at <= s->end);
     int64_t v;
     int len = take_number(s, &v);
     *out = (int)v;
@@ -89,6 +93,7 @@ static bool take_digits2(struct scan *s, int *out)
 /* A fraction of a second in microseconds, rounded as PostgreSQL does: in binary, halves to even. */
 static int64_t take_fraction(struct scan *s)
 {
+    ASSERT(s->at <= s->end);
     char text[32] = "0.";
     size_t len = 2;
     for (; at_digit(s); s->at++) {
@@ -100,10 +105,11 @@ static int64_t take_fraction(struct scan *s)
     return (int64_t)rint(strtod(text, NULL) * 1e6);
 }
 
-/* ---- date ------------------------------------------------------------------------------------- */
+/* ---- date ------------------------------------------------------------------------------------ */
 
 static enum verdict parse_date_part(struct scan *s, struct fields *f)
 {
+    ASSERT(s->at <= s->end);
     int64_t v;
     int len = take_number(s, &v);
     bool dash = s->at < s->end && *s->at == '-';
@@ -139,10 +145,11 @@ static enum verdict check_date(struct fields *f)
     return f->day <= days_in_month(f->year, f->month) ? PARSED : BAD_FIELD;
 }
 
-/* ---- time and zone ---------------------------------------------------------------------------- */
+/* ---- time and zone --------------------------------------------------------------------------- */
 
 static enum verdict finish_time(struct scan *s, struct fields *f, int hour, int minute, int second)
 {
+    ASSERT(s->at <= s->end);
     int64_t fraction = take_char(s, '.') ? take_fraction(s) : 0;
     skip_spaces(s);
     bool am = take_word(s, "am");
@@ -163,6 +170,7 @@ static enum verdict finish_time(struct scan *s, struct fields *f, int hour, int 
 
 static enum verdict parse_time_part(struct scan *s, struct fields *f)
 {
+    ASSERT(s->at <= s->end);
     int64_t v;
     int minute = 0;
     int second = 0;
@@ -182,6 +190,7 @@ static enum verdict parse_time_part(struct scan *s, struct fields *f)
 
 static enum verdict parse_offset(struct scan *s, struct fields *f)
 {
+    ASSERT(s->at <= s->end);
     bool west = *s->at++ == '-';
     int64_t hour;
     int minute = 0;
@@ -210,6 +219,7 @@ static enum verdict parse_offset(struct scan *s, struct fields *f)
 
 static enum verdict parse_zone(struct scan *s, struct fields *f)
 {
+    ASSERT(s->at <= s->end);
     if (s->at == s->end) {
         return PARSED;
     }
@@ -235,6 +245,7 @@ static bool parse_special(struct scan *s, struct fields *f)
 
 static enum verdict parse_words(struct scan *s)
 {
+    ASSERT(s->at <= s->end);
     static const char *const clock_words[] = {"now", "today", "tomorrow", "yesterday"};
     for (size_t i = 0; i < ARRAY_LEN(clock_words); i++) {
         if (take_word(s, clock_words[i])) {
@@ -246,6 +257,7 @@ static enum verdict parse_words(struct scan *s)
 
 static enum verdict parse_fields(struct scan *s, struct fields *f)
 {
+    ASSERT(s->at <= s->end);
     skip_spaces(s);
     if (parse_special(s, f)) {
         skip_spaces(s);
@@ -280,7 +292,7 @@ static enum verdict parse_fields(struct scan *s, struct fields *f)
     return s->at == s->end ? check_date(f) : BAD_SYNTAX;
 }
 
-/* ---- entry points ----------------------------------------------------------------------------- */
+/* ---- entry points ---------------------------------------------------------------------------- */
 
 static err_t verdict_err(enum verdict v, const char *type, const char *s, size_t len)
 {
@@ -304,6 +316,7 @@ static err_t verdict_err(enum verdict v, const char *type, const char *s, size_t
 
 err_t date_parse(const char *s, size_t len, int64_t *out)
 {
+    ASSERT(s != NULL || len == 0);
     struct scan scan = {s, s + len};
     struct fields f = {0};
     enum verdict v = parse_fields(&scan, &f);
@@ -323,6 +336,7 @@ err_t date_parse(const char *s, size_t len, int64_t *out)
 
 err_t timestamp_parse(const char *s, size_t len, bool with_zone, int64_t *out)
 {
+    ASSERT(s != NULL || len == 0);
     struct scan scan = {s, s + len};
     struct fields f = {0};
     const char *type = with_zone ? "timestamp with time zone" : "timestamp";
@@ -347,6 +361,7 @@ err_t timestamp_parse(const char *s, size_t len, bool with_zone, int64_t *out)
 
 err_t time_parse(const char *s, size_t len, int64_t *out)
 {
+    ASSERT(s != NULL || len == 0);
     struct scan scan = {s, s + len};
     struct fields f = {0};
     skip_spaces(&scan);

@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-/* ---- order ------------------------------------------------------------------------------------ */
+/* ---- order ----------------------------------------------------------------------------------- */
 
 static int compare_floats(double a, double b)
 {
@@ -66,7 +66,7 @@ bool datum_equal(enum type_kind kind, const struct datum *a, const struct datum 
     return datum_compare(kind, a, b) == 0;
 }
 
-/* ---- text input ------------------------------------------------------------------------------- */
+/* ---- text input ------------------------------------------------------------------------------ */
 
 static void set_bytes(struct arena *arena, const void *s, size_t len, struct datum *out)
 {
@@ -78,6 +78,8 @@ static void set_bytes(struct arena *arena, const void *s, size_t len, struct dat
 static err_t parse_text(const struct type *type, const char *s, size_t len, struct arena *arena,
                         struct datum *out)
 {
+    ASSERT(s != NULL || len == 0);
+    ASSERT(type->kind > 0 && type->kind < TYPE_KIND_MAX);
     size_t fits;
     TRY(text_check(s, len));
     TRY(text_fit(type->oid, type->typmod, false, s, len, &fits));
@@ -93,6 +95,8 @@ static err_t parse_text(const struct type *type, const char *s, size_t len, stru
 
 static err_t parse_numeric(const struct type *type, const char *s, size_t len, struct datum *out)
 {
+    ASSERT(s != NULL || len == 0);
+    ASSERT(type->kind > 0 && type->kind < TYPE_KIND_MAX);
     bool ok;
     struct text_span t = text_trim(s, len);
     const struct fault *fault = num_parse(t.s, t.len, &out->n, &ok);
@@ -106,6 +110,7 @@ static err_t parse_numeric(const struct type *type, const char *s, size_t len, s
 
 static err_t parse_bytea(const char *s, size_t len, struct arena *arena, struct datum *out)
 {
+    ASSERT(s != NULL || len == 0);
     struct buf buf = {0};
     err_t err = bytea_parse(s, len, &buf);
     if (err == ERR_OK) {
@@ -117,6 +122,7 @@ static err_t parse_bytea(const char *s, size_t len, struct arena *arena, struct 
 
 static err_t parse_jsonb(const char *s, size_t len, struct arena *arena, struct datum *out)
 {
+    ASSERT(s != NULL || len == 0);
     struct json_parser parser = {0};
     err_t err = json_parse(&parser, s, len);
     if (err == ERR_OK) {
@@ -128,6 +134,7 @@ static err_t parse_jsonb(const char *s, size_t len, struct arena *arena, struct 
 
 static err_t parse_mz_timestamp(const char *s, size_t len, struct datum *out)
 {
+    ASSERT(s != NULL || len == 0);
     struct text_span t = text_trim(s, len);
     uint64_t v = 0;
     bool bad = t.len == 0;
@@ -153,6 +160,8 @@ static err_t parse_oid(const char *s, size_t len, struct datum *out)
 
 static err_t parse_temporal(const struct type *type, const char *s, size_t len, struct datum *out)
 {
+    ASSERT(s != NULL || len == 0);
+    ASSERT(type->kind > 0 && type->kind < TYPE_KIND_MAX);
     int precision = type->typmod;
     switch (type->kind) {
     case TYPE_DATE:
@@ -177,6 +186,8 @@ static err_t parse_temporal(const struct type *type, const char *s, size_t len, 
 err_t datum_parse(const struct type *type, const char *text, size_t len, struct arena *arena,
                   struct datum *out)
 {
+    ASSERT(text != NULL || len == 0);
+    ASSERT(type->kind > 0 && type->kind < TYPE_KIND_MAX);
     *out = (struct datum){0};
     switch (type->kind) {
     case TYPE_BOOL:
@@ -210,7 +221,7 @@ err_t datum_parse(const struct type *type, const char *text, size_t len, struct 
     }
 }
 
-/* ---- text output ------------------------------------------------------------------------------ */
+/* ---- text output ----------------------------------------------------------------------------- */
 
 static void print_int(int64_t v, struct buf *out)
 {
@@ -230,6 +241,7 @@ static void print_int(int64_t v, struct buf *out)
 /* char(n) is printed with the blanks it was stored without. */
 static void print_text(const struct type *type, const struct datum *d, struct buf *out)
 {
+    ASSERT(type->kind > 0 && type->kind < TYPE_KIND_MAX);
     buf_append(out, d->s, d->len);
     if (type->oid != OID_BPCHAR || type->typmod < TYPMOD_HEADER) {
         return;
@@ -242,6 +254,7 @@ static void print_text(const struct type *type, const struct datum *d, struct bu
 
 void datum_print(const struct type *type, const struct datum *d, struct buf *out)
 {
+    ASSERT(type->kind > 0 && type->kind < TYPE_KIND_MAX);
     char text[NUM_TEXT_MAX];
     ASSERT(!d->null);
     switch (type->kind) {
@@ -291,7 +304,7 @@ void datum_print(const struct type *type, const struct datum *d, struct buf *out
     }
 }
 
-/* ---- arithmetic for aggregates ---------------------------------------------------------------- */
+/* ---- arithmetic for aggregates --------------------------------------------------------------- */
 
 err_t numeric_add(const struct numeric *a, const struct numeric *b, struct numeric *out)
 {

@@ -23,7 +23,7 @@ static uint64_t take_be(struct reader *r, int width)
     return v;
 }
 
-/* ---- numeric ---------------------------------------------------------------------------------- */
+/* ---- numeric --------------------------------------------------------------------------------- */
 
 /*
  * The coefficient is cut into base-10000 digits aligned at the decimal point: padded on the right
@@ -31,6 +31,7 @@ static uint64_t take_be(struct reader *r, int width)
  */
 static void send_numeric(const struct numeric *n, struct buf *out)
 {
+    ASSERT(n->scale >= 0 && n->scale <= NUMERIC_SCALE_MAX);
     static const uint16_t signs[] = {0, NUMERIC_SIGN_NAN, NUMERIC_SIGN_PINF, NUMERIC_SIGN_NINF};
     if (n->special != NUMERIC_FINITE) {
         put_be(out, 0, 4); /* no digits, weight 0 */
@@ -121,7 +122,7 @@ static err_t recv_numeric(struct reader *r, struct numeric *out)
     return fault_err(fault);
 }
 
-/* ---- sending ---------------------------------------------------------------------------------- */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 static void send_float(const struct datum *d, bool single, struct buf *out)
 {
@@ -140,6 +141,7 @@ static int64_t shift_epoch(int64_t ts)
 
 void datum_send(const struct type *type, const struct datum *d, struct buf *out)
 {
+    ASSERT(type->kind > 0 && type->kind < TYPE_KIND_MAX);
     ASSERT(!d->null);
     switch (type->kind) {
     case TYPE_BOOL:
@@ -194,7 +196,7 @@ void datum_send(const struct type *type, const struct datum *d, struct buf *out)
     }
 }
 
-/* ---- receiving -------------------------------------------------------------------------------- */
+/* ---- receiving ------------------------------------------------------------------------------- */
 
 static err_t recv_float(struct reader *r, bool single, double *out)
 {
@@ -233,6 +235,7 @@ static err_t recv_timestamp(struct reader *r, int precision, int64_t *out)
 
 static err_t recv_fixed(const struct type *type, struct reader *r, struct datum *out)
 {
+    ASSERT(type->kind > 0 && type->kind < TYPE_KIND_MAX);
     switch (type->kind) {
     case TYPE_BOOL:
         out->b = reader_u8(r) != 0;
@@ -281,6 +284,7 @@ static err_t recv_fixed(const struct type *type, struct reader *r, struct datum 
 err_t datum_recv(const struct type *type, const uint8_t *data, size_t len, struct arena *arena,
                  struct datum *out)
 {
+    ASSERT(type->kind > 0 && type->kind < TYPE_KIND_MAX);
     *out = (struct datum){0};
     switch (type->kind) {
     case TYPE_TEXT:

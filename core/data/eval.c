@@ -31,7 +31,7 @@ struct cnode {
     char *literal_bytes;
 };
 
-/* ---- scratch memory --------------------------------------------------------------------------- */
+/* ---- scratch memory -------------------------------------------------------------------------- */
 
 static struct vec_mem *take_mem(struct eval *ev)
 {
@@ -119,10 +119,11 @@ void eval_free(struct eval *ev)
     buf_free(&ev->buf);
 }
 
-/* ---- results of calls ------------------------------------------------------------------------- */
+/* ---- results of calls ------------------------------------------------------------------------ */
 
 void call_null(struct call *c, uint32_t i)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     if (!c->has_nulls) {
         memset(c->nulls, 0, VEC_ROWS);
         c->has_nulls = true;
@@ -132,6 +133,7 @@ void call_null(struct call *c, uint32_t i)
 
 static void record_failure(struct call *c, uint32_t i, const char *sqlstate, const char *message)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     struct eval *ev = c->ev;
     call_null(c, i);
     if (ev->failed[i]) {
@@ -158,6 +160,7 @@ void call_fail(struct call *c, uint32_t i, const struct fault *fault)
 
 void call_failf(struct call *c, uint32_t i, const char *sqlstate, const char *format, ...)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     char message[MESSAGE_MAX + 8];
     va_list args;
     va_start(args, format);
@@ -175,6 +178,7 @@ void call_fail_err(struct call *c, uint32_t i, err_t err)
 
 void call_text(struct call *c, uint32_t i, const void *s, size_t len)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     if (len > TEXT_BYTES_MAX) {
         call_failf(c, i, "54000", "result of %zu bytes is too long", len);
         return;
@@ -186,7 +190,7 @@ void call_text(struct call *c, uint32_t i, const void *s, size_t len)
     call_slice(c, i, copy, len);
 }
 
-/* ---- values as datums ------------------------------------------------------------------------- */
+/* ---- values as datums ------------------------------------------------------------------------ */
 
 void vec_datum(const struct vec *v, uint8_t kind, uint32_t row, struct datum *out)
 {
@@ -206,6 +210,7 @@ void vec_datum(const struct vec *v, uint8_t kind, uint32_t row, struct datum *ou
 
 void call_datum(struct call *c, uint32_t i, const struct datum *d)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     if (d->null) {
         call_null(c, i);
     } else if (type_is_variable(c->out_kind)) {
@@ -215,7 +220,7 @@ void call_datum(struct call *c, uint32_t i, const struct datum *d)
     }
 }
 
-/* ---- compiling -------------------------------------------------------------------------------- */
+/* ---- compiling ------------------------------------------------------------------------------- */
 
 static void compile_literal(struct cnode *node, const struct datum *d)
 {
@@ -236,6 +241,7 @@ static void compile_literal(struct cnode *node, const struct datum *d)
 
 static struct cnode *compile(const struct expr *e, uint32_t at)
 {
+    ASSERT(at < e->nodes_len);
     const struct expr_node *n = &e->nodes[at];
     struct cnode *node = MEM_NEW(struct cnode);
     node->kind = n->kind;
@@ -301,7 +307,7 @@ uint8_t cnode_kind(const struct cnode *node)
     return node->out_kind;
 }
 
-/* ---- evaluating ------------------------------------------------------------------------------- */
+/* ---- evaluating ------------------------------------------------------------------------------ */
 
 void cnode_release(struct eval *ev, struct cnode *node)
 {
@@ -320,6 +326,7 @@ static bool row_null(const struct vec *v, uint32_t i)
 /* Marks rows with a NULL argument as NULL, collects the others in to; returns how many. */
 static uint32_t select_not_null(struct call *c, uint32_t *to)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     uint32_t len = 0;
     FOR_ROWS(c, i) {
         uint8_t null = 0;
@@ -338,6 +345,7 @@ static uint32_t select_not_null(struct call *c, uint32_t *to)
 static void eval_call(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
                       struct vec *out)
 {
+    ASSERT(ev != NULL && n <= VEC_ROWS);
     bool nulls = false;
     for (uint32_t k = 0; k < node->args_len; k++) {
         cnode_eval(ev, node->args[k], sel, n, &node->arg_vecs[k]);
@@ -385,6 +393,7 @@ static void eval_call(struct eval *ev, struct cnode *node, const uint32_t *sel, 
 static void eval_and_or(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
                         struct vec *out)
 {
+    ASSERT(ev != NULL && n <= VEC_ROWS);
     uint8_t decides = node->kind == EXPR_OR;
     struct sel_mem *rest = eval_take_sel(ev);
     node->mem = take_mem(ev);
@@ -427,6 +436,7 @@ static void eval_and_or(struct eval *ev, struct cnode *node, const uint32_t *sel
 static void eval_unary(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
                        struct vec *out)
 {
+    ASSERT(ev != NULL && n <= VEC_ROWS);
     struct vec v;
     cnode_eval(ev, node->args[0], sel, n, &v);
     node->mem = take_mem(ev);
@@ -511,6 +521,7 @@ static uint32_t split_rows(struct eval *ev, const struct vec *when, uint32_t *re
 static void eval_case(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
                       struct vec *out)
 {
+    ASSERT(ev != NULL && n <= VEC_ROWS);
     struct sel_mem *rest = eval_take_sel(ev);
     struct sel_mem *taken = eval_take_sel(ev);
     node->mem = take_mem(ev);
@@ -536,6 +547,7 @@ static void eval_case(struct eval *ev, struct cnode *node, const uint32_t *sel, 
 static void eval_coalesce(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
                           struct vec *out)
 {
+    ASSERT(ev != NULL && n <= VEC_ROWS);
     struct sel_mem *rest = eval_take_sel(ev);
     node->mem = take_mem(ev);
     uint32_t rest_len = all_rows(sel, n, rest->rows);
@@ -557,6 +569,7 @@ static void eval_coalesce(struct eval *ev, struct cnode *node, const uint32_t *s
 void cnode_eval(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
                 struct vec *out)
 {
+    ASSERT(ev != NULL && n <= VEC_ROWS);
     ASSERT(n <= VEC_ROWS && node->mem == NULL);
     switch (node->kind) {
     case EXPR_COLUMN:

@@ -33,7 +33,7 @@ uint32_t expr_add(struct arena *arena, struct expr *e, const struct expr_node *n
     return len;
 }
 
-/* ---- validation ------------------------------------------------------------------------------- */
+/* ---- validation ------------------------------------------------------------------------------ */
 
 static err_t bad_node(uint32_t at, const char *what)
 {
@@ -91,6 +91,7 @@ static err_t check_literal(const struct expr_node *n, uint32_t at)
 
 static err_t check_call(const struct expr *e, uint32_t at)
 {
+    ASSERT(at < e->nodes_len);
     const struct expr_node *n = &e->nodes[at];
     const struct func *f = func_by_id(n->func);
     uint8_t kinds[EXPR_ARGS_MAX];
@@ -110,6 +111,7 @@ static err_t check_call(const struct expr *e, uint32_t at)
 static err_t want_kinds(const struct expr *e, uint32_t at, uint32_t from, uint32_t step,
                         uint8_t kind)
 {
+    ASSERT(at < e->nodes_len);
     const struct expr_node *n = &e->nodes[at];
     for (uint32_t i = from; i < n->args_len; i += step) {
         if (e->nodes[n->args[i]].type.kind != kind) {
@@ -122,6 +124,7 @@ static err_t want_kinds(const struct expr *e, uint32_t at, uint32_t from, uint32
 /* when, then, ..., else: conditions boolean, the others of the result's kind. */
 static err_t check_case(const struct expr *e, uint32_t at)
 {
+    ASSERT(at < e->nodes_len);
     const struct expr_node *n = &e->nodes[at];
     if (n->args_len < 3 || n->args_len % 2 == 0) {
         return bad_node(at, "CASE needs pairs and an else");
@@ -138,6 +141,7 @@ static err_t check_case(const struct expr *e, uint32_t at)
 
 static err_t check_logic(const struct expr *e, uint32_t at)
 {
+    ASSERT(at < e->nodes_len);
     const struct expr_node *n = &e->nodes[at];
     if (n->type.kind != TYPE_BOOL) {
         return bad_node(at, "must be boolean");
@@ -160,6 +164,7 @@ static err_t check_logic(const struct expr *e, uint32_t at)
 static err_t check_node(const struct expr *e, uint32_t at, const struct type *input,
                         size_t input_len)
 {
+    ASSERT(at < e->nodes_len);
     const struct expr_node *n = &e->nodes[at];
     switch (n->kind) {
     case EXPR_COLUMN:
@@ -191,6 +196,7 @@ static err_t check_node(const struct expr *e, uint32_t at, const struct type *in
 /* References point backwards; depth and size of the tree they span are bounded. */
 static err_t check_shape(const struct expr *e, uint32_t at, uint32_t *depth, uint32_t *size)
 {
+    ASSERT(at < e->nodes_len);
     const struct expr_node *n = &e->nodes[at];
     bool leaf = n->kind == EXPR_COLUMN || n->kind == EXPR_LITERAL;
     if (!type_kind_stored(n->type.kind)) {
@@ -256,7 +262,7 @@ bool expr_equal(const struct expr *a, const struct expr *b)
     return true;
 }
 
-/* ---- printing --------------------------------------------------------------------------------- */
+/* ---- printing -------------------------------------------------------------------------------- */
 
 static void print_node(const struct expr *e, uint32_t at, const char *const *names,
                        struct buf *out);
@@ -347,6 +353,7 @@ static void print_case(const struct expr *e, const struct expr_node *n, const ch
 static void print_node(const struct expr *e, uint32_t at, const char *const *names,
                        struct buf *out)
 {
+    ASSERT(at < e->nodes_len);
     const struct expr_node *n = &e->nodes[at];
     switch (n->kind) {
     case EXPR_COLUMN:

@@ -84,7 +84,7 @@ const struct func *cast_find(enum type_kind from, enum type_kind to);
 enum agg_func {
     AGG_COUNT_ALL = 1, /* count(*) */
     AGG_COUNT,
-    AGG_SUM,     /* int2/int4 -> int8, int8/numeric -> numeric, float4 -> float4, float8, interval */
+    AGG_SUM,     /* int2/int4 -> int8, int8/numeric -> numeric; float4, float8, interval */
     AGG_AVG,     /* ints, numeric -> numeric; floats -> float8; interval */
     AGG_MIN,
     AGG_MAX,

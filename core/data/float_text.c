@@ -88,7 +88,16 @@ static size_t put_exponent(char *out, const char *digits, int len, int exponent)
         memcpy(out + at, digits + 1, (size_t)(len - 1));
         at += (size_t)(len - 1);
     }
-    return at + (size_t)sprintf(out + at, "e%c%02d", exponent < 0 ? '-' : '+', abs(exponent));
+    int size = abs(exponent);
+    out[at++] = 'e';
+    out[at++] = exponent < 0 ? '-' : '+';
+    if (size >= 100) {
+        out[at++] = (char)('0' + size / 100);
+    }
+    out[at++] = (char)('0' + size / 10 % 10);
+    out[at++] = (char)('0' + size % 10);
+    ASSERT(at < FLOAT_TEXT_MAX);
+    return at;
 }
 
 size_t float_print(double v, bool single, char *out)
@@ -120,7 +129,7 @@ size_t float_print(double v, bool single, char *out)
     return at + put_fixed(out + at, digits, len, point);
 }
 
-/* ---- input ------------------------------------------------------------------------------------ */
+/* ---- input ----------------------------------------------------------------------------------- */
 
 static bool special_value(const char *s, size_t len, double *out)
 {
@@ -142,6 +151,7 @@ static bool special_value(const char *s, size_t len, double *out)
 
 err_t float_parse(const char *s, size_t len, bool single, double *out)
 {
+    ASSERT(s != NULL || len == 0);
     const char *type = single ? "real" : "double precision";
     struct text_span t = text_trim(s, len);
     if (special_value(t.s, t.len, out)) {

@@ -118,7 +118,7 @@ const struct func *func_find(const char *name, const uint8_t *args, size_t args_
     return NULL;
 }
 
-/* ---- casts ------------------------------------------------------------------------------------ */
+/* ---- casts ----------------------------------------------------------------------------------- */
 
 const struct func *cast_find(enum type_kind from, enum type_kind to)
 {
@@ -182,7 +182,7 @@ enum cast_context cast_context(enum type_kind from, enum type_kind to)
     return CAST_ASSIGNMENT;
 }
 
-/* ---- aggregates ------------------------------------------------------------------------------- */
+/* ---- aggregates ------------------------------------------------------------------------------ */
 
 static bool sum_result(enum type_kind arg, uint8_t *kind)
 {

@@ -7,12 +7,14 @@
 
 static const struct fault fault_sqrt = {"2201F", "cannot take square root of a negative number"};
 static const struct fault fault_ln_zero = {"2201E", "cannot take logarithm of zero"};
-static const struct fault fault_ln_negative = {"2201E", "cannot take logarithm of a negative number"};
-static const struct fault fault_zero_power = {"2201F", "zero raised to a negative power is undefined"};
+static const struct fault fault_ln_negative = {
+    "2201E", "cannot take logarithm of a negative number"};
+static const struct fault fault_zero_power = {
+    "2201F", "zero raised to a negative power is undefined"};
 static const struct fault fault_complex = {
     "2201F", "a negative number raised to a non-integer power yields a complex result"};
 
-/* ---- integers --------------------------------------------------------------------------------- */
+/* ---- integers -------------------------------------------------------------------------------- */
 
 /* Computed in 64 bits, checked by whether the result survives narrowing. */
 #define NARROW_OPS(suffix, A, B, R, fault)                                                         \
@@ -104,7 +106,7 @@ NEGATE(int8, int64_t, uint64_t, INT64_MIN, fault_int8_range)
 BIT_OPS(int4, int32_t, uint32_t)
 BIT_OPS(int8, int64_t, uint64_t)
 
-/* ---- floats ----------------------------------------------------------------------------------- */
+/* ---- floats ---------------------------------------------------------------------------------- */
 
 #define FINITE(v, max) (fabs((double)(v)) <= (max))
 #define OVERFLOWED(max) (!FINITE(v, max) & (v == v) & FINITE(x, max) & FINITE(y, max))
@@ -208,7 +210,7 @@ FAULTY_UNARY(k_ln_float8, double, double, ln_float8(*x, v, log))
 FAULTY_UNARY(k_log10_float8, double, double, ln_float8(*x, v, log10))
 FAULTY_BINARY(k_power_float8, double, double, double, power_float8(*x, *y, v))
 
-/* ---- numeric ---------------------------------------------------------------------------------- */
+/* ---- numeric --------------------------------------------------------------------------------- */
 
 typedef struct numeric num;
 
@@ -232,11 +234,12 @@ PLAIN_UNARY(k_abs_numeric, num, num, num_abs(&x))
 PLAIN_UNARY(k_sign_numeric, num, num,
             x.special == NUMERIC_NAN ? x : numeric_make(num_sign(&x), 0))
 
-/* ---- polymorphic ------------------------------------------------------------------------------ */
+/* ---- polymorphic ----------------------------------------------------------------------------- */
 
 /* Unary plus, and casts that change nothing but the kind. */
 void k_identity(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
     size_t width = type_is_variable(c->out_kind) ? sizeof(struct slice) : type_width(c->out_kind);
     const uint8_t *from = c->args[0].values;
     uint8_t *to = c->out;
@@ -248,6 +251,7 @@ void k_identity(struct call *c)
 /* The greatest (sign 1) or least (-1) of the arguments that are not NULL. */
 static void pick(struct call *c, int sign)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     FOR_ROWS(c, i) {
         struct datum best = {.null = true};
         for (uint32_t k = 0; k < c->args_len; k++) {
@@ -264,17 +268,21 @@ static void pick(struct call *c, int sign)
 
 void k_greatest(struct call *c)
 {
+    ASSERT(c->args_len >= 1 && c->args_len <= EXPR_ARGS_MAX);
     pick(c, 1);
 }
 
 void k_least(struct call *c)
 {
+    ASSERT(c->args_len >= 1 && c->args_len <= EXPR_ARGS_MAX);
     pick(c, -1);
 }
 
 /* raise_if(condition, sqlstate, message): an error on demand, else true. */
 void k_raise_if(struct call *c)
 {
+    ASSERT(c->args_len == 3 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_BOOL);
     FOR_ROWS(c, i) {
         struct slice state = ARG(c, 1, struct slice, i);
         struct slice message = ARG(c, 2, struct slice, i);
@@ -290,6 +298,8 @@ void k_raise_if(struct call *c)
 /* numeric(numeric, typmod) */
 void k_numeric_typmod(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_NUMERIC);
     FOR_ROWS(c, i) {
         struct numeric n = ARG(c, 0, struct numeric, i);
         err_t err = num_apply_typmod(ARG(c, 1, int32_t, i), &n);

@@ -13,7 +13,7 @@ typedef struct interval iv;
 
 static const struct fault fault_mz_range = {"22003", "mz_timestamp out of range"};
 
-/* ---- integers and floats ---------------------------------------------------------------------- */
+/* ---- integers and floats --------------------------------------------------------------------- */
 
 PLAIN_UNARY(k_cast_int2_int4, int16_t, int32_t, x)
 PLAIN_UNARY(k_cast_int2_int8, int16_t, int64_t, x)
@@ -36,6 +36,8 @@ PLAIN_UNARY(k_cast_int8_numeric, int64_t, num, num_from_int(x))
 
 void k_cast_float8_float4(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_FLOAT4);
     FOR_ROWS(c, i) {
         double x = ARG(c, 0, double, i);
         float v = (float)x;
@@ -69,12 +71,13 @@ FLOAT_TO_INT(k_cast_float8_int2, double, int16_t, -0x1p15, 0x1p15, fault_int2_ra
 FLOAT_TO_INT(k_cast_float8_int4, double, int32_t, -0x1p31, 0x1p31, fault_int4_range)
 FLOAT_TO_INT(k_cast_float8_int8, double, int64_t, -0x1p63, 0x1p63, fault_int8_range)
 
-/* ---- numeric ---------------------------------------------------------------------------------- */
+/* ---- numeric --------------------------------------------------------------------------------- */
 
 /* false: the row failed. */
 static bool numeric_to_int(struct call *c, uint32_t i, const num *n, int64_t min, int64_t max,
                            const struct fault *range, const char *type, int64_t *out)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     if (n->special != NUMERIC_FINITE) {
         call_failf(c, i, "0A000", "cannot convert %s to %s",
                    n->special == NUMERIC_NAN ? "NaN" : "infinity", type);
@@ -89,6 +92,7 @@ static bool numeric_to_int(struct call *c, uint32_t i, const num *n, int64_t min
 
 static void store_int(struct call *c, uint32_t i, const num *n)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     int64_t v = 0;
     switch (c->out_kind) {
     case TYPE_INT2:
@@ -109,6 +113,7 @@ static void store_int(struct call *c, uint32_t i, const num *n)
 
 void k_cast_numeric_int(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
     FOR_ROWS(c, i) {
         store_int(c, i, &ARG(c, 0, num, i));
     }
@@ -126,7 +131,7 @@ PLAIN_UNARY(k_cast_numeric_float8, num, double, num_to_double(&x))
 FAULTY_UNARY(k_cast_float4_numeric, float, num, num_from_double((double)*x, FLT_DIG, v))
 FAULTY_UNARY(k_cast_float8_numeric, double, num, num_from_double(*x, DBL_DIG, v))
 
-/* ---- oid and mz_timestamp --------------------------------------------------------------------- */
+/* ---- oid and mz_timestamp -------------------------------------------------------------------- */
 
 PLAIN_UNARY(k_cast_int2_oid, int16_t, int64_t, (int64_t)(uint32_t)(int32_t)x)
 PLAIN_UNARY(k_cast_int4_oid, int32_t, int64_t, (int64_t)(uint32_t)x)
@@ -138,6 +143,8 @@ CHECKED_UNARY(k_cast_mz_ts, int64_t, int64_t, x, x < 0, fault_timestamp_range)
 
 void k_cast_numeric_mz(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_MZ_TIMESTAMP);
     FOR_ROWS(c, i) {
         int64_t v = 0;
         numeric_to_int(c, i, &ARG(c, 0, num, i), 0, INT64_MAX, &fault_mz_range, "mz_timestamp",
@@ -148,7 +155,7 @@ void k_cast_numeric_mz(struct call *c)
 
 PLAIN_UNARY(k_cast_mz_numeric, uint64_t, num, numeric_make((int128)x, 0))
 
-/* ---- time ------------------------------------------------------------------------------------- */
+/* ---- time ------------------------------------------------------------------------------------ */
 
 static int64_t clock_of(int64_t ts)
 {
@@ -163,6 +170,8 @@ PLAIN_UNARY(k_cast_interval_time, iv, int64_t, clock_of(x.micros))
 /* The time of an infinite timestamp is NULL. */
 void k_cast_ts_time(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TIME);
     FOR_ROWS(c, i) {
         int64_t ts = ARG(c, 0, int64_t, i);
         if (ts == TS_INFINITY || ts == TS_NINFINITY) {
@@ -173,10 +182,12 @@ void k_cast_ts_time(struct call *c)
     }
 }
 
-/* ---- text ------------------------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------------------ */
 
 void k_cast_bool_text(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         bool b = ARG(c, 0, uint8_t, i);
         call_slice(c, i, b ? "true" : "false", b ? 4 : 5);
@@ -185,6 +196,8 @@ void k_cast_bool_text(struct call *c)
 
 void k_cast_to_text(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     struct type type = type_of(c->arg_kinds[0]);
     FOR_ROWS(c, i) {
         struct datum d;
@@ -198,6 +211,7 @@ void k_cast_to_text(struct call *c)
 /* Fixed-width results need no memory; the arena stays empty for them. */
 void k_cast_from_text(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
     struct type type = type_of(c->out_kind);
     struct arena arena = {0};
     FOR_ROWS(c, i) {
@@ -213,11 +227,13 @@ void k_cast_from_text(struct call *c)
     arena_free(&arena);
 }
 
-/* ---- jsonb ------------------------------------------------------------------------------------ */
+/* ---- jsonb ----------------------------------------------------------------------------------- */
 
 /* Fails the row when the value is of another kind than wanted. */
 static bool json_is(struct call *c, uint32_t i, struct json v, enum json_kind want)
 {
+    ASSERT(v.len > 0 && v.s != NULL);
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     enum json_kind kind = json_kind(v);
     if (kind == want) {
         return true;
@@ -238,6 +254,8 @@ static struct json json_arg(const struct call *c, uint32_t i)
 
 void k_cast_jsonb_bool(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_BOOL);
     FOR_ROWS(c, i) {
         struct json v = json_arg(c, i);
         if (json_is(c, i, v, JSON_BOOL)) {
@@ -248,6 +266,7 @@ void k_cast_jsonb_bool(struct call *c)
 
 void k_cast_jsonb_number(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
     FOR_ROWS(c, i) {
         struct json v = json_arg(c, i);
         struct numeric n = {0};

@@ -92,6 +92,7 @@ PLAIN_BINARY(k_ge_bytes, struct slice, struct slice, uint8_t, compare_slice(&x, 
 
 static void distinct(struct call *c, bool negate)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     FOR_ROWS(c, i) {
         struct datum a;
         struct datum b;
@@ -103,10 +104,14 @@ static void distinct(struct call *c, bool negate)
 
 void k_is_distinct(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_BOOL);
     distinct(c, false);
 }
 
 void k_is_not_distinct(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_BOOL);
     distinct(c, true);
 }

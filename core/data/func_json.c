@@ -11,10 +11,12 @@ static struct json json_arg(const struct call *c, uint32_t k, uint32_t i)
     return (struct json){s.s, s.len};
 }
 
-/* ---- access ----------------------------------------------------------------------------------- */
+/* ---- access ---------------------------------------------------------------------------------- */
 
 static void out_json(struct call *c, uint32_t i, bool found, struct json v)
 {
+    ASSERT(!found || v.len > 0);
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     if (found) {
         call_slice(c, i, v.s, v.len);
     } else {
@@ -25,6 +27,8 @@ static void out_json(struct call *c, uint32_t i, bool found, struct json v)
 /* As text: strings without quotes and escapes, null as NULL. */
 static void out_text(struct call *c, uint32_t i, bool found, struct json v)
 {
+    ASSERT(!found || v.len > 0);
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     if (!found || json_kind(v) == JSON_NULL) {
         call_null(c, i);
     } else if (json_kind(v) != JSON_STRING) {
@@ -38,6 +42,7 @@ static void out_text(struct call *c, uint32_t i, bool found, struct json v)
 
 static void get_member(struct call *c, void (*out)(struct call *, uint32_t, bool, struct json))
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     FOR_ROWS(c, i) {
         struct slice key = ARG(c, 1, struct slice, i);
         struct json v = {0};
@@ -48,6 +53,7 @@ static void get_member(struct call *c, void (*out)(struct call *, uint32_t, bool
 
 static void get_element(struct call *c, void (*out)(struct call *, uint32_t, bool, struct json))
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     FOR_ROWS(c, i) {
         struct json v = json_arg(c, 0, i);
         int32_t index = ARG(c, 1, int32_t, i);
@@ -60,25 +66,33 @@ static void get_element(struct call *c, void (*out)(struct call *, uint32_t, boo
 
 void k_json_get(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_JSONB);
     get_member(c, out_json);
 }
 
 void k_json_get_text(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     get_member(c, out_text);
 }
 
 void k_json_at(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_JSONB);
     get_element(c, out_json);
 }
 
 void k_json_at_text(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     get_element(c, out_text);
 }
 
-/* ---- paths ------------------------------------------------------------------------------------ */
+/* ---- paths ----------------------------------------------------------------------------------- */
 
 enum path_result { PATH_END, PATH_ELEMENT, PATH_NULL, PATH_BAD };
 
@@ -155,6 +169,7 @@ static bool step_into(struct json *v, const struct buf *name)
 
 static void get_path(struct call *c, void (*out)(struct call *, uint32_t, bool, struct json))
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     struct buf name = {0};
     FOR_ROWS(c, i) {
         struct json v = json_arg(c, 0, i);
@@ -176,18 +191,24 @@ static void get_path(struct call *c, void (*out)(struct call *, uint32_t, bool, 
 
 void k_json_path(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_JSONB);
     get_path(c, out_json);
 }
 
 void k_json_path_text(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     get_path(c, out_text);
 }
 
-/* ---- tests ------------------------------------------------------------------------------------ */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 void k_json_contains(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_BOOL);
     FOR_ROWS(c, i) {
         ((uint8_t *)c->out)[i] = json_contains(json_arg(c, 0, i), json_arg(c, 1, i));
     }
@@ -195,6 +216,8 @@ void k_json_contains(struct call *c)
 
 void k_json_contained(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_BOOL);
     FOR_ROWS(c, i) {
         ((uint8_t *)c->out)[i] = json_contains(json_arg(c, 1, i), json_arg(c, 0, i));
     }
@@ -203,6 +226,8 @@ void k_json_contained(struct call *c)
 /* jsonb ? text: a key of the object, or a string of the array (or the string itself). */
 void k_json_exists(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_BOOL);
     FOR_ROWS(c, i) {
         struct json v = json_arg(c, 0, i);
         struct slice key = ARG(c, 1, struct slice, i);
@@ -224,6 +249,8 @@ void k_json_exists(struct call *c)
 
 void k_json_typeof(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         const char *name = json_kind_name(json_kind(json_arg(c, 0, i)));
         call_slice(c, i, name, strlen(name));
@@ -232,6 +259,8 @@ void k_json_typeof(struct call *c)
 
 void k_json_array_length(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_INT4);
     FOR_ROWS(c, i) {
         struct json v = json_arg(c, 0, i);
         enum json_kind kind = json_kind(v);
@@ -244,7 +273,7 @@ void k_json_array_length(struct call *c)
     }
 }
 
-/* ---- making ----------------------------------------------------------------------------------- */
+/* ---- making ---------------------------------------------------------------------------------- */
 
 static bool is_number(uint8_t kind, const struct datum *d)
 {
@@ -275,6 +304,7 @@ static void print_for_json(uint8_t kind, const struct datum *d, struct buf *out)
 
 static void to_jsonb_row(struct call *c, uint32_t i, struct json_parser *parser, struct buf *text)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     uint8_t kind = c->arg_kinds[0];
     struct datum d;
     vec_datum(&c->args[0], kind, i, &d);
@@ -302,6 +332,8 @@ static void to_jsonb_row(struct call *c, uint32_t i, struct json_parser *parser,
 
 void k_to_jsonb(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_JSONB);
     struct json_parser parser = {0};
     struct buf text = {0};
     FOR_ROWS(c, i) {

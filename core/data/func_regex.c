@@ -23,7 +23,7 @@ static size_t char_len(const char *s)
     return c < 0x80 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
 }
 
-/* ---- LIKE ------------------------------------------------------------------------------------- */
+/* ---- LIKE ------------------------------------------------------------------------------------ */
 
 enum like { LIKE_TRUE, LIKE_FALSE, LIKE_BAD };
 
@@ -109,6 +109,7 @@ static struct slice fold(struct eval *ev, struct slice s)
 /* A constant %literal% is a search for the literal, by far the most common pattern. */
 static bool like_search(struct call *c, bool negate)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     struct slice p = ARG(c, 1, struct slice, 0);
     if (!arg_is_const(c, 1) || p.len < 3 || p.s[0] != '%' || p.s[p.len - 1] != '%') {
         return false;
@@ -128,6 +129,7 @@ static bool like_search(struct call *c, bool negate)
 
 static void like(struct call *c, bool negate, bool ignore_case)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     struct slice folded = {0};
     if (!ignore_case && like_search(c, negate)) {
         return;
@@ -152,27 +154,37 @@ static void like(struct call *c, bool negate, bool ignore_case)
 
 void k_like(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_BOOL);
     like(c, false, false);
 }
 
 void k_not_like(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_BOOL);
     like(c, true, false);
 }
 
 void k_ilike(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_BOOL);
     like(c, false, true);
 }
 
 void k_not_ilike(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_BOOL);
     like(c, true, true);
 }
 
 /* like_escape(pattern, escape): the pattern with backslash as its escape character. */
 void k_like_escape(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         struct slice p = ARG(c, 0, struct slice, i);
         struct slice e = ARG(c, 1, struct slice, i);
@@ -203,7 +215,7 @@ void k_like_escape(struct call *c)
     }
 }
 
-/* ---- regular expressions ---------------------------------------------------------------------- */
+/* ---- regular expressions --------------------------------------------------------------------- */
 
 /* The last pattern compiled by a node. */
 struct regex {
@@ -228,6 +240,7 @@ static void regex_free(struct kernel_state *state)
 
 static struct regex *regex_of_call(struct call *c)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     if (*c->state == NULL) {
         struct regex *re = MEM_NEW(struct regex);
         re->state.free = regex_free;
@@ -243,6 +256,7 @@ static struct regex *regex_of_call(struct call *c)
 static struct regex *regex_compile(struct call *c, uint32_t i, struct slice pattern,
                                    uint32_t options)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     struct regex *re = regex_of_call(c);
     options |= PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK | PCRE2_NEVER_BACKSLASH_C;
     bool same = re->code != NULL && re->options == options && re->pattern_len == pattern.len &&
@@ -276,6 +290,7 @@ static struct regex *regex_compile(struct call *c, uint32_t i, struct slice patt
 static int regex_match(struct call *c, uint32_t i, struct regex *re, struct slice s, size_t from,
                        uint32_t options)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     int rc = pcre2_match(re->code, (PCRE2_SPTR)s.s, s.len, from, options | PCRE2_NO_UTF_CHECK,
                          re->match, re->context);
     if (rc >= 0) {
@@ -290,6 +305,7 @@ static int regex_match(struct call *c, uint32_t i, struct regex *re, struct slic
 
 static void match_rows(struct call *c, bool negate, uint32_t options)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     FOR_ROWS(c, i) {
         struct regex *re = regex_compile(c, i, ARG(c, 1, struct slice, i), options);
         if (re != NULL) {
@@ -301,27 +317,37 @@ static void match_rows(struct call *c, bool negate, uint32_t options)
 
 void k_regex(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_BOOL);
     match_rows(c, false, REGEX_DEFAULT);
 }
 
 void k_regex_icase(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_BOOL);
     match_rows(c, false, REGEX_DEFAULT | PCRE2_CASELESS);
 }
 
 void k_not_regex(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_BOOL);
     match_rows(c, true, REGEX_DEFAULT);
 }
 
 void k_not_regex_icase(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_BOOL);
     match_rows(c, true, REGEX_DEFAULT | PCRE2_CASELESS);
 }
 
 /* substring(text from pattern): the first group, or the whole match. */
 void k_substring_regex(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         struct slice s = ARG(c, 0, struct slice, i);
         struct regex *re = regex_compile(c, i, ARG(c, 1, struct slice, i), REGEX_DEFAULT);
@@ -372,6 +398,7 @@ static void append_replacement(struct buf *out, struct slice s, struct slice wit
 static bool replace(struct call *c, uint32_t i, struct regex *re, struct slice s,
                     struct slice with, bool all)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     struct buf *buf = &c->ev->buf;
     size_t copied = 0;
     size_t from = 0;
@@ -431,6 +458,8 @@ static bool parse_flags(struct slice flags, uint32_t *options, bool *all)
 
 void k_regexp_replace(struct call *c)
 {
+    ASSERT(c->args_len >= 3 && c->args_len <= 4);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         uint32_t options = REGEX_DEFAULT;
         bool all = false;

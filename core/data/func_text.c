@@ -20,6 +20,7 @@ static inline size_t char_len(const char *s)
 
 static uint32_t decode_char(const char *s, size_t len)
 {
+    ASSERT(s != NULL || len == 0);
     uint8_t c = (uint8_t)s[0];
     if (len == 1) {
         return c;
@@ -34,6 +35,7 @@ static uint32_t decode_char(const char *s, size_t len)
 /* Byte offset of the character number n (0-based), or len. */
 static size_t offset_of(const char *s, size_t len, int64_t n)
 {
+    ASSERT(s != NULL || len == 0);
     size_t at = 0;
     while (n > 0 && at < len) {
         at += char_len(s + at);
@@ -62,17 +64,18 @@ static void out_scratch(struct call *c, uint32_t i)
     call_text(c, i, c->ev->buf.data, c->ev->buf.len);
 }
 
-/* ---- lengths ---------------------------------------------------------------------------------- */
+/* ---- lengths --------------------------------------------------------------------------------- */
 
 PLAIN_UNARY(k_char_length, struct slice, int32_t, (int32_t)utf8_chars(x.s, x.len))
 PLAIN_UNARY(k_octet_length, struct slice, int32_t, (int32_t)x.len)
 PLAIN_UNARY(k_bit_length, struct slice, int32_t, (int32_t)(x.len * 8))
 
-/* ---- case ------------------------------------------------------------------------------------- */
+/* ---- case ------------------------------------------------------------------------------------ */
 
 static void map_case(struct call *c, uint32_t i, struct slice s, UChar32 (*map)(UChar32),
                      char first, char last)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     char *copy = eval_alloc(c->ev, s.len);
     bool ascii = true;
     for (size_t k = 0; k < s.len; k++) {
@@ -97,6 +100,8 @@ static void map_case(struct call *c, uint32_t i, struct slice s, UChar32 (*map)(
 
 void k_lower(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         map_case(c, i, text_arg(c, 0, i), u_tolower, 'A', 'Z');
     }
@@ -104,6 +109,8 @@ void k_lower(struct call *c)
 
 void k_upper(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         map_case(c, i, text_arg(c, 0, i), u_toupper, 'a', 'z');
     }
@@ -111,6 +118,8 @@ void k_upper(struct call *c)
 
 void k_initcap(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
         struct buf *buf = &c->ev->buf;
@@ -129,7 +138,7 @@ void k_initcap(struct call *c)
     }
 }
 
-/* ---- trimming --------------------------------------------------------------------------------- */
+/* ---- trimming -------------------------------------------------------------------------------- */
 
 static bool has_char(struct slice set, const char *ch, size_t len)
 {
@@ -143,6 +152,7 @@ static bool has_char(struct slice set, const char *ch, size_t len)
 
 static void trim(struct call *c, bool left, bool right)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     static const struct slice blank = {" ", 1};
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
@@ -168,20 +178,26 @@ static void trim(struct call *c, bool left, bool right)
 
 void k_btrim(struct call *c)
 {
+    ASSERT(c->args_len >= 1 && c->args_len <= 2);
+    ASSERT(c->out_kind == TYPE_TEXT);
     trim(c, true, true);
 }
 
 void k_ltrim(struct call *c)
 {
+    ASSERT(c->args_len >= 1 && c->args_len <= 2);
+    ASSERT(c->out_kind == TYPE_TEXT);
     trim(c, true, false);
 }
 
 void k_rtrim(struct call *c)
 {
+    ASSERT(c->args_len >= 1 && c->args_len <= 2);
+    ASSERT(c->out_kind == TYPE_TEXT);
     trim(c, false, true);
 }
 
-/* ---- parts ------------------------------------------------------------------------------------ */
+/* ---- parts ----------------------------------------------------------------------------------- */
 
 /* Characters start..end (1-based, end excluded) of s. */
 static struct slice cut(struct slice s, int64_t start, int64_t end)
@@ -197,6 +213,8 @@ static struct slice cut(struct slice s, int64_t start, int64_t end)
 
 void k_substr(struct call *c)
 {
+    ASSERT(c->args_len >= 2 && c->args_len <= 3);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
         int64_t start = ARG(c, 1, int32_t, i);
@@ -216,6 +234,8 @@ void k_substr(struct call *c)
 
 void k_substr_bytes(struct call *c)
 {
+    ASSERT(c->args_len >= 2 && c->args_len <= 3);
+    ASSERT(c->out_kind == TYPE_BYTEA);
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
         int64_t start = ARG(c, 1, int32_t, i);
@@ -236,6 +256,8 @@ void k_substr_bytes(struct call *c)
 
 void k_left(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
         int64_t n = ARG(c, 1, int32_t, i);
@@ -247,6 +269,8 @@ void k_left(struct call *c)
 
 void k_right(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
         int64_t n = ARG(c, 1, int32_t, i);
@@ -267,6 +291,8 @@ static const char *find(struct slice s, size_t from, struct slice what)
 /* strpos(string, substring); position() has the same order of arguments once parsed. */
 void k_strpos(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_INT4);
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
         const char *at = find(s, 0, text_arg(c, 1, i));
@@ -276,6 +302,8 @@ void k_strpos(struct call *c)
 
 void k_starts_with(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_BOOL);
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
         struct slice p = text_arg(c, 1, i);
@@ -316,6 +344,8 @@ static struct slice field(struct slice s, struct slice by, int64_t n)
 
 void k_split_part(struct call *c)
 {
+    ASSERT(c->args_len == 3 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
         struct slice by = text_arg(c, 1, i);
@@ -333,10 +363,12 @@ void k_split_part(struct call *c)
     }
 }
 
-/* ---- building --------------------------------------------------------------------------------- */
+/* ---- building -------------------------------------------------------------------------------- */
 
 void k_replace(struct call *c)
 {
+    ASSERT(c->args_len == 3 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
         struct slice from = text_arg(c, 1, i);
@@ -364,6 +396,7 @@ void k_replace(struct call *c)
 
 static void pad(struct call *c, bool left)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     static const struct slice blank = {" ", 1};
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
@@ -396,16 +429,22 @@ static void pad(struct call *c, bool left)
 
 void k_lpad(struct call *c)
 {
+    ASSERT(c->args_len >= 2 && c->args_len <= 3);
+    ASSERT(c->out_kind == TYPE_TEXT);
     pad(c, true);
 }
 
 void k_rpad(struct call *c)
 {
+    ASSERT(c->args_len >= 2 && c->args_len <= 3);
+    ASSERT(c->out_kind == TYPE_TEXT);
     pad(c, false);
 }
 
 void k_repeat(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
         int64_t n = ARG(c, 1, int32_t, i);
@@ -424,6 +463,8 @@ void k_repeat(struct call *c)
 
 void k_reverse(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
         char *copy = eval_alloc(c->ev, s.len);
@@ -439,6 +480,8 @@ void k_reverse(struct call *c)
 /* text || text, bytea || bytea */
 void k_concat2(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_BYTEA || c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         struct slice a = text_arg(c, 0, i);
         struct slice b = text_arg(c, 1, i);
@@ -460,6 +503,7 @@ void k_concat2(struct call *c)
 /* concat(any, ...) skips NULLs; with from 1, concat_ws(separator, any, ...). */
 static void concat_all(struct call *c, uint32_t from)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     FOR_ROWS(c, i) {
         if (from == 1 && arg_is_null(c, 0, i)) {
             call_null(c, i);
@@ -487,16 +531,22 @@ static void concat_all(struct call *c, uint32_t from)
 
 void k_concat(struct call *c)
 {
+    ASSERT(c->args_len >= 1 && c->args_len <= EXPR_ARGS_MAX);
+    ASSERT(c->out_kind == TYPE_TEXT);
     concat_all(c, 0);
 }
 
 void k_concat_ws(struct call *c)
 {
+    ASSERT(c->args_len >= 2 && c->args_len <= EXPR_ARGS_MAX);
+    ASSERT(c->out_kind == TYPE_TEXT);
     concat_all(c, 1);
 }
 
 void k_overlay(struct call *c)
 {
+    ASSERT(c->args_len >= 3 && c->args_len <= 4);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
         struct slice with = text_arg(c, 1, i);
@@ -519,6 +569,8 @@ void k_overlay(struct call *c)
 
 void k_translate(struct call *c)
 {
+    ASSERT(c->args_len == 3 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
         struct slice from = text_arg(c, 1, i);
@@ -545,10 +597,12 @@ void k_translate(struct call *c)
     }
 }
 
-/* ---- codes ------------------------------------------------------------------------------------ */
+/* ---- codes ----------------------------------------------------------------------------------- */
 
 void k_ascii(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_INT4);
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
         out_int4(c, i, s.len == 0 ? 0 : decode_char(s.s, char_len(s.s)));
@@ -557,6 +611,8 @@ void k_ascii(struct call *c)
 
 void k_chr(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         int32_t cp = ARG(c, 0, int32_t, i);
         if (cp < 0) {
@@ -576,6 +632,8 @@ void k_chr(struct call *c)
 
 void k_md5(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
         uint8_t digest[EVP_MAX_MD_SIZE];
@@ -593,6 +651,8 @@ void k_md5(struct call *c)
 
 void k_to_hex_int4(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         buf_clear(&c->ev->buf);
         buf_printf(&c->ev->buf, "%x", (unsigned)ARG(c, 0, int32_t, i));
@@ -602,6 +662,8 @@ void k_to_hex_int4(struct call *c)
 
 void k_to_hex_int8(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         buf_clear(&c->ev->buf);
         buf_printf(&c->ev->buf, "%llx", (unsigned long long)ARG(c, 0, int64_t, i));
@@ -609,7 +671,7 @@ void k_to_hex_int8(struct call *c)
     }
 }
 
-/* ---- encode and decode ------------------------------------------------------------------------ */
+/* ---- encode and decode ----------------------------------------------------------------------- */
 
 static const char base64_digits[] =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -738,6 +800,7 @@ static err_t decode(struct slice s, struct slice name, struct buf *out)
 
 static void convert(struct call *c, err_t (*how)(struct slice, struct slice, struct buf *))
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     FOR_ROWS(c, i) {
         buf_clear(&c->ev->buf);
         err_t err = how(text_arg(c, 0, i), text_arg(c, 1, i), &c->ev->buf);
@@ -751,18 +814,23 @@ static void convert(struct call *c, err_t (*how)(struct slice, struct slice, str
 
 void k_encode(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     convert(c, encode);
 }
 
 void k_decode(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_BYTEA);
     convert(c, decode);
 }
 
-/* ---- lengths of varchar and char -------------------------------------------------------------- */
+/* ---- lengths of varchar and char ------------------------------------------------------------- */
 
 static void fit(struct call *c, uint32_t oid)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
         size_t len = 0;
@@ -777,10 +845,14 @@ static void fit(struct call *c, uint32_t oid)
 
 void k_varchar_typmod(struct call *c)
 {
+    ASSERT(c->args_len == 3 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     fit(c, OID_VARCHAR);
 }
 
 void k_bpchar_typmod(struct call *c)
 {
+    ASSERT(c->args_len == 3 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     fit(c, OID_BPCHAR);
 }

@@ -18,7 +18,7 @@ static bool date_infinite(int64_t days)
     return days == DATE_INFINITY || days == DATE_NINFINITY;
 }
 
-/* ---- operators -------------------------------------------------------------------------------- */
+/* ---- operators ------------------------------------------------------------------------------- */
 
 static const struct fault fault_subtract_dates = {"22008", "cannot subtract infinite dates"};
 static const struct fault fault_stride_months = {
@@ -105,7 +105,7 @@ PLAIN_BINARY(k_time_sub_time, int64_t, int64_t, iv, ((iv){.micros = x - y}))
 PLAIN_UNARY(k_isfinite_date, int32_t, uint8_t, !date_infinite(x))
 PLAIN_UNARY(k_isfinite_ts, int64_t, uint8_t, !is_infinite(x))
 
-/* ---- justify ---------------------------------------------------------------------------------- */
+/* ---- justify --------------------------------------------------------------------------------- */
 
 static const struct fault *justify_hours(const iv *x, iv *v)
 {
@@ -167,10 +167,12 @@ FAULTY_UNARY(k_justify_hours, iv, iv, justify_hours(x, v))
 FAULTY_UNARY(k_justify_days, iv, iv, justify_days(x, v))
 FAULTY_UNARY(k_justify_interval, iv, iv, justify_interval(x, v))
 
-/* ---- making ----------------------------------------------------------------------------------- */
+/* ---- making ---------------------------------------------------------------------------------- */
 
 void k_make_date(struct call *c)
 {
+    ASSERT(c->args_len == 3 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_DATE);
     FOR_ROWS(c, i) {
         int32_t year = ARG(c, 0, int32_t, i);
         int32_t month = ARG(c, 1, int32_t, i);
@@ -194,6 +196,8 @@ void k_make_date(struct call *c)
 
 void k_to_timestamp(struct call *c)
 {
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TIMESTAMPTZ);
     FOR_ROWS(c, i) {
         double seconds = ARG(c, 0, double, i);
         int64_t *out = (int64_t *)c->out + i;
@@ -217,6 +221,8 @@ void k_to_timestamp(struct call *c)
 /* timezone(zone, timestamp): only UTC under its names; either way the number stays. */
 void k_timezone(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TIMESTAMP || c->out_kind == TYPE_TIMESTAMPTZ);
     static const char *const names[] = {"utc", "gmt", "z", "zulu", "etc/utc", "etc/gmt",
                                         "universal", "uct", "etc/uct", "+00", "+00:00"};
     FOR_ROWS(c, i) {
@@ -235,6 +241,8 @@ void k_timezone(struct call *c)
 
 void k_timestamp_typmod(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TIMESTAMP || c->out_kind == TYPE_TIMESTAMPTZ);
     FOR_ROWS(c, i) {
         ((int64_t *)c->out)[i] =
             timestamp_round(ARG(c, 0, int64_t, i), ARG(c, 1, int32_t, i));
@@ -243,6 +251,8 @@ void k_timestamp_typmod(struct call *c)
 
 void k_time_typmod(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TIME);
     FOR_ROWS(c, i) {
         ((int64_t *)c->out)[i] = micros_round(ARG(c, 0, int64_t, i), ARG(c, 1, int32_t, i));
     }
@@ -250,6 +260,8 @@ void k_time_typmod(struct call *c)
 
 void k_interval_typmod(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_INTERVAL);
     FOR_ROWS(c, i) {
         iv v = ARG(c, 0, iv, i);
         int32_t typmod = ARG(c, 1, int32_t, i);
@@ -258,7 +270,7 @@ void k_interval_typmod(struct call *c)
     }
 }
 
-/* ---- extract, date_part ----------------------------------------------------------------------- */
+/* ---- extract, date_part ---------------------------------------------------------------------- */
 
 static void bad_field(struct call *c, uint32_t i, bool known, uint8_t kind)
 {
@@ -279,6 +291,7 @@ static bool date_arg(struct call *c, uint32_t i, int64_t *ts)
 static bool extract_point(struct call *c, uint32_t i, uint8_t kind, enum time_field f, int64_t v,
                           struct numeric *out)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     bool date = kind == TYPE_DATE;
     if (f != FIELD_UNKNOWN && (date ? date_infinite(v) : is_infinite(v)) &&
         (!date || time_field_applies(f, kind))) {
@@ -303,6 +316,7 @@ static bool extract_point(struct call *c, uint32_t i, uint8_t kind, enum time_fi
 /* false: NULL, or the row failed. */
 static bool extract_row(struct call *c, uint32_t i, struct numeric *out)
 {
+    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     struct slice name = ARG(c, 0, struct slice, i);
     enum time_field f = time_field_of(name.s, name.len);
     uint8_t kind = c->arg_kinds[1];
@@ -333,6 +347,8 @@ static bool extract_row(struct call *c, uint32_t i, struct numeric *out)
 
 void k_extract(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_NUMERIC);
     FOR_ROWS(c, i) {
         extract_row(c, i, (struct numeric *)c->out + i);
     }
@@ -364,6 +380,8 @@ static double binary_part(const struct call *c, uint32_t i, enum time_field f,
 
 void k_date_part(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_FLOAT8);
     FOR_ROWS(c, i) {
         struct slice name = ARG(c, 0, struct slice, i);
         struct numeric n = {0};
@@ -373,7 +391,7 @@ void k_date_part(struct call *c)
     }
 }
 
-/* ---- date_trunc, date_bin --------------------------------------------------------------------- */
+/* ---- date_trunc, date_bin -------------------------------------------------------------------- */
 
 /* PostgreSQL knows epoch, dow and their like as fields but not as units. */
 static bool is_unit(enum time_field f)
@@ -383,6 +401,8 @@ static bool is_unit(enum time_field f)
 
 void k_date_trunc(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TIMESTAMP || c->out_kind == TYPE_TIMESTAMPTZ);
     FOR_ROWS(c, i) {
         struct slice name = ARG(c, 0, struct slice, i);
         int64_t ts = ARG(c, 1, int64_t, i);
@@ -402,6 +422,8 @@ void k_date_trunc(struct call *c)
 
 void k_date_trunc_interval(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_INTERVAL);
     FOR_ROWS(c, i) {
         struct slice name = ARG(c, 0, struct slice, i);
         enum time_field f = time_field_of(name.s, name.len);
@@ -441,6 +463,8 @@ static const struct fault *bin(const iv *stride, int64_t ts, int64_t origin, int
 
 void k_date_bin(struct call *c)
 {
+    ASSERT(c->args_len == 3 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TIMESTAMP || c->out_kind == TYPE_TIMESTAMPTZ);
     FOR_ROWS(c, i) {
         call_check(c, i, bin(&ARG(c, 0, iv, i), ARG(c, 1, int64_t, i), ARG(c, 2, int64_t, i),
                              (int64_t *)c->out + i));

@@ -1,4 +1,4 @@
-/* to_char(timestamp, format): the patterns in common use. Unknown characters stand for themselves. */
+/* to_char(timestamp, format): the patterns in common use; other characters are copied. */
 #include "core/data/datetime.h"
 #include "core/data/kernel.h"
 #include "core/data/time_fields.h"
@@ -214,7 +214,8 @@ static struct value number_value(enum pattern p, const struct moment *m)
     case PAT_W:
         return (struct value){(m->date.day - 1) / 7 + 1, 0};
     case PAT_CC:
-        return (struct value){year > 0 ? (year - 1) / 100 + 1 : year / 100 - 1, 2};
+        return (struct value){year > 0 ? (year - 1) / 100 + 1 : year / 100 - 1,
+                              year >= 0 ? 2 : 3};
     case PAT_J:
         return (struct value){m->days + 2440588, 0};
     case PAT_Q:
@@ -296,6 +297,8 @@ static void format_moment(struct buf *out, struct slice f, const struct moment *
 
 void k_to_char_timestamp(struct call *c)
 {
+    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         int64_t ts = ARG(c, 0, int64_t, i);
         struct slice f = ARG(c, 1, struct slice, i);

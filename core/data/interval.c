@@ -1,6 +1,6 @@
 /*
- * Intervals: normal form and text input, in PostgreSQL's own form ("1 year 2 mons 3 days 04:05:06"),
- * SQL's ("1-2 3 4:05:06") and ISO 8601's (P1Y2M3DT4H5M6S).
+ * Intervals: normal form and text input, in PostgreSQL's own form ("1 year 2 mons 04:05:06"), SQL's
+ * ("1-2 3 4:05:06") and ISO 8601's (P1Y2M3DT4H5M6S).
  */
 #include "core/data/datetime.h"
 
@@ -26,7 +26,7 @@ struct interval interval_normalize(const struct interval *v)
         .months = (int32_t)months, .days = (int32_t)days, .micros = (int64_t)span};
 }
 
-/* ---- text input ------------------------------------------------------------------------------- */
+/* ---- text input ------------------------------------------------------------------------------ */
 
 enum unit {
     UNIT_MICRO,
@@ -123,6 +123,7 @@ static void skip_spaces(struct scan *s)
 
 static bool take_whole(struct scan *s, int64_t *out)
 {
+    ASSERT(s->at <= s->end);
     int64_t v = 0;
     while (is_digit_at(s)) {
         if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, *s->at - '0', &v)) {
@@ -136,6 +137,7 @@ static bool take_whole(struct scan *s, int64_t *out)
 
 static double take_fraction(struct scan *s)
 {
+    ASSERT(s->at <= s->end);
     char text[64] = "0.";
     size_t len = 2;
     for (; is_digit_at(s); s->at++) {
@@ -149,6 +151,7 @@ static double take_fraction(struct scan *s)
 
 static enum verdict take_number(struct scan *s, struct number *n)
 {
+    ASSERT(s->at <= s->end);
     *n = (struct number){0};
     if (is_char_at(s, '-') || is_char_at(s, '+')) {
         n->negative = *s->at == '-';
@@ -232,6 +235,7 @@ static bool find_unit(const char *word, size_t len, enum unit *out)
 /* hour:minute[:second[.fraction]], or minute:second.fraction. n is the first number. */
 static enum verdict parse_clock(struct scan *s, const struct number *n)
 {
+    ASSERT(s->at <= s->end);
     int64_t parts[3] = {n->negative ? -n->whole : n->whole};
     int len = 1;
     double fraction = 0;
@@ -268,6 +272,7 @@ static enum verdict parse_clock(struct scan *s, const struct number *n)
 /* years-months */
 static enum verdict parse_years_months(struct scan *s, const struct number *n)
 {
+    ASSERT(s->at <= s->end);
     int64_t months;
     s->at++;
     if (!is_digit_at(s) || !take_whole(s, &months)) {
@@ -283,6 +288,7 @@ static enum verdict parse_years_months(struct scan *s, const struct number *n)
 /* A number and what it counts; what follows decides. */
 static enum verdict parse_part(struct scan *s)
 {
+    ASSERT(s->at <= s->end);
     struct number n;
     enum verdict v = take_number(s, &n);
     if (v != PARSED) {
@@ -327,6 +333,7 @@ static enum verdict parse_part(struct scan *s)
 
 static bool take_ago(struct scan *s)
 {
+    ASSERT(s->at <= s->end);
     if (s->end - s->at >= 3 && strncasecmp(s->at, "ago", 3) == 0) {
         s->at += 3;
         return true;
@@ -336,6 +343,7 @@ static bool take_ago(struct scan *s)
 
 static enum verdict parse_verbose(struct scan *s)
 {
+    ASSERT(s->at <= s->end);
     bool any = false;
     for (;;) {
         skip_spaces(s);
@@ -363,6 +371,7 @@ static enum verdict parse_verbose(struct scan *s)
 
 static enum verdict parse_iso(struct scan *s)
 {
+    ASSERT(s->at <= s->end);
     static const char date_letters[] = "YMWD";
     static const uint8_t date_units[] = {UNIT_YEAR, UNIT_MONTH, UNIT_WEEK, UNIT_DAY};
     static const char time_letters[] = "HMS";
@@ -395,6 +404,7 @@ static enum verdict parse_iso(struct scan *s)
 
 err_t interval_parse(const char *text, size_t len, struct interval *out)
 {
+    ASSERT(text != NULL || len == 0);
     struct scan s = {.at = text, .end = text + len};
     skip_spaces(&s);
     enum verdict v = is_char_at(&s, 'P') ? parse_iso(&s) : parse_verbose(&s);

@@ -70,6 +70,7 @@ static const char *skip_value(const char *s, const char *end)
 
 bool json_next(struct json v, size_t *at, struct json *key, struct json *value)
 {
+    ASSERT(v.len > 0 && v.s != NULL);
     ASSERT(v.len >= 2 && (v.s[0] == '[' || v.s[0] == '{'));
     size_t i = *at == 0 ? 1 : *at;
     if (i >= v.len - 1) {
@@ -95,6 +96,7 @@ bool json_next(struct json v, size_t *at, struct json *key, struct json *value)
 
 size_t json_count(struct json v)
 {
+    ASSERT(v.len > 0 && v.s != NULL);
     size_t at = 0;
     size_t n = 0;
     struct json value;
@@ -140,6 +142,7 @@ bool json_string_equal(struct json string, const char *s, size_t len)
 
 void json_append_unescaped(struct json string, struct buf *out)
 {
+    ASSERT(string.len > 0 && string.s != NULL);
     ASSERT(string.len >= 2 && string.s[0] == '"');
     const char *at = string.s + 1;
     const char *end = string.s + string.len - 1;
@@ -150,6 +153,7 @@ void json_append_unescaped(struct json string, struct buf *out)
 
 bool json_object_get(struct json v, const char *key, size_t key_len, struct json *out)
 {
+    ASSERT(v.len > 0 && v.s != NULL);
     size_t at = 0;
     struct json k;
     if (json_kind(v) != JSON_OBJECT) {
@@ -165,6 +169,7 @@ bool json_object_get(struct json v, const char *key, size_t key_len, struct json
 
 bool json_array_get(struct json v, int64_t index, struct json *out)
 {
+    ASSERT(v.len > 0 && v.s != NULL);
     if (json_kind(v) != JSON_ARRAY) {
         return false;
     }
@@ -180,7 +185,7 @@ bool json_array_get(struct json v, int64_t index, struct json *out)
     return false;
 }
 
-/* ---- order ------------------------------------------------------------------------------------ */
+/* ---- order ----------------------------------------------------------------------------------- */
 
 static int compare_bytes(const char *a, size_t a_len, const char *b, size_t b_len)
 {
@@ -193,6 +198,8 @@ static int compare_bytes(const char *a, size_t a_len, const char *b, size_t b_le
 
 static int compare_strings(struct json a, struct json b)
 {
+    ASSERT(a.len > 0 && a.s != NULL);
+    ASSERT(b.len > 0 && b.s != NULL);
     const char *sa = a.s + 1;
     const char *sb = b.s + 1;
     const char *ea = a.s + a.len - 1;
@@ -234,6 +241,8 @@ static int compare_magnitudes(const char *a, size_t a_len, const char *b, size_t
 
 static int compare_numbers(struct json a, struct json b)
 {
+    ASSERT(a.len > 0 && a.s != NULL);
+    ASSERT(b.len > 0 && b.s != NULL);
     size_t a_len = number_len(a);
     size_t b_len = number_len(b);
     bool a_neg = a.s[0] == '-';
@@ -247,6 +256,8 @@ static int compare_numbers(struct json a, struct json b)
 
 static int compare_scalars(enum json_kind kind, struct json a, struct json b)
 {
+    ASSERT(a.len > 0 && a.s != NULL);
+    ASSERT(b.len > 0 && b.s != NULL);
     switch (kind) {
     case JSON_STRING:
         return compare_strings(a, b);
@@ -262,6 +273,8 @@ static int compare_scalars(enum json_kind kind, struct json a, struct json b)
 /* Containers: by number of members first, then in order. */
 static int compare_values(struct json a, struct json b)
 {
+    ASSERT(a.len > 0 && a.s != NULL);
+    ASSERT(b.len > 0 && b.s != NULL);
     enum json_kind kind = json_kind(a);
     if (kind != json_kind(b)) {
         return kind < json_kind(b) ? -1 : 1;
@@ -296,6 +309,8 @@ static int compare_values(struct json a, struct json b)
  */
 int json_compare(struct json a, struct json b)
 {
+    ASSERT(a.len > 0 && a.s != NULL);
+    ASSERT(b.len > 0 && b.s != NULL);
     bool a_scalar = json_kind(a) < JSON_ARRAY;
     bool b_scalar = json_kind(b) < JSON_ARRAY;
     if (a_scalar && json_kind(b) == JSON_ARRAY) {
@@ -307,13 +322,15 @@ int json_compare(struct json a, struct json b)
     return compare_values(a, b);
 }
 
-/* ---- containment ------------------------------------------------------------------------------ */
+/* ---- containment ----------------------------------------------------------------------------- */
 
 static bool contains(struct json a, struct json b);
 
 /* Is b, a scalar or container, an element of array a? */
 static bool array_has(struct json a, struct json b)
 {
+    ASSERT(a.len > 0 && a.s != NULL);
+    ASSERT(b.len > 0 && b.s != NULL);
     bool scalar = json_kind(b) < JSON_ARRAY;
     size_t at = 0;
     struct json value;
@@ -330,6 +347,8 @@ static bool array_has(struct json a, struct json b)
 
 static bool object_contains(struct json a, struct json b)
 {
+    ASSERT(a.len > 0 && a.s != NULL);
+    ASSERT(b.len > 0 && b.s != NULL);
     size_t at = 0;
     struct json key;
     struct json value;
@@ -349,6 +368,8 @@ static bool object_contains(struct json a, struct json b)
 /* a and b are of one kind. */
 static bool contains(struct json a, struct json b)
 {
+    ASSERT(a.len > 0 && a.s != NULL);
+    ASSERT(b.len > 0 && b.s != NULL);
     switch (json_kind(b)) {
     case JSON_OBJECT:
         return object_contains(a, b);
@@ -369,16 +390,19 @@ static bool contains(struct json a, struct json b)
 
 bool json_contains(struct json a, struct json b)
 {
+    ASSERT(a.len > 0 && a.s != NULL);
+    ASSERT(b.len > 0 && b.s != NULL);
     if (json_kind(a) == JSON_ARRAY && json_kind(b) < JSON_ARRAY) {
         return array_has(a, b); /* the one exception: an array contains a bare scalar */
     }
     return json_kind(a) == json_kind(b) && contains(a, b);
 }
 
-/* ---- normal form ------------------------------------------------------------------------------ */
+/* ---- normal form ----------------------------------------------------------------------------- */
 
 void json_append_normalized(const char *s, size_t len, struct buf *out)
 {
+    ASSERT(s != NULL || len == 0);
     const char *end = s + len;
     while (s < end) {
         const char *start = s;

@@ -55,10 +55,11 @@ static bool take(struct cursor *c, char ch)
     return false;
 }
 
-/* ---- strings ---------------------------------------------------------------------------------- */
+/* ---- strings --------------------------------------------------------------------------------- */
 
 static bool take_hex4(struct cursor *c, uint32_t *out)
 {
+    ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
     if (c->end - c->at < 4) {
         return false;
     }
@@ -88,6 +89,7 @@ static void append_utf8(struct buf *out, uint32_t cp)
 
 static err_t parse_unicode(struct cursor *c, struct buf *out)
 {
+    ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
     uint32_t cp = 0;
     uint32_t low = 0;
     if (!take_hex4(c, &cp)) {
@@ -116,6 +118,7 @@ static err_t parse_unicode(struct cursor *c, struct buf *out)
 
 static err_t parse_escape(struct cursor *c, struct buf *out)
 {
+    ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
     static const char from[] = "\"\\/bfnrt";
     static const char to[] = "\"\\/\b\f\n\r\t";
     if (c->at >= c->end) {
@@ -137,6 +140,7 @@ static err_t parse_escape(struct cursor *c, struct buf *out)
 /* The characters behind the opening quote, unescaped, to out. */
 static err_t parse_string(struct cursor *c, struct buf *out)
 {
+    ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
     for (;;) {
         const char *start = c->at;
         while (c->at < c->end && *c->at != '"' && *c->at != '\\' && (uint8_t)*c->at >= 0x20) {
@@ -155,6 +159,7 @@ static err_t parse_string(struct cursor *c, struct buf *out)
 
 void json_append_escaped(const char *s, size_t len, struct buf *out)
 {
+    ASSERT(s != NULL || len == 0);
     static const char *const named[0x20] = {['\b'] = "\\b", ['\f'] = "\\f", ['\n'] = "\\n",
                                             ['\r'] = "\\r", ['\t'] = "\\t"};
     buf_append_byte(out, '"');
@@ -174,10 +179,11 @@ void json_append_escaped(const char *s, size_t len, struct buf *out)
     buf_append_byte(out, '"');
 }
 
-/* ---- numbers ---------------------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 static size_t take_digits(struct cursor *c)
 {
+    ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
     const char *start = c->at;
     while (c->at < c->end && *c->at >= '0' && *c->at <= '9') {
         c->at++;
@@ -187,6 +193,7 @@ static size_t take_digits(struct cursor *c)
 
 static err_t parse_exponent(struct cursor *c, int64_t *out)
 {
+    ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
     *out = 0;
     if (!take(c, 'e') && !take(c, 'E')) {
         return ERR_OK;
@@ -235,6 +242,7 @@ static void append_number(struct buf *out, const char *digits, int64_t len, int6
 
 static err_t parse_number(struct cursor *c)
 {
+    ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
     struct buf *digits = &c->p->sorted; /* free between objects */
     bool negative = take(c, '-');
     const char *start = c->at;
@@ -263,12 +271,13 @@ static err_t parse_number(struct cursor *c)
     return ERR_OK;
 }
 
-/* ---- values ----------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static err_t parse_value(struct cursor *c);
 
 static err_t parse_word(struct cursor *c, const char *word)
 {
+    ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
     size_t len = strlen(word);
     if ((size_t)(c->end - c->at) < len || memcmp(c->at, word, len) != 0) {
         return syntax_error(c);
@@ -280,6 +289,7 @@ static err_t parse_word(struct cursor *c, const char *word)
 
 static err_t parse_array(struct cursor *c)
 {
+    ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
     struct buf *out = &c->p->out;
     buf_append_byte(out, '[');
     skip_space(c);
@@ -350,6 +360,7 @@ static void order_members(struct json_parser *p, size_t start, size_t members_at
 
 static err_t parse_member(struct cursor *c, size_t order)
 {
+    ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
     struct json_parser *p = c->p;
     struct json_member m = {.key_at = p->keys.len, .text_at = p->out.len, .order = order};
     skip_space(c);
@@ -372,6 +383,7 @@ static err_t parse_member(struct cursor *c, size_t order)
 
 static err_t parse_object(struct cursor *c)
 {
+    ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
     struct json_parser *p = c->p;
     buf_append_byte(&p->out, '{');
     size_t start = p->out.len;
@@ -399,6 +411,7 @@ static err_t parse_object(struct cursor *c)
 
 static err_t parse_scalar_string(struct cursor *c)
 {
+    ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
     struct buf *keys = &c->p->keys;
     size_t at = keys->len;
     TRY(parse_string(c, keys));
@@ -410,6 +423,7 @@ static err_t parse_scalar_string(struct cursor *c)
 /* One value with the space around it. */
 static err_t parse_value(struct cursor *c)
 {
+    ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
     if (++c->depth > JSON_DEPTH_MAX) {
         return err_sql(ERR_LIMIT, "54001", "JSON is nested deeper than %d levels", JSON_DEPTH_MAX);
     }
@@ -432,6 +446,7 @@ static err_t parse_value(struct cursor *c)
 
 err_t json_parse(struct json_parser *p, const char *s, size_t len)
 {
+    ASSERT(s != NULL || len == 0);
     buf_clear(&p->out);
     buf_clear(&p->keys);
     buf_clear(&p->members);

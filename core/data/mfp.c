@@ -34,7 +34,7 @@ struct mfp_prog {
     uint32_t sel_rows[VEC_ROWS];
 };
 
-/* ---- validation and printing ------------------------------------------------------------------ */
+/* ---- validation and printing ----------------------------------------------------------------- */
 
 static err_t validate_predicates(const struct mfp *mfp, const struct type *cols, size_t len)
 {
@@ -124,7 +124,7 @@ void mfp_print(const struct mfp *mfp, const char *const *names, struct buf *out)
     free(all);
 }
 
-/* ---- compiling -------------------------------------------------------------------------------- */
+/* ---- compiling ------------------------------------------------------------------------------- */
 
 struct planner {
     struct mfp_prog *prog;
@@ -280,7 +280,7 @@ void mfp_prog_free(struct mfp_prog *prog)
     free(prog);
 }
 
-/* ---- running ---------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 /* first is a multiple of 64: chunks start at words of the validity bitmap. */
 static bool expand_nulls(const struct batch_col *col, uint32_t first, uint32_t n, uint8_t *nulls)
@@ -371,6 +371,7 @@ static uint32_t run_steps(struct mfp_prog *prog, uint32_t n, const uint32_t **se
 static void append_slices(struct build_col *to, const struct vec *v, const uint32_t *sel,
                           uint32_t n)
 {
+    ASSERT(to->rows <= BATCH_ROWS_MAX && type_kind_stored(to->kind));
     const struct slice *s = v->values;
     size_t total = 0;
     for (uint32_t j = 0; j < n; j++) {
@@ -390,6 +391,7 @@ static void append_slices(struct build_col *to, const struct vec *v, const uint3
 
 static void append_vec(struct build_col *to, const struct vec *v, const uint32_t *sel, uint32_t n)
 {
+    ASSERT(to->rows <= BATCH_ROWS_MAX && type_kind_stored(to->kind));
     build_col_reserve(to, n);
     if (to->width == 0 && v->nulls == NULL) {
         append_slices(to, v, sel, n);
@@ -416,6 +418,7 @@ static void append_vec(struct build_col *to, const struct vec *v, const uint32_t
 static void append_failures(struct mfp_prog *prog, const struct batch *in, uint32_t first,
                             struct batch_builder *err)
 {
+    ASSERT(in->rows <= BATCH_ROWS_MAX && in->cols <= BATCH_COLS_MAX);
     for (size_t f = 0; f < prog->ev.failures_len; f++) {
         const struct failure *failure = &prog->ev.failures[f];
         uint32_t row = first + failure->row;
@@ -429,6 +432,7 @@ static void append_failures(struct mfp_prog *prog, const struct batch *in, uint3
 static void run_chunk(struct mfp_prog *prog, const struct batch *in, uint32_t first, uint32_t n,
                       struct batch_builder *ok, struct batch_builder *err)
 {
+    ASSERT(in->rows <= BATCH_ROWS_MAX && in->cols <= BATCH_COLS_MAX);
     const uint32_t *sel = NULL;
     eval_reset(&prog->ev);
     for (uint32_t c = 0; c < prog->input_cols; c++) {
@@ -454,6 +458,7 @@ static void run_chunk(struct mfp_prog *prog, const struct batch *in, uint32_t fi
 void mfp_run(struct mfp_prog *prog, const struct batch *in, struct batch_builder *ok,
              struct batch_builder *err)
 {
+    ASSERT(in->rows <= BATCH_ROWS_MAX && in->cols <= BATCH_COLS_MAX);
     ASSERT(in->cols == prog->input_cols && ok->cols == prog->project_len);
     ASSERT(err->cols == ERR_COLS);
     for (uint32_t first = 0; first < in->rows; first += VEC_ROWS) {
@@ -462,7 +467,7 @@ void mfp_run(struct mfp_prog *prog, const struct batch *in, struct batch_builder
     }
 }
 
-/* ---- constants -------------------------------------------------------------------------------- */
+/* ---- constants ------------------------------------------------------------------------------- */
 
 err_t expr_eval_const(const struct expr *e, struct arena *arena, struct datum *out)
 {

@@ -63,7 +63,7 @@ err_t fault_err(const struct fault *fault)
     return fault == NULL ? ERR_OK : err_sql(ERR_INVALID, fault->sqlstate, "%s", fault->message);
 }
 
-/* ---- 256 bits --------------------------------------------------------------------------------- */
+/* ---- 256 bits -------------------------------------------------------------------------------- */
 
 struct u256 {
     uint128 lo;
@@ -173,7 +173,7 @@ static inline bool is_small(const struct numeric *n)
     return n->special == NUMERIC_FINITE && n->hi == (int64_t)n->lo >> 63;
 }
 
-/* ---- making numbers --------------------------------------------------------------------------- */
+/* ---- making numbers -------------------------------------------------------------------------- */
 
 static struct numeric special(int which)
 {
@@ -249,6 +249,7 @@ bool numeric_valid(const struct numeric *n)
 
 struct numeric numeric_normalize(const struct numeric *n)
 {
+    ASSERT(n->scale >= 0 && n->scale <= NUMERIC_SCALE_MAX);
     if (n->special != NUMERIC_FINITE || n->scale == 0) {
         return *n;
     }
@@ -270,6 +271,7 @@ struct numeric numeric_normalize(const struct numeric *n)
 
 int num_sign(const struct numeric *a)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
     if (a->special != NUMERIC_FINITE) {
         return a->special == NUMERIC_NINF ? -1 : 1;
     }
@@ -279,6 +281,7 @@ int num_sign(const struct numeric *a)
 
 struct numeric num_neg(const struct numeric *a)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
     if (a->special == NUMERIC_INF || a->special == NUMERIC_NINF) {
         return special(a->special == NUMERIC_INF ? NUMERIC_NINF : NUMERIC_INF);
     }
@@ -290,7 +293,7 @@ struct numeric num_abs(const struct numeric *a)
     return a->special != NUMERIC_NAN && num_sign(a) < 0 ? num_neg(a) : *a;
 }
 
-/* ---- order ------------------------------------------------------------------------------------ */
+/* ---- order ----------------------------------------------------------------------------------- */
 
 /* -infinity < finite < infinity < NaN */
 static int rank(const struct numeric *n)
@@ -302,6 +305,8 @@ static int rank(const struct numeric *n)
 
 int numeric_compare(const struct numeric *a, const struct numeric *b)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
+    ASSERT(b->scale >= 0 && b->scale <= NUMERIC_SCALE_MAX);
     if (a->scale == b->scale && is_small(a) && is_small(b)) {
         return ((int64_t)a->lo > (int64_t)b->lo) - ((int64_t)a->lo < (int64_t)b->lo);
     }
@@ -328,11 +333,13 @@ int numeric_compare(const struct numeric *a, const struct numeric *b)
     return sx < 0 ? u256_cmp(n, m) : u256_cmp(m, n);
 }
 
-/* ---- sums and products ------------------------------------------------------------------------ */
+/* ---- sums and products ----------------------------------------------------------------------- */
 
 static const struct fault *add_wide(const struct numeric *a, const struct numeric *b, int scale,
                                     struct numeric *out)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
+    ASSERT(b->scale >= 0 && b->scale <= NUMERIC_SCALE_MAX);
     struct u256 m = u256_mul(magnitude(a), numeric_pow10[scale - a->scale]);
     struct u256 n = u256_mul(magnitude(b), numeric_pow10[scale - b->scale]);
     bool a_neg = numeric_coef(a) < 0;
@@ -348,6 +355,8 @@ static const struct fault *add_wide(const struct numeric *a, const struct numeri
 
 const struct fault *num_add(const struct numeric *a, const struct numeric *b, struct numeric *out)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
+    ASSERT(b->scale >= 0 && b->scale <= NUMERIC_SCALE_MAX);
     if (a->scale == b->scale && is_small(a) && is_small(b)) {
         *out = numeric_make((int128)(int64_t)a->lo + (int64_t)b->lo, a->scale);
         return NULL;
@@ -374,6 +383,8 @@ const struct fault *num_sub(const struct numeric *a, const struct numeric *b, st
 
 const struct fault *num_mul(const struct numeric *a, const struct numeric *b, struct numeric *out)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
+    ASSERT(b->scale >= 0 && b->scale <= NUMERIC_SCALE_MAX);
     if (a->scale + b->scale <= NUMERIC_SCALE_MAX && is_small(a) && is_small(b)) {
         /* 2^126 is less than 10^38. */
         *out = numeric_make((int128)(int64_t)a->lo * (int64_t)b->lo, a->scale + b->scale);
@@ -391,11 +402,12 @@ const struct fault *num_mul(const struct numeric *a, const struct numeric *b, st
     return p.hi == 0 ? num_fit(negative, p.lo, scale, out) : fit_256(negative, p, scale, out);
 }
 
-/* ---- quotients -------------------------------------------------------------------------------- */
+/* ---- quotients ------------------------------------------------------------------------------- */
 
 /* PostgreSQL counts in digits of base 10000: the weight of the first one, and the digit. */
 static int first_digit(const struct numeric *n, int *weight)
 {
+    ASSERT(n->scale >= 0 && n->scale <= NUMERIC_SCALE_MAX);
     uint128 m = magnitude(n);
     if (m == 0) {
         *weight = 0;
@@ -418,6 +430,8 @@ static int clamp_scale(int scale, int scale_min)
 /* select_div_scale: at least 16 significant digits, and the scales of the arguments. */
 static int div_scale(const struct numeric *a, const struct numeric *b)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
+    ASSERT(b->scale >= 0 && b->scale <= NUMERIC_SCALE_MAX);
     int a_weight;
     int b_weight;
     int a_first = first_digit(a, &a_weight);
@@ -433,6 +447,8 @@ static int div_scale(const struct numeric *a, const struct numeric *b)
 static const struct fault *div_finite(const struct numeric *a, const struct numeric *b, int scale,
                                       struct numeric *out)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
+    ASSERT(b->scale >= 0 && b->scale <= NUMERIC_SCALE_MAX);
     bool negative = (numeric_coef(a) < 0) != (numeric_coef(b) < 0);
     uint128 m = magnitude(a);
     uint128 d = magnitude(b);
@@ -466,6 +482,8 @@ static const struct fault *div_finite(const struct numeric *a, const struct nume
 static const struct fault *div_special(const struct numeric *a, const struct numeric *b,
                                        struct numeric *out)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
+    ASSERT(b->scale >= 0 && b->scale <= NUMERIC_SCALE_MAX);
     bool both = a->special != NUMERIC_FINITE && b->special != NUMERIC_FINITE;
     if (a->special == NUMERIC_NAN || b->special == NUMERIC_NAN || both) {
         *out = special(NUMERIC_NAN);
@@ -485,6 +503,8 @@ static const struct fault *div_special(const struct numeric *a, const struct num
 
 const struct fault *num_div(const struct numeric *a, const struct numeric *b, struct numeric *out)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
+    ASSERT(b->scale >= 0 && b->scale <= NUMERIC_SCALE_MAX);
     if ((a->special | b->special) != 0) {
         return div_special(a, b, out);
     }
@@ -496,6 +516,8 @@ const struct fault *num_div(const struct numeric *a, const struct numeric *b, st
 
 const struct fault *num_mod(const struct numeric *a, const struct numeric *b, struct numeric *out)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
+    ASSERT(b->scale >= 0 && b->scale <= NUMERIC_SCALE_MAX);
     if ((a->special | b->special) != 0) {
         bool nan = a->special == NUMERIC_NAN || b->special == NUMERIC_NAN;
         if (!nan && b->special == NUMERIC_FINITE && num_sign(b) == 0) {
@@ -516,13 +538,14 @@ const struct fault *num_mod(const struct numeric *a, const struct numeric *b, st
     return fit_256(numeric_coef(a) < 0, rem, scale, out);
 }
 
-/* ---- rounding --------------------------------------------------------------------------------- */
+/* ---- rounding -------------------------------------------------------------------------------- */
 
 /* Of m in units, cut down by 10^drop digits. */
 static uint128 cut(uint128 m, int drop, bool negative, enum num_rounding how)
 {
     if (drop > NUMERIC_DIGITS_MAX) {
-        return how == NUM_CEIL ? (m != 0 && !negative) : how == NUM_FLOOR ? (m != 0 && negative) : 0;
+        bool away = how == NUM_CEIL ? !negative : how == NUM_FLOOR && negative;
+        return m != 0 && away;
     }
     uint128 unit = numeric_pow10[drop];
     uint128 q = m / unit;
@@ -542,6 +565,7 @@ static uint128 cut(uint128 m, int drop, bool negative, enum num_rounding how)
 const struct fault *num_round(const struct numeric *a, int scale, enum num_rounding how,
                               struct numeric *out)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
     if (a->special != NUMERIC_FINITE) {
         *out = *a;
         return NULL;
@@ -562,6 +586,7 @@ const struct fault *num_round(const struct numeric *a, int scale, enum num_round
 
 bool num_to_int64(const struct numeric *a, int64_t *out)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
     ASSERT(a->special == NUMERIC_FINITE);
     bool negative = numeric_coef(a) < 0;
     uint128 q = cut(magnitude(a), a->scale, negative, NUM_ROUND);

@@ -15,8 +15,10 @@ extern __float128 floorf128(__float128 x);
 static const struct fault fault_sqrt_negative = {"2201F",
                                                  "cannot take square root of a negative number"};
 static const struct fault fault_ln_zero = {"2201E", "cannot take logarithm of zero"};
-static const struct fault fault_ln_negative = {"2201E", "cannot take logarithm of a negative number"};
-static const struct fault fault_zero_power = {"2201F", "zero raised to a negative power is undefined"};
+static const struct fault fault_ln_negative = {
+    "2201E", "cannot take logarithm of a negative number"};
+static const struct fault fault_zero_power = {
+    "2201F", "zero raised to a negative power is undefined"};
 static const struct fault fault_negative_power = {
     "2201F", "a negative number raised to a non-integer power yields a complex result"};
 
@@ -66,6 +68,7 @@ static int result_scale(int significant, int scale_min)
 /* The weight of the first digit of base 10000, as PostgreSQL's var->weight. */
 static int weight_of(const struct numeric *n)
 {
+    ASSERT(n->scale >= 0 && n->scale <= NUMERIC_SCALE_MAX);
     uint128 m = magnitude(n);
     if (m == 0) {
         return 0;
@@ -74,7 +77,7 @@ static int weight_of(const struct numeric *n)
     return exponent >= 0 ? exponent / 4 : -((3 - exponent) / 4);
 }
 
-/* ---- square root ------------------------------------------------------------------------------ */
+/* ---- square root ----------------------------------------------------------------------------- */
 
 /* floor(sqrt(v)) by Newton's method from above. */
 static uint128 isqrt(uint128 v)
@@ -94,6 +97,7 @@ static uint128 isqrt(uint128 v)
 
 const struct fault *num_sqrt(const struct numeric *a, struct numeric *out)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
     if (num_sign(a) < 0) {
         return &fault_sqrt_negative;
     }
@@ -121,10 +125,11 @@ const struct fault *num_sqrt(const struct numeric *a, struct numeric *out)
     return from_float128(x, scale, out);
 }
 
-/* ---- exp and ln ------------------------------------------------------------------------------- */
+/* ---- exp and ln ------------------------------------------------------------------------------ */
 
 const struct fault *num_exp(const struct numeric *a, struct numeric *out)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
     if (a->special != NUMERIC_FINITE) {
         *out = a->special == NUMERIC_NINF ? numeric_make(0, 0) : *a;
         return NULL;
@@ -138,6 +143,7 @@ const struct fault *num_exp(const struct numeric *a, struct numeric *out)
 /* The first digits of base 10000: the value is about *digits * 10^*exponent. */
 static void first_digits(const struct numeric *a, double *digits, int *exponent)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
     uint128 m = magnitude(a);
     int weight = weight_of(a);
     int unit = weight * 4 - 4; /* two digits of base 10000 */
@@ -153,6 +159,7 @@ static void first_digits(const struct numeric *a, double *digits, int *exponent)
 /* estimate_ln_dweight: the decimal weight of ln(a). */
 static int ln_weight(const struct numeric *a)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
     static const struct numeric low = {.lo = 9, .scale = 1};
     static const struct numeric high = {.lo = 11, .scale = 1};
     if (num_sign(a) <= 0) {
@@ -175,6 +182,7 @@ static int ln_weight(const struct numeric *a)
 
 const struct fault *num_ln(const struct numeric *a, struct numeric *out)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
     if (a->special == NUMERIC_NAN || a->special == NUMERIC_INF) {
         *out = *a;
         return NULL;
@@ -187,7 +195,7 @@ const struct fault *num_ln(const struct numeric *a, struct numeric *out)
     return from_float128(logf128(to_float128(a)), scale, out);
 }
 
-/* ---- power ------------------------------------------------------------------------------------ */
+/* ---- power ----------------------------------------------------------------------------------- */
 
 /* A decimal of up to 38 digits and a free exponent: coef * 10^exponent. */
 struct decimal {
@@ -198,6 +206,7 @@ struct decimal {
 /* Keeps the mantissa between 1 and 10 so that products lose no significant digits. */
 static struct decimal decimal_of(const struct numeric *n)
 {
+    ASSERT(n->scale >= 0 && n->scale <= NUMERIC_SCALE_MAX);
     int digits = u128_digits(magnitude(n));
     ASSERT(digits > 0);
     struct decimal d = {.coef = *n, .exponent = digits - 1 - n->scale};
@@ -240,6 +249,7 @@ static const struct fault *decimal_round(const struct decimal *d, int scale, str
 static const struct fault *power_int(const struct numeric *base, int64_t exp, int scale,
                                      struct numeric *out)
 {
+    ASSERT(base->scale >= 0 && base->scale <= NUMERIC_SCALE_MAX);
     struct numeric one = numeric_make(1, 0);
     if (num_sign(base) == 0) {
         *out = numeric_make(exp == 0, 0);
@@ -282,6 +292,8 @@ static bool is_odd_integer(const struct numeric *b)
 static const struct fault *power_finite(const struct numeric *a, const struct numeric *b,
                                         struct numeric *out)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
+    ASSERT(b->scale >= 0 && b->scale <= NUMERIC_SCALE_MAX);
     struct numeric whole = numeric_normalize(b);
     int64_t exp = 0;
     if (whole.scale == 0 && num_to_int64(&whole, &exp) && exp == (int32_t)exp) {
@@ -314,6 +326,8 @@ static const struct fault *power_finite(const struct numeric *a, const struct nu
 static const struct fault *power_special(const struct numeric *a, const struct numeric *b,
                                          struct numeric *out)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
+    ASSERT(b->scale >= 0 && b->scale <= NUMERIC_SCALE_MAX);
     struct numeric one = numeric_make(1, 0);
     struct numeric infinity = {.special = NUMERIC_INF};
     struct numeric nan = {.special = NUMERIC_NAN};
@@ -352,6 +366,8 @@ static const struct fault *power_special(const struct numeric *a, const struct n
 const struct fault *num_power(const struct numeric *a, const struct numeric *b,
                               struct numeric *out)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
+    ASSERT(b->scale >= 0 && b->scale <= NUMERIC_SCALE_MAX);
     if ((a->special | b->special) != 0) {
         return power_special(a, b, out);
     }

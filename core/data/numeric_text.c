@@ -148,6 +148,7 @@ const struct fault *num_parse(const char *s, size_t len, struct numeric *out, bo
 
 size_t num_print(const struct numeric *n, char *out)
 {
+    ASSERT(n->scale >= 0 && n->scale <= NUMERIC_SCALE_MAX);
     static const char *const specials[] = {"", "NaN", "Infinity", "-Infinity"};
     if (n->special != NUMERIC_FINITE) {
         size_t len = strlen(specials[n->special]);
@@ -179,10 +180,11 @@ size_t num_print(const struct numeric *n, char *out)
     return (size_t)(NUM_TEXT_MAX - at);
 }
 
-/* ---- floating point --------------------------------------------------------------------------- */
+/* ---- floating point -------------------------------------------------------------------------- */
 
 double num_to_double(const struct numeric *a)
 {
+    ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
     static const double exact[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
                                    1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
                                    1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
@@ -218,7 +220,7 @@ const struct fault *num_from_double(double v, int digits, struct numeric *out)
     return fault;
 }
 
-/* ---- typmod ----------------------------------------------------------------------------------- */
+/* ---- typmod ---------------------------------------------------------------------------------- */
 
 static err_t field_overflow(int precision, int scale)
 {

@@ -6,6 +6,7 @@
 err_t int_parse(const char *s, size_t len, int64_t min, int64_t max, const char *type,
                 int64_t *out)
 {
+    ASSERT(s != NULL || len == 0);
     struct text_span t = text_trim(s, len);
     bool negative = t.len > 0 && *t.s == '-';
     size_t i = t.len > 0 && (*t.s == '-' || *t.s == '+');
@@ -39,6 +40,7 @@ static bool prefix_of(const char *word, const char *s, size_t len, size_t len_mi
 
 err_t bool_parse(const char *s, size_t len, bool *out)
 {
+    ASSERT(s != NULL || len == 0);
     struct text_span t = text_trim(s, len);
     bool yes = prefix_of("true", t.s, t.len, 1) || prefix_of("yes", t.s, t.len, 1) ||
                prefix_of("on", t.s, t.len, 2) || prefix_of("1", t.s, t.len, 1);
@@ -52,7 +54,7 @@ err_t bool_parse(const char *s, size_t len, bool *out)
     return ERR_OK;
 }
 
-/* ---- uuid and bytea --------------------------------------------------------------------------- */
+/* ---- uuid and bytea -------------------------------------------------------------------------- */
 
 static int hex_digit(char c)
 {
@@ -89,6 +91,7 @@ static bool scan_uuid(const char *s, size_t len, uint8_t out[16])
 
 err_t uuid_parse(const char *s, size_t len, uint8_t out[16])
 {
+    ASSERT(s != NULL || len == 0);
     if (!scan_uuid(s, len, out)) {
         return err_sql(ERR_INVALID, "22P02", "invalid input syntax for type uuid: \"%.*s\"",
                        (int)len, s);
@@ -118,6 +121,7 @@ void hex_encode(const uint8_t *data, size_t len, struct buf *out)
 
 err_t hex_decode(const char *s, size_t len, struct buf *out)
 {
+    ASSERT(s != NULL || len == 0);
     for (size_t i = 0; i < len;) {
         if (s[i] == ' ' || s[i] == '\n' || s[i] == '\t' || s[i] == '\r') {
             i++;
@@ -150,6 +154,7 @@ static bool octal(char c, char max)
 
 err_t bytea_parse(const char *s, size_t len, struct buf *out)
 {
+    ASSERT(s != NULL || len == 0);
     if (len >= 2 && s[0] == '\\' && s[1] == 'x') {
         return hex_decode(s + 2, len - 2, out);
     }
@@ -171,10 +176,11 @@ err_t bytea_parse(const char *s, size_t len, struct buf *out)
     return ERR_OK;
 }
 
-/* ---- text ------------------------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------------------ */
 
 err_t text_check(const char *s, size_t len)
 {
+    ASSERT(s != NULL || len == 0);
     const char *nul = len > 0 ? memchr(s, 0, len) : NULL;
     if (nul != NULL) {
         return err_sql(ERR_INVALID, "22021", "invalid byte sequence for encoding \"UTF8\": 0x00");
@@ -188,6 +194,7 @@ err_t text_check(const char *s, size_t len)
 /* Bytes of the first n characters. */
 static size_t prefix_bytes(const char *s, size_t len, size_t n)
 {
+    ASSERT(s != NULL || len == 0);
     size_t at = 0;
     while (at < len && n > 0) {
         at++;
@@ -201,6 +208,7 @@ static size_t prefix_bytes(const char *s, size_t len, size_t n)
 
 static size_t without_blanks(const char *s, size_t len)
 {
+    ASSERT(s != NULL || len == 0);
     while (len > 0 && s[len - 1] == ' ') {
         len--;
     }

@@ -102,6 +102,7 @@ static int64_t millennium_of(int64_t year)
 
 void extract_clock(enum time_field f, int64_t of_day, struct numeric *out)
 {
+    ASSERT(f > FIELD_UNKNOWN && f <= FIELD_TIMEZONE_MINUTE);
     int64_t in_minute = of_day % (60 * MICROS_PER_SEC);
     switch (f) {
     case FIELD_MICROSECOND:
@@ -128,6 +129,7 @@ void extract_clock(enum time_field f, int64_t of_day, struct numeric *out)
 
 static int64_t date_field(enum time_field f, int64_t days)
 {
+    ASSERT(f > FIELD_UNKNOWN && f <= FIELD_TIMEZONE_MINUTE);
     struct civil c = civil_from_days(days);
     int iso_year;
     int week = iso_week(days, &iso_year);
@@ -173,6 +175,7 @@ void extract_date(enum time_field f, int64_t days, struct numeric *out)
 
 void extract_timestamp(enum time_field f, int64_t ts, struct numeric *out)
 {
+    ASSERT(f > FIELD_UNKNOWN && f <= FIELD_TIMEZONE_MINUTE);
     int64_t days = floor_div(ts, MICROS_PER_DAY);
     int64_t of_day = ts - days * MICROS_PER_DAY;
     if (f == FIELD_EPOCH) {
@@ -194,6 +197,7 @@ void extract_timestamp(enum time_field f, int64_t ts, struct numeric *out)
 
 void extract_interval(enum time_field f, const struct interval *v, struct numeric *out)
 {
+    ASSERT(f > FIELD_UNKNOWN && f <= FIELD_TIMEZONE_MINUTE);
     int64_t years = v->months / 12;
     switch (f) {
     case FIELD_EPOCH: {
@@ -231,6 +235,7 @@ void extract_interval(enum time_field f, const struct interval *v, struct numeri
 
 bool extract_infinite(enum time_field f, bool positive, struct numeric *out)
 {
+    ASSERT(f > FIELD_UNKNOWN && f <= FIELD_TIMEZONE_MINUTE);
     bool grows = f == FIELD_YEAR || f == FIELD_DECADE || f == FIELD_CENTURY ||
                  f == FIELD_MILLENNIUM || f == FIELD_EPOCH || f == FIELD_JULIAN ||
                  f == FIELD_ISOYEAR;
@@ -238,10 +243,11 @@ bool extract_infinite(enum time_field f, bool positive, struct numeric *out)
     return grows;
 }
 
-/* ---- truncation ------------------------------------------------------------------------------- */
+/* ---- truncation ------------------------------------------------------------------------------ */
 
 static int64_t first_day(enum time_field f, int64_t days)
 {
+    ASSERT(f > FIELD_UNKNOWN && f <= FIELD_TIMEZONE_MINUTE);
     struct civil c = civil_from_days(days);
     int64_t year = c.year;
     switch (f) {
@@ -280,6 +286,7 @@ static const int64_t clock_units[] = {
 
 const struct fault *truncate_timestamp(enum time_field f, int64_t ts, int64_t *out)
 {
+    ASSERT(f > FIELD_UNKNOWN && f <= FIELD_TIMEZONE_MINUTE);
     if (f <= FIELD_HOUR) {
         *out = floor_div(ts, clock_units[f]) * clock_units[f];
         return NULL;
@@ -294,6 +301,7 @@ const struct fault *truncate_timestamp(enum time_field f, int64_t ts, int64_t *o
 
 struct interval truncate_interval(enum time_field f, const struct interval *v)
 {
+    ASSERT(f > FIELD_UNKNOWN && f <= FIELD_TIMEZONE_MINUTE);
     static const int month_units[] = {
         [FIELD_MONTH] = 1,      [FIELD_QUARTER] = 3,    [FIELD_YEAR] = 12,
         [FIELD_DECADE] = 120,   [FIELD_CENTURY] = 1200, [FIELD_MILLENNIUM] = 12000,

@@ -131,6 +131,7 @@ const char *type_kind_name(uint8_t kind)
 
 const char *type_format(struct arena *arena, const struct type *type)
 {
+    ASSERT(type->kind > 0 && type->kind < TYPE_KIND_MAX);
     const struct type_info *info = info_of(type);
     int32_t mod = type->typmod;
     switch (info->kind) {

@@ -149,7 +149,7 @@ static inline void kernel_state_free(void *state)
     }
 }
 
-/* ---- compiled expressions --------------------------------------------------------------------- */
+/* ---- compiled expressions -------------------------------------------------------------------- */
 
 struct cnode;
 

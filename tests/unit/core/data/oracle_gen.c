@@ -307,7 +307,7 @@ void gen_value(struct rng *r, uint8_t kind, bool hostile, struct buf *out)
     }
 }
 
-/* ---- arguments that suit a function ------------------------------------------------------------- */
+/* ---- arguments that suit a function ---------------------------------------------------------- */
 
 static void gen_pattern(struct rng *r, struct buf *out)
 {
@@ -331,7 +331,8 @@ static const char *const fields[] = {
     "julian", "YEAR", "nonsense", "timezone"};
 
 static const char *const formats[] = {
-    "YYYY-MM-DD HH24:MI:SS", "YY Y YYY", "Month Mon MON mon", "Day DAY Dy D ID", "DDD DD", "HH12:MI AM",
+    "YYYY-MM-DD HH24:MI:SS", "YY Y YYY", "Month Mon MON mon", "Day DAY Dy D ID", "DDD DD",
+    "HH12:MI AM",
     "MS US SSSS", "WW IW W", "IYYY Q CC", "FMMonth FMDD, YYYY", "DDth DDTH", "\"quoted\" YYYY",
     "J", "am PM a.m.", "BC", "FMHH24:FMMI", "Y,YYY", "TZ OF", "RM rm"};
 

@@ -198,7 +198,7 @@ static void test_round_trip(void)
     }
 }
 
-/* ---- hostile bytes ----------------------------------------------------------------------------- */
+/* ---- hostile bytes --------------------------------------------------------------------------- */
 
 static uint64_t touch(const struct batch *b)
 {
@@ -319,7 +319,7 @@ static void test_bad_values(void)
     expect_refused(TYPE_JSONB, "", 0);
 }
 
-/* ---- encoded rows ------------------------------------------------------------------------------ */
+/* ---- encoded rows ---------------------------------------------------------------------------- */
 
 static void test_encode(void)
 {
@@ -398,7 +398,8 @@ static void test_canonical(void)
             batch_encode_row(&batch, k, NULL, 0, false, &raw[k]);
         }
         CU_ASSERT_EQUAL(hashes[0], hashes[1]);
-        CU_ASSERT(rows[0].len == rows[1].len && memcmp(rows[0].data, rows[1].data, rows[0].len) == 0);
+        CU_ASSERT(rows[0].len == rows[1].len &&
+                  memcmp(rows[0].data, rows[1].data, rows[0].len) == 0);
         CU_ASSERT(raw[0].len != raw[1].len || memcmp(raw[0].data, raw[1].data, raw[0].len) != 0);
         CU_ASSERT(datum_equal(pairs[i].kind, &d[0], &d[1]));
         CU_ASSERT_EQUAL(datum_hash(pairs[i].kind, &d[0]), datum_hash(pairs[i].kind, &d[1]));
@@ -438,7 +439,7 @@ static void test_no_columns(void)
     batch_builder_free(b);
 }
 
-/* ---- consolidation ------------------------------------------------------------------------------ */
+/* ---- consolidation --------------------------------------------------------------------------- */
 
 /* Adds up the diffs of (encoded row, time) over all batches. */
 static int64_t naive_diff(const struct batch *const *in, size_t in_len, uint64_t advance_to,

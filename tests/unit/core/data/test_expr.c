@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ---- building ---------------------------------------------------------------------------------- */
+/* ---- building -------------------------------------------------------------------------------- */
 
 static uint32_t add_column(struct arena *a, struct expr *e, uint32_t column, uint8_t kind)
 {
@@ -66,7 +66,7 @@ static const char *eval_text(struct arena *a, const struct expr *e, struct buf *
     return buf_cstr(out);
 }
 
-/* ---- catalogue ---------------------------------------------------------------------------------- */
+/* ---- catalogue ------------------------------------------------------------------------------- */
 
 static void test_catalog(void)
 {
@@ -137,7 +137,7 @@ static void test_aggregates(void)
     CU_ASSERT_FALSE(agg_result(AGG_BOOL_AND, TYPE_INT4, &t));
 }
 
-/* ---- every function: a batch against single rows ------------------------------------------------ */
+/* ---- every function: a batch against single rows --------------------------------------------- */
 
 enum { MODEL_ROWS = 2500 };
 
@@ -398,7 +398,7 @@ static void test_all_functions(void)
     }
 }
 
-/* ---- logic --------------------------------------------------------------------------------------- */
+/* ---- logic ----------------------------------------------------------------------------------- */
 
 static void test_three_valued(void)
 {
@@ -578,7 +578,7 @@ static void test_order_of_steps(void)
     arena_free(&a);
 }
 
-/* ---- validation ----------------------------------------------------------------------------------- */
+/* ---- validation ------------------------------------------------------------------------------ */
 
 static void expect_invalid(const struct expr *e)
 {

@@ -25,7 +25,8 @@ static uint64_t env_number(const char *name, uint64_t otherwise)
 static bool connected(void)
 {
     if (conn == NULL) {
-        conn = PQconnectdb("options='-c standard_conforming_strings=on -c client_min_messages=error'");
+        conn = PQconnectdb("options='-c standard_conforming_strings=on "
+                           "-c client_min_messages=error'");
     }
     bool ok = PQstatus(conn) == CONNECTION_OK;
     if (!ok) {
@@ -47,7 +48,7 @@ static void append_quoted(struct buf *sql, const char *s, size_t len)
     buf_append_byte(sql, '\'');
 }
 
-/* ---- comparing --------------------------------------------------------------------------------- */
+/* ---- comparing ------------------------------------------------------------------------------- */
 
 static int significant_digits(const char *s)
 {
@@ -119,7 +120,7 @@ static void compare(const char *sql, uint8_t kind, err_t err, const char *ours)
     PQclear(res);
 }
 
-/* ---- values ------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static void compare_value(struct rng *r, uint8_t kind, const char *name, int32_t typmod)
 {
@@ -254,7 +255,7 @@ static void test_typmods(void)
     report("typmods");
 }
 
-/* ---- functions ---------------------------------------------------------------------------------- */
+/* ---- functions ------------------------------------------------------------------------------- */
 
 static bool is_operator(const char *name)
 {
