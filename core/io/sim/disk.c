@@ -8,6 +8,7 @@
 /* The position of name, or where it would be. */
 static size_t names_at(const struct sim_names *names, const char *name, bool *there)
 {
+    ASSERT(name != NULL);
     size_t low = 0;
     size_t high = names->entries_len;
     while (low < high) {
@@ -84,6 +85,7 @@ static void names_copy(struct sim_names *to, const struct sim_names *from)
 
 /* ---- inodes ---------------------------------------------------------------------------------- */
 
+/* Without a reference: its first name takes one. */
 static struct sim_inode *inode_new(struct sim_disk *disk, bool directory)
 {
     struct sim_inode *inode = MEM_NEW(struct sim_inode);
@@ -164,8 +166,10 @@ void sim_inode_write(struct sim_disk *disk, struct sim_inode *inode, uint64_t of
     inode->mtime_us = disk->sim->now;
 }
 
+/* Stops short at the end. */
 size_t sim_inode_read(const struct sim_inode *inode, uint64_t offset, void *data, size_t len)
 {
+    ASSERT(!inode->directory);
     if (offset >= inode->seen.len) {
         return 0;
     }
@@ -351,6 +355,7 @@ static void changes_apply(struct sim_disk *disk)
 
 void sim_disk_dir_sync(struct sim_disk *disk, struct sim_inode *directory)
 {
+    ASSERT(directory->directory);
     /* Backwards: a change is wanted when it touches a directory that a later wanted one needs. */
     uint64_t walk = ++disk->walks;
     directory->visit = walk;
@@ -380,8 +385,10 @@ struct sim_inode *sim_disk_create(struct sim_disk *disk, struct sim_inode *direc
     return inode;
 }
 
+/* Open files keep the inode. */
 int sim_disk_unlink(struct sim_disk *disk, struct sim_inode *directory, const char *name)
 {
+    ASSERT(directory->directory);
     struct sim_inode *inode = sim_names_get(&directory->seen_names, name);
     if (inode == NULL) {
         return ENOENT;
@@ -397,6 +404,7 @@ int sim_disk_unlink(struct sim_disk *disk, struct sim_inode *directory, const ch
 /* Is to the directory, or somewhere below it? */
 static bool holds(const struct sim_inode *directory, const struct sim_inode *to)
 {
+    ASSERT(directory->directory);
     bool found = directory == to;
     const struct sim_names *names = &directory->seen_names;
     for (size_t i = 0; i < names->entries_len && !found; i++) {
@@ -406,9 +414,11 @@ static bool holds(const struct sim_inode *directory, const struct sim_inode *to)
     return found;
 }
 
+/* The checks come in the order in which Linux makes them. */
 int sim_disk_rename(struct sim_disk *disk, struct sim_inode *from, const char *from_name,
                     struct sim_inode *to, const char *to_name)
 {
+    ASSERT(from->directory && to->directory);
     struct sim_inode *inode = sim_names_get(&from->seen_names, from_name);
     struct sim_inode *there = sim_names_get(&to->seen_names, to_name);
     if (inode == NULL) {
@@ -485,6 +495,7 @@ static size_t crash_size(struct sim *sim, size_t durable, size_t seen)
 /* What was not synced is there, or not, or some sectors of it are. */
 static void crash_content(struct sim *sim, struct sim_inode *inode)
 {
+    ASSERT(!inode->directory);
     static const unsigned percents[] = {0, 100, 50};
     unsigned kept = percents[sim_between(sim, 0, ARRAY_LEN(percents) - 1)];
     size_t size = crash_size(sim, inode->durable.len, inode->seen.len);

@@ -85,8 +85,10 @@ static void file_unlock(struct sim_file *file)
     }
 }
 
+/* Closed, or its process died. */
 static void file_shut(struct sim_object *object)
 {
+    ASSERT(CONTAINER_OF(object, struct sim_file, object)->inode != NULL);
     struct sim_file *file = CONTAINER_OF(object, struct sim_file, object);
     while (file->ops.next != &file->ops) {
         op_interrupt(CONTAINER_OF(file->ops.next, struct sim_op, link));
@@ -98,6 +100,7 @@ static void file_shut(struct sim_object *object)
 
 static void file_free(struct sim_object *object)
 {
+    ASSERT(object->shut_done);
     struct sim_file *file = CONTAINER_OF(object, struct sim_file, object);
     free(file->path);
     free(file);
@@ -106,6 +109,7 @@ static void file_free(struct sim_object *object)
 /* The file is not there: makes it, if that is asked for. */
 static int open_new(struct sim_disk *disk, const char *path, int flags, struct sim_inode **out)
 {
+    ASSERT(*out == NULL);
     int error = ENOENT;
     char *name;
     struct sim_inode *parent = sim_disk_parent(disk, path, &name, &error);
@@ -148,6 +152,7 @@ static int open_inode(struct sim_disk *disk, const char *path, int flags, struct
 
 err_t sim_file_open(struct io_loop *base, const char *path, int flags, struct io_file **out)
 {
+    ASSERT(path != NULL && out != NULL);
     *out = NULL;
     struct sim_loop *loop = sim_loop_of(base);
     struct sim_disk *disk = disk_of(base);
@@ -327,6 +332,7 @@ void sim_file_unlock_sync(struct io_file *base)
     file_unlock(file_of(base));
 }
 
+/* Sizes of directories differ between file systems: here they are 0. */
 static void stat_fill(const struct sim_inode *inode, struct io_stat *out)
 {
     out->kind = inode->directory ? IO_KIND_DIRECTORY : IO_KIND_FILE;
@@ -355,6 +361,7 @@ err_t sim_stat(struct io_loop *loop, const char *path, struct io_stat *out)
 /* Makes the directories of a path, its last name included. */
 static int directories_make(struct sim_disk *disk, const char *path)
 {
+    ASSERT(path != NULL);
     int error = sim_disk_check(disk, true);
     size_t len = strlen(path);
     for (size_t end = 1; end <= len && error == 0; end++) {
@@ -488,9 +495,11 @@ err_t sim_dir_list(struct io_loop *loop, const char *path,
 
 /* ---- the test's own writes ------------------------------------------------------------------- */
 
+/* As if by another program, which also synced the content. */
 err_t sim_file_write(struct sim *sim, const char *host, const char *path, const void *data,
                      size_t len, bool append)
 {
+    ASSERT(data != NULL || len == 0);
     struct sim_disk *disk = sim_host_get(sim, host)->disk;
     char *directory = mem_strdup(path);
     char *slash = strrchr(directory, '/');
@@ -529,10 +538,13 @@ static bool watch_meant(const struct sim_watch *watch, struct sim_disk *disk, co
     return inode != NULL && sim_disk_find(disk, watch->path, &error) == inode;
 }
 
+/* Told once for all that happens until the watch looks. */
 void sim_watches_tell(struct sim_disk *disk, const char *path, const struct sim_inode *inode)
 {
+    ASSERT(path != NULL);
     for (struct sim_watch *watch = disk->watches; watch != NULL; watch = watch->next) {
-        if (watch->event.heap_at == 0 && watch_meant(watch, disk, path, inode)) {
+        bool untold = watch->event.heap_at == 0 && !io_loop_dead(watch->base.loop);
+        if (untold && watch_meant(watch, disk, path, inode)) {
             sim_event_set(disk->sim, &watch->event, sim_between(disk->sim, 50, 3000));
         }
     }
@@ -559,14 +571,17 @@ static void watch_shut(struct sim_object *object)
 
 static void watch_free(struct sim_object *object)
 {
+    ASSERT(object->shut_done);
     struct sim_watch *watch = CONTAINER_OF(object, struct sim_watch, object);
     free(watch->path);
     free(watch);
 }
 
+/* The file need not exist yet, its directory must. */
 err_t sim_watch_open(struct io_loop *base, const char *path, void (*changed)(void *arg), void *arg,
                      struct io_watch **out)
 {
+    ASSERT(changed != NULL);
     *out = NULL;
     struct sim_loop *loop = sim_loop_of(base);
     struct sim_disk *disk = disk_of(base);

@@ -26,8 +26,10 @@ void sim_object_add(struct sim_loop *loop, struct sim_object *object,
     sim_link_add(&loop->objects, &object->link);
 }
 
+/* Once, whoever comes first: the owner or the end of the loop. */
 void sim_object_shut(struct sim_object *object)
 {
+    ASSERT(object->shut != NULL);
     if (!object->shut_done) {
         object->shut_done = true;
         object->shut(object);
@@ -177,6 +179,7 @@ static bool pollers_arm(struct sim_loop *loop)
     return quiet;
 }
 
+/* As after a wake. */
 static void pollers_disarm(struct sim_loop *loop)
 {
     if (!loop->armed) {
@@ -212,9 +215,11 @@ void sim_loop_polls(struct sim_loop *loop)
 
 static void poll_run(struct sim_event *event)
 {
+    ASSERT(event->kind == SIM_POLL);
     /* The pollers run after every event, so after this one. */
 }
 
+/* A new poller is asked soon, also when nothing else happens. */
 static void pollers_changed(struct io_loop *base)
 {
     struct sim_loop *loop = sim_loop_of(base);
@@ -225,6 +230,7 @@ static void pollers_changed(struct io_loop *base)
 
 static void start_run(struct sim_event *event)
 {
+    ASSERT(event->kind == SIM_START);
     event->loop->start(&event->loop->base, event->loop->arg);
 }
 
@@ -237,9 +243,11 @@ static void done_run(struct sim_event *event)
     }
 }
 
+/* The caller sets when it starts. */
 struct sim_loop *sim_loop_new(struct sim_process *process, struct sim_loop *owner,
                               io_start_fn start, void *arg)
 {
+    ASSERT(start != NULL && (owner == NULL || owner->process == process));
     struct sim_loop *loop = MEM_NEW(struct sim_loop);
     loop->base.backend = &sim_backend;
     loop->base.env = &process->base;

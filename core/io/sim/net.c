@@ -97,7 +97,7 @@ static void recv_schedule(struct sim_stream *s)
 {
     struct sim *sim = s->loop->sim;
     bool refused = !s->connected && s->ending && s->peer == NULL && s->dial_event.heap_at == 0;
-    if (s->closed || s->paused || (!s->connected && !refused) ||
+    if (s->closed || s->paused || io_loop_dead(s->base.loop) || (!s->connected && !refused) ||
         (s->in.len == 0 && !s->ending)) {
         sim_event_clear(sim, &s->recv_event);
         return;
@@ -106,6 +106,7 @@ static void recv_schedule(struct sim_stream *s)
     sim_event_set_at(sim, &s->recv_event, time > sim->now ? time : sim->now + 1);
 }
 
+/* Later bytes do not overtake earlier ones. */
 static uint64_t last_arrival(const struct sim_stream *s)
 {
     return s->arrivals_len > 0 ? s->arrivals[s->arrivals_len - 1].time : 0;
@@ -155,6 +156,7 @@ static void in_truncate(struct sim_stream *s)
 /* The end of the stream goes on its way to s; error 0: in order, behind all bytes. */
 static void end_send(struct sim_stream *s, int error, uint64_t after)
 {
+    ASSERT(error >= 0);
     if (s->closed || s->ending) {
         return;
     }
@@ -238,6 +240,7 @@ static void out_drop(struct sim_stream *s)
     s->pending = 0;
 }
 
+/* A moment later, so that several small writes may go together. */
 static void send_schedule(struct sim_stream *s)
 {
     if (s->connected && s->send_event.heap_at == 0 && !s->closed) {
@@ -356,6 +359,7 @@ static void stream_shut(struct sim_object *object)
 
 static void stream_free(struct sim_object *object)
 {
+    ASSERT(object->shut_done);
     struct sim_stream *s = CONTAINER_OF(object, struct sim_stream, object);
     ASSERT(s->out_first == NULL && s->peer == NULL && s->recv_event.heap_at == 0);
     err_free(s->end_reason);
@@ -367,6 +371,7 @@ static void stream_free(struct sim_object *object)
 /* The stream has ended by itself: closed in order, failed, or finished sending. */
 static void stream_over(struct sim_stream *s)
 {
+    ASSERT(!s->closed);
     err_t reason = s->end_reason;
     s->end_reason = ERR_OK;
     sim_object_shut(&s->object);
@@ -378,9 +383,11 @@ static void stream_over(struct sim_stream *s)
     sim_object_discard(s->loop, &s->object);
 }
 
+/* On a stream that sends no more the bytes are given back at once. */
 static void stream_write_ref(struct io_stream *base, const void *data, size_t len,
                              void (*release)(void *), void *arg)
 {
+    ASSERT(data != NULL && len > 0);
     struct sim_stream *s = stream_of(base);
     if (s->closed || s->finishing || io_loop_dead(base->loop)) {
         if (release != NULL) {
@@ -415,6 +422,7 @@ static size_t stream_pending(const struct io_stream *base)
     return ((const struct sim_stream *)base)->pending;
 }
 
+/* Bytes stay on the wire, and its window fills. */
 static void stream_pause(struct io_stream *base, bool paused)
 {
     struct sim_stream *s = stream_of(base);
@@ -491,6 +499,7 @@ static struct sim_stream *stream_new(struct sim_loop *loop)
 /* host: what stands before the last colon, without brackets; own is set for the own host. */
 static err_t address_parse(const char *text, char *host, size_t cap, uint16_t *port, bool *own)
 {
+    ASSERT(text != NULL && cap > 0);
     if (strncmp(text, "unix", 4) == 0 && strchr(text, '/') != NULL) {
         return err_new(ERR_UNSUPPORTED, "the simulator has no Unix sockets (%s)", text);
     }
@@ -607,10 +616,12 @@ static void dial_run(struct sim_event *event)
     }
 }
 
+/* Whether anybody listens turns out when the request arrives there. */
 err_t sim_connect(struct io_loop *base, const char *address,
                   const struct io_stream_handler *handler, void *arg, io_connect_fn connected,
                   struct io_stream **out)
 {
+    ASSERT(address != NULL);
     *out = NULL;
     struct sim_loop *loop = sim_loop_of(base);
     char host[128];
@@ -654,8 +665,10 @@ static void listener_shut(struct sim_object *object)
     }
 }
 
+/* Nothing else points to it any more. */
 static void listener_free(struct sim_object *object)
 {
+    ASSERT(object->shut_done);
     free(CONTAINER_OF(object, struct sim_listener, object));
 }
 
@@ -672,6 +685,7 @@ static uint16_t port_pick(struct sim_host *host)
 err_t sim_listen(struct io_loop *base, const char *address, io_accept_fn accepted, void *arg,
                  struct io_listener **out)
 {
+    ASSERT(address != NULL);
     *out = NULL;
     struct sim_loop *loop = sim_loop_of(base);
     struct sim_host *host = loop->process->host;
@@ -755,6 +769,7 @@ void sim_net_cut(struct sim *sim,
 
 void sim_net_host_gone(struct sim *sim, struct sim_host *host)
 {
+    ASSERT(host != NULL);
     for (struct sim_link *at = sim->streams.next; at != &sim->streams; at = at->next) {
         struct sim_stream *s = CONTAINER_OF(at, struct sim_stream, all);
         if (s->peer != NULL && host_of(s) == host && host_of(s->peer) != host) {

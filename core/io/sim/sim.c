@@ -96,8 +96,10 @@ void sim_event_clear(struct sim *sim, struct sim_event *event)
     }
 }
 
+/* Never before now: what is late happens next. */
 void sim_event_set_at(struct sim *sim, struct sim_event *event, uint64_t time)
 {
+    ASSERT(event->loop == NULL || !io_loop_dead(&event->loop->base));
     ASSERT(event->run != NULL);
     sim_event_clear(sim, event);
     event->time = time < sim->now ? sim->now : time;
@@ -183,8 +185,10 @@ static void deliver(struct sim *sim)
     sim_reap(sim);
 }
 
+/* Time stands at the given point afterwards, whether or not anything happened. */
 void sim_run_until(struct sim *sim, uint64_t virtual_us)
 {
+    ASSERT(!sim->delivering);
     while (sim->heap_len > 0 && sim->heap[1]->time <= virtual_us) {
         deliver(sim);
     }
@@ -195,6 +199,7 @@ void sim_run_until(struct sim *sim, uint64_t virtual_us)
 
 bool sim_run_while(struct sim *sim, bool (*go_on)(void *arg), void *arg, uint64_t limit_us)
 {
+    ASSERT(go_on != NULL && !sim->delivering);
     while (go_on(arg)) {
         if (sim->heap_len == 0 || sim->heap[1]->time > limit_us) {
             return false;
@@ -292,8 +297,10 @@ static void process_end(struct sim_process *process)
     }
 }
 
+/* From inside a callback too: its event comes to its end, with every call a no-op. */
 void sim_process_kill(struct sim *sim, struct sim_process *process)
 {
+    ASSERT(process->sim == sim);
     if (!process->alive) {
         return;
     }
@@ -374,6 +381,7 @@ static bool of_process(void *arg, struct sim_process *a, struct sim_process *b)
 
 void sim_cut_connections(struct sim *sim, struct sim_process *process)
 {
+    ASSERT(process->sim == sim);
     sim_net_cut(sim, of_process, process);
 }
 
@@ -382,6 +390,7 @@ struct host_pair {
     const char *b;
 };
 
+/* In either direction. */
 static bool of_hosts(void *arg, struct sim_process *a, struct sim_process *b)
 {
     const struct host_pair *pair = arg;
@@ -407,8 +416,10 @@ bool sim_partitioned(struct sim *sim, const char *a, const char *b)
     return cut;
 }
 
+/* The hosts need not exist yet. */
 void sim_partition(struct sim *sim, const char *a, const char *b, bool cut)
 {
+    ASSERT(strcmp(a, b) != 0);
     struct buf key = {0};
     pair_key(&key, a, b);
     if (cut) {
@@ -434,6 +445,7 @@ struct sim_config sim_config_default(uint64_t seed)
 
 struct sim *sim_new(const struct sim_config *config)
 {
+    ASSERT(config != NULL);
     ASSERT(config->delay_min_us <= config->delay_max_us);
     ASSERT(config->disk_min_us <= config->disk_max_us);
     struct sim *sim = MEM_NEW(struct sim);
@@ -444,6 +456,7 @@ struct sim *sim_new(const struct sim_config *config)
     return sim;
 }
 
+/* Processes that still live are killed, and free themselves. */
 void sim_free(struct sim *sim)
 {
     if (sim == NULL) {

@@ -7,6 +7,7 @@
 /* A path, which must fit into sockaddr_un. */
 static err_t local_parse(const char *path, enum uring_socket kind, struct uring_address *out)
 {
+    ASSERT(kind != URING_TCP);
     size_t len = strlen(path);
     if (len == 0 || len >= sizeof(out->local.sun_path)) {
         return err_new(ERR_INVALID, "socket path \"%s\" must have 1 to %zu bytes", path,
@@ -66,8 +67,10 @@ static err_t host_set(const char *text, const char *host, bool listening, uint16
     return ERR_OK;
 }
 
+/* Brackets around a numeric IPv6 address are optional here: the last colon counts. */
 err_t uring_address_parse(const char *text, bool listening, struct uring_address *out)
 {
+    ASSERT(text != NULL && out != NULL);
     memset(out, 0, sizeof(*out));
     if (strncmp(text, "unix:", 5) == 0) {
         return local_parse(text + 5, URING_UNIX, out);

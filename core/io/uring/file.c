@@ -52,6 +52,7 @@ static void fd_close(struct uring_file *file)
     }
 }
 
+/* Whatever is left: the loop may have ended first. */
 static void file_free(struct uring_object *object)
 {
     struct uring_file *file = CONTAINER_OF(object, struct uring_file, object);
@@ -97,8 +98,10 @@ static int open_flags(int flags)
     return os;
 }
 
+/* Opening does not go through io_uring: it is rare, and callers want the error at once. */
 err_t uring_file_open(struct io_loop *loop, const char *path, int flags, struct io_file **out)
 {
+    ASSERT(out != NULL);
     *out = NULL;
     int fd = open(path, open_flags(flags), 0600);
     if (fd < 0 && errno == EINVAL && (flags & IO_OPEN_DIRECT) != 0) {
@@ -116,6 +119,7 @@ err_t uring_file_open(struct io_loop *loop, const char *path, int flags, struct 
     return ERR_OK;
 }
 
+/* On a loop that has ended file_shut has run already. */
 void uring_file_close(struct io_file *base)
 {
     struct uring_file *file = file_of(base);
@@ -147,9 +151,11 @@ static void op_submit(struct io_op *op)
     io_uring_sqe_set_data64(sqe, (uintptr_t)op | URING_OP_TAG);
 }
 
+/* The request lives in the caller's io_op: nothing is allocated. */
 static void op_start(struct io_file *base, struct io_op *op, enum op_kind kind, uint64_t offset,
                      void *data, size_t len)
 {
+    ASSERT(data != NULL || len == 0);
     ASSERT(op->done != NULL);
     struct uring_file *file = file_of(base);
     *op_of(op) = (struct file_op){
@@ -215,9 +221,11 @@ void uring_op_complete(struct uring_loop *loop, struct io_op *op, int res)
 
 /* ---- synchronous ----------------------------------------------------------------------------- */
 
+/* Reads on until the end of the file, as the kernel may return less. */
 err_t uring_file_read_sync(struct io_file *base, uint64_t offset, void *data, size_t len,
                            size_t *result)
 {
+    ASSERT(data != NULL || len == 0);
     struct uring_file *file = file_of(base);
     *result = 0;
     while (*result < len) {
@@ -237,8 +245,10 @@ err_t uring_file_read_sync(struct io_file *base, uint64_t offset, void *data, si
     return ERR_OK;
 }
 
+/* Writes on until all is written. */
 err_t uring_file_write_sync(struct io_file *base, uint64_t offset, const void *data, size_t len)
 {
+    ASSERT(data != NULL || len == 0);
     struct uring_file *file = file_of(base);
     size_t moved = 0;
     while (moved < len) {
@@ -255,8 +265,10 @@ err_t uring_file_write_sync(struct io_file *base, uint64_t offset, const void *d
     return ERR_OK;
 }
 
+/* The content and what is needed to find it, not the times. */
 err_t uring_file_sync_sync(struct io_file *base)
 {
+    ASSERT(file_of(base)->fd >= 0);
     struct uring_file *file = file_of(base);
     if (fdatasync(file->fd) != 0) {
         return err_errno(errno, "syncing %s", file->path);
@@ -264,8 +276,10 @@ err_t uring_file_sync_sync(struct io_file *base)
     return ERR_OK;
 }
 
+/* Growing leaves a hole that reads as zeros. */
 err_t uring_file_truncate_sync(struct io_file *base, uint64_t size)
 {
+    ASSERT(file_of(base)->fd >= 0);
     struct uring_file *file = file_of(base);
     if (ftruncate(file->fd, (off_t)size) != 0) {
         return err_errno(errno, "truncating %s", file->path);
@@ -280,8 +294,10 @@ static int lock_set(const struct uring_file *file, short type)
     return fcntl(file->fd, F_OFD_SETLK, &lock) == 0 ? 0 : errno;
 }
 
+/* Refused is an answer, no error. */
 err_t uring_file_lock_sync(struct io_file *base, bool *locked)
 {
+    ASSERT(file_of(base)->fd >= 0);
     struct uring_file *file = file_of(base);
     int error = lock_set(file, F_WRLCK);
     *locked = error == 0;

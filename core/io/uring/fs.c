@@ -8,8 +8,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* inode and mtime together tell a replaced file from the one before. */
 void uring_stat_fill(const struct stat *st, struct io_stat *out)
 {
+    ASSERT(st != NULL && out != NULL);
     out->kind = S_ISREG(st->st_mode)   ? IO_KIND_FILE
                 : S_ISDIR(st->st_mode) ? IO_KIND_DIRECTORY
                                        : IO_KIND_OTHER;
@@ -18,6 +20,7 @@ void uring_stat_fill(const struct stat *st, struct io_stat *out)
     out->mtime_ns = (uint64_t)st->st_mtim.tv_sec * 1000000000ULL + (uint64_t)st->st_mtim.tv_nsec;
 }
 
+/* Follows symbolic links. */
 err_t uring_stat(struct io_loop *loop, const char *path, struct io_stat *out)
 {
     struct stat st;
@@ -31,6 +34,7 @@ err_t uring_stat(struct io_loop *loop, const char *path, struct io_stat *out)
 /* An existing directory is fine. */
 static err_t mkdir_one(const char *path, int mode)
 {
+    ASSERT(path[0] != '\0');
     if (mkdir(path, (mode_t)mode) == 0) {
         return ERR_OK;
     }
@@ -65,6 +69,7 @@ err_t uring_mkdir(struct io_loop *loop, const char *path, int mode)
     return err;
 }
 
+/* Atomic within a file system; whatever to was is replaced. */
 err_t uring_rename(struct io_loop *loop, const char *from, const char *to)
 {
     if (rename(from, to) != 0) {
@@ -81,8 +86,10 @@ err_t uring_unlink(struct io_loop *loop, const char *path)
     return ERR_OK;
 }
 
+/* By name, on a file nobody else knows yet. */
 err_t uring_chmod(struct io_loop *loop, const char *path, int mode)
 {
+    ASSERT((mode & ~07777) == 0);
     if (chmod(path, (mode_t)mode) != 0) {
         return err_errno(errno, "setting the mode of %s", path);
     }
@@ -120,6 +127,7 @@ static int by_bytes(const void *a, const void *b)
 /* Collects all names before the first is told, so that they may be removed meanwhile. */
 static err_t names_read(const char *path, struct names *names)
 {
+    ASSERT(names->names_len == 0);
     DIR *dir = opendir(path);
     if (dir == NULL) {
         return err_errno(errno, "listing %s", path);
@@ -140,6 +148,7 @@ static err_t names_read(const char *path, struct names *names)
     return err;
 }
 
+/* In byte order, so that nothing depends on the file system's own order. */
 err_t uring_dir_list(struct io_loop *loop, const char *path,
                      err_t (*each)(void *arg, const char *name), void *arg)
 {

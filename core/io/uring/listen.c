@@ -42,6 +42,7 @@ static void accept_arm(struct uring_listener *listener)
 /* What is known of the peer, for messages. */
 static void peer_name(struct uring_stream *s)
 {
+    ASSERT(s->fd >= 0);
     struct uring_address address = {.kind = s->kind};
     struct ucred cred;
     socklen_t len = sizeof(address.storage);
@@ -137,6 +138,7 @@ static void listener_free(struct uring_object *object)
     free(CONTAINER_OF(object, struct uring_listener, object));
 }
 
+/* Also from inside accepted(): accept_complete frees it then. */
 void uring_listener_close(struct io_listener *base)
 {
     struct uring_listener *listener = (struct uring_listener *)base;
@@ -157,6 +159,7 @@ const char *uring_listener_address(const struct io_listener *base)
 /* A socket file nobody listens on any more is in the way of bind. */
 static void stale_remove(const struct uring_address *address, int type)
 {
+    ASSERT(address->kind != URING_TCP);
     struct stat st;
     if (lstat(address->local.sun_path, &st) != 0 || !S_ISSOCK(st.st_mode)) {
         return;
@@ -199,9 +202,11 @@ static err_t listener_bind(int fd, const char *text, struct uring_address *addre
     return ERR_OK;
 }
 
+/* A stale socket file, as a killed process leaves it, is removed first. */
 err_t uring_listen(struct io_loop *loop, const char *text, io_accept_fn accepted_fn, void *arg,
                    struct io_listener **out)
 {
+    ASSERT(text != NULL);
     *out = NULL;
     struct uring_address address;
     TRY(uring_address_parse(text, true, &address));

@@ -96,6 +96,7 @@ static err_t executable_check(pid_t pid, const char *executable)
 
 /* ---- watching -------------------------------------------------------------------------------- */
 
+/* The process itself is not touched. */
 static void process_free(struct uring_object *object)
 {
     struct uring_process *process = CONTAINER_OF(object, struct uring_process, object);
@@ -206,9 +207,11 @@ static int spawn(const struct io_process_spec *spec, pid_t *pid)
     return error;
 }
 
+/* All failures up to exec are errors here: glibc's posix_spawn waits for it. */
 err_t uring_process_start(struct io_loop *loop, const struct io_process_spec *spec,
                           io_exit_fn exited, void *arg, struct io_process **out)
 {
+    ASSERT(spec != NULL && spec->argv[0] != NULL);
     *out = NULL;
     pid_t pid;
     int error = spawn(spec, &pid);
@@ -269,6 +272,7 @@ err_t uring_process_signal(struct io_process *base, int signal_number)
     return ERR_OK;
 }
 
+/* A child stays watched, so that it is reaped and its number freed. */
 void uring_process_release(struct io_process *base)
 {
     struct uring_process *process = (struct uring_process *)base;

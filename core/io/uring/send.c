@@ -15,6 +15,7 @@ enum {
 
 /* ---- the queue ------------------------------------------------------------------------------- */
 
+/* The i-th oldest; the ring's size is a power of two. */
 static struct out_segment *segment_at(struct uring_stream *s, size_t i)
 {
     ASSERT(i < s->out_len);

@@ -74,6 +74,7 @@ static err_t signals_open(struct uring_loop *loop, const sigset_t *set)
     return ERR_OK;
 }
 
+/* The same descriptor takes further signals into its set. */
 err_t uring_signal_watch(struct io_loop *base, int signal_number,
                          void (*caught)(void *arg, int signal_number), void *arg)
 {
@@ -154,6 +155,7 @@ static void bell_shut(struct uring_object *object)
 err_t uring_bell_open(struct io_loop *loop, void (*ring)(void *arg), void *arg,
                       struct io_bell **out)
 {
+    ASSERT(ring != NULL);
     *out = NULL;
     /* Blocking, so that the read waits in io_uring; ringing never blocks in practice: the count
      * would have to reach 2^64 - 1. */
@@ -179,8 +181,10 @@ int uring_bell_fd(const struct io_bell *base)
     return ((const struct uring_bell *)base)->fd;
 }
 
+/* The read under way holds the bell until it was taken back. */
 void uring_bell_close(struct io_bell *base)
 {
+    ASSERT(!((struct uring_bell *)base)->closed);
     struct uring_bell *bell = (struct uring_bell *)base;
     if (!io_loop_dead(base->loop)) {
         bell->closed = true; /* bell_complete frees it */

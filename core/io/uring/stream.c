@@ -7,8 +7,10 @@
 
 enum { FINISH_LINGER_US = 2 * 1000 * 1000 };
 
+/* The loop looks at the stream before it sleeps; marking twice is the same as once. */
 void uring_stream_dirty(struct uring_stream *s)
 {
+    ASSERT(s->dirty || s->dirty_next == NULL);
     if (!s->dirty) {
         s->dirty = true;
         s->dirty_next = s->loop->dirty;
@@ -16,8 +18,10 @@ void uring_stream_dirty(struct uring_stream *s)
     }
 }
 
+/* The first reason counts. */
 void uring_stream_end(struct uring_stream *s, err_t reason)
 {
+    ASSERT(s->loop != NULL);
     uring_stream_dirty(s);
     if (s->ended || s->closed) {
         err_free(reason);
@@ -182,8 +186,10 @@ void uring_tcp_options(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
 }
 
+/* fd -1: there will be one when the name is looked up and the socket made. */
 struct uring_stream *uring_stream_new(struct uring_loop *loop, int fd, enum uring_socket kind)
 {
+    ASSERT(fd >= -1);
     struct uring_stream *s = MEM_NEW(struct uring_stream);
     s->base.ops = &stream_ops;
     s->base.loop = &loop->base;
@@ -265,6 +271,7 @@ static bool stream_run(struct uring_stream *s)
 
 bool uring_streams_run(struct uring_loop *loop)
 {
+    ASSERT(!io_loop_dead(&loop->base));
     bool worked = false;
     /* Streams marked while this runs are the next round's. */
     struct uring_stream *list = loop->dirty;

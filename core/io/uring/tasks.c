@@ -4,6 +4,7 @@
  */
 #include "core/io/uring/uring.h"
 
+/* The stub stands in the queue when nothing else does. */
 void uring_tasks_init(struct uring_tasks *tasks)
 {
     atomic_init(&tasks->stub.next, NULL);
@@ -23,8 +24,10 @@ static void push(struct uring_tasks *tasks, struct io_task *task)
     atomic_store_explicit(&before->next, task, memory_order_release);
 }
 
+/* Any thread. */
 void uring_tasks_push(struct uring_tasks *tasks, struct io_task *task)
 {
+    ASSERT(task != &tasks->stub);
     /* Acquire: pairs with the release in uring_tasks_pop; a task is not queued twice. */
     int was = atomic_exchange_explicit(&task->queued, 1, memory_order_acquire);
     ASSERT(was == 0);
@@ -136,6 +139,7 @@ void uring_tasks_cancel(struct uring_tasks *tasks, struct io_task *task)
     }
 }
 
+/* The loop's thread, before it sleeps. */
 bool uring_tasks_empty(struct uring_tasks *tasks)
 {
     /* seq_cst: pairs with the exchange in push; see uring_loop's sleep. */

@@ -79,6 +79,7 @@ static void file_add(struct uring_watcher *watcher, struct uring_watch *watch)
 /* Marks the watches an event concerns. */
 static void event_note(struct uring_watcher *watcher, const struct inotify_event *event)
 {
+    ASSERT(watcher->fd >= 0);
     const char *name = event->len > 0 ? event->name : NULL;
     for (struct uring_watch *w = watcher->watches; w != NULL; w = w->next) {
         bool gone = (event->mask & IN_IGNORED) != 0;
@@ -166,6 +167,7 @@ static err_t watcher_get(struct uring_loop *loop, struct uring_watcher **out)
 
 static void watch_free(struct uring_object *object)
 {
+    ASSERT(CONTAINER_OF(object, struct uring_watch, object)->path != NULL);
     struct uring_watch *watch = CONTAINER_OF(object, struct uring_watch, object);
     free(watch->path);
     free(watch->name);
@@ -180,6 +182,7 @@ static void watch_shut(struct uring_object *object)
 /* Where to look for the path: its directory and its name there. */
 static void path_split(const char *path, char **directory, char **name)
 {
+    ASSERT(path != NULL);
     const char *slash = strrchr(path, '/');
     if (slash == NULL) {
         *directory = mem_strdup(".");
@@ -211,6 +214,7 @@ static err_t watch_add(struct uring_watcher *watcher, struct uring_watch *watch)
     return err;
 }
 
+/* The file need not exist yet, its directory must. */
 err_t uring_watch_open(struct io_loop *loop, const char *path, void (*changed)(void *arg),
                        void *arg, struct io_watch **out)
 {
