@@ -85,7 +85,7 @@ struct carrier_block {
     uint64_t place;
 };
 
-/* ---- for the layer above: on the loop of worker `local` ---------------------------------------- */
+/* ---- for the layer above: on the loop of worker `local` -------------------------------------- */
 
 /* Is there room to send? False means back-pressure: wait for writable. Sending is never refused. */
 bool carrier_ready(struct carrier *c, uint32_t local, uint32_t remote);

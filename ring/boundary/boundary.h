@@ -26,7 +26,7 @@ struct boundary_identity {
     uint64_t generation;     /* grows with every start of the process */
     uint64_t epoch;          /* fencing: the server refuses epochs below its own */
     const char *node_secret_path; /* a file only this node's processes can read (0600); proof of
-                                     being on the same node together with the boot id; NULL: no shm */
+                                     being on the same node, with the boot id; NULL: no shm */
 };
 
 /* One piece of a subscription: updates in [lower, upper). */
@@ -61,7 +61,7 @@ struct boundary_backend {
     err_t (*open)(void *worker_ctx, const struct boundary_request *request, void **cursor);
     err_t (*next)(void *cursor, size_t max_bytes, struct boundary_chunk *out, bool *more);
     void (*close)(void *cursor);
-    /* Errors of open and next: ERR_UNAVAILABLE means not yet (the client asks again, with back-off),
+    /* Errors of open and next: ERR_UNAVAILABLE means not yet (the client asks again later),
      * every other one refuses the subscription for good. */
 };
 
@@ -90,8 +90,8 @@ void boundary_server_wake(struct boundary_server *server, uint32_t index, uint64
 const char *boundary_server_address(const struct boundary_server *server);
 /* The epoch of a newer controller session, for handshakes from now on. Net loop. */
 void boundary_server_set_epoch(struct boundary_server *server, uint64_t epoch);
-/* Worker loops must have stopped, or be calling from the only loop. Closes every cursor, so it comes
- * before the backend is freed. */
+/* Worker loops must have stopped, or be calling from the only loop. Closes every cursor, so the
+ * backend is freed after it. */
 void boundary_server_free(struct boundary_server *server);
 
 /* ---- client (computed) ---------------------------------------------------------------------- */
@@ -109,14 +109,15 @@ struct boundary_client_config {
 };
 
 struct boundary_handler {
-    /* Bytes valid during the call, 64-byte aligned. Chunks abut: lower equals the last upper. A
-     * chunk with upper == lower is a part of something not yet complete (a snapshot, usually): the
-     * first chunk after it with upper > lower completes it. Nothing complete is seen twice, also
-     * across reconnects. */
+    /* Bytes valid during the call, 64-byte aligned; the peer may still be able to write them (shared
+     * memory): copy them, then validate the copy. Chunks abut: lower equals the last upper. A chunk
+     * with upper == lower is a part of something not yet complete (a snapshot, usually): the first
+     * chunk after it with upper > lower completes it. Nothing complete is seen twice, also across
+     * reconnects. */
     void (*data)(void *arg, const struct boundary_chunk *chunk);
     /* The connection was lost amid such parts: forget every chunk since the last one with
      * upper > lower (a partial snapshot: all of it), they come again from the start. So whoever
-     * consumes chunks keeps parts aside until they are complete. Not called when there were none. */
+     * consumes chunks keeps parts aside until they are complete. Not called without such parts. */
     void (*reset)(void *arg);
     /* Refused for good (no such source, as_of below since): owns err. The subscription is dead and
      * must still be given up by boundary_unsubscribe. */

@@ -37,7 +37,8 @@ static size_t padded(size_t len)
 
 size_t boundary_chunk_len(const struct boundary_chunk *chunk)
 {
-    ASSERT((chunk->ok != NULL || chunk->ok_len == 0) && (chunk->err != NULL || chunk->err_len == 0));
+    ASSERT(chunk->ok != NULL || chunk->ok_len == 0);
+    ASSERT(chunk->err != NULL || chunk->err_len == 0);
     return chunk->err_len > 0 ? padded(chunk->ok_len) + chunk->err_len : chunk->ok_len;
 }
 
@@ -95,7 +96,8 @@ err_t boundary_refusal_decode(const struct carrier_message *m)
                     (sqlstate[i] >= 'A' && sqlstate[i] <= 'Z');
         sqlstate[i] = fine ? sqlstate[i] : 'X';
     }
-    enum err_code code = m->c >= ERR_INTERNAL && m->c <= ERR_IO ? (enum err_code)m->c : ERR_PROTOCOL;
+    bool known = m->c >= ERR_INTERNAL && m->c <= ERR_IO;
+    enum err_code code = known ? (enum err_code)m->c : ERR_PROTOCOL;
     return err_sql(code, sqlstate, "%.*s", (int)(m->len - SQLSTATE_LEN),
                    (const char *)m->data + SQLSTATE_LEN);
 }

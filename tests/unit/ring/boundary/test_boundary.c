@@ -229,7 +229,8 @@ static void world_run(struct world *w)
 {
     struct io_env *env;
     w->metrics = metrics_registry_new();
-    log_configure(getenv("RING_LOG") != NULL ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT, "test");
+    log_configure(getenv("RING_LOG") != NULL ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR,
+                  LOG_FORMAT_LOGFMT, "test");
     CU_ASSERT_PTR_NULL_FATAL(io_env_new_real(&env));
     CU_ASSERT_PTR_NULL_FATAL(io_main(env, world_start, w));
     CU_ASSERT_FALSE(w->timed_out);

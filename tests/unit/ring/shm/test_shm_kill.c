@@ -244,7 +244,7 @@ static void stage_run(bool kill_server)
     struct io_env *env;
     log_configure(getenv("RING_LOG") != NULL ? LOG_LEVEL_DEBUG : LOG_LEVEL_OFF, LOG_FORMAT_LOGFMT,
                   "test");
-    strcpy(s->directory, "/tmp/test-ring-XXXXXX");
+    snprintf(s->directory, sizeof(s->directory), "/tmp/test-ring-XXXXXX");
     CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(s->directory));
     snprintf(s->secret, sizeof(s->secret), "%s/secret", s->directory);
     snprintf(s->path, sizeof(s->path), "%s/s", s->directory);

@@ -1,7 +1,7 @@
 /*
  * Boundary and exchange in the deterministic simulator: processes die between any two callbacks,
- * connections are cut at any byte, hosts are parted, for many seeds. RING_SEED replays one, RING_SEEDS sets how
- * many.
+ * connections are cut at any byte, hosts are parted, for many seeds. RING_SEED replays one,
+ * RING_SEEDS sets how many.
  */
 #include "tests/unit/harness.h"
 #include "tests/unit/ring/boundary/log.h"
