@@ -37,13 +37,13 @@ enum {
      .result = result_,                                                                            \
      .flags = flags_},
 static const struct func catalog[] = {
-#include "core/data/func_list.h"
+#include "core/data/func_list.inc"
 };
 #undef F
 
 #define F(id_, kernel_, name_, flags_, result_, ...) [id_] = kernel_,
 static const kernel_fn kernels[FUNC_ID_END] = {
-#include "core/data/func_list.h"
+#include "core/data/func_list.inc"
 };
 #undef F
 

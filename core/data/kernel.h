@@ -11,7 +11,7 @@
 #include "core/data/vec.h"
 
 #define F(id, kernel, name, flags, result, ...) void kernel(struct call *c);
-#include "core/data/func_list.h"
+#include "core/data/func_list.inc"
 #undef F
 
 /* body: computes v (R) from x (A); a[], r[] are the columns. */
