@@ -1,3 +1,7 @@
+/*
+ * The multi-versioned index. When a list is compacted decides the cost: on insertion while it is
+ * short, when at least half of it is new while it is long, from the queue when since has moved.
+ */
 #include "core/engine/arrange.h"
 
 enum {
@@ -279,7 +283,9 @@ void arrange_insert(struct arrange *a, uint64_t hash, const void *key_bytes, siz
         remove_if_empty(a, entry);
         return;
     }
-    if ((key->count > 1 || diff < 0) && (entry->flags & ARRANGE_QUEUED) == 0 && time > a->since) {
+    /* With times before since in play all was merged above, unless it was not worth it then. */
+    bool later = time > a->since || key->net == 0;
+    if ((key->count > 1 || diff < 0) && later && (entry->flags & ARRANGE_QUEUED) == 0) {
         dirty_push(a, entry, time);
     }
 }

@@ -1,3 +1,4 @@
+/* Batches between operators: shared by reference, their columns shared by what derives from them. */
 #include "core/engine/chunk.h"
 
 static struct chunk *chunk_new(uint32_t cols, size_t bytes, struct account *account)

@@ -123,10 +123,14 @@ static void advance_since(struct join *join, uint64_t since)
 }
 
 /* Between passes: compaction of keys that had changes at several times. True when more is due. */
-static bool maintain(struct join *join)
+static bool maintain(struct op *op)
 {
+    struct join *join = op->state;
     bool more = arrange_maintain(&join->side[0], MAINTAIN_BUDGET);
-    return arrange_maintain(&join->side[1], MAINTAIN_BUDGET) || more;
+    more |= arrange_maintain(&join->side[1], MAINTAIN_BUDGET);
+    fuel_spend(op->engine, more ? MAINTAIN_BUDGET : 1);
+    op->arranged_rows = join->side[0].updates + join->side[1].updates;
+    return more;
 }
 
 static bool join_work(struct op *op)
@@ -135,10 +139,7 @@ static bool join_work(struct op *op)
     op_forward_errors(op);
     if (!join->intake.open) {
         if (!intake_open(&join->intake, op, false)) {
-            bool more = maintain(join);
-            fuel_spend(op->engine, more ? MAINTAIN_BUDGET : 1);
-            op->arranged_rows = join->side[0].updates + join->side[1].updates;
-            return more;
+            return maintain(op);
         }
         /* What is arranged lies before the pass's first time: it need not be told apart. */
         advance_since(join, intake_first_time(&join->intake));
@@ -152,9 +153,7 @@ static bool join_work(struct op *op)
     intake_close(&join->intake);
     op_advance(op, upper);
     advance_since(join, upper);
-    bool more = maintain(join);
-    op->arranged_rows = join->side[0].updates + join->side[1].updates;
-    return more || op_input_frontier(op) > op->frontier;
+    return maintain(op) || op_input_frontier(op) > op->frontier;
 }
 
 static void join_release(struct op *op)

@@ -11,6 +11,7 @@
 #include "core/engine/arrange.h"
 #include "core/engine/engine_internal.h"
 
+enum { MAINTAIN_BUDGET = 1024 };
 enum stage { STAGE_GROUP, STAGE_RIGHT, STAGE_FLIPS, STAGE_LEFT };
 
 struct touched {
@@ -226,12 +227,23 @@ static bool run_pass(struct op *op)
     }
 }
 
+/* Between passes. True when more is due. */
+static bool maintain(struct op *op)
+{
+    struct outer *outer = op->state;
+    bool more = arrange_maintain(&outer->left, MAINTAIN_BUDGET);
+    more |= arrange_maintain(&outer->right, MAINTAIN_BUDGET);
+    fuel_spend(op->engine, more ? MAINTAIN_BUDGET : 1);
+    op->arranged_rows = outer->left.updates + outer->right.updates;
+    return more;
+}
+
 static bool outer_work(struct op *op)
 {
     struct outer *outer = op->state;
     op_forward_errors(op);
     if (!outer->intake.open && !intake_open(&outer->intake, op, true)) {
-        return false;
+        return maintain(op);
     }
     if (run_pass(op)) {
         return true;
@@ -239,8 +251,7 @@ static bool outer_work(struct op *op)
     uint64_t upper = outer->intake.upper;
     intake_close(&outer->intake);
     op_advance(op, upper);
-    op->arranged_rows = outer->left.updates + outer->right.updates;
-    return op_input_frontier(op) > op->frontier;
+    return maintain(op) || op_input_frontier(op) > op->frontier;
 }
 
 static void outer_release(struct op *op)

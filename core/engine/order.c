@@ -1,3 +1,4 @@
+/* Order-preserving bytes: big endian, signs flipped, strings escaped, descending complemented. */
 #include "core/engine/order.h"
 
 enum { NULL_FIRST = 0, NOT_NULL = 1, NULL_LAST = 2 };

@@ -1,3 +1,7 @@
+/*
+ * Accumulators of a group. Each can take a row back as well as add it, and says what is left, so a
+ * group without rows can be told from one whose rows merely cancel.
+ */
 #include "core/engine/reduce_state.h"
 
 #include "core/engine/acc.h"

@@ -1,3 +1,4 @@
+/* The in-test host: queues between workers, random delivery, collected results. */
 #include "tests/unit/core/engine/host.h"
 
 #include "tests/unit/harness.h"

@@ -1,3 +1,4 @@
+/* The model: nested loops over consolidated relations. Slow, and short enough to be believed. */
 #include "tests/unit/core/engine/model.h"
 
 #include <math.h>

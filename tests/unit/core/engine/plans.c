@@ -1,3 +1,4 @@
+/* Plan nodes with their schemas filled in, so that tests read like plans. */
 #include "tests/unit/core/engine/plans.h"
 
 struct schema plan_schema(struct plan *p, const uint8_t *kinds, uint32_t cols)

@@ -13,7 +13,7 @@ static const uint32_t col0[] = {0};
 
 enum { BASE = 7, LATER = 8, EXPORT_INDEX = 2, EXPORT_SUBSCRIBE = 1, EXPORT_LATER = 3 };
 
-/* ---- small plans ------------------------------------------------------------------------------ */
+/* ---- small plans ----------------------------------------------------------------------------- */
 
 struct spec {
     uint64_t id, as_of;
@@ -133,7 +133,7 @@ static bool peek_is(struct peek_result *peek, uint32_t workers, const struct row
     return same;
 }
 
-/* ---- imports and compaction ------------------------------------------------------------------- */
+/* ---- imports and compaction ------------------------------------------------------------------ */
 
 static void run_import(uint32_t workers)
 {
@@ -288,9 +288,10 @@ static void test_peek_holds(void)
     replica_free(r);
 }
 
-/* ---- peeks ------------------------------------------------------------------------------------ */
+/* ---- peeks ----------------------------------------------------------------------------------- */
 
-static void test_peek_forms(void)
+/* An index of 300 rows, three a key, complete at 1. */
+static struct replica *replica_of_300(void)
 {
     struct replica *r = replica(2);
     struct spec base = {.id = BASE, .as_of = 1, .index = true};
@@ -301,6 +302,12 @@ static void test_peek_forms(void)
     }
     feed_to(r, BASE, rows, 300, 1, 2);
     replica_settle(r);
+    return r;
+}
+
+static void test_peek_forms(void)
+{
+    struct replica *r = replica_of_300();
 
     static const uint8_t key_kind[] = {TYPE_INT8};
     struct batch_builder *keys = batch_builder_new(key_kind, 1);
@@ -415,7 +422,7 @@ static void test_peek_in_steps(void)
     replica_free(r);
 }
 
-/* ---- the error twin --------------------------------------------------------------------------- */
+/* ---- the error twin -------------------------------------------------------------------------- */
 
 static void run_errors(uint32_t workers)
 {
@@ -498,7 +505,7 @@ static void test_sum_overflow(void)
     replica_free(r);
 }
 
-/* ---- subscribe -------------------------------------------------------------------------------- */
+/* ---- subscribe ------------------------------------------------------------------------------- */
 
 static void test_subscribe_options(void)
 {
@@ -536,7 +543,7 @@ static void test_snapshot_in_pieces(void)
     replica_free(r);
 }
 
-/* ---- failures --------------------------------------------------------------------------------- */
+/* ---- failures -------------------------------------------------------------------------------- */
 
 static void test_bad_input(void)
 {
@@ -583,7 +590,7 @@ static void test_memory_limit(void)
     replica_free(r);
 }
 
-/* ---- incarnations ----------------------------------------------------------------------------- */
+/* ---- incarnations ---------------------------------------------------------------------------- */
 
 /* The same id again and again, with deliveries lagging behind. */
 static void test_reuse(void)
@@ -637,7 +644,7 @@ static void test_forget(void)
     }
 }
 
-/* ---- a hostile peer --------------------------------------------------------------------------- */
+/* ---- a hostile peer -------------------------------------------------------------------------- */
 
 /* Captures what worker 0 sends to worker 1, then damages it in every way. */
 static void test_hostile_payloads(void)

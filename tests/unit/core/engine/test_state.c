@@ -12,7 +12,7 @@
 
 #include <math.h>
 
-/* ---- pool ------------------------------------------------------------------------------------- */
+/* ---- pool ------------------------------------------------------------------------------------ */
 
 static void test_pool(void)
 {
@@ -47,7 +47,7 @@ static void test_pool(void)
     CU_ASSERT_EQUAL(total.bytes, 0);
 }
 
-/* ---- hash table: growth, removal, scans while it changes --------------------------------------- */
+/* ---- hash table: growth, removal, scans while it changes ------------------------------------- */
 
 static void test_htable(void)
 {
@@ -121,7 +121,7 @@ static void test_htable_scan(void)
     free(visits);
 }
 
-/* ---- arrangement ------------------------------------------------------------------------------ */
+/* ---- arrangement ----------------------------------------------------------------------------- */
 
 enum { A_KEYS = 5, A_ROWS = 12, A_TIMES = 40 };
 
@@ -202,7 +202,7 @@ static void test_arrange(void)
     }
 }
 
-/* ---- ordered multiset ------------------------------------------------------------------------- */
+/* ---- ordered multiset ------------------------------------------------------------------------ */
 
 struct walk {
     int64_t *counts;
@@ -265,7 +265,7 @@ static void test_oset(void)
     CU_ASSERT_EQUAL(total.bytes, 0);
 }
 
-/* ---- order ------------------------------------------------------------------------------------ */
+/* ---- order ----------------------------------------------------------------------------------- */
 
 static struct datum random_datum(struct rng *rng, uint8_t kind, char *text)
 {
@@ -359,7 +359,7 @@ static void test_order(void)
     buf_free(&b);
 }
 
-/* ---- exact sums ------------------------------------------------------------------------------- */
+/* ---- exact sums ------------------------------------------------------------------------------ */
 
 static void test_float_sums(void)
 {
