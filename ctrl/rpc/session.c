@@ -520,6 +520,17 @@ static int on_stream_close(nghttp2_session *http2, int32_t stream_id, uint32_t e
     return 0;
 }
 
+/* Behind this nghttp2 resets the stream or says goodbye; the log says why. */
+static int on_invalid_frame(nghttp2_session *http2, const nghttp2_frame *frame, int error_code,
+                            void *user)
+{
+    struct rpc_session *session = user;
+    LOG_DEBUG("rpc", "the peer sent an invalid frame", LOG_STR("peer", session->peer),
+              LOG_U64("type", frame->hd.type), LOG_I64("stream", frame->hd.stream_id),
+              LOG_U64("flags", frame->hd.flags), LOG_STR("reason", nghttp2_strerror(error_code)));
+    return 0;
+}
+
 /* ---- start of HTTP/2 ------------------------------------------------------------------------- */
 
 static nghttp2_session *new_http2(struct rpc_session *session)
@@ -533,6 +544,7 @@ static nghttp2_session *new_http2(struct rpc_session *session)
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_send);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_no_closed_streams(option, 1);
     nghttp2_session *http2 = NULL;
