@@ -34,6 +34,7 @@ struct storage_process {
 /* Tells the workers that these storage workers will not have us; owns reason. */
 static void process_refused(struct storage_process *p, err_t reason)
 {
+    ASSERT(reason != ERR_OK);
     struct boundary_client *client = p->client;
     LOG_ERROR("boundary", "storage refuses this process", LOG_STR("address", p->address),
               LOG_ERR(reason));
@@ -134,6 +135,7 @@ static void connect_all(struct boundary_client *client)
 
 static void process_free(struct storage_process *p)
 {
+    ASSERT(p->client != NULL);
     dialer_free(p->dialer);
     free(p->address);
     free(p->unix_path);
@@ -174,6 +176,7 @@ void client_ended(void *net_ctx, struct carrier *c)
 
 static void process_retire(struct storage_process *p)
 {
+    ASSERT(!p->retired);
     if (p->carrier == NULL) {
         process_free(p);
         return;

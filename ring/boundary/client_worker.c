@@ -38,6 +38,7 @@ static uint64_t window(const struct client_worker *w)
 
 static uint32_t remote_of(const struct boundary_sub *sub)
 {
+    ASSERT(sub->carrier != NULL);
     return sub->request.worker - carrier_peer(sub->carrier)->worker_base;
 }
 
@@ -106,6 +107,7 @@ static void sub_retry(struct io_timer *timer)
 /* The session is gone, or the server gave the subscription up for now. */
 static void sub_cut(struct boundary_sub *sub)
 {
+    ASSERT(!sub->dead);
     sub->carrier = NULL;
     if (sub->partial) {
         sub->partial = false;
@@ -118,6 +120,7 @@ static void sub_cut(struct boundary_sub *sub)
 
 static void sub_refused(struct boundary_sub *sub, err_t err)
 {
+    ASSERT(!sub->dead);
     ASSERT(err != ERR_OK);
     sub->carrier = NULL;
     sub->dead = true;
@@ -167,6 +170,7 @@ static void sub_free(struct boundary_sub *sub)
 void boundary_unsubscribe(struct boundary_sub *sub)
 {
     struct client_worker *w = sub->worker;
+    ASSERT(u64map_get(&w->subs, sub->id) == sub);
     if (sub->carrier != NULL) {
         struct carrier_message m = {.kind = BOUNDARY_UNSUBSCRIBE, .flags = CARRIER_URGENT,
                                     .stream = sub->id};
@@ -200,6 +204,7 @@ void boundary_sub_pause(struct boundary_sub *sub, bool paused)
 static err_t take_data(struct boundary_sub *sub, const struct carrier_message *m)
 {
     struct client_worker *w = sub->worker;
+    ASSERT(!sub->dead && sub->carrier != NULL);
     struct boundary_chunk chunk;
     TRY(boundary_chunk_decode(m, &chunk));
     if (chunk.upper <= sub->upper && chunk.lower < sub->upper) {
@@ -231,6 +236,7 @@ static err_t take_data(struct boundary_sub *sub, const struct carrier_message *m
 
 static err_t take_refused(struct boundary_sub *sub, const struct carrier_message *m)
 {
+    ASSERT(!sub->dead && sub->carrier != NULL);
     err_t err = boundary_refusal_decode(m);
     if (err_code(err) == ERR_PROTOCOL) {
         return err;

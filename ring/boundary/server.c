@@ -120,6 +120,7 @@ static void run_remove(struct server_worker *w, struct sub *sub)
 
 static void source_add(struct server_worker *w, struct sub *sub)
 {
+    ASSERT(sub->source_next == NULL && sub->source_prev == NULL);
     struct sub *first = u64map_put(&w->sources, sub->source, sub);
     sub->source_next = first;
     if (first != NULL) {
@@ -156,6 +157,7 @@ static void sub_free(struct sub *sub)
 
 static void sub_drop(struct sub *sub)
 {
+    ASSERT(sub->cursor != NULL || sub->link != NULL);
     void *was = u64map_remove(&sub->link->subs, sub->key);
     ASSERT(was == sub);
     sub_free(sub);
@@ -163,6 +165,7 @@ static void sub_drop(struct sub *sub)
 
 static void refuse(struct link *link, uint32_t remote, uint32_t stream, err_t err)
 {
+    ASSERT(err != ERR_OK);
     struct buf text = {0};
     boundary_refusal_encode(&text, err);
     struct carrier_message m = {.kind = BOUNDARY_REFUSED, .flags = CARRIER_URGENT,
@@ -180,6 +183,7 @@ static void send_chunk(struct sub *sub, const struct boundary_chunk *chunk)
 {
     struct link *link = sub->link;
     size_t len = boundary_chunk_len(chunk);
+    ASSERT(chunk->lower <= chunk->upper && len <= FRAME_MESSAGE_MAX);
     struct carrier_message m = {.kind = BOUNDARY_DATA, .stream = sub->stream,
                                 .flags = len == 0 ? CARRIER_URGENT : 0,
                                 .a = chunk->lower, .b = chunk->upper,
@@ -202,6 +206,7 @@ static void send_chunk(struct sub *sub, const struct boundary_chunk *chunk)
 /* One turn: at most one chunk; decides which state the subscription goes to. */
 static void sub_serve(struct sub *sub)
 {
+    ASSERT(sub->state == SUB_QUEUED);
     struct link *link = sub->link;
     sub->state = SUB_NO_CREDIT;
     if (sub->used >= sub->granted) {
@@ -290,6 +295,7 @@ static err_t take_subscribe(struct link *link, uint32_t remote, const struct car
 
 static err_t take_credit(struct sub *sub, uint64_t granted)
 {
+    ASSERT(sub->state <= SUB_BLOCKED);
     if (granted < sub->granted) {
         return err_new(ERR_PROTOCOL, "credit of subscription %u went down", sub->stream);
     }
@@ -323,6 +329,7 @@ static err_t server_message(void *worker_ctx, struct carrier *c, uint32_t local,
 
 static void server_open(void *worker_ctx, struct carrier *c, uint32_t local)
 {
+    ASSERT(*carrier_slot(c, local) == NULL);
     struct server_worker *w = worker_ctx;
     struct link *link = MEM_NEW(struct link);
     link->worker = w;
@@ -338,6 +345,7 @@ static void server_open(void *worker_ctx, struct carrier *c, uint32_t local)
 
 static void link_free(struct link *link)
 {
+    ASSERT(link->worker->links != NULL);
     struct server_worker *w = link->worker;
     size_t at = 0;
     uint64_t key;
@@ -355,6 +363,7 @@ static void link_free(struct link *link)
 
 static void server_close(void *worker_ctx, struct carrier *c, uint32_t local)
 {
+    ASSERT(*carrier_slot(c, local) != NULL);
     link_free(*carrier_slot(c, local));
 }
 

@@ -65,6 +65,7 @@ void exchange_ended(void *net_ctx, struct carrier *c)
 {
     struct exchange *x = net_ctx;
     struct exchange_peer *peer = &x->peers[carrier_peer(c)->process];
+    ASSERT(peer->carrier != c);
     session_forget(x, c);
     if (x->sessions_metric != NULL) {
         metric_add(x->sessions_metric, UINT64_MAX); /* a gauge: minus one */
@@ -118,6 +119,7 @@ static err_t refused(enum hello_refusal *out, enum hello_refusal refusal, err_t 
 static err_t check_member(const struct exchange *x, const struct hello *theirs,
                           enum hello_refusal *refusal)
 {
+    ASSERT(refusal != NULL);
     TRY(hello_check(theirs, &x->self, HELLO_COMPUTE, refusal));
     if (theirs->service != x->self.service) {
         return refused(refusal, REFUSE_PROCESS,
@@ -220,6 +222,7 @@ static void peer_greeted(void *arg, const struct greeted *greeted)
 static void peer_failed(void *arg, err_t reason, bool for_good)
 {
     struct exchange_peer *peer = arg;
+    ASSERT(reason != ERR_OK);
     LOG_AT(for_good ? LOG_LEVEL_ERROR : LOG_LEVEL_DEBUG, "exchange", "peer not reached",
            LOG_U64("process", peer->process), LOG_ERR(reason));
     err_free(reason);
@@ -229,6 +232,7 @@ static void peer_failed(void *arg, err_t reason, bool for_good)
 
 static void all_registered(struct exchange *x)
 {
+    ASSERT(x->registered == x->config.workers_per_process);
     for (uint32_t p = 0; p < x->config.process; p++) {
         dialer_start(x->peers[p].dialer);
     }

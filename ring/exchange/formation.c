@@ -16,6 +16,7 @@
 
 static void tell_workers(struct exchange *x, enum net_item_kind kind, const char *reason)
 {
+    ASSERT(x->registered == x->config.workers_per_process && x->generation > 0);
     for (uint32_t i = 0; i < x->config.workers_per_process; i++) {
         struct net_item *item = exchange_item_new(kind);
         item->generation = x->generation;
@@ -51,6 +52,7 @@ static void generation_stands(struct exchange *x)
 static void send_control(struct exchange_peer *peer, enum exchange_kind kind)
 {
     struct exchange *x = peer->x;
+    ASSERT(peer->carrier != NULL && x->generation > 0);
     struct carrier_message m = {.kind = (uint8_t)kind, .flags = CARRIER_URGENT,
                                 .a = x->generation};
     if (kind == EXCHANGE_FORM) {
@@ -77,6 +79,7 @@ static bool connected_with_all(const struct exchange *x, bool members)
 
 static void all_ready(struct exchange *x)
 {
+    ASSERT(x->config.process == 0 && x->forming);
     for (uint32_t p = 1; p < x->config.processes; p++) {
         if (!x->peers[p].ready) {
             return;
@@ -94,6 +97,7 @@ static void all_ready(struct exchange *x)
 /* Anyone but process 0: says READY once what FORM asked for is there. */
 static void check_ready(struct exchange *x)
 {
+    ASSERT(!(x->forming && x->standing));
     if (x->config.process == 0 || !x->forming || x->told_ready || !connected_with_all(x, true)) {
         return;
     }
@@ -115,6 +119,7 @@ static bool members_current(const struct exchange *x)
 /* Process 0: makes a generation if there must be a new one and all are there. */
 static void mint(struct exchange *x)
 {
+    ASSERT(x->config.process == 0);
     if (x->registered < x->config.workers_per_process || !connected_with_all(x, false) ||
         members_current(x)) {
         return;
@@ -149,6 +154,7 @@ void formation_registered(struct exchange *x)
 
 void formation_connected(struct exchange *x, struct exchange_peer *peer)
 {
+    ASSERT(peer->carrier != NULL && peer->process != x->config.process);
     if (x->generation != 0 && peer->nonce != x->nonces[peer->process]) {
         generation_over(x, "a process has restarted");
     }
@@ -174,6 +180,7 @@ void formation_connected(struct exchange *x, struct exchange_peer *peer)
 static err_t take_form(struct exchange *x, const struct carrier_message *m)
 {
     size_t len = sizeof(x->nonces[0]) * x->config.processes;
+    ASSERT(x->config.process != 0);
     if (m->len != len) {
         return err_new(ERR_PROTOCOL, "generation of %zu bytes, expected %zu", m->len, len);
     }
@@ -205,6 +212,7 @@ static err_t take_form(struct exchange *x, const struct carrier_message *m)
 err_t formation_message(struct exchange *x, struct exchange_peer *peer,
                         const struct carrier_message *m)
 {
+    ASSERT(peer->carrier != NULL);
     bool from_zero = peer->process == 0;
     if (m->kind == EXCHANGE_FORM && from_zero) {
         return take_form(x, m);

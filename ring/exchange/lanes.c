@@ -19,12 +19,14 @@
 
 static uint32_t remote_of(const struct exchange_worker *w, const struct lane *lane)
 {
+    ASSERT(lane->worker < w->x->total);
     return lane->worker % w->x->config.workers_per_process;
 }
 
 static void lane_forget(struct exchange_worker *w, struct lane *lane)
 {
     struct out_message *m = lane->first;
+    ASSERT(m != NULL && lane->last != NULL);
     ASSERT(w->pending_remote >= m->len);
     w->pending_remote -= m->len;
     lane->first = m->next;
@@ -65,6 +67,7 @@ static void lane_push(struct exchange_worker *w, struct lane *lane)
 
 static void send_remote(struct exchange_worker *w, struct lane *lane, const void *data, size_t len)
 {
+    ASSERT(w->formed && (lane->first == NULL) == (lane->last == NULL));
     struct out_message *m = mem_alloc(sizeof(*m) + len);
     *m = (struct out_message){.seq = ++lane->sent_seq, .len = len};
     if (len > 0) {
@@ -86,6 +89,7 @@ static void send_remote(struct exchange_worker *w, struct lane *lane, const void
 /* The peer has everything up to seq. */
 static err_t lane_acked(struct exchange_worker *w, struct lane *lane, uint64_t seq)
 {
+    ASSERT(lane->acked_seq <= lane->sent_seq);
     if (seq < lane->acked_seq || seq > lane->sent_seq) {
         return err_new(ERR_PROTOCOL, "acknowledgement of %llu, between %llu and %llu was sent",
                        (unsigned long long)seq, (unsigned long long)lane->acked_seq,
@@ -102,6 +106,7 @@ static err_t lane_acked(struct exchange_worker *w, struct lane *lane, uint64_t s
 
 static void send_taken(struct exchange_worker *w, struct lane *lane, enum exchange_kind kind)
 {
+    ASSERT(kind == EXCHANGE_ACK || kind == EXCHANGE_RESUME);
     /* Generation 0: none stands here, so nothing of any was taken. */
     struct carrier_message m = {.kind = (uint8_t)kind, .flags = CARRIER_URGENT,
                                 .stream = 1, .a = lane->taken_seq,
@@ -143,11 +148,13 @@ static bool lanes_poll(struct io_poller *poller)
 
 static void deliver(struct exchange_worker *w, uint32_t from, const uint8_t *data, size_t len)
 {
+    ASSERT(w->formed && from != w->global && from < w->x->total);
     w->x->config.handler->message(w->ctx, from, data, len);
 }
 
 static void stash(struct exchange_worker *w, struct inner_message *m)
 {
+    ASSERT(m->generation > w->generation);
     m->next = NULL;
     if (w->stash_last != NULL) {
         w->stash_last->next = m;
@@ -172,6 +179,7 @@ static struct inner_message *inner_new(uint32_t from, uint64_t generation, const
 static err_t take_numbered(struct exchange_worker *w, struct lane *lane, uint64_t seq,
                            const uint8_t *data, size_t len)
 {
+    ASSERT(w->formed);
     if (seq > lane->taken_seq + 1) {
         return err_new(ERR_PROTOCOL, "message %llu of worker %u after %llu",
                        (unsigned long long)seq, lane->worker,
@@ -245,6 +253,7 @@ static void take_inner(void *arg, struct mailbox_item *item)
 {
     struct exchange_worker *w = arg;
     struct inner_message *m = CONTAINER_OF(item, struct inner_message, item);
+    ASSERT(m->from < w->x->total && m->from != w->global);
     struct exchange_worker *sender = &w->x->workers[m->from % w->x->config.workers_per_process];
     /* Relaxed: a counter for back-pressure, read by the sender in exchange_pending. */
     atomic_fetch_sub_explicit(&sender->pending_inner, m->len, memory_order_relaxed);

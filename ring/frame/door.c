@@ -30,6 +30,7 @@ static err_t same_user(struct io_stream *stream)
 static err_t prove(struct io_loop *loop, const char *path, uint64_t client, uint64_t server,
                    uint8_t client_proof[HELLO_PROOF_LEN], uint8_t server_proof[HELLO_PROOF_LEN])
 {
+    ASSERT(path != NULL);
     uint8_t *secret = NULL;
     size_t len = 0;
     TRY(err_wrap(io_read_whole_sync(loop, path, SECRET_MAX, &secret, &len), "the node's secret"));
@@ -100,6 +101,7 @@ static err_t judge_local(struct visit *visit, const struct hello *theirs, struct
                          enum hello_refusal *refusal)
 {
     struct door *door = visit->door;
+    ASSERT(visit->local && door->secret_path != NULL);
     if (strcmp(theirs->host, welcome->host) != 0) {
         return carrier_refused(refusal, err_new(ERR_PERMISSION, "the peer is on another host"));
     }
@@ -132,6 +134,7 @@ static void visit_done(void *arg, struct greeting *greeting, struct io_stream *s
 {
     struct visit *visit = arg;
     struct door *door = visit->door;
+    ASSERT(visit->greeting == greeting);
     struct greeted greeted = {.stream = stream, .local = visit->local, .ours = ours,
                               .theirs = theirs, .rest = rest, .rest_len = rest_len};
     memcpy(greeted.client_proof, visit->client_proof, sizeof(greeted.client_proof));
@@ -142,6 +145,7 @@ static void visit_done(void *arg, struct greeting *greeting, struct io_stream *s
 static void visit_failed(void *arg, struct greeting *greeting, err_t reason,
                          enum hello_refusal refusal)
 {
+    ASSERT(reason != ERR_OK && ((struct visit *)arg)->greeting == greeting);
     visit_free(arg);
     LOG_INFO("ring", "connection refused", LOG_STR("refusal", hello_refusal_name(refusal)),
              LOG_ERR(reason));
@@ -264,6 +268,7 @@ static void dialer_fire(struct io_timer *timer)
 
 static void dialer_back_off(struct dialer *d)
 {
+    ASSERT(d->backoff_us >= BACKOFF_MIN_US && d->backoff_us <= BACKOFF_MAX_US);
     d->not_before_us = io_now_us(d->config.loop) + d->backoff_us;
     d->backoff_us = d->backoff_us * 2 < BACKOFF_MAX_US ? d->backoff_us * 2 : BACKOFF_MAX_US;
 }
@@ -271,6 +276,7 @@ static void dialer_back_off(struct dialer *d)
 /* The owner may free the dialer inside failed(). */
 static void dialer_fail(struct dialer *d, err_t reason, bool for_good)
 {
+    ASSERT(reason != ERR_OK && d->greeting == NULL);
     if (d->local && !d->config.local_only) {
         /* The other way may still do: at once, and quietly. */
         LOG_DEBUG("ring", "no shared memory", LOG_STR("path", d->unix_path), LOG_ERR(reason));
@@ -297,6 +303,7 @@ static void dialer_failed(void *arg, struct greeting *greeting, err_t reason,
 static err_t dialer_check(struct dialer *d, struct io_stream *stream, const struct hello *ours,
                           const struct hello *theirs, uint8_t client_proof[HELLO_PROOF_LEN])
 {
+    ASSERT(!d->local || d->secret_path != NULL);
     TRY(d->config.check(d->config.arg, ours, theirs, io_stream_peer_name(stream)));
     if (theirs->carriers != (d->local ? HELLO_SHM : HELLO_TCP)) {
         return err_new(ERR_PROTOCOL, "the peer chose carrier %u", theirs->carriers);

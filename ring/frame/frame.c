@@ -123,6 +123,7 @@ err_t frame_decode(const uint8_t in[FRAME_HEADER_LEN], struct frame_header *out,
 /* Takes header bytes; on the last one decodes and asks for the payload's place. */
 static err_t parse_head(struct frame_parser *p, const uint8_t *data, size_t len, size_t *used)
 {
+    ASSERT(p->head_len < FRAME_HEADER_LEN);
     size_t take = FRAME_HEADER_LEN - p->head_len;
     take = take < len ? take : len;
     memcpy(p->head + p->head_len, data, take);
@@ -145,6 +146,7 @@ err_t frame_parse(struct frame_parser *p, const uint8_t *data, size_t len, size_
 {
     size_t at = 0;
     *used = 0;
+    ASSERT(p->begin != NULL && p->end != NULL && !p->stop);
     while (at < len && !p->stop) {
         size_t took = 0;
         if (p->head_len < FRAME_HEADER_LEN) {

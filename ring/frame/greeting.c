@@ -51,6 +51,7 @@ static void send_frame(struct greeting *g, struct frame_header *h, const void *p
 
 static void send_hello(struct greeting *g, enum frame_kind kind)
 {
+    ASSERT(g->stream != NULL);
     struct buf text = {0};
     hello_encode(&text, &g->ours);
     struct frame_header h = {.kind = (uint8_t)kind};
@@ -61,6 +62,7 @@ static void send_hello(struct greeting *g, enum frame_kind kind)
 /* Tells the peer why, lets that leave, and forgets the stream. */
 static void send_refusal(struct greeting *g, err_t why)
 {
+    ASSERT(g->accepting && g->refusal != 0);
     const char *text = err_text(why);
     size_t len = strlen(text);
     len = len < HELLO_LEN_MAX ? len : HELLO_LEN_MAX;
@@ -72,6 +74,7 @@ static void send_refusal(struct greeting *g, err_t why)
 
 static err_t told_refusal(struct greeting *g, const struct frame_header *h)
 {
+    ASSERT(!g->accepting && h->length <= HELLO_LEN_MAX);
     char text[HELLO_LEN_MAX + 1];
     memcpy(text, g->payload, h->length);
     text[h->length] = '\0';
@@ -101,6 +104,7 @@ static err_t frame_place(void *arg, const struct frame_header *h, uint8_t **plac
 static err_t frame_there(void *arg, const struct frame_header *h)
 {
     struct greeting *g = arg;
+    ASSERT(!g->heard);
     if (!g->accepting && h->kind == FRAME_REFUSE) {
         return told_refusal(g, h);
     }
@@ -116,6 +120,7 @@ static err_t frame_there(void *arg, const struct frame_header *h)
 
 static err_t answer(struct greeting *g)
 {
+    ASSERT(g->accepting && g->heard && g->stream != NULL);
     TRY(g->config.judge(g->config.arg, &g->theirs, io_stream_peer_name(g->stream), &g->ours,
                         &g->refusal));
     send_hello(g, FRAME_WELCOME);
@@ -159,6 +164,7 @@ static void greeting_data(void *arg, const uint8_t *data, size_t len, const int 
 static void greeting_closed(void *arg, err_t reason)
 {
     struct greeting *g = arg;
+    ASSERT(g->stream != NULL);
     g->stream = NULL;
     greeting_fail(g, reason != ERR_OK
                          ? err_wrap(reason, "handshake")

@@ -146,6 +146,7 @@ bool hello_refusal_transient(enum hello_refusal refusal)
 void hello_prove(const uint8_t *secret, size_t secret_len, const char *label, uint64_t client,
                  uint64_t server, uint8_t out[HELLO_PROOF_LEN])
 {
+    ASSERT(secret_len > 0 && label[0] != 0);
     struct buf text = {0};
     buf_append_str(&text, label);
     buf_append_u64(&text, client);

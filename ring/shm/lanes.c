@@ -22,6 +22,7 @@ static struct shm_carrier *shm_of(struct carrier *c)
 /* After a store the peer's worker must see: rings its bell if it sleeps, once per sleep. */
 static void wake_peer(struct shm_end *end, uint32_t remote)
 {
+    ASSERT(end->attached && remote < end->shm->peer_shape.workers);
     struct shm_carrier *shm = end->shm;
     struct shm_pair *pair = &end->pairs[remote];
     const struct shm_worker *peer = shm_worker_at(shm->peer, &shm->peer_shape, remote);
@@ -71,6 +72,7 @@ static void publish(struct shm_end *end, uint32_t remote, const struct carrier_m
 static bool push_item(struct shm_end *end, uint32_t remote, struct shm_item *item)
 {
     struct shm_pair *pair = &end->pairs[remote];
+    ASSERT(item->sent <= item->len && (item->in_arena || item->len == 0 || item->data != NULL));
     if (item->in_arena || item->len == 0) {
         if (ring_full(pair)) {
             return false;
@@ -122,6 +124,8 @@ static bool push_backlog(struct shm_end *end, uint32_t remote)
 static void put_backlog(struct shm_end *end, uint32_t remote, struct shm_item *item)
 {
     struct shm_pair *pair = &end->pairs[remote];
+    ASSERT((pair->backlog == NULL) == (pair->backlog_last == NULL));
+    ASSERT(item->next == NULL);
     if (pair->backlog_last != NULL) {
         pair->backlog_last->next = item;
     } else {
@@ -135,6 +139,7 @@ bool shm_ready(struct carrier *c, uint32_t local, uint32_t remote)
 {
     struct shm_end *end = &shm_of(c)->ends[local];
     struct shm_pair *pair = &end->pairs[remote];
+    ASSERT(end->attached && remote < end->shm->peer_shape.workers);
     if (pair->backlog == NULL) {
         return true;
     }
@@ -149,6 +154,7 @@ void shm_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
                  struct carrier_block *out)
 {
     struct shm_end *end = &shm_of(c)->ends[local];
+    ASSERT(end->attached && len > 0);
     uint64_t offset;
     size_t quarter = end->shm->own_shape.arena_bytes / 4;
     *out = (struct carrier_block){.len = len};
@@ -173,6 +179,7 @@ static struct shm_item *item_for(struct carrier_block *block, const struct carri
                                  size_t len)
 {
     struct shm_item *item = block != NULL ? block->owner : NULL;
+    ASSERT(item == NULL || len <= item->len);
     if (item == NULL) {
         item = MEM_NEW(struct shm_item);
         item->in_arena = block != NULL;
@@ -188,6 +195,7 @@ void shm_commit(struct carrier *c, uint32_t local, uint32_t remote,
 {
     struct shm_end *end = &shm_of(c)->ends[local];
     struct shm_pair *pair = &end->pairs[remote];
+    ASSERT(end->attached && (block != NULL || len == 0));
     bool in_arena = block != NULL && block->owner == NULL;
     if (in_arena && len == 0) {
         shm_arena_give(&end->arena, block->place, block->len);
@@ -212,6 +220,7 @@ void shm_commit(struct carrier *c, uint32_t local, uint32_t remote,
 static err_t take_acks(struct shm_end *end, uint32_t remote, bool *any)
 {
     struct shm_pair *pair = &end->pairs[remote];
+    ASSERT(pair->acked <= pair->tail);
     /* Acquire: pairs with the release of head in take_lane; the peer no longer reads the blocks. */
     uint64_t head = atomic_load_explicit(&pair->peer->head, memory_order_acquire);
     if (head - pair->acked > pair->tail - pair->acked) {
@@ -276,6 +285,7 @@ static struct carrier_message message_of(const struct shm_desc *d)
 static bool take_fragment(struct shm_end *end, uint32_t remote, const struct shm_desc *d)
 {
     struct shm_pair *pair = &end->pairs[remote];
+    ASSERT(d->len > 0 && (pair->partial != NULL || (d->flags & FRAME_FIRST) != 0));
     if (pair->partial == NULL) {
         struct carrier_message m = message_of(d);
         pair->partial = carrier_node_new(CARRIER_NODE_MESSAGE, end->local, remote, &m, d->total);
@@ -353,6 +363,7 @@ static bool take_lane(struct shm_end *end, uint32_t remote, bool *any)
 
 static void set_blocked(struct shm_end *end, bool blocked)
 {
+    ASSERT(end->attached);
     /* Relaxed: shm_arm's fence orders it before the look at the heads. */
     atomic_store_explicit(&end->state->blocked, blocked ? 1 : 0, memory_order_relaxed);
 }
@@ -360,6 +371,7 @@ static void set_blocked(struct shm_end *end, bool blocked)
 /* Backlogs also empty while something urgent is sent, so this is asked in every round. */
 static bool tell_writable(struct shm_end *end)
 {
+    ASSERT(end->attached && end->refused <= end->shm->peer_shape.workers);
     bool any = false;
     for (uint32_t j = 0; j < end->shm->peer_shape.workers && end->refused > 0; j++) {
         struct shm_pair *pair = &end->pairs[j];
@@ -381,6 +393,7 @@ static bool shm_poll(struct io_poller *poller)
     struct carrier *c = &end->shm->base;
     bool any = false;
     bool freed = false;
+    ASSERT(end->attached);
     if (c->ends[end->local].failed) {
         return false; /* over: close comes through the mailbox */
     }
@@ -433,6 +446,7 @@ static bool shm_arm(struct io_poller *poller)
 static void shm_disarm(struct io_poller *poller)
 {
     struct shm_end *end = CONTAINER_OF(poller, struct shm_end, poller);
+    ASSERT(end->attached);
     /* Relaxed: only this thread writes it; a late look at it costs one ring too many. */
     uint32_t sleeping = atomic_load_explicit(&end->state->sleeping, memory_order_relaxed);
     if ((sleeping & 1) != 0) {
@@ -451,6 +465,7 @@ static void bell_rung(void *arg)
 void shm_prepare(struct carrier *c, uint32_t local)
 {
     struct shm_end *end = &shm_of(c)->ends[local];
+    ASSERT(end->bell == NULL && !end->attached);
     err_t err = io_bell_open(c->ends[local].worker.loop, bell_rung, end, &end->bell);
     if (err != ERR_OK) {
         end->bell = NULL;
@@ -486,6 +501,7 @@ void shm_attach(struct carrier *c, uint32_t local)
 void shm_detach(struct carrier *c, uint32_t local)
 {
     struct shm_end *end = &shm_of(c)->ends[local];
+    ASSERT(end->local == local);
     io_bell_close(end->bell);
     end->bell = NULL;
     if (!end->attached) {

@@ -44,6 +44,7 @@ static void send_packet(struct shm_carrier *shm, struct frame_header *h, const v
 
 static void send_control(struct shm_carrier *shm, const struct carrier_message *m)
 {
+    ASSERT(shm->base.started && m->kind >= FRAME_KIND_USER);
     struct frame_header h = {.kind = m->kind, .stream = m->stream, .c = m->c, .a = m->a,
                              .b = m->b};
     send_packet(shm, &h, m->data, m->len, NULL, 0);
@@ -67,6 +68,7 @@ static void shm_control(struct carrier *c, const struct carrier_message *m)
 
 static void send_waiting(struct shm_carrier *shm)
 {
+    ASSERT(shm->base.started);
     while (shm->waiting != NULL) {
         struct carrier_node *node = shm->waiting;
         shm->waiting = node->next;
@@ -103,6 +105,7 @@ static void send_attach(struct shm_carrier *shm)
 /* Goes on with the set-up as far as it can. */
 static void set_up(struct shm_carrier *shm)
 {
+    ASSERT(shm->prepared <= shm->base.ends_len);
     if (shm->base.ending || shm->base.started || shm->prepared < shm->base.ends_len) {
         return;
     }
@@ -206,6 +209,7 @@ static void shm_data(void *arg, const uint8_t *data, size_t len, const int *fds,
 static void shm_closed(void *arg, err_t reason)
 {
     struct shm_carrier *shm = arg;
+    ASSERT(shm->stream != NULL);
     shm->stream = NULL;
     carrier_end_session(&shm->base, reason);
 }
@@ -230,6 +234,7 @@ static void shm_node(struct carrier *c, struct mailbox_item *item)
 static void shm_timeout(struct io_timer *timer)
 {
     struct shm_carrier *shm = CONTAINER_OF(timer, struct shm_carrier, timer);
+    ASSERT(!shm->base.started);
     carrier_end_session(&shm->base, err_new(ERR_TIMEOUT, "shared memory not attached in time"));
 }
 
@@ -292,6 +297,7 @@ bool shm_carrier_fits(uint32_t workers, uint32_t peer_workers)
 
 static void shape_own(struct shm_carrier *shm)
 {
+    ASSERT(shm->base.ends_len > 0);
     size_t bytes = shm->config.arena_bytes != 0 ? shm->config.arena_bytes : SHM_ARENA_DEFAULT;
     size_t each = bytes / shm->base.ends_len / SHM_PAGE * SHM_PAGE;
     each = each < SHM_ARENA_MIN ? SHM_ARENA_MIN : each;

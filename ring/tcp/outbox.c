@@ -27,6 +27,7 @@ static void node_unref(void *arg)
 
 static struct outbox_queue *queue_new(struct outbox *outbox, uint64_t key)
 {
+    ASSERT((outbox->turn == NULL) == (outbox->turn_last == NULL));
     struct outbox_queue *queue = MEM_NEW(struct outbox_queue);
     queue->key = key;
     u64map_put(&outbox->queues, key, queue);
@@ -68,6 +69,7 @@ void outbox_put(struct outbox *outbox, struct carrier_node *node)
 /* Writes the next frame of a message; true when that was its last. */
 static bool send_fragment(struct carrier_node *node, struct io_stream *stream)
 {
+    ASSERT(node->refs > 0 && node->sent <= node->m.len);
     size_t left = node->m.len - node->sent;
     size_t len = left < FRAME_FRAGMENT ? left : FRAME_FRAGMENT;
     struct frame_header h = {
@@ -106,6 +108,7 @@ static void done_with(struct outbox *outbox, struct carrier_node *node)
 /* The queue that had its turn goes to the end of the line, or away when empty. */
 static void turn_over(struct outbox *outbox, struct outbox_queue *queue)
 {
+    ASSERT(outbox->turn == queue);
     outbox->turn = queue->next;
     if (outbox->turn == NULL) {
         outbox->turn_last = NULL;

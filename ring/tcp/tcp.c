@@ -48,6 +48,7 @@ static struct tcp_carrier *tcp_of(struct carrier *c)
 /* Bytes went to the socket: lets workers go on that were held back. */
 static void less_queued(struct tcp_carrier *t, size_t bytes)
 {
+    ASSERT(bytes > 0);
     /* seq_cst: pairs with the store of held_back and the load of queued in tcp_ready; one of the
      * two sides sees the other. */
     size_t before = atomic_fetch_sub_explicit(&t->queued, bytes, memory_order_seq_cst);
@@ -67,6 +68,7 @@ static void less_queued(struct tcp_carrier *t, size_t bytes)
 
 static void pump(struct tcp_carrier *t)
 {
+    ASSERT(!t->base.ending || t->stream == NULL);
     size_t before = t->outbox.bytes;
     while (t->stream != NULL && io_stream_pending(t->stream) <= SOCKET_BYTES &&
            outbox_send(&t->outbox, t->stream)) {
@@ -80,6 +82,7 @@ static void pump(struct tcp_carrier *t)
 /* Queues a node whose bytes are counted already. */
 static void put(struct tcp_carrier *t, struct carrier_node *node)
 {
+    ASSERT(!t->base.ending && node->kind == CARRIER_NODE_MESSAGE);
     outbox_put(&t->outbox, node);
     pump(t);
 }
@@ -91,6 +94,7 @@ static void tcp_drain(void *arg)
 
 static bool tcp_ready(struct carrier *c, uint32_t local, uint32_t remote)
 {
+    ASSERT(local < c->ends_len && remote < c->theirs.workers);
     /* Credit bounds what one subscription has under way; this bounds their sum. */
     struct tcp_carrier *t = tcp_of(c);
     /* Relaxed: a hint; the exact look is below. */
@@ -154,6 +158,7 @@ static void tcp_control(struct carrier *c, const struct carrier_message *m)
 
 static void send_bare(struct tcp_carrier *t, enum frame_kind kind, uint32_t c, const char *text)
 {
+    ASSERT(t->stream != NULL && kind < FRAME_KIND_USER);
     size_t len = strlen(text);
     struct frame_header h = {
         .kind = (uint8_t)kind,
@@ -197,6 +202,7 @@ static err_t check_lane(struct tcp_carrier *t, const struct frame_header *h)
 
 static err_t partial_begin(struct tcp_carrier *t, const struct frame_header *h)
 {
+    ASSERT(t->current == NULL && (h->flags & FRAME_FIRST) != 0);
     if (t->partial_bytes + h->total > PARTIAL_BYTES_MAX) {
         return err_new(ERR_PROTOCOL, "too many bytes in messages begun and not ended");
     }
@@ -308,6 +314,7 @@ static void tcp_data(void *arg, const uint8_t *data, size_t len, const int *fds,
 static void tcp_closed(void *arg, err_t reason)
 {
     struct tcp_carrier *t = arg;
+    ASSERT(t->stream != NULL);
     t->stream = NULL;
     carrier_end_session(&t->base, reason);
 }

@@ -212,7 +212,9 @@ static void fault(struct world *w)
         }
         break;
     default:
-        sim_partition(sim, m->host, other->host, sim_random(sim) % 2 == 0);
+        if (m != other) {
+            sim_partition(sim, m->host, other->host, sim_random(sim) % 2 == 0);
+        }
         break;
     }
 }
@@ -221,7 +223,9 @@ static void heal(struct world *w)
 {
     for (size_t i = 0; i < w->members_len; i++) {
         for (size_t k = 0; k < w->members_len; k++) {
-            sim_partition(w->sim, w->members[i].host, w->members[k].host, false);
+            if (i != k) {
+                sim_partition(w->sim, w->members[i].host, w->members[k].host, false);
+            }
         }
         if (!sim_process_alive(w->members[i].process)) {
             member_start(&w->members[i]);
