@@ -1,6 +1,7 @@
 /*
  * Sums as wide integers: what was added is taken away exactly, and rounding happens once, on
- * reading. A float is a 53-bit integer times a power of two; parts of 32 exponents keep the integers narrow.
+ * reading. A float is a 53-bit integer times a power of two; parts of 32 exponents keep the
+ * integers narrow.
  */
 #include "core/engine/acc.h"
 

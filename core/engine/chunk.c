@@ -1,4 +1,4 @@
-/* Batches between operators: shared by reference, their columns shared by what derives from them. */
+/* Batches between operators, shared by reference; what derives from one shares its columns. */
 #include "core/engine/chunk.h"
 
 static struct chunk *chunk_new(uint32_t cols, size_t bytes, struct account *account)
