@@ -20,7 +20,8 @@ void computed_on_frontier(struct computed *computed, uint32_t local, uint64_t in
     }
 }
 
-static uint64_t export_upper(const struct computed *computed, const struct computed_export *export)
+uint64_t computed_export_upper(const struct computed *computed,
+                               const struct computed_export *export)
 {
     uint64_t upper = FRONTIER_EMPTY;
     for (uint32_t w = 0; w < computed->config.workers; w++) {
@@ -43,7 +44,7 @@ void computed_frontiers_flush(struct computed *computed)
     void *value;
     while (u64map_next(&computed->exports, &at, &id, &value)) {
         struct computed_export *export = value;
-        uint64_t upper = export_upper(computed, export);
+        uint64_t upper = computed_export_upper(computed, export);
         if (upper == 0 || (export->sent && upper == export->upper_sent)) {
             continue;
         }
@@ -254,7 +255,7 @@ static void send_hello(struct computed *computed)
         struct computed_export *export = value;
         export->sent = false;
         hello->exports[hello->exports_count++] = (tailrace_v1_ExportState){
-            .id = id, .since = export->since, .upper = export_upper(computed, export)};
+            .id = id, .since = export->since, .upper = computed_export_upper(computed, export)};
     }
     runtime_send(computed->runtime, tailrace_v1_ComputeResponse_fields, &response);
     arena_free(&arena);

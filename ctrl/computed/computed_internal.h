@@ -170,6 +170,9 @@ void computed_drop_everything(struct computed *computed);
 void computed_on_frontier(struct computed *computed, uint32_t local, uint64_t incarnation,
                           uint64_t export_id, uint64_t upper);
 void computed_frontiers_flush(struct computed *computed);
+/* Complete below this on every worker of the process. */
+uint64_t computed_export_upper(const struct computed *computed,
+                               const struct computed_export *export);
 void computed_on_peek(struct computed *computed, uint64_t peek_id, struct buf *rows, err_t err);
 void computed_on_subscribe(struct computed *computed, uint32_t worker, uint64_t incarnation,
                            uint64_t export_id, uint64_t lower, uint64_t upper, const struct buf *ok,

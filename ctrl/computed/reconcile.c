@@ -1,7 +1,8 @@
 /*
  * Commands of the controller, and reconciliation: when a session starts, the commands up to
  * InitializationComplete say what must run. A dataflow that already runs is kept when its plan is
- * the same, its history reaches back far enough and everything it imports is kept too; the others
+ * the same, its history reaches back far enough, it is complete at that time (so that storage still
+ * has what it needs next), and everything it imports is kept too; the others
  * are dropped first (memory), then new ones are built. Decisions are a function of history and
  * commands only, so that all processes of a replica decide alike.
  */
@@ -336,7 +337,8 @@ static bool compatible(const struct computed *computed, const struct computed_fl
         struct computed_export *export =
             u64map_get(&computed->exports, flow->plan->exports[i].id);
         if (export == NULL || export->kind == PLAN_EXPORT_SUBSCRIBE ||
-            export->since > wanted->as_of) {
+            export->since > wanted->as_of ||
+            computed_export_upper(computed, export) <= wanted->as_of) {
             return false;
         }
     }

@@ -120,7 +120,7 @@ static void replay(struct ctl_replica *replica)
     peek_replay(replica);
     send_complete(replica);
     replica->ready = true;
-    u64map_free(&replica->hello_since);
+    running_clear(replica);
     LOG_INFO("controller", "replica connected", LOG_STR("service", replica->service),
              LOG_U64("dataflows", dataflows));
 }
@@ -176,6 +176,17 @@ static void on_frontiers(struct ctl_conn *conn, const tailrace_v1_Frontiers *mes
     }
 }
 
+void running_clear(struct ctl_replica *replica)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&replica->running, &at, &id, &value)) {
+        free(value);
+    }
+    u64map_free(&replica->running);
+}
+
 static err_t on_hello(struct ctl_conn *conn, const tailrace_v1_ComputeHello *hello)
 {
     struct ctl_replica *replica = replica_of(conn);
@@ -189,12 +200,16 @@ static err_t on_hello(struct ctl_conn *conn, const tailrace_v1_ComputeHello *hel
     conn->greeted = true;
     replica->greeted++;
     for (size_t i = 0; i < hello->exports_count; i++) {
-        uint64_t id = hello->exports[i].id;
-        uintptr_t held = (uintptr_t)u64map_get(&replica->hello_since, id);
-        uintptr_t since = (uintptr_t)hello->exports[i].since + 1;
-        if (since > held && since != 0) {
-            u64map_put(&replica->hello_since, id, (void *)since);
+        const tailrace_v1_ExportState *e = &hello->exports[i];
+        struct ctl_running *running = u64map_get(&replica->running, e->id);
+        if (running == NULL) {
+            running = MEM_NEW(struct ctl_running);
+            running->upper = FRONTIER_EMPTY;
+            u64map_put(&replica->running, e->id, running);
         }
+        running->since = e->since > running->since ? e->since : running->since;
+        running->upper = e->upper < running->upper ? e->upper : running->upper;
+        running->processes++;
     }
     maybe_replay(replica);
     return ERR_OK;
@@ -270,7 +285,7 @@ static void on_lost(struct ctl_conn *conn, const char *reason)
     }
     replica->ready = false;
     replica->greeted = 0;
-    u64map_free(&replica->hello_since);
+    running_clear(replica);
     for (uint32_t p = 0; p < replica->cluster->spec.scale; p++) {
         if (&replica->conns[p] != conn && replica->conns[p].greeted) {
             ctl_conn_restart(&replica->conns[p]);
@@ -311,7 +326,7 @@ static void replica_free(struct ctl_replica *replica)
     }
     free(replica->conns);
     free(replica->service);
-    u64map_free(&replica->hello_since);
+    running_clear(replica);
     services_args_free(replica->args);
 }
 

@@ -127,6 +127,12 @@ struct ctl_dataflow {
     bool failed;
 };
 
+/* An export that runs already: readable from since, complete below upper, in `processes` of them. */
+struct ctl_running {
+    uint64_t since, upper;
+    uint32_t processes;
+};
+
 struct ctl_replica {
     struct ctl_cluster *cluster;
     uint32_t index;
@@ -134,7 +140,7 @@ struct ctl_replica {
     struct ctl_conn *conns; /* [scale] */
     uint32_t greeted;
     bool ready; /* history was replayed: commands go there as they come */
-    struct u64map hello_since; /* export -> 1 + since the running processes hold, during Hello */
+    struct u64map running; /* export -> struct ctl_running: what its processes said in Hello */
     struct service_args *args;
 };
 
@@ -233,6 +239,7 @@ uint64_t compute_export_replica_upper(const struct ctl_export *export, uint32_t 
 
 /* dataflow.c */
 void dataflow_try_start(struct controller *c);
+void running_clear(struct ctl_replica *replica);
 void dataflow_send(struct ctl_dataflow *dataflow, struct ctl_replica *replica);
 /* The earliest time a dataflow may still need of its imports. */
 uint64_t dataflow_hold(const struct ctl_dataflow *dataflow);

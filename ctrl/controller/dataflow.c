@@ -177,19 +177,51 @@ static void encode_sources(const struct controller *c, const struct plan *plan,
     }
 }
 
-/* Where a replica starts: not before what its running processes still hold. */
+/*
+ * Could the replica go on with what its processes run already? Then at a time they can still be
+ * read at and storage still has the history after: that is what makes reconciliation keep it.
+ */
+static bool running_as_of(const struct controller *c, const struct ctl_dataflow *dataflow,
+                          const struct ctl_replica *replica, uint64_t *as_of)
+{
+    uint64_t since = 0;
+    uint64_t upper = FRONTIER_EMPTY;
+    for (uint32_t i = 0; i < dataflow->exports_len; i++) {
+        const struct ctl_export *export = dataflow->exports[i];
+        const struct ctl_running *running =
+            export != NULL ? u64map_get(&replica->running, export->id) : NULL;
+        if (running == NULL || export->kind == PLAN_EXPORT_SUBSCRIBE ||
+            running->processes != replica->cluster->spec.scale) {
+            return false;
+        }
+        since = max_u64(since, running->since);
+        upper = min_u64(upper, running->upper);
+    }
+    for (uint32_t i = 0; i < dataflow->plan->nodes_len; i++) {
+        const struct plan_node *node = &dataflow->plan->nodes[i];
+        const struct ctl_collection *collection =
+            node->op == PLAN_SOURCE ? storage_collection(c, node->import.id) : NULL;
+        if (collection != NULL) {
+            since = max_u64(since, storage_collection_since(c, collection));
+        }
+    }
+    *as_of = since;
+    return since < upper;
+}
+
+/* Where a replica starts a dataflow. */
 static uint64_t replica_as_of(const struct ctl_dataflow *dataflow,
                               const struct ctl_replica *replica)
 {
     uint64_t as_of = dataflow->as_of;
+    if (running_as_of(dataflow->cluster->controller, dataflow, replica, &as_of)) {
+        return as_of;
+    }
+    as_of = dataflow->as_of;
     for (uint32_t i = 0; i < dataflow->exports_len; i++) {
         const struct ctl_export *export = dataflow->exports[i];
         if (export == NULL) {
             continue;
-        }
-        uintptr_t held = (uintptr_t)u64map_get(&replica->hello_since, export->id);
-        if (held > 0) {
-            as_of = max_u64(as_of, held - 1);
         }
         if (export->kind == PLAN_EXPORT_SUBSCRIBE && export->started) {
             as_of = max_u64(as_of, export->emitted - 1);
