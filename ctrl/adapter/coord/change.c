@@ -181,6 +181,7 @@ static err_t start_read(struct session *s)
     s->run.state = RUN_READ;
     s->read = read_new(s->coord, query, on_rows, s);
     s->read->borrowed = true;
+    s->read->retimable = true; /* no write can come in between: the lock is ours */
     read_start(s->read, cluster, time);
     return ERR_OK;
 }

@@ -61,6 +61,8 @@ typedef void (*read_done_fn)(void *arg, err_t err);
 struct read {
     struct coord *coord;
     struct sql_query *query;
+    bool retimable;          /* a later time would do as well */
+    uint32_t attempts;
     bool borrowed;           /* the query is somebody else's, who outlives the read */
     struct rowset *rows;     /* the result; the taker sets it to NULL */
     read_done_fn done;
@@ -217,6 +219,7 @@ struct portal {
     struct session *session;
     char *name; /* NULL: of a simple query, not in the map */
     struct prepared *prepared;
+    struct script_ref *copied; /* COPY of a table: the SELECT that reads it; or NULL */
     struct arena arena; /* parameters, columns */
     struct type *param_types;
     struct datum *params;

@@ -11,6 +11,8 @@
 #include "core/base/log.h"
 #include "ctrl/adapter/coord/coord_internal.h"
 
+enum { READ_ATTEMPTS = 5 };
+
 struct read *read_new(struct coord *coord, struct sql_query *query, read_done_fn done, void *arg)
 {
     ASSERT(query != NULL && done != NULL);
@@ -97,6 +99,12 @@ err_t read_choose_time(struct coord *coord, const struct sql_query *query, uint6
     if (max_since != FRONTIER_EMPTY && max_since > t) {
         t = max_since;
     }
+    if (min_upper == FRONTIER_EMPTY && query->collections_len + query->indexes_len > 0) {
+        /* All inputs are complete, whatever their times: the end sees everything, and no later
+         * write can come between. The oracle does not follow there. */
+        *time = TIME_MAX - 1;
+        return ERR_OK;
+    }
     *time = t > 0 ? t : 1;
     return oracle_observe(coord->oracle, *time);
 }
@@ -117,11 +125,38 @@ static void drop_transient(struct read *r)
     }
 }
 
+static void start_peek(struct read *r, uint64_t index, bool fast);
+
+/*
+ * After a restart of environmentd an index that was kept may only be readable from later on than
+ * was known when the time was chosen. Then another time is as good, unless it was fixed.
+ */
+static bool peek_again(struct read *r, const struct err *err)
+{
+    if (err == NULL || err_code(err) != ERR_UNAVAILABLE || !r->retimable ||
+        r->query->kind != SQL_QUERY_PEEK || ++r->attempts > READ_ATTEMPTS) {
+        return false;
+    }
+    uint64_t time = 0;
+    err_t again = read_choose_time(r->coord, r->query, r->cluster, &time);
+    if (again != ERR_OK) {
+        err_free(again); /* the first error is the one to tell */
+        return false;
+    }
+    r->time = time > r->time ? time : r->time;
+    start_peek(r, r->query->peek.index_id, true);
+    return true;
+}
+
 static void on_peek(void *arg, const struct batch *const *rows, size_t rows_len, err_t err)
 {
     struct read *r = arg;
-    ASSERT(r->peek != 0);
+    ASSERT(r->peek != 0 && (err == ERR_OK || rows_len == 0));
     r->peek = 0;
+    if (peek_again(r, err)) {
+        err_free(err);
+        return;
+    }
     for (size_t i = 0; i < rows_len && err == ERR_OK; i++) {
         err = rowset_add_batch(r->rows, rows[i]);
     }

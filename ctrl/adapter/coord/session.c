@@ -66,6 +66,9 @@ void portal_free(struct portal *p)
     if (p->subscription != NULL) {
         subscription_free(p->subscription);
     }
+    if (p->copied != NULL) {
+        script_ref_drop(p->copied);
+    }
     prepared_drop(p->prepared);
     arena_free(&p->arena);
     free(p->name);

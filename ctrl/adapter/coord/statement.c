@@ -307,6 +307,7 @@ static err_t open_query(struct session *s, struct portal *p, const struct sql_st
     s->run.state = RUN_READ;
     arm_timeout(s);
     s->read = read_new(s->coord, query, on_read, s);
+    s->read->retimable = !transact_in_block(s) && !query->has_as_of;
     read_start(s->read, s->tx.cluster, time);
     return ERR_OK;
 }
@@ -326,15 +327,49 @@ static err_t run_rows(struct session *s)
         return ERR_OK;
     }
     if (stmt->kind == SQL_COPY_TO) {
-        stmt = stmt->inner;
+        stmt = p->copied != NULL ? p->copied->script->stmts[0] : stmt->inner;
     }
     return open_query(s, p, stmt);
+}
+
+/* COPY t (columns) TO: the SELECT of those columns. */
+static err_t select_of_table(struct session *s, const struct sql_stmt *stmt,
+                             struct script_ref **out)
+{
+    struct sql_context cx;
+    struct sql_copy_target *target = NULL;
+    struct buf text = {0};
+    names_context(s, &cx);
+    TRY(sql_plan_copy(&cx, stmt, &target));
+    const struct sql_relation *rel = target->relation;
+    struct arena *a = &target->arena;
+    for (uint32_t i = 0; i < target->columns_len; i++) {
+        buf_printf(&text, "%s %s", i == 0 ? "SELECT" : ",",
+                   sql_quote_ident(a, rel->columns.names[target->columns[i]]));
+    }
+    buf_printf(&text, "%s FROM ", target->columns_len == 0 ? "SELECT" : "");
+    if (rel->database != NULL) {
+        buf_printf(&text, "%s.", sql_quote_ident(a, rel->database));
+    }
+    buf_printf(&text, "%s.%s", sql_quote_ident(a, rel->schema), sql_quote_ident(a, rel->name));
+    struct sql_script *script = NULL;
+    err_t err = sql_parse(buf_cstr(&text), text.len, &script);
+    if (err == ERR_OK) {
+        ASSERT(script->stmts_len == 1);
+        *out = script_ref_new(script);
+    }
+    buf_free(&text);
+    sql_copy_target_free(target);
+    return err;
 }
 
 static err_t start_copy_to(struct session *s, const struct sql_stmt *stmt)
 {
     if (stmt->copy.binary) {
         return err_sql(ERR_UNSUPPORTED, "0A000", "COPY in binary format is not supported");
+    }
+    if (stmt->inner == NULL && s->run.portal->copied == NULL) {
+        TRY(select_of_table(s, stmt, &s->run.portal->copied));
     }
     s->run.copy_out = true;
     s->run.copy = (struct copy_options){.csv = stmt->copy.csv,

@@ -282,7 +282,7 @@ static void announce(struct session *s, struct subscription *sub)
     run->describe = false;
 }
 
-static void send(struct session *s, const struct datum *row)
+static void send_one(struct session *s, const struct datum *row)
 {
     const struct portal *p = s->run.portal;
     if (!s->run.copy_out) {
@@ -303,7 +303,7 @@ static bool send_waiting(struct session *s, struct subscription *sub)
         if (limited || !next_row(sub, row)) {
             break;
         }
-        send(s, row);
+        send_one(s, row);
     }
     free(row);
     return limited;

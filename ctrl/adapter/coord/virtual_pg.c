@@ -85,6 +85,12 @@ static void class_common(struct virtual_sink *sink, uint32_t oid, const char *na
                                                 : OID_AM_HEAP);
 }
 
+/* Our own catalog tables are left out: psql would show them among the user's objects. */
+static bool listed(const struct virtual_table *t)
+{
+    return strncmp(t->spec->schema, "mz_", 3) != 0;
+}
+
 void virtual_pg_class(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -97,6 +103,9 @@ void virtual_pg_class(struct virtual_sink *sink)
     }
     const struct virtual_table *t;
     for (size_t i = 0; (t = virtual_at(sink->session->coord, i)) != NULL; i++) {
+        if (!listed(t)) {
+            continue;
+        }
         class_common(sink, t->spec->oid, t->spec->name,
                      system_schema_oid(sink, t->spec->schema), "v", t->relation.columns.cols);
     }
@@ -165,7 +174,7 @@ void virtual_pg_attribute(struct virtual_sink *sink)
     }
     const struct virtual_table *t;
     for (size_t i = 0; (t = virtual_at(sink->session->coord, i)) != NULL; i++) {
-        for (uint32_t j = 0; j < t->relation.columns.cols; j++) {
+        for (uint32_t j = 0; listed(t) && j < t->relation.columns.cols; j++) {
             add_attribute(sink, t->spec->oid, j + 1, t->relation.columns.names[j],
                           &t->relation.columns.types[j], false);
         }

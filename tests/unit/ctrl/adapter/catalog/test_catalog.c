@@ -225,7 +225,8 @@ static void test_power_loss(void)
         struct progress p = {0};
         for (int round = 0; round < 3; round++) {
             struct life life = {.sim = sim, .work = create_many, .arg = &p, .keep = true};
-            life.process = sim_process_start(sim, "host", "environmentd", on_start, on_destroy, &life);
+            life.process = sim_process_start(sim, "host", "environmentd", on_start, on_destroy,
+                                             &life);
             sim_run_until(sim, sim_now_us(sim) + 1000000);
             CU_ASSERT_PTR_NULL_FATAL(life.err);
             sim_host_crash(sim, "host");

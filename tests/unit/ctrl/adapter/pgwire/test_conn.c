@@ -9,7 +9,7 @@
 #include <openssl/sha.h>
 #include <stdio.h>
 
-/* ---- a backend that records ------------------------------------------------------------------- */
+/* ---- a backend that records ------------------------------------------------------------------ */
 
 struct world {
     struct io_loop *loop;
@@ -205,7 +205,7 @@ static const struct pgwire_backend backend = {
     .drained = on_drained,
 };
 
-/* ---- saying things ------------------------------------------------------------------------------ */
+/* ---- saying things --------------------------------------------------------------------------- */
 
 static void put_u32(struct buf *b, uint32_t v)
 {
@@ -361,7 +361,7 @@ static void with_world(void (*fn)(struct world *w), struct world *w)
     run_in_sim(on_loop, after_loop, &run, 1000);
 }
 
-/* ---- cases ------------------------------------------------------------------------------------- */
+/* ---- cases ----------------------------------------------------------------------------------- */
 
 static void simple(struct world *w)
 {
@@ -663,13 +663,13 @@ static void back_pressure(struct world *w)
     feed(s, &b);
     CU_ASSERT_TRUE(contains(&w->trace, "query(one)") && !contains(&w->trace, "query(two)"));
     char *flood = mem_zalloc(3 << 20);
-    memset(flood, 'x', (3 << 20) - 1);
+    memset(flood, 'a', (3 << 20) - 1);
     put_text(&b, 'Q', flood);
     feed(s, &b);
     CU_ASSERT_TRUE(s->paused);
     s->pending = 0;
     s->base.handler->drain(s->base.arg);
-    CU_ASSERT_TRUE(contains(&w->trace, "query(two)") && contains(&w->trace, "query(xxx"));
+    CU_ASSERT_TRUE(contains(&w->trace, "query(two)") && contains(&w->trace, "query(aaa"));
     CU_ASSERT_FALSE(s->paused);
     free(flood);
     buf_free(&b);
@@ -740,7 +740,7 @@ static void test_hang_up(void)
     with_world(hang_up, &w);
 }
 
-/* ---- SCRAM: a client of our own, after RFC 5802 -------------------------------------------------- */
+/* ---- SCRAM: a client of our own, after RFC 5802 ---------------------------------------------- */
 
 static void hmac(const uint8_t *key, const void *data, size_t len, uint8_t out[32])
 {

@@ -33,7 +33,8 @@ static void connect_to(struct pg *pg)
     char conninfo[256];
     snprintf(conninfo, sizeof(conninfo), "host=%s port=54399 user=postgres dbname=postgres", pg->dir);
     pg->conn = PQconnectdb(conninfo);
-    PGresult *r = PQexec(pg->conn, "set timezone = 'UTC'; set extra_float_digits = 1");
+    PGresult *r = PQexec(pg->conn, "set timezone = 'UTC'; set extra_float_digits = 1; "
+                                    "set statement_timeout = 10000; set jit = off");
     PQclear(r);
 }
 
