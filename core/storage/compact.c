@@ -133,6 +133,8 @@ static void install(struct compaction *c)
 {
     struct storage_shard *shard = c->shard;
     struct storage_entry **with = NULL;
+    ASSERT(shard->compacting && !shard->dropped && c->to <= shard->entries_len);
+    ASSERT(c->flushed_seq >= shard->flushed_seq);
     size_t with_len = 0;
     if (c->fold) {
         if (shard->base != NULL) {
@@ -182,6 +184,7 @@ static void add_delta(struct manifest_part *deltas, uint32_t *len, const struct 
 static void encode_manifest(struct compaction *c)
 {
     const struct storage_shard *shard = c->shard;
+    ASSERT(c->done && c->to <= shard->entries_len);
     struct manifest_part *deltas = mem_alloc((shard->entries_len + 1) * sizeof(deltas[0]));
     uint32_t deltas_len = 0;
     c->flushed_seq = shard->flushed_seq;
@@ -268,6 +271,7 @@ static void manifest_written(struct io_op *op, err_t err, size_t result)
     io_file_sync(c->manifest_file, &c->op);
 }
 
+/* The part is durable, its name will be with the manifest's: they share a directory. */
 static void part_synced(struct io_op *op, err_t err, size_t result)
 {
     struct compaction *c = CONTAINER_OF(op, struct compaction, op);
@@ -286,6 +290,7 @@ static void part_synced(struct io_op *op, err_t err, size_t result)
     io_file_write(c->manifest_file, 0, c->manifest.data, c->manifest.len, &c->op);
 }
 
+/* All rows are written. A fold that leaves no row has no part at all. */
 static void finish(struct compaction *c)
 {
     if (c->file == NULL) {
@@ -334,6 +339,7 @@ static err_t open_file(struct compaction *c)
     return err;
 }
 
+/* The part is not synced yet: that comes once, at the end. */
 static void block_written(struct io_op *op, err_t err, size_t result)
 {
     struct compaction *c = CONTAINER_OF(op, struct compaction, op);
@@ -349,6 +355,7 @@ static void block_written(struct io_op *op, err_t err, size_t result)
 /* The new entry a block of a spill belongs to. */
 static struct storage_entry *made_entry(struct compaction *c)
 {
+    ASSERT(!c->fold && c->lower < c->upper);
     if (c->made_len == 0 || c->made[c->made_len - 1]->lower != c->lower) {
         struct storage_entry *entry = entry_new(c->lower, c->upper);
         entry->file = storage_file_ref(c->file);
@@ -400,6 +407,7 @@ static void write_block(struct compaction *c, enum storage_stream stream)
 
 /* ---- steps ----------------------------------------------------------------------------------- */
 
+/* Bytes the rows gathered for a block would take. */
 static size_t built(const struct compaction *c, int stream)
 {
     return batch_builder_rows(c->builder[stream]) > 0 ? batch_builder_size(c->builder[stream]) : 0;
@@ -439,6 +447,7 @@ static bool spill_full(const struct compaction *c)
     return have + next->blob[STREAM_OK].len + next->blob[STREAM_ERR].len > BLOCK_BYTES;
 }
 
+/* A bounded piece of work towards the next block. */
 static err_t step(struct compaction *c)
 {
     return c->fold ? merge_step(&c->merge, c->builder, &c->done) : spill_entry(c);
@@ -466,6 +475,7 @@ static void turn_timer(struct io_timer *timer)
 
 static void turn(struct compaction *c)
 {
+    ASSERT(c->storage->compaction == c && c->block == NULL);
     int stream = full_stream(c);
     for (int i = 0; i < STEPS_PER_TURN && stream == STREAMS && !c->done; i++) {
         if (!c->fold && built(c, STREAM_OK) + built(c, STREAM_ERR) == 0) {
@@ -494,6 +504,7 @@ static void begin(struct storage_shard *shard, bool fold, size_t from, size_t to
 {
     struct storage_worker *storage = shard->storage;
     ASSERT(storage->compaction == NULL && !shard->compacting && from < to);
+    ASSERT(!fold || (hold > 0 && hold <= shard->upper && hold <= shard->since));
     struct compaction *c = MEM_NEW(struct compaction);
     c->storage = storage;
     c->shard = shard;

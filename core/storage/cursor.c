@@ -18,6 +18,7 @@ void cursor_detach(struct storage_cursor *cursor)
     if (cursor->shard == NULL) {
         return;
     }
+    ASSERT(*cursor->link == cursor);
     *cursor->link = cursor->next;
     if (cursor->next != NULL) {
         cursor->next->link = cursor->link;
@@ -27,6 +28,7 @@ void cursor_detach(struct storage_cursor *cursor)
     cursor->link = NULL;
 }
 
+/* Both a snapshot and a resume need the times at or beyond since to be told apart. */
 static err_t check_open(const struct storage_shard *shard, uint64_t as_of, const uint64_t *resume)
 {
     uint64_t from = resume != NULL ? *resume : as_of;
@@ -111,6 +113,7 @@ void storage_cursor_close(struct storage_cursor *cursor)
 
 /* ---- output ---------------------------------------------------------------------------------- */
 
+/* Bytes the chunk would have now. */
 static size_t built(const struct storage_cursor *c)
 {
     size_t size = 0;
@@ -151,6 +154,8 @@ static void finish(struct storage_cursor *c, struct storage_chunk *out)
 
 /* ---- snapshot -------------------------------------------------------------------------------- */
 
+/* The merge is begun when the upper passes as_of, not when the cursor is opened: until then updates
+ * at as_of may come. */
 static err_t next_snapshot(struct storage_cursor *c, size_t max_bytes, struct storage_chunk *out,
                            bool *more)
 {
@@ -181,6 +186,7 @@ static err_t next_snapshot(struct storage_cursor *c, size_t max_bytes, struct st
     }
     finish(c, out);
     if (done) {
+        ASSERT(shard->upper > c->as_of);
         merge_free(&c->merge);
         c->phase = CURSOR_CHANGES;
         c->pos = c->as_of + 1;
@@ -201,6 +207,7 @@ static err_t take_entry(struct storage_cursor *c, struct storage_entry *entry,
                         struct storage_chunk *out)
 {
     struct batch batch;
+    ASSERT(c->held == NULL);
     for (int s = 0; s < STREAMS; s++) {
         TRY(entry_open(entry, c->schema, s, c->cols, c->cols_cap, &batch, &c->loaded[s]));
         if (batch.rows > 0) {
@@ -238,6 +245,7 @@ static err_t next_slice(struct storage_cursor *c, size_t max_bytes, struct stora
 {
     struct batch batch;
     void *loaded = NULL;
+    ASSERT(c->split->lower >= c->pos && c->split_stream < STREAMS);
     TRY(entry_open(c->split, c->schema, c->split_stream, c->cols, c->cols_cap, &batch, &loaded));
     struct batch_builder *builder = c->builder[c->split_stream];
     size_t share = batch.rows == 0 ? 0 : batch.size / batch.rows + 1;
@@ -261,6 +269,8 @@ static err_t next_slice(struct storage_cursor *c, size_t max_bytes, struct stora
     return ERR_OK;
 }
 
+/* As many whole entries as fit. The chunk ends where the next entry begins, or at the upper: there
+ * is nothing between. */
 static err_t next_changes(struct storage_cursor *c, size_t max_bytes, struct storage_chunk *out,
                           bool *more)
 {
@@ -300,6 +310,7 @@ static err_t next_changes(struct storage_cursor *c, size_t max_bytes, struct sto
         }
         finish(c, out);
     }
+    ASSERT(upper > c->pos); /* every chunk is progress */
     out->upper = upper;
     c->pos = upper;
     return ERR_OK;

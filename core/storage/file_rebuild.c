@@ -78,6 +78,8 @@ static void count_rows(struct file_source *source, int64_t sign)
 
 /* ---- what the shard holds -------------------------------------------------------------------- */
 
+/* The files are listed after the shard was read; what changes from here on is found by the next
+ * look, because each state has the size and mtime from before its file was read. */
 static void list_files(struct file_source *source)
 {
     size_t matched = 0;
@@ -91,6 +93,7 @@ static void list_files(struct file_source *source)
     source_next_turn(source, 0);
 }
 
+/* The shard's state, consolidated, counts negative. */
 static void add_old(struct file_source *source)
 {
     bool done = false;
@@ -127,6 +130,7 @@ static void forget_missing(struct file_source *source)
     }
 }
 
+/* The next file, or the difference when there is none left. */
 static void open_next(struct file_source *source)
 {
     if (source->path_at == source->paths_len) {
@@ -137,6 +141,7 @@ static void open_next(struct file_source *source)
         source_next_turn(source, 0);
         return;
     }
+    ASSERT(source->phase == SOURCE_NEW && source->path_at < source->paths_len);
     const char *path = source->paths[source->path_at];
     err_t err = source_reader_open(source, path, 0);
     if (err != ERR_OK) {
@@ -150,6 +155,7 @@ static void open_next(struct file_source *source)
 void source_rebuild_read(struct file_source *source, const uint8_t *data, size_t len)
 {
     struct source_reader *r = &source->reader;
+    ASSERT(source->phase == SOURCE_NEW && r->io != NULL);
     err_t err = source_reader_take(source, data, len);
     if (err != ERR_OK) {
         give_up(source, source->paths[source->path_at], err);
@@ -167,9 +173,11 @@ void source_rebuild_read(struct file_source *source, const uint8_t *data, size_t
 
 /* ---- the difference -------------------------------------------------------------------------- */
 
+/* What did not cancel out becomes the rows of one commit. */
 static void emit(struct file_source *source)
 {
     struct multiset *set = &source->set[source->emit_stream];
+    ASSERT(source->emit_stream < STREAMS && source->emit_at <= set->row_len);
     size_t left = set->row_len - source->emit_at;
     size_t end = source->emit_at + (left > EMIT_ROWS_PER_TURN ? EMIT_ROWS_PER_TURN : left);
     for (; source->emit_at < end; source->emit_at++) {

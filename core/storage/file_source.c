@@ -22,6 +22,7 @@ static void read_more(struct file_source *source);
 
 /* ---- small things ---------------------------------------------------------------------------- */
 
+/* What the shell would expand. */
 static bool is_glob(const char *path)
 {
     return strpbrk(path, "*?[") != NULL;
@@ -56,6 +57,7 @@ void source_next_turn(struct file_source *source, uint64_t delay_us)
     io_timer_start(source->loop, &source->timer, io_now_us(source->loop) + delay_us);
 }
 
+/* The watch tells that something happened, not what: look again. */
 static void changed(void *arg)
 {
     struct file_source *source = arg;
@@ -99,6 +101,7 @@ struct listing {
     size_t matched;
 };
 
+/* Every worker lists all files and takes its share, without asking the others. */
 static bool ours(const struct file_source *source, const char *path)
 {
     const struct storage_config *config = &source->shard->storage->config;
@@ -243,6 +246,7 @@ err_t source_reader_take(struct file_source *source, const uint8_t *data, size_t
 static err_t check_windows(struct file_source *source, const struct file_state *known, bool *same)
 {
     struct source_reader *r = &source->reader;
+    ASSERT(known->offset > 0 && r->state.size >= known->offset);
     size_t window = known->offset < FILE_STATE_WINDOW ? known->offset : FILE_STATE_WINDOW;
     size_t got = 0;
     TRY(io_file_read_sync(r->io, 0, r->tail, window, &got));
@@ -335,6 +339,7 @@ static void committed(struct wal_commit *commit, err_t err)
     storage_publish(shard, seal ? FRONTIER_EMPTY : upper);
 }
 
+/* The rows built, as one batch at the record's time. */
 static void take_blob(struct rows_parser *rows, int stream, uint64_t time,
                       struct storage_blob *blob)
 {
@@ -391,6 +396,7 @@ static void note_state(struct file_source *source)
 static void after_read(struct file_source *source, err_t err)
 {
     struct source_reader *r = &source->reader;
+    ASSERT(source->phase == SOURCE_READ && !source->commit_live);
     const struct file_state *known = file_set_find(&source->files, r->state.path);
     bool news = r->state.offset != (known != NULL ? known->offset : 0) || r->state.complete;
     if (err != ERR_OK) {
@@ -431,6 +437,7 @@ static void verified(struct file_source *source)
     source_idle(source, again);
 }
 
+/* The bytes ingested once, read again: a different checksum means that they were rewritten. */
 static void verify(struct file_source *source, const uint8_t *data, size_t len)
 {
     struct source_reader *r = &source->reader;
@@ -438,6 +445,7 @@ static void verify(struct file_source *source, const uint8_t *data, size_t len)
     ASSERT(known != NULL);
     advance(r, data, len);
     r->read_at += len;
+    ASSERT(r->read_at <= known->offset);
     if (len > 0 && r->read_at < known->offset) {
         read_more(source);
         return;
@@ -478,10 +486,12 @@ static void read_done(struct io_op *op, err_t err, size_t result)
     }
 }
 
+/* One piece: the loop has other work between two of them. */
 static void read_more(struct file_source *source)
 {
     struct source_reader *r = &source->reader;
     size_t len = SOURCE_READ_BYTES;
+    ASSERT(r->io != NULL);
     if (source->phase == SOURCE_VERIFY) {
         const struct file_state *known = file_set_find(&source->files, r->state.path);
         uint64_t left = known->offset - r->read_at;
@@ -541,6 +551,7 @@ static void begin_file(struct file_source *source, const char *path)
 
 enum verdict { FILE_SAME, FILE_CHANGED, FILE_MISSING };
 
+/* From what stat says alone; reading is for files that have changed. */
 static enum verdict judge(struct file_source *source, const char *path)
 {
     const struct file_state *known = file_set_find(&source->files, path);
@@ -578,6 +589,7 @@ static void tell_missing(struct file_source *source, const char *path)
 /* A one-shot source has read all its files: nothing follows. */
 static void seal(struct file_source *source)
 {
+    ASSERT(!source->shard->desc.tail && source->states_len == 0);
     source->seal = true;
     source_commit(source);
 }
@@ -627,6 +639,7 @@ static bool look_for_missing(struct file_source *source, char *const *paths, siz
     return missing;
 }
 
+/* Watching saves waiting for the poll; where it cannot be had, polling is enough. */
 static void open_watch(struct file_source *source)
 {
     if (source->watch != NULL) {
@@ -659,6 +672,7 @@ static void forget_refused(struct file_source *source, char *const *paths, size_
     }
 }
 
+/* Finds the first file with work to do and begins it; when it is done comes the next look. */
 static void look(struct file_source *source)
 {
     ASSERT(source->phase == SOURCE_IDLE && source->reader.io == NULL);

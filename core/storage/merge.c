@@ -87,6 +87,7 @@ static err_t read_entry(struct merge *merge)
 static void merge_rows(struct merge *merge, const struct batch *batch, struct multiset *set,
                        struct batch_builder *out)
 {
+    ASSERT(batch->cols == set->kinds_len);
     if (set->row_len == 0) {
         batch_builder_rows_of(out, batch, NULL, batch->rows);
         return;
@@ -109,6 +110,7 @@ static err_t read_block(struct merge *merge, struct batch_builder *const out[STR
 {
     struct part_block block;
     struct storage_file *file = merge->base->file;
+    ASSERT(!merge_reading(merge)); /* the entries are all in the multisets by now */
     TRY(part_read_header(file, merge->base_at, &block));
     void *data = NULL;
     TRY(part_read_bytes(file, merge->base_at + PART_BLOCK_HEADER, block.len, block.crc, &data));
@@ -128,6 +130,7 @@ static err_t read_block(struct merge *merge, struct batch_builder *const out[STR
 static void emit_rest(struct merge *merge, struct batch_builder *const out[STREAMS])
 {
     const struct multiset *set = &merge->set[merge->rest_stream];
+    ASSERT(merge->rest <= set->row_len);
     size_t left = set->row_len - merge->rest;
     size_t end = merge->rest + (left > ROWS_PER_STEP ? ROWS_PER_STEP : left);
     for (; merge->rest < end; merge->rest++) {

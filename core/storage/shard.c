@@ -132,6 +132,7 @@ err_t entry_open(struct storage_entry *entry, const struct storage_schema *schem
 
 struct storage_base *base_new(struct storage_file *file, uint64_t time, uint64_t rows)
 {
+    ASSERT(file != NULL && file->size > 0);
     struct storage_base *base = MEM_NEW(struct storage_base);
     *base = (struct storage_base){.refs = 1, .file = file, .time = time, .rows = rows};
     return base;
@@ -184,6 +185,7 @@ static void count(struct storage_shard *shard, const struct storage_entry *entry
 /* The bytes stay in the file; whoever reads this far back reads them there. */
 static void evict(struct storage_shard *shard)
 {
+    ASSERT(shard->evicted <= shard->entries_len);
     while (shard->memory_bytes > shard->storage->config.memory_tail_bytes &&
            shard->evicted < shard->entries_len) {
         struct storage_entry *entry = shard->entries[shard->evicted++];
@@ -200,7 +202,7 @@ static void evict(struct storage_shard *shard)
 
 void shard_add_entry(struct storage_shard *shard, struct storage_entry *entry)
 {
-    ASSERT(entry->file != NULL);
+    ASSERT(entry->file != NULL && entry->refs == 1 && entry->lower < entry->upper);
     ASSERT(shard->entries_len == 0 ||
            shard->entries[shard->entries_len - 1]->upper <= entry->lower);
     *VEC_PUSH(shard, entries) = entry;
@@ -230,6 +232,7 @@ void shard_replace_entries(struct storage_shard *shard, size_t n, struct storage
             (shard->entries_len - n) * sizeof(shard->entries[0]));
     shard->entries_len -= n - with_len;
     shard->evicted = (shard->evicted > n ? shard->evicted - n : 0) + with_len;
+    ASSERT(shard->evicted <= shard->entries_len);
 }
 
 size_t shard_find(const struct storage_shard *shard, uint64_t time)
@@ -271,6 +274,7 @@ struct storage_shard *shard_new(struct storage_worker *storage,
                                 const struct storage_collection *desc,
                                 const struct buf *desc_bytes)
 {
+    ASSERT(desc->cols > 0 && desc->cols <= BATCH_COLS_MAX);
     struct storage_shard *shard = MEM_NEW(struct storage_shard);
     struct buf dir = {0};
     buf_printf(&dir, "%s/%llu", storage->dir, (unsigned long long)desc->id);
@@ -295,7 +299,7 @@ void shard_free(struct storage_shard *shard)
     if (shard == NULL) {
         return;
     }
-    ASSERT(shard->cursors == NULL && !shard->compacting);
+    ASSERT(shard->cursors == NULL && !shard->compacting && shard->pending == 0);
     file_source_free(shard->source);
     for (size_t i = 0; i < shard->entries_len; i++) {
         entry_unref(shard->entries[i]);

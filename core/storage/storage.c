@@ -53,9 +53,11 @@ uint64_t storage_stamp(struct storage_worker *storage)
     return storage->stamped;
 }
 
+/* Only now may uppers be published up to it. */
 static void lease_done(struct wal_commit *commit, err_t err)
 {
     struct storage_worker *storage = CONTAINER_OF(commit, struct storage_worker, lease);
+    ASSERT(storage->lease_pending);
     storage->lease_pending = false;
     if (err != ERR_OK) {
         /* Asked for again with a later tick or advance; a full disk is told by the log. */
@@ -72,6 +74,7 @@ static void lease_done(struct wal_commit *commit, err_t err)
 void storage_renew_lease(struct storage_worker *storage)
 {
     uint64_t now = io_now_us(storage->config.loop);
+    ASSERT(!storage->recovering);
     if (storage->lease_pending || now < storage->lease_after_us ||
         wal_failed(storage->wal) != NULL) {
         return;
@@ -120,6 +123,7 @@ void storage_arm_tick(struct storage_worker *storage)
     }
 }
 
+/* Compaction and the gauges. */
 static void maintain(struct io_timer *timer)
 {
     struct storage_worker *storage = CONTAINER_OF(timer, struct storage_worker, maintain);
@@ -140,6 +144,7 @@ static void maintain(struct io_timer *timer)
 
 /* ---- the log's news -------------------------------------------------------------------------- */
 
+/* Nothing is acknowledged any more; everybody concerned is told why. */
 static void log_failed(void *ctx, const struct err *err)
 {
     struct storage_worker *storage = ctx;
@@ -198,6 +203,7 @@ static void remove_shard(struct storage_worker *storage, struct storage_shard *s
 
 void storage_release_shard(struct storage_shard *shard)
 {
+    ASSERT(shard->storage != NULL);
     if (shard->dropped && shard->pending == 0) {
         u64map_remove(&shard->storage->dropping, shard->id);
         shard_free(shard);
@@ -233,6 +239,7 @@ static err_t recover_blob(const struct storage_shard *shard, int stream, uint64_
     return err;
 }
 
+/* One shard's share of a record becomes an entry, as when it was committed. */
 static err_t recover_section(struct storage_shard *shard, const struct wal_record *wal_record,
                              const struct record *record, const struct record_section *section,
                              struct storage_file *file, uint64_t payload_offset)
@@ -270,6 +277,7 @@ static err_t recover_section(struct storage_shard *shard, const struct wal_recor
     return ERR_OK;
 }
 
+/* Sections of collections that are gone, or whose parts have them, are skipped. */
 static err_t replay_append(struct storage_worker *storage, const struct wal_record *wal_record,
                            struct storage_file *file, uint64_t payload_offset)
 {
@@ -344,6 +352,7 @@ static err_t sweep_part(void *arg, const char *name)
     return err;
 }
 
+/* A part of at least the size the manifest says; what is beyond was never named. */
 static err_t open_part(struct storage_shard *shard, const struct manifest_part *part,
                        struct storage_file **out)
 {
@@ -426,6 +435,7 @@ static err_t recover_delta(struct storage_shard *shard, const struct manifest_pa
     return err;
 }
 
+/* What the manifest names must be there; what it does not name goes. */
 static err_t recover_parts(struct storage_shard *shard, const struct manifest *manifest)
 {
     if (manifest->base.number != 0) {
@@ -583,6 +593,7 @@ static err_t settle_uppers(struct storage_worker *storage)
             sources = max_u64(sources, shard->upper);
         }
     }
+    ASSERT(tables >= storage->tables_upper);
     storage->tables_upper = tables;
     storage->tables_next = tables;
     storage->stamped = sources;
@@ -619,6 +630,7 @@ static void register_metrics(struct storage_worker *storage)
     buf_free(&labels);
 }
 
+/* After all is recovered, so that no source sees half a worker. */
 static void start_sources(struct storage_worker *storage)
 {
     for (size_t i = 0; i < storage->order_len; i++) {
@@ -851,6 +863,7 @@ static err_t delete_files(struct storage_shard *shard)
 
 static err_t drop(struct storage_worker *storage, struct storage_shard *shard)
 {
+    ASSERT(!shard->dropped);
     compaction_cancel(storage, shard);
     TRY(delete_files(shard));
     file_source_stop(shard->source);

@@ -145,8 +145,8 @@ struct storage_chunk {
  * The next chunk of at most about max_bytes. One snapshot may take several chunks: all but the last
  * have upper == lower (nothing complete yet); so may changes that were all made at one time and are
  * more than max_bytes. Returns false in *more and an empty chunk when the cursor is at the end:
- * wait for host.advanced. An empty chunk with *more true: a part of a longer work is done, call again
- * (later, if the loop has other work). Tail from memory, what lies behind from disk (ERR_IO /
+ * wait for host.advanced. An empty chunk with *more true: a part of a longer work is done, call
+ * again (later, if the loop has other work). Tail from memory, what lies behind from disk (ERR_IO /
  * ERR_CORRUPT possible). After the collection was dropped: ERR_NOT_FOUND.
  */
 err_t storage_cursor_next(struct storage_cursor *cursor, size_t max_bytes,

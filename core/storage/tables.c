@@ -42,6 +42,7 @@ static void publish(struct storage_worker *storage, uint64_t upper)
     if (upper <= storage->tables_upper) {
         return;
     }
+    ASSERT(upper <= storage->durable.tables_lease);
     storage->tables_upper = upper;
     for (size_t i = 0; i < storage->order_len; i++) {
         if (storage->order[i]->desc.kind == STORAGE_TABLE) {
@@ -50,6 +51,8 @@ static void publish(struct storage_worker *storage, uint64_t upper)
     }
 }
 
+/* The writer's promise. Beyond the lease it waits for a longer one, which is asked for ahead of
+ * time, so that waiting is the exception. */
 static void advance(struct storage_worker *storage, uint64_t upper)
 {
     storage->tables_ahead = upper > storage->tables_ahead ? upper : storage->tables_ahead;
@@ -89,6 +92,8 @@ void storage_advance_tables(struct storage_worker *storage, uint64_t upper)
 
 /* ---- appends --------------------------------------------------------------------------------- */
 
+/* The record is durable, or is not there. All entries are added before any upper moves: a reader
+ * woken for one table may look at another. */
 static void committed(struct wal_commit *commit, err_t err)
 {
     struct table_append *append = CONTAINER_OF(commit, struct table_append, commit);
@@ -131,6 +136,7 @@ static void committed(struct wal_commit *commit, err_t err)
     append_free(append);
 }
 
+/* Answers come from the loop, also those that were known at once. */
 static void tell_refused(struct io_timer *timer)
 {
     struct storage_worker *storage = CONTAINER_OF(timer, struct storage_worker, refuse_timer);
@@ -156,6 +162,7 @@ static void refuse(struct storage_worker *storage, struct table_append *append, 
     io_timer_start(storage->config.loop, &storage->refuse_timer, io_now_us(storage->config.loop));
 }
 
+/* The table of a write, and whether its columns are the table's. */
 static err_t check_write(struct storage_worker *storage, const struct storage_write *write,
                          struct storage_shard **out)
 {
@@ -217,6 +224,7 @@ static bool has_part(const struct table_append *append, const struct storage_sha
     return has;
 }
 
+/* Everything that can be refused is refused here, before anything is written. */
 static err_t prepare(struct storage_worker *storage, struct table_append *append,
                      const struct storage_write *writes, size_t writes_len)
 {
@@ -268,6 +276,7 @@ void storage_append(struct storage_worker *storage, uint64_t time,
         refuse(storage, append, err);
         return;
     }
+    ASSERT(time >= storage->tables_upper);
     storage->tables_next = time + 1;
     storage->tables_ahead = time > storage->tables_ahead ? time : storage->tables_ahead;
     *storage->appends_last = append;

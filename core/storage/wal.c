@@ -29,8 +29,10 @@ static void group_reset(struct wal_group *group)
     group->last = &group->first;
 }
 
+/* The group that does not take new records: on its way, being answered, or empty. */
 static struct wal_group *inflight(struct wal *wal)
 {
+    ASSERT(wal->gather == 0 || wal->gather == 1);
     return &wal->group[1 - wal->gather];
 }
 
@@ -45,7 +47,9 @@ static void answer(struct wal *wal, err_t err)
     struct wal_segment *segment =
         wal->segments_len > 0 ? &wal->segments[wal->segments_len - 1] : NULL;
     uint64_t base = 0;
+    ASSERT(group->bytes.len >= WAL_GROUP_HEADER && wal->next_seq >= group->records);
     if (err == ERR_OK) {
+        ASSERT(segment != NULL && wal->writable);
         base = segment->file->size - wal_group_extent(group->bytes.len - WAL_GROUP_HEADER);
     }
     group->first = NULL;
@@ -110,6 +114,7 @@ static void repair(struct wal *wal)
         return;
     }
     err_t why = wal->group_err;
+    ASSERT(why != ERR_OK);
     wal->group_err = NULL;
     if (err != ERR_OK) {
         err_free(why);
@@ -130,6 +135,8 @@ static void repair_timer(struct io_timer *timer)
 /* The group in flight, or the segment made for it, could not be written. Owns err. */
 static void group_failed(struct wal *wal, err_t err)
 {
+    ASSERT(err != ERR_OK && wal->group_err == ERR_OK);
+    ASSERT(inflight(wal)->records > 0);
     if (wal->fresh != NULL) {
         wal->fresh->obsolete = true;
         storage_file_unref(wal->fresh);
@@ -263,7 +270,7 @@ static void drop_older(struct wal *wal, uint64_t oldest)
     size_t n = 0;
     while (n < wal->segments_len && wal->segments[n].file->number < oldest) {
         struct storage_file *file = wal->segments[n].file;
-        ASSERT(file->refs == 1);
+        ASSERT(file->refs == 1 && !file->obsolete); /* nobody but the log knows it */
         file->obsolete = true;
         storage_file_unref(file);
         n++;
@@ -283,6 +290,7 @@ static void header_synced(struct io_op *op, err_t err, size_t result)
         group_failed(wal, err);
         return;
     }
+    ASSERT(wal->fresh != NULL && wal->fresh_header.first_seq == wal->next_seq);
     struct wal_segment *segment = VEC_PUSH(wal, segments);
     segment->file = wal->fresh;
     segment->file->size = WAL_ALIGN;
@@ -354,6 +362,7 @@ static void begin_segment(struct wal *wal)
 /* A segment is ended early when that frees at least two older ones. */
 static bool roll_due(const struct wal *wal)
 {
+    ASSERT(wal->writable && wal->segments_len > 0);
     const struct storage_file *file = wal->segments[wal->segments_len - 1].file;
     return file->size >= wal->config.segment_bytes ||
            (first_needed(wal) >= 2 && file->size > 16 * WAL_ALIGN);
@@ -396,7 +405,8 @@ static void late_failure(struct io_timer *timer)
 
 void wal_end(struct wal *wal, enum wal_kind kind, struct wal_commit *commit)
 {
-    ASSERT(wal->begun_at >= WAL_GROUP_HEADER);
+    ASSERT(wal->begun_at >= WAL_GROUP_HEADER && kind > 0 && kind < WAL_KIND_MAX);
+    ASSERT(commit == NULL || commit->done != NULL);
     struct wal_group *group = &wal->group[wal->gather];
     ASSERT(group->bytes.len <= WAL_GROUP_MAX);
     uint32_t kind32 = kind;

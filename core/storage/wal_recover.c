@@ -104,6 +104,7 @@ static err_t replay_group(struct scan *s, const struct wal_group_header *header)
 {
     struct reader r = reader_of(s->bytes.data, s->bytes.len);
     struct wal_record record;
+    ASSERT(header->first_seq == s->wal->next_seq);
     for (uint32_t i = 0; i < header->records; i++) {
         bool ok = wal_record_decode(&r, s->salt, header->first_seq + i, &record);
         ASSERT(ok);
@@ -169,6 +170,7 @@ static err_t replay_segment(struct scan *s, uint64_t stop_seq)
 static err_t rewrite(struct scan *s, uint64_t from, uint64_t to)
 {
     size_t got = 0;
+    ASSERT(from < to && from % WAL_ALIGN == 0 && to % WAL_ALIGN == 0);
     buf_clear(&s->bytes);
     buf_reserve(&s->bytes, to - from);
     TRY(io_file_read_sync(s->file->io, from, s->bytes.data, to - from, &got));
@@ -187,6 +189,7 @@ static err_t rewrite(struct scan *s, uint64_t from, uint64_t to)
 static err_t settle_tail(struct scan *s)
 {
     uint64_t size = 0;
+    ASSERT(s->last <= s->offset && s->offset >= WAL_ALIGN);
     TRY(io_file_size_sync(s->file->io, &size));
     if (size > s->offset) {
         LOG_INFO("storage", "cut off a write that was never acknowledged",

@@ -156,7 +156,7 @@ static void free_image(struct image *image, struct job *job)
     test_rows_free(&job->rows[1]);
 }
 
-/* ---- reading a damaged one -------------------------------------------------------------------- */
+/* ---- reading a damaged one ------------------------------------------------------------------- */
 
 static void start_reading(struct io_loop *loop, void *arg)
 {
