@@ -107,6 +107,7 @@ err_t az_relation_rel(struct az *az, const struct sql_relation *relation, struct
     err_t err = build_relation(az, relation, out);
     az_leave(az);
     if (err == ERR_OK) {
+        rel_close(*out);
         u64map_put(&az->relations, relation->id, *out);
     }
     return err;
@@ -700,6 +701,7 @@ err_t az_with(struct az *az, const PgQuery__WithClause *with, struct scope *pare
         struct cte *cte = ARENA_NEW(az->arena, struct cte);
         cte->name = def->ctename;
         cte->rel = az_query_rel(az, &query);
+        rel_close(cte->rel);
         cte->names = arena_memdup(az->arena, query.names, query.cols_len * sizeof(query.names[0]));
         cte->scope = parent;
         if (def->n_aliascolnames > query.cols_len) {

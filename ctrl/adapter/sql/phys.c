@@ -13,6 +13,7 @@
 struct phys {
     struct arena *arena;
     struct u64map memo;
+    struct u64map rows; /* rel -> its estimate (a double in the arena) */
 };
 
 /* The predicates of a join of two relations, sorted into keys and the rest. */
@@ -234,39 +235,56 @@ static struct rel *binary(struct phys *p, enum rel_join kind, struct rel *left, 
 /* ---- the order of inner joins ---------------------------------------------------------------------------------- */
 
 /* A guess at the number of rows: there are no statistics, only shapes. */
-static double estimate(const struct rel *rel)
+static double estimate(struct phys *p, const struct rel *rel);
+
+static double estimate_filter(struct phys *p, const struct rel *rel)
+{
+    double rows = estimate(p, rel->inputs[0]);
+    for (uint32_t i = 0; i < rel->sx_len; i++) {
+        const struct sx *sx = rel->sx[i];
+        bool equal = sx_is_op(sx, "=") &&
+                     (sx->args[0]->kind == SX_LIT || sx->args[1]->kind == SX_LIT);
+        rows *= equal ? 0.01 : 0.4;
+    }
+    return rows;
+}
+
+static double estimate_node(struct phys *p, const struct rel *rel)
 {
     double rows = 1;
     switch (rel->kind) {
     case REL_CONSTANT: return rel->rows_len;
     case REL_GET: return 1e6;
-    case REL_FILTER:
-        rows = estimate(rel->inputs[0]);
-        for (uint32_t i = 0; i < rel->sx_len; i++) {
-            const struct sx *sx = rel->sx[i];
-            bool equal = sx_is_op(sx, "=") &&
-                         (sx->args[0]->kind == SX_LIT || sx->args[1]->kind == SX_LIT);
-            rows *= equal ? 0.01 : 0.4;
-        }
-        return rows;
-    case REL_REDUCE:
-        return rel->keys_len == 0 ? 1 : estimate(rel->inputs[0]) * 0.3;
-    case REL_DISTINCT: return estimate(rel->inputs[0]) * 0.3;
+    case REL_FILTER: return estimate_filter(p, rel);
+    case REL_REDUCE: return rel->keys_len == 0 ? 1 : estimate(p, rel->inputs[0]) * 0.3;
+    case REL_DISTINCT: return estimate(p, rel->inputs[0]) * 0.3;
     case REL_TOPK:
         if (rel->keys_len == 0 && rel->limit >= 0) {
             return (double)rel->limit;
         }
-        return estimate(rel->inputs[0]) * 0.3;
+        return estimate(p, rel->inputs[0]) * 0.3;
     case REL_JOIN:
     case REL_UNION:
         for (uint32_t i = 0; i < rel->inputs_len; i++) {
-            double one = estimate(rel->inputs[i]);
             bool narrow = rel->kind == REL_JOIN && rel->join != REL_JOIN_INNER && i > 0;
-            rows = one > rows && !narrow ? one : rows;
+            double one = narrow ? 0 : estimate(p, rel->inputs[i]);
+            rows = one > rows ? one : rows;
         }
         return rows;
-    default: return rel->inputs_len > 0 ? estimate(rel->inputs[0]) : 1;
+    default: return rel->inputs_len > 0 ? estimate(p, rel->inputs[0]) : 1;
     }
+}
+
+static double estimate(struct phys *p, const struct rel *rel)
+{
+    uint64_t key = (uint64_t)(uintptr_t)rel;
+    double *known = u64map_get(&p->rows, key);
+    if (known == NULL) {
+        known = ARENA_NEW(p->arena, double);
+        *known = estimate_node(p, rel);
+        u64map_put(&p->rows, key, known);
+    }
+    return *known;
 }
 
 struct order {
@@ -368,7 +386,7 @@ static struct rel *inner(struct phys *p, struct rel *rel)
     memset(o.at, 0xff, rel->cols_len * sizeof(o.at[0]));
     uint32_t base = 0;
     for (uint32_t i = 0; i < n; i++) {
-        o.rows[i] = estimate(rel->inputs[i]);
+        o.rows[i] = estimate(p, rel->inputs[i]);
         o.inputs[i] = phys(p, rel->inputs[i]);
         o.base[i] = base;
         base += rel->inputs[i]->cols_len;
@@ -428,5 +446,6 @@ struct rel *rel_physical(struct arena *arena, struct rel *rel)
     struct phys p = {.arena = arena};
     struct rel *out = phys(&p, rel);
     u64map_free(&p.memo);
+    u64map_free(&p.rows);
     return out;
 }

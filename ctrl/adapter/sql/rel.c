@@ -31,6 +31,7 @@ static struct rel *same_types(struct arena *arena, enum rel_kind kind, struct re
 struct rel *rel_copy(struct arena *arena, const struct rel *rel)
 {
     struct rel *copy = arena_memdup(arena, rel, sizeof(*rel));
+    copy->closed = copy->dead = false;
     copy->inputs = arena_memdup(arena, rel->inputs, rel->inputs_len * sizeof(rel->inputs[0]));
     copy->sx = arena_memdup(arena, rel->sx, rel->sx_len * sizeof(rel->sx[0]));
     copy->types = arena_memdup(arena, rel->types, rel->cols_len * sizeof(rel->types[0]));
@@ -51,6 +52,23 @@ struct rel *rel_empty(struct arena *arena, const struct type *types, uint32_t co
         memcpy(rel->types, types, cols_len * sizeof(types[0]));
     }
     return rel;
+}
+
+static void any_ref(void *arg, uint32_t level, uint32_t col, struct type type)
+{
+    *(bool *)arg = true;
+    (void)level;
+    (void)col;
+    (void)type;
+}
+
+void rel_close(struct rel *rel)
+{
+    bool any = false;
+    bool dead = az_is_dead(rel);
+    rel_free_refs(rel, any_ref, &any);
+    rel->closed = !any;
+    rel->dead = dead;
 }
 
 bool rel_is_empty(const struct rel *rel)

@@ -52,6 +52,9 @@ struct rel *az_query_rel(struct az *az, const struct query *q)
 
 bool az_is_dead(const struct rel *rel)
 {
+    if (rel->closed) {
+        return rel->dead;
+    }
     switch (rel->kind) {
     case REL_CONSTANT: return rel->rows_len == 0;
     case REL_MAP:

@@ -192,6 +192,8 @@ struct rel {
     uint32_t rows_len;
     uint64_t id; /* GET */
     bool is_index;
+    bool closed; /* refers to nothing outside: walks for references need not enter */
+    bool dead;   /* when closed: known to have no rows */
     const struct sql_relation *relation; /* GET, and CONSTANT of a catalog table: for EXPLAIN */
 };
 
@@ -327,6 +329,9 @@ struct rel *rel_topk(struct arena *arena, struct rel *in, const uint32_t *keys, 
                      int64_t offset);
 /* A copy to be changed before anyone else sees it. */
 struct rel *rel_copy(struct arena *arena, const struct rel *rel);
+/* Marks a relation that is shared by many (a view, a common table expression) when nothing in it
+ * refers outside, so that walks do not multiply. */
+void rel_close(struct rel *rel);
 bool rel_is_empty(const struct rel *rel);
 bool rel_is_unit(const struct rel *rel);
 

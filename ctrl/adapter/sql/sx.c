@@ -393,6 +393,9 @@ static void sx_free_refs(const struct sx *sx, uint32_t depth, free_fn fn, void *
 
 static void rel_free_refs_at(const struct rel *rel, uint32_t depth, free_fn fn, void *arg)
 {
+    if (rel->closed) {
+        return;
+    }
     for (uint32_t i = 0; i < rel->inputs_len; i++) {
         bool lateral = rel->kind == REL_JOIN && i > 0;
         rel_free_refs_at(rel->inputs[i], depth + (lateral ? 1 : 0), fn, arg);
@@ -469,6 +472,9 @@ static struct sx *sx_map_at(struct outer_map *m, struct sx *sx)
 static struct rel *rel_map_at(struct outer_map *m, struct rel *rel)
 {
     struct rel *copy = NULL;
+    if (rel->closed) {
+        return rel;
+    }
     for (uint32_t i = 0; i < rel->inputs_len; i++) {
         uint32_t lateral = rel->kind == REL_JOIN && i > 0 ? 1 : 0;
         m->depth += lateral;
