@@ -23,6 +23,7 @@ static const uint128 ten38 = (uint128)10000000000000000000ULL * 1000000000000000
 /* sum += value * diff; |value| < 2^127, so a product takes 190 bits and never overflows alone. */
 static void part_add(struct acc_part *part, int128 value, int64_t diff)
 {
+    ASSERT(part->tag >= 0);
     bool negative = (value < 0) != (diff < 0);
     uint128 v = value < 0 ? -(uint128)value : (uint128)value;
     uint64_t d = diff < 0 ? -(uint64_t)diff : (uint64_t)diff;
@@ -52,6 +53,7 @@ static void add(struct acc_exact *acc, struct pool *pool, int32_t tag, int128 va
     struct acc_part *part = *at;
     part_add(part, value, diff);
     if (part->count == 0 && part->sum[0] == 0 && part->sum[1] == 0 && part->sum[2] == 0) {
+        ASSERT(*at == part);
         *at = part->next;
         pool_free(pool, part, sizeof(*part));
     }
@@ -151,6 +153,7 @@ bool acc_numeric(const struct acc_exact *acc, struct numeric *out)
 /* words += part's sum * 2^(32 * tag), sign-extended. */
 static void add_words(uint64_t *words, const struct acc_part *part)
 {
+    ASSERT(part->tag >= 0 && part->tag <= FLOAT_TAG_MAX);
     unsigned at = (unsigned)part->tag * EXPONENT_BITS / 64;
     unsigned shift = (unsigned)part->tag * EXPONENT_BITS % 64; /* 0 or 32 */
     uint64_t fill = (part->sum[2] >> 63) != 0 ? UINT64_MAX : 0;
@@ -168,6 +171,7 @@ static void add_words(uint64_t *words, const struct acc_part *part)
 
 static uint64_t bits_at(const uint64_t *words, int low, int count)
 {
+    ASSERT(low >= 0 && low / 64 < WORDS && count > 0 && count < 64);
     uint64_t v = words[low / 64] >> (low % 64);
     if (low % 64 != 0 && low / 64 + 1 < WORDS) {
         v |= words[low / 64 + 1] << (64 - low % 64);
@@ -200,6 +204,7 @@ static double round_words(const uint64_t *words)
         return ldexp((double)words[0], EXPONENT_MIN);
     }
     int low = high - 52;
+    ASSERT(low >= 1);
     uint64_t mantissa = bits_at(words, low, 53);
     bool half = bits_at(words, low - 1, 1) != 0;
     if (half && ((mantissa & 1) != 0 || any_below(words, low - 1))) {

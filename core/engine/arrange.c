@@ -62,6 +62,7 @@ static void dirty_push(struct arrange *a, struct htable_entry *entry, uint64_t t
     if (a->dirty_len == a->dirty_cap) {
         dirty_grow(a);
     }
+    ASSERT(a->dirty_len < a->dirty_cap);
     entry->flags |= ARRANGE_QUEUED;
     a->dirty[(a->dirty_head + a->dirty_len) & (a->dirty_cap - 1)] =
         (struct arrange_dirty){.entry = entry, .time = time};
@@ -72,6 +73,7 @@ static void dirty_push(struct arrange *a, struct htable_entry *entry, uint64_t t
 
 static void free_data(struct arrange *a, struct arrange_key *key)
 {
+    ASSERT((key->data == NULL) == (key->cap == 0));
     if (key->data != NULL) {
         pool_free(&a->pool, key->data, key->cap);
         key->data = NULL;
@@ -174,6 +176,7 @@ static void compact_key(struct arrange *a, struct arrange_key *key)
 /* Whether enough was appended to pay for sorting the whole list. */
 static bool worth_compacting(const struct arrange_key *key)
 {
+    ASSERT(key->appended <= key->count);
     uint32_t old = key->count - key->appended;
     return key->appended >= LINEAR_MAX && key->appended >= old / 2;
 }
@@ -205,6 +208,7 @@ static void reserve_data(struct arrange *a, struct arrange_key *key, size_t size
 
 static void remove_update(struct arrange *a, struct arrange_key *key, struct arrange_update *update)
 {
+    ASSERT(key->count > 0 && (uint8_t *)update < key->data + key->used);
     size_t size = arrange_update_size(update->len);
     uint8_t *end = (uint8_t *)update + size;
     memmove(update, end, (size_t)(key->data + key->used - end));
@@ -244,6 +248,7 @@ static void append_update(struct arrange *a, struct arrange_key *key, const void
 {
     size_t size = arrange_update_size(row_len);
     reserve_data(a, key, size);
+    ASSERT(key->used + size <= key->cap);
     struct arrange_update *update = (struct arrange_update *)(key->data + key->used);
     update->time = time;
     update->diff = diff;
@@ -323,6 +328,7 @@ static uint64_t latest_time(const struct arrange_key *key)
 /* Compacts one key taken from the queue; returns the updates looked at. */
 static size_t maintain_key(struct arrange *a, struct htable_entry *entry)
 {
+    ASSERT((entry->flags & ARRANGE_QUEUED) != 0);
     struct arrange_key *key = arrange_key(entry);
     size_t looked_at = key->count + 1;
     entry->flags &= ~(uint32_t)ARRANGE_QUEUED;

@@ -69,6 +69,7 @@ err_t chunk_open(const void *bytes, size_t size, const uint8_t *kinds, uint32_t 
 /* The same rows, columns pointing into the parent, which is kept. */
 static struct chunk *derive(struct chunk *parent, size_t bytes)
 {
+    ASSERT(parent->refs > 0 && parent->batch.rows > 0);
     struct chunk *chunk = chunk_new(parent->batch.cols, bytes, parent->account);
     chunk->parent = chunk_ref(parent);
     chunk->batch = parent->batch;
@@ -124,6 +125,7 @@ struct chunk *chunk_copy(const struct batch *batch, uint64_t advance_to, struct 
     for (uint32_t c = 0; c < batch->cols; c++) {
         kinds[c] = batch->col[c].kind;
     }
+    ASSERT(advance_to <= TIME_MAX);
     struct batch_builder *builder = batch_builder_new(kinds, batch->cols);
     batch_builder_rows_of(builder, batch, NULL, 0);
     struct chunk *whole = chunk_from_builder(builder, batch->cols, account);

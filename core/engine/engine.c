@@ -111,7 +111,7 @@ static void op_free(struct op *op)
 static void dataflow_free(struct dataflow *dataflow)
 {
     struct engine *engine = dataflow->engine;
-    ASSERT(dataflow->importers == 0);
+    ASSERT(dataflow->importers == 0 && dataflow->dropped);
     unqueue(dataflow);
     forget_moved(engine, dataflow->id);
     for (uint32_t i = dataflow->ops_len; i-- > 0;) {
@@ -271,6 +271,7 @@ static uint8_t *kinds_of(const struct schema *schema)
 static void set_up(struct dataflow *dataflow, uint32_t index, const struct schema *schema,
                    const uint32_t *inputs, uint32_t inputs_len)
 {
+    ASSERT(index < dataflow->ops_len);
     struct op *op = &dataflow->ops[index];
     op->dataflow = dataflow;
     op->engine = dataflow->engine;
@@ -337,6 +338,7 @@ static void make_node(struct op *op, const uint32_t *parts, uint32_t *source)
 static void make_export(struct op *op, const struct plan_export *export)
 {
     struct engine *engine = op->engine;
+    ASSERT(u64map_get(&engine->exports, export->id) == NULL);
     if (export->kind == PLAN_EXPORT_INDEX) {
         op_make_index(op, export);
         u64map_put(&engine->indexes, export->id, op);
@@ -374,7 +376,9 @@ static struct dataflow *render(struct engine *engine, struct plan *plan, const u
         set_up(dataflow, at, &plan->nodes[export->node].schema, &export->node, 1);
         make_export(&dataflow->ops[at], export);
     }
+    ASSERT(source == parts_len);
     for (uint32_t i = 0; i < dataflow->ops_len; i++) {
+        ASSERT(dataflow->ops[i].class != NULL && dataflow->ops[i].frontier == plan->as_of);
         op_activate(&dataflow->ops[i]);
     }
     return dataflow;
@@ -443,6 +447,7 @@ static void check_memory(struct dataflow *dataflow)
 
 static void run_op(struct op *op)
 {
+    ASSERT(op->engine->stepping && op->class != NULL);
     struct dataflow *dataflow = op->dataflow;
     uint64_t start = now_us(op->engine);
     dataflow->active[op->index / 64] &= ~(1ULL << (op->index % 64));
@@ -493,6 +498,7 @@ static void run_dataflow(struct dataflow *dataflow)
         }
         run_op(op);
     }
+    ASSERT(dataflow->queued && engine->stepping);
     dataflow->queued = false;
     if (dataflow->failed != ERR_OK) {
         give_up(dataflow);

@@ -238,6 +238,7 @@ static void route_rows(struct op *op, const struct port *port, const struct batc
         engine->picked = mem_realloc(engine->picked, engine->routing_cap * sizeof(uint32_t));
     }
     uint32_t workers = engine->config.workers;
+    ASSERT(workers > 1 && port->route != ROUTE_LOCAL);
     if (err || port->route == ROUTE_ROW) {
         batch_hash_rows(b, NULL, 0, engine->hashes);
     } else if (port->keys_len > 0) {
@@ -292,6 +293,7 @@ void engine_exchange_push(struct op *op, uint32_t port_index, struct chunk *chun
 static void set_from(struct op *op, uint32_t port_index, uint32_t worker, uint64_t frontier)
 {
     struct port *port = &op->ports[port_index];
+    ASSERT(port->from != NULL && worker < op->engine->config.workers);
     ASSERT(frontier >= port->from[worker]);
     port->from[worker] = frontier;
     uint64_t least = frontier;
@@ -305,6 +307,7 @@ void engine_exchange_frontier(struct op *op, uint32_t port_index, uint64_t front
 {
     struct engine *engine = op->engine;
     struct port *port = &op->ports[port_index];
+    ASSERT(frontier > port->from[engine->config.worker]);
     if (!port->moved) {
         port->moved = true;
         *VEC_PUSH(engine, moved) = (struct moved){.dataflow_id = op->dataflow->id,
@@ -459,6 +462,7 @@ static err_t check_record(struct engine *engine, uint32_t from, struct arrival *
 static void keep(struct engine *engine, uint32_t from, const struct arrival *arrival)
 {
     struct slot *slot = slot_get(engine, arrival->record.dataflow);
+    ASSERT(slot->live == NULL || slot->ended_from[from] != slot->ended);
     struct pending *pending = VEC_PUSH(slot, pending);
     *pending = (struct pending){.from = from,
                                 .incarnation = slot->ended_from[from],

@@ -130,6 +130,7 @@ static void segment_split(struct htable *table, uint64_t hash)
         directory_double(table);
     }
     uint32_t depth = old->depth + 1;
+    ASSERT(old->depth < table->depth);
     struct htable_segment *half[2] = {segment_new(table, depth, old->cap),
                                      segment_new(table, depth, old->cap)};
     for (uint32_t i = 0; i < old->cap; i++) {
@@ -176,6 +177,7 @@ struct htable_entry *htable_add(struct htable *table, uint64_t hash, const void 
 {
     ASSERT(len <= UINT32_MAX);
     struct htable_segment *segment = segment_with_room(table, hash);
+    ASSERT(segment->depth <= table->depth && segment->used < segment->cap);
     struct htable_entry *entry =
         pool_alloc(table->pool, sizeof(*entry) + table->payload_size + len);
     memset(entry, 0, sizeof(*entry) + table->payload_size);
@@ -200,6 +202,7 @@ static void segment_take(struct htable_segment *segment, uint32_t i)
             i = j;
         }
     }
+    ASSERT(segment->used > 0);
     segment->slots[i] = (struct htable_slot){0};
     segment->used--;
 }

@@ -24,6 +24,7 @@ void index_update_since(struct index_op *index)
     }
     uint64_t peeks = peek_hold(index);
     since = peeks < since ? peeks : since;
+    ASSERT(since <= index->since && index->ok.since == index->err.since);
     if (since > index->ok.since) {
         arrange_set_since(&index->ok, since);
         arrange_set_since(&index->err, since);
@@ -58,7 +59,7 @@ void index_set_since(struct op *op, uint64_t since)
 void index_hold(struct op *op, const void *holder, uint64_t time)
 {
     struct index_op *index = op->state;
-    ASSERT(time >= index->ok.since);
+    ASSERT(time >= index->ok.since && !index->closed);
     *VEC_PUSH(index, holds) = (struct hold){.holder = holder, .time = time};
 }
 
@@ -86,6 +87,7 @@ struct arrange *index_arrange(struct op *op, bool err)
 void index_follow(struct op *op, struct op *follower)
 {
     struct index_op *index = op->state;
+    ASSERT(!index->closed && follower->ports_len == 1);
     *VEC_PUSH(index, followers) = follower;
 }
 
@@ -117,6 +119,7 @@ static void insert_row(struct index_op *index, const struct batch *b, uint32_t r
 {
     const struct plan_export *export = index->export;
     uint64_t time = batch_time(b, row);
+    ASSERT(time >= index->op->frontier);
     if (time >= export->until) {
         return;
     }
@@ -157,6 +160,7 @@ static void finish_pass(struct index_op *index)
 {
     struct op *op = index->op;
     struct chunk_list errors = {0};
+    ASSERT(index->intake.open && index->intake.upper > op->frontier);
     op_port_take(op, &op->ports[0], true, index->intake.upper, &errors);
     insert_errors(index, &errors);
     tell_followers(index, &index->intake.list, false);

@@ -8,6 +8,7 @@ void op_activate(struct op *op)
 {
     struct dataflow *dataflow = op->dataflow;
     struct engine *engine = op->engine;
+    ASSERT(op->index < dataflow->ops_len);
     dataflow->active[op->index / 64] |= 1ULL << (op->index % 64);
     if (dataflow->queued || dataflow->ops == NULL) {
         return;
@@ -40,7 +41,8 @@ struct batch_builder *op_err(struct op *op)
 
 void op_emit(struct op *op, struct chunk *chunk, bool err)
 {
-    ASSERT(chunk->time_min >= op->frontier);
+    ASSERT(chunk->time_min >= op->frontier && chunk->batch.rows > 0);
+    ASSERT(chunk->batch.cols == (err ? (uint32_t)ERR_COLS : op->cols));
     op->rows_out += chunk->batch.rows;
     op->batches++;
     for (size_t i = 0; i < op->users_len; i++) {
@@ -120,6 +122,7 @@ uint64_t op_input_frontier(const struct op *op)
 void op_error(struct op *op, const char *sqlstate, const char *message, const char *context,
               uint64_t time, int64_t diff)
 {
+    ASSERT(strlen(sqlstate) == 5 && time >= op->frontier && diff != 0);
     const char *texts[ERR_COLS] = {
         [ERR_COL_SQLSTATE] = sqlstate, [ERR_COL_MESSAGE] = message, [ERR_COL_CONTEXT] = context};
     struct batch_builder *builder = op_err(op);
@@ -187,6 +190,7 @@ static struct chunk *chunk_part(const struct chunk *chunk, const uint8_t *kinds,
         }
     }
     struct batch_builder *builder = batch_builder_new(kinds, b->cols);
+    ASSERT(n > 0 && n < b->rows);
     batch_builder_rows_of(builder, b, sel, n);
     struct chunk *part = chunk_from_builder(builder, b->cols, chunk->account);
     batch_builder_free(builder);
@@ -197,6 +201,7 @@ static struct chunk *chunk_part(const struct chunk *chunk, const uint8_t *kinds,
 void op_port_take(struct op *op, struct port *port, bool err, uint64_t upper,
                   struct chunk_list *out)
 {
+    ASSERT(upper <= port->frontier);
     struct chunk_list *list = err ? &port->err : &port->ok;
     const uint8_t *kinds = err ? batch_err_kinds : port->kinds;
     size_t kept = 0;
@@ -235,6 +240,8 @@ static int compare_refs(const void *pa, const void *pb)
 
 static void intake_add(struct intake *intake, uint32_t port, uint32_t chunk_index)
 {
+    ASSERT(port < 2 && chunk_index < intake->list.chunks_len);
+    ASSERT(intake->list.chunks[chunk_index]->time_max < intake->upper);
     const struct batch *b = &intake->list.chunks[chunk_index]->batch;
     if (intake->refs_len + b->rows > intake->refs_cap) {
         intake->refs_cap = (intake->refs_len + b->rows) * 2;

@@ -50,6 +50,7 @@ static bool emit_matches(struct op *op, const struct htable_entry *entry, uint64
 {
     struct join *join = op->state;
     const struct arrange_key *key = arrange_key(entry);
+    ASSERT(join->matches_done <= key->count && join->match_at <= key->used);
     while (join->matches_done < key->count) {
         const struct arrange_update *match =
             (const struct arrange_update *)(key->data + join->match_at);
@@ -73,6 +74,7 @@ static bool join_row(struct op *op, const struct batch *b, uint32_t row)
 {
     struct join *join = op->state;
     const uint32_t *keys = join->keys[join->port];
+    ASSERT(join->port < 2 && row < b->rows);
     if (!join->null_equal && op_key_has_null(b, row, keys, join->keys_len)) {
         return false;
     }

@@ -50,6 +50,7 @@ static void emit(struct op *op, const uint8_t *left, const uint8_t *right, uint6
 {
     struct batch_builder *out = op_ok(op);
     uint32_t left_cols = op->ports[0].cols;
+    ASSERT(left_cols <= op->cols && time >= op->frontier);
     batch_decode_row(left, op->ports[0].kinds, left_cols, out, 0);
     if (right != NULL) {
         batch_decode_row(right, op->ports[1].kinds, op->ports[1].cols, out, left_cols);
@@ -107,6 +108,7 @@ static void flip(struct op *op, const struct touched *touched, uint64_t time)
     struct outer *outer = op->state;
     struct htable_entry *entry = touched->entry;
     bool present = is_present(entry);
+    ASSERT((entry->flags & ARRANGE_PINNED) != 0);
     const struct htable_entry *left =
         present != touched->present
             ? arrange_find(&outer->left, entry->hash, htable_key(&outer->right.table, entry),
@@ -249,6 +251,7 @@ static bool outer_work(struct op *op)
         return true;
     }
     uint64_t upper = outer->intake.upper;
+    ASSERT(outer->touched_len == 0 && outer->stage == STAGE_GROUP);
     intake_close(&outer->intake);
     op_advance(op, upper);
     return maintain(op) || op_input_frontier(op) > op->frontier;

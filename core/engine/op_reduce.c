@@ -137,6 +137,7 @@ static void flush_group(struct op *op, const struct touched *touched)
     struct group *group = htable_payload(touched->entry);
     const uint8_t *old = reduce->old.data + touched->at;
     int64_t copies;
+    ASSERT(group->touched == 1);
     group->touched = 0;
     buf_clear(&reduce->fresh);
     enum group_output output = compute(reduce, touched->entry, &copies, &reduce->fresh);
@@ -210,6 +211,7 @@ static bool reduce_work(struct op *op)
         return true;
     }
     uint64_t upper = reduce->intake.upper;
+    ASSERT(reduce->touched_len == 0 && !reduce->flushing);
     intake_close(&reduce->intake);
     op_advance(op, upper);
     op->arranged_rows = reduce->table.len;

@@ -162,6 +162,7 @@ static struct chunk *next_chunk(struct chunk_list *list, size_t *at)
 /* Forgets the first at chunks, already consumed. */
 static void drop_consumed(struct chunk_list *list, size_t at)
 {
+    ASSERT(at <= list->chunks_len);
     list->chunks_len -= at;
     if (list->chunks_len > 0) {
         memmove(list->chunks, list->chunks + at, list->chunks_len * sizeof(list->chunks[0]));
@@ -281,6 +282,7 @@ static bool import_scan(struct op *op, bool err)
 {
     struct import *import = op->state;
     struct arrange *arrange = index_arrange(import->index, err);
+    ASSERT(arrange->since < import->upper || arrange->since <= op->dataflow->as_of);
     struct htable_cursor *cursor = &import->cursor[err];
     const struct htable_segment *segment;
     while ((segment = htable_scan(&arrange->table, cursor)) != NULL) {

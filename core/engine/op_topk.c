@@ -73,6 +73,7 @@ static void change_window(struct op *op, const struct oset *rows, const struct b
     int64_t rank = oset_rank(rows, element->data, (uint32_t)element->len);
     int64_t high = within(topk->high, rank, d);
     int64_t low = within(topk->low, rank, d);
+    ASSERT(d > 0 && rank >= 0 && low <= high && high <= d);
     emit_row(op, element->data + sort_len, sign * (high - low));
     if (topk->high != INT64_MAX) {
         oset_range(rows, topk->high - high, topk->high, emit_node,
@@ -199,6 +200,7 @@ static bool topk_work(struct op *op)
     if (run_pass(op)) {
         return true;
     }
+    ASSERT(topk->touched_len == 0);
     emit_consolidated(op);
     uint64_t upper = topk->intake.upper;
     intake_close(&topk->intake);

@@ -141,6 +141,7 @@ int64_t oset_update(struct oset *set, struct pool *pool, const uint8_t *bytes, u
     node->count = (int64_t)((uint64_t)before + (uint64_t)diff);
     set->negative += (node->count < 0) - (before < 0);
     ASSERT(set->negative >= 0);
+    ASSERT(set->root != NULL);
     if (node->count != 0) {
         pull_path(set->root, node);
     } else {

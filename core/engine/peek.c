@@ -315,6 +315,7 @@ static void read_key(struct index_op *index, struct peek *peek)
     if (entry != NULL) {
         arrange_read(&index->ok, entry, peek->time, on_row, arg);
     }
+    ASSERT(peek->next_key < peek->keys_len);
     peek->next_key++;
 }
 
@@ -420,6 +421,7 @@ static void finish_rows(struct peek *peek)
         chunk_unref(chunk);
         chunk = chunk_from_builder(peek->rows, peek->cols, &unaccounted);
     }
+    ASSERT(!peek->negative && peek->worst.len == 0);
     const struct batch *b = &chunk->batch;
     struct buf keys = {0};
     struct sort_ref *refs = peek->order_len > 0 ? sort_rows(peek, b, &keys) : NULL;

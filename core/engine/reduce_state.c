@@ -34,6 +34,7 @@ struct acc_bool {
 
 static void *acc_of(const struct group *group, uint32_t at)
 {
+    ASSERT(at % 8 == 0);
     return (uint8_t *)group + at;
 }
 
@@ -194,6 +195,7 @@ static void update_distinct(const struct agg_layout *agg, struct group *group, s
                             const struct batch *b, uint32_t row, const struct datum *d,
                             int64_t diff, struct reduce_scratch *scratch)
 {
+    ASSERT(agg->set_at > 0 && agg->arg_kind != 0);
     struct oset *set = acc_of(group, agg->set_at);
     uint32_t sort_len = encode_value(b, row, agg, d, &scratch->value);
     const uint8_t *sort = scratch->value.data;

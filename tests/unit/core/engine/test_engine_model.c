@@ -535,6 +535,10 @@ static void finish(struct run *run, uint64_t last)
     for (uint32_t w = 0; w < r->workers; w++) {
         engine_stats(r->worker[w].engine, count_arranged, &arranged);
     }
+    if (arranged > 0 && !has_constant(run->plan)) {
+        fprintf(stderr, "%s: seed %llu, %u workers: %llu left\n", run->shape->name,
+                (unsigned long long)run->plan_seed, r->workers, (unsigned long long)arranged);
+    }
     CU_ASSERT_FATAL(arranged == 0 || has_constant(run->plan));
     struct batch_builder *none[2] = {batch_builder_new(source_kinds, COLS),
                                      batch_builder_new(batch_err_kinds, ERR_COLS)};
