@@ -440,7 +440,7 @@ static bool parse_flags(struct slice flags, uint32_t *options, bool *all)
             break;
         case 'n':
         case 'm':
-            *options |= PCRE2_MULTILINE;
+            *options |= PCRE2_MULTILINE | PCRE2_ALT_CIRCUMFLEX;
             *options &= ~(uint32_t)PCRE2_DOTALL;
             break;
         case 's':

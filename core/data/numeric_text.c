@@ -4,8 +4,8 @@
 #include <math.h>
 #include <stdio.h>
 
-/* Beyond this an exponent is an overflow, whatever follows it. */
-enum { EXPONENT_MAX = 1000000 };
+/* Beyond this (half of an int, as in PostgreSQL) an exponent overflows, whatever follows it. */
+enum { EXPONENT_MAX = INT32_MAX / 2 };
 
 static bool is_digit(char c)
 {
@@ -77,12 +77,13 @@ static bool parse_exponent(const char **at, const char *end, int *out)
     if (s == end || !is_digit(*s)) {
         return false;
     }
-    int e = 0;
+    int64_t e = 0;
     while (s < end && is_digit(*s)) {
         e = e > EXPONENT_MAX ? e : e * 10 + (*s - '0');
         s++;
     }
-    *out = negative ? -e : e;
+    e = e > EXPONENT_MAX ? EXPONENT_MAX + 1 : e;
+    *out = (int)(negative ? -e : e);
     *at = s;
     return true;
 }
