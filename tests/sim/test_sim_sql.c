@@ -77,6 +77,7 @@ struct test {
     struct io_timer timer;
     struct io_timer retry;
     struct pgclient *writer;
+    bool writer_stands; /* the start-up is over: statements may be sent */
     enum { SETTING_UP, WRITING, VERIFYING, VERIFIED } stage;
     size_t setup_at;
     bool busy;
@@ -353,6 +354,7 @@ static void on_writer_ready(void *arg, const char *sqlstate, const char *message
 {
     struct test *t = arg;
     bool asked = t->busy;
+    t->writer_stands = true;
     bool failed = sqlstate[0] != '\0';
     settle_statement(t, failed ? FATE_UNKNOWN : FATE_ACKNOWLEDGED);
     t->busy = false;
@@ -390,6 +392,7 @@ static void on_writer_closed(void *arg)
     struct test *t = arg;
     settle_statement(t, FATE_UNKNOWN);
     t->writer = NULL;
+    t->writer_stands = false;
     t->busy = false;
     retry_later(t);
 }
@@ -403,9 +406,7 @@ static void on_retry(struct io_timer *timer)
 {
     struct test *t = CONTAINER_OF(timer, struct test, retry);
     if (t->writer == NULL) {
-        t->busy = true; /* until the connection stands */
         t->writer = pgclient_new(t->loop, SQL_ADDRESS, &writer_handler, t);
-        t->busy = false;
     }
     struct subscriber *both[] = {&t->table, &t->view};
     for (int i = 0; i < 2 && t->stage >= WRITING; i++) {
@@ -420,7 +421,7 @@ static void on_timer(struct io_timer *timer)
     struct test *t = CONTAINER_OF(timer, struct test, timer);
     bool wants = t->stage == SETTING_UP || t->stage == VERIFYING ||
                  (t->stage == WRITING && !t->quiet);
-    if (t->writer != NULL && !t->busy && wants) {
+    if (t->writer_stands && !t->busy && wants) {
         if (t->stage == VERIFYING) {
             memset(t->found, 0, t->rows_len * sizeof(t->found[0]));
         }
