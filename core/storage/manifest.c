@@ -119,7 +119,7 @@ void manifest_encode(const struct manifest *m, struct buf *out)
 
 static bool part_valid(const struct manifest *m, const struct manifest_part *part)
 {
-    return part->number > 0 && part->number < m->next_part;
+    return part->number > 0 && part->number < m->next_part && part->size > 0;
 }
 
 err_t manifest_decode(const uint8_t *data, size_t len, struct arena *arena, struct manifest *out)
