@@ -44,8 +44,12 @@ static const struct macro macros[] = {
     {"pg_get_serial_sequence", 2, 2, "NULL::text"},
     {"pg_get_functiondef", 1, 1, "NULL::text"},
     {"pg_tablespace_location", 1, 1, "''::text"},
-    {"obj_description", 1, 2, "NULL::text"},
-    {"col_description", 2, 2, "NULL::text"},
+    {"obj_description", 1, 2,
+     "(SELECT max(description::text) FROM pg_catalog.pg_description "
+     "WHERE objoid = $1 AND objsubid = 0)"},
+    {"col_description", 2, 2,
+     "(SELECT max(description::text) FROM pg_catalog.pg_description "
+     "WHERE objoid = $1 AND objsubid = $2::int4)"},
     {"shobj_description", 2, 2, "NULL::text"},
     {"pg_table_size", 1, 1, "0::int8"},
     {"pg_total_relation_size", 1, 1, "0::int8"},
@@ -71,12 +75,12 @@ static const struct macro macros[] = {
      "WHEN 1083 THEN 'time without time zone' WHEN 1114 THEN 'timestamp without time zone' "
      "WHEN 1184 THEN 'timestamp with time zone' WHEN 1186 THEN 'interval' "
      "WHEN 2950 THEN 'uuid' WHEN 3802 THEN 'jsonb' "
-     "WHEN 1042 THEN CASE WHEN $2 > 4 THEN 'character(' || ($2 - 4)::text || ')' "
+     "WHEN 1042 THEN CASE WHEN $2::int4 > 4 THEN 'character(' || ($2::int4 - 4)::text || ')' "
      "ELSE 'character' END "
-     "WHEN 1043 THEN CASE WHEN $2 > 4 THEN 'character varying(' || ($2 - 4)::text || ')' "
+     "WHEN 1043 THEN CASE WHEN $2::int4 > 4 THEN 'character varying(' || ($2::int4 - 4)::text || ')' "
      "ELSE 'character varying' END "
-     "WHEN 1700 THEN CASE WHEN $2 > 4 THEN 'numeric(' || (($2 - 4) / 65536)::text || ',' || "
-     "(($2 - 4) % 65536)::text || ')' ELSE 'numeric' END "
+     "WHEN 1700 THEN CASE WHEN $2::int4 > 4 THEN 'numeric(' || (($2::int4 - 4) / 65536)::text || ',' || "
+     "(($2::int4 - 4) % 65536)::text || ')' ELSE 'numeric' END "
      "ELSE coalesce((SELECT typname::text FROM pg_catalog.pg_type WHERE oid = $1), '?' || '?' || '?') END"},
     {"array_to_string", 2, 2, "replace(btrim($1::text, '{}'), ',', $2)"},
     {"quote_ident", 1, 1,

@@ -273,6 +273,43 @@ static err_t generate_series(struct az *az, struct sx **args, uint32_t len, stru
     return ERR_OK;
 }
 
+/* The items of a constant array; of any other, none as long as it is NULL or empty. */
+static err_t unnest(struct az *az, struct sx *array, struct rel **out)
+{
+    struct type type = type_of(TYPE_TEXT);
+    uint32_t element = type_element_of(array->type.oid);
+    if (element != 0) {
+        type_of_oid(element, -1, &type);
+    }
+    array = sx_fold(az->arena, array);
+    if (array->kind != SX_LIT || array->lit.null) {
+        TRY(az_coerce(az, array, type_of(TYPE_TEXT), CAST_EXPLICIT, &array));
+        struct sx *some = sx_not(az->arena, sx_equal(az->arena, array, sx_text(az->arena, "{}"),
+                                                     false));
+        TRY(az_refuse_if(az, some, "unnest of a column is not supported", &some));
+        struct sx *never = sx_and(az->arena, some, sx_is_null(az->arena, some));
+        struct rel *rel = rel_filter1(az->arena, rel_unit(az->arena), never);
+        struct sx *value = sx_null(az->arena, type);
+        *out = rel_map(az->arena, rel, &value, 1);
+        return ERR_OK;
+    }
+    const char **items = NULL;
+    uint32_t len = 0;
+    const char *text = arena_strndup(az->arena, array->lit.s, array->lit.len);
+    TRY(az_array_items(az, text, array->location, &items, &len));
+    struct rel *rel = rel_empty(az->arena, &type, 1);
+    rel->rows = ARENA_ARRAY(az->arena, struct datum, len);
+    rel->rows_len = len;
+    for (uint32_t i = 0; i < len; i++) {
+        rel->rows[i].null = items[i] == NULL;
+        if (items[i] != NULL) {
+            TRY(datum_parse(&type, items[i], strlen(items[i]), az->arena, &rel->rows[i]));
+        }
+    }
+    *out = rel;
+    return ERR_OK;
+}
+
 static err_t range_function(struct az *az, struct above above, PgQuery__RangeFunction *range,
                             struct items *out)
 {
@@ -285,7 +322,8 @@ static err_t range_function(struct az *az, struct above above, PgQuery__RangeFun
     }
     const PgQuery__FuncCall *call = first->func_call;
     const char *name = pg_name(call->funcname, call->n_funcname, NULL);
-    if (strcmp(name, "generate_series") != 0 || call->n_args < 2 || call->n_args > 3) {
+    bool series = strcmp(name, "generate_series") == 0 && call->n_args >= 2 && call->n_args <= 3;
+    if (!series && (strcmp(name, "unnest") != 0 || call->n_args != 1)) {
         return AZ_UNSUPPORTED(az, call->location, "function %s in FROM is not supported", name);
     }
     struct scope scope = {.parent = above.scope, .no_aggs = "functions in FROM"};
@@ -293,7 +331,11 @@ static err_t range_function(struct az *az, struct above above, PgQuery__RangeFun
     for (size_t i = 0; i < call->n_args; i++) {
         TRY(az_expr(az, &scope, call->args[i], &args[i]));
     }
-    TRY(generate_series(az, args, (uint32_t)call->n_args, &out->rel));
+    if (series) {
+        TRY(generate_series(az, args, (uint32_t)call->n_args, &out->rel));
+    } else {
+        TRY(unnest(az, args[0], &out->rel));
+    }
     const char *alias = range->alias != NULL ? range->alias->aliasname : name;
     struct schema columns = {.cols = 1, .types = out->rel->types, .names = &alias};
     struct nsitem *item = az_nsitem(az, NULL, alias, &columns);

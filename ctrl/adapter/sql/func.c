@@ -308,16 +308,45 @@ static err_t quantified_link(struct az *az, struct scope *scope, const PgQuery__
     return ERR_OK;
 }
 
-static err_t array_link(struct az *az, const struct rel *sub, int location, struct sx **out)
+/* Does the relation read anything but catalog tables? */
+static bool reads_collections(const struct rel *rel)
 {
-    if (!az_is_dead(sub)) {
-        return AZ_UNSUPPORTED(az, location, "ARRAY(subquery) is not supported");
+    bool any = rel->kind == REL_GET;
+    for (uint32_t i = 0; i < rel->inputs_len && !any; i++) {
+        any = reads_collections(rel->inputs[i]);
     }
-    *out = sx_text(az->arena, "{}");
-    (*out)->type.oid = type_array_of(sub->types[0].oid);
-    if ((*out)->type.oid == 0) {
-        (*out)->type.oid = 1009;
+    return any;
+}
+
+/* The condition, which raises 0A000 when it is true. */
+err_t az_refuse_if(struct az *az, struct sx *condition, const char *what, struct sx **out)
+{
+    struct sx *args[3] = {condition, sx_text(az->arena, "0A000"), sx_text(az->arena, what)};
+    return az_function(az, "raise_if", args, 3, -1, out);
+}
+
+/*
+ * The engine has no arrays. Over catalog tables, where psql asks, ARRAY(subquery) is '{}' as long
+ * as the subquery is empty, and an error for a row for which it is not.
+ */
+static err_t array_link(struct az *az, struct rel *sub, int location, struct sx **out)
+{
+    static const char what[] = "ARRAY(subquery) is not supported";
+    struct sx *empty = sx_text(az->arena, "{}");
+    empty->type.oid = type_array_of(sub->types[0].oid);
+    if (empty->type.oid == 0) {
+        empty->type.oid = 1009;
     }
+    *out = empty;
+    if (az_is_dead(sub)) {
+        return ERR_OK;
+    }
+    if (reads_collections(sub)) {
+        return AZ_UNSUPPORTED(az, location, what);
+    }
+    struct sx *refused = NULL;
+    TRY(az_refuse_if(az, exists(az, sub), what, &refused));
+    *out = sx_if(az->arena, refused, empty, sx_null(az->arena, empty->type));
     return ERR_OK;
 }
 

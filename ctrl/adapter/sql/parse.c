@@ -306,6 +306,9 @@ static err_t count_params(struct sql_script *script, struct sql_stmt *stmt)
             stmt->params_len = n > stmt->params_len ? (uint32_t)n : stmt->params_len;
         }
     } while (t.kind != SQL_TOKEN_END);
+    for (struct sql_stmt *inner = stmt->inner; inner != NULL; inner = inner->inner) {
+        inner->params_len = stmt->params_len;
+    }
     return ERR_OK;
 }
 

@@ -343,6 +343,18 @@ static err_t of_truncate(struct sql_stmt *stmt, const PgQuery__TruncateStmt *tru
     return ERR_OK;
 }
 
+static err_t prepare_types(struct sql_script *script, struct sql_stmt *stmt,
+                           const PgQuery__PrepareStmt *prepare)
+{
+    struct az az = {.arena = &script->arena, .text = script->text, .base = stmt->ast->base};
+    stmt->prepare.types_len = (uint32_t)prepare->n_argtypes;
+    stmt->prepare.types = ARENA_ARRAY(&script->arena, struct type, prepare->n_argtypes);
+    for (size_t i = 0; i < prepare->n_argtypes; i++) {
+        TRY(az_type(&az, prepare->argtypes[i]->type_name, &stmt->prepare.types[i]));
+    }
+    return ERR_OK;
+}
+
 static err_t of_session(struct sql_script *script, struct sql_stmt *stmt, const pg_node *node,
                         bool *done)
 {
@@ -379,6 +391,7 @@ static err_t of_session(struct sql_script *script, struct sql_stmt *stmt, const 
     case PG_QUERY__NODE__NODE_PREPARE_STMT:
         set_kind(stmt, SQL_PREPARE, "PREPARE", false);
         stmt->prepare.name = node->prepare_stmt->name;
+        TRY(prepare_types(script, stmt, node->prepare_stmt));
         return inner_of(script, stmt, node->prepare_stmt->query);
     case PG_QUERY__NODE__NODE_EXECUTE_STMT:
         set_kind(stmt, SQL_EXECUTE, "EXECUTE", true);

@@ -118,6 +118,8 @@ struct sql_stmt {
     } cursor;
     struct {
         const char *name;
+        struct type *types; /* PREPARE p (int, ...): of the first parameters; kind 0: not said */
+        uint32_t types_len;
     } prepare;
     struct {
         uint8_t object; /* enum sql_object */
@@ -213,7 +215,7 @@ struct sql_catalog {
 /*
  * Catalog functions need no hook: the planner knows pg_get_userbyid, format_type, pg_get_indexdef,
  * ::regclass... as SQL over these tables of the catalog, which must exist (they may be empty):
- * pg_catalog.pg_class, pg_namespace, pg_attribute, pg_type, pg_roles, pg_index, and
+ * pg_catalog.pg_class, pg_namespace, pg_attribute, pg_type, pg_roles, pg_index, pg_description and
  * mz_internal.mz_object_definitions(oid oid, definition text) for pg_get_viewdef, pg_get_indexdef.
  * SHOW <objects> reads mz_internal.mz_show_objects(kind text, database text, schema text,
  * name text, type text, cluster text, on_name text, key text, replicas text), where kind is

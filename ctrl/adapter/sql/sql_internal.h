@@ -445,6 +445,7 @@ err_t az_func_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *
                    struct sx **out);
 err_t az_sublink(struct az *az, struct scope *scope, const PgQuery__SubLink *link,
                  struct sx **out);
+err_t az_refuse_if(struct az *az, struct sx *condition, const char *what, struct sx **out);
 err_t az_limit(struct az *az, const pg_node *node, const char *what, int64_t *out);
 /* Session functions, catalog functions and macros: *out NULL when the name is none of them. */
 err_t az_catalog_function(struct az *az, struct scope *scope, const char *schema, const char *name,

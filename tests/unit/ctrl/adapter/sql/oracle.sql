@@ -338,3 +338,5 @@ update t set a = b
 update t set a = 1, a = 2
 delete from t where nosuch = 1
 delete from nosuch
+select x from unnest('{1,2}'::int[]) x order by 1
+select * from unnest(array['a','b']) x order by 1

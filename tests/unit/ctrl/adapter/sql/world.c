@@ -5,7 +5,7 @@
 enum { AS_OF = 1, DATAFLOW = 1, PEEK = 7 };
 static const uint64_t export_id = 1;
 
-/* ---- the catalog --------------------------------------------------------------------------------- */
+/* ---- the catalog ----------------------------------------------------------------------------- */
 
 struct world_relation *world_find(struct world *world, const char *schema, const char *name)
 {
@@ -100,7 +100,7 @@ static struct world_relation *add_relation(struct world *w, uint8_t kind, const 
     return r;
 }
 
-/* ---- running a plan ----------------------------------------------------------------------------------- */
+/* ---- running a plan -------------------------------------------------------------------------- */
 
 struct run {
     struct world *world;
@@ -329,7 +329,7 @@ static err_t run_query(struct run *run)
     return run_plan(run);
 }
 
-/* ---- statements ---------------------------------------------------------------------------------------- */
+/* ---- statements ------------------------------------------------------------------------------ */
 
 static err_t exec_ddl(struct world *w, const struct sql_stmt *stmt, uint8_t as, const char *schema)
 {
@@ -456,6 +456,16 @@ err_t world_virtual(struct world *world, const char *schema, const char *create)
     TRY(sql_parse(create, strlen(create), &script));
     err_t err = exec_ddl(world, script->stmts[0], SQL_REL_VIRTUAL, schema);
     sql_script_free(script);
+    return err;
+}
+
+err_t world_fill(struct world *world, const char *schema, const char *name, const char *insert)
+{
+    struct world_relation *r = world_find(world, schema, name);
+    ASSERT(r != NULL && r->relation.kind == SQL_REL_VIRTUAL);
+    r->relation.kind = SQL_REL_TABLE;
+    err_t err = world_exec(world, insert);
+    r->relation.kind = SQL_REL_VIRTUAL;
     return err;
 }
 

@@ -40,8 +40,10 @@ void world_result_free(struct world_result *result);
 void world_result_sort(struct world_result *result);
 /* EXPLAIN of a query; free with free(). */
 char *world_explain(struct world *world, const char *text);
-/* Adds a catalog table: columns as in CREATE TABLE, rows by INSERT afterwards. */
+/* Adds a catalog table: columns as in CREATE TABLE. */
 err_t world_virtual(struct world *world, const char *schema, const char *create);
+/* INSERT into a catalog table. */
+err_t world_fill(struct world *world, const char *schema, const char *name, const char *insert);
 struct world_relation *world_find(struct world *world, const char *schema, const char *name);
 
 #endif
