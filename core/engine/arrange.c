@@ -279,6 +279,10 @@ void arrange_insert(struct arrange *a, uint64_t hash, const void *key_bytes, siz
         compact_key(a, key);
     }
     if (key->count <= LINEAR_MAX && merge_short(a, key, row, row_len, time, diff)) {
+        /* Updates that add up to nothing may be left over from when the list was long. */
+        if (key->count > 1 && key->net == 0 && (entry->flags & ARRANGE_QUEUED) == 0) {
+            dirty_push(a, entry, time);
+        }
         remove_if_empty(a, entry);
         return;
     }
