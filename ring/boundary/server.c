@@ -33,6 +33,7 @@ struct sub {
     uint64_t granted; /* credit, bytes since the beginning */
     uint64_t used;
     struct sub *next_run; /* in the run queue */
+    struct sub *prev_run;
     struct sub *source_prev; /* among those of the source */
     struct sub *source_next;
 };
@@ -96,6 +97,7 @@ static void sub_run(struct sub *sub)
     }
     sub->state = SUB_QUEUED;
     sub->next_run = NULL;
+    sub->prev_run = w->run_last;
     if (w->run_last == NULL) {
         w->run_first = sub;
     } else {
@@ -106,16 +108,9 @@ static void sub_run(struct sub *sub)
 
 static void run_remove(struct server_worker *w, struct sub *sub)
 {
-    struct sub *before = NULL;
-    for (struct sub **at = &w->run_first; *at != NULL; at = &(*at)->next_run) {
-        if (*at == sub) {
-            *at = sub->next_run;
-            w->run_last = w->run_last == sub ? before : w->run_last;
-            return;
-        }
-        before = *at;
-    }
-    UNREACHABLE();
+    ASSERT(sub->prev_run != NULL || w->run_first == sub);
+    *(sub->prev_run != NULL ? &sub->prev_run->next_run : &w->run_first) = sub->next_run;
+    *(sub->next_run != NULL ? &sub->next_run->prev_run : &w->run_last) = sub->prev_run;
 }
 
 static void source_add(struct server_worker *w, struct sub *sub)
@@ -247,10 +242,7 @@ static bool server_poll(struct io_poller *poller)
     }
     for (int i = 0; i < CHUNKS_A_POLL && w->run_first != NULL; i++) {
         struct sub *sub = w->run_first;
-        w->run_first = sub->next_run;
-        if (w->run_first == NULL) {
-            w->run_last = NULL;
-        }
+        run_remove(w, sub);
         sub_serve(sub);
     }
     return true;
