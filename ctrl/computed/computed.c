@@ -8,7 +8,7 @@
 
 #include <inttypes.h>
 
-/* ---- news from workers -------------------------------------------------------------------------- */
+/* ---- news from workers ----------------------------------------------------------------------- */
 
 void computed_on_frontier(struct computed *computed, uint32_t local, uint64_t incarnation,
                           uint64_t export_id, uint64_t upper)
@@ -170,7 +170,7 @@ void computed_on_failed(struct computed *computed, uint64_t incarnation, err_t e
     err_free(err);
 }
 
-/* ---- generations -------------------------------------------------------------------------------- */
+/* ---- generations ----------------------------------------------------------------------------- */
 
 static void waiting_clear(struct computed *computed)
 {
@@ -235,7 +235,7 @@ void computed_on_lost(struct computed *computed, uint32_t local, const char *rea
                         err_new(ERR_UNAVAILABLE, "the replica forms anew: %s", reason));
 }
 
-/* ---- the session --------------------------------------------------------------------------------- */
+/* ---- the session ----------------------------------------------------------------------------- */
 
 static void send_hello(struct computed *computed)
 {
@@ -300,7 +300,7 @@ static void on_lost(void *ctx)
 static const struct runtime_handler session_handler = {
     .hello = on_hello, .command = on_command, .lost = on_lost};
 
-/* ---- worker threads ------------------------------------------------------------------------------ */
+/* ---- worker threads -------------------------------------------------------------------------- */
 
 struct thread_mail {
     struct mail mail;
@@ -356,7 +356,7 @@ static void thread_stop_run(struct mail *mail)
     io_loop_stop(CONTAINER_OF(mail, struct thread_mail, mail)->worker->loop);
 }
 
-/* ---- life ---------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static struct boundary_identity identity(const struct computed *computed)
 {

@@ -11,7 +11,7 @@
 
 struct computed_worker;
 
-/* ---- worker side ------------------------------------------------------------------------------ */
+/* ---- worker side ----------------------------------------------------------------------------- */
 
 /* A chunk that completes nothing yet (of a snapshot): kept, because it may start again. */
 struct input_chunk {
@@ -47,6 +47,12 @@ struct computed_dataflow {
     uint32_t exports_len;
 };
 
+/* Memory that is reused from chunk to chunk. */
+struct computed_scratch {
+    void *data;
+    size_t cap;
+};
+
 struct frontier_mail;
 
 struct computed_worker {
@@ -61,6 +67,7 @@ struct computed_worker {
     struct u64map exports;   /* export -> incarnation of its dataflow here: stamps the news */
     struct frontier_mail *report;
     struct io_task report_task;
+    struct computed_scratch scratch_ok, scratch_err; /* the chunk being fed */
 };
 
 /* Makes the inputs of a dataflow and subscribes; parts[] receives, per PLAN_SOURCE node, how many
@@ -74,7 +81,7 @@ void worker_inputs_free(struct computed_dataflow *dataflow);
 /* A dataflow whose input cannot be served. Owns err. */
 void worker_dataflow_failed(struct computed_worker *worker, uint64_t dataflow, err_t err);
 
-/* ---- orders from the main loop (worker.c) ------------------------------------------------------ */
+/* ---- orders from the main loop (worker.c) ---------------------------------------------------- */
 
 void computed_worker_start(struct computed_worker *worker);
 /* message: bytes of a ComputeCommand.create_dataflow or .peek, copied. */
@@ -90,7 +97,7 @@ void computed_worker_cancel(struct computed_worker *worker, uint64_t peek_id);
 void computed_worker_free(struct computed_worker *worker);
 extern const struct exchange_handler computed_exchange_handler;
 
-/* ---- main loop -------------------------------------------------------------------------------- */
+/* ---- main loop ------------------------------------------------------------------------------- */
 
 struct computed_export {
     uint64_t id;
@@ -165,7 +172,7 @@ err_t computed_run_command(struct computed *computed, const uint8_t *data, size_
 void computed_flow_drop(struct computed *computed, struct computed_flow *flow);
 void computed_drop_everything(struct computed *computed);
 
-/* ---- news from workers, on the main loop (computed.c) ------------------------------------------ */
+/* ---- news from workers, on the main loop (computed.c) ---------------------------------------- */
 
 void computed_on_frontier(struct computed *computed, uint32_t local, uint64_t incarnation,
                           uint64_t export_id, uint64_t upper);

@@ -13,7 +13,7 @@
 
 #include <inttypes.h>
 
-/* ---- dataflows and exports ---------------------------------------------------------------------- */
+/* ---- dataflows and exports ------------------------------------------------------------------- */
 
 static void flow_free(struct computed_flow *flow)
 {
@@ -170,7 +170,7 @@ static void allow_compaction(struct computed *computed, uint64_t id, uint64_t fr
     }
 }
 
-/* ---- peeks ------------------------------------------------------------------------------------- */
+/* ---- peeks ----------------------------------------------------------------------------------- */
 
 /* The parts of a peek that depend on the index: its program and its keys. */
 static err_t check_peek(struct computed *computed, const tailrace_v1_Peek *message)
@@ -249,7 +249,7 @@ static void cancel_peek(struct computed *computed, uint64_t id)
     }
 }
 
-/* ---- commands ----------------------------------------------------------------------------------- */
+/* ---- commands -------------------------------------------------------------------------------- */
 
 static void set_directory(struct computed *computed, const tailrace_v1_StorageDirectory *message)
 {
@@ -305,7 +305,7 @@ err_t computed_run_command(struct computed *computed, const uint8_t *data, size_
     return err;
 }
 
-/* ---- reconciliation ----------------------------------------------------------------------------- */
+/* ---- reconciliation -------------------------------------------------------------------------- */
 
 static bool imports_kept(const struct computed *computed, const struct plan *plan)
 {

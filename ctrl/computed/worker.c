@@ -9,7 +9,7 @@
 
 #include <inttypes.h>
 
-/* ---- news to the main loop -------------------------------------------------------------------- */
+/* ---- news to the main loop ------------------------------------------------------------------- */
 
 enum news_kind { NEWS_PEEK, NEWS_SUBSCRIBE, NEWS_FAILED, NEWS_FORMED, NEWS_LOST };
 
@@ -108,7 +108,7 @@ static void report_run(struct io_task *task)
               frontier_release);
 }
 
-/* ---- what the engine asks of its host ---------------------------------------------------------- */
+/* ---- what the engine asks of its host -------------------------------------------------------- */
 
 static void host_send(void *ctx, uint32_t dest, const void *payload, size_t len)
 {
@@ -187,7 +187,7 @@ void worker_dataflow_failed(struct computed_worker *worker, uint64_t dataflow, e
     news_send(m);
 }
 
-/* ---- the engine's loop ------------------------------------------------------------------------- */
+/* ---- the engine's loop ----------------------------------------------------------------------- */
 
 static bool worker_poll(struct io_poller *poller)
 {
@@ -253,7 +253,7 @@ static void exchange_lost(void *worker_ctx, const char *reason)
 const struct exchange_handler computed_exchange_handler = {
     .formed = exchange_formed, .message = exchange_message, .lost = exchange_lost};
 
-/* ---- orders ------------------------------------------------------------------------------------ */
+/* ---- orders ---------------------------------------------------------------------------------- */
 
 struct order_mail {
     struct mail mail;
@@ -482,6 +482,8 @@ void computed_worker_free(struct computed_worker *worker)
         io_poller_remove(worker->loop, &worker->poller);
     }
     dataflows_free(worker);
+    free(worker->scratch_ok.data);
+    free(worker->scratch_err.data);
     if (worker->engine != NULL) {
         engine_free(worker->engine);
     }

@@ -44,13 +44,28 @@ void worker_inputs_free(struct computed_dataflow *dataflow)
     free(dataflow);
 }
 
-/* ---- chunks ------------------------------------------------------------------------------------ */
+/* ---- chunks ---------------------------------------------------------------------------------- */
 
 static void *aligned_copy(const void *data, size_t len)
 {
     void *copy = aligned_alloc(BATCH_ALIGN, (len + BATCH_ALIGN - 1) / BATCH_ALIGN * BATCH_ALIGN);
     ASSERT(copy != NULL);
     return memcpy(copy, data, len);
+}
+
+/* The peer could still write what lies in shared memory: what is validated must be our own copy. */
+static const void *scratch_copy(struct computed_scratch *scratch, const void *data, size_t len)
+{
+    if (data == NULL) {
+        return NULL;
+    }
+    if (scratch->cap < len) {
+        free(scratch->data);
+        scratch->cap = (len + len / 2 + BATCH_ALIGN) / BATCH_ALIGN * BATCH_ALIGN;
+        scratch->data = aligned_alloc(BATCH_ALIGN, scratch->cap);
+        ASSERT(scratch->data != NULL);
+    }
+    return memcpy(scratch->data, data, len);
 }
 
 /* A batch of another process: its form, and that its times lie where the chunk says. */
@@ -114,8 +129,11 @@ static err_t take_chunk(struct computed_input *input, const struct boundary_chun
     }
     TRY(feed_kept(input, chunk->lower, chunk->upper));
     kept_clear(input);
-    return feed(input, chunk->lower, chunk->upper, chunk->ok, chunk->ok_len, chunk->err,
-                chunk->err_len, chunk->upper);
+    struct computed_worker *worker = input->worker;
+    const void *ok = scratch_copy(&worker->scratch_ok, chunk->ok, chunk->ok_len);
+    const void *err = scratch_copy(&worker->scratch_err, chunk->err, chunk->err_len);
+    return feed(input, chunk->lower, chunk->upper, ok, chunk->ok_len, err, chunk->err_len,
+                chunk->upper);
 }
 
 static void input_fail(struct computed_input *input, err_t err)
@@ -151,7 +169,7 @@ static void on_refused(void *arg, err_t err)
 static const struct boundary_handler input_handler = {
     .data = on_data, .reset = on_reset, .refused = on_refused};
 
-/* ---- planning ---------------------------------------------------------------------------------- */
+/* ---- planning -------------------------------------------------------------------------------- */
 
 /* Which worker of the replica reads a part: spread by source, so that tables (all of them parts of
  * storage worker 0) do not meet on one worker. The same on every worker. */

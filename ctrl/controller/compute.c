@@ -39,7 +39,7 @@ void compute_broadcast(struct ctl_cluster *cluster, const struct buf *message)
     }
 }
 
-/* ---- where storage is ------------------------------------------------------------------------------ */
+/* ---- where storage is ------------------------------------------------------------------------ */
 
 void compute_storage_directory(struct controller *c, struct arena *arena,
                                tailrace_v1_StorageDirectory *out)
@@ -75,7 +75,7 @@ void compute_update_storage(struct controller *c)
     arena_free(&arena);
 }
 
-/* ---- history ---------------------------------------------------------------------------------------- */
+/* ---- history --------------------------------------------------------------------------------- */
 
 static void send_instance(struct ctl_replica *replica)
 {
@@ -140,7 +140,7 @@ void compute_announce(struct ctl_cluster *cluster)
     }
 }
 
-/* ---- responses --------------------------------------------------------------------------------------- */
+/* ---- responses ------------------------------------------------------------------------------- */
 
 uint64_t compute_export_replica_upper(const struct ctl_export *export, uint32_t replica)
 {
@@ -298,7 +298,7 @@ static const struct ctl_conn_ops compute_ops = {.path = "/tailrace.v1.Compute/Se
                                                 .message = on_message,
                                                 .lost = on_lost};
 
-/* ---- clusters ---------------------------------------------------------------------------------------- */
+/* ---- clusters -------------------------------------------------------------------------------- */
 
 static err_t replica_start(struct ctl_cluster *cluster, uint32_t index)
 {

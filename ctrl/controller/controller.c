@@ -139,8 +139,8 @@ void controller_initialized(struct controller *c)
 }
 
 static void tell_process(struct controller *c, const struct ctl_conn *conn, uint64_t cluster,
-                         uint32_t replica, void (*each)(void *, const struct controller_process_info *),
-                         void *arg)
+                         uint32_t replica,
+                         void (*each)(void *, const struct controller_process_info *), void *arg)
 {
     const char *address = orchestrator_address(c->config.orchestrator, conn->service,
                                                conn->process, "controller");

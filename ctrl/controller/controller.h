@@ -31,7 +31,7 @@ struct controller_events {
     /* A replica process came or went. */
     void (*replica_status)(void *ctx, uint64_t cluster, uint32_t replica, uint32_t process,
                            bool ready, const char *reason);
-    /* A dataflow failed on every replica, or was quarantined: its error. Owned by the controller. */
+    /* A dataflow failed on every replica: its error, owned by the controller. */
     void (*dataflow_failed)(void *ctx, uint64_t cluster, uint64_t dataflow, err_t err);
 };
 
@@ -54,7 +54,7 @@ struct controller_config {
     struct metrics_registry *metrics;
 };
 
-/* Ensures the storage service and connects to it. Clusters are added by controller_cluster_create. */
+/* Ensures the storage service and connects to it; clusters come with controller_cluster_create. */
 err_t controller_new(const struct controller_config *config, struct controller **out);
 /* Frees memory; services keep running (they are adopted by the next environmentd). */
 void controller_free(struct controller *c);

@@ -10,7 +10,7 @@
 
 enum { CONTROLLER_PROTOCOL_VERSION = 1, CONTROLLER_MESSAGE_MAX = 256 << 20 };
 
-/* ---- connections (connection.c) ------------------------------------------------------------------ */
+/* ---- connections (connection.c) -------------------------------------------------------------- */
 
 struct ctl_conn;
 struct ctl_conn_ops {
@@ -48,7 +48,7 @@ void ctl_conn_send(struct ctl_conn *conn, const pb_msgdesc_t *fields, const void
 void ctl_conn_send_bytes(struct ctl_conn *conn, const struct buf *bytes);
 void ctl_conn_free(struct ctl_conn *conn);
 
-/* ---- storage (storage.c) -------------------------------------------------------------------------- */
+/* ---- storage (storage.c) --------------------------------------------------------------------- */
 
 struct ctl_collection {
     uint64_t id;
@@ -69,7 +69,7 @@ struct ctl_append {
     void *arg;
 };
 
-/* ---- compute -------------------------------------------------------------------------------------- */
+/* ---- compute --------------------------------------------------------------------------------- */
 
 struct ctl_cluster;
 struct ctl_dataflow;
@@ -127,7 +127,7 @@ struct ctl_dataflow {
     bool failed;
 };
 
-/* An export that runs already: readable from since, complete below upper, in `processes` of them. */
+/* An export that runs already in some processes: readable from since, complete below upper. */
 struct ctl_running {
     uint64_t since, upper;
     uint32_t processes;

@@ -34,7 +34,7 @@ bool dataflow_imports(const struct ctl_dataflow *dataflow, bool index, uint64_t 
     return false;
 }
 
-/* ---- as_of ------------------------------------------------------------------------------------------ */
+/* ---- as_of ----------------------------------------------------------------------------------- */
 
 /* since and upper of an import; false when it is not known yet; ERR_NOT_FOUND when it is none. */
 static err_t import_frontiers(const struct controller *c, const struct plan_node *node,
@@ -151,7 +151,7 @@ void dataflow_try_start(struct controller *c)
     }
 }
 
-/* ---- sending ---------------------------------------------------------------------------------------- */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 static void encode_sources(const struct controller *c, const struct plan *plan,
                            struct arena *arena, tailrace_v1_CreateDataflow *out)
@@ -287,7 +287,7 @@ void dataflow_send(struct ctl_dataflow *dataflow, struct ctl_replica *replica)
     buf_free(&bytes);
 }
 
-/* ---- creation and end -------------------------------------------------------------------------------- */
+/* ---- creation and end ------------------------------------------------------------------------ */
 
 static struct ctl_export *export_new(struct controller *c, struct ctl_dataflow *dataflow,
                                      const struct plan_export *from)
@@ -473,7 +473,7 @@ void dataflow_failed(struct ctl_dataflow *dataflow, uint32_t replica, err_t err)
     err_free(err);
 }
 
-/* ---- holds and compaction ----------------------------------------------------------------------------- */
+/* ---- holds and compaction -------------------------------------------------------------------- */
 
 uint64_t dataflow_hold(const struct ctl_dataflow *dataflow)
 {

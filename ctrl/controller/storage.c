@@ -46,7 +46,7 @@ static void encode_storage(const tailrace_v1_StorageCommand *command, struct buf
     ASSERT(err == ERR_OK); /* our own structures, bounded before */
 }
 
-/* ---- frontiers ------------------------------------------------------------------------------------ */
+/* ---- frontiers ------------------------------------------------------------------------------- */
 
 static void update_upper(struct controller *c, struct ctl_collection *collection)
 {
@@ -85,7 +85,7 @@ static void on_frontiers(struct ctl_conn *conn, const tailrace_v1_Frontiers *mes
     dataflow_try_start(c);
 }
 
-/* ---- appends --------------------------------------------------------------------------------------- */
+/* ---- appends --------------------------------------------------------------------------------- */
 
 static void append_finish(struct controller *c, err_t err)
 {
@@ -158,7 +158,7 @@ void controller_advance_tables(struct controller *c, uint64_t upper)
     }
 }
 
-/* ---- the session ----------------------------------------------------------------------------------- */
+/* ---- the session ----------------------------------------------------------------------------- */
 
 static void send_initialized(struct ctl_conn *conn)
 {
@@ -265,7 +265,7 @@ static const struct ctl_conn_ops storage_ops = {.path = "/tailrace.v1.Storage/Se
                                                 .message = on_message,
                                                 .lost = on_lost};
 
-/* ---- collections ------------------------------------------------------------------------------------ */
+/* ---- collections ----------------------------------------------------------------------------- */
 
 static char *borrow(const char *text)
 {
@@ -379,7 +379,7 @@ bool controller_collection_frontiers(const struct controller *c, uint64_t id, ui
     return true;
 }
 
-/* ---- life ------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 err_t storage_start(struct controller *c)
 {

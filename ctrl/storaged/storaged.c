@@ -47,7 +47,7 @@ static bool session_ready(const struct storaged *storaged)
     return runtime_in_session(storaged->runtime) && !storaged->greeting;
 }
 
-/* ---- news from workers ------------------------------------------------------------------------ */
+/* ---- news from workers ----------------------------------------------------------------------- */
 
 void storaged_on_frontier(struct storaged *storaged, uint32_t worker, uint64_t id, uint64_t since,
                           uint64_t upper)
@@ -212,7 +212,7 @@ void storaged_on_opened(struct storaged *storaged, err_t err, uint64_t last_appe
     }
 }
 
-/* ---- commands --------------------------------------------------------------------------------- */
+/* ---- commands -------------------------------------------------------------------------------- */
 
 static err_t decode_collection(const tailrace_v1_RunCollection *message, struct run_order *order)
 {
@@ -479,7 +479,7 @@ static void on_lost(void *ctx)
 static const struct runtime_handler session_handler = {
     .hello = on_hello, .command = on_command, .lost = on_lost};
 
-/* ---- worker threads --------------------------------------------------------------------------- */
+/* ---- worker threads -------------------------------------------------------------------------- */
 
 struct thread_mail {
     struct mail mail;
@@ -536,7 +536,7 @@ static void thread_stop_run(struct mail *mail)
     io_loop_stop(CONTAINER_OF(mail, struct thread_mail, mail)->worker->loop);
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static err_t check_config(const struct storaged_config *config)
 {

@@ -101,7 +101,7 @@ void storaged_worker_free(struct storaged_worker *worker);
 
 extern const struct boundary_backend storaged_boundary_backend;
 
-/* ---- messages from workers, handled on the main loop (storaged.c) ----------------------------- */
+/* ---- messages from workers, handled on the main loop (storaged.c) ---------------------------- */
 
 void storaged_on_opened(struct storaged *storaged, err_t err, uint64_t last_append);
 void storaged_on_frontier(struct storaged *storaged, uint32_t worker, uint64_t id, uint64_t since,

@@ -7,7 +7,7 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 
-/* ---- news to the main loop -------------------------------------------------------------------- */
+/* ---- news to the main loop ------------------------------------------------------------------- */
 
 struct frontier_news {
     uint64_t id, since, upper;
@@ -123,7 +123,7 @@ static void on_status(void *ctx, uint64_t collection, enum storage_status status
 
 static const struct storage_host worker_host = {.advanced = on_advanced, .status = on_status};
 
-/* ---- orders from the main loop ---------------------------------------------------------------- */
+/* ---- orders from the main loop --------------------------------------------------------------- */
 
 /* An order, and the answer to it on the way back. */
 struct worker_mail {
@@ -351,7 +351,7 @@ void storaged_worker_free(struct storaged_worker *worker)
     free(worker->directory);
 }
 
-/* ---- cursors for the boundary ------------------------------------------------------------------ */
+/* ---- cursors for the boundary ---------------------------------------------------------------- */
 
 static err_t backend_open(void *worker_ctx, const struct boundary_request *request, void **cursor)
 {

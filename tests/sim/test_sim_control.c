@@ -82,7 +82,7 @@ static uint64_t state_hash(const int64_t *sums, const int64_t *counts)
     return hash;
 }
 
-/* ---- the model ------------------------------------------------------------------------------------ */
+/* ---- the model ------------------------------------------------------------------------------- */
 
 static uint64_t model_hash(const struct test *t, uint64_t upper)
 {
@@ -110,7 +110,7 @@ static void check_told(struct test *t)
     }
 }
 
-/* ---- the subscriber -------------------------------------------------------------------------------- */
+/* ---- the subscriber -------------------------------------------------------------------------- */
 
 static void apply(struct test *t, const struct batch *ok, uint32_t row)
 {
@@ -151,7 +151,7 @@ static void on_subscribe(void *arg, uint64_t lower, uint64_t upper, const struct
     check_told(t);
 }
 
-/* ---- the writer ------------------------------------------------------------------------------------- */
+/* ---- the writer ------------------------------------------------------------------------------ */
 
 static void append(struct test *t);
 
@@ -238,7 +238,7 @@ static void on_timer(struct io_timer *timer)
                    io_now_us(t->loop) + (t->quiet ? TICK_US : WRITE_EVERY_US));
 }
 
-/* ---- set-up ------------------------------------------------------------------------------------------ */
+/* ---- set-up ---------------------------------------------------------------------------------- */
 
 static struct plan *make_plan(void)
 {
@@ -341,7 +341,7 @@ static void env_destroy(void *arg)
     orchestrator_free(t->orchestrator);
 }
 
-/* ---- one seed ------------------------------------------------------------------------------------------ */
+/* ---- one seed -------------------------------------------------------------------------------- */
 
 static void run_world(struct test *t)
 {

@@ -101,7 +101,7 @@ static void fail(struct test *t, const char *what, const char *detail)
     }
 }
 
-/* ---- comparing ------------------------------------------------------------------------------------ */
+/* ---- comparing ------------------------------------------------------------------------------- */
 
 static uint64_t state_hash(const struct subscriber *s)
 {
@@ -172,7 +172,7 @@ static void compare(struct test *t)
     trim(&t->view, to);
 }
 
-/* ---- subscribers ----------------------------------------------------------------------------------- */
+/* ---- subscribers ----------------------------------------------------------------------------- */
 
 static int by_time(const void *a, const void *b)
 {
@@ -299,7 +299,7 @@ static void on_sub_closed(void *arg)
 static const struct pgclient_handler subscriber_handler = {
     .ready = on_sub_ready, .line = on_line, .closed = on_sub_closed};
 
-/* ---- the writer -------------------------------------------------------------------------------------- */
+/* ---- the writer ------------------------------------------------------------------------------ */
 
 static const char *const setup[] = {
     "CREATE TABLE t (id int8, k int8, v int8)",
@@ -400,7 +400,7 @@ static void on_writer_closed(void *arg)
 static const struct pgclient_handler writer_handler = {
     .ready = on_writer_ready, .row = on_writer_row, .closed = on_writer_closed};
 
-/* ---- the client process -------------------------------------------------------------------------------- */
+/* ---- the client process ---------------------------------------------------------------------- */
 
 static void on_retry(struct io_timer *timer)
 {
@@ -449,7 +449,7 @@ static void client_destroy(void *arg)
     subscriber_reset(&t->view);
 }
 
-/* ---- environmentd -------------------------------------------------------------------------------------- */
+/* ---- environmentd ---------------------------------------------------------------------------- */
 
 static void env_start(struct io_loop *loop, void *arg)
 {
@@ -521,7 +521,7 @@ static void one_fault(struct test *t)
     }
 }
 
-/* ---- one seed ------------------------------------------------------------------------------------------- */
+/* ---- one seed -------------------------------------------------------------------------------- */
 
 static void verify(struct test *t)
 {

@@ -38,7 +38,7 @@ struct world {
     uint64_t faults;
 };
 
-/* ---- processes -------------------------------------------------------------------------------- */
+/* ---- processes ------------------------------------------------------------------------------- */
 
 /* What runs in a simulated process: either of the two. */
 struct hosted {
@@ -144,7 +144,7 @@ static void process_start(struct world_process *process)
                                          hosted_start, hosted_destroy, hosted);
 }
 
-/* ---- the orchestrator ------------------------------------------------------------------------- */
+/* ---- the orchestrator ------------------------------------------------------------------------ */
 
 struct world_orchestrator {
     struct orchestrator base;
@@ -332,7 +332,7 @@ struct orchestrator *world_orchestrator_new(struct world *world, struct io_loop 
     return &wo->base;
 }
 
-/* ---- the world --------------------------------------------------------------------------------- */
+/* ---- the world ------------------------------------------------------------------------------- */
 
 struct world *world_new(uint64_t seed, bool trace)
 {
