@@ -141,15 +141,17 @@ static int compare_ids(const void *a, const void *b)
 /* Durably out of the catalog, then away from the controllers, dependants first. */
 static err_t drop_ids(struct coord *coord, struct catalog_ids *ids)
 {
-    struct catalog_item *gone = mem_zalloc((ids->ids_len + 1) * sizeof(*gone));
+    if (ids->ids_len == 0) {
+        return ERR_OK;
+    }
+    struct catalog_item *gone = mem_zalloc(ids->ids_len * sizeof(*gone));
     qsort(ids->ids, ids->ids_len, sizeof(ids->ids[0]), compare_ids);
     for (size_t i = 0; i < ids->ids_len; i++) {
         const struct catalog_item *item = catalog_item_id(coord->catalog, ids->ids[i]);
         gone[i] = (struct catalog_item){
             .id = item->id, .kind = item->kind, .cluster = item->cluster};
     }
-    err_t err = ids->ids_len > 0 ? catalog_drop_items(coord->catalog, ids->ids, ids->ids_len)
-                                 : ERR_OK;
+    err_t err = catalog_drop_items(coord->catalog, ids->ids, ids->ids_len);
     for (size_t i = ids->ids_len; err == ERR_OK && i-- > 0;) {
         coord_drop_item(coord, &gone[i]);
     }

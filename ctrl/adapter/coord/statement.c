@@ -484,7 +484,13 @@ static err_t do_prepare(struct session *s, const struct sql_stmt *stmt)
         return err_sql(ERR_EXISTS, "42P05", "prepared statement \"%s\" already exists", name);
     }
     ASSERT(stmt->inner != NULL);
-    strmap_put(&s->prepared, name, prepared_new(s->run.portal->prepared->script, stmt->inner));
+    struct prepared *p = prepared_new(s->run.portal->prepared->script, stmt->inner);
+    p->declared_len = stmt->prepare.types_len;
+    p->declared = mem_zalloc((p->declared_len + 1) * sizeof(*p->declared));
+    for (uint32_t i = 0; i < p->declared_len; i++) {
+        p->declared[i] = stmt->prepare.types[i];
+    }
+    strmap_put(&s->prepared, name, p);
     return ERR_OK;
 }
 

@@ -100,7 +100,8 @@ void pgwire_conn_drop(struct pgwire_conn *conn)
     if (conn->phase == PGWIRE_DEAD) {
         return;
     }
-    io_stream_close(conn->stream);
+    pgwire_flush(conn); /* answers to what came before still go out */
+    io_stream_finish(conn->stream);
     conn_bury(conn);
 }
 

@@ -53,13 +53,14 @@ static void answer_ssl(struct pgwire_conn *conn)
 /* Splits "name\0value\0...\0\0" in conn->startup into settings. */
 static err_t split_parameters(struct pgwire_conn *conn)
 {
-    const char *at = (const char *)conn->startup.data;
-    const char *end = at + conn->startup.len;
-    if (conn->startup.len == 0 || end[-1] != '\0') {
+    size_t len = conn->startup.len;
+    if (len == 0 || conn->startup.data[len - 1] != '\0') {
         return err_sql(ERR_PROTOCOL, "08P01",
                        "invalid startup packet layout: expected terminator as last byte");
     }
-    if (!utf8_valid(at, conn->startup.len)) {
+    const char *at = (const char *)conn->startup.data;
+    const char *end = at + len;
+    if (!utf8_valid(at, len)) {
         return err_sql(ERR_INVALID, "22021", "invalid byte sequence for encoding \"UTF8\"");
     }
     while (at < end && *at != '\0') {
