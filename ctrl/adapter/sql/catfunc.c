@@ -58,8 +58,7 @@ static const struct macro macros[] = {
     {"pg_database_size", 1, 1, "0::int8"},
     {"pg_tablespace_size", 1, 1, "0::int8"},
     {"pg_size_pretty", 1, 1, "$1::text || ' bytes'"},
-    {"pg_encoding_to_char", 1, 1,
-     "CASE $1 WHEN 6 THEN 'UTF8' WHEN 0 THEN 'SQL_ASCII' ELSE '' END"},
+    {"pg_encoding_to_char", 1, 1, "CASE $1 WHEN 6 THEN 'UTF8' WHEN 0 THEN 'SQL_ASCII' ELSE '' END"},
     {"pg_get_userbyid", 1, 1,
      "coalesce((SELECT rolname::text FROM pg_catalog.pg_roles WHERE oid = $1), "
      "'unknown (OID=' || $1::text || ')')"},
@@ -77,11 +76,14 @@ static const struct macro macros[] = {
      "WHEN 2950 THEN 'uuid' WHEN 3802 THEN 'jsonb' "
      "WHEN 1042 THEN CASE WHEN $2::int4 > 4 THEN 'character(' || ($2::int4 - 4)::text || ')' "
      "ELSE 'character' END "
-     "WHEN 1043 THEN CASE WHEN $2::int4 > 4 THEN 'character varying(' || ($2::int4 - 4)::text || ')' "
+     "WHEN 1043 THEN CASE WHEN $2::int4 > 4 THEN 'character varying(' || ($2::int4 - 4)::text || "
+     "')' "
      "ELSE 'character varying' END "
-     "WHEN 1700 THEN CASE WHEN $2::int4 > 4 THEN 'numeric(' || (($2::int4 - 4) / 65536)::text || ',' || "
+     "WHEN 1700 THEN CASE WHEN $2::int4 > 4 THEN 'numeric(' || (($2::int4 - 4) / 65536)::text || "
+     "',' || "
      "(($2::int4 - 4) % 65536)::text || ')' ELSE 'numeric' END "
-     "ELSE coalesce((SELECT typname::text FROM pg_catalog.pg_type WHERE oid = $1), '?' || '?' || '?') END"},
+     "ELSE coalesce((SELECT typname::text FROM pg_catalog.pg_type WHERE oid = $1), '?' || '?' || "
+     "'?') END"},
     {"array_to_string", 2, 2, "replace(btrim($1::text, '{}'), ',', $2)"},
     {"quote_ident", 1, 1,
      "CASE WHEN $1 ~ '^[a-z_][a-z0-9_]*$' THEN $1 ELSE '\"' || replace($1, '\"', '\"\"') || '\"' "
@@ -90,7 +92,7 @@ static const struct macro macros[] = {
     {"mz_environment_id", 0, 0, "''::text"},
 };
 
-/* ---- expansion -------------------------------------------------------------------------------------------- */
+/* ---- expansion ------------------------------------------------------------------------------- */
 
 struct macro_args {
     struct sx **args;
@@ -163,7 +165,7 @@ err_t az_macro(struct az *az, const char *body, struct sx **args, uint32_t args_
     return ERR_OK;
 }
 
-/* ---- values of the session ---------------------------------------------------------------------------------- */
+/* ---- values of the session ------------------------------------------------------------------- */
 
 static struct sx *text_value(struct az *az, const char *text)
 {
@@ -257,8 +259,8 @@ static err_t setting(struct az *az, struct sx **args, uint32_t len, int location
 static struct sx *schemas(struct az *az)
 {
     const char *own = az->cx->schema;
-    struct sx *sx = sx_text(az->arena, own == NULL ? "{pg_catalog}"
-                                                   : arena_printf(az->arena, "{pg_catalog,%s}", own));
+    struct sx *sx = sx_text(
+        az->arena, own == NULL ? "{pg_catalog}" : arena_printf(az->arena, "{pg_catalog,%s}", own));
     sx->type.oid = 1003;
     return sx;
 }
@@ -295,7 +297,7 @@ err_t az_catalog_function(struct az *az, struct scope *scope, const char *schema
     return ERR_OK;
 }
 
-/* ---- 'name'::regclass --------------------------------------------------------------------------------------- */
+/* ---- 'name'::regclass ------------------------------------------------------------------------ */
 
 /* Splits a possibly quoted, possibly qualified name. */
 static uint32_t split_name(struct az *az, const char *text, const char *parts[3])
@@ -341,8 +343,7 @@ static err_t regclass_literal(struct az *az, const char *text, int location, str
     return ERR_OK;
 }
 
-err_t az_reg_literal(struct az *az, const char *text, uint32_t oid, int location,
-                     struct datum *out)
+err_t az_reg_literal(struct az *az, const char *text, uint32_t oid, int location, struct datum *out)
 {
     char *end = NULL;
     long value = strtol(text, &end, 10);
@@ -370,7 +371,7 @@ err_t az_reg_literal(struct az *az, const char *text, uint32_t oid, int location
     return AZ_UNSUPPORTED(az, location, "a constant \"%s\" of this type is not supported", text);
 }
 
-/* ---- array literals -------------------------------------------------------------------------------------------- */
+/* ---- array literals -------------------------------------------------------------------------- */
 
 err_t az_array_items(struct az *az, const char *text, int location, const char ***items,
                      uint32_t *len)

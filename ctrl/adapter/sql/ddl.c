@@ -6,7 +6,7 @@
 #include <ctype.h>
 #include <pg_query.h>
 
-/* ---- text --------------------------------------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------------------ */
 
 err_t sql_deparse(struct arena *arena, pg_node *node, const char **out)
 {
@@ -35,14 +35,14 @@ err_t sql_deparse(struct arena *arena, pg_node *node, const char **out)
 static bool needs_quotes(const char *name)
 {
     static const char *const reserved[] = {
-        "all",     "and",    "any",    "array",  "as",     "asc",     "both",    "case",
-        "cast",    "check",  "column", "create", "cross",  "default", "desc",    "distinct",
-        "do",      "else",   "end",    "except", "false",  "for",     "from",    "full",
-        "grant",   "group",  "having", "in",     "inner",  "intersect", "into",  "is",
-        "join",    "leading", "left",  "like",   "limit",  "natural", "not",     "null",
-        "offset",  "on",     "only",   "or",     "order",  "outer",   "primary", "references",
-        "right",   "select", "some",   "table",  "then",   "to",      "trailing", "true",
-        "union",   "unique", "user",   "using",  "when",   "where",   "window",  "with",
+        "all",    "and",     "any",    "array",  "as",    "asc",       "both",     "case",
+        "cast",   "check",   "column", "create", "cross", "default",   "desc",     "distinct",
+        "do",     "else",    "end",    "except", "false", "for",       "from",     "full",
+        "grant",  "group",   "having", "in",     "inner", "intersect", "into",     "is",
+        "join",   "leading", "left",   "like",   "limit", "natural",   "not",      "null",
+        "offset", "on",      "only",   "or",     "order", "outer",     "primary",  "references",
+        "right",  "select",  "some",   "table",  "then",  "to",        "trailing", "true",
+        "union",  "unique",  "user",   "using",  "when",  "where",     "window",   "with",
     };
     for (size_t i = 0; i < ARRAY_LEN(reserved); i++) {
         if (strcmp(reserved[i], name) == 0) {
@@ -116,7 +116,7 @@ static struct sql_options copy_options(struct arena *arena, const struct sql_opt
     return out;
 }
 
-/* ---- tables --------------------------------------------------------------------------------------------------- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 static err_t column_default(struct az *az, pg_node *expr, struct type type, const char **out)
 {
@@ -155,14 +155,19 @@ static err_t column_constraint(struct az *az, const PgQuery__Constraint *c, stru
                                const char **text)
 {
     switch (c->contype) {
-    case PG_QUERY__CONSTR_TYPE__CONSTR_NOTNULL: type->nullable = false; return ERR_OK;
-    case PG_QUERY__CONSTR_TYPE__CONSTR_NULL: return ERR_OK;
+    case PG_QUERY__CONSTR_TYPE__CONSTR_NOTNULL:
+        type->nullable = false;
+        return ERR_OK;
+    case PG_QUERY__CONSTR_TYPE__CONSTR_NULL:
+        return ERR_OK;
     case PG_QUERY__CONSTR_TYPE__CONSTR_DEFAULT:
         return column_default(az, c->raw_expr, *type, text);
     case PG_QUERY__CONSTR_TYPE__CONSTR_PRIMARY:
     case PG_QUERY__CONSTR_TYPE__CONSTR_UNIQUE:
-        return AZ_UNSUPPORTED(az, c->location, "PRIMARY KEY and UNIQUE constraints are not supported");
-    default: return AZ_UNSUPPORTED(az, c->location, "this column constraint is not supported");
+        return AZ_UNSUPPORTED(az, c->location,
+                              "PRIMARY KEY and UNIQUE constraints are not supported");
+    default:
+        return AZ_UNSUPPORTED(az, c->location, "this column constraint is not supported");
     }
 }
 
@@ -173,7 +178,8 @@ static err_t table_column(struct az *az, const PgQuery__ColumnDef *def, struct s
     TRY(az_type(az, def->type_name, type));
     type->nullable = true;
     if (type_element_of(type->oid) != 0) {
-        return AZ_UNSUPPORTED(az, def->type_name->location, "columns of array types are not supported");
+        return AZ_UNSUPPORTED(az, def->type_name->location,
+                              "columns of array types are not supported");
     }
     out->columns.names[at] = arena_strdup(az->arena, def->colname);
     for (uint32_t i = 0; i < at; i++) {
@@ -207,7 +213,7 @@ static err_t table_columns(struct az *az, const PgQuery__CreateStmt *s, struct s
     return ERR_OK;
 }
 
-/* ---- views ------------------------------------------------------------------------------------------------------- */
+/* ---- views ----------------------------------------------------------------------------------- */
 
 static err_t view_columns(struct az *az, pg_node **aliases, size_t aliases_len,
                           const struct query *q, struct sql_ddl *out)
@@ -274,14 +280,13 @@ static err_t view(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *ou
     return ERR_OK;
 }
 
-/* ---- indexes ------------------------------------------------------------------------------------------------------- */
+/* ---- indexes --------------------------------------------------------------------------------- */
 
 static err_t index_key(struct az *az, const struct sql_relation *on, const PgQuery__IndexElem *e,
                        uint32_t *out)
 {
     const char *name = e->name != NULL && e->name[0] != '\0' ? e->name : NULL;
-    if (name == NULL && e->expr != NULL &&
-        e->expr->node_case == PG_QUERY__NODE__NODE_COLUMN_REF &&
+    if (name == NULL && e->expr != NULL && e->expr->node_case == PG_QUERY__NODE__NODE_COLUMN_REF &&
         e->expr->column_ref->n_fields == 1) {
         name = pg_string(e->expr->column_ref->fields[0]);
     }
@@ -310,14 +315,12 @@ static err_t create_index(struct az *az, const struct sql_stmt *stmt, struct sql
     }
     out->index.on = relation;
     out->index.is_default = stmt->ast->is_default;
-    const PgQuery__IndexStmt *s =
-        stmt->ast->node == NULL ? NULL : stmt->ast->node->index_stmt;
+    const PgQuery__IndexStmt *s = stmt->ast->node == NULL ? NULL : stmt->ast->node->index_stmt;
     size_t n = s == NULL ? 0 : s->n_index_params;
     if (s != NULL && (s->unique || s->where_clause != NULL || s->n_index_including_params > 0)) {
         return AZ_UNSUPPORTED(az, -1, "unique, partial and covering indexes are not supported");
     }
-    out->index.keys =
-        ARENA_ARRAY(az->arena, uint32_t, n > 0 ? n : relation->columns.cols);
+    out->index.keys = ARENA_ARRAY(az->arena, uint32_t, n > 0 ? n : relation->columns.cols);
     for (size_t i = 0; i < n; i++) {
         TRY(index_key(az, relation, s->index_params[i]->index_elem, &out->index.keys[i]));
     }
@@ -334,16 +337,16 @@ static err_t create_index(struct az *az, const struct sql_stmt *stmt, struct sql
     struct sql_name full = {
         .database = relation->database, .schema = relation->schema, .name = relation->name};
     const char *cluster = out->cluster != NULL ? out->cluster : az->cx->cluster;
-    out->create_sql = arena_printf(
-        az->arena, "CREATE INDEX %s%sIN CLUSTER %s ON %s (%s)",
-        out->name.name == NULL ? "" : sql_quote_ident(az->arena, out->name.name),
-        out->name.name == NULL ? "" : " ",
-        sql_quote_ident(az->arena, cluster == NULL ? "default" : cluster),
-        quoted_name(az->arena, &full), keys);
+    out->create_sql =
+        arena_printf(az->arena, "CREATE INDEX %s%sIN CLUSTER %s ON %s (%s)",
+                     out->name.name == NULL ? "" : sql_quote_ident(az->arena, out->name.name),
+                     out->name.name == NULL ? "" : " ",
+                     sql_quote_ident(az->arena, cluster == NULL ? "default" : cluster),
+                     quoted_name(az->arena, &full), keys);
     return ERR_OK;
 }
 
-/* ---- sources and clusters ------------------------------------------------------------------------------------------- */
+/* ---- sources and clusters -------------------------------------------------------------------- */
 
 static err_t option_error(const struct sql_stmt *stmt, const struct sql_option *o, const char *what)
 {
@@ -354,7 +357,7 @@ static err_t option_error(const struct sql_stmt *stmt, const struct sql_option *
 static err_t bool_option(const struct sql_stmt *stmt, const struct sql_option *o, bool *out)
 {
     static const char *const yes[] = {"true", "on", "1", "yes"}, *const no[] = {"false", "off", "0",
-                                                                                  "no"};
+                                                                                "no"};
     for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
         if (o->value == NULL || strcasecmp(o->value, yes[i]) == 0) {
             *out = true;
@@ -377,9 +380,8 @@ static err_t create_source(struct az *az, const struct sql_stmt *stmt, struct sq
     }
     if (ast->format == SQL_FORMAT_CSV && ast->csv_columns > 0 && out->columns.cols > 0 &&
         ast->csv_columns != out->columns.cols) {
-        return err_sql(ERR_INVALID, "42601",
-                       "the source has %u columns, but FORMAT CSV says %u", out->columns.cols,
-                       ast->csv_columns);
+        return err_sql(ERR_INVALID, "42601", "the source has %u columns, but FORMAT CSV says %u",
+                       out->columns.cols, ast->csv_columns);
     }
     uint32_t named = out->columns.cols == 0 ? ast->csv_columns : 0;
     if (named > 0) {
@@ -437,7 +439,7 @@ static err_t create_cluster(struct az *az, const struct sql_stmt *stmt, struct s
     return ERR_OK;
 }
 
-/* ---- all ---------------------------------------------------------------------------------------------------------------- */
+/* ---- all ------------------------------------------------------------------------------------- */
 
 static err_t plan_ddl(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *out)
 {
@@ -452,18 +454,24 @@ static err_t plan_ddl(struct az *az, const struct sql_stmt *stmt, struct sql_ddl
         TRY(table_columns(az, ast->node->create_stmt, out));
         return sql_deparse(az->arena, ast->node, &out->create_sql);
     case SQL_CREATE_VIEW:
-    case SQL_CREATE_MATERIALIZED_VIEW: return view(az, stmt, out);
-    case SQL_CREATE_INDEX: return create_index(az, stmt, out);
-    case SQL_CREATE_SOURCE: return create_source(az, stmt, out);
-    case SQL_CREATE_CLUSTER: return create_cluster(az, stmt, out);
+    case SQL_CREATE_MATERIALIZED_VIEW:
+        return view(az, stmt, out);
+    case SQL_CREATE_INDEX:
+        return create_index(az, stmt, out);
+    case SQL_CREATE_SOURCE:
+        return create_source(az, stmt, out);
+    case SQL_CREATE_CLUSTER:
+        return create_cluster(az, stmt, out);
     case SQL_CREATE_SCHEMA:
-    case SQL_CREATE_DATABASE: out->create_sql = own_text(az->arena, stmt); return ERR_OK;
-    default: return err_new(ERR_INTERNAL, "statement of kind %u defines nothing", stmt->kind);
+    case SQL_CREATE_DATABASE:
+        out->create_sql = own_text(az->arena, stmt);
+        return ERR_OK;
+    default:
+        return err_new(ERR_INTERNAL, "statement of kind %u defines nothing", stmt->kind);
     }
 }
 
-err_t sql_plan_ddl(const struct sql_context *cx, const struct sql_stmt *stmt,
-                   struct sql_ddl **out)
+err_t sql_plan_ddl(const struct sql_context *cx, const struct sql_stmt *stmt, struct sql_ddl **out)
 {
     *out = NULL;
     struct sql_ddl *ddl = MEM_NEW(struct sql_ddl);

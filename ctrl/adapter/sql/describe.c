@@ -3,7 +3,7 @@
 
 #include "ctrl/adapter/sql/typing.h"
 
-/* ---- SHOW ------------------------------------------------------------------------------------------------------ */
+/* ---- SHOW ------------------------------------------------------------------------------------ */
 
 static const char *literal(struct arena *arena, const char *text)
 {
@@ -82,7 +82,7 @@ const char *sql_show_text(struct arena *arena, const struct sql_context *cx,
                         table[i].columns, where);
 }
 
-/* ---- describe ----------------------------------------------------------------------------------------------------- */
+/* ---- describe -------------------------------------------------------------------------------- */
 
 static struct schema one_column(struct arena *arena, const char *name)
 {
@@ -130,18 +130,23 @@ static err_t describe_into(struct az *az, const struct sql_stmt *stmt, struct sc
 {
     switch (stmt->kind) {
     case SQL_SELECT:
-    case SQL_SHOW_OBJECTS: return describe_query(az, stmt, out);
-    case SQL_SUBSCRIBE: return describe_subscribe(az, stmt, out);
+    case SQL_SHOW_OBJECTS:
+        return describe_query(az, stmt, out);
+    case SQL_SUBSCRIBE:
+        return describe_subscribe(az, stmt, out);
     case SQL_INSERT:
     case SQL_UPDATE:
-    case SQL_DELETE: return write_describe(az, stmt, out);
+    case SQL_DELETE:
+        return write_describe(az, stmt, out);
     case SQL_COPY_TO:
         if (stmt->inner == NULL) {
             return describe_query(az, stmt, out);
         }
         az->base = stmt->inner->ast->base;
         return describe_into(az, stmt->inner, out);
-    case SQL_EXPLAIN: *out = one_column(az->arena, "Physical Plan"); return ERR_OK;
+    case SQL_EXPLAIN:
+        *out = one_column(az->arena, "Physical Plan");
+        return ERR_OK;
     case SQL_SHOW:
         *out = one_column(az->arena, stmt->variable.name);
         return ERR_OK;
@@ -151,7 +156,8 @@ static err_t describe_into(struct az *az, const struct sql_stmt *stmt, struct sc
         *out = schema_copy(az->arena, names, types, 2);
         return ERR_OK;
     }
-    default: return ERR_OK;
+    default:
+        return ERR_OK;
     }
 }
 
@@ -194,7 +200,7 @@ void sql_description_free(struct sql_description *description)
     free(description);
 }
 
-/* ---- EXECUTE ---------------------------------------------------------------------------------------------------------- */
+/* ---- EXECUTE --------------------------------------------------------------------------------- */
 
 static err_t execute_args(struct az *az, const struct sql_stmt *stmt, const struct type *types,
                           uint32_t types_len, struct datum *out)
@@ -212,7 +218,8 @@ static err_t execute_args(struct az *az, const struct sql_stmt *stmt, const stru
         TRY(az_expr(az, &scope, s->params[i], &sx));
         TRY(az_coerce(az, sx, types[i], CAST_ASSIGNMENT, &sx));
         if (sx_has_subquery(sx)) {
-            return AZ_UNSUPPORTED(az, sx->location, "subqueries as EXECUTE parameters are not supported");
+            return AZ_UNSUPPORTED(az, sx->location,
+                                  "subqueries as EXECUTE parameters are not supported");
         }
         TRY(sx_emit(az->arena, sx, &e));
         TRY(expr_eval_const(&e, az->arena, &out[i]));
@@ -236,7 +243,7 @@ err_t sql_execute_args(const struct sql_context *cx, const struct sql_stmt *stmt
     return err;
 }
 
-/* ---- EXPLAIN ----------------------------------------------------------------------------------------------------------- */
+/* ---- EXPLAIN --------------------------------------------------------------------------------- */
 
 static void explain_finishing(const struct sql_query *q, struct buf *out)
 {
@@ -282,9 +289,15 @@ static void explain_query(const struct sql_query *q, struct buf *out)
 {
     explain_finishing(q, out);
     switch (q->kind) {
-    case SQL_QUERY_CONSTANT: buf_printf(out, "Constant %u rows\n", q->constant.rows_len); break;
-    case SQL_QUERY_PEEK: explain_peek(q, out); break;
-    default: plan_print(q->plan, out); break;
+    case SQL_QUERY_CONSTANT:
+        buf_printf(out, "Constant %u rows\n", q->constant.rows_len);
+        break;
+    case SQL_QUERY_PEEK:
+        explain_peek(q, out);
+        break;
+    default:
+        plan_print(q->plan, out);
+        break;
     }
 }
 
@@ -295,14 +308,13 @@ static err_t explain_object(const struct sql_context *cx, const struct sql_stmt 
     const struct sql_relation *relation = NULL;
     struct sql_query *q = NULL;
     const struct sql_name *n = &stmt->name;
-    err_t err = cx->catalog->relation(cx->catalog_ctx, n->database, n->schema, n->name, &arena,
-                                      &relation);
+    err_t err =
+        cx->catalog->relation(cx->catalog_ctx, n->database, n->schema, n->name, &arena, &relation);
     if (err == ERR_OK && (relation == NULL || relation->definition == NULL)) {
-        err = relation == NULL
-                  ? sql_position(err_sql(ERR_NOT_FOUND, "42P01",
-                                         "relation \"%s\" does not exist", n->name),
-                                 stmt->script->text, (uint32_t)n->location)
-                  : err_sql(ERR_INVALID, "42809", "\"%s\" is not a view", n->name);
+        err = relation == NULL ? sql_position(err_sql(ERR_NOT_FOUND, "42P01",
+                                                      "relation \"%s\" does not exist", n->name),
+                                              stmt->script->text, (uint32_t)n->location)
+                               : err_sql(ERR_INVALID, "42809", "\"%s\" is not a view", n->name);
     }
     if (err == ERR_OK) {
         err = sql_plan_view(cx, relation->definition, relation, NULL, 0, &q);

@@ -8,13 +8,13 @@ struct emitter {
     struct arena *scratch;
     struct plan *plan;
     struct emit_reads *reads;
-    struct u64map done;   /* rel -> node index + 1 */
-    struct strmap equal;  /* node content -> node index + 1 */
+    struct u64map done;  /* rel -> node index + 1 */
+    struct strmap equal; /* node content -> node index + 1 */
 };
 
 static err_t emit(struct emitter *em, struct rel *rel, uint32_t *out);
 
-/* ---- equal nodes are one ------------------------------------------------------------------------------------- */
+/* ---- equal nodes are one --------------------------------------------------------------------- */
 
 static void key_datum(struct buf *key, const struct type *type, const struct datum *d)
 {
@@ -29,11 +29,21 @@ static void key_datum(struct buf *key, const struct type *type, const struct dat
         /* The widest member; the rest of the union was zeroed or is not looked at. */
         struct datum clean = {0};
         switch (type->kind) {
-        case TYPE_BOOL: clean.b = d->b; break;
-        case TYPE_NUMERIC: clean.n = d->n; break;
-        case TYPE_INTERVAL: clean.iv = d->iv; break;
-        case TYPE_UUID: memcpy(clean.uuid, d->uuid, sizeof(clean.uuid)); break;
-        default: clean.i = d->i; break;
+        case TYPE_BOOL:
+            clean.b = d->b;
+            break;
+        case TYPE_NUMERIC:
+            clean.n = d->n;
+            break;
+        case TYPE_INTERVAL:
+            clean.iv = d->iv;
+            break;
+        case TYPE_UUID:
+            memcpy(clean.uuid, d->uuid, sizeof(clean.uuid));
+            break;
+        default:
+            clean.i = d->i;
+            break;
         }
         buf_append(key, &clean.uuid, sizeof(struct numeric) > 16 ? 24 : 16);
     }
@@ -85,7 +95,9 @@ static void key_payload(struct buf *key, const struct plan_node *n)
 {
     switch (n->op) {
     case PLAN_SOURCE:
-    case PLAN_INDEX: buf_append_u64(key, n->import.id); break;
+    case PLAN_INDEX:
+        buf_append_u64(key, n->import.id);
+        break;
     case PLAN_CONSTANT:
         for (uint32_t i = 0; i < n->constant.rows_len; i++) {
             buf_append_u64(key, (uint64_t)n->constant.diffs[i]);
@@ -95,7 +107,9 @@ static void key_payload(struct buf *key, const struct plan_node *n)
             }
         }
         break;
-    case PLAN_MFP: key_mfp(key, &n->mfp); break;
+    case PLAN_MFP:
+        key_mfp(key, &n->mfp);
+        break;
     case PLAN_JOIN:
         buf_append_byte(key, n->join.kind);
         buf_append_byte(key, n->join.null_equal);
@@ -117,7 +131,8 @@ static void key_payload(struct buf *key, const struct plan_node *n)
         buf_append_u64(key, (uint64_t)n->topk.limit);
         buf_append_u64(key, (uint64_t)n->topk.offset);
         break;
-    default: break;
+    default:
+        break;
     }
 }
 
@@ -165,7 +180,7 @@ static uint32_t *copy_cols(struct emitter *em, const uint32_t *cols, uint32_t le
     return arena_memdup(&em->plan->arena, cols, len * sizeof(cols[0]));
 }
 
-/* ---- MFP ---------------------------------------------------------------------------------------------------------- */
+/* ---- MFP ------------------------------------------------------------------------------------- */
 
 struct fused {
     struct rel *base;
@@ -219,8 +234,8 @@ static err_t build_mfp(struct arena *scratch, struct arena *arena, const struct 
             continue;
         }
         uint32_t at = 0;
-        while (at < maps.len && (maps.items[at]->type.oid != sx->type.oid ||
-                                 !sx_same(maps.items[at], sx))) {
+        while (at < maps.len &&
+               (maps.items[at]->type.oid != sx->type.oid || !sx_same(maps.items[at], sx))) {
             at++;
         }
         if (at == maps.len) {
@@ -272,7 +287,7 @@ static err_t emit_mfp(struct emitter *em, struct rel *rel, uint32_t *out)
     return add_node(em, &node, out);
 }
 
-/* ---- the other operators -------------------------------------------------------------------------------------- */
+/* ---- the other operators --------------------------------------------------------------------- */
 
 static err_t emit_get(struct emitter *em, const struct rel *rel, uint32_t *out)
 {
@@ -414,19 +429,30 @@ static err_t emit_unary(struct emitter *em, const struct rel *rel, uint8_t op, u
 static err_t emit_node(struct emitter *em, struct rel *rel, uint32_t *out)
 {
     switch (rel->kind) {
-    case REL_GET: return emit_get(em, rel, out);
-    case REL_CONSTANT: return emit_constant(em, rel, out);
+    case REL_GET:
+        return emit_get(em, rel, out);
+    case REL_CONSTANT:
+        return emit_constant(em, rel, out);
     case REL_MAP:
     case REL_FILTER:
-    case REL_PROJECT: return emit_mfp(em, rel, out);
-    case REL_JOIN: return emit_join(em, rel, out);
-    case REL_REDUCE: return emit_reduce(em, rel, out);
-    case REL_TOPK: return emit_topk(em, rel, out);
-    case REL_UNION: return emit_union(em, rel, out);
-    case REL_DISTINCT: return emit_unary(em, rel, PLAN_DISTINCT, out);
-    case REL_THRESHOLD: return emit_unary(em, rel, PLAN_THRESHOLD, out);
-    case REL_NEGATE: return emit_unary(em, rel, PLAN_NEGATE, out);
-    default: UNREACHABLE();
+    case REL_PROJECT:
+        return emit_mfp(em, rel, out);
+    case REL_JOIN:
+        return emit_join(em, rel, out);
+    case REL_REDUCE:
+        return emit_reduce(em, rel, out);
+    case REL_TOPK:
+        return emit_topk(em, rel, out);
+    case REL_UNION:
+        return emit_union(em, rel, out);
+    case REL_DISTINCT:
+        return emit_unary(em, rel, PLAN_DISTINCT, out);
+    case REL_THRESHOLD:
+        return emit_unary(em, rel, PLAN_THRESHOLD, out);
+    case REL_NEGATE:
+        return emit_unary(em, rel, PLAN_NEGATE, out);
+    default:
+        UNREACHABLE();
     }
 }
 

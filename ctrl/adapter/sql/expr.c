@@ -5,7 +5,7 @@
 
 #include <errno.h>
 
-/* ---- constants and parameters ------------------------------------------------------------------- */
+/* ---- constants and parameters ---------------------------------------------------------------- */
 
 static struct sx *unknown_text(struct az *az, const char *text)
 {
@@ -37,8 +37,7 @@ static err_t number(struct az *az, const char *text, int location, struct sx **o
 static err_t constant(struct az *az, const PgQuery__AConst *c, struct sx **out)
 {
     if (c->isnull) {
-        *out = sx_null(az->arena,
-                       (struct type){.kind = TYPE_UNKNOWN, .typmod = -1, .oid = 705});
+        *out = sx_null(az->arena, (struct type){.kind = TYPE_UNKNOWN, .typmod = -1, .oid = 705});
     } else {
         switch (c->val_case) {
         case PG_QUERY__A__CONST__VAL_IVAL:
@@ -50,8 +49,11 @@ static err_t constant(struct az *az, const PgQuery__AConst *c, struct sx **out)
         case PG_QUERY__A__CONST__VAL_BOOLVAL:
             *out = sx_bool(az->arena, c->boolval->boolval != 0);
             break;
-        case PG_QUERY__A__CONST__VAL_SVAL: *out = unknown_text(az, c->sval->sval); break;
-        default: return AZ_UNSUPPORTED(az, c->location, "bit strings are not supported");
+        case PG_QUERY__A__CONST__VAL_SVAL:
+            *out = unknown_text(az, c->sval->sval);
+            break;
+        default:
+            return AZ_UNSUPPORTED(az, c->location, "bit strings are not supported");
         }
     }
     (*out)->location = c->location;
@@ -116,7 +118,8 @@ static err_t column_ref(struct az *az, struct scope *scope, const PgQuery__Colum
     for (size_t i = 0; i < n; i++) {
         parts[i] = pg_string(ref->fields[i]);
         if (parts[i] == NULL) {
-            return AZ_UNSUPPORTED(az, ref->location, "row expansion via \"*\" is not supported here");
+            return AZ_UNSUPPORTED(az, ref->location,
+                                  "row expansion via \"*\" is not supported here");
         }
     }
     const char *schema = n >= 3 ? parts[n - 3] : NULL;
@@ -124,7 +127,7 @@ static err_t column_ref(struct az *az, struct scope *scope, const PgQuery__Colum
     return az_column(az, scope, schema, table, parts[n - 1], ref->location, out);
 }
 
-/* ---- operators --------------------------------------------------------------------------------------- */
+/* ---- operators ------------------------------------------------------------------------------- */
 
 static err_t op2(struct az *az, const char *name, struct sx *l, struct sx *r, int location,
                  struct sx **out)
@@ -163,7 +166,8 @@ static err_t row_compare(struct az *az, struct scope *scope, const char *name,
                          struct sx **out)
 {
     if (a->n_args != b->n_args || a->n_args == 0) {
-        return az_err(az, location, ERR_INVALID, "42601", "unequal number of entries in row expressions");
+        return az_err(az, location, ERR_INVALID, "42601",
+                      "unequal number of entries in row expressions");
     }
     struct sx **l = NULL, **r = NULL;
     TRY(expr_list(az, scope, a->args, a->n_args, &l));
@@ -196,7 +200,7 @@ static err_t distinct_from(struct az *az, struct scope *scope, const PgQuery__AE
     for (int i = 0; i < 2; i++) {
         if (args[i]->kind == SX_LIT && args[i]->lit.null) {
             struct sx *is_null = sx_is_null(az->arena, args[1 - i]);
-            *out = not? is_null : sx_not(az->arena, is_null);
+            *out = not ? is_null : sx_not(az->arena, is_null);
             return ERR_OK;
         }
     }
@@ -206,7 +210,7 @@ static err_t distinct_from(struct az *az, struct scope *scope, const PgQuery__AE
     TRY(az_coerce(az, args[1], common, CAST_IMPLICIT, &args[1]));
     struct sx *same = sx_equal(az->arena, args[0], args[1], true);
     same->location = e->location;
-    *out = not? same : sx_not(az->arena, same);
+    *out = not ? same : sx_not(az->arena, same);
     return ERR_OK;
 }
 
@@ -226,7 +230,7 @@ static err_t between(struct az *az, struct scope *scope, const PgQuery__AExpr *e
         TRY(op2(az, "<=", x, lo, e->location, &b));
         *out = sx_or(az->arena, *out, sx_and(az->arena, a, b));
     }
-    if (not) {
+    if (not ) {
         *out = sx_not(az->arena, *out);
     }
     return ERR_OK;
@@ -307,8 +311,8 @@ static err_t array_items(struct az *az, struct scope *scope, const pg_node *node
     *len = n;
     struct type type = type_of(TYPE_TEXT);
     for (uint32_t i = 0; i < n; i++) {
-        struct sx *item = texts[i] == NULL ? sx_null(az->arena, array->type)
-                                           : unknown_text(az, texts[i]);
+        struct sx *item =
+            texts[i] == NULL ? sx_null(az->arena, array->type) : unknown_text(az, texts[i]);
         item->type.kind = TYPE_UNKNOWN;
         if (element != 0 && type_of_oid(element, -1, &type)) {
             TRY(az_coerce(az, item, type, CAST_IMPLICIT, &item));
@@ -368,12 +372,18 @@ static err_t a_expr(struct az *az, struct scope *scope, const PgQuery__AExpr *e,
     case PG_QUERY__A__EXPR__KIND__AEXPR_LIKE:
     case PG_QUERY__A__EXPR__KIND__AEXPR_ILIKE:
         return plain_operator(az, scope, e, name, out);
-    case PG_QUERY__A__EXPR__KIND__AEXPR_OP_ANY: return any_all(az, scope, e, name, false, out);
-    case PG_QUERY__A__EXPR__KIND__AEXPR_OP_ALL: return any_all(az, scope, e, name, true, out);
-    case PG_QUERY__A__EXPR__KIND__AEXPR_DISTINCT: return distinct_from(az, scope, e, false, out);
-    case PG_QUERY__A__EXPR__KIND__AEXPR_NOT_DISTINCT: return distinct_from(az, scope, e, true, out);
-    case PG_QUERY__A__EXPR__KIND__AEXPR_NULLIF: return nullif(az, scope, e, out);
-    case PG_QUERY__A__EXPR__KIND__AEXPR_IN: return in_list(az, scope, e, out);
+    case PG_QUERY__A__EXPR__KIND__AEXPR_OP_ANY:
+        return any_all(az, scope, e, name, false, out);
+    case PG_QUERY__A__EXPR__KIND__AEXPR_OP_ALL:
+        return any_all(az, scope, e, name, true, out);
+    case PG_QUERY__A__EXPR__KIND__AEXPR_DISTINCT:
+        return distinct_from(az, scope, e, false, out);
+    case PG_QUERY__A__EXPR__KIND__AEXPR_NOT_DISTINCT:
+        return distinct_from(az, scope, e, true, out);
+    case PG_QUERY__A__EXPR__KIND__AEXPR_NULLIF:
+        return nullif(az, scope, e, out);
+    case PG_QUERY__A__EXPR__KIND__AEXPR_IN:
+        return in_list(az, scope, e, out);
     case PG_QUERY__A__EXPR__KIND__AEXPR_BETWEEN:
         return between(az, scope, e, false, false, out);
     case PG_QUERY__A__EXPR__KIND__AEXPR_NOT_BETWEEN:
@@ -382,11 +392,12 @@ static err_t a_expr(struct az *az, struct scope *scope, const PgQuery__AExpr *e,
         return between(az, scope, e, false, true, out);
     case PG_QUERY__A__EXPR__KIND__AEXPR_NOT_BETWEEN_SYM:
         return between(az, scope, e, true, true, out);
-    default: return AZ_UNSUPPORTED(az, e->location, "SIMILAR TO is not supported");
+    default:
+        return AZ_UNSUPPORTED(az, e->location, "SIMILAR TO is not supported");
     }
 }
 
-/* ---- logic ------------------------------------------------------------------------------------------- */
+/* ---- logic ----------------------------------------------------------------------------------- */
 
 static err_t bool_expr(struct az *az, struct scope *scope, const PgQuery__BoolExpr *e,
                        struct sx **out)
@@ -397,7 +408,7 @@ static err_t bool_expr(struct az *az, struct scope *scope, const PgQuery__BoolEx
     for (size_t i = 0; i < e->n_args; i++) {
         struct sx *arg = NULL;
         TRY(az_expr(az, scope, e->args[i], &arg));
-        TRY(az_to_bool(az, arg, not? "NOT" : and ? "AND" : "OR", &arg));
+        TRY(az_to_bool(az, arg, not ? "NOT" : and? "AND" : "OR", &arg));
         *out = not            ? sx_not(az->arena, arg)
                : *out == NULL ? arg
                : and          ? sx_and(az->arena, *out, arg)
@@ -417,7 +428,7 @@ static err_t null_test(struct az *az, struct scope *scope, const PgQuery__NullTe
             struct sx *arg = NULL;
             TRY(az_expr(az, scope, e->arg->row_expr->args[i], &arg));
             struct sx *is_null = sx_is_null(az->arena, arg);
-            *out = sx_and(az->arena, *out, not? sx_not(az->arena, is_null) : is_null);
+            *out = sx_and(az->arena, *out, not ? sx_not(az->arena, is_null) : is_null);
         }
         return ERR_OK;
     }
@@ -425,7 +436,7 @@ static err_t null_test(struct az *az, struct scope *scope, const PgQuery__NullTe
     TRY(az_expr(az, scope, e->arg, &arg));
     TRY(az_settle(az, arg, &arg));
     *out = sx_is_null(az->arena, arg);
-    if (not) {
+    if (not ) {
         *out = sx_not(az->arena, *out);
     }
     return ERR_OK;
@@ -439,7 +450,9 @@ static err_t boolean_test(struct az *az, struct scope *scope, const PgQuery__Boo
     TRY(az_to_bool(az, arg, "IS TRUE", &arg));
     struct arena *a = az->arena;
     switch (e->booltesttype) {
-    case PG_QUERY__BOOL_TEST_TYPE__IS_TRUE: *out = sx_coalesce(a, arg, sx_bool(a, false)); break;
+    case PG_QUERY__BOOL_TEST_TYPE__IS_TRUE:
+        *out = sx_coalesce(a, arg, sx_bool(a, false));
+        break;
     case PG_QUERY__BOOL_TEST_TYPE__IS_NOT_TRUE:
         *out = sx_not(a, sx_coalesce(a, arg, sx_bool(a, false)));
         break;
@@ -449,13 +462,17 @@ static err_t boolean_test(struct az *az, struct scope *scope, const PgQuery__Boo
     case PG_QUERY__BOOL_TEST_TYPE__IS_NOT_FALSE:
         *out = sx_coalesce(a, arg, sx_bool(a, true));
         break;
-    case PG_QUERY__BOOL_TEST_TYPE__IS_UNKNOWN: *out = sx_is_null(a, arg); break;
-    default: *out = sx_not(a, sx_is_null(a, arg)); break;
+    case PG_QUERY__BOOL_TEST_TYPE__IS_UNKNOWN:
+        *out = sx_is_null(a, arg);
+        break;
+    default:
+        *out = sx_not(a, sx_is_null(a, arg));
+        break;
     }
     return ERR_OK;
 }
 
-/* ---- CASE, COALESCE, GREATEST ------------------------------------------------------------------------- */
+/* ---- CASE, COALESCE, GREATEST ---------------------------------------------------------------- */
 
 static err_t coerce_all(struct az *az, struct sx **items, uint32_t len, const char *what,
                         struct type *common)
@@ -521,7 +538,8 @@ static err_t coalesce_expr(struct az *az, struct scope *scope, const PgQuery__Co
 {
     struct sx **args = NULL;
     if (e->n_args > EXPR_ARGS_MAX) {
-        return AZ_UNSUPPORTED(az, e->location, "COALESCE with more than %d arguments is not supported",
+        return AZ_UNSUPPORTED(az, e->location,
+                              "COALESCE with more than %d arguments is not supported",
                               EXPR_ARGS_MAX);
     }
     TRY(expr_list(az, scope, e->args, e->n_args, &args));
@@ -558,7 +576,7 @@ static err_t min_max_expr(struct az *az, struct scope *scope, const PgQuery__Min
     return ERR_OK;
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------------- */
+/* ---- the rest -------------------------------------------------------------------------------- */
 
 static err_t type_cast(struct az *az, struct scope *scope, const PgQuery__TypeCast *cast,
                        struct sx **out)
@@ -660,21 +678,32 @@ static err_t sqlvalue(struct az *az, struct scope *scope, const PgQuery__SQLValu
 static err_t expr_inner(struct az *az, struct scope *scope, const pg_node *node, struct sx **out)
 {
     switch (node->node_case) {
-    case PG_QUERY__NODE__NODE_A_CONST: return constant(az, node->a_const, out);
-    case PG_QUERY__NODE__NODE_COLUMN_REF: return column_ref(az, scope, node->column_ref, out);
-    case PG_QUERY__NODE__NODE_PARAM_REF: return param(az, scope, node->param_ref, out);
-    case PG_QUERY__NODE__NODE_TYPE_CAST: return type_cast(az, scope, node->type_cast, out);
-    case PG_QUERY__NODE__NODE_A_EXPR: return a_expr(az, scope, node->a_expr, out);
-    case PG_QUERY__NODE__NODE_BOOL_EXPR: return bool_expr(az, scope, node->bool_expr, out);
-    case PG_QUERY__NODE__NODE_NULL_TEST: return null_test(az, scope, node->null_test, out);
+    case PG_QUERY__NODE__NODE_A_CONST:
+        return constant(az, node->a_const, out);
+    case PG_QUERY__NODE__NODE_COLUMN_REF:
+        return column_ref(az, scope, node->column_ref, out);
+    case PG_QUERY__NODE__NODE_PARAM_REF:
+        return param(az, scope, node->param_ref, out);
+    case PG_QUERY__NODE__NODE_TYPE_CAST:
+        return type_cast(az, scope, node->type_cast, out);
+    case PG_QUERY__NODE__NODE_A_EXPR:
+        return a_expr(az, scope, node->a_expr, out);
+    case PG_QUERY__NODE__NODE_BOOL_EXPR:
+        return bool_expr(az, scope, node->bool_expr, out);
+    case PG_QUERY__NODE__NODE_NULL_TEST:
+        return null_test(az, scope, node->null_test, out);
     case PG_QUERY__NODE__NODE_BOOLEAN_TEST:
         return boolean_test(az, scope, node->boolean_test, out);
-    case PG_QUERY__NODE__NODE_CASE_EXPR: return case_expr(az, scope, node->case_expr, out);
+    case PG_QUERY__NODE__NODE_CASE_EXPR:
+        return case_expr(az, scope, node->case_expr, out);
     case PG_QUERY__NODE__NODE_COALESCE_EXPR:
         return coalesce_expr(az, scope, node->coalesce_expr, out);
-    case PG_QUERY__NODE__NODE_MIN_MAX_EXPR: return min_max_expr(az, scope, node->min_max_expr, out);
-    case PG_QUERY__NODE__NODE_FUNC_CALL: return az_func_call(az, scope, node->func_call, out);
-    case PG_QUERY__NODE__NODE_SUB_LINK: return az_sublink(az, scope, node->sub_link, out);
+    case PG_QUERY__NODE__NODE_MIN_MAX_EXPR:
+        return min_max_expr(az, scope, node->min_max_expr, out);
+    case PG_QUERY__NODE__NODE_FUNC_CALL:
+        return az_func_call(az, scope, node->func_call, out);
+    case PG_QUERY__NODE__NODE_SUB_LINK:
+        return az_sublink(az, scope, node->sub_link, out);
     case PG_QUERY__NODE__NODE_SQLVALUE_FUNCTION:
         return sqlvalue(az, scope, node->sqlvalue_function, out);
     case PG_QUERY__NODE__NODE_COLLATE_CLAUSE:
@@ -686,7 +715,8 @@ static err_t expr_inner(struct az *az, struct scope *scope, const pg_node *node,
     case PG_QUERY__NODE__NODE_SET_TO_DEFAULT:
         return az_err(az, node->set_to_default->location, ERR_INVALID, "42601",
                       "DEFAULT is not allowed in this context");
-    default: return AZ_UNSUPPORTED(az, pg_location(node), "this expression is not supported");
+    default:
+        return AZ_UNSUPPORTED(az, pg_location(node), "this expression is not supported");
     }
 }
 

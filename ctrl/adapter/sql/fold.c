@@ -1,7 +1,7 @@
 /* Expressions into the form of plans, and constant folding through it. */
 #include "ctrl/adapter/sql/sql_internal.h"
 
-/* ---- emission ------------------------------------------------------------------------------------------- */
+/* ---- emission -------------------------------------------------------------------------------- */
 
 struct emitted {
     const struct sx *sx;
@@ -25,16 +25,26 @@ static void copy_literal(struct arena *arena, const struct type *type, struct da
 static uint8_t expr_kind_of(uint8_t kind)
 {
     switch (kind) {
-    case SX_COL: return EXPR_COLUMN;
-    case SX_LIT: return EXPR_LITERAL;
-    case SX_CALL: return EXPR_CALL;
-    case SX_AND: return EXPR_AND;
-    case SX_OR: return EXPR_OR;
-    case SX_NOT: return EXPR_NOT;
-    case SX_IS_NULL: return EXPR_IS_NULL;
-    case SX_CASE: return EXPR_CASE;
-    case SX_COALESCE: return EXPR_COALESCE;
-    default: return 0;
+    case SX_COL:
+        return EXPR_COLUMN;
+    case SX_LIT:
+        return EXPR_LITERAL;
+    case SX_CALL:
+        return EXPR_CALL;
+    case SX_AND:
+        return EXPR_AND;
+    case SX_OR:
+        return EXPR_OR;
+    case SX_NOT:
+        return EXPR_NOT;
+    case SX_IS_NULL:
+        return EXPR_IS_NULL;
+    case SX_CASE:
+        return EXPR_CASE;
+    case SX_COALESCE:
+        return EXPR_COALESCE;
+    default:
+        return 0;
     }
 }
 
@@ -88,7 +98,7 @@ err_t sx_emit(struct arena *arena, const struct sx *sx, struct expr *out)
     return err;
 }
 
-/* ---- folding ---------------------------------------------------------------------------------------------- */
+/* ---- folding --------------------------------------------------------------------------------- */
 
 static bool is_constant(const struct sx *sx)
 {
@@ -192,15 +202,23 @@ static struct sx *fold_node(struct arena *arena, struct sx *sx)
 {
     switch (sx->kind) {
     case SX_AND:
-    case SX_OR: sx = fold_logic(arena, sx); break;
-    case SX_NOT: sx = sx_not(arena, sx->args[0]); break;
+    case SX_OR:
+        sx = fold_logic(arena, sx);
+        break;
+    case SX_NOT:
+        sx = sx_not(arena, sx->args[0]);
+        break;
     case SX_IS_NULL:
         if (!sx->args[0]->type.nullable && !sx_can_fail(sx->args[0])) {
             return sx_bool(arena, false);
         }
         break;
-    case SX_CASE: sx = fold_case(arena, sx); break;
-    case SX_COALESCE: sx = fold_coalesce(arena, sx); break;
+    case SX_CASE:
+        sx = fold_case(arena, sx);
+        break;
+    case SX_COALESCE:
+        sx = fold_coalesce(arena, sx);
+        break;
     case SX_CALL:
         for (uint32_t i = 0; i < sx->args_len; i++) {
             bool strict = (sx->func->flags & (FUNC_NOT_STRICT | FUNC_PREDICATE_NULLSAFE)) == 0;
@@ -209,7 +227,8 @@ static struct sx *fold_node(struct arena *arena, struct sx *sx)
             }
         }
         break;
-    default: break;
+    default:
+        break;
     }
     if (sx->kind == SX_LIT || !is_constant(sx)) {
         return sx;

@@ -33,7 +33,7 @@ static void items_free(struct items *items)
     items->items_len = items->items_cap = 0;
 }
 
-/* ---- relations ---------------------------------------------------------------------------------------- */
+/* ---- relations ------------------------------------------------------------------------------- */
 
 static err_t view_rel(struct az *az, const struct sql_relation *relation, struct rel **out)
 {
@@ -113,7 +113,7 @@ err_t az_relation_rel(struct az *az, const struct sql_relation *relation, struct
     return err;
 }
 
-/* ---- aliases ------------------------------------------------------------------------------------------ */
+/* ---- aliases --------------------------------------------------------------------------------- */
 
 static err_t apply_alias(struct nsitem *item, const PgQuery__Alias *alias)
 {
@@ -125,8 +125,8 @@ static err_t apply_alias(struct nsitem *item, const PgQuery__Alias *alias)
     item->rel_visible = true;
     if (alias->n_colnames > item->cols_len) {
         return err_sql(ERR_INVALID, "42P10",
-                      "table \"%s\" has %u columns available but %zu columns specified",
-                      item->alias, item->cols_len, alias->n_colnames);
+                       "table \"%s\" has %u columns available but %zu columns specified",
+                       item->alias, item->cols_len, alias->n_colnames);
     }
     for (size_t i = 0; i < alias->n_colnames; i++) {
         item->cols[i].name = pg_string(alias->colnames[i]);
@@ -149,7 +149,7 @@ static err_t add_item(struct az *az, struct items *out, struct nsitem *item, int
     return ERR_OK;
 }
 
-/* ---- items -------------------------------------------------------------------------------------------- */
+/* ---- items ----------------------------------------------------------------------------------- */
 
 struct shift_levels {
     struct arena *arena;
@@ -183,8 +183,7 @@ static err_t cte_item(struct az *az, struct above above, const struct cte *cte,
     return add_item(az, out, item, var->location);
 }
 
-static err_t range_var(struct az *az, struct above above, PgQuery__RangeVar *var,
-                       struct items *out)
+static err_t range_var(struct az *az, struct above above, PgQuery__RangeVar *var, struct items *out)
 {
     const char *schema = var->schemaname[0] == '\0' ? NULL : var->schemaname;
     const char *database = var->catalogname[0] == '\0' ? NULL : var->catalogname;
@@ -196,8 +195,7 @@ static err_t range_var(struct az *az, struct above above, PgQuery__RangeVar *var
     const struct sql_relation *relation = NULL;
     TRY(az_relation(az, database, schema, var->relname, var->location, &relation));
     if (relation->kind == SQL_REL_INDEX) {
-        return az_err(az, var->location, ERR_INVALID, "42809", "\"%s\" is an index",
-                      var->relname);
+        return az_err(az, var->location, ERR_INVALID, "42809", "\"%s\" is an index", var->relname);
     }
     TRY(az_relation_rel(az, relation, &out->rel));
     struct nsitem *item = az_nsitem(az, relation->schema, relation->name, &relation->columns);
@@ -284,8 +282,8 @@ static err_t unnest(struct az *az, struct sx *array, struct rel **out)
     array = sx_fold(az->arena, array);
     if (array->kind != SX_LIT || array->lit.null) {
         TRY(az_coerce(az, array, type_of(TYPE_TEXT), CAST_EXPLICIT, &array));
-        struct sx *some = sx_not(az->arena, sx_equal(az->arena, array, sx_text(az->arena, "{}"),
-                                                     false));
+        struct sx *some =
+            sx_not(az->arena, sx_equal(az->arena, array, sx_text(az->arena, "{}"), false));
         TRY(az_refuse_if(az, some, "unnest of a column is not supported", &some));
         struct sx *never = sx_and(az->arena, some, sx_is_null(az->arena, some));
         struct rel *rel = rel_filter1(az->arena, rel_unit(az->arena), never);
@@ -313,10 +311,10 @@ static err_t unnest(struct az *az, struct sx *array, struct rel **out)
 static err_t range_function(struct az *az, struct above above, PgQuery__RangeFunction *range,
                             struct items *out)
 {
-    const pg_node *first = range->n_functions == 1 &&
-                                   range->functions[0]->node_case == PG_QUERY__NODE__NODE_LIST
-                               ? range->functions[0]->list->items[0]
-                               : NULL;
+    const pg_node *first =
+        range->n_functions == 1 && range->functions[0]->node_case == PG_QUERY__NODE__NODE_LIST
+            ? range->functions[0]->list->items[0]
+            : NULL;
     if (first == NULL || first->node_case != PG_QUERY__NODE__NODE_FUNC_CALL || range->ordinality) {
         return AZ_UNSUPPORTED(az, pg_location(first), "this function in FROM is not supported");
     }
@@ -343,7 +341,7 @@ static err_t range_function(struct az *az, struct above above, PgQuery__RangeFun
     return add_item(az, out, item, call->location);
 }
 
-/* ---- joins -------------------------------------------------------------------------------------------- */
+/* ---- joins ----------------------------------------------------------------------------------- */
 
 /* Appends right's items behind left's, whose columns come first. */
 static err_t merge_items(struct az *az, struct items *left, struct items *right)
@@ -392,7 +390,8 @@ static err_t using_column(struct az *az, struct nsitem **items, size_t len, cons
     return ERR_OK;
 }
 
-struct using {
+struct using
+{
     const char **names;
     struct nscol *merged; /* the columns USING makes */
     size_t names_len, names_cap;
@@ -593,8 +592,9 @@ static err_t check_lateral(struct az *az, PgQuery__JoinType kind, struct rel **l
         return ERR_OK;
     }
     if (refers_left(*right)) {
-        return err_sql(ERR_INVALID, "42P10", "the combining JOIN type must be INNER or LEFT for a "
-                                             "LATERAL reference");
+        return err_sql(ERR_INVALID, "42P10",
+                       "the combining JOIN type must be INNER or LEFT for a "
+                       "LATERAL reference");
     }
     if (swaps) {
         struct lower_levels l = {.arena = az->arena};
@@ -633,12 +633,11 @@ static err_t join_expr(struct az *az, struct above above, const PgQuery__JoinExp
                        struct items *out)
 {
     TRY(from_node(az, above, join->larg, out));
-    struct scope beside = {
-        .parent = above.scope, .items = out->items, .items_len = out->items_len};
+    struct scope beside = {.parent = above.scope, .items = out->items, .items_len = out->items_len};
     struct items right = {0};
     struct using u = {0};
-    err_t err = from_node(az, (struct above){.scope = &beside, .hide = above.hide + 1}, join->rarg,
-                          &right);
+    err_t err =
+        from_node(az, (struct above){.scope = &beside, .hide = above.hide + 1}, join->rarg, &right);
     size_t left_items = out->items_len;
     struct rel *left = out->rel;
     if (err == ERR_OK) {
@@ -661,15 +660,21 @@ static err_t from_node(struct az *az, struct above above, pg_node *node, struct 
     TRY(az_enter(az));
     err_t err;
     switch (node->node_case) {
-    case PG_QUERY__NODE__NODE_RANGE_VAR: err = range_var(az, above, node->range_var, out); break;
+    case PG_QUERY__NODE__NODE_RANGE_VAR:
+        err = range_var(az, above, node->range_var, out);
+        break;
     case PG_QUERY__NODE__NODE_RANGE_SUBSELECT:
         err = range_subselect(az, above, node->range_subselect, out);
         break;
     case PG_QUERY__NODE__NODE_RANGE_FUNCTION:
         err = range_function(az, above, node->range_function, out);
         break;
-    case PG_QUERY__NODE__NODE_JOIN_EXPR: err = join_expr(az, above, node->join_expr, out); break;
-    default: err = AZ_UNSUPPORTED(az, -1, "this item in FROM is not supported"); break;
+    case PG_QUERY__NODE__NODE_JOIN_EXPR:
+        err = join_expr(az, above, node->join_expr, out);
+        break;
+    default:
+        err = AZ_UNSUPPORTED(az, -1, "this item in FROM is not supported");
+        break;
     }
     az_leave(az);
     return err;
@@ -716,7 +721,8 @@ err_t az_from(struct az *az, struct scope *scope, pg_node **nodes, size_t len, s
     struct items items = {0};
     err_t err = from_list(az, scope, nodes, len, &items);
     if (err == ERR_OK) {
-        scope->items = arena_memdup(az->arena, items.items, items.items_len * sizeof(items.items[0]));
+        scope->items =
+            arena_memdup(az->arena, items.items, items.items_len * sizeof(items.items[0]));
         scope->items_len = items.items_len;
         *out = items.rel;
     }
@@ -724,7 +730,7 @@ err_t az_from(struct az *az, struct scope *scope, pg_node **nodes, size_t len, s
     return err;
 }
 
-/* ---- WITH ----------------------------------------------------------------------------------------------- */
+/* ---- WITH ------------------------------------------------------------------------------------ */
 
 err_t az_with(struct az *az, const PgQuery__WithClause *with, struct scope *parent, uint32_t hide)
 {

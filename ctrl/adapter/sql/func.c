@@ -3,16 +3,17 @@
 
 #include "ctrl/adapter/sql/typing.h"
 
-/* ---- aggregates ------------------------------------------------------------------------------------------ */
+/* ---- aggregates ------------------------------------------------------------------------------ */
 
 /* Aggregates PostgreSQL has and the engine has not. */
 static bool known_elsewhere(const char *name)
 {
     static const char *const names[] = {
-        "string_agg", "array_agg", "json_agg", "jsonb_agg",  "json_object_agg", "jsonb_object_agg",
-        "stddev",     "variance",  "stddev_pop", "stddev_samp", "var_pop",      "var_samp",
-        "corr",       "covar_pop", "covar_samp", "bit_and",     "bit_or",       "bit_xor",
-        "mode",       "percentile_cont", "percentile_disc", "regr_slope", "regr_count"};
+        "string_agg",       "array_agg",  "json_agg",  "jsonb_agg",  "json_object_agg",
+        "jsonb_object_agg", "stddev",     "variance",  "stddev_pop", "stddev_samp",
+        "var_pop",          "var_samp",   "corr",      "covar_pop",  "covar_samp",
+        "bit_and",          "bit_or",     "bit_xor",   "mode",       "percentile_cont",
+        "percentile_disc",  "regr_slope", "regr_count"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         if (strcmp(names[i], name) == 0) {
             return true;
@@ -78,8 +79,7 @@ static err_t agg_args(struct az *az, struct scope *scope, const PgQuery__FuncCal
         }
         TRY(az_expr(az, scope, call->args[0], &sx->args[0]));
         TRY(az_settle(az, sx->args[0], &sx->args[0]));
-        TRY(az_aggregate(az, (enum agg_func)sx->agg.func, sx->args[0], call->location,
-                         &sx->type));
+        TRY(az_aggregate(az, (enum agg_func)sx->agg.func, sx->args[0], call->location, &sx->type));
         sx->args_len = 1;
     } else {
         sx->agg.func = AGG_COUNT_ALL;
@@ -101,7 +101,8 @@ static err_t aggregate_call(struct az *az, struct scope *scope, const PgQuery__F
 {
     TRY(check_agg_place(az, scope, call->location));
     if (call->agg_star && func != AGG_COUNT) {
-        return az_err(az, call->location, ERR_INVALID, "42883", "function %s() does not exist", name);
+        return az_err(az, call->location, ERR_INVALID, "42883", "function %s() does not exist",
+                      name);
     }
     struct sx *sx = sx_new(az->arena, SX_AGG, type_of(TYPE_INT8));
     sx->location = call->location;
@@ -127,16 +128,16 @@ static err_t aggregate_call(struct az *az, struct scope *scope, const PgQuery__F
     return ERR_OK;
 }
 
-/* ---- calls ------------------------------------------------------------------------------------------------- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 static err_t check_plain_call(struct az *az, const PgQuery__FuncCall *call, const char *name)
 {
     if (call->over != NULL) {
         return AZ_UNSUPPORTED(az, call->location, "window functions are not supported");
     }
-    const char *what = call->agg_distinct        ? "DISTINCT specified"
-                       : call->agg_star          ? "(*) specified"
-                       : call->n_agg_order > 0   ? "ORDER BY specified"
+    const char *what = call->agg_distinct         ? "DISTINCT specified"
+                       : call->agg_star           ? "(*) specified"
+                       : call->n_agg_order > 0    ? "ORDER BY specified"
                        : call->agg_filter != NULL ? "FILTER specified"
                                                   : NULL;
     if (what != NULL) {
@@ -184,7 +185,7 @@ err_t az_func_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *
     return az_function(az, name, args, (uint32_t)call->n_args, call->location, out);
 }
 
-/* ---- subqueries ---------------------------------------------------------------------------------------------- */
+/* ---- subqueries ------------------------------------------------------------------------------ */
 
 static struct sx *deeper(void *arg, struct sx *col, uint32_t level)
 {
@@ -243,8 +244,7 @@ static struct sx *unknown_equal(struct az *az, struct sx *x, struct rel *sub)
         some = exists_where(az, sub, sx_is_null(az->arena, y));
     }
     if (x->type.nullable) {
-        some = sx_or(az->arena, some,
-                     sx_and(az->arena, sx_is_null(az->arena, x), exists(az, sub)));
+        some = sx_or(az->arena, some, sx_and(az->arena, sx_is_null(az->arena, x), exists(az, sub)));
     }
     return some;
 }
@@ -350,8 +350,7 @@ static err_t array_link(struct az *az, struct rel *sub, int location, struct sx 
     return ERR_OK;
 }
 
-err_t az_sublink(struct az *az, struct scope *scope, const PgQuery__SubLink *link,
-                 struct sx **out)
+err_t az_sublink(struct az *az, struct scope *scope, const PgQuery__SubLink *link, struct sx **out)
 {
     struct query query;
     uint32_t dead = az->dead;

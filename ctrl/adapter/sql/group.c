@@ -5,7 +5,7 @@ struct grouping {
     struct az *az;
     struct scope *scope;
     struct sxvec *groups;
-    struct sxvec aggs; /* distinct SX_AGG nodes */
+    struct sxvec aggs;  /* distinct SX_AGG nodes */
     struct type *types; /* of the aggregated relation's columns */
     err_t err;
     bool in_sub;
@@ -32,9 +32,9 @@ static const char *column_name(const struct grouping *g, uint32_t at)
         const struct nsitem *item = g->scope->items[i];
         for (uint32_t c = 0; c < item->cols_len; c++) {
             if (item->cols[c].at == at) {
-                return item->alias == NULL ? item->cols[c].name
-                                           : arena_printf(g->az->arena, "%s.%s", item->alias,
-                                                          item->cols[c].name);
+                return item->alias == NULL
+                           ? item->cols[c].name
+                           : arena_printf(g->az->arena, "%s.%s", item->alias, item->cols[c].name);
             }
         }
     }
@@ -138,8 +138,7 @@ static struct rel *aggregate(struct grouping *g, bool grouped, struct rel *rel)
                                     .has_filter = sx->agg.has_filter,
                                     .type = sx->type};
         aggs[i].arg = args > 0 ? column_for(az, rel, &maps, sx->args[0]) : 0;
-        aggs[i].filter =
-            sx->agg.has_filter ? column_for(az, rel, &maps, sx->args[args]) : 0;
+        aggs[i].filter = sx->agg.has_filter ? column_for(az, rel, &maps, sx->args[args]) : 0;
     }
     struct rel *in = rel_map(az->arena, rel, maps.items, maps.len);
     struct rel *out = rel_reduce(az->arena, in, keys, g->groups->len, aggs, g->aggs.len);

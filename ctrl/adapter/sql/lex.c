@@ -60,12 +60,18 @@ static err_t lex_skip(struct sql_lexer *lexer)
 static char lex_escape(char c)
 {
     switch (c) {
-    case 'n': return '\n';
-    case 't': return '\t';
-    case 'r': return '\r';
-    case 'b': return '\b';
-    case 'f': return '\f';
-    default: return c;
+    case 'n':
+        return '\n';
+    case 't':
+        return '\t';
+    case 'r':
+        return '\r';
+    case 'b':
+        return '\b';
+    case 'f':
+        return '\f';
+    default:
+        return c;
     }
 }
 
@@ -78,8 +84,9 @@ static err_t lex_quoted(struct sql_lexer *lexer, char quote, bool escapes, struc
     char *text = arena_alloc(lexer->arena, lexer->end - lexer->at + 1);
     while (true) {
         if (i >= lexer->end) {
-            return lex_error(lexer, out->start, quote == '"' ? "unterminated quoted identifier"
-                                                             : "unterminated quoted string");
+            return lex_error(lexer, out->start,
+                             quote == '"' ? "unterminated quoted identifier"
+                                          : "unterminated quoted string");
         }
         if (s[i] == quote) {
             if (i + 1 < lexer->end && s[i + 1] == quote) {

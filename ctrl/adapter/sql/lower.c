@@ -110,7 +110,7 @@ static struct rel *cross(struct lo *lo, struct rel *a, struct rel *b)
     return rel_join2(lo->arena, REL_JOIN_INNER, a, b, NULL, 0);
 }
 
-/* ---- subqueries over the values they refer to ----------------------------------------------------------- */
+/* ---- subqueries over the values they refer to ------------------------------------------------ */
 
 struct branch {
     struct rel *rel; /* key columns, then the subquery's */
@@ -142,12 +142,11 @@ static void collect_ref(void *arg, uint32_t level, uint32_t col, struct type typ
     if (key == c->keys_len) {
         *VEC_PUSH(c, keys) = at;
     }
-    *VEC_PUSH(&c->inner, items) =
-        (struct binding){.level = level, .col = col, .at = (uint32_t)key};
+    *VEC_PUSH(&c->inner, items) = (struct binding){.level = level, .col = col, .at = (uint32_t)key};
 }
 
-static err_t make_branch(struct lo *lo, struct rel *cur, const struct frame *frame,
-                         struct rel *sub, struct branch *out)
+static err_t make_branch(struct lo *lo, struct rel *cur, const struct frame *frame, struct rel *sub,
+                         struct branch *out)
 {
     struct collect c = {.lo = lo, .frame = frame};
     rel_free_refs(sub, collect_ref, &c);
@@ -155,8 +154,7 @@ static err_t make_branch(struct lo *lo, struct rel *cur, const struct frame *fra
     out->keys = arena_memdup(lo->arena, c.keys, c.keys_len * sizeof(c.keys[0]));
     struct rel *domain = rel_unit(lo->arena);
     if (c.keys_len > 0) {
-        domain = rel_distinct(lo->arena,
-                              rel_project(lo->arena, cur, out->keys, out->keys_len));
+        domain = rel_distinct(lo->arena, rel_project(lo->arena, cur, out->keys, out->keys_len));
     }
     err_t err = lower(lo, sub, domain, &c.inner, &out->rel);
     free(c.keys);
@@ -194,8 +192,7 @@ static err_t exists_column(struct lo *lo, struct rel *sub, const struct frame *f
     some = rel_map(lo->arena, some, &yes, 1);
     struct sxvec preds = branch_preds(lo, *cur, &b, some);
     uint32_t width = (*cur)->cols_len;
-    struct rel *join =
-        rel_join2(lo->arena, REL_JOIN_LEFT, *cur, some, preds.items, preds.len);
+    struct rel *join = rel_join2(lo->arena, REL_JOIN_LEFT, *cur, some, preds.items, preds.len);
     *cur = cut(lo, join, width, 1);
     *out = sx_coalesce(lo->arena, sx_col(lo->arena, width, (*cur)->types[width]),
                        sx_bool(lo->arena, false));
@@ -206,17 +203,22 @@ static err_t exists_column(struct lo *lo, struct rel *sub, const struct frame *f
 static bool at_most_one(const struct rel *rel)
 {
     switch (rel->kind) {
-    case REL_GLOBAL: return true;
-    case REL_CONSTANT: return rel->rows_len <= 1;
-    case REL_TOPK: return rel->limit >= 0 && rel->limit <= 1 && rel->keys_len == 0;
+    case REL_GLOBAL:
+        return true;
+    case REL_CONSTANT:
+        return rel->rows_len <= 1;
+    case REL_TOPK:
+        return rel->limit >= 0 && rel->limit <= 1 && rel->keys_len == 0;
     case REL_MAP:
     case REL_FILTER:
     case REL_PROJECT:
-    case REL_DISTINCT: return at_most_one(rel->inputs[0]);
+    case REL_DISTINCT:
+        return at_most_one(rel->inputs[0]);
     case REL_JOIN:
         return rel->join == REL_JOIN_INNER && at_most_one(rel->inputs[0]) &&
                at_most_one(rel->inputs[1]);
-    default: return false;
+    default:
+        return false;
     }
 }
 
@@ -258,7 +260,8 @@ static struct rel *checked_scalar(struct lo *lo, const struct branch *b)
         struct rel *reduced = rel_reduce(a, b->rel, keys, k, aggs, 2);
         return cut(lo, rel_filter1(a, reduced, single_row(lo, k)), k, 1);
     }
-    struct rel *counted = rel_filter1(a, rel_reduce(a, b->rel, keys, k, aggs, 1), single_row(lo, k));
+    struct rel *counted =
+        rel_filter1(a, rel_reduce(a, b->rel, keys, k, aggs, 1), single_row(lo, k));
     struct rel *first = rel_topk(a, b->rel, keys, k, NULL, 0, 1, 0);
     struct sxvec preds = {0};
     match_columns(lo, &preds, first, keys, counted, keys, k);
@@ -279,12 +282,12 @@ static err_t scalar_column(struct lo *lo, struct sx *sx, const struct frame *fra
     return ERR_OK;
 }
 
-/* ---- expressions -------------------------------------------------------------------------------------------- */
+/* ---- expressions ----------------------------------------------------------------------------- */
 
 static struct sx *bound_column(struct lo *lo, const struct sx *sx, const struct frame *frame)
 {
-    uint32_t at = sx->level == 0 ? frame->offset + sx->col
-                                 : lookup(frame->outer, sx->level, sx->col);
+    uint32_t at =
+        sx->level == 0 ? frame->offset + sx->col : lookup(frame->outer, sx->level, sx->col);
     ASSERT(at != UINT32_MAX);
     struct sx *col = sx_col(lo->arena, at, sx->type);
     col->location = sx->location;
@@ -295,12 +298,19 @@ static err_t lower_sx(struct lo *lo, struct sx *sx, const struct frame *frame, s
                       struct sx **out)
 {
     switch (sx->kind) {
-    case SX_COL: *out = bound_column(lo, sx, frame); return ERR_OK;
+    case SX_COL:
+        *out = bound_column(lo, sx, frame);
+        return ERR_OK;
     case SX_LIT:
-    case SX_PARAM: *out = sx; return ERR_OK;
-    case SX_EXISTS: return exists_column(lo, sx->sub, frame, cur, out);
-    case SX_SCALAR: return scalar_column(lo, sx, frame, cur, out);
-    default: break;
+    case SX_PARAM:
+        *out = sx;
+        return ERR_OK;
+    case SX_EXISTS:
+        return exists_column(lo, sx->sub, frame, cur, out);
+    case SX_SCALAR:
+        return scalar_column(lo, sx, frame, cur, out);
+    default:
+        break;
     }
     ASSERT(sx->kind != SX_AGG);
     struct sx *copy = arena_memdup(lo->arena, sx, sizeof(*sx));
@@ -312,12 +322,12 @@ static err_t lower_sx(struct lo *lo, struct sx *sx, const struct frame *frame, s
     return ERR_OK;
 }
 
-/* ---- predicates --------------------------------------------------------------------------------------------- */
+/* ---- predicates ------------------------------------------------------------------------------ */
 
 /* A subquery as conditions over something that refers to nothing outside. */
 struct stripped {
     struct rel *base;
-    struct sx **exprs; /* the subquery's columns over base's */
+    struct sx **exprs;  /* the subquery's columns over base's */
     struct sxvec preds; /* correlated: level 0 is base, 1 the relation filtered */
 };
 
@@ -399,7 +409,7 @@ static struct sx *link_fn(void *arg, struct sx *sx)
 static err_t exists_filter(struct lo *lo, struct rel *sub, bool not, const struct frame *frame,
                            struct rel **cur)
 {
-    enum rel_join kind = not? REL_JOIN_ANTI : REL_JOIN_SEMI;
+    enum rel_join kind = not ? REL_JOIN_ANTI : REL_JOIN_SEMI;
     struct stripped s = {0};
     if (is_correlated(sub) && strip(lo, sub, &s)) {
         struct rel *base = NULL;
@@ -424,9 +434,9 @@ static err_t exists_filter(struct lo *lo, struct rel *sub, bool not, const struc
 static bool is_any_case(const struct sx *sx, bool *all)
 {
     if (sx->kind != SX_CASE || sx->args_len != 5 || sx->type.kind != TYPE_BOOL ||
-        sx->args[1]->kind != SX_LIT || sx->args[3]->kind != SX_LIT ||
-        sx->args[4]->kind != SX_LIT || sx->args[1]->lit.null || !sx->args[3]->lit.null ||
-        sx->args[4]->lit.null || sx->args[1]->lit.b == sx->args[4]->lit.b) {
+        sx->args[1]->kind != SX_LIT || sx->args[3]->kind != SX_LIT || sx->args[4]->kind != SX_LIT ||
+        sx->args[1]->lit.null || !sx->args[3]->lit.null || sx->args[4]->lit.null ||
+        sx->args[1]->lit.b == sx->args[4]->lit.b) {
         return false;
     }
     *all = !sx->args[1]->lit.b;
@@ -437,13 +447,13 @@ static err_t lower_filter(struct lo *lo, struct sx *pred, const struct frame *fr
                           struct rel **cur)
 {
     bool not = pred->kind == SX_NOT, all = false;
-    struct sx *inner = not? pred->args[0] : pred;
+    struct sx *inner = not ? pred->args[0] : pred;
     if (inner->kind == SX_EXISTS) {
         return exists_filter(lo, inner->sub, not, frame, cur);
     }
     if (is_any_case(inner, &all) && sx_has_subquery(inner)) {
         struct sxvec parts = {0};
-        if (all == not) {
+        if (all == not ) {
             sx_conjuncts(lo->arena, inner->args[0], &parts);
         } else {
             sx_conjuncts(lo->arena, sx_not(lo->arena, inner->args[0]), &parts);
@@ -475,7 +485,7 @@ static err_t lower_filters(struct lo *lo, struct sx **preds, uint32_t len,
     return ERR_OK;
 }
 
-/* ---- joins ----------------------------------------------------------------------------------------------------- */
+/* ---- joins ----------------------------------------------------------------------------------- */
 
 /* The columns of left that have no partner in matched (whose first columns are left's), padded. */
 static struct rel *unmatched(struct lo *lo, struct rel *left, struct rel *matched)
@@ -485,8 +495,7 @@ static struct rel *unmatched(struct lo *lo, struct rel *left, struct rel *matche
     uint32_t *cols = range(lo, 0, n);
     match_columns(lo, &preds, left, cols, matched, cols, n);
     struct rel *partners = rel_distinct(lo->arena, rel_prefix(lo->arena, matched, n));
-    struct rel *alone =
-        rel_join2(lo->arena, REL_JOIN_ANTI, left, partners, preds.items, preds.len);
+    struct rel *alone = rel_join2(lo->arena, REL_JOIN_ANTI, left, partners, preds.items, preds.len);
     for (uint32_t i = n; i < matched->cols_len; i++) {
         sxvec_push(lo->arena, &nulls, sx_null(lo->arena, matched->types[i]));
     }
@@ -506,7 +515,7 @@ static struct sx *on_fn(void *arg, struct sx *sx)
     if (sx->kind != SX_COL) {
         return NULL;
     }
-    uint32_t at = sx->level > 0    ? lookup(on->outer, sx->level, sx->col)
+    uint32_t at = sx->level > 0     ? lookup(on->outer, sx->level, sx->col)
                   : sx->col < on->l ? on->o + sx->col
                                     : on->o + sx->col + on->k;
     ASSERT(at != UINT32_MAX);
@@ -530,8 +539,7 @@ static err_t left_with_subqueries(struct lo *lo, struct rel *rel, struct rel *le
 {
     uint32_t o = left->cols_len - rel->inputs[0]->cols_len, r = rel->inputs[1]->cols_len;
     struct sxvec keys = branch_preds(lo, left, b, b->rel);
-    struct rel *joined =
-        rel_join2(lo->arena, REL_JOIN_INNER, left, b->rel, keys.items, keys.len);
+    struct rel *joined = rel_join2(lo->arena, REL_JOIN_INNER, left, b->rel, keys.items, keys.len);
     joined = cut(lo, joined, left->cols_len, r);
     struct frame frame = {.offset = o, .outer = outer};
     TRY(lower_filters(lo, rel->sx, rel->sx_len, &frame, &joined));
@@ -554,7 +562,8 @@ static err_t lower_full(struct lo *lo, struct rel *rel, struct rel *outer,
     struct arena *a = lo->arena;
     uint32_t o = outer->cols_len, l = rel->inputs[0]->cols_len, r = rel->inputs[1]->cols_len;
     if (any_subquery(rel->sx, rel->sx_len)) {
-        return AZ_UNSUPPORTED(lo->az, -1, "subqueries in the condition of a FULL JOIN are not supported");
+        return AZ_UNSUPPORTED(lo->az, -1,
+                              "subqueries in the condition of a FULL JOIN are not supported");
     }
     struct rel *left = NULL, *right = NULL;
     TRY(lower(lo, rel->inputs[0], outer, bindings, &left));
@@ -608,8 +617,8 @@ static err_t lower_join(struct lo *lo, struct rel *rel, struct rel *outer,
         return left_with_subqueries(lo, rel, left, &b, bindings, out);
     }
     struct sxvec preds = branch_preds(lo, left, &b, b.rel);
-    struct on on = {.lo = lo, .o = o, .l = rel->inputs[0]->cols_len, .k = b.keys_len,
-                    .outer = bindings};
+    struct on on = {
+        .lo = lo, .o = o, .l = rel->inputs[0]->cols_len, .k = b.keys_len, .outer = bindings};
     for (uint32_t i = 0; i < rel->sx_len; i++) {
         sxvec_push(a, &preds, sx_rewrite(a, rel->sx[i], on_fn, &on));
     }
@@ -617,13 +626,12 @@ static err_t lower_join(struct lo *lo, struct rel *rel, struct rel *outer,
         *out = cross(lo, left, b.rel);
         return ERR_OK;
     }
-    struct rel *join =
-        rel_join2(a, (enum rel_join)rel->join, left, b.rel, preds.items, preds.len);
+    struct rel *join = rel_join2(a, (enum rel_join)rel->join, left, b.rel, preds.items, preds.len);
     *out = cut(lo, join, left->cols_len, r);
     return ERR_OK;
 }
 
-/* ---- the other operators ------------------------------------------------------------------------------------- */
+/* ---- the other operators --------------------------------------------------------------------- */
 
 static err_t lower_map(struct lo *lo, struct rel *rel, struct rel *outer,
                        const struct bindings *bindings, struct rel **out)
@@ -744,13 +752,20 @@ static err_t lower_node(struct lo *lo, struct rel *rel, struct rel *outer,
     struct frame frame = {.offset = o, .outer = bindings};
     switch (rel->kind) {
     case REL_GET:
-    case REL_CONSTANT: *out = cross(lo, outer, rel); return ERR_OK;
-    case REL_MAP: return lower_map(lo, rel, outer, bindings, out);
-    case REL_JOIN: return lower_join(lo, rel, outer, bindings, out);
-    case REL_GLOBAL: return lower_global(lo, rel, outer, bindings, out);
+    case REL_CONSTANT:
+        *out = cross(lo, outer, rel);
+        return ERR_OK;
+    case REL_MAP:
+        return lower_map(lo, rel, outer, bindings, out);
+    case REL_JOIN:
+        return lower_join(lo, rel, outer, bindings, out);
+    case REL_GLOBAL:
+        return lower_global(lo, rel, outer, bindings, out);
     case REL_UNION:
-    case REL_SET: return lower_both(lo, rel, outer, bindings, out);
-    default: break;
+    case REL_SET:
+        return lower_both(lo, rel, outer, bindings, out);
+    default:
+        break;
     }
     TRY(lower(lo, rel->inputs[0], outer, bindings, &in));
     switch (rel->kind) {
@@ -758,11 +773,18 @@ static err_t lower_node(struct lo *lo, struct rel *rel, struct rel *outer,
         TRY(lower_filters(lo, rel->sx, rel->sx_len, &frame, &in));
         *out = in;
         return ERR_OK;
-    case REL_PROJECT: return lower_project(lo, rel, in, o, out);
-    case REL_REDUCE: *out = shifted_reduce(lo, rel, in, o); return ERR_OK;
-    case REL_DISTINCT: *out = rel_distinct(lo->arena, in); return ERR_OK;
-    case REL_TOPK: return lower_topk(lo, rel, in, o, out);
-    default: UNREACHABLE();
+    case REL_PROJECT:
+        return lower_project(lo, rel, in, o, out);
+    case REL_REDUCE:
+        *out = shifted_reduce(lo, rel, in, o);
+        return ERR_OK;
+    case REL_DISTINCT:
+        *out = rel_distinct(lo->arena, in);
+        return ERR_OK;
+    case REL_TOPK:
+        return lower_topk(lo, rel, in, o, out);
+    default:
+        UNREACHABLE();
     }
 }
 

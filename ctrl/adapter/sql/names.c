@@ -52,14 +52,18 @@ int pg_location(const pg_node *node)
         return -1;
     }
     switch (node->node_case) {
-    case PG_QUERY__NODE__NODE_A_CONST: return node->a_const->location;
-    case PG_QUERY__NODE__NODE_COLUMN_REF: return node->column_ref->location;
-    case PG_QUERY__NODE__NODE_PARAM_REF: return node->param_ref->location;
+    case PG_QUERY__NODE__NODE_A_CONST:
+        return node->a_const->location;
+    case PG_QUERY__NODE__NODE_COLUMN_REF:
+        return node->column_ref->location;
+    case PG_QUERY__NODE__NODE_PARAM_REF:
+        return node->param_ref->location;
     case PG_QUERY__NODE__NODE_A_EXPR: {
         int left = pg_location(node->a_expr->lexpr);
         return left >= 0 && left < node->a_expr->location ? left : node->a_expr->location;
     }
-    case PG_QUERY__NODE__NODE_FUNC_CALL: return node->func_call->location;
+    case PG_QUERY__NODE__NODE_FUNC_CALL:
+        return node->func_call->location;
     case PG_QUERY__NODE__NODE_TYPE_CAST: {
         int arg = pg_location(node->type_cast->arg);
         return arg >= 0 && arg < node->type_cast->location ? arg : node->type_cast->location;
@@ -69,23 +73,36 @@ int pg_location(const pg_node *node)
         int own = node->bool_expr->location;
         return first >= 0 && first < own ? first : own;
     }
-    case PG_QUERY__NODE__NODE_SUB_LINK: return node->sub_link->location;
-    case PG_QUERY__NODE__NODE_CASE_EXPR: return node->case_expr->location;
-    case PG_QUERY__NODE__NODE_COALESCE_EXPR: return node->coalesce_expr->location;
-    case PG_QUERY__NODE__NODE_MIN_MAX_EXPR: return node->min_max_expr->location;
-    case PG_QUERY__NODE__NODE_NULL_TEST: return pg_location(node->null_test->arg);
-    case PG_QUERY__NODE__NODE_BOOLEAN_TEST: return pg_location(node->boolean_test->arg);
-    case PG_QUERY__NODE__NODE_ROW_EXPR: return node->row_expr->location;
-    case PG_QUERY__NODE__NODE_SQLVALUE_FUNCTION: return node->sqlvalue_function->location;
-    case PG_QUERY__NODE__NODE_COLLATE_CLAUSE: return pg_location(node->collate_clause->arg);
-    case PG_QUERY__NODE__NODE_A_ARRAY_EXPR: return node->a_array_expr->location;
-    case PG_QUERY__NODE__NODE_RES_TARGET: return node->res_target->location;
-    case PG_QUERY__NODE__NODE_RANGE_VAR: return node->range_var->location;
-    default: return -1;
+    case PG_QUERY__NODE__NODE_SUB_LINK:
+        return node->sub_link->location;
+    case PG_QUERY__NODE__NODE_CASE_EXPR:
+        return node->case_expr->location;
+    case PG_QUERY__NODE__NODE_COALESCE_EXPR:
+        return node->coalesce_expr->location;
+    case PG_QUERY__NODE__NODE_MIN_MAX_EXPR:
+        return node->min_max_expr->location;
+    case PG_QUERY__NODE__NODE_NULL_TEST:
+        return pg_location(node->null_test->arg);
+    case PG_QUERY__NODE__NODE_BOOLEAN_TEST:
+        return pg_location(node->boolean_test->arg);
+    case PG_QUERY__NODE__NODE_ROW_EXPR:
+        return node->row_expr->location;
+    case PG_QUERY__NODE__NODE_SQLVALUE_FUNCTION:
+        return node->sqlvalue_function->location;
+    case PG_QUERY__NODE__NODE_COLLATE_CLAUSE:
+        return pg_location(node->collate_clause->arg);
+    case PG_QUERY__NODE__NODE_A_ARRAY_EXPR:
+        return node->a_array_expr->location;
+    case PG_QUERY__NODE__NODE_RES_TARGET:
+        return node->res_target->location;
+    case PG_QUERY__NODE__NODE_RANGE_VAR:
+        return node->range_var->location;
+    default:
+        return -1;
     }
 }
 
-/* ---- columns ----------------------------------------------------------------------------------- */
+/* ---- columns --------------------------------------------------------------------------------- */
 
 struct found {
     const struct nscol *col;
@@ -99,11 +116,11 @@ static struct found find_in(const struct scope *scope, const char *schema, const
     struct found f = {0};
     for (size_t i = 0; i < scope->items_len; i++) {
         const struct nsitem *item = scope->items[i];
-        if (table == NULL ? !item->cols_visible
-                          : !item->rel_visible || item->alias == NULL ||
-                                strcmp(item->alias, table) != 0 ||
-                                (schema != NULL && (item->schema == NULL ||
-                                                    strcmp(item->schema, schema) != 0))) {
+        if (table == NULL
+                ? !item->cols_visible
+                : !item->rel_visible || item->alias == NULL || strcmp(item->alias, table) != 0 ||
+                      (schema != NULL &&
+                       (item->schema == NULL || strcmp(item->schema, schema) != 0))) {
             continue;
         }
         f.table = f.table || table != NULL;
@@ -176,13 +193,12 @@ err_t az_column(struct az *az, struct scope *scope, const char *schema, const ch
     if (table == NULL) {
         return az_err(az, location, ERR_INVALID, "42703", "column \"%s\" does not exist", name);
     }
-    return az_err(az, location, ERR_INVALID, "42P01", "%s for table \"%s\"",
-                  saw_hidden ? "invalid reference to FROM-clause entry"
-                             : "missing FROM-clause entry",
-                  table);
+    return az_err(
+        az, location, ERR_INVALID, "42P01", "%s for table \"%s\"",
+        saw_hidden ? "invalid reference to FROM-clause entry" : "missing FROM-clause entry", table);
 }
 
-/* ---- relations ------------------------------------------------------------------------------------ */
+/* ---- relations ------------------------------------------------------------------------------- */
 
 err_t az_relation(struct az *az, const char *database, const char *schema, const char *name,
                   int location, const struct sql_relation **out)
@@ -194,8 +210,8 @@ err_t az_relation(struct az *az, const char *database, const char *schema, const
     if (*out == NULL) {
         if (schema != NULL && catalog->schema_exists != NULL &&
             !catalog->schema_exists(az->cx->catalog_ctx, database, schema)) {
-            return az_err(az, location, ERR_NOT_FOUND, "42P01",
-                          "relation \"%s.%s\" does not exist", schema, name);
+            return az_err(az, location, ERR_NOT_FOUND, "42P01", "relation \"%s.%s\" does not exist",
+                          schema, name);
         }
         return az_err(az, location, ERR_NOT_FOUND, "42P01", "relation \"%s%s%s\" does not exist",
                       schema == NULL ? "" : schema, schema == NULL ? "" : ".", name);

@@ -137,7 +137,7 @@ static void set(struct parser *p, enum sql_stmt_kind kind, const char *tag, bool
     p->stmt->returns_rows = rows;
 }
 
-/* ---- options --------------------------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 struct option_list {
     struct sql_option *items;
@@ -211,7 +211,7 @@ static bool is_true(const char *value)
            strcmp(value, "1") == 0;
 }
 
-/* ---- CREATE SOURCE ----------------------------------------------------------------------------------------------- */
+/* ---- CREATE SOURCE --------------------------------------------------------------------------- */
 
 /* Skips a parenthesised list; the text between is [*start, *end), parentheses included. */
 static err_t parens(struct parser *p, uint32_t *start, uint32_t *end)
@@ -239,8 +239,8 @@ static err_t source_columns(struct parser *p)
         return ERR_OK;
     }
     TRY(parens(p, &start, &end));
-    const char *text = arena_printf(arena_of(p), "%s%.*s", prefix, (int)(end - start),
-                                    p->script->text + start);
+    const char *text =
+        arena_printf(arena_of(p), "%s%.*s", prefix, (int)(end - start), p->script->text + start);
     /* The prefix is not longer than what stands before the list: CREATE SOURCE x (. */
     ASSERT(start >= sizeof(prefix) - 1);
     p->ast->columns_base = start - (uint32_t)(sizeof(prefix) - 1);
@@ -318,7 +318,7 @@ static err_t create_source(struct parser *p)
     return expect_end(p);
 }
 
-/* ---- clusters, indexes, materialized views -------------------------------------------------------------------------- */
+/* ---- clusters, indexes, materialized views --------------------------------------------------- */
 
 static err_t create_cluster(struct parser *p)
 {
@@ -364,8 +364,8 @@ static err_t create_index(struct parser *p)
     TRY(parens(p, &start, &end));
     TRY(expect_end(p));
     static const char prefix[] = "CREATE INDEX ON x";
-    const char *text = arena_printf(arena_of(p), "%s%.*s", prefix, (int)(end - start),
-                                    p->script->text + start);
+    const char *text =
+        arena_printf(arena_of(p), "%s%.*s", prefix, (int)(end - start), p->script->text + start);
     ASSERT(start >= sizeof(prefix) - 1);
     p->ast->base = start - (uint32_t)(sizeof(prefix) - 1);
     return sql_parse_text(p->script, text, (uint32_t)strlen(text), p->ast->base, &p->ast->node);
@@ -463,7 +463,7 @@ static err_t create(struct parser *p, bool *own)
     return ERR_OK;
 }
 
-/* ---- DROP ---------------------------------------------------------------------------------------------------------------- */
+/* ---- DROP ------------------------------------------------------------------------------------ */
 
 static err_t drop_names(struct parser *p)
 {
@@ -507,7 +507,7 @@ static err_t drop(struct parser *p, bool *own)
     return expect_end(p);
 }
 
-/* ---- SUBSCRIBE --------------------------------------------------------------------------------------------------------------- */
+/* ---- SUBSCRIBE ------------------------------------------------------------------------------- */
 
 static err_t subscribe_options(struct parser *p)
 {
@@ -520,9 +520,9 @@ static err_t subscribe_options(struct parser *p)
         } else if (strcmp(o->name, "progress") == 0) {
             p->stmt->subscribe.progress = is_true(o->value);
         } else {
-            return sql_position(err_sql(ERR_INVALID, "22023",
-                                        "unrecognized SUBSCRIBE option \"%s\"", o->name),
-                                p->script->text, (uint32_t)o->location);
+            return sql_position(
+                err_sql(ERR_INVALID, "22023", "unrecognized SUBSCRIBE option \"%s\"", o->name),
+                p->script->text, (uint32_t)o->location);
         }
     }
     return ERR_OK;
@@ -553,7 +553,7 @@ static err_t subscribe(struct parser *p)
     return expect_end(p);
 }
 
-/* ---- EXPLAIN, SHOW, COPY, DECLARE, FETCH ------------------------------------------------------------------------------------- */
+/* ---- EXPLAIN, SHOW, COPY, DECLARE, FETCH ----------------------------------------------------- */
 
 static err_t inner_statement(struct parser *p, uint32_t start, uint32_t end)
 {
@@ -645,8 +645,10 @@ static err_t show_create(struct parser *p)
     static const struct {
         const char *word;
         uint8_t object;
-    } words[] = {{"table", SQL_OBJECT_TABLE},   {"source", SQL_OBJECT_SOURCE},
-                 {"view", SQL_OBJECT_VIEW},     {"index", SQL_OBJECT_INDEX},
+    } words[] = {{"table", SQL_OBJECT_TABLE},
+                 {"source", SQL_OBJECT_SOURCE},
+                 {"view", SQL_OBJECT_VIEW},
+                 {"index", SQL_OBJECT_INDEX},
                  {"cluster", SQL_OBJECT_CLUSTER}};
     bool materialized = false;
     TRY(accept(p, "materialized", &materialized));
@@ -780,7 +782,7 @@ err_t sql_parse_own(struct sql_script *script, struct sql_stmt *stmt, bool *own)
     static const struct {
         const char *word;
         err_t (*parse)(struct parser *p, bool *own);
-    } words[] = {{"create", create}, {"drop", drop}, {"explain", explain},
+    } words[] = {{"create", create}, {"drop", drop},           {"explain", explain},
                  {"show", show},     {"copy", copy_subscribe}, {"declare", declare},
                  {"fetch", fetch}};
     TRY(accept(&p, "subscribe", own));

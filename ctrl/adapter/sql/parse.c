@@ -58,18 +58,14 @@ static bool nesting_token(struct nesting *n, const struct sql_token *t)
                 (strcmp(t->text, "and") == 0 || strcmp(t->text, "or") == 0))) {
         n->total -= n->chain[n->depth];
         n->chain[n->depth] = 0;
-    } else if (t->kind == SQL_TOKEN_PUNCT ? t->punct != '.'
-                                          : t->kind == SQL_TOKEN_IDENT && !t->quoted &&
-                                                (strcmp(t->text, "not") == 0 ||
-                                                 strcmp(t->text, "case") == 0 ||
-                                                 strcmp(t->text, "is") == 0 ||
-                                                 strcmp(t->text, "like") == 0 ||
-                                                 strcmp(t->text, "collate") == 0 ||
-                                                 strcmp(t->text, "at") == 0 ||
-                                                 strcmp(t->text, "join") == 0 ||
-                                                 strcmp(t->text, "union") == 0 ||
-                                                 strcmp(t->text, "except") == 0 ||
-                                                 strcmp(t->text, "intersect") == 0)) {
+    } else if (t->kind == SQL_TOKEN_PUNCT
+                   ? t->punct != '.'
+                   : t->kind == SQL_TOKEN_IDENT && !t->quoted &&
+                         (strcmp(t->text, "not") == 0 || strcmp(t->text, "case") == 0 ||
+                          strcmp(t->text, "is") == 0 || strcmp(t->text, "like") == 0 ||
+                          strcmp(t->text, "collate") == 0 || strcmp(t->text, "at") == 0 ||
+                          strcmp(t->text, "join") == 0 || strcmp(t->text, "union") == 0 ||
+                          strcmp(t->text, "except") == 0 || strcmp(t->text, "intersect") == 0)) {
         n->chain[n->depth]++;
         n->total++;
     }
@@ -134,7 +130,7 @@ err_t sql_parse_pg(struct sql_script *script, uint32_t start, uint32_t end, pg_n
     return sql_parse_text(script, text, end - start, start, out);
 }
 
-/* ---- AS OF and UP TO ----------------------------------------------------------------------------- */
+/* ---- AS OF and UP TO ------------------------------------------------------------------------- */
 
 /* An expression at the end of one of our statements: parsed as the target of a SELECT. */
 static err_t parse_expr(struct sql_script *script, uint32_t start, uint32_t end, pg_node **out,
@@ -142,8 +138,8 @@ static err_t parse_expr(struct sql_script *script, uint32_t start, uint32_t end,
 {
     static const char prefix[] = "SELECT ";
     ASSERT(start >= sizeof(prefix) && start <= end); /* a statement's keyword stands before */
-    char *text = arena_printf(&script->arena, "%s%.*s", prefix, (int)(end - start),
-                              script->text + start);
+    char *text =
+        arena_printf(&script->arena, "%s%.*s", prefix, (int)(end - start), script->text + start);
     pg_node *node = NULL;
     *base = start - (uint32_t)(sizeof(prefix) - 1);
     TRY(sql_parse_text(script, text, (uint32_t)strlen(text), *base, &node));
@@ -225,7 +221,7 @@ static err_t parse_tail(struct sql_script *script, struct sql_ast *ast, uint32_t
     return ERR_OK;
 }
 
-/* ---- statements ------------------------------------------------------------------------------------ */
+/* ---- statements ------------------------------------------------------------------------------ */
 
 /* First and last byte of what is neither white space nor comment. */
 static err_t trim(struct sql_script *script, uint32_t *start, uint32_t *end, bool *empty,
@@ -379,8 +375,8 @@ err_t sql_parse(const char *text, size_t len, struct sql_script **out)
     struct stmt_list list = {0};
     err_t err = parse_all(script, &list);
     if (err == ERR_OK && list.stmts_len > 0) {
-        script->stmts = arena_memdup(&script->arena, list.stmts,
-                                     list.stmts_len * sizeof(list.stmts[0]));
+        script->stmts =
+            arena_memdup(&script->arena, list.stmts, list.stmts_len * sizeof(list.stmts[0]));
         script->stmts_len = (uint32_t)list.stmts_len;
     }
     free(list.stmts);

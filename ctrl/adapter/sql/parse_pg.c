@@ -77,13 +77,20 @@ static const char *value_text(struct sql_script *script, pg_node *const *args, s
         if (arg->node_case == PG_QUERY__NODE__NODE_A_CONST) {
             const PgQuery__AConst *c = arg->a_const;
             switch (c->val_case) {
-            case PG_QUERY__A__CONST__VAL_IVAL: buf_printf(&out, "%d", c->ival->ival); break;
-            case PG_QUERY__A__CONST__VAL_FVAL: buf_append_str(&out, c->fval->fval); break;
+            case PG_QUERY__A__CONST__VAL_IVAL:
+                buf_printf(&out, "%d", c->ival->ival);
+                break;
+            case PG_QUERY__A__CONST__VAL_FVAL:
+                buf_append_str(&out, c->fval->fval);
+                break;
             case PG_QUERY__A__CONST__VAL_BOOLVAL:
                 buf_append_str(&out, c->boolval->boolval ? "on" : "off");
                 break;
-            case PG_QUERY__A__CONST__VAL_SVAL: buf_append_str(&out, c->sval->sval); break;
-            default: break;
+            case PG_QUERY__A__CONST__VAL_SVAL:
+                buf_append_str(&out, c->sval->sval);
+                break;
+            default:
+                break;
             }
         } else if (pg_string(arg) != NULL) {
             buf_append_str(&out, pg_string(arg));
@@ -107,7 +114,8 @@ static err_t of_variable_set(struct sql_script *script, struct sql_stmt *stmt,
     bool reset = set->kind == PG_QUERY__VARIABLE_SET_KIND__VAR_RESET ||
                  set->kind == PG_QUERY__VARIABLE_SET_KIND__VAR_RESET_ALL;
     set_kind(stmt, SQL_SET, reset ? "RESET" : "SET", false);
-    stmt->variable.name = set->kind == PG_QUERY__VARIABLE_SET_KIND__VAR_RESET_ALL ? "all" : set->name;
+    stmt->variable.name =
+        set->kind == PG_QUERY__VARIABLE_SET_KIND__VAR_RESET_ALL ? "all" : set->name;
     stmt->variable.local = set->is_local;
     if (set->kind == PG_QUERY__VARIABLE_SET_KIND__VAR_SET_VALUE) {
         stmt->variable.value = value_text(script, set->args, set->n_args);
@@ -166,7 +174,8 @@ static bool drop_object(PgQuery__ObjectType type, uint8_t *object, const char **
     }
 }
 
-static err_t of_drop(struct sql_script *script, struct sql_stmt *stmt, const PgQuery__DropStmt *drop)
+static err_t of_drop(struct sql_script *script, struct sql_stmt *stmt,
+                     const PgQuery__DropStmt *drop)
 {
     const char *tag = NULL;
     if (!drop_object(drop->remove_type, &stmt->drop.object, &tag)) {
@@ -210,7 +219,7 @@ static err_t of_comment(struct sql_stmt *stmt, const PgQuery__CommentStmt *comme
     return ERR_OK;
 }
 
-/* ---- COPY -------------------------------------------------------------------------------------- */
+/* ---- COPY ------------------------------------------------------------------------------------ */
 
 static err_t copy_char(const char *name, const char *value, char *out)
 {
@@ -257,13 +266,13 @@ static err_t copy_option(struct sql_script *script, struct sql_stmt *stmt,
         *null = true;
         stmt->copy.null = value == NULL ? "" : value;
     } else if (strcmp(e->defname, "encoding") != 0) {
-        return err_sql(ERR_UNSUPPORTED, "0A000", "COPY option \"%s\" is not supported",
-                       e->defname);
+        return err_sql(ERR_UNSUPPORTED, "0A000", "COPY option \"%s\" is not supported", e->defname);
     }
     return ERR_OK;
 }
 
-static err_t of_copy(struct sql_script *script, struct sql_stmt *stmt, const PgQuery__CopyStmt *copy)
+static err_t of_copy(struct sql_script *script, struct sql_stmt *stmt,
+                     const PgQuery__CopyStmt *copy)
 {
     set_kind(stmt, copy->is_from ? SQL_COPY_FROM : SQL_COPY_TO, "COPY", false);
     if (text_or_null(copy->filename) != NULL || copy->is_program) {
@@ -295,7 +304,7 @@ static err_t of_copy(struct sql_script *script, struct sql_stmt *stmt, const PgQ
     return inner_of(script, stmt, copy->query);
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------ */
+/* ---- the rest -------------------------------------------------------------------------------- */
 
 static err_t of_create_as(struct sql_stmt *stmt, const PgQuery__CreateTableAsStmt *create)
 {
@@ -438,8 +447,7 @@ static err_t of_definition(struct sql_script *script, struct sql_stmt *stmt, con
         stmt->drop.object = SQL_OBJECT_DATABASE;
         stmt->drop.if_exists = node->dropdb_stmt->missing_ok;
         stmt->drop.names = ARENA_NEW(&script->arena, struct sql_name);
-        stmt->drop.names[0] =
-            (struct sql_name){.name = node->dropdb_stmt->dbname, .location = -1};
+        stmt->drop.names[0] = (struct sql_name){.name = node->dropdb_stmt->dbname, .location = -1};
         stmt->drop.names_len = 1;
         return ERR_OK;
     case PG_QUERY__NODE__NODE_DROP_STMT:

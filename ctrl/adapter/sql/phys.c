@@ -126,8 +126,7 @@ static bool plain_equal(struct sx *const *preds, uint32_t len, uint32_t i, struc
 }
 
 /* A column for the key expression: itself, or one more map. */
-static uint32_t key_column(struct phys *p, const struct rel *rel, struct sxvec *maps,
-                           struct sx *sx)
+static uint32_t key_column(struct phys *p, const struct rel *rel, struct sxvec *maps, struct sx *sx)
 {
     if (sx->kind == SX_COL) {
         return sx->col;
@@ -153,8 +152,8 @@ static struct rel *drop_maps(struct phys *p, struct rel *join, uint32_t l, uint3
 }
 
 /* A join on the keys alone, with the columns of left and right (or left only). */
-static struct rel *key_join(struct phys *p, enum rel_join kind, struct rel *left,
-                            struct rel *right, const struct keys *k, const bool *no_nulls)
+static struct rel *key_join(struct phys *p, enum rel_join kind, struct rel *left, struct rel *right,
+                            const struct keys *k, const bool *no_nulls)
 {
     struct arena *a = p->arena;
     struct sxvec lmaps = {0}, rmaps = {0}, preds = {0}, not_null = {0};
@@ -232,7 +231,7 @@ static struct rel *binary(struct phys *p, enum rel_join kind, struct rel *left, 
     return rel_union2(a, inner, rel_map(a, alone, nulls.items, nulls.len));
 }
 
-/* ---- the order of inner joins ---------------------------------------------------------------------------------- */
+/* ---- the order of inner joins ---------------------------------------------------------------- */
 
 /* A guess at the number of rows: there are no statistics, only shapes. */
 static double estimate(struct phys *p, const struct rel *rel);
@@ -242,8 +241,8 @@ static double estimate_filter(struct phys *p, const struct rel *rel)
     double rows = estimate(p, rel->inputs[0]);
     for (uint32_t i = 0; i < rel->sx_len; i++) {
         const struct sx *sx = rel->sx[i];
-        bool equal = sx_is_op(sx, "=") &&
-                     (sx->args[0]->kind == SX_LIT || sx->args[1]->kind == SX_LIT);
+        bool equal =
+            sx_is_op(sx, "=") && (sx->args[0]->kind == SX_LIT || sx->args[1]->kind == SX_LIT);
         rows *= equal ? 0.01 : 0.4;
     }
     return rows;
@@ -253,11 +252,16 @@ static double estimate_node(struct phys *p, const struct rel *rel)
 {
     double rows = 1;
     switch (rel->kind) {
-    case REL_CONSTANT: return rel->rows_len;
-    case REL_GET: return 1e6;
-    case REL_FILTER: return estimate_filter(p, rel);
-    case REL_REDUCE: return rel->keys_len == 0 ? 1 : estimate(p, rel->inputs[0]) * 0.3;
-    case REL_DISTINCT: return estimate(p, rel->inputs[0]) * 0.3;
+    case REL_CONSTANT:
+        return rel->rows_len;
+    case REL_GET:
+        return 1e6;
+    case REL_FILTER:
+        return estimate_filter(p, rel);
+    case REL_REDUCE:
+        return rel->keys_len == 0 ? 1 : estimate(p, rel->inputs[0]) * 0.3;
+    case REL_DISTINCT:
+        return estimate(p, rel->inputs[0]) * 0.3;
     case REL_TOPK:
         if (rel->keys_len == 0 && rel->limit >= 0) {
             return (double)rel->limit;
@@ -271,7 +275,8 @@ static double estimate_node(struct phys *p, const struct rel *rel)
             rows = one > rows ? one : rows;
         }
         return rows;
-    default: return rel->inputs_len > 0 ? estimate(p, rel->inputs[0]) : 1;
+    default:
+        return rel->inputs_len > 0 ? estimate(p, rel->inputs[0]) : 1;
     }
 }
 

@@ -14,7 +14,7 @@ struct pruned {
 
 struct prune {
     struct arena *arena;
-    struct u64map index; /* rel -> its struct pruned */
+    struct u64map index;   /* rel -> its struct pruned */
     struct pruned **nodes; /* inputs before users */
     size_t nodes_len, nodes_cap;
 };
@@ -47,7 +47,7 @@ static void need_all(struct pruned *node)
     memset(node->need, 1, node->rel->cols_len);
 }
 
-/* ---- what is needed ------------------------------------------------------------------------------------------ */
+/* ---- what is needed -------------------------------------------------------------------------- */
 
 static void need_join(struct prune *p, const struct pruned *n)
 {
@@ -131,10 +131,17 @@ static void need_inputs(struct prune *p, const struct pruned *n)
         }
         break;
     case REL_DISTINCT:
-    case REL_THRESHOLD: need_all(in); break;
-    case REL_JOIN: need_join(p, n); break;
-    case REL_REDUCE: need_reduce(p, n); break;
-    default: break;
+    case REL_THRESHOLD:
+        need_all(in);
+        break;
+    case REL_JOIN:
+        need_join(p, n);
+        break;
+    case REL_REDUCE:
+        need_reduce(p, n);
+        break;
+    default:
+        break;
     }
 }
 
@@ -150,11 +157,10 @@ static void need_one(struct pruned *n)
     }
 }
 
-/* ---- new nodes ------------------------------------------------------------------------------------------------ */
+/* ---- new nodes ------------------------------------------------------------------------------- */
 
 /* The input's surviving columns that `want` marks, in order; at: old -> new. */
-static struct rel *narrow(struct prune *p, const struct pruned *in, const bool *want,
-                          uint32_t *at)
+static struct rel *narrow(struct prune *p, const struct pruned *in, const bool *want, uint32_t *at)
 {
     uint32_t *cols = ARENA_ARRAY(p->arena, uint32_t, in->rel->cols_len);
     uint32_t n = 0;
@@ -188,8 +194,7 @@ static void build_map(struct prune *p, struct pruned *n)
             at[i] = in->at[i];
         } else if (n->need[i]) {
             at[i] = in->out->cols_len + maps.len;
-            sxvec_push(p->arena, &maps,
-                       sx_remap(p->arena, rel->sx[i - in->rel->cols_len], in->at));
+            sxvec_push(p->arena, &maps, sx_remap(p->arena, rel->sx[i - in->rel->cols_len], in->at));
         }
     }
     exactly(p, n, rel_map(p->arena, in->out, maps.items, maps.len), at);
@@ -247,8 +252,8 @@ static void build_join(struct prune *p, struct pruned *n)
     for (uint32_t i = 0; i < rel->sx_len; i++) {
         preds[i] = sx_remap(p->arena, rel->sx[i], at);
     }
-    struct rel *out = rel_join2(p->arena, (enum rel_join)rel->join, l->out, r->out, preds,
-                                rel->sx_len);
+    struct rel *out =
+        rel_join2(p->arena, (enum rel_join)rel->join, l->out, r->out, preds, rel->sx_len);
     exactly(p, n, out, at);
 }
 
@@ -311,17 +316,33 @@ static void build(struct prune *p, struct pruned *n)
         same[i] = i;
     }
     switch (n->rel->kind) {
-    case REL_MAP: build_map(p, n); break;
-    case REL_PROJECT: build_project(p, n); break;
+    case REL_MAP:
+        build_map(p, n);
+        break;
+    case REL_PROJECT:
+        build_project(p, n);
+        break;
     case REL_FILTER:
-    case REL_TOPK: build_filter(p, n); break;
-    case REL_JOIN: build_join(p, n); break;
-    case REL_REDUCE: build_reduce(p, n); break;
+    case REL_TOPK:
+        build_filter(p, n);
+        break;
+    case REL_JOIN:
+        build_join(p, n);
+        break;
+    case REL_REDUCE:
+        build_reduce(p, n);
+        break;
     case REL_UNION:
-    case REL_NEGATE: build_each(p, n); break;
+    case REL_NEGATE:
+        build_each(p, n);
+        break;
     case REL_DISTINCT:
-    case REL_THRESHOLD: build_whole(p, n); break;
-    default: exactly(p, n, n->rel, same); break;
+    case REL_THRESHOLD:
+        build_whole(p, n);
+        break;
+    default:
+        exactly(p, n, n->rel, same);
+        break;
     }
 }
 

@@ -69,7 +69,7 @@ static uint64_t sides(struct push *p, const struct sx *sx, const uint32_t *bound
     return mask;
 }
 
-/* ---- unary operators ---------------------------------------------------------------------------------------- */
+/* ---- unary operators ------------------------------------------------------------------------- */
 
 static struct rel *push_map(struct push *p, struct rel *rel, struct sxvec preds)
 {
@@ -195,7 +195,7 @@ static struct rel *push_constant(struct push *p, struct rel *rel, struct sxvec p
     return out;
 }
 
-/* ---- joins ---------------------------------------------------------------------------------------------------- */
+/* ---- joins ----------------------------------------------------------------------------------- */
 
 /* Collects the inputs of nested inner joins and their predicates over all columns. */
 static void flatten(struct push *p, struct rel *rel, uint32_t base, struct rel **inputs,
@@ -300,8 +300,8 @@ static bool rejects_nulls(struct push *p, struct sx *pred, const struct rel *joi
 {
     struct sx **exprs = ARENA_ARRAY(p->arena, struct sx *, join->cols_len);
     for (uint32_t i = 0; i < join->cols_len; i++) {
-        exprs[i] = i < from ? sx_col(p->arena, i, join->types[i])
-                            : sx_null(p->arena, join->types[i]);
+        exprs[i] =
+            i < from ? sx_col(p->arena, i, join->types[i]) : sx_null(p->arena, join->types[i]);
     }
     struct sx *sx = sx_fold(p->arena, sx_subst(p->arena, pred, exprs));
     return sx_is_false_or_null(sx);
@@ -383,9 +383,12 @@ static struct rel *push_semi(struct push *p, struct rel *rel, struct sxvec preds
 static struct rel *push_join(struct push *p, struct rel *rel, struct sxvec preds)
 {
     switch (rel->join) {
-    case REL_JOIN_INNER: return push_inner(p, rel, preds);
-    case REL_JOIN_LEFT: return push_left(p, rel, preds);
-    default: return push_semi(p, rel, preds);
+    case REL_JOIN_INNER:
+        return push_inner(p, rel, preds);
+    case REL_JOIN_LEFT:
+        return push_left(p, rel, preds);
+    default:
+        return push_semi(p, rel, preds);
     }
 }
 
@@ -404,18 +407,27 @@ static struct rel *push_filter(struct push *p, struct rel *rel, struct sxvec pre
 static struct rel *push_node(struct push *p, struct rel *rel, struct sxvec preds)
 {
     switch (rel->kind) {
-    case REL_FILTER: return push_filter(p, rel, preds);
-    case REL_MAP: return push_map(p, rel, preds);
-    case REL_PROJECT: return push_project(p, rel, preds);
-    case REL_JOIN: return push_join(p, rel, preds);
+    case REL_FILTER:
+        return push_filter(p, rel, preds);
+    case REL_MAP:
+        return push_map(p, rel, preds);
+    case REL_PROJECT:
+        return push_project(p, rel, preds);
+    case REL_JOIN:
+        return push_join(p, rel, preds);
     case REL_REDUCE:
-    case REL_TOPK: return push_grouped(p, rel, preds);
+    case REL_TOPK:
+        return push_grouped(p, rel, preds);
     case REL_DISTINCT:
     case REL_THRESHOLD:
-    case REL_NEGATE: return push_through(p, rel, preds);
-    case REL_UNION: return push_union(p, rel, preds);
-    case REL_CONSTANT: return push_constant(p, rel, preds);
-    default: return with_filter(p, rel, preds);
+    case REL_NEGATE:
+        return push_through(p, rel, preds);
+    case REL_UNION:
+        return push_union(p, rel, preds);
+    case REL_CONSTANT:
+        return push_constant(p, rel, preds);
+    default:
+        return with_filter(p, rel, preds);
     }
 }
 

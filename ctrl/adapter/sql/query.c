@@ -48,7 +48,7 @@ struct schema schema_copy(struct arena *arena, const char *const *names, const s
     return s;
 }
 
-/* ---- constants -------------------------------------------------------------------------------------------------- */
+/* ---- constants ------------------------------------------------------------------------------- */
 
 static void copy_rows(struct arena *arena, struct rel *rel)
 {
@@ -62,8 +62,7 @@ static void copy_rows(struct arena *arena, struct rel *rel)
 }
 
 /* The value of an expression over one row; an error is the statement's. */
-static err_t row_value(struct arena *arena, struct sx *sx, struct sx *const *row,
-                       struct datum *out)
+static err_t row_value(struct arena *arena, struct sx *sx, struct sx *const *row, struct datum *out)
 {
     sx = sx_fold(arena, sx_subst(arena, sx, row));
     if (sx->kind == SX_LIT) {
@@ -146,7 +145,7 @@ static err_t constant_rows(struct arena *arena, struct rel *rel, struct rel **ou
     return ERR_OK;
 }
 
-/* ---- the fast path ------------------------------------------------------------------------------------------------ */
+/* ---- the fast path --------------------------------------------------------------------------- */
 
 /* The literal a predicate of the mfp fixes the column to, or NULL. */
 static const struct expr_node *fixed_to(const struct mfp *mfp, uint32_t col)
@@ -215,7 +214,7 @@ static err_t fast_path(struct az *az, struct rel *rel, struct sql_query *out, bo
     return ERR_OK;
 }
 
-/* ---- planning ------------------------------------------------------------------------------------------------------- */
+/* ---- planning -------------------------------------------------------------------------------- */
 
 struct rel *rel_optimize(struct arena *arena, struct rel *rel)
 {
@@ -344,7 +343,7 @@ err_t query_analyse(struct az *az, const struct sql_stmt *stmt, struct query *ou
     return az_query_finish(az, out, NULL);
 }
 
-/* ---- AS OF ---------------------------------------------------------------------------------------------------------- */
+/* ---- AS OF ----------------------------------------------------------------------------------- */
 
 static err_t time_value(struct az *az, pg_node *node, uint32_t base, bool *has, uint64_t *out)
 {

@@ -156,8 +156,8 @@ struct rel *rel_prefix(struct arena *arena, struct rel *in, uint32_t len)
     return rel_project(arena, in, cols, len);
 }
 
-struct rel *rel_join2(struct arena *arena, enum rel_join join, struct rel *left,
-                      struct rel *right, struct sx **preds, uint32_t preds_len)
+struct rel *rel_join2(struct arena *arena, enum rel_join join, struct rel *left, struct rel *right,
+                      struct sx **preds, uint32_t preds_len)
 {
     bool narrow = join == REL_JOIN_SEMI || join == REL_JOIN_ANTI;
     uint32_t cols = left->cols_len + (narrow ? 0 : right->cols_len);
@@ -219,8 +219,8 @@ struct rel *rel_distinct(struct arena *arena, struct rel *in)
     return same_types(arena, REL_DISTINCT, in);
 }
 
-struct rel *rel_reduce(struct arena *arena, struct rel *in, const uint32_t *keys,
-                       uint32_t keys_len, const struct plan_agg *aggs, uint32_t aggs_len)
+struct rel *rel_reduce(struct arena *arena, struct rel *in, const uint32_t *keys, uint32_t keys_len,
+                       const struct plan_agg *aggs, uint32_t aggs_len)
 {
     struct rel *rel = rel_new(arena, REL_REDUCE, keys_len + aggs_len);
     for (uint32_t i = 0; i < keys_len; i++) {

@@ -225,15 +225,15 @@ static const struct func *select_candidate(struct call *c, bool *ambiguous)
     return found;
 }
 
-/* ---- building the call ------------------------------------------------------------------------------ */
+/* ---- building the call ----------------------------------------------------------------------- */
 
 /* Operators and functions that give NULL for a NULL argument only. */
 static bool result_nullable(const struct func *f, struct sx *const *args, uint32_t len)
 {
-    static const char *const total[] = {"=",  "<>", "<", "<=", ">",      ">=",    "+",     "-",
-                                        "*",  "/",  "%", "~~", "!~~",    "~",     "!~",    "~~*",
-                                        "||", "lower", "upper", "length", "abs", "floor", "ceil",
-                                        "round"};
+    static const char *const total[] = {
+        "=",  "<>",    "<",     "<=",     ">",   ">=",    "+",    "-",
+        "*",  "/",     "%",     "~~",     "!~~", "~",     "!~",   "~~*",
+        "||", "lower", "upper", "length", "abs", "floor", "ceil", "round"};
     if ((f->flags & FUNC_PREDICATE_NULLSAFE) != 0) {
         return false;
     }
@@ -298,19 +298,17 @@ static err_t operator_error(struct az *az, const char *name, struct sx **args, u
                        ambiguous ? "operator is not unique: %s%s%s %s"
                                  : "operator does not exist: %s%s%s %s",
                        left, len == 2 ? " " : "", name, right);
-    return err_hint(err, ambiguous
-                             ? "Could not choose a best candidate operator. You might need to add "
-                               "explicit type casts."
-                             : len == 2
-                             ? "No operator matches the given name and argument types. You might "
-                               "need to add explicit type casts."
-                             : "No operator matches the given name and argument type. You might "
-                               "need to add an explicit type cast.");
+    return err_hint(err,
+                    ambiguous ? "Could not choose a best candidate operator. You might need to add "
+                                "explicit type casts."
+                    : len == 2 ? "No operator matches the given name and argument types. You might "
+                                 "need to add explicit type casts."
+                               : "No operator matches the given name and argument type. You might "
+                                 "need to add an explicit type cast.");
 }
 
 /* text || anything, anything || text: the other side is written as text. */
-static err_t text_concat(struct az *az, struct sx **args, int location, struct sx **out,
-                         bool *done)
+static err_t text_concat(struct az *az, struct sx **args, int location, struct sx **out, bool *done)
 {
     uint8_t a = args[0]->type.kind, b = args[1]->type.kind;
     bool texts = a == TYPE_TEXT || b == TYPE_TEXT || a == TYPE_UNKNOWN || b == TYPE_UNKNOWN;
@@ -324,8 +322,8 @@ static err_t text_concat(struct az *az, struct sx **args, int location, struct s
     return az_operator(az, "||", l, r, location, out);
 }
 
-err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *right,
-                  int location, struct sx **out)
+err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *right, int location,
+                  struct sx **out)
 {
     struct sx *args[2] = {left, right};
     uint32_t len = left == NULL ? 1 : 2;
@@ -336,8 +334,7 @@ err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *r
     struct call c;
     start(&c, name, from, len);
     const struct func *f = exact_match(&c, c.kinds);
-    if (f == NULL && len == 2 &&
-        (c.kinds[0] == TYPE_UNKNOWN) != (c.kinds[1] == TYPE_UNKNOWN)) {
+    if (f == NULL && len == 2 && (c.kinds[0] == TYPE_UNKNOWN) != (c.kinds[1] == TYPE_UNKNOWN)) {
         uint8_t known = c.kinds[0] == TYPE_UNKNOWN ? c.kinds[1] : c.kinds[0];
         uint8_t both[2] = {known, known};
         f = exact_match(&c, both);
@@ -395,9 +392,9 @@ err_t az_function(struct az *az, const char *name, struct sx **args, uint32_t ar
     if (f != NULL) {
         return build(az, f, &c, location, out);
     }
-    err_t err = az_err(az, location, ERR_INVALID, ambiguous ? "42725" : "42883",
-                       "function %s(%s) %s", name, arg_list(az, args, args_len),
-                       ambiguous ? "is not unique" : "does not exist");
+    err_t err =
+        az_err(az, location, ERR_INVALID, ambiguous ? "42725" : "42883", "function %s(%s) %s", name,
+               arg_list(az, args, args_len), ambiguous ? "is not unique" : "does not exist");
     return err_hint(err, ambiguous
                              ? "Could not choose a best candidate function. You might need to add "
                                "explicit type casts."
@@ -405,7 +402,7 @@ err_t az_function(struct az *az, const char *name, struct sx **args, uint32_t ar
                                "need to add explicit type casts.");
 }
 
-/* ---- aggregates ----------------------------------------------------------------------------------- */
+/* ---- aggregates ------------------------------------------------------------------------------ */
 
 bool agg_of_name(const char *name, enum agg_func *out)
 {
@@ -413,9 +410,9 @@ bool agg_of_name(const char *name, enum agg_func *out)
         const char *name;
         enum agg_func func;
     } table[] = {
-        {"count", AGG_COUNT},       {"sum", AGG_SUM},     {"avg", AGG_AVG},
-        {"min", AGG_MIN},           {"max", AGG_MAX},     {"bool_and", AGG_BOOL_AND},
-        {"bool_or", AGG_BOOL_OR},   {"every", AGG_BOOL_AND},
+        {"count", AGG_COUNT},     {"sum", AGG_SUM},        {"avg", AGG_AVG},
+        {"min", AGG_MIN},         {"max", AGG_MAX},        {"bool_and", AGG_BOOL_AND},
+        {"bool_or", AGG_BOOL_OR}, {"every", AGG_BOOL_AND},
     };
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
         if (strcmp(table[i].name, name) == 0) {
@@ -430,13 +427,20 @@ static const char *agg_name(enum agg_func func)
 {
     switch (func) {
     case AGG_COUNT_ALL:
-    case AGG_COUNT: return "count";
-    case AGG_SUM: return "sum";
-    case AGG_AVG: return "avg";
-    case AGG_MIN: return "min";
-    case AGG_MAX: return "max";
-    case AGG_BOOL_AND: return "bool_and";
-    case AGG_BOOL_OR: return "bool_or";
+    case AGG_COUNT:
+        return "count";
+    case AGG_SUM:
+        return "sum";
+    case AGG_AVG:
+        return "avg";
+    case AGG_MIN:
+        return "min";
+    case AGG_MAX:
+        return "max";
+    case AGG_BOOL_AND:
+        return "bool_and";
+    case AGG_BOOL_OR:
+        return "bool_or";
     }
     return "?";
 }

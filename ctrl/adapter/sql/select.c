@@ -11,7 +11,7 @@ struct targets {
     size_t names_len, names_cap;
 };
 
-/* ---- finishing ----------------------------------------------------------------------------------------- */
+/* ---- finishing ------------------------------------------------------------------------------- */
 
 err_t az_query_finish(struct az *az, struct query *q, const struct type *want)
 {
@@ -56,20 +56,24 @@ bool az_is_dead(const struct rel *rel)
         return rel->dead;
     }
     switch (rel->kind) {
-    case REL_CONSTANT: return rel->rows_len == 0;
+    case REL_CONSTANT:
+        return rel->rows_len == 0;
     case REL_MAP:
     case REL_FILTER:
     case REL_PROJECT:
     case REL_DISTINCT:
     case REL_TOPK:
-    case REL_REDUCE: return az_is_dead(rel->inputs[0]);
+    case REL_REDUCE:
+        return az_is_dead(rel->inputs[0]);
     case REL_JOIN:
         if (rel->join == REL_JOIN_INNER) {
             return az_is_dead(rel->inputs[0]) || az_is_dead(rel->inputs[1]);
         }
         return rel->join == REL_JOIN_LEFT && az_is_dead(rel->inputs[0]);
-    case REL_UNION: return az_is_dead(rel->inputs[0]) && az_is_dead(rel->inputs[1]);
-    default: return false;
+    case REL_UNION:
+        return az_is_dead(rel->inputs[0]) && az_is_dead(rel->inputs[1]);
+    default:
+        return false;
     }
 }
 
@@ -103,7 +107,7 @@ static err_t live_bool(struct az *az, struct scope *scope, const pg_node *node, 
     return az_to_bool(az, *out, what, out);
 }
 
-/* ---- targets ------------------------------------------------------------------------------------------- */
+/* ---- targets --------------------------------------------------------------------------------- */
 
 /* The name PostgreSQL gives an expression without an alias. */
 static const char *figure_name(const pg_node *node)
@@ -123,7 +127,8 @@ static const char *figure_name(const pg_node *node)
         const PgQuery__TypeName *type = node->type_cast->type_name;
         return inner != NULL ? inner : pg_name(type->names, type->n_names, NULL);
     }
-    case PG_QUERY__NODE__NODE_COLLATE_CLAUSE: return figure_name(node->collate_clause->arg);
+    case PG_QUERY__NODE__NODE_COLLATE_CLAUSE:
+        return figure_name(node->collate_clause->arg);
     case PG_QUERY__NODE__NODE_CASE_EXPR: {
         const char *name = NULL;
         if (node->case_expr->defresult != NULL) {
@@ -131,10 +136,12 @@ static const char *figure_name(const pg_node *node)
         }
         return name != NULL ? name : "case";
     }
-    case PG_QUERY__NODE__NODE_COALESCE_EXPR: return "coalesce";
+    case PG_QUERY__NODE__NODE_COALESCE_EXPR:
+        return "coalesce";
     case PG_QUERY__NODE__NODE_MIN_MAX_EXPR:
         return node->min_max_expr->op == PG_QUERY__MIN_MAX_OP__IS_GREATEST ? "greatest" : "least";
-    case PG_QUERY__NODE__NODE_A_ARRAY_EXPR: return "array";
+    case PG_QUERY__NODE__NODE_A_ARRAY_EXPR:
+        return "array";
     case PG_QUERY__NODE__NODE_SUB_LINK: {
         const PgQuery__SubLink *link = node->sub_link;
         if (link->sub_link_type == PG_QUERY__SUB_LINK_TYPE__EXISTS_SUBLINK) {
@@ -168,7 +175,8 @@ static const char *figure_name(const pg_node *node)
         size_t op = (size_t)node->sqlvalue_function->op;
         return op < ARRAY_LEN(names) ? names[op] : NULL;
     }
-    default: return NULL;
+    default:
+        return NULL;
     }
 }
 
@@ -201,12 +209,11 @@ static err_t expand_star(struct az *az, struct scope *scope, const PgQuery__Colu
     bool found = false;
     for (size_t i = 0; i < scope->items_len; i++) {
         const struct nsitem *item = scope->items[i];
-        bool match = table == NULL
-                         ? item->cols_visible
-                         : item->rel_visible && item->alias != NULL &&
-                               strcmp(item->alias, table) == 0 &&
-                               (schema == NULL || (item->schema != NULL &&
-                                                   strcmp(item->schema, schema) == 0));
+        bool match = table == NULL ? item->cols_visible
+                                   : item->rel_visible && item->alias != NULL &&
+                                         strcmp(item->alias, table) == 0 &&
+                                         (schema == NULL || (item->schema != NULL &&
+                                                             strcmp(item->schema, schema) == 0));
         if (match) {
             found = true;
             expand_item(az, t, item, ref->location);
@@ -245,8 +252,8 @@ static err_t target_list(struct az *az, struct scope *scope, pg_node **list, siz
     return ERR_OK;
 }
 
-err_t az_targets(struct az *az, struct scope *scope, pg_node **list, size_t len,
-                 struct sxvec *out, const char ***names)
+err_t az_targets(struct az *az, struct scope *scope, pg_node **list, size_t len, struct sxvec *out,
+                 const char ***names)
 {
     struct targets t = {0};
     err_t err = target_list(az, scope, list, len, &t);
@@ -256,7 +263,7 @@ err_t az_targets(struct az *az, struct scope *scope, pg_node **list, size_t len,
     return err;
 }
 
-/* ---- ORDER BY, GROUP BY, DISTINCT ON: finding expressions among the targets ---------------------------- */
+/* ---- ORDER BY, GROUP BY, DISTINCT ON: finding expressions among the targets ------------------ */
 
 static err_t ordinal(struct az *az, const pg_node *node, uint32_t visible, const char *clause,
                      uint32_t *out)
@@ -266,8 +273,8 @@ static err_t ordinal(struct az *az, const pg_node *node, uint32_t visible, const
         return az_err(az, c->location, ERR_INVALID, "42601", "non-integer constant in %s", clause);
     }
     if (c->ival->ival < 1 || (uint32_t)c->ival->ival > visible) {
-        return az_err(az, c->location, ERR_INVALID, "42P10",
-                      "%s position %d is not in select list", clause, c->ival->ival);
+        return az_err(az, c->location, ERR_INVALID, "42P10", "%s position %d is not in select list",
+                      clause, c->ival->ival);
     }
     *out = (uint32_t)c->ival->ival - 1;
     return ERR_OK;
@@ -310,8 +317,8 @@ static uint32_t match_target(const struct targets *t, const struct sx *sx)
 }
 
 /* The index of a target an ORDER BY or DISTINCT ON item means, a hidden one if need be. */
-static err_t find_target(struct az *az, struct scope *scope, const pg_node *node,
-                         struct targets *t, uint32_t visible, const char *clause, uint32_t *out)
+static err_t find_target(struct az *az, struct scope *scope, const pg_node *node, struct targets *t,
+                         uint32_t visible, const char *clause, uint32_t *out)
 {
     if (node->node_case == PG_QUERY__NODE__NODE_A_CONST) {
         return ordinal(az, node, visible, clause, out);
@@ -325,9 +332,11 @@ static err_t find_target(struct az *az, struct scope *scope, const pg_node *node
     if (scope == NULL) {
         err_t err = az_err(az, pg_location(node), ERR_UNSUPPORTED, "0A000",
                            "invalid UNION/INTERSECT/EXCEPT ORDER BY clause");
-        err = err_detail(err, "Only result column names can be used, not expressions or functions.");
-        return err_hint(err, "Add the expression/function to every SELECT, or move the UNION into a "
-                             "FROM clause.");
+        err =
+            err_detail(err, "Only result column names can be used, not expressions or functions.");
+        return err_hint(err,
+                        "Add the expression/function to every SELECT, or move the UNION into a "
+                        "FROM clause.");
     }
     struct sx *sx = NULL;
     TRY(live_expr(az, scope, node, &sx));
@@ -352,9 +361,9 @@ static err_t sort_clause(struct az *az, struct scope *scope, pg_node **sort, siz
         struct plan_order *o = &q->order[q->order_len];
         TRY(find_target(az, scope, by->node, t, visible, "ORDER BY", &o->col));
         o->desc = by->sortby_dir == PG_QUERY__SORT_BY_DIR__SORTBY_DESC;
-        o->nulls_first = by->sortby_nulls == PG_QUERY__SORT_BY_NULLS__SORTBY_NULLS_FIRST ||
-                         (by->sortby_nulls != PG_QUERY__SORT_BY_NULLS__SORTBY_NULLS_LAST &&
-                          o->desc);
+        o->nulls_first =
+            by->sortby_nulls == PG_QUERY__SORT_BY_NULLS__SORTBY_NULLS_FIRST ||
+            (by->sortby_nulls != PG_QUERY__SORT_BY_NULLS__SORTBY_NULLS_LAST && o->desc);
         bool repeated = false;
         for (uint32_t j = 0; j < q->order_len; j++) {
             repeated = repeated || q->order[j].col == o->col;
@@ -407,7 +416,7 @@ static err_t group_clause(struct az *az, struct scope *scope, pg_node **list, si
     return ERR_OK;
 }
 
-/* ---- LIMIT ----------------------------------------------------------------------------------------------- */
+/* ---- LIMIT ----------------------------------------------------------------------------------- */
 
 err_t az_limit(struct az *az, const pg_node *node, const char *what, int64_t *out)
 {
@@ -447,7 +456,7 @@ static err_t limit_clause(struct az *az, const PgQuery__SelectStmt *s, struct qu
     return ERR_OK;
 }
 
-/* ---- DISTINCT -------------------------------------------------------------------------------------------- */
+/* ---- DISTINCT -------------------------------------------------------------------------------- */
 
 static err_t distinct_on(struct az *az, struct scope *scope, const PgQuery__SelectStmt *s,
                          struct targets *t, uint32_t visible, const struct query *q,
@@ -455,8 +464,7 @@ static err_t distinct_on(struct az *az, struct scope *scope, const PgQuery__Sele
 {
     *keys = ARENA_ARRAY(az->arena, uint32_t, s->n_distinct_clause);
     for (size_t i = 0; i < s->n_distinct_clause; i++) {
-        TRY(find_target(az, scope, s->distinct_clause[i], t, visible, "DISTINCT ON",
-                        &(*keys)[i]));
+        TRY(find_target(az, scope, s->distinct_clause[i], t, visible, "DISTINCT ON", &(*keys)[i]));
     }
     /* The first ORDER BY items must be the DISTINCT ON ones, in any order. */
     for (uint32_t o = 0; o < q->order_len && o < s->n_distinct_clause; o++) {
@@ -496,10 +504,9 @@ static err_t distinct_clause(struct az *az, const PgQuery__SelectStmt *s, uint32
     return ERR_OK;
 }
 
-/* ---- SELECT ------------------------------------------------------------------------------------------------ */
+/* ---- SELECT ---------------------------------------------------------------------------------- */
 
-static err_t where_clause(struct az *az, struct scope *scope, const pg_node *node,
-                          struct rel **rel)
+static err_t where_clause(struct az *az, struct scope *scope, const pg_node *node, struct rel **rel)
 {
     if (node == NULL) {
         return ERR_OK;
@@ -574,7 +581,7 @@ static err_t plain_select(struct az *az, PgQuery__SelectStmt *s, struct scope *p
     return err;
 }
 
-/* ---- VALUES -------------------------------------------------------------------------------------------------- */
+/* ---- VALUES ---------------------------------------------------------------------------------- */
 
 static err_t value_rows(struct az *az, struct scope *scope, pg_node **lists, size_t len,
                         const struct type *want, uint32_t want_len, uint32_t cols,
@@ -671,7 +678,7 @@ static err_t values_query(struct az *az, PgQuery__SelectStmt *s, struct scope *p
     return limit_clause(az, s, q);
 }
 
-/* ---- set operations -------------------------------------------------------------------------------------------- */
+/* ---- set operations -------------------------------------------------------------------------- */
 
 static const char *set_name(PgQuery__SetOperation op)
 {
@@ -689,8 +696,7 @@ static struct sx *column_of(struct az *az, const struct query *q, uint32_t i)
 }
 
 /* Brings the arm's columns to the common types. */
-static err_t convert_arm(struct az *az, struct query *q, const struct type *types,
-                         struct rel **out)
+static err_t convert_arm(struct az *az, struct query *q, const struct type *types, struct rel **out)
 {
     TRY(az_query_finish(az, q, types));
     struct rel *rel = az_query_rel(az, q);
@@ -720,8 +726,8 @@ static struct rel *combine(struct az *az, PgQuery__SetOperation op, bool all, st
     struct rel *rel = rel_union2(az->arena, l, r);
     rel->kind = REL_SET;
     bool except = op == PG_QUERY__SET_OPERATION__SETOP_EXCEPT;
-    rel->set = except ? (all ? REL_EXCEPT_ALL : REL_EXCEPT)
-                      : (all ? REL_INTERSECT_ALL : REL_INTERSECT);
+    rel->set =
+        except ? (all ? REL_EXCEPT_ALL : REL_EXCEPT) : (all ? REL_INTERSECT_ALL : REL_INTERSECT);
     return rel;
 }
 
@@ -732,7 +738,8 @@ static err_t set_query(struct az *az, PgQuery__SelectStmt *s, struct scope *pare
     TRY(az_select(az, s->larg, parent, hide, &left));
     TRY(az_select(az, s->rarg, parent, hide, &right));
     if (left.cols_len != right.cols_len) {
-        int location = right.targets != NULL && right.cols_len > 0 ? right.targets[0]->location : -1;
+        int location =
+            right.targets != NULL && right.cols_len > 0 ? right.targets[0]->location : -1;
         return az_err(az, location, ERR_INVALID, "42601",
                       "each %s query must have the same number of columns", set_name(s->op));
     }

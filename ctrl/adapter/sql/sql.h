@@ -18,7 +18,7 @@
 
 #include "core/engine/plan.h"
 
-/* ---- statements ----------------------------------------------------------------------------- */
+/* ---- statements ------------------------------------------------------------------------------ */
 
 enum sql_stmt_kind {
     SQL_SELECT = 1, /* also VALUES, TABLE, WITH */
@@ -135,7 +135,7 @@ struct sql_stmt {
     } subscribe;
     /* AS OF / UP TO of SELECT and SUBSCRIBE, by sql_plan_query in struct sql_query. */
     struct {
-        uint8_t stage; /* enum sql_explain_stage */
+        uint8_t stage;  /* enum sql_explain_stage */
         bool of_object; /* EXPLAIN VIEW x: ->name, ->object; else ->inner */
     } explain;
     struct {
@@ -189,9 +189,9 @@ struct sql_relation {
     const char *database;
     const char *schema;
     const char *name;
-    struct schema columns;   /* type.nullable false: NOT NULL */
-    const char **defaults;   /* tables: SQL expression text per column or NULL; may be NULL */
-    const char *definition;  /* views: the SELECT, names qualified (see sql_ddl.definition) */
+    struct schema columns;     /* type.nullable false: NOT NULL */
+    const char **defaults;     /* tables: SQL expression text per column or NULL; may be NULL */
+    const char *definition;    /* views: the SELECT, names qualified (see sql_ddl.definition) */
     struct sql_index *indexes; /* of the relation, on context.cluster; read instead of source or
                                   definition. A materialized view on its own cluster has one. */
     uint32_t indexes_len;
@@ -239,7 +239,7 @@ struct sql_context {
     uint32_t params_len;
 };
 
-/* ---- describe ------------------------------------------------------------------------------- */
+/* ---- describe -------------------------------------------------------------------------------- */
 
 struct sql_description {
     struct arena arena;
@@ -253,7 +253,7 @@ err_t sql_describe(const struct sql_context *cx, const struct sql_stmt *stmt,
                    struct sql_description **out);
 void sql_description_free(struct sql_description *description);
 
-/* ---- queries -------------------------------------------------------------------------------- */
+/* ---- queries --------------------------------------------------------------------------------- */
 
 enum sql_query_kind {
     SQL_QUERY_CONSTANT = 1, /* rows known: ->rows */
@@ -275,7 +275,7 @@ struct sql_query {
         uint32_t keys_len;  /* rows */
         uint32_t key_cols;
         struct type *key_types;
-        struct mfp mfp;     /* always set; output: before finishing */
+        struct mfp mfp; /* always set; output: before finishing */
     } peek;
     /*
      * One export, PLAN_EXPORT_INDEX keyed on all columns of the root node or, for SUBSCRIBE,
@@ -317,7 +317,7 @@ err_t sql_plan_view(const struct sql_context *cx, const char *definition,
                     const struct sql_relation *relation, const uint32_t *keys, uint32_t keys_len,
                     struct sql_query **out);
 
-/* ---- writes --------------------------------------------------------------------------------- */
+/* ---- writes ---------------------------------------------------------------------------------- */
 
 enum sql_write_kind { SQL_WRITE_INSERT = 1, SQL_WRITE_UPDATE, SQL_WRITE_DELETE };
 
@@ -355,7 +355,7 @@ err_t sql_execute_args(const struct sql_context *cx, const struct sql_stmt *stmt
                        const struct type *types, uint32_t types_len, struct arena *arena,
                        struct datum **out);
 
-/* ---- definitions ---------------------------------------------------------------------------- */
+/* ---- definitions ----------------------------------------------------------------------------- */
 
 enum sql_source_format { SQL_FORMAT_CSV = 1, SQL_FORMAT_JSON };
 
@@ -368,7 +368,7 @@ struct sql_ddl {
     /* Tables, sources, views: columns. Sources without a column list: cols 0 when the format says
      * (CSV WITH HEADER: text columns named by the header; JSON: one jsonb column "data"). */
     struct schema columns;
-    const char **defaults; /* tables: SQL text per column or NULL */
+    const char **defaults;  /* tables: SQL text per column or NULL */
     const char *definition; /* views: the SELECT with all names qualified */
     const char *create_sql; /* the whole statement, normalised: for SHOW CREATE and the catalog */
     uint64_t *depends;      /* ids of relations a view or index is defined over (direct) */
@@ -396,8 +396,7 @@ struct sql_ddl {
     } cluster_options;
 };
 /* SQL_CREATE_*. Free with sql_ddl_free. */
-err_t sql_plan_ddl(const struct sql_context *cx, const struct sql_stmt *stmt,
-                   struct sql_ddl **out);
+err_t sql_plan_ddl(const struct sql_context *cx, const struct sql_stmt *stmt, struct sql_ddl **out);
 void sql_ddl_free(struct sql_ddl *ddl);
 
 /* EXPLAIN's text, lines ended by \n, appended to out. */

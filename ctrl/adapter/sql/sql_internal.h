@@ -20,7 +20,7 @@
 
 typedef PgQuery__Node pg_node;
 
-/* ---- statements ----------------------------------------------------------------------------- */
+/* ---- statements ------------------------------------------------------------------------------ */
 
 struct sql_column_def {
     const char *name;
@@ -35,22 +35,22 @@ struct sql_ast {
     pg_node *up_to;
     uint32_t as_of_base, up_to_base;
     /* What our own statements carry, by kind. */
-    struct sql_name on;   /* CREATE INDEX, SUBSCRIBE, SHOW ... FROM */
-    bool has_query;       /* SUBSCRIBE (query) rather than of an object */
-    const char *cluster;  /* IN CLUSTER */
-    pg_node *columns;     /* CREATE SOURCE: a CreateStmt with the column list, or NULL */
+    struct sql_name on;  /* CREATE INDEX, SUBSCRIBE, SHOW ... FROM */
+    bool has_query;      /* SUBSCRIBE (query) rather than of an object */
+    const char *cluster; /* IN CLUSTER */
+    pg_node *columns;    /* CREATE SOURCE: a CreateStmt with the column list, or NULL */
     uint32_t columns_base;
     bool if_not_exists;
     bool is_default;
-    bool no_keys;         /* CREATE INDEX without a list: DEFAULT */
+    bool no_keys; /* CREATE INDEX without a list: DEFAULT */
     const char *path;
     uint8_t format;
     bool header;
     uint32_t csv_columns;
     char delimiter;
     struct sql_options options;
-    const char *like;     /* SHOW ... LIKE */
-    const char *schema;   /* SHOW TABLES FROM schema */
+    const char *like;   /* SHOW ... LIKE */
+    const char *schema; /* SHOW TABLES FROM schema */
 };
 
 /* Parses one PostgreSQL statement out of script->text[start, end); the tree lives as long as the
@@ -67,8 +67,7 @@ err_t sql_parse_own(struct sql_script *script, struct sql_stmt *stmt, bool *own)
 err_t sql_parse_slice(struct sql_script *script, uint32_t start, uint32_t end,
                       struct sql_stmt **out);
 /* Cuts AS OF t [UP TO t] off the end of the text [start, *end). */
-err_t sql_parse_tail(struct sql_script *script, struct sql_ast *ast, uint32_t start,
-                     uint32_t *end);
+err_t sql_parse_tail(struct sql_script *script, struct sql_ast *ast, uint32_t start, uint32_t *end);
 /* Adds the character position of byte offset `at` in the text. */
 err_t sql_position(err_t err, const char *text, uint32_t at);
 
@@ -79,8 +78,8 @@ enum sql_token_kind {
     SQL_TOKEN_IDENT,  /* lower-cased unless quoted */
     SQL_TOKEN_STRING, /* '...' or E'...' or $$...$$, decoded */
     SQL_TOKEN_NUMBER,
-    SQL_TOKEN_PARAM,  /* $1 */
-    SQL_TOKEN_PUNCT,  /* one byte of punctuation */
+    SQL_TOKEN_PARAM, /* $1 */
+    SQL_TOKEN_PUNCT, /* one byte of punctuation */
 };
 
 struct sql_token {
@@ -100,23 +99,23 @@ struct sql_lexer {
 /* The next token; errors (unterminated string or comment) are 42601 with position. */
 err_t sql_lex(struct sql_lexer *lexer, struct sql_token *out);
 
-/* ---- scalar expressions --------------------------------------------------------------------- */
+/* ---- scalar expressions ---------------------------------------------------------------------- */
 
 enum sx_kind {
     SX_COL = 1, /* column col of the relation `level` scopes up (0: the input) */
     SX_LIT,
-    SX_PARAM,   /* $n without a value yet: only while describing */
+    SX_PARAM, /* $n without a value yet: only while describing */
     SX_CALL,
     SX_AND,
     SX_OR,
     SX_NOT,
     SX_IS_NULL,
-    SX_CASE,     /* when1, then1, ..., else */
+    SX_CASE, /* when1, then1, ..., else */
     SX_COALESCE,
-    SX_RELABEL,  /* same bytes, another type of the same layout */
-    SX_EXISTS,   /* subquery has rows */
-    SX_SCALAR,   /* the one value of a subquery, NULL when it has no row */
-    SX_AGG,      /* only between analysis of a SELECT's expressions and its grouping */
+    SX_RELABEL, /* same bytes, another type of the same layout */
+    SX_EXISTS,  /* subquery has rows */
+    SX_SCALAR,  /* the one value of a subquery, NULL when it has no row */
+    SX_AGG,     /* only between analysis of a SELECT's expressions and its grouping */
 };
 
 struct sx {
@@ -137,30 +136,30 @@ struct sx {
     } agg;
 };
 
-/* ---- relations ------------------------------------------------------------------------------ */
+/* ---- relations ------------------------------------------------------------------------------- */
 
 enum rel_kind {
-    REL_GET = 1,  /* a collection or index */
+    REL_GET = 1, /* a collection or index */
     REL_CONSTANT,
-    REL_MAP,      /* input columns, then sx */
-    REL_FILTER,   /* all of sx true */
-    REL_PROJECT,  /* columns cols of the input */
-    REL_JOIN,     /* see below */
-    REL_REDUCE,   /* columns: keys, then aggs. No keys: no row for an empty input */
-    REL_GLOBAL,   /* analysis only: aggregation without GROUP BY, exactly one row */
+    REL_MAP,     /* input columns, then sx */
+    REL_FILTER,  /* all of sx true */
+    REL_PROJECT, /* columns cols of the input */
+    REL_JOIN,    /* see below */
+    REL_REDUCE,  /* columns: keys, then aggs. No keys: no row for an empty input */
+    REL_GLOBAL,  /* analysis only: aggregation without GROUP BY, exactly one row */
     REL_DISTINCT,
     REL_THRESHOLD,
     REL_NEGATE,
     REL_UNION,
     REL_TOPK,
-    REL_SET,      /* analysis only: EXCEPT, INTERSECT */
+    REL_SET, /* analysis only: EXCEPT, INTERSECT */
 };
 
 enum rel_join {
     REL_JOIN_INNER = 1, /* any number of inputs */
     REL_JOIN_LEFT,
-    REL_JOIN_FULL,      /* analysis only */
-    REL_JOIN_SEMI,      /* output: left columns */
+    REL_JOIN_FULL, /* analysis only */
+    REL_JOIN_SEMI, /* output: left columns */
     REL_JOIN_ANTI,
 };
 
@@ -197,7 +196,7 @@ struct rel {
     const struct sql_relation *relation; /* GET, and CONSTANT of a catalog table: for EXPLAIN */
 };
 
-/* ---- the planning context ------------------------------------------------------------------- */
+/* ---- the planning context -------------------------------------------------------------------- */
 
 struct idset {
     uint64_t *ids;
@@ -207,20 +206,20 @@ struct idset {
 struct az {
     struct arena *arena;
     const struct sql_context *cx;
-    const char *text;  /* what locations refer to; NULL: no positions (view bodies) */
-    uint32_t base;     /* of the tree's locations in text */
+    const char *text; /* what locations refer to; NULL: no positions (view bodies) */
+    uint32_t base;    /* of the tree's locations in text */
     struct type *param_types;
     uint32_t params_len;
-    bool describe;     /* parameters may have no value */
-    bool maintained;   /* for a view: nothing that depends on the session or the clock */
-    uint32_t depth;    /* nesting of expressions, queries and views */
-    uint32_t dead;     /* inside a SELECT that is known to have no rows: see sql_dead */
+    bool describe;        /* parameters may have no value */
+    bool maintained;      /* for a view: nothing that depends on the session or the clock */
+    uint32_t depth;       /* nesting of expressions, queries and views */
+    uint32_t dead;        /* inside a SELECT that is known to have no rows: see sql_dead */
     struct idset depends; /* relations named directly in the statement (not through views) */
     uint32_t view_depth;
-    bool qualify;      /* write resolved names into the parse tree: normalised definitions */
-    bool macro;        /* $n are the arguments of a catalog function: columns of the root scope */
-    struct cte *ctes;  /* visible common table expressions, innermost first */
-    struct u64map relations; /* id -> struct rel: a view or catalog table is read once */
+    bool qualify;     /* write resolved names into the parse tree: normalised definitions */
+    bool macro;       /* $n are the arguments of a catalog function: columns of the root scope */
+    struct cte *ctes; /* visible common table expressions, innermost first */
+    struct u64map relations;     /* id -> struct rel: a view or catalog table is read once */
     struct sql_script **scripts; /* texts parsed on the way: their trees are referred to */
     size_t scripts_len, scripts_cap;
 };
@@ -235,7 +234,7 @@ enum { AZ_DEPTH_MAX = 400, AZ_PARAMS_MAX = 65535 };
 err_t az_err(const struct az *az, int location, enum err_code code, const char *sqlstate,
              const char *format, ...) __attribute__((format(printf, 5, 6)));
 err_t az_position(const struct az *az, err_t err, int location);
-#define AZ_UNSUPPORTED(az, location, ...)                                                          \
+#define AZ_UNSUPPORTED(az, location, ...) \
     az_err((az), (location), ERR_UNSUPPORTED, "0A000", __VA_ARGS__)
 /* Guards recursion: 54001. */
 err_t az_enter(struct az *az);
@@ -246,7 +245,7 @@ static inline void az_leave(struct az *az)
 }
 bool idset_add(struct idset *set, uint64_t id);
 
-/* ---- sx.c: building and walking expressions --------------------------------------------------- */
+/* ---- sx.c: building and walking expressions -------------------------------------------------- */
 
 struct sx *sx_new(struct arena *arena, enum sx_kind kind, struct type type);
 struct sx *sx_col(struct arena *arena, uint32_t col, struct type type);
@@ -255,8 +254,8 @@ struct sx *sx_bool(struct arena *arena, bool value);
 struct sx *sx_null(struct arena *arena, struct type type);
 struct sx *sx_text(struct arena *arena, const char *text);
 struct sx *sx_int8(struct arena *arena, int64_t value);
-struct sx *sx_call(struct arena *arena, const struct func *func, struct type type,
-                   struct sx **args, uint32_t args_len);
+struct sx *sx_call(struct arena *arena, const struct func *func, struct type type, struct sx **args,
+                   uint32_t args_len);
 /* AND, OR, NOT, IS NULL, COALESCE with the usual simplifications of constants. */
 struct sx *sx_and(struct arena *arena, struct sx *a, struct sx *b);
 struct sx *sx_or(struct arena *arena, struct sx *a, struct sx *b);
@@ -304,7 +303,7 @@ struct rel *rel_map_outer(struct arena *arena, struct rel *rel, outer_fn fn, voi
 /* The same for an expression: references of level >= 0 (0: its own input). */
 struct sx *sx_map_outer(struct arena *arena, struct sx *sx, outer_fn fn, void *arg);
 
-/* ---- rel.c: building relations ----------------------------------------------------------------- */
+/* ---- rel.c: building relations --------------------------------------------------------------- */
 
 struct rel *rel_new(struct arena *arena, enum rel_kind kind, uint32_t cols_len);
 /* One row without columns. */
@@ -316,14 +315,14 @@ struct rel *rel_filter1(struct arena *arena, struct rel *in, struct sx *sx);
 struct rel *rel_project(struct arena *arena, struct rel *in, const uint32_t *cols, uint32_t len);
 /* The first `len` columns. */
 struct rel *rel_prefix(struct arena *arena, struct rel *in, uint32_t len);
-struct rel *rel_join2(struct arena *arena, enum rel_join join, struct rel *left,
-                      struct rel *right, struct sx **preds, uint32_t preds_len);
+struct rel *rel_join2(struct arena *arena, enum rel_join join, struct rel *left, struct rel *right,
+                      struct sx **preds, uint32_t preds_len);
 struct rel *rel_union2(struct arena *arena, struct rel *a, struct rel *b);
 struct rel *rel_negate(struct arena *arena, struct rel *in);
 struct rel *rel_threshold(struct arena *arena, struct rel *in);
 struct rel *rel_distinct(struct arena *arena, struct rel *in);
-struct rel *rel_reduce(struct arena *arena, struct rel *in, const uint32_t *keys,
-                       uint32_t keys_len, const struct plan_agg *aggs, uint32_t aggs_len);
+struct rel *rel_reduce(struct arena *arena, struct rel *in, const uint32_t *keys, uint32_t keys_len,
+                       const struct plan_agg *aggs, uint32_t aggs_len);
 struct rel *rel_topk(struct arena *arena, struct rel *in, const uint32_t *keys, uint32_t keys_len,
                      const struct plan_order *order, uint32_t order_len, int64_t limit,
                      int64_t offset);
@@ -335,7 +334,7 @@ void rel_close(struct rel *rel);
 bool rel_is_empty(const struct rel *rel);
 bool rel_is_unit(const struct rel *rel);
 
-/* ---- typing.c: PostgreSQL's type rules ---------------------------------------------------------- */
+/* ---- typing.c: PostgreSQL's type rules ------------------------------------------------------- */
 
 /* atoi of a type in messages: "integer", "unknown". */
 const char *az_type_name(const struct az *az, const struct type *type);
@@ -351,8 +350,8 @@ err_t az_to_bool(struct az *az, struct sx *sx, const char *what, struct sx **out
 /* UNION, CASE, COALESCE...: the common type; `what` for messages ("CASE", "UNION"). */
 err_t az_common_type(struct az *az, struct sx *const *items, uint32_t len, const char *what,
                      struct type *out);
-err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *right,
-                  int location, struct sx **out); /* left NULL: prefix */
+err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *right, int location,
+                  struct sx **out); /* left NULL: prefix */
 err_t az_function(struct az *az, const char *name, struct sx **args, uint32_t args_len,
                   int location, struct sx **out);
 err_t az_aggregate(struct az *az, enum agg_func func, struct sx *arg, int location,
@@ -364,7 +363,7 @@ bool agg_of_name(const char *name, enum agg_func *out);
 /* A TypeName of the parse tree. */
 err_t az_type(struct az *az, const PgQuery__TypeName *name, struct type *out);
 
-/* ---- analysis ----------------------------------------------------------------------------------- */
+/* ---- analysis -------------------------------------------------------------------------------- */
 
 struct nscol {
     const char *name;
@@ -430,8 +429,7 @@ err_t az_select(struct az *az, PgQuery__SelectStmt *stmt, struct scope *parent, 
 /* Is this relation known to have no rows? */
 bool az_is_dead(const struct rel *rel);
 /* The FROM list: its items go to the scope, *out has their columns. */
-err_t az_from(struct az *az, struct scope *scope, pg_node **items, size_t len,
-              struct rel **out);
+err_t az_from(struct az *az, struct scope *scope, pg_node **items, size_t len, struct rel **out);
 err_t az_with(struct az *az, const PgQuery__WithClause *with, struct scope *parent, uint32_t hide);
 err_t az_relation(struct az *az, const char *database, const char *schema, const char *name,
                   int location, const struct sql_relation **out);
@@ -443,8 +441,7 @@ err_t az_column(struct az *az, struct scope *scope, const char *schema, const ch
                 const char *name, int location, struct sx **out);
 err_t az_func_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
                    struct sx **out);
-err_t az_sublink(struct az *az, struct scope *scope, const PgQuery__SubLink *link,
-                 struct sx **out);
+err_t az_sublink(struct az *az, struct scope *scope, const PgQuery__SubLink *link, struct sx **out);
 err_t az_refuse_if(struct az *az, struct sx *condition, const char *what, struct sx **out);
 err_t az_limit(struct az *az, const pg_node *node, const char *what, int64_t *out);
 /* Session functions, catalog functions and macros: *out NULL when the name is none of them. */
@@ -461,8 +458,8 @@ err_t az_values(struct az *az, struct scope *scope, pg_node **lists, size_t len,
 /* len rows of cols typed expressions: a constant when all of them are. */
 err_t az_cells(struct az *az, struct sx **cells, size_t len, uint32_t cols, struct rel **out);
 /* A select list (of RETURNING). */
-err_t az_targets(struct az *az, struct scope *scope, pg_node **list, size_t len,
-                 struct sxvec *out, const char ***names);
+err_t az_targets(struct az *az, struct scope *scope, pg_node **list, size_t len, struct sxvec *out,
+                 const char ***names);
 /* Aggregation: rewrites the targets and HAVING to columns of an aggregated *rel. */
 err_t az_group(struct az *az, struct scope *scope, struct sxvec *groups, bool grouped,
                struct sxvec *targets, struct sx **having, struct rel **rel);
@@ -475,7 +472,7 @@ int pg_location(const pg_node *node);
 /* The last of a list of String nodes; schema (may be NULL) gets the one before. */
 const char *pg_name(pg_node *const *list, size_t len, const char **schema);
 
-/* ---- lowering, optimisation, emission -------------------------------------------------------------- */
+/* ---- lowering, optimisation, emission -------------------------------------------------------- */
 
 /* Decorrelates; the result has the columns of rel. */
 err_t rel_lower(struct az *az, struct rel *rel, struct rel **out);
@@ -497,7 +494,7 @@ err_t sx_emit(struct arena *arena, const struct sx *sx, struct expr *out);
 err_t rel_mfp(struct arena *scratch, struct arena *arena, struct rel *rel, struct rel **base,
               struct mfp *out);
 
-/* ---- query.c: from statements to struct sql_query ------------------------------------------------------------------ */
+/* ---- query.c: from statements to struct sql_query -------------------------------------------- */
 
 /* Fills kind, plan, peek or constant of out from an analysed relation. */
 err_t query_plan(struct az *az, struct rel *rel, bool subscribe, bool snapshot,

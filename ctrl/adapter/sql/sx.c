@@ -47,8 +47,8 @@ struct sx *sx_int8(struct arena *arena, int64_t value)
     return sx_lit(arena, type_of(TYPE_INT8), (struct datum){.i = value});
 }
 
-struct sx *sx_call(struct arena *arena, const struct func *func, struct type type,
-                   struct sx **args, uint32_t args_len)
+struct sx *sx_call(struct arena *arena, const struct func *func, struct type type, struct sx **args,
+                   uint32_t args_len)
 {
     ASSERT(func != NULL);
     struct sx *sx = sx_new(arena, SX_CALL, type);
@@ -210,8 +210,7 @@ struct sx *sx_equal(struct arena *arena, struct sx *a, struct sx *b, bool null_s
     ASSERT(a->type.kind == b->type.kind);
     struct type type = type_of(TYPE_BOOL);
     type.nullable = !null_safe && (a->type.nullable || b->type.nullable);
-    const struct func *func =
-        find_equal(null_safe ? "is_not_distinct_from" : "=", a->type.kind);
+    const struct func *func = find_equal(null_safe ? "is_not_distinct_from" : "=", a->type.kind);
     struct sx *args[2] = {a, b};
     return sx_call(arena, func, type, args, 2);
 }
@@ -243,9 +242,8 @@ bool sx_same(const struct sx *a, const struct sx *b)
         }
         return datum_equal(a->type.kind, &a->lit, &b->lit);
     }
-    if (a->kind == SX_AGG &&
-        (a->agg.func != b->agg.func || a->agg.distinct != b->agg.distinct ||
-         a->agg.has_filter != b->agg.has_filter)) {
+    if (a->kind == SX_AGG && (a->agg.func != b->agg.func || a->agg.distinct != b->agg.distinct ||
+                              a->agg.has_filter != b->agg.has_filter)) {
         return false;
     }
     for (uint32_t i = 0; i < a->args_len; i++) {
@@ -311,7 +309,7 @@ void sx_conjuncts(struct arena *arena, struct sx *sx, struct sxvec *out)
     }
 }
 
-/* ---- rewriting ------------------------------------------------------------------------------------ */
+/* ---- rewriting ------------------------------------------------------------------------------- */
 
 struct sx *sx_rewrite(struct arena *arena, struct sx *sx, sx_fn fn, void *arg)
 {
@@ -387,7 +385,7 @@ void sx_columns(const struct sx *sx, bool *used)
     }
 }
 
-/* ---- references that leave a subquery ------------------------------------------------------------- */
+/* ---- references that leave a subquery -------------------------------------------------------- */
 
 static void sx_free_refs(const struct sx *sx, uint32_t depth, free_fn fn, void *arg);
 

@@ -14,14 +14,22 @@ struct pseudo_type {
 
 /* Types that exist for the SQL user but are laid out as another kind. */
 static const struct pseudo_type pseudo_types[] = {
-    {"char", TYPE_TEXT, 18},           {"name", TYPE_TEXT, 19},
-    {"regproc", TYPE_OID, 24},         {"oid", TYPE_OID, 26},
-    {"xid", TYPE_OID, 28},             {"regprocedure", TYPE_OID, 2202},
-    {"regclass", TYPE_OID, OID_REGCLASS}, {"regtype", TYPE_OID, OID_REGTYPE},
-    {"regrole", TYPE_OID, OID_REGROLE}, {"regnamespace", TYPE_OID, OID_REGNAMESPACE},
-    {"pg_node_tree", TYPE_TEXT, 194},  {"aclitem", TYPE_TEXT, 1033},
-    {"int2vector", TYPE_TEXT, 22},     {"oidvector", TYPE_TEXT, 30},
-    {"cstring", TYPE_TEXT, 2275},      {"json", TYPE_JSONB, 3802},
+    {"char", TYPE_TEXT, 18},
+    {"name", TYPE_TEXT, 19},
+    {"regproc", TYPE_OID, 24},
+    {"oid", TYPE_OID, 26},
+    {"xid", TYPE_OID, 28},
+    {"regprocedure", TYPE_OID, 2202},
+    {"regclass", TYPE_OID, OID_REGCLASS},
+    {"regtype", TYPE_OID, OID_REGTYPE},
+    {"regrole", TYPE_OID, OID_REGROLE},
+    {"regnamespace", TYPE_OID, OID_REGNAMESPACE},
+    {"pg_node_tree", TYPE_TEXT, 194},
+    {"aclitem", TYPE_TEXT, 1033},
+    {"int2vector", TYPE_TEXT, 22},
+    {"oidvector", TYPE_TEXT, 30},
+    {"cstring", TYPE_TEXT, 2275},
+    {"json", TYPE_JSONB, 3802},
 };
 
 static const struct {
@@ -93,7 +101,7 @@ const char *az_type_name(const struct az *az, const struct type *type)
     return type_format(az->arena, &plain);
 }
 
-/* ---- type names ----------------------------------------------------------------------------------- */
+/* ---- type names ------------------------------------------------------------------------------ */
 
 static err_t typmod_value(struct az *az, const pg_node *node, int location, int *out)
 {
@@ -114,8 +122,8 @@ static err_t length_typmod(struct az *az, const char *name, int n, int location,
                       shown);
     }
     if (n > 10485760) {
-        return az_err(az, location, ERR_INVALID, "22023", "length for type %s cannot exceed 10485760",
-                      shown);
+        return az_err(az, location, ERR_INVALID, "22023",
+                      "length for type %s cannot exceed 10485760", shown);
     }
     *out = n + 4;
     return ERR_OK;
@@ -204,27 +212,34 @@ err_t az_type(struct az *az, const PgQuery__TypeName *name, struct type *out)
     return ERR_OK;
 }
 
-/* ---- coercion --------------------------------------------------------------------------------------- */
+/* ---- coercion -------------------------------------------------------------------------------- */
 
 char type_category(uint8_t kind)
 {
     switch (kind) {
-    case TYPE_BOOL: return 'B';
+    case TYPE_BOOL:
+        return 'B';
     case TYPE_INT2:
     case TYPE_INT4:
     case TYPE_INT8:
     case TYPE_FLOAT4:
     case TYPE_FLOAT8:
     case TYPE_NUMERIC:
-    case TYPE_OID: return 'N';
-    case TYPE_TEXT: return 'S';
+    case TYPE_OID:
+        return 'N';
+    case TYPE_TEXT:
+        return 'S';
     case TYPE_DATE:
     case TYPE_TIME:
     case TYPE_TIMESTAMP:
-    case TYPE_TIMESTAMPTZ: return 'D';
-    case TYPE_INTERVAL: return 'T';
-    case TYPE_UNKNOWN: return 'X';
-    default: return 'U';
+    case TYPE_TIMESTAMPTZ:
+        return 'D';
+    case TYPE_INTERVAL:
+        return 'T';
+    case TYPE_UNKNOWN:
+        return 'X';
+    default:
+        return 'U';
     }
 }
 
@@ -281,8 +296,8 @@ static struct sx *apply_typmod(struct az *az, struct sx *sx, struct type to, boo
     if (to.typmod < 0 || (sx->type.typmod == to.typmod && sx->type.oid == to.oid)) {
         return relabel(az, sx, to);
     }
-    const char *name = to.oid == 1043   ? "varchar"
-                       : to.oid == 1042 ? "bpchar"
+    const char *name = to.oid == 1043                ? "varchar"
+                       : to.oid == 1042              ? "bpchar"
                        : to.kind == TYPE_NUMERIC     ? "numeric"
                        : to.kind == TYPE_TIMESTAMP   ? "timestamp"
                        : to.kind == TYPE_TIMESTAMPTZ ? "timestamptz"
@@ -369,8 +384,11 @@ static err_t reg_to_text(struct az *az, struct sx *sx, struct sx **out)
         body = "coalesce((SELECT rolname::text FROM pg_catalog.pg_roles WHERE oid = $1), "
                "$1::oid::text)";
         break;
-    case OID_REGTYPE: body = "coalesce(pg_catalog.format_type($1, NULL), $1::oid::text)"; break;
-    default: break;
+    case OID_REGTYPE:
+        body = "coalesce(pg_catalog.format_type($1, NULL), $1::oid::text)";
+        break;
+    default:
+        break;
     }
     struct type oid = type_of(TYPE_OID);
     struct sx *arg = relabel(az, sx, oid);
@@ -379,8 +397,7 @@ static err_t reg_to_text(struct az *az, struct sx *sx, struct sx **out)
 
 static struct sx *cast_call(struct az *az, struct sx *sx, struct type to)
 {
-    const struct func *func =
-        cast_find((enum type_kind)sx->type.kind, (enum type_kind)to.kind);
+    const struct func *func = cast_find((enum type_kind)sx->type.kind, (enum type_kind)to.kind);
     if (func == NULL) {
         return NULL;
     }
@@ -454,7 +471,7 @@ err_t az_to_bool(struct az *az, struct sx *sx, const char *what, struct sx **out
     return az_coerce(az, sx, type_of(TYPE_BOOL), CAST_IMPLICIT, out);
 }
 
-/* ---- common types --------------------------------------------------------------------------------------- */
+/* ---- common types ---------------------------------------------------------------------------- */
 
 err_t az_common_type(struct az *az, struct sx *const *items, uint32_t len, const char *what,
                      struct type *out)

@@ -3,17 +3,23 @@
 
 #include "ctrl/adapter/sql/typing.h"
 
-/* ---- the table ----------------------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static const char *kind_name(uint8_t kind)
 {
     switch (kind) {
-    case SQL_REL_SOURCE: return "source";
-    case SQL_REL_VIEW: return "view";
-    case SQL_REL_MATERIALIZED_VIEW: return "materialized view";
-    case SQL_REL_INDEX: return "index";
-    case SQL_REL_VIRTUAL: return "system catalog";
-    default: return "table";
+    case SQL_REL_SOURCE:
+        return "source";
+    case SQL_REL_VIEW:
+        return "view";
+    case SQL_REL_MATERIALIZED_VIEW:
+        return "materialized view";
+    case SQL_REL_INDEX:
+        return "index";
+    case SQL_REL_VIRTUAL:
+        return "system catalog";
+    default:
+        return "table";
     }
 }
 
@@ -63,8 +69,8 @@ static err_t default_value(struct az *az, const struct sql_relation *relation, u
 }
 
 /* An expression assigned to a column: 42804 as PostgreSQL says it. */
-static err_t assign(struct az *az, const struct sql_relation *relation, uint32_t col,
-                    struct sx *sx, struct sx **out)
+static err_t assign(struct az *az, const struct sql_relation *relation, uint32_t col, struct sx *sx,
+                    struct sx **out)
 {
     struct type type = relation->columns.types[col];
     if (!az_can_coerce(sx, type, CAST_ASSIGNMENT)) {
@@ -77,7 +83,7 @@ static err_t assign(struct az *az, const struct sql_relation *relation, uint32_t
     return az_coerce(az, sx, type, CAST_ASSIGNMENT, out);
 }
 
-/* ---- finishing ------------------------------------------------------------------------------------------------ */
+/* ---- finishing ------------------------------------------------------------------------------- */
 
 /*
  * rel: the rows to write. RETURNING is evaluated over the table's columns at `at` and appended.
@@ -123,7 +129,7 @@ static err_t finish(struct az *az, struct rel *rel, struct sql_write *out)
     return query_plan(az, rel, false, true, q);
 }
 
-/* ---- INSERT ------------------------------------------------------------------------------------------------------ */
+/* ---- INSERT ---------------------------------------------------------------------------------- */
 
 struct insert {
     const struct sql_relation *relation;
@@ -200,8 +206,8 @@ static err_t insert_row(struct az *az, const struct insert *in, const PgQuery__L
     return ERR_OK;
 }
 
-static err_t insert_values(struct az *az, const struct insert *in,
-                           const PgQuery__SelectStmt *s, bool listed, struct rel **out)
+static err_t insert_values(struct az *az, const struct insert *in, const PgQuery__SelectStmt *s,
+                           bool listed, struct rel **out)
 {
     uint32_t n = in->relation->columns.cols;
     struct sx **cells = ARENA_ARRAY(az->arena, struct sx *, s->n_values_lists * n);
@@ -286,7 +292,7 @@ static err_t plan_insert(struct az *az, const PgQuery__InsertStmt *s, struct sql
     return finish(az, rel, out);
 }
 
-/* ---- UPDATE and DELETE ---------------------------------------------------------------------------------------- */
+/* ---- UPDATE and DELETE ----------------------------------------------------------------------- */
 
 static const char *alias_of(const PgQuery__RangeVar *var, const struct sql_relation *relation)
 {
@@ -318,8 +324,7 @@ static err_t update_value(struct az *az, struct scope *scope, const struct sql_r
     uint32_t col = 0;
     TRY(column_index(az, relation, t->name, t->location, &col));
     if (values[col] != NULL) {
-        return err_sql(ERR_INVALID, "42601",
-                      "multiple assignments to same column \"%s\"", t->name);
+        return err_sql(ERR_INVALID, "42601", "multiple assignments to same column \"%s\"", t->name);
     }
     if (t->n_indirection > 0 || t->val->node_case == PG_QUERY__NODE__NODE_MULTI_ASSIGN_REF) {
         return AZ_UNSUPPORTED(az, t->location, "this form of assignment is not supported");
@@ -385,15 +390,19 @@ static err_t plan_write(struct az *az, const struct sql_stmt *stmt, struct sql_w
     struct scope scope;
     struct rel *rel = NULL;
     switch (stmt->kind) {
-    case SQL_INSERT: return plan_insert(az, node->insert_stmt, out);
-    case SQL_UPDATE: return plan_update(az, node->update_stmt, out);
-    case SQL_DELETE: return plan_delete(az, node->delete_stmt, out);
+    case SQL_INSERT:
+        return plan_insert(az, node->insert_stmt, out);
+    case SQL_UPDATE:
+        return plan_update(az, node->update_stmt, out);
+    case SQL_DELETE:
+        return plan_delete(az, node->delete_stmt, out);
     case SQL_TRUNCATE:
         out->kind = SQL_WRITE_DELETE;
         TRY(table_rows(az, node->truncate_stmt->relations[0]->range_var, NULL, "truncate", &scope,
                        &out->relation, &rel));
         return finish(az, rel, out);
-    default: return err_new(ERR_INTERNAL, "statement of kind %u writes nothing", stmt->kind);
+    default:
+        return err_new(ERR_INTERNAL, "statement of kind %u writes nothing", stmt->kind);
     }
 }
 
@@ -464,10 +473,9 @@ err_t sql_check_row(const struct sql_relation *relation, const struct datum *row
     return ERR_OK;
 }
 
-/* ---- COPY --------------------------------------------------------------------------------------------------------- */
+/* ---- COPY ------------------------------------------------------------------------------------ */
 
-static err_t copy_columns(struct az *az, const PgQuery__CopyStmt *copy,
-                          struct sql_copy_target *out)
+static err_t copy_columns(struct az *az, const PgQuery__CopyStmt *copy, struct sql_copy_target *out)
 {
     uint32_t n = out->relation->columns.cols;
     out->columns = ARENA_ARRAY(az->arena, uint32_t, copy->n_attlist > n ? copy->n_attlist : n);

@@ -31,10 +31,11 @@ static int shell(const char *dir, const char *command)
 static void connect_to(struct pg *pg)
 {
     char conninfo[256];
-    snprintf(conninfo, sizeof(conninfo), "host=%s port=54399 user=postgres dbname=postgres", pg->dir);
+    snprintf(conninfo, sizeof(conninfo), "host=%s port=54399 user=postgres dbname=postgres",
+             pg->dir);
     pg->conn = PQconnectdb(conninfo);
     PGresult *r = PQexec(pg->conn, "set timezone = 'UTC'; set extra_float_digits = 1; "
-                                    "set statement_timeout = 10000; set jit = off");
+                                   "set statement_timeout = 10000; set jit = off");
     PQclear(r);
 }
 
@@ -50,11 +51,12 @@ struct pg *pg_start(void)
     int len = asprintf(&command, "chmod 777 %s", pg->dir);
     ASSERT(len > 0 && system(command) == 0);
     free(command);
-    len = asprintf(&command,
-                   PG_BIN "/initdb -D %s/data -A trust -U postgres --locale=C -E UTF8 -N && " PG_BIN
-                          "/pg_ctl -D %s/data -o \"-k %s -h \\\"\\\" -p 54399 -F\" -l %s/server.log "
-                          "-w start",
-                   pg->dir, pg->dir, pg->dir, pg->dir);
+    len =
+        asprintf(&command,
+                 PG_BIN "/initdb -D %s/data -A trust -U postgres --locale=C -E UTF8 -N && " PG_BIN
+                        "/pg_ctl -D %s/data -o \"-k %s -h \\\"\\\" -p 54399 -F\" -l %s/server.log "
+                        "-w start",
+                 pg->dir, pg->dir, pg->dir, pg->dir);
     ASSERT(len > 0);
     int status = shell(pg->dir, command);
     free(command);

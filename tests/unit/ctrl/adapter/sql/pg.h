@@ -1,4 +1,5 @@
-/* A throw-away PostgreSQL 15 of the test's own, in a temporary folder, reached by a socket there. */
+/* A throw-away PostgreSQL 15 of the test's own, in a temporary folder, reached by a socket there.
+ */
 #ifndef TAILRACE_TESTS_UNIT_CTRL_ADAPTER_SQL_PG_H
 #define TAILRACE_TESTS_UNIT_CTRL_ADAPTER_SQL_PG_H
 

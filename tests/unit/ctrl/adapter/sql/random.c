@@ -52,7 +52,9 @@ static void text_expr(struct random_sql *g, const struct columns *in, struct buf
 {
     static const char *const words[] = {"'one'", "'two'", "'deux'", "'nil'", "null"};
     switch (below(g, 5)) {
-    case 0: buf_append_str(out, words[below(g, 5)]); break;
+    case 0:
+        buf_append_str(out, words[below(g, 5)]);
+        break;
     case 1:
         buf_append_str(out, "coalesce(");
         column(g, in, false, out);
@@ -63,7 +65,9 @@ static void text_expr(struct random_sql *g, const struct columns *in, struct buf
         column(g, in, false, out);
         buf_append_str(out, " || 'x')");
         break;
-    default: column(g, in, false, out); break;
+    default:
+        column(g, in, false, out);
+        break;
     }
 }
 
@@ -269,8 +273,8 @@ static void select_query(struct random_sql *g, const struct columns *outer, uint
 static void query(struct random_sql *g, const struct columns *outer, uint32_t cols, bool ints,
                   struct buf *out)
 {
-    static const char *const sets[] = {" union ", " union all ", " except ", " intersect ",
-                                       " except all ", " intersect all "};
+    static const char *const sets[] = {" union ",     " union all ",  " except ",
+                                       " intersect ", " except all ", " intersect all "};
     (void)ints;
     select_query(g, outer, cols, out);
     if (g->depth < 3 && below(g, 7) == 0) {

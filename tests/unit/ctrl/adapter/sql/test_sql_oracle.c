@@ -53,8 +53,8 @@ static void compare_errors(struct oracle *o, const char *sql, err_t err, const s
     const char *message = err == ERR_OK ? "" : err_message(err);
     int position = err == ERR_OK ? 0 : err_position_get(err);
     const char *theirs = r->sqlstate[0] == '\0' ? "00000" : r->sqlstate;
-    bool same = strcmp(state, theirs) == 0 && strcmp(message, r->message) == 0 &&
-                position == r->position;
+    bool same =
+        strcmp(state, theirs) == 0 && strcmp(message, r->message) == 0 && position == r->position;
     if (!same) {
         snprintf(what, sizeof(what), "ours %s %s @%d, PostgreSQL %s %s @%d", state, message,
                  position, theirs, r->message, r->position);

@@ -63,7 +63,8 @@ static struct world *catalog_world(void)
          "insert into pg_catalog.pg_index (indexrelid, indrelid, indisprimary, indisunique, "
          "indisvalid) values (16502, 16500, false, false, true)"},
         {"pg_catalog", "pg_database",
-         "insert into pg_catalog.pg_database (oid, datname, datdba, encoding, datcollate, datctype, "
+         "insert into pg_catalog.pg_database (oid, datname, datdba, encoding, datcollate, "
+         "datctype, "
          "datlocprovider) values (1, 'tailrace', 10, 6, 'C', 'C', 'c')"},
         {"mz_internal", "mz_object_definitions",
          "insert into mz_internal.mz_object_definitions values (16501, 'SELECT 1'), "
@@ -138,12 +139,14 @@ static void answers(void)
            "tester|tailrace|public|Tailrace 0");
     expect(w, "select current_setting('server_version'), current_setting('nosuch', true)",
            "15.0|\\N");
-    expect(w, "select nspname from pg_namespace where nspname = any (current_schemas(true)) "
-              "order by 1",
+    expect(w,
+           "select nspname from pg_namespace where nspname = any (current_schemas(true)) "
+           "order by 1",
            "pg_catalog;public");
     expect(w, "select now(), current_date", "2023-11-14 22:13:20+00|2023-11-14");
-    expect(w, "select n.nspname, count(*) from pg_class c join pg_namespace n on n.oid = "
-              "c.relnamespace group by 1 order by 1",
+    expect(w,
+           "select n.nspname, count(*) from pg_class c join pg_namespace n on n.oid = "
+           "c.relnamespace group by 1 order by 1",
            "pg_catalog|1;public|4");
     world_free(w);
 }

@@ -354,7 +354,8 @@ static err_t exec_ddl(struct world *w, const struct sql_stmt *stmt, uint8_t as, 
         }
         const char **defaults = ARENA_ARRAY(&w->arena, const char *, ddl->columns.cols);
         for (uint32_t i = 0; ddl->defaults != NULL && i < ddl->columns.cols; i++) {
-            defaults[i] = ddl->defaults[i] == NULL ? NULL : arena_strdup(&w->arena, ddl->defaults[i]);
+            defaults[i] =
+                ddl->defaults[i] == NULL ? NULL : arena_strdup(&w->arena, ddl->defaults[i]);
         }
         r->relation.defaults = defaults;
     }
@@ -430,11 +431,16 @@ static err_t exec_write(struct world *w, const struct sql_stmt *stmt)
 static err_t exec_stmt(struct world *w, const struct sql_stmt *stmt)
 {
     switch (stmt->kind) {
-    case SQL_CREATE_TABLE: return exec_ddl(w, stmt, SQL_REL_TABLE, "public");
-    case SQL_CREATE_VIEW: return exec_ddl(w, stmt, SQL_REL_VIEW, "public");
-    case SQL_CREATE_INDEX: return exec_ddl(w, stmt, SQL_REL_INDEX, "public");
-    case SQL_CREATE_MATERIALIZED_VIEW: return exec_ddl(w, stmt, SQL_REL_MATERIALIZED_VIEW, "public");
-    default: return exec_write(w, stmt);
+    case SQL_CREATE_TABLE:
+        return exec_ddl(w, stmt, SQL_REL_TABLE, "public");
+    case SQL_CREATE_VIEW:
+        return exec_ddl(w, stmt, SQL_REL_VIEW, "public");
+    case SQL_CREATE_INDEX:
+        return exec_ddl(w, stmt, SQL_REL_INDEX, "public");
+    case SQL_CREATE_MATERIALIZED_VIEW:
+        return exec_ddl(w, stmt, SQL_REL_MATERIALIZED_VIEW, "public");
+    default:
+        return exec_write(w, stmt);
     }
 }
 
@@ -475,9 +481,8 @@ err_t world_query(struct world *world, const char *text, struct world_result *ou
     *out = (struct world_result){0};
     TRY(sql_parse(text, strlen(text), &script));
     struct run run = {.world = world};
-    err_t err = script->stmts_len == 1
-                    ? sql_plan_query(&world->cx, script->stmts[0], &run.query)
-                    : err_new(ERR_INVALID, "one query is expected");
+    err_t err = script->stmts_len == 1 ? sql_plan_query(&world->cx, script->stmts[0], &run.query)
+                                       : err_new(ERR_INVALID, "one query is expected");
     if (err == ERR_OK) {
         out->kind = run.query->kind;
         out->ordered = run.query->order_len > 0;
