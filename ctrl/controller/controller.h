@@ -56,7 +56,8 @@ struct controller_config {
 
 /* Ensures the storage service and connects to it; clusters come with controller_cluster_create. */
 err_t controller_new(const struct controller_config *config, struct controller **out);
-/* Frees memory; services keep running (they are adopted by the next environmentd). */
+/* Frees memory; no callback runs any more. Services keep running (the next environmentd adopts
+ * them). */
 void controller_free(struct controller *c);
 /* Everything the catalog holds was created again: runtimes may now drop what was not named. */
 void controller_initialized(struct controller *c);

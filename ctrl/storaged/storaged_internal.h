@@ -8,6 +8,7 @@
 #include "ring/boundary/boundary.h"
 
 struct frontier_mail;
+struct worker_mail;
 
 /* One storage worker. Fields are touched on its loop only, except where said. */
 struct storaged_worker {
@@ -20,6 +21,7 @@ struct storaged_worker {
     struct boundary_server *boundary; /* NULL until told */
     struct frontier_mail *report;    /* being filled; sent at the end of the loop turn */
     struct io_task report_task;
+    struct worker_mail *appending;   /* answers to appends under way */
 };
 
 struct storaged_health {

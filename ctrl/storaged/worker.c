@@ -135,6 +135,7 @@ struct worker_mail {
     struct run_order *run;
     struct append_order *append;
     struct boundary_server *server;
+    struct worker_mail *next_appending; /* of the worker, while storage_append holds the answer */
 };
 
 static void worker_mail_release(struct mail *mail)
@@ -287,6 +288,12 @@ static void appended_run(struct mail *mail)
 static void append_done(void *arg, err_t err)
 {
     struct worker_mail *answer = arg;
+    struct worker_mail **at = &answer->worker->appending;
+    while (*at != answer) {
+        ASSERT(*at != NULL);
+        at = &(*at)->next_appending;
+    }
+    *at = answer->next_appending;
     answer->err = err;
     answer_send(answer, appended_run);
 }
@@ -296,6 +303,8 @@ static void append_run(struct mail *mail)
     struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
     struct worker_mail *answer = order_new(m->worker);
     answer->time = m->append->time;
+    answer->next_appending = m->worker->appending;
+    m->worker->appending = answer;
     storage_append(m->worker->storage, m->append->time, m->append->writes, m->append->writes_len,
                    append_done, answer);
 }
@@ -348,6 +357,11 @@ void storaged_worker_free(struct storaged_worker *worker)
         free(worker->report);
     }
     storage_free(worker->storage);
+    while (worker->appending != NULL) { /* storage went without an answer */
+        struct worker_mail *answer = worker->appending;
+        worker->appending = answer->next_appending;
+        free(answer);
+    }
     free(worker->directory);
 }
 
