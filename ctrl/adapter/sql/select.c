@@ -109,74 +109,114 @@ static err_t live_bool(struct az *az, struct scope *scope, const pg_node *node, 
 
 /* ---- targets --------------------------------------------------------------------------------- */
 
-/* The name PostgreSQL gives an expression without an alias. */
-static const char *figure_name(const pg_node *node)
+/*
+ * The name PostgreSQL gives an expression without an alias, and how much it insists on it: 2 for
+ * columns and functions, 1 for what a cast around it may rename, 0 for none.
+ */
+static int figure_name(const pg_node *node, const char **name);
+
+static int sublink_name(const PgQuery__SubLink *link, const char **name)
 {
-    switch (node->node_case) {
-    case PG_QUERY__NODE__NODE_COLUMN_REF: {
-        const PgQuery__ColumnRef *ref = node->column_ref;
-        const char *name = pg_string(ref->fields[ref->n_fields - 1]);
-        return name;
-    }
-    case PG_QUERY__NODE__NODE_FUNC_CALL:
-        return pg_name(node->func_call->funcname, node->func_call->n_funcname, NULL);
-    case PG_QUERY__NODE__NODE_A_EXPR:
-        return node->a_expr->kind == PG_QUERY__A__EXPR__KIND__AEXPR_NULLIF ? "nullif" : NULL;
-    case PG_QUERY__NODE__NODE_TYPE_CAST: {
-        const char *inner = figure_name(node->type_cast->arg);
-        const PgQuery__TypeName *type = node->type_cast->type_name;
-        return inner != NULL ? inner : pg_name(type->names, type->n_names, NULL);
-    }
-    case PG_QUERY__NODE__NODE_COLLATE_CLAUSE:
-        return figure_name(node->collate_clause->arg);
-    case PG_QUERY__NODE__NODE_CASE_EXPR: {
-        const char *name = NULL;
-        if (node->case_expr->defresult != NULL) {
-            name = figure_name(node->case_expr->defresult);
-        }
-        return name != NULL ? name : "case";
-    }
-    case PG_QUERY__NODE__NODE_COALESCE_EXPR:
-        return "coalesce";
-    case PG_QUERY__NODE__NODE_MIN_MAX_EXPR:
-        return node->min_max_expr->op == PG_QUERY__MIN_MAX_OP__IS_GREATEST ? "greatest" : "least";
-    case PG_QUERY__NODE__NODE_A_ARRAY_EXPR:
-        return "array";
-    case PG_QUERY__NODE__NODE_SUB_LINK: {
-        const PgQuery__SubLink *link = node->sub_link;
-        if (link->sub_link_type == PG_QUERY__SUB_LINK_TYPE__EXISTS_SUBLINK) {
-            return "exists";
-        }
-        if (link->sub_link_type == PG_QUERY__SUB_LINK_TYPE__ARRAY_SUBLINK) {
-            return "array";
-        }
+    switch (link->sub_link_type) {
+    case PG_QUERY__SUB_LINK_TYPE__EXISTS_SUBLINK:
+        *name = "exists";
+        return 2;
+    case PG_QUERY__SUB_LINK_TYPE__ARRAY_SUBLINK:
+        *name = "array";
+        return 2;
+    case PG_QUERY__SUB_LINK_TYPE__EXPR_SUBLINK: {
         const PgQuery__SelectStmt *select = link->subselect->select_stmt;
-        if (link->sub_link_type == PG_QUERY__SUB_LINK_TYPE__EXPR_SUBLINK &&
-            select->n_target_list == 1) {
-            const PgQuery__ResTarget *t = select->target_list[0]->res_target;
-            return t->name[0] != '\0' ? t->name : figure_name(t->val);
+        if (select->n_target_list != 1) {
+            return 0;
         }
-        return NULL;
-    }
-    case PG_QUERY__NODE__NODE_SQLVALUE_FUNCTION: {
-        static const char *const names[] = {
-            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_DATE] = "current_date",
-            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_TIMESTAMP] = "current_timestamp",
-            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_TIMESTAMP_N] = "current_timestamp",
-            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_LOCALTIMESTAMP] = "localtimestamp",
-            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_LOCALTIME] = "localtime",
-            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_ROLE] = "current_role",
-            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_USER] = "current_user",
-            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_USER] = "user",
-            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_SESSION_USER] = "session_user",
-            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_CATALOG] = "current_catalog",
-            [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_SCHEMA] = "current_schema",
-        };
-        size_t op = (size_t)node->sqlvalue_function->op;
-        return op < ARRAY_LEN(names) ? names[op] : NULL;
+        const PgQuery__ResTarget *t = select->target_list[0]->res_target;
+        if (t->name[0] != '\0') {
+            *name = t->name;
+            return 2;
+        }
+        return figure_name(t->val, name);
     }
     default:
-        return NULL;
+        return 0;
+    }
+}
+
+static int value_function_name(const PgQuery__SQLValueFunction *f, const char **name)
+{
+    static const char *const names[] = {
+        [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_DATE] = "current_date",
+        [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_TIMESTAMP] = "current_timestamp",
+        [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_TIMESTAMP_N] = "current_timestamp",
+        [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_LOCALTIMESTAMP] = "localtimestamp",
+        [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_LOCALTIME] = "localtime",
+        [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_ROLE] = "current_role",
+        [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_USER] = "current_user",
+        [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_USER] = "user",
+        [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_SESSION_USER] = "session_user",
+        [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_CATALOG] = "current_catalog",
+        [PG_QUERY__SQLVALUE_FUNCTION_OP__SVFOP_CURRENT_SCHEMA] = "current_schema",
+    };
+    size_t op = (size_t)f->op;
+    *name = op < ARRAY_LEN(names) ? names[op] : NULL;
+    return *name == NULL ? 0 : 2;
+}
+
+static int cast_name(const PgQuery__TypeCast *cast, const char **name)
+{
+    int strength = figure_name(cast->arg, name);
+    if (strength > 1) {
+        return strength;
+    }
+    *name = pg_name(cast->type_name->names, cast->type_name->n_names, NULL);
+    return 1;
+}
+
+static int case_name(const PgQuery__CaseExpr *e, const char **name)
+{
+    int strength = e->defresult == NULL ? 0 : figure_name(e->defresult, name);
+    if (strength > 1) {
+        return strength;
+    }
+    *name = "case";
+    return 1;
+}
+
+static int figure_name(const pg_node *node, const char **name)
+{
+    switch (node->node_case) {
+    case PG_QUERY__NODE__NODE_COLUMN_REF:
+        *name = pg_string(node->column_ref->fields[node->column_ref->n_fields - 1]);
+        return 2;
+    case PG_QUERY__NODE__NODE_FUNC_CALL:
+        *name = pg_name(node->func_call->funcname, node->func_call->n_funcname, NULL);
+        return 2;
+    case PG_QUERY__NODE__NODE_A_EXPR:
+        *name = "nullif";
+        return node->a_expr->kind == PG_QUERY__A__EXPR__KIND__AEXPR_NULLIF ? 2 : 0;
+    case PG_QUERY__NODE__NODE_TYPE_CAST:
+        return cast_name(node->type_cast, name);
+    case PG_QUERY__NODE__NODE_COLLATE_CLAUSE:
+        return figure_name(node->collate_clause->arg, name);
+    case PG_QUERY__NODE__NODE_CASE_EXPR:
+        return case_name(node->case_expr, name);
+    case PG_QUERY__NODE__NODE_COALESCE_EXPR:
+        *name = "coalesce";
+        return 2;
+    case PG_QUERY__NODE__NODE_MIN_MAX_EXPR:
+        *name = node->min_max_expr->op == PG_QUERY__MIN_MAX_OP__IS_GREATEST ? "greatest" : "least";
+        return 2;
+    case PG_QUERY__NODE__NODE_A_ARRAY_EXPR:
+        *name = "array";
+        return 2;
+    case PG_QUERY__NODE__NODE_ROW_EXPR:
+        *name = "row";
+        return 2;
+    case PG_QUERY__NODE__NODE_SUB_LINK:
+        return sublink_name(node->sub_link, name);
+    case PG_QUERY__NODE__NODE_SQLVALUE_FUNCTION:
+        return value_function_name(node->sqlvalue_function, name);
+    default:
+        return 0;
     }
 }
 
@@ -247,7 +287,13 @@ static err_t target_list(struct az *az, struct scope *scope, pg_node **list, siz
         if (sx->location < 0) {
             sx->location = pg_location(target->val);
         }
-        add_target(az, t, sx, target->name[0] != '\0' ? target->name : figure_name(target->val));
+        const char *name = NULL;
+        if (target->name[0] != '\0') {
+            name = target->name;
+        } else if (figure_name(target->val, &name) == 0) {
+            name = NULL;
+        }
+        add_target(az, t, sx, name);
     }
     return ERR_OK;
 }

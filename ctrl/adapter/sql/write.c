@@ -126,6 +126,9 @@ static err_t finish(struct az *az, struct rel *rel, struct sql_write *out)
         names[i] = "";
     }
     q->columns = schema_copy(az->arena, names, rel->types, rel->cols_len);
+    if (az->describe) {
+        return ERR_OK; /* parameters have no values yet */
+    }
     return query_plan(az, rel, false, true, q);
 }
 

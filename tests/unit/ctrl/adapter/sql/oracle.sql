@@ -340,3 +340,5 @@ delete from t where nosuch = 1
 delete from nosuch
 select x from unnest('{1,2}'::int[]) x order by 1
 select * from unnest(array['a','b']) x order by 1
+select '1'::int::text, (case when true then 1 end)::bigint, a::text, (select max(a) from t), (select 1) from t order by a, b, c
+select true, current_date is null, case when a = 1 then b end, case when a = 1 then 'x' else b end, array[1], exists (select 1) from t order by a, b, c

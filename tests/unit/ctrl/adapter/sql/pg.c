@@ -91,6 +91,12 @@ void pg_stop(struct pg *pg)
 
 static void take_rows(const PGresult *r, struct pg_result *out)
 {
+    struct buf names = {0};
+    for (int c = 0; c < PQnfields(r); c++) {
+        buf_printf(&names, "%s%s", c > 0 ? "|" : "", PQfname(r, c));
+    }
+    out->names = mem_strdup(buf_cstr(&names));
+    buf_free(&names);
     for (int i = 0; i < PQntuples(r); i++) {
         struct buf text = {0};
         for (int c = 0; c < PQnfields(r); c++) {
@@ -142,5 +148,6 @@ void pg_result_free(struct pg_result *result)
     }
     free(result->rows);
     free(result->message);
+    free(result->names);
     *result = (struct pg_result){0};
 }

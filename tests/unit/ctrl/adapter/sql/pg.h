@@ -10,6 +10,7 @@ struct pg;
 struct pg_result {
     char **rows; /* values joined by '|', NULL as "\N" */
     size_t rows_len, rows_cap;
+    char *names;      /* of the columns, joined by '|' */
     char sqlstate[6]; /* "" when it succeeded */
     char *message;
     int position;

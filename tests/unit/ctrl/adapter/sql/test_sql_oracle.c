@@ -66,6 +66,10 @@ static void compare_rows(struct oracle *o, const char *sql, struct world_result 
                          struct pg_result *theirs)
 {
     char what[512];
+    if (ours->names != NULL && strcmp(ours->names, theirs->names) != 0) {
+        snprintf(what, sizeof(what), "columns: ours %s, PostgreSQL %s", ours->names, theirs->names);
+        report(o, sql, what);
+    }
     if (!ours->ordered) {
         world_result_sort(ours);
         pg_result_sort(theirs);

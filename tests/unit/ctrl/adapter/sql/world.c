@@ -339,7 +339,9 @@ static err_t exec_ddl(struct world *w, const struct sql_stmt *stmt, uint8_t as, 
         struct world_relation *on = by_id(w, ddl->index.on->id);
         struct sql_relation *rel = &on->relation;
         struct sql_index *indexes = ARENA_ARRAY(&w->arena, struct sql_index, rel->indexes_len + 1);
-        memcpy(indexes, rel->indexes, rel->indexes_len * sizeof(indexes[0]));
+        for (uint32_t i = 0; i < rel->indexes_len; i++) {
+            indexes[i] = rel->indexes[i];
+        }
         struct sql_index *index = &indexes[rel->indexes_len];
         index->id = w->next_id++;
         index->keys_len = ddl->index.keys_len;
@@ -475,6 +477,17 @@ err_t world_fill(struct world *world, const char *schema, const char *name, cons
     return err;
 }
 
+static char *column_names(const struct sql_query *q)
+{
+    struct buf text = {0};
+    for (uint32_t i = 0; i < q->columns.cols; i++) {
+        buf_printf(&text, "%s%s", i > 0 ? "|" : "", q->columns.names[i]);
+    }
+    char *names = mem_strdup(buf_cstr(&text));
+    buf_free(&text);
+    return names;
+}
+
 err_t world_query(struct world *world, const char *text, struct world_result *out)
 {
     struct sql_script *script = NULL;
@@ -486,6 +499,7 @@ err_t world_query(struct world *world, const char *text, struct world_result *ou
     if (err == ERR_OK) {
         out->kind = run.query->kind;
         out->ordered = run.query->order_len > 0;
+        out->names = column_names(run.query);
         err = run_query(&run);
     }
     if (err == ERR_OK) {
@@ -504,6 +518,7 @@ void world_result_free(struct world_result *result)
         free(result->rows[i]);
     }
     free(result->rows);
+    free(result->names);
     *result = (struct world_result){0};
 }
 

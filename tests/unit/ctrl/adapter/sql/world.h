@@ -26,6 +26,7 @@ struct world {
 struct world_result {
     char **rows; /* values joined by '|', NULL as "\N" */
     size_t rows_len, rows_cap;
+    char *names;  /* of the columns, joined by '|' */
     bool ordered; /* ORDER BY was given */
     uint8_t kind; /* enum sql_query_kind of what ran */
 };

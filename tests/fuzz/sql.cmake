@@ -1,0 +1,1 @@
+tr_fuzz(fuzz_sql SOURCES fuzz_sql.c DEPS sql)

@@ -1,0 +1,310 @@
+/* What plans look like, what statements describe, what definitions resolve to, what writes do. */
+#include "tests/unit/ctrl/adapter/sql/world.h"
+#include "tests/unit/harness.h"
+
+#include <stdio.h>
+
+static void must(err_t err, const char *what)
+{
+    if (err != ERR_OK) {
+        fprintf(stderr, "%s: %s %s\n", what, err_sqlstate(err), err_text(err));
+        err_free(err);
+        CU_FAIL("an error where none is expected");
+    }
+}
+
+static struct world *small_world(void)
+{
+    struct world *w = world_new();
+    must(world_exec(w, "create table t (a int, b text, c numeric(6,2) default 1.5);"
+                       "create table s (x int not null, y int);"
+                       "create view v as select a, count(*) as n from t group by a;"
+                       "insert into t values (1, 'one', 2), (2, 'two', 3.456);"
+                       "insert into s values (1, 10), (2, null)"),
+         "setup");
+    return w;
+}
+
+/* The lines of EXPLAIN must contain these pieces in this order. */
+static void plan_has(struct world *w, const char *sql, const char *const *pieces)
+{
+    char *text = world_explain(w, sql);
+    const char *at = text;
+    for (size_t i = 0; pieces[i] != NULL; i++) {
+        const char *found = strstr(at, pieces[i]);
+        if (found == NULL) {
+            fprintf(stderr, "%s: no \"%s\" in\n%s", sql, pieces[i], text);
+            CU_FAIL("the plan differs");
+            break;
+        }
+        at = found + strlen(pieces[i]);
+    }
+    free(text);
+}
+
+static void plan_lacks(struct world *w, const char *sql, const char *piece)
+{
+    char *text = world_explain(w, sql);
+    if (strstr(text, piece) != NULL) {
+        fprintf(stderr, "%s: \"%s\" in\n%s", sql, piece, text);
+        CU_FAIL("the plan differs");
+    }
+    free(text);
+}
+
+#define PLAN(sql, ...) plan_has(w, sql, (const char *const[]){__VA_ARGS__, NULL})
+
+static void shapes(void)
+{
+    struct world *w = small_world();
+    PLAN("select 1", "Constant 1 rows");
+    PLAN("select a + 1 from t where a > 1 and b = 'x'", "filter=(#0 > 1)", "map=#3", "Source");
+    PLAN("select * from t join s on t.a = s.x where s.y = 5", "InnerJoin on=(#0 = #0)",
+         "filter=(#1 = 5)");
+    /* A literal reaches both sides of an equality. */
+    PLAN("select * from t join s on t.a = s.x where t.a = 5", "filter=(#0 = 5)", "filter=(#0 = 5)");
+    PLAN("select a from t where exists (select 1 from s where x = a)", "SemiJoin on=(#0 = #0)");
+    PLAN("select a from t where a not in (select x from s)", "AntiJoin");
+    PLAN("select a from t where not exists (select 1 from s where x = a)", "AntiJoin on=(#0 = #0)");
+    /* An outer join whose padding is rejected is an inner one. */
+    PLAN("select * from t left join s on t.a = s.x where s.y > 1", "InnerJoin");
+    plan_lacks(w, "select * from t left join s on t.a = s.x where s.y > 1", "LeftJoin");
+    PLAN("select * from t left join s on t.a = s.x", "LeftJoin on=(#0 = #0)");
+    PLAN("select a, sum(c) from t group by a", "Reduce group=(#0)", "sum(");
+    PLAN("select * from (select * from t order by a limit 3) q", "TopK");
+    PLAN("select a from t order by a limit 3", "Finish order by #0 limit 3");
+    /* No columns that nobody needs. */
+    PLAN("select count(*) from t join s on t.a = s.x", "project=(#0)");
+    /* The common part is there once. */
+    PLAN("select a from t where a > 1 union all select a + 1 from t where a > 1", "Union",
+         "Source");
+    PLAN("with q as (select a, count(*) as n from t group by a) select * from q q1 join q q2 on "
+         "q1.a = q2.n",
+         " = Reduce", "Get $");
+    /* Known to be empty. */
+    PLAN("select * from t where false", "Constant 0 rows");
+    PLAN("select * from t where 1 = 2 and a > 0", "Constant 0 rows");
+    PLAN("select * from t join s on true where null", "Constant 0 rows");
+    /* No cross join where there is another way. */
+    plan_lacks(w, "select 1 from t, s s1, s s2 where t.a = s2.x and s2.y = s1.x", "on=()");
+    world_free(w);
+}
+
+static void indexes(void)
+{
+    struct world *w = small_world();
+    must(world_exec(w, "create index on t (a)"), "index");
+    must(world_exec(w, "create index on v (a)"), "index");
+    PLAN("select * from t", "Peek index");
+    PLAN("select b from t where a = 7", "Peek index", "key (7)");
+    PLAN("select n from v where a = 7", "Peek index", "key (7)");
+    PLAN("select b from t where b = 'x'", "Peek index");
+    plan_lacks(w, "select b from t where b = 'x'", "key (");
+    PLAN("select v.n from v join s on v.a = s.x", "InnerJoin", "Index");
+    plan_lacks(w, "select v.n from v join s on v.a = s.x", "Reduce");
+    world_free(w);
+}
+
+/* ---- describe ---- */
+
+static void describes(struct world *w, const char *sql, const char *want)
+{
+    struct sql_script *script = NULL;
+    struct sql_description *d = NULL;
+    struct arena arena = {0};
+    struct buf got = {0};
+    must(sql_parse(sql, strlen(sql), &script), sql);
+    must(sql_describe(&w->cx, script->stmts[0], &d), sql);
+    for (uint32_t i = 0; d != NULL && i < d->params_len; i++) {
+        buf_printf(&got, "$%u %s, ", i + 1, type_format(&arena, &d->params[i]));
+    }
+    for (uint32_t i = 0; d != NULL && i < d->columns.cols; i++) {
+        buf_printf(&got, "%s%s %s", i > 0 ? ", " : "", d->columns.names[i],
+                   type_format(&arena, &d->columns.types[i]));
+    }
+    if (strcmp(buf_cstr(&got), want) != 0) {
+        fprintf(stderr, "%s\n  got  %s\n  want %s\n", sql, buf_cstr(&got), want);
+    }
+    CU_ASSERT_STRING_EQUAL(buf_cstr(&got), want);
+    buf_free(&got);
+    arena_free(&arena);
+    sql_description_free(d);
+    sql_script_free(script);
+}
+
+static void descriptions(void)
+{
+    struct world *w = small_world();
+    describes(w, "select a, b as x, c, a + 1, 'q' from t",
+              "a integer, x text, c numeric(6,2), ?column? integer, ?column? text");
+    describes(w, "select count(*), sum(a), avg(a), max(b), min(c) from t",
+              "count bigint, sum bigint, avg numeric, max text, min numeric");
+    describes(w, "select a from t where a = $1 and b = $2", "$1 integer, $2 text, a integer");
+    describes(w, "select $1::date, $2", "$1 date, $2 text, date date, ?column? text");
+    describes(w, "select a from t limit $1", "$1 bigint, a integer");
+    describes(w, "insert into t (b, a) values ($1, $2)", "$1 text, $2 integer, ");
+    describes(w, "update t set c = $1 where a = $2", "$1 numeric, $2 integer, ");
+    describes(w, "delete from t where a = $1 returning b, a", "$1 integer, b text, a integer");
+    describes(w, "subscribe t",
+              "mz_timestamp mz_timestamp, mz_diff bigint, a integer, b text, "
+              "c numeric(6,2)");
+    describes(w, "subscribe (select a from t where a > $1) with (progress)",
+              "$1 integer, mz_timestamp mz_timestamp, mz_progressed boolean, mz_diff bigint, "
+              "a integer");
+    describes(w, "explain select 1", "Physical Plan text");
+    describes(w, "begin", "");
+    describes(w, "select case when a > 1 then 1.5 else a end, coalesce(a, 0) from t",
+              "a numeric, coalesce integer");
+    world_free(w);
+}
+
+/* Bound parameters are literals of the described types. */
+static void parameters(void)
+{
+    struct world *w = small_world();
+    struct type types[2] = {type_of(TYPE_INT4), type_of(TYPE_TEXT)};
+    struct datum values[2] = {{.i = 2}, {.len = 3, .s = "two"}};
+    w->cx.param_types = types;
+    w->cx.params = values;
+    w->cx.params_len = 2;
+    struct world_result r;
+    must(world_query(w, "select a, $2 || b from t where a = $1", &r), "parameters");
+    CU_ASSERT_EQUAL_FATAL(r.rows_len, 1);
+    CU_ASSERT_STRING_EQUAL(r.rows[0], "2|twotwo");
+    world_result_free(&r);
+    world_free(w);
+}
+
+/* ---- definitions ---- */
+
+static struct sql_ddl *ddl_of(struct world *w, const char *sql)
+{
+    struct sql_script *script = NULL;
+    struct sql_ddl *ddl = NULL;
+    must(sql_parse(sql, strlen(sql), &script), sql);
+    must(sql_plan_ddl(&w->cx, script->stmts[0], &ddl), sql);
+    sql_script_free(script);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(ddl);
+    return ddl;
+}
+
+static void definitions(void)
+{
+    struct world *w = small_world();
+    struct sql_ddl *d = ddl_of(w, "create table if not exists z (a int not null, b varchar(5) "
+                                  "default 'x' || 'y', c timestamptz)");
+    CU_ASSERT_TRUE(d->if_not_exists);
+    CU_ASSERT_EQUAL(d->columns.cols, 3);
+    CU_ASSERT_FALSE(d->columns.types[0].nullable);
+    CU_ASSERT_EQUAL(d->columns.types[1].typmod, 9);
+    CU_ASSERT_STRING_EQUAL(d->defaults[1], "'x' || 'y'");
+    sql_ddl_free(d);
+    d = ddl_of(w, "create view q (one, two) as select a, n from v where exists (select 1 from s)");
+    CU_ASSERT_STRING_EQUAL(d->definition, "SELECT a, n FROM public.v WHERE EXISTS (SELECT 1 FROM "
+                                          "public.s)");
+    CU_ASSERT_STRING_EQUAL(d->columns.names[1], "two");
+    CU_ASSERT_EQUAL(d->depends_len, 2);
+    sql_ddl_free(d);
+    d = ddl_of(w, "create materialized view m in cluster c as select * from t");
+    CU_ASSERT_STRING_EQUAL(d->cluster, "c");
+    CU_ASSERT_STRING_EQUAL(d->create_sql,
+                           "CREATE MATERIALIZED VIEW m IN CLUSTER c AS SELECT * FROM public.t");
+    sql_ddl_free(d);
+    d = ddl_of(w, "create index i in cluster c on t (b, a)");
+    CU_ASSERT_EQUAL(d->index.keys_len, 2);
+    CU_ASSERT_EQUAL(d->index.keys[0], 1);
+    CU_ASSERT_STRING_EQUAL(d->create_sql, "CREATE INDEX i IN CLUSTER c ON public.t (b, a)");
+    sql_ddl_free(d);
+    d = ddl_of(w, "create default index on v");
+    CU_ASSERT_TRUE(d->index.is_default);
+    CU_ASSERT_EQUAL(d->index.keys_len, 2);
+    sql_ddl_free(d);
+    d = ddl_of(w, "create source f (a int, b text not null) from file '/tmp/f' (format csv with "
+                  "header delimited by ';') with (tail = true)");
+    CU_ASSERT_EQUAL(d->columns.cols, 2);
+    CU_ASSERT_FALSE(d->columns.types[1].nullable);
+    CU_ASSERT_EQUAL(d->source.format, SQL_FORMAT_CSV);
+    CU_ASSERT_TRUE(d->source.header && d->source.tail);
+    CU_ASSERT_EQUAL(d->source.delimiter, ';');
+    sql_ddl_free(d);
+    d = ddl_of(w, "create cluster c (size '4', replication factor 2)");
+    CU_ASSERT_STRING_EQUAL(d->cluster_options.size, "4");
+    CU_ASSERT_EQUAL(d->cluster_options.replication_factor, 2);
+    sql_ddl_free(d);
+    world_free(w);
+}
+
+static void ddl_fails(struct world *w, const char *sql, const char *sqlstate)
+{
+    err_t err = world_exec(w, sql);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(err);
+    if (strcmp(err_sqlstate(err), sqlstate) != 0) {
+        fprintf(stderr, "%s: %s %s\n", sql, err_sqlstate(err), err_text(err));
+    }
+    CU_ASSERT_STRING_EQUAL(err_sqlstate(err), sqlstate);
+    err_free(err);
+}
+
+static void refused(void)
+{
+    struct world *w = small_world();
+    ddl_fails(w, "create table z (a int, a text)", "42701");
+    ddl_fails(w, "create table z (a nosuch)", "42704");
+    ddl_fails(w, "create table z (a int primary key)", "0A000");
+    ddl_fails(w, "create table z (a int default 'x')", "22P02");
+    ddl_fails(w, "create view z as select nosuch from t", "42703");
+    ddl_fails(w, "create view z as select 1 as a, 2 as a", "42701");
+    ddl_fails(w, "create view z as select now()", "0A000");
+    ddl_fails(w, "create view z as select $1", "42P02");
+    ddl_fails(w, "create index on nosuch (a)", "42P01");
+    ddl_fails(w, "create index on t (nosuch)", "42703");
+    ddl_fails(w, "create index on t ((a + 1))", "0A000");
+    ddl_fails(w, "insert into v values (1, 2)", "42809");
+    ddl_fails(w, "insert into s (y) values (1)", "23502");
+    ddl_fails(w, "insert into t (b) select a, b from t", "42601");
+    ddl_fails(w, "create view z as select array_agg(a) from t", "0A000");
+    ddl_fails(w, "create view z as with recursive q as (select 1) select * from q", "0A000");
+    world_free(w);
+}
+
+/* ---- writes ---- */
+
+static void rows_are(struct world *w, const char *sql, const char *want)
+{
+    struct world_result r;
+    struct buf got = {0};
+    must(world_query(w, sql, &r), sql);
+    for (size_t i = 0; i < r.rows_len; i++) {
+        buf_printf(&got, "%s%s", i > 0 ? ";" : "", r.rows[i]);
+    }
+    CU_ASSERT_STRING_EQUAL(buf_cstr(&got), want);
+    buf_free(&got);
+    world_result_free(&r);
+}
+
+static void writes(void)
+{
+    struct world *w = small_world();
+    rows_are(w, "select * from t order by a", "1|one|2.00;2|two|3.46");
+    must(world_exec(w, "insert into t (a) values (3), (default)"), "defaults");
+    rows_are(w, "select a, b, c from t order by a",
+             "1|one|2.00;2|two|3.46;3|\\N|1.50;\\N|\\N|1.50");
+    must(world_exec(w, "insert into t (b, a) select b || '!', a + 10 from t where b is not null"),
+         "select");
+    rows_are(w, "select a, b, c from t where a > 10 order by a", "11|one!|1.50;12|two!|1.50");
+    must(world_exec(w, "update t set c = a * 2, b = default where a > 10"), "update");
+    rows_are(w, "select a, b, c from t where a > 10 order by a", "11|\\N|22.00;12|\\N|24.00");
+    must(world_exec(w, "delete from t where a in (select x from s) or a is null"), "delete");
+    rows_are(w, "select a from t order by a", "3;11;12");
+    must(world_exec(w, "update t set a = (select max(x) from s) where a = 3"), "subquery");
+    rows_are(w, "select a from t order by a", "2;11;12");
+    must(world_exec(w, "truncate t"), "truncate");
+    rows_are(w, "select count(*) from t", "0");
+    world_free(w);
+}
+
+static const struct test_case cases[] = {
+    {"shapes", shapes},         {"indexes", indexes},         {"descriptions", descriptions},
+    {"parameters", parameters}, {"definitions", definitions}, {"refused", refused},
+    {"writes", writes}};
+TEST_SUITE("ctrl/adapter/sql plan", cases)
