@@ -181,6 +181,10 @@ static err_t table_column(struct az *az, const PgQuery__ColumnDef *def, struct s
         return AZ_UNSUPPORTED(az, def->type_name->location,
                               "columns of array types are not supported");
     }
+    if (interval_has_fields(type)) {
+        return AZ_UNSUPPORTED(az, def->type_name->location,
+                              "columns of an interval type with fields are not supported");
+    }
     out->columns.names[at] = arena_strdup(az->arena, def->colname);
     for (uint32_t i = 0; i < at; i++) {
         if (strcmp(out->columns.names[i], def->colname) == 0) {

@@ -129,10 +129,15 @@ static err_t column_ref(struct az *az, struct scope *scope, const PgQuery__Colum
 
 /* ---- operators ------------------------------------------------------------------------------- */
 
+/* An operator that must yield a boolean: comparisons in IN, BETWEEN, rows, CASE. */
 static err_t op2(struct az *az, const char *name, struct sx *l, struct sx *r, int location,
                  struct sx **out)
 {
     TRY(az_operator(az, name, l, r, location, out));
+    if ((*out)->type.kind != TYPE_BOOL) {
+        return az_err(az, location, ERR_INVALID, "42809",
+                      "op ANY/ALL (array) requires operator to yield boolean");
+    }
     return ERR_OK;
 }
 

@@ -535,6 +535,10 @@ static err_t subscribe(struct parser *p)
     set(p, SQL_SUBSCRIBE, "SUBSCRIBE", true);
     TRY(sql_parse_tail(p->script, p->ast, p->stmt->start, &tail));
     p->lexer.end = tail;
+    if (p->t.start >= tail) {
+        p->t = (struct sql_token){.kind = SQL_TOKEN_END, .start = tail, .end = tail, .text = ""};
+    }
+    p->lexer.at = p->lexer.at < tail ? p->lexer.at : tail;
     TRY(accept(p, "to", &to));
     if (at_punct(p, '(')) {
         uint32_t start = 0, end = 0;

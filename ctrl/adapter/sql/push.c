@@ -171,7 +171,8 @@ static struct rel *push_constant(struct push *p, struct rel *rel, struct sxvec p
     out->rows_len = 0;
     struct sx **row = ARENA_ARRAY(p->arena, struct sx *, rel->cols_len);
     for (uint32_t r = 0; r < rel->rows_len; r++) {
-        const struct datum *values = rel->rows + (size_t)r * rel->cols_len;
+        const struct datum *values =
+            rel->cols_len == 0 ? NULL : &rel->rows[(size_t)r * rel->cols_len];
         for (uint32_t c = 0; c < rel->cols_len; c++) {
             row[c] = sx_lit(p->arena, rel->types[c], values[c]);
         }
@@ -184,8 +185,10 @@ static struct rel *push_constant(struct push *p, struct rel *rel, struct sxvec p
             keep = sx_is_true(sx);
         }
         if (keep) {
-            memcpy(out->rows + (size_t)out->rows_len * rel->cols_len, values,
-                   rel->cols_len * sizeof(values[0]));
+            if (rel->cols_len > 0) {
+                memcpy(out->rows + (size_t)out->rows_len * rel->cols_len, values,
+                       rel->cols_len * sizeof(values[0]));
+            }
             if (out->diffs != NULL) {
                 out->diffs[out->rows_len] = rel->diffs[r];
             }

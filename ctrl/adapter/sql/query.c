@@ -79,7 +79,7 @@ static err_t constant_mfp(struct arena *arena, struct rel *rel, struct rel *in, 
     struct sx **row = ARENA_ARRAY(arena, struct sx *, in->cols_len);
     out->rows = ARENA_ARRAY(arena, struct datum, (size_t)in->rows_len * rel->cols_len);
     for (uint32_t r = 0; r < in->rows_len; r++) {
-        const struct datum *from = in->rows + (size_t)r * in->cols_len;
+        const struct datum *from = in->cols_len == 0 ? NULL : &in->rows[(size_t)r * in->cols_len];
         struct datum *to = out->rows + (size_t)out->rows_len * rel->cols_len;
         for (uint32_t c = 0; c < in->cols_len; c++) {
             row[c] = sx_lit(arena, in->types[c], from[c]);

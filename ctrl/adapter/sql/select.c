@@ -419,6 +419,15 @@ static err_t sort_clause(struct az *az, struct scope *scope, pg_node **sort, siz
     return ERR_OK;
 }
 
+static const struct sx *find_aggregate(const struct sx *sx)
+{
+    const struct sx *found = sx->kind == SX_AGG ? sx : NULL;
+    for (uint32_t i = 0; i < sx->args_len && found == NULL; i++) {
+        found = find_aggregate(sx->args[i]);
+    }
+    return found;
+}
+
 static err_t group_clause(struct az *az, struct scope *scope, pg_node **list, size_t len,
                           struct targets *t, uint32_t visible, struct sxvec *groups)
 {
@@ -452,6 +461,11 @@ static err_t group_clause(struct az *az, struct scope *scope, pg_node **list, si
             TRY(live_expr(az, scope, node, &sx));
         }
         sx = at != UINT32_MAX ? t->sx.items[at] : sx;
+        const struct sx *agg = at == UINT32_MAX ? NULL : find_aggregate(sx);
+        if (agg != NULL) {
+            return az_err(az, agg->location, ERR_INVALID, "42803",
+                          "aggregate functions are not allowed in GROUP BY");
+        }
         TRY(az_settle(az, sx, &sx));
         if (at != UINT32_MAX) {
             t->sx.items[at] = sx;

@@ -167,7 +167,8 @@ static err_t type_modifier(struct az *az, const PgQuery__TypeName *name, const c
         return ERR_OK;
     }
     if (strcmp(type, "interval") == 0) {
-        return ERR_OK; /* fields and precision of intervals are display only */
+        *out = interval_typmod(n[0], name->n_typmods > 1, n[1]);
+        return ERR_OK;
     }
     return az_err(az, name->location, ERR_INVALID, "42601",
                   "type modifier is not allowed for type \"%s\"", type);
@@ -301,6 +302,7 @@ static struct sx *apply_typmod(struct az *az, struct sx *sx, struct type to, boo
                        : to.kind == TYPE_NUMERIC     ? "numeric"
                        : to.kind == TYPE_TIMESTAMP   ? "timestamp"
                        : to.kind == TYPE_TIMESTAMPTZ ? "timestamptz"
+                       : to.kind == TYPE_INTERVAL    ? "interval"
                                                      : "";
     uint8_t kinds[3] = {to.kind, TYPE_INT4, TYPE_BOOL};
     bool text = to.kind == TYPE_TEXT;
@@ -329,6 +331,14 @@ static err_t coerce_unknown_literal(struct az *az, struct sx *sx, struct type to
     plain.typmod = -1;
     if (type_is_reg(&to)) {
         TRY(az_reg_literal(az, sx->lit.s, to.oid, sx->location, &value));
+    } else if (interval_has_fields(&to)) {
+        err_t err = interval_parse_fields(az->arena, &to, sx->lit.s, &value);
+        if (err != ERR_OK) {
+            return az_position(az, err, sx->location);
+        }
+        *out = sx_lit(az->arena, plain, value);
+        (*out)->location = sx->location;
+        return ERR_OK;
     } else {
         err_t err = datum_parse(&plain, sx->lit.s, sx->lit.len, az->arena, &value);
         if (err != ERR_OK) {
@@ -421,6 +431,9 @@ err_t az_coerce(struct az *az, struct sx *sx, struct type to, enum cast_context 
         if (sx->kind == SX_PARAM) {
             return coerce_param(az, sx, to, out);
         }
+    }
+    if (interval_has_fields(&to)) {
+        return AZ_UNSUPPORTED(az, sx->location, "interval fields are supported for literals only");
     }
     if (type_is_reg(&sx->type) && to.kind == TYPE_TEXT) {
         return reg_to_text(az, sx, out);

@@ -17,4 +17,11 @@ bool type_is_reg(const struct type *type);
 uint32_t type_array_of(uint32_t element);
 uint32_t type_element_of(uint32_t array);
 
+/* INTERVAL DAY TO SECOND(3): the typmod of its fields and precision. */
+int32_t interval_typmod(int mask, bool precise, int precision);
+bool interval_has_fields(const struct type *type);
+/* A literal of such a type. */
+err_t interval_parse_fields(struct arena *arena, const struct type *type, const char *text,
+                            struct datum *out);
+
 #endif

@@ -342,3 +342,10 @@ select x from unnest('{1,2}'::int[]) x order by 1
 select * from unnest(array['a','b']) x order by 1
 select '1'::int::text, (case when true then 1 end)::bigint, a::text, (select max(a) from t), (select 1) from t order by a, b, c
 select true, current_date is null, case when a = 1 then b end, case when a = 1 then 'x' else b end, array[1], exists (select 1) from t order by a, b, c
+select a % 2 * count(*) from t group by 1
+select count(*) as n from t group by n
+select a from t where a + any (array[1, 3])
+select interval '1' day, interval '1-2' year to month, interval '2' hour, interval '1.5' minute, interval '90' second
+select interval '1 2:03:04' day to minute, interval '1:30' hour to minute, interval '1:30' minute to second, interval '1 year 2 months 3 days' year, interval '14 months' year
+select '3'::interval month, interval '-2' day, interval '1 day 2 hours' day, cast('1' as interval hour)
+select interval '1 day' * 2, interval '1.5 hours', -interval '1 day'
