@@ -115,7 +115,7 @@ class Subscriber:
         try:
             self.connection.cursor().copy_expert(
                 f"COPY (SUBSCRIBE {view} WITH (SNAPSHOT = false)) TO STDOUT", self)
-        except Exception:  # the connection is closed at the end
+        except environment.psycopg2.Error:  # cancelled at the end
             pass
 
     def write(self, data):
@@ -143,6 +143,11 @@ class Subscriber:
                 self.arrived.wait(left)
 
     def close(self):
+        """Ends the COPY first: a connection is not closed under the thread that reads it."""
+        self.connection.cancel()
+        self.thread.join(30)
+        if self.thread.is_alive():
+            raise RuntimeError("SUBSCRIBE does not end when it is cancelled")
         self.connection.close()
 
 
