@@ -46,7 +46,8 @@ static err_t set_number(const struct option *option, const char *value)
     char *end = NULL;
     errno = 0;
     unsigned long long number = strtoull(value, &end, 10);
-    if (errno != 0 || end == value || *end != '\0' || value[0] == '-') {
+    /* strtoull takes blanks and signs, and wraps "-1" around: digits only. */
+    if (errno != 0 || end == value || *end != '\0' || !isdigit((unsigned char)value[0])) {
         return err_new(ERR_INVALID, "--%s takes a whole number, not \"%s\"", option->name, value);
     }
     bool bounded = option->min != 0 || option->max != 0;
@@ -127,12 +128,19 @@ static err_t parse_environment(const struct options_program *program, bool *give
     return ERR_OK;
 }
 
+/* The first flag of a list on the command line replaces what the environment said. */
+static void forget_list(const struct option *option)
+{
+    struct option_list *list = option->target;
+    list->items_len = 0;
+}
+
 /* One argument at *at; moves *at past its value. */
 static err_t parse_argument(const struct options_program *program, int argc, char **argv, int *at,
-                            bool *given)
+                            bool *named)
 {
     const char *argument = argv[*at];
-    if (strncmp(argument, "--", 2) != 0 || argument[2] == '\0') {
+    if (strncmp(argument, "--", 2) != 0 || argument[2] == '\0' || argument[2] == '=') {
         return err_new(ERR_INVALID, "unexpected argument \"%s\": see %s --help", argument,
                        program->name);
     }
@@ -152,18 +160,23 @@ static err_t parse_argument(const struct options_program *program, int argc, cha
         }
         value = argv[++*at];
     }
-    given[option - program->options] = true;
+    size_t index = (size_t)(option - program->options);
+    if (option->kind == OPTION_LIST && !named[index]) {
+        forget_list(option);
+    }
+    named[index] = true;
     return set_option(option, value);
 }
 
-static err_t parse_all(const struct options_program *program, int argc, char **argv, bool *given)
+static err_t parse_all(const struct options_program *program, int argc, char **argv,
+                       bool *in_environment, bool *named)
 {
-    TRY(parse_environment(program, given));
+    TRY(parse_environment(program, in_environment));
     for (int at = 1; at < argc; at++) {
-        TRY(parse_argument(program, argc, argv, &at, given));
+        TRY(parse_argument(program, argc, argv, &at, named));
     }
     for (size_t i = 0; i < program->options_len; i++) {
-        if (program->options[i].required && !given[i]) {
+        if (program->options[i].required && !in_environment[i] && !named[i]) {
             return err_new(ERR_INVALID, "--%s is required: %s", program->options[i].name,
                            program->options[i].help);
         }
@@ -186,8 +199,10 @@ err_t options_parse(const struct options_program *program, int argc, char **argv
             return ERR_OK;
         }
     }
-    bool *given = mem_zalloc(program->options_len * sizeof(bool));
-    err_t err = parse_all(program, argc, argv, given);
+    size_t len = program->options_len;
+    ASSERT(len > 0);
+    bool *given = mem_zalloc(2 * len * sizeof(bool));
+    err_t err = parse_all(program, argc, argv, given, given + len);
     free(given);
     return err;
 }
