@@ -1,14 +1,52 @@
 /* tailrace-bench: one subcommand per family of workloads. */
+#include "bench/options.h"
+#include "bench/report.h"
+#include "core/base/log.h"
+
 #include <stdio.h>
 #include <string.h>
 
-int bench_engine(int argc, char **argv);
+struct subcommand {
+    const char *name;
+    const char *title;
+    void (*run)(const struct options *options, struct report *report);
+};
+
+static const struct subcommand subcommands[] = {
+    {"engine", "engine: one worker, closed loop", bench_engine},
+    {"boundary", "boundary: two processes", bench_boundary},
+    {"sql", "sql: one environment", bench_sql},
+};
+
+static const struct subcommand *find(const char *name)
+{
+    for (size_t i = 0; i < sizeof(subcommands) / sizeof(subcommands[0]); i++) {
+        if (strcmp(subcommands[i].name, name) == 0) {
+            return &subcommands[i];
+        }
+    }
+    return NULL;
+}
 
 int main(int argc, char **argv)
 {
-    if (argc > 1 && strcmp(argv[1], "engine") == 0) {
-        return bench_engine(argc - 1, argv + 1);
+    struct options options;
+    int status = 0;
+    const struct subcommand *subcommand = argc > 1 ? find(argv[1]) : NULL;
+    int skip = subcommand != NULL ? 1 : 0;
+    if (!options_parse(argc - skip, argv + skip, &options, &status)) {
+        return status;
     }
-    fprintf(stderr, "usage: tailrace-bench engine [count|join]\n");
-    return 2;
+    if (subcommand == NULL) {
+        fprintf(stderr, "tailrace-bench: which? See tailrace-bench --help.\n");
+        return 2;
+    }
+    log_configure(LOG_LEVEL_WARN, LOG_FORMAT_LOGFMT, "tailrace-bench");
+    struct report report;
+    report_init(&report, subcommand->title);
+    subcommand->run(&options, &report);
+    report_print(&report, options.json);
+    status = report.wrong ? 1 : 0;
+    report_free(&report);
+    return status;
 }

@@ -1,0 +1,230 @@
+/*
+ * Hand-written loops. See loops.h.
+ *
+ * One table with linear probing, at most 70 % full; keys are never removed. Counting workloads keep
+ * the count before the round beside the count, and visit the keys a round touched once at its end.
+ * The join keeps a list of rows per key and side, and puts pairs out as it goes: pairs that come
+ * and go within one round are not cancelled, which only its number of updates shows.
+ */
+#include "bench/loops.h"
+
+#include "core/base/hash.h"
+#include "core/base/mem.h"
+
+struct slot {
+    uint64_t key;
+    int64_t count;
+    union {
+        int64_t before;   /* the round */
+        uint32_t list[2]; /* join: first row of each side; 0: none */
+    };
+    uint32_t round; /* that touched it last; 0: the slot is empty */
+};
+
+struct row {
+    uint64_t value;
+    uint32_t next;
+};
+
+struct loop {
+    enum workload_kind kind;
+    struct slot *slots;
+    size_t slots_cap, slots_len;
+    uint32_t round;
+    uint32_t *touched;
+    size_t touched_len, touched_cap;
+    struct row *rows; /* join; row 0 is unused */
+    size_t rows_len, rows_cap;
+    uint32_t free_row;
+    struct outcome outcome;
+};
+
+struct loop *loop_new(enum workload_kind kind)
+{
+    struct loop *loop = MEM_NEW(struct loop);
+    loop->kind = kind;
+    loop->slots_cap = 1024;
+    loop->slots = mem_zalloc(loop->slots_cap * sizeof(*loop->slots));
+    loop->rows_len = 1;
+    return loop;
+}
+
+void loop_free(struct loop *loop)
+{
+    free(loop->slots);
+    free(loop->touched);
+    free(loop->rows);
+    free(loop);
+}
+
+static struct slot *find(struct loop *loop, uint64_t key)
+{
+    size_t mask = loop->slots_cap - 1;
+    for (size_t at = hash_u64(key) & mask;; at = (at + 1) & mask) {
+        struct slot *slot = &loop->slots[at];
+        if (slot->round == 0 || slot->key == key) {
+            return slot;
+        }
+    }
+}
+
+/* Doubles the table; what this round touched has moved, and is listed anew. */
+static void grow(struct loop *loop)
+{
+    struct slot *old = loop->slots;
+    size_t old_cap = loop->slots_cap;
+    loop->slots_cap = old_cap * 2;
+    loop->slots = mem_zalloc(loop->slots_cap * sizeof(*old));
+    loop->touched_len = 0;
+    for (size_t i = 0; i < old_cap; i++) {
+        if (old[i].round == 0) {
+            continue;
+        }
+        struct slot *slot = find(loop, old[i].key);
+        *slot = old[i];
+        if (slot->round == loop->round && loop->kind != WORKLOAD_JOIN) {
+            loop->touched[loop->touched_len++] = (uint32_t)(slot - loop->slots);
+        }
+    }
+    free(old);
+}
+
+static struct slot *find_or_add(struct loop *loop, uint64_t key)
+{
+    if ((loop->slots_len + 1) * 10 > loop->slots_cap * 7) {
+        grow(loop);
+    }
+    struct slot *slot = find(loop, key);
+    if (slot->round == 0) {
+        slot->key = key;
+        loop->slots_len++;
+    }
+    return slot;
+}
+
+/* ---- counting workloads ---------------------------------------------------------------------- */
+
+static void put_out(struct loop *loop, const struct slot *slot)
+{
+    uint64_t record[2] = {slot->key, (uint64_t)slot->count};
+    switch (loop->kind) {
+    case WORKLOAD_COUNT:
+        if (slot->before > 0) {
+            uint64_t old[2] = {slot->key, (uint64_t)slot->before};
+            outcome_add(&loop->outcome, workload_hash(old, 2), -1);
+        }
+        if (slot->count > 0) {
+            outcome_add(&loop->outcome, workload_hash(record, 2), 1);
+        }
+        break;
+    case WORKLOAD_DISTINCT:
+        if ((slot->count > 0) != (slot->before > 0)) {
+            outcome_add(&loop->outcome, workload_hash(record, 1), slot->count > 0 ? 1 : -1);
+        }
+        break;
+    case WORKLOAD_CONSOLIDATE:
+        outcome_add(&loop->outcome, workload_hash(record, 1), slot->count - slot->before);
+        break;
+    case WORKLOAD_JOIN:
+        UNREACHABLE();
+    }
+}
+
+static void run_counts(struct loop *loop, const struct update *updates, size_t len)
+{
+    loop->touched_len = 0;
+    for (size_t i = 0; i < len; i++) {
+        struct slot *slot = find_or_add(loop, updates[i].key);
+        if (slot->round != loop->round) {
+            slot->round = loop->round;
+            slot->before = slot->count;
+            loop->touched[loop->touched_len++] = (uint32_t)(slot - loop->slots);
+        }
+        slot->count += updates[i].diff;
+    }
+    for (size_t i = 0; i < loop->touched_len; i++) {
+        const struct slot *slot = &loop->slots[loop->touched[i]];
+        if (slot->count != slot->before) {
+            put_out(loop, slot);
+        }
+    }
+}
+
+/* ---- join ------------------------------------------------------------------------------------ */
+
+static uint32_t new_row(struct loop *loop)
+{
+    uint32_t row = loop->free_row;
+    if (row != 0) {
+        loop->free_row = loop->rows[row].next;
+        return row;
+    }
+    if (loop->rows_len >= loop->rows_cap) {
+        loop->rows_cap = loop->rows_cap == 0 ? 1024 : 2 * loop->rows_cap;
+        loop->rows = mem_realloc(loop->rows, loop->rows_cap * sizeof(*loop->rows));
+    }
+    return (uint32_t)loop->rows_len++;
+}
+
+static void change_list(struct loop *loop, uint32_t *list, uint64_t value, int64_t diff)
+{
+    if (diff > 0) {
+        uint32_t row = new_row(loop);
+        loop->rows[row] = (struct row){.value = value, .next = *list};
+        *list = row;
+        return;
+    }
+    while (*list != 0 && loop->rows[*list].value != value) {
+        list = &loop->rows[*list].next;
+    }
+    ASSERT(*list != 0); /* only what is there is retracted */
+    uint32_t row = *list;
+    *list = loop->rows[row].next;
+    loop->rows[row].next = loop->free_row;
+    loop->free_row = row;
+}
+
+static void run_join(struct loop *loop, const struct update *updates, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        const struct update *update = &updates[i];
+        struct slot *slot = find_or_add(loop, update->key);
+        slot->round = loop->round;
+        change_list(loop, &slot->list[update->side], update->value, update->diff);
+        for (uint32_t r = slot->list[1 - update->side]; r != 0; r = loop->rows[r].next) {
+            uint64_t record[3] = {update->key, update->value, loop->rows[r].value};
+            if (update->side == 1) {
+                record[1] = loop->rows[r].value;
+                record[2] = update->value;
+            }
+            outcome_add(&loop->outcome, workload_hash(record, 3), update->diff);
+        }
+    }
+}
+
+/* ---- rounds ---------------------------------------------------------------------------------- */
+
+void loop_run(struct loop *loop, const struct update *updates, size_t len)
+{
+    loop->round++;
+    if (loop->kind == WORKLOAD_JOIN) {
+        run_join(loop, updates, len);
+        return;
+    }
+    if (loop->touched_cap < len) {
+        loop->touched_cap = len;
+        loop->touched = mem_realloc(loop->touched, len * sizeof(*loop->touched));
+    }
+    run_counts(loop, updates, len);
+}
+
+struct outcome loop_outcome(const struct loop *loop)
+{
+    return loop->outcome;
+}
+
+uint64_t loop_memory(const struct loop *loop)
+{
+    return loop->slots_cap * sizeof(*loop->slots) + loop->touched_cap * sizeof(*loop->touched) +
+           loop->rows_cap * sizeof(*loop->rows);
+}

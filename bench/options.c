@@ -1,0 +1,88 @@
+/* Flags of tailrace-bench. See options.h. */
+#include "bench/options.h"
+
+#include "bench/report.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char usage[] =
+    "usage: tailrace-bench SUBCOMMAND [FLAGS]\n"
+    "\n"
+    "  engine     the compute engine alone: count (w1), join (w2), distinct (w3a) and\n"
+    "             consolidate (w3b), each beside a hand-written loop; answers are checked\n"
+    "  boundary   storage to compute between two processes, over shared memory and TCP,\n"
+    "             beside the round trip of one cache line\n"
+    "  sql        INSERT, SELECT and freshness of a running environment, beside fdatasync and\n"
+    "             (with --postgres-port) PostgreSQL\n"
+    "\n"
+    "  --workload NAME       engine: w1, w2, w3a or w3b (default: all)\n"
+    "  --scale F             engine: share of rows, keys and rounds (default 1)\n"
+    "  --runs N              medians of N runs, at most 32 (default 3)\n"
+    "  --seconds S           boundary, sql: length of each timed loop (default 2)\n"
+    "  --host H, --port P    sql: where environmentd listens (default 127.0.0.1, 6875)\n"
+    "  --postgres-port P     sql: a PostgreSQL on the same host to compare with\n"
+    "  --directory DIR       the disk whose fdatasync is probed (default /tmp)\n"
+    "  --json                JSON instead of a table\n"
+    "\n"
+    "Exit code 1 when an answer was wrong or something could not be measured.\n";
+
+static const struct option flags[] = {
+    {"workload", required_argument, NULL, 'w'}, {"scale", required_argument, NULL, 's'},
+    {"runs", required_argument, NULL, 'r'},     {"seconds", required_argument, NULL, 't'},
+    {"host", required_argument, NULL, 'H'},     {"port", required_argument, NULL, 'p'},
+    {"postgres-port", required_argument, NULL, 'g'},
+    {"directory", required_argument, NULL, 'd'}, {"json", no_argument, NULL, 'j'},
+    {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
+};
+
+static bool set_number(const char *text, double low, double high, double *out)
+{
+    char *end = NULL;
+    *out = strtod(text, &end);
+    return end != text && *end == '\0' && *out >= low && *out <= high;
+}
+
+static bool set(struct options *out, int flag, const char *value)
+{
+    double number = 0;
+    switch (flag) {
+    case 'w': out->workload = value; return true;
+    case 's': return set_number(value, 1e-4, 1, &out->scale);
+    case 't': return set_number(value, 0.01, 600, &out->seconds);
+    case 'H': out->host = value; return true;
+    case 'p': out->port = value; return true;
+    case 'g': out->postgres_port = value; return true;
+    case 'd': out->directory = value; return true;
+    case 'j': out->json = true; return true;
+    case 'r':
+        if (!set_number(value, 1, REPORT_RUNS_MAX, &number)) {
+            return false;
+        }
+        out->runs = (int)number;
+        return true;
+    default: return false;
+    }
+}
+
+bool options_parse(int argc, char **argv, struct options *out, int *status)
+{
+    *out = (struct options){.scale = 1, .runs = 3, .host = "127.0.0.1", .port = "6875",
+                            .directory = "/tmp", .seconds = 2};
+    int flag;
+    while ((flag = getopt_long(argc, argv, "h", flags, NULL)) != -1) {
+        if (flag == 'h') {
+            fputs(usage, stdout);
+            *status = 0;
+            return false;
+        }
+        if (!set(out, flag, optarg)) {
+            fputs(usage, stderr);
+            *status = 2;
+            return false;
+        }
+    }
+    *status = 2;
+    return true;
+}

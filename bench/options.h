@@ -1,0 +1,28 @@
+/* The command line of tailrace-bench: the same flags for every subcommand. */
+#ifndef TAILRACE_BENCH_OPTIONS_H
+#define TAILRACE_BENCH_OPTIONS_H
+
+#include <stdbool.h>
+
+struct options {
+    const char *workload; /* engine: NULL means all */
+    double scale;         /* of rows, keys and rounds; 1: the workload as defined */
+    int runs;             /* medians of so many */
+    bool json;
+    const char *host;
+    const char *port;          /* of environmentd */
+    const char *postgres_port; /* NULL: without PostgreSQL */
+    const char *directory;     /* on the disk to probe, and for sockets */
+    double seconds;            /* of each timed loop */
+};
+
+/* False: usage was printed; *status is what main returns. argv[0] is the subcommand. */
+bool options_parse(int argc, char **argv, struct options *out, int *status);
+
+struct report;
+/* The subcommands. They add figures and say what was wrong. */
+void bench_engine(const struct options *options, struct report *report);
+void bench_boundary(const struct options *options, struct report *report);
+void bench_sql(const struct options *options, struct report *report);
+
+#endif

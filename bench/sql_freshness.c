@@ -1,0 +1,164 @@
+/*
+ * Freshness: one connection inserts at a steady rate, another one hears a materialized view's
+ * changes through COPY (SUBSCRIBE ...). Open loop: a row's clock starts when its INSERT was due,
+ * not when it was sent, so a stall is counted against every row that waited for it.
+ */
+#include "bench/sql.h"
+
+#include "bench/machine.h"
+#include "core/base/mem.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { KEYS = 5000, ROWS_PER_INSERT_MAX = 100 };
+
+struct freshness {
+    const struct options *options;
+    struct report *report; /* the inserting thread's, until the reader is joined */
+    uint64_t rows_per_insert;
+    uint64_t inserts;
+    uint64_t period_ns;
+    uint64_t start_ns;
+    uint64_t heard;         /* reader's */
+    bool failed;            /* reader's */
+    struct hist *hist;      /* reader's */
+    _Atomic bool listening; /* reader -> inserter: the subscription stands */
+    PGconn *reader;
+};
+
+static const char *const set_up[] = {
+    "DROP TABLE IF EXISTS bench_events CASCADE",
+    "CREATE TABLE bench_events (id int8, k int8)",
+    "CREATE MATERIALIZED VIEW bench_latest AS "
+    "SELECT k, count(*) AS n, max(id) AS last FROM bench_events GROUP BY k",
+};
+
+/* A line "time diff k n last": the row with id `last` has arrived. */
+static void hear(struct freshness *f, const char *line, uint64_t now)
+{
+    unsigned long long time, k, n, last;
+    int diff;
+    if (sscanf(line, "%llu\t%d\t%llu\t%llu\t%llu", &time, &diff, &k, &n, &last) != 5) {
+        f->failed = true;
+        return;
+    }
+    if (diff <= 0) {
+        return;
+    }
+    uint64_t due = f->start_ns + last / f->rows_per_insert * f->period_ns;
+    hist_add(f->hist, now > due ? now - due : 0);
+    f->heard++;
+}
+
+static void *listen(void *arg)
+{
+    struct freshness *f = arg;
+    PGresult *result =
+        PQexec(f->reader, "COPY (SUBSCRIBE bench_latest WITH (SNAPSHOT = false)) TO STDOUT");
+    f->failed = PQresultStatus(result) != PGRES_COPY_OUT;
+    PQclear(result);
+    /* Pairs with the acquire in measure: start_ns is written only after it. */
+    atomic_store_explicit(&f->listening, true, memory_order_release);
+    uint64_t expected = f->inserts * f->rows_per_insert;
+    while (!f->failed && f->heard < expected) {
+        char *line = NULL;
+        int len = PQgetCopyData(f->reader, &line, 0);
+        if (len <= 0) {
+            f->failed = true;
+            break;
+        }
+        hear(f, line, machine_now_ns());
+        PQfreemem(line);
+    }
+    return NULL;
+}
+
+static void sleep_until(uint64_t ns)
+{
+    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
+}
+
+static bool insert(struct freshness *f, PGconn *writer, uint64_t n)
+{
+    char statement[64 + ROWS_PER_INSERT_MAX * 32];
+    size_t len = (size_t)snprintf(statement, sizeof(statement), "INSERT INTO bench_events VALUES");
+    for (uint64_t i = 0; i < f->rows_per_insert; i++) {
+        uint64_t id = n * f->rows_per_insert + i;
+        len += (size_t)snprintf(statement + len, sizeof(statement) - len, "%s (%llu, %llu)",
+                                i == 0 ? "" : ",", (unsigned long long)id,
+                                (unsigned long long)(id % KEYS));
+        ASSERT(len < sizeof(statement));
+    }
+    return sql_run(writer, statement, f->report);
+}
+
+static void measure(struct freshness *f, PGconn *writer, const char *name)
+{
+    pthread_t thread;
+    int rc = pthread_create(&thread, NULL, listen, f);
+    ASSERT(rc == 0);
+    /* Pairs with the release in listen. */
+    while (!atomic_load_explicit(&f->listening, memory_order_acquire)) {
+        usleep(1000);
+    }
+    usleep(300 * 1000); /* the subscription is answered before it is rendered */
+    f->start_ns = machine_now_ns();
+    bool ok = true;
+    for (uint64_t n = 0; n < f->inserts && ok; n++) {
+        sleep_until(f->start_ns + n * f->period_ns);
+        ok = insert(f, writer, n);
+    }
+    if (!ok) {
+        PQfinish(writer); /* the reader would wait for ever */
+        fprintf(stderr, "an INSERT failed: giving up\n");
+        _exit(1);
+    }
+    pthread_join(thread, NULL);
+    if (f->failed) {
+        report_wrong(f->report, "%s: the subscription ended after %llu rows: %s", name,
+                     (unsigned long long)f->heard, PQerrorMessage(f->reader));
+        return;
+    }
+    report_latency(f->report, name, f->hist);
+    report_add(f->report, name, "rows", (double)f->heard);
+}
+
+static void run_rate(const struct options *options, struct report *report, uint64_t per_second,
+                     uint64_t rows)
+{
+    struct freshness f = {.options = options, .report = report, .rows_per_insert = rows};
+    ASSERT(rows <= ROWS_PER_INSERT_MAX);
+    f.period_ns = 1000000000 * rows / per_second;
+    f.inserts = (uint64_t)(options->seconds * 1e9) / f.period_ns + 1;
+    f.hist = MEM_NEW(struct hist);
+    f.reader = sql_connect(options, options->port, "tailrace", report);
+    PGconn *writer = sql_connect(options, options->port, "tailrace", report);
+    bool ok = f.reader != NULL && writer != NULL;
+    for (size_t i = 0; i < sizeof(set_up) / sizeof(set_up[0]) && ok; i++) {
+        ok = sql_run(writer, set_up[i], report);
+    }
+    if (ok) {
+        char name[64];
+        snprintf(name, sizeof(name), "freshness, %llu rows/s",
+                 (unsigned long long)per_second);
+        measure(&f, writer, name);
+    }
+    PQfinish(f.reader);
+    PQfinish(writer);
+    free(f.hist);
+}
+
+void sql_freshness(const struct options *options, struct report *report)
+{
+    static const uint64_t rates[][2] = {{100, 1}, {1000, 10}, {10000, 100}};
+    for (int run = 0; run < options->runs && !report->wrong; run++) {
+        for (size_t i = 0; i < 3 && !report->wrong; i++) {
+            run_rate(options, report, rates[i][0], rates[i][1]);
+        }
+    }
+}

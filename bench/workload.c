@@ -1,0 +1,116 @@
+/* The workloads and their known answers. See workload.h. */
+#include "bench/workload.h"
+
+#include "core/base/assert.h"
+#include "core/base/hash.h"
+
+const struct workload workloads[] = {
+    {"w1 count", "w1", WORKLOAD_COUNT, 1000000, {1}, 4,
+     {{"load 10k", 1000, 10000, true, {18900375, 999963, 0xf17737262818b7e9ULL}},
+      {"rounds of 1", 100000, 1, false, {0}},
+      {"rounds of 100", 10000, 100, false, {0}},
+      {"rounds of 10k", 100, 10000, true, {23085277, 999951, 0x648bee1092356958ULL}}}},
+    /* The last: 3,214,018 when pairs that come and go within a round are not cancelled. */
+    {"w2 join", "w2", WORKLOAD_JOIN, 1000000, {2, 3}, 4,
+     {{"load 2M", 1, 2000000, true, {1001134, 1001134, 0xfd583b2dd6127243ULL}},
+      {"rounds of 100k", 20, 100000, false, {0}},
+      {"rounds of 100", 2000, 100, false, {0}},
+      {"rounds of 1", 10000, 1, true, {3189226, 999952, 0xe0dc9519affc2a90ULL}}}},
+    {"w3a distinct", "w3a", WORKLOAD_DISTINCT, 5000000, {4}, 1,
+     {{"one round", 1, 10000000, true, {4323320, 4323320, 0x5465f72061dd5a3eULL}}}},
+    {"w3a distinct", "w3a", WORKLOAD_DISTINCT, 5000000, {4}, 1,
+     {{"rounds of 100k", 100, 100000, true, {4323320, 4323320, 0x5465f72061dd5a3eULL}}}},
+    {"w3b consolidate", "w3b", WORKLOAD_CONSOLIDATE, 1000000, {4}, 1,
+     {{"one round", 1, 10000000, true, {872265, -3092, 0x7375c406e777ce30ULL}}}},
+    {"w3b consolidate", "w3b", WORKLOAD_CONSOLIDATE, 1000000, {4}, 1,
+     {{"rounds of 100k", 100, 100000, true, {9288925, -3092, 0x7375c406e777ce30ULL}}}},
+};
+const size_t workloads_len = sizeof(workloads) / sizeof(workloads[0]);
+
+static size_t scaled(size_t n, double scale)
+{
+    size_t result = (size_t)((double)n * scale);
+    return result > 0 ? result : 1;
+}
+
+struct workload workload_scaled(const struct workload *workload, double scale)
+{
+    ASSERT(scale > 0 && scale <= 1);
+    struct workload result = *workload;
+    result.keys = scaled(workload->keys, scale);
+    for (size_t i = 0; i < result.phases_len; i++) {
+        struct phase *phase = &result.phases[i];
+        if (phase->rounds == 1) {
+            phase->per_round = scaled(phase->per_round, scale);
+        } else {
+            phase->rounds = scaled(phase->rounds, scale);
+        }
+        phase->checked &= scale == 1;
+    }
+    return result;
+}
+
+/* splitmix64 */
+static uint64_t draw(struct stream *stream)
+{
+    stream->state += 0x9E3779B97F4A7C15ULL;
+    return hash_u64(stream->state);
+}
+
+static uint64_t draw_below(struct stream *stream, uint64_t n)
+{
+    return (uint64_t)(((unsigned __int128)draw(stream) * n) >> 64);
+}
+
+void generator_init(struct generator *generator, const struct workload *workload)
+{
+    *generator = (struct generator){.workload = workload};
+    for (int side = 0; side < 2; side++) {
+        generator->next[side].state = workload->seeds[side];
+        generator->oldest[side].state = workload->seeds[side];
+    }
+}
+
+/* While loading: insertions, on both sides in turn. Then: insertion, retraction of the oldest. */
+static void insert_and_retract(struct generator *generator, bool load, struct update *out)
+{
+    bool join = generator->workload->kind == WORKLOAD_JOIN;
+    uint64_t turn = load ? generator->loaded++ : generator->turn++;
+    bool insert = load || turn % 2 == 0;
+    out->side = !join ? 0 : load ? turn % 2 : turn % 4 / 2;
+    out->diff = insert ? 1 : -1;
+    struct stream *stream = insert ? &generator->next[out->side] : &generator->oldest[out->side];
+    out->key = draw_below(stream, generator->workload->keys);
+    out->value = stream->number++;
+}
+
+void generator_next(struct generator *generator, bool load, struct update *out)
+{
+    *out = (struct update){.diff = 1};
+    switch (generator->workload->kind) {
+    case WORKLOAD_COUNT:
+    case WORKLOAD_JOIN:
+        insert_and_retract(generator, load, out);
+        break;
+    case WORKLOAD_DISTINCT:
+        out->key = draw_below(&generator->next[0], generator->workload->keys);
+        break;
+    case WORKLOAD_CONSOLIDATE:
+        out->key = draw_below(&generator->next[0], generator->workload->keys);
+        out->diff = (draw(&generator->next[0]) & 1) != 0 ? 1 : -1;
+        break;
+    }
+}
+
+uint64_t workload_hash(const uint64_t *record, size_t n)
+{
+    ASSERT(n > 0);
+    if (n == 1) {
+        return hash_u64(record[0]);
+    }
+    uint64_t hash = hash_combine(record[0], record[1]);
+    for (size_t i = 2; i < n; i++) {
+        hash = hash_u64(hash + record[i]);
+    }
+    return hash;
+}
