@@ -75,34 +75,46 @@ static char lex_escape(char c)
     }
 }
 
+/* Just behind the closing quote of the run that starts at `at`; false when there is none. */
+static bool quoted_end(const struct sql_lexer *lexer, uint32_t at, char quote, bool escapes,
+                       uint32_t *end)
+{
+    const char *s = lexer->text;
+    for (uint32_t i = at + 1; i < lexer->end; i++) {
+        if (escapes && s[i] == '\\') {
+            i++;
+        } else if (s[i] == quote) {
+            if (i + 1 < lexer->end && s[i + 1] == quote) {
+                i++;
+            } else {
+                *end = i + 1;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* A quoted run from the quote at lexer->at; the quote doubled stands for itself. */
 static err_t lex_quoted(struct sql_lexer *lexer, char quote, bool escapes, struct sql_token *out)
 {
     const char *s = lexer->text;
-    uint32_t i = lexer->at + 1, len = 0;
+    uint32_t end = 0, len = 0;
     ASSERT(s[lexer->at] == quote);
-    char *text = arena_alloc(lexer->arena, lexer->end - lexer->at + 1);
-    while (true) {
-        if (i >= lexer->end) {
-            return lex_error(lexer, out->start,
-                             quote == '"' ? "unterminated quoted identifier"
-                                          : "unterminated quoted string");
-        }
-        if (s[i] == quote) {
-            if (i + 1 < lexer->end && s[i + 1] == quote) {
-                i++;
-            } else {
-                break;
-            }
-        } else if (escapes && s[i] == '\\' && i + 1 < lexer->end) {
-            i++;
-            text[len++] = lex_escape(s[i++]);
-            continue;
-        }
-        text[len++] = s[i++];
+    if (!quoted_end(lexer, lexer->at, quote, escapes, &end)) {
+        return lex_error(lexer, out->start, quote == '"' ? "unterminated quoted identifier"
+                                                         : "unterminated quoted string");
     }
-    lexer->at = i + 1;
-    out->text = text;
+    if (!lexer->skip_strings) {
+        char *text = arena_alloc(lexer->arena, end - lexer->at);
+        for (uint32_t i = lexer->at + 1; i < end - 1; i++) {
+            bool escape = escapes && s[i] == '\\';
+            i += escape || s[i] == quote ? 1 : 0;
+            text[len++] = escape ? lex_escape(s[i]) : s[i];
+        }
+        out->text = text;
+    }
+    lexer->at = end;
     return ERR_OK;
 }
 

@@ -75,7 +75,8 @@ static bool nesting_token(struct nesting *n, const struct sql_token *t)
 static err_t check_nesting(struct sql_script *script, const char *text, uint32_t len)
 {
     struct nesting *n = ARENA_NEW(&script->arena, struct nesting);
-    struct sql_lexer lexer = {.arena = &script->arena, .text = text, .end = len};
+    struct sql_lexer lexer = {
+        .arena = &script->arena, .text = text, .end = len, .skip_strings = true};
     struct sql_token t;
     do {
         err_t err = sql_lex(&lexer, &t);
@@ -173,8 +174,11 @@ struct tail {
 
 static err_t find_tail(struct sql_script *script, uint32_t start, uint32_t end, struct tail *tail)
 {
-    struct sql_lexer lexer = {
-        .arena = &script->arena, .text = script->text, .end = end, .at = start};
+    struct sql_lexer lexer = {.arena = &script->arena,
+                              .text = script->text,
+                              .end = end,
+                              .at = start,
+                              .skip_strings = true};
     struct sql_token t[3] = {{0}};
     int depth = 0;
     TRY(sql_lex(&lexer, &t[1]));
@@ -227,8 +231,11 @@ static err_t parse_tail(struct sql_script *script, struct sql_ast *ast, uint32_t
 static err_t trim(struct sql_script *script, uint32_t *start, uint32_t *end, bool *empty,
                   struct sql_token *first)
 {
-    struct sql_lexer lexer = {
-        .arena = &script->arena, .text = script->text, .end = *end, .at = *start};
+    struct sql_lexer lexer = {.arena = &script->arena,
+                              .text = script->text,
+                              .end = *end,
+                              .at = *start,
+                              .skip_strings = true};
     struct sql_token t;
     TRY(sql_lex(&lexer, &t));
     *first = t;
@@ -287,8 +294,11 @@ err_t sql_parse_tail(struct sql_script *script, struct sql_ast *ast, uint32_t st
 
 static err_t count_params(struct sql_script *script, struct sql_stmt *stmt)
 {
-    struct sql_lexer lexer = {
-        .arena = &script->arena, .text = script->text, .end = stmt->end, .at = stmt->start};
+    struct sql_lexer lexer = {.arena = &script->arena,
+                              .text = script->text,
+                              .end = stmt->end,
+                              .at = stmt->start,
+                              .skip_strings = true};
     struct sql_token t;
     do {
         TRY(sql_lex(&lexer, &t));
@@ -312,8 +322,11 @@ static err_t count_params(struct sql_script *script, struct sql_stmt *stmt)
 static err_t next_slice(struct sql_script *script, uint32_t *at, uint32_t *start, uint32_t *end,
                         bool *empty)
 {
-    struct sql_lexer lexer = {
-        .arena = &script->arena, .text = script->text, .end = script->text_len, .at = *at};
+    struct sql_lexer lexer = {.arena = &script->arena,
+                              .text = script->text,
+                              .end = script->text_len,
+                              .at = *at,
+                              .skip_strings = true};
     struct sql_token t;
     int depth = 0;
     *start = *at;

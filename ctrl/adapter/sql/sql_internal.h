@@ -95,6 +95,7 @@ struct sql_lexer {
     const char *text;
     uint32_t end; /* stops here */
     uint32_t at;
+    bool skip_strings; /* strings and quoted names come without their text */
 };
 /* The next token; errors (unterminated string or comment) are 42601 with position. */
 err_t sql_lex(struct sql_lexer *lexer, struct sql_token *out);
