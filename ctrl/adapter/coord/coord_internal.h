@@ -327,6 +327,8 @@ void statement_complete(struct session *s, const char *tag);
 void statement_fail(struct session *s, err_t err);
 /* Rows of a rowset are there: sends them. */
 void statement_send(struct session *s);
+/* Switches the client to copying out; the line of names if HEADER was asked for. */
+void statement_begin_copy(struct session *s);
 /* One row as a line of COPY. */
 void statement_send_copy(struct session *s, const struct datum *row);
 /* All rows that were asked for went out; exhausted: there are no more. */

@@ -77,6 +77,23 @@ void portal_set_columns(struct portal *p, const struct schema *columns)
     }
 }
 
+void statement_begin_copy(struct session *s)
+{
+    const struct schema *columns = &s->run.portal->columns;
+    pgwire_send_copy_out(s->conn, columns->cols);
+    if (!s->run.copy.header) {
+        return;
+    }
+    struct buf line = {0};
+    for (uint32_t i = 0; i < columns->cols; i++) {
+        const char *name = columns->names[i];
+        copy_write_field(&s->run.copy, i == 0, name, strlen(name), &line);
+    }
+    buf_append_byte(&line, '\n');
+    pgwire_send_copy_data(s->conn, line.data, line.len);
+    buf_free(&line);
+}
+
 /* Announces the rows: once, before the first. */
 static err_t announce(struct session *s)
 {
@@ -90,7 +107,7 @@ static err_t announce(struct session *s)
         portal_set_columns(p, &run->source->columns);
     }
     if (run->copy_out) {
-        pgwire_send_copy_out(s->conn, p->columns.cols);
+        statement_begin_copy(s);
     } else if (run->describe) {
         pgwire_send_row_description(s->conn, p->columns.names, p->columns.types, p->columns.cols,
                                     p->column_formats);

@@ -179,6 +179,10 @@ err_t subscription_open(struct session *s, struct portal *p, struct sql_query *q
     if (err == ERR_OK) {
         err = read_choose_time(s->coord, query, sub->cluster, &time);
     }
+    if (err == ERR_OK && time >= sub->until) {
+        err = err_sql(ERR_INVALID, "22023", "UP TO %llu is not after AS OF %llu",
+                      (unsigned long long)sub->until, (unsigned long long)time);
+    }
     if (err == ERR_OK) {
         ASSERT(p->columns.cols == sub->cols + 2 + (sub->progress ? 1 : 0));
         sub->export_id = coord_transient_id(s->coord);
@@ -274,7 +278,7 @@ static void announce(struct session *s, struct subscription *sub)
         portal_set_columns(p, &run->source->columns);
     }
     if (run->copy_out) {
-        pgwire_send_copy_out(s->conn, p->columns.cols);
+        statement_begin_copy(s);
     } else if (run->describe) {
         pgwire_send_row_description(s->conn, p->columns.names, p->columns.types, p->columns.cols,
                                     p->column_formats);

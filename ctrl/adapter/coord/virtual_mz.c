@@ -429,15 +429,35 @@ void virtual_mz_dataflow_errors(struct virtual_sink *sink)
 
 /* ---- what the planner's own SQL reads -------------------------------------------------------- */
 
+/* As PostgreSQL's pg_get_indexdef() has it: clients look for the words. */
+static void index_definition(struct virtual_sink *sink, const struct catalog_item *index)
+{
+    const struct catalog *c = catalog_of(sink);
+    const struct catalog_item *on = catalog_item_id(c, index->on);
+    const struct catalog_schema *schema = catalog_schema_id(c, index->schema);
+    struct buf keys = {0};
+    ASSERT(on != NULL && schema != NULL);
+    virtual_key_names(sink->session->coord, index, &keys);
+    virtual_printf(sink, "definition", "CREATE INDEX %s ON %s.%s USING arrangement (%s)",
+                   sql_quote_ident(sink->arena, index->name),
+                   sql_quote_ident(sink->arena, schema->name),
+                   sql_quote_ident(sink->arena, on->name), buf_cstr(&keys));
+    buf_free(&keys);
+}
+
 void virtual_mz_object_definitions(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
     for (size_t at = 0; (item = virtual_next_item(sink, true, &at)) != NULL;) {
-        const char *text = item->kind == CATALOG_INDEX ? item->create_sql : item->definition;
-        if (text != NULL) {
-            virtual_begin(sink);
-            virtual_int(sink, "oid", item->oid);
-            virtual_text(sink, "definition", text);
+        if (item->kind != CATALOG_INDEX && item->definition == NULL) {
+            continue;
+        }
+        virtual_begin(sink);
+        virtual_int(sink, "oid", item->oid);
+        if (item->kind == CATALOG_INDEX) {
+            index_definition(sink, item);
+        } else {
+            virtual_text(sink, "definition", item->definition);
         }
     }
 }

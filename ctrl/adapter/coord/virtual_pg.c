@@ -77,7 +77,7 @@ static void class_common(struct virtual_sink *sink, uint32_t oid, const char *na
     virtual_text(sink, "relkind", kind);
     virtual_int(sink, "relnatts", columns);
     virtual_text(sink, "relpersistence", "p");
-    virtual_text(sink, "relreplident", "n");
+    virtual_text(sink, "relreplident", "d");
     virtual_bool(sink, "relispopulated", true);
     virtual_int(sink, "reltuples", -1);
     virtual_int(sink, "relam", kind[0] == 'i'   ? OID_AM_BTREE
@@ -137,6 +137,7 @@ static void add_attribute(struct virtual_sink *sink, uint32_t relation, uint32_t
     virtual_int(sink, "atttypid", type->oid);
     virtual_int(sink, "attlen", length_of(type));
     virtual_int(sink, "attnum", position);
+    virtual_int(sink, "attstattarget", -1);
     virtual_int(sink, "attcacheoff", -1);
     virtual_int(sink, "atttypmod", type->typmod);
     virtual_text(sink, "attalign", "i");
