@@ -82,10 +82,11 @@ static void file_shut(struct uring_object *object)
     fd_close(file);
 }
 
-/* Every descriptor is close-on-exec. */
+/* Every descriptor is close-on-exec, none becomes the controlling terminal. O_NONBLOCK: users name
+ * files, and to open a pipe nobody writes to would stop the whole loop. */
 static int open_flags(int flags)
 {
-    int os = O_CLOEXEC;
+    int os = O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
     if ((flags & IO_OPEN_READ) != 0 && (flags & IO_OPEN_WRITE) != 0) {
         os |= O_RDWR;
     } else if ((flags & IO_OPEN_WRITE) != 0) {
@@ -109,6 +110,13 @@ err_t uring_file_open(struct io_loop *loop, const char *path, int flags, struct 
     }
     if (fd < 0) {
         return err_errno(errno, "opening %s", path);
+    }
+    /* Only opening must not wait: reads may be told EAGAIN where the file system cannot say. */
+    int set = fcntl(fd, F_GETFL);
+    if (set < 0 || fcntl(fd, F_SETFL, set & ~O_NONBLOCK) < 0) {
+        err_t err = err_errno(errno, "opening %s", path);
+        close(fd);
+        return err;
     }
     struct uring_file *file = MEM_NEW(struct uring_file);
     file->base.loop = loop;

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct files {
@@ -581,6 +582,27 @@ static void watched_link_real(void)
     CU_ASSERT(linked.step == 5);
 }
 
+/* A pipe nobody writes to: opening it must not stop the loop, and it says what it is. */
+static void pipe_start(struct io_loop *loop, void *arg)
+{
+    struct files *files = arg;
+    struct io_stat st = {0};
+    CU_ASSERT_EQUAL_FATAL(mkfifo(path_in(files, "pipe"), 0600), 0);
+    expect_ok(io_file_open(loop, path_in(files, "pipe"), IO_OPEN_READ, &files->file));
+    expect_ok(io_file_stat_sync(files->file, &st));
+    CU_ASSERT(st.kind != IO_KIND_FILE);
+    io_file_close(files->file);
+    files->step = 1;
+    io_loop_stop(loop);
+}
+
+static void pipe_real(void)
+{
+    struct files files = {0};
+    world_run(&files.world, WORLD_REAL, pipe_start, &files);
+    CU_ASSERT(files.step == 1);
+}
+
 static const struct test_case cases[] = {
     {"read, write, sync, real", async_real},
     {"read, write, sync, sim", async_sim},
@@ -601,5 +623,6 @@ static const struct test_case cases[] = {
     {"watches, real", watches_real},
     {"watches, sim", watches_sim},
     {"watched symbolic link", watched_link_real},
+    {"a pipe without a writer", pipe_real},
 };
 TEST_SUITE("core/io/files", cases)
