@@ -253,6 +253,8 @@ void export_compact(struct ctl_export *export);
 /* peek.c */
 void peek_response(struct ctl_replica *replica, const tailrace_v1_PeekResponse *message);
 void peek_replay(struct ctl_replica *replica);
+/* Sends the peeks that waited until the dataflow they read from could start. */
+void peek_dataflow_started(struct controller *c, const struct ctl_dataflow *dataflow);
 void peek_replica_lost(struct ctl_replica *replica);
 void peek_fail_index(struct controller *c, uint64_t cluster, uint64_t index, err_t err);
 void peek_free_all(struct controller *c);

@@ -90,7 +90,7 @@ static err_t choose_as_of(const struct controller *c, struct ctl_dataflow *dataf
                        wanted, since, upper);
     }
     if (wanted != 0) {
-        *known = true;
+        /* Not before the imports are known either: storage refuses whom it does not run yet. */
         dataflow->as_of = wanted;
     } else {
         bool complete = upper == FRONTIER_EMPTY || upper == 0;
@@ -113,6 +113,7 @@ static void start(struct ctl_dataflow *dataflow)
             dataflow_send(dataflow, &dataflow->cluster->replicas[r]);
         }
     }
+    peek_dataflow_started(dataflow->cluster->controller, dataflow);
 }
 
 static bool cluster_try_start(struct controller *c, struct ctl_cluster *cluster)

@@ -115,6 +115,28 @@ static void send_to(struct ctl_peek *peek, struct ctl_replica *replica)
     }
 }
 
+/* A peek of a dataflow that waits for its imports waits with it: replicas do not know it yet. */
+static bool waits(const struct controller *c, const struct ctl_peek *peek)
+{
+    const struct ctl_export *export = u64map_get(&c->exports, peek->index);
+    return export != NULL && !export->dataflow->as_of_known;
+}
+
+void peek_dataflow_started(struct controller *c, const struct ctl_dataflow *dataflow)
+{
+    ASSERT(dataflow->as_of_known);
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&c->peeks, &at, &id, &value)) {
+        struct ctl_peek *peek = value;
+        const struct ctl_export *export = u64map_get(&c->exports, peek->index);
+        if (export != NULL && export->dataflow == dataflow) {
+            compute_broadcast(peek->cluster, &peek->message);
+        }
+    }
+}
+
 static err_t compacted(uint64_t time, uint64_t since)
 {
     return err_new(ERR_UNAVAILABLE,
@@ -150,7 +172,7 @@ void peek_replay(struct ctl_replica *replica)
     void *value;
     while (u64map_next(&replica->cluster->controller->peeks, &at, &id, &value)) {
         struct ctl_peek *peek = value;
-        if (peek->cluster == replica->cluster) {
+        if (peek->cluster == replica->cluster && !waits(replica->cluster->controller, peek)) {
             answers_clear(&peek->replicas[replica->index]);
             send_to(peek, replica);
         }
@@ -318,7 +340,9 @@ uint64_t controller_peek(struct controller *c, const struct controller_peek *fro
     }
     encode_peek(from, peek);
     u64map_put(&c->peeks, id, peek);
-    compute_broadcast(peek->cluster, &peek->message);
+    if (export->dataflow->as_of_known) {
+        compute_broadcast(peek->cluster, &peek->message);
+    }
     return id;
 }
 
