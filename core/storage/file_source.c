@@ -70,7 +70,14 @@ static void changed(void *arg)
 void source_idle(struct file_source *source, bool again)
 {
     source->phase = SOURCE_IDLE;
+    source->looked = source->looked || !again;
     source_next_turn(source, again || source->look_again ? 0 : SOURCE_POLL_US);
+}
+
+bool file_source_looked(const struct file_source *source)
+{
+    return source->looked || source->phase == SOURCE_RETRY || source->phase == SOURCE_STOPPED ||
+           source->shard->status == STORAGE_STALLED;
 }
 
 /* What a refused content is recognised by. */

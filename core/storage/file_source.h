@@ -14,6 +14,9 @@ struct file_source;
 err_t file_source_check(const struct storage_collection *desc);
 /* Starts work on the shard, from what it holds. */
 struct file_source *file_source_new(struct storage_shard *shard);
+/* What there was at first is ingested, or cannot be: a new source shows nothing before, so that
+ * whoever reads right after creating it does not find it empty. */
+bool file_source_looked(const struct file_source *source);
 /* Stops timers, watches and reads; a log record under way goes on. NULL is allowed. */
 void file_source_stop(struct file_source *source);
 /* After file_source_stop, with no record under way. NULL is allowed. */

@@ -48,6 +48,7 @@ struct file_source {
     bool glob;
     enum source_phase phase;
     bool look_again;  /* something changed meanwhile */
+    bool looked;      /* everything that was there has been read or refused */
     struct file_set files; /* as durable; size and mtime as last seen */
     struct rows_parser rows;
     struct source_reader reader;

@@ -105,7 +105,8 @@ static void tick(struct io_timer *timer)
     storage->stamped = max_u64(storage->stamped, upper);
     for (size_t i = 0; i < storage->order_len; i++) {
         struct storage_shard *shard = storage->order[i];
-        if (shard->desc.kind == STORAGE_FILE && !shard->sealed && shard->pending == 0) {
+        if (shard->desc.kind == STORAGE_FILE && !shard->sealed && shard->pending == 0 &&
+            (shard->upper > 0 || file_source_looked(shard->source))) {
             storage_publish(shard, upper);
         }
     }
