@@ -97,7 +97,7 @@ void generator_next(struct generator *generator, bool load, struct update *out)
         break;
     case WORKLOAD_CONSOLIDATE:
         out->key = draw_below(&generator->next[0], generator->workload->keys);
-        out->diff = (draw(&generator->next[0]) & 1) != 0 ? 1 : -1;
+        out->diff = (draw(&generator->next[0]) & 1) != 0 ? -1 : 1;
         break;
     }
 }
