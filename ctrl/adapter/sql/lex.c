@@ -102,8 +102,9 @@ static err_t lex_quoted(struct sql_lexer *lexer, char quote, bool escapes, struc
     uint32_t end = 0, len = 0;
     ASSERT(s[lexer->at] == quote);
     if (!quoted_end(lexer, lexer->at, quote, escapes, &end)) {
-        return lex_error(lexer, out->start, quote == '"' ? "unterminated quoted identifier"
-                                                         : "unterminated quoted string");
+        return lex_error(lexer, out->start,
+                         quote == '"' ? "unterminated quoted identifier"
+                                      : "unterminated quoted string");
     }
     if (!lexer->skip_strings) {
         char *text = arena_alloc(lexer->arena, end - lexer->at);

@@ -218,8 +218,14 @@ static err_t fast_path(struct az *az, struct rel *rel, struct sql_query *out, bo
 
 struct rel *rel_optimize(struct arena *arena, struct rel *rel)
 {
+    rel_check(arena, rel);
     rel = rel_push_filters(arena, rel);
-    return rel_prune(arena, rel_physical(arena, rel));
+    rel_check(arena, rel);
+    rel = rel_physical(arena, rel);
+    rel_check(arena, rel);
+    rel = rel_prune(arena, rel);
+    rel_check(arena, rel);
+    return rel;
 }
 
 static err_t emit_plan(struct az *az, struct rel *rel, bool subscribe, bool snapshot,

@@ -482,6 +482,9 @@ struct rel *rel_optimize(struct arena *arena, struct rel *rel);
 struct rel *rel_push_filters(struct arena *arena, struct rel *rel);
 struct rel *rel_physical(struct arena *arena, struct rel *rel);
 struct rel *rel_prune(struct arena *arena, struct rel *rel);
+/* Asserts what holds of lowered relations, between the passes. */
+void rel_check(struct arena *arena, const struct rel *rel);
+void sx_check(const struct sx *sx, const struct type *types, uint32_t cols);
 /* Appends the nodes of rel to the plan; *node is the root's. Collects what is read. */
 struct emit_reads {
     struct idset collections;

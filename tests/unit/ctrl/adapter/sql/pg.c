@@ -1,3 +1,4 @@
+/* See pg.h: initdb, start, stop, and queries through libpq. */
 #include "tests/unit/ctrl/adapter/sql/pg.h"
 
 #include "core/base/buf.h"
@@ -119,7 +120,7 @@ void pg_query(struct pg *pg, const char *sql, struct pg_result *out)
         const char *position = PQresultErrorField(r, PG_DIAG_STATEMENT_POSITION);
         snprintf(out->sqlstate, sizeof(out->sqlstate), "%s", state == NULL ? "?????" : state);
         out->message = mem_strdup(message == NULL ? "" : message);
-        out->position = position == NULL ? 0 : atoi(position);
+        out->position = position == NULL ? 0 : (int)strtol(position, NULL, 10);
     } else {
         take_rows(r, out);
     }

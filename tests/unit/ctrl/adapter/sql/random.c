@@ -1,3 +1,4 @@
+/* See random.h: a grammar walked at random, with the columns in scope at hand. */
 #include "tests/unit/ctrl/adapter/sql/random.h"
 
 #include "core/base/buf.h"

@@ -36,80 +36,81 @@ static void fails(const char *text, const char *sqlstate, int position)
     err_free(err);
 }
 
+static const struct {
+    const char *text;
+    uint8_t kind;
+    const char *tag;
+    bool rows;
+} statements[] = {
+    {"select 1", SQL_SELECT, "SELECT", true},
+    {"values (1)", SQL_SELECT, "SELECT", true},
+    {"table t", SQL_SELECT, "SELECT", true},
+    {"with q as (select 1) select * from q", SQL_SELECT, "SELECT", true},
+    {"(select 1) union (select 2)", SQL_SELECT, "SELECT", true},
+    {"insert into t values (1)", SQL_INSERT, "INSERT 0", false},
+    {"insert into t values (1) returning a", SQL_INSERT, "INSERT 0", true},
+    {"update t set a = 1", SQL_UPDATE, "UPDATE", false},
+    {"delete from t", SQL_DELETE, "DELETE", false},
+    {"truncate t", SQL_TRUNCATE, "TRUNCATE TABLE", false},
+    {"copy t (a) from stdin csv header", SQL_COPY_FROM, "COPY", false},
+    {"copy (select 1) to stdout", SQL_COPY_TO, "COPY", false},
+    {"copy (subscribe t) to stdout", SQL_COPY_TO, "COPY", false},
+    {"subscribe t", SQL_SUBSCRIBE, "SUBSCRIBE", true},
+    {"explain select 1", SQL_EXPLAIN, "EXPLAIN", true},
+    {"explain physical plan for select 1", SQL_EXPLAIN, "EXPLAIN", true},
+    {"explain optimized plan for view v", SQL_EXPLAIN, "EXPLAIN", true},
+    {"explain materialized view v", SQL_EXPLAIN, "EXPLAIN", true},
+    {"show tables", SQL_SHOW_OBJECTS, "SHOW", true},
+    {"show cluster replicas", SQL_SHOW_OBJECTS, "SHOW", true},
+    {"show cluster", SQL_SHOW, "SHOW", true},
+    {"show create materialized view v", SQL_SHOW_CREATE, "SHOW", true},
+    {"show columns from s.t like 'a%'", SQL_SHOW_OBJECTS, "SHOW", true},
+    {"show search_path", SQL_SHOW, "SHOW", true},
+    {"set cluster = quick", SQL_SET, "SET", false},
+    {"reset all", SQL_SET, "RESET", false},
+    {"discard all", SQL_DISCARD, "DISCARD", false},
+    {"begin", SQL_BEGIN, "BEGIN", false},
+    {"commit", SQL_COMMIT, "COMMIT", false},
+    {"rollback", SQL_ROLLBACK, "ROLLBACK", false},
+    {"declare c cursor for select 1", SQL_DECLARE, "DECLARE CURSOR", false},
+    {"declare c cursor for subscribe t", SQL_DECLARE, "DECLARE CURSOR", false},
+    {"fetch 10 from c", SQL_FETCH, "FETCH", true},
+    {"fetch all c with (timeout = '1s')", SQL_FETCH, "FETCH", true},
+    {"close c", SQL_CLOSE, "CLOSE CURSOR", false},
+    {"prepare p (int) as select $1", SQL_PREPARE, "PREPARE", false},
+    {"execute p (1)", SQL_EXECUTE, "EXECUTE", true},
+    {"deallocate p", SQL_DEALLOCATE, "DEALLOCATE", false},
+    {"create table t (a int)", SQL_CREATE_TABLE, "CREATE TABLE", false},
+    {"create source s from file '/x' (format json)", SQL_CREATE_SOURCE, "CREATE SOURCE", false},
+    {"create view v as select 1", SQL_CREATE_VIEW, "CREATE VIEW", false},
+    {"create materialized view v as select 1", SQL_CREATE_MATERIALIZED_VIEW,
+     "CREATE MATERIALIZED VIEW", false},
+    {"create materialized view v in cluster c as select 1", SQL_CREATE_MATERIALIZED_VIEW,
+     "CREATE MATERIALIZED VIEW", false},
+    {"create index i on t (a)", SQL_CREATE_INDEX, "CREATE INDEX", false},
+    {"create index i in cluster c on t (a)", SQL_CREATE_INDEX, "CREATE INDEX", false},
+    {"create default index on t", SQL_CREATE_INDEX, "CREATE INDEX", false},
+    {"create cluster c (size '2', replication factor 3)", SQL_CREATE_CLUSTER, "CREATE CLUSTER",
+     false},
+    {"create schema s", SQL_CREATE_SCHEMA, "CREATE SCHEMA", false},
+    {"create database d", SQL_CREATE_DATABASE, "CREATE DATABASE", false},
+    {"drop source if exists a, b.c cascade", SQL_DROP, "DROP SOURCE", false},
+    {"drop table t", SQL_DROP, "DROP TABLE", false},
+    {"comment on table t is 'x'", SQL_COMMENT, "COMMENT", false},
+};
+
 static void kinds(void)
 {
-    static const struct {
-        const char *text;
-        uint8_t kind;
-        const char *tag;
-        bool rows;
-    } table[] = {
-        {"select 1", SQL_SELECT, "SELECT", true},
-        {"values (1)", SQL_SELECT, "SELECT", true},
-        {"table t", SQL_SELECT, "SELECT", true},
-        {"with q as (select 1) select * from q", SQL_SELECT, "SELECT", true},
-        {"(select 1) union (select 2)", SQL_SELECT, "SELECT", true},
-        {"insert into t values (1)", SQL_INSERT, "INSERT 0", false},
-        {"insert into t values (1) returning a", SQL_INSERT, "INSERT 0", true},
-        {"update t set a = 1", SQL_UPDATE, "UPDATE", false},
-        {"delete from t", SQL_DELETE, "DELETE", false},
-        {"truncate t", SQL_TRUNCATE, "TRUNCATE TABLE", false},
-        {"copy t (a) from stdin csv header", SQL_COPY_FROM, "COPY", false},
-        {"copy (select 1) to stdout", SQL_COPY_TO, "COPY", false},
-        {"copy (subscribe t) to stdout", SQL_COPY_TO, "COPY", false},
-        {"subscribe t", SQL_SUBSCRIBE, "SUBSCRIBE", true},
-        {"explain select 1", SQL_EXPLAIN, "EXPLAIN", true},
-        {"explain physical plan for select 1", SQL_EXPLAIN, "EXPLAIN", true},
-        {"explain optimized plan for view v", SQL_EXPLAIN, "EXPLAIN", true},
-        {"explain materialized view v", SQL_EXPLAIN, "EXPLAIN", true},
-        {"show tables", SQL_SHOW_OBJECTS, "SHOW", true},
-        {"show cluster replicas", SQL_SHOW_OBJECTS, "SHOW", true},
-        {"show cluster", SQL_SHOW, "SHOW", true},
-        {"show create materialized view v", SQL_SHOW_CREATE, "SHOW", true},
-        {"show columns from s.t like 'a%'", SQL_SHOW_OBJECTS, "SHOW", true},
-        {"show search_path", SQL_SHOW, "SHOW", true},
-        {"set cluster = quick", SQL_SET, "SET", false},
-        {"reset all", SQL_SET, "RESET", false},
-        {"discard all", SQL_DISCARD, "DISCARD", false},
-        {"begin", SQL_BEGIN, "BEGIN", false},
-        {"commit", SQL_COMMIT, "COMMIT", false},
-        {"rollback", SQL_ROLLBACK, "ROLLBACK", false},
-        {"declare c cursor for select 1", SQL_DECLARE, "DECLARE CURSOR", false},
-        {"declare c cursor for subscribe t", SQL_DECLARE, "DECLARE CURSOR", false},
-        {"fetch 10 from c", SQL_FETCH, "FETCH", true},
-        {"fetch all c with (timeout = '1s')", SQL_FETCH, "FETCH", true},
-        {"close c", SQL_CLOSE, "CLOSE CURSOR", false},
-        {"prepare p (int) as select $1", SQL_PREPARE, "PREPARE", false},
-        {"execute p (1)", SQL_EXECUTE, "EXECUTE", true},
-        {"deallocate p", SQL_DEALLOCATE, "DEALLOCATE", false},
-        {"create table t (a int)", SQL_CREATE_TABLE, "CREATE TABLE", false},
-        {"create source s from file '/x' (format json)", SQL_CREATE_SOURCE, "CREATE SOURCE", false},
-        {"create view v as select 1", SQL_CREATE_VIEW, "CREATE VIEW", false},
-        {"create materialized view v as select 1", SQL_CREATE_MATERIALIZED_VIEW,
-         "CREATE MATERIALIZED VIEW", false},
-        {"create materialized view v in cluster c as select 1", SQL_CREATE_MATERIALIZED_VIEW,
-         "CREATE MATERIALIZED VIEW", false},
-        {"create index i on t (a)", SQL_CREATE_INDEX, "CREATE INDEX", false},
-        {"create index i in cluster c on t (a)", SQL_CREATE_INDEX, "CREATE INDEX", false},
-        {"create default index on t", SQL_CREATE_INDEX, "CREATE INDEX", false},
-        {"create cluster c (size '2', replication factor 3)", SQL_CREATE_CLUSTER, "CREATE CLUSTER",
-         false},
-        {"create schema s", SQL_CREATE_SCHEMA, "CREATE SCHEMA", false},
-        {"create database d", SQL_CREATE_DATABASE, "CREATE DATABASE", false},
-        {"drop source if exists a, b.c cascade", SQL_DROP, "DROP SOURCE", false},
-        {"drop table t", SQL_DROP, "DROP TABLE", false},
-        {"comment on table t is 'x'", SQL_COMMENT, "COMMENT", false},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
-        struct sql_script *script = parse(table[i].text);
+    for (size_t i = 0; i < ARRAY_LEN(statements); i++) {
+        struct sql_script *script = parse(statements[i].text);
         CU_ASSERT_EQUAL_FATAL(script->stmts_len, 1);
         const struct sql_stmt *stmt = script->stmts[0];
-        if (stmt->kind != table[i].kind || strcmp(stmt->tag, table[i].tag) != 0) {
-            fprintf(stderr, "%s: kind %u tag %s\n", table[i].text, stmt->kind, stmt->tag);
+        if (stmt->kind != statements[i].kind || strcmp(stmt->tag, statements[i].tag) != 0) {
+            fprintf(stderr, "%s: kind %u tag %s\n", statements[i].text, stmt->kind, stmt->tag);
         }
-        CU_ASSERT_EQUAL(stmt->kind, table[i].kind);
-        CU_ASSERT_STRING_EQUAL(stmt->tag, table[i].tag);
-        CU_ASSERT_EQUAL(stmt->returns_rows, table[i].rows);
+        CU_ASSERT_EQUAL(stmt->kind, statements[i].kind);
+        CU_ASSERT_STRING_EQUAL(stmt->tag, statements[i].tag);
+        CU_ASSERT_EQUAL(stmt->returns_rows, statements[i].rows);
         sql_script_free(script);
     }
 }

@@ -1,3 +1,4 @@
+/* See world.h. */
 #include "tests/unit/ctrl/adapter/sql/world.h"
 
 #include <stdio.h>

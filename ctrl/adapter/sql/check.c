@@ -1,0 +1,264 @@
+/*
+ * What holds of every expression and relation between the passes. A breach is a bug of a pass, and
+ * what came of it would be a wrong answer: it is found where it was made.
+ */
+#include "ctrl/adapter/sql/sql_internal.h"
+
+enum { CHECK_DEPTH_MAX = 100000 };
+
+/* ---- expressions ------------------------------------------------------------------------------
+ */
+
+static void check_type(const struct type *type)
+{
+    ASSERT(type->kind >= TYPE_BOOL && type->kind < TYPE_KIND_MAX);
+    ASSERT(type->kind != TYPE_UNKNOWN); /* settled by analysis */
+}
+
+static void check_call(const struct sx *sx)
+{
+    ASSERT(sx->func != NULL);
+    ASSERT(func_by_id(sx->func->id) == sx->func);
+    bool variadic = (sx->func->flags & FUNC_VARIADIC) != 0;
+    ASSERT(variadic ? sx->args_len >= sx->func->args_len : sx->args_len == sx->func->args_len);
+    for (uint32_t i = 0; i < sx->args_len; i++) {
+        uint32_t last = (uint32_t)sx->func->args_len - 1;
+        uint8_t want = sx->func->args[i < last ? i : last];
+        ASSERT(want == 0 || want == sx->args[i]->type.kind);
+    }
+    ASSERT(sx->func->result == 0 || sx->func->result == sx->type.kind);
+}
+
+static void check_case(const struct sx *sx)
+{
+    ASSERT(sx->args_len >= 3 && sx->args_len % 2 == 1);
+    for (uint32_t i = 0; i + 1 < sx->args_len; i += 2) {
+        ASSERT(sx->args[i]->type.kind == TYPE_BOOL);
+        ASSERT(sx->args[i + 1]->type.kind == sx->type.kind);
+    }
+    ASSERT(sx->args[sx->args_len - 1]->type.kind == sx->type.kind);
+}
+
+static void check_logic(const struct sx *sx)
+{
+    ASSERT(sx->type.kind == TYPE_BOOL);
+    ASSERT(sx->args_len >= (sx->kind == SX_NOT ? 1 : 2));
+    for (uint32_t i = 0; i < sx->args_len; i++) {
+        ASSERT(sx->args[i]->type.kind == TYPE_BOOL);
+    }
+}
+
+static void check_column(const struct sx *sx, const struct type *types, uint32_t cols)
+{
+    ASSERT(sx->level == 0); /* lowering binds what lies outside */
+    ASSERT(sx->col < cols);
+    ASSERT(sx->type.kind == types[sx->col].kind);
+}
+
+void sx_check(const struct sx *sx, const struct type *types, uint32_t cols)
+{
+    ASSERT(sx != NULL);
+    ASSERT(sx->sub == NULL);
+    check_type(&sx->type);
+    ASSERT(sx->args_len <= EXPR_ARGS_MAX);
+    for (uint32_t i = 0; i < sx->args_len; i++) {
+        sx_check(sx->args[i], types, cols);
+    }
+    switch (sx->kind) {
+    case SX_COL:
+        check_column(sx, types, cols);
+        break;
+    case SX_LIT:
+        ASSERT(sx->args_len == 0);
+        break;
+    case SX_CALL:
+        check_call(sx);
+        break;
+    case SX_AND:
+    case SX_OR:
+    case SX_NOT:
+        check_logic(sx);
+        break;
+    case SX_IS_NULL:
+        ASSERT(sx->args_len == 1 && sx->type.kind == TYPE_BOOL);
+        break;
+    case SX_CASE:
+        check_case(sx);
+        break;
+    case SX_COALESCE:
+        ASSERT(sx->args_len >= 1);
+        for (uint32_t i = 0; i < sx->args_len; i++) {
+            ASSERT(sx->args[i]->type.kind == sx->type.kind);
+        }
+        break;
+    case SX_RELABEL:
+        ASSERT(sx->args_len == 1 && sx->args[0]->type.kind == sx->type.kind);
+        break;
+    default:
+        UNREACHABLE(); /* PARAM, EXISTS, SCALAR, AGG: gone by now */
+    }
+}
+
+/* ---- relations --------------------------------------------------------------------------------
+ */
+
+static void check_predicates(const struct rel *rel, const struct type *types, uint32_t cols)
+{
+    for (uint32_t i = 0; i < rel->sx_len; i++) {
+        sx_check(rel->sx[i], types, cols);
+        ASSERT(rel->sx[i]->type.kind == TYPE_BOOL);
+    }
+}
+
+/* The column has the kind of the input's; nullability may have become known better below. */
+static void check_same(const struct rel *rel, uint32_t col, const struct rel *in, uint32_t in_col)
+{
+    ASSERT(col < rel->cols_len);
+    ASSERT(in_col < in->cols_len);
+    ASSERT(rel->types[col].kind == in->types[in_col].kind);
+}
+
+static void check_join(struct arena *arena, const struct rel *rel)
+{
+    uint32_t total = 0, at = 0;
+    ASSERT(rel->inputs_len >= 1);
+    ASSERT(rel->join == REL_JOIN_INNER || rel->inputs_len == 2);
+    ASSERT(rel->join != REL_JOIN_FULL); /* lowered to what the engine has */
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        total += rel->inputs[i]->cols_len;
+    }
+    struct type *types = ARENA_ARRAY(arena, struct type, total);
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        for (uint32_t c = 0; c < rel->inputs[i]->cols_len; c++) {
+            types[at++] = rel->inputs[i]->types[c];
+        }
+    }
+    bool narrow = rel->join == REL_JOIN_SEMI || rel->join == REL_JOIN_ANTI;
+    ASSERT(rel->cols_len == (narrow ? rel->inputs[0]->cols_len : total));
+    for (uint32_t c = 0; c < rel->cols_len; c++) {
+        ASSERT(rel->types[c].kind == types[c].kind);
+    }
+    check_predicates(rel, types, total);
+}
+
+static void check_reduce(const struct rel *rel, const struct rel *in)
+{
+    ASSERT(rel->cols_len == rel->keys_len + rel->aggs_len);
+    for (uint32_t i = 0; i < rel->keys_len; i++) {
+        check_same(rel, i, in, rel->cols[i]);
+    }
+    for (uint32_t i = 0; i < rel->aggs_len; i++) {
+        const struct plan_agg *a = &rel->aggs[i];
+        ASSERT(a->func >= AGG_COUNT_ALL && a->func <= AGG_BOOL_OR);
+        ASSERT(a->func == AGG_COUNT_ALL || a->arg < in->cols_len);
+        ASSERT(!a->has_filter || in->types[a->filter].kind == TYPE_BOOL);
+        ASSERT(a->type.kind == rel->types[rel->keys_len + i].kind);
+    }
+}
+
+static void check_topk(const struct rel *rel, const struct rel *in)
+{
+    ASSERT(rel->limit >= -1);
+    ASSERT(rel->offset >= 0);
+    for (uint32_t i = 0; i < rel->keys_len; i++) {
+        ASSERT(rel->cols[i] < in->cols_len);
+    }
+    for (uint32_t i = 0; i < rel->order_len; i++) {
+        ASSERT(rel->order[i].col < in->cols_len);
+    }
+}
+
+static void check_map(const struct rel *rel, const struct rel *in)
+{
+    ASSERT(rel->cols_len == in->cols_len + rel->sx_len);
+    for (uint32_t i = 0; i < rel->sx_len; i++) {
+        sx_check(rel->sx[i], in->types, in->cols_len);
+        ASSERT(rel->sx[i]->type.kind == rel->types[in->cols_len + i].kind);
+    }
+}
+
+static void check_unary(const struct rel *rel)
+{
+    const struct rel *in = rel->inputs[0];
+    ASSERT(rel->inputs_len == 1);
+    switch (rel->kind) {
+    case REL_MAP:
+        check_map(rel, in);
+        return;
+    case REL_REDUCE:
+        check_reduce(rel, in);
+        return;
+    case REL_PROJECT:
+        for (uint32_t i = 0; i < rel->cols_len; i++) {
+            check_same(rel, i, in, rel->cols[i]);
+        }
+        return;
+    case REL_FILTER:
+        check_predicates(rel, in->types, in->cols_len);
+        break;
+    case REL_TOPK:
+        check_topk(rel, in);
+        break;
+    default:
+        ASSERT(rel->sx_len == 0);
+        break;
+    }
+    ASSERT(rel->cols_len == in->cols_len);
+    for (uint32_t i = 0; i < rel->cols_len; i++) {
+        check_same(rel, i, in, i);
+    }
+}
+
+static void check_node(struct arena *arena, const struct rel *rel)
+{
+    for (uint32_t i = 0; i < rel->cols_len; i++) {
+        check_type(&rel->types[i]);
+    }
+    switch (rel->kind) {
+    case REL_GET:
+        ASSERT(rel->inputs_len == 0 && rel->relation != NULL);
+        break;
+    case REL_CONSTANT:
+        ASSERT(rel->inputs_len == 0);
+        ASSERT(rel->rows_len == 0 || rel->cols_len == 0 || rel->rows != NULL);
+        break;
+    case REL_JOIN:
+        check_join(arena, rel);
+        break;
+    case REL_UNION:
+        ASSERT(rel->inputs_len >= 1);
+        for (uint32_t i = 0; i < rel->inputs_len; i++) {
+            ASSERT(rel->inputs[i]->cols_len == rel->cols_len);
+            for (uint32_t c = 0; c < rel->cols_len; c++) {
+                check_same(rel, c, rel->inputs[i], c);
+            }
+        }
+        break;
+    case REL_GLOBAL:
+    case REL_SET:
+        UNREACHABLE(); /* lowered */
+    default:
+        check_unary(rel);
+        break;
+    }
+}
+
+static void check_all(struct arena *arena, struct u64map *seen, const struct rel *rel)
+{
+    ASSERT(rel != NULL);
+    if (u64map_put(seen, (uint64_t)(uintptr_t)rel, (void *)rel) != NULL) {
+        return;
+    }
+    ASSERT(seen->len < CHECK_DEPTH_MAX);
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        check_all(arena, seen, rel->inputs[i]);
+    }
+    check_node(arena, rel);
+}
+
+void rel_check(struct arena *arena, const struct rel *rel)
+{
+    struct u64map seen = {0};
+    check_all(arena, &seen, rel);
+    u64map_free(&seen);
+}
