@@ -55,7 +55,7 @@ static bool numeric_well_formed(const struct numeric *n)
     for (int i = 0; i < 38; i++) {
         limit *= 10;
     }
-    __int128 value = ((__int128)n->hi << 64) | n->lo;
+    __int128 value = (__int128)((unsigned __int128)(uint64_t)n->hi << 64 | n->lo);
     return value > -limit && value < limit;
 }
 
@@ -365,12 +365,19 @@ err_t plan_codec_decode(const tailrace_v1_Plan *message, struct plan **out)
     return ERR_OK;
 }
 
+/* It goes on to SQL clients as it is. */
+static bool sqlstate_well_formed(const char *text)
+{
+    return strlen(text) == 5 &&
+           strspn(text, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5;
+}
+
 err_t plan_codec_decode_err(const tailrace_v1_Error *message)
 {
     const char *sqlstate = message->sqlstate != NULL ? message->sqlstate : "";
     bool known = message->code >= ERR_INTERNAL && message->code <= ERR_IO;
     err_t err = err_sql(known ? (enum err_code)message->code : ERR_INTERNAL,
-                        strlen(sqlstate) == 5 ? sqlstate : "XX000", "%s",
+                        sqlstate_well_formed(sqlstate) ? sqlstate : "XX000", "%s",
                         message->message != NULL ? message->message : "unnamed error");
     if (message->detail != NULL && message->detail[0] != '\0') {
         err_detail(err, "%s", message->detail);
