@@ -1,0 +1,485 @@
+/* The controllers' test double: see local_controller.h. */
+#include "tests/unit/ctrl/adapter/coord/local_controller.h"
+
+#include "core/base/assert.h"
+#include "core/base/map.h"
+#include "core/engine/engine.h"
+
+struct table {
+    uint64_t id;
+    uint8_t kinds[64];
+    size_t cols;
+    struct batch_builder *rows; /* every update, with its time */
+};
+
+struct input {
+    uint64_t collection;
+    uint32_t index;
+    uint64_t upper; /* fed so far */
+};
+
+struct dataflow {
+    uint64_t id;
+    uint64_t as_of;
+    struct input inputs[16];
+    size_t inputs_len;
+};
+
+struct pending_peek {
+    controller_peek_fn fn;
+    void *arg;
+    void *bytes; /* the answer; NULL: none, or an error */
+    size_t size;
+    err_t err;
+    bool done;
+};
+
+struct pending_append {
+    void (*done)(void *arg, err_t err);
+    void *arg;
+    err_t err;
+    struct pending_append *next;
+};
+
+struct controller {
+    struct io_loop *loop;
+    struct engine *engine;
+    struct io_poller poller;
+    struct table **tables;
+    size_t tables_len, tables_cap;
+    struct dataflow **dataflows;
+    size_t dataflows_len, dataflows_cap;
+    struct u64map uppers; /* export -> upper, as a pointer */
+    struct u64map peeks;
+    uint64_t next_peek;
+    uint64_t upper; /* of all tables */
+    struct pending_append *appended, **appended_tail;
+    struct io_timer deliver;
+    uint32_t appends;
+    uint32_t too_early;
+    const char *refuse;
+};
+
+/* ---- the engine's host ------------------------------------------------------------------------ */
+
+static void on_send(void *ctx, uint32_t dest, const void *payload, size_t len)
+{
+    UNREACHABLE();
+}
+
+static void on_frontier(void *ctx, uint64_t export_id, uint64_t upper)
+{
+    struct controller *c = ctx;
+    u64map_put(&c->uppers, export_id, (void *)(uintptr_t)upper);
+}
+
+static void on_subscribe(void *ctx, uint64_t export_id, uint64_t lower, uint64_t upper,
+                         const struct batch *ok, const struct batch *err)
+{
+    ASSERT(lower <= upper);
+}
+
+static void on_peek_done(void *ctx, uint64_t peek_id, const struct batch *rows, err_t err)
+{
+    struct controller *c = ctx;
+    struct pending_peek *p = u64map_get(&c->peeks, peek_id);
+    if (p == NULL) {
+        err_free(err);
+        return;
+    }
+    p->done = true;
+    p->err = err;
+    if (rows != NULL) {
+        p->size = rows->size;
+        p->bytes = aligned_alloc(64, (rows->size + 63) / 64 * 64);
+        memcpy(p->bytes, rows->base, rows->size);
+    }
+}
+
+static void on_failed(void *ctx, uint64_t dataflow_id, err_t err)
+{
+    err_free(err);
+}
+
+static const struct engine_host host = {.send = on_send,
+                                        .frontier = on_frontier,
+                                        .subscribe = on_subscribe,
+                                        .peek_done = on_peek_done,
+                                        .failed = on_failed};
+
+static bool deliver_peek(struct controller *c)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&c->peeks, &at, &id, &value)) {
+        struct pending_peek *p = value;
+        if (p->done) {
+            struct batch_col cols[64];
+            struct batch view;
+            const struct batch *rows[1] = {&view};
+            u64map_remove(&c->peeks, id);
+            if (p->bytes != NULL) {
+                batch_view(p->bytes, p->size, cols, 64, &view);
+            }
+            p->fn(p->arg, rows, p->bytes != NULL ? 1 : 0, p->err);
+            free(p->bytes);
+            free(p);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool on_poll(struct io_poller *poller)
+{
+    struct controller *c = CONTAINER_OF(poller, struct controller, poller);
+    bool more = engine_step(c->engine);
+    return deliver_peek(c) || more;
+}
+
+/* ---- tables ------------------------------------------------------------------------------------ */
+
+static struct table *find_table(const struct controller *c, uint64_t id)
+{
+    for (size_t i = 0; i < c->tables_len; i++) {
+        if (c->tables[i]->id == id) {
+            return c->tables[i];
+        }
+    }
+    return NULL;
+}
+
+/* The table's updates with from <= time, those before as_of moved up to it. */
+static void *updates(struct table *t, uint64_t from, uint64_t as_of, size_t *size)
+{
+    struct batch_col cols[64];
+    struct batch all;
+    size_t all_size = 0;
+    void *bytes = batch_builder_finish_new(t->rows, &all_size);
+    batch_view(bytes, all_size, cols, 64, &all);
+    struct batch_builder *out = batch_builder_new(t->kinds, t->cols);
+    struct batch_builder *kept = batch_builder_new(t->kinds, t->cols);
+    batch_builder_rows_of(kept, &all, NULL, 0);
+    for (uint32_t row = 0; row < all.rows; row++) {
+        if (batch_time(&all, row) >= from) {
+            uint64_t time = batch_time(&all, row);
+            for (size_t i = 0; i < t->cols; i++) {
+                struct datum d;
+                batch_datum(&cols[i], row, &d);
+                batch_builder_datum(out, i, &d);
+            }
+            batch_builder_end_row(out, time > as_of ? time : as_of, batch_diff(&all, row));
+        }
+    }
+    batch_builder_free(t->rows);
+    t->rows = kept;
+    free(bytes);
+    void *result = batch_builder_finish_new(out, size);
+    batch_builder_free(out);
+    return result;
+}
+
+static void feed(struct controller *c, struct dataflow *d, struct input *in)
+{
+    struct table *t = find_table(c, in->collection);
+    if (t == NULL || c->upper <= in->upper || c->upper <= d->as_of) {
+        return;
+    }
+    struct batch_col cols[64];
+    struct batch view;
+    size_t size = 0;
+    void *bytes = updates(t, in->upper, d->as_of, &size);
+    batch_view(bytes, size, cols, 64, &view);
+    engine_input(c->engine, d->id, in->index, 0, in->upper, c->upper, &view, NULL);
+    in->upper = c->upper;
+    free(bytes);
+}
+
+static void feed_all(struct controller *c)
+{
+    for (size_t i = 0; i < c->dataflows_len; i++) {
+        for (size_t j = 0; j < c->dataflows[i]->inputs_len; j++) {
+            feed(c, c->dataflows[i], &c->dataflows[i]->inputs[j]);
+        }
+    }
+}
+
+static void on_deliver(struct io_timer *timer)
+{
+    struct controller *c = CONTAINER_OF(timer, struct controller, deliver);
+    while (c->appended != NULL) {
+        struct pending_append *a = c->appended;
+        c->appended = a->next;
+        if (c->appended == NULL) {
+            c->appended_tail = &c->appended;
+        }
+        a->done(a->arg, a->err);
+        free(a);
+    }
+}
+
+/* ---- controller.h -------------------------------------------------------------------------------- */
+
+struct controller *local_controller_new(struct io_loop *loop)
+{
+    struct controller *c = MEM_NEW(struct controller);
+    const struct engine_config config = {.workers = 1, .loop = loop, .host = &host, .ctx = c};
+    c->loop = loop;
+    c->engine = engine_new(&config);
+    c->poller.poll = on_poll;
+    c->appended_tail = &c->appended;
+    c->deliver.fire = on_deliver;
+    c->upper = 1;
+    io_poller_add(loop, &c->poller);
+    return c;
+}
+
+void controller_free(struct controller *c)
+{
+    io_poller_remove(c->loop, &c->poller);
+    io_timer_cancel(c->loop, &c->deliver);
+    engine_free(c->engine);
+    for (size_t i = 0; i < c->tables_len; i++) {
+        batch_builder_free(c->tables[i]->rows);
+        free(c->tables[i]);
+    }
+    for (size_t i = 0; i < c->dataflows_len; i++) {
+        free(c->dataflows[i]);
+    }
+    while (c->appended != NULL) {
+        struct pending_append *a = c->appended;
+        c->appended = a->next;
+        err_free(a->err);
+        free(a);
+    }
+    ASSERT(c->peeks.len == 0);
+    free(c->tables);
+    free(c->dataflows);
+    u64map_free(&c->uppers);
+    u64map_free(&c->peeks);
+    free(c);
+}
+
+void local_controller_refuse(struct controller *c, uint32_t too_early, const char *sqlstate)
+{
+    c->too_early = too_early;
+    c->refuse = sqlstate;
+}
+
+uint32_t local_controller_appends(const struct controller *c)
+{
+    return c->appends;
+}
+
+size_t local_controller_dataflows(const struct controller *c)
+{
+    return c->dataflows_len;
+}
+
+void controller_initialized(struct controller *c)
+{
+    ASSERT(c != NULL);
+}
+
+err_t controller_collection_create(struct controller *c,
+                                   const struct storage_collection *collection)
+{
+    struct table *t = MEM_NEW(struct table);
+    t->id = collection->id;
+    t->cols = collection->cols;
+    for (size_t i = 0; i < t->cols; i++) {
+        t->kinds[i] = collection->types[i].kind;
+    }
+    t->rows = batch_builder_new(t->kinds, t->cols);
+    *VEC_PUSH(c, tables) = t;
+    return ERR_OK;
+}
+
+void controller_collection_drop(struct controller *c, uint64_t id)
+{
+    for (size_t i = 0; i < c->tables_len; i++) {
+        if (c->tables[i]->id == id) {
+            batch_builder_free(c->tables[i]->rows);
+            free(c->tables[i]);
+            c->tables[i] = c->tables[--c->tables_len];
+            return;
+        }
+    }
+}
+
+void controller_append(struct controller *c, uint64_t time, const struct storage_write *writes,
+                       size_t writes_len, void (*done)(void *arg, err_t err), void *arg)
+{
+    struct pending_append *a = MEM_NEW(struct pending_append);
+    a->done = done;
+    a->arg = arg;
+    if (c->too_early > 0) {
+        c->too_early--;
+        a->err = err_new(ERR_FENCED, "too early");
+    } else if (c->refuse != NULL) {
+        a->err = err_sql(ERR_NO_SPACE, c->refuse, "refused");
+    } else {
+        ASSERT(time >= c->upper);
+        for (size_t i = 0; i < writes_len; i++) {
+            struct table *t = find_table(c, writes[i].id);
+            const struct batch *b = writes[i].batch;
+            for (uint32_t row = 0; row < b->rows; row++) {
+                for (size_t j = 0; j < t->cols; j++) {
+                    struct datum d;
+                    batch_datum(&b->col[j], row, &d);
+                    batch_builder_datum(t->rows, j, &d);
+                }
+                batch_builder_end_row(t->rows, time, batch_diff(b, row));
+            }
+        }
+        c->upper = time + 1;
+        c->appends++;
+        feed_all(c);
+    }
+    *c->appended_tail = a;
+    c->appended_tail = &a->next;
+    io_timer_start(c->loop, &c->deliver, io_now_us(c->loop) + 100);
+}
+
+void controller_advance_tables(struct controller *c, uint64_t upper)
+{
+    if (upper > c->upper) {
+        c->upper = upper;
+        feed_all(c);
+    }
+}
+
+bool controller_collection_frontiers(const struct controller *c, uint64_t id, uint64_t *since,
+                                     uint64_t *upper)
+{
+    *since = 0;
+    *upper = c->upper;
+    return find_table(c, id) != NULL;
+}
+
+err_t controller_cluster_create(struct controller *c, const struct controller_cluster_spec *spec)
+{
+    ASSERT(spec->id != 0);
+    return ERR_OK;
+}
+
+void controller_cluster_drop(struct controller *c, uint64_t id)
+{
+    ASSERT(id != 0);
+}
+
+err_t controller_dataflow_create(struct controller *c, uint64_t cluster, struct plan *plan)
+{
+    struct dataflow *d = MEM_NEW(struct dataflow);
+    uint32_t parts[16];
+    d->id = plan->id;
+    plan->as_of = plan->as_of != 0 ? plan->as_of : c->upper;
+    d->as_of = plan->as_of;
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        if (plan->nodes[i].op == PLAN_SOURCE) {
+            parts[d->inputs_len] = 1;
+            d->inputs[d->inputs_len] = (struct input){.collection = plan->nodes[i].import.id,
+                                                      .index = (uint32_t)d->inputs_len};
+            d->inputs_len++;
+        }
+    }
+    size_t inputs = d->inputs_len;
+    err_t err = engine_create(c->engine, plan, parts, inputs);
+    if (err != ERR_OK) {
+        free(d);
+        return err;
+    }
+    *VEC_PUSH(c, dataflows) = d;
+    feed_all(c);
+    return ERR_OK;
+}
+
+void controller_export_drop(struct controller *c, uint64_t cluster, uint64_t export_id)
+{
+    for (size_t i = 0; i < c->dataflows_len; i++) {
+        if (c->dataflows[i]->id == export_id) {
+            engine_drop(c->engine, export_id);
+            free(c->dataflows[i]);
+            c->dataflows[i] = c->dataflows[--c->dataflows_len];
+            return;
+        }
+    }
+}
+
+void controller_allow_compaction(struct controller *c, uint64_t cluster, uint64_t export_id,
+                                 uint64_t since)
+{
+    ASSERT(since > 0);
+}
+
+bool controller_index_frontiers(const struct controller *c, uint64_t cluster, uint64_t index,
+                                uint64_t *since, uint64_t *upper)
+{
+    *upper = (uint64_t)(uintptr_t)u64map_get(&c->uppers, index);
+    for (size_t i = 0; i < c->dataflows_len; i++) {
+        if (c->dataflows[i]->id == index) {
+            *since = c->dataflows[i]->as_of;
+            return true;
+        }
+    }
+    return false;
+}
+
+void controller_subscribe(struct controller *c, uint64_t export_id, controller_subscribe_fn fn,
+                          void *arg)
+{
+    ASSERT(fn != NULL);
+}
+
+uint64_t controller_peek(struct controller *c, const struct controller_peek *peek,
+                         controller_peek_fn fn, void *arg)
+{
+    struct pending_peek *p = MEM_NEW(struct pending_peek);
+    p->fn = fn;
+    p->arg = arg;
+    uint64_t id = ++c->next_peek;
+    u64map_put(&c->peeks, id, p);
+    const struct engine_peek request = {.peek_id = id,
+                                        .index_id = peek->index,
+                                        .time = peek->time,
+                                        .keys = peek->keys,
+                                        .mfp = peek->mfp,
+                                        .order = peek->order,
+                                        .order_len = peek->order_len,
+                                        .limit = peek->limit};
+    engine_peek(c->engine, &request);
+    return id;
+}
+
+void controller_peek_cancel(struct controller *c, uint64_t peek_id)
+{
+    struct pending_peek *p = u64map_remove(&c->peeks, peek_id);
+    if (p != NULL) {
+        engine_peek_cancel(c->engine, peek_id);
+        err_free(p->err);
+        free(p->bytes);
+        free(p);
+    }
+}
+
+err_t controller_hold(struct controller *c, uint64_t cluster_or_0, uint64_t id, uint64_t time,
+                      uint64_t *hold)
+{
+    *hold = id;
+    return ERR_OK;
+}
+
+void controller_hold_release(struct controller *c, uint64_t hold)
+{
+    ASSERT(hold != 0);
+}
+
+void controller_processes(const struct controller *c,
+                          void (*each)(void *arg, const struct controller_process_info *info),
+                          void *arg)
+{
+    const struct controller_process_info info = {
+        .service = "storage", .address = "memory", .connected = true};
+    each(arg, &info);
+}
