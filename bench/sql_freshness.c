@@ -25,6 +25,7 @@ struct freshness {
     uint64_t start_ns;
     uint64_t heard;         /* reader's */
     bool failed;            /* reader's */
+    char why[160];          /* reader's: what it did not understand, or what the server said */
     struct hist *hist;      /* reader's */
     _Atomic bool listening; /* reader -> inserter: the subscription stands */
     PGconn *reader;
@@ -44,6 +45,7 @@ static void hear(struct freshness *f, const char *line, uint64_t now)
     int diff;
     if (sscanf(line, "%llu\t%d\t%llu\t%llu\t%llu", &time, &diff, &k, &n, &last) != 5) {
         f->failed = true;
+        snprintf(f->why, sizeof(f->why), "not a change: %s", line);
         return;
     }
     if (diff <= 0) {
@@ -60,6 +62,7 @@ static void *listen(void *arg)
     PGresult *result =
         PQexec(f->reader, "COPY (SUBSCRIBE bench_latest WITH (SNAPSHOT = false)) TO STDOUT");
     f->failed = PQresultStatus(result) != PGRES_COPY_OUT;
+    snprintf(f->why, sizeof(f->why), "%s", PQresultErrorMessage(result));
     PQclear(result);
     /* Pairs with the acquire in measure: start_ns is written only after it. */
     atomic_store_explicit(&f->listening, true, memory_order_release);
@@ -69,6 +72,10 @@ static void *listen(void *arg)
         int len = PQgetCopyData(f->reader, &line, 0);
         if (len <= 0) {
             f->failed = true;
+            result = PQgetResult(f->reader);
+            snprintf(f->why, sizeof(f->why), "the subscription ended (%d): %s", len,
+                     PQresultErrorMessage(result));
+            PQclear(result);
             break;
         }
         hear(f, line, machine_now_ns());
@@ -120,8 +127,8 @@ static void measure(struct freshness *f, PGconn *writer, const char *name)
     }
     pthread_join(thread, NULL);
     if (f->failed) {
-        report_wrong(f->report, "%s: the subscription ended after %llu rows: %s", name,
-                     (unsigned long long)f->heard, PQerrorMessage(f->reader));
+        report_wrong(f->report, "%s: after %llu rows: %s", name, (unsigned long long)f->heard,
+                     f->why);
         return;
     }
     report_latency(f->report, name, f->hist);
