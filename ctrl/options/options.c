@@ -70,7 +70,12 @@ static err_t set_option(const struct option *option, const char *value)
         }
         *(const char **)option->target = value;
         return ERR_OK;
-    case OPTION_TEXT: *(const char **)option->target = value; return ERR_OK;
+    case OPTION_TEXT:
+        if (option->required && value[0] == '\0') { /* "--data-directory=$UNSET" would be "/" */
+            return err_new(ERR_INVALID, "--%s needs a value: %s", option->name, option->help);
+        }
+        *(const char **)option->target = value;
+        return ERR_OK;
     case OPTION_U64: return set_number(option, value);
     case OPTION_LIST: {
         struct option_list *list = option->target;

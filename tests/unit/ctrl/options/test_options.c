@@ -208,6 +208,7 @@ static void errors_name_the_flag(void)
     REFUSES("\"\"", "unexpected", "--data=d", "");
     REFUSES("--=1", "unexpected", "--=1");
     REFUSES("--data", "needs a value", "--data");
+    REFUSES("--data", "needs a value", "--data=");
     REFUSES("--carrier", "auto|shm|tcp", "--data=d", "--carrier=udp");
     REFUSES("--carrier", "auto|shm|tcp", "--data=d", "--carrier=");
     REFUSES("--carrier", "auto|shm|tcp", "--data=d", "--carrier=auto|shm");
