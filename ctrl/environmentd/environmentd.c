@@ -197,8 +197,8 @@ static err_t start_all(struct environmentd *e)
     TRY(open_pki(e));
     TRY(open_orchestrator(e));
     TRY(open_coord(e));
+    TRY(open_ports(e)); /* before processes are started: an address in use leaves none behind */
     TRY(open_controller(e));
-    TRY(open_ports(e));
     coord_start(e->coord, e->controller);
     LOG_INFO("environmentd", "serving", LOG_STR("sql", environmentd_sql_address(e)),
              LOG_STR("http", environmentd_http_address(e)));
