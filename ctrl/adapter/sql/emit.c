@@ -189,33 +189,56 @@ struct fused {
     struct sxvec preds;
 };
 
+/* Nothing fused: the relation's own columns. */
+static void fuse_base(struct arena *scratch, struct rel *rel, struct fused *out)
+{
+    *out = (struct fused){.base = rel, .exprs_len = rel->cols_len};
+    out->exprs = ARENA_ARRAY(scratch, struct sx *, rel->cols_len);
+    for (uint32_t i = 0; i < rel->cols_len; i++) {
+        out->exprs[i] = sx_col(scratch, i, rel->types[i]);
+    }
+}
+
+/* The expressions of a MAP or FILTER over the base; false when they become too large. */
+static bool fuse_exprs(struct arena *scratch, struct rel *rel, struct sx **exprs, struct fused *out)
+{
+    for (uint32_t i = 0; i < rel->sx_len; i++) {
+        struct sx *sx = sx_subst(scratch, rel->sx[i], out->exprs);
+        if (sx_measure(sx) > SX_SUBST_MAX && sx_measure(sx) > sx_measure(rel->sx[i])) {
+            return false;
+        }
+        sx = sx_fold(scratch, sx);
+        if (rel->kind == REL_MAP) {
+            exprs[rel->inputs[0]->cols_len + i] = sx;
+        } else {
+            sxvec_push(scratch, &out->preds, sx);
+        }
+    }
+    return true;
+}
+
 static void fuse(struct arena *scratch, struct rel *rel, struct fused *out)
 {
     if (rel->kind != REL_MAP && rel->kind != REL_FILTER && rel->kind != REL_PROJECT) {
-        out->base = rel;
-        out->exprs = ARENA_ARRAY(scratch, struct sx *, rel->cols_len);
-        out->exprs_len = rel->cols_len;
-        for (uint32_t i = 0; i < rel->cols_len; i++) {
-            out->exprs[i] = sx_col(scratch, i, rel->types[i]);
-        }
+        fuse_base(scratch, rel, out);
         return;
     }
-    fuse(scratch, rel->inputs[0], out);
+    struct rel *in = rel->inputs[0];
     struct sx **exprs = ARENA_ARRAY(scratch, struct sx *, rel->cols_len);
+    fuse(scratch, in, out);
+    ASSERT(out->exprs_len == in->cols_len);
     if (rel->kind == REL_PROJECT) {
         for (uint32_t i = 0; i < rel->cols_len; i++) {
             exprs[i] = out->exprs[rel->cols[i]];
         }
     } else {
-        memcpy(exprs, out->exprs, rel->inputs[0]->cols_len * sizeof(exprs[0]));
-        for (uint32_t i = 0; i < rel->sx_len; i++) {
-            struct sx *sx = sx_fold(scratch, sx_subst(scratch, rel->sx[i], out->exprs));
-            if (rel->kind == REL_MAP) {
-                exprs[rel->inputs[0]->cols_len + i] = sx;
-            } else {
-                sxvec_push(scratch, &out->preds, sx);
-            }
+        if (!fuse_exprs(scratch, rel, exprs, out)) {
+            /* One MFP ends here, the next begins: over columns nothing grows. */
+            fuse_base(scratch, in, out);
+            bool fits = fuse_exprs(scratch, rel, exprs, out);
+            ASSERT(fits);
         }
+        memcpy(exprs, out->exprs, in->cols_len * sizeof(exprs[0]));
     }
     out->exprs = exprs;
     out->exprs_len = rel->cols_len;
@@ -260,7 +283,7 @@ static err_t build_mfp(struct arena *scratch, struct arena *arena, const struct 
 err_t rel_mfp(struct arena *scratch, struct arena *arena, struct rel *rel, struct rel **base,
               struct mfp *out)
 {
-    struct fused f = {0};
+    struct fused f;
     fuse(scratch, rel, &f);
     *base = f.base;
     return build_mfp(scratch, arena, &f, out);
@@ -268,7 +291,7 @@ err_t rel_mfp(struct arena *scratch, struct arena *arena, struct rel *rel, struc
 
 static err_t emit_mfp(struct emitter *em, struct rel *rel, uint32_t *out)
 {
-    struct fused f = {0};
+    struct fused f;
     fuse(em->scratch, rel, &f);
     uint32_t in = 0;
     TRY(emit(em, f.base, &in));

@@ -561,7 +561,6 @@ static err_t coalesce_expr(struct az *az, struct scope *scope, const PgQuery__Co
     return ERR_OK;
 }
 
-/* GREATEST and LEAST ignore NULLs: built from CASE, two at a time. */
 static err_t min_max_expr(struct az *az, struct scope *scope, const PgQuery__MinMaxExpr *e,
                           struct sx **out)
 {
@@ -570,15 +569,8 @@ static err_t min_max_expr(struct az *az, struct scope *scope, const PgQuery__Min
     TRY(expr_list(az, scope, e->args, e->n_args, &args));
     struct type common;
     TRY(coerce_all(az, args, (uint32_t)e->n_args, greatest ? "GREATEST" : "LEAST", &common));
-    *out = args[0];
-    for (size_t i = 1; i < e->n_args; i++) {
-        struct sx *better = NULL;
-        TRY(op2(az, greatest ? ">=" : "<=", *out, args[i], e->location, &better));
-        better = sx_or(az->arena, better, sx_is_null(az->arena, args[i]));
-        *out = sx_if(az->arena, better, *out, args[i]);
-        (*out)->type = common;
-    }
-    return ERR_OK;
+    return az_function(az, greatest ? "greatest" : "least", args, (uint32_t)e->n_args, e->location,
+                       out);
 }
 
 /* ---- the rest -------------------------------------------------------------------------------- */
@@ -732,6 +724,9 @@ err_t az_expr(struct az *az, struct scope *scope, const pg_node *node, struct sx
     *out = NULL;
     err_t err = expr_inner(az, scope, node, out);
     az_leave(az);
+    if (err == ERR_OK && sx_measure(*out) > SX_SIZE_MAX) {
+        return err_sql(ERR_LIMIT, "54001", "expression is too large");
+    }
     ASSERT(err != ERR_OK || *out != NULL);
     return err;
 }

@@ -83,15 +83,20 @@ static struct rel *push_map(struct push *p, struct rel *rel, struct sxvec preds)
         maps[i] = sx_fold(p->arena, rel->sx[i]);
         exprs[in->cols_len + i] = maps[i];
     }
-    struct sxvec below = {0};
+    struct sxvec below = {0}, above = {0};
     for (uint32_t i = 0; i < preds.len; i++) {
-        add_pred(p, &below, sx_subst(p->arena, preds.items[i], exprs));
+        struct sx *sx = sx_subst(p->arena, preds.items[i], exprs);
+        if (sx_measure(sx) > SX_SUBST_MAX) {
+            sxvec_push(p->arena, &above, preds.items[i]);
+        } else {
+            add_pred(p, &below, sx);
+        }
     }
     struct rel *out = rel_map(p->arena, push(p, in, below), maps, rel->sx_len);
     if (rel_is_empty(out->inputs[0])) {
         return rel_empty(p->arena, out->types, out->cols_len);
     }
-    return out;
+    return with_filter(p, out, above);
 }
 
 static struct rel *push_project(struct push *p, struct rel *rel, struct sxvec preds)

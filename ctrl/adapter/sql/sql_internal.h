@@ -129,6 +129,7 @@ struct sx {
     struct sx **args; /* SX_AGG: argument (or none), then the filter when has_filter */
     uint32_t args_len;
     struct datum lit;
+    uint32_t size;   /* of the tree, where shared parts count every time; 0: see sx_measure */
     struct rel *sub; /* SX_EXISTS, SX_SCALAR; its expressions see this input one level up */
     struct {
         uint8_t func; /* enum agg_func */
@@ -266,6 +267,12 @@ struct sx *sx_coalesce(struct arena *arena, struct sx *a, struct sx *b);
 struct sx *sx_if(struct arena *arena, struct sx *when, struct sx *then, struct sx *otherwise);
 /* a = b, or the null-safe form; both of one kind. */
 struct sx *sx_equal(struct arena *arena, struct sx *a, struct sx *b, bool null_safe);
+/*
+ * Nodes of the expression as a tree. Passes walk it as one, so it is bounded: analysis refuses more
+ * than SX_SIZE_MAX, and passes that substitute stop at SX_SUBST_MAX.
+ */
+enum { SX_SIZE_MAX = 200000, SX_SUBST_MAX = 5000 };
+uint32_t sx_measure(struct sx *sx);
 bool sx_same(const struct sx *a, const struct sx *b);
 bool sx_is_lit(const struct sx *sx);
 bool sx_is_true(const struct sx *sx);

@@ -193,6 +193,19 @@ struct sx *sx_if(struct arena *arena, struct sx *when, struct sx *then, struct s
     return sx;
 }
 
+uint32_t sx_measure(struct sx *sx)
+{
+    if (sx->size == 0) {
+        uint64_t size = 1;
+        for (uint32_t i = 0; i < sx->args_len; i++) {
+            size += sx_measure(sx->args[i]);
+        }
+        sx->size = size > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)size;
+    }
+    ASSERT(sx->size > 0);
+    return sx->size;
+}
+
 static const struct func *find_equal(const char *name, uint8_t kind)
 {
     uint8_t args[2] = {kind, kind};
@@ -323,6 +336,7 @@ struct sx *sx_rewrite(struct arena *arena, struct sx *sx, sx_fn fn, void *arg)
         if (a != sx->args[i]) {
             if (copy == NULL) {
                 copy = arena_memdup(arena, sx, sizeof(*sx));
+                copy->size = 0;
                 copy->args = arena_memdup(arena, sx->args, sx->args_len * sizeof(sx->args[0]));
             }
             copy->args[i] = a;

@@ -349,3 +349,5 @@ select interval '1' day, interval '1-2' year to month, interval '2' hour, interv
 select interval '1 2:03:04' day to minute, interval '1:30' hour to minute, interval '1:30' minute to second, interval '1 year 2 months 3 days' year, interval '14 months' year
 select '3'::interval month, interval '-2' day, interval '1 day 2 hours' day, cast('1' as interval hour)
 select interval '1 day' * 2, interval '1.5 hours', -interval '1 day'
+select greatest(a, 2), least(a, 2, null), greatest(b, 'one'), greatest(1, 2.5, a) from t order by 1, 2, 3, 4
+select nullif(nullif(nullif(nullif(a, 1), 2), 3), 4) from t order by 1
