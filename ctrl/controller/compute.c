@@ -396,6 +396,8 @@ void controller_cluster_drop(struct controller *c, uint64_t id)
     if (cluster == NULL) {
         return;
     }
+    peek_fail_cluster(c, cluster,
+                      err_new(ERR_NOT_FOUND, "the cluster was dropped while it was read"));
     drop_services(cluster);
     cluster_free(cluster);
 }

@@ -163,6 +163,7 @@ struct ctl_peek {
     void *arg;
     uint8_t *kinds;
     uint32_t cols;
+    uint32_t replicas_len; /* the cluster may be gone when the answer is delivered */
     struct ctl_peek_replica {
         uint32_t answers; /* processes */
         err_t err;
@@ -201,8 +202,10 @@ struct controller {
     uint64_t next_peek;
     uint64_t next_incarnation;
     uint64_t next_hold;
-    struct ctl_refusal *refusals; /* peeks refused at once, to be answered from the loop */
+    struct ctl_refusal *refusals; /* failed peeks, to be answered from the loop */
     struct io_task refusals_task;
+    struct ctl_failure *failures; /* failed dataflows, to be told from the loop */
+    struct io_task failures_task;
 };
 
 struct ctl_receiver {
@@ -247,6 +250,7 @@ bool dataflow_imports(const struct ctl_dataflow *dataflow, bool index, uint64_t 
 uint64_t controller_min_hold(const struct controller *c, uint64_t cluster, uint64_t id,
                              uint64_t wanted);
 void dataflow_failed(struct ctl_dataflow *dataflow, uint32_t replica, err_t err);
+void failures_free(struct controller *c);
 void dataflow_free(struct ctl_dataflow *dataflow);
 void export_compact(struct ctl_export *export);
 
@@ -257,6 +261,7 @@ void peek_replay(struct ctl_replica *replica);
 void peek_dataflow_started(struct controller *c, const struct ctl_dataflow *dataflow);
 void peek_replica_lost(struct ctl_replica *replica);
 void peek_fail_index(struct controller *c, uint64_t cluster, uint64_t index, err_t err);
+void peek_fail_cluster(struct controller *c, const struct ctl_cluster *cluster, err_t err);
 void peek_free_all(struct controller *c);
 
 /* subscribe.c */

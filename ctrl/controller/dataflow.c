@@ -245,6 +245,32 @@ static void raise_since(struct ctl_export *export)
     }
 }
 
+static void encode_compaction(uint64_t export_id, uint64_t frontier, struct buf *out)
+{
+    tailrace_v1_ComputeCommand command = {0};
+    command.which_command = tailrace_v1_ComputeCommand_allow_compaction_tag;
+    command.command.allow_compaction =
+        (tailrace_v1_AllowCompaction){.id = export_id, .frontier = frontier};
+    err_t err = rpc_pb_encode(tailrace_v1_ComputeCommand_fields, &command, out);
+    ASSERT(err == ERR_OK);
+}
+
+/* The plan names exports that were dropped since: the replica forgets them again. */
+static void send_drops(const struct ctl_dataflow *dataflow, struct ctl_replica *replica)
+{
+    for (uint32_t i = 0; i < dataflow->exports_len; i++) {
+        if (dataflow->exports[i] != NULL) {
+            continue;
+        }
+        struct buf bytes = {0};
+        encode_compaction(dataflow->plan->exports[i].id, FRONTIER_EMPTY, &bytes);
+        for (uint32_t p = 0; p < dataflow->cluster->spec.scale; p++) {
+            ctl_conn_send_bytes(&replica->conns[p], &bytes);
+        }
+        buf_free(&bytes);
+    }
+}
+
 void dataflow_send(struct ctl_dataflow *dataflow, struct ctl_replica *replica)
 {
     ASSERT(dataflow->as_of_known);
@@ -284,6 +310,7 @@ void dataflow_send(struct ctl_dataflow *dataflow, struct ctl_replica *replica)
         for (uint32_t p = 0; p < dataflow->cluster->spec.scale; p++) {
             ctl_conn_send_bytes(&replica->conns[p], &bytes);
         }
+        send_drops(dataflow, replica);
     }
     buf_free(&bytes);
 }
@@ -402,13 +429,8 @@ err_t controller_dataflow_create(struct controller *c, uint64_t cluster_id, stru
 
 static void send_compaction(struct ctl_export *export, uint64_t frontier)
 {
-    tailrace_v1_ComputeCommand command = {0};
-    command.which_command = tailrace_v1_ComputeCommand_allow_compaction_tag;
-    command.command.allow_compaction =
-        (tailrace_v1_AllowCompaction){.id = export->id, .frontier = frontier};
     struct buf bytes = {0};
-    err_t err = rpc_pb_encode(tailrace_v1_ComputeCommand_fields, &command, &bytes);
-    ASSERT(err == ERR_OK);
+    encode_compaction(export->id, frontier, &bytes);
     compute_broadcast(export->cluster, &bytes);
     buf_free(&bytes);
 }
@@ -436,9 +458,98 @@ void controller_export_drop(struct controller *c, uint64_t cluster_id, uint64_t 
     }
 }
 
-/* replica UINT32_MAX: it never started. Owns err. */
+/* ---- failure --------------------------------------------------------------------------------- */
+
+/* A dataflow that failed everywhere; told from the loop, where receivers may drop what they like. */
+struct ctl_failure {
+    struct ctl_failure *next;
+    uint64_t cluster, dataflow;
+    err_t err;
+};
+
+static struct ctl_dataflow *find_failed(const struct controller *c,
+                                        const struct ctl_failure *failure)
+{
+    const struct ctl_cluster *cluster = u64map_get(&c->clusters, failure->cluster);
+    struct ctl_dataflow *d = cluster != NULL ? cluster->first : NULL;
+    while (d != NULL && (d->id != failure->dataflow || !d->failed)) {
+        d = d->next;
+    }
+    return d;
+}
+
+static void tell_failure(struct controller *c, const struct ctl_failure *failure)
+{
+    const struct ctl_dataflow *dataflow = find_failed(c, failure);
+    if (dataflow == NULL) {
+        return; /* dropped meanwhile */
+    }
+    /* Every callback may drop the dataflow: only ids outlive one. */
+    struct arena arena = {0};
+    uint32_t len = dataflow->plan->exports_len;
+    uint64_t *ids = ARENA_ARRAY(&arena, uint64_t, len + 1);
+    for (uint32_t i = 0; i < len; i++) {
+        ids[i] = dataflow->plan->exports[i].id;
+    }
+    for (uint32_t i = 0; i < len; i++) {
+        struct ctl_export *export = u64map_get(&c->exports, ids[i]);
+        if (export == NULL || !export->dataflow->failed || export->fn == NULL ||
+            export->ended) {
+            continue;
+        }
+        export->ended = true;
+        export->fn(export->fn_arg, export->emitted, export->emitted, NULL,
+                   err_copy(failure->err));
+    }
+    arena_free(&arena);
+    if (c->config.events->dataflow_failed != NULL) {
+        c->config.events->dataflow_failed(c->config.ctx, failure->cluster, failure->dataflow,
+                                          failure->err);
+    }
+}
+
+static void failures_run(struct io_task *task)
+{
+    struct controller *c = CONTAINER_OF(task, struct controller, failures_task);
+    while (c->failures != NULL) {
+        struct ctl_failure *failure = c->failures;
+        c->failures = failure->next;
+        tell_failure(c, failure);
+        err_free(failure->err);
+        free(failure);
+    }
+}
+
+void failures_free(struct controller *c)
+{
+    io_task_cancel(c->loop, &c->failures_task);
+    while (c->failures != NULL) {
+        struct ctl_failure *failure = c->failures;
+        c->failures = failure->next;
+        err_free(failure->err);
+        free(failure);
+    }
+}
+
+static void failure_post(struct controller *c, const struct ctl_dataflow *dataflow, err_t err)
+{
+    struct ctl_failure *failure = MEM_NEW(struct ctl_failure);
+    *failure = (struct ctl_failure){
+        .cluster = dataflow->cluster->spec.id, .dataflow = dataflow->id, .err = err};
+    struct ctl_failure **at = &c->failures;
+    while (*at != NULL) {
+        at = &(*at)->next;
+    }
+    *at = failure;
+    io_task_cancel(c->loop, &c->failures_task); /* it may wait already */
+    c->failures_task.run = failures_run;
+    io_post(c->loop, &c->failures_task);
+}
+
+/* replica UINT32_MAX: it never started. Owns err. Runs no callback: dataflow lives on. */
 void dataflow_failed(struct ctl_dataflow *dataflow, uint32_t replica, err_t err)
 {
+    ASSERT(err != ERR_OK);
     struct controller *c = dataflow->cluster->controller;
     bool everywhere = true;
     for (uint32_t i = 0; replica != UINT32_MAX && i < dataflow->exports_len; i++) {
@@ -457,21 +568,12 @@ void dataflow_failed(struct ctl_dataflow *dataflow, uint32_t replica, err_t err)
     }
     dataflow->failed = true;
     for (uint32_t i = 0; i < dataflow->exports_len; i++) {
-        struct ctl_export *export = dataflow->exports[i];
-        if (export == NULL) {
-            continue;
-        }
-        peek_fail_index(c, dataflow->cluster->spec.id, export->id, err_copy(err));
-        if (export->fn != NULL && !export->ended) {
-            export->ended = true;
-            export->fn(export->fn_arg, export->emitted, export->emitted, NULL, err_copy(err));
+        if (dataflow->exports[i] != NULL) {
+            peek_fail_index(c, dataflow->cluster->spec.id, dataflow->exports[i]->id,
+                            err_copy(err));
         }
     }
-    if (c->config.events->dataflow_failed != NULL) {
-        c->config.events->dataflow_failed(c->config.ctx, dataflow->cluster->spec.id, dataflow->id,
-                                          err);
-    }
-    err_free(err);
+    failure_post(c, dataflow, err);
 }
 
 /* ---- holds and compaction -------------------------------------------------------------------- */

@@ -22,7 +22,7 @@ static void answers_clear(struct ctl_peek_replica *replica)
 
 static void peek_free(struct ctl_peek *peek)
 {
-    for (uint32_t r = 0; r < peek->cluster->spec.replicas; r++) {
+    for (uint32_t r = 0; r < peek->replicas_len; r++) {
         answers_clear(&peek->replicas[r]);
     }
     free(peek->replicas);
@@ -192,9 +192,44 @@ void peek_replica_lost(struct ctl_replica *replica)
     }
 }
 
+/*
+ * Peeks that fail are answered from the loop: not from inside the call that asked or dropped what
+ * they read, whose caller is not ready for its own callbacks.
+ */
+struct ctl_refusal {
+    struct ctl_refusal *next;
+    uint64_t id;
+    controller_peek_fn fn;
+    void *arg;
+    err_t err;
+};
+
+static void refusals_run(struct io_task *task)
+{
+    struct controller *c = CONTAINER_OF(task, struct controller, refusals_task);
+    while (c->refusals != NULL) {
+        struct ctl_refusal *refusal = c->refusals;
+        c->refusals = refusal->next;
+        refusal->fn(refusal->arg, NULL, 0, refusal->err);
+        free(refusal);
+    }
+}
+
+static void refuse(struct controller *c, uint64_t id, controller_peek_fn fn, void *arg, err_t err)
+{
+    struct ctl_refusal *refusal = MEM_NEW(struct ctl_refusal);
+    *refusal = (struct ctl_refusal){
+        .next = c->refusals, .id = id, .fn = fn, .arg = arg, .err = err};
+    c->refusals = refusal;
+    io_task_cancel(c->loop, &c->refusals_task); /* it may wait already */
+    c->refusals_task.run = refusals_run;
+    io_post(c->loop, &c->refusals_task);
+}
+
 /* The peeks of an index that is gone or failed. Owns err. */
 void peek_fail_index(struct controller *c, uint64_t cluster, uint64_t index, err_t err)
 {
+    ASSERT(err != ERR_OK);
     size_t at = 0;
     uint64_t id;
     void *value;
@@ -205,7 +240,27 @@ void peek_fail_index(struct controller *c, uint64_t cluster, uint64_t index, err
         }
         u64map_remove(&c->peeks, id);
         send_cancel(peek);
-        peek->fn(peek->arg, NULL, 0, err_copy(err));
+        refuse(c, id, peek->fn, peek->arg, err_copy(err));
+        peek_free(peek);
+        at = 0; /* the map changed */
+    }
+    err_free(err);
+}
+
+/* The peeks of a cluster that is dropped: its processes are gone already. Owns err. */
+void peek_fail_cluster(struct controller *c, const struct ctl_cluster *cluster, err_t err)
+{
+    ASSERT(err != ERR_OK);
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&c->peeks, &at, &id, &value)) {
+        struct ctl_peek *peek = value;
+        if (peek->cluster != cluster) {
+            continue;
+        }
+        u64map_remove(&c->peeks, id);
+        refuse(c, id, peek->fn, peek->arg, err_copy(err));
         peek_free(peek);
         at = 0; /* the map changed */
     }
@@ -264,37 +319,6 @@ static void encode_peek(const struct controller_peek *from, struct ctl_peek *pee
     arena_free(&arena);
 }
 
-/* A peek that is refused at once is answered from the loop, like any other. */
-struct ctl_refusal {
-    struct ctl_refusal *next;
-    uint64_t id;
-    controller_peek_fn fn;
-    void *arg;
-    err_t err;
-};
-
-static void refusals_run(struct io_task *task)
-{
-    struct controller *c = CONTAINER_OF(task, struct controller, refusals_task);
-    while (c->refusals != NULL) {
-        struct ctl_refusal *refusal = c->refusals;
-        c->refusals = refusal->next;
-        refusal->fn(refusal->arg, NULL, 0, refusal->err);
-        free(refusal);
-    }
-}
-
-static void refuse(struct controller *c, uint64_t id, controller_peek_fn fn, void *arg, err_t err)
-{
-    struct ctl_refusal *refusal = MEM_NEW(struct ctl_refusal);
-    *refusal = (struct ctl_refusal){
-        .next = c->refusals, .id = id, .fn = fn, .arg = arg, .err = err};
-    c->refusals = refusal;
-    io_task_cancel(c->loop, &c->refusals_task); /* it may wait already */
-    c->refusals_task.run = refusals_run;
-    io_post(c->loop, &c->refusals_task);
-}
-
 static void refusal_cancel(struct controller *c, uint64_t id)
 {
     for (struct ctl_refusal **at = &c->refusals; *at != NULL; at = &(*at)->next) {
@@ -330,8 +354,8 @@ uint64_t controller_peek(struct controller *c, const struct controller_peek *fro
     peek->time = from->time;
     peek->fn = fn;
     peek->arg = arg;
-    peek->replicas =
-        mem_zalloc((export->cluster->spec.replicas + 1) * sizeof(peek->replicas[0]));
+    peek->replicas_len = export->cluster->spec.replicas;
+    peek->replicas = mem_zalloc((peek->replicas_len + 1) * sizeof(peek->replicas[0]));
     err_t err = result_kinds(export, from->mfp, peek);
     if (err != ERR_OK) {
         peek_free(peek);

@@ -208,6 +208,23 @@ static bool walk_message(struct walk *walk, const pb_msgdesc_t *fields, struct r
     return true;
 }
 
+/* nanopb leaves callback fields as they are: an absent `bytes` would be what stood there before. */
+static void clear_bytes_fields(const pb_msgdesc_t *fields, void *message)
+{
+    pb_field_iter_t field;
+    if (!pb_field_iter_begin(&field, fields, message)) {
+        return; /* a message without fields */
+    }
+    do {
+        if (PB_ATYPE(field.type) == PB_ATYPE_CALLBACK) {
+            memset(field.pData, 0, field.data_size);
+        } else if (PB_ATYPE(field.type) == PB_ATYPE_STATIC && PB_LTYPE_IS_SUBMSG(field.type) &&
+                   PB_HTYPE(field.type) != PB_HTYPE_ONEOF) {
+            clear_bytes_fields(field.submsg_desc, field.pData);
+        }
+    } while (pb_field_iter_next(&field));
+}
+
 /* Bytes of the C struct a descriptor describes are the caller's; only what hangs on it counts. */
 err_t rpc_decode_pb(const pb_msgdesc_t *fields, void *message, const uint8_t *data, size_t len)
 {
@@ -216,6 +233,7 @@ err_t rpc_decode_pb(const pb_msgdesc_t *fields, void *message, const uint8_t *da
     if (!walk_message(&walk, fields, reader_of(data, len), 0)) {
         return err_new(ERR_PROTOCOL, "malformed message of %zu bytes: %s", len, walk.problem);
     }
+    clear_bytes_fields(fields, message);
     pb_istream_t stream = pb_istream_from_buffer(data, len);
     /* pb_decode sets every field to its default first, and releases everything when it fails. */
     if (!pb_decode(&stream, fields, message)) {

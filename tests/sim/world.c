@@ -432,6 +432,17 @@ enum world_fault world_random_fault(struct world *world, const char *prefix)
     return fault;
 }
 
+bool world_kill(struct world *world, const char *name, uint32_t index)
+{
+    struct world_service *service = find_service(world, name);
+    if (service == NULL || index >= service->scale ||
+        !sim_process_alive(service->processes[index].process)) {
+        return false;
+    }
+    sim_process_kill(world->sim, service->processes[index].process);
+    return true;
+}
+
 void world_heal(struct world *world)
 {
     if (world->cut_a[0] != '\0') {

@@ -26,6 +26,8 @@ enum world_fault { WORLD_KILL, WORLD_POWER_LOSS, WORLD_CUT, WORLD_PARTITION, WOR
 /* Does one random fault to a random process of a random service (of those named by prefix);
  * prints nothing, the trace hash tells. Returns what it did. */
 enum world_fault world_random_fault(struct world *world, const char *service_prefix);
+/* kill -9 of one process (world_run starts it again); false when it does not live. */
+bool world_kill(struct world *world, const char *service, uint32_t process);
 /* Ends every partition. */
 void world_heal(struct world *world);
 uint64_t world_faults(const struct world *world);
