@@ -460,7 +460,7 @@ void controller_export_drop(struct controller *c, uint64_t cluster_id, uint64_t 
 
 /* ---- failure --------------------------------------------------------------------------------- */
 
-/* A dataflow that failed everywhere; told from the loop, where receivers may drop what they like. */
+/* A dataflow that failed everywhere; told from the loop, where receivers may drop anything. */
 struct ctl_failure {
     struct ctl_failure *next;
     uint64_t cluster, dataflow;
@@ -631,10 +631,27 @@ uint64_t controller_min_hold(const struct controller *c, uint64_t cluster_id, ui
     return hold;
 }
 
+/* A replica starts all exports of a dataflow at one time: not beyond what its subscriptions were
+ * told, or they would miss changes. */
+static uint64_t sibling_hold(const struct ctl_dataflow *dataflow)
+{
+    uint64_t hold = FRONTIER_EMPTY;
+    for (uint32_t i = 0; i < dataflow->exports_len; i++) {
+        const struct ctl_export *export = dataflow->exports[i];
+        if (export != NULL && export->kind == PLAN_EXPORT_SUBSCRIBE && !export->ended) {
+            hold = min_u64(hold, export->started ? export->emitted - 1 : export->since);
+        }
+    }
+    return hold;
+}
+
 void export_compact(struct ctl_export *export)
 {
     uint64_t since = controller_min_hold(export->cluster->controller, export->cluster->spec.id,
                                          export->id, export->since_wanted);
+    if (export->kind == PLAN_EXPORT_INDEX) {
+        since = min_u64(since, sibling_hold(export->dataflow));
+    }
     if (since > export->since && export->dataflow->as_of_known) {
         export->since = since;
         send_compaction(export, since);

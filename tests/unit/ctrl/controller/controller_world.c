@@ -127,7 +127,7 @@ void cw_kill(struct cw *cw, uint32_t replica, uint32_t process)
     CU_ASSERT_TRUE_FATAL(world_kill(cw->world, name, process));
 }
 
-/* ---- writing ---------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static void on_appended(void *arg, err_t err)
 {
@@ -164,7 +164,7 @@ void cw_advance(struct cw *cw)
     controller_advance_tables(cw->controller, cw->time + 1);
 }
 
-/* ---- plans ------------------------------------------------------------------------------------ */
+/* ---- plans ----------------------------------------------------------------------------------- */
 
 static struct schema make_schema(struct arena *a)
 {
@@ -247,7 +247,7 @@ void cw_create(struct cw *cw, struct plan *plan)
     CU_ASSERT_PTR_NULL_FATAL(err);
 }
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static void add_rows(const struct batch *batch, int64_t *rows, int64_t *sum)
 {

@@ -230,7 +230,7 @@ static void cluster_dropped_while_peeking(void)
     cw_free(cw);
 }
 
-/* ---- errors ----------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 static void setup_division(struct cw *cw)
 {

@@ -55,7 +55,7 @@ static err_t parse(struct settings *s, const char *const args[ARGS_MAX], bool *d
     static char storage[ARGV_MAX][64];
     char *argv[ARGV_MAX] = {storage[0]};
     int argc = 1;
-    strcpy(storage[0], "prog");
+    snprintf(storage[0], sizeof(storage[0]), "prog");
     for (int i = 0; i < ARGS_MAX && args[i] != NULL; i++) {
         snprintf(storage[argc], sizeof(storage[0]), "%s", args[i]);
         argv[argc] = storage[argc];

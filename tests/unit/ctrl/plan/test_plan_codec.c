@@ -346,7 +346,7 @@ static void lies(void)
     refuses(sample_plan_constant, edit_constant_empty, "node 0");
 }
 
-/* ---- literals that are not values of their type ----------------------------------------------- */
+/* ---- literals that are not values of their type ---------------------------------------------- */
 
 static err_t decode_literal(enum type_kind kind, const void *bytes, size_t len)
 {
@@ -417,7 +417,7 @@ static void hostile_literals(void)
     err_free(err);
 }
 
-/* ---- errors ----------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 static err_t error_round_trip(err_t err)
 {
