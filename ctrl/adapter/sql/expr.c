@@ -85,16 +85,22 @@ static err_t param(struct az *az, struct scope *scope, const PgQuery__ParamRef *
     }
     uint32_t index = (uint32_t)ref->number - 1;
     struct type type = az->param_types[index];
-    if (type.kind == 0) {
-        type = (struct type){.kind = TYPE_UNKNOWN, .typmod = -1, .oid = 705};
+    bool bound = az->cx->params != NULL && index < az->cx->params_len;
+    if (!az->describe && !bound) {
+        return az_err(az, ref->location, ERR_INVALID, "42P02", "there is no parameter $%d",
+                      ref->number);
+    }
+    if (type.kind == 0 || (bound && !az->describe && type.kind == TYPE_UNKNOWN)) {
+        type = bound && !az->describe
+                   ? type_of(TYPE_TEXT)
+                   : (struct type){.kind = TYPE_UNKNOWN, .typmod = -1, .oid = 705};
     }
     type.nullable = true;
-    if (!az->describe && az->cx->params != NULL && index < az->cx->params_len &&
-        type.kind != TYPE_UNKNOWN) {
-        *out = sx_lit(az->arena, type, az->cx->params[index]);
-    } else {
+    if (az->describe) {
         *out = sx_new(az->arena, SX_PARAM, type);
         (*out)->col = index;
+    } else {
+        *out = sx_lit(az->arena, type, az->cx->params[index]);
     }
     (*out)->location = ref->location;
     return ERR_OK;

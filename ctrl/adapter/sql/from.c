@@ -740,6 +740,12 @@ err_t az_with(struct az *az, const PgQuery__WithClause *with, struct scope *pare
     for (size_t i = 0; i < with->n_ctes; i++) {
         const PgQuery__CommonTableExpr *def = with->ctes[i]->common_table_expr;
         struct query query;
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(with->ctes[j]->common_table_expr->ctename, def->ctename) == 0) {
+                return az_err(az, def->location, ERR_INVALID, "42712",
+                              "WITH query name \"%s\" specified more than once", def->ctename);
+            }
+        }
         if (def->ctequery->node_case != PG_QUERY__NODE__NODE_SELECT_STMT) {
             return AZ_UNSUPPORTED(az, def->location,
                                   "data-modifying statements in WITH are not supported");

@@ -156,6 +156,17 @@ static bool hides_relation(const struct scope *scope, const char *name)
     return false;
 }
 
+err_t az_no_table(struct az *az, const struct scope *scope, const char *table, int location)
+{
+    bool hidden = false;
+    for (const struct scope *s = scope; s != NULL && !hidden; s = s->parent) {
+        hidden = hides_relation(s, table) || names_relation(s, table);
+    }
+    return az_err(az, location, ERR_INVALID, "42P01", "%s for table \"%s\"",
+                  hidden ? "invalid reference to FROM-clause entry" : "missing FROM-clause entry",
+                  table);
+}
+
 err_t az_column(struct az *az, struct scope *scope, const char *schema, const char *table,
                 const char *name, int location, struct sx **out)
 {

@@ -53,10 +53,19 @@ static uint8_t polymorphic_kind(const struct func *f, const uint8_t *kinds, uint
     return common == TYPE_UNKNOWN ? TYPE_TEXT : common;
 }
 
+/* Must "any" arguments be of one type? Yes when the result is, or when they are compared. */
+static bool is_agreeing(const struct func *f)
+{
+    return f->result == 0 || (f->flags & FUNC_PREDICATE_NULLSAFE) != 0;
+}
+
 /* The kind argument i is converted to. */
 static uint8_t target_kind(const struct func *f, const uint8_t *kinds, uint32_t len, uint32_t i)
 {
     uint8_t kind = param_kind(f, i);
+    if (kind == 0 && !is_agreeing(f)) {
+        return kinds[i] == TYPE_UNKNOWN ? TYPE_TEXT : kinds[i];
+    }
     return kind != 0 ? kind : polymorphic_kind(f, kinds, len);
 }
 

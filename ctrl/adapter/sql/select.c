@@ -266,8 +266,7 @@ static err_t expand_star(struct az *az, struct scope *scope, const PgQuery__Colu
         return az_err(az, ref->location, ERR_INVALID, "42601",
                       "SELECT * with no tables specified is not valid");
     }
-    return az_err(az, ref->location, ERR_INVALID, "42P01",
-                  "missing FROM-clause entry for table \"%s\"", table);
+    return az_no_table(az, scope, table, ref->location);
 }
 
 static err_t target_list(struct az *az, struct scope *scope, pg_node **list, size_t len,
@@ -556,7 +555,7 @@ static err_t distinct_clause(struct az *az, const PgQuery__SelectStmt *s, uint32
         return ERR_OK;
     }
     if (q->targets_len > q->cols_len) {
-        return az_err(az, q->targets[q->cols_len]->location, ERR_INVALID, "42P10",
+        return az_err(az, sx_location(q->targets[q->cols_len]), ERR_INVALID, "42P10",
                       "for SELECT DISTINCT, ORDER BY expressions must appear in select list");
     }
     TRY(az_query_finish(az, q, NULL));
@@ -799,7 +798,7 @@ static err_t set_query(struct az *az, PgQuery__SelectStmt *s, struct scope *pare
     TRY(az_select(az, s->rarg, parent, hide, &right));
     if (left.cols_len != right.cols_len) {
         int location =
-            right.targets != NULL && right.cols_len > 0 ? right.targets[0]->location : -1;
+            right.targets != NULL && right.cols_len > 0 ? sx_location(right.targets[0]) : -1;
         return az_err(az, location, ERR_INVALID, "42601",
                       "each %s query must have the same number of columns", set_name(s->op));
     }

@@ -273,6 +273,8 @@ struct sx *sx_equal(struct arena *arena, struct sx *a, struct sx *b, bool null_s
  */
 enum { SX_SIZE_MAX = 200000, SX_SUBST_MAX = 5000 };
 uint32_t sx_measure(struct sx *sx);
+/* Where the expression begins: an operator's own location is behind its left operand. */
+int sx_location(const struct sx *sx);
 bool sx_same(const struct sx *a, const struct sx *b);
 bool sx_is_lit(const struct sx *sx);
 bool sx_is_true(const struct sx *sx);
@@ -447,6 +449,8 @@ struct nsitem *az_nsitem(struct az *az, const char *schema, const char *alias,
                          const struct schema *columns);
 err_t az_column(struct az *az, struct scope *scope, const char *schema, const char *table,
                 const char *name, int location, struct sx **out);
+/* 42P01: the table is not in FROM, or is hidden there. */
+err_t az_no_table(struct az *az, const struct scope *scope, const char *table, int location);
 err_t az_func_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
                    struct sx **out);
 err_t az_sublink(struct az *az, struct scope *scope, const PgQuery__SubLink *link, struct sx **out);

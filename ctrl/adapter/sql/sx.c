@@ -206,6 +206,16 @@ uint32_t sx_measure(struct sx *sx)
     return sx->size;
 }
 
+int sx_location(const struct sx *sx)
+{
+    int location = sx->location;
+    for (uint32_t i = 0; sx->kind == SX_CALL && i < sx->args_len; i++) {
+        int arg = sx_location(sx->args[i]);
+        location = arg >= 0 && (arg < location || location < 0) ? arg : location;
+    }
+    return location;
+}
+
 static const struct func *find_equal(const char *name, uint8_t kind)
 {
     uint8_t args[2] = {kind, kind};

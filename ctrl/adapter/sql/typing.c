@@ -477,7 +477,7 @@ err_t az_settle(struct az *az, struct sx *sx, struct sx **out)
 err_t az_to_bool(struct az *az, struct sx *sx, const char *what, struct sx **out)
 {
     if (!type_is_unknown(sx) && sx->type.kind != TYPE_BOOL) {
-        return az_err(az, sx->location, ERR_INVALID, "42804",
+        return az_err(az, sx_location(sx), ERR_INVALID, "42804",
                       "argument of %s must be type boolean, not type %s", what,
                       az_type_name(az, &sx->type));
     }
@@ -507,7 +507,7 @@ err_t az_common_type(struct az *az, struct sx *const *items, uint32_t len, const
                 out->typmod = -1;
             }
         } else if (type_category(t.kind) != type_category(out->kind)) {
-            return az_err(az, items[i]->location, ERR_INVALID, "42804",
+            return az_err(az, sx_location(items[i]), ERR_INVALID, "42804",
                           "%s types %s and %s cannot be matched", what, az_type_name(az, out),
                           az_type_name(az, &t));
         } else if (!type_is_preferred(out->kind) &&
@@ -523,7 +523,7 @@ err_t az_common_type(struct az *az, struct sx *const *items, uint32_t len, const
         if (items[i]->type.kind != out->kind && items[i]->type.kind != TYPE_UNKNOWN) {
             out->typmod = -1;
             if (!kind_can_coerce(items[i]->type.kind, out->kind, CAST_IMPLICIT)) {
-                return az_err(az, items[i]->location, ERR_INVALID, "42846",
+                return az_err(az, sx_location(items[i]), ERR_INVALID, "42846",
                               "%s could not convert type %s to %s", what,
                               az_type_name(az, &items[i]->type), az_type_name(az, out));
             }

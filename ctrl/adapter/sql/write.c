@@ -74,7 +74,7 @@ static err_t assign(struct az *az, const struct sql_relation *relation, uint32_t
 {
     struct type type = relation->columns.types[col];
     if (!az_can_coerce(sx, type, CAST_ASSIGNMENT)) {
-        err_t err = az_err(az, sx->location, ERR_INVALID, "42804",
+        err_t err = az_err(az, sx_location(sx), ERR_INVALID, "42804",
                            "column \"%s\" is of type %s but expression is of type %s",
                            relation->columns.names[col], az_type_name(az, &type),
                            az_type_name(az, &sx->type));

@@ -351,3 +351,171 @@ select '3'::interval month, interval '-2' day, interval '1 day 2 hours' day, cas
 select interval '1 day' * 2, interval '1.5 hours', -interval '1 day'
 select greatest(a, 2), least(a, 2, null), greatest(b, 'one'), greatest(1, 2.5, a) from t order by 1, 2, 3, 4
 select nullif(nullif(nullif(nullif(a, 1), 2), 3), 4) from t order by 1
+select 1 + 2.5, 1::smallint + 1, 1::bigint * 2::int, 1.5::real + 1, 2::real * 2.5, 1 / 3.0, 1::float8 / 3
+select 2 ^ 3, 5 % 3, -5 % 3, 5.5 % 2, |/ 16.0, @ -5, 7 & 3, 7 | 8, 7 # 2, 1 << 3, 16 >> 2, ~5
+select '1' + 1, 1 + '2', '3' * 2.5, '10' / '2'::int
+select a + '1', a = '2', b = 'two', c > '2' from t order by 1, 2, 3, 4
+select a = 2.0, a < 2.5, c = 7, c = 7.0::float8 from t order by 1, 2, 3, 4
+select date '2020-01-01' + 5, date '2020-01-10' - 3, '2020-01-01'::date + '1 day'::interval, '2020-01-01' - date '2019-01-01'
+select date '2020-01-01' < timestamp '2020-01-01 00:00:01', timestamp '2020-01-01' = date '2020-01-01', date '2020-01-01' = '2020-01-01'
+select now() is not null, current_timestamp = now(), current_date = now()::date
+select sum(i2), avg(i2), sum(f), avg(f), min(f), max(d1), count(j) from x
+select sum(k), avg(k), sum(v), avg(v) from w
+select max(ts), min(ts), max(flag::int) from x
+select count(distinct d1), count(distinct flag), count(distinct (a, b)) from x, t
+select count(distinct a + 1) filter (where a is not null), sum(distinct c) from t
+select a, b from t where b > 'o' and b <= 'two' order by 1, 2
+select a from t where b like '%o%' and b not like 't%' order by 1
+select a from t where b ~ '^t' order by 1
+select a from t where b ~* 'ONE' order by 1
+select b || a from t order by 1
+select b || null from t
+select b || '-' || a || '-' || c from t order by 1
+select concat(a, b, null, c), concat_ws('-', a, b) from t order by 1
+select upper(b), initcap(b), length(b), reverse(b), md5(b) from t order by 1
+select lpad(b, 5, '*'), rpad(b, 5), strpos(b, 'o'), split_part('a,b,c', ',', 2), ascii('a'), chr(98) from t order by 1
+select to_char(date '2020-03-05', 'YYYY-MM-DD')
+select date_trunc('hour', ts), extract(hour from ts), extract(dow from d1), extract(quarter from d1) from x order by 1, 2, 3, 4
+select age(timestamp '2020-03-01', timestamp '2019-01-15')
+select ts - interval '1 hour', ts - ts, ts::date - d1 from x order by 1, 2, 3
+select d1::text, ts::text, f::text, flag::text, i2::text from x order by 1
+select '{"b": 1, "a": [1, 2, {"c": null}]}'::jsonb, '[1, "x", true]'::jsonb -> 2, '{"a": 1}'::jsonb ? 'a', '{"a": {"b": 2}}'::jsonb #>> '{a,b}'
+select (j ->> 'a')::int from x where j ->> 'a' ~ '^[0-9]+$'
+select cast(a as text), cast('5' as int), cast(2.7 as int), cast(null as text) from t order by 1
+select 'a'::char(3) = 'a', 'abc'::varchar(2), 'x'::text::varchar(1), 123::varchar(2)
+select 1.10 = 1.1, 1.10::text, 1e2, 1.5e-3, .5, 0.00
+select 9223372036854775807 + 1
+select 2147483647 + 1
+select 32767::smallint + 1::smallint
+select 1 / 0
+select 1.0 / 0
+select 1::float8 / 0
+select mod(5, 0)
+select 'NaN'::float8 > 1, 'infinity'::float8, '-inf'::float8, 'NaN'::numeric
+select '2020-02-30'::date
+select 'x'::bool
+select '99999999999'::int
+select ''::int
+select '1.5'::int
+select 'abc'::jsonb
+select '{"a"'::jsonb
+select '12:30'::time, time '01:02:03', '25:00'::time
+select 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid, 'xyz'::uuid
+select '\x4142'::bytea, 'abc'::bytea, length('\x4142'::bytea)
+select a from t where a in ('1', '2') order by a
+select a from t where a in (1, 2.5, null) order by a
+select a from t where (a, 'x') = (1, 'x')
+select a from t where a = any (array['1', '2']::int[])
+select coalesce(a, 0), coalesce(null, b), coalesce(a, c, 1.5) from t order by 1, 2, 3
+select case when true then 1 else 2.5 end, case when true then null else 'x' end, case when true then '1' else 2 end
+select case a when 1 then 'x' when '2' then 'y' end from t order by 1
+select nullif(a, '1'), nullif('a', 'a'), nullif(1, 1.0) from t order by 1
+select greatest('a', 'b'), least(date '2020-01-01', '2019-01-01'), greatest(1, '2')
+select a from t union select '5' order by 1
+select a from t union select 2.5 order by 1
+select 1 union select 'x'
+select null union select 1 order by 1
+select 'a' union select b from t order by 1
+values (1, 'a'), ('2', 'b'), (3.5, null) order by 1
+values (1), ('x')
+values (1, 2), (3)
+select * from (values (1), (2)) v where column1 > 1
+select a from t order by b collate "C", a
+select a from t order by a using <
+select -a, - -a, +a from t order by 1
+select not a = 1 from t order by 1
+select a = 1 = true from t order by 1
+select a from t where a is not distinct from 2 and true order by a
+select a from t where not a is null and not b is null order by a
+select a is null = false from t order by 1
+select (a is null) is false, (a > 1) is unknown from t order by 1, 2
+select a between 1 and 2 and b = 'one' from t order by 1
+select 2 between 1 and null, 5 between null and 3
+select 'b' between 'a' and 'c', 2 not between 3 and 1
+select b like null, null like 'a' from t order by 1
+select 'a_c' like 'a\_c', 'abc' like 'a\_c', 'a%' like 'a!%' escape '!'
+select position('b' in 'abc'), overlay('abcdef' placing 'X' from 2 for 3), trim(both 'x' from 'xax'), substring('abc' from 2)
+select extract(nosuch from date '2020-01-01')
+select date_trunc('nosuch', timestamp '2020-01-01')
+select upper(1)
+select length(5)
+select abs('x')
+select round('2.5')
+select sqrt(-1)
+select substring('abc' from 0 for 2), left('abc', -1), right('abc', -1)
+select a as a1, a1 from t
+select a from t where a1 = 1
+select sum(a) as s from t where s > 1
+select a as x from t group by x having x > 1 order by x
+select a as x from t group by x order by x
+select count(*) c from t group by a having count(*) > 1 order by c
+select b as a from t order by a
+select b as a from t group by a
+select a from t group by a, a order by a
+select a, a from t order by a
+select t.a, s.x as a from t, s order by a
+select max(a), a from t group by b
+select max(a) from t group by max(a)
+select a from t group by rollup (a)
+select 1 from t group by ()
+select distinct a + 1 from t order by a + 1
+select distinct a from t order by a + 1
+select distinct on (a + 1) a from t order by a + 1
+select count(*) from t order by a
+select a from t order by count(*)
+select sum(a) from t limit 1
+select a from t order by a limit 1 + 1
+select a from t order by a limit '2'
+select a from t order by a limit 2.5
+select a from t offset null
+select all a from t order by a
+select a from only t order by a
+select * from t as t (x, y) order by 1, 2, 3
+select x from t as q (x) where q.x = 1
+select t.* from t as q
+select q.*, 1 from t q order by 1, 2, 3
+select * from t q1, t q2 where q1.a = q2.a and q1.a = 1
+select q1.*, q2.a from t q1 join t q2 using (a) where a = 1 order by 1, 2, 3, 4
+select * from t join u using (a, b)
+select * from t join u on a = a
+select * from (t join s on t.a = s.x) order by 1, 2, 3, 4, 5
+select * from (t join s on t.a = s.x) as j order by 1, 2, 3, 4, 5
+select j.a from (t join s on t.a = s.x) as j order by 1
+select * from t cross join lateral (select t.a) as l (z) order by 1, 2, 3, 4
+select * from t, (select t.a) q
+select * from t, lateral (select nosuch.a) q
+select (select a from t where a = 1), (select b from t where a = 1)
+select (select count(*) from t q where q.a = t.a) from t order by 1
+select a from t where (select count(*) from s where x = a) = 1 order by a
+select a from t where a = (select x from s where x = a and y = 10) order by a
+select a, (select max(x) from s where x < t.a) + 1 from t order by 1, 2
+select sum((select count(*) from s where x = a)) from t
+select a, sum((select count(*) from s where x = t.a)) from t group by a order by a
+select a from t group by a having a in (select x from s) order by a
+select a, (select count(*) from s where s.x = t.a) from t group by a order by a
+select a, (select count(*) from s where s.y = t.c) from t group by a
+select (select sum(a) from t where a > (select min(x) from s))
+select * from s where (x, y) in (select a, a * 10 from t) order by 1, 2
+select * from s where (x, y) = (select 1, 10)
+select * from s where x = all (select a from t where a = 1) order by 1, 2
+select * from s where x <> any (select a from t) order by 1, 2
+select * from s where not x = any (select a from t) order by 1, 2
+select * from s where y not in (1, null) order by 1, 2
+select * from s where y in (select null::int) order by 1, 2
+select x from s where exists (select x from t where a = x) and not exists (select 1 from u where a = x) order by 1
+select 1 where exists (select 1 from t where a = 1) = true
+select exists (select 1 from t where a = 1) and exists (select 1 from s where x = 77)
+with a as (select 1 as x), b as (select x + 1 as x from a) select * from a, b
+with t as (select 5 as a) select a from t
+with q as (select a from t) select * from q where exists (with q as (select 1 as z) select z from q where z = 1) order by 1
+with q as (select a from t) select (select count(*) from q) from s order by 1
+with q as materialized (select a from t) select * from q order by 1
+with q as (select a from nosuch) select 1
+with q as (select 1), q as (select 2) select * from q
+with q as (insert into t values (1) returning a) select * from q
+select * from q
+select count(*) from v2 join agg_view using (a)
+select v.a from v group by v.a order by v.a
+select * from v where b = 'two' order by 1
+select nosuch from v
+select c from v
