@@ -221,7 +221,7 @@ err_t runtime_environment_parse(const char *text, uint8_t out[16])
         int high = hex_digit(text[2 * i]);
         int low = hex_digit(text[2 * i + 1]);
         ok = high >= 0 && low >= 0;
-        out[i] = (uint8_t)(high << 4 | low);
+        out[i] = ok ? (uint8_t)(high * 16 + low) : 0;
     }
     return ok ? ERR_OK
               : err_new(ERR_INVALID, "environment id \"%s\" is not 32 hexadecimal digits", text);

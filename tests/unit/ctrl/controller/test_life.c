@@ -73,7 +73,7 @@ static void subscribed(const struct cw *cw)
     CU_ASSERT_EQUAL(subs[0].sum, total);
 }
 
-/* ---- subscriptions ---------------------------------------------------------------------------- */
+/* ---- subscriptions --------------------------------------------------------------------------- */
 
 /* One replica dies again and again, at every stage of its return. */
 static void replica_killed_repeatedly(void)
@@ -132,7 +132,7 @@ static void compaction_behind_subscription(void)
     cw_free(cw);
 }
 
-/* ---- compaction and holds --------------------------------------------------------------------- */
+/* ---- compaction and holds -------------------------------------------------------------------- */
 
 static uint64_t since_of(struct cw *cw, uint64_t cluster, uint64_t id)
 {
@@ -237,7 +237,7 @@ static void dataflow_holds_its_source(void)
     cw_free(cw);
 }
 
-/* ---- appends ---------------------------------------------------------------------------------- */
+/* ---- appends --------------------------------------------------------------------------------- */
 
 static struct {
     uint32_t answers, fenced;
@@ -322,7 +322,7 @@ static void appends_over_a_crash(void)
     cw_free(cw);
 }
 
-/* ---- restarts of environmentd ----------------------------------------------------------------- */
+/* ---- restarts of environmentd ---------------------------------------------------------------- */
 
 /* The log line computed writes of a reconciliation during the restart. */
 static void restart(struct cw *cw, char *line, size_t cap)
