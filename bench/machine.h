@@ -22,7 +22,8 @@ uint64_t machine_now_ns(void);
 /* Median round trip of one cache line between two spinning threads, nanoseconds. */
 uint64_t machine_ping_pong_ns(void);
 
-/* Appends of 512 bytes, each followed by fdatasync, in a temporary file of directory. */
+/* Writes of 512 bytes, each followed by fdatasync, within a temporary file of directory that has
+ * its blocks already, as a preallocated log has: the least a durable write costs. */
 err_t machine_sync_probe(const char *directory, size_t count, struct hist *hist);
 
 /* Largest resident size of this process so far, MiB. */
