@@ -199,131 +199,6 @@ static err_t exists_column(struct lo *lo, struct rel *sub, const struct frame *f
     return ERR_OK;
 }
 
-/* Has the relation at most one row, whatever its input? */
-static bool at_most_one(const struct rel *rel)
-{
-    switch (rel->kind) {
-    case REL_GLOBAL:
-        return true;
-    case REL_CONSTANT:
-        return rel->rows_len <= 1;
-    case REL_TOPK:
-        return rel->limit >= 0 && rel->limit <= 1 && rel->keys_len == 0;
-    case REL_MAP:
-    case REL_FILTER:
-    case REL_PROJECT:
-    case REL_DISTINCT:
-        return at_most_one(rel->inputs[0]);
-    case REL_JOIN:
-        return rel->join == REL_JOIN_INNER && at_most_one(rel->inputs[0]) &&
-               at_most_one(rel->inputs[1]);
-    default:
-        return false;
-    }
-}
-
-/* count > 1 raises 21000. */
-static struct sx *single_row(struct lo *lo, uint32_t count_col)
-{
-    uint8_t kinds[3] = {TYPE_BOOL, TYPE_TEXT, TYPE_TEXT};
-    const struct func *raise = func_find("raise_if", kinds, 3);
-    uint8_t ints[2] = {TYPE_INT8, TYPE_INT8};
-    const struct func *more = func_find(">", ints, 2);
-    if (more == NULL) {
-        ints[0] = ints[1] = 0;
-        more = func_find(">", ints, 2);
-    }
-    ASSERT(raise != NULL && more != NULL);
-    struct type flag = type_of(TYPE_BOOL);
-    flag.nullable = false;
-    struct type count = type_of(TYPE_INT8);
-    count.nullable = false;
-    struct sx *operands[2] = {sx_col(lo->arena, count_col, count), sx_int8(lo->arena, 1)};
-    struct sx *args[3] = {
-        sx_call(lo->arena, more, flag, operands, 2), sx_text(lo->arena, "21000"),
-        sx_text(lo->arena, "more than one row returned by a subquery used as an expression")};
-    return sx_call(lo->arena, raise, flag, args, 3);
-}
-
-/* Keys and value, one row per key; more rows are an error. */
-static struct rel *checked_scalar(struct lo *lo, const struct branch *b)
-{
-    struct arena *a = lo->arena;
-    uint32_t k = b->keys_len;
-    struct type value = b->rel->types[k], min;
-    struct plan_agg aggs[2] = {{.func = AGG_COUNT_ALL, .type = type_of(TYPE_INT8)}};
-    aggs[0].type.nullable = false;
-    uint32_t *keys = range(lo, 0, k);
-    if (agg_result(AGG_MIN, (enum type_kind)value.kind, &min) && min.kind == value.kind) {
-        aggs[1] = (struct plan_agg){.func = AGG_MIN, .arg = k, .type = value};
-        aggs[1].type.nullable = true;
-        struct rel *reduced = rel_reduce(a, b->rel, keys, k, aggs, 2);
-        return cut(lo, rel_filter1(a, reduced, single_row(lo, k)), k, 1);
-    }
-    struct rel *counted =
-        rel_filter1(a, rel_reduce(a, b->rel, keys, k, aggs, 1), single_row(lo, k));
-    struct rel *first = rel_topk(a, b->rel, keys, k, NULL, 0, 1, 0);
-    struct sxvec preds = {0};
-    match_columns(lo, &preds, first, keys, counted, keys, k);
-    return rel_join2(a, REL_JOIN_SEMI, first, counted, preds.items, preds.len);
-}
-
-static err_t scalar_column(struct lo *lo, struct sx *sx, const struct frame *frame,
-                           struct rel **cur, struct sx **out)
-{
-    struct branch b;
-    TRY(make_branch(lo, *cur, frame, sx->sub, &b));
-    struct rel *value = at_most_one(sx->sub) ? b.rel : checked_scalar(lo, &b);
-    struct sxvec preds = branch_preds(lo, *cur, &b, value);
-    uint32_t width = (*cur)->cols_len;
-    struct rel *join = rel_join2(lo->arena, REL_JOIN_LEFT, *cur, value, preds.items, preds.len);
-    *cur = cut(lo, join, width, 1);
-    *out = sx_col(lo->arena, width, (*cur)->types[width]);
-    return ERR_OK;
-}
-
-/* ---- expressions ----------------------------------------------------------------------------- */
-
-static struct sx *bound_column(struct lo *lo, const struct sx *sx, const struct frame *frame)
-{
-    uint32_t at =
-        sx->level == 0 ? frame->offset + sx->col : lookup(frame->outer, sx->level, sx->col);
-    ASSERT(at != UINT32_MAX);
-    struct sx *col = sx_col(lo->arena, at, sx->type);
-    col->location = sx->location;
-    return col;
-}
-
-static err_t lower_sx(struct lo *lo, struct sx *sx, const struct frame *frame, struct rel **cur,
-                      struct sx **out)
-{
-    switch (sx->kind) {
-    case SX_COL:
-        *out = bound_column(lo, sx, frame);
-        return ERR_OK;
-    case SX_LIT:
-    case SX_PARAM:
-        *out = sx;
-        return ERR_OK;
-    case SX_EXISTS:
-        return exists_column(lo, sx->sub, frame, cur, out);
-    case SX_SCALAR:
-        return scalar_column(lo, sx, frame, cur, out);
-    default:
-        break;
-    }
-    ASSERT(sx->kind != SX_AGG);
-    struct sx *copy = arena_memdup(lo->arena, sx, sizeof(*sx));
-    copy->args = ARENA_ARRAY(lo->arena, struct sx *, sx->args_len);
-    for (uint32_t i = 0; i < sx->args_len; i++) {
-        TRY(lower_sx(lo, sx->args[i], frame, cur, &copy->args[i]));
-    }
-    *out = copy;
-    return ERR_OK;
-}
-
-/* ---- predicates ------------------------------------------------------------------------------ */
-
 /* A subquery as conditions over something that refers to nothing outside. */
 struct stripped {
     struct rel *base;
@@ -404,6 +279,304 @@ static struct sx *link_fn(void *arg, struct sx *sx)
     ASSERT(at != UINT32_MAX);
     return sx_col(l->lo->arena, at, sx->type);
 }
+
+/* An aggregate over a filter whose outer references are `local = outer` only. */
+struct grouped {
+    struct stripped in;
+    struct rel *global;
+    struct sx *value; /* the subquery's column: level 0 is the aggregates */
+    struct sxvec local, outer;
+};
+
+struct ref_kinds {
+    bool local, outer;
+};
+
+static struct sx *note_ref(void *arg, struct sx *sx)
+{
+    struct ref_kinds *r = arg;
+    if (sx->kind == SX_COL) {
+        r->local = r->local || sx->level == 0;
+        r->outer = r->outer || sx->level > 0;
+    }
+    return NULL;
+}
+
+static struct ref_kinds ref_kinds(struct lo *lo, struct sx *sx)
+{
+    struct ref_kinds r = {false, false};
+    sx_rewrite(lo->arena, sx, note_ref, &r);
+    return r;
+}
+
+/* local = outer, either way round. */
+static bool split_equality(struct lo *lo, struct sx *pred, struct grouped *out)
+{
+    if (!sx_is_op(pred, "=") || pred->args[0]->type.kind != pred->args[1]->type.kind ||
+        sx_can_fail(pred)) {
+        return false;
+    }
+    struct ref_kinds a = ref_kinds(lo, pred->args[0]), b = ref_kinds(lo, pred->args[1]);
+    bool first = a.local && !a.outer && !b.local && b.outer;
+    bool second = b.local && !b.outer && !a.local && a.outer;
+    if (!first && !second) {
+        return false;
+    }
+    sxvec_push(lo->arena, &out->local, pred->args[first ? 0 : 1]);
+    sxvec_push(lo->arena, &out->outer, pred->args[first ? 1 : 0]);
+    return true;
+}
+
+/* The subquery's column over its aggregation; false when it is something else. */
+static bool over_aggregates(struct lo *lo, struct rel *sub, struct grouped *out)
+{
+    out->value = sx_col(lo->arena, 0, sub->types[0]);
+    while (sub->kind == REL_MAP || sub->kind == REL_PROJECT) {
+        struct rel *in = sub->inputs[0];
+        struct sx **exprs = ARENA_ARRAY(lo->arena, struct sx *, sub->cols_len);
+        for (uint32_t i = 0; i < sub->cols_len; i++) {
+            bool mapped = sub->kind == REL_MAP && i >= in->cols_len;
+            uint32_t col = sub->kind == REL_PROJECT ? sub->cols[i] : i;
+            exprs[i] = mapped ? sub->sx[i - in->cols_len] : sx_col(lo->arena, col, in->types[col]);
+        }
+        out->value = sx_subst(lo->arena, out->value, exprs);
+        sub = in;
+    }
+    out->global = sub;
+    return sub->kind == REL_GLOBAL && !sx_has_subquery(out->value);
+}
+
+static bool is_grouped(struct lo *lo, struct rel *sub, struct grouped *out)
+{
+    if (!over_aggregates(lo, sub, out) || !is_correlated(out->global->inputs[0]) ||
+        !strip(lo, out->global->inputs[0], &out->in)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < out->in.preds.len; i++) {
+        if (!split_equality(lo, out->in.preds.items[i], out)) {
+            return false;
+        }
+    }
+    for (uint32_t i = 0; i < out->global->aggs_len; i++) {
+        const struct plan_agg *agg = &out->global->aggs[i];
+        bool arg = agg->func != AGG_COUNT_ALL;
+        if ((arg && ref_kinds(lo, out->in.exprs[agg->arg]).outer) ||
+            (agg->has_filter && ref_kinds(lo, out->in.exprs[agg->filter]).outer)) {
+            return false;
+        }
+    }
+    return out->local.len > 0;
+}
+
+/* base grouped by the local sides: keys, then the aggregates. */
+static err_t grouped_rel(struct lo *lo, const struct grouped *g, struct rel **out)
+{
+    static const struct bindings none;
+    struct rel *base = NULL;
+    TRY(lower(lo, g->in.base, rel_unit(lo->arena), &none, &base));
+    uint32_t n = g->global->aggs_len, k = g->local.len;
+    struct sxvec maps = {0};
+    uint32_t *keys = ARENA_ARRAY(lo->arena, uint32_t, k);
+    for (uint32_t i = 0; i < k; i++) {
+        keys[i] = base->cols_len + maps.len;
+        sxvec_push(lo->arena, &maps, g->local.items[i]);
+    }
+    struct plan_agg *aggs = arena_memdup(lo->arena, g->global->aggs, n * sizeof(aggs[0]));
+    for (uint32_t i = 0; i < n; i++) {
+        if (aggs[i].func != AGG_COUNT_ALL) {
+            sxvec_push(lo->arena, &maps, g->in.exprs[aggs[i].arg]);
+            aggs[i].arg = base->cols_len + maps.len - 1;
+        }
+        if (aggs[i].has_filter) {
+            sxvec_push(lo->arena, &maps, g->in.exprs[aggs[i].filter]);
+            aggs[i].filter = base->cols_len + maps.len - 1;
+        }
+    }
+    struct rel *mapped = rel_map(lo->arena, base, maps.items, maps.len);
+    *out = rel_reduce(lo->arena, mapped, keys, k, aggs, n);
+    return ERR_OK;
+}
+
+struct value_map {
+    struct lo *lo;
+    const struct frame *frame;
+    const struct grouped *g;
+    uint32_t first; /* column of the first aggregate */
+    const struct rel *cur;
+};
+
+static struct sx *value_fn(void *arg, struct sx *sx)
+{
+    struct value_map *v = arg;
+    if (sx->kind != SX_COL) {
+        return NULL;
+    }
+    struct arena *a = v->lo->arena;
+    if (sx->level > 0) {
+        uint32_t at = sx->level == 1 ? v->frame->offset + sx->col
+                                     : lookup(v->frame->outer, sx->level - 1, sx->col);
+        ASSERT(at != UINT32_MAX);
+        return sx_col(a, at, sx->type);
+    }
+    uint32_t at = v->first + sx->col;
+    uint8_t func = v->g->global->aggs[sx->col].func;
+    struct sx *col = sx_col(a, at, v->cur->types[at]);
+    bool count = func == AGG_COUNT || func == AGG_COUNT_ALL;
+    return count ? sx_coalesce(a, col, sx_int8(a, 0)) : col;
+}
+
+/*
+ * (SELECT max(y) FROM s WHERE s.x = t.a): s grouped by x once, then joined to t. No row of s means
+ * no group, and the join's NULLs (and 0 for counts) are the aggregates of nothing.
+ */
+static err_t grouped_column(struct lo *lo, const struct grouped *g, const struct frame *frame,
+                            struct rel **cur, struct sx **out)
+{
+    struct rel *groups = NULL;
+    TRY(grouped_rel(lo, g, &groups));
+    uint32_t width = (*cur)->cols_len, n = g->global->aggs_len;
+    struct link link = {.lo = lo, .frame = frame, .width = width};
+    struct sxvec preds = {0};
+    for (uint32_t i = 0; i < g->local.len; i++) {
+        struct sx *l = sx_rewrite(lo->arena, g->outer.items[i], link_fn, &link);
+        struct sx *r = sx_col(lo->arena, width + i, groups->types[i]);
+        sxvec_push(lo->arena, &preds, sx_equal(lo->arena, l, r, false));
+    }
+    struct rel *join = rel_join2(lo->arena, REL_JOIN_LEFT, *cur, groups, preds.items, preds.len);
+    *cur = cut(lo, join, width, n);
+    struct value_map v = {.lo = lo, .frame = frame, .g = g, .first = width, .cur = *cur};
+    *out = sx_rewrite(lo->arena, g->value, value_fn, &v);
+    return ERR_OK;
+}
+
+/* Has the relation at most one row, whatever its input? */
+static bool at_most_one(const struct rel *rel)
+{
+    switch (rel->kind) {
+    case REL_GLOBAL:
+        return true;
+    case REL_CONSTANT:
+        return rel->rows_len <= 1;
+    case REL_TOPK:
+        return rel->limit >= 0 && rel->limit <= 1 && rel->keys_len == 0;
+    case REL_MAP:
+    case REL_FILTER:
+    case REL_PROJECT:
+    case REL_DISTINCT:
+        return at_most_one(rel->inputs[0]);
+    case REL_JOIN:
+        return rel->join == REL_JOIN_INNER && at_most_one(rel->inputs[0]) &&
+               at_most_one(rel->inputs[1]);
+    default:
+        return false;
+    }
+}
+
+/* count > 1 raises 21000. */
+static struct sx *single_row(struct lo *lo, uint32_t count_col)
+{
+    uint8_t kinds[3] = {TYPE_BOOL, TYPE_TEXT, TYPE_TEXT};
+    const struct func *raise = func_find("raise_if", kinds, 3);
+    uint8_t ints[2] = {TYPE_INT8, TYPE_INT8};
+    const struct func *more = func_find(">", ints, 2);
+    if (more == NULL) {
+        ints[0] = ints[1] = 0;
+        more = func_find(">", ints, 2);
+    }
+    ASSERT(raise != NULL && more != NULL);
+    struct type flag = type_of(TYPE_BOOL);
+    flag.nullable = false;
+    struct type count = type_of(TYPE_INT8);
+    count.nullable = false;
+    struct sx *operands[2] = {sx_col(lo->arena, count_col, count), sx_int8(lo->arena, 1)};
+    struct sx *args[3] = {
+        sx_call(lo->arena, more, flag, operands, 2), sx_text(lo->arena, "21000"),
+        sx_text(lo->arena, "more than one row returned by a subquery used as an expression")};
+    return sx_call(lo->arena, raise, flag, args, 3);
+}
+
+/* Keys and value, one row per key; more rows are an error. */
+static struct rel *checked_scalar(struct lo *lo, const struct branch *b)
+{
+    struct arena *a = lo->arena;
+    uint32_t k = b->keys_len;
+    struct type value = b->rel->types[k], min;
+    struct plan_agg aggs[2] = {{.func = AGG_COUNT_ALL, .type = type_of(TYPE_INT8)}};
+    aggs[0].type.nullable = false;
+    uint32_t *keys = range(lo, 0, k);
+    if (agg_result(AGG_MIN, (enum type_kind)value.kind, &min) && min.kind == value.kind) {
+        aggs[1] = (struct plan_agg){.func = AGG_MIN, .arg = k, .type = value};
+        aggs[1].type.nullable = true;
+        struct rel *reduced = rel_reduce(a, b->rel, keys, k, aggs, 2);
+        return cut(lo, rel_filter1(a, reduced, single_row(lo, k)), k, 1);
+    }
+    struct rel *counted =
+        rel_filter1(a, rel_reduce(a, b->rel, keys, k, aggs, 1), single_row(lo, k));
+    struct rel *first = rel_topk(a, b->rel, keys, k, NULL, 0, 1, 0);
+    struct sxvec preds = {0};
+    match_columns(lo, &preds, first, keys, counted, keys, k);
+    return rel_join2(a, REL_JOIN_SEMI, first, counted, preds.items, preds.len);
+}
+
+static err_t scalar_column(struct lo *lo, struct sx *sx, const struct frame *frame,
+                           struct rel **cur, struct sx **out)
+{
+    struct branch b;
+    struct grouped g = {0};
+    if (is_grouped(lo, sx->sub, &g)) {
+        return grouped_column(lo, &g, frame, cur, out);
+    }
+    TRY(make_branch(lo, *cur, frame, sx->sub, &b));
+    struct rel *value = at_most_one(sx->sub) ? b.rel : checked_scalar(lo, &b);
+    struct sxvec preds = branch_preds(lo, *cur, &b, value);
+    uint32_t width = (*cur)->cols_len;
+    struct rel *join = rel_join2(lo->arena, REL_JOIN_LEFT, *cur, value, preds.items, preds.len);
+    *cur = cut(lo, join, width, 1);
+    *out = sx_col(lo->arena, width, (*cur)->types[width]);
+    return ERR_OK;
+}
+
+/* ---- expressions ----------------------------------------------------------------------------- */
+
+static struct sx *bound_column(struct lo *lo, const struct sx *sx, const struct frame *frame)
+{
+    uint32_t at =
+        sx->level == 0 ? frame->offset + sx->col : lookup(frame->outer, sx->level, sx->col);
+    ASSERT(at != UINT32_MAX);
+    struct sx *col = sx_col(lo->arena, at, sx->type);
+    col->location = sx->location;
+    return col;
+}
+
+static err_t lower_sx(struct lo *lo, struct sx *sx, const struct frame *frame, struct rel **cur,
+                      struct sx **out)
+{
+    switch (sx->kind) {
+    case SX_COL:
+        *out = bound_column(lo, sx, frame);
+        return ERR_OK;
+    case SX_LIT:
+    case SX_PARAM:
+        *out = sx;
+        return ERR_OK;
+    case SX_EXISTS:
+        return exists_column(lo, sx->sub, frame, cur, out);
+    case SX_SCALAR:
+        return scalar_column(lo, sx, frame, cur, out);
+    default:
+        break;
+    }
+    ASSERT(sx->kind != SX_AGG);
+    struct sx *copy = arena_memdup(lo->arena, sx, sizeof(*sx));
+    copy->args = ARENA_ARRAY(lo->arena, struct sx *, sx->args_len);
+    for (uint32_t i = 0; i < sx->args_len; i++) {
+        TRY(lower_sx(lo, sx->args[i], frame, cur, &copy->args[i]));
+    }
+    *out = copy;
+    return ERR_OK;
+}
+
+/* ---- predicates ------------------------------------------------------------------------------ */
 
 /* Keeps the rows of *cur for which the subquery has (or has not) rows. */
 static err_t exists_filter(struct lo *lo, struct rel *sub, bool not, const struct frame *frame,

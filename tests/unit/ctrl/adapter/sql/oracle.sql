@@ -519,3 +519,11 @@ select v.a from v group by v.a order by v.a
 select * from v where b = 'two' order by 1
 select nosuch from v
 select c from v
+select a, (select count(y) + coalesce(sum(y), t.a) from s where x = a), (select count(*) from s where a = x and y > 5) from t order by 1, 2, 3
+select a, (select max(y) from s where x = a + 1 and y is not null), (select min(y) filter (where y > 10) from s where x = a) from t order by 1, 2, 3
+select a, b, (select count(*) from u where u.a = t.a and u.d = t.b) from t order by 1, 2, 3
+select a, (select count(*) from s where y = c), (select sum(s.y) from s, u where s.x = u.a and u.a = t.a) from t order by 1, 2, 3
+select a, (select count(distinct y) from s where x = a), (select sum(x * t.a) from s where x = a) from t order by 1, 2, 3
+select a, (select max(y) from s where x = a) is null, (select case when count(*) > 1 then 'many' else t.b end from s where x = a) from t order by 1, 2, 3
+select a from t where (select count(*) from s where x = a) = 0 order by 1
+select a from t where (select count(*) from s where x = a) > (select count(*) from u where u.a = t.a) order by 1
