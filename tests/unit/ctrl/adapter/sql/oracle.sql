@@ -512,7 +512,6 @@ with q as (select a from t) select (select count(*) from q) from s order by 1
 with q as materialized (select a from t) select * from q order by 1
 with q as (select a from nosuch) select 1
 with q as (select 1), q as (select 2) select * from q
-with q as (insert into t values (1) returning a) select * from q
 select * from q
 select count(*) from v2 join agg_view using (a)
 select v.a from v group by v.a order by v.a
