@@ -73,7 +73,8 @@ void controller_collection_drop(struct controller *c, uint64_t id);
  * Table writes at one time, atomically (see storage_append). done exactly once: NULL when durable.
  * After a loss of the connection the write is sent again; storaged tells a repeated one by
  * (epoch, write id), so it is applied exactly once. One append at a time may be outstanding per
- * call order: they are applied in the order asked.
+ * call order: they are applied in the order asked. One too large for a message (256 MiB) is refused
+ * at once, before this returns: ERR_LIMIT.
  */
 void controller_append(struct controller *c, uint64_t time, const struct storage_write *writes,
                        size_t writes_len, void (*done)(void *arg, err_t err), void *arg);

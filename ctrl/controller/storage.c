@@ -133,6 +133,15 @@ void controller_append(struct controller *c, uint64_t time, const struct storage
     append->arg = arg;
     encode_storage(&command, &append->message);
     arena_free(&arena);
+    if (append->message.len > CONTROLLER_MESSAGE_MAX) {
+        /* storaged would end the session, and the append be sent again with the next, for ever. */
+        err_t err = err_sql(ERR_LIMIT, "54000", "a write of %zu bytes, the limit is %u",
+                            append->message.len, (unsigned)CONTROLLER_MESSAGE_MAX);
+        buf_free(&append->message);
+        free(append);
+        done(arg, err_hint(err, "Write it in several transactions."));
+        return;
+    }
     if (c->appends_last != NULL) {
         c->appends_last->next = append;
     } else {
