@@ -153,6 +153,8 @@ static void add_run(struct world *world, uint64_t id, enum storage_kind kind)
     command.command.run.has_file = kind != STORAGE_TABLE;
     command.command.run.file.path = path;
     command.command.run.file.format = STORAGE_CSV;
+    command.command.run.file.csv_delimiter = ',';
+    command.command.run.file.csv_quote = '"';
     add_storage(world, &command);
     arena_free(&arena);
     plan_free(plan);
@@ -226,14 +228,19 @@ static void send_hello(struct world *world)
         rpc_call_send_pb(world->call, tailrace_v1_StorageCommand_fields, &command));
 }
 
-/* The i-th command, with up to three bytes changed, cut short, or left out now and then. */
+static void send_whole(struct world *world, size_t i)
+{
+    rpc_call_send(world->call, world->commands[i].data, world->commands[i].len);
+}
+
+/* The i-th command with up to three bytes changed, cut short, left out, or twice. */
 static void send_damaged(struct world *world, size_t i)
 {
     const struct buf *command = &world->commands[i];
     uint8_t *copy = mem_alloc(command->len + 1);
     memcpy(copy, command->data, command->len);
     size_t len = command->len;
-    uint64_t how = sim_random(world->sim) % 8;
+    uint64_t how = sim_random(world->sim) % 6;
     for (uint64_t n = 0; how < 3 && n <= how && len > 0; n++) {
         copy[sim_random(world->sim) % len] = (uint8_t)sim_random(world->sim);
     }
@@ -241,6 +248,9 @@ static void send_damaged(struct world *world, size_t i)
         len = sim_random(world->sim) % (len + 1);
     }
     if (how != 4) {
+        rpc_call_send(world->call, copy, len);
+    }
+    if (how == 5) {
         rpc_call_send(world->call, copy, len);
     }
     free(copy);
@@ -258,8 +268,13 @@ static void on_timer(struct io_timer *timer)
     CU_ASSERT_PTR_NULL_FATAL(rpc_call_start(world->channel, path, 0, NULL, 0, &handler, world,
                                             &world->call));
     send_hello(world);
+    size_t damaged = sim_random(world->sim) % world->commands_len;
     for (size_t i = 0; i < world->commands_len && world->rounds < ROUNDS; i++) {
-        send_damaged(world, i);
+        if (i == damaged) {
+            send_damaged(world, i);
+        } else {
+            send_whole(world, i);
+        }
     }
     if (world->rounds == ROUNDS) {
         world->greetings = 0;

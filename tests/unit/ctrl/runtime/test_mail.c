@@ -58,7 +58,9 @@ static void on_note(struct mail *mail)
 {
     struct note *note = CONTAINER_OF(mail, struct note, mail);
     struct world *world = note->world;
-    world->wrong_thread = world->wrong_thread || !pthread_equal(pthread_self(), world->other_thread);
+    if (!pthread_equal(pthread_self(), world->other_thread)) {
+        world->wrong_thread = true;
+    }
     world->disordered += note->number != world->received ? 1 : 0;
     world->received++;
     send(world, world->main, note->number, on_answer);

@@ -1,4 +1,4 @@
-/* The controller session over a real loopback connection: who is let in, who is put out, and why. */
+/* The controller session over a real loopback connection: who is let in, who is put out, why. */
 #include "ctrl/runtime/runtime.h"
 
 #include "core/base/mem.h"
