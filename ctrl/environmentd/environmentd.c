@@ -41,6 +41,7 @@ static err_t open_catalog(struct environmentd *e)
     const char *directory = arena_printf(&e->arena, "%s/catalog", e->config.data_directory);
     const struct catalog_config config = {
         .loop = e->loop, .directory = directory, .environment = e->config.environment_id};
+    ASSERT(e->catalog == NULL);
     TRY(catalog_open(&config, &e->catalog));
     const char *path = arena_printf(&e->arena, "%s/oracle", directory);
     TRY(oracle_open(e->loop, path, catalog_epoch(e->catalog), &e->oracle));
@@ -54,6 +55,7 @@ static err_t open_catalog(struct environmentd *e)
 /* The services' identities. The simulator has no TLS: streams are plain there. */
 static err_t open_pki(struct environmentd *e)
 {
+    ASSERT(e->environment[0] != '\0');
     if (io_env_simulated(io_loop_env(e->loop))) {
         return ERR_OK;
     }
@@ -72,6 +74,7 @@ static err_t open_pki(struct environmentd *e)
 
 static err_t open_sql_tls(struct environmentd *e)
 {
+    ASSERT(e->sql_tls == NULL);
     if (e->config.tls_certificate == NULL) {
         return e->config.tls_require
                    ? err_new(ERR_INVALID, "--tls-mode=require needs --tls-cert and --tls-key")
@@ -89,6 +92,7 @@ static err_t read_password(struct environmentd *e)
 {
     uint8_t *data = NULL;
     size_t len = 0;
+    ASSERT(e->password == NULL);
     if (e->config.password_path == NULL) {
         return ERR_OK;
     }
@@ -105,6 +109,7 @@ static err_t read_password(struct environmentd *e)
 
 static err_t open_orchestrator(struct environmentd *e)
 {
+    ASSERT(e->orchestrator == NULL);
     if (e->config.orchestrator != NULL) {
         e->orchestrator = e->config.orchestrator;
         return ERR_OK;
@@ -120,6 +125,7 @@ static err_t open_coord(struct environmentd *e)
 {
     struct coord_size *sizes = NULL;
     size_t sizes_len = 0;
+    ASSERT(e->catalog != NULL && e->oracle != NULL);
     TRY(sizes_parse(e->config.cluster_sizes, &e->arena, &sizes, &sizes_len));
     const struct coord_config config = {
         .loop = e->loop,
@@ -139,6 +145,7 @@ static err_t open_coord(struct environmentd *e)
 
 static err_t open_controller(struct environmentd *e)
 {
+    ASSERT(e->coord != NULL && e->orchestrator != NULL);
     const struct controller_config config = {
         .loop = e->loop,
         .orchestrator = e->orchestrator,
@@ -167,6 +174,7 @@ static bool http_ready(void *ctx, struct buf *reason)
 
 static err_t open_ports(struct environmentd *e)
 {
+    ASSERT(e->coord != NULL);
     const struct pgwire_config config = {
         .loop = e->loop,
         .backend = &coord_pgwire_backend,
@@ -286,6 +294,7 @@ void environmentd_free(struct environmentd *e)
 
 const char *environmentd_sql_address(const struct environmentd *e)
 {
+    ASSERT(e->sql != NULL);
     return pgwire_server_address(e->sql, 0);
 }
 
@@ -302,6 +311,7 @@ struct missing {
 static void look_at_process(void *arg, const struct controller_process_info *info)
 {
     struct missing *m = arg;
+    ASSERT(info->service != NULL);
     if (!info->connected) {
         buf_printf(m->reason, "%s%s process %u", m->processes == 0 ? "not connected: " : ", ",
                    info->service, info->process);

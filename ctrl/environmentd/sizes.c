@@ -19,6 +19,7 @@ static const char query[] =
 static err_t take_size(sqlite3_stmt *stmt, struct arena *arena, struct coord_size *out)
 {
     const char *name = (const char *)sqlite3_column_text(stmt, 0);
+    ASSERT(out != NULL);
     sqlite3_int64 scale = sqlite3_column_int64(stmt, 1);
     sqlite3_int64 workers = sqlite3_column_int64(stmt, 2);
     if (name == NULL || name[0] == '\0' || strlen(name) > 64) {
@@ -39,6 +40,7 @@ static err_t read_sizes(sqlite3_stmt *stmt, struct arena *arena, struct coord_si
                         size_t *len)
 {
     int code;
+    ASSERT(*len == 0);
     while ((code = sqlite3_step(stmt)) == SQLITE_ROW) {
         if (*len == SIZES_MAX) {
             return err_new(ERR_LIMIT, "at most %d cluster sizes are supported", SIZES_MAX);

@@ -29,6 +29,7 @@ struct http_server {
 static void conn_forget(struct http_conn *conn)
 {
     struct http_server *server = conn->server;
+    ASSERT(conn->server != NULL);
     io_timer_cancel(server->config.loop, &conn->idle);
     if (conn->prev != NULL) {
         conn->prev->next = conn->next;
@@ -48,6 +49,7 @@ static void conn_forget(struct http_conn *conn)
 static void on_idle(struct io_timer *timer)
 {
     struct http_conn *conn = CONTAINER_OF(timer, struct http_conn, idle);
+    ASSERT(timer != NULL);
     io_stream_close(conn->stream);
     conn_forget(conn);
 }
@@ -56,6 +58,7 @@ static void respond(struct http_conn *conn, int status, const char *reason, cons
                     const struct buf *body, bool head, bool keep_alive)
 {
     struct buf out = {0};
+    ASSERT(status >= 200 && status < 600);
     buf_printf(&out,
                "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
                "Cache-Control: no-store\r\n%s%s\r\n",
@@ -79,6 +82,7 @@ static void respond_text(struct http_conn *conn, int status, const char *reason,
 
 static bool path_is(const struct http_request *request, const char *path)
 {
+    ASSERT(request->path != NULL);
     return request->path_len == strlen(path) &&
            memcmp(request->path, path, request->path_len) == 0;
 }
@@ -117,6 +121,7 @@ static bool serve(struct http_conn *conn, const struct http_request *request)
 {
     bool head = request->method_len == 4 && memcmp(request->method, "HEAD", 4) == 0;
     bool get = request->method_len == 3 && memcmp(request->method, "GET", 3) == 0;
+    ASSERT(request->method_len > 0);
     if (request->has_body) {
         respond_text(conn, 413, "Content Too Large", head, false, "no request takes a body");
         return false;

@@ -16,6 +16,7 @@ static bool is_token(uint8_t c)
 /* Length of the line at data, without CRLF or LF; -1: not complete. *next: behind the break. */
 static int line_length(const uint8_t *data, size_t len, size_t *next)
 {
+    ASSERT(next != NULL);
     const uint8_t *nl = memchr(data, '\n', len);
     if (nl == NULL) {
         return -1;
@@ -28,6 +29,7 @@ static int line_length(const uint8_t *data, size_t len, size_t *next)
 static bool parse_line(const char *line, size_t len, struct http_request *out)
 {
     size_t at = 0;
+    ASSERT(line != NULL);
     while (at < len && is_token((uint8_t)line[at])) {
         at++;
     }
@@ -63,6 +65,7 @@ static bool value_is(const char *value, size_t len, const char *word)
 static bool parse_header(const char *line, size_t len, struct http_request *out)
 {
     size_t name = 0;
+    ASSERT(line != NULL && len > 0);
     while (name < len && is_token((uint8_t)line[name])) {
         name++;
     }

@@ -26,6 +26,7 @@ static void format_uuid(const uint8_t uuid[16], char out[37])
 {
     static const char digits[] = "0123456789abcdef";
     size_t at = 0;
+    ASSERT(uuid != NULL);
     for (size_t i = 0; i < 16; i++) {
         if (i == 4 || i == 6 || i == 8 || i == 10) {
             out[at++] = '-';
@@ -41,6 +42,7 @@ static void format_uuid(const uint8_t uuid[16], char out[37])
 static err_t settle_environment(struct catalog *c, const char *wanted)
 {
     char *stored = NULL;
+    ASSERT(c->store.db != NULL);
     if (wanted != NULL && !parse_uuid(wanted, c->environment)) {
         return err_new(ERR_INVALID, "environment id \"%s\" is not a UUID", wanted);
     }
@@ -72,6 +74,7 @@ static err_t settle_environment(struct catalog *c, const char *wanted)
 static err_t take_epoch(struct catalog *c, const char *environment)
 {
     uint64_t epoch = 0;
+    ASSERT(c->store.epoch == 0);
     TRY(catalog_store_begin(&c->store));
     err_t err = catalog_store_meta(&c->store, "epoch", &epoch);
     if (err == ERR_OK) {
@@ -89,6 +92,7 @@ static err_t take_epoch(struct catalog *c, const char *environment)
  * was synced since. Deepest last, so that what is there is reachable. */
 static err_t make_directory(struct io_loop *loop, const char *path)
 {
+    ASSERT(path[0] != '\0');
     struct io_stat st;
     err_t err = io_stat_sync(loop, path, &st);
     if (err == ERR_OK || err_code(err) != ERR_NOT_FOUND) {
@@ -142,6 +146,7 @@ err_t catalog_open(const struct catalog_config *config, struct catalog **out)
 
 static void item_free(struct catalog_item *item)
 {
+    ASSERT(item != NULL);
     arena_free(&item->arena);
     free(item);
 }
@@ -201,6 +206,7 @@ const char *catalog_environment_text(const struct catalog *catalog)
 
 uint64_t catalog_version(const struct catalog *catalog)
 {
+    ASSERT(catalog->version > 0);
     return catalog->version;
 }
 
@@ -230,6 +236,7 @@ const struct catalog_schema *catalog_schema(const struct catalog *c, const char 
                                             const char *name)
 {
     const struct catalog_database *d = database != NULL ? catalog_database(c, database) : NULL;
+    ASSERT(name != NULL);
     for (size_t i = 0; i < c->schemas_len; i++) {
         const struct catalog_schema *s = c->schemas[i];
         bool visible = s->database == 0 || (d != NULL && s->database == d->id);
@@ -292,6 +299,7 @@ const struct catalog_item *catalog_item(const struct catalog *c, uint64_t schema
 {
     char *key = item_key(schema, name);
     const struct catalog_item *item = strmap_get(&c->items_by_name, key);
+    ASSERT(name != NULL);
     free(key);
     return item;
 }
@@ -340,6 +348,7 @@ const char *catalog_kind_name(enum catalog_kind kind)
 void catalog_dependants(const struct catalog *c, struct catalog_ids *ids)
 {
     struct u64map in = {0};
+    ASSERT(ids != NULL);
     for (size_t i = 0; i < ids->ids_len; i++) {
         u64map_put(&in, ids->ids[i], ids);
     }
@@ -376,6 +385,7 @@ void catalog_item_link(struct catalog *c, struct catalog_item *item)
 static void item_unlink(struct catalog *c, uint64_t id)
 {
     struct catalog_item *item = u64map_remove(&c->items_by_id, id);
+    ASSERT(c->items_len > 0);
     ASSERT(item != NULL);
     char *key = item_key(item->schema, item->name);
     void *named = strmap_remove(&c->items_by_name, key);
@@ -395,6 +405,7 @@ static void item_unlink(struct catalog *c, uint64_t id)
 /* Takes the next id and oid within the running transaction; memory follows after the commit. */
 static err_t take_ids(struct catalog *c)
 {
+    ASSERT(c->next_id > 0 && c->next_oid >= CATALOG_OID_FIRST);
     TRY(catalog_store_set_meta(&c->store, "next_id", c->next_id + 1));
     return catalog_store_set_meta(&c->store, "next_oid", c->next_oid + 1);
 }
@@ -408,6 +419,7 @@ static void ids_taken(struct catalog *c)
 
 err_t catalog_create_database(struct catalog *c, const char *name)
 {
+    ASSERT(name != NULL);
     if (catalog_database(c, name) != NULL) {
         return err_sql(ERR_EXISTS, "42P04", "database \"%s\" already exists", name);
     }
@@ -482,6 +494,7 @@ static struct catalog_item *copy_item(const struct catalog_item *spec, uint64_t 
 {
     struct catalog_item *item = MEM_NEW(struct catalog_item);
     struct arena *a = &item->arena;
+    ASSERT(id != 0 && oid != 0);
     *item = *spec;
     memset(a, 0, sizeof(*a));
     item->id = id;
@@ -507,6 +520,7 @@ static struct catalog_item *copy_item(const struct catalog_item *spec, uint64_t 
 
 static err_t insert_lists(struct catalog_store *s, const struct catalog_item *item)
 {
+    ASSERT(item->id != 0);
     for (uint32_t i = 0; i < item->columns.cols; i++) {
         const struct type *t = &item->columns.types[i];
         TRY(catalog_store_run(s, "INSERT INTO columns VALUES (?, ?, ?, ?, ?, ?, ?, ?)", "uutiuiit",
@@ -528,6 +542,7 @@ static err_t insert_lists(struct catalog_store *s, const struct catalog_item *it
 static err_t insert_item(struct catalog_store *s, const struct catalog_item *item)
 {
     const struct catalog_source *source = &item->source;
+    ASSERT(item->create_sql != NULL);
     TRY(catalog_store_run(
         s, "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         "uuutitttuutiiiii", item->id, (uint64_t)item->oid, item->schema, item->name,
@@ -539,6 +554,7 @@ static err_t insert_item(struct catalog_store *s, const struct catalog_item *ite
 
 static err_t delete_item(struct catalog_store *s, uint64_t id)
 {
+    ASSERT(id != 0);
     TRY(catalog_store_run(s, "DELETE FROM items WHERE id = ?", "u", id));
     TRY(catalog_store_run(s, "DELETE FROM columns WHERE item_id = ?", "u", id));
     TRY(catalog_store_run(s, "DELETE FROM keys WHERE item_id = ?", "u", id));
@@ -580,6 +596,7 @@ err_t catalog_create_item(struct catalog *c, const struct catalog_item *spec, ui
 
 err_t catalog_drop_items(struct catalog *c, const uint64_t *ids, size_t ids_len)
 {
+    ASSERT(ids != NULL && ids_len > 0);
     TRY(catalog_store_begin(&c->store));
     err_t err = ERR_OK;
     for (size_t i = 0; i < ids_len && err == ERR_OK; i++) {
@@ -596,6 +613,7 @@ err_t catalog_drop_items(struct catalog *c, const uint64_t *ids, size_t ids_len)
 /* Deletes one row of a table of named things, durably. */
 static err_t delete_row(struct catalog *c, const char *sql, uint64_t id)
 {
+    ASSERT(id != 0);
     TRY(catalog_store_begin(&c->store));
     TRY(catalog_store_end(&c->store, catalog_store_run(&c->store, sql, "u", id)));
     c->version++;

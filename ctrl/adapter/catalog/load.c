@@ -39,6 +39,7 @@ struct first_row {
 /* What every environment begins with. */
 static err_t fill_new(struct catalog_store *s)
 {
+    ASSERT(s->epoch == 0);
     static const struct first_row schemas[] = {
         {"pg_catalog", 2, CATALOG_OID_PG_CATALOG},
         {"information_schema", 3, CATALOG_OID_INFORMATION_SCHEMA},
@@ -64,6 +65,7 @@ static err_t fill_new(struct catalog_store *s)
 static err_t create_new(struct catalog_store *s)
 {
     const char *at = create_tables;
+    ASSERT(s->db != NULL);
     while (*at != '\0') {
         const char *end = strchr(at, ';');
         ASSERT(end != NULL);
@@ -174,6 +176,7 @@ static err_t load_item(void *arg, sqlite3_stmt *stmt)
 {
     struct catalog *c = arg;
     struct catalog_item *item = MEM_NEW(struct catalog_item);
+    ASSERT(arg != NULL);
     item->id = col_u64(stmt, 0);
     item->oid = (uint32_t)col_u64(stmt, 1);
     item->schema = col_u64(stmt, 2);
@@ -201,6 +204,7 @@ static err_t load_item(void *arg, sqlite3_stmt *stmt)
 /* Rows of the lists come in order of (item, position); arrays grow one by one in the arena. */
 static err_t item_of_row(struct catalog *c, sqlite3_stmt *stmt, struct catalog_item **out)
 {
+    ASSERT(c->next_id > 0);
     *out = u64map_get(&c->items_by_id, col_u64(stmt, 0));
     if (*out == NULL) {
         return err_new(ERR_CORRUPT, "catalog: a row names item %llu, which does not exist",
@@ -211,6 +215,7 @@ static err_t item_of_row(struct catalog *c, sqlite3_stmt *stmt, struct catalog_i
 
 static void *grown(struct arena *arena, const void *old, size_t len, size_t size)
 {
+    ASSERT(size > 0);
     uint8_t *array = arena_alloc(arena, (len + 1) * size);
     if (len > 0) {
         memcpy(array, old, len * size);

@@ -46,6 +46,7 @@ static err_t read_slots(struct oracle *o)
 {
     uint8_t data[ORACLE_SLOT * ORACLE_SLOTS];
     size_t got = 0;
+    ASSERT(o->bound == 0);
     memset(data, 0, sizeof(data));
     TRY(io_file_read_sync(o->file, 0, data, sizeof(data), &got));
     for (size_t i = 0; i < ORACLE_SLOTS; i++) {
@@ -62,6 +63,7 @@ static err_t read_slots(struct oracle *o)
 static void fill_sector(const struct oracle *o, uint64_t bound, uint8_t sector[ORACLE_SLOT])
 {
     struct oracle_slot slot = {.bound = bound, .epoch = o->epoch};
+    ASSERT(bound > 0);
     slot.crc = slot_crc(&slot);
     memset(sector, 0, ORACLE_SLOT);
     memcpy(sector, &slot, sizeof(slot));
@@ -112,6 +114,7 @@ static void on_written(struct io_op *op, err_t err, size_t result)
 
 static void reserve_ahead(struct oracle *o, uint64_t bound)
 {
+    ASSERT(o->pending == 0 && bound > o->bound);
     o->pending = bound;
     o->pending_slot = o->slot == 2 ? 3 : 2;
     fill_sector(o, bound, o->sector);
@@ -122,6 +125,7 @@ static void reserve_ahead(struct oracle *o, uint64_t bound)
 /* Sees to it that time may be given out: in the background in good time, else now. */
 static err_t cover(struct oracle *o, uint64_t time)
 {
+    ASSERT(o->file != NULL);
     if (time >= o->bound) {
         TRY(reserve_now(o, time + ORACLE_BLOCK_US));
     } else if (o->bound - time < ORACLE_AHEAD_US && o->pending == 0) {
@@ -209,6 +213,7 @@ err_t oracle_observe(struct oracle *oracle, uint64_t time)
 
 uint64_t oracle_read_time(const struct oracle *oracle)
 {
+    ASSERT(oracle->read <= oracle->last || oracle->last == 0);
     return oracle->read;
 }
 

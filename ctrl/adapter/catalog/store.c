@@ -9,6 +9,7 @@
 static err_t sqlite_error(struct catalog_store *store, const char *what)
 {
     enum err_code code = ERR_IO;
+    ASSERT(what != NULL);
     switch (sqlite3_errcode(store->db) & 0xff) {
     case SQLITE_FULL: code = ERR_NO_SPACE; break;
     case SQLITE_CORRUPT:
@@ -26,6 +27,7 @@ static err_t sqlite_error(struct catalog_store *store, const char *what)
 
 static err_t exec(struct catalog_store *store, const char *sql)
 {
+    ASSERT(store->db != NULL);
     if (sqlite3_exec(store->db, sql, NULL, NULL, NULL) != SQLITE_OK) {
         return sqlite_error(store, sql);
     }
@@ -34,6 +36,7 @@ static err_t exec(struct catalog_store *store, const char *sql)
 
 err_t catalog_store_open(struct catalog_store *store, struct io_loop *loop, const char *path)
 {
+    ASSERT(loop != NULL && path != NULL);
     memset(store, 0, sizeof(*store));
     TRY(catalog_vfs_register(&store->vfs, loop));
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
@@ -62,6 +65,7 @@ void catalog_store_close(struct catalog_store *store)
 
 static err_t prepare(struct catalog_store *store, const char *sql, sqlite3_stmt **out)
 {
+    ASSERT(store->db != NULL);
     if (sqlite3_prepare_v2(store->db, sql, -1, out, NULL) != SQLITE_OK) {
         return sqlite_error(store, sql);
     }
@@ -71,6 +75,7 @@ static err_t prepare(struct catalog_store *store, const char *sql, sqlite3_stmt 
 err_t catalog_store_each(struct catalog_store *store, const char *sql,
                          err_t (*each)(void *arg, sqlite3_stmt *stmt), void *arg)
 {
+    ASSERT(each != NULL);
     sqlite3_stmt *stmt = NULL;
     TRY(prepare(store, sql, &stmt));
     err_t err = ERR_OK;
@@ -120,6 +125,7 @@ struct meta_row {
 static err_t take_meta(void *arg, sqlite3_stmt *stmt)
 {
     struct meta_row *row = arg;
+    ASSERT(arg != NULL);
     row->number = (uint64_t)sqlite3_column_int64(stmt, 0);
     const char *text = (const char *)sqlite3_column_text(stmt, 0);
     free(row->text);
@@ -160,6 +166,7 @@ err_t catalog_store_set_meta(struct catalog_store *store, const char *key, uint6
 
 err_t catalog_store_begin(struct catalog_store *store)
 {
+    ASSERT(sqlite3_get_autocommit(store->db) != 0);
     TRY(exec(store, "BEGIN IMMEDIATE"));
     if (store->epoch == 0) {
         return ERR_OK;

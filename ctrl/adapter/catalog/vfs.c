@@ -18,6 +18,7 @@ struct vfs_file {
 
 static int note(struct catalog_vfs *vfs, err_t err, int code)
 {
+    ASSERT(vfs != NULL);
     if (err == ERR_OK) {
         return SQLITE_OK;
     }
@@ -168,6 +169,7 @@ static struct catalog_vfs *vfs_of(sqlite3_vfs *base)
 
 static char *directory_of(const char *path)
 {
+    ASSERT(path != NULL);
     const char *slash = strrchr(path, '/');
     return slash == NULL ? mem_strdup(".") : mem_strndup(path, (size_t)(slash - path));
 }
@@ -177,6 +179,7 @@ static int vfs_open(sqlite3_vfs *base, const char *name, sqlite3_file *out, int 
 {
     struct catalog_vfs *vfs = vfs_of(base);
     struct vfs_file *f = (struct vfs_file *)out;
+    ASSERT(out != NULL);
     memset(f, 0, sizeof(*f));
     if (name == NULL) {
         return SQLITE_CANTOPEN; /* temporary files: temp_store is memory, there are none */
@@ -202,6 +205,7 @@ static int vfs_open(sqlite3_vfs *base, const char *name, sqlite3_file *out, int 
 
 static int vfs_delete(sqlite3_vfs *base, const char *name, int sync_directory)
 {
+    ASSERT(name != NULL);
     struct catalog_vfs *vfs = vfs_of(base);
     err_t err = io_unlink_sync(vfs->loop, name);
     if (err != ERR_OK && err_code(err) == ERR_NOT_FOUND) {
@@ -219,6 +223,7 @@ static int vfs_delete(sqlite3_vfs *base, const char *name, int sync_directory)
 
 static int vfs_access(sqlite3_vfs *base, const char *name, int flags, int *out)
 {
+    ASSERT(name != NULL && out != NULL);
     struct catalog_vfs *vfs = vfs_of(base);
     struct io_stat st;
     err_t err = io_stat_sync(vfs->loop, name, &st);

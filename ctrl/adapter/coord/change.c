@@ -20,6 +20,7 @@ static err_t plan(struct session *s, const struct sql_stmt *stmt)
 {
     struct portal *p = s->run.portal;
     struct sql_context cx;
+    ASSERT(s->run.portal != NULL);
     names_context(s, &cx);
     cx.param_types = p->param_types;
     cx.params = p->params;
@@ -30,6 +31,7 @@ static err_t plan(struct session *s, const struct sql_stmt *stmt)
 
 static void add_row(struct batch_builder *b, const struct datum *row, uint32_t cols, int64_t diff)
 {
+    ASSERT(diff == 1 || diff == -1);
     for (uint32_t i = 0; i < cols; i++) {
         batch_builder_datum(b, i, &row[i]);
     }
@@ -40,6 +42,7 @@ static void add_row(struct batch_builder *b, const struct datum *row, uint32_t c
 static err_t apply_row(const struct sql_write *w, struct batch_builder *b, const struct datum *row)
 {
     uint32_t cols = w->relation->columns.cols;
+    ASSERT(w->relation != NULL);
     switch (w->kind) {
     case SQL_WRITE_INSERT:
         TRY(sql_check_row(w->relation, row));
@@ -59,6 +62,7 @@ static err_t apply_row(const struct sql_write *w, struct batch_builder *b, const
 static struct rowset *returning_rows(struct session *s)
 {
     const struct sql_write *w = s->write;
+    ASSERT(s->write != NULL);
     if (w->returning.cols == 0) {
         return NULL;
     }
@@ -100,6 +104,7 @@ static void make_tag(struct session *s, uint64_t count)
                                         [SQL_WRITE_UPDATE] = "UPDATE",
                                         [SQL_WRITE_DELETE] = "DELETE"};
     const struct sql_stmt *stmt = s->run.portal->prepared->stmt;
+    ASSERT(s->write != NULL);
     if (stmt->kind == SQL_TRUNCATE) {
         snprintf(s->run.tag, sizeof(s->run.tag), "TRUNCATE TABLE");
     } else {
@@ -111,6 +116,7 @@ static void make_tag(struct session *s, uint64_t count)
 /* The change is recorded; RETURNING's rows go out before the tag. */
 static void finish(struct session *s)
 {
+    ASSERT(s->run.tag[0] != '\0');
     if (s->run.portal->rows != NULL) {
         s->run.portal->opened = true;
         s->run.state = RUN_BUSY;
@@ -139,6 +145,7 @@ static void on_rows(void *arg, err_t err)
     bool locked = s->job.state == WRITE_GRANTED;
     struct write_set *set = locked ? &s->job.set : &s->tx.writes;
     uint64_t count = 0;
+    ASSERT(arg != NULL);
     s->read = NULL;
     struct rowset *returning = err == ERR_OK ? returning_rows(s) : NULL;
     if (err == ERR_OK) {
@@ -173,9 +180,14 @@ static err_t start_read(struct session *s)
     uint64_t cluster = 0;
     err_t err = ERR_OK;
     struct sql_query *query = s->write->query;
+    ASSERT(s->read == NULL);
     if (read_needs_cluster(query)) {
         cluster = names_cluster(s, vars_get(s, "cluster"), &err);
         TRY(err);
+        if (!read_inputs_known(s->coord, query, cluster)) {
+            statement_wait(s, start_read);
+            return ERR_OK;
+        }
         TRY(read_choose_time(s->coord, query, cluster, &time));
     }
     s->run.state = RUN_READ;
@@ -202,6 +214,7 @@ static void on_granted(struct write_job *job)
 
 static void wait_for_lock(struct session *s)
 {
+    ASSERT(s->job.state == WRITE_IDLE);
     uint64_t limit = vars_duration_us(s, "statement_timeout");
     s->run.state = RUN_LOCK;
     s->job.granted = on_granted;

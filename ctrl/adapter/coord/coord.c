@@ -22,6 +22,7 @@ uint64_t coord_transient_id(struct coord *coord)
 
 const struct coord_size *coord_size_of(const struct coord *coord, const char *name)
 {
+    ASSERT(name != NULL);
     for (size_t i = 0; i < coord->sizes_len; i++) {
         if (strcmp(coord->sizes[i].name, name) == 0) {
             return &coord->sizes[i];
@@ -37,6 +38,7 @@ err_t coord_create_cluster(struct coord *coord, const struct catalog_cluster *cl
                                                  .scale = cluster->scale,
                                                  .workers = cluster->workers,
                                                  .replicas = cluster->replicas};
+    ASSERT(cluster->id != 0 && coord->controller != NULL);
     return controller_cluster_create(coord->controller, &spec);
 }
 
@@ -47,6 +49,7 @@ static err_t create_collection(struct coord *coord, const struct catalog_item *i
                                    .types = item->columns.types,
                                    .names = (const char *const *)item->columns.names,
                                    .cols = item->columns.cols};
+    ASSERT(item->columns.cols > 0);
     if (item->kind == CATALOG_SOURCE) {
         c.kind = STORAGE_FILE;
         c.path = item->source.path;
@@ -71,6 +74,7 @@ static err_t create_dataflow(struct coord *coord, const struct catalog_item *ite
     struct sql_context cx;
     struct sql_relation *rel = NULL;
     struct sql_query *query = NULL;
+    ASSERT(item->cluster != 0);
     ASSERT(of != NULL);
     if (k == NULL) {
         return err_new(ERR_CORRUPT, "cluster %llu of %s is not in the catalog",
@@ -122,6 +126,7 @@ static void status_free(struct collection_status *st)
 
 void coord_drop_item(struct coord *coord, const struct catalog_item *item)
 {
+    ASSERT(item->id != 0 && coord->controller != NULL);
     switch (item->kind) {
     case CATALOG_TABLE:
     case CATALOG_SOURCE:
@@ -154,6 +159,7 @@ static bool has_tables(const struct coord *coord)
 static void on_tick(struct io_timer *timer)
 {
     struct coord *coord = CONTAINER_OF(timer, struct coord, tick);
+    ASSERT(timer != NULL);
     if (has_tables(coord)) {
         controller_advance_tables(coord->controller, oracle_close_time(coord->oracle));
     }
@@ -164,6 +170,7 @@ static void compact(struct coord *coord, uint64_t cluster, uint64_t id, uint64_t
                     uint64_t upper)
 {
     uint64_t window = coord->config.compaction_window_us;
+    ASSERT(id != 0);
     if (upper == FRONTIER_EMPTY) {
         return; /* complete: it does not grow any more */
     }
@@ -206,6 +213,7 @@ static void on_storage_status(void *ctx, uint64_t collection, enum storage_statu
 {
     struct coord *coord = ctx;
     struct collection_status *st = MEM_NEW(struct collection_status);
+    ASSERT(collection != 0);
     st->status = status;
     st->reason = mem_strdup(reason != NULL ? reason : "");
     st->hint = mem_strdup(hint != NULL ? hint : "");
@@ -232,6 +240,7 @@ static void on_replica_status(void *ctx, uint64_t cluster, uint32_t replica, uin
 static void on_dataflow_failed(void *ctx, uint64_t cluster, uint64_t dataflow, err_t err)
 {
     struct coord *coord = ctx;
+    ASSERT(err != ERR_OK);
     LOG_ERROR("coord", "a dataflow failed", LOG_U64("cluster", cluster), LOG_U64("id", dataflow),
               LOG_ERR(err));
     if ((dataflow & PLAN_ID_TRANSIENT) == 0 &&
@@ -268,6 +277,7 @@ static void register_metrics(struct coord *coord, struct metrics_registry *r)
 
 static void copy_sizes(struct coord *coord, const struct coord_config *config)
 {
+    ASSERT(coord->sizes == NULL);
     coord->sizes = mem_zalloc((config->sizes_len + 1) * sizeof(*coord->sizes));
     coord->sizes_len = config->sizes_len;
     for (size_t i = 0; i < config->sizes_len; i++) {
@@ -385,6 +395,7 @@ void coord_start(struct coord *coord, struct controller *controller)
 
 bool coord_ready(struct coord *coord, struct buf *reason)
 {
+    ASSERT(reason != NULL);
     if (!coord->started) {
         buf_append_str(reason, "the catalog is being loaded");
         return false;

@@ -85,6 +85,9 @@ void read_start(struct read *read, uint64_t cluster, uint64_t time);
 /* Stops it when it runs; done will not be called. */
 void read_free(struct read *read);
 bool read_needs_cluster(const struct sql_query *query);
+/* False: right after a start or a creation, when an input's frontiers are not reported yet: no
+ * time can be chosen that is sure to be readable. */
+bool read_inputs_known(struct coord *coord, const struct sql_query *query, uint64_t cluster);
 
 struct local {
     struct coord *coord;
@@ -239,6 +242,7 @@ struct portal {
 enum run_state {
     RUN_NONE,
     RUN_BUSY,      /* dispatching, or waiting for nothing in particular */
+    RUN_WAIT,      /* session->retry, until frontiers are known */
     RUN_READ,      /* session->read */
     RUN_SEND,      /* rows go out; may wait for drain */
     RUN_SUBSCRIBE, /* waits for a subscription to have rows */
@@ -307,6 +311,8 @@ struct session {
     void (*after_commit)(struct session *s, err_t err);
     struct copy_in *copy_in;
     struct io_timer timeout; /* statement_timeout, FETCH */
+    struct io_timer retry;   /* RUN_WAIT */
+    err_t (*retry_fn)(struct session *s);
     uint64_t visible_below;  /* only items with smaller ids are planned with; 0: all */
 };
 
@@ -335,6 +341,8 @@ void statement_send_copy(struct session *s, const struct datum *row);
 void statement_rows_over(struct session *s, bool exhausted);
 /* Gives the portal its columns. */
 void portal_set_columns(struct portal *p, const struct schema *columns);
+/* Calls again(s) in a moment; its error is the statement's. */
+void statement_wait(struct session *s, err_t (*again)(struct session *s));
 /* Stops what runs; err is what the client is told. */
 void statement_cancel(struct session *s, err_t err);
 /* A result made here: text columns of these names. */

@@ -35,6 +35,7 @@ void copy_in_free(struct session *s)
 static err_t convert(struct copy_in *c, uint64_t line, const struct copy_field *fields)
 {
     const struct sql_relation *rel = c->target->relation;
+    ASSERT(c->target->columns_len > 0 || fields != NULL);
     for (uint32_t i = 0; i < c->target->columns_len; i++) {
         uint32_t col = c->target->columns[i];
         struct datum *d = &c->row[col];
@@ -57,6 +58,7 @@ static err_t check_fields(struct copy_in *c, uint64_t line, size_t fields_len)
 {
     const struct sql_relation *rel = c->target->relation;
     err_t err = ERR_OK;
+    ASSERT(c->target->relation != NULL);
     if (fields_len > c->target->columns_len) {
         err = err_sql(ERR_INVALID, "22P04", "extra data after last expected column");
     } else if (fields_len < c->target->columns_len) {
@@ -74,6 +76,7 @@ static err_t on_record(void *arg, uint64_t line, const struct copy_field *fields
     struct copy_in *c = arg;
     const struct sql_relation *rel = c->target->relation;
     static const struct copy_field empty = {"", 0};
+    ASSERT(arg != NULL);
     /* An empty line of a table without columns, or of one column. */
     if (fields_len == 1 && c->target->columns_len == 0 && fields[0].len == 0) {
         fields_len = 0;
@@ -147,6 +150,7 @@ void copy_in_start(struct session *s, const struct sql_stmt *stmt)
 
 void copy_in_data(struct session *s, const uint8_t *data, size_t len)
 {
+    ASSERT(data != NULL || len == 0);
     ASSERT(s->run.state == RUN_COPY_IN && s->copy_in != NULL);
     err_t err = copy_reader_feed(&s->copy_in->reader, data, len);
     if (err != ERR_OK) {
@@ -157,6 +161,7 @@ void copy_in_data(struct session *s, const uint8_t *data, size_t len)
 /* The rows join what the transaction has written so far. */
 static void join(struct session *s, struct copy_in *c)
 {
+    ASSERT(batch_builder_rows(c->rows) == c->count);
     const struct sql_relation *rel = c->target->relation;
     struct batch_builder *into = write_set_table(&s->tx.writes, rel->id, &rel->columns);
     struct batch_col cols[BATCH_COLS_MAX];

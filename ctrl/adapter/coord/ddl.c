@@ -10,6 +10,7 @@
 err_t ddl_schema(struct session *s, const struct sql_name *name, const struct catalog_schema **out)
 {
     struct sql_context cx;
+    ASSERT(name != NULL && out != NULL);
     names_context(s, &cx);
     const char *database = name->database != NULL ? name->database : cx.database;
     const char *schema = name->schema != NULL ? name->schema : cx.schema;
@@ -42,6 +43,7 @@ err_t ddl_find(struct session *s, const struct sql_name *name, const struct cata
     struct sql_context cx;
     struct arena arena = {0};
     const struct sql_relation *rel = NULL;
+    ASSERT(name->name != NULL);
     names_context(s, &cx);
     err_t err = cx.catalog->relation(s, name->database, name->schema, name->name, &arena, &rel);
     *out = err == ERR_OK && rel != NULL && rel->kind != SQL_REL_VIRTUAL
@@ -94,6 +96,7 @@ static err_t read_header(struct session *s, struct sql_ddl *ddl)
                                          .escape = '"',
                                          .null = ""};
     struct copy_reader reader;
+    ASSERT(ddl->source.path != NULL);
     copy_reader_init(&reader, &options, 256 * 1024, take_header, &h);
     err_t err = io_file_open(s->coord->loop, ddl->source.path, IO_OPEN_READ, &file);
     if (err == ERR_OK) {
@@ -121,6 +124,7 @@ static err_t read_header(struct session *s, struct sql_ddl *ddl)
 static err_t source_columns(struct session *s, struct sql_ddl *ddl)
 {
     struct schema *columns = &ddl->columns;
+    ASSERT(ddl->kind == SQL_CREATE_SOURCE);
     if (columns->cols > 0) {
         return ERR_OK;
     }
@@ -158,6 +162,7 @@ static const char *index_name(struct session *s, struct sql_ddl *ddl, uint64_t s
 {
     struct buf base = {0};
     const struct sql_relation *on = ddl->index.on;
+    ASSERT(ddl->kind == SQL_CREATE_INDEX);
     buf_append_str(&base, on->name);
     if (ddl->index.is_default) {
         buf_append_str(&base, "_primary");
@@ -179,6 +184,7 @@ static const char *index_name(struct session *s, struct sql_ddl *ddl, uint64_t s
 static err_t fill_spec(struct session *s, struct sql_ddl *ddl, struct catalog_item *spec)
 {
     err_t err = ERR_OK;
+    ASSERT(ddl->create_sql != NULL);
     memset(spec, 0, sizeof(*spec));
     spec->kind = kind_of(ddl->kind);
     spec->create_sql = ddl->create_sql;
@@ -228,6 +234,7 @@ static err_t check_existing(struct session *s, const struct sql_ddl *ddl,
                             const struct catalog_item *spec, uint64_t *replaces, bool *skip)
 {
     const struct catalog_item *there = catalog_item(s->coord->catalog, spec->schema, spec->name);
+    ASSERT(spec->name != NULL && spec->schema != 0);
     *replaces = 0;
     *skip = false;
     if (there == NULL) {
@@ -268,6 +275,7 @@ static err_t check_plan(struct session *s, const struct catalog_item *spec)
     struct sql_query *query = NULL;
     struct arena arena = {0};
     struct sql_relation *rel = NULL;
+    ASSERT(spec->kind >= CATALOG_TABLE && spec->kind <= CATALOG_INDEX);
     if (spec->kind != CATALOG_MATERIALIZED_VIEW && spec->kind != CATALOG_INDEX) {
         return ERR_OK;
     }
@@ -290,6 +298,7 @@ static err_t create_item(struct session *s, struct sql_ddl *ddl)
     const struct catalog_item *item = NULL;
     uint64_t replaces = 0;
     bool skip = false;
+    ASSERT(s->coord->controller != NULL);
     TRY(fill_spec(s, ddl, &spec));
     TRY(check_existing(s, ddl, &spec, &replaces, &skip));
     if (skip) {
@@ -322,6 +331,7 @@ static err_t create_cluster(struct session *s, const struct sql_ddl *ddl)
     struct coord *coord = s->coord;
     const char *size_name = ddl->cluster_options.size != NULL ? ddl->cluster_options.size : "1";
     const struct coord_size *size = coord_size_of(coord, size_name);
+    ASSERT(ddl->kind == SQL_CREATE_CLUSTER);
     if (ddl->if_not_exists && catalog_cluster(coord->catalog, ddl->name.name) != NULL) {
         session_notice(s, "NOTICE", err_sql(ERR_EXISTS, "42710",
                                             "cluster \"%s\" already exists, skipping",
@@ -361,6 +371,7 @@ static err_t create_schema(struct session *s, const struct sql_ddl *ddl)
     const char *database =
         ddl->name.database != NULL ? ddl->name.database : vars_get(s, "database");
     const struct catalog_database *d = catalog_database(c, database);
+    ASSERT(ddl->kind == SQL_CREATE_SCHEMA);
     if (d == NULL) {
         return err_sql(ERR_NOT_FOUND, "3D000", "database \"%s\" does not exist", database);
     }
@@ -375,6 +386,7 @@ static err_t create_schema(struct session *s, const struct sql_ddl *ddl)
 
 static err_t create_database(struct session *s, const struct sql_ddl *ddl)
 {
+    ASSERT(ddl->kind == SQL_CREATE_DATABASE);
     if (ddl->if_not_exists && catalog_database(s->coord->catalog, ddl->name.name) != NULL) {
         session_notice(s, "NOTICE", err_sql(ERR_EXISTS, "42P04",
                                             "database \"%s\" already exists, skipping",
@@ -405,6 +417,7 @@ err_t ddl_create(struct session *s, const struct sql_stmt *stmt)
 err_t ddl_comment(struct session *s, const struct sql_stmt *stmt)
 {
     const struct catalog_item *item = NULL;
+    ASSERT(stmt->kind == SQL_COMMENT);
     switch (stmt->object) {
     case SQL_OBJECT_TABLE:
     case SQL_OBJECT_SOURCE:

@@ -73,6 +73,7 @@ static void describe_dependant(struct coord *coord, const struct catalog_ids *id
                                const struct catalog_item *item, struct buf *out)
 {
     uint64_t on = item->on;
+    ASSERT(item->on != 0 || item->depends_len > 0);
     for (size_t i = 0; i < item->depends_len && on == 0; i++) {
         on = contains(ids, ids->ids_len, item->depends[i]) ? item->depends[i] : 0;
     }
@@ -88,6 +89,7 @@ static err_t check_restrict(struct coord *coord, const struct catalog_ids *ids, 
                             const char *word, const char *name)
 {
     struct buf detail = {0};
+    ASSERT(named <= ids->ids_len);
     for (size_t i = named; i < ids->ids_len; i++) {
         const struct catalog_item *item = catalog_item_id(coord->catalog, ids->ids[i]);
         ASSERT(item != NULL);
@@ -111,6 +113,7 @@ static void notice_cascade(struct session *s, const struct catalog_ids *ids, siz
     struct buf detail = {0};
     size_t n = 0;
     const struct catalog_item *only = NULL;
+    ASSERT(named <= ids->ids_len);
     for (size_t i = named; i < ids->ids_len; i++) {
         const struct catalog_item *item = catalog_item_id(s->coord->catalog, ids->ids[i]);
         if (item->kind == CATALOG_INDEX) {
@@ -164,6 +167,7 @@ static err_t drop_with_dependants(struct session *s, const struct sql_stmt *stmt
                                   struct catalog_ids *ids, const char *word, const char *name)
 {
     size_t named = ids->ids_len;
+    ASSERT(ids != NULL && word != NULL);
     catalog_dependants(s->coord->catalog, ids);
     err_t err = stmt->drop.cascade ? ERR_OK : check_restrict(s->coord, ids, named, word, name);
     if (err == ERR_OK) {
@@ -182,6 +186,7 @@ static err_t drop_items(struct session *s, const struct sql_stmt *stmt)
     const char *word = object_word(stmt->drop.object);
     const char *name = "";
     err_t err = ERR_OK;
+    ASSERT(stmt->drop.names_len > 0);
     for (uint32_t i = 0; i < stmt->drop.names_len && err == ERR_OK; i++) {
         const struct catalog_item *item = NULL;
         const struct sql_name *n = &stmt->drop.names[i];
@@ -210,6 +215,7 @@ static err_t drop_items(struct session *s, const struct sql_stmt *stmt)
 static void items_of_schema(struct coord *coord, uint64_t schema, struct catalog_ids *ids)
 {
     const struct catalog_item *item;
+    ASSERT(schema != 0);
     for (size_t i = 0; (item = catalog_item_at(coord->catalog, i)) != NULL; i++) {
         if (item->schema == schema) {
             *VEC_PUSH(ids, ids) = item->id;
@@ -221,6 +227,7 @@ static void items_of_schema(struct coord *coord, uint64_t schema, struct catalog
 static err_t empty_container(struct session *s, const struct sql_stmt *stmt,
                              struct catalog_ids *ids, const char *name)
 {
+    ASSERT(name != NULL);
     const char *word = object_word(stmt->drop.object);
     if (ids->ids_len > 0 && !stmt->drop.cascade) {
         struct buf detail = {0};
@@ -244,6 +251,7 @@ static err_t drop_schema(struct session *s, const struct sql_stmt *stmt, const s
     struct catalog *c = s->coord->catalog;
     const char *database = n->database != NULL ? n->database : vars_get(s, "database");
     const struct catalog_schema *schema = catalog_schema(c, database, n->name);
+    ASSERT(n->name != NULL);
     if (schema == NULL) {
         return missing(s, stmt, n->name);
     }
@@ -263,6 +271,7 @@ static err_t drop_database(struct session *s, const struct sql_stmt *stmt,
     struct catalog *c = s->coord->catalog;
     const struct catalog_database *d = catalog_database(c, n->name);
     const struct catalog_schema *schema;
+    ASSERT(n->name != NULL);
     if (d == NULL) {
         return missing(s, stmt, n->name);
     }
@@ -288,6 +297,7 @@ static err_t drop_cluster(struct session *s, const struct sql_stmt *stmt,
     struct catalog *c = s->coord->catalog;
     const struct catalog_cluster *k = catalog_cluster(c, n->name);
     const struct catalog_item *item;
+    ASSERT(n->name != NULL);
     if (k == NULL) {
         return missing(s, stmt, n->name);
     }

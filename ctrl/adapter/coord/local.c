@@ -26,6 +26,7 @@ static void on_subscribe(void *ctx, uint64_t export_id, uint64_t lower, uint64_t
 /* Only noted: the engine is on the stack, and must not be called from here. */
 static void finished(struct local *local, struct read *r, err_t err)
 {
+    ASSERT(!r->borrowed || r->query != NULL);
     r->local_err = err;
     r->local_next = local->finished;
     local->finished = r;
@@ -33,6 +34,7 @@ static void finished(struct local *local, struct read *r, err_t err)
 
 static void on_peek_done(void *ctx, uint64_t peek_id, const struct batch *rows, err_t err)
 {
+    ASSERT(rows == NULL || err == ERR_OK);
     struct local *local = ctx;
     struct read *r = u64map_remove(&local->reads, peek_id);
     if (r == NULL) {
@@ -67,6 +69,7 @@ static const struct engine_host host = {
 static bool deliver(struct local *local)
 {
     bool any = local->finished != NULL;
+    ASSERT(local->engine != NULL);
     while (local->finished != NULL) {
         struct read *r = local->finished;
         err_t err = r->local_err;
@@ -98,6 +101,7 @@ static bool on_arm(struct io_poller *poller)
 
 void local_init(struct local *local, struct coord *coord)
 {
+    ASSERT(coord->loop != NULL);
     memset(local, 0, sizeof(*local));
     local->coord = coord;
     local->next_id = 1;

@@ -7,6 +7,7 @@
 static const char *path_at(struct session *s, struct arena *arena, size_t n)
 {
     const char *at = vars_get(s, "search_path");
+    ASSERT(arena != NULL);
     for (;;) {
         while (*at == ' ' || *at == ',') {
             at++;
@@ -39,6 +40,7 @@ static uint8_t relation_kind(enum catalog_kind kind)
 uint64_t names_cluster(struct session *s, const char *name, err_t *err)
 {
     const struct catalog_cluster *k = catalog_cluster(s->coord->catalog, name);
+    ASSERT(name != NULL);
     if (k == NULL && err != NULL) {
         *err = err_hint(err_sql(ERR_NOT_FOUND, "42704", "cluster \"%s\" does not exist", name),
                         "SHOW CLUSTERS lists those there are; SET cluster chooses one.");
@@ -50,6 +52,7 @@ static void add_index(struct arena *arena, struct sql_relation *rel, uint64_t id
                       uint32_t keys_len)
 {
     struct sql_index *all = ARENA_ARRAY(arena, struct sql_index, rel->indexes_len + 1);
+    ASSERT(id != 0 && keys_len > 0 && keys != NULL);
     if (rel->indexes_len > 0) {
         memcpy(all, rel->indexes, rel->indexes_len * sizeof(*all));
     }
@@ -65,6 +68,7 @@ static void add_indexes(struct session *s, const struct catalog_item *item, stru
     const struct catalog *c = s->coord->catalog;
     uint64_t cluster = names_cluster(s, vars_get(s, "cluster"), NULL);
     const struct catalog_item *index;
+    ASSERT(item->kind != CATALOG_INDEX);
     for (size_t n = 0; (index = catalog_index_on(c, item->id, n)) != NULL; n++) {
         bool visible = s->visible_below == 0 || index->id < s->visible_below;
         if (index->cluster == cluster && visible &&
@@ -72,7 +76,8 @@ static void add_indexes(struct session *s, const struct catalog_item *item, stru
             add_index(arena, rel, index->id, index->keys, index->keys_len);
         }
     }
-    if (item->kind == CATALOG_MATERIALIZED_VIEW && item->cluster == cluster) {
+    bool planned = item->id == 0; /* not created yet: there is nothing to read */
+    if (item->kind == CATALOG_MATERIALIZED_VIEW && item->cluster == cluster && !planned) {
         uint32_t *keys = ARENA_ARRAY(arena, uint32_t, item->columns.cols + 1);
         for (uint32_t i = 0; i < item->columns.cols; i++) {
             keys[i] = i;
@@ -111,6 +116,7 @@ static const struct sql_relation *in_schema(struct session *s, const char *datab
 {
     struct coord *coord = s->coord;
     const struct catalog_schema *sc = catalog_schema(coord->catalog, database, schema);
+    ASSERT(database != NULL && schema != NULL);
     if (sc == NULL) {
         return NULL;
     }
@@ -153,6 +159,7 @@ static err_t find_relation(void *ctx, const char *database, const char *schema, 
 static bool schema_exists(void *ctx, const char *database, const char *schema)
 {
     struct session *s = ctx;
+    ASSERT(schema != NULL);
     if (database == NULL) {
         database = vars_get(s, "database");
     }
@@ -184,6 +191,7 @@ static const char *current_schema(struct session *s)
     const char *database = vars_get(s, "database");
     const char *found = NULL;
     const char *path;
+    ASSERT(s->vars != NULL);
     for (size_t n = 0; found == NULL && (path = path_at(s, &arena, n)) != NULL; n++) {
         const struct catalog_schema *sc = catalog_schema(s->coord->catalog, database, path);
         found = sc != NULL ? sc->name : NULL;

@@ -44,6 +44,7 @@ bool read_needs_cluster(const struct sql_query *query)
 /* Takes the frontiers of one input into account. */
 static void meet(uint64_t since, uint64_t upper, uint64_t *min_upper, uint64_t *max_since)
 {
+    ASSERT(since <= upper || upper == 0);
     *min_upper = upper < *min_upper ? upper : *min_upper;
     *max_since = since > *max_since ? since : *max_since;
 }
@@ -53,6 +54,7 @@ static err_t gather_frontiers(struct coord *coord, const struct sql_query *query
 {
     uint64_t since = 0;
     uint64_t upper = 0;
+    ASSERT(coord->controller != NULL);
     for (uint32_t i = 0; i < query->collections_len; i++) {
         uint64_t id = query->collections[i];
         if (!controller_collection_frontiers(coord->controller, id, &since, &upper)) {
@@ -77,9 +79,32 @@ static err_t gather_frontiers(struct coord *coord, const struct sql_query *query
     return ERR_OK;
 }
 
+bool read_inputs_known(struct coord *coord, const struct sql_query *query, uint64_t cluster)
+{
+    uint64_t since = 0;
+    uint64_t upper = 0;
+    ASSERT(coord->controller != NULL);
+    for (uint32_t i = 0; i < query->collections_len; i++) {
+        if (controller_collection_frontiers(coord->controller, query->collections[i], &since,
+                                            &upper) && upper == 0) {
+            return false;
+        }
+    }
+    for (uint32_t i = 0; i < query->indexes_len; i++) {
+        uint64_t id = query->indexes[i];
+        bool failed = u64map_get(&coord->failures, id) != NULL;
+        if (!failed && controller_index_frontiers(coord->controller, cluster, id, &since, &upper) &&
+            upper == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 err_t read_choose_time(struct coord *coord, const struct sql_query *query, uint64_t cluster,
                        uint64_t *time)
 {
+    ASSERT(query != NULL && time != NULL);
     uint64_t min_upper = FRONTIER_EMPTY;
     uint64_t max_since = 0;
     uint64_t t = oracle_read_time(coord->oracle);
@@ -111,6 +136,7 @@ err_t read_choose_time(struct coord *coord, const struct sql_query *query, uint6
 
 static void finish(struct read *r, err_t err)
 {
+    ASSERT(r->peek == 0 && !r->local);
     if (err == ERR_OK) {
         err = rowset_finish(r->rows);
     }
@@ -167,6 +193,7 @@ static void on_peek(void *arg, const struct batch *const *rows, size_t rows_len,
 static err_t constant_rows(struct read *r)
 {
     const struct sql_query *q = r->query;
+    ASSERT(r->query->kind == SQL_QUERY_CONSTANT);
     for (uint32_t i = 0; i < q->constant.rows_len; i++) {
         TRY(rowset_add_row(r->rows, q->constant.rows + (size_t)i * q->types_len));
     }
@@ -176,6 +203,7 @@ static err_t constant_rows(struct read *r)
 /* Literal keys of a fast-path peek as a batch; NULL when the whole index is read. */
 static void *key_batch(const struct sql_query *q, struct batch_col *cols, struct batch *out)
 {
+    ASSERT(q->kind == SQL_QUERY_PEEK);
     if (q->peek.keys == NULL) {
         return NULL;
     }
@@ -207,6 +235,7 @@ static int64_t peek_limit(const struct sql_query *q)
 
 static void start_peek(struct read *r, uint64_t index, bool fast)
 {
+    ASSERT(r->peek == 0 && index != 0);
     const struct sql_query *q = r->query;
     struct batch keys;
     struct batch_col cols[BATCH_COLS_MAX];
@@ -230,6 +259,7 @@ static err_t start_dataflow(struct read *r)
 {
     struct coord *coord = r->coord;
     struct plan *plan = r->query->plan;
+    ASSERT(r->transient == 0);
     ASSERT(plan != NULL && plan->exports_len == 1);
     uint64_t id = coord_transient_id(coord);
     plan->id = id;
@@ -245,6 +275,7 @@ static err_t start_dataflow(struct read *r)
 
 void read_start(struct read *r, uint64_t cluster, uint64_t time)
 {
+    ASSERT(r->peek == 0 && !r->local);
     r->cluster = cluster;
     r->time = time;
     err_t err = ERR_OK;

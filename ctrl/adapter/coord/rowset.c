@@ -25,6 +25,7 @@ struct rowset {
 
 struct rowset_spec rowset_plain(const struct type *types, uint32_t types_len, size_t max_bytes)
 {
+    ASSERT(types != NULL || types_len == 0);
     return (struct rowset_spec){
         .types = types, .types_len = types_len, .limit = -1, .max_bytes = max_bytes};
 }
@@ -33,6 +34,7 @@ struct rowset *rowset_new(const struct rowset_spec *spec)
 {
     struct rowset *rs = MEM_NEW(struct rowset);
     struct arena *a = &rs->arena;
+    ASSERT(spec->types_len <= BATCH_COLS_MAX);
     rs->types_len = spec->types_len;
     rs->types = ARENA_ARRAY(a, struct type, spec->types_len + 1);
     uint8_t *kinds = ARENA_ARRAY(a, uint8_t, spec->types_len + 1);
@@ -120,6 +122,7 @@ static int compare_rows(const void *pa, const void *pb, void *arg)
     const struct rowset *rs = arg;
     uint32_t a = *(const uint32_t *)pa;
     uint32_t b = *(const uint32_t *)pb;
+    ASSERT(arg != NULL);
     for (uint32_t i = 0; i < rs->order_len; i++) {
         const struct plan_order *o = &rs->order[i];
         struct datum da;
@@ -144,6 +147,7 @@ static int compare_rows(const void *pa, const void *pb, void *arg)
 static void consolidate(struct rowset *rs)
 {
     uint8_t *kinds = ARENA_ARRAY(&rs->arena, uint8_t, rs->types_len + 1);
+    ASSERT(rs->bytes != NULL);
     for (uint32_t i = 0; i < rs->types_len; i++) {
         kinds[i] = rs->types[i].kind;
     }
@@ -160,6 +164,7 @@ static void consolidate(struct rowset *rs)
 
 static bool all_positive(const struct rowset *rs)
 {
+    ASSERT(rs->builder == NULL);
     if (rs->batch.diffs == NULL) {
         return rs->batch.rows == 0 || rs->batch.diff_const > 0;
     }
@@ -175,6 +180,7 @@ static bool all_positive(const struct rowset *rs)
 static void cut(struct rowset *rs, uint64_t total)
 {
     uint64_t offset = rs->offset > 0 ? (uint64_t)rs->offset : 0;
+    ASSERT(rs->taken == 0 && rs->at == 0);
     rs->rows = total > offset ? total - offset : 0;
     if (rs->limit >= 0 && (uint64_t)rs->limit < rs->rows) {
         rs->rows = (uint64_t)rs->limit;
@@ -228,11 +234,13 @@ bool rowset_at_end(const struct rowset *rs)
 
 uint64_t rowset_rows(const struct rowset *rs)
 {
+    ASSERT(rs->builder == NULL);
     return rs->rows;
 }
 
 uint32_t rowset_width(const struct rowset *rs)
 {
+    ASSERT(rs != NULL);
     return rs->project_len;
 }
 

@@ -11,6 +11,7 @@
 struct script_ref *script_ref_new(struct sql_script *script)
 {
     struct script_ref *ref = MEM_NEW(struct script_ref);
+    ASSERT(script != NULL);
     ref->refs = 1;
     ref->script = script;
     return ref;
@@ -28,6 +29,7 @@ void script_ref_drop(struct script_ref *ref)
 struct prepared *prepared_new(struct script_ref *script, const struct sql_stmt *stmt)
 {
     struct prepared *p = MEM_NEW(struct prepared);
+    ASSERT(script != NULL && script->refs > 0);
     p->refs = 1;
     p->script = script;
     script->refs++;
@@ -52,6 +54,7 @@ void prepared_drop(struct prepared *p)
 struct portal *portal_new(struct session *s, const char *name, struct prepared *prepared)
 {
     struct portal *p = MEM_NEW(struct portal);
+    ASSERT(s != NULL && prepared->refs > 0);
     p->session = s;
     p->name = name != NULL ? mem_strdup(name) : NULL;
     p->prepared = prepared;
@@ -88,10 +91,21 @@ static void on_timeout(struct io_timer *timer)
     }
 }
 
+static void on_retry(struct io_timer *timer)
+{
+    struct session *s = CONTAINER_OF(timer, struct session, retry);
+    ASSERT(s->run.state == RUN_WAIT && s->retry_fn != NULL);
+    err_t err = s->retry_fn(s);
+    if (err != ERR_OK) {
+        statement_fail(s, err);
+    }
+}
+
 struct session *session_new(struct coord *coord, struct pgwire_conn *conn, const char *user,
                             const char *database)
 {
     struct session *s = MEM_NEW(struct session);
+    ASSERT(user != NULL && database != NULL);
     s->coord = coord;
     s->conn = conn;
     s->user = mem_strdup(user);
@@ -99,6 +113,7 @@ struct session *session_new(struct coord *coord, struct pgwire_conn *conn, const
     s->tx.status = 'I';
     s->tx.began_us = (int64_t)io_now_us(coord->loop);
     s->timeout.fire = on_timeout;
+    s->retry.fire = on_retry;
     err_t err = vars_set(s, "database", database, false);
     ASSERT(err == ERR_OK);
     s->next = coord->sessions;
@@ -139,7 +154,9 @@ static void drop_prepared(struct session *s)
 static void abandon_statement(struct session *s)
 {
     struct portal *p = s->run.portal;
+    ASSERT(s->run.state == RUN_NONE || s->run.portal != NULL);
     io_timer_cancel(s->coord->loop, &s->timeout);
+    io_timer_cancel(s->coord->loop, &s->retry);
     read_free(s->read);
     s->read = NULL;
     write_abandon(s->coord, &s->job);
@@ -161,6 +178,7 @@ static void abandon_statement(struct session *s)
 void session_free(struct session *s)
 {
     struct coord *coord = s->coord;
+    ASSERT(s->coord != NULL);
     s->conn = NULL;
     abandon_statement(s);
     transact_rollback(s);
@@ -200,6 +218,7 @@ void session_notice(struct session *s, const char *severity, err_t err)
 
 static void end_script(struct session *s, err_t err)
 {
+    ASSERT(s->script_run && s->script != NULL);
     script_ref_drop(s->script);
     s->script = NULL;
     s->script_run = false;
@@ -214,6 +233,7 @@ static void on_script_committed(struct session *s, err_t err)
 static void step_once(struct session *s)
 {
     struct sql_script *script = s->script->script;
+    ASSERT(s->script_run && s->run.state == RUN_NONE);
     if (s->script_at < script->stmts_len) {
         struct prepared *prepared = prepared_new(s->script, script->stmts[s->script_at]);
         struct portal *p = portal_new(s, NULL, prepared);
@@ -243,6 +263,7 @@ static void step(struct session *s)
 
 static void mark_failed(struct session *s)
 {
+    ASSERT(s->conn != NULL);
     if (transact_in_block(s)) {
         s->tx.status = 'E';
         pgwire_set_transaction(s->conn, 'E');
@@ -278,6 +299,7 @@ static void on_query(void *session, const char *text, size_t len)
 void session_statement_done(struct session *s, err_t err)
 {
     bool failed = err != ERR_OK;
+    ASSERT(s->run.state != RUN_NONE && s->conn != NULL);
     if (s->coord->statements != NULL) {
         metric_add(s->coord->statements, 1);
         metric_add(s->coord->failed, failed ? 1 : 0);
@@ -303,6 +325,7 @@ void session_statement_done(struct session *s, err_t err)
 static err_t check_not_failed(struct session *s, const struct sql_stmt *stmt)
 {
     bool ends = stmt != NULL && (stmt->kind == SQL_COMMIT || stmt->kind == SQL_ROLLBACK);
+    ASSERT(s->tx.status == 'I' || s->tx.status == 'T' || s->tx.status == 'E');
     if (s->tx.status == 'E' && !ends) {
         return err_sql(ERR_INVALID, "25P02", "current transaction is aborted, commands ignored "
                                              "until end of transaction block");
@@ -316,6 +339,7 @@ static err_t describe_statement(struct session *s, const struct sql_stmt *stmt,
                                 struct sql_description **out)
 {
     struct sql_context cx;
+    ASSERT(stmt != NULL && out != NULL);
     names_context(s, &cx);
     cx.param_types = types;
     cx.params_len = types_len;
@@ -352,6 +376,7 @@ static bool same_columns(const struct schema *a, const struct schema *b)
 static err_t prepared_describe(struct session *s, struct prepared *p)
 {
     uint64_t version = catalog_version(s->coord->catalog);
+    ASSERT(p->refs > 0);
     if (p->stmt == NULL || (p->description != NULL && p->version == version)) {
         return ERR_OK;
     }
@@ -371,6 +396,7 @@ static err_t prepared_describe(struct session *s, struct prepared *p)
 
 static err_t declare_params(struct prepared *p, const uint32_t *oids, size_t len)
 {
+    ASSERT(p->declared == NULL && len <= PGWIRE_PARAMS_MAX);
     p->declared = mem_zalloc((len + 1) * sizeof(*p->declared));
     p->declared_len = (uint32_t)len;
     for (size_t i = 0; i < len; i++) {
@@ -431,6 +457,7 @@ static err_t do_parse(struct session *s, const char *name, const char *text, siz
 /* The end of every short request. */
 static void finish_request(struct session *s, err_t err)
 {
+    ASSERT(s->run.state == RUN_NONE);
     if (err != ERR_OK) {
         mark_failed(s);
     }
@@ -459,6 +486,7 @@ static err_t find_prepared(struct session *s, const char *name, struct prepared 
 
 static int16_t format_at(const int16_t *formats, size_t len, size_t i)
 {
+    ASSERT(len <= 1 || i < len);
     return len == 0 ? 0 : formats[len == 1 ? 0 : i];
 }
 
@@ -466,6 +494,7 @@ static err_t bind_params(struct portal *p, const struct pgwire_bind *bind,
                          const struct sql_description *d)
 {
     uint32_t want = d != NULL ? d->params_len : 0;
+    ASSERT(p->params == NULL);
     if (bind->params_len != want) {
         return err_sql(ERR_PROTOCOL, "08P01", "bind message supplies %zu parameters, but prepared "
                        "statement \"%s\" requires %u", bind->params_len, bind->statement, want);
@@ -497,6 +526,7 @@ static err_t bind_formats(struct portal *p, const struct pgwire_bind *bind,
                           const struct sql_description *d)
 {
     uint32_t cols = d != NULL ? d->columns.cols : 0;
+    ASSERT(p->formats == NULL);
     if (bind->result_formats_len > 1 && bind->result_formats_len != cols) {
         return err_sql(ERR_PROTOCOL, "08P01",
                        "bind message has %zu result formats but query has %u columns",
@@ -544,11 +574,13 @@ static err_t do_bind(struct session *s, const struct pgwire_bind *bind)
 static void on_bind(void *session, const struct pgwire_bind *bind)
 {
     struct session *s = session;
+    ASSERT(((struct session *)session)->run.state == RUN_NONE);
     finish_request(s, do_bind(s, bind));
 }
 
 static err_t find_portal(struct session *s, const char *name, struct portal **out)
 {
+    ASSERT(name != NULL);
     *out = strmap_get(&s->portals, name);
     return *out == NULL ? err_sql(ERR_NOT_FOUND, "34000", "portal \"%s\" does not exist", name)
                         : ERR_OK;
@@ -556,6 +588,7 @@ static err_t find_portal(struct session *s, const char *name, struct portal **ou
 
 static void send_columns(struct session *s, const struct schema *columns, const int16_t *formats)
 {
+    ASSERT(s->conn != NULL);
     if (columns == NULL || columns->cols == 0) {
         pgwire_send_no_data(s->conn);
     } else {
@@ -591,6 +624,7 @@ static void on_describe(void *session, char kind, const char *name)
 
 static void on_execute(void *session, const char *name, uint32_t max_rows)
 {
+    ASSERT(((struct session *)session)->run.state == RUN_NONE);
     struct session *s = session;
     struct portal *p = NULL;
     err_t err = find_portal(s, name, &p);
@@ -609,6 +643,7 @@ static void on_execute(void *session, const char *name, uint32_t max_rows)
 static void on_close_object(void *session, char kind, const char *name)
 {
     struct session *s = session;
+    ASSERT(kind == 'S' || kind == 'P');
     if (kind == 'S') {
         struct prepared *p = strmap_remove(&s->prepared, name);
         if (p != NULL) {
@@ -626,6 +661,7 @@ static void on_close_object(void *session, char kind, const char *name)
 
 static void on_sync_committed(struct session *s, err_t err)
 {
+    ASSERT(s->tx.status == 'I');
     drop_portals(s);
     pgwire_done(s->conn, err);
 }
@@ -679,6 +715,7 @@ static void on_drained(void *session)
 
 static bool is_loopback(struct coord *coord, const char *peer)
 {
+    ASSERT(peer != NULL);
     return io_env_simulated(io_loop_env(coord->loop)) || strncmp(peer, "127.", 4) == 0 ||
            strncmp(peer, "[::1]", 5) == 0 || strncmp(peer, "[::ffff:127.", 12) == 0 ||
            strncmp(peer, "unix:", 5) == 0;
@@ -688,6 +725,7 @@ static err_t on_authenticate(void *ctx, const struct pgwire_startup *startup,
                              const struct scram_verifier **scram)
 {
     struct coord *coord = ctx;
+    ASSERT(scram != NULL && startup->user != NULL);
     *scram = NULL;
     if (coord->has_verifier) {
         *scram = &coord->verifier;
@@ -707,6 +745,7 @@ static err_t apply_options(struct session *s, const char *options)
     char *copy = mem_strdup(options);
     err_t err = ERR_OK;
     char *save = NULL;
+    ASSERT(options != NULL);
     for (char *word = strtok_r(copy, " ", &save); word != NULL && err == ERR_OK;
          word = strtok_r(NULL, " ", &save)) {
         if (strcmp(word, "-c") == 0) {

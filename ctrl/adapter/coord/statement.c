@@ -19,12 +19,14 @@ void statement_fail(struct session *s, err_t err)
 
 static void send_complete(struct session *s)
 {
+    ASSERT(s->run.tag[0] != '\0');
     pgwire_send_command_complete(s->conn, s->run.tag);
     session_statement_done(s, ERR_OK);
 }
 
 static void on_committed(struct session *s, err_t err)
 {
+    ASSERT(s->run.state == RUN_COMMIT);
     if (err != ERR_OK) {
         statement_fail(s, err);
     } else {
@@ -51,6 +53,7 @@ void statement_complete(struct session *s, const char *tag)
 
 void statement_cancel(struct session *s, err_t err)
 {
+    ASSERT(err != ERR_OK);
     if (s->job.state == WRITE_FLYING || (s->job.state == WRITE_QUEUED && !s->job.locks)) {
         err_free(err); /* it will be durable in a moment: too late to take back */
         return;
@@ -64,6 +67,7 @@ void portal_set_columns(struct portal *p, const struct schema *columns)
 {
     uint32_t n = columns->cols;
     struct arena *a = &p->arena;
+    ASSERT(columns->cols <= PGWIRE_PARAMS_MAX);
     p->columns.cols = n;
     p->columns.types = ARENA_ARRAY(a, struct type, n + 1);
     p->columns.names = ARENA_ARRAY(a, const char *, n + 1);
@@ -99,6 +103,7 @@ static err_t announce(struct session *s)
 {
     struct run *run = &s->run;
     struct portal *p = run->portal;
+    ASSERT(s->run.source != NULL);
     if (p != run->source) {
         /* FETCH: the cursor's columns in the formats asked of the FETCH. */
         if (p->formats_len > 1 && p->formats_len != run->source->columns.cols) {
@@ -121,6 +126,7 @@ void statement_send_copy(struct session *s, const struct datum *row)
     const struct portal *p = s->run.portal;
     struct buf line = {0};
     struct buf field = {0};
+    ASSERT(s->run.copy_out);
     for (uint32_t i = 0; i < p->columns.cols; i++) {
         buf_clear(&field);
         buf_reserve(&field, 1);
@@ -152,6 +158,7 @@ static const char *rows_tag(struct session *s)
     struct run *run = &s->run;
     const struct sql_stmt *stmt = run->portal->prepared->stmt;
     unsigned long long n = run->sent;
+    ASSERT(s->run.portal->prepared->stmt != NULL);
     switch (stmt->kind) {
     case SQL_SELECT:
     case SQL_SUBSCRIBE: snprintf(run->tag, sizeof(run->tag), "SELECT %llu", n); break;
@@ -168,6 +175,7 @@ static const char *rows_tag(struct session *s)
 
 void statement_rows_over(struct session *s, bool exhausted)
 {
+    ASSERT(s->run.state == RUN_SEND || s->run.state == RUN_SUBSCRIBE);
     if (s->run.copy_out) {
         pgwire_send_copy_done(s->conn);
     }
@@ -236,6 +244,7 @@ struct rowset *statement_text_rows(struct portal *p, const char *const *names, u
 void statement_add_text(struct rowset *rs, const char *const *values, uint32_t cols)
 {
     struct datum row[8];
+    ASSERT(rs != NULL);
     ASSERT(cols <= ARRAY_LEN(row));
     memset(row, 0, sizeof(row));
     for (uint32_t i = 0; i < cols; i++) {
@@ -250,6 +259,7 @@ void statement_add_text(struct rowset *rs, const char *const *values, uint32_t c
 /* The portal's rows were made here: sends them. */
 static void send_made(struct session *s, struct rowset *rows)
 {
+    ASSERT(s->run.portal->rows == NULL);
     struct portal *p = s->run.portal;
     err_t err = rowset_finish(rows);
     ASSERT(err == ERR_OK);
@@ -281,6 +291,7 @@ static void on_read(void *arg, err_t err)
     struct session *s = arg;
     struct read *r = s->read;
     struct portal *p = s->run.source;
+    ASSERT(arg != NULL);
     ASSERT(r != NULL && p != NULL);
     p->rows = r->rows;
     r->rows = NULL;
@@ -296,15 +307,38 @@ static void on_read(void *arg, err_t err)
     statement_send(s);
 }
 
+enum { STATEMENT_WAIT_US = 2000 };
+
+void statement_wait(struct session *s, err_t (*again)(struct session *s))
+{
+    struct io_loop *loop = s->coord->loop;
+    ASSERT(s->run.state != RUN_NONE && s->read == NULL);
+    if (s->run.state != RUN_WAIT && s->run.state != RUN_LOCK) {
+        arm_timeout(s); /* from when it began to wait, not from each look */
+    }
+    s->run.state = RUN_WAIT;
+    s->retry_fn = again;
+    io_timer_start(loop, &s->retry, io_now_us(loop) + STATEMENT_WAIT_US);
+}
+
+static err_t run_rows(struct session *s);
+
 /* Plans and starts the query of run.source; its rows then go out. */
 static err_t open_query(struct session *s, struct portal *p, const struct sql_stmt *stmt)
 {
     struct sql_context cx;
     struct sql_query *query = NULL;
     uint64_t time = 0;
+    ASSERT(p->rows == NULL && p->subscription == NULL);
     context_of(s, p, &cx);
     TRY(sql_plan_query(&cx, stmt, &query));
     err_t err = ERR_OK;
+    uint64_t cluster = names_cluster(s, vars_get(s, "cluster"), NULL);
+    if (read_needs_cluster(query) && !read_inputs_known(s->coord, query, cluster)) {
+        sql_query_free(query);
+        statement_wait(s, run_rows);
+        return ERR_OK;
+    }
     if (stmt->kind == SQL_SUBSCRIBE) {
         return subscription_open(s, p, query, stmt);
     }
@@ -321,8 +355,10 @@ static err_t open_query(struct session *s, struct portal *p, const struct sql_st
     if (p->columns.cols == 0 || p->formats_len <= 1) {
         portal_set_columns(p, &query->columns);
     }
+    if (s->run.state != RUN_WAIT) {
+        arm_timeout(s);
+    }
     s->run.state = RUN_READ;
-    arm_timeout(s);
     s->read = read_new(s->coord, query, on_read, s);
     s->read->retimable = !transact_in_block(s) && !query->has_as_of;
     read_start(s->read, s->tx.cluster, time);
@@ -334,6 +370,7 @@ static err_t run_rows(struct session *s)
 {
     struct portal *p = s->run.source;
     const struct sql_stmt *stmt = p->prepared->stmt;
+    ASSERT(s->run.source != NULL);
     p->busy = true;
     if (p->opened && p->subscription != NULL) {
         subscription_pump(s);
@@ -356,6 +393,7 @@ static err_t select_of_table(struct session *s, const struct sql_stmt *stmt,
     struct sql_context cx;
     struct sql_copy_target *target = NULL;
     struct buf text = {0};
+    ASSERT(stmt->kind == SQL_COPY_TO && stmt->inner == NULL);
     names_context(s, &cx);
     TRY(sql_plan_copy(&cx, stmt, &target));
     const struct sql_relation *rel = target->relation;
@@ -403,6 +441,7 @@ static err_t start_copy_to(struct session *s, const struct sql_stmt *stmt)
 static err_t do_show(struct session *s, const struct sql_stmt *stmt)
 {
     const char *name = stmt->variable.name;
+    ASSERT(stmt->variable.name != NULL);
     if (strcmp(name, "all") == 0) {
         static const char *const names[] = {"name", "setting", "description"};
         struct rowset *rows = statement_text_rows(s->run.portal, names, 3);
@@ -471,6 +510,7 @@ static err_t do_show_create(struct session *s, const struct sql_stmt *stmt)
 static err_t do_set(struct session *s, const struct sql_stmt *stmt)
 {
     const char *name = stmt->variable.name;
+    ASSERT(stmt->variable.name != NULL);
     if (strcmp(name, "all") == 0 && stmt->variable.value == NULL) {
         vars_reset_all(s);
         return ERR_OK;
@@ -497,6 +537,7 @@ static err_t do_set(struct session *s, const struct sql_stmt *stmt)
 static err_t do_prepare(struct session *s, const struct sql_stmt *stmt)
 {
     const char *name = stmt->prepare.name;
+    ASSERT(stmt->prepare.name != NULL);
     if (strmap_get(&s->prepared, name) != NULL) {
         return err_sql(ERR_EXISTS, "42P05", "prepared statement \"%s\" already exists", name);
     }
@@ -536,6 +577,7 @@ static err_t do_deallocate(struct session *s, const char *name)
 static err_t do_declare(struct session *s, const struct sql_stmt *stmt)
 {
     const char *name = stmt->cursor.name;
+    ASSERT(stmt->cursor.name != NULL && stmt->inner != NULL);
     if (!transact_in_block(s)) {
         return err_sql(ERR_INVALID, "25P01",
                        "DECLARE CURSOR can only be used in transaction blocks");
@@ -587,6 +629,7 @@ static const char *option_value(const struct sql_options *options, const char *n
 
 static err_t fetch_timeout(struct session *s, const struct sql_stmt *stmt)
 {
+    ASSERT(s->run.fetch_deadline == 0);
     const char *text = option_value(&stmt->cursor.options, "timeout");
     if (text == NULL) {
         return ERR_OK;
@@ -607,6 +650,7 @@ static err_t fetch_timeout(struct session *s, const struct sql_stmt *stmt)
 
 static err_t do_fetch(struct session *s, const struct sql_stmt *stmt)
 {
+    ASSERT(stmt->cursor.name != NULL && stmt->cursor.count >= 0);
     struct portal *cursor = strmap_get(&s->portals, stmt->cursor.name);
     if (cursor == NULL || !cursor->cursor) {
         return err_sql(ERR_NOT_FOUND, "34000", "cursor \"%s\" does not exist", stmt->cursor.name);
@@ -623,6 +667,7 @@ static err_t dispatch(struct session *s);
 /* EXECUTE: the portal becomes the prepared statement with its arguments, and is run as that. */
 static err_t do_execute(struct session *s, const struct sql_stmt *stmt)
 {
+    ASSERT(stmt->prepare.name != NULL);
     struct portal *p = s->run.portal;
     struct prepared *prepared = strmap_get(&s->prepared, stmt->prepare.name);
     if (prepared == NULL || prepared->stmt == NULL) {
@@ -665,6 +710,7 @@ static err_t do_begin(struct session *s)
 
 static void on_commit(struct session *s, err_t err)
 {
+    ASSERT(s->run.state == RUN_COMMIT);
     if (err != ERR_OK) {
         statement_fail(s, err);
     } else {
@@ -712,6 +758,7 @@ static err_t do_discard(struct session *s)
 /* Statements that define: not in a transaction block, since they cannot be taken back. */
 static err_t do_definition(struct session *s, const struct sql_stmt *stmt)
 {
+    ASSERT(stmt->tag != NULL);
     if (transact_in_block(s)) {
         return err_sql(ERR_INVALID, "25001", "%s cannot run inside a transaction block",
                        stmt->tag);
@@ -783,6 +830,7 @@ static err_t dispatch(struct session *s)
 
 static void dispatch_or_fail(struct session *s)
 {
+    ASSERT(s->run.state == RUN_BUSY);
     err_t err = dispatch(s);
     if (err != ERR_OK) {
         statement_fail(s, err);
@@ -791,6 +839,7 @@ static void dispatch_or_fail(struct session *s)
 
 static void on_flushed(struct session *s, err_t err)
 {
+    ASSERT(s->run.state == RUN_COMMIT);
     if (err != ERR_OK) {
         statement_fail(s, err);
     } else {

@@ -61,6 +61,7 @@ static struct chunk *chunk_new(const struct subscription *sub, uint64_t upper,
                                const struct batch *rows)
 {
     struct chunk *chunk = MEM_NEW(struct chunk);
+    ASSERT(sub->cols <= BATCH_COLS_MAX);
     chunk->upper = upper;
     if (rows == NULL || rows->rows == 0) {
         return chunk;
@@ -131,6 +132,7 @@ static void on_changes(void *arg, uint64_t lower, uint64_t upper, const struct b
 static err_t create(struct session *s, struct subscription *sub, uint64_t time)
 {
     struct plan *plan = sub->query->plan;
+    ASSERT(sub->export_id != 0);
     ASSERT(plan != NULL && plan->exports_len == 1);
     plan->id = sub->export_id;
     plan->as_of = time;
@@ -162,6 +164,7 @@ err_t subscription_open(struct session *s, struct portal *p, struct sql_query *q
                                               "SUBSCRIBE needs a query over a relation")
                                     : ERR_OK;
     struct subscription *sub = MEM_NEW(struct subscription);
+    ASSERT(p->subscription == NULL);
     sub->session = s;
     sub->query = query;
     sub->last = &sub->first;
@@ -202,6 +205,7 @@ err_t subscription_open(struct session *s, struct portal *p, struct sql_query *q
 void subscription_free(struct subscription *sub)
 {
     struct coord *coord = sub->session->coord;
+    ASSERT(sub->session != NULL);
     io_timer_cancel(coord->loop, &sub->wake);
     if (sub->export_id != 0) {
         controller_export_drop(coord->controller, sub->cluster, sub->export_id);
@@ -222,6 +226,7 @@ static void fill_row(const struct subscription *sub, const struct chunk *chunk, 
     uint32_t at = 0;
     bool row = chunk->at < chunk->batch.rows;
     uint32_t index = row ? chunk->order[chunk->at] : 0;
+    ASSERT(chunk->at <= chunk->batch.rows);
     memset(out, 0, (sub->cols + 3) * sizeof(*out));
     out[at++].i = (int64_t)(row ? batch_time(&chunk->batch, index) : chunk->upper);
     if (sub->progress) {
@@ -241,6 +246,7 @@ static void fill_row(const struct subscription *sub, const struct chunk *chunk, 
 /* The next row; false when none waits. The last upper of a finished one is no progress. */
 static bool next_row(struct subscription *sub, struct datum *out)
 {
+    ASSERT(sub->first != NULL || sub->bytes == 0);
     while (sub->first != NULL) {
         struct chunk *chunk = sub->first;
         bool row = chunk->at < chunk->batch.rows;
@@ -266,6 +272,7 @@ static void announce(struct session *s, struct subscription *sub)
 {
     struct run *run = &s->run;
     struct portal *p = run->portal;
+    ASSERT(s->run.source->subscription == sub);
     if (run->state == RUN_SUBSCRIBE) {
         return;
     }
@@ -302,6 +309,7 @@ static bool send_waiting(struct session *s, struct subscription *sub)
 {
     struct datum *row = mem_alloc((sub->cols + 4) * sizeof(*row));
     bool limited = false;
+    ASSERT(s->run.state == RUN_SUBSCRIBE);
     while (!limited && pgwire_writable(s->conn)) {
         limited = s->run.max_rows >= 0 && s->run.sent >= (uint64_t)s->run.max_rows;
         if (limited || !next_row(sub, row)) {
@@ -316,6 +324,7 @@ static bool send_waiting(struct session *s, struct subscription *sub)
 /* A FETCH is over once it has rows and none waits, or when its time is. */
 static bool fetch_over(const struct session *s, const struct subscription *sub)
 {
+    ASSERT(s->run.state == RUN_SUBSCRIBE);
     if (s->run.portal == s->run.source) {
         return false;
     }

@@ -15,6 +15,7 @@ bool transact_in_block(const struct session *s)
 
 static void set_status(struct session *s, char status)
 {
+    ASSERT(status == 'I' || status == 'T' || status == 'E');
     s->tx.status = status;
     if (s->conn != NULL) {
         pgwire_set_transaction(s->conn, status);
@@ -23,6 +24,7 @@ static void set_status(struct session *s, char status)
 
 err_t transact_begin(struct session *s, bool read_only)
 {
+    ASSERT(s->tx.status == 'I');
     ASSERT(write_set_empty(&s->tx.writes));
     s->tx.read_only = read_only;
     s->tx.mode = TX_NONE;
@@ -33,6 +35,7 @@ err_t transact_begin(struct session *s, bool read_only)
 
 static void release_holds(struct session *s)
 {
+    ASSERT(s->tx.holds_len == 0 || s->coord->controller != NULL);
     for (size_t i = 0; i < s->tx.holds_len; i++) {
         controller_hold_release(s->coord->controller, s->tx.holds[i]);
     }
@@ -76,6 +79,7 @@ static void end(struct session *s)
 
 void transact_rollback(struct session *s)
 {
+    ASSERT(s->job.state != WRITE_FLYING || s->after_commit == NULL);
     end(s);
 }
 
@@ -83,6 +87,7 @@ static void on_committed(struct write_job *job, err_t err)
 {
     struct session *s = CONTAINER_OF(job, struct session, job);
     void (*after)(struct session *, err_t) = s->after_commit;
+    ASSERT(CONTAINER_OF(job, struct session, job)->after_commit != NULL);
     ASSERT(after != NULL);
     s->after_commit = NULL;
     end(s);
@@ -106,6 +111,7 @@ void transact_commit(struct session *s, void (*done)(struct session *s, err_t er
 
 err_t transact_enter_read(struct session *s)
 {
+    ASSERT(s != NULL);
     if (s->tx.mode == TX_WRITE && transact_in_block(s)) {
         return err_hint(err_sql(ERR_INVALID, "25001", "transaction in write-only mode"),
                         "A transaction either reads or writes: commit it before you read.");
@@ -120,6 +126,7 @@ err_t transact_enter_write(struct session *s)
 {
     const char *always = vars_get(s, "default_transaction_read_only");
     const char *now = vars_get(s, "transaction_read_only");
+    ASSERT(s != NULL);
     if (s->tx.read_only || strcmp(always, "on") == 0 || strcmp(now, "on") == 0) {
         return err_sql(ERR_INVALID, "25006", "cannot write in a read-only transaction");
     }
@@ -135,6 +142,7 @@ err_t transact_enter_write(struct session *s)
 
 static void hold(struct session *s, uint64_t cluster, uint64_t id)
 {
+    ASSERT(id != 0 && s->tx.time > 0);
     uint64_t handle = 0;
     err_t err = controller_hold(s->coord->controller, cluster, id, s->tx.time, &handle);
     if (err != ERR_OK) {
@@ -151,6 +159,7 @@ static void hold_all(struct session *s, uint64_t cluster)
 {
     const struct catalog *c = s->coord->catalog;
     const struct catalog_item *item;
+    ASSERT(cluster != 0);
     for (size_t i = 0; (item = catalog_item_at(c, i)) != NULL; i++) {
         switch (item->kind) {
         case CATALOG_TABLE:

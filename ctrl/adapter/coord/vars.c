@@ -70,6 +70,7 @@ const char *vars_description(size_t i)
 
 static const struct var *find(const char *name)
 {
+    ASSERT(name != NULL);
     static const struct {
         const char *alias, *name;
     } aliases[] = {{"time zone", "TimeZone"},
@@ -104,6 +105,7 @@ const char *vars_at(const struct session *s, size_t i)
 
 const char *vars_get(const struct session *s, const char *name)
 {
+    ASSERT(s->vars != NULL);
     const struct var *v = find(name);
     return v == NULL ? NULL : vars_at(s, (size_t)(v - vars));
 }
@@ -111,6 +113,7 @@ const char *vars_get(const struct session *s, const char *name)
 /* "500ms", "2s", "1min", "1h", "1d"; a plain number is milliseconds. False: neither. */
 static bool parse_duration(const char *text, uint64_t *us)
 {
+    ASSERT(text != NULL && us != NULL);
     static const struct {
         const char *unit;
         uint64_t us;
@@ -171,6 +174,7 @@ static err_t check(const struct var *v, const char *value, const char **out)
                                          "read committed", "read uncommitted"};
     uint64_t us = 0;
     char *end = NULL;
+    ASSERT(value != NULL && out != NULL);
     *out = value;
     switch (v->kind) {
     case VAR_TEXT: return ERR_OK;
@@ -208,6 +212,7 @@ static err_t check(const struct var *v, const char *value, const char **out)
 
 static void report(struct session *s, const struct var *v)
 {
+    ASSERT(v >= vars && v < vars + ARRAY_LEN(vars));
     if (v->reported && s->conn != NULL) {
         pgwire_send_parameter(s->conn, v->name, vars_at(s, (size_t)(v - vars)));
     }
@@ -215,6 +220,7 @@ static void report(struct session *s, const struct var *v)
 
 err_t vars_set(struct session *s, const char *name, const char *value, bool local)
 {
+    ASSERT(s->vars != NULL && name != NULL);
     const struct var *v = find(name);
     if (v == NULL) {
         /* Names with a dot are the application's own; nobody reads them here. */

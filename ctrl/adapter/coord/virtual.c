@@ -46,6 +46,7 @@ static void describe(struct virtual_table *t)
 {
     const char *at = t->spec->columns;
     uint32_t n = 1;
+    ASSERT(t->relation.columns.cols == 0);
     for (const char *p = at; *p != '\0'; p++) {
         n += *p == ' ';
     }
@@ -81,6 +82,7 @@ err_t virtual_init(struct coord *coord)
 
 void virtual_free(struct coord *coord)
 {
+    ASSERT(coord != NULL);
     for (size_t i = 0; i < coord->virtuals_len; i++) {
         arena_free(&coord->virtuals[i].arena);
     }
@@ -92,6 +94,7 @@ void virtual_free(struct coord *coord)
 const struct sql_relation *virtual_find(const struct coord *coord, const char *schema,
                                         const char *name)
 {
+    ASSERT(schema != NULL && name != NULL);
     for (size_t i = 0; i < coord->virtuals_len; i++) {
         const struct virtual_spec *spec = coord->virtuals[i].spec;
         if (strcmp(spec->name, name) == 0 && strcmp(spec->schema, schema) == 0) {
@@ -106,6 +109,7 @@ const struct sql_relation *virtual_find(const struct coord *coord, const char *s
 void virtual_begin(struct virtual_sink *sink)
 {
     const struct schema *s = &sink->relation->columns;
+    ASSERT(sink->rows_len <= sink->rows_cap);
     if (sink->rows_len == sink->rows_cap) {
         uint32_t cap = sink->rows_cap == 0 ? 16 : sink->rows_cap * 2;
         struct datum *rows = arena_alloc(sink->arena, (size_t)cap * s->cols * sizeof(*rows));
@@ -128,6 +132,7 @@ void virtual_begin(struct virtual_sink *sink)
 static struct datum *column(struct virtual_sink *sink, const char *name, uint8_t *kind)
 {
     const struct schema *s = &sink->relation->columns;
+    ASSERT(sink->row != NULL);
     for (uint32_t i = 0; i < s->cols; i++) {
         if (strcmp(s->names[i], name) == 0) {
             *kind = s->types[i].kind;

@@ -18,6 +18,7 @@ static const char *schema_of(const struct virtual_sink *sink, const struct catal
 static void add_table(struct virtual_sink *sink, const char *schema, const char *name,
                       const char *type, bool insertable)
 {
+    ASSERT(schema != NULL && name != NULL);
     virtual_begin(sink);
     virtual_text(sink, "table_catalog", database_of(sink));
     virtual_text(sink, "table_schema", schema);
@@ -56,6 +57,7 @@ void virtual_is_tables(struct virtual_sink *sink)
 
 static void numeric_facts(struct virtual_sink *sink, const struct type *type)
 {
+    ASSERT(type->kind != 0);
     static const struct {
         uint8_t kind;
         int bits;
@@ -86,6 +88,7 @@ static void add_column(struct virtual_sink *sink, const char *schema, const char
                        const char *default_sql)
 {
     struct type bare = *type;
+    ASSERT(position > 0 && type->kind != 0);
     bare.typmod = -1;
     virtual_begin(sink);
     virtual_text(sink, "table_catalog", database_of(sink));

@@ -9,6 +9,7 @@ static const struct catalog *catalog_of(const struct virtual_sink *sink)
 
 static const char *format_name(uint8_t format)
 {
+    ASSERT(format == SQL_FORMAT_CSV || format == SQL_FORMAT_JSON);
     return format == SQL_FORMAT_CSV ? "csv" : "json";
 }
 
@@ -87,6 +88,7 @@ void virtual_mz_cluster_replica_sizes(struct virtual_sink *sink)
 
 static void add_item(struct virtual_sink *sink, const struct catalog_item *item)
 {
+    ASSERT(item->id != 0);
     virtual_begin(sink);
     virtual_id(sink, "id", item->id);
     virtual_int(sink, "oid", item->oid);
@@ -223,6 +225,7 @@ void virtual_mz_index_columns(struct virtual_sink *sink)
 static void add_columns(struct virtual_sink *sink, uint64_t id, const struct schema *columns,
                         const char **defaults)
 {
+    ASSERT(id != 0);
     for (uint32_t i = 0; i < columns->cols; i++) {
         virtual_begin(sink);
         virtual_id(sink, "id", id);
@@ -343,6 +346,7 @@ void virtual_mz_frontiers(struct virtual_sink *sink)
 static void add_process(void *arg, const struct controller_process_info *info)
 {
     struct virtual_sink *sink = arg;
+    ASSERT(info->service != NULL);
     virtual_begin(sink);
     virtual_text(sink, "service", info->service);
     virtual_id(sink, "cluster_id", info->cluster);
@@ -474,6 +478,7 @@ static void show_item(struct virtual_sink *sink, const struct catalog_item *item
     const struct catalog_database *db = catalog_database_id(c, schema->database);
     const struct catalog_cluster *k = catalog_cluster_id(c, item->cluster);
     const struct catalog_item *on = catalog_item_id(c, item->on);
+    ASSERT(item->id != 0);
     virtual_begin(sink);
     virtual_text(sink, "kind", show_kind(item->kind));
     virtual_text(sink, "database", db != NULL ? db->name : NULL);
@@ -539,6 +544,7 @@ void virtual_mz_show_objects(struct virtual_sink *sink)
 static void show_columns(struct virtual_sink *sink, const char *database, const char *schema,
                          const char *relation, const struct schema *columns)
 {
+    ASSERT(schema != NULL && relation != NULL);
     for (uint32_t i = 0; i < columns->cols; i++) {
         virtual_begin(sink);
         virtual_text(sink, "database", database);

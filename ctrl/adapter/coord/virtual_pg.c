@@ -69,6 +69,7 @@ void virtual_pg_namespace(struct virtual_sink *sink)
 static void class_common(struct virtual_sink *sink, uint32_t oid, const char *name,
                          uint32_t schema, const char *kind, uint32_t columns)
 {
+    ASSERT(kind[1] == '\0');
     virtual_begin(sink);
     virtual_int(sink, "oid", oid);
     virtual_text(sink, "relname", name);
@@ -131,6 +132,7 @@ static int64_t length_of(const struct type *type)
 static void add_attribute(struct virtual_sink *sink, uint32_t relation, uint32_t position,
                           const char *name, const struct type *type, bool has_default)
 {
+    ASSERT(position > 0);
     virtual_begin(sink);
     virtual_int(sink, "attrelid", relation);
     virtual_text(sink, "attname", name);
@@ -219,6 +221,7 @@ static const struct pg_type_row {
 static void add_type(struct virtual_sink *sink, const struct pg_type_row *row, int64_t length,
                      int64_t collation)
 {
+    ASSERT(row->oid != 0);
     virtual_begin(sink);
     virtual_int(sink, "oid", row->oid);
     virtual_text(sink, "typname", row->name);
@@ -255,6 +258,7 @@ void virtual_pg_type(struct virtual_sink *sink)
 
 static void index_keys(const struct catalog_item *index, struct buf *out)
 {
+    ASSERT(index->kind == CATALOG_INDEX);
     for (uint32_t i = 0; i < index->keys_len; i++) {
         buf_printf(out, "%s%u", i > 0 ? " " : "", index->keys[i] + 1);
     }
@@ -304,6 +308,7 @@ void virtual_pg_database(struct virtual_sink *sink)
 
 static void add_role(struct virtual_sink *sink, const struct catalog_role *role)
 {
+    ASSERT(role->oid != 0);
     virtual_begin(sink);
     virtual_int(sink, "oid", role->oid);
     virtual_text(sink, "rolname", role->name);
@@ -330,6 +335,7 @@ void virtual_pg_roles(struct virtual_sink *sink)
 
 static void add_user(struct virtual_sink *sink, const struct catalog_role *role)
 {
+    ASSERT(role->oid != 0);
     virtual_begin(sink);
     virtual_text(sink, "usename", role->name);
     virtual_int(sink, "usesysid", role->oid);
@@ -483,6 +489,7 @@ void virtual_pg_settings(struct virtual_sink *sink)
 static void common_view(struct virtual_sink *sink, const struct catalog_item *item,
                         const char *name_column, const char *owner_column)
 {
+    ASSERT(item->kind != CATALOG_INDEX);
     virtual_begin(sink);
     virtual_text(sink, "schemaname", schema_name(sink, item->schema));
     virtual_text(sink, name_column, item->name);

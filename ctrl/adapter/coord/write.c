@@ -51,6 +51,7 @@ bool write_set_empty(const struct write_set *set)
 size_t write_set_bytes(const struct write_set *set)
 {
     size_t bytes = 0;
+    ASSERT(set != NULL);
     for (size_t i = 0; i < set->tables_len; i++) {
         bytes += batch_builder_size(set->tables[i].rows);
     }
@@ -69,6 +70,7 @@ void write_set_clear(struct write_set *set)
 /* Moves everything of from into set; from is empty afterwards. */
 static void set_merge(struct write_set *set, struct write_set *from)
 {
+    ASSERT(set != from);
     for (size_t i = 0; i < from->tables_len; i++) {
         struct write_table *mine = NULL;
         for (size_t j = 0; j < set->tables_len && mine == NULL; j++) {
@@ -102,6 +104,7 @@ static void pump_soon(struct writer *w)
 
 static void enqueue(struct writer *w, struct write_job *job)
 {
+    ASSERT(job->state == WRITE_IDLE && (job->locks || job->done != NULL));
     job->state = WRITE_QUEUED;
     job->next = NULL;
     *w->tail = job;
@@ -137,6 +140,7 @@ static void append_group(struct writer *w);
 static void tell(struct writer *w, err_t err)
 {
     struct write_job *list = w->flying;
+    ASSERT(!w->in_flight);
     w->flying = NULL;
     while (list != NULL) {
         struct write_job *job = list;
@@ -158,6 +162,7 @@ static void group_done(struct writer *w, err_t err)
 {
     struct coord *coord = w->coord;
     uint64_t rows = 0;
+    ASSERT(w->in_flight);
     for (size_t i = 0; i < w->group.tables_len; i++) {
         rows += batch_builder_rows(w->group.tables[i].rows);
     }
@@ -202,6 +207,7 @@ static void on_appended(void *arg, err_t err)
 /* Hands w->group to the controller at a new time. */
 static void append_group(struct writer *w)
 {
+    ASSERT(w->in_flight && w->group.tables_len > 0);
     err_t err = oracle_write_time(w->coord->oracle, &w->time);
     if (err != ERR_OK) {
         group_done(w, err);
@@ -230,6 +236,7 @@ static void append_group(struct writer *w)
 
 static void fly(struct writer *w, struct write_job *job)
 {
+    ASSERT(job->state == WRITE_QUEUED || job->state == WRITE_GRANTED);
     set_merge(&w->group, &job->set);
     job->state = WRITE_FLYING;
     job->next = w->flying;
@@ -278,6 +285,7 @@ void write_submit(struct coord *coord, struct write_job *job)
 
 void write_lock(struct coord *coord, struct write_job *job)
 {
+    ASSERT(job->granted != NULL);
     ASSERT(job->state == WRITE_IDLE && write_set_empty(&job->set));
     job->locks = true;
     enqueue(&coord->writer, job);
@@ -321,6 +329,7 @@ void write_abandon(struct coord *coord, struct write_job *job)
 
 void writer_init(struct writer *w, struct coord *coord)
 {
+    ASSERT(coord->loop != NULL);
     memset(w, 0, sizeof(*w));
     w->coord = coord;
     w->tail = &w->head;

@@ -26,6 +26,7 @@ static void on_timeout(struct io_timer *timer)
 
 static void on_reap(struct io_timer *timer)
 {
+    ASSERT(timer != NULL);
     pgwire_conn_free(CONTAINER_OF(timer, struct pgwire_conn, reap));
 }
 
@@ -33,6 +34,7 @@ struct pgwire_conn *pgwire_conn_new(struct pgwire_server *server, struct io_stre
 {
     struct io_loop *loop = server->config.loop;
     struct pgwire_conn *conn = MEM_NEW(struct pgwire_conn);
+    ASSERT(server != NULL && stream != NULL);
     conn->server = server;
     conn->stream = stream;
     conn->transaction = 'I';
@@ -89,6 +91,7 @@ void pgwire_conn_free(struct pgwire_conn *conn)
 static void conn_bury(struct pgwire_conn *conn)
 {
     struct io_loop *loop = conn->server->config.loop;
+    ASSERT(conn->phase != PGWIRE_DEAD);
     conn->phase = PGWIRE_DEAD;
     conn->stream = NULL;
     io_timer_cancel(loop, &conn->timeout);
@@ -125,6 +128,7 @@ void pgwire_fatal(struct pgwire_conn *conn, err_t err)
 static bool take_startup(struct pgwire_conn *conn)
 {
     size_t left = conn->in.len - conn->in_at;
+    ASSERT(conn->phase == PGWIRE_STARTUP);
     if (left < 4) {
         return false;
     }
@@ -151,6 +155,7 @@ static size_t message_limit(const struct pgwire_conn *conn)
 static bool take_message(struct pgwire_conn *conn)
 {
     size_t left = conn->in.len - conn->in_at;
+    ASSERT(conn->phase != PGWIRE_STARTUP);
     if (left < PGWIRE_HEADER) {
         return false;
     }
@@ -188,6 +193,7 @@ static bool may_take(const struct pgwire_conn *conn)
 static void adjust_reading(struct pgwire_conn *conn)
 {
     bool want_pause = !may_take(conn) && conn->in.len - conn->in_at > PGWIRE_IN_MAX;
+    ASSERT(conn->stream != NULL);
     if (want_pause != conn->paused) {
         conn->paused = want_pause;
         if (want_pause) {
@@ -258,6 +264,7 @@ static void on_data(void *arg, const uint8_t *data, size_t len, const int *fds, 
 static void on_drain(void *arg)
 {
     struct pgwire_conn *conn = arg;
+    ASSERT(((struct pgwire_conn *)arg)->stream != NULL);
     conn->blocked = false;
     if (conn->session != NULL && conn->request != 0) {
         conn->server->config.backend->drained(conn->session);

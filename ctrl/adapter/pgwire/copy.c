@@ -66,6 +66,7 @@ static size_t numeric_escape(const char *s, size_t len, uint8_t *out)
 {
     size_t n = 0;
     unsigned v = 0;
+    ASSERT(len > 0);
     if (s[0] == 'x') {
         for (n = 1; n < len && n < 3 && hex_digit(s[n]) >= 0; n++) {
             v = v * 16 + (unsigned)hex_digit(s[n]);
@@ -110,6 +111,7 @@ static void split_text(struct copy_reader *r, const char *s, size_t len, struct 
 {
     size_t null_len = strlen(r->options.null);
     size_t start = 0;
+    ASSERT(r->fields_len == 0);
     for (size_t i = 0; i <= len; i++) {
         if (i < len && s[i] == '\\') {
             i++; /* the next character is data, whatever it is */
@@ -142,6 +144,7 @@ static err_t take_csv_field(struct copy_reader *r, const char *s, size_t len, si
     bool quoted = false;
     bool any_quotes = false;
     size_t from = r->text.len;
+    ASSERT(*at <= len);
     begin_field(r);
     while (*at < len) {
         char c = s[*at];
@@ -175,6 +178,7 @@ static err_t take_csv_field(struct copy_reader *r, const char *s, size_t len, si
 static err_t split_csv(struct copy_reader *r, const char *s, size_t len, struct buf *nulls)
 {
     size_t at = 0;
+    ASSERT(r->fields_len == 0);
     for (;;) {
         TRY(take_csv_field(r, s, len, &at, nulls));
         if (at >= len) {
@@ -191,6 +195,7 @@ static err_t split_csv(struct copy_reader *r, const char *s, size_t len, struct 
 /* A complete record, without its line break. */
 static err_t take_record(struct copy_reader *r, const char *s, size_t len)
 {
+    ASSERT(s != NULL || len == 0);
     if (len == 2 && s[0] == '\\' && s[1] == '.') {
         r->ended = true;
         return ERR_OK;
@@ -231,6 +236,7 @@ static bool find_end(struct copy_reader *r, size_t *end)
     const uint8_t *p = r->pending.data;
     const struct copy_options *o = &r->options;
     size_t i = r->scanned;
+    ASSERT(r->scanned <= r->pending.len);
     for (; i < r->pending.len; i++) {
         if (!o->csv && p[i] == '\\') {
             if (i + 1 == r->pending.len) {
@@ -262,6 +268,7 @@ static err_t end_record(struct copy_reader *r, size_t start, size_t end)
 {
     const char *s = (const char *)r->pending.data + start;
     size_t len = end - start;
+    ASSERT(start <= end && end <= r->pending.len);
     if (len > 0 && s[len - 1] == '\r') {
         len--;
     }
@@ -300,6 +307,7 @@ err_t copy_reader_feed(struct copy_reader *r, const void *data, size_t len)
 
 err_t copy_reader_end(struct copy_reader *r)
 {
+    ASSERT(r->record != NULL);
     if (r->ended || r->pending.len == 0) {
         return ERR_OK;
     }
@@ -326,6 +334,7 @@ static void write_text(const struct copy_options *o, const char *data, size_t le
 
 static bool needs_quotes(const struct copy_options *o, const char *data, size_t len)
 {
+    ASSERT(o->csv);
     if (len == strlen(o->null) && memcmp(data, o->null, len) == 0) {
         return true; /* else it would read as NULL */
     }
@@ -342,6 +351,7 @@ static bool needs_quotes(const struct copy_options *o, const char *data, size_t 
 
 static void write_csv(const struct copy_options *o, const char *data, size_t len, struct buf *out)
 {
+    ASSERT(o->csv);
     if (!needs_quotes(o, data, len)) {
         buf_append(out, data, len);
         return;

@@ -59,6 +59,7 @@ static err_t take_name(struct reader *r, const char *what, const char **out)
 
 static err_t do_query(struct pgwire_conn *conn, struct reader *r)
 {
+    ASSERT(conn->session != NULL);
     size_t len;
     const char *text = take_cstr(r, &len);
     if (r->failed || reader_left(r) != 0) {
@@ -73,6 +74,7 @@ static err_t do_parse(struct pgwire_conn *conn, struct reader *r)
 {
     const char *name;
     size_t len;
+    ASSERT(conn->session != NULL);
     TRY(take_name(r, "Parse", &name));
     const char *text = take_cstr(r, &len);
     uint16_t n = take_u16(r);
@@ -92,6 +94,7 @@ static err_t do_parse(struct pgwire_conn *conn, struct reader *r)
 /* A counted list of format codes. */
 static err_t take_formats(struct reader *r, int16_t **out, size_t *out_len)
 {
+    ASSERT(*out == NULL);
     uint16_t n = take_u16(r);
     if (r->failed || reader_left(r) < (size_t)n * 2) {
         return bad_format("Bind");
@@ -109,6 +112,7 @@ static err_t take_formats(struct reader *r, int16_t **out, size_t *out_len)
 
 static err_t take_params(struct reader *r, struct pgwire_param **out, size_t *out_len)
 {
+    ASSERT(*out == NULL);
     uint16_t n = take_u16(r);
     if (r->failed || reader_left(r) < (size_t)n * 4) {
         return bad_format("Bind");
@@ -131,6 +135,7 @@ static err_t take_params(struct reader *r, struct pgwire_param **out, size_t *ou
 
 static err_t check_bind(const struct pgwire_bind *b, const struct reader *r)
 {
+    ASSERT(b->portal != NULL && b->statement != NULL);
     if (r->failed || reader_left(r) != 0) {
         return bad_format("Bind");
     }
@@ -148,6 +153,7 @@ static err_t do_bind(struct pgwire_conn *conn, struct reader *r)
     int16_t *param_formats = NULL;
     int16_t *result_formats = NULL;
     struct pgwire_param *params = NULL;
+    ASSERT(conn->session != NULL);
     TRY(take_name(r, "Bind", &b.portal));
     TRY(take_name(r, "Bind", &b.statement));
     err_t err = take_formats(r, &param_formats, &b.param_formats_len);
@@ -177,6 +183,7 @@ static err_t do_named(struct pgwire_conn *conn, char type, struct reader *r)
     const char *what = type == 'D' ? "Describe" : "Close";
     char kind = (char)reader_u8(r);
     const char *name;
+    ASSERT(type == 'D' || type == 'C');
     TRY(take_name(r, what, &name));
     if (reader_left(r) != 0) {
         return bad_format(what);
@@ -195,6 +202,7 @@ static err_t do_named(struct pgwire_conn *conn, char type, struct reader *r)
 static err_t do_execute(struct pgwire_conn *conn, struct reader *r)
 {
     const char *portal;
+    ASSERT(conn->session != NULL);
     TRY(take_name(r, "Execute", &portal));
     int32_t max_rows = (int32_t)take_u32(r);
     if (r->failed || reader_left(r) != 0) {
@@ -211,6 +219,7 @@ static void copy_message(struct pgwire_conn *conn, char type, struct reader *r)
     const struct pgwire_backend *backend = conn->server->config.backend;
     const char *reason;
     err_t err = ERR_OK;
+    ASSERT(conn->copy_in);
     switch (type) {
     case 'd':
         backend->copy_data(conn->session, r->data, r->len);

@@ -40,6 +40,7 @@ void pgwire_out_u32(struct pgwire_conn *conn, uint32_t v)
 
 void pgwire_out_cstr(struct pgwire_conn *conn, const char *s)
 {
+    ASSERT(s != NULL);
     buf_append(&conn->out, s, strlen(s) + 1);
 }
 
@@ -74,6 +75,7 @@ bool pgwire_writable(const struct pgwire_conn *conn)
 
 static void out_field(struct pgwire_conn *conn, char code, const char *value)
 {
+    ASSERT(value != NULL);
     if (value[0] != '\0') {
         pgwire_out_u8(conn, (uint8_t)code);
         pgwire_out_cstr(conn, value);
@@ -102,6 +104,7 @@ void pgwire_out_error(struct pgwire_conn *conn, char type, const char *severity,
 
 void pgwire_out_ready(struct pgwire_conn *conn)
 {
+    ASSERT(conn->transaction != '\0');
     pgwire_out_begin(conn, 'Z');
     pgwire_out_u8(conn, (uint8_t)conn->transaction);
     pgwire_out_end(conn);
@@ -115,6 +118,7 @@ void pgwire_set_transaction(struct pgwire_conn *conn, char status)
 
 void pgwire_send_parameter(struct pgwire_conn *conn, const char *name, const char *value)
 {
+    ASSERT(name != NULL && value != NULL);
     pgwire_out_begin(conn, 'S');
     pgwire_out_cstr(conn, name);
     pgwire_out_cstr(conn, value);
@@ -169,6 +173,7 @@ void pgwire_send_copy_done(struct pgwire_conn *conn)
 
 void pgwire_send_command_complete(struct pgwire_conn *conn, const char *tag)
 {
+    ASSERT(tag[0] != '\0');
     pgwire_out_begin(conn, 'C');
     pgwire_out_cstr(conn, tag);
     pgwire_out_end(conn);
@@ -189,6 +194,7 @@ void pgwire_send_parameter_description(struct pgwire_conn *conn, const struct ty
 /* pg_type.typlen of a result column: -1 for variable width. */
 static int16_t type_length(const struct type *type)
 {
+    ASSERT(type->kind != 0);
     switch ((enum type_kind)type->kind) {
     case TYPE_OID: return 4;
     case TYPE_NUMERIC: return -1;
@@ -261,6 +267,7 @@ void pgwire_send_copy_in(struct pgwire_conn *conn, size_t columns)
 
 void pgwire_send_copy_out(struct pgwire_conn *conn, size_t columns)
 {
+    ASSERT(!conn->copy_in);
     send_copy_begin(conn, 'H', columns);
 }
 

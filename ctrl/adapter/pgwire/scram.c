@@ -59,6 +59,7 @@ static void append_base64(struct buf *out, const uint8_t *data, size_t len)
 static bool next_attribute(const char **at, char name, const char **value, size_t *len)
 {
     const char *p = *at;
+    ASSERT(value != NULL && len != NULL);
     if (p[0] != name || p[1] != '=') {
         return false;
     }
@@ -84,6 +85,7 @@ static err_t take_first(struct scram_exchange *x, const char *text, const char *
                         size_t *nonce_len)
 {
     const char *at = text;
+    ASSERT(x->auth_message.len == 0);
     if (at[0] == 'p') {
         return err_sql(ERR_PROTOCOL, "08P01",
                        "client requires SCRAM channel binding, but it is not supported");
@@ -154,6 +156,7 @@ static bool proof_holds(const struct scram_exchange *x, const uint8_t proof[SCRA
     uint8_t signature[SCRAM_KEY_LEN];
     uint8_t client_key[SCRAM_KEY_LEN];
     uint8_t stored[SCRAM_KEY_LEN];
+    ASSERT(x->verifier != NULL);
     if (!hmac(x->verifier->stored_key, SCRAM_KEY_LEN, x->auth_message.data, x->auth_message.len,
               signature)) {
         return false;
@@ -171,6 +174,7 @@ static err_t take_final(struct scram_exchange *x, const char *text, uint8_t proo
     const char *at = text;
     const char *value;
     size_t len;
+    ASSERT(x->began);
     if (!next_attribute(&at, 'c', &value, &len)) {
         return malformed("channel binding expected");
     }

@@ -6,6 +6,7 @@
 
 static void register_metrics(struct pgwire_server *server, struct metrics_registry *r)
 {
+    ASSERT(r != NULL);
     server->connections = metric_gauge(r, "tailrace_pgwire_connections", "",
                                        "Open PostgreSQL client connections.");
     server->accepted = metric_counter(r, "tailrace_pgwire_accepted_total", "",
@@ -125,6 +126,7 @@ bool pgwire_server_admit(struct pgwire_server *server, struct pgwire_conn *conn)
 
 void pgwire_server_cancel(struct pgwire_server *server, uint32_t pid, uint32_t secret)
 {
+    ASSERT(server != NULL);
     struct pgwire_conn *conn = u64map_get(&server->by_pid, pid);
     /* A wrong key is ignored without a word, as PostgreSQL does: the asker learns nothing. */
     if (conn == NULL || (conn->secret ^ secret) != 0 || conn->session == NULL) {
@@ -136,6 +138,7 @@ void pgwire_server_cancel(struct pgwire_server *server, uint32_t pid, uint32_t s
 
 static void close_listeners(struct pgwire_server *server)
 {
+    ASSERT(server != NULL);
     for (size_t i = 0; i < server->listeners_len; i++) {
         io_listener_close(server->listeners[i]->listener);
         free(server->listeners[i]);
@@ -145,6 +148,7 @@ static void close_listeners(struct pgwire_server *server)
 
 void pgwire_server_drain(struct pgwire_server *server)
 {
+    ASSERT(!server->draining);
     server->draining = true;
     close_listeners(server);
     for (struct pgwire_conn *conn = server->conns; conn != NULL; conn = conn->next) {

@@ -28,6 +28,7 @@ static void on_tls_ready(void *arg, struct io_stream *stream)
 static void answer_ssl(struct pgwire_conn *conn)
 {
     struct tls_context *tls = conn->server->config.tls;
+    ASSERT(conn->phase == PGWIRE_STARTUP);
     if (conn->tls) {
         pgwire_fatal(conn, err_sql(ERR_PROTOCOL, "08P01", "SSLRequest on an encrypted connection"));
         return;
@@ -54,6 +55,7 @@ static void answer_ssl(struct pgwire_conn *conn)
 static err_t split_parameters(struct pgwire_conn *conn)
 {
     size_t len = conn->startup.len;
+    ASSERT(conn->settings_len == 0);
     if (len == 0 || conn->startup.data[len - 1] != '\0') {
         return err_sql(ERR_PROTOCOL, "08P01",
                        "invalid startup packet layout: expected terminator as last byte");
@@ -84,6 +86,7 @@ static err_t split_parameters(struct pgwire_conn *conn)
 static err_t take_parameters(struct pgwire_conn *conn)
 {
     size_t kept = 0;
+    ASSERT(conn->info.user == NULL);
     for (size_t i = 0; i < conn->settings_len; i++) {
         struct pgwire_setting s = conn->settings[i];
         if (strcmp(s.name, "user") == 0) {
@@ -117,6 +120,7 @@ static err_t take_parameters(struct pgwire_conn *conn)
 static void negotiate(struct pgwire_conn *conn, uint32_t version)
 {
     uint32_t unknown = 0;
+    ASSERT(version >> 16 == 3);
     for (size_t i = 0; i < conn->settings_len; i++) {
         unknown += strncmp(conn->settings[i].name, "_pq_.", 5) == 0;
     }
@@ -137,6 +141,7 @@ static void negotiate(struct pgwire_conn *conn, uint32_t version)
 static void authenticated(struct pgwire_conn *conn)
 {
     struct pgwire_server *server = conn->server;
+    ASSERT(conn->session == NULL);
     pgwire_out_begin(conn, 'R');
     pgwire_out_u32(conn, 0);
     pgwire_out_end(conn);
@@ -165,6 +170,7 @@ static void start_session(struct pgwire_conn *conn, uint32_t version, const uint
                           size_t len)
 {
     struct pgwire_server *server = conn->server;
+    ASSERT(conn->startup.len == 0);
     if (server->config.require_tls && !conn->tls) {
         pgwire_fatal(conn, err_hint(err_sql(ERR_PERMISSION, "28000", "TLS encryption is required"),
                                     "Connect with sslmode=require."));
@@ -238,6 +244,7 @@ void pgwire_startup_packet(struct pgwire_conn *conn, const uint8_t *data, size_t
 static err_t sasl_first(struct pgwire_conn *conn, const uint8_t *data, size_t len,
                         struct buf *answer)
 {
+    ASSERT(conn->verifier != NULL);
     const uint8_t *nul = memchr(data, 0, len);
     if (nul == NULL || (size_t)(nul - data) + 5 > len) {
         return err_sql(ERR_PROTOCOL, "08P01", "malformed SASLInitialResponse");

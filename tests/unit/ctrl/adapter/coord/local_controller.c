@@ -60,7 +60,7 @@ struct controller {
     const char *refuse;
 };
 
-/* ---- the engine's host ------------------------------------------------------------------------ */
+/* ---- the engine's host ----------------------------------------------------------------------- */
 
 static void on_send(void *ctx, uint32_t dest, const void *payload, size_t len)
 {
@@ -138,7 +138,7 @@ static bool on_poll(struct io_poller *poller)
     return deliver_peek(c) || more;
 }
 
-/* ---- tables ------------------------------------------------------------------------------------ */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 static struct table *find_table(const struct controller *c, uint64_t id)
 {
@@ -219,7 +219,7 @@ static void on_deliver(struct io_timer *timer)
     }
 }
 
-/* ---- controller.h -------------------------------------------------------------------------------- */
+/* ---- controller.h ---------------------------------------------------------------------------- */
 
 struct controller *local_controller_new(struct io_loop *loop)
 {
