@@ -123,9 +123,11 @@ static err_t macro_analyse(struct az *az, const char *body, struct nsitem *param
     return az_expr(az, scope, select->target_list[0]->res_target->val, out);
 }
 
+/* The body is analysed once per call with the arguments' types, then they are put in. */
 err_t az_macro(struct az *az, const char *body, struct sx **args, uint32_t args_len,
                struct sx **out)
 {
+    ASSERT(body != NULL);
     struct schema columns = {.cols = args_len};
     columns.types = ARENA_ARRAY(az->arena, struct type, args_len);
     columns.names = ARENA_ARRAY(az->arena, const char *, args_len);
@@ -268,6 +270,7 @@ static struct sx *schemas(struct az *az)
 err_t az_catalog_function(struct az *az, struct scope *scope, const char *schema, const char *name,
                           struct sx **args, uint32_t args_len, int location, struct sx **out)
 {
+    ASSERT(name != NULL);
     (void)scope;
     *out = NULL;
     if (schema != NULL && strcmp(schema, "pg_catalog") != 0 && strcmp(schema, "mz_catalog") != 0 &&
@@ -345,6 +348,7 @@ static err_t regclass_literal(struct az *az, const char *text, int location, str
 
 err_t az_reg_literal(struct az *az, const char *text, uint32_t oid, int location, struct datum *out)
 {
+    ASSERT(text != NULL);
     char *end = NULL;
     long value = strtol(text, &end, 10);
     *out = (struct datum){.i = value};
@@ -376,6 +380,7 @@ err_t az_reg_literal(struct az *az, const char *text, uint32_t oid, int location
 err_t az_array_items(struct az *az, const char *text, int location, const char ***items,
                      uint32_t *len)
 {
+    ASSERT(text != NULL);
     size_t n = strlen(text);
     *items = ARENA_ARRAY(az->arena, const char *, n + 1);
     *len = 0;

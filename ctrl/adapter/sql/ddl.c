@@ -10,6 +10,7 @@
 
 err_t sql_deparse(struct arena *arena, pg_node *node, const char **out)
 {
+    ASSERT(node != NULL);
     PgQuery__RawStmt raw = PG_QUERY__RAW_STMT__INIT;
     raw.stmt = node;
     PgQuery__RawStmt *stmts[1] = {&raw};
@@ -174,6 +175,7 @@ static err_t column_constraint(struct az *az, const PgQuery__Constraint *c, stru
 static err_t table_column(struct az *az, const PgQuery__ColumnDef *def, struct sql_ddl *out,
                           uint32_t at)
 {
+    ASSERT(at == out->columns.cols);
     struct type *type = &out->columns.types[at];
     TRY(az_type(az, def->type_name, type));
     type->nullable = true;
@@ -242,6 +244,10 @@ static err_t view_columns(struct az *az, pg_node **aliases, size_t aliases_len,
     return ERR_OK;
 }
 
+/*
+ * The definition is written back with every name qualified, so that a later search path cannot
+ * change what it means.
+ */
 static err_t view(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *out)
 {
     pg_node *node = stmt->ast->node, *query = node;
@@ -308,6 +314,7 @@ static err_t index_key(struct az *az, const struct sql_relation *on, const PgQue
 
 static err_t create_index(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *out)
 {
+    ASSERT(stmt->kind == SQL_CREATE_INDEX);
     const struct sql_name *on = &stmt->ast->on;
     const struct sql_relation *relation = NULL;
     uint32_t base = az->base;
@@ -377,6 +384,7 @@ static err_t bool_option(const struct sql_stmt *stmt, const struct sql_option *o
 
 static err_t create_source(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *out)
 {
+    ASSERT(stmt->ast->path != NULL);
     const struct sql_ast *ast = stmt->ast;
     if (ast->columns != NULL) {
         az->base = ast->columns_base;
@@ -447,6 +455,7 @@ static err_t create_cluster(struct az *az, const struct sql_stmt *stmt, struct s
 
 static err_t plan_ddl(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *out)
 {
+    ASSERT(out->kind == 0);
     const struct sql_ast *ast = stmt->ast;
     out->kind = stmt->kind;
     out->name = copy_name(az->arena, &stmt->name);

@@ -37,6 +37,7 @@ static const char *show_columns(struct arena *arena, const struct sql_context *c
 const char *sql_show_text(struct arena *arena, const struct sql_context *cx,
                           const struct sql_stmt *stmt)
 {
+    ASSERT(stmt->kind == SQL_SHOW_OBJECTS);
     static const struct {
         uint8_t object;
         const char *kind, *columns;
@@ -128,6 +129,7 @@ static err_t describe_subscribe(struct az *az, const struct sql_stmt *stmt, stru
 
 static err_t describe_into(struct az *az, const struct sql_stmt *stmt, struct schema *out)
 {
+    ASSERT(az->describe);
     switch (stmt->kind) {
     case SQL_SELECT:
     case SQL_SHOW_OBJECTS:
@@ -164,6 +166,7 @@ static err_t describe_into(struct az *az, const struct sql_stmt *stmt, struct sc
 err_t sql_describe(const struct sql_context *cx, const struct sql_stmt *stmt,
                    struct sql_description **out)
 {
+    ASSERT(cx != NULL && stmt != NULL);
     *out = NULL;
     struct sql_description *d = MEM_NEW(struct sql_description);
     struct az az;
@@ -205,6 +208,7 @@ void sql_description_free(struct sql_description *description)
 static err_t execute_args(struct az *az, const struct sql_stmt *stmt, const struct type *types,
                           uint32_t types_len, struct datum *out)
 {
+    ASSERT(stmt->ast->node != NULL);
     const PgQuery__ExecuteStmt *s = stmt->ast->node->execute_stmt;
     struct scope scope = {.no_aggs = "EXECUTE parameters"};
     if (s->n_params != types_len) {

@@ -18,6 +18,7 @@ static err_t emit(struct emitter *em, struct rel *rel, uint32_t *out);
 
 static void key_datum(struct buf *key, const struct type *type, const struct datum *d)
 {
+    ASSERT(type->kind != TYPE_UNKNOWN);
     buf_append_byte(key, d->null ? 1 : 0);
     if (d->null) {
         return;
@@ -49,8 +50,10 @@ static void key_datum(struct buf *key, const struct type *type, const struct dat
     }
 }
 
+/* Names and nullability do not change what an expression computes, so they are left out. */
 static void key_expr(struct buf *key, const struct expr *e)
 {
+    ASSERT(e->nodes_len > 0);
     buf_append_u32(key, e->nodes_len);
     for (uint32_t i = 0; i < e->nodes_len; i++) {
         const struct expr_node *n = &e->nodes[i];
@@ -217,6 +220,7 @@ static bool fuse_exprs(struct arena *scratch, struct rel *rel, struct sx **exprs
     return true;
 }
 
+/* Substitutes a chain of MAP, FILTER and PROJECT into expressions over what stands below it. */
 static void fuse(struct arena *scratch, struct rel *rel, struct fused *out)
 {
     if (rel->kind != REL_MAP && rel->kind != REL_FILTER && rel->kind != REL_PROJECT) {
@@ -244,9 +248,11 @@ static void fuse(struct arena *scratch, struct rel *rel, struct fused *out)
     out->exprs_len = rel->cols_len;
 }
 
+/* Columns are projected as they are; every other expression becomes one map, shared by equals. */
 static err_t build_mfp(struct arena *scratch, struct arena *arena, const struct fused *f,
                        struct mfp *m)
 {
+    ASSERT(f->base != NULL);
     struct sxvec maps = {0};
     *m = (struct mfp){.input_cols = f->base->cols_len, .project_len = f->exprs_len};
     m->project = ARENA_ARRAY(arena, uint32_t, f->exprs_len);
@@ -289,6 +295,7 @@ err_t rel_mfp(struct arena *scratch, struct arena *arena, struct rel *rel, struc
     return build_mfp(scratch, arena, &f, out);
 }
 
+/* A chain that changes nothing leaves no operator. */
 static err_t emit_mfp(struct emitter *em, struct rel *rel, uint32_t *out)
 {
     struct fused f;
@@ -314,6 +321,7 @@ static err_t emit_mfp(struct emitter *em, struct rel *rel, uint32_t *out)
 
 static err_t emit_get(struct emitter *em, const struct rel *rel, uint32_t *out)
 {
+    ASSERT(rel->kind == REL_GET);
     struct plan_node node = {.op = rel->is_index ? PLAN_INDEX : PLAN_SOURCE,
                              .schema = schema_of(em, rel)};
     node.import.id = rel->id;
@@ -321,8 +329,10 @@ static err_t emit_get(struct emitter *em, const struct rel *rel, uint32_t *out)
     return add_node(em, &node, out);
 }
 
+/* Rows are copied: the plan outlives the planning context. */
 static err_t emit_constant(struct emitter *em, const struct rel *rel, uint32_t *out)
 {
+    ASSERT(rel->kind == REL_CONSTANT);
     struct arena *a = &em->plan->arena;
     struct plan_node node = {.op = PLAN_CONSTANT, .schema = schema_of(em, rel)};
     size_t cells = (size_t)rel->rows_len * rel->cols_len;
@@ -342,8 +352,10 @@ static err_t emit_constant(struct emitter *em, const struct rel *rel, uint32_t *
     return add_node(em, &node, out);
 }
 
+/* phys.c left nothing but equalities of one left and one right column. */
 static err_t emit_join(struct emitter *em, const struct rel *rel, uint32_t *out)
 {
+    ASSERT(rel->inputs_len == 2);
     uint32_t inputs[2], l = rel->inputs[0]->cols_len;
     TRY(emit(em, rel->inputs[0], &inputs[0]));
     TRY(emit(em, rel->inputs[1], &inputs[1]));
@@ -371,6 +383,7 @@ static err_t emit_join(struct emitter *em, const struct rel *rel, uint32_t *out)
 
 static err_t emit_reduce(struct emitter *em, const struct rel *rel, uint32_t *out)
 {
+    ASSERT(rel->kind == REL_REDUCE && rel->keys_len + rel->aggs_len > 0);
     uint32_t in = 0;
     TRY(emit(em, rel->inputs[0], &in));
     struct plan_node node = {.inputs_len = 1, .schema = schema_of(em, rel)};
@@ -393,6 +406,7 @@ static err_t emit_reduce(struct emitter *em, const struct rel *rel, uint32_t *ou
 
 static err_t emit_topk(struct emitter *em, const struct rel *rel, uint32_t *out)
 {
+    ASSERT(rel->kind == REL_TOPK);
     uint32_t in = 0;
     TRY(emit(em, rel->inputs[0], &in));
     struct plan_node node = {.op = PLAN_TOPK, .inputs_len = 1, .schema = schema_of(em, rel)};
@@ -412,6 +426,7 @@ struct input_list {
     size_t nodes_len, nodes_cap;
 };
 
+/* UNION ALL of many arms parses as a left-deep tree: one operator takes them all. */
 static err_t union_inputs(struct emitter *em, struct rel *rel, struct input_list *list)
 {
     for (uint32_t i = 0; i < rel->inputs_len; i++) {

@@ -73,6 +73,7 @@ static err_t macro_param(struct az *az, struct scope *scope, uint32_t index, str
     return ERR_OK;
 }
 
+/* A value is known when planning; only its type, or not even that, when describing. */
 static err_t param(struct az *az, struct scope *scope, const PgQuery__ParamRef *ref,
                    struct sx **out)
 {
@@ -488,6 +489,7 @@ static err_t boolean_test(struct az *az, struct scope *scope, const PgQuery__Boo
 static err_t coerce_all(struct az *az, struct sx **items, uint32_t len, const char *what,
                         struct type *common)
 {
+    ASSERT(len > 0);
     TRY(az_common_type(az, items, len, what, common));
     for (uint32_t i = 0; i < len; i++) {
         TRY(az_coerce(az, items[i], *common, CAST_IMPLICIT, &items[i]));
@@ -506,6 +508,7 @@ static err_t case_condition(struct az *az, struct scope *scope, struct sx *subje
     return az_to_bool(az, condition, "CASE/WHEN", out);
 }
 
+/* The result's type is that of all branches together, ELSE first as PostgreSQL does it. */
 static err_t case_expr(struct az *az, struct scope *scope, const PgQuery__CaseExpr *e,
                        struct sx **out)
 {

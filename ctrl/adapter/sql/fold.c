@@ -48,8 +48,10 @@ static uint8_t expr_kind_of(uint8_t kind)
     }
 }
 
+/* Arguments first; a subexpression shared by pointer becomes one node. */
 static err_t emit_node(struct sx_emitter *em, const struct sx *sx, uint32_t *out)
 {
+    ASSERT(sx != NULL);
     while (sx->kind == SX_RELABEL) {
         sx = sx->args[0];
     }
@@ -137,6 +139,7 @@ static struct sx *evaluate(struct arena *arena, struct sx *sx)
 
 static struct sx *fold_logic(struct arena *arena, struct sx *sx)
 {
+    ASSERT(sx->args_len >= 1);
     struct sx *all = sx->args[0];
     for (uint32_t i = 1; i < sx->args_len; i++) {
         all = sx->kind == SX_AND ? sx_and(arena, all, sx->args[i]) : sx_or(arena, all, sx->args[i]);
@@ -147,6 +150,7 @@ static struct sx *fold_logic(struct arena *arena, struct sx *sx)
 /* Branches whose condition is known. */
 static struct sx *fold_case(struct arena *arena, struct sx *sx)
 {
+    ASSERT(sx->args_len % 2 == 1);
     struct sxvec args = {0};
     uint32_t last = sx->args_len - 1;
     struct sx *otherwise = sx->args[last];
@@ -175,6 +179,7 @@ static struct sx *fold_case(struct arena *arena, struct sx *sx)
 
 static struct sx *fold_coalesce(struct arena *arena, struct sx *sx)
 {
+    ASSERT(sx->args_len >= 1);
     struct sxvec args = {0};
     for (uint32_t i = 0; i < sx->args_len; i++) {
         struct sx *a = sx->args[i];
@@ -200,6 +205,7 @@ static struct sx *fold_coalesce(struct arena *arena, struct sx *sx)
 
 static struct sx *fold_node(struct arena *arena, struct sx *sx)
 {
+    ASSERT(sx != NULL);
     switch (sx->kind) {
     case SX_AND:
     case SX_OR:

@@ -72,6 +72,7 @@ static err_t view_rel(struct az *az, const struct sql_relation *relation, struct
     return ERR_OK;
 }
 
+/* An index on the cluster goes before everything, then what is stored, then the definition. */
 static err_t build_relation(struct az *az, const struct sql_relation *relation, struct rel **out)
 {
     const struct schema *columns = &relation->columns;
@@ -247,6 +248,7 @@ static err_t series_bounds(struct az *az, struct sx **args, uint32_t len, int64_
 
 static err_t generate_series(struct az *az, struct sx **args, uint32_t len, struct rel **out)
 {
+    ASSERT(len >= 2 && len <= 3);
     int64_t v[3] = {0, 0, 1};
     TRY(series_bounds(az, args, len, v));
     __int128 count = v[2] > 0 ? ((__int128)v[1] - v[0]) / v[2] + 1
@@ -537,8 +539,10 @@ static struct rel *make_join(struct az *az, PgQuery__JoinType kind, struct rel *
     return rel_project(az->arena, join, back, l + r);
 }
 
+/* Later references to the padded side must know that it may be NULL. */
 static void nullable_side(struct items *both, size_t from, size_t to)
 {
+    ASSERT(from <= to && to <= both->items_len);
     for (size_t i = from; i < to; i++) {
         for (uint32_t c = 0; c < both->items[i]->cols_len; c++) {
             both->items[i]->cols[c].type.nullable = true;
@@ -607,6 +611,7 @@ static err_t check_lateral(struct az *az, PgQuery__JoinType kind, struct rel **l
 static err_t finish_join(struct az *az, const PgQuery__JoinExpr *join, struct rel *left,
                          struct rel *right, size_t left_items, struct using *u, struct items *out)
 {
+    ASSERT(left != NULL && right != NULL);
     TRY(check_lateral(az, join->jointype, &left, &right));
     out->rel = make_join(az, join->jointype, left, right, &u->preds);
     bool full = join->jointype == PG_QUERY__JOIN_TYPE__JOIN_FULL;
@@ -632,6 +637,7 @@ static err_t finish_join(struct az *az, const PgQuery__JoinExpr *join, struct re
 static err_t join_expr(struct az *az, struct above above, const PgQuery__JoinExpr *join,
                        struct items *out)
 {
+    ASSERT(join->larg != NULL && join->rarg != NULL);
     TRY(from_node(az, above, join->larg, out));
     struct scope beside = {.parent = above.scope, .items = out->items, .items_len = out->items_len};
     struct items right = {0};
@@ -734,6 +740,7 @@ err_t az_from(struct az *az, struct scope *scope, pg_node **nodes, size_t len, s
 
 err_t az_with(struct az *az, const PgQuery__WithClause *with, struct scope *parent, uint32_t hide)
 {
+    ASSERT(with->n_ctes > 0);
     if (with->recursive) {
         return AZ_UNSUPPORTED(az, with->location, "WITH RECURSIVE is not supported");
     }

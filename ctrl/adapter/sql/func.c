@@ -72,6 +72,7 @@ static err_t wrong_arity(struct az *az, struct scope *scope, const PgQuery__Func
 static err_t agg_args(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
                       const char *name, struct sx *sx)
 {
+    ASSERT(sx->kind == SX_AGG);
     sx->args = ARENA_ARRAY(az->arena, struct sx *, 2);
     if (!call->agg_star) {
         if (call->n_args != 1) {
@@ -96,6 +97,7 @@ static err_t agg_args(struct az *az, struct scope *scope, const PgQuery__FuncCal
     return ERR_OK;
 }
 
+/* The argument is analysed with aggregates forbidden: they do not nest. */
 static err_t aggregate_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
                             const char *name, enum agg_func func, struct sx **out)
 {
@@ -197,6 +199,7 @@ static struct sx *deeper(void *arg, struct sx *col, uint32_t level)
 
 static struct sx *exists(struct az *az, struct rel *sub)
 {
+    ASSERT(sub != NULL);
     struct sx *sx = sx_new(az->arena, SX_EXISTS, type_bool(false));
     sx->sub = sub;
     return sx;
@@ -352,6 +355,7 @@ static err_t array_link(struct az *az, struct rel *sub, int location, struct sx 
 
 err_t az_sublink(struct az *az, struct scope *scope, const PgQuery__SubLink *link, struct sx **out)
 {
+    ASSERT(link->subselect != NULL);
     struct query query;
     uint32_t dead = az->dead;
     TRY(az_query(az, link->subselect, scope, 0, &query));

@@ -11,6 +11,7 @@ struct grouping {
     bool in_sub;
 };
 
+/* Equal aggregates are computed once. */
 static struct sx *collect_fn(void *arg, struct sx *sx)
 {
     struct grouping *g = arg;
@@ -41,8 +42,10 @@ static const char *column_name(const struct grouping *g, uint32_t at)
     return "?";
 }
 
+/* The first breach is reported; a stand-in lets the walk finish. */
 static struct sx *ungrouped(struct grouping *g, const struct sx *col)
 {
+    ASSERT(col->kind == SX_COL);
     if (g->err == ERR_OK) {
         g->err = az_err(g->az, col->location, ERR_INVALID, "42803",
                         g->in_sub ? "subquery uses ungrouped column \"%s\" from outer query"
@@ -82,6 +85,7 @@ static struct sx *outer_column(void *arg, struct sx *col, uint32_t level)
     return out;
 }
 
+/* Group expressions go before their parts: after GROUP BY a + 1, a + 1 is a column and a is not. */
 static struct sx *replace_fn(void *arg, struct sx *sx)
 {
     struct grouping *g = arg;
@@ -123,6 +127,7 @@ static uint32_t column_for(struct az *az, const struct rel *rel, struct sxvec *m
 
 static struct rel *aggregate(struct grouping *g, bool grouped, struct rel *rel)
 {
+    ASSERT(g->err == ERR_OK);
     struct az *az = g->az;
     struct sxvec maps = {0};
     uint32_t *keys = ARENA_ARRAY(az->arena, uint32_t, g->groups->len);
@@ -151,6 +156,7 @@ static struct rel *aggregate(struct grouping *g, bool grouped, struct rel *rel)
 err_t az_group(struct az *az, struct scope *scope, struct sxvec *groups, bool grouped,
                struct sxvec *targets, struct sx **having, struct rel **rel)
 {
+    ASSERT(targets != NULL && *rel != NULL);
     struct grouping g = {.az = az, .scope = scope, .groups = groups};
     for (uint32_t i = 0; i < targets->len; i++) {
         sx_rewrite(az->arena, targets->items[i], collect_fn, &g);

@@ -122,6 +122,7 @@ static err_t lex_quoted(struct sql_lexer *lexer, char quote, bool escapes, struc
 /* $tag$ ... $tag$ or $1; false when neither stands here. */
 static bool lex_dollar(struct sql_lexer *lexer, struct sql_token *out, err_t *err)
 {
+    ASSERT(lexer->text[lexer->at] == '$');
     const char *s = lexer->text;
     uint32_t i = lexer->at + 1;
     if (i < lexer->end && isdigit((unsigned char)s[i])) {
@@ -152,8 +153,10 @@ static bool lex_dollar(struct sql_lexer *lexer, struct sql_token *out, err_t *er
     return true;
 }
 
+/* Unquoted names are folded to lower case, ASCII only, as in a UTF-8 database. */
 static void lex_word(struct sql_lexer *lexer, struct sql_token *out)
 {
+    ASSERT(lexer->at < lexer->end);
     uint32_t i = lexer->at;
     while (i < lexer->end && ident_part(lexer->text[i])) {
         i++;
@@ -169,6 +172,7 @@ static void lex_word(struct sql_lexer *lexer, struct sql_token *out)
 
 static void lex_number(struct sql_lexer *lexer, struct sql_token *out)
 {
+    ASSERT(lexer->at < lexer->end);
     const char *s = lexer->text;
     uint32_t i = lexer->at;
     while (i < lexer->end && (isdigit((unsigned char)s[i]) || s[i] == '.')) {

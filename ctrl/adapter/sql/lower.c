@@ -53,6 +53,7 @@ static bool is_correlated(const struct rel *rel)
     return any;
 }
 
+/* UINT32_MAX when the reference is not bound: the caller knows that it must be. */
 static uint32_t lookup(const struct bindings *b, uint32_t level, uint32_t col)
 {
     for (size_t i = 0; i < b->items_len; i++) {
@@ -99,6 +100,7 @@ static void match_columns(struct lo *lo, struct sxvec *preds, const struct rel *
     }
 }
 
+/* The unit relation is neutral: uncorrelated queries stay free of it. */
 static struct rel *cross(struct lo *lo, struct rel *a, struct rel *b)
 {
     if (rel_is_unit(a)) {
@@ -126,8 +128,10 @@ struct collect {
     size_t keys_len, keys_cap;
 };
 
+/* Each column once as a key, each reference bound to its key. */
 static void collect_ref(void *arg, uint32_t level, uint32_t col, struct type type)
 {
+    ASSERT(level >= 1);
     struct collect *c = arg;
     (void)type;
     if (lookup(&c->inner, level, col) != UINT32_MAX) {
@@ -145,9 +149,11 @@ static void collect_ref(void *arg, uint32_t level, uint32_t col, struct type typ
     *VEC_PUSH(&c->inner, items) = (struct binding){.level = level, .col = col, .at = (uint32_t)key};
 }
 
+/* The subquery for every distinct combination of the values it refers to. */
 static err_t make_branch(struct lo *lo, struct rel *cur, const struct frame *frame, struct rel *sub,
                          struct branch *out)
 {
+    ASSERT(out != NULL);
     struct collect c = {.lo = lo, .frame = frame};
     rel_free_refs(sub, collect_ref, &c);
     out->keys_len = (uint32_t)c.keys_len;
@@ -182,6 +188,7 @@ static struct rel *branch_exists(struct lo *lo, const struct branch *b)
     return rel_distinct(lo->arena, rel_prefix(lo->arena, b->rel, b->keys_len));
 }
 
+/* EXISTS as a value: true joined back where there is a row, false where the join found none. */
 static err_t exists_column(struct lo *lo, struct rel *sub, const struct frame *frame,
                            struct rel **cur, struct sx **out)
 {
@@ -619,6 +626,7 @@ static bool is_any_case(const struct sx *sx, bool *all)
 static err_t lower_filter(struct lo *lo, struct sx *pred, const struct frame *frame,
                           struct rel **cur)
 {
+    ASSERT(pred->type.kind == TYPE_BOOL);
     bool not = pred->kind == SX_NOT, all = false;
     struct sx *inner = not ? pred->args[0] : pred;
     if (inner->kind == SX_EXISTS) {
@@ -729,9 +737,11 @@ static struct sx *one_level_less(void *arg, struct sx *col, uint32_t level)
     return copy;
 }
 
+/* A left join, and the right rows that found no partner padded on the left. */
 static err_t lower_full(struct lo *lo, struct rel *rel, struct rel *outer,
                         const struct bindings *bindings, struct rel **out)
 {
+    ASSERT(rel->join == REL_JOIN_FULL);
     struct arena *a = lo->arena;
     uint32_t o = outer->cols_len, l = rel->inputs[0]->cols_len, r = rel->inputs[1]->cols_len;
     if (any_subquery(rel->sx, rel->sx_len)) {
@@ -772,6 +782,7 @@ static err_t lower_full(struct lo *lo, struct rel *rel, struct rel *outer,
     return ERR_OK;
 }
 
+/* Every right side is a branch of its left side; one that does not refer to it has no keys. */
 static err_t lower_join(struct lo *lo, struct rel *rel, struct rel *outer,
                         const struct bindings *bindings, struct rel **out)
 {
@@ -821,6 +832,7 @@ static err_t lower_map(struct lo *lo, struct rel *rel, struct rel *outer,
     return ERR_OK;
 }
 
+/* Outer columns become further group keys. */
 static struct rel *shifted_reduce(struct lo *lo, const struct rel *rel, struct rel *in, uint32_t o)
 {
     uint32_t *keys = range(lo, 0, o + rel->keys_len);
@@ -846,6 +858,10 @@ static err_t lower_global(struct lo *lo, struct rel *rel, struct rel *outer,
     struct rel *in = NULL;
     TRY(lower(lo, rel->inputs[0], outer, bindings, &in));
     uint32_t o = outer->cols_len, n = rel->aggs_len;
+    if (n == 0) {
+        *out = outer; /* SELECT 1 ... HAVING: one row whatever the input */
+        return ERR_OK;
+    }
     struct rel *reduced = shifted_reduce(lo, rel, in, o);
     struct sxvec preds = {0};
     match_columns(lo, &preds, outer, range(lo, 0, o), reduced, range(lo, 0, o), o);
@@ -865,9 +881,11 @@ static err_t lower_global(struct lo *lo, struct rel *rel, struct rel *outer,
     return ERR_OK;
 }
 
+/* Each outer row has a top of its own. */
 static err_t lower_topk(struct lo *lo, struct rel *rel, struct rel *in, uint32_t o,
                         struct rel **out)
 {
+    ASSERT(rel->kind == REL_TOPK);
     uint32_t *keys = range(lo, 0, o + rel->keys_len);
     struct plan_order *order =
         arena_memdup(lo->arena, rel->order, rel->order_len * sizeof(order[0]));
@@ -882,8 +900,10 @@ static err_t lower_topk(struct lo *lo, struct rel *rel, struct rel *in, uint32_t
     return ERR_OK;
 }
 
+/* ALL counts multiplicities; without it NULLs are equal and rows are told apart once. */
 static struct rel *lower_set(struct lo *lo, uint8_t set, struct rel *l, struct rel *r)
 {
+    ASSERT(l->cols_len == r->cols_len);
     struct arena *a = lo->arena;
     if (set == REL_EXCEPT_ALL || set == REL_INTERSECT_ALL) {
         struct rel *rest = rel_threshold(a, rel_union2(a, l, rel_negate(a, r)));

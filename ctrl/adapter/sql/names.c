@@ -113,6 +113,7 @@ struct found {
 static struct found find_in(const struct scope *scope, const char *schema, const char *table,
                             const char *name)
 {
+    ASSERT(name != NULL);
     struct found f = {0};
     for (size_t i = 0; i < scope->items_len; i++) {
         const struct nsitem *item = scope->items[i];
@@ -167,9 +168,11 @@ err_t az_no_table(struct az *az, const struct scope *scope, const char *table, i
                   table);
 }
 
+/* The nearest scope that has the name wins; scopes that are hidden still count in the level. */
 err_t az_column(struct az *az, struct scope *scope, const char *schema, const char *table,
                 const char *name, int location, struct sx **out)
 {
+    ASSERT(name != NULL);
     uint32_t level = 0, hidden = 0;
     bool whole_row = false, saw_hidden = false;
     for (struct scope *s = scope; s != NULL; s = s->parent, level++) {
@@ -236,6 +239,7 @@ err_t az_relation(struct az *az, const char *database, const char *schema, const
 struct nsitem *az_nsitem(struct az *az, const char *schema, const char *alias,
                          const struct schema *columns)
 {
+    ASSERT(columns != NULL);
     struct nsitem *item = ARENA_NEW(az->arena, struct nsitem);
     item->schema = schema;
     item->alias = alias;

@@ -19,6 +19,7 @@ static struct arena *arena_of(struct parser *p)
     return &p->script->arena;
 }
 
+/* One token of lookahead is all these grammars need. */
 static err_t next(struct parser *p)
 {
     p->prev = p->t;
@@ -248,6 +249,7 @@ static err_t source_columns(struct parser *p)
                           &p->ast->columns);
 }
 
+/* WITH HEADER | WITH n COLUMNS, DELIMITED BY 'c' */
 static err_t csv_format(struct parser *p)
 {
     bool with = false, delimited = false;
@@ -288,6 +290,7 @@ static err_t csv_format(struct parser *p)
     return ERR_OK;
 }
 
+/* (FORMAT CSV ... | JSON), parentheses optional */
 static err_t source_format(struct parser *p)
 {
     bool paren = false, csv = false;
@@ -303,8 +306,10 @@ static err_t source_format(struct parser *p)
     return paren ? expect_punct(p, ')') : ERR_OK;
 }
 
+/* CREATE SOURCE [IF NOT EXISTS] name [(columns)] FROM FILE 'path' (FORMAT ...) [WITH (...)] */
 static err_t create_source(struct parser *p)
 {
+    ASSERT(p->stmt->kind == 0);
     set(p, SQL_CREATE_SOURCE, "CREATE SOURCE", false);
     TRY(if_not_exists(p));
     TRY(name(p, &p->stmt->name));
@@ -322,6 +327,7 @@ static err_t create_source(struct parser *p)
 
 static err_t create_cluster(struct parser *p)
 {
+    ASSERT(p->stmt->kind == 0);
     set(p, SQL_CREATE_CLUSTER, "CREATE CLUSTER", false);
     TRY(if_not_exists(p));
     p->stmt->name.location = (int)p->t.start;
@@ -429,6 +435,7 @@ static err_t lacks_columns(struct parser *p, bool *yes)
     return ERR_OK;
 }
 
+/* Decides by lookahead whether the statement is ours before it takes anything. */
 static err_t create(struct parser *p, bool *own)
 {
     bool yes = false, cluster = false;
@@ -528,8 +535,10 @@ static err_t subscribe_options(struct parser *p)
     return ERR_OK;
 }
 
+/* SUBSCRIBE [TO] name | (query) [WITH (...)] [AS OF t] [UP TO t] */
 static err_t subscribe(struct parser *p)
 {
+    ASSERT(p->stmt->kind == 0);
     bool to = false;
     uint32_t tail = p->stmt->end;
     set(p, SQL_SUBSCRIBE, "SUBSCRIBE", true);
@@ -569,6 +578,7 @@ static err_t inner_statement(struct parser *p, uint32_t start, uint32_t end)
     return ERR_OK;
 }
 
+/* Plain EXPLAIN query is PostgreSQL's; a stage or an object makes it ours. */
 static err_t explain(struct parser *p, bool *own)
 {
     bool stage = at_word(p, "physical") || at_word(p, "optimized");
@@ -670,6 +680,7 @@ static err_t show_create(struct parser *p)
     return expect_end(p);
 }
 
+/* SHOW <objects> and SHOW CREATE are ours, SHOW <variable> is PostgreSQL's. */
 static err_t show(struct parser *p, bool *own)
 {
     TRY(accept(p, "create", own));
@@ -777,6 +788,7 @@ static err_t fetch(struct parser *p, bool *own)
 
 err_t sql_parse_own(struct sql_script *script, struct sql_stmt *stmt, bool *own)
 {
+    ASSERT(stmt->start <= stmt->end && stmt->ast != NULL);
     struct parser p = {.script = script, .stmt = stmt, .ast = stmt->ast};
     bool yes = false;
     p.lexer = (struct sql_lexer){

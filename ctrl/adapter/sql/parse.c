@@ -41,8 +41,10 @@ struct nesting {
     uint32_t total;
 };
 
+/* False when the bound is passed. */
 static bool nesting_token(struct nesting *n, const struct sql_token *t)
 {
+    ASSERT(n->depth <= PAREN_MAX);
     if (t->kind == SQL_TOKEN_PUNCT && (t->punct == '(' || t->punct == '[')) {
         if (n->depth == PAREN_MAX) {
             return false;
@@ -209,6 +211,7 @@ static err_t find_tail(struct sql_script *script, uint32_t start, uint32_t end, 
 static err_t parse_tail(struct sql_script *script, struct sql_ast *ast, uint32_t start,
                         uint32_t *end)
 {
+    ASSERT(start <= *end);
     struct tail tail = {0};
     TRY(find_tail(script, start, *end, &tail));
     uint32_t whole = *end;
@@ -294,6 +297,7 @@ err_t sql_parse_tail(struct sql_script *script, struct sql_ast *ast, uint32_t st
 
 static err_t count_params(struct sql_script *script, struct sql_stmt *stmt)
 {
+    ASSERT(stmt->start <= stmt->end);
     struct sql_lexer lexer = {.arena = &script->arena,
                               .text = script->text,
                               .end = stmt->end,
@@ -375,6 +379,7 @@ static err_t parse_all(struct sql_script *script, struct stmt_list *list)
 
 err_t sql_parse(const char *text, size_t len, struct sql_script **out)
 {
+    ASSERT(text != NULL || len == 0);
     *out = NULL;
     if (len > SCRIPT_BYTES_MAX) {
         return err_sql(ERR_LIMIT, "54000", "statement of %zu bytes is too long", len);

@@ -26,6 +26,7 @@ static const char *text_or_null(const char *s)
 
 static struct sql_name name_of_range(const struct sql_stmt *stmt, const PgQuery__RangeVar *range)
 {
+    ASSERT(range->relname != NULL);
     return (struct sql_name){
         .database = text_or_null(range->catalogname),
         .schema = text_or_null(range->schemaname),
@@ -50,6 +51,7 @@ static err_t unsupported(const char *what)
 /* A statement nested in another, from its own tree. */
 static err_t inner_of(struct sql_script *script, struct sql_stmt *stmt, pg_node *node)
 {
+    ASSERT(node != NULL);
     struct sql_stmt *inner = ARENA_NEW(&script->arena, struct sql_stmt);
     inner->script = script;
     inner->start = stmt->start;
@@ -103,6 +105,7 @@ static const char *value_text(struct sql_script *script, pg_node *const *args, s
 
 static void set_kind(struct sql_stmt *stmt, enum sql_stmt_kind kind, const char *tag, bool rows)
 {
+    ASSERT(tag != NULL);
     stmt->kind = (uint8_t)kind;
     stmt->tag = tag;
     stmt->returns_rows = rows;
@@ -177,6 +180,7 @@ static bool drop_object(PgQuery__ObjectType type, uint8_t *object, const char **
 static err_t of_drop(struct sql_script *script, struct sql_stmt *stmt,
                      const PgQuery__DropStmt *drop)
 {
+    ASSERT(drop->n_objects > 0);
     const char *tag = NULL;
     if (!drop_object(drop->remove_type, &stmt->drop.object, &tag)) {
         return unsupported("DROP of this kind of object");

@@ -28,6 +28,7 @@ static struct rel *phys(struct phys *p, struct rel *rel);
 static bool uses_range(struct phys *p, const struct sx *sx, uint32_t width, uint32_t from,
                        uint32_t to, bool *outside)
 {
+    ASSERT(from <= to && to <= width);
     bool *used = ARENA_ARRAY(p->arena, bool, width + 1);
     bool inside = false;
     *outside = false;
@@ -53,6 +54,7 @@ static int side_of(struct phys *p, const struct sx *sx, uint32_t l, uint32_t wid
     return -1;
 }
 
+/* Keys are compared as bytes, so both sides must be of one kind. */
 static struct sx *cast_to(struct phys *p, struct sx *sx, uint8_t kind)
 {
     if (sx->type.kind == kind) {
@@ -87,8 +89,13 @@ static bool same_kind(struct phys *p, struct sx **a, struct sx **b)
     return true;
 }
 
+/*
+ * An equality of something on the left with something on the right. One that can fail is no
+ * key: computing it for rows that never meet could raise an error nobody asked for.
+ */
 static bool is_key(struct phys *p, struct sx *sx, uint32_t l, uint32_t width, struct keys *out)
 {
+    ASSERT(l <= width);
     bool safe = sx_is_op(sx, "is_not_distinct_from");
     if ((!safe && !sx_is_op(sx, "=")) || sx->args_len != 2 || sx_can_fail(sx)) {
         return false;
@@ -197,9 +204,14 @@ static struct rel *by_whole_row(struct phys *p, enum rel_join kind, struct rel *
     return key_join(p, kind, left, rows, &k, no_nulls);
 }
 
+/*
+ * The engine joins on keys; the rest of the condition is a filter above, or for outer, semi and
+ * anti joins a second look at which left rows found a partner (README).
+ */
 static struct rel *binary(struct phys *p, enum rel_join kind, struct rel *left, struct rel *right,
                           struct sx *const *preds, uint32_t len)
 {
+    ASSERT(kind != REL_JOIN_FULL);
     struct arena *a = p->arena;
     uint32_t l = left->cols_len, width = l + right->cols_len;
     struct keys k = {0};
@@ -323,6 +335,7 @@ static bool connects(const struct order *o, uint32_t input)
     return false;
 }
 
+/* Connected inputs first, small ones first: a cross join only when nothing else is left. */
 static uint32_t choose(const struct order *o)
 {
     uint32_t best = UINT32_MAX;
@@ -364,6 +377,7 @@ static struct sxvec ready(struct order *o)
 
 static void join_next(struct order *o, uint32_t next)
 {
+    ASSERT(!o->joined[next]);
     struct rel *in = o->inputs[next];
     uint32_t width = o->cur == NULL ? 0 : o->cur->cols_len;
     for (uint32_t c = 0; c < in->cols_len; c++) {
@@ -380,6 +394,7 @@ static void join_next(struct order *o, uint32_t next)
 
 static struct rel *inner(struct phys *p, struct rel *rel)
 {
+    ASSERT(rel->join == REL_JOIN_INNER && rel->inputs_len > 0);
     struct order o = {.p = p, .rel = rel};
     uint32_t n = rel->inputs_len;
     o.inputs = ARENA_ARRAY(p->arena, struct rel *, n);

@@ -26,6 +26,7 @@ static struct pruned *find(struct prune *p, const struct rel *rel)
     return node;
 }
 
+/* Inputs before users: one order serves both passes. */
 static void visit(struct prune *p, struct rel *rel)
 {
     uint64_t key = (uint64_t)(uintptr_t)rel;
@@ -51,6 +52,7 @@ static void need_all(struct pruned *node)
 
 static void need_join(struct prune *p, const struct pruned *n)
 {
+    ASSERT(n->rel->inputs_len == 2);
     const struct rel *rel = n->rel;
     struct pruned *l = find(p, rel->inputs[0]), *r = find(p, rel->inputs[1]);
     uint32_t width = l->rel->cols_len, total = width + r->rel->cols_len;
@@ -68,8 +70,10 @@ static void need_join(struct prune *p, const struct pruned *n)
     }
 }
 
+/* Keys decide about groups, so they stay even when nobody reads them. */
 static void need_reduce(struct prune *p, const struct pruned *n)
 {
+    ASSERT(n->rel->kind == REL_REDUCE);
     const struct rel *rel = n->rel;
     struct pruned *in = find(p, rel->inputs[0]);
     for (uint32_t i = 0; i < rel->keys_len; i++) {
@@ -89,6 +93,7 @@ static void need_reduce(struct prune *p, const struct pruned *n)
 
 static void need_inputs(struct prune *p, const struct pruned *n)
 {
+    ASSERT(n->need != NULL);
     const struct rel *rel = n->rel;
     struct pruned *in = rel->inputs_len > 0 ? find(p, rel->inputs[0]) : NULL;
     switch (rel->kind) {
@@ -184,6 +189,7 @@ static void exactly(struct prune *p, struct pruned *n, struct rel *rel, const ui
 
 static void build_map(struct prune *p, struct pruned *n)
 {
+    ASSERT(n->rel->sx_len > 0);
     const struct rel *rel = n->rel;
     const struct pruned *in = find(p, rel->inputs[0]);
     uint32_t *at = ARENA_ARRAY(p->arena, uint32_t, rel->cols_len);
@@ -240,6 +246,7 @@ static void build_filter(struct prune *p, struct pruned *n)
 
 static void build_join(struct prune *p, struct pruned *n)
 {
+    ASSERT(n->rel->inputs_len == 2);
     const struct rel *rel = n->rel;
     const struct pruned *l = find(p, rel->inputs[0]), *r = find(p, rel->inputs[1]);
     uint32_t total = l->rel->cols_len + r->rel->cols_len;
@@ -299,6 +306,7 @@ static void build_each(struct prune *p, struct pruned *n)
     n->out = out;
 }
 
+/* Rows are told apart by all their columns here. */
 static void build_whole(struct prune *p, struct pruned *n)
 {
     const struct pruned *in = find(p, n->rel->inputs[0]);

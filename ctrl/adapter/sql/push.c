@@ -14,6 +14,7 @@ struct push {
 
 static struct rel *push(struct push *p, struct rel *rel, struct sxvec preds);
 
+/* What could not go further down stays here. */
 static struct rel *with_filter(struct push *p, struct rel *rel, struct sxvec preds)
 {
     return rel_filter(p->arena, rel, preds.items, preds.len);
@@ -29,8 +30,10 @@ static struct rel *rebuilt(struct push *p, struct rel *rel, struct rel *in)
     return copy;
 }
 
+/* Folded, split at AND, and not twice: joins and views often repeat a condition. */
 static void add_pred(struct push *p, struct sxvec *preds, struct sx *sx)
 {
+    ASSERT(sx->type.kind == TYPE_BOOL);
     sx = sx_fold(p->arena, sx);
     struct sxvec parts = {0};
     sx_conjuncts(p->arena, sx, &parts);
@@ -73,6 +76,7 @@ static uint64_t sides(struct push *p, const struct sx *sx, const uint32_t *bound
 
 static struct rel *push_map(struct push *p, struct rel *rel, struct sxvec preds)
 {
+    ASSERT(rel->kind == REL_MAP);
     struct rel *in = rel->inputs[0];
     struct sx **exprs = ARENA_ARRAY(p->arena, struct sx *, rel->cols_len);
     for (uint32_t i = 0; i < in->cols_len; i++) {
@@ -101,6 +105,7 @@ static struct rel *push_map(struct push *p, struct rel *rel, struct sxvec preds)
 
 static struct rel *push_project(struct push *p, struct rel *rel, struct sxvec preds)
 {
+    ASSERT(rel->kind == REL_PROJECT);
     struct sxvec below = {0};
     for (uint32_t i = 0; i < preds.len; i++) {
         add_pred(p, &below, sx_remap(p->arena, preds.items[i], rel->cols));
@@ -142,6 +147,7 @@ static struct rel *push_grouped(struct push *p, struct rel *rel, struct sxvec pr
     return with_filter(p, rebuilt(p, rel, in), above);
 }
 
+/* Operators that treat equal rows alike: filtering before or after is the same. */
 static struct rel *push_through(struct push *p, struct rel *rel, struct sxvec preds)
 {
     struct rel *in = push(p, rel->inputs[0], preds);
@@ -150,6 +156,7 @@ static struct rel *push_through(struct push *p, struct rel *rel, struct sxvec pr
 
 static struct rel *push_union(struct push *p, struct rel *rel, struct sxvec preds)
 {
+    ASSERT(rel->kind == REL_UNION);
     struct rel *out = rel_copy(p->arena, rel);
     out->inputs_len = 0;
     for (uint32_t i = 0; i < rel->inputs_len; i++) {
@@ -231,6 +238,7 @@ static void flatten(struct push *p, struct rel *rel, uint32_t base, struct rel *
     inputs[(*inputs_len)++] = rel;
 }
 
+/* column = literal, either way round. */
 static bool column_literal(const struct sx *sx, const struct sx **col, const struct sx **lit)
 {
     if (!sx_is_op(sx, "=") || sx->args_len != 2) {
@@ -266,8 +274,10 @@ static void spread_literals(struct push *p, struct sxvec *preds)
     }
 }
 
+/* Predicates on one input go there; those that connect inputs stay for the join order. */
 static struct rel *push_inner(struct push *p, struct rel *rel, struct sxvec preds)
 {
+    ASSERT(rel->join == REL_JOIN_INNER);
     struct rel *inputs[INPUTS_MAX + 1];
     uint32_t n = 0, bounds[INPUTS_MAX + 2] = {0};
     struct sxvec all = {0}, mine[INPUTS_MAX + 1], cross = {0};
@@ -315,8 +325,13 @@ static bool rejects_nulls(struct push *p, struct sx *pred, const struct rel *joi
     return sx_is_false_or_null(sx);
 }
 
+/*
+ * WHERE on left columns goes left, ON over right columns goes right; ON over left columns may
+ * not move, it decides about padding only.
+ */
 static struct rel *push_left(struct push *p, struct rel *rel, struct sxvec preds)
 {
+    ASSERT(rel->join == REL_JOIN_LEFT);
     struct arena *a = p->arena;
     uint32_t l = rel->inputs[0]->cols_len, bounds[3] = {0, l, rel->cols_len};
     struct sxvec left = {0}, right = {0}, on = {0}, above = {0};
@@ -359,8 +374,10 @@ static struct rel *push_left(struct push *p, struct rel *rel, struct sxvec preds
     return with_filter(p, rel_join2(a, REL_JOIN_LEFT, lrel, rrel, on.items, on.len), above);
 }
 
+/* The output is left's columns: all predicates from above go left. */
 static struct rel *push_semi(struct push *p, struct rel *rel, struct sxvec preds)
 {
+    ASSERT(rel->inputs_len == 2);
     struct arena *a = p->arena;
     uint32_t l = rel->inputs[0]->cols_len;
     uint32_t bounds[3] = {0, l, l + rel->inputs[1]->cols_len};
@@ -402,6 +419,7 @@ static struct rel *push_join(struct push *p, struct rel *rel, struct sxvec preds
 
 static struct rel *push_filter(struct push *p, struct rel *rel, struct sxvec preds)
 {
+    ASSERT(rel->kind == REL_FILTER);
     struct sxvec all = {0};
     for (uint32_t i = 0; i < rel->sx_len; i++) {
         add_pred(p, &all, rel->sx[i]);

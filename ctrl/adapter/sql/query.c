@@ -76,6 +76,7 @@ static err_t row_value(struct arena *arena, struct sx *sx, struct sx *const *row
 
 static err_t constant_mfp(struct arena *arena, struct rel *rel, struct rel *in, struct rel *out)
 {
+    ASSERT(in->kind == REL_CONSTANT);
     struct sx **row = ARENA_ARRAY(arena, struct sx *, in->cols_len);
     out->rows = ARENA_ARRAY(arena, struct datum, (size_t)in->rows_len * rel->cols_len);
     for (uint32_t r = 0; r < in->rows_len; r++) {
@@ -170,6 +171,7 @@ static const struct expr_node *fixed_to(const struct mfp *mfp, uint32_t col)
     return NULL;
 }
 
+/* All key columns are fixed: the peek can look up instead of scan. */
 static bool index_fits(const struct sql_index *index, const struct mfp *mfp)
 {
     for (uint32_t k = 0; k < index->keys_len; k++) {
@@ -182,6 +184,7 @@ static bool index_fits(const struct sql_index *index, const struct mfp *mfp)
 
 static err_t fast_path(struct az *az, struct rel *rel, struct sql_query *out, bool *done)
 {
+    ASSERT(out->plan == NULL);
     struct rel *base = NULL;
     *done = false;
     TRY(rel_mfp(az->arena, az->arena, rel, &base, &out->peek.mfp));
@@ -231,6 +234,7 @@ struct rel *rel_optimize(struct arena *arena, struct rel *rel)
 static err_t emit_plan(struct az *az, struct rel *rel, bool subscribe, bool snapshot,
                        struct sql_query *out)
 {
+    ASSERT(out->plan == NULL);
     struct plan *plan = plan_new();
     struct emit_reads reads = {0};
     uint32_t root = 0;
@@ -330,6 +334,7 @@ static const char *select_star(struct arena *arena, const struct sql_name *name)
 
 err_t query_analyse(struct az *az, const struct sql_stmt *stmt, struct query *out)
 {
+    ASSERT(stmt != NULL);
     bool object = (stmt->kind == SQL_SUBSCRIBE && !stmt->ast->has_query) ||
                   (stmt->kind == SQL_COPY_TO && stmt->inner == NULL);
     if (stmt->kind == SQL_SHOW_OBJECTS) {
@@ -414,6 +419,7 @@ static err_t plan_into(struct az *az, const struct sql_stmt *stmt, struct sql_qu
 err_t sql_plan_query(const struct sql_context *cx, const struct sql_stmt *stmt,
                      struct sql_query **out)
 {
+    ASSERT(cx != NULL && stmt != NULL);
     *out = NULL;
     struct sql_query *query = MEM_NEW(struct sql_query);
     struct az az;
@@ -444,6 +450,7 @@ static err_t plan_view_into(struct az *az, const char *definition,
                             const struct sql_relation *relation, const uint32_t *keys,
                             uint32_t keys_len, struct sql_query *out)
 {
+    ASSERT(out->plan == NULL);
     struct query q;
     struct rel *rel = NULL;
     az->maintained = true;

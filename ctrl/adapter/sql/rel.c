@@ -3,6 +3,7 @@
 
 struct rel *rel_new(struct arena *arena, enum rel_kind kind, uint32_t cols_len)
 {
+    ASSERT(kind >= REL_GET && kind <= REL_SET);
     struct rel *rel = ARENA_NEW(arena, struct rel);
     rel->kind = (uint8_t)kind;
     rel->cols_len = cols_len;
@@ -13,6 +14,7 @@ struct rel *rel_new(struct arena *arena, enum rel_kind kind, uint32_t cols_len)
 
 static void set_input(struct arena *arena, struct rel *rel, struct rel *in)
 {
+    ASSERT(in != NULL);
     rel->inputs = ARENA_ARRAY(arena, struct rel *, 1);
     rel->inputs[0] = in;
     rel->inputs_len = 1;
@@ -30,6 +32,7 @@ static struct rel *same_types(struct arena *arena, enum rel_kind kind, struct re
 
 struct rel *rel_copy(struct arena *arena, const struct rel *rel)
 {
+    ASSERT(rel != NULL);
     struct rel *copy = arena_memdup(arena, rel, sizeof(*rel));
     copy->closed = copy->dead = false;
     copy->inputs = arena_memdup(arena, rel->inputs, rel->inputs_len * sizeof(rel->inputs[0]));
@@ -103,6 +106,7 @@ struct rel *rel_map(struct arena *arena, struct rel *in, struct sx **sx, uint32_
 
 struct rel *rel_filter(struct arena *arena, struct rel *in, struct sx **sx, uint32_t sx_len)
 {
+    ASSERT(in != NULL);
     if (sx_len == 0) {
         return in;
     }
@@ -119,8 +123,10 @@ struct rel *rel_filter1(struct arena *arena, struct rel *in, struct sx *sx)
     return rel_filter(arena, in, parts.items, parts.len);
 }
 
+/* Projections of projections and those that change nothing collapse at once. */
 struct rel *rel_project(struct arena *arena, struct rel *in, const uint32_t *cols, uint32_t len)
 {
+    ASSERT(in != NULL);
     bool identity = len == in->cols_len;
     for (uint32_t i = 0; i < len; i++) {
         ASSERT(cols[i] < in->cols_len);
@@ -156,9 +162,11 @@ struct rel *rel_prefix(struct arena *arena, struct rel *in, uint32_t len)
     return rel_project(arena, in, cols, len);
 }
 
+/* Outer joins make the padded side's columns nullable. */
 struct rel *rel_join2(struct arena *arena, enum rel_join join, struct rel *left, struct rel *right,
                       struct sx **preds, uint32_t preds_len)
 {
+    ASSERT(left != NULL && right != NULL);
     bool narrow = join == REL_JOIN_SEMI || join == REL_JOIN_ANTI;
     uint32_t cols = left->cols_len + (narrow ? 0 : right->cols_len);
     struct rel *rel = rel_new(arena, REL_JOIN, cols);
@@ -210,8 +218,10 @@ struct rel *rel_threshold(struct arena *arena, struct rel *in)
     return same_types(arena, REL_THRESHOLD, in);
 }
 
+/* What is distinct already stays as it is. */
 struct rel *rel_distinct(struct arena *arena, struct rel *in)
 {
+    ASSERT(in != NULL);
     if (in->kind == REL_DISTINCT || (in->kind == REL_REDUCE && in->aggs_len == 0) ||
         rel_is_unit(in)) {
         return in;
@@ -222,6 +232,7 @@ struct rel *rel_distinct(struct arena *arena, struct rel *in)
 struct rel *rel_reduce(struct arena *arena, struct rel *in, const uint32_t *keys, uint32_t keys_len,
                        const struct plan_agg *aggs, uint32_t aggs_len)
 {
+    ASSERT(in != NULL);
     struct rel *rel = rel_new(arena, REL_REDUCE, keys_len + aggs_len);
     for (uint32_t i = 0; i < keys_len; i++) {
         ASSERT(keys[i] < in->cols_len);
@@ -242,6 +253,7 @@ struct rel *rel_topk(struct arena *arena, struct rel *in, const uint32_t *keys, 
                      const struct plan_order *order, uint32_t order_len, int64_t limit,
                      int64_t offset)
 {
+    ASSERT(in != NULL);
     ASSERT(limit >= -1 && offset >= 0);
     struct rel *rel = same_types(arena, REL_TOPK, in);
     rel->cols = arena_memdup(arena, keys, keys_len * sizeof(keys[0]));

@@ -71,6 +71,7 @@ static uint8_t target_kind(const struct func *f, const uint8_t *kinds, uint32_t 
 
 static bool is_exact(const struct func *f, const uint8_t *kinds, uint32_t len)
 {
+    ASSERT(arity_fits(f, len));
     for (uint32_t i = 0; i < len; i++) {
         if (target_kind(f, kinds, len, i) != kinds[i]) {
             return false;
@@ -81,6 +82,7 @@ static bool is_exact(const struct func *f, const uint8_t *kinds, uint32_t len)
 
 static bool is_possible(const struct func *f, const uint8_t *kinds, uint32_t len)
 {
+    ASSERT(arity_fits(f, len));
     for (uint32_t i = 0; i < len; i++) {
         uint8_t to = target_kind(f, kinds, len, i);
         if (to == 0 || !kind_can_coerce(kinds[i], to, CAST_IMPLICIT)) {
@@ -156,6 +158,7 @@ static char unknown_category(const struct call *c, uint32_t a)
 
 static void keep_category(struct call *c, uint32_t a, char category)
 {
+    ASSERT(a < c->len && c->candidates_len > 0);
     bool preferred = false;
     for (uint32_t i = 0; i < c->candidates_len; i++) {
         uint8_t to = target_kind(c->candidates[i], c->kinds, c->len, a);
@@ -260,6 +263,7 @@ static bool result_nullable(const struct func *f, struct sx *const *args, uint32
 static err_t build(struct az *az, const struct func *f, struct call *c, int location,
                    struct sx **out)
 {
+    ASSERT(f != NULL);
     struct sx *args[CALL_ARGS_MAX];
     for (uint32_t i = 0; i < c->len; i++) {
         struct type to = type_of((enum type_kind)target_kind(f, c->kinds, c->len, i));
@@ -280,6 +284,7 @@ static err_t build(struct az *az, const struct func *f, struct call *c, int loca
 
 static void start(struct call *c, const char *name, struct sx **args, uint32_t len)
 {
+    ASSERT(name != NULL);
     ASSERT(len <= CALL_ARGS_MAX);
     *c = (struct call){.name = name, .args = args, .len = len};
     for (uint32_t i = 0; i < len; i++) {
@@ -334,6 +339,7 @@ static err_t text_concat(struct az *az, struct sx **args, int location, struct s
 err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *right, int location,
                   struct sx **out)
 {
+    ASSERT(right != NULL);
     struct sx *args[2] = {left, right};
     uint32_t len = left == NULL ? 1 : 2;
     struct sx **from = left == NULL ? args + 1 : args;

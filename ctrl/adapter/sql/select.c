@@ -351,6 +351,7 @@ static err_t output_name(struct az *az, const struct targets *t, uint32_t visibl
     return ERR_OK;
 }
 
+/* UINT32_MAX when no target is the same expression. */
 static uint32_t match_target(const struct targets *t, const struct sx *sx)
 {
     for (uint32_t i = 0; i < t->sx.len; i++) {
@@ -394,6 +395,7 @@ static err_t find_target(struct az *az, struct scope *scope, const pg_node *node
     return ERR_OK;
 }
 
+/* Hidden targets serve expressions that are not in the select list; equal ones are not repeated. */
 static err_t sort_clause(struct az *az, struct scope *scope, pg_node **sort, size_t len,
                          struct targets *t, uint32_t visible, struct query *q)
 {
@@ -430,6 +432,7 @@ static const struct sx *find_aggregate(const struct sx *sx)
 static err_t group_clause(struct az *az, struct scope *scope, pg_node **list, size_t len,
                           struct targets *t, uint32_t visible, struct sxvec *groups)
 {
+    ASSERT(groups->len == 0);
     scope->no_aggs = "GROUP BY";
     for (size_t i = 0; i < len; i++) {
         const pg_node *node = list[i];
@@ -539,6 +542,7 @@ static err_t distinct_on(struct az *az, struct scope *scope, const PgQuery__Sele
     return ERR_OK;
 }
 
+/* DISTINCT ON keeps the first row of each group in ORDER BY's order: a top-1 by group. */
 static err_t distinct_clause(struct az *az, const PgQuery__SelectStmt *s, uint32_t *keys,
                              struct query *q)
 {
@@ -578,6 +582,10 @@ static err_t where_clause(struct az *az, struct scope *scope, const pg_node *nod
     return ERR_OK;
 }
 
+/*
+ * The order in which PostgreSQL analyses the clauses, so that of several errors the same one is
+ * reported.
+ */
 static err_t select_clauses(struct az *az, struct scope *scope, PgQuery__SelectStmt *s,
                             struct targets *t, struct rel *rel, struct query *q)
 {
@@ -646,6 +654,7 @@ static err_t value_rows(struct az *az, struct scope *scope, pg_node **lists, siz
                         const struct type *want, uint32_t want_len, uint32_t cols,
                         struct sx **cells)
 {
+    ASSERT(cols > 0 || len > 0);
     scope->no_aggs = "VALUES";
     for (size_t r = 0; r < len; r++) {
         const PgQuery__List *list = lists[r]->list;
@@ -790,6 +799,10 @@ static struct rel *combine(struct az *az, PgQuery__SetOperation op, bool all, st
     return rel;
 }
 
+/*
+ * Untyped literals take the other arm's type, hence both arms are analysed before either is
+ * finished.
+ */
 static err_t set_query(struct az *az, PgQuery__SelectStmt *s, struct scope *parent, uint32_t hide,
                        struct query *q)
 {
@@ -830,6 +843,7 @@ static err_t set_query(struct az *az, PgQuery__SelectStmt *s, struct scope *pare
 err_t az_select(struct az *az, PgQuery__SelectStmt *s, struct scope *parent, uint32_t hide,
                 struct query *out)
 {
+    ASSERT(s != NULL);
     *out = (struct query){.limit = -1};
     TRY(az_enter(az));
     struct cte *ctes = az->ctes;

@@ -83,6 +83,7 @@ bool sx_is_op(const struct sx *sx, const char *name)
     return sx->kind == SX_CALL && strcmp(sx->func->name, name) == 0;
 }
 
+/* Flat: AND of AND is one node, up to the number of arguments the engine takes. */
 static struct sx *boolean2(struct arena *arena, enum sx_kind kind, struct sx *a, struct sx *b)
 {
     ASSERT(a->type.kind == TYPE_BOOL && b->type.kind == TYPE_BOOL);
@@ -130,6 +131,7 @@ struct sx *sx_or(struct arena *arena, struct sx *a, struct sx *b)
 
 static struct sx *unary(struct arena *arena, enum sx_kind kind, struct sx *a, bool nullable)
 {
+    ASSERT(a != NULL);
     struct type type = type_of(TYPE_BOOL);
     type.nullable = nullable;
     struct sx *sx = sx_new(arena, kind, type);
@@ -142,6 +144,7 @@ static struct sx *unary(struct arena *arena, enum sx_kind kind, struct sx *a, bo
 
 struct sx *sx_not(struct arena *arena, struct sx *a)
 {
+    ASSERT(a->type.kind == TYPE_BOOL);
     if (a->kind == SX_NOT) {
         return a->args[0];
     }
@@ -164,6 +167,7 @@ struct sx *sx_is_null(struct arena *arena, struct sx *a)
 
 struct sx *sx_coalesce(struct arena *arena, struct sx *a, struct sx *b)
 {
+    ASSERT(a->type.kind == b->type.kind);
     if (!a->type.nullable) {
         return a;
     }
@@ -182,6 +186,7 @@ struct sx *sx_coalesce(struct arena *arena, struct sx *a, struct sx *b)
 
 struct sx *sx_if(struct arena *arena, struct sx *when, struct sx *then, struct sx *otherwise)
 {
+    ASSERT(when->type.kind == TYPE_BOOL && then->type.kind == otherwise->type.kind);
     struct type type = then->type;
     type.nullable = then->type.nullable || otherwise->type.nullable;
     struct sx *sx = sx_new(arena, SX_CASE, type);
@@ -238,6 +243,7 @@ struct sx *sx_equal(struct arena *arena, struct sx *a, struct sx *b, bool null_s
     return sx_call(arena, func, type, args, 2);
 }
 
+/* Same value for the same row: types of literals count, locations do not. */
 bool sx_same(const struct sx *a, const struct sx *b)
 {
     if (a == b) {
@@ -305,6 +311,7 @@ bool sx_can_fail(const struct sx *sx)
 
 void sxvec_push(struct arena *arena, struct sxvec *vec, struct sx *sx)
 {
+    ASSERT(sx != NULL && vec->len <= vec->cap);
     if (vec->len == vec->cap) {
         uint32_t cap = vec->cap == 0 ? 4 : vec->cap * 2;
         struct sx **items = ARENA_ARRAY(arena, struct sx *, cap);
@@ -317,8 +324,10 @@ void sxvec_push(struct arena *arena, struct sxvec *vec, struct sx *sx)
     vec->items[vec->len++] = sx;
 }
 
+/* NOT (a OR b) is two conjuncts, too: semi and anti joins want them apart. */
 void sx_conjuncts(struct arena *arena, struct sx *sx, struct sxvec *out)
 {
+    ASSERT(sx->type.kind == TYPE_BOOL);
     if (sx->kind == SX_AND) {
         for (uint32_t i = 0; i < sx->args_len; i++) {
             sx_conjuncts(arena, sx->args[i], out);
@@ -336,6 +345,7 @@ void sx_conjuncts(struct arena *arena, struct sx *sx, struct sxvec *out)
 
 struct sx *sx_rewrite(struct arena *arena, struct sx *sx, sx_fn fn, void *arg)
 {
+    ASSERT(sx != NULL && fn != NULL);
     struct sx *replaced = fn(arg, sx);
     if (replaced != NULL) {
         return replaced;
@@ -383,6 +393,7 @@ static struct sx *remap_fn(void *arg, struct sx *sx)
 
 struct sx *sx_remap(struct arena *arena, struct sx *sx, const uint32_t *map)
 {
+    ASSERT(map != NULL);
     struct remap r = {.arena = arena, .map = map};
     return sx_rewrite(arena, sx, remap_fn, &r);
 }
@@ -395,12 +406,14 @@ struct sx *sx_shift(struct arena *arena, struct sx *sx, int64_t delta)
 
 struct sx *sx_subst(struct arena *arena, struct sx *sx, struct sx *const *exprs)
 {
+    ASSERT(exprs != NULL);
     struct remap r = {.arena = arena, .exprs = exprs};
     return sx_rewrite(arena, sx, remap_fn, &r);
 }
 
 void sx_columns(const struct sx *sx, bool *used)
 {
+    ASSERT(sx != NULL && used != NULL);
     if (sx->kind == SX_COL && sx->level == 0) {
         used[sx->col] = true;
     }
@@ -459,6 +472,7 @@ static struct sx *raise_level(struct arena *arena, struct sx *sx, uint32_t by);
 
 static struct sx *sx_map_at(struct outer_map *m, struct sx *sx)
 {
+    ASSERT(sx != NULL && m->depth >= m->base);
     if (sx->kind == SX_COL) {
         if (sx->level + 1 <= m->depth) {
             return sx;
@@ -493,6 +507,7 @@ static struct sx *sx_map_at(struct outer_map *m, struct sx *sx)
 
 static struct rel *rel_map_at(struct outer_map *m, struct rel *rel)
 {
+    ASSERT(rel != NULL && m->depth >= 1);
     struct rel *copy = NULL;
     if (rel->closed) {
         return rel;

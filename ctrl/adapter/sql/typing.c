@@ -188,6 +188,7 @@ static bool type_by_name(const char *name, int32_t typmod, struct type *out)
 
 err_t az_type(struct az *az, const PgQuery__TypeName *name, struct type *out)
 {
+    ASSERT(name != NULL && name->n_names > 0);
     const char *schema = NULL;
     const char *type = pg_name(name->names, name->n_names, &schema);
     ASSERT(type != NULL);
@@ -271,8 +272,10 @@ bool az_can_coerce(const struct sx *sx, struct type to, enum cast_context contex
     return kind_can_coerce(sx->type.kind, to.kind, context);
 }
 
+/* The same bytes under another SQL type; nothing to compute. */
 static struct sx *relabel(struct az *az, struct sx *sx, struct type to)
 {
+    ASSERT(sx->type.kind == to.kind);
     to.nullable = sx->type.nullable;
     if (sx->type.oid == to.oid && sx->type.typmod == to.typmod) {
         return sx;
@@ -318,9 +321,11 @@ static struct sx *apply_typmod(struct az *az, struct sx *sx, struct type to, boo
     return call;
 }
 
+/* PostgreSQL's input function of the type decides, with its errors. */
 static err_t coerce_unknown_literal(struct az *az, struct sx *sx, struct type to,
                                     enum cast_context context, struct sx **out)
 {
+    ASSERT(sx->kind == SX_LIT && type_is_unknown(sx));
     if (sx->lit.null) {
         *out = sx_null(az->arena, to);
         (*out)->location = sx->location;
@@ -351,8 +356,10 @@ static err_t coerce_unknown_literal(struct az *az, struct sx *sx, struct type to
     return ERR_OK;
 }
 
+/* The first use that needs a type decides it. */
 static err_t coerce_param(struct az *az, struct sx *sx, struct type to, struct sx **out)
 {
+    ASSERT(sx->kind == SX_PARAM);
     ASSERT(sx->col < az->params_len);
     struct type *known = &az->param_types[sx->col];
     if (known->kind == 0 || known->kind == TYPE_UNKNOWN) {
@@ -467,6 +474,7 @@ err_t az_coerce(struct az *az, struct sx *sx, struct type to, enum cast_context 
 
 err_t az_settle(struct az *az, struct sx *sx, struct sx **out)
 {
+    ASSERT(sx != NULL);
     if (!type_is_unknown(sx)) {
         *out = sx;
         return ERR_OK;
@@ -489,6 +497,7 @@ err_t az_to_bool(struct az *az, struct sx *sx, const char *what, struct sx **out
 err_t az_common_type(struct az *az, struct sx *const *items, uint32_t len, const char *what,
                      struct type *out)
 {
+    ASSERT(len > 0);
     bool found = false;
     bool nullable = false;
     for (uint32_t i = 0; i < len; i++) {

@@ -43,6 +43,7 @@ static err_t target_table(struct az *az, const PgQuery__RangeVar *var, const cha
 static err_t column_index(struct az *az, const struct sql_relation *relation, const char *name,
                           int location, uint32_t *out)
 {
+    ASSERT(name != NULL);
     for (uint32_t i = 0; i < relation->columns.cols; i++) {
         if (strcmp(relation->columns.names[i], name) == 0) {
             *out = i;
@@ -116,6 +117,7 @@ static err_t returning(struct az *az, const struct sql_relation *relation, const
 
 static err_t finish(struct az *az, struct rel *rel, struct sql_write *out)
 {
+    ASSERT(out->relation != NULL);
     struct sql_query *q = out->query;
     q->limit = -1;
     q->project_len = rel->cols_len;
@@ -184,6 +186,7 @@ static err_t check_width(struct az *az, const struct insert *in, bool listed, ui
     return ERR_OK;
 }
 
+/* What is not written, or written DEFAULT, takes the column's default. */
 static err_t insert_row(struct az *az, const struct insert *in, const PgQuery__List *list,
                         bool listed, struct sx **row)
 {
@@ -265,6 +268,7 @@ static err_t insert_query(struct az *az, const struct insert *in, pg_node *node,
 
 static err_t plan_insert(struct az *az, const PgQuery__InsertStmt *s, struct sql_write *out)
 {
+    ASSERT(s->relation != NULL);
     struct insert in = {0};
     struct rel *rel = NULL;
     out->kind = SQL_WRITE_INSERT;
@@ -342,6 +346,7 @@ static err_t update_value(struct az *az, struct scope *scope, const struct sql_r
 
 static err_t plan_update(struct az *az, const PgQuery__UpdateStmt *s, struct sql_write *out)
 {
+    ASSERT(s->relation != NULL);
     struct scope scope;
     struct rel *rel = NULL;
     out->kind = SQL_WRITE_UPDATE;
@@ -372,6 +377,7 @@ static err_t plan_update(struct az *az, const PgQuery__UpdateStmt *s, struct sql
 
 static err_t plan_delete(struct az *az, const PgQuery__DeleteStmt *s, struct sql_write *out)
 {
+    ASSERT(s->relation != NULL);
     struct scope scope;
     struct rel *rel = NULL;
     out->kind = SQL_WRITE_DELETE;
@@ -452,6 +458,7 @@ void sql_write_free(struct sql_write *write)
 
 err_t sql_check_row(const struct sql_relation *relation, const struct datum *row)
 {
+    ASSERT(relation != NULL && (row != NULL || relation->columns.cols == 0));
     for (uint32_t i = 0; i < relation->columns.cols; i++) {
         if (!row[i].null || relation->columns.types[i].nullable) {
             continue;
