@@ -146,7 +146,7 @@ static int parse_and_run(struct process *p, int argc, char **argv)
         {.name = "max-connections", .kind = OPTION_U64, .target = &c->max_connections,
          .argument = "N", .help = "SQL clients at a time", .min = 1, .max = 100000},
         {.name = "max-result-bytes", .kind = OPTION_U64, .target = &c->max_result_bytes,
-         .argument = "BYTES", .help = "largest result of a query (default 1 GiB)"},
+         .argument = "BYTES", .help = "largest result of a query (default 192 MiB)"},
         {.name = "tls-mode", .kind = OPTION_CHOICE, .target = &p->tls_mode,
          .choices = "disable|allow|require", .help = "TLS of SQL clients"},
         {.name = "tls-cert", .kind = OPTION_TEXT, .target = &c->tls_certificate,

@@ -311,8 +311,8 @@ err_t coord_new(const struct coord_config *config, struct coord **out)
     c->tick_us = c->tick_us != 0 ? c->tick_us : COORD_TICK_US;
     c->compaction_window_us = c->compaction_window_us != 0 ? c->compaction_window_us
                                                            : COORD_WINDOW_US;
-    c->max_result_bytes = c->max_result_bytes != 0 ? c->max_result_bytes : 1ULL << 30;
-    c->max_copy_bytes = c->max_copy_bytes != 0 ? c->max_copy_bytes : 1ULL << 30;
+    c->max_result_bytes = c->max_result_bytes != 0 ? c->max_result_bytes : 192ULL << 20;
+    c->max_copy_bytes = c->max_copy_bytes != 0 ? c->max_copy_bytes : 192ULL << 20;
     coord->tick.fire = on_tick;
     coord->compaction.fire = on_compaction;
     copy_sizes(coord, config);

@@ -30,8 +30,8 @@ struct coord_config {
     size_t sizes_len;
     uint64_t tick_us;                 /* tables advance this often; 0: default 5 ms */
     uint64_t compaction_window_us;    /* history kept behind the upper; 0: default 1 s */
-    size_t max_result_bytes;          /* 0: default 1 GiB */
-    size_t max_copy_bytes;            /* rows of one COPY or transaction; 0: default 1 GiB */
+    size_t max_result_bytes;          /* 0: default 192 MiB: answers are one message of 256 */
+    size_t max_copy_bytes;            /* rows of one COPY or transaction; 0: 192 MiB */
     const char *password;             /* of every role, NULL: trust on loopback only */
     bool trust_remote;                /* without a password, let remote clients in too */
     struct metrics_registry *metrics; /* may be NULL */

@@ -44,7 +44,6 @@ bool read_needs_cluster(const struct sql_query *query)
 /* Takes the frontiers of one input into account. */
 static void meet(uint64_t since, uint64_t upper, uint64_t *min_upper, uint64_t *max_since)
 {
-    ASSERT(since <= upper || upper == 0);
     *min_upper = upper < *min_upper ? upper : *min_upper;
     *max_since = since > *max_since ? since : *max_since;
 }
