@@ -40,14 +40,36 @@ static void connect_to(struct pg *pg)
     PQclear(r);
 }
 
+bool pg_available(void)
+{
+    return access(PG_BIN "/initdb", X_OK) == 0;
+}
+
+/* The server must not outlive a test that dies: a shell waits for that and cleans up. */
+static void watch(const char *dir)
+{
+    char *command = NULL;
+    int len = asprintf(&command,
+                       "(while kill -0 %d 2>/dev/null; do sleep 1; done; test -d %s && "
+                       "kill -QUIT $(head -1 %s/data/postmaster.pid) 2>/dev/null; sleep 1; "
+                       "rm -rf %s) >/dev/null 2>&1 &",
+                       (int)getpid(), dir, dir, dir);
+    ASSERT(len > 0);
+    if (system(command) != 0) {
+        fprintf(stderr, "nobody watches %s\n", dir);
+    }
+    free(command);
+}
+
 struct pg *pg_start(void)
 {
-    if (access(PG_BIN "/initdb", X_OK) != 0) {
+    if (!pg_available()) {
         return NULL;
     }
     struct pg *pg = MEM_NEW(struct pg);
     snprintf(pg->dir, sizeof(pg->dir), "/tmp/tailrace-oracle-XXXXXX");
     ASSERT(mkdtemp(pg->dir) != NULL);
+    watch(pg->dir);
     char *command = NULL;
     int len = asprintf(&command, "chmod 777 %s", pg->dir);
     ASSERT(len > 0 && system(command) == 0);

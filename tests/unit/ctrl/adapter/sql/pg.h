@@ -3,6 +3,7 @@
 #ifndef TAILRACE_TESTS_UNIT_CTRL_ADAPTER_SQL_PG_H
 #define TAILRACE_TESTS_UNIT_CTRL_ADAPTER_SQL_PG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct pg;
@@ -16,7 +17,9 @@ struct pg_result {
     int position;
 };
 
-/* NULL when this machine has none. */
+/* Does this machine have one? */
+bool pg_available(void);
+/* NULL when it has none, or it does not start. */
 struct pg *pg_start(void);
 void pg_stop(struct pg *pg);
 void pg_query(struct pg *pg, const char *sql, struct pg_result *out);

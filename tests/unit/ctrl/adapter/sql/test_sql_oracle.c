@@ -126,6 +126,7 @@ static bool oracle_open(struct oracle *o)
 {
     *o = (struct oracle){.pg = pg_start()};
     if (o->pg == NULL) {
+        CU_ASSERT_FALSE(pg_available()); /* one that does not start is a failure */
         printf("skipped: no PostgreSQL 15 on this machine\n");
         return false;
     }
