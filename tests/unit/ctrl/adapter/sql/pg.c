@@ -45,14 +45,15 @@ bool pg_available(void)
     return access(PG_BIN "/initdb", X_OK) == 0;
 }
 
-/* The server must not outlive a test that dies: a shell waits for that and cleans up. */
+/* The server must not outlive a test that dies: a shell, in a session of its own so that it is
+ * not killed along, waits for that and cleans up. */
 static void watch(const char *dir)
 {
     char *command = NULL;
     int len = asprintf(&command,
-                       "(while kill -0 %d 2>/dev/null; do sleep 1; done; sleep 3; test -d %s && "
+                       "setsid sh -c 'while kill -0 %d 2>/dev/null; do sleep 1; done; sleep 3; test -d %s && "
                        "kill -QUIT $(head -1 %s/data/postmaster.pid) 2>/dev/null; sleep 1; "
-                       "rm -rf %s) >/dev/null 2>&1 &",
+                       "rm -rf %s' >/dev/null 2>&1 &",
                        (int)getpid(), dir, dir, dir);
     ASSERT(len > 0);
     if (system(command) != 0) {
