@@ -51,9 +51,10 @@ static void watch(const char *dir)
 {
     char *command = NULL;
     int len = asprintf(&command,
-                       "setsid sh -c 'while kill -0 %d 2>/dev/null; do sleep 1; done; sleep 3; test -d %s && "
-                       "kill -QUIT $(head -1 %s/data/postmaster.pid) 2>/dev/null; sleep 1; "
-                       "rm -rf %s' >/dev/null 2>&1 &",
+                       "setsid sh -c 'while kill -0 %d 2>/dev/null; do sleep 1; done; "
+                       "sleep 3; test -d %s && "
+                       "kill -QUIT $(head -1 %s/data/postmaster.pid) 2>/dev/null; "
+                       "sleep 1; rm -rf %s' >/dev/null 2>&1 &",
                        (int)getpid(), dir, dir, dir);
     ASSERT(len > 0);
     if (system(command) != 0) {
