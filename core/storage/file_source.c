@@ -395,6 +395,9 @@ static void note_state(struct file_source *source)
     struct file_state *state = VEC_PUSH(source, states);
     *state = source->reader.state;
     state->path = mem_strdup(source->reader.state.path);
+    if (!source->reader.end) {
+        state->mtime_ns = 0; /* more is to come: whoever resumes must not take it for unchanged */
+    }
 }
 
 /* ---- phases: reading, verifying -------------------------------------------------------------- */

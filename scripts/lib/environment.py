@@ -1,6 +1,7 @@
 """Starts and stops a whole environment for the quickstart and the end-to-end tests."""
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -12,22 +13,24 @@ import psycopg2
 
 
 def free_port(wanted=0):
-    """A port that can be bound now: the wanted one if possible."""
-    for port in (wanted, 0):
+    """A port that can be bound now: the wanted one if possible. Below the range from which the
+    kernel takes source ports: a client that keeps connecting to a port nobody listens on would
+    else meet itself there, and hold it."""
+    candidates = [wanted] if wanted else []
+    for port in candidates + random.sample(range(10000, 20000), 200):
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 s.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return s.getsockname()[1]
+            return port
     raise RuntimeError("no free port")
 
 
 def free_port_range(count):
     """The first of `count` consecutive free ports."""
-    base = 20000 + (os.getpid() * 37) % 20000
-    for start in range(base, base + 20000, count):
+    for start in random.sample(range(20000, 32000, count), 100):
         try:
             held = []
             for port in range(start, start + count):

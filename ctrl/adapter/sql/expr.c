@@ -625,6 +625,11 @@ static err_t array_constructor(struct az *az, struct scope *scope, const PgQuery
 {
     struct sx **items = NULL;
     struct type common;
+    if (e->n_elements == 0) {
+        err_t err = az_err(az, e->location, ERR_INVALID, "42P18",
+                           "cannot determine type of empty array");
+        return err_hint(err, "Explicitly cast to the desired type, such as ARRAY[]::integer[].");
+    }
     TRY(expr_list(az, scope, e->elements, e->n_elements, &items));
     TRY(coerce_all(az, items, (uint32_t)e->n_elements, "ARRAY", &common));
     struct buf text = {0};
