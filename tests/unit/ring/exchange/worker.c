@@ -51,7 +51,9 @@ static bool send_some(struct talker *t)
 
 static bool talk_poll(struct io_poller *poller)
 {
-    return send_some(CONTAINER_OF(poller, struct talker, poller));
+    struct talker *t = CONTAINER_OF(poller, struct talker, poller);
+    /* Nobody tells a sender that its backlog within the process has fallen: it keeps looking. */
+    return send_some(t) || exchange_pending(t->x, t->index) > PENDING_MAX;
 }
 
 static void talk_timer(struct io_timer *timer)
