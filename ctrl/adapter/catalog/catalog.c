@@ -148,6 +148,7 @@ static void item_free(struct catalog_item *item)
 {
     ASSERT(item != NULL);
     arena_free(&item->arena);
+    free(item->indexes);
     free(item);
 }
 
@@ -212,25 +213,47 @@ uint64_t catalog_version(const struct catalog *catalog)
 
 /* ---- looking up ------------------------------------------------------------------------------ */
 
-const struct catalog_database *catalog_database(const struct catalog *c, const char *name)
-{
-    for (size_t i = 0; i < c->databases_len; i++) {
-        if (strcmp(c->databases[i]->name, name) == 0) {
-            return c->databases[i];
-        }
+/* The lists of named things are short: looking up walks them. */
+#define CATALOG_BY_NAME(kind, field)                                                               \
+    const struct catalog_##kind *catalog_##kind(const struct catalog *c, const char *name)         \
+    {                                                                                              \
+        ASSERT(name != NULL);                                                                      \
+        for (size_t i = 0; i < c->field##_len; i++) {                                              \
+            if (strcmp(c->field[i]->name, name) == 0) {                                            \
+                return c->field[i];                                                                \
+            }                                                                                      \
+        }                                                                                          \
+        return NULL;                                                                               \
     }
-    return NULL;
-}
-
-const struct catalog_database *catalog_database_id(const struct catalog *c, uint64_t id)
-{
-    for (size_t i = 0; i < c->databases_len; i++) {
-        if (c->databases[i]->id == id) {
-            return c->databases[i];
-        }
+#define CATALOG_BY_ID(kind, field)                                                                 \
+    const struct catalog_##kind *catalog_##kind##_id(const struct catalog *c, uint64_t id)         \
+    {                                                                                              \
+        for (size_t i = 0; i < c->field##_len; i++) {                                              \
+            if (c->field[i]->id == id) {                                                           \
+                return c->field[i];                                                                \
+            }                                                                                      \
+        }                                                                                          \
+        return NULL;                                                                               \
     }
-    return NULL;
-}
+#define CATALOG_AT(kind, field)                                                                    \
+    const struct catalog_##kind *catalog_##kind##_at(const struct catalog *c, size_t n)            \
+    {                                                                                              \
+        return n < c->field##_len ? c->field[n] : NULL;                                            \
+    }
+CATALOG_BY_NAME(database, databases)
+CATALOG_BY_NAME(role, roles)
+CATALOG_BY_NAME(cluster, clusters)
+CATALOG_BY_ID(database, databases)
+CATALOG_BY_ID(schema, schemas)
+CATALOG_BY_ID(cluster, clusters)
+CATALOG_AT(database, databases)
+CATALOG_AT(schema, schemas)
+CATALOG_AT(role, roles)
+CATALOG_AT(cluster, clusters)
+CATALOG_AT(item, items)
+#undef CATALOG_BY_NAME
+#undef CATALOG_BY_ID
+#undef CATALOG_AT
 
 const struct catalog_schema *catalog_schema(const struct catalog *c, const char *database,
                                             const char *name)
@@ -242,46 +265,6 @@ const struct catalog_schema *catalog_schema(const struct catalog *c, const char 
         bool visible = s->database == 0 || (d != NULL && s->database == d->id);
         if (visible && strcmp(s->name, name) == 0) {
             return s;
-        }
-    }
-    return NULL;
-}
-
-const struct catalog_schema *catalog_schema_id(const struct catalog *c, uint64_t id)
-{
-    for (size_t i = 0; i < c->schemas_len; i++) {
-        if (c->schemas[i]->id == id) {
-            return c->schemas[i];
-        }
-    }
-    return NULL;
-}
-
-const struct catalog_role *catalog_role(const struct catalog *c, const char *name)
-{
-    for (size_t i = 0; i < c->roles_len; i++) {
-        if (strcmp(c->roles[i]->name, name) == 0) {
-            return c->roles[i];
-        }
-    }
-    return NULL;
-}
-
-const struct catalog_cluster *catalog_cluster(const struct catalog *c, const char *name)
-{
-    for (size_t i = 0; i < c->clusters_len; i++) {
-        if (strcmp(c->clusters[i]->name, name) == 0) {
-            return c->clusters[i];
-        }
-    }
-    return NULL;
-}
-
-const struct catalog_cluster *catalog_cluster_id(const struct catalog *c, uint64_t id)
-{
-    for (size_t i = 0; i < c->clusters_len; i++) {
-        if (c->clusters[i]->id == id) {
-            return c->clusters[i];
         }
     }
     return NULL;
@@ -309,27 +292,16 @@ const struct catalog_item *catalog_item_id(const struct catalog *c, uint64_t id)
     return u64map_get(&c->items_by_id, id);
 }
 
-#define CATALOG_AT(name, field)                                                                    \
-    const struct catalog_##name *catalog_##name##_at(const struct catalog *c, size_t n)            \
-    {                                                                                              \
-        return n < c->field##_len ? c->field[n] : NULL;                                            \
-    }
-CATALOG_AT(database, databases)
-CATALOG_AT(schema, schemas)
-CATALOG_AT(role, roles)
-CATALOG_AT(cluster, clusters)
-CATALOG_AT(item, items)
-#undef CATALOG_AT
-
 const struct catalog_item *catalog_index_on(const struct catalog *c, uint64_t relation, size_t n)
 {
-    for (size_t i = 0; i < c->items_len; i++) {
-        const struct catalog_item *item = c->items[i];
-        if (item->kind == CATALOG_INDEX && item->on == relation && n-- == 0) {
-            return item;
-        }
-    }
-    return NULL;
+    const struct catalog_item *item = u64map_get(&c->items_by_id, relation);
+    return item != NULL && n < item->indexes_len ? item->indexes[n] : NULL;
+}
+
+size_t catalog_count(const struct catalog *c, enum catalog_kind kind)
+{
+    ASSERT(kind >= CATALOG_TABLE && kind <= CATALOG_INDEX);
+    return c->counts[kind];
 }
 
 const char *catalog_kind_name(enum catalog_kind kind)
@@ -368,73 +340,143 @@ void catalog_dependants(const struct catalog *c, struct catalog_ids *ids)
 
 /* ---- changing -------------------------------------------------------------------------------- */
 
+/* Keeps the indexes of a relation with it, so that planning does not search for them. */
+static void index_link(struct catalog *c, struct catalog_item *index)
+{
+    struct catalog_item *on = u64map_get(&c->items_by_id, index->on);
+    ASSERT(index->kind == CATALOG_INDEX);
+    ASSERT(on != NULL && on->id < index->id);
+    ASSERT(on->indexes_len == 0 || on->indexes[on->indexes_len - 1]->id < index->id);
+    *VEC_PUSH(on, indexes) = index;
+}
+
+static void index_unlink(struct catalog *c, const struct catalog_item *index)
+{
+    struct catalog_item *on = u64map_get(&c->items_by_id, index->on);
+    if (on == NULL) {
+        return; /* dropped with it, a moment ago */
+    }
+    size_t at = 0;
+    while (on->indexes[at] != index) {
+        at++;
+        ASSERT(at < on->indexes_len);
+    }
+    memmove(&on->indexes[at], &on->indexes[at + 1],
+            (on->indexes_len - at - 1) * sizeof(on->indexes[0]));
+    on->indexes_len--;
+}
+
 void catalog_item_link(struct catalog *c, struct catalog_item *item)
 {
     ASSERT(c->items_len == 0 || c->items[c->items_len - 1]->id < item->id);
+    ASSERT(item->name != NULL && item->indexes_len == 0);
     *VEC_PUSH(c, items) = item;
     u64map_put(&c->items_by_id, item->id, item);
-    if (item->name != NULL) {
-        char *key = item_key(item->schema, item->name);
-        void *old = strmap_put(&c->items_by_name, key, item);
-        ASSERT(old == NULL);
-        free(key);
+    char *key = item_key(item->schema, item->name);
+    void *old = strmap_put(&c->items_by_name, key, item);
+    ASSERT(old == NULL);
+    free(key);
+    if (item->kind == CATALOG_INDEX) {
+        index_link(c, item);
     }
+    c->counts[item->kind]++;
     c->version++;
+}
+
+/* Where the item of this id is in c->items, which is sorted. */
+static size_t item_position(const struct catalog *c, uint64_t id)
+{
+    size_t low = 0;
+    size_t high = c->items_len;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (c->items[middle]->id <= id) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    ASSERT(low < c->items_len && c->items[low]->id == id);
+    return low;
 }
 
 static void item_unlink(struct catalog *c, uint64_t id)
 {
+    size_t at = item_position(c, id);
     struct catalog_item *item = u64map_remove(&c->items_by_id, id);
-    ASSERT(c->items_len > 0);
-    ASSERT(item != NULL);
+    ASSERT(item != NULL && c->items[at] == item);
     char *key = item_key(item->schema, item->name);
     void *named = strmap_remove(&c->items_by_name, key);
     ASSERT(named == item);
     free(key);
-    size_t at = 0;
-    while (c->items[at] != item) {
-        at++;
-        ASSERT(at < c->items_len);
+    if (item->kind == CATALOG_INDEX) {
+        index_unlink(c, item);
     }
     memmove(&c->items[at], &c->items[at + 1], (c->items_len - at - 1) * sizeof(c->items[0]));
     c->items_len--;
+    ASSERT(c->counts[item->kind] > 0);
+    c->counts[item->kind]--;
     c->version++;
     item_free(item);
 }
 
-/* Takes the next id and oid within the running transaction; memory follows after the commit. */
-static err_t take_ids(struct catalog *c)
+/* Takes the next n ids and oids within the running transaction; memory follows after the commit. */
+static err_t take_ids(struct catalog *c, uint32_t n)
 {
     ASSERT(c->next_id > 0 && c->next_oid >= CATALOG_OID_FIRST);
-    TRY(catalog_store_set_meta(&c->store, "next_id", c->next_id + 1));
-    return catalog_store_set_meta(&c->store, "next_oid", c->next_oid + 1);
+    TRY(catalog_store_set_meta(&c->store, "next_id", c->next_id + n));
+    return catalog_store_set_meta(&c->store, "next_oid", c->next_oid + n);
 }
 
-static void ids_taken(struct catalog *c)
+static void ids_taken(struct catalog *c, uint32_t n)
 {
-    c->next_id++;
-    c->next_oid++;
+    c->next_id += n;
+    c->next_oid += n;
     c->version++;
 }
 
+static err_t insert_schema(struct catalog *c, uint64_t id, uint32_t oid, uint64_t database,
+                           const char *name)
+{
+    ASSERT(id >= c->next_id && database != 0);
+    return catalog_store_run(&c->store, "INSERT INTO schemas VALUES (?, ?, ?, ?)", "uuut", id,
+                             (uint64_t)oid, database, name);
+}
+
+static void add_schema(struct catalog *c, uint64_t id, uint32_t oid, uint64_t database,
+                       const char *name)
+{
+    struct catalog_schema *s = MEM_NEW(struct catalog_schema);
+    ASSERT(catalog_schema_id(c, id) == NULL && catalog_database_id(c, database) != NULL);
+    *s = (struct catalog_schema){id, oid, database, mem_strdup(name)};
+    *VEC_PUSH(c, schemas) = s;
+}
+
+/* A database and its schema public are one change: neither is ever found without the other. */
 err_t catalog_create_database(struct catalog *c, const char *name)
 {
+    uint64_t id = c->next_id;
+    uint32_t oid = c->next_oid;
     ASSERT(name != NULL);
     if (catalog_database(c, name) != NULL) {
         return err_sql(ERR_EXISTS, "42P04", "database \"%s\" already exists", name);
     }
     TRY(catalog_store_begin(&c->store));
-    err_t err = catalog_store_run(&c->store, "INSERT INTO databases VALUES (?, ?, ?)", "uut",
-                                  c->next_id, (uint64_t)c->next_oid, name);
+    err_t err = catalog_store_run(&c->store, "INSERT INTO databases VALUES (?, ?, ?)", "uut", id,
+                                  (uint64_t)oid, name);
     if (err == ERR_OK) {
-        err = take_ids(c);
+        err = insert_schema(c, id + 1, oid + 1, id, "public");
+    }
+    if (err == ERR_OK) {
+        err = take_ids(c, 2);
     }
     TRY(catalog_store_end(&c->store, err));
     struct catalog_database *d = MEM_NEW(struct catalog_database);
-    *d = (struct catalog_database){c->next_id, c->next_oid, mem_strdup(name)};
+    *d = (struct catalog_database){id, oid, mem_strdup(name)};
     *VEC_PUSH(c, databases) = d;
-    ids_taken(c);
-    return catalog_create_schema(c, d->id, "public");
+    add_schema(c, id + 1, oid + 1, id, "public");
+    ids_taken(c, 2);
+    return ERR_OK;
 }
 
 err_t catalog_create_schema(struct catalog *c, uint64_t database, const char *name)
@@ -449,16 +491,13 @@ err_t catalog_create_schema(struct catalog *c, uint64_t database, const char *na
                           "The prefixes \"pg_\" and \"mz_\" are reserved for system schemas.");
     }
     TRY(catalog_store_begin(&c->store));
-    err_t err = catalog_store_run(&c->store, "INSERT INTO schemas VALUES (?, ?, ?, ?)", "uuut",
-                                  c->next_id, (uint64_t)c->next_oid, database, name);
+    err_t err = insert_schema(c, c->next_id, c->next_oid, database, name);
     if (err == ERR_OK) {
-        err = take_ids(c);
+        err = take_ids(c, 1);
     }
     TRY(catalog_store_end(&c->store, err));
-    struct catalog_schema *s = MEM_NEW(struct catalog_schema);
-    *s = (struct catalog_schema){c->next_id, c->next_oid, database, mem_strdup(name)};
-    *VEC_PUSH(c, schemas) = s;
-    ids_taken(c);
+    add_schema(c, c->next_id, c->next_oid, database, name);
+    ids_taken(c, 1);
     return ERR_OK;
 }
 
@@ -475,7 +514,7 @@ err_t catalog_create_cluster(struct catalog *c, const struct catalog_cluster *sp
         (uint64_t)c->next_oid, spec->name, spec->size, (uint64_t)spec->scale,
         (uint64_t)spec->workers, (uint64_t)spec->replicas);
     if (err == ERR_OK) {
-        err = take_ids(c);
+        err = take_ids(c, 1);
     }
     TRY(catalog_store_end(&c->store, err));
     struct catalog_cluster *k = MEM_NEW(struct catalog_cluster);
@@ -485,7 +524,7 @@ err_t catalog_create_cluster(struct catalog *c, const struct catalog_cluster *sp
     k->name = mem_strdup(spec->name);
     k->size = mem_strdup(spec->size);
     *VEC_PUSH(c, clusters) = k;
-    ids_taken(c);
+    ids_taken(c, 1);
     *out = k;
     return ERR_OK;
 }
@@ -497,6 +536,9 @@ static struct catalog_item *copy_item(const struct catalog_item *spec, uint64_t 
     ASSERT(id != 0 && oid != 0);
     *item = *spec;
     memset(a, 0, sizeof(*a));
+    item->indexes = NULL;
+    item->indexes_len = 0;
+    item->indexes_cap = 0;
     item->id = id;
     item->oid = oid;
     item->name = arena_strdup(a, spec->name);
@@ -577,7 +619,7 @@ err_t catalog_create_item(struct catalog *c, const struct catalog_item *spec, ui
             err = insert_item(&c->store, item);
         }
         if (err == ERR_OK) {
-            err = take_ids(c);
+            err = take_ids(c, 1);
         }
         err = catalog_store_end(&c->store, err);
     }
@@ -588,7 +630,7 @@ err_t catalog_create_item(struct catalog *c, const struct catalog_item *spec, ui
     if (replaces != 0) {
         item_unlink(c, replaces);
     }
-    ids_taken(c);
+    ids_taken(c, 1);
     catalog_item_link(c, item);
     *out = item;
     return ERR_OK;
@@ -610,54 +652,72 @@ err_t catalog_drop_items(struct catalog *c, const uint64_t *ids, size_t ids_len)
     return ERR_OK;
 }
 
-/* Deletes one row of a table of named things, durably. */
-static err_t delete_row(struct catalog *c, const char *sql, uint64_t id)
+/* Runs one or two deletions by id as one change. */
+static err_t delete_rows(struct catalog *c, const char *first, const char *second, uint64_t id)
 {
     ASSERT(id != 0);
     TRY(catalog_store_begin(&c->store));
-    TRY(catalog_store_end(&c->store, catalog_store_run(&c->store, sql, "u", id)));
+    err_t err = catalog_store_run(&c->store, first, "u", id);
+    if (err == ERR_OK && second != NULL) {
+        err = catalog_store_run(&c->store, second, "u", id);
+    }
+    TRY(catalog_store_end(&c->store, err));
     c->version++;
     return ERR_OK;
 }
 
-err_t catalog_drop_schema(struct catalog *c, uint64_t id)
+/* Out of memory goes every schema that has this id or belongs to this database. */
+static void forget_schemas(struct catalog *c, uint64_t id, uint64_t database)
 {
-    TRY(delete_row(c, "DELETE FROM schemas WHERE id = ?", id));
+    size_t kept = 0;
     for (size_t i = 0; i < c->schemas_len; i++) {
-        if (c->schemas[i]->id == id) {
-            free(c->schemas[i]->name);
-            free(c->schemas[i]);
-            memmove(&c->schemas[i], &c->schemas[i + 1],
-                    (--c->schemas_len - i) * sizeof(c->schemas[0]));
-            return ERR_OK;
+        struct catalog_schema *s = c->schemas[i];
+        if (s->id == id || (database != 0 && s->database == database)) {
+            ASSERT(s->database != 0); /* the system's stay */
+            free(s->name);
+            free(s);
+        } else {
+            c->schemas[kept++] = s;
         }
     }
-    UNREACHABLE();
+    ASSERT(kept < c->schemas_len);
+    c->schemas_len = kept;
+}
+
+err_t catalog_drop_schema(struct catalog *c, uint64_t id)
+{
+    TRY(delete_rows(c, "DELETE FROM schemas WHERE id = ?", NULL, id));
+    forget_schemas(c, id, 0);
+    return ERR_OK;
 }
 
 err_t catalog_drop_database(struct catalog *c, uint64_t id)
 {
-    for (size_t i = c->schemas_len; i-- > 0;) {
-        if (c->schemas[i]->database == id) {
-            TRY(catalog_drop_schema(c, c->schemas[i]->id));
-        }
-    }
-    TRY(delete_row(c, "DELETE FROM databases WHERE id = ?", id));
+    TRY(delete_rows(c, "DELETE FROM schemas WHERE database_id = ?",
+                    "DELETE FROM databases WHERE id = ?", id));
     for (size_t i = 0; i < c->databases_len; i++) {
         if (c->databases[i]->id == id) {
             free(c->databases[i]->name);
             free(c->databases[i]);
             memmove(&c->databases[i], &c->databases[i + 1],
                     (--c->databases_len - i) * sizeof(c->databases[0]));
-            return ERR_OK;
+            break;
         }
     }
-    UNREACHABLE();
+    bool any = false;
+    for (size_t i = 0; i < c->schemas_len && !any; i++) {
+        any = c->schemas[i]->database == id;
+    }
+    if (any) {
+        forget_schemas(c, 0, id); /* a user may have dropped even public */
+    }
+    ASSERT(catalog_database_id(c, id) == NULL);
+    return ERR_OK;
 }
 
 err_t catalog_drop_cluster(struct catalog *c, uint64_t id)
 {
-    TRY(delete_row(c, "DELETE FROM clusters WHERE id = ?", id));
+    TRY(delete_rows(c, "DELETE FROM clusters WHERE id = ?", NULL, id));
     for (size_t i = 0; i < c->clusters_len; i++) {
         if (c->clusters[i]->id == id) {
             free(c->clusters[i]->name);

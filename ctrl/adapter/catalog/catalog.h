@@ -94,6 +94,8 @@ struct catalog_item {
     struct catalog_source source;
     uint64_t *depends; /* ids of items it is defined over */
     size_t depends_len;
+    struct catalog_item **indexes; /* on it, in order of id; the catalog's, zero in a spec */
+    size_t indexes_len, indexes_cap;
 };
 
 struct catalog_config {
@@ -134,6 +136,8 @@ const struct catalog_cluster *catalog_cluster_at(const struct catalog *c, size_t
 const struct catalog_item *catalog_item_at(const struct catalog *c, size_t n);
 /* The n-th index on a relation, in order of id. */
 const struct catalog_item *catalog_index_on(const struct catalog *c, uint64_t relation, size_t n);
+/* How many items of a kind there are. */
+size_t catalog_count(const struct catalog *c, enum catalog_kind kind);
 
 /* "table", "source", "view", "materialized view", "index". */
 const char *catalog_kind_name(enum catalog_kind kind);

@@ -61,6 +61,7 @@ struct catalog {
     size_t clusters_len, clusters_cap;
     struct catalog_item **items; /* by id */
     size_t items_len, items_cap;
+    size_t counts[CATALOG_INDEX + 1]; /* items by kind */
     struct u64map items_by_id;
     struct strmap items_by_name; /* "<schema id>.<name>" */
 };

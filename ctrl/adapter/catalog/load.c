@@ -116,13 +116,17 @@ static char *col_dup(sqlite3_stmt *stmt, int i)
     return mem_strdup(text != NULL ? text : "");
 }
 
+static uint32_t col_u32(sqlite3_stmt *stmt, int i)
+{
+    return (uint32_t)sqlite3_column_int64(stmt, i);
+}
+
 static err_t load_database(void *arg, sqlite3_stmt *stmt)
 {
     struct catalog *c = arg;
     struct catalog_database *d = MEM_NEW(struct catalog_database);
-    d->id = col_u64(stmt, 0);
-    d->oid = (uint32_t)col_u64(stmt, 1);
-    d->name = col_dup(stmt, 2);
+    *d = (struct catalog_database){
+        .id = col_u64(stmt, 0), .oid = col_u32(stmt, 1), .name = col_dup(stmt, 2)};
     *VEC_PUSH(c, databases) = d;
     return ERR_OK;
 }
@@ -131,11 +135,14 @@ static err_t load_schema(void *arg, sqlite3_stmt *stmt)
 {
     struct catalog *c = arg;
     struct catalog_schema *s = MEM_NEW(struct catalog_schema);
-    s->id = col_u64(stmt, 0);
-    s->oid = (uint32_t)col_u64(stmt, 1);
-    s->database = col_u64(stmt, 2);
-    s->name = col_dup(stmt, 3);
+    *s = (struct catalog_schema){.id = col_u64(stmt, 0),
+                                 .oid = col_u32(stmt, 1),
+                                 .database = col_u64(stmt, 2),
+                                 .name = col_dup(stmt, 3)};
     *VEC_PUSH(c, schemas) = s;
+    if (s->database != 0 && catalog_database_id(c, s->database) == NULL) {
+        return err_new(ERR_CORRUPT, "catalog: schema %s is in no database", s->name);
+    }
     return ERR_OK;
 }
 
@@ -143,10 +150,10 @@ static err_t load_role(void *arg, sqlite3_stmt *stmt)
 {
     struct catalog *c = arg;
     struct catalog_role *r = MEM_NEW(struct catalog_role);
-    r->id = col_u64(stmt, 0);
-    r->oid = (uint32_t)col_u64(stmt, 1);
-    r->name = col_dup(stmt, 2);
-    r->superuser = col_u64(stmt, 3) != 0;
+    *r = (struct catalog_role){.id = col_u64(stmt, 0),
+                               .oid = col_u32(stmt, 1),
+                               .name = col_dup(stmt, 2),
+                               .superuser = col_u64(stmt, 3) != 0};
     *VEC_PUSH(c, roles) = r;
     return ERR_OK;
 }
@@ -155,13 +162,13 @@ static err_t load_cluster(void *arg, sqlite3_stmt *stmt)
 {
     struct catalog *c = arg;
     struct catalog_cluster *k = MEM_NEW(struct catalog_cluster);
-    k->id = col_u64(stmt, 0);
-    k->oid = (uint32_t)col_u64(stmt, 1);
-    k->name = col_dup(stmt, 2);
-    k->size = col_dup(stmt, 3);
-    k->scale = (uint32_t)col_u64(stmt, 4);
-    k->workers = (uint32_t)col_u64(stmt, 5);
-    k->replicas = (uint32_t)col_u64(stmt, 6);
+    *k = (struct catalog_cluster){.id = col_u64(stmt, 0),
+                                  .oid = col_u32(stmt, 1),
+                                  .name = col_dup(stmt, 2),
+                                  .size = col_dup(stmt, 3),
+                                  .scale = col_u32(stmt, 4),
+                                  .workers = col_u32(stmt, 5),
+                                  .replicas = col_u32(stmt, 6)};
     *VEC_PUSH(c, clusters) = k;
     return ERR_OK;
 }
@@ -172,13 +179,29 @@ static const char *arena_text(struct arena *arena, sqlite3_stmt *stmt, int i)
     return text != NULL ? arena_strdup(arena, text) : NULL;
 }
 
+/* What the rest of the program takes for granted about an item. */
+static err_t check_item(const struct catalog *c, const struct catalog_item *item)
+{
+    bool index = item->kind == CATALOG_INDEX;
+    bool kind_ok = item->kind >= CATALOG_TABLE && item->kind <= CATALOG_INDEX;
+    bool texts_ok = item->name != NULL && item->create_sql != NULL &&
+                    (item->kind != CATALOG_SOURCE || item->source.path != NULL);
+    bool id_ok = item->id > 0 && item->id < c->next_id;
+    const struct catalog_item *on = catalog_item_id(c, item->on);
+    bool on_ok = index ? on != NULL && on->kind != CATALOG_INDEX : item->on == 0;
+    if (!kind_ok || !texts_ok || !id_ok || !on_ok || catalog_schema_id(c, item->schema) == NULL) {
+        return err_new(ERR_CORRUPT, "catalog: item %llu is damaged", (unsigned long long)item->id);
+    }
+    return ERR_OK;
+}
+
 static err_t load_item(void *arg, sqlite3_stmt *stmt)
 {
     struct catalog *c = arg;
     struct catalog_item *item = MEM_NEW(struct catalog_item);
-    ASSERT(arg != NULL);
+    ASSERT(c->next_id > 0);
     item->id = col_u64(stmt, 0);
-    item->oid = (uint32_t)col_u64(stmt, 1);
+    item->oid = col_u32(stmt, 1);
     item->schema = col_u64(stmt, 2);
     item->name = arena_text(&item->arena, stmt, 3);
     item->kind = (enum catalog_kind)col_u64(stmt, 4);
@@ -190,14 +213,16 @@ static err_t load_item(void *arg, sqlite3_stmt *stmt)
     item->source.path = arena_text(&item->arena, stmt, 10);
     item->source.format = (uint8_t)col_u64(stmt, 11);
     item->source.header = col_u64(stmt, 12) != 0;
-    item->source.csv_columns = (uint32_t)col_u64(stmt, 13);
+    item->source.csv_columns = col_u32(stmt, 13);
     item->source.delimiter = (char)col_u64(stmt, 14);
     item->source.tail = col_u64(stmt, 15) != 0;
-    catalog_item_link(c, item);
-    if (item->kind < CATALOG_TABLE || item->kind > CATALOG_INDEX || item->name == NULL ||
-        item->create_sql == NULL) {
-        return err_new(ERR_CORRUPT, "catalog: item %llu is damaged", (unsigned long long)item->id);
+    err_t err = check_item(c, item);
+    if (err != ERR_OK) {
+        arena_free(&item->arena);
+        free(item);
+        return err;
     }
+    catalog_item_link(c, item);
     return ERR_OK;
 }
 
@@ -229,7 +254,8 @@ static err_t load_column(void *arg, sqlite3_stmt *stmt)
     TRY(item_of_row(arg, stmt, &item));
     struct schema *s = &item->columns;
     uint64_t kind = col_u64(stmt, 3);
-    if (col_u64(stmt, 1) != s->cols || kind == 0 || kind >= TYPE_KIND_MAX) {
+    if (col_u64(stmt, 1) != s->cols || s->cols >= BATCH_COLS_MAX || kind == 0 ||
+        kind >= TYPE_KIND_MAX || col_text(stmt, 2) == NULL) {
         return err_new(ERR_CORRUPT, "catalog: columns of item %llu are damaged",
                        (unsigned long long)item->id);
     }
@@ -238,7 +264,7 @@ static err_t load_column(void *arg, sqlite3_stmt *stmt)
     item->defaults = grown(&item->arena, item->defaults, s->cols, sizeof(*item->defaults));
     s->names[s->cols] = arena_text(&item->arena, stmt, 2);
     s->types[s->cols] = (struct type){.kind = (uint8_t)kind,
-                                      .oid = (uint32_t)col_u64(stmt, 4),
+                                      .oid = col_u32(stmt, 4),
                                       .typmod = (int32_t)sqlite3_column_int64(stmt, 5),
                                       .nullable = col_u64(stmt, 6) != 0};
     item->defaults[s->cols] = arena_text(&item->arena, stmt, 7);
@@ -250,8 +276,14 @@ static err_t load_key(void *arg, sqlite3_stmt *stmt)
 {
     struct catalog_item *item;
     TRY(item_of_row(arg, stmt, &item));
+    const struct catalog_item *on = catalog_item_id(arg, item->on);
+    uint64_t key = col_u64(stmt, 2);
+    if (on == NULL || key >= on->columns.cols) {
+        return err_new(ERR_CORRUPT, "catalog: keys of index %llu are damaged",
+                       (unsigned long long)item->id);
+    }
     item->keys = grown(&item->arena, item->keys, item->keys_len, sizeof(*item->keys));
-    item->keys[item->keys_len++] = (uint32_t)col_u64(stmt, 2);
+    item->keys[item->keys_len++] = (uint32_t)key;
     return ERR_OK;
 }
 

@@ -144,23 +144,12 @@ void coord_drop_item(struct coord *coord, const struct catalog_item *item)
 
 /* ---- ticks ----------------------------------------------------------------------------------- */
 
-static bool has_tables(const struct coord *coord)
-{
-    const struct catalog_item *item;
-    for (size_t i = 0; (item = catalog_item_at(coord->catalog, i)) != NULL; i++) {
-        if (item->kind == CATALOG_TABLE) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Tables are complete up to the clock whether or not anybody writes: readers need not wait. */
 static void on_tick(struct io_timer *timer)
 {
     struct coord *coord = CONTAINER_OF(timer, struct coord, tick);
     ASSERT(timer != NULL);
-    if (has_tables(coord)) {
+    if (catalog_count(coord->catalog, CATALOG_TABLE) > 0) {
         controller_advance_tables(coord->controller, oracle_close_time(coord->oracle));
     }
     io_timer_start(coord->loop, timer, io_now_us(coord->loop) + coord->config.tick_us);
