@@ -1,4 +1,22 @@
-/* The catalog in memory, and its changes: durable first, then visible. */
+/*
+ * The catalog in memory, and its changes: durable first, then visible.
+ *
+ * Runs on the adapter's loop, which alone reads and writes it; every call is synchronous, disk
+ * included. That is right for what is here: objects are defined by people, some per minute, while
+ * looking up happens for every statement and touches memory only.
+ *
+ * Each change has the same four steps:
+ *     1. check against memory (names taken, ids known): the answer is final, for nobody else writes
+ *     2. catalog_store_begin: a SQLite transaction, refused when another process took over (epoch)
+ *     3. the rows; catalog_store_end commits or rolls back
+ *     4. memory, which cannot fail
+ * A failure in 2 or 3 leaves memory as it was, so memory never shows what is not durable. What is
+ * durable but not in memory (power lost between 3 and 4) is found at the next opening; its client
+ * was not answered.
+ *
+ * Entry points: catalog_open, catalog_close; catalog_<kind>, _id, _at to look up; catalog_create_*,
+ * catalog_drop_*, catalog_comment to change.
+ */
 #include "ctrl/adapter/catalog/catalog_internal.h"
 
 #include "core/base/assert.h"
@@ -7,6 +25,7 @@
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
+/* The type system's own parser, so that an id is accepted in each form that SQL accepts. */
 static bool parse_uuid(const char *text, uint8_t out[16])
 {
     struct type type = type_of(TYPE_UUID);
@@ -22,6 +41,7 @@ static bool parse_uuid(const char *text, uint8_t out[16])
     return ok;
 }
 
+/* The one form that is stored and shown: lower case, with dashes. */
 static void format_uuid(const uint8_t uuid[16], char out[37])
 {
     static const char digits[] = "0123456789abcdef";
@@ -46,9 +66,10 @@ static err_t settle_environment(struct catalog *c, const char *wanted)
     if (wanted != NULL && !parse_uuid(wanted, c->environment)) {
         return err_new(ERR_INVALID, "environment id \"%s\" is not a UUID", wanted);
     }
+    /* The id is made once and never changes: certificates, data directories and clients name it. */
     TRY(catalog_store_text(&c->store, "environment", &stored));
     if (stored != NULL) {
-        uint8_t found[16];
+        uint8_t found[16]; /* what the directory says */
         err_t err = ERR_OK;
         if (!parse_uuid(stored, found)) {
             err = err_new(ERR_CORRUPT, "catalog: the environment id is damaged");
@@ -99,6 +120,8 @@ static err_t make_directory(struct io_loop *loop, const char *path)
         return err;
     }
     err_free(err);
+    /* The parent first, then the directory, then the parent's sync: each step relies on the one
+     * before. */
     const char *slash = strrchr(path, '/');
     char *parent = slash == NULL   ? mem_strdup(".")
                    : slash == path ? mem_strdup("/")
@@ -114,6 +137,8 @@ static err_t make_directory(struct io_loop *loop, const char *path)
     return err;
 }
 
+/* In this order: tables must exist before the epoch can be raised, and it must be raised before
+ * anything is read, else a predecessor that still lives could change it behind our back. */
 static err_t open_in(struct catalog *c, const struct catalog_config *config)
 {
     TRY(make_directory(config->loop, config->directory));
@@ -128,6 +153,7 @@ static err_t open_in(struct catalog *c, const struct catalog_config *config)
     return catalog_load(c);
 }
 
+/* The version begins at 1: 0 is "never derived" to those who keep what they derive. */
 err_t catalog_open(const struct catalog_config *config, struct catalog **out)
 {
     ASSERT(config->loop != NULL && config->directory != NULL);
@@ -144,6 +170,7 @@ err_t catalog_open(const struct catalog_config *config, struct catalog **out)
     return ERR_OK;
 }
 
+/* What the item points to is in its arena, but for the list of indexes, which grows and shrinks. */
 static void item_free(struct catalog_item *item)
 {
     ASSERT(item != NULL);
@@ -152,6 +179,7 @@ static void item_free(struct catalog_item *item)
     free(item);
 }
 
+/* Also closes what catalog_open gave up half-way: everything is optional here. */
 void catalog_close(struct catalog *catalog)
 {
     if (catalog == NULL) {
@@ -189,12 +217,14 @@ void catalog_close(struct catalog *catalog)
     free(catalog);
 }
 
+/* Known once opened: catalog_open fails when it cannot be raised. */
 uint64_t catalog_epoch(const struct catalog *catalog)
 {
     ASSERT(catalog->store.epoch > 0);
     return catalog->store.epoch;
 }
 
+/* As bytes for handshakes, as text for people. */
 const uint8_t *catalog_environment(const struct catalog *catalog)
 {
     return catalog->environment;
@@ -255,6 +285,8 @@ CATALOG_AT(item, items)
 #undef CATALOG_BY_ID
 #undef CATALOG_AT
 
+/* A system schema shows in every database, as pg_catalog does in PostgreSQL: it has no database of
+ * its own, and its name wins since the names reserved for it cannot be created. */
 const struct catalog_schema *catalog_schema(const struct catalog *c, const char *database,
                                             const char *name)
 {
@@ -270,6 +302,7 @@ const struct catalog_schema *catalog_schema(const struct catalog *c, const char 
     return NULL;
 }
 
+/* "6.orders": the number has no dot, so no name can make two keys alike. */
 static char *item_key(uint64_t schema, const char *name)
 {
     char *key = NULL;
@@ -278,6 +311,7 @@ static char *item_key(uint64_t schema, const char *name)
     return key;
 }
 
+/* The caller frees nothing: the item is the catalog's. */
 const struct catalog_item *catalog_item(const struct catalog *c, uint64_t schema, const char *name)
 {
     char *key = item_key(schema, name);
@@ -287,23 +321,27 @@ const struct catalog_item *catalog_item(const struct catalog *c, uint64_t schema
     return item;
 }
 
+/* Also finds nothing for 0, which is how "no cluster" and "no relation" are looked up. */
 const struct catalog_item *catalog_item_id(const struct catalog *c, uint64_t id)
 {
     return u64map_get(&c->items_by_id, id);
 }
 
+/* Constant time: this is asked for each relation of each statement that is planned. */
 const struct catalog_item *catalog_index_on(const struct catalog *c, uint64_t relation, size_t n)
 {
     const struct catalog_item *item = u64map_get(&c->items_by_id, relation);
     return item != NULL && n < item->indexes_len ? item->indexes[n] : NULL;
 }
 
+/* Constant time: the coordinator asks at each tick whether there are tables. */
 size_t catalog_count(const struct catalog *c, enum catalog_kind kind)
 {
     ASSERT(kind >= CATALOG_TABLE && kind <= CATALOG_INDEX);
     return c->counts[kind];
 }
 
+/* As messages and SHOW spell it. */
 const char *catalog_kind_name(enum catalog_kind kind)
 {
     switch (kind) {
@@ -324,6 +362,7 @@ void catalog_dependants(const struct catalog *c, struct catalog_ids *ids)
     for (size_t i = 0; i < ids->ids_len; i++) {
         u64map_put(&in, ids->ids[i], ids);
     }
+    /* u64map_get(&in, 0) finds nothing, so "on" needs no test of its own. */
     for (size_t i = 0; i < c->items_len; i++) {
         const struct catalog_item *item = c->items[i];
         bool depends = u64map_get(&in, item->on) != NULL;
@@ -346,10 +385,12 @@ static void index_link(struct catalog *c, struct catalog_item *index)
     struct catalog_item *on = u64map_get(&c->items_by_id, index->on);
     ASSERT(index->kind == CATALOG_INDEX);
     ASSERT(on != NULL && on->id < index->id);
+    /* In order of id, as items are: EXPLAIN and SHOW list them the same way every time. */
     ASSERT(on->indexes_len == 0 || on->indexes[on->indexes_len - 1]->id < index->id);
     *VEC_PUSH(on, indexes) = index;
 }
 
+/* Its relation may have gone first: catalog_drop_items unlinks in the order of ids. */
 static void index_unlink(struct catalog *c, const struct catalog_item *index)
 {
     struct catalog_item *on = u64map_get(&c->items_by_id, index->on);
@@ -366,6 +407,7 @@ static void index_unlink(struct catalog *c, const struct catalog_item *index)
     on->indexes_len--;
 }
 
+/* Items come in order of id, at opening as in life: that is what keeps c->items sorted. */
 void catalog_item_link(struct catalog *c, struct catalog_item *item)
 {
     ASSERT(c->items_len == 0 || c->items[c->items_len - 1]->id < item->id);
@@ -400,6 +442,8 @@ static size_t item_position(const struct catalog *c, uint64_t id)
     return low;
 }
 
+/* Out of every index, then freed: pointers others kept are dangling from here on, which is what
+ * catalog_version tells them. */
 static void item_unlink(struct catalog *c, uint64_t id)
 {
     size_t at = item_position(c, id);
@@ -428,6 +472,7 @@ static err_t take_ids(struct catalog *c, uint32_t n)
     return catalog_store_set_meta(&c->store, "next_oid", c->next_oid + n);
 }
 
+/* After the commit, never before: a transaction that failed leaves its ids to the next one. */
 static void ids_taken(struct catalog *c, uint32_t n)
 {
     c->next_id += n;
@@ -435,6 +480,7 @@ static void ids_taken(struct catalog *c, uint32_t n)
     c->version++;
 }
 
+/* Inside the caller's transaction; the caller also accounts for the id. */
 static err_t insert_schema(struct catalog *c, uint64_t id, uint32_t oid, uint64_t database,
                            const char *name)
 {
@@ -443,6 +489,7 @@ static err_t insert_schema(struct catalog *c, uint64_t id, uint32_t oid, uint64_
                              (uint64_t)oid, database, name);
 }
 
+/* The same in memory, after the commit. */
 static void add_schema(struct catalog *c, uint64_t id, uint32_t oid, uint64_t database,
                        const char *name)
 {
@@ -479,6 +526,8 @@ err_t catalog_create_database(struct catalog *c, const char *name)
     return ERR_OK;
 }
 
+/* Reserved prefixes are refused here and not in the planner, since every way to a schema comes
+ * by. */
 err_t catalog_create_schema(struct catalog *c, uint64_t database, const char *name)
 {
     const struct catalog_database *d = catalog_database_id(c, database);
@@ -501,6 +550,8 @@ err_t catalog_create_schema(struct catalog *c, uint64_t database, const char *na
     return ERR_OK;
 }
 
+/* The size's meaning (processes, threads) is stored with it: what runs must not change because the
+ * list of sizes did between two starts. */
 err_t catalog_create_cluster(struct catalog *c, const struct catalog_cluster *spec,
                              const struct catalog_cluster **out)
 {
@@ -529,6 +580,8 @@ err_t catalog_create_cluster(struct catalog *c, const struct catalog_cluster *sp
     return ERR_OK;
 }
 
+/* A deep copy that owns itself: specs live in the arena of a statement. Lists of zero length may
+ * become NULL; their length says that nobody may look. */
 static struct catalog_item *copy_item(const struct catalog_item *spec, uint64_t id, uint32_t oid)
 {
     struct catalog_item *item = MEM_NEW(struct catalog_item);
@@ -546,6 +599,7 @@ static struct catalog_item *copy_item(const struct catalog_item *spec, uint64_t 
     item->definition = spec->definition != NULL ? arena_strdup(a, spec->definition) : NULL;
     item->comment = spec->comment != NULL ? arena_strdup(a, spec->comment) : NULL;
     item->source.path = spec->source.path != NULL ? arena_strdup(a, spec->source.path) : NULL;
+    /* Indexes have none of their own: their columns are keys into the relation's. */
     uint32_t cols = spec->columns.cols;
     item->columns.types = arena_memdup(a, spec->columns.types, cols * sizeof(struct type));
     item->columns.names = ARENA_ARRAY(a, const char *, cols);
@@ -560,6 +614,8 @@ static struct catalog_item *copy_item(const struct catalog_item *spec, uint64_t 
     return item;
 }
 
+/* Columns, keys and dependences are rows of their own: SQLite has no arrays, and a later release
+ * can add a column to them without rewriting items. */
 static err_t insert_lists(struct catalog_store *s, const struct catalog_item *item)
 {
     ASSERT(item->id != 0);
@@ -581,6 +637,7 @@ static err_t insert_lists(struct catalog_store *s, const struct catalog_item *it
     return ERR_OK;
 }
 
+/* The order is the one of create_tables in load.c; load_item reads it back by position. */
 static err_t insert_item(struct catalog_store *s, const struct catalog_item *item)
 {
     const struct catalog_source *source = &item->source;
@@ -594,6 +651,7 @@ static err_t insert_item(struct catalog_store *s, const struct catalog_item *ite
     return insert_lists(s, item);
 }
 
+/* SQLite's foreign keys are off, so children go by hand; comments are a column of the item. */
 static err_t delete_item(struct catalog_store *s, uint64_t id)
 {
     ASSERT(id != 0);
@@ -603,17 +661,21 @@ static err_t delete_item(struct catalog_store *s, uint64_t id)
     return catalog_store_run(s, "DELETE FROM depends WHERE item_id = ?", "u", id);
 }
 
+/* Replacing is one transaction: CREATE OR REPLACE that fails leaves the old object as it was. The
+ * new one has a new id, for it is another collection with another history. */
 err_t catalog_create_item(struct catalog *c, const struct catalog_item *spec, uint64_t replaces,
                           const struct catalog_item **out)
 {
     const struct catalog_item *there = catalog_item(c, spec->schema, spec->name);
     ASSERT(catalog_schema_id(c, spec->schema) != NULL && spec->create_sql != NULL);
+    /* PostgreSQL says "relation" for whatever kind is there. */
     if (there != NULL && there->id != replaces) {
         return err_sql(ERR_EXISTS, "42P07", "relation \"%s\" already exists", spec->name);
     }
     struct catalog_item *item = copy_item(spec, c->next_id, c->next_oid);
     err_t err = catalog_store_begin(&c->store);
     if (err == ERR_OK) {
+        /* First, since the name is unique in the table. */
         err = replaces != 0 ? delete_item(&c->store, replaces) : ERR_OK;
         if (err == ERR_OK) {
             err = insert_item(&c->store, item);
@@ -636,6 +698,8 @@ err_t catalog_create_item(struct catalog *c, const struct catalog_item *spec, ui
     return ERR_OK;
 }
 
+/* All or none. The ids may come in any order; what depends on them was dealt with by the caller
+ * (see catalog_dependants), and what is left would name ids that no longer exist. */
 err_t catalog_drop_items(struct catalog *c, const uint64_t *ids, size_t ids_len)
 {
     ASSERT(ids != NULL && ids_len > 0);
@@ -684,6 +748,7 @@ static void forget_schemas(struct catalog *c, uint64_t id, uint64_t database)
     c->schemas_len = kept;
 }
 
+/* It is empty: the caller dropped the items in it. */
 err_t catalog_drop_schema(struct catalog *c, uint64_t id)
 {
     TRY(delete_rows(c, "DELETE FROM schemas WHERE id = ?", NULL, id));
@@ -691,6 +756,7 @@ err_t catalog_drop_schema(struct catalog *c, uint64_t id)
     return ERR_OK;
 }
 
+/* With its schemas, in one change; their items are gone already. */
 err_t catalog_drop_database(struct catalog *c, uint64_t id)
 {
     TRY(delete_rows(c, "DELETE FROM schemas WHERE database_id = ?",
@@ -715,6 +781,7 @@ err_t catalog_drop_database(struct catalog *c, uint64_t id)
     return ERR_OK;
 }
 
+/* Nothing runs on it any more: the caller dropped its items. */
 err_t catalog_drop_cluster(struct catalog *c, uint64_t id)
 {
     TRY(delete_rows(c, "DELETE FROM clusters WHERE id = ?", NULL, id));
@@ -731,6 +798,7 @@ err_t catalog_drop_cluster(struct catalog *c, uint64_t id)
     UNREACHABLE();
 }
 
+/* The old text stays in the item's arena until the item goes: comments are short and rare. */
 err_t catalog_comment(struct catalog *c, uint64_t id, const char *comment)
 {
     struct catalog_item *item = u64map_get(&c->items_by_id, id);

@@ -35,6 +35,7 @@ enum {
     CATALOG_OID_FIRST = 20000,
 };
 
+/* Owned by the catalog, as all that follow; ids are unique over all kinds. */
 struct catalog_database {
     uint64_t id;
     uint32_t oid;
@@ -48,6 +49,7 @@ struct catalog_schema {
     char *name;
 };
 
+/* Who may connect. Rights are not kept: there is one role, which may do everything. */
 struct catalog_role {
     uint64_t id;
     uint32_t oid;
@@ -55,6 +57,7 @@ struct catalog_role {
     bool superuser;
 };
 
+/* size is what the user named; scale and workers are what it meant when the cluster was made. */
 struct catalog_cluster {
     uint64_t id;
     uint32_t oid;
@@ -69,10 +72,11 @@ struct catalog_cluster {
 struct catalog_source {
     const char *path;
     uint8_t format; /* enum sql_source_format */
-    bool header;
+    bool header; /* the first line of a CSV file has names */
+    /* columns of each record, as FORMAT CSV WITH n COLUMNS says; 0: not said */
     uint32_t csv_columns;
     char delimiter;
-    bool tail;
+    bool tail; /* goes on reading what is appended */
 };
 
 struct catalog_item {

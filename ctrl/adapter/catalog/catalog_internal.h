@@ -20,10 +20,11 @@ struct catalog_vfs {
 err_t catalog_vfs_register(struct catalog_vfs *vfs, struct io_loop *loop);
 void catalog_vfs_unregister(struct catalog_vfs *vfs);
 
+/* The connection to SQLite. epoch 0: not taken over yet, transactions are not fenced. */
 struct catalog_store {
     struct catalog_vfs vfs;
-    sqlite3 *db;
-    uint64_t epoch;
+    sqlite3 *db; /* NULL: closed */
+    uint64_t epoch; /* of this process */
 };
 
 err_t catalog_store_open(struct catalog_store *store, struct io_loop *loop, const char *path);
@@ -42,15 +43,17 @@ err_t catalog_store_meta(struct catalog_store *store, const char *key, uint64_t 
 err_t catalog_store_set_meta(struct catalog_store *store, const char *key, uint64_t value);
 err_t catalog_store_text(struct catalog_store *store, const char *key, char **out);
 
+/* Owned by whoever opened it; touched on its loop only. Each list owns its elements, in order of
+ * id. items_by_id and items_by_name point to the elements of items. */
 struct catalog {
-    struct io_loop *loop;
+    struct io_loop *loop; /* for random numbers and files */
     char *directory;
     struct catalog_store store;
     uint8_t environment[16];
-    char environment_text[37];
-    uint64_t version;
-    uint64_t next_id;
-    uint32_t next_oid;
+    char environment_text[37]; /* 36 characters and a NUL */
+    uint64_t version; /* see catalog_version */
+    uint64_t next_id; /* of the next object of any kind */
+    uint32_t next_oid; /* what PostgreSQL's clients know objects by */
     struct catalog_database **databases;
     size_t databases_len, databases_cap;
     struct catalog_schema **schemas;

@@ -1,4 +1,15 @@
-/* The catalog's tables in SQLite, made when empty, and read into memory at opening. */
+/*
+ * The catalog's tables in SQLite, made when empty, and read into memory at opening.
+ *
+ * Opening reads everything, once: catalog_load_schema sees to the tables, catalog_load fills struct
+ * catalog in an order in which each row finds what it names already there (databases before
+ * schemas, items before their columns, columns before the keys of indexes, which come later by id).
+ *
+ * A row is another process's bytes: an older release, a restored copy, a disk that flipped a bit.
+ * What the rest of the program takes for granted about the catalog is therefore checked here, and
+ * only here; a row that does not fit is ERR_CORRUPT and the catalog stays closed. Half a catalog
+ * would be worse than none: its missing views would be dropped from the runtimes as unknown.
+ */
 #include "ctrl/adapter/catalog/catalog_internal.h"
 
 #include "core/base/assert.h"
@@ -7,29 +18,42 @@
 
 enum { CATALOG_SCHEMA_VERSION = 1 };
 
+/*
+ * One statement up to each semicolon (create_new splits there). Ids are given out by meta.next_id
+ * over all kinds, so an id names one thing in the environment's whole life. 0 stands for "none" in
+ * cluster_id, on_id and database_id. Numbers of enumerations are those of the headers: they are
+ * part of the format, and meta.schema_version changes when one of them does.
+ */
 static const char create_tables[] =
     "CREATE TABLE databases (id INTEGER PRIMARY KEY, oid INTEGER NOT NULL, name TEXT NOT NULL);"
+    /* database_id 0: a system schema. */
     "CREATE TABLE schemas (id INTEGER PRIMARY KEY, oid INTEGER NOT NULL,"
     " database_id INTEGER NOT NULL, name TEXT NOT NULL);"
     "CREATE TABLE roles (id INTEGER PRIMARY KEY, oid INTEGER NOT NULL, name TEXT NOT NULL,"
     " superuser INTEGER NOT NULL);"
+    /* scale, workers: what the size meant when the cluster was made. */
     "CREATE TABLE clusters (id INTEGER PRIMARY KEY, oid INTEGER NOT NULL, name TEXT NOT NULL,"
     " size TEXT NOT NULL, scale INTEGER NOT NULL, workers INTEGER NOT NULL,"
     " replicas INTEGER NOT NULL);"
+    /* kind: enum catalog_kind. path and after it: of sources. */
     "CREATE TABLE items (id INTEGER PRIMARY KEY, oid INTEGER NOT NULL, schema_id INTEGER NOT NULL,"
     " name TEXT NOT NULL, kind INTEGER NOT NULL, create_sql TEXT NOT NULL, definition TEXT,"
     " comment TEXT, cluster_id INTEGER NOT NULL, on_id INTEGER NOT NULL, path TEXT,"
     " format INTEGER NOT NULL, header INTEGER NOT NULL, csv_columns INTEGER NOT NULL,"
     " delimiter INTEGER NOT NULL, tail INTEGER NOT NULL, UNIQUE (schema_id, name));"
+    /* kind: enum type_kind, which the oid alone does not give (varchar is text here). */
     "CREATE TABLE columns (item_id INTEGER NOT NULL, position INTEGER NOT NULL,"
     " name TEXT NOT NULL, kind INTEGER NOT NULL, oid INTEGER NOT NULL, typmod INTEGER NOT NULL,"
     " nullable INTEGER NOT NULL, default_sql TEXT, PRIMARY KEY (item_id, position))"
     " WITHOUT ROWID;"
+    /* col: a position in the columns of the relation the index is on. */
     "CREATE TABLE keys (item_id INTEGER NOT NULL, position INTEGER NOT NULL,"
     " col INTEGER NOT NULL, PRIMARY KEY (item_id, position)) WITHOUT ROWID;"
+    /* Dependences that PostgreSQL would keep in pg_depend. */
     "CREATE TABLE depends (item_id INTEGER NOT NULL, on_id INTEGER NOT NULL,"
     " PRIMARY KEY (item_id, on_id)) WITHOUT ROWID;";
 
+/* A system schema: fixed ids, since nothing can be created before it. */
 struct first_row {
     const char *name;
     uint64_t id;
@@ -50,7 +74,7 @@ static err_t fill_new(struct catalog_store *s)
         TRY(catalog_store_run(s, "INSERT INTO schemas VALUES (?, ?, 0, ?)", "uut", schemas[i].id,
                               schemas[i].oid, schemas[i].name));
     }
-    uint64_t oid = CATALOG_OID_FIRST;
+    uint64_t oid = CATALOG_OID_FIRST; /* of the database; the cluster's is the next */
     TRY(catalog_store_run(s, "INSERT INTO databases VALUES (1, ?, 'tailrace')", "u", oid));
     TRY(catalog_store_run(s, "INSERT INTO schemas VALUES (6, ?, 1, 'public')", "u",
                           (uint64_t)CATALOG_OID_PUBLIC));
@@ -62,6 +86,8 @@ static err_t fill_new(struct catalog_store *s)
     return catalog_store_set_meta(s, "next_oid", oid + 2);
 }
 
+/* Inside catalog_load_schema's transaction: a first start that dies half-way leaves an empty
+ * file. */
 static err_t create_new(struct catalog_store *s)
 {
     const char *at = create_tables;
@@ -79,6 +105,8 @@ static err_t create_new(struct catalog_store *s)
     return catalog_store_set_meta(s, "schema_version", CATALOG_SCHEMA_VERSION);
 }
 
+/* A binary opens only the version it writes. Migration, once there is a second version, belongs
+ * here: inside this transaction, before anything is read. */
 err_t catalog_load_schema(struct catalog *c)
 {
     struct catalog_store *s = &c->store;
@@ -89,6 +117,7 @@ err_t catalog_load_schema(struct catalog *c)
     if (err == ERR_OK) {
         err = catalog_store_meta(s, "schema_version", &version);
     }
+    /* a new directory, or one whose first start did not commit */
     if (err == ERR_OK && version == 0) {
         err = create_new(s);
     } else if (err == ERR_OK && version != CATALOG_SCHEMA_VERSION) {
@@ -100,27 +129,34 @@ err_t catalog_load_schema(struct catalog *c)
     return catalog_store_end(s, err);
 }
 
+/* SQLite's integers are signed; ours are stored with the same bits. */
 static uint64_t col_u64(sqlite3_stmt *stmt, int i)
 {
     return (uint64_t)sqlite3_column_int64(stmt, i);
 }
 
+/* NULL for NULL; valid until the next step of the statement. */
 static const char *col_text(sqlite3_stmt *stmt, int i)
 {
     return (const char *)sqlite3_column_text(stmt, i);
 }
 
+/* NULL becomes "": these columns are NOT NULL, and a name that is empty finds nothing. */
 static char *col_dup(sqlite3_stmt *stmt, int i)
 {
     const char *text = col_text(stmt, i);
     return mem_strdup(text != NULL ? text : "");
 }
 
+/* For columns that are 32 bits wide in memory; a value beyond is cut, and then fails a check or
+ * stands for a number nobody relies on (oids). */
 static uint32_t col_u32(sqlite3_stmt *stmt, int i)
 {
     return (uint32_t)sqlite3_column_int64(stmt, i);
 }
 
+/* The lists own their elements from the moment they are pushed, so an error later on leaks nothing:
+ * catalog_close frees what there is. */
 static err_t load_database(void *arg, sqlite3_stmt *stmt)
 {
     struct catalog *c = arg;
@@ -131,6 +167,7 @@ static err_t load_database(void *arg, sqlite3_stmt *stmt)
     return ERR_OK;
 }
 
+/* Databases were read before. */
 static err_t load_schema(void *arg, sqlite3_stmt *stmt)
 {
     struct catalog *c = arg;
@@ -170,9 +207,13 @@ static err_t load_cluster(void *arg, sqlite3_stmt *stmt)
                                   .workers = col_u32(stmt, 5),
                                   .replicas = col_u32(stmt, 6)};
     *VEC_PUSH(c, clusters) = k;
+    if (k->scale == 0 || k->workers == 0) {
+        return err_new(ERR_CORRUPT, "catalog: the size of cluster %s is damaged", k->name);
+    }
     return ERR_OK;
 }
 
+/* Into the item's arena; NULL stays NULL. */
 static const char *arena_text(struct arena *arena, sqlite3_stmt *stmt, int i)
 {
     const char *text = col_text(stmt, i);
@@ -195,6 +236,8 @@ static err_t check_item(const struct catalog *c, const struct catalog_item *item
     return ERR_OK;
 }
 
+/* By position: the order of create_tables. Linked only when it holds together, for linking already
+ * relies on kind, name and on. */
 static err_t load_item(void *arg, sqlite3_stmt *stmt)
 {
     struct catalog *c = arg;
@@ -238,6 +281,8 @@ static err_t item_of_row(struct catalog *c, sqlite3_stmt *stmt, struct catalog_i
     return ERR_OK;
 }
 
+/* A copy with room for one more. What it leaves behind in the arena is bounded by the square of a
+ * list's length, which is short, and is paid once at opening. */
 static void *grown(struct arena *arena, const void *old, size_t len, size_t size)
 {
     ASSERT(size > 0);
@@ -248,6 +293,7 @@ static void *grown(struct arena *arena, const void *old, size_t len, size_t size
     return array;
 }
 
+/* Positions must count up from 0 without a gap: they are indexes into the arrays. */
 static err_t load_column(void *arg, sqlite3_stmt *stmt)
 {
     struct catalog_item *item;
@@ -272,6 +318,7 @@ static err_t load_column(void *arg, sqlite3_stmt *stmt)
     return ERR_OK;
 }
 
+/* A key is a column of the indexed relation, whose columns were read before. */
 static err_t load_key(void *arg, sqlite3_stmt *stmt)
 {
     struct catalog_item *item;
@@ -287,6 +334,7 @@ static err_t load_key(void *arg, sqlite3_stmt *stmt)
     return ERR_OK;
 }
 
+/* An id that is gone is harmless here: who follows it looks it up and finds nothing. */
 static err_t load_depend(void *arg, sqlite3_stmt *stmt)
 {
     struct catalog_item *item;
@@ -296,6 +344,7 @@ static err_t load_depend(void *arg, sqlite3_stmt *stmt)
     return ERR_OK;
 }
 
+/* The counters come first: check_item compares ids with next_id. */
 err_t catalog_load(struct catalog *c)
 {
     struct catalog_store *s = &c->store;

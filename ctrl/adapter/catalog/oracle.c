@@ -1,4 +1,18 @@
-/* The timestamp oracle: see catalog.h for what it promises. */
+/*
+ * The timestamp oracle: see catalog.h for what it promises. One loop; the only asynchronous part is
+ * the background write of the bound, one at a time.
+ *
+ * Why it never goes back. Let B be the bound on disk. A time is given out or observed only below B
+ * (cover). A successor begins at the greatest B it finds (oracle_open), hence above all of them;
+ * a bound that was being written when the process died may or may not be found, either is fine.
+ *
+ * Why it costs nothing in steady use. B is a fifth of a second ahead; when half of that is used up
+ * the next B is written in the background. Only after a pause or a jump of the clock has a
+ * statement to wait for the disk (reserve_now).
+ *
+ * Always: read <= last < the next write's time < B, and closed <= the next write's time, where read
+ * is what a client may have seen and closed what tables were told is complete.
+ */
 #include "core/base/assert.h"
 #include "core/base/hash.h"
 #include "core/base/log.h"
@@ -37,11 +51,13 @@ struct oracle {
     uint8_t sector[ORACLE_SLOT] __attribute__((aligned(8))); /* of the background write */
 };
 
+/* A slot that was never written is all zero; its checksum, that of zeros, is not zero. */
 static uint32_t slot_crc(const struct oracle_slot *slot)
 {
     return hash_crc32c(0, slot, offsetof(struct oracle_slot, crc));
 }
 
+/* The greatest bound whose checksum holds. A short file reads as zeros behind its end. */
 static err_t read_slots(struct oracle *o)
 {
     uint8_t data[ORACLE_SLOT * ORACLE_SLOTS];
@@ -60,6 +76,7 @@ static err_t read_slots(struct oracle *o)
     return ERR_OK;
 }
 
+/* A whole sector, so that the disk need not read before it writes. */
 static void fill_sector(const struct oracle *o, uint64_t bound, uint8_t sector[ORACLE_SLOT])
 {
     struct oracle_slot slot = {.bound = bound, .epoch = o->epoch};
@@ -83,6 +100,8 @@ static err_t reserve_now(struct oracle *o, uint64_t bound)
     return ERR_OK;
 }
 
+/* A failure is no one's error yet: the old bound still stands, and when it is reached reserve_now
+ * tries again with a statement to tell. */
 static void background_done(struct oracle *o, err_t err)
 {
     ASSERT(o->pending != 0);
@@ -96,11 +115,13 @@ static void background_done(struct oracle *o, err_t err)
     o->pending = 0;
 }
 
+/* The bound is durable, or not: background_done tells apart. */
 static void on_synced(struct io_op *op, err_t err, size_t result)
 {
     background_done(CONTAINER_OF(op, struct oracle, op), err);
 }
 
+/* Written is not durable: the bound counts from the sync on. */
 static void on_written(struct io_op *op, err_t err, size_t result)
 {
     struct oracle *o = CONTAINER_OF(op, struct oracle, op);
@@ -112,6 +133,7 @@ static void on_written(struct io_op *op, err_t err, size_t result)
     io_file_sync(o->file, &o->op);
 }
 
+/* The sector is the oracle's, since the write outlives this call. */
 static void reserve_ahead(struct oracle *o, uint64_t bound)
 {
     ASSERT(o->pending == 0 && bound > o->bound);
@@ -145,6 +167,7 @@ static err_t sync_directory(struct io_loop *loop, const char *path)
     return err;
 }
 
+/* The first bound is written at once: if the disk cannot, no time is ever given out. */
 err_t oracle_open(struct io_loop *loop, const char *path, uint64_t epoch, struct oracle **out)
 {
     struct oracle *o = MEM_NEW(struct oracle);
@@ -174,6 +197,7 @@ err_t oracle_open(struct io_loop *loop, const char *path, uint64_t epoch, struct
     return ERR_OK;
 }
 
+/* Closing the file waits for a background write that the kernel has begun; its done does not run. */
 void oracle_free(struct oracle *oracle)
 {
     if (oracle == NULL) {
@@ -185,10 +209,12 @@ void oracle_free(struct oracle *oracle)
     free(oracle);
 }
 
+/* Above the clock of any table that was advanced (closed), above all given out, and near the
+ * clock. */
 err_t oracle_write_time(struct oracle *oracle, uint64_t *time)
 {
     uint64_t now = io_now_us(oracle->loop);
-    uint64_t t = oracle->last + 1;
+    uint64_t t = oracle->last + 1; /* two calls within a microsecond differ */
     t = t > now ? t : now;
     t = t > oracle->closed ? t : oracle->closed;
     TRY(cover(oracle, t));
@@ -198,6 +224,8 @@ err_t oracle_write_time(struct oracle *oracle, uint64_t *time)
     return ERR_OK;
 }
 
+/* A time may come from elsewhere: sources are stamped by the storage workers' clocks. Following
+ * them is what keeps a read of a source from going back. */
 err_t oracle_observe(struct oracle *oracle, uint64_t time)
 {
     ASSERT(time < TIME_MAX - ORACLE_BLOCK_US);
@@ -211,12 +239,16 @@ err_t oracle_observe(struct oracle *oracle, uint64_t time)
     return ERR_OK;
 }
 
+/* Never waits and never writes: a read that begins is not slowed down by the oracle. */
 uint64_t oracle_read_time(const struct oracle *oracle)
 {
     ASSERT(oracle->read <= oracle->last || oracle->last == 0);
     return oracle->read;
 }
 
+/* Nothing is written to disk for it: this runs at every tick. So after a pause and a clock set back
+ * a successor may begin below what tables were told; it then learns of their upper from the refused
+ * append (write.c of the coordinator) and observes it. */
 uint64_t oracle_close_time(struct oracle *oracle)
 {
     uint64_t now = io_now_us(oracle->loop);

@@ -1,4 +1,14 @@
-/* The catalog's rows in SQLite: statements, transactions, and the epoch that fences them. */
+/*
+ * The catalog's rows in SQLite: statements, transactions, and the epoch that fences them.
+ *
+ * Fencing. meta.epoch counts the processes that ever opened the directory. Each transaction begins
+ * by taking SQLite's write lock and reading the epoch; when it is not the one this process set at
+ * its start, somebody took over, and nothing is written any more. Lock and check are in the same
+ * transaction, so no other process can take over in between.
+ *
+ * SQLite keeps its own copy of what is bound, statements live for one call: prepared statements are
+ * not kept, since no statement here runs often enough to pay for their bookkeeping.
+ */
 #include "ctrl/adapter/catalog/catalog_internal.h"
 
 #include "core/base/assert.h"
@@ -6,6 +16,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+/* The code tells the caller what can be done: a full disk is waited for, a damaged file is not, a
+ * lock that is held by another process is tried again by whoever started us. */
 static err_t sqlite_error(struct catalog_store *store, const char *what)
 {
     enum err_code code = ERR_IO;
@@ -25,6 +37,7 @@ static err_t sqlite_error(struct catalog_store *store, const char *what)
     return err;
 }
 
+/* Statements without parameters and rows: pragmas, BEGIN, COMMIT. */
 static err_t exec(struct catalog_store *store, const char *sql)
 {
     ASSERT(store->db != NULL);
@@ -34,6 +47,7 @@ static err_t exec(struct catalog_store *store, const char *sql)
     return ERR_OK;
 }
 
+/* On failure the store may be half open; catalog_store_close takes it as it is. */
 err_t catalog_store_open(struct catalog_store *store, struct io_loop *loop, const char *path)
 {
     ASSERT(loop != NULL && path != NULL);
@@ -48,21 +62,23 @@ err_t catalog_store_open(struct catalog_store *store, struct io_loop *loop, cons
      * removal of the journal, and only EXTRA makes that removal durable. */
     TRY(exec(store, "PRAGMA journal_mode=DELETE"));
     TRY(exec(store, "PRAGMA synchronous=EXTRA"));
-    TRY(exec(store, "PRAGMA temp_store=MEMORY"));
-    TRY(exec(store, "PRAGMA foreign_keys=OFF"));
+    TRY(exec(store, "PRAGMA temp_store=MEMORY")); /* the VFS makes no temporary files */
+    TRY(exec(store, "PRAGMA foreign_keys=OFF")); /* there are none */
     return exec(store, "PRAGMA trusted_schema=OFF");
 }
 
+/* Also closes one that never opened. */
 void catalog_store_close(struct catalog_store *store)
 {
     if (store->db != NULL) {
-        int code = sqlite3_close(store->db);
+        int code = sqlite3_close(store->db); /* refuses while statements live */
         ASSERT(code == SQLITE_OK); /* every statement was finalised */
         store->db = NULL;
     }
     catalog_vfs_unregister(&store->vfs);
 }
 
+/* The text of the statement is the error's context: it holds no user data, values are bound. */
 static err_t prepare(struct catalog_store *store, const char *sql, sqlite3_stmt **out)
 {
     ASSERT(store->db != NULL);
@@ -72,6 +88,7 @@ static err_t prepare(struct catalog_store *store, const char *sql, sqlite3_stmt 
     return ERR_OK;
 }
 
+/* Stops at the first error of each, which is then the answer. */
 err_t catalog_store_each(struct catalog_store *store, const char *sql,
                          err_t (*each)(void *arg, sqlite3_stmt *stmt), void *arg)
 {
@@ -90,6 +107,7 @@ err_t catalog_store_each(struct catalog_store *store, const char *sql,
     return err;
 }
 
+/* The number of types must be the number of parameters: a mistake here is ours, hence asserted. */
 err_t catalog_store_run(struct catalog_store *store, const char *sql, const char *types, ...)
 {
     sqlite3_stmt *stmt = NULL;
@@ -117,11 +135,14 @@ err_t catalog_store_run(struct catalog_store *store, const char *sql, const char
     return err;
 }
 
+/* A value of meta: SQLite's types are dynamic, so both readings are taken and the caller knows
+ * which. */
 struct meta_row {
     uint64_t number;
     char *text;
 };
 
+/* At most one row: key is the table's primary key. */
 static err_t take_meta(void *arg, sqlite3_stmt *stmt)
 {
     struct meta_row *row = arg;
@@ -133,6 +154,7 @@ static err_t take_meta(void *arg, sqlite3_stmt *stmt)
     return ERR_OK;
 }
 
+/* The key is one of ours, never a user's: that is why it may stand in the text. */
 static err_t read_meta(struct catalog_store *store, const char *key, struct meta_row *row)
 {
     char sql[96];
@@ -141,6 +163,7 @@ static err_t read_meta(struct catalog_store *store, const char *key, struct meta
     return catalog_store_each(store, sql, take_meta, row);
 }
 
+/* An absent number is 0, a text is not a number and reads as 0 too. */
 err_t catalog_store_meta(struct catalog_store *store, const char *key, uint64_t *out)
 {
     struct meta_row row = {0};
@@ -150,6 +173,7 @@ err_t catalog_store_meta(struct catalog_store *store, const char *key, uint64_t 
     return err;
 }
 
+/* The caller frees *out; NULL when the key is absent. */
 err_t catalog_store_text(struct catalog_store *store, const char *key, char **out)
 {
     struct meta_row row = {0};
@@ -158,12 +182,14 @@ err_t catalog_store_text(struct catalog_store *store, const char *key, char **ou
     return err;
 }
 
+/* Within the caller's transaction. */
 err_t catalog_store_set_meta(struct catalog_store *store, const char *key, uint64_t value)
 {
     return catalog_store_run(store, "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", "tu",
                              key, value);
 }
 
+/* When it fails no transaction is open: the caller has nothing to end. */
 err_t catalog_store_begin(struct catalog_store *store)
 {
     ASSERT(sqlite3_get_autocommit(store->db) != 0);
@@ -181,6 +207,8 @@ err_t catalog_store_begin(struct catalog_store *store)
     return err == ERR_OK ? ERR_OK : catalog_store_end(store, err);
 }
 
+/* Afterwards no transaction is open, whatever happened. SQLite rolls back by itself after some
+ * errors (a full disk), hence the look at autocommit. */
 err_t catalog_store_end(struct catalog_store *store, err_t err)
 {
     if (err == ERR_OK) {

@@ -1,6 +1,15 @@
 /*
  * A SQLite VFS over core/io's synchronous file functions, so that the catalog lives on the
  * simulator's disks as it does on real ones. Rollback journal only: no shared memory, no mmap.
+ *
+ * The contract is SQLite's (sqlite.org/c3ref/vfs.html and c3ref/io_methods.html): each function
+ * answers with a result code. What core/io said is kept in catalog_vfs.last, so that an error can
+ * tell more than "disk I/O error". Everything runs on the adapter's loop, inside a call of the
+ * catalog.
+ *
+ * What makes commits durable is spread over three places: file_sync (data, and the name of a file
+ * that was just made), vfs_delete (the removal of the journal is the commit), and the pragmas of
+ * catalog_store_open, which make SQLite ask for both.
  */
 #include "ctrl/adapter/catalog/catalog_internal.h"
 
@@ -8,6 +17,8 @@
 
 #include <stdio.h>
 
+/* SQLite allocates szOsFile bytes and gives them to vfs_open; base comes first, it is all that
+ * SQLite knows of. */
 struct vfs_file {
     sqlite3_file base;
     struct catalog_vfs *vfs;
@@ -16,6 +27,8 @@ struct vfs_file {
     bool locked;
 };
 
+/* The result code SQLite is to see, and the error itself for the message. A full disk has a code of
+ * its own, because SQLite then rolls back and the caller can wait. */
 static int note(struct catalog_vfs *vfs, err_t err, int code)
 {
     ASSERT(vfs != NULL);
@@ -30,6 +43,7 @@ static int note(struct catalog_vfs *vfs, err_t err, int code)
     return code;
 }
 
+/* Only files that vfs_open completed reach the functions below. */
 static struct vfs_file *file_of(sqlite3_file *base)
 {
     struct vfs_file *f = (struct vfs_file *)base;
@@ -37,6 +51,7 @@ static struct vfs_file *file_of(sqlite3_file *base)
     return f;
 }
 
+/* Cannot fail: what had to be durable was synced before. */
 static int file_close(sqlite3_file *base)
 {
     struct vfs_file *f = file_of(base);
@@ -77,6 +92,7 @@ static int file_truncate(sqlite3_file *base, sqlite3_int64 size)
     return note(f->vfs, io_file_truncate_sync(f->file, (uint64_t)size), SQLITE_IOERR_TRUNCATE);
 }
 
+/* The flags (full or data only) make no difference to core/io, which always does the stronger. */
 static int file_sync(sqlite3_file *base, int flags)
 {
     struct vfs_file *f = file_of(base);
@@ -115,6 +131,7 @@ static int file_lock(sqlite3_file *base, int level)
     return f->locked ? SQLITE_OK : SQLITE_BUSY;
 }
 
+/* SQLITE_LOCK_SHARED keeps the lock: going back to exclusive later must not fail. */
 static int file_unlock(sqlite3_file *base, int level)
 {
     struct vfs_file *f = file_of(base);
@@ -125,27 +142,32 @@ static int file_unlock(sqlite3_file *base, int level)
     return SQLITE_OK;
 }
 
+/* Asked only when a hot journal is found: nobody else can hold the lock then, since we hold it. */
 static int file_check_reserved(sqlite3_file *base, int *out)
 {
     *out = 0;
     return SQLITE_OK;
 }
 
+/* None of the optional operations is known; SQLite then does without. */
 static int file_control(sqlite3_file *base, int op, void *arg)
 {
     return SQLITE_NOTFOUND;
 }
 
+/* What a write may tear at most: the journal pads to it, so that a torn page spoils no other. */
 static int file_sector_size(sqlite3_file *base)
 {
     return 4096;
 }
 
+/* See SQLITE_IOCAP_*: each promise would let SQLite skip a sync. */
 static int file_characteristics(sqlite3_file *base)
 {
     return 0; /* nothing is promised: torn and reordered writes must be survived */
 }
 
+/* Version 1: neither shared memory (WAL) nor mmap, so SQLite cannot ask for them. */
 static const sqlite3_io_methods file_methods = {
     .iVersion = 1,
     .xClose = file_close,
@@ -162,11 +184,13 @@ static const sqlite3_io_methods file_methods = {
     .xDeviceCharacteristics = file_characteristics,
 };
 
+/* The base is embedded, so there is no pointer to keep alive. */
 static struct catalog_vfs *vfs_of(sqlite3_vfs *base)
 {
     return CONTAINER_OF(base, struct catalog_vfs, vfs);
 }
 
+/* A path without a slash is in the process's working directory. The caller frees. */
 static char *directory_of(const char *path)
 {
     ASSERT(path != NULL);
@@ -174,6 +198,7 @@ static char *directory_of(const char *path)
     return slash == NULL ? mem_strdup(".") : mem_strndup(path, (size_t)(slash - path));
 }
 
+/* Whether the file was there before decides whether its directory entry has to be made durable. */
 static int vfs_open(sqlite3_vfs *base, const char *name, sqlite3_file *out, int flags,
                     int *out_flags)
 {
@@ -203,6 +228,7 @@ static int vfs_open(sqlite3_vfs *base, const char *name, sqlite3_file *out, int 
     return code;
 }
 
+/* Removing the journal is what commits: SQLite asks for the directory's sync, and gets it. */
 static int vfs_delete(sqlite3_vfs *base, const char *name, int sync_directory)
 {
     ASSERT(name != NULL);
@@ -221,6 +247,8 @@ static int vfs_delete(sqlite3_vfs *base, const char *name, int sync_directory)
     return code;
 }
 
+/* SQLite asks for existence (is there a journal to roll back?) and for permission, which opening
+ * will tell. */
 static int vfs_access(sqlite3_vfs *base, const char *name, int flags, int *out)
 {
     ASSERT(name != NULL && out != NULL);
@@ -236,12 +264,14 @@ static int vfs_access(sqlite3_vfs *base, const char *name, int flags, int *out)
     return SQLITE_OK;
 }
 
+/* Paths are used as given: the process does not change its working directory. */
 static int vfs_full_pathname(sqlite3_vfs *base, const char *name, int out_len, char *out)
 {
     int n = snprintf(out, (size_t)out_len, "%s", name);
     return n >= 0 && n < out_len ? SQLITE_OK : SQLITE_CANTOPEN;
 }
 
+/* From core/io, so that a simulated run is the same for the same seed. */
 static int vfs_randomness(sqlite3_vfs *base, int len, char *out)
 {
     ASSERT(len >= 0);
@@ -254,6 +284,7 @@ static int vfs_sleep(sqlite3_vfs *base, int micros)
     return 0; /* nobody waits on a loop: a lock that is taken is an error at once */
 }
 
+/* The loop's clock: virtual in the simulator. Only SQL functions ask, and we use none of them. */
 static int vfs_time_i64(sqlite3_vfs *base, sqlite3_int64 *out)
 {
     /* Julian day in milliseconds; the Unix epoch is 2440587.5 days. */
@@ -269,11 +300,13 @@ static int vfs_time(sqlite3_vfs *base, double *out)
     return code;
 }
 
+/* catalog_vfs.last tells more than a number and a short text could. */
 static int vfs_last_error(sqlite3_vfs *base, int len, char *out)
 {
     return 0;
 }
 
+/* mxPathname bounds SQLite's own buffers; longer paths are refused at opening. */
 err_t catalog_vfs_register(struct catalog_vfs *vfs, struct io_loop *loop)
 {
     ASSERT(loop != NULL);
@@ -302,6 +335,7 @@ err_t catalog_vfs_register(struct catalog_vfs *vfs, struct io_loop *loop)
     return ERR_OK;
 }
 
+/* Also right for one that never was registered: loop tells. */
 void catalog_vfs_unregister(struct catalog_vfs *vfs)
 {
     if (vfs->loop != NULL) {

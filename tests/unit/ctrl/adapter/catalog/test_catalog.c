@@ -325,6 +325,7 @@ static void test_damage(void)
         "UPDATE columns SET position = 7 WHERE position = 1",
         "UPDATE schemas SET database_id = 777 WHERE name = 'public'",
         "INSERT INTO depends VALUES (4242, 1)",
+        "UPDATE clusters SET workers = 0 WHERE name = 'big'",
         "DELETE FROM meta WHERE key = 'next_id'",
         "UPDATE meta SET value = 'not a uuid' WHERE key = 'environment'",
     };
