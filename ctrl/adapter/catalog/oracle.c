@@ -197,7 +197,7 @@ err_t oracle_open(struct io_loop *loop, const char *path, uint64_t epoch, struct
     return ERR_OK;
 }
 
-/* Closing the file waits for a background write that the kernel has begun; its done does not run. */
+/* Closing the file waits for a background write the kernel has begun; its done does not run. */
 void oracle_free(struct oracle *oracle)
 {
     if (oracle == NULL) {
