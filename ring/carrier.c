@@ -93,6 +93,8 @@ bool carrier_deliver(struct carrier *c, uint32_t local, uint32_t remote,
     if (!end->open || end->failed) {
         return false;
     }
+    carrier_count(&end->counters.messages_in, 1);
+    carrier_count(&end->counters.bytes_in, m->len);
     err_t err = c->host->message(end->worker.ctx, c, local, remote, m);
     if (err != ERR_OK) {
         carrier_fail(c, local, err);
@@ -122,6 +124,7 @@ static void end_take(void *arg, struct mailbox_item *item)
         end_open(end);
         break;
     case CARRIER_NODE_MESSAGE:
+        node->m.flags = CARRIER_STABLE;
         carrier_deliver(end->carrier, node->local, node->remote, &node->m);
         break;
     case CARRIER_NODE_WRITABLE:
@@ -166,6 +169,8 @@ void carrier_commit(struct carrier *c, uint32_t local, uint32_t remote,
 {
     ASSERT(local < c->ends_len && c->ends[local].open && remote < c->theirs.workers);
     ASSERT(m->kind >= FRAME_KIND_USER && (block == NULL ? len == 0 : len <= block->len));
+    carrier_count(&c->ends[local].counters.messages_out, 1);
+    carrier_count(&c->ends[local].counters.bytes_out, len);
     c->ops->commit(c, local, remote, m, block, len);
 }
 
@@ -180,6 +185,29 @@ void carrier_send(struct carrier *c, uint32_t local, uint32_t remote,
     carrier_reserve(c, local, remote, m->len, &block);
     memcpy(block.data, m->data, m->len);
     carrier_commit(c, local, remote, m, &block, m->len);
+}
+
+void carrier_share(struct carrier *c, uint32_t local, uint32_t remote,
+                   const struct carrier_message *m, const struct carrier_block *block, size_t len)
+{
+    ASSERT(local < c->ends_len && c->ends[local].open && remote < c->theirs.workers);
+    ASSERT(m->kind >= FRAME_KIND_USER && len > 0 && len <= block->len);
+    if (c->ops->share != NULL) {
+        c->ops->share(c, local, remote, m, block, len);
+        return;
+    }
+    struct carrier_message copied = *m;
+    copied.data = block->data;
+    copied.len = len;
+    carrier_send(c, local, remote, &copied);
+}
+
+void carrier_flush(struct carrier *c, uint32_t local)
+{
+    ASSERT(local < c->ends_len && c->ends[local].open);
+    if (c->ops->flush != NULL) {
+        c->ops->flush(c, local);
+    }
 }
 
 void **carrier_slot(struct carrier *c, uint32_t local)
@@ -329,6 +357,12 @@ const struct hello *carrier_peer(const struct carrier *c)
 const char *carrier_name(const struct carrier *c)
 {
     return c->ops->name;
+}
+
+const struct carrier_counters *carrier_counters(const struct carrier *c, uint32_t local)
+{
+    ASSERT(local < c->ends_len);
+    return &c->ends[local].counters;
 }
 
 uint32_t carrier_remote_workers(const struct carrier *c)

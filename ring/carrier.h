@@ -14,6 +14,15 @@
  *
  * Blocks. carrier_reserve gives memory to build a message's bytes in place (in the shared arena
  * when there is one), carrier_commit sends it. The receiver sees the bytes during its callback.
+ *
+ * Batching. What is committed is published at the end of the loop's turn, all of it at once, or as
+ * soon as it is a good deal; carrier_flush does it now.
+ *
+ * Sharing. A block of a pool (shm/shm.h) is built once and sent any number of times with
+ * carrier_share: to any stream, worker and session, each with a header of its own. Sessions in
+ * shared memory pass a reference; the others copy. The block is free when its maker has released
+ * it and the last reader has acknowledged it. Nobody waits for a reader that has fallen behind:
+ * the references it has not begun to read are taken back, and its host hears lost for each.
  */
 #ifndef TAILRACE_RING_CARRIER_H
 #define TAILRACE_RING_CARRIER_H
@@ -28,7 +37,12 @@ enum {
     CARRIER_ALIGN = 64,
 };
 
-enum carrier_flags { CARRIER_URGENT = 1 }; /* may overtake other streams, not its own */
+enum carrier_flags {
+    CARRIER_URGENT = 1, /* sending: may overtake other streams, not its own */
+    /* Received: the bytes lie in private memory. Without it the peer's process can still write
+     * them: what is checked must be a copy, see ring/README.md. */
+    CARRIER_STABLE = 2,
+};
 
 struct carrier_message {
     uint8_t kind; /* >= FRAME_KIND_USER; meaning is the protocol's above, as of stream, a, b, c */
@@ -49,6 +63,11 @@ struct carrier_host {
     /* An error ends the session, with this reason. */
     err_t (*message)(void *worker_ctx, struct carrier *carrier, uint32_t local, uint32_t remote,
                      const struct carrier_message *message);
+    /* A message sent by carrier_share was taken back by its sender before it was read, because this
+     * worker had fallen behind: here it is, in its place in the order, without its bytes. NULL:
+     * falling behind ends the session. */
+    err_t (*lost)(void *worker_ctx, struct carrier *carrier, uint32_t local, uint32_t remote,
+                  const struct carrier_message *message);
     /* carrier_ready may be true again. */
     void (*writable)(void *worker_ctx, struct carrier *carrier, uint32_t local);
     void (*close)(void *worker_ctx, struct carrier *carrier, uint32_t local);
@@ -81,9 +100,32 @@ struct carrier_config {
 struct carrier_block {
     uint8_t *data;
     size_t len;
-    void *owner; /* the carrier's */
+    void *owner; /* the carrier's, or the pool */
     uint64_t place;
 };
+
+/* What a worker did on a session, ever. Written by its thread alone, read by any (relaxed: numbers
+ * to look at, they order nothing). */
+struct carrier_counters {
+    _Atomic uint64_t messages_out;
+    _Atomic uint64_t bytes_out; /* of messages; a shared block counts for each of its readers */
+    _Atomic uint64_t shared_out; /* of the messages, references to shared blocks */
+    _Atomic uint64_t batches_out; /* times that something was published */
+    _Atomic uint64_t messages_in;
+    _Atomic uint64_t bytes_in;
+    _Atomic uint64_t batches_in;
+    _Atomic uint64_t wakes;   /* of the peer's workers, by a system call */
+    _Atomic uint64_t woken;   /* times the peer woke us */
+    _Atomic uint64_t stalls;  /* times there was no room */
+    _Atomic uint64_t lost_out; /* shared messages taken back */
+    _Atomic uint64_t lost_in;
+};
+static inline void carrier_count(_Atomic uint64_t *counter, uint64_t n)
+{
+    /* Relaxed, both: one writer, see above. */
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
 
 /* ---- for the layer above: on the loop of worker `local` -------------------------------------- */
 
@@ -99,6 +141,12 @@ void carrier_commit(struct carrier *c, uint32_t local, uint32_t remote,
 /* Both in one: copies m->data. */
 void carrier_send(struct carrier *c, uint32_t local, uint32_t remote,
                   const struct carrier_message *m);
+/* Sends m with the first len bytes of a block of a pool as its bytes, which stays the caller's; the
+ * bytes may not change any more. */
+void carrier_share(struct carrier *c, uint32_t local, uint32_t remote,
+                   const struct carrier_message *m, const struct carrier_block *block, size_t len);
+/* Publishes what was committed, on all lanes of this worker, now. */
+void carrier_flush(struct carrier *c, uint32_t local);
 /* A word of the layer above's, one per local worker and session; NULL at open. */
 void **carrier_slot(struct carrier *c, uint32_t local);
 /* Ends the session for this reason (owned). Also the net loop, with local = CARRIER_NET. */
@@ -109,6 +157,7 @@ void carrier_fail(struct carrier *c, uint32_t local, err_t reason);
 const struct hello *carrier_peer(const struct carrier *c);
 const char *carrier_name(const struct carrier *c); /* "tcp", "shm" */
 uint32_t carrier_remote_workers(const struct carrier *c);
+const struct carrier_counters *carrier_counters(const struct carrier *c, uint32_t local);
 /* Net loop: have the workers heard of the session? (Else it failed while being set up.) */
 bool carrier_started(const struct carrier *c);
 
@@ -129,6 +178,10 @@ struct carrier_ops {
                     struct carrier_block *out);
     void (*commit)(struct carrier *c, uint32_t local, uint32_t remote,
                    const struct carrier_message *m, struct carrier_block *block, size_t len);
+    /* NULL: the base copies by reserve and commit; and nothing is ever held back. */
+    void (*share)(struct carrier *c, uint32_t local, uint32_t remote,
+                  const struct carrier_message *m, const struct carrier_block *block, size_t len);
+    void (*flush)(struct carrier *c, uint32_t local);
     /* Worker loop. prepare: see carrier_prepare. attach: before host->open. detach: after
      * host->close, also when there was no open or no prepare. May be NULL. */
     void (*prepare)(struct carrier *c, uint32_t local);
@@ -149,6 +202,7 @@ struct carrier_end {
     void *slot;          /* of the layer above */
     bool open;           /* worker's: between open and close */
     bool failed;         /* worker's: it asked for the end; further messages are dropped */
+    struct carrier_counters counters;
 };
 
 struct carrier {

@@ -1,4 +1,8 @@
-/* A worker's arena: next fit over a bitmap. See arena.h. */
+/*
+ * A worker's arena: next fit over spans. Blocks are given out in the order of addresses, round and
+ * round, so that with readers that keep up the next span is free and large, and taking is a few
+ * instructions whatever the size. Free neighbours are joined when the search comes past them.
+ */
 #include "ring/shm/arena.h"
 
 #include "core/base/mem.h"
@@ -9,98 +13,133 @@ static uint32_t units_of(size_t len)
     return (uint32_t)((len + SHM_UNIT - 1) / SHM_UNIT);
 }
 
-static bool is_used(const struct shm_arena *arena, uint32_t unit)
+static struct shm_span *span_at(const struct shm_arena *arena, uint64_t offset)
 {
-    return (arena->used[unit / 64] >> (unit % 64) & 1) != 0;
-}
-
-static void mark(struct shm_arena *arena, uint32_t unit, uint32_t n, bool used)
-{
-    ASSERT(n > 0 && unit + n <= arena->units);
-    for (uint32_t i = unit; i < unit + n; i++) {
-        ASSERT(is_used(arena, i) != used);
-        arena->used[i / 64] ^= 1ULL << (i % 64);
-    }
+    ASSERT(offset % SHM_UNIT == 0 && offset / SHM_UNIT < arena->units);
+    return &arena->spans[offset / SHM_UNIT];
 }
 
 void shm_arena_init(struct shm_arena *arena, uint64_t bytes)
 {
-    ASSERT(bytes % SHM_PAGE == 0 && bytes / SHM_UNIT <= UINT32_MAX);
-    arena->units = (uint32_t)(bytes / SHM_UNIT);
-    arena->free_units = arena->units;
-    arena->next = 0;
-    arena->used = mem_zalloc((arena->units + 63) / 64 * sizeof(uint64_t));
+    ASSERT(bytes > 0 && bytes % SHM_PAGE == 0 && bytes / SHM_UNIT < UINT32_MAX);
+    uint32_t units = (uint32_t)(bytes / SHM_UNIT);
+    *arena = (struct shm_arena){.units = units, .free_units = units, .refused = UINT32_MAX};
+    arena->spans = mem_alloc(units * sizeof(arena->spans[0]));
+    memset(arena->spans, 0, units * sizeof(arena->spans[0])); /* faults now, not while sending */
+    arena->spans[0].units = units;
 }
 
 void shm_arena_close(struct shm_arena *arena)
 {
-    free(arena->used);
+    free(arena->spans);
     *arena = (struct shm_arena){0};
 }
 
-/* First run of n free units in [from, to), or to. */
-static uint32_t find(const struct shm_arena *arena, uint32_t from, uint32_t to, uint32_t n)
+/* Joins a free span with the free ones behind it. */
+static void join(struct shm_arena *arena, uint32_t at)
 {
-    uint32_t run = 0;
-    for (uint32_t i = from; i < to; i++) {
-        if (i % 64 == 0 && arena->used[i / 64] == UINT64_MAX) {
-            run = 0;
-            i += 63; /* a whole word in use */
-            continue;
-        }
-        run = is_used(arena, i) ? 0 : run + 1;
-        if (run == n) {
-            return i + 1 - n;
-        }
+    struct shm_span *span = &arena->spans[at];
+    ASSERT(span->refs == 0 && span->units > 0);
+    while (at + span->units < arena->units && arena->spans[at + span->units].refs == 0) {
+        span->units += arena->spans[at + span->units].units;
     }
-    return to;
+}
+
+/* Cuts the span to n units; what is left becomes a free span. */
+static void cut(struct shm_arena *arena, uint32_t at, uint32_t n)
+{
+    struct shm_span *span = &arena->spans[at];
+    ASSERT(n > 0 && n <= span->units);
+    if (n < span->units) {
+        arena->spans[at + n] = (struct shm_span){.units = span->units - n};
+        span->units = n;
+    }
 }
 
 bool shm_arena_take(struct shm_arena *arena, size_t len, uint64_t *offset)
 {
     uint32_t n = units_of(len);
-    ASSERT(n > 0);
-    if (n > arena->free_units) {
+    ASSERT(len > 0 && arena->next < arena->units);
+    if (n > arena->free_units || n >= arena->refused) {
         return false;
     }
-    uint32_t at = find(arena, arena->next, arena->units, n);
-    if (at == arena->units) {
-        at = find(arena, 0, arena->units, n);
-        if (at == arena->units) {
-            return false;
+    uint32_t at = arena->next;
+    for (uint32_t looked = 0; looked < arena->units;) {
+        struct shm_span *span = &arena->spans[at];
+        if (span->refs == 0) {
+            join(arena, at);
+            if (span->units >= n) {
+                cut(arena, at, n);
+                span->refs = 1;
+                arena->free_units -= n;
+                arena->next = at + n < arena->units ? at + n : 0;
+                *offset = (uint64_t)at * SHM_UNIT;
+                return true;
+            }
         }
+        looked += span->units;
+        at = at + span->units < arena->units ? at + span->units : 0;
     }
-    mark(arena, at, n, true);
-    arena->free_units -= n;
-    arena->next = at + n;
-    *offset = (uint64_t)at * SHM_UNIT;
+    arena->next = at; /* joining may have swallowed the span it named */
+    arena->refused = n;
+    return false;
+}
+
+void shm_arena_hold(struct shm_arena *arena, uint64_t offset)
+{
+    struct shm_span *span = span_at(arena, offset);
+    ASSERT(span->refs > 0 && span->refs < UINT32_MAX);
+    span->refs++;
+}
+
+static void freed(struct shm_arena *arena, uint32_t units)
+{
+    ASSERT(units > 0 && arena->free_units + units <= arena->units);
+    arena->free_units += units;
+    arena->refused = UINT32_MAX;
+}
+
+bool shm_arena_drop(struct shm_arena *arena, uint64_t offset)
+{
+    struct shm_span *span = span_at(arena, offset);
+    ASSERT(span->refs > 0 && span->units > 0);
+    if (--span->refs > 0) {
+        return false;
+    }
+    freed(arena, span->units);
     return true;
 }
 
-void shm_arena_give(struct shm_arena *arena, uint64_t offset, size_t len)
+void shm_arena_trim(struct shm_arena *arena, uint64_t offset, size_t keep)
 {
-    ASSERT(offset % SHM_UNIT == 0);
-    uint32_t n = units_of(len);
-    mark(arena, (uint32_t)(offset / SHM_UNIT), n, false);
-    arena->free_units += n;
-}
-
-void shm_arena_trim(struct shm_arena *arena, uint64_t offset, size_t len, size_t keep)
-{
-    ASSERT(keep > 0 && keep <= len);
-    uint32_t had = units_of(len);
+    struct shm_span *span = span_at(arena, offset);
+    uint32_t at = (uint32_t)(offset / SHM_UNIT);
+    uint32_t had = span->units;
     uint32_t stay = units_of(keep);
-    if (stay < had) {
-        mark(arena, (uint32_t)(offset / SHM_UNIT) + stay, had - stay, false);
-        arena->free_units += had - stay;
+    ASSERT(keep > 0 && stay <= had && span->refs == 1);
+    if (stay == had) {
+        return;
+    }
+    cut(arena, at, stay);
+    freed(arena, had - stay);
+    if (arena->next == (at + had < arena->units ? at + had : 0)) {
+        arena->next = at + stay; /* the next block lies close behind */
     }
 }
 
 bool shm_arena_valid(const struct shm_arena *arena)
 {
     uint32_t unused = 0;
-    for (uint32_t i = 0; i < arena->units; i++) {
-        unused += is_used(arena, i) ? 0 : 1;
+    uint32_t at = 0;
+    bool next_found = false;
+    while (at < arena->units) {
+        const struct shm_span *span = &arena->spans[at];
+        if (span->units == 0 || span->units > arena->units - at) {
+            return false;
+        }
+        next_found |= at == arena->next;
+        unused += span->refs == 0 ? span->units : 0;
+        at += span->units;
     }
-    return unused == arena->free_units && arena->next <= arena->units;
+    return unused == arena->free_units && next_found;
 }

@@ -3,12 +3,10 @@
 #define TAILRACE_RING_SHM_INTERNAL_H
 
 #include "core/base/mem.h"
-#include "ring/shm/arena.h"
 #include "ring/shm/memory.h"
-#include "ring/shm/shm.h"
+#include "ring/shm/pool.h"
 
 enum {
-    SHM_BLOCK_MAX = 1 << 20, /* bytes of one descriptor; more go in fragments */
     SHM_WORKERS_MAX = 60,    /* their doorbells must fit into one packet */
     SHM_CONTROL_MAX = 64 * 1024,
 };

@@ -198,11 +198,11 @@ void shm_commit(struct carrier *c, uint32_t local, uint32_t remote,
     ASSERT(end->attached && (block != NULL || len == 0));
     bool in_arena = block != NULL && block->owner == NULL;
     if (in_arena && len == 0) {
-        shm_arena_give(&end->arena, block->place, block->len);
+        shm_arena_drop(&end->arena, block->place);
         block = NULL;
         in_arena = false;
     } else if (in_arena) {
-        shm_arena_trim(&end->arena, block->place, block->len, len);
+        shm_arena_trim(&end->arena, block->place, len);
     }
     if (pair->backlog == NULL && !ring_full(pair) && (in_arena || len == 0)) {
         publish(end, remote, m, in_arena ? block->place : 0, len, len, FRAME_FIRST | FRAME_LAST);
@@ -231,7 +231,7 @@ static err_t take_acks(struct shm_end *end, uint32_t remote, bool *any)
     for (; pair->acked != head; pair->acked++) {
         struct shm_slot *slot = &pair->slots[pair->acked % SHM_RING];
         if (slot->len > 0) {
-            shm_arena_give(&end->arena, slot->offset, slot->len);
+            shm_arena_drop(&end->arena, slot->offset);
             slot->len = 0;
         }
         *any = true;

@@ -12,10 +12,46 @@
 
 #include "ring/carrier.h"
 
+/*
+ * A pool: where the workers of this process build the blocks of all its sessions, so that one that
+ * was built once can be sent to readers in any number of processes (carrier_share). Where there is
+ * no shared memory (the simulator, or it was refused: the log says so) it is plain memory, and
+ * every session copies.
+ *
+ * Threads: made and freed on the net loop, before and after the sessions it is given to; the rest
+ * on the loop of the worker concerned.
+ */
+enum { SHM_POOL_BLOCK_MAX = 1 << 20 };
+
+struct shm_pool;
+struct shm_pool_config {
+    struct io_loop *net;
+    uint32_t workers; /* of this process, as the sessions have */
+    size_t bytes;     /* of all workers together; 0: 16 MiB */
+};
+struct shm_pool *shm_pool_new(const struct shm_pool_config *config);
+/* Once per worker, before it reserves. room(ctx): a reserve that was refused may succeed now; from
+ * within a poller of the loop, or from shm_pool_release; may be NULL. */
+void shm_pool_worker(struct shm_pool *pool, uint32_t local, struct io_loop *loop,
+                     void (*room)(void *ctx), void *ctx);
+/* A block of len bytes (at most SHM_POOL_BLOCK_MAX) to build a message in. False: readers still
+ * hold what there is; room will tell. */
+bool shm_pool_reserve(struct shm_pool *pool, uint32_t local, size_t len,
+                      struct carrier_block *out);
+/* Gives back what is beyond the first len bytes (> 0); before the block is shared. */
+void shm_pool_trim(struct shm_pool *pool, uint32_t local, struct carrier_block *block, size_t len);
+/* The maker needs it no longer; its readers may. */
+void shm_pool_release(struct shm_pool *pool, uint32_t local, struct carrier_block *block);
+/* Bytes held by makers and readers. */
+size_t shm_pool_used(const struct shm_pool *pool, uint32_t local);
+/* NULL is allowed. The sessions it was given to have been freed. */
+void shm_pool_free(struct shm_pool *pool);
+
 struct shm_config {
     bool initiator; /* the connecting side, which speaks first */
     uint8_t proof[HELLO_PROOF_LEN]; /* shown by the initiator, expected by the other side */
-    size_t arena_bytes;             /* for what we send, all workers together; 0: 16 MiB */
+    struct shm_pool *pool; /* blocks we send; NULL: memory of this session's own */
+    size_t arena_bytes;    /* of its own, all workers together; 0: 16 MiB */
 };
 
 /* The session on a greeted SEQPACKET stream, which it owns. The workers hear open when the

@@ -16,47 +16,114 @@ enum { ROUNDS = 300, WORKERS = 2 };
 
 /* ---- arena ----------------------------------------------------------------------------------- */
 
+enum { BLOCKS = 200 };
+struct arena_block {
+    uint64_t offset;
+    size_t len;
+    uint32_t refs;
+};
+
+/* No two blocks in use overlap. */
+static bool arena_disjoint(const struct arena_block *blocks)
+{
+    for (int i = 0; i < BLOCKS; i++) {
+        for (int j = 0; j < BLOCKS; j++) {
+            if (i != j && blocks[i].refs > 0 && blocks[j].refs > 0 &&
+                blocks[i].offset < blocks[j].offset + blocks[j].len &&
+                blocks[j].offset < blocks[i].offset + blocks[i].len) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static void arena_step(struct shm_arena *arena, struct arena_block *b, uint64_t random,
+                       size_t *refused)
+{
+    if (b->refs > 0 && random % 3 == 0) {
+        shm_arena_hold(arena, b->offset);
+        b->refs++;
+    } else if (b->refs > 0) {
+        CU_ASSERT_EQUAL(shm_arena_drop(arena, b->offset), b->refs == 1);
+        b->refs--;
+    } else if (!shm_arena_take(arena, b->len = 1 + random % 20000, &b->offset)) {
+        (*refused)++;
+    } else {
+        CU_ASSERT_TRUE(b->offset + b->len <= 1 << 20);
+        b->len = 1 + (random >> 8) % b->len;
+        shm_arena_trim(arena, b->offset, b->len);
+        b->refs = 1;
+    }
+}
+
 static void test_arena(void)
 {
-    enum { BLOCKS = 200 };
     struct shm_arena arena;
-    struct {
-        uint64_t offset;
-        size_t len;
-    } blocks[BLOCKS] = {0};
+    struct arena_block blocks[BLOCKS] = {0};
     uint64_t random = 1;
     size_t refused = 0;
     shm_arena_init(&arena, 1 << 20);
     for (int i = 0; i < 200000; i++) {
         random = random * 6364136223846793005ULL + 1442695040888963407ULL;
-        int k = (int)(random >> 33) % BLOCKS;
-        if (blocks[k].len > 0) {
-            shm_arena_give(&arena, blocks[k].offset, blocks[k].len);
-            blocks[k].len = 0;
-            continue;
-        }
-        size_t len = 1 + (random >> 40) % 20000;
-        if (!shm_arena_take(&arena, len, &blocks[k].offset)) {
-            refused++;
-            continue;
-        }
-        CU_ASSERT_TRUE(blocks[k].offset + len <= 1 << 20);
-        size_t keep = 1 + (random >> 20) % len;
-        shm_arena_trim(&arena, blocks[k].offset, len, keep);
-        blocks[k].len = keep;
+        arena_step(&arena, &blocks[(random >> 33) % BLOCKS], random >> 20, &refused);
         if (i % 1000 == 0) {
             CU_ASSERT_TRUE(shm_arena_valid(&arena));
+            CU_ASSERT_TRUE(arena_disjoint(blocks));
         }
     }
     CU_ASSERT_TRUE(refused > 0);
     for (int k = 0; k < BLOCKS; k++) {
-        if (blocks[k].len > 0) {
-            shm_arena_give(&arena, blocks[k].offset, blocks[k].len);
+        for (; blocks[k].refs > 0; blocks[k].refs--) {
+            shm_arena_drop(&arena, blocks[k].offset);
         }
     }
     CU_ASSERT_EQUAL(arena.free_units, arena.units);
-    CU_ASSERT_TRUE(shm_arena_valid(&arena));
+    uint64_t whole;
+    CU_ASSERT_TRUE(shm_arena_take(&arena, 1 << 20, &whole)); /* nothing is left in pieces */
+    CU_ASSERT_FALSE(shm_arena_take(&arena, 1, &whole));
     shm_arena_close(&arena);
+}
+
+/* ---- pool ------------------------------------------------------------------------------------ */
+
+static void count_room(void *ctx)
+{
+    ++*(int *)ctx;
+}
+
+static void test_pool(void)
+{
+    enum { BYTES = 256 * 1024 };
+    struct shm_pool *pool = shm_pool_new(&(struct shm_pool_config){.workers = 2, .bytes = 1});
+    struct carrier_block blocks[8];
+    struct carrier_block more;
+    struct io_loop *loop = (struct io_loop *)&blocks; /* only kept */
+    int rooms = 0;
+    for (uint32_t w = 0; w < 2; w++) {
+        shm_pool_worker(pool, w, loop, count_room, &rooms);
+    }
+    for (int i = 0; i < 8; i++) {
+        CU_ASSERT_TRUE_FATAL(shm_pool_reserve(pool, 0, BYTES / 8, &blocks[i]));
+        CU_ASSERT_EQUAL((uintptr_t)blocks[i].data % CARRIER_ALIGN, 0);
+        memset(blocks[i].data, i, blocks[i].len);
+    }
+    CU_ASSERT_EQUAL(shm_pool_used(pool, 0), BYTES);
+    CU_ASSERT_EQUAL(shm_pool_used(pool, 1), 0);
+    CU_ASSERT_FALSE(shm_pool_reserve(pool, 0, 1, &more));
+    CU_ASSERT_EQUAL(rooms, 0);
+    shm_pool_release(pool, 0, &blocks[3]);
+    CU_ASSERT_EQUAL(rooms, 1);
+    CU_ASSERT_TRUE_FATAL(shm_pool_reserve(pool, 0, BYTES / 8, &blocks[3]));
+    shm_pool_trim(pool, 0, &blocks[3], 1);
+    CU_ASSERT_TRUE(shm_pool_used(pool, 0) < BYTES);
+    for (int i = 0; i < 8; i++) {
+        CU_ASSERT_TRUE(i == 3 || blocks[i].data[BYTES / 8 - 1] == i);
+        shm_pool_release(pool, 0, &blocks[i]);
+    }
+    CU_ASSERT_EQUAL(rooms, 1); /* owed once for one refusal */
+    CU_ASSERT_EQUAL(shm_pool_used(pool, 0), 0);
+    shm_pool_free(pool);
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
@@ -313,6 +380,7 @@ static void test_garbage(void)
 
 static const struct test_case cases[] = {
     {"arena", test_arena},
+    {"pool", test_pool},
     {"sealed memory", test_memory},
     {"a peer that writes garbage", test_garbage},
 };
