@@ -90,28 +90,50 @@ static void peek_answer(struct computed *computed, struct computed_peek *peek)
     arena_free(&arena);
 }
 
-/* Takes the content of rows (NULL: none). */
+static void peek_finish(struct computed *computed, uint64_t peek_id, struct computed_peek *peek)
+{
+    ASSERT(peek->err != ERR_OK || peek->waiting == 0);
+    void *removed = u64map_remove(&computed->peeks, peek_id);
+    ASSERT(removed == peek);
+    for (uint32_t w = 0; peek->waiting > 0 && w < computed->config.workers; w++) {
+        computed_worker_cancel(&computed->workers[w], peek_id);
+    }
+    peek_answer(computed, peek);
+    peek_free(peek);
+}
+
+/* Rows would not fit into one message, which would end the session, and the peek be asked again. */
+static err_t too_large(size_t bytes)
+{
+    return err_hint(err_sql(ERR_LIMIT, "53400",
+                            "the result is larger than the %d MiB a process may answer with",
+                            COMPUTED_ANSWER_MAX >> 20),
+                    "It has at least %zu bytes: select fewer rows or columns, add a LIMIT, or use "
+                    "a cluster whose replicas have more processes.", bytes);
+}
+
+/*
+ * A worker's share of a peek. Takes the content of rows (NULL: none) and err. The first error is
+ * the process's answer, at once: a worker whose dataflow failed holds up the others for ever.
+ */
 void computed_on_peek(struct computed *computed, uint64_t peek_id, struct buf *rows, err_t err)
 {
     struct computed_peek *peek = u64map_get(&computed->peeks, peek_id);
-    if (peek == NULL) { /* of an earlier session */
+    if (peek == NULL) { /* of an earlier session, or answered with an error */
         err_free(err);
         return;
     }
-    if (peek->err == ERR_OK) {
-        peek->err = err;
-    } else {
-        err_free(err);
-    }
-    if (rows != NULL && rows->len > 0) {
+    ASSERT(peek->waiting > 0 && peek->err == ERR_OK);
+    peek->waiting--;
+    peek->err = err;
+    if (err == ERR_OK && rows != NULL && rows->len > 0) {
+        peek->bytes += rows->len;
         *VEC_PUSH(peek, rows) = *rows;
         *rows = (struct buf){0};
+        peek->err = peek->bytes > COMPUTED_ANSWER_MAX ? too_large(peek->bytes) : ERR_OK;
     }
-    ASSERT(peek->waiting > 0);
-    if (--peek->waiting == 0) {
-        u64map_remove(&computed->peeks, peek_id);
-        peek_answer(computed, peek);
-        peek_free(peek);
+    if (peek->err != ERR_OK || peek->waiting == 0) {
+        peek_finish(computed, peek_id, peek);
     }
 }
 
@@ -122,6 +144,10 @@ void computed_on_subscribe(struct computed *computed, uint32_t worker, uint64_t 
     const struct computed_export *export = u64map_get(&computed->exports, export_id);
     if (computed->initializing || export == NULL || export->incarnation != incarnation) {
         return; /* of a dataflow that is gone, or about to go */
+    }
+    if (ok->len + err->len > COMPUTED_ANSWER_MAX) {
+        computed_on_failed(computed, incarnation, too_large(ok->len + err->len));
+        return;
     }
     tailrace_v1_ComputeResponse response = {0};
     response.which_response = tailrace_v1_ComputeResponse_subscribe_tag;

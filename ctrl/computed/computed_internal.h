@@ -121,13 +121,17 @@ struct computed_flow {
     bool kept;          /* during reconciliation: compatible with the new history */
 };
 
+/* An answer is one message: what its rows may take; the rest is for ids and lengths. */
+enum { COMPUTED_ANSWER_MAX = RUNTIME_MESSAGE_MAX - (1 << 20) };
+
 /* A peek under way in this process. */
 struct computed_peek {
     uint64_t id;      /* the controller's */
     uint32_t waiting; /* workers */
-    err_t err;        /* the first */
+    err_t err;        /* set for a moment, before it is answered with it */
     struct buf *rows; /* a batch a worker */
     size_t rows_len, rows_cap;
+    size_t bytes;     /* of all rows */
 };
 
 struct computed {

@@ -240,8 +240,7 @@ static err_t handle(struct ctl_conn *conn, const tailrace_v1_ComputeResponse *re
         on_frontiers(conn, &response->response.frontiers);
         return ERR_OK;
     case tailrace_v1_ComputeResponse_peek_tag:
-        peek_response(replica, &response->response.peek);
-        return ERR_OK;
+        return peek_response(replica, conn->process, &response->response.peek);
     case tailrace_v1_ComputeResponse_subscribe_tag:
         subscribe_response(replica, &response->response.subscribe);
         return ERR_OK;
@@ -279,11 +278,12 @@ static void forget_reports(struct ctl_replica *replica)
 static void on_lost(struct ctl_conn *conn, const char *reason)
 {
     struct ctl_replica *replica = replica_of(conn);
-    if (replica->ready) {
+    bool was = replica->ready;
+    replica->ready = false;
+    if (was) {
         peek_replica_lost(replica);
         forget_reports(replica);
     }
-    replica->ready = false;
     replica->greeted = 0;
     running_clear(replica);
     for (uint32_t p = 0; p < replica->cluster->spec.scale; p++) {
@@ -366,8 +366,8 @@ err_t controller_cluster_create(struct controller *c, const struct controller_cl
     if (u64map_get(&c->clusters, spec->id) != NULL) {
         return err_new(ERR_EXISTS, "cluster %" PRIu64 " exists already", spec->id);
     }
-    if (spec->scale == 0 || spec->workers == 0 || spec->scale > 256 || spec->workers > 256 ||
-        spec->replicas > 16) {
+    if (spec->scale == 0 || spec->workers == 0 || spec->scale > CONTROLLER_SCALE_MAX ||
+        spec->workers > CONTROLLER_WORKERS_MAX || spec->replicas > CONTROLLER_REPLICAS_MAX) {
         return err_new(ERR_INVALID, "cluster of %u replicas of %u processes of %u workers",
                        spec->replicas, spec->scale, spec->workers);
     }

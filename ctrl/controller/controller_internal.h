@@ -8,7 +8,13 @@
 #include "ctrl/plan/plan_codec.h"
 #include "ctrl/rpc/rpc.h"
 
-enum { CONTROLLER_PROTOCOL_VERSION = 1, CONTROLLER_MESSAGE_MAX = 256 << 20 };
+enum {
+    CONTROLLER_PROTOCOL_VERSION = 1,
+    CONTROLLER_MESSAGE_MAX = 256 << 20,
+    CONTROLLER_SCALE_MAX = 256, /* processes of a replica */
+    CONTROLLER_WORKERS_MAX = 256, /* of a process */
+    CONTROLLER_REPLICAS_MAX = 16, /* of a cluster */
+};
 
 /* ---- connections (connection.c) -------------------------------------------------------------- */
 
@@ -165,7 +171,8 @@ struct ctl_peek {
     uint32_t cols;
     uint32_t replicas_len; /* the cluster may be gone when the answer is delivered */
     struct ctl_peek_replica {
-        uint32_t answers; /* processes */
+        uint32_t answers;     /* processes that answered in this session */
+        uint64_t answered[CONTROLLER_SCALE_MAX / 64]; /* which: bit p % 64 of word p / 64 */
         err_t err;
         struct ctl_piece *rows;
         size_t rows_len, rows_cap;
@@ -255,7 +262,8 @@ void dataflow_free(struct ctl_dataflow *dataflow);
 void export_compact(struct ctl_export *export);
 
 /* peek.c */
-void peek_response(struct ctl_replica *replica, const tailrace_v1_PeekResponse *message);
+err_t peek_response(struct ctl_replica *replica, uint32_t process,
+                    const tailrace_v1_PeekResponse *message);
 void peek_replay(struct ctl_replica *replica);
 /* Sends the peeks that waited until the dataflow they read from could start. */
 void peek_dataflow_started(struct controller *c, const struct ctl_dataflow *dataflow);

@@ -1,6 +1,16 @@
 /*
- * Peeks: sent to every replica of the cluster, the first complete answer wins, every peek is
- * answered exactly once. A peek whose replica went away is asked again when it is back.
+ * Peeks: sent to every replica of the cluster, answered exactly once. environmentd's loop.
+ *
+ * Which answer wins. Rows of any one replica do, and so does an error of the data (division by
+ * zero): what a replica computes is a function of the data, so the others would say the same. An
+ * error of the replica itself (no memory, a dataflow that failed there, a message that does not
+ * decode) says nothing about the data: it waits until every connected replica has failed too, and
+ * only then is the asker told the first of them.
+ *
+ * Why exactly once. A peek is in c->peeks until it is answered, and whoever takes it out answers
+ * it: a response (peek_answer), a replica lost (settle), what it reads being dropped (refuse). Each
+ * process of a replica answers once per session; a second answer is a breach of the protocol. A
+ * peek whose replica went away is asked again when it is back (peek_replay).
  */
 #include "ctrl/controller/controller_internal.h"
 
@@ -85,14 +95,49 @@ static void peek_answer(struct controller *c, struct ctl_peek *peek,
     peek_free(peek);
 }
 
-void peek_response(struct ctl_replica *replica, const tailrace_v1_PeekResponse *message)
+/* Would every replica say this? Errors of rows carry a SQLSTATE of the classes for data (21, 22,
+ * 23...). Everything else is about the replica, also 22000, the state of what has none of its own:
+ * "readable from 7, not at 5" is what a replica says that began later than the others. */
+static bool is_error_of_data(const struct err *err)
 {
-    struct controller *c = replica->cluster->controller;
-    struct ctl_peek *peek = u64map_get(&c->peeks, message->id);
-    if (peek == NULL || peek->cluster != replica->cluster) {
-        return; /* answered by another replica, or cancelled */
+    ASSERT(err != ERR_OK);
+    const char *state = err_sqlstate(err);
+    return err_code(err) == ERR_INVALID && state[0] == '2' && strcmp(state, "22000") != 0;
+}
+
+/* The peek's first failed replica, once no connected one can give rows any more; else NULL. */
+static struct ctl_peek_replica *hopeless(struct ctl_peek *peek)
+{
+    const struct ctl_cluster *cluster = peek->cluster;
+    ASSERT(peek->replicas_len == cluster->spec.replicas);
+    struct ctl_peek_replica *failed = NULL;
+    for (uint32_t r = 0; r < peek->replicas_len; r++) {
+        struct ctl_peek_replica *answers = &peek->replicas[r];
+        if (!cluster->replicas[r].ready) {
+            continue; /* when it is back it is asked again, if somebody still waits */
+        }
+        if (answers->err == ERR_OK) {
+            return NULL;
+        }
+        failed = failed == NULL ? answers : failed;
     }
+    return failed;
+}
+
+/* Takes one process's answer into account; a second one of the same process is refused. */
+static err_t take_answer(struct ctl_peek *peek, const struct ctl_replica *replica,
+                         uint32_t process, const tailrace_v1_PeekResponse *message)
+{
     struct ctl_peek_replica *answers = &peek->replicas[replica->index];
+    ASSERT(process < replica->cluster->spec.scale);
+    uint64_t bit = UINT64_C(1) << process % 64;
+    if ((answers->answered[process / 64] & bit) != 0) {
+        return err_new(ERR_PROTOCOL, "process %u answers peek %" PRIu64 " twice", process,
+                       peek->id);
+    }
+    answers->answered[process / 64] |= bit;
+    answers->answers++;
+    ASSERT(answers->answers <= replica->cluster->spec.scale);
     err_t err = message->has_error ? plan_codec_decode_err(&message->error) : ERR_OK;
     for (size_t i = 0; err == ERR_OK && i < message->rows_count; i++) {
         err = keep_rows(peek, answers, &message->rows[i].data);
@@ -100,12 +145,33 @@ void peek_response(struct ctl_replica *replica, const tailrace_v1_PeekResponse *
     if (answers->err == ERR_OK) {
         answers->err = err;
     } else {
-        err_free(err);
+        err_free(err); /* the first is told */
     }
-    answers->answers++;
-    if (answers->answers == replica->cluster->spec.scale) {
+    return ERR_OK;
+}
+
+err_t peek_response(struct ctl_replica *replica, uint32_t process,
+                    const tailrace_v1_PeekResponse *message)
+{
+    struct controller *c = replica->cluster->controller;
+    struct ctl_peek *peek = u64map_get(&c->peeks, message->id);
+    if (peek == NULL || peek->cluster != replica->cluster) {
+        return ERR_OK; /* answered by another replica, or cancelled */
+    }
+    TRY(take_answer(peek, replica, process, message));
+    struct ctl_peek_replica *answers = &peek->replicas[replica->index];
+    if (answers->err == ERR_OK && answers->answers < replica->cluster->spec.scale) {
+        return ERR_OK; /* one process's error is the replica's: the others may never answer */
+    }
+    if (answers->err != ERR_OK && !is_error_of_data(answers->err)) {
+        LOG_WARN("controller", "a replica cannot answer", LOG_STR("service", replica->service),
+                 LOG_U64("peek", peek->id), LOG_ERR(answers->err));
+        answers = hopeless(peek);
+    }
+    if (answers != NULL) {
         peek_answer(c, peek, answers);
     }
+    return ERR_OK;
 }
 
 static void send_to(struct ctl_peek *peek, struct ctl_replica *replica)
@@ -179,19 +245,6 @@ void peek_replay(struct ctl_replica *replica)
     }
 }
 
-void peek_replica_lost(struct ctl_replica *replica)
-{
-    size_t at = 0;
-    uint64_t id;
-    void *value;
-    while (u64map_next(&replica->cluster->controller->peeks, &at, &id, &value)) {
-        struct ctl_peek *peek = value;
-        if (peek->cluster == replica->cluster) {
-            answers_clear(&peek->replicas[replica->index]);
-        }
-    }
-}
-
 /*
  * Peeks that fail are answered from the loop: not from inside the call that asked or dropped what
  * they read, whose caller is not ready for its own callbacks.
@@ -224,6 +277,35 @@ static void refuse(struct controller *c, uint64_t id, controller_peek_fn fn, voi
     io_task_cancel(c->loop, &c->refusals_task); /* it may wait already */
     c->refusals_task.run = refusals_run;
     io_post(c->loop, &c->refusals_task);
+}
+
+/*
+ * A replica's session ended; it is not ready any more. Its answers are void, and a peek that waited
+ * for it beside replicas that failed is told their error, from the loop: the callers of on_lost
+ * still use the session.
+ */
+void peek_replica_lost(struct ctl_replica *replica)
+{
+    struct controller *c = replica->cluster->controller;
+    ASSERT(!replica->ready);
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&c->peeks, &at, &id, &value)) {
+        struct ctl_peek *peek = value;
+        if (peek->cluster != replica->cluster) {
+            continue;
+        }
+        answers_clear(&peek->replicas[replica->index]);
+        const struct ctl_peek_replica *failed = hopeless(peek);
+        if (failed != NULL) {
+            u64map_remove(&c->peeks, id);
+            send_cancel(peek);
+            refuse(c, id, peek->fn, peek->arg, err_copy(failed->err));
+            peek_free(peek);
+            at = 0; /* the map changed */
+        }
+    }
 }
 
 /* The peeks of an index that is gone or failed. Owns err. */

@@ -36,6 +36,8 @@ struct world {
     struct world_service *services;
     char cut_a[96], cut_b[96];
     uint64_t faults;
+    char limited[96]; /* the service whose dataflows get memory_limit bytes a worker */
+    uint64_t memory_limit;
 };
 
 /* ---- processes ------------------------------------------------------------------------------- */
@@ -101,6 +103,10 @@ static err_t start_computed(struct hosted *hosted, struct io_loop *loop)
         .processes = arg_number(hosted, "processes"),
         .workers = arg_number(hosted, "workers"),
     };
+    const struct world *world = hosted->process->world;
+    if (strcmp(world->limited, hosted->process->service->name) == 0) {
+        config.memory_limit = world->memory_limit;
+    }
     const char *peers = arg_value(hosted, "peers");
     if (peers != NULL) {
         char *rest = hosted->copies[hosted->copies_len - 1];
@@ -341,6 +347,12 @@ struct world *world_new(uint64_t seed, bool trace)
     config.trace = trace;
     world->sim = sim_new(&config);
     return world;
+}
+
+void world_limit_memory(struct world *world, const char *service, uint64_t bytes)
+{
+    snprintf(world->limited, sizeof(world->limited), "%s", service);
+    world->memory_limit = bytes;
 }
 
 struct sim *world_sim(struct world *world)

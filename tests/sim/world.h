@@ -15,6 +15,9 @@ struct world *world_new(uint64_t seed, bool trace);
 void world_free(struct world *world);
 struct sim *world_sim(struct world *world);
 
+/* Processes of this compute service that start from now on have so little memory a dataflow. */
+void world_limit_memory(struct world *world, const char *service, uint64_t bytes);
+
 /* The orchestrator as environmentd sees it, on its loop; freed by orchestrator_free. Services live
  * on when it goes. */
 struct orchestrator *world_orchestrator_new(struct world *world, struct io_loop *loop);

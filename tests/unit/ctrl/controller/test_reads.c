@@ -294,6 +294,56 @@ static void failing_dataflow(void)
     }
 }
 
+/* Its dataflows fail for want of memory, which says nothing about the data. */
+static void starve(struct cw *cw, uint32_t replica)
+{
+    char name[64];
+    snprintf(name, sizeof(name), "cluster-%d-replica-%u", CLUSTER, replica);
+    world_limit_memory(cw->world, name, 1);
+    cw_kill(cw, replica, 0);
+    cw_run(cw, 1000000);
+}
+
+/* The starved replica answers at once, with an error; the other one's rows win all the same. */
+static void replica_error_waits(void)
+{
+    for (uint32_t starved = 0; starved < 2; starved++) {
+        struct cw *cw = start(1, 2, setup_index);
+        starve(cw, starved);
+        cw_do(cw, peek_now);
+        cw_run(cw, 500000);
+        all_rows(&peeks[0]);
+        /* One that waits on the good replica survives its restart too. */
+        cw_do(cw, peek_ahead);
+        cw_run(cw, 100000);
+        CU_ASSERT_EQUAL(peeks[0].answers, 0);
+        cw_do(cw, advance);
+        cw_run(cw, 1000000);
+        all_rows(&peeks[0]);
+        cw_free(cw);
+    }
+}
+
+/* When the good replica goes too, what is left is told. */
+static void replica_error_told(void)
+{
+    struct cw *cw = start(1, 2, setup_index);
+    starve(cw, 0);
+    cw_do(cw, peek_ahead);
+    cw_run(cw, 100000);
+    CU_ASSERT_EQUAL(peeks[0].answers, 0);
+    cw_kill(cw, 1, 0);
+    cw_run(cw, 3000000);
+    CU_ASSERT_EQUAL(peeks[0].answers, 1);
+    CU_ASSERT_STRING_NOT_EQUAL(peeks[0].error, "");
+    CU_ASSERT_EQUAL(peeks[0].rows, 0);
+    CU_ASSERT_FALSE(peeks[0].inside);
+    cw_do(cw, peek_now); /* the good one is back */
+    cw_run(cw, 500000);
+    all_rows(&peeks[0]);
+    cw_free(cw);
+}
+
 static void create_too_early(struct cw *cw)
 {
     uint64_t since = 0;
@@ -345,6 +395,8 @@ static const struct test_case cases[] = {
     {"drop from inside the answer", drop_from_inside_the_answer},
     {"cluster dropped while peeking", cluster_dropped_while_peeking},
     {"row error", row_error},
+    {"replica error waits", replica_error_waits},
+    {"replica error told", replica_error_told},
     {"failing dataflow", failing_dataflow},
     {"as_of below since", as_of_below_since},
 };
