@@ -161,7 +161,7 @@ void computed_on_subscribe(struct computed *computed, uint32_t worker, uint64_t 
     runtime_send(computed->runtime, tailrace_v1_ComputeResponse_fields, &response);
 }
 
-static struct computed_flow *find_incarnation(struct computed *computed, uint64_t incarnation)
+struct computed_flow *computed_find_incarnation(struct computed *computed, uint64_t incarnation)
 {
     size_t at = 0;
     uint64_t id;
@@ -177,7 +177,7 @@ static struct computed_flow *find_incarnation(struct computed *computed, uint64_
 
 void computed_on_failed(struct computed *computed, uint64_t incarnation, err_t err)
 {
-    struct computed_flow *flow = find_incarnation(computed, incarnation);
+    struct computed_flow *flow = computed_find_incarnation(computed, incarnation);
     if (flow == NULL || flow->failed) {
         err_free(err);
         return;
@@ -326,62 +326,6 @@ static void on_lost(void *ctx)
 static const struct runtime_handler session_handler = {
     .hello = on_hello, .command = on_command, .lost = on_lost};
 
-/* ---- worker threads -------------------------------------------------------------------------- */
-
-struct thread_mail {
-    struct mail mail;
-    struct computed_worker *worker;
-    struct io_loop *loop;
-};
-
-static err_t serve(struct computed *computed);
-
-static void thread_ready_run(struct mail *mail)
-{
-    struct thread_mail *m = CONTAINER_OF(mail, struct thread_mail, mail);
-    struct computed *computed = m->worker->owner;
-    m->worker->loop = m->loop;
-    computed->workers_running++;
-    if (computed->workers_running + 1 < computed->config.workers) {
-        return;
-    }
-    err_t err = serve(computed);
-    if (err != ERR_OK) {
-        LOG_ERROR("computed", "cannot start", LOG_ERR(err));
-        err_free(err);
-        io_loop_stop(computed->loop);
-    }
-}
-
-static void thread_start(struct io_loop *loop, void *arg)
-{
-    struct computed_worker *worker = arg;
-    struct thread_mail *m = MEM_NEW(struct thread_mail);
-    m->worker = worker;
-    m->loop = loop;
-    mail_send(&worker->owner->mailroom, worker->owner->loop, &m->mail, thread_ready_run, NULL);
-}
-
-static void stop_finished(struct computed *computed)
-{
-    if (computed->stopping && computed->workers_running == 0 && computed->drained) {
-        computed->stopped(computed->stopped_arg);
-    }
-}
-
-static void thread_done(void *arg)
-{
-    struct computed_worker *worker = arg;
-    ASSERT(worker->owner->workers_running > 0);
-    worker->owner->workers_running--;
-    stop_finished(worker->owner);
-}
-
-static void thread_stop_run(struct mail *mail)
-{
-    io_loop_stop(CONTAINER_OF(mail, struct thread_mail, mail)->worker->loop);
-}
-
 /* ---- life ------------------------------------------------------------------------------------ */
 
 static struct boundary_identity identity(const struct computed *computed)
@@ -428,10 +372,12 @@ static err_t open_network(struct computed *computed)
 }
 
 /* Every worker has its loop: opens the network, starts the workers, lets the controller come. */
-static err_t serve(struct computed *computed)
+static err_t serve(void *arg)
 {
+    struct computed *computed = arg;
     TRY(open_network(computed));
     for (uint32_t w = 0; w < computed->config.workers; w++) {
+        computed->workers[w].loop = threads_loop(&computed->threads, w);
         computed_worker_start(&computed->workers[w]);
     }
     const struct runtime_config runtime = {.loop = computed->loop,
@@ -466,12 +412,13 @@ static err_t start(struct computed *computed)
         computed->workers[w].local = w;
         computed->workers[w].global = config->process * config->workers + w;
     }
-    computed->workers[0].loop = computed->loop;
-    for (uint32_t w = 1; w < config->workers; w++) {
-        TRY(io_thread_start(computed->loop, "compute", -1, thread_start, thread_done,
-                            &computed->workers[w]));
-    }
-    return config->workers == 1 ? serve(computed) : ERR_OK;
+    const struct threads_config threads = {.loop = computed->loop,
+                                           .mailroom = &computed->mailroom,
+                                           .name = "computed",
+                                           .workers = config->workers,
+                                           .ready = serve,
+                                           .arg = computed};
+    return threads_start(&computed->threads, &threads);
 }
 
 err_t computed_start(struct io_loop *loop, const struct computed_config *config,
@@ -492,32 +439,9 @@ err_t computed_start(struct io_loop *loop, const struct computed_config *config,
     return ERR_OK;
 }
 
-static void drained(void *arg)
-{
-    struct computed *computed = arg;
-    computed->drained = true;
-    stop_finished(computed);
-}
-
 void computed_stop(struct computed *computed, void (*done)(void *arg), void *arg)
 {
-    ASSERT(!computed->stopping);
-    computed->stopping = true;
-    computed->stopped = done;
-    computed->stopped_arg = arg;
-    for (uint32_t w = 1; w < computed->config.workers; w++) {
-        if (computed->workers[w].loop != NULL) {
-            struct thread_mail *m = MEM_NEW(struct thread_mail);
-            m->worker = &computed->workers[w];
-            mail_send(&computed->mailroom, computed->workers[w].loop, &m->mail, thread_stop_run,
-                      NULL);
-        }
-    }
-    if (computed->runtime == NULL) {
-        drained(computed);
-        return;
-    }
-    runtime_drain(computed->runtime, drained, computed);
+    threads_stop(&computed->threads, computed->runtime, done, arg);
 }
 
 static void flows_free(struct computed *computed)
@@ -553,6 +477,7 @@ void computed_free(struct computed *computed)
     exchange_free(computed->exchange);
     boundary_client_free(computed->boundary);
     mailroom_free(&computed->mailroom);
+    threads_free(&computed->threads);
     tls_context_free(computed->tls_server);
     tls_context_free(computed->tls_client);
     peeks_clear(computed, false);

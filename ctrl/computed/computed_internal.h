@@ -7,6 +7,7 @@
 #include "core/engine/engine.h"
 #include "ctrl/computed/computed.h"
 #include "ctrl/plan/plan_codec.h"
+#include "ctrl/runtime/threads.h"
 #include "ring/exchange/exchange.h"
 
 struct computed_worker;
@@ -146,12 +147,9 @@ struct computed {
     struct boundary_client *boundary;
     struct exchange *exchange;
     struct computed_worker *workers;
-    uint32_t workers_running; /* threads beyond worker 0 */
+    struct threads threads; /* of the workers beyond worker 0 */
     uint64_t *generations;    /* [workers]: the one each worker formed; 0: none */
     bool formed;              /* all workers in the same generation */
-    bool stopping, drained;
-    void (*stopped)(void *arg);
-    void *stopped_arg;
 
     uint64_t epoch, nonce; /* of the session */
     bool initializing; /* between Hello and InitializationComplete */
@@ -173,6 +171,8 @@ static inline uint32_t computed_workers_total(const struct computed *computed)
 /* Runs the waiting commands: keeps what may be kept, drops the rest, creates what is new. */
 err_t computed_reconcile(struct computed *computed);
 err_t computed_run_command(struct computed *computed, const uint8_t *data, size_t len);
+/* NULL when no dataflow of that incarnation runs here. */
+struct computed_flow *computed_find_incarnation(struct computed *computed, uint64_t incarnation);
 void computed_flow_drop(struct computed *computed, struct computed_flow *flow);
 void computed_drop_everything(struct computed *computed);
 

@@ -68,10 +68,17 @@ static void export_add(struct computed *computed, const struct computed_flow *fl
     ASSERT(u64map_put(&computed->exports, export->id, export) == NULL);
 }
 
-static err_t check_new_flow(const struct computed *computed, const struct plan *plan)
+/* Ids and incarnations come from the controller: engines and workers rely on each being new. */
+static err_t check_new_flow(struct computed *computed, const struct plan *plan,
+                            uint64_t incarnation)
 {
     if (u64map_get(&computed->flows, plan->id) != NULL) {
         return err_new(ERR_PROTOCOL, "dataflow %" PRIu64 " exists already", plan->id);
+    }
+    if (incarnation == 0 || computed_find_incarnation(computed, incarnation) != NULL) {
+        return err_new(ERR_PROTOCOL, "dataflow %" PRIu64 " comes as incarnation %" PRIu64
+                       ", which is %s", plan->id, incarnation,
+                       incarnation == 0 ? "none" : "another's");
     }
     for (uint32_t i = 0; i < plan->exports_len; i++) {
         if (u64map_get(&computed->exports, plan->exports[i].id) != NULL) {
@@ -102,7 +109,7 @@ static err_t create_dataflow(struct computed *computed,
     }
     struct plan *plan = NULL;
     TRY(plan_codec_decode(&message->plan, &plan));
-    err_t err = check_new_flow(computed, plan);
+    err_t err = check_new_flow(computed, plan, message->incarnation);
     if (err != ERR_OK) {
         plan_free(plan);
         return err;

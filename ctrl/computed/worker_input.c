@@ -191,6 +191,18 @@ static const tailrace_v1_SourceParts *find_parts(const tailrace_v1_CreateDataflo
     return NULL;
 }
 
+/* Each once: a part named twice would be fed twice, beyond what an input has room for. */
+static err_t check_parts(const tailrace_v1_SourceParts *parts)
+{
+    for (size_t i = 1; i < parts->workers_count; i++) {
+        if (parts->workers[i] <= parts->workers[i - 1]) {
+            return err_new(ERR_PROTOCOL, "storage workers of source %" PRIu64 " out of order",
+                           parts->id);
+        }
+    }
+    return ERR_OK;
+}
+
 static struct computed_input *find_input(struct computed_dataflow *dataflow, uint64_t source,
                                          uint32_t storage_worker, const uint32_t *storage_workers)
 {
@@ -240,6 +252,7 @@ static uint32_t plan_node_inputs(struct computed_worker *worker,
             input = input_new(worker, dataflow->id, node->import.id, &node->schema, nodes_max);
             *VEC_PUSH(dataflow, inputs) = input;
         }
+        ASSERT(input->nodes_len < nodes_max);
         input->nodes[input->nodes_len] = source_index;
         input->parts[input->nodes_len] = count++;
         input->nodes_len++;
@@ -268,6 +281,7 @@ err_t worker_inputs_plan(struct computed_worker *worker, struct computed_dataflo
             return err_new(ERR_PROTOCOL, "no storage workers named for source %" PRIu64,
                            node->import.id);
         }
+        TRY(check_parts(source));
         (*parts)[*parts_len] =
             plan_node_inputs(worker, dataflow, node, source, (uint32_t)*parts_len,
                              plan->nodes_len, storage_workers);

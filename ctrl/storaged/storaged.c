@@ -479,63 +479,6 @@ static void on_lost(void *ctx)
 static const struct runtime_handler session_handler = {
     .hello = on_hello, .command = on_command, .lost = on_lost};
 
-/* ---- worker threads -------------------------------------------------------------------------- */
-
-struct thread_mail {
-    struct mail mail;
-    struct storaged_worker *worker;
-    struct io_loop *loop;
-};
-
-static err_t listen_for_controller(struct storaged *storaged);
-
-/* On the main loop: once every worker has its loop, the controller may come. */
-static void thread_ready_run(struct mail *mail)
-{
-    struct thread_mail *m = CONTAINER_OF(mail, struct thread_mail, mail);
-    struct storaged *storaged = m->worker->owner;
-    m->worker->loop = m->loop;
-    storaged->workers_running++;
-    if (storaged->workers_running + 1 < storaged->config.workers) {
-        return;
-    }
-    err_t err = listen_for_controller(storaged);
-    if (err != ERR_OK) {
-        LOG_ERROR("storaged", "cannot start", LOG_ERR(err));
-        err_free(err);
-        io_loop_stop(storaged->loop);
-    }
-}
-
-static void thread_start(struct io_loop *loop, void *arg)
-{
-    struct storaged_worker *worker = arg;
-    struct thread_mail *m = MEM_NEW(struct thread_mail);
-    m->worker = worker;
-    m->loop = loop;
-    mail_send(&worker->owner->mailroom, worker->owner->loop, &m->mail, thread_ready_run, NULL);
-}
-
-static void stop_finished(struct storaged *storaged)
-{
-    if (storaged->stopping && storaged->workers_running == 0 && storaged->drained) {
-        storaged->stopped(storaged->stopped_arg);
-    }
-}
-
-static void thread_done(void *arg)
-{
-    struct storaged_worker *worker = arg;
-    ASSERT(worker->owner->workers_running > 0);
-    worker->owner->workers_running--;
-    stop_finished(worker->owner);
-}
-
-static void thread_stop_run(struct mail *mail)
-{
-    io_loop_stop(CONTAINER_OF(mail, struct thread_mail, mail)->worker->loop);
-}
-
 /* ---- life ------------------------------------------------------------------------------------ */
 
 static err_t check_config(const struct storaged_config *config)
@@ -549,8 +492,13 @@ static err_t check_config(const struct storaged_config *config)
     return ERR_OK;
 }
 
-static err_t listen_for_controller(struct storaged *storaged)
+/* Every worker has its loop: the controller may come. */
+static err_t serve(void *arg)
 {
+    struct storaged *storaged = arg;
+    for (uint32_t w = 0; w < storaged->config.workers; w++) {
+        storaged->workers[w].loop = threads_loop(&storaged->threads, w);
+    }
     struct runtime_config runtime = {.loop = storaged->loop,
                                      .address = storaged->config.controller_address,
                                      .environment = storaged->config.environment,
@@ -581,12 +529,13 @@ static err_t start_workers(struct storaged *storaged)
         buf_free(&path);
         TRY(io_mkdir_durable_sync(storaged->loop, worker->directory, 0700));
     }
-    storaged->workers[0].loop = storaged->loop;
-    for (uint32_t w = 1; w < config->workers; w++) {
-        TRY(io_thread_start(storaged->loop, "storage", -1, thread_start, thread_done,
-                            &storaged->workers[w]));
-    }
-    return config->workers == 1 ? listen_for_controller(storaged) : ERR_OK;
+    const struct threads_config threads = {.loop = storaged->loop,
+                                           .mailroom = &storaged->mailroom,
+                                           .name = "storaged",
+                                           .workers = config->workers,
+                                           .ready = serve,
+                                           .arg = storaged};
+    return threads_start(&storaged->threads, &threads);
 }
 
 static err_t start(struct storaged *storaged)
@@ -619,32 +568,9 @@ err_t storaged_start(struct io_loop *loop, const struct storaged_config *config,
     return ERR_OK;
 }
 
-static void drained(void *arg)
-{
-    struct storaged *storaged = arg;
-    storaged->drained = true;
-    stop_finished(storaged);
-}
-
 void storaged_stop(struct storaged *storaged, void (*done)(void *arg), void *arg)
 {
-    ASSERT(!storaged->stopping);
-    storaged->stopping = true;
-    storaged->stopped = done;
-    storaged->stopped_arg = arg;
-    for (uint32_t w = 1; w < storaged->config.workers; w++) {
-        if (storaged->workers[w].loop != NULL) {
-            struct thread_mail *m = MEM_NEW(struct thread_mail);
-            m->worker = &storaged->workers[w];
-            mail_send(&storaged->mailroom, storaged->workers[w].loop, &m->mail, thread_stop_run,
-                      NULL);
-        }
-    }
-    if (storaged->runtime == NULL) {
-        drained(storaged);
-        return;
-    }
-    runtime_drain(storaged->runtime, drained, storaged);
+    threads_stop(&storaged->threads, storaged->runtime, done, arg);
 }
 
 void storaged_free(struct storaged *storaged)
@@ -659,6 +585,7 @@ void storaged_free(struct storaged *storaged)
     }
     free(storaged->workers);
     mailroom_free(&storaged->mailroom);
+    threads_free(&storaged->threads);
     tls_context_free(storaged->boundary_tls);
     size_t at = 0;
     uint64_t id;

@@ -4,6 +4,7 @@
 
 #include "core/base/map.h"
 #include "core/storage/storage.h"
+#include "ctrl/runtime/threads.h"
 #include "ctrl/storaged/storaged.h"
 #include "ring/boundary/boundary.h"
 
@@ -54,7 +55,7 @@ struct storaged {
     struct runtime_peer_check boundary_peers;
     struct boundary_server *boundary;
     struct storaged_worker *workers;
-    uint32_t workers_running;       /* threads beyond worker 0 */
+    struct threads threads;         /* of the workers beyond worker 0 */
     struct u64map collections;      /* id -> struct storaged_collection */
     uint64_t epoch;
     uint64_t nonce;                 /* of the session whose answers are under way */
@@ -62,10 +63,6 @@ struct storaged {
     bool opened;
     bool open_failed;
     uint64_t started_us;            /* generation of this process */
-    bool stopping;
-    bool drained;
-    void (*stopped)(void *arg);
-    void *stopped_arg;
     uint64_t last_append;           /* time of the last durable one */
     uint32_t appends;               /* under way in worker 0 */
     bool greeting;                  /* a Hello waits for storage to open or appends to end */

@@ -76,22 +76,36 @@ static void add_compute(struct world *world, const tailrace_v1_ComputeCommand *c
     CU_ASSERT_PTR_NULL_FATAL(rpc_pb_encode(tailrace_v1_ComputeCommand_fields, command, out));
 }
 
-static void add_dataflow(struct world *world, struct plan *plan)
+enum { PARTS_MAX = 4000 };
+
+/* parts_len storage workers hold the source: 0, 1, ... or, repeated, the worker 0 each time. */
+static void add_dataflow_of(struct world *world, struct plan *plan, uint64_t incarnation,
+                            uint32_t parts_len, bool repeated)
 {
     struct arena arena = {0};
     tailrace_v1_ComputeCommand command = {0};
     command.which_command = tailrace_v1_ComputeCommand_create_dataflow_tag;
     command.command.create_dataflow.has_plan = true;
-    command.command.create_dataflow.incarnation = 1 + world->commands_len;
+    command.command.create_dataflow.incarnation = incarnation;
     plan->id += world->commands_len;
     plan_codec_encode(plan, &arena, &command.command.create_dataflow.plan);
-    uint32_t workers[] = {0, 1};
-    tailrace_v1_SourceParts parts = {.id = 7, .workers_count = 2, .workers = workers};
+    static uint32_t workers[PARTS_MAX];
+    ASSERT(parts_len <= PARTS_MAX);
+    for (uint32_t i = 0; i < parts_len; i++) {
+        workers[i] = repeated ? 0 : i;
+    }
+    tailrace_v1_SourceParts parts = {
+        .id = 7, .workers_count = (pb_size_t)parts_len, .workers = workers};
     command.command.create_dataflow.sources_count = 1;
     command.command.create_dataflow.sources = &parts;
     add_compute(world, &command);
     arena_free(&arena);
     plan_free(plan);
+}
+
+static void add_dataflow(struct world *world, struct plan *plan)
+{
+    add_dataflow_of(world, plan, 1 + world->commands_len, 2, false);
 }
 
 /* An index (id 50) over a constant: it can be read. */
@@ -129,6 +143,25 @@ static void make_compute(struct world *world)
     command = (tailrace_v1_ComputeCommand){0};
     command.which_command = tailrace_v1_ComputeCommand_cancel_peek_tag;
     command.command.cancel_peek.id = 1;
+    add_compute(world, &command);
+}
+
+/* Well formed, and yet no controller says it: one part many times, incarnations that are taken or
+ * none. */
+static void make_contradictions(struct world *world)
+{
+    tailrace_v1_ComputeCommand command = {0};
+    command.which_command = tailrace_v1_ComputeCommand_create_instance_tag;
+    add_compute(world, &command);
+    command.which_command = tailrace_v1_ComputeCommand_initialization_complete_tag;
+    add_compute(world, &command);
+    add_dataflow_of(world, sample_plan_operators(), 900, PARTS_MAX, true);
+    add_dataflow_of(world, readable(), 900, 1, false);
+    add_dataflow_of(world, sample_plan_literals(), 900, 1, false);
+    add_dataflow_of(world, sample_plan_literals(), 0, 1, false);
+    command = (tailrace_v1_ComputeCommand){0};
+    command.which_command = tailrace_v1_ComputeCommand_peek_tag;
+    command.command.peek = (tailrace_v1_Peek){.id = 1, .index = 50, .time = 80, .limit = -1};
     add_compute(world, &command);
 }
 
@@ -298,16 +331,12 @@ static void controller_destroy(void *arg)
     rpc_channel_free(((struct world *)arg)->channel);
 }
 
-static void attack(bool storage, uint64_t seed)
+static void attack(bool storage, void (*make)(struct world *world), uint64_t seed)
 {
     struct world world = {.storage = storage};
     struct sim_config config = sim_config_default(seed);
     world.sim = sim_new(&config);
-    if (storage) {
-        make_storage(&world);
-    } else {
-        make_compute(&world);
-    }
+    make(&world);
     world.target =
         sim_process_start(world.sim, "target", "target", target_start, target_destroy, &world);
     sim_process_start(world.sim, "env", "env", controller_start, controller_destroy, &world);
@@ -325,14 +354,15 @@ static void attack(bool storage, uint64_t seed)
 static void against_storaged(void)
 {
     for (uint64_t seed = 1; seed <= 3; seed++) {
-        attack(true, seed);
+        attack(true, make_storage, seed);
     }
 }
 
 static void against_computed(void)
 {
     for (uint64_t seed = 1; seed <= 3; seed++) {
-        attack(false, seed);
+        attack(false, make_compute, seed);
+        attack(false, make_contradictions, seed);
     }
 }
 
