@@ -5,6 +5,8 @@
 
 enum {
     COORD_TICK_US = 5 * 1000,
+    COORD_IDLE_TICK_US = 100 * 1000, /* when nobody reads or writes */
+    COORD_BUSY_US = 200 * 1000,      /* so long after the last statement that did */
     COORD_WINDOW_US = 1000 * 1000,
     COORD_COMPACTION_US = 1000 * 1000,
 };
@@ -144,15 +146,38 @@ void coord_drop_item(struct coord *coord, const struct catalog_item *item)
 
 /* ---- ticks ----------------------------------------------------------------------------------- */
 
-/* Tables are complete up to the clock whether or not anybody writes: readers need not wait. */
+/*
+ * Tables are complete up to the clock whether or not anybody writes: readers need not wait. Each
+ * tick travels through storage and every dataflow and back, which an idle environment should not
+ * pay 200 times a second. Nothing waits for a tick there: an append completes its own time, a read
+ * takes the time its inputs are complete at, and one that must go beyond makes the environment busy
+ * (coord_busy) before it waits.
+ */
 static void on_tick(struct io_timer *timer)
 {
     struct coord *coord = CONTAINER_OF(timer, struct coord, tick);
-    ASSERT(timer != NULL);
+    ASSERT(coord->started);
+    uint64_t now = io_now_us(coord->loop);
+    uint64_t pace = coord->config.tick_us;
+    coord->ticked_us = now;
+    if (now >= coord->busy_until_us && pace < COORD_IDLE_TICK_US) {
+        pace = COORD_IDLE_TICK_US;
+    }
     if (catalog_count(coord->catalog, CATALOG_TABLE) > 0) {
         controller_advance_tables(coord->controller, oracle_close_time(coord->oracle));
     }
-    io_timer_start(coord->loop, timer, io_now_us(coord->loop) + coord->config.tick_us);
+    io_timer_start(coord->loop, timer, now + pace);
+}
+
+void coord_busy(struct coord *coord)
+{
+    uint64_t now = io_now_us(coord->loop);
+    bool was = now < coord->busy_until_us;
+    coord->busy_until_us = now + COORD_BUSY_US;
+    if (!was && coord->started) { /* the tick armed may be an idle one */
+        uint64_t next = coord->ticked_us + coord->config.tick_us;
+        io_timer_start(coord->loop, &coord->tick, next > now ? next : now);
+    }
 }
 
 static void compact(struct coord *coord, uint64_t cluster, uint64_t id, uint64_t since,

@@ -175,6 +175,8 @@ struct coord {
     struct local local;
     struct writer writer;
     struct io_timer tick;
+    uint64_t ticked_us;     /* when it last fired */
+    uint64_t busy_until_us; /* ticks come closely until then */
     struct io_timer compaction;
     bool started;
     struct u64map statuses; /* collection -> struct collection_status */
@@ -187,6 +189,8 @@ struct coord {
         *commit_seconds;
 };
 uint64_t coord_transient_id(struct coord *coord);
+/* Somebody reads or writes: tables advance closely for a while. */
+void coord_busy(struct coord *coord);
 /* At the controller: item, as the catalog has it. visible_below: see struct session. */
 err_t coord_create_item(struct coord *coord, const struct catalog_item *item);
 err_t coord_create_cluster(struct coord *coord, const struct catalog_cluster *cluster);

@@ -107,6 +107,7 @@ err_t read_choose_time(struct coord *coord, const struct sql_query *query, uint6
     uint64_t min_upper = FRONTIER_EMPTY;
     uint64_t max_since = 0;
     uint64_t t = oracle_read_time(coord->oracle);
+    coord_busy(coord);
     TRY(gather_frontiers(coord, query, cluster, &min_upper, &max_since));
     if (query->has_as_of) {
         if (query->as_of < max_since) {

@@ -208,6 +208,7 @@ static void on_appended(void *arg, err_t err)
 static void append_group(struct writer *w)
 {
     ASSERT(w->in_flight && w->group.tables_len > 0);
+    coord_busy(w->coord);
     err_t err = oracle_write_time(w->coord->oracle, &w->time);
     if (err != ERR_OK) {
         group_done(w, err);

@@ -56,6 +56,7 @@ struct controller {
     struct pending_append *appended, **appended_tail;
     struct io_timer deliver;
     uint32_t appends;
+    uint32_t advances;
     uint32_t too_early;
     const char *refuse;
 };
@@ -272,6 +273,11 @@ uint32_t local_controller_appends(const struct controller *c)
     return c->appends;
 }
 
+uint32_t local_controller_advances(const struct controller *c)
+{
+    return c->advances;
+}
+
 size_t local_controller_dataflows(const struct controller *c)
 {
     return c->dataflows_len;
@@ -346,6 +352,7 @@ void controller_advance_tables(struct controller *c, uint64_t upper)
 {
     if (upper > c->upper) {
         c->upper = upper;
+        c->advances++;
         feed_all(c);
     }
 }

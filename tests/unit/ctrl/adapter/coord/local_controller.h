@@ -12,6 +12,8 @@ struct controller *local_controller_new(struct io_loop *loop);
 void local_controller_refuse(struct controller *c, uint32_t too_early, const char *sqlstate);
 /* Appends done so far. */
 uint32_t local_controller_appends(const struct controller *c);
+/* How often all tables were advanced. */
+uint32_t local_controller_advances(const struct controller *c);
 /* Dataflows that exist. */
 size_t local_controller_dataflows(const struct controller *c);
 
