@@ -66,6 +66,56 @@ bool datum_equal(enum type_kind kind, const struct datum *a, const struct datum 
     return datum_compare(kind, a, b) == 0;
 }
 
+/* ---- validity -------------------------------------------------------------------------------- */
+
+static bool bytes_valid(enum type_kind kind, const struct datum *d)
+{
+    if (d->len > 0 && d->s == NULL) {
+        return false;
+    }
+    if (kind == TYPE_TEXT) {
+        return utf8_valid(d->s, d->len) && (d->len == 0 || memchr(d->s, 0, d->len) == NULL);
+    }
+    if (kind == TYPE_JSONB) {
+        struct json_parser scratch = {0};
+        bool canonical = d->s != NULL && json_is_canonical(&scratch, d->s, d->len);
+        json_parser_free(&scratch);
+        return canonical;
+    }
+    return true;
+}
+
+bool datum_valid(enum type_kind kind, const struct datum *d)
+{
+    ASSERT(kind > 0 && kind < TYPE_KIND_MAX);
+    if (d->null) {
+        return true;
+    }
+    switch (kind) {
+    case TYPE_TEXT:
+    case TYPE_BYTEA:
+    case TYPE_JSONB:
+        return bytes_valid(kind, d);
+    case TYPE_NUMERIC:
+        return numeric_valid(&d->n);
+    case TYPE_INT2:
+        return d->i == (int16_t)d->i;
+    case TYPE_INT4:
+        return d->i == (int32_t)d->i;
+    case TYPE_DATE:
+        return date_valid(d->i);
+    case TYPE_TIMESTAMP:
+    case TYPE_TIMESTAMPTZ:
+        return timestamp_valid(d->i);
+    case TYPE_TIME:
+        return d->i >= 0 && d->i <= MICROS_PER_DAY;
+    case TYPE_OID:
+        return d->i >= 0 && d->i <= UINT32_MAX;
+    default:
+        return true;
+    }
+}
+
 /* ---- text input ------------------------------------------------------------------------------ */
 
 static void set_bytes(struct arena *arena, const void *s, size_t len, struct datum *out)

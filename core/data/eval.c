@@ -142,10 +142,11 @@ static void record_failure(struct call *c, uint32_t i, const char *sqlstate, con
     ev->failed[i] = 1;
     struct failure *f = VEC_PUSH(ev, failures);
     size_t len = strnlen(message, MESSAGE_MAX);
+    bool cut = len == MESSAGE_MAX;
     char *copy = eval_alloc(ev, len + 1);
     memcpy(copy, message, len);
-    while (len > 0 && len == MESSAGE_MAX && ((uint8_t)message[len] & 0xC0) == 0x80) {
-        len--; /* not within a character */
+    while (cut && len > 0 && ((uint8_t)message[len] & 0xC0) == 0x80) {
+        len--; /* not within a character: the error twin's columns are UTF-8 */
     }
     copy[len] = '\0';
     f->row = i;

@@ -1,8 +1,6 @@
 /* Expressions as data: building, validation of what may be hostile, equality, printing. */
 #include "core/data/expr.h"
 
-#include "core/base/utf8.h"
-#include "core/data/json.h"
 #include "core/data/vec.h"
 
 /* Evaluation recurses and works on the expression as a tree: both are bounded here. */
@@ -38,55 +36,6 @@ uint32_t expr_add(struct arena *arena, struct expr *e, const struct expr_node *n
 static err_t bad_node(uint32_t at, const char *what)
 {
     return err_new(ERR_INVALID, "expression node %u: %s", at, what);
-}
-
-static err_t check_literal(const struct expr_node *n, uint32_t at)
-{
-    const struct datum *d = &n->literal;
-    bool ok = true;
-    if (d->null) {
-        return ERR_OK;
-    }
-    switch (n->type.kind) {
-    case TYPE_TEXT:
-        ok = (d->len == 0 || d->s != NULL) && utf8_valid(d->s, d->len) &&
-             (d->len == 0 || memchr(d->s, 0, d->len) == NULL);
-        break;
-    case TYPE_BYTEA:
-        ok = d->len == 0 || d->s != NULL;
-        break;
-    case TYPE_JSONB: {
-        struct json_parser scratch = {0};
-        ok = d->s != NULL && json_is_canonical(&scratch, d->s, d->len);
-        json_parser_free(&scratch);
-        break;
-    }
-    case TYPE_NUMERIC:
-        ok = numeric_valid(&d->n);
-        break;
-    case TYPE_INT2:
-        ok = d->i == (int16_t)d->i;
-        break;
-    case TYPE_INT4:
-        ok = d->i == (int32_t)d->i;
-        break;
-    case TYPE_DATE:
-        ok = date_valid(d->i);
-        break;
-    case TYPE_TIMESTAMP:
-    case TYPE_TIMESTAMPTZ:
-        ok = timestamp_valid(d->i);
-        break;
-    case TYPE_TIME:
-        ok = d->i >= 0 && d->i <= MICROS_PER_DAY;
-        break;
-    case TYPE_OID:
-        ok = d->i >= 0 && d->i <= UINT32_MAX;
-        break;
-    default:
-        break;
-    }
-    return ok ? ERR_OK : bad_node(at, "the literal is not a value of its type");
 }
 
 static err_t check_call(const struct expr *e, uint32_t at)
@@ -173,7 +122,9 @@ static err_t check_node(const struct expr *e, uint32_t at, const struct type *in
         }
         return ERR_OK;
     case EXPR_LITERAL:
-        return check_literal(n, at);
+        return datum_valid(n->type.kind, &n->literal)
+                   ? ERR_OK
+                   : bad_node(at, "the literal is not a value of its type");
     case EXPR_CALL:
         return check_call(e, at);
     case EXPR_CASE:

@@ -266,16 +266,19 @@ static void pick(struct call *c, int sign)
     }
 }
 
-void k_greatest(struct call *c)
-{
-    ASSERT(c->args_len >= 1 && c->args_len <= EXPR_ARGS_MAX);
-    pick(c, 1);
-}
+KERNEL(k_greatest, 1, EXPR_ARGS_MAX, 0, pick(c, 1))
+KERNEL(k_least, 1, EXPR_ARGS_MAX, 0, pick(c, -1))
 
-void k_least(struct call *c)
+/* A SQLSTATE is five digits or capital letters: anything else is "internal error". */
+static void copy_sqlstate(struct slice from, char to[6])
 {
-    ASSERT(c->args_len >= 1 && c->args_len <= EXPR_ARGS_MAX);
-    pick(c, -1);
+    bool ok = from.len == 5;
+    for (size_t k = 0; ok && k < 5; k++) {
+        char ch = from.s[k];
+        ok = (ch >= '0' && ch <= '9') || (ch >= 'A' && ch <= 'Z');
+    }
+    memcpy(to, ok ? from.s : "XX000", 5);
+    to[5] = '\0';
 }
 
 /* raise_if(condition, sqlstate, message): an error on demand, else true. */
@@ -287,8 +290,8 @@ void k_raise_if(struct call *c)
         struct slice state = ARG(c, 1, struct slice, i);
         struct slice message = ARG(c, 2, struct slice, i);
         if (ARG(c, 0, uint8_t, i)) {
-            char sqlstate[6] = {0};
-            memcpy(sqlstate, state.s, state.len < 5 ? state.len : 5);
+            char sqlstate[6];
+            copy_sqlstate(state, sqlstate);
             call_failf(c, i, sqlstate, "%.*s", (int)message.len, message.s);
         }
         ((uint8_t *)c->out)[i] = 1;

@@ -102,16 +102,5 @@ static void distinct(struct call *c, bool negate)
     }
 }
 
-void k_is_distinct(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_BOOL);
-    distinct(c, false);
-}
-
-void k_is_not_distinct(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_BOOL);
-    distinct(c, true);
-}
+KERNEL(k_is_distinct, 2, 2, TYPE_BOOL, distinct(c, false))
+KERNEL(k_is_not_distinct, 2, 2, TYPE_BOOL, distinct(c, true))

@@ -64,33 +64,10 @@ static void get_element(struct call *c, void (*out)(struct call *, uint32_t, boo
     }
 }
 
-void k_json_get(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_JSONB);
-    get_member(c, out_json);
-}
-
-void k_json_get_text(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_TEXT);
-    get_member(c, out_text);
-}
-
-void k_json_at(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_JSONB);
-    get_element(c, out_json);
-}
-
-void k_json_at_text(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_TEXT);
-    get_element(c, out_text);
-}
+KERNEL(k_json_get, 2, 2, TYPE_JSONB, get_member(c, out_json))
+KERNEL(k_json_get_text, 2, 2, TYPE_TEXT, get_member(c, out_text))
+KERNEL(k_json_at, 2, 2, TYPE_JSONB, get_element(c, out_json))
+KERNEL(k_json_at_text, 2, 2, TYPE_TEXT, get_element(c, out_text))
 
 /* ---- paths ----------------------------------------------------------------------------------- */
 
@@ -189,19 +166,8 @@ static void get_path(struct call *c, void (*out)(struct call *, uint32_t, bool, 
     buf_free(&name);
 }
 
-void k_json_path(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_JSONB);
-    get_path(c, out_json);
-}
-
-void k_json_path_text(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_TEXT);
-    get_path(c, out_text);
-}
+KERNEL(k_json_path, 2, 2, TYPE_JSONB, get_path(c, out_json))
+KERNEL(k_json_path_text, 2, 2, TYPE_TEXT, get_path(c, out_text))
 
 /* ---- tests ----------------------------------------------------------------------------------- */
 

@@ -152,33 +152,10 @@ static void like(struct call *c, bool negate, bool ignore_case)
     }
 }
 
-void k_like(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_BOOL);
-    like(c, false, false);
-}
-
-void k_not_like(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_BOOL);
-    like(c, true, false);
-}
-
-void k_ilike(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_BOOL);
-    like(c, false, true);
-}
-
-void k_not_ilike(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_BOOL);
-    like(c, true, true);
-}
+KERNEL(k_like, 2, 2, TYPE_BOOL, like(c, false, false))
+KERNEL(k_not_like, 2, 2, TYPE_BOOL, like(c, true, false))
+KERNEL(k_ilike, 2, 2, TYPE_BOOL, like(c, false, true))
+KERNEL(k_not_ilike, 2, 2, TYPE_BOOL, like(c, true, true))
 
 /* like_escape(pattern, escape): the pattern with backslash as its escape character. */
 void k_like_escape(struct call *c)
@@ -315,33 +292,10 @@ static void match_rows(struct call *c, bool negate, uint32_t options)
     }
 }
 
-void k_regex(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_BOOL);
-    match_rows(c, false, REGEX_DEFAULT);
-}
-
-void k_regex_icase(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_BOOL);
-    match_rows(c, false, REGEX_DEFAULT | PCRE2_CASELESS);
-}
-
-void k_not_regex(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_BOOL);
-    match_rows(c, true, REGEX_DEFAULT);
-}
-
-void k_not_regex_icase(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_BOOL);
-    match_rows(c, true, REGEX_DEFAULT | PCRE2_CASELESS);
-}
+KERNEL(k_regex, 2, 2, TYPE_BOOL, match_rows(c, false, REGEX_DEFAULT))
+KERNEL(k_regex_icase, 2, 2, TYPE_BOOL, match_rows(c, false, REGEX_DEFAULT | PCRE2_CASELESS))
+KERNEL(k_not_regex, 2, 2, TYPE_BOOL, match_rows(c, true, REGEX_DEFAULT))
+KERNEL(k_not_regex_icase, 2, 2, TYPE_BOOL, match_rows(c, true, REGEX_DEFAULT | PCRE2_CASELESS))
 
 /* substring(text from pattern): the first group, or the whole match. */
 void k_substring_regex(struct call *c)

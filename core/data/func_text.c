@@ -176,26 +176,9 @@ static void trim(struct call *c, bool left, bool right)
     }
 }
 
-void k_btrim(struct call *c)
-{
-    ASSERT(c->args_len >= 1 && c->args_len <= 2);
-    ASSERT(c->out_kind == TYPE_TEXT);
-    trim(c, true, true);
-}
-
-void k_ltrim(struct call *c)
-{
-    ASSERT(c->args_len >= 1 && c->args_len <= 2);
-    ASSERT(c->out_kind == TYPE_TEXT);
-    trim(c, true, false);
-}
-
-void k_rtrim(struct call *c)
-{
-    ASSERT(c->args_len >= 1 && c->args_len <= 2);
-    ASSERT(c->out_kind == TYPE_TEXT);
-    trim(c, false, true);
-}
+KERNEL(k_btrim, 1, 2, TYPE_TEXT, trim(c, true, true))
+KERNEL(k_ltrim, 1, 2, TYPE_TEXT, trim(c, true, false))
+KERNEL(k_rtrim, 1, 2, TYPE_TEXT, trim(c, false, true))
 
 /* ---- parts ----------------------------------------------------------------------------------- */
 
@@ -427,19 +410,8 @@ static void pad(struct call *c, bool left)
     }
 }
 
-void k_lpad(struct call *c)
-{
-    ASSERT(c->args_len >= 2 && c->args_len <= 3);
-    ASSERT(c->out_kind == TYPE_TEXT);
-    pad(c, true);
-}
-
-void k_rpad(struct call *c)
-{
-    ASSERT(c->args_len >= 2 && c->args_len <= 3);
-    ASSERT(c->out_kind == TYPE_TEXT);
-    pad(c, false);
-}
+KERNEL(k_lpad, 2, 3, TYPE_TEXT, pad(c, true))
+KERNEL(k_rpad, 2, 3, TYPE_TEXT, pad(c, false))
 
 void k_repeat(struct call *c)
 {
@@ -529,19 +501,8 @@ static void concat_all(struct call *c, uint32_t from)
     }
 }
 
-void k_concat(struct call *c)
-{
-    ASSERT(c->args_len >= 1 && c->args_len <= EXPR_ARGS_MAX);
-    ASSERT(c->out_kind == TYPE_TEXT);
-    concat_all(c, 0);
-}
-
-void k_concat_ws(struct call *c)
-{
-    ASSERT(c->args_len >= 2 && c->args_len <= EXPR_ARGS_MAX);
-    ASSERT(c->out_kind == TYPE_TEXT);
-    concat_all(c, 1);
-}
+KERNEL(k_concat, 1, EXPR_ARGS_MAX, TYPE_TEXT, concat_all(c, 0))
+KERNEL(k_concat_ws, 2, EXPR_ARGS_MAX, TYPE_TEXT, concat_all(c, 1))
 
 void k_overlay(struct call *c)
 {
@@ -812,19 +773,8 @@ static void convert(struct call *c, err_t (*how)(struct slice, struct slice, str
     }
 }
 
-void k_encode(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_TEXT);
-    convert(c, encode);
-}
-
-void k_decode(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_BYTEA);
-    convert(c, decode);
-}
+KERNEL(k_encode, 2, 2, TYPE_TEXT, convert(c, encode))
+KERNEL(k_decode, 2, 2, TYPE_BYTEA, convert(c, decode))
 
 /* ---- lengths of varchar and char ------------------------------------------------------------- */
 
@@ -843,16 +793,5 @@ static void fit(struct call *c, uint32_t oid)
     }
 }
 
-void k_varchar_typmod(struct call *c)
-{
-    ASSERT(c->args_len == 3 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_TEXT);
-    fit(c, OID_VARCHAR);
-}
-
-void k_bpchar_typmod(struct call *c)
-{
-    ASSERT(c->args_len == 3 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_TEXT);
-    fit(c, OID_BPCHAR);
-}
+KERNEL(k_varchar_typmod, 3, 3, TYPE_TEXT, fit(c, OID_VARCHAR))
+KERNEL(k_bpchar_typmod, 3, 3, TYPE_TEXT, fit(c, OID_BPCHAR))

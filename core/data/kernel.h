@@ -108,6 +108,15 @@
         }                                                                                          \
     }
 
+/* A kernel that is a function of the call with parameters. kind: of the result; 0: any. */
+#define KERNEL(name, args_min, args_max, kind, body)                                               \
+    void name(struct call *c)                                                                      \
+    {                                                                                              \
+        ASSERT(c->args_len >= (args_min) && c->args_len <= (args_max) && c->n <= VEC_ROWS);        \
+        ASSERT((kind) == 0 || c->out_kind == (kind));                                              \
+        body;                                                                                      \
+    }
+
 #define PLAIN_UNARY(name, A, R, calc)                                                              \
     void name(struct call *c)                                                                      \
     {                                                                                              \

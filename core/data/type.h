@@ -87,6 +87,12 @@ bool type_of_name(const char *name, int32_t typmod, struct type *out);
 /* "character varying(10)", "numeric(10,2)", as format_type() prints it; from the arena. */
 const char *type_format(struct arena *arena, const struct type *type);
 
+/*
+ * Is it a value of its type? Ranges, UTF-8 without NUL, canonical jsonb, the form of numerics. For
+ * values from outside; NULL is a value of every type.
+ */
+bool datum_valid(enum type_kind kind, const struct datum *d);
+
 /* Total order of PostgreSQL's btree (NaN highest, -0 = 0, text by bytes = collation C); NULLs are
  * the caller's. Both of this kind. */
 int datum_compare(enum type_kind kind, const struct datum *a, const struct datum *b);

@@ -1,8 +1,12 @@
 /*
  * Validation of plans: everything the engine relies on is checked here, because plans arrive over
- * the network. After it, rendering may index and cast without further checks.
+ * the network. After it, rendering may index and cast without further checks: inputs come before
+ * their users, so there is no cycle; columns are in range; kinds agree wherever bytes are
+ * reinterpreted; sizes are within the bounds of batches.
+ *
+ * Any thread. What depends on the state of a worker (does an index exist, is an id taken) is
+ * checked by engine_create.
  */
-#include "core/base/utf8.h"
 #include "core/engine/plan.h"
 
 /* Fails with ERR_INVALID unless the condition holds. */
@@ -13,6 +17,9 @@
         }                                                                                          \
     } while (0)
 
+/*
+ * The SQL side of a type (OID, typmod) is only ever printed: the kind decides how bytes are read.
+ */
 static err_t check_schema(const struct schema *schema)
 {
     CHECK(schema->cols <= BATCH_COLS_MAX, "%u columns, at most %d", schema->cols, BATCH_COLS_MAX);
@@ -25,6 +32,7 @@ static err_t check_schema(const struct schema *schema)
     return ERR_OK;
 }
 
+/* what: names the list in the message. */
 static err_t check_cols(const char *what, const uint32_t *cols, uint32_t len, uint32_t bound)
 {
     CHECK(len <= BATCH_COLS_MAX, "%s: %u columns, at most %d", what, len, BATCH_COLS_MAX);
@@ -35,53 +43,12 @@ static err_t check_cols(const char *what, const uint32_t *cols, uint32_t len, ui
     return ERR_OK;
 }
 
+/* a: the node's schema; b: what its operator produces. */
 static err_t check_same_kinds(const struct schema *a, const struct schema *b)
 {
     CHECK(a->cols == b->cols, "%u columns where %u are produced", a->cols, b->cols);
     for (uint32_t i = 0; i < a->cols; i++) {
         CHECK(a->types[i].kind == b->types[i].kind, "column %u is of another type", i);
-    }
-    return ERR_OK;
-}
-
-static bool numeric_in_range(const struct numeric *n)
-{
-    const unsigned __int128 ten19 = 10000000000000000000ULL;
-    unsigned __int128 magnitude = ((unsigned __int128)(uint64_t)n->hi << 64) | n->lo;
-    if (n->hi < 0) {
-        magnitude = -magnitude;
-    }
-    if (n->special != 0) {
-        return n->special <= 3 && magnitude == 0 && n->scale == 0 && n->zero == 0;
-    }
-    return magnitude < ten19 * ten19 && n->scale >= 0 && n->scale <= 38 && n->zero == 0;
-}
-
-static err_t check_datum(uint8_t kind, const struct datum *d)
-{
-    if (d->null) {
-        return ERR_OK;
-    }
-    switch (kind) {
-    case TYPE_INT2:
-        CHECK(d->i >= INT16_MIN && d->i <= INT16_MAX, "smallint out of range");
-        break;
-    case TYPE_INT4:
-    case TYPE_DATE:
-        CHECK(d->i >= INT32_MIN && d->i <= INT32_MAX, "integer or date out of range");
-        break;
-    case TYPE_NUMERIC:
-        CHECK(numeric_in_range(&d->n), "malformed numeric");
-        break;
-    case TYPE_TEXT:
-    case TYPE_JSONB:
-        CHECK(d->len == 0 || (d->s != NULL && utf8_valid(d->s, d->len)), "text is not UTF-8");
-        break;
-    case TYPE_BYTEA:
-        CHECK(d->len == 0 || d->s != NULL, "bytes missing");
-        break;
-    default:
-        break;
     }
     return ERR_OK;
 }
@@ -96,14 +63,14 @@ static err_t check_constant(const struct plan_node *node)
           "rows missing");
     for (size_t r = 0; r < node->constant.rows_len; r++) {
         for (uint32_t c = 0; c < cols; c++) {
-            TRY(err_wrap(check_datum(node->schema.types[c].kind,
-                                     &node->constant.rows[r * cols + c]),
-                         "row %zu, column %u", r, c));
+            CHECK(datum_valid(node->schema.types[c].kind, &node->constant.rows[r * cols + c]),
+                  "row %zu, column %u is not a value of its type", r, c);
         }
     }
     return ERR_OK;
 }
 
+/* The program is checked against the input's types, and its output against the node's schema. */
 static err_t check_mfp(const struct plan_node *node, const struct schema *input)
 {
     struct arena arena = {0};
@@ -120,6 +87,9 @@ static err_t check_mfp(const struct plan_node *node, const struct schema *input)
     return err;
 }
 
+/*
+ * Keys are compared as bytes, so both sides must be of one kind: casts are the planner's business.
+ */
 static err_t check_join(const struct plan_node *node, const struct schema *left,
                         const struct schema *right)
 {
@@ -144,6 +114,9 @@ static err_t check_join(const struct plan_node *node, const struct schema *left,
     return ERR_OK;
 }
 
+/*
+ * Whether the function takes this kind, and the type of its result, is the catalogue's knowledge.
+ */
 static err_t check_agg(const struct plan_agg *agg, const struct schema *input)
 {
     struct type result = {0};
@@ -163,6 +136,7 @@ static err_t check_agg(const struct plan_agg *agg, const struct schema *input)
     return ERR_OK;
 }
 
+/* The output is fixed: the key columns, then one column an aggregate. */
 static err_t check_reduce(const struct plan_node *node, const struct schema *input)
 {
     uint32_t keys_len = node->reduce.keys_len;
@@ -184,6 +158,7 @@ static err_t check_reduce(const struct plan_node *node, const struct schema *inp
     return ERR_OK;
 }
 
+/* Limit and offset are used in sums: the operator guards those, not this check. */
 static err_t check_topk(const struct plan_node *node, const struct schema *input)
 {
     TRY(check_cols("partition", node->topk.keys, node->topk.keys_len, input->cols));
@@ -198,6 +173,7 @@ static err_t check_topk(const struct plan_node *node, const struct schema *input
     return check_same_kinds(&node->schema, input);
 }
 
+/* How many inputs an operator takes; a union any number but zero. */
 static uint32_t inputs_of(uint8_t op, uint32_t given)
 {
     switch (op) {
@@ -223,8 +199,10 @@ static err_t check_union(const struct plan *plan, const struct plan_node *node)
     return ERR_OK;
 }
 
+/* The operator's number first: everything after it relies on it. */
 static err_t check_node(const struct plan *plan, uint32_t index)
 {
+    ASSERT(index < plan->nodes_len);
     const struct plan_node *node = &plan->nodes[index];
     CHECK(node->op >= PLAN_SOURCE && node->op <= PLAN_TOPK, "unknown operator %u", node->op);
     TRY(check_schema(&node->schema));
@@ -257,8 +235,10 @@ static err_t check_node(const struct plan *plan, uint32_t index)
     }
 }
 
+/* Ids of one plan must differ: they are keys in the engine's maps. */
 static err_t check_export(const struct plan *plan, uint32_t index)
 {
+    ASSERT(index < plan->exports_len);
     const struct plan_export *export = &plan->exports[index];
     CHECK(export->kind == PLAN_EXPORT_INDEX || export->kind == PLAN_EXPORT_SUBSCRIBE,
           "unknown kind %u", export->kind);
@@ -279,7 +259,7 @@ err_t plan_validate(const struct plan *plan)
           PLAN_NODES_MAX);
     CHECK(plan->exports_len <= PLAN_NODES_MAX, "%u exports, at most %d", plan->exports_len,
           PLAN_NODES_MAX);
-    CHECK(plan->nodes_len == 0 || plan->nodes != NULL, "nodes missing");
+    CHECK(plan->nodes_len > 0 && plan->nodes != NULL, "nodes missing");
     CHECK(plan->exports_len == 0 || plan->exports != NULL, "exports missing");
     CHECK(plan->as_of != FRONTIER_EMPTY, "the dataflow has no as_of");
     for (uint32_t i = 0; i < plan->nodes_len; i++) {

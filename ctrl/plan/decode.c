@@ -2,7 +2,6 @@
 #include "ctrl/plan/plan_codec.h"
 
 #include "core/base/mem.h"
-#include "core/base/utf8.h"
 
 static err_t decode_type(bool present, const tailrace_v1_Type *message, struct type *out)
 {
@@ -43,22 +42,6 @@ err_t plan_codec_decode_schema(const tailrace_v1_Schema *message, struct arena *
     return ERR_OK;
 }
 
-static bool numeric_well_formed(const struct numeric *n)
-{
-    if (n->zero != 0 || n->special > 3 || n->scale < 0 || n->scale > 38) {
-        return false;
-    }
-    if (n->special != 0) {
-        return n->lo == 0 && n->hi == 0 && n->scale == 0;
-    }
-    __int128 limit = 1;
-    for (int i = 0; i < 38; i++) {
-        limit *= 10;
-    }
-    __int128 value = (__int128)((unsigned __int128)(uint64_t)n->hi << 64 | n->lo);
-    return value > -limit && value < limit;
-}
-
 /* How many bytes a literal of a fixed kind has in a message; 0 for variable kinds. */
 static size_t literal_size(enum type_kind kind)
 {
@@ -76,9 +59,6 @@ static err_t decode_variable(enum type_kind kind, const struct rpc_bytes *bytes,
 {
     if (bytes->len > UINT32_MAX / 2) {
         return err_new(ERR_PROTOCOL, "literal of %zu bytes", bytes->len);
-    }
-    if (kind != TYPE_BYTEA && !utf8_valid(bytes->data, bytes->len)) {
-        return err_new(ERR_PROTOCOL, "text literal is not UTF-8");
     }
     out->s = arena_strndup(arena, bytes->len > 0 ? (const char *)bytes->data : "", bytes->len);
     out->len = (uint32_t)bytes->len;
@@ -107,9 +87,6 @@ static err_t decode_literal(enum type_kind kind, const tailrace_v1_Literal *mess
     case TYPE_INTERVAL: memcpy(&out->iv, bytes, sizeof(out->iv)); break;
     case TYPE_UUID: memcpy(out->uuid, bytes, 16); break;
     default: memcpy(&out->i, bytes, 8); break;
-    }
-    if (kind == TYPE_NUMERIC && !numeric_well_formed(&out->n)) {
-        return err_new(ERR_PROTOCOL, "malformed numeric literal");
     }
     return ERR_OK;
 }

@@ -2,6 +2,7 @@
  * Expressions and map-filter-project: every function over batches against one row at a time, lazy
  * evaluation, errors to the twin, validation of hostile programs, printing, casts, aggregates.
  */
+#include "core/base/utf8.h"
 #include "core/data/expr.h"
 #include "tests/unit/core/data/oracle_gen.h"
 #include "tests/unit/harness.h"
@@ -693,6 +694,46 @@ static void test_print(void)
     arena_free(&a);
 }
 
+/* Errors are rows of text: what they quote is cut between characters, and a SQLSTATE is one. */
+static void test_error_text(void)
+{
+    struct arena a = {0};
+    struct buf out = {0};
+    for (int shift = 0; shift < 4; shift++) {
+        struct expr e = {0};
+        struct buf text = {0};
+        buf_append(&text, "xyz", (size_t)shift);
+        while (text.len < 2000) {
+            buf_append_str(&text, shift % 2 == 0 ? "\xe2\x82\xac" : "\xf0\x9f\x90\x98");
+        }
+        uint32_t arg = add_literal(&a, &e, TYPE_TEXT, buf_cstr(&text));
+        struct expr_node n = {.kind = EXPR_CALL, .args = &arg, .args_len = 1};
+        n.func = cast_find(TYPE_TEXT, TYPE_INT4)->id;
+        n.type = type_of(TYPE_INT4);
+        expr_add(&a, &e, &n);
+        const char *got = eval_text(&a, &e, &out);
+        CU_ASSERT_EQUAL(strncmp(got, "!22P02 ", 7), 0);
+        CU_ASSERT(strlen(got) > 990 && strlen(got) <= 1007);
+        CU_ASSERT_TRUE(utf8_valid(got, strlen(got)));
+        buf_free(&text);
+    }
+    static const char *const states[] = {"", "2100", "210000", "2100a", "21 00", "12\xe2\x82\xac"};
+    for (size_t i = 0; i < ARRAY_LEN(states); i++) {
+        struct expr e = {0};
+        uint8_t kinds[] = {TYPE_BOOL, TYPE_TEXT, TYPE_TEXT};
+        uint32_t args[] = {add_literal(&a, &e, TYPE_BOOL, "t"),
+                           add_literal(&a, &e, TYPE_TEXT, states[i]),
+                           add_literal(&a, &e, TYPE_TEXT, "why")};
+        struct expr_node n = {.kind = EXPR_CALL, .args = args, .args_len = 3};
+        n.func = func_find("raise_if", kinds, 3)->id;
+        n.type = type_of(TYPE_BOOL);
+        expr_add(&a, &e, &n);
+        CU_ASSERT_STRING_EQUAL(eval_text(&a, &e, &out), "!XX000 why");
+    }
+    buf_free(&out);
+    arena_free(&a);
+}
+
 static void test_special(void)
 {
     struct arena a = {0};
@@ -746,5 +787,6 @@ static const struct test_case cases[] = {
     {"bombs", test_bombs},
     {"print", test_print},
     {"special", test_special},
+    {"error_text", test_error_text},
 };
 TEST_SUITE("core/data expressions", cases)

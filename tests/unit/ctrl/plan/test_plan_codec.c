@@ -10,7 +10,7 @@
 typedef struct plan *(*make_fn)(void);
 
 static const make_fn samples[] = {sample_plan_operators, sample_plan_constant,
-                                  sample_plan_literals, sample_plan_empty};
+                                  sample_plan_literals};
 
 /* The wire bytes of a plan; freed with buf_free. */
 static struct buf encode(const struct plan *plan)
@@ -321,8 +321,15 @@ static void edit_constant_empty(tailrace_v1_Plan *m, struct arena *arena)
     m->nodes[0].constant.data = (struct rpc_bytes){0};
 }
 
+static void edit_nothing_to_run(tailrace_v1_Plan *m, struct arena *arena)
+{
+    m->nodes_count = 0;
+    m->exports_count = 0;
+}
+
 static void lies(void)
 {
+    refuses(sample_plan_operators, edit_nothing_to_run, "nodes missing");
     refuses(sample_plan_operators, edit_op, "operator");
     refuses(sample_plan_operators, edit_op_wraps, "operator 257");
     refuses(sample_plan_operators, edit_input, "input 2");
