@@ -15,9 +15,11 @@ enum {
     EXPONENT_MIN = -1074, /* of the least denormal */
     WORDS = 40,           /* 2,560 bits: every finite double, times any count */
     FLOAT_TAG_MAX = 64,
-    SCALE_MAX = 38,
+    SCALE_MAX = 38, /* of numeric: data_internal.h is not ours to include */
 };
 
+STATIC_ASSERT((FLOAT_TAG_MAX + 1) * EXPONENT_BITS + 192 <= WORDS * 64, "the largest part fits");
+STATIC_ASSERT(SCALE_MAX <= FLOAT_TAG_MAX, "a scale is a tag");
 static const uint128 ten38 = (uint128)10000000000000000000ULL * 10000000000000000000ULL;
 
 /* sum += value * diff; |value| < 2^127, so a product takes 190 bits and never overflows alone. */
@@ -39,9 +41,14 @@ static void part_add(struct acc_part *part, int128 value, int64_t diff)
     part->count = (int64_t)((uint64_t)part->count + (uint64_t)diff);
 }
 
+/*
+ * Parts are few: a scale or an exponent range each, and values of one column are alike. A part of
+ * zero is removed, so that an empty sum holds no memory.
+ */
 static void add(struct acc_exact *acc, struct pool *pool, int32_t tag, int128 value, int64_t diff)
 {
     struct acc_part **at = &acc->parts;
+    ASSERT(tag >= 0 && tag <= FLOAT_TAG_MAX);
     while (*at != NULL && (*at)->tag < tag) {
         at = &(*at)->next;
     }
@@ -59,6 +66,10 @@ static void add(struct acc_exact *acc, struct pool *pool, int32_t tag, int128 va
     }
 }
 
+/*
+ * A part per scale: adding 1.10 and taking it away again leaves no trace of its scale, which the
+ * sum's display scale would otherwise keep.
+ */
 void acc_add_numeric(struct acc_exact *acc, struct pool *pool, const struct numeric *n,
                      int64_t diff)
 {
@@ -72,6 +83,7 @@ void acc_add_numeric(struct acc_exact *acc, struct pool *pool, const struct nume
     add(acc, pool, n->scale, (int128)(((uint128)(uint64_t)n->hi << 64) | n->lo), diff);
 }
 
+/* frexp and ldexp are exact. low counts the exponent from the least denormal's. */
 void acc_add_double(struct acc_exact *acc, struct pool *pool, double f, int64_t diff)
 {
     int64_t *special = isnan(f) ? &acc->nan : isinf(f) ? (f > 0 ? &acc->plus_inf
@@ -90,11 +102,15 @@ void acc_add_double(struct acc_exact *acc, struct pool *pool, double f, int64_t 
     }
     low = mantissa == 0 ? 0 : low;
     int tag = low / EXPONENT_BITS;
+    ASSERT(tag >= 0);
     ASSERT(tag <= FLOAT_TAG_MAX);
     add(acc, pool, tag, (int128)((uint128)(int128)mantissa << (low % EXPONENT_BITS)), diff);
 }
 
-/* NaN and infinities decide the sum when there are any. numeric.special codes, 0: finite. */
+/*
+ * NaN and infinities decide the sum when there are any. numeric.special codes, 0: finite. As IEEE
+ * and PostgreSQL: infinity minus infinity is NaN.
+ */
 static int special_of(const struct acc_exact *acc)
 {
     if (acc->nan != 0 || (acc->plus_inf != 0 && acc->minus_inf != 0)) {
@@ -103,6 +119,7 @@ static int special_of(const struct acc_exact *acc)
     return acc->plus_inf != 0 ? 2 : acc->minus_inf != 0 ? 3 : 0;
 }
 
+/* 38 digits: the bound of the type (docs/decisions/0002). */
 static bool fits_numeric(int128 v)
 {
     return (v < 0 ? -(uint128)v : (uint128)v) < ten38;
@@ -110,6 +127,7 @@ static bool fits_numeric(int128 v)
 
 static struct numeric make_numeric(int128 coef, int scale)
 {
+    ASSERT(scale >= 0 && scale <= SCALE_MAX);
     return (struct numeric){.lo = (uint64_t)(uint128)coef,
                             .hi = (int64_t)(coef >> 64),
                             .scale = (int16_t)scale};
@@ -121,6 +139,10 @@ bool acc_int_numeric(int128 value, struct numeric *out)
     return fits_numeric(value);
 }
 
+/*
+ * The scale of the sum is the largest of its values', as numeric_add has it. Overflow of an
+ * intermediate step is overflow of the sum: all parts have to fit its scale.
+ */
 bool acc_numeric(const struct acc_exact *acc, struct numeric *out)
 {
     *out = (struct numeric){.special = (uint16_t)special_of(acc)};
@@ -150,7 +172,10 @@ bool acc_numeric(const struct acc_exact *acc, struct numeric *out)
     return fits_numeric(total);
 }
 
-/* words += part's sum * 2^(32 * tag), sign-extended. */
+/*
+ * words += part's sum * 2^(32 * tag), sign-extended. Two's complement: the sign fills the words
+ * above the part's three.
+ */
 static void add_words(uint64_t *words, const struct acc_part *part)
 {
     ASSERT(part->tag >= 0 && part->tag <= FLOAT_TAG_MAX);
@@ -169,6 +194,7 @@ static void add_words(uint64_t *words, const struct acc_part *part)
     }
 }
 
+/* count bits from bit low on; they may lie across two words. */
 static uint64_t bits_at(const uint64_t *words, int low, int count)
 {
     ASSERT(low >= 0 && low / 64 < WORDS && count > 0 && count < 64);
@@ -179,8 +205,10 @@ static uint64_t bits_at(const uint64_t *words, int low, int count)
     return v & ((1ULL << count) - 1);
 }
 
+/* Is any bit below the given one set? For rounding to even. */
 static bool any_below(const uint64_t *words, int bit)
 {
+    ASSERT(bit >= 0 && bit < WORDS * 64);
     for (int i = 0; i < bit / 64; i++) {
         if (words[i] != 0) {
             return true;
@@ -189,7 +217,10 @@ static bool any_below(const uint64_t *words, int bit)
     return bit % 64 != 0 && (words[bit / 64] & ((1ULL << (bit % 64)) - 1)) != 0;
 }
 
-/* The magnitude (units of 2^-1074) rounded to the nearest double, ties to even. */
+/*
+ * The magnitude (units of 2^-1074) rounded to the nearest double, ties to even. Below 53 bits the
+ * number is exact, denormals too. ldexp of a mantissa that rounded up to 2^53 is exact as well.
+ */
 static double round_words(const uint64_t *words)
 {
     int top = WORDS - 1;
@@ -213,6 +244,10 @@ static double round_words(const uint64_t *words)
     return ldexp((double)mantissa, low + EXPONENT_MIN);
 }
 
+/*
+ * Negatives are rounded by magnitude, so that x and -x round alike. False: beyond the largest
+ * double.
+ */
 bool acc_double(const struct acc_exact *acc, double *out)
 {
     static const double specials[] = {0, NAN, INFINITY, -INFINITY};
@@ -237,6 +272,7 @@ bool acc_double(const struct acc_exact *acc, double *out)
 
 void acc_clear(struct acc_exact *acc, struct pool *pool)
 {
+    ASSERT(acc != NULL && pool != NULL);
     while (acc->parts != NULL) {
         struct acc_part *next = acc->parts->next;
         pool_free(pool, acc->parts, sizeof(*acc->parts));

@@ -1,6 +1,20 @@
 /*
- * The multi-versioned index. When a list is compacted decides the cost: on insertion while it is
- * short, when at least half of it is new while it is long, from the queue when since has moved.
+ * The multi-versioned index: compaction and its costs.
+ *
+ * When a list is compacted decides the cost of an update: on insertion while the list is short,
+ * when at least half of it is new while it is long, from the queue when since has moved.
+ *
+ * Why the bookkeeping is right: used is the sum of arrange_update_size over the key's updates,
+ * count their number, net the sum of their diffs, appended how many came behind the sorted part.
+ * All but net change only in append_update, remove_update and compact_key; net only on insertion,
+ * since compaction preserves sums. A key with count 0 and no flag set does not exist: whoever takes
+ * the last update calls remove_if_empty. A queued or pinned entry is kept although empty, because
+ * the queue or the pin's owner holds its address.
+ *
+ * Amortisation: sorting n updates is paid for by the n / 2 (at least LINEAR_MAX) appended since the
+ * last time, so an update costs O(log n) in the long run, however long a list is.
+ *
+ * Runs on the engine's thread only.
  */
 #include "core/engine/arrange.h"
 
@@ -10,6 +24,10 @@ enum {
     CELL_MIN = 64,     /* bytes */
 };
 
+/*
+ * The pool's account is a child of the arrangement's own, so account.bytes is all of it: entries,
+ * lists, segments, directory and queue.
+ */
 void arrange_init(struct arrange *a, struct account *account)
 {
     *a = (struct arrange){.account = {.parent = account}};
@@ -17,6 +35,7 @@ void arrange_init(struct arrange *a, struct account *account)
     htable_init(&a->table, sizeof(struct arrange_key), &a->pool, &a->account);
 }
 
+/* In one go, without visiting keys: entries and lists go with the pool. */
 void arrange_free(struct arrange *a)
 {
     htable_clear(&a->table);
@@ -28,6 +47,10 @@ void arrange_free(struct arrange *a)
     *a = (struct arrange){0};
 }
 
+/*
+ * Costs nothing by itself: keys are compacted when they are touched or when their turn in the queue
+ * comes. Readers must treat times below since as since, and do.
+ */
 void arrange_set_since(struct arrange *a, uint64_t since)
 {
     ASSERT(since >= a->since);
@@ -42,8 +65,10 @@ struct htable_entry *arrange_find(const struct arrange *a, uint64_t hash, const 
 
 /* ---- the queue of keys to compact later ------------------------------------------------------ */
 
+/* The ring is copied out straight, so that its head is 0 again. Capacities are powers of two. */
 static void dirty_grow(struct arrange *a)
 {
+    ASSERT((a->dirty_cap & (a->dirty_cap - 1)) == 0 && a->dirty_len == a->dirty_cap);
     size_t cap = a->dirty_cap == 0 ? 16 : a->dirty_cap * 2;
     struct arrange_dirty *ring = mem_alloc(cap * sizeof(*ring));
     for (size_t i = 0; i < a->dirty_len; i++) {
@@ -56,6 +81,10 @@ static void dirty_grow(struct arrange *a)
     a->dirty_head = 0;
 }
 
+/*
+ * Each entry stands in the queue at most once, which its flag says. Times are pushed nearly in
+ * order, since updates arrive so; one that is out of order only waits a little longer than it must.
+ */
 static void dirty_push(struct arrange *a, struct htable_entry *entry, uint64_t time)
 {
     ASSERT((entry->flags & ARRANGE_QUEUED) == 0);
@@ -71,6 +100,7 @@ static void dirty_push(struct arrange *a, struct htable_entry *entry, uint64_t t
 
 /* ---- compaction of one key ------------------------------------------------------------------- */
 
+/* cap is 0 exactly when there is no memory. */
 static void free_data(struct arrange *a, struct arrange_key *key)
 {
     ASSERT((key->data == NULL) == (key->cap == 0));
@@ -81,6 +111,10 @@ static void free_data(struct arrange *a, struct arrange_key *key)
     }
 }
 
+/*
+ * To be called after any change that may have taken the last update. The entry may be gone
+ * afterwards.
+ */
 static void remove_if_empty(struct arrange *a, struct htable_entry *entry)
 {
     struct arrange_key *key = arrange_key(entry);
@@ -91,6 +125,7 @@ static void remove_if_empty(struct arrange *a, struct htable_entry *entry)
     }
 }
 
+/* By length first: that is cheap, and any total order of rows will do. */
 static int compare_updates(const void *pa, const void *pb)
 {
     const struct arrange_update *a = *(struct arrange_update *const *)pa;
@@ -110,7 +145,10 @@ static bool same_row(const struct arrange_update *a, const struct arrange_update
     return a->len == b->len && memcmp(a->row, b->row, a->len) == 0;
 }
 
-/* All updates of a key, sorted by row and time, in scratch memory. */
+/*
+ * All updates of a key, sorted by row and time, in scratch memory. The scratch memory is valid
+ * until the next call.
+ */
 static struct arrange_update **sorted_updates(struct arrange *a, const struct arrange_key *key)
 {
     if (key->count > a->sort_cap) {
@@ -129,7 +167,11 @@ static struct arrange_update **sorted_updates(struct arrange *a, const struct ar
     return a->sort;
 }
 
-/* Moves old times up to since, adds up equal (row, time), drops zeros. */
+/*
+ * Moves old times up to since, adds up equal (row, time), drops zeros. Surviving updates go through
+ * scratch memory, as sorting refers to them in place. The list keeps its memory unless nothing is
+ * left: it will grow again.
+ */
 static void compact_key(struct arrange *a, struct arrange_key *key)
 {
     ASSERT(key->count > 0);
@@ -165,6 +207,7 @@ static void compact_key(struct arrange *a, struct arrange_key *key)
         memcpy(key->data, a->copy, used);
     }
     a->updates -= key->count - count;
+    ASSERT(a->updates <= UINT64_MAX / 2); /* did not wrap below zero */
     key->used = used;
     key->count = count;
     key->appended = 0;
@@ -181,7 +224,11 @@ static bool worth_compacting(const struct arrange_key *key)
     return key->appended >= LINEAR_MAX && key->appended >= old / 2;
 }
 
-/* A list that is full, or still too full after compaction, moves to twice the memory. */
+/*
+ * A list that is full, or still too full after compaction, moves to twice the memory. After a
+ * compaction that freed less than a quarter the list moves although the update would fit: else a
+ * full list would be compacted for every few updates.
+ */
 static void reserve_data(struct arrange *a, struct arrange_key *key, size_t size)
 {
     bool compacted = key->appended == 0;
@@ -202,10 +249,12 @@ static void reserve_data(struct arrange *a, struct arrange_key *key, size_t size
     key->data = data;
     key->used = used;
     key->cap = (uint32_t)cap;
+    ASSERT(key->used + size <= key->cap);
 }
 
 /* ---- insertion ------------------------------------------------------------------------------- */
 
+/* Closes the gap. Only for short lists: it moves what is behind. */
 static void remove_update(struct arrange *a, struct arrange_key *key, struct arrange_update *update)
 {
     ASSERT(key->count > 0 && (uint8_t *)update < key->data + key->used);
@@ -218,12 +267,16 @@ static void remove_update(struct arrange *a, struct arrange_key *key, struct arr
     a->updates--;
 }
 
+/* memcmp may not be given NULL, not even for no bytes. */
 static bool same_bytes(const uint8_t *a, const uint8_t *b, size_t len)
 {
     return len == 0 || memcmp(a, b, len) == 0;
 }
 
-/* In a short list: adds to an equal update if there is one. */
+/*
+ * In a short list: adds to an equal update if there is one. Old times count as since, in place: so
+ * a stream of updates to few rows stays short without any maintenance.
+ */
 static bool merge_short(struct arrange *a, struct arrange_key *key, const void *row,
                         size_t row_len, uint64_t time, int64_t diff)
 {
@@ -243,6 +296,7 @@ static bool merge_short(struct arrange *a, struct arrange_key *key, const void *
     return false;
 }
 
+/* At the end of the list, making room first. */
 static void append_update(struct arrange *a, struct arrange_key *key, const void *row,
                           size_t row_len, uint64_t time, int64_t diff)
 {
@@ -262,6 +316,11 @@ static void append_update(struct arrange *a, struct arrange_key *key, const void
     a->updates++;
 }
 
+/*
+ * A full list is compacted first if that is worth it, in place of growing. Short lists merge by
+ * comparing; long ones append, and are looked at again when all of their diffs add up to zero, or
+ * later from the queue.
+ */
 void arrange_insert(struct arrange *a, uint64_t hash, const void *key_bytes, size_t key_len,
                     const void *row, size_t row_len, uint64_t time, int64_t diff)
 {
@@ -299,6 +358,10 @@ void arrange_insert(struct arrange *a, uint64_t hash, const void *key_bytes, siz
     }
 }
 
+/*
+ * Adds an empty key when there is none. For operators that must remember a key while its updates
+ * come and go within one time.
+ */
 struct htable_entry *arrange_pin(struct arrange *a, uint64_t hash, const void *key, size_t key_len)
 {
     struct htable_entry *entry = htable_find(&a->table, hash, key, key_len);
@@ -311,6 +374,7 @@ struct htable_entry *arrange_pin(struct arrange *a, uint64_t hash, const void *k
 
 void arrange_unpin(struct arrange *a, struct htable_entry *entry)
 {
+    ASSERT(entry != NULL);
     ASSERT((entry->flags & ARRANGE_PINNED) != 0);
     entry->flags &= ~(uint32_t)ARRANGE_PINNED;
     remove_if_empty(a, entry);
@@ -318,6 +382,7 @@ void arrange_unpin(struct arrange *a, struct htable_entry *entry)
 
 /* ---- maintenance ----------------------------------------------------------------------------- */
 
+/* The time until which compaction of the key may still find something to do. */
 static uint64_t latest_time(const struct arrange_key *key)
 {
     uint64_t latest = 0;
@@ -329,11 +394,15 @@ static uint64_t latest_time(const struct arrange_key *key)
     return latest;
 }
 
-/* Compacts one key taken from the queue; returns the updates looked at. */
+/*
+ * Compacts one key taken from the queue; returns the updates looked at. A long list that is mostly
+ * sorted is not sorted again for a few updates: the next insertions will.
+ */
 static size_t maintain_key(struct arrange *a, struct htable_entry *entry)
 {
     ASSERT((entry->flags & ARRANGE_QUEUED) != 0);
     struct arrange_key *key = arrange_key(entry);
+    ASSERT(key->used <= key->cap && key->appended <= key->count);
     size_t looked_at = key->count + 1;
     entry->flags &= ~(uint32_t)ARRANGE_QUEUED;
     if (key->count > SHORT_MAX && key->net != 0 && !worth_compacting(key)) {
@@ -350,8 +419,10 @@ static size_t maintain_key(struct arrange *a, struct htable_entry *entry)
     return looked_at;
 }
 
+/* budget is in updates: it bounds the time spent but for one long list, which is sorted whole. */
 bool arrange_maintain(struct arrange *a, size_t budget)
 {
+    ASSERT(budget > 0 && a->dirty_len <= a->dirty_cap);
     while (a->dirty_len > 0 && a->dirty[a->dirty_head].time <= a->since) {
         if (budget == 0) {
             return true;
@@ -367,6 +438,10 @@ bool arrange_maintain(struct arrange *a, size_t budget)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
+/*
+ * Rows with a sum of zero at this time are not there, whatever their later updates say. One update
+ * needs no sorting: the usual case of unique keys.
+ */
 void arrange_read(struct arrange *a, const struct htable_entry *entry, uint64_t time,
                   void (*each)(void *arg, const uint8_t *row, uint32_t len, int64_t diff),
                   void *arg)

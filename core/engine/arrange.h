@@ -14,6 +14,11 @@
 
 #include "core/engine/htable.h"
 
+/*
+ * Bounds of one key: its list is at most 4 GiB, because sizes within it are 32 bits wide. A row
+ * comes from one batch, whose variable columns are at most 4 GiB as well.
+ */
+
 /* One update; the next follows after arrange_next. */
 struct arrange_update {
     uint64_t time;
@@ -54,6 +59,7 @@ struct arrange {
 };
 
 void arrange_init(struct arrange *a, struct account *account);
+/* Frees everything in a time that follows the memory, not the number of keys. */
 void arrange_free(struct arrange *a);
 
 /* Reads below since are given up from now on; never moves back. */

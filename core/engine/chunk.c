@@ -1,8 +1,21 @@
-/* Batches between operators, shared by reference; what derives from one shares its columns. */
+/*
+ * Batches between operators, shared by reference; what derives from one shares its columns.
+ *
+ * A chunk never has zero rows: functions that could make one return NULL instead, so that operators
+ * need no case for it. time_min and time_max are exact, since frontiers are asserted against them.
+ * A derived chunk keeps its parent alive and owns at most a column of times or of diffs.
+ *
+ * Runs on the engine's thread only.
+ */
 #include "core/engine/chunk.h"
 
+/*
+ * cols: how many columns the view has room for; bytes: what the caller allocates beside the struct
+ * and accounts here.
+ */
 static struct chunk *chunk_new(uint32_t cols, size_t bytes, struct account *account)
 {
+    ASSERT(account != NULL && cols <= BATCH_COLS_MAX);
     struct chunk *chunk = mem_zalloc(sizeof(*chunk) + cols * sizeof(chunk->cols[0]));
     chunk->refs = 1;
     chunk->account = account;
@@ -11,6 +24,7 @@ static struct chunk *chunk_new(uint32_t cols, size_t bytes, struct account *acco
     return chunk;
 }
 
+/* A constant time needs no pass over the rows. */
 static void find_time_bounds(struct chunk *chunk)
 {
     const struct batch *b = &chunk->batch;
@@ -38,9 +52,14 @@ struct chunk *chunk_from_builder(struct batch_builder *builder, uint32_t cols,
     batch_view(data, size, chunk->cols, cols, &chunk->batch);
     ASSERT(chunk->batch.cols == cols);
     find_time_bounds(chunk);
+    ASSERT(chunk->time_min <= chunk->time_max && chunk->time_max <= TIME_MAX);
     return chunk;
 }
 
+/*
+ * The copy comes first: bytes in shared memory could change between the check and the use.
+ * aligned_alloc wants a multiple of the alignment, hence the rounding.
+ */
 err_t chunk_open(const void *bytes, size_t size, const uint8_t *kinds, uint32_t cols,
                  struct account *account, struct chunk **out)
 {
@@ -78,6 +97,7 @@ static struct chunk *derive(struct chunk *parent, size_t bytes)
     return chunk;
 }
 
+/* A diff of INT64_MIN stays what it is: diffs are sums modulo 2^64 throughout. */
 struct chunk *chunk_negate(struct chunk *parent)
 {
     const struct batch *b = &parent->batch;
@@ -94,6 +114,7 @@ struct chunk *chunk_negate(struct chunk *parent)
     return chunk;
 }
 
+/* Three cases: nothing to do, all rows to one time, or a column of times of its own. */
 struct chunk *chunk_advance(struct chunk *parent, uint64_t advance_to)
 {
     if (parent->time_min >= advance_to) {
@@ -112,9 +133,11 @@ struct chunk *chunk_advance(struct chunk *parent, uint64_t advance_to)
         chunk->batch.times = chunk->times;
     }
     find_time_bounds(chunk);
+    ASSERT(chunk->time_min >= advance_to);
     return chunk;
 }
 
+/* For input of the host, whose memory is only valid during the call. */
 struct chunk *chunk_copy(const struct batch *batch, uint64_t advance_to, struct account *account)
 {
     if (batch == NULL || batch->rows == 0) {
@@ -135,6 +158,7 @@ struct chunk *chunk_copy(const struct batch *batch, uint64_t advance_to, struct 
     return chunk;
 }
 
+/* A loop and not a recursion: chains of derived chunks may be long. */
 void chunk_unref(struct chunk *chunk)
 {
     while (chunk != NULL) {
@@ -143,6 +167,7 @@ void chunk_unref(struct chunk *chunk)
             return;
         }
         struct chunk *parent = chunk->parent;
+        ASSERT(parent == NULL || chunk->data == NULL);
         account_add(chunk->account, -(int64_t)chunk->bytes);
         free(chunk->data);
         free(chunk->times);
@@ -166,6 +191,7 @@ void chunk_list_clear(struct chunk_list *list)
     list->chunks_len = 0;
 }
 
+/* Unlike clear it gives back the list's own memory too. */
 void chunk_list_free(struct chunk_list *list)
 {
     chunk_list_clear(list);

@@ -39,6 +39,7 @@ static inline struct chunk *chunk_ref(struct chunk *chunk)
     chunk->refs++;
     return chunk;
 }
+/* NULL is allowed. The last reference frees it and gives its bytes back to the account. */
 void chunk_unref(struct chunk *chunk);
 
 /* A growable list that owns its chunks. */
@@ -47,6 +48,7 @@ struct chunk_list {
     size_t chunks_len, chunks_cap;
 };
 
+/* Takes the reference. */
 void chunk_list_push(struct chunk_list *list, struct chunk *chunk);
 void chunk_list_clear(struct chunk_list *list);
 void chunk_list_free(struct chunk_list *list);

@@ -1,9 +1,23 @@
-/* The engine's life: rendering plans, scheduling operators within fuel, dropping dataflows. */
+/*
+ * The engine's life: rendering plans, scheduling operators within fuel, dropping dataflows.
+ *
+ * Scheduling: dataflows with work stand in a ready list, first come, first served; within a
+ * dataflow the lowest active operator runs next, so that a change flows from the sources to the
+ * exports in one go and a pass of a join sees all that its inputs have to say. A step ends when
+ * there is nothing to do or the fuel is spent; whoever has bits left is queued again, at the end.
+ *
+ * Dropping: callbacks may drop dataflows, even the one that runs, so a drop only marks (dropped)
+ * and queues (doomed); reap frees outside of steps. Invariant: a dataflow is freed once, when it is
+ * dropped and no importer is left, and users are freed before what they import from.
+ *
+ * Runs on the engine's thread only; never re-entered by engine_step.
+ */
 #include "core/base/log.h"
 #include "core/engine/engine_internal.h"
 
 /* ---- fuel ------------------------------------------------------------------------------------ */
 
+/* A simulated clock stands still during a step: there only the units count. */
 bool engine_check_fuel(struct engine *engine)
 {
     engine->next_check = engine->spent + FUEL_CHECK;
@@ -15,11 +29,13 @@ bool engine_check_fuel(struct engine *engine)
     return engine->exhausted;
 }
 
+/* Without a loop (some tests) there is no clock: fuel is counted in units. */
 static uint64_t now_us(const struct engine *engine)
 {
     return engine->config.loop != NULL ? io_now_us(engine->config.loop) : 0;
 }
 
+/* At the start of each step. */
 static void refuel(struct engine *engine)
 {
     uint64_t fuel = engine->config.fuel_us > 0 ? engine->config.fuel_us : FUEL_US_DEFAULT;
@@ -31,6 +47,7 @@ static void refuel(struct engine *engine)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
+/* config->host and what it refers to must outlive the engine; the config is copied. */
 struct engine *engine_new(const struct engine_config *config)
 {
     ASSERT(config->workers > 0 && config->worker < config->workers);
@@ -38,15 +55,18 @@ struct engine *engine_new(const struct engine_config *config)
     struct engine *engine = MEM_NEW(struct engine);
     engine->config = *config;
     engine->out = mem_zalloc(config->workers * sizeof(struct buf));
+    ASSERT(engine->account.bytes == 0);
     return engine;
 }
 
+/* Not at once: the caller may be amid a list the callback could change. err is taken. */
 void engine_answer(struct engine *engine, uint64_t peek_id, err_t err)
 {
     ASSERT(err != ERR_OK);
     *VEC_PUSH(engine, answers) = (struct answer){.peek_id = peek_id, .err = err};
 }
 
+/* Each is taken off the list before the callback, which may ask for more. */
 static void deliver_answers(struct engine *engine)
 {
     while (engine->answers_len > 0) {
@@ -59,13 +79,16 @@ static void deliver_answers(struct engine *engine)
 
 /* ---- dropping -------------------------------------------------------------------------------- */
 
+/* At most once per dataflow: when it is dropped without importers, or when the last one goes. */
 static void doom(struct dataflow *dataflow)
 {
     ASSERT(dataflow->dropped && dataflow->importers == 0);
     struct engine *engine = dataflow->engine;
+    ASSERT(dataflow->ops_len == dataflow->plan->nodes_len + dataflow->plan->exports_len);
     *VEC_PUSH(engine, doomed) = dataflow;
 }
 
+/* The list is singly linked: dropping is rare, queueing is not. */
 static void unqueue(struct dataflow *dataflow)
 {
     struct engine *engine = dataflow->engine;
@@ -80,6 +103,7 @@ static void unqueue(struct dataflow *dataflow)
     dataflow->queued = false;
 }
 
+/* Its ports are about to be freed; the other workers hear of the end instead. */
 static void forget_moved(struct engine *engine, uint64_t dataflow_id)
 {
     size_t kept = 0;
@@ -91,6 +115,7 @@ static void forget_moved(struct engine *engine, uint64_t dataflow_id)
     engine->moved_len = kept;
 }
 
+/* State first: it may refer to ports and builders. */
 static void op_free(struct op *op)
 {
     if (op->class != NULL && op->class->release != NULL) {
@@ -114,6 +139,7 @@ static void dataflow_free(struct dataflow *dataflow)
     ASSERT(dataflow->importers == 0 && dataflow->dropped);
     unqueue(dataflow);
     forget_moved(engine, dataflow->id);
+    ASSERT(!engine->stepping);
     for (uint32_t i = dataflow->ops_len; i-- > 0;) {
         op_free(&dataflow->ops[i]);
     }
@@ -126,6 +152,7 @@ static void dataflow_free(struct dataflow *dataflow)
     free(dataflow);
 }
 
+/* A loop: freeing an importer may doom what it imported from. */
 static void reap(struct engine *engine)
 {
     ASSERT(!engine->stepping);
@@ -139,6 +166,7 @@ static void reap(struct engine *engine)
 
 void engine_release_import(struct dataflow *dataflow)
 {
+    ASSERT(dataflow != NULL && dataflow->ops != NULL);
     ASSERT(dataflow->importers > 0);
     dataflow->importers--;
     if (dataflow->dropped && dataflow->importers == 0) {
@@ -146,6 +174,10 @@ void engine_release_import(struct dataflow *dataflow)
     }
 }
 
+/*
+ * Idempotent. Its exports' ids are free at once, for a new dataflow that may be created before this
+ * one is freed; an id that another dataflow took since is left alone.
+ */
 static void dataflow_drop(struct dataflow *dataflow)
 {
     struct engine *engine = dataflow->engine;
@@ -169,6 +201,7 @@ static void dataflow_drop(struct dataflow *dataflow)
     }
 }
 
+/* Unknown ids are ignored: the dataflow may have failed meanwhile. */
 void engine_drop(struct engine *engine, uint64_t dataflow_id)
 {
     struct dataflow *dataflow = engine_exchange_find(engine, dataflow_id);
@@ -180,6 +213,7 @@ void engine_drop(struct engine *engine, uint64_t dataflow_id)
     }
 }
 
+/* Dropping may free dataflows only after the walk over the map, hence the flag. */
 void engine_free(struct engine *engine)
 {
     if (engine == NULL) {
@@ -217,6 +251,7 @@ void engine_free(struct engine *engine)
 
 /* ---- rendering ------------------------------------------------------------------------------- */
 
+/* The importer relies on the index's rows having exactly the columns its plan says. */
 static err_t check_import(struct engine *engine, const struct plan *plan,
                           const struct plan_node *node)
 {
@@ -236,7 +271,10 @@ static err_t check_import(struct engine *engine, const struct plan *plan,
     return same ? ERR_OK : err_new(ERR_INVALID, "index %llu has other columns", id);
 }
 
-/* Whatever can be wrong with creating this dataflow here and now. */
+/*
+ * Whatever can be wrong with creating this dataflow here and now. The plan itself has been
+ * validated (plan_validate); what is checked here depends on what lives on this worker.
+ */
 static err_t check_plan(struct engine *engine, const struct plan *plan, size_t parts_len)
 {
     size_t sources = 0;
@@ -258,6 +296,7 @@ static err_t check_plan(struct engine *engine, const struct plan *plan, size_t p
     return ERR_OK;
 }
 
+/* Of any length, zero too; free with free(). */
 static uint8_t *kinds_of(const struct schema *schema)
 {
     uint8_t *kinds = mem_alloc(schema->cols);
@@ -267,10 +306,14 @@ static uint8_t *kinds_of(const struct schema *schema)
     return kinds;
 }
 
-/* The part all operators share: output like a schema, one port per input. */
+/*
+ * The part all operators share: output like a schema, one port per input. Ports start at the
+ * dataflow's as_of, as does the output's frontier: nothing before it exists.
+ */
 static void set_up(struct dataflow *dataflow, uint32_t index, const struct schema *schema,
                    const uint32_t *inputs, uint32_t inputs_len)
 {
+    ASSERT(schema->cols <= BATCH_COLS_MAX);
     ASSERT(index < dataflow->ops_len);
     struct op *op = &dataflow->ops[index];
     op->dataflow = dataflow;
@@ -292,6 +335,7 @@ static void set_up(struct dataflow *dataflow, uint32_t index, const struct schem
     }
 }
 
+/* parts and *source: the sources are numbered in the order of the nodes. */
 static void make_node(struct op *op, const uint32_t *parts, uint32_t *source)
 {
     switch (op->node->op) {
@@ -337,6 +381,7 @@ static void make_node(struct op *op, const uint32_t *parts, uint32_t *source)
 
 static void make_export(struct op *op, const struct plan_export *export)
 {
+    ASSERT(export->kind == PLAN_EXPORT_INDEX || export->kind == PLAN_EXPORT_SUBSCRIBE);
     struct engine *engine = op->engine;
     ASSERT(u64map_get(&engine->exports, export->id) == NULL);
     if (export->kind == PLAN_EXPORT_INDEX) {
@@ -348,9 +393,14 @@ static void make_export(struct op *op, const struct plan_export *export)
     u64map_put(&engine->exports, export->id, op);
 }
 
+/*
+ * Cannot fail: all that could was checked. Every operator is activated once, so that frontiers that
+ * are known from the start (constants, sources without parts) get moving.
+ */
 static struct dataflow *render(struct engine *engine, struct plan *plan, const uint32_t *parts,
                                size_t parts_len)
 {
+    ASSERT(plan->nodes_len > 0 && plan->as_of <= TIME_MAX);
     struct dataflow *dataflow = MEM_NEW(struct dataflow);
     dataflow->engine = engine;
     dataflow->plan = plan;
@@ -363,6 +413,7 @@ static struct dataflow *render(struct engine *engine, struct plan *plan, const u
     dataflow->sources = mem_zalloc(parts_len * sizeof(uint32_t));
     dataflow->sources_len = (uint32_t)parts_len;
     dataflow->exports_live = plan->exports_len;
+    ASSERT(dataflow->ops_len <= 2 * PLAN_NODES_MAX);
     uint32_t source = 0;
     for (uint32_t i = 0; i < plan->nodes_len; i++) {
         const struct plan_node *node = &plan->nodes[i];
@@ -384,6 +435,10 @@ static struct dataflow *render(struct engine *engine, struct plan *plan, const u
     return dataflow;
 }
 
+/*
+ * What other workers sent for it before it was created here is delivered at the end; if that is
+ * malformed the dataflow fails, as it would have later.
+ */
 err_t engine_create(struct engine *engine, struct plan *plan, const uint32_t *parts,
                     size_t parts_len)
 {
@@ -408,6 +463,7 @@ err_t engine_create(struct engine *engine, struct plan *plan, const uint32_t *pa
     return ERR_OK;
 }
 
+/* Input for a dataflow that failed is dropped: it will never put out anything again. */
 void engine_input(struct engine *engine, uint64_t dataflow_id, uint32_t source_index, uint32_t part,
                   uint64_t lower, uint64_t upper, const struct batch *ok, const struct batch *err)
 {
@@ -424,6 +480,7 @@ void engine_input(struct engine *engine, uint64_t dataflow_id, uint32_t source_i
 /* The lowest active operator, or NULL: inputs before users, so a change flows through in one go. */
 static struct op *next_active(struct dataflow *dataflow)
 {
+    ASSERT(dataflow->ops != NULL);
     for (uint32_t w = 0; w <= dataflow->ops_len / 64; w++) {
         if (dataflow->active[w] != 0) {
             uint32_t index = w * 64 + (uint32_t)__builtin_ctzll(dataflow->active[w]);
@@ -434,6 +491,10 @@ static struct op *next_active(struct dataflow *dataflow)
     return NULL;
 }
 
+/*
+ * Looked at after each activation of an operator, so that the limit is passed by one activation's
+ * work at most.
+ */
 static void check_memory(struct dataflow *dataflow)
 {
     uint64_t limit = dataflow->engine->config.memory_limit;
@@ -445,6 +506,7 @@ static void check_memory(struct dataflow *dataflow)
     }
 }
 
+/* The bit is cleared before the work: whatever arrives during it sets it again. */
 static void run_op(struct op *op)
 {
     ASSERT(op->engine->stepping && op->class != NULL);
@@ -459,7 +521,10 @@ static void run_op(struct op *op)
     check_memory(dataflow);
 }
 
-/* Those who import from a failed dataflow fail with it. */
+/*
+ * Those who import from a failed dataflow fail with it. The drop comes before the callback, which
+ * may create the dataflow anew.
+ */
 static void give_up(struct dataflow *dataflow)
 {
     struct engine *engine = dataflow->engine;
@@ -507,6 +572,7 @@ static void run_dataflow(struct dataflow *dataflow)
     }
 }
 
+/* Frontiers and data for the other workers leave at its end, in as few payloads as possible. */
 bool engine_step(struct engine *engine)
 {
     ASSERT(!engine->stepping);
@@ -517,6 +583,7 @@ bool engine_step(struct engine *engine)
         run_dataflow(engine->ready_first);
     }
     engine_exchange_flush(engine);
+    ASSERT(engine->moved_len == 0);
     engine->stepping = false;
     reap(engine);
     return engine->ready_first != NULL || engine->answers_len > 0;
@@ -524,6 +591,7 @@ bool engine_step(struct engine *engine)
 
 /* ---- exports and peeks ----------------------------------------------------------------------- */
 
+/* An unknown index is answered in the next step, like every other peek. */
 void engine_peek(struct engine *engine, const struct engine_peek *peek)
 {
     struct op *index = index_find(engine, peek->index_id);
@@ -536,6 +604,7 @@ void engine_peek(struct engine *engine, const struct engine_peek *peek)
     index_add_peek(index, peek);
 }
 
+/* Which index holds it is not known: few have pending peeks. */
 void engine_peek_cancel(struct engine *engine, uint64_t peek_id)
 {
     size_t at = 0;
@@ -548,6 +617,7 @@ void engine_peek_cancel(struct engine *engine, uint64_t peek_id)
     }
 }
 
+/* A dataflow whose last export is given up is dropped whole. */
 void engine_allow_compaction(struct engine *engine, uint64_t export_id, uint64_t since)
 {
     struct op *op = u64map_get(&engine->exports, export_id);
@@ -569,6 +639,7 @@ void engine_allow_compaction(struct engine *engine, uint64_t export_id, uint64_t
     }
 }
 
+/* Its id may have been given up, or belong to another dataflow by now. */
 bool op_export_live(const struct op *op, uint64_t export_id)
 {
     return u64map_get(&op->engine->exports, export_id) == op;
@@ -576,6 +647,7 @@ bool op_export_live(const struct op *op, uint64_t export_id)
 
 void op_export_report(struct op *op, uint64_t export_id, uint64_t frontier)
 {
+    ASSERT(frontier >= op->dataflow->as_of);
     struct engine *engine = op->engine;
     if (op_export_live(op, export_id)) {
         engine->config.host->frontier(engine->config.ctx, export_id, frontier);
@@ -584,11 +656,13 @@ void op_export_report(struct op *op, uint64_t export_id, uint64_t frontier)
 
 /* ---- statistics ------------------------------------------------------------------------------ */
 
+/* The root of all accounts but scratch memory. */
 uint64_t engine_memory(const struct engine *engine)
 {
     return engine->account.bytes;
 }
 
+/* Exports follow the plan's nodes, under numbers of their own. */
 static void dataflow_stats(const struct dataflow *dataflow,
                            void (*each)(void *arg, const struct engine_operator_stats *stats),
                            void *arg)

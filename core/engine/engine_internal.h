@@ -31,14 +31,22 @@ struct index_op;
 
 /* ---- ports ----------------------------------------------------------------------------------- */
 
+/* Where an operator's output goes: a port of another operator. */
 struct user {
     struct op *op;
     uint32_t port;
 };
 
-/* How rows find their worker. */
+/*
+ * How rows find their worker. LOCAL: they stay; KEYS: by the hash of key columns; ROW: by the hash
+ * of the whole row.
+ */
 enum route { ROUTE_LOCAL, ROUTE_KEYS, ROUTE_ROW };
 
+/*
+ * An input of an operator: queues of chunks and what is promised about their times. Owned by the
+ * operator; filled by op_port_push, emptied by the operator.
+ */
 struct port {
     struct chunk_list ok, err;
     uint64_t frontier; /* no earlier time arrives any more */
@@ -63,6 +71,7 @@ struct op_class {
     void (*release)(struct op *op);
 };
 
+/* One operator of a rendered dataflow; lives in its dataflow's array and never moves. */
 struct op {
     const struct op_class *class;
     struct dataflow *dataflow;
@@ -83,6 +92,7 @@ struct op {
     uint64_t rows_in, rows_out, batches, busy_ns;
 };
 
+/* A rendered plan. Freed outside of steps, when dropped and no importer is left. */
 struct dataflow {
     struct engine *engine;
     struct plan *plan;
@@ -110,12 +120,14 @@ struct answer {
     err_t err;
 };
 
+/* A port whose frontier the other workers have not been told of yet. */
 struct moved {
     uint64_t dataflow_id;
     uint32_t channel;
     struct port *port;
 };
 
+/* The whole of a worker's engine; its thread alone touches it. */
 struct engine {
     struct engine_config config;
     struct u64map slots;   /* dataflow id -> struct slot */

@@ -26,6 +26,7 @@ STATIC_ASSERT(sizeof(struct record) == 24, "records are written as they are");
 
 #define PENDING_BYTES_MAX (1ULL << 30)
 
+/* A record kept for an incarnation that does not live here yet; data is a copy. */
 struct pending {
     uint32_t from;
     uint64_t incarnation;
@@ -33,6 +34,7 @@ struct pending {
     void *data;
 };
 
+/* What is known of one dataflow id. live: its incarnation here, or NULL. */
 struct slot {
     struct dataflow *live;
     uint64_t ended;         /* incarnations ended here */
@@ -43,6 +45,7 @@ struct slot {
 
 /* ---- incarnations ---------------------------------------------------------------------------- */
 
+/* Made on first mention, by the own worker or another. */
 static struct slot *slot_get(struct engine *engine, uint64_t id)
 {
     struct slot *slot = u64map_get(&engine->slots, id);
@@ -56,6 +59,7 @@ static struct slot *slot_get(struct engine *engine, uint64_t id)
 
 static void pending_free(struct engine *engine, struct pending *pending)
 {
+    ASSERT(engine->pending_bytes >= sizeof(*pending));
     if (pending->data != NULL) {
         engine->pending_bytes -= pending->record.value;
     }
@@ -63,9 +67,11 @@ static void pending_free(struct engine *engine, struct pending *pending)
     free(pending->data);
 }
 
+/* The slot must be in the map and not live. */
 static void slot_free(struct engine *engine, uint64_t id)
 {
     struct slot *slot = u64map_remove(&engine->slots, id);
+    ASSERT(slot != NULL && slot->live == NULL);
     for (size_t i = 0; i < slot->pending_len; i++) {
         pending_free(engine, &slot->pending[i]);
     }
@@ -74,7 +80,10 @@ static void slot_free(struct engine *engine, uint64_t id)
     free(slot);
 }
 
-/* Forgets an id once every worker has ended as many incarnations and nothing is kept. */
+/*
+ * Forgets an id once every worker has ended as many incarnations and nothing is kept. Until then
+ * the count of ends is needed to place late records.
+ */
 static void slot_release(struct engine *engine, uint64_t id)
 {
     struct slot *slot = u64map_get(&engine->slots, id);
@@ -89,29 +98,49 @@ static void slot_release(struct engine *engine, uint64_t id)
     slot_free(engine, id);
 }
 
+/*
+ * Forgets ids below a bound that are not live here. Two passes, as the map may not change while it
+ * is walked.
+ */
+static void slots_free_below(struct engine *engine, uint64_t bound)
+{
+    uint64_t *ids = mem_alloc(engine->slots.len * sizeof(*ids));
+    size_t len = 0;
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&engine->slots, &at, &id, &value)) {
+        if (id < bound && ((struct slot *)value)->live == NULL) {
+            ids[len++] = id;
+        }
+    }
+    for (size_t i = 0; i < len; i++) {
+        slot_free(engine, ids[i]);
+    }
+    free(ids);
+}
+
+/*
+ * A dropped dataflow that importers keep alive is still found: what arrives for it is still needed.
+ */
 struct dataflow *engine_exchange_find(struct engine *engine, uint64_t dataflow_id)
 {
     struct slot *slot = u64map_get(&engine->slots, dataflow_id);
     return slot != NULL ? slot->live : NULL;
 }
 
+/* From here on records of the other workers reach it directly. */
 void engine_exchange_begin(struct engine *engine, struct dataflow *dataflow)
 {
     struct slot *slot = slot_get(engine, dataflow->id);
     ASSERT(slot->live == NULL);
+    ASSERT(dataflow->engine == engine);
     slot->live = dataflow;
 }
 
 void engine_exchange_free(struct engine *engine)
 {
-    size_t at = 0;
-    uint64_t id;
-    void *value;
-    while (u64map_next(&engine->slots, &at, &id, &value)) {
-        ASSERT(((struct slot *)value)->live == NULL);
-        slot_free(engine, id);
-        at = 0; /* the map changed */
-    }
+    slots_free_below(engine, UINT64_MAX);
     u64map_free(&engine->slots);
 }
 
@@ -127,6 +156,7 @@ static void forget_past(struct engine *engine, struct slot *slot)
         }
     }
     slot->pending_len = kept;
+    ASSERT(slot->live == NULL);
 }
 
 void engine_forget_before(struct engine *engine, uint64_t dataflow_id)
@@ -135,19 +165,12 @@ void engine_forget_before(struct engine *engine, uint64_t dataflow_id)
         return;
     }
     engine->forgotten_below = dataflow_id;
-    size_t at = 0;
-    uint64_t id;
-    void *value;
-    while (u64map_next(&engine->slots, &at, &id, &value)) {
-        if (id < dataflow_id && ((struct slot *)value)->live == NULL) {
-            slot_free(engine, id);
-            at = 0; /* the map changed */
-        }
-    }
+    slots_free_below(engine, dataflow_id);
 }
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
+/* Memory of an unusually large payload is given back. */
 static void send_out(struct engine *engine, uint32_t dest)
 {
     struct buf *out = &engine->out[dest];
@@ -160,6 +183,10 @@ static void send_out(struct engine *engine, uint32_t dest)
     }
 }
 
+/*
+ * Records follow each other without padding: their sizes are multiples of 8, so batches stay
+ * aligned within a payload.
+ */
 static void append_record(struct engine *engine, uint32_t dest, enum record_kind kind,
                           uint64_t dataflow, uint32_t channel, uint64_t value)
 {
@@ -167,8 +194,13 @@ static void append_record(struct engine *engine, uint32_t dest, enum record_kind
     struct record record = {
         .kind = kind, .channel = channel, .dataflow = dataflow, .value = value};
     buf_append(&engine->out[dest], &record, sizeof(record));
+    ASSERT(engine->out[dest].len % 8 == 0);
 }
 
+/*
+ * The other workers are told even of dataflows that could not be created here, so that all count
+ * the same incarnations.
+ */
 void engine_exchange_end(struct engine *engine, uint64_t dataflow_id)
 {
     struct slot *slot = slot_get(engine, dataflow_id);
@@ -188,6 +220,7 @@ void engine_exchange_end(struct engine *engine, uint64_t dataflow_id)
     }
 }
 
+/* With a single worker ports stay local and none of this is ever touched. */
 void engine_exchange_set_up(struct op *op, uint32_t port_index, enum route route,
                             const uint32_t *keys, uint32_t keys_len, bool err_routed)
 {
@@ -207,14 +240,17 @@ void engine_exchange_set_up(struct op *op, uint32_t port_index, enum route route
     }
 }
 
+/* The same on every worker, as all render the same plan. */
 static uint32_t channel_of(const struct op *op, uint32_t port)
 {
+    ASSERT(port < 2);
     return op->index * 2 + port;
 }
 
 static void append_batch(struct op *op, uint32_t port, uint32_t dest, struct batch_builder *builder,
                          bool err)
 {
+    ASSERT(batch_builder_rows(builder) > 0);
     struct engine *engine = op->engine;
     size_t size;
     void *data = batch_builder_finish_new(builder, &size);
@@ -228,7 +264,11 @@ static void append_batch(struct op *op, uint32_t port, uint32_t dest, struct bat
     }
 }
 
-/* The worker of each row. Without key columns one worker, chosen by the operator, takes all. */
+/*
+ * The worker of each row. Without key columns one worker, chosen by the operator, takes all. The
+ * remainder of the hash decides, so every worker must compute the same hash for equal keys: see
+ * batch_hash_rows.
+ */
 static void route_rows(struct op *op, const struct port *port, const struct batch *b, bool err)
 {
     struct engine *engine = op->engine;
@@ -254,11 +294,15 @@ static void route_rows(struct op *op, const struct port *port, const struct batc
     }
 }
 
+/*
+ * Rows for the own worker do not leave it; a chunk that is all its own is passed on by reference.
+ */
 void engine_exchange_push(struct op *op, uint32_t port_index, struct chunk *chunk, bool err)
 {
     struct engine *engine = op->engine;
     struct port *port = &op->ports[port_index];
     const struct batch *b = &chunk->batch;
+    ASSERT(port->route != ROUTE_LOCAL && b->rows > 0);
     ASSERT(chunk->time_min >= port->from[engine->config.worker]);
     route_rows(op, port, b, err);
     struct batch_builder *builder =
@@ -290,8 +334,10 @@ void engine_exchange_push(struct op *op, uint32_t port_index, struct chunk *chun
     chunk_unref(chunk);
 }
 
+/* The port's frontier is the least of all workers': only a worker that lagged can move it. */
 static void set_from(struct op *op, uint32_t port_index, uint32_t worker, uint64_t frontier)
 {
+    ASSERT(port_index < op->ports_len);
     struct port *port = &op->ports[port_index];
     ASSERT(port->from != NULL && worker < op->engine->config.workers);
     ASSERT(frontier >= port->from[worker]);
@@ -303,10 +349,12 @@ static void set_from(struct op *op, uint32_t port_index, uint32_t worker, uint64
     op_port_set_frontier(op, port_index, least);
 }
 
+/* Announced once per step, however often it moves within: only the last value is sent. */
 void engine_exchange_frontier(struct op *op, uint32_t port_index, uint64_t frontier)
 {
     struct engine *engine = op->engine;
     struct port *port = &op->ports[port_index];
+    ASSERT(port->from != NULL && port->route != ROUTE_LOCAL);
     ASSERT(frontier > port->from[engine->config.worker]);
     if (!port->moved) {
         port->moved = true;
@@ -317,6 +365,7 @@ void engine_exchange_frontier(struct op *op, uint32_t port_index, uint64_t front
     set_from(op, port_index, engine->config.worker, frontier);
 }
 
+/* After all data of the step, in the same payloads: that order is what a frontier record means. */
 void engine_exchange_flush(struct engine *engine)
 {
     uint32_t self = engine->config.worker;
@@ -326,6 +375,7 @@ void engine_exchange_flush(struct engine *engine)
         }
         for (size_t i = 0; i < engine->moved_len; i++) {
             const struct moved *moved = &engine->moved[i];
+            ASSERT(moved->port->moved && moved->port->from != NULL);
             append_record(engine, w, RECORD_FRONTIER, moved->dataflow_id, moved->channel,
                           moved->port->from[self]);
         }
@@ -354,8 +404,10 @@ struct arrivals {
     size_t arrivals_len, arrivals_cap;
 };
 
+/* Only routed ports are channels: a local port is no business of another worker. */
 static err_t find_channel(struct dataflow *dataflow, uint32_t channel, bool err, struct op **out)
 {
+    ASSERT(dataflow != NULL && out != NULL);
     uint32_t index = channel / 2;
     uint32_t port = channel % 2;
     if (index >= dataflow->ops_len || port >= dataflow->ops[index].ports_len ||
@@ -369,7 +421,11 @@ static err_t find_channel(struct dataflow *dataflow, uint32_t channel, bool err,
     return ERR_OK;
 }
 
-/* A record for a live dataflow: nothing is changed except the port's payload_seen, a mark. */
+/*
+ * A record for a live dataflow: nothing is changed except the port's payload_seen, a mark. A
+ * channel has at most one frontier record per payload and no data after it; a time before the
+ * sender's frontier would break an operator's invariant, so it is refused here.
+ */
 static err_t check_live(struct dataflow *dataflow, uint32_t from, uint64_t payload,
                         struct arrival *arrival)
 {
@@ -401,6 +457,7 @@ static err_t check_live(struct dataflow *dataflow, uint32_t from, uint64_t paylo
     return ERR_OK;
 }
 
+/* What is kept is bounded, as a peer could name any number of ids. */
 static err_t check_pending(const struct record *record, const void *data, struct engine *engine)
 {
     if (engine->pending_bytes + record->value > PENDING_BYTES_MAX &&
@@ -413,6 +470,7 @@ static err_t check_pending(const struct record *record, const void *data, struct
     return ERR_OK;
 }
 
+/* Only the form is checked here; what it means follows in check_record. */
 static err_t read_record(struct reader *reader, struct arrival *arrival)
 {
     const void *header = reader_bytes(reader, sizeof(arrival->record));
@@ -436,8 +494,10 @@ static err_t read_record(struct reader *reader, struct arrival *arrival)
     return ERR_OK;
 }
 
+/* The order of questions: forgotten, past, now, later (see the head of this file). */
 static err_t check_record(struct engine *engine, uint32_t from, struct arrival *arrival)
 {
+    ASSERT(from < engine->config.workers);
     struct slot *slot = u64map_get(&engine->slots, arrival->record.dataflow);
     uint64_t incarnation = slot != NULL ? slot->ended_from[from] : 0;
     uint64_t ended = slot != NULL ? slot->ended : 0;
@@ -461,6 +521,7 @@ static err_t check_record(struct engine *engine, uint32_t from, struct arrival *
 
 static void keep(struct engine *engine, uint32_t from, const struct arrival *arrival)
 {
+    ASSERT(arrival->later && arrival->op == NULL);
     struct slot *slot = slot_get(engine, arrival->record.dataflow);
     ASSERT(slot->live == NULL || slot->ended_from[from] != slot->ended);
     struct pending *pending = VEC_PUSH(slot, pending);
@@ -475,9 +536,11 @@ static void keep(struct engine *engine, uint32_t from, const struct arrival *arr
     }
 }
 
+/* Cannot fail: check_record saw to that. */
 static void apply(struct engine *engine, uint32_t from, struct arrival *arrival)
 {
     const struct record *record = &arrival->record;
+    ASSERT(arrival->chunk == NULL || arrival->op != NULL);
     if (arrival->forgotten) {
         return;
     }
@@ -495,6 +558,7 @@ static void apply(struct engine *engine, uint32_t from, struct arrival *arrival)
     }
 }
 
+/* All records are checked before the first is applied, so a refused payload changes nothing. */
 err_t engine_receive(struct engine *engine, uint32_t from, const void *payload, size_t len)
 {
     if (from >= engine->config.workers || from == engine->config.worker) {
@@ -521,6 +585,7 @@ err_t engine_receive(struct engine *engine, uint32_t from, const void *payload, 
     return err_wrap(err, "payload from worker %u", from);
 }
 
+/* What was kept was checked only for its form: now it is checked against the dataflow. */
 err_t engine_exchange_deliver_pending(struct dataflow *dataflow)
 {
     struct engine *engine = dataflow->engine;
@@ -545,5 +610,6 @@ err_t engine_exchange_deliver_pending(struct dataflow *dataflow)
         pending_free(engine, pending);
     }
     slot->pending_len = kept;
+    ASSERT(slot->live == dataflow);
     return err;
 }

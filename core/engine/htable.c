@@ -1,7 +1,23 @@
-/* Linear probing within a segment on the low bits of the hash; the directory uses the top bits. */
+/*
+ * Extendible hashing. The directory is indexed by the top bits of the hash; within a segment
+ * entries are found by linear probing from the low bits, so the two uses of the hash are
+ * independent.
+ *
+ * Why it is correct: every entry lies in the one segment its top bits select, at or after its home
+ * slot with no empty slot in between. segment_put keeps that by taking the first empty slot,
+ * segment_take by moving later entries back into the gap, so a probe may stop at the first empty
+ * slot and no tombstones pile up under insert and delete pairs. A segment never fills beyond three
+ * quarters, so a probe always ends.
+ *
+ * Pauses: an insertion moves at most one segment of TABLE_SEGMENT_MAX slots. Doubling the directory
+ * is the one step that follows the size of the table, at 8 bytes a segment: 32 KiB are copied for a
+ * table of a million keys.
+ *
+ * Runs on the engine's thread only.
+ */
 #include "core/engine/htable.h"
 
-enum { SEGMENT_MIN = 8 };
+enum { SEGMENT_MIN = 8 }; /* slots of a first segment: small tables stay small */
 
 void htable_init(struct htable *table, uint32_t payload_size, struct pool *pool,
                 struct account *account)
@@ -10,6 +26,7 @@ void htable_init(struct htable *table, uint32_t payload_size, struct pool *pool,
     *table = (struct htable){.payload_size = payload_size, .pool = pool, .account = account};
 }
 
+/* A shift by 64 is undefined, hence the case of a directory of one. */
 static size_t directory_index(const struct htable *table, uint64_t hash)
 {
     return table->depth == 0 ? 0 : hash >> (64 - table->depth);
@@ -20,8 +37,10 @@ static size_t segment_bytes(uint32_t cap)
     return sizeof(struct htable_segment) + cap * sizeof(struct htable_slot);
 }
 
+/* Slots start empty: a zero entry pointer says so. */
 static struct htable_segment *segment_new(struct htable *table, uint32_t depth, uint32_t cap)
 {
+    ASSERT(depth <= 64 && cap >= SEGMENT_MIN && (cap & (cap - 1)) == 0);
     struct htable_segment *segment = MEM_NEW(struct htable_segment);
     segment->depth = depth;
     segment->cap = cap;
@@ -37,12 +56,17 @@ static void segment_free(struct htable *table, struct htable_segment *segment)
     free(segment);
 }
 
+/*
+ * A segment of lesser depth than the directory stands in several of its places, all in a row:
+ * stepping by that many frees each segment once.
+ */
 void htable_clear(struct htable *table)
 {
     if (table->directory != NULL) {
         size_t n = (size_t)1 << table->depth;
         for (size_t i = 0; i < n;) {
             struct htable_segment *segment = table->directory[i];
+            ASSERT(segment->depth <= table->depth);
             i += (size_t)1 << (table->depth - segment->depth);
             segment_free(table, segment);
         }
@@ -54,6 +78,10 @@ void htable_clear(struct htable *table)
     table->len = 0;
 }
 
+/*
+ * Only the slot, not the entry behind it: which entry that is, is not known before the slot is
+ * here.
+ */
 void htable_prefetch(const struct htable *table, uint64_t hash)
 {
     if (table->directory != NULL) {
@@ -62,6 +90,7 @@ void htable_prefetch(const struct htable *table, uint64_t hash)
     }
 }
 
+/* The full hash is compared before the key: on a miss the entry itself is almost never touched. */
 struct htable_entry *htable_find(const struct htable *table, uint64_t hash, const void *key,
                                size_t len)
 {
@@ -80,8 +109,10 @@ struct htable_entry *htable_find(const struct htable *table, uint64_t hash, cons
     return NULL;
 }
 
+/* Only for keys known to be absent, in a segment with room: nothing is compared. */
 static void segment_put(struct htable_segment *segment, uint64_t hash, struct htable_entry *entry)
 {
+    ASSERT(entry != NULL && segment->used < segment->cap);
     uint32_t mask = segment->cap - 1;
     uint32_t i = (uint32_t)hash & mask;
     while (segment->slots[i].entry != NULL) {
@@ -92,6 +123,7 @@ static void segment_put(struct htable_segment *segment, uint64_t hash, struct ht
     ASSERT(segment->used < segment->cap);
 }
 
+/* The whole segment is hashed again, as every home slot changes with the mask. */
 static void segment_grow(struct htable *table, struct htable_segment *segment)
 {
     struct htable_slot *old = segment->slots;
@@ -108,8 +140,10 @@ static void segment_grow(struct htable *table, struct htable_segment *segment)
     free(old);
 }
 
+/* Each place becomes two neighbours that share a segment: nothing is hashed again. */
 static void directory_double(struct htable *table)
 {
+    ASSERT(table->depth < 63); /* segment_with_room gives up on splitting far earlier */
     size_t n = (size_t)1 << table->depth;
     struct htable_segment **wide = mem_alloc(2 * n * sizeof(*wide));
     for (size_t i = 0; i < n; i++) {
@@ -126,6 +160,7 @@ static void directory_double(struct htable *table)
 static void segment_split(struct htable *table, uint64_t hash)
 {
     struct htable_segment *old = table->directory[directory_index(table, hash)];
+    ASSERT(old->depth <= table->depth && old->used <= old->cap);
     if (old->depth == table->depth) {
         directory_double(table);
     }
@@ -173,6 +208,7 @@ static struct htable_segment *segment_with_room(struct htable *table, uint64_t h
     }
 }
 
+/* The payload starts zeroed, the header's flags too: users rely on it for counters and lists. */
 struct htable_entry *htable_add(struct htable *table, uint64_t hash, const void *key, size_t len)
 {
     ASSERT(len <= UINT32_MAX);
@@ -188,6 +224,7 @@ struct htable_entry *htable_add(struct htable *table, uint64_t hash, const void 
     }
     segment_put(segment, hash, entry);
     table->len++;
+    ASSERT(segment->used <= segment->cap / 4 * 3);
     return entry;
 }
 
@@ -195,6 +232,7 @@ struct htable_entry *htable_add(struct htable *table, uint64_t hash, const void 
 static void segment_take(struct htable_segment *segment, uint32_t i)
 {
     uint32_t mask = segment->cap - 1;
+    ASSERT(i <= mask && segment->slots[i].entry != NULL);
     for (uint32_t j = (i + 1) & mask; segment->slots[j].entry != NULL; j = (j + 1) & mask) {
         uint32_t home = (uint32_t)segment->slots[j].hash & mask;
         if (((j - home) & mask) >= ((j - i) & mask)) {
@@ -207,8 +245,13 @@ static void segment_take(struct htable_segment *segment, uint32_t i)
     segment->used--;
 }
 
+/*
+ * Gives the entry's memory back. An empty table holds no memory at all, which is what lets a view
+ * whose rows are all deleted shrink to nothing.
+ */
 void htable_remove(struct htable *table, struct htable_entry *entry)
 {
+    ASSERT(entry != NULL && table->directory != NULL);
     ASSERT(table->len > 0);
     struct htable_segment *segment = table->directory[directory_index(table, entry->hash)];
     uint32_t mask = segment->cap - 1;
@@ -225,6 +268,12 @@ void htable_remove(struct htable *table, struct htable_entry *entry)
     }
 }
 
+/*
+ * The cursor is the least hash not yet visited. Between two calls the segment it points into may
+ * have been split: the scan then goes on with the half that holds the cursor. Or a table may have
+ * emptied and started again with one segment: then hashes below cursor->from come again, and the
+ * caller skips them.
+ */
 const struct htable_segment *htable_scan(const struct htable *table, struct htable_cursor *cursor)
 {
     if (cursor->done || table->directory == NULL) {
@@ -238,6 +287,7 @@ const struct htable_segment *htable_scan(const struct htable *table, struct htab
         return segment;
     }
     uint64_t span = (uint64_t)1 << (64 - segment->depth);
+    ASSERT(segment->depth <= 64);
     cursor->at = (cursor->at & ~(span - 1)) + span;
     cursor->done = cursor->at == 0;
     return segment;

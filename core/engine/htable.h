@@ -19,7 +19,7 @@ enum { TABLE_SEGMENT_MAX = 512 };
 /* Payload (payload_size bytes, 8-byte aligned), then the key, follow the header. */
 struct htable_entry {
     uint64_t hash;
-    uint32_t key_len;
+    uint32_t key_len; /* bytes */
     uint32_t flags; /* the user's */
 };
 
@@ -31,15 +31,15 @@ struct htable_slot {
 struct htable_segment {
     uint32_t depth; /* top bits of the hash all its entries share */
     uint32_t cap;   /* slots: a power of two */
-    uint32_t used;
+    uint32_t used;  /* slots with an entry: never more than three quarters */
     struct htable_slot *slots;
 };
 
 struct htable {
     struct htable_segment **directory; /* 1 << depth pointers; NULL while empty */
-    uint32_t depth;
-    uint32_t payload_size;
-    uint64_t len;
+    uint32_t depth;        /* bits of the hash the directory is indexed by */
+    uint32_t payload_size; /* bytes; a multiple of 8 */
+    uint64_t len;          /* entries */
     struct pool *pool;     /* of the entries; not owned */
     struct account *account; /* of directory and segments */
 };
@@ -54,16 +54,25 @@ static inline uint8_t *htable_key(const struct htable *table, const struct htabl
     return (uint8_t *)entry + sizeof(*entry) + table->payload_size;
 }
 
+/*
+ * An empty table holds no memory. pool and account must outlive it; payload_size is a multiple of
+ * 8.
+ */
 void htable_init(struct htable *table, uint32_t payload_size, struct pool *pool,
                 struct account *account);
 /* Forgets all entries (their memory belongs to the pool) and frees the rest. */
 void htable_clear(struct htable *table);
 /* Starts loading the slot a lookup of this hash will read. */
 void htable_prefetch(const struct htable *table, uint64_t hash);
+/*
+ * The entry of a key, or NULL. hash must be a function of the key's bytes alone, well mixed in both
+ * its top and its low bits.
+ */
 struct htable_entry *htable_find(const struct htable *table, uint64_t hash, const void *key,
                                size_t len);
 /* Adds a key that is not there; the payload is zero. */
 struct htable_entry *htable_add(struct htable *table, uint64_t hash, const void *key, size_t len);
+/* The entry must be in this table; it and its key are gone after the call. */
 void htable_remove(struct htable *table, struct htable_entry *entry);
 
 struct htable_cursor {

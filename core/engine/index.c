@@ -13,6 +13,7 @@ enum { MAINTAIN_BUDGET = 1024 };
 
 /* ---- since ----------------------------------------------------------------------------------- */
 
+/* Called whenever one of its limits moved: the frontier, a hold, a peek, the controller's wish. */
 void index_update_since(struct index_op *index)
 {
     uint64_t frontier = index->op->frontier;
@@ -28,6 +29,7 @@ void index_update_since(struct index_op *index)
     if (since > index->ok.since) {
         arrange_set_since(&index->ok, since);
         arrange_set_since(&index->err, since);
+        ASSERT(since < frontier || frontier == 0); /* a follower's times stay apart */
     }
 }
 
@@ -46,6 +48,10 @@ uint64_t index_frontier(const struct op *op)
     return op->frontier;
 }
 
+/*
+ * Earlier than before is ignored: since only moves forward. The index runs to compact what it now
+ * may.
+ */
 void index_set_since(struct op *op, uint64_t since)
 {
     struct index_op *index = op->state;
@@ -56,13 +62,16 @@ void index_set_since(struct op *op, uint64_t since)
     }
 }
 
+/* A holder holds once; holder is only compared, never followed. */
 void index_hold(struct op *op, const void *holder, uint64_t time)
 {
+    ASSERT(holder != NULL);
     struct index_op *index = op->state;
     ASSERT(time >= index->ok.since && !index->closed);
     *VEC_PUSH(index, holds) = (struct hold){.holder = holder, .time = time};
 }
 
+/* Without a hold nothing happens: imports release when they are done and again when freed. */
 void index_release(struct op *op, const void *holder)
 {
     struct index_op *index = op->state;
@@ -86,11 +95,16 @@ struct arrange *index_arrange(struct op *op, bool err)
 
 void index_follow(struct op *op, struct op *follower)
 {
+    ASSERT(follower->dataflow != op->dataflow);
     struct index_op *index = op->state;
     ASSERT(!index->closed && follower->ports_len == 1);
     *VEC_PUSH(index, followers) = follower;
 }
 
+/*
+ * A follower that is not there would be a bug of the import. Order is kept: it decides the order of
+ * delivery.
+ */
 void index_unfollow(struct op *op, struct op *follower)
 {
     struct index_op *index = op->state;
@@ -104,6 +118,7 @@ void index_unfollow(struct op *op, struct op *follower)
     UNREACHABLE();
 }
 
+/* By reference: however many follow, the rows are there once. */
 static void tell_followers(struct index_op *index, const struct chunk_list *list, bool err)
 {
     for (size_t f = 0; f < index->followers_len; f++) {
@@ -115,6 +130,7 @@ static void tell_followers(struct index_op *index, const struct chunk_list *list
 
 /* ---- taking in ------------------------------------------------------------------------------- */
 
+/* Changes at or beyond until are of no interest to anybody. */
 static void insert_row(struct index_op *index, const struct batch *b, uint32_t row)
 {
     const struct plan_export *export = index->export;
@@ -130,8 +146,12 @@ static void insert_row(struct index_op *index, const struct batch *b, uint32_t r
                    index->row.len, time, batch_diff(b, row));
 }
 
+/*
+ * Keyed by the whole row, so that copies of an error add up. Errors are few: this is not fuelled.
+ */
 static void insert_errors(struct index_op *index, const struct chunk_list *list)
 {
+    ASSERT(index->intake.open);
     for (size_t c = 0; c < list->chunks_len; c++) {
         const struct batch *b = &list->chunks[c]->batch;
         for (uint32_t row = 0; row < b->rows; row++) {
@@ -147,6 +167,7 @@ static void insert_errors(struct index_op *index, const struct chunk_list *list)
     }
 }
 
+/* Complete at until: then the frontier is empty for the host. */
 static void report(struct index_op *index)
 {
     uint64_t frontier = index->op->frontier;
@@ -155,7 +176,10 @@ static void report(struct index_op *index)
     op_export_report(index->op, index->export->id, frontier);
 }
 
-/* All of a pass is in: the frontier moves here and at the followers. */
+/*
+ * All of a pass is in: the frontier moves here and at the followers. Only now: half a pass would
+ * show readers half of a time's changes.
+ */
 static void finish_pass(struct index_op *index)
 {
     struct op *op = index->op;
@@ -194,6 +218,11 @@ static bool take_in(struct index_op *index)
     return false;
 }
 
+/*
+ * Taking in goes before reading, and both before maintenance, which can wait. A peek that runs out
+ * of fuel lets the index take in more before it goes on: its time is held, so the answer does not
+ * change.
+ */
 static bool index_work(struct op *op)
 {
     struct index_op *index = op->state;
@@ -210,6 +239,7 @@ static bool index_work(struct op *op)
     return more || op_input_frontier(op) > op->frontier;
 }
 
+/* Followers and holds belong to importers, which are freed before (dataflow_free). */
 static void index_free(struct op *op)
 {
     struct index_op *index = op->state;
@@ -226,6 +256,10 @@ static void index_free(struct op *op)
     free(index);
 }
 
+/*
+ * Rows are fed by key, errors too: so a key's rows are on one worker, where a peek by key finds
+ * them.
+ */
 void op_make_index(struct op *op, const struct plan_export *export)
 {
     static const struct op_class class = {"index", index_work, index_free};
@@ -234,6 +268,7 @@ void op_make_index(struct op *op, const struct plan_export *export)
     index->export = export;
     index->types = op->dataflow->plan->nodes[export->node].schema.types;
     index->since = op->dataflow->as_of;
+    ASSERT(export->keys_len <= BATCH_COLS_MAX);
     arrange_init(&index->ok, &op->account);
     arrange_init(&index->err, &op->account);
     op->class = &class;
@@ -241,8 +276,10 @@ void op_make_index(struct op *op, const struct plan_export *export)
     engine_exchange_set_up(op, 0, ROUTE_KEYS, export->keys, export->keys_len, true);
 }
 
+/* A failed dataflow takes its importers along; a dropped one lives on for them. */
 void index_close(struct op *op, enum err_code code, const char *why)
 {
+    ASSERT(code != 0 && why != NULL);
     struct index_op *index = op->state;
     peek_close(index, code, why);
     if (op->dataflow->failed != ERR_OK && !index->closed) {
@@ -260,11 +297,15 @@ struct subscribe {
     bool reported;
 };
 
-/* Adds the rows this export wants to a builder, consolidated. */
+/*
+ * Adds the rows this export wants to a builder, consolidated. The snapshot's updates lie at the
+ * as_of: without snapshot they are left out here, where they can be told from later ones.
+ */
 static struct batch_builder *consolidated(const struct subscribe *subscribe,
                                           const struct chunk_list *list, const uint8_t *kinds,
                                           uint32_t cols, uint64_t as_of)
 {
+    ASSERT(cols <= BATCH_COLS_MAX);
     struct batch_builder *all = batch_builder_new(kinds, cols);
     const struct batch **views = mem_alloc(list->chunks_len * sizeof(*views));
     for (size_t i = 0; i < list->chunks_len; i++) {
@@ -298,12 +339,14 @@ static size_t rows_of(const struct chunk_list *list)
     return rows;
 }
 
+/* The batches are the callback's for the duration of the call only. */
 static void deliver(struct op *op, const struct chunk_list *ok, const struct chunk_list *err,
                     uint64_t upper)
 {
     const struct subscribe *subscribe = op->state;
     const struct plan_export *export = subscribe->export;
     struct engine *engine = op->engine;
+    ASSERT(upper > op->frontier && engine->config.host->subscribe != NULL);
     uint64_t as_of = op->dataflow->as_of;
     struct account unaccounted = {0};
     struct batch_builder *rows = consolidated(subscribe, ok, op->kinds, op->cols, as_of);
@@ -331,6 +374,7 @@ static void subscribe_report(struct op *op)
                   op->frontier >= export->until ? FRONTIER_EMPTY : op->frontier);
 }
 
+/* One call covers all complete times, so that a slow consumer gets fewer and larger ones. */
 static bool subscribe_work(struct op *op)
 {
     struct subscribe *subscribe = op->state;
@@ -365,6 +409,7 @@ static void subscribe_release(struct op *op)
     free(op->state);
 }
 
+/* By row: +1 and -1 of the same row from different workers meet and cancel. */
 void op_make_subscribe(struct op *op, const struct plan_export *export)
 {
     static const struct op_class class = {"subscribe", subscribe_work, subscribe_release};

@@ -5,6 +5,7 @@
 #include "core/engine/arrange.h"
 #include "core/engine/engine_internal.h"
 
+/* A time some reader still needs: an import while it scans. */
 struct hold {
     const void *holder;
     uint64_t time;
@@ -12,6 +13,7 @@ struct hold {
 
 struct peek;
 
+/* One index export. Runs on the engine's thread; owned by its operator. */
 struct index_op {
     struct op *op;
     const struct plan_export *export;

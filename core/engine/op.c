@@ -1,14 +1,29 @@
-/* What all operators share: output, ports, passes. */
+/*
+ * What all operators share: scheduling, output, ports, the input of a pass.
+ *
+ * Ownership of chunks: op_emit and op_port_push take a reference; a port's queue owns what is in it
+ * until the operator takes it out. Everything an operator emits goes through op_emit, everything it
+ * promises through op_advance: those two assert the rules of frontiers that the README's argument
+ * stands on.
+ *
+ * Runs on the engine's thread only.
+ */
 #include "core/base/hash.h"
 #include "core/engine/engine_internal.h"
 
 /* ---- scheduling and output ------------------------------------------------------------------- */
 
+/*
+ * Idempotent and cheap: a bit, and the dataflow at the end of the ready list unless it is there
+ * already. While a dataflow runs it counts as queued, and is queued again after its turn if bits
+ * are left.
+ */
 void op_activate(struct op *op)
 {
     struct dataflow *dataflow = op->dataflow;
     struct engine *engine = op->engine;
     ASSERT(op->index < dataflow->ops_len);
+    ASSERT((engine->ready_first == NULL) == (engine->ready_last == NULL));
     dataflow->active[op->index / 64] |= 1ULL << (op->index % 64);
     if (dataflow->queued || dataflow->ops == NULL) {
         return;
@@ -23,6 +38,7 @@ void op_activate(struct op *op)
     engine->ready_last = dataflow;
 }
 
+/* Operators that never emit rows of their own (union, negate) never make one. */
 struct batch_builder *op_ok(struct op *op)
 {
     if (op->ok == NULL) {
@@ -39,8 +55,13 @@ struct batch_builder *op_err(struct op *op)
     return op->err;
 }
 
+/*
+ * One chunk serves all users: they share it. Where a user's port is fed by key, the exchange
+ * divides it among the workers.
+ */
 void op_emit(struct op *op, struct chunk *chunk, bool err)
 {
+    ASSERT(chunk != NULL && chunk->refs > 0);
     ASSERT(chunk->time_min >= op->frontier && chunk->batch.rows > 0);
     ASSERT(chunk->batch.cols == (err ? (uint32_t)ERR_COLS : op->cols));
     op->rows_out += chunk->batch.rows;
@@ -57,6 +78,7 @@ void op_emit(struct op *op, struct chunk *chunk, bool err)
     chunk_unref(chunk);
 }
 
+/* The builders keep their memory for the next chunk. */
 void op_flush(struct op *op)
 {
     struct chunk *chunk =
@@ -70,6 +92,7 @@ void op_flush(struct op *op)
     }
 }
 
+/* The size in bytes is looked at every 128 rows only: it walks the columns. */
 void op_row_done(struct op *op)
 {
     uint32_t rows = op->ok != NULL ? batch_builder_rows(op->ok) : 0;
@@ -80,6 +103,7 @@ void op_row_done(struct op *op)
     }
 }
 
+/* The order matters: data before the frontier that covers it, on every path to the users. */
 void op_advance(struct op *op, uint64_t frontier)
 {
     op_flush(op);
@@ -98,6 +122,7 @@ void op_advance(struct op *op, uint64_t frontier)
     }
 }
 
+/* Errors of inputs are errors of the output, at the same times; no operator looks into them. */
 void op_forward_errors(struct op *op)
 {
     for (uint32_t p = 0; p < op->ports_len; p++) {
@@ -109,6 +134,7 @@ void op_forward_errors(struct op *op)
     }
 }
 
+/* Of an operator without ports (source, constant) it is empty. */
 uint64_t op_input_frontier(const struct op *op)
 {
     uint64_t frontier = FRONTIER_EMPTY;
@@ -119,9 +145,11 @@ uint64_t op_input_frontier(const struct op *op)
     return frontier;
 }
 
+/* The texts are copied. context names the dataflow: what a user sees as the error's origin. */
 void op_error(struct op *op, const char *sqlstate, const char *message, const char *context,
               uint64_t time, int64_t diff)
 {
+    ASSERT(message != NULL && context != NULL);
     ASSERT(strlen(sqlstate) == 5 && time >= op->frontier && diff != 0);
     const char *texts[ERR_COLS] = {
         [ERR_COL_SQLSTATE] = sqlstate, [ERR_COL_MESSAGE] = message, [ERR_COL_CONTEXT] = context};
@@ -134,6 +162,10 @@ void op_error(struct op *op, const char *sqlstate, const char *message, const ch
     op_row_done(op);
 }
 
+/*
+ * The first reason counts. The operator is activated so that the engine notices even if nothing
+ * else happens; the dataflow is given up after the activation at hand.
+ */
 void op_fail(struct op *op, err_t err)
 {
     ASSERT(err != ERR_OK);
@@ -147,6 +179,9 @@ void op_fail(struct op *op, err_t err)
 
 /* ---- ports ----------------------------------------------------------------------------------- */
 
+/*
+ * For chunks of the own worker and, from the exchange, of others: both must respect the frontier.
+ */
 void op_port_push(struct op *op, uint32_t port_index, struct chunk *chunk, bool err)
 {
     ASSERT(port_index < op->ports_len);
@@ -158,6 +193,7 @@ void op_port_push(struct op *op, uint32_t port_index, struct chunk *chunk, bool 
     op_activate(op);
 }
 
+/* Absolute and monotone; the same frontier again is no news and schedules nobody. */
 void op_port_set_frontier(struct op *op, uint32_t port_index, uint64_t frontier)
 {
     ASSERT(port_index < op->ports_len);
@@ -181,6 +217,7 @@ void op_port_free(struct port *port)
 static struct chunk *chunk_part(const struct chunk *chunk, const uint8_t *kinds, uint64_t upper,
                                 bool before)
 {
+    ASSERT(chunk->time_min < upper && chunk->time_max >= upper);
     const struct batch *b = &chunk->batch;
     uint32_t *sel = mem_alloc(b->rows * sizeof(*sel));
     uint32_t n = 0;
@@ -198,6 +235,10 @@ static struct chunk *chunk_part(const struct chunk *chunk, const uint8_t *kinds,
     return part;
 }
 
+/*
+ * Most chunks lie on one side of upper, since times arrive roughly in order: those only move. What
+ * is at or beyond upper keeps its order in the queue.
+ */
 void op_port_take(struct op *op, struct port *port, bool err, uint64_t upper,
                   struct chunk_list *out)
 {
@@ -218,10 +259,12 @@ void op_port_take(struct op *op, struct port *port, bool err, uint64_t upper,
         }
     }
     list->chunks_len = kept;
+    ASSERT(list->chunks_len == 0 || list->chunks[0] != NULL);
 }
 
 /* ---- passes ---------------------------------------------------------------------------------- */
 
+/* A total order, so that qsort gives the same result everywhere. */
 static int compare_refs(const void *pa, const void *pb)
 {
     const struct intake_ref *a = pa;
@@ -238,6 +281,7 @@ static int compare_refs(const void *pa, const void *pb)
     return a->row < b->row ? -1 : a->row > b->row;
 }
 
+/* A ref per row. Chunks were taken for this pass, so all their times are before its upper. */
 static void intake_add(struct intake *intake, uint32_t port, uint32_t chunk_index)
 {
     ASSERT(port < 2 && chunk_index < intake->list.chunks_len);
@@ -253,6 +297,10 @@ static void intake_add(struct intake *intake, uint32_t port, uint32_t chunk_inde
     }
 }
 
+/*
+ * The usual pass covers one time, or times in order: then the refs are sorted already and only
+ * looked over once.
+ */
 bool intake_open(struct intake *intake, struct op *op, bool by_time)
 {
     ASSERT(!intake->open && op->ports_len <= 2);
@@ -261,6 +309,7 @@ bool intake_open(struct intake *intake, struct op *op, bool by_time)
         return false;
     }
     intake->open = true;
+    ASSERT(intake->list.chunks_len == 0);
     intake->at = 0;
     intake->refs_len = 0;
     for (uint32_t p = 0; p < op->ports_len; p++) {
@@ -283,6 +332,7 @@ bool intake_open(struct intake *intake, struct op *op, bool by_time)
 
 uint64_t intake_first_time(const struct intake *intake)
 {
+    ASSERT(intake->open);
     uint64_t first = intake->upper;
     for (size_t i = 0; i < intake->list.chunks_len; i++) {
         uint64_t time = intake->list.chunks[i]->time_min;
@@ -312,6 +362,7 @@ void intake_free(struct intake *intake)
 
 /* ---- keys ------------------------------------------------------------------------------------ */
 
+/* Keys in canonical form: values that SQL holds equal are the same key (1.0 and 1.00). */
 uint64_t op_key_encode(const struct batch *b, uint32_t row, const uint32_t *keys, uint32_t keys_len,
                     struct buf *out)
 {
@@ -323,8 +374,10 @@ uint64_t op_key_encode(const struct batch *b, uint32_t row, const uint32_t *keys
     return hash_bytes(out->data, out->len);
 }
 
+/* SQL's = is never true of NULL: such rows match nothing in a join. */
 bool op_key_has_null(const struct batch *b, uint32_t row, const uint32_t *keys, uint32_t keys_len)
 {
+    ASSERT(keys_len == 0 || (keys != NULL && row < b->rows));
     for (uint32_t i = 0; i < keys_len; i++) {
         if (batch_is_null(&b->col[keys[i]], row)) {
             return true;

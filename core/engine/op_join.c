@@ -14,6 +14,7 @@
 
 enum { MAINTAIN_BUDGET = 1024 };
 
+/* Where the pass is lets work stop after any match and go on there in the next step. */
 struct join {
     struct arrange side[2];
     const uint32_t *keys[2];
@@ -29,9 +30,11 @@ struct join {
 
 /* ---- output ---------------------------------------------------------------------------------- */
 
+/* Rows are kept encoded and decoded on output: the columns of both sides in a row. */
 static void emit_pair(struct op *op, const uint8_t *left, const uint8_t *right, uint64_t time,
                       int64_t diff)
 {
+    ASSERT(op->cols == op->ports[0].cols + op->ports[1].cols && time >= op->frontier);
     struct batch_builder *out = op_ok(op);
     batch_decode_row(left, op->ports[0].kinds, op->ports[0].cols, out, 0);
     batch_decode_row(right, op->ports[1].kinds, op->ports[1].cols, out, op->ports[0].cols);
@@ -39,12 +42,18 @@ static void emit_pair(struct op *op, const uint8_t *left, const uint8_t *right, 
     op_row_done(op);
 }
 
+/* Modulo 2^64, as all diffs are. */
 static int64_t product(int64_t a, int64_t b)
 {
     return (int64_t)((uint64_t)a * (uint64_t)b);
 }
 
-/* Emits the row's matches on the other side from where it stopped; true when out of fuel. */
+/*
+ * Emits the row's matches on the other side from where it stopped; true when out of fuel.
+ * matches_done and match_at say how far the row at hand has come: match_at is where the next one
+ * lies in the key's list. The list does not change meanwhile, as the row joins its own side only
+ * afterwards.
+ */
 static bool emit_matches(struct op *op, const struct htable_entry *entry, uint64_t time,
                          int64_t diff)
 {
@@ -69,7 +78,10 @@ static bool emit_matches(struct op *op, const struct htable_entry *entry, uint64
 
 /* ---- a pass ---------------------------------------------------------------------------------- */
 
-/* One row: its matches, then it joins its side. True when out of fuel amid the matches. */
+/*
+ * One row: its matches, then it joins its side. True when out of fuel amid the matches. Rows with a
+ * NULL key match nothing, unless the plan says that NULLs are equal, and need not be kept.
+ */
 static bool join_row(struct op *op, const struct batch *b, uint32_t row)
 {
     struct join *join = op->state;
@@ -95,10 +107,15 @@ static bool join_row(struct op *op, const struct batch *b, uint32_t row)
     return false;
 }
 
+/*
+ * Left changes first, each against the old right side; then right changes against the new left
+ * side.
+ */
 static bool run_pass(struct op *op)
 {
     struct join *join = op->state;
     struct intake *intake = &join->intake;
+    ASSERT(intake->open && join->port <= 2);
     for (; join->port < 2; join->port++, join->chunk = 0) {
         uint32_t first = intake->port_start[join->port];
         uint32_t end = intake->port_start[join->port + 1];
@@ -114,6 +131,9 @@ static bool run_pass(struct op *op)
     return false;
 }
 
+/*
+ * The empty frontier is no time: an arrangement nobody will change is compacted to the last time.
+ */
 static void advance_since(struct join *join, uint64_t since)
 {
     since = since > TIME_MAX ? TIME_MAX : since;
@@ -135,6 +155,10 @@ static bool maintain(struct op *op)
     return more;
 }
 
+/*
+ * The frontier moves only when the whole pass is through: until then its output may lie anywhere in
+ * [frontier, upper).
+ */
 static bool join_work(struct op *op)
 {
     struct join *join = op->state;
@@ -169,8 +193,13 @@ static void join_release(struct op *op)
     free(join);
 }
 
+/*
+ * Both ports are fed by the hash of the key columns, so that matches meet on one worker. Without
+ * key columns all rows go to one worker (route_rows).
+ */
 void op_make_join(struct op *op)
 {
+    ASSERT(op->ports_len == 2 && op->node->join.kind == PLAN_JOIN_INNER);
     static const struct op_class class = {"join", join_work, join_release};
     struct join *join = MEM_NEW(struct join);
     const struct plan_node *node = op->node;

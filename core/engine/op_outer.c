@@ -19,6 +19,10 @@ struct touched {
     bool present;              /* p before this time */
 };
 
+/*
+ * All state of a pass lies here, so that work can stop between any two rows and go on in the next
+ * step.
+ */
 struct outer {
     enum plan_join_kind kind;
     struct arrange left, right;
@@ -34,11 +38,16 @@ struct outer {
     struct buf key, bytes;
 };
 
+/*
+ * p of the head of this file: a NULL entry is a key without right rows. net is the sum over all
+ * times, which is the present one, as later times have not been taken in.
+ */
 static bool is_present(const struct htable_entry *entry)
 {
     return entry != NULL && arrange_key(entry)->net > 0;
 }
 
+/* Modulo 2^64, as all diffs are. */
 static int64_t product(int64_t a, int64_t b)
 {
     return (int64_t)((uint64_t)a * (uint64_t)b);
@@ -69,6 +78,7 @@ static void emit(struct op *op, const uint8_t *left, const uint8_t *right, uint6
 /* The right side's entry of the key in outer->key, pinned until its flip was looked at. */
 static void touch(struct outer *outer, uint64_t hash)
 {
+    ASSERT(outer->stage == STAGE_RIGHT);
     struct htable_entry *entry =
         arrange_find(&outer->right, hash, outer->key.data, outer->key.len);
     if (entry != NULL && (entry->flags & ARRANGE_PINNED) != 0) {
@@ -78,6 +88,7 @@ static void touch(struct outer *outer, uint64_t hash)
     *VEC_PUSH(outer, touched) = (struct touched){.entry = entry, .present = is_present(entry)};
 }
 
+/* For left joins dR x L(before the time) goes out here; the padded rows follow from the flips. */
 static void take_right(struct op *op, const struct intake_ref *ref)
 {
     struct outer *outer = op->state;
@@ -103,6 +114,10 @@ static void take_right(struct op *op, const struct intake_ref *ref)
                    outer->bytes.len, ref->time, diff);
 }
 
+/*
+ * All right changes of the time are in: only now is it known whether the key came to have rows,
+ * lost them, or merely changed some. Its left rows lie before this time (STAGE_LEFT comes later).
+ */
 static void flip(struct op *op, const struct touched *touched, uint64_t time)
 {
     struct outer *outer = op->state;
@@ -125,8 +140,10 @@ static void flip(struct op *op, const struct touched *touched, uint64_t time)
     arrange_unpin(&outer->right, entry);
 }
 
+/* Against the right side of this time, which is complete. */
 static void take_left(struct op *op, const struct intake_ref *ref)
 {
+    ASSERT(((struct outer *)op->state)->touched_len == 0); /* all flips are known */
     struct outer *outer = op->state;
     const struct batch *b = intake_batch(&outer->intake, ref);
     int64_t diff = batch_diff(b, ref->row);
@@ -175,6 +192,7 @@ static void find_group(struct outer *outer)
         intake->at++;
     }
     outer->right_end = intake->at;
+    ASSERT(outer->left_at <= outer->left_end && outer->left_end <= outer->right_end);
     ASSERT(outer->right_end > outer->left_at);
 }
 
@@ -208,7 +226,10 @@ static bool run_one(struct op *op)
     }
 }
 
-/* True when out of fuel before the end. */
+/*
+ * True when out of fuel before the end. Stages follow each other for one time, then the next time's
+ * refs are looked for.
+ */
 static bool run_pass(struct op *op)
 {
     struct outer *outer = op->state;
@@ -240,6 +261,10 @@ static bool maintain(struct op *op)
     return more;
 }
 
+/*
+ * An arrangement's since follows the times of the pass (find_group), not the frontier: it is the
+ * same once a pass is through, and no reader but this operator exists.
+ */
 static bool outer_work(struct op *op)
 {
     struct outer *outer = op->state;
@@ -269,8 +294,13 @@ static void outer_release(struct op *op)
     free(outer);
 }
 
+/*
+ * Semi and anti joins keep of the right side only how many rows a key has: their rows are stored as
+ * no bytes.
+ */
 void op_make_outer(struct op *op)
 {
+    ASSERT(op->ports_len == 2 && op->node->join.kind != PLAN_JOIN_INNER);
     static const struct op_class class = {"outer join", outer_work, outer_release};
     struct outer *outer = MEM_NEW(struct outer);
     const struct plan_node *node = op->node;

@@ -8,6 +8,10 @@
  */
 #include "core/engine/reduce_state.h"
 
+/*
+ * A group that changed at the time at hand, with its output before. The entry does not move and is
+ * not removed before the time is flushed.
+ */
 struct touched {
     struct htable_entry *entry;
     enum group_output output; /* before this time */
@@ -15,6 +19,10 @@ struct touched {
     size_t at, len;           /* in reduce->old */
 };
 
+/*
+ * The state of the pass (time, flushing, touched, flushed) lets work stop between any two rows or
+ * groups.
+ */
 struct reduce {
     struct reduce_layout layout;
     uint8_t op;            /* PLAN_REDUCE, PLAN_DISTINCT or PLAN_THRESHOLD */
@@ -35,6 +43,7 @@ struct reduce {
 
 /* ---- the output of a group ------------------------------------------------------------------- */
 
+/* A threshold keeps positive multiplicities as they are; distinct and reduce put out one row. */
 static int64_t copies_of(const struct reduce *reduce, const struct group *group)
 {
     if (reduce->op == PLAN_THRESHOLD) {
@@ -43,7 +52,10 @@ static int64_t copies_of(const struct reduce *reduce, const struct group *group)
     return 1;
 }
 
-/* Appends the output row (or "sqlstate NUL message") and says what it is. */
+/*
+ * Appends the output row (or "sqlstate NUL message") and says what it is. A distinct or threshold
+ * of a negative count is nothing; an aggregate of it is an error, as no SQL result could be right.
+ */
 static enum group_output compute(const struct reduce *reduce, const struct htable_entry *entry,
                                  int64_t *copies, struct buf *out)
 {
@@ -53,6 +65,7 @@ static enum group_output compute(const struct reduce *reduce, const struct htabl
     bool strict = reduce->op == PLAN_REDUCE;
     *copies = 1;
     size_t start = out->len;
+    ASSERT(entry->key_len <= UINT32_MAX / 2);
     bool negative = strict && reduce_is_negative(&reduce->layout, group);
     if (group->count <= 0 && !negative) {
         return GROUP_NOTHING;
@@ -81,6 +94,7 @@ static enum group_output compute(const struct reduce *reduce, const struct htabl
 
 static void emit(struct op *op, enum group_output output, const uint8_t *data, int64_t diff)
 {
+    ASSERT(output == GROUP_NOTHING || data != NULL);
     const struct reduce *reduce = op->state;
     if (output == GROUP_ROW) {
         batch_decode_row(data, op->kinds, op->cols, op_ok(op), 0);
@@ -96,6 +110,10 @@ static void emit(struct op *op, enum group_output output, const uint8_t *data, i
 
 /* ---- a time ---------------------------------------------------------------------------------- */
 
+/*
+ * At the group's first change of a time its output is kept. Later changes of the same time find it
+ * marked and cost no more than a lookup.
+ */
 static struct group *touch(struct reduce *reduce, uint64_t hash)
 {
     struct htable_entry *entry =
@@ -117,6 +135,7 @@ static struct group *touch(struct reduce *reduce, uint64_t hash)
 
 static void take_row(struct reduce *reduce, const struct batch *b, uint32_t row)
 {
+    ASSERT(!reduce->flushing);
     int64_t diff = batch_diff(b, row);
     uint64_t hash = op_key_encode(b, row, reduce->keys, reduce->keys_len, &reduce->key);
     struct group *group = touch(reduce, hash);
@@ -130,13 +149,17 @@ static void take_row(struct reduce *reduce, const struct batch *b, uint32_t row)
     reduce_update(&reduce->layout, group, &reduce->pool, b, row, diff, &reduce->scratch);
 }
 
-/* Puts out the difference a group's changes made. */
+/*
+ * Puts out the difference a group's changes made. Equal outputs cancel here, before anything is
+ * emitted: a change that makes no difference is not seen.
+ */
 static void flush_group(struct op *op, const struct touched *touched)
 {
     struct reduce *reduce = op->state;
     struct group *group = htable_payload(touched->entry);
     const uint8_t *old = reduce->old.data + touched->at;
     int64_t copies;
+    ASSERT(touched->at + touched->len <= reduce->old.len && reduce->flushing);
     ASSERT(group->touched == 1);
     group->touched = 0;
     buf_clear(&reduce->fresh);
@@ -176,6 +199,7 @@ static bool flush_time(struct op *op)
 /* True when out of fuel before the end. */
 static bool run_pass(struct op *op)
 {
+    ASSERT(((struct reduce *)op->state)->intake.open);
     struct reduce *reduce = op->state;
     struct intake *intake = &reduce->intake;
     for (;;) {
@@ -200,6 +224,7 @@ static bool run_pass(struct op *op)
     }
 }
 
+/* More to do at once when the inputs' frontier moved on while this pass was divided among steps. */
 static bool reduce_work(struct op *op)
 {
     struct reduce *reduce = op->state;
@@ -242,14 +267,20 @@ static void set_keys(struct reduce *reduce, const struct op *op)
     const struct plan_node *node = op->node;
     bool all = node->op != PLAN_REDUCE;
     reduce->keys_len = all ? op->cols : node->reduce.keys_len;
+    ASSERT(reduce->keys_len <= BATCH_COLS_MAX);
     reduce->keys = mem_alloc(reduce->keys_len * sizeof(uint32_t));
     for (uint32_t i = 0; i < reduce->keys_len; i++) {
         reduce->keys[i] = all ? i : node->reduce.keys[i];
     }
 }
 
+/*
+ * Errors of aggregates name the plan; groups live in the operator's own pool, so that dropping it
+ * costs nothing per group.
+ */
 void op_make_reduce(struct op *op)
 {
+    ASSERT(op->ports_len == 1);
     static const struct op_class reduce_class = {"reduce", reduce_work, reduce_release};
     static const struct op_class distinct_class = {"distinct", reduce_work, reduce_release};
     static const struct op_class threshold_class = {"threshold", reduce_work, reduce_release};

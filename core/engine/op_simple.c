@@ -1,23 +1,35 @@
-/* Operators without state over rows: sources, constants, mfp, union, negate, index imports. */
+/*
+ * Operators without state over rows: sources, constants, mfp, union, negate, index imports. They
+ * pass chunks on as they come, whatever their times, and repeat their input's frontier.
+ *
+ * Runs on the engine's thread only.
+ */
 #include "core/engine/arrange.h"
 #include "core/engine/engine_internal.h"
 
 /* ---- source ---------------------------------------------------------------------------------- */
 
+/*
+ * A part of the collection: one storage worker's share. Its updates abut: each call starts at
+ * upper.
+ */
 struct source_part {
     uint32_t part;
     uint64_t upper;
 };
 
+/* The source's frontier is the least of its parts', once all have been heard of. */
 struct source {
     uint32_t parts_expected;
     struct source_part *parts; /* heard of so far */
     size_t parts_len, parts_cap;
 };
 
+/* Data was emitted on arrival (source_input); here only the frontier moves. */
 static bool source_work(struct op *op)
 {
     const struct source *source = op->state;
+    ASSERT(source->parts_len <= source->parts_expected);
     if (source->parts_len < source->parts_expected) {
         return false;
     }
@@ -37,6 +49,7 @@ static void source_release(struct op *op)
     free(source);
 }
 
+/* parts 0: nothing comes on this worker, the frontier is empty at once. */
 void op_make_source(struct op *op, uint32_t parts)
 {
     static const struct op_class class = {"source", source_work, source_release};
@@ -46,6 +59,7 @@ void op_make_source(struct op *op, uint32_t parts)
     op->state = source;
 }
 
+/* Parts are as many as storage workers: few. */
 static struct source_part *find_part(struct source *source, uint32_t part)
 {
     for (size_t i = 0; i < source->parts_len; i++) {
@@ -56,6 +70,7 @@ static struct source_part *find_part(struct source *source, uint32_t part)
     return NULL;
 }
 
+/* Also true of no batch at all. */
 static bool same_kinds(const struct batch *batch, const uint8_t *kinds, uint32_t cols)
 {
     bool same = batch == NULL || batch->cols == cols;
@@ -83,11 +98,16 @@ static err_t check_input(const struct op *op, const struct source_part *part,
     return ERR_OK;
 }
 
+/* Checked after the as_of moved early times up, so the bounds are those the users rely on. */
 static bool within(const struct chunk *chunk, uint64_t lower, uint64_t upper)
 {
     return chunk == NULL || (chunk->time_min >= lower && chunk->time_max < upper);
 }
 
+/*
+ * Each of the two chunks is checked by itself; a bad one fails the dataflow but the other is still
+ * handed on or freed, never leaked.
+ */
 void source_input(struct op *op, uint32_t part_index, uint64_t lower, uint64_t upper,
                   const struct batch *ok, const struct batch *err)
 {
@@ -123,9 +143,13 @@ void source_input(struct op *op, uint32_t part_index, uint64_t lower, uint64_t u
 
 /* ---- constant -------------------------------------------------------------------------------- */
 
-/* Each worker has its share of the rows. */
+/*
+ * Each worker has its share of the rows. Runs once; afterwards the frontier is empty: a constant
+ * never changes.
+ */
 static bool constant_work(struct op *op)
 {
+    ASSERT(op->ports_len == 0);
     const struct plan_node *node = op->node;
     const struct engine_config *config = &op->engine->config;
     if (op->frontier == FRONTIER_EMPTY) {
@@ -169,8 +193,13 @@ static void drop_consumed(struct chunk_list *list, size_t at)
     }
 }
 
+/*
+ * Work stops between chunks, so up to OUT_ROWS rows are done beyond the fuel. The frontier moves
+ * only once every queued chunk is through.
+ */
 static bool mfp_work(struct op *op)
 {
+    ASSERT(op->ports_len == 1 && op->state != NULL);
     struct chunk_list *list = &op->ports[0].ok;
     struct chunk *chunk;
     size_t at = 0;
@@ -198,6 +227,7 @@ static void mfp_release(struct op *op)
     mfp_prog_free(op->state);
 }
 
+/* The compiled program holds scratch memory: one per operator, so that workers share nothing. */
 void op_make_mfp(struct op *op)
 {
     static const struct op_class class = {"map/filter/project", mfp_work, mfp_release};
@@ -208,8 +238,10 @@ void op_make_mfp(struct op *op)
 
 /* ---- union and negate ------------------------------------------------------------------------ */
 
+/* change makes a chunk of the same rows: itself or its negation. No row is copied. */
 static bool pass_on(struct op *op, struct chunk *(*change)(struct chunk *))
 {
+    ASSERT(op->ok == NULL && op->err == NULL); /* nothing of its own to put out */
     op_forward_errors(op);
     for (uint32_t p = 0; p < op->ports_len; p++) {
         struct chunk_list *list = &op->ports[p].ok;
@@ -224,6 +256,7 @@ static bool pass_on(struct op *op, struct chunk *(*change)(struct chunk *))
     return false;
 }
 
+/* A union of streams of changes is their concatenation; nothing is consolidated here. */
 static bool union_work(struct op *op)
 {
     return pass_on(op, chunk_ref);
@@ -259,8 +292,10 @@ struct import {
     struct htable_cursor cursor[2]; /* ok, err */
 };
 
+/* Times before the as_of count as the as_of: the reader's dataflow starts there. */
 static void import_key(struct op *op, const struct htable_entry *entry, bool err)
 {
+    ASSERT(entry != NULL && arrange_key(entry)->data != NULL);
     const struct import *import = op->state;
     const struct arrange_key *key = arrange_key(entry);
     const struct arrange_update *update = arrange_first(key);
@@ -299,6 +334,11 @@ static bool import_scan(struct op *op, bool err)
     return false;
 }
 
+/*
+ * First the ok rows are scanned, then the errors, then the follower's queue is passed on for good.
+ * Chunks may wait long in the port while a large index is scanned: they are references to the
+ * index's own chunks, not copies.
+ */
 static bool import_work(struct op *op)
 {
     struct import *import = op->state;
@@ -321,10 +361,15 @@ static bool import_work(struct op *op)
         list->chunks_len = 0;
     }
     uint64_t frontier = op->ports[0].frontier;
+    ASSERT(import->cursor[0].done && import->cursor[1].done);
     op_advance(op, frontier > op->frontier ? frontier : op->frontier);
     return false;
 }
 
+/*
+ * In this order: the index may be freed by the last call, as its dataflow may have been dropped
+ * before.
+ */
 static void import_release(struct op *op)
 {
     struct import *import = op->state;
@@ -334,8 +379,13 @@ static void import_release(struct op *op)
     free(import);
 }
 
+/*
+ * The hold keeps times before upper apart from those at or after it, and the as_of readable;
+ * following starts in the same instant, so that each update is seen exactly once.
+ */
 void op_make_import(struct op *op, struct op *index)
 {
+    ASSERT(index != NULL && op->ports_len == 0 && index->dataflow != op->dataflow);
     static const struct op_class class = {"index import", import_work, import_release};
     struct import *import = MEM_NEW(struct import);
     import->index = index;
@@ -350,5 +400,6 @@ void op_make_import(struct op *op, struct op *index)
     uint64_t as_of = op->dataflow->as_of;
     index_hold(index, op, as_of < import->upper - 1 ? as_of : import->upper - 1);
     index_follow(index, op);
+    ASSERT(op->ports[0].frontier == index_frontier(index));
     index->dataflow->importers++;
 }

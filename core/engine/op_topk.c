@@ -6,8 +6,8 @@
  *     k = min(d, max(0, n - r)) copies of the row, minus the rows that were at positions [n - k, n)
  *
  * so each update costs O(d log n), wherever the window is. Taking copies away is the same with the
- * opposite sign, seen from the set after it. The sum of these differences over a pass is
- * consolidated before it is emitted, so transient states leave no trace.
+ * opposite sign, seen from the set after it. The differences of a pass are consolidated before they
+ * are emitted, so transient states leave no trace; in a pass with very many, part by part.
  *
  * Rows with a negative count have no copies; while a group has any, the error twin says so.
  */
@@ -23,6 +23,9 @@ struct topk_group {
     uint32_t negative; /* before this time */
 };
 
+/* Changes of a pass are consolidated and put out when there are as many, not only at its end. */
+enum { CHANGES_MAX = 1 << 17 };
+
 struct topk {
     int64_t low, high; /* the window */
     struct htable table;
@@ -37,11 +40,13 @@ struct topk {
 
 /* ---- changing the window --------------------------------------------------------------------- */
 
+/* What oset_range's callback needs: whose window, and added or taken away. */
 struct change {
     struct op *op;
     int64_t sign;
 };
 
+/* Into the pass's changes: they are consolidated before anybody sees them. */
 static void emit_row(struct op *op, const uint8_t *row, int64_t diff)
 {
     struct topk *topk = op->state;
@@ -51,6 +56,7 @@ static void emit_row(struct op *op, const uint8_t *row, int64_t diff)
     }
 }
 
+/* Each row passed counts as a unit of fuel, as an update may push many out of the window. */
 static void emit_node(void *arg, const struct oset_node *node, int64_t copies)
 {
     struct change *change = arg;
@@ -61,11 +67,16 @@ static void emit_node(void *arg, const struct oset_node *node, int64_t copies)
 /* How many of d copies with r rows before them come to lie within the first n rows. */
 static int64_t within(int64_t n, int64_t r, int64_t d)
 {
+    ASSERT(n >= 0 && d >= 0);
     int64_t room = n > r ? n - r : 0;
     return d < room ? d : room;
 }
 
-/* The change of the window when d copies (of element) are added to a set with rows as given. */
+/*
+ * The change of the window when d copies (of element) are added to a set with rows as given. The
+ * part at the upper end leaves (or comes back), the part at the lower end enters: both as long as
+ * what the new copies displace.
+ */
 static void change_window(struct op *op, const struct oset *rows, const struct buf *element,
                           uint32_t sort_len, int64_t d, int64_t sign)
 {
@@ -83,6 +94,7 @@ static void change_window(struct op *op, const struct oset *rows, const struct b
                &(struct change){.op = op, .sign = sign});
 }
 
+/* Ties are broken by the row's bytes, so the window is a function of the rows. */
 static uint32_t encode_element(const struct op *op, const struct batch *b, uint32_t row,
                                struct buf *out)
 {
@@ -99,6 +111,7 @@ static uint32_t encode_element(const struct op *op, const struct batch *b, uint3
     return sort_len;
 }
 
+/* Remembers whether the group was in error before this time. */
 static struct topk_group *touch(struct topk *topk, uint64_t hash)
 {
     struct htable_entry *entry = htable_find(&topk->table, hash, topk->key.data, topk->key.len);
@@ -114,6 +127,10 @@ static struct topk_group *touch(struct topk *topk, uint64_t hash)
     return group;
 }
 
+/*
+ * Added rows are ranked before they are in the set, removed ones after they are out: both times the
+ * set is the one without them.
+ */
 static void take_row(struct op *op, const struct batch *b, uint32_t row)
 {
     struct topk *topk = op->state;
@@ -138,12 +155,17 @@ static void take_row(struct op *op, const struct batch *b, uint32_t row)
 
 /* ---- a pass ---------------------------------------------------------------------------------- */
 
+/*
+ * A group that came to hold a negative count, or holds none any more, changes the error twin once,
+ * however often it changed within the time.
+ */
 static void end_time(struct op *op)
 {
     struct topk *topk = op->state;
     const char *name = op->dataflow->plan->name;
     for (size_t i = 0; i < topk->touched_len; i++) {
         struct topk_group *group = htable_payload(topk->touched[i]);
+        ASSERT(group->touched == 1 && group->rows.negative >= 0);
         int negative = group->rows.negative > 0;
         if (negative != (int)group->negative) {
             op_error(op, "XX000", REDUCE_NEGATIVE, name != NULL ? name : "", topk->time,
@@ -157,26 +179,6 @@ static void end_time(struct op *op)
     topk->touched_len = 0;
 }
 
-static bool run_pass(struct op *op)
-{
-    struct topk *topk = op->state;
-    struct intake *intake = &topk->intake;
-    while (intake->at < intake->refs_len) {
-        const struct intake_ref *ref = &intake->refs[intake->at];
-        if (fuel_spend(op->engine, 2)) {
-            return true;
-        }
-        if (ref->time != topk->time) {
-            end_time(op);
-            topk->time = ref->time;
-        }
-        take_row(op, intake_batch(intake, ref), ref->row);
-        intake->at++;
-    }
-    end_time(op);
-    return false;
-}
-
 static void emit_consolidated(struct op *op)
 {
     struct topk *topk = op->state;
@@ -188,6 +190,30 @@ static void emit_consolidated(struct op *op)
         chunk_unref(chunk);
         op_flush(op);
     }
+}
+
+static bool run_pass(struct op *op)
+{
+    struct topk *topk = op->state;
+    struct intake *intake = &topk->intake;
+    ASSERT(intake->open);
+    while (intake->at < intake->refs_len) {
+        const struct intake_ref *ref = &intake->refs[intake->at];
+        if (fuel_spend(op->engine, 2)) {
+            return true;
+        }
+        if (ref->time != topk->time) {
+            end_time(op);
+            topk->time = ref->time;
+        }
+        take_row(op, intake_batch(intake, ref), ref->row);
+        intake->at++;
+        if (batch_builder_rows(topk->changes) >= CHANGES_MAX) {
+            emit_consolidated(op);
+        }
+    }
+    end_time(op);
+    return false;
 }
 
 static bool topk_work(struct op *op)
@@ -222,14 +248,17 @@ static void topk_release(struct op *op)
     free(topk);
 }
 
+/* limit + offset beyond int64 is no bound at all. */
 void op_make_topk(struct op *op)
 {
+    ASSERT(op->ports_len == 1);
     static const struct op_class class = {"top-k", topk_work, topk_release};
     struct topk *topk = MEM_NEW(struct topk);
     const struct plan_node *node = op->node;
     op->class = &class;
     op->state = topk;
     topk->low = node->topk.offset;
+    ASSERT(topk->low >= 0 && node->topk.limit >= -1);
     if (node->topk.limit < 0 ||
         __builtin_add_overflow(node->topk.offset, node->topk.limit, &topk->high)) {
         topk->high = INT64_MAX;

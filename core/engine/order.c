@@ -1,14 +1,23 @@
-/* Order-preserving bytes: big endian, signs flipped, strings escaped, descending complemented. */
+/*
+ * Order-preserving bytes: big endian, signs flipped, strings escaped, descending complemented.
+ *
+ * Each encoding ends by itself: fixed widths, or an end mark that is less than any byte of content.
+ * So encodings of several columns compare column by column, and complementing all bytes of one
+ * reverses its order without touching the others. NULL is a byte below or above the byte that says
+ * "a value follows".
+ */
 #include "core/engine/order.h"
 
 enum { NULL_FIRST = 0, NOT_NULL = 1, NULL_LAST = 2 };
 
+/* memcmp compares the first byte first: it must be the most significant one. */
 static void append_be64(struct buf *out, uint64_t v)
 {
     v = __builtin_bswap64(v);
     buf_append(out, &v, sizeof(v));
 }
 
+/* Moves INT64_MIN to 0. */
 static void append_signed(struct buf *out, int64_t v)
 {
     append_be64(out, (uint64_t)v ^ (1ULL << 63));
@@ -39,8 +48,9 @@ static void append_bytes(struct buf *out, const char *s, uint32_t len)
 }
 
 /*
- * Class, then for finite values the decimal exponent and the coefficient moved up to 38 digits,
- * all complemented for negatives.
+ * Class, then for finite values the decimal exponent and the coefficient moved up to 38 digits, all
+ * complemented for negatives. Infinities and NaN are classes of their own, in PostgreSQL's order:
+ * -Infinity, numbers, Infinity, NaN.
  */
 static void append_numeric(struct buf *out, const struct numeric *n)
 {
@@ -61,6 +71,7 @@ static void append_numeric(struct buf *out, const struct numeric *n)
     const unsigned __int128 ten18 = 1000000000000000000ULL;
     const unsigned __int128 full = ten18 * ten18 * 10; /* 10^37: 38 digits */
     int exponent = 38 - n->scale;                      /* value = 0.ddd * 10^exponent */
+    ASSERT(n->scale >= 0 && n->scale <= 38);
     while (coef < full) {
         coef *= 10;
         exponent--;
@@ -80,6 +91,7 @@ static void append_interval(struct buf *out, const struct interval *v)
     append_be64(out, (uint64_t)micros);
 }
 
+/* The kinds left to default are stored as signed 64-bit integers. */
 static void append_value(uint8_t kind, const struct datum *value, struct buf *out)
 {
     switch (kind) {
@@ -110,6 +122,7 @@ static void append_value(uint8_t kind, const struct datum *value, struct buf *ou
     }
 }
 
+/* The NULL mark is not complemented: NULLS FIRST and DESC are independent. */
 void order_encode(uint8_t kind, const struct datum *value, bool desc, bool nulls_first,
                   struct buf *out)
 {
@@ -126,6 +139,7 @@ void order_encode(uint8_t kind, const struct datum *value, bool desc, bool nulls
     }
 }
 
+/* Must agree with batch_encode_row byte by byte: outputs of aggregates are compared as bytes. */
 void order_append_datum(uint8_t kind, const struct datum *value, struct buf *out)
 {
     float f4;

@@ -9,6 +9,7 @@
 
 #include "core/data/batch.h"
 
+/* Appends; desc complements the value's bytes. */
 void order_encode(uint8_t kind, const struct datum *value, bool desc, bool nulls_first,
                   struct buf *out);
 /* A value as batch_encode_row writes it, for the kinds aggregates compute. */

@@ -1,6 +1,14 @@
 /*
  * Peeks: reads of an index at a time, by key or by a scan in steps, through an optional mfp, then
  * consolidated, ordered and limited. A pending peek holds the index's since.
+ *
+ * A peek goes through: asked (index_add_peek), waiting until the index's frontier passes its time,
+ * reading in steps, answered. It is answered exactly once, whatever happens to the index: with
+ * rows, with the least error of its time, or with the reason it could not be read. Its answer is a
+ * function of the index's content at its time: errors and ties are settled by bytes, not by the
+ * order of reading.
+ *
+ * Runs on the engine's thread only.
  */
 #include "core/base/hash.h"
 #include "core/engine/index.h"
@@ -32,6 +40,7 @@ struct peek {
     err_t failed;
 };
 
+/* At any stage: what was not set up yet is NULL. */
 static void peek_free(struct peek *peek)
 {
     buf_free(&peek->keys);
@@ -47,6 +56,7 @@ static void peek_free(struct peek *peek)
     free(peek);
 }
 
+/* Few are pending at a time, so the least is looked for each time. */
 uint64_t peek_hold(const struct index_op *index)
 {
     uint64_t time = UINT64_MAX;
@@ -58,11 +68,13 @@ uint64_t peek_hold(const struct index_op *index)
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
+/* Bytes in some buffer, for sorting. */
 struct key_ref {
     const uint8_t *data;
     size_t len;
 };
 
+/* By bytes, a prefix first. */
 static int compare_keys(const void *pa, const void *pb)
 {
     const struct key_ref *a = pa;
@@ -72,9 +84,13 @@ static int compare_keys(const void *pa, const void *pb)
     return order != 0 ? order : a->len < b->len ? -1 : a->len > b->len;
 }
 
-/* The canonical keys asked for, sorted, each once. */
+/*
+ * The canonical keys asked for, sorted, each once. Two keys that SQL holds equal are one: each row
+ * must be answered once.
+ */
 static void set_keys(struct peek *peek, const struct batch *keys)
 {
+    ASSERT(!peek->by_key && keys->cols <= BATCH_COLS_MAX);
     struct buf all = {0};
     size_t *ends = mem_alloc((keys->rows + 1UL) * sizeof(*ends));
     for (uint32_t row = 0; row < keys->rows; row++) {
@@ -87,6 +103,7 @@ static void set_keys(struct peek *peek, const struct batch *keys)
         refs[row] = (struct key_ref){.data = all.data + start, .len = ends[row] - start};
     }
     qsort(refs, keys->rows, sizeof(*refs), compare_keys);
+    ASSERT(peek->keys_len == 0 && peek->keys.len == 0);
     peek->by_key = true;
     peek->key_at = mem_alloc((keys->rows + 1UL) * sizeof(*peek->key_at));
     for (uint32_t row = 0; row < keys->rows; row++) {
@@ -101,6 +118,9 @@ static void set_keys(struct peek *peek, const struct batch *keys)
     buf_free(&all);
 }
 
+/*
+ * The host's answer to a malformed question is an error, not an assertion: it comes from a client.
+ */
 static err_t check_keys(const struct index_op *index, const struct batch *keys)
 {
     const struct plan_export *export = index->export;
@@ -116,6 +136,7 @@ static err_t check_keys(const struct index_op *index, const struct batch *keys)
     return ERR_OK;
 }
 
+/* The output's kinds are copied out of the arena; the types are needed no longer. */
 static err_t set_mfp(struct peek *peek, const struct index_op *index, const struct mfp *mfp)
 {
     struct arena arena = {0};
@@ -124,6 +145,7 @@ static err_t set_mfp(struct peek *peek, const struct index_op *index, const stru
     err_t err = mfp_validate(mfp, index->types, op->cols, &arena, &types);
     if (err == ERR_OK) {
         peek->cols = mfp->project_len;
+        ASSERT(peek->cols <= BATCH_COLS_MAX); /* mfp_validate refuses more */
         peek->kinds = mem_alloc(peek->cols);
         for (uint32_t c = 0; c < peek->cols; c++) {
             peek->kinds[c] = types[c].kind;
@@ -137,6 +159,10 @@ static err_t set_mfp(struct peek *peek, const struct index_op *index, const stru
     return err;
 }
 
+/*
+ * Everything that can be wrong with the question. On error the peek is freed by the caller, as far
+ * as it came.
+ */
 static err_t set_up(struct peek *peek, const struct index_op *index, const struct engine_peek *ask)
 {
     const struct op *op = index->op;
@@ -170,6 +196,7 @@ static err_t set_up(struct peek *peek, const struct index_op *index, const struc
     return ERR_OK;
 }
 
+/* The question's parts are copied: they belong to the caller. */
 void index_add_peek(struct op *op, const struct engine_peek *ask)
 {
     struct index_op *index = op->state;
@@ -189,12 +216,14 @@ void index_add_peek(struct op *op, const struct engine_peek *ask)
 
 static void remove_peek(struct index_op *index, size_t at)
 {
+    ASSERT(at < index->peeks_len);
     peek_free(index->peeks[at]);
     index->peeks_len--;
     memmove(&index->peeks[at], &index->peeks[at + 1],
             (index->peeks_len - at) * sizeof(index->peeks[0]));
 }
 
+/* False when it is not here: another index may have it, or it was answered. */
 bool index_cancel_peek(struct op *op, uint64_t peek_id)
 {
     struct index_op *index = op->state;
@@ -223,6 +252,7 @@ void peek_close(struct index_op *index, enum err_code code, const char *why)
 /* Keeps the least of the error rows seen: the answer does not depend on the order of reading. */
 static void note_error(struct peek *peek, const uint8_t *row, size_t len)
 {
+    ASSERT(len > 0);
     struct key_ref a = {row, len};
     struct key_ref b = {peek->worst.data, peek->worst.len};
     if (peek->worst.len == 0 || compare_keys(&a, &b) < 0) {
@@ -231,6 +261,7 @@ static void note_error(struct peek *peek, const uint8_t *row, size_t len)
     }
 }
 
+/* A sum below zero is an error retracted before its insertion arrived at this worker: none. */
 static void on_error_row(void *arg, const uint8_t *row, uint32_t len, int64_t diff)
 {
     if (diff > 0) {
@@ -238,8 +269,13 @@ static void on_error_row(void *arg, const uint8_t *row, uint32_t len, int64_t di
     }
 }
 
+/*
+ * In one step: an index with very many errors holds the worker for as long as it takes to look at
+ * each once.
+ */
 static void read_errors(struct index_op *index, struct peek *peek)
 {
+    ASSERT(!peek->started && index->op->frontier > peek->time);
     struct htable_cursor cursor = {0};
     const struct htable_segment *segment;
     while (index->err.updates > 0 &&
@@ -252,8 +288,10 @@ static void read_errors(struct index_op *index, struct peek *peek)
     }
 }
 
+/* Rows that fail become the peek's error: a SELECT fails as a whole. */
 static void run_mfp(struct peek *peek)
 {
+    ASSERT(peek->prog != NULL && peek->errs != NULL);
     struct account unaccounted = {0};
     struct chunk *input = chunk_from_builder(peek->input, peek->input_cols, &unaccounted);
     if (input == NULL) {
@@ -272,6 +310,7 @@ static void run_mfp(struct peek *peek)
     chunk_unref(errs);
 }
 
+/* arg: the index and the peek. Rows go through the mfp in batches of OUT_ROWS. */
 static void on_row(void *arg, const uint8_t *row, uint32_t len, int64_t diff)
 {
     struct index_op *index = ((void **)arg)[0];
@@ -297,7 +336,10 @@ static void on_row(void *arg, const uint8_t *row, uint32_t len, int64_t diff)
     }
 }
 
-/* Nothing more can change the answer. */
+/*
+ * Nothing more can change the answer. A limit can end the reading only if no order decides which
+ * rows are meant and no mfp removes some.
+ */
 static bool enough(const struct peek *peek)
 {
     return peek->failed != ERR_OK || peek->negative ||
@@ -307,6 +349,7 @@ static bool enough(const struct peek *peek)
 
 static void read_key(struct index_op *index, struct peek *peek)
 {
+    ASSERT(peek->by_key && peek->key_at[peek->next_key] <= peek->keys.len);
     const uint8_t *key = peek->keys.data + peek->key_at[peek->next_key];
     size_t len = peek->key_at[peek->next_key + 1] - peek->key_at[peek->next_key];
     const struct htable_entry *entry =
@@ -319,9 +362,11 @@ static void read_key(struct index_op *index, struct peek *peek)
     peek->next_key++;
 }
 
+/* Entries below the cursor's segment were read before it was split. */
 static void read_segment(struct index_op *index, struct peek *peek,
                          const struct htable_segment *segment)
 {
+    ASSERT(!peek->by_key && segment->used <= segment->cap);
     void *arg[] = {index, peek};
     for (uint32_t i = 0; i < segment->cap; i++) {
         const struct htable_entry *entry = segment->slots[i].entry;
@@ -331,7 +376,7 @@ static void read_segment(struct index_op *index, struct peek *peek,
     }
 }
 
-/* True when out of fuel before the end. */
+/* True when out of fuel before the end. A key costs about as much as four rows of a scan. */
 static bool read_rows(struct index_op *index, struct peek *peek)
 {
     struct engine *engine = index->op->engine;
@@ -354,6 +399,7 @@ static bool read_rows(struct index_op *index, struct peek *peek)
 
 /* ---- answering ------------------------------------------------------------------------------- */
 
+/* Rows of the error twin are texts; a code that is none becomes XX000. */
 static err_t error_of_row(const uint8_t *row)
 {
     struct datum d[ERR_COLS];
@@ -385,9 +431,13 @@ static int compare_sort(const void *pa, const void *pb)
     return compare_keys(&ka, &kb);
 }
 
-/* Row numbers in the order asked for, ties by the row's bytes. */
+/*
+ * Row numbers in the order asked for, ties by the row's bytes. The buffer may move while keys are
+ * added, so bases are set at the end.
+ */
 static struct sort_ref *sort_rows(const struct peek *peek, const struct batch *b, struct buf *keys)
 {
+    ASSERT(peek->order_len > 0 && keys->len == 0);
     struct sort_ref *refs = mem_alloc((b->rows + 1UL) * sizeof(*refs));
     for (uint32_t row = 0; row < b->rows; row++) {
         size_t at = keys->len;
@@ -407,7 +457,10 @@ static struct sort_ref *sort_rows(const struct peek *peek, const struct batch *b
     return refs;
 }
 
-/* Orders and cuts: the builder's rows become those of the answer. */
+/*
+ * Orders and cuts: the builder's rows become those of the answer. diff is the multiplicity: a limit
+ * may cut through the copies of a row.
+ */
 static void finish_rows(struct peek *peek)
 {
     struct account unaccounted = {0};
@@ -443,6 +496,7 @@ static void finish_rows(struct peek *peek)
     chunk_unref(chunk);
 }
 
+/* Errors of rows go before limits and inconsistencies. */
 static err_t outcome(struct peek *peek)
 {
     if (peek->worst.len > 0) {
@@ -458,8 +512,10 @@ static err_t outcome(struct peek *peek)
                           : ERR_OK;
 }
 
+/* The rows belong to the callback for the duration of the call only. */
 static void answer(struct index_op *index, struct peek *peek)
 {
+    ASSERT(peek->started && peek->time < index->op->frontier);
     const struct engine_config *config = &index->op->engine->config;
     if (peek->prog != NULL) {
         run_mfp(peek);
@@ -480,6 +536,7 @@ static void answer(struct index_op *index, struct peek *peek)
     free(data);
 }
 
+/* A peek that is out of fuel keeps its place; it goes on in the next step. */
 bool peek_serve(struct index_op *index)
 {
     size_t at = 0;

@@ -1,4 +1,11 @@
-/* Plans: building and comparing. Checking is in plan_check.c, printing in plan_print.c. */
+/*
+ * Plans: building and comparing. Checking is in plan_check.c, printing in plan_print.c.
+ *
+ * Equality serves reconciliation: after a restart of the controller a running dataflow is kept if
+ * the plan it now asks for would compute the same. So everything that decides the output is
+ * compared, and nothing else: names are not, and transient ids (of views made for one query) match
+ * each other. Any thread.
+ */
 #include "core/engine/plan.h"
 
 struct plan *plan_new(void)
@@ -7,6 +14,7 @@ struct plan *plan_new(void)
     return plan;
 }
 
+/* Everything a plan points to goes with its arena. */
 void plan_free(struct plan *plan)
 {
     if (plan == NULL) {
@@ -42,12 +50,14 @@ static bool same_u32s(const uint32_t *a, uint32_t a_len, const uint32_t *b, uint
     return a_len == b_len && (a_len == 0 || memcmp(a, b, a_len * sizeof(*a)) == 0);
 }
 
+/* The OID and typmod too: they decide how values are printed for the user. */
 static bool same_type(const struct type *a, const struct type *b)
 {
     return a->kind == b->kind && a->nullable == b->nullable && a->typmod == b->typmod &&
            a->oid == b->oid;
 }
 
+/* Names are left out on purpose. */
 static bool same_schema(const struct schema *a, const struct schema *b)
 {
     if (a->cols != b->cols) {
@@ -61,6 +71,7 @@ static bool same_schema(const struct schema *a, const struct schema *b)
     return true;
 }
 
+/* A transient id is minted anew by each environmentd. */
 static bool same_id(uint64_t a, uint64_t b)
 {
     return a == b || ((a & PLAN_ID_TRANSIENT) != 0 && (b & PLAN_ID_TRANSIENT) != 0);
@@ -95,8 +106,13 @@ static bool same_datum(uint8_t kind, const struct datum *a, const struct datum *
     }
 }
 
+/*
+ * Row by row, in order: two lists of the same rows in another order count as different, which costs
+ * a restart of the dataflow and nothing else.
+ */
 static bool same_constant(const struct plan_node *a, const struct plan_node *b)
 {
+    ASSERT(a->schema.cols == b->schema.cols); /* same_node compared the schemas */
     uint32_t cols = a->schema.cols;
     if (a->constant.rows_len != b->constant.rows_len) {
         return false;
@@ -137,8 +153,12 @@ static bool same_mfp(const struct mfp *a, const struct mfp *b)
            same_u32s(a->project, a->project_len, b->project, b->project_len);
 }
 
+/*
+ * Fields that the function does not use (an argument of count(*), a filter it has not) may differ.
+ */
 static bool same_reduce(const struct plan_node *a, const struct plan_node *b)
 {
+    ASSERT(a->op == PLAN_REDUCE && b->op == PLAN_REDUCE);
     if (!same_u32s(a->reduce.keys, a->reduce.keys_len, b->reduce.keys, b->reduce.keys_len) ||
         a->reduce.aggs_len != b->reduce.aggs_len) {
         return false;
@@ -157,6 +177,7 @@ static bool same_reduce(const struct plan_node *a, const struct plan_node *b)
 
 static bool same_topk(const struct plan_node *a, const struct plan_node *b)
 {
+    ASSERT(a->op == PLAN_TOPK && b->op == PLAN_TOPK);
     if (!same_u32s(a->topk.keys, a->topk.keys_len, b->topk.keys, b->topk.keys_len) ||
         a->topk.order_len != b->topk.order_len || a->topk.limit != b->topk.limit ||
         a->topk.offset != b->topk.offset) {
@@ -172,6 +193,7 @@ static bool same_topk(const struct plan_node *a, const struct plan_node *b)
     return true;
 }
 
+/* Inputs are compared as numbers: the nodes before are the same in both plans. */
 static bool same_node(const struct plan_node *a, const struct plan_node *b)
 {
     if (a->op != b->op || !same_u32s(a->inputs, a->inputs_len, b->inputs, b->inputs_len) ||
@@ -210,6 +232,7 @@ static bool same_export(const struct plan_export *a, const struct plan_export *b
 
 bool plan_equal(const struct plan *a, const struct plan *b)
 {
+    ASSERT(a != NULL && b != NULL);
     if (a->nodes_len != b->nodes_len || a->exports_len != b->exports_len) {
         return false;
     }

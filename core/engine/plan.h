@@ -14,12 +14,17 @@ enum { PLAN_NODES_MAX = 4096, PLAN_INPUTS_MAX = 256 };
 /* Ids of collections (tables, sources, indexes, views). Transient ones have the top bit set. */
 #define PLAN_ID_TRANSIENT (1ULL << 63)
 
+/*
+ * The columns of a stream. types and names hang in the plan's arena; names may be NULL, whole or
+ * each.
+ */
 struct schema {
     uint32_t cols;
     struct type *types;
     const char **names;
 };
 
+/* The numbers are part of the wire format: never change or reuse one. */
 enum plan_op {
     PLAN_SOURCE = 1, /* a storage collection: import */
     PLAN_INDEX,      /* an arrangement already on this cluster: import */
@@ -41,12 +46,17 @@ enum plan_join_kind {
     PLAN_JOIN_ANTI, /* left rows that have none */
 };
 
+/*
+ * One column of an order. PostgreSQL's default is NULLS LAST when ascending, FIRST when descending:
+ * the planner has made that explicit.
+ */
 struct plan_order {
     uint32_t col;
     bool desc;
     bool nulls_first;
 };
 
+/* One aggregate of a reduce. type is that of the result, as agg_result gives it. */
 struct plan_agg {
     uint8_t func; /* enum agg_func */
     bool distinct;
@@ -56,6 +66,10 @@ struct plan_agg {
     struct type type;
 };
 
+/*
+ * One operator. Which member of the union counts follows from op; distinct, threshold, union and
+ * negate have none. Everything it points to hangs in the plan's arena.
+ */
 struct plan_node {
     uint8_t op;
     uint32_t *inputs;
@@ -100,6 +114,7 @@ enum plan_export_kind {
     PLAN_EXPORT_SUBSCRIBE, /* consolidated changes to the controller */
 };
 
+/* What a dataflow gives to the outside: to the controller, to peeks, to other dataflows. */
 struct plan_export {
     uint8_t kind;
     uint64_t id;
@@ -110,6 +125,7 @@ struct plan_export {
     uint64_t until; /* frontier at which the export is complete; FRONTIER_EMPTY: never */
 };
 
+/* Owned by whoever made it until engine_create takes it; not changed from then on. */
 struct plan {
     struct arena arena;
     struct plan_node *nodes;

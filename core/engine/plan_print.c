@@ -1,6 +1,13 @@
 /*
  * EXPLAIN: one tree per export, one node a line. A node with several users is printed where it is
- * met first, with a label, and referenced from then on.
+ * met first, with a label, and referenced from then on. Example:
+ *
+ *   Export index u7 keys=(k)
+ *     Reduce group=(k) aggregates=(count(*))
+ *       Map/Filter/Project filter=(v > 3) project=(k)
+ *         Source u1
+ *
+ * The plan must be valid. Any thread.
  */
 #include "core/engine/plan.h"
 
@@ -24,12 +31,14 @@ static const char *const agg_names[] = {
     [AGG_BOOL_AND] = "bool_and", [AGG_BOOL_OR] = "bool_or",
 };
 
+/* u: of the user's catalog; t: transient, made for one query. */
 static void print_id(struct buf *out, uint64_t id)
 {
     buf_printf(out, "%c%llu", (id & PLAN_ID_TRANSIENT) != 0 ? 't' : 'u',
                (unsigned long long)(id & ~PLAN_ID_TRANSIENT));
 }
 
+/* By name where the planner gave one. */
 static void print_col(struct buf *out, const struct schema *schema, uint32_t col)
 {
     ASSERT(col < schema->cols);
@@ -51,8 +60,10 @@ static void print_cols(struct buf *out, const struct schema *schema, const uint3
     buf_append_byte(out, ')');
 }
 
+/* A long list of rows is cut: EXPLAIN is for reading. */
 static void print_constant(struct buf *out, const struct plan_node *node)
 {
+    ASSERT(node->op == PLAN_CONSTANT);
     buf_printf(out, "Constant rows=%u", node->constant.rows_len);
     for (uint32_t r = 0; r < node->constant.rows_len && r < CONSTANT_ROWS_SHOWN; r++) {
         buf_append_str(out, " (");
@@ -73,8 +84,10 @@ static void print_constant(struct buf *out, const struct plan_node *node)
     buf_append_str(out, node->constant.rows_len > CONSTANT_ROWS_SHOWN ? " ..." : "");
 }
 
+/* A left join without keys is still named by its kind. */
 static void print_join(struct buf *out, const struct plan *plan, const struct plan_node *node)
 {
+    ASSERT(node->join.kind < ARRAY_LEN(join_names) && join_names[node->join.kind] != NULL);
     const struct schema *left = &plan->nodes[node->inputs[0]].schema;
     const struct schema *right = &plan->nodes[node->inputs[1]].schema;
     if (node->join.keys_len == 0 && node->join.kind == PLAN_JOIN_INNER) {
@@ -98,6 +111,7 @@ static void print_reduce(struct buf *out, const struct plan_node *node, const st
     buf_append_str(out, " aggregates=(");
     for (uint32_t i = 0; i < node->reduce.aggs_len; i++) {
         const struct plan_agg *agg = &node->reduce.aggs[i];
+        ASSERT(agg->func < ARRAY_LEN(agg_names) && agg_names[agg->func] != NULL);
         buf_printf(out, "%s%s(%s", i > 0 ? ", " : "", agg_names[agg->func],
                    agg->distinct ? "distinct " : "");
         if (agg->func == AGG_COUNT_ALL) {
@@ -140,8 +154,10 @@ static void print_topk(struct buf *out, const struct plan_node *node)
     }
 }
 
+/* Distinct and threshold have nothing to say beyond their name. */
 static void print_head(struct printer *p, uint32_t index)
 {
+    ASSERT(index < p->plan->nodes_len);
     const struct plan_node *node = &p->plan->nodes[index];
     const struct schema *input =
         node->inputs_len > 0 ? &p->plan->nodes[node->inputs[0]].schema : NULL;
@@ -206,6 +222,7 @@ static void print_tree(struct printer *p, uint32_t index, uint32_t depth)
 
 static void print_export(struct printer *p, const struct plan_export *export)
 {
+    ASSERT(export->node < p->plan->nodes_len);
     bool index = export->kind == PLAN_EXPORT_INDEX;
     buf_append_str(p->out, index ? "Export index " : "Export subscribe ");
     print_id(p->out, export->id);
@@ -222,6 +239,7 @@ static void print_export(struct printer *p, const struct plan_export *export)
     print_tree(p, export->node, 1);
 }
 
+/* Users are counted first, so that the first mention of a shared node can carry its label. */
 void plan_print(const struct plan *plan, struct buf *out)
 {
     struct printer p = {.plan = plan, .out = out};

@@ -1,13 +1,22 @@
-/* Size classes: multiples of 16 to 128 bytes, then four a doubling to 16 KiB, then malloc. */
+/*
+ * Size classes: multiples of 16 to 128 bytes, then four a doubling to 16 KiB, then malloc. A
+ * rounded object wastes at most a fifth. Freed objects go to the list of their class and are never
+ * merged: the states kept here (entries, lists of updates, nodes) have few sizes and reuse their
+ * own. Fragmentation ends where the pool empties: then all pages go back.
+ *
+ * Runs on the engine's thread only.
+ */
 #include "core/engine/pool.h"
 
 enum { PAGE_MIN = 4096, PAGE_MAX = 256 * 1024, LARGE_ROUND = 4096 };
 
+/* Stands at the start of each page; objects follow. */
 struct pool_page {
     struct pool_page *next;
     size_t size;
 };
 
+/* Stands before each large object, so that it can be unlinked without a search. */
 struct pool_large {
     struct pool_large *next, *prev;
     size_t size; /* with this header */
@@ -17,8 +26,10 @@ struct pool_large {
 STATIC_ASSERT(sizeof(struct pool_page) % 16 == 0, "objects stay aligned");
 STATIC_ASSERT(sizeof(struct pool_large) % 16 == 0, "objects stay aligned");
 
+/* 16, 32, .. 128 are classes 0..7; 160, 192, 224, 256 are 8..11; and so on, four a doubling. */
 static int class_of(size_t size)
 {
+    ASSERT(size <= POOL_CLASS_MAX);
     if (size <= 128) {
         return size == 0 ? 0 : (int)((size - 1) / 16);
     }
@@ -27,8 +38,10 @@ static int class_of(size_t size)
     return 8 + (log - 7) * 4 + quarter;
 }
 
+/* The largest size of a class: what an object of it occupies. Inverse of class_of. */
 static size_t class_size(int class)
 {
+    ASSERT(class >= 0 && class < POOL_CLASSES);
     if (class < 8) {
         return (size_t)(class + 1) * 16;
     }
@@ -59,6 +72,10 @@ void pool_clear(struct pool *pool)
     pool_init(pool, pool->account.parent);
 }
 
+/*
+ * Large objects fill whole LARGE_ROUND pages with their header, so that a list that grows a little
+ * may do so in place.
+ */
 size_t pool_usable(size_t size)
 {
     if (size <= POOL_CLASS_MAX) {
@@ -70,6 +87,7 @@ size_t pool_usable(size_t size)
 
 static void *alloc_large(struct pool *pool, size_t size)
 {
+    ASSERT(size > POOL_CLASS_MAX);
     struct pool_large *large = mem_alloc(pool_usable(size) + sizeof(*large));
     *large = (struct pool_large){.next = pool->large,
                                  .size = pool_usable(size) + sizeof(*large)};
@@ -77,10 +95,12 @@ static void *alloc_large(struct pool *pool, size_t size)
         pool->large->prev = large;
     }
     pool->large = large;
+    ASSERT(large->next == NULL || large->next->prev == large);
     account_add(&pool->account, (int64_t)large->size);
     return large + 1;
 }
 
+/* The rest of the last page is lost: at most one object of 16 KiB in 256 KiB. */
 static void add_page(struct pool *pool, size_t size)
 {
     while (pool->page_size < size + sizeof(struct pool_page)) {
@@ -92,11 +112,13 @@ static void add_page(struct pool *pool, size_t size)
     pool->bump = (uint8_t *)(page + 1);
     pool->bump_left = page->size - sizeof(*page);
     account_add(&pool->account, (int64_t)page->size);
+    ASSERT(pool->bump_left >= size && (uintptr_t)pool->bump % 16 == 0);
     if (pool->page_size < PAGE_MAX) {
         pool->page_size *= 2;
     }
 }
 
+/* First a freed object of the class, then the rest of the page, then a new page. */
 void *pool_alloc(struct pool *pool, size_t size)
 {
     ASSERT(pool->page_size > 0);
@@ -117,11 +139,13 @@ void *pool_alloc(struct pool *pool, size_t size)
     object = pool->bump;
     pool->bump += bytes;
     pool->bump_left -= bytes;
+    ASSERT((uintptr_t)object % 16 == 0);
     return object;
 }
 
 static void free_large(struct pool *pool, void *object)
 {
+    ASSERT(pool->large != NULL);
     struct pool_large *large = (struct pool_large *)object - 1;
     if (large->prev != NULL) {
         large->prev->next = large->next;
@@ -136,6 +160,7 @@ static void free_large(struct pool *pool, void *object)
     free(large);
 }
 
+/* The link to the next free object is written into the object itself. */
 void pool_free(struct pool *pool, void *object, size_t size)
 {
     ASSERT(pool->objects > 0 && object != NULL);

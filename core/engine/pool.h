@@ -19,6 +19,9 @@ struct account {
     struct account *parent;
 };
 
+/*
+ * Bytes may be negative. No account of the chain may go below zero: more was given back than taken.
+ */
 static inline void account_add(struct account *account, int64_t bytes)
 {
     for (; account != NULL; account = account->parent) {

@@ -1,6 +1,13 @@
 /*
  * Accumulators of a group. Each can take a row back as well as add it, and says what is left, so a
  * group without rows can be told from one whose rows merely cancel.
+ *
+ * Every accumulator is a function of the multiset of its values alone, never of the order in which
+ * they came: sums are exact, min, max and distinct keep all values. That is what makes retraction
+ * exact and two workers agree. Counters are added modulo 2^64, 128-bit sums modulo 2^128: a
+ * transient overflow within a batch goes away with the update that caused it.
+ *
+ * Runs on the engine's thread only.
  */
 #include "core/engine/reduce_state.h"
 
@@ -11,27 +18,35 @@
 
 typedef __int128 int128;
 
+/*
+ * Sum and number of integers: a 64-bit value times a 64-bit diff fits 128 bits, and 2^127 / 2^63
+ * rows would be needed to overflow.
+ */
 struct acc_int {
     int128 sum;
     int64_t n;
     int64_t pad;
 };
 
+/* Sum and number of numerics or floats. */
 struct acc_sum {
     int64_t n;
     struct acc_exact exact;
 };
 
+/* Sums of the three fields of intervals, which PostgreSQL keeps apart too, and their number. */
 struct acc_interval {
     int128 months, days, micros;
     int64_t n;
     int64_t pad;
 };
 
+/* How many of each: bool_and is "no false one", bool_or "any true one". */
 struct acc_bool {
     int64_t yes, no;
 };
 
+/* at is an offset in the group; layouts are made of multiples of 8. */
 static void *acc_of(const struct group *group, uint32_t at)
 {
     ASSERT(at % 8 == 0);
@@ -40,6 +55,7 @@ static void *acc_of(const struct group *group, uint32_t at)
 
 /* ---- layout ---------------------------------------------------------------------------------- */
 
+/* plan_validate has checked that the aggregate exists over this kind. */
 static enum acc_kind acc_kind_of(const struct plan_agg *agg, uint8_t arg_kind)
 {
     switch (agg->func) {
@@ -84,10 +100,15 @@ static uint32_t acc_size(enum acc_kind kind)
     return sizes[kind];
 }
 
+/*
+ * 128-bit sums want 16-byte alignment; groups are aligned so (pool.h, and the table's header of
+ * 16).
+ */
 static uint32_t place(struct reduce_layout *layout, uint32_t size)
 {
     uint32_t at = size >= 16 ? (layout->size + 15) & ~15u : layout->size;
     layout->size = at + size;
+    ASSERT(at % 8 == 0 && size % 8 == 0);
     return at;
 }
 
@@ -98,6 +119,10 @@ static bool has_forms(uint8_t kind)
            kind == TYPE_INTERVAL || kind == TYPE_JSONB;
 }
 
+/*
+ * Offsets are fixed here once, so that an update costs no decision about layout. aggs must outlive
+ * it: they are the plan's.
+ */
 void reduce_layout_init(struct reduce_layout *layout, const struct plan_agg *aggs,
                         uint32_t aggs_len, const uint8_t *input_kinds, const uint8_t *key_kinds,
                         uint32_t key_len)
@@ -119,6 +144,7 @@ void reduce_layout_init(struct reduce_layout *layout, const struct plan_agg *agg
         agg->set_at = agg->distinct ? place(layout, sizeof(struct oset)) : 0;
     }
     layout->size = (layout->size + 7) & ~7u;
+    ASSERT(layout->size >= offsetof(struct group, forms));
 }
 
 void reduce_layout_free(struct reduce_layout *layout)
@@ -134,6 +160,7 @@ static int64_t plus(int64_t a, int64_t b)
     return (int64_t)((uint64_t)a + (uint64_t)b);
 }
 
+/* Adds diff copies of a value that is not NULL. Not for ordered sets, which need its bytes. */
 static void accumulate(const struct agg_layout *agg, struct group *group, struct pool *pool,
                        const struct datum *d, int64_t diff)
 {
@@ -183,13 +210,15 @@ static uint32_t encode_value(const struct batch *b, uint32_t row, const struct a
     buf_clear(out);
     order_encode(agg->arg_kind, d, false, false, out);
     uint32_t sort_len = (uint32_t)out->len;
+    ASSERT(sort_len > 0);
     batch_encode_row(b, row, &agg->agg->arg, 1, false, out);
     return sort_len;
 }
 
 /*
  * Of the elements that SQL holds equal only the first counts; a change may make another the first.
- * (They differ in form only, but the form of a sum follows the forms of its values.)
+ * (They differ in form only, but the form of a sum follows the forms of its values.) First
+ * appearance and last disappearance are what counts: between those the accumulator is left alone.
  */
 static void update_distinct(const struct agg_layout *agg, struct group *group, struct pool *pool,
                             const struct batch *b, uint32_t row, const struct datum *d,
@@ -197,6 +226,7 @@ static void update_distinct(const struct agg_layout *agg, struct group *group, s
 {
     ASSERT(agg->set_at > 0 && agg->arg_kind != 0);
     struct oset *set = acc_of(group, agg->set_at);
+    ASSERT(agg->distinct && agg->acc != ACC_ORDER);
     uint32_t sort_len = encode_value(b, row, agg, d, &scratch->value);
     const uint8_t *sort = scratch->value.data;
     const struct oset_node *first = oset_first_of(set, sort, sort_len);
@@ -222,6 +252,7 @@ static void update_distinct(const struct agg_layout *agg, struct group *group, s
     }
 }
 
+/* FILTER (WHERE ...): the planner made the condition a column; NULL is not true. */
 static bool passes_filter(const struct plan_agg *agg, const struct batch *b, uint32_t row)
 {
     if (!agg->has_filter) {
@@ -231,10 +262,12 @@ static bool passes_filter(const struct plan_agg *agg, const struct batch *b, uin
     return !batch_is_null(col, row) && ((const uint8_t *)col->values)[row] != 0;
 }
 
+/* Aggregates other than count(*) pass over NULL, as SQL says. */
 void reduce_update(const struct reduce_layout *layout, struct group *group, struct pool *pool,
                    const struct batch *b, uint32_t row, int64_t diff,
                    struct reduce_scratch *scratch)
 {
+    ASSERT(row < b->rows);
     for (uint32_t i = 0; i < layout->aggs_len; i++) {
         const struct agg_layout *agg = &layout->aggs[i];
         struct datum d = {0};
@@ -261,6 +294,10 @@ void reduce_update(const struct reduce_layout *layout, struct group *group, stru
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
+/*
+ * All of the accumulator is zero, so forgetting it and starting again from zero is the same. A
+ * count of zero alone would not do: +1 of one value and -1 of another leave a sum.
+ */
 static bool acc_is_empty(const struct agg_layout *agg, const struct group *group)
 {
     const void *acc = acc_of(group, agg->at);
@@ -288,6 +325,7 @@ static bool acc_is_empty(const struct agg_layout *agg, const struct group *group
     UNREACHABLE();
 }
 
+/* Only then may the group be forgotten: a later update would otherwise start from a wrong state. */
 bool reduce_is_empty(const struct reduce_layout *layout, const struct group *group)
 {
     if (group->count != 0 || (layout->forms && group->forms.root != NULL)) {
@@ -303,6 +341,7 @@ bool reduce_is_empty(const struct reduce_layout *layout, const struct group *gro
     return true;
 }
 
+/* Always false, so that callers can return it. */
 static bool range_error(const char **sqlstate, const char **message, const char *text)
 {
     *sqlstate = "22003";
@@ -310,6 +349,7 @@ static bool range_error(const char **sqlstate, const char **message, const char 
     return false;
 }
 
+/* sum of int2 and int4 is bigint, of bigint numeric: as PostgreSQL has it. */
 static bool int_result(const struct agg_layout *agg, const struct acc_int *sum, struct datum *out,
                        const char **sqlstate, const char **message)
 {
@@ -321,6 +361,7 @@ static bool int_result(const struct agg_layout *agg, const struct acc_int *sum, 
            range_error(sqlstate, message, "value overflows numeric format");
 }
 
+/* A float4 result is rounded from the exact sum, and overflows on its own bound. */
 static bool exact_result(const struct agg_layout *agg, const struct acc_sum *sum,
                          struct datum *out, const char **sqlstate, const char **message)
 {
@@ -335,6 +376,7 @@ static bool exact_result(const struct agg_layout *agg, const struct acc_sum *sum
     return fits || range_error(sqlstate, message, "value out of range: overflow");
 }
 
+/* SQLSTATE 22008 is PostgreSQL's for datetime fields. */
 static bool interval_result(const struct acc_interval *sum, struct datum *out,
                             const char **sqlstate, const char **message)
 {
@@ -348,10 +390,14 @@ static bool interval_result(const struct acc_interval *sum, struct datum *out,
     return fits;
 }
 
-/* The average from the sum in *out. */
+/*
+ * The average from the sum in *out. n may be negative or any number in a group that is invalid
+ * anyway; it is never 0 here.
+ */
 static bool divide(const struct agg_layout *agg, int64_t n, struct datum *out,
                    const char **sqlstate, const char **message)
 {
+    ASSERT(n != 0);
     err_t err = ERR_OK;
     if (agg->agg->type.kind == TYPE_NUMERIC) {
         struct numeric by;
@@ -371,7 +417,7 @@ static bool divide(const struct agg_layout *agg, int64_t n, struct datum *out,
     return true;
 }
 
-/* A sum or average of values that are there. */
+/* A sum or average of values that are there. SQL's sum and avg of no values are NULL, not 0. */
 static bool sum_result(const struct agg_layout *agg, const struct group *group, struct datum *out,
                        const char **sqlstate, const char **message)
 {
@@ -389,6 +435,7 @@ static bool sum_result(const struct agg_layout *agg, const struct group *group, 
     return ok && (agg->agg->func != AGG_AVG || divide(agg, n, out, sqlstate, message));
 }
 
+/* NULL when there is no value at all. */
 static void bool_result(const struct agg_layout *agg, const struct acc_bool *acc,
                         struct datum *out)
 {
@@ -396,8 +443,10 @@ static void bool_result(const struct agg_layout *agg, const struct acc_bool *acc
     out->b = agg->agg->func == AGG_BOOL_AND ? acc->no == 0 : acc->yes != 0;
 }
 
+/* The value's own encoding stands behind its sort bytes: it is copied, not converted. */
 static void order_result(const struct agg_layout *agg, const struct oset *set, struct buf *out)
 {
+    ASSERT(agg->acc == ACC_ORDER);
     const struct oset_node *node =
         agg->agg->func == AGG_MIN ? oset_first(set) : oset_last(set);
     if (node == NULL) {
@@ -407,6 +456,7 @@ static void order_result(const struct agg_layout *agg, const struct oset *set, s
     }
 }
 
+/* The type's nullability plays no role: the encoding of a row says NULL by itself. */
 static bool agg_result_of(const struct agg_layout *agg, const struct group *group, struct buf *out,
                           const char **sqlstate, const char **message)
 {
@@ -435,6 +485,10 @@ static bool agg_result_of(const struct agg_layout *agg, const struct group *grou
     return ok;
 }
 
+/*
+ * Ordered sets know it of single values: a group may have as many rows as it lost, and still hold
+ * one value more and another less than it should.
+ */
 bool reduce_is_negative(const struct reduce_layout *layout, const struct group *group)
 {
     bool negative = group->count < 0 || (layout->forms && group->forms.negative > 0);
@@ -448,9 +502,11 @@ bool reduce_is_negative(const struct reduce_layout *layout, const struct group *
     return negative;
 }
 
+/* The first aggregate that fails decides the group's error. */
 bool reduce_result(const struct reduce_layout *layout, const struct group *group, struct buf *out,
                    const char **sqlstate, const char **message)
 {
+    ASSERT(group->count > 0);
     for (uint32_t i = 0; i < layout->aggs_len; i++) {
         if (!agg_result_of(&layout->aggs[i], group, out, sqlstate, message)) {
             return false;

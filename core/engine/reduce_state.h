@@ -19,6 +19,7 @@ enum acc_kind {
     ACC_ORDER,    /* struct oset: min, max */
 };
 
+/* Where one aggregate's state lies within a group, and how it is kept. */
 struct agg_layout {
     const struct plan_agg *agg;
     uint8_t arg_kind; /* 0: none */
@@ -36,6 +37,7 @@ struct group {
     struct oset forms; /* of the key, when equal keys may look different (1.0 and 1.00) */
 };
 
+/* The same for all groups of an operator; fixed when it is made. */
 struct reduce_layout {
     struct agg_layout *aggs;
     uint32_t aggs_len;
@@ -46,11 +48,13 @@ struct reduce_layout {
 /* What a group contributes to the output. */
 enum group_output { GROUP_NOTHING, GROUP_ROW, GROUP_ERROR };
 
+/* input_kinds: of the operator's input; key_kinds: of its first key_len output columns. */
 void reduce_layout_init(struct reduce_layout *layout, const struct plan_agg *aggs,
                         uint32_t aggs_len, const uint8_t *input_kinds, const uint8_t *key_kinds,
                         uint32_t key_len);
 void reduce_layout_free(struct reduce_layout *layout);
 
+/* Buffers reused from row to row; owned by the operator. */
 struct reduce_scratch {
     struct buf value; /* sort bytes and data of the value at hand */
     struct buf before;

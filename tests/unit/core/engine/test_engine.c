@@ -24,6 +24,7 @@ struct spec {
     bool no_snapshot;
     uint64_t until;     /* 0: never */
     uint64_t index_id;  /* instead of EXPORT_INDEX */
+    bool rest;          /* all but the first row by column 0 */
 };
 
 static struct plan *make(void *arg)
@@ -37,6 +38,10 @@ static struct plan *make(void *arg)
                                  : plan_source(p, 100, kinds2, 2);
     if (spec->divide) {
         node = plan_divide(p, node, 1);
+    }
+    if (spec->rest) {
+        struct plan_order order = {.col = 0};
+        node = plan_topk(p, node, NULL, 0, &order, 1, 1, -1);
     }
     uint64_t until = spec->until != 0 ? spec->until : FRONTIER_EMPTY;
     if (spec->index) {
@@ -695,6 +700,34 @@ static void test_hostile_payloads(void)
     replica_free(r);
 }
 
+/* ---- many changes in a pass ------------------------------------------------------------------ */
+
+/* More changes of a window at one time than an operator keeps before it puts out what it has. */
+static void test_topk_many(void)
+{
+    enum { ROWS = 300000 };
+    struct replica *r = replica(1);
+    struct spec base = {.id = BASE, .as_of = 1, .rest = true, .subscribe = EXPORT_SUBSCRIBE};
+    CU_ASSERT_FATAL(create(r, &base) == ERR_OK);
+    struct row *rows = mem_alloc(ROWS * sizeof(*rows));
+    for (int64_t i = 0; i < ROWS; i++) {
+        rows[i] = (struct row){(i * 7919) % ROWS, i, 1, 1};
+    }
+    feed_to(r, BASE, rows, ROWS, 1, 2);
+    replica_settle(r);
+    CU_ASSERT_EQUAL(replica_frontier(r, EXPORT_SUBSCRIBE), 2);
+    CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 1, rows + 1, ROWS - 1)); /* rows[0] has the least */
+    for (int64_t i = 0; i < ROWS; i++) {
+        rows[i].time = 2;
+        rows[i].diff = -1;
+    }
+    feed_to(r, BASE, rows, ROWS, 2, 3);
+    replica_settle(r);
+    CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 2, NULL, 0));
+    free(rows);
+    replica_free(r);
+}
+
 static const struct test_case cases[] = {
     {"import", test_import},
     {"import_ahead", test_import_ahead},
@@ -713,5 +746,6 @@ static const struct test_case cases[] = {
     {"reuse", test_reuse},
     {"forget", test_forget},
     {"hostile_payloads", test_hostile_payloads},
+    {"topk_many", test_topk_many},
 };
 TEST_SUITE("core/engine", cases)
