@@ -1,4 +1,25 @@
-/* The main loop of computed: the controller's session, the network, what all workers report. */
+/*
+ * The main loop of computed: the controller's session, the network, what all workers report.
+ *
+ * States of the process, and what each waits for:
+ *
+ *     starting      -> all workers have a loop (threads.h)           -> serve
+ *     not formed    -> all workers stand in one generation           -> computed_on_formed
+ *     formed        -> a session that has said InitializationComplete -> computed_reconcile
+ *     running       -> commands are run as they come
+ *
+ * A generation is one common life of the replica's processes (ring/exchange): state was built from
+ * messages of workers that may be gone, so when it ends (computed_on_lost) every dataflow is
+ * dropped and the session is ended, which makes the controller replay its history. A session that
+ * ends alone drops nothing: the next one decides what is kept.
+ *
+ * Workers report by mail (worker.c), which may arrive after what it is about is gone. Each kind of
+ * news is told apart from stale: frontiers, subscriptions and failures by the dataflow's
+ * incarnation, peeks by a local id that is never used again.
+ *
+ * Commands before the replica stands, or before InitializationComplete, wait as bytes and are run
+ * in order: a peek among them finds the index that a dataflow before it creates.
+ */
 #include "ctrl/computed/computed.h"
 
 #include "core/base/log.h"
@@ -10,6 +31,19 @@
 
 /* ---- news from workers ----------------------------------------------------------------------- */
 
+/* Notes that an export has something to tell; twice is once. */
+static void mark_moved(struct computed *computed, struct computed_export *export)
+{
+    if (!export->moved) {
+        export->moved = true;
+        *VEC_PUSH(computed, moved) = export->id;
+    }
+}
+
+/*
+ * One worker's frontier of an export: monotone within an incarnation, so that news that were
+ * overtaken on their way change nothing.
+ */
 void computed_on_frontier(struct computed *computed, uint32_t local, uint64_t incarnation,
                           uint64_t export_id, uint64_t upper)
 {
@@ -17,12 +51,14 @@ void computed_on_frontier(struct computed *computed, uint32_t local, uint64_t in
     struct computed_export *export = u64map_get(&computed->exports, export_id);
     if (export != NULL && export->incarnation == incarnation && upper > export->uppers[local]) {
         export->uppers[local] = upper;
+        mark_moved(computed, export);
     }
 }
 
 uint64_t computed_export_upper(const struct computed *computed,
                                const struct computed_export *export)
 {
+    ASSERT(export->uppers != NULL && computed->config.workers > 0);
     uint64_t upper = FRONTIER_EMPTY;
     for (uint32_t w = 0; w < computed->config.workers; w++) {
         upper = export->uppers[w] < upper ? export->uppers[w] : upper;
@@ -30,35 +66,65 @@ uint64_t computed_export_upper(const struct computed *computed,
     return upper;
 }
 
-void computed_frontiers_flush(struct computed *computed)
+/* One export's frontier, if this session has not heard it. */
+static void tell_frontier(struct computed *computed, struct computed_export *export,
+                          tailrace_v1_Frontiers *out)
 {
-    if (computed->initializing || !runtime_in_session(computed->runtime)) {
+    uint64_t upper = computed_export_upper(computed, export);
+    ASSERT(upper >= export->upper_sent || !export->sent);
+    if (upper == 0 || (export->sent && upper == export->upper_sent)) {
         return;
     }
+    export->sent = true;
+    export->upper_sent = upper;
+    out->frontiers[out->frontiers_count++] =
+        (tailrace_v1_Frontier){.id = export->id, .upper = upper, .since = export->since};
+}
+
+/*
+ * What moved since it was last told, in one message: workers report once a turn of their loops, so
+ * this is at most as often, and costs what moved, not what there is. Without a session that has
+ * said what must run, nobody hears it: the next one is told of every export (tell_all).
+ */
+void computed_frontiers_flush(struct computed *computed)
+{
+    bool heard = !computed->initializing && runtime_in_session(computed->runtime);
     tailrace_v1_ComputeResponse response = {0};
     response.which_response = tailrace_v1_ComputeResponse_frontiers_tag;
     tailrace_v1_Frontiers *out = &response.response.frontiers;
-    out->frontiers = mem_zalloc((computed->exports.len + 1) * sizeof(out->frontiers[0]));
-    size_t at = 0;
-    uint64_t id;
-    void *value;
-    while (u64map_next(&computed->exports, &at, &id, &value)) {
-        struct computed_export *export = value;
-        uint64_t upper = computed_export_upper(computed, export);
-        if (upper == 0 || (export->sent && upper == export->upper_sent)) {
-            continue;
+    out->frontiers = mem_zalloc((computed->moved_len + 1) * sizeof(out->frontiers[0]));
+    for (size_t i = 0; i < computed->moved_len; i++) {
+        struct computed_export *export = u64map_get(&computed->exports, computed->moved[i]);
+        if (export == NULL || !export->moved) {
+            continue; /* dropped meanwhile, perhaps created again */
         }
-        export->sent = true;
-        export->upper_sent = upper;
-        out->frontiers[out->frontiers_count++] =
-            (tailrace_v1_Frontier){.id = id, .upper = upper, .since = export->since};
+        export->moved = false;
+        if (heard) {
+            tell_frontier(computed, export, out);
+        }
     }
+    ASSERT(out->frontiers_count <= computed->moved_len);
+    computed->moved_len = 0;
     if (out->frontiers_count > 0) {
         runtime_send(computed->runtime, tailrace_v1_ComputeResponse_fields, &response);
     }
     free(out->frontiers);
 }
 
+/* A session that knows nothing yet. */
+static void tell_all(struct computed *computed)
+{
+    ASSERT(!computed->initializing);
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&computed->exports, &at, &id, &value)) {
+        mark_moved(computed, value);
+    }
+    computed_frontiers_flush(computed);
+}
+
+/* Rows that were not sent are dropped with it. */
 static void peek_free(struct computed_peek *peek)
 {
     for (size_t i = 0; i < peek->rows_len; i++) {
@@ -69,8 +135,10 @@ static void peek_free(struct computed_peek *peek)
     free(peek);
 }
 
+/* Rows lie in the peek's buffers and are only pointed at: nanopb copies them into the message. */
 static void peek_answer(struct computed *computed, struct computed_peek *peek)
 {
+    ASSERT(peek->err != ERR_OK || peek->bytes <= COMPUTED_ANSWER_MAX);
     struct arena arena = {0};
     tailrace_v1_ComputeResponse response = {0};
     response.which_response = tailrace_v1_ComputeResponse_peek_tag;
@@ -90,6 +158,7 @@ static void peek_answer(struct computed *computed, struct computed_peek *peek)
     arena_free(&arena);
 }
 
+/* Answered: with an error workers may still be at it, and are told not to be. */
 static void peek_finish(struct computed *computed, uint64_t peek_id, struct computed_peek *peek)
 {
     ASSERT(peek->err != ERR_OK || peek->waiting == 0);
@@ -137,10 +206,15 @@ void computed_on_peek(struct computed *computed, uint64_t peek_id, struct buf *r
     }
 }
 
+/*
+ * A piece of a subscription from one worker, passed on as it is: the controller joins the workers'
+ * pieces, and replicas'. The buffers stay the caller's.
+ */
 void computed_on_subscribe(struct computed *computed, uint32_t worker, uint64_t incarnation,
                            uint64_t export_id, uint64_t lower, uint64_t upper,
                            const struct buf *ok, const struct buf *err)
 {
+    ASSERT(lower <= upper && worker < computed_workers_total(computed));
     const struct computed_export *export = u64map_get(&computed->exports, export_id);
     if (computed->initializing || export == NULL || export->incarnation != incarnation) {
         return; /* of a dataflow that is gone, or about to go */
@@ -161,8 +235,10 @@ void computed_on_subscribe(struct computed *computed, uint32_t worker, uint64_t 
     runtime_send(computed->runtime, tailrace_v1_ComputeResponse_fields, &response);
 }
 
+/* Flows are found by id; this is for rare news, which carry the incarnation alone. */
 struct computed_flow *computed_find_incarnation(struct computed *computed, uint64_t incarnation)
 {
+    ASSERT(incarnation != 0);
     size_t at = 0;
     uint64_t id;
     void *value;
@@ -175,8 +251,13 @@ struct computed_flow *computed_find_incarnation(struct computed *computed, uint6
     return NULL;
 }
 
+/*
+ * The first worker's failure is the dataflow's. It stays, failed, until the controller drops it:
+ * its exports' ids are still taken. Owns err.
+ */
 void computed_on_failed(struct computed *computed, uint64_t incarnation, err_t err)
 {
+    ASSERT(err != ERR_OK);
     struct computed_flow *flow = computed_find_incarnation(computed, incarnation);
     if (flow == NULL || flow->failed) {
         err_free(err);
@@ -205,8 +286,10 @@ static void waiting_clear(struct computed *computed)
     }
     computed->waiting_len = 0;
     computed->waiting_complete = false;
+    ASSERT(computed->waiting_len == 0);
 }
 
+/* Nobody is left to be answered. cancel: the workers still stand, and are told. */
 static void peeks_clear(struct computed *computed, bool cancel)
 {
     size_t at = 0;
@@ -224,18 +307,24 @@ static void peeks_clear(struct computed *computed, bool cancel)
 /* Once the session has said what must run and the replica stands. */
 static err_t try_reconcile(struct computed *computed)
 {
+    ASSERT(computed->initializing || !computed->waiting_complete);
     if (!computed->waiting_complete || !computed->formed) {
         return ERR_OK;
     }
     computed->initializing = false;
     err_t err = computed_reconcile(computed);
     waiting_clear(computed);
-    computed_frontiers_flush(computed);
+    tell_all(computed);
     return err;
 }
 
+/*
+ * A worker stands in a generation. The replica does when all workers of this process stand in the
+ * same: other processes are waited for by the exchange itself.
+ */
 void computed_on_formed(struct computed *computed, uint32_t local, uint64_t generation)
 {
+    ASSERT(local < computed->config.workers && generation != 0);
     computed->generations[local] = generation;
     for (uint32_t w = 0; w < computed->config.workers; w++) {
         if (computed->generations[w] != generation) {
@@ -250,8 +339,13 @@ void computed_on_formed(struct computed *computed, uint32_t local, uint64_t gene
     }
 }
 
+/*
+ * A worker's generation is over; its engine is a new, empty one already. The others follow by
+ * themselves: each has the exchange's word.
+ */
 void computed_on_lost(struct computed *computed, uint32_t local, const char *reason)
 {
+    ASSERT(local < computed->config.workers && reason != NULL);
     LOG_WARN("computed", "generation lost", LOG_U64("worker", local), LOG_STR("reason", reason));
     computed->generations[local] = 0;
     computed->formed = false;
@@ -263,6 +357,7 @@ void computed_on_lost(struct computed *computed, uint32_t local, const char *rea
 
 /* ---- the session ----------------------------------------------------------------------------- */
 
+/* What runs here, so that the controller asks for it at a time it can be kept from. */
 static void send_hello(struct computed *computed)
 {
     struct arena arena = {0};
@@ -279,6 +374,7 @@ static void send_hello(struct computed *computed)
     void *value;
     while (u64map_next(&computed->exports, &at, &id, &value)) {
         struct computed_export *export = value;
+        ASSERT(hello->exports_count < computed->exports.len);
         export->sent = false;
         hello->exports[hello->exports_count++] = (tailrace_v1_ExportState){
             .id = id, .since = export->since, .upper = computed_export_upper(computed, export)};
@@ -287,8 +383,10 @@ static void send_hello(struct computed *computed)
     arena_free(&arena);
 }
 
+/* A new session. Dataflows stay until it has said what must run; peeks are the old one's. */
 static void on_hello(void *ctx, uint64_t epoch, uint64_t nonce)
 {
+    ASSERT(((struct computed *)ctx)->boundary != NULL);
     struct computed *computed = ctx;
     computed->epoch = epoch;
     computed->nonce = nonce;
@@ -299,9 +397,11 @@ static void on_hello(void *ctx, uint64_t epoch, uint64_t nonce)
     send_hello(computed);
 }
 
+/* While initialising, commands are only looked at for the last of them. */
 static err_t on_command(void *ctx, const uint8_t *data, size_t len)
 {
     struct computed *computed = ctx;
+    ASSERT(runtime_in_session(computed->runtime));
     if (!computed->initializing) {
         return computed_run_command(computed, data, len);
     }
@@ -323,11 +423,13 @@ static void on_lost(void *ctx)
     peeks_clear(computed, true);
 }
 
+/* The session's end of the process: runtime.h says when each is called. */
 static const struct runtime_handler session_handler = {
     .hello = on_hello, .command = on_command, .lost = on_lost};
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
+/* How other processes know this life of this process from others. */
 static struct boundary_identity identity(const struct computed *computed)
 {
     struct boundary_identity self = {.service = computed->config.service,
@@ -338,8 +440,10 @@ static struct boundary_identity identity(const struct computed *computed)
     return self;
 }
 
+/* The way to storage and, beyond one process, to the replica's other processes. */
 static err_t open_network(struct computed *computed)
 {
+    ASSERT(computed->boundary == NULL && computed->exchange == NULL);
     const struct computed_config *config = &computed->config;
     int carrier = 0;
     TRY(runtime_carrier_parse(config->carrier, &carrier));
@@ -375,6 +479,7 @@ static err_t open_network(struct computed *computed)
 static err_t serve(void *arg)
 {
     struct computed *computed = arg;
+    ASSERT(computed->runtime == NULL);
     TRY(open_network(computed));
     for (uint32_t w = 0; w < computed->config.workers; w++) {
         computed->workers[w].loop = threads_loop(&computed->threads, w);
@@ -395,8 +500,10 @@ static err_t serve(void *arg)
     return ERR_OK;
 }
 
+/* Checks what flags cannot, then starts the workers; serve follows when they stand. */
 static err_t start(struct computed *computed)
 {
+    ASSERT(computed->workers == NULL);
     const struct computed_config *config = &computed->config;
     if (config->workers == 0 || config->process >= config->processes) {
         return err_new(ERR_INVALID, "process %u of %u with %u workers", config->process,
@@ -421,9 +528,11 @@ static err_t start(struct computed *computed)
     return threads_start(&computed->threads, &threads);
 }
 
+/* On an error everything is freed: *out is not set. */
 err_t computed_start(struct io_loop *loop, const struct computed_config *config,
                      struct computed **out)
 {
+    ASSERT(loop != NULL && config->environment != NULL && config->carrier != NULL);
     struct computed *computed = MEM_NEW(struct computed);
     computed->config = *config;
     computed->loop = loop;
@@ -439,11 +548,13 @@ err_t computed_start(struct io_loop *loop, const struct computed_config *config,
     return ERR_OK;
 }
 
+/* The session ends with UNAVAILABLE, which the controller takes for a restart. */
 void computed_stop(struct computed *computed, void (*done)(void *arg), void *arg)
 {
     threads_stop(&computed->threads, computed->runtime, done, arg);
 }
 
+/* Memory only: the workers and their engines are gone. */
 static void flows_free(struct computed *computed)
 {
     size_t at = 0;
@@ -464,6 +575,9 @@ static void flows_free(struct computed *computed)
     u64map_free(&computed->exports);
 }
 
+/*
+ * The order: no controller, no workers, then the network they used, then mail that points at both.
+ */
 void computed_free(struct computed *computed)
 {
     if (computed == NULL) {
@@ -484,6 +598,7 @@ void computed_free(struct computed *computed)
     flows_free(computed);
     waiting_clear(computed);
     free(computed->waiting);
+    free(computed->moved);
     free(computed->generations);
     free(computed);
 }
@@ -493,6 +608,7 @@ const char *computed_controller_address(const struct computed *computed)
     return computed->runtime != NULL ? runtime_address(computed->runtime) : "";
 }
 
+/* For /ready: there is a session, it has said what must run, and the replica can run it. */
 bool computed_ready(const struct computed *computed)
 {
     return computed->formed && !computed->initializing && runtime_in_session(computed->runtime);

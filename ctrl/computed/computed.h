@@ -16,6 +16,7 @@
 
 struct computed;
 
+/* Read by computed_start; strings must stay. */
 struct computed_config {
     const char *controller_address; /* "host:2100" */
     const char *compute_address;    /* "host:2102"; unused with one process */

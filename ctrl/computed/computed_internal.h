@@ -1,5 +1,10 @@
-/* Shared by the files of computed. computed.c and reconcile.c run on the main loop, worker.c and
- * worker_input.c on a worker's loop. */
+/*
+ * Shared by the files of computed. computed.c and reconcile.c run on the main loop and own struct
+ * computed; worker.c and worker_input.c run on a worker's loop and own struct computed_worker with
+ * all below it. Neither looks into the other's structures but for what is fixed when the workers
+ * start (config, mailroom, boundary, exchange, loops): orders go one way and news the other, by
+ * mail.
+ */
 #ifndef TAILRACE_CTRL_COMPUTED_COMPUTED_INTERNAL_H
 #define TAILRACE_CTRL_COMPUTED_COMPUTED_INTERNAL_H
 
@@ -22,14 +27,17 @@ struct input_chunk {
     size_t err_len;
 };
 
-/* One subscription: a storage worker's part of a source, for one dataflow. */
+/*
+ * One subscription: a storage worker's part of a source, for one dataflow. Owned by its dataflow,
+ * touched on the worker's loop.
+ */
 struct computed_input {
     struct computed_worker *worker;
-    uint64_t dataflow;
-    uint64_t source;
-    uint32_t storage_worker;
-    struct boundary_sub *sub;
-    uint8_t *kinds;
+    uint64_t dataflow; /* incarnation */
+    uint64_t source; /* id of the collection */
+    uint32_t storage_worker; /* global index: whose part */
+    struct boundary_sub *sub; /* NULL until worker_inputs_subscribe */
+    uint8_t *kinds; /* [cols]: what its rows must be */
     uint32_t cols;
     struct batch_col *cols_ok; /* room for views */
     uint32_t *nodes;           /* which PLAN_SOURCE nodes it feeds, and as which part */
@@ -37,18 +45,19 @@ struct computed_input {
     uint32_t nodes_len;
     struct input_chunk *kept;
     size_t kept_len, kept_cap;
-    bool dead;
+    bool dead; /* failed: what still comes is ignored */
 };
 
+/* A dataflow on one worker. */
 struct computed_dataflow {
     uint64_t id; /* incarnation */
     struct computed_input **inputs;
     size_t inputs_len, inputs_cap;
-    uint64_t *exports;
+    uint64_t *exports; /* [exports_len]: ids, which a later incarnation may have taken over */
     uint32_t exports_len;
 };
 
-/* Memory that is reused from chunk to chunk. */
+/* Memory that is reused from chunk to chunk. Bytes, aligned to BATCH_ALIGN. */
 struct computed_scratch {
     void *data;
     size_t cap;
@@ -56,18 +65,22 @@ struct computed_scratch {
 
 struct frontier_mail;
 
+/*
+ * One worker. On its loop only, but for owner, local, global and loop, which do not change once
+ * threads have started.
+ */
 struct computed_worker {
     struct computed *owner;
-    uint32_t local;
-    uint32_t global;
+    uint32_t local; /* index in the process */
+    uint32_t global; /* index in the replica */
     struct io_loop *loop;
-    struct engine *engine;
+    struct engine *engine; /* NULL before start_run; another one after a lost generation */
     struct io_poller poller;
-    bool polling;
+    bool polling; /* the poller was added */
     struct u64map dataflows; /* incarnation -> struct computed_dataflow */
     struct u64map exports;   /* export -> incarnation of its dataflow here: stamps the news */
-    struct frontier_mail *report;
-    struct io_task report_task;
+    struct frontier_mail *report; /* what moved in this turn; NULL: nothing */
+    struct io_task report_task; /* sends it in the end of the turn */
     struct computed_scratch scratch_ok, scratch_err; /* the chunk being fed */
 };
 
@@ -84,6 +97,10 @@ void worker_dataflow_failed(struct computed_worker *worker, uint64_t dataflow, e
 
 /* ---- orders from the main loop (worker.c) ---------------------------------------------------- */
 
+/*
+ * Each is an order: mail to the worker's loop, run there in the order sent. Callable as soon as the
+ * worker has a loop. What it is about may be gone when it arrives; then nothing happens.
+ */
 void computed_worker_start(struct computed_worker *worker);
 /* message: bytes of a ComputeCommand.create_dataflow or .peek, copied. */
 void computed_worker_create(struct computed_worker *worker, uint64_t incarnation,
@@ -91,33 +108,39 @@ void computed_worker_create(struct computed_worker *worker, uint64_t incarnation
 void computed_worker_drop(struct computed_worker *worker, uint64_t incarnation);
 /* What other workers sent for dataflows of earlier incarnations that do not live here is void. */
 void computed_worker_forget_before(struct computed_worker *worker, uint64_t incarnation);
+/* The export is readable from since on; FRONTIER_EMPTY: not any more. */
 void computed_worker_compact(struct computed_worker *worker, uint64_t export_id, uint64_t since);
+/* Exactly one computed_on_peek follows, unless the worker's generation ends first. */
 void computed_worker_peek(struct computed_worker *worker, uint64_t id, const uint8_t *message,
                           size_t len);
+/* The peek is answered with ERR_CANCELLED, if it was not answered before. */
 void computed_worker_cancel(struct computed_worker *worker, uint64_t peek_id);
+/* Frees; the loop does not run any more. */
 void computed_worker_free(struct computed_worker *worker);
 extern const struct exchange_handler computed_exchange_handler;
 
 /* ---- main loop ------------------------------------------------------------------------------- */
 
+/* What the main loop knows of an index or subscription. */
 struct computed_export {
     uint64_t id;
     uint64_t dataflow;
     uint64_t incarnation; /* news of another one is stale */
     uint8_t kind; /* enum plan_export_kind */
-    uint64_t since;
+    uint64_t since; /* readable from: what was allowed, or as_of */
     uint64_t *uppers; /* [workers] */
-    uint64_t upper_sent;
+    uint64_t upper_sent; /* to this session, when sent */
     bool sent;          /* in this session */
-    uint32_t node;
+    bool moved;         /* its id is in computed->moved */
+    uint32_t node; /* of the plan */
 };
 
 /* What the main loop keeps of a dataflow, for reconciliation. */
 struct computed_flow {
     uint64_t id;
     uint64_t incarnation; /* its id for engines, exchange and storage */
-    struct plan *plan;
-    uint32_t exports_left;
+    struct plan *plan; /* owned */
+    uint32_t exports_left; /* not yet dropped; 0: the flow goes */
     bool failed;        /* reported; the controller will drop it */
     bool kept;          /* during reconciliation: compatible with the new history */
 };
@@ -135,18 +158,19 @@ struct computed_peek {
     size_t bytes;     /* of all rows */
 };
 
+/* The process. Main loop only. */
 struct computed {
     struct computed_config config;
     uint8_t environment[16];
     struct io_loop *loop;
     struct mailroom mailroom;
-    struct runtime *runtime;
-    struct tls_context *tls_server;
-    struct tls_context *tls_client;
-    struct runtime_peer_check compute_peers;
-    struct boundary_client *boundary;
-    struct exchange *exchange;
-    struct computed_worker *workers;
+    struct runtime *runtime; /* NULL until serve */
+    struct tls_context *tls_server; /* NULL: plain text */
+    struct tls_context *tls_client; /* NULL: plain text */
+    struct runtime_peer_check compute_peers; /* whom the exchange accepts */
+    struct boundary_client *boundary; /* to storage */
+    struct exchange *exchange; /* to the replica's workers */
+    struct computed_worker *workers; /* [config.workers] */
     struct threads threads; /* of the workers beyond worker 0 */
     uint64_t *generations;    /* [workers]: the one each worker formed; 0: none */
     bool formed;              /* all workers in the same generation */
@@ -155,14 +179,17 @@ struct computed {
     bool initializing; /* between Hello and InitializationComplete */
     struct u64map flows;   /* id -> struct computed_flow */
     struct u64map exports; /* id -> struct computed_export */
+    uint64_t *moved; /* ids of exports whose frontier may have to be told */
+    size_t moved_len, moved_cap;
     struct u64map peeks;   /* local id -> struct computed_peek */
     uint64_t next_peek;    /* local ids are never reused: a late answer finds nobody */
     /* Commands that wait: of a session that is initialising, or until the replica has formed. */
-    struct buf *waiting;
+    struct buf *waiting; /* in the order they came */
     size_t waiting_len, waiting_cap;
     bool waiting_complete; /* InitializationComplete is among them */
 };
 
+/* Of the replica, all processes. */
 static inline uint32_t computed_workers_total(const struct computed *computed)
 {
     return computed->config.processes * computed->config.workers;
@@ -170,10 +197,13 @@ static inline uint32_t computed_workers_total(const struct computed *computed)
 
 /* Runs the waiting commands: keeps what may be kept, drops the rest, creates what is new. */
 err_t computed_reconcile(struct computed *computed);
+/* One ComputeCommand; data stays the caller's. An error ends the session. */
 err_t computed_run_command(struct computed *computed, const uint8_t *data, size_t len);
 /* NULL when no dataflow of that incarnation runs here. */
 struct computed_flow *computed_find_incarnation(struct computed *computed, uint64_t incarnation);
+/* Drops it on all workers and forgets its exports; flow is freed. */
 void computed_flow_drop(struct computed *computed, struct computed_flow *flow);
+/* Nothing runs afterwards; ids are free again. */
 void computed_drop_everything(struct computed *computed);
 
 /* ---- news from workers, on the main loop (computed.c) ---------------------------------------- */

@@ -1,4 +1,8 @@
-/* computed: the compute runtime's process. */
+/*
+ * computed: the compute runtime's process. Flags become a computed_config, the rest is the
+ * library's and daemon.h's. Flags are made by environmentd (ctrl/controller/services.c): a change
+ * here is one there.
+ */
 #include "core/base/mem.h"
 #include "ctrl/computed/computed.h"
 #include "ctrl/runtime/daemon.h"
@@ -6,18 +10,22 @@
 struct process {
     struct daemon daemon;
     const char *compute_address;
-    const char *peers;
-    const char *peer_sockets;
-    uint64_t memory_limit;
+    const char *peers; /* as given: "host:port,host:port" */
+    const char *peer_sockets; /* as given: "path,path"; NULL or "": none */
+    uint64_t memory_limit; /* bytes */
     uint64_t service;
-    char **peer_list;
-    char **socket_list;
+    char **peer_list; /* [processes], owned; NULL with one process */
+    char **socket_list; /* [processes], owned, or NULL */
     struct computed *computed;
 };
 
-/* "a,b,c" as an array of exactly count texts. */
+/*
+ * "a,b,c" as an array of exactly count texts. On an error what was made is still *out's, and freed
+ * with the process.
+ */
 static err_t split(const char *flag, const char *text, size_t count, char ***out)
 {
+    ASSERT(flag != NULL && count > 0);
     *out = mem_zalloc(count * sizeof(char *));
     size_t found = 0;
     for (const char *p = text; p != NULL && *p != '\0';) {
@@ -45,6 +53,7 @@ static void list_free(char **list, size_t count)
 
 static err_t start(struct daemon *daemon, struct io_loop *loop)
 {
+    ASSERT(!daemon->started && loop != NULL);
     struct process *p = CONTAINER_OF(daemon, struct process, daemon);
     const struct daemon_flags *flags = &daemon->flags;
     if (flags->processes > 1) {
@@ -74,6 +83,7 @@ static err_t start(struct daemon *daemon, struct io_loop *loop)
 
 static void stop(struct daemon *daemon, void (*done)(void *arg), void *arg)
 {
+    ASSERT(daemon->started && done != NULL);
     computed_stop(CONTAINER_OF(daemon, struct process, daemon)->computed, done, arg);
 }
 
@@ -82,6 +92,7 @@ static bool ready(struct daemon *daemon)
     return computed_ready(CONTAINER_OF(daemon, struct process, daemon)->computed);
 }
 
+/* Also after a start that failed: whatever was made. */
 static void release(struct daemon *daemon)
 {
     struct process *p = CONTAINER_OF(daemon, struct process, daemon);

@@ -1,10 +1,23 @@
 /*
- * Commands of the controller, and reconciliation: when a session starts, the commands up to
- * InitializationComplete say what must run. A dataflow that already runs is kept when its plan is
- * the same, its history reaches back far enough, it is complete at that time (so that storage still
- * has what it needs next), and everything it imports is kept too; the others
- * are dropped first (memory), then new ones are built. Decisions are a function of history and
- * commands only, so that all processes of a replica decide alike.
+ * Commands of the controller, and reconciliation: what survives a new session. Main loop only.
+ *
+ * When a session starts, the commands up to InitializationComplete say what must run. A dataflow
+ * that already runs is kept when
+ *
+ *   - its plan is the same (plan_equal: everything but as_of and names),
+ *   - all its exports are still there, and none is a subscription, which starts over anyway,
+ *   - its history reaches back to the as_of asked for (since <= as_of),
+ *   - it is complete at as_of, so that storage still has what it needs next,
+ *   - everything it imports is kept too.
+ *
+ * The others are dropped first (memory), then the commands run in order and what is not there yet
+ * is built. A decision is a function of history and commands only, so that all processes of a
+ * replica, which are told the same commands, decide alike: workers exchange messages by incarnation
+ * and would otherwise wait for each other for ever.
+ *
+ * Example: environmentd restarts while `v` runs at since 90, upper 120, and its subscription is
+ * gone. It replays CreateDataflow(v, as_of = 100): kept, under the old incarnation. Had it asked
+ * for as_of 80, `v` would be dropped and built again from storage at 80.
  */
 #include "ctrl/computed/computed_internal.h"
 
@@ -21,6 +34,7 @@ static void flow_free(struct computed_flow *flow)
     free(flow);
 }
 
+/* The id is free again. Nothing happens when it is not taken. */
 static void export_forget(struct computed *computed, uint64_t id)
 {
     struct computed_export *export = u64map_remove(&computed->exports, id);
@@ -30,8 +44,10 @@ static void export_forget(struct computed *computed, uint64_t id)
     }
 }
 
+/* Workers hear of it in the order of orders: what a later command creates comes after. */
 void computed_flow_drop(struct computed *computed, struct computed_flow *flow)
 {
+    ASSERT(u64map_get(&computed->flows, flow->id) == flow && flow->plan != NULL);
     for (uint32_t w = 0; w < computed->config.workers; w++) {
         computed_worker_drop(&computed->workers[w], flow->incarnation);
     }
@@ -57,6 +73,7 @@ void computed_drop_everything(struct computed *computed)
 static void export_add(struct computed *computed, const struct computed_flow *flow,
                        const struct plan_export *plan_export, uint64_t as_of)
 {
+    ASSERT(flow->incarnation != 0 && plan_export->node < flow->plan->nodes_len);
     struct computed_export *export = MEM_NEW(struct computed_export);
     export->id = plan_export->id;
     export->dataflow = flow->id;
@@ -80,6 +97,9 @@ static err_t check_new_flow(struct computed *computed, const struct plan *plan,
                        ", which is %s", plan->id, incarnation,
                        incarnation == 0 ? "none" : "another's");
     }
+    if (plan->exports_len == 0) { /* its last export's end would never end it */
+        return err_new(ERR_PROTOCOL, "dataflow %" PRIu64 " exports nothing", plan->id);
+    }
     for (uint32_t i = 0; i < plan->exports_len; i++) {
         if (u64map_get(&computed->exports, plan->exports[i].id) != NULL) {
             return err_new(ERR_PROTOCOL, "export %" PRIu64 " exists already",
@@ -95,10 +115,15 @@ static err_t check_new_flow(struct computed *computed, const struct plan *plan,
     return ERR_OK;
 }
 
+/*
+ * data: the bytes of the command, which each worker decodes for itself: a plan is a tree of
+ * pointers that no two threads should share. A kept dataflow is recognised and left alone.
+ */
 static err_t create_dataflow(struct computed *computed,
                              const tailrace_v1_CreateDataflow *message, const uint8_t *data,
                              size_t len)
 {
+    ASSERT(data != NULL && len > 0);
     if (!message->has_plan) {
         return err_new(ERR_PROTOCOL, "a dataflow without a plan");
     }
@@ -119,6 +144,7 @@ static err_t create_dataflow(struct computed *computed,
     flow->incarnation = message->incarnation;
     flow->plan = plan;
     flow->exports_left = plan->exports_len;
+    ASSERT(flow->exports_left > 0);
     u64map_put(&computed->flows, flow->id, flow);
     for (uint32_t i = 0; i < plan->exports_len; i++) {
         export_add(computed, flow, &plan->exports[i], plan->as_of);
@@ -131,8 +157,10 @@ static err_t create_dataflow(struct computed *computed,
     return ERR_OK;
 }
 
+/* The controller may forget the id when all processes have said so. */
 static void report_dropped(struct computed *computed, uint64_t id)
 {
+    ASSERT(computed->runtime != NULL);
     tailrace_v1_Frontier frontier = {
         .id = id, .upper = FRONTIER_EMPTY, .since = FRONTIER_EMPTY};
     tailrace_v1_ComputeResponse response = {0};
@@ -142,6 +170,10 @@ static void report_dropped(struct computed *computed, uint64_t id)
     runtime_send(computed->runtime, tailrace_v1_ComputeResponse_fields, &response);
 }
 
+/*
+ * The flow ends with its last export; before that its other exports go on and only this one's
+ * arrangement is let go (a since of FRONTIER_EMPTY).
+ */
 static void export_drop(struct computed *computed, struct computed_export *export)
 {
     struct computed_flow *flow = u64map_get(&computed->flows, export->dataflow);
@@ -158,6 +190,7 @@ static void export_drop(struct computed *computed, struct computed_export *expor
     export_forget(computed, export->id);
 }
 
+/* Since only grows; a smaller one is an answer that was overtaken. */
 static void allow_compaction(struct computed *computed, uint64_t id, uint64_t frontier)
 {
     struct computed_export *export = u64map_get(&computed->exports, id);
@@ -172,6 +205,7 @@ static void allow_compaction(struct computed *computed, uint64_t id, uint64_t fr
         return;
     }
     export->since = frontier;
+    ASSERT(export->since != FRONTIER_EMPTY);
     for (uint32_t w = 0; w < computed->config.workers; w++) {
         computed_worker_compact(&computed->workers[w], id, frontier);
     }
@@ -187,6 +221,7 @@ static err_t check_peek(struct computed *computed, const tailrace_v1_Peek *messa
         return err_new(ERR_NOT_FOUND, "no index %" PRIu64 " on this cluster", message->index);
     }
     struct computed_flow *flow = u64map_get(&computed->flows, export->dataflow);
+    ASSERT(flow != NULL && export->node < flow->plan->nodes_len);
     const struct schema *schema = &flow->plan->nodes[export->node].schema;
     struct arena arena = {0};
     struct mfp mfp;
@@ -223,9 +258,11 @@ static err_t check_peek(struct computed *computed, const tailrace_v1_Peek *messa
     return err;
 }
 
+/* Sent to every worker with a local id: the controller's may come again in another session. */
 static err_t peek(struct computed *computed, const tailrace_v1_Peek *message, const uint8_t *data,
                   size_t len)
 {
+    ASSERT(computed->config.workers > 0);
     uint64_t local = ++computed->next_peek;
     struct computed_peek *pending = MEM_NEW(struct computed_peek);
     pending->id = message->id;
@@ -243,6 +280,7 @@ static err_t peek(struct computed *computed, const tailrace_v1_Peek *message, co
     return ERR_OK;
 }
 
+/* Workers forget it and say so; their answers are what ends it here. */
 static void cancel_peek(struct computed *computed, uint64_t id)
 {
     size_t at = 0;
@@ -258,6 +296,7 @@ static void cancel_peek(struct computed *computed, uint64_t id)
 
 /* ---- commands -------------------------------------------------------------------------------- */
 
+/* A process that has no address yet is "", and is tried again with the next directory. */
 static void set_directory(struct computed *computed, const tailrace_v1_StorageDirectory *message)
 {
     struct arena arena = {0};
@@ -274,9 +313,13 @@ static void set_directory(struct computed *computed, const tailrace_v1_StorageDi
     arena_free(&arena);
 }
 
+/*
+ * CreateInstance and UpdateStorage only say where storage is: cluster and replica are in the flags.
+ */
 static err_t handle(struct computed *computed, const tailrace_v1_ComputeCommand *command,
                     const uint8_t *data, size_t len)
 {
+    ASSERT(data != NULL || len == 0);
     switch (command->which_command) {
     case tailrace_v1_ComputeCommand_create_instance_tag:
         if (command->command.create_instance.has_storage) {
@@ -303,6 +346,7 @@ static err_t handle(struct computed *computed, const tailrace_v1_ComputeCommand 
     }
 }
 
+/* An error ends the session: the controller and this process disagree about what runs here. */
 err_t computed_run_command(struct computed *computed, const uint8_t *data, size_t len)
 {
     tailrace_v1_ComputeCommand command;
@@ -314,6 +358,7 @@ err_t computed_run_command(struct computed *computed, const uint8_t *data, size_
 
 /* ---- reconciliation -------------------------------------------------------------------------- */
 
+/* Commands come in the order of creation, so imports were marked before. */
 static bool imports_kept(const struct computed *computed, const struct plan *plan)
 {
     for (uint32_t i = 0; i < plan->nodes_len; i++) {
@@ -336,6 +381,7 @@ static bool imports_kept(const struct computed *computed, const struct plan *pla
 static bool compatible(const struct computed *computed, const struct computed_flow *flow,
                        const struct plan *wanted)
 {
+    ASSERT(flow->plan != NULL && wanted != NULL);
     if (flow->failed || flow->exports_left != flow->plan->exports_len ||
         !plan_equal(flow->plan, wanted)) {
         return false;
@@ -364,6 +410,7 @@ static err_t mark_kept(struct computed *computed, const struct buf *message, uin
         *first = incarnation < *first ? incarnation : *first;
         struct plan *wanted = NULL;
         err = plan_codec_decode(&command.command.create_dataflow.plan, &wanted);
+        ASSERT((err == ERR_OK) == (wanted != NULL));
         if (err == ERR_OK) {
             struct computed_flow *flow = u64map_get(&computed->flows, wanted->id);
             if (flow != NULL && compatible(computed, flow, wanted)) {
@@ -390,8 +437,14 @@ static void drop_not_kept(struct computed *computed)
     }
 }
 
+/*
+ * Two passes over the commands: the first only marks, so that memory is free before anything is
+ * built. Messages between workers for incarnations before the session's first that are not kept
+ * will never find their dataflow and are forgotten.
+ */
 err_t computed_reconcile(struct computed *computed)
 {
+    ASSERT(computed->formed && computed->waiting_complete && !computed->initializing);
     size_t before = computed->flows.len;
     uint64_t first = UINT64_MAX;
     for (size_t i = 0; i < computed->waiting_len; i++) {

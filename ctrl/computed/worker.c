@@ -1,6 +1,20 @@
 /*
  * A compute worker inside computed: its engine on its loop, orders from the main loop, news to it,
- * messages from other workers through the exchange.
+ * messages from other workers through the exchange. Everything here runs on the worker's loop but
+ * for news_run and frontier_run (main loop) and the computed_worker_* functions that send orders
+ * (main loop).
+ *
+ * Orders and news are mail: FIFO each way, so a drop comes after the create it is about, and a
+ * worker's frontier after the subscription pieces below it. There is no order between what the main
+ * loop hears from two workers, and none is relied upon.
+ *
+ * Frontiers move with every step of the engine, for each export: they are gathered during a turn of
+ * the loop and sent as one message in its end (report_task), the last value of each.
+ *
+ * A lost generation (exchange_lost) empties the worker at once: the engine's state was built on
+ * messages of processes that are gone. The main loop hears of it, drops what it knows and ends the
+ * session. Orders that were on their way then meet an engine that does not know their dataflows,
+ * which is no error.
  */
 #include "ctrl/computed/computed_internal.h"
 
@@ -13,6 +27,7 @@
 
 enum news_kind { NEWS_PEEK, NEWS_SUBSCRIBE, NEWS_FAILED, NEWS_FORMED, NEWS_LOST };
 
+/* One event. Owned by the mailroom once sent; filled before, read after: never both at once. */
 struct news_mail {
     struct mail mail;
     struct computed_worker *worker;
@@ -25,8 +40,10 @@ struct news_mail {
     err_t err;
 };
 
+/* On the main loop. */
 static void news_run(struct mail *mail)
 {
+    ASSERT(mail->run == news_run);
     struct news_mail *m = CONTAINER_OF(mail, struct news_mail, mail);
     struct computed *computed = m->worker->owner;
     err_t err = m->err;
@@ -56,6 +73,7 @@ static void news_release(struct mail *mail)
 
 static struct news_mail *news_new(struct computed_worker *worker, enum news_kind kind, uint64_t id)
 {
+    ASSERT(worker != NULL && worker->owner != NULL);
     struct news_mail *m = MEM_NEW(struct news_mail);
     m->worker = worker;
     m->kind = kind;
@@ -80,8 +98,10 @@ struct frontier_mail {
     size_t news_len, news_cap;
 };
 
+/* On the main loop: all of the worker's exports that moved, then one message to the controller. */
 static void frontier_run(struct mail *mail)
 {
+    ASSERT(mail->run == frontier_run);
     struct frontier_mail *m = CONTAINER_OF(mail, struct frontier_mail, mail);
     struct computed *computed = m->worker->owner;
     for (size_t i = 0; i < m->news_len; i++) {
@@ -98,6 +118,7 @@ static void frontier_release(struct mail *mail)
     free(m->news);
 }
 
+/* In the end of the turn in which something moved. */
 static void report_run(struct io_task *task)
 {
     struct computed_worker *worker = CONTAINER_OF(task, struct computed_worker, report_task);
@@ -110,8 +131,10 @@ static void report_run(struct io_task *task)
 
 /* ---- what the engine asks of its host -------------------------------------------------------- */
 
+/* To another worker of the replica, in this process or another. */
 static void host_send(void *ctx, uint32_t dest, const void *payload, size_t len)
 {
+    ASSERT(dest < computed_workers_total(((struct computed_worker *)ctx)->owner));
     struct computed_worker *worker = ctx;
     exchange_send(worker->owner->exchange, worker->local, dest, payload, len);
 }
@@ -122,6 +145,7 @@ static uint64_t incarnation_of(const struct computed_worker *worker, uint64_t ex
     return (uintptr_t)u64map_get(&worker->exports, export_id);
 }
 
+/* Called from inside engine_step, possibly many times a step. */
 static void host_frontier(void *ctx, uint64_t export_id, uint64_t upper)
 {
     struct computed_worker *worker = ctx;
@@ -132,16 +156,19 @@ static void host_frontier(void *ctx, uint64_t export_id, uint64_t upper)
         io_post(worker->loop, &worker->report_task);
     }
     struct frontier_mail *report = worker->report;
+    ASSERT(report->worker == worker);
     uintptr_t at = (uintptr_t)u64map_get(&report->at, export_id);
     if (at == 0) {
         *VEC_PUSH(report, news) = (struct frontier_news){.id = export_id};
         at = report->news_len;
         u64map_put(&report->at, export_id, (void *)at);
+        ASSERT(at > 0 && report->news[at - 1].id == export_id);
     }
     report->news[at - 1].upper = upper;
     report->news[at - 1].incarnation = incarnation_of(worker, export_id);
 }
 
+/* The engine's batch is valid during the call only; no rows are no bytes. */
 static void batch_copy(const struct batch *batch, struct buf *out)
 {
     if (batch != NULL && batch->rows > 0) {
@@ -152,6 +179,7 @@ static void batch_copy(const struct batch *batch, struct buf *out)
 static void host_subscribe(void *ctx, uint64_t export_id, uint64_t lower, uint64_t upper,
                            const struct batch *ok, const struct batch *err)
 {
+    ASSERT(lower <= upper);
     struct news_mail *m = news_new(ctx, NEWS_SUBSCRIBE, export_id);
     m->incarnation = incarnation_of(ctx, export_id);
     m->lower = lower;
@@ -161,8 +189,10 @@ static void host_subscribe(void *ctx, uint64_t export_id, uint64_t lower, uint64
     news_send(m);
 }
 
+/* Takes err. Rows of this worker's part of the index. */
 static void host_peek_done(void *ctx, uint64_t peek_id, const struct batch *rows, err_t err)
 {
+    ASSERT(rows == NULL || err == ERR_OK);
     struct news_mail *m = news_new(ctx, NEWS_PEEK, peek_id);
     batch_copy(rows, &m->ok);
     m->err = err;
@@ -171,6 +201,7 @@ static void host_peek_done(void *ctx, uint64_t peek_id, const struct batch *rows
 
 static void host_failed(void *ctx, uint64_t dataflow_id, err_t err)
 {
+    ASSERT(err != ERR_OK);
     worker_dataflow_failed(ctx, dataflow_id, err);
 }
 
@@ -189,14 +220,17 @@ void worker_dataflow_failed(struct computed_worker *worker, uint64_t dataflow, e
 
 /* ---- the engine's loop ----------------------------------------------------------------------- */
 
+/* One step of bounded length; true: go round again without sleeping. */
 static bool worker_poll(struct io_poller *poller)
 {
+    ASSERT(poller->poll == worker_poll);
     struct computed_worker *worker = CONTAINER_OF(poller, struct computed_worker, poller);
     return engine_step(worker->engine);
 }
 
 static void engine_make(struct computed_worker *worker)
 {
+    ASSERT(worker->global < computed_workers_total(worker->owner));
     const struct engine_config config = {
         .worker = worker->global,
         .workers = computed_workers_total(worker->owner),
@@ -208,6 +242,7 @@ static void engine_make(struct computed_worker *worker)
     worker->engine = engine_new(&config);
 }
 
+/* Unsubscribes from storage with each input. */
 static void dataflows_free(struct computed_worker *worker)
 {
     size_t at = 0;
@@ -225,8 +260,13 @@ static void exchange_formed(void *worker_ctx, uint64_t generation)
     news_send(news_new(worker_ctx, NEWS_FORMED, generation));
 }
 
+/*
+ * Bytes of another process, or of another worker of this one. What the engine refuses means that
+ * the two disagree about the replica's state: the generation is given up.
+ */
 static void exchange_message(void *worker_ctx, uint32_t from, const uint8_t *data, size_t len)
 {
+    ASSERT(from < computed_workers_total(((struct computed_worker *)worker_ctx)->owner));
     struct computed_worker *worker = worker_ctx;
     err_t err = engine_receive(worker->engine, from, data, len);
     if (err != ERR_OK) {
@@ -241,6 +281,7 @@ static void exchange_message(void *worker_ctx, uint32_t from, const uint8_t *dat
 /* The state built on the generation's messages goes at once; the main loop hears of it. */
 static void exchange_lost(void *worker_ctx, const char *reason)
 {
+    ASSERT(((struct computed_worker *)worker_ctx)->engine != NULL);
     struct computed_worker *worker = worker_ctx;
     dataflows_free(worker);
     engine_free(worker->engine);
@@ -255,12 +296,13 @@ const struct exchange_handler computed_exchange_handler = {
 
 /* ---- orders ---------------------------------------------------------------------------------- */
 
+/* What the main loop asks for. id and time mean what the order says. */
 struct order_mail {
     struct mail mail;
     struct computed_worker *worker;
     uint64_t id;
     uint64_t time;
-    struct buf message;
+    struct buf message; /* bytes of the command, or none */
 };
 
 static void order_release(struct mail *mail)
@@ -271,6 +313,7 @@ static void order_release(struct mail *mail)
 static void order_send(struct computed_worker *worker, mail_fn run, uint64_t id, uint64_t time,
                        const uint8_t *message, size_t len)
 {
+    ASSERT(worker->loop != NULL && run != NULL);
     struct order_mail *m = MEM_NEW(struct order_mail);
     m->worker = worker;
     m->id = id;
@@ -279,9 +322,11 @@ static void order_send(struct computed_worker *worker, mail_fn run, uint64_t id,
     mail_send(&worker->owner->mailroom, worker->loop, &m->mail, run, order_release);
 }
 
+/* The first order of every worker. */
 static void start_run(struct mail *mail)
 {
     struct computed_worker *worker = CONTAINER_OF(mail, struct order_mail, mail)->worker;
+    ASSERT(worker->engine == NULL && !worker->polling);
     engine_make(worker);
     boundary_client_worker(worker->owner->boundary, worker->local, worker->loop);
     exchange_worker(worker->owner->exchange, worker->local, worker->loop, worker);
@@ -295,9 +340,11 @@ void computed_worker_start(struct computed_worker *worker)
     order_send(worker, start_run, 0, 0, NULL, 0);
 }
 
+/* From here on news of these exports carry this incarnation. */
 static void stamp_exports(struct computed_worker *worker, struct computed_dataflow *dataflow,
                           const struct plan *plan)
 {
+    ASSERT(dataflow->id != 0 && dataflow->exports == NULL);
     dataflow->exports = mem_zalloc(plan->exports_len * sizeof(dataflow->exports[0]));
     dataflow->exports_len = plan->exports_len;
     for (uint32_t i = 0; i < plan->exports_len; i++) {
@@ -306,6 +353,7 @@ static void stamp_exports(struct computed_worker *worker, struct computed_datafl
     }
 }
 
+/* Unless a later incarnation has taken an id over. */
 static void forget_exports(struct computed_worker *worker,
                            const struct computed_dataflow *dataflow)
 {
@@ -316,9 +364,15 @@ static void forget_exports(struct computed_worker *worker,
     }
 }
 
+/*
+ * The order of steps: inputs are counted first, because the engine must know how many parts will
+ * feed each source; exports are stamped before engine_create, which may tell frontiers at once; the
+ * subscriptions come last, when there is somewhere to put their data.
+ */
 static err_t create(struct computed_worker *worker, const tailrace_v1_CreateDataflow *message,
                     uint64_t as_of, struct arena *arena)
 {
+    ASSERT(message->incarnation != 0);
     struct plan *plan = NULL;
     TRY(plan_codec_decode(&message->plan, &plan));
     plan->as_of = as_of;
@@ -345,6 +399,7 @@ static err_t create(struct computed_worker *worker, const tailrace_v1_CreateData
     return ERR_OK;
 }
 
+/* A dataflow that cannot be created here failed: the controller hears it like any later failure. */
 static void create_run(struct mail *mail)
 {
     struct order_mail *m = CONTAINER_OF(mail, struct order_mail, mail);
@@ -365,9 +420,11 @@ static void create_run(struct mail *mail)
 void computed_worker_create(struct computed_worker *worker, uint64_t incarnation,
                             const uint8_t *message, size_t len, uint64_t as_of)
 {
+    ASSERT(incarnation != 0 && len > 0);
     order_send(worker, create_run, incarnation, as_of, message, len);
 }
 
+/* Also for one that was never created here, or went with its generation. */
 static void drop_run(struct mail *mail)
 {
     struct order_mail *m = CONTAINER_OF(mail, struct order_mail, mail);
@@ -381,6 +438,7 @@ static void drop_run(struct mail *mail)
 
 void computed_worker_drop(struct computed_worker *worker, uint64_t incarnation)
 {
+    ASSERT(incarnation != 0);
     order_send(worker, drop_run, incarnation, 0, NULL, 0);
 }
 
@@ -406,9 +464,14 @@ void computed_worker_compact(struct computed_worker *worker, uint64_t export_id,
     order_send(worker, compact_run, export_id, since, NULL, 0);
 }
 
+/*
+ * The program was validated by the main loop (check_peek); keys are checked here, against the index
+ * as this engine has it.
+ */
 static err_t peek(struct computed_worker *worker, uint64_t local_id,
                   const tailrace_v1_Peek *message, struct arena *arena)
 {
+    ASSERT(local_id != 0);
     struct engine_peek peek = {.peek_id = local_id,
                                .index_id = message->index,
                                .time = message->time,
@@ -456,6 +519,7 @@ static void peek_run(struct mail *mail)
 void computed_worker_peek(struct computed_worker *worker, uint64_t id, const uint8_t *message,
                           size_t len)
 {
+    ASSERT(id != 0 && len > 0);
     order_send(worker, peek_run, id, 0, message, len);
 }
 
@@ -467,11 +531,14 @@ static void cancel_run(struct mail *mail)
 
 void computed_worker_cancel(struct computed_worker *worker, uint64_t peek_id)
 {
+    ASSERT(peek_id != 0);
     order_send(worker, cancel_run, peek_id, 0, NULL, 0);
 }
 
+/* The loop has stopped or is this thread's own. */
 void computed_worker_free(struct computed_worker *worker)
 {
+    ASSERT(worker->owner != NULL);
     if (worker->report != NULL) {
         io_task_cancel(worker->loop, &worker->report_task);
         u64map_free(&worker->report->at);

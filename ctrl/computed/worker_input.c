@@ -1,7 +1,23 @@
 /*
- * The inputs of a dataflow on one worker: subscriptions to storage workers' parts, whose chunks
- * are validated and handed to the engine. Pieces of what is not yet complete (a snapshot of several
- * chunks) are kept until it is, because a lost storage process makes them start again.
+ * The inputs of a dataflow on one worker: subscriptions to storage workers' parts, whose chunks are
+ * validated and handed to the engine. On the worker's loop.
+ *
+ * From a chunk to the engine. A chunk says [lower, upper) and holds batches of rows and of errors.
+ * Storage may cut what belongs to one time into several: all but the last have upper == lower
+ * ("nothing is complete yet") and are kept aside (take_chunk), because a storage process that dies
+ * in between starts the snapshot again (on_reset) and the engine cannot take anything back. With
+ * the chunk that completes something, the kept ones go first.
+ *
+ *     chunk [5, 5) rows A         kept
+ *     chunk [5, 5) rows B         kept
+ *     chunk [5, 9) rows C         feed A at [5, 5), B at [5, 5), C at [5, 9): complete below 9
+ *
+ * Trust. Data may lie in memory the storage process can still write: every batch is copied before
+ * it is looked at (scratch_copy, aligned_copy), and its form, columns and times are checked on the
+ * copy (open_part). What does not hold fails the dataflow, not the process.
+ *
+ * Several PLAN_SOURCE nodes of a plan may read one source: it is subscribed to once and fed to
+ * each.
  */
 #include "ctrl/computed/computed_internal.h"
 
@@ -11,6 +27,7 @@
 
 #include <inttypes.h>
 
+/* What was kept is fed, or void. */
 static void kept_clear(struct computed_input *input)
 {
     for (size_t i = 0; i < input->kept_len; i++) {
@@ -20,8 +37,10 @@ static void kept_clear(struct computed_input *input)
     input->kept_len = 0;
 }
 
+/* No callback of the subscription runs after boundary_unsubscribe. */
 static void input_free(struct computed_input *input)
 {
+    ASSERT(input->kept_len <= input->kept_cap);
     if (input->sub != NULL) {
         boundary_unsubscribe(input->sub);
     }
@@ -48,12 +67,16 @@ void worker_inputs_free(struct computed_dataflow *dataflow)
 
 static void *aligned_copy(const void *data, size_t len)
 {
+    ASSERT(data != NULL && len > 0);
     void *copy = aligned_alloc(BATCH_ALIGN, (len + BATCH_ALIGN - 1) / BATCH_ALIGN * BATCH_ALIGN);
     ASSERT(copy != NULL);
     return memcpy(copy, data, len);
 }
 
-/* The peer could still write what lies in shared memory: what is validated must be our own copy. */
+/*
+ * The peer could still write what lies in shared memory: what is validated must be our own copy.
+ * The scratch is the worker's and grows to the largest chunk seen.
+ */
 static const void *scratch_copy(struct computed_scratch *scratch, const void *data, size_t len)
 {
     if (data == NULL) {
@@ -64,6 +87,7 @@ static const void *scratch_copy(struct computed_scratch *scratch, const void *da
         scratch->cap = (len + len / 2 + BATCH_ALIGN) / BATCH_ALIGN * BATCH_ALIGN;
         scratch->data = aligned_alloc(BATCH_ALIGN, scratch->cap);
         ASSERT(scratch->data != NULL);
+        ASSERT(scratch->cap >= len);
     }
     return memcpy(scratch->data, data, len);
 }
@@ -72,6 +96,7 @@ static const void *scratch_copy(struct computed_scratch *scratch, const void *da
 static err_t open_part(const void *data, size_t len, const uint8_t *kinds, uint32_t cols_len,
                        uint64_t lower, uint64_t upper, struct batch_col *cols, struct batch *out)
 {
+    ASSERT(data != NULL && lower <= upper);
     TRY(batch_open(data, len, kinds, cols_len, cols, cols_len, out));
     uint32_t distinct = out->times != NULL ? out->rows : (out->rows > 0 ? 1 : 0);
     for (uint32_t i = 0; i < distinct; i++) {
@@ -85,9 +110,14 @@ static err_t open_part(const void *data, size_t len, const uint8_t *kinds, uint3
     return ERR_OK;
 }
 
+/*
+ * Both batches are checked before the engine sees either. Times must be in [lower, bound): bound is
+ * the upper of the chunk that completes them.
+ */
 static err_t feed(struct computed_input *input, uint64_t lower, uint64_t upper, const void *ok,
                   size_t ok_len, const void *err, size_t err_len, uint64_t bound)
 {
+    ASSERT(lower <= upper && upper <= bound);
     struct batch ok_view, err_view;
     struct batch_col err_cols[ERR_COLS];
     if (ok != NULL) {
@@ -104,6 +134,7 @@ static err_t feed(struct computed_input *input, uint64_t lower, uint64_t upper, 
     return ERR_OK;
 }
 
+/* Completes nothing: upper stays at lower. */
 static err_t feed_kept(struct computed_input *input, uint64_t lower, uint64_t bound)
 {
     for (size_t i = 0; i < input->kept_len; i++) {
@@ -113,8 +144,10 @@ static err_t feed_kept(struct computed_input *input, uint64_t lower, uint64_t bo
     return ERR_OK;
 }
 
+/* The boundary has checked that lower <= upper and that chunks abut. */
 static err_t take_chunk(struct computed_input *input, const struct boundary_chunk *chunk)
 {
+    ASSERT(chunk->lower <= chunk->upper && !input->dead);
     if (chunk->upper == chunk->lower) {
         struct input_chunk *copy = VEC_PUSH(input, kept);
         if (chunk->ok != NULL) {
@@ -136,8 +169,10 @@ static err_t take_chunk(struct computed_input *input, const struct boundary_chun
                 chunk->upper);
 }
 
+/* Told once; the dataflow stays, failed, until the controller drops it. Owns err. */
 static void input_fail(struct computed_input *input, err_t err)
 {
+    ASSERT(err != ERR_OK);
     input->dead = true;
     err = err_wrap(err, "source %" PRIu64, input->source);
     worker_dataflow_failed(input->worker, input->dataflow, err);
@@ -155,12 +190,14 @@ static void on_data(void *arg, const struct boundary_chunk *chunk)
     }
 }
 
+/* The connection was lost: the subscription starts again at what is complete. */
 static void on_reset(void *arg)
 {
     struct computed_input *input = arg;
     kept_clear(input);
 }
 
+/* Storage does not have the source, or not that far back. */
 static void on_refused(void *arg, err_t err)
 {
     input_fail(arg, err);
@@ -180,6 +217,7 @@ static uint32_t reader_of_part(const struct computed_worker *worker, uint64_t so
     return (uint32_t)((hash_u64(source) + storage_worker) % workers);
 }
 
+/* The first of that id; a second one has no meaning. */
 static const tailrace_v1_SourceParts *find_parts(const tailrace_v1_CreateDataflow *message,
                                                  uint64_t source)
 {
@@ -203,6 +241,7 @@ static err_t check_parts(const tailrace_v1_SourceParts *parts)
     return ERR_OK;
 }
 
+/* inputs and storage_workers grow together. */
 static struct computed_input *find_input(struct computed_dataflow *dataflow, uint64_t source,
                                          uint32_t storage_worker, const uint32_t *storage_workers)
 {
@@ -214,10 +253,12 @@ static struct computed_input *find_input(struct computed_dataflow *dataflow, uin
     return NULL;
 }
 
+/* nodes_max: of the plan: no more can read it. */
 static struct computed_input *input_new(struct computed_worker *worker, uint64_t dataflow,
                                         uint64_t source, const struct schema *schema,
                                         uint32_t nodes_max)
 {
+    ASSERT(schema->cols <= BATCH_COLS_MAX && nodes_max > 0);
     struct computed_input *input = MEM_NEW(struct computed_input);
     input->worker = worker;
     input->dataflow = dataflow;
@@ -239,6 +280,7 @@ static uint32_t plan_node_inputs(struct computed_worker *worker,
                                  const tailrace_v1_SourceParts *parts, uint32_t source_index,
                                  uint32_t nodes_max, uint32_t *storage_workers)
 {
+    ASSERT(node->op == PLAN_SOURCE);
     uint32_t count = 0;
     for (size_t i = 0; i < parts->workers_count; i++) {
         uint32_t storage_worker = parts->workers[i];
@@ -260,10 +302,15 @@ static uint32_t plan_node_inputs(struct computed_worker *worker,
     return count;
 }
 
+/*
+ * Which parts of each source this worker reads. On an error the inputs made are the dataflow's, and
+ * freed with it. An input without parts here is none: another worker reads it.
+ */
 err_t worker_inputs_plan(struct computed_worker *worker, struct computed_dataflow *dataflow,
                          const struct plan *plan, const tailrace_v1_CreateDataflow *message,
                          uint32_t **parts, size_t *parts_len, struct arena *arena)
 {
+    ASSERT(dataflow->inputs_len == 0 && plan->nodes_len > 0);
     size_t parts_max = 0;
     for (size_t i = 0; i < message->sources_count; i++) {
         parts_max += message->sources[i].workers_count;
@@ -296,8 +343,10 @@ err_t worker_inputs_plan(struct computed_worker *worker, struct computed_dataflo
 void worker_inputs_subscribe(struct computed_worker *worker, struct computed_dataflow *dataflow,
                              uint64_t as_of)
 {
+    ASSERT(dataflow->id != 0);
     for (size_t i = 0; i < dataflow->inputs_len; i++) {
         struct computed_input *input = dataflow->inputs[i];
+        ASSERT(input->sub == NULL && input->nodes_len > 0);
         const struct boundary_request request = {.dataflow = dataflow->id,
                                                  .source = input->source,
                                                  .worker = input->storage_worker,

@@ -1,4 +1,9 @@
-/* The skeleton of a runtime's process: see daemon.h. */
+/*
+ * The skeleton of a runtime's process: see daemon.h.
+ *
+ * Everything here runs before the loop (parse), on the main loop (start_all, signals, HTTP's
+ * questions), or after it (run): never on two threads at a time, so nothing is locked.
+ */
 #include "ctrl/runtime/daemon.h"
 
 #include "core/base/log.h"
@@ -8,9 +13,14 @@
 #include <signal.h>
 #include <stdio.h>
 
+/*
+ * The options every runtime has, then the process's own: one list for options_parse, which checks
+ * that no name comes twice, ranges and choices. own's targets are the process's structure.
+ */
 static err_t parse(struct daemon *d, const struct option *own, size_t own_len, int argc,
                    char **argv, bool *done)
 {
+    ASSERT(d->ops->name != NULL && (own != NULL || own_len == 0));
     const struct option common[] = {
         {.name = "controller-listen-addr", .kind = OPTION_TEXT,
          .target = &d->flags.controller_address, .argument = "HOST:PORT",
@@ -55,6 +65,7 @@ static err_t parse(struct daemon *d, const struct option *own, size_t own_len, i
 
 static void stopped(void *arg)
 {
+    ASSERT(arg != NULL);
     struct daemon *d = arg;
     LOG_INFO(d->ops->name, "stopped");
     io_loop_stop(d->loop);
@@ -63,6 +74,7 @@ static void stopped(void *arg)
 /* The first signal stops in order, a second one at once. */
 static void on_signal(void *arg, int signal_number)
 {
+    ASSERT(((struct daemon *)arg)->loop != NULL);
     struct daemon *d = arg;
     LOG_INFO(d->ops->name, "stopping", LOG_I64("signal", signal_number));
     if (!d->started || d->stopping) {
@@ -73,6 +85,9 @@ static void on_signal(void *arg, int signal_number)
     d->ops->stop(d, stopped, d);
 }
 
+/*
+ * GET /ready: a load balancer or Kubernetes asks. Not ready is normal before the controller came.
+ */
 static bool http_ready(void *ctx, struct buf *reason)
 {
     struct daemon *d = ctx;
@@ -83,8 +98,13 @@ static bool http_ready(void *ctx, struct buf *reason)
     return false;
 }
 
+/*
+ * Signals first, so that a start that takes long (recovery) can be interrupted; HTTP before the
+ * process itself, so that metrics show a start that hangs.
+ */
 static err_t start_all(struct daemon *d)
 {
+    ASSERT(!d->started && d->http == NULL);
     TRY(io_signal_watch(d->loop, SIGTERM, on_signal, d));
     TRY(io_signal_watch(d->loop, SIGINT, on_signal, d));
     if (d->flags.http_address != NULL && d->flags.http_address[0] != '\0') {
@@ -100,8 +120,10 @@ static err_t start_all(struct daemon *d)
     return ERR_OK;
 }
 
+/* Errors before the loop runs go to standard error in words: there may be no log yet. Owns err. */
 static int fail(struct daemon *d, err_t err, int status)
 {
+    ASSERT(err != ERR_OK && status != 0);
     fprintf(stderr, "%s: %s\n", d->ops->name, err_text(err));
     if (err_hint_get(err)[0] != '\0') {
         fprintf(stderr, "hint: %s\n", err_hint_get(err));
@@ -110,6 +132,7 @@ static int fail(struct daemon *d, err_t err, int status)
     return status;
 }
 
+/* The first thing on the main loop. */
 static void start(struct io_loop *loop, void *arg)
 {
     struct daemon *d = arg;
@@ -121,8 +144,12 @@ static void start(struct io_loop *loop, void *arg)
     }
 }
 
+/*
+ * Frees in the reverse order: HTTP shows metrics that the registry owns, everything uses the env.
+ */
 static int run(struct daemon *d)
 {
+    ASSERT(d->metrics == NULL && d->http == NULL);
     struct io_env *env = NULL;
     err_t err = io_env_new_real(&env);
     if (err != ERR_OK) {
@@ -143,6 +170,8 @@ static int run(struct daemon *d)
 int daemon_main(struct daemon *d, const struct option *options, size_t options_len, int argc,
                 char **argv)
 {
+    ASSERT(d->ops != NULL && d->ops->start != NULL && d->ops->stop != NULL);
+    ASSERT(d->ops->ready != NULL && d->ops->free != NULL);
     d->log_level = "info";
     d->log_format = "logfmt";
     d->flags.carrier = "auto";

@@ -1,6 +1,14 @@
 /*
  * The skeleton of a runtime's process: flags, logs, signals, metrics over HTTP, and the order in
  * which things start and end. storaged and computed fill the table and are thin otherwise.
+ *
+ * Order of a life, all on the main loop: daemon_main parses the flags, io_main makes the loop,
+ * signals are watched and HTTP listens, then ops->start. SIGTERM or SIGINT: ops->stop, and when
+ * that is done the loop ends; a second signal ends it at once. ops->free runs last, when no loop
+ * runs and all threads are joined, whatever the way here: it must take a start that failed half
+ * way.
+ *
+ * Exit status: 0 after an orderly end, 1 when it could not start, 2 when the flags were wrong.
  */
 #ifndef TAILRACE_CTRL_RUNTIME_DAEMON_H
 #define TAILRACE_CTRL_RUNTIME_DAEMON_H
@@ -13,13 +21,13 @@ struct http_server;
 
 /* Flags both runtimes have. */
 struct daemon_flags {
-    const char *controller_address;
-    const char *http_address;
-    const char *environment;
-    const char *node_secret_path;
+    const char *controller_address; /* "host:2100": the gRPC server */
+    const char *http_address; /* NULL or "": no HTTP */
+    const char *environment; /* 32 hexadecimal digits */
+    const char *node_secret_path; /* NULL: no shared memory with peers */
     struct runtime_tls tls;
-    const char *carrier;
-    uint64_t process, processes, workers;
+    const char *carrier; /* auto, shm, tcp */
+    uint64_t process, processes, workers; /* options.h has no smaller integers */
 };
 
 struct daemon;
@@ -34,18 +42,21 @@ struct daemon_ops {
     void (*free)(struct daemon *daemon);
 };
 
-/* Embedded first in the process's own structure. */
+/*
+ * Embedded first in the process's own structure. Main loop's only, but for what ops->start hands to
+ * threads.
+ */
 struct daemon {
     const struct daemon_ops *ops;
     struct daemon_flags flags;
     struct metrics_registry *metrics;
-    const char *log_level;
+    const char *log_level; /* as given; parsed once */
     const char *log_format;
-    struct io_loop *loop;
+    struct io_loop *loop; /* NULL until io_main has made it */
     struct http_server *http;
-    bool started;
-    bool stopping;
-    int exit_status;
+    bool started; /* ops->start succeeded: ops->stop may be called */
+    bool stopping; /* ops->stop was called */
+    int exit_status; /* of the process */
 };
 
 /* The whole of main(): options are the process's own flags, beside the common ones. */

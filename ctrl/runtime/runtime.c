@@ -1,4 +1,15 @@
-/* The controller session of a runtime: see runtime.h. */
+/*
+ * The controller session of a runtime: see runtime.h. Main loop only.
+ *
+ * Fencing, in order: mTLS lets in only certificates of this environment's authority (authorize); a
+ * Hello must name the environment and an epoch not below the highest seen (check_hello); an
+ * accepted one replaces the session before anything is run for it (accept_hello). A command is run
+ * only if it came on the stream that is the session now, so a predecessor's late commands are void
+ * without a number in each of them. The highest epoch is kept in memory: a runtime that restarts
+ * holds no session, and storage keeps its own in its log.
+ *
+ * Two controllers of one epoch cannot be: the catalog raises it at every start of environmentd.
+ */
 #include "ctrl/runtime/runtime.h"
 
 #include "core/base/log.h"
@@ -8,15 +19,17 @@
 #include "proto/proto_control.desc.h"
 
 struct runtime {
-    struct runtime_config config;
+    struct runtime_config config; /* a copy; strings are the owner's */
     struct rpc_server *server;
-    struct tls_context *tls;
+    struct tls_context *tls; /* NULL: plain text (simulator, tests) */
     struct rpc_call *session; /* the accepted one, or NULL */
     uint64_t epoch;           /* highest seen */
 };
 
+/* Each call of a connection, before its handler: environmentd for sessions, tools for the rest. */
 static err_t authorize(void *arg, const char *peer_name, const char *path)
 {
+    ASSERT(path != NULL);
     struct runtime *runtime = arg;
     if (runtime->tls == NULL) {
         return ERR_OK;
@@ -28,8 +41,10 @@ static err_t authorize(void *arg, const char *peer_name, const char *path)
     return pki_check_peer(peer_name, runtime->config.environment, roles);
 }
 
+/* Nothing changes here: a foreign or stale controller must leave no trace. */
 static err_t check_hello(const struct runtime *runtime, const tailrace_v1_Hello *hello)
 {
+    ASSERT(runtime->config.environment != NULL);
     if (hello->version != RUNTIME_PROTOCOL_VERSION) {
         return err_new(ERR_UNSUPPORTED, "controller protocol version %u: this process speaks %d",
                        hello->version, RUNTIME_PROTOCOL_VERSION);
@@ -62,6 +77,7 @@ static err_t accept_hello(struct runtime *runtime, struct rpc_call *call, const 
         struct rpc_call *old = runtime->session;
         runtime->session = call;
         runtime->epoch = command.command.hello.epoch;
+        ASSERT(call != old);
         if (old != NULL) {
             rpc_call_finish_err(old, err_new(ERR_FENCED, "a newer session took over"));
         }
@@ -74,13 +90,16 @@ static err_t accept_hello(struct runtime *runtime, struct rpc_call *call, const 
     return err;
 }
 
+/* All state is the runtime's: a stream that has not said Hello is nothing yet. */
 static void *session_open(void *arg, struct rpc_call *call)
 {
     return arg;
 }
 
+/* The session's commands, or the first message of a stream that wants to be the session. */
 static void session_message(void *arg, struct rpc_call *call, const uint8_t *data, size_t len)
 {
+    ASSERT(arg != NULL && call != NULL);
     struct runtime *runtime = arg;
     if (call == runtime->session) {
         err_t err = runtime->config.handler->command(runtime->config.ctx, data, len);
@@ -96,11 +115,16 @@ static void session_message(void *arg, struct rpc_call *call, const uint8_t *dat
     }
 }
 
+/* The controller never closes only its half; answering ends the stream for both. */
 static void session_half_close(void *arg, struct rpc_call *call)
 {
     rpc_call_finish(call, RPC_OK, "");
 }
 
+/*
+ * Of whichever stream: only the end of the session itself means something. A replaced one was put
+ * out of runtime->session before it was finished.
+ */
 static void session_close(void *arg, struct rpc_call *call, enum rpc_status status,
                           const char *message)
 {
@@ -122,12 +146,16 @@ static const struct rpc_handler session_handler = {
 
 err_t runtime_new(const struct runtime_config *config, struct runtime **out)
 {
+    ASSERT(config->loop != NULL && config->address != NULL && config->environment != NULL);
+    ASSERT(config->handler->hello != NULL && config->handler->command != NULL);
+    ASSERT(config->handler->lost != NULL && config->session_path[0] == '/');
     struct runtime *runtime = MEM_NEW(struct runtime);
     runtime->config = *config;
     err_t err = runtime_tls_context(&config->tls, true, "h2", &runtime->tls);
     if (err == ERR_OK) {
         struct rpc_options options = {.message_max = RUNTIME_MESSAGE_MAX,
                                       .window = 4 << 20,
+                                      /* a silent controller is given up after four seconds */
                                       .keepalive_us = 2000000,
                                       .keepalive_wait_us = 2000000,
                                       .authorize = authorize,
@@ -166,6 +194,7 @@ void runtime_free(struct runtime *runtime)
 
 const char *runtime_address(const struct runtime *runtime)
 {
+    ASSERT(runtime->server != NULL);
     return rpc_server_address(runtime->server);
 }
 
@@ -176,6 +205,7 @@ bool runtime_in_session(const struct runtime *runtime)
 
 void runtime_send(struct runtime *runtime, const pb_msgdesc_t *fields, const void *message)
 {
+    ASSERT(fields != NULL && message != NULL);
     if (runtime->session == NULL) {
         return;
     }
@@ -187,25 +217,28 @@ void runtime_send(struct runtime *runtime, const pb_msgdesc_t *fields, const voi
 
 void runtime_end_session(struct runtime *runtime, err_t err)
 {
+    ASSERT(err != ERR_OK);
     struct rpc_call *session = runtime->session;
     if (session == NULL) {
         err_free(err);
         return;
     }
     LOG_WARN("runtime", "ending the session", LOG_ERR(err));
-    runtime->session = NULL;
+    runtime->session = NULL; /* first: session_close then knows it for an old one */
     rpc_call_finish_err(session, err);
     runtime->config.handler->lost(runtime->config.ctx);
 }
 
 void runtime_drain(struct runtime *runtime, void (*done)(void *arg), void *arg)
 {
+    ASSERT(done != NULL);
     rpc_server_drain(runtime->server, done, arg);
     if (runtime->session != NULL) {
         rpc_call_finish(runtime->session, RPC_UNAVAILABLE, "shutting down");
     }
 }
 
+/* -1 for everything else: capitals too, since ids are compared as texts. */
 static int hex_digit(char c)
 {
     if (c >= '0' && c <= '9') {
@@ -216,6 +249,7 @@ static int hex_digit(char c)
 
 err_t runtime_environment_parse(const char *text, uint8_t out[16])
 {
+    ASSERT(text != NULL);
     bool ok = strlen(text) == 32;
     for (size_t i = 0; ok && i < 16; i++) {
         int high = hex_digit(text[2 * i]);
@@ -230,6 +264,7 @@ err_t runtime_environment_parse(const char *text, uint8_t out[16])
 err_t runtime_tls_context(const struct runtime_tls *tls, bool server, const char *alpn,
                           struct tls_context **out)
 {
+    ASSERT(out != NULL);
     *out = NULL;
     bool all = tls->certificate != NULL && tls->key != NULL && tls->ca != NULL;
     bool none = tls->certificate == NULL && tls->key == NULL && tls->ca == NULL;
@@ -249,12 +284,14 @@ err_t runtime_tls_context(const struct runtime_tls *tls, bool server, const char
 
 err_t runtime_check_peer(void *ctx, const char *peer_name)
 {
+    ASSERT(ctx != NULL && ((const struct runtime_peer_check *)ctx)->environment != NULL);
     const struct runtime_peer_check *check = ctx;
     return pki_check_peer(peer_name, check->environment, check->roles);
 }
 
 err_t runtime_carrier_parse(const char *text, int *out)
 {
+    ASSERT(text != NULL && out != NULL);
     static const char *const names[] = {"auto", "shm", "tcp"};
     for (int i = 0; i < (int)ARRAY_LEN(names); i++) {
         if (strcmp(text, names[i]) == 0) {

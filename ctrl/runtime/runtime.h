@@ -16,6 +16,10 @@ enum { RUNTIME_PROTOCOL_VERSION = 1, RUNTIME_MESSAGE_MAX = 256 << 20 };
 
 struct runtime;
 
+/*
+ * What the process does with its session. All calls are on the main loop and in this order: hello,
+ * then any number of commands, then either lost or the hello of a successor.
+ */
 struct runtime_handler {
     /* A session was accepted; its predecessor, if any, is over (lost was not called for it). */
     void (*hello)(void *ctx, uint64_t epoch, uint64_t nonce);
@@ -31,6 +35,7 @@ struct runtime_tls {
     const char *ca;
 };
 
+/* Read once by runtime_new; what it points to must stay. */
 struct runtime_config {
     struct io_loop *loop;
     const char *address;        /* "host:2100" */
@@ -43,7 +48,11 @@ struct runtime_config {
 /* The strings of config must outlive the runtime. */
 err_t runtime_new(const struct runtime_config *config, struct runtime **out);
 void runtime_free(struct runtime *runtime);
+/* The address bound, with the real port. */
 const char *runtime_address(const struct runtime *runtime);
+/*
+ * True from the accepted Hello to the end of its stream, also before handler->hello has answered.
+ */
 bool runtime_in_session(const struct runtime *runtime);
 /* Sends a response; dropped when there is no session. */
 void runtime_send(struct runtime *runtime, const pb_msgdesc_t *fields, const void *message);
@@ -62,7 +71,10 @@ err_t runtime_carrier_parse(const char *text, int *out);
  * NULL. Peers must present a certificate of the environment's CA. */
 err_t runtime_tls_context(const struct runtime_tls *tls, bool server, const char *alpn,
                           struct tls_context **out);
-/* Judges a peer's certificate name for other sockets: see pki_check_peer. */
+/*
+ * Judges a peer's certificate name for other sockets: see pki_check_peer. For boundary and
+ * exchange: who may connect there, by the name in the certificate.
+ */
 struct runtime_peer_check {
     const char *environment;
     unsigned roles;

@@ -108,15 +108,20 @@ static void add_dataflow(struct world *world, struct plan *plan)
     add_dataflow_of(world, plan, 1 + world->commands_len, 2, false);
 }
 
-/* An index (id 50) over a constant: it can be read. */
-static struct plan *readable(void)
+/* The plan with an index over its first node. */
+static struct plan *indexed(struct plan *plan, uint64_t id)
 {
-    struct plan *plan = sample_plan_constant();
     plan->exports_len = 1;
     plan->exports = ARENA_ARRAY(&plan->arena, struct plan_export, 1);
     plan->exports[0] = (struct plan_export){
-        .kind = PLAN_EXPORT_INDEX, .id = 50, .node = 0, .until = FRONTIER_EMPTY};
+        .kind = PLAN_EXPORT_INDEX, .id = id, .node = 0, .until = FRONTIER_EMPTY};
     return plan;
+}
+
+/* An index (id 50) over a constant: it can be read. */
+static struct plan *readable(void)
+{
+    return indexed(sample_plan_constant(), 50);
 }
 
 static void make_compute(struct world *world)
@@ -127,7 +132,7 @@ static void make_compute(struct world *world)
     add_compute(world, &command);
     add_dataflow(world, readable());
     add_dataflow(world, sample_plan_operators());
-    add_dataflow(world, sample_plan_literals());
+    add_dataflow(world, indexed(sample_plan_literals(), 51));
     command = (tailrace_v1_ComputeCommand){0};
     command.which_command = tailrace_v1_ComputeCommand_peek_tag;
     command.command.peek = (tailrace_v1_Peek){.id = 1, .index = 50, .time = 80, .limit = -1};
@@ -157,8 +162,9 @@ static void make_contradictions(struct world *world)
     add_compute(world, &command);
     add_dataflow_of(world, sample_plan_operators(), 900, PARTS_MAX, true);
     add_dataflow_of(world, readable(), 900, 1, false);
-    add_dataflow_of(world, sample_plan_literals(), 900, 1, false);
-    add_dataflow_of(world, sample_plan_literals(), 0, 1, false);
+    add_dataflow_of(world, indexed(sample_plan_literals(), 51), 900, 1, false);
+    add_dataflow_of(world, indexed(sample_plan_literals(), 52), 0, 1, false);
+    add_dataflow_of(world, sample_plan_literals(), 901, 1, false); /* exports nothing */
     command = (tailrace_v1_ComputeCommand){0};
     command.which_command = tailrace_v1_ComputeCommand_peek_tag;
     command.command.peek = (tailrace_v1_Peek){.id = 1, .index = 50, .time = 80, .limit = -1};
