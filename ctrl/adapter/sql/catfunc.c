@@ -383,13 +383,14 @@ err_t az_array_items(struct az *az, const char *text, int location, const char *
     ASSERT(text != NULL);
     size_t n = strlen(text);
     *items = ARENA_ARRAY(az->arena, const char *, n + 1);
+    /* All items one after another: each takes no more than its text and the comma behind it. */
+    char *item = arena_alloc(az->arena, n + 1);
     *len = 0;
     if (n < 2 || text[0] != '{' || text[n - 1] != '}') {
         return az_err(az, location, ERR_INVALID, "22P02", "malformed array literal: \"%s\"", text);
     }
     size_t i = 1;
     while (i < n - 1) {
-        char *item = arena_alloc(az->arena, n);
         size_t item_len = 0;
         bool quoted = text[i] == '"';
         i += quoted ? 1 : 0;
@@ -401,8 +402,10 @@ err_t az_array_items(struct az *az, const char *text, int location, const char *
             item[item_len++] = text[i++];
         }
         i += quoted ? 1 : 0;
+        item[item_len] = '\0';
         bool null = !quoted && strcasecmp(item, "null") == 0;
         (*items)[(*len)++] = null ? NULL : item;
+        item += item_len + 1;
         if (i < n - 1 && text[i] != ',') {
             return az_err(az, location, ERR_INVALID, "22P02", "malformed array literal: \"%s\"",
                           text);

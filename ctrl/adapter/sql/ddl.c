@@ -367,19 +367,9 @@ static err_t option_error(const struct sql_stmt *stmt, const struct sql_option *
 
 static err_t bool_option(const struct sql_stmt *stmt, const struct sql_option *o, bool *out)
 {
-    static const char *const yes[] = {"true", "on", "1", "yes"}, *const no[] = {"false", "off", "0",
-                                                                                "no"};
-    for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
-        if (o->value == NULL || strcasecmp(o->value, yes[i]) == 0) {
-            *out = true;
-            return ERR_OK;
-        }
-        if (strcasecmp(o->value, no[i]) == 0) {
-            *out = false;
-            return ERR_OK;
-        }
-    }
-    return option_error(stmt, o, "invalid value for the boolean");
+    return sql_bool_of_text(o->value, out)
+               ? ERR_OK
+               : option_error(stmt, o, "invalid value for the boolean");
 }
 
 static err_t create_source(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *out)

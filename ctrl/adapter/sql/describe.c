@@ -19,25 +19,28 @@ static const char *literal(struct arena *arena, const char *text)
     return out;
 }
 
-static const char *show_columns(struct arena *arena, const struct sql_context *cx,
-                                const struct sql_stmt *stmt)
+/* The relation is resolved by the search path first: its name alone may stand in many schemas. */
+static err_t show_columns(struct az *az, const struct sql_stmt *stmt, const char **out)
 {
     const struct sql_name *on = &stmt->ast->on;
     const struct sql_relation *relation = NULL;
-    err_t err = cx->catalog->relation(cx->catalog_ctx, on->database, on->schema, on->name, arena,
-                                      &relation);
-    err_free(err); /* an unknown relation has no columns; query_analyse said so before */
-    const char *schema = relation != NULL ? relation->schema : "";
-    return arena_printf(arena,
+    uint32_t base = az->base;
+    ASSERT(on->name != NULL);
+    az->base = 0; /* our own statements' locations count from the script's beginning */
+    TRY(az_relation(az, on->database, on->schema, on->name, on->location, &relation));
+    az->base = base;
+    *out = arena_printf(az->arena,
                         "SELECT name, nullable, type FROM mz_internal.mz_show_columns WHERE "
                         "relation = %s AND schema = %s ORDER BY position",
-                        literal(arena, on->name), literal(arena, schema));
+                        literal(az->arena, on->name), literal(az->arena, relation->schema));
+    return ERR_OK;
 }
 
-const char *sql_show_text(struct arena *arena, const struct sql_context *cx,
-                          const struct sql_stmt *stmt)
+err_t sql_show_text(struct az *az, const struct sql_stmt *stmt, const char **out)
 {
     ASSERT(stmt->kind == SQL_SHOW_OBJECTS);
+    struct arena *arena = az->arena;
+    const struct sql_context *cx = az->cx;
     static const struct {
         uint8_t object;
         const char *kind, *columns;
@@ -56,7 +59,7 @@ const char *sql_show_text(struct arena *arena, const struct sql_context *cx,
         {SQL_OBJECT_ANY, NULL, "name, kind AS type", true},
     };
     if (stmt->object == SQL_OBJECT_COLUMN) {
-        return show_columns(arena, cx, stmt);
+        return show_columns(az, stmt, out);
     }
     size_t i = 0;
     while (i < ARRAY_LEN(table) - 1 && table[i].object != stmt->object) {
@@ -79,8 +82,9 @@ const char *sql_show_text(struct arena *arena, const struct sql_context *cx,
     if (ast->like != NULL) {
         where = arena_printf(arena, "%s AND name LIKE %s", where, literal(arena, ast->like));
     }
-    return arena_printf(arena, "SELECT %s FROM mz_internal.mz_show_objects WHERE %s ORDER BY 1",
+    *out = arena_printf(arena, "SELECT %s FROM mz_internal.mz_show_objects WHERE %s ORDER BY 1",
                         table[i].columns, where);
+    return ERR_OK;
 }
 
 /* ---- describe -------------------------------------------------------------------------------- */

@@ -426,17 +426,26 @@ struct input_list {
     size_t nodes_len, nodes_cap;
 };
 
-/* UNION ALL of many arms parses as a left-deep tree: one operator takes them all. */
-static err_t union_inputs(struct emitter *em, struct rel *rel, struct input_list *list)
+/*
+ * UNION ALL of many arms parses as a left-deep tree: one operator takes them all, up to the
+ * engine's bound. `after` counts arms passed on the way down to the first that still need a place.
+ */
+static err_t union_inputs(struct emitter *em, struct rel *rel, uint32_t after,
+                          struct input_list *list)
 {
+    ASSERT(rel->kind == REL_UNION);
     for (uint32_t i = 0; i < rel->inputs_len; i++) {
-        if (rel->inputs[i]->kind == REL_UNION && list->nodes_len < PLAN_INPUTS_MAX / 2) {
-            TRY(union_inputs(em, rel->inputs[i], list));
+        struct rel *in = rel->inputs[i];
+        uint32_t behind = after + rel->inputs_len - 1 - i;
+        if (in->kind == REL_UNION &&
+            list->nodes_len + in->inputs_len + behind <= PLAN_INPUTS_MAX) {
+            TRY(union_inputs(em, in, behind, list));
         } else {
             uint32_t node = 0;
-            TRY(emit(em, rel->inputs[i], &node));
+            TRY(emit(em, in, &node));
             *VEC_PUSH(list, nodes) = node;
         }
+        ASSERT(list->nodes_len + behind <= PLAN_INPUTS_MAX);
     }
     return ERR_OK;
 }
@@ -444,7 +453,7 @@ static err_t union_inputs(struct emitter *em, struct rel *rel, struct input_list
 static err_t emit_union(struct emitter *em, struct rel *rel, uint32_t *out)
 {
     struct input_list list = {0};
-    err_t err = union_inputs(em, rel, &list);
+    err_t err = union_inputs(em, rel, 0, &list);
     if (err == ERR_OK) {
         struct plan_node node = {.op = PLAN_UNION, .schema = schema_of(em, rel)};
         node.inputs = copy_cols(em, list.nodes, (uint32_t)list.nodes_len);

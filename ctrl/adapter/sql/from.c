@@ -50,13 +50,16 @@ static err_t view_rel(struct az *az, const struct sql_relation *relation, struct
     const char *text = az->text;
     struct cte *ctes = az->ctes;
     bool macro = az->macro, qualify = az->qualify;
+    uint32_t dead = az->dead;
     az->text = NULL;
     az->ctes = NULL;
     az->macro = az->qualify = false;
+    az->dead = 0; /* the view is remembered, for those too to whom its errors matter */
     az->view_depth++;
     struct query query;
     err_t err = az_query(az, script->stmts[0]->ast->node, NULL, 0, &query);
     az->view_depth--;
+    az->dead = dead;
     az->text = text;
     az->ctes = ctes;
     az->macro = macro;
@@ -152,31 +155,15 @@ static err_t add_item(struct az *az, struct items *out, struct nsitem *item, int
 
 /* ---- items ----------------------------------------------------------------------------------- */
 
-struct shift_levels {
-    struct arena *arena;
-    uint32_t by;
-};
-
-static struct sx *shift_level(void *arg, struct sx *col, uint32_t level)
-{
-    struct shift_levels *s = arg;
-    struct sx *copy = arena_memdup(s->arena, col, sizeof(*col));
-    copy->level = level + s->by;
-    return copy;
-}
-
 /* A reference to a common table expression, whose outer references count from where it stands. */
 static err_t cte_item(struct az *az, struct above above, const struct cte *cte,
                       const PgQuery__RangeVar *var, struct items *out)
 {
-    struct shift_levels shift = {.arena = az->arena};
+    uint32_t deeper = 0;
     for (struct scope *s = above.scope; s != NULL && s != cte->scope; s = s->parent) {
-        shift.by++;
+        deeper++;
     }
-    out->rel = cte->rel;
-    if (shift.by > 0) {
-        out->rel = rel_map_outer(az->arena, cte->rel, shift_level, &shift);
-    }
+    out->rel = rel_shift_levels(az->arena, cte->rel, deeper);
     struct schema columns = {
         .cols = cte->rel->cols_len, .types = cte->rel->types, .names = cte->names};
     struct nsitem *item = az_nsitem(az, NULL, cte->name, &columns);
@@ -267,7 +254,7 @@ static err_t generate_series(struct az *az, struct sx **args, uint32_t len, stru
     rel->rows = ARENA_ARRAY(az->arena, struct datum, (size_t)count);
     rel->rows_len = (uint32_t)count;
     for (uint32_t i = 0; i < rel->rows_len; i++) {
-        rel->rows[i].i = v[0] + (int64_t)i * v[2];
+        rel->rows[i].i = (int64_t)(v[0] + (__int128)i * v[2]);
     }
     *out = rel;
     return ERR_OK;
@@ -550,12 +537,6 @@ static void nullable_side(struct items *both, size_t from, size_t to)
     }
 }
 
-struct lower_levels {
-    struct arena *arena;
-};
-
-static bool refers_left(const struct rel *rel);
-
 static void saw_level_one(void *arg, uint32_t level, uint32_t col, struct type type)
 {
     *(bool *)arg = *(bool *)arg || level == 1;
@@ -568,24 +549,6 @@ static bool refers_left(const struct rel *rel)
     bool seen = false;
     rel_free_refs(rel, saw_level_one, &seen);
     return seen;
-}
-
-/* A relation that was the right side of a join becomes its left side: one scope fewer above. */
-static struct sx *drop_level(void *arg, struct sx *col, uint32_t level)
-{
-    struct lower_levels *l = arg;
-    ASSERT(level > 1);
-    struct sx *copy = arena_memdup(l->arena, col, sizeof(*col));
-    copy->level = level - 1;
-    return copy;
-}
-
-static struct sx *add_level(void *arg, struct sx *col, uint32_t level)
-{
-    struct lower_levels *l = arg;
-    struct sx *copy = arena_memdup(l->arena, col, sizeof(*col));
-    copy->level = level + 1;
-    return copy;
 }
 
 static err_t check_lateral(struct az *az, PgQuery__JoinType kind, struct rel **left,
@@ -601,9 +564,9 @@ static err_t check_lateral(struct az *az, PgQuery__JoinType kind, struct rel **l
                        "LATERAL reference");
     }
     if (swaps) {
-        struct lower_levels l = {.arena = az->arena};
-        *right = rel_map_outer(az->arena, *right, drop_level, &l);
-        *left = rel_map_outer(az->arena, *left, add_level, &l);
+        /* What was the right side becomes the left one: one scope fewer above it. */
+        *right = rel_shift_levels(az->arena, *right, -1);
+        *left = rel_shift_levels(az->arena, *left, 1);
     }
     return ERR_OK;
 }

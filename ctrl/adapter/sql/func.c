@@ -189,14 +189,6 @@ err_t az_func_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *
 
 /* ---- subqueries ------------------------------------------------------------------------------ */
 
-static struct sx *deeper(void *arg, struct sx *col, uint32_t level)
-{
-    struct az *az = arg;
-    struct sx *copy = arena_memdup(az->arena, col, sizeof(*col));
-    copy->level = level + 1;
-    return copy;
-}
-
 static struct sx *exists(struct az *az, struct rel *sub)
 {
     ASSERT(sub != NULL);
@@ -221,7 +213,7 @@ static err_t link_condition(struct az *az, const char *name, struct sx **left, u
     }
     *out = NULL;
     for (uint32_t i = 0; i < len; i++) {
-        struct sx *x = sx_map_outer(az->arena, left[i], deeper, az);
+        struct sx *x = sx_shift_levels(az->arena, left[i], 1);
         struct sx *one = NULL;
         TRY(az_operator(az, name, x, sx_col(az->arena, i, sub->types[i]), location, &one));
         if (one->type.kind != TYPE_BOOL) {

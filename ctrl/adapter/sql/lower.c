@@ -38,21 +38,6 @@ static err_t lower(struct lo *lo, struct rel *rel, struct rel *outer,
 static err_t lower_sx(struct lo *lo, struct sx *sx, const struct frame *frame, struct rel **cur,
                       struct sx **out);
 
-static void any_ref(void *arg, uint32_t level, uint32_t col, struct type type)
-{
-    *(bool *)arg = true;
-    (void)level;
-    (void)col;
-    (void)type;
-}
-
-static bool is_correlated(const struct rel *rel)
-{
-    bool any = false;
-    rel_free_refs(rel, any_ref, &any);
-    return any;
-}
-
 /* UINT32_MAX when the reference is not bound: the caller knows that it must be. */
 static uint32_t lookup(const struct bindings *b, uint32_t level, uint32_t col)
 {
@@ -215,7 +200,7 @@ struct stripped {
 
 static bool strip(struct lo *lo, struct rel *rel, struct stripped *out)
 {
-    if (!is_correlated(rel)) {
+    if (!rel_is_correlated(rel)) {
         out->base = rel;
         out->exprs = ARENA_ARRAY(lo->arena, struct sx *, rel->cols_len);
         for (uint32_t i = 0; i < rel->cols_len; i++) {
@@ -227,11 +212,11 @@ static bool strip(struct lo *lo, struct rel *rel, struct stripped *out)
         return false;
     }
     struct rel *in = rel->inputs[0];
-    if (rel->kind == REL_FILTER && !is_correlated(in)) {
+    if (rel->kind == REL_FILTER && !rel_is_correlated(in)) {
         /* Keep below what is uncorrelated: it is evaluated once. */
         for (uint32_t i = 0; i < rel->sx_len; i++) {
             struct rel *one = rel_filter1(lo->arena, in, rel->sx[i]);
-            in = is_correlated(one) ? in : one;
+            in = rel_is_correlated(one) ? in : one;
         }
     }
     if (!strip(lo, in, out)) {
@@ -250,7 +235,7 @@ static bool strip(struct lo *lo, struct rel *rel, struct stripped *out)
     for (uint32_t i = 0; i < rel->sx_len; i++) {
         struct sx *sx = rel->sx[i];
         bool below = rel->kind == REL_FILTER && in != rel->inputs[0] &&
-                     !is_correlated(rel_filter1(lo->arena, rel->inputs[0], sx));
+                     !rel_is_correlated(rel_filter1(lo->arena, rel->inputs[0], sx));
         if (below) {
             continue;
         }
@@ -355,7 +340,7 @@ static bool over_aggregates(struct lo *lo, struct rel *sub, struct grouped *out)
 
 static bool is_grouped(struct lo *lo, struct rel *sub, struct grouped *out)
 {
-    if (!over_aggregates(lo, sub, out) || !is_correlated(out->global->inputs[0]) ||
+    if (!over_aggregates(lo, sub, out) || !rel_is_correlated(out->global->inputs[0]) ||
         !strip(lo, out->global->inputs[0], &out->in)) {
         return false;
     }
@@ -591,7 +576,7 @@ static err_t exists_filter(struct lo *lo, struct rel *sub, bool not, const struc
 {
     enum rel_join kind = not ? REL_JOIN_ANTI : REL_JOIN_SEMI;
     struct stripped s = {0};
-    if (is_correlated(sub) && strip(lo, sub, &s)) {
+    if (rel_is_correlated(sub) && strip(lo, sub, &s)) {
         struct rel *base = NULL;
         static const struct bindings none;
         TRY(lower(lo, s.base, rel_unit(lo->arena), &none, &base));
@@ -728,15 +713,6 @@ static err_t left_with_subqueries(struct lo *lo, struct rel *rel, struct rel *le
     return ERR_OK;
 }
 
-static struct sx *one_level_less(void *arg, struct sx *col, uint32_t level)
-{
-    struct lo *lo = arg;
-    ASSERT(level > 1);
-    struct sx *copy = arena_memdup(lo->arena, col, sizeof(*col));
-    copy->level = level - 1;
-    return copy;
-}
-
 /* A left join, and the right rows that found no partner padded on the left. */
 static err_t lower_full(struct lo *lo, struct rel *rel, struct rel *outer,
                         const struct bindings *bindings, struct rel **out)
@@ -750,7 +726,7 @@ static err_t lower_full(struct lo *lo, struct rel *rel, struct rel *outer,
     }
     struct rel *left = NULL, *right = NULL;
     TRY(lower(lo, rel->inputs[0], outer, bindings, &left));
-    TRY(lower(lo, rel_map_outer(a, rel->inputs[1], one_level_less, lo), outer, bindings, &right));
+    TRY(lower(lo, rel_shift_levels(a, rel->inputs[1], -1), outer, bindings, &right));
     struct sxvec preds = {0};
     match_columns(lo, &preds, left, range(lo, 0, o), right, range(lo, 0, o), o);
     struct on on = {.lo = lo, .o = o, .l = l, .k = o, .outer = bindings};
@@ -987,7 +963,7 @@ static err_t lower(struct lo *lo, struct rel *rel, struct rel *outer,
     TRY(az_enter(lo->az));
     err_t err = ERR_OK;
     static const struct bindings none;
-    if (!is_correlated(rel)) {
+    if (!rel_is_correlated(rel)) {
         /* The same for every outer row: computed once. */
         struct rel *alone = u64map_get(&lo->memo, (uint64_t)(uintptr_t)rel);
         if (alone == NULL) {
@@ -1009,7 +985,7 @@ static err_t lower(struct lo *lo, struct rel *rel, struct rel *outer,
 
 err_t rel_lower(struct az *az, struct rel *rel, struct rel **out)
 {
-    ASSERT(!is_correlated(rel));
+    ASSERT(!rel_is_correlated(rel));
     struct lo lo = {.az = az, .arena = az->arena};
     static const struct bindings none;
     err_t err = lower(&lo, rel, rel_unit(az->arena), &none, out);

@@ -206,10 +206,18 @@ static err_t with_options(struct parser *p, struct sql_options *out)
     return options(p, at_punct(p, '('), out);
 }
 
-static bool is_true(const char *value)
+bool sql_bool_of_text(const char *text, bool *out)
 {
-    return value == NULL || strcasecmp(value, "true") == 0 || strcasecmp(value, "on") == 0 ||
-           strcmp(value, "1") == 0;
+    static const char *const yes[] = {"true", "on", "1", "yes"};
+    static const char *const no[] = {"false", "off", "0", "no"};
+    STATIC_ASSERT(ARRAY_LEN(yes) == ARRAY_LEN(no), "each has its opposite");
+    for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
+        *out = text == NULL || strcasecmp(text, yes[i]) == 0;
+        if (*out || strcasecmp(text, no[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* ---- CREATE SOURCE --------------------------------------------------------------------------- */
@@ -522,14 +530,17 @@ static err_t subscribe_options(struct parser *p)
     p->stmt->subscribe.snapshot = true;
     for (uint32_t i = 0; i < p->stmt->subscribe.options.len; i++) {
         const struct sql_option *o = &p->stmt->subscribe.options.items[i];
-        if (strcmp(o->name, "snapshot") == 0) {
-            p->stmt->subscribe.snapshot = is_true(o->value);
-        } else if (strcmp(o->name, "progress") == 0) {
-            p->stmt->subscribe.progress = is_true(o->value);
-        } else {
-            return sql_position(
-                err_sql(ERR_INVALID, "22023", "unrecognized SUBSCRIBE option \"%s\"", o->name),
-                p->script->text, (uint32_t)o->location);
+        bool *flag = strcmp(o->name, "snapshot") == 0   ? &p->stmt->subscribe.snapshot
+                     : strcmp(o->name, "progress") == 0 ? &p->stmt->subscribe.progress
+                                                        : NULL;
+        err_t err = flag == NULL ? err_sql(ERR_INVALID, "22023",
+                                           "unrecognized SUBSCRIBE option \"%s\"", o->name)
+                    : sql_bool_of_text(o->value, flag)
+                        ? ERR_OK
+                        : err_sql(ERR_INVALID, "22023",
+                                  "SUBSCRIBE option \"%s\" requires a Boolean value", o->name);
+        if (err != ERR_OK) {
+            return sql_position(err, p->script->text, (uint32_t)o->location);
         }
     }
     return ERR_OK;

@@ -8,7 +8,12 @@
 
 #include <pg_query.h>
 
-enum { SCRIPT_BYTES_MAX = 256 << 20, NESTING_MAX = 1000, PAREN_MAX = 1000 };
+enum {
+    SCRIPT_BYTES_MAX = 256 << 20,
+    NESTING_MAX = 1000,
+    PAREN_MAX = 1000,
+    STATEMENTS_DEEP_MAX = 4, /* COPY (SUBSCRIBE ...), EXPLAIN CREATE ... AS SELECT */
+};
 
 err_t sql_position(err_t err, const char *text, uint32_t at)
 {
@@ -140,7 +145,8 @@ static err_t parse_expr(struct sql_script *script, uint32_t start, uint32_t end,
                         uint32_t *base)
 {
     static const char prefix[] = "SELECT ";
-    ASSERT(start >= sizeof(prefix) && start <= end); /* a statement's keyword stands before */
+    /* At least "()as of" stands before, which is as long as the prefix. */
+    ASSERT(start >= sizeof(prefix) - 1 && start <= end);
     char *text =
         arena_printf(&script->arena, "%s%.*s", prefix, (int)(end - start), script->text + start);
     pg_node *node = NULL;
@@ -257,8 +263,8 @@ static bool starts_query(const struct sql_token *t)
            token_is(t, "table") || (t->kind == SQL_TOKEN_PUNCT && t->punct == '(');
 }
 
-err_t sql_parse_slice(struct sql_script *script, uint32_t start, uint32_t end,
-                      struct sql_stmt **out)
+static err_t parse_slice(struct sql_script *script, uint32_t start, uint32_t end,
+                         struct sql_stmt **out)
 {
     ASSERT(start <= end && end <= script->text_len);
     struct sql_stmt *stmt = ARENA_NEW(&script->arena, struct sql_stmt);
@@ -288,6 +294,21 @@ err_t sql_parse_slice(struct sql_script *script, uint32_t start, uint32_t end,
     }
     TRY(sql_parse_pg(script, start, body, &stmt->ast->node));
     return sql_stmt_of_pg(script, stmt);
+}
+
+/* EXPLAIN PHYSICAL PLAN FOR EXPLAIN PHYSICAL PLAN FOR ...: our own grammar recurses here only. */
+err_t sql_parse_slice(struct sql_script *script, uint32_t start, uint32_t end,
+                      struct sql_stmt **out)
+{
+    if (script->depth == STATEMENTS_DEEP_MAX) {
+        return sql_position(err_sql(ERR_LIMIT, "54001", "statement is too deeply nested"),
+                            script->text, start);
+    }
+    script->depth++;
+    err_t err = parse_slice(script, start, end, out);
+    ASSERT(script->depth > 0);
+    script->depth--;
+    return err;
 }
 
 err_t sql_parse_tail(struct sql_script *script, struct sql_ast *ast, uint32_t start, uint32_t *end)

@@ -235,12 +235,6 @@ static err_t copy_char(const char *name, const char *value, char *out)
     return ERR_OK;
 }
 
-static bool option_true(const char *value)
-{
-    return value == NULL || strcmp(value, "on") == 0 || strcmp(value, "true") == 0 ||
-           strcmp(value, "1") == 0;
-}
-
 static err_t copy_option(struct sql_script *script, struct sql_stmt *stmt,
                          const PgQuery__DefElem *e, bool *delimiter, bool *null)
 {
@@ -258,7 +252,9 @@ static err_t copy_option(struct sql_script *script, struct sql_stmt *stmt,
             return err_sql(ERR_INVALID, "22023", "COPY format \"%s\" not recognized", value);
         }
     } else if (strcmp(e->defname, "header") == 0) {
-        stmt->copy.header = option_true(value);
+        if (!sql_bool_of_text(value, &stmt->copy.header)) {
+            return err_sql(ERR_INVALID, "42601", "header requires a Boolean value or \"match\"");
+        }
     } else if (strcmp(e->defname, "delimiter") == 0) {
         *delimiter = true;
         return copy_char("delimiter", value, &stmt->copy.delimiter);

@@ -212,30 +212,41 @@ static struct rel *push_constant(struct push *p, struct rel *rel, struct sxvec p
 
 /* ---- joins ----------------------------------------------------------------------------------- */
 
-/* Collects the inputs of nested inner joins and their predicates over all columns. */
-static void flatten(struct push *p, struct rel *rel, uint32_t base, struct rel **inputs,
-                    uint32_t *inputs_len, struct sxvec *preds)
+/* The inputs of nested inner joins, in the order of their columns. */
+struct flat {
+    struct rel *inputs[INPUTS_MAX];
+    uint32_t len;
+    struct sxvec preds; /* over the columns of all inputs together */
+};
+
+/*
+ * Collects the inputs of nested inner joins and their predicates over all columns:
+ *
+ *     (a JOIN b ON p) JOIN c ON q   ->   {a, b, c}, {p, q}
+ *
+ * Joins come as left-deep trees, so the walk goes down to the first input before it has taken any:
+ * `after` reserves the places of those it passed on the way. What does not fit stays a join of its
+ * own, one input of this one.
+ */
+static void flatten(struct push *p, struct rel *rel, uint32_t base, uint32_t after,
+                    struct flat *out)
 {
-    if (rel->kind == REL_JOIN && rel->join == REL_JOIN_INNER &&
-        *inputs_len + rel->inputs_len <= INPUTS_MAX) {
-        for (uint32_t i = 0; i < rel->sx_len; i++) {
-            add_pred(p, preds, sx_shift(p->arena, rel->sx[i], base));
-        }
-        for (uint32_t i = 0; i < rel->inputs_len; i++) {
-            flatten(p, rel->inputs[i], base, inputs, inputs_len, preds);
-            base += rel->inputs[i]->cols_len;
-        }
+    ASSERT(out->len + 1 + after <= INPUTS_MAX);
+    bool filter = rel->kind == REL_FILTER && rel->inputs[0]->kind == REL_JOIN &&
+                  rel->inputs[0]->join == REL_JOIN_INNER;
+    bool join = rel->kind == REL_JOIN && rel->join == REL_JOIN_INNER &&
+                out->len + rel->inputs_len + after <= INPUTS_MAX;
+    if (!filter && !join) {
+        out->inputs[out->len++] = rel;
         return;
     }
-    if (rel->kind == REL_FILTER && rel->inputs[0]->kind == REL_JOIN &&
-        rel->inputs[0]->join == REL_JOIN_INNER) {
-        for (uint32_t i = 0; i < rel->sx_len; i++) {
-            add_pred(p, preds, sx_shift(p->arena, rel->sx[i], base));
-        }
-        flatten(p, rel->inputs[0], base, inputs, inputs_len, preds);
-        return;
+    for (uint32_t i = 0; i < rel->sx_len; i++) {
+        add_pred(p, &out->preds, sx_shift(p->arena, rel->sx[i], base));
     }
-    inputs[(*inputs_len)++] = rel;
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        flatten(p, rel->inputs[i], base, after + rel->inputs_len - 1 - i, out);
+        base += rel->inputs[i]->cols_len;
+    }
 }
 
 /* column = literal, either way round. */
@@ -278,32 +289,35 @@ static void spread_literals(struct push *p, struct sxvec *preds)
 static struct rel *push_inner(struct push *p, struct rel *rel, struct sxvec preds)
 {
     ASSERT(rel->join == REL_JOIN_INNER);
-    struct rel *inputs[INPUTS_MAX + 1];
-    uint32_t n = 0, bounds[INPUTS_MAX + 2] = {0};
-    struct sxvec all = {0}, mine[INPUTS_MAX + 1], cross = {0};
-    flatten(p, rel, 0, inputs, &n, &all);
+    struct flat flat = {.len = 0};
+    uint32_t bounds[INPUTS_MAX + 1] = {0};
+    struct sxvec mine[INPUTS_MAX], cross = {0};
+    flatten(p, rel, 0, 0, &flat);
+    uint32_t n = flat.len;
     for (uint32_t i = 0; i < preds.len; i++) {
-        add_pred(p, &all, preds.items[i]);
+        add_pred(p, &flat.preds, preds.items[i]);
     }
-    spread_literals(p, &all);
+    spread_literals(p, &flat.preds);
     for (uint32_t i = 0; i < n; i++) {
-        bounds[i + 1] = bounds[i] + inputs[i]->cols_len;
+        bounds[i + 1] = bounds[i] + flat.inputs[i]->cols_len;
         mine[i] = (struct sxvec){0};
     }
-    for (uint32_t i = 0; i < all.len; i++) {
-        uint64_t mask = sides(p, all.items[i], bounds, n);
+    ASSERT(bounds[n] == rel->cols_len);
+    for (uint32_t i = 0; i < flat.preds.len; i++) {
+        struct sx *sx = flat.preds.items[i];
+        uint64_t mask = sides(p, sx, bounds, n);
         if ((mask & (mask - 1)) != 0) {
-            sxvec_push(p->arena, &cross, all.items[i]);
+            sxvec_push(p->arena, &cross, sx);
             continue;
         }
         uint32_t at = mask == 0 ? 0 : (uint32_t)__builtin_ctzll(mask);
-        sxvec_push(p->arena, &mine[at], sx_shift(p->arena, all.items[i], -(int64_t)bounds[at]));
+        sxvec_push(p->arena, &mine[at], sx_shift(p->arena, sx, -(int64_t)bounds[at]));
     }
     struct rel *out = rel_copy(p->arena, rel);
     out->inputs = ARENA_ARRAY(p->arena, struct rel *, n);
     out->inputs_len = n;
     for (uint32_t i = 0; i < n; i++) {
-        out->inputs[i] = push(p, inputs[i], mine[i]);
+        out->inputs[i] = push(p, flat.inputs[i], mine[i]);
         if (rel_is_empty(out->inputs[i])) {
             return rel_empty(p->arena, rel->types, rel->cols_len);
         }

@@ -338,7 +338,9 @@ err_t query_analyse(struct az *az, const struct sql_stmt *stmt, struct query *ou
     bool object = (stmt->kind == SQL_SUBSCRIBE && !stmt->ast->has_query) ||
                   (stmt->kind == SQL_COPY_TO && stmt->inner == NULL);
     if (stmt->kind == SQL_SHOW_OBJECTS) {
-        TRY(analyse_text(az, sql_show_text(az->arena, az->cx, stmt), out));
+        const char *text = NULL;
+        TRY(sql_show_text(az, stmt, &text));
+        TRY(analyse_text(az, text, out));
     } else if (object) {
         const struct sql_name *name = stmt->kind == SQL_SUBSCRIBE ? &stmt->ast->on : &stmt->name;
         az->base = 0;

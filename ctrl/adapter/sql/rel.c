@@ -65,12 +65,17 @@ static void any_ref(void *arg, uint32_t level, uint32_t col, struct type type)
     (void)type;
 }
 
-void rel_close(struct rel *rel)
+bool rel_is_correlated(const struct rel *rel)
 {
     bool any = false;
-    bool dead = az_is_dead(rel);
     rel_free_refs(rel, any_ref, &any);
-    rel->closed = !any;
+    return any;
+}
+
+void rel_close(struct rel *rel)
+{
+    bool dead = az_is_dead(rel);
+    rel->closed = !rel_is_correlated(rel);
     rel->dead = dead;
 }
 

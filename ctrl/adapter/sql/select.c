@@ -696,6 +696,18 @@ err_t az_values(struct az *az, struct scope *scope, pg_node **lists, size_t len,
     return az_cells(az, cells, len, cols, out);
 }
 
+/* Halves of halves, not a chain: passes recurse as deep as the tree is. */
+static struct rel *union_rows(struct az *az, struct sx **cells, size_t len, uint32_t cols)
+{
+    ASSERT(len > 0);
+    if (len == 1) {
+        return rel_map(az->arena, rel_unit(az->arena), cells, cols);
+    }
+    size_t half = len / 2;
+    return rel_union2(az->arena, union_rows(az, cells, half, cols),
+                      union_rows(az, cells + half * cols, len - half, cols));
+}
+
 err_t az_cells(struct az *az, struct sx **cells, size_t len, uint32_t cols, struct rel **out)
 {
     size_t cells_len = len * cols;
@@ -719,12 +731,7 @@ err_t az_cells(struct az *az, struct sx **cells, size_t len, uint32_t cols, stru
         *out = rel;
         return ERR_OK;
     }
-    struct rel *all = NULL;
-    for (size_t r = 0; r < len; r++) {
-        struct rel *row = rel_map(az->arena, rel_unit(az->arena), cells + r * cols, cols);
-        all = all == NULL ? row : rel_union2(az->arena, all, row);
-    }
-    *out = all;
+    *out = union_rows(az, cells, len, cols);
     return ERR_OK;
 }
 

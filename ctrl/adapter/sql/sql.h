@@ -154,6 +154,7 @@ struct sql_script {
     uint32_t text_len;
     struct sql_stmt **stmts;
     uint32_t stmts_len;
+    uint32_t depth; /* while parsing: statements inside statements */
 };
 
 /*

@@ -312,6 +312,11 @@ typedef struct sx *(*outer_fn)(void *arg, struct sx *col, uint32_t level);
 struct rel *rel_map_outer(struct arena *arena, struct rel *rel, outer_fn fn, void *arg);
 /* The same for an expression: references of level >= 0 (0: its own input). */
 struct sx *sx_map_outer(struct arena *arena, struct sx *sx, outer_fn fn, void *arg);
+/* Every reference that leaves counts `by` scopes more (or fewer): the rel or sx moved there. */
+struct rel *rel_shift_levels(struct arena *arena, struct rel *rel, int64_t by);
+struct sx *sx_shift_levels(struct arena *arena, struct sx *sx, int64_t by);
+/* Does anything in the rel refer outside? */
+bool rel_is_correlated(const struct rel *rel);
 
 /* ---- rel.c: building relations --------------------------------------------------------------- */
 
@@ -521,9 +526,11 @@ err_t write_describe(struct az *az, const struct sql_stmt *stmt, struct schema *
 /* A copy of names and types for the caller, in its arena. */
 struct schema schema_copy(struct arena *arena, const char *const *names, const struct type *types,
                           uint32_t cols);
-/* The SELECT a SHOW statement stands for. */
-const char *sql_show_text(struct arena *arena, const struct sql_context *cx,
-                          const struct sql_stmt *stmt);
+/* The SELECT a SHOW statement stands for; 42P01 for SHOW COLUMNS FROM what is not there. */
+err_t sql_show_text(struct az *az, const struct sql_stmt *stmt, const char **out);
+/* The value of a boolean option as PostgreSQL spells them; NULL (only the name was given) is true.
+ * False when the text is none. */
+bool sql_bool_of_text(const char *text, bool *out);
 /* SQL text of a parse tree, its names as they stand there now. */
 err_t sql_deparse(struct arena *arena, pg_node *node, const char **out);
 

@@ -489,6 +489,7 @@ static struct sx *sx_map_at(struct outer_map *m, struct sx *sx)
     }
     if (sub != sx->sub) {
         copy = arena_memdup(m->arena, sx, sizeof(*sx));
+        copy->size = 0;
         copy->sub = sub;
         copy->args = arena_memdup(m->arena, sx->args, sx->args_len * sizeof(sx->args[0]));
     }
@@ -497,6 +498,7 @@ static struct sx *sx_map_at(struct outer_map *m, struct sx *sx)
         if (a != sx->args[i]) {
             if (copy == NULL) {
                 copy = arena_memdup(m->arena, sx, sizeof(*sx));
+                copy->size = 0; /* a replacement may be larger than a column */
                 copy->args = arena_memdup(m->arena, sx->args, sx->args_len * sizeof(sx->args[0]));
             }
             copy->args[i] = a;
@@ -548,31 +550,34 @@ struct sx *sx_map_outer(struct arena *arena, struct sx *sx, outer_fn fn, void *a
     return sx_map_at(&m, sx);
 }
 
-struct raise {
+struct shift_levels {
     struct arena *arena;
-    uint32_t by;
+    int64_t by;
 };
 
-static struct sx *raise_fn(void *arg, struct sx *col, uint32_t level)
+static struct sx *shift_level(void *arg, struct sx *col, uint32_t level)
 {
-    struct raise *r = arg;
-    struct sx *copy = arena_memdup(r->arena, col, sizeof(*col));
-    copy->level = level + r->by;
+    const struct shift_levels *s = arg;
+    ASSERT(level + s->by >= 0);
+    struct sx *copy = arena_memdup(s->arena, col, sizeof(*col));
+    copy->level = (uint32_t)(level + s->by);
     return copy;
+}
+
+struct rel *rel_shift_levels(struct arena *arena, struct rel *rel, int64_t by)
+{
+    struct shift_levels s = {.arena = arena, .by = by};
+    return by == 0 ? rel : rel_map_outer(arena, rel, shift_level, &s);
+}
+
+struct sx *sx_shift_levels(struct arena *arena, struct sx *sx, int64_t by)
+{
+    struct shift_levels s = {.arena = arena, .by = by};
+    return by == 0 ? sx : sx_map_outer(arena, sx, shift_level, &s);
 }
 
 /* A replacement made for the outside, moved `by` subqueries deeper. */
 static struct sx *raise_level(struct arena *arena, struct sx *sx, uint32_t by)
 {
-    if (by == 0) {
-        return sx;
-    }
-    if (sx->kind == SX_COL) {
-        struct sx *copy = arena_memdup(arena, sx, sizeof(*sx));
-        copy->level += by;
-        return copy;
-    }
-    struct raise r = {.arena = arena, .by = by};
-    struct outer_map m = {.arena = arena, .fn = raise_fn, .arg = &r};
-    return sx_map_at(&m, sx);
+    return sx_shift_levels(arena, sx, by);
 }

@@ -180,6 +180,8 @@ static void errors(void)
     fails("create cluster", "42601", 15);
     fails("subscribe", "42601", 10);
     fails("subscribe t with (nosuch)", "22023", 19);
+    fails("subscribe t with (snapshot = bananas)", "22023", 19);
+    fails("copy t from stdin (header bananas)", "42601", 0);
     fails("subscribe (selec 1)", "42601", 12);
     fails("explain physical plan for selec 1", "42601", 27);
     fails("show columns", "42601", 13);
@@ -221,6 +223,24 @@ static void hostile(void)
         sql_script_free(script);
         buf_free(&text);
     }
+    /* Statements inside statements recurse in our own grammar. */
+    static const char *const own[] = {"explain physical plan for ",
+                                      "create materialized view v in cluster c as "};
+    for (size_t i = 0; i < ARRAY_LEN(own); i++) {
+        struct buf text = {0};
+        for (int n = 0; n < 20000; n++) {
+            buf_append_str(&text, own[i]);
+        }
+        buf_append_str(&text, "select 1");
+        struct sql_script *script = NULL;
+        err_t err = sql_parse(buf_cstr(&text), text.len, &script);
+        CU_ASSERT_STRING_EQUAL(err_sqlstate(err), "54001");
+        err_free(err);
+        sql_script_free(script);
+        buf_free(&text);
+    }
+    /* The shortest text there can be before the time of AS OF. */
+    fails("()as of'1'", "42601", 2);
     /* Long flat statements are not deep. */
     struct buf text = {0};
     buf_append_str(&text, "insert into t values (1)");

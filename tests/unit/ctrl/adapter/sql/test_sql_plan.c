@@ -105,6 +105,57 @@ static void indexes(void)
     world_free(w);
 }
 
+/* One row with one column, whose text is `want`. */
+static void answers(struct world *w, const char *sql, const char *want)
+{
+    struct world_result r = {0};
+    must(world_query(w, sql, &r), "query");
+    CU_ASSERT_EQUAL(r.rows_len, 1);
+    if (r.rows_len == 1) {
+        CU_ASSERT_STRING_EQUAL(r.rows[0], want);
+    }
+    world_result_free(&r);
+}
+
+/* `pieces` with %d counted from 0 to n, joined. */
+static void repeat(struct buf *out, const char *piece, int n, const char *between)
+{
+    const char *at = strstr(piece, "%d");
+    for (int i = 0; i < n; i++) {
+        buf_append_str(out, i > 0 ? between : "");
+        buf_printf(out, "%.*s%d%s", (int)(at - piece), piece, i, at + 2);
+    }
+}
+
+/* More inputs than one operator takes: they become several. */
+static void wide(void)
+{
+    struct world *w = small_world();
+    struct buf text = {0};
+    buf_append_str(&text, "select count(*) from ");
+    repeat(&text, "s a%d", 100, ", ");
+    buf_append_str(&text, " where a0.x = 1");
+    repeat(&text, " and a%d.x = 1", 100, "");
+    answers(w, buf_cstr(&text), "1");
+    buf_clear(&text);
+    buf_append_str(&text, "select count(*) from (");
+    repeat(&text, "select x + %d as x from s", 300, " union all ");
+    buf_append_str(&text, ") q");
+    answers(w, buf_cstr(&text), "600");
+    buf_clear(&text);
+    buf_append_str(&text, "select count(*) from (values ");
+    repeat(&text, "((select max(x) + %d from s))", 300, ", ");
+    buf_append_str(&text, ") q (n) where n > 2");
+    answers(w, buf_cstr(&text), "299");
+    buf_clear(&text);
+    buf_append_str(&text, "select count(*) from s where x = any ('{");
+    repeat(&text, "%d", 20000, ",");
+    buf_append_str(&text, "}')");
+    answers(w, buf_cstr(&text), "2");
+    buf_free(&text);
+    world_free(w);
+}
+
 /* ---- describe ---- */
 
 static void describes(struct world *w, const char *sql, const char *want)
@@ -304,7 +355,13 @@ static void writes(void)
 }
 
 static const struct test_case cases[] = {
-    {"shapes", shapes},         {"indexes", indexes},         {"descriptions", descriptions},
-    {"parameters", parameters}, {"definitions", definitions}, {"refused", refused},
-    {"writes", writes}};
+    {"shapes", shapes},
+    {"indexes", indexes},
+    {"wide", wide},
+    {"descriptions", descriptions},
+    {"parameters", parameters},
+    {"definitions", definitions},
+    {"refused", refused},
+    {"writes", writes},
+};
 TEST_SUITE("ctrl/adapter/sql plan", cases)
