@@ -1,6 +1,20 @@
 /*
  * Functions that are not the engine's: values of the session, and functions of pg_catalog, which
  * are SQL over catalog tables or constants. psql and drivers ask for them; one table lists all.
+ *
+ *   pg_get_userbyid($1)  ->  coalesce((SELECT rolname::text FROM pg_catalog.pg_roles
+ *                                      WHERE oid = $1), 'unknown (OID=' || $1::text || ')')
+ *
+ * A macro's body is parsed and analysed with $n as the columns of a scope of its own, then the
+ * call's arguments are put in their place (az_macro). So a catalog function in a query over
+ * pg_class is a join with pg_roles, planned with everything else, and no part of the engine knows
+ * the catalog. An argument that is used twice is computed twice; none has effects.
+ *
+ * Values of the session (current_user, now(), current_setting) become literals at planning: now()
+ * is the transaction's time by PostgreSQL's rules. In a maintained view they are refused where they
+ * would change later.
+ *
+ * Also here: names in quotes that stand for oids ('t'::regclass), and array literals.
  */
 #include "ctrl/adapter/sql/sql_internal.h"
 
@@ -14,6 +28,10 @@ struct macro {
     const char *body; /* SQL over $1..$n; missing arguments are NULL */
 };
 
+/*
+ * Where there is nothing behind a function here (privileges, sizes, rules) it says what an
+ * environment without that says: allowed, 0, NULL.
+ */
 static const struct macro macros[] = {
     {"pg_table_is_visible", 1, 1, "true"},
     {"pg_type_is_visible", 1, 1, "true"},
@@ -94,11 +112,13 @@ static const struct macro macros[] = {
 
 /* ---- expansion ------------------------------------------------------------------------------- */
 
+/* The call's arguments, for the columns of the body's scope. */
 struct macro_args {
     struct sx **args;
     uint32_t len;
 };
 
+/* A column of the outermost scope is an argument; the body's own columns are none of these. */
 static struct sx *macro_arg(void *arg, struct sx *col, uint32_t level)
 {
     struct macro_args *m = arg;
@@ -106,8 +126,10 @@ static struct sx *macro_arg(void *arg, struct sx *col, uint32_t level)
     return m->args[col->col];
 }
 
+/* The body as the only target of a SELECT without FROM; its tree lives as long as the planning. */
 static err_t macro_analyse(struct az *az, const char *body, struct nsitem *params, struct sx **out)
 {
+    ASSERT(az->macro && az->text == NULL);
     const char *text = arena_printf(az->arena, "SELECT %s", body);
     struct sql_script *script = NULL;
     TRY(sql_parse(text, strlen(text), &script));
@@ -123,7 +145,12 @@ static err_t macro_analyse(struct az *az, const char *body, struct nsitem *param
     return az_expr(az, scope, select->target_list[0]->res_target->val, out);
 }
 
-/* The body is analysed once per call with the arguments' types, then they are put in. */
+/*
+ * The body is analysed once per call with the arguments' types, then they are put in. The body is
+ * analysed once per call with the arguments' types, then they are put in. What the surrounding
+ * statement has (its text, WITH, positions, an empty catalog table) does not concern it. Also used
+ * for columns' defaults, which have no arguments.
+ */
 err_t az_macro(struct az *az, const char *body, struct sx **args, uint32_t args_len,
                struct sx **out)
 {
@@ -169,11 +196,13 @@ err_t az_macro(struct az *az, const char *body, struct sx **args, uint32_t args_
 
 /* ---- values of the session ------------------------------------------------------------------- */
 
+/* NULL stays NULL. */
 static struct sx *text_value(struct az *az, const char *text)
 {
     return text == NULL ? sx_null(az->arena, type_of(TYPE_TEXT)) : sx_text(az->arena, text);
 }
 
+/* Of type name (19), as PostgreSQL describes it. */
 static struct sx *name_value(struct az *az, const char *text)
 {
     struct sx *sx = text_value(az, text);
@@ -181,8 +210,14 @@ static struct sx *name_value(struct az *az, const char *text)
     return sx;
 }
 
+/*
+ * Of the statement's now; the time zone is UTC, so all kinds are the same instant. Days are rounded
+ * down, for times before 1970 too.
+ */
 static struct sx *time_value(struct az *az, enum type_kind kind)
 {
+    ASSERT(kind == TYPE_DATE || kind == TYPE_TIME || kind == TYPE_TIMESTAMP ||
+           kind == TYPE_TIMESTAMPTZ);
     int64_t us = az->cx->now_us;
     int64_t day = 86400LL * 1000000;
     int64_t days = us / day - (us % day < 0 ? 1 : 0);
@@ -192,6 +227,7 @@ static struct sx *time_value(struct az *az, enum type_kind kind)
 
 static bool is_any(const char *name, const char *const *names, size_t len)
 {
+    ASSERT(name != NULL);
     for (size_t i = 0; i < len; i++) {
         if (strcmp(names[i], name) == 0) {
             return true;
@@ -200,6 +236,10 @@ static bool is_any(const char *name, const char *const *names, size_t len)
     return false;
 }
 
+/*
+ * now() and its relatives; NULL when the name is none of them. clock_timestamp() stands still
+ * during a statement, which here is a moment.
+ */
 static struct sx *clock_function(struct az *az, const char *name)
 {
     static const char *const nows[] = {"now", "transaction_timestamp", "statement_timestamp",
@@ -213,6 +253,7 @@ static struct sx *clock_function(struct az *az, const char *name)
                                                  : NULL;
 }
 
+/* Who, where, which version; NULL when the name is none of them. */
 static struct sx *session_function(struct az *az, const char *name)
 {
     const struct sql_context *cx = az->cx;
@@ -238,8 +279,12 @@ static struct sx *session_function(struct az *az, const char *name)
     return NULL;
 }
 
+/*
+ * current_setting(name [, missing_ok]): constant names only, as the session answers while planning.
+ */
 static err_t setting(struct az *az, struct sx **args, uint32_t len, int location, struct sx **out)
 {
+    ASSERT(len >= 1);
     struct sx *name = NULL;
     TRY(az_coerce(az, args[0], type_of(TYPE_TEXT), CAST_IMPLICIT, &name));
     name = sx_fold(az->arena, name);
@@ -258,6 +303,7 @@ static err_t setting(struct az *az, struct sx **args, uint32_t len, int location
     return ERR_OK;
 }
 
+/* current_schemas(true|false): the search path as a name array. */
 static struct sx *schemas(struct az *az)
 {
     const char *own = az->cx->schema;
@@ -267,6 +313,10 @@ static struct sx *schemas(struct az *az)
     return sx;
 }
 
+/*
+ * Session values first, then macros; *out NULL when the name is none of them, with these many
+ * arguments: then core/data's catalogue is asked.
+ */
 err_t az_catalog_function(struct az *az, struct scope *scope, const char *schema, const char *name,
                           struct sx **args, uint32_t args_len, int location, struct sx **out)
 {
@@ -302,9 +352,13 @@ err_t az_catalog_function(struct az *az, struct scope *scope, const char *schema
 
 /* ---- 'name'::regclass ------------------------------------------------------------------------ */
 
-/* Splits a possibly quoted, possibly qualified name. */
+/*
+ * Splits a possibly quoted, possibly qualified name. Splits a possibly quoted, possibly qualified
+ * name; returns how many parts there are.
+ */
 static uint32_t split_name(struct az *az, const char *text, const char *parts[3])
 {
+    ASSERT(text != NULL);
     uint32_t n = 0;
     const char *s = text;
     while (n < 3) {
@@ -332,8 +386,10 @@ static uint32_t split_name(struct az *az, const char *text, const char *parts[3]
     return n;
 }
 
+/* By the search path, like a name in FROM. */
 static err_t regclass_literal(struct az *az, const char *text, int location, struct datum *out)
 {
+    ASSERT(az->cx->catalog != NULL);
     const char *parts[3];
     uint32_t n = split_name(az, text, parts);
     const struct sql_relation *relation = NULL;
@@ -346,6 +402,7 @@ static err_t regclass_literal(struct az *az, const char *text, int location, str
     return ERR_OK;
 }
 
+/* 'name'::regclass: an oid. Digits are the oid itself, "-" is 0. */
 err_t az_reg_literal(struct az *az, const char *text, uint32_t oid, int location, struct datum *out)
 {
     ASSERT(text != NULL);
@@ -377,6 +434,10 @@ err_t az_reg_literal(struct az *az, const char *text, uint32_t oid, int location
 
 /* ---- array literals -------------------------------------------------------------------------- */
 
+/*
+ * {a,"b c",NULL}: PostgreSQL's array_in for one dimension. A backslash takes the next byte as it
+ * is; NULL without quotes is NULL.
+ */
 err_t az_array_items(struct az *az, const char *text, int location, const char ***items,
                      uint32_t *len)
 {

@@ -1,6 +1,15 @@
 /*
  * What holds of every expression and relation between the passes. A breach is a bug of a pass, and
  * what came of it would be a wrong answer: it is found where it was made.
+ *
+ * After lowering, and after each pass of rel_optimize (query.c):
+ *   * no subquery, no outer reference, no aggregate in an expression; no GLOBAL, SET or FULL JOIN
+ *   * every column exists and has the kind it is used as; every call has its function's kinds
+ *   * a relation's columns are those its inputs give it
+ *
+ * Nullability is not compared: a pass may learn that a column is never NULL, and users above that
+ * were built before keep the weaker type. After phys.c joins have two inputs (prune.c and emit.c
+ * assert it).
  */
 #include "ctrl/adapter/sql/sql_internal.h"
 
@@ -9,12 +18,14 @@ enum { CHECK_DEPTH_MAX = 100000 };
 /* ---- expressions ------------------------------------------------------------------------------
  */
 
+/* Untyped literals are settled by analysis. */
 static void check_type(const struct type *type)
 {
     ASSERT(type->kind >= TYPE_BOOL && type->kind < TYPE_KIND_MAX);
     ASSERT(type->kind != TYPE_UNKNOWN); /* settled by analysis */
 }
 
+/* Arity and kinds as the catalogue has them; 0 is polymorphic. */
 static void check_call(const struct sx *sx)
 {
     ASSERT(sx->func != NULL);
@@ -29,6 +40,7 @@ static void check_call(const struct sx *sx)
     ASSERT(sx->func->result == 0 || sx->func->result == sx->type.kind);
 }
 
+/* when, then, ..., else */
 static void check_case(const struct sx *sx)
 {
     ASSERT(sx->args_len >= 3 && sx->args_len % 2 == 1);
@@ -39,6 +51,7 @@ static void check_case(const struct sx *sx)
     ASSERT(sx->args[sx->args_len - 1]->type.kind == sx->type.kind);
 }
 
+/* AND and OR have two arguments or more, NOT one. */
 static void check_logic(const struct sx *sx)
 {
     ASSERT(sx->type.kind == TYPE_BOOL);
@@ -48,6 +61,7 @@ static void check_logic(const struct sx *sx)
     }
 }
 
+/* Kinds must agree; OIDs and modifiers may not be known to the relation. */
 static void check_column(const struct sx *sx, const struct type *types, uint32_t cols)
 {
     ASSERT(sx->level == 0); /* lowering binds what lies outside */
@@ -55,6 +69,7 @@ static void check_column(const struct sx *sx, const struct type *types, uint32_t
     ASSERT(sx->type.kind == types[sx->col].kind);
 }
 
+/* types, cols: the columns the expression is over. */
 void sx_check(const struct sx *sx, const struct type *types, uint32_t cols)
 {
     ASSERT(sx != NULL);
@@ -118,6 +133,7 @@ static void check_same(const struct rel *rel, uint32_t col, const struct rel *in
     ASSERT(rel->types[col].kind == in->types[in_col].kind);
 }
 
+/* Predicates are over all inputs' columns, also where the output is the left side's only. */
 static void check_join(struct arena *arena, const struct rel *rel)
 {
     uint32_t total = 0, at = 0;
@@ -141,6 +157,7 @@ static void check_join(struct arena *arena, const struct rel *rel)
     check_predicates(rel, types, total);
 }
 
+/* Keys first, then one column for each aggregate. */
 static void check_reduce(const struct rel *rel, const struct rel *in)
 {
     ASSERT(rel->cols_len == rel->keys_len + rel->aggs_len);
@@ -156,6 +173,7 @@ static void check_reduce(const struct rel *rel, const struct rel *in)
     }
 }
 
+/* limit -1 is none. */
 static void check_topk(const struct rel *rel, const struct rel *in)
 {
     ASSERT(rel->limit >= -1);
@@ -168,6 +186,7 @@ static void check_topk(const struct rel *rel, const struct rel *in)
     }
 }
 
+/* The input's columns, then one for each expression. */
 static void check_map(const struct rel *rel, const struct rel *in)
 {
     ASSERT(rel->cols_len == in->cols_len + rel->sx_len);
@@ -177,6 +196,7 @@ static void check_map(const struct rel *rel, const struct rel *in)
     }
 }
 
+/* Operators over one relation. */
 static void check_unary(const struct rel *rel)
 {
     const struct rel *in = rel->inputs[0];
@@ -209,6 +229,7 @@ static void check_unary(const struct rel *rel)
     }
 }
 
+/* One node; its inputs are checked by the walk. */
 static void check_node(struct arena *arena, const struct rel *rel)
 {
     for (uint32_t i = 0; i < rel->cols_len; i++) {
@@ -243,6 +264,7 @@ static void check_node(struct arena *arena, const struct rel *rel)
     }
 }
 
+/* Each node once, inputs first. */
 static void check_all(struct arena *arena, struct u64map *seen, const struct rel *rel)
 {
     ASSERT(rel != NULL);
@@ -256,6 +278,7 @@ static void check_all(struct arena *arena, struct u64map *seen, const struct rel
     check_node(arena, rel);
 }
 
+/* The whole DAG. Cheap enough to run always: plans have hundreds of nodes, not millions. */
 void rel_check(struct arena *arena, const struct rel *rel)
 {
     struct u64map seen = {0};

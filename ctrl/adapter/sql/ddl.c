@@ -1,4 +1,18 @@
-/* CREATE ...: definitions with everything resolved, and their normalised text. */
+/*
+ * CREATE ...: definitions with everything resolved, and their normalised text.
+ *
+ * What is stored of a view is text, as the catalog outlives every version of this code: the parse
+ * tree with each name qualified (az->qualify), deparsed by libpg_query. A later search path or a
+ * new relation of the same name cannot change what it means. Analysing and lowering it now refuses
+ * what could not be planned later.
+ *
+ *   CREATE VIEW v AS SELECT a FROM t      ->  definition  SELECT a FROM public.t
+ *                                             create_sql  CREATE VIEW v AS SELECT a FROM public.t
+ *
+ * Nothing is checked against other objects here (does the name exist already, may this be dropped):
+ * the catalog's transaction does that. Dependencies are the relations named directly; az_relation
+ * notes them. Entry point: sql_plan_ddl.
+ */
 #include "ctrl/adapter/sql/sql_internal.h"
 
 #include "ctrl/adapter/sql/typing.h"
@@ -8,6 +22,7 @@
 
 /* ---- text ------------------------------------------------------------------------------------ */
 
+/* libpg_query works on its packed form; the tree is packed again as it may have been changed. */
 err_t sql_deparse(struct arena *arena, pg_node *node, const char **out)
 {
     ASSERT(node != NULL);
@@ -33,8 +48,13 @@ err_t sql_deparse(struct arena *arena, pg_node *node, const char **out)
     return err;
 }
 
+/*
+ * PostgreSQL's reserved words that could not stand as a column or table name, and everything that
+ * is not plain lower case.
+ */
 static bool needs_quotes(const char *name)
 {
+    ASSERT(name != NULL);
     static const char *const reserved[] = {
         "all",    "and",     "any",    "array",  "as",    "asc",       "both",     "case",
         "cast",   "check",   "column", "create", "cross", "default",   "desc",     "distinct",
@@ -57,6 +77,7 @@ static bool needs_quotes(const char *name)
     return !plain;
 }
 
+/* Quotes inside are doubled; a plain name is returned as it is, not copied. */
 const char *sql_quote_ident(struct arena *arena, const char *name)
 {
     ASSERT(name != NULL);
@@ -76,8 +97,10 @@ const char *sql_quote_ident(struct arena *arena, const char *name)
     return out;
 }
 
+/* Only the parts that are there. */
 static const char *quoted_name(struct arena *arena, const struct sql_name *name)
 {
+    ASSERT(name->name != NULL);
     const char *text = sql_quote_ident(arena, name->name);
     if (name->schema != NULL) {
         text = arena_printf(arena, "%s.%s", sql_quote_ident(arena, name->schema), text);
@@ -88,14 +111,20 @@ static const char *quoted_name(struct arena *arena, const struct sql_name *name)
     return text;
 }
 
-/* The statement as the user wrote it. */
+/*
+ * The statement as the user wrote it. The statement as the user wrote it: for those that name
+ * nothing a search path could change.
+ */
 static const char *own_text(struct arena *arena, const struct sql_stmt *stmt)
 {
+    ASSERT(stmt->start <= stmt->end && stmt->end <= stmt->script->text_len);
     return arena_strndup(arena, stmt->script->text + stmt->start, stmt->end - stmt->start);
 }
 
+/* Names of a statement live with its script; the definition outlives it. */
 static struct sql_name copy_name(struct arena *arena, const struct sql_name *name)
 {
+    ASSERT(name != NULL);
     struct sql_name copy = {.location = name->location};
     copy.name = name->name != NULL ? arena_strdup(arena, name->name) : NULL;
     copy.schema = name->schema != NULL ? arena_strdup(arena, name->schema) : NULL;
@@ -105,6 +134,7 @@ static struct sql_name copy_name(struct arena *arena, const struct sql_name *nam
 
 static struct sql_options copy_options(struct arena *arena, const struct sql_options *from)
 {
+    ASSERT(from->len == 0 || from->items != NULL);
     struct sql_options out = {.len = from->len};
     out.items = ARENA_ARRAY(arena, struct sql_option, from->len);
     for (uint32_t i = 0; i < from->len; i++) {
@@ -119,8 +149,13 @@ static struct sql_options copy_options(struct arena *arena, const struct sql_opt
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
+/*
+ * The default's text, after its type was checked: 'x' for an int is refused now, not at the first
+ * INSERT. Written back as the only target of a SELECT, whose keyword is cut off.
+ */
 static err_t column_default(struct az *az, pg_node *expr, struct type type, const char **out)
 {
+    ASSERT(expr != NULL && out != NULL);
     /* Its text: that of SELECT expr without the SELECT. */
     PgQuery__ResTarget target = PG_QUERY__RES_TARGET__INIT;
     target.val = expr;
@@ -152,9 +187,11 @@ static err_t column_default(struct az *az, pg_node *expr, struct type type, cons
     return ERR_OK;
 }
 
+/* NOT NULL and DEFAULT; others would have to be enforced against all rows. */
 static err_t column_constraint(struct az *az, const PgQuery__Constraint *c, struct type *type,
                                const char **text)
 {
+    ASSERT(type != NULL);
     switch (c->contype) {
     case PG_QUERY__CONSTR_TYPE__CONSTR_NOTNULL:
         type->nullable = false;
@@ -172,6 +209,7 @@ static err_t column_constraint(struct az *az, const PgQuery__Constraint *c, stru
     }
 }
 
+/* One column: of a table, or of a source's column list. */
 static err_t table_column(struct az *az, const PgQuery__ColumnDef *def, struct sql_ddl *out,
                           uint32_t at)
 {
@@ -200,8 +238,10 @@ static err_t table_column(struct az *az, const PgQuery__ColumnDef *def, struct s
     return ERR_OK;
 }
 
+/* In the order written; names must differ. */
 static err_t table_columns(struct az *az, const PgQuery__CreateStmt *s, struct sql_ddl *out)
 {
+    ASSERT(out->columns.cols == 0);
     size_t n = s->n_table_elts;
     out->columns.types = ARENA_ARRAY(az->arena, struct type, n);
     out->columns.names = ARENA_ARRAY(az->arena, const char *, n);
@@ -221,9 +261,11 @@ static err_t table_columns(struct az *az, const PgQuery__CreateStmt *s, struct s
 
 /* ---- views ----------------------------------------------------------------------------------- */
 
+/* The query's names, the first of them replaced by (a, b, ...). */
 static err_t view_columns(struct az *az, pg_node **aliases, size_t aliases_len,
                           const struct query *q, struct sql_ddl *out)
 {
+    ASSERT(q->targets == NULL);
     const char **names = arena_memdup(az->arena, q->names, q->cols_len * sizeof(names[0]));
     if (aliases_len > q->cols_len) {
         return err_sql(ERR_INVALID, "42601",
@@ -250,6 +292,7 @@ static err_t view_columns(struct az *az, pg_node **aliases, size_t aliases_len,
  */
 static err_t view(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *out)
 {
+    ASSERT(stmt->kind == SQL_CREATE_VIEW || stmt->kind == SQL_CREATE_MATERIALIZED_VIEW);
     pg_node *node = stmt->ast->node, *query = node;
     pg_node **aliases = NULL;
     size_t aliases_len = 0;
@@ -265,6 +308,7 @@ static err_t view(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *ou
         out->if_not_exists = node->create_table_as_stmt->if_not_exists != 0;
     }
     struct query q;
+    /* Names are written into the tree during the analysis, before it is deparsed. */
     az->maintained = true;
     az->qualify = true;
     TRY(az_query(az, query, NULL, 0, &q));
@@ -292,9 +336,14 @@ static err_t view(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *ou
 
 /* ---- indexes --------------------------------------------------------------------------------- */
 
+/*
+ * A plain column, possibly in parentheses. Order and NULLS are accepted: an index here is looked
+ * up, never scanned in order.
+ */
 static err_t index_key(struct az *az, const struct sql_relation *on, const PgQuery__IndexElem *e,
                        uint32_t *out)
 {
+    ASSERT(on != NULL);
     const char *name = e->name != NULL && e->name[0] != '\0' ? e->name : NULL;
     if (name == NULL && e->expr != NULL && e->expr->node_case == PG_QUERY__NODE__NODE_COLUMN_REF &&
         e->expr->column_ref->n_fields == 1) {
@@ -312,6 +361,9 @@ static err_t index_key(struct az *az, const struct sql_relation *on, const PgQue
     return az_err(az, -1, ERR_INVALID, "42703", "column \"%s\" does not exist", name);
 }
 
+/*
+ * On any relation that has rows of its own or a definition. Without a list all columns are the key.
+ */
 static err_t create_index(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *out)
 {
     ASSERT(stmt->kind == SQL_CREATE_INDEX);
@@ -331,6 +383,7 @@ static err_t create_index(struct az *az, const struct sql_stmt *stmt, struct sql
     if (s != NULL && (s->unique || s->where_clause != NULL || s->n_index_including_params > 0)) {
         return AZ_UNSUPPORTED(az, -1, "unique, partial and covering indexes are not supported");
     }
+    /* One array for both ways: the list, or all columns. */
     out->index.keys = ARENA_ARRAY(az->arena, uint32_t, n > 0 ? n : relation->columns.cols);
     for (size_t i = 0; i < n; i++) {
         TRY(index_key(az, relation, s->index_params[i]->index_elem, &out->index.keys[i]));
@@ -345,6 +398,10 @@ static err_t create_index(struct az *az, const struct sql_stmt *stmt, struct sql
         keys = arena_printf(az->arena, "%s%s%s", keys, i == 0 ? "" : ", ",
                             sql_quote_ident(az->arena, name));
     }
+    /*
+     * The text names the cluster even when the user did not: the session's may be another next
+     * time.
+     */
     struct sql_name full = {
         .database = relation->database, .schema = relation->schema, .name = relation->name};
     const char *cluster = out->cluster != NULL ? out->cluster : az->cx->cluster;
@@ -359,12 +416,15 @@ static err_t create_index(struct az *az, const struct sql_stmt *stmt, struct sql
 
 /* ---- sources and clusters -------------------------------------------------------------------- */
 
+/* 22023 where the option is written. */
 static err_t option_error(const struct sql_stmt *stmt, const struct sql_option *o, const char *what)
 {
+    ASSERT(o->location >= 0);
     return sql_position(err_sql(ERR_INVALID, "22023", "%s option \"%s\"", what, o->name),
                         stmt->script->text, (uint32_t)o->location);
 }
 
+/* TAIL = true, or just TAIL. */
 static err_t bool_option(const struct sql_stmt *stmt, const struct sql_option *o, bool *out)
 {
     return sql_bool_of_text(o->value, out)
@@ -372,6 +432,9 @@ static err_t bool_option(const struct sql_stmt *stmt, const struct sql_option *o
                : option_error(stmt, o, "invalid value for the boolean");
 }
 
+/*
+ * The path is opened by storaged, on its machine; whether it can be is told by the source's status.
+ */
 static err_t create_source(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *out)
 {
     ASSERT(stmt->ast->path != NULL);
@@ -380,6 +443,9 @@ static err_t create_source(struct az *az, const struct sql_stmt *stmt, struct sq
         az->base = ast->columns_base;
         TRY(table_columns(az, ast->columns->create_stmt, out));
     }
+    /*
+     * A column list and a count must agree; a count alone names the columns column1, column2, ...
+     */
     if (ast->format == SQL_FORMAT_CSV && ast->csv_columns > 0 && out->columns.cols > 0 &&
         ast->csv_columns != out->columns.cols) {
         return err_sql(ERR_INVALID, "42601", "the source has %u columns, but FORMAT CSV says %u",
@@ -416,8 +482,10 @@ static err_t create_source(struct az *az, const struct sql_stmt *stmt, struct sq
     return ERR_OK;
 }
 
+/* Which sizes there are the controller knows. */
 static err_t create_cluster(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *out)
 {
+    ASSERT(stmt->kind == SQL_CREATE_CLUSTER);
     const struct sql_options *options = &stmt->ast->options;
     out->cluster_options.size = "1";
     out->cluster_options.replication_factor = 1;
@@ -443,6 +511,7 @@ static err_t create_cluster(struct az *az, const struct sql_stmt *stmt, struct s
 
 /* ---- all ------------------------------------------------------------------------------------- */
 
+/* By kind; everything in out lives in its own arena. */
 static err_t plan_ddl(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *out)
 {
     ASSERT(out->kind == 0);
@@ -474,6 +543,10 @@ static err_t plan_ddl(struct az *az, const struct sql_stmt *stmt, struct sql_ddl
     }
 }
 
+/*
+ * The definition stays valid when the statement and the catalog's answers are gone, but for
+ * index.on, which lives in the same arena or in the catalog.
+ */
 err_t sql_plan_ddl(const struct sql_context *cx, const struct sql_stmt *stmt, struct sql_ddl **out)
 {
     *out = NULL;

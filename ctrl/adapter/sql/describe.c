@@ -1,12 +1,25 @@
-/* SHOW, EXPLAIN, EXECUTE's arguments, and the description of statements. */
+/*
+ * SHOW, EXPLAIN, EXECUTE's arguments, and the description of statements.
+ *
+ * The extended protocol asks for result columns and parameter types before values are bound:
+ * sql_describe analyses the statement with parameters as placeholders (az->describe) and stops
+ * before planning. Planning analyses again with the values as literals, so that they fold and
+ * choose indexes like written ones; both see the same text and the same catalog version, or the
+ * session describes anew.
+ *
+ * SHOW <objects> is a SELECT over catalog tables that the adapter fills, written as text here: so
+ * LIKE, order, columns and the protocol need nothing of their own.
+ */
 #include "ctrl/adapter/sql/sql_internal.h"
 
 #include "ctrl/adapter/sql/typing.h"
 
 /* ---- SHOW ------------------------------------------------------------------------------------ */
 
+/* A name as a string literal: quotes doubled. standard_conforming_strings is always on. */
 static const char *literal(struct arena *arena, const char *text)
 {
+    ASSERT(text != NULL);
     char *out = arena_alloc(arena, strlen(text) * 2 + 3), *to = out;
     *to++ = '\'';
     for (const char *c = text; *c != '\0'; c++) {
@@ -36,6 +49,7 @@ static err_t show_columns(struct az *az, const struct sql_stmt *stmt, const char
     return ERR_OK;
 }
 
+/* By default only the session's schema is listed, for objects that live in schemas. */
 err_t sql_show_text(struct az *az, const struct sql_stmt *stmt, const char **out)
 {
     ASSERT(stmt->kind == SQL_SHOW_OBJECTS);
@@ -58,6 +72,7 @@ err_t sql_show_text(struct az *az, const struct sql_stmt *stmt, const char **out
         {SQL_OBJECT_DATABASE, "database", "name", false},
         {SQL_OBJECT_ANY, NULL, "name, kind AS type", true},
     };
+    /* Columns are in a table of their own. */
     if (stmt->object == SQL_OBJECT_COLUMN) {
         return show_columns(az, stmt, out);
     }
@@ -69,6 +84,7 @@ err_t sql_show_text(struct az *az, const struct sql_stmt *stmt, const char **out
     const char *where = table[i].kind == NULL
                             ? "kind IN ('table', 'source', 'view', 'materialized-view', 'index')"
                             : arena_printf(arena, "kind = %s", literal(arena, table[i].kind));
+    /* SHOW INDEXES FROM t, but SHOW TABLES FROM schema. */
     bool index = stmt->object == SQL_OBJECT_INDEX;
     if (ast->on.name != NULL) {
         where = arena_printf(arena, "%s AND %s = %s", where, index ? "on_name" : "schema",
@@ -89,23 +105,32 @@ err_t sql_show_text(struct az *az, const struct sql_stmt *stmt, const char **out
 
 /* ---- describe -------------------------------------------------------------------------------- */
 
+/* A result of one text column. */
 static struct schema one_column(struct arena *arena, const char *name)
 {
+    ASSERT(name != NULL);
     struct type text = type_of(TYPE_TEXT);
     return schema_copy(arena, &name, &text, 1);
 }
 
+/* The visible columns; hidden ones never leave. */
 static err_t describe_query(struct az *az, const struct sql_stmt *stmt, struct schema *out)
 {
+    ASSERT(out != NULL);
     struct query q;
     TRY(query_analyse(az, stmt, &q));
     *out = schema_copy(az->arena, q.names, q.rel->types, q.cols_len);
     return ERR_OK;
 }
 
-/* SUBSCRIBE puts mz_timestamp, mz_diff (and mz_progressed) before the columns. */
+/*
+ * SUBSCRIBE puts mz_timestamp, mz_diff (and mz_progressed) before the columns. SUBSCRIBE puts
+ * mz_timestamp, mz_diff (and mz_progressed) before the columns. A progress row has NULL in all of
+ * those, so they are nullable then.
+ */
 static err_t describe_subscribe(struct az *az, const struct sql_stmt *stmt, struct schema *out)
 {
+    ASSERT(stmt->kind == SQL_SUBSCRIBE);
     struct schema inner;
     TRY(describe_query(az, stmt, &inner));
     bool progress = stmt->subscribe.progress;
@@ -131,6 +156,7 @@ static err_t describe_subscribe(struct az *az, const struct sql_stmt *stmt, stru
     return ERR_OK;
 }
 
+/* Statements without rows describe nothing, but their parameters are still asked for. */
 static err_t describe_into(struct az *az, const struct sql_stmt *stmt, struct schema *out)
 {
     ASSERT(az->describe);
@@ -167,6 +193,7 @@ static err_t describe_into(struct az *az, const struct sql_stmt *stmt, struct sc
     }
 }
 
+/* Parameters that nothing determined are text, as in PostgreSQL. */
 err_t sql_describe(const struct sql_context *cx, const struct sql_stmt *stmt,
                    struct sql_description **out)
 {
@@ -209,6 +236,7 @@ void sql_description_free(struct sql_description *description)
 
 /* ---- EXECUTE --------------------------------------------------------------------------------- */
 
+/* Converted as if assigned to columns of the prepared types, then evaluated: they are constants. */
 static err_t execute_args(struct az *az, const struct sql_stmt *stmt, const struct type *types,
                           uint32_t types_len, struct datum *out)
 {
@@ -225,6 +253,7 @@ static err_t execute_args(struct az *az, const struct sql_stmt *stmt, const stru
         struct expr e;
         TRY(az_expr(az, &scope, s->params[i], &sx));
         TRY(az_coerce(az, sx, types[i], CAST_ASSIGNMENT, &sx));
+        /* Values are computed without an engine. */
         if (sx_has_subquery(sx)) {
             return AZ_UNSUPPORTED(az, sx->location,
                                   "subqueries as EXECUTE parameters are not supported");
@@ -238,10 +267,12 @@ static err_t execute_args(struct az *az, const struct sql_stmt *stmt, const stru
     return ERR_OK;
 }
 
+/* The values live in the caller's arena. */
 err_t sql_execute_args(const struct sql_context *cx, const struct sql_stmt *stmt,
                        const struct type *types, uint32_t types_len, struct arena *arena,
                        struct datum **out)
 {
+    ASSERT(types_len == 0 || types != NULL);
     ASSERT(stmt->kind == SQL_EXECUTE);
     struct az az;
     az_init(&az, arena, cx, stmt);
@@ -253,8 +284,10 @@ err_t sql_execute_args(const struct sql_context *cx, const struct sql_stmt *stmt
 
 /* ---- EXPLAIN --------------------------------------------------------------------------------- */
 
+/* What is done with the rows after reading: ORDER BY, LIMIT, OFFSET. */
 static void explain_finishing(const struct sql_query *q, struct buf *out)
 {
+    ASSERT(q != NULL);
     if (q->order_len == 0 && q->limit < 0 && q->offset == 0) {
         return;
     }
@@ -275,8 +308,10 @@ static void explain_finishing(const struct sql_query *q, struct buf *out)
     buf_append_byte(out, '\n');
 }
 
+/* Which index, by which key, and what is made of its rows. */
 static void explain_peek(const struct sql_query *q, struct buf *out)
 {
+    ASSERT(q->kind == SQL_QUERY_PEEK);
     buf_printf(out, "Peek index u%llu", (unsigned long long)q->peek.index_id);
     for (uint32_t i = 0; i < q->peek.keys_len * q->peek.key_cols; i++) {
         buf_append_str(out, i == 0 ? " key (" : ", ");
@@ -293,8 +328,10 @@ static void explain_peek(const struct sql_query *q, struct buf *out)
     }
 }
 
+/* As it would run now: indexes that exist count. */
 static void explain_query(const struct sql_query *q, struct buf *out)
 {
+    ASSERT(q->kind >= SQL_QUERY_CONSTANT && q->kind <= SQL_QUERY_DATAFLOW);
     explain_finishing(q, out);
     switch (q->kind) {
     case SQL_QUERY_CONSTANT:
@@ -309,9 +346,11 @@ static void explain_query(const struct sql_query *q, struct buf *out)
     }
 }
 
+/* EXPLAIN VIEW v: the dataflow that maintains it, planned from its definition. */
 static err_t explain_object(const struct sql_context *cx, const struct sql_stmt *stmt,
                             struct buf *out)
 {
+    ASSERT(stmt->explain.of_object);
     struct arena arena = {0};
     const struct sql_relation *relation = NULL;
     struct sql_query *q = NULL;
@@ -335,6 +374,7 @@ static err_t explain_object(const struct sql_context *cx, const struct sql_stmt 
     return err;
 }
 
+/* Nothing is run; a definition that could not be made is an error here, too. */
 err_t sql_explain(const struct sql_context *cx, const struct sql_stmt *stmt, struct buf *out)
 {
     ASSERT(stmt->kind == SQL_EXPLAIN);

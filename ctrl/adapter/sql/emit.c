@@ -1,9 +1,22 @@
 /*
  * Emission: a physical rel DAG into the nodes of a plan. Chains of MAP, FILTER and PROJECT fuse
  * into one MFP; nodes that are equal are emitted once, so common subplans are shared.
+ *
+ *   PROJECT {2} over MAP {a + 1} over FILTER a > 1 over t    ->    MFP(t): filter a > 1, map a + 1
+ *
+ * Two ways of sharing: a rel reached twice is one node (done), and nodes with the same operator,
+ * inputs, types and payload are one (equal), which finds the same join written in two places.
+ * Inputs are nodes already when a node is compared, so whole subplans fold together from below. For
+ * an incremental engine that is half the memory, not only half the work.
+ *
+ * A fused chain evaluates predicates as early as their columns allow (core/data/expr.h);
+ * expressions that substitution would make too large begin an MFP of their own.
+ *
+ * Everything of the plan is copied into its arena: it outlives the planning context.
  */
 #include "ctrl/adapter/sql/sql_internal.h"
 
+/* One run. The maps are temporary; the plan is the caller's. */
 struct emitter {
     struct arena *scratch;
     struct plan *plan;
@@ -16,6 +29,7 @@ static err_t emit(struct emitter *em, struct rel *rel, uint32_t *out);
 
 /* ---- equal nodes are one --------------------------------------------------------------------- */
 
+/* A value as bytes. Only the member of the union that the kind uses: the rest may be anything. */
 static void key_datum(struct buf *key, const struct type *type, const struct datum *d)
 {
     ASSERT(type->kind != TYPE_UNKNOWN);
@@ -69,8 +83,10 @@ static void key_expr(struct buf *key, const struct expr *e)
     }
 }
 
+/* Everything that decides about the output. */
 static void key_mfp(struct buf *key, const struct mfp *m)
 {
+    ASSERT(m->project_len == 0 || m->project != NULL);
     buf_append_u32(key, m->input_cols);
     buf_append_u32(key, m->maps_len);
     for (uint32_t i = 0; i < m->maps_len; i++) {
@@ -83,8 +99,10 @@ static void key_mfp(struct buf *key, const struct mfp *m)
     buf_append(key, m->project, m->project_len * sizeof(m->project[0]));
 }
 
+/* Result types follow from the functions and arguments. */
 static void key_aggs(struct buf *key, const struct plan_node *n)
 {
+    ASSERT(n->op == PLAN_REDUCE);
     for (uint32_t i = 0; i < n->reduce.aggs_len; i++) {
         const struct plan_agg *a = &n->reduce.aggs[i];
         buf_append_byte(key, a->func);
@@ -94,8 +112,10 @@ static void key_aggs(struct buf *key, const struct plan_node *n)
     }
 }
 
+/* What tells nodes of one operator apart, beside their inputs and types. */
 static void key_payload(struct buf *key, const struct plan_node *n)
 {
+    ASSERT(n->op >= PLAN_SOURCE && n->op <= PLAN_TOPK);
     switch (n->op) {
     case PLAN_SOURCE:
     case PLAN_INDEX:
@@ -139,9 +159,13 @@ static void key_payload(struct buf *key, const struct plan_node *n)
     }
 }
 
-/* The node's index: of an equal one already there, or a new one. */
+/*
+ * The node's index: of an equal one already there, or a new one. The node's index: of an equal one
+ * already there, or a new one. 54001 when the engine's bound on operators is reached.
+ */
 static err_t add_node(struct emitter *em, const struct plan_node *node, uint32_t *out)
 {
+    ASSERT(node->inputs_len <= PLAN_INPUTS_MAX);
     struct buf key = {0}, hex = {0};
     buf_append_byte(&key, node->op);
     buf_append_u32(&key, node->schema.cols);
@@ -171,6 +195,7 @@ static err_t add_node(struct emitter *em, const struct plan_node *node, uint32_t
     return err;
 }
 
+/* Kinds and nullability; names are for the result only. */
 static struct schema schema_of(struct emitter *em, const struct rel *rel)
 {
     struct schema s = {.cols = rel->cols_len};
@@ -185,6 +210,7 @@ static uint32_t *copy_cols(struct emitter *em, const uint32_t *cols, uint32_t le
 
 /* ---- MFP ------------------------------------------------------------------------------------- */
 
+/* A chain over its base: what comes out, over base's columns, and which rows. */
 struct fused {
     struct rel *base;
     struct sx **exprs; /* output columns over base's */
@@ -202,9 +228,14 @@ static void fuse_base(struct arena *scratch, struct rel *rel, struct fused *out)
     }
 }
 
-/* The expressions of a MAP or FILTER over the base; false when they become too large. */
+/*
+ * The expressions of a MAP or FILTER over the base; false when they become too large. The
+ * expressions of a MAP or FILTER over the base; false when they become too large. One that was too
+ * large before is taken: it can be no smaller.
+ */
 static bool fuse_exprs(struct arena *scratch, struct rel *rel, struct sx **exprs, struct fused *out)
 {
+    ASSERT(rel->kind == REL_MAP || rel->kind == REL_FILTER);
     for (uint32_t i = 0; i < rel->sx_len; i++) {
         struct sx *sx = sx_subst(scratch, rel->sx[i], out->exprs);
         if (sx_measure(sx) > SX_SUBST_MAX && sx_measure(sx) > sx_measure(rel->sx[i])) {
@@ -220,7 +251,11 @@ static bool fuse_exprs(struct arena *scratch, struct rel *rel, struct sx **exprs
     return true;
 }
 
-/* Substitutes a chain of MAP, FILTER and PROJECT into expressions over what stands below it. */
+/*
+ * Substitutes a chain of MAP, FILTER and PROJECT into expressions over what stands below it.
+ * Substitutes a chain of MAP, FILTER and PROJECT into expressions over what stands below it. A
+ * filter below a map is a predicate like one above: both are over base's columns afterwards.
+ */
 static void fuse(struct arena *scratch, struct rel *rel, struct fused *out)
 {
     if (rel->kind != REL_MAP && rel->kind != REL_FILTER && rel->kind != REL_PROJECT) {
@@ -286,9 +321,11 @@ static err_t build_mfp(struct arena *scratch, struct arena *arena, const struct 
     return ERR_OK;
 }
 
+/* The whole chain for a peek, whose base is the index. */
 err_t rel_mfp(struct arena *scratch, struct arena *arena, struct rel *rel, struct rel **base,
               struct mfp *out)
 {
+    ASSERT(rel != NULL && base != NULL);
     struct fused f;
     fuse(scratch, rel, &f);
     *base = f.base;
@@ -298,6 +335,7 @@ err_t rel_mfp(struct arena *scratch, struct arena *arena, struct rel *rel, struc
 /* A chain that changes nothing leaves no operator. */
 static err_t emit_mfp(struct emitter *em, struct rel *rel, uint32_t *out)
 {
+    ASSERT(rel->inputs_len == 1);
     struct fused f;
     fuse(em->scratch, rel, &f);
     uint32_t in = 0;
@@ -319,6 +357,7 @@ static err_t emit_mfp(struct emitter *em, struct rel *rel, uint32_t *out)
 
 /* ---- the other operators --------------------------------------------------------------------- */
 
+/* Notes what is read: the session takes holds on it before the plan is sent. */
 static err_t emit_get(struct emitter *em, const struct rel *rel, uint32_t *out)
 {
     ASSERT(rel->kind == REL_GET);
@@ -381,6 +420,7 @@ static err_t emit_join(struct emitter *em, const struct rel *rel, uint32_t *out)
     return add_node(em, &node, out);
 }
 
+/* Aggregation; without aggregates grouping is DISTINCT. */
 static err_t emit_reduce(struct emitter *em, const struct rel *rel, uint32_t *out)
 {
     ASSERT(rel->kind == REL_REDUCE && rel->keys_len + rel->aggs_len > 0);
@@ -404,6 +444,7 @@ static err_t emit_reduce(struct emitter *em, const struct rel *rel, uint32_t *ou
     return add_node(em, &node, out);
 }
 
+/* Partition, order, limit and offset as they are. */
 static err_t emit_topk(struct emitter *em, const struct rel *rel, uint32_t *out)
 {
     ASSERT(rel->kind == REL_TOPK);
@@ -421,6 +462,7 @@ static err_t emit_topk(struct emitter *em, const struct rel *rel, uint32_t *out)
     return add_node(em, &node, out);
 }
 
+/* A union's inputs while they are collected. */
 struct input_list {
     uint32_t *nodes;
     size_t nodes_len, nodes_cap;
@@ -450,8 +492,10 @@ static err_t union_inputs(struct emitter *em, struct rel *rel, uint32_t after,
     return ERR_OK;
 }
 
+/* One operator for a tree of unions. */
 static err_t emit_union(struct emitter *em, struct rel *rel, uint32_t *out)
 {
+    ASSERT(rel->kind == REL_UNION && rel->inputs_len >= 1);
     struct input_list list = {0};
     err_t err = union_inputs(em, rel, 0, &list);
     if (err == ERR_OK) {
@@ -464,8 +508,10 @@ static err_t emit_union(struct emitter *em, struct rel *rel, uint32_t *out)
     return err;
 }
 
+/* DISTINCT, THRESHOLD, NEGATE: the input and nothing else. */
 static err_t emit_unary(struct emitter *em, const struct rel *rel, uint8_t op, uint32_t *out)
 {
+    ASSERT(rel->inputs_len == 1);
     uint32_t in = 0;
     TRY(emit(em, rel->inputs[0], &in));
     struct plan_node node = {.op = op, .inputs_len = 1, .schema = schema_of(em, rel)};
@@ -473,6 +519,7 @@ static err_t emit_unary(struct emitter *em, const struct rel *rel, uint8_t op, u
     return add_node(em, &node, out);
 }
 
+/* By kind; others were lowered. */
 static err_t emit_node(struct emitter *em, struct rel *rel, uint32_t *out)
 {
     switch (rel->kind) {
@@ -503,6 +550,7 @@ static err_t emit_node(struct emitter *em, struct rel *rel, uint32_t *out)
     }
 }
 
+/* Inputs before users, each once. */
 static err_t emit(struct emitter *em, struct rel *rel, uint32_t *out)
 {
     uint64_t key = (uint64_t)(uintptr_t)rel;
@@ -512,13 +560,16 @@ static err_t emit(struct emitter *em, struct rel *rel, uint32_t *out)
         return ERR_OK;
     }
     TRY(emit_node(em, rel, out));
+    ASSERT(*out < em->plan->nodes_len);
     u64map_put(&em->done, key, (void *)((uintptr_t)*out + 1));
     return ERR_OK;
 }
 
+/* On an error the plan is half built and the caller's to free. */
 err_t rel_emit(struct arena *scratch, struct rel *rel, struct plan *plan, uint32_t *node,
                struct emit_reads *reads)
 {
+    ASSERT(plan != NULL && reads != NULL);
     struct emitter em = {.scratch = scratch, .plan = plan, .reads = reads};
     err_t err = emit(&em, rel, node);
     u64map_free(&em.done);

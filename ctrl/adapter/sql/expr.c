@@ -1,4 +1,22 @@
-/* Analysis of scalar expressions: from the parse tree to typed sx. */
+/*
+ * Analysis of scalar expressions: from the parse tree to typed sx.
+ *
+ * One function per kind of node; each analyses its arguments first and then asks typing.c or
+ * resolve.c what they mean together. Constructs the engine does not have are written with those it
+ * has, so that later passes know AND, OR, NOT, CASE, COALESCE, IS NULL, calls and subqueries only:
+ *
+ *   x BETWEEN a AND b     x >= a AND x <= b
+ *   x IN (a, b)           x = a OR x = b                NULL in the list: unknown instead of false
+ *   (a, b) < (c, d)       a < c OR (a = c AND b < d)
+ *   NULLIF(a, b)          CASE WHEN a = b THEN NULL ELSE a END
+ *   x IS NOT TRUE         NOT COALESCE(x, false)
+ *
+ * These repeat an argument by pointer; values do not depend on how often they are computed, and
+ * emission makes one node of what is shared (fold.c). x BETWEEN has x twice in the size that
+ * sx_measure counts, therefore expressions have a bound (SX_SIZE_MAX).
+ *
+ * Entry point: az_expr. Errors carry the position PostgreSQL would give.
+ */
 #include "ctrl/adapter/sql/sql_internal.h"
 
 #include "ctrl/adapter/sql/typing.h"
@@ -7,6 +25,9 @@
 
 /* ---- constants and parameters ---------------------------------------------------------------- */
 
+/*
+ * A quoted literal: of no type until something decides (manual, 10.2). 705 is pg_type's "unknown".
+ */
 static struct sx *unknown_text(struct az *az, const char *text)
 {
     struct datum d = {.len = (uint32_t)strlen(text)};
@@ -14,10 +35,14 @@ static struct sx *unknown_text(struct az *az, const char *text)
     return sx_lit(az->arena, (struct type){.kind = TYPE_UNKNOWN, .typmod = -1, .oid = 705}, d);
 }
 
-/* Digits that do not fit int4: int8 when they fit, else numeric. */
+/*
+ * Digits that do not fit int4: int8 when they fit, else numeric. Digits that do not fit int4: int8
+ * when they fit, else numeric. So are 1.5 and 1e3 numeric, never floats, as in PostgreSQL.
+ */
 static err_t number(struct az *az, const char *text, int location, struct sx **out)
 {
     char *end = NULL;
+    /* strtoll stops at a point or exponent: those are numeric. */
     errno = 0;
     long long value = strtoll(text, &end, 10);
     if (errno == 0 && *end == '\0') {
@@ -34,6 +59,7 @@ static err_t number(struct az *az, const char *text, int location, struct sx **o
     return ERR_OK;
 }
 
+/* A literal; NULL is an unknown literal, too. */
 static err_t constant(struct az *az, const PgQuery__AConst *c, struct sx **out)
 {
     if (c->isnull) {
@@ -60,6 +86,10 @@ static err_t constant(struct az *az, const PgQuery__AConst *c, struct sx **out)
     return ERR_OK;
 }
 
+/*
+ * $n in a catalog function's body (catfunc.c): column n of the outermost scope, which az_macro
+ * replaces by the argument.
+ */
 static err_t macro_param(struct az *az, struct scope *scope, uint32_t index, struct sx **out)
 {
     uint32_t level = 0;
@@ -73,7 +103,11 @@ static err_t macro_param(struct az *az, struct scope *scope, uint32_t index, str
     return ERR_OK;
 }
 
-/* A value is known when planning; only its type, or not even that, when describing. */
+/*
+ * A value is known when planning; only its type, or not even that, when describing. A value is
+ * known when planning; only its type, or not even that, when describing. A bound value that nobody
+ * gave a type was sent as text.
+ */
 static err_t param(struct az *az, struct scope *scope, const PgQuery__ParamRef *ref,
                    struct sx **out)
 {
@@ -107,6 +141,7 @@ static err_t param(struct az *az, struct scope *scope, const PgQuery__ParamRef *
     return ERR_OK;
 }
 
+/* a, t.a, s.t.a; database.s.t.a is accepted and its database not looked at. */
 static err_t column_ref(struct az *az, struct scope *scope, const PgQuery__ColumnRef *ref,
                         struct sx **out)
 {
@@ -136,7 +171,10 @@ static err_t column_ref(struct az *az, struct scope *scope, const PgQuery__Colum
 
 /* ---- operators ------------------------------------------------------------------------------- */
 
-/* An operator that must yield a boolean: comparisons in IN, BETWEEN, rows, CASE. */
+/*
+ * An operator that must yield a boolean: comparisons in IN, BETWEEN, rows, CASE. An operator that
+ * must yield a boolean: comparisons in IN, BETWEEN, rows, CASE.
+ */
 static err_t op2(struct az *az, const char *name, struct sx *l, struct sx *r, int location,
                  struct sx **out)
 {
@@ -148,6 +186,7 @@ static err_t op2(struct az *az, const char *name, struct sx *l, struct sx *r, in
     return ERR_OK;
 }
 
+/* Each of the nodes, in order: the first error is the leftmost one's. */
 static err_t expr_list(struct az *az, struct scope *scope, pg_node **nodes, size_t len,
                        struct sx ***out)
 {
@@ -158,10 +197,15 @@ static err_t expr_list(struct az *az, struct scope *scope, pg_node **nodes, size
     return ERR_OK;
 }
 
-/* (a, b) < (c, d): a < c OR (a = c AND b < d). */
+/*
+ * (a, b) < (c, d): a < c OR (a = c AND b < d). (a, b) < (c, d) is a < c OR (a = c AND b < d); the
+ * last pair decides with the operator itself, so that <= includes equal rows. NULLs: unknown
+ * exactly where the first pair that is not equal is.
+ */
 static err_t row_order(struct az *az, const char *name, struct sx **l, struct sx **r, size_t len,
                        int location, struct sx **out)
 {
+    ASSERT(len > 0);
     char strict[2] = {name[0], '\0'};
     TRY(op2(az, name, l[len - 1], r[len - 1], location, out));
     for (size_t i = len - 1; i-- > 0;) {
@@ -173,6 +217,10 @@ static err_t row_order(struct az *az, const char *name, struct sx **l, struct sx
     return ERR_OK;
 }
 
+/*
+ * Rows compare by columns; = and <> by AND and OR, which gives SQL's answer for NULLs too: (1,
+ * NULL) = (2, 3) is false, (1, NULL) = (1, 3) unknown.
+ */
 static err_t row_compare(struct az *az, struct scope *scope, const char *name,
                          const PgQuery__RowExpr *a, const PgQuery__RowExpr *b, int location,
                          struct sx **out)
@@ -203,9 +251,11 @@ static err_t row_compare(struct az *az, struct scope *scope, const char *name,
     return ERR_OK;
 }
 
+/* IS [NOT] DISTINCT FROM: with a literal NULL it is IS [NOT] NULL, for any type. */
 static err_t distinct_from(struct az *az, struct scope *scope, const PgQuery__AExpr *e, bool not,
                            struct sx **out)
 {
+    ASSERT(e->lexpr != NULL && e->rexpr != NULL);
     struct sx *args[2];
     TRY(az_expr(az, scope, e->lexpr, &args[0]));
     TRY(az_expr(az, scope, e->rexpr, &args[1]));
@@ -220,12 +270,14 @@ static err_t distinct_from(struct az *az, struct scope *scope, const PgQuery__AE
     TRY(az_common_type(az, args, 2, "IS DISTINCT FROM", &common));
     TRY(az_coerce(az, args[0], common, CAST_IMPLICIT, &args[0]));
     TRY(az_coerce(az, args[1], common, CAST_IMPLICIT, &args[1]));
+    /* Never unknown: so its negation is a value, too. */
     struct sx *same = sx_equal(az->arena, args[0], args[1], true);
     same->location = e->location;
     *out = not ? same : sx_not(az->arena, same);
     return ERR_OK;
 }
 
+/* Operators are resolved for each bound on its own: int BETWEEN smallint AND numeric is legal. */
 static err_t between(struct az *az, struct scope *scope, const PgQuery__AExpr *e, bool not,
                      bool symmetric, struct sx **out)
 {
@@ -242,16 +294,22 @@ static err_t between(struct az *az, struct scope *scope, const PgQuery__AExpr *e
         TRY(op2(az, "<=", x, lo, e->location, &b));
         *out = sx_or(az->arena, *out, sx_and(az->arena, a, b));
     }
+    /* NOT of the whole: unknown stays unknown. */
     if (not ) {
         *out = sx_not(az->arena, *out);
     }
     return ERR_OK;
 }
 
-/* x op ANY|ALL of items, as a disjunction or conjunction. */
+/*
+ * x op ANY|ALL of items, as a disjunction or conjunction. x op ANY|ALL of items, as a disjunction
+ * or conjunction: of no items false and true. Three-valued OR and AND give ANY's and ALL's answers
+ * for NULLs.
+ */
 static err_t quantified(struct az *az, const char *name, struct sx *x, struct sx **items,
                         size_t len, bool all, int location, struct sx **out)
 {
+    ASSERT(len == 0 || items != NULL);
     *out = sx_bool(az->arena, all);
     for (size_t i = 0; i < len; i++) {
         struct sx *one = NULL;
@@ -261,9 +319,11 @@ static err_t quantified(struct az *az, const char *name, struct sx *x, struct sx
     return ERR_OK;
 }
 
+/* (a, b) IN ((1, 2), (3, 4)) */
 static err_t in_rows(struct az *az, struct scope *scope, const PgQuery__AExpr *e,
                      const PgQuery__List *list, struct sx **out)
 {
+    ASSERT(e->lexpr->node_case == PG_QUERY__NODE__NODE_ROW_EXPR);
     *out = sx_bool(az->arena, false);
     for (size_t i = 0; i < list->n_items; i++) {
         if (list->items[i]->node_case != PG_QUERY__NODE__NODE_ROW_EXPR) {
@@ -277,6 +337,7 @@ static err_t in_rows(struct az *az, struct scope *scope, const PgQuery__AExpr *e
     return ERR_OK;
 }
 
+/* NOT IN is the operator <> of the same node. */
 static err_t in_list(struct az *az, struct scope *scope, const PgQuery__AExpr *e, struct sx **out)
 {
     ASSERT(e->rexpr->node_case == PG_QUERY__NODE__NODE_LIST);
@@ -296,10 +357,16 @@ static err_t in_list(struct az *az, struct scope *scope, const PgQuery__AExpr *e
     return ERR_OK;
 }
 
-/* The items of an array expression: ARRAY[...] or a literal '{...}'. */
+/*
+ * The items of an array expression: ARRAY[...] or a literal '{...}'. The items of an array
+ * expression: ARRAY[...] or a literal '{...}', whose items are untyped literals again unless the
+ * array has a type. NULL items stay NULL.
+ */
 static err_t array_items(struct az *az, struct scope *scope, const pg_node *node, struct sx ***out,
                          size_t *len)
 {
+    ASSERT(out != NULL && len != NULL);
+    /* ARRAY[...]::int[] and ARRAY[...] alike: the operator converts each item. */
     if (node->node_case == PG_QUERY__NODE__NODE_TYPE_CAST &&
         node->type_cast->arg->node_case == PG_QUERY__NODE__NODE_A_ARRAY_EXPR) {
         node = node->type_cast->arg;
@@ -334,6 +401,7 @@ static err_t array_items(struct az *az, struct scope *scope, const pg_node *node
     return ERR_OK;
 }
 
+/* x op ANY (array); with a subquery it is a SubLink (func.c). */
 static err_t any_all(struct az *az, struct scope *scope, const PgQuery__AExpr *e, const char *name,
                      bool all, struct sx **out)
 {
@@ -344,8 +412,10 @@ static err_t any_all(struct az *az, struct scope *scope, const PgQuery__AExpr *e
     return quantified(az, name, x, items, len, all, e->location, out);
 }
 
+/* The value keeps the first argument's type; only the comparison converts. */
 static err_t nullif(struct az *az, struct scope *scope, const PgQuery__AExpr *e, struct sx **out)
 {
+    ASSERT(e->lexpr != NULL && e->rexpr != NULL);
     struct sx *a = NULL, *b = NULL, *equal = NULL;
     TRY(az_expr(az, scope, e->lexpr, &a));
     TRY(az_expr(az, scope, e->rexpr, &b));
@@ -358,6 +428,7 @@ static err_t nullif(struct az *az, struct scope *scope, const PgQuery__AExpr *e,
     return ERR_OK;
 }
 
+/* Binary, prefix, LIKE and its family: they are operators in the tree (~~, ~~*). */
 static err_t plain_operator(struct az *az, struct scope *scope, const PgQuery__AExpr *e,
                             const char *name, struct sx **out)
 {
@@ -375,8 +446,10 @@ static err_t plain_operator(struct az *az, struct scope *scope, const PgQuery__A
     return az_operator(az, name, l, r, e->location, out);
 }
 
+/* Everything PostgreSQL's grammar calls an A_Expr. */
 static err_t a_expr(struct az *az, struct scope *scope, const PgQuery__AExpr *e, struct sx **out)
 {
+    ASSERT(e->rexpr != NULL);
     const char *name = pg_name(e->name, e->n_name, NULL);
     name = name == NULL ? "" : name;
     switch (e->kind) {
@@ -411,9 +484,11 @@ static err_t a_expr(struct az *az, struct scope *scope, const PgQuery__AExpr *e,
 
 /* ---- logic ----------------------------------------------------------------------------------- */
 
+/* AND and OR come flat from the grammar, NOT with one argument. */
 static err_t bool_expr(struct az *az, struct scope *scope, const PgQuery__BoolExpr *e,
                        struct sx **out)
 {
+    ASSERT(e->n_args > 0);
     bool and = e->boolop == PG_QUERY__BOOL_EXPR_TYPE__AND_EXPR;
     bool not = e->boolop == PG_QUERY__BOOL_EXPR_TYPE__NOT_EXPR;
     *out = NULL;
@@ -430,9 +505,11 @@ static err_t bool_expr(struct az *az, struct scope *scope, const PgQuery__BoolEx
     return ERR_OK;
 }
 
+/* (a, b) IS NULL when all are, IS NOT NULL when none is: the two are not opposites for rows. */
 static err_t null_test(struct az *az, struct scope *scope, const PgQuery__NullTest *e,
                        struct sx **out)
 {
+    ASSERT(e->arg != NULL);
     bool not = e->nulltesttype == PG_QUERY__NULL_TEST_TYPE__IS_NOT_NULL;
     if (e->arg->node_case == PG_QUERY__NODE__NODE_ROW_EXPR) {
         *out = sx_bool(az->arena, true);
@@ -454,9 +531,11 @@ static err_t null_test(struct az *az, struct scope *scope, const PgQuery__NullTe
     return ERR_OK;
 }
 
+/* IS TRUE and its five relatives never are NULL: COALESCE decides what unknown counts as. */
 static err_t boolean_test(struct az *az, struct scope *scope, const PgQuery__BooleanTest *e,
                           struct sx **out)
 {
+    ASSERT(e->arg != NULL);
     struct sx *arg = NULL;
     TRY(az_expr(az, scope, e->arg, &arg));
     TRY(az_to_bool(az, arg, "IS TRUE", &arg));
@@ -486,6 +565,7 @@ static err_t boolean_test(struct az *az, struct scope *scope, const PgQuery__Boo
 
 /* ---- CASE, COALESCE, GREATEST ---------------------------------------------------------------- */
 
+/* All items to their common type. */
 static err_t coerce_all(struct az *az, struct sx **items, uint32_t len, const char *what,
                         struct type *common)
 {
@@ -497,6 +577,7 @@ static err_t coerce_all(struct az *az, struct sx **items, uint32_t len, const ch
     return ERR_OK;
 }
 
+/* CASE x WHEN y: x = y; else a condition. x is analysed once and shared. */
 static err_t case_condition(struct az *az, struct scope *scope, struct sx *subject,
                             const PgQuery__CaseWhen *when, struct sx **out)
 {
@@ -508,10 +589,15 @@ static err_t case_condition(struct az *az, struct scope *scope, struct sx *subje
     return az_to_bool(az, condition, "CASE/WHEN", out);
 }
 
-/* The result's type is that of all branches together, ELSE first as PostgreSQL does it. */
+/*
+ * The result's type is that of all branches together, ELSE first as PostgreSQL does it. The
+ * result's type is that of all branches together, ELSE first as PostgreSQL does it. Without ELSE
+ * there is an untyped NULL.
+ */
 static err_t case_expr(struct az *az, struct scope *scope, const PgQuery__CaseExpr *e,
                        struct sx **out)
 {
+    ASSERT(e->n_args > 0);
     struct sx *subject = NULL;
     uint32_t n = (uint32_t)e->n_args;
     if (2 * n + 1 > EXPR_ARGS_MAX) {
@@ -522,6 +608,7 @@ static err_t case_expr(struct az *az, struct scope *scope, const PgQuery__CaseEx
         TRY(az_expr(az, scope, e->arg, &subject));
         TRY(az_settle(az, subject, &subject));
     }
+    /* results[0] is ELSE: its type counts first. */
     struct sx **whens = ARENA_ARRAY(az->arena, struct sx *, n);
     struct sx **results = ARENA_ARRAY(az->arena, struct sx *, n + 1);
     for (uint32_t i = 0; i < n; i++) {
@@ -547,9 +634,14 @@ static err_t case_expr(struct az *az, struct scope *scope, const PgQuery__CaseEx
     return ERR_OK;
 }
 
+/*
+ * Arguments after the first that is not NULL are not evaluated; so the engine does it
+ * (EXPR_COALESCE). The result can be NULL only when all arguments can.
+ */
 static err_t coalesce_expr(struct az *az, struct scope *scope, const PgQuery__CoalesceExpr *e,
                            struct sx **out)
 {
+    ASSERT(e->n_args > 0);
     struct sx **args = NULL;
     if (e->n_args > EXPR_ARGS_MAX) {
         return AZ_UNSUPPORTED(az, e->location,
@@ -570,9 +662,11 @@ static err_t coalesce_expr(struct az *az, struct scope *scope, const PgQuery__Co
     return ERR_OK;
 }
 
+/* GREATEST and LEAST skip NULLs, unlike the SQL standard, like PostgreSQL. */
 static err_t min_max_expr(struct az *az, struct scope *scope, const PgQuery__MinMaxExpr *e,
                           struct sx **out)
 {
+    ASSERT(e->n_args > 0);
     struct sx **args = NULL;
     bool greatest = e->op == PG_QUERY__MIN_MAX_OP__IS_GREATEST;
     TRY(expr_list(az, scope, e->args, e->n_args, &args));
@@ -584,9 +678,11 @@ static err_t min_max_expr(struct az *az, struct scope *scope, const PgQuery__Min
 
 /* ---- the rest -------------------------------------------------------------------------------- */
 
+/* CAST and ::. An empty ARRAY[] has a type only here. */
 static err_t type_cast(struct az *az, struct scope *scope, const PgQuery__TypeCast *cast,
                        struct sx **out)
 {
+    ASSERT(cast->type_name != NULL && cast->arg != NULL);
     struct type to;
     struct sx *arg = NULL;
     TRY(az_type(az, cast->type_name, &to));
@@ -601,12 +697,17 @@ static err_t type_cast(struct az *az, struct scope *scope, const PgQuery__TypeCa
     if (err != ERR_OK) {
         return az_position(az, err, cast->location);
     }
+    /*
+     * Errors further up point at the cast when the value came from nowhere (a macro, a literal made
+     * here).
+     */
     if ((*out)->location < 0) {
         (*out)->location = cast->location;
     }
     return ERR_OK;
 }
 
+/* Text compares by bytes; names of collations that mean that are accepted. */
 static err_t collate_clause(struct az *az, struct scope *scope, const PgQuery__CollateClause *c,
                             struct sx **out)
 {
@@ -619,7 +720,11 @@ static err_t collate_clause(struct az *az, struct scope *scope, const PgQuery__C
     return az_expr(az, scope, c->arg, out);
 }
 
-/* ARRAY[...] of constants: text in the array format. */
+/*
+ * ARRAY[...] of constants: text in the array format. ARRAY[...] of constants: text in the array
+ * format, with the array's OID. Quoting text items keeps commas and braces inside apart; numbers
+ * and times need none.
+ */
 static err_t array_constructor(struct az *az, struct scope *scope, const PgQuery__AArrayExpr *e,
                                struct sx **out)
 {
@@ -658,6 +763,7 @@ static err_t array_constructor(struct az *az, struct scope *scope, const PgQuery
     return ERR_OK;
 }
 
+/* CURRENT_DATE and the like: the functions of the session under other names. */
 static err_t sqlvalue(struct az *az, struct scope *scope, const PgQuery__SQLValueFunction *f,
                       struct sx **out)
 {
@@ -686,6 +792,7 @@ static err_t sqlvalue(struct az *az, struct scope *scope, const PgQuery__SQLValu
     return ERR_OK;
 }
 
+/* By kind of node; what is not here is refused with its position. */
 static err_t expr_inner(struct az *az, struct scope *scope, const pg_node *node, struct sx **out)
 {
     switch (node->node_case) {
@@ -731,6 +838,10 @@ static err_t expr_inner(struct az *az, struct scope *scope, const pg_node *node,
     }
 }
 
+/*
+ * Depth is bounded by az_enter, size here: parts that are shared (BETWEEN) count as often as they
+ * are walked.
+ */
 err_t az_expr(struct az *az, struct scope *scope, const pg_node *node, struct sx **out)
 {
     ASSERT(node != NULL && scope != NULL);

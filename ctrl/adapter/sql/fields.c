@@ -1,6 +1,13 @@
 /*
  * INTERVAL '1' DAY, INTERVAL '1-2' YEAR TO MONTH: fields give a bare number its unit and cut what
  * is finer than the last of them.
+ *
+ *   INTERVAL '90' MINUTE             90 minutes
+ *   INTERVAL '1 day 5:30' HOUR       1 day 5:00:00     cut, not rounded
+ *   INTERVAL '2:30' MINUTE TO SECOND 00:02:30          not 2 hours 30
+ *
+ * As PostgreSQL's interval_in and AdjustIntervalForTypmod do it; coarser fields are kept even when
+ * they are not named. The fields are a mask in the type's typmod, next to the precision of seconds.
  */
 #include "ctrl/adapter/sql/typing.h"
 
@@ -33,8 +40,13 @@ static const struct {
     {FIELD_YEAR, "year", 0},
 };
 
+/*
+ * Mask in the upper half, precision (0 to 6, 0xffff: not said) in the lower, as PostgreSQL packs
+ * it.
+ */
 int32_t interval_typmod(int mask, bool precise, int precision)
 {
+    STATIC_ASSERT(FIELDS_ALL <= INT16_MAX, "a typmod with fields is not negative");
     return (int32_t)(((uint32_t)(mask & FIELDS_ALL) << 16) |
                      (precise ? (uint32_t)(precision > 6 ? 6 : precision) : 0xffffU));
 }
@@ -54,6 +66,7 @@ static size_t finest(int mask)
     return i;
 }
 
+/* "5", "-5", "1.5": a number that needs a unit. */
 static bool bare_number(const char *s)
 {
     bool digits = false, point = false;
@@ -68,8 +81,10 @@ static bool bare_number(const char *s)
     return digits;
 }
 
+/* Drops what is finer than the field. */
 static void cut(struct interval *v, size_t field)
 {
+    ASSERT(field < ARRAY_LEN(fields));
     if (fields[field].micros > 0) {
         v->micros -= v->micros % fields[field].micros;
         return;
@@ -83,6 +98,10 @@ static void cut(struct interval *v, size_t field)
     }
 }
 
+/*
+ * PostgreSQL reads a bare number as of the finest field and "2:30" as minutes and seconds when
+ * hours are not among the fields; everything else as an interval without fields.
+ */
 err_t interval_parse_fields(struct arena *arena, const struct type *type, const char *text,
                             struct datum *out)
 {

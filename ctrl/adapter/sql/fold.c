@@ -1,8 +1,26 @@
-/* Expressions into the form of plans, and constant folding through it. */
+/*
+ * Expressions into the form of plans, and constant folding through it.
+ *
+ * Emission turns a tree into core/data's flat program, arguments before their users; a part that is
+ * shared by pointer becomes one node, so BETWEEN's argument is computed once. Relabelling
+ * disappears: the engine knows kinds, not OIDs.
+ *
+ * Folding replaces what does not depend on columns by its value, computed by the very code that
+ * would compute it at run time, so the two cannot differ. An expression that fails is left alone:
+ * SELECT CASE WHEN a = 0 THEN 0 ELSE 1 / 0 END must fail only for rows that get there. Volatile
+ * functions are not folded. Besides evaluation it uses what holds whatever the columns are:
+ *
+ *   a AND false                 false
+ *   CASE WHEN false THEN x ...  without that branch; WHEN true ends it
+ *   COALESCE(NULL, a, b)        COALESCE(a, b), and a alone when it cannot be NULL
+ *   f(NULL)                     NULL for a strict f, without asking whether other arguments fail
+ *   a IS NULL                   false when a can neither be NULL nor fail
+ */
 #include "ctrl/adapter/sql/sql_internal.h"
 
 /* ---- emission -------------------------------------------------------------------------------- */
 
+/* A part that has its node already. */
 struct emitted {
     const struct sx *sx;
     uint32_t node;
@@ -15,13 +33,16 @@ struct sx_emitter {
     size_t seen_len, seen_cap;
 };
 
+/* The program outlives the planning context. */
 static void copy_literal(struct arena *arena, const struct type *type, struct datum *d)
 {
+    ASSERT(type->kind != TYPE_UNKNOWN);
     if (!d->null && type_is_variable((enum type_kind)type->kind)) {
         d->s = arena_memdup(arena, d->s, d->len);
     }
 }
 
+/* 0: a kind that lowering should have removed. */
 static uint8_t expr_kind_of(uint8_t kind)
 {
     switch (kind) {
@@ -48,13 +69,18 @@ static uint8_t expr_kind_of(uint8_t kind)
     }
 }
 
-/* Arguments first; a subexpression shared by pointer becomes one node. */
+/*
+ * Arguments first; a subexpression shared by pointer becomes one node. Arguments first; a
+ * subexpression shared by pointer becomes one node. Only so many are remembered: beyond them it is
+ * computed again, which is slower and not wrong.
+ */
 static err_t emit_node(struct sx_emitter *em, const struct sx *sx, uint32_t *out)
 {
     ASSERT(sx != NULL);
     while (sx->kind == SX_RELABEL) {
         sx = sx->args[0];
     }
+    /* By address: equal expressions in two places are two nodes here and one map in emit.c. */
     for (size_t i = 0; i < em->seen_len; i++) {
         if (em->seen[i].sx == sx) {
             *out = em->seen[i].node;
@@ -68,6 +94,7 @@ static err_t emit_node(struct sx_emitter *em, const struct sx *sx, uint32_t *out
     if (em->e->nodes_len >= EXPR_NODES_MAX || sx->args_len > EXPR_ARGS_MAX) {
         return err_sql(ERR_LIMIT, "54001", "expression is too large");
     }
+    /* On the stack: expr_add copies them. Depth is bounded by analysis (AZ_DEPTH_MAX). */
     uint32_t args[EXPR_ARGS_MAX];
     for (uint32_t i = 0; i < sx->args_len; i++) {
         TRY(emit_node(em, sx->args[i], &args[i]));
@@ -89,8 +116,10 @@ static err_t emit_node(struct sx_emitter *em, const struct sx *sx, uint32_t *out
     return ERR_OK;
 }
 
+/* The last node is the result. */
 err_t sx_emit(struct arena *arena, const struct sx *sx, struct expr *out)
 {
+    ASSERT(sx != NULL);
     *out = (struct expr){0};
     struct sx_emitter em = {.arena = arena, .e = out};
     uint32_t root = 0;
@@ -102,6 +131,7 @@ err_t sx_emit(struct arena *arena, const struct sx *sx, struct expr *out)
 
 /* ---- folding --------------------------------------------------------------------------------- */
 
+/* Are all arguments literals, and is the function one whose value never changes? */
 static bool is_constant(const struct sx *sx)
 {
     if (sx->kind == SX_COL || sx->kind == SX_PARAM || sx->sub != NULL || sx->kind == SX_AGG) {
@@ -119,9 +149,13 @@ static bool is_constant(const struct sx *sx)
     return true;
 }
 
-/* The value of a constant expression; NULL when computing it fails (it may never be needed). */
+/*
+ * The value of a constant expression; NULL when computing it fails (it may never be needed). The
+ * value of a constant expression; NULL when computing it fails (it may never be needed).
+ */
 static struct sx *evaluate(struct arena *arena, struct sx *sx)
 {
+    ASSERT(is_constant(sx));
     struct expr e;
     struct datum value = {0};
     err_t err = sx_emit(arena, sx, &e);
@@ -137,6 +171,7 @@ static struct sx *evaluate(struct arena *arena, struct sx *sx)
     return lit;
 }
 
+/* Arguments were folded: the constructors see their values now. */
 static struct sx *fold_logic(struct arena *arena, struct sx *sx)
 {
     ASSERT(sx->args_len >= 1);
@@ -147,7 +182,7 @@ static struct sx *fold_logic(struct arena *arena, struct sx *sx)
     return all;
 }
 
-/* Branches whose condition is known. */
+/* Branches whose condition is known. Branches whose condition is known: NULL counts as false. */
 static struct sx *fold_case(struct arena *arena, struct sx *sx)
 {
     ASSERT(sx->args_len % 2 == 1);
@@ -177,6 +212,7 @@ static struct sx *fold_case(struct arena *arena, struct sx *sx)
     return copy;
 }
 
+/* Literal NULLs go, and what stands behind an argument that cannot be NULL. */
 static struct sx *fold_coalesce(struct arena *arena, struct sx *sx)
 {
     ASSERT(sx->args_len >= 1);
@@ -203,6 +239,7 @@ static struct sx *fold_coalesce(struct arena *arena, struct sx *sx)
     return copy;
 }
 
+/* One node whose arguments are folded already. */
 static struct sx *fold_node(struct arena *arena, struct sx *sx)
 {
     ASSERT(sx != NULL);
@@ -243,8 +280,11 @@ static struct sx *fold_node(struct arena *arena, struct sx *sx)
     return value != NULL ? value : sx;
 }
 
+/* Bottom up; shares what does not change. */
 struct sx *sx_fold(struct arena *arena, struct sx *sx)
 {
+    ASSERT(sx != NULL);
+    /* Columns and literals; a call without arguments may still be constant. */
     if (sx->args_len == 0 && sx->kind != SX_CALL) {
         return sx;
     }

@@ -1,14 +1,31 @@
 /*
- * FROM: relations, subqueries, joins, common table expressions.
+ * FROM: relations, subqueries, functions, joins, common table expressions.
+ *
+ * A FROM item yields a relation and names for its columns (struct nsitem). Items are put side by
+ * side: the relation of `a, b` has a's columns, then b's, and nscol.at says where a name's column
+ * stands. A name that USING merged is a column of an unnamed item that hides the two it came from.
  *
  * The right side of every join is analysed as if it were LATERAL: one scope deeper than its left
  * side. What is not LATERAL may not see that scope (scope.hide), but counts it in its levels, so
- * that lowering treats all joins alike.
+ * that lowering treats all joins alike:
+ *
+ *   FROM t, LATERAL (SELECT t.a + s.x FROM s) q      t.a is column 0 of level 1
+ *   FROM t, (SELECT x FROM s WHERE s.y = o.z) q      o, outside, is level 2: t's scope counts too
+ *
+ * Views are analysed from their text each time a statement names them, once per statement
+ * (az->relations), and without positions: an error in a view is not an error of the statement's
+ * text.
+ *
+ * Entry points: az_from, az_with, az_relation_rel.
  */
 #include "ctrl/adapter/sql/sql_internal.h"
 
 #include "ctrl/adapter/sql/typing.h"
 
+/*
+ * What a FROM item came to. `items` are freed by whoever made the list, the nsitems live in the
+ * arena.
+ */
 struct items {
     struct rel *rel;
     struct nsitem **items;
@@ -22,6 +39,7 @@ struct above {
     uint32_t hide;
 };
 
+/* generate_series is rows in the plan, not an operator. */
 enum { SERIES_ROWS_MAX = 1000000 };
 
 static err_t from_node(struct az *az, struct above above, pg_node *node, struct items *out);
@@ -35,8 +53,14 @@ static void items_free(struct items *items)
 
 /* ---- relations ------------------------------------------------------------------------------- */
 
+/*
+ * The definition was written by sql_plan_ddl with every name qualified; that it does not parse any
+ * more, or has other columns, is our bug and not the user's. Everything that belongs to the
+ * statement around it (common table expressions, parameters, positions) is invisible inside.
+ */
 static err_t view_rel(struct az *az, const struct sql_relation *relation, struct rel **out)
 {
+    ASSERT(relation->kind == SQL_REL_VIEW || relation->kind == SQL_REL_MATERIALIZED_VIEW);
     if (relation->definition == NULL) {
         return err_new(ERR_INTERNAL, "view \"%s\" has no definition", relation->name);
     }
@@ -75,9 +99,14 @@ static err_t view_rel(struct az *az, const struct sql_relation *relation, struct
     return ERR_OK;
 }
 
-/* An index on the cluster goes before everything, then what is stored, then the definition. */
+/*
+ * An index on the cluster goes before everything, then what is stored, then the definition. An
+ * index on the cluster goes before everything, then what is stored, then the definition. Rows of
+ * catalog tables are taken now: they are as of the planning of the statement.
+ */
 static err_t build_relation(struct az *az, const struct sql_relation *relation, struct rel **out)
 {
+    ASSERT(relation->kind >= SQL_REL_TABLE && relation->kind <= SQL_REL_VIRTUAL);
     const struct schema *columns = &relation->columns;
     if (relation->kind == SQL_REL_VIRTUAL) {
         struct rel *rel = rel_empty(az->arena, columns->types, columns->cols);
@@ -100,6 +129,7 @@ static err_t build_relation(struct az *az, const struct sql_relation *relation, 
     return view_rel(az, relation, out);
 }
 
+/* The same node for every mention: lowering and emission share what is shared by address. */
 err_t az_relation_rel(struct az *az, const struct sql_relation *relation, struct rel **out)
 {
     ASSERT(relation->kind != SQL_REL_INDEX);
@@ -119,6 +149,7 @@ err_t az_relation_rel(struct az *az, const struct sql_relation *relation, struct
 
 /* ---- aliases --------------------------------------------------------------------------------- */
 
+/* AS t (x, y): columns without a new name keep theirs. */
 static err_t apply_alias(struct nsitem *item, const PgQuery__Alias *alias)
 {
     if (alias == NULL) {
@@ -138,8 +169,10 @@ static err_t apply_alias(struct nsitem *item, const PgQuery__Alias *alias)
     return ERR_OK;
 }
 
+/* Two items of one name are 42712, unless their schemas tell them apart. */
 static err_t add_item(struct az *az, struct items *out, struct nsitem *item, int location)
 {
+    ASSERT(item != NULL);
     for (size_t i = 0; i < out->items_len; i++) {
         const struct nsitem *o = out->items[i];
         bool both = o->alias != NULL && item->alias != NULL && o->rel_visible && item->rel_visible;
@@ -155,10 +188,15 @@ static err_t add_item(struct az *az, struct items *out, struct nsitem *item, int
 
 /* ---- items ----------------------------------------------------------------------------------- */
 
-/* A reference to a common table expression, whose outer references count from where it stands. */
+/*
+ * A reference to a common table expression, whose outer references count from where it stands. A
+ * reference to a common table expression, whose outer references count from where it stands: the
+ * deeper it is used, the more scopes lie between. The relation itself is shared by all its users.
+ */
 static err_t cte_item(struct az *az, struct above above, const struct cte *cte,
                       const PgQuery__RangeVar *var, struct items *out)
 {
+    ASSERT(cte->rel != NULL);
     uint32_t deeper = 0;
     for (struct scope *s = above.scope; s != NULL && s != cte->scope; s = s->parent) {
         deeper++;
@@ -171,6 +209,11 @@ static err_t cte_item(struct az *az, struct above above, const struct cte *cte,
     return add_item(az, out, item, var->location);
 }
 
+/*
+ * A name in FROM: a common table expression when it has no schema and there is one, else a
+ * relation. For definitions the resolved name is written into the parse tree, which is deparsed
+ * later.
+ */
 static err_t range_var(struct az *az, struct above above, PgQuery__RangeVar *var, struct items *out)
 {
     const char *schema = var->schemaname[0] == '\0' ? NULL : var->schemaname;
@@ -197,6 +240,7 @@ static err_t range_var(struct az *az, struct above above, PgQuery__RangeVar *var
     return add_item(az, out, item, var->location);
 }
 
+/* PostgreSQL 15 insists on an alias. */
 static err_t range_subselect(struct az *az, struct above above, PgQuery__RangeSubselect *sub,
                              struct items *out)
 {
@@ -215,8 +259,10 @@ static err_t range_subselect(struct az *az, struct above above, PgQuery__RangeSu
     return add_item(az, out, item, -1);
 }
 
+/* from, to, step as int8, whatever integer kind they were written in. */
 static err_t series_bounds(struct az *az, struct sx **args, uint32_t len, int64_t *out)
 {
+    ASSERT(len <= 3);
     for (uint32_t i = 0; i < len; i++) {
         struct sx *arg = NULL;
         TRY(az_coerce(az, args[i], type_of(TYPE_INT8), CAST_IMPLICIT, &arg));
@@ -233,6 +279,10 @@ static err_t series_bounds(struct az *az, struct sx **args, uint32_t len, int64_
     return ERR_OK;
 }
 
+/*
+ * As in PostgreSQL the bound is inclusive, and a step that leads away from it gives no rows.
+ * Counted in 128 bits: neither the number of rows nor the last value can overflow.
+ */
 static err_t generate_series(struct az *az, struct sx **args, uint32_t len, struct rel **out)
 {
     ASSERT(len >= 2 && len <= 3);
@@ -260,9 +310,14 @@ static err_t generate_series(struct az *az, struct sx **args, uint32_t len, stru
     return ERR_OK;
 }
 
-/* The items of a constant array; of any other, none as long as it is NULL or empty. */
+/*
+ * The items of a constant array; of any other, none as long as it is NULL or empty. The items of a
+ * constant array. Of any other one, none as long as it is NULL or empty, and 0A000 for a row where
+ * it is not: psql asks so about catalog columns that are always empty here.
+ */
 static err_t unnest(struct az *az, struct sx *array, struct rel **out)
 {
+    ASSERT(array != NULL);
     struct type type = type_of(TYPE_TEXT);
     uint32_t element = type_element_of(array->type.oid);
     if (element != 0) {
@@ -274,6 +329,7 @@ static err_t unnest(struct az *az, struct sx *array, struct rel **out)
         struct sx *some =
             sx_not(az->arena, sx_equal(az->arena, array, sx_text(az->arena, "{}"), false));
         TRY(az_refuse_if(az, some, "unnest of a column is not supported", &some));
+        /* Always false, but only known after `some` was computed and found to raise nothing. */
         struct sx *never = sx_and(az->arena, some, sx_is_null(az->arena, some));
         struct rel *rel = rel_filter1(az->arena, rel_unit(az->arena), never);
         struct sx *value = sx_null(az->arena, type);
@@ -297,6 +353,7 @@ static err_t unnest(struct az *az, struct sx *array, struct rel **out)
     return ERR_OK;
 }
 
+/* Functions in FROM are implicitly LATERAL. */
 static err_t range_function(struct az *az, struct above above, PgQuery__RangeFunction *range,
                             struct items *out)
 {
@@ -332,9 +389,13 @@ static err_t range_function(struct az *az, struct above above, PgQuery__RangeFun
 
 /* ---- joins ----------------------------------------------------------------------------------- */
 
-/* Appends right's items behind left's, whose columns come first. */
+/*
+ * Appends right's items behind left's, whose columns come first. Appends right's items behind
+ * left's, whose columns come first.
+ */
 static err_t merge_items(struct az *az, struct items *left, struct items *right)
 {
+    ASSERT(left->rel != NULL && right->rel != NULL);
     for (size_t i = 0; i < right->items_len; i++) {
         struct nsitem *item = right->items[i];
         for (uint32_t c = 0; c < item->cols_len; c++) {
@@ -345,6 +406,7 @@ static err_t merge_items(struct az *az, struct items *left, struct items *right)
     return ERR_OK;
 }
 
+/* The column an unqualified name means among the items; *count says how many there are. */
 static const struct nscol *unqualified(struct nsitem **items, size_t len, const char *name,
                                        uint32_t *count)
 {
@@ -361,6 +423,7 @@ static const struct nscol *unqualified(struct nsitem **items, size_t len, const 
     return found;
 }
 
+/* PostgreSQL gives no position for these two. */
 static err_t using_column(struct az *az, struct nsitem **items, size_t len, const char *name,
                           const char *side, const struct nscol **out)
 {
@@ -379,6 +442,10 @@ static err_t using_column(struct az *az, struct nsitem **items, size_t len, cons
     return ERR_OK;
 }
 
+/*
+ * What USING or NATURAL makes of a join: the names, the equalities, and for each name the column
+ * that stands for both sides.
+ */
 struct using
 {
     const char **names;
@@ -388,9 +455,15 @@ struct using
     struct sxvec full; /* FULL JOIN: COALESCE of both sides, to be mapped behind the join */
 };
 
+/*
+ * l.x = r.x, and which of the two is x afterwards: the left one, for a RIGHT JOIN the right one
+ * (the other may be padding), for a FULL JOIN COALESCE of both. When the two types differ x has
+ * their common type, which is an expression behind the join: u->full.
+ */
 static err_t using_pair(struct az *az, struct using *u, size_t i, const struct nscol *l,
                         const struct nscol *r, PgQuery__JoinType kind, uint32_t width)
 {
+    ASSERT(i < u->names_len);
     struct sx *a = sx_col(az->arena, l->at, l->type), *b = sx_col(az->arena, r->at, r->type);
     struct sx *equal = NULL;
     TRY(az_operator(az, "=", a, b, -1, &equal));
@@ -418,9 +491,11 @@ static err_t using_pair(struct az *az, struct using *u, size_t i, const struct n
     return ERR_OK;
 }
 
+/* NATURAL means USING all names that both sides have, in the left side's order. */
 static err_t using_names(struct az *az, const PgQuery__JoinExpr *join, const struct items *both,
                          size_t left_items, struct using *u)
 {
+    ASSERT(left_items <= both->items_len);
     for (size_t i = 0; i < join->n_using_clause; i++) {
         *VEC_PUSH(u, names) = pg_string(join->using_clause[i]);
     }
@@ -438,6 +513,7 @@ static err_t using_names(struct az *az, const PgQuery__JoinExpr *join, const str
     return ERR_OK;
 }
 
+/* A column that is hidden by a merged one. */
 static bool is_merged(const struct using *u, const char *name)
 {
     for (size_t i = 0; i < u->names_len; i++) {
@@ -448,9 +524,14 @@ static bool is_merged(const struct using *u, const char *name)
     return false;
 }
 
-/* The unnamed item of a join with merged columns: those first, then the rest of both sides. */
+/*
+ * The unnamed item of a join with merged columns: those first, then the rest of both sides. The
+ * unnamed item of a join with merged columns: those first, then the rest of both sides, which is
+ * the order SELECT * shows them in (SQL-92 7.5). Qualified names still find the sides' own columns.
+ */
 static struct nsitem *join_item(struct az *az, struct items *both, const struct using *u)
 {
+    /* Room for all; what is merged takes two places here and one there. */
     uint32_t total = (uint32_t)u->names_len;
     for (size_t i = 0; i < both->items_len; i++) {
         total += both->items[i]->cols_visible ? both->items[i]->cols_len : 0;
@@ -473,9 +554,14 @@ static struct nsitem *join_item(struct az *az, struct items *both, const struct 
     return item;
 }
 
+/*
+ * USING, NATURAL or ON. ON sees both sides as one relation of level 0; the right side's columns
+ * were shifted by merge_items.
+ */
 static err_t join_condition(struct az *az, struct above above, const PgQuery__JoinExpr *join,
                             struct items *both, size_t left_items, struct using *u)
 {
+    ASSERT(left_items <= both->items_len);
     if (join->is_natural || join->n_using_clause > 0) {
         TRY(using_names(az, join, both, left_items, u));
         for (size_t i = 0; i < u->names_len; i++) {
@@ -499,10 +585,16 @@ static err_t join_condition(struct az *az, struct above above, const PgQuery__Jo
     return ERR_OK;
 }
 
-/* The condition refers to left ++ right; a RIGHT JOIN is a LEFT one with the sides swapped. */
+/*
+ * The condition refers to left ++ right; a RIGHT JOIN is a LEFT one with the sides swapped. The
+ * condition refers to left ++ right. An inner join's condition is a filter over the cross join,
+ * where it may hold subqueries and pushdown finds it. A RIGHT JOIN is a LEFT one with the sides
+ * swapped, and a projection that swaps the columns back.
+ */
 static struct rel *make_join(struct az *az, PgQuery__JoinType kind, struct rel *left,
                              struct rel *right, struct sxvec *preds)
 {
+    ASSERT(preds->len <= preds->cap);
     if (kind == PG_QUERY__JOIN_TYPE__JOIN_INNER) {
         struct rel *cross = rel_join2(az->arena, REL_JOIN_INNER, left, right, NULL, 0);
         return rel_filter(az->arena, cross, preds->items, preds->len);
@@ -526,7 +618,11 @@ static struct rel *make_join(struct az *az, PgQuery__JoinType kind, struct rel *
     return rel_project(az->arena, join, back, l + r);
 }
 
-/* Later references to the padded side must know that it may be NULL. */
+/*
+ * Later references to the padded side must know that it may be NULL. Later references to the padded
+ * side must know that it may be NULL: nullability decides about null-safe comparisons and about
+ * what folds away.
+ */
 static void nullable_side(struct items *both, size_t from, size_t to)
 {
     ASSERT(from <= to && to <= both->items_len);
@@ -537,6 +633,7 @@ static void nullable_side(struct items *both, size_t from, size_t to)
     }
 }
 
+/* A reference to the left side of the join whose right side is looked at. */
 static void saw_level_one(void *arg, uint32_t level, uint32_t col, struct type type)
 {
     *(bool *)arg = *(bool *)arg || level == 1;
@@ -544,6 +641,7 @@ static void saw_level_one(void *arg, uint32_t level, uint32_t col, struct type t
     (void)type;
 }
 
+/* Is the right side of a join really lateral? */
 static bool refers_left(const struct rel *rel)
 {
     bool seen = false;
@@ -551,9 +649,11 @@ static bool refers_left(const struct rel *rel)
     return seen;
 }
 
+/* RIGHT and FULL joins evaluate the right side without a left row, so it may not refer to one. */
 static err_t check_lateral(struct az *az, PgQuery__JoinType kind, struct rel **left,
                            struct rel **right)
 {
+    /* INNER and LEFT joins have the left row at hand. */
     bool swaps = kind == PG_QUERY__JOIN_TYPE__JOIN_RIGHT;
     if (!swaps && kind != PG_QUERY__JOIN_TYPE__JOIN_FULL) {
         return ERR_OK;
@@ -571,6 +671,7 @@ static err_t check_lateral(struct az *az, PgQuery__JoinType kind, struct rel **l
     return ERR_OK;
 }
 
+/* The join, then what its names mean from now on. An alias of the join hides every name inside. */
 static err_t finish_join(struct az *az, const PgQuery__JoinExpr *join, struct rel *left,
                          struct rel *right, size_t left_items, struct using *u, struct items *out)
 {
@@ -588,6 +689,7 @@ static err_t finish_join(struct az *az, const PgQuery__JoinExpr *join, struct re
     if (u->names_len > 0) {
         TRY(add_item(az, out, join_item(az, out, u), -1));
     }
+    /* (a JOIN b) AS j: one item with all columns. */
     if (join->alias != NULL) {
         struct nsitem *item = join_item(az, out, u);
         out->items_len = 0;
@@ -597,6 +699,7 @@ static err_t finish_join(struct az *az, const PgQuery__JoinExpr *join, struct re
     return ERR_OK;
 }
 
+/* out gets the left side first: its items are the scope the right side is analysed beside. */
 static err_t join_expr(struct az *az, struct above above, const PgQuery__JoinExpr *join,
                        struct items *out)
 {
@@ -613,6 +716,10 @@ static err_t join_expr(struct az *az, struct above above, const PgQuery__JoinExp
         err = merge_items(az, out, &right);
     }
     if (err == ERR_OK) {
+        /*
+         * A stand-in with both sides' columns: the condition is analysed over it, the join made
+         * after.
+         */
         out->rel = rel_join2(az->arena, REL_JOIN_INNER, left, right.rel, NULL, 0);
         err = join_condition(az, above, join, out, left_items, &u);
     }
@@ -624,6 +731,7 @@ static err_t join_expr(struct az *az, struct above above, const PgQuery__JoinExp
     return err;
 }
 
+/* One item of the tree; joins recurse, hence the depth is counted. */
 static err_t from_node(struct az *az, struct above above, pg_node *node, struct items *out)
 {
     TRY(az_enter(az));
@@ -649,6 +757,7 @@ static err_t from_node(struct az *az, struct above above, pg_node *node, struct 
     return err;
 }
 
+/* The comma is a cross join: every item but the first has all before it to its left. */
 static err_t from_list(struct az *az, struct scope *scope, pg_node **nodes, size_t len,
                        struct items *out)
 {
@@ -658,9 +767,13 @@ static err_t from_list(struct az *az, struct scope *scope, pg_node **nodes, size
                                .items = out->items,
                                .items_len = out->items_len};
         struct items item = {0};
+        /*
+         * Everything but the first item is one scope deeper; without LATERAL it may not look there.
+         */
         struct above above = i == 0 ? (struct above){.scope = scope->parent, .hide = scope->hide}
                                     : (struct above){.scope = &beside, .hide = 1};
         err_t err = from_node(az, above, nodes[i], &item);
+        /* The first item's list becomes the result's: nothing to merge yet. */
         if (err == ERR_OK && i == 0) {
             out->rel = item.rel;
             out->items = item.items;
@@ -680,6 +793,7 @@ static err_t from_list(struct az *az, struct scope *scope, pg_node **nodes, size
     return ERR_OK;
 }
 
+/* Without FROM there is one row without columns. */
 err_t az_from(struct az *az, struct scope *scope, pg_node **nodes, size_t len, struct rel **out)
 {
     ASSERT(scope->items_len == 0);
@@ -701,6 +815,10 @@ err_t az_from(struct az *az, struct scope *scope, pg_node **nodes, size_t len, s
 
 /* ---- WITH ------------------------------------------------------------------------------------ */
 
+/*
+ * Each expression sees those before it. A name is resolved to the innermost one, so they are a
+ * stack; az_select drops what a query added.
+ */
 err_t az_with(struct az *az, const PgQuery__WithClause *with, struct scope *parent, uint32_t hide)
 {
     ASSERT(with->n_ctes > 0);

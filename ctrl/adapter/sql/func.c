@@ -1,13 +1,36 @@
-/* Analysis of function calls, aggregates and subqueries in expressions. */
+/*
+ * Analysis of function calls, aggregates and subqueries in expressions.
+ *
+ * A call is, in this order: an aggregate, a value of the session or a catalog function (catfunc.c),
+ * a function of core/data's catalogue (resolve.c), or 42883. Schemas other than pg_catalog have no
+ * functions but the catalog's own.
+ *
+ * Subqueries become SX_EXISTS or SX_SCALAR; lowering knows no others:
+ *
+ *   x IN (q)       x = ANY (q)
+ *   x op ANY (q)   CASE WHEN EXISTS(q: x op y) THEN true
+ *                  WHEN EXISTS(q: x op y is unknown) THEN NULL ELSE false END
+ *   x op ALL (q)   CASE WHEN EXISTS(q: NOT x op y) THEN false
+ *                  WHEN EXISTS(q: x op y is unknown) THEN NULL ELSE true END
+ *
+ * which is SQL's definition word for word: ANY is true when the comparison is true for some row,
+ * else unknown when it is unknown for some, else false. Where the subquery is over no rows both say
+ * what they must (false, true). The condition is put on top of the subquery as a filter, so x
+ * counts one scope more inside.
+ */
 #include "ctrl/adapter/sql/sql_internal.h"
 
 #include "ctrl/adapter/sql/typing.h"
 
 /* ---- aggregates ------------------------------------------------------------------------------ */
 
-/* Aggregates PostgreSQL has and the engine has not. */
+/*
+ * Aggregates PostgreSQL has and the engine has not. Aggregates PostgreSQL has and the engine has
+ * not: refused by name, or they would be 42883.
+ */
 static bool known_elsewhere(const char *name)
 {
+    ASSERT(name != NULL);
     static const char *const names[] = {
         "string_agg",       "array_agg",  "json_agg",  "jsonb_agg",  "json_object_agg",
         "jsonb_object_agg", "stddev",     "variance",  "stddev_pop", "stddev_samp",
@@ -22,6 +45,9 @@ static bool known_elsewhere(const char *name)
     return false;
 }
 
+/*
+ * WHERE, GROUP BY, VALUES and so on come before there are groups; scope->no_aggs names the place.
+ */
 static err_t check_agg_place(struct az *az, struct scope *scope, int location)
 {
     if (scope->no_aggs == NULL) {
@@ -43,10 +69,12 @@ static void outer_ref(void *arg, uint32_t level, uint32_t col, struct type type)
     (void)type;
 }
 
+/* References to the query's own input, and to outer ones. */
 struct ref_count {
     uint32_t seen[2];
 };
 
+/* Replaces nothing: sx_map_outer is used for its walk. */
 static struct sx *count_refs(void *arg, struct sx *col, uint32_t level)
 {
     struct ref_count *c = arg;
@@ -54,6 +82,7 @@ static struct sx *count_refs(void *arg, struct sx *col, uint32_t level)
     return NULL;
 }
 
+/* Every aggregate the engine has takes one argument. */
 static err_t wrong_arity(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
                          const char *name)
 {
@@ -69,6 +98,7 @@ static err_t wrong_arity(struct az *az, struct scope *scope, const PgQuery__Func
     return az_no_function(az, name, args, len, call->location);
 }
 
+/* The argument and FILTER's condition. Both are evaluated per input row. */
 static err_t agg_args(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
                       const char *name, struct sx *sx)
 {
@@ -97,10 +127,15 @@ static err_t agg_args(struct az *az, struct scope *scope, const PgQuery__FuncCal
     return ERR_OK;
 }
 
-/* The argument is analysed with aggregates forbidden: they do not nest. */
+/*
+ * The argument is analysed with aggregates forbidden: they do not nest. The argument is analysed
+ * with aggregates forbidden: they do not nest. An aggregate whose argument has outer columns only
+ * belongs to the outer query by the standard; that is refused rather than answered wrongly.
+ */
 static err_t aggregate_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
                             const char *name, enum agg_func func, struct sx **out)
 {
+    ASSERT(func != AGG_COUNT_ALL);
     TRY(check_agg_place(az, scope, call->location));
     if (call->agg_star && func != AGG_COUNT) {
         return az_err(az, call->location, ERR_INVALID, "42883", "function %s() does not exist",
@@ -118,6 +153,7 @@ static err_t aggregate_call(struct az *az, struct scope *scope, const PgQuery__F
     if (func == AGG_MIN || func == AGG_MAX || func == AGG_BOOL_AND || func == AGG_BOOL_OR) {
         sx->agg.distinct = false;
     }
+    /* Whose aggregate is it? That of the query its columns belong to. */
     struct ref_count refs = {{0, 0}};
     for (uint32_t i = 0; i < sx->args_len; i++) {
         sx_map_outer(az->arena, sx->args[i], count_refs, &refs);
@@ -132,8 +168,10 @@ static err_t aggregate_call(struct az *az, struct scope *scope, const PgQuery__F
 
 /* ---- calls ----------------------------------------------------------------------------------- */
 
+/* What only aggregates may have: 42809, in PostgreSQL's words. */
 static err_t check_plain_call(struct az *az, const PgQuery__FuncCall *call, const char *name)
 {
+    ASSERT(name != NULL);
     if (call->over != NULL) {
         return AZ_UNSUPPORTED(az, call->location, "window functions are not supported");
     }
@@ -149,6 +187,7 @@ static err_t check_plain_call(struct az *az, const PgQuery__FuncCall *call, cons
     return ERR_OK;
 }
 
+/* See the head for the order. */
 err_t az_func_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
                    struct sx **out)
 {
@@ -197,15 +236,22 @@ static struct sx *exists(struct az *az, struct rel *sub)
     return sx;
 }
 
+/* EXISTS (SELECT ... FROM sub WHERE condition) */
 static struct sx *exists_where(struct az *az, struct rel *sub, struct sx *condition)
 {
+    ASSERT(condition->type.kind == TYPE_BOOL);
     return exists(az, rel_filter1(az->arena, sub, condition));
 }
 
-/* The condition of x op (a row of the subquery), seen from inside the subquery. */
+/*
+ * The condition of x op (a row of the subquery), seen from inside the subquery. The condition of x
+ * op (a row of the subquery), seen from inside the subquery: x is an outer reference there, its
+ * columns one level further away.
+ */
 static err_t link_condition(struct az *az, const char *name, struct sx **left, uint32_t len,
                             const struct rel *sub, int location, struct sx **out)
 {
+    ASSERT(len >= 1 && len <= sub->cols_len);
     bool equal = strcmp(name, "=") == 0;
     if (len > 1 && !equal && strcmp(name, "<>") != 0) {
         return AZ_UNSUPPORTED(az, location, "row comparison %s with a subquery is not supported",
@@ -251,6 +297,7 @@ static struct sx *unknown_equal(struct az *az, struct sx *x, struct rel *sub)
  */
 static struct sx *any_case(struct az *az, struct sx *decides, struct sx *unknown, bool all)
 {
+    ASSERT(decides->type.kind == TYPE_BOOL && unknown->type.kind == TYPE_BOOL);
     struct sx *decided = sx_bool(az->arena, !all), *otherwise = sx_bool(az->arena, all);
     if (unknown->kind == SX_LIT) {
         return all ? sx_not(az->arena, decides) : decides;
@@ -266,9 +313,11 @@ static struct sx *any_case(struct az *az, struct sx *decides, struct sx *unknown
     return sx;
 }
 
+/* x op ANY|ALL (subquery), x possibly a row. */
 static err_t quantified_link(struct az *az, struct scope *scope, const PgQuery__SubLink *link,
                              struct rel *sub, struct sx **out)
 {
+    ASSERT(link->testexpr != NULL);
     bool all = link->sub_link_type == PG_QUERY__SUB_LINK_TYPE__ALL_SUBLINK;
     const char *name = pg_name(link->oper_name, link->n_oper_name, NULL);
     name = name == NULL ? "=" : strcmp(name, "!=") == 0 ? "<>" : name;
@@ -290,6 +339,7 @@ static err_t quantified_link(struct az *az, struct scope *scope, const PgQuery__
     struct sx *c = NULL, *decides = NULL, *unknown = NULL;
     TRY(link_condition(az, name, left, len, sub, link->location, &c));
     decides = exists_where(az, sub, all ? sx_not(az->arena, c) : c);
+    /* Equality has a cheaper way to say when it is unknown. */
     bool simple = len == 1 && strcmp(name, all ? "<>" : "=") == 0;
     if (simple) {
         unknown = unknown_equal(az, left[0], sub);
@@ -303,7 +353,10 @@ static err_t quantified_link(struct az *az, struct scope *scope, const PgQuery__
     return ERR_OK;
 }
 
-/* Does the relation read anything but catalog tables? */
+/*
+ * Does the relation read anything but catalog tables? Does the relation read anything but catalog
+ * tables?
+ */
 static bool reads_collections(const struct rel *rel)
 {
     bool any = rel->kind == REL_GET;
@@ -313,7 +366,10 @@ static bool reads_collections(const struct rel *rel)
     return any;
 }
 
-/* The condition, which raises 0A000 when it is true. */
+/*
+ * The condition, which raises 0A000 when it is true. A boolean that raises 0A000 when the condition
+ * is true and else is true.
+ */
 err_t az_refuse_if(struct az *az, struct sx *condition, const char *what, struct sx **out)
 {
     struct sx *args[3] = {condition, sx_text(az->arena, "0A000"), sx_text(az->arena, what)};
@@ -326,6 +382,7 @@ err_t az_refuse_if(struct az *az, struct sx *condition, const char *what, struct
  */
 static err_t array_link(struct az *az, struct rel *sub, int location, struct sx **out)
 {
+    ASSERT(sub->cols_len == 1);
     static const char what[] = "ARRAY(subquery) is not supported";
     struct sx *empty = sx_text(az->arena, "{}");
     empty->type.oid = type_array_of(sub->types[0].oid);
@@ -345,6 +402,7 @@ static err_t array_link(struct az *az, struct rel *sub, int location, struct sx 
     return ERR_OK;
 }
 
+/* A subquery in an expression; `dead` (select.c) must be balanced over its analysis. */
 err_t az_sublink(struct az *az, struct scope *scope, const PgQuery__SubLink *link, struct sx **out)
 {
     ASSERT(link->subselect != NULL);

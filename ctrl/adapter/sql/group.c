@@ -1,6 +1,28 @@
-/* Aggregation: what may stand beside aggregates, and the columns it all becomes. */
+/*
+ * Aggregation: what may stand beside aggregates, and the columns it all becomes.
+ *
+ *   SELECT a + 1, sum(b) * 2 FROM t GROUP BY a + 1 HAVING count(*) > 1
+ *
+ *   MAP      t ++ {a + 1}
+ *   REDUCE   keys {a + 1}; aggregates {sum(b), count(*)}
+ *   targets  #0, #1 * 2          HAVING  #2 > 1
+ *
+ * Two walks: the first collects the aggregates of targets and HAVING, equal ones once; the second
+ * replaces group expressions and aggregates by columns of the reduced relation. What the second
+ * finds that is neither, a column of the input, may not stand there (42803). Group expressions go
+ * before their parts, so after GROUP BY a + 1 the sum is a column and a alone is an error;
+ * PostgreSQL decides alike, except that it also knows primary keys, which tables here do not have.
+ *
+ * Without GROUP BY but with an aggregate or HAVING there is one group that exists even when the
+ * input is empty: REL_GLOBAL, which lowering makes of a reduction and an outer join. Groups with
+ * NULL keys are groups; aggregates skip NULL arguments (the engine's rule, SQL's as well).
+ */
 #include "ctrl/adapter/sql/sql_internal.h"
 
+/*
+ * One SELECT's aggregation. err is the first breach: sx_rewrite has no way to stop, so the walk
+ * goes on over stand-ins and the error is returned after it. in_sub words the message.
+ */
 struct grouping {
     struct az *az;
     struct scope *scope;
@@ -11,7 +33,10 @@ struct grouping {
     bool in_sub;
 };
 
-/* Equal aggregates are computed once. */
+/*
+ * Equal aggregates are computed once. Equal aggregates are computed once. Returning the node ends
+ * the descent: aggregates do not nest, and what they are about stays an expression over the input.
+ */
 static struct sx *collect_fn(void *arg, struct sx *sx)
 {
     struct grouping *g = arg;
@@ -27,6 +52,7 @@ static struct sx *collect_fn(void *arg, struct sx *sx)
     return sx;
 }
 
+/* As PostgreSQL's message shows it, with the relation's alias. */
 static const char *column_name(const struct grouping *g, uint32_t at)
 {
     for (size_t i = 0; i < g->scope->items_len; i++) {
@@ -56,16 +82,23 @@ static struct sx *ungrouped(struct grouping *g, const struct sx *col)
     return sx_col(g->az->arena, 0, col->type);
 }
 
+/* A column of the reduced relation with the replaced expression's type and position. */
 static struct sx *grouped_column(struct grouping *g, const struct sx *sx, uint32_t index)
 {
+    ASSERT(index < g->groups->len + g->aggs.len);
     struct sx *col = sx_col(g->az->arena, index, sx->type);
     col->location = sx->location;
     return col;
 }
 
-/* A subquery's reference to the grouped query's input. */
+/*
+ * A subquery's reference to the grouped query's input. A subquery's reference to the grouped
+ * query's input must be a group column, too. Group expressions other than columns are not
+ * recognised inside subqueries, nor are they by PostgreSQL.
+ */
 static struct sx *outer_column(void *arg, struct sx *col, uint32_t level)
 {
+    ASSERT(level >= 1);
     struct grouping *g = arg;
     if (level != 1) {
         return NULL;
@@ -85,9 +118,14 @@ static struct sx *outer_column(void *arg, struct sx *col, uint32_t level)
     return out;
 }
 
-/* Group expressions go before their parts: after GROUP BY a + 1, a + 1 is a column and a is not. */
+/*
+ * Group expressions go before their parts: after GROUP BY a + 1, a + 1 is a column and a is not.
+ * See the head: groups, then aggregates, then plain columns are an error, subqueries are entered
+ * for their outer references only.
+ */
 static struct sx *replace_fn(void *arg, struct sx *sx)
 {
+    ASSERT(sx != NULL);
     struct grouping *g = arg;
     for (uint32_t i = 0; i < g->groups->len; i++) {
         if (sx_same(g->groups->items[i], sx)) {
@@ -113,6 +151,7 @@ static struct sx *replace_fn(void *arg, struct sx *sx)
 /* A column for the expression: itself when it is one, else one more map. */
 static uint32_t column_for(struct az *az, const struct rel *rel, struct sxvec *maps, struct sx *sx)
 {
+    ASSERT(sx->kind != SX_AGG);
     if (sx->kind == SX_COL && sx->level == 0) {
         return sx->col;
     }
@@ -125,6 +164,7 @@ static uint32_t column_for(struct az *az, const struct rel *rel, struct sxvec *m
     return rel->cols_len + maps->len - 1;
 }
 
+/* The relation with a column for every key, argument and filter, reduced. */
 static struct rel *aggregate(struct grouping *g, bool grouped, struct rel *rel)
 {
     ASSERT(g->err == ERR_OK);
@@ -147,17 +187,20 @@ static struct rel *aggregate(struct grouping *g, bool grouped, struct rel *rel)
     }
     struct rel *in = rel_map(az->arena, rel, maps.items, maps.len);
     struct rel *out = rel_reduce(az->arena, in, keys, g->groups->len, aggs, g->aggs.len);
+    /* GROUP BY () is one group as well. */
     if (!grouped || g->groups->len == 0) {
         out->kind = REL_GLOBAL;
     }
     return out;
 }
 
+/* targets and *having (which may be NULL) become expressions over the new *rel. */
 err_t az_group(struct az *az, struct scope *scope, struct sxvec *groups, bool grouped,
                struct sxvec *targets, struct sx **having, struct rel **rel)
 {
     ASSERT(targets != NULL && *rel != NULL);
     struct grouping g = {.az = az, .scope = scope, .groups = groups};
+    /* First walk, over targets and HAVING: which aggregates are there? */
     for (uint32_t i = 0; i < targets->len; i++) {
         sx_rewrite(az->arena, targets->items[i], collect_fn, &g);
     }

@@ -1,11 +1,21 @@
 /*
- * Tokens of a script, as PostgreSQL's lexer sees them: enough to split statements, to recognise
- * our own ones and to parse those. Everything else is libpg_query's.
+ * Tokens of a script, as PostgreSQL's lexer sees them (manual, 4.1 "Lexical Structure"): enough to
+ * split statements, to recognise our own ones and to parse those. Everything else is libpg_query's.
+ *
+ * What matters is where a token ends: a semicolon or parenthesis in a string, a quoted name, a
+ * dollar quote or a comment must not count. So 'it''s', E'it\'s', "a""b", $x$ ; $x$ and nested
+ * block comments are single tokens, and operators are single bytes, which nobody here puts
+ * together. Where the two lexers might see an error differently, libpg_query's word is final: it
+ * parses the same text again.
+ *
+ * The lexer never reads at or behind `end`, and each call takes at least a byte or says END, so
+ * every loop over it ends.
  */
 #include "ctrl/adapter/sql/sql_internal.h"
 
 #include <ctype.h>
 
+/* Bytes of multi-byte characters are letters, as in PostgreSQL. */
 static bool ident_start(char c)
 {
     return isalpha((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80;
@@ -16,6 +26,7 @@ static bool ident_part(char c)
     return ident_start(c) || isdigit((unsigned char)c) || c == '$';
 }
 
+/* In PostgreSQL's words: from where it began to the end of the text. */
 static err_t lex_error(const struct sql_lexer *lexer, uint32_t at, const char *what)
 {
     ASSERT(at <= lexer->end);
@@ -24,9 +35,13 @@ static err_t lex_error(const struct sql_lexer *lexer, uint32_t at, const char *w
     return sql_position(err, lexer->text, at);
 }
 
-/* White space, -- comments and nested block comments. */
+/*
+ * White space, -- comments and nested block comments. White space, -- comments and nested block
+ * comments.
+ */
 static err_t lex_skip(struct sql_lexer *lexer)
 {
+    ASSERT(lexer->at <= lexer->end);
     const char *s = lexer->text;
     while (lexer->at < lexer->end) {
         uint32_t at = lexer->at;
@@ -57,6 +72,7 @@ static err_t lex_skip(struct sql_lexer *lexer)
     return ERR_OK;
 }
 
+/* The single-letter escapes of E'...'; any other character stands for itself. */
 static char lex_escape(char c)
 {
     switch (c) {
@@ -75,10 +91,15 @@ static char lex_escape(char c)
     }
 }
 
-/* Just behind the closing quote of the run that starts at `at`; false when there is none. */
+/*
+ * Just behind the closing quote of the run that starts at `at`; false when there is none. Just
+ * behind the closing quote of the run that starts at `at`; false when there is none. Quotes may be
+ * doubled, and behind a backslash in E'...' any byte is taken.
+ */
 static bool quoted_end(const struct sql_lexer *lexer, uint32_t at, char quote, bool escapes,
                        uint32_t *end)
 {
+    ASSERT(at < lexer->end);
     const char *s = lexer->text;
     for (uint32_t i = at + 1; i < lexer->end; i++) {
         if (escapes && s[i] == '\\') {
@@ -119,7 +140,11 @@ static err_t lex_quoted(struct sql_lexer *lexer, char quote, bool escapes, struc
     return ERR_OK;
 }
 
-/* $tag$ ... $tag$ or $1; false when neither stands here. */
+/*
+ * $tag$ ... $tag$ or $1; false when neither stands here. $tag$ ... $tag$ or $1; false when neither
+ * stands here. The closing tag is looked for byte by byte: tags are short, and the text is passed
+ * once.
+ */
 static bool lex_dollar(struct sql_lexer *lexer, struct sql_token *out, err_t *err)
 {
     ASSERT(lexer->text[lexer->at] == '$');
@@ -170,6 +195,7 @@ static void lex_word(struct sql_lexer *lexer, struct sql_token *out)
     lexer->at = i;
 }
 
+/* 123, 1.5, .5, 1e10: a sign is an operator. "1e" without digits is a number and a name. */
 static void lex_number(struct sql_lexer *lexer, struct sql_token *out)
 {
     ASSERT(lexer->at < lexer->end);
@@ -192,6 +218,10 @@ static void lex_number(struct sql_lexer *lexer, struct sql_token *out)
     lexer->at = i;
 }
 
+/*
+ * By its first byte. Prefixes E, B, X, N and U& are part of a string only right before the quote.
+ * By its first byte. Prefixes E, B, X and N are part of a string only right before the quote.
+ */
 err_t sql_lex(struct sql_lexer *lexer, struct sql_token *out)
 {
     ASSERT(lexer->at <= lexer->end);

@@ -1,16 +1,36 @@
 /*
- * Decorrelation: from trees whose expressions hold subqueries and outer references to DAGs
- * without. Any subquery can be treated alike (Neumann and Kemper, "Unnesting Arbitrary Queries",
- * BTW 2015): lower(rel, outer) computes rel for every row of the set `outer` at once and gives
- * outer's columns followed by rel's. A subquery is lowered over the distinct values of just the
- * columns it refers to, and its result is joined back on them, NULLs matching NULLs.
+ * Decorrelation: from trees whose expressions hold subqueries and outer references to DAGs without.
+ * Any subquery can be treated alike (Neumann and Kemper, "Unnesting Arbitrary Queries", BTW 2015):
+ * lower(rel, outer) computes rel for every row of the set `outer` at once and gives outer's columns
+ * followed by rel's. A subquery is lowered over the distinct values of just the columns it refers
+ * to, and its result is joined back on them, NULLs matching NULLs.
  *
- * EXISTS in a predicate becomes a semi join or, negated, an anti join; where the subquery is a
- * filter over something uncorrelated its condition is the join's own, without that detour.
+ *   SELECT a, (SELECT max(y) FROM s WHERE s.x < t.a) FROM t
+ *
+ *   domain = DISTINCT t.a                                  the values the subquery sees
+ *   values = domain CROSS s, x < a, GROUP BY a: max(y)     its answer for each of them
+ *   result = t LEFT JOIN values ON t.a IS NOT DISTINCT FROM values.a
+ *
+ * Why that is right: `outer` is a set, so rel's multiplicities for one outer row are those it has
+ * alone; the join back is on all columns of the domain, so that every row of t meets the answer for
+ * its own values and no other, as often as it is there itself. NULL is a value of the domain like
+ * any other, hence the null-safe comparison. README.md argues it operator by operator.
+ *
+ * Three shapes, frequent in practice, get by without the domain: EXISTS in a predicate becomes a
+ * semi join or, negated, an anti join, with the subquery's condition as its own (exists_filter); an
+ * aggregate over equalities is grouped by them once (grouped_column); what is not correlated is
+ * computed once (lower's memo).
+ *
+ * Entry point: rel_lower, called by query.c for every statement and by ddl.c for every view. One
+ * planning context, one thread; all nodes are in its arena and immutable once built.
  */
 #include "ctrl/adapter/sql/sql_internal.h"
 
-/* An outer reference and the column of `outer` that has its value. */
+/*
+ * An outer reference and the column of `outer` that has its value. An outer reference and the
+ * column of `outer` that has its value. `level` counts as seen from the relation being lowered: 1
+ * is the nearest scope around it.
+ */
 struct binding {
     uint32_t level, col;
     uint32_t at;
@@ -21,13 +41,18 @@ struct bindings {
     size_t items_len, items_cap;
 };
 
+/* One rel_lower at work. The memo is keyed by address: the same node is the same subplan. */
 struct lo {
     struct az *az;
     struct arena *arena;
     struct u64map memo; /* uncorrelated rel -> its lowering */
 };
 
-/* What an expression sees: columns of its relation behind `offset`, outer ones bound. */
+/*
+ * What an expression sees: columns of its relation behind `offset`, outer ones bound. What an
+ * expression of a relation sees while it is lowered: level 0 are the columns of that relation's
+ * input, which stand behind `offset` columns of outer; other levels are bound columns.
+ */
 struct frame {
     uint32_t offset;
     const struct bindings *outer;
@@ -49,6 +74,7 @@ static uint32_t lookup(const struct bindings *b, uint32_t level, uint32_t col)
     return UINT32_MAX;
 }
 
+/* from, from + 1, ...: column lists that change nothing are the most frequent ones. */
 static uint32_t *range(struct lo *lo, uint32_t from, uint32_t len)
 {
     uint32_t *cols = ARENA_ARRAY(lo->arena, uint32_t, len);
@@ -58,9 +84,13 @@ static uint32_t *range(struct lo *lo, uint32_t from, uint32_t len)
     return cols;
 }
 
-/* left columns [0, keep) and the last `tail` ones. */
+/*
+ * left columns [0, keep) and the last `tail` ones. The first `keep` columns and the last `tail`
+ * ones: what a join appended in between goes.
+ */
 static struct rel *cut(struct lo *lo, struct rel *rel, uint32_t keep, uint32_t tail)
 {
+    ASSERT(keep + tail <= rel->cols_len);
     uint32_t *cols = ARENA_ARRAY(lo->arena, uint32_t, keep + tail);
     for (uint32_t i = 0; i < keep; i++) {
         cols[i] = i;
@@ -71,13 +101,18 @@ static struct rel *cut(struct lo *lo, struct rel *rel, uint32_t keep, uint32_t t
     return rel_project(lo->arena, rel, cols, keep + tail);
 }
 
-/* a's columns at cols_a[] are those of b at cols_b[], NULLs alike, b standing behind a. */
+/*
+ * a's columns at cols_a[] are those of b at cols_b[], NULLs alike, b standing behind a. a's columns
+ * at cols_a[] are those of b at cols_b[], NULLs alike, b standing behind a. Where neither can be
+ * NULL plain equality says the same, and joins on it are cheaper.
+ */
 static void match_columns(struct lo *lo, struct sxvec *preds, const struct rel *a,
                           const uint32_t *cols_a, const struct rel *b, const uint32_t *cols_b,
                           uint32_t len)
 {
     for (uint32_t i = 0; i < len; i++) {
         uint32_t ca = cols_a[i], cb = cols_b[i];
+        ASSERT(ca < a->cols_len && cb < b->cols_len);
         struct sx *l = sx_col(lo->arena, ca, a->types[ca]);
         struct sx *r = sx_col(lo->arena, a->cols_len + cb, b->types[cb]);
         bool plain = !l->type.nullable && !r->type.nullable;
@@ -88,6 +123,7 @@ static void match_columns(struct lo *lo, struct sxvec *preds, const struct rel *
 /* The unit relation is neutral: uncorrelated queries stay free of it. */
 static struct rel *cross(struct lo *lo, struct rel *a, struct rel *b)
 {
+    ASSERT(a != NULL && b != NULL);
     if (rel_is_unit(a)) {
         return b;
     }
@@ -99,12 +135,14 @@ static struct rel *cross(struct lo *lo, struct rel *a, struct rel *b)
 
 /* ---- subqueries over the values they refer to ------------------------------------------------ */
 
+/* A subquery lowered over its domain: what make_branch gives and everybody else joins back. */
 struct branch {
     struct rel *rel; /* key columns, then the subquery's */
     uint32_t *keys;  /* columns of the relation branched from */
     uint32_t keys_len;
 };
 
+/* The walk over a subquery's references: which columns of the relation it hangs on it needs. */
 struct collect {
     struct lo *lo;
     const struct frame *frame;
@@ -134,10 +172,15 @@ static void collect_ref(void *arg, uint32_t level, uint32_t col, struct type typ
     *VEC_PUSH(&c->inner, items) = (struct binding){.level = level, .col = col, .at = (uint32_t)key};
 }
 
-/* The subquery for every distinct combination of the values it refers to. */
+/*
+ * The subquery for every distinct combination of the values it refers to. The subquery for every
+ * distinct combination of the values it refers to. Without references the domain is the unit
+ * relation: one row, no columns, so that the join back is a cross join.
+ */
 static err_t make_branch(struct lo *lo, struct rel *cur, const struct frame *frame, struct rel *sub,
                          struct branch *out)
 {
+    ASSERT(frame->offset <= cur->cols_len);
     ASSERT(out != NULL);
     struct collect c = {.lo = lo, .frame = frame};
     rel_free_refs(sub, collect_ref, &c);
@@ -153,16 +196,25 @@ static err_t make_branch(struct lo *lo, struct rel *cur, const struct frame *fra
     return err;
 }
 
-/* The predicates that join a branch back to where it came from. */
+/*
+ * The predicates that join a branch back to where it came from. The predicates that join a branch
+ * back to where it came from. `right` begins with b's keys; it may be b->rel itself or what was
+ * made of it.
+ */
 static struct sxvec branch_preds(struct lo *lo, const struct rel *cur, const struct branch *b,
                                  const struct rel *right)
 {
+    ASSERT(b->keys_len <= right->cols_len);
     struct sxvec preds = {0};
     match_columns(lo, &preds, cur, b->keys, right, range(lo, 0, b->keys_len), b->keys_len);
     return preds;
 }
 
-/* One row per key for which the subquery has rows; without keys: one row or none. */
+/*
+ * One row per key for which the subquery has rows; without keys: one row or none. One row per key
+ * for which the subquery has rows; without keys: one row or none (a count without groups has no row
+ * for an empty input, see REL_REDUCE).
+ */
 static struct rel *branch_exists(struct lo *lo, const struct branch *b)
 {
     if (b->keys_len == 0) {
@@ -173,10 +225,15 @@ static struct rel *branch_exists(struct lo *lo, const struct branch *b)
     return rel_distinct(lo->arena, rel_prefix(lo->arena, b->rel, b->keys_len));
 }
 
-/* EXISTS as a value: true joined back where there is a row, false where the join found none. */
+/*
+ * EXISTS as a value: true joined back where there is a row, false where the join found none. EXISTS
+ * as a value, in a select list or under OR. true is joined back where there is a row and the
+ * padding of a left join, NULL, becomes false: it never is NULL itself.
+ */
 static err_t exists_column(struct lo *lo, struct rel *sub, const struct frame *frame,
                            struct rel **cur, struct sx **out)
 {
+    ASSERT(sub != NULL && *cur != NULL);
     struct branch b;
     TRY(make_branch(lo, *cur, frame, sub, &b));
     struct rel *some = rel_prefix(lo->arena, branch_exists(lo, &b), b.keys_len);
@@ -191,15 +248,27 @@ static err_t exists_column(struct lo *lo, struct rel *sub, const struct frame *f
     return ERR_OK;
 }
 
-/* A subquery as conditions over something that refers to nothing outside. */
+/*
+ * A subquery as conditions over something that refers to nothing outside. A subquery as conditions
+ * over something that refers to nothing outside:
+ *
+ *   SELECT y + 1 FROM s WHERE s.x = t.a AND s.y > 5
+ *
+ *   base = s WHERE y > 5     exprs = {y + 1}     preds = {x = t.a}
+ */
 struct stripped {
     struct rel *base;
     struct sx **exprs;  /* the subquery's columns over base's */
     struct sxvec preds; /* correlated: level 0 is base, 1 the relation filtered */
 };
 
+/*
+ * False when something other than filters, maps and projections stands between the references and
+ * what is uncorrelated: an aggregate, a top-k, a DISTINCT mean something per outer row.
+ */
 static bool strip(struct lo *lo, struct rel *rel, struct stripped *out)
 {
+    ASSERT(out != NULL);
     if (!rel_is_correlated(rel)) {
         out->base = rel;
         out->exprs = ARENA_ARRAY(lo->arena, struct sx *, rel->cols_len);
@@ -234,11 +303,13 @@ static bool strip(struct lo *lo, struct rel *rel, struct stripped *out)
     memcpy(exprs, out->exprs, in->cols_len * sizeof(exprs[0]));
     for (uint32_t i = 0; i < rel->sx_len; i++) {
         struct sx *sx = rel->sx[i];
+        /* Those that went below the base are done. */
         bool below = rel->kind == REL_FILTER && in != rel->inputs[0] &&
                      !rel_is_correlated(rel_filter1(lo->arena, rel->inputs[0], sx));
         if (below) {
             continue;
         }
+        /* Its own subqueries would have to be lowered over the join: the general way does that. */
         if (sx_has_subquery(sx)) {
             return false;
         }
@@ -253,12 +324,17 @@ static bool strip(struct lo *lo, struct rel *rel, struct stripped *out)
     return true;
 }
 
+/*
+ * Moves a stripped predicate onto left ++ base: level 0 is base there, level 1 the left side's own
+ * columns, higher ones are bound.
+ */
 struct link {
     struct lo *lo;
     const struct frame *frame;
     uint32_t width; /* of the left side */
 };
 
+/* See struct link; the walk ends at columns. */
 static struct sx *link_fn(void *arg, struct sx *sx)
 {
     struct link *l = arg;
@@ -272,7 +348,11 @@ static struct sx *link_fn(void *arg, struct sx *sx)
     return sx_col(l->lo->arena, at, sx->type);
 }
 
-/* An aggregate over a filter whose outer references are `local = outer` only. */
+/*
+ * An aggregate over a filter whose outer references are `local = outer` only. An aggregate over a
+ * filter whose outer references are `local = outer` only, so that grouping by the local sides gives
+ * the answer for every outer value at once.
+ */
 struct grouped {
     struct stripped in;
     struct rel *global;
@@ -280,6 +360,7 @@ struct grouped {
     struct sxvec local, outer;
 };
 
+/* Which sides an expression of a stripped subquery looks at. */
 struct ref_kinds {
     bool local, outer;
 };
@@ -294,6 +375,7 @@ static struct sx *note_ref(void *arg, struct sx *sx)
     return NULL;
 }
 
+/* A stripped condition: level 0 is the base, anything above is outside. */
 static struct ref_kinds ref_kinds(struct lo *lo, struct sx *sx)
 {
     struct ref_kinds r = {false, false};
@@ -301,9 +383,14 @@ static struct ref_kinds ref_kinds(struct lo *lo, struct sx *sx)
     return r;
 }
 
-/* local = outer, either way round. */
+/*
+ * local = outer, either way round. local = outer, either way round. Kinds must agree (groups are
+ * compared as bytes) and neither may fail: a group's key is computed for rows no outer row would
+ * ask for.
+ */
 static bool split_equality(struct lo *lo, struct sx *pred, struct grouped *out)
 {
+    ASSERT(pred->type.kind == TYPE_BOOL);
     if (!sx_is_op(pred, "=") || pred->args[0]->type.kind != pred->args[1]->type.kind ||
         sx_can_fail(pred)) {
         return false;
@@ -319,9 +406,13 @@ static bool split_equality(struct lo *lo, struct sx *pred, struct grouped *out)
     return true;
 }
 
-/* The subquery's column over its aggregation; false when it is something else. */
+/*
+ * The subquery's column over its aggregation; false when it is something else. The subquery's
+ * column over its aggregation (coalesce(max(y), 0) + 1); false when it is something else.
+ */
 static bool over_aggregates(struct lo *lo, struct rel *sub, struct grouped *out)
 {
+    ASSERT(sub->cols_len == 1);
     out->value = sx_col(lo->arena, 0, sub->types[0]);
     while (sub->kind == REL_MAP || sub->kind == REL_PROJECT) {
         struct rel *in = sub->inputs[0];
@@ -338,6 +429,10 @@ static bool over_aggregates(struct lo *lo, struct rel *sub, struct grouped *out)
     return sub->kind == REL_GLOBAL && !sx_has_subquery(out->value);
 }
 
+/*
+ * Aggregates whose arguments look outside, (SELECT sum(s.y * t.a) ...), have another answer for
+ * each outer row and take the general way.
+ */
 static bool is_grouped(struct lo *lo, struct rel *sub, struct grouped *out)
 {
     if (!over_aggregates(lo, sub, out) || !rel_is_correlated(out->global->inputs[0]) ||
@@ -360,9 +455,14 @@ static bool is_grouped(struct lo *lo, struct rel *sub, struct grouped *out)
     return out->local.len > 0;
 }
 
-/* base grouped by the local sides: keys, then the aggregates. */
+/*
+ * base grouped by the local sides: keys, then the aggregates. base grouped by the local sides:
+ * keys, then the aggregates. Arguments and filters that are expressions become columns first, as
+ * reduce takes columns only.
+ */
 static err_t grouped_rel(struct lo *lo, const struct grouped *g, struct rel **out)
 {
+    ASSERT(g->local.len > 0 && g->local.len == g->outer.len);
     static const struct bindings none;
     struct rel *base = NULL;
     TRY(lower(lo, g->in.base, rel_unit(lo->arena), &none, &base));
@@ -389,6 +489,7 @@ static err_t grouped_rel(struct lo *lo, const struct grouped *g, struct rel **ou
     return ERR_OK;
 }
 
+/* Puts the joined aggregates into the subquery's expression over them. */
 struct value_map {
     struct lo *lo;
     const struct frame *frame;
@@ -397,6 +498,7 @@ struct value_map {
     const struct rel *cur;
 };
 
+/* Counts of nothing are 0 where the join found no group. */
 static struct sx *value_fn(void *arg, struct sx *sx)
 {
     struct value_map *v = arg;
@@ -424,6 +526,7 @@ static struct sx *value_fn(void *arg, struct sx *sx)
 static err_t grouped_column(struct lo *lo, const struct grouped *g, const struct frame *frame,
                             struct rel **cur, struct sx **out)
 {
+    ASSERT(g->global->kind == REL_GLOBAL);
     struct rel *groups = NULL;
     TRY(grouped_rel(lo, g, &groups));
     uint32_t width = (*cur)->cols_len, n = g->global->aggs_len;
@@ -441,7 +544,10 @@ static err_t grouped_column(struct lo *lo, const struct grouped *g, const struct
     return ERR_OK;
 }
 
-/* Has the relation at most one row, whatever its input? */
+/*
+ * Has the relation at most one row, whatever its input? Has the relation at most one row, whatever
+ * its input? Then a scalar subquery needs no check. False is always safe.
+ */
 static bool at_most_one(const struct rel *rel)
 {
     switch (rel->kind) {
@@ -464,7 +570,11 @@ static bool at_most_one(const struct rel *rel)
     }
 }
 
-/* count > 1 raises 21000. */
+/*
+ * count > 1 raises 21000. raise_if(count > 1, ...): 21000 when it is so, else true, so that it
+ * serves as a filter that keeps everything. The error appears only while some key really has two
+ * rows.
+ */
 static struct sx *single_row(struct lo *lo, uint32_t count_col)
 {
     uint8_t kinds[3] = {TYPE_BOOL, TYPE_TEXT, TYPE_TEXT};
@@ -487,15 +597,21 @@ static struct sx *single_row(struct lo *lo, uint32_t count_col)
     return sx_call(lo->arena, raise, flag, args, 3);
 }
 
-/* Keys and value, one row per key; more rows are an error. */
+/*
+ * Keys and value, one row per key; more rows are an error. Keys and value, one row per key; more
+ * rows are an error. min() picks the one value there is (NULL when it is NULL); kinds without an
+ * order take a top-1 instead.
+ */
 static struct rel *checked_scalar(struct lo *lo, const struct branch *b)
 {
+    ASSERT(b->rel->cols_len == b->keys_len + 1);
     struct arena *a = lo->arena;
     uint32_t k = b->keys_len;
     struct type value = b->rel->types[k], min;
     struct plan_agg aggs[2] = {{.func = AGG_COUNT_ALL, .type = type_of(TYPE_INT8)}};
     aggs[0].type.nullable = false;
     uint32_t *keys = range(lo, 0, k);
+    /* count and min in one reduction: no second arrangement of the subquery. */
     if (agg_result(AGG_MIN, (enum type_kind)value.kind, &min) && min.kind == value.kind) {
         aggs[1] = (struct plan_agg){.func = AGG_MIN, .arg = k, .type = value};
         aggs[1].type.nullable = true;
@@ -510,9 +626,13 @@ static struct rel *checked_scalar(struct lo *lo, const struct branch *b)
     return rel_join2(a, REL_JOIN_SEMI, first, counted, preds.items, preds.len);
 }
 
+/*
+ * A scalar subquery as a new column of *cur: no row gives NULL, which is the left join's padding.
+ */
 static err_t scalar_column(struct lo *lo, struct sx *sx, const struct frame *frame,
                            struct rel **cur, struct sx **out)
 {
+    ASSERT(sx->kind == SX_SCALAR && sx->sub->cols_len == 1);
     struct branch b;
     struct grouped g = {0};
     if (is_grouped(lo, sx->sub, &g)) {
@@ -530,6 +650,7 @@ static err_t scalar_column(struct lo *lo, struct sx *sx, const struct frame *fra
 
 /* ---- expressions ----------------------------------------------------------------------------- */
 
+/* The column that has the reference's value now. Analysis resolved the name, so it is there. */
 static struct sx *bound_column(struct lo *lo, const struct sx *sx, const struct frame *frame)
 {
     uint32_t at =
@@ -540,6 +661,11 @@ static struct sx *bound_column(struct lo *lo, const struct sx *sx, const struct 
     return col;
 }
 
+/*
+ * The expression over *cur. Subqueries inside append a column each to *cur; columns there before
+ * keep their places, so that expressions lowered earlier stay valid. A subquery under CASE or OR is
+ * computed whether its branch is taken or not; an error in it is then the statement's.
+ */
 static err_t lower_sx(struct lo *lo, struct sx *sx, const struct frame *frame, struct rel **cur,
                       struct sx **out)
 {
@@ -570,10 +696,16 @@ static err_t lower_sx(struct lo *lo, struct sx *sx, const struct frame *frame, s
 
 /* ---- predicates ------------------------------------------------------------------------------ */
 
-/* Keeps the rows of *cur for which the subquery has (or has not) rows. */
+/*
+ * Keeps the rows of *cur for which the subquery has (or has not) rows. Keeps the rows of *cur for
+ * which the subquery has (or has not) rows. A stripped subquery's conditions are the join's own;
+ * any other one is joined on its domain. Multiplicities of *cur stay: a semi join passes each row
+ * as often as it is there, however many partners it has.
+ */
 static err_t exists_filter(struct lo *lo, struct rel *sub, bool not, const struct frame *frame,
                            struct rel **cur)
 {
+    ASSERT(sub != NULL && *cur != NULL);
     enum rel_join kind = not ? REL_JOIN_ANTI : REL_JOIN_SEMI;
     struct stripped s = {0};
     if (rel_is_correlated(sub) && strip(lo, sub, &s)) {
@@ -608,6 +740,12 @@ static bool is_any_case(const struct sx *sx, bool *all)
     return true;
 }
 
+/*
+ * One conjunct. A predicate keeps a row when it is true, so `unknown` may be taken for false here:
+ * IN and ANY lose their branch for NULL (is_any_case), NOT IN turns into two anti joins:
+ *
+ *   a NOT IN (SELECT x FROM s)   ->   NOT EXISTS (x = a)  AND  NOT EXISTS (a or x is NULL)
+ */
 static err_t lower_filter(struct lo *lo, struct sx *pred, const struct frame *frame,
                           struct rel **cur)
 {
@@ -653,9 +791,15 @@ static err_t lower_filters(struct lo *lo, struct sx **preds, uint32_t len,
 
 /* ---- joins ----------------------------------------------------------------------------------- */
 
-/* The columns of left that have no partner in matched (whose first columns are left's), padded. */
+/*
+ * The columns of left that have no partner in matched (whose first columns are left's), padded. The
+ * rows of left that have no partner in matched (whose first columns are left's), padded with NULLs.
+ * Compared as whole rows: equal rows have the same partners, so all copies of a row are matched or
+ * none is.
+ */
 static struct rel *unmatched(struct lo *lo, struct rel *left, struct rel *matched)
 {
+    ASSERT(left->cols_len <= matched->cols_len);
     uint32_t n = left->cols_len;
     struct sxvec preds = {0}, nulls = {0};
     uint32_t *cols = range(lo, 0, n);
@@ -668,13 +812,18 @@ static struct rel *unmatched(struct lo *lo, struct rel *left, struct rel *matche
     return rel_map(lo->arena, alone, nulls.items, nulls.len);
 }
 
-/* References of an ON condition: left columns, then right ones behind the k key columns. */
+/*
+ * References of an ON condition: left columns, then right ones behind the k key columns. References
+ * of an ON condition over left ++ right: o columns of outer, l of the left relation, k key columns
+ * of the right branch, then the right relation's own.
+ */
 struct on {
     struct lo *lo;
     uint32_t o, l, k;
     const struct bindings *outer;
 };
 
+/* See struct on; a reference to the left side is level 0 in ON, as the scope has both sides. */
 static struct sx *on_fn(void *arg, struct sx *sx)
 {
     struct on *on = arg;
@@ -688,6 +837,9 @@ static struct sx *on_fn(void *arg, struct sx *sx)
     return sx_col(on->lo->arena, at, sx->type);
 }
 
+/*
+ * Does some predicate hold a subquery? Those cannot be a join's condition: they need columns first.
+ */
 static bool any_subquery(struct sx *const *preds, uint32_t len)
 {
     for (uint32_t i = 0; i < len; i++) {
@@ -698,11 +850,16 @@ static bool any_subquery(struct sx *const *preds, uint32_t len)
     return false;
 }
 
-/* LEFT JOIN whose condition has subqueries: inner join, filter, and what it left over. */
+/*
+ * LEFT JOIN whose condition has subqueries: inner join, filter, and what it left over. LEFT JOIN
+ * whose condition has subqueries: the inner join, filtered, gives the matches; the left rows that
+ * are not among them are padded.
+ */
 static err_t left_with_subqueries(struct lo *lo, struct rel *rel, struct rel *left,
                                   const struct branch *b, const struct bindings *outer,
                                   struct rel **out)
 {
+    ASSERT(rel->join == REL_JOIN_LEFT);
     uint32_t o = left->cols_len - rel->inputs[0]->cols_len, r = rel->inputs[1]->cols_len;
     struct sxvec keys = branch_preds(lo, left, b, b->rel);
     struct rel *joined = rel_join2(lo->arena, REL_JOIN_INNER, left, b->rel, keys.items, keys.len);
@@ -713,7 +870,12 @@ static err_t left_with_subqueries(struct lo *lo, struct rel *rel, struct rel *le
     return ERR_OK;
 }
 
-/* A left join, and the right rows that found no partner padded on the left. */
+/*
+ * A left join, and the right rows that found no partner padded on the left. A left join, and the
+ * right rows that found no partner padded on the left. Both sides are lowered over the same outer
+ * (neither may refer to the other, check_lateral saw to that) and matched on it. The condition is
+ * used twice: as it stands, and with the sides' columns swapped for the anti join.
+ */
 static err_t lower_full(struct lo *lo, struct rel *rel, struct rel *outer,
                         const struct bindings *bindings, struct rel **out)
 {
@@ -735,7 +897,10 @@ static err_t lower_full(struct lo *lo, struct rel *rel, struct rel *outer,
     }
     struct rel *with_left = rel_join2(a, REL_JOIN_LEFT, left, right, preds.items, preds.len);
     with_left = cut(lo, with_left, o + l, r);
-    /* The same condition seen from the right. */
+    /*
+     * The same condition seen from the right. The same condition seen from the right: (o left
+     * columns l, o right columns r) become (o r, o l).
+     */
     uint32_t *swap = ARENA_ARRAY(a, uint32_t, o + l + o + r);
     for (uint32_t i = 0; i < o + l + o + r; i++) {
         swap[i] = i < o + l ? o + r + i : i - (o + l);
@@ -750,6 +915,7 @@ static err_t lower_full(struct lo *lo, struct rel *rel, struct rel *outer,
         sxvec_push(a, &nulls, sx_null(a, left->types[o + i]));
     }
     alone = rel_map(a, alone, nulls.items, nulls.len);
+    /* alone is (o, r, l padded): put left before right again. */
     uint32_t *cols = ARENA_ARRAY(a, uint32_t, o + l + r);
     for (uint32_t i = 0; i < o + l + r; i++) {
         cols[i] = i < o ? i : i < o + l ? o + r + (i - o) : i - l;
@@ -758,7 +924,11 @@ static err_t lower_full(struct lo *lo, struct rel *rel, struct rel *outer,
     return ERR_OK;
 }
 
-/* Every right side is a branch of its left side; one that does not refer to it has no keys. */
+/*
+ * Every right side is a branch of its left side; one that does not refer to it has no keys. Every
+ * right side is a branch of its left side; one that does not refer to it has no keys, which makes
+ * LATERAL and plain joins one case. ON's columns are moved to where the branch has them.
+ */
 static err_t lower_join(struct lo *lo, struct rel *rel, struct rel *outer,
                         const struct bindings *bindings, struct rel **out)
 {
@@ -793,9 +963,14 @@ static err_t lower_join(struct lo *lo, struct rel *rel, struct rel *outer,
 
 /* ---- the other operators --------------------------------------------------------------------- */
 
+/*
+ * Expressions are lowered one after another over a relation that may grow by subqueries' columns;
+ * the cut drops those again.
+ */
 static err_t lower_map(struct lo *lo, struct rel *rel, struct rel *outer,
                        const struct bindings *bindings, struct rel **out)
 {
+    ASSERT(rel->kind == REL_MAP && rel->inputs_len == 1);
     struct rel *cur = NULL;
     TRY(lower(lo, rel->inputs[0], outer, bindings, &cur));
     uint32_t o = outer->cols_len, width = cur->cols_len;
@@ -808,9 +983,14 @@ static err_t lower_map(struct lo *lo, struct rel *rel, struct rel *outer,
     return ERR_OK;
 }
 
-/* Outer columns become further group keys. */
+/*
+ * Outer columns become further group keys. Outer columns become further group keys: each outer row
+ * has groups of its own. Reduce compares keys with NULL equal to NULL, as GROUP BY and the domain
+ * both want it.
+ */
 static struct rel *shifted_reduce(struct lo *lo, const struct rel *rel, struct rel *in, uint32_t o)
 {
+    ASSERT(in->cols_len >= o + rel->keys_len);
     uint32_t *keys = range(lo, 0, o + rel->keys_len);
     struct plan_agg *aggs = arena_memdup(lo->arena, rel->aggs, rel->aggs_len * sizeof(aggs[0]));
     for (uint32_t i = 0; i < rel->keys_len; i++) {
@@ -830,6 +1010,7 @@ static struct rel *shifted_reduce(struct lo *lo, const struct rel *rel, struct r
 static err_t lower_global(struct lo *lo, struct rel *rel, struct rel *outer,
                           const struct bindings *bindings, struct rel **out)
 {
+    ASSERT(rel->kind == REL_GLOBAL && rel->keys_len == 0);
     struct arena *a = lo->arena;
     struct rel *in = NULL;
     TRY(lower(lo, rel->inputs[0], outer, bindings, &in));
@@ -857,10 +1038,14 @@ static err_t lower_global(struct lo *lo, struct rel *rel, struct rel *outer,
     return ERR_OK;
 }
 
-/* Each outer row has a top of its own. */
+/*
+ * Each outer row has a top of its own. Each outer row has a top of its own: outer's columns are
+ * further partition keys.
+ */
 static err_t lower_topk(struct lo *lo, struct rel *rel, struct rel *in, uint32_t o,
                         struct rel **out)
 {
+    ASSERT(in->cols_len == o + rel->cols_len);
     ASSERT(rel->kind == REL_TOPK);
     uint32_t *keys = range(lo, 0, o + rel->keys_len);
     struct plan_order *order =
@@ -876,7 +1061,11 @@ static err_t lower_topk(struct lo *lo, struct rel *rel, struct rel *in, uint32_t
     return ERR_OK;
 }
 
-/* ALL counts multiplicities; without it NULLs are equal and rows are told apart once. */
+/*
+ * ALL counts multiplicities; without it NULLs are equal and rows are told apart once. ALL counts
+ * multiplicities: EXCEPT ALL is what remains positive of l - r, INTERSECT ALL what EXCEPT ALL took
+ * away, l - (l - r). Without ALL, NULLs are equal and rows are told apart once.
+ */
 static struct rel *lower_set(struct lo *lo, uint8_t set, struct rel *l, struct rel *r)
 {
     ASSERT(l->cols_len == r->cols_len);
@@ -892,9 +1081,14 @@ static struct rel *lower_set(struct lo *lo, uint8_t set, struct rel *l, struct r
     return rel_distinct(a, rel_join2(a, join, l, r, preds.items, preds.len));
 }
 
+/*
+ * UNION and set operations: both arms over the same outer, whose columns are part of the rows and
+ * so keep outer rows apart.
+ */
 static err_t lower_both(struct lo *lo, struct rel *rel, struct rel *outer,
                         const struct bindings *bindings, struct rel **out)
 {
+    ASSERT(rel->inputs_len == 2);
     struct rel *l = NULL, *r = NULL;
     TRY(lower(lo, rel->inputs[0], outer, bindings, &l));
     TRY(lower(lo, rel->inputs[1], outer, bindings, &r));
@@ -902,9 +1096,11 @@ static err_t lower_both(struct lo *lo, struct rel *rel, struct rel *outer,
     return ERR_OK;
 }
 
+/* Outer's columns stay in front. */
 static err_t lower_project(struct lo *lo, struct rel *rel, struct rel *in, uint32_t o,
                            struct rel **out)
 {
+    ASSERT(in->cols_len == o + rel->inputs[0]->cols_len);
     uint32_t *cols = range(lo, 0, o + rel->cols_len);
     for (uint32_t i = 0; i < rel->cols_len; i++) {
         cols[o + i] = o + rel->cols[i];
@@ -913,6 +1109,7 @@ static err_t lower_project(struct lo *lo, struct rel *rel, struct rel *in, uint3
     return ERR_OK;
 }
 
+/* One operator; see README.md, "Why decorrelation is right", for the induction. */
 static err_t lower_node(struct lo *lo, struct rel *rel, struct rel *outer,
                         const struct bindings *bindings, struct rel **out)
 {
@@ -957,6 +1154,10 @@ static err_t lower_node(struct lo *lo, struct rel *rel, struct rel *outer,
     }
 }
 
+/*
+ * Uncorrelated parts are lowered over nothing, once, and crossed with outer: a view used by ten
+ * subqueries is one subplan. Recursion is bounded by az_enter (54001).
+ */
 static err_t lower(struct lo *lo, struct rel *rel, struct rel *outer,
                    const struct bindings *bindings, struct rel **out)
 {
@@ -983,6 +1184,7 @@ static err_t lower(struct lo *lo, struct rel *rel, struct rel *outer,
     return err;
 }
 
+/* The root refers to nothing outside, so outer is the unit relation and vanishes in cross(). */
 err_t rel_lower(struct az *az, struct rel *rel, struct rel **out)
 {
     ASSERT(!rel_is_correlated(rel));

@@ -1,8 +1,26 @@
-/* Names: errors with positions, columns in scopes, relations in the catalog. */
+/*
+ * Names: errors with positions, columns in scopes, relations in the catalog.
+ *
+ * A scope is what one FROM clause offers; scopes nest like the queries they belong to, and a column
+ * reference counts how many it goes up (sx.level). The nearest scope that has the name wins, and
+ * within a scope a name that two items have is ambiguous (42702), as in PostgreSQL
+ * (parse_relation.c).
+ *
+ *   SELECT ... FROM t WHERE EXISTS (SELECT 1 FROM s, (SELECT a FROM u) q WHERE ...)
+ *
+ *   inside q:  u is level 0; s is level 1 but hidden, q being not LATERAL; t is level 2
+ *
+ * Hidden scopes count, so that lowering needs to know nothing of hiding. A name that only a hidden
+ * scope has gives 42P01 "invalid reference to FROM-clause entry", not "missing".
+ *
+ * az_err and az_position turn a byte offset of the parse tree into a character position of the
+ * statement; while a view's or macro's own text is analysed (az->text NULL) there is none.
+ */
 #include "ctrl/adapter/sql/sql_internal.h"
 
 #include <stdio.h>
 
+/* The first position stays: it is the innermost. */
 err_t az_position(const struct az *az, err_t err, int location)
 {
     ASSERT(err != ERR_OK);
@@ -12,6 +30,7 @@ err_t az_position(const struct az *az, err_t err, int location)
     return sql_position(err, az->text, az->base + (uint32_t)location);
 }
 
+/* vasprintf's only failure is memory, which is not handled anywhere in this program. */
 err_t az_err(const struct az *az, int location, enum err_code code, const char *sqlstate,
              const char *format, ...)
 {
@@ -26,6 +45,10 @@ err_t az_err(const struct az *az, int location, enum err_code code, const char *
     return az_position(az, err, location);
 }
 
+/*
+ * Analysis and lowering recurse as deep as the statement is nested, views included: stack use is
+ * bounded here and nowhere else.
+ */
 err_t az_enter(struct az *az)
 {
     if (az->depth >= AZ_DEPTH_MAX) {
@@ -35,8 +58,10 @@ err_t az_enter(struct az *az)
     return ERR_OK;
 }
 
+/* Linear: a statement names few relations. */
 bool idset_add(struct idset *set, uint64_t id)
 {
+    ASSERT(set->ids_len <= set->ids_cap);
     for (size_t i = 0; i < set->ids_len; i++) {
         if (set->ids[i] == id) {
             return false;
@@ -46,6 +71,10 @@ bool idset_add(struct idset *set, uint64_t id)
     return true;
 }
 
+/*
+ * Where an expression begins, -1 when the tree does not say. An operator's own location is the
+ * operator's: what stands left of it begins earlier.
+ */
 int pg_location(const pg_node *node)
 {
     if (node == NULL) {
@@ -104,12 +133,20 @@ int pg_location(const pg_node *node)
 
 /* ---- columns --------------------------------------------------------------------------------- */
 
+/*
+ * The columns of one scope that have the name; table: an item of that name is there, columns or
+ * not.
+ */
 struct found {
     const struct nscol *col;
     bool ambiguous;
     bool table;
 };
 
+/*
+ * schema and table may be NULL: then all items whose columns are visible unqualified. An alias
+ * hides the relation's own name and schema.
+ */
 static struct found find_in(const struct scope *scope, const char *schema, const char *table,
                             const char *name)
 {
@@ -135,8 +172,10 @@ static struct found find_in(const struct scope *scope, const char *schema, const
     return f;
 }
 
+/* Is there an item called so? */
 static bool names_relation(const struct scope *scope, const char *name)
 {
+    ASSERT(scope != NULL && name != NULL);
     for (size_t i = 0; i < scope->items_len; i++) {
         const struct nsitem *item = scope->items[i];
         if (item->rel_visible && item->alias != NULL && strcmp(item->alias, name) == 0) {
@@ -149,6 +188,7 @@ static bool names_relation(const struct scope *scope, const char *name)
 /* A relation of that name is there, but under an alias. */
 static bool hides_relation(const struct scope *scope, const char *name)
 {
+    ASSERT(scope != NULL && name != NULL);
     for (size_t i = 0; i < scope->items_len; i++) {
         if (scope->items[i]->name != NULL && strcmp(scope->items[i]->name, name) == 0) {
             return true;
@@ -157,8 +197,13 @@ static bool hides_relation(const struct scope *scope, const char *name)
     return false;
 }
 
+/*
+ * 42P01 in one of PostgreSQL's two forms: t exists, but an alias or a missing LATERAL hides it; or
+ * it does not exist at all.
+ */
 err_t az_no_table(struct az *az, const struct scope *scope, const char *table, int location)
 {
+    ASSERT(table != NULL);
     bool hidden = false;
     for (const struct scope *s = scope; s != NULL && !hidden; s = s->parent) {
         hidden = hides_relation(s, table) || names_relation(s, table);
@@ -168,7 +213,11 @@ err_t az_no_table(struct az *az, const struct scope *scope, const char *table, i
                   table);
 }
 
-/* The nearest scope that has the name wins; scopes that are hidden still count in the level. */
+/*
+ * The nearest scope that has the name wins; scopes that are hidden still count in the level. The
+ * nearest scope that has the name wins; scopes that are hidden still count in the level. A bare
+ * name that is a relation's stands for its whole row, which the engine does not have.
+ */
 err_t az_column(struct az *az, struct scope *scope, const char *schema, const char *table,
                 const char *name, int location, struct sx **out)
 {
@@ -176,6 +225,7 @@ err_t az_column(struct az *az, struct scope *scope, const char *schema, const ch
     uint32_t level = 0, hidden = 0;
     bool whole_row = false, saw_hidden = false;
     for (struct scope *s = scope; s != NULL; s = s->parent, level++) {
+        /* Not visible from here; noted for the message only. */
         if (hidden > 0) {
             hidden--;
             saw_hidden = saw_hidden || (table != NULL && names_relation(s, table));
@@ -193,6 +243,7 @@ err_t az_column(struct az *az, struct scope *scope, const char *schema, const ch
             (*out)->location = location;
             return ERR_OK;
         }
+        /* The table is there, so no outer scope is asked, as in PostgreSQL. */
         if (f.table) {
             return az_err(az, location, ERR_INVALID, "42703", "column %s.%s does not exist", table,
                           name);
@@ -214,6 +265,10 @@ err_t az_column(struct az *az, struct scope *scope, const char *schema, const ch
 
 /* ---- relations ------------------------------------------------------------------------------- */
 
+/*
+ * Resolves a name and notes it as a dependency, unless a view in between names it: dropping is
+ * about direct dependencies. Catalog tables cannot be dropped.
+ */
 err_t az_relation(struct az *az, const char *database, const char *schema, const char *name,
                   int location, const struct sql_relation **out)
 {
@@ -236,6 +291,7 @@ err_t az_relation(struct az *az, const char *database, const char *schema, const
     return ERR_OK;
 }
 
+/* Columns as a FROM item of that name; alias NULL makes them visible unqualified only. */
 struct nsitem *az_nsitem(struct az *az, const char *schema, const char *alias,
                          const struct schema *columns)
 {

@@ -2,9 +2,28 @@
  * Our own statements, those PostgreSQL's grammar does not know: sources, clusters, IN CLUSTER,
  * SUBSCRIBE, EXPLAIN <stage>, SHOW <objects>. Recursive descent over the script's tokens; queries
  * and column lists inside them are libpg_query's again.
+ *
+ *   CREATE SOURCE s (a int) FROM FILE '/x' (FORMAT CSV)
+ *                   ^^^^^^^  handed over as "CREATE TABLE x (a int)"
+ *
+ * A piece is handed over behind a prefix that makes a statement of it. The prefix is not longer
+ * than what stands before the piece in the script, so that positions only need an offset: the
+ * piece's place minus the prefix's length (ast->base and its like).
+ *
+ * Whether a statement is ours is decided by looking ahead over a copy of the parser, before
+ * anything is taken: what is not, PostgreSQL's grammar parses from its first token, with its own
+ * errors. CREATE INDEX and CREATE MATERIALIZED VIEW are ours only when they say something
+ * PostgreSQL does not know (IN CLUSTER, no column list).
+ *
+ * Everything here is syntax: names are resolved and options understood in ddl.c. Entry point:
+ * sql_parse_own.
  */
 #include "ctrl/adapter/sql/sql_internal.h"
 
+/*
+ * The statement under construction and one token of lookahead. Copied to look further ahead: a copy
+ * advances alone, the tokens' texts stay in the script's arena.
+ */
 struct parser {
     struct sql_script *script;
     struct sql_stmt *stmt;
@@ -26,8 +45,10 @@ static err_t next(struct parser *p)
     return sql_lex(&p->lexer, &p->t);
 }
 
+/* In PostgreSQL's words, at the token where it is stuck. */
 static err_t syntax_error(const struct parser *p)
 {
+    ASSERT(p->t.start <= p->t.end);
     const struct sql_token *t = &p->t;
     err_t err = t->kind == SQL_TOKEN_END
                     ? err_sql(ERR_INVALID, "42601", "syntax error at end of input")
@@ -36,6 +57,7 @@ static err_t syntax_error(const struct parser *p)
     return sql_position(err, p->script->text, t->start);
 }
 
+/* Our keywords are reserved nowhere: "create" in quotes is a name. */
 static bool at_word(const struct parser *p, const char *word)
 {
     return p->t.kind == SQL_TOKEN_IDENT && !p->t.quoted && strcmp(p->t.text, word) == 0;
@@ -46,20 +68,25 @@ static bool at_punct(const struct parser *p, char punct)
     return p->t.kind == SQL_TOKEN_PUNCT && p->t.punct == punct;
 }
 
+/* Takes the word when it stands here; *yes says so. */
 static err_t accept(struct parser *p, const char *word, bool *yes)
 {
+    ASSERT(word != NULL && yes != NULL);
     *yes = at_word(p, word);
     return *yes ? next(p) : ERR_OK;
 }
 
 static err_t accept_punct(struct parser *p, char punct, bool *yes)
 {
+    ASSERT(yes != NULL);
     *yes = at_punct(p, punct);
     return *yes ? next(p) : ERR_OK;
 }
 
+/* Takes the word or fails. */
 static err_t expect(struct parser *p, const char *word)
 {
+    ASSERT(word != NULL);
     return at_word(p, word) ? next(p) : syntax_error(p);
 }
 
@@ -73,8 +100,10 @@ static err_t expect_end(struct parser *p)
     return p->t.kind == SQL_TOKEN_END ? ERR_OK : syntax_error(p);
 }
 
+/* Any name, keyword or not. */
 static err_t ident(struct parser *p, const char **out)
 {
+    ASSERT(out != NULL);
     if (p->t.kind != SQL_TOKEN_IDENT) {
         return syntax_error(p);
     }
@@ -84,6 +113,7 @@ static err_t ident(struct parser *p, const char **out)
 
 static err_t string(struct parser *p, const char **out)
 {
+    ASSERT(out != NULL);
     if (p->t.kind != SQL_TOKEN_STRING) {
         return syntax_error(p);
     }
@@ -91,8 +121,10 @@ static err_t string(struct parser *p, const char **out)
     return next(p);
 }
 
+/* name, schema.name or database.schema.name */
 static err_t name(struct parser *p, struct sql_name *out)
 {
+    ASSERT(out != NULL);
     const char *parts[3] = {NULL, NULL, NULL};
     int n = 0;
     bool dot = true;
@@ -110,6 +142,7 @@ static err_t name(struct parser *p, struct sql_name *out)
     return ERR_OK;
 }
 
+/* IF NOT EXISTS, or nothing. */
 static err_t if_not_exists(struct parser *p)
 {
     TRY(accept(p, "if", &p->ast->if_not_exists));
@@ -120,6 +153,7 @@ static err_t if_not_exists(struct parser *p)
     return ERR_OK;
 }
 
+/* IN CLUSTER name, or nothing: the session's cluster is meant then. */
 static err_t in_cluster(struct parser *p)
 {
     bool in = false;
@@ -131,8 +165,10 @@ static err_t in_cluster(struct parser *p)
     return ERR_OK;
 }
 
+/* What sql_stmt promises of every statement. */
 static void set(struct parser *p, enum sql_stmt_kind kind, const char *tag, bool rows)
 {
+    ASSERT(tag != NULL && kind >= SQL_SELECT && kind <= SQL_EMPTY);
     p->stmt->kind = (uint8_t)kind;
     p->stmt->tag = tag;
     p->stmt->returns_rows = rows;
@@ -140,14 +176,21 @@ static void set(struct parser *p, enum sql_stmt_kind kind, const char *tag, bool
 
 /* ---- options --------------------------------------------------------------------------------- */
 
+/* Grows while parsing; goes to the arena when complete. */
 struct option_list {
     struct sql_option *items;
     size_t items_len, items_cap;
 };
 
-/* One or more words name an option (REPLICATION FACTOR): joined by '_'. */
+/*
+ * One or more words name an option (REPLICATION FACTOR): joined by '_'. One or more words name an
+ * option (REPLICATION FACTOR): joined by '_'. TRUE, FALSE, ON and OFF end the name, so that
+ * SNAPSHOT false needs no '='. The value is a string, a number, or a word; which of them an option
+ * takes is checked where it is understood.
+ */
 static err_t option(struct parser *p, struct sql_option *out)
 {
+    ASSERT(out != NULL);
     *out = (struct sql_option){.location = (int)p->t.start};
     TRY(ident(p, &out->name));
     while (p->t.kind == SQL_TOKEN_IDENT && !at_word(p, "true") && !at_word(p, "false") &&
@@ -167,6 +210,7 @@ static err_t option(struct parser *p, struct sql_option *out)
     return equals || minus ? syntax_error(p) : ERR_OK;
 }
 
+/* One or more, separated by commas. */
 static err_t option_items(struct parser *p, struct option_list *list)
 {
     bool more = true;
@@ -180,6 +224,7 @@ static err_t option_items(struct parser *p, struct option_list *list)
 /* name [=] value, ... with parentheses around when parens. */
 static err_t options(struct parser *p, bool parens, struct sql_options *out)
 {
+    ASSERT(out != NULL);
     struct option_list list = {0};
     err_t err = parens ? expect_punct(p, '(') : ERR_OK;
     if (err == ERR_OK && !(parens && at_punct(p, ')'))) {
@@ -196,8 +241,10 @@ static err_t options(struct parser *p, bool parens, struct sql_options *out)
     return err;
 }
 
+/* WITH (...), or WITH ... without parentheses, or nothing. */
 static err_t with_options(struct parser *p, struct sql_options *out)
 {
+    ASSERT(out->len == 0);
     bool with = false;
     TRY(accept(p, "with", &with));
     if (!with) {
@@ -206,6 +253,7 @@ static err_t with_options(struct parser *p, struct sql_options *out)
     return options(p, at_punct(p, '('), out);
 }
 
+/* As PostgreSQL's options take them; case does not matter. */
 bool sql_bool_of_text(const char *text, bool *out)
 {
     static const char *const yes[] = {"true", "on", "1", "yes"};
@@ -222,9 +270,14 @@ bool sql_bool_of_text(const char *text, bool *out)
 
 /* ---- CREATE SOURCE --------------------------------------------------------------------------- */
 
-/* Skips a parenthesised list; the text between is [*start, *end), parentheses included. */
+/*
+ * Skips a parenthesised list; the text between is [*start, *end), parentheses included. Skips a
+ * parenthesised list; the text between is [*start, *end), parentheses included. Strings and
+ * comments are tokens already, so a parenthesis in one does not count.
+ */
 static err_t parens(struct parser *p, uint32_t *start, uint32_t *end)
 {
+    ASSERT(at_punct(p, '('));
     int depth = 0;
     *start = p->t.start;
     do {
@@ -239,7 +292,10 @@ static err_t parens(struct parser *p, uint32_t *start, uint32_t *end)
     return ERR_OK;
 }
 
-/* The column list, through PostgreSQL's grammar: CREATE TABLE x (...). */
+/*
+ * The column list, through PostgreSQL's grammar: CREATE TABLE x (...). The column list, through
+ * PostgreSQL's grammar: CREATE TABLE x (...). None: the format says.
+ */
 static err_t source_columns(struct parser *p)
 {
     static const char prefix[] = "CREATE TABLE x";
@@ -257,9 +313,13 @@ static err_t source_columns(struct parser *p)
                           &p->ast->columns);
 }
 
-/* WITH HEADER | WITH n COLUMNS, DELIMITED BY 'c' */
+/*
+ * WITH HEADER | WITH n COLUMNS, DELIMITED BY 'c' WITH HEADER | WITH n COLUMNS, then DELIMITED BY
+ * 'c'; both optional.
+ */
 static err_t csv_format(struct parser *p)
 {
+    ASSERT(p->ast->format == 0);
     bool with = false, delimited = false;
     p->ast->format = SQL_FORMAT_CSV;
     p->ast->delimiter = ',';
@@ -333,6 +393,7 @@ static err_t create_source(struct parser *p)
 
 /* ---- clusters, indexes, materialized views --------------------------------------------------- */
 
+/* CREATE CLUSTER c SIZE '1' and CREATE CLUSTER c (SIZE = '1', REPLICATION FACTOR = 2) */
 static err_t create_cluster(struct parser *p)
 {
     ASSERT(p->stmt->kind == 0);
@@ -348,9 +409,14 @@ static err_t create_cluster(struct parser *p)
     return expect_end(p);
 }
 
-/* CREATE INDEX through PostgreSQL's grammar, without IN CLUSTER: the tree has the columns. */
+/*
+ * CREATE INDEX through PostgreSQL's grammar, without IN CLUSTER: the tree has the columns. CREATE
+ * [DEFAULT] INDEX [name] [IN CLUSTER c] ON relation [(columns)]: the list through PostgreSQL's
+ * grammar, without IN CLUSTER. No list is what DEFAULT means: all columns, or what suits best.
+ */
 static err_t create_index(struct parser *p)
 {
+    ASSERT(p->stmt->kind == 0);
     set(p, SQL_CREATE_INDEX, "CREATE INDEX", false);
     bool on = false;
     if (!p->ast->is_default) {
@@ -366,6 +432,7 @@ static err_t create_index(struct parser *p)
         return syntax_error(p);
     }
     TRY(name(p, &p->ast->on));
+    /* The end of the statement right behind the relation. */
     p->ast->no_keys = p->t.kind == SQL_TOKEN_END;
     if (p->ast->no_keys) {
         p->ast->is_default = true;
@@ -385,8 +452,13 @@ static err_t create_index(struct parser *p)
     return sql_parse_text(p->script, text, (uint32_t)strlen(text), p->ast->base, &p->ast->node);
 }
 
+/*
+ * AS query, to the statement's end; AS OF at its end is no part of a definition and is cut off by
+ * sql_parse_slice like anywhere.
+ */
 static err_t view_query(struct parser *p)
 {
+    ASSERT(!p->ast->has_query);
     TRY(expect(p, "as"));
     uint32_t start = p->t.start;
     struct sql_stmt *query = NULL;
@@ -401,9 +473,14 @@ static err_t view_query(struct parser *p)
     return ERR_OK;
 }
 
-/* CREATE [OR REPLACE] MATERIALIZED VIEW name [(columns)] [IN CLUSTER c] [WITH (...)] AS query */
+/*
+ * CREATE [OR REPLACE] MATERIALIZED VIEW name [(columns)] [IN CLUSTER c] [WITH (...)] AS query
+ * CREATE MATERIALIZED VIEW name [IN CLUSTER c] [WITH (...)] AS query. Only the form with IN CLUSTER
+ * comes here; the others are PostgreSQL's.
+ */
 static err_t create_materialized_view(struct parser *p)
 {
+    ASSERT(p->stmt->kind == 0);
     set(p, SQL_CREATE_MATERIALIZED_VIEW, "CREATE MATERIALIZED VIEW", false);
     TRY(if_not_exists(p));
     TRY(name(p, &p->stmt->name));
@@ -415,9 +492,14 @@ static err_t create_materialized_view(struct parser *p)
     return view_query(p);
 }
 
-/* Does the statement use IN CLUSTER, or anything else that is ours, before AS or ON? */
+/*
+ * Does the statement use IN CLUSTER, or anything else that is ours, before AS or ON? Does the
+ * statement say IN CLUSTER before AS or a parenthesis? Behind those stands a query, or a list, in
+ * which IN is an operator.
+ */
 static err_t mentions_cluster(struct parser *p, bool *yes)
 {
+    ASSERT(yes != NULL);
     struct parser ahead = *p;
     *yes = false;
     while (ahead.t.kind != SQL_TOKEN_END && !at_word(&ahead, "as") && !at_punct(&ahead, '(')) {
@@ -446,6 +528,7 @@ static err_t lacks_columns(struct parser *p, bool *yes)
 /* Decides by lookahead whether the statement is ours before it takes anything. */
 static err_t create(struct parser *p, bool *own)
 {
+    ASSERT(p->stmt->kind == 0 && !*own);
     bool yes = false, cluster = false;
     TRY(accept(p, "source", own));
     if (*own) {
@@ -480,8 +563,10 @@ static err_t create(struct parser *p, bool *own)
 
 /* ---- DROP ------------------------------------------------------------------------------------ */
 
+/* One or more names; CASCADE and RESTRICT are words behind them. */
 static err_t drop_names(struct parser *p)
 {
+    ASSERT(p->stmt->kind == SQL_DROP);
     struct name_list {
         struct sql_name *items;
         size_t items_len, items_cap;
@@ -501,8 +586,10 @@ static err_t drop_names(struct parser *p)
     return err;
 }
 
+/* DROP SOURCE and DROP CLUSTER; the rest PostgreSQL knows. */
 static err_t drop(struct parser *p, bool *own)
 {
+    ASSERT(p->stmt->kind == 0);
     bool restrict_ = false;
     *own = at_word(p, "source") || at_word(p, "cluster");
     if (!*own) {
@@ -524,8 +611,10 @@ static err_t drop(struct parser *p, bool *own)
 
 /* ---- SUBSCRIBE ------------------------------------------------------------------------------- */
 
+/* SNAPSHOT and PROGRESS, both boolean. */
 static err_t subscribe_options(struct parser *p)
 {
+    ASSERT(p->stmt->kind == SQL_SUBSCRIBE);
     TRY(with_options(p, &p->stmt->subscribe.options));
     p->stmt->subscribe.snapshot = true;
     for (uint32_t i = 0; i < p->stmt->subscribe.options.len; i++) {
@@ -546,7 +635,11 @@ static err_t subscribe_options(struct parser *p)
     return ERR_OK;
 }
 
-/* SUBSCRIBE [TO] name | (query) [WITH (...)] [AS OF t] [UP TO t] */
+/*
+ * SUBSCRIBE [TO] name | (query) [WITH (...)] [AS OF t] [UP TO t] SUBSCRIBE [TO] name | (query)
+ * [WITH (...)] [AS OF t] [UP TO t]. The tail is found first, by its tokens, and the lexer stops
+ * before it: AS could begin an alias otherwise.
+ */
 static err_t subscribe(struct parser *p)
 {
     ASSERT(p->stmt->kind == 0);
@@ -555,6 +648,7 @@ static err_t subscribe(struct parser *p)
     set(p, SQL_SUBSCRIBE, "SUBSCRIBE", true);
     TRY(sql_parse_tail(p->script, p->ast, p->stmt->start, &tail));
     p->lexer.end = tail;
+    /* SUBSCRIBE AS OF 5: the lookahead was taken before the tail was known. */
     if (p->t.start >= tail) {
         p->t = (struct sql_token){.kind = SQL_TOKEN_END, .start = tail, .end = tail, .text = ""};
     }
@@ -579,8 +673,13 @@ static err_t subscribe(struct parser *p)
 
 /* ---- EXPLAIN, SHOW, COPY, DECLARE, FETCH ----------------------------------------------------- */
 
+/*
+ * A statement inside this one, text [start, end): never empty, never deeper than sql_parse_slice
+ * allows.
+ */
 static err_t inner_statement(struct parser *p, uint32_t start, uint32_t end)
 {
+    ASSERT(start <= end && end <= p->script->text_len);
     TRY(sql_parse_slice(p->script, start, end, &p->stmt->inner));
     if (p->stmt->inner->kind == SQL_EMPTY) {
         return syntax_error(p);
@@ -589,9 +688,14 @@ static err_t inner_statement(struct parser *p, uint32_t start, uint32_t end)
     return ERR_OK;
 }
 
-/* Plain EXPLAIN query is PostgreSQL's; a stage or an object makes it ours. */
+/*
+ * Plain EXPLAIN query is PostgreSQL's; a stage or an object makes it ours. Plain EXPLAIN query is
+ * PostgreSQL's; a stage (PHYSICAL PLAN FOR, OPTIMIZED PLAN FOR) or an object (VIEW v, INDEX i)
+ * makes it ours.
+ */
 static err_t explain(struct parser *p, bool *own)
 {
+    ASSERT(p->stmt->kind == 0);
     bool stage = at_word(p, "physical") || at_word(p, "optimized");
     bool object = at_word(p, "view") || at_word(p, "materialized") || at_word(p, "index");
     struct sql_token first = p->t;
@@ -625,6 +729,7 @@ static err_t explain(struct parser *p, bool *own)
     return expect_end(p);
 }
 
+/* The words of SHOW and the objects they list. */
 struct show_word {
     const char *first, *second;
     uint8_t object;
@@ -644,8 +749,10 @@ static const struct show_word show_words[] = {
     {"objects", NULL, SQL_OBJECT_ANY},
 };
 
+/* [FROM schema or relation] [IN CLUSTER c] [LIKE 'pattern'] */
 static err_t show_tail(struct parser *p)
 {
+    ASSERT(p->stmt->kind == SQL_SHOW_OBJECTS && p->stmt->object != 0);
     bool yes = false;
     TRY(accept(p, "from", &yes));
     if (!yes) {
@@ -664,6 +771,7 @@ static err_t show_tail(struct parser *p)
     return expect_end(p);
 }
 
+/* SHOW CREATE TABLE | SOURCE | [MATERIALIZED] VIEW | INDEX | CLUSTER name */
 static err_t show_create(struct parser *p)
 {
     set(p, SQL_SHOW_CREATE, "SHOW", true);
@@ -691,9 +799,14 @@ static err_t show_create(struct parser *p)
     return expect_end(p);
 }
 
-/* SHOW <objects> and SHOW CREATE are ours, SHOW <variable> is PostgreSQL's. */
+/*
+ * SHOW <objects> and SHOW CREATE are ours, SHOW <variable> is PostgreSQL's. SHOW <objects> and SHOW
+ * CREATE are ours, SHOW <variable> is PostgreSQL's. SHOW cluster is a variable, SHOW cluster
+ * replicas are objects.
+ */
 static err_t show(struct parser *p, bool *own)
 {
+    ASSERT(p->stmt->kind == 0);
     TRY(accept(p, "create", own));
     if (*own) {
         return show_create(p);
@@ -719,9 +832,14 @@ static err_t show(struct parser *p, bool *own)
     return ERR_OK;
 }
 
-/* COPY (SUBSCRIBE ...) TO STDOUT [...]: PostgreSQL parses it with another query in its place. */
+/*
+ * COPY (SUBSCRIBE ...) TO STDOUT [...]: PostgreSQL parses it with another query in its place. COPY
+ * (SUBSCRIBE ...) TO STDOUT [...]: PostgreSQL parses it with another query in its place, which
+ * gives it COPY's options.
+ */
 static err_t copy_subscribe(struct parser *p, bool *own)
 {
+    ASSERT(p->stmt->kind == 0);
     struct parser ahead = *p;
     if (!at_punct(p, '(')) {
         return ERR_OK;
@@ -746,9 +864,14 @@ static err_t copy_subscribe(struct parser *p, bool *own)
     return inner_statement(p, start + 1, end - 1);
 }
 
-/* DECLARE c [NO SCROLL] CURSOR [WITHOUT HOLD] FOR SUBSCRIBE ... */
+/*
+ * DECLARE c [NO SCROLL] CURSOR [WITHOUT HOLD] FOR SUBSCRIBE ... DECLARE c [NO SCROLL] CURSOR
+ * [WITHOUT HOLD] FOR SUBSCRIBE ...: with any other query it is PostgreSQL's, whatever words stand
+ * before FOR.
+ */
 static err_t declare(struct parser *p, bool *own)
 {
+    ASSERT(p->stmt->kind == 0);
     const char *cursor = NULL;
     TRY(ident(p, &cursor));
     while (p->t.kind == SQL_TOKEN_IDENT && !at_word(p, "for")) {
@@ -765,9 +888,13 @@ static err_t declare(struct parser *p, bool *own)
     return inner_statement(p, p->t.start, p->stmt->end);
 }
 
-/* FETCH [FORWARD] [n | ALL] [FROM | IN] cursor [WITH (timeout = '1s')] */
+/*
+ * FETCH [FORWARD] [n | ALL] [FROM | IN] cursor [WITH (timeout = '1s')] FETCH [FORWARD] [n | ALL]
+ * [FROM | IN] cursor [WITH (timeout = '1s')]; ours when it says WITH.
+ */
 static err_t fetch(struct parser *p, bool *own)
 {
+    ASSERT(p->stmt->kind == 0);
     struct parser ahead = *p;
     bool yes = false, with = false;
     while (ahead.t.kind != SQL_TOKEN_END) {
@@ -797,6 +924,7 @@ static err_t fetch(struct parser *p, bool *own)
     return expect_end(p);
 }
 
+/* By its first word, which the functions above find taken already. */
 err_t sql_parse_own(struct sql_script *script, struct sql_stmt *stmt, bool *own)
 {
     ASSERT(stmt->start <= stmt->end && stmt->ast != NULL);

@@ -1,6 +1,18 @@
 /*
  * Scripts: splitting into statements, AS OF at a query's end, and the call into libpg_query with
  * the guards it needs.
+ *
+ *   text --next_slice--> [start, end) of each statement, by its semicolons
+ *        --parse_slice--> AS OF cut off; our own grammar (own.c) or libpg_query (parse_pg.c)
+ *        --count_params--> the highest $n, which the protocol must know before anything is planned
+ *
+ * Text is copied once and never changed: statements are ranges of it, and positions are counted
+ * from its beginning, in characters, because that is what clients show. It comes from whoever can
+ * connect: UTF-8 is checked first, length and nesting are bounded before libpg_query sees it. Its C
+ * code keeps per-thread memory only, so parsing may run on any thread.
+ *
+ * Entry points: sql_parse; inside the module sql_parse_slice, sql_parse_pg, sql_parse_text,
+ * sql_parse_tail.
  */
 #include "ctrl/adapter/sql/sql_internal.h"
 
@@ -15,6 +27,7 @@ enum {
     STATEMENTS_DEEP_MAX = 4, /* COPY (SUBSCRIBE ...), EXPLAIN CREATE ... AS SELECT */
 };
 
+/* Clients count characters from 1. */
 err_t sql_position(err_t err, const char *text, uint32_t at)
 {
     ASSERT(err != ERR_OK);
@@ -23,6 +36,7 @@ err_t sql_position(err_t err, const char *text, uint32_t at)
 
 /* ---- libpg_query ----------------------------------------------------------------------------- */
 
+/* protobuf-c builds the tree right in the script's arena. */
 static void *tree_alloc(void *arena, size_t size)
 {
     return arena_alloc(arena, size);
@@ -79,8 +93,13 @@ static bool nesting_token(struct nesting *n, const struct sql_token *t)
     return n->total <= NESTING_MAX;
 }
 
+/*
+ * 54001 for what would be too deep for libpg_query. A few levels too strict is fine; too lax is a
+ * crash.
+ */
 static err_t check_nesting(struct sql_script *script, const char *text, uint32_t len)
 {
+    /* 4 KiB: on the heap, as this runs inside recursion. */
     struct nesting *n = ARENA_NEW(&script->arena, struct nesting);
     struct sql_lexer lexer = {
         .arena = &script->arena, .text = text, .end = len, .skip_strings = true};
@@ -100,10 +119,15 @@ static err_t check_nesting(struct sql_script *script, const char *text, uint32_t
     return ERR_OK;
 }
 
-/* The only statement of text; base: offset in the script of text's first byte. */
+/*
+ * The only statement of text; base: offset in the script of text's first byte. The only statement
+ * of text; base: offset in the script of text's first byte, for positions. libpg_query counts them
+ * in characters of its own text, so the characters before base are added.
+ */
 err_t sql_parse_text(struct sql_script *script, const char *text, uint32_t len, uint32_t base,
                      pg_node **out)
 {
+    ASSERT(len == strlen(text) && base <= script->text_len);
     TRY(check_nesting(script, text, len));
     PgQueryProtobufParseResult result = pg_query_parse_protobuf(text);
     if (result.error != NULL) {
@@ -130,6 +154,7 @@ err_t sql_parse_text(struct sql_script *script, const char *text, uint32_t len, 
     return ERR_OK;
 }
 
+/* libpg_query wants a NUL behind the text, which a piece of the script has not. */
 err_t sql_parse_pg(struct sql_script *script, uint32_t start, uint32_t end, pg_node **out)
 {
     ASSERT(start <= end && end <= script->text_len);
@@ -140,7 +165,10 @@ err_t sql_parse_pg(struct sql_script *script, uint32_t start, uint32_t end, pg_n
 
 /* ---- AS OF and UP TO ------------------------------------------------------------------------- */
 
-/* An expression at the end of one of our statements: parsed as the target of a SELECT. */
+/*
+ * An expression at the end of one of our statements: parsed as the target of a SELECT. An
+ * expression at the end of a query or one of our statements: parsed as the target of a SELECT.
+ */
 static err_t parse_expr(struct sql_script *script, uint32_t start, uint32_t end, pg_node **out,
                         uint32_t *base)
 {
@@ -162,6 +190,7 @@ static err_t parse_expr(struct sql_script *script, uint32_t start, uint32_t end,
     return ERR_OK;
 }
 
+/* A bare word; in quotes it is a name. */
 static bool token_is(const struct sql_token *t, const char *word)
 {
     return t->kind == SQL_TOKEN_IDENT && !t->quoted && strcmp(t->text, word) == 0;
@@ -175,13 +204,19 @@ static bool starts_value(const struct sql_token *t)
            token_is(t, "now") || token_is(t, "cast");
 }
 
+/* Byte offsets of AS and of the value behind AS OF, and of UP TO alike; 0: not there. */
 struct tail {
     uint32_t as_of, as_of_value; /* 0: none */
     uint32_t up_to, up_to_value;
 };
 
+/*
+ * Looks for AS OF value and UP TO value outside of parentheses, three tokens at a time. "of" may be
+ * an alias (SELECT a AS of FROM t), but no value can follow an alias, which tells the two apart.
+ */
 static err_t find_tail(struct sql_script *script, uint32_t start, uint32_t end, struct tail *tail)
 {
+    ASSERT(start <= end && end <= script->text_len);
     struct sql_lexer lexer = {.arena = &script->arena,
                               .text = script->text,
                               .end = end,
@@ -213,7 +248,10 @@ static err_t find_tail(struct sql_script *script, uint32_t start, uint32_t end, 
     return ERR_OK;
 }
 
-/* Cuts AS OF t [UP TO t] off the end of a query; *end becomes the query's own end. */
+/*
+ * Cuts AS OF t [UP TO t] off the end of a query; *end becomes the query's own end. Cuts AS OF t [UP
+ * TO t] off the end of a query, in either order; *end becomes the query's own end.
+ */
 static err_t parse_tail(struct sql_script *script, struct sql_ast *ast, uint32_t start,
                         uint32_t *end)
 {
@@ -236,10 +274,14 @@ static err_t parse_tail(struct sql_script *script, struct sql_ast *ast, uint32_t
 
 /* ---- statements ------------------------------------------------------------------------------ */
 
-/* First and last byte of what is neither white space nor comment. */
+/*
+ * First and last byte of what is neither white space nor comment. First and last byte of what is
+ * neither white space nor comment; *first is the first token.
+ */
 static err_t trim(struct sql_script *script, uint32_t *start, uint32_t *end, bool *empty,
                   struct sql_token *first)
 {
+    ASSERT(*start <= *end);
     struct sql_lexer lexer = {.arena = &script->arena,
                               .text = script->text,
                               .end = *end,
@@ -257,12 +299,14 @@ static err_t trim(struct sql_script *script, uint32_t *start, uint32_t *end, boo
     return ERR_OK;
 }
 
+/* Those may end in AS OF; and none of our own statements begins so. */
 static bool starts_query(const struct sql_token *t)
 {
     return token_is(t, "select") || token_is(t, "with") || token_is(t, "values") ||
            token_is(t, "table") || (t->kind == SQL_TOKEN_PUNCT && t->punct == '(');
 }
 
+/* One statement of text [start, end), without its semicolon. */
 static err_t parse_slice(struct sql_script *script, uint32_t start, uint32_t end,
                          struct sql_stmt **out)
 {
@@ -316,6 +360,7 @@ err_t sql_parse_tail(struct sql_script *script, struct sql_ast *ast, uint32_t st
     return parse_tail(script, ast, start, end);
 }
 
+/* By tokens, as the statement's parts were parsed apart. Inner statements share the numbering. */
 static err_t count_params(struct sql_script *script, struct sql_stmt *stmt)
 {
     ASSERT(stmt->start <= stmt->end);
@@ -343,10 +388,14 @@ static err_t count_params(struct sql_script *script, struct sql_stmt *stmt)
     return ERR_OK;
 }
 
-/* From *at to the next semicolon outside of parentheses (CREATE RULE has some inside). */
+/*
+ * From *at to the next semicolon outside of parentheses (CREATE RULE has some inside). From *at to
+ * the next semicolon outside of parentheses (CREATE RULE has some inside).
+ */
 static err_t next_slice(struct sql_script *script, uint32_t *at, uint32_t *start, uint32_t *end,
                         bool *empty)
 {
+    ASSERT(*at < script->text_len);
     struct sql_lexer lexer = {.arena = &script->arena,
                               .text = script->text,
                               .end = script->text_len,
@@ -375,13 +424,16 @@ static err_t next_slice(struct sql_script *script, uint32_t *at, uint32_t *start
     return ERR_OK;
 }
 
+/* Grows while parsing; goes to the arena when complete. */
 struct stmt_list {
     struct sql_stmt **stmts;
     size_t stmts_len, stmts_cap;
 };
 
+/* The first error refuses the whole script: nothing of it has run. */
 static err_t parse_all(struct sql_script *script, struct stmt_list *list)
 {
+    ASSERT(list->stmts_len == 0);
     uint32_t at = 0;
     while (at < script->text_len) {
         uint32_t start, end;
@@ -398,6 +450,7 @@ static err_t parse_all(struct sql_script *script, struct stmt_list *list)
     return ERR_OK;
 }
 
+/* See sql.h. The script owns everything, or nothing is left. */
 err_t sql_parse(const char *text, size_t len, struct sql_script **out)
 {
     ASSERT(text != NULL || len == 0);

@@ -1,4 +1,15 @@
-/* Statements libpg_query parsed: what the session has to know of each without planning it. */
+/*
+ * Statements libpg_query parsed: what the session has to know of each without planning it.
+ *
+ * One function per kind of statement (of_...) fills the public part of struct sql_stmt: its kind
+ * and tag, the names it concerns, its options. The tree stays in ast->node for whoever plans it.
+ * What this environment does not have is refused here, as early as it can be said, with 0A000: a
+ * statement that passes is one some other part carries out.
+ *
+ * The tree comes from libpg_query and follows its grammar; what the grammar guarantees is asserted,
+ * what a user may write is an error. Entry point: sql_stmt_of_pg. Also here: pg_string and pg_name,
+ * which read names out of lists of String nodes.
+ */
 #include "ctrl/adapter/sql/sql_internal.h"
 
 #include <stdio.h>
@@ -19,11 +30,13 @@ const char *pg_name(pg_node *const *list, size_t len, const char **schema)
     return len >= 1 ? pg_string(list[len - 1]) : NULL;
 }
 
+/* Protobuf has no NULL strings: an absent name is empty. */
 static const char *text_or_null(const char *s)
 {
     return s == NULL || s[0] == '\0' ? NULL : s;
 }
 
+/* The location counts in the script, the tree's in its own text. */
 static struct sql_name name_of_range(const struct sql_stmt *stmt, const PgQuery__RangeVar *range)
 {
     ASSERT(range->relname != NULL);
@@ -35,6 +48,7 @@ static struct sql_name name_of_range(const struct sql_stmt *stmt, const PgQuery_
     };
 }
 
+/* A qualified name as a list of String nodes; those have no locations. */
 static struct sql_name name_of_list(pg_node *const *list, size_t len)
 {
     struct sql_name name = {.location = -1};
@@ -43,12 +57,18 @@ static struct sql_name name_of_list(pg_node *const *list, size_t len)
     return name;
 }
 
+/* What the grammar knows and we do not do. */
 static err_t unsupported(const char *what)
 {
+    ASSERT(what != NULL);
     return err_sql(ERR_UNSUPPORTED, "0A000", "%s is not supported", what);
 }
 
-/* A statement nested in another, from its own tree. */
+/*
+ * A statement nested in another, from its own tree. A statement nested in another (PREPARE p AS
+ * ..., DECLARE c CURSOR FOR ...), from its own tree. The grammar admits no more than one level, so
+ * this does not recurse further.
+ */
 static err_t inner_of(struct sql_script *script, struct sql_stmt *stmt, pg_node *node)
 {
     ASSERT(node != NULL);
@@ -64,9 +84,13 @@ static err_t inner_of(struct sql_script *script, struct sql_stmt *stmt, pg_node 
     return sql_stmt_of_pg(script, inner);
 }
 
-/* A value in SET or an option: constants and names, joined by ", ". */
+/*
+ * A value in SET or an option: constants and names, joined by ", ". A value in SET or an option:
+ * constants and names, joined by ", " (search_path).
+ */
 static const char *value_text(struct sql_script *script, pg_node *const *args, size_t len)
 {
+    ASSERT(len == 0 || args != NULL);
     struct buf out = {0};
     for (size_t i = 0; i < len; i++) {
         if (i > 0) {
@@ -111,9 +135,11 @@ static void set_kind(struct sql_stmt *stmt, enum sql_stmt_kind kind, const char 
     stmt->returns_rows = rows;
 }
 
+/* SET x = v, SET x TO DEFAULT, RESET x, RESET ALL, SET TRANSACTION. */
 static err_t of_variable_set(struct sql_script *script, struct sql_stmt *stmt,
                              const PgQuery__VariableSetStmt *set)
 {
+    ASSERT(set->kind != PG_QUERY__VARIABLE_SET_KIND__VARIABLE_SET_KIND_UNDEFINED);
     bool reset = set->kind == PG_QUERY__VARIABLE_SET_KIND__VAR_RESET ||
                  set->kind == PG_QUERY__VARIABLE_SET_KIND__VAR_RESET_ALL;
     set_kind(stmt, SQL_SET, reset ? "RESET" : "SET", false);
@@ -129,8 +155,10 @@ static err_t of_variable_set(struct sql_script *script, struct sql_stmt *stmt,
     return ERR_OK;
 }
 
+/* BEGIN, COMMIT, ROLLBACK; savepoints and two-phase commit are refused. */
 static err_t of_transaction(struct sql_stmt *stmt, const PgQuery__TransactionStmt *t)
 {
+    ASSERT(stmt->kind == 0);
     switch (t->kind) {
     case PG_QUERY__TRANSACTION_STMT_KIND__TRANS_STMT_BEGIN:
         set_kind(stmt, SQL_BEGIN, "BEGIN", false);
@@ -149,8 +177,10 @@ static err_t of_transaction(struct sql_stmt *stmt, const PgQuery__TransactionStm
     }
 }
 
+/* The kinds of objects DROP and COMMENT know; false for the others. */
 static bool drop_object(PgQuery__ObjectType type, uint8_t *object, const char **tag)
 {
+    ASSERT(object != NULL && tag != NULL);
     switch (type) {
     case PG_QUERY__OBJECT_TYPE__OBJECT_TABLE:
         *object = SQL_OBJECT_TABLE;
@@ -177,6 +207,7 @@ static bool drop_object(PgQuery__ObjectType type, uint8_t *object, const char **
     }
 }
 
+/* DROP TABLE a, s.b CASCADE. Schemas are single String nodes, everything else lists. */
 static err_t of_drop(struct sql_script *script, struct sql_stmt *stmt,
                      const PgQuery__DropStmt *drop)
 {
@@ -204,8 +235,10 @@ static err_t of_drop(struct sql_script *script, struct sql_stmt *stmt,
     return ERR_OK;
 }
 
+/* COMMENT ON is accepted for what can have one; NULL takes it away. */
 static err_t of_comment(struct sql_stmt *stmt, const PgQuery__CommentStmt *comment)
 {
+    ASSERT(stmt->kind == 0);
     set_kind(stmt, SQL_COMMENT, "COMMENT", false);
     const char *tag = NULL;
     if (!drop_object(comment->objtype, &stmt->object, &tag)) {
@@ -225,8 +258,10 @@ static err_t of_comment(struct sql_stmt *stmt, const PgQuery__CommentStmt *comme
 
 /* ---- COPY ------------------------------------------------------------------------------------ */
 
+/* Delimiters are bytes, as in PostgreSQL. */
 static err_t copy_char(const char *name, const char *value, char *out)
 {
+    ASSERT(out != NULL);
     if (value == NULL || strlen(value) != 1) {
         return err_sql(ERR_UNSUPPORTED, "0A000", "COPY %s must be a single one-byte character",
                        name);
@@ -235,9 +270,14 @@ static err_t copy_char(const char *name, const char *value, char *out)
     return ERR_OK;
 }
 
+/*
+ * One option of COPY; *delimiter and *null note that it was given, as CSV and text differ in what
+ * they default to.
+ */
 static err_t copy_option(struct sql_script *script, struct sql_stmt *stmt,
                          const PgQuery__DefElem *e, bool *delimiter, bool *null)
 {
+    ASSERT(e->defname != NULL);
     pg_node *arg = e->arg;
     const char *value = NULL;
     if (arg != NULL && arg->node_case == PG_QUERY__NODE__NODE_BOOLEAN) {
@@ -271,9 +311,11 @@ static err_t copy_option(struct sql_script *script, struct sql_stmt *stmt,
     return ERR_OK;
 }
 
+/* Only STDIN and STDOUT: the server's files are not the user's. */
 static err_t of_copy(struct sql_script *script, struct sql_stmt *stmt,
                      const PgQuery__CopyStmt *copy)
 {
+    ASSERT(copy->relation != NULL || copy->query != NULL);
     set_kind(stmt, copy->is_from ? SQL_COPY_FROM : SQL_COPY_TO, "COPY", false);
     if (text_or_null(copy->filename) != NULL || copy->is_program) {
         return err_hint(unsupported("COPY to or from a file of the server"),
@@ -285,6 +327,7 @@ static err_t of_copy(struct sql_script *script, struct sql_stmt *stmt,
     for (size_t i = 0; i < copy->n_options; i++) {
         TRY(copy_option(script, stmt, copy->options[i]->def_elem, &delimiter, &null));
     }
+    /* Defaults depend on the format, which may be said after. */
     if (!delimiter) {
         stmt->copy.delimiter = stmt->copy.csv ? ',' : '\t';
     }
@@ -306,8 +349,10 @@ static err_t of_copy(struct sql_script *script, struct sql_stmt *stmt,
 
 /* ---- the rest -------------------------------------------------------------------------------- */
 
+/* CREATE MATERIALIZED VIEW is CREATE TABLE AS to the grammar. */
 static err_t of_create_as(struct sql_stmt *stmt, const PgQuery__CreateTableAsStmt *create)
 {
+    ASSERT(create->into != NULL && create->into->rel != NULL);
     if (create->objtype != PG_QUERY__OBJECT_TYPE__OBJECT_MATVIEW) {
         return unsupported(create->is_select_into ? "SELECT INTO" : "CREATE TABLE AS");
     }
@@ -316,9 +361,11 @@ static err_t of_create_as(struct sql_stmt *stmt, const PgQuery__CreateTableAsStm
     return ERR_OK;
 }
 
+/* EXPLAIN's options say how PostgreSQL prints; ANALYZE would have to run it. */
 static err_t of_explain(struct sql_script *script, struct sql_stmt *stmt,
                         const PgQuery__ExplainStmt *explain)
 {
+    ASSERT(explain->query != NULL);
     set_kind(stmt, SQL_EXPLAIN, "EXPLAIN", true);
     for (size_t i = 0; i < explain->n_options; i++) {
         if (strcmp(explain->options[i]->def_elem->defname, "analyze") == 0) {
@@ -328,8 +375,10 @@ static err_t of_explain(struct sql_script *script, struct sql_stmt *stmt,
     return inner_of(script, stmt, explain->query);
 }
 
+/* What would change what a table means is refused, not ignored. */
 static err_t of_create_table(struct sql_stmt *stmt, const PgQuery__CreateStmt *create)
 {
+    ASSERT(create->relation != NULL);
     set_kind(stmt, SQL_CREATE_TABLE, "CREATE TABLE", false);
     stmt->name = name_of_range(stmt, create->relation);
     if (create->n_inh_relations > 0 || create->partspec != NULL || create->partbound != NULL) {
@@ -342,6 +391,7 @@ static err_t of_create_table(struct sql_stmt *stmt, const PgQuery__CreateStmt *c
     return ERR_OK;
 }
 
+/* CASCADE and RESTART IDENTITY say nothing about tables without keys and sequences. */
 static err_t of_truncate(struct sql_stmt *stmt, const PgQuery__TruncateStmt *truncate)
 {
     set_kind(stmt, SQL_TRUNCATE, "TRUNCATE TABLE", false);
@@ -352,9 +402,11 @@ static err_t of_truncate(struct sql_stmt *stmt, const PgQuery__TruncateStmt *tru
     return ERR_OK;
 }
 
+/* PREPARE p (int, text): types need no catalog, so they are resolved at once. */
 static err_t prepare_types(struct sql_script *script, struct sql_stmt *stmt,
                            const PgQuery__PrepareStmt *prepare)
 {
+    ASSERT(stmt->prepare.types == NULL);
     struct az az = {.arena = &script->arena, .text = script->text, .base = stmt->ast->base};
     stmt->prepare.types_len = (uint32_t)prepare->n_argtypes;
     stmt->prepare.types = ARENA_ARRAY(&script->arena, struct type, prepare->n_argtypes);
@@ -364,9 +416,11 @@ static err_t prepare_types(struct sql_script *script, struct sql_stmt *stmt,
     return ERR_OK;
 }
 
+/* Statements about the session; *done is false for the others. */
 static err_t of_session(struct sql_script *script, struct sql_stmt *stmt, const pg_node *node,
                         bool *done)
 {
+    ASSERT(done != NULL);
     *done = true;
     switch (node->node_case) {
     case PG_QUERY__NODE__NODE_VARIABLE_SET_STMT:
@@ -416,8 +470,10 @@ static err_t of_session(struct sql_script *script, struct sql_stmt *stmt, const 
     }
 }
 
+/* CREATE, DROP, COMMENT. */
 static err_t of_definition(struct sql_script *script, struct sql_stmt *stmt, const pg_node *node)
 {
+    ASSERT(stmt->kind == 0);
     switch (node->node_case) {
     case PG_QUERY__NODE__NODE_CREATE_STMT:
         return of_create_table(stmt, node->create_stmt);
@@ -459,6 +515,7 @@ static err_t of_definition(struct sql_script *script, struct sql_stmt *stmt, con
     }
 }
 
+/* Fills the statement's public part by the kind of its tree; 0A000 for what has no place here. */
 err_t sql_stmt_of_pg(struct sql_script *script, struct sql_stmt *stmt)
 {
     const pg_node *node = stmt->ast->node;

@@ -5,11 +5,25 @@
  *
  * Afterwards every JOIN has two inputs and predicates `left column = right column` only, of equal
  * kinds, either all plain or all null-safe.
+ *
+ *   t LEFT JOIN s ON t.a = s.x AND t.b < s.y
+ *
+ *   inner   = FILTER t.b < s.y over (t JOIN s ON t.a = s.x)
+ *   result  = inner UNION ALL (t ANTI JOIN DISTINCT inner's t columns, as whole rows), padded
+ *
+ * Equal rows of t match alike, so comparing whole rows finds all copies of a matched row and no
+ * other; the anti join passes the rest with its multiplicity. Semi and anti joins likewise.
+ *
+ * The order: greedy, connected inputs first, smaller ones first. There are no statistics (data is
+ * not known when a view is made), so sizes are guessed from shapes. Every input of an incremental
+ * join is arranged and kept, whatever the order; what the order decides is the size of the
+ * intermediate results, and a cross join is what must be avoided.
  */
 #include "ctrl/adapter/sql/sql_internal.h"
 
 #include "ctrl/adapter/sql/typing.h"
 
+/* One run of the pass. Shared nodes are made physical once. */
 struct phys {
     struct arena *arena;
     struct u64map memo;
@@ -25,6 +39,7 @@ struct keys {
 
 static struct rel *phys(struct phys *p, struct rel *rel);
 
+/* Does the expression use columns of [from, to)? *outside: others, too. */
 static bool uses_range(struct phys *p, const struct sx *sx, uint32_t width, uint32_t from,
                        uint32_t to, bool *outside)
 {
@@ -41,9 +56,13 @@ static bool uses_range(struct phys *p, const struct sx *sx, uint32_t width, uint
     return inside;
 }
 
-/* 0: left side only, 1: right side only, -1: neither. */
+/*
+ * 0: left side only, 1: right side only, -1: neither. 0: left side only, 1: right side only, -1:
+ * neither or both.
+ */
 static int side_of(struct phys *p, const struct sx *sx, uint32_t l, uint32_t width)
 {
+    ASSERT(l <= width);
     bool outside;
     if (uses_range(p, sx, width, 0, l, &outside) && !outside) {
         return 0;
@@ -54,9 +73,13 @@ static int side_of(struct phys *p, const struct sx *sx, uint32_t l, uint32_t wid
     return -1;
 }
 
-/* Keys are compared as bytes, so both sides must be of one kind. */
+/*
+ * Keys are compared as bytes, so both sides must be of one kind. Keys are compared as bytes, so
+ * both sides must be of one kind. NULL: there is no such cast.
+ */
 static struct sx *cast_to(struct phys *p, struct sx *sx, uint8_t kind)
 {
+    ASSERT(kind != TYPE_UNKNOWN && kind < TYPE_KIND_MAX);
     if (sx->type.kind == kind) {
         return sx;
     }
@@ -69,9 +92,14 @@ static struct sx *cast_to(struct phys *p, struct sx *sx, uint8_t kind)
     return sx_call(p->arena, cast, type, &sx, 1);
 }
 
-/* Both sides of one kind, the one that loses nothing; false when there is none. */
+/*
+ * Both sides of one kind, the one that loses nothing; false when there is none. Both sides of one
+ * kind, the one that loses nothing (int4 = int8 compares as int8); false when there is none, and
+ * the equality is no key.
+ */
 static bool same_kind(struct phys *p, struct sx **a, struct sx **b)
 {
+    ASSERT(*a != NULL && *b != NULL);
     uint8_t ka = (*a)->type.kind, kb = (*b)->type.kind;
     if (ka == kb) {
         return true;
@@ -115,10 +143,14 @@ static bool is_key(struct phys *p, struct sx *sx, uint32_t l, uint32_t width, st
     return true;
 }
 
-/* Is the i-th pair one that must not match NULLs though the join as a whole does? */
+/*
+ * Is the i-th pair one that must not match NULLs though the join as a whole does? Is the i-th pair
+ * one that must not match NULLs though the join as a whole does?
+ */
 static bool plain_equal(struct sx *const *preds, uint32_t len, uint32_t i, struct phys *p,
                         uint32_t l, uint32_t width)
 {
+    ASSERT(l <= width);
     uint32_t seen = 0;
     for (uint32_t j = 0; j < len; j++) {
         struct keys one = {0};
@@ -132,9 +164,13 @@ static bool plain_equal(struct sx *const *preds, uint32_t len, uint32_t i, struc
     return false;
 }
 
-/* A column for the key expression: itself, or one more map. */
+/*
+ * A column for the key expression: itself, or one more map. A column for the key expression:
+ * itself, or one more map.
+ */
 static uint32_t key_column(struct phys *p, const struct rel *rel, struct sxvec *maps, struct sx *sx)
 {
+    ASSERT(sx->kind != SX_COL || sx->col < rel->cols_len);
     if (sx->kind == SX_COL) {
         return sx->col;
     }
@@ -147,10 +183,14 @@ static uint32_t key_column(struct phys *p, const struct rel *rel, struct sxvec *
     return rel->cols_len + maps->len - 1;
 }
 
-/* Drops the key columns that were mapped on: left's l columns, then right's r. */
+/*
+ * Drops the key columns that were mapped on: left's l columns, then right's r. Drops the key
+ * columns that were mapped on: left's l columns, then right's r.
+ */
 static struct rel *drop_maps(struct phys *p, struct rel *join, uint32_t l, uint32_t l_mapped,
                              uint32_t r)
 {
+    ASSERT(l <= l_mapped && l_mapped + r <= join->cols_len);
     uint32_t *cols = ARENA_ARRAY(p->arena, uint32_t, l + r);
     for (uint32_t i = 0; i < l + r; i++) {
         cols[i] = i < l ? i : l_mapped + (i - l);
@@ -158,10 +198,17 @@ static struct rel *drop_maps(struct phys *p, struct rel *join, uint32_t l, uint3
     return rel_project(p->arena, join, cols, l + r);
 }
 
-/* A join on the keys alone, with the columns of left and right (or left only). */
+/*
+ * A join on the keys alone, with the columns of left and right (or left only). A join on the keys
+ * alone, with the columns of left and right (or left only). The engine treats NULL keys all alike
+ * or all apart: when some pair is null-safe the whole join is, and the plain pairs lose the right
+ * side's NULLs before. Anti joins too: a right row with a NULL under plain equality matches
+ * nothing, so it may be missing.
+ */
 static struct rel *key_join(struct phys *p, enum rel_join kind, struct rel *left, struct rel *right,
                             const struct keys *k, const bool *no_nulls)
 {
+    ASSERT(k->left.len == k->right.len && k->rest.len <= k->rest.cap);
     struct arena *a = p->arena;
     struct sxvec lmaps = {0}, rmaps = {0}, preds = {0}, not_null = {0};
     uint32_t n = k->left.len;
@@ -188,10 +235,14 @@ static struct rel *key_join(struct phys *p, enum rel_join kind, struct rel *left
     return drop_maps(p, join, left->cols_len, l->cols_len, narrow ? 0 : right->cols_len);
 }
 
-/* Rows of left that also are (SEMI) or are not (ANTI) among those of matched's left columns. */
+/*
+ * Rows of left that also are (SEMI) or are not (ANTI) among those of matched's left columns. Rows
+ * of left that also are (SEMI) or are not (ANTI) among those of matched's left columns.
+ */
 static struct rel *by_whole_row(struct phys *p, enum rel_join kind, struct rel *left,
                                 struct rel *matched)
 {
+    ASSERT(kind == REL_JOIN_SEMI || kind == REL_JOIN_ANTI);
     struct arena *a = p->arena;
     struct keys k = {0};
     struct rel *rows = rel_distinct(a, rel_prefix(a, matched, left->cols_len));
@@ -224,9 +275,11 @@ static struct rel *binary(struct phys *p, enum rel_join kind, struct rel *left, 
     for (uint32_t i = 0; k.null_safe && i < k.left.len; i++) {
         no_nulls[i] = plain_equal(preds, len, i, p, l, width);
     }
+    /* Everything is a key: the engine's own join. */
     if (k.rest.len == 0) {
         return key_join(p, kind, left, right, &k, no_nulls);
     }
+    /* The matches, with the rest of the condition on top. */
     struct rel *inner = key_join(p, REL_JOIN_INNER, left, right, &k, no_nulls);
     inner = rel_filter(a, inner, k.rest.items, k.rest.len);
     if (kind == REL_JOIN_INNER) {
@@ -248,8 +301,10 @@ static struct rel *binary(struct phys *p, enum rel_join kind, struct rel *left, 
 /* A guess at the number of rows: there are no statistics, only shapes. */
 static double estimate(struct phys *p, const struct rel *rel);
 
+/* An equality with a literal keeps little, any other condition some. */
 static double estimate_filter(struct phys *p, const struct rel *rel)
 {
+    ASSERT(rel->kind == REL_FILTER);
     double rows = estimate(p, rel->inputs[0]);
     for (uint32_t i = 0; i < rel->sx_len; i++) {
         const struct sx *sx = rel->sx[i];
@@ -260,8 +315,13 @@ static double estimate_filter(struct phys *p, const struct rel *rel)
     return rows;
 }
 
+/*
+ * Stored relations count as a million rows, whatever they have: only the order of magnitude between
+ * a constant, a filtered and a whole relation decides.
+ */
 static double estimate_node(struct phys *p, const struct rel *rel)
 {
+    ASSERT(rel->kind >= REL_GET && rel->kind <= REL_TOPK);
     double rows = 1;
     switch (rel->kind) {
     case REL_CONSTANT:
@@ -292,6 +352,7 @@ static double estimate_node(struct phys *p, const struct rel *rel)
     }
 }
 
+/* Each node once: shared subplans would be walked for every user. */
 static double estimate(struct phys *p, const struct rel *rel)
 {
     uint64_t key = (uint64_t)(uintptr_t)rel;
@@ -304,6 +365,7 @@ static double estimate(struct phys *p, const struct rel *rel)
     return *known;
 }
 
+/* A join order under construction: `cur` has what is joined so far. */
 struct order {
     struct phys *p;
     struct rel *rel; /* the n-ary join */
@@ -315,9 +377,13 @@ struct order {
     uint32_t *at; /* column of the n-ary join -> column of cur; UINT32_MAX: not there yet */
 };
 
-/* Does some predicate need exactly inputs already joined and this one? */
+/*
+ * Does some predicate need exactly inputs already joined and this one? Does some predicate need
+ * exactly inputs already joined and this one?
+ */
 static bool connects(const struct order *o, uint32_t input)
 {
+    ASSERT(input < o->rel->inputs_len);
     for (uint32_t i = 0; i < o->rel->sx_len; i++) {
         bool *used = ARENA_ARRAY(o->p->arena, bool, o->rel->cols_len + 1);
         bool mine = false, present = false, missing = false;
@@ -335,7 +401,10 @@ static bool connects(const struct order *o, uint32_t input)
     return false;
 }
 
-/* Connected inputs first, small ones first: a cross join only when nothing else is left. */
+/*
+ * Connected inputs first, small ones first: a cross join only when nothing else is left. Connected
+ * inputs first, small ones first: a cross join only when nothing else is left.
+ */
 static uint32_t choose(const struct order *o)
 {
     uint32_t best = UINT32_MAX;
@@ -375,6 +444,7 @@ static struct sxvec ready(struct order *o)
     return out;
 }
 
+/* Its columns get their places first, then the predicates that became complete are the join's. */
 static void join_next(struct order *o, uint32_t next)
 {
     ASSERT(!o->joined[next]);
@@ -392,6 +462,7 @@ static void join_next(struct order *o, uint32_t next)
     }
 }
 
+/* Unit inputs add nothing; the columns are put back into their order at the end. */
 static struct rel *inner(struct phys *p, struct rel *rel)
 {
     ASSERT(rel->join == REL_JOIN_INNER && rel->inputs_len > 0);
@@ -424,6 +495,7 @@ static struct rel *inner(struct phys *p, struct rel *rel)
     return rel_project(p->arena, o.cur, o.at, rel->cols_len);
 }
 
+/* LEFT, SEMI and ANTI keep their two sides: nothing may move across them. */
 static struct rel *phys_join(struct phys *p, struct rel *rel)
 {
     if (rel->join == REL_JOIN_INNER) {
@@ -433,6 +505,7 @@ static struct rel *phys_join(struct phys *p, struct rel *rel)
     return binary(p, (enum rel_join)rel->join, left, right, rel->sx, rel->sx_len);
 }
 
+/* Operators other than joins stay as they are over physical inputs. */
 static struct rel *phys_node(struct phys *p, struct rel *rel)
 {
     if (rel->kind == REL_JOIN) {
@@ -449,6 +522,7 @@ static struct rel *phys_node(struct phys *p, struct rel *rel)
     return copy != NULL ? copy : rel;
 }
 
+/* Columns stay what they are: only how they come about changes. */
 static struct rel *phys(struct phys *p, struct rel *rel)
 {
     uint64_t key = (uint64_t)(uintptr_t)rel;

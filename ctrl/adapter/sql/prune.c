@@ -1,10 +1,23 @@
 /*
- * Projection pushdown: no operator carries columns that nobody above it needs, so that
- * arrangements hold no more than they must. Two passes over the DAG: what each node's users need
- * together, then new nodes.
+ * Projection pushdown: no operator carries columns that nobody above it needs, so that arrangements
+ * hold no more than they must. In an incremental engine that is memory for ever, not only work.
+ *
+ *   SELECT count(*) FROM t JOIN s ON t.a = s.x
+ *
+ *   t arrives at the join as {a}, s as {x}; behind it nothing is left but the count's rows
+ *
+ * Two passes over the DAG in one order, inputs before users. Backwards: what each node's users need
+ * together (need), so that a shared node is narrowed once, for all of them. Forwards: new nodes
+ * with the needed columns, each remembering where its old columns went (at).
+ *
+ * Dropping a column is right where rows are passed through: multiplicities are counts, and rows
+ * that become equal just add up. It would be wrong where rows are told apart as wholes: DISTINCT
+ * and THRESHOLD need all columns; TOPK breaks ties by the whole row, but among rows that differ in
+ * nobody's columns any choice is the same to see; REDUCE needs its keys, read or not.
  */
 #include "ctrl/adapter/sql/sql_internal.h"
 
+/* A node of the old DAG and what became of it. */
 struct pruned {
     struct rel *rel;
     bool *need;
@@ -12,6 +25,7 @@ struct pruned {
     uint32_t *at; /* old column -> new column; UINT32_MAX: gone */
 };
 
+/* One run; nodes in an order in which inputs come before their users. */
 struct prune {
     struct arena *arena;
     struct u64map index;   /* rel -> its struct pruned */
@@ -19,6 +33,7 @@ struct prune {
     size_t nodes_len, nodes_cap;
 };
 
+/* Every node was visited. */
 static struct pruned *find(struct prune *p, const struct rel *rel)
 {
     struct pruned *node = u64map_get(&p->index, (uint64_t)(uintptr_t)rel);
@@ -26,9 +41,13 @@ static struct pruned *find(struct prune *p, const struct rel *rel)
     return node;
 }
 
-/* Inputs before users: one order serves both passes. */
+/*
+ * Inputs before users: one order serves both passes. Inputs before users: one order serves both
+ * passes.
+ */
 static void visit(struct prune *p, struct rel *rel)
 {
+    ASSERT(rel != NULL);
     uint64_t key = (uint64_t)(uintptr_t)rel;
     if (u64map_get(&p->index, key) != NULL) {
         return;
@@ -43,13 +62,16 @@ static void visit(struct prune *p, struct rel *rel)
     *VEC_PUSH(p, nodes) = node;
 }
 
+/* The root, and operators that look at whole rows. */
 static void need_all(struct pruned *node)
 {
+    ASSERT(node->need != NULL);
     memset(node->need, 1, node->rel->cols_len);
 }
 
 /* ---- what is needed -------------------------------------------------------------------------- */
 
+/* What is needed of the output and what the keys use, by side. */
 static void need_join(struct prune *p, const struct pruned *n)
 {
     ASSERT(n->rel->inputs_len == 2);
@@ -70,7 +92,10 @@ static void need_join(struct prune *p, const struct pruned *n)
     }
 }
 
-/* Keys decide about groups, so they stay even when nobody reads them. */
+/*
+ * Keys decide about groups, so they stay even when nobody reads them. Keys decide about groups, so
+ * they stay even when nobody reads them.
+ */
 static void need_reduce(struct prune *p, const struct pruned *n)
 {
     ASSERT(n->rel->kind == REL_REDUCE);
@@ -91,6 +116,7 @@ static void need_reduce(struct prune *p, const struct pruned *n)
     }
 }
 
+/* From a node's needs to its inputs': marks are added, other users may have left some. */
 static void need_inputs(struct prune *p, const struct pruned *n)
 {
     ASSERT(n->need != NULL);
@@ -150,9 +176,13 @@ static void need_inputs(struct prune *p, const struct pruned *n)
     }
 }
 
-/* A relation without columns is awkward to carry: keep one. */
+/*
+ * A relation without columns is awkward to carry: keep one. A relation without columns is awkward
+ * to carry (batches, arrangements): keep one.
+ */
 static void need_one(struct pruned *n)
 {
+    ASSERT(n->need != NULL);
     bool any = false;
     for (uint32_t i = 0; i < n->rel->cols_len; i++) {
         any = any || n->need[i];
@@ -164,9 +194,13 @@ static void need_one(struct pruned *n)
 
 /* ---- new nodes ------------------------------------------------------------------------------- */
 
-/* The input's surviving columns that `want` marks, in order; at: old -> new. */
+/*
+ * The input's surviving columns that `want` marks, in order; at: old -> new. The input's surviving
+ * columns that `want` marks, in order; at: old -> new.
+ */
 static struct rel *narrow(struct prune *p, const struct pruned *in, const bool *want, uint32_t *at)
 {
+    ASSERT(in->out != NULL);
     uint32_t *cols = ARENA_ARRAY(p->arena, uint32_t, in->rel->cols_len);
     uint32_t n = 0;
     for (uint32_t i = 0; i < in->rel->cols_len; i++) {
@@ -180,13 +214,17 @@ static struct rel *narrow(struct prune *p, const struct pruned *in, const bool *
     return rel_project(p->arena, in->out, cols, n);
 }
 
-/* Exactly the needed columns of a relation that has (at least) those. */
+/*
+ * Exactly the needed columns of a relation that has (at least) those. Exactly the needed columns of
+ * a relation that has (at least) those.
+ */
 static void exactly(struct prune *p, struct pruned *n, struct rel *rel, const uint32_t *at)
 {
     struct pruned wide = {.rel = n->rel, .out = rel, .at = (uint32_t *)at};
     n->out = narrow(p, &wide, n->need, n->at);
 }
 
+/* Only the expressions somebody needs. */
 static void build_map(struct prune *p, struct pruned *n)
 {
     ASSERT(n->rel->sx_len > 0);
@@ -206,8 +244,10 @@ static void build_map(struct prune *p, struct pruned *n)
     exactly(p, n, rel_map(p->arena, in->out, maps.items, maps.len), at);
 }
 
+/* A projection does the pruning itself. */
 static void build_project(struct prune *p, struct pruned *n)
 {
+    ASSERT(n->rel->kind == REL_PROJECT);
     const struct pruned *in = find(p, n->rel->inputs[0]);
     uint32_t *cols = ARENA_ARRAY(p->arena, uint32_t, n->rel->cols_len);
     uint32_t len = 0;
@@ -221,8 +261,13 @@ static void build_project(struct prune *p, struct pruned *n)
     n->out = rel_project(p->arena, in->out, cols, len);
 }
 
+/*
+ * Filter and top-k: the columns they look at are there, and go behind them when nobody else needs
+ * them.
+ */
 static void build_filter(struct prune *p, struct pruned *n)
 {
+    ASSERT(n->rel->kind == REL_FILTER || n->rel->kind == REL_TOPK);
     const struct pruned *in = find(p, n->rel->inputs[0]);
     struct rel *out = rel_copy(p->arena, n->rel);
     out->inputs[0] = in->out;
@@ -244,6 +289,7 @@ static void build_filter(struct prune *p, struct pruned *n)
     exactly(p, n, out, in->at);
 }
 
+/* Keys that nobody reads go behind the join. */
 static void build_join(struct prune *p, struct pruned *n)
 {
     ASSERT(n->rel->inputs_len == 2);
@@ -264,8 +310,10 @@ static void build_join(struct prune *p, struct pruned *n)
     exactly(p, n, out, at);
 }
 
+/* All keys, only the aggregates that are read. */
 static void build_reduce(struct prune *p, struct pruned *n)
 {
+    ASSERT(n->rel->kind == REL_REDUCE);
     const struct rel *rel = n->rel;
     const struct pruned *in = find(p, rel->inputs[0]);
     uint32_t *keys = ARENA_ARRAY(p->arena, uint32_t, rel->keys_len);
@@ -289,9 +337,13 @@ static void build_reduce(struct prune *p, struct pruned *n)
     exactly(p, n, rel_reduce(p->arena, in->out, keys, rel->keys_len, aggs, len), at);
 }
 
-/* UNION, NEGATE: every input with just the needed columns, in the same order. */
+/*
+ * UNION, NEGATE: every input with just the needed columns, in the same order. UNION, NEGATE: every
+ * input with just the needed columns, in the same order.
+ */
 static void build_each(struct prune *p, struct pruned *n)
 {
+    ASSERT(n->rel->inputs_len >= 1);
     struct rel *out = rel_copy(p->arena, n->rel);
     for (uint32_t k = 0; k < n->rel->inputs_len; k++) {
         out->inputs[k] = narrow(p, find(p, n->rel->inputs[k]), n->need, n->at);
@@ -306,9 +358,10 @@ static void build_each(struct prune *p, struct pruned *n)
     n->out = out;
 }
 
-/* Rows are told apart by all their columns here. */
+/* Rows are told apart by all their columns here. Rows are told apart by all their columns here. */
 static void build_whole(struct prune *p, struct pruned *n)
 {
+    ASSERT(n->rel->kind == REL_DISTINCT || n->rel->kind == REL_THRESHOLD);
     const struct pruned *in = find(p, n->rel->inputs[0]);
     uint32_t *at = ARENA_ARRAY(p->arena, uint32_t, n->rel->cols_len);
     struct rel *out = rel_copy(p->arena, n->rel);
@@ -316,8 +369,10 @@ static void build_whole(struct prune *p, struct pruned *n)
     exactly(p, n, out, at);
 }
 
+/* Inputs are built already. */
 static void build(struct prune *p, struct pruned *n)
 {
+    ASSERT(n->out == NULL);
     n->at = ARENA_ARRAY(p->arena, uint32_t, n->rel->cols_len);
     uint32_t *same = ARENA_ARRAY(p->arena, uint32_t, n->rel->cols_len);
     for (uint32_t i = 0; i < n->rel->cols_len; i++) {
@@ -354,6 +409,7 @@ static void build(struct prune *p, struct pruned *n)
     }
 }
 
+/* The root keeps all columns: they are the answer. */
 struct rel *rel_prune(struct arena *arena, struct rel *rel)
 {
     struct prune p = {.arena = arena};

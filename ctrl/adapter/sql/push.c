@@ -1,12 +1,29 @@
 /*
- * Predicate pushdown and folding. Predicates go as far down as they may; inner joins are
- * flattened into one with all inputs; what is known to be empty vanishes; an outer join whose
- * padded rows a predicate rejects becomes an inner one.
+ * Predicate pushdown and folding. Predicates go as far down as they may; inner joins are flattened
+ * into one with all inputs; what is known to be empty vanishes; an outer join whose padded rows a
+ * predicate rejects becomes an inner one.
+ *
+ *   FILTER b = 5 over (t JOIN s ON t.a = s.a)    ->   JOIN {t, FILTER b = 5 over s} on t.a = s.a
+ *   FILTER y > 1 over (t LEFT JOIN s)            ->   inner join: y is NULL in padded rows
+ *   x = y AND x = 5                              ->   also y = 5: the literal reaches both inputs
+ *
+ * Why rows and multiplicities stay what they are: a predicate looks at one row, so it may be asked
+ * before any operator that passes rows through unchanged (distinct, threshold, negate, union),
+ * before a MAP with the map's expressions put in, and before grouping operators when it is about
+ * keys only, since then it keeps or drops groups as a whole. Where NULLs matter (outer joins) each
+ * case says why.
+ *
+ * Errors: as in PostgreSQL the order in which conditions are evaluated is not defined, so one that
+ * fails may be asked for rows that another one, or the join above, would have dropped.
+ *
+ * Recursive over the DAG: without predicates from above each node is pushed once (memo). With some,
+ * a shared node is pushed anew for each user, as the users' predicates differ.
  */
 #include "ctrl/adapter/sql/sql_internal.h"
 
 enum { FOLD_ROWS_MAX = 4096, INPUTS_MAX = 64 };
 
+/* One run of the pass. */
 struct push {
     struct arena *arena;
     struct u64map memo; /* rel -> itself pushed without predicates from above */
@@ -14,14 +31,17 @@ struct push {
 
 static struct rel *push(struct push *p, struct rel *rel, struct sxvec preds);
 
-/* What could not go further down stays here. */
+/* What could not go further down stays here. What could not go further down stays here. */
 static struct rel *with_filter(struct push *p, struct rel *rel, struct sxvec preds)
 {
+    ASSERT(rel != NULL && preds.len <= preds.cap);
     return rel_filter(p->arena, rel, preds.items, preds.len);
 }
 
+/* The operator over another input with the same columns. */
 static struct rel *rebuilt(struct push *p, struct rel *rel, struct rel *in)
 {
+    ASSERT(rel->inputs_len == 1 && in->cols_len == rel->inputs[0]->cols_len);
     if (in == rel->inputs[0]) {
         return rel;
     }
@@ -48,6 +68,7 @@ static void add_pred(struct push *p, struct sxvec *preds, struct sx *sx)
     }
 }
 
+/* A literal false or NULL among conjuncts: no row passes. */
 static bool rejects_all(const struct sxvec *preds)
 {
     for (uint32_t i = 0; i < preds->len; i++) {
@@ -58,9 +79,13 @@ static bool rejects_all(const struct sxvec *preds)
     return false;
 }
 
-/* Which of the column ranges does an expression use? Bit i: [bounds[i], bounds[i + 1]). */
+/*
+ * Which of the column ranges does an expression use? Bit i: [bounds[i], bounds[i + 1]). Which of
+ * the column ranges does an expression use? Bit i: [bounds[i], bounds[i + 1]).
+ */
 static uint64_t sides(struct push *p, const struct sx *sx, const uint32_t *bounds, uint32_t n)
 {
+    ASSERT(n <= 64);
     bool *used = ARENA_ARRAY(p->arena, bool, bounds[n] + 1);
     sx_columns(sx, used);
     uint64_t mask = 0;
@@ -74,6 +99,10 @@ static uint64_t sides(struct push *p, const struct sx *sx, const uint32_t *bound
 
 /* ---- unary operators ------------------------------------------------------------------------- */
 
+/*
+ * The map's expressions take their columns' places. A predicate that would become too large by that
+ * stays above: it would be computed from columns there, and once.
+ */
 static struct rel *push_map(struct push *p, struct rel *rel, struct sxvec preds)
 {
     ASSERT(rel->kind == REL_MAP);
@@ -103,6 +132,7 @@ static struct rel *push_map(struct push *p, struct rel *rel, struct sxvec preds)
     return with_filter(p, out, above);
 }
 
+/* Columns by their old numbers. */
 static struct rel *push_project(struct push *p, struct rel *rel, struct sxvec preds)
 {
     ASSERT(rel->kind == REL_PROJECT);
@@ -117,9 +147,15 @@ static struct rel *push_project(struct push *p, struct rel *rel, struct sxvec pr
     return rel_project(p->arena, in, rel->cols, rel->cols_len);
 }
 
-/* Predicates on key columns only may go below a grouping or a top-k by those keys. */
+/*
+ * Predicates on key columns only may go below a grouping or a top-k by those keys. Predicates on
+ * key columns only may go below a grouping or a top-k by those keys: they keep or drop whole
+ * groups. One without columns would drop the only group of a reduction without keys as well, but
+ * the reduction would then still have to exist for an empty input, so it stays.
+ */
 static struct rel *push_grouped(struct push *p, struct rel *rel, struct sxvec preds)
 {
+    ASSERT(rel->kind == REL_REDUCE || rel->kind == REL_TOPK);
     struct sxvec above = {0}, below = {0};
     bool reduce = rel->kind == REL_REDUCE;
     for (uint32_t i = 0; i < preds.len; i++) {
@@ -147,13 +183,19 @@ static struct rel *push_grouped(struct push *p, struct rel *rel, struct sxvec pr
     return with_filter(p, rebuilt(p, rel, in), above);
 }
 
-/* Operators that treat equal rows alike: filtering before or after is the same. */
+/*
+ * Operators that treat equal rows alike: filtering before or after is the same. Operators that
+ * treat equal rows alike: filtering before or after is the same. For threshold that is so because a
+ * predicate drops all copies of a row, positive and negative, or none.
+ */
 static struct rel *push_through(struct push *p, struct rel *rel, struct sxvec preds)
 {
+    ASSERT(rel->kind == REL_DISTINCT || rel->kind == REL_THRESHOLD || rel->kind == REL_NEGATE);
     struct rel *in = push(p, rel->inputs[0], preds);
     return rel_is_empty(in) ? in : rebuilt(p, rel, in);
 }
 
+/* Each arm is filtered; arms that are empty go, and a union of one arm with them. */
 static struct rel *push_union(struct push *p, struct rel *rel, struct sxvec preds)
 {
     ASSERT(rel->kind == REL_UNION);
@@ -171,9 +213,14 @@ static struct rel *push_union(struct push *p, struct rel *rel, struct sxvec pred
     return out->inputs_len == 1 ? out->inputs[0] : out;
 }
 
-/* The rows of a small constant that satisfy the predicates, computed now. */
+/*
+ * The rows of a small constant that satisfy the predicates, computed now. The rows of a small
+ * constant that satisfy the predicates, computed now. Catalog queries live from it: their tables
+ * are constants.
+ */
 static struct rel *push_constant(struct push *p, struct rel *rel, struct sxvec preds)
 {
+    ASSERT(rel->kind == REL_CONSTANT);
     if (preds.len == 0 || rel->rows_len > FOLD_ROWS_MAX) {
         return with_filter(p, rel, preds);
     }
@@ -249,9 +296,10 @@ static void flatten(struct push *p, struct rel *rel, uint32_t base, uint32_t aft
     }
 }
 
-/* column = literal, either way round. */
+/* column = literal, either way round. column = literal, either way round. */
 static bool column_literal(const struct sx *sx, const struct sx **col, const struct sx **lit)
 {
+    ASSERT(col != NULL && lit != NULL);
     if (!sx_is_op(sx, "=") || sx->args_len != 2) {
         return false;
     }
@@ -261,7 +309,11 @@ static bool column_literal(const struct sx *sx, const struct sx **col, const str
     return (*col)->kind == SX_COL && (*lit)->kind == SX_LIT;
 }
 
-/* x = y and x = 5 imply y = 5: the literal reaches every input of the join. */
+/*
+ * x = y and x = 5 imply y = 5: the literal reaches every input of the join. x = y and x = 5 imply y
+ * = 5: the literal reaches every input of the join. It grows the list while walking it, so chains
+ * are followed; bounded, as every pair could imply another.
+ */
 static void spread_literals(struct push *p, struct sxvec *preds)
 {
     for (uint32_t i = 0; i < preds->len && preds->len < 256; i++) {
@@ -285,7 +337,11 @@ static void spread_literals(struct push *p, struct sxvec *preds)
     }
 }
 
-/* Predicates on one input go there; those that connect inputs stay for the join order. */
+/*
+ * Predicates on one input go there; those that connect inputs stay for the join order. Predicates
+ * on one input go there; those that connect inputs stay for the join order, and one without columns
+ * goes to the first input: it decides about all rows wherever it is asked.
+ */
 static struct rel *push_inner(struct push *p, struct rel *rel, struct sxvec preds)
 {
     ASSERT(rel->join == REL_JOIN_INNER);
@@ -327,9 +383,15 @@ static struct rel *push_inner(struct push *p, struct rel *rel, struct sxvec pred
     return out;
 }
 
-/* Is the predicate false or NULL whenever these columns are all NULL? */
+/*
+ * Is the predicate false or NULL whenever these columns are all NULL? Is the predicate false or
+ * NULL whenever these columns are all NULL? Then no padded row passes it, and an outer join with it
+ * above is an inner one. Folding decides: y > 1 becomes NULL, coalesce(y, 0) = 0 true, and y IS
+ * NULL true.
+ */
 static bool rejects_nulls(struct push *p, struct sx *pred, const struct rel *join, uint32_t from)
 {
+    ASSERT(from <= join->cols_len);
     struct sx **exprs = ARENA_ARRAY(p->arena, struct sx *, join->cols_len);
     for (uint32_t i = 0; i < join->cols_len; i++) {
         exprs[i] =
@@ -340,8 +402,11 @@ static bool rejects_nulls(struct push *p, struct sx *pred, const struct rel *joi
 }
 
 /*
- * WHERE on left columns goes left, ON over right columns goes right; ON over left columns may
- * not move, it decides about padding only.
+ * WHERE on left columns goes left, ON over right columns goes right; ON over left columns may not
+ * move, it decides about padding only. WHERE on left columns goes left: it keeps or drops a left
+ * row with all its matches. WHERE on right columns stays above the padding. ON over right columns
+ * alone goes right: rows it drops there could not match. ON over left columns may not move, it
+ * decides about padding only; an ON that is never true leaves all left rows padded.
  */
 static struct rel *push_left(struct push *p, struct rel *rel, struct sxvec preds)
 {
@@ -360,6 +425,7 @@ static struct rel *push_left(struct push *p, struct rel *rel, struct sxvec preds
         uint64_t mask = sides(p, preds.items[i], bounds, 2);
         sxvec_push(a, mask <= 1 ? &left : &above, preds.items[i]);
     }
+    /* An ON that is constant: true says nothing, false or NULL that no row matches. */
     bool never = false;
     for (uint32_t i = 0; i < rel->sx_len; i++) {
         struct sx *sx = sx_fold(a, rel->sx[i]);
@@ -388,7 +454,11 @@ static struct rel *push_left(struct push *p, struct rel *rel, struct sxvec preds
     return with_filter(p, rel_join2(a, REL_JOIN_LEFT, lrel, rrel, on.items, on.len), above);
 }
 
-/* The output is left's columns: all predicates from above go left. */
+/*
+ * The output is left's columns: all predicates from above go left. The output is left's columns:
+ * all predicates from above go left. The join's own condition over left columns moves there for a
+ * semi join only: an anti join keeps the rows for which it is not true.
+ */
 static struct rel *push_semi(struct push *p, struct rel *rel, struct sxvec preds)
 {
     ASSERT(rel->inputs_len == 2);
@@ -400,6 +470,9 @@ static struct rel *push_semi(struct push *p, struct rel *rel, struct sxvec preds
     for (uint32_t i = 0; i < rel->sx_len; i++) {
         struct sx *sx = sx_fold(a, rel->sx[i]);
         uint64_t mask = sides(p, sx, bounds, 2);
+        /*
+         * Without columns it empties the right side or does nothing: right for both kinds of join.
+         */
         if (mask == 2 || (mask == 0 && !sx_is_true(sx))) {
             add_pred(p, &right, sx_shift(a, sx, mask == 0 ? 0 : -(int64_t)l));
         } else if (mask == 1 && semi) {
@@ -419,8 +492,10 @@ static struct rel *push_semi(struct push *p, struct rel *rel, struct sxvec preds
     return rel_join2(a, (enum rel_join)rel->join, lrel, rrel, on.items, on.len);
 }
 
+/* FULL was lowered to other joins. */
 static struct rel *push_join(struct push *p, struct rel *rel, struct sxvec preds)
 {
+    ASSERT(rel->join != REL_JOIN_FULL);
     switch (rel->join) {
     case REL_JOIN_INNER:
         return push_inner(p, rel, preds);
@@ -431,6 +506,7 @@ static struct rel *push_join(struct push *p, struct rel *rel, struct sxvec preds
     }
 }
 
+/* The filter itself disappears: its conjuncts travel with those from above. */
 static struct rel *push_filter(struct push *p, struct rel *rel, struct sxvec preds)
 {
     ASSERT(rel->kind == REL_FILTER);
@@ -444,8 +520,10 @@ static struct rel *push_filter(struct push *p, struct rel *rel, struct sxvec pre
     return push(p, rel->inputs[0], all);
 }
 
+/* preds: over the columns of rel, all of them to hold above it. */
 static struct rel *push_node(struct push *p, struct rel *rel, struct sxvec preds)
 {
+    ASSERT(rel->kind != REL_GLOBAL && rel->kind != REL_SET);
     switch (rel->kind) {
     case REL_FILTER:
         return push_filter(p, rel, preds);
@@ -471,6 +549,7 @@ static struct rel *push_node(struct push *p, struct rel *rel, struct sxvec preds
     }
 }
 
+/* Every relation comes through here, so emptiness is noticed at each level. */
 static struct rel *push(struct push *p, struct rel *rel, struct sxvec preds)
 {
     if (rejects_all(&preds)) {
@@ -489,6 +568,7 @@ static struct rel *push(struct push *p, struct rel *rel, struct sxvec preds)
     return out;
 }
 
+/* The root has no predicates from above. */
 struct rel *rel_push_filters(struct arena *arena, struct rel *rel)
 {
     struct push p = {.arena = arena};

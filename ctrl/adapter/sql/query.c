@@ -1,13 +1,32 @@
 /*
- * From a statement to what the session runs: a constant, a peek of an index that is there
- * already, or a dataflow; and the description of statements for the extended protocol.
+ * From a statement to what the session runs: a constant, a peek of an index that is there already,
+ * or a dataflow.
+ *
+ *   analyse -> lower -> optimise -> constant?  rows are known now (SELECT 1, catalog queries)
+ *                                -> peek?      a chain of MAP, FILTER, PROJECT over an index
+ *                                -> dataflow   a plan for a cluster
+ *
+ * A peek is what makes reads of maintained views cheap: no dataflow is made, and when the
+ * predicates fix all key columns of an index the peek is one lookup. SUBSCRIBE and maintained
+ * relations always are dataflows.
+ *
+ * rel_optimize is the order of the passes; each leaves what check.c asserts. Pushdown goes first,
+ * as it decides what joins with what; physical joins need its flat inner joins; pruning needs the
+ * final operators. One round is enough: nothing pruning does lets a predicate move further.
+ *
+ * Also here: the planning context's beginning and end, AS OF, and SELECT * for SUBSCRIBE and COPY
+ * of an object. Entry points: sql_plan_query, sql_plan_view; query_plan serves write.c.
  */
 #include "ctrl/adapter/sql/sql_internal.h"
 
 #include "ctrl/adapter/sql/typing.h"
 
+/* Above it a constant is a dataflow's like any other rows. */
 enum { CONSTANT_ROWS_MAX = 100000 };
 
+/*
+ * stmt NULL: no text to refer to. Parameter types known so far are a beginning; analysis adds some.
+ */
 void az_init(struct az *az, struct arena *arena, const struct sql_context *cx,
              const struct sql_stmt *stmt)
 {
@@ -26,6 +45,7 @@ void az_init(struct az *az, struct arena *arena, const struct sql_context *cx,
     }
 }
 
+/* Trees of texts parsed on the way were referred to until now. What is in the arena stays. */
 void az_release(struct az *az)
 {
     for (size_t i = 0; i < az->scripts_len; i++) {
@@ -36,9 +56,11 @@ void az_release(struct az *az)
     u64map_free(&az->relations);
 }
 
+/* names NULL: columns without names. */
 struct schema schema_copy(struct arena *arena, const char *const *names, const struct type *types,
                           uint32_t cols)
 {
+    ASSERT(cols == 0 || types != NULL);
     struct schema s = {.cols = cols};
     s.types = arena_memdup(arena, types, cols * sizeof(types[0]));
     s.names = ARENA_ARRAY(arena, const char *, cols);
@@ -50,8 +72,10 @@ struct schema schema_copy(struct arena *arena, const char *const *names, const s
 
 /* ---- constants ------------------------------------------------------------------------------- */
 
+/* Texts may belong to trees that az_release frees. */
 static void copy_rows(struct arena *arena, struct rel *rel)
 {
+    ASSERT(rel->kind == REL_CONSTANT);
     for (size_t i = 0; i < (size_t)rel->rows_len * rel->cols_len; i++) {
         struct datum *d = &rel->rows[i];
         uint8_t kind = rel->types[i % rel->cols_len].kind;
@@ -61,9 +85,13 @@ static void copy_rows(struct arena *arena, struct rel *rel)
     }
 }
 
-/* The value of an expression over one row; an error is the statement's. */
+/*
+ * The value of an expression over one row; an error is the statement's. The value of an expression
+ * over one row; an error is the statement's.
+ */
 static err_t row_value(struct arena *arena, struct sx *sx, struct sx *const *row, struct datum *out)
 {
+    ASSERT(sx != NULL && out != NULL);
     sx = sx_fold(arena, sx_subst(arena, sx, row));
     if (sx->kind == SX_LIT) {
         *out = sx->lit;
@@ -74,6 +102,7 @@ static err_t row_value(struct arena *arena, struct sx *sx, struct sx *const *row
     return expr_eval_const(&e, arena, out);
 }
 
+/* A MAP, FILTER or PROJECT over known rows, row by row. */
 static err_t constant_mfp(struct arena *arena, struct rel *rel, struct rel *in, struct rel *out)
 {
     ASSERT(in->kind == REL_CONSTANT);
@@ -104,9 +133,14 @@ static err_t constant_mfp(struct arena *arena, struct rel *rel, struct rel *in, 
     return ERR_OK;
 }
 
-/* The rows of a relation that depends on nothing; *out NULL when it is not such a one. */
+/*
+ * The rows of a relation that depends on nothing; *out NULL when it is not such a one. The rows of
+ * a relation that depends on nothing; *out NULL when it is not such a one. Joins, groups and the
+ * rest of constants are the engine's, which has the code for them.
+ */
 static err_t constant_rows(struct arena *arena, struct rel *rel, struct rel **out)
 {
+    ASSERT(rel != NULL);
     *out = NULL;
     if (rel->kind == REL_CONSTANT) {
         *out = rel->diffs == NULL && rel->rows_len <= CONSTANT_ROWS_MAX ? rel : NULL;
@@ -148,9 +182,14 @@ static err_t constant_rows(struct arena *arena, struct rel *rel, struct rel **ou
 
 /* ---- the fast path --------------------------------------------------------------------------- */
 
-/* The literal a predicate of the mfp fixes the column to, or NULL. */
+/*
+ * The literal a predicate of the mfp fixes the column to, or NULL. The literal a predicate of the
+ * mfp fixes the column to, or NULL. Of one kind only: the index compares bytes. A NULL fixes
+ * nothing, as it equals nothing.
+ */
 static const struct expr_node *fixed_to(const struct mfp *mfp, uint32_t col)
 {
+    ASSERT(col < mfp->input_cols);
     for (uint32_t i = 0; i < mfp->predicates_len; i++) {
         const struct expr *e = &mfp->predicates[i];
         const struct expr_node *root = &e->nodes[e->nodes_len - 1];
@@ -171,9 +210,14 @@ static const struct expr_node *fixed_to(const struct mfp *mfp, uint32_t col)
     return NULL;
 }
 
-/* All key columns are fixed: the peek can look up instead of scan. */
+/*
+ * All key columns are fixed: the peek can look up instead of scan. All key columns are fixed: the
+ * peek can look up instead of scan. Equality of numerics or floats of different bytes is settled by
+ * the index's own encoding.
+ */
 static bool index_fits(const struct sql_index *index, const struct mfp *mfp)
 {
+    ASSERT(index != NULL);
     for (uint32_t k = 0; k < index->keys_len; k++) {
         if (fixed_to(mfp, index->keys[k]) == NULL) {
             return false;
@@ -182,6 +226,10 @@ static bool index_fits(const struct sql_index *index, const struct mfp *mfp)
     return index->keys_len > 0;
 }
 
+/*
+ * A peek with the whole chain as its mfp; the predicates that gave the key stay in it, so a looser
+ * lookup would still be right.
+ */
 static err_t fast_path(struct az *az, struct rel *rel, struct sql_query *out, bool *done)
 {
     ASSERT(out->plan == NULL);
@@ -191,6 +239,7 @@ static err_t fast_path(struct az *az, struct rel *rel, struct sql_query *out, bo
     if (base->kind != REL_GET || !base->is_index) {
         return ERR_OK;
     }
+    /* az_relation_rel reads the first index; any that fits the predicates serves as well. */
     const struct sql_relation *relation = base->relation;
     const struct sql_index *chosen = &relation->indexes[0];
     bool keyed = false;
@@ -219,6 +268,10 @@ static err_t fast_path(struct az *az, struct rel *rel, struct sql_query *out, bo
 
 /* ---- planning -------------------------------------------------------------------------------- */
 
+/*
+ * See the head for the order. Deterministic: the same statement over the same catalog gives the
+ * same plan, by which a restarted environment finds its dataflows again (plan_equal).
+ */
 struct rel *rel_optimize(struct arena *arena, struct rel *rel)
 {
     rel_check(arena, rel);
@@ -231,6 +284,9 @@ struct rel *rel_optimize(struct arena *arena, struct rel *rel)
     return rel;
 }
 
+/*
+ * One export: the root, keyed on all columns so that a peek can read it in any way, or its changes.
+ */
 static err_t emit_plan(struct az *az, struct rel *rel, bool subscribe, bool snapshot,
                        struct sql_query *out)
 {
@@ -270,13 +326,16 @@ static err_t emit_plan(struct az *az, struct rel *rel, bool subscribe, bool snap
     return err;
 }
 
+/* See the head. Errors of constants (SELECT 1 / 0) are the statement's, raised here. */
 err_t query_plan(struct az *az, struct rel *rel, bool subscribe, bool snapshot,
                  struct sql_query *out)
 {
+    ASSERT(rel != NULL && out->plan == NULL);
     TRY(rel_lower(az, rel, &rel));
     rel = rel_optimize(az->arena, rel);
     out->types = arena_memdup(az->arena, rel->types, rel->cols_len * sizeof(rel->types[0]));
     out->types_len = rel->cols_len;
+    /* What is subscribed to or maintained must stay a dataflow though it be constant today. */
     if (!subscribe && !az->maintained) {
         struct rel *constant = NULL;
         TRY(constant_rows(az->arena, rel, &constant));
@@ -297,9 +356,13 @@ err_t query_plan(struct az *az, struct rel *rel, bool subscribe, bool snapshot,
     return emit_plan(az, rel, subscribe, snapshot, out);
 }
 
-/* oids that are written as names leave the server as names. */
+/*
+ * oids that are written as names leave the server as names. oids that are written as names
+ * (::regclass) leave the server as names.
+ */
 static err_t name_reg_columns(struct az *az, struct query *q)
 {
+    ASSERT(q->targets == NULL || q->cols_len <= q->targets_len);
     for (uint32_t i = 0; q->targets != NULL && i < q->cols_len; i++) {
         if (type_is_reg(&q->targets[i]->type)) {
             TRY(az_coerce(az, q->targets[i], type_of(TYPE_TEXT), CAST_EXPLICIT, &q->targets[i]));
@@ -308,7 +371,10 @@ static err_t name_reg_columns(struct az *az, struct query *q)
     return ERR_OK;
 }
 
-/* Analyses text of our own making. */
+/*
+ * Analyses text of our own making. Analyses text of our own making: it has no positions the user
+ * could know.
+ */
 static err_t analyse_text(struct az *az, const char *text, struct query *out)
 {
     struct sql_script *script = NULL;
@@ -319,9 +385,13 @@ static err_t analyse_text(struct az *az, const char *text, struct query *out)
     return az_query(az, script->stmts[0]->ast->node, NULL, 0, out);
 }
 
-/* SELECT * FROM name: SUBSCRIBE and COPY of an object. */
+/*
+ * SELECT * FROM name: SUBSCRIBE and COPY of an object. SELECT * FROM name: SUBSCRIBE and COPY of an
+ * object.
+ */
 static const char *select_star(struct arena *arena, const struct sql_name *name)
 {
+    ASSERT(name->name != NULL);
     const char *text = sql_quote_ident(arena, name->name);
     if (name->schema != NULL) {
         text = arena_printf(arena, "%s.%s", sql_quote_ident(arena, name->schema), text);
@@ -332,6 +402,7 @@ static const char *select_star(struct arena *arena, const struct sql_name *name)
     return arena_printf(arena, "SELECT * FROM %s", text);
 }
 
+/* An object is resolved first, so that the error has its position in the user's text. */
 err_t query_analyse(struct az *az, const struct sql_stmt *stmt, struct query *out)
 {
     ASSERT(stmt != NULL);
@@ -358,8 +429,13 @@ err_t query_analyse(struct az *az, const struct sql_stmt *stmt, struct query *ou
 
 /* ---- AS OF ----------------------------------------------------------------------------------- */
 
+/*
+ * A constant time: microseconds since 1970 as a number, or a timestamp. The expression was parsed
+ * apart, hence its own base for positions.
+ */
 static err_t time_value(struct az *az, pg_node *node, uint32_t base, bool *has, uint64_t *out)
 {
+    ASSERT(has != NULL && out != NULL);
     *has = node != NULL;
     if (node == NULL) {
         return ERR_OK;
@@ -392,8 +468,13 @@ static err_t time_value(struct az *az, pg_node *node, uint32_t base, bool *has, 
     return ERR_OK;
 }
 
+/*
+ * SELECT leaves its order and limit to finishing; a SUBSCRIBE's are part of the plan, as its
+ * changes are those of the limited result.
+ */
 static err_t plan_into(struct az *az, const struct sql_stmt *stmt, struct sql_query *out)
 {
+    ASSERT(out->plan == NULL);
     struct query q;
     bool subscribe = stmt->kind == SQL_SUBSCRIBE;
     TRY(query_analyse(az, stmt, &q));
@@ -418,6 +499,7 @@ static err_t plan_into(struct az *az, const struct sql_stmt *stmt, struct sql_qu
     return query_plan(az, rel, subscribe, stmt->subscribe.snapshot, out);
 }
 
+/* The query's arena is the planning's, so what it refers to lives as long. */
 err_t sql_plan_query(const struct sql_context *cx, const struct sql_stmt *stmt,
                      struct sql_query **out)
 {
@@ -448,6 +530,10 @@ void sql_query_free(struct sql_query *query)
     free(query);
 }
 
+/*
+ * definition NULL: the relation itself, as an index on other keys. Nothing in it may depend on the
+ * session or the clock: it outlives both.
+ */
 static err_t plan_view_into(struct az *az, const char *definition,
                             const struct sql_relation *relation, const uint32_t *keys,
                             uint32_t keys_len, struct sql_query *out)
@@ -467,6 +553,7 @@ static err_t plan_view_into(struct az *az, const char *definition,
         out->columns = schema_copy(az->arena, relation->columns.names, rel->types, rel->cols_len);
     }
     TRY(query_plan(az, rel, false, true, out));
+    /* query_plan made one export, keyed on all columns. */
     struct plan_export *e = &out->plan->exports[0];
     if (keys_len > 0) {
         e->keys = arena_memdup(&out->plan->arena, keys, keys_len * sizeof(keys[0]));
@@ -480,6 +567,7 @@ static err_t plan_view_into(struct az *az, const char *definition,
     return ERR_OK;
 }
 
+/* See sql.h; the caller fills ids and times into the plan. */
 err_t sql_plan_view(const struct sql_context *cx, const char *definition,
                     const struct sql_relation *relation, const uint32_t *keys, uint32_t keys_len,
                     struct sql_query **out)

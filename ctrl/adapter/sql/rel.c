@@ -1,6 +1,18 @@
-/* Relations: construction, with the simplifications that are free. */
+/*
+ * Relations: construction, with the simplifications that are free.
+ *
+ * A rel is a multiset of rows, given as an operator over others; its types are what every row has.
+ * A constructor computes the output's types from the inputs' (an outer join makes the padded side
+ * nullable), and gives the input back when the operator would change nothing, so that passes need
+ * not look before they build.
+ *
+ * Nodes are immutable once another refers to them; rel_copy is how a pass changes one. Sharing by
+ * pointer is meaningful: one node is one operator of the plan. Nullability may only become better
+ * known on the way (true to false), never the reverse, see check.c.
+ */
 #include "ctrl/adapter/sql/sql_internal.h"
 
+/* The caller fills types and inputs before anyone sees it. */
 struct rel *rel_new(struct arena *arena, enum rel_kind kind, uint32_t cols_len)
 {
     ASSERT(kind >= REL_GET && kind <= REL_SET);
@@ -12,6 +24,7 @@ struct rel *rel_new(struct arena *arena, enum rel_kind kind, uint32_t cols_len)
     return rel;
 }
 
+/* Operators over one relation. */
 static void set_input(struct arena *arena, struct rel *rel, struct rel *in)
 {
     ASSERT(in != NULL);
@@ -20,6 +33,7 @@ static void set_input(struct arena *arena, struct rel *rel, struct rel *in)
     rel->inputs_len = 1;
 }
 
+/* Operators whose rows are their input's: filter, distinct, threshold, negate, top-k. */
 static struct rel *same_types(struct arena *arena, enum rel_kind kind, struct rel *in)
 {
     struct rel *rel = rel_new(arena, kind, in->cols_len);
@@ -30,6 +44,7 @@ static struct rel *same_types(struct arena *arena, enum rel_kind kind, struct re
     return rel;
 }
 
+/* Inputs, expressions and types are the copy's own; keys, order and rows are still shared. */
 struct rel *rel_copy(struct arena *arena, const struct rel *rel)
 {
     ASSERT(rel != NULL);
@@ -41,6 +56,7 @@ struct rel *rel_copy(struct arena *arena, const struct rel *rel)
     return copy;
 }
 
+/* One row without columns: neutral in a cross join, and what a SELECT without FROM reads. */
 struct rel *rel_unit(struct arena *arena)
 {
     struct rel *rel = rel_new(arena, REL_CONSTANT, 0);
@@ -48,6 +64,7 @@ struct rel *rel_unit(struct arena *arena)
     return rel;
 }
 
+/* Also the beginning of a constant: rows are added by whoever asked. */
 struct rel *rel_empty(struct arena *arena, const struct type *types, uint32_t cols_len)
 {
     struct rel *rel = rel_new(arena, REL_CONSTANT, cols_len);
@@ -65,6 +82,7 @@ static void any_ref(void *arg, uint32_t level, uint32_t col, struct type type)
     (void)type;
 }
 
+/* Closed relations answer at once, others are walked. */
 bool rel_is_correlated(const struct rel *rel)
 {
     bool any = false;
@@ -72,6 +90,7 @@ bool rel_is_correlated(const struct rel *rel)
     return any;
 }
 
+/* Whether rows can be there is remembered with it: closed relations are asked often. */
 void rel_close(struct rel *rel)
 {
     bool dead = az_is_dead(rel);
@@ -84,12 +103,14 @@ bool rel_is_empty(const struct rel *rel)
     return rel->kind == REL_CONSTANT && rel->rows_len == 0;
 }
 
+/* A multiplicity other than 1 is not neutral. */
 bool rel_is_unit(const struct rel *rel)
 {
     return rel->kind == REL_CONSTANT && rel->cols_len == 0 && rel->rows_len == 1 &&
            (rel->diffs == NULL || rel->diffs[0] == 1);
 }
 
+/* Input columns, then the expressions; they do not see each other. */
 struct rel *rel_map(struct arena *arena, struct rel *in, struct sx **sx, uint32_t sx_len)
 {
     if (sx_len == 0) {
@@ -109,6 +130,7 @@ struct rel *rel_map(struct arena *arena, struct rel *in, struct sx **sx, uint32_
     return rel;
 }
 
+/* All of sx must be true. */
 struct rel *rel_filter(struct arena *arena, struct rel *in, struct sx **sx, uint32_t sx_len)
 {
     ASSERT(in != NULL);
@@ -121,6 +143,7 @@ struct rel *rel_filter(struct arena *arena, struct rel *in, struct sx **sx, uint
     return rel;
 }
 
+/* A condition, split into its conjuncts. */
 struct rel *rel_filter1(struct arena *arena, struct rel *in, struct sx *sx)
 {
     struct sxvec parts = {0};
@@ -157,6 +180,7 @@ struct rel *rel_project(struct arena *arena, struct rel *in, const uint32_t *col
     return rel;
 }
 
+/* What a pass appended goes. */
 struct rel *rel_prefix(struct arena *arena, struct rel *in, uint32_t len)
 {
     ASSERT(len <= in->cols_len);
@@ -167,7 +191,10 @@ struct rel *rel_prefix(struct arena *arena, struct rel *in, uint32_t len)
     return rel_project(arena, in, cols, len);
 }
 
-/* Outer joins make the padded side's columns nullable. */
+/*
+ * Outer joins make the padded side's columns nullable. Outer joins make the padded side's columns
+ * nullable. preds are over left ++ right; those of a join by the analysis may hold subqueries.
+ */
 struct rel *rel_join2(struct arena *arena, enum rel_join join, struct rel *left, struct rel *right,
                       struct sx **preds, uint32_t preds_len)
 {
@@ -197,6 +224,7 @@ struct rel *rel_join2(struct arena *arena, enum rel_join join, struct rel *left,
     return rel;
 }
 
+/* A sum of multisets, like UNION ALL. */
 struct rel *rel_union2(struct arena *arena, struct rel *a, struct rel *b)
 {
     ASSERT(a->cols_len == b->cols_len);
@@ -213,11 +241,13 @@ struct rel *rel_union2(struct arena *arena, struct rel *a, struct rel *b)
     return rel;
 }
 
+/* Every multiplicity with the other sign: only as a part of a sum. */
 struct rel *rel_negate(struct arena *arena, struct rel *in)
 {
     return same_types(arena, REL_NEGATE, in);
 }
 
+/* Multiplicities below 1 vanish. */
 struct rel *rel_threshold(struct arena *arena, struct rel *in)
 {
     return same_types(arena, REL_THRESHOLD, in);
@@ -234,6 +264,7 @@ struct rel *rel_distinct(struct arena *arena, struct rel *in)
     return same_types(arena, REL_DISTINCT, in);
 }
 
+/* Keys, then aggregates. Without keys an empty input has no row: REL_GLOBAL is what SQL means. */
 struct rel *rel_reduce(struct arena *arena, struct rel *in, const uint32_t *keys, uint32_t keys_len,
                        const struct plan_agg *aggs, uint32_t aggs_len)
 {
@@ -254,6 +285,10 @@ struct rel *rel_reduce(struct arena *arena, struct rel *in, const uint32_t *keys
     return rel;
 }
 
+/*
+ * The rows offset .. offset + limit of each partition in the order; ties are broken by the whole
+ * row, so that the choice is the same everywhere.
+ */
 struct rel *rel_topk(struct arena *arena, struct rel *in, const uint32_t *keys, uint32_t keys_len,
                      const struct plan_order *order, uint32_t order_len, int64_t limit,
                      int64_t offset)

@@ -1,6 +1,26 @@
 /*
- * Which function or operator a call means: PostgreSQL's candidate selection (manual, sections
- * 10.2 "Operators" and 10.3 "Functions") over the catalogue of core/data.
+ * Which function or operator a call means: PostgreSQL's candidate selection (manual, sections 10.2
+ * "Operators" and 10.3 "Functions"; func_select_candidate in parse_func.c) over the catalogue of
+ * core/data. In short:
+ *
+ *   1. exactly the argument types: that one. An operator with one untyped literal first tries
+ *      the other side's type for it (date '2020-01-01' < 'x' parses 'x' as a date).
+ *   2. drop those to which some argument cannot be converted implicitly.
+ *   3. keep those with the most exact arguments, then those with the most preferred types of the
+ *      arguments' categories (float8 among numbers, text among strings).
+ *   4. for each untyped literal: text if some candidate takes a string there, else the one category
+ *      all agree on, and its preferred type if some candidate has that.
+ *   5. if all known arguments are of one type, take it for the untyped ones.
+ *   6. one left: that one; several: 42725; none: 42883.
+ *
+ *   1 + '2'            step 1: int4 + int4, the literal read as one
+ *   length('abc')      step 4: text, though bytea has a length, too
+ *   power(2, 3)        step 3: float8, preferred among numbers, over numeric
+ *
+ * An untyped literal (TYPE_UNKNOWN) converts to anything, so it never excludes a candidate.
+ * Polymorphic parameters (kind 0: comparison, greatest) take the kind the arguments agree on.
+ *
+ * Entry points: az_operator, az_function, and the aggregates' table at the end.
  */
 #include "ctrl/adapter/sql/sql_internal.h"
 
@@ -10,6 +30,7 @@
 
 enum { CANDIDATES_MAX = 256, CALL_ARGS_MAX = EXPR_ARGS_MAX };
 
+/* A call being resolved: the candidates shrink from step to step, in place. */
 struct call {
     const char *name;
     struct sx **args;
@@ -19,6 +40,7 @@ struct call {
     uint32_t candidates_len;
 };
 
+/* The last parameter of a variadic function repeats. */
 static uint8_t param_kind(const struct func *f, uint32_t i)
 {
     ASSERT(f->args_len > 0);
@@ -26,6 +48,7 @@ static uint8_t param_kind(const struct func *f, uint32_t i)
     return f->args[i < last ? i : last];
 }
 
+/* No default arguments: overloads are entries of their own in the catalogue. */
 static bool arity_fits(const struct func *f, uint32_t len)
 {
     if ((f->flags & FUNC_VARIADIC) != 0) {
@@ -37,6 +60,7 @@ static bool arity_fits(const struct func *f, uint32_t len)
 /* The kind the polymorphic arguments agree on; 0 when they do not. */
 static uint8_t polymorphic_kind(const struct func *f, const uint8_t *kinds, uint32_t len)
 {
+    ASSERT(len > 0);
     uint8_t common = TYPE_UNKNOWN;
     for (uint32_t i = 0; i < len; i++) {
         if (param_kind(f, i) != 0 || kinds[i] == TYPE_UNKNOWN || kinds[i] == common) {
@@ -59,9 +83,13 @@ static bool is_agreeing(const struct func *f)
     return f->result == 0 || (f->flags & FUNC_PREDICATE_NULLSAFE) != 0;
 }
 
-/* The kind argument i is converted to. */
+/*
+ * The kind argument i is converted to. The kind argument i is converted to; 0: polymorphic
+ * arguments that do not agree.
+ */
 static uint8_t target_kind(const struct func *f, const uint8_t *kinds, uint32_t len, uint32_t i)
 {
+    ASSERT(i < len);
     uint8_t kind = param_kind(f, i);
     if (kind == 0 && !is_agreeing(f)) {
         return kinds[i] == TYPE_UNKNOWN ? TYPE_TEXT : kinds[i];
@@ -69,6 +97,7 @@ static uint8_t target_kind(const struct func *f, const uint8_t *kinds, uint32_t 
     return kind != 0 ? kind : polymorphic_kind(f, kinds, len);
 }
 
+/* Step 1. */
 static bool is_exact(const struct func *f, const uint8_t *kinds, uint32_t len)
 {
     ASSERT(arity_fits(f, len));
@@ -80,6 +109,7 @@ static bool is_exact(const struct func *f, const uint8_t *kinds, uint32_t len)
     return true;
 }
 
+/* Step 2. */
 static bool is_possible(const struct func *f, const uint8_t *kinds, uint32_t len)
 {
     ASSERT(arity_fits(f, len));
@@ -92,8 +122,10 @@ static bool is_possible(const struct func *f, const uint8_t *kinds, uint32_t len
     return true;
 }
 
+/* All of the name and arity. Casts share the name "cast" and are found by cast_find only. */
 static void collect(struct call *c)
 {
+    ASSERT(c->candidates_len == 0);
     size_t len = 0;
     const struct func *all = func_catalog(&len);
     for (size_t i = 0; i < len && c->candidates_len < CANDIDATES_MAX; i++) {
@@ -104,6 +136,7 @@ static void collect(struct call *c)
     }
 }
 
+/* The one with exactly these kinds; there can be only one. */
 static const struct func *exact_match(const struct call *c, const uint8_t *kinds)
 {
     for (uint32_t i = 0; i < c->candidates_len; i++) {
@@ -114,7 +147,10 @@ static const struct func *exact_match(const struct call *c, const uint8_t *kinds
     return NULL;
 }
 
-/* Keeps the candidates with the highest score. */
+/*
+ * Keeps the candidates with the highest score. Step 3: keeps the candidates with the highest score.
+ * Two passes, as the score is not remembered.
+ */
 static void keep_best(struct call *c, bool count_preferred)
 {
     uint32_t best = 0, kept = 0;
@@ -140,9 +176,13 @@ static void keep_best(struct call *c, bool count_preferred)
     ASSERT(kept > 0);
 }
 
-/* The category unknown arguments are taken for at position a; 0 when undecided. */
+/*
+ * The category unknown arguments are taken for at position a; 0 when undecided. Step 4: the
+ * category untyped arguments are taken for at position a; 0 when undecided.
+ */
 static char unknown_category(const struct call *c, uint32_t a)
 {
+    ASSERT(a < c->len && c->kinds[a] == TYPE_UNKNOWN);
     char category = 0;
     bool mixed = false;
     for (uint32_t i = 0; i < c->candidates_len; i++) {
@@ -156,6 +196,7 @@ static char unknown_category(const struct call *c, uint32_t a)
     return mixed ? 0 : category;
 }
 
+/* Step 4: those of the category; of them those of its preferred type, when there are any. */
 static void keep_category(struct call *c, uint32_t a, char category)
 {
     ASSERT(a < c->len && c->candidates_len > 0);
@@ -176,7 +217,10 @@ static void keep_category(struct call *c, uint32_t a, char category)
     }
 }
 
-/* Last resort: unknown arguments are taken for the type all known ones have. */
+/*
+ * Last resort: unknown arguments are taken for the type all known ones have. Step 5, the last
+ * resort.
+ */
 static const struct func *assume_known(const struct call *c)
 {
     uint8_t known = TYPE_UNKNOWN;
@@ -206,9 +250,13 @@ static const struct func *assume_known(const struct call *c)
     return found;
 }
 
-/* The one function the call means; *ambiguous when several remain. */
+/*
+ * The one function the call means; *ambiguous when several remain. Steps 2 to 6. The one function
+ * the call means; *ambiguous when several remain.
+ */
 static const struct func *select_candidate(struct call *c, bool *ambiguous)
 {
+    ASSERT(ambiguous != NULL && !*ambiguous);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < c->candidates_len; i++) {
         if (is_possible(c->candidates[i], c->kinds, c->len)) {
@@ -239,9 +287,14 @@ static const struct func *select_candidate(struct call *c, bool *ambiguous)
 
 /* ---- building the call ----------------------------------------------------------------------- */
 
-/* Operators and functions that give NULL for a NULL argument only. */
+/*
+ * Operators and functions that give NULL for a NULL argument only. Operators and functions that
+ * give NULL for a NULL argument only. To say "may be NULL" wrongly costs a null-safe comparison; to
+ * say "never" wrongly would give wrong answers, so what is not listed may be.
+ */
 static bool result_nullable(const struct func *f, struct sx *const *args, uint32_t len)
 {
+    ASSERT(len == 0 || args != NULL);
     static const char *const total[] = {
         "=",  "<>",    "<",     "<=",     ">",   ">=",    "+",    "-",
         "*",  "/",     "%",     "~~",     "!~~", "~",     "!~",   "~~*",
@@ -260,6 +313,10 @@ static bool result_nullable(const struct func *f, struct sx *const *args, uint32
     return nullable;
 }
 
+/*
+ * The call with its arguments converted. The result of a polymorphic function is what they agreed
+ * on.
+ */
 static err_t build(struct az *az, const struct func *f, struct call *c, int location,
                    struct sx **out)
 {
@@ -282,6 +339,7 @@ static err_t build(struct az *az, const struct func *f, struct call *c, int loca
     return ERR_OK;
 }
 
+/* Begins the resolution: the argument kinds, and all candidates. */
 static void start(struct call *c, const char *name, struct sx **args, uint32_t len)
 {
     ASSERT(name != NULL);
@@ -293,6 +351,7 @@ static void start(struct call *c, const char *name, struct sx **args, uint32_t l
     collect(c);
 }
 
+/* As messages show it: "integer, unknown". */
 static const char *arg_list(struct az *az, struct sx *const *args, uint32_t len)
 {
     const char *text = "";
@@ -303,9 +362,11 @@ static const char *arg_list(struct az *az, struct sx *const *args, uint32_t len)
     return text;
 }
 
+/* 42883 or 42725, with PostgreSQL's hints. */
 static err_t operator_error(struct az *az, const char *name, struct sx **args, uint32_t len,
                             int location, bool ambiguous)
 {
+    ASSERT(len == 1 || len == 2);
     const char *left = len == 2 ? az_type_name(az, &args[0]->type) : "";
     const char *right = az_type_name(az, &args[len - 1]->type);
     err_t err = az_err(az, location, ERR_INVALID, ambiguous ? "42725" : "42883",
@@ -321,9 +382,13 @@ static err_t operator_error(struct az *az, const char *name, struct sx **args, u
                                  "need to add an explicit type cast.");
 }
 
-/* text || anything, anything || text: the other side is written as text. */
+/*
+ * text || anything, anything || text: the other side is written as text. text || anything, anything
+ * || text: the other side is written as text (PostgreSQL has anynonarray || text for that).
+ */
 static err_t text_concat(struct az *az, struct sx **args, int location, struct sx **out, bool *done)
 {
+    ASSERT(!*done);
     uint8_t a = args[0]->type.kind, b = args[1]->type.kind;
     bool texts = a == TYPE_TEXT || b == TYPE_TEXT || a == TYPE_UNKNOWN || b == TYPE_UNKNOWN;
     if (!texts || a == TYPE_BYTEA || b == TYPE_BYTEA) {
@@ -336,6 +401,7 @@ static err_t text_concat(struct az *az, struct sx **args, int location, struct s
     return az_operator(az, "||", l, r, location, out);
 }
 
+/* left NULL: a prefix operator. != is another spelling of <>. */
 err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *right, int location,
                   struct sx **out)
 {
@@ -349,6 +415,9 @@ err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *r
     struct call c;
     start(&c, name, from, len);
     const struct func *f = exact_match(&c, c.kinds);
+    /*
+     * Step 1's second half: the literal is of the other side's type, if there is such an operator.
+     */
     if (f == NULL && len == 2 && (c.kinds[0] == TYPE_UNKNOWN) != (c.kinds[1] == TYPE_UNKNOWN)) {
         uint8_t known = c.kinds[0] == TYPE_UNKNOWN ? c.kinds[1] : c.kinds[0];
         uint8_t both[2] = {known, known};
@@ -371,7 +440,10 @@ err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *r
     return build(az, f, &c, location, out);
 }
 
-/* type(x) is a cast when no such function exists. */
+/*
+ * type(x) is a cast when no such function exists. type(x) is a cast when no such function exists:
+ * int4('5'), text(1). *out NULL: it is none.
+ */
 static err_t function_as_cast(struct az *az, const char *name, struct sx *arg, struct sx **out)
 {
     struct type to;
@@ -382,9 +454,11 @@ static err_t function_as_cast(struct az *az, const char *name, struct sx *arg, s
     return ERR_OK;
 }
 
+/* A function by name; aggregates and catalog functions were looked for before. */
 err_t az_function(struct az *az, const char *name, struct sx **args, uint32_t args_len,
                   int location, struct sx **out)
 {
+    ASSERT(name != NULL && (args_len == 0 || args != NULL));
     if (args_len > CALL_ARGS_MAX) {
         return az_err(az, location, ERR_INVALID, "54023",
                       "cannot pass more than %d arguments to a function", CALL_ARGS_MAX);
@@ -419,6 +493,7 @@ err_t az_function(struct az *az, const char *name, struct sx **args, uint32_t ar
 
 /* ---- aggregates ------------------------------------------------------------------------------ */
 
+/* The aggregates the engine has, by their SQL names. */
 bool agg_of_name(const char *name, enum agg_func *out)
 {
     static const struct {
@@ -438,6 +513,7 @@ bool agg_of_name(const char *name, enum agg_func *out)
     return false;
 }
 
+/* For messages. */
 static const char *agg_name(enum agg_func func)
 {
     switch (func) {
@@ -460,6 +536,7 @@ static const char *agg_name(enum agg_func func)
     return "?";
 }
 
+/* PostgreSQL's message for a call nothing matches. */
 err_t az_no_function(struct az *az, const char *name, struct sx *const *args, uint32_t len,
                      int location)
 {
@@ -469,9 +546,16 @@ err_t az_no_function(struct az *az, const char *name, struct sx *const *args, ui
                          "to add explicit type casts.");
 }
 
+/*
+ * The result type, from core/data. min and max keep varchar(n) apart from text no more than
+ * PostgreSQL does, but name, date and the like stay what they are. The result type, from core/data.
+ * min and max of strings (varchar, name) are text, as in PostgreSQL; other kinds keep their SQL
+ * type, without its modifier.
+ */
 err_t az_aggregate(struct az *az, enum agg_func func, struct sx *arg, int location,
                    struct type *out)
 {
+    ASSERT(arg->type.kind != TYPE_UNKNOWN);
     if (!agg_result(func, (enum type_kind)arg->type.kind, out)) {
         return az_no_function(az, agg_name(func), &arg, 1, location);
     }

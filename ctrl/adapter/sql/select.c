@@ -1,10 +1,34 @@
-/* Analysis of query expressions: SELECT, VALUES, set operations, ORDER BY, LIMIT. */
+/*
+ * Analysis of query expressions: SELECT, VALUES, set operations, ORDER BY, LIMIT.
+ *
+ * A query becomes a relation and targets over it; the targets stay expressions until
+ * az_query_finish, because an untyped literal among them takes its type from where the query
+ * stands: the other arm of a UNION, the column an INSERT writes, else text.
+ *
+ *   SELECT b, 'x' FROM t WHERE a > 1 ORDER BY c
+ *
+ *   rel      FILTER a > 1 over t
+ *   targets  b, 'x' (unknown), c (hidden: only ORDER BY reads it)
+ *   cols_len 2, order by column 2
+ *
+ * ORDER BY and LIMIT of the outermost query stay beside the relation and are done when the rows are
+ * read ("finishing", sql.h); inside FROM or an expression they are a TOPK (az_query_rel). ORDER BY
+ * without LIMIT means nothing there, as in PostgreSQL nobody may rely on it.
+ *
+ * The clauses are analysed in PostgreSQL's order (transformSelectStmt), so that of several errors
+ * in one statement the same one is reported. Entry points: az_query, az_select, az_values,
+ * az_targets, az_limit.
+ */
 #include "ctrl/adapter/sql/sql_internal.h"
 
 #include "ctrl/adapter/sql/typing.h"
 
 #include <stdio.h>
 
+/*
+ * A select list under construction: sx.items[i] is called names[i]; hidden targets come behind the
+ * visible ones. names are freed by whoever made the list, their texts live with the parse tree.
+ */
 struct targets {
     struct sxvec sx;
     const char **names;
@@ -13,8 +37,13 @@ struct targets {
 
 /* ---- finishing ------------------------------------------------------------------------------- */
 
+/*
+ * Targets that are columns already cost nothing, the others become a MAP. A column whose SQL type a
+ * cast changed (varchar to name) is mapped too: the relation's types are what the client is told.
+ */
 err_t az_query_finish(struct az *az, struct query *q, const struct type *want)
 {
+    ASSERT(q->cols_len <= q->targets_len || q->targets == NULL);
     if (q->targets == NULL) {
         return ERR_OK;
     }
@@ -40,6 +69,7 @@ err_t az_query_finish(struct az *az, struct query *q, const struct type *want)
     return ERR_OK;
 }
 
+/* The query where its order matters no more than for LIMIT: the first rows by its order. */
 struct rel *az_query_rel(struct az *az, const struct query *q)
 {
     ASSERT(q->targets == NULL && q->cols_len <= q->rel->cols_len);
@@ -50,8 +80,13 @@ struct rel *az_query_rel(struct az *az, const struct query *q)
     return rel_prefix(az->arena, rel, q->cols_len);
 }
 
+/*
+ * Known to have no rows without looking at data: an empty catalog table and what is made of it. A
+ * GLOBAL aggregate always has a row, so it is never dead; the other outer joins keep a side alive.
+ */
 bool az_is_dead(const struct rel *rel)
 {
+    ASSERT(rel != NULL);
     if (rel->closed) {
         return rel->dead;
     }
@@ -84,6 +119,7 @@ bool az_is_dead(const struct rel *rel)
  */
 static err_t live_expr(struct az *az, struct scope *scope, const pg_node *node, struct sx **out)
 {
+    ASSERT(node != NULL);
     uint32_t depth = az->depth, views = az->view_depth;
     err_t err = az_expr(az, scope, node, out);
     if (err != ERR_OK && az->dead > 0 && err_code(err) != ERR_LIMIT) {
@@ -96,6 +132,7 @@ static err_t live_expr(struct az *az, struct scope *scope, const pg_node *node, 
     return err;
 }
 
+/* A condition of such a query; NULL stands for "cannot be analysed" and keeps no row. */
 static err_t live_bool(struct az *az, struct scope *scope, const pg_node *node, const char *what,
                        struct sx **out)
 {
@@ -115,6 +152,7 @@ static err_t live_bool(struct az *az, struct scope *scope, const pg_node *node, 
  */
 static int figure_name(const pg_node *node, const char **name);
 
+/* A scalar subquery is called like its only column, EXISTS "exists"; IN and ANY have no name. */
 static int sublink_name(const PgQuery__SubLink *link, const char **name)
 {
     switch (link->sub_link_type) {
@@ -141,6 +179,7 @@ static int sublink_name(const PgQuery__SubLink *link, const char **name)
     }
 }
 
+/* CURRENT_DATE is not a function call in the tree, but named as if it were. */
 static int value_function_name(const PgQuery__SQLValueFunction *f, const char **name)
 {
     static const char *const names[] = {
@@ -161,6 +200,7 @@ static int value_function_name(const PgQuery__SQLValueFunction *f, const char **
     return *name == NULL ? 0 : 2;
 }
 
+/* a::int keeps the name a; 5::int is called by the type. */
 static int cast_name(const PgQuery__TypeCast *cast, const char **name)
 {
     int strength = figure_name(cast->arg, name);
@@ -171,6 +211,7 @@ static int cast_name(const PgQuery__TypeCast *cast, const char **name)
     return 1;
 }
 
+/* CASE takes the name of its ELSE, when that insists on one. */
 static int case_name(const PgQuery__CaseExpr *e, const char **name)
 {
     int strength = e->defresult == NULL ? 0 : figure_name(e->defresult, name);
@@ -183,6 +224,7 @@ static int case_name(const PgQuery__CaseExpr *e, const char **name)
 
 static int figure_name(const pg_node *node, const char **name)
 {
+    ASSERT(node != NULL && name != NULL);
     switch (node->node_case) {
     case PG_QUERY__NODE__NODE_COLUMN_REF:
         *name = pg_string(node->column_ref->fields[node->column_ref->n_fields - 1]);
@@ -226,8 +268,10 @@ static void add_target(struct az *az, struct targets *t, struct sx *sx, const ch
     *VEC_PUSH(t, names) = name == NULL ? "?column?" : name;
 }
 
+/* One relation's columns, at the place of the star. */
 static void expand_item(struct az *az, struct targets *t, const struct nsitem *item, int location)
 {
+    ASSERT(item != NULL);
     for (uint32_t c = 0; c < item->cols_len; c++) {
         struct sx *sx = sx_col(az->arena, item->cols[c].at, item->cols[c].type);
         sx->location = location;
@@ -235,10 +279,15 @@ static void expand_item(struct az *az, struct targets *t, const struct nsitem *i
     }
 }
 
-/* *, t.* or s.t.*; false when the reference is none of them. */
+/*
+ * *, t.* or s.t.*; false when the reference is none of them. *, t.* or s.t.*; *star is false when
+ * the reference is none of them. Columns merged by USING appear once: cols_visible of the joined
+ * items says so.
+ */
 static err_t expand_star(struct az *az, struct scope *scope, const PgQuery__ColumnRef *ref,
                          struct targets *t, bool *star)
 {
+    ASSERT(ref->n_fields > 0);
     size_t n = ref->n_fields;
     *star = n > 0 && ref->fields[n - 1]->node_case == PG_QUERY__NODE__NODE_A_STAR;
     if (!*star) {
@@ -269,6 +318,7 @@ static err_t expand_star(struct az *az, struct scope *scope, const PgQuery__Colu
     return az_no_table(az, scope, table, ref->location);
 }
 
+/* Select lists and RETURNING. */
 static err_t target_list(struct az *az, struct scope *scope, pg_node **list, size_t len,
                          struct targets *t)
 {
@@ -297,6 +347,7 @@ static err_t target_list(struct az *az, struct scope *scope, pg_node **list, siz
     return ERR_OK;
 }
 
+/* RETURNING: a select list without a query. */
 err_t az_targets(struct az *az, struct scope *scope, pg_node **list, size_t len, struct sxvec *out,
                  const char ***names)
 {
@@ -310,9 +361,11 @@ err_t az_targets(struct az *az, struct scope *scope, pg_node **list, size_t len,
 
 /* ---- ORDER BY, GROUP BY, DISTINCT ON: finding expressions among the targets ------------------ */
 
+/* ORDER BY 2: a constant is a position in the select list, never a value (SQL-92). */
 static err_t ordinal(struct az *az, const pg_node *node, uint32_t visible, const char *clause,
                      uint32_t *out)
 {
+    ASSERT(node->node_case == PG_QUERY__NODE__NODE_A_CONST);
     const PgQuery__AConst *c = node->a_const;
     if (c->isnull || c->val_case != PG_QUERY__A__CONST__VAL_IVAL) {
         return az_err(az, c->location, ERR_INVALID, "42601", "non-integer constant in %s", clause);
@@ -325,6 +378,7 @@ static err_t ordinal(struct az *az, const pg_node *node, uint32_t visible, const
     return ERR_OK;
 }
 
+/* The name when the item is a single identifier: those may mean an output column. */
 static const char *bare_name(const pg_node *node)
 {
     if (node->node_case != PG_QUERY__NODE__NODE_COLUMN_REF || node->column_ref->n_fields != 1) {
@@ -333,10 +387,14 @@ static const char *bare_name(const pg_node *node)
     return pg_string(node->column_ref->fields[0]);
 }
 
-/* The target named so; UINT32_MAX when there is none. */
+/*
+ * The target named so; UINT32_MAX when there is none. The target named so; UINT32_MAX when there is
+ * none. Two of the same expression are not ambiguous.
+ */
 static err_t output_name(struct az *az, const struct targets *t, uint32_t visible, const char *name,
                          const char *clause, int location, uint32_t *out)
 {
+    ASSERT(visible <= t->sx.len);
     *out = UINT32_MAX;
     for (uint32_t i = 0; i < visible; i++) {
         if (strcmp(t->names[i], name) != 0) {
@@ -351,7 +409,10 @@ static err_t output_name(struct az *az, const struct targets *t, uint32_t visibl
     return ERR_OK;
 }
 
-/* UINT32_MAX when no target is the same expression. */
+/*
+ * UINT32_MAX when no target is the same expression. UINT32_MAX when no target is the same
+ * expression. Hidden ones count: they are shared as well.
+ */
 static uint32_t match_target(const struct targets *t, const struct sx *sx)
 {
     for (uint32_t i = 0; i < t->sx.len; i++) {
@@ -362,10 +423,16 @@ static uint32_t match_target(const struct targets *t, const struct sx *sx)
     return UINT32_MAX;
 }
 
-/* The index of a target an ORDER BY or DISTINCT ON item means, a hidden one if need be. */
+/*
+ * The index of a target an ORDER BY or DISTINCT ON item means, a hidden one if need be. The index
+ * of a target an ORDER BY or DISTINCT ON item means, a hidden one if need be. An output name goes
+ * before a column of FROM (SQL-92), the reverse of GROUP BY; an expression sees FROM's columns only
+ * (SQL-99). scope NULL: a set operation, which has output names and nothing else.
+ */
 static err_t find_target(struct az *az, struct scope *scope, const pg_node *node, struct targets *t,
                          uint32_t visible, const char *clause, uint32_t *out)
 {
+    ASSERT(visible <= t->sx.len);
     if (node->node_case == PG_QUERY__NODE__NODE_A_CONST) {
         return ordinal(az, node, visible, clause, out);
     }
@@ -395,10 +462,15 @@ static err_t find_target(struct az *az, struct scope *scope, const pg_node *node
     return ERR_OK;
 }
 
-/* Hidden targets serve expressions that are not in the select list; equal ones are not repeated. */
+/*
+ * Hidden targets serve expressions that are not in the select list; equal ones are not repeated.
+ * Hidden targets serve expressions that are not in the select list; equal ones are not repeated.
+ * NULLs count as larger than everything: last when ascending, first when descending.
+ */
 static err_t sort_clause(struct az *az, struct scope *scope, pg_node **sort, size_t len,
                          struct targets *t, uint32_t visible, struct query *q)
 {
+    ASSERT(q->order_len == 0);
     q->order = ARENA_ARRAY(az->arena, struct plan_order, len);
     for (size_t i = 0; i < len; i++) {
         const PgQuery__SortBy *by = sort[i]->sort_by;
@@ -420,6 +492,7 @@ static err_t sort_clause(struct az *az, struct scope *scope, pg_node **sort, siz
     return ERR_OK;
 }
 
+/* Subqueries are not entered: an aggregate in one is its own. */
 static const struct sx *find_aggregate(const struct sx *sx)
 {
     const struct sx *found = sx->kind == SX_AGG ? sx : NULL;
@@ -429,6 +502,10 @@ static const struct sx *find_aggregate(const struct sx *sx)
     return found;
 }
 
+/*
+ * A bare name is a column of FROM before it is an output name, the reverse of ORDER BY (SQL-92
+ * against SQL-99; PostgreSQL keeps both). What is grouped by may not hold aggregates.
+ */
 static err_t group_clause(struct az *az, struct scope *scope, pg_node **list, size_t len,
                           struct targets *t, uint32_t visible, struct sxvec *groups)
 {
@@ -480,6 +557,10 @@ static err_t group_clause(struct az *az, struct scope *scope, pg_node **list, si
 
 /* ---- LIMIT ----------------------------------------------------------------------------------- */
 
+/*
+ * LIMIT and OFFSET as constants: they are part of the plan. *out stays as it is for NULL (no limit)
+ * and for a parameter whose value is not known while describing.
+ */
 err_t az_limit(struct az *az, const pg_node *node, const char *what, int64_t *out)
 {
     struct scope scope = {.no_aggs = what};
@@ -504,8 +585,10 @@ err_t az_limit(struct az *az, const pg_node *node, const char *what, int64_t *ou
     return ERR_OK;
 }
 
+/* q->limit is -1, q->offset 0 before. */
 static err_t limit_clause(struct az *az, const PgQuery__SelectStmt *s, struct query *q)
 {
+    ASSERT(q->limit == -1 && q->offset == 0);
     if (s->limit_option == PG_QUERY__LIMIT_OPTION__LIMIT_OPTION_WITH_TIES) {
         return AZ_UNSUPPORTED(az, pg_location(s->limit_count), "WITH TIES is not supported");
     }
@@ -520,10 +603,12 @@ static err_t limit_clause(struct az *az, const PgQuery__SelectStmt *s, struct qu
 
 /* ---- DISTINCT -------------------------------------------------------------------------------- */
 
+/* The columns DISTINCT ON tells rows apart by, as indexes of targets. */
 static err_t distinct_on(struct az *az, struct scope *scope, const PgQuery__SelectStmt *s,
                          struct targets *t, uint32_t visible, const struct query *q,
                          uint32_t **keys)
 {
+    ASSERT(s->n_distinct_clause > 0);
     *keys = ARENA_ARRAY(az->arena, uint32_t, s->n_distinct_clause);
     for (size_t i = 0; i < s->n_distinct_clause; i++) {
         TRY(find_target(az, scope, s->distinct_clause[i], t, visible, "DISTINCT ON", &(*keys)[i]));
@@ -542,7 +627,12 @@ static err_t distinct_on(struct az *az, struct scope *scope, const PgQuery__Sele
     return ERR_OK;
 }
 
-/* DISTINCT ON keeps the first row of each group in ORDER BY's order: a top-1 by group. */
+/*
+ * DISTINCT ON keeps the first row of each group in ORDER BY's order: a top-1 by group. DISTINCT ON
+ * keeps the first row of each group in ORDER BY's order: a top-1 by group. Plain DISTINCT needs
+ * every ORDER BY expression in the select list, or the order would depend on which of the equal
+ * rows is kept.
+ */
 static err_t distinct_clause(struct az *az, const PgQuery__SelectStmt *s, uint32_t *keys,
                              struct query *q)
 {
@@ -569,6 +659,7 @@ static err_t distinct_clause(struct az *az, const PgQuery__SelectStmt *s, uint32
 
 /* ---- SELECT ---------------------------------------------------------------------------------- */
 
+/* Split into conjuncts at once: pushdown moves each on its own. */
 static err_t where_clause(struct az *az, struct scope *scope, const pg_node *node, struct rel **rel)
 {
     if (node == NULL) {
@@ -589,6 +680,7 @@ static err_t where_clause(struct az *az, struct scope *scope, const pg_node *nod
 static err_t select_clauses(struct az *az, struct scope *scope, PgQuery__SelectStmt *s,
                             struct targets *t, struct rel *rel, struct query *q)
 {
+    ASSERT(rel != NULL && t->sx.len == 0);
     struct sxvec groups = {0};
     struct sx *having = NULL;
     uint32_t *keys = NULL;
@@ -615,6 +707,7 @@ static err_t select_clauses(struct az *az, struct scope *scope, PgQuery__SelectS
             rel = rel_filter1(az->arena, rel, having);
         }
     }
+    /* Targets and order refer to the relation as grouping left it. */
     q->rel = rel;
     q->targets = t->sx.items;
     q->targets_len = t->sx.len;
@@ -627,6 +720,10 @@ static err_t select_clauses(struct az *az, struct scope *scope, PgQuery__SelectS
     return distinct_clause(az, s, keys, q);
 }
 
+/*
+ * FROM first: everything else refers to its scope. `dead` is counted while the clauses are
+ * analysed, see live_expr.
+ */
 static err_t plain_select(struct az *az, PgQuery__SelectStmt *s, struct scope *parent,
                           uint32_t hide, struct query *q)
 {
@@ -650,6 +747,7 @@ static err_t plain_select(struct az *az, PgQuery__SelectStmt *s, struct scope *p
 
 /* ---- VALUES ---------------------------------------------------------------------------------- */
 
+/* All cells first, then column by column: the type of a column is that of its rows together. */
 static err_t value_rows(struct az *az, struct scope *scope, pg_node **lists, size_t len,
                         const struct type *want, uint32_t want_len, uint32_t cols,
                         struct sx **cells)
@@ -686,6 +784,7 @@ static err_t value_rows(struct az *az, struct scope *scope, pg_node **lists, siz
     return ERR_OK;
 }
 
+/* len rows; each list has as many items as the first, or it is 42601. */
 err_t az_values(struct az *az, struct scope *scope, pg_node **lists, size_t len,
                 const struct type *want, uint32_t want_len, struct rel **out)
 {
@@ -708,8 +807,13 @@ static struct rel *union_rows(struct az *az, struct sx **cells, size_t len, uint
                       union_rows(az, cells + half * cols, len - half, cols));
 }
 
+/*
+ * Constants are what VALUES nearly always has: they become one node with rows. Otherwise every row
+ * is a map of the unit relation, and the rows a union.
+ */
 err_t az_cells(struct az *az, struct sx **cells, size_t len, uint32_t cols, struct rel **out)
 {
+    ASSERT(len > 0);
     size_t cells_len = len * cols;
     struct type *types = ARENA_ARRAY(az->arena, struct type, cols);
     bool literal = true;
@@ -735,9 +839,11 @@ err_t az_cells(struct az *az, struct sx **cells, size_t len, uint32_t cols, stru
     return ERR_OK;
 }
 
+/* VALUES as a query of its own: the columns are called column1, column2, ... */
 static err_t values_query(struct az *az, PgQuery__SelectStmt *s, struct scope *parent,
                           uint32_t hide, struct query *q)
 {
+    ASSERT(s->n_values_lists > 0);
     struct scope scope = {.parent = parent, .hide = hide};
     TRY(az_values(az, &scope, s->values_lists, s->n_values_lists, NULL, 0, &q->rel));
     q->cols_len = q->rel->cols_len;
@@ -755,6 +861,7 @@ static err_t values_query(struct az *az, PgQuery__SelectStmt *s, struct scope *p
 
 /* ---- set operations -------------------------------------------------------------------------- */
 
+/* As PostgreSQL's messages say it. */
 static const char *set_name(PgQuery__SetOperation op)
 {
     return op == PG_QUERY__SET_OPERATION__SETOP_UNION    ? "UNION"
@@ -762,17 +869,23 @@ static const char *set_name(PgQuery__SetOperation op)
                                                          : "INTERSECT";
 }
 
+/* A column of an arm, finished or not: an untyped literal must still be seen as one. */
 static struct sx *column_of(struct az *az, const struct query *q, uint32_t i)
 {
+    ASSERT(i < q->cols_len);
     if (q->targets != NULL) {
         return q->targets[i];
     }
     return sx_col(az->arena, i, q->rel->types[i]);
 }
 
-/* Brings the arm's columns to the common types. */
+/*
+ * Brings the arm's columns to the common types. Brings the arm's columns to the common types. An
+ * arm with LIMIT of its own, (SELECT ... LIMIT 1) UNION ..., becomes a top-k here.
+ */
 static err_t convert_arm(struct az *az, struct query *q, const struct type *types, struct rel **out)
 {
+    ASSERT(types != NULL || q->cols_len == 0);
     TRY(az_query_finish(az, q, types));
     struct rel *rel = az_query_rel(az, q);
     struct sxvec maps = {0};
@@ -791,9 +904,11 @@ static err_t convert_arm(struct az *az, struct query *q, const struct type *type
     return ERR_OK;
 }
 
+/* EXCEPT and INTERSECT stay REL_SET until lowering knows the outer columns they must keep apart. */
 static struct rel *combine(struct az *az, PgQuery__SetOperation op, bool all, struct rel *l,
                            struct rel *r)
 {
+    ASSERT(l->cols_len == r->cols_len);
     if (op == PG_QUERY__SET_OPERATION__SETOP_UNION) {
         struct rel *both = rel_union2(az->arena, l, r);
         return all ? both : rel_distinct(az->arena, both);
@@ -832,6 +947,7 @@ static err_t set_query(struct az *az, PgQuery__SelectStmt *s, struct scope *pare
     TRY(convert_arm(az, &right, types, &r));
     q->rel = combine(az, s->op, s->all, l, r);
     for (uint32_t i = 0; i < left.cols_len; i++) {
+        /* The common type for the client, the set's own idea of NULLs. */
         types[i].nullable = q->rel->types[i].nullable;
         q->rel->types[i] = types[i];
     }
@@ -847,6 +963,7 @@ static err_t set_query(struct az *az, PgQuery__SelectStmt *s, struct scope *pare
     return limit_clause(az, s, q);
 }
 
+/* The common table expressions of WITH are visible until the end of the query they belong to. */
 err_t az_select(struct az *az, PgQuery__SelectStmt *s, struct scope *parent, uint32_t hide,
                 struct query *out)
 {
@@ -876,6 +993,7 @@ err_t az_select(struct az *az, PgQuery__SelectStmt *s, struct scope *parent, uin
     return err;
 }
 
+/* Any node that stands where a query may stand. */
 err_t az_query(struct az *az, const pg_node *node, struct scope *parent, uint32_t hide,
                struct query *out)
 {

@@ -28,6 +28,10 @@ struct sql_column_def {
     int location;
 };
 
+/*
+ * What the planner needs of a statement and nobody else: trees of libpg_query, in the script's
+ * arena, with the offsets that turn their locations into the script's.
+ */
 struct sql_ast {
     pg_node *node;  /* the PostgreSQL statement, or the query inside one of our own; may be NULL */
     uint32_t base;  /* offset in the script of the text node was parsed from */
@@ -82,6 +86,7 @@ enum sql_token_kind {
     SQL_TOKEN_PUNCT, /* one byte of punctuation */
 };
 
+/* One token: bytes [start, end) of the script. */
 struct sql_token {
     uint8_t kind;
     bool quoted; /* "ident" */
@@ -90,6 +95,7 @@ struct sql_token {
     const char *text; /* IDENT, STRING, NUMBER, PARAM: NUL-terminated, in the arena */
 };
 
+/* A position in the script; copied to look ahead. */
 struct sql_lexer {
     struct arena *arena;
     const char *text;
@@ -104,21 +110,25 @@ err_t sql_lex(struct sql_lexer *lexer, struct sql_token *out);
 
 enum sx_kind {
     SX_COL = 1, /* column col of the relation `level` scopes up (0: the input) */
-    SX_LIT,
+    SX_LIT, /* lit; a NULL of type unknown until something decides */
     SX_PARAM, /* $n without a value yet: only while describing */
-    SX_CALL,
-    SX_AND,
+    SX_CALL, /* func over args */
+    SX_AND, /* two arguments or more, three-valued, like OR */
     SX_OR,
-    SX_NOT,
+    SX_NOT, /* one argument */
     SX_IS_NULL,
     SX_CASE, /* when1, then1, ..., else */
-    SX_COALESCE,
+    SX_COALESCE, /* the first that is not NULL */
     SX_RELABEL, /* same bytes, another type of the same layout */
     SX_EXISTS,  /* subquery has rows */
     SX_SCALAR,  /* the one value of a subquery, NULL when it has no row */
     SX_AGG,     /* only between analysis of a SELECT's expressions and its grouping */
 };
 
+/*
+ * An expression of type `type`. Immutable once another node refers to it; parts may be shared.
+ * Which of the fields count depends on the kind; sx_same and the passes rely on the others being 0.
+ */
 struct sx {
     uint8_t kind;
     struct type type;
@@ -142,31 +152,36 @@ struct sx {
 
 enum rel_kind {
     REL_GET = 1, /* a collection or index */
-    REL_CONSTANT,
+    REL_CONSTANT, /* rows known now, with multiplicities diffs */
     REL_MAP,     /* input columns, then sx */
     REL_FILTER,  /* all of sx true */
     REL_PROJECT, /* columns cols of the input */
     REL_JOIN,    /* see below */
     REL_REDUCE,  /* columns: keys, then aggs. No keys: no row for an empty input */
     REL_GLOBAL,  /* analysis only: aggregation without GROUP BY, exactly one row */
-    REL_DISTINCT,
-    REL_THRESHOLD,
-    REL_NEGATE,
-    REL_UNION,
-    REL_TOPK,
+    REL_DISTINCT, /* every row once whose multiplicity is positive */
+    REL_THRESHOLD, /* rows of positive multiplicity, as often as they are there */
+    REL_NEGATE, /* every multiplicity with the other sign */
+    REL_UNION, /* the sum of the inputs: UNION ALL */
+    REL_TOPK, /* per key: rows offset .. offset + limit in the order */
     REL_SET, /* analysis only: EXCEPT, INTERSECT */
 };
 
 enum rel_join {
     REL_JOIN_INNER = 1, /* any number of inputs */
-    REL_JOIN_LEFT,
+    REL_JOIN_LEFT, /* left rows without partner padded with NULLs */
     REL_JOIN_FULL, /* analysis only */
     REL_JOIN_SEMI, /* output: left columns */
-    REL_JOIN_ANTI,
+    REL_JOIN_ANTI, /* left rows without partner; output: left columns */
 };
 
 enum rel_set { REL_EXCEPT = 1, REL_EXCEPT_ALL, REL_INTERSECT, REL_INTERSECT_ALL };
 
+/*
+ * A relation: an operator over others, with the columns `types`. Immutable once another refers to
+ * it; shared by address, and what is shared becomes one operator. Which fields count depends on the
+ * kind, as noted.
+ */
 struct rel {
     uint8_t kind;
     uint8_t join; /* enum rel_join */
@@ -200,11 +215,18 @@ struct rel {
 
 /* ---- the planning context -------------------------------------------------------------------- */
 
+/* Ids without order, each once. */
 struct idset {
     uint64_t *ids;
     size_t ids_len, ids_cap;
 };
 
+/*
+ * The context of planning one statement: everything analysis and lowering must know that is not in
+ * the tree. On the stack of an entry point (az_init ... az_release); one thread. Fields that
+ * describe what is being analysed (text, ctes, macro, dead...) are saved and set around views,
+ * catalog functions and subqueries, and are as before when an analysis returns, also with an error.
+ */
 struct az {
     struct arena *arena;
     const struct sql_context *cx;
@@ -230,6 +252,7 @@ void az_init(struct az *az, struct arena *arena, const struct sql_context *cx,
              const struct sql_stmt *stmt);
 void az_release(struct az *az);
 
+/* Levels of recursion, some 2 KiB of stack each; and what the protocol can count. */
 enum { AZ_DEPTH_MAX = 400, AZ_PARAMS_MAX = 65535 };
 
 /* A new error with SQLSTATE and the position of a location in the analysed text. */
@@ -295,7 +318,7 @@ struct sx *sx_subst(struct arena *arena, struct sx *sx, struct sx *const *exprs)
 void sx_columns(const struct sx *sx, bool *used);
 /* Constant folding, bottom up; expressions that fail stay. */
 struct sx *sx_fold(struct arena *arena, struct sx *sx);
-/* Splits a conjunction into out (VEC-like, arena). */
+/* Splits a conjunction into out (VEC-like, arena). A list that grows in the arena. */
 struct sxvec {
     struct sx **items;
     uint32_t len, cap;
@@ -380,6 +403,7 @@ err_t az_type(struct az *az, const PgQuery__TypeName *name, struct type *out);
 
 /* ---- analysis -------------------------------------------------------------------------------- */
 
+/* A column as names see it. */
 struct nscol {
     const char *name;
     struct type type;
@@ -397,6 +421,10 @@ struct nsitem {
     bool rel_visible;  /* alias.column */
 };
 
+/*
+ * What names in an expression may mean: the FROM of its query, then of those around. Lives on the
+ * stack of whoever analyses the query; temporary ones stand for the left side of a join.
+ */
 struct scope {
     struct scope *parent;
     uint32_t hide; /* so many scopes above are LATERAL ones this one may not see */
@@ -406,6 +434,7 @@ struct scope {
     uint32_t aggs_seen;
 };
 
+/* A common table expression while its query is analysed; a stack in az->ctes. */
 struct cte {
     struct cte *next;
     const char *name;
@@ -501,7 +530,10 @@ struct rel *rel_prune(struct arena *arena, struct rel *rel);
 /* Asserts what holds of lowered relations, between the passes. */
 void rel_check(struct arena *arena, const struct rel *rel);
 void sx_check(const struct sx *sx, const struct type *types, uint32_t cols);
-/* Appends the nodes of rel to the plan; *node is the root's. Collects what is read. */
+/*
+ * Appends the nodes of rel to the plan; *node is the root's. Collects what is read. What a plan
+ * reads, for holds and timestamps.
+ */
 struct emit_reads {
     struct idset collections;
     struct idset indexes;

@@ -1,8 +1,31 @@
-/* Scalar expressions: construction with the obvious simplifications, comparison, rewriting. */
+/*
+ * Scalar expressions: construction with the obvious simplifications, comparison, rewriting.
+ *
+ * Expressions are immutable trees that may share parts. A constructor gives the simplest form it
+ * can see at once (x AND true is x, NOT NOT x is x), with SQL's three values: x AND false is false
+ * even when x is NULL, but x AND NULL is not NULL when x is false, so that stays. Folding with
+ * evaluation is fold.c's.
+ *
+ * Two kinds of rewriting:
+ *
+ *   sx_rewrite     replaces nodes of one level: columns by columns (sx_remap), by expressions
+ *                  (sx_subst: a predicate moved below a MAP), by columns further right (sx_shift)
+ *   sx_map_outer   replaces references that leave an expression or a relation, wherever they are
+ *                  nested: each relation inside is one level, the right side of a join one more
+ *
+ * Walks treat shared parts as often as they are reached. sx_measure counts the same way and
+ * analysis bounds it, so no walk is longer than SX_SIZE_MAX nodes; what substitution makes is
+ * measured again (size 0 in a copy: not known).
+ *
+ * Two references are the same column when level and col agree, wherever they stand: comparing
+ * expressions of different scopes is the caller's mistake.
+ */
 #include "ctrl/adapter/sql/sql_internal.h"
 
+/* No location: whoever makes it from the user's text adds one. */
 struct sx *sx_new(struct arena *arena, enum sx_kind kind, struct type type)
 {
+    ASSERT(kind >= SX_COL && kind <= SX_AGG);
     struct sx *sx = ARENA_NEW(arena, struct sx);
     sx->kind = (uint8_t)kind;
     sx->type = type;
@@ -17,6 +40,7 @@ struct sx *sx_col(struct arena *arena, uint32_t col, struct type type)
     return sx;
 }
 
+/* A literal is nullable exactly when it is NULL: folding relies on it. */
 struct sx *sx_lit(struct arena *arena, struct type type, struct datum value)
 {
     type.nullable = value.null;
@@ -35,6 +59,7 @@ struct sx *sx_null(struct arena *arena, struct type type)
     return sx_lit(arena, type, (struct datum){.null = true});
 }
 
+/* The text is copied; datum texts need no NUL, this one has it. */
 struct sx *sx_text(struct arena *arena, const char *text)
 {
     struct datum d = {.len = (uint32_t)strlen(text)};
@@ -47,6 +72,7 @@ struct sx *sx_int8(struct arena *arena, int64_t value)
     return sx_lit(arena, type_of(TYPE_INT8), (struct datum){.i = value});
 }
 
+/* The arguments are of the function's kinds; check.c asserts it between the passes. */
 struct sx *sx_call(struct arena *arena, const struct func *func, struct type type, struct sx **args,
                    uint32_t args_len)
 {
@@ -63,6 +89,7 @@ bool sx_is_lit(const struct sx *sx)
     return sx->kind == SX_LIT;
 }
 
+/* The literal, not an expression that is always so: folding makes one of the other. */
 bool sx_is_true(const struct sx *sx)
 {
     return sx->kind == SX_LIT && sx->type.kind == TYPE_BOOL && !sx->lit.null && sx->lit.b;
@@ -78,12 +105,18 @@ bool sx_is_false_or_null(const struct sx *sx)
     return sx->kind == SX_LIT && (sx->lit.null || (sx->type.kind == TYPE_BOOL && !sx->lit.b));
 }
 
+/* By name: operators are functions of the catalogue. */
 bool sx_is_op(const struct sx *sx, const char *name)
 {
+    ASSERT(sx != NULL && name != NULL);
     return sx->kind == SX_CALL && strcmp(sx->func->name, name) == 0;
 }
 
-/* Flat: AND of AND is one node, up to the number of arguments the engine takes. */
+/*
+ * Flat: AND of AND is one node, up to the number of arguments the engine takes. Flat: AND of AND is
+ * one node, up to the number of arguments the engine takes. Order stays, as arguments behind one
+ * that decides are not evaluated.
+ */
 static struct sx *boolean2(struct arena *arena, enum sx_kind kind, struct sx *a, struct sx *b)
 {
     ASSERT(a->type.kind == TYPE_BOOL && b->type.kind == TYPE_BOOL);
@@ -107,8 +140,10 @@ static struct sx *boolean2(struct arena *arena, enum sx_kind kind, struct sx *a,
     return sx;
 }
 
+/* true is neutral, false decides whatever the other side is. */
 struct sx *sx_and(struct arena *arena, struct sx *a, struct sx *b)
 {
+    ASSERT(a != NULL && b != NULL);
     if (sx_is_true(a) || is_false(b)) {
         return b;
     }
@@ -118,8 +153,10 @@ struct sx *sx_and(struct arena *arena, struct sx *a, struct sx *b)
     return boolean2(arena, SX_AND, a, b);
 }
 
+/* false is neutral, true decides. */
 struct sx *sx_or(struct arena *arena, struct sx *a, struct sx *b)
 {
+    ASSERT(a != NULL && b != NULL);
     if (sx_is_true(a) || is_false(b)) {
         return a;
     }
@@ -129,6 +166,7 @@ struct sx *sx_or(struct arena *arena, struct sx *a, struct sx *b)
     return boolean2(arena, SX_OR, a, b);
 }
 
+/* NOT and IS NULL. */
 static struct sx *unary(struct arena *arena, enum sx_kind kind, struct sx *a, bool nullable)
 {
     ASSERT(a != NULL);
@@ -142,6 +180,7 @@ static struct sx *unary(struct arena *arena, enum sx_kind kind, struct sx *a, bo
     return sx;
 }
 
+/* NOT NULL is NULL; comparisons are not turned around, NaN and NULL make no difference then. */
 struct sx *sx_not(struct arena *arena, struct sx *a)
 {
     ASSERT(a->type.kind == TYPE_BOOL);
@@ -157,6 +196,9 @@ struct sx *sx_not(struct arena *arena, struct sx *a)
     return unary(arena, SX_NOT, a, a->type.nullable);
 }
 
+/*
+ * Only literals are decided here: IS NULL of what cannot be NULL may still have to fail (fold.c).
+ */
 struct sx *sx_is_null(struct arena *arena, struct sx *a)
 {
     if (a->kind == SX_LIT) {
@@ -165,6 +207,7 @@ struct sx *sx_is_null(struct arena *arena, struct sx *a)
     return unary(arena, SX_IS_NULL, a, false);
 }
 
+/* An argument that cannot be NULL hides what follows. */
 struct sx *sx_coalesce(struct arena *arena, struct sx *a, struct sx *b)
 {
     ASSERT(a->type.kind == b->type.kind);
@@ -184,6 +227,7 @@ struct sx *sx_coalesce(struct arena *arena, struct sx *a, struct sx *b)
     return sx;
 }
 
+/* CASE WHEN when THEN then ELSE otherwise END */
 struct sx *sx_if(struct arena *arena, struct sx *when, struct sx *then, struct sx *otherwise)
 {
     ASSERT(when->type.kind == TYPE_BOOL && then->type.kind == otherwise->type.kind);
@@ -198,6 +242,9 @@ struct sx *sx_if(struct arena *arena, struct sx *when, struct sx *then, struct s
     return sx;
 }
 
+/*
+ * Nodes of the tree, remembered in the node. Saturates: shared parts may count exponentially often.
+ */
 uint32_t sx_measure(struct sx *sx)
 {
     if (sx->size == 0) {
@@ -211,6 +258,7 @@ uint32_t sx_measure(struct sx *sx)
     return sx->size;
 }
 
+/* The leftmost location in a call: an operator's own is between its arguments. */
 int sx_location(const struct sx *sx)
 {
     int location = sx->location;
@@ -221,6 +269,7 @@ int sx_location(const struct sx *sx)
     return location;
 }
 
+/* The comparison for the kind, or the one for any kind. */
 static const struct func *find_equal(const char *name, uint8_t kind)
 {
     uint8_t args[2] = {kind, kind};
@@ -233,6 +282,7 @@ static const struct func *find_equal(const char *name, uint8_t kind)
     return func;
 }
 
+/* Both sides are of one kind. The null-safe form is never NULL itself. */
 struct sx *sx_equal(struct arena *arena, struct sx *a, struct sx *b, bool null_safe)
 {
     ASSERT(a->type.kind == b->type.kind);
@@ -243,9 +293,14 @@ struct sx *sx_equal(struct arena *arena, struct sx *a, struct sx *b, bool null_s
     return sx_call(arena, func, type, args, 2);
 }
 
-/* Same value for the same row: types of literals count, locations do not. */
+/*
+ * Same value for the same row: types of literals count, locations do not. Same value for the same
+ * row: types of literals count, locations do not. Relabelling does not change a value. False is
+ * always safe: it costs a second computation.
+ */
 bool sx_same(const struct sx *a, const struct sx *b)
 {
+    ASSERT(a != NULL && b != NULL);
     if (a == b) {
         return true;
     }
@@ -283,8 +338,10 @@ bool sx_same(const struct sx *a, const struct sx *b)
     return true;
 }
 
+/* Subqueries' own expressions are not looked into. */
 bool sx_has_subquery(const struct sx *sx)
 {
+    ASSERT(sx != NULL);
     if (sx->kind == SX_EXISTS || sx->kind == SX_SCALAR) {
         return true;
     }
@@ -296,8 +353,13 @@ bool sx_has_subquery(const struct sx *sx)
     return false;
 }
 
+/*
+ * May evaluating it raise an error (division, a cast from text)? Then it must not be computed for
+ * rows that the statement would not have computed it for. Volatile ones alike.
+ */
 bool sx_can_fail(const struct sx *sx)
 {
+    ASSERT(sx != NULL);
     if (sx->kind == SX_CALL && (sx->func->flags & (FUNC_CAN_FAIL | FUNC_VOLATILE)) != 0) {
         return true;
     }
@@ -309,6 +371,7 @@ bool sx_can_fail(const struct sx *sx)
     return false;
 }
 
+/* Doubling in the arena: what it grew out of is garbage until the arena goes. */
 void sxvec_push(struct arena *arena, struct sxvec *vec, struct sx *sx)
 {
     ASSERT(sx != NULL && vec->len <= vec->cap);
@@ -324,7 +387,10 @@ void sxvec_push(struct arena *arena, struct sxvec *vec, struct sx *sx)
     vec->items[vec->len++] = sx;
 }
 
-/* NOT (a OR b) is two conjuncts, too: semi and anti joins want them apart. */
+/*
+ * NOT (a OR b) is two conjuncts, too: semi and anti joins want them apart. NOT (a OR b) is two
+ * conjuncts, too: semi and anti joins want them apart. true has none.
+ */
 void sx_conjuncts(struct arena *arena, struct sx *sx, struct sxvec *out)
 {
     ASSERT(sx->type.kind == TYPE_BOOL);
@@ -343,6 +409,7 @@ void sx_conjuncts(struct arena *arena, struct sx *sx, struct sxvec *out)
 
 /* ---- rewriting ------------------------------------------------------------------------------- */
 
+/* Top down: fn decides before its arguments are seen; what it returns is not entered again. */
 struct sx *sx_rewrite(struct arena *arena, struct sx *sx, sx_fn fn, void *arg)
 {
     ASSERT(sx != NULL && fn != NULL);
@@ -365,6 +432,7 @@ struct sx *sx_rewrite(struct arena *arena, struct sx *sx, sx_fn fn, void *arg)
     return copy != NULL ? copy : sx;
 }
 
+/* One of the three: map, exprs, or delta. */
 struct remap {
     struct arena *arena;
     const uint32_t *map;
@@ -372,6 +440,7 @@ struct remap {
     int64_t delta;
 };
 
+/* Columns of outer levels are not this input's. */
 static struct sx *remap_fn(void *arg, struct sx *sx)
 {
     struct remap *r = arg;
@@ -391,6 +460,7 @@ static struct sx *remap_fn(void *arg, struct sx *sx)
     return copy;
 }
 
+/* UINT32_MAX in the map: a column that is gone, and which nobody may ask for. */
 struct sx *sx_remap(struct arena *arena, struct sx *sx, const uint32_t *map)
 {
     ASSERT(map != NULL);
@@ -398,12 +468,15 @@ struct sx *sx_remap(struct arena *arena, struct sx *sx, const uint32_t *map)
     return sx_rewrite(arena, sx, remap_fn, &r);
 }
 
+/* Columns moved by delta: the other side of a join, and back. */
 struct sx *sx_shift(struct arena *arena, struct sx *sx, int64_t delta)
 {
+    ASSERT(sx != NULL);
     struct remap r = {.arena = arena, .delta = delta};
     return sx_rewrite(arena, sx, remap_fn, &r);
 }
 
+/* Columns replaced by what computes them, once per use. */
 struct sx *sx_subst(struct arena *arena, struct sx *sx, struct sx *const *exprs)
 {
     ASSERT(exprs != NULL);
@@ -411,6 +484,7 @@ struct sx *sx_subst(struct arena *arena, struct sx *sx, struct sx *const *exprs)
     return sx_rewrite(arena, sx, remap_fn, &r);
 }
 
+/* used has room for all columns of the input; marks are added. */
 void sx_columns(const struct sx *sx, bool *used)
 {
     ASSERT(sx != NULL && used != NULL);
@@ -426,8 +500,10 @@ void sx_columns(const struct sx *sx, bool *used)
 
 static void sx_free_refs(const struct sx *sx, uint32_t depth, free_fn fn, void *arg);
 
+/* depth: how many scopes lie between the relation and where the walk began. */
 static void rel_free_refs_at(const struct rel *rel, uint32_t depth, free_fn fn, void *arg)
 {
+    ASSERT(rel != NULL && fn != NULL);
     if (rel->closed) {
         return;
     }
@@ -442,6 +518,7 @@ static void rel_free_refs_at(const struct rel *rel, uint32_t depth, free_fn fn, 
 
 static void sx_free_refs(const struct sx *sx, uint32_t depth, free_fn fn, void *arg)
 {
+    ASSERT(sx != NULL);
     if (sx->kind == SX_COL && sx->level > depth) {
         fn(arg, sx->level - depth, sx->col, sx->type);
     }
@@ -453,11 +530,13 @@ static void sx_free_refs(const struct sx *sx, uint32_t depth, free_fn fn, void *
     }
 }
 
+/* Every reference once per mention; callers that want each column once remember them. */
 void rel_free_refs(const struct rel *rel, free_fn fn, void *arg)
 {
     rel_free_refs_at(rel, 0, fn, arg);
 }
 
+/* A walk of rel_map_outer or sx_map_outer; depth grows and shrinks with the nesting. */
 struct outer_map {
     struct arena *arena;
     outer_fn fn;
@@ -470,6 +549,10 @@ static struct rel *rel_map_at(struct outer_map *m, struct rel *rel);
 
 static struct sx *raise_level(struct arena *arena, struct sx *sx, uint32_t by);
 
+/*
+ * A reference that leaves is shown to fn as from the beginning of the walk, and its replacement
+ * moved to where the reference stands.
+ */
 static struct sx *sx_map_at(struct outer_map *m, struct sx *sx)
 {
     ASSERT(sx != NULL && m->depth >= m->base);
@@ -507,6 +590,7 @@ static struct sx *sx_map_at(struct outer_map *m, struct sx *sx)
     return copy != NULL ? copy : sx;
 }
 
+/* Copies only what changes on the way to it; closed relations refer to nothing. */
 static struct rel *rel_map_at(struct outer_map *m, struct rel *rel)
 {
     ASSERT(rel != NULL && m->depth >= 1);
@@ -544,12 +628,14 @@ struct rel *rel_map_outer(struct arena *arena, struct rel *rel, outer_fn fn, voi
     return rel_map_at(&m, rel);
 }
 
+/* For an expression its own input is outside as well: level 0. */
 struct sx *sx_map_outer(struct arena *arena, struct sx *sx, outer_fn fn, void *arg)
 {
     struct outer_map m = {.arena = arena, .fn = fn, .arg = arg};
     return sx_map_at(&m, sx);
 }
 
+/* References moved by so many scopes. */
 struct shift_levels {
     struct arena *arena;
     int64_t by;
@@ -564,6 +650,7 @@ static struct sx *shift_level(void *arg, struct sx *col, uint32_t level)
     return copy;
 }
 
+/* A relation moved under so many more scopes, or out of some. */
 struct rel *rel_shift_levels(struct arena *arena, struct rel *rel, int64_t by)
 {
     struct shift_levels s = {.arena = arena, .by = by};

@@ -1,11 +1,26 @@
 /*
  * PostgreSQL's type rules: names, coercion by context, common types of UNION and CASE. How they
  * choose is described in PostgreSQL's manual, chapter 10 "Type Conversion".
+ *
+ * A struct type has a kind, which is how the engine lays values out, and an OID, which is what the
+ * SQL user sees: varchar, name and arrays are text in the engine, regclass is an oid. Coercion
+ * changes the kind by a cast function; between types of one kind it only relabels (SX_RELABEL), and
+ * applies the length or precision the target has (apply_typmod):
+ *
+ *   x::varchar(3)   x int   ->   varchar(cast(x), 3, explicit)      a function call each
+ *   n::text         n name  ->   relabel                            nothing to compute
+ *
+ * Contexts widen: implicit (an operator's argument), assignment (INSERT), explicit (CAST). An
+ * untyped literal is read by the target's own input syntax, with that type's error and the
+ * literal's position; an untyped parameter takes the type of its first use, as in PostgreSQL.
+ *
+ * Entry points: az_type, az_coerce, az_settle, az_to_bool, az_common_type.
  */
 #include "ctrl/adapter/sql/sql_internal.h"
 
 #include "ctrl/adapter/sql/typing.h"
 
+/* A SQL type without a kind of its own. */
 struct pseudo_type {
     const char *name;
     uint8_t kind;
@@ -41,6 +56,7 @@ static const struct {
     {1186, 1187}, {1700, 1231}, {2205, 2210}, {2950, 2951}, {3802, 3807},
 };
 
+/* pg_type.typarray; 0 when the type has no arrays here. */
 uint32_t type_array_of(uint32_t element)
 {
     for (size_t i = 0; i < ARRAY_LEN(array_oids); i++) {
@@ -51,8 +67,10 @@ uint32_t type_array_of(uint32_t element)
     return 0;
 }
 
+/* pg_type.typelem; int2vector and oidvector are arrays under other names. */
 uint32_t type_element_of(uint32_t array)
 {
+    STATIC_ASSERT(ARRAY_LEN(array_oids) > 20, "every type of a column has its array");
     for (size_t i = 0; i < ARRAY_LEN(array_oids); i++) {
         if (array_oids[i].array == array) {
             return array_oids[i].element;
@@ -61,6 +79,7 @@ uint32_t type_element_of(uint32_t array)
     return array == 22 ? 21 : array == 30 ? 26 : 0;
 }
 
+/* oid and xid themselves are numbers. */
 bool type_is_reg(const struct type *type)
 {
     return type->kind == TYPE_OID && type->oid != 26 && type->oid != 28 && type->oid != 0;
@@ -78,8 +97,10 @@ bool type_is_unknown(const struct sx *sx)
     return sx->type.kind == TYPE_UNKNOWN;
 }
 
+/* As format_type has it, without the modifier: messages about types never show it. */
 const char *az_type_name(const struct az *az, const struct type *type)
 {
+    ASSERT(type != NULL);
     if (type->kind == TYPE_UNKNOWN) {
         return "unknown";
     }
@@ -103,6 +124,7 @@ const char *az_type_name(const struct az *az, const struct type *type)
 
 /* ---- type names ------------------------------------------------------------------------------ */
 
+/* Modifiers are small integers for all types here. */
 static err_t typmod_value(struct az *az, const pg_node *node, int location, int *out)
 {
     if (node->node_case == PG_QUERY__NODE__NODE_A_CONST &&
@@ -114,8 +136,10 @@ static err_t typmod_value(struct az *az, const pg_node *node, int location, int 
                   "type modifiers must be simple constants or identifiers");
 }
 
+/* varchar(n), char(n): n + 4, as PostgreSQL stores it (VARHDRSZ). */
 static err_t length_typmod(struct az *az, const char *name, int n, int location, int32_t *out)
 {
+    ASSERT(name != NULL && out != NULL);
     const char *shown = strcmp(name, "bpchar") == 0 ? "char" : name;
     if (n < 1) {
         return az_err(az, location, ERR_INVALID, "22023", "length for type %s must be at least 1",
@@ -129,8 +153,10 @@ static err_t length_typmod(struct az *az, const char *name, int n, int location,
     return ERR_OK;
 }
 
+/* numeric(p, s): (p << 16 | s) + 4. The engine has 38 digits, where PostgreSQL allows 1,000. */
 static err_t numeric_typmod(struct az *az, const int *n, size_t len, int location, int32_t *out)
 {
+    ASSERT(len >= 1);
     if (n[0] < 1 || n[0] > 38) {
         return az_err(az, location, ERR_INVALID, "22023",
                       "NUMERIC precision %d must be between 1 and 38", n[0]);
@@ -144,6 +170,9 @@ static err_t numeric_typmod(struct az *az, const int *n, size_t len, int locatio
     return ERR_OK;
 }
 
+/*
+ * The modifier in parentheses; -1: none. Precisions of times above 6 become 6 (PostgreSQL warns).
+ */
 static err_t type_modifier(struct az *az, const PgQuery__TypeName *name, const char *type,
                            int32_t *out)
 {
@@ -174,6 +203,7 @@ static err_t type_modifier(struct az *az, const PgQuery__TypeName *name, const c
                   "type modifier is not allowed for type \"%s\"", type);
 }
 
+/* A type's name as the grammar gives it: int is int4 there already. */
 static bool type_by_name(const char *name, int32_t typmod, struct type *out)
 {
     for (size_t i = 0; i < ARRAY_LEN(pseudo_types); i++) {
@@ -186,6 +216,7 @@ static bool type_by_name(const char *name, int32_t typmod, struct type *out)
     return type_of_name(name, typmod, out);
 }
 
+/* A type as written: name, modifier, [] for an array. Types live in pg_catalog only. */
 err_t az_type(struct az *az, const PgQuery__TypeName *name, struct type *out)
 {
     ASSERT(name != NULL && name->n_names > 0);
@@ -216,6 +247,7 @@ err_t az_type(struct az *az, const PgQuery__TypeName *name, struct type *out)
 
 /* ---- coercion -------------------------------------------------------------------------------- */
 
+/* pg_type.typcategory: which types are of one family when candidates are compared. */
 char type_category(uint8_t kind)
 {
     switch (kind) {
@@ -245,14 +277,20 @@ char type_category(uint8_t kind)
     }
 }
 
+/* pg_type.typispreferred: what a family's ambiguities are settled for. */
 bool type_is_preferred(uint8_t kind)
 {
     return kind == TYPE_BOOL || kind == TYPE_FLOAT8 || kind == TYPE_TEXT ||
            kind == TYPE_TIMESTAMPTZ || kind == TYPE_INTERVAL || kind == TYPE_OID;
 }
 
+/*
+ * May `from` become `to` in the context? Casts pg_cast does not list go through text, as
+ * PostgreSQL's automatic I/O casts: to strings by assignment, from strings explicitly.
+ */
 bool kind_can_coerce(uint8_t from, uint8_t to, enum cast_context context)
 {
+    ASSERT(from < TYPE_KIND_MAX && to < TYPE_KIND_MAX);
     if (from == to || from == TYPE_UNKNOWN) {
         return true;
     }
@@ -267,6 +305,7 @@ bool kind_can_coerce(uint8_t from, uint8_t to, enum cast_context context)
     return have >= context && have != CAST_NONE;
 }
 
+/* By kinds: types of one kind always convert. */
 bool az_can_coerce(const struct sx *sx, struct type to, enum cast_context context)
 {
     return kind_can_coerce(sx->type.kind, to.kind, context);
@@ -293,7 +332,11 @@ static struct sx *relabel(struct az *az, struct sx *sx, struct type to)
     return r;
 }
 
-/* varchar(n), char(n), numeric(p,s): the function that enforces the modifier. */
+/*
+ * varchar(n), char(n), numeric(p,s): the function that enforces the modifier. varchar(n), char(n),
+ * numeric(p,s), timestamp(p): the function that enforces the modifier. An explicit cast to
+ * varchar(n) cuts, an assignment of what is too long fails (22001): the function is told which.
+ */
 static struct sx *apply_typmod(struct az *az, struct sx *sx, struct type to, bool explicit)
 {
     ASSERT(sx->type.kind == to.kind);
@@ -308,6 +351,7 @@ static struct sx *apply_typmod(struct az *az, struct sx *sx, struct type to, boo
                        : to.kind == TYPE_INTERVAL    ? "interval"
                                                      : "";
     uint8_t kinds[3] = {to.kind, TYPE_INT4, TYPE_BOOL};
+    /* Strings are told whether the cast is explicit: then what is too long is cut. */
     bool text = to.kind == TYPE_TEXT;
     const struct func *func = func_find(name, kinds, text ? 3 : 2);
     if (func == NULL) {
@@ -321,7 +365,11 @@ static struct sx *apply_typmod(struct az *az, struct sx *sx, struct type to, boo
     return call;
 }
 
-/* PostgreSQL's input function of the type decides, with its errors. */
+/*
+ * PostgreSQL's input function of the type decides, with its errors. PostgreSQL's input function of
+ * the type decides, with its errors. The literal is parsed without the modifier, which is applied
+ * afterwards, as PostgreSQL does it.
+ */
 static err_t coerce_unknown_literal(struct az *az, struct sx *sx, struct type to,
                                     enum cast_context context, struct sx **out)
 {
@@ -356,7 +404,10 @@ static err_t coerce_unknown_literal(struct az *az, struct sx *sx, struct type to
     return ERR_OK;
 }
 
-/* The first use that needs a type decides it. */
+/*
+ * The first use that needs a type decides it. The first use that needs a type decides it; later
+ * ones convert from that.
+ */
 static err_t coerce_param(struct az *az, struct sx *sx, struct type to, struct sx **out)
 {
     ASSERT(sx->kind == SX_PARAM);
@@ -378,15 +429,21 @@ static err_t coerce_param(struct az *az, struct sx *sx, struct type to, struct s
     return az_coerce(az, copy, to, CAST_ASSIGNMENT, out);
 }
 
+/* 42846 at the expression. */
 static err_t cannot_coerce(struct az *az, struct sx *sx, struct type to)
 {
+    ASSERT(sx != NULL);
     return az_err(az, sx->location, ERR_INVALID, "42846", "cannot cast type %s to %s",
                   az_type_name(az, &sx->type), az_type_name(az, &to));
 }
 
-/* Name of an object for its oid. */
+/*
+ * Name of an object for its oid. The name of an object for its oid, or the digits when there is
+ * none: a macro over the catalog.
+ */
 static err_t reg_to_text(struct az *az, struct sx *sx, struct sx **out)
 {
+    ASSERT(type_is_reg(&sx->type));
     const char *body = "$1::oid::text";
     switch (sx->type.oid) {
     case OID_REGCLASS:
@@ -412,8 +469,13 @@ static err_t reg_to_text(struct az *az, struct sx *sx, struct sx **out)
     return az_macro(az, body, &arg, 1, out);
 }
 
+/*
+ * The cast as a call; NULL when the catalogue has none for these kinds. A JSON null makes casts
+ * from jsonb nullable even of what is not NULL.
+ */
 static struct sx *cast_call(struct az *az, struct sx *sx, struct type to)
 {
+    ASSERT(sx->type.kind != to.kind);
     const struct func *func = cast_find((enum type_kind)sx->type.kind, (enum type_kind)to.kind);
     if (func == NULL) {
         return NULL;
@@ -426,6 +488,7 @@ static struct sx *cast_call(struct az *az, struct sx *sx, struct type to)
     return call;
 }
 
+/* Untyped literals and parameters first, then names of objects, then relabelling, then casts. */
 err_t az_coerce(struct az *az, struct sx *sx, struct type to, enum cast_context context,
                 struct sx **out)
 {
@@ -439,9 +502,11 @@ err_t az_coerce(struct az *az, struct sx *sx, struct type to, enum cast_context 
             return coerce_param(az, sx, to, out);
         }
     }
+    /* Fields change how a literal is read; casting an interval to them would have to cut it. */
     if (interval_has_fields(&to)) {
         return AZ_UNSUPPORTED(az, sx->location, "interval fields are supported for literals only");
     }
+    /* A name, not digits. */
     if (type_is_reg(&sx->type) && to.kind == TYPE_TEXT) {
         return reg_to_text(az, sx, out);
     }
@@ -459,6 +524,7 @@ err_t az_coerce(struct az *az, struct sx *sx, struct type to, enum cast_context 
         return cannot_coerce(az, sx, to);
     }
     struct sx *call = cast_call(az, sx, to);
+    /* Binary compatible (int4 and oid): the same bytes under another kind. */
     if (call == NULL && sx->kind == SX_LIT) {
         /* Binary compatible: the same bytes under another kind. */
         call = arena_memdup(az->arena, sx, sizeof(*sx));
@@ -472,6 +538,7 @@ err_t az_coerce(struct az *az, struct sx *sx, struct type to, enum cast_context 
     return ERR_OK;
 }
 
+/* What nothing has given a type is text. */
 err_t az_settle(struct az *az, struct sx *sx, struct sx **out)
 {
     ASSERT(sx != NULL);
@@ -482,8 +549,10 @@ err_t az_settle(struct az *az, struct sx *sx, struct sx **out)
     return az_coerce(az, sx, type_of(TYPE_TEXT), CAST_IMPLICIT, out);
 }
 
+/* WHERE, AND, CASE WHEN...: booleans only, PostgreSQL converts nothing to one implicitly. */
 err_t az_to_bool(struct az *az, struct sx *sx, const char *what, struct sx **out)
 {
+    ASSERT(what != NULL);
     if (!type_is_unknown(sx) && sx->type.kind != TYPE_BOOL) {
         return az_err(az, sx_location(sx), ERR_INVALID, "42804",
                       "argument of %s must be type boolean, not type %s", what,
@@ -494,6 +563,12 @@ err_t az_to_bool(struct az *az, struct sx *sx, const char *what, struct sx **out
 
 /* ---- common types ---------------------------------------------------------------------------- */
 
+/*
+ * The type of UNION, CASE, COALESCE, VALUES, ARRAY (manual, 10.5): untyped literals do not count;
+ * all must be of one category; the first type wins unless it converts implicitly to a later one
+ * that does not convert back, and preferred types stay. 1 UNION 2.5 is numeric, text literals alone
+ * are text.
+ */
 err_t az_common_type(struct az *az, struct sx *const *items, uint32_t len, const char *what,
                      struct type *out)
 {
@@ -506,6 +581,7 @@ err_t az_common_type(struct az *az, struct sx *const *items, uint32_t len, const
         if (t.kind == TYPE_UNKNOWN) {
             continue;
         }
+        /* The first with a type is what the others are measured against. */
         if (!found) {
             *out = t;
             found = true;

@@ -1,12 +1,32 @@
-/* INSERT, UPDATE, DELETE, TRUNCATE, COPY: as reads whose rows say what to write. */
+/*
+ * INSERT, UPDATE, DELETE, TRUNCATE, COPY: as reads whose rows say what to write.
+ *
+ * A write is planned as a query; the session runs it and turns its rows into changes of the table,
+ * all at one time:
+ *
+ *   INSERT   the new rows: table columns                          each row +1
+ *   DELETE   the rows to remove: table columns                    each row -1
+ *   UPDATE   old columns, then new columns                        old -1, new +1
+ *
+ * RETURNING's columns stand behind those. Rows are counted, not identified: a table is a multiset
+ * and has no keys, so deleting "a row" removes one of several equal ones, which nobody can tell
+ * apart.
+ *
+ * Read and write must be one: the session reads at a time and writes at the next with no other
+ * write of the table in between (ctrl/adapter/coord). Values are converted as PostgreSQL does for
+ * an assignment, with its errors and positions; NOT NULL is checked per row when it is written
+ * (sql_check_row), as only then its values are known.
+ */
 #include "ctrl/adapter/sql/sql_internal.h"
 
 #include "ctrl/adapter/sql/typing.h"
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
+/* For messages about what cannot be written. */
 static const char *kind_name(uint8_t kind)
 {
+    ASSERT(kind >= SQL_REL_TABLE && kind <= SQL_REL_VIRTUAL);
     switch (kind) {
     case SQL_REL_SOURCE:
         return "source";
@@ -23,9 +43,11 @@ static const char *kind_name(uint8_t kind)
     }
 }
 
+/* The table a statement writes; anything else that has the name is 42809. */
 static err_t target_table(struct az *az, const PgQuery__RangeVar *var, const char *verb,
                           const struct sql_relation **out)
 {
+    ASSERT(var != NULL && verb != NULL);
     const char *database = var->catalogname[0] == '\0' ? NULL : var->catalogname;
     const char *schema = var->schemaname[0] == '\0' ? NULL : var->schemaname;
     TRY(az_relation(az, database, schema, var->relname, var->location, out));
@@ -40,6 +62,7 @@ static err_t target_table(struct az *az, const PgQuery__RangeVar *var, const cha
     return ERR_OK;
 }
 
+/* 42703 in the words PostgreSQL has for columns that are written. */
 static err_t column_index(struct az *az, const struct sql_relation *relation, const char *name,
                           int location, uint32_t *out)
 {
@@ -54,10 +77,14 @@ static err_t column_index(struct az *az, const struct sql_relation *relation, co
                   "column \"%s\" of relation \"%s\" does not exist", name, relation->name);
 }
 
-/* The default of a column, as an expression without references. */
+/*
+ * The default of a column, as an expression without references. The default of a column, as an
+ * expression without references; NULL when it has none. now() in it is this statement's.
+ */
 static err_t default_value(struct az *az, const struct sql_relation *relation, uint32_t col,
                            struct sx **out)
 {
+    ASSERT(col < relation->columns.cols);
     struct type type = relation->columns.types[col];
     const char *text = relation->defaults != NULL ? relation->defaults[col] : NULL;
     if (text == NULL) {
@@ -69,10 +96,14 @@ static err_t default_value(struct az *az, const struct sql_relation *relation, u
     return az_coerce(az, *out, type, CAST_ASSIGNMENT, out);
 }
 
-/* An expression assigned to a column: 42804 as PostgreSQL says it. */
+/*
+ * An expression assigned to a column: 42804 as PostgreSQL says it. An expression assigned to a
+ * column: 42804 as PostgreSQL says it.
+ */
 static err_t assign(struct az *az, const struct sql_relation *relation, uint32_t col, struct sx *sx,
                     struct sx **out)
 {
+    ASSERT(col < relation->columns.cols);
     struct type type = relation->columns.types[col];
     if (!az_can_coerce(sx, type, CAST_ASSIGNMENT)) {
         err_t err = az_err(az, sx_location(sx), ERR_INVALID, "42804",
@@ -88,11 +119,14 @@ static err_t assign(struct az *az, const struct sql_relation *relation, uint32_t
 
 /*
  * rel: the rows to write. RETURNING is evaluated over the table's columns at `at` and appended.
+ * rel: the rows to write. RETURNING is evaluated over the table's columns at `at` (the new ones of
+ * an UPDATE) and appended.
  */
 static err_t returning(struct az *az, const struct sql_relation *relation, const char *alias,
                        pg_node **list, size_t len, uint32_t at, struct rel **rel,
                        struct sql_write *out)
 {
+    ASSERT(at + relation->columns.cols <= (*rel)->cols_len);
     if (len == 0) {
         return ERR_OK;
     }
@@ -115,6 +149,7 @@ static err_t returning(struct az *az, const struct sql_relation *relation, const
     return ERR_OK;
 }
 
+/* Plans the read. While describing there is nothing to plan: parameters have no values yet. */
 static err_t finish(struct az *az, struct rel *rel, struct sql_write *out)
 {
     ASSERT(out->relation != NULL);
@@ -136,6 +171,7 @@ static err_t finish(struct az *az, struct rel *rel, struct sql_write *out)
 
 /* ---- INSERT ---------------------------------------------------------------------------------- */
 
+/* Where an INSERT's expressions go. */
 struct insert {
     const struct sql_relation *relation;
     uint32_t *cols; /* target columns, in the order written */
@@ -143,8 +179,10 @@ struct insert {
     uint32_t cols_len;
 };
 
+/* INSERT INTO t (b, a): the columns in the order written; none: all, in the table's order. */
 static err_t insert_columns(struct az *az, const PgQuery__InsertStmt *s, struct insert *in)
 {
+    ASSERT(in->relation != NULL);
     uint32_t n = in->relation->columns.cols;
     in->cols = ARENA_ARRAY(az->arena, uint32_t, s->n_cols > n ? s->n_cols : n);
     in->locations = ARENA_ARRAY(az->arena, int, s->n_cols > n ? s->n_cols : n);
@@ -171,10 +209,15 @@ static err_t insert_columns(struct az *az, const PgQuery__InsertStmt *s, struct 
     return ERR_OK;
 }
 
-/* extra, missing: where the first expression too many and the first column too many stand. */
+/*
+ * extra, missing: where the first expression too many and the first column too many stand. extra,
+ * missing: where the first expression too many and the first column too many stand. Without a
+ * column list fewer expressions are fine: the rest is DEFAULT.
+ */
 static err_t check_width(struct az *az, const struct insert *in, bool listed, uint32_t width,
                          int extra, int missing)
 {
+    ASSERT(in->cols != NULL || in->cols_len == 0);
     if (width > in->cols_len) {
         return az_err(az, extra, ERR_INVALID, "42601",
                       "INSERT has more expressions than target columns");
@@ -186,10 +229,14 @@ static err_t check_width(struct az *az, const struct insert *in, bool listed, ui
     return ERR_OK;
 }
 
-/* What is not written, or written DEFAULT, takes the column's default. */
+/*
+ * What is not written, or written DEFAULT, takes the column's default. What is not written, or
+ * written DEFAULT, takes the column's default.
+ */
 static err_t insert_row(struct az *az, const struct insert *in, const PgQuery__List *list,
                         bool listed, struct sx **row)
 {
+    ASSERT(row != NULL);
     struct scope scope = {.no_aggs = "VALUES"};
     uint32_t n = in->relation->columns.cols, width = (uint32_t)list->n_items;
     int extra = width > in->cols_len ? pg_location(list->items[in->cols_len]) : -1;
@@ -198,6 +245,7 @@ static err_t insert_row(struct az *az, const struct insert *in, const PgQuery__L
     for (uint32_t i = 0; i < width; i++) {
         const pg_node *node = list->items[i];
         struct sx *sx = NULL;
+        /* Filled in below, with the columns that are not written. */
         if (node->node_case == PG_QUERY__NODE__NODE_SET_TO_DEFAULT) {
             continue;
         }
@@ -212,9 +260,14 @@ static err_t insert_row(struct az *az, const struct insert *in, const PgQuery__L
     return ERR_OK;
 }
 
+/*
+ * INSERT ... VALUES: each value is converted to its column right away, so an untyped literal is
+ * read as the column's type.
+ */
 static err_t insert_values(struct az *az, const struct insert *in, const PgQuery__SelectStmt *s,
                            bool listed, struct rel **out)
 {
+    ASSERT(s->n_values_lists > 0);
     uint32_t n = in->relation->columns.cols;
     struct sx **cells = ARENA_ARRAY(az->arena, struct sx *, s->n_values_lists * n);
     for (size_t r = 0; r < s->n_values_lists; r++) {
@@ -228,12 +281,18 @@ static err_t insert_values(struct az *az, const struct insert *in, const PgQuery
     return az_cells(az, cells, s->n_values_lists, n, out);
 }
 
+/*
+ * INSERT ... SELECT: untyped literals of its select list take the columns' types (want), the rest
+ * is converted by a MAP above it.
+ */
 static err_t insert_query(struct az *az, const struct insert *in, pg_node *node, bool listed,
                           struct rel **out)
 {
+    ASSERT(in->cols_len <= in->relation->columns.cols);
     struct query q;
     uint32_t n = in->relation->columns.cols;
     TRY(az_query(az, node, NULL, 0, &q));
+    /* Positions come from the targets while they still are there. */
     bool wide = q.cols_len > in->cols_len && q.targets != NULL;
     TRY(check_width(az, in, listed, q.cols_len, wide ? q.targets[in->cols_len]->location : -1,
                     q.cols_len < in->cols_len ? in->locations[q.cols_len] : -1));
@@ -258,6 +317,7 @@ static err_t insert_query(struct az *az, const struct insert *in, pg_node *node,
             TRY(default_value(az, in->relation, c, &row[c]));
         }
     }
+    /* The table's columns stand behind the query's: those alone are written. */
     uint32_t *cols = ARENA_ARRAY(az->arena, uint32_t, n);
     for (uint32_t c = 0; c < n; c++) {
         cols[c] = rel->cols_len + c;
@@ -266,6 +326,7 @@ static err_t insert_query(struct az *az, const struct insert *in, pg_node *node,
     return ERR_OK;
 }
 
+/* VALUES with ORDER BY, LIMIT or WITH is a query like any other; DEFAULT VALUES is one row. */
 static err_t plan_insert(struct az *az, const PgQuery__InsertStmt *s, struct sql_write *out)
 {
     ASSERT(s->relation != NULL);
@@ -301,16 +362,22 @@ static err_t plan_insert(struct az *az, const PgQuery__InsertStmt *s, struct sql
 
 /* ---- UPDATE and DELETE ----------------------------------------------------------------------- */
 
+/* UPDATE t AS x: the table is x in the statement. */
 static const char *alias_of(const PgQuery__RangeVar *var, const struct sql_relation *relation)
 {
+    ASSERT(relation != NULL);
     return var->alias != NULL ? var->alias->aliasname : relation->name;
 }
 
-/* The rows of the table the statement means, and a scope over its columns. */
+/*
+ * The rows of the table the statement means, and a scope over its columns. The rows of the table
+ * the statement means, and a scope over its columns.
+ */
 static err_t table_rows(struct az *az, const PgQuery__RangeVar *var, const pg_node *where,
                         const char *verb, struct scope *scope, const struct sql_relation **relation,
                         struct rel **rel)
 {
+    ASSERT(var != NULL);
     TRY(target_table(az, var, verb, relation));
     TRY(az_relation_rel(az, *relation, rel));
     struct nsitem **items = ARENA_ARRAY(az->arena, struct nsitem *, 1);
@@ -325,11 +392,14 @@ static err_t table_rows(struct az *az, const PgQuery__RangeVar *var, const pg_no
     return ERR_OK;
 }
 
+/* SET column = value, or DEFAULT. */
 static err_t update_value(struct az *az, struct scope *scope, const struct sql_relation *relation,
                           const PgQuery__ResTarget *t, struct sx **values)
 {
+    ASSERT(t->val != NULL);
     uint32_t col = 0;
     TRY(column_index(az, relation, t->name, t->location, &col));
+    /* PostgreSQL gives no position for this one. */
     if (values[col] != NULL) {
         return err_sql(ERR_INVALID, "42601", "multiple assignments to same column \"%s\"", t->name);
     }
@@ -344,6 +414,7 @@ static err_t update_value(struct az *az, struct scope *scope, const struct sql_r
     return assign(az, relation, col, sx, &values[col]);
 }
 
+/* Values are all over the old row: SET a = b, b = a exchanges them. */
 static err_t plan_update(struct az *az, const PgQuery__UpdateStmt *s, struct sql_write *out)
 {
     ASSERT(s->relation != NULL);
@@ -375,6 +446,7 @@ static err_t plan_update(struct az *az, const PgQuery__UpdateStmt *s, struct sql
     return finish(az, rel, out);
 }
 
+/* RETURNING sees the removed rows. */
 static err_t plan_delete(struct az *az, const PgQuery__DeleteStmt *s, struct sql_write *out)
 {
     ASSERT(s->relation != NULL);
@@ -393,8 +465,10 @@ static err_t plan_delete(struct az *az, const PgQuery__DeleteStmt *s, struct sql
     return finish(az, rel, out);
 }
 
+/* By kind of statement. */
 static err_t plan_write(struct az *az, const struct sql_stmt *stmt, struct sql_write *out)
 {
+    ASSERT(stmt->ast->node != NULL);
     const pg_node *node = stmt->ast->node;
     struct scope scope;
     struct rel *rel = NULL;
@@ -415,9 +489,11 @@ static err_t plan_write(struct az *az, const struct sql_stmt *stmt, struct sql_w
     }
 }
 
+/* The query's arena is the planning's, so everything in the write lives as long as it. */
 err_t sql_plan_write(const struct sql_context *cx, const struct sql_stmt *stmt,
                      struct sql_write **out)
 {
+    ASSERT(cx != NULL && stmt != NULL);
     *out = NULL;
     struct sql_write *write = MEM_NEW(struct sql_write);
     write->query = MEM_NEW(struct sql_query);
@@ -456,6 +532,9 @@ void sql_write_free(struct sql_write *write)
     free(write);
 }
 
+/*
+ * NOT NULL of a row to be written: the first column that breaks it, with the whole row as detail.
+ */
 err_t sql_check_row(const struct sql_relation *relation, const struct datum *row)
 {
     ASSERT(relation != NULL && (row != NULL || relation->columns.cols == 0));
@@ -485,8 +564,10 @@ err_t sql_check_row(const struct sql_relation *relation, const struct datum *row
 
 /* ---- COPY ------------------------------------------------------------------------------------ */
 
+/* COPY t (b, a): the columns in the order of the data. */
 static err_t copy_columns(struct az *az, const PgQuery__CopyStmt *copy, struct sql_copy_target *out)
 {
+    ASSERT(out->relation != NULL);
     uint32_t n = out->relation->columns.cols;
     out->columns = ARENA_ARRAY(az->arena, uint32_t, copy->n_attlist > n ? copy->n_attlist : n);
     for (size_t i = 0; i < copy->n_attlist; i++) {
@@ -506,8 +587,13 @@ static err_t copy_columns(struct az *az, const PgQuery__CopyStmt *copy, struct s
     return ERR_OK;
 }
 
+/*
+ * COPY (query) has no target. Defaults are evaluated once for the whole COPY, like now() in one
+ * statement.
+ */
 static err_t plan_copy(struct az *az, const struct sql_stmt *stmt, struct sql_copy_target *out)
 {
+    ASSERT(stmt->ast->node != NULL);
     const PgQuery__CopyStmt *copy = stmt->ast->node->copy_stmt;
     if (copy->relation == NULL) {
         return ERR_OK;
@@ -535,6 +621,7 @@ static err_t plan_copy(struct az *az, const struct sql_stmt *stmt, struct sql_co
     return ERR_OK;
 }
 
+/* See sql.h. COPY FROM has no plan: rows are parsed by the session and written as they come. */
 err_t sql_plan_copy(const struct sql_context *cx, const struct sql_stmt *stmt,
                     struct sql_copy_target **out)
 {
