@@ -1,14 +1,22 @@
-/* pgwire: bytes in, framing, and the life of a connection. */
+/*
+ * pgwire: bytes in, framing, and the life of a connection.
+ *
+ * A connection lives on the server's loop: bytes come by on_data, answers' room by on_drain, its
+ * end by on_close, and the session may finish a request at any time in between (pgwire_done). All
+ * of them lead to pgwire_conn_process, which hands on one message at a time.
+ *
+ * Its life: STARTUP -> [TLS -> STARTUP] -> [SASL -> SASL_FINAL] -> OPEN -> DEAD. Any state may go
+ * to DEAD, from where there is no way back; on_reap frees it. Since a session may be on the stack
+ * when its connection dies, everything that runs behind a call into the session looks at the phase
+ * first.
+ */
 #include "ctrl/adapter/pgwire/pgwire_internal.h"
 
 #include "core/base/assert.h"
 #include "core/base/log.h"
 
-static uint32_t read_u32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
+/* One timer, two meanings: a client that does not authenticate in time, and one that asks
+ * nothing. */
 static void on_timeout(struct io_timer *timer)
 {
     struct pgwire_conn *conn = CONTAINER_OF(timer, struct pgwire_conn, timeout);
@@ -24,12 +32,15 @@ static void on_timeout(struct io_timer *timer)
     }
 }
 
+/* From the loop, with nothing of the connection on the stack. */
 static void on_reap(struct io_timer *timer)
 {
     ASSERT(timer != NULL);
     pgwire_conn_free(CONTAINER_OF(timer, struct pgwire_conn, reap));
 }
 
+/* The caller puts it into the server's list. The start-up timer runs from now on: a port scanner
+ * must not hold memory for ever. */
 struct pgwire_conn *pgwire_conn_new(struct pgwire_server *server, struct io_stream *stream)
 {
     struct io_loop *loop = server->config.loop;
@@ -46,6 +57,8 @@ struct pgwire_conn *pgwire_conn_new(struct pgwire_server *server, struct io_stre
     return conn;
 }
 
+/* Takes down what the connection still has; the order matters: the session first (its close may
+ * still look at the server), then the stream, then what the server knows of it. */
 void pgwire_conn_free(struct pgwire_conn *conn)
 {
     struct pgwire_server *server = conn->server;
@@ -53,6 +66,7 @@ void pgwire_conn_free(struct pgwire_conn *conn)
     io_timer_cancel(server->config.loop, &conn->timeout);
     io_timer_cancel(server->config.loop, &conn->reap);
     conn->phase = PGWIRE_DEAD;
+    /* close must see a connection that is dead: whatever it sends goes nowhere. */
     if (conn->session != NULL) {
         server->config.backend->close(conn->session);
         conn->session = NULL;
@@ -98,6 +112,7 @@ static void conn_bury(struct pgwire_conn *conn)
     io_timer_start(loop, &conn->reap, io_now_us(loop));
 }
 
+/* Terminate, or the end of a cancel request's connection. */
 void pgwire_conn_drop(struct pgwire_conn *conn)
 {
     if (conn->phase == PGWIRE_DEAD) {
@@ -108,6 +123,7 @@ void pgwire_conn_drop(struct pgwire_conn *conn)
     conn_bury(conn);
 }
 
+/* FATAL tells the client that the connection is over; it need not parse the message. */
 void pgwire_fatal(struct pgwire_conn *conn, err_t err)
 {
     ASSERT(err != ERR_OK);
@@ -133,7 +149,7 @@ static bool take_startup(struct pgwire_conn *conn)
         return false;
     }
     const uint8_t *p = conn->in.data + conn->in_at;
-    uint32_t len = read_u32(p);
+    uint32_t len = pgwire_u32(p);
     if (len < 8 || len > PGWIRE_STARTUP_MAX) {
         pgwire_fatal(conn, err_sql(ERR_PROTOCOL, "08P01", "invalid length of startup packet"));
         return false;
@@ -146,12 +162,15 @@ static bool take_startup(struct pgwire_conn *conn)
     return true;
 }
 
+/* Before authentication nobody may make us allocate much. */
 static size_t message_limit(const struct pgwire_conn *conn)
 {
     return conn->phase == PGWIRE_OPEN ? conn->server->config.max_message_bytes
                                       : PGWIRE_STARTUP_MAX;
 }
 
+/* False when it is not complete yet, or the connection has ended. A length is checked before it is
+ * waited for: a client that announces 2 GiB is told at once. The body is handed on in place. */
 static bool take_message(struct pgwire_conn *conn)
 {
     size_t left = conn->in.len - conn->in_at;
@@ -160,7 +179,7 @@ static bool take_message(struct pgwire_conn *conn)
         return false;
     }
     const uint8_t *p = conn->in.data + conn->in_at;
-    uint32_t len = read_u32(p + 1);
+    uint32_t len = pgwire_u32(p + 1);
     if (len < 4 || len > message_limit(conn)) {
         pgwire_fatal(conn, err_sql(ERR_PROTOCOL, "08P01", "invalid message length"));
         return false;
@@ -180,7 +199,8 @@ static bool take_message(struct pgwire_conn *conn)
     return true;
 }
 
-/* True when the next message may be handled now. */
+/* True when the next message may be handled now. A request under way stops the next, but for the
+ * messages of its own COPY. */
 static bool may_take(const struct pgwire_conn *conn)
 {
     if (conn->phase == PGWIRE_DEAD || conn->phase == PGWIRE_TLS || conn->blocked) {
@@ -189,7 +209,8 @@ static bool may_take(const struct pgwire_conn *conn)
     return conn->request == 0 || conn->copy_in;
 }
 
-/* Reads from the peer only as long as what waits is bounded. */
+/* Reads from the peer only as long as what waits is bounded. What waits is at most PGWIRE_IN_MAX
+ * and the message that is being received, which max_message_bytes bounds. */
 static void adjust_reading(struct pgwire_conn *conn)
 {
     bool want_pause = !may_take(conn) && conn->in.len - conn->in_at > PGWIRE_IN_MAX;
@@ -204,6 +225,8 @@ static void adjust_reading(struct pgwire_conn *conn)
     }
 }
 
+/* Armed while nothing is under way; the messages of one request each call this, which costs a timer
+ * re-arm a request and nothing per row. */
 static void watch_idleness(struct pgwire_conn *conn)
 {
     uint64_t limit = conn->server->config.idle_timeout_us;
@@ -218,6 +241,9 @@ static void watch_idleness(struct pgwire_conn *conn)
     }
 }
 
+/* The one loop of a connection. Re-entrant calls return at once: pgwire_done inside a handler only
+ * has to clear conn->request, the loop below goes on by itself. So a client that pipelines a
+ * million statements that end at once does not deepen the stack. */
 void pgwire_conn_process(struct pgwire_conn *conn)
 {
     if (conn->processing) {
@@ -225,10 +251,12 @@ void pgwire_conn_process(struct pgwire_conn *conn)
     }
     conn->processing = true;
     while (may_take(conn)) {
+        /* Either may end the connection, or leave a request under way. */
         bool more = conn->phase == PGWIRE_STARTUP ? take_startup(conn) : take_message(conn);
         if (!more) {
             break;
         }
+        /* No request is begun while a megabyte of answers waits. */
         if (conn->phase != PGWIRE_DEAD && !pgwire_writable(conn)) {
             conn->blocked = true; /* a client that pipelines and does not read */
         }
@@ -238,6 +266,7 @@ void pgwire_conn_process(struct pgwire_conn *conn)
     if (conn->phase == PGWIRE_DEAD) {
         return;
     }
+    /* Consuming moves what is left to the front: only worth it once much was handled. */
     if (conn->in_at == conn->in.len) {
         buf_clear(&conn->in);
         conn->in_at = 0;
@@ -250,6 +279,7 @@ void pgwire_conn_process(struct pgwire_conn *conn)
     watch_idleness(conn);
 }
 
+/* No descriptors are ever passed on these sockets. */
 static void on_data(void *arg, const uint8_t *data, size_t len, const int *fds, size_t fds_len)
 {
     struct pgwire_conn *conn = arg;
@@ -261,6 +291,8 @@ static void on_data(void *arg, const uint8_t *data, size_t len, const int *fds, 
     pgwire_conn_process(conn);
 }
 
+/* Everything written is with the kernel: the session may go on sending rows, or the next request
+ * may begin. The session comes first, its answer is the older one. */
 static void on_drain(void *arg)
 {
     struct pgwire_conn *conn = arg;
@@ -274,6 +306,8 @@ static void on_drain(void *arg)
     }
 }
 
+/* The peer is gone, or the stream failed. The session is closed at once: what runs for nobody
+ * stops. */
 static void on_close(void *arg, err_t reason)
 {
     struct pgwire_conn *conn = arg;

@@ -1,9 +1,17 @@
-/* COPY's text and CSV formats: see copy.h for the contract. */
+/*
+ * COPY's text and CSV formats: see copy.h for the contract.
+ *
+ * Reading is in two steps. find_end looks for the end of a record, which needs only to know about
+ * escapes and quotes; take_record then splits the whole record into fields. So fields never have to
+ * be resumed in the middle, whatever the pieces in which bytes arrive. Unescaped text of a record
+ * is in one buffer that is used again for the next: no allocation a field, none a record.
+ */
 #include "ctrl/adapter/pgwire/copy.h"
 
 #include "core/base/assert.h"
 #include "core/base/utf8.h"
 
+/* options->null is borrowed for the reader's life: it is part of the parsed statement. */
 void copy_reader_init(struct copy_reader *r, const struct copy_options *options, size_t record_max,
                       copy_record_fn record, void *arg)
 {
@@ -17,6 +25,7 @@ void copy_reader_init(struct copy_reader *r, const struct copy_options *options,
     r->line = 1;
 }
 
+/* May be called at any moment: a COPY is abandoned as often as it ends. */
 void copy_reader_free(struct copy_reader *r)
 {
     buf_free(&r->pending);
@@ -25,13 +34,15 @@ void copy_reader_free(struct copy_reader *r)
     r->fields = NULL;
 }
 
+/* The line tells where to look; PostgreSQL's drivers show it with the message. */
 static err_t bad(const struct copy_reader *r, const char *what)
 {
     return err_detail(err_sql(ERR_INVALID, "22P04", "%s", what), "COPY data, line %llu",
                       (unsigned long long)r->line);
 }
 
-/* Fields are collected as offsets into r->text first, since text moves while it grows. */
+/* Fields are collected as offsets into r->text first, since text moves while it grows. data is set
+ * by fix_fields, once the text does not move any more. */
 static void begin_field(struct copy_reader *r)
 {
     struct copy_field *f = VEC_PUSH(r, fields);
@@ -39,6 +50,7 @@ static void begin_field(struct copy_reader *r)
     f->len = r->text.len; /* the start, until the record is complete */
 }
 
+/* A field's end is the start of the next: fields lie one behind the other in r->text. */
 static void fix_fields(struct copy_reader *r, const bool *nulls)
 {
     for (size_t i = 0; i < r->fields_len; i++) {
@@ -50,6 +62,7 @@ static void fix_fields(struct copy_reader *r, const bool *nulls)
     }
 }
 
+/* -1: none. */
 static int hex_digit(char c)
 {
     if (c >= '0' && c <= '9') {
@@ -83,7 +96,9 @@ static size_t numeric_escape(const char *s, size_t len, uint8_t *out)
     return n;
 }
 
-/* Appends one text-format field [s, s + len) with its backslashes resolved. */
+/* Appends one text-format field [s, s + len) with its backslashes resolved. Backslash sequences as
+ * PostgreSQL's manual lists them (COPY, "Text Format"); an unknown one stands for the character
+ * itself, and a backslash at the very end for itself. */
 static void unescape(struct copy_reader *r, const char *s, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
@@ -100,6 +115,7 @@ static void unescape(struct copy_reader *r, const char *s, size_t len)
             byte = (uint8_t)to[p - from];
         } else if (s[i] == 'x' || (s[i] >= '0' && s[i] <= '7')) {
             size_t n = numeric_escape(s + i, len - i, &byte);
+            /* "\x" without digits is an x. */
             i += n == 0 ? 0 : n - 1;
         }
         buf_append_byte(&r->text, byte);
@@ -121,6 +137,7 @@ static void split_text(struct copy_reader *r, const char *s, size_t len, struct 
             continue;
         }
         size_t end = i < len ? i : len;
+        /* Compared before escapes are resolved: "\\N" escaped is the text \N, not NULL. */
         bool null = end - start == null_len && memcmp(s + start, r->options.null, null_len) == 0;
         begin_field(r);
         buf_append_byte(nulls, null);
@@ -136,7 +153,9 @@ static void split_text(struct copy_reader *r, const char *s, size_t len, struct 
     }
 }
 
-/* One CSV field from s[*at]; leaves *at at the delimiter or the end. */
+/* One CSV field from s[*at]; leaves *at at the delimiter or the end. RFC 4180 as PostgreSQL reads
+ * it: quotes may begin anywhere in a field, and what is between them is data, delimiters and line
+ * breaks included. Only a field without any quotes can be NULL. */
 static err_t take_csv_field(struct copy_reader *r, const char *s, size_t len, size_t *at,
                             struct buf *nulls)
 {
@@ -148,6 +167,7 @@ static err_t take_csv_field(struct copy_reader *r, const char *s, size_t len, si
     begin_field(r);
     while (*at < len) {
         char c = s[*at];
+        /* Inside quotes the escape character takes a quote or itself with it. */
         bool doubled = quoted && c == o->escape && *at + 1 < len &&
                        (s[*at + 1] == o->escape || s[*at + 1] == o->quote);
         if (doubled) {
@@ -175,6 +195,7 @@ static err_t take_csv_field(struct copy_reader *r, const char *s, size_t len, si
     return ERR_OK;
 }
 
+/* An empty line is one empty field: a table of one column has such rows. */
 static err_t split_csv(struct copy_reader *r, const char *s, size_t len, struct buf *nulls)
 {
     size_t at = 0;
@@ -192,7 +213,8 @@ static err_t split_csv(struct copy_reader *r, const char *s, size_t len, struct 
     }
 }
 
-/* A complete record, without its line break. */
+/* A complete record, without its line break. Returns what the callback said, too: its error ends
+ * the COPY. */
 static err_t take_record(struct copy_reader *r, const char *s, size_t len)
 {
     ASSERT(s != NULL || len == 0);
@@ -264,6 +286,8 @@ static bool find_end(struct copy_reader *r, size_t *end)
     return false;
 }
 
+/* A record ends at "\n"; a "\r" before it belongs to the line break. PostgreSQL also accepts "\r"
+ * alone, which nobody has written since 2001. */
 static err_t end_record(struct copy_reader *r, size_t start, size_t end)
 {
     const char *s = (const char *)r->pending.data + start;
@@ -278,6 +302,8 @@ static err_t end_record(struct copy_reader *r, size_t start, size_t end)
     return ERR_OK;
 }
 
+/* Bytes may be cut anywhere, in the middle of an escape or of a character. r->scanned remembers how
+ * far was looked, so that a long record which arrives in many pieces is scanned once. */
 err_t copy_reader_feed(struct copy_reader *r, const void *data, size_t len)
 {
     ASSERT(r->record != NULL);
@@ -299,6 +325,8 @@ err_t copy_reader_feed(struct copy_reader *r, const void *data, size_t len)
         buf_clear(&r->pending);
         r->scanned = 0;
     }
+    /* What is left is one record without an end: a file that is not what its format says would
+     * otherwise be gathered whole. */
     if (r->pending.len > r->record_max) {
         return err_sql(ERR_LIMIT, "54000", "a COPY record is longer than %zu bytes", r->record_max);
     }
@@ -315,6 +343,7 @@ err_t copy_reader_end(struct copy_reader *r)
     return end_record(r, 0, r->pending.len);
 }
 
+/* What is escaped is exactly what unescape() resolves. */
 static void write_text(const struct copy_options *o, const char *data, size_t len, struct buf *out)
 {
     static const char special[] = "\b\f\n\r\t\v";
@@ -332,6 +361,7 @@ static void write_text(const struct copy_options *o, const char *data, size_t le
     }
 }
 
+/* Quoted only where it matters, as PostgreSQL does: a plain number stays plain. */
 static bool needs_quotes(const struct copy_options *o, const char *data, size_t len)
 {
     ASSERT(o->csv);
@@ -349,6 +379,8 @@ static bool needs_quotes(const struct copy_options *o, const char *data, size_t 
     return false;
 }
 
+/* Quotes inside are preceded by the escape character, which is a quote unless ESCAPE says
+ * otherwise. */
 static void write_csv(const struct copy_options *o, const char *data, size_t len, struct buf *out)
 {
     ASSERT(o->csv);
@@ -366,6 +398,7 @@ static void write_csv(const struct copy_options *o, const char *data, size_t len
     buf_append_byte(out, (uint8_t)o->quote);
 }
 
+/* The caller ends the line. */
 void copy_write_field(const struct copy_options *options, bool first, const char *data, size_t len,
                       struct buf *out)
 {

@@ -10,8 +10,8 @@
 
 struct copy_options {
     bool csv;
-    bool header;
-    char delimiter;
+    bool header;      /* the first line has names: skipped when read, written when written */
+    char delimiter;   /* between fields */
     char quote;       /* CSV */
     char escape;      /* CSV */
     const char *null; /* the text of NULL */
@@ -27,9 +27,10 @@ struct copy_field {
 typedef err_t (*copy_record_fn)(void *arg, uint64_t line, const struct copy_field *fields,
                                 size_t fields_len);
 
+/* The state between two pieces of data. The owner's, who calls from one thread. */
 struct copy_reader {
     struct copy_options options;
-    copy_record_fn record;
+    copy_record_fn record; /* runs inside copy_reader_feed and copy_reader_end */
     void *arg;
     size_t record_max;  /* bytes of one record */
     struct buf pending; /* the record under way */

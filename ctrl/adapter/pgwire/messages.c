@@ -1,4 +1,13 @@
-/* pgwire: requests: their decoding, and which may come when. */
+/*
+ * pgwire: requests: their decoding, and which may come when.
+ *
+ * A message's body is read with core/base's reader, which notes a failure instead of reading beyond
+ * the end; each decoder asks once, before anything is done with what it read. The layouts are those
+ * of PostgreSQL's manual, "Message Formats". Strings and values point into the message.
+ *
+ * Errors: 08P01 for what no client may send, 22021 and 22023 for content. They end the request, not
+ * the connection: the next message's place is known. Only a type that does not exist is fatal.
+ */
 #include "ctrl/adapter/pgwire/pgwire_internal.h"
 
 #include "core/base/assert.h"
@@ -14,11 +23,11 @@ static uint16_t take_u16(struct reader *r)
 static uint32_t take_u32(struct reader *r)
 {
     const uint8_t *p = reader_bytes(r, 4);
-    return p == NULL ? 0
-                     : (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+    return p == NULL ? 0 : pgwire_u32(p);
 }
 
-/* A NUL-terminated string in place; "" and failed when there is none. */
+/* A NUL-terminated string in place; "" and failed when there is none. Borrowed: valid as long as
+ * the message. */
 static const char *take_cstr(struct reader *r, size_t *len)
 {
     const uint8_t *start = r->data + r->at;
@@ -33,11 +42,13 @@ static const char *take_cstr(struct reader *r, size_t *len)
     return (const char *)start;
 }
 
+/* PostgreSQL's words: drivers' tests compare them. */
 static err_t bad_format(const char *what)
 {
     return err_sql(ERR_PROTOCOL, "08P01", "invalid %s message format", what);
 }
 
+/* Everything stored is UTF-8, so whatever comes in must be. */
 static err_t check_text(const char *text, size_t len)
 {
     if (!utf8_valid(text, len)) {
@@ -57,6 +68,7 @@ static err_t take_name(struct reader *r, const char *what, const char **out)
     return check_text(*out, len);
 }
 
+/* A NUL inside the text ends it, and what follows makes the message malformed. */
 static err_t do_query(struct pgwire_conn *conn, struct reader *r)
 {
     ASSERT(conn->session != NULL);
@@ -70,6 +82,7 @@ static err_t do_query(struct pgwire_conn *conn, struct reader *r)
     return ERR_OK;
 }
 
+/* The count is checked against the bytes that are there before anything is allocated for it. */
 static err_t do_parse(struct pgwire_conn *conn, struct reader *r)
 {
     const char *name;
@@ -95,6 +108,7 @@ static err_t do_parse(struct pgwire_conn *conn, struct reader *r)
 static err_t take_formats(struct reader *r, int16_t **out, size_t *out_len)
 {
     ASSERT(*out == NULL);
+    /* The number of formats may be 0 (all text), 1 (for all) or one each: see check_bind. */
     uint16_t n = take_u16(r);
     if (r->failed || reader_left(r) < (size_t)n * 2) {
         return bad_format("Bind");
@@ -110,6 +124,7 @@ static err_t take_formats(struct reader *r, int16_t **out, size_t *out_len)
     return ERR_OK;
 }
 
+/* Values are borrowed from the message. A length of -1 is NULL; -2 and below are nonsense. */
 static err_t take_params(struct reader *r, struct pgwire_param **out, size_t *out_len)
 {
     ASSERT(*out == NULL);
@@ -133,6 +148,8 @@ static err_t take_params(struct reader *r, struct pgwire_param **out, size_t *ou
     return ERR_OK;
 }
 
+/* What the three lists say of each other; whether they fit the statement is the session's to
+ * say. */
 static err_t check_bind(const struct pgwire_bind *b, const struct reader *r)
 {
     ASSERT(b->portal != NULL && b->statement != NULL);
@@ -147,6 +164,7 @@ static err_t check_bind(const struct pgwire_bind *b, const struct reader *r)
     return ERR_OK;
 }
 
+/* The lists are freed here: a session that keeps values copies them. */
 static err_t do_bind(struct pgwire_conn *conn, struct reader *r)
 {
     struct pgwire_bind b = {0};
@@ -178,6 +196,7 @@ static err_t do_bind(struct pgwire_conn *conn, struct reader *r)
     return err;
 }
 
+/* Describe and Close have the same body: a kind and a name. */
 static err_t do_named(struct pgwire_conn *conn, char type, struct reader *r)
 {
     const char *what = type == 'D' ? "Describe" : "Close";
@@ -199,6 +218,7 @@ static err_t do_named(struct pgwire_conn *conn, char type, struct reader *r)
     return ERR_OK;
 }
 
+/* PostgreSQL reads the limit as signed and takes a negative one for none. */
 static err_t do_execute(struct pgwire_conn *conn, struct reader *r)
 {
     const char *portal;
@@ -221,6 +241,7 @@ static void copy_message(struct pgwire_conn *conn, char type, struct reader *r)
     err_t err = ERR_OK;
     ASSERT(conn->copy_in);
     switch (type) {
+    /* A message's worth of data; records need not end with it. */
     case 'd':
         backend->copy_data(conn->session, r->data, r->len);
         return;
@@ -248,6 +269,7 @@ static void copy_message(struct pgwire_conn *conn, char type, struct reader *r)
     }
 }
 
+/* The type is one of those pgwire_message let through. */
 static err_t dispatch(struct pgwire_conn *conn, char type, struct reader *r)
 {
     switch (type) {
@@ -263,12 +285,20 @@ static err_t dispatch(struct pgwire_conn *conn, char type, struct reader *r)
         }
         conn->server->config.backend->sync(conn->session);
         return ERR_OK;
-    case 'F':
+    case 'F': /* fast-path calls: long obsolete, and one request as any other */
         return err_sql(ERR_UNSUPPORTED, "0A000", "function call messages are not supported");
+    /* pgwire_message let only the types above through. */
     default: UNREACHABLE();
     }
 }
 
+/*
+ * Which message may come when:
+ *  idle            any request; X ends; the leftovers of a COPY are dropped
+ *  skip_to_sync    everything is dropped up to Sync
+ *  copy_in         d, c, f go to the session; H and S are dropped; the rest is fatal
+ * A handler returns an error only when it did not reach the session; then the request ends here.
+ */
 void pgwire_message(struct pgwire_conn *conn, char type, const uint8_t *data, size_t len)
 {
     struct reader r = reader_of(data, len);
@@ -300,8 +330,9 @@ void pgwire_message(struct pgwire_conn *conn, char type, const uint8_t *data, si
     if (conn->server->messages != NULL) {
         metric_add(conn->server->messages, 1);
     }
+    /* From here until pgwire_done the next request waits. */
     conn->request = type;
-    if (type == 'S') {
+    if (type == 'S') { /* what follows is a new series */
         conn->skip_to_sync = false;
     }
     err_t err = dispatch(conn, type, &r);
@@ -312,6 +343,9 @@ void pgwire_message(struct pgwire_conn *conn, char type, const uint8_t *data, si
     }
 }
 
+/* An error in the extended protocol is answered by silence up to Sync: the client pipelined
+ * requests that relied on the one that failed. Simple queries and Sync are answered by
+ * ReadyForQuery. */
 void pgwire_done(struct pgwire_conn *conn, err_t err)
 {
     char request = conn->request;

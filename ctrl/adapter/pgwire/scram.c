@@ -1,4 +1,12 @@
-/* SCRAM-SHA-256 over OpenSSL's primitives: see scram.h for the contract. */
+/*
+ * SCRAM-SHA-256 over OpenSSL's primitives: see scram.h for the contract.
+ *
+ *     client: n,,n=user,r=CN            -> server: r=CN SN,s=SALT,i=4096
+ *     client: c=biws,r=CN SN,p=PROOF    -> server: v=SIGNATURE
+ *
+ * What both sign (AuthMessage) is the three messages' contents joined by commas; it is gathered in
+ * auth_message as they pass. The password itself never crosses the wire, nor is it kept.
+ */
 #include "ctrl/adapter/pgwire/scram.h"
 
 #include "core/base/assert.h"
@@ -9,12 +17,14 @@
 #include <openssl/sha.h>
 #include <stdio.h>
 
+/* A peer that does not speak SCRAM: nothing to do with the password. */
 static err_t malformed(const char *what)
 {
     return err_sql(ERR_PROTOCOL, "08P01", "malformed SCRAM message: %s", what);
 }
 
-/* HMAC-SHA-256; false only when OpenSSL itself fails. */
+/* HMAC-SHA-256; false only when OpenSSL itself fails. Keys are digests or a salted password: never
+ * longer than a block of SHA-256. */
 static bool hmac(const uint8_t *key, size_t key_len, const void *data, size_t len,
                  uint8_t out[SCRAM_KEY_LEN])
 {
@@ -25,6 +35,13 @@ static bool hmac(const uint8_t *key, size_t key_len, const void *data, size_t le
     return ok;
 }
 
+/*
+ * RFC 5802, section 3:
+ *  SaltedPassword = PBKDF2(password, salt, i)
+ *  StoredKey = H(HMAC(SaltedPassword, "Client Key"))
+ *  ServerKey = HMAC(SaltedPassword, "Server Key")
+ * Who steals StoredKey and ServerKey can check a password but not log in with them.
+ */
 err_t scram_verifier_make(const char *password, const uint8_t salt[SCRAM_SALT_LEN],
                           uint32_t iterations, struct scram_verifier *out)
 {
@@ -46,6 +63,7 @@ err_t scram_verifier_make(const char *password, const uint8_t salt[SCRAM_SALT_LE
     return ok ? ERR_OK : err_new(ERR_INTERNAL, "OpenSSL cannot derive a SCRAM key");
 }
 
+/* Salts and signatures: short enough for the buffer. */
 static void append_base64(struct buf *out, const uint8_t *data, size_t len)
 {
     char text[128];
@@ -55,7 +73,8 @@ static void append_base64(struct buf *out, const uint8_t *data, size_t len)
     buf_append(out, text, (size_t)n);
 }
 
-/* A message is "a=...,b=..."; the text of the attribute at *at, which moves behind its comma. */
+/* A message is "a=...,b=..."; the text of the attribute at *at, which moves behind its comma.
+ * Attributes come in a fixed order, so asking for the next by name is all the parsing there is. */
 static bool next_attribute(const char **at, char name, const char **value, size_t *len)
 {
     const char *p = *at;
@@ -81,6 +100,8 @@ static bool nonce_valid(const char *nonce, size_t len)
     return len > 0;
 }
 
+/* "n,,n=user,r=nonce": the gs2 header (n, y or p), an authorization identity (none), then the part
+ * that both sides sign, from "n=" on. */
 static err_t take_first(struct scram_exchange *x, const char *text, const char **nonce,
                         size_t *nonce_len)
 {
@@ -120,6 +141,8 @@ static err_t take_first(struct scram_exchange *x, const char *text, const char *
     return ERR_OK;
 }
 
+/* The answer is "r=<client's nonce><ours>,s=<salt>,i=<iterations>". Our half of the nonce makes
+ * each exchange different, so that a recorded proof is worth nothing. */
 err_t scram_first(struct scram_exchange *x, const struct scram_verifier *verifier,
                   const uint8_t *message, size_t len, const uint8_t nonce[SCRAM_NONCE_LEN],
                   struct buf *answer)
@@ -134,6 +157,7 @@ err_t scram_first(struct scram_exchange *x, const struct scram_verifier *verifie
     size_t client_nonce_len = 0;
     err_t err = take_first(x, buf_cstr(&text), &client_nonce, &client_nonce_len);
     if (err == ERR_OK) {
+        /* 18 bytes are 24 characters of base64, and a NUL. */
         char ours[SCRAM_NONCE_LEN * 2];
         EVP_EncodeBlock((uint8_t *)ours, nonce, SCRAM_NONCE_LEN);
         snprintf(x->nonce, sizeof(x->nonce), "%.*s%s", (int)client_nonce_len, client_nonce, ours);
@@ -150,7 +174,8 @@ err_t scram_first(struct scram_exchange *x, const struct scram_verifier *verifie
     return err;
 }
 
-/* The proof holds iff H(proof XOR HMAC(StoredKey, AuthMessage)) = StoredKey. */
+/* The proof holds iff H(proof XOR HMAC(StoredKey, AuthMessage)) = StoredKey. The comparison takes
+ * the same time wherever the first difference is. */
 static bool proof_holds(const struct scram_exchange *x, const uint8_t proof[SCRAM_KEY_LEN])
 {
     uint8_t signature[SCRAM_KEY_LEN];
@@ -191,6 +216,7 @@ static err_t take_final(struct scram_exchange *x, const char *text, uint8_t proo
         return malformed("proof expected");
     }
     uint8_t decoded[48];
+    /* it counts the padding byte */
     if (EVP_DecodeBlock(decoded, (const uint8_t *)value, 44) != 33) {
         return malformed("bad proof encoding");
     }
@@ -200,6 +226,7 @@ static err_t take_final(struct scram_exchange *x, const char *text, uint8_t proo
     return ERR_OK;
 }
 
+/* Our signature proves to the client that we know its password's verifier: "v=<signature>". */
 err_t scram_final(struct scram_exchange *x, const uint8_t *message, size_t len,
                   struct buf *answer)
 {
@@ -226,6 +253,7 @@ err_t scram_final(struct scram_exchange *x, const uint8_t *message, size_t len,
     return ERR_OK;
 }
 
+/* Wiped, though nothing in it lets anyone log in: it costs nothing. */
 void scram_exchange_free(struct scram_exchange *x)
 {
     buf_free(&x->auth_message);

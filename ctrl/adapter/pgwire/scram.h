@@ -8,14 +8,15 @@
 #include "core/base/buf.h"
 #include "core/base/err.h"
 
+/* Sizes in bytes. 4,096 iterations are PostgreSQL's default and RFC 7677's minimum. */
 enum { SCRAM_KEY_LEN = 32, SCRAM_SALT_LEN = 16, SCRAM_NONCE_LEN = 18, SCRAM_ITERATIONS = 4096 };
 
 /* What the server keeps instead of a password. */
 struct scram_verifier {
-    uint32_t iterations;
+    uint32_t iterations; /* of PBKDF2 */
     uint8_t salt[SCRAM_SALT_LEN];
-    uint8_t stored_key[SCRAM_KEY_LEN];
-    uint8_t server_key[SCRAM_KEY_LEN];
+    uint8_t stored_key[SCRAM_KEY_LEN]; /* checks the client's proof */
+    uint8_t server_key[SCRAM_KEY_LEN]; /* makes ours */
 };
 
 /* The verifier of a password, whose bytes are used as they are (ASCII needs no SASLprep). */
@@ -24,10 +25,10 @@ err_t scram_verifier_make(const char *password, const uint8_t salt[SCRAM_SALT_LE
 
 /* One exchange. Zeroed is fresh; scram_exchange_free releases. */
 struct scram_exchange {
-    const struct scram_verifier *verifier;
+    const struct scram_verifier *verifier; /* borrowed: outlives the exchange */
     struct buf auth_message; /* client-first-bare "," server-first */
     char nonce[128];         /* client's and ours */
-    bool began;
+    bool began;              /* scram_first succeeded */
 };
 
 /* The client's first message -> ours. nonce: SCRAM_NONCE_LEN random bytes. */

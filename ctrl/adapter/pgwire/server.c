@@ -1,9 +1,16 @@
-/* pgwire: listeners, the set of connections, cancel keys, shutdown. */
+/*
+ * pgwire: listeners, the set of connections, cancel keys, shutdown.
+ *
+ * Two numbers are bounded: connections (conns_len, also those that have not said who they are) and
+ * sessions (open_len, which is what max_connections means to users). A cancel request comes on a
+ * connection of its own and finds its target by process id, hence the map.
+ */
 #include "ctrl/adapter/pgwire/pgwire_internal.h"
 
 #include "core/base/assert.h"
 #include "core/base/log.h"
 
+/* Counted here, once for all connections; a server without a registry counts nothing. */
 static void register_metrics(struct pgwire_server *server, struct metrics_registry *r)
 {
     ASSERT(r != NULL);
@@ -21,6 +28,7 @@ static void register_metrics(struct pgwire_server *server, struct metrics_regist
                                       "Protocol requests handled.");
 }
 
+/* Zero in the configuration means the default, so that embedders need not know them. */
 err_t pgwire_server_new(const struct pgwire_config *config, struct pgwire_server **out)
 {
     ASSERT(config->loop != NULL && config->backend != NULL);
@@ -47,12 +55,14 @@ err_t pgwire_server_new(const struct pgwire_config *config, struct pgwire_server
     return ERR_OK;
 }
 
+/* The listener's struct is only there to find the server again. */
 static void on_accept(void *arg, struct io_stream *stream)
 {
     struct pgwire_listener *listener = arg;
     pgwire_server_accept(listener->server, stream);
 }
 
+/* The listener is the server's from here on; several addresses serve the same backend. */
 err_t pgwire_server_listen(struct pgwire_server *server, const char *address)
 {
     ASSERT(server != NULL && address != NULL);
@@ -73,10 +83,12 @@ const char *pgwire_server_address(const struct pgwire_server *server, size_t ind
     return io_listener_address(server->listeners[index]->listener);
 }
 
+/* Refused without a word when there are far too many: an answer would need what is short. */
 void pgwire_server_accept(struct pgwire_server *server, struct io_stream *stream)
 {
     ASSERT(server != NULL && stream != NULL);
-    /* Those not yet authenticated are bounded too: they hold memory and may never speak. */
+    /* Those not yet authenticated are bounded too: they hold memory and may never speak. Twice the
+     * sessions and some: a burst of clients that are still authenticating must fit. */
     if (server->draining || server->conns_len >= server->config.max_connections * 2 + 16) {
         if (server->refused != NULL) {
             metric_add(server->refused, 1);
@@ -101,6 +113,8 @@ size_t pgwire_server_connections(const struct pgwire_server *server)
     return server->open_len;
 }
 
+/* Process ids count up and wrap, skipping those in use: a late cancel request for a connection that
+ * has ended must not hit its successor, and the secret is drawn anew for each. */
 bool pgwire_server_admit(struct pgwire_server *server, struct pgwire_conn *conn)
 {
     ASSERT(conn->pid == 0);
@@ -110,6 +124,7 @@ bool pgwire_server_admit(struct pgwire_server *server, struct pgwire_conn *conn)
         }
         return false;
     }
+    /* Ends: there are fewer connections than numbers. */
     while (server->next_pid == 0 || u64map_get(&server->by_pid, server->next_pid) != NULL) {
         server->next_pid = (server->next_pid + 1) & 0x7fffffff; /* clients read it as signed */
     }
@@ -136,6 +151,7 @@ void pgwire_server_cancel(struct pgwire_server *server, uint32_t pid, uint32_t s
     server->config.backend->cancel(conn->session);
 }
 
+/* The addresses are free again when this returns. */
 static void close_listeners(struct pgwire_server *server)
 {
     ASSERT(server != NULL);
@@ -146,6 +162,7 @@ static void close_listeners(struct pgwire_server *server)
     server->listeners_len = 0;
 }
 
+/* The sessions end from the loop, one reap each; pgwire_server_free takes what is left. */
 void pgwire_server_drain(struct pgwire_server *server)
 {
     ASSERT(!server->draining);
@@ -159,6 +176,7 @@ void pgwire_server_drain(struct pgwire_server *server)
     }
 }
 
+/* Also without a drain before it, as tests do. */
 void pgwire_server_free(struct pgwire_server *server)
 {
     if (server == NULL) {

@@ -1,4 +1,12 @@
-/* pgwire: before the first ReadyForQuery: TLS, cancel requests, parameters, passwords. */
+/*
+ * pgwire: before the first ReadyForQuery: TLS, cancel requests, parameters, passwords.
+ *
+ * Everything here comes from somebody unknown: packets are at most PGWIRE_STARTUP_MAX bytes, an
+ * error is FATAL, and the time until ReadyForQuery is limited. A client says, in this order:
+ *     [SSLRequest -> S or N] [GSSENCRequest -> N] StartupMessage
+ *     [SASLInitialResponse, SASLResponse]                      when there is a password
+ * or, on a connection for nothing else, CancelRequest.
+ */
 #include "ctrl/adapter/pgwire/pgwire_internal.h"
 
 #include "core/base/assert.h"
@@ -11,11 +19,7 @@ enum {
     REQUEST_GSSENC = 80877104,
 };
 
-static uint32_t read_u32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
+/* The handshake is done: the client now begins again, with a start-up packet. */
 static void on_tls_ready(void *arg, struct io_stream *stream)
 {
     struct pgwire_conn *conn = arg;
@@ -25,6 +29,7 @@ static void on_tls_ready(void *arg, struct io_stream *stream)
     pgwire_conn_process(conn);
 }
 
+/* 'S' or 'N' is the whole answer, no message. After 'N' the client may go on in the clear. */
 static void answer_ssl(struct pgwire_conn *conn)
 {
     struct tls_context *tls = conn->server->config.tls;
@@ -82,7 +87,9 @@ static err_t split_parameters(struct pgwire_conn *conn)
     return ERR_OK;
 }
 
-/* Fills conn->info; user and database leave the list of settings. */
+/* Fills conn->info; user and database leave the list of settings. PostgreSQL's "replication" asks
+ * for a protocol we do not have; "_pq_." names options of later protocol versions, which
+ * negotiate() has answered. */
 static err_t take_parameters(struct pgwire_conn *conn)
 {
     size_t kept = 0;
@@ -138,6 +145,8 @@ static void negotiate(struct pgwire_conn *conn, uint32_t version)
     pgwire_out_end(conn);
 }
 
+/* AuthenticationOk, the session's parameters, the cancel key, ReadyForQuery: in this order, in one
+ * write. Only here does the connection count against the limit, and get a number. */
 static void authenticated(struct pgwire_conn *conn)
 {
     struct pgwire_server *server = conn->server;
@@ -166,6 +175,7 @@ static void authenticated(struct pgwire_conn *conn)
     io_timer_cancel(server->config.loop, &conn->timeout);
 }
 
+/* Who is it, and how may he come in? Order: encryption, well-formedness, then the backend. */
 static void start_session(struct pgwire_conn *conn, uint32_t version, const uint8_t *data,
                           size_t len)
 {
@@ -197,16 +207,18 @@ static void start_session(struct pgwire_conn *conn, uint32_t version, const uint
     conn->verifier = verifier;
     conn->phase = PGWIRE_SASL;
     pgwire_out_begin(conn, 'R');
-    pgwire_out_u32(conn, 10);
+    pgwire_out_u32(conn, 10); /* AuthenticationSASL, and the mechanisms there are */
     pgwire_out_cstr(conn, "SCRAM-SHA-256");
     pgwire_out_u8(conn, 0);
     pgwire_out_end(conn);
 }
 
+/* The first four bytes decide: a protocol version, or one of the special numbers. SSLRequest and
+ * GSSENCRequest may come first and leave us waiting for the next packet. */
 void pgwire_startup_packet(struct pgwire_conn *conn, const uint8_t *data, size_t len)
 {
     ASSERT(len >= 4 && conn->phase == PGWIRE_STARTUP);
-    uint32_t version = read_u32(data);
+    uint32_t version = pgwire_u32(data);
     switch (version) {
     case REQUEST_SSL:
         if (len == 4) {
@@ -222,11 +234,12 @@ void pgwire_startup_packet(struct pgwire_conn *conn, const uint8_t *data, size_t
         break;
     case REQUEST_CANCEL:
         if (len == 12) {
-            pgwire_server_cancel(conn->server, read_u32(data + 4), read_u32(data + 8));
+            pgwire_server_cancel(conn->server, pgwire_u32(data + 4), pgwire_u32(data + 8));
             pgwire_conn_drop(conn);
             return;
         }
         break;
+    /* Version 2 ended with PostgreSQL 14; a later major version than 3 does not exist. */
     default:
         if (version >> 16 == 3) {
             start_session(conn, version, data + 4, len - 4);
@@ -253,7 +266,8 @@ static err_t sasl_first(struct pgwire_conn *conn, const uint8_t *data, size_t le
         return err_sql(ERR_PROTOCOL, "08P01", "client selected an invalid SASL mechanism");
     }
     size_t body_len = len - (size_t)(nul - data) - 5;
-    if (read_u32(nul + 1) != body_len) {
+    /* The length may be -1 for "no first message", which SCRAM does not have. */
+    if (pgwire_u32(nul + 1) != body_len) {
         return err_sql(ERR_PROTOCOL, "08P01", "malformed SASLInitialResponse");
     }
     uint8_t nonce[SCRAM_NONCE_LEN];
@@ -261,6 +275,8 @@ static err_t sasl_first(struct pgwire_conn *conn, const uint8_t *data, size_t le
     return scram_first(&conn->scram, conn->verifier, nul + 5, body_len, nonce, answer);
 }
 
+/* Each way a password can be wrong gives the same message, naming the user as PostgreSQL does: it
+ * must not tell whether the user exists. */
 void pgwire_startup_password(struct pgwire_conn *conn, const uint8_t *data, size_t len)
 {
     bool final = conn->phase == PGWIRE_SASL_FINAL;
@@ -270,11 +286,12 @@ void pgwire_startup_password(struct pgwire_conn *conn, const uint8_t *data, size
                       : sasl_first(conn, data, len, &answer);
     if (err == ERR_OK) {
         pgwire_out_begin(conn, 'R');
-        pgwire_out_u32(conn, final ? 12 : 11);
+        pgwire_out_u32(conn, final ? 12 : 11); /* SASLFinal, SASLContinue */
         buf_append(&conn->out, answer.data, answer.len);
         pgwire_out_end(conn);
     }
     buf_free(&answer);
+    /* scram.c does not know the user. */
     if (err != ERR_OK && strcmp(err_sqlstate(err), "28P01") == 0) {
         err_free(err);
         err = err_sql(ERR_PERMISSION, "28P01", "password authentication failed for user \"%s\"",
