@@ -2,12 +2,27 @@
  * INSERT, UPDATE, DELETE, TRUNCATE. The planner turns each into a query whose rows say what to
  * write. An INSERT that reads no table joins the transaction's writes. Everything else reads and
  * then writes under the write lock (see write.c), as a transaction of its own.
+ *
+ * What the query gives per row, n being the table's columns:
+ *     INSERT   the new row                       -> (+new)
+ *     DELETE   the old row                       -> (-old)
+ *     UPDATE   the old row, then the new one     -> (-old, +new)
+ * and behind that the columns of RETURNING. A row that is in the table twice comes twice, and both
+ * are changed.
+ *
+ * Ways through this file:
+ *     change_start -> start -> start_read -> on_rows -> finish                  plain INSERT
+ *     change_start -> start -> wait_for_lock -> on_granted -> start_read -> on_rows -> on_written
+ * Constraints (NOT NULL, lengths) are checked on the way into the write set, so a statement that
+ * fails has written nothing: in an implicit transaction the set is thrown away, in a block the
+ * block has failed.
  */
 #include "core/base/assert.h"
 #include "ctrl/adapter/coord/coord_internal.h"
 
 #include <stdio.h>
 
+/* Also of a statement that never planned. */
 void change_stop(struct session *s)
 {
     if (s->write != NULL) {
@@ -16,6 +31,7 @@ void change_stop(struct session *s)
     }
 }
 
+/* The session keeps the plan: rows come later. A plan from before a wait is dropped. */
 static err_t plan(struct session *s, const struct sql_stmt *stmt)
 {
     struct portal *p = s->run.portal;
@@ -29,6 +45,7 @@ static err_t plan(struct session *s, const struct sql_stmt *stmt)
     return sql_plan_write(&cx, stmt, &s->write);
 }
 
+/* Time 0: the append gives all rows theirs. */
 static void add_row(struct batch_builder *b, const struct datum *row, uint32_t cols, int64_t diff)
 {
     ASSERT(diff == 1 || diff == -1);
@@ -72,6 +89,8 @@ static struct rowset *returning_rows(struct session *s)
     return rowset_new(&spec);
 }
 
+/* Rows go straight from the result to the write set; only RETURNING's are kept besides. The limit
+ * is looked at now and then, for it costs a walk over the columns. */
 static err_t collect(struct session *s, struct rowset *rows, struct write_set *set,
                      struct rowset *returning, uint64_t *count)
 {
@@ -98,6 +117,7 @@ static err_t collect(struct session *s, struct rowset *rows, struct write_set *s
     return err;
 }
 
+/* "INSERT 0 3": the 0 was an oid once. */
 static void make_tag(struct session *s, uint64_t count)
 {
     static const char *const verbs[] = {[SQL_WRITE_INSERT] = "INSERT 0",
@@ -126,6 +146,7 @@ static void finish(struct session *s)
     }
 }
 
+/* Durable, and visible to every read that begins from now on. */
 static void on_written(struct write_job *job, err_t err)
 {
     struct session *s = CONTAINER_OF(job, struct session, job);
@@ -174,6 +195,8 @@ static void on_rows(void *arg, err_t err)
     }
 }
 
+/* Under the lock the read's time may move: nothing is written meanwhile, so any time from the
+ * oracle's on sees the same rows. */
 static err_t start_read(struct session *s)
 {
     uint64_t time = 0;
@@ -198,6 +221,7 @@ static err_t start_read(struct session *s)
     return ERR_OK;
 }
 
+/* The statement timeout goes on counting: the client does not care what we wait for. */
 static void on_granted(struct write_job *job)
 {
     struct session *s = CONTAINER_OF(job, struct session, job);
@@ -212,6 +236,7 @@ static void on_granted(struct write_job *job)
     }
 }
 
+/* An UPDATE behind a long one waits here, cancellable. */
 static void wait_for_lock(struct session *s)
 {
     ASSERT(s->job.state == WRITE_IDLE);
@@ -224,6 +249,7 @@ static void wait_for_lock(struct session *s)
     write_lock(s->coord, &s->job);
 }
 
+/* What the implicit transaction wrote before is durable: the statement sees it. */
 static void on_flushed(struct session *s, err_t err)
 {
     if (err != ERR_OK) {
@@ -233,6 +259,7 @@ static void on_flushed(struct session *s, err_t err)
     }
 }
 
+/* The plan tells whether the lock is needed; it is planned again once the lock is there. */
 static err_t start(struct session *s, const struct sql_stmt *stmt)
 {
     TRY(transact_enter_write(s));
@@ -253,6 +280,7 @@ static err_t start(struct session *s, const struct sql_stmt *stmt)
     return ERR_OK;
 }
 
+/* The end is statement_complete or statement_fail, maybe before this returns. */
 void change_start(struct session *s, const struct sql_stmt *stmt)
 {
     ASSERT(s->write == NULL && s->job.state == WRITE_IDLE);

@@ -1,4 +1,23 @@
-/* The coordinator: start, ticks, compaction, and what the controllers report. */
+/*
+ * The coordinator: start, ticks, compaction, and what the controllers report.
+ *
+ * The catalog says what there is; the controllers are told. At start everything is created again in
+ * order of id, which is an order of dependence, and then controller_initialized lets the runtimes
+ * drop what was not named. A dataflow is planned anew from its SQL each time: plans are not stored,
+ * since they are a function of the catalog below the item's id (visible_below) and of the planner.
+ * A runtime that still runs the same plan keeps it; after an upgrade with a better planner it is
+ * replaced, which costs a rehydration and no correctness.
+ *
+ * Three things happen by the clock:
+ *     each tick   tables are declared complete up to now, so that views over them move and reads
+ *                 need not wait. One message, whatever the number of tables and views.
+ *     each second history behind the compaction window is given up. Holds (transactions, dataflows
+ *                 that hydrate) keep what they need: the controllers see to that.
+ *     on demand   controllers report statuses and failures, which are kept for SQL to show.
+ *
+ * One loop; the struct is owned by environmentd. Sessions are owned by their connections and only
+ * linked here.
+ */
 #include "core/base/assert.h"
 #include "core/base/log.h"
 #include "ctrl/adapter/coord/coord_internal.h"
@@ -16,12 +35,13 @@ enum {
 uint64_t coord_transient_id(struct coord *coord)
 {
     /* Unique over restarts: a running computed may still know those of an earlier epoch. */
-    uint64_t epoch = catalog_epoch(coord->catalog) & 0x7fffff;
+    uint64_t epoch = catalog_epoch(coord->catalog) & 0x7fffff; /* 23 bits between the flag and n */
     uint64_t n = ++coord->next_transient;
     ASSERT(n < 1ULL << 40);
     return PLAN_ID_TRANSIENT | epoch << 40 | n;
 }
 
+/* The names SHOW and CREATE CLUSTER use. */
 const struct coord_size *coord_size_of(const struct coord *coord, const char *name)
 {
     ASSERT(name != NULL);
@@ -33,6 +53,7 @@ const struct coord_size *coord_size_of(const struct coord *coord, const char *na
     return NULL;
 }
 
+/* Starting the processes is the controller's and the orchestrator's business, in the background. */
 err_t coord_create_cluster(struct coord *coord, const struct catalog_cluster *cluster)
 {
     const struct controller_cluster_spec spec = {.id = cluster->id,
@@ -44,6 +65,7 @@ err_t coord_create_cluster(struct coord *coord, const struct catalog_cluster *cl
     return controller_cluster_create(coord->controller, &spec);
 }
 
+/* What storaged needs to know of a table or a file source. */
 static err_t create_collection(struct coord *coord, const struct catalog_item *item)
 {
     struct storage_collection c = {.id = item->id,
@@ -117,6 +139,7 @@ err_t coord_create_item(struct coord *coord, const struct catalog_item *item)
     UNREACHABLE();
 }
 
+/* NULL: nothing had been reported. */
 static void status_free(struct collection_status *st)
 {
     if (st != NULL) {
@@ -126,6 +149,7 @@ static void status_free(struct collection_status *st)
     }
 }
 
+/* item may be a copy with just id, kind and cluster: the catalog's is gone by then. */
 void coord_drop_item(struct coord *coord, const struct catalog_item *item)
 {
     ASSERT(item->id != 0 && coord->controller != NULL);
@@ -180,6 +204,8 @@ void coord_busy(struct coord *coord)
     }
 }
 
+/* upper - 1 is the last complete time; a read at it, and for the window before it, stays
+ * possible. */
 static void compact(struct coord *coord, uint64_t cluster, uint64_t id, uint64_t since,
                     uint64_t upper)
 {
@@ -217,11 +243,13 @@ static void on_compaction(struct io_timer *timer)
 
 /* ---- what the controllers report ------------------------------------------------------------- */
 
+/* Frontiers are asked for when a time is chosen, not followed. */
 static void on_storage_upper(void *ctx, uint64_t collection, uint64_t upper)
 {
     ASSERT(ctx != NULL);
 }
 
+/* The latest word of a collection's ingestion, for mz_source_statuses and for reads that wait. */
 static void on_storage_status(void *ctx, uint64_t collection, enum storage_status status,
                               const char *reason, const char *hint)
 {
@@ -238,11 +266,13 @@ static void on_storage_status(void *ctx, uint64_t collection, enum storage_statu
     }
 }
 
+/* As on_storage_upper. */
 static void on_index_upper(void *ctx, uint64_t cluster, uint64_t index, uint64_t upper)
 {
     ASSERT(ctx != NULL);
 }
 
+/* For operators who read logs; SQL shows the same from the controllers (mz_processes). */
 static void on_replica_status(void *ctx, uint64_t cluster, uint32_t replica, uint32_t process,
                               bool ready, const char *reason)
 {
@@ -251,6 +281,8 @@ static void on_replica_status(void *ctx, uint64_t cluster, uint32_t replica, uin
              LOG_U64("process", process), LOG_STR("reason", reason != NULL ? reason : ""));
 }
 
+/* Kept until the object is dropped: queries then read what is below it. A transient dataflow's
+ * error goes to whoever reads it. */
 static void on_dataflow_failed(void *ctx, uint64_t cluster, uint64_t dataflow, err_t err)
 {
     struct coord *coord = ctx;
@@ -273,6 +305,7 @@ const struct controller_events coord_controller_events = {
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
+/* Without a registry every pointer stays NULL, and nothing is counted. */
 static void register_metrics(struct coord *coord, struct metrics_registry *r)
 {
     coord->statements = metric_counter(r, "tailrace_coord_statements_total", "",
@@ -289,6 +322,7 @@ static void register_metrics(struct coord *coord, struct metrics_registry *r)
                                             "From a statement's start to its end.");
 }
 
+/* The names are the configuration's, which may be gone by the time someone creates a cluster. */
 static void copy_sizes(struct coord *coord, const struct coord_config *config)
 {
     ASSERT(coord->sizes == NULL);
@@ -300,6 +334,7 @@ static void copy_sizes(struct coord *coord, const struct coord_config *config)
     }
 }
 
+/* The password is turned into a verifier at once and not kept. */
 static err_t init_in(struct coord *coord, const struct coord_config *config)
 {
     if (config->password != NULL) {
@@ -312,6 +347,7 @@ static err_t init_in(struct coord *coord, const struct coord_config *config)
     return virtual_init(coord);
 }
 
+/* Plans nothing yet: the controllers come with coord_start. */
 err_t coord_new(const struct coord_config *config, struct coord **out)
 {
     ASSERT(config->loop != NULL && config->catalog != NULL && config->oracle != NULL);
@@ -345,6 +381,7 @@ err_t coord_new(const struct coord_config *config, struct coord **out)
     return ERR_OK;
 }
 
+/* What is left is memory: sessions are gone, jobs with them. */
 void coord_free(struct coord *coord)
 {
     if (coord == NULL) {
@@ -407,6 +444,7 @@ void coord_start(struct coord *coord, struct controller *controller)
              LOG_STR("environment", catalog_environment_text(coord->catalog)));
 }
 
+/* For /api/readyz, and for clients that come too early. */
 bool coord_ready(struct coord *coord, struct buf *reason)
 {
     ASSERT(reason != NULL);

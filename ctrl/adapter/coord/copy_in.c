@@ -1,4 +1,14 @@
-/* COPY table FROM STDIN: records become rows of the transaction's writes. */
+/*
+ * COPY table FROM STDIN: records become rows of the transaction's writes.
+ *
+ * The statement stays in RUN_COPY_IN while messages of data come (copy_in_data) until the client
+ * says that it was all (copy_in_end) or gives up. Rows gather in a set of the COPY's own and join
+ * the transaction's at the end: a COPY that fails half-way leaves the transaction as it was.
+ *
+ * All of a COPY is appended at one time, with everything else its transaction wrote: readers see
+ * all of it or nothing. That is why it is gathered in memory, and why there is a limit: an append
+ * is one message to storaged.
+ */
 #include "core/base/assert.h"
 #include "ctrl/adapter/coord/coord_internal.h"
 
@@ -6,6 +16,7 @@
 
 enum { COPY_RECORD_MAX = 64 * 1024 * 1024 };
 
+/* The COPY under way; the session's. row and arena are used again for each record. */
 struct copy_in {
     struct session *session;
     struct sql_copy_target *target;
@@ -17,6 +28,7 @@ struct copy_in {
     uint64_t count;
 };
 
+/* In any state, also when there is none. */
 void copy_in_free(struct session *s)
 {
     struct copy_in *c = s->copy_in;
@@ -32,6 +44,8 @@ void copy_in_free(struct session *s)
     s->copy_in = NULL;
 }
 
+/* Fields to the columns the statement named; the others keep their defaults. The error's context is
+ * PostgreSQL's: where to look in the file. */
 static err_t convert(struct copy_in *c, uint64_t line, const struct copy_field *fields)
 {
     const struct sql_relation *rel = c->target->relation;
@@ -54,6 +68,7 @@ static err_t convert(struct copy_in *c, uint64_t line, const struct copy_field *
     return ERR_OK;
 }
 
+/* PostgreSQL's two messages: too many, and the first column that is missing. */
 static err_t check_fields(struct copy_in *c, uint64_t line, size_t fields_len)
 {
     const struct sql_relation *rel = c->target->relation;
@@ -70,6 +85,7 @@ static err_t check_fields(struct copy_in *c, uint64_t line, size_t fields_len)
                                       (unsigned long long)line);
 }
 
+/* One record to one row of the set. An error stops the COPY, and nothing of it is written. */
 static err_t on_record(void *arg, uint64_t line, const struct copy_field *fields,
                        size_t fields_len)
 {
@@ -103,6 +119,7 @@ static err_t on_record(void *arg, uint64_t line, const struct copy_field *fields
     return ERR_OK;
 }
 
+/* Everything that can be wrong with the statement is told before the client sends data. */
 static err_t start(struct session *s, const struct sql_stmt *stmt)
 {
     struct portal *p = s->run.portal;
@@ -139,6 +156,7 @@ static err_t start(struct session *s, const struct sql_stmt *stmt)
     return ERR_OK;
 }
 
+/* From here on messages go to copy_in_data, until the statement is over. */
 void copy_in_start(struct session *s, const struct sql_stmt *stmt)
 {
     ASSERT(s->copy_in == NULL);
@@ -148,6 +166,7 @@ void copy_in_start(struct session *s, const struct sql_stmt *stmt)
     }
 }
 
+/* After an error the client's remaining messages are dropped by pgwire. */
 void copy_in_data(struct session *s, const uint8_t *data, size_t len)
 {
     ASSERT(data != NULL || len == 0);
@@ -173,6 +192,8 @@ static void join(struct session *s, struct copy_in *c)
     free(bytes);
 }
 
+/* failure: the client's words. The rows are the transaction's now; whether they are durable the
+ * statement's end or the transaction's tells. */
 void copy_in_end(struct session *s, const char *failure)
 {
     struct copy_in *c = s->copy_in;

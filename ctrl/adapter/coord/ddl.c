@@ -1,4 +1,13 @@
-/* CREATE and COMMENT: the catalog first, durably; then the controllers. */
+/*
+ * CREATE and COMMENT: the catalog first, durably; then the controllers.
+ *
+ * The order makes a crash harmless. Before the catalog's commit nothing has happened; after it the
+ * object exists, and whether or not the controllers were told, the next start tells them. An object
+ * that the controllers refuse is taken out of the catalog again, so that the client's error is
+ * true. What can be refused by planning is refused before the catalog knows it (check_plan).
+ *
+ * Definitions run one at a time, each to its end: they are synchronous, on the one loop.
+ */
 #include "core/base/assert.h"
 #include "core/base/log.h"
 #include "ctrl/adapter/coord/coord_internal.h"
@@ -7,6 +16,8 @@
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
+/* A name without database or schema means the session's. PostgreSQL's SQLSTATEs tell which of the
+ * two is missing. */
 err_t ddl_schema(struct session *s, const struct sql_name *name, const struct catalog_schema **out)
 {
     struct sql_context cx;
@@ -27,7 +38,8 @@ err_t ddl_schema(struct session *s, const struct sql_name *name, const struct ca
     return ERR_OK;
 }
 
-/* Where a new object goes: not among the system's. */
+/* Where a new object goes: not among the system's. 42501 is what PostgreSQL says to CREATE TABLE
+ * pg_catalog.t. */
 static err_t target_schema(struct session *s, const struct sql_name *name,
                            const struct catalog_schema **out)
 {
@@ -38,6 +50,8 @@ static err_t target_schema(struct session *s, const struct sql_name *name,
     return ERR_OK;
 }
 
+/* Through the planner's own lookup, so that search_path means the same to DROP as to SELECT.
+ * Catalog tables are not items: they are reported as absent. */
 err_t ddl_find(struct session *s, const struct sql_name *name, const struct catalog_item **out)
 {
     struct sql_context cx;
@@ -55,11 +69,14 @@ err_t ddl_find(struct session *s, const struct sql_name *name, const struct cata
 
 /* ---- sources: columns that the file tells ---------------------------------------------------- */
 
+/* Where take_header puts what it reads: the definition's arena and columns. */
 struct header_reader {
     struct arena *arena;
     struct schema *columns;
 };
 
+/* Columns are text; a user who wants other types gives a list. A field without a name gets one by
+ * its position, as FORMAT CSV WITH n COLUMNS does. */
 static err_t take_header(void *arg, uint64_t line, const struct copy_field *fields,
                          size_t fields_len)
 {
@@ -83,7 +100,10 @@ static err_t take_header(void *arg, uint64_t line, const struct copy_field *fiel
     return ERR_OK;
 }
 
-/* Reads the first line of a CSV file. */
+/* Reads the first line of a CSV file. Only the first line is read, and only once: what the source's
+ * columns are is fixed when it is created, whatever the file says later. The file may be fed in
+ * pieces by others meanwhile; a line longer than the buffer is no header. environmentd and storaged
+ * see the same file system here. */
 static err_t read_header(struct session *s, struct sql_ddl *ddl)
 {
     struct io_file *file = NULL;
@@ -112,6 +132,7 @@ static err_t read_header(struct session *s, struct sql_ddl *ddl)
     }
     copy_reader_free(&reader);
     free(data);
+    /* Nothing but white space, or an empty file: there is no telling the columns. */
     if (err == ERR_OK && ddl->columns.cols == 0) {
         err = err_sql(ERR_INVALID, "22023", "the file has no header line");
     }
@@ -120,7 +141,8 @@ static err_t read_header(struct session *s, struct sql_ddl *ddl)
                                     "Give the source a column list.");
 }
 
-/* Fills in the columns of a source that was created without a list. */
+/* Fills in the columns of a source that was created without a list. JSON without a list is one
+ * column of documents; CSV WITH n COLUMNS is n columns of text. */
 static err_t source_columns(struct session *s, struct sql_ddl *ddl)
 {
     struct schema *columns = &ddl->columns;
@@ -145,6 +167,7 @@ static err_t source_columns(struct session *s, struct sql_ddl *ddl)
 
 /* ---- items ----------------------------------------------------------------------------------- */
 
+/* The parser's number to the catalog's, which is stored. */
 static enum catalog_kind kind_of(uint8_t kind)
 {
     switch (kind) {
@@ -157,7 +180,8 @@ static enum catalog_kind kind_of(uint8_t kind)
     }
 }
 
-/* "<relation>_<columns>_idx", or "<relation>_primary_idx"; a number behind when it is taken. */
+/* "<relation>_<columns>_idx", or "<relation>_primary_idx"; a number behind when it is taken. Like
+ * PostgreSQL's ChooseIndexName: the first few columns say enough. */
 static const char *index_name(struct session *s, struct sql_ddl *ddl, uint64_t schema)
 {
     struct buf base = {0};
@@ -180,7 +204,7 @@ static const char *index_name(struct session *s, struct sql_ddl *ddl, uint64_t s
     return name;
 }
 
-/* Everything of the new item but its id. */
+/* Everything of the new item but its id. Points into ddl, which outlives it; the catalog copies. */
 static err_t fill_spec(struct session *s, struct sql_ddl *ddl, struct catalog_item *spec)
 {
     err_t err = ERR_OK;
@@ -229,7 +253,9 @@ static err_t fill_spec(struct session *s, struct sql_ddl *ddl, struct catalog_it
     return ERR_OK;
 }
 
-/* What is there under the name: nothing, something to keep (IF NOT EXISTS), or to replace. */
+/* What is there under the name: nothing, something to keep (IF NOT EXISTS), or to replace. OR
+ * REPLACE only for what nothing else is defined over: the others would have been planned over
+ * columns that are gone. */
 static err_t check_existing(struct session *s, const struct sql_ddl *ddl,
                             const struct catalog_item *spec, uint64_t *replaces, bool *skip)
 {
@@ -268,7 +294,8 @@ static err_t check_existing(struct session *s, const struct sql_ddl *ddl,
     return ERR_OK;
 }
 
-/* A dataflow that could not be rendered must be refused before the catalog knows it. */
+/* A dataflow that could not be rendered must be refused before the catalog knows it. The plan is
+ * thrown away: it is made again by coord_create_item, from the catalog, as at any start. */
 static err_t check_plan(struct session *s, const struct catalog_item *spec)
 {
     struct sql_context cx;
@@ -291,6 +318,7 @@ static err_t check_plan(struct session *s, const struct catalog_item *spec)
     return err;
 }
 
+/* In the order the head of this file argues for. */
 static err_t create_item(struct session *s, struct sql_ddl *ddl)
 {
     struct coord *coord = s->coord;
@@ -304,6 +332,7 @@ static err_t create_item(struct session *s, struct sql_ddl *ddl)
     if (skip) {
         return ERR_OK;
     }
+    /* Planning is the only thing about a definition that depends on more than names. */
     TRY(check_plan(s, &spec));
     const struct catalog_item *old = replaces != 0 ? catalog_item_id(coord->catalog, replaces)
                                                    : NULL;
@@ -326,6 +355,7 @@ static err_t create_item(struct session *s, struct sql_ddl *ddl)
 
 /* ---- clusters, schemas, databases ------------------------------------------------------------ */
 
+/* Its replicas start in the background: the statement does not wait for them, reads do. */
 static err_t create_cluster(struct session *s, const struct sql_ddl *ddl)
 {
     struct coord *coord = s->coord;
@@ -365,6 +395,7 @@ static err_t create_cluster(struct session *s, const struct sql_ddl *ddl)
     return err;
 }
 
+/* In the session's database unless the name says otherwise. */
 static err_t create_schema(struct session *s, const struct sql_ddl *ddl)
 {
     struct catalog *c = s->coord->catalog;
@@ -384,6 +415,7 @@ static err_t create_schema(struct session *s, const struct sql_ddl *ddl)
     return catalog_create_schema(c, d->id, ddl->name.name);
 }
 
+/* It comes with a schema public. */
 static err_t create_database(struct session *s, const struct sql_ddl *ddl)
 {
     ASSERT(ddl->kind == SQL_CREATE_DATABASE);
@@ -396,6 +428,7 @@ static err_t create_database(struct session *s, const struct sql_ddl *ddl)
     return catalog_create_database(s->coord->catalog, ddl->name.name);
 }
 
+/* transact_enter_write refuses in read-only sessions: a definition is a change. */
 err_t ddl_create(struct session *s, const struct sql_stmt *stmt)
 {
     struct sql_context cx;
@@ -414,6 +447,7 @@ err_t ddl_create(struct session *s, const struct sql_stmt *stmt)
     return err;
 }
 
+/* Comments on what has none here are accepted, since tools send them with their schema scripts. */
 err_t ddl_comment(struct session *s, const struct sql_stmt *stmt)
 {
     const struct catalog_item *item = NULL;

@@ -1,4 +1,14 @@
-/* DROP: what depends on what, and in which order things go. */
+/*
+ * DROP: what depends on what, and in which order things go.
+ *
+ * PostgreSQL's rules: without CASCADE something that others are defined over stays, and the error's
+ * detail lists them; with CASCADE they go too, and a notice lists them. Indexes go with their
+ * relation either way. Several names in one DROP are dropped together, so they may depend on each
+ * other.
+ *
+ * Out of the catalog in one transaction, then away from the controllers, dependants first: no
+ * dataflow ever loses an import that is still there in the catalog.
+ */
 #include "core/base/assert.h"
 #include "core/base/log.h"
 #include "ctrl/adapter/coord/coord_internal.h"
@@ -20,6 +30,7 @@ static const char *object_word(uint8_t object)
     }
 }
 
+/* PostgreSQL has an SQLSTATE a kind of object. */
 static const char *missing_sqlstate(uint8_t object)
 {
     switch (object) {
@@ -31,7 +42,8 @@ static const char *missing_sqlstate(uint8_t object)
     }
 }
 
-/* Nothing of that name: a notice with IF EXISTS, else an error. */
+/* Nothing of that name: a notice with IF EXISTS, else an error. The notice's SQLSTATE is
+ * "successful completion", as in PostgreSQL. */
 static err_t missing(struct session *s, const struct sql_stmt *stmt, const char *name)
 {
     const char *word = object_word(stmt->drop.object);
@@ -46,6 +58,7 @@ static err_t missing(struct session *s, const struct sql_stmt *stmt, const char 
                    "%s \"%s\" does not exist", word, name);
 }
 
+/* DROP TABLE must not drop a view that has the table's name. */
 static bool kind_matches(uint8_t object, enum catalog_kind kind)
 {
     switch (object) {
@@ -58,6 +71,7 @@ static bool kind_matches(uint8_t object, enum catalog_kind kind)
     }
 }
 
+/* Lists here are a statement's names and what depends on them: tens. */
 static bool contains(const struct catalog_ids *ids, size_t len, uint64_t id)
 {
     for (size_t i = 0; i < len; i++) {
@@ -68,7 +82,8 @@ static bool contains(const struct catalog_ids *ids, size_t len, uint64_t id)
     return false;
 }
 
-/* A line "view v depends on table t" for a dependant. */
+/* A line "view v depends on table t" for a dependant. One of the reasons is enough: the first
+ * object among ids that it depends on. */
 static void describe_dependant(struct coord *coord, const struct catalog_ids *ids,
                                const struct catalog_item *item, struct buf *out)
 {
@@ -84,7 +99,8 @@ static void describe_dependant(struct coord *coord, const struct catalog_ids *id
                target != NULL ? target->name : "");
 }
 
-/* Indexes go with their relation without asking; everything else stands in the way. */
+/* Indexes go with their relation without asking; everything else stands in the way. named: how many
+ * of ids the user named; what follows was found to depend on them. */
 static err_t check_restrict(struct coord *coord, const struct catalog_ids *ids, size_t named,
                             const char *word, const char *name)
 {
@@ -108,6 +124,7 @@ static err_t check_restrict(struct coord *coord, const struct catalog_ids *ids, 
     return err;
 }
 
+/* PostgreSQL's two wordings: one object is named in the message, several in its detail. */
 static void notice_cascade(struct session *s, const struct catalog_ids *ids, size_t named)
 {
     struct buf detail = {0};
@@ -134,6 +151,7 @@ static void notice_cascade(struct session *s, const struct catalog_ids *ids, siz
     buf_free(&detail);
 }
 
+/* Ascending: creation order, so that going backwards is dependants first. */
 static int compare_ids(const void *a, const void *b)
 {
     uint64_t x = *(const uint64_t *)a;
@@ -141,7 +159,8 @@ static int compare_ids(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Durably out of the catalog, then away from the controllers, dependants first. */
+/* Durably out of the catalog, then away from the controllers, dependants first. What the
+ * controllers need to know is copied first: the catalog's items are freed by the commit. */
 static err_t drop_ids(struct coord *coord, struct catalog_ids *ids)
 {
     if (ids->ids_len == 0) {
@@ -162,7 +181,8 @@ static err_t drop_ids(struct coord *coord, struct catalog_ids *ids)
     return err;
 }
 
-/* Drops the named ids with what depends on them, or says why not. Takes the ids. */
+/* Drops the named ids with what depends on them, or says why not. Takes the ids. word and name are
+ * the statement's, for messages. */
 static err_t drop_with_dependants(struct session *s, const struct sql_stmt *stmt,
                                   struct catalog_ids *ids, const char *word, const char *name)
 {
@@ -180,6 +200,7 @@ static err_t drop_with_dependants(struct session *s, const struct sql_stmt *stmt
     return err;
 }
 
+/* All names are resolved before anything is dropped: a name that is wrong drops nothing. */
 static err_t drop_items(struct session *s, const struct sql_stmt *stmt)
 {
     struct catalog_ids ids = {0};
@@ -212,6 +233,7 @@ static err_t drop_items(struct session *s, const struct sql_stmt *stmt)
     return drop_with_dependants(s, stmt, &ids, word, name);
 }
 
+/* In order of id, as the catalog has them. */
 static void items_of_schema(struct coord *coord, uint64_t schema, struct catalog_ids *ids)
 {
     const struct catalog_item *item;
@@ -223,7 +245,9 @@ static void items_of_schema(struct coord *coord, uint64_t schema, struct catalog
     }
 }
 
-/* A container that is not empty only goes with CASCADE. */
+/* A container that is not empty only goes with CASCADE. Takes ids. What is inside counts as named
+ * by the user, so that objects in the same schema do not stand in each other's way; what depends on
+ * them from elsewhere does. */
 static err_t empty_container(struct session *s, const struct sql_stmt *stmt,
                              struct catalog_ids *ids, const char *name)
 {
@@ -246,6 +270,8 @@ static err_t empty_container(struct session *s, const struct sql_stmt *stmt,
     return drop_with_dependants(s, stmt, ids, word, name);
 }
 
+/* Two changes: the items, then the schema. A crash in between leaves it empty, and the client
+ * without an answer: it may drop it again. */
 static err_t drop_schema(struct session *s, const struct sql_stmt *stmt, const struct sql_name *n)
 {
     struct catalog *c = s->coord->catalog;
@@ -265,6 +291,7 @@ static err_t drop_schema(struct session *s, const struct sql_stmt *stmt, const s
     return catalog_drop_schema(c, schema->id);
 }
 
+/* Not while anyone is in it: sessions resolve names there. Counted are sessions of clients. */
 static err_t drop_database(struct session *s, const struct sql_stmt *stmt,
                            const struct sql_name *n)
 {
@@ -291,6 +318,7 @@ static err_t drop_database(struct session *s, const struct sql_stmt *stmt,
     return catalog_drop_database(c, d->id);
 }
 
+/* Materialized views and indexes live on a cluster and are what is inside; views do not. */
 static err_t drop_cluster(struct session *s, const struct sql_stmt *stmt,
                           const struct sql_name *n)
 {
@@ -314,6 +342,7 @@ static err_t drop_cluster(struct session *s, const struct sql_stmt *stmt,
     return ERR_OK;
 }
 
+/* Containers go one by one, in the order named; relations all at once. */
 err_t ddl_drop(struct session *s, const struct sql_stmt *stmt)
 {
     TRY(transact_enter_write(s));

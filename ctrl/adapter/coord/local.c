@@ -1,6 +1,12 @@
 /*
  * The engine inside environmentd: plans that read no collection (catalog tables, VALUES, series)
  * run here, in steps on the loop, so that they need no cluster. One worker, time 1.
+ *
+ * A query is a dataflow with one export, made complete at once (its inputs are constants), peeked
+ * and dropped. The same operators as in computed run it, so there is one implementation of SQL's
+ * semantics. The poller steps the engine while a query is under way and lets the loop sleep when
+ * none is. Callbacks of the engine only note that a query is finished: the engine is on the stack
+ * then; deliver() calls the readers once it has returned.
  */
 #include "core/base/assert.h"
 #include "ctrl/adapter/coord/coord_internal.h"
@@ -12,6 +18,7 @@ static void on_send(void *ctx, uint32_t dest, const void *payload, size_t len)
     UNREACHABLE(); /* one worker: there is nobody to send to */
 }
 
+/* Nobody waits for frontiers here: the peek answers when it can. */
 static void on_frontier(void *ctx, uint64_t export_id, uint64_t upper)
 {
     ASSERT(ctx != NULL);
@@ -23,7 +30,8 @@ static void on_subscribe(void *ctx, uint64_t export_id, uint64_t lower, uint64_t
     UNREACHABLE(); /* no such export is created here */
 }
 
-/* Only noted: the engine is on the stack, and must not be called from here. */
+/* Only noted: the engine is on the stack, and must not be called from here. Takes err. The list is
+ * delivered by on_poll. */
 static void finished(struct local *local, struct read *r, err_t err)
 {
     ASSERT(!r->borrowed || r->query != NULL);
@@ -32,6 +40,7 @@ static void finished(struct local *local, struct read *r, err_t err)
     local->finished = r;
 }
 
+/* rows is the engine's, valid during the call. */
 static void on_peek_done(void *ctx, uint64_t peek_id, const struct batch *rows, err_t err)
 {
     ASSERT(rows == NULL || err == ERR_OK);
@@ -47,6 +56,7 @@ static void on_peek_done(void *ctx, uint64_t peek_id, const struct batch *rows, 
     finished(local, r, err);
 }
 
+/* Not an error of a row (those come with the peek) but of the dataflow. */
 static void on_failed(void *ctx, uint64_t dataflow_id, err_t err)
 {
     struct local *local = ctx;
@@ -66,6 +76,7 @@ static const struct engine_host host = {
     .failed = on_failed,
 };
 
+/* True when there was any. done may start another read, which joins the list or the map. */
 static bool deliver(struct local *local)
 {
     bool any = local->finished != NULL;
@@ -86,6 +97,7 @@ static bool deliver(struct local *local)
     return any;
 }
 
+/* True: call again without sleeping. */
 static bool on_poll(struct io_poller *poller)
 {
     struct local *local = CONTAINER_OF(poller, struct local, poller);
@@ -93,12 +105,15 @@ static bool on_poll(struct io_poller *poller)
     return deliver(local) || more;
 }
 
+/* Before the loop sleeps: true keeps it awake. */
 static bool on_arm(struct io_poller *poller)
 {
     struct local *local = CONTAINER_OF(poller, struct local, poller);
     return local->finished != NULL || local->reads.len > 0;
 }
 
+/* The memory limit guards against a catalog query gone wild: it ends in an error, not the
+ * process. */
 void local_init(struct local *local, struct coord *coord)
 {
     ASSERT(coord->loop != NULL);
@@ -118,6 +133,7 @@ void local_init(struct local *local, struct coord *coord)
     io_poller_add(coord->loop, &local->poller);
 }
 
+/* Reads are gone: sessions end before the coordinator. */
 void local_free(struct local *local)
 {
     ASSERT(local->reads.len == 0 && local->finished == NULL);
@@ -126,6 +142,7 @@ void local_free(struct local *local)
     u64map_free(&local->reads);
 }
 
+/* Takes the query's plan. Peek and dataflow share an id: each is used once. */
 void local_start(struct local *local, struct read *r)
 {
     struct plan *plan = r->query->plan;
@@ -149,6 +166,7 @@ void local_start(struct local *local, struct read *r)
     engine_peek(local->engine, &peek);
 }
 
+/* Whether it still runs or is finished and waits to be delivered. */
 void local_cancel(struct local *local, struct read *r)
 {
     ASSERT(r->local);

@@ -1,9 +1,22 @@
-/* The planner's view of the catalog, in the name of a session. */
+/*
+ * The planner's view of the catalog, in the name of a session.
+ *
+ * The planner knows no catalog; it asks through struct sql_catalog. What it is told depends on the
+ * session: its database and search path, its cluster (only indexes there can be read), and, while
+ * an existing dataflow is planned again, only objects older than it. Relations are built for one
+ * statement, in its arena, and point into the catalog, which cannot change while a statement is
+ * planned.
+ *
+ * Names without a schema are looked for in pg_catalog and mz_catalog first, then along search_path,
+ * as PostgreSQL does: a user's table named pg_class does not deceive psql.
+ */
 #include "core/base/assert.h"
 #include "ctrl/adapter/coord/coord_internal.h"
 
 
-/* The n-th schema of the search path, from the arena; NULL past the end. */
+/* The n-th schema of the search path, from the arena; NULL past the end. search_path is kept as the
+ * user set it: "a, \"B c\", public". A doubled quote inside a quoted name is not understood; such
+ * names cannot be in a path. */
 static const char *path_at(struct session *s, struct arena *arena, size_t n)
 {
     const char *at = vars_get(s, "search_path");
@@ -25,6 +38,7 @@ static const char *path_at(struct session *s, struct arena *arena, size_t n)
     }
 }
 
+/* The planner's number of a catalog kind. */
 static uint8_t relation_kind(enum catalog_kind kind)
 {
     switch (kind) {
@@ -37,6 +51,7 @@ static uint8_t relation_kind(enum catalog_kind kind)
     UNREACHABLE();
 }
 
+/* 0 and *err set when there is no such cluster; err may be NULL when 0 says enough. */
 uint64_t names_cluster(struct session *s, const char *name, err_t *err)
 {
     const struct catalog_cluster *k = catalog_cluster(s->coord->catalog, name);
@@ -48,6 +63,7 @@ uint64_t names_cluster(struct session *s, const char *name, err_t *err)
     return k == NULL ? 0 : k->id;
 }
 
+/* Copies: the list grows by one or two, in an arena. */
 static void add_index(struct arena *arena, struct sql_relation *rel, uint64_t id, uint32_t *keys,
                       uint32_t keys_len)
 {
@@ -61,7 +77,10 @@ static void add_index(struct arena *arena, struct sql_relation *rel, uint64_t id
     rel->indexes_len++;
 }
 
-/* Indexes on the session's cluster; a materialized view is its own, on all columns. */
+/* Indexes on the session's cluster; a materialized view is its own, on all columns. Indexes whose
+ * dataflow failed are left out: a query then reads what is below them. While an existing dataflow
+ * is planned again (visible_below) only older ones count, so that it gets the plan it got when it
+ * was made. */
 static void add_indexes(struct session *s, const struct catalog_item *item, struct arena *arena,
                         struct sql_relation *rel)
 {
@@ -109,7 +128,8 @@ void names_relation(struct session *s, const struct catalog_item *item, struct a
     *out = rel;
 }
 
-/* A relation in a schema of a database; NULL when there is none. */
+/* A relation in a schema of a database; NULL when there is none. visible_below again: a name may
+ * since have been given to something newer. */
 static const struct sql_relation *in_schema(struct session *s, const char *database,
                                             const char *schema, const char *name,
                                             struct arena *arena)
@@ -132,6 +152,8 @@ static const struct sql_relation *in_schema(struct session *s, const char *datab
     return rel;
 }
 
+/* The planner's way in: *out NULL and no error when there is none, for it knows the message to
+ * give. */
 static err_t find_relation(void *ctx, const char *database, const char *schema, const char *name,
                            struct arena *arena, const struct sql_relation **out)
 {
@@ -156,6 +178,7 @@ static err_t find_relation(void *ctx, const char *database, const char *schema, 
     return ERR_OK;
 }
 
+/* To tell "no such schema" from "no such table". */
 static bool schema_exists(void *ctx, const char *database, const char *schema)
 {
     struct session *s = ctx;
@@ -166,12 +189,14 @@ static bool schema_exists(void *ctx, const char *database, const char *schema)
     return catalog_schema(s->coord->catalog, database, schema) != NULL;
 }
 
+/* The rows of a catalog table as constants of the plan. */
 static err_t rows_of(void *ctx, const struct sql_relation *relation, struct arena *arena,
                      struct datum **rows, uint32_t *rows_len)
 {
     return virtual_rows(ctx, relation, arena, rows, rows_len);
 }
 
+/* For current_setting(). */
 static const char *setting(void *ctx, const char *name)
 {
     return vars_get(ctx, name);
@@ -184,7 +209,8 @@ static const struct sql_catalog catalog_functions = {
     .setting = setting,
 };
 
-/* The first schema of the search path that exists; borrowed from the catalog. */
+/* The first schema of the search path that exists; borrowed from the catalog. NULL when no schema
+ * of the path exists: then nothing can be created without a schema's name. */
 static const char *current_schema(struct session *s)
 {
     struct arena arena = {0};
@@ -200,6 +226,7 @@ static const char *current_schema(struct session *s)
     return found;
 }
 
+/* Everything in it is borrowed and good for the planning of one statement. */
 void names_context(struct session *s, struct sql_context *cx)
 {
     ASSERT(s->vars != NULL);

@@ -13,6 +13,7 @@
 
 enum { READ_ATTEMPTS = 5 };
 
+/* The rowset finishes what the workers cannot: order, limit and offset over all of them. */
 struct read *read_new(struct coord *coord, struct sql_query *query, read_done_fn done, void *arg)
 {
     ASSERT(query != NULL && done != NULL);
@@ -36,6 +37,7 @@ struct read *read_new(struct coord *coord, struct sql_query *query, read_done_fn
     return r;
 }
 
+/* Constants are here already, catalog tables are read in this process. */
 bool read_needs_cluster(const struct sql_query *query)
 {
     return query->kind != SQL_QUERY_CONSTANT && !query->catalog_only;
@@ -48,6 +50,7 @@ static void meet(uint64_t since, uint64_t upper, uint64_t *min_upper, uint64_t *
     *max_since = since > *max_since ? since : *max_since;
 }
 
+/* A failed dataflow is told instead of waited for: its frontier will never move. */
 static err_t gather_frontiers(struct coord *coord, const struct sql_query *query, uint64_t cluster,
                               uint64_t *min_upper, uint64_t *max_since)
 {
@@ -78,6 +81,7 @@ static err_t gather_frontiers(struct coord *coord, const struct sql_query *query
     return ERR_OK;
 }
 
+/* upper 0 is "nothing reported yet"; a frontier once reported never goes back to it. */
 bool read_inputs_known(struct coord *coord, const struct sql_query *query, uint64_t cluster)
 {
     uint64_t since = 0;
@@ -100,6 +104,8 @@ bool read_inputs_known(struct coord *coord, const struct sql_query *query, uint6
     return true;
 }
 
+/* AS OF is taken at its word when history reaches back to it, and may lie in the future: the read
+ * then waits. Otherwise see the head of this file. */
 err_t read_choose_time(struct coord *coord, const struct sql_query *query, uint64_t cluster,
                        uint64_t *time)
 {
@@ -134,6 +140,7 @@ err_t read_choose_time(struct coord *coord, const struct sql_query *query, uint6
     return oracle_observe(coord->oracle, *time);
 }
 
+/* Exactly once for each read_start that was not freed. */
 static void finish(struct read *r, err_t err)
 {
     ASSERT(r->peek == 0 && !r->local);
@@ -143,6 +150,7 @@ static void finish(struct read *r, err_t err)
     r->done(r->arg, err); /* may free r */
 }
 
+/* The dataflow has given its answer, or nobody wants it any more. */
 static void drop_transient(struct read *r)
 {
     if (r->transient != 0 && r->coord->controller != NULL) {
@@ -151,6 +159,8 @@ static void drop_transient(struct read *r)
     }
 }
 
+/* fast: straight from an existing index, with the query's filter and projection pushed to the
+ * workers; else the export of a dataflow that has done all that. */
 static void start_peek(struct read *r, uint64_t index, bool fast);
 
 /*
@@ -174,6 +184,7 @@ static bool peek_again(struct read *r, const struct err *err)
     return true;
 }
 
+/* rows are views that end with this call; the rowset copies. */
 static void on_peek(void *arg, const struct batch *const *rows, size_t rows_len, err_t err)
 {
     struct read *r = arg;
@@ -190,6 +201,7 @@ static void on_peek(void *arg, const struct batch *const *rows, size_t rows_len,
     finish(r, err);
 }
 
+/* SELECT 1, VALUES: the planner has computed them. */
 static err_t constant_rows(struct read *r)
 {
     const struct sql_query *q = r->query;
@@ -226,7 +238,8 @@ static void *key_batch(const struct sql_query *q, struct batch_col *cols, struct
     return bytes;
 }
 
-/* How many rows of each worker can matter: what LIMIT and OFFSET take together. */
+/* How many rows of each worker can matter: what LIMIT and OFFSET take together. -1: no limit. With
+ * an order each worker gives its first rows, and the rowset picks among them. */
 static int64_t peek_limit(const struct sql_query *q)
 {
     int64_t offset = q->offset > 0 ? q->offset : 0;
@@ -255,6 +268,7 @@ static void start_peek(struct read *r, uint64_t index, bool fast)
     free(key_bytes);
 }
 
+/* A dataflow for one answer: it reads at one time and is dropped with the answer. */
 static err_t start_dataflow(struct read *r)
 {
     struct coord *coord = r->coord;
@@ -273,6 +287,7 @@ static err_t start_dataflow(struct read *r)
     return ERR_OK;
 }
 
+/* time is not used by constants and catalog tables. */
 void read_start(struct read *r, uint64_t cluster, uint64_t time)
 {
     ASSERT(r->peek == 0 && !r->local);
@@ -298,6 +313,7 @@ void read_start(struct read *r, uint64_t cluster, uint64_t time)
     }
 }
 
+/* At any moment: before, during or after. */
 void read_free(struct read *r)
 {
     if (r == NULL) {

@@ -1,7 +1,21 @@
-/* The rows of a result: collected with multiplicities, sorted, cut, projected, taken one by one. */
+/*
+ * The rows of a result: collected with multiplicities, sorted, cut, projected, taken one by one.
+ *
+ * Rows come as batches whose diff is how often the row is in the result; several workers may each
+ * give parts of one row's count, some negative, so they are added up where one is not positive.
+ * Finishing follows SQL's order: ORDER BY over the rows as they came (the columns sorted by need
+ * not be in the result), then OFFSET and LIMIT counting each copy, then the projection.
+ *
+ *     rows (a, 2) (b, 1) (c, 3)   offset 1, limit 4   ->   a b c c
+ *
+ * Bounded by max_bytes while it collects: a result too large for the answer is an error, not an
+ * exhausted machine.
+ */
 #include "core/base/assert.h"
 #include "ctrl/adapter/coord/coord_internal.h"
 
+/* Owned by the read, then by the portal. Until rowset_finish rows gather in builder, from then on
+ * they are in batch, which lies in bytes; one of the two is there. */
 struct rowset {
     struct arena arena;
     struct type *types;
@@ -23,6 +37,7 @@ struct rowset {
     uint64_t copies;    /* of the row at `at` still to be taken; 0: not looked at yet */
 };
 
+/* No order, no cut, all columns. */
 struct rowset_spec rowset_plain(const struct type *types, uint32_t types_len, size_t max_bytes)
 {
     ASSERT(types != NULL || types_len == 0);
@@ -30,6 +45,7 @@ struct rowset_spec rowset_plain(const struct type *types, uint32_t types_len, si
         .types = types, .types_len = types_len, .limit = -1, .max_bytes = max_bytes};
 }
 
+/* The spec may point into a plan that is freed before the rows are taken: all of it is copied. */
 struct rowset *rowset_new(const struct rowset_spec *spec)
 {
     struct rowset *rs = MEM_NEW(struct rowset);
@@ -64,6 +80,7 @@ struct rowset *rowset_new(const struct rowset_spec *spec)
     return rs;
 }
 
+/* NULL is fine: a portal without rows has none. */
 void rowset_free(struct rowset *rs)
 {
     if (rs == NULL) {
@@ -78,6 +95,7 @@ void rowset_free(struct rowset *rs)
     free(rs);
 }
 
+/* The size of what was collected, which is close to what will be sent. */
 static err_t check_size(const struct rowset *rs, size_t more)
 {
     if (more > rs->max_bytes) {
@@ -88,6 +106,7 @@ static err_t check_size(const struct rowset *rs, size_t more)
     return ERR_OK;
 }
 
+/* Diffs are kept as they are; a row may still be cancelled by another worker's part. */
 err_t rowset_add_batch(struct rowset *rs, const struct batch *batch)
 {
     ASSERT(rs->builder != NULL && batch->cols == rs->types_len);
@@ -100,6 +119,7 @@ err_t rowset_add_batch(struct rowset *rs, const struct batch *batch)
     return ERR_OK;
 }
 
+/* Once, so its diff is 1. The size is looked at now and then: a row's own is bounded elsewhere. */
 err_t rowset_add_row(struct rowset *rs, const struct datum *row)
 {
     ASSERT(rs->builder != NULL);
@@ -117,6 +137,7 @@ err_t rowset_add_row(struct rowset *rs, const struct datum *row)
     return ERR_OK;
 }
 
+/* ORDER BY: NULLS FIRST or LAST per column, DESC turned around, each column's own comparison. */
 static int compare_rows(const void *pa, const void *pb, void *arg)
 {
     const struct rowset *rs = arg;
@@ -162,6 +183,7 @@ static void consolidate(struct rowset *rs)
     batch_view(bytes, size, rs->cols, rs->types_len, &rs->batch);
 }
 
+/* Constant diffs are one number for the whole batch. */
 static bool all_positive(const struct rowset *rs)
 {
     ASSERT(rs->builder == NULL);
@@ -176,7 +198,8 @@ static bool all_positive(const struct rowset *rs)
     return true;
 }
 
-/* Advances past the rows OFFSET skips and counts what LIMIT leaves. */
+/* Advances past the rows OFFSET skips and counts what LIMIT leaves. A row may be in the result many
+ * times: OFFSET may end in the middle of its copies. */
 static void cut(struct rowset *rs, uint64_t total)
 {
     uint64_t offset = rs->offset > 0 ? (uint64_t)rs->offset : 0;
@@ -197,6 +220,7 @@ static void cut(struct rowset *rs, uint64_t total)
     }
 }
 
+/* Consolidation only where a diff is not positive: usually each row came once, from one worker. */
 err_t rowset_finish(struct rowset *rs)
 {
     ASSERT(rs->builder != NULL && rs->bytes == NULL);
@@ -226,24 +250,28 @@ err_t rowset_finish(struct rowset *rs)
     return ERR_OK;
 }
 
+/* True also for an empty one. */
 bool rowset_at_end(const struct rowset *rs)
 {
     ASSERT(rs->builder == NULL);
     return rs->taken >= rs->rows;
 }
 
+/* What OFFSET and LIMIT leave, counting copies. */
 uint64_t rowset_rows(const struct rowset *rs)
 {
     ASSERT(rs->builder == NULL);
     return rs->rows;
 }
 
+/* Columns of a row that rowset_next gives, known before finishing. */
 uint32_t rowset_width(const struct rowset *rs)
 {
     ASSERT(rs != NULL);
     return rs->project_len;
 }
 
+/* Datums of variable width point into the rowset. */
 bool rowset_next(struct rowset *rs, struct datum *out)
 {
     if (rowset_at_end(rs)) {

@@ -1,6 +1,20 @@
 /*
  * Sessions: the requests pgwire hands over, and the things a session owns: prepared statements,
  * portals, the script of a simple query.
+ *
+ * One request at a time (pgwire sees to it), one statement at a time (struct run). Two protocols
+ * lead to statements:
+ *     simple    on_query parses a script; step() runs its statements one after the other, in one
+ *               implicit transaction; its end commits and answers
+ *     extended  Parse makes a prepared statement, Bind a portal of it, Execute runs the portal;
+ *               Sync ends the implicit transaction. Each is a request of its own
+ * SQL's PREPARE, DECLARE and EXECUTE meet the same objects: a prepared statement has one name space
+ * for both, and so have portals and cursors, as in PostgreSQL.
+ *
+ * Ownership. A parsed script is shared by its prepared statements (script_ref), a prepared
+ * statement by its portals: each may be closed while the other is in use. A portal owns its
+ * arguments and its result. The running statement marks the portals it uses as busy; they outlive
+ * it. Everything ends with the session, which may be in the middle of anything (session_free).
  */
 #include "core/base/assert.h"
 #include "core/base/log.h"
@@ -8,6 +22,7 @@
 
 /* ---- what statements are made of ------------------------------------------------------------- */
 
+/* Takes the script. Statements point into it, so it lives as long as any of them. */
 struct script_ref *script_ref_new(struct sql_script *script)
 {
     struct script_ref *ref = MEM_NEW(struct script_ref);
@@ -26,6 +41,8 @@ void script_ref_drop(struct script_ref *ref)
     }
 }
 
+/* One reference is the caller's. stmt is one of the script's statements, or NULL for an empty
+ * query. */
 struct prepared *prepared_new(struct script_ref *script, const struct sql_stmt *stmt)
 {
     struct prepared *p = MEM_NEW(struct prepared);
@@ -51,6 +68,7 @@ void prepared_drop(struct prepared *p)
     free(p);
 }
 
+/* Keeps the prepared statement alive, also when the client closes it by name. */
 struct portal *portal_new(struct session *s, const char *name, struct prepared *prepared)
 {
     struct portal *p = MEM_NEW(struct portal);
@@ -62,6 +80,7 @@ struct portal *portal_new(struct session *s, const char *name, struct prepared *
     return p;
 }
 
+/* Not while it runs: abandon_statement lets go of it first. */
 void portal_free(struct portal *p)
 {
     ASSERT(!p->busy);
@@ -80,6 +99,7 @@ void portal_free(struct portal *p)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
+/* statement_timeout or a FETCH's own: the latter is not an error, it gives what there is. */
 static void on_timeout(struct io_timer *timer)
 {
     struct session *s = CONTAINER_OF(timer, struct session, timeout);
@@ -91,6 +111,7 @@ static void on_timeout(struct io_timer *timer)
     }
 }
 
+/* RUN_WAIT's look whether frontiers are known by now. */
 static void on_retry(struct io_timer *timer)
 {
     struct session *s = CONTAINER_OF(timer, struct session, retry);
@@ -101,6 +122,7 @@ static void on_retry(struct io_timer *timer)
     }
 }
 
+/* user and database were checked by the caller, or are the system's own. */
 struct session *session_new(struct coord *coord, struct pgwire_conn *conn, const char *user,
                             const char *database)
 {
@@ -124,6 +146,7 @@ struct session *session_new(struct coord *coord, struct pgwire_conn *conn, const
     return s;
 }
 
+/* One at a time from the beginning: removing invalidates the iteration. */
 static void drop_portals(struct session *s)
 {
     for (;;) {
@@ -139,6 +162,7 @@ static void drop_portals(struct session *s)
     }
 }
 
+/* Portals may still hold some of them; the last reference frees. */
 static void drop_prepared(struct session *s)
 {
     size_t at = 0;
@@ -156,7 +180,7 @@ static void abandon_statement(struct session *s)
     struct portal *p = s->run.portal;
     ASSERT(s->run.state == RUN_NONE || s->run.portal != NULL);
     io_timer_cancel(s->coord->loop, &s->timeout);
-    io_timer_cancel(s->coord->loop, &s->retry);
+    io_timer_cancel(s->coord->loop, &s->retry); /* of RUN_WAIT */
     read_free(s->read);
     s->read = NULL;
     write_abandon(s->coord, &s->job);
@@ -175,6 +199,7 @@ static void abandon_statement(struct session *s)
     memset(&s->run, 0, sizeof(s->run));
 }
 
+/* The connection is gone: nothing more is said to the client. A commit that flies is applied. */
 void session_free(struct session *s)
 {
     struct coord *coord = s->coord;
@@ -203,6 +228,7 @@ void session_free(struct session *s)
     free(s);
 }
 
+/* For the system's session, which has no client, a notice goes to the log. Takes err. */
 void session_notice(struct session *s, const char *severity, err_t err)
 {
     ASSERT(err != ERR_OK);
@@ -216,6 +242,7 @@ void session_notice(struct session *s, const char *severity, err_t err)
 
 /* ---- simple query ---------------------------------------------------------------------------- */
 
+/* The answer to the whole query. The error, if any, is that of the statement that stopped it. */
 static void end_script(struct session *s, err_t err)
 {
     ASSERT(s->script_run && s->script != NULL);
@@ -225,11 +252,13 @@ static void end_script(struct session *s, err_t err)
     pgwire_done(s->conn, err); /* last: the next request may begin in here */
 }
 
+/* The implicit transaction of the script is over: only now is the client told that all is well. */
 static void on_script_committed(struct session *s, err_t err)
 {
     end_script(s, err);
 }
 
+/* The next statement of the script; behind the last one the implicit transaction commits. */
 static void step_once(struct session *s)
 {
     struct sql_script *script = s->script->script;
@@ -261,6 +290,8 @@ static void step(struct session *s)
     s->stepping = false;
 }
 
+/* In a block the transaction waits for ROLLBACK and its cursors stay; an implicit one is over at
+ * once. What was to be written is forgotten either way. */
 static void mark_failed(struct session *s)
 {
     ASSERT(s->conn != NULL);
@@ -273,6 +304,7 @@ static void mark_failed(struct session *s)
     }
 }
 
+/* A script is parsed as a whole first: a syntax error anywhere runs nothing, as in PostgreSQL. */
 static void on_query(void *session, const char *text, size_t len)
 {
     struct session *s = session;
@@ -296,6 +328,8 @@ static void on_query(void *session, const char *text, size_t len)
     step(s);
 }
 
+/* Everything the statement held is let go of before the protocol goes on, for the next statement
+ * may begin inside pgwire_done or step. Takes err. */
 void session_statement_done(struct session *s, err_t err)
 {
     bool failed = err != ERR_OK;
@@ -322,6 +356,7 @@ void session_statement_done(struct session *s, err_t err)
 
 /* ---- extended query -------------------------------------------------------------------------- */
 
+/* In a failed block only COMMIT and ROLLBACK may even be prepared. */
 static err_t check_not_failed(struct session *s, const struct sql_stmt *stmt)
 {
     bool ends = stmt != NULL && (stmt->kind == SQL_COMMIT || stmt->kind == SQL_ROLLBACK);
@@ -359,6 +394,7 @@ static err_t describe_statement(struct session *s, const struct sql_stmt *stmt,
     return sql_describe(&cx, stmt, out);
 }
 
+/* Names and types: what a client that described the statement relies on. */
 static bool same_columns(const struct schema *a, const struct schema *b)
 {
     if (a->cols != b->cols) {
@@ -394,6 +430,7 @@ static err_t prepared_describe(struct session *s, struct prepared *p)
     return ERR_OK;
 }
 
+/* Parameter types a driver gives by oid; where it gives none the planner infers them. */
 static err_t declare_params(struct prepared *p, const uint32_t *oids, size_t len)
 {
     ASSERT(p->declared == NULL && len <= PGWIRE_PARAMS_MAX);
@@ -409,6 +446,7 @@ static err_t declare_params(struct prepared *p, const uint32_t *oids, size_t len
     return ERR_OK;
 }
 
+/* Parse takes at most one statement; none is an empty query, which has its own answer. */
 static err_t parse_one(struct session *s, const char *text, size_t len, struct prepared **out)
 {
     struct sql_script *script = NULL;
@@ -430,6 +468,8 @@ static err_t parse_one(struct session *s, const char *text, size_t len, struct p
     return err;
 }
 
+/* The unnamed statement is replaced silently, a named one must be closed first. Described at once,
+ * so that errors come with Parse, where drivers expect them. */
 static err_t do_parse(struct session *s, const char *name, const char *text, size_t len,
                       const uint32_t *oids, size_t oids_len)
 {
@@ -464,6 +504,7 @@ static void finish_request(struct session *s, err_t err)
     pgwire_done(s->conn, err);
 }
 
+/* Short requests end within their handler. */
 static void on_parse(void *session, const char *name, const char *text, size_t len,
                      const uint32_t *oids, size_t oids_len)
 {
@@ -472,6 +513,7 @@ static void on_parse(void *session, const char *name, const char *text, size_t l
     finish_request(s, do_parse(s, name, text, len, oids, oids_len));
 }
 
+/* 26000 whichever way it was prepared. */
 static err_t find_prepared(struct session *s, const char *name, struct prepared **out)
 {
     *out = strmap_get(&s->prepared, name);
@@ -484,12 +526,14 @@ static err_t find_prepared(struct session *s, const char *name, struct prepared 
     return ERR_OK;
 }
 
+/* The protocol's rule: no format means text, one is for all, else one each. */
 static int16_t format_at(const int16_t *formats, size_t len, size_t i)
 {
     ASSERT(len <= 1 || i < len);
     return len == 0 ? 0 : formats[len == 1 ? 0 : i];
 }
 
+/* Values are copied into the portal's arena; a value that does not parse names its parameter. */
 static err_t bind_params(struct portal *p, const struct pgwire_bind *bind,
                          const struct sql_description *d)
 {
@@ -522,6 +566,7 @@ static err_t bind_params(struct portal *p, const struct pgwire_bind *bind,
     return ERR_OK;
 }
 
+/* Checked against the columns as described; FETCH learns its columns later (see announce). */
 static err_t bind_formats(struct portal *p, const struct pgwire_bind *bind,
                           const struct sql_description *d)
 {
@@ -543,6 +588,7 @@ static err_t bind_formats(struct portal *p, const struct pgwire_bind *bind,
     return ERR_OK;
 }
 
+/* A failed Bind leaves the old portal of that name as it was. */
 static err_t do_bind(struct session *s, const struct pgwire_bind *bind)
 {
     struct prepared *prepared = NULL;
@@ -571,6 +617,7 @@ static err_t do_bind(struct session *s, const struct pgwire_bind *bind)
     return ERR_OK;
 }
 
+/* Copies what it keeps: bind's arrays end with this call. */
 static void on_bind(void *session, const struct pgwire_bind *bind)
 {
     struct session *s = session;
@@ -578,6 +625,7 @@ static void on_bind(void *session, const struct pgwire_bind *bind)
     finish_request(s, do_bind(s, bind));
 }
 
+/* A cursor of DECLARE is found as well: Execute may fetch from it by name. */
 static err_t find_portal(struct session *s, const char *name, struct portal **out)
 {
     ASSERT(name != NULL);
@@ -586,6 +634,7 @@ static err_t find_portal(struct session *s, const char *name, struct portal **ou
                         : ERR_OK;
 }
 
+/* RowDescription, or NoData for a statement without rows. */
 static void send_columns(struct session *s, const struct schema *columns, const int16_t *formats)
 {
     ASSERT(s->conn != NULL);
@@ -597,6 +646,7 @@ static void send_columns(struct session *s, const struct schema *columns, const 
     }
 }
 
+/* Of a statement: its parameters, then its columns in text; of a portal: its columns as bound. */
 static err_t do_describe(struct session *s, char kind, const char *name)
 {
     if (kind == 'P') {
@@ -622,6 +672,7 @@ static void on_describe(void *session, char kind, const char *name)
     finish_request(s, do_describe(s, kind, name));
 }
 
+/* 0 is the protocol's "no limit". A portal that was suspended goes on where it stopped. */
 static void on_execute(void *session, const char *name, uint32_t max_rows)
 {
     ASSERT(((struct session *)session)->run.state == RUN_NONE);
@@ -640,6 +691,7 @@ static void on_execute(void *session, const char *name, uint32_t max_rows)
     statement_start(s, p, max_rows == 0 ? -1 : (int64_t)max_rows, false);
 }
 
+/* Closing what does not exist is no error. */
 static void on_close_object(void *session, char kind, const char *name)
 {
     struct session *s = session;
@@ -659,6 +711,7 @@ static void on_close_object(void *session, char kind, const char *name)
     finish_request(s, ERR_OK);
 }
 
+/* Portals end with the transaction, prepared statements do not. */
 static void on_sync_committed(struct session *s, err_t err)
 {
     ASSERT(s->tx.status == 'I');
@@ -666,6 +719,8 @@ static void on_sync_committed(struct session *s, err_t err)
     pgwire_done(s->conn, err);
 }
 
+/* The end of an implicit transaction: here its writes become durable, so here a client that
+ * pipelined INSERTs learns whether they are. */
 static void on_sync(void *session)
 {
     struct session *s = session;
@@ -677,16 +732,19 @@ static void on_sync(void *session)
     }
 }
 
+/* Only between pgwire_send_copy_in and the statement's end. */
 static void on_copy_data(void *session, const uint8_t *data, size_t len)
 {
     copy_in_data(session, data, len);
 }
 
+/* failure: what the client said when it gave up; NULL when all data came. */
 static void on_copy_end(void *session, const char *failure)
 {
     copy_in_end(session, failure);
 }
 
+/* Comes on another connection, at any moment; nothing may be running any more. */
 static void on_cancel(void *session)
 {
     struct session *s = session;
@@ -696,11 +754,13 @@ static void on_cancel(void *session)
     }
 }
 
+/* pgwire refused a message by itself. */
 static void on_failed(void *session)
 {
     mark_failed(session);
 }
 
+/* Only these two states send more than a bounded answer. */
 static void on_drained(void *session)
 {
     struct session *s = session;
@@ -713,6 +773,7 @@ static void on_drained(void *session)
 
 /* ---- who may come in ------------------------------------------------------------------------- */
 
+/* The peer's address is the kernel's word, not the client's. */
 static bool is_loopback(struct coord *coord, const char *peer)
 {
     ASSERT(peer != NULL);
@@ -721,6 +782,8 @@ static bool is_loopback(struct coord *coord, const char *peer)
            strncmp(peer, "unix:", 5) == 0;
 }
 
+/* One password for all roles, checked by SCRAM; without one, only this host may come in unless told
+ * otherwise. Nothing is said here about whether the role exists. */
 static err_t on_authenticate(void *ctx, const struct pgwire_startup *startup,
                              const struct scram_verifier **scram)
 {
@@ -764,6 +827,7 @@ static err_t apply_options(struct session *s, const char *options)
     return err;
 }
 
+/* As SET would: an unknown variable refuses the connection, as in PostgreSQL. */
 static err_t apply_startup(struct session *s, const struct pgwire_startup *startup)
 {
     for (size_t i = 0; i < startup->settings_len; i++) {
@@ -777,11 +841,12 @@ static err_t apply_startup(struct session *s, const struct pgwire_startup *start
     return ERR_OK;
 }
 
+/* The client is who it says. Checks what it wants to use, and makes its session. */
 static err_t on_open(void *ctx, struct pgwire_conn *conn, const struct pgwire_startup *startup,
                      void **session)
 {
     struct coord *coord = ctx;
-    struct buf reason = {0};
+    struct buf reason = {0}; /* why we cannot serve yet */
     *session = NULL;
     if (!coord_ready(coord, &reason)) {
         err_t err = err_sql(ERR_UNAVAILABLE, "57P03", "the database system is starting up: %s",
@@ -810,6 +875,7 @@ static err_t on_open(void *ctx, struct pgwire_conn *conn, const struct pgwire_st
     return ERR_OK;
 }
 
+/* Runs once for each session that on_open made. */
 static void on_close(void *session)
 {
     session_free(session);

@@ -2,6 +2,18 @@
  * One statement: what it is, who does it, how its rows go out, and how it ends. The continuation
  * between two callbacks is session->run.state; every way out is statement_complete or
  * statement_fail, which run exactly once per statement.
+ *
+ *     NONE -> BUSY -+-> NONE                                 SET, CREATE, BEGIN...
+ *                   +-> [WAIT ->] READ -> SEND -> NONE       SELECT, COPY TO, FETCH
+ *                   +-> [WAIT ->] SUBSCRIBE -> NONE          SUBSCRIBE, until it is cancelled
+ *                   +-> READ -> NONE                         INSERT ... VALUES
+ *                   +-> LOCK -> READ -> COMMIT -> NONE       UPDATE, DELETE (change.c)
+ *                   +-> COPY_IN -> NONE                      COPY FROM
+ * and COMMIT may stand before the end of any of them, where an implicit transaction ends.
+ *
+ * Functions that start something return an error only when nothing was started; once the state has
+ * moved, the callbacks own the ending. After statement_complete or statement_fail nothing of the
+ * run may be touched: the next statement may already be under way.
  */
 #include "core/base/assert.h"
 #include "core/base/log.h"
@@ -11,12 +23,14 @@
 
 /* ---- ends ------------------------------------------------------------------------------------ */
 
+/* Takes err. The statement must be running; it is over when this returns. */
 void statement_fail(struct session *s, err_t err)
 {
     ASSERT(err != ERR_OK && s->run.state != RUN_NONE);
     session_statement_done(s, err);
 }
 
+/* The tag was made; what had to be committed is. */
 static void send_complete(struct session *s)
 {
     ASSERT(s->run.tag[0] != '\0');
@@ -24,6 +38,7 @@ static void send_complete(struct session *s)
     session_statement_done(s, ERR_OK);
 }
 
+/* The implicit transaction of the last statement of a script. */
 static void on_committed(struct session *s, err_t err)
 {
     ASSERT(s->run.state == RUN_COMMIT);
@@ -34,6 +49,7 @@ static void on_committed(struct session *s, err_t err)
     }
 }
 
+/* tag is copied, or is run.tag itself. */
 void statement_complete(struct session *s, const char *tag)
 {
     ASSERT(s->run.state != RUN_NONE);
@@ -51,6 +67,8 @@ void statement_complete(struct session *s, const char *tag)
     send_complete(s);
 }
 
+/* By the client, or by statement_timeout. What was handed to the writer cannot be taken back: the
+ * client gets its regular answer, which is the truth. Takes err. */
 void statement_cancel(struct session *s, err_t err)
 {
     ASSERT(err != ERR_OK);
@@ -63,6 +81,8 @@ void statement_cancel(struct session *s, err_t err)
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
+/* May run again with other columns (a cursor's FETCH): the arena keeps the old ones until the
+ * portal goes. */
 void portal_set_columns(struct portal *p, const struct schema *columns)
 {
     uint32_t n = columns->cols;
@@ -81,6 +101,7 @@ void portal_set_columns(struct portal *p, const struct schema *columns)
     }
 }
 
+/* The columns' names as one record, in the format of the data. */
 void statement_begin_copy(struct session *s)
 {
     const struct schema *columns = &s->run.portal->columns;
@@ -121,6 +142,8 @@ static err_t announce(struct session *s)
     return ERR_OK;
 }
 
+/* Values in their text form, then escaped as the format says; binary columns have no meaning
+ * here. */
 void statement_send_copy(struct session *s, const struct datum *row)
 {
     const struct portal *p = s->run.portal;
@@ -142,6 +165,7 @@ void statement_send_copy(struct session *s, const struct datum *row)
     buf_free(&line);
 }
 
+/* The formats were settled by announce. */
 static void send_one(struct session *s, const struct datum *row)
 {
     const struct portal *p = s->run.portal;
@@ -153,6 +177,7 @@ static void send_one(struct session *s, const struct datum *row)
     s->run.sent++;
 }
 
+/* What PostgreSQL says: the number of rows sent, not of those there are. */
 static const char *rows_tag(struct session *s)
 {
     struct run *run = &s->run;
@@ -173,6 +198,7 @@ static const char *rows_tag(struct session *s)
     return run->tag;
 }
 
+/* Only the extended protocol suspends: FETCH with a count is complete when it has its rows. */
 void statement_rows_over(struct session *s, bool exhausted)
 {
     ASSERT(s->run.state == RUN_SEND || s->run.state == RUN_SUBSCRIBE);
@@ -190,6 +216,9 @@ void statement_rows_over(struct session *s, bool exhausted)
     statement_complete(s, rows_tag(s));
 }
 
+/* Sends until the client's socket is full, then returns; on_drained comes back here. A result is
+ * all there when its first row goes out, so nothing can fail in the middle of it, and the timeout
+ * ends: a slow client is not a slow statement. */
 void statement_send(struct session *s)
 {
     struct run *run = &s->run;
@@ -228,6 +257,7 @@ void statement_send(struct session *s)
     }
 }
 
+/* For answers made here: SHOW, EXPLAIN. The portal gets the columns. */
 struct rowset *statement_text_rows(struct portal *p, const char *const *names, uint32_t cols)
 {
     struct type types[8];
@@ -241,6 +271,7 @@ struct rowset *statement_text_rows(struct portal *p, const char *const *names, u
     return rowset_new(&spec);
 }
 
+/* NULL is SQL's NULL. The texts are copied. */
 void statement_add_text(struct rowset *rs, const char *const *values, uint32_t cols)
 {
     struct datum row[8];
@@ -270,6 +301,7 @@ static void send_made(struct session *s, struct rowset *rows)
 
 /* ---- queries --------------------------------------------------------------------------------- */
 
+/* As names_context, with the portal's arguments. */
 static void context_of(struct session *s, const struct portal *p, struct sql_context *cx)
 {
     names_context(s, cx);
@@ -278,6 +310,7 @@ static void context_of(struct session *s, const struct portal *p, struct sql_con
     cx->params_len = p->params_len;
 }
 
+/* statement_timeout counts from when the statement begins to wait for others. */
 static void arm_timeout(struct session *s)
 {
     uint64_t limit = vars_duration_us(s, "statement_timeout");
@@ -286,6 +319,7 @@ static void arm_timeout(struct session *s)
     }
 }
 
+/* The rows move from the read to the portal, where a cursor keeps them between FETCHes. */
 static void on_read(void *arg, err_t err)
 {
     struct session *s = arg;
@@ -309,6 +343,7 @@ static void on_read(void *arg, err_t err)
 
 enum { STATEMENT_WAIT_US = 2000 };
 
+/* Frontiers are unknown for a moment after a creation or a restart, until the runtimes report. */
 void statement_wait(struct session *s, err_t (*again)(struct session *s))
 {
     struct io_loop *loop = s->coord->loop;
@@ -386,7 +421,8 @@ static err_t run_rows(struct session *s)
     return open_query(s, p, stmt);
 }
 
-/* COPY t (columns) TO: the SELECT of those columns. */
+/* COPY t (columns) TO: the SELECT of those columns. COPY of a table goes through the planner as any
+ * query: "SELECT a, b FROM db.schema.t". */
 static err_t select_of_table(struct session *s, const struct sql_stmt *stmt,
                              struct script_ref **out)
 {
@@ -418,6 +454,7 @@ static err_t select_of_table(struct session *s, const struct sql_stmt *stmt,
     return err;
 }
 
+/* The options are the statement's: they live as long as the portal. */
 static err_t start_copy_to(struct session *s, const struct sql_stmt *stmt)
 {
     if (stmt->copy.binary) {
@@ -438,6 +475,7 @@ static err_t start_copy_to(struct session *s, const struct sql_stmt *stmt)
 
 /* ---- statements that answer at once ---------------------------------------------------------- */
 
+/* SHOW ALL lists what SET knows. */
 static err_t do_show(struct session *s, const struct sql_stmt *stmt)
 {
     const char *name = stmt->variable.name;
@@ -462,6 +500,7 @@ static err_t do_show(struct session *s, const struct sql_stmt *stmt)
     return ERR_OK;
 }
 
+/* One row a line, as PostgreSQL does, since psql prints it so. */
 static err_t do_explain(struct session *s, const struct sql_stmt *stmt)
 {
     static const char *const names[] = {"QUERY PLAN"};
@@ -487,6 +526,7 @@ static err_t do_explain(struct session *s, const struct sql_stmt *stmt)
     return ERR_OK;
 }
 
+/* The text as it was given, from the catalog. */
 static err_t do_show_create(struct session *s, const struct sql_stmt *stmt)
 {
     static const char *const names[] = {"name", "create_sql"};
@@ -507,6 +547,8 @@ static err_t do_show_create(struct session *s, const struct sql_stmt *stmt)
     return ERR_OK;
 }
 
+/* SET of a cluster that does not exist is a notice, as in Materialize: it may be created next. A
+ * database must exist, for names could not be resolved in it. */
 static err_t do_set(struct session *s, const struct sql_stmt *stmt)
 {
     const char *name = stmt->variable.name;
@@ -534,6 +576,8 @@ static err_t do_set(struct session *s, const struct sql_stmt *stmt)
     return vars_set(s, name, stmt->variable.value, stmt->variable.local);
 }
 
+/* Types that are not given are inferred when it is described or executed. The statement shares the
+ * script it was written in. */
 static err_t do_prepare(struct session *s, const struct sql_stmt *stmt)
 {
     const char *name = stmt->prepare.name;
@@ -552,6 +596,7 @@ static err_t do_prepare(struct session *s, const struct sql_stmt *stmt)
     return ERR_OK;
 }
 
+/* name NULL: all. */
 static err_t do_deallocate(struct session *s, const char *name)
 {
     if (name != NULL) {
@@ -574,6 +619,8 @@ static err_t do_deallocate(struct session *s, const char *name)
     return ERR_OK;
 }
 
+/* Nothing runs yet: the query starts with the first FETCH, at the transaction's time. Arguments of
+ * the DECLARE (extended protocol) are copied, they end with its portal. */
 static err_t do_declare(struct session *s, const struct sql_stmt *stmt)
 {
     const char *name = stmt->cursor.name;
@@ -603,6 +650,7 @@ static err_t do_declare(struct session *s, const struct sql_stmt *stmt)
     return ERR_OK;
 }
 
+/* Portals of the extended protocol are not cursors of SQL. */
 static err_t do_close(struct session *s, const struct sql_stmt *stmt)
 {
     if (stmt->cursor.name == NULL) {
@@ -617,6 +665,7 @@ static err_t do_close(struct session *s, const struct sql_stmt *stmt)
     return ERR_OK;
 }
 
+/* Option names are lower case by now; NULL when it is not given. */
 static const char *option_value(const struct sql_options *options, const char *name)
 {
     for (uint32_t i = 0; i < options->len; i++) {
@@ -627,6 +676,8 @@ static const char *option_value(const struct sql_options *options, const char *n
     return NULL;
 }
 
+/* FETCH ... WITH (timeout = '1s') bounds the wait for rows of a subscription. A month is 30 days,
+ * as PostgreSQL has it when it turns intervals into seconds. */
 static err_t fetch_timeout(struct session *s, const struct sql_stmt *stmt)
 {
     ASSERT(s->run.fetch_deadline == 0);
@@ -648,6 +699,7 @@ static err_t fetch_timeout(struct session *s, const struct sql_stmt *stmt)
     return ERR_OK;
 }
 
+/* run.source becomes the cursor: its rows go out under this statement's name and formats. */
 static err_t do_fetch(struct session *s, const struct sql_stmt *stmt)
 {
     ASSERT(stmt->cursor.name != NULL && stmt->cursor.count >= 0);
@@ -698,6 +750,7 @@ static err_t do_execute(struct session *s, const struct sql_stmt *stmt)
 
 /* ---- transactions ---------------------------------------------------------------------------- */
 
+/* A second BEGIN is a warning: PostgreSQL's clients rely on it. */
 static err_t do_begin(struct session *s)
 {
     if (transact_in_block(s)) {
@@ -708,6 +761,7 @@ static err_t do_begin(struct session *s)
     return transact_begin(s, false);
 }
 
+/* An error means that nothing of the transaction was written. */
 static void on_commit(struct session *s, err_t err)
 {
     ASSERT(s->run.state == RUN_COMMIT);
@@ -718,6 +772,7 @@ static void on_commit(struct session *s, err_t err)
     }
 }
 
+/* COMMIT of a failed transaction rolls back, and its tag says so. */
 static err_t do_commit(struct session *s)
 {
     if (s->tx.status == 'E') {
@@ -734,6 +789,7 @@ static err_t do_commit(struct session *s)
     return ERR_OK;
 }
 
+/* Always succeeds; outside a transaction with a warning. */
 static err_t do_rollback(struct session *s)
 {
     if (!transact_in_block(s)) {
@@ -744,6 +800,7 @@ static err_t do_rollback(struct session *s)
     return ERR_OK;
 }
 
+/* DISCARD ALL: what connection poolers send between two clients. */
 static err_t do_discard(struct session *s)
 {
     if (transact_in_block(s)) {
@@ -798,6 +855,7 @@ static err_t dispatch_short(struct session *s, const struct sql_stmt *stmt)
     }
 }
 
+/* Either the statement is over when this returns ERR_OK, or its state says what it waits for. */
 static err_t dispatch(struct session *s)
 {
     const struct sql_stmt *stmt = s->run.portal->prepared->stmt;
@@ -828,6 +886,7 @@ static err_t dispatch(struct session *s)
     return ERR_OK;
 }
 
+/* Every error that was returned rather than handled ends here. */
 static void dispatch_or_fail(struct session *s)
 {
     ASSERT(s->run.state == RUN_BUSY);
@@ -837,6 +896,7 @@ static void dispatch_or_fail(struct session *s)
     }
 }
 
+/* What was written earlier in the implicit transaction is durable: the statement may see it. */
 static void on_flushed(struct session *s, err_t err)
 {
     ASSERT(s->run.state == RUN_COMMIT);
@@ -855,6 +915,8 @@ static bool commits_first(const struct session *s, const struct sql_stmt *stmt)
            stmt->kind != SQL_COPY_FROM && stmt->kind != SQL_EXECUTE && stmt->kind != SQL_SET;
 }
 
+/* The portal may be used by this statement only until it ends. describe: RowDescription goes out
+ * before the rows, which only the simple protocol wants. */
 void statement_start(struct session *s, struct portal *p, int64_t max_rows, bool describe)
 {
     const struct sql_stmt *stmt = p->prepared->stmt;

@@ -3,6 +3,14 @@
  * abutting chunks [lower, upper); they wait here until the statement (SUBSCRIBE itself, COPY of it,
  * or a FETCH from its cursor) can send them. What waits is bounded: a client that falls further
  * behind loses the subscription with a clear error, nobody else notices.
+ *
+ * A row out is: mz_timestamp, [mz_progressed with PROGRESS], mz_diff, the columns. Rows of a chunk
+ * are sent in order of time. With PROGRESS a row of NULLs says that no change before its time will
+ * come any more.
+ *
+ * Life: subscription_open makes a transient dataflow with one subscribe export; on_changes takes
+ * chunks as the controller merges them; subscription_free drops the export. The subscription is
+ * the portal's, so it goes on between the FETCHes of a cursor, and what changes meanwhile waits.
  */
 #include "core/base/assert.h"
 #include "ctrl/adapter/coord/coord_internal.h"
@@ -21,6 +29,8 @@ struct chunk {
     uint32_t at;
 };
 
+/* Owned by its portal. cols counts the query's columns; the result has two or three more before
+ * them. */
 struct subscription {
     struct session *session;
     struct sql_query *query; /* owned, for its types */
@@ -36,6 +46,7 @@ struct subscription {
     struct io_timer wake;
 };
 
+/* Out of the list already. */
 static void chunk_free(struct chunk *chunk)
 {
     free(chunk->bytes);
@@ -44,6 +55,7 @@ static void chunk_free(struct chunk *chunk)
     free(chunk);
 }
 
+/* By time, then as they came. */
 static int compare_times(const void *pa, const void *pb, void *arg)
 {
     const struct chunk *chunk = arg;
@@ -57,6 +69,7 @@ static int compare_times(const void *pa, const void *pb, void *arg)
     return a < b ? -1 : a > b;
 }
 
+/* The controller's rows end with its call, so they are copied, once, as one block. */
 static struct chunk *chunk_new(const struct subscription *sub, uint64_t upper,
                                const struct batch *rows)
 {
@@ -81,12 +94,15 @@ static struct chunk *chunk_new(const struct subscription *sub, uint64_t upper,
     return chunk;
 }
 
+/* From the loop: several chunks that come in one go are sent in one go. */
 static void wake_soon(struct subscription *sub)
 {
     struct io_loop *loop = sub->session->coord->loop;
     io_timer_start(loop, &sub->wake, io_now_us(loop));
 }
 
+/* Only when the statement waits for this very subscription; else the rows wait for the next
+ * FETCH. */
 static void on_wake(struct io_timer *timer)
 {
     struct subscription *sub = CONTAINER_OF(timer, struct subscription, wake);
@@ -129,6 +145,7 @@ static void on_changes(void *arg, uint64_t lower, uint64_t upper, const struct b
     wake_soon(sub);
 }
 
+/* Named to the controller before the dataflow exists: the first chunk must not be missed. */
 static err_t create(struct session *s, struct subscription *sub, uint64_t time)
 {
     struct plan *plan = sub->query->plan;
@@ -143,6 +160,7 @@ static err_t create(struct session *s, struct subscription *sub, uint64_t time)
     return controller_dataflow_create(s->coord->controller, sub->cluster, plan);
 }
 
+/* The columns as the planner describes them to Parse, so that both agree. */
 static err_t describe(struct session *s, struct portal *p, const struct sql_stmt *stmt)
 {
     struct sql_context cx;
@@ -156,6 +174,7 @@ static err_t describe(struct session *s, struct portal *p, const struct sql_stmt
     return ERR_OK;
 }
 
+/* Takes the query. The snapshot is read at the same time a SELECT would be. */
 err_t subscription_open(struct session *s, struct portal *p, struct sql_query *query,
                         const struct sql_stmt *stmt)
 {
@@ -202,6 +221,7 @@ err_t subscription_open(struct session *s, struct portal *p, struct sql_query *q
     return ERR_OK;
 }
 
+/* The dataflow goes with it; a change that is on its way finds no receiver and is dropped. */
 void subscription_free(struct subscription *sub)
 {
     struct coord *coord = sub->session->coord;
@@ -293,6 +313,7 @@ static void announce(struct session *s, struct subscription *sub)
     run->describe = false;
 }
 
+/* As statement.c's, with the formats announce settled. */
 static void send_one(struct session *s, const struct datum *row)
 {
     const struct portal *p = s->run.portal;
@@ -335,6 +356,8 @@ static bool fetch_over(const struct session *s, const struct subscription *sub)
            io_now_us(s->coord->loop) >= s->run.fetch_deadline;
 }
 
+/* Runs whenever there may be something to do: rows came, the socket drained, time is up. Ends the
+ * statement at most once. */
 void subscription_pump(struct session *s)
 {
     struct subscription *sub = s->run.source->subscription;

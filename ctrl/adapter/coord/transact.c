@@ -3,16 +3,24 @@
  * by the first and held for the rest. Writes are gathered and appended at commit, all at one time.
  * Outside BEGIN ... COMMIT the statements of a simple query, or the requests up to Sync, make an
  * implicit transaction; there, a change from writing to reading commits what was written so far.
+ *
+ * Why a block cannot do both: its reads are at one time and its writes at a later one, and what
+ * others wrote in between would be a write skew. Single statements that read and write have the
+ * lock of write.c; a block would hold it as long as its client likes.
+ *
+ *     NONE --read--> READ     NONE --write--> WRITE     both end in COMMIT or ROLLBACK
  */
 #include "core/base/assert.h"
 #include "core/base/log.h"
 #include "ctrl/adapter/coord/coord_internal.h"
 
+/* Between BEGIN and COMMIT or ROLLBACK, also when it has failed. */
 bool transact_in_block(const struct session *s)
 {
     return s->tx.status != 'I';
 }
 
+/* pgwire tells the client with the next ReadyForQuery. */
 static void set_status(struct session *s, char status)
 {
     ASSERT(status == 'I' || status == 'T' || status == 'E');
@@ -22,6 +30,7 @@ static void set_status(struct session *s, char status)
     }
 }
 
+/* Neither its kind nor its time are chosen yet: the first statement does. */
 err_t transact_begin(struct session *s, bool read_only)
 {
     ASSERT(s->tx.status == 'I');
@@ -33,6 +42,7 @@ err_t transact_begin(struct session *s, bool read_only)
     return ERR_OK;
 }
 
+/* History they kept may be compacted from now on. */
 static void release_holds(struct session *s)
 {
     ASSERT(s->tx.holds_len == 0 || s->coord->controller != NULL);
@@ -42,7 +52,8 @@ static void release_holds(struct session *s)
     s->tx.holds_len = 0;
 }
 
-/* Cursors without hold and local settings end with the transaction. */
+/* Cursors without hold and local settings end with the transaction. One at a time, for removing
+ * ends the iteration; not the one whose statement runs COMMIT. */
 static void drop_cursors(struct session *s)
 {
     for (;;) {
@@ -62,6 +73,7 @@ static void drop_cursors(struct session *s)
     }
 }
 
+/* However it ended: nothing of a transaction is left in the session. */
 static void end(struct session *s)
 {
     release_holds(s);
@@ -77,12 +89,14 @@ static void end(struct session *s)
     set_status(s, 'I');
 }
 
+/* Writes were only gathered: there is nothing to undo. */
 void transact_rollback(struct session *s)
 {
     ASSERT(s->job.state != WRITE_FLYING || s->after_commit == NULL);
     end(s);
 }
 
+/* The state is cleared before the continuation runs, which may begin the next transaction. */
 static void on_committed(struct write_job *job, err_t err)
 {
     struct session *s = CONTAINER_OF(job, struct session, job);
@@ -94,6 +108,8 @@ static void on_committed(struct write_job *job, err_t err)
     after(s, err);
 }
 
+/* Reads have nothing to commit. The write set moves into the job, which owns it until it is
+ * durable. */
 void transact_commit(struct session *s, void (*done)(struct session *s, err_t err))
 {
     ASSERT(s->job.state == WRITE_IDLE && s->after_commit == NULL);
@@ -109,6 +125,7 @@ void transact_commit(struct session *s, void (*done)(struct session *s, err_t er
     write_submit(s->coord, &s->job);
 }
 
+/* 25001: PostgreSQL has no such error; Materialize says it in these words. */
 err_t transact_enter_read(struct session *s)
 {
     ASSERT(s != NULL);
@@ -122,6 +139,7 @@ err_t transact_enter_read(struct session *s)
     return ERR_OK;
 }
 
+/* 25006 in a read-only session or transaction, whichever variable said so. */
 err_t transact_enter_write(struct session *s)
 {
     const char *always = vars_get(s, "default_transaction_read_only");
@@ -140,6 +158,8 @@ err_t transact_enter_write(struct session *s)
     return ERR_OK;
 }
 
+/* No hold is no error: the object may have been compacted beyond the time already, and may not be
+ * read. */
 static void hold(struct session *s, uint64_t cluster, uint64_t id)
 {
     ASSERT(id != 0 && s->tx.time > 0);

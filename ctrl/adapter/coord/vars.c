@@ -1,17 +1,26 @@
-/* Session variables: SHOW, SET, RESET, and which of them clients are told of. */
+/*
+ * Session variables: SHOW, SET, RESET, and which of them clients are told of.
+ *
+ * A variable's value is, first that is there: SET LOCAL's (until the transaction ends), SET's, the
+ * initial one. Values are texts in a canonical form, checked when they are set, so that readers
+ * need not handle bad ones. Variables that PostgreSQL's clients set at start and that make no
+ * difference here are accepted; those whose other values we could not honour are fixed, with an
+ * error that says so.
+ */
 #include "core/base/assert.h"
 #include "ctrl/adapter/coord/coord_internal.h"
 
 #include <strings.h>
 
+/* What values are accepted: see check(). */
 enum var_kind { VAR_TEXT, VAR_BOOL, VAR_INT, VAR_DURATION, VAR_FIXED, VAR_ISOLATION, VAR_UTF8 };
 
 struct var {
     const char *name; /* as PostgreSQL spells it; compared without case */
-    const char *initial;
+    const char *initial; /* in canonical form */
     enum var_kind kind;
     bool reported; /* ParameterStatus */
-    const char *description;
+    const char *description; /* for SHOW ALL */
 };
 
 static const struct var vars[] = {
@@ -51,23 +60,27 @@ static const struct var vars[] = {
     {"xmloption", "content", VAR_TEXT, false, "Accepted, without effect."},
 };
 
+/* Positions are stable while the process runs: sessions index their values by them. */
 size_t vars_count(void)
 {
     return ARRAY_LEN(vars);
 }
 
+/* In PostgreSQL's spelling, sorted without regard to case. */
 const char *vars_name(size_t i)
 {
     ASSERT(i < ARRAY_LEN(vars));
     return vars[i].name;
 }
 
+/* For SHOW ALL and pg_settings. */
 const char *vars_description(size_t i)
 {
     ASSERT(i < ARRAY_LEN(vars));
     return vars[i].description;
 }
 
+/* SQL's own spellings ("time zone", "names") are aliases. Names compare without case. */
 static const struct var *find(const char *name)
 {
     ASSERT(name != NULL);
@@ -91,6 +104,7 @@ static const struct var *find(const char *name)
     return NULL;
 }
 
+/* Borrowed until the variable is set again. */
 const char *vars_at(const struct session *s, size_t i)
 {
     ASSERT(i < ARRAY_LEN(vars));
@@ -103,6 +117,7 @@ const char *vars_at(const struct session *s, size_t i)
     return strcmp(vars[i].name, "session_authorization") == 0 ? s->user : vars[i].initial;
 }
 
+/* Linear over some tens of names, a few times a statement. */
 const char *vars_get(const struct session *s, const char *name)
 {
     ASSERT(s->vars != NULL);
@@ -110,7 +125,8 @@ const char *vars_get(const struct session *s, const char *name)
     return v == NULL ? NULL : vars_at(s, (size_t)(v - vars));
 }
 
-/* "500ms", "2s", "1min", "1h", "1d"; a plain number is milliseconds. False: neither. */
+/* "500ms", "2s", "1min", "1h", "1d"; a plain number is milliseconds. False: neither. PostgreSQL's
+ * units; fractions are allowed, as there. */
 static bool parse_duration(const char *text, uint64_t *us)
 {
     ASSERT(text != NULL && us != NULL);
@@ -136,6 +152,7 @@ static bool parse_duration(const char *text, uint64_t *us)
     return false;
 }
 
+/* Microseconds; the value was checked when it was set. */
 uint64_t vars_duration_us(const struct session *s, const char *name)
 {
     uint64_t us = 0;
@@ -146,6 +163,7 @@ uint64_t vars_duration_us(const struct session *s, const char *name)
     return us;
 }
 
+/* The words PostgreSQL takes, to its canonical two; NULL for any other. */
 static const char *parse_bool(const char *text)
 {
     static const char *const yes[] = {"on", "true", "yes", "1", "t", "y"};
@@ -161,6 +179,7 @@ static const char *parse_bool(const char *text)
     return NULL;
 }
 
+/* 22023, in PostgreSQL's words. */
 static err_t bad_value(const struct var *v, const char *value)
 {
     return err_sql(ERR_INVALID, "22023", "invalid value for parameter \"%s\": \"%s\"", v->name,
@@ -210,6 +229,7 @@ static err_t check(const struct var *v, const char *value, const char **out)
     UNREACHABLE();
 }
 
+/* ParameterStatus for those the protocol says clients must hear of, at once and not at commit. */
 static void report(struct session *s, const struct var *v)
 {
     ASSERT(v >= vars && v < vars + ARRAY_LEN(vars));
@@ -218,6 +238,8 @@ static void report(struct session *s, const struct var *v)
     }
 }
 
+/* value NULL resets. local: until the transaction ends, in which case the session's value stays
+ * behind it. */
 err_t vars_set(struct session *s, const char *name, const char *value, bool local)
 {
     ASSERT(s->vars != NULL && name != NULL);
@@ -247,6 +269,7 @@ err_t vars_set(struct session *s, const char *name, const char *value, bool loca
     return ERR_OK;
 }
 
+/* The database stays: it is where the connection is, not a preference. */
 void vars_reset_all(struct session *s)
 {
     for (size_t i = 0; i < ARRAY_LEN(vars); i++) {
@@ -260,6 +283,7 @@ void vars_reset_all(struct session *s)
     }
 }
 
+/* Clients hear of values that come back. */
 void vars_end_transaction(struct session *s)
 {
     for (size_t i = 0; i < ARRAY_LEN(vars); i++) {
@@ -271,6 +295,7 @@ void vars_end_transaction(struct session *s)
     }
 }
 
+/* At the start of a session: drivers wait for these. */
 void vars_report(struct session *s)
 {
     for (size_t i = 0; i < ARRAY_LEN(vars); i++) {
@@ -278,6 +303,7 @@ void vars_report(struct session *s)
     }
 }
 
+/* Once, with the session. */
 void vars_free(struct session *s)
 {
     for (size_t i = 0; i < ARRAY_LEN(vars); i++) {

@@ -1,4 +1,14 @@
-/* Catalog tables: from their descriptions to relations, and rows on demand. */
+/*
+ * Catalog tables: from their descriptions to relations, and rows on demand.
+ *
+ * A query over pg_class is planned with pg_class's present rows as constants (virtual_rows) and
+ * runs on the engine in this process. So it is a snapshot of the moment it is planned, in one
+ * transaction or many: like PostgreSQL's own catalog snapshots, not at the transaction's time.
+ *
+ * Fillers (virtual_pg.c, virtual_is.c, virtual_mz.c) set columns by name; a name that the
+ * description lacks is a mistake of ours and asserts, in the first test that reads the table. What
+ * is not set is zero, "" or NULL by type, as PostgreSQL has it in columns that do not apply.
+ */
 #include "core/base/assert.h"
 #include "ctrl/adapter/coord/virtual_internal.h"
 
@@ -10,6 +20,8 @@
 
 /* ---- descriptions ---------------------------------------------------------------------------- */
 
+/* The type behind the colon of a description; len since it ends at a space. name is text with an
+ * oid of its own, char is a one-letter text: pg_catalog has both everywhere. */
 static struct type column_type(const char *name, size_t len)
 {
     static const struct {
@@ -35,13 +47,16 @@ static struct type column_type(const char *name, size_t len)
     UNREACHABLE();
 }
 
-/* Columns whose absence is NULL; the others are zero or empty. */
+/* Columns whose absence is NULL; the others are zero or empty. text is NULL when not set; name and
+ * char never are NULL in PostgreSQL's catalog. */
 static bool absent_is_null(const struct type *type)
 {
     return type->kind == TYPE_TIMESTAMPTZ || type->kind == TYPE_INTERVAL ||
            (type->kind == TYPE_TEXT && type->oid == type_of(TYPE_TEXT).oid);
 }
 
+/* "oid:oid relname:name" to a relation. The id has a bit that no item's has; the oid is what
+ * pg_class says of the table itself. */
 static void describe(struct virtual_table *t)
 {
     const char *at = t->spec->columns;
@@ -68,6 +83,7 @@ static void describe(struct virtual_table *t)
     t->relation.name = t->spec->name;
 }
 
+/* Descriptions are constants of the program: what is wrong with one is found by any start. */
 err_t virtual_init(struct coord *coord)
 {
     ASSERT(coord->virtuals == NULL);
@@ -80,6 +96,7 @@ err_t virtual_init(struct coord *coord)
     return ERR_OK;
 }
 
+/* Relations point into their arenas and into the specs. */
 void virtual_free(struct coord *coord)
 {
     ASSERT(coord != NULL);
@@ -91,6 +108,7 @@ void virtual_free(struct coord *coord)
     coord->virtuals_len = 0;
 }
 
+/* A hundred names, compared one by one: it is done once a name in a statement. */
 const struct sql_relation *virtual_find(const struct coord *coord, const char *schema,
                                         const char *name)
 {
@@ -106,6 +124,8 @@ const struct sql_relation *virtual_find(const struct coord *coord, const char *s
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
+/* Rows lie one behind the other, as the planner wants its constants. Growing moves them, so
+ * sink->row is only good until the next call. */
 void virtual_begin(struct virtual_sink *sink)
 {
     const struct schema *s = &sink->relation->columns;
@@ -129,6 +149,8 @@ void virtual_begin(struct virtual_sink *sink)
     }
 }
 
+/* By name, linear: tables have tens of columns and hundreds of rows. Setting a column makes it not
+ * NULL. */
 static struct datum *column(struct virtual_sink *sink, const char *name, uint8_t *kind)
 {
     const struct schema *s = &sink->relation->columns;
@@ -143,6 +165,7 @@ static struct datum *column(struct virtual_sink *sink, const char *name, uint8_t
     UNREACHABLE();
 }
 
+/* NULL sets SQL's NULL, also in a column of type name: mz_ tables use it for "none". */
 void virtual_text(struct virtual_sink *sink, const char *name, const char *value)
 {
     uint8_t kind;
@@ -156,6 +179,7 @@ void virtual_text(struct virtual_sink *sink, const char *name, const char *value
     d->len = (uint32_t)strlen(value);
 }
 
+/* For ids and lists; the text is copied into the arena. */
 void virtual_printf(struct virtual_sink *sink, const char *name, const char *format, ...)
 {
     char *text = NULL;
@@ -168,6 +192,7 @@ void virtual_printf(struct virtual_sink *sink, const char *name, const char *for
     free(text);
 }
 
+/* Any type whose value is a number; whether it fits is the filler's to know. */
 void virtual_int(struct virtual_sink *sink, const char *name, int64_t value)
 {
     uint8_t kind;
@@ -181,6 +206,7 @@ void virtual_int(struct virtual_sink *sink, const char *name, int64_t value)
     }
 }
 
+/* PostgreSQL's flags; false when never set. */
 void virtual_bool(struct virtual_sink *sink, const char *name, bool value)
 {
     uint8_t kind;
@@ -189,12 +215,14 @@ void virtual_bool(struct virtual_sink *sink, const char *name, bool value)
     d->b = value;
 }
 
+/* For numbers, whose default is 0 and not NULL. */
 void virtual_null(struct virtual_sink *sink, const char *name)
 {
     uint8_t kind;
     column(sink, name, &kind)->null = true;
 }
 
+/* 0 is "none", hence NULL. */
 void virtual_id(struct virtual_sink *sink, const char *name, uint64_t id)
 {
     if (id == 0) {
@@ -206,6 +234,7 @@ void virtual_id(struct virtual_sink *sink, const char *name, uint64_t id)
     }
 }
 
+/* at is a position in the catalog's list: no definition can run between two calls. */
 const struct catalog_item *virtual_next_item(struct virtual_sink *sink, bool every, size_t *at)
 {
     struct session *s = sink->session;
@@ -222,11 +251,13 @@ const struct catalog_item *virtual_next_item(struct virtual_sink *sink, bool eve
     return NULL;
 }
 
+/* In the order of the specs. */
 const struct virtual_table *virtual_at(const struct coord *coord, size_t n)
 {
     return n < coord->virtuals_len ? &coord->virtuals[n] : NULL;
 }
 
+/* Quoted where a name needs it: the text may be pasted into CREATE INDEX. */
 void virtual_key_names(const struct coord *coord, const struct catalog_item *index,
                        struct buf *out)
 {
@@ -240,6 +271,8 @@ void virtual_key_names(const struct coord *coord, const struct catalog_item *ind
     arena_free(&arena);
 }
 
+/* Rows as of now, in the arena of the statement that is planned. A table without a filler has
+ * none. */
 err_t virtual_rows(struct session *s, const struct sql_relation *relation, struct arena *arena,
                    struct datum **rows, uint32_t *rows_len)
 {

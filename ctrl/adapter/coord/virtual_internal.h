@@ -6,14 +6,15 @@
 
 /* Rows being made: begin one, set columns by name; the others are zero, empty or NULL by type. */
 struct virtual_sink {
-    struct session *session;
+    struct session *session; /* who asks */
     const struct sql_relation *relation;
     struct arena *arena; /* texts set are copied here */
     struct datum *rows;
-    uint32_t rows_len;
+    uint32_t rows_len; /* counting the one under construction */
     uint32_t rows_cap;
     struct datum *row;   /* the one under construction */
 };
+/* Setters name a column of the table; one it does not have is a mistake of ours and asserts. */
 void virtual_begin(struct virtual_sink *sink);
 void virtual_text(struct virtual_sink *sink, const char *column, const char *value);
 void virtual_int(struct virtual_sink *sink, const char *column, int64_t value);
@@ -24,8 +25,11 @@ void virtual_printf(struct virtual_sink *sink, const char *column, const char *f
 /* "u12", "s14001". */
 void virtual_id(struct virtual_sink *sink, const char *column, uint64_t id);
 
+/* Appends the table's present rows for sink->session. */
 typedef void (*virtual_fill_fn)(struct virtual_sink *sink);
 
+/* A catalog table as it is written down in virtual_specs.c. columns: "name:type name:type ...";
+ * fill NULL: it has no rows. oid: PostgreSQL's where clients compare with it, else 14001 and up. */
 struct virtual_spec {
     const char *schema;
     const char *name;
@@ -36,18 +40,21 @@ struct virtual_spec {
 extern const struct virtual_spec virtual_specs[];
 extern const size_t virtual_specs_len;
 
+/* The same, made into a relation at start. Owned by the coordinator, constant from then on. */
 struct virtual_table {
     const struct virtual_spec *spec;
     struct sql_relation relation;
     struct arena arena;
 };
 
+/* virtual_is.c */
 void virtual_is_character_sets(struct virtual_sink *sink);
 void virtual_is_columns(struct virtual_sink *sink);
 void virtual_is_enabled_roles(struct virtual_sink *sink);
 void virtual_is_schemata(struct virtual_sink *sink);
 void virtual_is_tables(struct virtual_sink *sink);
 void virtual_is_views(struct virtual_sink *sink);
+/* virtual_mz.c */
 void virtual_mz_cluster_replica_sizes(struct virtual_sink *sink);
 void virtual_mz_cluster_replica_statuses(struct virtual_sink *sink);
 void virtual_mz_cluster_replicas(struct virtual_sink *sink);
@@ -75,6 +82,7 @@ void virtual_mz_source_statuses(struct virtual_sink *sink);
 void virtual_mz_sources(struct virtual_sink *sink);
 void virtual_mz_tables(struct virtual_sink *sink);
 void virtual_mz_views(struct virtual_sink *sink);
+/* virtual_pg.c */
 void virtual_pg_am(struct virtual_sink *sink);
 void virtual_pg_attrdef(struct virtual_sink *sink);
 void virtual_pg_attribute(struct virtual_sink *sink);

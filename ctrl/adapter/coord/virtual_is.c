@@ -1,12 +1,18 @@
-/* The rows of information_schema. */
+/*
+ * The rows of information_schema: the SQL standard's view of what pg_catalog says, in the columns
+ * PostgreSQL 15 gives. BI tools and JDBC's getTables/getColumns ask here. Every relation of the
+ * session's database is shown to everybody, for there are no rights.
+ */
 #include "core/base/assert.h"
 #include "ctrl/adapter/coord/virtual_internal.h"
 
+/* The standard calls a database a catalog. */
 static const char *database_of(const struct virtual_sink *sink)
 {
     return vars_get(sink->session, "database");
 }
 
+/* An item's schema exists as long as the item does. */
 static const char *schema_of(const struct virtual_sink *sink, const struct catalog_item *item)
 {
     const struct catalog_schema *schema =
@@ -15,6 +21,7 @@ static const char *schema_of(const struct virtual_sink *sink, const struct catal
     return schema->name;
 }
 
+/* insertable: whether INSERT works; tools grey out what does not. */
 static void add_table(struct virtual_sink *sink, const char *schema, const char *name,
                       const char *type, bool insertable)
 {
@@ -28,6 +35,7 @@ static void add_table(struct virtual_sink *sink, const char *schema, const char 
     virtual_text(sink, "is_typed", "NO");
 }
 
+/* Clients show the words as they are; those that only know BASE TABLE and VIEW skip the others. */
 static const char *table_type(enum catalog_kind kind)
 {
     switch (kind) {
@@ -40,6 +48,7 @@ static const char *table_type(enum catalog_kind kind)
     UNREACHABLE();
 }
 
+/* Users' relations, then the catalog's own, as PostgreSQL lists pg_catalog. */
 void virtual_is_tables(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -55,6 +64,10 @@ void virtual_is_tables(struct virtual_sink *sink)
     }
 }
 
+/* Precision in bits for binary numbers, in digits for numeric(p, s). numeric's typmod is ((p << 16)
+ * | s) + 4, with an 11-bit scale, as PostgreSQL packs it; without one nothing is said. Precision in
+ * bits for binary numbers, in digits for numeric(p, s). numeric's typmod is ((p << 16) | s) + 4,
+ * with an 11-bit scale, as PostgreSQL packs it; without one nothing is said. */
 static void numeric_facts(struct virtual_sink *sink, const struct type *type)
 {
     ASSERT(type->kind != 0);
@@ -83,6 +96,8 @@ static void numeric_facts(struct virtual_sink *sink, const struct type *type)
     }
 }
 
+/* data_type is the type without its parameters; udt_name would be the name in pg_type. NULL where
+ * PostgreSQL has NULL: clients tell "no limit" from "limit 0" by it. */
 static void add_column(struct virtual_sink *sink, const char *schema, const char *table,
                        uint32_t position, const char *name, const struct type *type,
                        const char *default_sql)
@@ -114,6 +129,7 @@ static void add_column(struct virtual_sink *sink, const char *schema, const char
     virtual_text(sink, "is_updatable", "YES");
 }
 
+/* What JDBC's getColumns reads, for relations of any kind. */
 void virtual_is_columns(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -132,6 +148,7 @@ void virtual_is_columns(struct virtual_sink *sink)
     }
 }
 
+/* As pg_namespace. */
 void virtual_is_schemata(struct virtual_sink *sink)
 {
     const struct catalog *c = sink->session->coord->catalog;
@@ -147,6 +164,7 @@ void virtual_is_schemata(struct virtual_sink *sink)
     }
 }
 
+/* The standard's views are plain ones: they cannot be written to here. */
 void virtual_is_views(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -164,6 +182,7 @@ void virtual_is_views(struct virtual_sink *sink)
     }
 }
 
+/* Whoever is connected may act as any role. */
 void virtual_is_enabled_roles(struct virtual_sink *sink)
 {
     const struct catalog_role *role;
@@ -173,6 +192,7 @@ void virtual_is_enabled_roles(struct virtual_sink *sink)
     }
 }
 
+/* PostgreSQL's one row: a database has one encoding. */
 void virtual_is_character_sets(struct virtual_sink *sink)
 {
     virtual_begin(sink);

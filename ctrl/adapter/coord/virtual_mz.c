@@ -1,18 +1,26 @@
-/* The rows of mz_catalog and mz_internal: our own objects, and how they are. */
+/*
+ * The rows of mz_catalog and mz_internal: our own objects, and how they are. Names and columns
+ * follow Materialize, so that its tools (dbt, Terraform) find what they ask for. Ids are texts:
+ * "u7" a user's object, "s14001" a catalog table. Unlike pg_catalog these tables show all
+ * databases.
+ */
 #include "core/base/assert.h"
 #include "ctrl/adapter/coord/virtual_internal.h"
 
+/* Every filler begins here: the sink knows its session, the session its coordinator. */
 static const struct catalog *catalog_of(const struct virtual_sink *sink)
 {
     return sink->session->coord->catalog;
 }
 
+/* As FORMAT in CREATE SOURCE spells it. */
 static const char *format_name(uint8_t format)
 {
     ASSERT(format == SQL_FORMAT_CSV || format == SQL_FORMAT_JSON);
     return format == SQL_FORMAT_CSV ? "csv" : "json";
 }
 
+/* In order of id, as all tables here: the order of creation. */
 void virtual_mz_databases(struct virtual_sink *sink)
 {
     const struct catalog_database *d;
@@ -24,6 +32,7 @@ void virtual_mz_databases(struct virtual_sink *sink)
     }
 }
 
+/* virtual_id turns the system schemas' database 0 into NULL. */
 void virtual_mz_schemas(struct virtual_sink *sink)
 {
     const struct catalog_schema *s;
@@ -36,6 +45,7 @@ void virtual_mz_schemas(struct virtual_sink *sink)
     }
 }
 
+/* inherit is true of every role in Materialize. */
 void virtual_mz_roles(struct virtual_sink *sink)
 {
     const struct catalog_role *r;
@@ -48,6 +58,7 @@ void virtual_mz_roles(struct virtual_sink *sink)
     }
 }
 
+/* Terraform's provider reads its clusters back from here: size is what was asked for. */
 void virtual_mz_clusters(struct virtual_sink *sink)
 {
     const struct catalog_cluster *k;
@@ -61,6 +72,7 @@ void virtual_mz_clusters(struct virtual_sink *sink)
     }
 }
 
+/* Replicas are numbered; their names count from 1, as SHOW CLUSTER REPLICAS has them. */
 void virtual_mz_cluster_replicas(struct virtual_sink *sink)
 {
     const struct catalog_cluster *k;
@@ -75,6 +87,7 @@ void virtual_mz_cluster_replicas(struct virtual_sink *sink)
     }
 }
 
+/* The sizes environmentd was started with, in that order. */
 void virtual_mz_cluster_replica_sizes(struct virtual_sink *sink)
 {
     const struct coord *coord = sink->session->coord;
@@ -86,6 +99,7 @@ void virtual_mz_cluster_replica_sizes(struct virtual_sink *sink)
     }
 }
 
+/* The columns that all tables of objects share. */
 static void add_item(struct virtual_sink *sink, const struct catalog_item *item)
 {
     ASSERT(item->id != 0);
@@ -95,6 +109,7 @@ static void add_item(struct virtual_sink *sink, const struct catalog_item *item)
     virtual_text(sink, "name", item->name);
 }
 
+/* mz_objects spells the kind with a dash, where messages have a space. */
 static void add_object(struct virtual_sink *sink, const struct catalog_item *item)
 {
     add_item(sink, item);
@@ -105,6 +120,7 @@ static void add_object(struct virtual_sink *sink, const struct catalog_item *ite
     virtual_id(sink, "cluster_id", item->cluster);
 }
 
+/* Catalog tables are views to their users: they cannot be written. */
 static void add_system_objects(struct virtual_sink *sink)
 {
     const struct virtual_table *t;
@@ -120,6 +136,7 @@ static void add_system_objects(struct virtual_sink *sink)
     }
 }
 
+/* Users' objects of all databases, then the system's. */
 void virtual_mz_objects(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -129,6 +146,7 @@ void virtual_mz_objects(struct virtual_sink *sink)
     add_system_objects(sink);
 }
 
+/* As mz_objects, without indexes. */
 void virtual_mz_relations(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -140,6 +158,8 @@ void virtual_mz_relations(struct virtual_sink *sink)
     add_system_objects(sink);
 }
 
+/* One table a kind of object follows, each with what only that kind has; create_sql is the
+ * statement as it was given, from which dbt and Terraform make their diffs. */
 void virtual_mz_tables(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -152,6 +172,7 @@ void virtual_mz_tables(struct virtual_sink *sink)
     }
 }
 
+/* type is "file" until there are other connectors. */
 void virtual_mz_sources(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -167,6 +188,7 @@ void virtual_mz_sources(struct virtual_sink *sink)
     }
 }
 
+/* A plain view runs nowhere, so it has no cluster. */
 void virtual_mz_views(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -180,6 +202,7 @@ void virtual_mz_views(struct virtual_sink *sink)
     }
 }
 
+/* cluster_id: where it is kept up to date, and where reads of it are fast. */
 void virtual_mz_materialized_views(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -194,6 +217,7 @@ void virtual_mz_materialized_views(struct virtual_sink *sink)
     }
 }
 
+/* An index has no columns of its own: see mz_index_columns. */
 void virtual_mz_indexes(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -207,6 +231,7 @@ void virtual_mz_indexes(struct virtual_sink *sink)
     }
 }
 
+/* Materialized views have no row here, though they are arranged by all their columns. */
 void virtual_mz_index_columns(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -222,6 +247,7 @@ void virtual_mz_index_columns(struct virtual_sink *sink)
     }
 }
 
+/* "default" is SQL text; NULL when there is none. */
 static void add_columns(struct virtual_sink *sink, uint64_t id, const struct schema *columns,
                         const char **defaults)
 {
@@ -238,6 +264,7 @@ static void add_columns(struct virtual_sink *sink, uint64_t id, const struct sch
     }
 }
 
+/* Indexes are left out: their keys are columns of something else. */
 void virtual_mz_columns(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -252,6 +279,7 @@ void virtual_mz_columns(struct virtual_sink *sink)
     }
 }
 
+/* The function table of core/data, as the planner resolves against it; one row an overload. */
 void virtual_mz_functions(struct virtual_sink *sink)
 {
     size_t len = 0;
@@ -278,6 +306,7 @@ void virtual_mz_functions(struct virtual_sink *sink)
 
 /* ---- how things are -------------------------------------------------------------------------- */
 
+/* The words of Materialize's mz_source_statuses. */
 static const char *status_name(enum storage_status status)
 {
     switch (status) {
@@ -290,6 +319,7 @@ static const char *status_name(enum storage_status status)
     UNREACHABLE();
 }
 
+/* A source that has reported nothing yet is starting: storaged may not even be up. */
 void virtual_mz_source_statuses(struct virtual_sink *sink)
 {
     const struct coord *coord = sink->session->coord;
@@ -313,6 +343,7 @@ void virtual_mz_source_statuses(struct virtual_sink *sink)
     }
 }
 
+/* As far as the controllers have heard; a frontier that was never reported has no row. */
 void virtual_mz_frontiers(struct virtual_sink *sink)
 {
     struct controller *controller = sink->session->coord->controller;
@@ -343,6 +374,7 @@ void virtual_mz_frontiers(struct virtual_sink *sink)
     }
 }
 
+/* Called by the controllers for each process they know, in no order that means anything. */
 static void add_process(void *arg, const struct controller_process_info *info)
 {
     struct virtual_sink *sink = arg;
@@ -356,11 +388,13 @@ static void add_process(void *arg, const struct controller_process_info *info)
     virtual_bool(sink, "connected", info->connected);
 }
 
+/* connected: our control connection stands, so it does what we say. */
 void virtual_mz_processes(struct virtual_sink *sink)
 {
     controller_processes(sink->session->coord->controller, add_process, sink);
 }
 
+/* The same list, seen as replicas. */
 static void add_replica_status(void *arg, const struct controller_process_info *info)
 {
     struct virtual_sink *sink = arg;
@@ -379,6 +413,7 @@ void virtual_mz_cluster_replica_statuses(struct virtual_sink *sink)
     controller_processes(sink->session->coord->controller, add_replica_status, sink);
 }
 
+/* Direct ones only; a recursive query finds the rest. */
 void virtual_mz_object_dependencies(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -391,6 +426,7 @@ void virtual_mz_object_dependencies(struct virtual_sink *sink)
     }
 }
 
+/* On relations, the only objects that keep their comment. */
 void virtual_mz_comments(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -404,6 +440,7 @@ void virtual_mz_comments(struct virtual_sink *sink)
     }
 }
 
+/* Without the system's own session, which is no client's. */
 void virtual_mz_sessions(struct virtual_sink *sink)
 {
     for (const struct session *s = sink->session->coord->sessions; s != NULL; s = s->next) {
@@ -418,6 +455,7 @@ void virtual_mz_sessions(struct virtual_sink *sink)
     }
 }
 
+/* Until the object is dropped or comes back: see on_dataflow_failed. */
 void virtual_mz_dataflow_errors(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -449,6 +487,7 @@ static void index_definition(struct virtual_sink *sink, const struct catalog_ite
     buf_free(&keys);
 }
 
+/* By oid, since that is what the pg_get_ functions are called with. */
 void virtual_mz_object_definitions(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -466,11 +505,14 @@ void virtual_mz_object_definitions(struct virtual_sink *sink)
     }
 }
 
+/* SHOW filters by this word. */
 static const char *show_kind(enum catalog_kind kind)
 {
     return kind == CATALOG_MATERIALIZED_VIEW ? "materialized-view" : catalog_kind_name(kind);
 }
 
+/* One row for each object; the planner's SQL for SHOW TABLES, SHOW VIEWS... picks kind and
+ * columns. */
 static void show_item(struct virtual_sink *sink, const struct catalog_item *item)
 {
     const struct catalog *c = catalog_of(sink);
@@ -495,6 +537,7 @@ static void show_item(struct virtual_sink *sink, const struct catalog_item *item
     }
 }
 
+/* Clusters and their replicas; the replicas also in one text, for SHOW CLUSTERS. */
 static void show_clusters(struct virtual_sink *sink)
 {
     const struct catalog_cluster *k;
@@ -517,6 +560,7 @@ static void show_clusters(struct virtual_sink *sink)
     }
 }
 
+/* Everything SHOW can list is here, so that SHOW ... LIKE and WHERE are ordinary SQL. */
 void virtual_mz_show_objects(struct virtual_sink *sink)
 {
     const struct catalog *c = catalog_of(sink);
@@ -541,6 +585,7 @@ void virtual_mz_show_objects(struct virtual_sink *sink)
     show_clusters(sink);
 }
 
+/* SHOW COLUMNS FROM t: in the order of the table. */
 static void show_columns(struct virtual_sink *sink, const char *database, const char *schema,
                          const char *relation, const struct schema *columns)
 {
@@ -557,6 +602,7 @@ static void show_columns(struct virtual_sink *sink, const char *database, const 
     }
 }
 
+/* All relations of all databases: the planner's SQL names the one that is wanted. */
 void virtual_mz_show_columns(struct virtual_sink *sink)
 {
     const struct catalog *c = catalog_of(sink);

@@ -1,7 +1,15 @@
-/* The rows of pg_catalog: what clients of PostgreSQL look up about our objects. */
+/*
+ * The rows of pg_catalog: what clients of PostgreSQL look up about our objects.
+ *
+ * psql, JDBC, DataGrip and their like join these tables by oid, so the oids agree between them, and
+ * those PostgreSQL fixes (pg_class is 1259) are PostgreSQL's. What does not exist here has no rows;
+ * what exists in another form is shown as the nearest thing clients know: a source as a table, an
+ * arrangement's key as a btree index. Only the session's database is shown.
+ */
 #include "core/base/assert.h"
 #include "ctrl/adapter/coord/virtual_internal.h"
 
+/* Oids that PostgreSQL gives in every installation: some clients compare with them. */
 enum {
     OID_AM_HEAP = 2,
     OID_AM_BTREE = 403,
@@ -12,11 +20,13 @@ enum {
     OID_FUNCTION_FIRST = 10000, /* func ids follow */
 };
 
+/* Every filler begins here: the sink knows its session, the session its coordinator. */
 static const struct catalog *catalog_of(const struct virtual_sink *sink)
 {
     return sink->session->coord->catalog;
 }
 
+/* An item's schema exists as long as the item does: DROP SCHEMA takes its items first. */
 static uint32_t schema_oid(const struct virtual_sink *sink, uint64_t id)
 {
     const struct catalog_schema *schema = catalog_schema_id(catalog_of(sink), id);
@@ -24,6 +34,7 @@ static uint32_t schema_oid(const struct virtual_sink *sink, uint64_t id)
     return schema->oid;
 }
 
+/* The same, for the tables that give names instead of oids. */
 static const char *schema_name(const struct virtual_sink *sink, uint64_t id)
 {
     const struct catalog_schema *schema = catalog_schema_id(catalog_of(sink), id);
@@ -31,6 +42,7 @@ static const char *schema_name(const struct virtual_sink *sink, uint64_t id)
     return schema->name;
 }
 
+/* The schema of a catalog table; the catalog makes the four at its first start. */
 static uint32_t system_schema_oid(const struct virtual_sink *sink, const char *name)
 {
     const struct catalog_schema *schema = catalog_schema(catalog_of(sink), NULL, name);
@@ -51,6 +63,7 @@ static const char *relkind(enum catalog_kind kind)
     UNREACHABLE();
 }
 
+/* The session's database's schemas, and the system's, which are in every database. */
 void virtual_pg_namespace(struct virtual_sink *sink)
 {
     const struct catalog *c = catalog_of(sink);
@@ -66,6 +79,8 @@ void virtual_pg_namespace(struct virtual_sink *sink)
     }
 }
 
+/* What a relation of any kind has. reltuples -1 is PostgreSQL's "never analysed". The access method
+ * only serves psql's \d+, which prints its name. */
 static void class_common(struct virtual_sink *sink, uint32_t oid, const char *name,
                          uint32_t schema, const char *kind, uint32_t columns)
 {
@@ -92,6 +107,8 @@ static bool listed(const struct virtual_table *t)
     return strncmp(t->spec->schema, "mz_", 3) != 0;
 }
 
+/* User objects first. relhasindex makes psql ask for indexes at all; relhasrules for a view's
+ * definition. */
 void virtual_pg_class(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -112,11 +129,13 @@ void virtual_pg_class(struct virtual_sink *sink)
     }
 }
 
+/* name compares by bytes in PostgreSQL as well, hence another collation than text. */
 static int64_t collation_of(const struct type *type)
 {
     return type->kind != TYPE_TEXT ? 0 : type->oid == 19 ? OID_COLLATION_C : OID_COLLATION_DEFAULT;
 }
 
+/* pg_type.typlen and pg_attribute.attlen: bytes of a value, -1 for variable. */
 static int64_t length_of(const struct type *type)
 {
     size_t width = type_width((enum type_kind)type->kind);
@@ -129,6 +148,8 @@ static int64_t length_of(const struct type *type)
     return width == 0 || type->kind == TYPE_NUMERIC ? -1 : (int64_t)width;
 }
 
+/* One column. attnum counts from 1; negative ones (system columns) do not exist here. Alignment and
+ * storage are filled in as PostgreSQL would for most types: tools print them, nobody uses them. */
 static void add_attribute(struct virtual_sink *sink, uint32_t relation, uint32_t position,
                           const char *name, const struct type *type, bool has_default)
 {
@@ -150,6 +171,8 @@ static void add_attribute(struct virtual_sink *sink, uint32_t relation, uint32_t
     virtual_int(sink, "attcollation", collation_of(type));
 }
 
+/* An index's columns are the keys, under the names they have in the relation: \d of an index lists
+ * them. */
 static void add_index_attributes(struct virtual_sink *sink, const struct catalog_item *index)
 {
     const struct catalog_item *on = catalog_item_id(catalog_of(sink), index->on);
@@ -161,6 +184,8 @@ static void add_index_attributes(struct virtual_sink *sink, const struct catalog
     }
 }
 
+/* Indexes have attributes too. Catalog tables that psql lists are described as well, so that \d
+ * pg_class works. */
 void virtual_pg_attribute(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -184,6 +209,8 @@ void virtual_pg_attribute(struct virtual_sink *sink)
     }
 }
 
+/* The oid only has to be unique among defaults; nobody looks one up by it. adbin is SQL text, which
+ * pg_get_expr gives back as it is. */
 void virtual_pg_attrdef(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -218,6 +245,8 @@ static const struct pg_type_row {
     {2206, "regtype", "N", 2211},    {2950, "uuid", "U", 2951},     {3802, "jsonb", "U", 3807},
 };
 
+/* A base type: everything else (domains, enums, composites) does not exist. Values up to eight
+ * bytes are passed by value, which some drivers use to tell fixed from variable. */
 static void add_type(struct virtual_sink *sink, const struct pg_type_row *row, int64_t length,
                      int64_t collation)
 {
@@ -240,6 +269,8 @@ static void add_type(struct virtual_sink *sink, const struct pg_type_row *row, i
     virtual_int(sink, "typcollation", collation);
 }
 
+/* Types a driver may meet in a result, or ask for by name at start; those we cannot store (time,
+ * regclass) are there because catalog queries cast to them. */
 void virtual_pg_type(struct virtual_sink *sink)
 {
     bool has_timestamp = false;
@@ -256,6 +287,7 @@ void virtual_pg_type(struct virtual_sink *sink)
     }
 }
 
+/* "1 3": int2vector's text, positions from 1. */
 static void index_keys(const struct catalog_item *index, struct buf *out)
 {
     ASSERT(index->kind == CATALOG_INDEX);
@@ -264,6 +296,7 @@ static void index_keys(const struct catalog_item *index, struct buf *out)
     }
 }
 
+/* No index is unique or primary: drivers that look for a key find none, which is true. */
 void virtual_pg_index(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -271,6 +304,7 @@ void virtual_pg_index(struct virtual_sink *sink)
         if (item->kind != CATALOG_INDEX) {
             continue;
         }
+        /* goes after it */
         const struct catalog_item *on = catalog_item_id(catalog_of(sink), item->on);
         struct buf keys = {0};
         index_keys(item, &keys);
@@ -288,6 +322,7 @@ void virtual_pg_index(struct virtual_sink *sink)
     }
 }
 
+/* Encoding 6 is UTF8 in PostgreSQL's numbering. */
 void virtual_pg_database(struct virtual_sink *sink)
 {
     const struct catalog_database *d;
@@ -306,6 +341,7 @@ void virtual_pg_database(struct virtual_sink *sink)
     }
 }
 
+/* A superuser may do everything; there are no others yet. */
 static void add_role(struct virtual_sink *sink, const struct catalog_role *role)
 {
     ASSERT(role->oid != 0);
@@ -320,6 +356,7 @@ static void add_role(struct virtual_sink *sink, const struct catalog_role *role)
     virtual_int(sink, "rolconnlimit", -1);
 }
 
+/* rolpassword stays NULL: the password is the environment's, not a role's. */
 void virtual_pg_authid(struct virtual_sink *sink)
 {
     const struct catalog_role *role;
@@ -328,11 +365,13 @@ void virtual_pg_authid(struct virtual_sink *sink)
     }
 }
 
+/* The same rows; the columns differ by the table's description. */
 void virtual_pg_roles(struct virtual_sink *sink)
 {
     virtual_pg_authid(sink);
 }
 
+/* The old names of the same facts. */
 static void add_user(struct virtual_sink *sink, const struct catalog_role *role)
 {
     ASSERT(role->oid != 0);
@@ -343,6 +382,7 @@ static void add_user(struct virtual_sink *sink, const struct catalog_role *role)
     virtual_bool(sink, "usesuper", role->superuser);
 }
 
+/* pg_user and pg_shadow: see pg_roles. */
 void virtual_pg_user(struct virtual_sink *sink)
 {
     const struct catalog_role *role;
@@ -356,6 +396,7 @@ void virtual_pg_shadow(struct virtual_sink *sink)
     virtual_pg_user(sink);
 }
 
+/* heap for relations, btree for indexes: what the names in \d+ and pg_get_indexdef need. */
 void virtual_pg_am(struct virtual_sink *sink)
 {
     virtual_begin(sink);
@@ -368,6 +409,7 @@ void virtual_pg_am(struct virtual_sink *sink)
     virtual_text(sink, "amtype", "i");
 }
 
+/* Both are byte order; a column has "default" unless its type is name. */
 void virtual_pg_collation(struct virtual_sink *sink)
 {
     static const struct {
@@ -388,6 +430,7 @@ void virtual_pg_collation(struct virtual_sink *sink)
     }
 }
 
+/* Every function is the system's own. */
 void virtual_pg_language(struct virtual_sink *sink)
 {
     virtual_begin(sink);
@@ -396,6 +439,7 @@ void virtual_pg_language(struct virtual_sink *sink)
     virtual_int(sink, "lanowner", CATALOG_OID_SUPERUSER);
 }
 
+/* Where things are stored is not the client's business, but databases refer to one. */
 void virtual_pg_tablespace(struct virtual_sink *sink)
 {
     virtual_begin(sink);
@@ -404,6 +448,8 @@ void virtual_pg_tablespace(struct virtual_sink *sink)
     virtual_int(sink, "spcowner", CATALOG_OID_SUPERUSER);
 }
 
+/* classid 1259 is pg_class: both ends are relations. "n" is an ordinary dependence, which DROP
+ * without CASCADE respects. */
 void virtual_pg_depend(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -422,6 +468,7 @@ void virtual_pg_depend(struct virtual_sink *sink)
     }
 }
 
+/* Comments on relations (classoid 1259, objsubid 0); columns have none. */
 void virtual_pg_description(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -435,6 +482,7 @@ void virtual_pg_description(struct virtual_sink *sink)
     }
 }
 
+/* A parameter that takes any type is PostgreSQL's pseudo-type "any". */
 static uint32_t kind_oid(uint8_t kind)
 {
     return kind == 0 ? 2276 /* any */ : type_of((enum type_kind)kind).oid;
@@ -472,6 +520,7 @@ void virtual_pg_proc(struct virtual_sink *sink)
     }
 }
 
+/* Everything is a text to us; "user" is PostgreSQL's word for what a session may set. */
 void virtual_pg_settings(struct virtual_sink *sink)
 {
     for (size_t i = 0; i < vars_count(); i++) {
@@ -486,6 +535,7 @@ void virtual_pg_settings(struct virtual_sink *sink)
     }
 }
 
+/* The first three columns of pg_tables, pg_views, pg_matviews, whose names differ. */
 static void common_view(struct virtual_sink *sink, const struct catalog_item *item,
                         const char *name_column, const char *owner_column)
 {
@@ -496,6 +546,7 @@ static void common_view(struct virtual_sink *sink, const struct catalog_item *it
     virtual_text(sink, owner_column, "tailrace");
 }
 
+/* Sources are listed as tables: one selects from them like from one. */
 void virtual_pg_tables(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -508,6 +559,7 @@ void virtual_pg_tables(struct virtual_sink *sink)
     }
 }
 
+/* definition is what CREATE VIEW ... AS had behind it. */
 void virtual_pg_views(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -519,6 +571,7 @@ void virtual_pg_views(struct virtual_sink *sink)
     }
 }
 
+/* Always populated: a read waits until it is. */
 void virtual_pg_matviews(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -531,6 +584,7 @@ void virtual_pg_matviews(struct virtual_sink *sink)
     }
 }
 
+/* indexdef is the statement that made the index, as the user wrote it. */
 void virtual_pg_indexes(struct virtual_sink *sink)
 {
     const struct catalog_item *item;
@@ -546,6 +600,7 @@ void virtual_pg_indexes(struct virtual_sink *sink)
     }
 }
 
+/* What a pooler or an administrator looks at: idle in transaction holds history back. */
 void virtual_pg_stat_activity(struct virtual_sink *sink)
 {
     for (const struct session *s = sink->session->coord->sessions; s != NULL; s = s->next) {

@@ -8,6 +8,13 @@
  * Read, then write. UPDATE, DELETE and INSERT ... SELECT ask for the lock. It is granted when the
  * job is first in the queue and nothing flies; until the job's own append is done nothing else is
  * appended. So what it read at the oracle's read time is still true at its write time.
+ *
+ * A job is IDLE -> QUEUED -> FLYING -> IDLE, or, with the lock, IDLE -> QUEUED -> GRANTED -> FLYING
+ * -> IDLE. It is embedded in its owner, who may forget it at any moment (write_abandon): a session
+ * that is cancelled or gone. What flies then is still applied; only nobody is told.
+ *
+ * Starvation: jobs are taken in order, a waiting lock stops later plain writes, so it gets its turn
+ * after the append under way; while it reads, writers wait for it. That is the price of UPDATE.
  */
 #include "core/base/assert.h"
 #include "core/base/log.h"
@@ -38,6 +45,7 @@ struct batch_builder *write_set_table(struct write_set *set, uint64_t id, const 
     return t->rows;
 }
 
+/* A table may be there without rows: an UPDATE that matched nothing. */
 bool write_set_empty(const struct write_set *set)
 {
     for (size_t i = 0; i < set->tables_len; i++) {
@@ -48,6 +56,7 @@ bool write_set_empty(const struct write_set *set)
     return true;
 }
 
+/* As the batches will be, headers included: what counts against limits. */
 size_t write_set_bytes(const struct write_set *set)
 {
     size_t bytes = 0;
@@ -58,6 +67,7 @@ size_t write_set_bytes(const struct write_set *set)
     return bytes;
 }
 
+/* Safe on a zeroed one. */
 void write_set_clear(struct write_set *set)
 {
     for (size_t i = 0; i < set->tables_len; i++) {
@@ -97,11 +107,14 @@ static void set_merge(struct write_set *set, struct write_set *from)
 
 /* ---- the queue ------------------------------------------------------------------------------- */
 
+/* From the loop and not from here: the caller may be about to queue more, which then share the
+ * append. */
 static void pump_soon(struct writer *w)
 {
     io_timer_start(w->coord->loop, &w->pump, io_now_us(w->coord->loop));
 }
 
+/* At the tail: writes become durable in the order they were asked for. */
 static void enqueue(struct writer *w, struct write_job *job)
 {
     ASSERT(job->state == WRITE_IDLE && (job->locks || job->done != NULL));
@@ -112,6 +125,7 @@ static void enqueue(struct writer *w, struct write_job *job)
     pump_soon(w);
 }
 
+/* The tail is a pointer to the last next, so an empty queue's tail is the head itself. */
 static struct write_job *dequeue(struct writer *w)
 {
     struct write_job *job = w->head;
@@ -124,6 +138,7 @@ static struct write_job *dequeue(struct writer *w)
     return job;
 }
 
+/* Lists are short: one entry a session that writes at this moment. */
 static bool remove_from(struct write_job **list, struct write_job *job)
 {
     for (struct write_job **p = list; *p != NULL; p = &(*p)->next) {
@@ -137,6 +152,7 @@ static bool remove_from(struct write_job **list, struct write_job *job)
 
 static void append_group(struct writer *w);
 
+/* Everybody whose rows were in the append gets a copy of its outcome. Takes err. */
 static void tell(struct writer *w, err_t err)
 {
     struct write_job *list = w->flying;
@@ -158,6 +174,7 @@ static void tell(struct writer *w, err_t err)
     err_free(err);
 }
 
+/* Acknowledged to clients only once the oracle knows the time: their next read must see it. */
 static void group_done(struct writer *w, err_t err)
 {
     struct coord *coord = w->coord;
@@ -179,6 +196,7 @@ static void group_done(struct writer *w, err_t err)
     pump_soon(w);
 }
 
+/* ERR_FENCED is storaged's "too early". Anything else is final for this group. */
 static void on_appended(void *arg, err_t err)
 {
     struct writer *w = arg;
@@ -235,6 +253,7 @@ static void append_group(struct writer *w)
     free(writes);
 }
 
+/* The job's rows join the group; the job waits in flying for its outcome. */
 static void fly(struct writer *w, struct write_job *job)
 {
     ASSERT(job->state == WRITE_QUEUED || job->state == WRITE_GRANTED);
@@ -244,6 +263,8 @@ static void fly(struct writer *w, struct write_job *job)
     w->flying = job;
 }
 
+/* The one place that decides what happens next. A holder, or an append under way, comes back here
+ * when it is done. */
 static void on_pump(struct io_timer *timer)
 {
     struct writer *w = CONTAINER_OF(timer, struct writer, pump);
@@ -267,6 +288,7 @@ static void on_pump(struct io_timer *timer)
     append_group(w);
 }
 
+/* The job's set is taken; job->done is called once, from the loop, unless it is abandoned. */
 void write_submit(struct coord *coord, struct write_job *job)
 {
     struct writer *w = &coord->writer;
@@ -284,6 +306,7 @@ void write_submit(struct coord *coord, struct write_job *job)
     append_group(w);
 }
 
+/* The set must be empty: it is filled while the lock is held. */
 void write_lock(struct coord *coord, struct write_job *job)
 {
     ASSERT(job->granted != NULL);
@@ -292,6 +315,7 @@ void write_lock(struct coord *coord, struct write_job *job)
     enqueue(&coord->writer, job);
 }
 
+/* Nothing was to be written after all, or the statement failed. */
 void write_release(struct coord *coord, struct write_job *job)
 {
     ASSERT(job->state == WRITE_GRANTED && coord->writer.holder == job);
@@ -301,6 +325,7 @@ void write_release(struct coord *coord, struct write_job *job)
     pump_soon(&coord->writer);
 }
 
+/* Leaves the queue consistent in each state. Jobs behind a lock that goes are pumped. */
 void write_abandon(struct coord *coord, struct write_job *job)
 {
     struct writer *w = &coord->writer;
@@ -328,6 +353,7 @@ void write_abandon(struct coord *coord, struct write_job *job)
     write_set_clear(&job->set);
 }
 
+/* Zeroed is idle. */
 void writer_init(struct writer *w, struct coord *coord)
 {
     ASSERT(coord->loop != NULL);
@@ -337,6 +363,7 @@ void writer_init(struct writer *w, struct coord *coord)
     w->pump.fire = on_pump;
 }
 
+/* Sessions are gone, and with them their jobs; what still flies is the controller's to finish. */
 void writer_free(struct writer *w)
 {
     ASSERT(w->head == NULL && w->holder == NULL && w->flying == NULL);
