@@ -77,7 +77,7 @@ struct pgwire_conn {
     const struct scram_verifier *verifier; /* borrowed from the backend; NULL: trusted */
 };
 
-/* Integers of the protocol are big-endian, at any address. The caller knows four bytes are there. */
+/* Integers of the protocol are big-endian, at any address; four bytes must be there. */
 static inline uint32_t pgwire_u32(const uint8_t *p)
 {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
