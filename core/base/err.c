@@ -244,6 +244,12 @@ const char *err_hint_get(const struct err *err)
     return err->hint != NULL ? err->hint : "";
 }
 
+const char *err_context_get(const struct err *err)
+{
+    ASSERT(err != NULL);
+    return err->context != NULL ? err->context : "";
+}
+
 int err_position_get(const struct err *err)
 {
     return err->position;

@@ -69,6 +69,7 @@ const char *err_code_name(enum err_code code);
 const char *err_message(const struct err *err);
 const char *err_detail_get(const struct err *err); /* "" when none */
 const char *err_hint_get(const struct err *err);   /* "" when none */
+const char *err_context_get(const struct err *err); /* what err_wrap added; "" when none */
 int err_position_get(const struct err *err);       /* 0 when none */
 /* "outer context: inner context: message"; valid until err changes or is freed. */
 const char *err_text(err_t err);

@@ -136,6 +136,7 @@ static err_t open_coord(struct environmentd *e)
         .tick_us = e->config.tick_us,
         .compaction_window_us = e->config.compaction_window_us,
         .max_result_bytes = e->config.max_result_bytes,
+        .max_copy_bytes = e->config.max_write_bytes,
         .password = e->password,
         .trust_remote = e->config.trust_remote,
         .metrics = e->config.metrics,

@@ -30,6 +30,7 @@ struct environmentd_config {
     const char *cluster_sizes;       /* JSON, see sizes.h; NULL: default */
     uint64_t max_connections;        /* 0: default */
     uint64_t max_result_bytes;       /* 0: default */
+    uint64_t max_write_bytes;        /* of one transaction; 0: default */
     const char *tls_certificate;     /* of the SQL port; NULL: no TLS */
     const char *tls_key;
     bool tls_require;

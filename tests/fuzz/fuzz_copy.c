@@ -17,6 +17,13 @@ static err_t take(void *arg, uint64_t line, const struct copy_field *fields, siz
 {
     struct sink *sink = arg;
     ASSERT(line > 0);
+    if (sink->options.binary) {
+        copy_write_binary_count((int16_t)fields_len, &sink->out);
+        for (size_t i = 0; i < fields_len; i++) {
+            copy_write_binary_field(fields[i].data, fields[i].len, &sink->out);
+        }
+        return ERR_OK;
+    }
     for (size_t i = 0; i < fields_len; i++) {
         copy_write_field(&sink->options, i == 0, fields[i].data, fields[i].len, &sink->out);
     }
@@ -28,6 +35,9 @@ static bool read_all(const struct copy_options *options, const uint8_t *data, si
                      size_t piece, struct buf *out)
 {
     struct sink sink = {.options = *options};
+    if (options->binary) {
+        copy_write_binary_header(&sink.out);
+    }
     struct copy_reader r;
     err_t err = ERR_OK;
     copy_reader_init(&r, options, 4096, take, &sink);
@@ -50,6 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         {.delimiter = '\t', .null = "\\N"},
         {.csv = true, .delimiter = ',', .quote = '"', .escape = '"', .null = ""},
         {.csv = true, .delimiter = ';', .quote = '\'', .escape = '\\', .null = "NULL"},
+        {.binary = true},
     };
     if (size < 2 || size > 4000) {
         return 0;

@@ -47,7 +47,7 @@ static void on_query(void *session, const char *text, size_t len)
     struct backend *b = session;
     if (len > 0 && text[0] == 'c') {
         b->copying = true;
-        pgwire_send_copy_in(b->conn, 1);
+        pgwire_send_copy_in(b->conn, 1, false);
     } else if (len > 0 && text[0] == 'f') {
         pgwire_done(b->conn, err_sql(ERR_INVALID, "42601", "%s", text));
     } else {

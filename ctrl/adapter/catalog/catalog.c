@@ -235,6 +235,12 @@ const char *catalog_environment_text(const struct catalog *catalog)
     return catalog->environment_text;
 }
 
+uint64_t catalog_next_id(const struct catalog *catalog)
+{
+    ASSERT(catalog->next_id > 0);
+    return catalog->next_id;
+}
+
 uint64_t catalog_version(const struct catalog *catalog)
 {
     ASSERT(catalog->version > 0);

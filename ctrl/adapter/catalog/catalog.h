@@ -118,6 +118,9 @@ const char *catalog_environment_text(const struct catalog *catalog);
 /* Grows with every change: what is derived from the catalog may be kept while it stands still. */
 uint64_t catalog_version(const struct catalog *catalog);
 
+/* Greater than the ids of everything there is; those of later objects are at or above it. */
+uint64_t catalog_next_id(const struct catalog *catalog);
+
 /* ---- looking up: NULL when there is none ----------------------------------------------------- */
 
 const struct catalog_database *catalog_database(const struct catalog *c, const char *name);

@@ -45,31 +45,37 @@ static err_t plan(struct session *s, const struct sql_stmt *stmt)
     return sql_plan_write(&cx, stmt, &s->write);
 }
 
-/* Time 0: the append gives all rows theirs. */
-static void add_row(struct batch_builder *b, const struct datum *row, uint32_t cols, int64_t diff)
+/* Time 0: the append gives all rows theirs. Returns about the bytes the row takes. */
+static size_t add_row(struct batch_builder *b, const struct sql_relation *rel,
+                      const struct datum *row, int64_t diff)
 {
+    size_t bytes = 0;
     ASSERT(diff == 1 || diff == -1);
-    for (uint32_t i = 0; i < cols; i++) {
+    for (uint32_t i = 0; i < rel->columns.cols; i++) {
+        bool variable = type_is_variable((enum type_kind)rel->columns.types[i].kind);
+        bytes += 8 + (variable && !row[i].null ? row[i].len : 0);
         batch_builder_datum(b, i, &row[i]);
     }
     batch_builder_end_row(b, 0, diff);
+    return bytes;
 }
 
 /* What one row of the query means for the table. */
-static err_t apply_row(const struct sql_write *w, struct batch_builder *b, const struct datum *row)
+static err_t apply_row(const struct sql_write *w, struct batch_builder *b, const struct datum *row,
+                       size_t *bytes)
 {
     uint32_t cols = w->relation->columns.cols;
-    ASSERT(w->relation != NULL);
+    ASSERT(b != NULL && bytes != NULL);
     switch (w->kind) {
     case SQL_WRITE_INSERT:
         TRY(sql_check_row(w->relation, row));
-        add_row(b, row, cols, 1);
+        *bytes += add_row(b, w->relation, row, 1);
         return ERR_OK;
-    case SQL_WRITE_DELETE: add_row(b, row, cols, -1); return ERR_OK;
+    case SQL_WRITE_DELETE: *bytes += add_row(b, w->relation, row, -1); return ERR_OK;
     case SQL_WRITE_UPDATE:
         TRY(sql_check_row(w->relation, row + cols));
-        add_row(b, row, cols, -1);
-        add_row(b, row + cols, cols, 1);
+        *bytes += add_row(b, w->relation, row, -1);
+        *bytes += add_row(b, w->relation, row + cols, 1);
         return ERR_OK;
     default: UNREACHABLE();
     }
@@ -90,7 +96,7 @@ static struct rowset *returning_rows(struct session *s)
 }
 
 /* Rows go straight from the result to the write set; only RETURNING's are kept besides. The limit
- * is looked at now and then, for it costs a walk over the columns. */
+ * is looked at each megabyte, for it costs a walk over the columns, and at the end. */
 static err_t collect(struct session *s, struct rowset *rows, struct write_set *set,
                      struct rowset *returning, uint64_t *count)
 {
@@ -100,21 +106,22 @@ static err_t collect(struct session *s, struct rowset *rows, struct write_set *s
     uint32_t behind = images * w->relation->columns.cols;
     ASSERT(width == behind + w->returning.cols);
     struct datum *row = mem_alloc((width + 1) * sizeof(*row));
+    size_t bytes = 0; /* since the limit was looked at */
     struct batch_builder *b = write_set_table(set, w->relation->id, &w->relation->columns);
     err_t err = ERR_OK;
     while (err == ERR_OK && rowset_next(rows, row)) {
-        err = apply_row(w, b, row);
+        err = apply_row(w, b, row, &bytes);
         if (err == ERR_OK && returning != NULL) {
             err = rowset_add_row(returning, row + behind);
         }
         (*count)++;
-        if ((*count & 4095) == 0 && write_set_bytes(set) > s->coord->config.max_copy_bytes) {
-            err = err_sql(ERR_LIMIT, "54000", "a transaction may write at most %zu bytes",
-                          s->coord->config.max_copy_bytes);
+        if (err == ERR_OK && bytes >= WRITE_CHECK_BYTES) {
+            err = write_set_check(s->coord, set, 0);
+            bytes = 0;
         }
     }
     free(row);
-    return err;
+    return err == ERR_OK ? write_set_check(s->coord, set, 0) : err;
 }
 
 /* "INSERT 0 3": the 0 was an oid once. */
@@ -208,7 +215,7 @@ static err_t start_read(struct session *s)
         cluster = names_cluster(s, vars_get(s, "cluster"), &err);
         TRY(err);
         if (!read_inputs_known(s->coord, query, cluster)) {
-            statement_wait(s, start_read);
+            statement_wait(s, query, false, cluster, start_read);
             return ERR_OK;
         }
         TRY(read_choose_time(s->coord, query, cluster, &time));

@@ -256,7 +256,10 @@ static void on_storage_status(void *ctx, uint64_t collection, enum storage_statu
     struct coord *coord = ctx;
     struct collection_status *st = MEM_NEW(struct collection_status);
     ASSERT(collection != 0);
+    const struct collection_status *old = u64map_get(&coord->statuses, collection);
+    bool same = old != NULL && old->status == status;
     st->status = status;
+    st->since_us = same ? old->since_us : io_now_us(coord->loop);
     st->reason = mem_strdup(reason != NULL ? reason : "");
     st->hint = mem_strdup(hint != NULL ? hint : "");
     status_free(u64map_put(&coord->statuses, collection, st));

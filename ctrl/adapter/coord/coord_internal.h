@@ -9,6 +9,7 @@
  *     rowset.c     rows of a result: finishing (order, limit), iteration
  *     write.c      the queue of writes: group commit, read-then-write    change.c INSERT ... DELETE
  *     subscribe.c  SUBSCRIBE      copy_in.c COPY FROM      ddl.c CREATE   drop.c DROP
+ *     blocked.c    what a statement waits for
  *     names.c      the planner's view of the catalog         vars.c session variables
  *     virtual*.c   catalog tables
  */
@@ -117,6 +118,9 @@ struct write_set {
 struct batch_builder *write_set_table(struct write_set *set, uint64_t id, const struct schema *s);
 bool write_set_empty(const struct write_set *set);
 size_t write_set_bytes(const struct write_set *set);
+/* 54000 when the set and more bytes are too much for one transaction. */
+err_t write_set_check(const struct coord *coord, const struct write_set *set, size_t more);
+enum { WRITE_CHECK_BYTES = 1024 * 1024 }; /* how often those who fill a set look at the limit */
 void write_set_clear(struct write_set *set);
 
 enum write_state { WRITE_IDLE, WRITE_QUEUED, WRITE_GRANTED, WRITE_FLYING };
@@ -148,6 +152,8 @@ void write_submit(struct coord *coord, struct write_job *job);
 /* Queues for the lock; granted runs from the loop. Then write_submit, or write_release. */
 void write_lock(struct coord *coord, struct write_job *job);
 void write_release(struct coord *coord, struct write_job *job);
+/* Whose statement has the lock; NULL: nobody. */
+const struct session *write_holder(const struct coord *coord);
 /* Forgets the job: not called back. What flies is still applied. */
 void write_abandon(struct coord *coord, struct write_job *job);
 
@@ -155,6 +161,7 @@ void write_abandon(struct coord *coord, struct write_job *job);
 
 struct collection_status {
     enum storage_status status;
+    uint64_t since_us; /* Unix time at which it became so */
     char *reason;
     char *hint;
 };
@@ -279,11 +286,21 @@ struct transaction {
     bool read_only;
     uint64_t time; /* of reads; 0: not chosen */
     uint64_t cluster;
-    uint64_t *holds;
-    size_t holds_len, holds_cap;
+    struct u64map holds;    /* item id -> the controller's hold, as a pointer */
+    uint64_t indexes_below; /* indexes made since are not readable at the time; 0: not chosen */
     struct write_set writes;
     uint64_t rows;
     int64_t began_us; /* now() */
+};
+
+/* What a statement in RUN_WAIT waits for: the inputs of a query to have frontiers. */
+struct wait {
+    const struct sql_query *query;
+    struct sql_query *owned; /* the query, when the wait has to free it; else NULL */
+    uint64_t cluster;
+    uint64_t version;        /* of the catalog the query was planned with */
+    uint64_t delay_us;       /* until the next look; grows */
+    err_t (*again)(struct session *s);
 };
 
 struct copy_in;
@@ -314,9 +331,10 @@ struct session {
     struct write_job job;
     void (*after_commit)(struct session *s, err_t err);
     struct copy_in *copy_in;
+    struct buf copy_line, copy_field; /* of COPY TO: one record, one field */
     struct io_timer timeout; /* statement_timeout, FETCH */
     struct io_timer retry;   /* RUN_WAIT */
-    err_t (*retry_fn)(struct session *s);
+    struct wait wait;
     uint64_t visible_below;  /* only items with smaller ids are planned with; 0: all */
 };
 
@@ -337,16 +355,24 @@ void statement_complete(struct session *s, const char *tag);
 void statement_fail(struct session *s, err_t err);
 /* Rows of a rowset are there: sends them. */
 void statement_send(struct session *s);
-/* Switches the client to copying out; the line of names if HEADER was asked for. */
-void statement_begin_copy(struct session *s);
-/* One row as a line of COPY. */
-void statement_send_copy(struct session *s, const struct datum *row);
+/* Announces the rows, once, before the first: RowDescription, or the beginning of COPY. */
+err_t statement_announce(struct session *s);
+/* One row, as DataRow or as a record of COPY. */
+void statement_send_one(struct session *s, const struct datum *row);
 /* All rows that were asked for went out; exhausted: there are no more. */
 void statement_rows_over(struct session *s, bool exhausted);
 /* Gives the portal its columns. */
 void portal_set_columns(struct portal *p, const struct schema *columns);
-/* Calls again(s) in a moment; its error is the statement's. */
-void statement_wait(struct session *s, err_t (*again)(struct session *s));
+/*
+ * Waits until read_inputs_known, then calls again(s); its error is the statement's. Looks now and
+ * then: frontiers come with messages that are rare. owned: the query is the wait's to free.
+ */
+void statement_wait(struct session *s, struct sql_query *query, bool owned, uint64_t cluster,
+                    err_t (*again)(struct session *s));
+/* No longer waits. */
+void statement_wait_end(struct session *s);
+/* The wait's timer fired. */
+void statement_retry(struct session *s);
 /* Stops what runs; err is what the client is told. */
 void statement_cancel(struct session *s, err_t err);
 /* A result made here: text columns of these names. */
@@ -369,6 +395,7 @@ err_t transact_read_time(struct session *s, const struct sql_query *query, uint6
 void change_start(struct session *s, const struct sql_stmt *stmt);
 void change_stop(struct session *s);
 /* copy_in.c */
+err_t copy_in_options(const struct sql_stmt *stmt, struct copy_options *out);
 void copy_in_start(struct session *s, const struct sql_stmt *stmt);
 void copy_in_data(struct session *s, const uint8_t *data, size_t len);
 void copy_in_end(struct session *s, const char *failure);
@@ -380,6 +407,15 @@ err_t subscription_open(struct session *s, struct portal *p, struct sql_query *q
 /* Sends what is there, up to the run's limit; ends the statement when it is over. */
 void subscription_pump(struct session *s);
 void subscription_free(struct subscription *sub);
+
+/* A FETCH's time is up before its subscription could even begin: no rows. */
+err_t subscription_give_up(struct session *s);
+
+/* blocked.c: appends what the running statement waits for, nothing when it does not; returns what
+ * can be done about it, or NULL (borrowed). */
+const char *blocked_describe(const struct session *s, struct buf *out);
+/* Adds that to an error; returns err. */
+err_t blocked_explain(const struct session *s, err_t err);
 
 /* ddl.c, drop.c */
 err_t ddl_create(struct session *s, const struct sql_stmt *stmt);

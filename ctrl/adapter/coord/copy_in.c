@@ -10,6 +10,7 @@
  * is one message to storaged.
  */
 #include "core/base/assert.h"
+#include "core/base/utf8.h"
 #include "ctrl/adapter/coord/coord_internal.h"
 
 #include <stdio.h>
@@ -25,6 +26,9 @@ struct copy_in {
     struct batch_builder *rows;
     struct datum *row;
     struct arena arena; /* of the row under way */
+    const char *column; /* being converted, and its field; NULL: none */
+    const struct copy_field *value;
+    size_t bytes;       /* taken since the limit was looked at */
     uint64_t count;
 };
 
@@ -44,45 +48,59 @@ void copy_in_free(struct session *s)
     s->copy_in = NULL;
 }
 
-/* Fields to the columns the statement named; the others keep their defaults. The error's context is
- * PostgreSQL's: where to look in the file. */
-static err_t convert(struct copy_in *c, uint64_t line, const struct copy_field *fields)
+/* Fields to the columns the statement named; the others keep their defaults. */
+static err_t convert(struct copy_in *c, const struct copy_field *fields)
 {
     const struct sql_relation *rel = c->target->relation;
-    ASSERT(c->target->columns_len > 0 || fields != NULL);
+    ASSERT(c->target->columns_len == 0 || fields != NULL);
     for (uint32_t i = 0; i < c->target->columns_len; i++) {
         uint32_t col = c->target->columns[i];
+        const struct type *type = &rel->columns.types[col];
         struct datum *d = &c->row[col];
         memset(d, 0, sizeof(*d));
         if (fields[i].data == NULL) {
             d->null = true;
             continue;
         }
-        err_t err = datum_parse(&rel->columns.types[col], fields[i].data, fields[i].len, &c->arena,
-                                d);
-        if (err != ERR_OK) {
-            return err_detail(err, "COPY %s, line %llu, column %s", rel->name,
-                              (unsigned long long)line, rel->columns.names[col]);
-        }
+        c->column = rel->columns.names[col];
+        c->value = &fields[i];
+        TRY(c->reader.options.binary
+                ? datum_recv(type, (const uint8_t *)fields[i].data, fields[i].len, &c->arena, d)
+                : datum_parse(type, fields[i].data, fields[i].len, &c->arena, d));
+        c->column = NULL;
+        c->bytes += 8 + fields[i].len;
     }
     return ERR_OK;
 }
 
-/* PostgreSQL's two messages: too many, and the first column that is missing. */
-static err_t check_fields(struct copy_in *c, uint64_t line, size_t fields_len)
+/* PostgreSQL's messages: too many, and the first column that is missing. */
+static err_t check_fields(struct copy_in *c, size_t fields_len)
 {
     const struct sql_relation *rel = c->target->relation;
-    err_t err = ERR_OK;
+    size_t want = c->target->columns_len;
     ASSERT(c->target->relation != NULL);
-    if (fields_len > c->target->columns_len) {
-        err = err_sql(ERR_INVALID, "22P04", "extra data after last expected column");
-    } else if (fields_len < c->target->columns_len) {
-        err = err_sql(ERR_INVALID, "22P04", "missing data for column \"%s\"",
-                      rel->columns.names[c->target->columns[fields_len]]);
+    if (fields_len == want) {
+        return ERR_OK;
     }
-    return err == ERR_OK ? ERR_OK
-                         : err_detail(err, "COPY %s, line %llu", rel->name,
-                                      (unsigned long long)line);
+    if (c->reader.options.binary) {
+        return err_sql(ERR_INVALID, "22P04", "row field count is %zu, expected %zu", fields_len,
+                       want);
+    }
+    if (fields_len > want) {
+        return err_sql(ERR_INVALID, "22P04", "extra data after last expected column");
+    }
+    return err_sql(ERR_INVALID, "22P04", "missing data for column \"%s\"",
+                   rel->columns.names[c->target->columns[fields_len]]);
+}
+
+/* The limit is looked at each megabyte: looking costs a walk over the columns. */
+static err_t check_size(struct copy_in *c)
+{
+    if (c->bytes < WRITE_CHECK_BYTES) {
+        return ERR_OK;
+    }
+    c->bytes = 0;
+    return write_set_check(c->session->coord, &c->set, write_set_bytes(&c->session->tx.writes));
 }
 
 /* One record to one row of the set. An error stops the COPY, and nothing of it is written. */
@@ -91,16 +109,14 @@ static err_t on_record(void *arg, uint64_t line, const struct copy_field *fields
 {
     struct copy_in *c = arg;
     const struct sql_relation *rel = c->target->relation;
-    static const struct copy_field empty = {"", 0};
-    ASSERT(arg != NULL);
+    ASSERT(line > 0 && c->rows != NULL);
     /* An empty line of a table without columns, or of one column. */
     if (fields_len == 1 && c->target->columns_len == 0 && fields[0].len == 0) {
         fields_len = 0;
-        fields = &empty;
     }
-    TRY(check_fields(c, line, fields_len));
+    TRY(check_fields(c, fields_len));
     memcpy(c->row, c->target->defaults, rel->columns.cols * sizeof(*c->row));
-    TRY(convert(c, line, fields));
+    TRY(convert(c, fields));
     TRY(sql_check_row(rel, c->row));
     for (uint32_t i = 0; i < rel->columns.cols; i++) {
         batch_builder_datum(c->rows, i, &c->row[i]);
@@ -110,12 +126,66 @@ static err_t on_record(void *arg, uint64_t line, const struct copy_field *fields
     if (c->arena.used > 1024 * 1024) {
         arena_free(&c->arena);
     }
-    if ((c->count & 1023) == 0 &&
-        batch_builder_size(c->rows) > c->session->coord->config.max_copy_bytes) {
-        return err_hint(err_sql(ERR_LIMIT, "54000", "a COPY may bring at most %zu bytes",
-                                c->session->coord->config.max_copy_bytes),
-                        "Split the data into several COPY statements.");
+    return check_size(c);
+}
+
+/* PostgreSQL shows so many bytes of a line or a value in an error's context. */
+enum { COPY_CONTEXT_BYTES = 100 };
+
+/* Cuts at a character, not in the middle of one. */
+static int shown(const char *text, size_t len)
+{
+    size_t n = len < COPY_CONTEXT_BYTES ? len : COPY_CONTEXT_BYTES;
+    while (n > 0 && n < len && ((uint8_t)text[n] & 0xc0) == 0x80) {
+        n--;
     }
+    return (int)n;
+}
+
+/*
+ * Where in the data it was, as PostgreSQL's CONTEXT has it:
+ *     COPY t, line 3, column a: "x"     a value that does not convert
+ *     COPY t, line 3: "1<tab>2<tab>3"   a line that does not fit
+ *     COPY t, line 3, column a          in the binary format
+ */
+static err_t with_context(struct copy_in *c, err_t err)
+{
+    const struct copy_reader *r = &c->reader;
+    const char *name = c->target->relation->name;
+    unsigned long long line = (unsigned long long)r->line;
+    ASSERT(err != ERR_OK);
+    if (r->options.binary) {
+        return c->column != NULL ? err_wrap(err, "COPY %s, line %llu, column %s", name, line,
+                                            c->column)
+                                 : err_wrap(err, "COPY %s, line %llu", name, line);
+    }
+    bool value = c->column != NULL;
+    const char *text = value ? c->value->data : r->text_at;
+    size_t len = value ? c->value->len : r->text_len;
+    if (text == NULL || !utf8_valid(text, len)) {
+        return err_wrap(err, "COPY %s, line %llu", name, line);
+    }
+    int n = shown(text, len);
+    const char *more = (size_t)n < len ? "..." : "";
+    return value ? err_wrap(err, "COPY %s, line %llu, column %s: \"%.*s%s\"", name, line,
+                            c->column, n, text, more)
+                 : err_wrap(err, "COPY %s, line %llu: \"%.*s%s\"", name, line, n, text, more);
+}
+
+/* Also of COPY TO: what the statement says, checked for what the parser cannot know. */
+err_t copy_in_options(const struct sql_stmt *stmt, struct copy_options *out)
+{
+    ASSERT(stmt->kind == SQL_COPY_FROM || stmt->kind == SQL_COPY_TO);
+    if (stmt->copy.binary && stmt->copy.header) {
+        return err_sql(ERR_INVALID, "42601", "cannot specify HEADER in BINARY mode");
+    }
+    *out = (struct copy_options){.csv = stmt->copy.csv,
+                                 .binary = stmt->copy.binary,
+                                 .header = stmt->copy.header,
+                                 .delimiter = stmt->copy.delimiter,
+                                 .quote = stmt->copy.quote,
+                                 .escape = stmt->copy.escape,
+                                 .null = stmt->copy.null};
     return ERR_OK;
 }
 
@@ -124,9 +194,8 @@ static err_t start(struct session *s, const struct sql_stmt *stmt)
 {
     struct portal *p = s->run.portal;
     struct sql_context cx;
-    if (stmt->copy.binary) {
-        return err_sql(ERR_UNSUPPORTED, "0A000", "COPY in binary format is not supported");
-    }
+    struct copy_options options;
+    TRY(copy_in_options(stmt, &options));
     TRY(transact_enter_write(s));
     names_context(s, &cx);
     cx.param_types = p->param_types;
@@ -140,19 +209,13 @@ static err_t start(struct session *s, const struct sql_stmt *stmt)
     }
     const struct sql_relation *rel = c->target->relation;
     ASSERT(rel != NULL && rel->kind == SQL_REL_TABLE);
-    const struct copy_options options = {.csv = stmt->copy.csv,
-                                         .header = stmt->copy.header,
-                                         .delimiter = stmt->copy.delimiter,
-                                         .quote = stmt->copy.quote,
-                                         .escape = stmt->copy.escape,
-                                         .null = stmt->copy.null};
     c->session = s;
     c->row = mem_zalloc((rel->columns.cols + 1) * sizeof(*c->row));
     c->rows = write_set_table(&c->set, rel->id, &rel->columns);
     copy_reader_init(&c->reader, &options, COPY_RECORD_MAX, on_record, c);
     s->copy_in = c;
     s->run.state = RUN_COPY_IN;
-    pgwire_send_copy_in(s->conn, c->target->columns_len);
+    pgwire_send_copy_in(s->conn, c->target->columns_len, options.binary);
     return ERR_OK;
 }
 
@@ -173,7 +236,7 @@ void copy_in_data(struct session *s, const uint8_t *data, size_t len)
     ASSERT(s->run.state == RUN_COPY_IN && s->copy_in != NULL);
     err_t err = copy_reader_feed(&s->copy_in->reader, data, len);
     if (err != ERR_OK) {
-        statement_fail(s, err);
+        statement_fail(s, with_context(s->copy_in, err));
     }
 }
 
@@ -203,6 +266,11 @@ void copy_in_end(struct session *s, const char *failure)
         return;
     }
     err_t err = copy_reader_end(&c->reader);
+    if (err != ERR_OK) {
+        statement_fail(s, with_context(c, err));
+        return;
+    }
+    err = write_set_check(s->coord, &c->set, write_set_bytes(&s->tx.writes));
     if (err != ERR_OK) {
         statement_fail(s, err);
         return;

@@ -334,12 +334,15 @@ static err_t create_item(struct session *s, struct sql_ddl *ddl)
     }
     /* Planning is the only thing about a definition that depends on more than names. */
     TRY(check_plan(s, &spec));
-    const struct catalog_item *old = replaces != 0 ? catalog_item_id(coord->catalog, replaces)
-                                                   : NULL;
-    if (old != NULL) {
-        coord_drop_item(coord, old);
+    struct catalog_item gone = {0}; /* what the controllers need to know of it */
+    if (replaces != 0) {
+        const struct catalog_item *old = catalog_item_id(coord->catalog, replaces);
+        gone = (struct catalog_item){.id = old->id, .kind = old->kind, .cluster = old->cluster};
     }
     TRY(catalog_create_item(coord->catalog, &spec, replaces, &item));
+    if (replaces != 0) {
+        coord_drop_item(coord, &gone); /* only now: a failed statement leaves it as it was */
+    }
     err_t err = coord_create_item(coord, item);
     if (err != ERR_OK) {
         uint64_t id = item->id;

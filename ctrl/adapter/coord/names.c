@@ -89,7 +89,8 @@ static void add_indexes(struct session *s, const struct catalog_item *item, stru
     const struct catalog_item *index;
     ASSERT(item->kind != CATALOG_INDEX);
     for (size_t n = 0; (index = catalog_index_on(c, item->id, n)) != NULL; n++) {
-        bool visible = s->visible_below == 0 || index->id < s->visible_below;
+        bool visible = (s->visible_below == 0 || index->id < s->visible_below) &&
+                       (s->tx.indexes_below == 0 || index->id < s->tx.indexes_below);
         if (index->cluster == cluster && visible &&
             u64map_get(&s->coord->failures, index->id) == NULL) {
             add_index(arena, rel, index->id, index->keys, index->keys_len);

@@ -114,12 +114,7 @@ static void on_timeout(struct io_timer *timer)
 /* RUN_WAIT's look whether frontiers are known by now. */
 static void on_retry(struct io_timer *timer)
 {
-    struct session *s = CONTAINER_OF(timer, struct session, retry);
-    ASSERT(s->run.state == RUN_WAIT && s->retry_fn != NULL);
-    err_t err = s->retry_fn(s);
-    if (err != ERR_OK) {
-        statement_fail(s, err);
-    }
+    statement_retry(CONTAINER_OF(timer, struct session, retry));
 }
 
 /* user and database were checked by the caller, or are the system's own. */
@@ -180,7 +175,7 @@ static void abandon_statement(struct session *s)
     struct portal *p = s->run.portal;
     ASSERT(s->run.state == RUN_NONE || s->run.portal != NULL);
     io_timer_cancel(s->coord->loop, &s->timeout);
-    io_timer_cancel(s->coord->loop, &s->retry); /* of RUN_WAIT */
+    statement_wait_end(s);
     read_free(s->read);
     s->read = NULL;
     write_abandon(s->coord, &s->job);
@@ -213,7 +208,9 @@ void session_free(struct session *s)
         script_ref_drop(s->script);
     }
     strmap_free(&s->portals);
-    free(s->tx.holds);
+    buf_free(&s->copy_line);
+    buf_free(&s->copy_field);
+    u64map_free(&s->tx.holds);
     vars_free(s);
     if (s->prev != NULL) {
         s->prev->next = s->next;

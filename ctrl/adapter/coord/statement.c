@@ -76,7 +76,7 @@ void statement_cancel(struct session *s, err_t err)
         err_free(err); /* it will be durable in a moment: too late to take back */
         return;
     }
-    statement_fail(s, err);
+    statement_fail(s, blocked_explain(s, err));
 }
 
 /* ---- rows ------------------------------------------------------------------------------------ */
@@ -101,30 +101,34 @@ void portal_set_columns(struct portal *p, const struct schema *columns)
     }
 }
 
-/* The columns' names as one record, in the format of the data. */
-void statement_begin_copy(struct session *s)
+/* What comes before the first row: the binary format's header, or with HEADER the columns' names as
+ * a record in the format of the data. */
+static void begin_copy(struct session *s)
 {
     const struct schema *columns = &s->run.portal->columns;
-    pgwire_send_copy_out(s->conn, columns->cols);
-    if (!s->run.copy.header) {
-        return;
+    const struct copy_options *copy = &s->run.copy;
+    struct buf *line = &s->copy_line;
+    pgwire_send_copy_out(s->conn, columns->cols, copy->binary);
+    buf_clear(line);
+    if (copy->binary) {
+        copy_write_binary_header(line);
+    } else if (copy->header) {
+        for (uint32_t i = 0; i < columns->cols; i++) {
+            const char *name = columns->names[i];
+            copy_write_field(copy, i == 0, name, strlen(name), line);
+        }
+        buf_append_byte(line, '\n');
     }
-    struct buf line = {0};
-    for (uint32_t i = 0; i < columns->cols; i++) {
-        const char *name = columns->names[i];
-        copy_write_field(&s->run.copy, i == 0, name, strlen(name), &line);
+    if (line->len > 0) {
+        pgwire_send_copy_data(s->conn, line->data, line->len);
     }
-    buf_append_byte(&line, '\n');
-    pgwire_send_copy_data(s->conn, line.data, line.len);
-    buf_free(&line);
 }
 
-/* Announces the rows: once, before the first. */
-static err_t announce(struct session *s)
+err_t statement_announce(struct session *s)
 {
     struct run *run = &s->run;
     struct portal *p = run->portal;
-    ASSERT(s->run.source != NULL);
+    ASSERT(run->source != NULL);
     if (p != run->source) {
         /* FETCH: the cursor's columns in the formats asked of the FETCH. */
         if (p->formats_len > 1 && p->formats_len != run->source->columns.cols) {
@@ -133,7 +137,7 @@ static err_t announce(struct session *s)
         portal_set_columns(p, &run->source->columns);
     }
     if (run->copy_out) {
-        statement_begin_copy(s);
+        begin_copy(s);
     } else if (run->describe) {
         pgwire_send_row_description(s->conn, p->columns.names, p->columns.types, p->columns.cols,
                                     p->column_formats);
@@ -142,35 +146,56 @@ static err_t announce(struct session *s)
     return ERR_OK;
 }
 
-/* Values in their text form, then escaped as the format says; binary columns have no meaning
- * here. */
-void statement_send_copy(struct session *s, const struct datum *row)
+/* Values in their text form, then escaped as the format says; NULL is the format's. */
+static void text_record(struct session *s, const struct schema *columns, const struct datum *row)
 {
-    const struct portal *p = s->run.portal;
-    struct buf line = {0};
-    struct buf field = {0};
-    ASSERT(s->run.copy_out);
-    for (uint32_t i = 0; i < p->columns.cols; i++) {
-        buf_clear(&field);
-        buf_reserve(&field, 1);
+    struct buf *field = &s->copy_field;
+    ASSERT(!s->run.copy.binary);
+    for (uint32_t i = 0; i < columns->cols; i++) {
+        buf_clear(field);
+        buf_reserve(field, 1); /* an empty text is not NULL */
         if (!row[i].null) {
-            datum_print(&p->columns.types[i], &row[i], &field);
+            datum_print(&columns->types[i], &row[i], field);
         }
-        copy_write_field(&s->run.copy, i == 0, row[i].null ? NULL : (const char *)field.data,
-                         field.len, &line);
+        copy_write_field(&s->run.copy, i == 0, row[i].null ? NULL : (const char *)field->data,
+                         field->len, &s->copy_line);
     }
-    buf_append_byte(&line, '\n');
-    pgwire_send_copy_data(s->conn, line.data, line.len);
-    buf_free(&field);
-    buf_free(&line);
+    buf_append_byte(&s->copy_line, '\n');
 }
 
-/* The formats were settled by announce. */
-static void send_one(struct session *s, const struct datum *row)
+static void binary_record(struct session *s, const struct schema *columns, const struct datum *row)
+{
+    struct buf *field = &s->copy_field;
+    ASSERT(columns->cols <= INT16_MAX);
+    copy_write_binary_count((int16_t)columns->cols, &s->copy_line);
+    for (uint32_t i = 0; i < columns->cols; i++) {
+        buf_clear(field);
+        buf_reserve(field, 1);
+        if (!row[i].null) {
+            datum_send(&columns->types[i], &row[i], field);
+        }
+        copy_write_binary_field(row[i].null ? NULL : field->data, field->len, &s->copy_line);
+    }
+}
+
+/* The buffers are the session's: they are used again for each row. */
+static void send_copy(struct session *s, const struct datum *row)
+{
+    ASSERT(s->run.copy_out);
+    buf_clear(&s->copy_line);
+    if (s->run.copy.binary) {
+        binary_record(s, &s->run.portal->columns, row);
+    } else {
+        text_record(s, &s->run.portal->columns, row);
+    }
+    pgwire_send_copy_data(s->conn, s->copy_line.data, s->copy_line.len);
+}
+
+void statement_send_one(struct session *s, const struct datum *row)
 {
     const struct portal *p = s->run.portal;
     if (s->run.copy_out) {
-        statement_send_copy(s, row);
+        send_copy(s, row);
     } else {
         pgwire_send_row(s->conn, p->columns.types, row, p->columns.cols, p->column_formats);
     }
@@ -198,12 +223,22 @@ static const char *rows_tag(struct session *s)
     return run->tag;
 }
 
+static void end_copy(struct session *s)
+{
+    if (s->run.copy.binary) {
+        buf_clear(&s->copy_line);
+        copy_write_binary_end(&s->copy_line);
+        pgwire_send_copy_data(s->conn, s->copy_line.data, s->copy_line.len);
+    }
+    pgwire_send_copy_done(s->conn);
+}
+
 /* Only the extended protocol suspends: FETCH with a count is complete when it has its rows. */
 void statement_rows_over(struct session *s, bool exhausted)
 {
     ASSERT(s->run.state == RUN_SEND || s->run.state == RUN_SUBSCRIBE);
     if (s->run.copy_out) {
-        pgwire_send_copy_done(s->conn);
+        end_copy(s);
     }
     if (s->coord->rows_sent != NULL) {
         metric_add(s->coord->rows_sent, s->run.sent);
@@ -225,7 +260,7 @@ void statement_send(struct session *s)
     struct rowset *rows = run->source->rows;
     ASSERT(rows != NULL);
     if (run->state != RUN_SEND) {
-        err_t err = announce(s);
+        err_t err = statement_announce(s);
         if (err != ERR_OK) {
             statement_fail(s, err);
             return;
@@ -245,7 +280,7 @@ void statement_send(struct session *s)
             more = false;
             break;
         }
-        send_one(s, row);
+        statement_send_one(s, row);
     }
     free(row);
     if (!more) {
@@ -341,19 +376,69 @@ static void on_read(void *arg, err_t err)
     statement_send(s);
 }
 
-enum { STATEMENT_WAIT_US = 2000 };
+enum { STATEMENT_WAIT_MIN_US = 1000, STATEMENT_WAIT_MAX_US = 50 * 1000 };
 
-/* Frontiers are unknown for a moment after a creation or a restart, until the runtimes report. */
-void statement_wait(struct session *s, err_t (*again)(struct session *s))
+static void look_again(struct session *s)
 {
     struct io_loop *loop = s->coord->loop;
+    struct wait *w = &s->wait;
+    ASSERT(w->delay_us >= STATEMENT_WAIT_MIN_US);
+    io_timer_start(loop, &s->retry, io_now_us(loop) + w->delay_us);
+    w->delay_us = w->delay_us * 2 < STATEMENT_WAIT_MAX_US ? w->delay_us * 2
+                                                          : STATEMENT_WAIT_MAX_US;
+}
+
+/* Frontiers are unknown for a moment after a creation or a restart, until the runtimes report; for
+ * a source, until what was in its file when it was created is published. */
+void statement_wait(struct session *s, struct sql_query *query, bool owned, uint64_t cluster,
+                    err_t (*again)(struct session *s))
+{
     ASSERT(s->run.state != RUN_NONE && s->read == NULL);
+    ASSERT(query != NULL && s->wait.query == NULL);
     if (s->run.state != RUN_WAIT && s->run.state != RUN_LOCK) {
         arm_timeout(s); /* from when it began to wait, not from each look */
     }
     s->run.state = RUN_WAIT;
-    s->retry_fn = again;
-    io_timer_start(loop, &s->retry, io_now_us(loop) + STATEMENT_WAIT_US);
+    s->wait = (struct wait){.query = query,
+                            .owned = owned ? query : NULL,
+                            .cluster = cluster,
+                            .version = catalog_version(s->coord->catalog),
+                            .delay_us = STATEMENT_WAIT_MIN_US,
+                            .again = again};
+    look_again(s);
+}
+
+void statement_wait_end(struct session *s)
+{
+    io_timer_cancel(s->coord->loop, &s->retry);
+    sql_query_free(s->wait.owned);
+    memset(&s->wait, 0, sizeof(s->wait));
+}
+
+/* The timer of RUN_WAIT. A catalog that has changed since may have dropped what we wait for: then
+ * it is planned again, which tells. */
+void statement_retry(struct session *s)
+{
+    const struct wait *w = &s->wait;
+    bool same = w->version == catalog_version(s->coord->catalog);
+    ASSERT(s->run.state == RUN_WAIT && w->query != NULL);
+    if (s->run.fetch_deadline != 0 && io_now_us(s->coord->loop) >= s->run.fetch_deadline) {
+        err_t err = subscription_give_up(s);
+        if (err != ERR_OK) {
+            statement_fail(s, err);
+        }
+        return;
+    }
+    if (same && !read_inputs_known(s->coord, w->query, w->cluster)) {
+        look_again(s);
+        return;
+    }
+    err_t (*again)(struct session *) = w->again;
+    statement_wait_end(s);
+    err_t err = again(s);
+    if (err != ERR_OK) {
+        statement_fail(s, err);
+    }
 }
 
 static err_t run_rows(struct session *s);
@@ -370,8 +455,7 @@ static err_t open_query(struct session *s, struct portal *p, const struct sql_st
     err_t err = ERR_OK;
     uint64_t cluster = names_cluster(s, vars_get(s, "cluster"), NULL);
     if (read_needs_cluster(query) && !read_inputs_known(s->coord, query, cluster)) {
-        sql_query_free(query);
-        statement_wait(s, run_rows);
+        statement_wait(s, query, true, cluster, run_rows);
         return ERR_OK;
     }
     if (stmt->kind == SQL_SUBSCRIBE) {
@@ -457,19 +541,11 @@ static err_t select_of_table(struct session *s, const struct sql_stmt *stmt,
 /* The options are the statement's: they live as long as the portal. */
 static err_t start_copy_to(struct session *s, const struct sql_stmt *stmt)
 {
-    if (stmt->copy.binary) {
-        return err_sql(ERR_UNSUPPORTED, "0A000", "COPY in binary format is not supported");
-    }
+    TRY(copy_in_options(stmt, &s->run.copy));
     if (stmt->inner == NULL && s->run.portal->copied == NULL) {
         TRY(select_of_table(s, stmt, &s->run.portal->copied));
     }
     s->run.copy_out = true;
-    s->run.copy = (struct copy_options){.csv = stmt->copy.csv,
-                                        .header = stmt->copy.header,
-                                        .delimiter = stmt->copy.delimiter,
-                                        .quote = stmt->copy.quote,
-                                        .escape = stmt->copy.escape,
-                                        .null = stmt->copy.null};
     return run_rows(s);
 }
 

@@ -112,6 +112,25 @@ static void on_wake(struct io_timer *timer)
     }
 }
 
+/*
+ * Progress without rows moves the last chunk's upper when its own progress was not sent yet: a
+ * client that does not read makes one row of progress wait, not one a tick. False: a chunk is
+ * needed.
+ */
+static bool advance_last(struct subscription *sub, uint64_t upper)
+{
+    if (sub->first == NULL) {
+        return false;
+    }
+    struct chunk *last = CONTAINER_OF(sub->last, struct chunk, next);
+    ASSERT(last->next == NULL && last->upper <= upper);
+    if (last->at > last->batch.rows) {
+        return false;
+    }
+    last->upper = upper;
+    return true;
+}
+
 static void on_changes(void *arg, uint64_t lower, uint64_t upper, const struct batch *ok,
                        err_t err)
 {
@@ -131,7 +150,7 @@ static void on_changes(void *arg, uint64_t lower, uint64_t upper, const struct b
         sub->over = true;
     } else {
         bool rows = ok != NULL && ok->rows > 0;
-        if (rows || sub->progress) {
+        if (rows || (sub->progress && !advance_last(sub, upper))) {
             struct chunk *chunk = chunk_new(sub, upper, ok);
             sub->bytes += chunk->size;
             *sub->last = chunk;
@@ -288,41 +307,21 @@ static bool next_row(struct subscription *sub, struct datum *out)
     return false;
 }
 
-static void announce(struct session *s, struct subscription *sub)
+/* The first time a statement comes to this subscription: from now on only the client's reading, or
+ * a FETCH's own limit, bounds it. */
+static err_t announce(struct session *s, struct subscription *sub)
 {
     struct run *run = &s->run;
-    struct portal *p = run->portal;
-    ASSERT(s->run.source->subscription == sub);
+    ASSERT(run->source->subscription == sub);
     if (run->state == RUN_SUBSCRIBE) {
-        return;
+        return ERR_OK;
     }
     run->state = RUN_SUBSCRIBE;
     io_timer_cancel(s->coord->loop, &s->timeout);
     if (run->fetch_deadline != 0) {
         io_timer_start(s->coord->loop, &s->timeout, run->fetch_deadline);
     }
-    if (p != run->source) {
-        portal_set_columns(p, &run->source->columns);
-    }
-    if (run->copy_out) {
-        statement_begin_copy(s);
-    } else if (run->describe) {
-        pgwire_send_row_description(s->conn, p->columns.names, p->columns.types, p->columns.cols,
-                                    p->column_formats);
-    }
-    run->describe = false;
-}
-
-/* As statement.c's, with the formats announce settled. */
-static void send_one(struct session *s, const struct datum *row)
-{
-    const struct portal *p = s->run.portal;
-    if (!s->run.copy_out) {
-        pgwire_send_row(s->conn, p->columns.types, row, p->columns.cols, p->column_formats);
-    } else {
-        statement_send_copy(s, row);
-    }
-    s->run.sent++;
+    return statement_announce(s);
 }
 
 /* Sends what waits; true when the statement's limit is reached. */
@@ -336,7 +335,7 @@ static bool send_waiting(struct session *s, struct subscription *sub)
         if (limited || !next_row(sub, row)) {
             break;
         }
-        send_one(s, row);
+        statement_send_one(s, row);
     }
     free(row);
     return limited;
@@ -356,13 +355,31 @@ static bool fetch_over(const struct session *s, const struct subscription *sub)
            io_now_us(s->coord->loop) >= s->run.fetch_deadline;
 }
 
+/* The wait is over for this FETCH, not for the cursor: the next one waits again. */
+err_t subscription_give_up(struct session *s)
+{
+    struct portal *cursor = s->run.source;
+    const struct sql_stmt *stmt = cursor->prepared->stmt;
+    ASSERT(s->run.state == RUN_WAIT && stmt->kind == SQL_SUBSCRIBE);
+    statement_wait_end(s);
+    TRY(describe(s, cursor, stmt));
+    s->run.state = RUN_SUBSCRIBE;
+    TRY(statement_announce(s));
+    statement_rows_over(s, true);
+    return ERR_OK;
+}
+
 /* Runs whenever there may be something to do: rows came, the socket drained, time is up. Ends the
  * statement at most once. */
 void subscription_pump(struct session *s)
 {
     struct subscription *sub = s->run.source->subscription;
     ASSERT(sub != NULL && sub->session == s);
-    announce(s, sub);
+    err_t err = announce(s, sub);
+    if (err != ERR_OK) {
+        statement_fail(s, err);
+        return;
+    }
     bool limited = send_waiting(s, sub);
     if (limited || fetch_over(s, sub)) {
         statement_rows_over(s, !limited);

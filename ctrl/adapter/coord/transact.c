@@ -45,11 +45,15 @@ err_t transact_begin(struct session *s, bool read_only)
 /* History they kept may be compacted from now on. */
 static void release_holds(struct session *s)
 {
-    ASSERT(s->tx.holds_len == 0 || s->coord->controller != NULL);
-    for (size_t i = 0; i < s->tx.holds_len; i++) {
-        controller_hold_release(s->coord->controller, s->tx.holds[i]);
+    ASSERT(s->tx.holds.len == 0 || s->coord->controller != NULL);
+    size_t at = 0;
+    uint64_t id;
+    void *handle;
+    while (u64map_next(&s->tx.holds, &at, &id, &handle)) {
+        controller_hold_release(s->coord->controller, (uint64_t)(uintptr_t)handle);
     }
-    s->tx.holds_len = 0;
+    u64map_free(&s->tx.holds);
+    memset(&s->tx.holds, 0, sizeof(s->tx.holds));
 }
 
 /* Cursors without hold and local settings end with the transaction. One at a time, for removing
@@ -80,6 +84,7 @@ static void end(struct session *s)
     write_set_clear(&s->tx.writes);
     s->tx.mode = TX_NONE;
     s->tx.time = 0;
+    s->tx.indexes_below = 0;
     s->tx.rows = 0;
     s->tx.read_only = false;
     if (transact_in_block(s)) {
@@ -158,41 +163,112 @@ err_t transact_enter_write(struct session *s)
     return ERR_OK;
 }
 
-/* No hold is no error: the object may have been compacted beyond the time already, and may not be
- * read. */
-static void hold(struct session *s, uint64_t cluster, uint64_t id)
+/* ERR_INVALID when the item's history no longer reaches back to the transaction's time. */
+static err_t hold(struct session *s, uint64_t cluster, uint64_t id)
 {
-    ASSERT(id != 0 && s->tx.time > 0);
     uint64_t handle = 0;
-    err_t err = controller_hold(s->coord->controller, cluster, id, s->tx.time, &handle);
-    if (err != ERR_OK) {
-        /* It cannot be read at this time any more; a statement that tries is told so. */
-        LOG_DEBUG("coord", "no hold for the transaction", LOG_U64("id", id), LOG_ERR(err));
-        err_free(err);
-        return;
+    ASSERT(id != 0 && s->tx.time > 0);
+    if (u64map_get(&s->tx.holds, id) != NULL) {
+        return ERR_OK;
     }
-    *VEC_PUSH(&s->tx, holds) = handle;
+    TRY(controller_hold(s->coord->controller, cluster, id, s->tx.time, &handle));
+    ASSERT(handle != 0);
+    u64map_put(&s->tx.holds, id, (void *)(uintptr_t)handle);
+    return ERR_OK;
 }
 
-/* Keeps whatever later statements may read at this time: everything in the database. */
-static void hold_all(struct session *s, uint64_t cluster)
+static err_t cannot_read(struct session *s, uint64_t id, err_t cause)
+{
+    const struct catalog_item *item = catalog_item_id(s->coord->catalog, id);
+    err_t err = err_sql(ERR_INVALID, "25000", "\"%s\" cannot be read in this transaction: its "
+                        "history no longer reaches back to the transaction's time",
+                        item != NULL ? item->name : "?");
+    err = err_detail(err, "%s", err_text(cause));
+    err_free(cause);
+    return err_hint(err, "A transaction keeps the objects in the schemas of its first query "
+                    "readable. Read this one in the first query too, or in a transaction of its "
+                    "own.");
+}
+
+/* What the query reads must be held, now or already: only then does its time stay readable. */
+static err_t hold_inputs(struct session *s, const struct sql_query *query, uint64_t cluster)
+{
+    ASSERT(s->tx.time > 0 && cluster != 0);
+    for (uint32_t i = 0; i < query->collections_len; i++) {
+        err_t err = hold(s, 0, query->collections[i]);
+        if (err != ERR_OK) {
+            return cannot_read(s, query->collections[i], err);
+        }
+    }
+    for (uint32_t i = 0; i < query->indexes_len; i++) {
+        err_t err = hold(s, cluster, query->indexes[i]);
+        if (err != ERR_OK) {
+            return cannot_read(s, query->indexes[i], err);
+        }
+    }
+    return ERR_OK;
+}
+
+static void add_schema(const struct session *s, struct u64map *schemas, uint64_t id)
+{
+    const struct catalog_item *item = catalog_item_id(s->coord->catalog, id);
+    if (item != NULL) {
+        u64map_put(schemas, item->schema, (void *)item);
+    }
+}
+
+/* What could be held of an item; what could not is told when a statement reads it. */
+static void hold_if_possible(struct session *s, uint64_t cluster, const struct catalog_item *item)
+{
+    bool storage = item->kind == CATALOG_TABLE || item->kind == CATALOG_SOURCE;
+    if (!storage && (item->cluster == 0 || item->cluster != cluster)) {
+        return; /* views, and what is kept elsewhere */
+    }
+    err_t err = hold(s, storage ? 0 : cluster, item->id);
+    if (err != ERR_OK) {
+        LOG_DEBUG("coord", "no hold for the transaction", LOG_U64("id", item->id), LOG_ERR(err));
+        err_free(err);
+    }
+}
+
+/*
+ * Keeps what later statements will probably read: the transaction's domain, everything in the
+ * schemas of the objects its first query reads, as Materialize has it. Without it their history
+ * would be compacted beyond the transaction's time a second later. A hold costs memory for as long
+ * as the transaction lives, so the whole catalog is not taken; what lies outside is held when it is
+ * first read, if its history still reaches back.
+ */
+static void hold_domain(struct session *s, const struct sql_query *query, uint64_t cluster)
 {
     const struct catalog *c = s->coord->catalog;
     const struct catalog_item *item;
+    struct u64map schemas = {0};
     ASSERT(cluster != 0);
+    for (uint32_t i = 0; i < query->collections_len; i++) {
+        add_schema(s, &schemas, query->collections[i]);
+    }
+    for (uint32_t i = 0; i < query->indexes_len; i++) {
+        add_schema(s, &schemas, query->indexes[i]);
+    }
     for (size_t i = 0; (item = catalog_item_at(c, i)) != NULL; i++) {
-        switch (item->kind) {
-        case CATALOG_TABLE:
-        case CATALOG_SOURCE: hold(s, 0, item->id); break;
-        case CATALOG_MATERIALIZED_VIEW:
-        case CATALOG_INDEX:
-            if (item->cluster == cluster) {
-                hold(s, cluster, item->id);
-            }
-            break;
-        case CATALOG_VIEW: break;
+        if (u64map_get(&schemas, item->schema) != NULL) {
+            hold_if_possible(s, cluster, item);
         }
     }
+    u64map_free(&schemas);
+}
+
+/* The first read of a block: its time is everybody's. */
+static err_t begin_reading(struct session *s, const struct sql_query *query, uint64_t cluster)
+{
+    ASSERT(s->tx.time == 0 && s->tx.holds.len == 0);
+    TRY(read_choose_time(s->coord, query, cluster, &s->tx.time));
+    s->tx.cluster = cluster;
+    /* An index made from now on does not reach back to this time; it must not be planned with. */
+    s->tx.indexes_below = catalog_next_id(s->coord->catalog);
+    TRY(hold_inputs(s, query, cluster));
+    hold_domain(s, query, cluster);
+    return ERR_OK;
 }
 
 err_t transact_read_time(struct session *s, const struct sql_query *query, uint64_t *time)
@@ -208,11 +284,11 @@ err_t transact_read_time(struct session *s, const struct sql_query *query, uint6
         return read_choose_time(s->coord, query, cluster, time);
     }
     if (s->tx.time == 0) {
-        TRY(read_choose_time(s->coord, query, cluster, &s->tx.time));
-        s->tx.cluster = cluster;
-        hold_all(s, cluster);
+        TRY(begin_reading(s, query, cluster));
     } else if (s->tx.cluster != cluster) {
         return err_sql(ERR_INVALID, "25001", "the cluster cannot change within a transaction");
+    } else {
+        TRY(hold_inputs(s, query, cluster));
     }
     ASSERT(s->tx.time > 0);
     *time = s->tx.time;

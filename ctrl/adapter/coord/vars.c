@@ -12,6 +12,8 @@
 
 #include <strings.h>
 
+#define VARS_DURATION_MAX_US 2147483647000.0 /* INT_MAX milliseconds, PostgreSQL's bound */
+
 /* What values are accepted: see check(). */
 enum var_kind { VAR_TEXT, VAR_BOOL, VAR_INT, VAR_DURATION, VAR_FIXED, VAR_ISOLATION, VAR_UTF8 };
 
@@ -37,7 +39,10 @@ static const struct var vars[] = {
     {"default_transaction_read_only", "off", VAR_BOOL, true, "Whether transactions only read."},
     {"escape_string_warning", "on", VAR_BOOL, false, "Accepted, without effect."},
     {"extra_float_digits", "1", VAR_INT, false, "Digits of floats: always shortest exact."},
-    {"idle_in_transaction_session_timeout", "0", VAR_DURATION, false, "Accepted, without effect."},
+    {"idle_in_transaction_session_timeout", "0", VAR_DURATION, false,
+     "Longest a client may be silent in a transaction; 0: no limit."},
+    {"idle_session_timeout", "0", VAR_DURATION, false,
+     "Longest a client may be silent outside a transaction; 0: no limit."},
     {"in_hot_standby", "off", VAR_FIXED, true, "Never in recovery."},
     {"integer_datetimes", "on", VAR_FIXED, true, "Timestamps are 64-bit integers."},
     {"IntervalStyle", "postgres", VAR_TEXT, true, "Display of intervals: always postgres."},
@@ -140,13 +145,14 @@ static bool parse_duration(const char *text, uint64_t *us)
     while (*end == ' ') {
         end++;
     }
-    if (end == text || number < 0 || number > 1e9) {
-        return false;
+    if (end == text || !(number >= 0 && number <= 1e9)) {
+        return false; /* also for what is not a number */
     }
     for (size_t i = 0; i < ARRAY_LEN(units); i++) {
         if (strcmp(end, units[i].unit) == 0) {
-            *us = (uint64_t)(number * (double)units[i].us);
-            return true;
+            double value = number * (double)units[i].us;
+            *us = value <= VARS_DURATION_MAX_US ? (uint64_t)value : 0;
+            return value <= VARS_DURATION_MAX_US;
         }
     }
     return false;
@@ -229,12 +235,20 @@ static err_t check(const struct var *v, const char *value, const char **out)
     UNREACHABLE();
 }
 
-/* ParameterStatus for those the protocol says clients must hear of, at once and not at commit. */
+/* A value is another: ParameterStatus for those the protocol says clients must hear of, at once and
+ * not at commit; pgwire itself minds idle clients. */
 static void report(struct session *s, const struct var *v)
 {
     ASSERT(v >= vars && v < vars + ARRAY_LEN(vars));
-    if (v->reported && s->conn != NULL) {
+    if (s->conn == NULL) {
+        return;
+    }
+    if (v->reported) {
         pgwire_send_parameter(s->conn, v->name, vars_at(s, (size_t)(v - vars)));
+    }
+    if (v->kind == VAR_DURATION && strncmp(v->name, "idle_", 5) == 0) {
+        pgwire_set_idle(s->conn, vars_duration_us(s, "idle_session_timeout"),
+                        vars_duration_us(s, "idle_in_transaction_session_timeout"));
     }
 }
 

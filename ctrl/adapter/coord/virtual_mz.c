@@ -441,6 +441,16 @@ void virtual_mz_comments(struct virtual_sink *sink)
 }
 
 /* Without the system's own session, which is no client's. */
+static void add_wait(struct virtual_sink *sink, const struct session *s)
+{
+    struct buf text = {0};
+    blocked_describe(s, &text);
+    if (text.len > 0) {
+        virtual_text(sink, "waits_for", buf_cstr(&text));
+    }
+    buf_free(&text);
+}
+
 void virtual_mz_sessions(struct virtual_sink *sink)
 {
     for (const struct session *s = sink->session->coord->sessions; s != NULL; s = s->next) {
@@ -451,6 +461,7 @@ void virtual_mz_sessions(struct virtual_sink *sink)
             virtual_text(sink, "database", vars_get(s, "database"));
             virtual_text(sink, "application_name", vars_get(s, "application_name"));
             virtual_text(sink, "state", s->run.state != RUN_NONE ? "active" : "idle");
+            add_wait(sink, s);
         }
     }
 }

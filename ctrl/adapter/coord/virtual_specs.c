@@ -628,9 +628,9 @@ const struct virtual_spec virtual_specs[] = {
     {"mz_internal", "mz_comments", 14101,
      "id:text object_type:text comment:text",
      virtual_mz_comments},
-    /* Who is connected. */
+    /* Who is connected; waits_for says what a running statement waits for, NULL: nothing. */
     {"mz_internal", "mz_sessions", 14102,
-     "pid:int4 role:text database:text application_name:text state:text",
+     "pid:int4 role:text database:text application_name:text state:text waits_for:text",
      virtual_mz_sessions},
     /* Dataflows that failed as a whole (too much memory, say); not errors of rows. */
     {"mz_internal", "mz_dataflow_errors", 14103,

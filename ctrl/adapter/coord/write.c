@@ -67,6 +67,26 @@ size_t write_set_bytes(const struct write_set *set)
     return bytes;
 }
 
+/*
+ * A transaction's writes are one append, and an append is one message: what would not fit is
+ * refused here, while only its own transaction is hurt. more: what the transaction holds besides
+ * the set.
+ */
+err_t write_set_check(const struct coord *coord, const struct write_set *set, size_t more)
+{
+    size_t limit = coord->config.max_copy_bytes;
+    size_t bytes = write_set_bytes(set) + more;
+    ASSERT(limit > 0);
+    if (bytes <= limit) {
+        return ERR_OK;
+    }
+    err_t err = err_sql(ERR_LIMIT, "54000",
+                        "a transaction may write at most %zu bytes, this one has reached %zu",
+                        limit, bytes);
+    return err_hint(err, "Write in several transactions (COPY the data in parts), or start environmentd "
+                         "with a larger --max-write-bytes.");
+}
+
 /* Safe on a zeroed one. */
 void write_set_clear(struct write_set *set)
 {
@@ -278,11 +298,16 @@ static void on_pump(struct io_timer *timer)
         job->granted(job);
         return;
     }
+    /* A large one flies alone: were it refused, nobody else's write would be. */
     size_t bytes = 0;
-    while (w->head != NULL && !w->head->locks && bytes < WRITE_GROUP_BYTES) {
+    while (w->head != NULL && !w->head->locks) {
         bytes += write_set_bytes(&w->head->set);
+        if (w->flying != NULL && bytes > WRITE_GROUP_BYTES) {
+            break;
+        }
         fly(w, dequeue(w));
     }
+    ASSERT(w->flying != NULL);
     w->in_flight = true;
     w->attempts = 0;
     append_group(w);
@@ -323,6 +348,13 @@ void write_release(struct coord *coord, struct write_job *job)
     job->state = WRITE_IDLE;
     write_set_clear(&job->set);
     pump_soon(&coord->writer);
+}
+
+/* Every job that locks is a session's. */
+const struct session *write_holder(const struct coord *coord)
+{
+    const struct write_job *job = coord->writer.holder;
+    return job != NULL ? CONTAINER_OF(job, struct session, job) : NULL;
 }
 
 /* Leaves the queue consistent in each state. Jobs behind a lock that goes are pumped. */

@@ -23,9 +23,12 @@ static void on_timeout(struct io_timer *timer)
     if (conn->phase == PGWIRE_DEAD) {
         return;
     }
-    if (conn->phase == PGWIRE_OPEN) {
+    if (conn->phase == PGWIRE_OPEN && conn->transaction == 'I') {
         pgwire_fatal(conn, err_sql(ERR_TIMEOUT, "57P05",
                                    "terminating connection due to idle-session timeout"));
+    } else if (conn->phase == PGWIRE_OPEN) {
+        pgwire_fatal(conn, err_sql(ERR_TIMEOUT, "25P03",
+                                   "terminating connection due to idle-in-transaction timeout"));
     } else {
         pgwire_fatal(conn,
                      err_sql(ERR_TIMEOUT, "08006", "canceling authentication due to timeout"));
@@ -49,6 +52,8 @@ struct pgwire_conn *pgwire_conn_new(struct pgwire_server *server, struct io_stre
     conn->server = server;
     conn->stream = stream;
     conn->transaction = 'I';
+    conn->idle_us = server->config.idle_timeout_us;
+    conn->idle_transaction_us = server->config.idle_timeout_us;
     conn->timeout.fire = on_timeout;
     conn->reap.fire = on_reap;
     io_stream_set_handler(stream, &pgwire_stream_handler, conn);
@@ -225,19 +230,44 @@ static void adjust_reading(struct pgwire_conn *conn)
     }
 }
 
+/* How long the client may be silent now; 0: for ever. */
+static uint64_t idle_limit(const struct pgwire_conn *conn)
+{
+    return conn->transaction == 'I' ? conn->idle_us : conn->idle_transaction_us;
+}
+
 /* Armed while nothing is under way; the messages of one request each call this, which costs a timer
  * re-arm a request and nothing per row. */
 static void watch_idleness(struct pgwire_conn *conn)
 {
-    uint64_t limit = conn->server->config.idle_timeout_us;
+    uint64_t limit = idle_limit(conn);
     struct io_loop *loop = conn->server->config.loop;
-    if (conn->phase != PGWIRE_OPEN || limit == 0) {
+    if (conn->phase != PGWIRE_OPEN) {
         return;
     }
-    if (conn->request == 0) {
+    if (conn->request == 0 && limit > 0) {
         io_timer_start(loop, &conn->timeout, io_now_us(loop) + limit);
     } else {
         io_timer_cancel(loop, &conn->timeout);
+    }
+}
+
+void pgwire_set_idle(struct pgwire_conn *conn, uint64_t idle_us, uint64_t in_transaction_us)
+{
+    uint64_t server = conn->server->config.idle_timeout_us;
+    conn->idle_us = idle_us > 0 ? idle_us : server;
+    conn->idle_transaction_us = in_transaction_us > 0 ? in_transaction_us : server;
+    /* The timer follows when the request that asked for it is over. */
+}
+
+/* Empties a buffer; one that a large message made large gives its memory back: thousands of clients
+ * may be idle. */
+static void rest(struct buf *buf)
+{
+    if (buf->cap > PGWIRE_BUF_KEPT) {
+        buf_free(buf);
+    } else {
+        buf_clear(buf);
     }
 }
 
@@ -268,13 +298,16 @@ void pgwire_conn_process(struct pgwire_conn *conn)
     }
     /* Consuming moves what is left to the front: only worth it once much was handled. */
     if (conn->in_at == conn->in.len) {
-        buf_clear(&conn->in);
+        rest(&conn->in);
         conn->in_at = 0;
     } else if (conn->in_at > PGWIRE_OUT_CHUNK) {
         buf_consume(&conn->in, conn->in_at);
         conn->in_at = 0;
     }
     pgwire_flush(conn);
+    if (conn->request == 0) {
+        rest(&conn->out);
+    }
     adjust_reading(conn);
     watch_idleness(conn);
 }

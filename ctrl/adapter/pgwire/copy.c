@@ -1,12 +1,12 @@
 /*
- * COPY's text and CSV formats: see copy.h for the contract.
+ * COPY's text and CSV formats: see copy.h for the contract, copy_binary.c for the third format.
  *
  * Reading is in two steps. find_end looks for the end of a record, which needs only to know about
  * escapes and quotes; take_record then splits the whole record into fields. So fields never have to
  * be resumed in the middle, whatever the pieces in which bytes arrive. Unescaped text of a record
  * is in one buffer that is used again for the next: no allocation a field, none a record.
  */
-#include "ctrl/adapter/pgwire/copy.h"
+#include "ctrl/adapter/pgwire/copy_internal.h"
 
 #include "core/base/assert.h"
 #include "core/base/utf8.h"
@@ -15,8 +15,8 @@
 void copy_reader_init(struct copy_reader *r, const struct copy_options *options, size_t record_max,
                       copy_record_fn record, void *arg)
 {
-    ASSERT(options->delimiter != '\0' && options->null != NULL);
-    ASSERT(!options->csv || (options->quote != '\0' && options->escape != '\0'));
+    ASSERT(options->binary || (options->delimiter != '\0' && options->null != NULL));
+    ASSERT(!options->csv || options->binary || (options->quote != '\0' && options->escape != '\0'));
     memset(r, 0, sizeof(*r));
     r->options = *options;
     r->record = record;
@@ -34,11 +34,10 @@ void copy_reader_free(struct copy_reader *r)
     r->fields = NULL;
 }
 
-/* The line tells where to look; PostgreSQL's drivers show it with the message. */
-static err_t bad(const struct copy_reader *r, const char *what)
+/* Where it was is in r->line and r->text_at: the caller knows what the data is for. */
+static err_t bad(const char *what)
 {
-    return err_detail(err_sql(ERR_INVALID, "22P04", "%s", what), "COPY data, line %llu",
-                      (unsigned long long)r->line);
+    return err_sql(ERR_INVALID, "22P04", "%s", what);
 }
 
 /* Fields are collected as offsets into r->text first, since text moves while it grows. data is set
@@ -186,7 +185,7 @@ static err_t take_csv_field(struct copy_reader *r, const char *s, size_t len, si
         (*at)++;
     }
     if (quoted) {
-        return bad(r, "unterminated CSV quoted field");
+        return bad("unterminated CSV quoted field");
     }
     bool null = !any_quotes && r->text.len - from == strlen(o->null) &&
                 (o->null[0] == '\0' ||
@@ -227,6 +226,8 @@ static err_t take_record(struct copy_reader *r, const char *s, size_t len)
         return ERR_OK;
     }
     struct buf nulls = {0};
+    r->text_at = s;
+    r->text_len = len;
     buf_clear(&r->text);
     buf_reserve(&r->text, 1); /* data of an empty first field must not look like NULL */
     r->fields_len = 0;
@@ -239,13 +240,15 @@ static err_t take_record(struct copy_reader *r, const char *s, size_t len)
     if (err == ERR_OK && (!utf8_valid(r->text.data, r->text.len) ||
                           memchr(r->text.data, '\0', r->text.len) != NULL)) {
         err = err_sql(ERR_INVALID, "22021", "invalid byte sequence for encoding \"UTF8\"");
-        err = err_detail(err, "COPY data, line %llu", (unsigned long long)r->line);
     }
     if (err == ERR_OK) {
         fix_fields(r, (const bool *)nulls.data);
         err = r->record(r->arg, r->line, r->fields, r->fields_len);
     }
     buf_free(&nulls);
+    if (err == ERR_OK) {
+        r->text_at = NULL;
+    }
     return err;
 }
 
@@ -307,6 +310,10 @@ static err_t end_record(struct copy_reader *r, size_t start, size_t end)
 err_t copy_reader_feed(struct copy_reader *r, const void *data, size_t len)
 {
     ASSERT(r->record != NULL);
+    if (r->options.binary && len > 0) {
+        buf_append(&r->pending, data, len);
+        return copy_binary_take(r);
+    }
     if (r->ended || len == 0) {
         return ERR_OK;
     }
@@ -336,6 +343,9 @@ err_t copy_reader_feed(struct copy_reader *r, const void *data, size_t len)
 err_t copy_reader_end(struct copy_reader *r)
 {
     ASSERT(r->record != NULL);
+    if (r->options.binary) {
+        return copy_binary_end(r);
+    }
     if (r->ended || r->pending.len == 0) {
         return ERR_OK;
     }

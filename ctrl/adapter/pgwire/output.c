@@ -115,6 +115,7 @@ void pgwire_out_error(struct pgwire_conn *conn, char type, const char *severity,
     out_field(conn, 'M', err_message(err)[0] != '\0' ? err_message(err) : "(no message)");
     out_field(conn, 'D', err_detail_get(err));
     out_field(conn, 'H', err_hint_get(err));
+    out_field(conn, 'W', err_context_get(err));
     if (err_position_get(err) > 0) {
         snprintf(position, sizeof(position), "%d", err_position_get(err));
         out_field(conn, 'P', position);
@@ -276,31 +277,31 @@ void pgwire_send_row(struct pgwire_conn *conn, const struct type *types,
 }
 
 /* The overall format, then one for each column, which must be the same. */
-static void send_copy_begin(struct pgwire_conn *conn, char type, size_t columns)
+static void send_copy_begin(struct pgwire_conn *conn, char type, size_t columns, bool binary)
 {
     ASSERT(columns <= PGWIRE_PARAMS_MAX);
     pgwire_out_begin(conn, type);
-    pgwire_out_u8(conn, 0); /* text */
+    pgwire_out_u8(conn, binary);
     pgwire_out_u16(conn, (uint16_t)columns);
     for (size_t i = 0; i < columns; i++) {
-        pgwire_out_u16(conn, 0);
+        pgwire_out_u16(conn, binary);
     }
     pgwire_out_end(conn);
 }
 
 /* Flushed, for the client does not send a byte before it has seen this. */
-void pgwire_send_copy_in(struct pgwire_conn *conn, size_t columns)
+void pgwire_send_copy_in(struct pgwire_conn *conn, size_t columns, bool binary)
 {
     ASSERT(conn->request != 0 && !conn->copy_in);
-    send_copy_begin(conn, 'G', columns);
+    send_copy_begin(conn, 'G', columns, binary);
     conn->copy_in = true;
     pgwire_flush(conn);
 }
 
-void pgwire_send_copy_out(struct pgwire_conn *conn, size_t columns)
+void pgwire_send_copy_out(struct pgwire_conn *conn, size_t columns, bool binary)
 {
     ASSERT(!conn->copy_in);
-    send_copy_begin(conn, 'H', columns);
+    send_copy_begin(conn, 'H', columns, binary);
 }
 
 /* A message need not hold one whole row; ours do. */

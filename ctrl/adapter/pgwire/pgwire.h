@@ -126,6 +126,11 @@ void pgwire_done(struct pgwire_conn *conn, err_t err);
 /* Ends the connection after an ErrorResponse of severity FATAL; owns err. The session is closed
  * from the loop, not inside this call. */
 void pgwire_fatal(struct pgwire_conn *conn, err_t err);
+/*
+ * How long the client may ask nothing, outside a transaction and inside one, in microseconds; 0:
+ * the server's limit, or none. Beyond it the connection ends with 57P05 or 25P03.
+ */
+void pgwire_set_idle(struct pgwire_conn *conn, uint64_t idle_us, uint64_t in_transaction_us);
 /* 'I' idle, 'T' in a transaction, 'E' in a failed one: for the next ReadyForQuery. */
 void pgwire_set_transaction(struct pgwire_conn *conn, char status);
 /* False: PGWIRE_HIGH_WATER is passed; stop sending rows until backend->drained. */
@@ -150,9 +155,9 @@ void pgwire_send_row_description(struct pgwire_conn *conn, const char *const *na
                                  const struct type *types, size_t len, const int16_t *formats);
 void pgwire_send_row(struct pgwire_conn *conn, const struct type *types,
                      const struct datum *values, size_t len, const int16_t *formats);
-/* COPY begins, in text format, with so many columns. */
-void pgwire_send_copy_in(struct pgwire_conn *conn, size_t columns);
-void pgwire_send_copy_out(struct pgwire_conn *conn, size_t columns);
+/* COPY begins with so many columns; binary: all in binary format, else text or CSV. */
+void pgwire_send_copy_in(struct pgwire_conn *conn, size_t columns, bool binary);
+void pgwire_send_copy_out(struct pgwire_conn *conn, size_t columns, bool binary);
 void pgwire_send_copy_data(struct pgwire_conn *conn, const void *data, size_t len);
 void pgwire_send_copy_done(struct pgwire_conn *conn);
 

@@ -12,6 +12,7 @@
 enum {
     PGWIRE_HEADER = 5,             /* type and length */
     PGWIRE_IN_MAX = 1024 * 1024,   /* waiting requests beyond this stop our reading */
+    PGWIRE_BUF_KEPT = 16 * 1024,   /* memory a buffer keeps while its client is idle */
     PGWIRE_OUT_CHUNK = 64 * 1024,  /* answers are written in pieces of about this */
 };
 
@@ -67,6 +68,8 @@ struct pgwire_conn {
     bool copy_in; /* the request under way takes COPY data */
     bool blocked;                 /* waits for drain before the next request */
     char transaction; /* as pgwire_set_transaction said last */
+    uint64_t idle_us;             /* limits of idleness outside and inside a transaction; 0: none */
+    uint64_t idle_transaction_us;
     struct io_timer timeout;      /* start-up, then idle */
     struct io_timer reap;         /* frees the dead from the loop */
     struct buf startup;           /* NUL-separated names and values of the start-up packet */

@@ -7,6 +7,8 @@
 
 struct table {
     uint64_t id;
+    bool source;    /* not readable, and nothing is written to it, until it is published */
+    bool published;
     uint8_t kinds[64];
     size_t cols;
     struct batch_builder *rows; /* every update, with its time */
@@ -41,8 +43,16 @@ struct pending_append {
     struct pending_append *next;
 };
 
+struct subscriber {
+    controller_subscribe_fn fn;
+    void *arg;
+};
+
 struct controller {
     struct io_loop *loop;
+    struct u64map subscribers; /* export -> struct subscriber */
+    size_t holds;
+    uint64_t unholdable;
     struct engine *engine;
     struct io_poller poller;
     struct table **tables;
@@ -77,7 +87,12 @@ static void on_frontier(void *ctx, uint64_t export_id, uint64_t upper)
 static void on_subscribe(void *ctx, uint64_t export_id, uint64_t lower, uint64_t upper,
                          const struct batch *ok, const struct batch *err)
 {
+    struct controller *c = ctx;
+    struct subscriber *sub = u64map_get(&c->subscribers, export_id);
     ASSERT(lower <= upper);
+    if (sub != NULL) {
+        sub->fn(sub->arg, lower, upper, ok, ERR_OK);
+    }
 }
 
 static void on_peek_done(void *ctx, uint64_t peek_id, const struct batch *rows, err_t err)
@@ -184,7 +199,8 @@ static void *updates(struct table *t, uint64_t from, uint64_t as_of, size_t *siz
 static void feed(struct controller *c, struct dataflow *d, struct input *in)
 {
     struct table *t = find_table(c, in->collection);
-    if (t == NULL || c->upper <= in->upper || c->upper <= d->as_of) {
+    bool readable = t != NULL && (!t->source || t->published);
+    if (!readable || c->upper <= in->upper || c->upper <= d->as_of) {
         return;
     }
     struct batch_col cols[64];
@@ -254,7 +270,8 @@ void controller_free(struct controller *c)
         err_free(a->err);
         free(a);
     }
-    ASSERT(c->peeks.len == 0);
+    ASSERT(c->peeks.len == 0 && c->subscribers.len == 0 && c->holds == 0);
+    u64map_free(&c->subscribers);
     free(c->tables);
     free(c->dataflows);
     u64map_free(&c->uppers);
@@ -283,6 +300,24 @@ size_t local_controller_dataflows(const struct controller *c)
     return c->dataflows_len;
 }
 
+void local_controller_publish(struct controller *c)
+{
+    for (size_t i = 0; i < c->tables_len; i++) {
+        c->tables[i]->published = true;
+    }
+    feed_all(c);
+}
+
+size_t local_controller_holds(const struct controller *c)
+{
+    return c->holds;
+}
+
+void local_controller_compacted(struct controller *c, uint64_t id)
+{
+    c->unholdable = id;
+}
+
 void controller_initialized(struct controller *c)
 {
     ASSERT(c != NULL);
@@ -293,6 +328,7 @@ err_t controller_collection_create(struct controller *c,
 {
     struct table *t = MEM_NEW(struct table);
     t->id = collection->id;
+    t->source = collection->kind == STORAGE_FILE;
     t->cols = collection->cols;
     for (size_t i = 0; i < t->cols; i++) {
         t->kinds[i] = collection->types[i].kind;
@@ -361,14 +397,20 @@ bool controller_collection_frontiers(const struct controller *c, uint64_t id, ui
                                      uint64_t *upper)
 {
     *since = 0;
-    *upper = c->upper;
-    return find_table(c, id) != NULL;
+    struct table *t = find_table(c, id);
+    *upper = t != NULL && t->source && !t->published ? 0 : c->upper;
+    return t != NULL;
 }
 
 err_t controller_cluster_create(struct controller *c, const struct controller_cluster_spec *spec)
 {
     ASSERT(spec->id != 0);
     return ERR_OK;
+}
+
+bool controller_cluster_ready(const struct controller *c, uint64_t id)
+{
+    return id != 0;
 }
 
 void controller_cluster_drop(struct controller *c, uint64_t id)
@@ -404,6 +446,7 @@ err_t controller_dataflow_create(struct controller *c, uint64_t cluster, struct 
 
 void controller_export_drop(struct controller *c, uint64_t cluster, uint64_t export_id)
 {
+    free(u64map_remove(&c->subscribers, export_id));
     for (size_t i = 0; i < c->dataflows_len; i++) {
         if (c->dataflows[i]->id == export_id) {
             engine_drop(c->engine, export_id);
@@ -436,7 +479,10 @@ bool controller_index_frontiers(const struct controller *c, uint64_t cluster, ui
 void controller_subscribe(struct controller *c, uint64_t export_id, controller_subscribe_fn fn,
                           void *arg)
 {
+    struct subscriber *sub = MEM_NEW(struct subscriber);
     ASSERT(fn != NULL);
+    *sub = (struct subscriber){fn, arg};
+    free(u64map_put(&c->subscribers, export_id, sub));
 }
 
 uint64_t controller_peek(struct controller *c, const struct controller_peek *peek,
@@ -473,13 +519,18 @@ void controller_peek_cancel(struct controller *c, uint64_t peek_id)
 err_t controller_hold(struct controller *c, uint64_t cluster_or_0, uint64_t id, uint64_t time,
                       uint64_t *hold)
 {
+    if (id == c->unholdable) {
+        return err_new(ERR_INVALID, "since is beyond");
+    }
+    c->holds++;
     *hold = id;
     return ERR_OK;
 }
 
 void controller_hold_release(struct controller *c, uint64_t hold)
 {
-    ASSERT(hold != 0);
+    ASSERT(hold != 0 && c->holds > 0);
+    c->holds--;
 }
 
 void controller_processes(const struct controller *c,

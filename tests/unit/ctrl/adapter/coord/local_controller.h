@@ -14,6 +14,12 @@ void local_controller_refuse(struct controller *c, uint32_t too_early, const cha
 uint32_t local_controller_appends(const struct controller *c);
 /* How often all tables were advanced. */
 uint32_t local_controller_advances(const struct controller *c);
+/* Sources are readable, empty, from now on; before, their upper is 0. */
+void local_controller_publish(struct controller *c);
+/* Read holds that are taken. */
+size_t local_controller_holds(const struct controller *c);
+/* No hold on this object is given any more. */
+void local_controller_compacted(struct controller *c, uint64_t id);
 /* Dataflows that exist. */
 size_t local_controller_dataflows(const struct controller *c);
 

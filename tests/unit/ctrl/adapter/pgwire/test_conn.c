@@ -70,7 +70,7 @@ static void on_query(void *session, const char *text, size_t len)
     struct world *w = session;
     buf_printf(&w->trace, "query(%.*s) ", (int)len, text);
     if (strncmp(text, "copy", 4) == 0) {
-        pgwire_send_copy_in(w->conn, 2);
+        pgwire_send_copy_in(w->conn, 2, false);
         return;
     }
     if (strcmp(text, "fail") == 0) {

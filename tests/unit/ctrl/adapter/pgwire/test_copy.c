@@ -138,10 +138,79 @@ static void test_round_trip(void)
     }
 }
 
+/* ---- binary ---------------------------------------------------------------------------------- */
+
+static const struct copy_options binary = {.binary = true};
+#define HEADER "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0"
+
+static void expect_binary(const char *data, size_t len, const char *want)
+{
+    for (size_t piece = 1; piece <= len; piece++) {
+        struct buf out = {0};
+        err_t err = read_pieces(&binary, data, len, piece, &out);
+        CU_ASSERT_PTR_NULL(err);
+        err_free(err);
+        CU_ASSERT_STRING_EQUAL(buf_cstr(&out), want);
+        buf_free(&out);
+    }
+}
+
+static void test_binary(void)
+{
+#define BINARY(data, want) expect_binary(data, sizeof(data) - 1, want)
+    BINARY(HEADER "\377\377", "");
+    BINARY(HEADER "\0\2\0\0\0\3abc\377\377\377\377\0\0\377\377", "abc|<NULL>;;");
+    BINARY(HEADER "\0\1\0\0\0\0\0\1\0\0\0\1x", ";x;"); /* the end marker may be missing */
+    BINARY("PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\2zz\0\1\0\0\0\1x\377\377", "x;");
+#undef BINARY
+}
+
+static void test_binary_errors(void)
+{
+    static const struct {
+        const char *data;
+        size_t len;
+        const char *sqlstate;
+    } cases[] = {
+#define CASE(text, sqlstate) {text, sizeof(text) - 1, sqlstate}
+        CASE("1\t2\n", "22P04"),
+        CASE("PGCOPY", "22P04"),
+        CASE("PGCOPY\n\377\r\n\0\0\1\0\0\0\0\0\0", "22P04"), /* a critical flag */
+        CASE("PGCOPY\n\377\r\n\0\0\0\0\0\377\0\0\0", "22P04"),
+        CASE(HEADER "\0\1\0\0\0\5abc", "22P04"),
+        CASE(HEADER "\0\1\377\377\377\376", "22P04"),
+        CASE(HEADER "\0\1\177\377\377\377", "22P04"),
+        CASE(HEADER "\377\376", "22P04"),
+        CASE(HEADER "\0", "22P04"),
+        CASE(HEADER "\377\377x", "22P04"),
+        CASE(HEADER "\0\3\0\0\3\0", "22P04"), /* a record of 768 bytes and more, cut off */
+#undef CASE
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        expect_error(&binary, cases[i].data, cases[i].len, cases[i].sqlstate);
+    }
+}
+
+static void test_binary_round_trip(void)
+{
+    struct buf data = {0};
+    copy_write_binary_header(&data);
+    copy_write_binary_count(3, &data);
+    copy_write_binary_field("ab", 2, &data);
+    copy_write_binary_field(NULL, 0, &data);
+    copy_write_binary_field("", 0, &data);
+    copy_write_binary_end(&data);
+    expect_binary((const char *)data.data, data.len, "ab|<NULL>|;");
+    buf_free(&data);
+}
+
 static const struct test_case cases[] = {
     {"text", test_text},
     {"csv", test_csv},
     {"hostile", test_hostile},
     {"round trip", test_round_trip},
+    {"binary", test_binary},
+    {"binary errors", test_binary_errors},
+    {"binary round trip", test_binary_round_trip},
 };
 TEST_SUITE("pgwire/copy", cases)
