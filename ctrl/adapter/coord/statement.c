@@ -430,6 +430,7 @@ void statement_retry(struct session *s)
         return;
     }
     if (same && !read_inputs_known(s->coord, w->query, w->cluster)) {
+        coord_busy(s->coord); /* what we wait for may take a tick or two */
         look_again(s);
         return;
     }

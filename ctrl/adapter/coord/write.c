@@ -83,8 +83,8 @@ err_t write_set_check(const struct coord *coord, const struct write_set *set, si
     err_t err = err_sql(ERR_LIMIT, "54000",
                         "a transaction may write at most %zu bytes, this one has reached %zu",
                         limit, bytes);
-    return err_hint(err, "Write in several transactions (COPY the data in parts), or start environmentd "
-                         "with a larger --max-write-bytes.");
+    return err_hint(err, "Write in several transactions (COPY the data in parts), or start "
+                         "environmentd with a larger --max-write-bytes.");
 }
 
 /* Safe on a zeroed one. */
