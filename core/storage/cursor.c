@@ -248,10 +248,10 @@ static err_t next_slice(struct storage_cursor *c, size_t max_bytes, struct stora
     ASSERT(c->split->lower >= c->pos && c->split_stream < STREAMS);
     TRY(entry_open(c->split, c->schema, c->split_stream, c->cols, c->cols_cap, &batch, &loaded));
     struct batch_builder *builder = c->builder[c->split_stream];
-    size_t share = batch.rows == 0 ? 0 : batch.size / batch.rows + 1;
-    size_t rows = share == 0 ? 0 : max_bytes / share + 1;
-    for (; rows > 0 && c->split_row < batch.rows; rows--) {
-        batch_builder_row(builder, &batch, c->split_row++);
+    /* Rows may be far from equally long. */
+    for (size_t bytes = 0; c->split_row < batch.rows && bytes < max_bytes; c->split_row++) {
+        bytes += shard_row_bytes(&batch, c->split_row);
+        batch_builder_row(builder, &batch, c->split_row);
     }
     bool end = c->split_row == batch.rows;
     free(loaded);

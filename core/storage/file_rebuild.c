@@ -7,7 +7,7 @@
  */
 #include "core/storage/file_source_internal.h"
 
-enum { STEPS_PER_TURN = 8, EMIT_ROWS_PER_TURN = 2048 };
+enum { STEPS_PER_TURN = 8, EMIT_ROWS_PER_TURN = 2048, EMIT_BYTES_PER_TURN = 1 << 20 };
 
 void source_rebuild_free(struct file_source *source)
 {
@@ -180,15 +180,22 @@ static void emit(struct file_source *source)
     ASSERT(source->emit_stream < STREAMS && source->emit_at <= set->row_len);
     size_t left = set->row_len - source->emit_at;
     size_t end = source->emit_at + (left > EMIT_ROWS_PER_TURN ? EMIT_ROWS_PER_TURN : left);
-    for (; source->emit_at < end; source->emit_at++) {
+    for (size_t bytes = 0; source->emit_at < end && bytes < EMIT_BYTES_PER_TURN;
+         source->emit_at++) {
         if (set->row[source->emit_at].diff != 0) {
+            bytes += set->row[source->emit_at].len;
             multiset_emit(set, source->emit_at, 0, source->rows.builder[source->emit_stream]);
         }
     }
-    if (rows_built(&source->rows) > SOURCE_DIFF_MAX) {
+    /* One record holds the difference, and one batch each of its streams. */
+    if (rows_built(&source->rows) > SOURCE_DIFF_MAX ||
+        batch_builder_rows(source->rows.builder[source->emit_stream]) >
+            BATCH_ROWS_MAX - EMIT_ROWS_PER_TURN) {
         give_up(source, source->shard->desc.path,
-                err_hint(err_new(ERR_LIMIT, "%s was replaced by a file that differs in too much",
-                                 source->shard->desc.path),
+                err_hint(err_sql(ERR_LIMIT, "54000",
+                                 "%s was replaced by a file that differs in too much: the limit is "
+                                 "%d MiB or %d rows",
+                                 source->shard->desc.path, SOURCE_DIFF_MAX >> 20, BATCH_ROWS_MAX),
                          "Drop the source and create it again."));
         return;
     }

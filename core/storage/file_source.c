@@ -376,7 +376,8 @@ void source_commit(struct file_source *source)
     file_set_encode(source->states, source->states_len, &files);
     entry->files = files.data;
     entry->files_len = (uint32_t)files.len;
-    struct buf *out = wal_begin(shard->storage->wal);
+    struct buf *out =
+        wal_begin(shard->storage->wal, RECORD_HEADER + record_section_size(entry));
     size_t start = out->len;
     struct record record = {.time = time, .sections = 1};
     record_begin(out, &record);

@@ -1,7 +1,9 @@
 /* Base and entries added up: see merge.h. */
 #include "core/storage/merge.h"
 
-enum { ROWS_PER_STEP = 2048 };
+/* A step ends with the first of them: many short rows take time, a few long ones make a chunk or a
+ * block too big for those who take the output. */
+enum { ROWS_PER_STEP = 2048, BYTES_PER_STEP = 128 << 10 };
 
 void merge_init(struct merge *merge, const struct storage_shard *shard, size_t entries_len,
                 uint64_t as_of)
@@ -133,8 +135,9 @@ static void emit_rest(struct merge *merge, struct batch_builder *const out[STREA
     ASSERT(merge->rest <= set->row_len);
     size_t left = set->row_len - merge->rest;
     size_t end = merge->rest + (left > ROWS_PER_STEP ? ROWS_PER_STEP : left);
-    for (; merge->rest < end; merge->rest++) {
+    for (size_t bytes = 0; merge->rest < end && bytes < BYTES_PER_STEP; merge->rest++) {
         if (set->row[merge->rest].diff != 0) {
+            bytes += set->row[merge->rest].len;
             multiset_emit(set, merge->rest, 0, out[merge->rest_stream]);
         }
     }

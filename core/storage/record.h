@@ -28,7 +28,8 @@ struct record_section {
     struct storage_blob blob[STREAMS]; /* offset: in the payload; data: NULL */
 };
 
-/* Bytes a section adds to a record. */
+/* Bytes of a record before its sections, and what a section adds. */
+enum { RECORD_HEADER = 16 };
 size_t record_section_size(const struct storage_entry *entry);
 void record_begin(struct buf *out, const struct record *record);
 /* Appends a section; sets the entry's blob offsets from the payload's beginning, start. */

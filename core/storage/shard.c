@@ -128,6 +128,17 @@ err_t entry_open(struct storage_entry *entry, const struct storage_schema *schem
     return ERR_OK;
 }
 
+size_t shard_row_bytes(const struct batch *batch, uint32_t row)
+{
+    size_t bytes = (size_t)batch->cols * 8;
+    ASSERT(row < batch->rows);
+    for (uint32_t c = 0; c < batch->cols; c++) {
+        const uint32_t *offsets = batch->col[c].offsets;
+        bytes += offsets != NULL ? offsets[row + 1] - offsets[row] : 0;
+    }
+    return bytes;
+}
+
 /* ---- base ------------------------------------------------------------------------------------ */
 
 struct storage_base *base_new(struct storage_file *file, uint64_t time, uint64_t rows)

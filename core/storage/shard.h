@@ -112,6 +112,9 @@ err_t entry_open(struct storage_entry *entry, const struct storage_schema *schem
                  enum storage_stream stream, struct batch_col *cols, size_t cols_cap,
                  struct batch *out, void **loaded);
 
+/* About the bytes one row takes: its texts, and a word for every column. */
+size_t shard_row_bytes(const struct batch *batch, uint32_t row);
+
 struct storage_base *base_new(struct storage_file *file, uint64_t time, uint64_t rows);
 struct storage_base *base_ref(struct storage_base *base);
 void base_unref(struct storage_base *base);

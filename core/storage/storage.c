@@ -15,6 +15,7 @@ enum {
     SEGMENT_BYTES_DEFAULT = 64 << 20,
     TAIL_BYTES_DEFAULT = 64 << 20,
     EPOCH_BYTES_MAX = 64,
+    LEASE_RECORD_BYTES = 16,
 };
 
 static uint64_t max_u64(uint64_t a, uint64_t b)
@@ -85,7 +86,7 @@ void storage_renew_lease(struct storage_worker *storage)
     storage->lease_tables = storage->tables_ahead == 0
                                 ? storage->durable.tables_lease
                                 : storage->tables_ahead + STORAGE_TABLES_LEASE_US;
-    struct buf *out = wal_begin(storage->wal);
+    struct buf *out = wal_begin(storage->wal, LEASE_RECORD_BYTES);
     buf_append_u64(out, storage->lease_sources);
     buf_append_u64(out, storage->lease_tables);
     storage->lease = (struct wal_commit){.done = lease_done};

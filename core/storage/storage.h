@@ -100,7 +100,9 @@ void storage_collections(const struct storage_worker *storage,
  * hold rows and diffs, their times are ignored. done(arg, err) once durable, the uppers of ALL
  * tables then being time + 1. ERR_FENCED when time < a table's upper (the writer must take a later
  * time). Group commit: appends asked for while a sync is under way share the next one. A full disk
- * is ERR_NO_SPACE: nothing was appended, later appends may succeed.
+ * is ERR_NO_SPACE: nothing was appended, later appends may succeed. ERR_LIMIT: this append alone is
+ * refused, because a row is longer than any reader could be sent (32 MiB), it has too many rows, or
+ * too much (512 MiB) waits for the disk already.
  */
 struct storage_write {
     uint64_t id;

@@ -16,6 +16,7 @@ enum {
     STORAGE_MAINTAIN_US = 100000,     /* how often compaction looks for work */
     STORAGE_RETRY_US = 100000,        /* after a full disk, a missing file */
     STORAGE_APPEND_MAX = 512 << 20,   /* bytes of appends waiting for the disk */
+    STORAGE_ROW_MAX = 32 << 20, /* bytes of a row: it must fit a message to a reader (64 MiB) */
 };
 
 struct storage_metrics {

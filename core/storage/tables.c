@@ -5,6 +5,11 @@
  */
 #include "core/storage/storage_internal.h"
 
+/* Copies are not much longer than what they copy (a time and a diff a row, and alignment), so an
+ * append that passed check_writes fits a record. */
+STATIC_ASSERT(STORAGE_APPEND_MAX + 17 * (uint64_t)BATCH_ROWS_MAX < WAL_RECORD_MAX,
+              "an append is one record");
+
 struct table_part {
     struct storage_shard *shard;
     struct storage_entry *entry;
@@ -208,7 +213,7 @@ static struct storage_entry *stamp_entry(const struct storage_shard *shard,
     size_t size = 0;
     struct storage_blob *blob = &entry->blob[STREAM_OK];
     blob->data = batch_builder_finish_new(builder, &size);
-    ASSERT(size <= UINT32_MAX);
+    ASSERT(size <= PART_BLOCK_MAX); /* bounded by check_writes, and a spill makes it one block */
     blob->len = (uint32_t)size;
     blob->rows = batch_builder_rows(builder);
     batch_builder_free(builder);
@@ -224,6 +229,66 @@ static bool has_part(const struct table_append *append, const struct storage_sha
     return has;
 }
 
+/* Every row must be one that a reader can be sent: it is not split on its way. */
+static err_t check_rows(const struct storage_write *write)
+{
+    const struct batch *batch = write->batch;
+    if (batch->size <= STORAGE_ROW_MAX) {
+        return ERR_OK; /* then so is each row */
+    }
+    for (uint32_t row = 0; row < batch->rows; row++) {
+        size_t bytes = shard_row_bytes(batch, row);
+        if (bytes > STORAGE_ROW_MAX) {
+            return err_hint(err_sql(ERR_LIMIT, "54000",
+                                    "a row of %zu bytes is too long: the limit is %d MiB", bytes,
+                                    STORAGE_ROW_MAX >> 20),
+                            "Split the value over several rows.");
+        }
+    }
+    return ERR_OK;
+}
+
+/*
+ * What a write may be, before anything is copied. bytes counts on what waits for the disk already:
+ * memory that a slow disk makes us hold is bounded here.
+ */
+static err_t check_writes(struct storage_worker *storage, const struct storage_write *writes,
+                          size_t writes_len)
+{
+    size_t bytes = wal_pending(storage->wal);
+    uint64_t rows = 0;
+    for (size_t i = 0; i < writes_len; i++) {
+        struct storage_shard *shard = NULL;
+        TRY(check_write(storage, &writes[i], &shard));
+        TRY(check_rows(&writes[i]));
+        bytes += writes[i].batch->size;
+        rows += writes[i].batch->rows;
+        if (bytes > STORAGE_APPEND_MAX) {
+            return err_hint(err_sql(ERR_LIMIT, "53400",
+                                    "more than %d MiB of writes would wait for the disk",
+                                    STORAGE_APPEND_MAX >> 20),
+                            "Try again when the writes before this one are done, or write less "
+                            "at once.");
+        }
+        if (rows > BATCH_ROWS_MAX) {
+            return err_hint(err_sql(ERR_LIMIT, "54000", "a write of more than %d rows",
+                                    BATCH_ROWS_MAX),
+                            "Write them in several transactions.");
+        }
+    }
+    return ERR_OK;
+}
+
+/* Bytes of the append's record. */
+static size_t record_size(const struct table_append *append)
+{
+    size_t size = RECORD_HEADER;
+    for (size_t i = 0; i < append->part_len; i++) {
+        size += record_section_size(append->part[i].entry);
+    }
+    return size;
+}
+
 /* Everything that can be refused is refused here, before anything is written. */
 static err_t prepare(struct storage_worker *storage, struct table_append *append,
                      const struct storage_write *writes, size_t writes_len)
@@ -237,16 +302,7 @@ static err_t prepare(struct storage_worker *storage, struct table_append *append
                        (unsigned long long)append->time,
                        (unsigned long long)storage->tables_next);
     }
-    size_t bytes = wal_pending(storage->wal);
-    for (size_t i = 0; i < writes_len; i++) {
-        struct storage_shard *shard = NULL;
-        TRY(check_write(storage, &writes[i], &shard));
-        bytes += writes[i].batch->size;
-        if (bytes > STORAGE_APPEND_MAX) {
-            return err_new(ERR_LIMIT, "more than %d MiB of writes wait for the disk",
-                           STORAGE_APPEND_MAX >> 20);
-        }
-    }
+    TRY(check_writes(storage, writes, writes_len));
     for (size_t i = 0; i < writes_len; i++) {
         struct storage_shard *shard = u64map_get(&storage->shards, writes[i].id);
         if (has_part(append, shard)) {
@@ -258,6 +314,7 @@ static err_t prepare(struct storage_worker *storage, struct table_append *append
             *VEC_PUSH(append, part) = (struct table_part){.shard = shard, .entry = entry};
         }
     }
+    ASSERT(append->part_len <= writes_len);
     return ERR_OK;
 }
 
@@ -281,7 +338,7 @@ void storage_append(struct storage_worker *storage, uint64_t time,
     storage->tables_ahead = time > storage->tables_ahead ? time : storage->tables_ahead;
     *storage->appends_last = append;
     storage->appends_last = &append->next;
-    struct buf *out = wal_begin(storage->wal);
+    struct buf *out = wal_begin(storage->wal, record_size(append));
     size_t start = out->len;
     struct record record = {
         .tables = true, .time = time, .sections = (uint32_t)append->part_len};

@@ -18,22 +18,52 @@ char *wal_segment_path(const struct wal *wal, uint64_t number)
     return (char *)path.data;
 }
 
+/* Empties a group and leaves room for its header, which is known only when it is written. */
 static void group_reset(struct wal_group *group)
 {
     buf_clear(&group->bytes);
+    if (group->bytes.cap > 2 * (size_t)WAL_GROUP_TARGET) {
+        buf_free(&group->bytes); /* one huge record must not cost its memory for ever */
+    }
     buf_reserve(&group->bytes, WAL_GROUP_HEADER);
     memset(group->bytes.data, 0, WAL_GROUP_HEADER);
     group->bytes.len = WAL_GROUP_HEADER;
+    group->next = NULL;
     group->records = 0;
     group->first = NULL;
     group->last = &group->first;
 }
 
-/* The group that does not take new records: on its way, being answered, or empty. */
-static struct wal_group *inflight(struct wal *wal)
+static struct wal_group *group_new(void)
 {
-    ASSERT(wal->gather == 0 || wal->gather == 1);
-    return &wal->group[1 - wal->gather];
+    struct wal_group *group = MEM_NEW(struct wal_group);
+    group_reset(group);
+    return group;
+}
+
+static void group_free(struct wal_group *group)
+{
+    ASSERT(group->first == NULL);
+    buf_free(&group->bytes);
+    free(group);
+}
+
+/* The group that has waited longest becomes the one in flight, whose place is empty. */
+static void take_waiting(struct wal *wal)
+{
+    struct wal_group *empty = wal->flying;
+    ASSERT(empty->records == 0 && empty->first == NULL && wal->waiting != NULL);
+    wal->flying = wal->waiting;
+    if (wal->waiting == wal->gather) {
+        ASSERT(wal->begun_at == 0); /* a record under construction stays where it was begun */
+        wal->waiting = empty;
+        wal->gather = empty;
+        return;
+    }
+    wal->waiting = wal->waiting->next;
+    wal->flying->next = NULL;
+    group_free(empty);
+    ASSERT(wal->waiting != NULL);
 }
 
 /* ---- answers --------------------------------------------------------------------------------- */
@@ -41,7 +71,7 @@ static struct wal_group *inflight(struct wal *wal)
 /* Answers every commit of the group in flight, in order; err (owned) NULL when it is durable. */
 static void answer(struct wal *wal, err_t err)
 {
-    struct wal_group *group = inflight(wal);
+    struct wal_group *group = wal->flying;
     struct wal_commit *commit = group->first;
     uint64_t first_seq = wal->next_seq - group->records;
     struct wal_segment *segment =
@@ -65,7 +95,27 @@ static void answer(struct wal *wal, err_t err)
         commit = next;
     }
     err_free(err);
+    ASSERT(wal->flying == group && wal->pending >= group->bytes.len - WAL_GROUP_HEADER);
+    wal->pending -= group->bytes.len - WAL_GROUP_HEADER;
     group_reset(group);
+}
+
+/*
+ * Answers whatever there is with this error (owned), in order. Owners may add records meanwhile;
+ * groups begun since are left alone.
+ */
+static void answer_all(struct wal *wal, err_t err)
+{
+    const struct wal_group *last = wal->gather;
+    bool more = true;
+    ASSERT(err != ERR_OK && wal->begun_at == 0);
+    answer(wal, err_copy(err));
+    while (more) {
+        more = wal->waiting != last;
+        take_waiting(wal);
+        answer(wal, err_copy(err));
+    }
+    err_free(err);
 }
 
 /* The log ends here: nothing is acknowledged any more, what waits is told why. */
@@ -75,9 +125,7 @@ static void fail(struct wal *wal, err_t err)
     LOG_ERROR("storage", "the log refuses further writes", LOG_STR("dir", wal->dir), LOG_ERR(err));
     wal->failed = err;
     wal->state = WAL_IDLE;
-    answer(wal, err_copy(err));
-    wal->gather = 1 - wal->gather;
-    answer(wal, err_copy(err));
+    answer_all(wal, err_copy(err));
     wal->config.failed(wal->config.ctx, err);
 }
 
@@ -136,7 +184,7 @@ static void repair_timer(struct io_timer *timer)
 static void group_failed(struct wal *wal, err_t err)
 {
     ASSERT(err != ERR_OK && wal->group_err == ERR_OK);
-    ASSERT(inflight(wal)->records > 0);
+    ASSERT(wal->flying->records > 0);
     if (wal->fresh != NULL) {
         wal->fresh->obsolete = true;
         storage_file_unref(wal->fresh);
@@ -185,7 +233,7 @@ static void group_synced(struct io_op *op, err_t err, size_t result)
         fail(wal, err);
         return;
     }
-    struct wal_group *group = inflight(wal);
+    struct wal_group *group = wal->flying;
     uint64_t extent = wal_group_extent(group->bytes.len - WAL_GROUP_HEADER);
     wal->segments[wal->segments_len - 1].file->size += extent;
     wal->next_seq += group->records;
@@ -237,7 +285,7 @@ static void group_seal(struct wal *wal, struct wal_group *group)
 
 static void write_group(struct wal *wal)
 {
-    struct wal_group *group = inflight(wal);
+    struct wal_group *group = wal->flying;
     ASSERT(wal->writable && wal->state == WAL_IDLE && group->records > 0);
     group_seal(wal, group);
     size_t len = group->bytes.len;
@@ -368,14 +416,14 @@ static bool roll_due(const struct wal *wal)
            (first_needed(wal) >= 2 && file->size > 16 * WAL_ALIGN);
 }
 
+/* Sends the next group on its way, when none is and there is one. */
 static void kick(struct wal *wal)
 {
-    if (wal->state != WAL_IDLE || wal->failed != NULL || wal->group[wal->gather].records == 0 ||
-        wal->begun_at != 0) {
+    bool open = wal->waiting == wal->gather && wal->begun_at != 0;
+    if (wal->state != WAL_IDLE || wal->failed != NULL || wal->waiting->records == 0 || open) {
         return;
     }
-    ASSERT(inflight(wal)->records == 0);
-    wal->gather = 1 - wal->gather;
+    take_waiting(wal);
     if (!wal->writable || roll_due(wal)) {
         begin_segment(wal);
     } else {
@@ -385,12 +433,18 @@ static void kick(struct wal *wal)
 
 /* ---- public ---------------------------------------------------------------------------------- */
 
-struct buf *wal_begin(struct wal *wal)
+struct buf *wal_begin(struct wal *wal, size_t len)
 {
-    ASSERT(wal->begun_at == 0);
-    struct wal_group *group = &wal->group[wal->gather];
+    ASSERT(wal->begun_at == 0 && len <= WAL_RECORD_MAX);
+    struct wal_group *group = wal->gather;
     static const uint8_t room[WAL_RECORD_HEADER];
+    if (group->records > 0 && group->bytes.len + sizeof(room) + len > WAL_GROUP_TARGET) {
+        group->next = group_new();
+        group = group->next;
+        wal->gather = group;
+    }
     wal->begun_at = group->bytes.len;
+    buf_reserve(&group->bytes, sizeof(room) + len);
     buf_append(&group->bytes, room, sizeof(room));
     return &group->bytes;
 }
@@ -399,16 +453,15 @@ static void late_failure(struct io_timer *timer)
 {
     struct wal *wal = CONTAINER_OF(timer, struct wal, timer);
     ASSERT(wal->failed != NULL);
-    wal->gather = 1 - wal->gather;
-    answer(wal, err_copy(wal->failed));
+    answer_all(wal, err_copy(wal->failed));
 }
 
 void wal_end(struct wal *wal, enum wal_kind kind, struct wal_commit *commit)
 {
     ASSERT(wal->begun_at >= WAL_GROUP_HEADER && kind > 0 && kind < WAL_KIND_MAX);
     ASSERT(commit == NULL || commit->done != NULL);
-    struct wal_group *group = &wal->group[wal->gather];
-    ASSERT(group->bytes.len <= WAL_GROUP_MAX);
+    struct wal_group *group = wal->gather;
+    ASSERT(group->next == NULL && group->bytes.len - WAL_GROUP_HEADER <= WAL_GROUP_MAX);
     uint32_t kind32 = kind;
     uint64_t len = group->bytes.len - wal->begun_at - WAL_RECORD_HEADER;
     memcpy(group->bytes.data + wal->begun_at + 4, &kind32, 4);
@@ -421,6 +474,7 @@ void wal_end(struct wal *wal, enum wal_kind kind, struct wal_commit *commit)
         group->last = &commit->next;
     }
     group->records++;
+    wal->pending += WAL_RECORD_HEADER + len;
     wal->begun_at = 0;
     if (wal->failed != NULL) {
         /* Answered from the loop, like everything. */
@@ -433,7 +487,7 @@ void wal_end(struct wal *wal, enum wal_kind kind, struct wal_commit *commit)
 
 size_t wal_pending(const struct wal *wal)
 {
-    return wal->group[0].bytes.len + wal->group[1].bytes.len;
+    return wal->pending;
 }
 
 uint64_t wal_durable_seq(const struct wal *wal)
@@ -485,8 +539,9 @@ err_t wal_open(const struct wal_config *config, struct wal **out)
     wal->epoch_mtime_ns = st.mtime_ns;
     wal->page = part_alloc(WAL_ALIGN);
     wal->timer.fire = repair_timer;
-    group_reset(&wal->group[0]);
-    group_reset(&wal->group[1]);
+    wal->flying = group_new();
+    wal->gather = group_new();
+    wal->waiting = wal->gather;
     err_t err = wal_recover(wal);
     if (err != ERR_OK) {
         wal_free(wal);
@@ -510,11 +565,11 @@ void wal_free(struct wal *wal)
         storage_file_unref(wal->segments[i].file);
     }
     wal->segments_len = 0;
-    answer(wal, err_new(ERR_CANCELLED, "storage is closing"));
-    wal->gather = 1 - wal->gather;
-    answer(wal, err_new(ERR_CANCELLED, "storage is closing"));
-    buf_free(&wal->group[0].bytes);
-    buf_free(&wal->group[1].bytes);
+    wal->state = WAL_ANSWER;
+    answer_all(wal, err_new(ERR_CANCELLED, "storage is closing"));
+    ASSERT(wal->waiting == wal->gather && wal->pending == 0);
+    group_free(wal->flying);
+    group_free(wal->gather);
     err_free(wal->group_err);
     err_free(wal->failed);
     free(wal->segments);

@@ -28,7 +28,9 @@ enum {
     WAL_ALIGN = 4096,
     WAL_GROUP_HEADER = 64,
     WAL_RECORD_HEADER = 16,
-    WAL_GROUP_MAX = 1 << 30, /* bytes of one group's records */
+    WAL_GROUP_MAX = 1 << 30, /* bytes of one group's records: the format's bound */
+    WAL_RECORD_MAX = WAL_GROUP_MAX - WAL_RECORD_HEADER, /* of one payload: the caller checks */
+    WAL_GROUP_TARGET = 16 << 20, /* records beyond it wait for the next group */
 };
 
 enum wal_kind { WAL_APPEND = 1, WAL_LEASE = 2, WAL_KIND_MAX };
@@ -118,11 +120,15 @@ err_t wal_open(const struct wal_config *config, struct wal **out);
 /* Answers waiting commits with ERR_CANCELLED, from inside the call. */
 void wal_free(struct wal *wal);
 
-/* Starts a record: the caller appends its payload to the buffer returned, then calls wal_end. */
-struct buf *wal_begin(struct wal *wal);
+/*
+ * Starts a record: the caller appends its payload, of exactly len bytes (<= WAL_RECORD_MAX), to the
+ * buffer returned, then calls wal_end. The length is wanted first because it decides which group the
+ * record goes to.
+ */
+struct buf *wal_begin(struct wal *wal, size_t len);
 /* Ends it; commit may be NULL. Records are committed in the order of wal_end. */
 void wal_end(struct wal *wal, enum wal_kind kind, struct wal_commit *commit);
-/* Bytes of records waiting to be written, the ones being written included. */
+/* Bytes of all records that are not answered yet. */
 size_t wal_pending(const struct wal *wal);
 /* Sequence the next record to become durable will have; the ones below are durable. */
 uint64_t wal_durable_seq(const struct wal *wal);

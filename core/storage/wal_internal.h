@@ -19,8 +19,14 @@ enum wal_state {
     WAL_REPAIR, /* a group failed for lack of space and is not yet known to be gone */
 };
 
-/* Records gathered for one group; bytes begin with room for the group's header. */
+/*
+ * Records gathered for one group; bytes begin with room for the group's header. Groups wait in a
+ * list: a group is closed, and the next one begun, when one more record would make it longer than
+ * WAL_GROUP_TARGET. So a burst of large appends neither makes one huge write that everybody waits
+ * for, nor a group longer than its header can say.
+ */
 struct wal_group {
+    struct wal_group *next; /* in the list of those that wait; NULL: the one that gathers */
     struct buf bytes;
     uint32_t records;
     struct wal_commit *first; /* in order of their records */
@@ -47,9 +53,11 @@ struct wal {
     struct storage_file *fresh; /* the segment whose header is on its way */
     struct wal_segment_header fresh_header;
     uint8_t *page;
-    struct wal_group group[2];
-    int gather;      /* the group that takes new records; the other one is in flight */
-    size_t begun_at; /* offset of the record under construction, 0 when none */
+    struct wal_group *flying;  /* on its way, being answered, or empty; never NULL */
+    struct wal_group *waiting; /* the next to fly; the last of the list takes new records */
+    struct wal_group *gather;  /* that last one; never NULL */
+    size_t pending;  /* bytes of all groups */
+    size_t begun_at; /* offset in gather of the record under construction, 0 when none */
     err_t group_err; /* why the group under repair failed */
     struct io_op op;
     struct io_timer timer;
