@@ -49,13 +49,40 @@ static bool session_ready(const struct storaged *storaged)
 
 /* ---- news from workers ----------------------------------------------------------------------- */
 
+/* Its frontiers may have to be sent: looked at with the next flush, so that a flush costs what
+ * changed and not what there is. */
+static void mark_moved(struct storaged *storaged, struct storaged_collection *collection)
+{
+    if (!collection->moved) {
+        collection->moved = true;
+        *VEC_PUSH(storaged, moved) = collection->id;
+    }
+}
+
+/* No worker has a part of it any more, and nobody has asked for it since. */
+static bool is_gone(const struct storaged *storaged, const struct storaged_collection *collection)
+{
+    bool gone = !collection->named || collection->dropping;
+    for (uint32_t w = 0; w < storaged->config.workers && gone; w++) {
+        gone = !is_part(storaged, collection, w) || collection->sinces[w] == FRONTIER_EMPTY;
+    }
+    return gone;
+}
+
 void storaged_on_frontier(struct storaged *storaged, uint32_t worker, uint64_t id, uint64_t since,
                           uint64_t upper)
 {
     ASSERT(worker < storaged->config.workers);
-    struct storaged_collection *collection = collection_get(storaged, id);
+    struct storaged_collection *collection = u64map_get(&storaged->collections, id);
+    bool dropped = since == FRONTIER_EMPTY;
+    bool wanted = collection != NULL && collection->named && !collection->dropping;
+    if (dropped && (collection == NULL || wanted)) {
+        return; /* forgotten already; or news of a predecessor of the same id */
+    }
+    collection = collection_get(storaged, id);
     collection->uppers[worker] = upper;
     collection->sinces[worker] = since;
+    mark_moved(storaged, collection);
 }
 
 /* The meet over the workers that hold a part. */
@@ -74,31 +101,53 @@ static void collection_frontiers(const struct storaged *storaged,
     }
 }
 
-void storaged_frontiers_flush(struct storaged *storaged)
+/* Adds the collection's frontiers to the message when the session does not have them yet. */
+static void flush_one(struct storaged *storaged, struct storaged_collection *collection,
+                      tailrace_v1_Frontiers *out)
 {
-    if (!session_ready(storaged)) {
+    uint64_t since, upper;
+    ASSERT(collection->named);
+    collection_frontiers(storaged, collection, &since, &upper);
+    if (upper == collection->upper_sent && since == collection->since_sent) {
         return;
     }
+    collection->upper_sent = upper;
+    collection->since_sent = since;
+    out->frontiers[out->frontiers_count++] =
+        (tailrace_v1_Frontier){.id = collection->id, .upper = upper, .since = since};
+}
+
+/*
+ * Tells the session what moved, and forgets what is gone: a collection costs nothing here once it
+ * was dropped. Without a session the news waits for one; a session that has not named a collection
+ * does not hear of it.
+ */
+void storaged_frontiers_flush(struct storaged *storaged)
+{
+    bool ready = session_ready(storaged);
     tailrace_v1_StorageResponse response = {0};
     response.which_response = tailrace_v1_StorageResponse_frontiers_tag;
     tailrace_v1_Frontiers *out = &response.response.frontiers;
-    out->frontiers = mem_zalloc((storaged->collections.len + 1) * sizeof(out->frontiers[0]));
-    size_t at = 0;
-    uint64_t id;
-    void *value;
-    while (u64map_next(&storaged->collections, &at, &id, &value)) {
-        struct storaged_collection *collection = value;
-        uint64_t since, upper;
-        collection_frontiers(storaged, collection, &since, &upper);
-        if (!collection->named ||
-            (upper == collection->upper_sent && since == collection->since_sent)) {
+    out->frontiers = mem_zalloc((storaged->moved_len + 1) * sizeof(out->frontiers[0]));
+    size_t kept = 0;
+    for (size_t i = 0; i < storaged->moved_len; i++) {
+        uint64_t id = storaged->moved[i];
+        struct storaged_collection *collection = u64map_get(&storaged->collections, id);
+        ASSERT(collection != NULL && collection->moved); /* forgotten only below */
+        if (collection->named && !ready) {
+            storaged->moved[kept++] = id;
             continue;
         }
-        collection->upper_sent = upper;
-        collection->since_sent = since;
-        out->frontiers[out->frontiers_count++] =
-            (tailrace_v1_Frontier){.id = id, .upper = upper, .since = since};
+        collection->moved = false;
+        if (collection->named) {
+            flush_one(storaged, collection, out);
+        }
+        if (is_gone(storaged, collection)) {
+            u64map_remove(&storaged->collections, id);
+            collection_free(collection, storaged->config.workers);
+        }
     }
+    storaged->moved_len = kept;
     if (out->frontiers_count > 0) {
         runtime_send(storaged->runtime, tailrace_v1_StorageResponse_fields, &response);
     }
@@ -122,6 +171,9 @@ static void send_status(struct storaged *storaged, uint32_t local, uint64_t id,
 void storaged_on_status(struct storaged *storaged, uint32_t local, uint64_t id,
                         enum storage_status status, const char *reason, const char *hint)
 {
+    if (status == STORAGE_DROPPED && u64map_get(&storaged->collections, id) == NULL) {
+        return; /* nobody knows it any more */
+    }
     struct storaged_health *health = &collection_get(storaged, id)->health[local];
     free(health->reason);
     free(health->hint);
@@ -256,8 +308,12 @@ static err_t run_collection(struct storaged *storaged, const tailrace_v1_RunColl
     struct storaged_collection *collection = collection_get(storaged, message->id);
     collection->kind = (enum storage_kind)message->kind;
     collection->named = true;
+    collection->dropping = false;
     collection->upper_sent = collection->since_sent = 0;
     for (uint32_t w = 0; w < storaged->config.workers; w++) {
+        if (collection->sinces[w] == FRONTIER_EMPTY) {
+            collection->sinces[w] = collection->uppers[w] = 0; /* a predecessor's */
+        }
         if (!is_part(storaged, collection, w)) {
             continue;
         }
@@ -312,9 +368,13 @@ static err_t append(struct storaged *storaged, const tailrace_v1_Append *message
 
 static void allow_compaction(struct storaged *storaged, uint64_t id, uint64_t since)
 {
+    struct storaged_collection *collection = u64map_get(&storaged->collections, id);
+    if (collection == NULL) {
+        return; /* dropped already: an order that was sent again */
+    }
+    collection->dropping = collection->dropping || since == FRONTIER_EMPTY;
     for (uint32_t w = 0; w < storaged->config.workers; w++) {
-        struct storaged_collection *collection = u64map_get(&storaged->collections, id);
-        if (collection != NULL && is_part(storaged, collection, w)) {
+        if (is_part(storaged, collection, w)) {
             storaged_worker_compact(&storaged->workers[w], id, since);
         }
     }
@@ -594,6 +654,7 @@ void storaged_free(struct storaged *storaged)
         collection_free(value, storaged->config.workers);
     }
     u64map_free(&storaged->collections);
+    free(storaged->moved);
     waiting_clear(storaged);
     free(storaged->waiting);
     free(storaged);

@@ -21,6 +21,7 @@ struct storaged_worker {
     struct storage_worker *storage;  /* NULL until opened */
     struct boundary_server *boundary; /* NULL until told */
     struct frontier_mail *report;    /* being filled; sent at the end of the loop turn */
+    struct u64map reported;          /* id -> place in report + 1, while it is filled */
     struct io_task report_task;
     struct worker_mail *appending;   /* answers to appends under way */
 };
@@ -37,9 +38,10 @@ struct storaged_collection {
     uint64_t id;
     enum storage_kind kind; /* 0: found on disk, not named yet */
     bool named;       /* by the present session */
-    uint32_t parts;   /* workers that hold a shard: 1 (tables) or all */
+    bool dropping;    /* asked for since it was named last */
+    bool moved;       /* in storaged.moved */
     uint64_t *uppers; /* [workers]; of the parts */
-    uint64_t *sinces;
+    uint64_t *sinces; /* FRONTIER_EMPTY: that part is dropped, or never was */
     uint64_t upper_sent;
     uint64_t since_sent;
     struct storaged_health *health; /* [workers]: last told, for a new session */
@@ -56,7 +58,10 @@ struct storaged {
     struct boundary_server *boundary;
     struct storaged_worker *workers;
     struct threads threads;         /* of the workers beyond worker 0 */
-    struct u64map collections;      /* id -> struct storaged_collection */
+    struct u64map collections;      /* id -> struct storaged_collection; dropped ones go */
+    uint64_t *moved;                /* ids whose frontiers are to be sent, perhaps */
+    size_t moved_len;
+    size_t moved_cap;
     uint64_t epoch;
     uint64_t nonce;                 /* of the session whose answers are under way */
     uint32_t opening;               /* workers that still have to open their storage */

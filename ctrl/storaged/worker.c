@@ -44,6 +44,7 @@ static void report_run(struct io_task *task)
     struct frontier_mail *report = worker->report;
     ASSERT(report != NULL);
     worker->report = NULL;
+    u64map_free(&worker->reported);
     mail_send(&worker->owner->mailroom, worker->owner->loop, &report->mail, frontier_run,
               frontier_release);
 }
@@ -63,14 +64,14 @@ static void report_frontier(struct storaged_worker *worker, uint64_t id)
         worker->report_task.run = report_run;
         io_post(worker->loop, &worker->report_task);
     }
-    for (size_t i = 0; i < worker->report->news_len; i++) {
-        if (worker->report->news[i].id == id) {
-            worker->report->news[i].since = since;
-            worker->report->news[i].upper = upper;
-            return;
-        }
+    size_t place = (size_t)(uintptr_t)u64map_get(&worker->reported, id);
+    if (place > 0) {
+        ASSERT(place <= worker->report->news_len && worker->report->news[place - 1].id == id);
+        worker->report->news[place - 1] = (struct frontier_news){id, since, upper};
+        return;
     }
     *VEC_PUSH(worker->report, news) = (struct frontier_news){id, since, upper};
+    u64map_put(&worker->reported, id, (void *)(uintptr_t)worker->report->news_len);
 }
 
 static void on_advanced(void *ctx, uint64_t collection, uint64_t upper)
@@ -356,6 +357,7 @@ void storaged_worker_free(struct storaged_worker *worker)
         free(worker->report->news);
         free(worker->report);
     }
+    u64map_free(&worker->reported);
     storage_free(worker->storage);
     while (worker->appending != NULL) { /* storage went without an answer */
         struct worker_mail *answer = worker->appending;
