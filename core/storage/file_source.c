@@ -72,6 +72,9 @@ void source_idle(struct file_source *source, bool again)
     source->phase = SOURCE_IDLE;
     source->looked = source->looked || !again;
     source_next_turn(source, again || source->look_again ? 0 : SOURCE_POLL_US);
+    if (source->looked) {
+        storage_source_looked(source->shard);
+    }
 }
 
 bool file_source_looked(const struct file_source *source)
@@ -291,6 +294,7 @@ static void doubt_recent(const struct file_source *source, struct file_state *st
 static void commit_failed(struct file_source *source, struct storage_entry *entry, err_t err)
 {
     bool full = err != ERR_OK && err_code(err) == ERR_NO_SPACE;
+    bool cancelled = err != ERR_OK && err_code(err) == ERR_CANCELLED;
     entry_unref(entry);
     free_states(source);
     err_free(err); /* the log has told the host */
@@ -302,6 +306,9 @@ static void commit_failed(struct file_source *source, struct storage_entry *entr
         if (full) {
             source_next_turn(source, STORAGE_RETRY_US);
         }
+    }
+    if (!source->shard->dropped && !cancelled) {
+        storage_source_looked(source->shard); /* whoever waits for the content need not wait now */
     }
     storage_release_shard(source->shard);
 }
@@ -343,7 +350,14 @@ static void committed(struct wal_commit *commit, err_t err)
         io_timer_cancel(source->loop, &source->timer);
         source_status(source, STORAGE_RUNNING, "", "");
     }
+    if (shard->status == STORAGE_STALLED && source->refused.len == 0) {
+        source_status(source, STORAGE_RUNNING, "", ""); /* what was missing is there */
+    }
     storage_publish(shard, seal ? FRONTIER_EMPTY : upper);
+    storage_active(shard->storage);
+    if (seal) {
+        storage_source_looked(shard);
+    }
 }
 
 /* The rows built, as one batch at the record's time. */
@@ -683,7 +697,31 @@ static void forget_refused(struct file_source *source, char *const *paths, size_
     }
 }
 
-/* Finds the first file with work to do and begins it; when it is done comes the next look. */
+/*
+ * The file to work on: the next changed one behind the one before, in turns, so that a file that
+ * never stops growing does not keep the others from being read. A file whose turn comes again was
+ * read to its end since: by then all were, once.
+ */
+static const char *next_changed(struct file_source *source, char *const *paths, size_t len)
+{
+    size_t first = 0;
+    while (source->last != NULL && first < len && strcmp(paths[first], source->last) <= 0) {
+        first++;
+    }
+    for (size_t i = 0; i < len; i++) {
+        size_t at = (first + i) % len;
+        if (judge(source, paths[at]) == FILE_CHANGED) {
+            if (source->last != NULL && first + i >= len && !source->looked) {
+                source->looked = true;
+                storage_source_looked(source->shard);
+            }
+            return paths[at];
+        }
+    }
+    return NULL;
+}
+
+/* Finds a file with work to do and begins it; when it is done comes the next look. */
 static void look(struct file_source *source)
 {
     ASSERT(source->phase == SOURCE_IDLE && source->reader.io == NULL);
@@ -700,17 +738,13 @@ static void look(struct file_source *source)
         source_idle(source, false);
         return;
     }
-    char *work = NULL;
-    for (size_t i = 0; i < len && work == NULL; i++) {
-        if (judge(source, paths[i]) == FILE_CHANGED) {
-            work = mem_strdup(paths[i]);
-        }
-    }
+    const char *work = next_changed(source, paths, len);
     forget_refused(source, paths, len);
     bool missing = look_for_missing(source, paths, len);
     if (work != NULL) {
-        begin_file(source, work);
-        free(work);
+        free(source->last);
+        source->last = mem_strdup(work);
+        begin_file(source, source->last);
     } else if (missing && source->glob) {
         source_rebuild_begin(source);
     } else if (missing) {
@@ -834,6 +868,7 @@ void file_source_free(struct file_source *source)
     rows_free(&source->rows);
     file_set_free(&source->files);
     strmap_free(&source->refused);
+    free(source->last);
     free(source->status_text);
     free(source->chunk);
     free(source);

@@ -49,6 +49,7 @@ struct file_source {
     enum source_phase phase;
     bool look_again;  /* something changed meanwhile */
     bool looked;      /* everything that was there has been read or refused */
+    char *last;       /* path worked on last: the next look goes on behind it */
     struct file_set files; /* as durable; size and mtime as last seen */
     struct rows_parser rows;
     struct source_reader reader;

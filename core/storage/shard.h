@@ -67,6 +67,7 @@ struct storage_shard {
     struct buf desc_bytes; /* encoded description: what "the same" means */
     uint64_t since;
     uint64_t upper; /* published */
+    uint64_t ready; /* see storage_ready */
     bool sealed;    /* durably: upper is empty */
     bool dropped;
     uint32_t pending; /* log records under way */

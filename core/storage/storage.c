@@ -93,13 +93,15 @@ void storage_renew_lease(struct storage_worker *storage)
     wal_end(storage->wal, WAL_LEASE, &storage->lease);
 }
 
-/* Quiet sources follow the clock, as far as the lease goes. */
-static void tick(struct io_timer *timer)
+static bool is_active(const struct storage_worker *storage, uint64_t now)
 {
-    struct storage_worker *storage = CONTAINER_OF(timer, struct storage_worker, tick);
-    uint64_t now = io_now_us(storage->config.loop);
+    return now < storage->active_us + STORAGE_ACTIVE_US;
+}
+
+/* Quiet sources, if any of their times have passed: follow the clock as far as the lease goes. */
+static void follow_clock(struct storage_worker *storage, uint64_t now)
+{
     uint64_t upper = now < storage->durable.sources_lease ? now : storage->durable.sources_lease;
-    io_timer_start(storage->config.loop, &storage->tick, now + storage->config.tick_us);
     if (now + STORAGE_LEASE_US / 2 > storage->durable.sources_lease) {
         storage_renew_lease(storage);
     }
@@ -114,6 +116,18 @@ static void tick(struct io_timer *timer)
     metric_set(storage->metrics.lag_us, (int64_t)(now - upper));
 }
 
+/* Often while something happens, so that a join of a busy and a quiet source is as fresh as the
+ * busy one; seldom else. */
+static void tick(struct io_timer *timer)
+{
+    struct storage_worker *storage = CONTAINER_OF(timer, struct storage_worker, tick);
+    uint64_t now = io_now_us(storage->config.loop);
+    uint64_t idle_us = max_u64(storage->config.tick_us, STORAGE_IDLE_TICK_US);
+    follow_clock(storage, now);
+    io_timer_start(storage->config.loop, &storage->tick,
+                   now + (is_active(storage, now) ? storage->config.tick_us : idle_us));
+}
+
 void storage_arm_tick(struct storage_worker *storage)
 {
     for (size_t i = 0; i < storage->order_len && storage->tick.heap_at == 0; i++) {
@@ -122,6 +136,58 @@ void storage_arm_tick(struct storage_worker *storage)
             io_timer_start(storage->config.loop, &storage->tick,
                            io_now_us(storage->config.loop));
         }
+    }
+}
+
+void storage_wake(struct storage_worker *storage)
+{
+    uint64_t now = io_now_us(storage->config.loop);
+    bool was = is_active(storage, now);
+    storage->active_us = now;
+    if (!was && storage->tick.heap_at != 0) {
+        io_timer_start(storage->config.loop, &storage->tick, now);
+    }
+    if (!was) {
+        io_timer_start(storage->config.loop, &storage->maintain, now + STORAGE_MAINTAIN_US);
+    }
+}
+
+void storage_active(struct storage_worker *storage)
+{
+    uint64_t now = io_now_us(storage->config.loop);
+    const struct storage_config *config = &storage->config;
+    ASSERT(!storage->recovering);
+    storage_wake(storage);
+    if (now >= storage->told_us + STORAGE_ACTIVE_US / 2 && config->host->active != NULL) {
+        storage->told_us = now;
+        config->host->active(config->ctx);
+    }
+}
+
+/* The time below which all data of the shard lies. */
+static uint64_t data_upper(const struct storage_shard *shard)
+{
+    uint64_t upper = shard->folded > 0 ? shard->folded : 1;
+    if (shard->entries_len > 0) {
+        upper = max_u64(upper, shard->entries[shard->entries_len - 1]->upper);
+    }
+    return upper;
+}
+
+void storage_source_looked(struct storage_shard *shard)
+{
+    struct storage_worker *storage = shard->storage;
+    if (shard->ready > 0 || shard->dropped) {
+        return;
+    }
+    ASSERT(file_source_looked(shard->source));
+    if (shard->pending == 0 && !shard->sealed) {
+        follow_clock(storage, io_now_us(storage->config.loop));
+    }
+    shard->ready = data_upper(shard);
+    const struct storage_config *config = &storage->config;
+    if (config->host->advanced != NULL && !storage->recovering) {
+        config->host->advanced(config->ctx, shard->id, shard->upper);
     }
 }
 
@@ -140,8 +206,10 @@ static void maintain(struct io_timer *timer)
     }
     metric_set(storage->metrics.log_bytes, (int64_t)bytes);
     metric_set(storage->metrics.shard_bytes, (int64_t)shard_total);
+    uint64_t now = io_now_us(storage->config.loop);
+    bool busy = is_active(storage, now) || storage->compaction != NULL;
     io_timer_start(storage->config.loop, &storage->maintain,
-                   io_now_us(storage->config.loop) + STORAGE_MAINTAIN_US);
+                   now + (busy ? STORAGE_MAINTAIN_US : STORAGE_IDLE_MAINTAIN_US));
 }
 
 /* ---- the log's news -------------------------------------------------------------------------- */
@@ -640,6 +708,7 @@ static void start_sources(struct storage_worker *storage)
         if (shard->desc.kind == STORAGE_FILE && !shard->sealed) {
             shard->source = file_source_new(shard);
         } else {
+            shard->ready = data_upper(shard);
             storage_report(shard, STORAGE_RUNNING, "", "");
         }
     }
@@ -815,6 +884,7 @@ err_t storage_run(struct storage_worker *storage, const struct storage_collectio
     buf_free(&desc);
     bool table = collection->kind == STORAGE_TABLE;
     shard->upper = table ? storage->tables_upper : 0;
+    shard->ready = table ? 1 : 0;
     shard->flushed_seq = wal_durable_seq(storage->wal);
     err_t err = compaction_create(shard);
     if (err != ERR_OK) {
@@ -913,6 +983,12 @@ err_t storage_frontiers(const struct storage_worker *storage, uint64_t id, uint6
         *upper = shard->upper;
     }
     return err;
+}
+
+uint64_t storage_ready(const struct storage_worker *storage, uint64_t id)
+{
+    const struct storage_shard *shard = u64map_get(&storage->shards, id);
+    return shard != NULL ? shard->ready : 0;
 }
 
 void storage_collections(const struct storage_worker *storage,

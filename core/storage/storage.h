@@ -24,6 +24,9 @@ enum storage_status { STORAGE_STARTING, STORAGE_RUNNING, STORAGE_PAUSED, STORAGE
 struct storage_host {
     /* The collection's shard here has new data or a new upper: cursors of it can go on. */
     void (*advanced)(void *ctx, uint64_t collection, uint64_t upper);
+    /* Data came after a quiet time, or still comes: sources of other workers should pass its times
+     * closely, see storage_wake. At most a few times a second. May be NULL. */
+    void (*active)(void *ctx);
     /* Health of an ingestion changed. reason "" when fine; hint says what to do. */
     void (*status)(void *ctx, uint64_t collection, enum storage_status status, const char *reason,
                    const char *hint);
@@ -38,7 +41,7 @@ struct storage_config {
     const struct storage_host *host;
     void *ctx;
     struct metrics_registry *metrics; /* may be NULL */
-    uint64_t tick_us;       /* how often quiet sources advance their upper; 0: default 5 ms */
+    uint64_t tick_us;       /* how often quiet sources advance while something happens; 0: 5 ms */
     uint64_t segment_bytes; /* size at which the log rolls; 0: default 64 MiB */
     uint64_t memory_tail_bytes; /* recent updates kept in memory per shard; 0: default 64 MiB */
 };
@@ -87,6 +90,18 @@ err_t storage_run(struct storage_worker *storage, const struct storage_collectio
 err_t storage_allow_compaction(struct storage_worker *storage, uint64_t id, uint64_t since);
 err_t storage_frontiers(const struct storage_worker *storage, uint64_t id, uint64_t *since,
                         uint64_t *upper);
+/*
+ * What a source's files held when it was first looked at lies below this time and is durable; 0:
+ * not yet, or no such collection. Of files that cannot be read it is what could be: the status says
+ * why. A table is ready at once. Not remembered across restarts: the first look answers again.
+ */
+uint64_t storage_ready(const struct storage_worker *storage, uint64_t id);
+/*
+ * Readers or writers are busy: quiet sources advance now, and each tick_us for a fifth of a second.
+ * Without this, and without data, they advance ten times a second only, because each time costs
+ * every process that reads them something.
+ */
+void storage_wake(struct storage_worker *storage);
 /* Calls each for every collection, in order of id. */
 void storage_collections(const struct storage_worker *storage,
                          void (*each)(void *arg, uint64_t id, uint64_t since, uint64_t upper,

@@ -13,7 +13,10 @@ struct compaction;
 enum {
     STORAGE_LEASE_US = 1000000,       /* how far ahead of the clock sources' uppers are reserved */
     STORAGE_TABLES_LEASE_US = 300000, /* how far ahead of their writer's, those of tables */
+    STORAGE_ACTIVE_US = 200000,       /* how long quiet sources follow closely after an event */
+    STORAGE_IDLE_TICK_US = 100000,    /* how often they advance when nothing happens */
     STORAGE_MAINTAIN_US = 100000,     /* how often compaction looks for work */
+    STORAGE_IDLE_MAINTAIN_US = 1000000, /* the same when nothing happens */
     STORAGE_RETRY_US = 100000,        /* after a full disk, a missing file */
     STORAGE_APPEND_MAX = 512 << 20,   /* bytes of appends waiting for the disk */
     STORAGE_ROW_MAX = 32 << 20, /* bytes of a row: it must fit a message to a reader (64 MiB) */
@@ -59,6 +62,8 @@ struct storage_worker {
     uint64_t lease_sources; /* asked for */
     uint64_t lease_tables;
 
+    uint64_t active_us; /* when something happened last */
+    uint64_t told_us;   /* when the host was told of it last */
     struct io_timer tick;
     struct io_timer maintain;
     struct compaction *compaction; /* the one under way */
@@ -81,6 +86,10 @@ void storage_renew_lease(struct storage_worker *storage);
 void storage_release_shard(struct storage_shard *shard);
 /* Arms the tick when a source needs it. */
 void storage_arm_tick(struct storage_worker *storage);
+/* Data was published: the other collections are to pass its time soon. */
+void storage_active(struct storage_worker *storage);
+/* A source has read what there was at first: publishes that, and that it is all. */
+void storage_source_looked(struct storage_shard *shard);
 
 /* tables.c */
 void tables_init(struct storage_worker *storage);

@@ -129,6 +129,7 @@ static void committed(struct wal_commit *commit, err_t err)
             storage->durable.tables_lease = append->time + 1; /* the record itself says so */
         }
         publish(storage, append->time + 1);
+        storage_active(storage);
     }
     if (append->advance > storage->tables_upper && !cancelled) {
         advance(storage, append->advance);

@@ -122,8 +122,8 @@ void wal_free(struct wal *wal);
 
 /*
  * Starts a record: the caller appends its payload, of exactly len bytes (<= WAL_RECORD_MAX), to the
- * buffer returned, then calls wal_end. The length is wanted first because it decides which group the
- * record goes to.
+ * buffer returned, then calls wal_end. The length is wanted first because it decides to which group
+ * the record goes.
  */
 struct buf *wal_begin(struct wal *wal, size_t len);
 /* Ends it; commit may be NULL. Records are committed in the order of wal_end. */

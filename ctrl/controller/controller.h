@@ -23,6 +23,11 @@ struct controller;
 struct controller_events {
     /* The upper of a storage collection (meet over its workers) moved. */
     void (*storage_upper)(void *ctx, uint64_t collection, uint64_t upper);
+    /* What a collection's files held at first is published below ready: see
+     * controller_collection_ready. May be NULL. */
+    void (*storage_ready)(void *ctx, uint64_t collection, uint64_t ready);
+    /* Data came to a source or table; called as often as that is told. May be NULL. */
+    void (*storage_active)(void *ctx);
     /* Health of a collection's ingestion. */
     void (*storage_status)(void *ctx, uint64_t collection, enum storage_status status,
                            const char *reason, const char *hint);
@@ -83,6 +88,15 @@ void controller_advance_tables(struct controller *c, uint64_t upper);
 /* since and upper as known; false when the collection is unknown. */
 bool controller_collection_frontiers(const struct controller *c, uint64_t id, uint64_t *since,
                                      uint64_t *upper);
+/*
+ * What the files of a source held when storage first looked (or what of it can be read) lies below
+ * this time; 0: it is still being read, or the collection is unknown. Tables are ready at once. A
+ * read at ready - 1 or later sees all of it.
+ */
+uint64_t controller_collection_ready(const struct controller *c, uint64_t id);
+/* Statements are being run: quiet sources advance at once, and closely for a fifth of a second.
+ * Cheap enough to be called for each statement. */
+void controller_wake(struct controller *c);
 
 /* ---- compute -------------------------------------------------------------------------------- */
 

@@ -56,13 +56,24 @@ void ctl_conn_free(struct ctl_conn *conn);
 
 /* ---- storage (storage.c) --------------------------------------------------------------------- */
 
+/* What one storage process says of a collection's ingestion. */
+struct ctl_health {
+    bool known;
+    enum storage_status status;
+    char *reason;
+    char *hint;
+};
+
 struct ctl_collection {
     uint64_t id;
     enum storage_kind kind;
     struct buf run;       /* the RunCollection command */
     uint64_t *sinces;     /* [storage processes] as reported */
     uint64_t *uppers;
+    uint64_t *readies;
+    struct ctl_health *health;
     uint64_t upper;       /* meet, monotone */
+    uint64_t ready;       /* see controller_collection_ready; told once */
     uint64_t since;       /* allowed: what was sent */
     uint64_t since_wanted; /* by the adapter */
 };
@@ -200,6 +211,7 @@ struct controller {
     struct u64map collections; /* id -> struct ctl_collection */
     struct ctl_append *appends_first, *appends_last;
     uint64_t tables_upper;     /* promised */
+    uint64_t woken_us;         /* when storage was told last that statements run */
     /* compute */
     struct u64map clusters;    /* id -> struct ctl_cluster */
     struct u64map exports;     /* id -> struct ctl_export */

@@ -12,6 +12,8 @@
 
 #include <inttypes.h>
 
+enum { STORAGE_WAKE_US = 50000 }; /* storage stays awake for four times as long */
+
 struct ctl_collection *storage_collection(const struct controller *c, uint64_t id)
 {
     return u64map_get(&c->collections, id);
@@ -65,6 +67,46 @@ static void update_upper(struct controller *c, struct ctl_collection *collection
     }
 }
 
+/* Told once: what the files held at first lies below it, whatever comes later. */
+static void update_ready(struct controller *c, struct ctl_collection *collection)
+{
+    uint64_t ready = 0;
+    for (uint32_t p = 0; p < c->config.storage_processes; p++) {
+        if (is_part(collection, p) && collection->readies[p] == 0) {
+            return;
+        }
+        ready = collection->readies[p] > ready ? collection->readies[p] : ready;
+    }
+    if (collection->ready != 0) {
+        return;
+    }
+    collection->ready = ready;
+    if (c->config.events->storage_ready != NULL) {
+        c->config.events->storage_ready(c->config.ctx, collection->id, ready);
+    }
+}
+
+/* Data in one process: sources in the others pass its times, too, at most a few times a second. */
+static void wake_others(struct controller *c, uint32_t process)
+{
+    tailrace_v1_StorageCommand command = {0};
+    command.which_command = tailrace_v1_StorageCommand_wake_tag;
+    for (uint32_t p = 0; p < c->config.storage_processes; p++) {
+        if (p != process) {
+            ctl_conn_send(&c->storage[p], tailrace_v1_StorageCommand_fields, &command);
+        }
+    }
+}
+
+void controller_wake(struct controller *c)
+{
+    uint64_t now = io_now_us(c->config.loop);
+    if (now >= c->woken_us + STORAGE_WAKE_US) {
+        c->woken_us = now;
+        wake_others(c, UINT32_MAX);
+    }
+}
+
 static void on_frontiers(struct ctl_conn *conn, const tailrace_v1_Frontiers *message)
 {
     struct controller *c = conn->controller;
@@ -80,7 +122,17 @@ static void on_frontiers(struct ctl_conn *conn, const tailrace_v1_Frontiers *mes
         if (f->since > collection->sinces[conn->process]) {
             collection->sinces[conn->process] = f->since;
         }
+        if (f->ready > collection->readies[conn->process]) {
+            collection->readies[conn->process] = f->ready;
+        }
         update_upper(c, collection);
+        update_ready(c, collection);
+    }
+    if (message->active) {
+        wake_others(c, conn->process);
+        if (c->config.events->storage_active != NULL) {
+            c->config.events->storage_active(c->config.ctx);
+        }
     }
     dataflow_try_start(c);
 }
@@ -222,14 +274,42 @@ static err_t on_hello(struct ctl_conn *conn, const tailrace_v1_StorageHello *hel
     return ERR_OK;
 }
 
+/* What is worse is told: a process may wait for a file the others have nothing to do with. */
+static int badness(const struct ctl_health *health)
+{
+    static const int order[] = {[STORAGE_DROPPED] = 0,
+                                [STORAGE_RUNNING] = 1,
+                                [STORAGE_STARTING] = 2,
+                                [STORAGE_PAUSED] = 3,
+                                [STORAGE_STALLED] = 4};
+    STATIC_ASSERT(ARRAY_LEN(order) == STORAGE_DROPPED + 1, "every status has its place");
+    ASSERT(health->status <= STORAGE_DROPPED);
+    return health->known ? order[health->status] : -1;
+}
+
 static void on_status(struct ctl_conn *conn, const tailrace_v1_StatusUpdate *message)
 {
     struct controller *c = conn->controller;
-    if (message->status <= STORAGE_DROPPED && c->config.events->storage_status != NULL) {
-        c->config.events->storage_status(c->config.ctx, message->id,
-                                         (enum storage_status)message->status,
-                                         message->reason != NULL ? message->reason : "",
-                                         message->hint != NULL ? message->hint : "");
+    struct ctl_collection *collection = storage_collection(c, message->id);
+    if (message->status > STORAGE_DROPPED || collection == NULL) {
+        return; /* dropped meanwhile */
+    }
+    struct ctl_health *health = &collection->health[conn->process];
+    free(health->reason);
+    free(health->hint);
+    *health = (struct ctl_health){
+        .known = true,
+        .status = (enum storage_status)message->status,
+        .reason = mem_strdup(message->reason != NULL ? message->reason : ""),
+        .hint = mem_strdup(message->hint != NULL ? message->hint : "")};
+    for (uint32_t p = 0; p < c->config.storage_processes; p++) {
+        if (badness(&collection->health[p]) > badness(health)) {
+            health = &collection->health[p];
+        }
+    }
+    if (c->config.events->storage_status != NULL) {
+        c->config.events->storage_status(c->config.ctx, collection->id, health->status,
+                                         health->reason, health->hint);
     }
 }
 
@@ -325,6 +405,9 @@ err_t controller_collection_create(struct controller *c,
     collection->kind = description->kind;
     collection->sinces = mem_zalloc(c->config.storage_processes * sizeof(uint64_t));
     collection->uppers = mem_zalloc(c->config.storage_processes * sizeof(uint64_t));
+    collection->readies = mem_zalloc(c->config.storage_processes * sizeof(uint64_t));
+    collection->health =
+        mem_zalloc(c->config.storage_processes * sizeof(collection->health[0]));
     encode_run(description, &collection->run);
     u64map_put(&c->collections, collection->id, collection);
     for (uint32_t p = 0; p < c->config.storage_processes; p++) {
@@ -335,8 +418,14 @@ err_t controller_collection_create(struct controller *c,
     return ERR_OK;
 }
 
-static void collection_free(struct ctl_collection *collection)
+static void collection_free(struct controller *c, struct ctl_collection *collection)
 {
+    for (uint32_t p = 0; p < c->config.storage_processes; p++) {
+        free(collection->health[p].reason);
+        free(collection->health[p].hint);
+    }
+    free(collection->health);
+    free(collection->readies);
     buf_free(&collection->run);
     free(collection->sinces);
     free(collection->uppers);
@@ -362,7 +451,7 @@ void controller_collection_drop(struct controller *c, uint64_t id)
     struct ctl_collection *collection = u64map_remove(&c->collections, id);
     if (collection != NULL) {
         send_compaction(c, collection, FRONTIER_EMPTY);
-        collection_free(collection);
+        collection_free(c, collection);
     }
 }
 
@@ -386,6 +475,12 @@ bool controller_collection_frontiers(const struct controller *c, uint64_t id, ui
     *since = storage_collection_since(c, collection);
     *upper = collection->upper;
     return true;
+}
+
+uint64_t controller_collection_ready(const struct controller *c, uint64_t id)
+{
+    const struct ctl_collection *collection = storage_collection(c, id);
+    return collection != NULL ? collection->ready : 0;
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -417,7 +512,7 @@ void storage_free_all(struct controller *c)
     uint64_t id;
     void *value;
     while (u64map_next(&c->collections, &at, &id, &value)) {
-        collection_free(value);
+        collection_free(c, value);
     }
     u64map_free(&c->collections);
 }

@@ -24,6 +24,7 @@ static struct storaged_collection *collection_get(struct storaged *storaged, uin
         collection->id = id;
         collection->uppers = mem_zalloc(workers * sizeof(uint64_t));
         collection->sinces = mem_zalloc(workers * sizeof(uint64_t));
+        collection->readies = mem_zalloc(workers * sizeof(uint64_t));
         collection->health = mem_zalloc(workers * sizeof(collection->health[0]));
         u64map_put(&storaged->collections, id, collection);
     }
@@ -39,6 +40,7 @@ static void collection_free(struct storaged_collection *collection, uint32_t wor
     free(collection->health);
     free(collection->uppers);
     free(collection->sinces);
+    free(collection->readies);
     free(collection);
 }
 
@@ -69,52 +71,57 @@ static bool is_gone(const struct storaged *storaged, const struct storaged_colle
     return gone;
 }
 
-void storaged_on_frontier(struct storaged *storaged, uint32_t worker, uint64_t id, uint64_t since,
-                          uint64_t upper)
+void storaged_on_frontier(struct storaged *storaged, uint32_t worker,
+                          const struct storaged_frontier *news)
 {
     ASSERT(worker < storaged->config.workers);
-    struct storaged_collection *collection = u64map_get(&storaged->collections, id);
-    bool dropped = since == FRONTIER_EMPTY;
+    struct storaged_collection *collection = u64map_get(&storaged->collections, news->id);
+    bool dropped = news->since == FRONTIER_EMPTY;
     bool wanted = collection != NULL && collection->named && !collection->dropping;
     if (dropped && (collection == NULL || wanted)) {
         return; /* forgotten already; or news of a predecessor of the same id */
     }
-    collection = collection_get(storaged, id);
-    collection->uppers[worker] = upper;
-    collection->sinces[worker] = since;
+    collection = collection_get(storaged, news->id);
+    collection->uppers[worker] = news->upper;
+    collection->sinces[worker] = news->since;
+    collection->readies[worker] = news->ready;
     mark_moved(storaged, collection);
 }
 
-/* The meet over the workers that hold a part. */
-static void collection_frontiers(const struct storaged *storaged,
-                                 const struct storaged_collection *collection, uint64_t *since,
-                                 uint64_t *upper)
+/* The meet over the workers that hold a part: complete where all are, ready when all are. */
+static struct storaged_frontier meet(const struct storaged *storaged,
+                                     const struct storaged_collection *collection)
 {
-    *since = 0;
-    *upper = FRONTIER_EMPTY;
+    struct storaged_frontier f = {.id = collection->id, .upper = FRONTIER_EMPTY};
+    bool ready = true;
     for (uint32_t w = 0; w < storaged->config.workers; w++) {
         if (!is_part(storaged, collection, w)) {
             continue;
         }
-        *upper = collection->uppers[w] < *upper ? collection->uppers[w] : *upper;
-        *since = collection->sinces[w] > *since ? collection->sinces[w] : *since;
+        f.upper = collection->uppers[w] < f.upper ? collection->uppers[w] : f.upper;
+        f.since = collection->sinces[w] > f.since ? collection->sinces[w] : f.since;
+        f.ready = collection->readies[w] > f.ready ? collection->readies[w] : f.ready;
+        ready = ready && collection->readies[w] > 0;
     }
+    f.ready = ready ? f.ready : 0;
+    return f;
 }
 
 /* Adds the collection's frontiers to the message when the session does not have them yet. */
 static void flush_one(struct storaged *storaged, struct storaged_collection *collection,
                       tailrace_v1_Frontiers *out)
 {
-    uint64_t since, upper;
     ASSERT(collection->named);
-    collection_frontiers(storaged, collection, &since, &upper);
-    if (upper == collection->upper_sent && since == collection->since_sent) {
+    struct storaged_frontier f = meet(storaged, collection);
+    if (f.upper == collection->upper_sent && f.since == collection->since_sent &&
+        f.ready == collection->ready_sent) {
         return;
     }
-    collection->upper_sent = upper;
-    collection->since_sent = since;
-    out->frontiers[out->frontiers_count++] =
-        (tailrace_v1_Frontier){.id = collection->id, .upper = upper, .since = since};
+    collection->upper_sent = f.upper;
+    collection->since_sent = f.since;
+    collection->ready_sent = f.ready;
+    out->frontiers[out->frontiers_count++] = (tailrace_v1_Frontier){
+        .id = f.id, .upper = f.upper, .since = f.since, .ready = f.ready};
 }
 
 /*
@@ -149,19 +156,60 @@ void storaged_frontiers_flush(struct storaged *storaged)
     }
     storaged->moved_len = kept;
     if (out->frontiers_count > 0) {
+        out->active = storaged->active;
+        storaged->active = false;
         runtime_send(storaged->runtime, tailrace_v1_StorageResponse_fields, &response);
     }
     free(out->frontiers);
 }
 
-static void send_status(struct storaged *storaged, uint32_t local, uint64_t id,
-                        const struct storaged_health *health)
+/* Data came to one worker: the others' quiet sources pass its times, too, so that a join of both is
+ * as fresh. The controller hears of it for the sake of other processes. */
+void storaged_on_active(struct storaged *storaged, uint32_t worker)
 {
+    ASSERT(worker < storaged->config.workers);
+    storaged->active = true;
+    for (uint32_t w = 0; w < storaged->config.workers; w++) {
+        if (w != worker) {
+            storaged_worker_wake(&storaged->workers[w]);
+        }
+    }
+}
+
+/* ---- health ---------------------------------------------------------------------------------- */
+
+/* What is worse is told: one worker may wait for a file that the others have nothing to do with. */
+static int badness(const struct storaged_health *health)
+{
+    static const int order[] = {[STORAGE_DROPPED] = 0,
+                                [STORAGE_RUNNING] = 1,
+                                [STORAGE_STARTING] = 2,
+                                [STORAGE_PAUSED] = 3,
+                                [STORAGE_STALLED] = 4};
+    STATIC_ASSERT(ARRAY_LEN(order) == STORAGE_DROPPED + 1, "every status has its place");
+    ASSERT(health->status <= STORAGE_DROPPED);
+    return health->known ? order[health->status] : -1;
+}
+
+/* The worst worker's word on the collection; nothing when no worker has said anything. */
+static void send_status(struct storaged *storaged, struct storaged_collection *collection)
+{
+    uint32_t worst = 0;
+    for (uint32_t w = 1; w < storaged->config.workers; w++) {
+        if (badness(&collection->health[w]) > badness(&collection->health[worst])) {
+            worst = w;
+        }
+    }
+    const struct storaged_health *health = &collection->health[worst];
+    if (!health->known) {
+        return;
+    }
+    collection->health_sent = worst;
     tailrace_v1_StorageResponse response = {0};
     response.which_response = tailrace_v1_StorageResponse_status_tag;
     response.response.status =
-        (tailrace_v1_StatusUpdate){.id = id,
-                                   .worker = storaged->workers[local].global,
+        (tailrace_v1_StatusUpdate){.id = collection->id,
+                                   .worker = storaged->workers[worst].global,
                                    .status = health->status,
                                    .reason = health->reason,
                                    .hint = health->hint};
@@ -174,15 +222,18 @@ void storaged_on_status(struct storaged *storaged, uint32_t local, uint64_t id,
     if (status == STORAGE_DROPPED && u64map_get(&storaged->collections, id) == NULL) {
         return; /* nobody knows it any more */
     }
-    struct storaged_health *health = &collection_get(storaged, id)->health[local];
+    struct storaged_collection *collection = collection_get(storaged, id);
+    struct storaged_health *health = &collection->health[local];
+    int before = badness(&collection->health[collection->health_sent]);
     free(health->reason);
     free(health->hint);
     *health = (struct storaged_health){.known = true,
                                        .status = status,
                                        .reason = mem_strdup(reason),
                                        .hint = mem_strdup(hint)};
-    if (session_ready(storaged)) {
-        send_status(storaged, local, id, health);
+    bool matters = local == collection->health_sent || badness(health) > before;
+    if (matters && session_ready(storaged)) {
+        send_status(storaged, collection);
     }
 }
 
@@ -193,12 +244,7 @@ static void send_statuses(struct storaged *storaged)
     uint64_t id;
     void *value;
     while (u64map_next(&storaged->collections, &at, &id, &value)) {
-        const struct storaged_collection *collection = value;
-        for (uint32_t w = 0; w < storaged->config.workers; w++) {
-            if (collection->health[w].known) {
-                send_status(storaged, w, id, &collection->health[w]);
-            }
-        }
+        send_status(storaged, value);
     }
 }
 
@@ -309,7 +355,7 @@ static err_t run_collection(struct storaged *storaged, const tailrace_v1_RunColl
     collection->kind = (enum storage_kind)message->kind;
     collection->named = true;
     collection->dropping = false;
-    collection->upper_sent = collection->since_sent = 0;
+    collection->upper_sent = collection->since_sent = collection->ready_sent = 0;
     for (uint32_t w = 0; w < storaged->config.workers; w++) {
         if (collection->sinces[w] == FRONTIER_EMPTY) {
             collection->sinces[w] = collection->uppers[w] = 0; /* a predecessor's */
@@ -429,6 +475,13 @@ static err_t initialization_complete(struct storaged *storaged)
     return storaged->boundary == NULL ? open_boundary(storaged) : ERR_OK;
 }
 
+static void wake(struct storaged *storaged)
+{
+    for (uint32_t w = 0; w < storaged->config.workers; w++) {
+        storaged_worker_wake(&storaged->workers[w]);
+    }
+}
+
 static err_t handle_command(struct storaged *storaged, const tailrace_v1_StorageCommand *command)
 {
     switch (command->which_command) {
@@ -439,6 +492,9 @@ static err_t handle_command(struct storaged *storaged, const tailrace_v1_Storage
             storaged_worker_advance(&storaged->workers[0],
                                     command->command.advance_tables.upper);
         }
+        return ERR_OK;
+    case tailrace_v1_StorageCommand_wake_tag:
+        wake(storaged);
         return ERR_OK;
     case tailrace_v1_StorageCommand_allow_compaction_tag:
         allow_compaction(storaged, command->command.allow_compaction.id,
@@ -513,7 +569,7 @@ static void on_hello(void *ctx, uint64_t epoch, uint64_t nonce)
     while (u64map_next(&storaged->collections, &at, &id, &value)) {
         struct storaged_collection *collection = value;
         collection->named = false;
-        collection->upper_sent = collection->since_sent = 0;
+        collection->upper_sent = collection->since_sent = collection->ready_sent = 0;
     }
     open_storage(storaged);
     greet(storaged);
@@ -668,4 +724,9 @@ const char *storaged_controller_address(const struct storaged *storaged)
 bool storaged_ready(const struct storaged *storaged)
 {
     return storaged->opened && storaged->boundary != NULL;
+}
+
+size_t storaged_collections(const struct storaged *storaged)
+{
+    return storaged->collections.len;
 }

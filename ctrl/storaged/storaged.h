@@ -41,5 +41,7 @@ void storaged_stop(struct storaged *storaged, void (*done)(void *arg), void *arg
 void storaged_free(struct storaged *storaged);
 const char *storaged_controller_address(const struct storaged *storaged);
 bool storaged_ready(const struct storaged *storaged);
+/* How many collections the main loop knows of: those that exist, and those being dropped. */
+size_t storaged_collections(const struct storaged *storaged);
 
 #endif

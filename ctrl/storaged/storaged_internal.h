@@ -26,6 +26,11 @@ struct storaged_worker {
     struct worker_mail *appending;   /* answers to appends under way */
 };
 
+/* How far a worker is with its part of a collection. */
+struct storaged_frontier {
+    uint64_t id, since, upper, ready;
+};
+
 struct storaged_health {
     bool known;
     enum storage_status status;
@@ -42,9 +47,12 @@ struct storaged_collection {
     bool moved;       /* in storaged.moved */
     uint64_t *uppers; /* [workers]; of the parts */
     uint64_t *sinces; /* FRONTIER_EMPTY: that part is dropped, or never was */
+    uint64_t *readies; /* see storage_ready */
     uint64_t upper_sent;
     uint64_t since_sent;
+    uint64_t ready_sent;
     struct storaged_health *health; /* [workers]: last told, for a new session */
+    uint32_t health_sent; /* whose was sent last */
 };
 
 struct storaged {
@@ -65,6 +73,7 @@ struct storaged {
     uint64_t epoch;
     uint64_t nonce;                 /* of the session whose answers are under way */
     uint32_t opening;               /* workers that still have to open their storage */
+    bool active;                    /* data came since the last message of frontiers */
     bool opened;
     bool open_failed;
     uint64_t started_us;            /* generation of this process */
@@ -88,6 +97,7 @@ struct run_order {
 void storaged_worker_run(struct storaged_worker *worker, struct run_order *order);
 void storaged_worker_compact(struct storaged_worker *worker, uint64_t id, uint64_t since);
 void storaged_worker_advance(struct storaged_worker *worker, uint64_t upper);
+void storaged_worker_wake(struct storaged_worker *worker);
 /* An append: decoded batches, their memory owned by the order. */
 struct append_order {
     struct arena arena;
@@ -108,8 +118,9 @@ extern const struct boundary_backend storaged_boundary_backend;
 /* ---- messages from workers, handled on the main loop (storaged.c) ---------------------------- */
 
 void storaged_on_opened(struct storaged *storaged, err_t err, uint64_t last_append);
-void storaged_on_frontier(struct storaged *storaged, uint32_t worker, uint64_t id, uint64_t since,
-                          uint64_t upper);
+void storaged_on_frontier(struct storaged *storaged, uint32_t worker,
+                          const struct storaged_frontier *news);
+void storaged_on_active(struct storaged *storaged, uint32_t worker);
 void storaged_frontiers_flush(struct storaged *storaged);
 void storaged_on_status(struct storaged *storaged, uint32_t local, uint64_t id,
                         enum storage_status status, const char *reason, const char *hint);

@@ -9,15 +9,11 @@
 
 /* ---- news to the main loop ------------------------------------------------------------------- */
 
-struct frontier_news {
-    uint64_t id, since, upper;
-};
-
 /* Frontiers that moved during one turn of the worker's loop. */
 struct frontier_mail {
     struct mail mail;
     struct storaged_worker *worker;
-    struct frontier_news *news;
+    struct storaged_frontier *news;
     size_t news_len;
     size_t news_cap;
 };
@@ -27,8 +23,7 @@ static void frontier_run(struct mail *mail)
     struct frontier_mail *m = CONTAINER_OF(mail, struct frontier_mail, mail);
     struct storaged *storaged = m->worker->owner;
     for (size_t i = 0; i < m->news_len; i++) {
-        storaged_on_frontier(storaged, m->worker->local, m->news[i].id, m->news[i].since,
-                             m->news[i].upper);
+        storaged_on_frontier(storaged, m->worker->local, &m->news[i]);
     }
     storaged_frontiers_flush(storaged);
 }
@@ -64,13 +59,14 @@ static void report_frontier(struct storaged_worker *worker, uint64_t id)
         worker->report_task.run = report_run;
         io_post(worker->loop, &worker->report_task);
     }
+    const struct storaged_frontier news = {id, since, upper, storage_ready(worker->storage, id)};
     size_t place = (size_t)(uintptr_t)u64map_get(&worker->reported, id);
     if (place > 0) {
         ASSERT(place <= worker->report->news_len && worker->report->news[place - 1].id == id);
-        worker->report->news[place - 1] = (struct frontier_news){id, since, upper};
+        worker->report->news[place - 1] = news;
         return;
     }
-    *VEC_PUSH(worker->report, news) = (struct frontier_news){id, since, upper};
+    *VEC_PUSH(worker->report, news) = news;
     u64map_put(&worker->reported, id, (void *)(uintptr_t)worker->report->news_len);
 }
 
@@ -122,7 +118,23 @@ static void on_status(void *ctx, uint64_t collection, enum storage_status status
               status_release);
 }
 
-static const struct storage_host worker_host = {.advanced = on_advanced, .status = on_status};
+static void active_run(struct mail *mail)
+{
+    struct status_mail *m = CONTAINER_OF(mail, struct status_mail, mail);
+    storaged_on_active(m->worker->owner, m->worker->local);
+}
+
+static void on_active(void *ctx)
+{
+    struct storaged_worker *worker = ctx;
+    struct status_mail *m = MEM_NEW(struct status_mail);
+    m->worker = worker;
+    mail_send(&worker->owner->mailroom, worker->owner->loop, &m->mail, active_run,
+              status_release);
+}
+
+static const struct storage_host worker_host = {
+    .advanced = on_advanced, .status = on_status, .active = on_active};
 
 /* ---- orders from the main loop --------------------------------------------------------------- */
 
@@ -263,6 +275,19 @@ void storaged_worker_advance(struct storaged_worker *worker, uint64_t upper)
     struct worker_mail *m = order_new(worker);
     m->time = upper;
     order_send(m, advance_run);
+}
+
+static void wake_run(struct mail *mail)
+{
+    struct storaged_worker *worker = CONTAINER_OF(mail, struct worker_mail, mail)->worker;
+    if (worker->storage != NULL) { /* another worker may be open before this one */
+        storage_wake(worker->storage);
+    }
+}
+
+void storaged_worker_wake(struct storaged_worker *worker)
+{
+    order_send(order_new(worker), wake_run);
 }
 
 void append_order_free(struct append_order *order)

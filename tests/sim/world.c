@@ -16,6 +16,7 @@ struct world_process {
     uint32_t index;
     char host[96];
     struct sim_process *process;
+    struct hosted *hosted; /* NULL: dead */
     uint64_t dead_since; /* virtual; 0: alive */
     struct orchestrator_args args;
     const char *peers[256];
@@ -133,6 +134,7 @@ static void hosted_start(struct io_loop *loop, void *arg)
 static void hosted_destroy(void *arg)
 {
     struct hosted *hosted = arg;
+    hosted->process->hosted = NULL;
     storaged_free(hosted->storaged);
     computed_free(hosted->computed);
     for (size_t i = 0; i < hosted->copies_len; i++) {
@@ -146,6 +148,7 @@ static void process_start(struct world_process *process)
     struct hosted *hosted = MEM_NEW(struct hosted);
     hosted->process = process;
     process->dead_since = 0;
+    process->hosted = hosted;
     process->process = sim_process_start(process->world->sim, process->host, process->host,
                                          hosted_start, hosted_destroy, hosted);
 }
@@ -353,6 +356,17 @@ void world_limit_memory(struct world *world, const char *service, uint64_t bytes
 {
     snprintf(world->limited, sizeof(world->limited), "%s", service);
     world->memory_limit = bytes;
+}
+
+const struct storaged *world_storaged(const struct world *world, uint32_t process)
+{
+    for (const struct world_service *s = world->services; s != NULL; s = s->next) {
+        if (s->storage && !s->dropped && process < s->scale) {
+            const struct hosted *hosted = s->processes[process].hosted;
+            return hosted != NULL ? hosted->storaged : NULL;
+        }
+    }
+    return NULL;
 }
 
 struct sim *world_sim(struct world *world)

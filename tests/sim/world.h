@@ -31,6 +31,9 @@ enum world_fault { WORLD_KILL, WORLD_POWER_LOSS, WORLD_CUT, WORLD_PARTITION, WOR
 enum world_fault world_random_fault(struct world *world, const char *service_prefix);
 /* kill -9 of one process (world_run starts it again); false when it does not live. */
 bool world_kill(struct world *world, const char *service, uint32_t process);
+/* The storaged in storage process i as it lives now, for looking at; NULL when it does not. */
+struct storaged;
+const struct storaged *world_storaged(const struct world *world, uint32_t process);
 /* Ends every partition. */
 void world_heal(struct world *world);
 uint64_t world_faults(const struct world *world);
