@@ -1,4 +1,9 @@
-/* What happens when an invariant does not hold: say it and stop at once. */
+/*
+ * What happens when an invariant does not hold: say it and stop at once. The state is not to be
+ * trusted any more, so nothing is flushed or freed; the supervisor starts the process again, and it
+ * resumes from what is durable. The message goes out before the backtrace, which allocates nothing
+ * but may itself fail on a broken stack.
+ */
 #include "core/base/assert.h"
 
 #include <execinfo.h>

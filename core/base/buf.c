@@ -1,4 +1,7 @@
-/* Growable byte buffer: see buf.h. */
+/*
+ * Growable byte buffer: see buf.h. Room doubles, so that n appended bytes cost O(n) in all. It
+ * never shrinks: whoever keeps a buffer over long frees it after a large content.
+ */
 #include "core/base/buf.h"
 
 #include <stdarg.h>
@@ -7,6 +10,7 @@
 void buf_reserve(struct buf *buf, size_t extra)
 {
     ASSERT(extra <= SIZE_MAX / 4 && buf->len <= SIZE_MAX / 4);
+    ASSERT(buf->len <= buf->cap);
     size_t need = buf->len + extra;
     if (need <= buf->cap) {
         return;
@@ -17,13 +21,15 @@ void buf_reserve(struct buf *buf, size_t extra)
     }
     buf->data = mem_realloc(buf->data, cap);
     buf->cap = cap;
+    ASSERT(buf->cap - buf->len >= extra);
 }
 
 void buf_append(struct buf *buf, const void *data, size_t len)
 {
-    if (len == 0) {
+    if (len == 0) { /* data may be NULL then, which memcpy must not see */
         return;
     }
+    ASSERT(data != NULL);
     buf_reserve(buf, len);
     memcpy(buf->data + buf->len, data, len);
     buf->len += len;
@@ -38,8 +44,9 @@ void buf_printf(struct buf *buf, const char *format, ...)
     ASSERT(len >= 0);
     buf_reserve(buf, (size_t)len + 1);
     va_start(args, format);
-    vsnprintf((char *)buf->data + buf->len, (size_t)len + 1, format, args);
+    int again = vsnprintf((char *)buf->data + buf->len, (size_t)len + 1, format, args);
     va_end(args);
+    ASSERT(again == len);
     buf->len += (size_t)len;
 }
 
@@ -62,6 +69,7 @@ void buf_consume(struct buf *buf, size_t len)
 const char *buf_cstr(struct buf *buf)
 {
     buf_reserve(buf, 1);
+    ASSERT(buf->len < buf->cap);
     buf->data[buf->len] = '\0';
     return (const char *)buf->data;
 }

@@ -15,10 +15,12 @@ struct buf {
 
 /* Room for extra more bytes; data may move. */
 void buf_reserve(struct buf *buf, size_t extra);
+/* data must not lie in the buffer itself, which may move. */
 void buf_append(struct buf *buf, const void *data, size_t len);
+/* Adds formatted text; the NUL behind it is not counted in len. */
 void buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void buf_free(struct buf *buf);
-/* Drops the first len bytes (len <= buf->len). */
+/* Drops the first len bytes (len <= buf->len). Moves the rest: not for small steps through much. */
 void buf_consume(struct buf *buf, size_t len);
 /* The content as a C string: adds a NUL behind the last byte, not counted in len. */
 const char *buf_cstr(struct buf *buf);
@@ -42,6 +44,8 @@ static inline void buf_clear(struct buf *buf)
 }
 
 /* Little-endian integers, the byte order of everything we write ourselves. */
+STATIC_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "memory order is wire order");
+
 static inline void buf_append_u16(struct buf *buf, uint16_t v)
 {
     buf_append(buf, &v, sizeof(v));
@@ -62,10 +66,10 @@ static inline void buf_append_u64(struct buf *buf, uint64_t v)
  * failed once at the end of a decode, before anything decoded is used.
  */
 struct reader {
-    const uint8_t *data;
+    const uint8_t *data; /* borrowed */
     size_t len;
-    size_t at;
-    bool failed;
+    size_t at;   /* <= len: the next byte to be read */
+    bool failed; /* and stays so */
 };
 
 static inline struct reader reader_of(const void *data, size_t len)
@@ -75,6 +79,7 @@ static inline struct reader reader_of(const void *data, size_t len)
 
 static inline size_t reader_left(const struct reader *r)
 {
+    ASSERT(r->at <= r->len);
     return r->len - r->at;
 }
 
@@ -90,6 +95,7 @@ static inline const void *reader_bytes(struct reader *r, size_t len)
     return p;
 }
 
+/* One function an integer type; memcpy, since the bytes lie at any address. */
 #define READER_INT(name, type)                                                                     \
     static inline type name(struct reader *r)                                                      \
     {                                                                                              \

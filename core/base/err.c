@@ -1,4 +1,11 @@
-/* Error values: see err.h for the contract. */
+/*
+ * Error values: see err.h for the contract. An error is built once, where it arises, and then only
+ * grows context on its way up; it is one allocation for the struct and one for each text, since
+ * errors are rare and a success (NULL) costs nothing. Any thread may make one; no state is shared.
+ *
+ * Every text is owned by the struct and replaced, never changed in place, so that the cache behind
+ * err_text is the only one that can be stale; whatever adds context drops it (err_touch).
+ */
 #include "core/base/err.h"
 
 #include "core/base/mem.h"
@@ -7,17 +14,19 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Owned by whoever holds the err_t; one thread at a time. */
 struct err {
     enum err_code code;
-    char sqlstate[6];
-    int position;
-    char *message;
-    char *detail;
-    char *hint;
+    char sqlstate[6]; /* five characters and a NUL */
+    int position;     /* 1-based, in characters of the statement; 0: none */
+    char *message;    /* never NULL */
+    char *detail;     /* NULL when none */
+    char *hint;       /* likewise */
     char *context; /* outermost first, joined by ": ", NULL when none */
     char *text;    /* cache of err_text */
 };
 
+/* Longer than any buffer we would choose: a message may quote a whole statement. */
 static char *format_string(const char *format, va_list args)
 {
     char *out = NULL;
@@ -26,6 +35,7 @@ static char *format_string(const char *format, va_list args)
     return out;
 }
 
+/* PostgreSQL's codes (its appendix A), the nearest to what each of ours tells a client to do. */
 static const char *default_sqlstate(enum err_code code)
 {
     switch (code) {
@@ -61,14 +71,18 @@ const char *err_code_name(enum err_code code)
         [ERR_CORRUPT] = "corrupt",         [ERR_LIMIT] = "limit",
         [ERR_NO_SPACE] = "no-space",       [ERR_IO] = "io",
     };
-    if (code < ERR_INTERNAL || code > ERR_IO) {
+    STATIC_ASSERT(ARRAY_LEN(names) == ERR_IO + 1, "every code has a name");
+    if (code < ERR_INTERNAL || code > ERR_IO) { /* a code that came from another process */
         return "unknown";
     }
     return names[code];
 }
 
+/* Takes the message over. */
 static err_t err_make(enum err_code code, const char *sqlstate, char *message)
 {
+    ASSERT(code >= ERR_INTERNAL && code <= ERR_IO);
+    ASSERT(message != NULL);
     ASSERT(strlen(sqlstate) == 5);
     struct err *err = MEM_NEW(struct err);
     err->code = code;
@@ -95,6 +109,7 @@ err_t err_sql(enum err_code code, const char *sqlstate, const char *format, ...)
     return err_make(code, sqlstate, message);
 }
 
+/* What the program does about it decides the code; what is not listed is just an I/O error. */
 static enum err_code code_of_errno(int errno_value)
 {
     switch (errno_value) {
@@ -120,6 +135,7 @@ static enum err_code code_of_errno(int errno_value)
 
 err_t err_errno(int errno_value, const char *format, ...)
 {
+    ASSERT(errno_value > 0); /* a negated result of a system call is easily passed by mistake */
     va_list args;
     va_start(args, format);
     char *what = format_string(format, args);
@@ -133,8 +149,10 @@ err_t err_errno(int errno_value, const char *format, ...)
     return err_make(code, default_sqlstate(code), message);
 }
 
+/* The text given out before is void: see err_text. */
 static void err_touch(err_t err)
 {
+    ASSERT(err != NULL);
     free(err->text);
     err->text = NULL;
 }
@@ -186,6 +204,7 @@ err_t err_hint(err_t err, const char *format, ...)
 err_t err_position(err_t err, int position)
 {
     ASSERT(err != NULL);
+    ASSERT(position >= 0);
     err->position = position;
     return err;
 }
@@ -225,6 +244,7 @@ enum err_code err_code(const struct err *err)
 const char *err_sqlstate(const struct err *err)
 {
     ASSERT(err != NULL);
+    ASSERT(err->sqlstate[5] == '\0');
     return err->sqlstate;
 }
 
@@ -236,11 +256,13 @@ const char *err_message(const struct err *err)
 
 const char *err_detail_get(const struct err *err)
 {
+    ASSERT(err != NULL);
     return err->detail != NULL ? err->detail : "";
 }
 
 const char *err_hint_get(const struct err *err)
 {
+    ASSERT(err != NULL);
     return err->hint != NULL ? err->hint : "";
 }
 
@@ -252,6 +274,7 @@ const char *err_context_get(const struct err *err)
 
 int err_position_get(const struct err *err)
 {
+    ASSERT(err != NULL);
     return err->position;
 }
 
@@ -263,7 +286,7 @@ const char *err_text(err_t err)
     if (err->context == NULL) {
         return err->message;
     }
-    if (err->text == NULL) {
+    if (err->text == NULL) { /* joined on demand: most errors are handled, not shown */
         int len = asprintf(&err->text, "%s: %s", err->context, err->message);
         ASSERT(len >= 0);
     }

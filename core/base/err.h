@@ -16,6 +16,7 @@
 
 typedef struct err *err_t;
 
+/* In the order of err.c's table of names; new ones go to the end. */
 enum err_code {
     ERR_INTERNAL = 1,     /* a bug: say it, refuse the operation */
     ERR_INVALID,          /* the input is wrong: the sender must change it */
@@ -45,7 +46,8 @@ err_t err_new(enum err_code code, const char *format, ...) __attribute__((format
 err_t err_sql(enum err_code code, const char *sqlstate, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* From an errno value (positive): code by errno, message "what: strerror". */
+/* From an errno value (positive, as errno holds it and not negated as the kernel returns it): code
+ * by errno, message "what: strerror". */
 err_t err_errno(int errno_value, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Adds a line of context ("opening shard u3 of worker 1"); returns err. NULL stays NULL. */

@@ -1,5 +1,11 @@
-/* Hash functions: see hash.h. */
+/*
+ * Hash functions: see hash.h. CRC-32C uses the processor's instruction where there is one (SSE
+ * 4.2), else tables of eight bytes a step; both give the same values, which are on disks and wires.
+ * The tables are filled before main, so that every thread only reads them.
+ */
 #include "core/base/hash.h"
+
+#include "core/base/assert.h"
 
 #include <stdbool.h>
 #include <string.h>
@@ -8,6 +14,7 @@
 
 uint64_t hash_bytes(const void *data, size_t len)
 {
+    ASSERT(data != NULL || len == 0);
     return XXH3_64bits(data, len);
 }
 
@@ -18,7 +25,10 @@ uint64_t hash_bytes_seed(const void *data, size_t len, uint64_t seed)
 
 static uint32_t crc32c_table[8][256];
 
-/* Tables before main, so that every thread only reads. Slicing by 8: Intel, Kounavis 2005. */
+/*
+ * Slicing by 8: Kounavis and Berry, Intel, 2005. Table k gives the effect of a byte that stands k
+ * bytes before the end of the step; 0x82F63B78 is Castagnoli's polynomial, bits reflected.
+ */
 __attribute__((constructor)) static void crc32c_init(void)
 {
     for (uint32_t i = 0; i < 256; i++) {
@@ -38,6 +48,7 @@ __attribute__((constructor)) static void crc32c_init(void)
 
 static uint32_t crc32c_software(uint32_t crc, const uint8_t *p, size_t len)
 {
+    ASSERT(crc32c_table[0][1] != 0); /* filled: we are not before main */
     while (len >= 8) {
         uint64_t word;
         memcpy(&word, p, 8);
@@ -75,8 +86,10 @@ __attribute__((target("sse4.2"))) static uint32_t crc32c_hardware(uint32_t crc, 
 }
 #endif
 
+/* The complement on both sides lets a checksum be continued: crc(ab) = crc(crc(a), b). */
 uint32_t hash_crc32c(uint32_t crc, const void *data, size_t len)
 {
+    ASSERT(data != NULL || len == 0);
     crc = ~crc;
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("sse4.2")) {

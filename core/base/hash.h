@@ -5,7 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* XXH3 64 of bytes. The same bytes hash alike on every node: exchange routing depends on it. */
+/* XXH3 64 of bytes. The same bytes hash alike on every node: exchange routing depends on it.
+ * No secret is in it: keys which a peer chooses may be made to collide. */
 uint64_t hash_bytes(const void *data, size_t len);
 uint64_t hash_bytes_seed(const void *data, size_t len, uint64_t seed);
 
@@ -20,6 +21,7 @@ static inline uint64_t hash_u64(uint64_t z)
     return z ^ (z >> 31);
 }
 
+/* Depends on the order: (a, b) and (b, a) differ, as fields of a key must. */
 static inline uint64_t hash_combine(uint64_t a, uint64_t b)
 {
     return hash_u64(hash_u64(a + 0x9E3779B97F4A7C15ULL) + b);

@@ -1,9 +1,15 @@
-/* Structured log lines: see log.h. */
+/*
+ * Structured log lines: see log.h. A line is put together in memory and written at once. Threshold,
+ * format, process name and sink are set before threads start and only read afterwards, so they need
+ * no lock. A line that cannot be written is lost: logging never stops the program.
+ */
 #include "core/base/log.h"
 
 #include "core/base/buf.h"
+#include "core/base/utf8.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -15,10 +21,12 @@ static char process_name[64] = "tailrace";
 static void (*line_sink)(void *ctx, const char *line, size_t len);
 static void *line_sink_ctx;
 
+/* By enum log_level. */
 static const char *const level_names[] = {"debug", "info", "warn", "error", "off"};
 
 void log_configure(enum log_level level, enum log_format log_format, const char *process)
 {
+    ASSERT(level <= LOG_LEVEL_OFF && process != NULL);
     threshold = level;
     format = log_format;
     snprintf(process_name, sizeof(process_name), "%s", process);
@@ -47,27 +55,57 @@ void log_set_sink(void (*sink)(void *ctx, const char *line, size_t len), void *c
     line_sink_ctx = ctx;
 }
 
+/* Stands as it is in logfmt: nothing in it ends a value, steers a terminal or is not UTF-8. */
+static bool plain(const char *s, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)s[i];
+        if (c <= ' ' || c == '=' || c == '"' || c == '\\' || c == 0x7f) {
+            return false;
+        }
+    }
+    return len > 0 && utf8_valid(s, len);
+}
+
+/* One character of a quoted value, as JSON escapes it; logfmt readers understand the same. */
+static size_t append_escaped(struct buf *out, const char *s, size_t left)
+{
+    unsigned char c = (unsigned char)s[0];
+    size_t len = utf8_sequence_len(s, left);
+    if (c == '"' || c == '\\') {
+        buf_append_byte(out, '\\');
+        buf_append_byte(out, c);
+    } else if (c == '\n') {
+        buf_append_str(out, "\\n");
+    } else if (c < 0x20 || c == 0x7f) {
+        buf_printf(out, "\\u%04x", c);
+    } else if (len == 0) { /* not UTF-8: each such byte becomes the replacement character */
+        buf_append_str(out, "\\ufffd");
+    } else {
+        buf_append(out, s, len);
+    }
+    return len > 0 ? len : 1;
+}
+
 static void append_quoted(struct buf *out, const char *s, bool always)
 {
-    if (!always && s[0] != '\0' && strpbrk(s, " =\"\n\t\\") == NULL) {
-        buf_append_str(out, s);
+    size_t len = strlen(s);
+    if (!always && plain(s, len)) {
+        buf_append(out, s, len);
         return;
     }
     buf_append_byte(out, '"');
-    for (const char *p = s; *p != '\0'; p++) {
-        unsigned char c = (unsigned char)*p;
-        if (c == '"' || c == '\\') {
-            buf_append_byte(out, '\\');
-            buf_append_byte(out, c);
-        } else if (c == '\n') {
-            buf_append_str(out, "\\n");
-        } else if (c < 0x20) {
-            buf_printf(out, "\\u%04x", c);
-        } else {
-            buf_append_byte(out, c);
-        }
+    for (size_t at = 0; at < len;) {
+        at += append_escaped(out, s + at, len - at);
     }
     buf_append_byte(out, '"');
+}
+
+/* JSON has no word for what is not finite: it goes as a text there. */
+static void append_double(struct buf *out, double value)
+{
+    const char *quote = format == LOG_FORMAT_JSON && !isfinite(value) ? "\"" : "";
+    buf_printf(out, "%s%.9g%s", quote, value, quote);
 }
 
 static void append_value(struct buf *out, const struct log_field *field)
@@ -78,14 +116,16 @@ static void append_value(struct buf *out, const struct log_field *field)
         break;
     case LOG_FIELD_U64: buf_printf(out, "%llu", (unsigned long long)field->u64); break;
     case LOG_FIELD_I64: buf_printf(out, "%lld", (long long)field->i64); break;
-    case LOG_FIELD_F64: buf_printf(out, "%.9g", field->f64); break;
+    case LOG_FIELD_F64: append_double(out, field->f64); break;
     }
 }
 
+/* key=value or "key":value, with what separates it from the one before. */
 static void append_pair(struct buf *out, const struct log_field *field)
 {
+    ASSERT(field->key != NULL);
     if (format == LOG_FORMAT_JSON) {
-        if (out->len > 1) {
+        if (out->len > 1) { /* more than the opening brace */
             buf_append_byte(out, ',');
         }
         append_quoted(out, field->key, true);
@@ -100,6 +140,7 @@ static void append_pair(struct buf *out, const struct log_field *field)
     append_value(out, field);
 }
 
+/* One write() as a rule: a pipe or a full disk may take less. */
 static void write_all(const char *data, size_t len)
 {
     while (len > 0) {
@@ -118,6 +159,7 @@ static void write_all(const char *data, size_t len)
 void log_write(enum log_level level, const char *module, const char *message,
                const struct log_field *fields)
 {
+    ASSERT(level < LOG_LEVEL_OFF && module != NULL && message != NULL && fields != NULL);
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     struct tm tm;
@@ -148,4 +190,36 @@ void log_write(enum log_level level, const char *module, const char *message,
         write_all((const char *)line.data, line.len);
     }
     buf_free(&line);
+}
+
+uint64_t log_clock_ms(void)
+{
+    struct timespec now;
+    ASSERT(clock_gettime(CLOCK_MONOTONIC, &now) == 0);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000 + 1; /* never 0 */
+}
+
+enum log_admission log_limit_admit(struct log_limit *limit, uint64_t now_ms, uint64_t *suppressed)
+{
+    ASSERT(now_ms > 0 && suppressed != NULL);
+    *suppressed = 0;
+    enum log_admission admission = LOG_WITHHELD;
+    ASSERT(pthread_mutex_lock(&limit->lock) == 0);
+    /* Threads may come here in another order than they looked at the clock. */
+    if (limit->window_ms == 0 ||
+        (now_ms > limit->window_ms && now_ms - limit->window_ms >= LOG_LIMIT_MS)) {
+        limit->window_ms = now_ms;
+        limit->lines = 0;
+    }
+    ASSERT(limit->lines <= LOG_LIMIT_LINES);
+    if (limit->lines < LOG_LIMIT_LINES) {
+        limit->lines++;
+        admission = limit->lines == LOG_LIMIT_LINES ? LOG_ADMITTED_LAST : LOG_ADMITTED;
+        *suppressed = limit->suppressed;
+        limit->suppressed = 0;
+    } else {
+        limit->suppressed++;
+    }
+    ASSERT(pthread_mutex_unlock(&limit->lock) == 0);
+    return admission;
 }

@@ -1,4 +1,9 @@
-/* Hash maps: see map.h. */
+/*
+ * Hash maps: see map.h. The invariant behind linear probing: between a key's home slot and the slot
+ * it is in, no slot is empty. So a search may stop at the first empty slot, and a removal must not
+ * leave a hole in somebody's way: it shifts back what probed over it (Knuth 6.4, algorithm R),
+ * which leaves no tombstones and needs no rehash however often keys come and go.
+ */
 #include "core/base/map.h"
 
 #include "core/base/hash.h"
@@ -6,11 +11,14 @@
 
 enum { MAP_CAP_MIN = 16 };
 
+/* Where the search for a key begins. */
 static size_t u64map_home(const struct u64map *map, uint64_t key)
 {
+    ASSERT(map->cap > 0);
     return hash_u64(key) & (map->cap - 1);
 }
 
+/* Slots in their order, so that the new order too depends on nothing else. */
 static void u64map_grow(struct u64map *map)
 {
     struct u64map old = *map;
@@ -22,6 +30,7 @@ static void u64map_grow(struct u64map *map)
             u64map_put(map, old.slots[i].key, old.slots[i].value);
         }
     }
+    ASSERT(map->len == old.len && (map->cap & (map->cap - 1)) == 0);
     free(old.slots);
 }
 
@@ -42,7 +51,7 @@ void *u64map_get(const struct u64map *map, uint64_t key)
 
 void *u64map_put(struct u64map *map, uint64_t key, void *value)
 {
-    ASSERT(value != NULL);
+    ASSERT(value != NULL); /* NULL marks an empty slot */
     if ((map->len + 1) * 4 > map->cap * 3) {
         u64map_grow(map);
     }
@@ -64,9 +73,11 @@ void *u64map_put(struct u64map *map, uint64_t key, void *value)
 /* Closes the hole at index i by shifting back the entries that probed over it. */
 static void u64map_close(struct u64map *map, size_t i)
 {
+    ASSERT(i < map->cap && map->slots[i].value != NULL);
     size_t mask = map->cap - 1;
     for (size_t j = (i + 1) & mask; map->slots[j].value != NULL; j = (j + 1) & mask) {
         size_t home = u64map_home(map, map->slots[j].key);
+        /* Its way from home to j leads over i: it must move, or it would not be found. */
         if (((j - home) & mask) >= ((j - i) & mask)) {
             map->slots[i] = map->slots[j];
             i = j;
@@ -87,6 +98,7 @@ void *u64map_remove(struct u64map *map, uint64_t key)
         if (map->slots[i].key == key) {
             void *value = map->slots[i].value;
             u64map_close(map, i);
+            ASSERT(map->len > 0);
             map->len--;
             return value;
         }
@@ -95,6 +107,7 @@ void *u64map_remove(struct u64map *map, uint64_t key)
 
 bool u64map_next(const struct u64map *map, size_t *at, uint64_t *key, void **value)
 {
+    ASSERT(*at <= map->cap); /* larger: the map was changed meanwhile */
     for (; *at < map->cap; (*at)++) {
         if (map->slots[*at].value != NULL) {
             *key = map->slots[*at].key;
@@ -112,8 +125,10 @@ void u64map_free(struct u64map *map)
     *map = (struct u64map){0};
 }
 
+/* The key is new and there is room. */
 static void strmap_insert(struct strmap *map, struct strmap_slot entry)
 {
+    ASSERT(entry.key != NULL && map->len < map->cap);
     size_t i = entry.hash & (map->cap - 1);
     while (map->slots[i].key != NULL) {
         i = (i + 1) & (map->cap - 1);
@@ -133,9 +148,11 @@ static void strmap_grow(struct strmap *map)
             strmap_insert(map, old.slots[i]);
         }
     }
+    ASSERT(map->len == old.len);
     free(old.slots);
 }
 
+/* The slot that holds the key, or NULL. */
 static struct strmap_slot *strmap_find(const struct strmap *map, const char *key, uint64_t hash)
 {
     if (map->len == 0) {
@@ -174,8 +191,10 @@ void *strmap_put(struct strmap *map, const char *key, void *value)
     return NULL;
 }
 
+/* As u64map_close; the key at i is freed already. */
 static void strmap_close(struct strmap *map, size_t i)
 {
+    ASSERT(i < map->cap && map->slots[i].key != NULL);
     size_t mask = map->cap - 1;
     for (size_t j = (i + 1) & mask; map->slots[j].key != NULL; j = (j + 1) & mask) {
         size_t home = map->slots[j].hash & mask;
@@ -196,12 +215,14 @@ void *strmap_remove(struct strmap *map, const char *key)
     void *value = slot->value;
     free(slot->key);
     strmap_close(map, (size_t)(slot - map->slots));
+    ASSERT(map->len > 0);
     map->len--;
     return value;
 }
 
 bool strmap_next(const struct strmap *map, size_t *at, const char **key, void **value)
 {
+    ASSERT(*at <= map->cap);
     for (; *at < map->cap; (*at)++) {
         if (map->slots[*at].key != NULL) {
             *key = map->slots[*at].key;

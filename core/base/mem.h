@@ -8,6 +8,7 @@
 
 #include "core/base/assert.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +28,7 @@ static inline void *mem_zalloc(size_t size)
     return p;
 }
 
+/* As realloc, but never NULL; what is added is not initialised. */
 static inline void *mem_realloc(void *old, size_t size)
 {
     void *p = realloc(old, size == 0 ? 1 : size);
@@ -34,6 +36,7 @@ static inline void *mem_realloc(void *old, size_t size)
     return p;
 }
 
+/* Copies of texts, freed with free(); strndup's s need not end with a NUL. */
 static inline char *mem_strdup(const char *s)
 {
     size_t len = strlen(s) + 1;
@@ -42,6 +45,7 @@ static inline char *mem_strdup(const char *s)
 
 static inline char *mem_strndup(const char *s, size_t len)
 {
+    ASSERT(len < SIZE_MAX);
     char *copy = mem_alloc(len + 1);
     memcpy(copy, s, len);
     copy[len] = '\0';
@@ -61,12 +65,15 @@ static inline char *mem_strndup(const char *s, size_t len)
      memset(&(owner)->field[(owner)->field##_len], 0, sizeof((owner)->field[0])),                  \
      &(owner)->field[(owner)->field##_len++])
 
+/* Room for one item behind the first len. Doubles: n pushes cost O(n). */
 static inline void vec_grow(void **array, size_t *cap, size_t len, size_t item_size)
 {
     if (len < *cap) {
         return;
     }
     *cap = *cap == 0 ? 8 : *cap * 2;
+    ASSERT(*cap <= SIZE_MAX / item_size); /* else the product would wrap to a small one */
+    ASSERT(len < *cap);
     *array = mem_realloc(*array, *cap * item_size);
 }
 

@@ -1,4 +1,9 @@
-/* Process metrics: see metrics.h. */
+/*
+ * Process metrics: see metrics.h. Families (all metrics of one name) are kept in order of name and
+ * metrics in order of registration, as the exposition format wants them together. The lock guards
+ * the lists; they only grow, and a metric never moves, so that updates need no lock. An exposition
+ * reads each value once: the buckets of one histogram may be a few observations apart from its sum.
+ */
 #include "core/base/metrics.h"
 
 #include <pthread.h>
@@ -9,11 +14,14 @@ struct metric {
     struct metric *next; /* of the same family, in order of registration */
     char *labels;
     _Atomic int64_t value; /* counter, gauge; histogram: sum in microseconds */
+    /* Histogram: observations of at most 2^i microseconds (and more than 2^(i-1)), the last: of
+     * more. Not cumulative, unlike what is exposed. NULL for the others. */
     _Atomic uint64_t *buckets;
 };
 
+/* All metrics of one name. */
 struct family {
-    struct family *next;
+    struct family *next; /* the next name in byte order */
     char *name;
     char *help;
     enum metric_kind kind;
@@ -29,7 +37,7 @@ struct metrics_registry {
 struct metrics_registry *metrics_registry_new(void)
 {
     struct metrics_registry *r = MEM_NEW(struct metrics_registry);
-    pthread_mutex_init(&r->lock, NULL);
+    ASSERT(pthread_mutex_init(&r->lock, NULL) == 0);
     return r;
 }
 
@@ -59,10 +67,11 @@ void metrics_registry_free(struct metrics_registry *r)
         family_free(family);
         family = next;
     }
-    pthread_mutex_destroy(&r->lock);
+    ASSERT(pthread_mutex_destroy(&r->lock) == 0); /* nobody is inside */
     free(r);
 }
 
+/* Under the lock. Made when it is the first of its name. */
 static struct family *family_get(struct metrics_registry *r, const char *name, const char *help,
                                  enum metric_kind kind)
 {
@@ -71,7 +80,7 @@ static struct family *family_get(struct metrics_registry *r, const char *name, c
         at = &(*at)->next;
     }
     if (*at != NULL && strcmp((*at)->name, name) == 0) {
-        ASSERT((*at)->kind == kind);
+        ASSERT((*at)->kind == kind); /* one name, one kind */
         return *at;
     }
     struct family *family = MEM_NEW(struct family);
@@ -86,7 +95,8 @@ static struct family *family_get(struct metrics_registry *r, const char *name, c
 static struct metric *metric_get(struct metrics_registry *r, const char *name, const char *labels,
                                  const char *help, enum metric_kind kind)
 {
-    pthread_mutex_lock(&r->lock);
+    ASSERT(name[0] != '\0' && labels != NULL && strchr(help, '\n') == NULL);
+    ASSERT(pthread_mutex_lock(&r->lock) == 0);
     struct family *family = family_get(r, name, help, kind);
     struct metric *m = family->first;
     while (m != NULL && strcmp(m->labels, labels) != 0) {
@@ -105,7 +115,8 @@ static struct metric *metric_get(struct metrics_registry *r, const char *name, c
         }
         family->last = m;
     }
-    pthread_mutex_unlock(&r->lock);
+    ASSERT(pthread_mutex_unlock(&r->lock) == 0);
+    ASSERT((m->buckets != NULL) == (kind == METRIC_HISTOGRAM));
     return m;
 }
 
@@ -127,7 +138,7 @@ struct metric *metric_histogram(struct metrics_registry *r, const char *name, co
     return metric_get(r, name, labels, help, METRIC_HISTOGRAM);
 }
 
-/* Relaxed throughout: a value stands alone, it publishes nothing else. */
+/* Updates and reads, any thread. Relaxed throughout: a value publishes nothing but itself. */
 void metric_add(struct metric *m, uint64_t n)
 {
     atomic_fetch_add_explicit(&m->value, (int64_t)n, memory_order_relaxed);
@@ -145,6 +156,8 @@ int64_t metric_value(const struct metric *m)
 
 void metric_observe_us(struct metric *m, uint64_t microseconds)
 {
+    ASSERT(m->buckets != NULL);
+    /* The smallest i with microseconds <= 2^i. */
     int bucket = microseconds <= 1 ? 0 : 64 - __builtin_clzll(microseconds - 1);
     if (bucket > METRIC_BUCKETS) {
         bucket = METRIC_BUCKETS;
@@ -153,8 +166,10 @@ void metric_observe_us(struct metric *m, uint64_t microseconds)
     metric_add(m, microseconds);
 }
 
+/* Prometheus's buckets are cumulative, in seconds, and end with +Inf, which equals the count. */
 static void expose_histogram(const struct family *family, const struct metric *m, struct buf *out)
 {
+    ASSERT(m->buckets != NULL);
     const char *comma = m->labels[0] != '\0' ? "," : "";
     uint64_t total = 0;
     for (int i = 0; i < METRIC_BUCKETS; i++) {
@@ -175,7 +190,9 @@ static void expose_histogram(const struct family *family, const struct metric *m
 
 static void expose_family(const struct family *family, struct buf *out)
 {
-    static const char *const kinds[] = {"counter", "gauge", "histogram"};
+    static const char *const kinds[] = {
+        [METRIC_COUNTER] = "counter", [METRIC_GAUGE] = "gauge", [METRIC_HISTOGRAM] = "histogram"};
+    ASSERT(family->first != NULL && family->kind < ARRAY_LEN(kinds));
     buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", family->name, family->help, family->name,
                kinds[family->kind]);
     for (const struct metric *m = family->first; m != NULL; m = m->next) {
@@ -193,9 +210,9 @@ static void expose_family(const struct family *family, struct buf *out)
 
 void metrics_expose(struct metrics_registry *r, struct buf *out)
 {
-    pthread_mutex_lock(&r->lock);
+    ASSERT(pthread_mutex_lock(&r->lock) == 0);
     for (const struct family *family = r->families; family != NULL; family = family->next) {
         expose_family(family, out);
     }
-    pthread_mutex_unlock(&r->lock);
+    ASSERT(pthread_mutex_unlock(&r->lock) == 0);
 }

@@ -13,6 +13,7 @@
 struct metrics_registry;
 struct metric;
 
+/* The largest bucket with a bound: 2^27 us, 134 s. */
 enum { METRIC_BUCKETS = 28 };
 
 struct metrics_registry *metrics_registry_new(void);
@@ -30,6 +31,7 @@ struct metric *metric_gauge(struct metrics_registry *r, const char *name, const 
 struct metric *metric_histogram(struct metrics_registry *r, const char *name, const char *labels,
                                 const char *help);
 
+/* Counters only ever rise; a gauge is set, or raised and lowered by adding (two's complement). */
 void metric_add(struct metric *m, uint64_t n);
 void metric_set(struct metric *m, int64_t value);
 void metric_observe_us(struct metric *m, uint64_t microseconds);

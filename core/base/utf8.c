@@ -1,12 +1,19 @@
-/* UTF-8: see utf8.h. */
+/*
+ * UTF-8: see utf8.h. Texts are mostly ASCII: eight bytes at a time are tested for that, and only
+ * what is not goes through the table of the Unicode standard (3-7), which is short enough to be
+ * written as conditions: only the second byte has bounds that depend on the first.
+ */
 #include "core/base/utf8.h"
+
+#include "core/base/assert.h"
 
 #include <stdint.h>
 #include <string.h>
 
-/* Length of the well-formed sequence at p, or 0. */
-static size_t sequence_len(const uint8_t *p, size_t left)
+size_t utf8_sequence_len(const void *data, size_t left)
 {
+    ASSERT(left > 0);
+    const uint8_t *p = data;
     uint8_t a = p[0];
     if (a < 0x80) {
         return 1;
@@ -18,6 +25,7 @@ static size_t sequence_len(const uint8_t *p, size_t left)
     if (len > left) {
         return 0;
     }
+    /* E0 and F0: no overlong forms. ED: no surrogates. F4: nothing above U+10FFFF. */
     uint8_t low = a == 0xE0 ? 0xA0 : a == 0xF0 ? 0x90 : 0x80;
     uint8_t high = a == 0xED ? 0x9F : a == 0xF4 ? 0x8F : 0xBF;
     if (p[1] < low || p[1] > high) {
@@ -34,6 +42,7 @@ static size_t sequence_len(const uint8_t *p, size_t left)
 bool utf8_valid(const void *data, size_t len)
 {
     const uint8_t *p = data;
+    ASSERT(data != NULL || len == 0);
     size_t at = 0;
     while (at < len) {
         uint64_t word;
@@ -44,7 +53,7 @@ bool utf8_valid(const void *data, size_t len)
                 continue;
             }
         }
-        size_t step = sequence_len(p + at, len - at);
+        size_t step = utf8_sequence_len(p + at, len - at);
         if (step == 0) {
             return false;
         }
@@ -56,7 +65,8 @@ bool utf8_valid(const void *data, size_t len)
 size_t utf8_chars(const void *data, size_t len)
 {
     const uint8_t *p = data;
-    size_t chars = 0;
+    ASSERT(data != NULL || len == 0);
+    size_t chars = 0; /* every byte that does not continue one begins one */
     for (size_t i = 0; i < len; i++) {
         chars += (p[i] & 0xC0) != 0x80;
     }

@@ -73,6 +73,68 @@ static void forged(void)
     stop(&lines);
 }
 
+/* Terminals obey escape sequences; readers of logs refuse what is not UTF-8. */
+static void control_bytes(void)
+{
+    struct buf lines = {0};
+    start(&lines, LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
+    LOG_INFO("io", "peer", LOG_STR("a", "\x1b[2J"), LOG_STR("b", "x\ry"), LOG_STR("c", "\x7f"),
+             LOG_STR("d", "\xff\xc3\xa9"), LOG_STR("e", "\xc3\xa9"));
+    CU_ASSERT(strstr(buf_cstr(&lines), "a=\"\\u001b[2J\" b=\"x\\u000dy\" c=\"\\u007f\" "
+                                       "d=\"\\ufffd\xc3\xa9\" e=\xc3\xa9\n") != NULL);
+    buf_clear(&lines);
+    start(&lines, LOG_LEVEL_INFO, LOG_FORMAT_JSON);
+    LOG_INFO("io", "peer", LOG_STR("a", "\xed\xa0\x80"), LOG_F64("b", 0.0 / 0.0),
+             LOG_F64("c", 1.0 / 0.0));
+    const char *text = buf_cstr(&lines);
+    CU_ASSERT(strstr(text, "\"a\":\"\\ufffd\\ufffd\\ufffd\"") != NULL);
+    CU_ASSERT(strstr(text, "nan\"") != NULL && strstr(text, "\"c\":\"inf\"}") != NULL);
+    stop(&lines);
+}
+
+/* A burst passes, the flood behind it does not, and how much was withheld is said. */
+static void limited(void)
+{
+    struct log_limit limit = LOG_LIMIT_INIT;
+    uint64_t suppressed;
+    for (int i = 0; i < LOG_LIMIT_LINES - 1; i++) {
+        CU_ASSERT_EQUAL(log_limit_admit(&limit, 5, &suppressed), LOG_ADMITTED);
+        CU_ASSERT_EQUAL(suppressed, 0);
+    }
+    CU_ASSERT_EQUAL(log_limit_admit(&limit, 6, &suppressed), LOG_ADMITTED_LAST);
+    for (int i = 0; i < 1000; i++) {
+        CU_ASSERT_EQUAL(log_limit_admit(&limit, 5 + LOG_LIMIT_MS - 1, &suppressed), LOG_WITHHELD);
+    }
+    CU_ASSERT_EQUAL(log_limit_admit(&limit, 4, &suppressed), LOG_WITHHELD); /* a late thread */
+    CU_ASSERT_EQUAL(log_limit_admit(&limit, 5 + LOG_LIMIT_MS, &suppressed), LOG_ADMITTED);
+    CU_ASSERT_EQUAL(suppressed, 1001);
+    CU_ASSERT_EQUAL(log_limit_admit(&limit, 6 + LOG_LIMIT_MS, &suppressed), LOG_ADMITTED);
+    CU_ASSERT_EQUAL(suppressed, 0);
+}
+
+static void limited_lines(void)
+{
+    struct buf lines = {0};
+    start(&lines, LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
+    for (int i = 0; i < 1000; i++) {
+        LOG_LIMITED(LOG_LEVEL_WARN, "io", "refused", LOG_I64("n", i));
+    }
+    const char *text = buf_cstr(&lines);
+    size_t count = 0;
+    for (const char *at = text; *at != '\0'; at++) {
+        count += *at == '\n';
+    }
+    /* The thousand may fall into two windows on a slow machine. */
+    CU_ASSERT(count >= LOG_LIMIT_LINES && count <= 2 * LOG_LIMIT_LINES);
+    CU_ASSERT(strstr(text, "n=0 suppressed=0\n") != NULL);
+    CU_ASSERT(strstr(text, "suppressed=0 further=\"withheld for a while\"\n") != NULL);
+    buf_clear(&lines);
+    start(&lines, LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT);
+    LOG_LIMITED(LOG_LEVEL_WARN, "io", "below the threshold");
+    CU_ASSERT_EQUAL(lines.len, 0);
+    stop(&lines);
+}
+
 static void levels(void)
 {
     struct buf lines = {0};
@@ -101,6 +163,9 @@ static const struct test_case cases[] = {
     {"logfmt", logfmt},
     {"json", json},
     {"hostile values", forged},
+    {"control bytes", control_bytes},
+    {"limited", limited},
+    {"limited lines", limited_lines},
     {"levels", levels},
 };
 TEST_SUITE("core/base/log", cases)
