@@ -9,7 +9,7 @@
 #define MAGIC "tailrace-process 1"
 #define SUFFIX ".process"
 
-enum { RECORD_MAX = 16384, CMDLINE_MAX = 128 * 1024 };
+enum { RECORD_MAX = 16384, CMDLINE_MAX = 128 * 1024, EXEC_WAIT_MS = 200 };
 
 /* ---- writing and reading --------------------------------------------------------------------- */
 
@@ -189,14 +189,17 @@ static bool read_proc(struct io_loop *loop, const char *pid, const char *file, s
     return ok;
 }
 
-/* Field 22 of /proc/<pid>/stat; the second field is a name in parentheses that may hold anything.
- */
-static bool read_start_ticks(struct io_loop *loop, const char *pid, uint64_t *out)
+/* Fields of /proc/<pid>/stat, counted from 1 as in proc(5). */
+enum { STAT_START_TICKS = 22, STAT_MEMORY_BYTES = 23 };
+
+/* A number there; the second field is a name in parentheses that may hold anything. */
+static bool read_stat(struct io_loop *loop, const char *pid, int wanted, uint64_t *out)
 {
+    ASSERT(wanted > 2);
     struct buf text = {0};
     bool ok = read_proc(loop, pid, "stat", &text);
     const char *at = ok ? strrchr(buf_cstr(&text), ')') : NULL;
-    for (int field = 2; at != NULL && field < 22; field++) {
+    for (int field = 2; at != NULL && field < wanted; field++) {
         at = strchr(at + 1, ' ');
     }
     if (at != NULL) {
@@ -211,7 +214,19 @@ struct search {
     uint64_t arguments;
     pid_t pid;
     uint64_t start_ticks;
+    bool in_exec; /* one has no command line yet, and may be the one */
 };
+
+/*
+ * Within exec there is a moment when the old command line is gone, descriptors that are
+ * close-on-exec are closed (so the directory's lock no longer tells) and the new command line is
+ * not there yet. Such a process has memory; a kernel thread and a zombie have none.
+ */
+static bool may_be_in_exec(struct io_loop *loop, const char *pid)
+{
+    uint64_t memory_bytes;
+    return read_stat(loop, pid, STAT_MEMORY_BYTES, &memory_bytes) && memory_bytes > 0;
+}
 
 /* One entry of /proc. */
 static err_t look_at(void *arg, const char *name)
@@ -223,9 +238,11 @@ static err_t look_at(void *arg, const char *name)
         return ERR_OK;
     }
     struct buf line = {0};
-    if (read_proc(search->loop, name, "cmdline", &line) && line.len > 0 &&
-        hash_bytes(line.data, line.len) == search->arguments &&
-        read_start_ticks(search->loop, name, &search->start_ticks)) {
+    bool ok = read_proc(search->loop, name, "cmdline", &line);
+    if (ok && line.len == 0) {
+        search->in_exec = search->in_exec || may_be_in_exec(search->loop, name);
+    } else if (ok && hash_bytes(line.data, line.len) == search->arguments &&
+               read_stat(search->loop, name, STAT_START_TICKS, &search->start_ticks)) {
         search->pid = (pid_t)pid;
     }
     buf_free(&line);
@@ -236,7 +253,12 @@ bool po_find_process(struct io_loop *loop, uint64_t arguments, pid_t *pid, uint6
 {
     ASSERT(pid != NULL && start_ticks != NULL);
     struct search search = {.loop = loop, .arguments = arguments};
-    err_free(io_dir_list_sync(loop, "/proc", look_at, &search)); /* without /proc: not found */
+    uint64_t begin = io_mono_ns(loop);
+    do { /* again while one is within exec: microseconds, unless one hides its words for good */
+        search.in_exec = false;
+        err_free(io_dir_list_sync(loop, "/proc", look_at, &search)); /* no /proc: not found */
+    } while (search.pid == 0 && search.in_exec &&
+             io_mono_ns(loop) - begin < EXEC_WAIT_MS * 1000000ULL);
     *pid = search.pid;
     *start_ticks = search.start_ticks;
     return search.pid != 0;

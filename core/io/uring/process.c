@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -171,8 +172,7 @@ static int actions_fill(posix_spawn_file_actions_t *actions, const struct io_pro
     if (error == 0 && spec->stderr_path != NULL) {
         error = posix_spawn_file_actions_addopen(actions, 2, spec->stderr_path, append, 0600);
     }
-    /* Ours are close-on-exec; this is for those we ourselves inherited. */
-    return error == 0 ? posix_spawn_file_actions_addclosefrom_np(actions, 3) : error;
+    return error;
 }
 
 static int attributes_fill(posix_spawnattr_t *attributes, const struct io_process_spec *spec)
@@ -188,6 +188,16 @@ static int attributes_fill(posix_spawnattr_t *attributes, const struct io_proces
     return error == 0 ? posix_spawnattr_setflags(attributes, flags) : error;
 }
 
+/*
+ * Ours are close-on-exec already; this is for those we ourselves inherited. They are marked, not
+ * closed in the child before exec: an advisory lock of ours stays held until the child shows its
+ * own command line, which is how orchestrator/process finds what a killed predecessor started.
+ */
+static int descriptors_mark(void)
+{
+    return close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) == 0 ? 0 : errno;
+}
+
 /* An errno value; 0 when the process runs, or at least exists. */
 static int spawn(const struct io_process_spec *spec, pid_t *pid)
 {
@@ -197,6 +207,7 @@ static int spawn(const struct io_process_spec *spec, pid_t *pid)
     ASSERT(posix_spawnattr_init(&attributes) == 0);
     int error = actions_fill(&actions, spec);
     error = error == 0 ? attributes_fill(&attributes, spec) : error;
+    error = error == 0 ? descriptors_mark() : error;
     if (error == 0) {
         char *const *argv = (char *const *)(uintptr_t)spec->argv;
         char *const *envp = spec->envp != NULL ? (char *const *)(uintptr_t)spec->envp : environ;
