@@ -15,6 +15,31 @@ void test_suite_register(struct test_suite *suite)
     suites = suite;
 }
 
+static uint64_t scale_percent(void)
+{
+    const char *text = getenv("TAILRACE_TEST_SCALE");
+    if (text != NULL) {
+        return strtoull(text, NULL, 10);
+    }
+#if defined(__SANITIZE_THREAD__)
+    return 10;
+#else
+    return 100;
+#endif
+}
+
+uint64_t test_scaled(uint64_t cases)
+{
+    uint64_t scaled = cases * scale_percent() / 100;
+    return scaled > 0 ? scaled : 1;
+}
+
+uint64_t test_stride(void)
+{
+    uint64_t percent = scale_percent();
+    return percent == 0 || percent >= 100 ? 1 : 100 / percent;
+}
+
 static int selected(const char *name, int argc, char **argv)
 {
     if (argc < 2) {

@@ -11,6 +11,7 @@
 
 #include <CUnit/CUnit.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct test_case {
     const char *name;
@@ -23,6 +24,15 @@ struct test_suite {
     size_t cases_len;
     struct test_suite *next;
 };
+
+/*
+ * How many of so many random cases to run: TAILRACE_TEST_SCALE percent of them (more than 100 for
+ * long runs), at least one. Unless set: all, but a tenth under the thread sanitizer, which is ten
+ * to twenty times slower; the other builds run all of them.
+ */
+uint64_t test_scaled(uint64_t cases);
+/* The same for a test that goes through everything: the step, 1 when all cases are run. */
+uint64_t test_stride(void);
 
 /* Called before main by TEST_SUITE; a program may hold several suites. */
 void test_suite_register(struct test_suite *suite);

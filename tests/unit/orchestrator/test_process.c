@@ -253,7 +253,8 @@ static bool count_service(void *arg, const char *service, uint32_t scale)
 
 static bool both_dead(struct world *world)
 {
-    return !lives(world->pids[0]) && !lives(world->pids[1]) && pid_of(world, "s", 0) == 0;
+    return !lives(world->pids[0]) && !lives(world->pids[1]) && pid_of(world, "s", 0) == 0 &&
+           pid_of(world, "s", 1) == 0;
 }
 
 static void dropped(struct world *world)

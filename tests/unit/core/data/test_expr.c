@@ -393,7 +393,7 @@ static void test_all_functions(void)
         if (strcmp(all[i].name, "repeat") == 0) {
             continue; /* its random counts make texts of megabytes */
         }
-        for (int round = 0; round < 3; round++) {
+        for (uint64_t round = 0; round < test_scaled(3); round++) {
             run_case(&r, &all[i]);
         }
     }

@@ -378,7 +378,7 @@ static void every_event(bool compact, bool power)
     for (uint64_t seed = 1; seed <= seeds; seed++) {
         uint64_t events = run(seed, compact, 0, power);
         CU_ASSERT(events > 50);
-        for (uint64_t at = 1; at < events; at++) {
+        for (uint64_t at = 1; at < events; at += only == 0 ? test_stride() : 1) {
             if (only == 0 || only == at) {
                 (void)run(seed, compact, at, power);
             }
@@ -404,7 +404,7 @@ static void test_kill(void)
 /* Crashes one after another, at random moments, without time to settle. */
 static void test_many_crashes(void)
 {
-    uint64_t seeds = env_u64("STORAGE_CRASH_SEEDS", 2) * 10;
+    uint64_t seeds = env_u64("STORAGE_CRASH_SEEDS", 2) * test_scaled(10);
     for (uint64_t seed = 100; seed < 100 + seeds; seed++) {
         struct world w;
         world_begin(&w, seed, seed % 2 == 0);

@@ -233,9 +233,10 @@ static void test_bits(void)
     CU_ASSERT_EQUAL(kinds, 15);
     try_image(&image, &good, FILES_MAX, "nothing", 0, 0);
     CU_ASSERT_EQUAL(outcomes[0], 1);
+    uint64_t worthy = 0;
     for (size_t i = 0; i < image.files; i++) {
         for (size_t at = 0; at < image.len[i]; at++) {
-            if (worth(image.data[i], image.len[i], at)) {
+            if (worth(image.data[i], image.len[i], at) && worthy++ % test_stride() == 0) {
                 uint8_t bit = (uint8_t)(1u << (hash_u64(at) % 8));
                 image.data[i][at] ^= bit;
                 try_image(&image, &good, FILES_MAX, "a flipped bit", i, at);
@@ -245,7 +246,7 @@ static void test_bits(void)
     }
     fprintf(stderr, "%llu flips changed nothing, %llu were refused ",
             (unsigned long long)outcomes[0], (unsigned long long)outcomes[1]);
-    CU_ASSERT(outcomes[1] > 1000);
+    CU_ASSERT(outcomes[1] > 1000 / test_stride());
     free_image(&image, &good);
 }
 

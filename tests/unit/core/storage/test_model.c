@@ -287,7 +287,7 @@ static void destroy(void *arg)
 static void test_model(void)
 {
     const char *text = getenv("STORAGE_MODEL_SEEDS");
-    uint64_t seeds = text != NULL ? strtoull(text, NULL, 10) : 20;
+    uint64_t seeds = text != NULL ? strtoull(text, NULL, 10) : test_scaled(20);
     uint64_t checks = 0;
     uint64_t restarts = 0;
     int64_t compactions = 0;

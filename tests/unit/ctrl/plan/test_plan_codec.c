@@ -169,7 +169,7 @@ static void mutations(void)
         struct plan *plan = samples[i]();
         struct buf bytes = encode(plan);
         uint8_t *copy = mem_alloc(bytes.len);
-        for (int round = 0; round < 6000; round++) {
+        for (uint64_t round = 0; round < test_scaled(6000); round++) {
             memcpy(copy, bytes.data, bytes.len);
             uint64_t changes = 1 + next_random(&state) % 4;
             for (uint64_t c = 0; c < changes; c++) {

@@ -125,7 +125,7 @@ static void world_start(struct io_loop *loop, void *arg)
     struct world *w = arg;
     w->net = loop;
     w->limit.fire = limit_reached;
-    io_timer_start(loop, &w->limit, io_now_us(loop) + 60 * 1000 * 1000);
+    io_timer_start(loop, &w->limit, io_now_us(loop) + 240 * 1000 * 1000);
     w->calm.fire = calm_down;
     io_timer_start(loop, &w->calm, io_now_us(loop) + 1000);
     for (uint32_t p = 0; p < w->processes; p++) {
@@ -177,58 +177,65 @@ static void world_run_shm(struct world *w)
 
 static void test_shm(void)
 {
-    struct world w = {.processes = 2, .workers = 2, .messages = 10000, .len_max = 200000,
+    struct world w = {.processes = 2, .workers = 2, .messages = test_scaled(10000),
+                      .len_max = 200000,
                       .carrier = BOUNDARY_CARRIER_SHM};
     world_run_shm(&w);
 }
 
 static void test_shm_three(void)
 {
-    struct world w = {.processes = 3, .workers = 2, .messages = 5000, .len_max = 5000};
+    struct world w = {.processes = 3, .workers = 2, .messages = test_scaled(5000), .len_max = 5000};
     world_run_shm(&w);
 }
 
 static void test_shm_big(void)
 {
-    struct world w = {.processes = 2, .workers = 1, .messages = 200, .len_max = 40 << 20,
+    struct world w = {.processes = 2, .workers = 1, .messages = test_scaled(200),
+                      .len_max = 40 << 20,
                       .carrier = BOUNDARY_CARRIER_SHM};
     world_run_shm(&w);
 }
 
 static void test_one_process(void)
 {
-    struct world w = {.processes = 1, .workers = 3, .messages = 20000, .len_max = 5000};
+    struct world w = {.processes = 1, .workers = 3, .messages = test_scaled(20000),
+                      .len_max = 5000};
     world_run(&w);
 }
 
 static void test_alone(void)
 {
-    struct world w = {.processes = 1, .workers = 1, .messages = 20000, .len_max = 5000};
+    struct world w = {.processes = 1, .workers = 1, .messages = test_scaled(20000),
+                      .len_max = 5000};
     world_run(&w);
 }
 
 static void test_two_by_two(void)
 {
-    struct world w = {.processes = 2, .workers = 2, .messages = 10000, .len_max = 200000};
+    struct world w = {.processes = 2, .workers = 2, .messages = test_scaled(10000),
+                      .len_max = 200000};
     world_run(&w);
 }
 
 static void test_three_by_two(void)
 {
-    struct world w = {.processes = 3, .workers = 2, .messages = 3000, .len_max = 5000};
+    struct world w = {.processes = 3, .workers = 2, .messages = test_scaled(3000), .len_max = 5000};
     world_run(&w);
 }
 
 static void test_big(void)
 {
-    struct world w = {.processes = 2, .workers = 1, .messages = 200, .len_max = 20 << 20};
+    struct world w = {.processes = 2, .workers = 1, .messages = test_scaled(200),
+                      .len_max = 20 << 20};
     world_run(&w);
 }
 
 static void test_cut(void)
 {
-    struct world w = {.processes = 3, .workers = 2, .messages = 3000, .len_max = 100000,
-                      .chop = 2000000, .cuts_max = 100};
+    struct world w = {.processes = 3, .workers = 2, .messages = test_scaled(3000),
+                      .len_max = 100000,
+                      .chop = 2000000 / test_stride(), .cuts_max = 100};
     CU_ASSERT_TRUE(world_run(&w) >= 100);
 }
 

@@ -310,7 +310,7 @@ static void seeds(uint64_t *first, uint64_t *last)
     const char *one = getenv("RING_SEED");
     *first = one != NULL ? strtoull(one, NULL, 10) : 1;
     const char *many = getenv("RING_SEEDS");
-    *last = one != NULL ? *first : many != NULL ? strtoull(many, NULL, 10) : SEEDS;
+    *last = one != NULL ? *first : many != NULL ? strtoull(many, NULL, 10) : test_scaled(SEEDS);
 }
 
 static void test_exchange(void)
