@@ -331,3 +331,16 @@ err_t storage_cursor_next(struct storage_cursor *cursor, size_t max_bytes,
     }
     return next_snapshot(cursor, max_bytes, out, more);
 }
+
+bool storage_cursor_skip(struct storage_cursor *cursor, uint64_t lower, uint64_t upper)
+{
+    ASSERT(lower < upper);
+    if (cursor->shard == NULL || cursor->phase != CURSOR_CHANGES || cursor->split != NULL ||
+        cursor->pos != lower) {
+        return false;
+    }
+    ASSERT(upper <= cursor->shard->upper); /* somebody read it */
+    release(cursor);
+    cursor->pos = upper;
+    return true;
+}

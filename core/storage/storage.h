@@ -168,5 +168,9 @@ struct storage_chunk {
  */
 err_t storage_cursor_next(struct storage_cursor *cursor, size_t max_bytes,
                           struct storage_chunk *out, bool *more);
+/* Moves a cursor that has given all below lower, and nothing else, on to upper, as if it had given
+ * what another one of the collection gave for [lower, upper). False: it stands elsewhere, and
+ * nothing was done. */
+bool storage_cursor_skip(struct storage_cursor *cursor, uint64_t lower, uint64_t upper);
 
 #endif

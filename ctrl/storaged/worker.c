@@ -423,5 +423,12 @@ static void backend_close(void *cursor)
     storage_cursor_close(cursor);
 }
 
-const struct boundary_backend storaged_boundary_backend = {
-    .open = backend_open, .next = backend_next, .close = backend_close};
+static bool backend_skip(void *cursor, uint64_t lower, uint64_t upper)
+{
+    return storage_cursor_skip(cursor, lower, upper);
+}
+
+const struct boundary_backend storaged_boundary_backend = {.open = backend_open,
+                                                           .next = backend_next,
+                                                           .close = backend_close,
+                                                           .skip = backend_skip};

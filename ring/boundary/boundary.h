@@ -61,6 +61,10 @@ struct boundary_backend {
     err_t (*open)(void *worker_ctx, const struct boundary_request *request, void **cursor);
     err_t (*next)(void *cursor, size_t max_bytes, struct boundary_chunk *out, bool *more);
     void (*close)(void *cursor);
+    /* Moves a cursor that has given everything below lower, and nothing else, on to upper, as if it
+     * had given the chunk [lower, upper) that another cursor of the source gave. False: it stands
+     * elsewhere, nothing was done. NULL: chunks are not shared among subscriptions. */
+    bool (*skip)(void *cursor, uint64_t lower, uint64_t upper);
     /* Errors of open and next: ERR_UNAVAILABLE means not yet (the client asks again later),
      * every other one refuses the subscription for good. */
 };
@@ -77,7 +81,7 @@ struct boundary_server_config {
     uint32_t worker_base;     /* global index of the first */
     const struct boundary_backend *backend;
     struct metrics_registry *metrics; /* may be NULL */
-    size_t arena_bytes;       /* shared memory per (connection, direction); 0: default 16 MiB */
+    size_t arena_bytes;       /* shared memory for what is sent, of all workers; 0: 16 MiB */
 };
 err_t boundary_server_new(struct io_loop *net, const struct boundary_server_config *config,
                           struct boundary_server **out);

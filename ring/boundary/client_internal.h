@@ -58,6 +58,7 @@ struct client_worker {
     struct metric *subs_metric;
     struct metric *bytes;
     struct metric *resets;
+    struct metric *lost;
 };
 
 struct boundary_client {

@@ -127,6 +127,24 @@ static void sub_refused(struct boundary_sub *sub, err_t err)
     sub->handler.refused(sub->arg, err);
 }
 
+/* Gives it a number that no other one has, by which its messages find it. */
+static void sub_number(struct boundary_sub *sub)
+{
+    struct client_worker *w = sub->worker;
+    do {
+        sub->id = ++w->next_id;
+    } while (u64map_get(&w->subs, sub->id) != NULL);
+    u64map_put(&w->subs, sub->id, sub);
+}
+
+static void send_unsubscribe(struct boundary_sub *sub)
+{
+    ASSERT(sub->carrier != NULL);
+    struct carrier_message m = {.kind = BOUNDARY_UNSUBSCRIBE, .flags = CARRIER_URGENT,
+                                .stream = sub->id};
+    carrier_send(sub->carrier, sub->worker->index, remote_of(sub), &m);
+}
+
 struct boundary_sub *boundary_subscribe(struct boundary_client *client, uint32_t index,
                                         const struct boundary_request *request,
                                         const struct boundary_handler *handler, void *arg)
@@ -137,16 +155,13 @@ struct boundary_sub *boundary_subscribe(struct boundary_client *client, uint32_t
     ASSERT(w->loop != NULL);
     struct boundary_sub *sub = MEM_NEW(struct boundary_sub);
     sub->worker = w;
-    do {
-        sub->id = ++w->next_id;
-    } while (u64map_get(&w->subs, sub->id) != NULL);
     sub->request = *request;
     sub->handler = *handler;
     sub->arg = arg;
     sub->complete = request->resume;
     sub->upper = request->resume ? request->resume_from : request->as_of;
     sub->retry.fire = sub_retry;
-    u64map_put(&w->subs, sub->id, sub);
+    sub_number(sub);
     if (w->subs_metric != NULL) {
         metric_add(w->subs_metric, 1);
     }
@@ -172,9 +187,7 @@ void boundary_unsubscribe(struct boundary_sub *sub)
     struct client_worker *w = sub->worker;
     ASSERT(u64map_get(&w->subs, sub->id) == sub);
     if (sub->carrier != NULL) {
-        struct carrier_message m = {.kind = BOUNDARY_UNSUBSCRIBE, .flags = CARRIER_URGENT,
-                                    .stream = sub->id};
-        carrier_send(sub->carrier, w->index, remote_of(sub), &m);
+        send_unsubscribe(sub);
     }
     void *was = u64map_remove(&w->subs, sub->id);
     ASSERT(was == sub);
@@ -270,6 +283,33 @@ static err_t client_message(void *worker_ctx, struct carrier *c, uint32_t local,
     return m->kind == BOUNDARY_DATA ? take_data(sub, m) : take_refused(sub, m);
 }
 
+/* This worker fell so far behind that a chunk was taken back before it was read. All that is still
+ * under way for this subscription is behind the gap: it goes on under another number, from the
+ * frontier reached, and what comes for the old one is nobody's. */
+static err_t client_lost(void *worker_ctx, struct carrier *c, uint32_t local, uint32_t remote,
+                         const struct carrier_message *m)
+{
+    struct client_worker *w = worker_ctx;
+    struct boundary_sub *sub = u64map_get(&w->subs, m->stream);
+    if (sub == NULL) {
+        return ERR_OK;
+    }
+    if (m->kind != BOUNDARY_DATA || sub->carrier != c || remote_of(sub) != remote) {
+        return err_new(ERR_PROTOCOL, "message of kind %u for subscription %u was taken back",
+                       m->kind, sub->id);
+    }
+    send_unsubscribe(sub);
+    void *was = u64map_remove(&w->subs, sub->id);
+    ASSERT(was == sub);
+    sub_number(sub);
+    if (w->lost != NULL) {
+        metric_add(w->lost, 1);
+    }
+    sub_cut(sub);
+    sub_try(sub);
+    return ERR_OK;
+}
+
 /* ---- sessions -------------------------------------------------------------------------------- */
 
 /* Runs each(sub, arg) for every subscription there is now; each may give up any of them. */
@@ -328,6 +368,7 @@ static void client_close(void *worker_ctx, struct carrier *c, uint32_t local)
 const struct carrier_host boundary_client_host = {
     .open = client_open,
     .message = client_message,
+    .lost = client_lost,
     .close = client_close,
     .ending = client_ending,
     .ended = client_ended,
@@ -371,6 +412,8 @@ void client_worker_init(struct boundary_client *client, uint32_t index)
                               "Bytes of batches received from storage");
     w->resets = metric_counter(r, "tailrace_boundary_resets_total", text,
                                "Partial snapshots begun again after a lost connection");
+    w->lost = metric_counter(r, "tailrace_boundary_lost_chunks_total", text,
+                             "Subscriptions resumed because this worker fell behind");
     buf_free(&labels);
 }
 

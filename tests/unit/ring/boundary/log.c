@@ -133,10 +133,22 @@ static err_t log_next(void *cursor, size_t max_bytes, struct boundary_chunk *out
     return ERR_OK;
 }
 
+static bool log_skip(void *cursor, uint64_t lower, uint64_t upper)
+{
+    struct cursor *c = cursor;
+    if (c->snapshot || c->lower != lower || c->time != lower || c->index != 0) {
+        return false;
+    }
+    ASSERT(upper <= c->worker->upper);
+    c->lower = c->time = upper;
+    return true;
+}
+
 const struct boundary_backend log_backend = {
     .open = log_open,
     .next = log_next,
     .close = log_close,
+    .skip = log_skip,
 };
 
 static void log_tick(struct io_timer *timer)

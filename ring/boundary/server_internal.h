@@ -1,0 +1,143 @@
+/*
+ * Module-private: the server of the storage boundary in three files. server.c lives on the net
+ * loop: the door, sessions, life. server_worker.c lives on each storage worker's loop: its
+ * subscriptions, served in turns. server_share.c: one chunk for several subscribers.
+ */
+#ifndef TAILRACE_RING_BOUNDARY_SERVER_INTERNAL_H
+#define TAILRACE_RING_BOUNDARY_SERVER_INTERNAL_H
+
+#include "core/base/map.h"
+#include "core/base/mem.h"
+#include "ring/boundary/protocol.h"
+#include "ring/shm/shm.h"
+
+/* Where a subscription waits; it is in exactly one place. A slow reader is in one of the last two
+ * and costs nothing. */
+enum sub_state {
+    SUB_QUEUED,    /* in the worker's run queue */
+    SUB_IDLE,      /* the backend had nothing more: until boundary_server_wake */
+    SUB_NO_CREDIT, /* until CREDIT */
+    SUB_BLOCKED,   /* in its link's list: until the carrier is writable */
+};
+
+struct sub {
+    struct link *link;
+    struct source *source;
+    void *cursor;
+    uint32_t remote;
+    uint32_t stream;
+    enum sub_state state;
+    bool placed;   /* all below `at` was sent and nothing beyond: at knows where the cursor is */
+    uint64_t at;
+    uint64_t granted; /* credit, bytes since the beginning */
+    uint64_t used;
+    struct sub *list_next; /* in the run queue, or among the link's blocked */
+    struct sub *list_prev;
+    struct sub *source_prev; /* among those of the source */
+    struct sub *source_next;
+};
+
+struct sub_list {
+    struct sub *first;
+    struct sub *last;
+};
+
+/* A chunk built once, in the pool, for all who are at its lower. */
+struct shared_chunk {
+    struct carrier_block block; /* data is NULL: there is none */
+    uint64_t lower;
+    uint64_t upper;
+    uint32_t ok_len;
+    uint32_t len;
+    uint32_t expected; /* subscribers that were at lower and have not had it yet */
+};
+
+/* A source that somebody subscribes to. */
+struct source {
+    uint64_t id;
+    struct sub *first;
+    uint32_t subs;
+    struct shared_chunk chunk;
+    struct source *kept_prev; /* among those that keep a chunk, oldest first */
+    struct source *kept_next;
+};
+
+/* A session as one worker sees it; in the carrier's slot. */
+struct link {
+    struct server_worker *worker;
+    struct carrier *carrier;
+    uint32_t local;
+    struct u64map subs; /* remote worker << 32 | stream -> struct sub */
+    struct sub_list blocked;
+    struct link *prev; /* among those of the worker */
+    struct link *next;
+};
+
+/* On the worker's loop, but for the mailbox item. */
+struct server_worker {
+    struct mailbox_item registered; /* to the net loop, once */
+    struct boundary_server *server;
+    uint32_t index; /* local */
+    struct io_loop *loop;
+    void *ctx; /* the backend's */
+    struct io_poller poller;
+    struct u64map sources; /* id -> struct source */
+    struct link *links;
+    struct sub_list run;
+    struct source *kept_first;
+    struct source *kept_last;
+    struct metric *subs;
+    struct metric *bytes;
+    struct metric *chunks;
+    struct metric *shared;
+};
+
+struct boundary_server {
+    struct io_loop *net;
+    struct boundary_server_config config;
+    struct shm_pool *pool;
+    struct server_worker *workers;
+    struct carrier_worker *ends; /* filled as workers register */
+    struct mailbox *box;         /* registrations */
+    uint32_t registered;
+    struct door *door;
+    struct hello self;
+    struct carrier **sessions;
+    size_t sessions_len;
+    size_t sessions_cap;
+    struct metric *sessions_metric;
+};
+
+/* A gauge or counter that may be absent; n may be negative for a gauge. */
+static inline void server_metric_add(struct metric *m, int64_t n)
+{
+    if (m != NULL) {
+        metric_add(m, (uint64_t)n); /* two's complement */
+    }
+}
+
+/* ---- server_worker.c ------------------------------------------------------------------------- */
+
+/* The callbacks of sessions that run on worker loops, for server.c's host table. */
+void server_open(void *worker_ctx, struct carrier *c, uint32_t local);
+err_t server_message(void *worker_ctx, struct carrier *c, uint32_t local, uint32_t remote,
+                     const struct carrier_message *m);
+void server_writable(void *worker_ctx, struct carrier *c, uint32_t local);
+void server_close(void *worker_ctx, struct carrier *c, uint32_t local);
+/* Gives up every session and subscription; the loop has stopped or is the only one. */
+void server_worker_free(struct server_worker *w);
+
+/* ---- server_share.c; worker loop ------------------------------------------------------------- */
+
+/* Serves the subscription from its source's shared chunk, if that is what it needs next and its
+ * credit allows; false: it must ask the backend. */
+bool share_serve(struct sub *sub, uint64_t room);
+/* A chunk the backend just gave this subscription: builds it in the pool and sends it, if there are
+ * others to have it as well; false: nothing was done. */
+bool share_offer(struct sub *sub, const struct boundary_chunk *chunk, size_t len);
+/* The subscription goes, or moves on without the shared chunk. */
+void share_pass(struct sub *sub);
+/* Lets the source's chunk go. */
+void share_drop(struct server_worker *w, struct source *source);
+
+#endif

@@ -1,0 +1,387 @@
+/*
+ * The worker's half of the boundary server: subscriptions, one struct link per session, served in
+ * turns of one chunk from a poller on the worker's loop.
+ *
+ * A subscription is in exactly one of four states (enum sub_state), and only SUB_QUEUED costs time:
+ * a wake-up, credit or room moves it to the back of the run queue, a turn moves it on. So
+ * subscriptions interleave chunk by chunk, whatever each has to send, and one that is stalled is
+ * not looked at.
+ *
+ * The server holds no truth: all it has is a cursor, how far it got, and credit.
+ */
+#include "core/base/log.h"
+#include "ring/boundary/server_internal.h"
+
+enum {
+    CHUNKS_A_POLL = 16,
+    SUBS_PER_SESSION_MAX = 1 << 20,
+};
+
+/* ---- lists ----------------------------------------------------------------------------------- */
+
+static void list_push(struct sub_list *list, struct sub *sub)
+{
+    ASSERT(sub->list_next == NULL && sub->list_prev == NULL && list->first != sub);
+    sub->list_prev = list->last;
+    *(list->last != NULL ? &list->last->list_next : &list->first) = sub;
+    list->last = sub;
+}
+
+static void list_remove(struct sub_list *list, struct sub *sub)
+{
+    ASSERT(sub->list_prev != NULL || list->first == sub);
+    ASSERT(sub->list_next != NULL || list->last == sub);
+    *(sub->list_prev != NULL ? &sub->list_prev->list_next : &list->first) = sub->list_next;
+    *(sub->list_next != NULL ? &sub->list_next->list_prev : &list->last) = sub->list_prev;
+    sub->list_next = sub->list_prev = NULL;
+}
+
+/* Moves a subscription to another state, and to where it waits there. */
+static void sub_move(struct sub *sub, enum sub_state state)
+{
+    struct link *link = sub->link;
+    struct sub_list *lists[] = {[SUB_QUEUED] = &link->worker->run, [SUB_BLOCKED] = &link->blocked};
+    STATIC_ASSERT(SUB_BLOCKED == 3 && SUB_QUEUED == 0, "every state has a place, or NULL");
+    if (sub->state == state) {
+        return;
+    }
+    if (lists[sub->state] != NULL) {
+        list_remove(lists[sub->state], sub);
+    }
+    if (lists[state] != NULL) {
+        list_push(lists[state], sub);
+    }
+    sub->state = state;
+}
+
+/* ---- sources --------------------------------------------------------------------------------- */
+
+static void source_join(struct sub *sub, uint64_t id)
+{
+    struct server_worker *w = sub->link->worker;
+    struct source *source = u64map_get(&w->sources, id);
+    if (source == NULL) {
+        source = MEM_NEW(struct source);
+        source->id = id;
+        u64map_put(&w->sources, id, source);
+    }
+    sub->source = source;
+    sub->source_next = source->first;
+    if (source->first != NULL) {
+        source->first->source_prev = sub;
+    }
+    source->first = sub;
+    source->subs++;
+}
+
+/* The last one to leave closes the source. */
+static void source_leave(struct sub *sub)
+{
+    struct server_worker *w = sub->link->worker;
+    struct source *source = sub->source;
+    ASSERT(source->subs > 0 && (sub->source_prev != NULL || source->first == sub));
+    share_pass(sub);
+    *(sub->source_prev != NULL ? &sub->source_prev->source_next : &source->first) =
+        sub->source_next;
+    if (sub->source_next != NULL) {
+        sub->source_next->source_prev = sub->source_prev;
+    }
+    sub->source = NULL;
+    if (--source->subs == 0) {
+        share_drop(w, source);
+        void *was = u64map_remove(&w->sources, source->id);
+        ASSERT(was == source);
+        free(source);
+    }
+}
+
+/* ---- subscriptions --------------------------------------------------------------------------- */
+
+/* Frees what the subscription holds; the caller takes it out of link->subs. */
+static void sub_free(struct sub *sub)
+{
+    struct server_worker *w = sub->link->worker;
+    sub_move(sub, SUB_IDLE); /* out of its list */
+    source_leave(sub);
+    w->server->config.backend->close(sub->cursor);
+    server_metric_add(w->subs, -1);
+    free(sub);
+}
+
+/* Out of the link's books as well. */
+static void sub_drop(struct sub *sub)
+{
+    void *was = u64map_remove(&sub->link->subs, (uint64_t)sub->remote << 32 | sub->stream);
+    ASSERT(was == sub);
+    sub_free(sub);
+}
+
+static void refuse(struct link *link, uint32_t remote, uint32_t stream, err_t err)
+{
+    ASSERT(err != ERR_OK);
+    struct buf text = {0};
+    boundary_refusal_encode(&text, err);
+    struct carrier_message m = {.kind = BOUNDARY_REFUSED, .flags = CARRIER_URGENT,
+                                .stream = stream, .c = (uint32_t)err_code(err), .data = text.data,
+                                .len = text.len};
+    carrier_send(link->carrier, link->local, remote, &m);
+    LOG_INFO("boundary", "subscription refused", LOG_U64("process",
+             carrier_peer(link->carrier)->process), LOG_U64("subscription", stream),
+             LOG_ERR(err));
+    buf_free(&text);
+    err_free(err);
+}
+
+static void send_chunk(struct sub *sub, const struct boundary_chunk *chunk)
+{
+    struct link *link = sub->link;
+    size_t len = boundary_chunk_len(chunk);
+    ASSERT(chunk->lower <= chunk->upper && len <= FRAME_MESSAGE_MAX);
+    struct carrier_message m = {.kind = BOUNDARY_DATA, .stream = sub->stream,
+                                .flags = len == 0 ? CARRIER_URGENT : 0,
+                                .a = chunk->lower, .b = chunk->upper,
+                                .c = (uint32_t)chunk->ok_len};
+    if (len == 0) {
+        carrier_commit(link->carrier, link->local, sub->remote, &m, NULL, 0);
+    } else {
+        struct carrier_block block;
+        carrier_reserve(link->carrier, link->local, sub->remote, len, &block);
+        boundary_chunk_encode(chunk, block.data);
+        carrier_commit(link->carrier, link->local, sub->remote, &m, &block, len);
+    }
+    sub->used += boundary_cost(len);
+    server_metric_add(link->worker->bytes, (int64_t)len);
+    server_metric_add(link->worker->chunks, 1);
+}
+
+/* Sends what the backend gave; shared with those who need the same. */
+static void sub_send(struct sub *sub, const struct boundary_chunk *chunk)
+{
+    size_t len = boundary_chunk_len(chunk);
+    bool moves = chunk->upper > chunk->lower;
+    if (!moves && len == 0) {
+        return;
+    }
+    if (!share_offer(sub, chunk, len)) {
+        share_pass(sub);
+        send_chunk(sub, chunk);
+    }
+    /* Amid a time that takes several chunks nobody else can go on from here. */
+    sub->placed = moves;
+    sub->at = chunk->upper;
+}
+
+/* Has the backend make the next chunk; false: it has nothing more for now, or the subscription is
+ * over and freed. */
+static bool sub_pull(struct sub *sub, uint64_t room)
+{
+    struct link *link = sub->link;
+    struct boundary_chunk chunk;
+    bool more = false;
+    err_t err = link->worker->server->config.backend->next(
+        sub->cursor, room < BOUNDARY_CHUNK_MAX ? room : BOUNDARY_CHUNK_MAX, &chunk, &more);
+    if (err == ERR_OK && boundary_chunk_len(&chunk) > FRAME_MESSAGE_MAX) {
+        err = err_new(ERR_LIMIT, "one update takes %zu bytes, more than the boundary carries",
+                      boundary_chunk_len(&chunk));
+    }
+    if (err != ERR_OK) {
+        refuse(link, sub->remote, sub->stream, err);
+        sub_drop(sub);
+        return false;
+    }
+    sub_send(sub, &chunk);
+    return more;
+}
+
+/* One turn: at most one chunk. */
+static void sub_serve(struct sub *sub)
+{
+    ASSERT(sub->state == SUB_QUEUED && sub->source != NULL);
+    struct link *link = sub->link;
+    if (sub->used >= sub->granted) {
+        sub_move(sub, SUB_NO_CREDIT);
+    } else if (!carrier_ready(link->carrier, link->local, sub->remote)) {
+        sub_move(sub, SUB_BLOCKED);
+    } else {
+        uint64_t room = sub->granted - sub->used;
+        sub_move(sub, SUB_IDLE);
+        if (share_serve(sub, room) || sub_pull(sub, room)) {
+            sub_move(sub, SUB_QUEUED); /* behind the others */
+        }
+    }
+}
+
+static err_t take_subscribe(struct link *link, uint32_t remote, const struct carrier_message *m)
+{
+    struct server_worker *w = link->worker;
+    struct boundary_server *server = w->server;
+    struct boundary_request request;
+    TRY(boundary_request_decode(m->data, m->len, &request));
+    uint64_t key = (uint64_t)remote << 32 | m->stream;
+    if (u64map_get(&link->subs, key) != NULL) {
+        return err_new(ERR_PROTOCOL, "duplicate subscription %u of worker %u", m->stream, remote);
+    }
+    if (request.worker != server->config.worker_base + w->index) {
+        refuse(link, remote, m->stream,
+               err_new(ERR_NOT_FOUND, "worker %u is not here, this is %u", request.worker,
+                       server->config.worker_base + w->index));
+        return ERR_OK;
+    }
+    if (link->subs.len >= SUBS_PER_SESSION_MAX) {
+        refuse(link, remote, m->stream, err_new(ERR_LIMIT, "too many subscriptions"));
+        return ERR_OK;
+    }
+    void *cursor = NULL;
+    err_t err = server->config.backend->open(w->ctx, &request, &cursor);
+    if (err != ERR_OK) {
+        refuse(link, remote, m->stream, err);
+        return ERR_OK;
+    }
+    struct sub *sub = MEM_NEW(struct sub);
+    *sub = (struct sub){.link = link, .remote = remote, .stream = m->stream, .cursor = cursor,
+                        .state = SUB_IDLE, .placed = request.resume, .at = request.resume_from,
+                        .granted = m->a};
+    u64map_put(&link->subs, key, sub);
+    source_join(sub, request.source);
+    server_metric_add(w->subs, 1);
+    sub_move(sub, SUB_QUEUED);
+    return ERR_OK;
+}
+
+static err_t take_credit(struct sub *sub, uint64_t granted)
+{
+    ASSERT(sub->state <= SUB_BLOCKED);
+    if (granted < sub->granted) {
+        return err_new(ERR_PROTOCOL, "credit of subscription %u went down", sub->stream);
+    }
+    sub->granted = granted;
+    if (sub->state == SUB_NO_CREDIT) {
+        sub_move(sub, SUB_QUEUED);
+    }
+    return ERR_OK;
+}
+
+err_t server_message(void *worker_ctx, struct carrier *c, uint32_t local, uint32_t remote,
+                            const struct carrier_message *m)
+{
+    struct link *link = *carrier_slot(c, local);
+    ASSERT(link != NULL && link->carrier == c);
+    if (m->kind == BOUNDARY_SUBSCRIBE) {
+        return take_subscribe(link, remote, m);
+    }
+    struct sub *sub = u64map_get(&link->subs, (uint64_t)remote << 32 | m->stream);
+    if (m->kind == BOUNDARY_UNSUBSCRIBE) {
+        if (sub != NULL) { /* else: refused meanwhile */
+            sub_drop(sub);
+        }
+        return ERR_OK;
+    }
+    if (m->kind == BOUNDARY_CREDIT) {
+        return sub != NULL ? take_credit(sub, m->a) : ERR_OK;
+    }
+    return err_new(ERR_PROTOCOL, "message of kind %u from a subscriber", m->kind);
+}
+
+void server_open(void *worker_ctx, struct carrier *c, uint32_t local)
+{
+    ASSERT(*carrier_slot(c, local) == NULL);
+    struct server_worker *w = worker_ctx;
+    struct link *link = MEM_NEW(struct link);
+    link->worker = w;
+    link->carrier = c;
+    link->local = local;
+    link->next = w->links;
+    if (w->links != NULL) {
+        w->links->prev = link;
+    }
+    w->links = link;
+    *carrier_slot(c, local) = link;
+}
+
+static void link_free(struct link *link)
+{
+    ASSERT(link->worker->links != NULL);
+    struct server_worker *w = link->worker;
+    size_t at = 0;
+    uint64_t key;
+    void *sub;
+    while (u64map_next(&link->subs, &at, &key, &sub)) {
+        sub_free(sub);
+    }
+    u64map_free(&link->subs);
+    if (link->next != NULL) {
+        link->next->prev = link->prev;
+    }
+    *(link->prev != NULL ? &link->prev->next : &w->links) = link->next;
+    free(link);
+}
+
+void server_close(void *worker_ctx, struct carrier *c, uint32_t local)
+{
+    ASSERT(*carrier_slot(c, local) != NULL);
+    link_free(*carrier_slot(c, local));
+}
+
+void server_writable(void *worker_ctx, struct carrier *c, uint32_t local)
+{
+    struct link *link = *carrier_slot(c, local);
+    while (link->blocked.first != NULL) {
+        sub_move(link->blocked.first, SUB_QUEUED);
+    }
+}
+
+void boundary_server_wake(struct boundary_server *server, uint32_t index, uint64_t source)
+{
+    ASSERT(index >= server->config.worker_base);
+    index -= server->config.worker_base;
+    ASSERT(index < server->config.workers);
+    struct source *found = u64map_get(&server->workers[index].sources, source);
+    for (struct sub *sub = found != NULL ? found->first : NULL; sub != NULL;
+         sub = sub->source_next) {
+        if (sub->state == SUB_IDLE) {
+            sub_move(sub, SUB_QUEUED);
+        }
+    }
+}
+
+static bool server_poll(struct io_poller *poller)
+{
+    struct server_worker *w = CONTAINER_OF(poller, struct server_worker, poller);
+    if (w->run.first == NULL) {
+        return false;
+    }
+    for (int i = 0; i < CHUNKS_A_POLL && w->run.first != NULL; i++) {
+        sub_serve(w->run.first);
+    }
+    return true;
+}
+
+void boundary_server_worker(struct boundary_server *server, uint32_t index, struct io_loop *loop,
+                            void *worker_ctx)
+{
+    ASSERT(index >= server->config.worker_base);
+    index -= server->config.worker_base;
+    ASSERT(index < server->config.workers);
+    struct server_worker *w = &server->workers[index];
+    ASSERT(w->loop == NULL);
+    w->loop = loop;
+    w->ctx = worker_ctx;
+    w->poller.poll = server_poll;
+    io_poller_add(loop, &w->poller);
+    if (server->pool != NULL) {
+        shm_pool_worker(server->pool, index, loop, NULL, NULL);
+    }
+    mailbox_put(server->box, &w->registered);
+}
+
+void server_worker_free(struct server_worker *w)
+{
+    while (w->links != NULL) {
+        link_free(w->links);
+    }
+    ASSERT(w->run.first == NULL && w->sources.len == 0 && w->kept_first == NULL);
+    u64map_free(&w->sources);
+    if (w->loop != NULL) {
+        io_poller_remove(w->loop, &w->poller);
+    }
+}

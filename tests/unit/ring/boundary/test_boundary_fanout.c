@@ -1,0 +1,188 @@
+/*
+ * Many subscriptions on one connection, on virtual time: several of one source share its chunks,
+ * and 100,000 of many sources cost what they hold and no more.
+ */
+#include "tests/unit/harness.h"
+#include "tests/unit/ring/boundary/log.h"
+
+#include "core/base/log.h"
+#include "core/io/sim.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { SECOND = 1000 * 1000, RECORD_MAX = 3000 };
+
+struct crowd {
+    struct sim *sim;
+    struct metrics_registry *metrics;
+    struct boundary_server *server;
+    struct boundary_client *client;
+    struct log_worker log;
+    uint32_t sources;
+    uint32_t readers_len;
+    uint64_t end;
+    uint64_t tick_us;
+    size_t credit;
+    bool scattered; /* each reader begins at another time */
+    struct log_reader *readers;
+    uint32_t dones;
+};
+
+static const struct boundary_identity self = {.environment = "0123456789abcde", .epoch = 1};
+
+static void storage_start(struct io_loop *loop, void *arg)
+{
+    struct crowd *c = arg;
+    struct boundary_server_config config = {.address = "h:2101", .self = self, .workers = 1,
+                                            .backend = &log_backend, .metrics = c->metrics};
+    CU_ASSERT_PTR_NULL_FATAL(boundary_server_new(loop, &config, &c->server));
+    c->log = (struct log_worker){.server = c->server, .sources = c->sources, .end = c->end,
+                                 .tick_us = c->tick_us, .record_max = RECORD_MAX,
+                                 .always_ready = true};
+    log_worker_start(&c->log, loop);
+}
+
+static void storage_destroy(void *arg)
+{
+    struct crowd *c = arg;
+    boundary_server_free(c->server);
+    CU_ASSERT_EQUAL(c->log.cursors, 0);
+}
+
+static void reader_done(struct log_reader *r)
+{
+    ((struct crowd *)r->ctx)->dones++;
+}
+
+static void compute_start(struct io_loop *loop, void *arg)
+{
+    struct crowd *c = arg;
+    struct boundary_client_config config = {.self = self, .workers = 1, .metrics = c->metrics,
+                                            .credit_bytes = c->credit};
+    CU_ASSERT_PTR_NULL_FATAL(boundary_client_new(loop, &config, &c->client));
+    boundary_client_worker(c->client, 0, loop);
+    const char *address = "h:2101";
+    boundary_client_directory(c->client, &address, NULL, 1, 1);
+    for (uint32_t i = 0; i < c->readers_len; i++) {
+        struct log_reader *r = &c->readers[i];
+        log_reader_init(r, i % c->sources, 0, c->end, RECORD_MAX);
+        r->on_done = reader_done;
+        r->ctx = c;
+        struct boundary_request request = log_request(r, c->scattered ? 1 + i % c->end : 1);
+        r->sub = boundary_subscribe(c->client, 0, &request, &log_handler, r);
+    }
+}
+
+static void compute_destroy(void *arg)
+{
+    boundary_client_free(((struct crowd *)arg)->client);
+}
+
+static void crowd_start(struct crowd *c)
+{
+    log_configure(LOG_LEVEL_OFF, LOG_FORMAT_LOGFMT, "test");
+    struct sim_config config = sim_config_default(11);
+    c->sim = sim_new(&config);
+    c->metrics = metrics_registry_new();
+    c->readers = calloc(c->readers_len, sizeof(c->readers[0]));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(c->readers);
+    sim_process_start(c->sim, "h", "storage", storage_start, storage_destroy, c);
+    sim_process_start(c->sim, "c", "compute", compute_start, compute_destroy, c);
+}
+
+static void run_until_done(struct crowd *c)
+{
+    for (int i = 0; i < 600 && c->dones < c->readers_len; i++) {
+        sim_run_until(c->sim, sim_now_us(c->sim) + SECOND / 10);
+    }
+    CU_ASSERT_EQUAL(c->dones, c->readers_len);
+}
+
+static uint64_t counted(struct crowd *c, const char *name)
+{
+    const char *label = "worker=\"0\"";
+    return (uint64_t)metric_value(strstr(name, "_total") != NULL
+                                      ? metric_counter(c->metrics, name, label, "")
+                                      : metric_gauge(c->metrics, name, label, ""));
+}
+
+/* Everybody read what there was; giving all up leaves nothing. */
+static void crowd_end(struct crowd *c)
+{
+    for (uint32_t i = 0; i < c->readers_len; i++) {
+        CU_ASSERT_STRING_EQUAL(c->readers[i].wrong, "");
+        CU_ASSERT_TRUE(c->readers[i].done);
+        boundary_unsubscribe(c->readers[i].sub);
+    }
+    sim_run_until(c->sim, sim_now_us(c->sim) + SECOND);
+    CU_ASSERT_EQUAL(c->log.cursors, 0);
+    CU_ASSERT_EQUAL(counted(c, "tailrace_boundary_subscriptions"), 0);
+    CU_ASSERT_EQUAL(counted(c, "tailrace_boundary_client_subscriptions"), 0);
+    sim_free(c->sim);
+    metrics_registry_free(c->metrics);
+    free(c->readers);
+}
+
+/* 64 readers who keep up: nearly every chunk is made once and given to 64. */
+static void test_shared(void)
+{
+    struct crowd c = {.sources = 1, .readers_len = 64, .end = 2000, .tick_us = 2000};
+    crowd_start(&c);
+    run_until_done(&c);
+    uint64_t chunks = counted(&c, "tailrace_boundary_sent_chunks_total");
+    uint64_t shared = counted(&c, "tailrace_boundary_shared_chunks_total");
+    printf(" [%llu chunks, %llu shared]", (unsigned long long)chunks, (unsigned long long)shared);
+    CU_ASSERT_TRUE(shared > chunks / 2);
+    crowd_end(&c);
+}
+
+/* Readers who come at any time, with so little credit that they fall apart: still exact. */
+static void test_scattered(void)
+{
+    struct crowd c = {.sources = 3, .readers_len = 60, .end = 500, .tick_us = 1000,
+                      .credit = 9000, .scattered = true};
+    crowd_start(&c);
+    run_until_done(&c);
+    uint64_t shared = counted(&c, "tailrace_boundary_shared_chunks_total");
+    printf(" [%llu shared]", (unsigned long long)shared);
+    CU_ASSERT_TRUE(shared > 0);
+    crowd_end(&c);
+}
+
+/* One stops reading while the rest goes on; what was kept for it does not pile up. */
+static void test_one_stalled(void)
+{
+    struct crowd c = {.sources = 1, .readers_len = 8, .end = 3000, .tick_us = 1000,
+                      .credit = 100000};
+    crowd_start(&c);
+    sim_run_until(c.sim, SECOND / 10);
+    boundary_sub_pause(c.readers[3].sub, true);
+    for (int i = 0; i < 300 && c.dones < c.readers_len - 1; i++) {
+        sim_run_until(c.sim, sim_now_us(c.sim) + SECOND / 10);
+    }
+    CU_ASSERT_EQUAL(c.dones, c.readers_len - 1);
+    CU_ASSERT_FALSE(c.readers[3].done);
+    boundary_sub_pause(c.readers[3].sub, false);
+    run_until_done(&c);
+    crowd_end(&c);
+}
+
+/* As many as an environment of thousands of views has: subscribed, read and given up. */
+static void test_hundred_thousand(void)
+{
+    struct crowd c = {.sources = 50000, .readers_len = 100000, .end = 3, .tick_us = 50000};
+    crowd_start(&c);
+    sim_run_until(c.sim, SECOND / 50);
+    run_until_done(&c);
+    CU_ASSERT_EQUAL(counted(&c, "tailrace_boundary_subscriptions"), 100000);
+    crowd_end(&c);
+}
+
+static const struct test_case cases[] = {
+    {"64 readers share chunks", test_shared},
+    {"scattered readers are exact", test_scattered},
+    {"one stalled reader stalls alone", test_one_stalled},
+    {"100,000 subscriptions on one connection", test_hundred_thousand},
+};
+TEST_SUITE("ring/boundary fan-out", cases)
