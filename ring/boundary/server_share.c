@@ -5,11 +5,11 @@
  *
  * A source keeps at most one chunk, the newest, until everybody who stood at its lower has had it;
  * so who lags behind, or has no credit, asks the backend for himself and holds up nobody. Where the
- * pool is short, the chunks kept longest are let go: that costs work, never correctness, since the
- * backend can make every chunk again.
+ * pool is short, the chunks kept longest are let go: that costs work, never correctness, since
+ * the backend can make every chunk again.
  *
- * Exactness: a chunk goes only to a subscription whose `at` is known and equals its lower, and whose
- * cursor agrees (skip says so), so chunks abut whoever made them.
+ * Exactness: a chunk goes only to a subscription whose `at` is known and equals its lower, and
+ * whose cursor agrees (skip says so), so chunks abut whoever made them.
  */
 #include "ring/boundary/server_internal.h"
 
