@@ -621,6 +621,13 @@ err_t io_process_signal(struct io_process *process, int signal_number)
     return process->loop->backend->process_signal(process, signal_number);
 }
 
+err_t io_process_limit_memory(struct io_process *process, uint64_t bytes)
+{
+    ASSERT(io_loop_here(process->loop));
+    TRY_ALIVE(process->loop);
+    return process->loop->backend->process_limit_memory(process, bytes);
+}
+
 void io_process_release(struct io_process *process)
 {
     if (process != NULL) {

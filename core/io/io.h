@@ -331,6 +331,9 @@ err_t io_process_adopt(struct io_loop *loop, pid_t pid, const char *executable,
 pid_t io_process_pid(const struct io_process *process);
 uint64_t io_process_start_ticks(const struct io_process *process);
 err_t io_process_signal(struct io_process *process, int signal_number);
+/* Bytes of private memory it may have from now on (RLIMIT_DATA), 0: what the system allows; beyond,
+ * its allocations fail. */
+err_t io_process_limit_memory(struct io_process *process, uint64_t bytes);
 /* Stops watching; the process lives on. */
 void io_process_release(struct io_process *process);
 

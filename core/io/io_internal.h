@@ -80,6 +80,7 @@ struct io_backend {
                            uint64_t start_ticks, io_exit_fn exited, void *arg,
                            struct io_process **out);
     err_t (*process_signal)(struct io_process *process, int signal_number);
+    err_t (*process_limit_memory)(struct io_process *process, uint64_t bytes);
     void (*process_release)(struct io_process *process);
     err_t (*signal_watch)(struct io_loop *loop, int signal_number,
                           void (*caught)(void *arg, int signal_number), void *arg);

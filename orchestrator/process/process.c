@@ -276,6 +276,7 @@ static void copy_config(struct po_service *service,
     free_config(service);
     service->image = mem_strdup(config->image);
     service->scale = config->scale;
+    service->memory_limit = config->memory_limit;
     service->ports = mem_zalloc((config->ports_len + 1) * sizeof(service->ports[0]));
     service->ports_len = config->ports_len;
     for (size_t i = 0; i < config->ports_len; i++) {
@@ -326,6 +327,11 @@ static err_t ensure_service(struct orchestrator *base, const char *name,
     if (strchr(config->image, '\n') != NULL) {
         return err_new(ERR_INVALID, "service %s: a line break in the path of the executable", name);
     }
+    if (config->cpu_limit_milli != 0) {
+        return err_hint(err_new(ERR_UNSUPPORTED,
+                                "service %s: processes of this host cannot be limited in CPU", name),
+                        "Run the environment in a control group, for example systemd's CPUQuota.");
+    }
     struct po_service *service = find(o, name);
     service = service != NULL ? service : add(o, name);
     service->dropped = false;
@@ -340,6 +346,7 @@ static err_t ensure_service(struct orchestrator *base, const char *name,
         struct po_process *process = service->processes[i];
         if (process->index < config->scale) {
             want(process, config);
+            po_process_limit(process); /* one that is kept; others get it as they start */
         } else {
             process->is_wanted = false;
         }
@@ -455,6 +462,23 @@ static void events_timer_fired(struct io_timer *timer)
     }
 }
 
+/* ---- logs ------------------------------------------------------------------------------------ */
+
+/* Every process's log, living or not: one that crashes in a loop writes too. */
+static void logs_timer_fired(struct io_timer *timer)
+{
+    struct process_orchestrator *o = CONTAINER_OF(timer, struct process_orchestrator, logs_timer);
+    ASSERT(o->log_bytes > 0 && o->log_look_us > 0);
+    for (size_t i = 0; i < o->services_len; i++) {
+        for (size_t j = 0; j < o->services[i]->processes_len; j++) {
+            char *path = po_log_path(o->services[i]->processes[j]);
+            po_log_rotate(o->loop, path, o->log_bytes);
+            free(path);
+        }
+    }
+    io_timer_start(o->loop, timer, io_now_us(o->loop) + o->log_look_us);
+}
+
 /* ---- start and end --------------------------------------------------------------------------- */
 
 /* One process of a predecessor. A broken record is a warning: it must not stop the start. */
@@ -537,6 +561,7 @@ static void free_all(struct orchestrator *base)
 {
     struct process_orchestrator *o = of(base);
     io_timer_cancel(o->loop, &o->events_timer);
+    io_timer_cancel(o->loop, &o->logs_timer);
     for (size_t i = 0; i < o->services_len; i++) {
         service_free(o->services[i]);
     }
@@ -602,7 +627,10 @@ err_t process_orchestrator_new(struct io_loop *loop,
     o->backoff_max_us = or_default(config->backoff_max_us, 10000000);
     o->healthy_us = or_default(config->healthy_us, 10000000);
     o->stop_grace_us = or_default(config->stop_grace_us, 5000000);
+    o->log_bytes = or_default(config->log_bytes, 16 << 20);
+    o->log_look_us = or_default(config->log_look_us, 10000000);
     o->events_timer.fire = events_timer_fired;
+    o->logs_timer.fire = logs_timer_fired;
     buf_free(&directory);
     err_t err = open_directory(o);
     if (err != ERR_OK) {
@@ -610,6 +638,7 @@ err_t process_orchestrator_new(struct io_loop *loop,
         free_all(&o->base);
         return err;
     }
+    io_timer_start(loop, &o->logs_timer, io_now_us(loop) + o->log_look_us);
     *out = &o->base;
     return ERR_OK;
 }

@@ -1,5 +1,11 @@
 /*
  * The process backend: services as operating system processes of this host, supervised.
+ *
+ * memory_limit of a service is enforced (RLIMIT_DATA: private memory, not rings shared with peers):
+ * a process beyond it fails to allocate, ends and is started again. It is not part of the command
+ * line: a change reaches living processes at once. cpu_limit_milli is refused (ERR_UNSUPPORTED):
+ * a share of the CPU needs a control group, which this backend has no right to make; put the whole
+ * environment into one (systemd's CPUQuota) or use a backend with containers.
  */
 #ifndef TAILRACE_ORCHESTRATOR_PROCESS_PROCESS_H
 #define TAILRACE_ORCHESTRATOR_PROCESS_PROCESS_H
@@ -19,6 +25,8 @@ struct process_orchestrator_config {
     uint64_t backoff_max_us;    /* 10 s */
     uint64_t healthy_us;        /* running this long resets the back-off; 10 s */
     uint64_t stop_grace_us;     /* from SIGTERM to SIGKILL; 5 s */
+    uint64_t log_bytes;         /* a process's log is rotated beyond this size; 16 MiB */
+    uint64_t log_look_us;       /* how often sizes of logs are looked at; 10 s */
 };
 
 /*

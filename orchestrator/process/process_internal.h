@@ -43,6 +43,9 @@ bool po_find_process(struct io_loop *loop, uint64_t arguments, pid_t *pid, uint6
 /* True when nothing listens on host:port now. */
 bool po_port_is_free(struct io_loop *loop, const char *host, uint16_t port);
 
+/* Cuts the log when it is longer than max, see logs.c; failures are logged. */
+void po_log_rotate(struct io_loop *loop, const char *path, uint64_t max);
+
 /* ---- supervision ----------------------------------------------------------------------------- */
 
 enum po_state {
@@ -75,6 +78,7 @@ struct po_service {
     char *name;
     char *image; /* NULL: left by a predecessor, nobody asked for it yet */
     uint32_t scale;
+    uint64_t memory_limit; /* bytes a process; 0: none */
     struct orchestrator_port *ports; /* names owned */
     size_t ports_len;
     struct po_process **processes;
@@ -105,6 +109,9 @@ struct process_orchestrator {
     uint64_t backoff_max_us;
     uint64_t healthy_us;
     uint64_t stop_grace_us;
+    uint64_t log_bytes;
+    uint64_t log_look_us;
+    struct io_timer logs_timer; /* for their sizes */
     struct po_service **services; /* by name */
     size_t services_len;
     size_t services_cap;
@@ -126,6 +133,9 @@ void po_process_converge(struct po_process *process);
 /* Takes over what the record says, when it lives. */
 void po_process_adopt(struct po_process *process);
 char *po_record_path(const struct po_process *process);
+char *po_log_path(const struct po_process *process);
+/* Tells the kernel what the process may have, when it runs. */
+void po_process_limit(struct po_process *process);
 /* Queues the present state for the watcher. */
 void po_process_tell(struct po_process *process);
 

@@ -55,6 +55,11 @@ char *po_record_path(const struct po_process *process)
     return path_in(process, "", ".process");
 }
 
+char *po_log_path(const struct po_process *process)
+{
+    return path_in(process, "logs/", ".log");
+}
+
 /* A record that cannot be written is no reason not to run. */
 static void write_record(struct po_process *process)
 {
@@ -195,7 +200,7 @@ static err_t spawn(struct po_process *process)
     struct process_orchestrator *owner = process->service->owner;
     size_t wrapper_len;
     const char **argv = make_argv(process, &wrapper_len);
-    char *log = path_in(process, "logs/", ".log");
+    char *log = po_log_path(process);
     process->record.pid = 0;
     process->record.start_ticks = 0;
     process->record.arguments = po_arguments_hash(argv + wrapper_len);
@@ -215,6 +220,21 @@ static err_t spawn(struct po_process *process)
     return err;
 }
 
+/* Failure is not the end of the process, but is said: it may run with more than it was given. */
+void po_process_limit(struct po_process *process)
+{
+    if (process->os == NULL) {
+        return;
+    }
+    err_t err = io_process_limit_memory(process->os, process->service->memory_limit);
+    if (err != ERR_OK) {
+        LOG_ERROR("orchestrator", "memory is not limited",
+                  LOG_STR("service", process->service->name), LOG_U64("process", process->index),
+                  LOG_ERR(err));
+        err_free(err);
+    }
+}
+
 /* Running or waiting for the next try: there is no third outcome. */
 static void start(struct po_process *process)
 {
@@ -227,6 +247,7 @@ static void start(struct po_process *process)
         return;
     }
     process->state = PO_RUNNING;
+    po_process_limit(process);
     process->started_us = io_now_us(owner->loop);
     process->record.pid = io_process_pid(process->os);
     process->record.start_ticks = io_process_start_ticks(process->os);

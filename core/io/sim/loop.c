@@ -421,6 +421,11 @@ static err_t process_adopt(struct io_loop *loop, pid_t pid, const char *executab
     return unsupported("operating system processes");
 }
 
+static err_t process_limit_memory(struct io_process *process, uint64_t bytes)
+{
+    UNREACHABLE(); /* there are no processes to begin with */
+}
+
 static err_t process_signal(struct io_process *process, int signal_number)
 {
     UNREACHABLE();
@@ -484,6 +489,7 @@ const struct io_backend sim_backend = {
     .process_start = process_start,
     .process_adopt = process_adopt,
     .process_signal = process_signal,
+    .process_limit_memory = process_limit_memory,
     .process_release = process_release,
     .signal_watch = signal_watch,
 };

@@ -237,6 +237,7 @@ const struct io_backend uring_backend = {
     .process_start = uring_process_start,
     .process_adopt = uring_process_adopt,
     .process_signal = uring_process_signal,
+    .process_limit_memory = uring_process_limit_memory,
     .process_release = uring_process_release,
     .signal_watch = uring_signal_watch,
 };

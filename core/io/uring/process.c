@@ -13,6 +13,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <sys/pidfd.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -279,6 +280,28 @@ err_t uring_process_signal(struct io_process *base, int signal_number)
     struct uring_process *process = (struct uring_process *)base;
     if (pidfd_send_signal(process->pidfd, signal_number, NULL, 0) != 0) {
         return err_errno(errno, "signalling process %d", (int)base->pid);
+    }
+    return ERR_OK;
+}
+
+/*
+ * prlimit goes by number, so the descriptor is asked first whether the process still is. A child's
+ * number cannot be taken in between, since only we reap it; an adopted one's could, if it ended in
+ * these microseconds and all other numbers were used up. The soft limit alone is set: a hard one
+ * could not be raised again.
+ */
+err_t uring_process_limit_memory(struct io_process *base, uint64_t bytes)
+{
+    struct uring_process *process = (struct uring_process *)base;
+    struct rlimit limit;
+    bool ok = pidfd_send_signal(process->pidfd, 0, NULL, 0) == 0 &&
+              prlimit(base->pid, RLIMIT_DATA, NULL, &limit) == 0;
+    if (ok) {
+        limit.rlim_cur = bytes == 0 || bytes > limit.rlim_max ? limit.rlim_max : bytes;
+        ok = prlimit(base->pid, RLIMIT_DATA, &limit, NULL) == 0;
+    }
+    if (!ok) {
+        return err_errno(errno, "limiting the memory of process %d", (int)base->pid);
     }
     return ERR_OK;
 }

@@ -235,6 +235,7 @@ err_t uring_process_adopt(struct io_loop *loop, pid_t pid, const char *executabl
                           uint64_t start_ticks, io_exit_fn exited, void *arg,
                           struct io_process **out);
 err_t uring_process_signal(struct io_process *process, int signal_number);
+err_t uring_process_limit_memory(struct io_process *process, uint64_t bytes);
 void uring_process_release(struct io_process *process);
 err_t uring_signal_watch(struct io_loop *loop, int signal_number,
                          void (*caught)(void *arg, int signal_number), void *arg);

@@ -160,16 +160,24 @@ static void make_args(void *arg, const struct orchestrator_assignment *assignmen
                            assignment->peer(assignment->peer_arg, assignment->process, "p"));
 }
 
-static err_t try_ensure(struct world *world, const char *service, uint32_t scale)
+static err_t try_ensure_limited(struct world *world, const char *service, uint32_t scale,
+                                uint64_t memory, uint64_t cpu_milli)
 {
     struct orchestrator_port ports[] = {{"p", 0}, {"q", 0}};
     struct orchestrator_service_config config = {.image = world->image,
                                                  .scale = scale,
                                                  .ports = ports,
                                                  .ports_len = 2,
+                                                 .memory_limit = memory,
+                                                 .cpu_limit_milli = cpu_milli,
                                                  .make_args = make_args,
                                                  .make_args_arg = world};
     return orchestrator_ensure_service(world->o, service, &config);
+}
+
+static err_t try_ensure(struct world *world, const char *service, uint32_t scale)
+{
+    return try_ensure_limited(world, service, scale, 0, 0);
 }
 
 static void ensure(struct world *world, const char *service, uint32_t scale)
@@ -696,7 +704,135 @@ static void test_taken_port_is_skipped(void)
     run(&world, taken_script);
 }
 
+/* ---- limits ---------------------------------------------------------------------------------- */
+
+/* RLIMIT_DATA as the kernel has it; 0 when there is none. */
+static uint64_t data_limit(pid_t pid)
+{
+    char path[64];
+    char line[256];
+    unsigned long long limit = 0;
+    snprintf(path, sizeof(path), "/proc/%d/limits", (int)pid);
+    FILE *f = fopen(path, "r");
+    while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
+        if (sscanf(line, "Max data size %llu", &limit) == 1) {
+            break;
+        }
+    }
+    if (f != NULL) {
+        fclose(f);
+    }
+    return limit;
+}
+
+enum { SMALL = 64 << 20 };
+
+/* A lower limit reaches the process that runs. */
+static void limited(struct world *world)
+{
+    pid_t pid = pid_of(world, "s", 0);
+    CU_ASSERT_EQUAL(data_limit(pid), 2 * SMALL);
+    CU_ASSERT_PTR_NULL(try_ensure_limited(world, "s", 1, SMALL, 0));
+    CU_ASSERT_EQUAL(pid_of(world, "s", 0), pid);
+    CU_ASSERT_EQUAL(data_limit(pid), SMALL);
+    CU_ASSERT_PTR_NULL(try_ensure_limited(world, "s", 1, 3 * SMALL, 0)); /* raised again */
+    CU_ASSERT_EQUAL(data_limit(pid), 3 * SMALL);
+    err_t err = try_ensure_limited(world, "s", 1, SMALL, 500);
+    CU_ASSERT_EQUAL(err_code(err), ERR_UNSUPPORTED);
+    CU_ASSERT_STRING_NOT_EQUAL(err_hint_get(err), "");
+    err_free(err);
+    CU_ASSERT(lives(pid));
+    done(world);
+}
+
+static void limit_script(struct world *world)
+{
+    use_sleep(world);
+    CU_ASSERT_PTR_NULL(try_ensure_limited(world, "s", 1, 2 * SMALL, 0));
+    wait_until(world, one_ready, limited);
+}
+
+static void test_limits(void)
+{
+    struct world world = {0};
+    run(&world, limit_script);
+}
+
+/* Needs 200 MB where it may have 64: it ends by itself, again and again. */
+static bool fell(struct world *world)
+{
+    for (size_t i = 0; i < world->seen_len; i++) {
+        if (strstr(world->seen[i].reason, "ended with status 7") != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void hungry_script(struct world *world)
+{
+    world->image = "/bin/sh";
+    world->args[0] = "-c";
+    world->args[1] = "sleep 0.2; /usr/bin/python3 -c 'b = bytearray(200 << 20)' || exit 7; sleep 99";
+    CU_ASSERT_PTR_NULL(try_ensure_limited(world, "s", 1, SMALL, 0));
+    wait_until(world, fell, done);
+}
+
+static void test_memory_limit_is_felt(void)
+{
+    struct world world = {0};
+    run(&world, hungry_script);
+    CU_ASSERT_TRUE(fell(&world));
+}
+
+/* ---- logs ------------------------------------------------------------------------------------ */
+
+static uint64_t file_size(const struct world *world, const char *name)
+{
+    char path[128];
+    snprintf(path, sizeof(path), "%s/orchestrator/logs/%s", world->dir, name);
+    FILE *f = fopen(path, "r");
+    if (f == NULL) {
+        return 0;
+    }
+    fseek(f, 0, SEEK_END);
+    long size = ftell(f);
+    fclose(f);
+    return size > 0 ? (uint64_t)size : 0;
+}
+
+/* Rotated, and written to again from its start. */
+static bool rotated(struct world *world)
+{
+    return file_size(world, "s-0.log.1") > 10000;
+}
+
+static void log_checked(struct world *world)
+{
+    CU_ASSERT(lives(pid_of(world, "s", 0)));
+    CU_ASSERT_EQUAL(count(world, false), 0); /* the writer notices nothing */
+    done(world);
+}
+
+static void log_script(struct world *world)
+{
+    world->image = "/bin/sh";
+    world->args[0] = "-c";
+    world->args[1] = "while true; do echo a line of some length in the log; sleep 0.001; done";
+    ensure(world, "s", 1);
+    wait_until(world, rotated, log_checked);
+}
+
+static void test_log_rotation(void)
+{
+    struct world world = {.config = {.log_bytes = 10000, .log_look_us = 20000}};
+    run(&world, log_script);
+}
+
 static const struct test_case cases[] = {
+    {"limits", test_limits},
+    {"a memory limit is felt", test_memory_limit_is_felt},
+    {"logs are rotated", test_log_rotation},
     {"start, list, drop", test_start_and_drop},
     {"back-off", test_back_off},
     {"killed is restarted", test_killed_is_restarted},
