@@ -7,10 +7,10 @@
  *     test_sim_control [--seed N] [--seeds N] [--shape SxW] [--trace]
  */
 #include "core/base/hash.h"
-#include "core/base/log.h"
 #include "core/base/map.h"
 #include "core/base/mem.h"
 #include "ctrl/controller/controller.h"
+#include "tests/sim/seeds.h"
 #include "tests/sim/world.h"
 
 #include <inttypes.h>
@@ -42,7 +42,6 @@ struct told {
 };
 
 struct test {
-    uint64_t seed;
     uint32_t scale, workers;
     struct world *world;
     struct io_loop *loop;
@@ -369,71 +368,37 @@ static void run_world(struct test *t)
     }
 }
 
-static bool run_seed(uint64_t seed, uint32_t scale, uint32_t workers, bool trace, uint64_t *hash)
+static bool run_seed(struct seed *seed)
 {
-    struct test t = {.seed = seed, .scale = scale, .workers = workers};
-    t.world = world_new(seed, trace);
+    struct test t = {.scale = seed->scale, .workers = seed->workers};
+    t.world = world_new(seed->number, seed->trace);
     sim_process_start(world_sim(t.world), "env", "environmentd", env_start, env_destroy, &t);
     run_world(&t);
-    *hash = sim_trace_hash(world_sim(t.world));
-    bool ok = t.failure[0] == '\0';
-    if (!ok || trace) {
-        printf("seed %" PRIu64 " (%ux%u): %s; %zu writes, %zu states, %" PRIu64 " faults, %" PRIu64
-               " events, trace %016" PRIx64 "\n",
-               seed, scale, workers, ok ? "ok" : t.failure, t.writes_len, t.told_len,
-               world_faults(t.world), sim_events(world_sim(t.world)), *hash);
-        if (!ok) {
-            printf("replay: test_sim_control --seed %" PRIu64 " --shape %ux%u --trace\n", seed,
-                   scale, workers);
-        }
-    }
+    seed->hash = sim_trace_hash(world_sim(t.world));
+    seed->counts = *world_counts(t.world);
+    char numbers[160];
+    snprintf(numbers, sizeof(numbers),
+             "%zu writes, %zu states, %" PRIu64 " faults, %" PRIu64 " events", t.writes_len,
+             t.told_len, world_faults(t.world), sim_events(world_sim(t.world)));
+    seed_report(seed, "test_sim_control", t.failure, numbers);
     world_free(t.world);
     free(t.writes);
     free(t.told);
-    return ok;
+    return t.failure[0] == '\0';
+}
+
+static void shape(uint64_t number, uint32_t *scale, uint32_t *workers)
+{
+    *scale = number % 3 == 2 ? 2 : 1;
+    *workers = number % 3 == 0 ? 1 : 2;
 }
 
 int main(int argc, char **argv)
 {
-    uint64_t first = 1;
-    uint64_t count = 30;
-    bool trace = false;
-    unsigned scale = 0;
-    unsigned workers = 0;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
-            first = strtoull(argv[++i], NULL, 10);
-            count = 1;
-        } else if (strcmp(argv[i], "--seeds") == 0 && i + 1 < argc) {
-            count = strtoull(argv[++i], NULL, 10);
-        } else if (strcmp(argv[i], "--shape") == 0 && i + 1 < argc) {
-            if (sscanf(argv[++i], "%ux%u", &scale, &workers) != 2) {
-                return 2;
-            }
-        } else if (strcmp(argv[i], "--trace") == 0) {
-            trace = true;
-        } else {
-            fprintf(stderr, "usage: test_sim_control [--seed N] [--seeds N] [--shape SxW] "
-                            "[--trace]\n");
-            return 2;
-        }
-    }
-    log_configure(trace ? LOG_LEVEL_DEBUG : LOG_LEVEL_OFF, LOG_FORMAT_LOGFMT, "sim");
-    uint64_t failed = 0;
-    for (uint64_t seed = first; seed < first + count; seed++) {
-        uint64_t hash = 0;
-        uint64_t again = 0;
-        unsigned s = scale != 0 ? scale : (seed % 3 == 2 ? 2 : 1);
-        unsigned w = workers != 0 ? workers : (seed % 3 == 0 ? 1 : 2);
-        bool ok = run_seed(seed, s, w, trace, &hash);
-        if (ok && seed % 10 == 0 && !trace) {
-            ok = run_seed(seed, s, w, false, &again) && hash == again;
-            if (hash != again) {
-                printf("seed %" PRIu64 " is not deterministic\n", seed);
-            }
-        }
-        failed += ok ? 0 : 1;
-    }
-    printf("%" PRIu64 " seeds, %" PRIu64 " failed\n", count, failed);
-    return failed == 0 ? 0 : 1;
+    const struct seeds seeds = {.program = "test_sim_control",
+                                .count = 30,
+                                .repeat_every = 10,
+                                .shape = shape,
+                                .run = run_seed};
+    return seeds_main(&seeds, argc, argv);
 }

@@ -8,11 +8,11 @@
  *     test_sim_sql [--seed N] [--seeds N] [--shape SxW] [--trace]
  */
 #include "core/base/hash.h"
-#include "core/base/log.h"
 #include "core/base/map.h"
 #include "core/base/mem.h"
 #include "ctrl/environmentd/environmentd.h"
 #include "tests/sim/pgclient.h"
+#include "tests/sim/seeds.h"
 #include "tests/sim/world.h"
 
 #include <inttypes.h>
@@ -513,11 +513,10 @@ static void run(struct test *t, uint64_t duration_us)
 static void one_fault(struct test *t)
 {
     struct sim *sim = world_sim(t->world);
-    switch (sim_random(sim) % 6) {
-    case 0: sim_process_kill(sim, t->env_process); break;
-    case 1: sim_host_crash(sim, "env"); break;
-    case 2: sim_cut_connections(sim, t->env_process); break;
-    default: world_random_fault(t->world, ""); break;
+    if (sim_random(sim) % 2 == 0) {
+        world_random_fault_of(t->world, t->env_process, "env");
+    } else {
+        world_random_fault(t->world, "");
     }
 }
 
@@ -571,32 +570,29 @@ static void run_world(struct test *t)
     verify(t);
 }
 
-static bool run_seed(uint64_t seed, uint32_t scale, uint32_t workers, bool trace, uint64_t *hash)
+static bool run_seed(struct seed *seed)
 {
     struct test *t = MEM_NEW(struct test);
-    t->scale = scale;
-    t->workers = workers;
+    t->scale = seed->scale;
+    t->workers = seed->workers;
     t->table = (struct subscriber){
         .test = t, .table = true, .query = "COPY (SUBSCRIBE t WITH (PROGRESS)) TO STDOUT"};
     t->view = (struct subscriber){.test = t,
                                   .query = "COPY (SUBSCRIBE (SELECT k, n, s FROM m) "
                                            "WITH (PROGRESS)) TO STDOUT"};
-    t->world = world_new(seed, trace);
+    t->world = world_new(seed->number, seed->trace);
     env_launch(t);
     sim_process_start(world_sim(t->world), "client", "client", client_start, client_destroy, t);
     run_world(t);
-    *hash = sim_trace_hash(world_sim(t->world));
+    seed->hash = sim_trace_hash(world_sim(t->world));
+    seed->counts = *world_counts(t->world);
+    char numbers[160];
+    snprintf(numbers, sizeof(numbers),
+             "%zu rows, %" PRIu64 " comparisons, %" PRIu64 " faults, %" PRIu64 " events",
+             t->rows_len, t->comparisons, world_faults(t->world),
+             sim_events(world_sim(t->world)));
+    seed_report(seed, "test_sim_sql", t->failure, numbers);
     bool ok = t->failure[0] == '\0';
-    if (!ok || trace) {
-        printf("seed %" PRIu64 " (%ux%u): %s; %zu rows, %" PRIu64 " comparisons, %" PRIu64
-               " faults, %" PRIu64 " events, trace %016" PRIx64 "\n",
-               seed, scale, workers, ok ? "ok" : t->failure, t->rows_len, t->comparisons,
-               world_faults(t->world), sim_events(world_sim(t->world)), *hash);
-        if (!ok) {
-            printf("replay: test_sim_sql --seed %" PRIu64 " --shape %ux%u --trace\n", seed, scale,
-                   workers);
-        }
-    }
     world_free(t->world);
     struct subscriber *both[] = {&t->table, &t->view};
     for (int i = 0; i < 2; i++) {
@@ -609,47 +605,18 @@ static bool run_seed(uint64_t seed, uint32_t scale, uint32_t workers, bool trace
     return ok;
 }
 
+static void shape(uint64_t number, uint32_t *scale, uint32_t *workers)
+{
+    *scale = 1;
+    *workers = number % 2 == 0 ? 1 : 2;
+}
+
 int main(int argc, char **argv)
 {
-    uint64_t first = 1;
-    uint64_t count = 20;
-    bool trace = false;
-    unsigned scale = 0;
-    unsigned workers = 0;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
-            first = strtoull(argv[++i], NULL, 10);
-            count = 1;
-        } else if (strcmp(argv[i], "--seeds") == 0 && i + 1 < argc) {
-            count = strtoull(argv[++i], NULL, 10);
-        } else if (strcmp(argv[i], "--shape") == 0 && i + 1 < argc) {
-            if (sscanf(argv[++i], "%ux%u", &scale, &workers) != 2) {
-                return 2;
-            }
-        } else if (strcmp(argv[i], "--trace") == 0) {
-            trace = true;
-        } else {
-            fprintf(stderr,
-                    "usage: test_sim_sql [--seed N] [--seeds N] [--shape SxW] [--trace]\n");
-            return 2;
-        }
-    }
-    log_configure(trace ? LOG_LEVEL_DEBUG : LOG_LEVEL_OFF, LOG_FORMAT_LOGFMT, "sim");
-    uint64_t failed = 0;
-    for (uint64_t seed = first; seed < first + count; seed++) {
-        uint64_t hash = 0;
-        uint64_t again = 0;
-        unsigned s = scale != 0 ? scale : 1;
-        unsigned w = workers != 0 ? workers : (seed % 2 == 0 ? 1 : 2);
-        bool ok = run_seed(seed, s, w, trace, &hash);
-        if (ok && seed % 20 == 0 && !trace) {
-            ok = run_seed(seed, s, w, false, &again) && hash == again;
-            if (hash != again) {
-                printf("seed %" PRIu64 " is not deterministic\n", seed);
-            }
-        }
-        failed += ok ? 0 : 1;
-    }
-    printf("%" PRIu64 " seeds, %" PRIu64 " failed\n", count, failed);
-    return failed == 0 ? 0 : 1;
+    const struct seeds seeds = {.program = "test_sim_sql",
+                                .count = 20,
+                                .repeat_every = 20,
+                                .shape = shape,
+                                .run = run_seed};
+    return seeds_main(&seeds, argc, argv);
 }

@@ -36,7 +36,7 @@ struct world {
     struct sim *sim;
     struct world_service *services;
     char cut_a[96], cut_b[96];
-    uint64_t faults;
+    struct world_counts counts;
     char limited[96]; /* the service whose dataflows get memory_limit bytes a worker */
     uint64_t memory_limit;
 };
@@ -403,6 +403,7 @@ static void supervise(struct world *world)
                 process->dead_since = now;
             } else if (now - process->dead_since >= RESTART_US) {
                 process_start(process);
+                world->counts.restarts++;
             }
         }
     }
@@ -432,30 +433,88 @@ static struct world_process *random_process(struct world *world, const char *pre
     return len == 0 ? NULL : candidates[sim_random(world->sim) % len];
 }
 
+const char *world_fault_name(enum world_fault fault)
+{
+    static const char *const names[] = {"kill", "power loss", "cut", "partition"};
+    STATIC_ASSERT(ARRAY_LEN(names) == WORLD_FAULTS, "a name a fault");
+    ASSERT(fault < WORLD_FAULTS);
+    return names[fault];
+}
+
+const char *world_target_name(enum world_target target)
+{
+    static const char *const names[] = {"environmentd", "storaged", "computed"};
+    STATIC_ASSERT(ARRAY_LEN(names) == WORLD_TARGETS, "a name a target");
+    ASSERT(target < WORLD_TARGETS);
+    return names[target];
+}
+
+/* Cuts the host off from a random service's, as the only partition there is. */
+static bool partition(struct world *world, const char *host)
+{
+    const struct world_process *other = random_process(world, "");
+    world_heal(world);
+    if (other == NULL || strcmp(other->host, host) == 0) {
+        return false;
+    }
+    snprintf(world->cut_a, sizeof(world->cut_a), "%s", host);
+    snprintf(world->cut_b, sizeof(world->cut_b), "%s", other->host);
+    sim_partition(world->sim, world->cut_a, world->cut_b, true);
+    return true;
+}
+
+static enum world_fault random_fault(struct world *world, struct sim_process *process,
+                                     const char *host, enum world_target target)
+{
+    enum world_fault fault = (enum world_fault)(sim_random(world->sim) % WORLD_FAULTS);
+    world->counts.possible[target] = true;
+    if (!sim_process_alive(process)) {
+        return WORLD_FAULTS;
+    }
+    bool hit = true;
+    switch (fault) {
+    case WORLD_KILL: sim_process_kill(world->sim, process); break;
+    case WORLD_POWER_LOSS: sim_host_crash(world->sim, host); break;
+    case WORLD_CUT: sim_cut_connections(world->sim, process); break;
+    default: hit = partition(world, host); break;
+    }
+    if (!hit) {
+        return WORLD_FAULTS;
+    }
+    world->counts.hits[fault][target]++;
+    return fault;
+}
+
 enum world_fault world_random_fault(struct world *world, const char *prefix)
 {
     struct world_process *process = random_process(world, prefix);
-    enum world_fault fault = (enum world_fault)(sim_random(world->sim) % WORLD_FAULTS);
-    if (process == NULL || !sim_process_alive(process->process)) {
+    if (process == NULL) {
         return WORLD_FAULTS;
     }
-    world->faults++;
-    switch (fault) {
-    case WORLD_KILL: sim_process_kill(world->sim, process->process); break;
-    case WORLD_POWER_LOSS: sim_host_crash(world->sim, process->host); break;
-    case WORLD_CUT: sim_cut_connections(world->sim, process->process); break;
-    default: {
-        struct world_process *other = random_process(world, "");
-        world_heal(world);
-        if (other != process) {
-            snprintf(world->cut_a, sizeof(world->cut_a), "%s", process->host);
-            snprintf(world->cut_b, sizeof(world->cut_b), "%s", other->host);
-            sim_partition(world->sim, world->cut_a, world->cut_b, true);
+    return random_fault(world, process->process, process->host,
+                        process->service->storage ? WORLD_STORAGED : WORLD_COMPUTED);
+}
+
+enum world_fault world_random_fault_of(struct world *world, struct sim_process *process,
+                                       const char *host)
+{
+    return random_fault(world, process, host, WORLD_ENVIRONMENTD);
+}
+
+const struct world_counts *world_counts(const struct world *world)
+{
+    return &world->counts;
+}
+
+void world_counts_add(struct world_counts *sum, const struct world_counts *counts)
+{
+    for (int target = 0; target < WORLD_TARGETS; target++) {
+        for (int f = 0; f < WORLD_FAULTS; f++) {
+            sum->hits[f][target] += counts->hits[f][target];
         }
-        break;
+        sum->possible[target] = sum->possible[target] || counts->possible[target];
     }
-    }
-    return fault;
+    sum->restarts += counts->restarts;
 }
 
 bool world_kill(struct world *world, const char *name, uint32_t index)
@@ -479,5 +538,11 @@ void world_heal(struct world *world)
 
 uint64_t world_faults(const struct world *world)
 {
-    return world->faults;
+    uint64_t faults = 0;
+    for (int f = 0; f < WORLD_FAULTS; f++) {
+        for (int target = 0; target < WORLD_TARGETS; target++) {
+            faults += world->counts.hits[f][target];
+        }
+    }
+    return faults;
 }
