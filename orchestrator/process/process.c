@@ -329,7 +329,8 @@ static err_t ensure_service(struct orchestrator *base, const char *name,
     }
     if (config->cpu_limit_milli != 0) {
         return err_hint(err_new(ERR_UNSUPPORTED,
-                                "service %s: processes of this host cannot be limited in CPU", name),
+                                "service %s: a process of this host cannot be limited in CPU",
+                                name),
                         "Run the environment in a control group, for example systemd's CPUQuota.");
     }
     struct po_service *service = find(o, name);

@@ -773,7 +773,7 @@ static void hungry_script(struct world *world)
 {
     world->image = "/bin/sh";
     world->args[0] = "-c";
-    world->args[1] = "sleep 0.2; /usr/bin/python3 -c 'b = bytearray(200 << 20)' || exit 7; sleep 99";
+    world->args[1] = "sleep 0.2; /usr/bin/python3 -c 'bytearray(200 << 20)' || exit 7; sleep 99";
     CU_ASSERT_PTR_NULL(try_ensure_limited(world, "s", 1, SMALL, 0));
     wait_until(world, fell, done);
 }
