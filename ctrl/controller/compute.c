@@ -1,9 +1,21 @@
 /*
- * The compute controller: clusters, their replicas' sessions, the history a replica is brought
- * back to, frontiers.
+ * The compute controller: clusters, their replicas' sessions, the history a replica is brought back
+ * to, frontiers. environmentd's loop.
  *
  * A replica's processes live and die together here: when one session is lost all are started over,
- * so that every process is told the same history and decides alike.
+ * so that every process is told the same history and decides alike (ctrl/computed/reconcile.c).
+ *
+ * A replica is `ready` once all its processes have greeted and the history was sent: from then on
+ * commands go to it as they come, before that they only change the history. So no command is missed
+ * and none is sent twice: replay() sends and sets ready in one turn of the loop.
+ *
+ * The history is not a log but the state it would lead to ("reduced"): one CreateDataflow for each
+ * dataflow that still has an export, at a time it can be created at now, and the peeks that wait.
+ *
+ * Frontiers. A replica's upper of an export is the meet over its processes; the export's own is the
+ * best replica's and monotone: a replica that was lost and starts anew falls behind, the export
+ * does not. What a replica said is forgotten with its session (forget_reports), which lowers holds
+ * only.
  */
 #include "ctrl/controller/controller_internal.h"
 
@@ -14,6 +26,7 @@
 
 static struct ctl_replica *replica_of(struct ctl_conn *conn)
 {
+    ASSERT(conn->owner != NULL);
     return conn->owner;
 }
 
@@ -23,6 +36,7 @@ static void encode_compute(const tailrace_v1_ComputeCommand *command, struct buf
     ASSERT(err == ERR_OK); /* our own structures, bounded before */
 }
 
+/* To every process of the replica that is in session. */
 static void replica_send(struct ctl_replica *replica, const struct buf *message)
 {
     for (uint32_t p = 0; p < replica->cluster->spec.scale; p++) {
@@ -30,8 +44,10 @@ static void replica_send(struct ctl_replica *replica, const struct buf *message)
     }
 }
 
+/* To the replicas that have their history; the others will hear of it by their replay. */
 void compute_broadcast(struct ctl_cluster *cluster, const struct buf *message)
 {
+    ASSERT(message->len > 0);
     for (uint32_t r = 0; r < cluster->spec.replicas; r++) {
         if (cluster->replicas[r].ready) {
             replica_send(&cluster->replicas[r], message);
@@ -41,9 +57,11 @@ void compute_broadcast(struct ctl_cluster *cluster, const struct buf *message)
 
 /* ---- where storage is ------------------------------------------------------------------------ */
 
+/* Texts are from the arena. A process that has no address yet is "". */
 void compute_storage_directory(struct controller *c, struct arena *arena,
                                tailrace_v1_StorageDirectory *out)
 {
+    ASSERT(c->config.storage_processes > 0);
     uint32_t processes = c->config.storage_processes;
     *out = (tailrace_v1_StorageDirectory){.workers_per_process = c->config.storage_workers};
     out->processes = ARENA_ARRAY(arena, tailrace_v1_StorageProcess, processes);
@@ -57,6 +75,7 @@ void compute_storage_directory(struct controller *c, struct arena *arena,
     }
 }
 
+/* A storage process has (re)connected: its address may be another one. */
 void compute_update_storage(struct controller *c)
 {
     struct arena arena = {0};
@@ -77,8 +96,10 @@ void compute_update_storage(struct controller *c)
 
 /* ---- history --------------------------------------------------------------------------------- */
 
+/* The first command of a history. */
 static void send_instance(struct ctl_replica *replica)
 {
+    ASSERT(!replica->ready);
     struct controller *c = replica->cluster->controller;
     struct arena arena = {0};
     struct buf bytes = {0};
@@ -94,8 +115,10 @@ static void send_instance(struct ctl_replica *replica)
     arena_free(&arena);
 }
 
+/* The last command of a history: what was not named in it may go. */
 static void send_complete(struct ctl_replica *replica)
 {
+    ASSERT(!replica->ready);
     tailrace_v1_ComputeCommand command = {0};
     command.which_command = tailrace_v1_ComputeCommand_initialization_complete_tag;
     struct buf bytes = {0};
@@ -125,8 +148,10 @@ static void replay(struct ctl_replica *replica)
              LOG_U64("dataflows", dataflows));
 }
 
+/* The cluster is announced once every dataflow of the catalog has its as_of. */
 static void maybe_replay(struct ctl_replica *replica)
 {
+    ASSERT(replica->greeted <= replica->cluster->spec.scale);
     if (replica->cluster->announced && !replica->ready &&
         replica->greeted == replica->cluster->spec.scale) {
         replay(replica);
@@ -135,6 +160,7 @@ static void maybe_replay(struct ctl_replica *replica)
 
 void compute_announce(struct ctl_cluster *cluster)
 {
+    ASSERT(cluster->announced);
     for (uint32_t r = 0; r < cluster->spec.replicas; r++) {
         maybe_replay(&cluster->replicas[r]);
     }
@@ -142,8 +168,10 @@ void compute_announce(struct ctl_cluster *cluster)
 
 /* ---- responses ------------------------------------------------------------------------------- */
 
+/* The meet over the replica's processes; 0 while one has said nothing. */
 uint64_t compute_export_replica_upper(const struct ctl_export *export, uint32_t replica)
 {
+    ASSERT(replica < export->cluster->spec.replicas);
     uint64_t upper = FRONTIER_EMPTY;
     for (uint32_t p = 0; p < export->cluster->spec.scale; p++) {
         uint64_t reported = export->replicas[replica].uppers[p];
@@ -152,8 +180,10 @@ uint64_t compute_export_replica_upper(const struct ctl_export *export, uint32_t 
     return upper;
 }
 
+/* From one process, about any number of exports. Frontiers only grow within a session. */
 static void on_frontiers(struct ctl_conn *conn, const tailrace_v1_Frontiers *message)
 {
+    ASSERT(conn->process < replica_of(conn)->cluster->spec.scale);
     struct controller *c = conn->controller;
     struct ctl_replica *replica = replica_of(conn);
     for (size_t i = 0; i < message->frontiers_count; i++) {
@@ -169,6 +199,7 @@ static void on_frontiers(struct ctl_conn *conn, const tailrace_v1_Frontiers *mes
             continue;
         }
         export->upper = upper;
+        ASSERT(export->upper > 0);
         if (c->config.events->index_upper != NULL && export->kind == PLAN_EXPORT_INDEX) {
             c->config.events->index_upper(c->config.ctx, replica->cluster->spec.id, export->id,
                                           upper);
@@ -187,6 +218,10 @@ void running_clear(struct ctl_replica *replica)
     u64map_free(&replica->running);
 }
 
+/*
+ * The process stands, and says what it runs. With another number of workers it is of an older
+ * configuration, which the orchestrator is about to replace.
+ */
 static err_t on_hello(struct ctl_conn *conn, const tailrace_v1_ComputeHello *hello)
 {
     struct ctl_replica *replica = replica_of(conn);
@@ -199,6 +234,7 @@ static err_t on_hello(struct ctl_conn *conn, const tailrace_v1_ComputeHello *hel
     }
     conn->greeted = true;
     replica->greeted++;
+    ASSERT(replica->greeted <= replica->cluster->spec.scale && !replica->ready);
     for (size_t i = 0; i < hello->exports_count; i++) {
         const tailrace_v1_ExportState *e = &hello->exports[i];
         struct ctl_running *running = u64map_get(&replica->running, e->id);
@@ -215,6 +251,7 @@ static err_t on_hello(struct ctl_conn *conn, const tailrace_v1_ComputeHello *hel
     return ERR_OK;
 }
 
+/* A dataflow failed in one process, and so on its replica. */
 static void on_failed(struct ctl_replica *replica, const tailrace_v1_DataflowFailed *message)
 {
     err_t err = message->has_error ? plan_codec_decode_err(&message->error)
@@ -228,6 +265,7 @@ static void on_failed(struct ctl_replica *replica, const tailrace_v1_DataflowFai
     err_free(err);
 }
 
+/* Everything but the answer to Hello needs a session that has been answered. */
 static err_t handle(struct ctl_conn *conn, const tailrace_v1_ComputeResponse *response)
 {
     if (!conn->greeted && response->which_response != tailrace_v1_ComputeResponse_hello_tag) {
@@ -275,8 +313,10 @@ static void forget_reports(struct ctl_replica *replica)
     }
 }
 
+/* The other processes' sessions are ended too: they greet again and are told the whole history. */
 static void on_lost(struct ctl_conn *conn, const char *reason)
 {
+    ASSERT(!conn->greeted && reason != NULL);
     struct ctl_replica *replica = replica_of(conn);
     bool was = replica->ready;
     replica->ready = false;
@@ -300,8 +340,10 @@ static const struct ctl_conn_ops compute_ops = {.path = "/tailrace.v1.Compute/Se
 
 /* ---- clusters -------------------------------------------------------------------------------- */
 
+/* On an error the cluster is freed by the caller; what was made so far is in *replica. */
 static err_t replica_start(struct ctl_cluster *cluster, uint32_t index)
 {
+    ASSERT(index < cluster->spec.replicas);
     struct controller *c = cluster->controller;
     struct ctl_replica *replica = &cluster->replicas[index];
     replica->cluster = cluster;
@@ -321,6 +363,7 @@ static err_t replica_start(struct ctl_cluster *cluster, uint32_t index)
 
 static void replica_free(struct ctl_replica *replica)
 {
+    ASSERT(replica->conns == NULL || replica->cluster != NULL);
     for (uint32_t p = 0; replica->conns != NULL && p < replica->cluster->spec.scale; p++) {
         ctl_conn_free(&replica->conns[p]);
     }
@@ -330,6 +373,7 @@ static void replica_free(struct ctl_replica *replica)
     services_args_free(replica->args);
 }
 
+/* Memory and connections; services are drop_services' business. */
 static void cluster_free(struct ctl_cluster *cluster)
 {
     while (cluster->first != NULL) {
@@ -345,6 +389,7 @@ static void cluster_free(struct ctl_cluster *cluster)
     free(cluster);
 }
 
+/* A service that cannot be dropped is found by the next start (drop_stale_services). */
 static void drop_services(struct ctl_cluster *cluster)
 {
     for (uint32_t r = 0; r < cluster->spec.replicas; r++) {
@@ -363,6 +408,7 @@ static void drop_services(struct ctl_cluster *cluster)
 
 err_t controller_cluster_create(struct controller *c, const struct controller_cluster_spec *spec)
 {
+    ASSERT(spec->id != 0 && spec->name != NULL);
     if (u64map_get(&c->clusters, spec->id) != NULL) {
         return err_new(ERR_EXISTS, "cluster %" PRIu64 " exists already", spec->id);
     }
@@ -416,6 +462,7 @@ bool controller_cluster_ready(const struct controller *c, uint64_t id)
 bool controller_index_frontiers(const struct controller *c, uint64_t cluster, uint64_t index,
                                 uint64_t *since, uint64_t *upper)
 {
+    ASSERT(since != NULL && upper != NULL);
     const struct ctl_export *export = u64map_get(&c->exports, index);
     if (export == NULL || export->cluster->spec.id != cluster) {
         return false;

@@ -1,4 +1,19 @@
-/* The session with one process: see controller_internal.h. */
+/*
+ * The session with one process: see controller_internal.h. environmentd's loop.
+ *
+ * A connection is in one of these states, told by its fields:
+ *
+ *     waiting     call NULL, the timer is armed
+ *     greeting    call set, !greeted: Hello was sent, its answer is awaited
+ *     session     call set, greeted: commands go out (ctl_conn_send drops them otherwise)
+ *
+ * There is no fourth: whatever ends a call arms the timer (retry_later), and the timer opens a call
+ * or arms itself again. What was dropped while not in session is not lost: the owner replays its
+ * history when the process has greeted.
+ *
+ * The nonce of a Hello comes back in its answer, so that an answer to an earlier Hello on the same
+ * connection is never taken for this one's.
+ */
 #include "ctrl/controller/controller_internal.h"
 
 #include "core/base/log.h"
@@ -10,9 +25,11 @@ enum {
     KEEPALIVE_US = 2 * 1000 * 1000, /* a silent peer is given up after twice this */
 };
 
+/* Whoever listens on the port must hold a certificate of this environment for that role. */
 static err_t authorize(void *arg, const char *peer_name, const char *path)
 {
     struct ctl_conn *conn = arg;
+    ASSERT(conn->ops != NULL);
     if (conn->controller->config.tls == NULL) {
         return ERR_OK;
     }
@@ -20,14 +37,18 @@ static err_t authorize(void *arg, const char *peer_name, const char *path)
                           PKI_ROLE_BIT(conn->ops->role));
 }
 
+/* Doubles the pause each time; a process that became ready ends it early (ctl_conn_poke). */
 static void retry_later(struct ctl_conn *conn)
 {
+    ASSERT(conn->call == NULL && conn->backoff_us >= BACKOFF_MIN_US);
+    ASSERT(conn->backoff_us <= BACKOFF_MAX_US);
     uint64_t now = io_now_us(conn->controller->loop);
     io_timer_start(conn->controller->loop, &conn->retry, now + conn->backoff_us);
     conn->backoff_us = conn->backoff_us * 2 > BACKOFF_MAX_US ? BACKOFF_MAX_US
                                                               : conn->backoff_us * 2;
 }
 
+/* Abandoned: no callback of the call follows. Fields first, because freeing may run others'. */
 static void close_channel(struct ctl_conn *conn)
 {
     struct rpc_call *call = conn->call;
@@ -39,8 +60,13 @@ static void close_channel(struct ctl_conn *conn)
         rpc_call_abandon(call);
     }
     rpc_channel_free(channel);
+    ASSERT(conn->call == NULL && !conn->greeted);
 }
 
+/*
+ * What the process said. An error means that it and we disagree: the session starts over, and the
+ * history is replayed.
+ */
 static void on_message(void *arg, struct rpc_call *call, const uint8_t *data, size_t len)
 {
     struct ctl_conn *conn = arg;
@@ -59,8 +85,10 @@ static void on_message(void *arg, struct rpc_call *call, const uint8_t *data, si
     retry_later(conn);
 }
 
+/* The end of the call, however it came. A process that is just not there is no news. */
 static void on_close(void *arg, struct rpc_call *call, enum rpc_status status, const char *message)
 {
+    ASSERT(message != NULL);
     struct ctl_conn *conn = arg;
     if (call != conn->call) {
         return;
@@ -79,8 +107,10 @@ static void on_close(void *arg, struct rpc_call *call, enum rpc_status status, c
 
 static const struct rpc_handler session_handler = {.message = on_message, .close = on_close};
 
+/* One channel a session: TLS, HTTP/2, one call, Hello. */
 static err_t open_session(struct ctl_conn *conn)
 {
+    ASSERT(conn->channel == NULL && conn->call == NULL);
     struct controller *c = conn->controller;
     const char *address =
         orchestrator_address(c->config.orchestrator, conn->service, conn->process, "controller");
@@ -114,6 +144,7 @@ static err_t open_session(struct ctl_conn *conn)
 
 static void try_now(struct ctl_conn *conn)
 {
+    ASSERT(conn->service != NULL);
     close_channel(conn);
     err_t err = open_session(conn);
     if (err != ERR_OK) {
@@ -130,10 +161,12 @@ static void retry_fire(struct io_timer *timer)
     try_now(CONTAINER_OF(timer, struct ctl_conn, retry));
 }
 
+/* *conn is the caller's memory and must not move: the timer and callbacks point at it. */
 void ctl_conn_init(struct ctl_conn *conn, struct controller *controller,
                    const struct ctl_conn_ops *ops, void *owner, const char *service,
                    uint32_t process)
 {
+    ASSERT(ops->message != NULL && ops->lost != NULL && ops->path[0] == '/');
     *conn = (struct ctl_conn){.controller = controller,
                               .ops = ops,
                               .owner = owner,
@@ -146,6 +179,7 @@ void ctl_conn_init(struct ctl_conn *conn, struct controller *controller,
 
 void ctl_conn_poke(struct ctl_conn *conn)
 {
+    ASSERT(conn->controller != NULL);
     if (conn->greeted) {
         return;
     }
@@ -157,6 +191,7 @@ void ctl_conn_poke(struct ctl_conn *conn)
 
 void ctl_conn_restart(struct ctl_conn *conn)
 {
+    ASSERT(conn->controller != NULL);
     close_channel(conn);
     conn->backoff_us = BACKOFF_MIN_US;
     retry_later(conn);
@@ -164,6 +199,7 @@ void ctl_conn_restart(struct ctl_conn *conn)
 
 void ctl_conn_send(struct ctl_conn *conn, const pb_msgdesc_t *fields, const void *message)
 {
+    ASSERT(fields != NULL && message != NULL);
     if (conn->call == NULL || !conn->greeted) {
         return;
     }
@@ -177,13 +213,16 @@ void ctl_conn_send(struct ctl_conn *conn, const pb_msgdesc_t *fields, const void
 
 void ctl_conn_send_bytes(struct ctl_conn *conn, const struct buf *bytes)
 {
+    ASSERT(bytes->len > 0);
     if (conn->call != NULL && conn->greeted) {
         rpc_call_send(conn->call, bytes->data, bytes->len);
     }
 }
 
+/* Also in the middle of a session; the process only sees the connection go. */
 void ctl_conn_free(struct ctl_conn *conn)
 {
+    ASSERT(conn->controller != NULL);
     io_timer_cancel(conn->controller->loop, &conn->retry);
     close_channel(conn);
     free(conn->service);

@@ -1,11 +1,25 @@
-/* Life of the controllers, and what comes from the orchestrator. */
+/*
+ * Life of the controllers, and what comes from the orchestrator. environmentd's loop.
+ *
+ * Order at start: controller_new ensures the storage service and begins to connect; the adapter
+ * then creates again what the catalog holds (collections, clusters, dataflows);
+ * controller_initialized says that this was all. Only from then on may anything be dropped that
+ * nobody named: services of clusters that are gone, collections of storage, dataflows of replicas.
+ * Before it a replica's history is not replayed, because a history that lacks a view would make the
+ * replica drop it.
+ *
+ * Ids that processes compare over restarts grow with the epoch: peeks and incarnations begin at
+ * epoch << 40, so those of an earlier environmentd are always smaller.
+ */
 #include "ctrl/controller/controller_internal.h"
 
 #include "core/base/log.h"
 #include "core/base/mem.h"
 
+/* A process of a cluster came or went: its connection need not wait for its back-off. */
 static void poke_replica(struct controller *c, const struct orchestrator_event *event)
 {
+    ASSERT(event->service != NULL && event->reason != NULL);
     size_t at = 0;
     uint64_t id;
     void *value;
@@ -31,6 +45,7 @@ static void poke_replica(struct controller *c, const struct orchestrator_event *
 
 static void on_service_event(void *arg, const struct orchestrator_event *event)
 {
+    ASSERT(event->state == ORCHESTRATOR_READY || event->state == ORCHESTRATOR_NOT_READY);
     struct controller *c = arg;
     LOG_INFO("controller", "process", LOG_STR("service", event->service),
              LOG_U64("process", event->process),
@@ -46,6 +61,8 @@ static void on_service_event(void *arg, const struct orchestrator_event *event)
 
 err_t controller_new(const struct controller_config *config, struct controller **out)
 {
+    ASSERT(config->loop != NULL && config->orchestrator != NULL && config->events != NULL);
+    ASSERT(config->epoch > 0);
     ASSERT(config->storage_processes > 0 && config->storage_workers > 0);
     struct controller *c = MEM_NEW(struct controller);
     c->config = *config;
@@ -62,6 +79,10 @@ err_t controller_new(const struct controller_config *config, struct controller *
     return ERR_OK;
 }
 
+/*
+ * Peeks and failures point at clusters, clusters' replicas at connections: in that order. Callbacks
+ * that were not made are not made any more.
+ */
 void controller_free(struct controller *c)
 {
     if (c == NULL) {
@@ -94,8 +115,10 @@ struct stale_services {
     size_t names_len, names_cap;
 };
 
+/* The list must not change while it is walked: names are gathered, then dropped. */
 static bool collect_stale(void *arg, const char *service, uint32_t scale)
 {
+    ASSERT(service != NULL && scale > 0);
     struct stale_services *stale = arg;
     bool wanted = strcmp(service, "storage") == 0;
     size_t at = 0;
@@ -115,6 +138,7 @@ static bool collect_stale(void *arg, const char *service, uint32_t scale)
 
 static void drop_stale_services(struct controller *c)
 {
+    ASSERT(c->initialized);
     struct stale_services stale = {.controller = c};
     orchestrator_list_services(c->config.orchestrator, collect_stale, &stale);
     for (size_t i = 0; i < stale.names_len; i++) {
@@ -139,10 +163,12 @@ void controller_initialized(struct controller *c)
     dataflow_try_start(c);
 }
 
+/* One row of mz_processes and of environmentd's readiness. */
 static void tell_process(struct controller *c, const struct ctl_conn *conn, uint64_t cluster,
                          uint32_t replica,
                          void (*each)(void *, const struct controller_process_info *), void *arg)
 {
+    ASSERT(conn->service != NULL && each != NULL);
     const char *address = orchestrator_address(c->config.orchestrator, conn->service,
                                                conn->process, "controller");
     const struct controller_process_info info = {.service = conn->service,
@@ -158,6 +184,7 @@ void controller_processes(const struct controller *controller,
                           void (*each)(void *arg, const struct controller_process_info *info),
                           void *arg)
 {
+    ASSERT(each != NULL);
     struct controller *c = CONTAINER_OF(&controller->config, struct controller, config);
     for (uint32_t p = 0; p < c->config.storage_processes; p++) {
         tell_process(c, &c->storage[p], 0, 0, each, arg);

@@ -19,7 +19,10 @@
 
 struct controller;
 
-/* What the controllers tell the adapter. */
+/*
+ * What the controllers tell the adapter. Called from the loop, each possibly creating, dropping or
+ * asking anything. NULL entries are left out.
+ */
 struct controller_events {
     /* The upper of a storage collection (meet over its workers) moved. */
     void (*storage_upper)(void *ctx, uint64_t collection, uint64_t upper);
@@ -40,6 +43,7 @@ struct controller_events {
     void (*dataflow_failed)(void *ctx, uint64_t cluster, uint64_t dataflow, err_t err);
 };
 
+/* Strings and what is pointed at outlive the controller. */
 struct controller_config {
     struct io_loop *loop;
     struct orchestrator *orchestrator;
@@ -59,7 +63,10 @@ struct controller_config {
     struct metrics_registry *metrics;
 };
 
-/* Ensures the storage service and connects to it; clusters come with controller_cluster_create. */
+/*
+ * Ensures the storage service and connects to it; clusters come with controller_cluster_create.
+ * After it, before controller_initialized: create everything the catalog holds, in its order.
+ */
 err_t controller_new(const struct controller_config *config, struct controller **out);
 /* Frees memory; no callback runs any more. Services keep running (the next environmentd adopts
  * them). */
@@ -100,6 +107,7 @@ void controller_wake(struct controller *c);
 
 /* ---- compute -------------------------------------------------------------------------------- */
 
+/* Fixed for the cluster's life: another size is another cluster to the catalog. */
 struct controller_cluster_spec {
     uint64_t id;
     const char *name;
@@ -107,8 +115,11 @@ struct controller_cluster_spec {
     uint32_t workers;  /* a process */
     uint32_t replicas; /* replication factor; 0: nothing runs */
 };
+/* ERR_EXISTS, ERR_INVALID, or what the orchestrator says. Nothing is left behind by a failure. */
 err_t controller_cluster_create(struct controller *c, const struct controller_cluster_spec *spec);
+/* Its processes are stopped, its dataflows forgotten, peeks of it refused. Nothing when unknown. */
 void controller_cluster_drop(struct controller *c, uint64_t id);
+/* A replica has its history: reads would be answered. */
 bool controller_cluster_ready(const struct controller *c, uint64_t id);
 
 /*
@@ -136,6 +147,7 @@ typedef void (*controller_subscribe_fn)(void *arg, uint64_t lower, uint64_t uppe
 void controller_subscribe(struct controller *c, uint64_t export_id, controller_subscribe_fn fn,
                           void *arg);
 
+/* Read until controller_peek returns. */
 struct controller_peek {
     uint64_t cluster;
     uint64_t index;
@@ -161,7 +173,10 @@ err_t controller_hold(struct controller *c, uint64_t cluster_or_0, uint64_t id, 
                       uint64_t *hold);
 void controller_hold_release(struct controller *c, uint64_t hold);
 
-/* Rows of the introspection tables: replicas, processes, addresses, frontiers, operators. */
+/*
+ * Rows of the introspection tables: replicas, processes, addresses, frontiers, operators. Valid
+ * during the call.
+ */
 struct controller_process_info {
     const char *service;
     uint64_t cluster; /* 0: storage */

@@ -1,4 +1,15 @@
-/* Shared by the files of the controllers. Everything lives on environmentd's one loop. */
+/*
+ * Shared by the files of the controllers. Everything lives on environmentd's one loop: nothing here
+ * is locked or atomic.
+ *
+ * Who owns what: struct controller owns collections, clusters, peeks, holds; a cluster its replicas
+ * and dataflows; a replica its connections; a dataflow its plan and exports. exports and peeks are
+ * found by id in the controller's maps, which only point.
+ *
+ * Times are microseconds on the environment's timeline; FRONTIER_EMPTY is "complete for ever" as an
+ * upper and "dropped" as a since. `since` is always the earliest time that can still be read,
+ * `upper` the time below which everything is known.
+ */
 #ifndef TAILRACE_CTRL_CONTROLLER_CONTROLLER_INTERNAL_H
 #define TAILRACE_CTRL_CONTROLLER_CONTROLLER_INTERNAL_H
 
@@ -30,16 +41,16 @@ struct ctl_conn_ops {
 
 /* The session with one process: connects when its service runs, reconnects with back-off. */
 struct ctl_conn {
-    struct controller *controller;
+    struct controller *controller; /* the owner of everything */
     const struct ctl_conn_ops *ops;
     void *owner;
-    char *service;
+    char *service; /* its name at the orchestrator */
     uint32_t process;
-    struct rpc_channel *channel;
-    struct rpc_call *call;
+    struct rpc_channel *channel; /* NULL: no connection */
+    struct rpc_call *call; /* the session's stream, or NULL */
     struct io_timer retry;
-    uint64_t backoff_us;
-    uint64_t nonce;
+    uint64_t backoff_us; /* before the next try */
+    uint64_t nonce; /* of the Hello under way or answered */
     bool greeted; /* the process answered Hello */
 };
 
@@ -64,6 +75,7 @@ struct ctl_health {
     char *hint;
 };
 
+/* A table or source, as storage was asked to run it. */
 struct ctl_collection {
     uint64_t id;
     enum storage_kind kind;
@@ -78,10 +90,11 @@ struct ctl_collection {
     uint64_t since_wanted; /* by the adapter */
 };
 
+/* A write that was not answered yet; the list is in the order of times, which is that of asking. */
 struct ctl_append {
     struct ctl_append *next;
-    uint64_t time;
-    struct buf message;
+    uint64_t time; /* also names it */
+    struct buf message; /* as sent, to be sent again */
     void (*done)(void *arg, err_t err);
     void *arg;
 };
@@ -95,13 +108,14 @@ struct ctl_dataflow;
 struct ctl_export_replica {
     uint64_t as_of;   /* it was created with; FRONTIER_EMPTY: not created there */
     uint64_t *uppers; /* [scale] */
-    bool failed;
+    bool failed; /* its dataflow did */
 };
 
+/* A batch a process sent, copied and checked. lower and upper of subscriptions' only. */
 struct ctl_piece {
     uint64_t lower, upper;
     void *storage; /* of ok */
-    struct batch_col *cols;
+    struct batch_col *cols; /* of ok */
     struct batch ok;
 };
 
@@ -112,6 +126,7 @@ struct ctl_sub_replica {
     size_t pieces_len, pieces_cap;
 };
 
+/* Something of a dataflow that can be read: an index, or a subscription. */
 struct ctl_export {
     uint64_t id;
     struct ctl_dataflow *dataflow;
@@ -131,12 +146,13 @@ struct ctl_export {
     struct ctl_sub_replica *subs; /* [replicas] */
 };
 
+/* Known here from creation until its last export is dropped, whatever replicas do. */
 struct ctl_dataflow {
     struct ctl_dataflow *next; /* of the cluster, in order of creation */
     struct ctl_cluster *cluster;
     uint64_t id;
     struct plan *plan;
-    bool as_of_known;
+    bool as_of_known; /* it was started; else it waits for its imports */
     uint64_t as_of;
     struct ctl_export **exports; /* NULL where dropped */
     uint32_t exports_len;
@@ -147,18 +163,19 @@ struct ctl_dataflow {
 /* An export that runs already in some processes: readable from since, complete below upper. */
 struct ctl_running {
     uint64_t since, upper;
-    uint32_t processes;
+    uint32_t processes; /* that said so */
 };
 
+/* One of a cluster's copies; its index is its identity. */
 struct ctl_replica {
     struct ctl_cluster *cluster;
     uint32_t index;
     char *service;
     struct ctl_conn *conns; /* [scale] */
-    uint32_t greeted;
+    uint32_t greeted; /* processes in session */
     bool ready; /* history was replayed: commands go there as they come */
     struct u64map running; /* export -> struct ctl_running: what its processes said in Hello */
-    struct service_args *args;
+    struct service_args *args; /* of its processes' flags */
 };
 
 struct ctl_cluster {
@@ -170,6 +187,7 @@ struct ctl_cluster {
     bool announced; /* the first replay may happen: every dataflow of the catalog has an as_of */
 };
 
+/* A read that was not answered yet. */
 struct ctl_peek {
     uint64_t id;
     struct ctl_cluster *cluster;
@@ -178,7 +196,7 @@ struct ctl_peek {
     struct buf message;
     controller_peek_fn fn;
     void *arg;
-    uint8_t *kinds;
+    uint8_t *kinds; /* [cols]: what its rows must be */
     uint32_t cols;
     uint32_t replicas_len; /* the cluster may be gone when the answer is delivered */
     struct ctl_peek_replica {
@@ -192,6 +210,7 @@ struct ctl_peek {
 
 struct ctl_refusal;
 
+/* A promise that a collection or index stays readable at a time. */
 struct ctl_hold {
     uint64_t id;
     uint64_t cluster; /* 0: storage collection */
@@ -227,6 +246,7 @@ struct controller {
     struct io_task failures_task;
 };
 
+/* Where a subscription's changes will go, named before its dataflow exists. */
 struct ctl_receiver {
     controller_subscribe_fn fn;
     void *arg;

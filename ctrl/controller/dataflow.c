@@ -1,9 +1,28 @@
 /*
  * Dataflows and their exports: when they start (as_of), what they hold of their imports, how far
- * they may be compacted, what happens when they fail.
+ * they may be compacted, what happens when they fail. environmentd's loop.
+ *
+ * as_of. A dataflow starts at one time for all its imports. It must be at or beyond the since of
+ * each (earlier history is gone) and should be as late as all are complete, so that little is read:
+ *
+ *     import t   since 100          upper 250
+ *     import v   since 180   upper 240            -> as_of 239
+ *
+ * A time the adapter fixed (a read) is taken if it is not below since; else the dataflow is
+ * refused. Until every import is known (storage has said how far it is) the dataflow waits, and
+ * what is asked of it with it (peek.c).
  *
  * Holds. A dataflow needs of each import everything from its own since on: that is where it would
- * be created again. A replica that is behind needs more: what it has not yet taken in.
+ * be created again. A replica that is behind needs more: what it has not yet taken in. An import is
+ * compacted to the smallest of what its readers want and all holds (controller_min_hold), never
+ * further: the since promised to one dataflow is never taken back.
+ *
+ * Replicas. Each starts a dataflow at a time of its own (replica_as_of): where its processes still
+ * run it, else the latest time that serves everybody. An export can be read from where the earliest
+ * replica begins (raise_since).
+ *
+ * Failure. A dataflow that failed on every replica is over: its peeks are refused, its subscribers
+ * and the adapter are told, from the loop. It is dropped by the adapter like any other.
  */
 #include "ctrl/controller/controller_internal.h"
 
@@ -22,8 +41,10 @@ static uint64_t max_u64(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
+/* Does the plan read it? Ids of collections and of indexes are one space, so the operator tells. */
 bool dataflow_imports(const struct ctl_dataflow *dataflow, bool index, uint64_t id)
 {
+    ASSERT(id != 0 && dataflow->plan != NULL);
     uint8_t op = index ? PLAN_INDEX : PLAN_SOURCE;
     for (uint32_t i = 0; i < dataflow->plan->nodes_len; i++) {
         const struct plan_node *node = &dataflow->plan->nodes[i];
@@ -40,6 +61,7 @@ bool dataflow_imports(const struct ctl_dataflow *dataflow, bool index, uint64_t 
 static err_t import_frontiers(const struct controller *c, const struct plan_node *node,
                               bool *known, uint64_t *since, uint64_t *upper)
 {
+    ASSERT(node->op == PLAN_SOURCE || node->op == PLAN_INDEX);
     if (node->op == PLAN_SOURCE) {
         const struct ctl_collection *collection = storage_collection(c, node->import.id);
         if (collection == NULL) {
@@ -57,6 +79,7 @@ static err_t import_frontiers(const struct controller *c, const struct plan_node
     *known = export->dataflow->as_of_known;
     *since = export->since;
     *upper = max_u64(export->upper, export->since + 1);
+    ASSERT(*since < *upper || export->since == FRONTIER_EMPTY);
     return ERR_OK;
 }
 
@@ -66,6 +89,7 @@ static err_t import_frontiers(const struct controller *c, const struct plan_node
  */
 static err_t choose_as_of(const struct controller *c, struct ctl_dataflow *dataflow, bool *known)
 {
+    ASSERT(!dataflow->as_of_known);
     uint64_t since = 0;
     uint64_t upper = FRONTIER_EMPTY;
     *known = true;
@@ -99,8 +123,10 @@ static err_t choose_as_of(const struct controller *c, struct ctl_dataflow *dataf
     return ERR_OK;
 }
 
+/* as_of is decided, for ever: replicas that are ready build it now, others with their replay. */
 static void start(struct ctl_dataflow *dataflow)
 {
+    ASSERT(!dataflow->as_of_known && !dataflow->failed);
     dataflow->as_of_known = true;
     for (uint32_t i = 0; i < dataflow->exports_len; i++) {
         struct ctl_export *export = dataflow->exports[i];
@@ -116,8 +142,13 @@ static void start(struct ctl_dataflow *dataflow)
     peek_dataflow_started(dataflow->cluster->controller, dataflow);
 }
 
+/*
+ * True when no dataflow of the cluster waits any more. In order of creation: an index comes before
+ * the views that import it.
+ */
 static bool cluster_try_start(struct controller *c, struct ctl_cluster *cluster)
 {
+    ASSERT(cluster->controller == c);
     bool waiting = false;
     for (struct ctl_dataflow *d = cluster->first; d != NULL; d = d->next) {
         if (d->as_of_known || d->failed) {
@@ -154,9 +185,13 @@ void dataflow_try_start(struct controller *c)
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
+/*
+ * Which storage workers hold parts of what it reads: all for a file source, worker 0 for a table.
+ */
 static void encode_sources(const struct controller *c, const struct plan *plan,
                            struct arena *arena, tailrace_v1_CreateDataflow *out)
 {
+    ASSERT(out->sources_count == 0);
     uint32_t all = c->config.storage_processes * c->config.storage_workers;
     out->sources = ARENA_ARRAY(arena, tailrace_v1_SourceParts, plan->nodes_len);
     for (uint32_t i = 0; i < plan->nodes_len; i++) {
@@ -185,6 +220,7 @@ static void encode_sources(const struct controller *c, const struct plan *plan,
 static bool running_as_of(const struct controller *c, const struct ctl_dataflow *dataflow,
                           const struct ctl_replica *replica, uint64_t *as_of)
 {
+    ASSERT(dataflow->as_of_known);
     uint64_t since = 0;
     uint64_t upper = FRONTIER_EMPTY;
     for (uint32_t i = 0; i < dataflow->exports_len; i++) {
@@ -214,6 +250,7 @@ static bool running_as_of(const struct controller *c, const struct ctl_dataflow 
 static uint64_t replica_as_of(const struct ctl_dataflow *dataflow,
                               const struct ctl_replica *replica)
 {
+    ASSERT(dataflow->cluster == replica->cluster);
     uint64_t as_of = dataflow->as_of;
     if (running_as_of(dataflow->cluster->controller, dataflow, replica, &as_of)) {
         return as_of;
@@ -236,6 +273,7 @@ static uint64_t replica_as_of(const struct ctl_dataflow *dataflow,
 /* Reads can be served from where the earliest replica begins. */
 static void raise_since(struct ctl_export *export)
 {
+    ASSERT(export->replicas != NULL);
     uint64_t earliest = FRONTIER_EMPTY;
     for (uint32_t r = 0; r < export->cluster->spec.replicas; r++) {
         earliest = min_u64(earliest, export->replicas[r].as_of);
@@ -245,6 +283,7 @@ static void raise_since(struct ctl_export *export)
     }
 }
 
+/* FRONTIER_EMPTY: the export is dropped. */
 static void encode_compaction(uint64_t export_id, uint64_t frontier, struct buf *out)
 {
     tailrace_v1_ComputeCommand command = {0};
@@ -258,6 +297,7 @@ static void encode_compaction(uint64_t export_id, uint64_t frontier, struct buf 
 /* The plan names exports that were dropped since: the replica forgets them again. */
 static void send_drops(const struct ctl_dataflow *dataflow, struct ctl_replica *replica)
 {
+    ASSERT(dataflow->exports_left <= dataflow->exports_len);
     for (uint32_t i = 0; i < dataflow->exports_len; i++) {
         if (dataflow->exports[i] != NULL) {
             continue;
@@ -271,6 +311,11 @@ static void send_drops(const struct ctl_dataflow *dataflow, struct ctl_replica *
     }
 }
 
+/*
+ * Creates the dataflow on one replica: an incarnation of its own, for all its processes. Reports of
+ * an earlier incarnation are void from here on. A subscription that has handed something on must
+ * not send its snapshot again.
+ */
 void dataflow_send(struct ctl_dataflow *dataflow, struct ctl_replica *replica)
 {
     ASSERT(dataflow->as_of_known);
@@ -317,9 +362,11 @@ void dataflow_send(struct ctl_dataflow *dataflow, struct ctl_replica *replica)
 
 /* ---- creation and end ------------------------------------------------------------------------ */
 
+/* A subscription finds its receiver, which was named before (controller_subscribe). */
 static struct ctl_export *export_new(struct controller *c, struct ctl_dataflow *dataflow,
                                      const struct plan_export *from)
 {
+    ASSERT(from->id != 0 && from->node < dataflow->plan->nodes_len);
     struct ctl_cluster *cluster = dataflow->cluster;
     struct ctl_export *export = MEM_NEW(struct ctl_export);
     export->id = from->id;
@@ -346,6 +393,7 @@ static struct ctl_export *export_new(struct controller *c, struct ctl_dataflow *
 
 static void export_free(struct controller *c, struct ctl_export *export)
 {
+    ASSERT(u64map_get(&c->exports, export->id) == export);
     u64map_remove(&c->exports, export->id);
     subscribe_free(export);
     for (uint32_t r = 0; r < export->cluster->spec.replicas; r++) {
@@ -355,6 +403,7 @@ static void export_free(struct controller *c, struct ctl_export *export)
     free(export);
 }
 
+/* Memory only; the plan is the dataflow's. */
 void dataflow_free(struct ctl_dataflow *dataflow)
 {
     struct controller *c = dataflow->cluster->controller;
@@ -370,6 +419,8 @@ void dataflow_free(struct ctl_dataflow *dataflow)
 
 static void cluster_append(struct ctl_cluster *cluster, struct ctl_dataflow *dataflow)
 {
+    ASSERT(dataflow->next == NULL);
+    ASSERT((cluster->first == NULL) == (cluster->last == NULL));
     if (cluster->last != NULL) {
         cluster->last->next = dataflow;
     } else {
@@ -390,11 +441,13 @@ static void cluster_remove(struct ctl_cluster *cluster, struct ctl_dataflow *dat
     *at = dataflow->next;
     if (cluster->last == dataflow) {
         cluster->last = before;
+        ASSERT((cluster->first == NULL) == (before == NULL));
     }
 }
 
 err_t controller_dataflow_create(struct controller *c, uint64_t cluster_id, struct plan *plan)
 {
+    ASSERT(plan != NULL && plan->exports_len > 0);
     struct ctl_cluster *cluster = u64map_get(&c->clusters, cluster_id);
     if (cluster == NULL) {
         plan_free(plan);
@@ -427,6 +480,7 @@ err_t controller_dataflow_create(struct controller *c, uint64_t cluster_id, stru
     return ERR_OK;
 }
 
+/* To the replicas that have their history; others are created at or beyond it. */
 static void send_compaction(struct ctl_export *export, uint64_t frontier)
 {
     struct buf bytes = {0};
@@ -437,6 +491,7 @@ static void send_compaction(struct ctl_export *export, uint64_t frontier)
 
 void controller_export_drop(struct controller *c, uint64_t cluster_id, uint64_t export_id)
 {
+    ASSERT(export_id != 0);
     struct ctl_export *export = u64map_get(&c->exports, export_id);
     if (export == NULL || export->cluster->spec.id != cluster_id) {
         return;
@@ -452,6 +507,7 @@ void controller_export_drop(struct controller *c, uint64_t cluster_id, uint64_t 
     }
     export_free(c, export);
     dataflow->exports_left--;
+    ASSERT(dataflow->exports_left < dataflow->exports_len);
     if (dataflow->exports_left == 0) {
         cluster_remove(dataflow->cluster, dataflow);
         dataflow_free(dataflow);
@@ -467,6 +523,7 @@ struct ctl_failure {
     err_t err;
 };
 
+/* By ids: between the failure and its telling, it may have been dropped and another one created. */
 static struct ctl_dataflow *find_failed(const struct controller *c,
                                         const struct ctl_failure *failure)
 {
@@ -480,6 +537,7 @@ static struct ctl_dataflow *find_failed(const struct controller *c,
 
 static void tell_failure(struct controller *c, const struct ctl_failure *failure)
 {
+    ASSERT(failure->err != ERR_OK);
     const struct ctl_dataflow *dataflow = find_failed(c, failure);
     if (dataflow == NULL) {
         return; /* dropped meanwhile */
@@ -508,8 +566,10 @@ static void tell_failure(struct controller *c, const struct ctl_failure *failure
     }
 }
 
+/* From the loop; each may create, drop or fail others. */
 static void failures_run(struct io_task *task)
 {
+    ASSERT(task->run == failures_run);
     struct controller *c = CONTAINER_OF(task, struct controller, failures_task);
     while (c->failures != NULL) {
         struct ctl_failure *failure = c->failures;
@@ -533,6 +593,7 @@ void failures_free(struct controller *c)
 
 static void failure_post(struct controller *c, const struct ctl_dataflow *dataflow, err_t err)
 {
+    ASSERT(err != ERR_OK && dataflow->failed);
     struct ctl_failure *failure = MEM_NEW(struct ctl_failure);
     *failure = (struct ctl_failure){
         .cluster = dataflow->cluster->spec.id, .dataflow = dataflow->id, .err = err};
@@ -567,6 +628,7 @@ void dataflow_failed(struct ctl_dataflow *dataflow, uint32_t replica, err_t err)
         return;
     }
     dataflow->failed = true;
+    ASSERT(dataflow->plan != NULL);
     for (uint32_t i = 0; i < dataflow->exports_len; i++) {
         if (dataflow->exports[i] != NULL) {
             peek_fail_index(c, dataflow->cluster->spec.id, dataflow->exports[i]->id,
@@ -580,6 +642,7 @@ void dataflow_failed(struct ctl_dataflow *dataflow, uint32_t replica, err_t err)
 
 uint64_t dataflow_hold(const struct ctl_dataflow *dataflow)
 {
+    ASSERT(dataflow->exports_left > 0);
     if (!dataflow->as_of_known) {
         return 0; /* still to be chosen: keep everything */
     }
@@ -645,8 +708,10 @@ static uint64_t sibling_hold(const struct ctl_dataflow *dataflow)
     return hold;
 }
 
+/* As far as the adapter wants and every hold allows. */
 void export_compact(struct ctl_export *export)
 {
+    ASSERT(export->cluster == export->dataflow->cluster);
     uint64_t since = controller_min_hold(export->cluster->controller, export->cluster->spec.id,
                                          export->id, export->since_wanted);
     if (export->kind == PLAN_EXPORT_INDEX) {
@@ -676,9 +741,11 @@ void controller_allow_compaction(struct controller *c, uint64_t cluster, uint64_
     }
 }
 
+/* A hold is looked at whenever something is to be compacted: taking one costs nothing. */
 err_t controller_hold(struct controller *c, uint64_t cluster, uint64_t id, uint64_t time,
                       uint64_t *hold)
 {
+    ASSERT(hold != NULL && id != 0);
     uint64_t since = 0;
     uint64_t upper = 0;
     bool found = cluster == 0 ? controller_collection_frontiers(c, id, &since, &upper)

@@ -19,6 +19,7 @@
 
 #include <inttypes.h>
 
+/* Nothing of this session's answers counts any more. */
 static void answers_clear(struct ctl_peek_replica *replica)
 {
     for (size_t i = 0; i < replica->rows_len; i++) {
@@ -32,6 +33,7 @@ static void answers_clear(struct ctl_peek_replica *replica)
 
 static void peek_free(struct ctl_peek *peek)
 {
+    ASSERT(peek->replicas != NULL || peek->replicas_len == 0);
     for (uint32_t r = 0; r < peek->replicas_len; r++) {
         answers_clear(&peek->replicas[r]);
     }
@@ -41,6 +43,7 @@ static void peek_free(struct ctl_peek *peek)
     free(peek);
 }
 
+/* Replicas that have answered, or never heard of the peek, ignore it. */
 static void send_cancel(const struct ctl_peek *peek)
 {
     tailrace_v1_ComputeCommand command = {0};
@@ -68,14 +71,19 @@ static err_t keep_rows(const struct ctl_peek *peek, struct ctl_peek_replica *rep
     }
     struct ctl_piece *piece = VEC_PUSH(replica, rows);
     piece->storage = storage;
+    ASSERT(storage != NULL || bytes->len == 0);
     piece->cols = mem_zalloc((peek->cols + 1) * sizeof(piece->cols[0]));
     batch_view(storage, bytes->len, piece->cols, peek->cols, &piece->ok);
     return ERR_OK;
 }
 
+/*
+ * Takes the peek out first: fn may ask, cancel or drop anything. Batches are valid during fn only.
+ */
 static void peek_answer(struct controller *c, struct ctl_peek *peek,
                         struct ctl_peek_replica *replica)
 {
+    ASSERT(u64map_get(&c->peeks, peek->id) == peek);
     u64map_remove(&c->peeks, peek->id);
     if (peek->cluster->spec.replicas > 1) {
         send_cancel(peek);
@@ -176,6 +184,7 @@ err_t peek_response(struct ctl_replica *replica, uint32_t process,
 
 static void send_to(struct ctl_peek *peek, struct ctl_replica *replica)
 {
+    ASSERT(peek->cluster == replica->cluster && peek->message.len > 0);
     for (uint32_t p = 0; p < replica->cluster->spec.scale; p++) {
         ctl_conn_send_bytes(&replica->conns[p], &peek->message);
     }
@@ -230,8 +239,12 @@ static void refuse_compacted(struct ctl_replica *replica)
     }
 }
 
+/*
+ * In the middle of a replay, after the dataflows: the replica knows every index that can be read.
+ */
 void peek_replay(struct ctl_replica *replica)
 {
+    ASSERT(!replica->ready);
     refuse_compacted(replica);
     size_t at = 0;
     uint64_t id;
@@ -259,6 +272,7 @@ struct ctl_refusal {
 
 static void refusals_run(struct io_task *task)
 {
+    ASSERT(task->run == refusals_run);
     struct controller *c = CONTAINER_OF(task, struct controller, refusals_task);
     while (c->refusals != NULL) {
         struct ctl_refusal *refusal = c->refusals;
@@ -268,8 +282,10 @@ static void refusals_run(struct io_task *task)
     }
 }
 
+/* Owns err. In no order among each other. */
 static void refuse(struct controller *c, uint64_t id, controller_peek_fn fn, void *arg, err_t err)
 {
+    ASSERT(fn != NULL && err != ERR_OK);
     struct ctl_refusal *refusal = MEM_NEW(struct ctl_refusal);
     *refusal = (struct ctl_refusal){
         .next = c->refusals, .id = id, .fn = fn, .arg = arg, .err = err};
@@ -364,6 +380,7 @@ static err_t result_kinds(const struct ctl_export *export, const struct mfp *mfp
     }
     if (err == ERR_OK) {
         peek->cols = cols;
+        ASSERT(cols <= BATCH_COLS_MAX);
         peek->kinds = mem_alloc(cols + 1);
         for (uint32_t i = 0; i < cols; i++) {
             peek->kinds[i] = types[i].kind;
@@ -373,8 +390,10 @@ static err_t result_kinds(const struct ctl_export *export, const struct mfp *mfp
     return err;
 }
 
+/* The command as it is sent, kept for replays. */
 static void encode_peek(const struct controller_peek *from, struct ctl_peek *peek)
 {
+    ASSERT(peek->id != 0 && peek->message.len == 0);
     struct arena arena = {0};
     tailrace_v1_ComputeCommand command = {0};
     command.which_command = tailrace_v1_ComputeCommand_peek_tag;
@@ -401,6 +420,7 @@ static void encode_peek(const struct controller_peek *from, struct ctl_peek *pee
     arena_free(&arena);
 }
 
+/* A peek that was refused but not yet told. */
 static void refusal_cancel(struct controller *c, uint64_t id)
 {
     for (struct ctl_refusal **at = &c->refusals; *at != NULL; at = &(*at)->next) {
@@ -417,6 +437,7 @@ static void refusal_cancel(struct controller *c, uint64_t id)
 uint64_t controller_peek(struct controller *c, const struct controller_peek *from,
                          controller_peek_fn fn, void *arg)
 {
+    ASSERT(fn != NULL && from->index != 0);
     uint64_t id = ++c->next_peek;
     struct ctl_export *export = u64map_get(&c->exports, from->index);
     if (export == NULL || export->cluster->spec.id != from->cluster ||

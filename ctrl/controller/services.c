@@ -1,4 +1,16 @@
-/* The services the environment is made of, and the flags of their processes. */
+/*
+ * The services the environment is made of, and the flags of their processes. environmentd's loop.
+ *
+ * Two kinds: "storage", and one service a replica of a cluster ("cluster-8-replica-0"). The flags
+ * are the interface between environmentd and the executables (ctrl/storaged/main.c,
+ * ctrl/computed/main.c, ctrl/runtime/daemon.c): a difference in them is a change of the service and
+ * replaces its processes, so whatever is random or grows (epochs, times) must not be among them, or
+ * every restart of environmentd would restart everything.
+ *
+ * Certificates are issued once a process and reused; they name the process, its role and the
+ * environment. Shared memory needs proof that two processes are on one node: a secret in a file
+ * only this user can read.
+ */
 #include "ctrl/controller/controller_internal.h"
 
 #include "core/base/log.h"
@@ -19,9 +31,11 @@ struct service_args {
     uint64_t service;
 };
 
+/* sun_path is short: in a directory too deep, processes talk over TCP. */
 const char *services_socket(const struct controller *c, struct arena *arena, const char *what,
                             uint32_t process)
 {
+    ASSERT(what[0] != '\0' && c->config.data_directory != NULL);
     if (io_env_simulated(io_loop_env(c->loop)) || strcmp(c->config.carrier, "tcp") == 0) {
         return "";
     }
@@ -30,6 +44,7 @@ const char *services_socket(const struct controller *c, struct arena *arena, con
     return strlen(path) <= SOCKET_PATH_MAX ? path : "";
 }
 
+/* A path that both runtimes are given. */
 static const char *node_secret(const struct controller *c, struct arena *arena)
 {
     return arena_printf(arena, "%s/run/node.secret", c->config.data_directory);
@@ -60,8 +75,10 @@ static err_t node_secret_ensure(struct controller *c)
     return err;
 }
 
+/* files stay empty without TLS. On an error what was issued is freed with args. */
 static err_t issue_certificates(struct service_args *args, enum pki_role role)
 {
+    ASSERT(args->files == NULL);
     struct controller *c = args->controller;
     args->files = mem_zalloc(args->scale * sizeof(args->files[0]));
     for (uint32_t p = 0; p < args->scale && c->config.pki != NULL; p++) {
@@ -75,6 +92,7 @@ static err_t issue_certificates(struct service_args *args, enum pki_role role)
 static struct service_args *args_new(struct controller *c, const char *what, uint32_t scale,
                                      uint32_t workers)
 {
+    ASSERT(scale > 0 && workers > 0);
     struct service_args *args = MEM_NEW(struct service_args);
     args->controller = c;
     args->scale = scale;
@@ -96,10 +114,12 @@ void services_args_free(struct service_args *args)
     free(args);
 }
 
+/* What every runtime needs. Ports come in the order of ensure(): controller, data, HTTP. */
 static void common_args(const struct service_args *args,
                         const struct orchestrator_assignment *assignment,
                         struct orchestrator_args *out)
 {
+    ASSERT(assignment->ports_len == 3 && assignment->scale == args->scale);
     const struct controller *c = args->controller;
     uint32_t process = assignment->process;
     ASSERT(process < args->scale);
@@ -122,6 +142,7 @@ static void common_args(const struct service_args *args,
     }
 }
 
+/* Called whenever a process may start, also long after services_storage_ensure has returned. */
 static void storage_args(void *arg, const struct orchestrator_assignment *assignment,
                          struct orchestrator_args *out)
 {
@@ -141,10 +162,14 @@ static void storage_args(void *arg, const struct orchestrator_assignment *assign
     arena_free(&arena);
 }
 
+/*
+ * Peers know each other by address in order of process numbers; with sockets for all or for none.
+ */
 static void replica_args(void *arg, const struct orchestrator_assignment *assignment,
                          struct orchestrator_args *out)
 {
     const struct service_args *args = arg;
+    ASSERT(args->what != NULL);
     common_args(args, assignment, out);
     orchestrator_args_add(out, "--compute-listen-addr=%s", assignment->listen[1]);
     orchestrator_args_add(out, "--service-id=%" PRIu64, args->service);
@@ -177,6 +202,7 @@ static err_t ensure(struct controller *c, const char *service, const char *image
                     void (*make_args)(void *, const struct orchestrator_assignment *,
                                       struct orchestrator_args *))
 {
+    ASSERT(image != NULL && args != NULL && make_args != NULL);
     const struct orchestrator_port ports[] = {{.name = "controller", .hint = 2100},
                                               {.name = data_port, .hint = data_port_number},
                                               {.name = "internal-http", .hint = 0}};
@@ -196,6 +222,7 @@ static err_t ensure(struct controller *c, const char *service, const char *image
 
 err_t services_storage_ensure(struct controller *c)
 {
+    ASSERT(c->storage_args == NULL);
     TRY(node_secret_ensure(c));
     c->storage_args =
         args_new(c, "storage", c->config.storage_processes, c->config.storage_workers);
@@ -206,6 +233,8 @@ err_t services_storage_ensure(struct controller *c)
 
 err_t services_replica_ensure(struct controller *c, struct ctl_replica *replica)
 {
+    ASSERT(replica->args == NULL && replica->index < CONTROLLER_REPLICAS_MAX);
+    STATIC_ASSERT(CONTROLLER_REPLICAS_MAX <= 256, "a replica's index has eight bits of its id");
     const struct controller_cluster_spec *spec = &replica->cluster->spec;
     replica->args = args_new(c, replica->service, spec->scale, spec->workers);
     replica->args->service = spec->id << 8 | replica->index; /* at most 16 replicas */

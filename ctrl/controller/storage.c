@@ -16,11 +16,13 @@ enum { STORAGE_WAKE_US = 50000 }; /* storage stays awake for four times as long 
 
 struct ctl_collection *storage_collection(const struct controller *c, uint64_t id)
 {
+    ASSERT(c != NULL);
     return u64map_get(&c->collections, id);
 }
 
 static bool is_part(const struct ctl_collection *collection, uint32_t process)
 {
+    ASSERT(collection->kind == STORAGE_TABLE || collection->kind == STORAGE_FILE);
     return collection->kind != STORAGE_TABLE || process == 0;
 }
 
@@ -141,6 +143,7 @@ static void on_frontiers(struct ctl_conn *conn, const tailrace_v1_Frontiers *mes
 
 static void append_finish(struct controller *c, err_t err)
 {
+    ASSERT(c->appends_first != NULL);
     struct ctl_append *append = c->appends_first;
     c->appends_first = append->next;
     if (c->appends_first == NULL) {
@@ -205,6 +208,7 @@ void controller_append(struct controller *c, uint64_t time, const struct storage
 
 static void send_tables_upper(struct controller *c)
 {
+    ASSERT(c->tables_upper > 0);
     tailrace_v1_StorageCommand command = {0};
     command.which_command = tailrace_v1_StorageCommand_advance_tables_tag;
     command.command.advance_tables.upper = c->tables_upper;
@@ -435,6 +439,7 @@ static void collection_free(struct controller *c, struct ctl_collection *collect
 static void send_compaction(struct controller *c, const struct ctl_collection *collection,
                             uint64_t frontier)
 {
+    ASSERT(frontier > 0);
     tailrace_v1_StorageCommand command = {0};
     command.which_command = tailrace_v1_StorageCommand_allow_compaction_tag;
     command.command.allow_compaction =

@@ -1,7 +1,23 @@
 /*
  * Subscriptions: each worker of a replica sends pieces that abut; a replica's pieces are joined at
  * their common frontier; whichever replica is furthest is handed on, from where the last one ended.
- * What a worker computes is a function of the data, so replicas agree and may take turns.
+ * environmentd's loop.
+ *
+ * Why replicas may take turns: what a worker computes is a function of the data, so the updates in
+ * [lower, upper) are the same from any replica, once all its workers are complete below upper.
+ *
+ *     worker 0   [10, 20) [20, 25)
+ *     worker 1   [10, 17)                 joint frontier 17: hand on [10, 17) of both
+ *     worker 1            [17, 30)        joint frontier 25: hand on [17, 25)
+ *
+ * The part of worker 0's first piece in [17, 20) waits: take_updates cuts pieces by time. A piece
+ * is freed when nothing of it lies at or beyond what was handed on.
+ *
+ * A replica that is created later or again starts at emitted - 1 and without a snapshot
+ * (dataflow_send), so its first pieces may begin before what was handed on; drop_emitted and the
+ * lower bound of take_updates leave that out.
+ *
+ * An error among the updates ends the subscription: it is told once, then nothing.
  */
 #include "ctrl/controller/controller_internal.h"
 
@@ -14,8 +30,10 @@ static void piece_free(struct ctl_piece *piece)
     free(piece->cols);
 }
 
+/* The replica's session was lost: its pieces come again, from wherever it starts then. */
 void subscribe_reset(struct ctl_export *export, uint32_t replica)
 {
+    ASSERT(replica < export->cluster->spec.replicas);
     struct ctl_sub_replica *sub = &export->subs[replica];
     for (size_t i = 0; i < sub->pieces_len; i++) {
         piece_free(&sub->pieces[i]);
@@ -34,8 +52,10 @@ void subscribe_free(struct ctl_export *export)
     free(export->subs);
 }
 
+/* Complete below this on all workers of the replica; 0 while one has sent nothing. */
 static uint64_t joint_upper(const struct ctl_export *export, const struct ctl_sub_replica *sub)
 {
+    ASSERT(sub->uppers != NULL);
     uint64_t upper = FRONTIER_EMPTY;
     for (uint32_t w = 0; w < cluster_workers(export->cluster); w++) {
         upper = sub->uppers[w] < upper ? sub->uppers[w] : upper;
@@ -47,6 +67,7 @@ static uint64_t joint_upper(const struct ctl_export *export, const struct ctl_su
 static bool take_updates(const struct batch *batch, uint64_t lower, uint64_t upper,
                          struct batch_builder *out)
 {
+    ASSERT(lower < upper);
     bool beyond = false;
     for (uint32_t row = 0; row < batch->rows; row++) {
         uint64_t time = batch_time(batch, row);
@@ -58,9 +79,11 @@ static bool take_updates(const struct batch *batch, uint64_t lower, uint64_t upp
     return beyond;
 }
 
+/* What the export's rows must look like, by its plan. */
 static const uint8_t *export_kinds(const struct ctl_export *export, struct arena *arena,
                                    uint32_t *cols)
 {
+    ASSERT(export->node < export->dataflow->plan->nodes_len);
     const struct schema *schema = &export->dataflow->plan->nodes[export->node].schema;
     uint8_t *kinds = ARENA_ARRAY(arena, uint8_t, schema->cols + 1);
     for (uint32_t c = 0; c < schema->cols; c++) {
@@ -73,6 +96,7 @@ static const uint8_t *export_kinds(const struct ctl_export *export, struct arena
 /* Consolidates what the pieces hold below the joint frontier and hands it on. */
 static void emit(struct ctl_export *export, struct ctl_sub_replica *sub, uint64_t upper)
 {
+    ASSERT(upper > export->emitted && !export->ended);
     struct arena arena = {0};
     uint32_t cols = 0;
     const uint8_t *kinds = export_kinds(export, &arena, &cols);
@@ -115,6 +139,7 @@ static void emit(struct ctl_export *export, struct ctl_sub_replica *sub, uint64_
 /* Pieces another replica was faster with. */
 static void drop_emitted(const struct ctl_export *export, struct ctl_sub_replica *sub)
 {
+    ASSERT(sub->pieces_len <= sub->pieces_cap);
     size_t kept = 0;
     for (size_t i = 0; i < sub->pieces_len; i++) {
         if (sub->pieces[i].upper > export->emitted) {
@@ -126,7 +151,11 @@ static void drop_emitted(const struct ctl_export *export, struct ctl_sub_replica
     sub->pieces_len = kept;
 }
 
-/* The first error row, as an error. */
+/*
+ * The first error row, as an error. Bytes of a replica: their form is checked. Rows with a negative
+ * diff take an error back that came before; since an error ends a subscription, those cannot be the
+ * first.
+ */
 static err_t first_error(const struct rpc_bytes *bytes)
 {
     struct arena arena = {0};
@@ -157,6 +186,7 @@ static err_t first_error(const struct rpc_bytes *bytes)
     return err;
 }
 
+/* A copy of the rows, checked against the plan's columns, until they can be handed on. */
 static err_t keep_piece(struct ctl_export *export, struct ctl_sub_replica *sub,
                         const tailrace_v1_SubscribeResponse *message)
 {
@@ -172,6 +202,7 @@ static err_t keep_piece(struct ctl_export *export, struct ctl_sub_replica *sub,
         plan_codec_open_batch(&message->ok.data, kinds, cols, &arena, &storage, &view);
     if (err == ERR_OK) {
         struct ctl_piece *piece = VEC_PUSH(sub, pieces);
+        ASSERT(message->lower <= message->upper);
         piece->storage = storage;
         piece->cols = mem_zalloc((cols + 1) * sizeof(piece->cols[0]));
         piece->lower = message->lower;
@@ -182,12 +213,18 @@ static err_t keep_piece(struct ctl_export *export, struct ctl_sub_replica *sub,
     return err;
 }
 
+/* Owns err. The receiver may drop the export: it is not touched any more. */
 static void end_with(struct ctl_export *export, err_t err)
 {
+    ASSERT(err != ERR_OK && !export->ended);
     export->ended = true;
     export->fn(export->fn_arg, export->emitted, export->emitted, NULL, err);
 }
 
+/*
+ * One piece. What a process sends is data to be checked: a gap, or a worker there is not, ends the
+ * subscription with an error rather than with wrong rows.
+ */
 void subscribe_response(struct ctl_replica *replica, const tailrace_v1_SubscribeResponse *message)
 {
     struct controller *c = replica->cluster->controller;
@@ -225,6 +262,7 @@ void subscribe_response(struct ctl_replica *replica, const tailrace_v1_Subscribe
 void controller_subscribe(struct controller *c, uint64_t export_id, controller_subscribe_fn fn,
                           void *arg)
 {
+    ASSERT(fn != NULL && export_id != 0);
     struct ctl_receiver *receiver = MEM_NEW(struct ctl_receiver);
     *receiver = (struct ctl_receiver){.fn = fn, .arg = arg};
     free(u64map_put(&c->receivers, export_id, receiver));

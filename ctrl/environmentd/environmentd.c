@@ -1,4 +1,20 @@
-/* environmentd: what is started in which order, and ended in the reverse. */
+/*
+ * environmentd: what is started in which order, and ended in the reverse. One loop.
+ *
+ * The order (start_all), and why:
+ *
+ *     catalog, oracle   the epoch is raised here: from now on a predecessor that still lives is fenced
+ *     password, TLS     what can be wrong with flags, before anything is started
+ *     keys              the services' certificates
+ *     orchestrator      its lock keeps a second environmentd of this directory out
+ *     coordinator       sessions need it
+ *     ports             before processes are started: an address in use leaves none behind
+ *     controllers       services are ensured, adopted or started
+ *     coord_start       everything in the catalog is created again; statements run from here on
+ *
+ * Each field is NULL until its step was taken, and environmentd_free frees what is not NULL in the
+ * reverse order: a start that fails at any step, and a dead env in the simulator, end the same way.
+ */
 #include "ctrl/environmentd/environmentd.h"
 
 #include "core/base/assert.h"
@@ -17,25 +33,26 @@ struct environmentd {
     struct io_loop *loop;
     struct arena arena; /* paths, sizes */
     char environment[33]; /* as the controllers want it */
-    struct catalog *catalog;
-    struct oracle *oracle;
-    struct pki *pki;
+    struct catalog *catalog; /* durable: what exists */
+    struct oracle *oracle; /* durable: what time it is */
+    struct pki *pki; /* NULL in the simulator */
     struct tls_context *control_tls; /* client side, to the services */
     struct tls_context *sql_tls;     /* server side, for SQL clients */
     struct orchestrator *orchestrator;
-    bool owns_orchestrator;
+    bool owns_orchestrator; /* else it is the host's (a test) */
     struct controller *controller;
-    struct coord *coord;
-    struct pgwire_server *sql;
-    struct http_server *http;
-    char *password;
-    void (*stopped)(void *arg);
+    struct coord *coord; /* sessions and statements */
+    struct pgwire_server *sql; /* the SQL port */
+    struct http_server *http; /* metrics and health, or NULL */
+    char *password; /* wiped when freed */
+    void (*stopped)(void *arg); /* set by environmentd_stop */
     void *stopped_arg;
-    struct io_timer stop_timer;
+    struct io_timer stop_timer; /* until last words are written */
 };
 
 /* ---- starting ------------------------------------------------------------------------------- */
 
+/* The controllers know the environment by 32 digits without dashes. */
 static err_t open_catalog(struct environmentd *e)
 {
     const char *directory = arena_printf(&e->arena, "%s/catalog", e->config.data_directory);
@@ -72,6 +89,7 @@ static err_t open_pki(struct environmentd *e)
     return err;
 }
 
+/* Without a certificate the port speaks plain text, unless TLS is required. */
 static err_t open_sql_tls(struct environmentd *e)
 {
     ASSERT(e->sql_tls == NULL);
@@ -88,6 +106,7 @@ static err_t open_sql_tls(struct environmentd *e)
     return err_wrap(tls_context_new(&config, true, &e->sql_tls), "TLS for SQL clients");
 }
 
+/* A line end is the editor's, not the password's. */
 static err_t read_password(struct environmentd *e)
 {
     uint8_t *data = NULL;
@@ -107,6 +126,7 @@ static err_t read_password(struct environmentd *e)
                    : err_new(ERR_INVALID, "the password file %s is empty", e->config.password_path);
 }
 
+/* One that was given (tests, the simulator) stays its owner's. */
 static err_t open_orchestrator(struct environmentd *e)
 {
     ASSERT(e->orchestrator == NULL);
@@ -121,6 +141,7 @@ static err_t open_orchestrator(struct environmentd *e)
     return ERR_OK;
 }
 
+/* Sizes first: an error in them is the operator's, and told before anything listens. */
 static err_t open_coord(struct environmentd *e)
 {
     struct coord_size *sizes = NULL;
@@ -144,6 +165,7 @@ static err_t open_coord(struct environmentd *e)
     return coord_new(&config, &e->coord);
 }
 
+/* Ensures the storage service: from here on processes run. */
 static err_t open_controller(struct environmentd *e)
 {
     ASSERT(e->coord != NULL && e->orchestrator != NULL);
@@ -168,8 +190,10 @@ static err_t open_controller(struct environmentd *e)
     return controller_new(&config, &e->controller);
 }
 
+/* GET /ready. */
 static bool http_ready(void *ctx, struct buf *reason)
 {
+    ASSERT(ctx != NULL && reason != NULL);
     return environmentd_ready(ctx, reason);
 }
 
@@ -200,6 +224,7 @@ static err_t open_ports(struct environmentd *e)
 
 static err_t start_all(struct environmentd *e)
 {
+    ASSERT(e->loop != NULL && e->config.data_directory != NULL);
     TRY(open_catalog(e));
     TRY(read_password(e));
     TRY(open_sql_tls(e));
@@ -214,8 +239,10 @@ static err_t start_all(struct environmentd *e)
     return ERR_OK;
 }
 
+/* Clients had their moment. */
 static void on_stop_now(struct io_timer *timer)
 {
+    ASSERT(timer->fire == on_stop_now);
     struct environmentd *e = CONTAINER_OF(timer, struct environmentd, stop_timer);
     e->stopped(e->stopped_arg);
 }
@@ -240,8 +267,10 @@ err_t environmentd_start(struct io_loop *loop, const struct environmentd_config 
 
 /* ---- ending --------------------------------------------------------------------------------- */
 
+/* Every process has ended. */
 static void on_services_stopped(void *arg)
 {
+    ASSERT(((struct environmentd *)arg)->stopped != NULL);
     struct environmentd *e = arg;
     e->stopped(e->stopped_arg);
 }
@@ -301,6 +330,7 @@ const char *environmentd_sql_address(const struct environmentd *e)
 
 const char *environmentd_http_address(const struct environmentd *e)
 {
+    ASSERT(e->sql != NULL);
     return e->http != NULL ? http_server_address(e->http) : "";
 }
 
@@ -309,6 +339,7 @@ struct missing {
     struct buf *reason;
 };
 
+/* Counts who is away, and says who. */
 static void look_at_process(void *arg, const struct controller_process_info *info)
 {
     struct missing *m = arg;
@@ -322,6 +353,7 @@ static void look_at_process(void *arg, const struct controller_process_info *inf
 
 bool environmentd_ready(struct environmentd *e, struct buf *reason)
 {
+    ASSERT(e->coord != NULL && reason != NULL);
     struct missing m = {0, reason};
     if (!coord_ready(e->coord, reason)) {
         return false;

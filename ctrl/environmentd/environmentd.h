@@ -15,6 +15,7 @@
 
 struct environmentd;
 
+/* Read at start; what it points to outlives environmentd. */
 struct environmentd_config {
     const char *data_directory;
     const char *environment_id;      /* text of a UUID; NULL: made at first start */
@@ -22,10 +23,10 @@ struct environmentd_config {
     const char *http_address;        /* "127.0.0.1:6876"; NULL: no HTTP */
     const char *storaged_image;
     const char *computed_image;
-    uint32_t storage_processes;
-    uint32_t storage_workers;
+    uint32_t storage_processes; /* of the service "storage" */
+    uint32_t storage_workers; /* a process */
     const char *carrier;             /* "auto", "shm", "tcp" */
-    uint64_t tick_us;
+    uint64_t tick_us; /* how often tables advance while they are used */
     uint64_t compaction_window_us;   /* 0: default */
     const char *cluster_sizes;       /* JSON, see sizes.h; NULL: default */
     uint64_t max_connections;        /* 0: default */
@@ -35,7 +36,7 @@ struct environmentd_config {
     const char *tls_key;
     bool tls_require;
     const char *password_path;       /* file holding the password of SQL users; NULL: none */
-    bool trust_remote;
+    bool trust_remote; /* without a password, let other hosts in */
     uint16_t base_port;              /* of services; 0: default */
     struct orchestrator *orchestrator; /* not owned; NULL: processes of this host */
     struct metrics_registry *metrics;

@@ -1,4 +1,12 @@
-/* environmentd: the process. Flags, logs, signals; everything else is the library's. */
+/*
+ * environmentd: the process. Flags, logs, signals; everything else is the library's.
+ *
+ * The first SIGTERM or SIGINT ends in order (environmentd_stop), a second one at once. Exit status:
+ * 0 after an orderly end, 1 when it could not start, 2 when the flags were wrong.
+ *
+ * Not on ctrl/runtime/daemon.h: that is the skeleton of what environmentd controls, with a gRPC
+ * server and one controller; here flags, readiness and end are others.
+ */
 #include "core/base/assert.h"
 #include "core/base/log.h"
 #include "ctrl/environmentd/environmentd.h"
@@ -8,26 +16,31 @@
 #include <stdio.h>
 #include <unistd.h>
 
+/* Options want 64 bits and pointers; settle() turns them into the config. */
 struct process {
     struct environmentd_config config;
     uint64_t storage_processes, storage_workers, base_port, tick_ms, compaction_ms;
     const char *tls_mode, *log_level, *log_format;
     bool stop_services;
-    struct io_loop *loop;
+    struct io_loop *loop; /* NULL until io_main has made it */
     struct environmentd *environmentd;
-    bool stopping;
+    bool stopping; /* environmentd_stop was called */
     int exit_status;
-    char storaged[4096], computed[4096];
+    char storaged[4096], computed[4096]; /* default paths of the executables */
 };
 
+/* Only environmentd_free is left, which run() calls when the loop has ended. */
 static void on_stopped(void *arg)
 {
+    ASSERT(((struct process *)arg)->stopping);
     struct process *p = arg;
     io_loop_stop(p->loop);
 }
 
+/* Twice, or before it stands: at once. */
 static void on_signal(void *arg, int signal_number)
 {
+    ASSERT(((struct process *)arg)->loop != NULL);
     struct process *p = arg;
     LOG_INFO("environmentd", "stopping", LOG_I64("signal", signal_number));
     if (p->stopping || p->environmentd == NULL) {
@@ -38,16 +51,20 @@ static void on_signal(void *arg, int signal_number)
     environmentd_stop(p->environmentd, p->stop_services, on_stopped, p);
 }
 
+/* There may be no log yet: in words, on standard error. Owns err. */
 static void fail(struct process *p, err_t err)
 {
+    ASSERT(err != ERR_OK);
     const char *hint = err_hint_get(err);
     fprintf(stderr, "environmentd: %s%s%s\n", err_text(err), hint[0] != '\0' ? "\n  " : "", hint);
     err_free(err);
     p->exit_status = 1;
 }
 
+/* The first thing on the loop. Signals first: a long start can be interrupted. */
 static void on_start(struct io_loop *loop, void *arg)
 {
+    ASSERT(((struct process *)arg)->environmentd == NULL);
     struct process *p = arg;
     static const int signals[] = {SIGTERM, SIGINT};
     err_t err = ERR_OK;
@@ -80,8 +97,10 @@ static void default_images(struct process *p)
     p->config.computed_image = p->computed;
 }
 
+/* The env outlives environmentd, whose files and sockets are its. */
 static void run(struct process *p)
 {
+    ASSERT(p->config.data_directory != NULL);
     struct io_env *env = NULL;
     err_t err = io_env_new_real(&env);
     if (err == ERR_OK) {
@@ -96,8 +115,10 @@ static void run(struct process *p)
     }
 }
 
+/* What options.h cannot check: words that mean several fields. */
 static err_t settle(struct process *p)
 {
+    ASSERT(p->log_level != NULL && p->log_format != NULL && p->tls_mode != NULL);
     enum log_level level;
     TRY(log_level_parse(p->log_level, &level));
     log_configure(level, strcmp(p->log_format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_LOGFMT,

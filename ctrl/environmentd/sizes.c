@@ -1,4 +1,11 @@
-/* Cluster sizes: SQLite's JSON functions read what the operator wrote. */
+/*
+ * Cluster sizes: SQLite's JSON functions read what the operator wrote.
+ *
+ *     {"small": {"workers": 1}, "2-4": {"scale": 2, "workers": 4}}
+ *
+ * becomes the rows ("small", 1, 1), ("2-4", 2, 4): one parser less to keep. Pure functions; a
+ * database in memory for the length of a call.
+ */
 #include "ctrl/environmentd/sizes.h"
 
 #include "core/base/assert.h"
@@ -16,6 +23,7 @@ static const char query[] =
     "SELECT key, coalesce(json_extract(value, '$.scale'), 1),"
     " coalesce(json_extract(value, '$.workers'), 1) FROM json_each(?)";
 
+/* One row: name, processes, workers. A number that is text, or none, reads as 0 and is refused. */
 static err_t take_size(sqlite3_stmt *stmt, struct arena *arena, struct coord_size *out)
 {
     const char *name = (const char *)sqlite3_column_text(stmt, 0);
@@ -36,6 +44,7 @@ static err_t take_size(sqlite3_stmt *stmt, struct arena *arena, struct coord_siz
     return ERR_OK;
 }
 
+/* A document that is not JSON fails the first step. */
 static err_t read_sizes(sqlite3_stmt *stmt, struct arena *arena, struct coord_size *sizes,
                         size_t *len)
 {
@@ -57,6 +66,7 @@ static err_t read_sizes(sqlite3_stmt *stmt, struct arena *arena, struct coord_si
 
 err_t sizes_parse(const char *json, struct arena *arena, struct coord_size **out, size_t *len)
 {
+    STATIC_ASSERT(SIZE_SCALE_MAX == SIZE_WORKERS_MAX, "one number in the message for both");
     sqlite3 *db = NULL;
     sqlite3_stmt *stmt = NULL;
     ASSERT(arena != NULL && out != NULL);

@@ -1,4 +1,7 @@
-/* The sizes a cluster may have, from the JSON an operator gives. Pure function. */
+/*
+ * The sizes a cluster may have, from the JSON an operator gives (--cluster-replica-sizes). Pure
+ * function.
+ */
 #ifndef TAILRACE_CTRL_ENVIRONMENTD_SIZES_H
 #define TAILRACE_CTRL_ENVIRONMENTD_SIZES_H
 

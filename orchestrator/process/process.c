@@ -1,6 +1,15 @@
 /*
  * The process backend: its services, their ports and arguments, and what a predecessor left.
- * supervise.c looks after each process.
+ * supervise.c looks after each process. environmentd's loop.
+ *
+ * A service is a wish: its image, scale, ports and the function that makes arguments
+ * (ensure_service). A process is what is: what runs, or ran last, as its record says. Every change
+ * goes the same way: write down the wish, then converge, which makes one step for each process;
+ * what follows follows from exits and timers. So it does not matter whether a process was started
+ * by us, or by a predecessor and adopted (load_record), or is about to be stopped.
+ *
+ * Events to the watcher are queued and told one a turn of the loop: never from inside a call, and
+ * the watcher may do anything, also free the orchestrator.
  */
 #include "orchestrator/process/process.h"
 
@@ -10,6 +19,7 @@
 
 #include <stdio.h>
 
+/* The backend is the struct that begins with the interface's. */
 static struct process_orchestrator *of(struct orchestrator *o)
 {
     return CONTAINER_OF(o, struct process_orchestrator, base);
@@ -17,6 +27,7 @@ static struct process_orchestrator *of(struct orchestrator *o)
 
 /* ---- services -------------------------------------------------------------------------------- */
 
+/* A handful of services: no map is needed. */
 static struct po_service *find(struct process_orchestrator *o, const char *name)
 {
     ASSERT(name != NULL);
@@ -44,6 +55,7 @@ static struct po_service *add(struct process_orchestrator *o, const char *name)
     return service;
 }
 
+/* Names are ours though the struct has them const. */
 static void free_config(struct po_service *service)
 {
     free(service->image);
@@ -88,6 +100,7 @@ static void remove_service(struct po_service *service)
     }
 }
 
+/* In no order: processes are added and forgotten as they come. */
 static struct po_process *process_of(const struct po_service *service, uint32_t index)
 {
     for (size_t i = 0; i < service->processes_len; i++) {
@@ -124,6 +137,7 @@ void po_service_forget(struct po_process *process)
 
 /* ---- ports ----------------------------------------------------------------------------------- */
 
+/* By name; NULL when the process has none of that name. */
 static struct po_port *port_of(const struct po_process *process, const char *name)
 {
     for (size_t i = 0; i < process->record.ports_len; i++) {
@@ -318,7 +332,10 @@ static void converge(struct po_service *service)
     free(all);
 }
 
-/* Creates and changes alike: state what is wanted, then converge. */
+/*
+ * Creates and changes alike: state what is wanted, then converge. Limits are not part of the
+ * command line: changing them replaces nothing.
+ */
 static err_t ensure_service(struct orchestrator *base, const char *name,
                             const struct orchestrator_service_config *config)
 {
@@ -380,6 +397,7 @@ static err_t drop_service(struct orchestrator *base, const char *name)
     return ERR_OK;
 }
 
+/* Also what a predecessor left and nobody has asked for yet: image NULL. */
 static void list_services(struct orchestrator *base, orchestrator_list_fn each, void *arg)
 {
     struct process_orchestrator *o = of(base);
@@ -392,6 +410,7 @@ static void list_services(struct orchestrator *base, orchestrator_list_fn each, 
     }
 }
 
+/* Valid until the service changes. */
 static const char *address(struct orchestrator *base, const char *name, uint32_t index,
                            const char *port)
 {
@@ -401,6 +420,7 @@ static const char *address(struct orchestrator *base, const char *name, uint32_t
 
 /* ---- events ---------------------------------------------------------------------------------- */
 
+/* What was not told is not told any more. */
 static void free_events(struct process_orchestrator *o)
 {
     ASSERT(o->events_len <= o->events_cap);
@@ -432,6 +452,7 @@ static void watch_services(struct orchestrator *base, orchestrator_watch_fn watc
     }
 }
 
+/* One event, to whoever watches now. */
 static void tell(const struct process_orchestrator *o, const struct po_event *event)
 {
     ASSERT(o->watch != NULL);
@@ -589,6 +610,7 @@ static const struct orchestrator_ops ops = {
     .free = free_all,
 };
 
+/* NULL ends both; NULL is no words. */
 static char **copy_words(const char *const *words)
 {
     size_t len = 0;

@@ -1,4 +1,7 @@
-/* Inside orchestrator/process: what is kept of each process, in memory and on disk. */
+/*
+ * Inside orchestrator/process: what is kept of each process, in memory and on disk. Everything
+ * lives on environmentd's loop; records and logs are also read by a successor, see README.md.
+ */
 #ifndef TAILRACE_ORCHESTRATOR_PROCESS_PROCESS_INTERNAL_H
 #define TAILRACE_ORCHESTRATOR_PROCESS_PROCESS_INTERNAL_H
 
@@ -7,6 +10,7 @@
 
 #include <sys/types.h>
 
+/* A named port of one process: chosen once, kept as long as the service. */
 struct po_port {
     char *name;
     uint16_t number;
@@ -58,8 +62,8 @@ struct po_service;
 
 /* One process of a service. */
 struct po_process {
-    struct po_service *service;
-    uint32_t index;
+    struct po_service *service; /* owner */
+    uint32_t index; /* number in the service */
     enum po_state state;
     struct po_record record; /* what runs, or ran last; its ports */
     struct io_process *os;   /* NULL when idle */
@@ -74,6 +78,7 @@ struct po_process {
     char *reason; /* why it is not ready, "" when it is */
 };
 
+/* What was asked for, and the processes there are. Owned by the orchestrator. */
 struct po_service {
     char *name;
     char *image; /* NULL: left by a predecessor, nobody asked for it yet */
@@ -81,10 +86,10 @@ struct po_service {
     uint64_t memory_limit; /* bytes a process; 0: none */
     struct orchestrator_port *ports; /* names owned */
     size_t ports_len;
-    struct po_process **processes;
+    struct po_process **processes; /* in no order; may be more than scale for a while */
     size_t processes_len;
     size_t processes_cap;
-    bool dropped;
+    bool dropped; /* goes when its last process has */
     struct process_orchestrator *owner;
 };
 

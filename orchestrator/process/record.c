@@ -176,7 +176,10 @@ uint64_t po_arguments_hash(const char *const *argv)
     return hash;
 }
 
-/* A file about a process that may be gone by now. */
+/*
+ * A file about a process that may be gone by now. Read whole: these files have no size before they
+ * are read.
+ */
 static bool read_proc(struct io_loop *loop, const char *pid, const char *file, struct buf *out)
 {
     ASSERT(pid != NULL && file != NULL);
@@ -228,7 +231,7 @@ static bool may_be_in_exec(struct io_loop *loop, const char *pid)
     return read_stat(loop, pid, STAT_MEMORY_BYTES, &memory_bytes) && memory_bytes > 0;
 }
 
-/* One entry of /proc. */
+/* One entry of /proc. The first that matches; there is at most one (README.md). */
 static err_t look_at(void *arg, const char *name)
 {
     ASSERT(name != NULL);

@@ -1,7 +1,17 @@
 /*
  * One process: started, watched, started again after a growing pause when it ends by itself, and
  * stopped with SIGTERM, then SIGKILL. Everything goes through po_process_converge, which compares
- * what is with what is wanted.
+ * what is with what is wanted. environmentd's loop.
+ *
+ *     IDLE --start--> RUNNING --stop--> STOPPING --exit--> IDLE
+ *       ^                |
+ *       +--- exit, back_off (the timer is armed)
+ *
+ * The timer is armed in IDLE while it waits for its next start, and in STOPPING for SIGKILL; in
+ * RUNNING never. A process that is not wanted and idle is forgotten: po_process_converge may free
+ * it.
+ *
+ * What is told to the watcher is a pair (ready, reason), queued when it changes.
  */
 #include "core/base/buf.h"
 #include "core/base/log.h"
@@ -14,6 +24,7 @@
 
 static void timer_fired(struct io_timer *timer);
 
+/* Idle, wanted by nobody yet. */
 struct po_process *po_process_new(struct po_service *service, uint32_t index)
 {
     ASSERT(service != NULL && service->owner != NULL);
@@ -26,6 +37,7 @@ struct po_process *po_process_new(struct po_service *service, uint32_t index)
     return process;
 }
 
+/* Memory only: a process that runs goes on, and is found again by its record. */
 void po_process_free(struct po_process *process)
 {
     ASSERT(process != NULL);
@@ -39,6 +51,7 @@ void po_process_free(struct po_process *process)
     free(process);
 }
 
+/* The caller frees it. */
 static char *path_in(const struct po_process *process, const char *folder, const char *suffix)
 {
     ASSERT(folder != NULL && suffix != NULL);
@@ -75,6 +88,7 @@ static void write_record(struct po_process *process)
 
 /* ---- events ---------------------------------------------------------------------------------- */
 
+/* Not queued while nobody watches: a new watcher is told how everything is then. */
 void po_process_tell(struct po_process *process)
 {
     ASSERT(process->reason != NULL);
@@ -324,7 +338,10 @@ void po_process_converge(struct po_process *process)
 
 /* ---- adoption -------------------------------------------------------------------------------- */
 
-/* core/io checks executable and start time against the living process of that number. */
+/*
+ * core/io checks executable and start time against the living process of that number. The wrapper,
+ * if there is one, may be what runs: a debugger that stays around its child.
+ */
 static err_t try_adopt(struct po_process *process, const char *executable)
 {
     ASSERT(process->record.pid > 0);
