@@ -3,7 +3,7 @@
  *
  * The order (start_all), and why:
  *
- *     catalog, oracle   the epoch is raised here: from now on a predecessor that still lives is fenced
+ *     catalog, oracle   raises the epoch: a predecessor that still lives is fenced from now on
  *     password, TLS     what can be wrong with flags, before anything is started
  *     keys              the services' certificates
  *     orchestrator      its lock keeps a second environmentd of this directory out
