@@ -149,6 +149,7 @@ void io_poller_add(struct io_loop *loop, struct io_poller *poller)
     }
     poller->next = NULL;
     *at = poller;
+    loop->lasting += poller->brief ? 0 : 1;
     loop->backend->pollers_changed(loop);
 }
 
@@ -161,6 +162,7 @@ void io_poller_remove(struct io_loop *loop, struct io_poller *poller)
     for (struct io_poller **at = &loop->pollers; *at != NULL; at = &(*at)->next) {
         if (*at == poller) {
             *at = poller->next;
+            loop->lasting -= poller->brief ? 0 : 1;
             if (loop->poller_next == poller) {
                 loop->poller_next = poller->next;
             }
@@ -170,18 +172,32 @@ void io_poller_remove(struct io_loop *loop, struct io_poller *poller)
     }
 }
 
-bool io_loop_poll(struct io_loop *loop)
+bool io_loop_poll(struct io_loop *loop, bool brief_only)
 {
-    ASSERT(io_loop_here(loop));
     bool worked = false;
     struct io_poller *at = loop->pollers;
     while (at != NULL) {
         loop->poller_next = at->next;
-        worked |= at->poll(at);
+        if (at->brief || !brief_only) {
+            worked |= at->poll(at);
+        }
         at = loop->poller_next;
     }
     loop->poller_next = NULL;
     return worked;
+}
+
+void io_loop_note_wake(struct io_loop *loop, uint64_t rung_ns)
+{
+    ASSERT(io_loop_here(loop));
+    if (!io_loop_dead(loop)) {
+        loop->backend->note_wake(loop, rung_ns);
+    }
+}
+
+const struct io_loop_counters *io_loop_counters(const struct io_loop *loop)
+{
+    return &loop->counters;
 }
 
 /* ---- doorbells ------------------------------------------------------------------------------- */
@@ -204,6 +220,30 @@ void io_bell_close(struct io_bell *bell)
     if (bell != NULL) {
         ASSERT(io_loop_here(bell->loop));
         bell->loop->backend->bell_close(bell);
+    }
+}
+
+err_t io_futex_open(struct io_loop *loop, const _Atomic uint32_t *word, void (*woken)(void *arg),
+                    void *arg, struct io_futex **out)
+{
+    ASSERT(io_loop_here(loop) && woken != NULL);
+    *out = NULL;
+    TRY_ALIVE(loop);
+    return loop->backend->futex_open(loop, word, woken, arg, out);
+}
+
+void io_futex_arm(struct io_futex *futex, uint32_t seen)
+{
+    if (!io_loop_dead(futex->loop)) {
+        futex->loop->backend->futex_arm(futex, seen);
+    }
+}
+
+void io_futex_close(struct io_futex *futex)
+{
+    if (futex != NULL) {
+        ASSERT(io_loop_here(futex->loop));
+        futex->loop->backend->futex_close(futex);
     }
 }
 

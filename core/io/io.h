@@ -108,17 +108,38 @@ void io_timer_cancel(struct io_loop *loop, struct io_timer *timer);
  * sleeping, and spins adaptively before it sleeps. Before sleeping the loop calls
  * arm() on each poller, which publishes "I am asleep" to its peers and returns true when work
  * turned up meanwhile; on waking it calls disarm(). arm/disarm may be NULL.
+ *
+ * brief: a call takes microseconds at most. While the loop spins, only brief pollers are asked; a
+ * round of everything follows as soon as one found work, unless all pollers are brief: then they
+ * are asked again first, so that a message goes there and back without the rest of the round.
  */
 struct io_poller {
     bool (*poll)(struct io_poller *poller);
     bool (*arm)(struct io_poller *poller);
     void (*disarm)(struct io_poller *poller);
+    bool brief;
     struct io_poller *next;
 };
 void io_poller_add(struct io_loop *loop, struct io_poller *poller);
 void io_poller_remove(struct io_loop *loop, struct io_poller *poller);
-/* How long the loop may look for work before it sleeps, while work comes often (default 20 us). */
+/*
+ * How long the loop may look for work before it sleeps (default 50 us; 0: not at all). It does so
+ * while work comes often: when the stretches without work were of late shorter than twice what it
+ * costs to be woken, which the loop measures. Where others want the CPU it yields, or sleeps.
+ */
 void io_loop_set_spin(struct io_loop *loop, uint32_t max_us);
+/* Someone else rang for this loop at that time (io_mono_ns), and now it is awake: how long that
+ * took is the cost of a wake. */
+void io_loop_note_wake(struct io_loop *loop, uint64_t rung_ns);
+
+/* What a loop has done so far. Written by its thread, read by any (relaxed: they order nothing). */
+struct io_loop_counters {
+    _Atomic uint64_t spins;  /* times it looked for work instead of sleeping */
+    _Atomic uint64_t yields; /* of the CPU while spinning */
+    _Atomic uint64_t sleeps;
+    _Atomic uint64_t wake_ns; /* what a wake costs, of late */
+};
+const struct io_loop_counters *io_loop_counters(const struct io_loop *loop);
 
 /*
  * A doorbell another process can ring: an eventfd the loop watches. ring(bell) runs on the loop.
@@ -128,6 +149,20 @@ struct io_bell;
 err_t io_bell_open(struct io_loop *loop, void (*ring)(void *arg), void *arg, struct io_bell **out);
 int io_bell_fd(const struct io_bell *bell);
 void io_bell_close(struct io_bell *bell);
+
+/*
+ * A word of shared memory, mapped read-only perhaps, which another process changes and then wakes.
+ * arm(seen), from a poller's arm, makes the loop's next sleep end when the word is not seen any
+ * more; woken(arg) then runs on the loop. ERR_UNSUPPORTED in the simulator and before Linux 6.7:
+ * use a doorbell then.
+ */
+struct io_futex;
+err_t io_futex_open(struct io_loop *loop, const _Atomic uint32_t *word, void (*woken)(void *arg),
+                    void *arg, struct io_futex **out);
+void io_futex_arm(struct io_futex *futex, uint32_t seen);
+void io_futex_close(struct io_futex *futex);
+/* Ends the sleep of whoever waits for this word. Any thread. */
+void io_futex_wake(const _Atomic uint32_t *word);
 
 /* ---- streams: TCP and Unix sockets, and layers over them (TLS) ------------------------------- */
 

@@ -24,6 +24,7 @@ struct io_backend {
                           void (*done)(void *arg), void *arg);
     void (*loop_stop)(struct io_loop *loop);
     void (*set_spin)(struct io_loop *loop, uint32_t max_us);
+    void (*note_wake)(struct io_loop *loop, uint64_t rung_ns);
     uint64_t (*now_us)(struct io_loop *loop);
     uint64_t (*mono_ns)(struct io_loop *loop);
     void (*post)(struct io_loop *loop, struct io_task *task); /* any thread, also when dead */
@@ -36,6 +37,10 @@ struct io_backend {
                        struct io_bell **out);
     int (*bell_fd)(const struct io_bell *bell);
     void (*bell_close)(struct io_bell *bell);
+    err_t (*futex_open)(struct io_loop *loop, const _Atomic uint32_t *word,
+                        void (*woken)(void *arg), void *arg, struct io_futex **out);
+    void (*futex_arm)(struct io_futex *futex, uint32_t seen);
+    void (*futex_close)(struct io_futex *futex);
 
     err_t (*connect)(struct io_loop *loop, const char *address,
                      const struct io_stream_handler *handler, void *arg, io_connect_fn connected,
@@ -100,11 +105,16 @@ struct io_loop {
     _Atomic bool dead;
     pthread_t thread; /* the only one that may use the loop; constant once it runs */
     struct io_poller *pollers;
+    size_t lasting; /* of them, those that are not brief */
+    struct io_loop_counters counters;
     struct io_poller *poller_next; /* of the one being polled; fixed up by removal */
 };
 
 /* Every object starts like this; process carries what its two getters answer. */
 struct io_bell {
+    struct io_loop *loop;
+};
+struct io_futex {
     struct io_loop *loop;
 };
 struct io_listener {
@@ -140,8 +150,15 @@ static inline bool io_loop_here(const struct io_loop *loop)
     return io_loop_dead(loop) || pthread_equal(loop->thread, pthread_self()) != 0;
 }
 
-/* Polls every poller once; true when one did something. */
-bool io_loop_poll(struct io_loop *loop);
+/* Polls every poller once, or every brief one; true when one did something. */
+bool io_loop_poll(struct io_loop *loop, bool brief_only);
+
+static inline void io_loop_count(_Atomic uint64_t *counter)
+{
+    /* Relaxed, both: one writer, see struct io_loop_counters. */
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+}
 
 /* Stream defaults: high water where drain starts to be called. */
 enum { IO_STREAM_HIGH_WATER = 64 * 1024 };

@@ -367,6 +367,7 @@ void boundary_server_worker(struct boundary_server *server, uint32_t index, stru
     w->loop = loop;
     w->ctx = worker_ctx;
     w->poller.poll = server_poll;
+    w->poller.brief = true;
     io_poller_add(loop, &w->poller);
     if (server->pool != NULL) {
         shm_pool_worker(server->pool, index, loop, NULL, NULL);

@@ -423,6 +423,7 @@ void exchange_worker(struct exchange *x, uint32_t index, struct io_loop *loop, v
     w->box = mailbox_new(loop, worker_take, NULL, w);
     w->inner = mailbox_new(loop, take_inner, NULL, w);
     w->poller.poll = lanes_poll;
+    w->poller.brief = true;
     io_poller_add(loop, &w->poller);
     w->registered.kind = ITEM_REGISTERED;
     w->registered.index = index;

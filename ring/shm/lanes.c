@@ -492,6 +492,7 @@ void shm_attach(struct carrier *c, uint32_t local)
         end->pairs[j].peer_arena = shm_arena_at(shm->peer, &shm->peer_shape, j);
     }
     end->poller.poll = shm_poll;
+    end->poller.brief = true;
     end->poller.arm = shm_arm;
     end->poller.disarm = shm_disarm;
     end->attached = true;

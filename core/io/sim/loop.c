@@ -201,7 +201,7 @@ void sim_loop_polls(struct sim_loop *loop)
     }
     pollers_disarm(loop);
     for (int i = 0; i < POLLS_AT_ONCE; i++) {
-        bool worked = io_loop_poll(&loop->base);
+        bool worked = io_loop_poll(&loop->base, false);
         if (io_loop_dead(&loop->base) || loop->stopping) {
             return;
         }
@@ -367,6 +367,11 @@ static err_t env_main(struct io_env *env, io_start_fn start, void *arg)
     return err_new(ERR_UNSUPPORTED, "a simulated process is started by its simulator");
 }
 
+static void note_wake(struct io_loop *loop, uint64_t rung_ns)
+{
+    /* Nobody sleeps on virtual time. */
+}
+
 static void set_spin(struct io_loop *loop, uint32_t max_us)
 {
     /* Waiting costs nothing here. */
@@ -402,6 +407,22 @@ static int bell_fd(const struct io_bell *bell)
 }
 
 static void bell_close(struct io_bell *bell)
+{
+    UNREACHABLE();
+}
+
+static err_t futex_open(struct io_loop *loop, const _Atomic uint32_t *word,
+                        void (*woken)(void *arg), void *arg, struct io_futex **out)
+{
+    return unsupported("words of shared memory");
+}
+
+static void futex_arm(struct io_futex *futex, uint32_t seen)
+{
+    UNREACHABLE();
+}
+
+static void futex_close(struct io_futex *futex)
 {
     UNREACHABLE();
 }
@@ -451,6 +472,7 @@ const struct io_backend sim_backend = {
     .thread_start = thread_start,
     .loop_stop = loop_stop,
     .set_spin = set_spin,
+    .note_wake = note_wake,
     .now_us = now_us,
     .mono_ns = mono_ns,
     .post = post,
@@ -461,6 +483,9 @@ const struct io_backend sim_backend = {
     .bell_open = bell_open,
     .bell_fd = bell_fd,
     .bell_close = bell_close,
+    .futex_open = futex_open,
+    .futex_arm = futex_arm,
+    .futex_close = futex_close,
     .connect = sim_connect,
     .listen = sim_listen,
     .listener_address = sim_listener_address,

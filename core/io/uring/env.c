@@ -175,6 +175,8 @@ static void post(struct io_loop *base, struct io_task *task)
      * sleeping, load head) are seq_cst, so either the loop sees the task or we see it asleep. */
     if (atomic_load_explicit(&loop->sleeping, memory_order_seq_cst) != 0 &&
         atomic_exchange_explicit(&loop->sleeping, 0, memory_order_seq_cst) != 0) {
+        /* Relaxed: a measurement; pairs with loop_sleep, which may see it one sleep late. */
+        atomic_store_explicit(&loop->rung_ns, uring_mono_ns(), memory_order_relaxed);
         uint64_t one = 1;
         ssize_t written = write(loop->wake_fd, &one, sizeof(one));
         ASSERT(written == sizeof(one));
@@ -199,6 +201,7 @@ const struct io_backend uring_backend = {
     .thread_start = uring_thread_start,
     .loop_stop = loop_stop,
     .set_spin = set_spin,
+    .note_wake = uring_note_wake,
     .now_us = now_us,
     .mono_ns = mono_ns,
     .post = post,
@@ -209,6 +212,9 @@ const struct io_backend uring_backend = {
     .bell_open = uring_bell_open,
     .bell_fd = uring_bell_fd,
     .bell_close = uring_bell_close,
+    .futex_open = uring_futex_open,
+    .futex_arm = uring_futex_arm,
+    .futex_close = uring_futex_close,
     .connect = uring_connect,
     .listen = uring_listen,
     .listener_address = uring_listener_address,

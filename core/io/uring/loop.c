@@ -7,7 +7,6 @@
 #include "core/io/uring/uring.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -15,7 +14,6 @@
 enum {
     TASKS_A_ROUND = 256,
     CQES_A_ROUND = 512,
-    IDLE_CAP_NS = 1000 * 1000, /* longer stretches without work count as this */
 };
 
 /* ---- opening and closing --------------------------------------------------------------------- */
@@ -29,7 +27,7 @@ struct uring_loop *uring_loop_new(struct uring_env *env)
     loop->env = env;
     loop->wake_fd = -1;
     loop->spin_ns = URING_SPIN_DEFAULT_US * 1000;
-    loop->idle_average = IDLE_CAP_NS;
+    loop->idle_average = UINT64_MAX / 16; /* no spinning before work has come often */
     loop->objects.prev = loop->objects.next = &loop->objects;
     uring_tasks_init(&loop->tasks);
     ASSERT(pthread_mutex_lock(&env->lock) == 0);
@@ -84,6 +82,7 @@ static err_t ring_open(struct uring_loop *loop)
         return ring_refused(-error);
     }
     loop->ring_open = true;
+    uring_futex_probe(loop);
     if ((loop->ring.features & IORING_FEAT_EXT_ARG) == 0) {
         return err_hint(err_new(ERR_UNSUPPORTED, "io_uring of this kernel is too old"),
                         "Linux 5.11 or newer is needed.");
@@ -386,52 +385,13 @@ static bool loop_round(struct uring_loop *loop)
 {
     bool worked = tasks_run(loop);
     worked |= uring_timers_run(loop);
-    worked |= !loop->stop && io_loop_poll(&loop->base);
+    worked |= !loop->stop && io_loop_poll(&loop->base, false);
     worked |= uring_streams_run(loop);
     if (io_uring_sq_ready(&loop->ring) > 0) {
         submit(loop);
     }
     worked |= completions_run(loop);
     return worked;
-}
-
-/* Work turned up: remember how long we were without. */
-static void idle_end(struct uring_loop *loop)
-{
-    if (loop->idle_since != 0) {
-        uint64_t idle = uring_mono_ns() - loop->idle_since;
-        idle = idle < IDLE_CAP_NS ? idle : IDLE_CAP_NS;
-        loop->idle_average = (loop->idle_average * 7 + idle) / 8;
-        loop->idle_since = 0;
-    }
-}
-
-static inline void cpu_relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
-/* True: look again at once. The spin pays only when work usually comes within its budget. */
-static bool idle_spin(struct uring_loop *loop)
-{
-    uint64_t now = uring_mono_ns();
-    if (loop->idle_since == 0) {
-        loop->idle_since = now;
-    }
-    if (loop->idle_average > loop->spin_ns || now - loop->idle_since >= loop->spin_ns) {
-        return false;
-    }
-    if (now - loop->idle_since > loop->spin_ns / 4) {
-        sched_yield(); /* whom we wait for may be waiting for this CPU */
-    }
-    for (int i = 0; i < 16; i++) {
-        cpu_relax();
-    }
-    return true;
 }
 
 /* Publishes to every poller's peers that we sleep; false when work turned up meanwhile. */
@@ -482,7 +442,13 @@ static void loop_sleep(struct uring_loop *loop)
     atomic_store_explicit(&loop->sleeping, 1, memory_order_seq_cst);
     if (pollers_arm(loop) && uring_tasks_empty(&loop->tasks) && loop->dirty == NULL &&
         loop->deferred_at == loop->deferred_len && !loop->stop) {
+        io_loop_count(&loop->base.counters.sleeps);
         wait_events(loop);
+        /* Relaxed: a measurement; pairs with post (env.c). */
+        uint64_t rung = atomic_exchange_explicit(&loop->rung_ns, 0, memory_order_relaxed);
+        if (rung != 0) {
+            uring_note_wake(&loop->base, rung);
+        }
     }
     /* Relaxed: a poster that still reads 1 writes to the eventfd once for nothing. */
     atomic_store_explicit(&loop->sleeping, 0, memory_order_relaxed);
@@ -528,8 +494,8 @@ void uring_loop_run(struct uring_loop *loop)
 {
     while (!loop->stop) {
         if (loop_round(loop)) {
-            idle_end(loop);
-        } else if (!loop->stop && !idle_spin(loop)) {
+            uring_idle_end(loop);
+        } else if (!loop->stop && !uring_spin(loop)) {
             loop_sleep(loop);
         }
     }

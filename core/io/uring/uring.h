@@ -21,7 +21,7 @@ enum {
     URING_CHUNK_LEN = 32 * 1024, /* of bytes copied by io_stream_write */
     URING_CHUNKS_SPARE = 16,
     URING_IOV = 64,          /* queued writes sent with one sendmsg */
-    URING_SPIN_DEFAULT_US = 20,
+    URING_SPIN_DEFAULT_US = 50,
 };
 
 /*
@@ -62,6 +62,7 @@ enum uring_feature {
     URING_FEATURE_DEFER = 1,     /* DEFER_TASKRUN */
     URING_FEATURE_BUF_RING = 2,  /* provided buffer rings */
     URING_FEATURE_MULTISHOT = 4, /* multishot accept and recv */
+    URING_FEATURE_FUTEX = 8,     /* waiting for a futex */
 };
 
 /*
@@ -108,10 +109,13 @@ struct uring_loop {
     size_t deferred_cap;
     size_t deferred_at;
 
-    /* Adaptive spin. */
-    uint64_t spin_ns;      /* the budget */
-    uint64_t idle_since;   /* monotonic ns; 0 while busy */
-    uint64_t idle_average; /* how long a stretch without work has been of late, ns */
+    /* Adaptive spin: see spin.c. Monotonic nanoseconds. */
+    uint64_t spin_ns;       /* the most it may last */
+    uint64_t idle_since;    /* 0 while busy */
+    uint64_t idle_average;  /* how long a stretch without work has been of late */
+    uint64_t crowded_until; /* others want this CPU: no spinning before */
+    _Atomic uint64_t rung_ns; /* when somebody last woke the sleeping loop; 0: it was looked at */
+    bool futex;             /* the ring can wait for a futex */
 
     struct io_uring_buf_ring *buf_ring; /* NULL: not available */
     size_t buf_ring_len;
@@ -169,6 +173,14 @@ void uring_wait(struct uring_loop *loop, bool (*mine)(void *arg, uint64_t user_d
                 bool (*over)(void *arg), void *arg);
 /* Blocks until the request is no longer active. */
 void uring_wait_req(struct uring_loop *loop, struct uring_req *req);
+
+/* ---- spin.c ---- */
+/* Work was done: remembers how long there was none. */
+void uring_idle_end(struct uring_loop *loop);
+/* Looks for work instead of sleeping; false: it is time to sleep. */
+bool uring_spin(struct uring_loop *loop);
+/* The loop was woken by what was rung at that time. */
+void uring_note_wake(struct io_loop *loop, uint64_t rung_ns);
 
 /* ---- timers.c ---- */
 void uring_timer_start(struct io_loop *loop, struct io_timer *timer);
@@ -243,5 +255,12 @@ err_t uring_bell_open(struct io_loop *loop, void (*ring)(void *arg), void *arg,
                       struct io_bell **out);
 int uring_bell_fd(const struct io_bell *bell);
 void uring_bell_close(struct io_bell *bell);
+
+/* ---- futex.c ---- */
+void uring_futex_probe(struct uring_loop *loop);
+err_t uring_futex_open(struct io_loop *loop, const _Atomic uint32_t *word,
+                       void (*woken)(void *arg), void *arg, struct io_futex **out);
+void uring_futex_arm(struct io_futex *futex, uint32_t seen);
+void uring_futex_close(struct io_futex *futex);
 
 #endif

@@ -312,7 +312,7 @@ static void polling_start(struct io_loop *loop, void *arg)
 {
     struct polling *p = arg;
     p->work = 1000;
-    p->worker = (struct io_poller){worker_poll, worker_arm, worker_disarm, NULL};
+    p->worker = (struct io_poller){worker_poll, worker_arm, worker_disarm, false, NULL};
     p->leaver.poll = leaver_poll;
     p->timer.fire = polling_fire;
     io_poller_add(loop, &p->leaver);
@@ -483,7 +483,7 @@ static void idle_fire(struct io_timer *timer)
 static void idle_start(struct io_loop *loop, void *arg)
 {
     struct polling *p = arg;
-    p->worker = (struct io_poller){worker_poll, NULL, NULL, NULL};
+    p->worker = (struct io_poller){worker_poll, NULL, NULL, false, NULL};
     io_poller_add(loop, &p->worker);
     p->timer.fire = idle_fire;
     io_timer_start(loop, &p->timer, io_now_us(loop) + 500000);

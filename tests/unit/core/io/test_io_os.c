@@ -5,10 +5,13 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -305,6 +308,87 @@ static void bells(void)
     struct bells bells = {0};
     world_run(&bells.world, WORLD_REAL, bells_start, &bells);
     CU_ASSERT(bells.rings == 3);
+}
+
+/* ---- words of shared memory ------------------------------------------------------------------ */
+
+struct words {
+    struct world world;
+    struct io_futex *futex;
+    _Atomic uint32_t *word; /* shared */
+    const _Atomic uint32_t *seen; /* the same, mapped read-only */
+    struct io_poller poller;
+    unsigned woken;
+    bool armed_late; /* the word changed before the loop slept */
+};
+
+static void *words_ring(void *arg)
+{
+    struct words *words = arg;
+    usleep(20 * 1000);
+    atomic_fetch_add_explicit(words->word, 1, memory_order_relaxed);
+    io_futex_wake(words->word);
+    return NULL;
+}
+
+static bool words_poll(struct io_poller *poller)
+{
+    return false;
+}
+
+static bool words_arm(struct io_poller *poller)
+{
+    struct words *words = CONTAINER_OF(poller, struct words, poller);
+    if (words->futex != NULL) {
+        uint32_t seen = atomic_load_explicit(words->seen, memory_order_relaxed);
+        io_futex_arm(words->futex, words->armed_late ? seen - 1 : seen);
+    }
+    return false;
+}
+
+static void words_woken(void *arg)
+{
+    struct words *words = arg;
+    if (++words->woken == 1) {
+        words->armed_late = true; /* the wait ends at once */
+        return;
+    }
+    io_futex_close(words->futex);
+    words->futex = NULL;
+    io_loop_stop(words->world.loop);
+}
+
+static void words_start(struct io_loop *loop, void *arg)
+{
+    struct words *words = arg;
+    err_t err = io_futex_open(loop, words->seen, words_woken, words, &words->futex);
+    if (err != ERR_OK) { /* an older kernel */
+        CU_ASSERT(err_code(err) == ERR_UNSUPPORTED);
+        err_free(err);
+        words->woken = 2;
+        io_loop_stop(loop);
+        return;
+    }
+    words->poller = (struct io_poller){.brief = true, .poll = words_poll, .arm = words_arm};
+    io_poller_add(loop, &words->poller);
+}
+
+static void words(void)
+{
+    struct words words = {0};
+    int fd = memfd_create("words", MFD_CLOEXEC);
+    CU_ASSERT_FATAL(fd >= 0 && ftruncate(fd, 4096) == 0);
+    words.word = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    words.seen = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+    CU_ASSERT_FATAL(words.word != MAP_FAILED && words.seen != MAP_FAILED);
+    pthread_t ringer;
+    CU_ASSERT_FATAL(pthread_create(&ringer, NULL, words_ring, &words) == 0);
+    world_run(&words.world, WORLD_REAL, words_start, &words);
+    CU_ASSERT(pthread_join(ringer, NULL) == 0);
+    CU_ASSERT(words.woken == 2);
+    munmap(words.word, 4096);
+    munmap((void *)(uintptr_t)words.seen, 4096);
+    close(fd);
 }
 
 /* ---- descriptors in messages, message boundaries, credentials -------------------------------- */
@@ -696,6 +780,8 @@ static const struct test_case cases[] = {
     {"released process", released},
     {"signals", signals},
     {"doorbells", bells},
+    {"a word of shared memory ends the sleep", words},
+    {"a word of shared memory ends the sleep", words},
     {"messages with descriptors", packets},
     {"descriptors are not leaked", descriptors_not_leaked},
     {"stale socket files", stale_socket},
