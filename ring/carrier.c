@@ -164,19 +164,31 @@ void carrier_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t 
     ASSERT(out->data != NULL && out->len >= len);
 }
 
+static void count_out(struct carrier *c, uint32_t local, size_t len)
+{
+    carrier_count(&c->ends[local].counters.messages_out, 1);
+    carrier_count(&c->ends[local].counters.bytes_out, len);
+}
+
 void carrier_commit(struct carrier *c, uint32_t local, uint32_t remote,
                     const struct carrier_message *m, struct carrier_block *block, size_t len)
 {
     ASSERT(local < c->ends_len && c->ends[local].open && remote < c->theirs.workers);
     ASSERT(m->kind >= FRAME_KIND_USER && (block == NULL ? len == 0 : len <= block->len));
-    carrier_count(&c->ends[local].counters.messages_out, 1);
-    carrier_count(&c->ends[local].counters.bytes_out, len);
+    count_out(c, local, len);
     c->ops->commit(c, local, remote, m, block, len);
 }
 
 void carrier_send(struct carrier *c, uint32_t local, uint32_t remote,
                   const struct carrier_message *m)
 {
+    ASSERT(local < c->ends_len && c->ends[local].open && remote < c->theirs.workers);
+    if (c->ops->send != NULL) {
+        ASSERT(m->kind >= FRAME_KIND_USER && m->len <= FRAME_MESSAGE_MAX);
+        count_out(c, local, m->len);
+        c->ops->send(c, local, remote, m);
+        return;
+    }
     if (m->len == 0) {
         carrier_commit(c, local, remote, m, NULL, 0);
         return;
@@ -193,6 +205,7 @@ void carrier_share(struct carrier *c, uint32_t local, uint32_t remote,
     ASSERT(local < c->ends_len && c->ends[local].open && remote < c->theirs.workers);
     ASSERT(m->kind >= FRAME_KIND_USER && len > 0 && len <= block->len);
     if (c->ops->share != NULL) {
+        count_out(c, local, len);
         c->ops->share(c, local, remote, m, block, len);
         return;
     }

@@ -178,7 +178,9 @@ struct carrier_ops {
                     struct carrier_block *out);
     void (*commit)(struct carrier *c, uint32_t local, uint32_t remote,
                    const struct carrier_message *m, struct carrier_block *block, size_t len);
-    /* NULL: the base copies by reserve and commit; and nothing is ever held back. */
+    /* The next three: NULL: the base does it by reserve and commit, or does nothing. */
+    void (*send)(struct carrier *c, uint32_t local, uint32_t remote,
+                 const struct carrier_message *m);
     void (*share)(struct carrier *c, uint32_t local, uint32_t remote,
                   const struct carrier_message *m, const struct carrier_block *block, size_t len);
     void (*flush)(struct carrier *c, uint32_t local);

@@ -223,6 +223,11 @@ void io_bell_close(struct io_bell *bell)
     }
 }
 
+bool io_loop_has_futex(struct io_loop *loop)
+{
+    return !io_loop_dead(loop) && loop->backend->has_futex(loop);
+}
+
 err_t io_futex_open(struct io_loop *loop, const _Atomic uint32_t *word, void (*woken)(void *arg),
                     void *arg, struct io_futex **out)
 {

@@ -157,6 +157,7 @@ void io_bell_close(struct io_bell *bell);
  * use a doorbell then.
  */
 struct io_futex;
+bool io_loop_has_futex(struct io_loop *loop);
 err_t io_futex_open(struct io_loop *loop, const _Atomic uint32_t *word, void (*woken)(void *arg),
                     void *arg, struct io_futex **out);
 void io_futex_arm(struct io_futex *futex, uint32_t seen);

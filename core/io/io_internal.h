@@ -37,6 +37,7 @@ struct io_backend {
                        struct io_bell **out);
     int (*bell_fd)(const struct io_bell *bell);
     void (*bell_close)(struct io_bell *bell);
+    bool (*has_futex)(struct io_loop *loop);
     err_t (*futex_open)(struct io_loop *loop, const _Atomic uint32_t *word,
                         void (*woken)(void *arg), void *arg, struct io_futex **out);
     void (*futex_arm)(struct io_futex *futex, uint32_t seen);

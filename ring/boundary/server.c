@@ -161,8 +161,8 @@ err_t boundary_server_new(struct io_loop *net, const struct boundary_server_conf
     server->workers = mem_zalloc(sizeof(server->workers[0]) * config->workers);
     server->ends = mem_zalloc(sizeof(server->ends[0]) * config->workers);
     bool local = config->carrier != BOUNDARY_CARRIER_TCP && config->unix_path != NULL;
-    struct shm_pool_config pool = {.net = net, .workers = config->workers,
-                                   .bytes = config->arena_bytes};
+    struct shm_pool_config pool = {.shared = local && !io_env_simulated(io_loop_env(net)),
+                                   .workers = config->workers, .bytes = config->arena_bytes};
     server->pool = shm_pool_new(&pool);
     server->box = mailbox_new(net, server_registered, NULL, server);
     for (uint32_t i = 0; i < config->workers; i++) {

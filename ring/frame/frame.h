@@ -37,7 +37,8 @@ enum frame_kind {
     FRAME_REFUSE = 3,   /* a: enum hello_refusal, c: enum err_code, payload: text */
     FRAME_ATTACH = 4,   /* shared memory: descriptors and sizes */
     FRAME_PING = 5,     /* nothing: the sender lives */
-    FRAME_GOODBYE = 6,  /* c: enum err_code, payload: text; the sender closes now */
+    FRAME_GOODBYE = 6,  /* c: enum err_code, payload: text; the session is over */
+    FRAME_DETACHED = 7, /* shared memory: the sender reads and writes it no more */
     FRAME_KIND_USER = 16,
 };
 

@@ -1,14 +1,19 @@
-/* Module-private: a session over shared memory. shm.c is its net loop, lanes.c its worker loops. */
+/*
+ * Module-private: a session over shared memory. shm.c is its net loop; on its worker loops produce.c
+ * sends, take.c receives, lag.c takes back from readers that lag, lanes.c polls, sleeps, and begins
+ * and ends.
+ */
 #ifndef TAILRACE_RING_SHM_INTERNAL_H
 #define TAILRACE_RING_SHM_INTERNAL_H
 
-#include "core/base/mem.h"
 #include "ring/shm/memory.h"
 #include "ring/shm/pool.h"
 
 enum {
-    SHM_WORKERS_MAX = 60,    /* their doorbells must fit into one packet */
+    SHM_WORKERS_MAX = 60, /* their doorbells must fit into one packet */
     SHM_CONTROL_MAX = 64 * 1024,
+    SHM_BATCH_LINES = 32,         /* published at the latest when so much is there, */
+    SHM_BATCH_BYTES = 64 * 1024,  /* or so many bytes in blocks */
 };
 
 /* A message that found no room: in private memory, or in the arena with the ring full. */
@@ -16,31 +21,59 @@ struct shm_item {
     struct shm_item *next;
     struct carrier_message m;
     bool in_arena;
+    bool shared; /* in the arena, and may be taken back */
+    bool lost;   /* it was */
     uint64_t offset;
     size_t len;
-    size_t sent; /* bytes published as fragments */
+    size_t sent;   /* bytes published as fragments */
     uint8_t *data; /* behind this struct, aligned; NULL when in the arena or empty */
 };
 
-/* What a published descriptor refers to, for freeing; never read back from shared memory. */
-struct shm_slot {
+/* A block the peer may read; what to free is never read back from shared memory. */
+struct shm_held {
+    uint64_t at; /* line of its descriptor */
     uint64_t offset;
-    uint32_t len; /* 0: nothing */
+    uint32_t len;
+    bool shared;
+    bool gone; /* taken back: there is no reference any more */
 };
+
+enum shm_touched { SHM_TAIL = 1, SHM_HEAD = 2 };
 
 /* Both directions between a worker here and one of the peer; on the worker's loop. */
 struct shm_pair {
-    struct shm_lane *own;        /* tail, ring: what we produce; head: what we took */
-    struct shm_lane *peer;       /* the same of the peer, read-only */
+    struct shm_ends *own; /* what we write */
+    struct shm_line *ring;
+    const struct shm_ends *peer; /* what it writes, read-only */
+    const struct shm_line *peer_ring;
     const uint8_t *peer_arena;
-    uint64_t tail;  /* published */
-    uint64_t acked; /* of them, taken by the peer */
-    uint64_t taken; /* of the peer's, by us */
-    uint32_t rung;  /* sleeping value at which its bell was last rung */
-    struct shm_slot slots[SHM_RING];
+    const struct shm_state *peer_state;
+    struct shm_bell *bell;
+    uint64_t mask;      /* lines of our ring less one */
+    uint64_t peer_mask;
+    uint8_t touched;    /* enum shm_touched: what the next flush has to store */
+    bool over;          /* the peer has ended the session: no block of it is begun any more */
+    bool refused;       /* shm_ready said no: writable is owed */
+
+    uint64_t tail;      /* lines filled */
+    uint64_t published; /* of them, the peer may see */
+    uint64_t acked;     /* of them, taken by the peer */
+    size_t unpublished_bytes; /* in blocks */
+    uint32_t rung;      /* sleeping value at which it was last woken */
+
+    uint64_t taken;     /* of the peer's lines, by us */
+    uint64_t claimed;   /* of them, our claim */
+    uint64_t voided;    /* the peer's, as of then */
+
+    struct shm_held *held; /* by order of descriptors, as many places as the ring has lines */
+    uint64_t held_first;
+    uint64_t held_end;
+    size_t held_bytes;
+    uint64_t lag_acked;    /* acked when it was last seen lagging, and since when (0: not) */
+    uint64_t lag_since_ns;
+
     struct shm_item *backlog; /* oldest first */
     struct shm_item *backlog_last;
-    bool refused; /* shm_ready said no: writable is owed once the backlog is gone */
     struct carrier_node *partial; /* a message arriving in fragments */
 };
 
@@ -49,14 +82,23 @@ struct shm_end {
     struct shm_carrier *shm;
     uint32_t local;
     struct io_poller poller;
-    struct io_bell *bell;
+    struct io_bell *bell; /* where the kernel cannot wait for a futex in io_uring */
+    struct io_futex *futex;
     bool attached;
-    struct shm_worker *state;  /* ours, shared */
-    uint8_t *arena_base;
-    struct shm_arena arena;
-    struct shm_pair *pairs; /* by the peer's worker */
-    size_t backlogs;        /* pairs with a backlog */
-    size_t refused;         /* pairs that are */
+    struct shm_pool_worker *pool;
+    struct shm_end *pool_prev; /* among the pool's worker's */
+    struct shm_end *pool_next;
+    struct shm_state *state; /* ours, shared */
+    const struct shm_bell *rings; /* the peer's bell for us */
+    struct shm_pair *pairs;  /* by the peer's worker */
+    uint32_t pairs_len;
+    uint32_t touched_len;
+    uint8_t touched[SHM_WORKERS_MAX]; /* pairs with something to store */
+    size_t backlogs; /* pairs with a backlog */
+    size_t refused;  /* pairs that are */
+    struct shm_return *returns; /* after the end: what the peer may still read */
+    bool scratch_used;
+    _Alignas(SHM_LINE) uint8_t scratch[SHM_INLINE_MAX]; /* a small message being built */
 };
 
 struct shm_carrier {
@@ -65,13 +107,18 @@ struct shm_carrier {
     struct shm_config config;
     struct shm_shape own_shape;
     struct shm_shape peer_shape;
+    struct shm_pool *pool; /* ours: lent by config, or the session's own */
     void *own;  /* memory we write */
     void *peer; /* memory we read */
+    void *peer_pool;
     int own_fd; /* until sent */
-    int peer_bells[SHM_WORKERS_MAX];
-    uint32_t prepared; /* workers whose bell is there */
+    int peer_bells[SHM_WORKERS_MAX]; /* -1: its workers wait for our bells by futex */
+    uint32_t prepared; /* workers that know how they will be woken */
+    bool bells;        /* they need doorbells */
     bool told;         /* ATTACH sent */
     bool heard;        /* ATTACH taken */
+    bool peer_done;    /* it reads and writes no more */
+    struct io_futex *alive; /* tells of the peer's death */
     struct io_timer timer;
     struct frame_parser parser;
     struct carrier_node *waiting; /* control messages until the session stands, oldest first */
@@ -82,14 +129,61 @@ struct shm_carrier {
     struct shm_end *ends;
 };
 
-/* lanes.c */
+static inline struct shm_carrier *shm_of(struct carrier *c)
+{
+    return CONTAINER_OF(c, struct shm_carrier, base);
+}
+
+static inline struct carrier_counters *shm_counters(struct shm_end *end)
+{
+    return &end->shm->base.ends[end->local].counters;
+}
+
+static inline bool shm_failed(const struct shm_end *end)
+{
+    return end->shm->base.ends[end->local].failed;
+}
+
+/* Notes that the next flush has to store something of this pair. */
+static inline void shm_touch(struct shm_end *end, struct shm_pair *pair, enum shm_touched what)
+{
+    if (pair->touched == 0) {
+        end->touched[end->touched_len++] = (uint8_t)(pair - end->pairs);
+    }
+    pair->touched |= (uint8_t)what;
+}
+
+/* produce.c */
 bool shm_ready(struct carrier *c, uint32_t local, uint32_t remote);
 void shm_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
                  struct carrier_block *out);
 void shm_commit(struct carrier *c, uint32_t local, uint32_t remote,
                 const struct carrier_message *m, struct carrier_block *block, size_t len);
+void shm_send(struct carrier *c, uint32_t local, uint32_t remote, const struct carrier_message *m);
+void shm_share(struct carrier *c, uint32_t local, uint32_t remote,
+               const struct carrier_message *m, const struct carrier_block *block, size_t len);
+void shm_flush(struct carrier *c, uint32_t local);
+/* Stores what was touched, then wakes whom that concerns. */
+void shm_flush_end(struct shm_end *end);
+/* Takes back what the peer has acknowledged; a lie fails the session. True: there was something. */
+bool shm_take_acks(struct shm_end *end, struct shm_pair *pair);
+/* Works off the backlogs; true when anything was published. */
+bool shm_push_backlogs(struct shm_end *end);
+void shm_backlog_free(struct shm_pair *pair);
+
+/* take.c: a burst from one of the peer's workers; false: the session is over. */
+bool shm_take_lane(struct shm_end *end, struct shm_pair *pair, bool *any);
+
+/* lag.c: forbids the peer to begin any block, and drops those it has not claimed; what it has stays
+ * in end->returns when the pool lives on. */
+void shm_void_all(struct shm_end *end);
+
+/* lanes.c */
 void shm_prepare(struct carrier *c, uint32_t local);
 void shm_attach(struct carrier *c, uint32_t local);
 void shm_detach(struct carrier *c, uint32_t local);
+
+/* Do both sides' numbers of a lane fit together, as far as this side can know? */
+bool shm_pair_valid(const struct shm_end *end, const struct shm_pair *pair);
 
 #endif

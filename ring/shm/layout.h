@@ -1,124 +1,215 @@
 /*
  * Module-private: what lies in shared memory. Each side of a session makes one memfd, the only
- * memory it writes, which the other maps read-only. It holds what this side produces (tails,
- * descriptors, arenas) and what it consumed (heads, which are cumulative acknowledgements), and
- * each worker's sleeping flag.
+ * memory it writes in that session, and lends a second one, the arenas of its pool; the other maps
+ * both read-only.
  *
- *   page 0       struct shm_head
- *   then         struct shm_worker [workers]
- *   then         struct shm_lane   [workers][peer's workers]
- *   then (page)  arenas            [workers][arena_bytes]
+ *   the session's memory                          the pool's memory
+ *   page 0   struct shm_head                      page 0   struct shm_pool_head
+ *   then     struct shm_state [workers]           then     arenas [workers][arena_bytes]
+ *   then     struct shm_bell  [peer's workers]
+ *   then     lanes [workers][peer's workers]: struct shm_ends, struct shm_line [lines]
  *
- * Who may touch what: a worker's state, its lanes and its arena are written by that worker's
- * thread only, and read by the peer's worker threads. Nothing read from the peer's memory is
- * believed: counters are loaded once and checked to move forward within their window, descriptors
- * are copied and their offsets checked against the arena.
+ * Who may touch what: a worker's state, its lanes and its arena are written by that worker's thread
+ * only, and read by the peer's worker threads. A bell is written by any worker that wakes the
+ * peer's worker it belongs to. Nothing read from the peer's memory is believed: counters are loaded
+ * once and checked to move forward within their window, descriptors are copied and their offsets
+ * checked against the arena.
  */
 #ifndef TAILRACE_RING_SHM_LAYOUT_H
 #define TAILRACE_RING_SHM_LAYOUT_H
 
 #include "core/base/assert.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
-#define SHM_MAGIC 0x314D48535254ULL /* "TRSHM1" */
+#define SHM_MAGIC 0x324D48535254ULL      /* "TRSHM2" */
+#define SHM_POOL_MAGIC 0x324C50535254ULL /* "TRSPL2" */
 
 enum {
     SHM_LINE = 64,
     SHM_PAGE = 4096,
-    SHM_RING = 256,                /* descriptors of a lane; a power of two */
-    SHM_UNIT = 512,                /* the arena is given out in multiples of it */
-    SHM_ARENA_MIN = 256 * 1024,    /* bytes a worker */
+    SHM_HUGE_PAGE = 2 << 20,    /* pools from this size on are multiples of it */
+    SHM_LINES_MIN = 256,        /* of a lane's ring; a power of two */
+    SHM_LINES_MAX = 4096,
+    SHM_RINGS_BYTES = 1 << 20,  /* about what all rings of one side may take */
+    SHM_UNIT = 512,             /* the arena is given out in multiples of it */
+    SHM_ARENA_MIN = 256 * 1024, /* bytes a worker */
     SHM_ARENA_MAX = 1 << 30,
-    SHM_ARENA_DEFAULT = 16 << 20,  /* bytes a session and direction */
 };
 
 struct shm_head {
     uint64_t magic;
     uint32_t workers;
     uint32_t peer_workers;
-    uint64_t arena_bytes; /* of one worker */
+    uint32_t lines;
+    uint32_t zero;
+    uint64_t arena_bytes;
+    uint8_t pad[SHM_LINE - 32];
+    /* Robust, and held by the net loop's thread as long as the session lives: the kernel marks its
+     * first word when that thread dies, before it takes the process's memory down. */
+    pthread_mutex_t alive;
 };
 
-struct shm_worker {
+struct shm_pool_head {
+    uint64_t magic;
+    uint64_t arena_bytes;
+    uint32_t workers;
+    uint32_t zero;
+};
+
+struct shm_state {
     /* Odd while the worker sleeps or is about to; grows by one each time. */
     _Atomic uint32_t sleeping;
-    /* 1: it waits for acknowledgements; ring its bell after giving some. */
+    /* 1: it waits for acknowledgements; wake it after giving some. */
     _Atomic uint32_t blocked;
     uint8_t pad[SHM_LINE - 8];
 };
 
-/* A message, or a fragment of one, whose bytes lie in the producer's arena. */
+/* How this side wakes one of the peer's workers, which waits for the word to change. */
+struct shm_bell {
+    _Atomic uint32_t rung;
+    uint32_t zero;
+    _Atomic uint64_t rung_ns; /* monotonic time: what a wake costs is measured by it */
+    uint8_t pad[SHM_LINE - 16];
+};
+
+/*
+ * Both directions of a lane, as far as this side writes them; one thread writes all of it, and one
+ * of the peer reads it. They share a line so that an answer and the acknowledgement of what it
+ * answers travel together. Counted in lines of the ring since the session began.
+ */
+struct shm_ends {
+    _Atomic uint64_t tail;   /* lines published to the peer's worker */
+    _Atomic uint64_t head;   /* lines taken from the peer's worker: it may reuse what they name */
+    _Atomic uint64_t claim;  /* blocks named below are being read, or will be, until head says */
+    _Atomic uint64_t voided; /* shared blocks named below must not be begun; all ones: no block */
+    uint8_t pad[SHM_LINE - 32];
+};
+#define SHM_VOID_ALL UINT64_MAX
+
+enum shm_flags {
+    /* FRAME_FIRST, FRAME_LAST, and: */
+    SHM_BLOCK = 4,  /* the bytes lie in the arena; else in this line and those behind it */
+    SHM_SHARED = 8, /* the block may be taken back */
+    SHM_FLAGS = 15,
+};
+
+enum {
+    SHM_INLINE_HEAD = 32, /* bytes in the first line */
+    SHM_INLINE_LINES = 4,
+    SHM_INLINE_MAX = SHM_INLINE_HEAD + (SHM_INLINE_LINES - 1) * SHM_LINE,
+};
+
+/* The first line of a message, or of a fragment of one. */
 struct shm_desc {
-    uint64_t offset; /* in the arena of the producing worker */
-    uint32_t len;
-    uint32_t total; /* of the whole message */
-    uint64_t a;
-    uint64_t b;
+    uint8_t kind;
+    uint8_t flags;
+    uint8_t lines; /* of the ring this takes */
+    uint8_t zero;
     uint32_t stream;
     uint32_t c;
-    uint8_t kind;
-    uint8_t flags; /* FRAME_FIRST, FRAME_LAST */
-    uint8_t zero[22];
+    uint32_t len; /* bytes of it here */
+    uint64_t a;
+    uint64_t b;
+    union {
+        uint8_t bytes[SHM_INLINE_HEAD];
+        struct {
+            uint64_t offset; /* in the arena of the producing worker */
+            uint32_t total;  /* of the whole message */
+            uint32_t zero[5];
+        } block;
+    };
 };
 
-struct shm_lane {
-    /* Descriptors ever published to the peer's worker. */
-    _Atomic uint64_t tail;
-    uint8_t pad1[SHM_LINE - 8];
-    /* Descriptors ever taken from the peer's worker: it may reuse what they referred to. */
-    _Atomic uint64_t head;
-    uint8_t pad2[SHM_LINE - 8];
-    struct shm_desc ring[SHM_RING];
+struct shm_line {
+    uint8_t bytes[SHM_LINE];
 };
 
-STATIC_ASSERT(sizeof(struct shm_worker) == SHM_LINE, "one line a worker");
+STATIC_ASSERT(offsetof(struct shm_head, alive) == SHM_LINE, "alive on a line of its own");
+STATIC_ASSERT(sizeof(struct shm_state) == SHM_LINE, "one line a worker");
+STATIC_ASSERT(sizeof(struct shm_bell) == SHM_LINE, "one line a bell");
+STATIC_ASSERT(sizeof(struct shm_ends) == SHM_LINE, "one line");
 STATIC_ASSERT(sizeof(struct shm_desc) == SHM_LINE, "one line a descriptor");
-STATIC_ASSERT(sizeof(struct shm_lane) == SHM_LINE * (2 + SHM_RING), "no holes");
+STATIC_ASSERT(offsetof(struct shm_desc, bytes) == SHM_LINE - SHM_INLINE_HEAD, "no holes");
 
-/* Where things lie, as a function of three numbers. */
+/* Lines of the ring which a message of len bytes takes when they lie in it. */
+static inline uint32_t shm_lines_of(size_t len)
+{
+    return 1 + (uint32_t)((len + SHM_LINE - SHM_INLINE_HEAD - 1) / SHM_LINE);
+}
+
+/* Where things lie, as a function of four numbers. */
 struct shm_shape {
     uint32_t workers;
     uint32_t peer_workers;
+    uint32_t lines;
     uint64_t arena_bytes;
 };
 
-static inline uint64_t shm_lanes_at(const struct shm_shape *s)
+static inline uint64_t shm_whole(uint64_t bytes, uint64_t page)
 {
-    return SHM_PAGE + (uint64_t)s->workers * sizeof(struct shm_worker);
+    return (bytes + page - 1) & ~(page - 1);
 }
 
-static inline uint64_t shm_arenas_at(const struct shm_shape *s)
+static inline uint64_t shm_bells_at(const struct shm_shape *s)
 {
-    uint64_t end = shm_lanes_at(s) +
-                   (uint64_t)s->workers * s->peer_workers * sizeof(struct shm_lane);
-    return (end + SHM_PAGE - 1) & ~(uint64_t)(SHM_PAGE - 1);
+    return SHM_PAGE + (uint64_t)s->workers * sizeof(struct shm_state);
+}
+
+static inline uint64_t shm_lanes_at(const struct shm_shape *s)
+{
+    return shm_bells_at(s) + (uint64_t)s->peer_workers * sizeof(struct shm_bell);
+}
+
+static inline uint64_t shm_lane_size(const struct shm_shape *s)
+{
+    return sizeof(struct shm_ends) + (uint64_t)s->lines * SHM_LINE;
 }
 
 static inline uint64_t shm_size(const struct shm_shape *s)
 {
-    return shm_arenas_at(s) + (uint64_t)s->workers * s->arena_bytes;
+    uint64_t end = shm_lanes_at(s) + (uint64_t)s->workers * s->peer_workers * shm_lane_size(s);
+    return shm_whole(end, SHM_PAGE);
 }
 
-static inline struct shm_worker *shm_worker_at(void *base, const struct shm_shape *s, uint32_t i)
+static inline uint64_t shm_pool_size(uint32_t workers, uint64_t arena_bytes)
+{
+    uint64_t bytes = SHM_PAGE + workers * arena_bytes;
+    return shm_whole(bytes, bytes < SHM_HUGE_PAGE ? SHM_PAGE : SHM_HUGE_PAGE);
+}
+
+static inline struct shm_state *shm_state_at(void *base, const struct shm_shape *s, uint32_t i)
 {
     ASSERT(i < s->workers);
-    return (struct shm_worker *)((uint8_t *)base + SHM_PAGE) + i;
+    return (struct shm_state *)((uint8_t *)base + SHM_PAGE) + i;
 }
 
-static inline struct shm_lane *shm_lane_at(void *base, const struct shm_shape *s, uint32_t i,
+static inline struct shm_bell *shm_bell_at(void *base, const struct shm_shape *s, uint32_t remote)
+{
+    ASSERT(remote < s->peer_workers);
+    return (struct shm_bell *)((uint8_t *)base + shm_bells_at(s)) + remote;
+}
+
+static inline struct shm_ends *shm_ends_at(void *base, const struct shm_shape *s, uint32_t i,
                                            uint32_t remote)
 {
     ASSERT(i < s->workers && remote < s->peer_workers);
-    return (struct shm_lane *)((uint8_t *)base + shm_lanes_at(s)) +
-           ((uint64_t)i * s->peer_workers + remote);
+    return (struct shm_ends *)((uint8_t *)base + shm_lanes_at(s) +
+                               ((uint64_t)i * s->peer_workers + remote) * shm_lane_size(s));
 }
 
-static inline uint8_t *shm_arena_at(void *base, const struct shm_shape *s, uint32_t i)
+/* The ring lies behind its ends. */
+static inline struct shm_line *shm_ring_of(struct shm_ends *ends)
 {
-    ASSERT(i < s->workers);
-    return (uint8_t *)base + shm_arenas_at(s) + (uint64_t)i * s->arena_bytes;
+    return (struct shm_line *)(ends + 1);
+}
+
+static inline uint8_t *shm_arena_at(void *pool_base, uint64_t arena_bytes, uint32_t i)
+{
+    return (uint8_t *)pool_base + SHM_PAGE + i * arena_bytes;
 }
 
 #endif

@@ -1,8 +1,13 @@
 /* Sealed shared memory: see memory.h. */
 #include "ring/shm/memory.h"
 
+#include "core/base/log.h"
+#include "ring/shm/layout.h"
+
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/memfd.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,9 +19,8 @@
  * peer cannot write, and not even punch holes. SEAL: these seals are final. */
 static const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
 
-static err_t fill(int fd, const struct shm_shape *shape, void **base)
+static err_t fill(int fd, size_t size, void **base)
 {
-    size_t size = shm_size(shape);
     if (ftruncate(fd, (off_t)size) != 0) {
         return err_errno(errno, "shared memory of %zu bytes", size);
     }
@@ -33,46 +37,54 @@ static err_t fill(int fd, const struct shm_shape *shape, void **base)
     return ERR_OK;
 }
 
-err_t shm_memory_make(const struct shm_shape *shape, void **base, int *fd)
+static err_t make(const char *name, size_t size, unsigned flags, void **base, int *fd)
 {
-    ASSERT(shape->arena_bytes % SHM_PAGE == 0);
-    *fd = memfd_create("tailrace-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    *fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | flags);
     if (*fd < 0) {
         return err_errno(errno, "memfd_create");
     }
-    err_t err = fill(*fd, shape, base);
+    err_t err = fill(*fd, size, base);
     if (err != ERR_OK) {
         close(*fd);
         *fd = -1;
-        return err;
     }
-    struct shm_head *head = *base;
-    head->magic = SHM_MAGIC;
-    head->workers = shape->workers;
-    head->peer_workers = shape->peer_workers;
-    head->arena_bytes = shape->arena_bytes;
-    return ERR_OK;
+    return err;
 }
 
-static err_t check_head(const void *base, const struct shm_shape *shape)
+/* Once a process: sessions come and go. */
+static void say_small(size_t size, err_t err)
 {
-    struct shm_head head;
-    memcpy(&head, base, sizeof(head)); /* once: it may change underfoot */
-    if (head.magic != SHM_MAGIC || head.workers != shape->workers ||
-        head.peer_workers != shape->peer_workers || head.arena_bytes != shape->arena_bytes) {
-        return err_new(ERR_PROTOCOL, "the peer's memory is of another shape");
+    static _Atomic bool said;
+    /* Relaxed: who says it does not matter. */
+    if (!atomic_exchange_explicit(&said, true, memory_order_relaxed)) {
+        LOG_INFO("ring", "no huge pages for shared memory, using small ones",
+                 LOG_U64("bytes", size), LOG_ERR(err));
     }
-    return ERR_OK;
 }
 
-err_t shm_memory_attach(int fd, const struct shm_shape *shape, void **base)
+err_t shm_memory_make(const char *name, size_t size, bool *huge, void **base, int *fd)
+{
+    ASSERT(size > 0 && size % SHM_PAGE == 0);
+    if (*huge) {
+        ASSERT(size % SHM_HUGE_PAGE == 0);
+        err_t err = make(name, size, MFD_HUGETLB | MFD_HUGE_2MB, base, fd);
+        if (err == ERR_OK) {
+            return ERR_OK;
+        }
+        say_small(size, err);
+        err_free(err);
+        *huge = false;
+    }
+    return make(name, size, 0, base, fd);
+}
+
+err_t shm_memory_attach(int fd, size_t size, void **base)
 {
     struct stat st;
     int got = fcntl(fd, F_GET_SEALS);
     if (got < 0 || (got & seals) != seals) {
         return err_new(ERR_PROTOCOL, "the peer's memory is not sealed (%d)", got);
     }
-    size_t size = shm_size(shape);
     if (fstat(fd, &st) != 0 || st.st_size != (off_t)size) {
         return err_new(ERR_PROTOCOL, "the peer's memory has %lld bytes, expected %zu",
                        (long long)st.st_size, size);
@@ -81,19 +93,14 @@ err_t shm_memory_attach(int fd, const struct shm_shape *shape, void **base)
     if (p == MAP_FAILED) {
         return err_errno(errno, "mapping the peer's memory");
     }
-    err_t err = check_head(p, shape);
-    if (err != ERR_OK) {
-        munmap(p, size);
-        return err;
-    }
     *base = p;
     return ERR_OK;
 }
 
-void shm_memory_unmap(void *base, const struct shm_shape *shape)
+void shm_memory_unmap(void *base, size_t size)
 {
     if (base != NULL) {
-        ASSERT(munmap(base, shm_size(shape)) == 0);
+        ASSERT(munmap(base, size) == 0);
     }
 }
 
@@ -104,7 +111,7 @@ void shm_close(int fd)
     }
 }
 
-void shm_ring(int fd)
+void shm_ring_eventfd(int fd)
 {
     /* A counter the peer has filled up would block us, and rings anyway. It cannot be made
      * non-blocking: the flag is shared with the peer's end, which reads it blocking. */
@@ -129,4 +136,40 @@ err_t shm_check_bell(int fd)
         return err_new(ERR_PROTOCOL, "the peer's doorbell is no eventfd");
     }
     return ERR_OK;
+}
+
+/* ---- the death of the peer ------------------------------------------------------------------- */
+
+/* The C library keeps the owner's thread id in the first word of a robust mutex and its lists of
+ * them where the kernel looks when a thread ends: both are its ABI with the kernel. */
+STATIC_ASSERT(offsetof(pthread_mutex_t, __data.__lock) == 0, "the word comes first");
+
+void shm_alive_begin(pthread_mutex_t *alive)
+{
+    pthread_mutexattr_t attributes;
+    ASSERT(pthread_mutexattr_init(&attributes) == 0);
+    ASSERT(pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST) == 0);
+    ASSERT(pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED) == 0);
+    ASSERT(pthread_mutex_init(alive, &attributes) == 0);
+    ASSERT(pthread_mutexattr_destroy(&attributes) == 0);
+    ASSERT(pthread_mutex_lock(alive) == 0);
+    /* The peer cannot say that it waits, for it cannot write here: it is said in its name, so that
+     * the kernel wakes it. Relaxed: the kernel reads it in this thread's own end. */
+    atomic_fetch_or_explicit((_Atomic uint32_t *)alive, FUTEX_WAITERS, memory_order_relaxed);
+}
+
+void shm_alive_end(pthread_mutex_t *alive)
+{
+    ASSERT(pthread_mutex_unlock(alive) == 0);
+    ASSERT(pthread_mutex_destroy(alive) == 0);
+}
+
+const _Atomic uint32_t *shm_alive_word(const pthread_mutex_t *alive)
+{
+    return (const _Atomic uint32_t *)alive;
+}
+
+bool shm_alive_died(uint32_t word)
+{
+    return (word & FUTEX_OWNER_DIED) != 0;
 }

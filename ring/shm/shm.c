@@ -12,12 +12,11 @@
 #include "core/base/log.h"
 #include "ring/shm/internal.h"
 
-enum { ATTACH_US = 5 * 1000 * 1000, ATTACH_LEN = HELLO_PROOF_LEN + 16 };
-
-static struct shm_carrier *shm_of(struct carrier *c)
-{
-    return CONTAINER_OF(c, struct shm_carrier, base);
-}
+enum {
+    ATTACH_US = 5 * 1000 * 1000,
+    ATTACH_LEN = HELLO_PROOF_LEN + 24,
+    ATTACH_BELLS = 1, /* flag: doorbells are passed, one per worker */
+};
 
 /* ---- packets --------------------------------------------------------------------------------- */
 
@@ -80,11 +79,12 @@ static void send_waiting(struct shm_carrier *shm)
 
 static void send_attach(struct shm_carrier *shm)
 {
-    int fds[1 + SHM_WORKERS_MAX];
+    int fds[2 + SHM_WORKERS_MAX];
     size_t fds_len = 0;
     ASSERT(!shm->told && shm->prepared == shm->base.ends_len);
     fds[fds_len++] = shm->own_fd;
-    for (uint32_t i = 0; i < shm->base.ends_len; i++) {
+    fds[fds_len++] = shm->pool->fd;
+    for (uint32_t i = 0; shm->bells && i < shm->base.ends_len; i++) {
         fds[fds_len++] = io_bell_fd(shm->ends[i].bell);
     }
     struct buf text = {0};
@@ -92,6 +92,8 @@ static void send_attach(struct shm_carrier *shm)
     buf_append(&text, shm->config.initiator ? shm->config.proof : no_proof, HELLO_PROOF_LEN);
     buf_append_u32(&text, shm->own_shape.workers);
     buf_append_u32(&text, shm->own_shape.peer_workers);
+    buf_append_u32(&text, shm->own_shape.lines);
+    buf_append_u32(&text, shm->bells ? ATTACH_BELLS : 0);
     buf_append_u64(&text, shm->own_shape.arena_bytes);
     ASSERT(text.len == ATTACH_LEN);
     struct frame_header h = {.kind = FRAME_ATTACH};
@@ -119,6 +121,69 @@ static void set_up(struct shm_carrier *shm)
     }
 }
 
+static bool shape_fits(const struct shm_carrier *shm, const struct shm_shape *shape)
+{
+    return shape->workers == shm->base.theirs.workers &&
+           shape->peer_workers == shm->base.ends_len && shape->lines >= SHM_LINES_MIN &&
+           shape->lines <= SHM_LINES_MAX && (shape->lines & (shape->lines - 1)) == 0 &&
+           shape->arena_bytes >= SHM_ARENA_MIN && shape->arena_bytes <= SHM_ARENA_MAX &&
+           shape->arena_bytes % SHM_PAGE == 0;
+}
+
+/* Maps what the peer has passed, and checks what is written at the head of it. */
+static err_t attach_memory(struct shm_carrier *shm)
+{
+    const struct shm_shape *shape = &shm->peer_shape;
+    TRY(shm_memory_attach(shm->fds[0], shm_size(shape), &shm->peer));
+    TRY(shm_memory_attach(shm->fds[1], shm_pool_size(shape->workers, shape->arena_bytes),
+                          &shm->peer_pool));
+    struct shm_head head;
+    struct shm_pool_head pool;
+    memcpy(&head, shm->peer, sizeof(head)); /* once, both: they may change underfoot */
+    memcpy(&pool, shm->peer_pool, sizeof(pool));
+    if (head.magic != SHM_MAGIC || head.workers != shape->workers ||
+        head.peer_workers != shape->peer_workers || head.lines != shape->lines ||
+        head.arena_bytes != shape->arena_bytes || pool.magic != SHM_POOL_MAGIC ||
+        pool.workers != shape->workers || pool.arena_bytes != shape->arena_bytes) {
+        return err_new(ERR_PROTOCOL, "the peer's memory is of another shape");
+    }
+    return ERR_OK;
+}
+
+/* The peer's net loop has died, or its session is over. */
+static void alive_changed(void *arg)
+{
+    struct shm_carrier *shm = arg;
+    const struct shm_head *head = shm->peer;
+    /* Acquire: what the peer wrote before it died has been written. */
+    uint32_t word = atomic_load_explicit(shm_alive_word(&head->alive), memory_order_acquire);
+    if (shm_alive_died(word)) {
+        carrier_end_session(&shm->base, err_new(ERR_UNAVAILABLE, "the peer's process died"));
+    }
+}
+
+static void watch_peer(struct shm_carrier *shm)
+{
+    const struct shm_head *head = shm->peer;
+    const _Atomic uint32_t *word = shm_alive_word(&head->alive);
+    if (!io_loop_has_futex(shm->base.net)) {
+        return; /* the end of the connection tells, which takes longer */
+    }
+    err_t err = io_futex_open(shm->base.net, word, alive_changed, shm, &shm->alive);
+    if (err != ERR_OK) { /* the loop has stopped */
+        err_free(err);
+        return;
+    }
+    /* Acquire: as in alive_changed. */
+    uint32_t seen = atomic_load_explicit(word, memory_order_acquire);
+    if (shm_alive_died(seen)) {
+        carrier_fail(&shm->base, CARRIER_NET,
+                     err_new(ERR_UNAVAILABLE, "the peer's process died"));
+        return;
+    }
+    io_futex_arm(shm->alive, seen);
+}
+
 static err_t take_attach(struct shm_carrier *shm, const uint8_t *data, size_t len)
 {
     struct reader r = reader_of(data, len);
@@ -126,6 +191,8 @@ static err_t take_attach(struct shm_carrier *shm, const uint8_t *data, size_t le
     struct shm_shape *shape = &shm->peer_shape;
     shape->workers = reader_u32(&r);
     shape->peer_workers = reader_u32(&r);
+    shape->lines = reader_u32(&r);
+    uint32_t flags = reader_u32(&r);
     shape->arena_bytes = reader_u64(&r);
     if (r.failed || reader_left(&r) != 0 || shm->heard) {
         return err_new(ERR_PROTOCOL, "malformed attach message");
@@ -133,23 +200,24 @@ static err_t take_attach(struct shm_carrier *shm, const uint8_t *data, size_t le
     if (!shm->config.initiator && !hello_proof_equal(proof, shm->config.proof)) {
         return err_new(ERR_PERMISSION, "the peer does not know the node's secret");
     }
-    if (shape->workers != shm->base.theirs.workers ||
-        shape->peer_workers != shm->base.ends_len || shape->arena_bytes < SHM_ARENA_MIN ||
-        shape->arena_bytes > SHM_ARENA_MAX || shape->arena_bytes % SHM_PAGE != 0 ||
-        shm->fds_len != 1 + shape->workers) {
+    uint32_t bells = (flags & ATTACH_BELLS) != 0 ? shape->workers : 0;
+    if (!shape_fits(shm, shape) || (flags & ~(uint32_t)ATTACH_BELLS) != 0 ||
+        shm->fds_len != 2 + (size_t)bells) {
         return err_new(ERR_PROTOCOL, "attach of %u workers, arenas of %llu, %zu descriptors",
                        shape->workers, (unsigned long long)shape->arena_bytes, shm->fds_len);
     }
-    for (uint32_t i = 0; i < shape->workers; i++) {
-        TRY(shm_check_bell(shm->fds[1 + i]));
+    for (uint32_t i = 0; i < bells; i++) {
+        TRY(shm_check_bell(shm->fds[2 + i]));
     }
-    TRY(shm_memory_attach(shm->fds[0], shape, &shm->peer));
+    TRY(attach_memory(shm));
     shm_close(shm->fds[0]);
-    for (uint32_t i = 0; i < shape->workers; i++) {
-        shm->peer_bells[i] = shm->fds[1 + i];
+    shm_close(shm->fds[1]);
+    for (uint32_t i = 0; i < bells; i++) {
+        shm->peer_bells[i] = shm->fds[2 + i];
     }
     shm->fds_len = 0; /* taken */
     shm->heard = true;
+    watch_peer(shm);
     return ERR_OK;
 }
 
@@ -168,6 +236,13 @@ static err_t frame_there(void *arg, const struct frame_header *h)
 {
     struct shm_carrier *shm = arg;
     struct carrier *c = &shm->base;
+    if (h->kind == FRAME_DETACHED) {
+        shm->peer_done = true;
+        return ERR_OK;
+    }
+    if (c->ending) {
+        return ERR_OK; /* it does not know yet */
+    }
     if (h->kind == FRAME_ATTACH) {
         TRY(take_attach(shm, shm->packet, h->length));
         set_up(shm);
@@ -226,6 +301,7 @@ static void shm_node(struct carrier *c, struct mailbox_item *item)
     struct shm_carrier *shm = shm_of(c);
     struct carrier_node *node = CONTAINER_OF(item, struct carrier_node, item);
     ASSERT(node->kind == CARRIER_NODE_OTHER && shm->prepared < c->ends_len);
+    shm->bells |= shm->ends[node->local].bell != NULL;
     carrier_node_free(node);
     shm->prepared++;
     set_up(shm);
@@ -238,38 +314,71 @@ static void shm_timeout(struct io_timer *timer)
     carrier_end_session(&shm->base, err_new(ERR_TIMEOUT, "shared memory not attached in time"));
 }
 
+/* The connection stays: its end says that this side reads no more. */
 static void shm_shut(struct carrier *c, const char *reason)
 {
     struct shm_carrier *shm = shm_of(c);
     io_timer_cancel(c->net, &shm->timer);
+    io_futex_close(shm->alive);
+    shm->alive = NULL;
     if (shm->stream == NULL) {
         return;
     }
     size_t len = strlen(reason);
     struct frame_header h = {.kind = FRAME_GOODBYE};
     send_packet(shm, &h, reason, len < SHM_CONTROL_MAX ? len : SHM_CONTROL_MAX, NULL, 0);
-    io_stream_finish(shm->stream);
+}
+
+/* Every worker has let go. Blocks of a pool which the peer may still read outlive the session. */
+static void part(struct shm_carrier *shm)
+{
+    struct shm_return *returns = NULL;
+    for (uint32_t i = 0; i < shm->base.ends_len; i++) {
+        struct shm_return *r = shm->ends[i].returns;
+        if (r != NULL) {
+            r->next = returns;
+            returns = r;
+        }
+    }
+    if (shm->stream != NULL) {
+        struct frame_header h = {.kind = FRAME_DETACHED};
+        send_packet(shm, &h, NULL, 0, NULL, 0);
+    }
+    if (shm->stream != NULL && returns != NULL && !shm->peer_done) {
+        shm_linger(shm->config.pool, shm->stream, returns);
+    } else {
+        shm_pool_return(returns);
+        if (shm->stream != NULL) {
+            io_stream_finish(shm->stream);
+        }
+    }
     shm->stream = NULL;
 }
 
 static void shm_free(struct carrier *c)
 {
     struct shm_carrier *shm = shm_of(c);
-    ASSERT(shm->stream == NULL);
     io_timer_cancel(c->net, &shm->timer);
+    part(shm);
     shm_close(shm->own_fd);
-    if (shm->heard) {
-        for (uint32_t i = 0; i < shm->peer_shape.workers; i++) {
-            shm_close(shm->peer_bells[i]);
-        }
+    for (uint32_t i = 0; i < SHM_WORKERS_MAX; i++) {
+        shm_close(shm->peer_bells[i]);
     }
     while (shm->waiting != NULL) {
         struct carrier_node *next = shm->waiting->next;
         carrier_node_free(shm->waiting);
         shm->waiting = next;
     }
-    shm_memory_unmap(shm->own, &shm->own_shape);
-    shm_memory_unmap(shm->peer, &shm->peer_shape);
+    if (shm->own != NULL) {
+        shm_alive_end(&((struct shm_head *)shm->own)->alive);
+    }
+    shm_memory_unmap(shm->own, shm_size(&shm->own_shape));
+    shm_memory_unmap(shm->peer, shm_size(&shm->peer_shape));
+    shm_memory_unmap(shm->peer_pool,
+                     shm_pool_size(shm->peer_shape.workers, shm->peer_shape.arena_bytes));
+    if (shm->config.pool == NULL) {
+        shm_pool_free(shm->pool);
+    }
     carrier_release(c);
     free(shm->packet);
     free(shm->ends);
@@ -281,6 +390,9 @@ static const struct carrier_ops shm_ops = {
     .ready = shm_ready,
     .reserve = shm_reserve,
     .commit = shm_commit,
+    .send = shm_send,
+    .share = shm_share,
+    .flush = shm_flush,
     .prepare = shm_prepare,
     .attach = shm_attach,
     .detach = shm_detach,
@@ -295,16 +407,45 @@ bool shm_carrier_fits(uint32_t workers, uint32_t peer_workers)
     return workers <= SHM_WORKERS_MAX && peer_workers <= SHM_WORKERS_MAX;
 }
 
-static void shape_own(struct shm_carrier *shm)
+static uint32_t ring_lines(uint32_t workers, uint32_t peer_workers)
 {
-    ASSERT(shm->base.ends_len > 0);
-    size_t bytes = shm->config.arena_bytes != 0 ? shm->config.arena_bytes : SHM_ARENA_DEFAULT;
-    size_t each = bytes / shm->base.ends_len / SHM_PAGE * SHM_PAGE;
-    each = each < SHM_ARENA_MIN ? SHM_ARENA_MIN : each;
-    each = each > SHM_ARENA_MAX ? SHM_ARENA_MAX : each;
-    shm->own_shape = (struct shm_shape){.workers = shm->base.ends_len,
-                                        .peer_workers = shm->base.theirs.workers,
-                                        .arena_bytes = each};
+    uint32_t lines = SHM_LINES_MAX;
+    while (lines > SHM_LINES_MIN &&
+           (uint64_t)workers * peer_workers * lines * SHM_LINE > SHM_RINGS_BYTES) {
+        lines /= 2;
+    }
+    return lines;
+}
+
+/* Our memory, and the pool. */
+static err_t make_memory(struct shm_carrier *shm)
+{
+    struct shm_shape *shape = &shm->own_shape;
+    if (!shm_carrier_fits(shm->base.ends_len, shm->base.theirs.workers)) {
+        return err_new(ERR_UNSUPPORTED, "too many workers for shared memory");
+    }
+    shm->pool = shm->config.pool;
+    if (shm->pool != NULL && shm->pool->fd < 0) {
+        shm->config.pool = NULL; /* plain memory */
+    }
+    if (shm->config.pool == NULL) {
+        TRY(shm_pool_new_own(shm->base.ends_len, shm->config.arena_bytes, &shm->pool));
+    }
+    ASSERT(shm->pool->config.workers == shm->base.ends_len);
+    *shape = (struct shm_shape){.workers = shm->base.ends_len,
+                                .peer_workers = shm->base.theirs.workers,
+                                .lines = ring_lines(shm->base.ends_len, shm->base.theirs.workers),
+                                .arena_bytes = shm->pool->arena_bytes};
+    bool huge = false;
+    TRY(shm_memory_make("tailrace-ring", shm_size(shape), &huge, &shm->own, &shm->own_fd));
+    struct shm_head *head = shm->own;
+    head->magic = SHM_MAGIC;
+    head->workers = shape->workers;
+    head->peer_workers = shape->peer_workers;
+    head->lines = shape->lines;
+    head->arena_bytes = shape->arena_bytes;
+    shm_alive_begin(&head->alive);
+    return ERR_OK;
 }
 
 struct carrier *shm_carrier_new(const struct carrier_config *config, struct io_stream *stream,
@@ -320,17 +461,20 @@ struct carrier *shm_carrier_new(const struct carrier_config *config, struct io_s
     shm->parser.end = frame_there;
     shm->parser.arg = shm;
     shm->timer.fire = shm_timeout;
-    shm->ends = mem_zalloc(sizeof(shm->ends[0]) * shm->base.ends_len);
+    for (uint32_t i = 0; i < SHM_WORKERS_MAX; i++) {
+        shm->peer_bells[i] = -1;
+    }
+    size_t ends_bytes = sizeof(shm->ends[0]) * shm->base.ends_len;
+    shm->ends = aligned_alloc(SHM_LINE, ends_bytes);
+    ASSERT(shm->ends != NULL);
+    memset(shm->ends, 0, ends_bytes);
     for (uint32_t i = 0; i < shm->base.ends_len; i++) {
         shm->ends[i].shm = shm;
         shm->ends[i].local = i;
     }
-    shape_own(shm);
     io_stream_set_handler(stream, &shm_handler, shm);
     io_timer_start(config->net, &shm->timer, io_now_us(config->net) + ATTACH_US);
-    err_t err = shm_carrier_fits(config->workers_len, config->theirs->workers)
-                    ? shm_memory_make(&shm->own_shape, &shm->own, &shm->own_fd)
-                    : err_new(ERR_UNSUPPORTED, "too many workers for shared memory");
+    err_t err = make_memory(shm);
     if (err != ERR_OK) {
         carrier_fail(&shm->base, CARRIER_NET, err);
         return &shm->base;

@@ -4,8 +4,9 @@
  * peer's death. Messages go from worker thread to worker thread: bytes in the sender's arena, a
  * descriptor in the lane's ring, a doorbell only when the receiver sleeps.
  *
- * Received bytes lie in memory which the peer can write: who does not trust it copies them before
- * checking them.
+ * Received bytes lie in memory which the peer's process can write, unless they are CARRIER_STABLE.
+ * A correct peer leaves them alone until they are acknowledged; who does not trust it copies them
+ * before checking them.
  */
 #ifndef TAILRACE_RING_SHM_SHM_H
 #define TAILRACE_RING_SHM_SHM_H
@@ -25,13 +26,13 @@ enum { SHM_POOL_BLOCK_MAX = 1 << 20 };
 
 struct shm_pool;
 struct shm_pool_config {
-    struct io_loop *net;
+    bool shared;      /* false: plain memory (the simulator, TCP only) */
     uint32_t workers; /* of this process, as the sessions have */
     size_t bytes;     /* of all workers together; 0: 16 MiB */
 };
 struct shm_pool *shm_pool_new(const struct shm_pool_config *config);
-/* Once per worker, before it reserves. room(ctx): a reserve that was refused may succeed now; from
- * within a poller of the loop, or from shm_pool_release; may be NULL. */
+/* Once per worker, before sessions are opened. room(ctx): a reserve that was refused may succeed
+ * now; it may come from within any call here or on a carrier, so it only takes note. May be NULL. */
 void shm_pool_worker(struct shm_pool *pool, uint32_t local, struct io_loop *loop,
                      void (*room)(void *ctx), void *ctx);
 /* A block of len bytes (at most SHM_POOL_BLOCK_MAX) to build a message in. False: readers still

@@ -411,6 +411,11 @@ static void bell_close(struct io_bell *bell)
     UNREACHABLE();
 }
 
+static bool has_futex(struct io_loop *loop)
+{
+    return false;
+}
+
 static err_t futex_open(struct io_loop *loop, const _Atomic uint32_t *word,
                         void (*woken)(void *arg), void *arg, struct io_futex **out)
 {
@@ -483,6 +488,7 @@ const struct io_backend sim_backend = {
     .bell_open = bell_open,
     .bell_fd = bell_fd,
     .bell_close = bell_close,
+    .has_futex = has_futex,
     .futex_open = futex_open,
     .futex_arm = futex_arm,
     .futex_close = futex_close,

@@ -212,6 +212,7 @@ const struct io_backend uring_backend = {
     .bell_open = uring_bell_open,
     .bell_fd = uring_bell_fd,
     .bell_close = uring_bell_close,
+    .has_futex = uring_has_futex,
     .futex_open = uring_futex_open,
     .futex_arm = uring_futex_arm,
     .futex_close = uring_futex_close,

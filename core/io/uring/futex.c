@@ -34,6 +34,11 @@ void uring_futex_probe(struct uring_loop *loop)
     io_uring_free_probe(probe);
 }
 
+bool uring_has_futex(struct io_loop *loop)
+{
+    return uring_loop_of(loop)->futex;
+}
+
 static void futex_free(struct uring_object *object)
 {
     free(CONTAINER_OF(object, struct uring_futex, object));

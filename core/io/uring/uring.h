@@ -258,6 +258,7 @@ void uring_bell_close(struct io_bell *bell);
 
 /* ---- futex.c ---- */
 void uring_futex_probe(struct uring_loop *loop);
+bool uring_has_futex(struct io_loop *loop);
 err_t uring_futex_open(struct io_loop *loop, const _Atomic uint32_t *word,
                        void (*woken)(void *arg), void *arg, struct io_futex **out);
 void uring_futex_arm(struct io_futex *futex, uint32_t seen);

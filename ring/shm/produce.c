@@ -1,0 +1,470 @@
+/*
+ * Sending from a worker: descriptors and small messages into the lane's ring, larger ones into
+ * blocks of the arena, and what finds no room into a backlog in private memory. Nothing is seen by
+ * the peer before a flush stores the tail: at the end of the poll, before sleeping, or when a good
+ * deal has gathered.
+ */
+#include "ring/shm/internal.h"
+
+/* ---- publishing and waking ------------------------------------------------------------------- */
+
+/* It sleeps, or is about to: once per sleep is enough. */
+static void wake(struct shm_end *end, struct shm_pair *pair, uint32_t sleeping)
+{
+    ASSERT((sleeping & 1) != 0 && pair->rung != sleeping);
+    pair->rung = sleeping;
+    carrier_count(&shm_counters(end)->wakes, 1);
+    int bell = end->shm->peer_bells[pair - end->pairs];
+    if (bell >= 0) {
+        shm_ring_eventfd(bell);
+        return;
+    }
+    /* Relaxed, both: the wake is the kernel's, which compares the word under its lock; the time is
+     * a measurement. Other workers of this process may ring the same bell. */
+    atomic_store_explicit(&pair->bell->rung_ns,
+                          io_mono_ns(end->shm->base.ends[end->local].worker.loop),
+                          memory_order_relaxed);
+    atomic_fetch_add_explicit(&pair->bell->rung, 1, memory_order_relaxed);
+    io_futex_wake(&pair->bell->rung);
+}
+
+static void store_ends(struct shm_end *end, struct shm_pair *pair)
+{
+    ASSERT(pair->touched != 0);
+    if ((pair->touched & SHM_HEAD) != 0) {
+        /* Release: pairs with the acquire of head in shm_take_acks; we are done reading. */
+        atomic_store_explicit(&pair->own->head, pair->taken, memory_order_release);
+    }
+    if ((pair->touched & SHM_TAIL) != 0) {
+        pair->published = pair->tail;
+        pair->unpublished_bytes = 0;
+        carrier_count(&shm_counters(end)->batches_out, 1);
+        /* Release: pairs with the acquire of tail in shm_take_lane; publishes lines and blocks. */
+        atomic_store_explicit(&pair->own->tail, pair->tail, memory_order_release);
+    }
+}
+
+void shm_flush_end(struct shm_end *end)
+{
+    ASSERT(end->attached);
+    uint32_t len = end->touched_len;
+    if (len == 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < len; i++) {
+        store_ends(end, &end->pairs[end->touched[i]]);
+    }
+    /* Pairs with the fence in shm_arm: either it sees what was stored or we see it asleep. */
+    atomic_thread_fence(memory_order_seq_cst);
+    for (uint32_t i = 0; i < len; i++) {
+        struct shm_pair *pair = &end->pairs[end->touched[i]];
+        /* Relaxed, both: ordered by the fence. */
+        uint32_t sleeping = atomic_load_explicit(&pair->peer_state->sleeping,
+                                                 memory_order_relaxed);
+        if ((sleeping & 1) != 0 && sleeping != pair->rung &&
+            ((pair->touched & SHM_TAIL) != 0 ||
+             atomic_load_explicit(&pair->peer_state->blocked, memory_order_relaxed) != 0)) {
+            wake(end, pair, sleeping);
+        }
+        pair->touched = 0;
+    }
+    end->touched_len = 0;
+}
+
+void shm_flush(struct carrier *c, uint32_t local)
+{
+    shm_flush_end(&shm_of(c)->ends[local]);
+}
+
+/* After something was put into the ring. */
+static void put_done(struct shm_end *end, struct shm_pair *pair)
+{
+    shm_touch(end, pair, SHM_TAIL);
+    if (pair->tail - pair->published >= SHM_BATCH_LINES ||
+        pair->unpublished_bytes >= SHM_BATCH_BYTES) {
+        shm_flush_end(end);
+    }
+}
+
+/* ---- the ring -------------------------------------------------------------------------------- */
+
+static struct shm_held *held_at(const struct shm_pair *pair, uint64_t i)
+{
+    return &pair->held[i & pair->mask];
+}
+
+bool shm_take_acks(struct shm_end *end, struct shm_pair *pair)
+{
+    ASSERT(pair->acked <= pair->published && pair->published <= pair->tail);
+    /* Acquire: pairs with the release of head in store_ends; the peer no longer reads the lines
+     * and blocks below. */
+    uint64_t head = atomic_load_explicit(&pair->peer->head, memory_order_acquire);
+    if (head == pair->acked) {
+        return false;
+    }
+    if (head - pair->acked > pair->published - pair->acked) {
+        carrier_fail(&end->shm->base, end->local,
+                     err_new(ERR_PROTOCOL, "worker %u acknowledges %llu, published is %llu to %llu",
+                             (uint32_t)(pair - end->pairs), (unsigned long long)head,
+                             (unsigned long long)pair->acked,
+                             (unsigned long long)pair->published));
+        return false;
+    }
+    pair->acked = head;
+    while (pair->held_first != pair->held_end) {
+        struct shm_held *held = held_at(pair, pair->held_first);
+        if (held->at >= head) {
+            break;
+        }
+        pair->held_first++;
+        if (!held->gone) {
+            pair->held_bytes -= held->len;
+            shm_pool_drop(end->pool, held->offset);
+        }
+    }
+    return true;
+}
+
+/* Is there room for so many lines? Asks the peer's head only when it must. */
+static inline bool ring_room(struct shm_end *end, struct shm_pair *pair, uint32_t lines)
+{
+    if (pair->tail + lines - pair->acked <= pair->mask + 1) {
+        return true;
+    }
+    return shm_take_acks(end, pair) && pair->tail + lines - pair->acked <= pair->mask + 1;
+}
+
+static inline void put_head(struct shm_desc *d, const struct carrier_message *m, uint8_t flags,
+                            uint32_t lines, size_t len)
+{
+    d->kind = m->kind;
+    d->flags = flags;
+    d->lines = (uint8_t)lines;
+    d->zero = 0;
+    d->stream = m->stream;
+    d->c = m->c;
+    d->len = (uint32_t)len;
+    d->a = m->a;
+    d->b = m->b;
+}
+
+/* Up to SHM_INLINE_HEAD bytes, without a call: pieces that overlap. */
+static inline void copy_head(uint8_t *to, const uint8_t *from, size_t len)
+{
+    if (len >= 16) {
+        memcpy(to, from, 16);
+        memcpy(to + len - 16, from + len - 16, 16);
+    } else if (len >= 8) {
+        memcpy(to, from, 8);
+        memcpy(to + len - 8, from + len - 8, 8);
+    } else {
+        for (size_t i = 0; i < len; i++) {
+            to[i] = from[i];
+        }
+    }
+}
+
+/* A message that fits, with its bytes in the ring; there is room. */
+static inline void put_inline(struct shm_end *end, struct shm_pair *pair,
+                              const struct carrier_message *m, const uint8_t *data, size_t len,
+                              uint32_t lines, uint8_t flags)
+{
+    struct shm_desc *d = (struct shm_desc *)&pair->ring[pair->tail & pair->mask];
+    put_head(d, m, flags, lines, len);
+    copy_head(d->bytes, data, len < SHM_INLINE_HEAD ? len : SHM_INLINE_HEAD);
+    size_t at = SHM_INLINE_HEAD;
+    for (uint32_t i = 1; i < lines; i++, at += SHM_LINE) {
+        uint8_t *line = pair->ring[(pair->tail + i) & pair->mask].bytes;
+        if (len - at >= SHM_LINE) {
+            memcpy(line, data + at, SHM_LINE);
+        } else {
+            memcpy(line, data + at, len - at);
+        }
+    }
+    pair->tail += lines;
+    put_done(end, pair);
+}
+
+enum { WHOLE = FRAME_FIRST | FRAME_LAST };
+
+/* A block, of which the reference is the ring's from now on; there is room. */
+static void put_block(struct shm_end *end, struct shm_pair *pair, const struct carrier_message *m,
+                      uint64_t offset, size_t len, size_t total, uint8_t flags)
+{
+    struct shm_desc *d = (struct shm_desc *)&pair->ring[pair->tail & pair->mask];
+    ASSERT(len > 0 && len <= total && pair->held_end - pair->held_first <= pair->mask);
+    put_head(d, m, flags | SHM_BLOCK, 1, len);
+    memset(d->bytes, 0, sizeof(d->bytes));
+    d->block.offset = offset;
+    d->block.total = (uint32_t)total;
+    *held_at(pair, pair->held_end++) = (struct shm_held){.at = pair->tail,
+                                                         .offset = offset,
+                                                         .len = (uint32_t)len,
+                                                         .shared = (flags & SHM_SHARED) != 0};
+    pair->held_bytes += len;
+    pair->unpublished_bytes += len;
+    pair->tail++;
+    put_done(end, pair);
+}
+
+/* ---- what finds no room ---------------------------------------------------------------------- */
+
+static size_t block_max(const struct shm_end *end)
+{
+    /* One message does not take more than a quarter of the arena, so that others go on. */
+    size_t quarter = end->pool->pool->arena_bytes / 4;
+    return quarter < SHM_POOL_BLOCK_MAX ? quarter : SHM_POOL_BLOCK_MAX;
+}
+
+/* The next fragment of a message in private memory; false: no room. */
+static bool push_fragment(struct shm_end *end, struct shm_pair *pair, struct shm_item *item)
+{
+    size_t left = item->len - item->sent;
+    size_t len = left < block_max(end) ? left : block_max(end);
+    uint64_t offset;
+    ASSERT(len > 0 && item->data != NULL);
+    if (!ring_room(end, pair, 1) || !shm_pool_take(end->pool, len, &offset)) {
+        return false;
+    }
+    memcpy(end->pool->base + offset, item->data + item->sent, len);
+    uint8_t flags = (uint8_t)((item->sent == 0 ? FRAME_FIRST : 0) |
+                              (len == left ? FRAME_LAST : 0));
+    put_block(end, pair, &item->m, offset, len, item->len, flags);
+    item->sent += len;
+    return true;
+}
+
+/* Publishes what there is room for of the oldest item; true when all of it is out. */
+static bool push_item(struct shm_end *end, struct shm_pair *pair, struct shm_item *item)
+{
+    ASSERT(item->sent <= item->len);
+    if (item->in_arena) {
+        if (!ring_room(end, pair, 1)) {
+            return false;
+        }
+        put_block(end, pair, &item->m, item->offset, item->len, item->len,
+                  WHOLE | (item->shared ? SHM_SHARED : 0));
+        return true;
+    }
+    if (item->len <= SHM_INLINE_MAX && item->sent == 0) {
+        uint32_t lines = shm_lines_of(item->len);
+        if (!ring_room(end, pair, lines)) {
+            return false;
+        }
+        put_inline(end, pair, &item->m, item->data, item->len, lines,
+                   WHOLE | (item->lost ? SHM_SHARED : 0));
+        return true;
+    }
+    while (item->sent < item->len) {
+        if (!push_fragment(end, pair, item)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* True when anything got out. */
+static bool push_backlog(struct shm_end *end, struct shm_pair *pair)
+{
+    ASSERT(pair->backlog != NULL && end->backlogs > 0);
+    uint64_t before = pair->tail;
+    while (pair->backlog != NULL && push_item(end, pair, pair->backlog)) {
+        struct shm_item *item = pair->backlog;
+        pair->backlog = item->next;
+        free(item);
+    }
+    if (pair->backlog == NULL) {
+        pair->backlog_last = NULL;
+        end->backlogs--;
+    }
+    return pair->tail != before;
+}
+
+bool shm_push_backlogs(struct shm_end *end)
+{
+    bool any = false;
+    for (uint32_t j = 0; j < end->pairs_len && end->backlogs > 0; j++) {
+        if (end->pairs[j].backlog != NULL && !shm_failed(end)) {
+            any |= push_backlog(end, &end->pairs[j]);
+        }
+    }
+    return any;
+}
+
+static void put_backlog(struct shm_end *end, struct shm_pair *pair, struct shm_item *item)
+{
+    ASSERT((pair->backlog == NULL) == (pair->backlog_last == NULL));
+    ASSERT(item->next == NULL);
+    if (pair->backlog_last != NULL) {
+        pair->backlog_last->next = item;
+    } else {
+        pair->backlog = item;
+        end->backlogs++;
+    }
+    pair->backlog_last = item;
+    carrier_count(&shm_counters(end)->stalls, 1);
+    push_backlog(end, pair);
+}
+
+void shm_backlog_free(struct shm_pair *pair)
+{
+    while (pair->backlog != NULL) {
+        struct shm_item *next = pair->backlog->next;
+        free(pair->backlog);
+        pair->backlog = next;
+    }
+    pair->backlog_last = NULL;
+}
+
+static struct shm_item *item_new(size_t len)
+{
+    struct shm_item *item = mem_alloc(sizeof(*item) + len + SHM_LINE);
+    uintptr_t at = (uintptr_t)(item + 1);
+    *item = (struct shm_item){
+        .len = len,
+        .data = (uint8_t *)((at + SHM_LINE - 1) & ~(uintptr_t)(SHM_LINE - 1)),
+    };
+    return item;
+}
+
+/* A small message that found no room in the ring. */
+static void send_later(struct shm_end *end, struct shm_pair *pair, const struct carrier_message *m,
+                       const uint8_t *data, size_t len)
+{
+    struct shm_item *item = item_new(len);
+    item->m = *m;
+    if (len > 0) {
+        memcpy(item->data, data, len);
+    }
+    put_backlog(end, pair, item);
+}
+
+static void put_or_backlog(struct shm_end *end, struct shm_pair *pair,
+                           const struct carrier_message *m, uint64_t offset, size_t len,
+                           bool shared)
+{
+    if (pair->backlog == NULL && ring_room(end, pair, 1)) {
+        put_block(end, pair, m, offset, len, len, WHOLE | (shared ? SHM_SHARED : 0));
+        return;
+    }
+    struct shm_item *item = MEM_NEW(struct shm_item);
+    *item = (struct shm_item){
+        .m = *m, .in_arena = true, .shared = shared, .offset = offset, .len = len};
+    put_backlog(end, pair, item);
+}
+
+/* ---- the carrier's calls --------------------------------------------------------------------- */
+
+static bool lag_room(const struct shm_end *end, const struct shm_pair *pair)
+{
+    return pair->held_bytes <= end->pool->pool->arena_bytes / 4;
+}
+
+bool shm_ready(struct carrier *c, uint32_t local, uint32_t remote)
+{
+    struct shm_end *end = &shm_of(c)->ends[local];
+    struct shm_pair *pair = &end->pairs[remote];
+    ASSERT(end->attached && remote < end->pairs_len);
+    if (pair->backlog == NULL && ring_room(end, pair, SHM_INLINE_LINES) &&
+        (lag_room(end, pair) || (shm_take_acks(end, pair) && lag_room(end, pair)))) {
+        return true;
+    }
+    if (!pair->refused) {
+        pair->refused = true;
+        end->refused++;
+        carrier_count(&shm_counters(end)->stalls, 1);
+    }
+    return false;
+}
+
+/* Marks blocks that are not in the arena. */
+#define IN_SCRATCH UINT64_MAX
+
+void shm_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
+                 struct carrier_block *out)
+{
+    struct shm_end *end = &shm_of(c)->ends[local];
+    uint64_t offset;
+    ASSERT(end->attached && len > 0);
+    *out = (struct carrier_block){.len = len};
+    if (len <= SHM_INLINE_MAX && !end->scratch_used) {
+        end->scratch_used = true;
+        out->data = end->scratch;
+        out->place = IN_SCRATCH;
+    } else if (end->pairs[remote].backlog == NULL && len <= block_max(end) &&
+               shm_pool_take(end->pool, len, &offset)) {
+        out->data = end->pool->base + offset;
+        out->place = offset;
+    } else {
+        struct shm_item *item = item_new(len);
+        out->owner = item;
+        out->data = item->data;
+    }
+}
+
+static inline void send_small(struct shm_end *end, struct shm_pair *pair,
+                              const struct carrier_message *m, const uint8_t *data, size_t len)
+{
+    uint32_t lines = shm_lines_of(len);
+    if (pair->backlog == NULL && ring_room(end, pair, lines)) {
+        put_inline(end, pair, m, data, len, lines, WHOLE);
+    } else {
+        send_later(end, pair, m, data, len);
+    }
+}
+
+void shm_commit(struct carrier *c, uint32_t local, uint32_t remote,
+                const struct carrier_message *m, struct carrier_block *block, size_t len)
+{
+    struct shm_end *end = &shm_of(c)->ends[local];
+    struct shm_pair *pair = &end->pairs[remote];
+    ASSERT(end->attached && (block != NULL || len == 0));
+    if (block == NULL || block->place == IN_SCRATCH) {
+        if (block != NULL) {
+            end->scratch_used = false;
+        }
+        send_small(end, pair, m, end->scratch, len);
+    } else if (block->owner != NULL) {
+        struct shm_item *item = block->owner;
+        ASSERT(len <= item->len);
+        item->m = *m;
+        item->len = len;
+        put_backlog(end, pair, item);
+    } else if (len == 0) {
+        shm_pool_drop(end->pool, block->place);
+        send_small(end, pair, m, NULL, 0);
+    } else {
+        shm_arena_trim(&end->pool->arena, block->place, len);
+        put_or_backlog(end, pair, m, block->place, len, false);
+    }
+}
+
+void shm_send(struct carrier *c, uint32_t local, uint32_t remote, const struct carrier_message *m)
+{
+    struct shm_end *end = &shm_of(c)->ends[local];
+    ASSERT(end->attached && remote < end->pairs_len);
+    if (m->len <= SHM_INLINE_MAX) {
+        send_small(end, &end->pairs[remote], m, m->data, m->len);
+        return;
+    }
+    struct carrier_block block;
+    shm_reserve(c, local, remote, m->len, &block);
+    memcpy(block.data, m->data, m->len);
+    shm_commit(c, local, remote, m, &block, m->len);
+}
+
+void shm_share(struct carrier *c, uint32_t local, uint32_t remote,
+               const struct carrier_message *m, const struct carrier_block *block, size_t len)
+{
+    struct shm_end *end = &shm_of(c)->ends[local];
+    if (block->owner != end->pool->pool || len <= SHM_INLINE_MAX) {
+        struct carrier_message copied = *m;
+        copied.data = block->data;
+        copied.len = len;
+        shm_send(c, local, remote, &copied);
+        return;
+    }
+    shm_arena_hold(&end->pool->arena, block->place);
+    carrier_count(&shm_counters(end)->shared_out, 1);
+    put_or_backlog(end, &end->pairs[remote], m, block->place, len, true);
+}
