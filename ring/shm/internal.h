@@ -1,7 +1,7 @@
 /*
- * Module-private: a session over shared memory. shm.c is its net loop; on its worker loops produce.c
- * sends, take.c receives, lag.c takes back from readers that lag, lanes.c polls, sleeps, and begins
- * and ends.
+ * Module-private: a session over shared memory. shm.c is its net loop; on its worker loops
+ * produce.c sends, take.c receives, lag.c takes back from readers that lag, lanes.c polls, sleeps,
+ * begins and ends.
  */
 #ifndef TAILRACE_RING_SHM_INTERNAL_H
 #define TAILRACE_RING_SHM_INTERNAL_H

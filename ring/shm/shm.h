@@ -31,7 +31,7 @@ struct shm_pool_config {
     size_t bytes;     /* of all workers together; 0: 16 MiB */
 };
 struct shm_pool *shm_pool_new(const struct shm_pool_config *config);
-/* Once per worker, before sessions are opened. room(ctx): a reserve that was refused may succeed
+/* Once per worker, before sessions open. room(ctx): a reserve that was refused may succeed
  * now; it may come from within any call here or on a carrier, so it only takes note. May be NULL. */
 void shm_pool_worker(struct shm_pool *pool, uint32_t local, struct io_loop *loop,
                      void (*room)(void *ctx), void *ctx);
