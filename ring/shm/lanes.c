@@ -262,7 +262,8 @@ bool shm_pair_valid(const struct shm_end *end, const struct shm_pair *pair)
     uint64_t head = atomic_load_explicit(&pair->peer->head, memory_order_acquire);
     uint64_t tail = atomic_load_explicit(&pair->peer->tail, memory_order_acquire);
     return own && bytes == pair->held_bytes &&
-           head - pair->acked <= pair->published - pair->acked && tail - pair->taken <= pair->peer_mask + 1;
+           head - pair->acked <= pair->published - pair->acked &&
+           tail - pair->taken <= pair->peer_mask + 1;
 }
 
 void shm_detach(struct carrier *c, uint32_t local)

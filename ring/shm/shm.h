@@ -31,8 +31,8 @@ struct shm_pool_config {
     size_t bytes;     /* of all workers together; 0: 16 MiB */
 };
 struct shm_pool *shm_pool_new(const struct shm_pool_config *config);
-/* Once per worker, before sessions open. room(ctx): a reserve that was refused may succeed
- * now; it may come from within any call here or on a carrier, so it only takes note. May be NULL. */
+/* Once per worker, before sessions open. room(ctx): a reserve that was refused may succeed now; it
+ * may come from within any call here or on a carrier, so it only takes note. May be NULL. */
 void shm_pool_worker(struct shm_pool *pool, uint32_t local, struct io_loop *loop,
                      void (*room)(void *ctx), void *ctx);
 /* A block of len bytes (at most SHM_POOL_BLOCK_MAX) to build a message in. False: readers still
