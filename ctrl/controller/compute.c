@@ -24,12 +24,14 @@
 
 #include <inttypes.h>
 
+/* The connection's owner, by construction (replica_start). */
 static struct ctl_replica *replica_of(struct ctl_conn *conn)
 {
     ASSERT(conn->owner != NULL);
     return conn->owner;
 }
 
+/* A command for all processes of a replica is encoded once. */
 static void encode_compute(const tailrace_v1_ComputeCommand *command, struct buf *out)
 {
     err_t err = rpc_pb_encode(tailrace_v1_ComputeCommand_fields, command, out);
@@ -254,6 +256,7 @@ static err_t on_hello(struct ctl_conn *conn, const tailrace_v1_ComputeHello *hel
 /* A dataflow failed in one process, and so on its replica. */
 static void on_failed(struct ctl_replica *replica, const tailrace_v1_DataflowFailed *message)
 {
+    ASSERT(replica->cluster != NULL);
     err_t err = message->has_error ? plan_codec_decode_err(&message->error)
                                    : err_new(ERR_INTERNAL, "dataflow failed without a reason");
     for (struct ctl_dataflow *d = replica->cluster->first; d != NULL; d = d->next) {
@@ -268,6 +271,7 @@ static void on_failed(struct ctl_replica *replica, const tailrace_v1_DataflowFai
 /* Everything but the answer to Hello needs a session that has been answered. */
 static err_t handle(struct ctl_conn *conn, const tailrace_v1_ComputeResponse *response)
 {
+    ASSERT(conn->call != NULL);
     if (!conn->greeted && response->which_response != tailrace_v1_ComputeResponse_hello_tag) {
         return err_new(ERR_PROTOCOL, "a response before the answer to Hello");
     }
@@ -298,7 +302,10 @@ static err_t on_message(struct ctl_conn *conn, const uint8_t *data, size_t len)
     return err;
 }
 
-/* What the replica said is void until it says it again. */
+/*
+ * What the replica said is void until it says it again. Pieces of subscriptions too: the replica
+ * will send them again from where it starts.
+ */
 static void forget_reports(struct ctl_replica *replica)
 {
     for (struct ctl_dataflow *d = replica->cluster->first; d != NULL; d = d->next) {
@@ -361,6 +368,7 @@ static err_t replica_start(struct ctl_cluster *cluster, uint32_t index)
     return ERR_OK;
 }
 
+/* Also of a replica whose start failed half way. */
 static void replica_free(struct ctl_replica *replica)
 {
     ASSERT(replica->conns == NULL || replica->cluster != NULL);
@@ -406,6 +414,7 @@ static void drop_services(struct ctl_cluster *cluster)
     }
 }
 
+/* Bounds are those of what goes over the wire: 256 processes of 256 workers, 16 replicas. */
 err_t controller_cluster_create(struct controller *c, const struct controller_cluster_spec *spec)
 {
     ASSERT(spec->id != 0 && spec->name != NULL);
@@ -436,6 +445,7 @@ err_t controller_cluster_create(struct controller *c, const struct controller_cl
     return ERR_OK;
 }
 
+/* Peeks first: they point at the cluster. */
 void controller_cluster_drop(struct controller *c, uint64_t id)
 {
     struct ctl_cluster *cluster = u64map_remove(&c->clusters, id);
@@ -459,6 +469,7 @@ bool controller_cluster_ready(const struct controller *c, uint64_t id)
     return false;
 }
 
+/* Of the cluster's replicas taken together; upper 0: nothing is known yet. */
 bool controller_index_frontiers(const struct controller *c, uint64_t cluster, uint64_t index,
                                 uint64_t *since, uint64_t *upper)
 {
@@ -472,6 +483,7 @@ bool controller_index_frontiers(const struct controller *c, uint64_t cluster, ui
     return true;
 }
 
+/* Peeks and failures are gone; exports go with their dataflows. */
 void compute_free_all(struct controller *c)
 {
     size_t at = 0;

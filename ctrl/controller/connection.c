@@ -142,6 +142,7 @@ static err_t open_session(struct ctl_conn *conn)
     return rpc_call_send_pb(conn->call, tailrace_v1_StorageCommand_fields, &command);
 }
 
+/* From the timer only: never from inside a callback of the call that is closed here. */
 static void try_now(struct ctl_conn *conn)
 {
     ASSERT(conn->service != NULL);
@@ -177,6 +178,7 @@ void ctl_conn_init(struct ctl_conn *conn, struct controller *controller,
     io_timer_start(controller->loop, &conn->retry, io_now_us(controller->loop));
 }
 
+/* Nothing while a session stands, or is being opened. */
 void ctl_conn_poke(struct ctl_conn *conn)
 {
     ASSERT(conn->controller != NULL);
@@ -189,6 +191,7 @@ void ctl_conn_poke(struct ctl_conn *conn)
     }
 }
 
+/* The process is told nothing: its stream ends, and another one begins with Hello. */
 void ctl_conn_restart(struct ctl_conn *conn)
 {
     ASSERT(conn->controller != NULL);

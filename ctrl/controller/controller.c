@@ -43,6 +43,7 @@ static void poke_replica(struct controller *c, const struct orchestrator_event *
     }
 }
 
+/* Storage's processes and replicas' are told apart by the service's name, which is ours to give. */
 static void on_service_event(void *arg, const struct orchestrator_event *event)
 {
     ASSERT(event->state == ORCHESTRATOR_READY || event->state == ORCHESTRATOR_NOT_READY);
@@ -154,6 +155,7 @@ static void drop_stale_services(struct controller *c)
     free(stale.names);
 }
 
+/* Once, in the end of the start. */
 void controller_initialized(struct controller *c)
 {
     ASSERT(!c->initialized);
@@ -180,6 +182,7 @@ static void tell_process(struct controller *c, const struct ctl_conn *conn, uint
     each(arg, &info);
 }
 
+/* Of all services, also those whose process is not there. */
 void controller_processes(const struct controller *controller,
                           void (*each)(void *arg, const struct controller_process_info *info),
                           void *arg)

@@ -30,6 +30,7 @@ enum {
 /* ---- connections (connection.c) -------------------------------------------------------------- */
 
 struct ctl_conn;
+/* What a kind of process answers with; all on the loop, from the stream's callbacks. */
 struct ctl_conn_ops {
     const char *path; /* of the session method */
     enum pki_role role;
@@ -61,8 +62,14 @@ void ctl_conn_init(struct ctl_conn *conn, struct controller *controller,
 void ctl_conn_poke(struct ctl_conn *conn);
 /* Ends the session and starts over; lost() is not called. */
 void ctl_conn_restart(struct ctl_conn *conn);
+/*
+ * Dropped when there is no session: the history brings it back. A message that cannot be encoded is
+ * logged, it is ours.
+ */
 void ctl_conn_send(struct ctl_conn *conn, const pb_msgdesc_t *fields, const void *message);
+/* The same for a message that is encoded already. */
 void ctl_conn_send_bytes(struct ctl_conn *conn, const struct buf *bytes);
+/* No callback runs any more. */
 void ctl_conn_free(struct ctl_conn *conn);
 
 /* ---- storage (storage.c) --------------------------------------------------------------------- */
@@ -178,10 +185,11 @@ struct ctl_replica {
     struct service_args *args; /* of its processes' flags */
 };
 
+/* Replicas are fixed at creation; dataflows come and go. */
 struct ctl_cluster {
     struct controller *controller;
     struct controller_cluster_spec spec;
-    char *name;
+    char *name; /* owned; spec.name points at it */
     struct ctl_replica *replicas;
     struct ctl_dataflow *first, *last;
     bool announced; /* the first replay may happen: every dataflow of the catalog has an as_of */
@@ -220,13 +228,14 @@ struct ctl_hold {
 
 struct service_args;
 
+/* All of it. Maps point; see the head for who owns what. */
 struct controller {
-    struct controller_config config;
+    struct controller_config config; /* a copy */
     struct io_loop *loop;
-    bool initialized;
+    bool initialized; /* controller_initialized was called */
     /* storage */
     struct ctl_conn *storage; /* [storage_processes] */
-    struct service_args *storage_args;
+    struct service_args *storage_args; /* of its processes' flags */
     struct u64map collections; /* id -> struct ctl_collection */
     struct ctl_append *appends_first, *appends_last;
     uint64_t tables_upper;     /* promised */
@@ -237,9 +246,9 @@ struct controller {
     struct u64map peeks;       /* id -> struct ctl_peek */
     struct u64map holds;       /* id -> struct ctl_hold */
     struct u64map receivers;   /* export -> struct ctl_receiver, before the dataflow exists */
-    uint64_t next_peek;
-    uint64_t next_incarnation;
-    uint64_t next_hold;
+    uint64_t next_peek; /* the last one given out */
+    uint64_t next_incarnation; /* the last one given out */
+    uint64_t next_hold; /* the last one given out */
     struct ctl_refusal *refusals; /* failed peeks, to be answered from the loop */
     struct io_task refusals_task;
     struct ctl_failure *failures; /* failed dataflows, to be told from the loop */
@@ -255,6 +264,7 @@ struct ctl_receiver {
 /* services.c: what runs, and with which flags */
 err_t services_storage_ensure(struct controller *c);
 err_t services_replica_ensure(struct controller *c, struct ctl_replica *replica);
+/* When the service is dropped, or was never made. NULL is allowed. */
 void services_args_free(struct service_args *args);
 /* The unix socket of a process for shared memory; "" when there is none. From the arena. */
 const char *services_socket(const struct controller *c, struct arena *arena, const char *what,
@@ -262,6 +272,7 @@ const char *services_socket(const struct controller *c, struct arena *arena, con
 
 /* storage.c */
 err_t storage_start(struct controller *c);
+/* Each file's share of controller_free. */
 void storage_free_all(struct controller *c);
 void storage_initialized(struct controller *c);
 struct ctl_collection *storage_collection(const struct controller *c, uint64_t id);
@@ -270,45 +281,64 @@ uint64_t storage_collection_since(const struct controller *c,
                                   const struct ctl_collection *collection);
 void storage_compact(struct controller *c, struct ctl_collection *collection);
 
-/* compute.c: clusters, replicas, frontiers */
+/* compute.c: clusters, replicas, frontiers Clusters with their dataflows; peeks must be gone. */
 void compute_free_all(struct controller *c);
+/* The cluster's dataflows all have an as_of: replicas may be told their history. */
 void compute_announce(struct ctl_cluster *cluster);
+/* To the replicas of a cluster that have their history. */
 void compute_broadcast(struct ctl_cluster *cluster, const struct buf *message);
 void compute_update_storage(struct controller *c);
 void compute_storage_directory(struct controller *c, struct arena *arena,
                                tailrace_v1_StorageDirectory *out);
 uint64_t compute_export_replica_upper(const struct ctl_export *export, uint32_t replica);
 
-/* dataflow.c */
+/* dataflow.c Something became known: starts the dataflows that waited for it. */
 void dataflow_try_start(struct controller *c);
+/* What a replica's processes said they run is needed for one replay only. */
 void running_clear(struct ctl_replica *replica);
+/*
+ * Creates it on one replica, at a time that is right for it. The replica has, or is being told, its
+ * history.
+ */
 void dataflow_send(struct ctl_dataflow *dataflow, struct ctl_replica *replica);
 /* The earliest time a dataflow may still need of its imports. */
 uint64_t dataflow_hold(const struct ctl_dataflow *dataflow);
+/* index: an index; else a storage collection. */
 bool dataflow_imports(const struct ctl_dataflow *dataflow, bool index, uint64_t id);
+/* No further than this may it be compacted: the least of what is wanted and all holds. */
 uint64_t controller_min_hold(const struct controller *c, uint64_t cluster, uint64_t id,
                              uint64_t wanted);
+/* replica UINT32_MAX: it never started. Owns err. Runs no callback: the dataflow lives on. */
 void dataflow_failed(struct ctl_dataflow *dataflow, uint32_t replica, err_t err);
 void failures_free(struct controller *c);
+/* Memory, with its exports; takes it out of no list. */
 void dataflow_free(struct ctl_dataflow *dataflow);
+/* As far as holds allow; may be called at any time. */
 void export_compact(struct ctl_export *export);
 
-/* peek.c */
+/* peek.c A process's answer. ERR_PROTOCOL when it has answered before. */
 err_t peek_response(struct ctl_replica *replica, uint32_t process,
                     const tailrace_v1_PeekResponse *message);
+/* Sends the replica every peek that waits, as a part of its history. */
 void peek_replay(struct ctl_replica *replica);
 /* Sends the peeks that waited until the dataflow they read from could start. */
 void peek_dataflow_started(struct controller *c, const struct ctl_dataflow *dataflow);
+/* Its answers are void; it is not ready any more. */
 void peek_replica_lost(struct ctl_replica *replica);
+/* Refuses, from the loop, every peek of it. Owns err. */
 void peek_fail_index(struct controller *c, uint64_t cluster, uint64_t index, err_t err);
+/* Before the cluster is freed. Owns err. */
 void peek_fail_cluster(struct controller *c, const struct ctl_cluster *cluster, err_t err);
 void peek_free_all(struct controller *c);
 
-/* subscribe.c */
+/* subscribe.c A worker's piece. */
 void subscribe_response(struct ctl_replica *replica, const tailrace_v1_SubscribeResponse *message);
+/* Forgets the replica's pieces: they will come again. */
 void subscribe_reset(struct ctl_export *export, uint32_t replica);
+/* Memory of an export's subscription, with all replicas' pieces. */
 void subscribe_free(struct ctl_export *export);
 
+/* Of one replica. */
 static inline uint32_t cluster_workers(const struct ctl_cluster *cluster)
 {
     return cluster->spec.scale * cluster->spec.workers;

@@ -31,6 +31,7 @@
 
 #include <inttypes.h>
 
+/* Frontiers are ordered as numbers: FRONTIER_EMPTY, the largest, is the latest of all. */
 static uint64_t min_u64(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
@@ -216,6 +217,8 @@ static void encode_sources(const struct controller *c, const struct plan *plan,
 /*
  * Could the replica go on with what its processes run already? Then at a time they can still be
  * read at and storage still has the history after: that is what makes reconciliation keep it.
+ * Subscriptions are never gone on with, nor a dataflow that lacks an export somewhere: the runtime
+ * would drop it (ctrl/computed/reconcile.c), and must decide alike in all processes.
  */
 static bool running_as_of(const struct controller *c, const struct ctl_dataflow *dataflow,
                           const struct ctl_replica *replica, uint64_t *as_of)
@@ -406,6 +409,7 @@ static void export_free(struct controller *c, struct ctl_export *export)
 /* Memory only; the plan is the dataflow's. */
 void dataflow_free(struct ctl_dataflow *dataflow)
 {
+    ASSERT(dataflow->cluster != NULL);
     struct controller *c = dataflow->cluster->controller;
     for (uint32_t i = 0; i < dataflow->exports_len; i++) {
         if (dataflow->exports[i] != NULL) {
@@ -445,6 +449,7 @@ static void cluster_remove(struct ctl_cluster *cluster, struct ctl_dataflow *dat
     }
 }
 
+/* Checked first, so that a refusal leaves nothing behind. */
 err_t controller_dataflow_create(struct controller *c, uint64_t cluster_id, struct plan *plan)
 {
     ASSERT(plan != NULL && plan->exports_len > 0);
@@ -483,12 +488,17 @@ err_t controller_dataflow_create(struct controller *c, uint64_t cluster_id, stru
 /* To the replicas that have their history; others are created at or beyond it. */
 static void send_compaction(struct ctl_export *export, uint64_t frontier)
 {
+    ASSERT(export->id != 0 && frontier > 0);
     struct buf bytes = {0};
     encode_compaction(export->id, frontier, &bytes);
     compute_broadcast(export->cluster, &bytes);
     buf_free(&bytes);
 }
 
+/*
+ * The replicas that are ready are told now; others are told with the history, if the dataflow still
+ * has another export (send_drops), else they never hear of it.
+ */
 void controller_export_drop(struct controller *c, uint64_t cluster_id, uint64_t export_id)
 {
     ASSERT(export_id != 0);
@@ -527,6 +537,7 @@ struct ctl_failure {
 static struct ctl_dataflow *find_failed(const struct controller *c,
                                         const struct ctl_failure *failure)
 {
+    ASSERT(failure->dataflow != 0);
     const struct ctl_cluster *cluster = u64map_get(&c->clusters, failure->cluster);
     struct ctl_dataflow *d = cluster != NULL ? cluster->first : NULL;
     while (d != NULL && (d->id != failure->dataflow || !d->failed)) {
@@ -535,6 +546,7 @@ static struct ctl_dataflow *find_failed(const struct controller *c,
     return d;
 }
 
+/* Subscribers first, each once; then the adapter. */
 static void tell_failure(struct controller *c, const struct ctl_failure *failure)
 {
     ASSERT(failure->err != ERR_OK);
@@ -580,6 +592,7 @@ static void failures_run(struct io_task *task)
     }
 }
 
+/* Those not told yet are not told. */
 void failures_free(struct controller *c)
 {
     io_task_cancel(c->loop, &c->failures_task);
@@ -591,6 +604,7 @@ void failures_free(struct controller *c)
     }
 }
 
+/* Told in the order of failures. */
 static void failure_post(struct controller *c, const struct ctl_dataflow *dataflow, err_t err)
 {
     ASSERT(err != ERR_OK && dataflow->failed);
@@ -640,6 +654,10 @@ void dataflow_failed(struct ctl_dataflow *dataflow, uint32_t replica, err_t err)
 
 /* ---- holds and compaction -------------------------------------------------------------------- */
 
+/*
+ * The least over its exports and over replicas that are behind; a replica that has said nothing
+ * needs everything from its as_of on.
+ */
 uint64_t dataflow_hold(const struct ctl_dataflow *dataflow)
 {
     ASSERT(dataflow->exports_left > 0);
@@ -672,6 +690,7 @@ uint64_t dataflow_hold(const struct ctl_dataflow *dataflow)
 uint64_t controller_min_hold(const struct controller *c, uint64_t cluster_id, uint64_t id,
                              uint64_t wanted)
 {
+    ASSERT(id != 0);
     uint64_t hold = wanted;
     size_t at = 0;
     uint64_t key;
@@ -698,6 +717,7 @@ uint64_t controller_min_hold(const struct controller *c, uint64_t cluster_id, ui
  * told, or they would miss changes. */
 static uint64_t sibling_hold(const struct ctl_dataflow *dataflow)
 {
+    ASSERT(dataflow->exports_len > 0);
     uint64_t hold = FRONTIER_EMPTY;
     for (uint32_t i = 0; i < dataflow->exports_len; i++) {
         const struct ctl_export *export = dataflow->exports[i];
@@ -723,6 +743,10 @@ void export_compact(struct ctl_export *export)
     }
 }
 
+/*
+ * Wishes only grow; what holds keep back is given up by a later call, which the adapter makes once
+ * a second for everything.
+ */
 void controller_allow_compaction(struct controller *c, uint64_t cluster, uint64_t id,
                                  uint64_t since)
 {
@@ -765,6 +789,7 @@ err_t controller_hold(struct controller *c, uint64_t cluster, uint64_t id, uint6
     return ERR_OK;
 }
 
+/* What it kept goes with the next compaction. */
 void controller_hold_release(struct controller *c, uint64_t hold)
 {
     free(u64map_remove(&c->holds, hold));

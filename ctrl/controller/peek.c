@@ -31,6 +31,7 @@ static void answers_clear(struct ctl_peek_replica *replica)
     *replica = (struct ctl_peek_replica){0};
 }
 
+/* Answers of all replicas with it; fn is not called. */
 static void peek_free(struct ctl_peek *peek)
 {
     ASSERT(peek->replicas != NULL || peek->replicas_len == 0);
@@ -182,6 +183,7 @@ err_t peek_response(struct ctl_replica *replica, uint32_t process,
     return ERR_OK;
 }
 
+/* To all processes: each holds a part of the index. */
 static void send_to(struct ctl_peek *peek, struct ctl_replica *replica)
 {
     ASSERT(peek->cluster == replica->cluster && peek->message.len > 0);
@@ -197,6 +199,7 @@ static bool waits(const struct controller *c, const struct ctl_peek *peek)
     return export != NULL && !export->dataflow->as_of_known;
 }
 
+/* The replicas that are ready know the dataflow since this turn; others hear of both by replay. */
 void peek_dataflow_started(struct controller *c, const struct ctl_dataflow *dataflow)
 {
     ASSERT(dataflow->as_of_known);
@@ -212,6 +215,7 @@ void peek_dataflow_started(struct controller *c, const struct ctl_dataflow *data
     }
 }
 
+/* UNAVAILABLE: the adapter takes a later time and asks again. */
 static err_t compacted(uint64_t time, uint64_t since)
 {
     return err_new(ERR_UNAVAILABLE,
@@ -270,6 +274,7 @@ struct ctl_refusal {
     err_t err;
 };
 
+/* Each may ask for more, and refuse more: the list is taken one by one. */
 static void refusals_run(struct io_task *task)
 {
     ASSERT(task->run == refusals_run);
@@ -434,6 +439,7 @@ static void refusal_cancel(struct controller *c, uint64_t id)
     }
 }
 
+/* Sent at once to replicas that are ready, kept for those that are not. */
 uint64_t controller_peek(struct controller *c, const struct controller_peek *from,
                          controller_peek_fn fn, void *arg)
 {
@@ -473,6 +479,9 @@ uint64_t controller_peek(struct controller *c, const struct controller_peek *fro
     return id;
 }
 
+/*
+ * Also one that was refused but not yet told. Unknown ids are ignored: it may have been answered.
+ */
 void controller_peek_cancel(struct controller *c, uint64_t peek_id)
 {
     struct ctl_peek *peek = u64map_remove(&c->peeks, peek_id);
@@ -484,6 +493,7 @@ void controller_peek_cancel(struct controller *c, uint64_t peek_id)
     }
 }
 
+/* No callback is made any more. */
 void peek_free_all(struct controller *c)
 {
     io_task_cancel(c->loop, &c->refusals_task);

@@ -89,6 +89,7 @@ static err_t issue_certificates(struct service_args *args, enum pki_role role)
     return ERR_OK;
 }
 
+/* what names the service in paths and certificates. */
 static struct service_args *args_new(struct controller *c, const char *what, uint32_t scale,
                                      uint32_t workers)
 {
@@ -197,6 +198,7 @@ static void replica_args(void *arg, const struct orchestrator_assignment *assign
     arena_free(&arena);
 }
 
+/* Ports: the hints are what people expect; HTTP takes any. */
 static err_t ensure(struct controller *c, const char *service, const char *image,
                     struct service_args *args, const char *data_port, uint16_t data_port_number,
                     void (*make_args)(void *, const struct orchestrator_assignment *,
@@ -220,6 +222,7 @@ static err_t ensure(struct controller *c, const char *service, const char *image
                     "starting service %s", service);
 }
 
+/* The service may run already, with these very flags: then it is adopted, and data flows on. */
 err_t services_storage_ensure(struct controller *c)
 {
     ASSERT(c->storage_args == NULL);
@@ -231,6 +234,7 @@ err_t services_storage_ensure(struct controller *c)
                   storage_args);
 }
 
+/* The service's number names the replica to storage, so that it can tell subscribers apart. */
 err_t services_replica_ensure(struct controller *c, struct ctl_replica *replica)
 {
     ASSERT(replica->args == NULL && replica->index < CONTROLLER_REPLICAS_MAX);

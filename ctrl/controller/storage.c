@@ -1,9 +1,19 @@
 /*
  * The storage controller: which collections exist, what was appended, how far each is complete.
+ * environmentd's loop.
  *
  * Appends are answered exactly once. They go to the process of storage worker 0 in order; one whose
  * answer was lost with the connection is settled at the next Hello, which names the time of the
- * last durable append: appends up to it were applied, later ones are sent again.
+ * last durable append: appends up to it were applied, later ones are sent again. Times of appends
+ * grow, so a time names its append. A late answer of the old stream cannot come: a session is one
+ * stream.
+ *
+ * What a storage process must run is its history, as for replicas: on each Hello all collections it
+ * holds a part of, then InitializationComplete if everything is known, then the appends that wait
+ * and how far tables are promised.
+ *
+ * Frontiers of the processes are kept over a lost session: storage's history never changes, so what
+ * was complete stays complete.
  */
 #include "ctrl/controller/controller_internal.h"
 
@@ -14,12 +24,14 @@
 
 enum { STORAGE_WAKE_US = 50000 }; /* storage stays awake for four times as long */
 
+/* NULL when it is not known, or was dropped. */
 struct ctl_collection *storage_collection(const struct controller *c, uint64_t id)
 {
     ASSERT(c != NULL);
     return u64map_get(&c->collections, id);
 }
 
+/* Tables live on storage worker 0, which is process 0's; sources on all workers. */
 static bool is_part(const struct ctl_collection *collection, uint32_t process)
 {
     ASSERT(collection->kind == STORAGE_TABLE || collection->kind == STORAGE_FILE);
@@ -32,6 +44,7 @@ bool storage_collection_known(const struct ctl_collection *collection)
     return collection->upper > 0;
 }
 
+/* The latest of what was allowed and of what any process says it is at. */
 uint64_t storage_collection_since(const struct controller *c,
                                   const struct ctl_collection *collection)
 {
@@ -44,6 +57,7 @@ uint64_t storage_collection_since(const struct controller *c,
     return since;
 }
 
+/* Our own structures: what cannot be encoded is a bug, or out of memory. */
 static void encode_storage(const tailrace_v1_StorageCommand *command, struct buf *out)
 {
     err_t err = rpc_pb_encode(tailrace_v1_StorageCommand_fields, command, out);
@@ -52,8 +66,10 @@ static void encode_storage(const tailrace_v1_StorageCommand *command, struct buf
 
 /* ---- frontiers ------------------------------------------------------------------------------- */
 
+/* The meet over the processes that hold a part; told when it grows. */
 static void update_upper(struct controller *c, struct ctl_collection *collection)
 {
+    ASSERT(collection->uppers != NULL);
     uint64_t upper = FRONTIER_EMPTY;
     for (uint32_t p = 0; p < c->config.storage_processes; p++) {
         if (is_part(collection, p) && collection->uppers[p] < upper) {
@@ -109,6 +125,7 @@ void controller_wake(struct controller *c)
     }
 }
 
+/* May make dataflows start that waited for a collection to be known. */
 static void on_frontiers(struct ctl_conn *conn, const tailrace_v1_Frontiers *message)
 {
     struct controller *c = conn->controller;
@@ -141,6 +158,7 @@ static void on_frontiers(struct ctl_conn *conn, const tailrace_v1_Frontiers *mes
 
 /* ---- appends --------------------------------------------------------------------------------- */
 
+/* The first of the list; done may append again. Owns err. */
 static void append_finish(struct controller *c, err_t err)
 {
     ASSERT(c->appends_first != NULL);
@@ -154,6 +172,7 @@ static void append_finish(struct controller *c, err_t err)
     free(append);
 }
 
+/* In the order asked, so an answer to another time means that the two disagree. */
 static err_t on_append(struct ctl_conn *conn, const tailrace_v1_AppendResult *message)
 {
     struct controller *c = conn->controller;
@@ -206,6 +225,7 @@ void controller_append(struct controller *c, uint64_t time, const struct storage
     ctl_conn_send_bytes(&c->storage[0], &append->message);
 }
 
+/* A promise: no append below it will follow. Sent after all appends that were asked before. */
 static void send_tables_upper(struct controller *c)
 {
     ASSERT(c->tables_upper > 0);
@@ -232,8 +252,10 @@ static void send_initialized(struct ctl_conn *conn)
     ctl_conn_send(conn, tailrace_v1_StorageCommand_fields, &command);
 }
 
+/* Processes that are not in session are told by on_hello. */
 void storage_initialized(struct controller *c)
 {
+    ASSERT(c->initialized);
     for (uint32_t p = 0; p < c->config.storage_processes; p++) {
         if (c->storage[p].greeted) {
             send_initialized(&c->storage[p]);
@@ -241,6 +263,7 @@ void storage_initialized(struct controller *c)
     }
 }
 
+/* The process stands: its history, then what waits. Only process 0 takes appends. */
 static err_t on_hello(struct ctl_conn *conn, const tailrace_v1_StorageHello *hello)
 {
     struct controller *c = conn->controller;
@@ -291,6 +314,7 @@ static int badness(const struct ctl_health *health)
     return health->known ? order[health->status] : -1;
 }
 
+/* Health is passed on as it is: words for the user, checked for being one of the states. */
 static void on_status(struct ctl_conn *conn, const tailrace_v1_StatusUpdate *message)
 {
     struct controller *c = conn->controller;
@@ -317,6 +341,7 @@ static void on_status(struct ctl_conn *conn, const tailrace_v1_StatusUpdate *mes
     }
 }
 
+/* Everything but the answer to Hello needs a session that has been answered. */
 static err_t handle(struct ctl_conn *conn, const tailrace_v1_StorageResponse *response)
 {
     if (!conn->greeted && response->which_response != tailrace_v1_StorageResponse_hello_tag) {
@@ -335,6 +360,9 @@ static err_t handle(struct ctl_conn *conn, const tailrace_v1_StorageResponse *re
     }
 }
 
+/*
+ * Addresses may have changed with a restart: replicas are told when a process is connected again.
+ */
 static err_t on_message(struct ctl_conn *conn, const uint8_t *data, size_t len)
 {
     bool was = conn->greeted;
@@ -349,6 +377,7 @@ static err_t on_message(struct ctl_conn *conn, const uint8_t *data, size_t len)
     return err;
 }
 
+/* Nothing is forgotten: see the head of this file. */
 static void on_lost(struct ctl_conn *conn, const char *reason)
 {
 }
@@ -360,6 +389,7 @@ static const struct ctl_conn_ops storage_ops = {.path = "/tailrace.v1.Storage/Se
 
 /* ---- collections ----------------------------------------------------------------------------- */
 
+/* For nanopb's structures, which want char * and never write through it. */
 static char *borrow(const char *text)
 {
     union {
@@ -369,6 +399,7 @@ static char *borrow(const char *text)
     return of.out;
 }
 
+/* RunCollection, kept as bytes: it is sent again with each session. */
 static void encode_run(const struct storage_collection *from, struct buf *out)
 {
     struct arena arena = {0};
@@ -422,8 +453,10 @@ err_t controller_collection_create(struct controller *c,
     return ERR_OK;
 }
 
+/* Memory; storage was told before. */
 static void collection_free(struct controller *c, struct ctl_collection *collection)
 {
+    ASSERT(collection->id != 0);
     for (uint32_t p = 0; p < c->config.storage_processes; p++) {
         free(collection->health[p].reason);
         free(collection->health[p].hint);
@@ -436,6 +469,7 @@ static void collection_free(struct controller *c, struct ctl_collection *collect
     free(collection);
 }
 
+/* FRONTIER_EMPTY: drop it and its data. */
 static void send_compaction(struct controller *c, const struct ctl_collection *collection,
                             uint64_t frontier)
 {
@@ -463,6 +497,7 @@ void controller_collection_drop(struct controller *c, uint64_t id)
 /* As far as the adapter wants and every hold allows. */
 void storage_compact(struct controller *c, struct ctl_collection *collection)
 {
+    ASSERT(collection->since <= collection->since_wanted || collection->since_wanted == 0);
     uint64_t since = controller_min_hold(c, 0, collection->id, collection->since_wanted);
     if (since > collection->since) {
         collection->since = since;
@@ -490,8 +525,10 @@ uint64_t controller_collection_ready(const struct controller *c, uint64_t id)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
+/* Connections begin at once: the processes may have been running for days. */
 err_t storage_start(struct controller *c)
 {
+    ASSERT(c->storage == NULL);
     TRY(services_storage_ensure(c));
     c->storage = mem_zalloc(c->config.storage_processes * sizeof(c->storage[0]));
     for (uint32_t p = 0; p < c->config.storage_processes; p++) {
@@ -500,6 +537,7 @@ err_t storage_start(struct controller *c)
     return ERR_OK;
 }
 
+/* Unanswered appends end without an answer: nobody is there to hear it. */
 void storage_free_all(struct controller *c)
 {
     for (uint32_t p = 0; c->storage != NULL && p < c->config.storage_processes; p++) {

@@ -24,6 +24,7 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 
+/* What it owns; the piece itself lies in an array. */
 static void piece_free(struct ctl_piece *piece)
 {
     free(piece->storage);
@@ -42,6 +43,7 @@ void subscribe_reset(struct ctl_export *export, uint32_t replica)
     memset(sub->uppers, 0, cluster_workers(export->cluster) * sizeof(uint64_t));
 }
 
+/* All replicas' share. */
 void subscribe_free(struct ctl_export *export)
 {
     for (uint32_t r = 0; r < export->cluster->spec.replicas; r++) {

@@ -197,6 +197,7 @@ static bool http_ready(void *ctx, struct buf *reason)
     return environmentd_ready(ctx, reason);
 }
 
+/* SQL and HTTP; with port 0 the real ones are asked for later. */
 static err_t open_ports(struct environmentd *e)
 {
     ASSERT(e->coord != NULL);
@@ -247,6 +248,9 @@ static void on_stop_now(struct io_timer *timer)
     e->stopped(e->stopped_arg);
 }
 
+/*
+ * On an error what was made is freed; services that were started run on, for the next try to adopt.
+ */
 err_t environmentd_start(struct io_loop *loop, const struct environmentd_config *config,
                          struct environmentd **out)
 {
@@ -275,6 +279,7 @@ static void on_services_stopped(void *arg)
     e->stopped(e->stopped_arg);
 }
 
+/* Listeners close and sessions end with 57P01 (admin_shutdown) at once. */
 void environmentd_stop(struct environmentd *e, bool stop_services, void (*done)(void *arg),
                        void *arg)
 {
@@ -322,6 +327,7 @@ void environmentd_free(struct environmentd *e)
 
 /* ---- looking ------------------------------------------------------------------------------- */
 
+/* The first that is listened on. */
 const char *environmentd_sql_address(const struct environmentd *e)
 {
     ASSERT(e->sql != NULL);
@@ -351,6 +357,7 @@ static void look_at_process(void *arg, const struct controller_process_info *inf
     }
 }
 
+/* Everything in the catalog was created again, and every process greeted. */
 bool environmentd_ready(struct environmentd *e, struct buf *reason)
 {
     ASSERT(e->coord != NULL && reason != NULL);

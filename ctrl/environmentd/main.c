@@ -81,7 +81,10 @@ static void on_start(struct io_loop *loop, void *arg)
     }
 }
 
-/* The runtimes are looked for beside this executable. */
+/*
+ * The runtimes are looked for beside this executable. An executable that was replaced or removed
+ * meanwhile still names its folder.
+ */
 static void default_images(struct process *p)
 {
     char self[3072];
@@ -135,6 +138,7 @@ static err_t settle(struct process *p)
     return ERR_OK;
 }
 
+/* Flags are documented by --help, in the order of this list. */
 static int parse_and_run(struct process *p, int argc, char **argv)
 {
     struct environmentd_config *c = &p->config;
@@ -209,6 +213,7 @@ static int parse_and_run(struct process *p, int argc, char **argv)
     return p->exit_status;
 }
 
+/* Defaults are what a developer's machine needs: this host only, ports of its own. */
 int main(int argc, char **argv)
 {
     struct process p = {

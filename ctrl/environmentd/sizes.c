@@ -64,6 +64,7 @@ static err_t read_sizes(sqlite3_stmt *stmt, struct arena *arena, struct coord_si
     return ERR_OK;
 }
 
+/* Room for the largest answer is taken at once: names come from an operator, not from a peer. */
 err_t sizes_parse(const char *json, struct arena *arena, struct coord_size **out, size_t *len)
 {
     STATIC_ASSERT(SIZE_SCALE_MAX == SIZE_WORKERS_MAX, "one number in the message for both");

@@ -10,6 +10,10 @@ static void accepted(void *arg, struct io_stream *stream)
     io_stream_close(stream); /* nobody was meant to connect */
 }
 
+/*
+ * Nobody is promised that it stays so: whoever listens next takes it. A process that finds its port
+ * taken ends and is started again by the supervisor.
+ */
 bool po_port_is_free(struct io_loop *loop, const char *host, uint16_t port)
 {
     ASSERT(host != NULL && port > 0);

@@ -111,6 +111,7 @@ static struct po_process *process_of(const struct po_service *service, uint32_t 
     return NULL;
 }
 
+/* Idle, until a converge. */
 static struct po_process *add_process(struct po_service *service, uint32_t index)
 {
     ASSERT(process_of(service, index) == NULL);
@@ -119,6 +120,7 @@ static struct po_process *add_process(struct po_service *service, uint32_t index
     return process;
 }
 
+/* Of a dropped service the last takes the service with it. */
 void po_service_forget(struct po_process *process)
 {
     ASSERT(process->os == NULL);
@@ -242,12 +244,16 @@ static const char *address_of(const struct po_service *service, uint32_t index, 
 
 /* ---- converging a service -------------------------------------------------------------------- */
 
+/* What make_args is given to ask for others' addresses. */
 static const char *peer_address(const void *arg, uint32_t process, const char *port)
 {
     return address_of(arg, process, port);
 }
 
-/* Decides what a process should run; converge makes it so. */
+/*
+ * Decides what a process should run; converge makes it so. The hash of the command line is what
+ * tells a change; a process that runs with it is as wanted.
+ */
 static void want(struct po_process *process, const struct orchestrator_service_config *config)
 {
     ASSERT(process->index < config->scale);
@@ -283,6 +289,7 @@ static void want(struct po_process *process, const struct orchestrator_service_c
     }
 }
 
+/* Strings of the config are the caller's; make_args is called now, and not kept. */
 static void copy_config(struct po_service *service,
                         const struct orchestrator_service_config *config)
 {
@@ -315,7 +322,10 @@ static struct po_process **snapshot(const struct po_service *service, size_t *le
     return all;
 }
 
-/* One step for each process. Everything further follows from exits and timers. */
+/*
+ * One step for each process. Everything further follows from exits and timers. Also processes
+ * beyond the scale, which are not wanted any more.
+ */
 static void converge(struct po_service *service)
 {
     ASSERT(service->owner != NULL);
@@ -373,7 +383,10 @@ static err_t ensure_service(struct orchestrator *base, const char *name,
     return ERR_OK;
 }
 
-/* Nothing of it is wanted; it goes when its last process has. */
+/*
+ * Nothing of it is wanted; it goes when its last process has. Its processes are stopped; it is
+ * listed no more.
+ */
 static void drop(struct po_service *service)
 {
     ASSERT(!service->dropped);
@@ -388,6 +401,7 @@ static void drop(struct po_service *service)
     converge(service);
 }
 
+/* Dropping what is going already is nothing. */
 static err_t drop_service(struct orchestrator *base, const char *name)
 {
     struct po_service *service = find(of(base), name);
@@ -535,6 +549,7 @@ static err_t load_record(struct process_orchestrator *o, const char *file)
     return ERR_OK;
 }
 
+/* For io_dir_list_sync. */
 static err_t load_record_each(void *arg, const char *file)
 {
     return load_record(arg, file);
@@ -624,11 +639,13 @@ static char **copy_words(const char *const *words)
     return copy;
 }
 
+/* Zero is "not set" in the config. */
 static uint64_t or_default(uint64_t value, uint64_t otherwise)
 {
     return value == 0 ? otherwise : value;
 }
 
+/* Adopts what lives; starts nothing before it is asked to. */
 err_t process_orchestrator_new(struct io_loop *loop,
                                const struct process_orchestrator_config *config,
                                struct orchestrator **out)
@@ -666,6 +683,7 @@ err_t process_orchestrator_new(struct io_loop *loop,
     return ERR_OK;
 }
 
+/* Also services that nobody has asked for yet. */
 void process_orchestrator_stop_all(struct orchestrator *base, void (*stopped)(void *arg), void *arg)
 {
     struct process_orchestrator *o = of(base);

@@ -102,6 +102,7 @@ struct po_event {
     uint64_t time_us;
 };
 
+/* The backend. Owns services, they their processes. */
 struct process_orchestrator {
     struct orchestrator base;
     struct io_loop *loop;
@@ -110,7 +111,7 @@ struct process_orchestrator {
     char *listen_host;
     char **wrapper;     /* NULL ends */
     uint16_t base_port; /* 0: conventional numbers first */
-    uint64_t backoff_min_us;
+    uint64_t backoff_min_us; /* of the config, with defaults */
     uint64_t backoff_max_us;
     uint64_t healthy_us;
     uint64_t stop_grace_us;
@@ -120,7 +121,7 @@ struct process_orchestrator {
     struct po_service **services; /* by name */
     size_t services_len;
     size_t services_cap;
-    orchestrator_watch_fn watch;
+    orchestrator_watch_fn watch; /* NULL: nobody */
     void *watch_arg;
     struct po_event *events;
     size_t events_len;
@@ -137,6 +138,7 @@ void po_process_free(struct po_process *process);
 void po_process_converge(struct po_process *process);
 /* Takes over what the record says, when it lives. */
 void po_process_adopt(struct po_process *process);
+/* The caller frees it. */
 char *po_record_path(const struct po_process *process);
 char *po_log_path(const struct po_process *process);
 /* Tells the kernel what the process may have, when it runs. */

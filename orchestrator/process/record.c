@@ -13,6 +13,7 @@ enum { RECORD_MAX = 16384, CMDLINE_MAX = 128 * 1024, EXEC_WAIT_MS = 200 };
 
 /* ---- writing and reading --------------------------------------------------------------------- */
 
+/* Replaces the file at once: a reader finds the old record or the new one. */
 err_t po_record_write(struct io_loop *loop, const char *path, const struct po_record *record)
 {
     ASSERT(record->executable != NULL && strchr(record->executable, '\n') == NULL);
@@ -28,7 +29,10 @@ err_t po_record_write(struct io_loop *loop, const char *path, const struct po_re
     return err_wrap(err, "recording a process in %s", path);
 }
 
-/* Takes one line out of *at and returns what follows "key "; NULL when it is another key. */
+/*
+ * Takes one line out of *at and returns what follows "key "; NULL when it is another key. Cuts the
+ * text in place.
+ */
 static char *take_line(char **at, const char *key)
 {
     size_t len = strlen(key);
@@ -118,6 +122,7 @@ err_t po_record_read(struct io_loop *loop, const char *path, struct po_record *o
     return ERR_OK;
 }
 
+/* Leaves an empty record. */
 void po_record_free(struct po_record *record)
 {
     ASSERT(record != NULL);
@@ -130,7 +135,10 @@ void po_record_free(struct po_record *record)
     *record = (struct po_record){0};
 }
 
-/* The number stands behind the last dash; service names may contain some. */
+/*
+ * The number stands behind the last dash; service names may contain some.
+ * "cluster-8-replica-0-1.process" is process 1 of "cluster-8-replica-0".
+ */
 bool po_record_name_parse(const char *file, char service[65], uint32_t *process)
 {
     ASSERT(file != NULL && service != NULL && process != NULL);
@@ -163,7 +171,10 @@ bool po_record_name_parse(const char *file, char service[65], uint32_t *process)
 
 /* ---- finding a process by what it runs ------------------------------------------------------- */
 
-/* Words with a NUL behind each, as the kernel shows them. */
+/*
+ * Words with a NUL behind each, as the kernel shows them. The kernel's form of a command line, so
+ * that both can be compared.
+ */
 uint64_t po_arguments_hash(const char *const *argv)
 {
     ASSERT(argv != NULL && argv[0] != NULL);

@@ -157,7 +157,7 @@ static void back_off(struct po_process *process, const char *what)
     set_ready(process, reason);
 }
 
-/* It has ended: as we told it to, or by itself. */
+/* It has ended: as we told it to, or by itself. On the loop, once, whatever ended it. */
 static void exited(void *arg, int status)
 {
     struct po_process *process = arg;
@@ -285,6 +285,7 @@ static void stop(struct po_process *process)
               process->is_wanted ? "stopping, to be started with new arguments" : "stopping");
 }
 
+/* The grace is over, or the pause. */
 static void timer_fired(struct io_timer *timer)
 {
     struct po_process *process = CONTAINER_OF(timer, struct po_process, timer);
