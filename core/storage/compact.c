@@ -2,12 +2,19 @@
  * Compaction in the background, one shard at a time, in steps that do not hold the worker up. Two
  * kinds, which free the log of what they move:
  *
- * fold   the entries below the shard's hold and the base become a new base, consolidated;
- * spill  entries that cannot be folded yet (somebody still reads their times) but keep an old log
- *        segment alive are copied, with their times, to a delta part.
+ *   fold   the entries below the shard's hold and the base become a new base, consolidated;
+ *   spill  entries that cannot be folded yet (somebody still reads their times) but keep an old log
+ *          segment alive are copied, with their times, to a delta part.
  *
  * The new part is synced, then the manifest naming it replaces the old one, then memory follows.
- * Until the manifest is durable the old part and the log stay; a crash leaves one or the other.
+ * Until the manifest is durable the old part and the log stay; a crash leaves one or the other, and
+ * what the manifest does not name is swept when the directory is opened.
+ *
+ *     begin -> turn* (step, write_block) -> finish -> part_synced -> manifest_written
+ *           -> manifest_synced -> install                 (any error: give_up, tried again later)
+ *
+ * Meanwhile entries may be added behind `to`; those in [from, to) change for nobody else, because
+ * only one compaction runs and only it replaces entries.
  */
 #include "core/storage/merge.h"
 #include "core/storage/storage_internal.h"
@@ -27,13 +34,14 @@ enum {
     FAILED_RETRY_US = 1000000,
 };
 
+/* The one under way. Its op is the only operation: a write of a block, or a sync. */
 struct compaction {
     struct storage_worker *storage;
     struct storage_shard *shard;
     bool fold;
     size_t from; /* entries [from, to) are replaced; a fold starts at 0 */
     size_t to;
-    uint64_t base_time;
+    uint64_t base_time; /* fold: all rows get it */
     struct merge merge; /* fold */
     size_t at;          /* spill: the next entry */
     bool done;          /* all rows are in the builders or written */
@@ -43,15 +51,15 @@ struct compaction {
     uint64_t upper;
     struct batch_col *cols;
     size_t cols_cap;
-    uint64_t number;
+    uint64_t number; /* of the new part */
     struct storage_file *file; /* NULL until there is a row */
-    uint64_t rows;
+    uint64_t rows; /* written so far */
     uint8_t *block; /* being written */
     struct storage_entry **made; /* spill: the new entries */
     size_t made_len;
     size_t made_cap;
     struct file_set files;
-    uint64_t flushed_seq;
+    uint64_t flushed_seq; /* the manifest's: log records below it are in parts */
     struct buf manifest;
     struct io_file *manifest_file;
     struct io_op op;
@@ -62,6 +70,7 @@ static void turn(struct compaction *c);
 
 static char *shard_path(const struct storage_shard *shard, const char *name)
 {
+    ASSERT(name != NULL && shard->dir != NULL);
     struct buf path = {0};
     buf_printf(&path, "%s/%s", shard->dir, name);
     buf_append_byte(&path, '\0');
@@ -77,8 +86,10 @@ char *compaction_part_path(const struct storage_shard *shard, uint64_t number)
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
+/* Closing waits for the operation under way, so the block may go. */
 static void compaction_free(struct compaction *c)
 {
+    ASSERT(c->storage->compaction == c && c->shard->compacting);
     io_timer_cancel(c->storage->config.loop, &c->timer);
     if (c->manifest_file != NULL) {
         io_file_close(c->manifest_file);
@@ -106,6 +117,7 @@ static void compaction_free(struct compaction *c)
 /* Whatever was written so far is deleted, unless a manifest may name it. */
 static void give_up(struct compaction *c, err_t err, bool named)
 {
+    ASSERT(err != ERR_OK && c->storage->compaction == c);
     LOG_WARN("storage", "compaction failed, will be tried again",
              LOG_U64("collection", c->shard->id), LOG_ERR(err));
     err_free(err);
@@ -116,6 +128,7 @@ static void give_up(struct compaction *c, err_t err, bool named)
     compaction_free(c);
 }
 
+/* For a drop, or the worker's end. Between two callbacks nothing is half installed. */
 void compaction_cancel(struct storage_worker *storage, const struct storage_shard *shard)
 {
     struct compaction *c = storage->compaction;
@@ -128,7 +141,11 @@ void compaction_cancel(struct storage_worker *storage, const struct storage_shar
     }
 }
 
-/* Memory follows what the manifest says. */
+/*
+ * Memory follows what the manifest says. A fold: the new base stands for the old one and the first
+ * entries. A spill: the made entries stand for those in [from, to), with the same times, their
+ * bytes elsewhere. A delta part whose entries are all gone is deleted with its last reader.
+ */
 static void install(struct compaction *c)
 {
     struct storage_shard *shard = c->shard;
@@ -136,6 +153,7 @@ static void install(struct compaction *c)
     ASSERT(shard->compacting && !shard->dropped && c->to <= shard->entries_len);
     ASSERT(c->flushed_seq >= shard->flushed_seq);
     size_t with_len = 0;
+    ASSERT(c->from <= c->to);
     if (c->fold) {
         if (shard->base != NULL) {
             shard->base->file->obsolete = true;
@@ -173,14 +191,21 @@ static void install(struct compaction *c)
 
 /* ---- the manifest ---------------------------------------------------------------------------- */
 
+/* Entries of one part follow each other, so a part is named once. */
 static void add_delta(struct manifest_part *deltas, uint32_t *len, const struct storage_file *file)
 {
+    ASSERT(file->number > 0 && file->size > 0);
     if (*len == 0 || deltas[*len - 1].number != file->number) {
         deltas[(*len)++] = (struct manifest_part){.number = file->number, .size = file->size};
     }
 }
 
-/* What the shard will be once this is installed. */
+/*
+ * What the shard will be once this is installed. flushed_seq says which records are in parts, and
+ * it counts records, not shards: every record of this shard below it is in the base or a delta.
+ * upper must not be beyond an entry that only the log has, and need not be exact: the log and the
+ * lease say the rest.
+ */
 static void encode_manifest(struct compaction *c)
 {
     const struct storage_shard *shard = c->shard;
@@ -232,6 +257,7 @@ static void encode_manifest(struct compaction *c)
     free(deltas);
 }
 
+/* The rename is the commit point. */
 static void manifest_synced(struct io_op *op, err_t err, size_t result)
 {
     struct compaction *c = CONTAINER_OF(op, struct compaction, op);
@@ -263,6 +289,7 @@ static void manifest_synced(struct io_op *op, err_t err, size_t result)
 static void manifest_written(struct io_op *op, err_t err, size_t result)
 {
     struct compaction *c = CONTAINER_OF(op, struct compaction, op);
+    ASSERT(err != ERR_OK || result == c->manifest.len);
     if (err != ERR_OK) {
         give_up(c, err, false);
         return;
@@ -275,6 +302,7 @@ static void manifest_written(struct io_op *op, err_t err, size_t result)
 static void part_synced(struct io_op *op, err_t err, size_t result)
 {
     struct compaction *c = CONTAINER_OF(op, struct compaction, op);
+    ASSERT(c->done && c->block == NULL);
     char *path = shard_path(c->shard, "manifest.tmp");
     if (err == ERR_OK) {
         err = io_file_open(c->storage->config.loop, path,
@@ -293,6 +321,7 @@ static void part_synced(struct io_op *op, err_t err, size_t result)
 /* All rows are written. A fold that leaves no row has no part at all. */
 static void finish(struct compaction *c)
 {
+    ASSERT(c->block == NULL && c->manifest_file == NULL);
     if (c->file == NULL) {
         part_synced(&c->op, ERR_OK, 0);
         return;
@@ -301,8 +330,10 @@ static void finish(struct compaction *c)
     io_file_sync(c->file->io, &c->op);
 }
 
+/* io_write_whole_sync makes the name durable, too. */
 err_t compaction_create(struct storage_shard *shard)
 {
+    ASSERT(shard->entries_len == 0 && shard->base == NULL);
     struct io_loop *loop = shard->storage->config.loop;
     struct manifest manifest = {.desc = shard->desc_bytes.data,
                                 .desc_len = (uint32_t)shard->desc_bytes.len,
@@ -326,6 +357,10 @@ err_t compaction_create(struct storage_shard *shard)
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
+/*
+ * A leftover of the same number cannot be: numbers of failed attempts are not used again in this
+ * run, and the sweep has deleted those of earlier ones.
+ */
 static err_t open_file(struct compaction *c)
 {
     char *path = compaction_part_path(c->shard, c->number);
@@ -339,7 +374,10 @@ static err_t open_file(struct compaction *c)
     return err;
 }
 
-/* The part is not synced yet: that comes once, at the end. */
+/*
+ * The part is not synced yet: that comes once, at the end. The next piece of work begins where the
+ * operation ended: no timer between.
+ */
 static void block_written(struct io_op *op, err_t err, size_t result)
 {
     struct compaction *c = CONTAINER_OF(op, struct compaction, op);
@@ -352,7 +390,10 @@ static void block_written(struct io_op *op, err_t err, size_t result)
     turn(c);
 }
 
-/* The new entry a block of a spill belongs to. */
+/*
+ * The new entry a block of a spill belongs to. Its ok and err blocks have the same times, and one
+ * entry.
+ */
 static struct storage_entry *made_entry(struct compaction *c)
 {
     ASSERT(!c->fold && c->lower < c->upper);
@@ -386,6 +427,7 @@ static void write_block(struct compaction *c, enum storage_stream stream)
                                .lower = c->fold ? c->base_time : c->lower,
                                .upper = c->fold ? c->base_time + 1 : c->upper};
     size_t extent = part_block_extent(block.len);
+    ASSERT(extent % BATCH_ALIGN == 0 && extent >= len + PART_BLOCK_HEADER);
     c->block = part_alloc(extent);
     memset(c->block + extent - BATCH_ALIGN, 0, BATCH_ALIGN);
     batch_builder_finish(builder, c->block + PART_BLOCK_HEADER);
@@ -407,9 +449,13 @@ static void write_block(struct compaction *c, enum storage_stream stream)
 
 /* ---- steps ----------------------------------------------------------------------------------- */
 
-/* Bytes the rows gathered for a block would take. */
+/*
+ * Bytes the rows gathered for a block would take. Zero when there is no row, although an empty
+ * batch has a header.
+ */
 static size_t built(const struct compaction *c, int stream)
 {
+    ASSERT(stream == STREAM_OK || stream == STREAM_ERR);
     return batch_builder_rows(c->builder[stream]) > 0 ? batch_builder_size(c->builder[stream]) : 0;
 }
 
@@ -439,6 +485,7 @@ static err_t spill_entry(struct compaction *c)
 /* Small entries share a block; a big one gets its own. */
 static bool spill_full(const struct compaction *c)
 {
+    ASSERT(!c->fold && c->at <= c->to);
     size_t have = built(c, STREAM_OK) + built(c, STREAM_ERR);
     if (have == 0 || c->done) {
         return have > 0;
@@ -473,6 +520,7 @@ static void turn_timer(struct io_timer *timer)
     turn(CONTAINER_OF(timer, struct compaction, timer));
 }
 
+/* Until a block is to be written, or for a bounded number of steps. */
 static void turn(struct compaction *c)
 {
     ASSERT(c->storage->compaction == c && c->block == NULL);
@@ -502,6 +550,7 @@ static void turn(struct compaction *c)
 
 static void begin(struct storage_shard *shard, bool fold, size_t from, size_t to, uint64_t hold)
 {
+    ASSERT(to <= shard->entries_len);
     struct storage_worker *storage = shard->storage;
     ASSERT(storage->compaction == NULL && !shard->compacting && from < to);
     ASSERT(!fold || (hold > 0 && hold <= shard->upper && hold <= shard->since));
@@ -530,6 +579,7 @@ static void begin(struct storage_shard *shard, bool fold, size_t from, size_t to
     io_timer_start(storage->config.loop, &c->timer, io_now_us(storage->config.loop));
 }
 
+/* What a shard looks like to compact_shard. */
 struct shape {
     size_t foldable;  /* entries that may be folded */
     uint64_t bytes;   /* of them */
@@ -539,10 +589,12 @@ struct shape {
     bool pins;        /* keeps the oldest segment alive */
 };
 
+/* A walk over the entries; they are few, because a fold comes at FOLD_ENTRIES_MIN. */
 static struct shape look_at(const struct storage_shard *shard, uint64_t hold)
 {
     const struct wal *wal = shard->storage->wal;
     struct shape s = {.log_first = shard->entries_len};
+    ASSERT(hold <= shard->upper);
     const struct storage_file *delta = NULL;
     for (size_t i = 0; i < shard->entries_len; i++) {
         const struct storage_entry *entry = shard->entries[i];
@@ -564,7 +616,12 @@ static struct shape look_at(const struct storage_shard *shard, uint64_t hold)
     return s;
 }
 
-/* True when a compaction was begun. */
+/*
+ * True when a compaction was begun. A fold is worth it when it moves a quarter of the base's size,
+ * so that the work per byte ingested stays constant (the base is rewritten as a whole); or when
+ * entries are so many that walking them costs. When the log is crowded, a shard that holds its
+ * oldest segment lets go of it by whichever of the two is possible.
+ */
 static bool compact_shard(struct storage_shard *shard, bool crowded)
 {
     /* Never beyond the upper: what comes later must not look folded. */
@@ -585,6 +642,7 @@ static bool compact_shard(struct storage_shard *shard, bool crowded)
     return shard->compacting;
 }
 
+/* From maintain, a few times a second. */
 void compaction_look(struct storage_worker *storage)
 {
     size_t segments = 0;

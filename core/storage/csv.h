@@ -18,9 +18,9 @@ struct csv_parser {
     char delimiter;
     char quote; /* '\0': none */
     struct csv_field *field;
-    size_t field_len;
+    size_t field_len; /* of the record split last */
     size_t field_cap;
-    struct buf text;
+    struct buf text; /* its fields' content, without quotes, one behind the other */
 };
 
 enum csv_result {

@@ -1,6 +1,15 @@
 /*
  * Reading a shard: a snapshot, then the changes. Entries and parts are kept alive by counting
  * references, so that a reader in the middle and a compaction do not wait for each other.
+ *
+ *     WAIT --upper passes as_of--> SNAPSHOT --merge done--> CHANGES      (resume begins in CHANGES)
+ *
+ * What a cursor returns is a function of the shard's history alone: chunks may be cut elsewhere
+ * after a reconnect or a restart, the updates in [lower, upper) are the same. cursor_hold tells
+ * compaction which times this reader still has to tell apart.
+ *
+ * A chunk points into memory of the cursor, or into an entry it holds, until the next call. On the
+ * worker's loop only.
  */
 #include "core/storage/cursor.h"
 
@@ -10,6 +19,7 @@ enum { STEPS_PER_CALL = 16 };
 
 uint64_t cursor_hold(const struct storage_cursor *cursor)
 {
+    ASSERT(cursor->phase <= CURSOR_CHANGES);
     return cursor->phase == CURSOR_CHANGES ? cursor->pos : cursor->as_of + 1;
 }
 
@@ -45,6 +55,7 @@ static err_t check_open(const struct storage_shard *shard, uint64_t as_of, const
     return ERR_OK;
 }
 
+/* as_of may lie in the future: the snapshot comes when it is complete. */
 err_t storage_cursor_open(struct storage_worker *storage, uint64_t id, uint64_t as_of,
                           const uint64_t *resume_from, struct storage_cursor **out)
 {
@@ -68,6 +79,7 @@ err_t storage_cursor_open(struct storage_worker *storage, uint64_t id, uint64_t 
         c->next->link = &c->next;
     }
     shard->cursors = c;
+    ASSERT(cursor_hold(c) >= shard->since || resume_from == NULL);
     c->cols_cap = c->schema->cols > ERR_COLS ? c->schema->cols : ERR_COLS;
     c->cols = mem_alloc(c->cols_cap * sizeof(c->cols[0]));
     for (int s = 0; s < STREAMS; s++) {
@@ -82,6 +94,7 @@ err_t storage_cursor_open(struct storage_worker *storage, uint64_t id, uint64_t 
 /* Lets go of what the last chunk pointed to. */
 static void release(struct storage_cursor *c)
 {
+    ASSERT(c->held == NULL || c->held->refs > 0);
     entry_unref(c->held);
     c->held = NULL;
     for (int s = 0; s < STREAMS; s++) {
@@ -125,6 +138,7 @@ static size_t built(const struct storage_cursor *c)
 
 static void set_stream(struct storage_chunk *out, int stream, const void *data, size_t len)
 {
+    ASSERT(data != NULL && len > 0);
     if (stream == STREAM_OK) {
         out->ok = data;
         out->ok_len = len;
@@ -142,6 +156,7 @@ static void finish(struct storage_cursor *c, struct storage_chunk *out)
             continue;
         }
         size_t size = batch_builder_size(c->builder[s]);
+        ASSERT(size > 0);
         if (size > c->out_cap[s]) {
             free(c->out[s]);
             c->out[s] = part_alloc(size);
@@ -174,6 +189,7 @@ static err_t next_snapshot(struct storage_cursor *c, size_t max_bytes, struct st
             merge_init(&c->merge, shard, at + 1, c->as_of);
         }
         c->phase = CURSOR_SNAPSHOT;
+        ASSERT(c->merge.entries_len <= shard->entries_len);
     }
     bool done = false;
     *more = true;
@@ -218,9 +234,14 @@ static err_t take_entry(struct storage_cursor *c, struct storage_entry *entry,
     return ERR_OK;
 }
 
-/* Rows of the entry at times in [pos, upper) to the builders. */
+/*
+ * Rows of the entry at times in [pos, upper) to the builders. Several small entries make one chunk.
+ * An entry of a delta part may hold several times, of which the reader has had some, or the last
+ * ones are not published: then row by row.
+ */
 static err_t copy_entry(struct storage_cursor *c, struct storage_entry *entry, uint64_t upper)
 {
+    ASSERT(upper > c->pos && entry->upper > c->pos);
     struct batch batch;
     for (int s = 0; s < STREAMS; s++) {
         void *loaded = NULL;
@@ -240,7 +261,10 @@ static err_t copy_entry(struct storage_cursor *c, struct storage_entry *entry, u
     return ERR_OK;
 }
 
-/* A slice of an entry of one time that is bigger than a chunk. */
+/*
+ * A slice of an entry of one time that is bigger than a chunk. The chunk's upper stays at its lower
+ * until the last slice: nothing is complete before.
+ */
 static err_t next_slice(struct storage_cursor *c, size_t max_bytes, struct storage_chunk *out)
 {
     struct batch batch;
@@ -262,6 +286,7 @@ static err_t next_slice(struct storage_cursor *c, size_t max_bytes, struct stora
     }
     if (c->split_stream == STREAMS) {
         c->pos = c->split->upper;
+        ASSERT(c->pos <= c->shard->upper);
         out->upper = c->pos;
         entry_unref(c->split);
         c->split = NULL;
@@ -285,6 +310,7 @@ static err_t next_changes(struct storage_cursor *c, size_t max_bytes, struct sto
         return ERR_OK;
     }
     size_t first = shard_find(shard, c->pos);
+    ASSERT(first <= shard->entries_len);
     size_t end = first;
     size_t bytes = 0;
     while (end < shard->entries_len && shard->entries[end]->lower < upper &&

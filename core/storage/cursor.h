@@ -16,18 +16,18 @@ struct storage_cursor {
     struct storage_cursor **link;
     struct storage_schema *schema;
     enum cursor_phase phase;
-    uint64_t as_of;
+    uint64_t as_of; /* of the snapshot; with resume only what the caller said */
     uint64_t pos; /* changes: everything below was returned */
     struct merge merge;
-    struct batch_builder *builder[STREAMS];
+    struct batch_builder *builder[STREAMS]; /* rows of the chunk being made */
     uint8_t *out[STREAMS]; /* bytes of the chunk returned last */
-    size_t out_cap[STREAMS];
+    size_t out_cap[STREAMS]; /* bytes */
     struct storage_entry *held; /* the chunk returned last points into it */
-    void *loaded[STREAMS];
+    void *loaded[STREAMS]; /* bytes of held that were read from disk */
     struct batch_col *cols;
     size_t cols_cap;
     struct storage_entry *split; /* an entry too big for one chunk, on its way */
-    int split_stream;
+    int split_stream; /* of split: what comes next */
     uint32_t split_row;
 };
 

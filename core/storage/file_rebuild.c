@@ -1,14 +1,22 @@
 /*
  * A file was replaced, shrunk, changed where it had been read, or is gone from a pattern. The shard
  * does not say which row came from which file, so everything is compared: what the shard holds now
- * is counted negative, what the files of this worker hold positive, and what does not cancel is
- * the difference. It is committed at one time with the new states of all files. Memory is in
- * proportion to the files; the work is cut into turns. Nothing else changes the shard meanwhile.
+ * is counted negative, what the files of this worker hold positive, and what does not cancel is the
+ * difference. It is committed at one time with the new states of all files, so a reader sees the
+ * old content or the new one and nothing between.
+ *
+ * Example: the shard holds a, b, c, c; the file now says c, a, d. The sums are a 0, b -1, c -1, d
+ * +1: three updates, whatever the order of the lines and however long the file.
+ *
+ * Memory is in proportion to the distinct rows; the work is cut into turns. Nothing else changes
+ * the shard meanwhile: the source is the only writer, and its phase says that it is here. Until the
+ * commit the shard stays as it is, so giving up at any point is harmless.
  */
 #include "core/storage/file_source_internal.h"
 
 enum { STEPS_PER_TURN = 8, EMIT_ROWS_PER_TURN = 2048, EMIT_BYTES_PER_TURN = 1 << 20 };
 
+/* At any phase, and when there is none. */
 void source_rebuild_free(struct file_source *source)
 {
     if (source->merge.schema != NULL) {
@@ -25,6 +33,10 @@ void source_rebuild_free(struct file_source *source)
     source->paths_cap = 0;
 }
 
+/*
+ * Rows that were read and not committed are forgotten: all files are read again from their
+ * beginning.
+ */
 void source_rebuild_begin(struct file_source *source)
 {
     struct storage_shard *shard = source->shard;
@@ -44,6 +56,7 @@ void source_rebuild_begin(struct file_source *source)
 /* Whatever goes wrong, the shard stays as it is, and the next look begins again. */
 static void give_up(struct file_source *source, const char *path, err_t err)
 {
+    ASSERT(err != ERR_OK && !source->commit_live);
     source_refuse(source, path, err);
     source_reader_close(source);
     source_rebuild_free(source);
@@ -59,6 +72,7 @@ static void give_up(struct file_source *source, const char *path, err_t err)
 /* Moves the rows of the builders to the multisets. */
 static void count_rows(struct file_source *source, int64_t sign)
 {
+    ASSERT(sign == 1 || sign == -1);
     for (int s = 0; s < STREAMS; s++) {
         struct batch_builder *b = source->rows.builder[s];
         if (batch_builder_rows(b) == 0) {
@@ -82,6 +96,7 @@ static void count_rows(struct file_source *source, int64_t sign)
  * look, because each state has the size and mtime from before its file was read. */
 static void list_files(struct file_source *source)
 {
+    ASSERT(source->phase == SOURCE_OLD && source->paths == NULL);
     size_t matched = 0;
     err_t err = source_list(source, &source->paths, &source->paths_len, &matched);
     if (err != ERR_OK) {
@@ -96,6 +111,7 @@ static void list_files(struct file_source *source)
 /* The shard's state, consolidated, counts negative. */
 static void add_old(struct file_source *source)
 {
+    ASSERT(source->phase == SOURCE_OLD);
     bool done = false;
     for (int i = 0; i < STEPS_PER_TURN && !done; i++) {
         err_t err = merge_step(&source->merge, source->rows.builder, &done);
@@ -114,9 +130,12 @@ static void add_old(struct file_source *source)
 
 /* ---- what the files hold --------------------------------------------------------------------- */
 
-/* Files that are gone lose their state. */
+/*
+ * Files that are gone lose their state. A state of zeros: offset 0 is a file that was never read.
+ */
 static void forget_missing(struct file_source *source)
 {
+    ASSERT(source->path_at == source->paths_len);
     for (size_t i = 0; i < source->files.file_len; i++) {
         const char *path = source->files.file[i].path;
         bool present = false;
@@ -130,7 +149,10 @@ static void forget_missing(struct file_source *source)
     }
 }
 
-/* The next file, or the difference when there is none left. */
+/*
+ * The next file, or the difference when there is none left. In order of the listing; one that went
+ * meanwhile ends the attempt.
+ */
 static void open_next(struct file_source *source)
 {
     if (source->path_at == source->paths_len) {
@@ -152,6 +174,7 @@ static void open_next(struct file_source *source)
     source_rebuild_turn(source);
 }
 
+/* Read to its very end: only len 0 ends a file, since it may have grown while it was read. */
 void source_rebuild_read(struct file_source *source, const uint8_t *data, size_t len)
 {
     struct source_reader *r = &source->reader;
@@ -173,7 +196,10 @@ void source_rebuild_read(struct file_source *source, const uint8_t *data, size_t
 
 /* ---- the difference -------------------------------------------------------------------------- */
 
-/* What did not cancel out becomes the rows of one commit. */
+/*
+ * What did not cancel out becomes the rows of one commit. The difference of one stream, then of the
+ * other, then the commit.
+ */
 static void emit(struct file_source *source)
 {
     struct multiset *set = &source->set[source->emit_stream];
@@ -223,6 +249,7 @@ static void read_done(struct io_op *op, err_t err, size_t result)
 
 void source_rebuild_turn(struct file_source *source)
 {
+    ASSERT(!source->commit_live);
     if (source->phase == SOURCE_OLD) {
         add_old(source);
     } else if (source->phase == SOURCE_EMIT) {

@@ -1,4 +1,7 @@
-/* File sets and their bytes: see file_set.h. */
+/*
+ * File sets and their bytes: see file_set.h. An array sorted by path: a pattern matches hundreds of
+ * files, not millions, and a set is walked more often than it grows.
+ */
 #include "core/storage/file_set.h"
 
 enum { PATH_BYTES_MAX = 4096 };
@@ -35,6 +38,7 @@ static size_t place(const struct file_set *set, const char *path, bool *found)
 
 struct file_state *file_set_find(const struct file_set *set, const char *path)
 {
+    ASSERT(path != NULL);
     bool found = false;
     size_t at = place(set, path, &found);
     return found ? &set->file[at] : NULL;
@@ -42,6 +46,7 @@ struct file_state *file_set_find(const struct file_set *set, const char *path)
 
 void file_set_put(struct file_set *set, const struct file_state *state)
 {
+    ASSERT(state->path != NULL && state->path[0] != '\0');
     bool found = false;
     size_t at = place(set, state->path, &found);
     char *path = NULL;
@@ -55,6 +60,7 @@ void file_set_put(struct file_set *set, const struct file_state *state)
     }
     set->file[at] = *state;
     set->file[at].path = path;
+    ASSERT(at == 0 || strcmp(set->file[at - 1].path, path) < 0);
 }
 
 void file_set_copy(const struct file_set *from, struct file_set *to)
@@ -67,6 +73,7 @@ void file_set_copy(const struct file_set *from, struct file_set *to)
 
 void file_set_encode(const struct file_state *states, size_t n, struct buf *out)
 {
+    ASSERT(n <= UINT32_MAX && (n == 0 || states != NULL));
     buf_append_u32(out, (uint32_t)n);
     for (size_t i = 0; i < n; i++) {
         const struct file_state *s = &states[i];
@@ -86,6 +93,7 @@ void file_set_encode(const struct file_state *states, size_t n, struct buf *out)
     }
 }
 
+/* A state replaces the one of the same path: records are applied in the order of the log. */
 bool file_set_apply(struct file_set *set, const uint8_t *data, size_t len)
 {
     struct reader r = reader_of(data, len);

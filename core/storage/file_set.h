@@ -7,6 +7,11 @@
 
 #include "core/base/buf.h"
 
+/*
+ * One file. complete and offset say what was ingested; size, mtime and inode what it looked like
+ * then, so that a look need not read what has not changed; the checksums whether what was ingested
+ * is still there. A state of zeros (but the path) is a file that is gone.
+ */
 struct file_state {
     char *path;
     uint64_t inode;

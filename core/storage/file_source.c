@@ -1,12 +1,24 @@
 /*
  * Following files: see file_source.h. A look compares every file with what was ingested of it:
  *
- * grown               the new complete records are read, parsed and committed;
- * same                nothing, or after a touch the ingested bytes are verified;
- * replaced or shrunk  or found to differ: rebuild (file_rebuild.c).
+ *   grown               the new complete records are read, parsed and committed;
+ *   same                nothing, or after a touch the ingested bytes are verified;
+ *   replaced or shrunk  or found to differ: rebuild (file_rebuild.c).
  *
  * The state of a file (offset, checksums) is committed in the log record of its rows. Whatever
- * happens in between, work starts again from what is durable.
+ * happens in between, work starts again from what is durable: that is why each line is ingested
+ * once.
+ *
+ *     IDLE -look-> READ | VERIFY -> (READ) -> COMMIT -> READ ... -> IDLE
+ *             \-> OLD -> NEW -> EMIT -> COMMIT -> IDLE                       (rebuild)
+ *     COMMIT -no space-> RETRY -> IDLE;   sealed, failed, dropped: STOPPED
+ *
+ * One timer carries the source from turn to turn (poll, retry, next piece), one op is its only
+ * read; a commit under way is the log's. All on the worker's loop, each turn bounded.
+ *
+ * What the user sees: source_status is told when a file cannot be read (STALLED, with reason and
+ * hint) and when all is well again. A refused content is remembered by inode, size and mtime, and
+ * is not looked at again before one of them changes.
  */
 #include "core/storage/file_source_internal.h"
 
@@ -41,6 +53,7 @@ static char *directory_of(const char *path)
 void source_status(struct file_source *source, enum storage_status status, const char *reason,
                    const char *hint)
 {
+    ASSERT(reason != NULL && hint != NULL);
     struct storage_shard *shard = source->shard;
     bool same = shard->status == status && source->status_text != NULL &&
                 strcmp(source->status_text, reason) == 0;
@@ -57,7 +70,10 @@ void source_next_turn(struct file_source *source, uint64_t delay_us)
     io_timer_start(source->loop, &source->timer, io_now_us(source->loop) + delay_us);
 }
 
-/* The watch tells that something happened, not what: look again. */
+/*
+ * The watch tells that something happened, not what: look again. Watches merge and invent changes:
+ * nothing is concluded from one.
+ */
 static void changed(void *arg)
 {
     struct file_source *source = arg;
@@ -67,8 +83,13 @@ static void changed(void *arg)
     }
 }
 
+/*
+ * again: there may be more to do, look at once; else when something changes, or the poll timer
+ * fires.
+ */
 void source_idle(struct file_source *source, bool again)
 {
+    ASSERT(!source->commit_live && source->reader.io == NULL);
     source->phase = SOURCE_IDLE;
     source->looked = source->looked || !again;
     source_next_turn(source, again || source->look_again ? 0 : SOURCE_POLL_US);
@@ -83,14 +104,16 @@ bool file_source_looked(const struct file_source *source)
            source->shard->status == STORAGE_STALLED;
 }
 
-/* What a refused content is recognised by. */
+/* What a refused content is recognised by. Never zero, which strmap_get gives for none. */
 static uint64_t fingerprint(const struct io_stat *st)
 {
+    ASSERT(st != NULL);
     return hash_combine(hash_combine(st->inode, st->size), st->mtime_ns) | 1;
 }
 
 void source_refuse(struct file_source *source, const char *path, err_t err)
 {
+    ASSERT(err != ERR_OK);
     struct io_stat st = {0};
     err_t stat_err = io_stat_sync(source->loop, path, &st);
     err_free(stat_err); /* a file that went away is looked at anew when it is back */
@@ -101,6 +124,7 @@ void source_refuse(struct file_source *source, const char *path, err_t err)
 
 /* ---- which files ----------------------------------------------------------------------------- */
 
+/* One listing of the directory of a pattern. */
 struct listing {
     const struct file_source *source;
     const char *dir;
@@ -114,10 +138,14 @@ struct listing {
 /* Every worker lists all files and takes its share, without asking the others. */
 static bool ours(const struct file_source *source, const char *path)
 {
+    ASSERT(source->shard->storage->config.workers > 0);
     const struct storage_config *config = &source->shard->storage->config;
     return hash_bytes(path, strlen(path)) % config->workers == config->worker;
 }
 
+/*
+ * As the shell: a leading dot is not matched by a wildcard. Paths are as the user would write them.
+ */
 static err_t list_one(void *arg, const char *name)
 {
     struct listing *l = arg;
@@ -144,6 +172,7 @@ void source_free_paths(char **paths, size_t len)
     free(paths);
 }
 
+/* A directory or file that is missing is an empty listing, not an error: it may come. */
 err_t source_list(struct file_source *source, char ***paths, size_t *len, size_t *matched)
 {
     const char *path = source->shard->desc.path;
@@ -205,13 +234,18 @@ err_t source_reader_open(struct file_source *source, const char *path, uint64_t 
     r->state.size = st.size;
     r->state.mtime_ns = st.mtime_ns;
     r->state.offset = offset;
+    ASSERT(r->carry.len == 0 && r->tail_len == 0);
     r->read_at = offset;
     return ERR_OK;
 }
 
-/* Bytes [offset, offset + n) were ingested: moves offset and checksums on. */
+/*
+ * Bytes [offset, offset + n) were ingested: moves offset and checksums on. The window before offset
+ * is kept as bytes, because its checksum cannot be made from the one before.
+ */
 static void advance(struct source_reader *r, const uint8_t *data, size_t n)
 {
+    ASSERT(r->tail_len <= FILE_STATE_WINDOW);
     struct file_state *s = &r->state;
     if (s->offset < FILE_STATE_WINDOW) {
         uint64_t room = FILE_STATE_WINDOW - s->offset;
@@ -228,6 +262,10 @@ static void advance(struct source_reader *r, const uint8_t *data, size_t n)
     s->tail_crc = hash_crc32c(0, r->tail, r->tail_len);
 }
 
+/*
+ * What is not a whole record yet stays in carry, and is not ingested: a writer may be in the middle
+ * of a line.
+ */
 err_t source_reader_take(struct file_source *source, const uint8_t *data, size_t len)
 {
     struct source_reader *r = &source->reader;
@@ -271,6 +309,7 @@ static err_t check_windows(struct file_source *source, const struct file_state *
 
 static void free_states(struct file_source *source)
 {
+    ASSERT(!source->commit_live);
     for (size_t i = 0; i < source->states_len; i++) {
         free(source->states[i].path);
     }
@@ -313,6 +352,10 @@ static void commit_failed(struct file_source *source, struct storage_entry *entr
     storage_release_shard(source->shard);
 }
 
+/*
+ * Data first, then the state of the files, then the upper: a cursor that is woken by the upper
+ * finds the data.
+ */
 static void committed(struct wal_commit *commit, err_t err)
 {
     struct file_source *source = CONTAINER_OF(commit, struct file_source, commit);
@@ -333,6 +376,7 @@ static void committed(struct wal_commit *commit, err_t err)
         metric_add(shard->storage->metrics.rows, entry->blob[s].rows);
     }
     uint64_t upper = entry->upper;
+    ASSERT(upper > shard->upper || shard->upper == 0);
     shard_add_entry(shard, entry);
     for (size_t i = 0; i < source->states_len; i++) {
         doubt_recent(source, &source->states[i]);
@@ -369,6 +413,7 @@ static void take_blob(struct rows_parser *rows, int stream, uint64_t time,
         return;
     }
     size_t size = 0;
+    ASSERT(stream < STREAMS);
     batch_builder_set_time(b, time);
     blob->rows = batch_builder_rows(b);
     blob->data = batch_builder_finish_new(b, &size);
@@ -404,7 +449,10 @@ void source_commit(struct file_source *source)
     wal_end(shard->storage->wal, WAL_APPEND, &source->commit);
 }
 
-/* Adds the state of the file being read to the next commit. */
+/*
+ * Adds the state of the file being read to the next commit. The state the file will have once what
+ * was read of it is durable.
+ */
 static void note_state(struct file_source *source)
 {
     struct file_state *state = VEC_PUSH(source, states);
@@ -417,7 +465,11 @@ static void note_state(struct file_source *source)
 
 /* ---- phases: reading, verifying -------------------------------------------------------------- */
 
-/* The bytes of a file arrived and were taken; err: it is no good from here on. */
+/*
+ * The bytes of a file arrived and were taken; err: it is no good from here on. Commits when the
+ * file ends here, or enough is built; an error of the parser ends the file for now, after what came
+ * before it.
+ */
 static void after_read(struct file_source *source, err_t err)
 {
     struct source_reader *r = &source->reader;
@@ -451,6 +503,7 @@ static void after_read(struct file_source *source, err_t err)
 /* The ingested bytes are as they were: remembers as what they were seen. */
 static void verified(struct file_source *source)
 {
+    ASSERT(source->phase == SOURCE_VERIFY);
     struct source_reader *r = &source->reader;
     struct file_state *known = file_set_find(&source->files, r->state.path);
     ASSERT(known != NULL);
@@ -465,6 +518,7 @@ static void verified(struct file_source *source)
 /* The bytes ingested once, read again: a different checksum means that they were rewritten. */
 static void verify(struct file_source *source, const uint8_t *data, size_t len)
 {
+    ASSERT(source->phase == SOURCE_VERIFY && len <= SOURCE_READ_BYTES);
     struct source_reader *r = &source->reader;
     const struct file_state *known = file_set_find(&source->files, r->state.path);
     ASSERT(known != NULL);
@@ -531,6 +585,7 @@ static void read_more(struct file_source *source)
 /* Begins to read or verify a file. */
 static void begin_file(struct file_source *source, const char *path)
 {
+    ASSERT(source->phase == SOURCE_IDLE);
     struct source_reader *r = &source->reader;
     const struct file_state *known = file_set_find(&source->files, path);
     uint64_t offset = known != NULL ? known->offset : 0;
@@ -576,7 +631,10 @@ static void begin_file(struct file_source *source, const char *path)
 
 enum verdict { FILE_SAME, FILE_CHANGED, FILE_MISSING };
 
-/* From what stat says alone; reading is for files that have changed. */
+/*
+ * From what stat says alone; reading is for files that have changed. FILE_MISSING: it went between
+ * the listing and now; the next look finds out.
+ */
 static enum verdict judge(struct file_source *source, const char *path)
 {
     const struct file_state *known = file_set_find(&source->files, path);
@@ -604,6 +662,7 @@ static enum verdict judge(struct file_source *source, const char *path)
 
 static void tell_missing(struct file_source *source, const char *path)
 {
+    ASSERT(path != NULL);
     struct buf reason = {0};
     buf_printf(&reason, source->glob ? "no file matches %s" : "%s does not exist", path);
     source_status(source, STORAGE_STALLED, buf_cstr(&reason),
@@ -619,11 +678,15 @@ static void seal(struct file_source *source)
     source_commit(source);
 }
 
-/* Nothing has changed. */
+/*
+ * Nothing has changed. Says how the source is. A one-shot source seals here, when all its files are
+ * complete: an empty commit says durably that nothing follows.
+ */
 static void rest(struct file_source *source, char *const *paths, size_t len, size_t matched)
 {
     const struct storage_collection *desc = &source->shard->desc;
     bool complete = matched > 0;
+    ASSERT(len <= matched);
     for (size_t i = 0; i < len; i++) {
         const struct file_state *known = file_set_find(&source->files, paths[i]);
         complete = complete && known != NULL && known->complete;
@@ -755,6 +818,7 @@ static void look(struct file_source *source)
     source_free_paths(paths, len);
 }
 
+/* The one place that says which phase goes on how. */
 static void turn_timer(struct io_timer *timer)
 {
     struct file_source *source = CONTAINER_OF(timer, struct file_source, timer);
@@ -787,6 +851,9 @@ static void turn_timer(struct io_timer *timer)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
+/*
+ * The path is checked for sense only: whether there is a file is found out, again and again, later.
+ */
 err_t file_source_check(const struct storage_collection *desc)
 {
     unsigned long long id = desc->id;
@@ -815,6 +882,7 @@ err_t file_source_check(const struct storage_collection *desc)
     return ERR_OK;
 }
 
+/* The files' states are what parts hold, and the log's records on top, in order. */
 struct file_source *file_source_new(struct storage_shard *shard)
 {
     struct file_source *source = MEM_NEW(struct file_source);

@@ -31,17 +31,22 @@ enum {
     SOURCE_DIFF_MAX = 512 << 20,     /* bytes of the difference a replaced file may make */
 };
 
-/* A file being read from some offset on, with the state it will have. */
+/*
+ * A file being read from some offset on, with the state it will have. The one file being read.
+ * offset and checksums of state move on as records are taken; what is durable stands in
+ * file_source.files until the commit.
+ */
 struct source_reader {
     struct io_file *io; /* NULL: none */
     struct file_state state; /* path owned */
     struct buf carry; /* bytes read and not yet taken: the beginning of a record */
-    uint64_t read_at;
+    uint64_t read_at; /* offset of the next byte to read: offset + carry */
     uint8_t tail[FILE_STATE_WINDOW]; /* the last bytes before state.offset */
     size_t tail_len;
     bool end; /* the file ended here when it was read last */
 };
 
+/* A file source's whole state, owned by its shard, on the worker's loop. */
 struct file_source {
     struct storage_shard *shard;
     struct io_loop *loop;
@@ -51,10 +56,10 @@ struct file_source {
     bool looked;      /* everything that was there has been read or refused */
     char *last;       /* path worked on last: the next look goes on behind it */
     struct file_set files; /* as durable; size and mtime as last seen */
-    struct rows_parser rows;
+    struct rows_parser rows; /* rows built and not committed */
     struct source_reader reader;
     uint8_t *chunk; /* SOURCE_READ_BYTES */
-    struct io_op op;
+    struct io_op op; /* the read under way */
     struct io_timer timer; /* poll, retry, or the next turn */
     struct io_watch *watch;
     struct strmap refused; /* path -> mtime + size of content that was refused, as a hash */
@@ -65,8 +70,8 @@ struct file_source {
     struct file_state *states; /* that it brings; paths owned */
     size_t states_len;
     size_t states_cap;
-    bool seal;
-    bool commit_live;
+    bool seal; /* the commit under way says that nothing follows */
+    bool commit_live; /* the log holds commit: nothing of this may be freed */
     /* Rebuild. */
     struct merge merge;
     struct multiset set[STREAMS];

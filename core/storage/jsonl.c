@@ -1,4 +1,13 @@
-/* JSON lines: see jsonl.h. */
+/*
+ * JSON lines: see jsonl.h. jansson validates the line and decodes escapes; the values' text is then
+ * found by a walk over the same bytes, which is why the walk may assert what it finds: jansson has
+ * accepted it. Numbers are taken as they are written, as 0.1 would not survive a double, nor
+ * 12345678901234567890 an int64.
+ *
+ * Example, columns n int8, j jsonb, s text: {"n": 1e2, "j": {"a":[1]}, "s": "x\n"} gives n `1e2`, j
+ * `{"a":[1]}`, s `x` and a line feed. A member without a column is passed over; a column without a
+ * member is NULL.
+ */
 #include "core/storage/jsonl.h"
 
 #include <jansson.h>
@@ -26,6 +35,7 @@ const char *jsonl_text(const struct jsonl_parser *parser, size_t col)
 
 /* ---- a walk over text that jansson has accepted ---------------------------------------------- */
 
+/* JSON's white space, not the locale's. */
 static bool is_space(char c)
 {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
@@ -33,6 +43,7 @@ static bool is_space(char c)
 
 static size_t skip_space(const char *s, size_t len, size_t at)
 {
+    ASSERT(s != NULL);
     while (at < len && is_space(s[at])) {
         at++;
     }
@@ -52,6 +63,7 @@ static size_t skip_string(const char *s, size_t len, size_t at)
 /* Behind the value that begins at at. */
 static size_t skip_value(const char *s, size_t len, size_t at)
 {
+    ASSERT(at < len);
     size_t depth = 0;
     do {
         char c = s[at];
@@ -72,9 +84,13 @@ static size_t skip_value(const char *s, size_t len, size_t at)
     return at;
 }
 
-/* The text of a string's JSON (with its quotes), appended to out. */
+/*
+ * The text of a string's JSON (with its quotes), appended to out. Most strings have no escape and
+ * are copied as they are.
+ */
 static err_t decode_string(const char *s, size_t len, struct buf *out)
 {
+    ASSERT(len >= 2 && s[0] == '"' && s[len - 1] == '"');
     if (memchr(s, '\\', len) == NULL) {
         buf_append(out, s + 1, len - 2);
         return ERR_OK;
@@ -91,7 +107,10 @@ static err_t decode_string(const char *s, size_t len, struct buf *out)
 
 /* ---- members --------------------------------------------------------------------------------- */
 
-/* The column of the name whose JSON is s; cols: none. scratch is left as it was. */
+/*
+ * The column of the name whose JSON is s; cols: none. scratch is left as it was. The number of
+ * columns is small: comparing names beats hashing them. Names may have escapes, too.
+ */
 static err_t find_column(struct jsonl_parser *parser, const char *s, size_t len, size_t *col)
 {
     size_t before = parser->text.len;
@@ -108,8 +127,10 @@ static err_t find_column(struct jsonl_parser *parser, const char *s, size_t len,
     return ERR_OK;
 }
 
+/* null is NULL for every type, also jsonb: as in PostgreSQL's json_populate_record. */
 static err_t set_value(struct jsonl_parser *parser, size_t col, const char *s, size_t len)
 {
+    ASSERT(col < parser->cols && len > 0);
     struct jsonl_value *value = &parser->value[col];
     *value = (struct jsonl_value){.null = len == 4 && memcmp(s, "null", 4) == 0,
                                   .at = parser->text.len};
@@ -122,8 +143,10 @@ static err_t set_value(struct jsonl_parser *parser, size_t col, const char *s, s
     return ERR_OK;
 }
 
+/* One object, whose braces jansson has matched. */
 static err_t walk(struct jsonl_parser *parser, const char *s, size_t len)
 {
+    ASSERT(len >= 2);
     size_t at = skip_space(s, len, 0) + 1; /* the brace */
     for (;;) {
         at = skip_space(s, len, at);
@@ -146,8 +169,10 @@ static err_t walk(struct jsonl_parser *parser, const char *s, size_t len)
     }
 }
 
+/* Duplicate names: the last one counts, as for PostgreSQL's jsonb. */
 err_t jsonl_parse(struct jsonl_parser *parser, const char *line, size_t len)
 {
+    ASSERT(parser->cols > 0);
     buf_clear(&parser->text);
     buf_reserve(&parser->text, len + 1);
     for (size_t c = 0; c < parser->cols; c++) {

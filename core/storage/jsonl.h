@@ -19,7 +19,7 @@ struct jsonl_parser {
     const char *const *names;
     size_t cols;
     struct jsonl_value *value; /* one a column */
-    struct buf text;
+    struct buf text; /* of all values of the line */
 };
 
 void jsonl_init(struct jsonl_parser *parser, const struct type *types, const char *const *names,

@@ -1,4 +1,9 @@
-/* Manifests and descriptions as bytes: see manifest.h. */
+/*
+ * Manifests and descriptions as bytes: see manifest.h. A checksum covers all behind it; the
+ * decoders still take what they read for hostile, because a description also comes back in another
+ * process' life, perhaps of another version. Two descriptions are the same collection when their
+ * bytes are equal, so the encoding has one form for each.
+ */
 #include "core/storage/manifest.h"
 
 #include "core/base/hash.h"
@@ -7,6 +12,7 @@ static const uint64_t MANIFEST_MAGIC = 0x314E414D52544C54; /* "TLTRMAN1" */
 
 /* ---- descriptions ---------------------------------------------------------------------------- */
 
+/* NULL and the empty string are different: a length of all ones is NULL. */
 static void put_text(struct buf *out, const char *s)
 {
     uint32_t len = s == NULL ? UINT32_MAX : (uint32_t)strlen(s);
@@ -16,6 +22,7 @@ static void put_text(struct buf *out, const char *s)
     }
 }
 
+/* NULL also when the bytes end too early: the reader has noted it. */
 static const char *get_text(struct reader *r, struct arena *arena)
 {
     uint32_t len = reader_u32(r);
@@ -28,6 +35,7 @@ static const char *get_text(struct reader *r, struct arena *arena)
 
 void description_encode(const struct storage_collection *desc, struct buf *out)
 {
+    ASSERT(desc->cols > 0 && desc->cols <= BATCH_COLS_MAX);
     buf_append_u64(out, desc->id);
     buf_append_byte(out, (uint8_t)desc->kind);
     buf_append_byte(out, (uint8_t)desc->format);
@@ -47,12 +55,14 @@ void description_encode(const struct storage_collection *desc, struct buf *out)
     }
 }
 
+/* TYPE_UNKNOWN is a literal's type during planning, never a column's. */
 static bool column_valid(const struct type *type, const char *name)
 {
     return name != NULL && type->kind > 0 && type->kind < TYPE_KIND_MAX &&
            type->kind != TYPE_UNKNOWN;
 }
 
+/* Strings are copied to the arena; types and names are arrays there. */
 err_t description_decode(const uint8_t *data, size_t len, struct arena *arena,
                          struct storage_collection *out)
 {
@@ -93,7 +103,9 @@ err_t description_decode(const uint8_t *data, size_t len, struct arena *arena,
 
 void manifest_encode(const struct manifest *m, struct buf *out)
 {
+    ASSERT(m->folded <= m->since && m->desc_len > 0);
     size_t start = out->len;
+    ASSERT(m->base.number == 0 || m->folded > 0);
     buf_append_u64(out, MANIFEST_MAGIC);
     buf_append_u32(out, 0); /* the checksum's place */
     buf_append_u32(out, m->desc_len);
@@ -117,11 +129,19 @@ void manifest_encode(const struct manifest *m, struct buf *out)
     memcpy(out->data + start + 8, &crc, 4);
 }
 
+/*
+ * Numbers are given out ascending and never again: one at or beyond next_part was not given out
+ * yet.
+ */
 static bool part_valid(const struct manifest *m, const struct manifest_part *part)
 {
     return part->number > 0 && part->number < m->next_part && part->size > 0;
 }
 
+/*
+ * What the rest of recovery relies on without looking again is checked here: folded below since,
+ * part numbers, an upper that time can reach.
+ */
 err_t manifest_decode(const uint8_t *data, size_t len, struct arena *arena, struct manifest *out)
 {
     struct reader r = reader_of(data, len);

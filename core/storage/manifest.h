@@ -10,6 +10,7 @@
 #include "core/storage/file_set.h"
 #include "core/storage/storage.h"
 
+/* A part file by number and the bytes of it that count; what stands behind them was never named. */
 struct manifest_part {
     uint64_t number;
     uint64_t size;

@@ -1,10 +1,21 @@
-/* Base and entries added up: see merge.h. */
+/*
+ * Base and entries added up: see merge.h.
+ *
+ *     entries --read_entry--> multiset (row -> sum)          phase 1: merge_reading
+ *     base blocks --read_block--> each row plus its sum      phase 2: output in the base's order
+ *     what is left of the multiset --emit_rest-->            phase 3: rows the base does not have
+ *
+ * A row stands in the base at most once, because a base is the output of a merge; so taking its sum
+ * out of the multiset once is right. Rows whose sum is zero are left out. Each step is bounded, in
+ * rows and bytes, because the loop has other work.
+ */
 #include "core/storage/merge.h"
 
 /* A step ends with the first of them: many short rows take time, a few long ones make a chunk or a
  * block too big for those who take the output. */
 enum { ROWS_PER_STEP = 2048, BYTES_PER_STEP = 128 << 10 };
 
+/* The base lies wholly at or before as_of: compaction folds only below what readers hold. */
 void merge_init(struct merge *merge, const struct storage_shard *shard, size_t entries_len,
                 uint64_t as_of)
 {
@@ -26,6 +37,7 @@ void merge_init(struct merge *merge, const struct storage_shard *shard, size_t e
     }
 }
 
+/* Also in the middle, and twice. */
 void merge_free(struct merge *merge)
 {
     for (size_t i = 0; i < merge->entries_len; i++) {
@@ -49,6 +61,7 @@ bool merge_reading(const struct merge *merge)
 
 static void close_batch(struct merge *merge)
 {
+    ASSERT(merge->open);
     free(merge->loaded);
     merge->loaded = NULL;
     merge->open = false;
@@ -86,6 +99,7 @@ static err_t read_entry(struct merge *merge)
     return ERR_OK;
 }
 
+/* One block of the base. Without entries of this stream it passes as it is. */
 static void merge_rows(struct merge *merge, const struct batch *batch, struct multiset *set,
                        struct batch_builder *out)
 {
@@ -108,6 +122,7 @@ static void merge_rows(struct merge *merge, const struct batch *batch, struct mu
     }
 }
 
+/* Bytes from the disk: their header and checksum, then the batch itself are checked. */
 static err_t read_block(struct merge *merge, struct batch_builder *const out[STREAMS])
 {
     struct part_block block;
@@ -129,6 +144,7 @@ static err_t read_block(struct merge *merge, struct batch_builder *const out[STR
                     (unsigned long long)merge->base_at);
 }
 
+/* In order of first insertion, so that the same history gives the same bytes. */
 static void emit_rest(struct merge *merge, struct batch_builder *const out[STREAMS])
 {
     const struct multiset *set = &merge->set[merge->rest_stream];

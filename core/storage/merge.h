@@ -20,8 +20,8 @@ struct merge {
     uint64_t as_of; /* updates beyond it are left out */
     struct multiset set[STREAMS];
     size_t entry; /* being read */
-    int stream;
-    uint32_t row;
+    int stream; /* of the entry being read */
+    uint32_t row; /* next of batch */
     void *loaded;
     struct batch batch;
     struct batch_col *cols;
@@ -29,7 +29,7 @@ struct merge {
     bool open;        /* batch holds the current entry's stream */
     uint64_t base_at; /* offset of the next block */
     size_t rest;      /* next of what is left, of rest_stream */
-    int rest_stream;
+    int rest_stream; /* STREAMS: nothing is left */
 };
 
 /* The first entries_len entries of the shard, and its base; all are kept alive. */

@@ -1,10 +1,16 @@
-/* Rows and their sums: see multiset.h. Open addressing with linear probing, no removal. */
+/*
+ * Rows and their sums: see multiset.h. Open addressing with linear probing, no removal: a row whose
+ * sum is zero stays, and is left out by who reads. At most half full, a power of two, so probes are
+ * short and a mask does. Rows are compared by their encoded bytes after their whole hash: equal
+ * bytes are equal rows, because the encoding is canonical (batch_encode_row).
+ */
 #include "core/storage/multiset.h"
 
 #include "core/base/hash.h"
 
 void multiset_init(struct multiset *set, const uint8_t *kinds, size_t kinds_len)
 {
+    ASSERT(kinds_len > 0 && kinds != NULL);
     *set = (struct multiset){.kinds_len = kinds_len};
     set->kinds = mem_alloc(kinds_len);
     memcpy(set->kinds, kinds, kinds_len);
@@ -23,6 +29,7 @@ void multiset_free(struct multiset *set)
 static void grow_table(struct multiset *set)
 {
     size_t cap = set->table_cap == 0 ? 1024 : set->table_cap * 2;
+    ASSERT((cap & (cap - 1)) == 0 && set->row_len * 2 <= cap);
     uint32_t *table = mem_zalloc(cap * sizeof(*table));
     for (size_t i = 0; i < set->row_len; i++) {
         size_t at = set->row[i].hash & (cap - 1);
@@ -39,6 +46,7 @@ static void grow_table(struct multiset *set)
 /* The row equal to the encoded bytes in scratch, or NULL; *slot is where it stands or belongs. */
 static struct multiset_row *find(struct multiset *set, uint64_t hash, size_t *slot)
 {
+    ASSERT(set->table_cap > 0 && set->row_len * 2 <= set->table_cap);
     size_t at = hash & (set->table_cap - 1);
     while (set->table[at] != 0) {
         struct multiset_row *row = &set->row[set->table[at] - 1];
@@ -74,6 +82,7 @@ void multiset_add(struct multiset *set, const struct batch *batch, uint32_t row,
                                    .len = (uint32_t)set->scratch.len,
                                    .diff = diff};
     set->table[slot] = (uint32_t)set->row_len;
+    ASSERT(set->row_len * 2 <= set->table_cap);
     buf_append(&set->bytes, set->scratch.data, set->scratch.len);
 }
 

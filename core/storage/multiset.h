@@ -8,6 +8,7 @@
 
 #include "core/data/batch.h"
 
+/* One distinct row and how often it was added. */
 struct multiset_row {
     uint64_t hash;
     size_t at; /* of the encoded row in bytes */
@@ -15,6 +16,7 @@ struct multiset_row {
     int64_t diff;
 };
 
+/* Grows, never shrinks; one user at a time. */
 struct multiset {
     uint8_t *kinds;
     size_t kinds_len;
@@ -23,8 +25,8 @@ struct multiset {
     size_t row_cap;
     uint32_t *table; /* row index + 1; 0: free; a power of two */
     size_t table_cap;
-    struct buf bytes;
-    struct buf scratch;
+    struct buf bytes; /* encoded rows, one behind the other */
+    struct buf scratch; /* the row being looked up */
 };
 
 void multiset_init(struct multiset *set, const uint8_t *kinds, size_t kinds_len);

@@ -1,4 +1,9 @@
-/* Shared files and their blocks: see part.h. */
+/*
+ * Shared files and blocks: see part.h. A block's header is checked on its own before its length is
+ * believed, then the bytes by their checksum, then (by batch_open, at the reader) what the bytes
+ * mean. All reads here are synchronous: they are of what lies behind the memory tail, one block of
+ * at most a few hundred KiB at a time.
+ */
 #include "core/storage/part.h"
 
 #include "core/base/hash.h"
@@ -25,6 +30,7 @@ struct storage_file *storage_file_ref(struct storage_file *file)
     return file;
 }
 
+/* After this the file cannot be read: for the log's end, while entries still hold references. */
 void storage_file_shut(struct storage_file *file)
 {
     ASSERT(file->refs > 0);
@@ -61,7 +67,10 @@ void storage_file_unref(struct storage_file *file)
 
 static const uint32_t PART_MAGIC = 0x4B4C4254; /* "TBLK" */
 
-/* magic, header crc, stream, len, rows, crc, part, offset, lower, upper: 56 of 64 bytes. */
+/*
+ * magic, header crc, stream, len, rows, crc, part, offset, lower, upper: 56 of 64 bytes. Fixed
+ * places, little endian; the checksum of the header comes last.
+ */
 void part_block_encode(const struct part_block *block, uint8_t out[PART_BLOCK_HEADER])
 {
     ASSERT(block->stream < STREAMS && block->offset % BATCH_ALIGN == 0);

@@ -35,6 +35,7 @@ enum { PART_BLOCK_HEADER = 64, PART_BLOCK_MAX = 1 << 30 };
 
 enum storage_stream { STREAM_OK, STREAM_ERR, STREAMS };
 
+/* The header of a block, decoded. What it says of the bytes is checked when they are read. */
 struct part_block {
     enum storage_stream stream;
     uint64_t part;   /* number of the part */

@@ -1,4 +1,7 @@
-/* Append records: see record.h. */
+/*
+ * Append records: see record.h for the layout. The encoder's output is what the decoder accepts;
+ * the decoder is given bytes whose checksum holds, and still trusts none of their lengths.
+ */
 #include "core/storage/record.h"
 
 #include "core/base/hash.h"
@@ -13,20 +16,27 @@ size_t record_section_size(const struct storage_entry *entry)
 
 void record_begin(struct buf *out, const struct record *record)
 {
+    ASSERT(record->time <= TIME_MAX / 2);
     buf_append_u32(out, record->tables ? RECORD_TABLES : 0);
     buf_append_u32(out, record->sections);
     buf_append_u64(out, record->time);
 }
 
+/*
+ * The batches' own checksums are made here, because readers read a batch from the log without the
+ * rest of its record. Offsets are relative to the payload until the commit says where that lies.
+ */
 void record_add(struct buf *out, size_t start, uint64_t id, bool seal, struct storage_entry *entry)
 {
     size_t before = out->len;
+    ASSERT(start <= before && before >= start + RECORD_HEADER);
     buf_reserve(out, record_section_size(entry));
     buf_append_u64(out, id);
     buf_append_u32(out, seal ? SECTION_SEAL : 0);
     buf_append_u32(out, entry->files_len);
     for (int s = 0; s < STREAMS; s++) {
         struct storage_blob *blob = &entry->blob[s];
+        ASSERT((blob->len == 0) == (blob->data == NULL) && (blob->len == 0) == (blob->rows == 0));
         blob->crc = hash_crc32c(0, blob->data, blob->len);
         buf_append_u32(out, blob->len);
         buf_append_u32(out, blob->rows);
@@ -40,6 +50,7 @@ void record_add(struct buf *out, size_t start, uint64_t id, bool seal, struct st
     ASSERT(out->len - before == record_section_size(entry));
 }
 
+/* The number of sections is bounded by the bytes there are, so that nobody loops for a lie. */
 err_t record_open(struct reader *r, struct record *out)
 {
     uint32_t flags = reader_u32(r);

@@ -13,12 +13,14 @@
 #include "core/storage/shard.h"
 #include "core/storage/wal.h"
 
+/* The head of a record, for encoding and decoded. */
 struct record {
     bool tables; /* from the writer of the tables; else of a source */
     uint64_t time;
     uint32_t sections;
 };
 
+/* One shard's share, decoded: pointers are into the record's bytes. */
 struct record_section {
     uint64_t id;
     bool seal; /* nothing follows, ever */

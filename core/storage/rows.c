@@ -1,10 +1,19 @@
-/* Records to rows: see rows.h. */
+/*
+ * Records to rows: see rows.h. A record that does not fit its columns becomes a row of the error
+ * twin (sqlstate, message, "path:line"), with diff +1 like any row: so it vanishes when its line
+ * does, by the same arithmetic. What makes the rest of the file meaningless (a wrong header, a zero
+ * byte, a line without an end) is an error of the call instead, and stops the file there.
+ *
+ * SQLSTATEs are those PostgreSQL's COPY would give: 22P04 for a wrong number of fields or a
+ * malformed file, 23502 for NOT NULL, 22021 for invalid UTF-8, and the types' own.
+ */
 #include "core/storage/rows.h"
 
 #include "core/base/utf8.h"
 
 enum { LINE_BYTES_MAX = CSV_RECORD_MAX + (1 << 20), BOM_BYTES = 3 };
 
+/* desc must outlive the parser. */
 void rows_init(struct rows_parser *parser, const struct storage_collection *desc)
 {
     *parser = (struct rows_parser){.desc = desc};
@@ -34,6 +43,7 @@ void rows_free(struct rows_parser *parser)
 
 size_t rows_built(const struct rows_parser *parser)
 {
+    ASSERT(parser->desc != NULL);
     size_t size = 0;
     for (int s = 0; s < STREAMS; s++) {
         struct batch_builder *b = parser->builder[s];
@@ -51,8 +61,10 @@ void rows_reset(struct rows_parser *parser)
 
 /* ---- one record ------------------------------------------------------------------------------ */
 
+/* One column of the error twin. */
 static void put_text(struct batch_builder *b, size_t col, const char *s, size_t len)
 {
+    ASSERT(col < ERR_COLS);
     struct datum d = {.len = (uint32_t)len, .s = s};
     batch_builder_datum(b, col, &d);
 }
@@ -61,6 +73,7 @@ static void put_text(struct batch_builder *b, size_t col, const char *s, size_t 
 static void put_error(struct rows_parser *parser, const struct rows_place *place, uint64_t line,
                       err_t err)
 {
+    ASSERT(err != ERR_OK && line > 0);
     struct batch_builder *b = parser->builder[STREAM_ERR];
     struct buf context = {0};
     buf_printf(&context, "%s:%llu", place->path, (unsigned long long)line);
@@ -76,9 +89,11 @@ static void put_error(struct rows_parser *parser, const struct rows_place *place
     err_free(err);
 }
 
+/* The datum's memory is the parser's text or its arena, both until the end of the call. */
 static err_t put_value(struct rows_parser *parser, size_t col, bool null, const char *text,
                        size_t len)
 {
+    ASSERT(col < parser->desc->cols);
     const struct type *type = &parser->desc->types[col];
     struct datum *d = &parser->datums[col];
     *d = (struct datum){.null = null};
@@ -94,6 +109,7 @@ static err_t put_value(struct rows_parser *parser, size_t col, bool null, const 
                     parser->desc->names[col]);
 }
 
+/* Only what is not quoted can be NULL, as for COPY. */
 static err_t put_csv(struct rows_parser *parser)
 {
     const struct storage_collection *desc = parser->desc;
@@ -129,6 +145,7 @@ static err_t put_jsonl(struct rows_parser *parser, const char *line, size_t len)
 static void put_row(struct rows_parser *parser, const struct rows_place *place, uint64_t line,
                     err_t err)
 {
+    ASSERT(line > 0);
     if (err != ERR_OK) {
         put_error(parser, place, line, err);
         return;
@@ -149,6 +166,10 @@ static err_t check_utf8(const uint8_t *data, size_t len)
 
 /* ---- records --------------------------------------------------------------------------------- */
 
+/*
+ * Names are compared exactly, as COPY ... HEADER MATCH does: a file with its columns in another
+ * order must not be read as if it were not.
+ */
 static err_t check_header(const struct rows_parser *parser, const char *path)
 {
     const struct csv_parser *csv = &parser->csv;
@@ -224,10 +245,12 @@ static void next_jsonl(struct rows_parser *parser, const struct rows_place *plac
     put_row(parser, place, line + 1, err);
 }
 
+/* A byte order mark at the very beginning is no content. */
 static err_t take_records(struct rows_parser *parser, const struct rows_place *place,
                           const uint8_t *data, size_t len, bool end, size_t *consumed,
                           uint64_t *lines)
 {
+    ASSERT(*consumed == 0 && *lines == 0);
     static const uint8_t bom[BOM_BYTES] = {0xEF, 0xBB, 0xBF};
     bool csv = parser->desc->format == STORAGE_CSV;
     bool header = csv && parser->desc->csv_header && place->first;
@@ -249,6 +272,7 @@ static err_t take_records(struct rows_parser *parser, const struct rows_place *p
         }
         header = false;
         at += size;
+        ASSERT(at <= len);
         *consumed = at;
         *lines += its_lines;
     }
@@ -258,6 +282,10 @@ static err_t take_records(struct rows_parser *parser, const struct rows_place *p
     return err;
 }
 
+/*
+ * A zero byte is in no text: what stands before it is taken, and the error says in which line it
+ * is.
+ */
 err_t rows_parse(struct rows_parser *parser, const struct rows_place *place, const uint8_t *data,
                  size_t len, bool end, size_t *consumed, uint64_t *lines)
 {

@@ -10,6 +10,7 @@
 #include "core/storage/part.h"
 #include "core/storage/storage.h"
 
+/* Of one source; parses one record after the other, gathering rows until rows_reset. */
 struct rows_parser {
     const struct storage_collection *desc;
     struct csv_parser csv;

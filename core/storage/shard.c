@@ -1,4 +1,12 @@
-/* The entries of a shard: see shard.h. */
+/*
+ * The entries of a shard: see shard.h. Entries, schemas and bases are shared by counting
+ * references: the shard holds one, every cursor, merge and compaction that reads holds its own, so
+ * nothing is copied and nobody waits. Counts are plain integers: all of it is on the worker's loop.
+ *
+ * Memory: the newest entries keep their bytes, up to memory_tail_bytes a shard; older ones are read
+ * from the log or a part. entries[0, evicted) are counted as having none, even while a cursor still
+ * reads them in place.
+ */
 #include "core/storage/shard.h"
 
 #include "core/storage/cursor.h"
@@ -7,8 +15,10 @@
 
 /* ---- schema ---------------------------------------------------------------------------------- */
 
+/* Outlives the shard while a cursor is open, hence a copy of its own. */
 static struct storage_schema *schema_new(const struct storage_collection *desc)
 {
+    ASSERT(desc->cols > 0 && desc->types != NULL && desc->names != NULL);
     struct storage_schema *s = MEM_NEW(struct storage_schema);
     s->refs = 1;
     s->cols = desc->cols;
@@ -48,12 +58,14 @@ void schema_unref(struct storage_schema *schema)
 const uint8_t *schema_kinds(const struct storage_schema *schema, enum storage_stream stream,
                             size_t *len)
 {
+    ASSERT(stream == STREAM_OK || stream == STREAM_ERR);
     *len = stream == STREAM_OK ? schema->cols : ERR_COLS;
     return stream == STREAM_OK ? schema->kinds : batch_err_kinds;
 }
 
 /* ---- entries --------------------------------------------------------------------------------- */
 
+/* One reference, the caller's; without bytes and without a place on disk yet. */
 struct storage_entry *entry_new(uint64_t lower, uint64_t upper)
 {
     ASSERT(lower < upper);
@@ -172,6 +184,7 @@ void base_unref(struct storage_base *base)
 
 static size_t entry_memory(const struct storage_entry *entry)
 {
+    ASSERT(entry->refs > 0);
     size_t bytes = 0;
     for (int s = 0; s < STREAMS; s++) {
         bytes += entry->blob[s].data != NULL ? entry->blob[s].len : 0;
@@ -179,6 +192,7 @@ static size_t entry_memory(const struct storage_entry *entry)
     return bytes;
 }
 
+/* Rows and bytes of entries, for metrics and for deciding about compaction. */
 static void count(struct storage_shard *shard, const struct storage_entry *entry, bool add)
 {
     for (int s = 0; s < STREAMS; s++) {
@@ -187,6 +201,7 @@ static void count(struct storage_shard *shard, const struct storage_entry *entry
             shard->entry_bytes += entry->blob[s].len;
         } else {
             ASSERT(shard->entry_rows >= entry->blob[s].rows);
+            ASSERT(shard->entry_bytes >= entry->blob[s].len);
             shard->entry_rows -= entry->blob[s].rows;
             shard->entry_bytes -= entry->blob[s].len;
         }
@@ -200,6 +215,7 @@ static void evict(struct storage_shard *shard)
     while (shard->memory_bytes > shard->storage->config.memory_tail_bytes &&
            shard->evicted < shard->entries_len) {
         struct storage_entry *entry = shard->entries[shard->evicted++];
+        ASSERT(shard->memory_bytes >= entry_memory(entry));
         shard->memory_bytes -= entry_memory(entry);
         if (entry->refs > 1) {
             continue; /* a cursor reads it in place: freed with its last reference */
@@ -242,10 +258,12 @@ void shard_replace_entries(struct storage_shard *shard, size_t n, struct storage
     memmove(shard->entries + with_len, shard->entries + n,
             (shard->entries_len - n) * sizeof(shard->entries[0]));
     shard->entries_len -= n - with_len;
+    ASSERT(shard->entries_len == 0 || shard->entries[0] != NULL);
     shard->evicted = (shard->evicted > n ? shard->evicted - n : 0) + with_len;
     ASSERT(shard->evicted <= shard->entries_len);
 }
 
+/* Binary search: uppers of entries ascend. */
 size_t shard_find(const struct storage_shard *shard, uint64_t time)
 {
     size_t low = 0;
@@ -261,8 +279,10 @@ size_t shard_find(const struct storage_shard *shard, uint64_t time)
     return low;
 }
 
+/* Since, unless a cursor is further back. */
 uint64_t shard_hold(const struct storage_shard *shard)
 {
+    ASSERT(!shard->dropped);
     uint64_t hold = shard->since;
     for (const struct storage_cursor *c = shard->cursors; c != NULL; c = c->next) {
         uint64_t at = cursor_hold(c);

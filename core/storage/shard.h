@@ -29,6 +29,7 @@ struct storage_blob {
     uint32_t rows;
 };
 
+/* Immutable once it is in a shard, but for its bytes in memory, which may go. */
 struct storage_entry {
     uint32_t refs;
     uint64_t seq;   /* of the log record; 0: in a delta part */
@@ -60,7 +61,7 @@ struct file_source;
 
 struct storage_shard {
     struct storage_worker *storage;
-    uint64_t id;
+    uint64_t id; /* of the collection */
     char *dir;
     struct storage_collection desc; /* owned copy */
     struct storage_schema *schema;
@@ -69,7 +70,7 @@ struct storage_shard {
     uint64_t upper; /* published */
     uint64_t ready; /* see storage_ready */
     bool sealed;    /* durably: upper is empty */
-    bool dropped;
+    bool dropped; /* its files are gone; kept until the log has answered */
     uint32_t pending; /* log records under way */
     enum storage_status status;
 
@@ -79,14 +80,14 @@ struct storage_shard {
     size_t entries_len;
     size_t entries_cap;
     size_t evicted;       /* entries[0, evicted) have no bytes in memory */
-    size_t memory_bytes;
-    uint64_t entry_rows;
+    size_t memory_bytes; /* of entries that are not evicted */
+    uint64_t entry_rows; /* of all entries, both streams */
     uint64_t entry_bytes;
     uint64_t flushed_seq; /* log records below are in parts */
     uint64_t next_part;   /* number */
     struct file_set files_flushed; /* file set as of flushed_seq */
-    struct storage_cursor *cursors;
-    bool compacting;
+    struct storage_cursor *cursors; /* open ones, in no order */
+    bool compacting; /* storage->compaction works on it */
     uint64_t compact_after_us; /* back-off after a failure */
 
     struct file_source *source; /* STORAGE_FILE */
@@ -122,7 +123,10 @@ void base_unref(struct storage_base *base);
 
 /* Takes over a durable entry; its times are not below the ones there. Lets go of old bytes. */
 void shard_add_entry(struct storage_shard *shard, struct storage_entry *entry);
-/* Replaces the first n entries (folded into the base, or rewritten as entries of a delta part). */
+/*
+ * Replaces the first n entries (folded into the base, or rewritten as entries of a delta part).
+ * Their rows are the same, elsewhere: readers who hold the old entries go on with them.
+ */
 void shard_replace_entries(struct storage_shard *shard, size_t n, struct storage_entry **with,
                            size_t with_len);
 /* Index of the first entry with updates at or beyond time. */

@@ -1,6 +1,17 @@
 /*
  * The worker: opening and recovery, collections, uppers and their lease. The argument why what was
  * published survives everything is in README.md.
+ *
+ * Opening, in this order, because each step relies on the one before: take the epoch (a predecessor
+ * that still runs acknowledges nothing from then on), read the manifests with their parts, replay
+ * the log over them, settle the uppers at the leases, start the sources. Nothing is told to the
+ * host before all of it is done.
+ *
+ * Time. Tables go by their writer's times (tables.c). Sources go by this worker's clock:
+ * storage_stamp gives each commit a time of its own, at or beyond every upper published, and
+ * follow_clock publishes the clock for the quiet ones. Neither passes its durable lease.
+ *
+ * Everything runs on the worker's loop.
  */
 #include "core/storage/storage_internal.h"
 
@@ -18,6 +29,7 @@ enum {
     LEASE_RECORD_BYTES = 16,
 };
 
+/* Frontiers and leases only move forward. */
 static uint64_t max_u64(uint64_t a, uint64_t b)
 {
     return a > b ? a : b;
@@ -41,6 +53,7 @@ void storage_publish(struct storage_shard *shard, uint64_t upper)
 void storage_report(struct storage_shard *shard, enum storage_status status, const char *reason,
                     const char *hint)
 {
+    ASSERT(reason != NULL && hint != NULL && status <= STORAGE_DROPPED);
     shard->status = status;
     const struct storage_config *config = &shard->storage->config;
     if (config->host->status != NULL) {
@@ -48,9 +61,11 @@ void storage_report(struct storage_shard *shard, enum storage_status status, con
     }
 }
 
+/* The clock may stand still between two commits: one is added. */
 uint64_t storage_stamp(struct storage_worker *storage)
 {
     storage->stamped = max_u64(storage->stamped + 1, io_now_us(storage->config.loop));
+    ASSERT(storage->stamped < TIME_MAX / 2);
     return storage->stamped;
 }
 
@@ -67,11 +82,13 @@ static void lease_done(struct wal_commit *commit, err_t err)
         return;
     }
     struct wal_context *durable = &storage->durable;
+    ASSERT(storage->lease_sources > 0);
     durable->sources_lease = max_u64(durable->sources_lease, storage->lease_sources);
     durable->tables_lease = max_u64(durable->tables_lease, storage->lease_tables);
     tables_lease_grew(storage);
 }
 
+/* Not more than one under way: the next one asks for more anyway. */
 void storage_renew_lease(struct storage_worker *storage)
 {
     uint64_t now = io_now_us(storage->config.loop);
@@ -101,6 +118,7 @@ static bool is_active(const struct storage_worker *storage, uint64_t now)
 /* Quiet sources, if any of their times have passed: follow the clock as far as the lease goes. */
 static void follow_clock(struct storage_worker *storage, uint64_t now)
 {
+    ASSERT(!storage->recovering);
     uint64_t upper = now < storage->durable.sources_lease ? now : storage->durable.sources_lease;
     if (now + STORAGE_LEASE_US / 2 > storage->durable.sources_lease) {
         storage_renew_lease(storage);
@@ -141,6 +159,7 @@ void storage_arm_tick(struct storage_worker *storage)
 
 void storage_wake(struct storage_worker *storage)
 {
+    ASSERT(storage->config.tick_us > 0);
     uint64_t now = io_now_us(storage->config.loop);
     bool was = is_active(storage, now);
     storage->active_us = now;
@@ -167,6 +186,7 @@ void storage_active(struct storage_worker *storage)
 /* The time below which all data of the shard lies. */
 static uint64_t data_upper(const struct storage_shard *shard)
 {
+    ASSERT(shard->upper > 0 || shard->entries_len == 0);
     uint64_t upper = shard->folded > 0 ? shard->folded : 1;
     if (shard->entries_len > 0) {
         upper = max_u64(upper, shard->entries[shard->entries_len - 1]->upper);
@@ -217,6 +237,7 @@ static void maintain(struct io_timer *timer)
 /* Nothing is acknowledged any more; everybody concerned is told why. */
 static void log_failed(void *ctx, const struct err *err)
 {
+    ASSERT(err != NULL);
     struct storage_worker *storage = ctx;
     for (size_t i = 0; i < storage->order_len; i++) {
         storage_report(storage->order[i], STORAGE_STALLED, err_message(err),
@@ -225,6 +246,7 @@ static void log_failed(void *ctx, const struct err *err)
     }
 }
 
+/* Tables are told of, too: their writers get an error for each append, and the status says why. */
 static void log_full(void *ctx, bool full)
 {
     struct storage_worker *storage = ctx;
@@ -241,6 +263,10 @@ static void log_full(void *ctx, bool full)
 
 /* ---- shards ---------------------------------------------------------------------------------- */
 
+/*
+ * Where a collection stands or belongs among those in order of id. New ones have the greatest ids,
+ * but a walk over pointers is nothing beside making a directory.
+ */
 static size_t order_place(const struct storage_worker *storage, uint64_t id)
 {
     size_t at = 0;
@@ -252,17 +278,20 @@ static size_t order_place(const struct storage_worker *storage, uint64_t id)
 
 static void add_shard(struct storage_worker *storage, struct storage_shard *shard)
 {
+    ASSERT(shard->storage == storage && !shard->dropped);
     size_t at = order_place(storage, shard->id);
     (void)VEC_PUSH(storage, order);
     memmove(&storage->order[at + 1], &storage->order[at],
             (storage->order_len - 1 - at) * sizeof(storage->order[0]));
     storage->order[at] = shard;
+    ASSERT(at == 0 || storage->order[at - 1]->id < shard->id);
     struct storage_shard *old = u64map_put(&storage->shards, shard->id, shard);
     ASSERT(old == NULL);
 }
 
 static void remove_shard(struct storage_worker *storage, struct storage_shard *shard)
 {
+    ASSERT(storage->order_len > 0);
     size_t at = order_place(storage, shard->id);
     ASSERT(storage->order[at] == shard);
     memmove(&storage->order[at], &storage->order[at + 1],
@@ -286,11 +315,13 @@ void storage_release_shard(struct storage_shard *shard)
 static err_t recover_blob(const struct storage_shard *shard, int stream, uint64_t time,
                           const struct record_section *section, struct storage_blob *out)
 {
+    ASSERT(stream == STREAM_OK || stream == STREAM_ERR);
     *out = section->blob[stream];
     if (out->len == 0) {
         return ERR_OK;
     }
     out->data = part_alloc(out->len);
+    ASSERT(section->data[stream] != NULL);
     memcpy(out->data, section->data[stream], out->len);
     size_t kinds_len = 0;
     const uint8_t *kinds = schema_kinds(shard->schema, stream, &kinds_len);
@@ -309,7 +340,11 @@ static err_t recover_blob(const struct storage_shard *shard, int stream, uint64_
     return err;
 }
 
-/* One shard's share of a record becomes an entry, as when it was committed. */
+/*
+ * One shard's share of a record becomes an entry, as when it was committed. A record whose times do
+ * not follow those before, or whose file positions make no sense, was not written by us: damage
+ * that the checksums did not see.
+ */
 static err_t recover_section(struct storage_shard *shard, const struct wal_record *wal_record,
                              const struct record *record, const struct record_section *section,
                              struct storage_file *file, uint64_t payload_offset)
@@ -374,6 +409,7 @@ static err_t replay_append(struct storage_worker *storage, const struct wal_reco
     return ERR_OK;
 }
 
+/* A lease of the past says only how far uppers may have gone. */
 static err_t replay(void *ctx, const struct wal_record *record, struct storage_file *file,
                     uint64_t payload_offset)
 {
@@ -394,6 +430,7 @@ static err_t replay(void *ctx, const struct wal_record *record, struct storage_f
     return ERR_OK;
 }
 
+/* What sweep_part needs while a shard's directory is listed. */
 struct entries_of_dir {
     struct storage_worker *storage;
     const struct manifest *manifest;
@@ -426,6 +463,7 @@ static err_t sweep_part(void *arg, const char *name)
 static err_t open_part(struct storage_shard *shard, const struct manifest_part *part,
                        struct storage_file **out)
 {
+    ASSERT(part->number > 0 && part->number < shard->next_part);
     char *path = compaction_part_path(shard, part->number);
     struct io_file *io = NULL;
     uint64_t size = 0;
@@ -454,6 +492,7 @@ static err_t open_part(struct storage_shard *shard, const struct manifest_part *
 static err_t recover_block(struct storage_shard *shard, struct storage_file *file,
                            const struct part_block *block)
 {
+    ASSERT(block->stream < STREAMS && file->refs > 0);
     size_t len = shard->entries_len;
     struct storage_entry *last = len > 0 ? shard->entries[len - 1] : NULL;
     if (block->upper <= shard->folded) {
@@ -487,7 +526,10 @@ static err_t recover_block(struct storage_shard *shard, struct storage_file *fil
     return ERR_OK;
 }
 
-/* The blocks of a delta part become entries whose bytes stay on disk. */
+/*
+ * The blocks of a delta part become entries whose bytes stay on disk. Only headers are read: the
+ * bytes are checked when somebody reads them.
+ */
 static err_t recover_delta(struct storage_shard *shard, const struct manifest_part *part)
 {
     struct storage_file *file = NULL;
@@ -521,6 +563,10 @@ static err_t recover_parts(struct storage_shard *shard, const struct manifest *m
     return io_dir_list_sync(shard->storage->config.loop, shard->dir, sweep_part, &sweep);
 }
 
+/*
+ * The shard is known to the worker before its parts are read, so that storage_free finds it
+ * whatever happens.
+ */
 static err_t recover_manifest(struct storage_worker *storage, uint64_t id, const uint8_t *data,
                               size_t len)
 {
@@ -619,6 +665,7 @@ static err_t take_epoch(struct storage_worker *storage, const char *path)
     return err;
 }
 
+/* The log's own directory is durable before a segment's name is made durable in it. */
 static err_t open_log(struct storage_worker *storage, const char *epoch_path)
 {
     struct buf dir = {0};
@@ -650,6 +697,7 @@ static err_t open_log(struct storage_worker *storage, const char *epoch_path)
 /* Uppers go on where no reader can have seen them: at the leases. */
 static err_t settle_uppers(struct storage_worker *storage)
 {
+    ASSERT(storage->wal != NULL);
     uint64_t sources = storage->durable.sources_lease;
     uint64_t tables = max_u64(storage->tables_upper, storage->durable.tables_lease);
     for (size_t i = 0; i < storage->order_len; i++) {
@@ -664,6 +712,7 @@ static err_t settle_uppers(struct storage_worker *storage)
         }
     }
     ASSERT(tables >= storage->tables_upper);
+    ASSERT(sources >= storage->durable.sources_lease);
     storage->tables_upper = tables;
     storage->tables_next = tables;
     storage->stamped = sources;
@@ -715,6 +764,7 @@ static void start_sources(struct storage_worker *storage)
     storage_arm_tick(storage);
 }
 
+/* "/a" of "/a/b", "." of "b": free() it. */
 static char *parent_of(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -756,6 +806,7 @@ static err_t make_directory(struct storage_worker *storage, const char *epoch_pa
     return err;
 }
 
+/* See the head for the order. */
 static err_t open_directory(struct storage_worker *storage)
 {
     struct buf epoch_path = {0};
@@ -777,6 +828,7 @@ static err_t open_directory(struct storage_worker *storage)
     return err;
 }
 
+/* On an error nothing is left but what a crash would leave. */
 err_t storage_open(const struct storage_config *config, struct storage_worker **out)
 {
     ASSERT(config->loop != NULL && config->host != NULL && config->directory != NULL);
@@ -784,6 +836,7 @@ err_t storage_open(const struct storage_config *config, struct storage_worker **
     struct storage_worker *storage = MEM_NEW(struct storage_worker);
     storage->config = *config;
     storage->dir = mem_strdup(config->directory);
+    ASSERT(storage->dir[0] != '\0');
     for (size_t len = strlen(storage->dir); len > 1 && storage->dir[len - 1] == '/'; len--) {
         storage->dir[len - 1] = '\0';
     }
@@ -817,6 +870,10 @@ err_t storage_open(const struct storage_config *config, struct storage_worker **
     return ERR_OK;
 }
 
+/*
+ * Sources stop before the log goes, so that what it answers starts nothing; the log goes before the
+ * shards, because its answers name them.
+ */
 void storage_free(struct storage_worker *storage)
 {
     if (storage == NULL) {
@@ -849,6 +906,7 @@ void storage_free(struct storage_worker *storage)
 
 /* ---- collections ----------------------------------------------------------------------------- */
 
+/* The controller checked it, too; it is a message from another process. */
 static err_t check_description(const struct storage_collection *desc)
 {
     if (desc->cols == 0 || desc->cols > BATCH_COLS_MAX) {
@@ -861,6 +919,10 @@ static err_t check_description(const struct storage_collection *desc)
     return file_source_check(desc);
 }
 
+/*
+ * The manifest makes the collection exist: it is durable before this returns, so a crash afterwards
+ * cannot make the id free for another description.
+ */
 err_t storage_run(struct storage_worker *storage, const struct storage_collection *collection)
 {
     TRY(check_description(collection));
@@ -901,6 +963,7 @@ err_t storage_run(struct storage_worker *storage, const struct storage_collectio
     return ERR_OK;
 }
 
+/* Names are gathered first: a directory is not changed while it is listed. */
 static err_t note_file(void *arg, const char *name)
 {
     buf_append(arg, name, strlen(name) + 1);
@@ -910,6 +973,7 @@ static err_t note_file(void *arg, const char *name)
 /* The manifest goes first, durably: from then on the collection does not exist. */
 static err_t delete_files(struct storage_shard *shard)
 {
+    ASSERT(!shard->compacting);
     struct io_loop *loop = shard->storage->config.loop;
     struct buf path = {0};
     buf_printf(&path, "%s/manifest", shard->dir);
@@ -933,6 +997,10 @@ static err_t delete_files(struct storage_shard *shard)
     return err;
 }
 
+/*
+ * After the manifest is gone there is no way back, so what can fail comes first. A commit under way
+ * keeps the shard alive in `dropping` until the log has answered it.
+ */
 static err_t drop(struct storage_worker *storage, struct storage_shard *shard)
 {
     ASSERT(!shard->dropped);
@@ -945,11 +1013,13 @@ static err_t drop(struct storage_worker *storage, struct storage_shard *shard)
     remove_shard(storage, shard);
     storage_report(shard, STORAGE_DROPPED, "", "");
     shard->dropped = true;
+    ASSERT(shard->cursors == NULL);
     u64map_put(&storage->dropping, shard->id, shard);
     storage_release_shard(shard);
     return ERR_OK;
 }
 
+/* NULL with an error for a user, or the shard. */
 static struct storage_shard *find(const struct storage_worker *storage, uint64_t id, err_t *err)
 {
     struct storage_shard *shard = u64map_get(&storage->shards, id);

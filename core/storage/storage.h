@@ -18,6 +18,11 @@
 
 struct storage_worker;
 
+/*
+ * STARTING until the first word; PAUSED: the disk is full, goes on by itself; STALLED: a file is
+ * missing or makes no sense, goes on by itself once that changes (or, after a disk error, a
+ * restart).
+ */
 enum storage_status { STORAGE_STARTING, STORAGE_RUNNING, STORAGE_PAUSED, STORAGE_STALLED,
                       STORAGE_DROPPED };
 
@@ -59,6 +64,10 @@ void storage_free(struct storage_worker *storage);
 enum storage_kind { STORAGE_TABLE = 1, STORAGE_FILE = 2 };
 enum storage_format { STORAGE_CSV = 1, STORAGE_JSON_LINES = 2 };
 
+/*
+ * What is ingested, and how. All strings and arrays are copied by storage_run. Two descriptions
+ * that differ in anything are different collections: to change one, drop it and create another.
+ */
 struct storage_collection {
     uint64_t id;
     enum storage_kind kind;
@@ -102,7 +111,10 @@ uint64_t storage_ready(const struct storage_worker *storage, uint64_t id);
  * every process that reads them something.
  */
 void storage_wake(struct storage_worker *storage);
-/* Calls each for every collection, in order of id. */
+/*
+ * Calls each for every collection, in order of id. For metrics and for telling a new session what
+ * there is.
+ */
 void storage_collections(const struct storage_worker *storage,
                          void (*each)(void *arg, uint64_t id, uint64_t since, uint64_t upper,
                                       uint64_t rows, uint64_t bytes),
@@ -146,6 +158,7 @@ uint64_t storage_last_append(const struct storage_worker *storage);
 struct storage_cursor;
 err_t storage_cursor_open(struct storage_worker *storage, uint64_t id, uint64_t as_of,
                           const uint64_t *resume_from, struct storage_cursor **out);
+/* NULL is allowed. Lets compaction go on past what this reader still had to tell apart. */
 void storage_cursor_close(struct storage_cursor *cursor);
 
 /* Updates in [lower, upper); ok/err are bytes of finished batches (see batch.h) or NULL when

@@ -1,4 +1,7 @@
-/* The worker, as the sources of this module see it. Nobody else's. */
+/*
+ * The worker, as the sources of this module see it. Nobody else's. All of it belongs to the
+ * worker's loop; there is no lock and no atomic in this module.
+ */
 #ifndef TAILRACE_CORE_STORAGE_STORAGE_INTERNAL_H
 #define TAILRACE_CORE_STORAGE_STORAGE_INTERNAL_H
 
@@ -22,6 +25,7 @@ enum {
     STORAGE_ROW_MAX = 32 << 20, /* bytes of a row: it must fit a message to a reader (64 MiB) */
 };
 
+/* Counters and gauges of this worker; names and texts stand in register_metrics. */
 struct storage_metrics {
     struct metric *rows;
     struct metric *bytes;
@@ -29,14 +33,14 @@ struct storage_metrics {
     struct metric *sync_seconds;
     struct metric *log_bytes;
     struct metric *shard_bytes;
-    struct metric *lag_us;
+    struct metric *lag_us; /* clock minus the upper of quiet sources */
     struct metric *compactions;
 };
 
 struct storage_worker {
     struct storage_config config; /* with defaults filled in */
-    char *dir;
-    struct wal *wal;
+    char *dir; /* <data>/worker-<n>, without a slash at its end */
+    struct wal *wal; /* one log for all shards: one sync for all that came meanwhile */
     struct u64map shards; /* id -> shard */
     struct u64map dropping; /* dropped, with log records under way */
     struct storage_shard **order; /* those of shards, by id */
@@ -57,19 +61,19 @@ struct storage_worker {
 
     uint64_t stamped; /* the latest time given to a source's updates, or published */
     struct wal_commit lease;
-    bool lease_pending;
+    bool lease_pending; /* a lease record is in the log's hands */
     uint64_t lease_after_us; /* not asked for again before: the disk is full */
     uint64_t lease_sources; /* asked for */
     uint64_t lease_tables;
 
     uint64_t active_us; /* when something happened last */
     uint64_t told_us;   /* when the host was told of it last */
-    struct io_timer tick;
-    struct io_timer maintain;
+    struct io_timer tick; /* quiet sources; armed while there is a source */
+    struct io_timer maintain; /* compaction and gauges; always armed */
     struct compaction *compaction; /* the one under way */
     struct storage_metrics metrics;
     bool own_metrics; /* nobody gave us a registry */
-    bool recovering;
+    bool recovering; /* nothing is told to the host yet */
 };
 
 /* Publishes a new upper (never below the old one) and tells the host. */

@@ -2,6 +2,14 @@
  * Tables: appends at times their writer chooses. One append is one log record, whatever number of
  * tables it names, so it is atomic; all tables share one upper. An append under way holds the upper
  * back, so what is published is what is durable.
+ *
+ * The order is the writer's: appends are logged, answered and published in the order of
+ * storage_append, and a promise (storage_advance_tables) takes effect after the appends before it.
+ * Refusals are decided at once, touch nothing, and are told from the loop like every other answer,
+ * so that a caller never finds itself called from inside its own call.
+ *
+ * Uppers. tables_next is the lowest time the next append may take; tables_upper is what readers
+ * were told; between them lie appends under way and promises that wait for the lease.
  */
 #include "core/storage/storage_internal.h"
 
@@ -10,11 +18,19 @@
 STATIC_ASSERT(STORAGE_APPEND_MAX + 17 * (uint64_t)BATCH_ROWS_MAX < WAL_RECORD_MAX,
               "an append is one record");
 
+/*
+ * What an append brings to one table. The entry is this struct's until it is committed, then the
+ * shard's.
+ */
 struct table_part {
     struct storage_shard *shard;
     struct storage_entry *entry;
 };
 
+/*
+ * One call of storage_append until its answer. The log holds `commit`; while it does, the append is
+ * in the worker's list, oldest first.
+ */
 struct table_append {
     struct storage_worker *storage;
     struct wal_commit commit;
@@ -41,9 +57,13 @@ static void append_free(struct table_append *append)
 
 /* ---- uppers ---------------------------------------------------------------------------------- */
 
-/* Uppers are only published below the lease, so that a restart need not remember each. */
+/*
+ * Uppers are only published below the lease, so that a restart need not remember each. All tables
+ * at once: a reader of two of them finds both at the same upper.
+ */
 static void publish(struct storage_worker *storage, uint64_t upper)
 {
+    ASSERT(upper <= TIME_MAX / 2 + 1);
     if (upper <= storage->tables_upper) {
         return;
     }
@@ -60,6 +80,7 @@ static void publish(struct storage_worker *storage, uint64_t upper)
  * time, so that waiting is the exception. */
 static void advance(struct storage_worker *storage, uint64_t upper)
 {
+    ASSERT(storage->appends == NULL || upper <= storage->tables_next);
     storage->tables_ahead = upper > storage->tables_ahead ? upper : storage->tables_ahead;
     if (upper <= storage->durable.tables_lease) {
         publish(storage, upper);
@@ -79,6 +100,7 @@ void tables_lease_grew(struct storage_worker *storage)
     }
 }
 
+/* With appends under way it waits behind the last of them: the record says the order. */
 void storage_advance_tables(struct storage_worker *storage, uint64_t upper)
 {
     ASSERT(upper <= TIME_MAX / 2);
@@ -111,6 +133,7 @@ static void committed(struct wal_commit *commit, err_t err)
     for (size_t i = 0; i < append->part_len; i++) {
         struct table_part *part = &append->part[i];
         ASSERT(part->shard->pending > 0);
+        ASSERT(part->entry != NULL && part->entry->lower == append->time);
         part->shard->pending--;
         if (err == ERR_OK && !part->shard->dropped) {
             part->entry->file = storage_file_ref(commit->file);
@@ -159,8 +182,10 @@ static void tell_refused(struct io_timer *timer)
     }
 }
 
+/* Owns err. What prepare had built so far is let go of with the append. */
 static void refuse(struct storage_worker *storage, struct table_append *append, err_t err)
 {
+    ASSERT(err != ERR_OK && append->part_len == 0);
     append->err = err;
     append->next = NULL;
     *storage->refused_last = append;
@@ -198,6 +223,7 @@ static struct storage_entry *stamp_entry(const struct storage_shard *shard,
                                          const struct storage_write *writes, size_t writes_len,
                                          uint64_t time)
 {
+    ASSERT(writes_len > 0 && time <= TIME_MAX / 2);
     struct batch_builder *builder =
         batch_builder_new(shard->schema->kinds, shard->schema->cols);
     for (size_t i = 0; i < writes_len; i++) {
@@ -223,6 +249,7 @@ static struct storage_entry *stamp_entry(const struct storage_shard *shard,
 
 static bool has_part(const struct table_append *append, const struct storage_shard *shard)
 {
+    ASSERT(shard != NULL);
     bool has = false;
     for (size_t i = 0; i < append->part_len && !has; i++) {
         has = append->part[i].shard == shard;
@@ -319,6 +346,7 @@ static err_t prepare(struct storage_worker *storage, struct table_append *append
     return ERR_OK;
 }
 
+/* From wal_end on the append is the log's: it is answered in `committed`, whatever happens. */
 void storage_append(struct storage_worker *storage, uint64_t time,
                     const struct storage_write *writes, size_t writes_len,
                     void (*done)(void *arg, err_t err), void *arg)
@@ -341,6 +369,7 @@ void storage_append(struct storage_worker *storage, uint64_t time,
     storage->appends_last = &append->next;
     struct buf *out = wal_begin(storage->wal, record_size(append));
     size_t start = out->len;
+    ASSERT(start >= WAL_GROUP_HEADER + WAL_RECORD_HEADER);
     struct record record = {
         .tables = true, .time = time, .sections = (uint32_t)append->part_len};
     record_begin(out, &record);
@@ -358,6 +387,7 @@ uint64_t storage_last_append(const struct storage_worker *storage)
     return storage->durable.last_append;
 }
 
+/* Lists whose ends point into the worker: it does not move. */
 void tables_init(struct storage_worker *storage)
 {
     storage->appends_last = &storage->appends;
@@ -365,6 +395,7 @@ void tables_init(struct storage_worker *storage)
     storage->refuse_timer.fire = tell_refused;
 }
 
+/* Refusals that were not told yet are not told any more: the worker is being freed. */
 void tables_free(struct storage_worker *storage)
 {
     ASSERT(storage->appends == NULL); /* the log has answered them */

@@ -1,6 +1,17 @@
 /*
- * Writing the log: see wal.h. One group is in flight at a time: its write, then its sync, then the
- * answers. Records that arrive meanwhile gather in the other group (group commit).
+ * Writing the log: see wal.h for its layout. One group is in flight at a time: its write, then its
+ * sync, then the answers. Records that arrive meanwhile gather in a list of groups (group commit),
+ * each of at most WAL_GROUP_TARGET bytes unless one record is longer.
+ *
+ * The machine, on the worker's loop; nothing else touches a struct wal:
+ *
+ *     IDLE -> [HEADER_WRITE -> HEADER_SYNC ->] GROUP_WRITE -> GROUP_SYNC -> ANSWER -> IDLE
+ *                \____________________ no space ____________________/ -> REPAIR -> ANSWER -> IDLE
+ *                \____________________ any other error _____________/ -> failed, for ever
+ *
+ * Entry points: wal_begin and wal_end gather a record, kick() sends a group on its way, answer()
+ * tells the owners of its records. An owner is told exactly once, from the loop and never from
+ * inside wal_end, in the order of wal_end: so uppers can follow answers.
  */
 #include "core/storage/wal_internal.h"
 
@@ -10,6 +21,9 @@ enum { REPAIR_RETRY_US = 100000 };
 
 static void kick(struct wal *wal);
 
+/*
+ * Numbers in hexadecimal with leading zeros: the order of names is the order of numbers. free() it.
+ */
 char *wal_segment_path(const struct wal *wal, uint64_t number)
 {
     struct buf path = {0};
@@ -68,9 +82,14 @@ static void take_waiting(struct wal *wal)
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
-/* Answers every commit of the group in flight, in order; err (owned) NULL when it is durable. */
+/*
+ * Answers every commit of the group in flight, in order; err (owned) NULL when it is durable.
+ * Owners may begin new records from inside done: these go to the groups that wait, and nothing is
+ * sent on its way before all of this group are answered (the state is not IDLE).
+ */
 static void answer(struct wal *wal, err_t err)
 {
+    ASSERT(wal->flying->next == NULL && wal->waiting != NULL);
     struct wal_group *group = wal->flying;
     struct wal_commit *commit = group->first;
     uint64_t first_seq = wal->next_seq - group->records;
@@ -129,8 +148,10 @@ static void fail(struct wal *wal, err_t err)
     wal->config.failed(wal->config.ctx, err);
 }
 
+/* Told once when it becomes full and once when a group was durable again, not for every group. */
 static void set_full(struct wal *wal, bool full)
 {
+    ASSERT(wal->config.full != NULL);
     if (wal->full != full) {
         wal->full = full;
         wal->config.full(wal->config.ctx, full);
@@ -146,6 +167,7 @@ static void set_full(struct wal *wal, bool full)
  */
 static void repair(struct wal *wal)
 {
+    ASSERT(wal->flying->records > 0 && wal->failed == NULL);
     ASSERT(wal->state == WAL_REPAIR);
     err_t err = ERR_OK;
     if (wal->writable) {
@@ -170,6 +192,7 @@ static void repair(struct wal *wal)
         return;
     }
     wal->state = WAL_ANSWER;
+    ASSERT(wal->flying->records > 0);
     answer(wal, why);
     wal->state = WAL_IDLE;
     kick(wal);
@@ -180,7 +203,12 @@ static void repair_timer(struct io_timer *timer)
     repair(CONTAINER_OF(timer, struct wal, timer));
 }
 
-/* The group in flight, or the segment made for it, could not be written. Owns err. */
+/*
+ * The group in flight, or the segment made for it, could not be written. Owns err. A lack of space
+ * is the one error after which the log goes on: the file system says so before it has promised
+ * anything. After any other error, and after a failed sync above all, nobody knows what is on the
+ * disk: Linux marks the pages clean and reports the error once.
+ */
 static void group_failed(struct wal *wal, err_t err)
 {
     ASSERT(err != ERR_OK && wal->group_err == ERR_OK);
@@ -208,6 +236,7 @@ static void group_failed(struct wal *wal, err_t err)
  */
 static err_t check_epoch(struct wal *wal)
 {
+    ASSERT(wal->epoch_path != NULL);
     struct io_stat st;
     err_t err = io_stat_sync(wal->config.loop, wal->epoch_path, &st);
     if (err != ERR_OK && err_code(err) != ERR_NOT_FOUND) {
@@ -220,6 +249,7 @@ static err_t check_epoch(struct wal *wal)
     return err_new(ERR_FENCED, "another process with a newer epoch took over %s", wal->dir);
 }
 
+/* The group is durable. Only now, and only while the directory is still ours, does the log grow. */
 static void group_synced(struct io_op *op, err_t err, size_t result)
 {
     struct wal *wal = CONTAINER_OF(op, struct wal, op);
@@ -236,6 +266,7 @@ static void group_synced(struct io_op *op, err_t err, size_t result)
     struct wal_group *group = wal->flying;
     uint64_t extent = wal_group_extent(group->bytes.len - WAL_GROUP_HEADER);
     wal->segments[wal->segments_len - 1].file->size += extent;
+    ASSERT(wal->segments[wal->segments_len - 1].file->size % WAL_ALIGN == 0);
     wal->next_seq += group->records;
     if (wal->config.sync_seconds != NULL) {
         metric_observe_us(wal->config.sync_seconds,
@@ -250,6 +281,7 @@ static void group_synced(struct io_op *op, err_t err, size_t result)
     kick(wal);
 }
 
+/* Written is not durable: nobody is told anything yet. */
 static void group_written(struct io_op *op, err_t err, size_t result)
 {
     struct wal *wal = CONTAINER_OF(op, struct wal, op);
@@ -266,6 +298,7 @@ static void group_written(struct io_op *op, err_t err, size_t result)
 /* Fills in what depends on the segment and the sequence: headers and checksums. */
 static void group_seal(struct wal *wal, struct wal_group *group)
 {
+    ASSERT(group->records > 0 && group->bytes.len > WAL_GROUP_HEADER);
     uint8_t *data = group->bytes.data;
     size_t at = WAL_GROUP_HEADER;
     for (uint32_t i = 0; i < group->records; i++) {
@@ -283,6 +316,10 @@ static void group_seal(struct wal *wal, struct wal_group *group)
     wal_group_header_encode(&header, wal->salt, data);
 }
 
+/*
+ * The padding makes the next group begin at a page of its own: a torn write of that one cannot
+ * damage this one.
+ */
 static void write_group(struct wal *wal)
 {
     struct wal_group *group = wal->flying;
@@ -294,6 +331,7 @@ static void write_group(struct wal *wal)
     memset(group->bytes.data + len, 0, extent - len);
     struct storage_file *file = wal->segments[wal->segments_len - 1].file;
     ASSERT(file->size % WAL_ALIGN == 0);
+    ASSERT(extent % WAL_ALIGN == 0 && extent >= len);
     wal->state = WAL_GROUP_WRITE;
     wal->sync_began_ns = io_mono_ns(wal->config.loop);
     wal->op = (struct io_op){.done = group_written};
@@ -313,8 +351,13 @@ static size_t first_needed(const struct wal *wal)
     return i;
 }
 
+/*
+ * Only after the header that names a later oldest segment is durable: else a crash would find a gap
+ * in the numbers, which is how recovery notices a lost segment.
+ */
 static void drop_older(struct wal *wal, uint64_t oldest)
 {
+    ASSERT(oldest > 0);
     size_t n = 0;
     while (n < wal->segments_len && wal->segments[n].file->number < oldest) {
         struct storage_file *file = wal->segments[n].file;
@@ -327,6 +370,7 @@ static void drop_older(struct wal *wal, uint64_t oldest)
     wal->segments_len -= n;
 }
 
+/* The segment exists once its name is durable, too. Only then do groups follow. */
 static void header_synced(struct io_op *op, err_t err, size_t result)
 {
     struct wal *wal = CONTAINER_OF(op, struct wal, op);
@@ -348,12 +392,14 @@ static void header_synced(struct io_op *op, err_t err, size_t result)
     wal->salt = wal->fresh_header.salt;
     wal->next_number = wal->fresh_header.number + 1;
     drop_older(wal, wal->fresh_header.oldest);
+    ASSERT(wal->segments_len > 0);
     wal->state = WAL_IDLE;
     write_group(wal);
 }
 
 static void header_written(struct io_op *op, err_t err, size_t result)
 {
+    ASSERT(err != ERR_OK || result == WAL_ALIGN);
     struct wal *wal = CONTAINER_OF(op, struct wal, op);
     ASSERT(wal->state == WAL_HEADER_WRITE);
     if (err != ERR_OK) {
@@ -388,6 +434,7 @@ static void begin_segment(struct wal *wal)
     wal->fresh = storage_file_new(wal->config.loop, path, io, number, 0);
     free(path);
     size_t needed = first_needed(wal);
+    ASSERT(needed <= wal->segments_len);
     /* The segment filled last is not being written to any more. */
     if (wal->writable && needed + 1 == wal->segments_len &&
         wal->segments[needed].file->refs == 1) {
@@ -444,11 +491,13 @@ struct buf *wal_begin(struct wal *wal, size_t len)
         wal->gather = group;
     }
     wal->begun_at = group->bytes.len;
+    ASSERT(wal->begun_at >= WAL_GROUP_HEADER && group->next == NULL);
     buf_reserve(&group->bytes, sizeof(room) + len);
     buf_append(&group->bytes, room, sizeof(room));
     return &group->bytes;
 }
 
+/* Records that came after the failure. */
 static void late_failure(struct io_timer *timer)
 {
     struct wal *wal = CONTAINER_OF(timer, struct wal, timer);
@@ -456,6 +505,10 @@ static void late_failure(struct io_timer *timer)
     answer_all(wal, err_copy(wal->failed));
 }
 
+/*
+ * The checksum, and all else that depends on the segment and the sequence, is filled in by
+ * group_seal: it is not known yet where the record will lie.
+ */
 void wal_end(struct wal *wal, enum wal_kind kind, struct wal_commit *commit)
 {
     ASSERT(wal->begun_at >= WAL_GROUP_HEADER && kind > 0 && kind < WAL_KIND_MAX);
@@ -464,6 +517,7 @@ void wal_end(struct wal *wal, enum wal_kind kind, struct wal_commit *commit)
     ASSERT(group->next == NULL && group->bytes.len - WAL_GROUP_HEADER <= WAL_GROUP_MAX);
     uint32_t kind32 = kind;
     uint64_t len = group->bytes.len - wal->begun_at - WAL_RECORD_HEADER;
+    ASSERT(len <= WAL_RECORD_MAX);
     memcpy(group->bytes.data + wal->begun_at + 4, &kind32, 4);
     memcpy(group->bytes.data + wal->begun_at + 8, &len, 8);
     if (commit != NULL) {
@@ -485,6 +539,7 @@ void wal_end(struct wal *wal, enum wal_kind kind, struct wal_commit *commit)
     kick(wal);
 }
 
+/* What callers bound their memory with. */
 size_t wal_pending(const struct wal *wal)
 {
     return wal->pending;
@@ -517,9 +572,11 @@ void wal_segments(const struct wal *wal, size_t *segments, size_t *unneeded, uin
 
 uint64_t wal_newest(const struct wal *wal)
 {
+    ASSERT(!wal->writable || wal->segments_len > 0);
     return wal->segments_len > 0 ? wal->segments[wal->segments_len - 1].file->number : 0;
 }
 
+/* The newest segment is never asked to be let go of: it is being written. */
 uint64_t wal_oldest_needed(const struct wal *wal)
 {
     size_t needed = first_needed(wal);

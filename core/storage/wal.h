@@ -15,6 +15,10 @@
  * Records are numbered by sequence; the group header carries the first one's. A segment header
  * carries the state that must outlive older segments, and the number of the oldest segment that
  * recovery needs; older ones are deleted once that header is durable.
+ *
+ * Why one log for all shards: a worker with a hundred busy tables pays one sync a group, not a
+ * hundred, and an append to several tables is atomic because it is one record. The price is that a
+ * shard that is seldom written keeps an old segment alive: compaction moves it out (compact.c).
  */
 #ifndef TAILRACE_CORE_STORAGE_WAL_H
 #define TAILRACE_CORE_STORAGE_WAL_H
@@ -51,12 +55,14 @@ struct wal_segment_header {
     struct wal_context context;
 };
 
+/* Without salt and checksum, which encoder and decoder handle. */
 struct wal_group_header {
     uint64_t first_seq;
     uint64_t len; /* of the records */
     uint32_t records;
 };
 
+/* A record as it was read back; payload points into the group's bytes. */
 struct wal_record {
     enum wal_kind kind;
     uint64_t seq;

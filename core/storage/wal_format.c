@@ -1,4 +1,9 @@
-/* Bytes of the log: see wal.h. Little endian, fixed places, a CRC-32C over each piece. */
+/*
+ * Bytes of the log: see wal.h. Little endian, fixed places, a CRC-32C over each piece. Every
+ * checksum covers the segment's random salt, so bytes that an older file left in the same blocks of
+ * the disk are not taken for ours. Encoders assert, decoders refuse: what they read may be
+ * anything.
+ */
 #include "core/storage/wal.h"
 
 #include "core/base/hash.h"
@@ -9,7 +14,10 @@ static const uint32_t GROUP_MAGIC = 0x50524754;           /* "TGRP" */
 /* magic 8, crc 4, zero 4, number, oldest, first_seq, epoch, salt, context 24: 80 bytes. */
 enum { SEGMENT_USED = 80 };
 STATIC_ASSERT((int)SEGMENT_USED <= (int)WAL_ALIGN, "the header fits its page");
+STATIC_ASSERT(WAL_GROUP_HEADER % 8 == 0 && WAL_RECORD_HEADER % 8 == 0, "headers are words");
+STATIC_ASSERT((WAL_ALIGN & (WAL_ALIGN - 1)) == 0, "groups are aligned with a mask");
 
+/* The rest of the page is zero: nothing of our memory goes to the disk by accident. */
 void wal_segment_header_encode(const struct wal_segment_header *h, uint8_t out[WAL_ALIGN])
 {
     ASSERT(h->oldest <= h->number && h->oldest > 0);
@@ -29,6 +37,7 @@ void wal_segment_header_encode(const struct wal_segment_header *h, uint8_t out[W
     memcpy(out + 8, &crc, 4);
 }
 
+/* len may be a whole page: only the used bytes are looked at. */
 bool wal_segment_header_decode(const uint8_t *data, size_t len, struct wal_segment_header *out)
 {
     if (len < SEGMENT_USED) {
@@ -55,6 +64,7 @@ bool wal_segment_header_decode(const uint8_t *data, size_t len, struct wal_segme
 void wal_group_header_encode(const struct wal_group_header *h, uint64_t salt,
                              uint8_t out[WAL_GROUP_HEADER])
 {
+    ASSERT(h->first_seq > 0);
     ASSERT(h->records > 0 && h->len <= WAL_GROUP_MAX);
     memset(out, 0, WAL_GROUP_HEADER);
     memcpy(out, &GROUP_MAGIC, 4);
@@ -84,6 +94,7 @@ bool wal_group_header_decode(const uint8_t *data, size_t len, uint64_t salt,
            zero == 0 && its_salt == salt && out->records > 0 && out->len <= WAL_GROUP_MAX;
 }
 
+/* The sequence is part of it: a record in another's place is noticed. */
 static uint32_t record_crc(uint64_t salt, uint64_t seq, uint32_t kind, const uint8_t *payload,
                            uint64_t len)
 {
@@ -95,6 +106,7 @@ static uint32_t record_crc(uint64_t salt, uint64_t seq, uint32_t kind, const uin
 void wal_record_header_encode(uint64_t salt, uint64_t seq, uint32_t kind, const uint8_t *payload,
                               uint64_t len, uint8_t out[WAL_RECORD_HEADER])
 {
+    ASSERT(len <= WAL_RECORD_MAX && (payload != NULL || len == 0));
     ASSERT(kind > 0 && kind < WAL_KIND_MAX);
     uint32_t crc = record_crc(salt, seq, kind, payload, len);
     memcpy(out, &crc, 4);

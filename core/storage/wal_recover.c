@@ -1,16 +1,27 @@
-/* Reading the log back after a restart: see wal.h for the layout and the argument. */
+/*
+ * Reading the log back after a restart: see wal.h for the layout and README.md for the argument.
+ * Runs once, synchronously, before anybody has a cursor or a commit.
+ *
+ * Steps: list the segments, open them from the newest down to the oldest its header asks for
+ * (open_all), replay their groups in order (replay_segment), settle the end (settle_tail).
+ * Everything read is checked as if anybody had written it. There are two kinds of badness and they
+ * must not be confused: what was never acknowledged is cut off in silence, what was is ERR_CORRUPT
+ * with file and offset, because going on would lose it.
+ */
 #include "core/storage/wal_internal.h"
 
 #include "core/base/log.h"
 
 #include <stdio.h>
 
+/* Numbers of the segment files there are, ascending (names are listed in order). */
 struct found {
     uint64_t *numbers;
     size_t numbers_len;
     size_t numbers_cap;
 };
 
+/* Other names are not ours: left alone. */
 static err_t note_segment(void *arg, const char *name)
 {
     struct found *found = arg;
@@ -29,6 +40,7 @@ static err_t corrupt(const struct storage_file *file, uint64_t offset, const cha
                    (unsigned long long)offset);
 }
 
+/* For writing, too: the tail may have to be cut and is written again. */
 static err_t open_segment(struct wal *wal, uint64_t number, struct storage_file **out)
 {
     char *path = wal_segment_path(wal, number);
@@ -48,9 +60,14 @@ static err_t open_segment(struct wal *wal, uint64_t number, struct storage_file 
     return err;
 }
 
+/*
+ * A header that is not valid is no error here: whether it is damage depends on what stands behind
+ * it.
+ */
 static err_t read_header(struct wal *wal, struct storage_file *file,
                          struct wal_segment_header *out, bool *valid)
 {
+    ASSERT(file->number > 0 && wal->page != NULL);
     size_t got = 0;
     TRY(io_file_read_sync(file->io, 0, wal->page, WAL_ALIGN, &got));
     *valid = got == WAL_ALIGN && wal_segment_header_decode(wal->page, got, out) &&
@@ -60,10 +77,11 @@ static err_t read_header(struct wal *wal, struct storage_file *file,
 
 /* ---- groups ---------------------------------------------------------------------------------- */
 
+/* One pass over all segments. */
 struct scan {
     struct wal *wal;
     struct storage_file *file;
-    uint64_t salt;
+    uint64_t salt; /* of the segment: groups of its predecessor in the same blocks have another */
     uint64_t offset; /* of the next group */
     uint64_t last;   /* of the last one */
     struct buf bytes;
@@ -72,6 +90,7 @@ struct scan {
 /* Reads the group at the offset into bytes; *valid false when it is not whole. */
 static err_t read_group(struct scan *s, struct wal_group_header *header, bool *valid)
 {
+    ASSERT(s->offset % WAL_ALIGN == 0 && s->offset >= WAL_ALIGN);
     uint8_t head[WAL_GROUP_HEADER];
     size_t got = 0;
     *valid = false;
@@ -100,8 +119,13 @@ static err_t read_group(struct scan *s, struct wal_group_header *header, bool *v
     return ERR_OK;
 }
 
+/*
+ * The group's checksums hold, so what the owner refuses now is damage of another kind: content that
+ * makes no sense. It is an error, with the place.
+ */
 static err_t replay_group(struct scan *s, const struct wal_group_header *header)
 {
+    ASSERT(header->records > 0 && header->len == s->bytes.len);
     struct reader r = reader_of(s->bytes.data, s->bytes.len);
     struct wal_record record;
     ASSERT(header->first_seq == s->wal->next_seq);
@@ -109,6 +133,7 @@ static err_t replay_group(struct scan *s, const struct wal_group_header *header)
         bool ok = wal_record_decode(&r, s->salt, header->first_seq + i, &record);
         ASSERT(ok);
         uint64_t at = s->offset + WAL_GROUP_HEADER + (uint64_t)(record.payload - s->bytes.data);
+        ASSERT(record.payload >= s->bytes.data && record.len <= s->bytes.len);
         err_t err = s->wal->config.replay(s->wal->config.ctx, &record, s->file, at);
         if (err != ERR_OK) {
             return err_wrap(err, "%s: record at offset %llu", s->file->path,
@@ -121,6 +146,7 @@ static err_t replay_group(struct scan *s, const struct wal_group_header *header)
 /* Is there a group of this segment behind a bad one? Then the bad one had been acknowledged. */
 static err_t later_group(struct scan *s, bool *found)
 {
+    ASSERT(s->offset % WAL_ALIGN == 0);
     *found = false;
     for (uint64_t at = s->offset + WAL_ALIGN; at + WAL_GROUP_HEADER <= s->file->size && !*found;
          at += WAL_ALIGN) {
@@ -140,6 +166,7 @@ static err_t later_group(struct scan *s, bool *found)
  */
 static err_t replay_segment(struct scan *s, uint64_t stop_seq)
 {
+    ASSERT(s->file->number > 0);
     s->offset = WAL_ALIGN;
     s->last = WAL_ALIGN;
     while (s->wal->next_seq < stop_seq && s->offset < s->file->size) {
@@ -158,6 +185,7 @@ static err_t replay_segment(struct scan *s, uint64_t stop_seq)
         s->wal->next_seq += header.records;
         s->last = s->offset;
         s->offset += wal_group_extent(header.len);
+        ASSERT(s->last < s->offset);
     }
     if (stop_seq != UINT64_MAX && s->wal->next_seq != stop_seq) {
         return corrupt(s->file, s->offset, "records are missing");
@@ -167,6 +195,7 @@ static err_t replay_segment(struct scan *s, uint64_t stop_seq)
 
 /* ---- segments -------------------------------------------------------------------------------- */
 
+/* Writes the same bytes again, so that they are certain to be dirty and reach the disk. */
 static err_t rewrite(struct scan *s, uint64_t from, uint64_t to)
 {
     size_t got = 0;
@@ -206,8 +235,10 @@ static err_t settle_tail(struct scan *s)
     return io_dir_sync_sync(s->wal->config.loop, s->wal->dir);
 }
 
+/* The sequence and the context begin with the oldest header: what came before is in parts. */
 static err_t replay_all(struct wal *wal, const struct wal_segment_header *headers)
 {
+    ASSERT(wal->segments_len > 0 && wal->config.context != NULL);
     struct scan s = {.wal = wal};
     err_t err = ERR_OK;
     for (size_t i = 0; i < wal->segments_len && err == ERR_OK; i++) {
@@ -285,6 +316,7 @@ static err_t open_all(struct wal *wal, const struct found *found,
     return ERR_OK;
 }
 
+/* open_all found them newest first. */
 static void reverse(struct wal *wal)
 {
     for (size_t i = 0, j = wal->segments_len; i + 1 < j; i++) {
@@ -295,6 +327,7 @@ static void reverse(struct wal *wal)
     }
 }
 
+/* An empty directory is a new log: sequences begin at 1, so that 0 can mean none. */
 err_t wal_recover(struct wal *wal)
 {
     struct found found = {0};

@@ -1,8 +1,14 @@
-/* storaged: the storage runtime's process. */
+/*
+ * storaged: the storage runtime's process. Flags, and nothing else: what all daemons share (logs,
+ * signals, metrics, draining) is ctrl/runtime/daemon.h, what storaged does is storaged.h. The tick
+ * decides how closely quiet sources follow busy ones; idle ones advance ten times a second whatever
+ * it is.
+ */
 #include "core/base/assert.h"
 #include "ctrl/runtime/daemon.h"
 #include "ctrl/storaged/storaged.h"
 
+/* Filled in from the command line before the loop starts. */
 struct process {
     struct daemon daemon;
     const char *storage_address;
@@ -12,8 +18,10 @@ struct process {
     struct storaged *storaged;
 };
 
+/* On the main loop, once. */
 static err_t start(struct daemon *daemon, struct io_loop *loop)
 {
+    ASSERT(daemon != NULL && loop != NULL);
     struct process *p = CONTAINER_OF(daemon, struct process, daemon);
     const struct daemon_flags *flags = &daemon->flags;
     const struct storaged_config config = {
@@ -36,6 +44,7 @@ static err_t start(struct daemon *daemon, struct io_loop *loop)
 
 static void stop(struct daemon *daemon, void (*done)(void *arg), void *arg)
 {
+    ASSERT(done != NULL);
     storaged_stop(CONTAINER_OF(daemon, struct process, daemon)->storaged, done, arg);
 }
 

@@ -1,4 +1,25 @@
-/* The main loop of storaged: the controller's session, the boundary, what all workers hold. */
+/*
+ * The main loop of storaged: the controller's session, the boundary, what all workers hold.
+ *
+ * Life: storaged_start makes the workers' directories and threads, serve() listens for the
+ * controller. A session's Hello opens storage under its epoch, on every worker, the first time; the
+ * Hello is answered when storage is open and no append of an earlier session is under way (greet).
+ * Commands that come before wait. At InitializationComplete what was not named is dropped, and the
+ * boundary opens.
+ *
+ *     Hello -> open_storage -> storaged_on_opened (each worker) -> greet -> commands -> ...
+ *
+ * Who touches what: everything in struct storaged and in the collections belongs to the main loop.
+ * Workers are asked and answer by mail (ctrl/runtime/mail.h), in order per pair of loops, so the
+ * answer to an order comes after the news that led to it. The same holds for worker 0, although it
+ * runs on this very loop.
+ *
+ * Trust: a command is a message of another process. Whatever in it makes no sense ends the session
+ * with an error that says why (run_command); nothing in it may stop the process.
+ *
+ * Bounds: an entry a collection that exists or is being dropped (storaged_frontiers_flush forgets
+ * it), one status a worker, one message of frontiers a loop turn.
+ */
 #include "ctrl/storaged/storaged.h"
 
 #include "core/base/log.h"
@@ -9,12 +30,18 @@
 
 #include <inttypes.h>
 
+/*
+ * Tables live on storage worker 0 of the whole storage alone, so that an append is one record of
+ * one log.
+ */
 static bool is_part(const struct storaged *storaged, const struct storaged_collection *collection,
                     uint32_t local)
 {
+    ASSERT(local < storaged->config.workers);
     return collection->kind != STORAGE_TABLE || storaged->workers[local].global == 0;
 }
 
+/* The entry of a collection, made when there is none: a run, or news of what was found on disk. */
 static struct storaged_collection *collection_get(struct storaged *storaged, uint64_t id)
 {
     struct storaged_collection *collection = u64map_get(&storaged->collections, id);
@@ -27,12 +54,15 @@ static struct storaged_collection *collection_get(struct storaged *storaged, uin
         collection->readies = mem_zalloc(workers * sizeof(uint64_t));
         collection->health = mem_zalloc(workers * sizeof(collection->health[0]));
         u64map_put(&storaged->collections, id, collection);
+        ASSERT(!collection->named && collection->kind == 0);
     }
     return collection;
 }
 
+/* The list of those that moved names ids: the caller sees to it that none is left there. */
 static void collection_free(struct storaged_collection *collection, uint32_t workers)
 {
+    ASSERT(collection->uppers != NULL && workers > 0);
     for (uint32_t w = 0; w < workers; w++) {
         free(collection->health[w].reason);
         free(collection->health[w].hint);
@@ -44,6 +74,7 @@ static void collection_free(struct storaged_collection *collection, uint32_t wor
     free(collection);
 }
 
+/* Somebody is there who was greeted: may be told of things. */
 static bool session_ready(const struct storaged *storaged)
 {
     return runtime_in_session(storaged->runtime) && !storaged->greeting;
@@ -55,6 +86,7 @@ static bool session_ready(const struct storaged *storaged)
  * changed and not what there is. */
 static void mark_moved(struct storaged *storaged, struct storaged_collection *collection)
 {
+    ASSERT(u64map_get(&storaged->collections, collection->id) == collection);
     if (!collection->moved) {
         collection->moved = true;
         *VEC_PUSH(storaged, moved) = collection->id;
@@ -93,6 +125,7 @@ static struct storaged_frontier meet(const struct storaged *storaged,
                                      const struct storaged_collection *collection)
 {
     struct storaged_frontier f = {.id = collection->id, .upper = FRONTIER_EMPTY};
+    ASSERT(storaged->config.workers > 0);
     bool ready = true;
     for (uint32_t w = 0; w < storaged->config.workers; w++) {
         if (!is_part(storaged, collection, w)) {
@@ -141,6 +174,7 @@ void storaged_frontiers_flush(struct storaged *storaged)
         uint64_t id = storaged->moved[i];
         struct storaged_collection *collection = u64map_get(&storaged->collections, id);
         ASSERT(collection != NULL && collection->moved); /* forgotten only below */
+        ASSERT(kept <= i);
         if (collection->named && !ready) {
             storaged->moved[kept++] = id;
             continue;
@@ -157,6 +191,7 @@ void storaged_frontiers_flush(struct storaged *storaged)
     storaged->moved_len = kept;
     if (out->frontiers_count > 0) {
         out->active = storaged->active;
+        ASSERT(ready); /* what is named waits for a session otherwise */
         storaged->active = false;
         runtime_send(storaged->runtime, tailrace_v1_StorageResponse_fields, &response);
     }
@@ -216,9 +251,11 @@ static void send_status(struct storaged *storaged, struct storaged_collection *c
     runtime_send(storaged->runtime, tailrace_v1_StorageResponse_fields, &response);
 }
 
+/* Told when it is, or was, the worst: the others' words change nothing for the user. */
 void storaged_on_status(struct storaged *storaged, uint32_t local, uint64_t id,
                         enum storage_status status, const char *reason, const char *hint)
 {
+    ASSERT(local < storaged->config.workers && reason != NULL && hint != NULL);
     if (status == STORAGE_DROPPED && u64map_get(&storaged->collections, id) == NULL) {
         return; /* nobody knows it any more */
     }
@@ -250,10 +287,12 @@ static void send_statuses(struct storaged *storaged)
 
 static void greet(struct storaged *storaged);
 
+/* Also without a session: a Hello may wait for it, and last_append tells the next session. */
 void storaged_on_appended(struct storaged *storaged, uint64_t time, err_t err)
 {
     ASSERT(storaged->appends > 0);
     storaged->appends--;
+    ASSERT(storaged->opened);
     if (err == ERR_OK && time > storaged->last_append) {
         storaged->last_append = time;
     }
@@ -278,6 +317,7 @@ void storaged_on_appended(struct storaged *storaged, uint64_t time, err_t err)
 /* Once a session waits for it: on every worker that has not opened its storage yet. */
 static void open_storage(struct storaged *storaged)
 {
+    ASSERT(storaged->config.workers > 0);
     if (storaged->opened || storaged->opening > 0 || !storaged->greeting) {
         return;
     }
@@ -287,10 +327,14 @@ static void open_storage(struct storaged *storaged)
     }
 }
 
+/*
+ * Fails as a whole when one worker does; workers that are open stay so, and say so the next time.
+ */
 void storaged_on_opened(struct storaged *storaged, err_t err, uint64_t last_append)
 {
     ASSERT(storaged->opening > 0);
     storaged->opening--;
+    ASSERT(!storaged->opened && storaged->opening < storaged->config.workers);
     if (err != ERR_OK) {
         LOG_ERROR("storaged", "storage does not open", LOG_ERR(err));
         storaged->open_failed = true; /* the next session tries again */
@@ -312,6 +356,7 @@ void storaged_on_opened(struct storaged *storaged, err_t err, uint64_t last_appe
 
 /* ---- commands -------------------------------------------------------------------------------- */
 
+/* What can be checked without a worker; the rest is storage_run's. */
 static err_t decode_collection(const tailrace_v1_RunCollection *message, struct run_order *order)
 {
     struct storage_collection *c = &order->collection;
@@ -349,11 +394,15 @@ static err_t decode_collection(const tailrace_v1_RunCollection *message, struct 
     return ERR_OK;
 }
 
+/*
+ * A worker that refuses the collection says so with a status, not to the session: the others go on.
+ */
 static err_t run_collection(struct storaged *storaged, const tailrace_v1_RunCollection *message)
 {
     struct storaged_collection *collection = collection_get(storaged, message->id);
     collection->kind = (enum storage_kind)message->kind;
     collection->named = true;
+    ASSERT(storaged->opened);
     collection->dropping = false;
     collection->upper_sent = collection->since_sent = collection->ready_sent = 0;
     for (uint32_t w = 0; w < storaged->config.workers; w++) {
@@ -378,6 +427,7 @@ static err_t run_collection(struct storaged *storaged, const tailrace_v1_RunColl
 /* Kinds are not checked here but against the table's schema by storage_append. */
 static err_t decode_append(const tailrace_v1_Append *message, struct append_order *order)
 {
+    ASSERT(order->writes_len == 0);
     order->time = message->time;
     order->writes = ARENA_ARRAY(&order->arena, struct storage_write, message->writes_count);
     order->batches = ARENA_ARRAY(&order->arena, struct batch, message->writes_count);
@@ -396,6 +446,10 @@ static err_t decode_append(const tailrace_v1_Append *message, struct append_orde
     return ERR_OK;
 }
 
+/*
+ * Batches are opened (validated) and copied here, on the main loop; the worker logs them. The
+ * answer comes with storaged_on_appended, in the order of the appends.
+ */
 static err_t append(struct storaged *storaged, const tailrace_v1_Append *message)
 {
     if (storaged->workers[0].global != 0) {
@@ -408,12 +462,18 @@ static err_t append(struct storaged *storaged, const tailrace_v1_Append *message
         return err_wrap(err, "append at %" PRIu64, message->time);
     }
     storaged->appends++;
+    ASSERT(storaged->workers[0].local == 0 && storaged->appends > 0);
     storaged_worker_append(&storaged->workers[0], order);
     return ERR_OK;
 }
 
+/*
+ * FRONTIER_EMPTY drops. An id nobody knows is no error: a session may repeat what an earlier one
+ * asked.
+ */
 static void allow_compaction(struct storaged *storaged, uint64_t id, uint64_t since)
 {
+    ASSERT(storaged->opened);
     struct storaged_collection *collection = u64map_get(&storaged->collections, id);
     if (collection == NULL) {
         return; /* dropped already: an order that was sent again */
@@ -426,8 +486,10 @@ static void allow_compaction(struct storaged *storaged, uint64_t id, uint64_t si
     }
 }
 
+/* Once for the life of the process; later sessions change its epoch only. */
 static err_t open_boundary(struct storaged *storaged)
 {
+    ASSERT(storaged->boundary == NULL && storaged->opened);
     const struct storaged_config *config = &storaged->config;
     int carrier = 0;
     TRY(runtime_carrier_parse(config->carrier, &carrier));
@@ -461,6 +523,7 @@ static err_t open_boundary(struct storaged *storaged)
 /* The session has named every collection: the rest goes, and subscribers may come. */
 static err_t initialization_complete(struct storaged *storaged)
 {
+    ASSERT(storaged->opened && !storaged->greeting);
     size_t at = 0;
     uint64_t id;
     void *value;
@@ -475,24 +538,36 @@ static err_t initialization_complete(struct storaged *storaged)
     return storaged->boundary == NULL ? open_boundary(storaged) : ERR_OK;
 }
 
+/* Other processes have no tables. A time no clock shows would be promised for ever: refused. */
+static err_t advance_tables(struct storaged *storaged, uint64_t upper)
+{
+    if (upper > TIME_MAX / 2) {
+        return err_new(ERR_PROTOCOL, "tables cannot advance to %" PRIu64, upper);
+    }
+    if (storaged->workers[0].global == 0) {
+        storaged_worker_advance(&storaged->workers[0], upper);
+    }
+    return ERR_OK;
+}
+
+/* A reader or writer is busy: see storage_wake. */
 static void wake(struct storaged *storaged)
 {
+    ASSERT(storaged->opened);
     for (uint32_t w = 0; w < storaged->config.workers; w++) {
         storaged_worker_wake(&storaged->workers[w]);
     }
 }
 
+/* Only after the Hello was answered: storage is open. */
 static err_t handle_command(struct storaged *storaged, const tailrace_v1_StorageCommand *command)
 {
+    ASSERT(storaged->opened && !storaged->greeting);
     switch (command->which_command) {
     case tailrace_v1_StorageCommand_run_tag: return run_collection(storaged, &command->command.run);
     case tailrace_v1_StorageCommand_append_tag: return append(storaged, &command->command.append);
     case tailrace_v1_StorageCommand_advance_tables_tag:
-        if (storaged->workers[0].global == 0) {
-            storaged_worker_advance(&storaged->workers[0],
-                                    command->command.advance_tables.upper);
-        }
-        return ERR_OK;
+        return advance_tables(storaged, command->command.advance_tables.upper);
     case tailrace_v1_StorageCommand_wake_tag:
         wake(storaged);
         return ERR_OK;
@@ -507,8 +582,10 @@ static err_t handle_command(struct storaged *storaged, const tailrace_v1_Storage
     }
 }
 
+/* An error ends the session: the peer is not ours, or of another version. */
 static err_t run_command(struct storaged *storaged, const uint8_t *data, size_t len)
 {
+    ASSERT(data != NULL || len == 0);
     tailrace_v1_StorageCommand command;
     TRY(rpc_decode_pb(tailrace_v1_StorageCommand_fields, &command, data, len));
     err_t err = handle_command(storaged, &command);
@@ -553,6 +630,7 @@ static void greet(struct storaged *storaged)
     }
 }
 
+/* runtime.c has checked environment, epoch and version, and ended the session before. */
 static void on_hello(void *ctx, uint64_t epoch, uint64_t nonce)
 {
     struct storaged *storaged = ctx;
@@ -575,6 +653,10 @@ static void on_hello(void *ctx, uint64_t epoch, uint64_t nonce)
     greet(storaged);
 }
 
+/*
+ * Before the Hello is answered commands wait, in order: the controller does not wait for the
+ * answer.
+ */
 static err_t on_command(void *ctx, const uint8_t *data, size_t len)
 {
     struct storaged *storaged = ctx;
@@ -585,6 +667,7 @@ static err_t on_command(void *ctx, const uint8_t *data, size_t len)
     return run_command(storaged, data, len);
 }
 
+/* What the session asked for goes on; only answers have nobody to go to. */
 static void on_lost(void *ctx)
 {
     struct storaged *storaged = ctx;
@@ -597,8 +680,10 @@ static const struct runtime_handler session_handler = {
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
+/* From the command line: wrong values are the operator's, not a bug. */
 static err_t check_config(const struct storaged_config *config)
 {
+    ASSERT(config->carrier != NULL && config->data_directory != NULL);
     int carrier = 0;
     TRY(runtime_carrier_parse(config->carrier, &carrier));
     if (config->workers == 0 || config->process >= config->processes) {
@@ -611,6 +696,7 @@ static err_t check_config(const struct storaged_config *config)
 /* Every worker has its loop: the controller may come. */
 static err_t serve(void *arg)
 {
+    ASSERT(arg != NULL);
     struct storaged *storaged = arg;
     for (uint32_t w = 0; w < storaged->config.workers; w++) {
         storaged->workers[w].loop = threads_loop(&storaged->threads, w);
@@ -630,8 +716,10 @@ static err_t serve(void *arg)
     return ERR_OK;
 }
 
+/* One directory a worker, named by its global index: a process always finds its own again. */
 static err_t start_workers(struct storaged *storaged)
 {
+    ASSERT(storaged->workers == NULL);
     const struct storaged_config *config = &storaged->config;
     storaged->workers = mem_zalloc(config->workers * sizeof(storaged->workers[0]));
     for (uint32_t w = 0; w < config->workers; w++) {
@@ -656,6 +744,7 @@ static err_t start_workers(struct storaged *storaged)
 
 static err_t start(struct storaged *storaged)
 {
+    ASSERT(storaged->runtime == NULL);
     const struct storaged_config *config = &storaged->config;
     TRY(check_config(config));
     TRY(runtime_environment_parse(config->environment, storaged->environment));
@@ -668,6 +757,7 @@ static err_t start(struct storaged *storaged)
 err_t storaged_start(struct io_loop *loop, const struct storaged_config *config,
                      struct storaged **out)
 {
+    ASSERT(loop != NULL && config != NULL && out != NULL);
     struct storaged *storaged = MEM_NEW(struct storaged);
     storaged->config = *config;
     storaged->loop = loop;
@@ -689,6 +779,7 @@ void storaged_stop(struct storaged *storaged, void (*done)(void *arg), void *arg
     threads_stop(&storaged->threads, storaged->runtime, done, arg);
 }
 
+/* The runtime and the boundary go first: nobody asks a worker for anything any more. */
 void storaged_free(struct storaged *storaged)
 {
     if (storaged == NULL) {

@@ -15,6 +15,10 @@
 
 struct storaged;
 
+/*
+ * From the command line (main.c) or a test. Global workers of this process are [process * workers,
+ * (process + 1) * workers).
+ */
 struct storaged_config {
     const char *controller_address; /* "host:2100" */
     const char *storage_address;    /* "host:2101" */
@@ -34,12 +38,17 @@ struct storaged_config {
 /* Starts on the calling loop. The strings of config must outlive it. */
 err_t storaged_start(struct io_loop *loop, const struct storaged_config *config,
                      struct storaged **out);
-/* Drains the controller port and stops the worker threads; done(arg) when only storaged_free is
- * left. Everything acknowledged is durable at any moment: nothing needs flushing. */
+/*
+ * Drains the controller port and stops the worker threads; done(arg) when only storaged_free is
+ * left. Everything acknowledged is durable at any moment: nothing needs flushing. For SIGTERM. kill
+ * -9 is as good: this only ends sessions with a reason.
+ */
 void storaged_stop(struct storaged *storaged, void (*done)(void *arg), void *arg);
 /* Frees; worker threads must have stopped, or the env is dead. NULL is allowed. */
 void storaged_free(struct storaged *storaged);
+/* With the real port, when that was 0; "" before there is one. */
 const char *storaged_controller_address(const struct storaged *storaged);
+/* For health checks: a controller was here, and subscribers may come. */
 bool storaged_ready(const struct storaged *storaged);
 /* How many collections the main loop knows of: those that exist, and those being dropped. */
 size_t storaged_collections(const struct storaged *storaged);

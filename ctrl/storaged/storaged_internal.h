@@ -1,4 +1,10 @@
-/* Shared by storaged.c (main loop) and worker.c (worker loops). */
+/*
+ * Shared by storaged.c (main loop) and worker.c (worker loops).
+ *
+ * The two sides touch each other's structs nowhere but in mail: a struct storaged_worker belongs to
+ * its worker's loop, struct storaged and the collections in it to the main loop. What is read from
+ * both sides (config, workers' indexes and directories) is written before the threads start.
+ */
 #ifndef TAILRACE_CTRL_STORAGED_STORAGED_INTERNAL_H
 #define TAILRACE_CTRL_STORAGED_STORAGED_INTERNAL_H
 
@@ -31,16 +37,21 @@ struct storaged_frontier {
     uint64_t id, since, upper, ready;
 };
 
+/* What a worker said last of its part of a collection; texts owned. */
 struct storaged_health {
-    bool known;
+    bool known; /* it said something */
     enum storage_status status;
     char *reason;
     char *hint;
 };
 
-/* What the main loop knows of a collection of this process: the upper on each worker. */
+/*
+ * What the main loop knows of a collection of this process: the upper on each worker. On the main
+ * loop. Made by a run command, or by news of what was found on disk; goes when all parts are gone
+ * and the session heard it.
+ */
 struct storaged_collection {
-    uint64_t id;
+    uint64_t id; /* of the collection, as in the catalog */
     enum storage_kind kind; /* 0: found on disk, not named yet */
     bool named;       /* by the present session */
     bool dropping;    /* asked for since it was named last */
@@ -48,19 +59,20 @@ struct storaged_collection {
     uint64_t *uppers; /* [workers]; of the parts */
     uint64_t *sinces; /* FRONTIER_EMPTY: that part is dropped, or never was */
     uint64_t *readies; /* see storage_ready */
-    uint64_t upper_sent;
+    uint64_t upper_sent; /* what the present session knows; 0: nothing yet */
     uint64_t since_sent;
     uint64_t ready_sent;
     struct storaged_health *health; /* [workers]: last told, for a new session */
     uint32_t health_sent; /* whose was sent last */
 };
 
+/* The process. Everything is the main loop's, except where said; config is read by all. */
 struct storaged {
     struct storaged_config config;
     uint8_t environment[16];
     struct io_loop *loop;
-    struct mailroom mailroom;
-    struct runtime *runtime;
+    struct mailroom mailroom; /* all mail under way between the loops */
+    struct runtime *runtime; /* the controller's session */
     struct tls_context *boundary_tls;
     struct runtime_peer_check boundary_peers;
     struct boundary_server *boundary;
@@ -75,7 +87,7 @@ struct storaged {
     uint32_t opening;               /* workers that still have to open their storage */
     bool active;                    /* data came since the last message of frontiers */
     bool opened;
-    bool open_failed;
+    bool open_failed; /* at least one worker, in the attempt under way */
     uint64_t started_us;            /* generation of this process */
     uint64_t last_append;           /* time of the last durable one */
     uint32_t appends;               /* under way in worker 0 */
@@ -95,6 +107,7 @@ struct run_order {
     struct storage_collection collection;
 };
 void storaged_worker_run(struct storaged_worker *worker, struct run_order *order);
+/* since FRONTIER_EMPTY drops the part. */
 void storaged_worker_compact(struct storaged_worker *worker, uint64_t id, uint64_t since);
 void storaged_worker_advance(struct storaged_worker *worker, uint64_t upper);
 void storaged_worker_wake(struct storaged_worker *worker);
@@ -109,18 +122,23 @@ struct append_order {
 };
 void append_order_free(struct append_order *order);
 void storaged_worker_append(struct storaged_worker *worker, struct append_order *order);
+/* The boundary's own object, shared by all workers: it knows which loop serves which. */
 void storaged_worker_serve(struct storaged_worker *worker, struct boundary_server *server);
+/* Every frontier of the worker, as news: for what was found on disk. */
 void storaged_worker_announce(struct storaged_worker *worker);
 void storaged_worker_free(struct storaged_worker *worker);
 
+/* Cursors of a worker as the boundary calls them, on that worker's loop. */
 extern const struct boundary_backend storaged_boundary_backend;
 
 /* ---- messages from workers, handled on the main loop (storaged.c) ---------------------------- */
 
+/* last_append is 0 on workers without tables. */
 void storaged_on_opened(struct storaged *storaged, err_t err, uint64_t last_append);
 void storaged_on_frontier(struct storaged *storaged, uint32_t worker,
                           const struct storaged_frontier *news);
 void storaged_on_active(struct storaged *storaged, uint32_t worker);
+/* Once a mail of frontiers: one message for all that moved. */
 void storaged_frontiers_flush(struct storaged *storaged);
 void storaged_on_status(struct storaged *storaged, uint32_t local, uint64_t id,
                         enum storage_status status, const char *reason, const char *hint);

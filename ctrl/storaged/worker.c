@@ -1,6 +1,17 @@
 /*
  * A storage worker inside storaged: runs on the worker's loop, hears orders from the main loop and
  * sends it news, both as mail. Serves cursors to the boundary.
+ *
+ * Orders (storaged_worker_*) are called on the main loop and run here, in order: open, run,
+ * compact, advance, wake, append, serve, announce. News (frontiers, statuses, answers) go the other
+ * way. A mail owns what it carries until it is run or released, so that nothing leaks when a loop
+ * stops with mail under way.
+ *
+ * Frontiers are gathered during a turn of the loop and sent once: however many collections a tick
+ * moves, the main loop gets one mail and the controller one message.
+ *
+ * The boundary calls its backend on this loop, so cursors and shards are touched by one thread
+ * only.
  */
 #include "ctrl/storaged/storaged_internal.h"
 
@@ -9,7 +20,10 @@
 
 /* ---- news to the main loop ------------------------------------------------------------------- */
 
-/* Frontiers that moved during one turn of the worker's loop. */
+/*
+ * Frontiers that moved during one turn of the worker's loop. From the first frontier that moves in
+ * a turn until the turn's end; then the main loop's.
+ */
 struct frontier_mail {
     struct mail mail;
     struct storaged_worker *worker;
@@ -20,6 +34,7 @@ struct frontier_mail {
 
 static void frontier_run(struct mail *mail)
 {
+    ASSERT(mail != NULL);
     struct frontier_mail *m = CONTAINER_OF(mail, struct frontier_mail, mail);
     struct storaged *storaged = m->worker->owner;
     for (size_t i = 0; i < m->news_len; i++) {
@@ -33,6 +48,7 @@ static void frontier_release(struct mail *mail)
     free(CONTAINER_OF(mail, struct frontier_mail, mail)->news);
 }
 
+/* The end of the turn: posted tasks run after the callbacks that were due. */
 static void report_run(struct io_task *task)
 {
     struct storaged_worker *worker = CONTAINER_OF(task, struct storaged_worker, report_task);
@@ -44,8 +60,13 @@ static void report_run(struct io_task *task)
               frontier_release);
 }
 
+/*
+ * Says where the collection is now, whatever moved: a later word replaces an earlier one of the
+ * same turn.
+ */
 static void report_frontier(struct storaged_worker *worker, uint64_t id)
 {
+    ASSERT(worker->storage != NULL);
     uint64_t since = 0;
     uint64_t upper = 0;
     err_t err = storage_frontiers(worker->storage, id, &since, &upper);
@@ -70,6 +91,7 @@ static void report_frontier(struct storaged_worker *worker, uint64_t id)
     u64map_put(&worker->reported, id, (void *)(uintptr_t)worker->report->news_len);
 }
 
+/* Readers are woken before the controller hears of it: their data is what the news is about. */
 static void on_advanced(void *ctx, uint64_t collection, uint64_t upper)
 {
     struct storaged_worker *worker = ctx;
@@ -82,6 +104,7 @@ static void on_advanced(void *ctx, uint64_t collection, uint64_t upper)
     report_frontier(worker, collection);
 }
 
+/* A word about a collection's ingestion, with its texts; also on_active's, which needs no text. */
 struct status_mail {
     struct mail mail;
     struct storaged_worker *worker;
@@ -97,6 +120,7 @@ static void status_run(struct mail *mail)
     storaged_on_status(m->worker->owner, m->worker->local, m->id, m->status, m->reason, m->hint);
 }
 
+/* The texts are copies: the worker's own may change before the main loop reads them. */
 static void status_release(struct mail *mail)
 {
     struct status_mail *m = CONTAINER_OF(mail, struct status_mail, mail);
@@ -107,6 +131,7 @@ static void status_release(struct mail *mail)
 static void on_status(void *ctx, uint64_t collection, enum storage_status status,
                       const char *reason, const char *hint)
 {
+    ASSERT(status <= STORAGE_DROPPED && ctx != NULL);
     struct storaged_worker *worker = ctx;
     struct status_mail *m = MEM_NEW(struct status_mail);
     m->worker = worker;
@@ -124,8 +149,10 @@ static void active_run(struct mail *mail)
     storaged_on_active(m->worker->owner, m->worker->local);
 }
 
+/* See storaged_on_active; called a few times a second at most. */
 static void on_active(void *ctx)
 {
+    ASSERT(ctx != NULL);
     struct storaged_worker *worker = ctx;
     struct status_mail *m = MEM_NEW(struct status_mail);
     m->worker = worker;
@@ -151,6 +178,7 @@ struct worker_mail {
     struct worker_mail *next_appending; /* of the worker, while storage_append holds the answer */
 };
 
+/* Whatever the mail still owns: orders that ran have taken their part out. */
 static void worker_mail_release(struct mail *mail)
 {
     struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
@@ -162,8 +190,10 @@ static void worker_mail_release(struct mail *mail)
     append_order_free(m->append);
 }
 
+/* Answers are mails of the same kind, made on the worker. */
 static struct worker_mail *order_new(struct storaged_worker *worker)
 {
+    ASSERT(worker->owner != NULL);
     struct worker_mail *m = MEM_NEW(struct worker_mail);
     m->worker = worker;
     return m;
@@ -171,15 +201,18 @@ static struct worker_mail *order_new(struct storaged_worker *worker)
 
 static void order_send(struct worker_mail *m, mail_fn run)
 {
+    ASSERT(m->worker->loop != NULL && run != NULL);
     mail_send(&m->worker->owner->mailroom, m->worker->loop, &m->mail, run, worker_mail_release);
 }
 
 static void answer_send(struct worker_mail *m, mail_fn run)
 {
+    ASSERT(run != NULL);
     struct storaged *storaged = m->worker->owner;
     mail_send(&storaged->mailroom, storaged->loop, &m->mail, run, worker_mail_release);
 }
 
+/* On the main loop. */
 static void opened_run(struct mail *mail)
 {
     struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
@@ -188,6 +221,10 @@ static void opened_run(struct mail *mail)
     storaged_on_opened(m->worker->owner, err, m->time);
 }
 
+/*
+ * Opening is synchronous: recovery reads the log. A second attempt after another worker's failure
+ * finds this one open.
+ */
 static void open_run(struct mail *mail)
 {
     struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
@@ -205,6 +242,7 @@ static void open_run(struct mail *mail)
         .tick_us = config->tick_us,
     };
     struct worker_mail *answer = order_new(worker);
+    ASSERT(m->time > 0); /* epochs begin at 1 */
     if (worker->storage == NULL) {
         answer->err = storage_open(&storage, &worker->storage);
     }
@@ -223,8 +261,13 @@ void storaged_worker_open(struct storaged_worker *worker, uint64_t epoch)
     order_send(m, open_run);
 }
 
+/*
+ * A refusal shows as the collection's status: the catalog has it, and its user asks why it is
+ * empty.
+ */
 static void run_run(struct mail *mail)
 {
+    ASSERT(mail != NULL);
     struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
     err_t err = storage_run(m->worker->storage, &m->run->collection);
     if (err != ERR_OK) {
@@ -238,13 +281,19 @@ static void run_run(struct mail *mail)
     report_frontier(m->worker, m->run->collection.id);
 }
 
+/* Takes over order. */
 void storaged_worker_run(struct storaged_worker *worker, struct run_order *order)
 {
+    ASSERT(order != NULL);
     struct worker_mail *m = order_new(worker);
     m->run = order;
     order_send(m, run_run);
 }
 
+/*
+ * Unknown ids are dropped already. The frontier is reported in any case: that is how the main loop
+ * learns that a part is gone.
+ */
 static void compact_run(struct mail *mail)
 {
     struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
@@ -264,6 +313,7 @@ void storaged_worker_compact(struct storaged_worker *worker, uint64_t id, uint64
     order_send(m, compact_run);
 }
 
+/* Bounded by the main loop; a promise that is behind is no error. */
 static void advance_run(struct mail *mail)
 {
     struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
@@ -292,6 +342,7 @@ void storaged_worker_wake(struct storaged_worker *worker)
 
 void append_order_free(struct append_order *order)
 {
+    ASSERT(order == NULL || order->storage != NULL || order->writes_len == 0);
     if (order == NULL) {
         return;
     }
@@ -310,7 +361,10 @@ static void appended_run(struct mail *mail)
     storaged_on_appended(m->worker->owner, m->time, err);
 }
 
-/* storage_append holds `arg` until it calls done: the answer message itself. */
+/*
+ * storage_append holds `arg` until it calls done: the answer message itself. The answer is unlinked
+ * before it is sent: from then on the mail is the mailroom's.
+ */
 static void append_done(void *arg, err_t err)
 {
     struct worker_mail *answer = arg;
@@ -324,8 +378,10 @@ static void append_done(void *arg, err_t err)
     answer_send(answer, appended_run);
 }
 
+/* The batches live until the mail is released, after this returns: storage_append copies them. */
 static void append_run(struct mail *mail)
 {
+    ASSERT(mail != NULL);
     struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
     struct worker_mail *answer = order_new(m->worker);
     answer->time = m->append->time;
@@ -337,16 +393,22 @@ static void append_run(struct mail *mail)
 
 void storaged_worker_append(struct storaged_worker *worker, struct append_order *order)
 {
+    ASSERT(order != NULL && worker->global == 0);
     struct worker_mail *m = order_new(worker);
     m->append = order;
     order_send(m, append_run);
 }
 
+/*
+ * From now on subscribers may come to this worker. Storage is open by then: the boundary opens
+ * after a session's commands, which wait for it.
+ */
 static void serve_run(struct mail *mail)
 {
     struct worker_mail *m = CONTAINER_OF(mail, struct worker_mail, mail);
     struct storaged_worker *worker = m->worker;
     worker->boundary = m->server;
+    ASSERT(worker->boundary != NULL && worker->storage != NULL);
     boundary_server_worker(m->server, worker->global, worker->loop, worker);
 }
 
@@ -357,6 +419,7 @@ void storaged_worker_serve(struct storaged_worker *worker, struct boundary_serve
     order_send(m, serve_run);
 }
 
+/* Sizes are for metrics; nobody asks here. */
 static void announce_one(void *arg, uint64_t id, uint64_t since, uint64_t upper, uint64_t rows,
                          uint64_t bytes)
 {
@@ -375,6 +438,7 @@ void storaged_worker_announce(struct storaged_worker *worker)
     order_send(order_new(worker), announce_run);
 }
 
+/* On the main loop, when the worker's thread is gone: nobody runs here any more. */
 void storaged_worker_free(struct storaged_worker *worker)
 {
     if (worker->report != NULL) {
@@ -394,6 +458,7 @@ void storaged_worker_free(struct storaged_worker *worker)
 
 /* ---- cursors for the boundary ---------------------------------------------------------------- */
 
+/* worker_ctx is what serve_run gave the boundary. Refusals go to the subscriber as they are. */
 static err_t backend_open(void *worker_ctx, const struct boundary_request *request, void **cursor)
 {
     struct storaged_worker *worker = worker_ctx;
@@ -402,11 +467,17 @@ static err_t backend_open(void *worker_ctx, const struct boundary_request *reque
     TRY(storage_cursor_open(worker->storage, request->source, request->as_of,
                             request->resume ? &request->resume_from : NULL, &opened));
     *cursor = opened;
+    ASSERT(opened != NULL);
     return ERR_OK;
 }
 
+/*
+ * Pointers of the chunk are valid until the next call on the cursor: the boundary copies or sends
+ * first.
+ */
 static err_t backend_next(void *cursor, size_t max_bytes, struct boundary_chunk *out, bool *more)
 {
+    ASSERT(cursor != NULL && max_bytes > 0);
     struct storage_chunk chunk = {0};
     TRY(storage_cursor_next(cursor, max_bytes, &chunk, more));
     *out = (struct boundary_chunk){.lower = chunk.lower,

@@ -300,9 +300,31 @@ static void quiet_follow_busy(void)
     env_free(env);
 }
 
+/* ---- a controller that errs ------------------------------------------------------------------ */
+
+static void advance_beyond(struct env *env)
+{
+    controller_advance_tables(env->controller, UINT64_MAX / 2 + 1000);
+}
+
+/* A promise beyond all clocks ends the session, not the process. */
+static void mad_promise(void)
+{
+    struct env *env = env_new(4);
+    env_do(env, create_sources);
+    run(env, 1000000);
+    const struct storaged *before = world_storaged(env->world, 0);
+    env_do(env, advance_beyond);
+    run(env, 1000000);
+    CU_ASSERT_PTR_EQUAL(world_storaged(env->world, 0), before);
+    CU_ASSERT_EQUAL(upper_of(env, 4), 0);
+    env_free(env);
+}
+
 static const struct test_case cases[] = {
     {"drops are forgotten", drops_are_forgotten},
     {"ready when the first content is published", ready_when_read},
     {"quiet sources follow busy ones", quiet_follow_busy},
+    {"a promise beyond all clocks", mad_promise},
 };
 TEST_SUITE("ctrl/storaged", cases)
