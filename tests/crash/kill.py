@@ -4,7 +4,7 @@ Files are appended to and replaced, rows are inserted; what was acknowledged is 
 outside of the system. In the end every view equals a recomputation, every acknowledged insert is
 there exactly once, and of the unacknowledged ones each is there once or not at all.
 
-usage: kill.py [--kills N] [--seed N]
+usage: kill.py [--kills N] [--seed N] [-- FLAG...]
 """
 import argparse
 import collections
@@ -182,11 +182,12 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("flags", nargs="*", help="further flags of environmentd, behind --")
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else random.randrange(1 << 32)
     print(f"seed {seed}", flush=True)
     directory = pathlib.Path(tempfile.mkdtemp(prefix="tailrace-crash-"))
-    env = environment.Environment(BINARIES, directory / "environment", "--storage-workers=2")
+    env = environment.Environment(BINARIES, directory / "environment", "--storage-workers=2", *arguments.flags)
     try:
         run(env, directory, random.Random(seed), arguments.kills)
     except Exception as problem:
