@@ -229,6 +229,21 @@ FAULTY_UNARY(k_floor_numeric, num, num, num_round(x, 0, NUM_FLOOR, v))
 FAULTY_UNARY(k_sqrt_numeric, num, num, num_sqrt(x, v))
 FAULTY_UNARY(k_exp_numeric, num, num, num_exp(x, v))
 FAULTY_UNARY(k_ln_numeric, num, num, num_ln(x, v))
+/* scale(numeric): digits behind the point. */
+void k_scale_numeric(struct call *c)
+{
+    ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
+    ASSERT(c->out_kind == TYPE_INT4);
+    FOR_ROWS(c, i) {
+        struct numeric x = ARG(c, 0, struct numeric, i);
+        if (x.special == NUMERIC_FINITE) {
+            ((int32_t *)c->out)[i] = x.scale;
+        } else {
+            call_null(c, i);
+        }
+    }
+}
+
 PLAIN_UNARY(k_neg_numeric, num, num, num_neg(&x))
 PLAIN_UNARY(k_abs_numeric, num, num, num_abs(&x))
 PLAIN_UNARY(k_sign_numeric, num, num,

@@ -268,31 +268,38 @@ static void print_for_json(uint8_t kind, const struct datum *d, struct buf *out)
     }
 }
 
+void json_append_value(uint8_t kind, const struct datum *d, struct buf *text, struct buf *out)
+{
+    if (d->null) {
+        buf_append_str(out, "null");
+        return;
+    }
+    if (kind == TYPE_BOOL) {
+        buf_append_str(out, d->b ? "true" : "false");
+        return;
+    }
+    buf_clear(text);
+    print_for_json(kind, d, text);
+    if (kind == TYPE_JSONB || is_number(kind, d)) {
+        buf_append(out, text->data, text->len);
+    } else {
+        json_append_escaped((const char *)text->data, text->len, out);
+    }
+}
+
 static void to_jsonb_row(struct call *c, uint32_t i, struct json_parser *parser, struct buf *text)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
-    uint8_t kind = c->arg_kinds[0];
+    struct buf *out = &c->ev->buf;
     struct datum d;
-    vec_datum(&c->args[0], kind, i, &d);
-    buf_clear(text);
-    if (kind == TYPE_BOOL) {
-        call_slice(c, i, d.b ? "true" : "false", d.b ? 4 : 5);
-        return;
-    }
-    print_for_json(kind, &d, text);
-    if (kind == TYPE_JSONB) {
-        call_text(c, i, text->data, text->len);
-    } else if (is_number(kind, &d)) {
-        err_t err = json_parse(parser, (const char *)text->data, text->len);
-        if (err != ERR_OK) {
-            call_fail_err(c, i, err);
-        } else {
-            call_text(c, i, parser->out.data, parser->out.len);
-        }
+    vec_datum(&c->args[0], c->arg_kinds[0], i, &d);
+    buf_clear(out);
+    json_append_value(c->arg_kinds[0], &d, text, out);
+    err_t err = json_parse(parser, (const char *)out->data, out->len);
+    if (err != ERR_OK) {
+        call_fail_err(c, i, err);
     } else {
-        buf_clear(&c->ev->buf);
-        json_append_escaped((const char *)text->data, text->len, &c->ev->buf);
-        call_text(c, i, c->ev->buf.data, c->ev->buf.len);
+        call_text(c, i, parser->out.data, parser->out.len);
     }
 }
 

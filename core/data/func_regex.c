@@ -192,6 +192,67 @@ void k_like_escape(struct call *c)
     }
 }
 
+/* ---- SIMILAR TO ------------------------------------------------------------------------------ */
+
+/*
+ * An SQL regular expression as one of the other kind: % is any text, _ any character, parentheses
+ * only group; what is special there and not in SQL is escaped. In [...] all but a backslash stands
+ * for itself. As PostgreSQL's similar_escape_internal. False: separators, which only SUBSTRING has.
+ */
+static bool similar_pattern(struct slice p, struct slice e, struct buf *out)
+{
+    bool in_class = false, after_escape = false;
+    buf_append_str(out, "^(?:");
+    for (size_t k = 0; k < p.len;) {
+        size_t n = char_len(p.s + k);
+        char ch = n == 1 ? p.s[k] : 'x';
+        if (after_escape) {
+            if (ch == '"' && !in_class) {
+                return false;
+            }
+            buf_append_byte(out, '\\');
+            buf_append(out, p.s + k, n);
+            after_escape = false;
+        } else if (e.len == n && memcmp(p.s + k, e.s, n) == 0) {
+            after_escape = true;
+        } else if (in_class) {
+            buf_append_str(out, ch == '\\' ? "\\" : "");
+            buf_append(out, p.s + k, n);
+            in_class = ch != ']';
+        } else if (ch == '%' || ch == '_' || ch == '(') {
+            buf_append_str(out, ch == '%' ? ".*" : ch == '_' ? "." : "(?:");
+        } else {
+            buf_append_str(out, strchr("\\.^$", ch) != NULL ? "\\" : "");
+            buf_append(out, p.s + k, n);
+            in_class = ch == '[';
+        }
+        k += n;
+    }
+    buf_append_str(out, ")$");
+    return true;
+}
+
+/* similar_to_escape(pattern [, escape]): the escape character is a backslash by default. */
+void k_similar_to_escape(struct call *c)
+{
+    ASSERT(c->args_len == 1 || c->args_len == 2);
+    ASSERT(c->out_kind == TYPE_TEXT && c->n <= VEC_ROWS);
+    FOR_ROWS(c, i) {
+        struct slice e = c->args_len == 2 ? ARG(c, 1, struct slice, i) : (struct slice){"\\", 1};
+        struct buf *buf = &c->ev->buf;
+        if (e.len > 0 && char_len(e.s) != e.len) {
+            call_fail(c, i, &fault_escape_string);
+            continue;
+        }
+        buf_clear(buf);
+        if (similar_pattern(ARG(c, 0, struct slice, i), e, buf)) {
+            call_text(c, i, buf->data, buf->len);
+        } else {
+            call_failf(c, i, "0A000", "separators in a regular expression are not supported");
+        }
+    }
+}
+
 /* ---- regular expressions --------------------------------------------------------------------- */
 
 /* The last pattern compiled by a node. */

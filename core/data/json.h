@@ -47,6 +47,9 @@ bool json_array_get(struct json v, int64_t index, struct json *out);
 /* The characters of a JSON string (escaped, with quotes). */
 void json_append_unescaped(struct json string, struct buf *out);
 void json_append_escaped(const char *s, size_t len, struct buf *out);
+/* A value as JSON that json_parse brings to canonical form: numbers as they print, what JSON has
+ * not as a string. text: scratch. */
+void json_append_value(uint8_t kind, const struct datum *d, struct buf *text, struct buf *out);
 bool json_string_equal(struct json string, const char *s, size_t len);
 int json_compare(struct json a, struct json b);
 /* a @> b */
