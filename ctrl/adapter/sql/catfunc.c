@@ -102,6 +102,9 @@ static const struct macro macros[] = {
      "(($2::int4 - 4) % 65536)::text || ')' ELSE 'numeric' END "
      "ELSE coalesce((SELECT typname::text FROM pg_catalog.pg_type WHERE oid = $1), '?' || '?' || "
      "'?') END"},
+    {"jsonb_build_array", 0, 0, "'[]'::jsonb"},
+    {"jsonb_build_object", 0, 0, "'{}'::jsonb"},
+    {"pi", 0, 0, "3.141592653589793::float8"},
     {"array_to_string", 2, 2, "replace(btrim($1::text, '{}'), ',', $2)"},
     {"quote_ident", 1, 1,
      "CASE WHEN $1 ~ '^[a-z_][a-z0-9_]*$' THEN $1 ELSE '\"' || replace($1, '\"', '\"\"') || '\"' "

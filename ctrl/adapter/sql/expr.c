@@ -477,8 +477,11 @@ static err_t a_expr(struct az *az, struct scope *scope, const PgQuery__AExpr *e,
         return between(az, scope, e, false, true, out);
     case PG_QUERY__A__EXPR__KIND__AEXPR_NOT_BETWEEN_SYM:
         return between(az, scope, e, true, true, out);
+    case PG_QUERY__A__EXPR__KIND__AEXPR_SIMILAR:
+        /* The pattern comes as a call of similar_to_escape, the operator as ~ or !~. */
+        return plain_operator(az, scope, e, name, out);
     default:
-        return AZ_UNSUPPORTED(az, e->location, "SIMILAR TO is not supported");
+        return AZ_UNSUPPORTED(az, e->location, "this operator is not supported");
     }
 }
 
@@ -792,6 +795,29 @@ static err_t sqlvalue(struct az *az, struct scope *scope, const PgQuery__SQLValu
     return ERR_OK;
 }
 
+/* GROUPING (a, b): which of its arguments the row's grouping set does not group by (group.c). */
+static err_t grouping_func(struct az *az, struct scope *scope, const PgQuery__GroupingFunc *f,
+                           struct sx **out)
+{
+    if (scope->no_aggs != NULL) {
+        return az_err(az, f->location, ERR_INVALID, "42803",
+                      "grouping operations are not allowed in %s", scope->no_aggs);
+    }
+    if (f->n_args > 31) {
+        return az_err(az, f->location, ERR_INVALID, "54023",
+                      "GROUPING must have fewer than 32 arguments");
+    }
+    struct type type = type_of(TYPE_INT4);
+    type.nullable = false;
+    *out = sx_new(az->arena, SX_AGG, type);
+    (*out)->location = f->location;
+    (*out)->agg.func = AGG_GROUPING;
+    (*out)->args_len = (uint32_t)f->n_args;
+    TRY(expr_list(az, scope, f->args, f->n_args, &(*out)->args));
+    scope->aggs_seen++;
+    return ERR_OK;
+}
+
 /* By kind of node; what is not here is refused with its position. */
 static err_t expr_inner(struct az *az, struct scope *scope, const pg_node *node, struct sx **out)
 {
@@ -820,6 +846,8 @@ static err_t expr_inner(struct az *az, struct scope *scope, const pg_node *node,
         return min_max_expr(az, scope, node->min_max_expr, out);
     case PG_QUERY__NODE__NODE_FUNC_CALL:
         return az_func_call(az, scope, node->func_call, out);
+    case PG_QUERY__NODE__NODE_GROUPING_FUNC:
+        return grouping_func(az, scope, node->grouping_func, out);
     case PG_QUERY__NODE__NODE_SUB_LINK:
         return az_sublink(az, scope, node->sub_link, out);
     case PG_QUERY__NODE__NODE_SQLVALUE_FUNCTION:

@@ -33,10 +33,9 @@ static bool known_elsewhere(const char *name)
     ASSERT(name != NULL);
     static const char *const names[] = {
         "string_agg",       "array_agg",  "json_agg",  "jsonb_agg",  "json_object_agg",
-        "jsonb_object_agg", "stddev",     "variance",  "stddev_pop", "stddev_samp",
-        "var_pop",          "var_samp",   "corr",      "covar_pop",  "covar_samp",
-        "bit_and",          "bit_or",     "bit_xor",   "mode",       "percentile_cont",
-        "percentile_disc",  "regr_slope", "regr_count"};
+        "jsonb_object_agg", "corr",       "covar_pop", "covar_samp", "bit_and",
+        "bit_or",           "bit_xor",    "mode",      "regr_slope", "percentile_cont",
+        "percentile_disc",  "regr_count"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         if (strcmp(names[i], name) == 0) {
             return true;
@@ -88,7 +87,7 @@ static err_t wrong_arity(struct az *az, struct scope *scope, const PgQuery__Func
 {
     struct sx *args[EXPR_ARGS_MAX];
     uint32_t len = call->n_args < EXPR_ARGS_MAX ? (uint32_t)call->n_args : EXPR_ARGS_MAX;
-    if (call->n_args == 0) {
+    if (call->n_args == 0 && strcmp(name, "count") == 0 && !call->agg_star) {
         return az_err(az, call->location, ERR_INVALID, "42809",
                       "%s(*) must be used to call a parameterless aggregate function", name);
     }
@@ -166,6 +165,90 @@ static err_t aggregate_call(struct az *az, struct scope *scope, const PgQuery__F
     return ERR_OK;
 }
 
+/* ---- variance -------------------------------------------------------------------------------- */
+
+/*
+ * Written with what can be kept up to date by adding and subtracting: the number of values, their
+ * sum and the sum of their squares. $1, $2, $3 are those, as numeric; exact, so nothing cancels,
+ * and the division has the digits PostgreSQL's numeric_stddev_internal gives it.
+ */
+#define VARIANCE(least, divisor)                                                                   \
+    "CASE WHEN $1 > " least " THEN CASE WHEN $1 * $3 > $2 * $2 THEN ($1 * $3 - $2 * $2) / "        \
+    "(" divisor ") ELSE 0 END END"
+
+static const struct {
+    const char *name, *body;
+    bool root; /* a deviation: the root of the variance, with as many digits */
+} variances[] = {
+    {"variance", VARIANCE("1", "$1 * ($1 - 1)"), false},
+    {"var_samp", VARIANCE("1", "$1 * ($1 - 1)"), false},
+    {"var_pop", VARIANCE("0", "$1 * $1"), false},
+    {"stddev", VARIANCE("1", "$1 * ($1 - 1)"), true},
+    {"stddev_samp", VARIANCE("1", "$1 * ($1 - 1)"), true},
+    {"stddev_pop", VARIANCE("0", "$1 * $1"), true},
+};
+
+/* The index in variances; its length when the name is none of them. */
+static size_t find_variance(const char *name)
+{
+    size_t i = 0;
+    while (i < ARRAY_LEN(variances) && strcmp(variances[i].name, name) != 0) {
+        i++;
+    }
+    return i;
+}
+
+/* The same rows, another aggregate over another argument. */
+static struct sx *other_aggregate(struct az *az, const struct sx *agg, enum agg_func func,
+                                  struct sx *arg)
+{
+    ASSERT(agg->kind == SX_AGG && agg->args_len >= 1);
+    struct sx *copy = arena_memdup(az->arena, agg, sizeof(*agg));
+    copy->agg.func = (uint8_t)func;
+    copy->args = arena_memdup(az->arena, agg->args, agg->args_len * sizeof(agg->args[0]));
+    copy->args[0] = arg;
+    copy->type = type_of(TYPE_NUMERIC);
+    copy->type.nullable = true;
+    copy->size = 0;
+    return copy;
+}
+
+static err_t variance_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
+                           const char *name, struct sx **out)
+{
+    struct sx *count = NULL, *square = NULL;
+    if (call->agg_star || call->n_args != 1) {
+        return wrong_arity(az, scope, call, name);
+    }
+    TRY(aggregate_call(az, scope, call, name, AGG_COUNT, &count));
+    struct sx *arg = count->args[0];
+    uint8_t kind = arg->type.kind;
+    bool exact =
+        kind == TYPE_INT2 || kind == TYPE_INT4 || kind == TYPE_INT8 || kind == TYPE_NUMERIC;
+    if (kind == TYPE_FLOAT4 || kind == TYPE_FLOAT8) {
+        return err_hint(AZ_UNSUPPORTED(az, call->location, "%s of floats is not supported", name),
+                        "Cast the argument to numeric: sums of squares of floats lose the "
+                        "digits that differ.");
+    }
+    if (!exact) {
+        return az_no_function(az, name, &arg, 1, call->location);
+    }
+    if (count->agg.distinct) {
+        return err_hint(AZ_UNSUPPORTED(az, call->location, "%s(DISTINCT) is not supported", name),
+                        "Use a subquery with SELECT DISTINCT.");
+    }
+    struct type numeric = type_of(TYPE_NUMERIC);
+    TRY(az_coerce(az, arg, numeric, CAST_IMPLICIT, &arg));
+    TRY(az_operator(az, "*", arg, arg, call->location, &square));
+    struct sx *args[3] = {count, other_aggregate(az, count, AGG_SUM, arg),
+                          other_aggregate(az, count, AGG_SUM, square)};
+    TRY(az_coerce(az, args[0], numeric, CAST_IMPLICIT, &args[0]));
+    size_t which = find_variance(name);
+    ASSERT(which < ARRAY_LEN(variances));
+    TRY(az_macro(az, variances[which].body, args, 3, out));
+    return variances[which].root ? az_macro(az, "round(sqrt($1), scale($1))", out, 1, out) : ERR_OK;
+}
+
 /* ---- calls ----------------------------------------------------------------------------------- */
 
 /* What only aggregates may have: 42809, in PostgreSQL's words. */
@@ -200,6 +283,9 @@ err_t az_func_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *
     }
     if (builtin && agg_of_name(name, &func)) {
         return aggregate_call(az, scope, call, name, func, out);
+    }
+    if (builtin && find_variance(name) < ARRAY_LEN(variances)) {
+        return variance_call(az, scope, call, name, out);
     }
     if (builtin && known_elsewhere(name)) {
         return AZ_UNSUPPORTED(az, call->location, "aggregate function %s is not supported", name);

@@ -13,6 +13,11 @@
  * before their parts, so after GROUP BY a + 1 the sum is a column and a alone is an error;
  * PostgreSQL decides alike, except that it also knows primary keys, which tables here do not have.
  *
+ * Grouping sets are the sum of one reduction for each set, over the same input, brought to the same
+ * columns: a group that is not in the set is NULL there, GROUPING (...) a literal.
+ *
+ *     GROUP BY ROLLUP (a, b)  ->  REDUCE {a, b}  +  REDUCE {a}, NULL  +  GLOBAL, NULL, NULL
+ *
  * Without GROUP BY but with an aggregate or HAVING there is one group that exists even when the
  * input is empty: REL_GLOBAL, which lowering makes of a reduction and an outer join. Groups with
  * NULL keys are groups; aggregates skip NULL arguments (the engine's rule, SQL's as well).
@@ -27,11 +32,22 @@ struct grouping {
     struct az *az;
     struct scope *scope;
     struct sxvec *groups;
-    struct sxvec aggs;  /* distinct SX_AGG nodes */
-    struct type *types; /* of the aggregated relation's columns */
+    const struct group_sets *sets;
+    struct sxvec aggs; /* distinct SX_AGG nodes, GROUPING (...) among them */
     err_t err;
     bool in_sub;
 };
+
+/* The group that is the same expression; UINT32_MAX: none. */
+static uint32_t group_index(const struct grouping *g, const struct sx *sx)
+{
+    for (uint32_t i = 0; i < g->groups->len; i++) {
+        if (sx_same(g->groups->items[i], sx)) {
+            return i;
+        }
+    }
+    return UINT32_MAX;
+}
 
 /*
  * Equal aggregates are computed once. Equal aggregates are computed once. Returning the node ends
@@ -46,6 +62,13 @@ static struct sx *collect_fn(void *arg, struct sx *sx)
     for (uint32_t i = 0; i < g->aggs.len; i++) {
         if (sx_same(g->aggs.items[i], sx)) {
             return sx;
+        }
+    }
+    for (uint32_t i = 0; sx->agg.func == AGG_GROUPING && i < sx->args_len; i++) {
+        if (group_index(g, sx->args[i]) == UINT32_MAX && g->err == ERR_OK) {
+            g->err = az_err(g->az, sx_location(sx->args[i]), ERR_INVALID, "42803",
+                            "arguments to GROUPING must be grouping expressions of the "
+                            "associated query level");
         }
     }
     sxvec_push(g->az->arena, &g->aggs, sx);
@@ -87,6 +110,8 @@ static struct sx *grouped_column(struct grouping *g, const struct sx *sx, uint32
 {
     ASSERT(index < g->groups->len + g->aggs.len);
     struct sx *col = sx_col(g->az->arena, index, sx->type);
+    bool group = index < g->groups->len;
+    col->type.nullable = col->type.nullable || (group && g->sets->len > 0);
     col->location = sx->location;
     return col;
 }
@@ -127,10 +152,9 @@ static struct sx *replace_fn(void *arg, struct sx *sx)
 {
     ASSERT(sx != NULL);
     struct grouping *g = arg;
-    for (uint32_t i = 0; i < g->groups->len; i++) {
-        if (sx_same(g->groups->items[i], sx)) {
-            return grouped_column(g, sx, i);
-        }
+    uint32_t group = group_index(g, sx);
+    if (group != UINT32_MAX) {
+        return grouped_column(g, sx, group);
     }
     for (uint32_t i = 0; sx->kind == SX_AGG && i < g->aggs.len; i++) {
         if (sx_same(g->aggs.items[i], sx)) {
@@ -164,42 +188,133 @@ static uint32_t column_for(struct az *az, const struct rel *rel, struct sxvec *m
     return rel->cols_len + maps->len - 1;
 }
 
-/* The relation with a column for every key, argument and filter, reduced. */
-static struct rel *aggregate(struct grouping *g, bool grouped, struct rel *rel)
+/* What all sets of one GROUP BY share: the input with a column for every key and argument. */
+struct reduction {
+    struct rel *in;
+    uint32_t *keys;        /* of each group */
+    struct plan_agg *aggs; /* of each aggregate; unused for GROUPING */
+};
+
+static void make_input(struct grouping *g, struct rel *rel, struct reduction *out)
 {
-    ASSERT(g->err == ERR_OK);
     struct az *az = g->az;
     struct sxvec maps = {0};
-    uint32_t *keys = ARENA_ARRAY(az->arena, uint32_t, g->groups->len);
-    struct plan_agg *aggs = ARENA_ARRAY(az->arena, struct plan_agg, g->aggs.len);
+    out->keys = ARENA_ARRAY(az->arena, uint32_t, g->groups->len);
+    out->aggs = ARENA_ARRAY(az->arena, struct plan_agg, g->aggs.len);
     for (uint32_t i = 0; i < g->groups->len; i++) {
-        keys[i] = column_for(az, rel, &maps, g->groups->items[i]);
+        out->keys[i] = column_for(az, rel, &maps, g->groups->items[i]);
     }
     for (uint32_t i = 0; i < g->aggs.len; i++) {
         struct sx *sx = g->aggs.items[i];
+        if (sx->agg.func == AGG_GROUPING) {
+            continue;
+        }
         uint32_t args = sx->args_len - (sx->agg.has_filter ? 1 : 0);
-        aggs[i] = (struct plan_agg){.func = sx->agg.func,
-                                    .distinct = sx->agg.distinct,
-                                    .has_filter = sx->agg.has_filter,
-                                    .type = sx->type};
-        aggs[i].arg = args > 0 ? column_for(az, rel, &maps, sx->args[0]) : 0;
-        aggs[i].filter = sx->agg.has_filter ? column_for(az, rel, &maps, sx->args[args]) : 0;
+        struct plan_agg *agg = &out->aggs[i];
+        *agg = (struct plan_agg){.func = sx->agg.func,
+                                 .distinct = sx->agg.distinct,
+                                 .has_filter = sx->agg.has_filter,
+                                 .type = sx->type};
+        agg->arg = args > 0 ? column_for(az, rel, &maps, sx->args[0]) : 0;
+        agg->filter = sx->agg.has_filter ? column_for(az, rel, &maps, sx->args[args]) : 0;
     }
-    struct rel *in = rel_map(az->arena, rel, maps.items, maps.len);
-    struct rel *out = rel_reduce(az->arena, in, keys, g->groups->len, aggs, g->aggs.len);
-    /* GROUP BY () is one group as well. */
-    if (!grouped || g->groups->len == 0) {
+    out->in = rel_map(az->arena, rel, maps.items, maps.len);
+}
+
+/* GROUPING (a, b): a bit for each argument, the last one lowest, set when it is not grouped by. */
+static struct sx *grouping_value(const struct grouping *g, const struct sx *sx,
+                                 const uint64_t *mask)
+{
+    ASSERT(sx->agg.func == AGG_GROUPING && sx->args_len < 32);
+    int32_t value = 0;
+    for (uint32_t i = 0; i < sx->args_len; i++) {
+        uint32_t group = group_index(g, sx->args[i]);
+        ASSERT(group < g->groups->len);
+        value = value * 2 + (mask != NULL && (*mask >> group & 1) == 0 ? 1 : 0);
+    }
+    return sx_lit(g->az->arena, type_of(TYPE_INT4), (struct datum){.i = value});
+}
+
+/*
+ * The reduction by one set, with a column for every group and every aggregate. mask NULL: the set
+ * of all groups. A set without groups is one group that exists even over nothing.
+ */
+static struct rel *reduce_set(struct grouping *g, const struct reduction *r, bool grouped,
+                              const uint64_t *mask)
+{
+    struct arena *a = g->az->arena;
+    uint32_t n = g->groups->len, keys_len = 0, aggs_len = 0;
+    uint32_t *keys = ARENA_ARRAY(a, uint32_t, n), *at = ARENA_ARRAY(a, uint32_t, n + g->aggs.len);
+    struct plan_agg *aggs = ARENA_ARRAY(a, struct plan_agg, g->aggs.len);
+    for (uint32_t i = 0; i < n; i++) {
+        at[i] = keys_len;
+        if (mask == NULL || (*mask >> i & 1) != 0) {
+            keys[keys_len++] = r->keys[i];
+        }
+    }
+    for (uint32_t i = 0; i < g->aggs.len; i++) {
+        at[n + i] = keys_len + aggs_len;
+        if (g->aggs.items[i]->agg.func != AGG_GROUPING) {
+            aggs[aggs_len++] = r->aggs[i];
+        }
+    }
+    struct rel *out = rel_reduce(a, r->in, keys, keys_len, aggs, aggs_len);
+    if (!grouped || keys_len == 0) {
         out->kind = REL_GLOBAL;
+    }
+    struct sxvec maps = {0};
+    for (uint32_t i = 0; i < n + g->aggs.len; i++) {
+        bool absent = i < n && mask != NULL && (*mask >> i & 1) == 0;
+        bool grouping = i >= n && g->aggs.items[i - n]->agg.func == AGG_GROUPING;
+        if (absent || grouping) {
+            at[i] = out->cols_len + maps.len;
+            sxvec_push(a, &maps, absent ? sx_null(a, g->groups->items[i]->type)
+                                        : grouping_value(g, g->aggs.items[i - n], mask));
+        }
+    }
+    return rel_project(a, rel_map(a, out, maps.items, maps.len), at, n + g->aggs.len);
+}
+
+static struct rel *aggregate(struct grouping *g, bool grouped, struct rel *rel)
+{
+    ASSERT(g->err == ERR_OK);
+    struct reduction r;
+    make_input(g, rel, &r);
+    struct rel *out = reduce_set(g, &r, grouped, g->sets->len > 0 ? &g->sets->masks[0] : NULL);
+    for (uint32_t i = 1; i < g->sets->len; i++) {
+        out = rel_union2(g->az->arena, out, reduce_set(g, &r, grouped, &g->sets->masks[i]));
     }
     return out;
 }
 
+/* Over grouping sets anything that was computed from a group may be NULL, however it looked. */
+static struct sx *loosen(struct arena *arena, struct sx *sx)
+{
+    if (sx->args_len == 0) {
+        return sx;
+    }
+    struct sx *copy = arena_memdup(arena, sx, sizeof(*sx));
+    copy->type.nullable = copy->type.nullable || sx->kind != SX_IS_NULL;
+    copy->args = ARENA_ARRAY(arena, struct sx *, sx->args_len);
+    for (uint32_t i = 0; i < sx->args_len; i++) {
+        copy->args[i] = loosen(arena, sx->args[i]);
+    }
+    return copy;
+}
+
+static struct sx *replaced(struct grouping *g, struct sx *sx)
+{
+    sx = sx_rewrite(g->az->arena, sx, replace_fn, g);
+    return g->sets->len > 0 ? loosen(g->az->arena, sx) : sx;
+}
+
 /* targets and *having (which may be NULL) become expressions over the new *rel. */
 err_t az_group(struct az *az, struct scope *scope, struct sxvec *groups, bool grouped,
-               struct sxvec *targets, struct sx **having, struct rel **rel)
+               const struct group_sets *sets, struct sxvec *targets, struct sx **having,
+               struct rel **rel)
 {
     ASSERT(targets != NULL && *rel != NULL);
-    struct grouping g = {.az = az, .scope = scope, .groups = groups};
+    struct grouping g = {.az = az, .scope = scope, .groups = groups, .sets = sets};
     /* First walk, over targets and HAVING: which aggregates are there? */
     for (uint32_t i = 0; i < targets->len; i++) {
         sx_rewrite(az->arena, targets->items[i], collect_fn, &g);
@@ -208,10 +323,10 @@ err_t az_group(struct az *az, struct scope *scope, struct sxvec *groups, bool gr
         sx_rewrite(az->arena, *having, collect_fn, &g);
     }
     for (uint32_t i = 0; i < targets->len; i++) {
-        targets->items[i] = sx_rewrite(az->arena, targets->items[i], replace_fn, &g);
+        targets->items[i] = replaced(&g, targets->items[i]);
     }
     if (*having != NULL) {
-        *having = sx_rewrite(az->arena, *having, replace_fn, &g);
+        *having = replaced(&g, *having);
     }
     if (g.err != ERR_OK) {
         return g.err;

@@ -253,6 +253,9 @@ static int figure_name(const pg_node *node, const char **name)
     case PG_QUERY__NODE__NODE_ROW_EXPR:
         *name = "row";
         return 2;
+    case PG_QUERY__NODE__NODE_GROUPING_FUNC:
+        *name = "grouping";
+        return 2;
     case PG_QUERY__NODE__NODE_SUB_LINK:
         return sublink_name(node->sub_link, name);
     case PG_QUERY__NODE__NODE_SQLVALUE_FUNCTION:
@@ -503,55 +506,207 @@ static const struct sx *find_aggregate(const struct sx *sx)
 }
 
 /*
- * A bare name is a column of FROM before it is an output name, the reverse of ORDER BY (SQL-92
- * against SQL-99; PostgreSQL keeps both). What is grouped by may not hold aggregates.
+ * One expression of GROUP BY, as an index into groups; equal ones are one. A bare name is a column
+ * of FROM before it is an output name, the reverse of ORDER BY (SQL-92 against SQL-99; PostgreSQL
+ * keeps both). What is grouped by may not hold aggregates.
  */
-static err_t group_clause(struct az *az, struct scope *scope, pg_node **list, size_t len,
-                          struct targets *t, uint32_t visible, struct sxvec *groups)
+static err_t group_expr(struct az *az, struct scope *scope, const pg_node *node, struct targets *t,
+                        uint32_t visible, struct sxvec *groups, uint32_t *index)
 {
-    ASSERT(groups->len == 0);
-    scope->no_aggs = "GROUP BY";
-    for (size_t i = 0; i < len; i++) {
-        const pg_node *node = list[i];
-        struct sx *sx = NULL;
-        uint32_t at = UINT32_MAX;
-        if (node->node_case == PG_QUERY__NODE__NODE_GROUPING_SET) {
-            if (node->grouping_set->kind == PG_QUERY__GROUPING_SET_KIND__GROUPING_SET_EMPTY) {
-                continue;
+    struct sx *sx = NULL;
+    uint32_t at = UINT32_MAX;
+    ASSERT(visible <= t->sx.len);
+    if (node->node_case == PG_QUERY__NODE__NODE_A_CONST) {
+        TRY(ordinal(az, node, visible, "GROUP BY", &at));
+    } else if (bare_name(node) != NULL) {
+        err_t err = az_column(az, scope, NULL, NULL, bare_name(node), pg_location(node), &sx);
+        if (err != ERR_OK && strcmp(err_sqlstate(err), "42703") == 0) {
+            err_t named = output_name(az, t, visible, bare_name(node), "GROUP BY",
+                                      pg_location(node), &at);
+            if (named != ERR_OK || at != UINT32_MAX) {
+                err_free(err);
+                err = named;
             }
-            return AZ_UNSUPPORTED(az, node->grouping_set->location,
-                                  "GROUPING SETS, ROLLUP and CUBE are not supported");
         }
-        if (node->node_case == PG_QUERY__NODE__NODE_A_CONST) {
-            TRY(ordinal(az, node, visible, "GROUP BY", &at));
-        } else if (bare_name(node) != NULL) {
-            /* A column of FROM goes before a name of the select list. */
-            err_t err = az_column(az, scope, NULL, NULL, bare_name(node), pg_location(node), &sx);
-            if (err != ERR_OK && strcmp(err_sqlstate(err), "42703") == 0) {
-                err_t named = output_name(az, t, visible, bare_name(node), "GROUP BY",
-                                          pg_location(node), &at);
-                if (named != ERR_OK || at != UINT32_MAX) {
-                    err_free(err);
-                    err = named;
-                }
-            }
-            TRY(err);
-        } else {
-            TRY(live_expr(az, scope, node, &sx));
-        }
-        sx = at != UINT32_MAX ? t->sx.items[at] : sx;
-        const struct sx *agg = at == UINT32_MAX ? NULL : find_aggregate(sx);
-        if (agg != NULL) {
-            return az_err(az, agg->location, ERR_INVALID, "42803",
-                          "aggregate functions are not allowed in GROUP BY");
-        }
-        TRY(az_settle(az, sx, &sx));
-        if (at != UINT32_MAX) {
-            t->sx.items[at] = sx;
-        }
+        TRY(err);
+    } else {
+        TRY(live_expr(az, scope, node, &sx));
+    }
+    sx = at != UINT32_MAX ? t->sx.items[at] : sx;
+    const struct sx *agg = at == UINT32_MAX ? NULL : find_aggregate(sx);
+    if (agg != NULL) {
+        return az_err(az, agg->location, ERR_INVALID, "42803",
+                      "aggregate functions are not allowed in GROUP BY");
+    }
+    TRY(az_settle(az, sx, &sx));
+    if (at != UINT32_MAX) {
+        t->sx.items[at] = sx;
+    }
+    *index = 0;
+    while (*index < groups->len && !sx_same(groups->items[*index], sx)) {
+        (*index)++;
+    }
+    if (*index == groups->len) {
         sxvec_push(az->arena, groups, sx);
     }
-    scope->no_aggs = NULL;
+    return ERR_OK;
+}
+
+/* What GROUP BY is about while it is read. */
+struct group_by {
+    struct az *az;
+    struct scope *scope;
+    struct targets *targets;
+    uint32_t visible;
+    struct sxvec *groups;
+};
+
+/* a, or (a, b), which is a and b: the groups it adds to a set, as bits. */
+static err_t group_mask(struct group_by *by, const pg_node *node, uint64_t *mask)
+{
+    bool row = node->node_case == PG_QUERY__NODE__NODE_ROW_EXPR;
+    size_t len = row ? node->row_expr->n_args : 1;
+    for (size_t i = 0; i < len; i++) {
+        uint32_t index = 0;
+        const pg_node *item = row ? node->row_expr->args[i] : node;
+        TRY(group_expr(by->az, by->scope, item, by->targets, by->visible, by->groups, &index));
+        if (mask != NULL && index >= GROUP_SETS_GROUPS_MAX) {
+            return AZ_UNSUPPORTED(by->az, pg_location(item),
+                                  "grouping sets of more than %d expressions are not supported",
+                                  GROUP_SETS_GROUPS_MAX);
+        }
+        if (mask != NULL) {
+            *mask |= 1ULL << index;
+        }
+    }
+    return ERR_OK;
+}
+
+static err_t new_sets(struct group_by *by, uint64_t len, int location, struct group_sets *out)
+{
+    if (len > GROUP_SETS_MAX) {
+        return az_err(by->az, location, ERR_LIMIT, "54001",
+                      "too many grouping sets present (maximum %d)", GROUP_SETS_MAX);
+    }
+    *out = (struct group_sets){.len = (uint32_t)len};
+    out->masks = ARENA_ARRAY(by->az->arena, uint64_t, len);
+    return ERR_OK;
+}
+
+/* ROLLUP (a, b): {ab, a, {}}. CUBE (a, b): every subset. */
+static err_t rollup_or_cube(struct group_by *by, const PgQuery__GroupingSet *set,
+                            struct group_sets *out)
+{
+    bool cube = set->kind == PG_QUERY__GROUPING_SET_KIND__GROUPING_SET_CUBE;
+    size_t n = set->n_content;
+    if (cube && n > 12) {
+        return az_err(by->az, set->location, ERR_LIMIT, "54001",
+                      "CUBE is limited to 12 elements");
+    }
+    uint64_t *items = ARENA_ARRAY(by->az->arena, uint64_t, n);
+    for (size_t i = 0; i < n; i++) {
+        TRY(group_mask(by, set->content[i], &items[i]));
+    }
+    TRY(new_sets(by, cube ? 1ULL << n : n + 1, set->location, out));
+    for (uint32_t s = 0; s < out->len; s++) {
+        for (size_t i = 0; i < n; i++) {
+            bool in = cube ? (s >> i & 1) == 0 : i + s < n;
+            out->masks[s] |= in ? items[i] : 0;
+        }
+    }
+    return ERR_OK;
+}
+
+/* The sets an item of GROUP BY stands for: one, or those of ROLLUP, CUBE or GROUPING SETS. */
+static err_t sets_of(struct group_by *by, const pg_node *node, struct group_sets *out)
+{
+    if (node->node_case != PG_QUERY__NODE__NODE_GROUPING_SET) {
+        TRY(new_sets(by, 1, -1, out));
+        return group_mask(by, node, &out->masks[0]);
+    }
+    const PgQuery__GroupingSet *set = node->grouping_set;
+    if (set->kind == PG_QUERY__GROUPING_SET_KIND__GROUPING_SET_EMPTY) {
+        return new_sets(by, 1, -1, out);
+    }
+    if (set->kind != PG_QUERY__GROUPING_SET_KIND__GROUPING_SET_SETS) {
+        return rollup_or_cube(by, set, out);
+    }
+    struct group_sets *parts = ARENA_ARRAY(by->az->arena, struct group_sets, set->n_content);
+    uint64_t total = 0;
+    TRY(az_enter(by->az));
+    for (size_t i = 0; i < set->n_content; i++) {
+        TRY(sets_of(by, set->content[i], &parts[i]));
+        total += parts[i].len;
+    }
+    az_leave(by->az);
+    TRY(new_sets(by, total, set->location, out));
+    uint32_t at = 0;
+    for (size_t i = 0; i < set->n_content; i++) {
+        for (uint32_t s = 0; s < parts[i].len; s++) {
+            out->masks[at++] = parts[i].masks[s];
+        }
+    }
+    ASSERT(at == out->len);
+    return ERR_OK;
+}
+
+/* GROUP BY DISTINCT: each set once. */
+static void distinct_sets(struct group_sets *sets)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < sets->len; i++) {
+        uint32_t j = 0;
+        while (j < kept && sets->masks[j] != sets->masks[i]) {
+            j++;
+        }
+        sets->masks[kept] = sets->masks[i];
+        kept += j == kept ? 1 : 0;
+    }
+    ASSERT(kept <= sets->len);
+    sets->len = kept;
+}
+
+static bool has_sets(const PgQuery__SelectStmt *s)
+{
+    bool any = false;
+    for (size_t i = 0; i < s->n_group_clause; i++) {
+        any = any || s->group_clause[i]->node_case == PG_QUERY__NODE__NODE_GROUPING_SET;
+    }
+    return any;
+}
+
+/*
+ * GROUP BY a, ROLLUP (b) groups by the combinations of its items' sets: {ab, a}. Without grouping
+ * sets there is one set, of all groups, and sets->len is 0.
+ */
+static err_t group_clause(struct group_by *by, const PgQuery__SelectStmt *s,
+                          struct group_sets *sets)
+{
+    ASSERT(by->groups->len == 0);
+    bool any = has_sets(s);
+    by->scope->no_aggs = "GROUP BY";
+    *sets = (struct group_sets){.len = 0};
+    if (any) {
+        TRY(new_sets(by, 1, -1, sets));
+    }
+    for (size_t i = 0; i < s->n_group_clause; i++) {
+        const pg_node *node = s->group_clause[i];
+        struct group_sets item, product;
+        if (!any) {
+            TRY(group_mask(by, node, NULL));
+            continue;
+        }
+        TRY(sets_of(by, node, &item));
+        TRY(new_sets(by, (uint64_t)sets->len * item.len, pg_location(node), &product));
+        for (uint32_t k = 0; k < product.len; k++) {
+            product.masks[k] = sets->masks[k / item.len] | item.masks[k % item.len];
+        }
+        *sets = product;
+    }
+    if (any && s->group_distinct) {
+        distinct_sets(sets);
+    }
+    by->scope->no_aggs = NULL;
     return ERR_OK;
 }
 
@@ -691,7 +846,10 @@ static err_t select_clauses(struct az *az, struct scope *scope, PgQuery__SelectS
         return az_err(az, -1, ERR_LIMIT, "54011", "target lists can have at most %d entries",
                       BATCH_COLS_MAX);
     }
-    TRY(group_clause(az, scope, s->group_clause, s->n_group_clause, t, visible, &groups));
+    struct group_by by = {
+        .az = az, .scope = scope, .targets = t, .visible = visible, .groups = &groups};
+    struct group_sets sets;
+    TRY(group_clause(&by, s, &sets));
     if (s->having_clause != NULL) {
         TRY(live_bool(az, scope, s->having_clause, "HAVING", &having));
     }
@@ -702,7 +860,8 @@ static err_t select_clauses(struct az *az, struct scope *scope, PgQuery__SelectS
         TRY(distinct_on(az, scope, s, t, visible, q, &keys));
     }
     if (s->n_group_clause > 0 || having != NULL || scope->aggs_seen > 0) {
-        TRY(az_group(az, scope, &groups, s->n_group_clause > 0, &t->sx, &having, &rel));
+        bool grouped = s->n_group_clause > 0;
+        TRY(az_group(az, scope, &groups, grouped, &sets, &t->sx, &having, &rel));
         if (having != NULL) {
             rel = rel_filter1(az->arena, rel, having);
         }
@@ -736,6 +895,12 @@ static err_t plain_select(struct az *az, PgQuery__SelectStmt *s, struct scope *p
     struct scope scope = {.parent = parent, .hide = hide};
     struct rel *rel = NULL;
     TRY(az_from(az, &scope, s->from_clause, s->n_from_clause, &rel));
+    /* A column that is grouped by in some sets only is NULL in the others. */
+    for (size_t i = 0; i < scope.items_len && has_sets(s); i++) {
+        for (uint32_t c = 0; c < scope.items[i]->cols_len; c++) {
+            scope.items[i]->cols[c].type.nullable = true;
+        }
+    }
     bool dead = s->n_from_clause > 0 && az_is_dead(rel);
     az->dead += dead ? 1 : 0;
     struct targets t = {0};

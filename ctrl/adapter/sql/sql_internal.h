@@ -506,9 +506,18 @@ err_t az_cells(struct az *az, struct sx **cells, size_t len, uint32_t cols, stru
 /* A select list (of RETURNING). */
 err_t az_targets(struct az *az, struct scope *scope, pg_node **list, size_t len, struct sxvec *out,
                  const char ***names);
+/* Grouping sets: which of the groups (bit i: groups[i]) each has. len 0: one set, of all. */
+enum { GROUP_SETS_GROUPS_MAX = 64, GROUP_SETS_MAX = 4096 };
+struct group_sets {
+    uint64_t *masks;
+    uint32_t len;
+};
+/* agg.func of GROUPING (...), which is an aggregate to the analysis: constant within a set. */
+enum { AGG_GROUPING = 0 };
 /* Aggregation: rewrites the targets and HAVING to columns of an aggregated *rel. */
 err_t az_group(struct az *az, struct scope *scope, struct sxvec *groups, bool grouped,
-               struct sxvec *targets, struct sx **having, struct rel **rel);
+               const struct group_sets *sets, struct sxvec *targets, struct sx **having,
+               struct rel **rel);
 /* Array literals '{a,"b"}' -> items (NULL pointers for NULL). */
 err_t az_array_items(struct az *az, const char *text, int location, const char ***items,
                      uint32_t *len);

@@ -12,6 +12,14 @@
  * and has no keys, so deleting "a row" removes one of several equal ones, which nobody can tell
  * apart.
  *
+ * UPDATE ... FROM and DELETE ... USING join the table with other rows. A row of the table is
+ * written once, however many of those it meets, with one of them as PostgreSQL does (which one
+ * nobody may rely on; here it is the same one everywhere):
+ *
+ *     joined = FILTER where over (t CROSS others)
+ *     chosen = TOPK 1 of joined per row of t
+ *     rows   = t JOIN chosen on all columns of t, NULLs alike: t's multiplicities come back
+ *
  * Read and write must be one: the session reads at a time and writes at the next with no other
  * write of the table in between (ctrl/adapter/coord). Values are converted as PostgreSQL does for
  * an assignment, with its errors and positions; NOT NULL is checked per row when it is written
@@ -117,34 +125,50 @@ static err_t assign(struct az *az, const struct sql_relation *relation, uint32_t
 
 /* ---- finishing ------------------------------------------------------------------------------- */
 
+/* The rows a statement means, and what its expressions may name. */
+struct target {
+    const struct sql_relation *relation;
+    struct rel *rel;    /* the table's columns, then those of other items of FROM or USING */
+    struct scope scope; /* the table's item first */
+};
+
 /*
- * rel: the rows to write. RETURNING is evaluated over the table's columns at `at` and appended.
- * rel: the rows to write. RETURNING is evaluated over the table's columns at `at` (the new ones of
- * an UPDATE) and appended.
+ * rel: what to write (the first `keep` columns), then other items' columns. RETURNING is evaluated
+ * over the table's columns at `at` (the new ones of an UPDATE) and the others, and put in their
+ * place.
  */
-static err_t returning(struct az *az, const struct sql_relation *relation, const char *alias,
-                       pg_node **list, size_t len, uint32_t at, struct rel **rel,
-                       struct sql_write *out)
+static err_t returning(struct az *az, const struct target *t, pg_node **list, size_t len,
+                       uint32_t at, uint32_t keep, struct rel **rel, struct sql_write *out)
 {
-    ASSERT(at + relation->columns.cols <= (*rel)->cols_len);
+    uint32_t n = t->relation->columns.cols;
+    ASSERT(at + n <= keep && keep <= (*rel)->cols_len);
     if (len == 0) {
+        *rel = rel_prefix(az->arena, *rel, keep);
         return ERR_OK;
     }
-    struct nsitem *item = az_nsitem(az, NULL, alias, &relation->columns);
-    for (uint32_t i = 0; i < item->cols_len; i++) {
-        item->cols[i].at += at;
-        item->cols[i].type = (*rel)->types[at + i];
+    for (size_t i = 0; i < t->scope.items_len; i++) {
+        struct nsitem *item = t->scope.items[i];
+        for (uint32_t c = 0; c < item->cols_len; c++) {
+            item->cols[c].at = i == 0 ? at + item->cols[c].at : keep + (item->cols[c].at - n);
+            item->cols[c].type = (*rel)->types[item->cols[c].at];
+        }
     }
-    struct scope scope = {.items = &item, .items_len = 1, .no_aggs = "RETURNING"};
+    struct scope scope = t->scope;
+    scope.no_aggs = "RETURNING";
     struct sxvec targets = {0};
     const char **names = NULL;
     TRY(az_targets(az, &scope, list, len, &targets, &names));
     struct type *types = ARENA_ARRAY(az->arena, struct type, targets.len);
+    uint32_t *cols = ARENA_ARRAY(az->arena, uint32_t, keep + targets.len);
     for (uint32_t i = 0; i < targets.len; i++) {
         TRY(az_settle(az, targets.items[i], &targets.items[i]));
         types[i] = targets.items[i]->type;
     }
+    for (uint32_t i = 0; i < keep + targets.len; i++) {
+        cols[i] = i < keep ? i : (*rel)->cols_len + (i - keep);
+    }
     *rel = rel_map(az->arena, *rel, targets.items, targets.len);
+    *rel = rel_project(az->arena, *rel, cols, keep + targets.len);
     out->returning = schema_copy(az->arena, names, types, targets.len);
     return ERR_OK;
 }
@@ -355,8 +379,12 @@ static err_t plan_insert(struct az *az, const PgQuery__InsertStmt *s, struct sql
     } else {
         TRY(insert_query(az, &in, s->select_stmt, s->n_cols > 0, &rel));
     }
-    TRY(returning(az, in.relation, in.relation->name, s->returning_list, s->n_returning_list, 0,
-                  &rel, out));
+    struct target target = {.relation = in.relation};
+    struct nsitem *item = az_nsitem(az, in.relation->schema, in.relation->name,
+                                    &in.relation->columns);
+    target.scope = (struct scope){.items = &item, .items_len = 1};
+    TRY(returning(az, &target, s->returning_list, s->n_returning_list, 0, rel->cols_len, &rel,
+                  out));
     return finish(az, rel, out);
 }
 
@@ -369,25 +397,79 @@ static const char *alias_of(const PgQuery__RangeVar *var, const struct sql_relat
     return var->alias != NULL ? var->alias->aliasname : relation->name;
 }
 
-/*
- * The rows of the table the statement means, and a scope over its columns. The rows of the table
- * the statement means, and a scope over its columns.
- */
-static err_t table_rows(struct az *az, const PgQuery__RangeVar *var, const pg_node *where,
-                        const char *verb, struct scope *scope, const struct sql_relation **relation,
-                        struct rel **rel)
+/* Other items of FROM or USING: their columns behind the table's, their names beside it. */
+static err_t join_others(struct az *az, pg_node **nodes, size_t len, struct target *t)
+{
+    struct scope others = {.no_aggs = "FROM"};
+    struct rel *right = NULL;
+    TRY(az_from(az, &others, nodes, len, &right));
+    struct nsitem **items = ARENA_ARRAY(az->arena, struct nsitem *, others.items_len + 1);
+    items[0] = t->scope.items[0];
+    for (size_t i = 0; i < others.items_len; i++) {
+        struct nsitem *item = others.items[i];
+        if (item->rel_visible && item->alias != NULL && strcmp(item->alias, items[0]->alias) == 0) {
+            return err_sql(ERR_INVALID, "42712", "table name \"%s\" specified more than once",
+                           item->alias);
+        }
+        for (uint32_t c = 0; c < item->cols_len; c++) {
+            item->cols[c].at += t->rel->cols_len;
+        }
+        items[i + 1] = item;
+    }
+    t->scope.items = items;
+    t->scope.items_len = others.items_len + 1;
+    t->rel = rel_join2(az->arena, REL_JOIN_INNER, t->rel, right, NULL, 0);
+    return ERR_OK;
+}
+
+/* Each row of the table that is in joined, as often as the table has it, with one match. */
+static struct rel *one_match(struct az *az, struct rel *table, struct rel *joined)
+{
+    uint32_t n = table->cols_len;
+    ASSERT(n <= joined->cols_len);
+    uint32_t *keys = ARENA_ARRAY(az->arena, uint32_t, n);
+    uint32_t *cols = ARENA_ARRAY(az->arena, uint32_t, joined->cols_len);
+    struct sxvec preds = {0};
+    for (uint32_t i = 0; i < joined->cols_len; i++) {
+        cols[i] = i < n ? i : n + i;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        keys[i] = i;
+        struct sx *l = sx_col(az->arena, i, table->types[i]);
+        struct sx *r = sx_col(az->arena, n + i, joined->types[i]);
+        sxvec_push(az->arena, &preds, sx_equal(az->arena, l, r, l->type.nullable));
+    }
+    struct rel *chosen = rel_topk(az->arena, joined, keys, n, NULL, 0, 1, 0);
+    struct rel *both = rel_join2(az->arena, REL_JOIN_INNER, table, chosen, NULL, 0);
+    both = rel_filter(az->arena, both, preds.items, preds.len);
+    return rel_project(az->arena, both, cols, joined->cols_len);
+}
+
+/* The rows of the table the statement means, and a scope over its columns and the others'. */
+static err_t table_rows(struct az *az, const PgQuery__RangeVar *var, pg_node **others,
+                        size_t others_len, const pg_node *where, const char *verb,
+                        struct target *out)
 {
     ASSERT(var != NULL);
-    TRY(target_table(az, var, verb, relation));
-    TRY(az_relation_rel(az, *relation, rel));
+    *out = (struct target){.rel = NULL};
+    TRY(target_table(az, var, verb, &out->relation));
+    TRY(az_relation_rel(az, out->relation, &out->rel));
+    struct rel *table = out->rel;
     struct nsitem **items = ARENA_ARRAY(az->arena, struct nsitem *, 1);
-    items[0] = az_nsitem(az, (*relation)->schema, alias_of(var, *relation), &(*relation)->columns);
-    *scope = (struct scope){.items = items, .items_len = 1, .no_aggs = "WHERE"};
+    items[0] = az_nsitem(az, var->alias != NULL ? NULL : out->relation->schema,
+                         alias_of(var, out->relation), &out->relation->columns);
+    out->scope = (struct scope){.items = items, .items_len = 1, .no_aggs = "WHERE"};
+    if (others_len > 0) {
+        TRY(join_others(az, others, others_len, out));
+    }
     if (where != NULL) {
         struct sx *sx = NULL;
-        TRY(az_expr(az, scope, where, &sx));
+        TRY(az_expr(az, &out->scope, where, &sx));
         TRY(az_to_bool(az, sx, "WHERE", &sx));
-        *rel = rel_filter1(az->arena, *rel, sx);
+        out->rel = rel_filter1(az->arena, out->rel, sx);
+    }
+    if (others_len > 0) {
+        out->rel = one_match(az, table, out->rel);
     }
     return ERR_OK;
 }
@@ -418,31 +500,33 @@ static err_t update_value(struct az *az, struct scope *scope, const struct sql_r
 static err_t plan_update(struct az *az, const PgQuery__UpdateStmt *s, struct sql_write *out)
 {
     ASSERT(s->relation != NULL);
-    struct scope scope;
-    struct rel *rel = NULL;
+    struct target t;
     out->kind = SQL_WRITE_UPDATE;
-    if (s->n_from_clause > 0) {
-        return AZ_UNSUPPORTED(az, -1, "UPDATE ... FROM is not supported: use a subquery");
-    }
     if (s->with_clause != NULL) {
         TRY(az_with(az, s->with_clause, NULL, 0));
     }
-    TRY(table_rows(az, s->relation, s->where_clause, "update", &scope, &out->relation, &rel));
-    const struct sql_relation *relation = out->relation;
-    uint32_t n = relation->columns.cols;
+    TRY(table_rows(az, s->relation, s->from_clause, s->n_from_clause, s->where_clause, "update",
+                   &t));
+    out->relation = t.relation;
+    uint32_t n = t.relation->columns.cols, width = t.rel->cols_len;
     struct sx **values = ARENA_ARRAY(az->arena, struct sx *, n);
-    scope.no_aggs = "UPDATE";
+    t.scope.no_aggs = "UPDATE";
     for (size_t i = 0; i < s->n_target_list; i++) {
-        TRY(update_value(az, &scope, relation, s->target_list[i]->res_target, values));
+        TRY(update_value(az, &t.scope, t.relation, s->target_list[i]->res_target, values));
     }
     for (uint32_t c = 0; c < n; c++) {
         if (values[c] == NULL) {
-            values[c] = sx_col(az->arena, c, relation->columns.types[c]);
+            values[c] = sx_col(az->arena, c, t.relation->columns.types[c]);
         }
     }
-    rel = rel_map(az->arena, rel, values, n);
-    TRY(returning(az, relation, alias_of(s->relation, relation), s->returning_list,
-                  s->n_returning_list, n, &rel, out));
+    /* old, others, new -> old, new, others */
+    uint32_t *cols = ARENA_ARRAY(az->arena, uint32_t, width + n);
+    for (uint32_t i = 0; i < width + n; i++) {
+        cols[i] = i < n ? i : i < 2 * n ? width + (i - n) : i - n;
+    }
+    struct rel *rel = rel_map(az->arena, t.rel, values, n);
+    rel = rel_project(az->arena, rel, cols, width + n);
+    TRY(returning(az, &t, s->returning_list, s->n_returning_list, n, 2 * n, &rel, out));
     return finish(az, rel, out);
 }
 
@@ -450,18 +534,17 @@ static err_t plan_update(struct az *az, const PgQuery__UpdateStmt *s, struct sql
 static err_t plan_delete(struct az *az, const PgQuery__DeleteStmt *s, struct sql_write *out)
 {
     ASSERT(s->relation != NULL);
-    struct scope scope;
-    struct rel *rel = NULL;
+    struct target t;
     out->kind = SQL_WRITE_DELETE;
-    if (s->n_using_clause > 0) {
-        return AZ_UNSUPPORTED(az, -1, "DELETE ... USING is not supported: use a subquery");
-    }
     if (s->with_clause != NULL) {
         TRY(az_with(az, s->with_clause, NULL, 0));
     }
-    TRY(table_rows(az, s->relation, s->where_clause, "delete from", &scope, &out->relation, &rel));
-    TRY(returning(az, out->relation, alias_of(s->relation, out->relation), s->returning_list,
-                  s->n_returning_list, 0, &rel, out));
+    TRY(table_rows(az, s->relation, s->using_clause, s->n_using_clause, s->where_clause,
+                   "delete from", &t));
+    out->relation = t.relation;
+    struct rel *rel = t.rel;
+    TRY(returning(az, &t, s->returning_list, s->n_returning_list, 0, t.relation->columns.cols,
+                  &rel, out));
     return finish(az, rel, out);
 }
 
@@ -470,8 +553,7 @@ static err_t plan_write(struct az *az, const struct sql_stmt *stmt, struct sql_w
 {
     ASSERT(stmt->ast->node != NULL);
     const pg_node *node = stmt->ast->node;
-    struct scope scope;
-    struct rel *rel = NULL;
+    struct target t;
     switch (stmt->kind) {
     case SQL_INSERT:
         return plan_insert(az, node->insert_stmt, out);
@@ -481,9 +563,10 @@ static err_t plan_write(struct az *az, const struct sql_stmt *stmt, struct sql_w
         return plan_delete(az, node->delete_stmt, out);
     case SQL_TRUNCATE:
         out->kind = SQL_WRITE_DELETE;
-        TRY(table_rows(az, node->truncate_stmt->relations[0]->range_var, NULL, "truncate", &scope,
-                       &out->relation, &rel));
-        return finish(az, rel, out);
+        TRY(table_rows(az, node->truncate_stmt->relations[0]->range_var, NULL, 0, NULL, "truncate",
+                       &t));
+        out->relation = t.relation;
+        return finish(az, t.rel, out);
     default:
         return err_new(ERR_INTERNAL, "statement of kind %u writes nothing", stmt->kind);
     }

@@ -526,3 +526,76 @@ select a, (select count(distinct y) from s where x = a), (select sum(x * t.a) fr
 select a, (select max(y) from s where x = a) is null, (select case when count(*) > 1 then 'many' else t.b end from s where x = a) from t order by 1, 2, 3
 select a from t where (select count(*) from s where x = a) = 0 order by 1
 select a from t where (select count(*) from s where x = a) > (select count(*) from u where u.a = t.a) order by 1
+select a, b, count(*), sum(c) from t group by rollup (a, b) order by 1, 2, 3, 4
+select a, b, count(*), grouping(a, b), grouping(b) from t group by cube (a, b) order by 1, 2, 3, 4, 5
+select a, b, max(c) from t group by grouping sets ((a), (b), ()) order by 1, 2, 3
+select a, b, count(*) from t group by a, rollup (b) order by 1, 2, 3
+select a, count(*) from t where a > 100 group by rollup (a) order by 1
+select a, count(*) from t where a > 100 group by grouping sets ((a)) order by 1
+select grouping(a), a + 1, count(*) from t group by rollup (a) having count(*) > 1 order by 1, 2, 3
+select coalesce(x, -1), coalesce(x + 1, -2), count(*) from s group by rollup (x) order by 1, 2, 3
+select coalesce(x + 1, -2), x + 1 is null, count(*) from s group by rollup (x + 1) order by 1, 2, 3
+select x, x not in (select y from s where y is not null), count(*) from s group by cube (x) order by 1, 2, 3
+select a, b, c, count(*) from t group by cube (a, (b, c)) order by 1, 2, 3, 4
+select a, b from t group by (a, b) order by 1, 2
+select a, b, count(*) from t group by grouping sets (rollup (a, b), cube (a)) order by 1, 2, 3
+select a, count(*) from t group by distinct rollup (a), rollup (a) order by 1, 2
+select a, count(*) from t group by rollup (a), rollup (a) order by 1, 2
+select grouping(a) from t
+select grouping(c) from t group by a
+select a from t where grouping(a) = 0
+select a, count(distinct b), count(*) filter (where c > 2) from t group by rollup (a) order by 1, 2, 3
+select a, (select count(*) from s where s.x = t.a) from t group by rollup (a) order by 1, 2
+select a from t group by () order by 1
+select count(*) from t group by ()
+select a, count(*) from t group by rollup (1) order by 1 nulls first
+select variance(a), var_samp(a), var_pop(a), stddev(a), stddev_samp(a), stddev_pop(a) from t
+select variance(c), var_pop(c), stddev(c), stddev_pop(c) from t
+select variance(k), stddev(k), var_pop(v), stddev(v) from w
+select b, variance(a), stddev(c), var_pop(a), stddev_pop(a) from t group by b order by b
+select variance(a) from t where false
+select stddev(x) filter (where x > 1), var_samp(y) from s
+select variance(2) from t
+select variance(b) from t
+select stddev() from t
+select stddev(a, c) from t
+select a from t where variance(a) > 1
+select a, stddev(c) + 1 as z from t group by a having count(*) > 1 order by 1
+select 'abc' similar to 'a%', 'abc' similar to '(b|c)%', 'abc' similar to 'a_c', 'abc' not similar to '%(b|d)%', 'a' similar to null
+select 'a.c' similar to 'a.c', 'abc' similar to 'a.c', 'a%c' similar to 'a\%c', 'abc' similar to 'a\%c', 'a%c' similar to 'a#%c' escape '#'
+select 'aab' similar to 'a+b', 'aab' similar to 'a{2}b', 'xyz' similar to '[x-z]*', 'a^b$' similar to 'a^b$', 'b' similar to '[^a]'
+select b from t where b similar to '%(ne|wo)' order by b
+select 'abc' similar to 'a%' escape 'xy'
+update t set c = s.y from s where t.a = s.x and s.y = 10 returning t.a, c, s.x, s.y
+select * from t order by 1, 2, 3
+update t set b = u.d || '!', c = t.c + 1 from u where u.a = t.a and u.a = 3
+update t q set c = 0 from s as r, u where q.a = r.x and r.x = u.a and q.a = 2 and u.d = 'two'
+select * from t order by 1, 2, 3
+update t set c = 1 from t where true
+update t set c = 1 from s where t.a = s.nosuch
+update t set c = z.n from (select x, count(*) as n from s group by x) z where z.x = t.a returning *
+update t set c = 1.5 from s left join u on u.a = s.x where s.x = t.a and u.a is null returning t.*, u.d
+select * from t order by 1, 2, 3
+delete from w using s where w.k = s.x and s.y = 10 returning w.k, w.v, s.x
+select * from w order by 1, 2
+delete from w q using s r where q.k = r.x
+delete from w using nosuch where true
+select * from w order by 1, 2
+with m as (select max(x) as top from s) delete from w using m where w.k < m.top
+insert into w values (1, 2), (2, 2), (3, null)
+select * from w order by 1, 2
+select '{"a": 1, "b": 2}'::jsonb || '{"b": 3, "c": null}'::jsonb, '[1]'::jsonb || '[2, 3]'::jsonb, '[1]'::jsonb || '{"a": 1}'::jsonb, '{"a": 1}'::jsonb || '[]'::jsonb
+select '1'::jsonb || '"x"'::jsonb, '[]'::jsonb || '2'::jsonb, '{}'::jsonb || '{"z": 1}'::jsonb, '[1]'::jsonb || null, '{}'::jsonb || '{}'::jsonb
+select '{"a": 1, "b": 2}'::jsonb - 'a', '["a", "b", 1, "a"]'::jsonb - 'a', '[1, 2, 3]'::jsonb - 1, '[1, 2, 3]'::jsonb - (-1), '[1]'::jsonb - 7, '{"a": 1}'::jsonb - 'zz'
+select '1'::jsonb - 'a'
+select '{"a": 1}'::jsonb - 1
+select '5'::jsonb - 0
+select jsonb_build_array(1, 'x', null, true, 2.50, '{"a": [1]}'::jsonb, date '2020-01-02', timestamp '2020-01-02 03:04:05'), jsonb_build_array()
+select jsonb_build_object('a', 1, 'b', null, 'a', 'again', 3, 'three', true, 1.0), jsonb_build_object()
+select jsonb_build_object('a')
+select jsonb_build_object(null, 1)
+select jsonb_build_object('k', b, 'n', c) from t order by 1
+select jsonb_build_object('x', j) || '{"y": 1}', j - 'a' from x where j is not null order by 1
+select jsonb_strip_nulls('{"a": null, "b": [null, {"c": null, "d": 1}], "e": {}}'), jsonb_strip_nulls('[null]'), jsonb_strip_nulls('null')
+select to_jsonb(1.50), to_jsonb('x'::text), to_jsonb(true), to_jsonb(null::int), to_jsonb(1e20::float8)
+select pi(), scale(1.50), scale(3::numeric), scale(-0.001)

@@ -291,29 +291,6 @@ static void sort_rows(struct run *run)
     }
 }
 
-static void print_rows(struct run *run, struct world_result *out)
-{
-    const struct sql_query *q = run->query;
-    size_t from = (size_t)q->offset, to = run->rows_len;
-    if (q->limit >= 0 && from + (size_t)q->limit < to) {
-        to = from + (size_t)q->limit;
-    }
-    for (size_t i = from; i < to; i++) {
-        struct buf text = {0};
-        for (uint32_t c = 0; c < q->project_len; c++) {
-            const struct datum *d = &run->rows[i * q->types_len + q->project[c]];
-            buf_append_str(&text, c > 0 ? "|" : "");
-            if (d->null) {
-                buf_append_str(&text, "\\N");
-            } else {
-                datum_print(&q->types[q->project[c]], d, &text);
-            }
-        }
-        *VEC_PUSH(out, rows) = mem_strdup(buf_cstr(&text));
-        buf_free(&text);
-    }
-}
-
 /* Rows of a planned query before finishing, in run->rows. */
 static err_t run_query(struct run *run)
 {
@@ -409,7 +386,42 @@ static err_t insert_row(struct world *w, struct world_relation *r, const struct 
     return ERR_OK;
 }
 
-static err_t exec_write(struct world *w, const struct sql_stmt *stmt)
+static char *column_names(const struct sql_query *q)
+{
+    struct buf text = {0};
+    for (uint32_t i = 0; i < q->columns.cols; i++) {
+        buf_printf(&text, "%s%s", i > 0 ? "|" : "", q->columns.names[i]);
+    }
+    char *names = mem_strdup(buf_cstr(&text));
+    buf_free(&text);
+    return names;
+}
+
+static void print_rows(struct run *run, struct world_result *out)
+{
+    const struct sql_query *q = run->query;
+    size_t from = (size_t)q->offset, to = run->rows_len;
+    if (q->limit >= 0 && from + (size_t)q->limit < to) {
+        to = from + (size_t)q->limit;
+    }
+    for (size_t i = from; i < to; i++) {
+        struct buf text = {0};
+        for (uint32_t c = 0; c < q->project_len; c++) {
+            const struct datum *d = &run->rows[i * q->types_len + q->project[c]];
+            buf_append_str(&text, c > 0 ? "|" : "");
+            if (d->null) {
+                buf_append_str(&text, "\\N");
+            } else {
+                datum_print(&q->types[q->project[c]], d, &text);
+            }
+        }
+        *VEC_PUSH(out, rows) = mem_strdup(buf_cstr(&text));
+        buf_free(&text);
+    }
+}
+
+/* out: for the rows of RETURNING, or NULL. */
+static err_t exec_write(struct world *w, const struct sql_stmt *stmt, struct world_result *out)
 {
     struct sql_write *write = NULL;
     TRY(sql_plan_write(&w->cx, stmt, &write));
@@ -424,6 +436,16 @@ static err_t exec_write(struct world *w, const struct sql_stmt *stmt)
         }
         if (write->kind != SQL_WRITE_DELETE) {
             err = insert_row(w, r, row + (write->kind == SQL_WRITE_UPDATE ? cols : 0));
+        }
+    }
+    if (err == ERR_OK && out != NULL) {
+        struct sql_query *q = write->query;
+        q->columns = write->returning;
+        q->project_len = write->returning.cols;
+        q->project += width - q->project_len;
+        out->names = column_names(q);
+        if (q->project_len > 0) {
+            print_rows(&run, out);
         }
     }
     free(run.rows);
@@ -443,7 +465,7 @@ static err_t exec_stmt(struct world *w, const struct sql_stmt *stmt)
     case SQL_CREATE_MATERIALIZED_VIEW:
         return exec_ddl(w, stmt, SQL_REL_MATERIALIZED_VIEW, "public");
     default:
-        return exec_write(w, stmt);
+        return exec_write(w, stmt, NULL);
     }
 }
 
@@ -478,22 +500,17 @@ err_t world_fill(struct world *world, const char *schema, const char *name, cons
     return err;
 }
 
-static char *column_names(const struct sql_query *q)
-{
-    struct buf text = {0};
-    for (uint32_t i = 0; i < q->columns.cols; i++) {
-        buf_printf(&text, "%s%s", i > 0 ? "|" : "", q->columns.names[i]);
-    }
-    char *names = mem_strdup(buf_cstr(&text));
-    buf_free(&text);
-    return names;
-}
-
 err_t world_query(struct world *world, const char *text, struct world_result *out)
 {
     struct sql_script *script = NULL;
     *out = (struct world_result){0};
     TRY(sql_parse(text, strlen(text), &script));
+    uint8_t kind = script->stmts_len == 1 ? script->stmts[0]->kind : SQL_EMPTY;
+    if (kind == SQL_INSERT || kind == SQL_UPDATE || kind == SQL_DELETE) {
+        err_t err = exec_write(world, script->stmts[0], out);
+        sql_script_free(script);
+        return err;
+    }
     struct run run = {.world = world};
     err_t err = script->stmts_len == 1 ? sql_plan_query(&world->cx, script->stmts[0], &run.query)
                                        : err_new(ERR_INVALID, "one query is expected");

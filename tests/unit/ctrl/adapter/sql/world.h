@@ -35,7 +35,7 @@ struct world *world_new(void);
 void world_free(struct world *world);
 /* Runs every statement of the text: CREATE TABLE, VIEW, INDEX; INSERT, UPDATE, DELETE. */
 err_t world_exec(struct world *world, const char *text);
-/* Runs one query; the caller frees the result. */
+/* Runs one query, or a write, whose rows are those of RETURNING; the caller frees the result. */
 err_t world_query(struct world *world, const char *text, struct world_result *out);
 void world_result_free(struct world_result *result);
 void world_result_sort(struct world_result *result);
