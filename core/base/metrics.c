@@ -8,6 +8,8 @@
 
 #include <pthread.h>
 
+enum { COUNTERS_EXPOSED_MAX = 1000 }; /* of a kind */
+
 enum metric_kind { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 
 struct metric {
@@ -32,6 +34,7 @@ struct family {
 struct metrics_registry {
     pthread_mutex_t lock; /* guards the lists, not the values */
     struct family *families;
+    struct counters *counters; /* set once, before there are threads */
 };
 
 struct metrics_registry *metrics_registry_new(void)
@@ -68,7 +71,19 @@ void metrics_registry_free(struct metrics_registry *r)
         family = next;
     }
     ASSERT(pthread_mutex_destroy(&r->lock) == 0); /* nobody is inside */
+    counters_free(r->counters);
     free(r);
+}
+
+void metrics_attach(struct metrics_registry *r, struct counters *counters)
+{
+    ASSERT(r->counters == NULL && counters != NULL);
+    r->counters = counters;
+}
+
+struct counters *metrics_counters(const struct metrics_registry *r)
+{
+    return r != NULL ? r->counters : NULL;
 }
 
 /* Under the lock. Made when it is the first of its name. */
@@ -215,4 +230,5 @@ void metrics_expose(struct metrics_registry *r, struct buf *out)
         expose_family(family, out);
     }
     ASSERT(pthread_mutex_unlock(&r->lock) == 0);
+    counters_expose(r->counters, COUNTERS_EXPOSED_MAX, out);
 }

@@ -7,6 +7,7 @@
 #define TAILRACE_CORE_BASE_METRICS_H
 
 #include "core/base/buf.h"
+#include "core/base/counters.h"
 
 #include <stdatomic.h>
 
@@ -37,7 +38,13 @@ void metric_set(struct metric *m, int64_t value);
 void metric_observe_us(struct metric *m, uint64_t microseconds);
 int64_t metric_value(const struct metric *m);
 
-/* Appends the exposition of every metric, grouped by name, to out. Any thread. */
+/* Counters to be shown with the metrics, and freed with them. At set-up, once. */
+void metrics_attach(struct metrics_registry *r, struct counters *counters);
+/* Those attached, or NULL; r may be NULL. Any thread. */
+struct counters *metrics_counters(const struct metrics_registry *r);
+
+/* Appends the exposition of every metric, grouped by name, and of the counters attached (the first
+ * 1,000 of a kind; it says how many were left out) to out. Any thread. */
 void metrics_expose(struct metrics_registry *r, struct buf *out);
 
 #endif

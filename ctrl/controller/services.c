@@ -139,6 +139,8 @@ static void common_args(const struct service_args *args,
     if (!io_env_simulated(io_loop_env(c->loop))) {
         struct arena arena = {0};
         orchestrator_args_add(out, "--node-secret=%s", node_secret(c, &arena));
+        orchestrator_args_add(out, "--counters-file=%s/run/%s-%u.counters",
+                              c->config.data_directory, args->what, process);
         arena_free(&arena);
     }
 }

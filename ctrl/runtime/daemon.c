@@ -32,6 +32,8 @@ static err_t parse(struct daemon *d, const struct option *own, size_t own_len, i
          .argument = "HEX", .help = "32 hexadecimal digits", .required = true},
         {.name = "node-secret", .kind = OPTION_TEXT, .target = &d->flags.node_secret_path,
          .argument = "PATH", .help = "file that proves two processes share a node"},
+        {.name = "counters-file", .kind = OPTION_TEXT, .target = &d->flags.counters_path,
+         .argument = "PATH", .help = "live counters, which tailrace-stat prints"},
         {.name = "tls-cert", .kind = OPTION_TEXT, .target = &d->flags.tls.certificate,
          .argument = "PEM", .help = "certificate of this process"},
         {.name = "tls-key", .kind = OPTION_TEXT, .target = &d->flags.tls.key,
@@ -144,6 +146,19 @@ static void start(struct io_loop *loop, void *arg)
     }
 }
 
+enum { COUNTERS_IN_FILE = 1 << 18, COUNTERS_IN_MEMORY = 1 << 12 }; /* slots */
+
+/* Without a file they are in private memory, and shown over HTTP only. */
+static err_t counters_make(struct daemon *d)
+{
+    const char *path = d->flags.counters_path;
+    bool file = path != NULL && path[0] != '\0';
+    struct counters *counters = NULL;
+    TRY(counters_new(file ? path : NULL, file ? COUNTERS_IN_FILE : COUNTERS_IN_MEMORY, &counters));
+    metrics_attach(d->metrics, counters);
+    return ERR_OK;
+}
+
 /*
  * Frees in the reverse order: HTTP shows metrics that the registry owns, everything uses the env.
  */
@@ -156,7 +171,10 @@ static int run(struct daemon *d)
         return fail(d, err, 1);
     }
     d->metrics = metrics_registry_new();
-    err = io_main(env, start, d);
+    err = counters_make(d);
+    if (err == ERR_OK) {
+        err = io_main(env, start, d);
+    }
     if (err != ERR_OK) {
         d->exit_status = fail(d, err, 1);
     }

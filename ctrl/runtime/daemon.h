@@ -25,6 +25,7 @@ struct daemon_flags {
     const char *http_address; /* NULL or "": no HTTP */
     const char *environment; /* 32 hexadecimal digits */
     const char *node_secret_path; /* NULL: no shared memory with peers */
+    const char *counters_path; /* NULL: counters are shown over HTTP only */
     struct runtime_tls tls;
     const char *carrier; /* auto, shm, tcp */
     uint64_t process, processes, workers; /* options.h has no smaller integers */

@@ -38,6 +38,7 @@ struct boundary_sub {
     struct carrier *carrier; /* where it is subscribed now, or NULL */
     uint64_t consumed;       /* cost of what came in this session */
     uint64_t granted;
+    struct counters_slot *counters;
     struct io_timer retry;
 };
 

@@ -11,6 +11,16 @@
 
 enum { RETRY_US = 50 * 1000 };
 
+enum { READER_BYTES, READER_CHUNKS, READER_FRONTIER, READER_RESUMED, READER_RESETS };
+static const struct counters_type reader_counters = {
+    .name = "reader",
+    .ids = {"dataflow", "source", "worker"},
+    .values = {[READER_BYTES] = "bytes", [READER_CHUNKS] = "chunks",
+               [READER_FRONTIER] = "frontier", [READER_RESUMED] = "resumed",
+               [READER_RESETS] = "resets"},
+    .gauges = 1 << READER_FRONTIER,
+};
+
 struct client_item *client_item_new(enum client_item_kind kind)
 {
     struct client_item *item = MEM_NEW(struct client_item);
@@ -57,6 +67,7 @@ static void sub_send(struct boundary_sub *sub, struct carrier *c)
     if (sub->complete) {
         request.resume = true;
         request.resume_from = sub->upper;
+        counters_add(sub->counters, READER_RESUMED, 1);
     }
     sub->carrier = c;
     sub->consumed = 0;
@@ -114,6 +125,7 @@ static void sub_cut(struct boundary_sub *sub)
         if (sub->worker->resets != NULL) {
             metric_add(sub->worker->resets, 1);
         }
+        counters_add(sub->counters, READER_RESETS, 1);
         sub->handler.reset(sub->arg);
     }
 }
@@ -162,6 +174,9 @@ struct boundary_sub *boundary_subscribe(struct boundary_client *client, uint32_t
     sub->upper = request->resume ? request->resume_from : request->as_of;
     sub->retry.fire = sub_retry;
     sub_number(sub);
+    sub->counters = counters_open(metrics_counters(client->config.metrics), &reader_counters,
+                                  (uint64_t[COUNTERS_IDS]){request->dataflow, request->source,
+                                                           request->worker});
     if (w->subs_metric != NULL) {
         metric_add(w->subs_metric, 1);
     }
@@ -179,6 +194,7 @@ static void sub_free(struct boundary_sub *sub)
     if (w->current == sub) {
         w->current = NULL;
     }
+    counters_close(metrics_counters(w->client->config.metrics), sub->counters);
     free(sub);
 }
 
@@ -238,6 +254,9 @@ static err_t take_data(struct boundary_sub *sub, const struct carrier_message *m
     if (w->bytes != NULL) {
         metric_add(w->bytes, m->len);
     }
+    counters_add(sub->counters, READER_BYTES, m->len);
+    counters_add(sub->counters, READER_CHUNKS, 1);
+    counters_set(sub->counters, READER_FRONTIER, sub->upper);
     w->current = sub;
     sub->handler.data(sub->arg, &chunk);
     if (w->current == sub) { /* else it was given up meanwhile */

@@ -33,6 +33,7 @@ struct sub {
     uint64_t used;
     struct sub *list_next; /* in the run queue, or among the link's blocked */
     struct sub *list_prev;
+    struct counters_slot *counters;
     struct sub *source_prev; /* among those of the source */
     struct sub *source_next;
 };
@@ -57,7 +58,9 @@ struct source {
     uint64_t id;
     struct sub *first;
     uint32_t subs;
+    uint64_t upper; /* as last heard; for counters */
     struct shared_chunk chunk;
+    struct counters_slot *counters;
     struct source *kept_prev; /* among those that keep a chunk, oldest first */
     struct source *kept_next;
 };
@@ -92,6 +95,19 @@ struct server_worker {
     struct metric *shared;
 };
 
+/* What a subscription's and a source's counters are (server_worker.c has the names). */
+enum sub_counter {
+    SUB_BYTES,
+    SUB_CHUNKS,
+    SUB_SHARED,
+    SUB_FRONTIER, /* everything below was sent */
+    SUB_LAG,      /* of it behind the source's upper */
+    SUB_CREDIT,   /* bytes it may still be sent */
+    SUB_WAITS_CREDIT,
+    SUB_WAITS_CARRIER,
+};
+enum source_counter { SOURCE_UPPER };
+
 struct boundary_server {
     struct io_loop *net;
     struct boundary_server_config config;
@@ -124,6 +140,8 @@ err_t server_message(void *worker_ctx, struct carrier *c, uint32_t local, uint32
                      const struct carrier_message *m);
 void server_writable(void *worker_ctx, struct carrier *c, uint32_t local);
 void server_close(void *worker_ctx, struct carrier *c, uint32_t local);
+/* A chunk of len bytes up to upper went out: credit and counters. */
+void sub_sent(struct sub *sub, size_t len, uint64_t upper);
 /* Gives up every session and subscription; the loop has stopped or is the only one. */
 void server_worker_free(struct server_worker *w);
 

@@ -62,9 +62,7 @@ static void send(struct sub *sub, const struct shared_chunk *chunk)
     struct carrier_message m = {.kind = BOUNDARY_DATA, .stream = sub->stream, .a = chunk->lower,
                                 .b = chunk->upper, .c = chunk->ok_len};
     carrier_share(link->carrier, link->local, sub->remote, &m, &chunk->block, chunk->len);
-    sub->used += boundary_cost(chunk->len);
-    server_metric_add(link->worker->bytes, chunk->len);
-    server_metric_add(link->worker->chunks, 1);
+    sub_sent(sub, chunk->len, chunk->upper);
 }
 
 bool share_serve(struct sub *sub, uint64_t room)
@@ -77,6 +75,7 @@ bool share_serve(struct sub *sub, uint64_t room)
     }
     send(sub, &chunk);
     server_metric_add(w->shared, 1);
+    counters_add(sub->counters, SUB_SHARED, 1);
     share_pass(sub); /* this may have been the last: the reference now keeps the block */
     sub->at = chunk.upper;
     return true;

@@ -17,6 +17,21 @@ enum {
     SUBS_PER_SESSION_MAX = 1 << 20,
 };
 
+static const struct counters_type sub_counters = {
+    .name = "subscription",
+    .ids = {"dataflow", "source", "reader"}, /* reader: service's process << 16 | worker */
+    .values = {[SUB_BYTES] = "bytes", [SUB_CHUNKS] = "chunks", [SUB_SHARED] = "shared_chunks",
+               [SUB_FRONTIER] = "frontier", [SUB_LAG] = "lag_us", [SUB_CREDIT] = "credit_bytes",
+               [SUB_WAITS_CREDIT] = "waits_for_credit", [SUB_WAITS_CARRIER] = "waits_for_carrier"},
+    .gauges = 1 << SUB_FRONTIER | 1 << SUB_LAG | 1 << SUB_CREDIT,
+};
+static const struct counters_type source_counters = {
+    .name = "source",
+    .ids = {"source", "worker"},
+    .values = {[SOURCE_UPPER] = "upper"},
+    .gauges = 1 << SOURCE_UPPER,
+};
+
 /* ---- lists ----------------------------------------------------------------------------------- */
 
 static void list_push(struct sub_list *list, struct sub *sub)
@@ -63,8 +78,12 @@ static void source_join(struct sub *sub, uint64_t id)
     if (source == NULL) {
         source = MEM_NEW(struct source);
         source->id = id;
+        source->counters = counters_open(metrics_counters(w->server->config.metrics),
+                                         &source_counters, (uint64_t[COUNTERS_IDS]){
+                                             id, w->server->config.worker_base + w->index});
         u64map_put(&w->sources, id, source);
     }
+    ASSERT(source->id == id);
     sub->source = source;
     sub->source_next = source->first;
     if (source->first != NULL) {
@@ -91,11 +110,18 @@ static void source_leave(struct sub *sub)
         share_drop(w, source);
         void *was = u64map_remove(&w->sources, source->id);
         ASSERT(was == source);
+        counters_close(metrics_counters(w->server->config.metrics), source->counters);
         free(source);
     }
 }
 
 /* ---- subscriptions --------------------------------------------------------------------------- */
+
+static void count_credit(struct sub *sub)
+{
+    uint64_t left = sub->granted > sub->used ? sub->granted - sub->used : 0;
+    counters_set(sub->counters, SUB_CREDIT, left);
+}
 
 /* Frees what the subscription holds; the caller takes it out of link->subs. */
 static void sub_free(struct sub *sub)
@@ -105,6 +131,7 @@ static void sub_free(struct sub *sub)
     source_leave(sub);
     w->server->config.backend->close(sub->cursor);
     server_metric_add(w->subs, -1);
+    counters_close(metrics_counters(w->server->config.metrics), sub->counters);
     free(sub);
 }
 
@@ -132,6 +159,25 @@ static void refuse(struct link *link, uint32_t remote, uint32_t stream, err_t er
     err_free(err);
 }
 
+static void count_lag(struct sub *sub, uint64_t at)
+{
+    uint64_t upper = sub->source->upper;
+    counters_set(sub->counters, SUB_LAG, upper > at ? upper - at : 0);
+}
+
+void sub_sent(struct sub *sub, size_t len, uint64_t upper)
+{
+    struct server_worker *w = sub->link->worker;
+    sub->used += boundary_cost(len);
+    server_metric_add(w->bytes, (int64_t)len);
+    server_metric_add(w->chunks, 1);
+    counters_add(sub->counters, SUB_BYTES, len);
+    counters_add(sub->counters, SUB_CHUNKS, 1);
+    counters_set(sub->counters, SUB_FRONTIER, upper);
+    count_lag(sub, upper);
+    count_credit(sub);
+}
+
 static void send_chunk(struct sub *sub, const struct boundary_chunk *chunk)
 {
     struct link *link = sub->link;
@@ -149,9 +195,7 @@ static void send_chunk(struct sub *sub, const struct boundary_chunk *chunk)
         boundary_chunk_encode(chunk, block.data);
         carrier_commit(link->carrier, link->local, sub->remote, &m, &block, len);
     }
-    sub->used += boundary_cost(len);
-    server_metric_add(link->worker->bytes, (int64_t)len);
-    server_metric_add(link->worker->chunks, 1);
+    sub_sent(sub, len, chunk->upper);
 }
 
 /* Sends what the backend gave; shared with those who need the same. */
@@ -200,8 +244,10 @@ static void sub_serve(struct sub *sub)
     struct link *link = sub->link;
     if (sub->used >= sub->granted) {
         sub_move(sub, SUB_NO_CREDIT);
+        counters_add(sub->counters, SUB_WAITS_CREDIT, 1);
     } else if (!carrier_ready(link->carrier, link->local, sub->remote)) {
         sub_move(sub, SUB_BLOCKED);
+        counters_add(sub->counters, SUB_WAITS_CARRIER, 1);
     } else {
         uint64_t room = sub->granted - sub->used;
         sub_move(sub, SUB_IDLE);
@@ -243,6 +289,11 @@ static err_t take_subscribe(struct link *link, uint32_t remote, const struct car
                         .granted = m->a};
     u64map_put(&link->subs, key, sub);
     source_join(sub, request.source);
+    uint64_t reader = (uint64_t)carrier_peer(link->carrier)->process << 16 | remote;
+    sub->counters = counters_open(metrics_counters(server->config.metrics), &sub_counters,
+                                  (uint64_t[COUNTERS_IDS]){request.dataflow, request.source,
+                                                           reader});
+    count_credit(sub);
     server_metric_add(w->subs, 1);
     sub_move(sub, SUB_QUEUED);
     return ERR_OK;
@@ -255,6 +306,7 @@ static err_t take_credit(struct sub *sub, uint64_t granted)
         return err_new(ERR_PROTOCOL, "credit of subscription %u went down", sub->stream);
     }
     sub->granted = granted;
+    count_credit(sub);
     if (sub->state == SUB_NO_CREDIT) {
         sub_move(sub, SUB_QUEUED);
     }
@@ -338,9 +390,22 @@ void boundary_server_wake(struct boundary_server *server, uint32_t index, uint64
     struct source *found = u64map_get(&server->workers[index].sources, source);
     for (struct sub *sub = found != NULL ? found->first : NULL; sub != NULL;
          sub = sub->source_next) {
+        count_lag(sub, sub->at);
         if (sub->state == SUB_IDLE) {
             sub_move(sub, SUB_QUEUED);
         }
+    }
+}
+
+void boundary_server_upper(struct boundary_server *server, uint32_t index, uint64_t source,
+                           uint64_t upper)
+{
+    ASSERT(index - server->config.worker_base < server->config.workers);
+    struct server_worker *w = &server->workers[index - server->config.worker_base];
+    struct source *found = u64map_get(&w->sources, source);
+    if (found != NULL) {
+        found->upper = upper;
+        counters_set(found->counters, SOURCE_UPPER, upper);
     }
 }
 

@@ -1,0 +1,57 @@
+"""tailrace-stat against a running environment: what it prints agrees with what was done."""
+import os
+import subprocess
+
+import environment
+import harness
+
+
+class Stat(harness.EnvironmentTest):
+    def stat(self, *flags):
+        command = [os.path.join(os.environ["TAILRACE_BINARIES"], "tailrace-stat"), *flags]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    def tables(self, kind):
+        """Rows of a kind in all processes, as dictionaries."""
+        out = self.stat("--once", "--path", self.env.directory, "--type", kind)
+        self.assertEqual(out.returncode, 0, out.stderr)
+        rows, names = [], None
+        for line in out.stdout.splitlines():
+            if not line.startswith("    "):
+                names = None
+            elif names is None:
+                names = line.split()
+            else:
+                cells = line.replace(" ms ago", "ms").replace("none yet", "none").split()
+                rows.append(dict(zip(names, cells, strict=True)))
+        return rows
+
+    def test_subscriptions_come_and_go(self):
+        self.execute("CREATE TABLE t (k int, v text)")
+        self.execute("CREATE MATERIALIZED VIEW m AS SELECT k, count(*) FROM t GROUP BY k")
+        for n in range(10):
+            self.execute(f"INSERT INTO t VALUES ({n % 3}, repeat('x', 1000))")
+        self.assertEqual(len(self.rows("SELECT * FROM m")), 3)
+        served, read = self.tables("subscription"), self.tables("reader")
+        self.assertTrue(served)
+        self.assertEqual(len(served), len(read))
+        self.assertGreater(max(int(row["bytes"]) for row in served), 10 * 1000)
+        self.assertEqual(sum(int(row["bytes"]) for row in served),
+                         sum(int(row["bytes"]) for row in read))
+        self.assertTrue(all(row["frontier"].endswith("ms") for row in served), served)
+        self.assertTrue(self.tables("source"))
+        self.execute("DROP MATERIALIZED VIEW m")
+        environment.poll("the subscriptions to be given up", lambda: not any(
+            int(row["bytes"]) > 10 * 1000 for row in self.tables("subscription")))
+
+    def test_errors(self):
+        out = self.stat("--once", "--path", "/nonexistent")
+        self.assertEqual(out.returncode, 1)
+        self.assertIn("/nonexistent", out.stderr)
+        self.assertIn("hint", out.stderr)
+        self.assertEqual(self.stat("--once").returncode, 2)
+        self.assertIn("usage", self.stat("--help").stdout.lower())
+
+
+if __name__ == "__main__":
+    harness.main()
