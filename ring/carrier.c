@@ -93,8 +93,8 @@ bool carrier_deliver(struct carrier *c, uint32_t local, uint32_t remote,
     if (!end->open || end->failed) {
         return false;
     }
-    carrier_count(&end->counters.messages_in, 1);
-    carrier_count(&end->counters.bytes_in, m->len);
+    carrier_count(&end->counters->messages_in, 1);
+    carrier_count(&end->counters->bytes_in, m->len);
     err_t err = c->host->message(end->worker.ctx, c, local, remote, m);
     if (err != ERR_OK) {
         carrier_fail(c, local, err);
@@ -166,8 +166,8 @@ void carrier_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t 
 
 static void count_out(struct carrier *c, uint32_t local, size_t len)
 {
-    carrier_count(&c->ends[local].counters.messages_out, 1);
-    carrier_count(&c->ends[local].counters.bytes_out, len);
+    carrier_count(&c->ends[local].counters->messages_out, 1);
+    carrier_count(&c->ends[local].counters->bytes_out, len);
 }
 
 void carrier_commit(struct carrier *c, uint32_t local, uint32_t remote,
@@ -284,6 +284,31 @@ void carrier_control(struct carrier *c, const struct carrier_message *m)
     }
 }
 
+/* The order of struct carrier_counters. */
+#define SESSION_VALUES                                                                             \
+    {"messages_out", "bytes_out",  "shared_out", "batches_out", "messages_in", "bytes_in",         \
+     "batches_in",   "wakes",      "woken",      "stalls",      "lost_out",    "lost_in"}
+static const struct counters_type shm_session = {
+    .name = "session_shm", .ids = {"service", "process", "worker"}, .values = SESSION_VALUES};
+static const struct counters_type tcp_session = {
+    .name = "session_tcp", .ids = {"service", "process", "worker"}, .values = SESSION_VALUES};
+STATIC_ASSERT(sizeof(struct carrier_counters) == COUNTERS_VALUES * sizeof(uint64_t),
+              "a session's counters are the values of a slot");
+
+/* ids: the peer's service and process, and our worker. */
+static void show_counters(struct carrier *c, struct carrier_end *end)
+{
+    end->counters = &end->own_counters;
+    if (c->counters == NULL) {
+        return;
+    }
+    bool shm = strcmp(c->ops->name, "shm") == 0;
+    end->slot_shown = counters_open(
+        c->counters, shm ? &shm_session : &tcp_session,
+        (uint64_t[COUNTERS_IDS]){c->theirs.service, c->theirs.process, end->local});
+    end->counters = (struct carrier_counters *)end->slot_shown->values;
+}
+
 void carrier_init(struct carrier *c, const struct carrier_ops *ops,
                   const struct carrier_config *config)
 {
@@ -294,6 +319,7 @@ void carrier_init(struct carrier *c, const struct carrier_ops *ops,
     c->net = config->net;
     c->ours = *config->ours;
     c->theirs = *config->theirs;
+    c->counters = config->counters;
     c->ends_len = config->workers_len;
     c->ends = mem_zalloc(sizeof(c->ends[0]) * c->ends_len);
     c->net_box = mailbox_new(c->net, net_take, NULL, c);
@@ -302,6 +328,7 @@ void carrier_init(struct carrier *c, const struct carrier_ops *ops,
         end->carrier = c;
         end->local = i;
         end->worker = config->workers[i];
+        show_counters(c, end);
         end->box = mailbox_new(end->worker.loop, end_take, NULL, end);
     }
 }
@@ -339,6 +366,9 @@ void carrier_release(struct carrier *c)
 {
     for (uint32_t i = 0; i < c->ends_len; i++) {
         mailbox_free(c->ends[i].box, node_drop);
+        if (c->ends[i].slot_shown != NULL) {
+            counters_close(c->counters, c->ends[i].slot_shown);
+        }
     }
     mailbox_free(c->net_box, node_drop);
     free(c->ends);
@@ -375,7 +405,7 @@ const char *carrier_name(const struct carrier *c)
 const struct carrier_counters *carrier_counters(const struct carrier *c, uint32_t local)
 {
     ASSERT(local < c->ends_len);
-    return &c->ends[local].counters;
+    return c->ends[local].counters;
 }
 
 uint32_t carrier_remote_workers(const struct carrier *c)

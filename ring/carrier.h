@@ -94,6 +94,7 @@ struct carrier_config {
     uint32_t workers_len;
     const struct hello *ours;   /* copied */
     const struct hello *theirs; /* copied */
+    struct counters *counters;  /* where sessions are shown; may be NULL */
 };
 
 /* Memory to build one message's bytes in: CARRIER_ALIGN aligned. */
@@ -204,7 +205,9 @@ struct carrier_end {
     void *slot;          /* of the layer above */
     bool open;           /* worker's: between open and close */
     bool failed;         /* worker's: it asked for the end; further messages are dropped */
-    struct carrier_counters counters;
+    struct carrier_counters *counters; /* own_counters, or those of slot_shown */
+    struct carrier_counters own_counters;
+    struct counters_slot *slot_shown;
 };
 
 struct carrier {
@@ -214,6 +217,7 @@ struct carrier {
     struct io_loop *net;
     struct hello ours;
     struct hello theirs;
+    struct counters *counters;
     struct carrier_end *ends;
     uint32_t ends_len;
     struct mailbox *net_box; /* to the net loop */

@@ -197,7 +197,23 @@ void io_loop_note_wake(struct io_loop *loop, uint64_t rung_ns)
 
 const struct io_loop_counters *io_loop_counters(const struct io_loop *loop)
 {
-    return &loop->counters;
+    return loop->counters;
+}
+
+void io_loop_publish(struct io_loop *loop, struct counters *counters, uint64_t id)
+{
+    static const struct counters_type type = {
+        .name = "loop",
+        .ids = {"worker"},
+        .values = {"spins", "yields", "sleeps", "wake_ns"},
+        .gauges = 1 << 3,
+    };
+    ASSERT(io_loop_here(loop) && loop->counters == &loop->own_counters);
+    STATIC_ASSERT(sizeof(struct io_loop_counters) == 4 * sizeof(uint64_t), "one value each");
+    if (counters != NULL) {
+        struct counters_slot *slot = counters_open(counters, &type, (uint64_t[COUNTERS_IDS]){id});
+        loop->counters = (struct io_loop_counters *)slot->values;
+    }
 }
 
 /* ---- doorbells ------------------------------------------------------------------------------- */

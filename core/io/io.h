@@ -16,6 +16,7 @@
 #ifndef TAILRACE_CORE_IO_IO_H
 #define TAILRACE_CORE_IO_IO_H
 
+#include "core/base/counters.h"
 #include "core/base/err.h"
 
 #include <stdbool.h>
@@ -140,6 +141,9 @@ struct io_loop_counters {
     _Atomic uint64_t wake_ns; /* what a wake costs, of late */
 };
 const struct io_loop_counters *io_loop_counters(const struct io_loop *loop);
+/* From now on the loop counts in a slot of counters (NULL: nothing changes), of type "loop" and
+ * with this id; they outlive the loop. Once, on the loop's thread, before others look. */
+void io_loop_publish(struct io_loop *loop, struct counters *counters, uint64_t id);
 
 /*
  * A doorbell another process can ring: an eventfd the loop watches. ring(bell) runs on the loop.

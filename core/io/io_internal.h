@@ -107,7 +107,8 @@ struct io_loop {
     pthread_t thread; /* the only one that may use the loop; constant once it runs */
     struct io_poller *pollers;
     size_t lasting; /* of them, those that are not brief */
-    struct io_loop_counters counters;
+    struct io_loop_counters *counters; /* own_counters, or a slot that others see */
+    struct io_loop_counters own_counters;
     struct io_poller *poller_next; /* of the one being polled; fixed up by removal */
 };
 

@@ -523,6 +523,7 @@ static err_t start(struct computed *computed)
                                            .mailroom = &computed->mailroom,
                                            .name = "computed",
                                            .workers = config->workers,
+                                           .counters = metrics_counters(config->metrics),
                                            .ready = serve,
                                            .arg = computed};
     return threads_start(&computed->threads, &threads);

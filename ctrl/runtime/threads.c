@@ -83,6 +83,7 @@ static void thread_main(struct io_loop *loop, void *arg)
 {
     struct thread_slot *slot = arg;
     const struct threads_config *config = &slot->threads->config;
+    io_loop_publish(loop, config->counters, (uint64_t)(slot - slot->threads->slots));
     struct thread_mail *m = MEM_NEW(struct thread_mail);
     m->slot = slot;
     m->loop = loop;
@@ -106,6 +107,7 @@ err_t threads_start(struct threads *t, const struct threads_config *config)
         t->slots[w].threads = t;
     }
     t->slots[0].loop = config->loop;
+    io_loop_publish(config->loop, config->counters, 0);
     for (uint32_t w = 1; w < config->workers; w++) {
         err_t err = io_thread_start(config->loop, config->name, -1, thread_main, thread_ended,
                                     &t->slots[w]);

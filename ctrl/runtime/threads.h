@@ -22,6 +22,7 @@ struct threads_config {
     struct mailroom *mailroom; /* outlives the threads */
     const char *name;          /* of each thread, and in the log */
     uint32_t workers;          /* of the process, worker 0 too */
+    struct counters *counters; /* where the loops count; may be NULL */
     /* Every worker has its loop. An error ends the process when it comes from a later turn of the
      * loop, and is threads_start's own with one worker. */
     err_t (*ready)(void *arg);

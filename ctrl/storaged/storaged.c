@@ -737,6 +737,7 @@ static err_t start_workers(struct storaged *storaged)
                                            .mailroom = &storaged->mailroom,
                                            .name = "storaged",
                                            .workers = config->workers,
+                                           .counters = metrics_counters(config->metrics),
                                            .ready = serve,
                                            .arg = storaged};
     return threads_start(&storaged->threads, &threads);

@@ -89,7 +89,8 @@ static void process_greeted(void *arg, const struct greeted *greeted)
     struct carrier_config config = {.net = client->net, .host = &boundary_client_host,
                                     .net_ctx = p, .workers = client->ends,
                                     .workers_len = client->config.workers,
-                                    .ours = greeted->ours, .theirs = greeted->theirs};
+                                    .ours = greeted->ours, .theirs = greeted->theirs,
+                                    .counters = metrics_counters(client->config.metrics)};
     if (client->sessions_metric != NULL) {
         metric_add(client->sessions_metric, 1);
         metric_add(client->connects, 1);

@@ -99,7 +99,8 @@ static void server_greeted(void *arg, const struct greeted *greeted)
     struct carrier_config config = {.net = server->net, .host = &server_host, .net_ctx = server,
                                     .workers = server->ends,
                                     .workers_len = server->config.workers, .ours = greeted->ours,
-                                    .theirs = greeted->theirs};
+                                    .theirs = greeted->theirs,
+                                    .counters = metrics_counters(server->config.metrics)};
     struct shm_config shm = {.pool = server->pool};
     memcpy(shm.proof, greeted->client_proof, sizeof(shm.proof));
     struct carrier *c = greeted->local ? shm_carrier_new(&config, greeted->stream, &shm)

@@ -87,7 +87,8 @@ static void session_open(struct exchange *x, const struct greeted *greeted)
     struct carrier_config config = {.net = x->net, .host = &exchange_host, .net_ctx = x,
                                     .workers = x->ends,
                                     .workers_len = x->config.workers_per_process,
-                                    .ours = greeted->ours, .theirs = greeted->theirs};
+                                    .ours = greeted->ours, .theirs = greeted->theirs,
+                                    .counters = metrics_counters(x->config.metrics)};
     peer->nonce = greeted->theirs->nonce;
     peer->open_us = io_now_us(x->net);
     if (greeted->theirs->formation > peer->generation_seen) {

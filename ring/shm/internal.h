@@ -136,7 +136,7 @@ static inline struct shm_carrier *shm_of(struct carrier *c)
 
 static inline struct carrier_counters *shm_counters(struct shm_end *end)
 {
-    return &end->shm->base.ends[end->local].counters;
+    return end->shm->base.ends[end->local].counters;
 }
 
 static inline bool shm_failed(const struct shm_end *end)

@@ -252,6 +252,7 @@ struct sim_loop *sim_loop_new(struct sim_process *process, struct sim_loop *owne
     loop->base.backend = &sim_backend;
     loop->base.env = &process->base;
     loop->base.thread = pthread_self(); /* the one thread of the simulator */
+    loop->base.counters = &loop->base.own_counters;
     loop->sim = process->sim;
     loop->process = process;
     loop->owner = owner;

@@ -137,6 +137,7 @@ static void wake_complete(struct uring_req *req, int res, uint32_t flags)
 err_t uring_loop_open(struct uring_loop *loop)
 {
     loop->base.thread = pthread_self();
+    loop->base.counters = &loop->base.own_counters;
     err_t err = ring_open(loop);
     if (err == ERR_OK) {
         loop->wake_fd = eventfd(0, EFD_CLOEXEC);
@@ -442,7 +443,7 @@ static void loop_sleep(struct uring_loop *loop)
     atomic_store_explicit(&loop->sleeping, 1, memory_order_seq_cst);
     if (pollers_arm(loop) && uring_tasks_empty(&loop->tasks) && loop->dirty == NULL &&
         loop->deferred_at == loop->deferred_len && !loop->stop) {
-        io_loop_count(&loop->base.counters.sleeps);
+        io_loop_count(&loop->base.counters->sleeps);
         wait_events(loop);
         /* Relaxed: a measurement; pairs with post (env.c). */
         uint64_t rung = atomic_exchange_explicit(&loop->rung_ns, 0, memory_order_relaxed);

@@ -35,7 +35,7 @@ static inline void cpu_relax(void)
 static uint64_t wake_cost(const struct uring_loop *loop)
 {
     /* Relaxed: only this thread writes it. */
-    uint64_t ns = atomic_load_explicit(&loop->base.counters.wake_ns, memory_order_relaxed);
+    uint64_t ns = atomic_load_explicit(&loop->base.counters->wake_ns, memory_order_relaxed);
     return ns != 0 ? ns : WAKE_NS;
 }
 
@@ -50,7 +50,7 @@ void uring_note_wake(struct io_loop *base, uint64_t rung_ns)
     cost = cost < WAKE_NS_MIN ? WAKE_NS_MIN : cost;
     cost = cost > WAKE_NS_MAX ? WAKE_NS_MAX : cost;
     /* Relaxed: others only look at it. */
-    atomic_store_explicit(&base->counters.wake_ns, (wake_cost(loop) * 7 + cost) / 8,
+    atomic_store_explicit(&base->counters->wake_ns, (wake_cost(loop) * 7 + cost) / 8,
                           memory_order_relaxed);
 }
 
@@ -95,7 +95,7 @@ static bool timer_due(const struct uring_loop *loop)
 static bool yield_cpu(struct uring_loop *loop, uint64_t *now)
 {
     uint64_t before = *now;
-    io_loop_count(&loop->base.counters.yields);
+    io_loop_count(&loop->base.counters->yields);
     sched_yield();
     *now = uring_mono_ns();
     return *now - before >= YIELD_LONG_NS;
@@ -134,7 +134,7 @@ bool uring_spin(struct uring_loop *loop)
     if (loop->idle_average > limit || begun < loop->crowded_until) {
         return false;
     }
-    io_loop_count(&loop->base.counters.spins);
+    io_loop_count(&loop->base.counters->spins);
     while (now - loop->idle_since < limit) {
         bool worked = false;
         bool due = look(loop, now - loop->idle_since < KEEN_NS, &worked);
