@@ -52,6 +52,7 @@ struct controller {
     struct io_loop *loop;
     struct u64map subscribers; /* export -> struct subscriber */
     size_t holds;
+    size_t limit; /* bytes of an append; 0: none */
     uint64_t unholdable;
     struct engine *engine;
     struct io_poller poller;
@@ -308,6 +309,11 @@ void local_controller_publish(struct controller *c)
     feed_all(c);
 }
 
+void local_controller_limit(struct controller *c, size_t bytes)
+{
+    c->limit = bytes;
+}
+
 size_t local_controller_holds(const struct controller *c)
 {
     return c->holds;
@@ -354,11 +360,17 @@ void controller_append(struct controller *c, uint64_t time, const struct storage
                        size_t writes_len, void (*done)(void *arg, err_t err), void *arg)
 {
     struct pending_append *a = MEM_NEW(struct pending_append);
+    size_t bytes = 0;
     a->done = done;
     a->arg = arg;
+    for (size_t i = 0; i < writes_len; i++) {
+        bytes += writes[i].batch->size;
+    }
     if (c->too_early > 0) {
         c->too_early--;
         a->err = err_new(ERR_FENCED, "too early");
+    } else if (c->limit != 0 && bytes > c->limit) {
+        a->err = err_sql(ERR_LIMIT, "54000", "too much");
     } else if (c->refuse != NULL) {
         a->err = err_sql(ERR_NO_SPACE, c->refuse, "refused");
     } else {

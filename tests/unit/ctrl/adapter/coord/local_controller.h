@@ -16,6 +16,8 @@ uint32_t local_controller_appends(const struct controller *c);
 uint32_t local_controller_advances(const struct controller *c);
 /* Sources are readable, empty, from now on; before, their upper is 0. */
 void local_controller_publish(struct controller *c);
+/* Appends of more bytes are refused: 54000. */
+void local_controller_limit(struct controller *c, size_t bytes);
 /* Read holds that are taken. */
 size_t local_controller_holds(const struct controller *c);
 /* No hold on this object is given any more. */

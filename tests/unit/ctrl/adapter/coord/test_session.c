@@ -1,193 +1,5 @@
-/*
- * Sessions from bytes to bytes: the real protocol, planner, catalog, oracle and engine in the
- * simulator, the controllers replaced by local_controller. Each case is a conversation.
- */
-#include "core/base/assert.h"
-#include "ctrl/adapter/coord/coord.h"
-#include "tests/unit/ctrl/adapter/coord/local_controller.h"
-#include "tests/unit/ctrl/adapter/memory_stream.h"
-#include "tests/unit/harness.h"
-
-#include <stdio.h>
-
-/* A simple query and its answer in short: rows "a|b", NULL as ~, tags, "!SQLSTATE"; each ends in
- * ";", notices and everything else are left out. */
-struct line {
-    const char *query;
-    const char *answer;
-};
-
-struct talk {
-    const struct line *lines;
-    size_t lines_len;
-    size_t at;
-    bool asked;
-    struct io_loop *loop;
-    struct catalog *catalog;
-    struct oracle *oracle;
-    struct controller *controller;
-    struct coord *coord;
-    struct pgwire_server *server;
-    struct memory_stream *stream;
-    struct io_timer timer;
-    size_t read; /* of the stream's output */
-    uint32_t advances; /* of all tables, in the end */
-    void (*before)(struct talk *t);
-};
-
-static uint32_t u32_at(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-static void summarise_row(const uint8_t *p, struct buf *out)
-{
-    uint32_t n = (uint32_t)p[0] << 8 | p[1];
-    p += 2;
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t len = u32_at(p);
-        p += 4;
-        buf_append_str(out, i > 0 ? "|" : "");
-        if (len == UINT32_MAX) {
-            buf_append_str(out, "~");
-        } else {
-            buf_append(out, p, len);
-            p += len;
-        }
-    }
-    buf_append_str(out, ";");
-}
-
-/* True when the answer to the last request is complete; it is appended to out in short. */
-static bool take_answer(struct talk *t, struct buf *out)
-{
-    const struct buf *in = &t->stream->out;
-    size_t at = t->read;
-    while (at + 5 <= in->len) {
-        const uint8_t *p = in->data + at;
-        uint32_t len = u32_at(p + 1);
-        at += 1 + len;
-        if (p[0] == 'D') {
-            summarise_row(p + 5, out);
-        } else if (p[0] == 'C') {
-            buf_printf(out, "%s;", (const char *)p + 5);
-        } else if (p[0] == 'E') {
-            const char *code = memmem(p, len, "\0C", 2);
-            buf_printf(out, "!%.5s;", code + 2);
-        } else if (p[0] == 'Z') {
-            t->read = at;
-            return true;
-        }
-    }
-    return false;
-}
-
-static void send_message(struct talk *t, char type, const char *body, size_t len)
-{
-    struct buf b = {0};
-    if (type != 0) {
-        buf_append_byte(&b, (uint8_t)type);
-    }
-    uint8_t n[4] = {(uint8_t)((len + 4) >> 24), (uint8_t)((len + 4) >> 16),
-                    (uint8_t)((len + 4) >> 8), (uint8_t)(len + 4)};
-    buf_append(&b, n, 4);
-    buf_append(&b, body, len);
-    memory_stream_feed(t->stream, b.data, b.len);
-    buf_free(&b);
-}
-
-/* "COPY ..." in a query's text is followed by its data behind a bar. */
-static void ask(struct talk *t, const char *query)
-{
-    const char *data = strncmp(query, "COPY", 4) == 0 ? strchr(query, '|') : NULL;
-    char *text = data != NULL ? mem_strndup(query, (size_t)(data - query)) : mem_strdup(query);
-    send_message(t, 'Q', text, strlen(text) + 1);
-    free(text);
-    if (data != NULL) {
-        send_message(t, 'd', data + 1, strlen(data + 1));
-        send_message(t, 'c', "", 0);
-    }
-}
-
-static void on_tick(struct io_timer *timer)
-{
-    struct talk *t = CONTAINER_OF(timer, struct talk, timer);
-    struct buf answer = {0};
-    if (t->asked && take_answer(t, &answer)) {
-        const struct line *line = &t->lines[t->at];
-        CU_ASSERT_STRING_EQUAL(buf_cstr(&answer), line->answer);
-        if (strcmp(buf_cstr(&answer), line->answer) != 0) {
-            printf("[%s]: [%s], want [%s]\n", line->query, buf_cstr(&answer), line->answer);
-        }
-        t->asked = false;
-        t->at++;
-    }
-    if (!t->asked && t->at < t->lines_len) {
-        t->asked = true;
-        ask(t, t->lines[t->at].query);
-    }
-    buf_free(&answer);
-    io_timer_start(t->loop, timer, io_now_us(t->loop) + 500);
-}
-
-static void begin(struct io_loop *loop, void *arg)
-{
-    static const struct coord_size sizes[] = {{"1", 1, 1}, {"2-2", 2, 2}};
-    struct talk *t = arg;
-    t->loop = loop;
-    const struct catalog_config catalog = {.loop = loop, .directory = "data/catalog"};
-    err_t err = catalog_open(&catalog, &t->catalog);
-    CU_ASSERT_PTR_NULL_FATAL(err);
-    err = oracle_open(loop, "data/catalog/oracle", catalog_epoch(t->catalog), &t->oracle);
-    CU_ASSERT_PTR_NULL_FATAL(err);
-    const struct coord_config config = {.loop = loop,
-                                        .catalog = t->catalog,
-                                        .oracle = t->oracle,
-                                        .sizes = sizes,
-                                        .sizes_len = ARRAY_LEN(sizes)};
-    err = coord_new(&config, &t->coord);
-    CU_ASSERT_PTR_NULL_FATAL(err);
-    t->controller = local_controller_new(loop);
-    coord_start(t->coord, t->controller);
-    const struct pgwire_config wire = {
-        .loop = loop, .backend = &coord_pgwire_backend, .ctx = t->coord};
-    err = pgwire_server_new(&wire, &t->server);
-    CU_ASSERT_PTR_NULL_FATAL(err);
-    t->stream = memory_stream_new(loop);
-    pgwire_server_accept(t->server, &t->stream->base);
-    static const char startup[] = "\0\3\0\0user\0tailrace\0database\0tailrace\0";
-    send_message(t, 0, startup, sizeof(startup));
-    struct buf greeting = {0};
-    bool open = take_answer(t, &greeting);
-    CU_ASSERT_TRUE(open && greeting.len == 0);
-    buf_free(&greeting);
-    if (t->before != NULL) {
-        t->before(t);
-    }
-    t->timer.fire = on_tick;
-    io_timer_start(loop, &t->timer, io_now_us(loop));
-}
-
-static void end(void *arg)
-{
-    struct talk *t = arg;
-    CU_ASSERT_EQUAL(t->at, t->lines_len); /* nothing hangs */
-    t->advances = local_controller_advances(t->controller);
-    io_timer_cancel(t->loop, &t->timer);
-    pgwire_server_free(t->server);
-    coord_free(t->coord);
-    controller_free(t->controller);
-    oracle_free(t->oracle);
-    catalog_close(t->catalog);
-    memory_stream_free(t->stream);
-}
-
-static void converse(const struct line *lines, size_t lines_len, void (*before)(struct talk *t))
-{
-    struct talk t = {.lines = lines, .lines_len = lines_len, .before = before};
-    run_in_sim(begin, end, &t, 20 * 1000 * 1000);
-}
-#define CONVERSE(lines) converse(lines, ARRAY_LEN(lines), NULL)
+/* Statements of every kind through one session, and what they answer: see talk.h. */
+#include "tests/unit/ctrl/adapter/coord/talk.h"
 
 static void test_queries(void)
 {
@@ -319,7 +131,7 @@ static void test_refused_appends(void)
         {"insert into t values (1)", "INSERT 0 1;"},
         {"select * from t", "1;SELECT 1;"},
     };
-    converse(early, ARRAY_LEN(early), refuse_early);
+    talk_converse(early, ARRAY_LEN(early), refuse_early);
     static const struct line full[] = {
         {"create table t (a int)", "CREATE TABLE;"},
         {"insert into t values (1)", "!53100;"},
@@ -327,7 +139,7 @@ static void test_refused_appends(void)
         {"commit", "!53100;"},
         {"select count(*) from t", "0;SELECT 1;"},
     };
-    converse(full, ARRAY_LEN(full), refuse_all);
+    talk_converse(full, ARRAY_LEN(full), refuse_all);
 }
 
 /*
@@ -342,15 +154,16 @@ static void test_idle(void)
         {"select * from t", "1;SELECT 1;"},
     };
     struct talk idle = {.lines = lines, .lines_len = ARRAY_LEN(lines)};
-    run_in_sim(begin, end, &idle, 20 * 1000 * 1000);
+    talk_run(&idle);
     CU_ASSERT(idle.advances > 150 && idle.advances < 300);
     struct line busy_lines[500];
     busy_lines[0] = lines[0];
     for (size_t i = 1; i < ARRAY_LEN(busy_lines); i++) {
         busy_lines[i] = (struct line){"select * from t", "SELECT 0;"};
     }
-    struct talk busy = {.lines = busy_lines, .lines_len = ARRAY_LEN(busy_lines)};
-    run_in_sim(begin, end, &busy, 2 * 1000 * 1000);
+    struct talk busy = {.lines = busy_lines, .lines_len = ARRAY_LEN(busy_lines),
+                        .run_us = 2 * 1000 * 1000};
+    talk_run(&busy);
     CU_ASSERT(busy.advances > 50);
 }
 
