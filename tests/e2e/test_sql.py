@@ -152,6 +152,53 @@ class Sql(harness.EnvironmentTest):
         self.execute("DROP VIEW seen")
         self.execute("DROP TABLE described")
 
+    def psql(self, script, *arguments):
+        return subprocess.run(
+            ["psql", "-X", "-h", "127.0.0.1", "-p", str(self.env.sql_port), "-U", "tailrace",
+             "-v", "ON_ERROR_STOP=1", *arguments],
+            input=script, capture_output=True, text=True, timeout=60, check=False)
+
+    def test_every_backslash_command(self):
+        self.execute("CREATE TABLE listed (a int NOT NULL, b text DEFAULT 'x')")
+        self.execute("CREATE VIEW looked AS SELECT a FROM listed")
+        self.execute("CREATE MATERIALIZED VIEW held AS SELECT b, count(*) AS n FROM listed GROUP BY b")
+        self.execute("CREATE INDEX found ON listed (a)")
+        for command in (
+                "d", "dt", "dv", "dm", "di", "l", "dn", "du", "df", "dd", "dT", "dp", "conninfo",
+                "d listed", "d looked", "d held", "d found", "d+ listed", "d+ looked", "d+ held",
+                "dt+", "dv+", "dm+", "di+", "l+", "dn+", "du+", "df abs", "df+ abs", "dT+", "z", "db",
+                "dx", "dC", "do", "ds", "dD", "dF", "drds", "ddp", "des", "dRp", "dy", "da", "dc",
+                "dO", "dA", "dL", "dE", "dg", "dX", "dS", "d pg_catalog.pg_class"):
+            result = self.psql(f"\\{command}\n")
+            self.assertEqual(result.returncode, 0, f"{command}: {result.stderr}")
+            self.assertNotIn("ERROR", result.stderr, command)
+        self.assertIn("double precision", self.psql("\\df abs\n").stdout)
+        result = self.psql("\\timing on\nSELECT 1 AS one \\gx\n")
+        self.assertIn("one | 1", result.stdout)
+        self.assertIn("Time:", result.stdout)
+        self.execute("DROP TABLE listed CASCADE")
+
+    def test_copy_binary(self):
+        import io
+        self.execute("CREATE TABLE packed (a int, b text, c numeric(10,2))")
+        self.execute("INSERT INTO packed VALUES (1, 'one', 1.50), (2, NULL, NULL)")
+        data = io.BytesIO()
+        self.cursor.copy_expert("COPY packed TO STDOUT (FORMAT binary)", data)
+        data.seek(0)
+        self.cursor.copy_expert("COPY packed FROM STDIN (FORMAT binary)", data)
+        self.assertEqual(self.rows("SELECT count(*), count(b), sum(c)::text FROM packed"),
+                         [(4, 2, "3.00")])
+        self.execute("DROP TABLE packed")
+
+    def test_hundreds_of_idle_clients(self):
+        clients = [self.env.connect() for _ in range(600)]
+        for client in clients[::50]:
+            cursor = client.cursor()
+            cursor.execute("SELECT 1")
+            self.assertEqual(cursor.fetchall(), [(1,)])
+        for client in clients:
+            client.close()
+
     def test_metrics_satisfy_promtool(self):
         url = f"http://127.0.0.1:{self.env.http_port}/metrics"
         with urllib.request.urlopen(url, timeout=10) as answer:

@@ -2,7 +2,8 @@
  * The catalog tables: their names and columns, "name:type" each, and who fills them. The columns of
  * pg_catalog and information_schema are PostgreSQL 15's, since clients ask for them by name; types
  * SQL users cannot do anything with here (ACLs, node trees, arrays) are text. A table without a
- * filler is empty: there are no such objects.
+ * filler is empty: there are no such objects. tableoid, a system column in PostgreSQL, is an
+ * ordinary one of the tables in which psql asks for it.
  */
 #include "ctrl/adapter/coord/virtual_internal.h"
 
@@ -76,7 +77,7 @@ const struct virtual_spec virtual_specs[] = {
      virtual_pg_collation},
     /* Only NOT NULL exists, which PostgreSQL 15 keeps in pg_attribute. */
     {"pg_catalog", "pg_constraint", 2606,
-     "oid:oid conname:name connamespace:oid contype:char condeferrable:bool "
+     "oid:oid tableoid:oid conname:name connamespace:oid contype:char condeferrable:bool "
      "condeferred:bool convalidated:bool conrelid:oid contypid:oid conindid:oid "
      "conparentid:oid confrelid:oid confupdtype:char confdeltype:char "
      "confmatchtype:char conislocal:bool coninhcount:int4 connoinherit:bool "
@@ -167,7 +168,7 @@ const struct virtual_spec virtual_specs[] = {
      NULL},
     /* One, so that pg_proc.prolang finds something. */
     {"pg_catalog", "pg_language", 14023,
-     "oid:oid lanname:name lanowner:oid lanispl:bool lanpltrusted:bool "
+     "oid:oid tableoid:oid lanname:name lanowner:oid lanispl:bool lanpltrusted:bool "
      "lanplcallfoid:oid laninline:oid lanvalidator:oid lanacl:text",
      virtual_pg_language},
     /* Nothing locks for longer than a statement. */
@@ -187,7 +188,7 @@ const struct virtual_spec virtual_specs[] = {
      virtual_pg_namespace},
     /* Index keys have no operator classes. */
     {"pg_catalog", "pg_opclass", 14026,
-     "oid:oid opcmethod:oid opcname:name opcnamespace:oid opcowner:oid opcfamily:oid "
+     "oid:oid tableoid:oid opcmethod:oid opcname:name opcnamespace:oid opcowner:oid opcfamily:oid "
      "opcintype:oid opcdefault:bool opckeytype:oid",
      NULL},
     /* Operators are the planner's business; \do finds none. */
@@ -198,7 +199,7 @@ const struct virtual_spec virtual_specs[] = {
      NULL},
     /* As pg_opclass. */
     {"pg_catalog", "pg_opfamily", 14028,
-     "oid:oid opfmethod:oid opfname:name opfnamespace:oid opfowner:oid",
+     "oid:oid tableoid:oid opfmethod:oid opfname:name opfnamespace:oid opfowner:oid",
      NULL},
     /* \d joins it for relations of kind p. */
     {"pg_catalog", "pg_partitioned_table", 14029,
@@ -261,7 +262,7 @@ const struct virtual_spec virtual_specs[] = {
      NULL},
     /* Views are kept as text: \d asks for rules. */
     {"pg_catalog", "pg_rewrite", 14039,
-     "oid:oid rulename:name ev_class:oid ev_type:char ev_enabled:char is_instead:bool "
+     "oid:oid tableoid:oid rulename:name ev_class:oid ev_type:char ev_enabled:char is_instead:bool "
      "ev_qual:text ev_action:text",
      NULL},
     /* pg_authid without passwords, in PostgreSQL's own order of columns. */
@@ -360,7 +361,7 @@ const struct virtual_spec virtual_specs[] = {
      NULL},
     /* No triggers: \d asks. */
     {"pg_catalog", "pg_trigger", 14057,
-     "oid:oid tgrelid:oid tgparentid:oid tgname:name tgfoid:oid tgtype:int2 "
+     "oid:oid tableoid:oid tgrelid:oid tgparentid:oid tgname:name tgfoid:oid tgtype:int2 "
      "tgenabled:char tgisinternal:bool tgconstrrelid:oid tgconstrindid:oid "
      "tgconstraint:oid tgdeferrable:bool tginitdeferred:bool tgnargs:int2 tgattr:text "
      "tgargs:text tgqual:text tgoldtable:name tgnewtable:name",
