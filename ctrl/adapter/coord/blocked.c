@@ -26,6 +26,7 @@ struct look {
     const char *hint;    /* what to do about the last one, or NULL */
 };
 
+/* As mz_source_statuses spells it. */
 static const char *status_word(enum storage_status status)
 {
     switch (status) {
@@ -38,6 +39,7 @@ static const char *status_word(enum storage_status status)
     UNREACHABLE();
 }
 
+/* As SQL prints a timestamptz. */
 static void append_time(struct buf *out, uint64_t us)
 {
     const struct type type = type_of(TYPE_TIMESTAMPTZ);
@@ -107,6 +109,7 @@ static void look_at_dataflow(struct look *l, const struct catalog_item *item)
                k != NULL ? k->name : "?");
 }
 
+/* Views are passed through: they hold nothing and are never behind. */
 static void look_at(struct look *l, uint64_t id)
 {
     const struct catalog_item *item = catalog_item_id(l->coord->catalog, id);
@@ -148,6 +151,7 @@ static void describe_query(struct look *l, const struct sql_query *query, uint64
     }
 }
 
+/* Also called for sessions of others (mz_sessions), hence const and without side effects. */
 const char *blocked_describe(const struct session *s, struct buf *out)
 {
     struct look l = {.coord = s->coord, .out = out};
@@ -179,6 +183,7 @@ const char *blocked_describe(const struct session *s, struct buf *out)
     return l.hint;
 }
 
+/* An error of a statement that waited for nothing stays as it is. */
 err_t blocked_explain(const struct session *s, err_t err)
 {
     struct buf text = {0};

@@ -90,6 +90,7 @@ bool read_needs_cluster(const struct sql_query *query);
  * time can be chosen that is sure to be readable. */
 bool read_inputs_known(struct coord *coord, const struct sql_query *query, uint64_t cluster);
 
+/* The coordinator's. reads holds those under way, finished those whose end was not told yet. */
 struct local {
     struct coord *coord;
     struct engine *engine;
@@ -123,6 +124,7 @@ err_t write_set_check(const struct coord *coord, const struct write_set *set, si
 enum { WRITE_CHECK_BYTES = 1024 * 1024 }; /* how often those who fill a set look at the limit */
 void write_set_clear(struct write_set *set);
 
+/* See write.c for the transitions. */
 enum write_state { WRITE_IDLE, WRITE_QUEUED, WRITE_GRANTED, WRITE_FLYING };
 
 /* One write, embedded by who asks. */
@@ -134,6 +136,7 @@ struct write_job {
     void (*granted)(struct write_job *job);
     void (*done)(struct write_job *job, err_t err);
 };
+/* The coordinator's. At most one append is under way; group is what it carries. */
 struct writer {
     struct coord *coord;
     struct write_job *head, **tail; /* queued */
@@ -159,6 +162,7 @@ void write_abandon(struct coord *coord, struct write_job *job);
 
 /* ---- the coordinator ------------------------------------------------------------------------- */
 
+/* What a collection's ingestion reported last. Owned by coord.statuses. */
 struct collection_status {
     enum storage_status status;
     uint64_t since_us; /* Unix time at which it became so */
@@ -168,6 +172,8 @@ struct collection_status {
 
 struct virtual_table;
 
+/* Owned by environmentd, touched on its loop only. The first four pointers are others' and outlive
+ * it. */
 struct coord {
     struct coord_config config;
     struct io_loop *loop;
@@ -176,22 +182,22 @@ struct coord {
     struct controller *controller;
     struct coord_size *sizes;
     size_t sizes_len;
-    struct session *sessions;
+    struct session *sessions; /* all, the system's own included */
     struct session *system; /* plans at start, in nobody's name */
-    uint64_t next_transient;
+    uint64_t next_transient; /* counts dataflows of queries and subscriptions */
     struct local local;
     struct writer writer;
     struct io_timer tick;
     uint64_t ticked_us;     /* when it last fired */
     uint64_t busy_until_us; /* ticks come closely until then */
     struct io_timer compaction;
-    bool started;
+    bool started; /* the controllers know everything the catalog holds */
     struct u64map statuses; /* collection -> struct collection_status */
     struct u64map failures; /* dataflow -> char * */
     struct virtual_table *virtuals;
     size_t virtuals_len, virtuals_cap;
     struct scram_verifier verifier;
-    bool has_verifier;
+    bool has_verifier; /* a password is set */
     struct metric *statements, *failed, *rows_sent, *rows_written, *commits, *query_seconds,
         *commit_seconds;
 };
@@ -214,6 +220,7 @@ struct script_ref {
 struct script_ref *script_ref_new(struct sql_script *script);
 void script_ref_drop(struct script_ref *ref);
 
+/* Shared by counting: the session's map has one reference, each portal of it another. */
 struct prepared {
     uint32_t refs;
     struct script_ref *script;
@@ -228,7 +235,8 @@ void prepared_drop(struct prepared *p);
 
 struct subscription;
 
-/* A statement bound to arguments, and the rows it gives. */
+/* A statement bound to arguments, and the rows it gives. Owned by the session's map by name, or by
+ * the run when it has no name (simple query). */
 struct portal {
     struct session *session;
     char *name; /* NULL: of a simple query, not in the map */
@@ -262,7 +270,8 @@ enum run_state {
     RUN_COPY_IN,
 };
 
-/* The statement under way. */
+/* The statement under way. Zeroed when nothing runs. Lives from statement_start to
+ * session_statement_done. */
 struct run {
     enum run_state state;
     struct portal *portal; /* the statement */
@@ -278,8 +287,10 @@ struct run {
     char tag[96];
 };
 
+/* What a block has done so far; it cannot change from one to the other. */
 enum tx_mode { TX_NONE, TX_READ, TX_WRITE };
 
+/* Zeroed but for status and began_us outside a transaction. Times are the oracle's. */
 struct transaction {
     char status;   /* as pgwire has it: I, T, E */
     enum tx_mode mode;
@@ -305,11 +316,13 @@ struct wait {
 
 struct copy_in;
 
+/* Owned texts; both NULL: the variable has its initial value. */
 struct var_value {
     char *value;   /* NULL: the default */
     char *local;   /* SET LOCAL, until the transaction ends */
 };
 
+/* Owned by its connection (pgwire's session pointer); linked in coord.sessions while it lives. */
 struct session {
     struct coord *coord;
     struct session *next, *prev;

@@ -163,6 +163,7 @@ static void text_record(struct session *s, const struct schema *columns, const s
     buf_append_byte(&s->copy_line, '\n');
 }
 
+/* NULL is a length of -1, without bytes. */
 static void binary_record(struct session *s, const struct schema *columns, const struct datum *row)
 {
     struct buf *field = &s->copy_field;
@@ -223,6 +224,7 @@ static const char *rows_tag(struct session *s)
     return run->tag;
 }
 
+/* The binary format has an end of its own, before CopyDone. */
 static void end_copy(struct session *s)
 {
     if (s->run.copy.binary) {
@@ -378,6 +380,7 @@ static void on_read(void *arg, err_t err)
 
 enum { STATEMENT_WAIT_MIN_US = 1000, STATEMENT_WAIT_MAX_US = 50 * 1000 };
 
+/* Doubling up to 50 ms: what comes at once is seen at once, what takes minutes costs little. */
 static void look_again(struct session *s)
 {
     struct io_loop *loop = s->coord->loop;

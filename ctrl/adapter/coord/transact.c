@@ -177,6 +177,7 @@ static err_t hold(struct session *s, uint64_t cluster, uint64_t id)
     return ERR_OK;
 }
 
+/* Takes cause. */
 static err_t cannot_read(struct session *s, uint64_t id, err_t cause)
 {
     const struct catalog_item *item = catalog_item_id(s->coord->catalog, id);
@@ -209,6 +210,7 @@ static err_t hold_inputs(struct session *s, const struct sql_query *query, uint6
     return ERR_OK;
 }
 
+/* An index is in its relation's schema. */
 static void add_schema(const struct session *s, struct u64map *schemas, uint64_t id)
 {
     const struct catalog_item *item = catalog_item_id(s->coord->catalog, id);
