@@ -218,27 +218,6 @@ void k_to_timestamp(struct call *c)
     }
 }
 
-/* timezone(zone, timestamp): only UTC under its names; either way the number stays. */
-void k_timezone(struct call *c)
-{
-    ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
-    ASSERT(c->out_kind == TYPE_TIMESTAMP || c->out_kind == TYPE_TIMESTAMPTZ);
-    static const char *const names[] = {"utc", "gmt", "z", "zulu", "etc/utc", "etc/gmt",
-                                        "universal", "uct", "etc/uct", "+00", "+00:00"};
-    FOR_ROWS(c, i) {
-        struct slice zone = ARG(c, 0, struct slice, i);
-        bool known = false;
-        for (size_t k = 0; k < ARRAY_LEN(names) && !known; k++) {
-            known = strlen(names[k]) == zone.len &&
-                    strncasecmp(names[k], zone.s, zone.len) == 0;
-        }
-        if (!known) {
-            call_failf(c, i, "22023", "time zone \"%.*s\" not recognized", (int)zone.len, zone.s);
-        }
-        ((int64_t *)c->out)[i] = ARG(c, 1, int64_t, i);
-    }
-}
-
 void k_timestamp_typmod(struct call *c)
 {
     ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
