@@ -202,8 +202,9 @@ static err_t column_constraint(struct az *az, const PgQuery__Constraint *c, stru
         return column_default(az, c->raw_expr, *type, text);
     case PG_QUERY__CONSTR_TYPE__CONSTR_PRIMARY:
     case PG_QUERY__CONSTR_TYPE__CONSTR_UNIQUE:
-        return AZ_UNSUPPORTED(az, c->location,
-                              "PRIMARY KEY and UNIQUE constraints are not supported");
+        return err_hint(AZ_UNSUPPORTED(az, c->location,
+                                       "PRIMARY KEY and UNIQUE constraints are not supported"),
+                        "A table is a multiset of rows; an index makes lookups by a key fast.");
     default:
         return AZ_UNSUPPORTED(az, c->location, "this column constraint is not supported");
     }
@@ -250,9 +251,14 @@ static err_t table_columns(struct az *az, const PgQuery__CreateStmt *s, struct s
         if (s->table_elts[i]->node_case != PG_QUERY__NODE__NODE_COLUMN_DEF) {
             return AZ_UNSUPPORTED(az, -1, "table constraints are not supported");
         }
+        /*
+         * cols grows only when the column is complete: names before it are what it is compared
+         * with.
+         */
         TRY(table_column(az, s->table_elts[i]->column_def, out, out->columns.cols));
         out->columns.cols++;
     }
+    /* As many as one batch carries. */
     if (out->columns.cols > BATCH_COLS_MAX) {
         return err_sql(ERR_LIMIT, "54011", "tables can have at most %d columns", BATCH_COLS_MAX);
     }
@@ -317,6 +323,7 @@ static err_t view(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *ou
     struct rel *rel = az_query_rel(az, &q);
     TRY(rel_lower(az, rel, &rel)); /* what cannot be planned is refused now */
     TRY(sql_deparse(az->arena, query, &out->definition));
+    /* Only what was said goes into the text: the session's cluster may be another later. */
     const char *cluster =
         out->cluster == NULL
             ? ""
@@ -568,6 +575,7 @@ err_t sql_plan_ddl(const struct sql_context *cx, const struct sql_stmt *stmt, st
     return ERR_OK;
 }
 
+/* NULL is allowed. */
 void sql_ddl_free(struct sql_ddl *ddl)
 {
     if (ddl == NULL) {

@@ -134,6 +134,7 @@ static err_t describe_subscribe(struct az *az, const struct sql_stmt *stmt, stru
     struct schema inner;
     TRY(describe_query(az, stmt, &inner));
     bool progress = stmt->subscribe.progress;
+    /* mz_timestamp, mz_progressed when asked for, mz_diff. */
     uint32_t extra = progress ? 3 : 2;
     out->cols = inner.cols + extra;
     out->types = ARENA_ARRAY(az->arena, struct type, out->cols);
@@ -147,6 +148,7 @@ static err_t describe_subscribe(struct az *az, const struct sql_stmt *stmt, stru
         out->types[1].nullable = false;
     }
     out->names[extra - 1] = "mz_diff";
+    /* A difference is NULL in a progress row. */
     out->types[extra - 1] = type_of(TYPE_INT8);
     for (uint32_t i = 0; i < inner.cols; i++) {
         out->names[extra + i] = inner.names[i];
@@ -202,6 +204,7 @@ err_t sql_describe(const struct sql_context *cx, const struct sql_stmt *stmt,
     struct sql_description *d = MEM_NEW(struct sql_description);
     struct az az;
     az_init(&az, &d->arena, cx, stmt);
+    /* Parameters may be without a value, and nothing is planned. */
     az.describe = true;
     struct schema columns = {0};
     err_t err = describe_into(&az, stmt, &columns);
@@ -225,6 +228,7 @@ err_t sql_describe(const struct sql_context *cx, const struct sql_stmt *stmt,
     return ERR_OK;
 }
 
+/* NULL is allowed, as for every free function here. */
 void sql_description_free(struct sql_description *description)
 {
     if (description == NULL) {
@@ -382,6 +386,7 @@ err_t sql_explain(const struct sql_context *cx, const struct sql_stmt *stmt, str
         return explain_object(cx, stmt, out);
     }
     const struct sql_stmt *inner = stmt->inner;
+    /* The read that says what to write. */
     if (inner->kind == SQL_INSERT || inner->kind == SQL_UPDATE || inner->kind == SQL_DELETE) {
         struct sql_write *w = NULL;
         TRY(sql_plan_write(cx, inner, &w));
@@ -389,6 +394,7 @@ err_t sql_explain(const struct sql_context *cx, const struct sql_stmt *stmt, str
         sql_write_free(w);
         return ERR_OK;
     }
+    /* As it would be maintained: planned from the definition that would be stored. */
     if (inner->kind == SQL_CREATE_MATERIALIZED_VIEW || inner->kind == SQL_CREATE_VIEW) {
         struct sql_ddl *ddl = NULL;
         struct sql_query *q = NULL;

@@ -203,6 +203,7 @@ static struct schema schema_of(struct emitter *em, const struct rel *rel)
     return s;
 }
 
+/* Lists of the plan live in its arena. */
 static uint32_t *copy_cols(struct emitter *em, const uint32_t *cols, uint32_t len)
 {
     return arena_memdup(&em->plan->arena, cols, len * sizeof(cols[0]));
@@ -297,6 +298,7 @@ static err_t build_mfp(struct arena *scratch, struct arena *arena, const struct 
             m->project[i] = sx->col;
             continue;
         }
+        /* Few maps: looking through them is cheaper than a table. */
         uint32_t at = 0;
         while (at < maps.len &&
                (maps.items[at]->type.oid != sx->type.oid || !sx_same(maps.items[at], sx))) {
@@ -348,6 +350,7 @@ static err_t emit_mfp(struct emitter *em, struct rel *rel, uint32_t *out)
     for (uint32_t i = 0; i < node.mfp.project_len && identity; i++) {
         identity = node.mfp.project[i] == i;
     }
+    /* No operator: whoever reads it reads the input. */
     if (identity) {
         *out = in;
         return ERR_OK;
@@ -403,6 +406,7 @@ static err_t emit_join(struct emitter *em, const struct rel *rel, uint32_t *out)
                                     [REL_JOIN_LEFT] = PLAN_JOIN_LEFT,
                                     [REL_JOIN_SEMI] = PLAN_JOIN_SEMI,
                                     [REL_JOIN_ANTI] = PLAN_JOIN_ANTI};
+    /* The same names on both sides; FULL is gone since lowering. */
     node.join.kind = kinds[rel->join];
     node.inputs = copy_cols(em, inputs, 2);
     node.join.keys_len = rel->sx_len;
@@ -415,6 +419,7 @@ static err_t emit_join(struct emitter *em, const struct rel *rel, uint32_t *out)
         node.join.left_keys[i] = sx->args[0]->col;
         ASSERT(sx->args[1]->col >= l);
         node.join.right_keys[i] = sx->args[1]->col - l;
+        /* The same for all pairs: phys.c saw to it. */
         node.join.null_equal = sx_is_op(sx, "is_not_distinct_from");
     }
     return add_node(em, &node, out);

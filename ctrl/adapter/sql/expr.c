@@ -259,6 +259,7 @@ static err_t distinct_from(struct az *az, struct scope *scope, const PgQuery__AE
     struct sx *args[2];
     TRY(az_expr(az, scope, e->lexpr, &args[0]));
     TRY(az_expr(az, scope, e->rexpr, &args[1]));
+    /* A literal NULL has no type to compare by. */
     for (int i = 0; i < 2; i++) {
         if (args[i]->kind == SX_LIT && args[i]->lit.null) {
             struct sx *is_null = sx_is_null(az->arena, args[1 - i]);
@@ -603,6 +604,7 @@ static err_t case_expr(struct az *az, struct scope *scope, const PgQuery__CaseEx
     ASSERT(e->n_args > 0);
     struct sx *subject = NULL;
     uint32_t n = (uint32_t)e->n_args;
+    /* One call has so many arguments; nested CASEs have more. */
     if (2 * n + 1 > EXPR_ARGS_MAX) {
         return AZ_UNSUPPORTED(az, e->location, "CASE with more than %d branches is not supported",
                               (EXPR_ARGS_MAX - 1) / 2);
@@ -715,6 +717,7 @@ static err_t collate_clause(struct az *az, struct scope *scope, const PgQuery__C
                             struct sx **out)
 {
     const char *name = pg_name(c->collname, c->n_collname, NULL);
+    /* "C" and its relatives compare bytes, which is what everything does here. */
     if (name == NULL || (strcmp(name, "default") != 0 && strcmp(name, "C") != 0 &&
                          strcmp(name, "POSIX") != 0 && strcmp(name, "ucs_basic") != 0)) {
         return AZ_UNSUPPORTED(az, c->location, "collation \"%s\" is not supported",
@@ -799,6 +802,7 @@ static err_t sqlvalue(struct az *az, struct scope *scope, const PgQuery__SQLValu
 static err_t grouping_func(struct az *az, struct scope *scope, const PgQuery__GroupingFunc *f,
                            struct sx **out)
 {
+    /* GROUPING stands where aggregates may. */
     if (scope->no_aggs != NULL) {
         return az_err(az, f->location, ERR_INVALID, "42803",
                       "grouping operations are not allowed in %s", scope->no_aggs);

@@ -750,7 +750,7 @@ static err_t from_node(struct az *az, struct above above, pg_node *node, struct 
         err = join_expr(az, above, node->join_expr, out);
         break;
     default:
-        err = AZ_UNSUPPORTED(az, -1, "this item in FROM is not supported");
+        err = AZ_UNSUPPORTED(az, pg_location(node), "this item in FROM is not supported");
         break;
     }
     az_leave(az);

@@ -213,9 +213,15 @@ static struct sx *other_aggregate(struct az *az, const struct sx *agg, enum agg_
     return copy;
 }
 
+/*
+ * Exact kinds only: squares of floats would have to be summed with more digits than they have. The
+ * count is analysed like any aggregate; the sums share its argument, FILTER and place. For no rows
+ * the count is 0 and the answer NULL, whatever the sums are.
+ */
 static err_t variance_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
                            const char *name, struct sx **out)
 {
+    ASSERT(find_variance(name) < ARRAY_LEN(variances));
     struct sx *count = NULL, *square = NULL;
     if (call->agg_star || call->n_args != 1) {
         return wrong_arity(az, scope, call, name);
@@ -279,7 +285,9 @@ err_t az_func_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *
     bool builtin = schema == NULL || strcmp(schema, "pg_catalog") == 0;
     enum agg_func func;
     if (call->over != NULL) {
-        return AZ_UNSUPPORTED(az, call->location, "window functions are not supported");
+        return err_hint(AZ_UNSUPPORTED(az, call->location, "window functions are not supported"),
+                        "DISTINCT ON gives the first row of each group, a LATERAL subquery with "
+                        "LIMIT the first ones, a join with a grouped subquery its totals.");
     }
     if (builtin && agg_of_name(name, &func)) {
         return aggregate_call(az, scope, call, name, func, out);

@@ -195,8 +195,12 @@ struct reduction {
     struct plan_agg *aggs; /* of each aggregate; unused for GROUPING */
 };
 
+/*
+ * Expressions become columns once, however many sets there are: all reductions read the same node.
+ */
 static void make_input(struct grouping *g, struct rel *rel, struct reduction *out)
 {
+    ASSERT(rel != NULL && out != NULL);
     struct az *az = g->az;
     struct sxvec maps = {0};
     out->keys = ARENA_ARRAY(az->arena, uint32_t, g->groups->len);
@@ -242,6 +246,7 @@ static struct sx *grouping_value(const struct grouping *g, const struct sx *sx,
 static struct rel *reduce_set(struct grouping *g, const struct reduction *r, bool grouped,
                               const uint64_t *mask)
 {
+    ASSERT(mask == NULL || g->groups->len <= GROUP_SETS_GROUPS_MAX);
     struct arena *a = g->az->arena;
     uint32_t n = g->groups->len, keys_len = 0, aggs_len = 0;
     uint32_t *keys = ARENA_ARRAY(a, uint32_t, n), *at = ARENA_ARRAY(a, uint32_t, n + g->aggs.len);
@@ -275,6 +280,10 @@ static struct rel *reduce_set(struct grouping *g, const struct reduction *r, boo
     return rel_project(a, rel_map(a, out, maps.items, maps.len), at, n + g->aggs.len);
 }
 
+/*
+ * One reduction, or the sum of those by each grouping set: rows of different sets are different
+ * rows even when they look alike, so nothing is made distinct.
+ */
 static struct rel *aggregate(struct grouping *g, bool grouped, struct rel *rel)
 {
     ASSERT(g->err == ERR_OK);
@@ -302,6 +311,7 @@ static struct sx *loosen(struct arena *arena, struct sx *sx)
     return copy;
 }
 
+/* An expression over the input as one over the aggregated relation. */
 static struct sx *replaced(struct grouping *g, struct sx *sx)
 {
     sx = sx_rewrite(g->az->arena, sx, replace_fn, g);

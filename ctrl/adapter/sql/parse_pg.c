@@ -14,6 +14,7 @@
 
 #include <stdio.h>
 
+/* NULL when the node is none or no String. */
 const char *pg_string(const pg_node *node)
 {
     if (node == NULL || node->node_case != PG_QUERY__NODE__NODE_STRING) {
@@ -22,6 +23,7 @@ const char *pg_string(const pg_node *node)
     return node->string->sval;
 }
 
+/* a.b.c as the grammar lists it; parts before the schema are the caller's. */
 const char *pg_name(pg_node *const *list, size_t len, const char **schema)
 {
     if (schema != NULL) {
@@ -127,6 +129,7 @@ static const char *value_text(struct sql_script *script, pg_node *const *args, s
     return text;
 }
 
+/* What sql_stmt promises of every statement. */
 static void set_kind(struct sql_stmt *stmt, enum sql_stmt_kind kind, const char *tag, bool rows)
 {
     ASSERT(tag != NULL);
@@ -140,6 +143,7 @@ static err_t of_variable_set(struct sql_script *script, struct sql_stmt *stmt,
                              const PgQuery__VariableSetStmt *set)
 {
     ASSERT(set->kind != PG_QUERY__VARIABLE_SET_KIND__VARIABLE_SET_KIND_UNDEFINED);
+    /* RESET is a SET to the default, under another tag. */
     bool reset = set->kind == PG_QUERY__VARIABLE_SET_KIND__VAR_RESET ||
                  set->kind == PG_QUERY__VARIABLE_SET_KIND__VAR_RESET_ALL;
     set_kind(stmt, SQL_SET, reset ? "RESET" : "SET", false);
@@ -228,6 +232,7 @@ static err_t of_drop(struct sql_script *script, struct sql_stmt *stmt,
         } else {
             stmt->drop.names[i] = (struct sql_name){.name = pg_string(object), .location = -1};
         }
+        /* Functions and operators are named with their arguments. */
         if (stmt->drop.names[i].name == NULL) {
             return unsupported("DROP of this kind of object");
         }
@@ -281,7 +286,7 @@ static err_t copy_option(struct sql_script *script, struct sql_stmt *stmt,
     pg_node *arg = e->arg;
     const char *value = NULL;
     if (arg != NULL && arg->node_case == PG_QUERY__NODE__NODE_BOOLEAN) {
-        value = arg->boolean->boolval ? "on" : "off";
+        value = arena_strdup(&script->arena, arg->boolean->boolval ? "on" : "off");
     } else if (arg != NULL) {
         value = value_text(script, &arg, 1);
     }
@@ -317,11 +322,13 @@ static err_t of_copy(struct sql_script *script, struct sql_stmt *stmt,
 {
     ASSERT(copy->relation != NULL || copy->query != NULL);
     set_kind(stmt, copy->is_from ? SQL_COPY_FROM : SQL_COPY_TO, "COPY", false);
+    /* COPY t TO STDOUT has neither. */
     if (text_or_null(copy->filename) != NULL || copy->is_program) {
         return err_hint(unsupported("COPY to or from a file of the server"),
                         "Use COPY ... FROM STDIN or psql's \\copy.");
     }
     bool delimiter = false, null = false;
+    /* Which of these count depends on the format, known after all options. */
     stmt->copy.quote = '"';
     stmt->copy.escape = '\0';
     for (size_t i = 0; i < copy->n_options; i++) {
@@ -367,6 +374,7 @@ static err_t of_explain(struct sql_script *script, struct sql_stmt *stmt,
 {
     ASSERT(explain->query != NULL);
     set_kind(stmt, SQL_EXPLAIN, "EXPLAIN", true);
+    /* VERBOSE, COSTS and FORMAT change nothing here. */
     for (size_t i = 0; i < explain->n_options; i++) {
         if (strcmp(explain->options[i]->def_elem->defname, "analyze") == 0) {
             return unsupported("EXPLAIN ANALYZE");
@@ -384,6 +392,7 @@ static err_t of_create_table(struct sql_stmt *stmt, const PgQuery__CreateStmt *c
     if (create->n_inh_relations > 0 || create->partspec != NULL || create->partbound != NULL) {
         return unsupported("table inheritance or partitioning");
     }
+    /* "p" is permanent, "t" temporary, "u" unlogged. */
     if (create->relation->relpersistence != NULL &&
         strcmp(create->relation->relpersistence, "p") != 0) {
         return unsupported("a temporary or unlogged table");
@@ -442,6 +451,7 @@ static err_t of_session(struct sql_script *script, struct sql_stmt *stmt, const 
         set_kind(stmt, SQL_FETCH, "FETCH", true);
         stmt->cursor.name = node->fetch_stmt->portalname;
         stmt->cursor.count = node->fetch_stmt->how_many;
+        /* Rows that were fetched are gone: a cursor is a stream. */
         if (node->fetch_stmt->ismove ||
             node->fetch_stmt->direction != PG_QUERY__FETCH_DIRECTION__FETCH_FORWARD) {
             return unsupported("a cursor that moves other than forward");

@@ -74,6 +74,7 @@ struct rel *rel_empty(struct arena *arena, const struct type *types, uint32_t co
     return rel;
 }
 
+/* The walk has no way to stop; one reference is enough to know. */
 static void any_ref(void *arg, uint32_t level, uint32_t col, struct type type)
 {
     *(bool *)arg = true;
@@ -98,6 +99,7 @@ void rel_close(struct rel *rel)
     rel->dead = dead;
 }
 
+/* By construction: data that happens to be empty is not known here. */
 bool rel_is_empty(const struct rel *rel)
 {
     return rel->kind == REL_CONSTANT && rel->rows_len == 0;

@@ -222,6 +222,7 @@ static int case_name(const PgQuery__CaseExpr *e, const char **name)
     return 1;
 }
 
+/* As PostgreSQL's FigureColnameInternal. Expressions without a name of their own are "?column?". */
 static int figure_name(const pg_node *node, const char **name)
 {
     ASSERT(node != NULL && name != NULL);
@@ -265,6 +266,7 @@ static int figure_name(const pg_node *node, const char **name)
     }
 }
 
+/* name NULL: none was found. */
 static void add_target(struct az *az, struct targets *t, struct sx *sx, const char *name)
 {
     sxvec_push(az->arena, &t->sx, sx);
@@ -552,7 +554,10 @@ static err_t group_expr(struct az *az, struct scope *scope, const pg_node *node,
     return ERR_OK;
 }
 
-/* What GROUP BY is about while it is read. */
+/*
+ * What GROUP BY is about while it is read. What GROUP BY is about while it is read: groups grows,
+ * and targets that are named by it are settled to a type.
+ */
 struct group_by {
     struct az *az;
     struct scope *scope;
@@ -582,8 +587,10 @@ static err_t group_mask(struct group_by *by, const pg_node *node, uint64_t *mask
     return ERR_OK;
 }
 
+/* Room for so many sets, all empty; PostgreSQL's bound and words when there are too many. */
 static err_t new_sets(struct group_by *by, uint64_t len, int location, struct group_sets *out)
 {
+    ASSERT(out != NULL);
     if (len > GROUP_SETS_MAX) {
         return az_err(by->az, location, ERR_LIMIT, "54001",
                       "too many grouping sets present (maximum %d)", GROUP_SETS_MAX);
@@ -593,10 +600,15 @@ static err_t new_sets(struct group_by *by, uint64_t len, int location, struct gr
     return ERR_OK;
 }
 
-/* ROLLUP (a, b): {ab, a, {}}. CUBE (a, b): every subset. */
+/*
+ * ROLLUP (a, b): {ab, a, {}}. CUBE (a, b): every subset. ROLLUP (a, b): {ab, a, {}}. CUBE (a, b):
+ * every subset. An element may be a list, (a, b), which comes and goes as one.
+ */
 static err_t rollup_or_cube(struct group_by *by, const PgQuery__GroupingSet *set,
                             struct group_sets *out)
 {
+    ASSERT(set->kind == PG_QUERY__GROUPING_SET_KIND__GROUPING_SET_ROLLUP ||
+           set->kind == PG_QUERY__GROUPING_SET_KIND__GROUPING_SET_CUBE);
     bool cube = set->kind == PG_QUERY__GROUPING_SET_KIND__GROUPING_SET_CUBE;
     size_t n = set->n_content;
     if (cube && n > 12) {
@@ -666,6 +678,7 @@ static void distinct_sets(struct group_sets *sets)
     sets->len = kept;
 }
 
+/* GROUP BY () counts: it is a set without groups. */
 static bool has_sets(const PgQuery__SelectStmt *s)
 {
     bool any = false;
@@ -890,7 +903,8 @@ static err_t plain_select(struct az *az, PgQuery__SelectStmt *s, struct scope *p
         return AZ_UNSUPPORTED(az, -1, "FOR UPDATE and FOR SHARE are not supported");
     }
     if (s->n_window_clause > 0) {
-        return AZ_UNSUPPORTED(az, -1, "window functions are not supported");
+        return AZ_UNSUPPORTED(az, s->window_clause[0]->window_def->location,
+                              "window functions are not supported");
     }
     struct scope scope = {.parent = parent, .hide = hide};
     struct rel *rel = NULL;
@@ -960,7 +974,10 @@ err_t az_values(struct az *az, struct scope *scope, pg_node **lists, size_t len,
     return az_cells(az, cells, len, cols, out);
 }
 
-/* Halves of halves, not a chain: passes recurse as deep as the tree is. */
+/*
+ * Halves of halves, not a chain: passes recurse as deep as the tree is. Halves of halves, not a
+ * chain: passes recurse as deep as the tree is, and VALUES may be long.
+ */
 static struct rel *union_rows(struct az *az, struct sx **cells, size_t len, uint32_t cols)
 {
     ASSERT(len > 0);

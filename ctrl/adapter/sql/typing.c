@@ -85,6 +85,7 @@ bool type_is_reg(const struct type *type)
     return type->kind == TYPE_OID && type->oid != 26 && type->oid != 28 && type->oid != 0;
 }
 
+/* Of comparisons and tests. */
 struct type type_bool(bool nullable)
 {
     struct type type = type_of(TYPE_BOOL);
@@ -92,6 +93,7 @@ struct type type_bool(bool nullable)
     return type;
 }
 
+/* An untyped literal, or a parameter nothing has decided about. */
 bool type_is_unknown(const struct sx *sx)
 {
     return sx->type.kind == TYPE_UNKNOWN;
@@ -192,6 +194,7 @@ static err_t type_modifier(struct az *az, const PgQuery__TypeName *name, const c
     }
     if (strcmp(type, "timestamp") == 0 || strcmp(type, "timestamptz") == 0 ||
         strcmp(type, "time") == 0) {
+        /* Microseconds are all there is. */
         *out = n[0] > 6 ? 6 : n[0];
         return ERR_OK;
     }
@@ -233,6 +236,7 @@ err_t az_type(struct az *az, const PgQuery__TypeName *name, struct type *out)
         return az_err(az, name->location, ERR_INVALID, "42704", "type \"%s%s%s\" does not exist",
                       schema == NULL ? "" : schema, schema == NULL ? "" : ".", type);
     }
+    /* Dimensions and bounds are not part of a type, as in PostgreSQL. */
     if (name->n_array_bounds > 0) {
         uint32_t oid = type_array_of(out->oid);
         if (oid == 0) {

@@ -195,7 +195,10 @@ static err_t finish(struct az *az, struct rel *rel, struct sql_write *out)
 
 /* ---- INSERT ---------------------------------------------------------------------------------- */
 
-/* Where an INSERT's expressions go. */
+/*
+ * Where an INSERT's expressions go. Where an INSERT's expressions go: the i-th one to column
+ * cols[i], which was written at locations[i] (0 when there was no list).
+ */
 struct insert {
     const struct sql_relation *relation;
     uint32_t *cols; /* target columns, in the order written */
@@ -360,7 +363,9 @@ static err_t plan_insert(struct az *az, const PgQuery__InsertStmt *s, struct sql
     TRY(target_table(az, s->relation, "insert into", &in.relation));
     out->relation = in.relation;
     if (s->on_conflict_clause != NULL) {
-        return AZ_UNSUPPORTED(az, s->on_conflict_clause->location, "ON CONFLICT is not supported");
+        return err_hint(AZ_UNSUPPORTED(az, s->on_conflict_clause->location,
+                                       "ON CONFLICT is not supported"),
+                        "There are no unique constraints rows could conflict with.");
     }
     TRY(insert_columns(az, s, &in));
     if (s->with_clause != NULL) {
@@ -397,9 +402,14 @@ static const char *alias_of(const PgQuery__RangeVar *var, const struct sql_relat
     return var->alias != NULL ? var->alias->aliasname : relation->name;
 }
 
-/* Other items of FROM or USING: their columns behind the table's, their names beside it. */
+/*
+ * Other items of FROM or USING: their columns behind the table's, their names beside it. Other
+ * items of FROM or USING: their columns behind the table's, their names beside it. They do not see
+ * the table (PostgreSQL: not even with LATERAL), so they are analysed in a scope of their own.
+ */
 static err_t join_others(struct az *az, pg_node **nodes, size_t len, struct target *t)
 {
+    ASSERT(len > 0 && t->scope.items_len == 1);
     struct scope others = {.no_aggs = "FROM"};
     struct rel *right = NULL;
     TRY(az_from(az, &others, nodes, len, &right));
@@ -474,10 +484,14 @@ static err_t table_rows(struct az *az, const PgQuery__RangeVar *var, pg_node **o
     return ERR_OK;
 }
 
-/* SET column = value, or DEFAULT. */
+/*
+ * SET column = value, or DEFAULT. SET column = value, or DEFAULT. (a, b) = (SELECT ...) and parts
+ * of columns are not there.
+ */
 static err_t update_value(struct az *az, struct scope *scope, const struct sql_relation *relation,
                           const PgQuery__ResTarget *t, struct sx **values)
 {
+    ASSERT(values != NULL);
     ASSERT(t->val != NULL);
     uint32_t col = 0;
     TRY(column_index(az, relation, t->name, t->location, &col));
@@ -592,7 +606,10 @@ err_t sql_plan_write(const struct sql_context *cx, const struct sql_stmt *stmt,
     return ERR_OK;
 }
 
-/* RETURNING's columns and the parameters' types, without planning. */
+/*
+ * RETURNING's columns and the parameters' types, without planning. RETURNING's columns and the
+ * parameters' types, without planning. The columns live in az's arena.
+ */
 err_t write_describe(struct az *az, const struct sql_stmt *stmt, struct schema *columns)
 {
     struct sql_write write = {0};
@@ -606,6 +623,7 @@ err_t write_describe(struct az *az, const struct sql_stmt *stmt, struct schema *
     return err;
 }
 
+/* The query owns the arena in which the relation and RETURNING's columns are. */
 void sql_write_free(struct sql_write *write)
 {
     if (write == NULL) {

@@ -599,3 +599,10 @@ select jsonb_build_object('x', j) || '{"y": 1}', j - 'a' from x where j is not n
 select jsonb_strip_nulls('{"a": null, "b": [null, {"c": null, "d": 1}], "e": {}}'), jsonb_strip_nulls('[null]'), jsonb_strip_nulls('null')
 select to_jsonb(1.50), to_jsonb('x'::text), to_jsonb(true), to_jsonb(null::int), to_jsonb(1e20::float8)
 select pi(), scale(1.50), scale(3::numeric), scale(-0.001)
+select timestamp '2020-07-01 12:00' at time zone 'Europe/Berlin', timestamptz '2020-07-01 12:00+00' at time zone 'America/New_York', timestamp '2020-01-01 00:00' at time zone 'asia/kolkata'
+select timestamp '2020-03-29 02:30' at time zone 'Europe/Berlin', timestamp '2020-10-25 02:30' at time zone 'Europe/Berlin', timestamp '2020-03-08 02:30' at time zone 'America/New_York', timestamp '2020-11-01 01:30' at time zone 'America/New_York'
+select timestamptz '2020-10-25 00:30+00' at time zone 'Europe/Berlin', timestamptz '2020-10-25 01:30+00' at time zone 'Europe/Berlin', timestamptz '2045-07-01 00:00+00' at time zone 'Australia/Sydney'
+select timestamptz 'infinity' at time zone 'Europe/Berlin', timestamp '-infinity' at time zone 'Asia/Tokyo', timestamptz '1890-01-01 00:00:00.123456+00' at time zone 'Europe/Berlin', timestamp '1969-12-31 23:59:59.999999' at time zone 'Pacific/Auckland'
+select timestamp '2020-07-01 12:00' at time zone 'UTC', timezone('Europe/London', timestamptz '2020-07-01 12:00+00'), timezone('europe/LONDON', timestamp '2020-07-01 12:00')
+select timestamp '2020-07-01' at time zone 'Mars/Olympus'
+select ts at time zone 'Asia/Tokyo' from x order by 1

@@ -264,7 +264,12 @@ static void select_query(struct random_sql *g, const struct columns *outer, uint
         bool_expr(g, &all, out);
     }
     if (grouped && key != NULL) {
-        buf_printf(out, " group by %s", key);
+        static const char *const forms[] = {"%s", "%s", "rollup (%s)", "grouping sets ((%s), ())"};
+        struct buf by = {0};
+        const char *form = forms[below(g, 4)], *at = strstr(form, "%s");
+        buf_printf(&by, "%.*s%s%s", (int)(at - form), form, key, at + 2);
+        buf_printf(out, " group by %s", buf_cstr(&by));
+        buf_free(&by);
         if (below(g, 3) == 0) {
             buf_append_str(out, " having count(*) > 1");
         }
