@@ -258,7 +258,7 @@ static bool is_number(uint8_t kind, const struct datum *d)
     }
 }
 
-static void print_for_json(uint8_t kind, const struct datum *d, struct buf *out)
+void json_print_scalar(uint8_t kind, const struct datum *d, struct buf *out)
 {
     struct type type = type_of(kind);
     if (kind == TYPE_TIMESTAMP || kind == TYPE_TIMESTAMPTZ) {
@@ -279,7 +279,7 @@ void json_append_value(uint8_t kind, const struct datum *d, struct buf *text, st
         return;
     }
     buf_clear(text);
-    print_for_json(kind, d, text);
+    json_print_scalar(kind, d, text);
     if (kind == TYPE_JSONB || is_number(kind, d)) {
         buf_append(out, text->data, text->len);
     } else {

@@ -71,8 +71,7 @@ static bool build_object(struct call *c, uint32_t i, struct buf *text, struct bu
         if (c->arg_kinds[k] == TYPE_BOOL) {
             buf_append_str(text, key.b ? "true" : "false");
         } else {
-            struct type type = type_of(c->arg_kinds[k]);
-            datum_print(&type, &key, text);
+            json_print_scalar(c->arg_kinds[k], &key, text);
         }
         buf_append_byte(out, k == 0 ? '{' : ',');
         json_append_escaped((const char *)text->data, text->len, out);

@@ -50,6 +50,8 @@ void json_append_escaped(const char *s, size_t len, struct buf *out);
 /* A value as JSON that json_parse brings to canonical form: numbers as they print, what JSON has
  * not as a string. text: scratch. */
 void json_append_value(uint8_t kind, const struct datum *d, struct buf *text, struct buf *out);
+/* The text of a value inside JSON: times have a T in their middle there. */
+void json_print_scalar(uint8_t kind, const struct datum *d, struct buf *out);
 bool json_string_equal(struct json string, const char *s, size_t len);
 int json_compare(struct json a, struct json b);
 /* a @> b */

@@ -592,6 +592,7 @@ select '{"a": 1}'::jsonb - 1
 select '5'::jsonb - 0
 select jsonb_build_array(1, 'x', null, true, 2.50, '{"a": [1]}'::jsonb, date '2020-01-02', timestamp '2020-01-02 03:04:05'), jsonb_build_array()
 select jsonb_build_object('a', 1, 'b', null, 'a', 'again', 3, 'three', true, 1.0), jsonb_build_object()
+select jsonb_build_object(timestamp '2020-01-02 03:04:05', date '2020-01-02', date '2020-01-02', 1)
 select jsonb_build_object('a')
 select jsonb_build_object(null, 1)
 select jsonb_build_object('k', b, 'n', c) from t order by 1
