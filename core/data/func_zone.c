@@ -6,8 +6,8 @@
  *     timestamptz -> timestamp    what clocks there show at that instant
  *
  * A time that clocks skip in spring is taken as if they had not yet been changed, one they show
- * twice in autumn is the second (PostgreSQL's DetermineTimeZoneOffset). Abbreviations (CET, PST) are
- * offsets in PostgreSQL and zones with summer time in ICU, so they are refused.
+ * twice in autumn is the second (PostgreSQL's DetermineTimeZoneOffset). Abbreviations (CET, PST)
+ * are offsets in PostgreSQL and zones with summer time in ICU, so they are refused.
  *
  * A node keeps the calendar of the zone it used last; calendars are not shared between threads.
  */
