@@ -83,9 +83,9 @@ static bool refused_as_http(struct rpc_call *call)
 static void refuse(struct rpc_call *call, err_t err)
 {
     ASSERT(err != ERR_OK);
-    LOG_WARN("rpc", "call refused", LOG_STR("path", call->path),
-             LOG_STR("peer", rpc_call_peer(call)), LOG_STR("name", rpc_call_peer_name(call)),
-             LOG_ERR(err));
+    LOG_LIMITED(LOG_LEVEL_WARN, "rpc", "call refused", LOG_STR("path", call->path),
+                LOG_STR("peer", rpc_call_peer(call)), LOG_STR("name", rpc_call_peer_name(call)),
+                LOG_ERR(err));
     rpc_call_finish_err(call, err);
 }
 
@@ -170,9 +170,15 @@ static void check_drained(struct rpc_server *server)
 static void on_ended(void *owner, struct rpc_session *session, const char *reason)
 {
     struct rpc_server *server = owner;
-    LOG_DEBUG("rpc", "connection ended",
-              LOG_STR("peer", session->peer == NULL ? "" : session->peer),
-              LOG_STR("reason", reason));
+    if (session->http2 == NULL && session->tls != NULL && !server->draining) {
+        /* It never was one: no certificate, one of another environment, no TLS at all. The peer
+         * got TLS's alert; the administrator finds the reason here. */
+        LOG_LIMITED(LOG_LEVEL_WARN, "rpc", "connection refused", LOG_STR("reason", reason));
+    } else {
+        LOG_DEBUG("rpc", "connection ended",
+                  LOG_STR("peer", session->peer == NULL ? "" : session->peer),
+                  LOG_STR("reason", reason));
+    }
     ASSERT(server->sessions_len > 0);
     TAILQ_REMOVE(&server->sessions, session, link);
     server->sessions_len--;
@@ -187,8 +193,9 @@ static void on_accept(void *arg, struct io_stream *stream)
     struct rpc_server *server = arg;
     ASSERT(!server->draining);
     if (server->sessions_len >= server->options.connections_max) {
-        LOG_WARN("rpc", "connection refused: too many", LOG_STR("peer", io_stream_peer(stream)),
-                 LOG_U64("limit", server->options.connections_max));
+        LOG_LIMITED(LOG_LEVEL_WARN, "rpc", "connection refused: too many",
+                    LOG_STR("peer", io_stream_peer(stream)),
+                    LOG_U64("limit", server->options.connections_max));
         io_stream_close(stream);
         return;
     }

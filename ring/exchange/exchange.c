@@ -161,8 +161,9 @@ static err_t exchange_judge(void *arg, const struct hello *theirs, const char *p
                             bool local, struct hello *welcome, enum hello_refusal *refusal)
 {
     struct exchange *x = arg;
-    TRY(check_member(x, theirs, refusal));
+    /* Who it is comes before what it claims: a stranger learns nothing of this replica. */
     TRY(check_certificate(x, !local && x->config.tls_server != NULL, peer_name, refusal));
+    TRY(check_member(x, theirs, refusal));
     if (theirs->process < x->config.process) {
         return refused(refusal, REFUSE_PROCESS,
                        err_new(ERR_INVALID, "process %u is connected to, it does not connect",

@@ -65,6 +65,7 @@ struct visit {
     struct visit *prev;
     struct greeting *greeting;
     struct io_stream *stream; /* while greeting */
+    char *peer;               /* for the log: the stream goes before a failure is told */
     bool local;
     uint8_t client_proof[HELLO_PROOF_LEN];
 };
@@ -88,6 +89,7 @@ static void visit_free(struct visit *visit)
         visit->next->prev = visit->prev;
     }
     *(visit->prev != NULL ? &visit->prev->next : &door->visits) = visit->next;
+    free(visit->peer);
     free(visit);
 }
 
@@ -146,23 +148,25 @@ static void visit_failed(void *arg, struct greeting *greeting, err_t reason,
                          enum hello_refusal refusal)
 {
     ASSERT(reason != ERR_OK && ((struct visit *)arg)->greeting == greeting);
+    LOG_LIMITED(LOG_LEVEL_WARN, "ring", "connection refused",
+                LOG_STR("peer", ((struct visit *)arg)->peer),
+                LOG_STR("refusal", hello_refusal_name(refusal)), LOG_ERR(reason));
     visit_free(arg);
-    LOG_INFO("ring", "connection refused", LOG_STR("refusal", hello_refusal_name(refusal)),
-             LOG_ERR(reason));
     err_free(reason);
 }
 
 static void visited(struct door *door, struct io_stream *stream, bool local)
 {
     if (door->visits_len >= GREETINGS_MAX) {
-        LOG_WARN("ring", "too many handshakes at a time",
-                 LOG_STR("peer", io_stream_peer(stream)));
+        LOG_LIMITED(LOG_LEVEL_WARN, "ring", "too many handshakes at a time",
+                    LOG_STR("peer", io_stream_peer(stream)));
         io_stream_close(stream);
         return;
     }
     struct visit *visit = MEM_NEW(struct visit);
     visit->door = door;
     visit->stream = stream;
+    visit->peer = mem_strdup(io_stream_peer(stream));
     visit->local = local;
     visit->next = door->visits;
     if (door->visits != NULL) {

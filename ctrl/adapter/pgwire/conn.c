@@ -136,8 +136,13 @@ void pgwire_fatal(struct pgwire_conn *conn, err_t err)
         err_free(err);
         return;
     }
-    LOG_DEBUG("pgwire", "connection ended", LOG_STR("peer", io_stream_peer(conn->stream)),
-              LOG_ERR(err));
+    if (err_code(err) == ERR_PERMISSION) { /* somebody may be trying passwords */
+        LOG_LIMITED(LOG_LEVEL_WARN, "pgwire", "client refused",
+                    LOG_STR("peer", io_stream_peer(conn->stream)), LOG_ERR(err));
+    } else {
+        LOG_DEBUG("pgwire", "connection ended", LOG_STR("peer", io_stream_peer(conn->stream)),
+                  LOG_ERR(err));
+    }
     pgwire_out_error(conn, 'E', "FATAL", err);
     err_free(err);
     pgwire_flush(conn);
