@@ -12,21 +12,43 @@
 #include "core/io/tls.h"
 
 #include "core/base/buf.h"
+#include "core/base/log.h"
 
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
+/* What tells a file from the one that was there before it under the same name. */
+struct file_stamp {
+    ino_t inode;
+    off_t size;
+    struct timespec changed;
+};
+
+enum { FILE_CERTIFICATE, FILE_KEY, FILE_CA, FILES };
+enum { RELOAD_EVERY_MS = 1000 }; /* the files are looked at, at most */
+struct stamps {
+    struct file_stamp of[FILES]; /* zeros: no such file */
+};
+
+/* Shared by the threads of a process. Everything above lock is constant once it is made. */
 struct tls_context {
-    SSL_CTX *ctx;
     bool server;
-    bool verifies;         /* peers' certificates are checked against a CA */
+    bool verifies; /* peers' certificates are checked against a CA */
+    bool require_peer;
+    char *path[FILES];     /* NULL: none */
     char *alpn;            /* NULL: none */
     uint8_t alpn_wire[32]; /* length and name, as ALPN has it */
     size_t alpn_wire_len;
+
+    pthread_mutex_t lock;  /* guards what follows */
+    SSL_CTX *ctx;          /* replaced when the files were; connections keep the one they have */
+    struct stamps stamps;  /* of the files ctx was made from */
+    uint64_t looked_ms;    /* when they were looked at last: log_clock_ms */
 };
 
 /* ---- errors of OpenSSL ----------------------------------------------------------------------- */
@@ -65,53 +87,52 @@ static err_t check_key_mode(const char *path)
 }
 
 /* Certificate with its chain, and the key that belongs to it. */
-static err_t load_certificate(SSL_CTX *ctx, const struct tls_config *config)
+static err_t load_certificate(const struct tls_context *context, SSL_CTX *ctx)
 {
     ASSERT(ctx != NULL);
     char what[512];
-    if (config->certificate_path == NULL) {
-        return ERR_OK;
+    const char *certificate = context->path[FILE_CERTIFICATE];
+    const char *key = context->path[FILE_KEY];
+    if (certificate == NULL) {
+        return context->server ? err_new(ERR_INVALID, "a TLS server needs a certificate") : ERR_OK;
     }
-    if (config->key_path == NULL) {
-        return err_new(ERR_INVALID, "TLS certificate %s without a key", config->certificate_path);
+    if (key == NULL) {
+        return err_new(ERR_INVALID, "TLS certificate %s without a key", certificate);
     }
-    TRY(check_key_mode(config->key_path));
-    if (SSL_CTX_use_certificate_chain_file(ctx, config->certificate_path) != 1) {
-        snprintf(what, sizeof(what), "reading TLS certificate %s", config->certificate_path);
+    TRY(check_key_mode(key));
+    if (SSL_CTX_use_certificate_chain_file(ctx, certificate) != 1) {
+        snprintf(what, sizeof(what), "reading TLS certificate %s", certificate);
         return openssl_error(ERR_INVALID, what);
     }
-    if (SSL_CTX_use_PrivateKey_file(ctx, config->key_path, SSL_FILETYPE_PEM) != 1 ||
+    if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1 ||
         SSL_CTX_check_private_key(ctx) != 1) {
-        snprintf(what, sizeof(what), "reading TLS key %s for certificate %s", config->key_path,
-                 config->certificate_path);
+        snprintf(what, sizeof(what), "reading TLS key %s for certificate %s", key, certificate);
         return openssl_error(ERR_INVALID, what);
     }
     return ERR_OK;
 }
 
 /* Who is trusted. A server names its CA to clients, so that they can choose a certificate. */
-static err_t load_ca(struct tls_context *context, const struct tls_config *config)
+static err_t load_ca(const struct tls_context *context, SSL_CTX *ctx)
 {
-    ASSERT(context->ctx != NULL);
-    if (config->ca_path == NULL) {
-        if (config->require_peer) {
-            return err_new(ERR_INVALID, "TLS peers cannot be required without a CA file");
-        }
-        return ERR_OK;
+    ASSERT(ctx != NULL);
+    const char *path = context->path[FILE_CA];
+    if (path == NULL) {
+        return context->require_peer
+                   ? err_new(ERR_INVALID, "TLS peers cannot be required without a CA file")
+                   : ERR_OK;
     }
-    if (SSL_CTX_load_verify_file(context->ctx, config->ca_path) != 1) {
+    if (SSL_CTX_load_verify_file(ctx, path) != 1) {
         char what[512];
-        snprintf(what, sizeof(what), "reading TLS CA %s", config->ca_path);
+        snprintf(what, sizeof(what), "reading TLS CA %s", path);
         return openssl_error(ERR_INVALID, what);
     }
     int mode = SSL_VERIFY_PEER;
     if (context->server) {
-        STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(config->ca_path);
-        SSL_CTX_set_client_CA_list(context->ctx, names);
-        mode |= config->require_peer ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0;
+        SSL_CTX_set_client_CA_list(ctx, SSL_load_client_CA_file(path));
+        mode |= context->require_peer ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0;
     }
-    SSL_CTX_set_verify(context->ctx, mode, NULL);
-    context->verifies = true;
+    SSL_CTX_set_verify(ctx, mode, NULL);
     return ERR_OK;
 }
 
@@ -131,9 +152,10 @@ static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_l
     return SSL_TLSEXT_ERR_OK;
 }
 
-static err_t set_alpn(struct tls_context *context, const char *alpn)
+/* The name as the wire has it. */
+static err_t take_alpn(struct tls_context *context, const char *alpn)
 {
-    ASSERT(context->ctx != NULL);
+    ASSERT(context->alpn == NULL);
     if (alpn == NULL) {
         return ERR_OK;
     }
@@ -145,9 +167,18 @@ static err_t set_alpn(struct tls_context *context, const char *alpn)
     context->alpn_wire[0] = (uint8_t)len;
     memcpy(context->alpn_wire + 1, alpn, len);
     context->alpn_wire_len = len + 1;
+    return ERR_OK;
+}
+
+static err_t set_alpn(struct tls_context *context, SSL_CTX *ctx)
+{
+    ASSERT(ctx != NULL);
+    if (context->alpn == NULL) {
+        return ERR_OK;
+    }
     if (context->server) {
-        SSL_CTX_set_alpn_select_cb(context->ctx, select_alpn, context);
-    } else if (SSL_CTX_set_alpn_protos(context->ctx, context->alpn_wire,
+        SSL_CTX_set_alpn_select_cb(ctx, select_alpn, context);
+    } else if (SSL_CTX_set_alpn_protos(ctx, context->alpn_wire,
                                        (unsigned)context->alpn_wire_len) != 0) {
         return openssl_error(ERR_INTERNAL, "setting the ALPN name");
     }
@@ -155,32 +186,114 @@ static err_t set_alpn(struct tls_context *context, const char *alpn)
 }
 
 /* TLS 1.3 only, no resumption: nothing of ours talks to anything older. */
-static err_t configure(struct tls_context *context, const struct tls_config *config)
+static err_t configure(struct tls_context *context, SSL_CTX *ctx)
 {
-    ASSERT(context->ctx == NULL);
+    SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_num_tickets(ctx, 0); /* each connection proves who it is */
+    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
+    TRY(load_certificate(context, ctx));
+    TRY(load_ca(context, ctx));
+    return set_alpn(context, ctx);
+}
+
+/* What OpenSSL needs, from the files as they are now. */
+static err_t load(struct tls_context *context, SSL_CTX **out)
+{
     ERR_clear_error();
-    context->ctx = SSL_CTX_new(context->server ? TLS_server_method() : TLS_client_method());
-    if (context->ctx == NULL) {
+    SSL_CTX *ctx = SSL_CTX_new(context->server ? TLS_server_method() : TLS_client_method());
+    if (ctx == NULL) {
         return openssl_error(ERR_INTERNAL, "making a TLS context");
     }
-    SSL_CTX_set_min_proto_version(context->ctx, TLS1_3_VERSION);
-    SSL_CTX_set_session_cache_mode(context->ctx, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_num_tickets(context->ctx, 0); /* each connection proves who it is */
-    SSL_CTX_set_mode(context->ctx, SSL_MODE_RELEASE_BUFFERS);
-    if (context->server && config->certificate_path == NULL) {
-        return err_new(ERR_INVALID, "a TLS server needs a certificate");
+    err_t err = configure(context, ctx);
+    if (err != ERR_OK) {
+        SSL_CTX_free(ctx);
+        return err;
     }
-    TRY(load_certificate(context->ctx, config));
-    TRY(load_ca(context, config));
-    return set_alpn(context, config->alpn);
+    *out = ctx;
+    return ERR_OK;
+}
+
+/* A file that cannot be examined counts as none: loading it says what is wrong. */
+static struct stamps look(const struct tls_context *context)
+{
+    struct stamps stamps;
+    memset(&stamps, 0, sizeof(stamps)); /* compared as memory: padding too */
+    for (int i = 0; i < FILES; i++) {
+        struct stat st;
+        if (context->path[i] != NULL && stat(context->path[i], &st) == 0) {
+            stamps.of[i].inode = st.st_ino;
+            stamps.of[i].size = st.st_size;
+            stamps.of[i].changed = st.st_mtim;
+        }
+    }
+    return stamps;
+}
+
+/*
+ * Certificates are renewed while we run: ctrl/pki puts new files in the place of the old ones, the
+ * key first. Under the lock. A pair that does not fit (yet) leaves everything as it was, and is
+ * looked at again by the next handshake.
+ */
+static void reload_if_changed(struct tls_context *context)
+{
+    uint64_t now_ms = log_clock_ms();
+    if (now_ms - context->looked_ms < RELOAD_EVERY_MS) {
+        return;
+    }
+    context->looked_ms = now_ms;
+    struct stamps stamps = look(context);
+    if (memcmp(&stamps, &context->stamps, sizeof(stamps)) == 0) {
+        return;
+    }
+    SSL_CTX *fresh = NULL;
+    err_t err = load(context, &fresh);
+    const char *path = context->path[FILE_CERTIFICATE] != NULL ? context->path[FILE_CERTIFICATE]
+                                                               : context->path[FILE_CA];
+    if (err != ERR_OK) {
+        LOG_LIMITED(LOG_LEVEL_WARN, "tls", "changed files are not used",
+                    LOG_STR("certificate", path), LOG_ERR(err));
+        err_free(err);
+        return;
+    }
+    SSL_CTX_free(context->ctx); /* connections hold references of their own */
+    context->ctx = fresh;
+    context->stamps = stamps;
+    LOG_INFO("tls", "certificate loaded anew", LOG_STR("certificate", path));
+}
+
+/* One connection of the context as its files are now. Any thread. */
+static SSL *connection_new(struct tls_context *context)
+{
+    ASSERT(pthread_mutex_lock(&context->lock) == 0);
+    reload_if_changed(context);
+    SSL *ssl = SSL_new(context->ctx);
+    ASSERT(pthread_mutex_unlock(&context->lock) == 0);
+    return ssl;
+}
+
+static char *copy_path(const char *path)
+{
+    return path != NULL ? mem_strdup(path) : NULL;
 }
 
 err_t tls_context_new(const struct tls_config *config, bool server, struct tls_context **out)
 {
     ASSERT(config != NULL && out != NULL);
     struct tls_context *context = MEM_NEW(struct tls_context);
+    ASSERT(pthread_mutex_init(&context->lock, NULL) == 0);
     context->server = server;
-    err_t err = configure(context, config);
+    context->verifies = config->ca_path != NULL;
+    context->require_peer = config->require_peer;
+    context->path[FILE_CERTIFICATE] = copy_path(config->certificate_path);
+    context->path[FILE_KEY] = copy_path(config->key_path);
+    context->path[FILE_CA] = copy_path(config->ca_path);
+    context->stamps = look(context); /* first: a change while we read is seen as one later */
+    context->looked_ms = log_clock_ms();
+    err_t err = take_alpn(context, config->alpn);
+    if (err == ERR_OK) {
+        err = load(context, &context->ctx);
+    }
     if (err != ERR_OK) {
         tls_context_free(context);
         return err;
@@ -195,29 +308,12 @@ void tls_context_free(struct tls_context *context)
         return;
     }
     SSL_CTX_free(context->ctx);
+    ASSERT(pthread_mutex_destroy(&context->lock) == 0);
+    for (int i = 0; i < FILES; i++) {
+        free(context->path[i]);
+    }
     free(context->alpn);
     free(context);
-}
-
-size_t tls_server_end_point(struct tls_context *context, uint8_t out[64])
-{
-    ASSERT(context->server && out != NULL);
-    X509 *certificate = SSL_CTX_get0_certificate(context->ctx);
-    ASSERT(certificate != NULL);
-    int digest_nid = NID_undef;
-    int key_nid = NID_undef;
-    /* RFC 5929, 4.1: the signature's hash, but SHA-256 where that is MD5, SHA-1 or none. */
-    if (OBJ_find_sigid_algs(X509_get_signature_nid(certificate), &digest_nid, &key_nid) != 1 ||
-        digest_nid == NID_undef || digest_nid == NID_md5 || digest_nid == NID_sha1) {
-        digest_nid = NID_sha256;
-    }
-    const EVP_MD *digest = EVP_get_digestbynid(digest_nid);
-    unsigned len = 0;
-    if (digest == NULL || EVP_MD_get_size(digest) > 64 ||
-        X509_digest(certificate, digest, out, &len) != 1) {
-        return 0;
-    }
-    return len;
 }
 
 /* ---- streams --------------------------------------------------------------------------------- */
@@ -694,7 +790,7 @@ static err_t make_ssl(struct tls_stream *s, const char *server_name)
 {
     ASSERT(s->context != NULL && s->ssl == NULL);
     ERR_clear_error();
-    s->ssl = SSL_new(s->context->ctx);
+    s->ssl = connection_new(s->context);
     s->from_peer = BIO_new(BIO_s_mem());
     s->to_peer = BIO_new(BIO_s_mem());
     ASSERT(s->ssl != NULL && s->from_peer != NULL && s->to_peer != NULL);

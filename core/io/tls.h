@@ -1,6 +1,11 @@
 /*
- * TLS 1.3 (OpenSSL) as a layer over any io_stream: the result is an io_stream again. Contexts are
- * read-only after creation and shared by threads; streams belong to their loop.
+ * TLS 1.3 (OpenSSL) as a layer over any io_stream: the result is an io_stream again. Contexts may
+ * be shared by threads; streams belong to their loop.
+ *
+ * A context follows its files: when they were replaced, connections from then on use what is there
+ * (looked at when a handshake begins, at most once a second), so that a certificate is renewed
+ * without a restart. Files that cannot be used leave the context as it was, with a line in the log.
+ * Connections that stand are not touched: a certificate is judged in the handshake.
  */
 #ifndef TAILRACE_CORE_IO_TLS_H
 #define TAILRACE_CORE_IO_TLS_H
@@ -29,11 +34,5 @@ void tls_context_free(struct tls_context *context);
 void tls_start(struct tls_context *context, struct io_stream *under, const char *server_name,
                const uint8_t *early, size_t early_len, const struct io_stream_handler *handler,
                void *arg, io_connect_fn ready, struct io_stream **out);
-
-/*
- * RFC 5929 tls-server-end-point of the local server certificate, for SCRAM-PLUS; the length is
- * returned.
- */
-size_t tls_server_end_point(struct tls_context *context, uint8_t out[64]);
 
 #endif

@@ -108,6 +108,9 @@ void services_args_free(struct service_args *args)
         return;
     }
     for (uint32_t p = 0; args->files != NULL && p < args->scale; p++) {
+        if (args->files[p].certificate_path != NULL) {
+            pki_retire(args->controller->config.pki, &args->files[p]);
+        }
         pki_files_free(&args->files[p]);
     }
     free(args->files);

@@ -78,6 +78,9 @@ static err_t open_pki(struct environmentd *e)
     }
     const char *directory = arena_printf(&e->arena, "%s/pki", e->config.data_directory);
     TRY(pki_init(e->loop, directory, e->environment, &e->pki));
+    if (e->config.certificate_lifetime_s > 0) {
+        pki_set_lifetime(e->pki, e->config.certificate_lifetime_s);
+    }
     struct pki_files files = {0};
     TRY(pki_issue(e->pki, PKI_ENVIRONMENTD, "environmentd", &files));
     const struct tls_config config = {.certificate_path = files.certificate_path,

@@ -26,6 +26,7 @@ struct environmentd_config {
     uint32_t storage_processes; /* of the service "storage" */
     uint32_t storage_workers; /* a process */
     const char *carrier;             /* "auto", "shm", "tcp" */
+    uint64_t certificate_lifetime_s; /* of the services' certificates; 0: a year */
     uint64_t tick_us; /* how often tables advance while they are used */
     uint64_t compaction_window_us;   /* 0: default */
     const char *cluster_sizes;       /* JSON, see sizes.h; NULL: default */

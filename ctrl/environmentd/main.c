@@ -138,6 +138,22 @@ static err_t settle(struct process *p)
     return ERR_OK;
 }
 
+/* What follows the command line: done means that it asked for no more than an answer (--help). */
+static int carry_on(struct process *p, err_t err, bool done)
+{
+    if (err == ERR_OK && !done) {
+        err = settle(p);
+    }
+    if (err != ERR_OK) {
+        fail(p, err);
+        return 2;
+    }
+    if (!done) {
+        run(p);
+    }
+    return p->exit_status;
+}
+
 /* Flags are documented by --help, in the order of this list. */
 static int parse_and_run(struct process *p, int argc, char **argv)
 {
@@ -179,6 +195,10 @@ static int parse_and_run(struct process *p, int argc, char **argv)
          .argument = "PATH", .help = "certificate (PEM) of the SQL port"},
         {.name = "tls-key", .kind = OPTION_TEXT, .target = &c->tls_key, .argument = "PATH",
          .help = "its private key (PEM, mode 0600)"},
+        {.name = "certificate-lifetime", .kind = OPTION_U64,
+         .target = &c->certificate_lifetime_s, .argument = "SECONDS",
+         .help = "of the services' certificates, renewed in time (default 31536000)", .min = 10,
+         .max = 315360000},
         {.name = "sql-password-file", .kind = OPTION_TEXT, .target = &c->password_path,
          .argument = "PATH", .help = "password of SQL users (SCRAM); without it only this host"},
         {.name = "sql-trust-remote", .kind = OPTION_BOOL, .target = &c->trust_remote,
@@ -200,17 +220,7 @@ static int parse_and_run(struct process *p, int argc, char **argv)
         .options_len = ARRAY_LEN(options)};
     bool done = false;
     err_t err = options_parse(&program, argc, argv, &done);
-    if (err == ERR_OK && !done) {
-        err = settle(p);
-    }
-    if (err != ERR_OK) {
-        fail(p, err);
-        return 2;
-    }
-    if (!done) {
-        run(p);
-    }
-    return p->exit_status;
+    return carry_on(p, err, done);
 }
 
 /* Defaults are what a developer's machine needs: this host only, ports of its own. */

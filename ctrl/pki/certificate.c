@@ -6,7 +6,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
-enum { CA_YEARS = 10, LEAF_DAYS = 365, DAY_S = 86400, CLOCK_SKEW_S = 300 };
+enum { CA_YEARS = 10, DAY_S = 86400, CLOCK_SKEW_S = 300 };
 
 void pki_pair_free(struct pki_pair *pair)
 {
@@ -141,9 +141,9 @@ err_t pki_make_ca(struct io_env *env, const char *environment_id, uint64_t now_s
 
 /* The extensions keep it from signing anything, and let it be server and client. */
 static err_t try_make_leaf(struct io_env *env, const struct pki_pair *ca, const char *uri,
-                           uint64_t now_s, struct pki_pair *pair)
+                           uint64_t now_s, uint64_t lifetime_s, struct pki_pair *pair)
 {
-    ASSERT(uri != NULL);
+    ASSERT(uri != NULL && lifetime_s > 0);
     struct pki_identity identity;
     TRY(pki_identity_parse(uri, &identity));
     TRY(begin(env, pair));
@@ -163,7 +163,7 @@ static err_t try_make_leaf(struct io_env *env, const struct pki_pair *ca, const 
     buf_printf(&common_name, "%s %.40s", pki_role_name(identity.role), identity.name);
     bool ok = set_subject(certificate, identity.environment, buf_cstr(&common_name)) &&
               X509_set_issuer_name(certificate, X509_get_subject_name(ca->certificate)) == 1 &&
-              set_validity(certificate, now_s, (uint64_t)LEAF_DAYS * DAY_S) &&
+              set_validity(certificate, now_s, lifetime_s) &&
               add_extensions(certificate, ca->certificate, extensions, ARRAY_LEN(extensions)) &&
               X509_sign(certificate, ca->key, EVP_sha256()) != 0;
     buf_free(&name);
@@ -172,11 +172,11 @@ static err_t try_make_leaf(struct io_env *env, const struct pki_pair *ca, const 
 }
 
 err_t pki_make_leaf(struct io_env *env, const struct pki_pair *ca, const char *uri, uint64_t now_s,
-                    struct pki_pair *out)
+                    uint64_t lifetime_s, struct pki_pair *out)
 {
     ASSERT(ca->certificate != NULL && ca->key != NULL && now_s > CLOCK_SKEW_S);
     *out = (struct pki_pair){0};
-    err_t err = try_make_leaf(env, ca, uri, now_s, out);
+    err_t err = try_make_leaf(env, ca, uri, now_s, lifetime_s, out);
     if (err != ERR_OK) {
         pki_pair_free(out);
     }

@@ -14,14 +14,27 @@
 
 #include <openssl/x509v3.h>
 
-enum { FILE_MAX = 64 * 1024, RENEW_BEFORE_S = 30 * 86400 };
+enum { FILE_MAX = 64 * 1024, LIFETIME_S = 365 * 86400, LOOK_EVERY_MAX_S = 86400 };
 
+/* A certificate that is kept current. */
+struct issued {
+    char *uri;
+    char *certificate_path;
+    char *key_path;
+};
+
+/* One loop's; nobody else writes the directory while it lives. */
 struct pki {
     struct io_loop *loop;
     char *dir;
     char *environment_id;
     char *ca_path;
     struct pki_pair ca;
+    uint64_t lifetime_s; /* of certificates issued from now on */
+    struct issued *issued;
+    size_t issued_len;
+    size_t issued_cap;
+    struct io_timer renewal;
 };
 
 static char *path_of(const char *dir, const char *stem, const char *suffix)
@@ -135,6 +148,8 @@ static err_t open_ca(struct pki *pki)
     return err;
 }
 
+static void renewal_fired(struct io_timer *timer);
+
 err_t pki_init(struct io_loop *loop, const char *dir, const char *environment_id, struct pki **out)
 {
     ASSERT(loop != NULL && dir != NULL && environment_id != NULL && out != NULL);
@@ -148,6 +163,8 @@ err_t pki_init(struct io_loop *loop, const char *dir, const char *environment_id
     }
     struct pki *pki = MEM_NEW(struct pki);
     pki->loop = loop;
+    pki->lifetime_s = LIFETIME_S;
+    pki->renewal.fire = renewal_fired;
     pki->dir = mem_strdup(dir);
     pki->environment_id = mem_strdup(environment_id);
     pki->ca_path = path_of(dir, "ca", ".crt");
@@ -160,11 +177,24 @@ err_t pki_init(struct io_loop *loop, const char *dir, const char *environment_id
     return ERR_OK;
 }
 
+static void issued_free(struct issued *issued)
+{
+    ASSERT(issued->uri != NULL);
+    free(issued->uri);
+    free(issued->certificate_path);
+    free(issued->key_path);
+}
+
 void pki_free(struct pki *pki)
 {
     if (pki == NULL) {
         return;
     }
+    io_timer_cancel(pki->loop, &pki->renewal);
+    for (size_t i = 0; i < pki->issued_len; i++) {
+        issued_free(&pki->issued[i]);
+    }
+    free(pki->issued);
     pki_pair_free(&pki->ca);
     free(pki->dir);
     free(pki->environment_id);
@@ -190,11 +220,11 @@ void pki_files_free(struct pki_files *files)
 }
 
 /* True when the files hold a certificate that can be used for a good while yet. */
-static bool have_current(struct pki *pki, const char *uri, const struct pki_files *files)
+static bool have_current(struct pki *pki, const char *uri, const char *crt, const char *key)
 {
     ASSERT(uri != NULL);
     struct pki_pair pair;
-    err_t err = read_pair(pki->loop, files->certificate_path, files->key_path, &pair);
+    err_t err = read_pair(pki->loop, crt, key, &pair);
     if (err != ERR_OK) {
         if (err_code(err) != ERR_NOT_FOUND) { /* a new one heals whatever it is */
             LOG_WARN("pki", "a certificate is made anew", LOG_STR("identity", uri), LOG_ERR(err));
@@ -203,23 +233,101 @@ static bool have_current(struct pki *pki, const char *uri, const struct pki_file
         return false;
     }
     bool current =
-        pki_is_current(pair.certificate, &pki->ca, uri, now_s(pki->loop) + RENEW_BEFORE_S);
+        pki_is_current(pair.certificate, &pki->ca, uri, now_s(pki->loop) + pki->lifetime_s / 3);
     pki_pair_free(&pair);
     return current;
 }
 
 /* A new key each time: an old certificate and a new one never share one. */
-static err_t issue(struct pki *pki, const char *uri, const struct pki_files *files)
+static err_t issue(struct pki *pki, const char *uri, const char *crt, const char *key)
 {
     ASSERT(uri != NULL);
     struct pki_pair pair;
-    TRY(pki_make_leaf(io_loop_env(pki->loop), &pki->ca, uri, now_s(pki->loop), &pair));
-    err_t err = write_pair(pki->loop, &pair, files->certificate_path, files->key_path);
+    TRY(pki_make_leaf(io_loop_env(pki->loop), &pki->ca, uri, now_s(pki->loop),
+                      pki->lifetime_s, &pair));
+    err_t err = write_pair(pki->loop, &pair, crt, key);
     pki_pair_free(&pair);
     if (err == ERR_OK) {
         LOG_INFO("pki", "issued a certificate", LOG_STR("identity", uri));
     }
     return err;
+}
+
+/* ---- renewal --------------------------------------------------------------------------------- */
+
+/* Often enough that several looks fall into the last third of a lifetime. */
+static void renewal_start(struct pki *pki)
+{
+    uint64_t every_s = pki->lifetime_s / 12;
+    every_s = every_s < 1 ? 1 : every_s < LOOK_EVERY_MAX_S ? every_s : LOOK_EVERY_MAX_S;
+    io_timer_start(pki->loop, &pki->renewal, io_now_us(pki->loop) + every_s * 1000000);
+}
+
+/* A failure (a full disk) is tried again at the next look: there is a third of a lifetime left. */
+static void renewal_fired(struct io_timer *timer)
+{
+    struct pki *pki = CONTAINER_OF(timer, struct pki, renewal);
+    for (size_t i = 0; i < pki->issued_len; i++) {
+        const struct issued *at = &pki->issued[i];
+        if (have_current(pki, at->uri, at->certificate_path, at->key_path)) {
+            continue;
+        }
+        err_t err = issue(pki, at->uri, at->certificate_path, at->key_path);
+        if (err != ERR_OK) {
+            LOG_ERROR("pki", "a certificate is not renewed", LOG_STR("identity", at->uri),
+                      LOG_ERR(err));
+            err_free(err);
+        }
+    }
+    renewal_start(pki);
+}
+
+/* The place in the list, or its length when it is not there. */
+static size_t issued_find(const struct pki *pki, const char *certificate_path)
+{
+    size_t at = 0;
+    while (at < pki->issued_len &&
+           strcmp(pki->issued[at].certificate_path, certificate_path) != 0) {
+        at++;
+    }
+    return at;
+}
+
+static void keep_current(struct pki *pki, const char *uri, const struct pki_files *files)
+{
+    if (issued_find(pki, files->certificate_path) < pki->issued_len) {
+        return;
+    }
+    struct issued *issued = VEC_PUSH(pki, issued);
+    issued->uri = mem_strdup(uri);
+    issued->certificate_path = mem_strdup(files->certificate_path);
+    issued->key_path = mem_strdup(files->key_path);
+    if (pki->issued_len == 1) {
+        renewal_start(pki);
+    }
+}
+
+void pki_retire(struct pki *pki, const struct pki_files *files)
+{
+    ASSERT(pki != NULL && files->certificate_path != NULL);
+    size_t at = issued_find(pki, files->certificate_path);
+    if (at == pki->issued_len) {
+        return;
+    }
+    issued_free(&pki->issued[at]);
+    pki->issued[at] = pki->issued[--pki->issued_len];
+    if (pki->issued_len == 0) {
+        io_timer_cancel(pki->loop, &pki->renewal);
+    }
+}
+
+void pki_set_lifetime(struct pki *pki, uint64_t seconds)
+{
+    ASSERT(pki != NULL && seconds > 0);
+    pki->lifetime_s = seconds;
+    if (pki->issued_len > 0) {
+        renewal_start(pki);
+    }
 }
 
 err_t pki_issue(struct pki *pki, enum pki_role role, const char *name, struct pki_files *files)
@@ -236,8 +344,12 @@ err_t pki_issue(struct pki *pki, enum pki_role role, const char *name, struct pk
     files->key_path = path_of(pki->dir, buf_cstr(&stem), ".key");
     files->ca_path = mem_strdup(pki->ca_path);
     buf_free(&stem);
-    err_t err = have_current(pki, uri, files) ? ERR_OK : issue(pki, uri, files);
-    if (err != ERR_OK) {
+    err_t err = have_current(pki, uri, files->certificate_path, files->key_path)
+                    ? ERR_OK
+                    : issue(pki, uri, files->certificate_path, files->key_path);
+    if (err == ERR_OK) {
+        keep_current(pki, uri, files);
+    } else {
         pki_files_free(files);
         err = err_wrap(err, "certificate of %s", uri);
     }

@@ -44,10 +44,16 @@ struct pki_files {
 void pki_files_free(struct pki_files *files);
 
 /*
- * The certificate of (role, name), valid for one year: the one on disk when it is this CA's, is of
- * this identity and has 30 days left, else a new key and certificate. name as environment_id.
+ * The certificate of (role, name): the one on disk when it is this CA's, is of this identity and
+ * has a third of the lifetime left, else a new key and certificate. name as environment_id. Until
+ * pki_retire it is renewed in its place when less is left; whoever uses it loads it anew (tls.h).
  */
 err_t pki_issue(struct pki *pki, enum pki_role role, const char *name, struct pki_files *files);
+
+/* The certificate is renewed no more: its process is gone. Its files stay; files is not freed. */
+void pki_retire(struct pki *pki, const struct pki_files *files);
+/* Of certificates issued from now on; one year unless set. Older ones count as due by it too. */
+void pki_set_lifetime(struct pki *pki, uint64_t seconds);
 
 /* The parts of an identity URI; malformed or foreign input is ERR_INVALID. */
 struct pki_identity {

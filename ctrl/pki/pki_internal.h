@@ -20,9 +20,9 @@ err_t pki_openssl_error(enum err_code code, const char *what);
 /* A self-signed CA, valid from five minutes ago. now_s: seconds since 1970. */
 err_t pki_make_ca(struct io_env *env, const char *environment_id, uint64_t now_s,
                   struct pki_pair *out);
-/* A certificate of the CA for an identity URI, usable as server and client. */
+/* A certificate of the CA for an identity URI, usable as server and client, for so many seconds. */
 err_t pki_make_leaf(struct io_env *env, const struct pki_pair *ca, const char *uri, uint64_t now_s,
-                    struct pki_pair *out);
+                    uint64_t lifetime_s, struct pki_pair *out);
 /* PEM. The key's buffer holds a secret: free it with pki_wipe. */
 err_t pki_write_pem(const struct pki_pair *pair, struct buf *certificate, struct buf *key);
 err_t pki_read_pem(const uint8_t *certificate, size_t certificate_len, const uint8_t *key,

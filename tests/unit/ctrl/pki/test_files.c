@@ -162,13 +162,13 @@ static void current_body(struct io_loop *loop)
     struct pki_pair leaf;
     CU_ASSERT_PTR_NULL_FATAL(pki_make_ca(env, "env-1", now, &ca));
     CU_ASSERT_PTR_NULL_FATAL(pki_make_ca(env, "env-1", now, &other));
-    CU_ASSERT_PTR_NULL_FATAL(pki_make_leaf(env, &ca, uri, now, &leaf));
+    CU_ASSERT_PTR_NULL_FATAL(pki_make_leaf(env, &ca, uri, now, 365 * day, &leaf));
     CU_ASSERT(pki_is_current(leaf.certificate, &ca, uri, now + 335 * day - 1));
     CU_ASSERT_FALSE(pki_is_current(leaf.certificate, &ca, uri, now + 366 * day));
     CU_ASSERT_FALSE(pki_is_current(leaf.certificate, &other, uri, now));
     CU_ASSERT_FALSE(pki_is_current(leaf.certificate, &ca, "tailrace://env-1/computed/c1", now));
     pki_pair_free(&leaf);
-    err_t err = pki_make_leaf(env, &ca, "tailrace://env-1/ca/ca", now, &leaf);
+    err_t err = pki_make_leaf(env, &ca, "tailrace://env-1/ca/ca", now, 365 * day, &leaf);
     CU_ASSERT_PTR_NOT_NULL(err);
     err_free(err);
     pki_pair_free(&other);
