@@ -1,4 +1,11 @@
-/* http: connections and the three paths. */
+/*
+ * http: connections and the three paths. On one loop; nothing here is shared with another thread
+ * but the metrics' values.
+ *
+ * Everything a peer can make us hold is bounded: connections (HTTP_CONNS_MAX), bytes of a request
+ * (HTTP_HEAD_MAX and one delivery), answers not yet taken (HTTP_PENDING_MAX and one answer: requests
+ * behind that wait, unread, until it has taken them), time without a word (HTTP_IDLE_US).
+ */
 #include "ctrl/http/http.h"
 
 #include "core/base/assert.h"
@@ -7,14 +14,16 @@
 enum {
     HTTP_HEAD_MAX = 8192,
     HTTP_CONNS_MAX = 256,
+    HTTP_PENDING_MAX = 256 * 1024, /* answers queued before further requests wait */
     HTTP_IDLE_US = 30 * 1000 * 1000,
 };
 
 struct http_conn {
     struct http_server *server;
-    struct http_conn *next, *prev;
-    struct io_stream *stream;
-    struct buf in;
+    struct http_conn *next, *prev; /* of the server's list */
+    struct io_stream *stream;      /* ours: closed or finished before the conn goes */
+    struct buf in;                 /* what is not yet a whole request, or waits (paused) */
+    bool paused;                   /* the peer takes no answers: it gets no further ones */
     struct io_timer idle;
 };
 
@@ -46,6 +55,7 @@ static void conn_forget(struct http_conn *conn)
     free(conn);
 }
 
+/* Also a peer that does not take its answers: the timer starts anew with a request only. */
 static void on_idle(struct io_timer *timer)
 {
     struct http_conn *conn = CONTAINER_OF(timer, struct http_conn, idle);
@@ -54,6 +64,7 @@ static void on_idle(struct io_timer *timer)
     conn_forget(conn);
 }
 
+/* One whole answer. head: a HEAD request gets the length of the body it would have got. */
 static void respond(struct http_conn *conn, int status, const char *reason, const char *type,
                     const struct buf *body, bool head, bool keep_alive)
 {
@@ -142,14 +153,24 @@ static bool serve(struct http_conn *conn, const struct http_request *request)
     return request->keep_alive;
 }
 
-static void on_data(void *arg, const uint8_t *data, size_t len, const int *fds, size_t fds_len)
+/* Stops reading while answers pile up; on_drain goes on. */
+static bool must_wait(struct http_conn *conn)
 {
-    struct http_conn *conn = arg;
+    if (io_stream_pending(conn->stream) <= HTTP_PENDING_MAX) {
+        return false;
+    }
+    conn->paused = true;
+    io_stream_pause(conn->stream);
+    return true;
+}
+
+/* Answers the whole requests that are there, in their order. The conn may be gone afterwards. */
+static void serve_all(struct http_conn *conn)
+{
     struct http_request request;
     struct io_loop *loop = conn->server->config.loop;
-    ASSERT(fds_len == 0);
-    buf_append(&conn->in, data, len);
-    for (;;) {
+    ASSERT(!conn->paused);
+    while (!must_wait(conn)) {
         int n = http_parse_request(conn->in.data, conn->in.len, &request);
         bool too_long = n == 0 && conn->in.len > HTTP_HEAD_MAX;
         if (n == 0 && !too_long) {
@@ -175,9 +196,25 @@ static void on_data(void *arg, const uint8_t *data, size_t len, const int *fds, 
     io_timer_start(loop, &conn->idle, io_now_us(loop) + HTTP_IDLE_US);
 }
 
+static void on_data(void *arg, const uint8_t *data, size_t len, const int *fds, size_t fds_len)
+{
+    struct http_conn *conn = arg;
+    ASSERT(fds_len == 0 && len > 0);
+    buf_append(&conn->in, data, len);
+    if (!conn->paused) { /* else a delivery that was under way when we paused */
+        serve_all(conn);
+    }
+}
+
+/* The peer has taken what was queued. */
 static void on_drain(void *arg)
 {
-    ASSERT(arg != NULL);
+    struct http_conn *conn = arg;
+    if (conn->paused) {
+        conn->paused = false;
+        io_stream_resume(conn->stream);
+        serve_all(conn);
+    }
 }
 
 static void on_close(void *arg, err_t reason)

@@ -85,10 +85,33 @@ static void hostile(struct world *w)
     free(longest);
 }
 
+/* Asks and asks and takes no answer: the questions wait, in their order. */
+static void deaf(struct world *w)
+{
+    struct memory_stream *s = memory_stream_new(w->loop);
+    http_server_accept(w->server, &s->base);
+    const char *request = "GET /api/livez HTTP/1.1\r\n\r\n";
+    s->pending = 1 << 20;
+    for (int i = 0; i < 2; i++) { /* the second as a delivery that was under way */
+        memory_stream_feed(s, request, strlen(request));
+    }
+    CU_ASSERT_EQUAL(s->out.len, 0);
+    CU_ASSERT_TRUE(s->paused);
+    s->pending = 0;
+    s->base.handler->drain(s->base.arg);
+    CU_ASSERT_FALSE(s->paused);
+    const char *first = strstr(buf_cstr(&s->out), "alive");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(first);
+    CU_ASSERT_PTR_NOT_NULL(strstr(first + 1, "alive"));
+    memory_stream_hang_up(s);
+    memory_stream_free(s);
+}
+
 static void finish(void *arg)
 {
     struct world *w = arg;
     hostile(w);
+    deaf(w);
     http_server_free(w->server);
     metrics_registry_free(w->registry);
 }
