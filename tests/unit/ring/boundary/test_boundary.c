@@ -278,21 +278,21 @@ static void world_run_shm(struct world *w)
 
 static void test_shm_one(void)
 {
-    struct world w = {.processes = 1, .workers = 1, .end = 2000, .tick_us = 200,
+    struct world w = {.processes = 1, .workers = 1, .end = test_scaled(2000), .tick_us = 200,
                       .record_max = 5000};
     world_run_shm(&w);
 }
 
 static void test_shm_two_by_two(void)
 {
-    struct world w = {.processes = 2, .workers = 2, .end = 2000, .tick_us = 300,
+    struct world w = {.processes = 2, .workers = 2, .end = test_scaled(2000), .tick_us = 300,
                       .record_max = 20000};
     world_run_shm(&w);
 }
 
 static void test_shm_small_arena(void)
 {
-    struct world w = {.processes = 1, .workers = 2, .end = 3000, .tick_us = 0,
+    struct world w = {.processes = 1, .workers = 2, .end = test_scaled(3000), .tick_us = 0,
                       .arena = 1, .record_max = 400000};
     world_run_shm(&w);
 }
@@ -333,51 +333,54 @@ static void world_run_tls(struct world *w)
 
 static void test_tls(void)
 {
-    struct world w = {.processes = 1, .workers = 2, .end = 2000, .tick_us = 200,
+    struct world w = {.processes = 1, .workers = 2, .end = test_scaled(2000), .tick_us = 200,
                       .record_max = 100000};
     world_run_tls(&w);
 }
 
 static void test_tls_cut(void)
 {
-    struct world w = {.processes = 2, .workers = 2, .end = 1500, .tick_us = 500,
-                      .record_max = 3000, .chop = 2000000, .credit = 100000, .cuts_max = 100};
+    struct world w = {.processes = 2, .workers = 2, .end = test_scaled(1500), .tick_us = 500,
+                      .record_max = 3000, .chop = 2000000 / test_stride(), .credit = 100000,
+                      .cuts_max = 100};
     world_run_tls(&w);
     CU_ASSERT_TRUE(w.cuts >= 200);
 }
 
 static void test_tcp_one(void)
 {
-    struct world w = {.processes = 1, .workers = 1, .end = 2000, .tick_us = 200,
+    struct world w = {.processes = 1, .workers = 1, .end = test_scaled(2000), .tick_us = 200,
                       .record_max = 5000};
     world_run(&w);
 }
 
 static void test_tcp_two_workers(void)
 {
-    struct world w = {.processes = 1, .workers = 2, .end = 2000, .tick_us = 200,
+    struct world w = {.processes = 1, .workers = 2, .end = test_scaled(2000), .tick_us = 200,
                       .record_max = 100000};
     world_run(&w);
 }
 
 static void test_tcp_two_by_two(void)
 {
-    struct world w = {.processes = 2, .workers = 2, .end = 1500, .tick_us = 500,
+    struct world w = {.processes = 2, .workers = 2, .end = test_scaled(1500), .tick_us = 500,
                       .record_max = 3000};
     world_run(&w);
 }
 
 static void test_tcp_backlog(void)
 {
-    struct world w = {.processes = 1, .workers = 2, .end = 3000, .tick_us = 0, .credit = 20000,
+    struct world w = {.processes = 1, .workers = 2, .end = test_scaled(3000), .tick_us = 0,
+                      .credit = 20000,
                       .record_max = 400000};
     world_run(&w);
 }
 
 static void test_tcp_cut(void)
 {
-    struct world w = {.processes = 2, .workers = 2, .end = 3000, .tick_us = 500,
-                      .record_max = 3000, .chop = 2000000, .credit = 100000, .cuts_max = 150};
+    struct world w = {.processes = 2, .workers = 2, .end = test_scaled(3000), .tick_us = 500,
+                      .record_max = 3000, .chop = 2000000 / test_stride(), .credit = 100000,
+                      .cuts_max = 150};
     world_run(&w);
     CU_ASSERT_TRUE(w.cuts >= 300);
 }
