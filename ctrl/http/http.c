@@ -3,8 +3,8 @@
  * but the metrics' values.
  *
  * Everything a peer can make us hold is bounded: connections (HTTP_CONNS_MAX), bytes of a request
- * (HTTP_HEAD_MAX and one delivery), answers not yet taken (HTTP_PENDING_MAX and one answer: requests
- * behind that wait, unread, until it has taken them), time without a word (HTTP_IDLE_US).
+ * (HTTP_HEAD_MAX and one delivery), answers not yet taken (HTTP_PENDING_MAX and one answer:
+ * requests behind that wait, unread, until it has taken them), time without a word (HTTP_IDLE_US).
  */
 #include "ctrl/http/http.h"
 
