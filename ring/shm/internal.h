@@ -51,12 +51,15 @@ struct shm_pair {
     struct shm_bell *bell;
     uint64_t mask;      /* lines of our ring less one */
     uint64_t peer_mask;
+    uint8_t shift;      /* binary logarithm of the lines of our ring, and of the peer's */
+    uint8_t peer_shift;
     uint8_t touched;    /* enum shm_touched: what the next flush has to store */
     bool over;          /* the peer has ended the session: no block of it is begun any more */
     bool refused;       /* shm_ready said no: writable is owed */
 
     uint64_t tail;      /* lines filled */
     uint64_t published; /* of them, the peer may see */
+    struct shm_desc first; /* of those it may not: the line that opens them, put in by the flush */
     uint64_t acked;     /* of them, taken by the peer */
     size_t unpublished_bytes; /* in blocks */
     uint32_t rung;      /* sleeping value at which it was last woken */
@@ -182,6 +185,15 @@ void shm_void_all(struct shm_end *end);
 void shm_prepare(struct carrier *c, uint32_t local);
 void shm_attach(struct carrier *c, uint32_t local);
 void shm_detach(struct carrier *c, uint32_t local);
+
+/* The peer's next message is there. */
+static inline bool shm_arrived(const struct shm_pair *pair, memory_order order)
+{
+    const struct shm_desc *d =
+        (const struct shm_desc *)&pair->peer_ring[pair->taken & pair->peer_mask];
+    return atomic_load_explicit(&d->word, order) >> 16 ==
+           shm_lap(pair->taken, pair->peer_shift);
+}
 
 /* Do both sides' numbers of a lane fit together, as far as this side can know? */
 bool shm_pair_valid(const struct shm_end *end, const struct shm_pair *pair);

@@ -3,9 +3,9 @@
  * reads or writes is struct shm_ends, struct shm_state and struct shm_bell, with these orderings
  * (argued at length in ring/README.md):
  *
- *   publish: lines and blocks, then tail (release)   <->  tail (acquire), then read them
+ *   publish: lines and blocks, then word (release)   <->  word (acquire), then read them
  *   take:    done with them, then head (release)     <->  head (acquire), then reuse them
- *   sleep:   sleeping odd, fence, look at tails      <->  tail, fence, look at sleeping
+ *   sleep:   sleeping odd, fence, look at words      <->  word, fence, look at sleeping
  *   blocked: blocked 1, fence, look at heads         <->  head, fence, look at blocked
  *   claim:   claim, fence, look at voided            <->  voided, fence, look at claim
  */
@@ -86,8 +86,7 @@ static bool work_left(const struct shm_end *end)
     for (uint32_t j = 0; j < end->pairs_len; j++) {
         const struct shm_pair *pair = &end->pairs[j];
         /* Relaxed, both: only whether there is work; poll loads again with acquire. */
-        if ((!pair->over &&
-             atomic_load_explicit(&pair->peer->tail, memory_order_relaxed) != pair->taken) ||
+        if ((!pair->over && shm_arrived(pair, memory_order_relaxed)) ||
             (hungry &&
              atomic_load_explicit(&pair->peer->head, memory_order_relaxed) != pair->acked)) {
             return true;
@@ -192,6 +191,8 @@ static void pair_init(struct shm_end *end, uint32_t j)
     pair->bell = shm_bell_at(shm->own, &shm->own_shape, j);
     pair->mask = shm->own_shape.lines - 1;
     pair->peer_mask = shm->peer_shape.lines - 1;
+    pair->shift = (uint8_t)__builtin_ctz(shm->own_shape.lines);
+    pair->peer_shift = (uint8_t)__builtin_ctz(shm->peer_shape.lines);
     pair->held = mem_zalloc(sizeof(pair->held[0]) * shm->own_shape.lines);
 }
 
@@ -249,7 +250,6 @@ bool shm_pair_valid(const struct shm_end *end, const struct shm_pair *pair)
     uint64_t lines = pair->mask + 1;
     bool own = pair->acked <= pair->published && pair->published <= pair->tail &&
                pair->tail - pair->acked <= lines && pair->held_end - pair->held_first <= lines &&
-               pair->taken <= pair->taken + pair->peer_mask + 1 &&
                (pair->backlog == NULL) == (pair->backlog_last == NULL);
     size_t bytes = 0;
     for (uint64_t i = pair->held_first; own && i != pair->held_end; i++) {
@@ -258,12 +258,10 @@ bool shm_pair_valid(const struct shm_end *end, const struct shm_pair *pair)
               held->offset < end->pool->pool->arena_bytes;
         bytes += held->gone ? 0 : held->len;
     }
-    /* Acquire, both: as in shm_take_acks and shm_take_lane. */
+    /* Acquire: as in shm_take_acks. */
     uint64_t head = atomic_load_explicit(&pair->peer->head, memory_order_acquire);
-    uint64_t tail = atomic_load_explicit(&pair->peer->tail, memory_order_acquire);
     return own && bytes == pair->held_bytes &&
-           head - pair->acked <= pair->published - pair->acked &&
-           tail - pair->taken <= pair->peer_mask + 1;
+           head - pair->acked <= pair->published - pair->acked;
 }
 
 void shm_detach(struct carrier *c, uint32_t local)

@@ -77,16 +77,14 @@ struct shm_bell {
 };
 
 /*
- * Both directions of a lane, as far as this side writes them; one thread writes all of it, and one
- * of the peer reads it. They share a line so that an answer and the acknowledgement of what it
- * answers travel together. Counted in lines of the ring since the session began.
+ * The numbers of a lane that this side writes, beside its ring; one thread writes them, and one of
+ * the peer reads them. Counted in lines of a ring since the session began.
  */
 struct shm_ends {
-    _Atomic uint64_t tail;   /* lines published to the peer's worker */
     _Atomic uint64_t head;   /* lines taken from the peer's worker: it may reuse what they name */
     _Atomic uint64_t claim;  /* blocks named below are being read, or will be, until head says */
     _Atomic uint64_t voided; /* shared blocks named below must not be begun; all ones: no block */
-    uint8_t pad[SHM_LINE - 32];
+    uint8_t pad[SHM_LINE - 24];
 };
 #define SHM_VOID_ALL UINT64_MAX
 
@@ -99,16 +97,18 @@ enum shm_flags {
 
 enum {
     SHM_INLINE_HEAD = 32, /* bytes in the first line */
+    SHM_INLINE_MORE = 60, /* in each further one */
     SHM_INLINE_LINES = 4,
-    SHM_INLINE_MAX = SHM_INLINE_HEAD + (SHM_INLINE_LINES - 1) * SHM_LINE,
+    SHM_INLINE_MAX = SHM_INLINE_HEAD + (SHM_INLINE_LINES - 1) * SHM_INLINE_MORE,
 };
 
-/* The first line of a message, or of a fragment of one. */
+/*
+ * The first line of a message, or of a fragment of one. Its word is stored last: when it carries
+ * the lap that the reader expects, the line and all others of the message are there. There is no
+ * other index: a message of one line goes over in one line.
+ */
 struct shm_desc {
-    uint8_t kind;
-    uint8_t flags;
-    uint8_t lines; /* of the ring this takes */
-    uint8_t zero;
+    _Atomic uint32_t word; /* kind 0-7, flags 8-11, lines 12-15, lap 16-31 */
     uint32_t stream;
     uint32_t c;
     uint32_t len; /* bytes of it here */
@@ -124,8 +124,10 @@ struct shm_desc {
     };
 };
 
+/* A further line of a message. */
 struct shm_line {
-    uint8_t bytes[SHM_LINE];
+    uint32_t word; /* 0: never the lap of a first line */
+    uint8_t bytes[SHM_INLINE_MORE];
 };
 
 STATIC_ASSERT(offsetof(struct shm_head, alive) == SHM_LINE, "alive on a line of its own");
@@ -133,12 +135,27 @@ STATIC_ASSERT(sizeof(struct shm_state) == SHM_LINE, "one line a worker");
 STATIC_ASSERT(sizeof(struct shm_bell) == SHM_LINE, "one line a bell");
 STATIC_ASSERT(sizeof(struct shm_ends) == SHM_LINE, "one line");
 STATIC_ASSERT(sizeof(struct shm_desc) == SHM_LINE, "one line a descriptor");
+STATIC_ASSERT(sizeof(struct shm_line) == SHM_LINE, "one line");
 STATIC_ASSERT(offsetof(struct shm_desc, bytes) == SHM_LINE - SHM_INLINE_HEAD, "no holes");
 
 /* Lines of the ring which a message of len bytes takes when they lie in it. */
 static inline uint32_t shm_lines_of(size_t len)
 {
-    return 1 + (uint32_t)((len + SHM_LINE - SHM_INLINE_HEAD - 1) / SHM_LINE);
+    return len <= SHM_INLINE_HEAD
+               ? 1
+               : 2 + (uint32_t)((len - SHM_INLINE_HEAD - 1) / SHM_INLINE_MORE);
+}
+
+static inline uint32_t shm_word(uint8_t kind, uint32_t flags, uint32_t lines, uint32_t lap)
+{
+    return kind | flags << 8 | lines << 12 | lap << 16;
+}
+
+/* Which time round the ring the line with this number is written: never 0, and another one than
+ * what the place held before, since every place is written every time. */
+static inline uint32_t shm_lap(uint64_t at, uint32_t shift)
+{
+    return (uint32_t)(at >> shift & 0x7FFF) | 0x8000;
 }
 
 /* Where things lie, as a function of four numbers. */

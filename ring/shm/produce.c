@@ -1,7 +1,7 @@
 /*
  * Sending from a worker: descriptors and small messages into the lane's ring, larger ones into
  * blocks of the arena, and what finds no room into a backlog in private memory. Nothing is seen by
- * the peer before a flush stores the tail: at the end of the poll, before sleeping, or when a good
+ * the peer before a flush stores the word of the line that opens it: at the end of the poll, before sleeping, or when a good
  * deal has gathered.
  */
 #include "ring/shm/internal.h"
@@ -36,11 +36,17 @@ static void store_ends(struct shm_end *end, struct shm_pair *pair)
         atomic_store_explicit(&pair->own->head, pair->taken, memory_order_release);
     }
     if ((pair->touched & SHM_TAIL) != 0) {
+        struct shm_desc *d = (struct shm_desc *)&pair->ring[pair->published & pair->mask];
+        memcpy((uint8_t *)d + sizeof(d->word), (uint8_t *)&pair->first + sizeof(d->word),
+               sizeof(*d) - sizeof(d->word));
         pair->published = pair->tail;
         pair->unpublished_bytes = 0;
         carrier_count(&shm_counters(end)->batches_out, 1);
-        /* Release: pairs with the acquire of tail in shm_take_lane; publishes lines and blocks. */
-        atomic_store_explicit(&pair->own->tail, pair->tail, memory_order_release);
+        /* Release: pairs with the acquire in shm_take_lane; publishes all lines since the last
+         * time, and the blocks they name. Relaxed: our own copy. */
+        atomic_store_explicit(&d->word,
+                              atomic_load_explicit(&pair->first.word, memory_order_relaxed),
+                              memory_order_release);
     }
 }
 
@@ -134,18 +140,24 @@ static inline bool ring_room(struct shm_end *end, struct shm_pair *pair, uint32_
     return shm_take_acks(end, pair) && pair->tail + lines - pair->acked <= pair->mask + 1;
 }
 
-static inline void put_head(struct shm_desc *d, const struct carrier_message *m, uint8_t flags,
-                            uint32_t lines, size_t len)
+/* The first line of the next message. The one that opens what is not published yet is built aside,
+ * so that the peer, who looks at its place all the time, does not take the line away meanwhile. */
+static inline struct shm_desc *put_head(struct shm_pair *pair, const struct carrier_message *m,
+                                        uint32_t flags, uint32_t lines, size_t len)
 {
-    d->kind = m->kind;
-    d->flags = flags;
-    d->lines = (uint8_t)lines;
-    d->zero = 0;
+    struct shm_desc *d = pair->tail == pair->published
+                             ? &pair->first
+                             : (struct shm_desc *)&pair->ring[pair->tail & pair->mask];
+    /* Relaxed: seen only through the release of the opening line's word in store_ends. */
+    atomic_store_explicit(&d->word,
+                          shm_word(m->kind, flags, lines, shm_lap(pair->tail, pair->shift)),
+                          memory_order_relaxed);
     d->stream = m->stream;
     d->c = m->c;
     d->len = (uint32_t)len;
     d->a = m->a;
     d->b = m->b;
+    return d;
 }
 
 /* Up to SHM_INLINE_HEAD bytes, without a call: pieces that overlap. */
@@ -167,18 +179,18 @@ static inline void copy_head(uint8_t *to, const uint8_t *from, size_t len)
 /* A message that fits, with its bytes in the ring; there is room. */
 static inline void put_inline(struct shm_end *end, struct shm_pair *pair,
                               const struct carrier_message *m, const uint8_t *data, size_t len,
-                              uint32_t lines, uint8_t flags)
+                              uint32_t lines, uint32_t flags)
 {
-    struct shm_desc *d = (struct shm_desc *)&pair->ring[pair->tail & pair->mask];
-    put_head(d, m, flags, lines, len);
+    struct shm_desc *d = put_head(pair, m, flags, lines, len);
     copy_head(d->bytes, data, len < SHM_INLINE_HEAD ? len : SHM_INLINE_HEAD);
     size_t at = SHM_INLINE_HEAD;
-    for (uint32_t i = 1; i < lines; i++, at += SHM_LINE) {
-        uint8_t *line = pair->ring[(pair->tail + i) & pair->mask].bytes;
-        if (len - at >= SHM_LINE) {
-            memcpy(line, data + at, SHM_LINE);
+    for (uint32_t i = 1; i < lines; i++, at += SHM_INLINE_MORE) {
+        struct shm_line *line = &pair->ring[(pair->tail + i) & pair->mask];
+        line->word = 0;
+        if (len - at >= SHM_INLINE_MORE) {
+            memcpy(line->bytes, data + at, SHM_INLINE_MORE);
         } else {
-            memcpy(line, data + at, len - at);
+            memcpy(line->bytes, data + at, len - at);
         }
     }
     pair->tail += lines;
@@ -189,11 +201,10 @@ enum { WHOLE = FRAME_FIRST | FRAME_LAST };
 
 /* A block, of which the reference is the ring's from now on; there is room. */
 static void put_block(struct shm_end *end, struct shm_pair *pair, const struct carrier_message *m,
-                      uint64_t offset, size_t len, size_t total, uint8_t flags)
+                      uint64_t offset, size_t len, size_t total, uint32_t flags)
 {
-    struct shm_desc *d = (struct shm_desc *)&pair->ring[pair->tail & pair->mask];
     ASSERT(len > 0 && len <= total && pair->held_end - pair->held_first <= pair->mask);
-    put_head(d, m, flags | SHM_BLOCK, 1, len);
+    struct shm_desc *d = put_head(pair, m, flags | SHM_BLOCK, 1, len);
     memset(d->bytes, 0, sizeof(d->bytes));
     d->block.offset = offset;
     d->block.total = (uint32_t)total;

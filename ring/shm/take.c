@@ -14,10 +14,9 @@ enum {
 
 /* Room for a small message, such that its bytes are aligned. */
 union landing {
-    uint8_t space[SHM_INLINE_HEAD + SHM_INLINE_LINES * SHM_LINE];
     struct {
-        _Alignas(SHM_LINE) uint8_t unused[SHM_LINE - SHM_INLINE_HEAD];
-        uint8_t lines[SHM_INLINE_LINES * SHM_LINE]; /* as in the ring: struct shm_desc first */
+        _Alignas(CARRIER_ALIGN) uint8_t unused[SHM_LINE - SHM_INLINE_HEAD];
+        struct shm_desc desc; /* a private copy */
     };
     struct {
         uint8_t before[SHM_LINE];
@@ -25,25 +24,37 @@ union landing {
     };
 };
 STATIC_ASSERT(offsetof(union landing, bytes) % CARRIER_ALIGN == 0, "messages are aligned");
+STATIC_ASSERT(offsetof(union landing, bytes) == offsetof(union landing, desc.bytes), "in place");
+
+/* What the word of a descriptor says. */
+struct word {
+    uint8_t kind;
+    uint8_t flags;
+    uint8_t lines;
+};
 
 static err_t bad_desc(const struct shm_desc *d, const char *what)
 {
-    return err_new(ERR_PROTOCOL, "bad descriptor: %s (kind %u, flags %u, length %u)", what,
-                   d->kind, d->flags, d->len);
+    return err_new(ERR_PROTOCOL, "bad descriptor: %s (word %08x, length %u)", what,
+                   atomic_load_explicit(&d->word, memory_order_relaxed), d->len);
 }
 
-/* What holds for every descriptor; d is a private copy. there: lines published from it on. */
+/* What holds for every descriptor; d is a private copy. */
 static inline const char *desc_wrong(const struct shm_pair *pair, const struct shm_desc *d,
-                                     uint64_t there)
+                                     struct word *w)
 {
-    if (d->kind < FRAME_KIND_USER || (d->flags & ~SHM_FLAGS) != 0 || d->zero != 0) {
-        return "kind or flags";
+    /* Relaxed: a private copy. */
+    uint32_t word = atomic_load_explicit(&d->word, memory_order_relaxed);
+    *w = (struct word){
+        .kind = word & 0xFF, .flags = word >> 8 & 0xF, .lines = word >> 12 & 0xF};
+    if (w->kind < FRAME_KIND_USER || word >> 16 != shm_lap(pair->taken, pair->peer_shift)) {
+        return "kind or lap";
     }
-    if ((d->flags & SHM_BLOCK) == 0) {
-        if (d->len > SHM_INLINE_MAX || d->lines != shm_lines_of(d->len) || d->lines > there) {
+    if ((w->flags & SHM_BLOCK) == 0) {
+        if (d->len > SHM_INLINE_MAX || w->lines != shm_lines_of(d->len)) {
             return "lines";
         }
-        if ((d->flags & FRAME_FLAGS) != FRAME_FLAGS || pair->partial != NULL) {
+        if ((w->flags & FRAME_FLAGS) != FRAME_FLAGS || pair->partial != NULL) {
             return "fragments";
         }
     }
@@ -51,29 +62,29 @@ static inline const char *desc_wrong(const struct shm_pair *pair, const struct s
 }
 
 static const char *block_wrong(const struct shm_end *end, const struct shm_pair *pair,
-                               const struct shm_desc *d)
+                               const struct shm_desc *d, const struct word *w)
 {
     static const uint32_t zero[sizeof(d->block.zero) / sizeof(uint32_t)];
     uint64_t arena = end->shm->peer_shape.arena_bytes;
-    bool first = (d->flags & FRAME_FIRST) != 0;
-    bool last = (d->flags & FRAME_LAST) != 0;
+    bool first = (w->flags & FRAME_FIRST) != 0;
+    bool last = (w->flags & FRAME_LAST) != 0;
     uint32_t total = d->block.total;
     const struct carrier_node *partial = pair->partial;
     if (d->block.offset > arena || d->len > arena - d->block.offset ||
         d->block.offset % SHM_UNIT != 0) {
         return "block outside the arena";
     }
-    if (d->len == 0 || total > FRAME_MESSAGE_MAX || d->len > total || d->lines != 1 ||
+    if (d->len == 0 || total > FRAME_MESSAGE_MAX || d->len > total || w->lines != 1 ||
         memcmp(d->block.zero, zero, sizeof(zero)) != 0) {
         return "lengths";
     }
-    if (first != (partial == NULL) || ((d->flags & SHM_SHARED) != 0 && !(first && last))) {
+    if (first != (partial == NULL) || ((w->flags & SHM_SHARED) != 0 && !(first && last))) {
         return "fragments";
     }
     if (first && last != (d->len == total)) {
         return "length of a whole message";
     }
-    if (!first && (total != partial->m.len || d->kind != partial->m.kind ||
+    if (!first && (total != partial->m.len || w->kind != partial->m.kind ||
                    d->len > partial->m.len - partial->sent ||
                    last != (d->len == partial->m.len - partial->sent))) {
         return "length of a fragment";
@@ -81,34 +92,39 @@ static const char *block_wrong(const struct shm_end *end, const struct shm_pair 
     return NULL;
 }
 
-static inline struct carrier_message message_of(const struct shm_desc *d)
+static inline struct carrier_message message_of(const struct shm_desc *d, uint8_t kind)
 {
-    return (struct carrier_message){.kind = d->kind, .flags = CARRIER_STABLE, .stream = d->stream,
+    return (struct carrier_message){.kind = kind, .flags = CARRIER_STABLE, .stream = d->stream,
                                     .c = d->c, .a = d->a, .b = d->b, .len = d->len};
 }
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
-/* How far a claim from at on goes. Lengths are only looked at: a lie makes it shorter or longer. */
-static uint64_t claim_end(const struct shm_pair *pair, uint64_t at, uint64_t tail, size_t bytes)
+/* How far a claim from at on goes: over what is there already. Lengths are only looked at: a lie
+ * makes it shorter or longer. */
+static uint64_t claim_end(const struct shm_pair *pair, uint64_t at, size_t bytes)
 {
     uint64_t end = at + 1;
-    while (end < tail && end - at < CLAIM_LINES) {
-        struct shm_desc d;
-        memcpy(&d, &pair->peer_ring[end & pair->peer_mask], sizeof(d));
-        bytes += d.len;
+    for (; end - at < CLAIM_LINES; end++) {
+        const struct shm_desc *d =
+            (const struct shm_desc *)&pair->peer_ring[end & pair->peer_mask];
+        /* Relaxed: nothing is read by it; whoever takes the line loads the word again. */
+        uint32_t word = atomic_load_explicit(&d->word, memory_order_relaxed);
+        if (word != 0 && word >> 16 != shm_lap(end, pair->peer_shift)) {
+            break;
+        }
+        bytes += word != 0 ? d->len : 0;
         if (bytes > CLAIM_BYTES) {
             break;
         }
-        end++;
     }
     return end;
 }
 
-static void claim(struct shm_pair *pair, uint64_t at, uint64_t tail, size_t bytes)
+static void claim(struct shm_pair *pair, uint64_t at, size_t bytes)
 {
-    ASSERT(at >= pair->claimed && at < tail);
-    pair->claimed = claim_end(pair, at, tail, bytes);
+    ASSERT(at >= pair->claimed);
+    pair->claimed = claim_end(pair, at, bytes);
     /* Relaxed, both: the fence orders them; it pairs with the one in lag.c: either the peer sees
      * the claim and leaves these blocks, or we see that they are void. */
     atomic_store_explicit(&pair->own->claim, pair->claimed, memory_order_relaxed);
@@ -116,11 +132,12 @@ static void claim(struct shm_pair *pair, uint64_t at, uint64_t tail, size_t byte
     pair->voided = atomic_load_explicit(&pair->peer->voided, memory_order_relaxed);
 }
 
-static bool take_lost(struct shm_end *end, struct shm_pair *pair, const struct shm_desc *d)
+static bool take_lost(struct shm_end *end, struct shm_pair *pair, const struct shm_desc *d,
+                      uint8_t kind)
 {
     struct carrier *c = &end->shm->base;
     struct carrier_end *mine = &c->ends[end->local];
-    struct carrier_message m = message_of(d);
+    struct carrier_message m = message_of(d, kind);
     m.len = 0;
     carrier_count(&shm_counters(end)->lost_in, 1);
     if (!mine->open || mine->failed) {
@@ -138,19 +155,20 @@ static bool take_lost(struct shm_end *end, struct shm_pair *pair, const struct s
 }
 
 /* False: the session failed, or ended in the callback. */
-static bool take_fragment(struct shm_end *end, struct shm_pair *pair, const struct shm_desc *d)
+static bool take_fragment(struct shm_end *end, struct shm_pair *pair, const struct shm_desc *d,
+                          const struct word *w)
 {
-    ASSERT(d->len > 0 && (pair->partial != NULL || (d->flags & FRAME_FIRST) != 0));
+    ASSERT(d->len > 0 && (pair->partial != NULL || (w->flags & FRAME_FIRST) != 0));
     uint32_t remote = (uint32_t)(pair - end->pairs);
     if (pair->partial == NULL) {
-        struct carrier_message m = message_of(d);
+        struct carrier_message m = message_of(d, w->kind);
         pair->partial = carrier_node_new(CARRIER_NODE_MESSAGE, end->local, remote, &m,
                                          d->block.total);
     }
     struct carrier_node *node = pair->partial;
     memcpy(carrier_node_data(node) + node->sent, pair->peer_arena + d->block.offset, d->len);
     node->sent += d->len;
-    if ((d->flags & FRAME_LAST) == 0) {
+    if ((w->flags & FRAME_LAST) == 0) {
         return true;
     }
     ASSERT(node->sent == node->m.len);
@@ -161,27 +179,27 @@ static bool take_fragment(struct shm_end *end, struct shm_pair *pair, const stru
 }
 
 static bool take_block(struct shm_end *end, struct shm_pair *pair, const struct shm_desc *d,
-                       uint64_t tail)
+                       const struct word *w)
 {
-    const char *wrong = block_wrong(end, pair, d);
+    const char *wrong = block_wrong(end, pair, d, w);
     if (wrong != NULL) {
         carrier_fail(&end->shm->base, end->local, bad_desc(d, wrong));
         return false;
     }
     if (pair->taken >= pair->claimed) {
-        claim(pair, pair->taken, tail, d->len);
+        claim(pair, pair->taken, d->len);
     }
     if (pair->voided == SHM_VOID_ALL) {
         pair->over = true; /* it has ended the session, and its goodbye is on the way */
         return false;
     }
-    if ((d->flags & SHM_SHARED) != 0 && pair->taken < pair->voided) {
-        return take_lost(end, pair, d);
+    if ((w->flags & SHM_SHARED) != 0 && pair->taken < pair->voided) {
+        return take_lost(end, pair, d, w->kind);
     }
-    if ((d->flags & FRAME_FLAGS) != FRAME_FLAGS) {
-        return take_fragment(end, pair, d);
+    if ((w->flags & FRAME_FLAGS) != FRAME_FLAGS) {
+        return take_fragment(end, pair, d, w);
     }
-    struct carrier_message m = message_of(d);
+    struct carrier_message m = message_of(d, w->kind);
     m.flags = 0;
     m.data = pair->peer_arena + d->block.offset;
     return carrier_deliver(&end->shm->base, end->local, (uint32_t)(pair - end->pairs), &m);
@@ -189,68 +207,63 @@ static bool take_block(struct shm_end *end, struct shm_pair *pair, const struct 
 
 /* ---- lanes ----------------------------------------------------------------------------------- */
 
-/* Copies the other lines of a small message behind the first. */
+/* Copies the bytes in the further lines of a small message behind those in the first. */
 static inline void land(const struct shm_pair *pair, union landing *landing, uint32_t lines)
 {
-    for (uint32_t i = 1; i < lines; i++) {
-        memcpy(landing->lines + i * SHM_LINE,
-               &pair->peer_ring[(pair->taken + i) & pair->peer_mask], SHM_LINE);
+    uint8_t *to = landing->bytes + SHM_INLINE_HEAD;
+    for (uint32_t i = 1; i < lines; i++, to += SHM_INLINE_MORE) {
+        memcpy(to, pair->peer_ring[(pair->taken + i) & pair->peer_mask].bytes, SHM_INLINE_MORE);
     }
 }
 
 /* One message or fragment; *lines: what it took of the ring. */
-static inline bool take_one(struct shm_end *end, struct shm_pair *pair, uint64_t tail,
-                            union landing *landing, uint32_t *lines, size_t *bytes)
+static inline bool take_one(struct shm_end *end, struct shm_pair *pair, union landing *landing,
+                            uint32_t *lines, size_t *bytes)
 {
-    const struct shm_desc *d = (const struct shm_desc *)landing->lines;
+    const struct shm_desc *d = &landing->desc;
     /* Once: it may change underfoot. */
-    memcpy(landing->lines, &pair->peer_ring[pair->taken & pair->peer_mask], SHM_LINE);
+    memcpy(&landing->desc, &pair->peer_ring[pair->taken & pair->peer_mask], SHM_LINE);
     /* A compiler barrier: the checks look at the copy, never again at the original. */
     atomic_signal_fence(memory_order_seq_cst);
-    const char *wrong = desc_wrong(pair, d, tail - pair->taken);
+    struct word w;
+    const char *wrong = desc_wrong(pair, d, &w);
     if (wrong != NULL) {
         carrier_fail(&end->shm->base, end->local, bad_desc(d, wrong));
         return false;
     }
     *bytes += d->len;
-    if ((d->flags & SHM_BLOCK) != 0) {
-        *lines = 1;
-        return take_block(end, pair, d, tail);
+    *lines = w.lines;
+    if ((w.flags & SHM_BLOCK) != 0) {
+        return take_block(end, pair, d, &w);
     }
-    *lines = d->lines;
-    if ((d->flags & SHM_SHARED) != 0) {
-        return take_lost(end, pair, d);
+    if ((w.flags & SHM_SHARED) != 0) {
+        return take_lost(end, pair, d, w.kind);
     }
-    land(pair, landing, d->lines);
-    struct carrier_message m = message_of(d);
+    land(pair, landing, w.lines);
+    struct carrier_message m = message_of(d, w.kind);
     m.data = d->len > 0 ? landing->bytes : NULL;
     return carrier_deliver(&end->shm->base, end->local, (uint32_t)(pair - end->pairs), &m);
 }
 
 bool shm_take_lane(struct shm_end *end, struct shm_pair *pair, bool *any)
 {
-    /* Acquire: pairs with the release of tail in store_ends; lines and blocks are there. */
-    uint64_t tail = atomic_load_explicit(&pair->peer->tail, memory_order_acquire);
-    if (tail == pair->taken || pair->over) {
+    /* Acquire: pairs with the release of the word in store_ends; lines and blocks are there. */
+    if (!shm_arrived(pair, memory_order_acquire) || pair->over) {
+        /* A message of two lines comes over with both at a time. */
+        __builtin_prefetch(&pair->peer_ring[(pair->taken + 1) & pair->peer_mask]);
         return true;
-    }
-    if (tail - pair->taken > pair->peer_mask + 1) {
-        carrier_fail(&end->shm->base, end->local,
-                     err_new(ERR_PROTOCOL, "worker %u published %llu lines, %llu were taken",
-                             (uint32_t)(pair - end->pairs), (unsigned long long)tail,
-                             (unsigned long long)pair->taken));
-        return false;
     }
     *any = true;
     union landing landing;
     bool alive = true;
     size_t bytes = 0;
-    for (int i = 0; i < MESSAGES_A_POLL && pair->taken != tail && alive && bytes < BYTES_A_POLL;
-         i++) {
+    int taken = 0;
+    do {
         uint32_t lines = 0;
-        alive = take_one(end, pair, tail, &landing, &lines, &bytes);
+        alive = take_one(end, pair, &landing, &lines, &bytes);
         pair->taken += alive ? lines : 0; /* only now: the bytes were in use until here */
-    }
+    } while (alive && ++taken < MESSAGES_A_POLL && bytes < BYTES_A_POLL &&
+             shm_arrived(pair, memory_order_acquire)); /* as above */
     carrier_count(&shm_counters(end)->batches_in, 1);
     shm_touch(end, pair, SHM_HEAD);
     return alive || pair->over;

@@ -8,6 +8,7 @@
 #include "core/io/uring/uring.h"
 
 #include <sched.h>
+#include <sys/resource.h>
 
 enum {
     WAKE_NS = 25 * 1000,         /* believed to be the cost until one was measured */
@@ -19,7 +20,7 @@ enum {
     KEEN_NS = 1000,              /* so long without a pause between looks */
     YIELD_NS = 5000,             /* from one yield to the next */
     YIELD_LONG_NS = 3000,        /* a yield that took longer let somebody else run */
-    CROWDED_NS = 10 * 1000 * 1000,
+    CROWDED_NS = 2 * 1000 * 1000,
     ROUND_NS = 20 * 1000,        /* the longest without a round of everything */
 };
 
@@ -91,6 +92,17 @@ static bool timer_due(const struct uring_loop *loop)
            loop->timers[1]->deadline_us <= io_now_us((struct io_loop *)&loop->base);
 }
 
+/* Did another thread run here since the last call? A long time alone does not say so: the host may
+ * have taken the CPU. */
+static bool switched(struct uring_loop *loop)
+{
+    struct rusage usage;
+    ASSERT(getrusage(RUSAGE_THREAD, &usage) == 0);
+    uint64_t before = loop->switches;
+    loop->switches = (uint64_t)usage.ru_nivcsw;
+    return loop->switches != before;
+}
+
 /* Lets whoever wants this CPU have it; true when somebody took it. */
 static bool yield_cpu(struct uring_loop *loop, uint64_t *now)
 {
@@ -98,7 +110,7 @@ static bool yield_cpu(struct uring_loop *loop, uint64_t *now)
     io_loop_count(&loop->base.counters->yields);
     sched_yield();
     *now = uring_mono_ns();
-    return *now - before >= YIELD_LONG_NS;
+    return *now - before >= YIELD_LONG_NS && switched(loop);
 }
 
 /* A few looks; *worked: a poller found work. True: a round of everything is due. */

@@ -114,6 +114,7 @@ struct uring_loop {
     uint64_t idle_since;    /* 0 while busy */
     uint64_t idle_average;  /* how long a stretch without work has been of late */
     uint64_t crowded_until; /* others want this CPU: no spinning before */
+    uint64_t switches;      /* of this thread, not wanted by it, when last looked at */
     _Atomic uint64_t rung_ns; /* when somebody last woke the sleeping loop; 0: it was looked at */
     bool futex;             /* the ring can wait for a futex */
 

@@ -290,11 +290,21 @@ static void garble(struct stage *s)
         value = value % 4 == 0 ? value % 300 : value % 4 == 1 ? value << 30 : value;
         words[SHM_PAGE / 8 + rnd(s) % (meta - SHM_PAGE / 8)] = value;
     }
-    struct shm_ends *lane = shm_ends_at(shm->own, &shm->own_shape, (uint32_t)(rnd(s) % WORKERS),
-                                        (uint32_t)(rnd(s) % WORKERS));
+    uint32_t from = (uint32_t)(rnd(s) % WORKERS);
+    uint32_t to = (uint32_t)(rnd(s) % WORKERS);
+    struct shm_ends *lane = shm_ends_at(shm->own, &shm->own_shape, from, to);
+    /* Where the sane side looks next: a line that says it is there, and garbage but for that. */
+    struct shm_carrier *sane = CONTAINER_OF(s->sides[1].carrier, struct shm_carrier, base);
+    const struct shm_pair *pair = &sane->ends[to].pairs[from];
+    struct shm_desc *d = (struct shm_desc *)&shm_ring_of(lane)[pair->taken & pair->peer_mask];
+    uint32_t word = shm_word((uint8_t)rnd(s), rnd(s) % 16, rnd(s) % 16,
+                             shm_lap(pair->taken, pair->peer_shift));
+    d->len = rnd(s) % 2 == 0 ? (uint32_t)rnd(s) % 300 : (uint32_t)rnd(s);
+    d->block.offset = rnd(s) % 2 == 0 ? rnd(s) % 1024 * SHM_UNIT : rnd(s);
+    d->block.total = rnd(s) % 2 == 0 ? d->len : (uint32_t)rnd(s);
+    memset(d->block.zero, 0, sizeof(d->block.zero));
     /* Relaxed, all: the point is that nothing is in order. */
-    uint64_t tail = atomic_load_explicit(&lane->tail, memory_order_relaxed);
-    atomic_store_explicit(&lane->tail, tail + rnd(s) % 260, memory_order_relaxed);
+    atomic_store_explicit(&d->word, word, memory_order_relaxed);
     if (s->round % 2 == 0) {
         uint64_t head = atomic_load_explicit(&lane->head, memory_order_relaxed);
         atomic_store_explicit(&lane->head, head + rnd(s) % 50, memory_order_relaxed);
