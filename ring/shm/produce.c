@@ -1,8 +1,8 @@
 /*
  * Sending from a worker: descriptors and small messages into the lane's ring, larger ones into
- * blocks of the arena, and what finds no room into a backlog in private memory. Nothing is seen by
- * the peer before a flush stores the word of the line that opens it: at the end of the poll, before sleeping, or when a good
- * deal has gathered.
+ * blocks of the arena, and what finds no room into a backlog in private memory. The peer sees
+ * nothing of it before a flush stores the word of the line that opens it: at the end of the poll,
+ * before sleeping, or when a good deal has gathered.
  */
 #include "ring/shm/internal.h"
 
