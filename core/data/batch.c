@@ -1,4 +1,18 @@
-/* Views of batches: layout, validation of bytes from anywhere, access to single values. */
+/*
+ * Views of batches: layout, validation of bytes from anywhere, access to single values.
+ *
+ * Bytes arrive from shared memory, sockets and disks. batch_open is the one place that looks at
+ * them with suspicion: afterwards a view is trusted, and no reader checks again. Two ideas keep the
+ * check small. First, no offset from outside is ever followed: the place of every part is computed
+ * from rows, kinds and byte counts, and a batch that says anything else is refused. Second, what
+ * readers rely on about values (offsets monotone, text UTF-8, numbers in range) is checked column
+ * by column in loops without calls.
+ *
+ * The caller must own the bytes while it validates and reads: memory a peer can still write is
+ * copied first.
+ *
+ * Functions here keep no state; any thread.
+ */
 #include "core/data/batch.h"
 
 #include "core/base/utf8.h"
@@ -9,8 +23,13 @@ const uint8_t batch_err_kinds[ERR_COLS] = {
     [ERR_COL_SQLSTATE] = TYPE_TEXT, [ERR_COL_MESSAGE] = TYPE_TEXT, [ERR_COL_CONTEXT] = TYPE_TEXT};
 
 STATIC_ASSERT(sizeof(struct batch_desc) == 40, "descriptors are part of the format");
+STATIC_ASSERT(BATCH_ROWS_MAX <= UINT32_MAX / 8, "row numbers and byte counts of a column fit");
 STATIC_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "batches are little endian");
 
+/*
+ * The order of parts within a column: validity, then values or offsets, then bytes. A part that is
+ * absent has place 0, which no part can have, as the header lies there.
+ */
 void batch_layout_column(struct batch_layout *layout, uint32_t rows, struct batch_desc *desc)
 {
     ASSERT(layout->at % BATCH_ALIGN == 0);
@@ -26,6 +45,7 @@ void batch_layout_column(struct batch_layout *layout, uint32_t rows, struct batc
     }
 }
 
+/* The descriptors are trusted here: checked before, or written by our own builder. */
 static void view_column(const uint8_t *base, const struct batch_desc *desc, struct batch_col *out)
 {
     bool fixed = type_width(desc->kind) > 0;
@@ -41,6 +61,7 @@ static void view_column(const uint8_t *base, const struct batch_desc *desc, stru
     }
 }
 
+/* Costs a few moves per column: views are made freely. */
 void batch_view(const void *data, size_t size, struct batch_col *cols_out, size_t cols_cap,
                 struct batch *out)
 {
@@ -67,6 +88,10 @@ void batch_view(const void *data, size_t size, struct batch_col *cols_out, size_
 
 /* ---- validation ------------------------------------------------------------------------------ */
 
+/*
+ * Bounds the number of columns before the descriptors are read, and that of rows before any product
+ * is formed. h->size must equal the length received: a batch is never part of a larger piece.
+ */
 static err_t check_header(const struct batch_header *h, size_t size, size_t cols_cap)
 {
     if (h->magic != BATCH_MAGIC) {
@@ -88,13 +113,18 @@ static err_t check_header(const struct batch_header *h, size_t size, size_t cols
     return ERR_OK;
 }
 
+/* Every descriptor is compared in full, so that equal contents have one encoding only. */
 static bool same_places(const struct batch_desc *a, const struct batch_desc *b)
 {
     return a->validity_at == b->validity_at && a->values_at == b->values_at &&
            a->bytes_at == b->bytes_at;
 }
 
-/* The layout of all parts must be the one a builder would have made, and end at size. */
+/*
+ * The layout of all parts must be the one a builder would have made, and end at size. With at most
+ * 1600 columns of at most 2^24 rows of 24 bytes the sum stays far below 2^64, so the walk cannot
+ * wrap around. It stops at the first column that does not fit in size.
+ */
 static err_t check_layout(const struct batch_header *h, const struct batch_desc *desc, size_t size)
 {
     struct batch_layout layout = {
@@ -122,6 +152,10 @@ static err_t check_layout(const struct batch_header *h, const struct batch_desc 
     return ERR_OK;
 }
 
+/*
+ * No branch in the loop: one flag for all rows. Monotone from 0 to bytes_len means that each value
+ * lies within the bytes.
+ */
 static err_t check_offsets(const struct batch_col *c, uint32_t rows, uint64_t bytes_len)
 {
     uint32_t wrong = c->offsets[0] != 0;
@@ -134,7 +168,10 @@ static err_t check_offsets(const struct batch_col *c, uint32_t rows, uint64_t by
     return ERR_OK;
 }
 
-/* One string of valid UTF-8 whose every offset is a character boundary is valid throughout. */
+/*
+ * One string of valid UTF-8 whose every offset is a character boundary is valid throughout. A NUL
+ * would end the string in PostgreSQL's wire protocol and in the C libraries behind functions.
+ */
 static err_t check_text(const struct batch_col *c, uint32_t rows, size_t bytes_len)
 {
     if (!utf8_valid(c->bytes, bytes_len) || memchr(c->bytes, 0, bytes_len) != NULL) {
@@ -149,6 +186,10 @@ static err_t check_text(const struct batch_col *c, uint32_t rows, size_t bytes_l
     return ERR_OK;
 }
 
+/*
+ * Canonical text is compared and hashed as bytes: two forms of one value would be two keys. A NULL
+ * row has no bytes, like any other variable kind.
+ */
 static err_t check_json(const struct batch_col *c, uint32_t rows)
 {
     struct json_parser scratch = {0};
@@ -164,6 +205,10 @@ static err_t check_json(const struct batch_col *c, uint32_t rows)
     return err;
 }
 
+/*
+ * condition: of x, one value. The values of NULL rows are checked like all others: our builders
+ * write zero there, which is valid in every kind.
+ */
 #define CHECK_ROWS(type, condition, what)                                                          \
     do {                                                                                           \
         const type *v_ = c->values;                                                                \
@@ -175,6 +220,7 @@ static err_t check_json(const struct batch_col *c, uint32_t rows)
         }                                                                                          \
     } while (0)
 
+/* Kinds whose every bit pattern is a value (integers, floats, uuid, intervals) need no check. */
 static err_t check_fixed(const struct batch_col *c, uint32_t rows)
 {
     switch (c->kind) {
@@ -203,8 +249,10 @@ static err_t check_fixed(const struct batch_col *c, uint32_t rows)
     return ERR_OK;
 }
 
+/* bytes_len is the descriptor's: the layout has shown that so many bytes are there. */
 static err_t check_column(const struct batch_col *c, uint32_t rows, uint64_t bytes_len)
 {
+    ASSERT(rows <= BATCH_ROWS_MAX);
     if (!type_is_variable(c->kind)) {
         return check_fixed(c, rows);
     }
@@ -215,6 +263,7 @@ static err_t check_column(const struct batch_col *c, uint32_t rows, uint64_t byt
     return c->kind == TYPE_JSONB ? check_json(c, rows) : ERR_OK;
 }
 
+/* The largest u64 is the empty frontier: an update at it would never be complete. */
 static err_t check_times(const struct batch *b)
 {
     ASSERT(b->rows <= BATCH_ROWS_MAX && b->cols <= BATCH_COLS_MAX);
@@ -226,6 +275,10 @@ static err_t check_times(const struct batch *b)
     return ERR_OK;
 }
 
+/*
+ * The order matters: each check relies on those before. What it returns on error is unspecified in
+ * cols_out and out.
+ */
 err_t batch_open(const void *data, size_t size, const uint8_t *kinds, size_t kinds_len,
                  struct batch_col *cols_out, size_t cols_cap, struct batch *out)
 {
@@ -255,8 +308,13 @@ err_t batch_open(const void *data, size_t size, const uint8_t *kinds, size_t kin
 
 /* ---- access ---------------------------------------------------------------------------------- */
 
+/*
+ * For single values (printing, constants, keys of state). Loops over columns read the values
+ * directly.
+ */
 void batch_datum(const struct batch_col *c, uint32_t row, struct datum *out)
 {
+    ASSERT(type_kind_stored(c->kind));
     *out = (struct datum){0};
     if (batch_is_null(c, row)) {
         out->null = true;
@@ -301,8 +359,13 @@ void batch_datum(const struct batch_col *c, uint32_t row, struct datum *out)
     }
 }
 
+/*
+ * The inverse of batch_datum for fixed widths: narrows where a column is narrower than the datum.
+ * The value is in range, or it would not be a datum of its kind.
+ */
 void datum_store(uint8_t kind, const struct datum *d, void *to)
 {
+    ASSERT(!d->null && type_width(kind) > 0);
     switch (kind) {
     case TYPE_BOOL:
         *(uint8_t *)to = d->b;

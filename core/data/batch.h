@@ -1,9 +1,17 @@
 /*
  * A batch: updates (row, time, diff) in columns, in one position-independent piece of memory. The
  * same bytes stand in a shared-memory block, a network frame and a file. Per column the layout of
- * Apache Arrow: validity bitmap (bit set = not null, absent when no null), values or 32-bit
- * offsets + bytes, each part 64-byte aligned within the batch, little endian. (Booleans are one
- * byte each: Arrow's Int8 layout; see docs/decisions.) time and diff are one constant or a column.
+ * Apache Arrow: validity bitmap (bit set = not null, absent when no null), values or 32-bit offsets
+ * + bytes, each part 64-byte aligned within the batch, little endian. (Booleans are one byte each:
+ * Arrow's Int8 layout; see docs/decisions.) time and diff are one constant or a column.
+ *
+ * For example three rows (int8, text) at one time, the second one with a NULL text:
+ *
+ *   header   rows 3, cols 2, flags DIFFS, time_const 7
+ *   desc     {INT8, values_at 192}  {TEXT, has_nulls, validity_at 256, values_at 320, bytes_at 384}
+ *   column 0 10 20 30
+ *   column 1 validity 101b   offsets 0 2 2 5   bytes "abxyz"
+ *   diffs    1 1 -1
  *
  * Batches are immutable once finished. A struct batch is a view: it points into bytes it does not
  * own. Everything in a view was validated by batch_open, so that readers need no checks.
@@ -23,6 +31,10 @@ enum {
 #define FRONTIER_EMPTY UINT64_MAX
 #define TIME_MAX (UINT64_MAX - 1)
 
+/*
+ * A view of one column. Which pointers are set follows from the kind: values for fixed widths,
+ * offsets and bytes for variable ones.
+ */
 struct batch_col {
     uint8_t kind;              /* enum type_kind */
     const uint64_t *validity;  /* NULL: no nulls */
@@ -31,6 +43,7 @@ struct batch_col {
     const uint8_t *bytes;      /* variable width */
 };
 
+/* A view of a batch; owns nothing. times and diffs are NULL when all rows have the same. */
 struct batch {
     uint32_t rows;
     uint32_t cols;
@@ -64,17 +77,22 @@ static inline int64_t batch_diff(const struct batch *b, uint32_t row)
     return b->diffs != NULL ? b->diffs[row] : b->diff_const;
 }
 
+/* A row whose bit is 0 is NULL; its value exists (zero, or no bytes) but means nothing. */
 static inline bool batch_is_null(const struct batch_col *c, uint32_t row)
 {
     return c->validity != NULL && ((c->validity[row >> 6] >> (row & 63)) & 1) == 0;
 }
 
-/* One value; variable bytes point into the batch. */
+/*
+ * One value; variable bytes point into the batch. The copy of variable bytes, if one is needed, is
+ * the caller's.
+ */
 void batch_datum(const struct batch_col *c, uint32_t row, struct datum *out);
 
 /*
  * Builder: appends rows, then finishes into one piece of memory. Reusable: batch_builder_reset
- * keeps its memory, so that steady state does not allocate.
+ * keeps its memory, so that steady state does not allocate. One owner, one thread. Rows are
+ * appended value by value or whole; a finished batch is a copy.
  */
 struct batch_builder;
 struct batch_builder *batch_builder_new(const uint8_t *kinds, size_t cols);

@@ -1,8 +1,26 @@
-/* The builder: columns that grow in memory of their own, then one copy into a batch. */
+/*
+ * The builder: columns that grow in memory of their own, then one copy into a batch.
+ *
+ * Invariant between rows: every column has as many values as the builder has rows. While a row is
+ * under construction a column has that number or one more; batch_builder_end_row asserts that all
+ * are there. Functions that append whole columns (mfp, rows_of) run ahead by n rows and end with
+ * builder_end_rows.
+ *
+ * Equal contents appended in the same way give equal bytes: validity exists only from the first
+ * NULL on, times and diffs only from the first that differs, NULL rows and padding are zero.
+ * Consolidation and the tests rely on it.
+ *
+ * Memory grows by doubling and is kept over resets, so that a builder that is used over and over
+ * stops allocating. One thread at a time; the owner's.
+ */
 #include "core/data/batch_internal.h"
 
 enum { ROWS_CAP_MIN = 64, BYTES_CAP_MIN = 1024, VALUE_WORDS_MAX = 3 };
 
+/*
+ * kinds is copied. No memory for rows is allocated yet: many operators have an err builder that
+ * stays empty for ever.
+ */
 struct batch_builder *batch_builder_new(const uint8_t *kinds, size_t cols)
 {
     ASSERT(cols <= BATCH_COLS_MAX);
@@ -17,6 +35,7 @@ struct batch_builder *batch_builder_new(const uint8_t *kinds, size_t cols)
     return b;
 }
 
+/* NULL is allowed. */
 void batch_builder_free(struct batch_builder *b)
 {
     if (b == NULL) {
@@ -37,6 +56,7 @@ void batch_builder_free(struct batch_builder *b)
     free(b);
 }
 
+/* Forgets the rows, keeps the memory. */
 void batch_builder_reset(struct batch_builder *b)
 {
     for (uint32_t c = 0; c < b->cols; c++) {
@@ -56,6 +76,7 @@ uint32_t batch_builder_rows(const struct batch_builder *b)
 
 /* ---- growing --------------------------------------------------------------------------------- */
 
+/* Doubling makes appending a row constant on average. */
 static size_t grown(size_t cap, size_t need, size_t cap_min)
 {
     size_t want = cap < cap_min ? cap_min : cap;
@@ -65,6 +86,10 @@ static size_t grown(size_t cap, size_t need, size_t cap_min)
     return want;
 }
 
+/*
+ * Words beyond those in use are not initialised: validity_set and build_col_null write a word whole
+ * when they come to its first bit.
+ */
 static void reserve_validity(struct build_col *c, size_t rows)
 {
     ASSERT(c->rows <= BATCH_ROWS_MAX && type_kind_stored(c->kind));
@@ -75,6 +100,7 @@ static void reserve_validity(struct build_col *c, size_t rows)
     }
 }
 
+/* One more than asked for, as offsets need one more than rows. */
 void build_col_reserve(struct build_col *c, size_t n)
 {
     ASSERT(c->rows <= BATCH_ROWS_MAX && type_kind_stored(c->kind));
@@ -96,6 +122,10 @@ void build_col_reserve(struct build_col *c, size_t n)
     }
 }
 
+/*
+ * Offsets are 32 bits wide: a column holds at most 4 GiB of bytes. A batch of 2^24 rows could in
+ * principle be asked for more; callers flush at OUT_BYTES or refuse values long before.
+ */
 void build_col_reserve_bytes(struct build_col *c, size_t len)
 {
     ASSERT(c->rows <= BATCH_ROWS_MAX && type_kind_stored(c->kind));
@@ -107,7 +137,10 @@ void build_col_reserve_bytes(struct build_col *c, size_t len)
     }
 }
 
-/* Sets bits [from, from + n) to one; words beyond are not yet initialised. */
+/*
+ * Sets bits [from, from + n) to one; words beyond are not yet initialised. Whole words at a time
+ * where the range covers them.
+ */
 static void validity_set(uint64_t *validity, size_t from, size_t n)
 {
     for (size_t i = from; i < from + n;) {
@@ -122,6 +155,7 @@ static void validity_set(uint64_t *validity, size_t from, size_t n)
     }
 }
 
+/* A column without NULLs so far has no validity to extend. */
 void build_col_grew(struct build_col *c, size_t n)
 {
     if (c->has_nulls) {
@@ -131,6 +165,7 @@ void build_col_grew(struct build_col *c, size_t n)
     c->rows += (uint32_t)n;
 }
 
+/* The first NULL of a column makes its validity, with all rows before valid. */
 void build_col_null(struct build_col *c)
 {
     ASSERT(c->rows <= BATCH_ROWS_MAX && type_kind_stored(c->kind));
@@ -151,6 +186,7 @@ void build_col_null(struct build_col *c)
     c->rows++;
 }
 
+/* The value is copied as it stands in the column: its kind's representation. */
 void build_col_fixed(struct build_col *c, const void *value)
 {
     ASSERT(c->rows <= BATCH_ROWS_MAX && type_kind_stored(c->kind));
@@ -160,6 +196,7 @@ void build_col_fixed(struct build_col *c, const void *value)
     build_col_grew(c, 1);
 }
 
+/* The offsets of row r end where those of row r + 1 begin. */
 void build_col_bytes(struct build_col *c, const void *data, size_t len)
 {
     ASSERT(c->rows <= BATCH_ROWS_MAX && type_kind_stored(c->kind));
@@ -176,6 +213,7 @@ void build_col_bytes(struct build_col *c, const void *data, size_t len)
 
 /* ---- single values --------------------------------------------------------------------------- */
 
+/* d is a valid value of the column's kind (datum_valid): text is UTF-8, numbers are in range. */
 void batch_builder_datum(struct batch_builder *b, size_t c, const struct datum *d)
 {
     ASSERT(c < b->cols);
@@ -210,6 +248,7 @@ static void reserve_diffs(struct batch_builder *b, size_t rows)
     }
 }
 
+/* While all times are equal there is one; the first other one writes them all out. */
 static void append_time(struct batch_builder *b, uint64_t time)
 {
     if (b->rows == 0) {
@@ -229,6 +268,7 @@ static void append_time(struct batch_builder *b, uint64_t time)
     b->times[b->rows] = time;
 }
 
+/* As append_time. */
 static void append_diff(struct batch_builder *b, int64_t diff)
 {
     if (b->rows == 0) {
@@ -248,6 +288,7 @@ static void append_diff(struct batch_builder *b, int64_t diff)
     b->diffs[b->rows] = diff;
 }
 
+/* Does not look at the columns: for loops that have checked them once. */
 void builder_end_one(struct batch_builder *b, uint64_t time, int64_t diff)
 {
     append_time(b, time);
@@ -255,6 +296,7 @@ void builder_end_one(struct batch_builder *b, uint64_t time, int64_t diff)
     b->rows++;
 }
 
+/* Each column must have got its value, by whatever function. */
 void batch_builder_end_row(struct batch_builder *b, uint64_t time, int64_t diff)
 {
     ASSERT(time <= TIME_MAX && b->rows < BATCH_ROWS_MAX);
@@ -264,6 +306,7 @@ void batch_builder_end_row(struct batch_builder *b, uint64_t time, int64_t diff)
     builder_end_one(b, time, diff);
 }
 
+/* The usual batch has one time and one diff: then nothing is written per row. */
 void builder_end_rows(struct batch_builder *b, const uint64_t *times, const int64_t *diffs,
                       uint64_t time_const, int64_t diff_const, const uint32_t *sel, size_t n)
 {
@@ -289,7 +332,10 @@ void builder_end_rows(struct batch_builder *b, const uint64_t *times, const int6
 
 /* ---- rows of other batches ------------------------------------------------------------------- */
 
-/* Sizes are compile-time constants in each case, so that the copies become plain moves. */
+/*
+ * Sizes are compile-time constants in each case, so that the copies become plain moves. sel: rows
+ * of from, in any order, also more than once.
+ */
 static void gather(uint8_t *restrict to, const uint8_t *restrict from, size_t width,
                    const uint32_t *sel, size_t n)
 {
@@ -317,6 +363,10 @@ static void gather(uint8_t *restrict to, const uint8_t *restrict from, size_t wi
     }
 }
 
+/*
+ * Two passes: the bytes are summed first, so that memory is reserved once. Without sel the bytes
+ * are one copy and only the offsets move.
+ */
 static void append_bytes_of(struct build_col *to, const struct batch_col *from,
                             const uint32_t *sel, size_t n)
 {
@@ -343,6 +393,7 @@ static void append_bytes_of(struct build_col *to, const struct batch_col *from,
     to->bytes_len = at;
 }
 
+/* Columns with NULLs go row by row; those without, which are most, a column at a time. */
 void build_col_append(struct build_col *to, const struct batch_col *from, const uint32_t *sel,
                       size_t n)
 {
@@ -376,6 +427,7 @@ void build_col_append(struct build_col *to, const struct batch_col *from, const 
     build_col_grew(to, n);
 }
 
+/* Both have the same kinds: asserted column by column. */
 void batch_builder_rows_of(struct batch_builder *b, const struct batch *from, const uint32_t *sel,
                            size_t sel_len)
 {
@@ -394,6 +446,7 @@ void batch_builder_row(struct batch_builder *b, const struct batch *from, uint32
     batch_builder_rows_of(b, from, &row, 1);
 }
 
+/* For all rows so far; later rows bring their own. */
 void batch_builder_set_time(struct batch_builder *b, uint64_t time)
 {
     ASSERT(time <= TIME_MAX);
@@ -403,12 +456,14 @@ void batch_builder_set_time(struct batch_builder *b, uint64_t time)
 
 /* ---- finishing ------------------------------------------------------------------------------- */
 
+/* The places follow from batch_layout_column. */
 static struct batch_desc desc_of(const struct build_col *c)
 {
     return (struct batch_desc){
         .kind = c->kind, .has_nulls = c->has_nulls, .bytes_len = c->bytes_len};
 }
 
+/* Walks the columns, not the rows. */
 size_t batch_builder_size(const struct batch_builder *b)
 {
     struct batch_layout layout = {
@@ -435,6 +490,7 @@ static void write_part(uint8_t *base, uint64_t at, const void *data, size_t len)
     memset(base + at + len, 0, batch_align(at + len) - (at + len));
 }
 
+/* A column without rows still has its one offset, 0. */
 static void write_column(uint8_t *base, const struct build_col *c, const struct batch_desc *desc)
 {
     ASSERT(c->rows <= BATCH_ROWS_MAX && type_kind_stored(c->kind));
@@ -451,6 +507,7 @@ static void write_column(uint8_t *base, const struct build_col *c, const struct 
     write_part(base, desc->bytes_at, c->bytes, c->bytes_len);
 }
 
+/* The builder keeps its rows: call reset for the next batch. */
 void batch_builder_finish(struct batch_builder *b, void *out)
 {
     ASSERT((uintptr_t)out % BATCH_ALIGN == 0);
@@ -483,8 +540,10 @@ void batch_builder_finish(struct batch_builder *b, void *out)
         h->diff_const = b->rows > 0 ? b->diff_const : 0;
     }
     h->size = layout.at;
+    ASSERT(h->size % BATCH_ALIGN == 0 && h->size == batch_builder_size(b));
 }
 
+/* The size is a multiple of the alignment, as aligned_alloc wants it. */
 void *batch_builder_finish_new(struct batch_builder *b, size_t *size)
 {
     size_t len = batch_builder_size(b);

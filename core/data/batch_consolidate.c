@@ -2,10 +2,22 @@
  * Consolidation by hashing: one open-addressing table over the distinct (row, time) pairs, in the
  * order they are first seen, so that the output is a function of the input alone. The table holds
  * indexes of entries; rows are compared only when 64-bit hashes agree.
+ *
+ *   in    (a, t1, +1) (b, t1, +1) (a, t1, +2) (b, t1, -1) (a, t2, -1)
+ *   out   (a, t1, +3) (a, t2, -1)
+ *
+ * Why not sort: a sort moves every row log n times, and most input here is either small or mostly
+ * distinct. The entries are 40 bytes and the table 8 to 16 bytes a row; beyond the caches each row
+ * costs one or two misses. The hash of the row is computed a column at a time before the table is
+ * touched.
+ *
+ * Diffs are added modulo 2^64: sums that overflow on the way come right in the end. The scratch
+ * memory belongs to the builder that takes the output. Its owner's thread only.
  */
 #include "core/base/hash.h"
 #include "core/data/batch_internal.h"
 
+/* By bytes: 1.0 and 1.00 are different rows here, since a reader would see the difference. */
 static bool same_value(const struct batch_col *a, uint32_t i, const struct batch_col *b,
                        uint32_t j)
 {
@@ -26,6 +38,7 @@ static bool same_value(const struct batch_col *a, uint32_t i, const struct batch
            memcmp(a->bytes + a->offsets[i], b->bytes + b->offsets[j], len) == 0;
 }
 
+/* Only called when 64-bit hashes agree, so it nearly always says yes. */
 static bool same_row(const struct batch *a, uint32_t i, const struct batch *b, uint32_t j)
 {
     ASSERT(b->rows <= BATCH_ROWS_MAX && b->cols <= BATCH_COLS_MAX);
@@ -37,6 +50,10 @@ static bool same_row(const struct batch *a, uint32_t i, const struct batch *b, u
     return true;
 }
 
+/*
+ * At most half full: linear probing stays short. Table and entries belong to the builder, which
+ * keeps them for the next call.
+ */
 static void reserve_scratch(struct batch_builder *out, size_t rows, size_t rows_max)
 {
     if (rows > out->entries_cap) {
@@ -62,6 +79,7 @@ static void reserve_scratch(struct batch_builder *out, size_t rows, size_t rows_
 static size_t add_batch(struct batch_builder *out, const struct batch *const *in, uint32_t which,
                         uint64_t advance_to, size_t len, size_t mask)
 {
+    ASSERT((mask & (mask + 1)) == 0 && len <= mask);
     const struct batch *b = in[which];
     for (uint32_t row = 0; row < b->rows; row++) {
         uint64_t time = batch_time(b, row);
@@ -86,7 +104,10 @@ static size_t add_batch(struct batch_builder *out, const struct batch *const *in
     return len;
 }
 
-/* By time, then in order of first appearance (batch, row). */
+/*
+ * By time, then in order of first appearance (batch, row). A total order: the output does not
+ * depend on how qsort treats equals.
+ */
 static int compare_entries(const void *pa, const void *pb)
 {
     const struct consol_entry *a = pa;
@@ -116,6 +137,7 @@ static void append_run(struct batch_builder *out, const struct batch *from,
     }
 }
 
+/* Entries are in order of first appearance unless times differ, so runs of one batch are long. */
 static void append_entries(struct batch_builder *out, const struct batch *const *in, size_t len)
 {
     const struct consol_entry *e = out->entries;
@@ -130,6 +152,10 @@ static void append_entries(struct batch_builder *out, const struct batch *const 
     }
 }
 
+/*
+ * In and out may not overlap: out must be another builder than those the views were made from.
+ * Cost: one hash and one probe a row, and a sort only when there are several times out of order.
+ */
 void batch_consolidate(const struct batch *const *in, size_t in_len, uint64_t advance_to,
                        struct batch_builder *out)
 {
@@ -167,4 +193,5 @@ void batch_consolidate(const struct batch *const *in, size_t in_len, uint64_t ad
         qsort(out->entries, kept, sizeof(out->entries[0]), compare_entries);
     }
     append_entries(out, in, kept);
+    ASSERT(out->rows >= kept);
 }

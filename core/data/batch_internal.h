@@ -19,6 +19,10 @@
 
 enum { BATCH_TIMES = 1, BATCH_DIFFS = 2 };
 
+/*
+ * The first 64 bytes of every batch. All fields are checked by batch_open; zero must be zero, so
+ * that a later version can give it a meaning.
+ */
 struct batch_header {
     uint32_t magic;
     uint32_t rows;
@@ -33,6 +37,7 @@ struct batch_header {
 };
 STATIC_ASSERT(sizeof(struct batch_header) == BATCH_ALIGN, "the header is one cache line");
 
+/* One per column, behind the header. */
 struct batch_desc {
     uint32_t kind;
     uint32_t has_nulls;
@@ -42,11 +47,15 @@ struct batch_desc {
     uint64_t bytes_len;
 };
 
-/* Where things go while a layout is walked. */
+/*
+ * Where things go while a layout is walked. at is an offset from the start of the batch, always
+ * 64-byte aligned.
+ */
 struct batch_layout {
     uint64_t at;
 };
 
+/* No overflow: sizes are bounded by check_header. */
 static inline uint64_t batch_align(uint64_t n)
 {
     return (n + BATCH_ALIGN - 1) & ~(uint64_t)(BATCH_ALIGN - 1);
@@ -60,6 +69,7 @@ static inline uint64_t layout_take(struct batch_layout *layout, uint64_t len)
     return at;
 }
 
+/* Whole words of 64 rows. */
 static inline uint64_t validity_len(uint32_t rows)
 {
     return ((uint64_t)rows + 63) / 64 * 8;
@@ -74,6 +84,7 @@ void batch_layout_column(struct batch_layout *layout, uint32_t rows, struct batc
 
 /* ---- builder --------------------------------------------------------------------------------- */
 
+/* A column under construction; owned by its builder. Capacities are in units of what they count. */
 struct build_col {
     uint8_t kind;
     uint8_t width;       /* 0: variable */
@@ -89,7 +100,10 @@ struct build_col {
     size_t words_cap;    /* of validity */
 };
 
-/* One distinct (row, time) of a consolidation. */
+/*
+ * One distinct (row, time) of a consolidation. batch and row say where its first appearance stands,
+ * for comparing and for the output.
+ */
 struct consol_entry {
     uint64_t hash;
     uint64_t time;
@@ -98,6 +112,7 @@ struct consol_entry {
     uint32_t row;
 };
 
+/* See the head of batch_builder.c for what holds between calls. */
 struct batch_builder {
     struct build_col *col;
     uint32_t cols;

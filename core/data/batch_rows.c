@@ -1,6 +1,21 @@
 /*
- * Rows as bytes and as hashes. Canonical forms map values that SQL holds equal to equal bytes, so
- * that comparing, hashing and routing keys needs no types.
+ * Rows as bytes and as hashes.
+ *
+ * An encoded row is, column by column, a byte that says NULL (0) or not (1), then the value: fixed
+ * kinds in their column's representation, variable ones behind a length of 32 bits. For example
+ * (7::int4, NULL, 'ab') is
+ *
+ *   01 07 00 00 00   00   01 02 00 00 00 61 62
+ *
+ * so the encoding needs no types to be compared and delimits itself. Two forms: raw keeps a value
+ * exactly; canonical maps values that SQL holds equal to equal bytes, for keys of joins, groups and
+ * distinct, so that comparing, hashing and routing keys needs no types either.
+ *
+ * The hash of a row decides which worker it goes to: every node must compute the same, whatever its
+ * build. So hashes are defined on values (the canonical form), byte order is fixed, and the
+ * constants below are part of the protocol.
+ *
+ * Functions here keep no state; any thread.
  */
 #include "core/base/hash.h"
 #include "core/data/batch_internal.h"
@@ -11,6 +26,7 @@
 #define HASH_NULL 0x9AE16A3B2F90404FULL
 #define HASH_START 0xC3A5C85C97CB3127ULL
 
+/* All NaN are one value in SQL, and -0 = 0. */
 static double canonical_double(double f)
 {
     if (isnan(f)) {
@@ -19,6 +35,7 @@ static double canonical_double(double f)
     return f == 0 ? 0.0 : f;
 }
 
+/* The same for float4, which has its own bytes. */
 static float canonical_float(float f)
 {
     if (isnan(f)) {
@@ -27,7 +44,10 @@ static float canonical_float(float f)
     return f == 0 ? 0.0f : f;
 }
 
-/* A fixed-width value in canonical form; returns where it is: in place, or in scratch. */
+/*
+ * A fixed-width value in canonical form; returns where it is: in place, or in scratch. scratch: 32
+ * bytes. Integers, dates and uuids are canonical as they are.
+ */
 static const void *canonical_fixed(uint8_t kind, const void *value, void *scratch)
 {
     switch (kind) {
@@ -52,6 +72,10 @@ static const void *canonical_fixed(uint8_t kind, const void *value, void *scratc
     }
 }
 
+/*
+ * The length is written first and mended when the normal form is shorter. Text and bytea are equal
+ * exactly when their bytes are.
+ */
 static void encode_variable(const struct batch_col *c, uint32_t row, bool canonical,
                             struct buf *out)
 {
@@ -68,6 +92,10 @@ static void encode_variable(const struct batch_col *c, uint32_t row, bool canoni
     }
 }
 
+/*
+ * Appends to out. cols NULL: all columns, and cols_len does not count. Canonical encodings of one
+ * kind are equal exactly when the values are equal in SQL.
+ */
 void batch_encode_row(const struct batch *b, uint32_t row, const uint32_t *cols, size_t cols_len,
                       bool canonical, struct buf *out)
 {
@@ -95,6 +123,10 @@ void batch_encode_row(const struct batch *b, uint32_t row, const uint32_t *cols,
     }
 }
 
+/*
+ * Only for raw encodings: canonical ones have lost the form. The row is not ended: the caller gives
+ * its time and diff.
+ */
 size_t batch_decode_row(const uint8_t *data, const uint8_t *kinds, size_t kinds_len,
                         struct batch_builder *out, size_t first_col)
 {
@@ -120,6 +152,7 @@ size_t batch_decode_row(const uint8_t *data, const uint8_t *kinds, size_t kinds_
     return at;
 }
 
+/* Variable values point into data: valid as long as it is. */
 size_t batch_decode_datum(const uint8_t *data, uint8_t kind, struct datum *out)
 {
     ASSERT(data[0] <= 1);
@@ -136,6 +169,7 @@ size_t batch_decode_datum(const uint8_t *data, uint8_t kind, struct datum *out)
     }
     /* Encoded values are not aligned. */
     uint64_t value[4];
+    ASSERT(width <= sizeof(value));
     memcpy(value, data + 1, width);
     struct batch_col c = {.kind = kind, .values = value};
     batch_datum(&c, 0, out);
@@ -144,8 +178,13 @@ size_t batch_decode_datum(const uint8_t *data, uint8_t kind, struct datum *out)
 
 /* ---- hashes ---------------------------------------------------------------------------------- */
 
+/*
+ * Values of up to 8 bytes as one zero-extended word, so an int4 and an int8 of the same value hash
+ * alike if it is not negative. Nobody relies on that; keys are of one kind.
+ */
 static uint64_t hash_fixed(const void *value, size_t width)
 {
+    ASSERT(width > 0 && width <= 24);
     uint64_t words[3] = {0};
     memcpy(words, value, width);
     if (width <= 8) {
@@ -169,6 +208,7 @@ static uint64_t hash_json(const void *data, size_t len, struct buf *scratch)
         out[i] = hash_combine(out[i], batch_is_null(c, i) ? HASH_NULL : h_);                       \
     }
 
+/* The scratch buffer is only used for jsonb. */
 static void hash_variable(const struct batch_col *c, uint32_t rows, bool canonical, uint64_t *out)
 {
     struct buf scratch = {0};
@@ -181,6 +221,7 @@ static void hash_variable(const struct batch_col *c, uint32_t rows, bool canonic
     buf_free(&scratch);
 }
 
+/* One loop per width; kinds whose equal values differ in bytes go through their canonical form. */
 static void hash_column(const struct batch_col *c, uint32_t rows, bool canonical, uint64_t *out)
 {
     size_t width = type_width(c->kind);
@@ -201,6 +242,7 @@ static void hash_column(const struct batch_col *c, uint32_t rows, bool canonical
     }
 }
 
+/* canonical false hashes the bytes as they stand, for consolidation, which compares them so. */
 void batch_hash_columns(const struct batch *b, const uint32_t *cols, size_t cols_len,
                         bool canonical, uint64_t *out)
 {
@@ -214,11 +256,13 @@ void batch_hash_columns(const struct batch *b, const uint32_t *cols, size_t cols
     }
 }
 
+/* cols_len 0 with cols NULL: the whole row. out has room for b->rows hashes. */
 void batch_hash_rows(const struct batch *b, const uint32_t *cols, size_t cols_len, uint64_t *out)
 {
     batch_hash_columns(b, cols, cols_len, true, out);
 }
 
+/* Agrees with datum_equal: equal datums, equal hashes. Not the hash that routes rows. */
 uint64_t datum_hash(enum type_kind kind, const struct datum *d)
 {
     if (d->null) {

@@ -1,9 +1,19 @@
 /*
- * The proleptic Gregorian calendar, and text output of dates and times.
- * Civil dates from day counts: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+ * The proleptic Gregorian calendar, and text output of dates and times. Civil dates from day
+ * counts: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+ *
+ * Days are counted from 1970-01-01, years astronomically: the year before 1 is 0, printed as 1 BC.
+ * All divisions of times round towards the past (floor_div), so the moments before 1970 need no
+ * cases of their own. Output is that of DateStyle ISO and IntervalStyle postgres.
+ *
+ * Functions here keep no state; any thread.
  */
 #include "core/data/datetime.h"
 
+/*
+ * Years begin in March, so that the leap day is the last of a year and the lengths of months follow
+ * one formula; 400 years (an era) have 146,097 days.
+ */
 int64_t days_from_civil(int64_t year, int month, int day)
 {
     ASSERT(month >= 1 && month <= 12);
@@ -15,6 +25,10 @@ int64_t days_from_civil(int64_t year, int month, int day)
     return era * 146097 + day_of_era - 719468;
 }
 
+/*
+ * The inverse. doe, yoe and doy are the day of the era, the year of the era and the day of the year
+ * that begins in March.
+ */
 struct civil civil_from_days(int64_t days)
 {
     int64_t z = days + 719468;
@@ -29,6 +43,7 @@ struct civil civil_from_days(int64_t days)
                           .day = (int)(doy - (153 * mp + 2) / 5 + 1)};
 }
 
+/* Astronomical years: year 0 is leap, as are -4 and -400. */
 int days_in_month(int64_t year, int month)
 {
     static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
@@ -37,6 +52,7 @@ int days_in_month(int64_t year, int month)
     return days[month - 1] + (month == 2 && leap);
 }
 
+/* 24:00:00 is a time of day in PostgreSQL. */
 struct clock_time clock_from_micros(int64_t of_day)
 {
     ASSERT(of_day >= 0 && of_day <= MICROS_PER_DAY);
@@ -49,8 +65,10 @@ struct clock_time clock_from_micros(int64_t of_day)
 
 /* ---- output ---------------------------------------------------------------------------------- */
 
+/* With zeros to width; more digits than that are all printed. */
 static void put_padded(struct buf *out, uint32_t v, int width)
 {
+    ASSERT(width >= 0 && width <= 10);
     char digits[10];
     int at = 10;
     while (v != 0 || width > 10 - at) {
@@ -60,6 +78,7 @@ static void put_padded(struct buf *out, uint32_t v, int width)
     buf_append(out, digits + at, (size_t)(10 - at));
 }
 
+/* Years before 1 are shown as years BC, without their sign: the caller adds the letters. */
 static void put_civil(struct buf *out, struct civil c)
 {
     put_padded(out, (uint32_t)(c.year > 0 ? c.year : 1 - c.year), 4);
@@ -69,9 +88,10 @@ static void put_civil(struct buf *out, struct civil c)
     put_padded(out, (uint32_t)c.day, 2);
 }
 
-/* ".5": no trailing zeros, nothing at all for 0. */
+/* ".5": no trailing zeros, nothing at all for 0. Up to six digits: micros is below 1,000,000. */
 static void put_fraction(struct buf *out, uint32_t micros)
 {
+    ASSERT(micros < MICROS_PER_SEC);
     int width = 6;
     if (micros == 0) {
         return;
@@ -84,6 +104,7 @@ static void put_fraction(struct buf *out, uint32_t micros)
     put_padded(out, micros, width);
 }
 
+/* 13:04:05.6 */
 void time_print(int64_t micros, struct buf *out)
 {
     struct clock_time t = clock_from_micros(micros);
@@ -95,6 +116,7 @@ void time_print(int64_t micros, struct buf *out)
     put_fraction(out, (uint32_t)t.micros);
 }
 
+/* 2024-02-29, 0044-03-15 BC */
 void date_print(int64_t days, struct buf *out)
 {
     if (days == DATE_INFINITY || days == DATE_NINFINITY) {
@@ -108,6 +130,10 @@ void date_print(int64_t days, struct buf *out)
     }
 }
 
+/*
+ * between: what stands between date and time; zone: the suffix of a timestamptz, whose session zone
+ * is UTC.
+ */
 static void print_timestamp(int64_t micros, bool with_zone, const char *between, const char *zone,
                             struct buf *out)
 {
@@ -138,7 +164,10 @@ void timestamp_print_iso(int64_t micros, bool with_zone, struct buf *out)
     print_timestamp(micros, with_zone, "T", "+00:00", out);
 }
 
-/* One "-1 years" part of an interval; after a negative part a positive one shows its sign. */
+/*
+ * One "-1 years" part of an interval; after a negative part a positive one shows its sign. value 0
+ * prints nothing: an interval shows only the fields it has.
+ */
 static void put_part(struct buf *out, int64_t value, const char *unit, bool *first, bool *negative)
 {
     if (value == 0) {
@@ -150,6 +179,7 @@ static void put_part(struct buf *out, int64_t value, const char *unit, bool *fir
     *first = false;
 }
 
+/* PostgreSQL's own style: 1 year 2 mons -3 days +04:05:06. Nothing but zero is 00:00:00. */
 void interval_print(const struct interval *v, struct buf *out)
 {
     bool first = true;
@@ -170,6 +200,7 @@ void interval_print(const struct interval *v, struct buf *out)
 
 /* ---- precision ------------------------------------------------------------------------------- */
 
+/* Halves away from zero; at the ends of the range nothing is rounded rather than overflowing. */
 int64_t micros_round(int64_t micros, int precision)
 {
     static const int64_t units[] = {1000000, 100000, 10000, 1000, 100, 10, 1};

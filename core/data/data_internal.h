@@ -1,4 +1,7 @@
-/* Shared between the files of core/data; nobody outside includes it. */
+/*
+ * Shared between the files of core/data; nobody outside includes it: numbers behind types, the ways
+ * in which a row can fail, and the forms of values the batch files check.
+ */
 #ifndef TAILRACE_CORE_DATA_DATA_INTERNAL_H
 #define TAILRACE_CORE_DATA_DATA_INTERNAL_H
 
@@ -13,12 +16,16 @@ enum {
     TYPMOD_HEADER = 4, /* PostgreSQL's VARHDRSZ, added to every length typmod */
 };
 
-/* numeric(p,s): ((p << 16) | s in 11 bits, two's complement) + 4, since PostgreSQL 15. */
+/*
+ * numeric(p,s): ((p << 16) | s in 11 bits, two's complement) + 4, since PostgreSQL 15. 1 to 1000 in
+ * PostgreSQL; more than 38 are accepted and never reached.
+ */
 static inline int typmod_precision(int32_t typmod)
 {
     return ((typmod - TYPMOD_HEADER) >> 16) & 0xffff;
 }
 
+/* Eleven bits with a sign: -1000 to 1000. */
 static inline int typmod_scale(int32_t typmod)
 {
     return (((typmod - TYPMOD_HEADER) & 0x7ff) ^ 1024) - 1024;
@@ -50,9 +57,13 @@ void datum_store(uint8_t kind, const struct datum *d, void *to);
 /* "integer": for messages. */
 const char *type_kind_name(uint8_t kind);
 
-/* Writes a code point (valid, not a surrogate) as UTF-8; returns its bytes, 1 to 4. */
+/*
+ * Writes a code point (valid, not a surrogate) as UTF-8; returns its bytes, 1 to 4. out has room
+ * for 4.
+ */
 static inline size_t utf8_put(uint32_t cp, char *out)
 {
+    ASSERT(cp <= 0x10FFFF && (cp < 0xD800 || cp > 0xDFFF));
     if (cp < 0x80) {
         out[0] = (char)cp;
         return 1;
@@ -83,11 +94,13 @@ typedef unsigned __int128 uint128;
 enum { NUMERIC_DIGITS_MAX = 38, NUMERIC_SCALE_MAX = 38 };
 enum { NUMERIC_FINITE, NUMERIC_NAN, NUMERIC_INF, NUMERIC_NINF };
 
+/* The coefficient with its sign, from the two halves. */
 static inline int128 numeric_coef(const struct numeric *n)
 {
     return (int128)(((uint128)(uint64_t)n->hi << 64) | n->lo);
 }
 
+/* A finite number; the caller has made sure that it fits. */
 static inline struct numeric numeric_make(int128 coef, int scale)
 {
     return (struct numeric){.lo = (uint64_t)(uint128)coef,
@@ -95,7 +108,10 @@ static inline struct numeric numeric_make(int128 coef, int scale)
                             .scale = (int16_t)scale};
 }
 
-/* Is every field in its range? For bytes from outside. */
+/*
+ * Is every field in its range? For bytes from outside. NaN and the infinities have no digits and no
+ * scale.
+ */
 bool numeric_valid(const struct numeric *n);
 /* Equal numbers become equal bytes: trailing zeros of the fraction go. */
 struct numeric numeric_normalize(const struct numeric *n);
@@ -103,7 +119,10 @@ int numeric_compare(const struct numeric *a, const struct numeric *b);
 
 /* ---- interval -------------------------------------------------------------------------------- */
 
-/* The length that orders intervals: months of 30 days, days of 24 hours, in microseconds. */
+/*
+ * The length that orders intervals: months of 30 days, days of 24 hours, in microseconds. Fits 128
+ * bits whatever the fields: about 2^78.
+ */
 static inline int128 interval_span(const struct interval *v)
 {
     return ((int128)v->months * 30 + v->days) * 86400000000LL + v->micros;
@@ -125,11 +144,13 @@ struct interval interval_normalize(const struct interval *v);
 #define DATE_END 2145042906
 #define TIMESTAMP_MIN (DATE_MIN * MICROS_PER_DAY)
 
+/* The infinities are the ends of the 32-bit range. */
 static inline bool date_valid(int64_t days)
 {
     return (days >= DATE_MIN && days < DATE_END) || days == INT32_MIN || days == INT32_MAX;
 }
 
+/* INT64_MAX, infinity, passes as any large number does. */
 static inline bool timestamp_valid(int64_t micros)
 {
     return micros == INT64_MIN || micros >= TIMESTAMP_MIN;

@@ -1,6 +1,14 @@
 /*
  * Arithmetic of timestamps and intervals. Months are added on the calendar (the day is cut to the
  * length of the month), then days, then microseconds, as PostgreSQL does.
+ *
+ *   '2024-01-31' + '1 mon 1 day'             2024-03-01
+ *   '2024-03-31' - '1 mon'                   2024-02-29
+ *   age('2024-03-01', '2024-01-31')          1 mon 1 day
+ *   '2024-03-01' - '2024-01-31' (timestamp)  30 days
+ *
+ * Every result is checked against the range of its type; intermediate sums are formed in 128 bits
+ * or checked step by step. Functions here keep no state; any thread.
  */
 #include "core/data/datetime.h"
 
@@ -10,11 +18,13 @@ static const struct fault fault_subtract_infinite = {"22008",
                                                      "cannot subtract infinite timestamps"};
 static const struct fault fault_date_for_timestamp = {"22008", "date out of range for timestamp"};
 
+/* Infinity plus anything finite stays infinity. */
 static bool is_infinite(int64_t ts)
 {
     return ts == TS_INFINITY || ts == TS_NINFINITY;
 }
 
+/* Field by field: fields are never carried into each other. */
 const struct fault *iv_add(const struct interval *a, const struct interval *b,
                            struct interval *out)
 {
@@ -39,18 +49,26 @@ const struct fault *iv_neg(const struct interval *a, struct interval *out)
     return iv_sub(&zero, a, out);
 }
 
-/* Rounds to microseconds a count of seconds (or days) that suffered from binary fractions. */
+/*
+ * Rounds to microseconds a count of seconds (or days) that suffered from binary fractions.
+ * PostgreSQL's TSROUND.
+ */
 static double round_micro(double v)
 {
     return rint(v * 1e6) / 1e6;
 }
 
+/* False for NaN. */
 static bool fits_int32(double v)
 {
     return v >= (double)INT32_MIN && v <= (double)INT32_MAX;
 }
 
-/* The parts of a scaled interval: whole months and days, remainders cascading down. */
+/*
+ * The parts of a scaled interval: whole months and days, remainders cascading down. Follows
+ * interval_mul of PostgreSQL step by step, as each step rounds: 1.5 months are 1 month and 15 days,
+ * 1.5 days are 1 day and 12 hours.
+ */
 static const struct fault *cascade(double months, double days, double micros, struct interval *out)
 {
     if (!fits_int32(months) || !fits_int32(days)) {
@@ -76,6 +94,7 @@ static const struct fault *cascade(double months, double days, double micros, st
     return NULL;
 }
 
+/* Also by a negative or fractional factor. */
 const struct fault *iv_scale(const struct interval *a, double by, struct interval *out)
 {
     return cascade(a->months * by, a->days * by, (double)a->micros * by, out);
@@ -91,11 +110,16 @@ const struct fault *iv_divide(const struct interval *a, double by, struct interv
 
 /* ---- timestamps ------------------------------------------------------------------------------ */
 
+/* Of finite timestamps: the last int64 is infinity. */
 static bool in_range(int128 ts)
 {
     return ts >= TIMESTAMP_MIN && ts < INT64_MAX;
 }
 
+/*
+ * '2024-01-31' + '1 mon' = '2024-02-29': the day is cut to the month. Each of the three steps is
+ * checked: PostgreSQL fails where an intermediate date is out of range.
+ */
 const struct fault *timestamp_add(int64_t ts, const struct interval *v, int64_t *out)
 {
     if (is_infinite(ts)) {
@@ -128,6 +152,7 @@ const struct fault *timestamp_add(int64_t ts, const struct interval *v, int64_t 
     return NULL;
 }
 
+/* 36:00:00 becomes 1 day 12:00:00; both fields get the same sign. */
 struct interval interval_justify_hours(struct interval v)
 {
     int64_t whole = v.micros / MICROS_PER_DAY;
@@ -143,6 +168,7 @@ struct interval interval_justify_hours(struct interval v)
     return v;
 }
 
+/* Days and time; never months, as their length is not known any more. */
 const struct fault *timestamp_diff(int64_t a, int64_t b, struct interval *out)
 {
     if (is_infinite(a) || is_infinite(b)) {
@@ -156,15 +182,20 @@ const struct fault *timestamp_diff(int64_t a, int64_t b, struct interval *out)
     return NULL;
 }
 
-/* Borrows for a negative field from the next higher one. */
+/*
+ * Borrows for a negative field from the next higher one. At most a few times: fields differ by less
+ * than two units.
+ */
 static void borrow(int64_t *field, int64_t *higher, int64_t unit)
 {
+    ASSERT(unit > 0);
     while (*field < 0) {
         *field += unit;
         (*higher)--;
     }
 }
 
+/* As a human counts: full years and months, then days of the earlier date's month, then time. */
 const struct fault *timestamp_age(int64_t a, int64_t b, struct interval *out)
 {
     if (is_infinite(a) || is_infinite(b)) {
@@ -191,6 +222,7 @@ const struct fault *timestamp_age(int64_t a, int64_t b, struct interval *out)
     return NULL;
 }
 
+/* Dates go further than timestamps: the later ones fail. */
 const struct fault *date_to_timestamp(int64_t days, int64_t *out)
 {
     if (days == DATE_INFINITY || days == DATE_NINFINITY) {
@@ -205,6 +237,7 @@ const struct fault *date_to_timestamp(int64_t days, int64_t *out)
     return NULL;
 }
 
+/* Rounds towards the past, before 1970 too. */
 int64_t timestamp_to_date(int64_t ts)
 {
     if (is_infinite(ts)) {

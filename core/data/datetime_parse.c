@@ -1,21 +1,30 @@
 /*
  * Text input of dates, times and timestamps in ISO 8601 and its SQL relatives:
  *
- *     [date] [T] [time] [zone] [BC | AD]
+ *   [date] [T] [time] [zone] [BC | AD]
  *
- * as in 2024-02-29 13:04:05.6+02, 20240229T130405Z and 0044-03-15 BC.
+ *   2024-02-29                 20240229             240229
+ *   2024-02-29 13:04:05.6+02   20240229T130405Z     2024-02-29 1:04 pm
+ *   0044-03-15 BC              infinity             epoch
  *
- * The forms that depend on DateStyle (1/8/1999, "January 8") are refused with a hint.
+ * One pass from left to right, without going back. Every field is checked for its range when it is
+ * complete, the date at the end, since BC decides about leap years. The forms that depend on
+ * DateStyle (1/8/1999, "January 8") are refused: they mean different days to different people.
+ * Fractions of a second are rounded to microseconds as PostgreSQL rounds them, through binary
+ * floating point.
+ *
+ * Functions here keep no state; any thread.
  */
 #include "core/data/datetime.h"
 
 #include <math.h>
 
-struct scan {
+struct scan { /* a position in the text: never beyond end */
     const char *at;
     const char *end;
 };
 
+/* What has been read so far; unset fields are zero. */
 struct fields {
     int64_t year;
     int month;
@@ -29,6 +38,10 @@ struct fields {
     int special;    /* -1, 1: infinities; 2: epoch */
 };
 
+/*
+ * How parsing ended. BAD_SYNTAX is 22007, BAD_FIELD 22008, BAD_ZONE 22009; NOT_CONSTANT is a value
+ * relative to the clock, which a maintained view cannot have.
+ */
 enum verdict { PARSED, BAD_SYNTAX, BAD_FIELD, BAD_ZONE, NOT_CONSTANT };
 
 static bool at_digit(const struct scan *s)
@@ -45,6 +58,7 @@ static bool take_char(struct scan *s, char c)
     return false;
 }
 
+/* The characters of C's isspace. */
 static void skip_spaces(struct scan *s)
 {
     while (s->at < s->end && (*s->at == ' ' || (*s->at >= '\t' && *s->at <= '\r'))) {
@@ -52,7 +66,10 @@ static void skip_spaces(struct scan *s)
     }
 }
 
-/* Digits as a number; returns how many there were (0: none). At most 9 count. */
+/*
+ * Digits as a number; returns how many there were (0: none). At most 9 count. A number of more than
+ * 9 digits becomes one that no field allows.
+ */
 static int take_number(struct scan *s, int64_t *out)
 {
     ASSERT(s->at <= s->end);
@@ -67,6 +84,7 @@ static int take_number(struct scan *s, int64_t *out)
     return len;
 }
 
+/* Only a whole word: "z" does not take the beginning of "zone". */
 static bool take_word(struct scan *s, const char *word)
 {
     size_t len = strlen(word);
@@ -81,6 +99,7 @@ static bool take_word(struct scan *s, const char *word)
     return ends;
 }
 
+/* One digit or two: 2024-2-9 is fine. */
 static bool take_digits2(struct scan *s, int *out)
 {
     ASSERT(s->at <= s->end);
@@ -90,7 +109,10 @@ static bool take_digits2(struct scan *s, int *out)
     return len == 1 || len == 2;
 }
 
-/* A fraction of a second in microseconds, rounded as PostgreSQL does: in binary, halves to even. */
+/*
+ * A fraction of a second in microseconds, rounded as PostgreSQL does: in binary, halves to even. Up
+ * to 1,000,000: .9999999 is a whole second, which carries over.
+ */
 static int64_t take_fraction(struct scan *s)
 {
     ASSERT(s->at <= s->end);
@@ -107,6 +129,7 @@ static int64_t take_fraction(struct scan *s)
 
 /* ---- date ------------------------------------------------------------------------------------ */
 
+/* 2024-02-29, 20240229 or 240229, whose two-digit years are 1970 to 2069. */
 static enum verdict parse_date_part(struct scan *s, struct fields *f)
 {
     ASSERT(s->at <= s->end);
@@ -134,6 +157,7 @@ static enum verdict parse_date_part(struct scan *s, struct fields *f)
     return PARSED;
 }
 
+/* At the end, as BC is only known then: 0044 BC is the astronomical year -43. */
 static enum verdict check_date(struct fields *f)
 {
     if (f->year <= 0 || f->month < 1 || f->month > 12 || f->day < 1 || f->day > 31) {
@@ -147,6 +171,9 @@ static enum verdict check_date(struct fields *f)
 
 /* ---- time and zone --------------------------------------------------------------------------- */
 
+/*
+ * Seconds may be 60: PostgreSQL takes it as the next minute. 24:00:00 is allowed, nothing beyond.
+ */
 static enum verdict finish_time(struct scan *s, struct fields *f, int hour, int minute, int second)
 {
     ASSERT(s->at <= s->end);
@@ -168,6 +195,7 @@ static enum verdict finish_time(struct scan *s, struct fields *f, int hour, int 
     return f->micros <= MICROS_PER_DAY ? PARSED : BAD_FIELD;
 }
 
+/* 13:04, 13:04:05.6, 1304, 130405, 1:04 pm */
 static enum verdict parse_time_part(struct scan *s, struct fields *f)
 {
     ASSERT(s->at <= s->end);
@@ -188,8 +216,10 @@ static enum verdict parse_time_part(struct scan *s, struct fields *f)
     return finish_time(s, f, (int)v, minute, second);
 }
 
+/* +02, +0230, +02:30:15; east is positive. */
 static enum verdict parse_offset(struct scan *s, struct fields *f)
 {
+    ASSERT(s->at < s->end);
     ASSERT(s->at <= s->end);
     bool west = *s->at++ == '-';
     int64_t hour;
@@ -217,6 +247,9 @@ static enum verdict parse_offset(struct scan *s, struct fields *f)
     return PARSED;
 }
 
+/*
+ * Names other than UTC's would need the zones' history: they are left over and refused as syntax.
+ */
 static enum verdict parse_zone(struct scan *s, struct fields *f)
 {
     ASSERT(s->at <= s->end);
@@ -231,6 +264,7 @@ static enum verdict parse_zone(struct scan *s, struct fields *f)
     return PARSED;
 }
 
+/* infinity, -infinity and epoch stand for a whole value. */
 static bool parse_special(struct scan *s, struct fields *f)
 {
     if (take_word(s, "infinity") || take_word(s, "+infinity")) {
@@ -255,6 +289,7 @@ static enum verdict parse_words(struct scan *s)
     return BAD_SYNTAX;
 }
 
+/* One value, with nothing behind it. */
 static enum verdict parse_fields(struct scan *s, struct fields *f)
 {
     ASSERT(s->at <= s->end);
@@ -294,6 +329,7 @@ static enum verdict parse_fields(struct scan *s, struct fields *f)
 
 /* ---- entry points ---------------------------------------------------------------------------- */
 
+/* The text is quoted, at most 1,000 bytes of it. */
 static err_t verdict_err(enum verdict v, const char *type, const char *s, size_t len)
 {
     int n = len > 1000 ? 1000 : (int)len;
@@ -314,6 +350,7 @@ static err_t verdict_err(enum verdict v, const char *type, const char *s, size_t
     }
 }
 
+/* A time in the text is read, checked and forgotten, as PostgreSQL does. */
 err_t date_parse(const char *s, size_t len, int64_t *out)
 {
     ASSERT(s != NULL || len == 0);
@@ -334,6 +371,10 @@ err_t date_parse(const char *s, size_t len, int64_t *out)
     return ERR_OK;
 }
 
+/*
+ * Without zone a zone in the text is read and ignored; with zone it is subtracted, and none means
+ * UTC.
+ */
 err_t timestamp_parse(const char *s, size_t len, bool with_zone, int64_t *out)
 {
     ASSERT(s != NULL || len == 0);

@@ -1,4 +1,24 @@
-/* Single values: order, text input and output by kind. */
+/*
+ * Single values: validity, order, text input and output by kind.
+ *
+ * Everything is as PostgreSQL 15 does it, down to the SQLSTATE: literals of statements, COPY, files
+ * and casts from text all come through datum_parse, results through datum_print. Settings are those
+ * a fresh session has: DateStyle ISO, IntervalStyle postgres, extra_float_digits 1, bytea hex,
+ * TimeZone UTC. tests/unit/core/data/test_oracle.c compares both directions with a server.
+ *
+ *   bool          t, f                   parses also yes, on, 1, and beginnings of words
+ *   int, oid      42                     space around is ignored, digits beyond the range 22003
+ *   numeric       1.50                   see numeric_text.c
+ *   float         0.1, 1e+15, NaN        see float_text.c
+ *   text          as it is               varchar(n) cuts blanks only
+ *   bytea         \x6162                 parses also the form with escapes
+ *   jsonb         {"a": 1}               see json_parse.c
+ *   date, time    2024-02-29, 13:04:05   see datetime_parse.c
+ *   interval      1 mon 02:00:00         see interval.c
+ *   uuid          a0eebc99-...           parses braces, any grouping by four
+ *
+ * Functions here keep no state; any thread.
+ */
 #include "core/base/utf8.h"
 #include "core/data/datetime.h"
 #include "core/data/json.h"
@@ -9,6 +29,10 @@
 
 /* ---- order ----------------------------------------------------------------------------------- */
 
+/*
+ * PostgreSQL's order, not IEEE's: NaN equals NaN and is above everything, so that there is a total
+ * order to sort and index by.
+ */
 static int compare_floats(double a, double b)
 {
     if (isnan(a) || isnan(b)) {
@@ -17,6 +41,7 @@ static int compare_floats(double a, double b)
     return a < b ? -1 : a > b;
 }
 
+/* Collation C: bytes decide, a prefix is less. */
 static int compare_bytes(const struct datum *a, const struct datum *b)
 {
     size_t len = a->len < b->len ? a->len : b->len;
@@ -27,6 +52,10 @@ static int compare_bytes(const struct datum *a, const struct datum *b)
     return a->len < b->len ? -1 : a->len > b->len;
 }
 
+/*
+ * jsonb and numeric have orders of their own; kinds left to default are signed integers of any
+ * width.
+ */
 int datum_compare(enum type_kind kind, const struct datum *a, const struct datum *b)
 {
     ASSERT(!a->null && !b->null);
@@ -58,6 +87,10 @@ int datum_compare(enum type_kind kind, const struct datum *a, const struct datum
     }
 }
 
+/*
+ * As IS NOT DISTINCT FROM: two NULLs are equal. Values that print differently may be equal (1.0,
+ * 1.00).
+ */
 bool datum_equal(enum type_kind kind, const struct datum *a, const struct datum *b)
 {
     if (a->null || b->null) {
@@ -68,6 +101,7 @@ bool datum_equal(enum type_kind kind, const struct datum *a, const struct datum 
 
 /* ---- validity -------------------------------------------------------------------------------- */
 
+/* An empty string may have no address. */
 static bool bytes_valid(enum type_kind kind, const struct datum *d)
 {
     if (d->len > 0 && d->s == NULL) {
@@ -118,6 +152,7 @@ bool datum_valid(enum type_kind kind, const struct datum *d)
 
 /* ---- text input ------------------------------------------------------------------------------ */
 
+/* A value from outside may be at most 4 GiB: callers bound their input far below. */
 static void set_bytes(struct arena *arena, const void *s, size_t len, struct datum *out)
 {
     ASSERT(len <= UINT32_MAX);
@@ -125,6 +160,10 @@ static void set_bytes(struct arena *arena, const void *s, size_t len, struct dat
     out->len = (uint32_t)len;
 }
 
+/*
+ * varchar(n) refuses what does not fit unless only blanks would be lost; "char" keeps one
+ * character.
+ */
 static err_t parse_text(const struct type *type, const char *s, size_t len, struct arena *arena,
                         struct datum *out)
 {
@@ -143,6 +182,7 @@ static err_t parse_text(const struct type *type, const char *s, size_t len, stru
     return ERR_OK;
 }
 
+/* The typmod rounds, and then refuses what has too many whole digits: 22003. */
 static err_t parse_numeric(const struct type *type, const char *s, size_t len, struct datum *out)
 {
     ASSERT(s != NULL || len == 0);
@@ -158,6 +198,7 @@ static err_t parse_numeric(const struct type *type, const char *s, size_t len, s
     return num_apply_typmod(type->typmod, &out->n);
 }
 
+/* Both of PostgreSQL's forms: \x6162 and the older one with escapes. */
 static err_t parse_bytea(const char *s, size_t len, struct arena *arena, struct datum *out)
 {
     ASSERT(s != NULL || len == 0);
@@ -170,6 +211,7 @@ static err_t parse_bytea(const char *s, size_t len, struct arena *arena, struct 
     return err;
 }
 
+/* Stored as canonical text: see json_parse.c. */
 static err_t parse_jsonb(const char *s, size_t len, struct arena *arena, struct datum *out)
 {
     ASSERT(s != NULL || len == 0);
@@ -182,6 +224,7 @@ static err_t parse_jsonb(const char *s, size_t len, struct arena *arena, struct 
     return err;
 }
 
+/* Milliseconds or microseconds are not ours to interpret: an unsigned number. */
 static err_t parse_mz_timestamp(const char *s, size_t len, struct datum *out)
 {
     ASSERT(s != NULL || len == 0);
@@ -208,6 +251,7 @@ static err_t parse_oid(const char *s, size_t len, struct datum *out)
     return ERR_OK;
 }
 
+/* Fractions beyond the typmod's precision are rounded, not refused. */
 static err_t parse_temporal(const struct type *type, const char *s, size_t len, struct datum *out)
 {
     ASSERT(s != NULL || len == 0);
@@ -233,6 +277,10 @@ static err_t parse_temporal(const struct type *type, const char *s, size_t len, 
     }
 }
 
+/*
+ * The text need not end in NUL. Space around it is ignored where PostgreSQL ignores it: everywhere
+ * but in text, bytea, jsonb's strings and uuid.
+ */
 err_t datum_parse(const struct type *type, const char *text, size_t len, struct arena *arena,
                   struct datum *out)
 {
@@ -273,6 +321,7 @@ err_t datum_parse(const struct type *type, const char *text, size_t len, struct 
 
 /* ---- text output ----------------------------------------------------------------------------- */
 
+/* Two digits at a time would be faster; printing is never what takes the time. */
 static void print_int(int64_t v, struct buf *out)
 {
     char digits[24];
@@ -302,6 +351,10 @@ static void print_text(const struct type *type, const struct datum *d, struct bu
     }
 }
 
+/*
+ * Appends. The value must be valid for its kind, which everything that came through a batch, a
+ * parse or datum_valid is.
+ */
 void datum_print(const struct type *type, const struct datum *d, struct buf *out)
 {
     ASSERT(type->kind > 0 && type->kind < TYPE_KIND_MAX);
@@ -356,6 +409,7 @@ void datum_print(const struct type *type, const struct datum *d, struct buf *out
 
 /* ---- arithmetic for aggregates --------------------------------------------------------------- */
 
+/* The public forms of arithmetic give errors instead of faults; aggregates use them. */
 err_t numeric_add(const struct numeric *a, const struct numeric *b, struct numeric *out)
 {
     return fault_err(num_add(a, b, out));
@@ -378,6 +432,8 @@ err_t numeric_div(const struct numeric *a, const struct numeric *b, struct numer
 
 struct numeric numeric_from_int128(__int128 v)
 {
+    ASSERT(v < (int128)numeric_pow10[NUMERIC_DIGITS_MAX]);
+    ASSERT(v > -(int128)numeric_pow10[NUMERIC_DIGITS_MAX]);
     struct numeric out;
     bool negative = v < 0;
     const struct fault *fault = num_fit(negative, negative ? -(uint128)v : (uint128)v, 0, &out);

@@ -1,4 +1,25 @@
-/* PostgreSQL's binary formats, network byte order: what drivers send and want in binary mode. */
+/*
+ * PostgreSQL's binary formats, network byte order: what drivers send and want in binary mode.
+ *
+ *   bool                 1 byte, 0 or 1
+ *   int2, int4, int8     2, 4, 8 bytes
+ *   oid                  4 bytes, unsigned
+ *   float4, float8       IEEE bits
+ *   numeric              4 words, then digits of base 10000; see send_numeric
+ *   date                 4 bytes, days since 2000-01-01
+ *   time                 8 bytes, microseconds
+ *   timestamp(tz)        8 bytes, microseconds since 2000-01-01
+ *   interval             microseconds (8), days (4), months (4)
+ *   uuid                 16 bytes
+ *   text, bytea          the bytes
+ *   jsonb                version byte 1, then the text
+ *   mz_timestamp         its text: drivers do not know the type
+ *
+ * Sending trusts the value; receiving trusts nothing: lengths, ranges and forms are checked, with
+ * SQLSTATE 22P03 for bytes that are no value of the type.
+ *
+ * Functions here keep no state; any thread.
+ */
 #include "core/data/datetime.h"
 #include "core/data/json.h"
 #include "core/data/numeric.h"
@@ -7,15 +28,19 @@
 enum { NUMERIC_SIGN_NEG = 0x4000, NUMERIC_SIGN_NAN = 0xC000, NUMERIC_SIGN_PINF = 0xD000,
        NUMERIC_SIGN_NINF = 0xF000, NBASE = 10000, NBASE_DIGITS = 4 };
 
+/* The low width bytes of v, the most significant one first. */
 static void put_be(struct buf *out, uint64_t v, int width)
 {
+    ASSERT(width > 0 && width <= 8);
     for (int i = width - 1; i >= 0; i--) {
         buf_append_byte(out, (uint8_t)(v >> (i * 8)));
     }
 }
 
+/* Past the end of the input: zeros, and the reader remembers that it failed. */
 static uint64_t take_be(struct reader *r, int width)
 {
+    ASSERT(width > 0 && width <= 8);
     uint64_t v = 0;
     for (int i = 0; i < width; i++) {
         v = v << 8 | reader_u8(r);
@@ -27,7 +52,10 @@ static uint64_t take_be(struct reader *r, int width)
 
 /*
  * The coefficient is cut into base-10000 digits aligned at the decimal point: padded on the right
- * so that the fraction is a multiple of four digits.
+ * so that the fraction is a multiple of four digits. The header is four 16-bit numbers: how many
+ * digits, the weight of the first one (its power of 10000), the sign, the display scale. 1234.5 is
+ * 2 digits, weight 0, scale 1: 1234 5000. Zeros at both ends are not sent. Zero has no digits at
+ * all, but keeps its scale.
  */
 static void send_numeric(const struct numeric *n, struct buf *out)
 {
@@ -73,6 +101,7 @@ static err_t bad_numeric(const char *what)
     return err_sql(ERR_INVALID, "22P03", "invalid %s in external \"numeric\" value", what);
 }
 
+/* NaN and the infinities have codes in the sign's place. */
 static err_t recv_special(uint16_t sign, struct numeric *out)
 {
     if (sign == NUMERIC_SIGN_NAN || sign == NUMERIC_SIGN_PINF || sign == NUMERIC_SIGN_NINF) {
@@ -124,6 +153,7 @@ static err_t recv_numeric(struct reader *r, struct numeric *out)
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
+/* Bits, not digits: NaN payloads and -0 survive. */
 static void send_float(const struct datum *d, bool single, struct buf *out)
 {
     float f4 = (float)d->f;
@@ -134,11 +164,16 @@ static void send_float(const struct datum *d, bool single, struct buf *out)
     put_be(out, single ? bits4 : bits8, single ? 4 : 8);
 }
 
+/* The infinities are the ends of the range on both sides. */
 static int64_t shift_epoch(int64_t ts)
 {
     return ts == TS_INFINITY || ts == TS_NINFINITY ? ts : ts - PG_EPOCH_MICROS;
 }
 
+/*
+ * text, jsonb and bytea go as their bytes; jsonb behind a version byte. Appends the value without
+ * its length: the message has a field for that.
+ */
 void datum_send(const struct type *type, const struct datum *d, struct buf *out)
 {
     ASSERT(type->kind > 0 && type->kind < TYPE_KIND_MAX);
@@ -198,6 +233,7 @@ void datum_send(const struct type *type, const struct datum *d, struct buf *out)
 
 /* ---- receiving ------------------------------------------------------------------------------- */
 
+/* Every pattern of bits is a float. */
 static err_t recv_float(struct reader *r, bool single, double *out)
 {
     uint64_t bits = take_be(r, single ? 4 : 8);
@@ -211,6 +247,7 @@ static err_t recv_float(struct reader *r, bool single, double *out)
     return ERR_OK;
 }
 
+/* The bounds are checked after the epochs are made one. */
 static err_t recv_date(struct reader *r, int64_t *out)
 {
     int64_t v = (int32_t)take_be(r, 4);
@@ -218,6 +255,7 @@ static err_t recv_date(struct reader *r, int64_t *out)
     return date_valid(*out) ? ERR_OK : fault_err(&fault_date_range);
 }
 
+/* The sum may not hit the code of an infinity: that would turn a finite value into one. */
 static err_t recv_timestamp(struct reader *r, int precision, int64_t *out)
 {
     int64_t v = (int64_t)take_be(r, 8);
@@ -233,6 +271,7 @@ static err_t recv_timestamp(struct reader *r, int precision, int64_t *out)
     return ERR_OK;
 }
 
+/* Missing bytes are noticed by the caller, once, after the value was taken apart. */
 static err_t recv_fixed(const struct type *type, struct reader *r, struct datum *out)
 {
     ASSERT(type->kind > 0 && type->kind < TYPE_KIND_MAX);
@@ -281,6 +320,7 @@ static err_t recv_fixed(const struct type *type, struct reader *r, struct datum 
     }
 }
 
+/* The whole input must be the value: bytes left over are an error. */
 err_t datum_recv(const struct type *type, const uint8_t *data, size_t len, struct arena *arena,
                  struct datum *out)
 {

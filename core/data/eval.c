@@ -2,9 +2,19 @@
  * Evaluation of compiled expressions, a chunk of up to VEC_ROWS rows at a time.
  *
  * A compiled expression is a tree: shared nodes of the program are copied, so that each node is
- * evaluated in one place, for one selection. Each node takes memory for its result from a pool when
- * it is evaluated and its parent gives it back, so that the memory in use follows the depth of the
- * tree and stays hot in the cache.
+ * evaluated in one place, for one selection. expr_validate bounds the size of the tree. Each node
+ * takes memory for its result from a pool when it is evaluated and its parent gives it back, so
+ * that the memory in use follows the depth of the tree and stays hot in the cache.
+ *
+ * Selections: a node is evaluated for rows sel[0..n), or 0..n-1 when sel is NULL. Its result has
+ * values for those rows only, at their own row numbers; what lies elsewhere is undefined. That is
+ * how CASE, COALESCE, AND and OR keep a row that a guard excludes from ever being computed.
+ *
+ * Failures: a row that fails is recorded once, its value is NULL from then on, and the nodes that
+ * choose rows drop it. What fails is decided by the order of evaluation, which is that of the
+ * program: the same on every worker.
+ *
+ * One evaluator belongs to one compiled program and one thread.
  */
 #include "core/data/vec.h"
 
@@ -13,6 +23,10 @@
 
 enum { BUMP_BLOCK_MIN = 64 << 10, MESSAGE_MAX = 1000 };
 
+/*
+ * A node of the tree. mem is set between its evaluation and its release; everything else is fixed
+ * when it is compiled.
+ */
 struct cnode {
     uint8_t kind;
     uint8_t out_kind;
@@ -33,6 +47,7 @@ struct cnode {
 
 /* ---- scratch memory -------------------------------------------------------------------------- */
 
+/* From the pool, or new: a program makes as many as its depth needs, then no more. */
 static struct vec_mem *take_mem(struct eval *ev)
 {
     struct vec_mem *mem = ev->vec_pool;
@@ -46,6 +61,7 @@ static struct vec_mem *take_mem(struct eval *ev)
     return mem;
 }
 
+/* Row numbers of a chunk; to be given back. */
 struct sel_mem *eval_take_sel(struct eval *ev)
 {
     struct sel_mem *sel = ev->sel_pool;
@@ -62,6 +78,10 @@ void eval_give_sel(struct eval *ev, struct sel_mem *sel)
     ev->sel_pool = sel;
 }
 
+/*
+ * Blocks are kept over chunks and used again in the same order. A block too small for what is asked
+ * is passed over until the next chunk.
+ */
 char *eval_alloc(struct eval *ev, size_t len)
 {
     len = (len + 15) & ~(size_t)15;
@@ -84,10 +104,12 @@ char *eval_alloc(struct eval *ev, size_t len)
         ev->current_used = 0;
     }
     char *p = ev->current->data + ev->current_used;
+    ASSERT(ev->current_used + len <= ev->current->size);
     ev->current_used += len;
     return p;
 }
 
+/* failed is cleared only when something failed: 1,024 bytes a chunk. */
 void eval_reset(struct eval *ev)
 {
     ev->current = ev->blocks;
@@ -98,6 +120,7 @@ void eval_reset(struct eval *ev)
     }
 }
 
+/* Results must have been released before: nodes hold memory of the pool. */
 void eval_free(struct eval *ev)
 {
     while (ev->vec_pool != NULL) {
@@ -121,8 +144,10 @@ void eval_free(struct eval *ev)
 
 /* ---- results of calls ------------------------------------------------------------------------ */
 
+/* The first NULL of a call clears the array; until then nobody looks at it. */
 void call_null(struct call *c, uint32_t i)
 {
+    ASSERT(i < VEC_ROWS);
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     if (!c->has_nulls) {
         memset(c->nulls, 0, VEC_ROWS);
@@ -131,6 +156,7 @@ void call_null(struct call *c, uint32_t i)
     c->nulls[i] = 1;
 }
 
+/* The first failure of a row counts: later ones follow from it. */
 static void record_failure(struct call *c, uint32_t i, const char *sqlstate, const char *message)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
@@ -159,6 +185,7 @@ void call_fail(struct call *c, uint32_t i, const struct fault *fault)
     record_failure(c, i, fault->sqlstate, fault->message);
 }
 
+/* For messages that quote the value: as PostgreSQL writes them. */
 void call_failf(struct call *c, uint32_t i, const char *sqlstate, const char *format, ...)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
@@ -177,6 +204,7 @@ void call_fail_err(struct call *c, uint32_t i, err_t err)
     err_free(err);
 }
 
+/* For bytes that live elsewhere than the arguments and the bump memory. */
 void call_text(struct call *c, uint32_t i, const void *s, size_t len)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
@@ -193,6 +221,7 @@ void call_text(struct call *c, uint32_t i, const void *s, size_t len)
 
 /* ---- values as datums ------------------------------------------------------------------------ */
 
+/* The value of a failed or unselected row is undefined: do not ask for it. */
 void vec_datum(const struct vec *v, uint8_t kind, uint32_t row, struct datum *out)
 {
     row &= v->mask;
@@ -209,6 +238,7 @@ void vec_datum(const struct vec *v, uint8_t kind, uint32_t row, struct datum *ou
     batch_datum(&col, row, out);
 }
 
+/* For kernels that work on datums: slow, general ones. */
 void call_datum(struct call *c, uint32_t i, const struct datum *d)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
@@ -223,6 +253,7 @@ void call_datum(struct call *c, uint32_t i, const struct datum *d)
 
 /* ---- compiling ------------------------------------------------------------------------------- */
 
+/* The literal is copied, as the program may be freed. */
 static void compile_literal(struct cnode *node, const struct datum *d)
 {
     static const uint8_t is_null = 1;
@@ -240,6 +271,7 @@ static void compile_literal(struct cnode *node, const struct datum *d)
     }
 }
 
+/* Recursion follows the depth, which expr_validate bounds. */
 static struct cnode *compile(const struct expr *e, uint32_t at)
 {
     ASSERT(at < e->nodes_len);
@@ -270,6 +302,7 @@ static struct cnode *compile(const struct expr *e, uint32_t at)
     return node;
 }
 
+/* The last node of the program is its result. */
 struct cnode *cnode_compile(const struct expr *e)
 {
     ASSERT(e->nodes_len > 0);
@@ -293,6 +326,7 @@ void cnode_free(struct cnode *node)
     free(node);
 }
 
+/* used has room for all columns; true is added, nothing is cleared. */
 void cnode_columns(const struct cnode *node, bool *used)
 {
     if (node->kind == EXPR_COLUMN) {
@@ -310,6 +344,7 @@ uint8_t cnode_kind(const struct cnode *node)
 
 /* ---- evaluating ------------------------------------------------------------------------------ */
 
+/* Columns and literals hold no memory: nothing happens. */
 void cnode_release(struct eval *ev, struct cnode *node)
 {
     if (node->mem != NULL) {
@@ -327,6 +362,7 @@ static bool row_null(const struct vec *v, uint32_t i)
 /* Marks rows with a NULL argument as NULL, collects the others in to; returns how many. */
 static uint32_t select_not_null(struct call *c, uint32_t *to)
 {
+    ASSERT(to != NULL && c->args_len > 0);
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     uint32_t len = 0;
     FOR_ROWS(c, i) {
@@ -343,6 +379,10 @@ static uint32_t select_not_null(struct call *c, uint32_t *to)
     return len;
 }
 
+/*
+ * Arguments, then the rows where none is NULL (strict functions), then the kernel. Arguments are
+ * released only after the kernel: it reads them.
+ */
 static void eval_call(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
                       struct vec *out)
 {
@@ -388,14 +428,16 @@ static void eval_call(struct eval *ev, struct cnode *node, const uint32_t *sel, 
 
 /*
  * AND (and OR, which is AND with the truth values swapped): a row leaves when an argument decides
- * it, or fails; rows that stay to the end are NULL if any argument was, else undecided: the
- * neutral value.
+ * it, or fails; rows that stay to the end are NULL if any argument was, else undecided: the neutral
+ * value. For example x AND y: rows where x is false are done; y is evaluated for the others alone,
+ * and only if there are any. A NULL does not decide: NULL AND false is false.
  */
 static void eval_and_or(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
                         struct vec *out)
 {
     ASSERT(ev != NULL && n <= VEC_ROWS);
     uint8_t decides = node->kind == EXPR_OR;
+    ASSERT(node->args_len > 0);
     struct sel_mem *rest = eval_take_sel(ev);
     node->mem = take_mem(ev);
     uint8_t *result = node->mem->values;
@@ -433,7 +475,7 @@ static void eval_and_or(struct eval *ev, struct cnode *node, const uint32_t *sel
         .values = result, .nulls = any_null ? nulls : NULL, .mask = UINT32_MAX};
 }
 
-/* NOT and IS NULL. */
+/* NOT and IS NULL. IS NULL is never NULL; NOT is NULL where its argument is. */
 static void eval_unary(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
                        struct vec *out)
 {
@@ -458,7 +500,10 @@ static void eval_unary(struct eval *ev, struct cnode *node, const uint32_t *sel,
                         .mask = UINT32_MAX};
 }
 
-/* Copies rows of one vector into result memory; returns whether any is NULL. */
+/*
+ * Copies rows of one vector into result memory; returns whether any is NULL. rows: which, at their
+ * own places.
+ */
 static bool copy_rows(struct vec_mem *to, const struct vec *from, uint8_t kind,
                       const uint32_t *rows, uint32_t len)
 {
@@ -477,6 +522,7 @@ static bool copy_rows(struct vec_mem *to, const struct vec *from, uint8_t kind,
     return any_null;
 }
 
+/* A list that can be cut down, from a selection or from all rows. */
 static uint32_t all_rows(const uint32_t *sel, uint32_t n, uint32_t *to)
 {
     for (uint32_t j = 0; j < n; j++) {
@@ -485,6 +531,7 @@ static uint32_t all_rows(const uint32_t *sel, uint32_t n, uint32_t *to)
     return n;
 }
 
+/* Evaluates a branch for some rows and puts it into the result of the whole. */
 static bool eval_into(struct eval *ev, struct cnode *arg, const uint32_t *rows, uint32_t len,
                       struct vec_mem *to)
 {
@@ -498,7 +545,10 @@ static bool eval_into(struct eval *ev, struct cnode *arg, const uint32_t *rows, 
     return any_null;
 }
 
-/* Splits rest into rows where the condition holds (taken) and the others that did not fail. */
+/*
+ * Splits rest into rows where the condition holds (taken) and the others that did not fail. A
+ * condition that is NULL is not true: the row goes on to the next one.
+ */
 static uint32_t split_rows(struct eval *ev, const struct vec *when, uint32_t *rest,
                            uint32_t *rest_len, uint32_t *taken, struct vec_mem *mem)
 {
@@ -519,6 +569,10 @@ static uint32_t split_rows(struct eval *ev, const struct vec *when, uint32_t *re
     return len;
 }
 
+/*
+ * Each row is in rest until a condition takes it; what is left gets the else. any_null is on the
+ * safe side: after a failure, nulls must be looked at.
+ */
 static void eval_case(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
                       struct vec *out)
 {
@@ -545,6 +599,7 @@ static void eval_case(struct eval *ev, struct cnode *node, const uint32_t *sel, 
                         .mask = UINT32_MAX};
 }
 
+/* A row leaves as soon as it has a value; nulls is filled for every row by the first argument. */
 static void eval_coalesce(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
                           struct vec *out)
 {
@@ -567,6 +622,7 @@ static void eval_coalesce(struct eval *ev, struct cnode *node, const uint32_t *s
         .values = node->mem->values, .nulls = node->mem->nulls, .mask = UINT32_MAX};
 }
 
+/* Columns and literals cost nothing: their vectors are handed on. */
 void cnode_eval(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
                 struct vec *out)
 {

@@ -1,4 +1,18 @@
-/* Expressions as data: building, validation of what may be hostile, equality, printing. */
+/*
+ * Expressions as data: building, validation of what may be hostile, equality, printing.
+ *
+ * Programs come from the planner, but travel in plans between processes: what expr_validate accepts
+ * is evaluated without further checks. It relies on nothing about the program but its length and
+ * that its arrays can be read. What it establishes, in one pass from the first node to the last:
+ *
+ *   arguments come before their users           no cycle, recursion ends
+ *   depth and size of the tree are bounded      no stack overflow, no explosion by sharing
+ *   columns exist and have the node's kind      vectors are read as what they are
+ *   functions exist and take these kinds        kernels read arguments as what they are
+ *   literals are values of their type           no kernel meets a value it cannot handle
+ *
+ * Functions here keep no state; any thread.
+ */
 #include "core/data/expr.h"
 
 #include "core/data/vec.h"
@@ -8,7 +22,8 @@ enum { EXPR_DEPTH_MAX = 4000, EXPR_TREE_MAX = 65536, EXPR_NODES_MIN_CAP = 8 };
 
 /*
  * The arena does not grow arrays in place, so capacity follows from the length: a power of two, at
- * least EXPR_NODES_MIN_CAP.
+ * least EXPR_NODES_MIN_CAP. The node is copied, with its list of arguments; what a literal points
+ * to is not: it must live as long as the arena.
  */
 uint32_t expr_add(struct arena *arena, struct expr *e, const struct expr_node *node)
 {
@@ -33,11 +48,16 @@ uint32_t expr_add(struct arena *arena, struct expr *e, const struct expr_node *n
 
 /* ---- validation ------------------------------------------------------------------------------ */
 
+/* The number of the node finds it in a plan that is printed. */
 static err_t bad_node(uint32_t at, const char *what)
 {
     return err_new(ERR_INVALID, "expression node %u: %s", at, what);
 }
 
+/*
+ * The result kind must be stated, and be right: users of the node read it. kinds are taken from the
+ * arguments' own nodes, which were checked before.
+ */
 static err_t check_call(const struct expr *e, uint32_t at)
 {
     ASSERT(at < e->nodes_len);
@@ -57,9 +77,11 @@ static err_t check_call(const struct expr *e, uint32_t at)
     return result == n->type.kind ? ERR_OK : bad_node(at, "wrong result type");
 }
 
+/* Arguments from, from + step, ... must be of one kind. */
 static err_t want_kinds(const struct expr *e, uint32_t at, uint32_t from, uint32_t step,
                         uint8_t kind)
 {
+    ASSERT(step > 0);
     ASSERT(at < e->nodes_len);
     const struct expr_node *n = &e->nodes[at];
     for (uint32_t i = from; i < n->args_len; i += step) {
@@ -70,7 +92,10 @@ static err_t want_kinds(const struct expr *e, uint32_t at, uint32_t from, uint32
     return ERR_OK;
 }
 
-/* when, then, ..., else: conditions boolean, the others of the result's kind. */
+/*
+ * when, then, ..., else: conditions boolean, the others of the result's kind. An else is always
+ * there: the planner adds a NULL.
+ */
 static err_t check_case(const struct expr *e, uint32_t at)
 {
     ASSERT(at < e->nodes_len);
@@ -88,6 +113,7 @@ static err_t check_case(const struct expr *e, uint32_t at)
     return ERR_OK;
 }
 
+/* IS NULL takes any kind; the others booleans. */
 static err_t check_logic(const struct expr *e, uint32_t at)
 {
     ASSERT(at < e->nodes_len);
@@ -110,6 +136,7 @@ static err_t check_logic(const struct expr *e, uint32_t at)
     }
 }
 
+/* What the node is; its shape has been checked. */
 static err_t check_node(const struct expr *e, uint32_t at, const struct type *input,
                         size_t input_len)
 {
@@ -144,7 +171,10 @@ static err_t check_node(const struct expr *e, uint32_t at, const struct type *in
     }
 }
 
-/* References point backwards; depth and size of the tree they span are bounded. */
+/*
+ * References point backwards; depth and size of the tree they span are bounded. size counts a
+ * shared node once per use, as evaluation copies it.
+ */
 static err_t check_shape(const struct expr *e, uint32_t at, uint32_t *depth, uint32_t *size)
 {
     ASSERT(at < e->nodes_len);
@@ -172,6 +202,7 @@ static err_t check_shape(const struct expr *e, uint32_t at, uint32_t *depth, uin
     return ERR_OK;
 }
 
+/* input: the kinds of the columns, maps included. Linear in the program. */
 err_t expr_validate(const struct expr *e, const struct type *input, size_t input_len)
 {
     if (e->nodes_len == 0 || e->nodes_len > EXPR_NODES_MAX || e->nodes == NULL) {
@@ -190,6 +221,10 @@ err_t expr_validate(const struct expr *e, const struct type *input, size_t input
     return err;
 }
 
+/*
+ * The same program, node by node; literals by SQL equality. Two programs that compute the same in
+ * different ways are different.
+ */
 bool expr_equal(const struct expr *a, const struct expr *b)
 {
     if (a->nodes_len != b->nodes_len) {
@@ -215,9 +250,11 @@ bool expr_equal(const struct expr *a, const struct expr *b)
 
 /* ---- printing -------------------------------------------------------------------------------- */
 
+/* For programs that were validated: recursion is bounded, names are there for all columns. */
 static void print_node(const struct expr *e, uint32_t at, const char *const *names,
                        struct buf *out);
 
+/* As SQL would read it back: quotes doubled, the type behind what is not obvious. */
 static void print_literal(const struct expr_node *n, struct buf *out)
 {
     bool bare = n->type.kind == TYPE_INT4 || n->type.kind == TYPE_INT8 ||
@@ -263,14 +300,17 @@ static void print_list(const struct expr *e, const struct expr_node *n, const ch
     }
 }
 
+/* Operators are functions with such a name. */
 static bool is_operator(const char *name)
 {
     return strchr("+-*/<>=~!@#%^&|?", name[0]) != NULL;
 }
 
+/* (a + b), f(a, b), a::type */
 static void print_call(const struct expr *e, const struct expr_node *n, const char *const *names,
                        struct buf *out)
 {
+    ASSERT(n->kind == EXPR_CALL);
     const struct func *f = func_by_id(n->func);
     const char *name = f != NULL ? f->name : "?";
     if (f != NULL && (f->flags & FUNC_CAST) != 0) {
@@ -292,6 +332,7 @@ static void print_call(const struct expr *e, const struct expr_node *n, const ch
 static void print_case(const struct expr *e, const struct expr_node *n, const char *const *names,
                        struct buf *out)
 {
+    ASSERT(n->kind == EXPR_CASE && n->args_len % 2 == 1);
     buf_append_str(out, "case");
     for (uint32_t i = 0; i < n->args_len; i++) {
         bool last = i + 1 == n->args_len;
@@ -342,6 +383,7 @@ static void print_node(const struct expr *e, uint32_t at, const char *const *nam
     }
 }
 
+/* Appends. */
 void expr_print(const struct expr *e, const char *const *names, struct buf *out)
 {
     ASSERT(e->nodes_len > 0);

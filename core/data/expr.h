@@ -3,15 +3,25 @@
  * validated on receipt, and evaluated a column at a time with selection vectors.
  *
  * An expression is an array of nodes in which arguments come before their users; the last node is
- * the result. Row errors (division by zero, bad cast) do not stop a batch: the row goes to the
- * error twin with SQLSTATE and message. CASE, COALESCE, AND and OR evaluate their later arguments
- * only for the rows that need them, so that guards protect (CASE WHEN b <> 0 THEN a / b END).
+ * the result. CASE WHEN b <> 0 THEN a / b END is
+ *
+ *   0  COLUMN 1 (b)         3  COLUMN 0 (a)          5  LITERAL NULL
+ *   1  LITERAL 0            4  CALL /  (3, 0)        6  CASE (2, 4, 5)
+ *   2  CALL <> (0, 1)
+ *
+ * Row errors (division by zero, bad cast) do not stop a batch: the row goes to the error twin with
+ * SQLSTATE and message. CASE, COALESCE, AND and OR evaluate their later arguments only for the rows
+ * that need them, so that guards protect, as in the example.
+ *
+ * Types: every node says its own; kinds of arguments match those of the function exactly. Casts are
+ * calls like any other, put in by the planner.
  */
 #ifndef TAILRACE_CORE_DATA_EXPR_H
 #define TAILRACE_CORE_DATA_EXPR_H
 
 #include "core/data/batch.h"
 
+/* The numbers are part of the plan format: never change or reuse one. */
 enum expr_kind {
     EXPR_COLUMN = 1, /* column of the input */
     EXPR_LITERAL,
@@ -26,6 +36,10 @@ enum expr_kind {
 
 enum { EXPR_ARGS_MAX = 100, EXPR_NODES_MAX = 65536 };
 
+/*
+ * Which fields count follows from kind; type always does. Everything it points to belongs to an
+ * arena, or to whoever built it.
+ */
 struct expr_node {
     uint8_t kind;         /* enum expr_kind */
     struct type type;     /* of the result */
@@ -36,6 +50,7 @@ struct expr_node {
     struct datum literal; /* EXPR_LITERAL */
 };
 
+/* A program: the last node is the result. */
 struct expr {
     struct expr_node *nodes;
     uint32_t nodes_len;
@@ -44,6 +59,7 @@ struct expr {
 /* ---- functions ------------------------------------------------------------------------------ */
 
 enum { FUNC_ARGS_MAX = 4 };
+/* What the planner and the evaluator need to know of a function. */
 enum func_flags {
     FUNC_NOT_STRICT = 1, /* called with NULL arguments (concat) */
     FUNC_VARIADIC = 2,   /* the last argument type repeats */
@@ -67,13 +83,20 @@ struct func {
     uint32_t flags;
 };
 
+/* NULL when there is none: ids come in plans. */
 const struct func *func_by_id(uint32_t id);
 /* The whole catalogue, for resolution by the planner and for pg_proc. */
 const struct func *func_catalog(size_t *len);
-/* Exact match of kinds; NULL when there is none. */
+/*
+ * Exact match of kinds; NULL when there is none. Operators are found by their name like any other
+ * function.
+ */
 const struct func *func_find(const char *name, const uint8_t *args, size_t args_len);
 
-/* Casts as pg_cast has them: when may one be applied? */
+/*
+ * Casts as pg_cast has them: when may one be applied? Each includes those before it: what is
+ * implicit may also be written out.
+ */
 enum cast_context { CAST_NONE, CAST_EXPLICIT, CAST_ASSIGNMENT, CAST_IMPLICIT };
 enum cast_context cast_context(enum type_kind from, enum type_kind to);
 /* The cast function, or NULL when the bytes are the same or there is none. */
@@ -81,6 +104,7 @@ const struct func *cast_find(enum type_kind from, enum type_kind to);
 
 /* ---- aggregates ----------------------------------------------------------------------------- */
 
+/* The numbers are part of the plan format: never change or reuse one. */
 enum agg_func {
     AGG_COUNT_ALL = 1, /* count(*) */
     AGG_COUNT,
@@ -102,6 +126,7 @@ uint32_t expr_add(struct arena *arena, struct expr *e, const struct expr_node *n
 err_t expr_validate(const struct expr *e, const struct type *input, size_t input_len);
 /* "(#0 + 1) > length(#2)"; names may be NULL (then #n). */
 void expr_print(const struct expr *e, const char *const *names, struct buf *out);
+/* Node by node; literals by SQL equality. */
 bool expr_equal(const struct expr *a, const struct expr *b);
 
 /*
@@ -120,6 +145,7 @@ struct mfp {
 };
 err_t mfp_validate(const struct mfp *mfp, const struct type *input, size_t input_len,
                    struct arena *arena, struct type **output); /* output: project_len types */
+/* names: of the input columns, may be NULL. */
 void mfp_print(const struct mfp *mfp, const char *const *names, struct buf *out);
 
 /* Compiled form with its scratch memory: one per operator instance, one thread. */
@@ -127,6 +153,7 @@ struct mfp_prog;
 /* input kinds as validated; the mfp may be freed afterwards. context: for error rows. */
 struct mfp_prog *mfp_compile(const struct mfp *mfp, const uint8_t *input_kinds,
                              const char *context);
+/* NULL is allowed. */
 void mfp_prog_free(struct mfp_prog *prog);
 /* Applies to a batch: rows appended to ok (schema: projected kinds) and err (batch_err_kinds),
  * with the time and diff of the input row. */

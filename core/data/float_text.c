@@ -2,6 +2,16 @@
  * Binary floating point to and from text. Output is the shortest decimal that reads back as the
  * same value, in PostgreSQL's layout (extra_float_digits = 1): 15 digits (6 for float4) always
  * survive, so at most three precisions need to be tried.
+ *
+ *   0.1           0.1        and not 0.1000000000000000055
+ *   1e15          1e+15
+ *   123456789     123456789
+ *   1.5e-5        1.5e-05
+ *   NaN, -Infinity
+ *
+ * PostgreSQL uses Ryu; printf and strtod of glibc round correctly, so trying gives the same digits,
+ * except for decimals exactly half way between two floats, which Ryu as PostgreSQL uses it avoids:
+ * see reads_back. Functions here keep no state; any thread.
  */
 #include "core/data/text.h"
 
@@ -15,7 +25,8 @@ extern __float128 strtof128(const char *s, char **end);
 
 /*
  * Does the text read back as v > 0, whatever the reader does with ties? As PostgreSQL, we refuse a
- * decimal exactly half way to a neighbour (1e23 is one).
+ * decimal exactly half way to a neighbour (1e23 is one). The rounding of exact ties is where
+ * readers differ: some round to even, some do not.
  */
 static bool reads_back(const char *text, double v, bool single)
 {
@@ -31,12 +42,17 @@ static bool reads_back(const char *text, double v, bool single)
     return exact * 2 != (__float128)v + below && exact * 2 != (__float128)v + above;
 }
 
-/* Digits and exponent of v > 0: v = 0.d1d2d3... * 10^*point. Returns how many digits. */
+/*
+ * Digits and exponent of v > 0: v = 0.d1d2d3... * 10^*point. Returns how many digits. 15 (6) digits
+ * are tried first, 17 (9) always do. printf rounds correctly in glibc, so the first that reads back
+ * is the shortest of its length, and nearest to the value.
+ */
 static int shortest(double v, bool single, char *digits, int *point)
 {
     char text[40];
     int first = single ? FLT_DIG : DBL_DIG;
     int last = single ? FLT_DECIMAL_DIG : DBL_DECIMAL_DIG;
+    ASSERT(v > 0 && !isinf(v));
     if (v < (single ? (double)FLT_MIN : DBL_MIN)) {
         first = 1; /* subnormal: fewer digits than usual may do */
     }
@@ -60,8 +76,13 @@ static int shortest(double v, bool single, char *digits, int *point)
     return len;
 }
 
+/*
+ * 123.45 and 0.00012: digits around a point somewhere between four zeros and the precision. point:
+ * how many digits stand before it; 0 or less: zeros follow it.
+ */
 static size_t put_fixed(char *out, const char *digits, int len, int point)
 {
+    ASSERT(len > 0 && point > -5 && point < 20);
     size_t at = 0;
     if (point <= 0) {
         out[at++] = '0';
@@ -79,8 +100,10 @@ static size_t put_fixed(char *out, const char *digits, int len, int point)
     return at;
 }
 
+/* 1.5e-07: at least two digits of exponent, as printf. */
 static size_t put_exponent(char *out, const char *digits, int len, int exponent)
 {
+    ASSERT(len > 0 && exponent > -400 && exponent < 400);
     size_t at = 0;
     out[at++] = digits[0];
     if (len > 1) {
@@ -100,6 +123,7 @@ static size_t put_exponent(char *out, const char *digits, int len, int exponent)
     return at;
 }
 
+/* PostgreSQL changes to exponents at 1e15 (float4: 1e6) and below 1e-4. */
 size_t float_print(double v, bool single, char *out)
 {
     char digits[24];
@@ -131,6 +155,7 @@ size_t float_print(double v, bool single, char *out)
 
 /* ---- input ----------------------------------------------------------------------------------- */
 
+/* Infinity and NaN in any case, with the sign where it makes sense. */
 static bool special_value(const char *s, size_t len, double *out)
 {
     bool sign = len > 0 && (*s == '-' || *s == '+');
@@ -149,6 +174,10 @@ static bool special_value(const char *s, size_t len, double *out)
     return false;
 }
 
+/*
+ * Hexadecimal floats, which strtod would take, are taken too: PostgreSQL does. ERANGE with a value
+ * that is neither 0 nor infinite is a denormal, which is fine.
+ */
 err_t float_parse(const char *s, size_t len, bool single, double *out)
 {
     ASSERT(s != NULL || len == 0);

@@ -1,8 +1,28 @@
-/* The catalogue: lookup, matching of arguments, casts and aggregates. */
+/*
+ * The catalogue: lookup, matching of arguments, casts and aggregates.
+ *
+ * func_list.inc is the one list of all functions. It is included twice here: once as descriptions,
+ * once as kernels by id; kernel.h includes it a third time, for the kernels' declarations. So a
+ * function that has no kernel, or a kernel that no function names, does not build or link.
+ *
+ * The planner resolves names and inserts casts; here only exact kinds match. Which casts it may
+ * insert follows pg_cast:
+ *
+ *   implicit     anywhere: int2 -> int4 -> int8 -> numeric -> float4 -> float8,
+ *                date -> timestamp(tz), timestamp -> timestamptz, time -> interval,
+ *                integers -> oid and mz_timestamp, untyped literals -> anything
+ *   assignment   on the way into a column: the other numeric casts, timestamptz -> timestamp,
+ *                anything -> text
+ *   explicit     only by CAST: from text, from and to boolean, out of jsonb
+ *
+ * Aggregates are listed here by their result type alone; the engine computes them.
+ *
+ * Constant tables; any thread.
+ */
 #include "core/data/kernel.h"
 
 enum {
-    ANY = 0,
+    ANY = 0, /* any kind; see same_kinds */
     BOOL = TYPE_BOOL,
     I2 = TYPE_INT2,
     I4 = TYPE_INT4,
@@ -20,13 +40,13 @@ enum {
     UID = TYPE_UUID,
     OID = TYPE_OID,
     TIM = TYPE_TIME,
-    MZT = TYPE_MZ_TIMESTAMP,
-    FAIL = FUNC_CAN_FAIL,
+    MZT = TYPE_MZ_TIMESTAMP, /* the names above and below are those of func_list.inc */
+    FAIL = FUNC_CAN_FAIL, /* may give an error for some rows */
     CAST = FUNC_CAST,
-    LOOSE = FUNC_NOT_STRICT,
+    LOOSE = FUNC_NOT_STRICT, /* is called with NULL arguments */
     VARIADIC = FUNC_VARIADIC,
-    SAFE = FUNC_PREDICATE_NULLSAFE,
-    FUNC_ID_END = 1000,
+    SAFE = FUNC_PREDICATE_NULLSAFE, /* its result is never NULL */
+    FUNC_ID_END = 1000, /* ids are below */
 };
 
 #define F(id_, kernel_, name_, flags_, result_, ...)                                               \
@@ -47,6 +67,7 @@ static const kernel_fn kernels[FUNC_ID_END] = {
 };
 #undef F
 
+/* The array is static: it lives for ever. */
 const struct func *func_catalog(size_t *len)
 {
     *len = ARRAY_LEN(catalog);
@@ -69,6 +90,7 @@ const struct func *func_by_id(uint32_t id)
     return lo < ARRAY_LEN(catalog) && catalog[lo].id == id ? &catalog[lo] : NULL;
 }
 
+/* The id must exist: func_by_id has been asked. */
 kernel_fn func_kernel(uint32_t id)
 {
     ASSERT(id < FUNC_ID_END && kernels[id] != NULL);
@@ -81,8 +103,10 @@ static bool same_kinds(const struct func *f)
     return f->result == ANY || (f->flags & FUNC_PREDICATE_NULLSAFE) != 0;
 }
 
+/* *result is only set when it does. A variadic function repeats its last argument's kind. */
 bool func_accepts(const struct func *f, const uint8_t *kinds, size_t len, uint8_t *result)
 {
+    ASSERT(f->args_len > 0 && f->args_len <= FUNC_ARGS_MAX);
     bool variadic = (f->flags & FUNC_VARIADIC) != 0;
     if (variadic ? len < f->args_len : len != f->args_len) {
         return false;
@@ -105,6 +129,10 @@ bool func_accepts(const struct func *f, const uint8_t *kinds, size_t len, uint8_
     return true;
 }
 
+/*
+ * The first in the list wins, so polymorphic entries stand behind the exact ones. Casts are not
+ * found by name.
+ */
 const struct func *func_find(const char *name, const uint8_t *args, size_t args_len)
 {
     for (size_t i = 0; i < ARRAY_LEN(catalog); i++) {
@@ -120,6 +148,7 @@ const struct func *func_find(const char *name, const uint8_t *args, size_t args_
 
 /* ---- casts ----------------------------------------------------------------------------------- */
 
+/* Also casts that only an explicit CAST may use. */
 const struct func *cast_find(enum type_kind from, enum type_kind to)
 {
     for (size_t i = 0; i < ARRAY_LEN(catalog); i++) {
@@ -139,7 +168,11 @@ static bool in(enum type_kind kind, const uint8_t *set, size_t len)
 #define IN(kind, ...)                                                                              \
     in((kind), (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
 
-/* Where pg_cast says 'i'. */
+/*
+ * Where pg_cast says 'i'. PostgreSQL converts so without being asked, in any expression: only where
+ * nothing is lost but digits of a float. What has no cast function here either needs none or is
+ * planned otherwise.
+ */
 static bool is_implicit(enum type_kind from, enum type_kind to)
 {
     switch (from) {
@@ -166,6 +199,10 @@ static bool is_implicit(enum type_kind from, enum type_kind to)
     }
 }
 
+/*
+ * PostgreSQL casts anything to text on assignment; from text, to and from booleans, and out of
+ * jsonb only explicitly.
+ */
 enum cast_context cast_context(enum type_kind from, enum type_kind to)
 {
     if (from == to || is_implicit(from, to)) {
@@ -184,6 +221,7 @@ enum cast_context cast_context(enum type_kind from, enum type_kind to)
 
 /* ---- aggregates ------------------------------------------------------------------------------ */
 
+/* Sums of small integers are bigint, of bigint numeric: as PostgreSQL, to put off overflow. */
 static bool sum_result(enum type_kind arg, uint8_t *kind)
 {
     switch (arg) {
@@ -205,6 +243,7 @@ static bool sum_result(enum type_kind arg, uint8_t *kind)
     }
 }
 
+/* Averages of integers are numeric: they have fractions. */
 static bool avg_result(enum type_kind arg, uint8_t *kind)
 {
     switch (arg) {
@@ -226,6 +265,7 @@ static bool avg_result(enum type_kind arg, uint8_t *kind)
     }
 }
 
+/* count is never NULL; the others are NULL when there is no value. */
 bool agg_result(enum agg_func agg, enum type_kind arg, struct type *out)
 {
     uint8_t kind = TYPE_INT8;

@@ -1,4 +1,20 @@
-/* Arithmetic and mathematical functions of numbers. */
+/*
+ * Arithmetic and mathematical functions of numbers.
+ *
+ * Integer operators compute without branches and collect overflow in a flag; only when it is set
+ * are the rows looked for (kernel.h). Results have the wider of the two types, as in PostgreSQL:
+ * int2 + int4 is int4, and overflows as int4 does. Floats follow PostgreSQL rather than IEEE: a
+ * finite operation that gives an infinity, or zero from what is not zero, fails instead of
+ * returning it.
+ *
+ *   2147483647 + 1       22003 integer out of range
+ *   -7 / 2, -7 % 2       -3, -1: towards zero, as C
+ *   1e308 * 10           22003 value out of range: overflow
+ *   1 / 0                22012 division by zero
+ *   5.5 % 2.5            0.5
+ *
+ * Functions of numeric live in numeric.c and numeric_math.c; here they are only applied to rows.
+ */
 #include "core/data/kernel.h"
 #include "core/data/numeric.h"
 
@@ -34,6 +50,7 @@ static const struct fault fault_complex = {
                    (int64_t)((uint64_t)(int64_t)x * (uint64_t)(int64_t)y),                         \
                    (int128)x * y != v, fault_int8_range)
 
+/* Division needs a branch a row anyway: by zero it fails, by -1 the least number overflows. */
 #define DIVIDE_OPS(suffix, A, B, R, fault)                                                         \
     void k_div_##suffix(struct call *c)                                                            \
     {                                                                                              \
@@ -51,6 +68,7 @@ static const struct fault fault_complex = {
         }                                                                                          \
     }
 
+/* The sign is that of the dividend, as in C. */
 #define MODULO(suffix, T)                                                                          \
     void k_mod_##suffix(struct call *c)                                                            \
     {                                                                                              \
@@ -87,6 +105,7 @@ MODULO(int2, int16_t)
 MODULO(int4, int32_t)
 MODULO(int8, int64_t)
 
+/* -x and abs(x) overflow for the least number only. */
 #define NEGATE(suffix, T, U, MIN, fault)                                                           \
     CHECKED_UNARY(k_neg_##suffix, T, T, (T)(0 - (U)x), x == (MIN), fault)                          \
     CHECKED_UNARY(k_abs_##suffix, T, T, x < 0 ? (T)(0 - (U)x) : x, x == (MIN), fault)
@@ -95,6 +114,7 @@ NEGATE(int2, int16_t, uint16_t, INT16_MIN, fault_int2_range)
 NEGATE(int4, int32_t, uint32_t, INT32_MIN, fault_int4_range)
 NEGATE(int8, int64_t, uint64_t, INT64_MIN, fault_int8_range)
 
+/* Shifts by more than the width wrap, as on the processors PostgreSQL runs on. */
 #define BIT_OPS(suffix, T, U)                                                                      \
     PLAIN_BINARY(k_and_##suffix, T, T, T, (T)(x & y))                                              \
     PLAIN_BINARY(k_or_##suffix, T, T, T, (T)(x | y))                                               \
@@ -109,8 +129,10 @@ BIT_OPS(int8, int64_t, uint64_t)
 /* ---- floats ---------------------------------------------------------------------------------- */
 
 #define FINITE(v, max) (fabs((double)(v)) <= (max))
+/* An infinite result of finite arguments. NaN is none. */
 #define OVERFLOWED(max) (!FINITE(v, max) & (v == v) & FINITE(x, max) & FINITE(y, max))
 
+/* Products and quotients can underflow too; sums cannot. */
 #define FLOAT_OPS(suffix, A, B, R, max)                                                            \
     CHECKED_BINARY(k_add_##suffix, A, B, R, (R)x + (R)y, OVERFLOWED(max), fault_float_overflow)    \
     CHECKED_BINARY(k_sub_##suffix, A, B, R, (R)x - (R)y, OVERFLOWED(max), fault_float_overflow)    \
@@ -164,6 +186,7 @@ PLAIN_UNARY(k_trunc_float8, double, double, trunc(x))
 PLAIN_UNARY(k_sign_float8, double, double, x > 0 ? 1.0 : x < 0 ? -1.0 : 0.0)
 CHECKED_UNARY(k_sqrt_float8, double, double, sqrt(x), x < 0, fault_sqrt)
 
+/* exp(-Infinity) is 0 without complaint. */
 static const struct fault *exp_float8(double x, double *v)
 {
     *v = exp(x);
@@ -173,6 +196,7 @@ static const struct fault *exp_float8(double x, double *v)
     return *v == 0 && !isinf(x) ? &fault_float_underflow : NULL;
 }
 
+/* log_of: log or log10. */
 static const struct fault *ln_float8(double x, double *v, double (*log_of)(double))
 {
     if (x == 0) {
@@ -185,6 +209,7 @@ static const struct fault *ln_float8(double x, double *v, double (*log_of)(doubl
     return NULL;
 }
 
+/* C's pow() with PostgreSQL's errors in front: infinite arguments follow POSIX. */
 static const struct fault *power_float8(double x, double y, double *v)
 {
     if (x == 0 && y < 0) {
@@ -251,7 +276,7 @@ PLAIN_UNARY(k_sign_numeric, num, num,
 
 /* ---- polymorphic ----------------------------------------------------------------------------- */
 
-/* Unary plus, and casts that change nothing but the kind. */
+/* Unary plus, and casts that change nothing but the kind. NULLs are the caller's: strict. */
 void k_identity(struct call *c)
 {
     ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
@@ -263,7 +288,10 @@ void k_identity(struct call *c)
     }
 }
 
-/* The greatest (sign 1) or least (-1) of the arguments that are not NULL. */
+/*
+ * The greatest (sign 1) or least (-1) of the arguments that are not NULL. greatest(NULL, 1, 2) = 2;
+ * NULL only when all are. Not strict.
+ */
 static void pick(struct call *c, int sign)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
@@ -296,7 +324,10 @@ static void copy_sqlstate(struct slice from, char to[6])
     to[5] = '\0';
 }
 
-/* raise_if(condition, sqlstate, message): an error on demand, else true. */
+/*
+ * raise_if(condition, sqlstate, message): an error on demand, else true. Made by the planner, for
+ * instance for scalar subqueries: more than one row is 21000.
+ */
 void k_raise_if(struct call *c)
 {
     ASSERT(c->args_len == 3 && c->n <= VEC_ROWS);

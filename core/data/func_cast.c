@@ -1,4 +1,18 @@
-/* Casts between kinds. Which may be applied where is in func.c. */
+/*
+ * Casts between kinds. Which may be applied where (implicit, assignment, explicit) is in func.c.
+ *
+ * Narrowing checks the range, never wraps. Each rounds as PostgreSQL does:
+ *
+ *   2.5::float8::int4      2     floats: halves to even
+ *   2.5::numeric::int4     3     numeric: halves away from zero
+ *   0.1::float4::float8    0.10000000149011612: exact, not pretty
+ *   0.1::float8::numeric   0.1: through 15 digits
+ *   300::int2              22003 smallint out of range
+ *   'NaN'::float8::int4    22003 integer out of range
+ *
+ * Text to anything goes through datum_parse, anything to text through datum_print, so casts and
+ * input agree by construction.
+ */
 #include "core/data/datetime.h"
 #include "core/data/json.h"
 #include "core/data/kernel.h"
@@ -34,6 +48,7 @@ PLAIN_UNARY(k_cast_int2_numeric, int16_t, num, num_from_int(x))
 PLAIN_UNARY(k_cast_int4_numeric, int32_t, num, num_from_int(x))
 PLAIN_UNARY(k_cast_int8_numeric, int64_t, num, num_from_int(x))
 
+/* An overflow or underflow that the value did not have before is an error. */
 void k_cast_float8_float4(struct call *c)
 {
     ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
@@ -73,7 +88,7 @@ FLOAT_TO_INT(k_cast_float8_int8, double, int64_t, -0x1p63, 0x1p63, fault_int8_ra
 
 /* ---- numeric --------------------------------------------------------------------------------- */
 
-/* false: the row failed. */
+/* false: the row failed. type: its SQL name, for the message. */
 static bool numeric_to_int(struct call *c, uint32_t i, const num *n, int64_t min, int64_t max,
                            const struct fault *range, const char *type, int64_t *out)
 {
@@ -90,6 +105,7 @@ static bool numeric_to_int(struct call *c, uint32_t i, const num *n, int64_t min
     return true;
 }
 
+/* Of a failed row 0 is stored: nobody looks at it. */
 static void store_int(struct call *c, uint32_t i, const num *n)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
@@ -111,6 +127,7 @@ static void store_int(struct call *c, uint32_t i, const num *n)
     }
 }
 
+/* For all integer widths; the result's kind says which. */
 void k_cast_numeric_int(struct call *c)
 {
     ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
@@ -157,6 +174,7 @@ PLAIN_UNARY(k_cast_mz_numeric, uint64_t, num, numeric_make((int128)x, 0))
 
 /* ---- time ------------------------------------------------------------------------------------ */
 
+/* Microseconds since midnight, for times before 1970 too. */
 static int64_t clock_of(int64_t ts)
 {
     return ts - floor_div(ts, MICROS_PER_DAY) * MICROS_PER_DAY;
@@ -184,6 +202,7 @@ void k_cast_ts_time(struct call *c)
 
 /* ---- text ------------------------------------------------------------------------------------ */
 
+/* The words of SQL, not the letters of bool's text output. */
 void k_cast_bool_text(struct call *c)
 {
     ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
@@ -252,6 +271,7 @@ static struct json json_arg(const struct call *c, uint32_t i)
     return (struct json){s.s, s.len};
 }
 
+/* Only the values true and false: a string 'true' is refused. */
 void k_cast_jsonb_bool(struct call *c)
 {
     ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);

@@ -1,4 +1,15 @@
-/* Comparison operators of every kind, and IS [NOT] DISTINCT FROM. */
+/*
+ * Comparison operators of every kind, and IS [NOT] DISTINCT FROM.
+ *
+ * One macro writes the six operators of a pair of kinds. Integers of different widths compare after
+ * C's promotions, which are exact; floats of different widths as doubles. All results are bytes 0
+ * or 1. Comparisons never fail.
+ *
+ * The orders are PostgreSQL's, so that ORDER BY, min, max and indexes agree with it: NaN is equal
+ * to itself and above all numbers, -0 equals 0, text goes by bytes (collation C), intervals count
+ * months as 30 days, jsonb has its own (json.h). They are the orders of datum_compare as well;
+ * test_oracle.c holds both to a server.
+ */
 #include "core/data/json.h"
 #include "core/data/kernel.h"
 
@@ -31,15 +42,18 @@
     PLAIN_BINARY(k_gt_##suffix, T, T, uint8_t, compare(&x, &y) > 0)                                \
     PLAIN_BINARY(k_ge_##suffix, T, T, uint8_t, compare(&x, &y) >= 0)
 
+/* So that the loops can treat it as a value. */
 struct uuid {
     uint8_t bytes[16];
 };
 
+/* Bytes in order: as PostgreSQL sorts them. */
 static inline int compare_uuid(const struct uuid *a, const struct uuid *b)
 {
     return memcmp(a, b, sizeof(*a));
 }
 
+/* text and bytea: by bytes, a prefix first (collation C). */
 static inline int compare_slice(const struct slice *a, const struct slice *b)
 {
     size_t len = a->len < b->len ? a->len : b->len;
@@ -47,11 +61,13 @@ static inline int compare_slice(const struct slice *a, const struct slice *b)
     return r != 0 ? r : (a->len > b->len) - (a->len < b->len);
 }
 
+/* Cheaper than compare_slice == 0: lengths decide most. */
 static inline bool equal_slice(const struct slice *a, const struct slice *b)
 {
     return a->len == b->len && (a->len == 0 || memcmp(a->s, b->s, a->len) == 0);
 }
 
+/* A month counts 30 days: '1 mon' = '30 days'. */
 static inline int compare_interval(const struct interval *a, const struct interval *b)
 {
     int128 x = interval_span(a);
@@ -59,6 +75,7 @@ static inline int compare_interval(const struct interval *a, const struct interv
     return (x > y) - (x < y);
 }
 
+/* PostgreSQL's btree order of jsonb. */
 static inline int compare_json(const struct slice *a, const struct slice *b)
 {
     return json_compare((struct json){a->s, a->len}, (struct json){b->s, b->len});
@@ -90,6 +107,7 @@ PLAIN_BINARY(k_le_bytes, struct slice, struct slice, uint8_t, compare_slice(&x, 
 PLAIN_BINARY(k_gt_bytes, struct slice, struct slice, uint8_t, compare_slice(&x, &y) > 0)
 PLAIN_BINARY(k_ge_bytes, struct slice, struct slice, uint8_t, compare_slice(&x, &y) >= 0)
 
+/* Not strict: NULL is a value like any other here, and the result is never NULL. */
 static void distinct(struct call *c, bool negate)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);

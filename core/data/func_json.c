@@ -1,10 +1,26 @@
-/* Operators and functions of jsonb. */
+/*
+ * Operators and functions of jsonb. A jsonb is canonical text (json.h): values are taken out as
+ * slices of it, and walking it is all there is; no tree is built.
+ *
+ *   '{"a": [1, 2]}' -> 'a'            [1, 2]
+ *   '{"a": [1, 2]}' -> 'a' -> -1      2
+ *   '{"a": "x"}' ->> 'a'              x        as text, without quotes
+ *   '{"a": null}' ->> 'a'             NULL
+ *   '{"a": [1, 2]}' #> '{a,1}'        2
+ *   '[1, 2]' @> '2'                   true     an array contains a bare scalar
+ *   '{"a": 1}' ? 'a'                  true
+ *   to_jsonb(1.50), to_jsonb('x')     1.50, "x"
+ *
+ * Walking is linear in the text: -> 'k' on an object of n members reads it from the start. That is
+ * the price for values that are moved, compared and hashed as bytes.
+ */
 #include "core/data/datetime.h"
 #include "core/data/json.h"
 #include "core/data/kernel.h"
 
 #include <math.h>
 
+/* Argument k of row i. */
 static struct json json_arg(const struct call *c, uint32_t k, uint32_t i)
 {
     struct slice s = ARG(c, k, struct slice, i);
@@ -13,6 +29,7 @@ static struct json json_arg(const struct call *c, uint32_t k, uint32_t i)
 
 /* ---- access ---------------------------------------------------------------------------------- */
 
+/* Not found is NULL, not an error: as PostgreSQL. */
 static void out_json(struct call *c, uint32_t i, bool found, struct json v)
 {
     ASSERT(!found || v.len > 0);
@@ -40,6 +57,7 @@ static void out_text(struct call *c, uint32_t i, bool found, struct json v)
     }
 }
 
+/* out: how the value leaves, as jsonb (->) or text (->>). */
 static void get_member(struct call *c, void (*out)(struct call *, uint32_t, bool, struct json))
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
@@ -51,6 +69,7 @@ static void get_member(struct call *c, void (*out)(struct call *, uint32_t, bool
     }
 }
 
+/* Negative indexes count from the end. */
 static void get_element(struct call *c, void (*out)(struct call *, uint32_t, bool, struct json))
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
@@ -73,9 +92,14 @@ KERNEL(k_json_at_text, 2, 2, TYPE_TEXT, get_element(c, out_text))
 
 enum path_result { PATH_END, PATH_ELEMENT, PATH_NULL, PATH_BAD };
 
-/* The next element of a text[] literal, unquoted, into out. *at starts behind the brace. */
+/*
+ * The next element of a text[] literal, unquoted, into out. *at starts behind the brace. '{a,"b
+ * c",3}': elements quoted or not, backslashes escape, a bare NULL is NULL. Anything PostgreSQL
+ * would not read as a text[] is bad.
+ */
 static enum path_result next_element(struct slice path, size_t *at, struct buf *out)
 {
+    ASSERT(*at >= 1 && *at <= path.len + 1);
     size_t k = *at;
     buf_clear(out);
     while (k < path.len && path.s[k] == ' ') {
@@ -113,6 +137,7 @@ static enum path_result next_element(struct slice path, size_t *at, struct buf *
     return null ? PATH_NULL : !quoted && out->len == 0 ? PATH_BAD : PATH_ELEMENT;
 }
 
+/* An element of a path that is to index an array; false: no number, so nothing is found. */
 static bool parse_index(const struct buf *text, int64_t *out)
 {
     bool negative = text->len > 0 && text->data[0] == '-';
@@ -133,6 +158,7 @@ static bool parse_index(const struct buf *text, int64_t *out)
 
 static bool step_into(struct json *v, const struct buf *name)
 {
+    ASSERT(v->len > 0);
     struct json next;
     int64_t index;
     bool found = json_kind(*v) == JSON_ARRAY
@@ -144,6 +170,10 @@ static bool step_into(struct json *v, const struct buf *name)
     return found;
 }
 
+/*
+ * #> and #>>. The whole path is parsed even when nothing is found any more: a malformed one is an
+ * error for every row alike. A NULL in it finds nothing.
+ */
 static void get_path(struct call *c, void (*out)(struct call *, uint32_t, bool, struct json))
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
@@ -171,6 +201,7 @@ KERNEL(k_json_path_text, 2, 2, TYPE_TEXT, get_path(c, out_text))
 
 /* ---- tests ----------------------------------------------------------------------------------- */
 
+/* '{"a":1,"b":2}' @> '{"b":2}' */
 void k_json_contains(struct call *c)
 {
     ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
@@ -180,6 +211,7 @@ void k_json_contains(struct call *c)
     }
 }
 
+/* The same the other way round: <@. */
 void k_json_contained(struct call *c)
 {
     ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
@@ -213,6 +245,7 @@ void k_json_exists(struct call *c)
     }
 }
 
+/* jsonb_typeof('[1]') = 'array' */
 void k_json_typeof(struct call *c)
 {
     ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
@@ -223,6 +256,7 @@ void k_json_typeof(struct call *c)
     }
 }
 
+/* Only arrays have one: others fail with 22023. */
 void k_json_array_length(struct call *c)
 {
     ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
@@ -241,6 +275,7 @@ void k_json_array_length(struct call *c)
 
 /* ---- making ---------------------------------------------------------------------------------- */
 
+/* NaN and infinities are no JSON numbers: they become strings. */
 static bool is_number(uint8_t kind, const struct datum *d)
 {
     switch (kind) {
@@ -258,6 +293,7 @@ static bool is_number(uint8_t kind, const struct datum *d)
     }
 }
 
+/* Timestamps in ISO 8601 with a T, everything else as text output has it. */
 void json_print_scalar(uint8_t kind, const struct datum *d, struct buf *out)
 {
     struct type type = type_of(kind);
@@ -287,6 +323,7 @@ void json_append_value(uint8_t kind, const struct datum *d, struct buf *text, st
     }
 }
 
+/* Numbers go through the parser, which brings them to canonical form (1e3 is 1000). */
 static void to_jsonb_row(struct call *c, uint32_t i, struct json_parser *parser, struct buf *text)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);

@@ -1,7 +1,21 @@
 /*
- * LIKE and regular expressions. LIKE has a matcher of its own over bytes (case-insensitive: both
- * sides are folded first); regular expressions are PCRE2's, compiled once for a constant pattern
- * and limited in how much they may backtrack.
+ * LIKE and regular expressions.
+ *
+ * LIKE has a matcher of its own over bytes: in UTF-8 equal characters are equal bytes, so only _
+ * and the way back after a % need to know where characters begin. ILIKE folds both sides first, the
+ * pattern once if it is constant.
+ *
+ *   'abc' LIKE 'a%'          true
+ *   'a%c' LIKE 'a\%c'        true
+ *   'ÀB' ILIKE 'àb'          true
+ *   'foobar' ~ '^f.*r$'      true
+ *   'abc' LIKE 'abc\'        22025: the pattern ends with its escape character
+ *   'abc' ~ '('              2201B
+ *
+ * Regular expressions are PCRE2's. A node keeps the last pattern it compiled, so a constant pattern
+ * is compiled once per operator; patterns from a column are compiled when they change. Patterns
+ * come from users and can be made to backtrack without end: the number of steps is bounded, and
+ * beyond it the row fails.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "core/data/kernel.h"
@@ -9,7 +23,7 @@
 #include <pcre2.h>
 #include <unicode/uchar.h>
 
-enum { MATCH_STEPS_MAX = 10 * 1000 * 1000 };
+enum { MATCH_STEPS_MAX = 10 * 1000 * 1000 }; /* about 0.1 s */
 /* As in PostgreSQL, a dot matches a line feed and $ only the very end, unless a flag says so. */
 #define REGEX_DEFAULT (PCRE2_DOTALL | PCRE2_DOLLAR_ENDONLY)
 
@@ -17,6 +31,7 @@ static const struct fault fault_like_escape = {"22025",
                                                "LIKE pattern must not end with escape character"};
 static const struct fault fault_escape_string = {"22025", "invalid escape string"};
 
+/* Bytes of the character that starts at s. */
 static size_t char_len(const char *s)
 {
     uint8_t c = (uint8_t)*s;
@@ -27,9 +42,13 @@ static size_t char_len(const char *s)
 
 enum like { LIKE_TRUE, LIKE_FALSE, LIKE_BAD };
 
-/* One literal element of the pattern, or _: does it match at s? *p moves behind it. */
+/*
+ * One literal element of the pattern, or _: does it match at s? *p moves behind it. A backslash
+ * makes the next character literal; at the end of the pattern it is an error.
+ */
 static bool match_one(const char **p, const char *p_end, const char **s, bool *bad)
 {
+    ASSERT(*p < p_end);
     if (**p == '_') {
         (*p)++;
         *s += char_len(*s);
@@ -83,7 +102,10 @@ static enum like like_match(struct slice text, struct slice pattern)
     return p == p_end ? LIKE_TRUE : LIKE_FALSE;
 }
 
-/* Lower case into the bump memory; ASCII in place of ICU where that is enough. */
+/*
+ * Lower case into the bump memory; ASCII in place of ICU where that is enough. Lower case may have
+ * more bytes than upper case, but never twice as many.
+ */
 static struct slice fold(struct eval *ev, struct slice s)
 {
     char *out = eval_alloc(ev, s.len * 2 + 1);
@@ -106,7 +128,10 @@ static struct slice fold(struct eval *ev, struct slice s)
     return (struct slice){out, len};
 }
 
-/* A constant %literal% is a search for the literal, by far the most common pattern. */
+/*
+ * A constant %literal% is a search for the literal, by far the most common pattern. False when the
+ * pattern is of another form: then nothing was done.
+ */
 static bool like_search(struct call *c, bool negate)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
@@ -127,6 +152,7 @@ static bool like_search(struct call *c, bool negate)
     return true;
 }
 
+/* negate: NOT LIKE; a NULL never gets here. */
 static void like(struct call *c, bool negate, bool ignore_case)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
@@ -157,7 +183,10 @@ KERNEL(k_not_like, 2, 2, TYPE_BOOL, like(c, true, false))
 KERNEL(k_ilike, 2, 2, TYPE_BOOL, like(c, false, true))
 KERNEL(k_not_ilike, 2, 2, TYPE_BOOL, like(c, true, true))
 
-/* like_escape(pattern, escape): the pattern with backslash as its escape character. */
+/*
+ * like_escape(pattern, escape): the pattern with backslash as its escape character. x LIKE p ESCAPE
+ * 'e' becomes x LIKE like_escape(p, 'e').
+ */
 void k_like_escape(struct call *c)
 {
     ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
@@ -266,6 +295,7 @@ struct regex {
     uint32_t options;
 };
 
+/* Called when the node's program is freed. */
 static void regex_free(struct kernel_state *state)
 {
     struct regex *re = (struct regex *)state;
@@ -276,6 +306,7 @@ static void regex_free(struct kernel_state *state)
     free(re);
 }
 
+/* Made when the node first runs. */
 static struct regex *regex_of_call(struct call *c)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
@@ -290,7 +321,10 @@ static struct regex *regex_of_call(struct call *c)
     return *c->state;
 }
 
-/* The regex of row i, or NULL and the row failed. */
+/*
+ * The regex of row i, or NULL and the row failed. A pattern that does not compile leaves none
+ * behind: the next row tries again.
+ */
 static struct regex *regex_compile(struct call *c, uint32_t i, struct slice pattern,
                                    uint32_t options)
 {
@@ -324,7 +358,10 @@ static struct regex *regex_compile(struct call *c, uint32_t i, struct slice patt
     return re;
 }
 
-/* Matches from a byte offset: 1, 0, or -1 when the row failed. */
+/*
+ * Matches from a byte offset: 1, 0, or -1 when the row failed. The text is known to be UTF-8, so
+ * PCRE2 need not check it for every call.
+ */
 static int regex_match(struct call *c, uint32_t i, struct regex *re, struct slice s, size_t from,
                        uint32_t options)
 {
@@ -341,6 +378,7 @@ static int regex_match(struct call *c, uint32_t i, struct regex *re, struct slic
     return -1;
 }
 
+/* x ~ p and its variants. */
 static void match_rows(struct call *c, bool negate, uint32_t options)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
@@ -358,7 +396,10 @@ KERNEL(k_regex_icase, 2, 2, TYPE_BOOL, match_rows(c, false, REGEX_DEFAULT | PCRE
 KERNEL(k_not_regex, 2, 2, TYPE_BOOL, match_rows(c, true, REGEX_DEFAULT))
 KERNEL(k_not_regex_icase, 2, 2, TYPE_BOOL, match_rows(c, true, REGEX_DEFAULT | PCRE2_CASELESS))
 
-/* substring(text from pattern): the first group, or the whole match. */
+/*
+ * substring(text from pattern): the first group, or the whole match. substring('foobar' from
+ * 'o(.)b') = 'o'
+ */
 void k_substring_regex(struct call *c)
 {
     ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
@@ -387,6 +428,7 @@ void k_substring_regex(struct call *c)
 static void append_replacement(struct buf *out, struct slice s, struct slice with,
                                const struct regex *re)
 {
+    ASSERT(re->match != NULL);
     const PCRE2_SIZE *at = pcre2_get_ovector_pointer(re->match);
     uint32_t groups = pcre2_get_ovector_count(re->match);
     for (size_t k = 0; k < with.len; k++) {
@@ -409,7 +451,10 @@ static void append_replacement(struct buf *out, struct slice s, struct slice wit
     }
 }
 
-/* false when the row failed. */
+/*
+ * false when the row failed. After an empty match the search goes on a character further, which is
+ * copied: else it would match there for ever.
+ */
 static bool replace(struct call *c, uint32_t i, struct regex *re, struct slice s,
                     struct slice with, bool all)
 {
@@ -439,7 +484,10 @@ static bool replace(struct call *c, uint32_t i, struct regex *re, struct slice s
     return true;
 }
 
-/* Flags of regexp_replace; false when one is unknown. */
+/*
+ * Flags of regexp_replace; false when one is unknown. The letters PostgreSQL has that mean
+ * something here.
+ */
 static bool parse_flags(struct slice flags, uint32_t *options, bool *all)
 {
     for (size_t k = 0; k < flags.len; k++) {
@@ -471,6 +519,7 @@ static bool parse_flags(struct slice flags, uint32_t *options, bool *all)
     return true;
 }
 
+/* regexp_replace('Thomas', '.[mN]a.', 'M') = 'ThM' */
 void k_regexp_replace(struct call *c)
 {
     ASSERT(c->args_len >= 3 && c->args_len <= 4);

@@ -1,4 +1,15 @@
-/* Functions of text and bytea. Lengths and positions count characters, as in PostgreSQL. */
+/*
+ * Functions of text and bytea. Lengths and positions count characters, as in PostgreSQL, and start
+ * at 1.
+ *
+ * Text in a batch is valid UTF-8 (batch_open saw to it), so characters are found by their first
+ * byte and no decoder has to guard against bad input. Results are slices: pieces of an argument
+ * where that will do (substr, trim, split_part), bump memory of the evaluator where bytes have to
+ * be made. Nothing outlives the chunk.
+ *
+ * A result may have TEXT_BYTES_MAX bytes; a row that would need more fails with 54000. NULL
+ * arguments do not arrive here except in concat and concat_ws, which are not strict.
+ */
 #include "core/base/utf8.h"
 #include "core/data/kernel.h"
 #include "core/data/text.h"
@@ -18,6 +29,7 @@ static inline size_t char_len(const char *s)
     return c < 0x80 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
 }
 
+/* The code point of a character of len bytes. */
 static uint32_t decode_char(const char *s, size_t len)
 {
     ASSERT(s != NULL || len == 0);
@@ -44,11 +56,13 @@ static size_t offset_of(const char *s, size_t len, int64_t n)
     return at;
 }
 
+/* Signed: it is compared with numbers from SQL that may be negative. */
 static int64_t count_chars(struct slice s)
 {
     return (int64_t)utf8_chars(s.s, s.len);
 }
 
+/* Argument k of row i; constant arguments have one row. */
 static struct slice text_arg(const struct call *c, uint32_t k, uint32_t i)
 {
     return ARG(c, k, struct slice, i);
@@ -59,6 +73,7 @@ static void out_int4(struct call *c, uint32_t i, int64_t v)
     ((int32_t *)c->out)[i] = (int32_t)v;
 }
 
+/* Copies the evaluator's buffer, which the next row overwrites. */
 static void out_scratch(struct call *c, uint32_t i)
 {
     call_text(c, i, c->ev->buf.data, c->ev->buf.len);
@@ -72,6 +87,10 @@ PLAIN_UNARY(k_bit_length, struct slice, int32_t, (int32_t)(x.len * 8))
 
 /* ---- case ------------------------------------------------------------------------------------ */
 
+/*
+ * ASCII goes byte by byte; at the first other character the whole string goes through Unicode's
+ * simple mapping, in which one character becomes one (so the German sharp s stays).
+ */
 static void map_case(struct call *c, uint32_t i, struct slice s, UChar32 (*map)(UChar32),
                      char first, char last)
 {
@@ -98,6 +117,7 @@ static void map_case(struct call *c, uint32_t i, struct slice s, UChar32 (*map)(
     out_scratch(c, i);
 }
 
+/* lower('ÀB') = 'àb' */
 void k_lower(struct call *c)
 {
     ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
@@ -107,6 +127,7 @@ void k_lower(struct call *c)
     }
 }
 
+/* upper('àb') = 'ÀB' */
 void k_upper(struct call *c)
 {
     ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
@@ -116,6 +137,7 @@ void k_upper(struct call *c)
     }
 }
 
+/* initcap('hELLO wORLD') = 'Hello World': a word is a run of letters and digits. */
 void k_initcap(struct call *c)
 {
     ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
@@ -140,6 +162,7 @@ void k_initcap(struct call *c)
 
 /* ---- trimming -------------------------------------------------------------------------------- */
 
+/* Sets are short: a linear search does. */
 static bool has_char(struct slice set, const char *ch, size_t len)
 {
     for (size_t k = 0; k < set.len; k += char_len(set.s + k)) {
@@ -150,6 +173,10 @@ static bool has_char(struct slice set, const char *ch, size_t len)
     return false;
 }
 
+/*
+ * trim(both 'xy' from 'yxTomxx') = 'Tom'; without a set, blanks only. From the right a character's
+ * first byte is looked for backwards.
+ */
 static void trim(struct call *c, bool left, bool right)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
@@ -194,6 +221,7 @@ static struct slice cut(struct slice s, int64_t start, int64_t end)
     return (struct slice){s.s + from, len};
 }
 
+/* substr('abcdef', -1, 4) = 'ab': positions before 1 exist, and hold nothing. */
 void k_substr(struct call *c)
 {
     ASSERT(c->args_len >= 2 && c->args_len <= 3);
@@ -215,6 +243,7 @@ void k_substr(struct call *c)
     }
 }
 
+/* The same for bytea, where characters are bytes. */
 void k_substr_bytes(struct call *c)
 {
     ASSERT(c->args_len >= 2 && c->args_len <= 3);
@@ -237,6 +266,7 @@ void k_substr_bytes(struct call *c)
     }
 }
 
+/* left('abcde', 2) = 'ab', left('abcde', -2) = 'abc' */
 void k_left(struct call *c)
 {
     ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
@@ -250,6 +280,7 @@ void k_left(struct call *c)
     }
 }
 
+/* right('abcde', 2) = 'de', right('abcde', -2) = 'cde' */
 void k_right(struct call *c)
 {
     ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
@@ -263,8 +294,10 @@ void k_right(struct call *c)
     }
 }
 
+/* From a byte offset; an empty string is found at once, at the end too. */
 static const char *find(struct slice s, size_t from, struct slice what)
 {
+    ASSERT(s.len == 0 || s.s != NULL);
     if (from > s.len) {
         return NULL;
     }
@@ -283,6 +316,7 @@ void k_strpos(struct call *c)
     }
 }
 
+/* starts_with('alphabet', 'alph') = true */
 void k_starts_with(struct call *c)
 {
     ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
@@ -296,6 +330,7 @@ void k_starts_with(struct call *c)
 
 static int64_t count_fields(struct slice s, struct slice by)
 {
+    ASSERT(by.len > 0); /* an empty delimiter would be found for ever */
     int64_t n = 1;
     size_t at = 0;
     const char *hit;
@@ -309,6 +344,7 @@ static int64_t count_fields(struct slice s, struct slice by)
 /* Field n (1-based, from the end when negative); the delimiter is not empty. */
 static struct slice field(struct slice s, struct slice by, int64_t n)
 {
+    ASSERT(by.len > 0 && n != 0);
     n = n < 0 ? count_fields(s, by) + n + 1 : n;
     size_t at = 0;
     for (int64_t k = 1; n >= 1; k++) {
@@ -325,6 +361,7 @@ static struct slice field(struct slice s, struct slice by, int64_t n)
     return (struct slice){s.s, 0};
 }
 
+/* split_part('a,b,c', ',', -1) = 'c'; an empty delimiter makes one field of the whole. */
 void k_split_part(struct call *c)
 {
     ASSERT(c->args_len == 3 && c->n <= VEC_ROWS);
@@ -348,6 +385,10 @@ void k_split_part(struct call *c)
 
 /* ---- building -------------------------------------------------------------------------------- */
 
+/*
+ * replace('abcabc', 'b', '') = 'acac'. The search stops once the result is too long anyway: the row
+ * fails in out_scratch.
+ */
 void k_replace(struct call *c)
 {
     ASSERT(c->args_len == 3 && c->n <= VEC_ROWS);
@@ -377,6 +418,10 @@ void k_replace(struct call *c)
     }
 }
 
+/*
+ * lpad('hi', 5, 'xy') = 'xyxhi'; a string that is longer is cut on the right by both. Four bytes a
+ * character bound the result before it is made.
+ */
 static void pad(struct call *c, bool left)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
@@ -413,6 +458,7 @@ static void pad(struct call *c, bool left)
 KERNEL(k_lpad, 2, 3, TYPE_TEXT, pad(c, true))
 KERNEL(k_rpad, 2, 3, TYPE_TEXT, pad(c, false))
 
+/* The product is formed in 128 bits: both factors come from the user. */
 void k_repeat(struct call *c)
 {
     ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
@@ -433,6 +479,7 @@ void k_repeat(struct call *c)
     }
 }
 
+/* Characters change places, the bytes of each stay in order. */
 void k_reverse(struct call *c)
 {
     ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
@@ -472,7 +519,10 @@ void k_concat2(struct call *c)
     }
 }
 
-/* concat(any, ...) skips NULLs; with from 1, concat_ws(separator, any, ...). */
+/*
+ * concat(any, ...) skips NULLs; with from 1, concat_ws(separator, any, ...). Any types: values are
+ * printed as text. Stops early once the result is too long anyway.
+ */
 static void concat_all(struct call *c, uint32_t from)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
@@ -504,6 +554,10 @@ static void concat_all(struct call *c, uint32_t from)
 KERNEL(k_concat, 1, EXPR_ARGS_MAX, TYPE_TEXT, concat_all(c, 0))
 KERNEL(k_concat_ws, 2, EXPR_ARGS_MAX, TYPE_TEXT, concat_all(c, 1))
 
+/*
+ * overlay('Txxxxas' placing 'hom' from 2 for 4) = 'Thomas'; the length is that of the new text by
+ * default.
+ */
 void k_overlay(struct call *c)
 {
     ASSERT(c->args_len >= 3 && c->args_len <= 4);
@@ -528,6 +582,10 @@ void k_overlay(struct call *c)
     }
 }
 
+/*
+ * translate('12345', '143', 'ax') = 'a2x5': the n-th character of the second argument becomes the
+ * n-th of the third, or goes when there is none.
+ */
 void k_translate(struct call *c)
 {
     ASSERT(c->args_len == 3 && c->n <= VEC_ROWS);
@@ -560,6 +618,7 @@ void k_translate(struct call *c)
 
 /* ---- codes ----------------------------------------------------------------------------------- */
 
+/* The code point of the first character, 0 for the empty string. */
 void k_ascii(struct call *c)
 {
     ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
@@ -570,6 +629,7 @@ void k_ascii(struct call *c)
     }
 }
 
+/* The inverse; surrogates and NUL are no characters of a text. */
 void k_chr(struct call *c)
 {
     ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
@@ -591,6 +651,7 @@ void k_chr(struct call *c)
     }
 }
 
+/* In hexadecimal, as PostgreSQL has it. Not for security. */
 void k_md5(struct call *c)
 {
     ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
@@ -610,6 +671,7 @@ void k_md5(struct call *c)
     }
 }
 
+/* Negative numbers as two's complement of their own width: to_hex(-1) = 'ffffffff'. */
 void k_to_hex_int4(struct call *c)
 {
     ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
@@ -657,6 +719,7 @@ static void base64_encode(struct slice s, struct buf *out)
     }
 }
 
+/* Space is skipped, padding is required, and nothing may follow it: as strict as PostgreSQL. */
 static err_t base64_decode(struct slice s, struct buf *out)
 {
     uint32_t v = 0;
@@ -695,6 +758,7 @@ static err_t base64_decode(struct slice s, struct buf *out)
     return ERR_OK;
 }
 
+/* The bytea form with backslashes: bytes that are no ASCII in octal. */
 static void escape_encode(struct slice s, struct buf *out)
 {
     for (size_t k = 0; k < s.len; k++) {
@@ -712,6 +776,7 @@ static void escape_encode(struct slice s, struct buf *out)
 
 enum codec { CODEC_HEX, CODEC_BASE64, CODEC_ESCAPE, CODEC_UNKNOWN };
 
+/* Names are not case sensitive. */
 static enum codec codec_of(struct slice name)
 {
     static const char *const names[] = {"hex", "base64", "escape"};
@@ -723,11 +788,13 @@ static enum codec codec_of(struct slice name)
     return CODEC_UNKNOWN;
 }
 
+/* 22023, as PostgreSQL. */
 static err_t unknown_codec(struct slice name)
 {
     return err_sql(ERR_INVALID, "22023", "unrecognized encoding: \"%.*s\"", (int)name.len, name.s);
 }
 
+/* encode('\x6162', 'hex') = '6162' */
 static err_t encode(struct slice s, struct slice name, struct buf *out)
 {
     switch (codec_of(name)) {
@@ -745,6 +812,7 @@ static err_t encode(struct slice s, struct slice name, struct buf *out)
     }
 }
 
+/* The inverse of encode, for text from users: it may fail. */
 static err_t decode(struct slice s, struct slice name, struct buf *out)
 {
     switch (codec_of(name)) {
@@ -759,6 +827,7 @@ static err_t decode(struct slice s, struct slice name, struct buf *out)
     }
 }
 
+/* encode and decode differ in the direction only. */
 static void convert(struct call *c, err_t (*how)(struct slice, struct slice, struct buf *))
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
@@ -778,6 +847,10 @@ KERNEL(k_decode, 2, 2, TYPE_BYTEA, convert(c, decode))
 
 /* ---- lengths of varchar and char ------------------------------------------------------------- */
 
+/*
+ * varchar(text, typmod, explicit): what the planner puts around values on their way into a column
+ * of limited length.
+ */
 static void fit(struct call *c, uint32_t oid)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);

@@ -1,4 +1,10 @@
-/* Functions and operators of dates, times and intervals; to_char is in func_to_char.c. */
+/*
+ * Functions and operators of dates, times and intervals; to_char is in func_to_char.c.
+ *
+ * The arithmetic lives in datetime_arith.c and time_fields.c on single values; here it is applied
+ * to rows. Infinite dates and timestamps go through most functions unchanged, as in PostgreSQL.
+ * There is no session time zone: a timestamptz is shown in and taken apart as UTC.
+ */
 #include "core/data/datetime.h"
 #include "core/data/kernel.h"
 #include "core/data/numeric.h"
@@ -8,6 +14,7 @@
 
 typedef struct interval iv;
 
+/* Of a timestamp. */
 static bool is_infinite(int64_t ts)
 {
     return ts == TS_INFINITY || ts == TS_NINFINITY;
@@ -25,6 +32,7 @@ static const struct fault fault_stride_months = {
     "0A000", "timestamps cannot be binned into intervals containing months or years"};
 static const struct fault fault_stride = {"22008", "stride must be greater than zero"};
 
+/* Days are added to the count of days: no calendar is needed. */
 static const struct fault *date_plus(int64_t date, int64_t days, int32_t *out)
 {
     if (date_infinite(date)) {
@@ -39,6 +47,7 @@ static const struct fault *date_plus(int64_t date, int64_t days, int32_t *out)
     return NULL;
 }
 
+/* An integer, not an interval: as PostgreSQL. */
 static const struct fault *date_minus_date(int64_t a, int64_t b, int32_t *out)
 {
     if (date_infinite(a) || date_infinite(b)) {
@@ -48,6 +57,7 @@ static const struct fault *date_minus_date(int64_t a, int64_t b, int32_t *out)
     return NULL;
 }
 
+/* The result is a timestamp. */
 static const struct fault *date_plus_interval(int64_t date, const iv *v, bool minus, int64_t *out)
 {
     int64_t ts = 0;
@@ -59,12 +69,14 @@ static const struct fault *date_plus_interval(int64_t date, const iv *v, bool mi
     return timestamp_add(ts, &amount, out);
 }
 
+/* date + time is the timestamp of that moment. */
 static const struct fault *date_plus_time(int64_t date, int64_t time, int64_t *out)
 {
     iv amount = {.micros = time};
     return date_plus_interval(date, &amount, false, out);
 }
 
+/* ts + (-v), field by field: months are subtracted on the calendar. */
 static const struct fault *timestamp_minus(int64_t ts, const iv *v, int64_t *out)
 {
     iv amount;
@@ -72,6 +84,7 @@ static const struct fault *timestamp_minus(int64_t ts, const iv *v, int64_t *out
     return timestamp_add(ts, &amount, out);
 }
 
+/* Times of day wrap around midnight. */
 static int64_t time_plus(int64_t time, int64_t micros)
 {
     int64_t sum = time + micros % MICROS_PER_DAY;
@@ -107,6 +120,7 @@ PLAIN_UNARY(k_isfinite_ts, int64_t, uint8_t, !is_infinite(x))
 
 /* ---- justify --------------------------------------------------------------------------------- */
 
+/* 24 hours become a day. */
 static const struct fault *justify_hours(const iv *x, iv *v)
 {
     int64_t days = x->days + x->micros / MICROS_PER_DAY;
@@ -117,6 +131,7 @@ static const struct fault *justify_hours(const iv *x, iv *v)
     return NULL;
 }
 
+/* 30 days become a month. */
 static const struct fault *justify_days(const iv *x, iv *v)
 {
     int64_t months = (int64_t)x->months + x->days / 30;
@@ -135,7 +150,10 @@ static const struct fault *justify_days(const iv *x, iv *v)
     return NULL;
 }
 
-/* All fields of one sign, hours below 24 and days below 30. */
+/*
+ * All fields of one sign, hours below 24 and days below 30. Sums are formed in 128 bits; months are
+ * checked at the end, days cannot overflow any more.
+ */
 static const struct fault *justify_interval(const iv *x, iv *v)
 {
     int128 days = (int128)x->days + x->micros / MICROS_PER_DAY;
@@ -169,6 +187,7 @@ FAULTY_UNARY(k_justify_interval, iv, iv, justify_interval(x, v))
 
 /* ---- making ---------------------------------------------------------------------------------- */
 
+/* Negative years are BC; there is no year 0. */
 void k_make_date(struct call *c)
 {
     ASSERT(c->args_len == 3 && c->n <= VEC_ROWS);
@@ -194,6 +213,7 @@ void k_make_date(struct call *c)
     }
 }
 
+/* Seconds since 1970 as a double: infinities are timestamps too. */
 void k_to_timestamp(struct call *c)
 {
     ASSERT(c->args_len == 1 && c->n <= VEC_ROWS);
@@ -218,6 +238,7 @@ void k_to_timestamp(struct call *c)
     }
 }
 
+/* timestamp(3): what the planner puts around values on their way into such a column. */
 void k_timestamp_typmod(struct call *c)
 {
     ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
@@ -237,6 +258,7 @@ void k_time_typmod(struct call *c)
     }
 }
 
+/* interval(3); the fields of the typmod (year to month) are the planner's business. */
 void k_interval_typmod(struct call *c)
 {
     ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
@@ -251,6 +273,7 @@ void k_interval_typmod(struct call *c)
 
 /* ---- extract, date_part ---------------------------------------------------------------------- */
 
+/* known: a field, but not of this type. */
 static void bad_field(struct call *c, uint32_t i, bool known, uint8_t kind)
 {
     struct slice name = ARG(c, 0, struct slice, i);
@@ -266,7 +289,10 @@ static bool date_arg(struct call *c, uint32_t i, int64_t *ts)
     return fault == NULL;
 }
 
-/* Of a date or timestamp; kind tells which fields there are. */
+/*
+ * Of a date or timestamp; kind tells which fields there are. false: NULL, or the row failed. Fields
+ * of infinite values that do not grow are NULL.
+ */
 static bool extract_point(struct call *c, uint32_t i, uint8_t kind, enum time_field f, int64_t v,
                           struct numeric *out)
 {
@@ -292,7 +318,10 @@ static bool extract_point(struct call *c, uint32_t i, uint8_t kind, enum time_fi
     return true;
 }
 
-/* false: NULL, or the row failed. */
+/*
+ * false: NULL, or the row failed. The planner passes the field's name as text, as the parser found
+ * it.
+ */
 static bool extract_row(struct call *c, uint32_t i, struct numeric *out)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
@@ -324,6 +353,7 @@ static bool extract_row(struct call *c, uint32_t i, struct numeric *out)
     }
 }
 
+/* A numeric, since PostgreSQL 14. */
 void k_extract(struct call *c)
 {
     ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
@@ -335,7 +365,8 @@ void k_extract(struct call *c)
 
 /*
  * date_part computes in binary, which rounds at other places than one division of the exact value:
- * seconds and the parts of an interval are summed, the epoch is first made a double.
+ * seconds and the parts of an interval are summed, the epoch is first made a double. n is what
+ * extract would give.
  */
 static double binary_part(const struct call *c, uint32_t i, enum time_field f,
                           const struct numeric *n)
@@ -357,6 +388,7 @@ static double binary_part(const struct call *c, uint32_t i, enum time_field f,
     return num_to_double(n);
 }
 
+/* The older form of extract: a double. */
 void k_date_part(struct call *c)
 {
     ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
@@ -378,6 +410,7 @@ static bool is_unit(enum time_field f)
     return f != FIELD_UNKNOWN && (f <= FIELD_MILLENNIUM || f >= FIELD_TIMEZONE);
 }
 
+/* date_trunc('week', ts): the Monday before, at midnight. */
 void k_date_trunc(struct call *c)
 {
     ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
@@ -399,6 +432,7 @@ void k_date_trunc(struct call *c)
     }
 }
 
+/* An interval has no weeks. */
 void k_date_trunc_interval(struct call *c)
 {
     ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
@@ -414,6 +448,10 @@ void k_date_trunc_interval(struct call *c)
     }
 }
 
+/*
+ * The start of the bin that holds ts, bins being strides from origin in both directions. Strides of
+ * months have no fixed length: 0A000. The sum is formed in 128 bits.
+ */
 static const struct fault *bin(const iv *stride, int64_t ts, int64_t origin, int64_t *out)
 {
     *out = ts;
@@ -440,6 +478,7 @@ static const struct fault *bin(const iv *stride, int64_t ts, int64_t origin, int
     return NULL;
 }
 
+/* date_bin('15 min', ts, origin) */
 void k_date_bin(struct call *c)
 {
     ASSERT(c->args_len == 3 && c->n <= VEC_ROWS);

@@ -1,10 +1,40 @@
-/* to_char(timestamp, format): the patterns in common use; other characters are copied. */
+/*
+ * to_char(timestamp, format): the patterns in common use; other characters are copied.
+ *
+ *   YYYY YYY YY Y        year, its last digits       2024 024 24 4
+ *   Y,YYY                with a comma                2,024
+ *   IYYY IYY IY I        year of the ISO week
+ *   CC                   century                     21
+ *   Q                    quarter                     1
+ *   MONTH Month month    name, padded to 9           FEBRUARY
+ *   MON Mon mon          three letters               FEB
+ *   MM                   number                      02
+ *   RM rm                Roman, padded to 4          II
+ *   DAY Day day          name, padded to 9           THURSDAY
+ *   DY Dy dy             three letters               THU
+ *   DDD DD D             day of year, month, week    060 29 5 (Sunday is 1)
+ *   IDDD ID              the same of the ISO week    060 4 (Monday is 1)
+ *   WW W IW              week of year, month, ISO    09 5 09
+ *   J                    Julian day                  2460370
+ *   HH24 HH12 HH         hour                        13 01 01
+ *   MI SS MS US          minute to microsecond       04 05 600 600000
+ *   SSSSS SSSS           second of the day           47045
+ *   AM PM A.M. P.M.      in the case of the pattern  PM
+ *   BC AD B.C. A.D.      in the case of the pattern  AD
+ *   TZ TZH TZM OF        zone: always UTC            UTC +00 00 +00
+ *
+ * The format is scanned once per row: at each place the longest pattern that fits is taken (the
+ * table has longer names before their prefixes), else the character is copied. FM before a pattern
+ * drops padding, TH behind one adds the ending of an ordinal (29TH, 29th), "quoted text" is copied
+ * as it is. Names of months and days are English; the case of the pattern decides theirs.
+ */
 #include "core/data/datetime.h"
 #include "core/data/kernel.h"
 #include "core/data/time_fields.h"
 
 #include <ctype.h>
 
+/* A timestamp taken apart, once per row. */
 struct moment {
     int64_t days;
     struct civil date;
@@ -16,6 +46,10 @@ struct moment {
     bool with_zone;
 };
 
+/*
+ * What a pattern puts out. Those of a year stand in the order year_value relies on: full, then with
+ * ever fewer digits.
+ */
 enum pattern {
     PAT_NONE,
     PAT_YYYY, PAT_YYY, PAT_YY, PAT_Y, PAT_Y_YYY, PAT_IYYY, PAT_IYY, PAT_IY, PAT_I,
@@ -57,6 +91,7 @@ static const char *const days[] = {"Sunday",   "Monday", "Tuesday", "Wednesday",
 static const char *const roman[] = {"I",   "II",   "III", "IV", "V",  "VI",
                                     "VII", "VIII", "IX",  "X",  "XI", "XII"};
 
+/* ts is finite. */
 static struct moment moment_of(int64_t ts, bool with_zone)
 {
     struct moment m = {.with_zone = with_zone};
@@ -73,6 +108,7 @@ static struct moment moment_of(int64_t ts, bool with_zone)
 static void put_name(struct buf *out, const char *name, size_t len, const char *pattern,
                      size_t width)
 {
+    ASSERT(len > 0);
     bool first_upper = isupper((unsigned char)pattern[0]) != 0;
     bool all_upper = first_upper && isupper((unsigned char)pattern[1]) != 0;
     for (size_t k = 0; k < len; k++) {
@@ -85,6 +121,10 @@ static void put_name(struct buf *out, const char *name, size_t len, const char *
     }
 }
 
+/*
+ * 11 to 13 take th whatever their last digit: 11th, 111th, but 21st. FM drops the leading zeros,
+ * but not digits.
+ */
 static void put_number(struct buf *out, int64_t v, int width, bool fill, bool th)
 {
     static const char *const suffixes[] = {"TH", "ST", "ND", "RD"};
@@ -96,14 +136,17 @@ static void put_number(struct buf *out, int64_t v, int width, bool fill, bool th
     }
 }
 
+/* Years before 1 count as BC. */
 static int shown(int year)
 {
     return year > 0 ? year : 1 - year;
 }
 
+/* false: the pattern is a number. */
 static bool put_words(struct buf *out, enum pattern p, const char *name, bool fill,
                       const struct moment *m)
 {
+    ASSERT(m->weekday >= 0 && m->weekday < 7 && m->date.month >= 1 && m->date.month <= 12);
     const char *day = days[m->weekday];
     const char *month = months[m->date.month - 1];
     bool pm = m->time.hour >= 12;
@@ -154,16 +197,19 @@ static bool put_words(struct buf *out, enum pattern p, const char *name, bool fi
     }
 }
 
+/* A number and how many digits it is padded to; 0: none. */
 struct value {
     int64_t v;
     int width;
 };
 
+/* YYY is the year modulo 1000, and so on. */
 static struct value year_value(enum pattern p, const struct moment *m)
 {
     static const int moduli[] = {1, 1000, 100, 10};
     bool iso = p >= PAT_IYYY;
     int digits_cut = (int)(iso ? p - PAT_IYYY : p - PAT_YYYY);
+    ASSERT(digits_cut >= 0 && digits_cut < (int)ARRAY_LEN(moduli));
     int year = shown(iso ? m->iso_year : m->date.year);
     if (digits_cut == 0) {
         return (struct value){year, 4};
@@ -191,6 +237,7 @@ static struct value clock_value(enum pattern p, const struct clock_time *t)
     }
 }
 
+/* W and WW count weeks from the first of the month and of the year; IW is the ISO week. */
 static struct value number_value(enum pattern p, const struct moment *m)
 {
     int year = m->date.year;
@@ -225,6 +272,7 @@ static struct value number_value(enum pattern p, const struct moment *m)
     }
 }
 
+/* 0: none, the character stands for itself. */
 static size_t match_pattern(struct slice f, size_t at, enum pattern *p)
 {
     for (size_t k = 0; k < ARRAY_LEN(patterns); k++) {
@@ -238,7 +286,7 @@ static size_t match_pattern(struct slice f, size_t at, enum pattern *p)
     return 0;
 }
 
-/* Quoted text; returns the offset behind it. */
+/* Quoted text; returns the offset behind it. A quote that is not closed ends with the format. */
 static size_t put_quoted(struct buf *out, struct slice f, size_t at)
 {
     for (at++; at < f.len && f.s[at] != '"'; at++) {
@@ -248,6 +296,7 @@ static size_t put_quoted(struct buf *out, struct slice f, size_t at)
     return at + 1;
 }
 
+/* th in lower case makes the ending so. */
 static void format_moment(struct buf *out, struct slice f, const struct moment *m)
 {
     size_t at = 0;
@@ -295,6 +344,7 @@ static void format_moment(struct buf *out, struct slice f, const struct moment *
     }
 }
 
+/* An empty format or an infinite timestamp gives NULL, as in PostgreSQL. */
 void k_to_char_timestamp(struct call *c)
 {
     ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);

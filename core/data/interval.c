@@ -1,11 +1,28 @@
 /*
- * Intervals: normal form and text input, in PostgreSQL's own form ("1 year 2 mons 04:05:06"), SQL's
- * ("1-2 3 4:05:06") and ISO 8601's (P1Y2M3DT4H5M6S).
+ * Intervals: normal form and text input, in PostgreSQL's own form, SQL's and ISO 8601's.
+ *
+ *   1 year 2 mons 3 days 04:05:06.7     PostgreSQL
+ *   @ 1 hour ago                        the same with signs turned
+ *   1.5 months                          1 mon 15 days
+ *   1-2 3 4:05:06                       SQL: years-months days time
+ *   P1Y2M3DT4H5M6.7S                    ISO 8601
+ *   5                                   seconds
+ *   4:05                                4 hours 5 minutes; 4:05.5 is 4 minutes 5.5 seconds
+ *
+ * The input is a sequence of numbers, each followed by what it counts. Sums are kept in 128 bits,
+ * so that no step can overflow, and checked once at the end. A unit may be given once only, as in
+ * PostgreSQL; seen keeps what was. Fractions go down to the smaller fields.
+ *
+ * The normal form is for keys: intervals that SQL holds equal (1 mon, 30 days, 720:00:00) become
+ * the same bytes. It prefers the larger fields, so it is also the form shown of a group's key.
+ *
+ * Functions here keep no state; any thread.
  */
 #include "core/data/datetime.h"
 
 #include <math.h>
 
+/* As much as the field can take; what is left over goes to the next smaller field. */
 static int64_t clamp32(int128 v)
 {
     return v > INT32_MAX ? INT32_MAX : v < INT32_MIN ? INT32_MIN : (int64_t)v;
@@ -28,6 +45,7 @@ struct interval interval_normalize(const struct interval *v)
 
 /* ---- text input ------------------------------------------------------------------------------ */
 
+/* From fine to coarse; the first five are exact multiples of a microsecond. */
 enum unit {
     UNIT_MICRO,
     UNIT_MILLI,
@@ -74,16 +92,20 @@ enum {
     CLOCK_UNITS = SECOND_UNITS | 1 << UNIT_MINUTE | 1 << UNIT_HOUR,
 };
 
+/* BAD_SYNTAX is 22007; BAD_FIELD, a field out of its range, 22008. */
 enum verdict { PARSED, BAD_SYNTAX, BAD_FIELD };
 
-/* Sums while parsing; 128 bits, checked at the end. */
+/*
+ * Sums while parsing; 128 bits, checked at the end. Exact whatever the input: each number has at
+ * most 19 digits, and text is bounded.
+ */
 struct sums {
     int128 months;
     int128 days;
     int128 micros;
 };
 
-/* A number with its fraction, which keeps the sign. */
+/* A number with its fraction, which keeps the sign. whole and fraction both carry the sign. */
 struct number {
     int64_t whole;
     double fraction;
@@ -92,6 +114,7 @@ struct number {
     bool is_signed;
 };
 
+/* A position in the text, never beyond end, and what was read so far. */
 struct scan {
     const char *at;
     const char *end;
@@ -104,6 +127,7 @@ static bool is_digit_at(const struct scan *s)
     return s->at < s->end && *s->at >= '0' && *s->at <= '9';
 }
 
+/* ASCII only: bytes from 128 on are negative chars and fail both comparisons. */
 static bool is_alpha_at(const struct scan *s)
 {
     return s->at < s->end && (*s->at | 0x20) >= 'a' && (*s->at | 0x20) <= 'z';
@@ -121,6 +145,7 @@ static void skip_spaces(struct scan *s)
     }
 }
 
+/* False when it does not fit 64 bits. */
 static bool take_whole(struct scan *s, int64_t *out)
 {
     ASSERT(s->at <= s->end);
@@ -135,6 +160,7 @@ static bool take_whole(struct scan *s, int64_t *out)
     return true;
 }
 
+/* Behind the point; digits beyond what a double can tell apart are dropped. */
 static double take_fraction(struct scan *s)
 {
     ASSERT(s->at <= s->end);
@@ -149,6 +175,7 @@ static double take_fraction(struct scan *s)
     return strtod(text, NULL);
 }
 
+/* -1.5 has whole -1 and fraction -0.5; -.5 has only the fraction, and negative. */
 static enum verdict take_number(struct scan *s, struct number *n)
 {
     ASSERT(s->at <= s->end);
@@ -177,6 +204,7 @@ static enum verdict take_number(struct scan *s, struct number *n)
     return PARSED;
 }
 
+/* scale: days of the unit. */
 static void add_days_fraction(struct sums *sum, double fraction, int scale)
 {
     fraction *= scale;
@@ -190,6 +218,7 @@ static void add_micros(struct sums *sum, const struct number *n, int64_t unit)
     sum->micros += (int128)n->whole * unit + (int64_t)rint(n->fraction * (double)unit);
 }
 
+/* Fractions of years are rounded to months, those of months and weeks go to days and time. */
 static void add_unit(struct sums *sum, const struct number *n, enum unit unit)
 {
     static const int64_t micros[] = {1, 1000, MICROS_PER_SEC, 60 * MICROS_PER_SEC,
@@ -221,6 +250,7 @@ static void add_unit(struct sums *sum, const struct number *n, enum unit unit)
     }
 }
 
+/* Singular, plural and the usual abbreviations, in any case. */
 static bool find_unit(const char *word, size_t len, enum unit *out)
 {
     for (size_t i = 0; i < ARRAY_LEN(unit_names); i++) {
@@ -269,7 +299,7 @@ static enum verdict parse_clock(struct scan *s, const struct number *n)
     return PARSED;
 }
 
-/* years-months */
+/* years-months 1-2 is one year and two months; the sign counts for both. */
 static enum verdict parse_years_months(struct scan *s, const struct number *n)
 {
     ASSERT(s->at <= s->end);
@@ -285,7 +315,10 @@ static enum verdict parse_years_months(struct scan *s, const struct number *n)
     return PARSED;
 }
 
-/* A number and what it counts; what follows decides. */
+/*
+ * A number and what it counts; what follows decides. What follows the number decides: a colon, a
+ * hyphen and a digit, a word, or nothing (seconds).
+ */
 static enum verdict parse_part(struct scan *s)
 {
     ASSERT(s->at <= s->end);
@@ -341,6 +374,7 @@ static bool take_ago(struct scan *s)
     return false;
 }
 
+/* A leading @ is noise; "ago" at the end turns all signs. */
 static enum verdict parse_verbose(struct scan *s)
 {
     ASSERT(s->at <= s->end);
@@ -369,8 +403,10 @@ static enum verdict parse_verbose(struct scan *s)
     }
 }
 
+/* Letters stand behind their numbers; M is months before the T and minutes after it. */
 static enum verdict parse_iso(struct scan *s)
 {
+    ASSERT(is_char_at(s, 'P'));
     ASSERT(s->at <= s->end);
     static const char date_letters[] = "YMWD";
     static const uint8_t date_units[] = {UNIT_YEAR, UNIT_MONTH, UNIT_WEEK, UNIT_DAY};
@@ -402,6 +438,7 @@ static enum verdict parse_iso(struct scan *s)
     return any ? PARSED : BAD_SYNTAX;
 }
 
+/* Sums that do not fit their fields are 22015, interval field overflow. */
 err_t interval_parse(const char *text, size_t len, struct interval *out)
 {
     ASSERT(text != NULL || len == 0);

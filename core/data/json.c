@@ -1,6 +1,18 @@
-/* Walking canonical JSON text: members, elements, order, containment. The text is trusted. */
+/*
+ * Walking canonical JSON text: members, elements, order, containment. The text is trusted:
+ * json_parse made it or json_is_canonical accepted it, so strings end, brackets balance, and
+ * between things stand exactly ", " and ": ".
+ *
+ * That makes walking simple: a value is skipped by counting brackets outside of strings, a member's
+ * value starts two bytes behind its key. Nesting is bounded by JSON_DEPTH_MAX when text comes in,
+ * which bounds the recursion here. No function allocates, except containment of objects, which
+ * unescapes keys.
+ *
+ * Functions here keep no state; any thread.
+ */
 #include "core/data/json.h"
 
+/* The first character decides. */
 enum json_kind json_kind(struct json v)
 {
     ASSERT(v.len > 0);
@@ -28,7 +40,10 @@ const char *json_kind_name(enum json_kind kind)
     return names[kind];
 }
 
-/* Just behind the string that starts at s. */
+/*
+ * Just behind the string that starts at s. A backslash takes the next character along, also in \\
+ * and \".
+ */
 static const char *skip_string(const char *s)
 {
     for (s++; *s != '"'; s++) {
@@ -39,7 +54,10 @@ static const char *skip_string(const char *s)
     return s + 1;
 }
 
-/* Just behind the value that starts at s: strings aside, brackets balance. */
+/*
+ * Just behind the value that starts at s: strings aside, brackets balance. Ends at the comma or
+ * bracket that follows the value, without taking it.
+ */
 static const char *skip_value(const char *s, const char *end)
 {
     size_t depth = 0;
@@ -68,6 +86,7 @@ static const char *skip_value(const char *s, const char *end)
     return s;
 }
 
+/* *at is the offset behind the value returned last: the comma, or the closing bracket. */
 bool json_next(struct json v, size_t *at, struct json *key, struct json *value)
 {
     ASSERT(v.len > 0 && v.s != NULL);
@@ -94,6 +113,7 @@ bool json_next(struct json v, size_t *at, struct json *key, struct json *value)
     return true;
 }
 
+/* Walks all of it. */
 size_t json_count(struct json v)
 {
     ASSERT(v.len > 0 && v.s != NULL);
@@ -127,6 +147,7 @@ static uint8_t next_char(const char **s)
     return (uint8_t)(found != NULL ? to[found - from] : ch);
 }
 
+/* Compares without unescaping into memory. */
 bool json_string_equal(struct json string, const char *s, size_t len)
 {
     const char *at = string.s + 1;
@@ -151,6 +172,7 @@ void json_append_unescaped(struct json string, struct buf *out)
     }
 }
 
+/* Keys are sorted by length and bytes, but the walk is linear anyway: members differ in size. */
 bool json_object_get(struct json v, const char *key, size_t key_len, struct json *out)
 {
     ASSERT(v.len > 0 && v.s != NULL);
@@ -167,6 +189,7 @@ bool json_object_get(struct json v, const char *key, size_t key_len, struct json
     return false;
 }
 
+/* A negative index takes a walk to count, then one to find. */
 bool json_array_get(struct json v, int64_t index, struct json *out)
 {
     ASSERT(v.len > 0 && v.s != NULL);
@@ -196,6 +219,7 @@ static int compare_bytes(const char *a, size_t a_len, const char *b, size_t b_le
     return a_len < b_len ? -1 : a_len > b_len;
 }
 
+/* Unescaped characters, as bytes of UTF-8. */
 static int compare_strings(struct json a, struct json b)
 {
     ASSERT(a.len > 0 && a.s != NULL);
@@ -214,7 +238,10 @@ static int compare_strings(struct json a, struct json b)
     return sa < ea ? 1 : sb < eb ? -1 : 0;
 }
 
-/* Length of a number without the zeros that end its fraction. */
+/*
+ * Length of a number without the zeros that end its fraction. 1.50 is as long as 1.5, 2.00 as 2:
+ * for comparing and the normal form.
+ */
 static size_t number_len(struct json v)
 {
     if (memchr(v.s, '.', v.len) == NULL) {
@@ -227,6 +254,9 @@ static size_t number_len(struct json v)
     return v.s[len - 1] == '.' ? len - 1 : len;
 }
 
+/*
+ * Canonical numbers have no exponent and no leading zeros, so more digits before the point is more.
+ */
 static int compare_magnitudes(const char *a, size_t a_len, const char *b, size_t b_len)
 {
     const char *a_dot = memchr(a, '.', a_len);
@@ -239,6 +269,7 @@ static int compare_magnitudes(const char *a, size_t a_len, const char *b, size_t
     return compare_bytes(a, a_len, b, b_len);
 }
 
+/* Exact for any number of digits: nothing is converted. */
 static int compare_numbers(struct json a, struct json b)
 {
     ASSERT(a.len > 0 && a.s != NULL);
@@ -254,6 +285,7 @@ static int compare_numbers(struct json a, struct json b)
     return a_neg ? -r : r;
 }
 
+/* Of the same kind; null equals null. */
 static int compare_scalars(enum json_kind kind, struct json a, struct json b)
 {
     ASSERT(a.len > 0 && a.s != NULL);
@@ -326,7 +358,10 @@ int json_compare(struct json a, struct json b)
 
 static bool contains(struct json a, struct json b);
 
-/* Is b, a scalar or container, an element of array a? */
+/*
+ * Is b, a scalar or container, an element of array a? Quadratic for arrays in arrays: as PostgreSQL
+ * for small ones.
+ */
 static bool array_has(struct json a, struct json b)
 {
     ASSERT(a.len > 0 && a.s != NULL);
@@ -345,6 +380,7 @@ static bool array_has(struct json a, struct json b)
     return false;
 }
 
+/* Each member of b must be in a under the same key, with a value that contains it. */
 static bool object_contains(struct json a, struct json b)
 {
     ASSERT(a.len > 0 && a.s != NULL);
@@ -365,7 +401,11 @@ static bool object_contains(struct json a, struct json b)
     return all;
 }
 
-/* a and b are of one kind. */
+/*
+ * a and b are of one kind. Containment goes down level by level: an object contains another if it
+ * has all its members, each containing; an array if each element of the other is somewhere in it,
+ * in any order, as often as it likes; a scalar contains its equal.
+ */
 static bool contains(struct json a, struct json b)
 {
     ASSERT(a.len > 0 && a.s != NULL);
@@ -400,6 +440,7 @@ bool json_contains(struct json a, struct json b)
 
 /* ---- normal form ----------------------------------------------------------------------------- */
 
+/* Strings are copied whole, so that digits within them stay as they are. */
 void json_append_normalized(const char *s, size_t len, struct buf *out)
 {
     ASSERT(s != NULL || len == 0);

@@ -1,15 +1,26 @@
 /*
- * JSON text to the canonical text of a jsonb, as PostgreSQL prints it: keys without duplicates
- * (the last wins), sorted by length and then bytes; numbers in full decimal digits, keeping the
- * zeros of their fraction. A parser of our own because the libraries at hand lose the digits of
- * numbers; see docs/decisions.
+ * JSON text to the canonical text of a jsonb, as PostgreSQL prints it: keys without duplicates (the
+ * last wins), sorted by length and then bytes; numbers in full decimal digits, keeping the zeros of
+ * their fraction. A parser of our own because the libraries at hand lose the digits of numbers; see
+ * docs/decisions.
+ *
+ *   {"bb":1,"a":2,"a":3}       {"a": 3, "bb": 1}
+ *   [1e3, 1.50, -0, 2E-2]      [1000, 1.50, 0, 0.02]
+ *   "\u0061\u00e9\/\n"         "aé/\n"
+ *   {"a":\u0000}               22P02;  "\u0000" 22P05;  1e999999 22003
  *
  * Invariant: p->out grows by one canonical value per parse_value; keys and members are stacks, cut
- * back to where they were when an object ends.
+ * back to where they were when an object ends. Errors leave them as they are: json_parse clears all
+ * at its start.
+ *
+ * Input is hostile: depth is bounded, numbers have bounded digits (an exponent cannot make the
+ * output more than 131,072 digits longer than the input), and every read is checked against the
+ * end. One thread a parser.
  */
 #include "core/base/utf8.h"
 #include "core/data/json.h"
 
+/* A member of an object that is being parsed, for sorting. Offsets, as the buffers may move. */
 struct json_member {
     size_t key_at;   /* in keys */
     size_t key_len;
@@ -19,6 +30,7 @@ struct json_member {
     const uint8_t *keys;
 };
 
+/* Where parsing is. depth counts values within values. */
 struct cursor {
     struct json_parser *p;
     const char *at;
@@ -26,8 +38,9 @@ struct cursor {
     int depth;
 };
 
-enum { JSON_EXPONENT_MAX = 131072, JSON_FRACTION_MAX = 16383 };
+enum { JSON_EXPONENT_MAX = 131072, JSON_FRACTION_MAX = 16383 }; /* PostgreSQL's numeric */
 
+/* PostgreSQL shows a piece of the input as context; we say how far from its end. */
 static err_t syntax_error(const struct cursor *c)
 {
     err_t err = err_sql(ERR_INVALID, "22P02", "invalid input syntax for type json");
@@ -38,6 +51,7 @@ static err_t syntax_error(const struct cursor *c)
                       (size_t)(c->end - c->at));
 }
 
+/* The four characters of RFC 8259, no others. */
 static void skip_space(struct cursor *c)
 {
     while (c->at < c->end &&
@@ -46,6 +60,7 @@ static void skip_space(struct cursor *c)
     }
 }
 
+/* Takes ch if it is next. */
 static bool take(struct cursor *c, char ch)
 {
     if (c->at < c->end && *c->at == ch) {
@@ -57,6 +72,7 @@ static bool take(struct cursor *c, char ch)
 
 /* ---- strings --------------------------------------------------------------------------------- */
 
+/* Digits in either case. */
 static bool take_hex4(struct cursor *c, uint32_t *out)
 {
     ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
@@ -87,6 +103,10 @@ static void append_utf8(struct buf *out, uint32_t cp)
     buf_append(out, s, utf8_put(cp, s));
 }
 
+/*
+ * Behind \u. Code points beyond 16 bits come as a pair of surrogates; a surrogate alone is no
+ * character, and NUL cannot be stored.
+ */
 static err_t parse_unicode(struct cursor *c, struct buf *out)
 {
     ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
@@ -116,6 +136,7 @@ static err_t parse_unicode(struct cursor *c, struct buf *out)
     return ERR_OK;
 }
 
+/* Behind the backslash. */
 static err_t parse_escape(struct cursor *c, struct buf *out)
 {
     ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
@@ -137,7 +158,9 @@ static err_t parse_escape(struct cursor *c, struct buf *out)
     return ERR_OK;
 }
 
-/* The characters behind the opening quote, unescaped, to out. */
+/*
+ * The characters behind the opening quote, unescaped, to out. Control characters must be escaped.
+ */
 static err_t parse_string(struct cursor *c, struct buf *out)
 {
     ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
@@ -157,6 +180,7 @@ static err_t parse_string(struct cursor *c, struct buf *out)
     }
 }
 
+/* PostgreSQL's choice: only quote, backslash and control characters; / stays bare. */
 void json_append_escaped(const char *s, size_t len, struct buf *out)
 {
     ASSERT(s != NULL || len == 0);
@@ -181,6 +205,7 @@ void json_append_escaped(const char *s, size_t len, struct buf *out)
 
 /* ---- numbers --------------------------------------------------------------------------------- */
 
+/* How many there were, 0 included. */
 static size_t take_digits(struct cursor *c)
 {
     ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
@@ -191,6 +216,7 @@ static size_t take_digits(struct cursor *c)
     return (size_t)(c->at - start);
 }
 
+/* Stops counting beyond any exponent that could matter: no overflow however many digits. */
 static err_t parse_exponent(struct cursor *c, int64_t *out)
 {
     ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
@@ -215,10 +241,15 @@ static err_t parse_exponent(struct cursor *c, int64_t *out)
     return ERR_OK;
 }
 
-/* Digits with the point moved by the exponent, as numeric prints them. */
+/*
+ * Digits with the point moved by the exponent, as numeric prints them. point: where the decimal
+ * point stands among the digits; it may lie before the first or behind the last: 15 with point -1
+ * is 0.015, with point 4 it is 1500.
+ */
 static void append_number(struct buf *out, const char *digits, int64_t len, int64_t point,
                           bool negative)
 {
+    ASSERT(len > 0 && point <= JSON_EXPONENT_MAX && len - point <= JSON_FRACTION_MAX);
     int64_t first = 0;
     while (first < len && digits[first] == '0') {
         first++;
@@ -240,6 +271,7 @@ static void append_number(struct buf *out, const char *digits, int64_t len, int6
     }
 }
 
+/* The number is kept exactly, whatever its size: only its form changes. */
 static err_t parse_number(struct cursor *c)
 {
     ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
@@ -275,6 +307,7 @@ static err_t parse_number(struct cursor *c)
 
 static err_t parse_value(struct cursor *c);
 
+/* true, false and null are in the output what they are in the input. */
 static err_t parse_word(struct cursor *c, const char *word)
 {
     ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
@@ -287,6 +320,7 @@ static err_t parse_word(struct cursor *c, const char *word)
     return ERR_OK;
 }
 
+/* Behind the bracket. */
 static err_t parse_array(struct cursor *c)
 {
     ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
@@ -309,6 +343,7 @@ static err_t parse_array(struct cursor *c)
     return ERR_OK;
 }
 
+/* PostgreSQL's order of keys: by length, then by bytes. Equal keys in order of appearance. */
 static int compare_members(const void *pa, const void *pb)
 {
     const struct json_member *a = pa;
@@ -329,7 +364,10 @@ static bool same_key(const struct json_member *a, const struct json_member *b)
            memcmp(a->keys + a->key_at, b->keys + b->key_at, a->key_len) == 0;
 }
 
-/* Replaces the members' text in out, from start on, by the sorted one without duplicates. */
+/*
+ * Replaces the members' text in out, from start on, by the sorted one without duplicates. Most
+ * objects come in order already (ours do): then nothing is moved. The last of equal keys wins.
+ */
 static void order_members(struct json_parser *p, size_t start, size_t members_at)
 {
     struct json_member *m = (struct json_member *)(p->members.data + members_at);
@@ -358,6 +396,7 @@ static void order_members(struct json_parser *p, size_t start, size_t members_at
     buf_append(&p->out, p->sorted.data, p->sorted.len);
 }
 
+/* The key goes unescaped to keys, for sorting, and escaped to out. */
 static err_t parse_member(struct cursor *c, size_t order)
 {
     ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
@@ -381,6 +420,7 @@ static err_t parse_member(struct cursor *c, size_t order)
     return ERR_OK;
 }
 
+/* Behind the brace. keys and members are cut back at the end: what is left is out alone. */
 static err_t parse_object(struct cursor *c)
 {
     ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
@@ -409,6 +449,7 @@ static err_t parse_object(struct cursor *c)
     return ERR_OK;
 }
 
+/* Unescaped and escaped again: "\u0061" becomes "a". */
 static err_t parse_scalar_string(struct cursor *c)
 {
     ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
@@ -420,7 +461,7 @@ static err_t parse_scalar_string(struct cursor *c)
     return ERR_OK;
 }
 
-/* One value with the space around it. */
+/* One value with the space around it. Recursion follows nesting, which depth bounds. */
 static err_t parse_value(struct cursor *c)
 {
     ASSERT(c->at <= c->end && c->depth <= JSON_DEPTH_MAX);
@@ -444,6 +485,7 @@ static err_t parse_value(struct cursor *c)
     return ERR_OK;
 }
 
+/* On error p->out holds nothing of use. p is kept for the next call, with its memory. */
 err_t json_parse(struct json_parser *p, const char *s, size_t len)
 {
     ASSERT(s != NULL || len == 0);
@@ -467,6 +509,7 @@ void json_parser_free(struct json_parser *p)
     buf_free(&p->sorted);
 }
 
+/* Parsed and compared: there is no second definition of canonical to get wrong. */
 bool json_is_canonical(struct json_parser *p, const char *s, size_t len)
 {
     err_t err = json_parse(p, s, len);

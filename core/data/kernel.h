@@ -3,7 +3,20 @@
  *
  * The dense loops (no selection) have no branch in their body, read contiguous arrays and never
  * alias their result, so that the compiler turns them into vector code. Checks accumulate in a
- * flag; only when it is set a second, slow pass finds the rows.
+ * flag; only when it is set a second, slow pass finds the rows. For example
+ *
+ *   CHECKED_BINARY(k_add_int4, int32_t, int32_t, int32_t, (int32_t)((int64_t)x + y),
+ *                  (int64_t)x + y != v, fault_int4_range)
+ *
+ * adds two columns in one loop and looks for rows that overflow only if any did. Which macro for
+ * what:
+ *
+ *   PLAIN_UNARY, PLAIN_BINARY       cannot fail
+ *   CHECKED_UNARY, CHECKED_BINARY   fail by a condition on x, y and the result
+ *   FAULTY_UNARY, FAULTY_BINARY     a function on single values that returns a fault
+ *   KERNEL                          a loop that several kernels share, with parameters
+ *
+ * Names in capitals with a trailing underscore are the macros' own.
  */
 #ifndef TAILRACE_CORE_DATA_KERNEL_H
 #define TAILRACE_CORE_DATA_KERNEL_H
@@ -14,7 +27,10 @@
 #include "core/data/func_list.inc"
 #undef F
 
-/* body: computes v (R) from x (A); a[], r[] are the columns. */
+/*
+ * body: computes v (R) from x (A); a[], r[] are the columns. Two loops: one for any selection or a
+ * constant, and a dense one that the compiler can vectorise.
+ */
 #define UNARY_LOOP(c, A, R, body)                                                                  \
     do {                                                                                           \
         const A *restrict a_ = (c)->args[0].values;                                                \
@@ -46,7 +62,10 @@
         r_[i_] = v;                                                                                \
     }
 
-/* body: computes v (R) from x (A) and y (B). */
+/*
+ * body: computes v (R) from x (A) and y (B). The constant sides are hoisted out of the dense loops:
+ * column + 1 reads one array.
+ */
 #define BINARY_LOOP(c, A, B, R, body)                                                              \
     do {                                                                                           \
         const A *restrict a_ = (c)->args[0].values;                                                \
@@ -73,7 +92,10 @@
         }                                                                                          \
     } while (0)
 
-/* v = calc(x, y); rows where bad(x, y, v) holds fail. */
+/*
+ * v = calc(x, y); rows where bad(x, y, v) holds fail. bad must be computable without branches from
+ * x, y and v: it runs for every row. The second pass only happens when some row failed.
+ */
 #define CHECKED_BINARY(name, A, B, R, calc, bad, fault)                                            \
     void name(struct call *c)                                                                      \
     {                                                                                              \
@@ -91,6 +113,7 @@
         }                                                                                          \
     }
 
+/* As CHECKED_BINARY. bad may ignore v. */
 #define CHECKED_UNARY(name, A, R, calc, bad, fault)                                                \
     void name(struct call *c)                                                                      \
     {                                                                                              \
@@ -117,6 +140,7 @@
         body;                                                                                      \
     }
 
+/* For what cannot fail. */
 #define PLAIN_UNARY(name, A, R, calc)                                                              \
     void name(struct call *c)                                                                      \
     {                                                                                              \
@@ -129,7 +153,10 @@
         BINARY_LOOP(c, A, B, R, v = (calc));                                                       \
     }
 
-/* call: an expression of type const struct fault * that fills *v from *x (and *y). */
+/*
+ * call: an expression of type const struct fault * that fills *v from *x (and *y). For functions on
+ * single values that return a fault: numeric, dates, intervals.
+ */
 #define FAULTY_UNARY(name, A, R, expression)                                                       \
     void name(struct call *c)                                                                      \
     {                                                                                              \

@@ -3,22 +3,38 @@
  * first, then each predicate as soon as the maps it needs are there, and the maps only the
  * projection needs last, for the rows that are left. A row that fails anywhere goes to the error
  * twin, and only there.
+ *
+ * Example: maps a = x / y, b = length(s); predicates y <> 0, a > 3; projection (b). Steps: y <> 0,
+ * a, a > 3, b. The division never sees y = 0, and lengths are only taken of rows that stay. Maps
+ * nobody needs are not computed at all.
+ *
+ * Batches go through in chunks of VEC_ROWS; columns of fixed width are read where they lie. Output
+ * columns are appended whole, times and diffs as runs. One program belongs to one operator and one
+ * thread.
  */
 #include "core/data/batch_internal.h"
 #include "core/data/vec.h"
 
+/* A predicate or a map; the step owns its node. */
 struct step {
     struct cnode *node;
     bool predicate;
     uint32_t column; /* of a map: its place among the columns */
 };
 
-/* Expanded form of an input column for one chunk. */
+/*
+ * Expanded form of an input column for one chunk. One per input column that is used; kept from
+ * chunk to chunk.
+ */
 struct col_mem {
     uint8_t nulls[VEC_ROWS];
     struct slice slices[]; /* VEC_ROWS, of variable kinds only */
 };
 
+/*
+ * Everything is sized when it is compiled; running allocates only bump memory and what the builders
+ * need.
+ */
 struct mfp_prog {
     struct eval ev;
     struct step *steps;
@@ -36,6 +52,7 @@ struct mfp_prog {
 
 /* ---- validation and printing ----------------------------------------------------------------- */
 
+/* Predicates may read maps: cols holds both. */
 static err_t validate_predicates(const struct mfp *mfp, const struct type *cols, size_t len)
 {
     for (uint32_t i = 0; i < mfp->predicates_len; i++) {
@@ -48,6 +65,7 @@ static err_t validate_predicates(const struct mfp *mfp, const struct type *cols,
     return ERR_OK;
 }
 
+/* Maps are validated in order, each against the columns before it, so none can read itself. */
 err_t mfp_validate(const struct mfp *mfp, const struct type *input, size_t input_len,
                    struct arena *arena, struct type **output)
 {
@@ -83,6 +101,7 @@ err_t mfp_validate(const struct mfp *mfp, const struct type *input, size_t input
     return ERR_OK;
 }
 
+/* Maps have no names: they print as #n. */
 static const char **extend_names(const struct mfp *mfp, const char *const *names)
 {
     uint32_t len = mfp->input_cols + mfp->maps_len;
@@ -93,6 +112,7 @@ static const char **extend_names(const struct mfp *mfp, const char *const *names
     return all;
 }
 
+/* filter=(#1 > 3) map=#2: (#0 + 1) project=(#0, #2) */
 void mfp_print(const struct mfp *mfp, const char *const *names, struct buf *out)
 {
     const char **all = extend_names(mfp, names);
@@ -126,6 +146,7 @@ void mfp_print(const struct mfp *mfp, const char *const *names, struct buf *out)
 
 /* ---- compiling ------------------------------------------------------------------------------- */
 
+/* State of ordering the steps. */
 struct planner {
     struct mfp_prog *prog;
     struct cnode **maps; /* NULL once scheduled */
@@ -137,11 +158,15 @@ struct planner {
 
 static void add_step(struct mfp_prog *prog, struct cnode *node, bool predicate, uint32_t column)
 {
+    ASSERT(node != NULL);
     prog->steps[prog->steps_len++] =
         (struct step){.node = node, .predicate = predicate, .column = column};
 }
 
-/* Schedules the maps among the columns, and what they need, in order. */
+/*
+ * Schedules the maps among the columns, and what they need, in order. The maps needed by needed
+ * maps are found from the last to the first; they are added from the first to the last.
+ */
 static void schedule_maps(struct planner *p, const bool *needed)
 {
     uint32_t inputs = p->prog->input_cols;
@@ -162,7 +187,10 @@ static void schedule_maps(struct planner *p, const bool *needed)
     free(all);
 }
 
-/* The number of the last map a predicate reads; 0 when it reads none. */
+/*
+ * The number of the last map a predicate reads; 0 when it reads none. A predicate can run once that
+ * map is there: maps only read earlier ones.
+ */
 static uint32_t last_map(const struct cnode *node, uint32_t inputs, uint32_t cols, bool *scratch)
 {
     memset(scratch, 0, cols);
@@ -175,6 +203,7 @@ static uint32_t last_map(const struct cnode *node, uint32_t inputs, uint32_t col
     return 0;
 }
 
+/* Level m holds the predicates whose last map is the m-th. */
 static void schedule(struct planner *p)
 {
     struct mfp_prog *prog = p->prog;
@@ -204,6 +233,7 @@ static void schedule(struct planner *p)
     free(needed);
 }
 
+/* reads is computed once per map: quadratic in the columns otherwise. */
 static void compile_steps(struct mfp_prog *prog, const struct mfp *mfp)
 {
     struct planner p = {
@@ -230,6 +260,7 @@ static void compile_steps(struct mfp_prog *prog, const struct mfp *mfp)
     free(p.predicates);
 }
 
+/* The mfp must have been validated against these kinds. */
 struct mfp_prog *mfp_compile(const struct mfp *mfp, const uint8_t *input_kinds,
                              const char *context)
 {
@@ -258,6 +289,7 @@ struct mfp_prog *mfp_compile(const struct mfp *mfp, const uint8_t *input_kinds,
     return prog;
 }
 
+/* NULL is allowed. */
 void mfp_prog_free(struct mfp_prog *prog)
 {
     if (prog == NULL) {
@@ -282,9 +314,13 @@ void mfp_prog_free(struct mfp_prog *prog)
 
 /* ---- running --------------------------------------------------------------------------------- */
 
-/* first is a multiple of 64: chunks start at words of the validity bitmap. */
+/*
+ * first is a multiple of 64: chunks start at words of the validity bitmap. A byte a row, 1 is NULL.
+ * Returns whether any is: most columns of a chunk have none.
+ */
 static bool expand_nulls(const struct batch_col *col, uint32_t first, uint32_t n, uint8_t *nulls)
 {
+    ASSERT(first % 64 == 0 && n <= VEC_ROWS);
     const uint64_t *words = col->validity + first / 64;
     bool any = false;
     for (uint32_t w = 0; w * 64 < n; w++) {
@@ -298,6 +334,7 @@ static bool expand_nulls(const struct batch_col *col, uint32_t first, uint32_t n
     return any;
 }
 
+/* Fixed widths are not copied: the vector points into the batch. Strings become slices. */
 static void load_column(struct mfp_prog *prog, uint32_t c, const struct batch_col *col,
                         uint32_t first, uint32_t n)
 {
@@ -321,7 +358,10 @@ static void load_column(struct mfp_prog *prog, uint32_t c, const struct batch_co
     v->values = mem->slices;
 }
 
-/* Drops failed rows, and those where v (if given) is not true. */
+/*
+ * Drops failed rows, and those where v (if given) is not true. Without a branch: every row is
+ * written, only the place moves.
+ */
 static uint32_t keep_rows(struct mfp_prog *prog, const struct vec *v, const uint32_t *sel,
                           uint32_t n)
 {
@@ -341,7 +381,10 @@ static uint32_t keep_rows(struct mfp_prog *prog, const struct vec *v, const uint
     return kept;
 }
 
-/* Runs the steps; returns how many rows are left, *sel NULL while that is all of them. */
+/*
+ * Runs the steps; returns how many rows are left, *sel NULL while that is all of them. A map that
+ * made rows fail drops them at once: later steps must not see them.
+ */
 static uint32_t run_steps(struct mfp_prog *prog, uint32_t n, const uint32_t **sel)
 {
     struct eval *ev = &prog->ev;
@@ -389,6 +432,10 @@ static void append_slices(struct build_col *to, const struct vec *v, const uint3
     build_col_grew(to, n);
 }
 
+/*
+ * One copy where the vector is dense and without NULLs. Constants have one value for all rows:
+ * their mask is 0.
+ */
 static void append_vec(struct build_col *to, const struct vec *v, const uint32_t *sel, uint32_t n)
 {
     ASSERT(to->rows <= BATCH_ROWS_MAX && type_kind_stored(to->kind));
@@ -415,6 +462,7 @@ static void append_vec(struct build_col *to, const struct vec *v, const uint32_t
     }
 }
 
+/* The time and diff are those of the input row: when it is retracted, so is its error. */
 static void append_failures(struct mfp_prog *prog, const struct batch *in, uint32_t first,
                             struct batch_builder *err)
 {
@@ -429,6 +477,10 @@ static void append_failures(struct mfp_prog *prog, const struct batch *in, uint3
     }
 }
 
+/*
+ * Rows that are left go to ok, those that failed to err; results are released at the end, since
+ * columns of the projection may lie in them.
+ */
 static void run_chunk(struct mfp_prog *prog, const struct batch *in, uint32_t first, uint32_t n,
                       struct batch_builder *ok, struct batch_builder *err)
 {
@@ -455,6 +507,7 @@ static void run_chunk(struct mfp_prog *prog, const struct batch *in, uint32_t fi
     }
 }
 
+/* Appends to ok and err; both may hold rows already. A batch of any size: it is cut into chunks. */
 void mfp_run(struct mfp_prog *prog, const struct batch *in, struct batch_builder *ok,
              struct batch_builder *err)
 {
@@ -469,6 +522,10 @@ void mfp_run(struct mfp_prog *prog, const struct batch *in, struct batch_builder
 
 /* ---- constants ------------------------------------------------------------------------------- */
 
+/*
+ * The same code that runs over batches: a constant folded by the planner is what the engine would
+ * have computed.
+ */
 err_t expr_eval_const(const struct expr *e, struct arena *arena, struct datum *out)
 {
     struct eval ev = {0};

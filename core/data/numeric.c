@@ -1,49 +1,62 @@
 /*
  * Decimal arithmetic: see numeric.h. Everything that fits in 128 bits takes a short path; products,
  * dividends and aligned sums that do not go through 256-bit integers.
+ *
+ * A numeric is coefficient * 10^-scale with at most 38 digits, so a coefficient fits 127 bits, a
+ * product of two 254, and a dividend moved up by 38 digits too. Results are formed exactly and then
+ * brought to 38 digits in one place (num_fit, fit_256): first digits behind the scale's limit are
+ * rounded away, then digits of the fraction as far as needed; whole digits never, that is an
+ * overflow. Rounding happens once, on the exact result, half away from zero.
+ *
+ * Scales of results follow PostgreSQL: sums the larger scale, products the sum of the scales,
+ * quotients at least 16 significant digits. Where PostgreSQL would give more than 38 digits we give
+ * 38 (docs/decisions/0002).
+ *
+ * Special values come first in each operation: NaN swallows everything, infinities follow IEEE.
+ * Functions here keep no state; any thread.
  */
 #include "core/data/numeric.h"
 
 const uint128 numeric_pow10[NUMERIC_DIGITS_MAX + 1] = {
-    ((uint128)0x0ULL << 64) | 0x1ULL,
-    ((uint128)0x0ULL << 64) | 0xaULL,
-    ((uint128)0x0ULL << 64) | 0x64ULL,
-    ((uint128)0x0ULL << 64) | 0x3e8ULL,
-    ((uint128)0x0ULL << 64) | 0x2710ULL,
-    ((uint128)0x0ULL << 64) | 0x186a0ULL,
-    ((uint128)0x0ULL << 64) | 0xf4240ULL,
-    ((uint128)0x0ULL << 64) | 0x989680ULL,
-    ((uint128)0x0ULL << 64) | 0x5f5e100ULL,
-    ((uint128)0x0ULL << 64) | 0x3b9aca00ULL,
-    ((uint128)0x0ULL << 64) | 0x2540be400ULL,
-    ((uint128)0x0ULL << 64) | 0x174876e800ULL,
-    ((uint128)0x0ULL << 64) | 0xe8d4a51000ULL,
-    ((uint128)0x0ULL << 64) | 0x9184e72a000ULL,
-    ((uint128)0x0ULL << 64) | 0x5af3107a4000ULL,
-    ((uint128)0x0ULL << 64) | 0x38d7ea4c68000ULL,
-    ((uint128)0x0ULL << 64) | 0x2386f26fc10000ULL,
-    ((uint128)0x0ULL << 64) | 0x16345785d8a0000ULL,
-    ((uint128)0x0ULL << 64) | 0xde0b6b3a7640000ULL,
-    ((uint128)0x0ULL << 64) | 0x8ac7230489e80000ULL,
-    ((uint128)0x5ULL << 64) | 0x6bc75e2d63100000ULL,
-    ((uint128)0x36ULL << 64) | 0x35c9adc5dea00000ULL,
-    ((uint128)0x21eULL << 64) | 0x19e0c9bab2400000ULL,
-    ((uint128)0x152dULL << 64) | 0x2c7e14af6800000ULL,
-    ((uint128)0xd3c2ULL << 64) | 0x1bcecceda1000000ULL,
-    ((uint128)0x84595ULL << 64) | 0x161401484a000000ULL,
-    ((uint128)0x52b7d2ULL << 64) | 0xdcc80cd2e4000000ULL,
-    ((uint128)0x33b2e3cULL << 64) | 0x9fd0803ce8000000ULL,
-    ((uint128)0x204fce5eULL << 64) | 0x3e25026110000000ULL,
-    ((uint128)0x1431e0faeULL << 64) | 0x6d7217caa0000000ULL,
-    ((uint128)0xc9f2c9cd0ULL << 64) | 0x4674edea40000000ULL,
-    ((uint128)0x7e37be2022ULL << 64) | 0xc0914b2680000000ULL,
-    ((uint128)0x4ee2d6d415bULL << 64) | 0x85acef8100000000ULL,
-    ((uint128)0x314dc6448d93ULL << 64) | 0x38c15b0a00000000ULL,
-    ((uint128)0x1ed09bead87c0ULL << 64) | 0x378d8e6400000000ULL,
-    ((uint128)0x13426172c74d82ULL << 64) | 0x2b878fe800000000ULL,
-    ((uint128)0xc097ce7bc90715ULL << 64) | 0xb34b9f1000000000ULL,
-    ((uint128)0x785ee10d5da46d9ULL << 64) | 0xf436a000000000ULL,
-    ((uint128)0x4b3b4ca85a86c47aULL << 64) | 0x98a224000000000ULL,
+    ((uint128)0x0ULL << 64) | 0x1ULL, /* 10^0 */
+    ((uint128)0x0ULL << 64) | 0xaULL, /* 10^1 */
+    ((uint128)0x0ULL << 64) | 0x64ULL, /* 10^2 */
+    ((uint128)0x0ULL << 64) | 0x3e8ULL, /* 10^3 */
+    ((uint128)0x0ULL << 64) | 0x2710ULL, /* 10^4 */
+    ((uint128)0x0ULL << 64) | 0x186a0ULL, /* 10^5 */
+    ((uint128)0x0ULL << 64) | 0xf4240ULL, /* 10^6 */
+    ((uint128)0x0ULL << 64) | 0x989680ULL, /* 10^7 */
+    ((uint128)0x0ULL << 64) | 0x5f5e100ULL, /* 10^8 */
+    ((uint128)0x0ULL << 64) | 0x3b9aca00ULL, /* 10^9 */
+    ((uint128)0x0ULL << 64) | 0x2540be400ULL, /* 10^10 */
+    ((uint128)0x0ULL << 64) | 0x174876e800ULL, /* 10^11 */
+    ((uint128)0x0ULL << 64) | 0xe8d4a51000ULL, /* 10^12 */
+    ((uint128)0x0ULL << 64) | 0x9184e72a000ULL, /* 10^13 */
+    ((uint128)0x0ULL << 64) | 0x5af3107a4000ULL, /* 10^14 */
+    ((uint128)0x0ULL << 64) | 0x38d7ea4c68000ULL, /* 10^15 */
+    ((uint128)0x0ULL << 64) | 0x2386f26fc10000ULL, /* 10^16 */
+    ((uint128)0x0ULL << 64) | 0x16345785d8a0000ULL, /* 10^17 */
+    ((uint128)0x0ULL << 64) | 0xde0b6b3a7640000ULL, /* 10^18 */
+    ((uint128)0x0ULL << 64) | 0x8ac7230489e80000ULL, /* 10^19 */
+    ((uint128)0x5ULL << 64) | 0x6bc75e2d63100000ULL, /* 10^20 */
+    ((uint128)0x36ULL << 64) | 0x35c9adc5dea00000ULL, /* 10^21 */
+    ((uint128)0x21eULL << 64) | 0x19e0c9bab2400000ULL, /* 10^22 */
+    ((uint128)0x152dULL << 64) | 0x2c7e14af6800000ULL, /* 10^23 */
+    ((uint128)0xd3c2ULL << 64) | 0x1bcecceda1000000ULL, /* 10^24 */
+    ((uint128)0x84595ULL << 64) | 0x161401484a000000ULL, /* 10^25 */
+    ((uint128)0x52b7d2ULL << 64) | 0xdcc80cd2e4000000ULL, /* 10^26 */
+    ((uint128)0x33b2e3cULL << 64) | 0x9fd0803ce8000000ULL, /* 10^27 */
+    ((uint128)0x204fce5eULL << 64) | 0x3e25026110000000ULL, /* 10^28 */
+    ((uint128)0x1431e0faeULL << 64) | 0x6d7217caa0000000ULL, /* 10^29 */
+    ((uint128)0xc9f2c9cd0ULL << 64) | 0x4674edea40000000ULL, /* 10^30 */
+    ((uint128)0x7e37be2022ULL << 64) | 0xc0914b2680000000ULL, /* 10^31 */
+    ((uint128)0x4ee2d6d415bULL << 64) | 0x85acef8100000000ULL, /* 10^32 */
+    ((uint128)0x314dc6448d93ULL << 64) | 0x38c15b0a00000000ULL, /* 10^33 */
+    ((uint128)0x1ed09bead87c0ULL << 64) | 0x378d8e6400000000ULL, /* 10^34 */
+    ((uint128)0x13426172c74d82ULL << 64) | 0x2b878fe800000000ULL, /* 10^35 */
+    ((uint128)0xc097ce7bc90715ULL << 64) | 0xb34b9f1000000000ULL, /* 10^36 */
+    ((uint128)0x785ee10d5da46d9ULL << 64) | 0xf436a000000000ULL, /* 10^37 */
+    ((uint128)0x4b3b4ca85a86c47aULL << 64) | 0x98a224000000000ULL, /* 10^38 */
 };
 
 const struct fault fault_division_by_zero = {"22012", "division by zero"};
@@ -58,6 +71,7 @@ const struct fault fault_date_range = {"22008", "date out of range"};
 const struct fault fault_timestamp_range = {"22008", "timestamp out of range"};
 const struct fault fault_interval_range = {"22008", "interval out of range"};
 
+/* ERR_INVALID: an error of the row, not of the system. */
 err_t fault_err(const struct fault *fault)
 {
     return fault == NULL ? ERR_OK : err_sql(ERR_INVALID, fault->sqlstate, "%s", fault->message);
@@ -65,11 +79,13 @@ err_t fault_err(const struct fault *fault)
 
 /* ---- 256 bits -------------------------------------------------------------------------------- */
 
+/* An unsigned integer of 256 bits. Only what is needed: no signs, no shifts. */
 struct u256 {
     uint128 lo;
     uint128 hi;
 };
 
+/* Schoolbook, in 64-bit limbs. mid cannot overflow: three values below 2^64. */
 static struct u256 u256_mul(uint128 a, uint128 b)
 {
     uint64_t a0 = (uint64_t)a;
@@ -93,6 +109,7 @@ static int u256_cmp(struct u256 a, struct u256 b)
     return a.lo < b.lo ? -1 : a.lo > b.lo;
 }
 
+/* The callers' sums stay below 2^255. */
 static struct u256 u256_add(struct u256 a, struct u256 b)
 {
     struct u256 r = {.lo = a.lo + b.lo, .hi = a.hi + b.hi};
@@ -100,12 +117,17 @@ static struct u256 u256_add(struct u256 a, struct u256 b)
     return r;
 }
 
+/* b is not greater than a. */
 static struct u256 u256_sub(struct u256 a, struct u256 b)
 {
+    ASSERT(u256_cmp(a, b) >= 0);
     return (struct u256){.lo = a.lo - b.lo, .hi = a.hi - b.hi - (a.lo < b.lo)};
 }
 
-/* Shift and subtract, a bit at a time: rare enough. b is not 0 and less than 2^255. */
+/*
+ * Shift and subtract, a bit at a time: rare enough. b is not 0 and less than 2^255. 256 rounds; the
+ * short path covers the rest.
+ */
 static struct u256 u256_divmod(struct u256 a, struct u256 b, struct u256 *rem)
 {
     ASSERT((b.lo | b.hi) != 0 && b.hi >> 127 == 0);
@@ -132,7 +154,10 @@ static struct u256 u256_divmod(struct u256 a, struct u256 b, struct u256 *rem)
     return q;
 }
 
-/* a / d, rounded half up. */
+/*
+ * a / d, rounded half up. The comparison of the remainder with what is missing to d avoids doubling
+ * it, which could overflow.
+ */
 static struct u256 u256_div_round(struct u256 a, struct u256 d)
 {
     struct u256 rem;
@@ -143,6 +168,7 @@ static struct u256 u256_div_round(struct u256 a, struct u256 d)
     return q;
 }
 
+/* By bisection of the table of powers. */
 int u128_digits(uint128 v)
 {
     int lo = 0;
@@ -158,6 +184,7 @@ int u128_digits(uint128 v)
     return lo;
 }
 
+/* Up to 10^76, which has 253 bits. */
 static struct u256 pow10_256(int n)
 {
     ASSERT(n >= 0 && n <= 2 * NUMERIC_DIGITS_MAX);
@@ -167,7 +194,10 @@ static struct u256 pow10_256(int n)
     return u256_mul(numeric_pow10[NUMERIC_DIGITS_MAX], numeric_pow10[n - NUMERIC_DIGITS_MAX]);
 }
 
-/* Finite, and the coefficient fits 64 bits: nearly all numbers there are. */
+/*
+ * Finite, and the coefficient fits 64 bits: nearly all numbers there are. The high half is the sign
+ * of the low one.
+ */
 static inline bool is_small(const struct numeric *n)
 {
     return n->special == NUMERIC_FINITE && n->hi == (int64_t)n->lo >> 63;
@@ -177,21 +207,27 @@ static inline bool is_small(const struct numeric *n)
 
 static struct numeric special(int which)
 {
+    ASSERT(which > NUMERIC_FINITE && which <= NUMERIC_NINF);
     return (struct numeric){.special = (uint16_t)which};
 }
 
+/* There is no negative zero: -0 is 0. */
 static struct numeric make_signed(bool negative, uint128 coef, int scale)
 {
     ASSERT(coef < numeric_pow10[NUMERIC_DIGITS_MAX]);
     return numeric_make(negative ? -(int128)coef : (int128)coef, scale);
 }
 
-/* Rounds away as many digits of the fraction as it takes to fit. */
+/*
+ * Rounds away as many digits of the fraction as it takes to fit. Each try divides the exact
+ * coefficient anew, so that no digit is rounded twice. Usually the first or second try fits.
+ */
 static const struct fault *fit_256(bool negative, struct u256 coef, int scale, struct numeric *out)
 {
     struct u256 limit = {.lo = numeric_pow10[NUMERIC_DIGITS_MAX]};
     int drop = scale > NUMERIC_SCALE_MAX ? scale - NUMERIC_SCALE_MAX : 0;
     struct u256 q = coef;
+    ASSERT(scale >= 0);
     for (;; drop++) {
         if (drop > 2 * NUMERIC_DIGITS_MAX) {
             q = (struct u256){0};
@@ -209,6 +245,7 @@ static const struct fault *fit_256(bool negative, struct u256 coef, int scale, s
     return NULL;
 }
 
+/* A negative scale stands for zeros before the point. */
 const struct fault *num_fit(bool negative, uint128 coef, int scale, struct numeric *out)
 {
     if (scale < 0) {
@@ -226,17 +263,20 @@ const struct fault *num_fit(bool negative, uint128 coef, int scale, struct numer
     return fit_256(negative, (struct u256){.lo = coef}, scale, out);
 }
 
+/* Of a finite number; without its sign. */
 static uint128 magnitude(const struct numeric *n)
 {
     int128 c = numeric_coef(n);
     return c < 0 ? -(uint128)c : (uint128)c;
 }
 
+/* Scale 0. */
 struct numeric num_from_int(int64_t v)
 {
     return numeric_make(v, 0);
 }
 
+/* Whatever the bytes: nothing here overflows. */
 bool numeric_valid(const struct numeric *n)
 {
     uint128 m = magnitude(n);
@@ -247,6 +287,7 @@ bool numeric_valid(const struct numeric *n)
     return n->special == NUMERIC_FINITE || (m == 0 && n->scale == 0);
 }
 
+/* While the coefficient fits 64 bits the divisions are much cheaper; few have more. */
 struct numeric numeric_normalize(const struct numeric *n)
 {
     ASSERT(n->scale >= 0 && n->scale <= NUMERIC_SCALE_MAX);
@@ -279,6 +320,7 @@ int num_sign(const struct numeric *a)
     return c < 0 ? -1 : c > 0;
 }
 
+/* Zero stays zero, NaN stays NaN. */
 struct numeric num_neg(const struct numeric *a)
 {
     ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
@@ -303,6 +345,7 @@ static int rank(const struct numeric *n)
     return ranks[n->special];
 }
 
+/* Different scales are brought to the larger one in 256 bits: exact. 1.0 and 1.00 are equal. */
 int numeric_compare(const struct numeric *a, const struct numeric *b)
 {
     ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
@@ -335,9 +378,14 @@ int numeric_compare(const struct numeric *a, const struct numeric *b)
 
 /* ---- sums and products ----------------------------------------------------------------------- */
 
+/*
+ * For different scales: 99999999999999999999999999999999999999 + 0.1 has 39 digits and is rounded
+ * back to 38.
+ */
 static const struct fault *add_wide(const struct numeric *a, const struct numeric *b, int scale,
                                     struct numeric *out)
 {
+    ASSERT(scale >= a->scale && scale >= b->scale && scale <= NUMERIC_SCALE_MAX);
     ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
     ASSERT(b->scale >= 0 && b->scale <= NUMERIC_SCALE_MAX);
     struct u256 m = u256_mul(magnitude(a), numeric_pow10[scale - a->scale]);
@@ -353,6 +401,7 @@ static const struct fault *add_wide(const struct numeric *a, const struct numeri
     return fit_256(b_neg, u256_sub(n, m), scale, out);
 }
 
+/* Infinity and its opposite make NaN. */
 const struct fault *num_add(const struct numeric *a, const struct numeric *b, struct numeric *out)
 {
     ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
@@ -375,12 +424,14 @@ const struct fault *num_add(const struct numeric *a, const struct numeric *b, st
     return add_wide(a, b, a->scale > b->scale ? a->scale : b->scale, out);
 }
 
+/* a + -b: the scales are the same. */
 const struct fault *num_sub(const struct numeric *a, const struct numeric *b, struct numeric *out)
 {
     struct numeric minus = num_neg(b);
     return num_add(a, &minus, out);
 }
 
+/* Zero times infinity is NaN. 0.10 * 0.20 = 0.0200: the scales add up. */
 const struct fault *num_mul(const struct numeric *a, const struct numeric *b, struct numeric *out)
 {
     ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
@@ -404,7 +455,11 @@ const struct fault *num_mul(const struct numeric *a, const struct numeric *b, st
 
 /* ---- quotients ------------------------------------------------------------------------------- */
 
-/* PostgreSQL counts in digits of base 10000: the weight of the first one, and the digit. */
+/*
+ * PostgreSQL counts in digits of base 10000: the weight of the first one, and the digit. Returns
+ * that first digit, 1..9999, or 0 for zero. 123.45 has weight 0 and first digit 123; 0.05 has
+ * weight -1 and first digit 500.
+ */
 static int first_digit(const struct numeric *n, int *weight)
 {
     ASSERT(n->scale >= 0 && n->scale <= NUMERIC_SCALE_MAX);
@@ -421,13 +476,17 @@ static int first_digit(const struct numeric *n, int *weight)
                                 : m * numeric_pow10[take - digits]);
 }
 
+/* NUMERIC_MIN_DISPLAY_SCALE and NUMERIC_MAX_DISPLAY_SCALE of PostgreSQL. */
 static int clamp_scale(int scale, int scale_min)
 {
     scale = scale > scale_min ? scale : scale_min;
     return scale < 0 ? 0 : scale > 1000 ? 1000 : scale;
 }
 
-/* select_div_scale: at least 16 significant digits, and the scales of the arguments. */
+/*
+ * select_div_scale: at least 16 significant digits, and the scales of the arguments. The quotient's
+ * first digit may be one place lower when the dividend's is not greater.
+ */
 static int div_scale(const struct numeric *a, const struct numeric *b)
 {
     ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
@@ -442,11 +501,13 @@ static int div_scale(const struct numeric *a, const struct numeric *b)
 
 /*
  * |a| / |b| at result scale: the dividend is multiplied by 10^shift. When that does not fit 256
- * bits the result would have more than 38 digits, so the scale is lowered first.
+ * bits the result would have more than 38 digits, so the scale is lowered first. spare is how far
+ * the dividend can be moved up before the quotient has more than 38 digits.
  */
 static const struct fault *div_finite(const struct numeric *a, const struct numeric *b, int scale,
                                       struct numeric *out)
 {
+    ASSERT(num_sign(b) != 0 && scale >= 0);
     ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
     ASSERT(b->scale >= 0 && b->scale <= NUMERIC_SCALE_MAX);
     bool negative = (numeric_coef(a) < 0) != (numeric_coef(b) < 0);
@@ -479,6 +540,7 @@ static const struct fault *div_finite(const struct numeric *a, const struct nume
     return fit_256(negative, u256_div_round(dividend, divisor), scale, out);
 }
 
+/* Infinity by a finite number is infinity; a finite number by infinity is 0. */
 static const struct fault *div_special(const struct numeric *a, const struct numeric *b,
                                        struct numeric *out)
 {
@@ -501,6 +563,10 @@ static const struct fault *div_special(const struct numeric *a, const struct num
     return NULL;
 }
 
+/*
+ * Division by zero is an error even of zero; NaN by zero is NaN. 1 / 3 = 0.33333333333333333333, 10
+ * / 4 = 2.5000000000000000: at least 16 significant digits.
+ */
 const struct fault *num_div(const struct numeric *a, const struct numeric *b, struct numeric *out)
 {
     ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
@@ -514,6 +580,7 @@ const struct fault *num_div(const struct numeric *a, const struct numeric *b, st
     return div_finite(a, b, div_scale(a, b), out);
 }
 
+/* The sign is the dividend's. Exact: both sides at one scale, in integers. */
 const struct fault *num_mod(const struct numeric *a, const struct numeric *b, struct numeric *out)
 {
     ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
@@ -543,6 +610,7 @@ const struct fault *num_mod(const struct numeric *a, const struct numeric *b, st
 /* Of m in units, cut down by 10^drop digits. */
 static uint128 cut(uint128 m, int drop, bool negative, enum num_rounding how)
 {
+    ASSERT(drop >= 0);
     if (drop > NUMERIC_DIGITS_MAX) {
         bool away = how == NUM_CEIL ? !negative : how == NUM_FLOOR && negative;
         return m != 0 && away;
@@ -562,6 +630,10 @@ static uint128 cut(uint128 m, int drop, bool negative, enum num_rounding how)
     }
 }
 
+/*
+ * A scale beyond the number's own adds zeros: round(1.5, 3) = 1.500. round(2.5) = 3, round(-2.5) =
+ * -3, round(1234, -2) = 1200.
+ */
 const struct fault *num_round(const struct numeric *a, int scale, enum num_rounding how,
                               struct numeric *out)
 {
@@ -584,6 +656,7 @@ const struct fault *num_round(const struct numeric *a, int scale, enum num_round
     return num_fit(negative, q, scale, out);
 }
 
+/* Halves away from zero, as PostgreSQL's cast. */
 bool num_to_int64(const struct numeric *a, int64_t *out)
 {
     ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);

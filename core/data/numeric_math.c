@@ -2,6 +2,19 @@
  * Roots, exponentials, logarithms and powers of numeric. PostgreSQL computes them to a scale that
  * gives at least 16 significant digits; the same scale is chosen here, and the value computed in
  * 113-bit floating point (about 34 digits), integer powers in 38 decimal digits.
+ *
+ *   sqrt(2)           1.414213562373095
+ *   exp(1.0)          2.7182818284590452
+ *   ln(2.0)           0.6931471805599453
+ *   power(2, 0.5)     1.4142135623730951
+ *   power(1.1, 100)   13780.6123398222
+ *
+ * The scales come from PostgreSQL's estimates of the result's weight (estimate_ln_dweight and its
+ * like), which must be followed even where they are off by one, as the number of digits shown
+ * depends on them. Where a result needs more digits than the 33 we compute exactly, the last ones
+ * may differ from PostgreSQL's.
+ *
+ * Functions here keep no state; any thread.
  */
 #include "core/data/numeric.h"
 
@@ -22,14 +35,17 @@ static const struct fault fault_zero_power = {
 static const struct fault fault_negative_power = {
     "2201F", "a negative number raised to a non-integer power yields a complex result"};
 
+/* Of a finite number; without its sign. */
 static uint128 magnitude(const struct numeric *n)
 {
     int128 c = numeric_coef(n);
     return c < 0 ? -(uint128)c : (uint128)c;
 }
 
+/* Exact up to 10^38, correct to 113 bits above. */
 static __float128 pow10_float(int n)
 {
+    ASSERT(n >= 0);
     __float128 r = 1;
     for (; n > NUMERIC_DIGITS_MAX; n -= NUMERIC_DIGITS_MAX) {
         r *= (__float128)numeric_pow10[NUMERIC_DIGITS_MAX];
@@ -37,14 +53,19 @@ static __float128 pow10_float(int n)
     return r * (__float128)numeric_pow10[n];
 }
 
+/* One rounding: both operands are exact to 113 bits or nearly so. */
 static __float128 to_float128(const struct numeric *n)
 {
     return (__float128)numeric_coef(n) / (__float128)numeric_pow10[n->scale];
 }
 
-/* v at this scale, the scale lowered until the digits fit. */
+/*
+ * v at this scale, the scale lowered until the digits fit. The + 1 leaves room for the rounding:
+ * 9.99.. may become 10.
+ */
 static const struct fault *from_float128(__float128 v, int scale, struct numeric *out)
 {
+    ASSERT(scale >= 0);
     bool negative = v < 0;
     __float128 m = negative ? -v : v;
     __float128 limit = (__float128)numeric_pow10[NUMERIC_DIGITS_MAX];
@@ -59,6 +80,7 @@ static const struct fault *from_float128(__float128 v, int scale, struct numeric
     return num_fit(negative, coef, scale, out);
 }
 
+/* PostgreSQL's bounds of a display scale. */
 static int result_scale(int significant, int scale_min)
 {
     int scale = significant > scale_min ? significant : scale_min;
@@ -95,8 +117,13 @@ static uint128 isqrt(uint128 v)
     }
 }
 
+/*
+ * Exact when the coefficient, moved up to twice the result's scale, has at most 38 digits; else in
+ * floating point, to 34 digits.
+ */
 const struct fault *num_sqrt(const struct numeric *a, struct numeric *out)
 {
+    ASSERT(out != NULL);
     ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
     if (num_sign(a) < 0) {
         return &fault_sqrt_negative;
@@ -127,6 +154,10 @@ const struct fault *num_sqrt(const struct numeric *a, struct numeric *out)
 
 /* ---- exp and ln ------------------------------------------------------------------------------ */
 
+/*
+ * 0.434.. is log10(e): the decimal weight of the result decides its scale. An argument beyond 2,000
+ * overflows or vanishes anyway.
+ */
 const struct fault *num_exp(const struct numeric *a, struct numeric *out)
 {
     ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
@@ -140,7 +171,10 @@ const struct fault *num_exp(const struct numeric *a, struct numeric *out)
     return from_float128(expf128(to_float128(a)), scale, out);
 }
 
-/* The first digits of base 10000: the value is about *digits * 10^*exponent. */
+/*
+ * The first digits of base 10000: the value is about *digits * 10^*exponent. Enough for a logarithm
+ * that is only used to choose a scale.
+ */
 static void first_digits(const struct numeric *a, double *digits, int *exponent)
 {
     ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
@@ -156,7 +190,10 @@ static void first_digits(const struct numeric *a, double *digits, int *exponent)
     *exponent = unit;
 }
 
-/* estimate_ln_dweight: the decimal weight of ln(a). */
+/*
+ * estimate_ln_dweight: the decimal weight of ln(a). Near 1 the logarithm is about x - 1, which may
+ * be tiny: there it is counted from the difference.
+ */
 static int ln_weight(const struct numeric *a)
 {
     ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
@@ -180,6 +217,7 @@ static int ln_weight(const struct numeric *a)
     return (int)log10(fabs(ln));
 }
 
+/* Errors of SQLSTATE 2201E: zero and negative numbers have none. */
 const struct fault *num_ln(const struct numeric *a, struct numeric *out)
 {
     ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
@@ -214,6 +252,7 @@ static struct decimal decimal_of(const struct numeric *n)
     return d;
 }
 
+/* Each product is rounded to 38 digits: after 31 squarings about 37 are right. */
 static struct decimal decimal_mul(const struct decimal *a, const struct decimal *b)
 {
     struct numeric product;
@@ -224,6 +263,7 @@ static struct decimal decimal_mul(const struct decimal *a, const struct decimal 
     return d;
 }
 
+/* The one rounding to the result's scale. */
 static const struct fault *decimal_round(const struct decimal *d, int scale, struct numeric *out)
 {
     struct numeric n = d->coef;
@@ -246,6 +286,7 @@ static const struct fault *decimal_round(const struct decimal *d, int scale, str
     return num_round(&exact, scale, NUM_ROUND, out);
 }
 
+/* By squaring. Stops early once the result can only overflow or vanish. */
 static const struct fault *power_int(const struct numeric *base, int64_t exp, int scale,
                                      struct numeric *out)
 {
@@ -283,12 +324,17 @@ static const struct fault *power_int(const struct numeric *base, int64_t exp, in
     return decimal_round(&r, scale, out);
 }
 
+/* Decides the sign of a power of a negative number. */
 static bool is_odd_integer(const struct numeric *b)
 {
     struct numeric n = numeric_normalize(b);
     return n.special == NUMERIC_FINITE && n.scale == 0 && (n.lo & 1) != 0;
 }
 
+/*
+ * Whole exponents multiply exactly, others go through exp(y * ln x). The base of those is positive,
+ * or the exponent a whole number beyond 32 bits.
+ */
 static const struct fault *power_finite(const struct numeric *a, const struct numeric *b,
                                         struct numeric *out)
 {
@@ -322,10 +368,14 @@ static const struct fault *power_finite(const struct numeric *a, const struct nu
     return from_float128(negative ? -power : power, result_scale(16 - (int)weight, scale_min), out);
 }
 
-/* POSIX's rules for pow() with infinities. */
+/*
+ * POSIX's rules for pow() with infinities. 1 to any power and anything to the power of 0 is 1, even
+ * of NaN.
+ */
 static const struct fault *power_special(const struct numeric *a, const struct numeric *b,
                                          struct numeric *out)
 {
+    ASSERT((a->special | b->special) != 0);
     ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
     ASSERT(b->scale >= 0 && b->scale <= NUMERIC_SCALE_MAX);
     struct numeric one = numeric_make(1, 0);
@@ -363,6 +413,7 @@ static const struct fault *power_special(const struct numeric *a, const struct n
     return NULL;
 }
 
+/* 0 to a negative power is an error of its own (2201F). */
 const struct fault *num_power(const struct numeric *a, const struct numeric *b,
                               struct numeric *out)
 {

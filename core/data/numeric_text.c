@@ -1,4 +1,20 @@
-/* numeric to and from text, binary floating point, and typmods. */
+/*
+ * numeric to and from text, binary floating point, and typmods.
+ *
+ *   1.50              1.50          the scale is kept
+ *   -.5  5.           -0.5  5
+ *   1e3  1.5e-3       1000  0.0015
+ *   NaN -inf          NaN  -Infinity
+ *   numeric(5,2)      123.456 becomes 123.46; 1234 fails with 22003
+ *   numeric(3,-2)     12345 becomes 12300
+ *
+ * Input reads any number of digits and any exponent: digits beyond the 38 that count only decide
+ * about rounding, and an exponent beyond an int is an overflow whatever the digits are. Output
+ * prints every digit of the scale. Conversions from floats go through their shortest usual digits
+ * (15 for float8, 6 for float4), as PostgreSQL's do, so 0.1::float8::numeric is 0.1.
+ *
+ * Functions here keep no state; any thread.
+ */
 #include "core/data/numeric.h"
 
 #include <math.h>
@@ -12,11 +28,13 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
+/* In any case. */
 static bool word_is(const char *s, size_t len, const char *word)
 {
     return len == strlen(word) && strncasecmp(s, word, len) == 0;
 }
 
+/* NaN takes no sign, infinity does. */
 static bool parse_special(const char *s, size_t len, struct numeric *out)
 {
     bool sign = len > 0 && (*s == '+' || *s == '-');
@@ -45,6 +63,7 @@ struct digits {
     bool any;
 };
 
+/* Leading zeros do not count as significant. */
 static void add_digit(struct digits *d, char c)
 {
     d->any = true;
@@ -59,6 +78,10 @@ static void add_digit(struct digits *d, char c)
     d->len += d->coef != 0;
 }
 
+/*
+ * True without doing anything when there is none. Clamped just beyond EXPONENT_MAX, so that the
+ * caller sees that it was too large.
+ */
 static bool parse_exponent(const char **at, const char *end, int *out)
 {
     *out = 0;
@@ -88,6 +111,7 @@ static bool parse_exponent(const char **at, const char *end, int *out)
     return true;
 }
 
+/* More than 38 whole digits overflow, unless all of them are zero. */
 static const struct fault *finish(const struct digits *d, bool negative, int exponent,
                                   struct numeric *out)
 {
@@ -113,6 +137,7 @@ static const struct fault *finish(const struct digits *d, bool negative, int exp
     return num_fit(negative, coef, scale, out);
 }
 
+/* A syntax error is not a fault: the caller names the type in its message. */
 const struct fault *num_parse(const char *s, size_t len, struct numeric *out, bool *ok)
 {
     const char *end = s + len;
@@ -147,6 +172,10 @@ const struct fault *num_parse(const char *s, size_t len, struct numeric *out, bo
     return finish(&d, negative, exponent, out);
 }
 
+/*
+ * From the last digit to the first, point and sign included. Once the rest fits 64 bits the
+ * divisions are cheap.
+ */
 size_t num_print(const struct numeric *n, char *out)
 {
     ASSERT(n->scale >= 0 && n->scale <= NUMERIC_SCALE_MAX);
@@ -183,6 +212,10 @@ size_t num_print(const struct numeric *n, char *out)
 
 /* ---- floating point -------------------------------------------------------------------------- */
 
+/*
+ * The nearest double. Small numbers take one correctly rounded division (both operands are exact);
+ * others are read by strtod, which rounds correctly.
+ */
 double num_to_double(const struct numeric *a)
 {
     ASSERT(a->scale >= 0 && a->scale <= NUMERIC_SCALE_MAX);
@@ -203,8 +236,10 @@ double num_to_double(const struct numeric *a)
     return strtod(text, NULL);
 }
 
+/* A float's infinity is a numeric's infinity. */
 const struct fault *num_from_double(double v, int digits, struct numeric *out)
 {
+    ASSERT(digits == 6 || digits == 15);
     if (isnan(v)) {
         *out = (struct numeric){.special = NUMERIC_NAN};
         return NULL;
@@ -223,6 +258,7 @@ const struct fault *num_from_double(double v, int digits, struct numeric *out)
 
 /* ---- typmod ---------------------------------------------------------------------------------- */
 
+/* PostgreSQL's message, with its detail. */
 static err_t field_overflow(int precision, int scale)
 {
     err_t err = err_sql(ERR_INVALID, "22003", "numeric field overflow");
@@ -233,6 +269,7 @@ static err_t field_overflow(int precision, int scale)
                       precision, scale, whole != 0 ? "10^" : "", whole != 0 ? whole : 1);
 }
 
+/* Without typmod anything goes; NaN goes anywhere. */
 err_t num_apply_typmod(int32_t typmod, struct numeric *n)
 {
     if (typmod < TYPMOD_HEADER || n->special == NUMERIC_NAN) {

@@ -1,8 +1,23 @@
-/* Input of integers, booleans, uuids and bytea; lengths of varchar and char. */
+/*
+ * Input of integers, booleans, uuids and bytea; lengths of varchar and char.
+ *
+ * Each parser takes bytes that need not end, ignores the space PostgreSQL ignores, and fails with
+ * the SQLSTATE and message PostgreSQL has: 22P02 for what is no such value, 22003 for what is out
+ * of range.
+ *
+ *   varchar(3)    'ab '  ab_   'abc  ' abc    'abcd' 22001, or abc by an explicit cast
+ *   char(3)       'a'    a     stored without padding: it counts nowhere but in output
+ *   name          cut to 63 bytes, between characters
+ *
+ * (_ is a blank.) Functions here keep no state; any thread.
+ */
 #include "core/data/text.h"
 
 #include "core/base/utf8.h"
 
+/*
+ * A number that is too long is out of range, not bad syntax: the digits are read to the end first.
+ */
 err_t int_parse(const char *s, size_t len, int64_t min, int64_t max, const char *type,
                 int64_t *out)
 {
@@ -33,11 +48,13 @@ err_t int_parse(const char *s, size_t len, int64_t min, int64_t max, const char 
     return ERR_OK;
 }
 
+/* At least len_min characters of the word: "t", "tr", "tru" are all true. */
 static bool prefix_of(const char *word, const char *s, size_t len, size_t len_min)
 {
     return len >= len_min && len <= strlen(word) && strncasecmp(s, word, len) == 0;
 }
 
+/* "o" alone is refused: it could be on or off. */
 err_t bool_parse(const char *s, size_t len, bool *out)
 {
     ASSERT(s != NULL || len == 0);
@@ -56,6 +73,7 @@ err_t bool_parse(const char *s, size_t len, bool *out)
 
 /* ---- uuid and bytea -------------------------------------------------------------------------- */
 
+/* Its value, or -1. */
 static int hex_digit(char c)
 {
     if (c >= '0' && c <= '9') {
@@ -99,6 +117,7 @@ err_t uuid_parse(const char *s, size_t len, uint8_t out[16])
     return ERR_OK;
 }
 
+/* 8-4-4-4-12 digits in lower case. */
 void uuid_print(const uint8_t uuid[16], struct buf *out)
 {
     for (int i = 0; i < 16; i++) {
@@ -109,6 +128,7 @@ void uuid_print(const uint8_t uuid[16], struct buf *out)
     }
 }
 
+/* Lower case, two digits a byte. */
 void hex_encode(const uint8_t *data, size_t len, struct buf *out)
 {
     static const char digits[] = "0123456789abcdef";
@@ -119,6 +139,10 @@ void hex_encode(const uint8_t *data, size_t len, struct buf *out)
     }
 }
 
+/*
+ * Space between bytes is allowed, within a byte it is not. The message quotes the whole character
+ * at fault, which may have several bytes.
+ */
 err_t hex_decode(const char *s, size_t len, struct buf *out)
 {
     ASSERT(s != NULL || len == 0);
@@ -152,6 +176,7 @@ static bool octal(char c, char max)
     return c >= '0' && c <= max;
 }
 
+/* The older form: \\ is a backslash, \ooo a byte in octal, anything else itself. */
 err_t bytea_parse(const char *s, size_t len, struct buf *out)
 {
     ASSERT(s != NULL || len == 0);
@@ -178,6 +203,7 @@ err_t bytea_parse(const char *s, size_t len, struct buf *out)
 
 /* ---- text ------------------------------------------------------------------------------------ */
 
+/* For text from outside that becomes a value: files, COPY, parameters. */
 err_t text_check(const char *s, size_t len)
 {
     ASSERT(s != NULL || len == 0);
@@ -191,7 +217,7 @@ err_t text_check(const char *s, size_t len)
     return ERR_OK;
 }
 
-/* Bytes of the first n characters. */
+/* Bytes of the first n characters. s is valid UTF-8. */
 static size_t prefix_bytes(const char *s, size_t len, size_t n)
 {
     ASSERT(s != NULL || len == 0);
@@ -206,6 +232,7 @@ static size_t prefix_bytes(const char *s, size_t len, size_t n)
     return at;
 }
 
+/* Only blanks: PostgreSQL does not count other space as padding. */
 static size_t without_blanks(const char *s, size_t len)
 {
     ASSERT(s != NULL || len == 0);
@@ -215,6 +242,9 @@ static size_t without_blanks(const char *s, size_t len)
     return len;
 }
 
+/*
+ * Blanks that do not fit are cut silently, as SQL demands; anything else only by an explicit cast.
+ */
 err_t text_fit(uint32_t oid, int32_t typmod, bool explicit_cast, const char *s, size_t len,
                size_t *out)
 {

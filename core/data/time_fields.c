@@ -1,4 +1,14 @@
-/* Fields of dates, times and intervals, with PostgreSQL's result scales. */
+/*
+ * Fields of dates, times and intervals, with PostgreSQL's result scales: seconds have six digits,
+ * milliseconds three, everything else none.
+ *
+ * PostgreSQL counts years without a year 0: 1 BC is shown as -1, and decades, centuries and
+ * millennia count accordingly on both sides. Inside, years are astronomical (0 is 1 BC), so each of
+ * those has a formula for either side. Weeks are those of ISO 8601: they begin on Monday, and the
+ * first one of a year holds its first Thursday.
+ *
+ * Functions here keep no state; any thread.
+ */
 #include "core/data/time_fields.h"
 
 #include "core/data/datetime.h"
@@ -6,6 +16,7 @@
 
 enum { JULIAN_OF_1970 = 2440588 };
 
+/* PostgreSQL's abbreviations, all of them: some queries use "mons" and "yr". */
 enum time_field time_field_of(const char *name, size_t len)
 {
     static const struct {
@@ -54,6 +65,7 @@ enum time_field time_field_of(const char *name, size_t len)
     return FIELD_UNKNOWN;
 }
 
+/* The order of enum time_field makes ranges of what belongs together. */
 bool time_field_applies(enum time_field f, uint8_t kind)
 {
     switch (kind) {
@@ -70,6 +82,7 @@ bool time_field_applies(enum time_field f, uint8_t kind)
     }
 }
 
+/* A week belongs to the year of its Thursday. */
 int iso_week(int64_t days, int *year)
 {
     int64_t weekday = (days + 3) - floor_div(days + 3, 7) * 7; /* Monday is 0 */
@@ -85,11 +98,13 @@ static int64_t shown_year(int64_t year)
     return year > 0 ? year : year - 1;
 }
 
+/* Decade 199 is 1990 to 1999, decade 0 begins with 1 BC, decade -1 is 11 BC to 2 BC. */
 static int64_t decade_of(int64_t year)
 {
     return year >= 0 ? year / 10 : -((8 - (year - 1)) / 10);
 }
 
+/* 1..100 are the first, 100 BC..1 BC the century -1. */
 static int64_t century_of(int64_t year)
 {
     return year > 0 ? (year + 99) / 100 : -((99 - (year - 1)) / 100);
@@ -100,6 +115,10 @@ static int64_t millennium_of(int64_t year)
     return year > 0 ? (year + 999) / 1000 : -((999 - (year - 1)) / 1000);
 }
 
+/*
+ * Second holds the whole of the minute, milliseconds and microseconds too: extract(ms from
+ * '00:00:01.5') is 1500.000.
+ */
 void extract_clock(enum time_field f, int64_t of_day, struct numeric *out)
 {
     ASSERT(f > FIELD_UNKNOWN && f <= FIELD_TIMEZONE_MINUTE);
@@ -127,6 +146,7 @@ void extract_clock(enum time_field f, int64_t of_day, struct numeric *out)
     }
 }
 
+/* Of the fields that are whole days or more. */
 static int64_t date_field(enum time_field f, int64_t days)
 {
     ASSERT(f > FIELD_UNKNOWN && f <= FIELD_TIMEZONE_MINUTE);
@@ -173,6 +193,7 @@ void extract_date(enum time_field f, int64_t days, struct numeric *out)
     *out = num_from_int(date_field(f, days));
 }
 
+/* Days of a Julian date begin at midnight here, as in PostgreSQL, not at noon. */
 void extract_timestamp(enum time_field f, int64_t ts, struct numeric *out)
 {
     ASSERT(f > FIELD_UNKNOWN && f <= FIELD_TIMEZONE_MINUTE);
@@ -195,6 +216,7 @@ void extract_timestamp(enum time_field f, int64_t ts, struct numeric *out)
     }
 }
 
+/* Fields of the interval as it is stored: 25 hours are hour 25, not a day. */
 void extract_interval(enum time_field f, const struct interval *v, struct numeric *out)
 {
     ASSERT(f > FIELD_UNKNOWN && f <= FIELD_TIMEZONE_MINUTE);
@@ -233,6 +255,7 @@ void extract_interval(enum time_field f, const struct interval *v, struct numeri
     }
 }
 
+/* The others have no value at infinity: NULL. */
 bool extract_infinite(enum time_field f, bool positive, struct numeric *out)
 {
     ASSERT(f > FIELD_UNKNOWN && f <= FIELD_TIMEZONE_MINUTE);
@@ -245,6 +268,7 @@ bool extract_infinite(enum time_field f, bool positive, struct numeric *out)
 
 /* ---- truncation ------------------------------------------------------------------------------ */
 
+/* Of the unit that holds the day. */
 static int64_t first_day(enum time_field f, int64_t days)
 {
     ASSERT(f > FIELD_UNKNOWN && f <= FIELD_TIMEZONE_MINUTE);
@@ -284,6 +308,7 @@ static const int64_t clock_units[] = {
     [FIELD_HOUR] = 3600 * MICROS_PER_SEC,
 };
 
+/* The first days of PostgreSQL's range are in a century that begins before it. */
 const struct fault *truncate_timestamp(enum time_field f, int64_t ts, int64_t *out)
 {
     ASSERT(f > FIELD_UNKNOWN && f <= FIELD_TIMEZONE_MINUTE);
@@ -299,6 +324,7 @@ const struct fault *truncate_timestamp(enum time_field f, int64_t ts, int64_t *o
     return NULL;
 }
 
+/* Towards zero; smaller fields become 0. */
 struct interval truncate_interval(enum time_field f, const struct interval *v)
 {
     ASSERT(f > FIELD_UNKNOWN && f <= FIELD_TIMEZONE_MINUTE);

@@ -1,8 +1,15 @@
-/* Kinds, widths, PostgreSQL OIDs, names and typmods: the static description of every type. */
+/*
+ * Kinds, widths, PostgreSQL OIDs, names and typmods: the static description of every type.
+ *
+ * One kind may stand for several SQL types (text, varchar, bpchar, name and "char" are all TEXT);
+ * which one the user sees is the OID. Lookups are linear: the table is short and only planning uses
+ * it. type_width alone is asked per batch and has an array.
+ */
 #include "core/data/type.h"
 
 #include "core/data/data_internal.h"
 
+/* One SQL type. */
 struct type_info {
     uint8_t kind;
     uint8_t width;      /* 0: variable */
@@ -60,11 +67,13 @@ bool type_is_variable(enum type_kind kind)
     return type_width(kind) == 0;
 }
 
+/* UNKNOWN is the type of a literal before the planner has decided: no column has it. */
 bool type_kind_stored(uint8_t kind)
 {
     return kind > 0 && kind < TYPE_UNKNOWN;
 }
 
+/* Nullable until somebody knows better. */
 static void set_type(const struct type_info *info, int32_t typmod, struct type *out)
 {
     *out = (struct type){
@@ -73,6 +82,7 @@ static void set_type(const struct type_info *info, int32_t typmod, struct type *
 
 struct type type_of(enum type_kind kind)
 {
+    ASSERT(kind > 0 && kind < TYPE_KIND_MAX);
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {
         if (types[i].kind == kind) {
             struct type type;
@@ -83,6 +93,7 @@ struct type type_of(enum type_kind kind)
     UNREACHABLE();
 }
 
+/* As drivers send them with parameters, and as the catalog stores them. */
 bool type_of_oid(uint32_t oid, int32_t typmod, struct type *out)
 {
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {
@@ -94,6 +105,7 @@ bool type_of_oid(uint32_t oid, int32_t typmod, struct type *out)
     return false;
 }
 
+/* libpg_query has already resolved aliases: integer is int4 by then. */
 bool type_of_name(const char *name, int32_t typmod, struct type *out)
 {
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {
@@ -105,6 +117,7 @@ bool type_of_name(const char *name, int32_t typmod, struct type *out)
     return false;
 }
 
+/* By kind and OID; an OID that does not belong to the kind falls back to the kind's own type. */
 static const struct type_info *info_of(const struct type *type)
 {
     const struct type_info *by_kind = NULL;
@@ -129,6 +142,10 @@ const char *type_kind_name(uint8_t kind)
     return info_of(&type)->format;
 }
 
+/*
+ * For error messages, EXPLAIN and pg_catalog. The result is static where nothing has to be put in.
+ * numeric(10,2), timestamp(3) without time zone, character varying(10), bpchar
+ */
 const char *type_format(struct arena *arena, const struct type *type)
 {
     ASSERT(type->kind > 0 && type->kind < TYPE_KIND_MAX);

@@ -1,6 +1,10 @@
 /*
  * SQL types and single values. A type is a kind (how values are laid out and compared) plus what
  * the SQL user sees of it (PostgreSQL's type OID and typmod: varchar(10) is kind TEXT, OID 1043).
+ *
+ * Everything below the planner works on kinds. A datum is one value outside of a batch: a literal,
+ * a parameter, a field on its way to or from the wire; in batches values stand in columns
+ * (batch.h).
  */
 #ifndef TAILRACE_CORE_DATA_TYPE_H
 #define TAILRACE_CORE_DATA_TYPE_H
@@ -33,6 +37,10 @@ enum type_kind {
     TYPE_KIND_MAX = 20,
 };
 
+/*
+ * What a column is. Two types of the same kind are computed alike; OID and typmod matter only at
+ * the edges: input, output, casts.
+ */
 struct type {
     uint8_t kind;    /* enum type_kind */
     bool nullable;
@@ -54,6 +62,10 @@ struct numeric {
     uint32_t zero; /* always 0 */
 };
 
+/*
+ * Three fields, never mixed: a month has 28 to 31 days, and a day may have 23 hours elsewhere.
+ * Ordered and compared as if months had 30 days and days 24 hours.
+ */
 struct interval {
     int32_t months;
     int32_t days;

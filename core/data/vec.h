@@ -5,6 +5,17 @@
  * A vector is an array of values (a struct slice each for variable kinds) and one byte a row that
  * says NULL. A constant is a vector whose mask is 0: row & mask is always its only row. Values of
  * rows that are NULL or not selected are undefined and never looked at.
+ *
+ *   column of 4      values 10 20 30 40   nulls 0 0 1 0   mask ~0
+ *   constant 7       values 7             nulls NULL      mask 0
+ *   selection        sel 0 3              n 2
+ *
+ * A kernel is a function of a struct call. It reads ARG(c, k, type, i) for the rows FOR_ROWS gives
+ * it, writes out[i], and says call_null or call_fail where there is no value. The rows a strict
+ * kernel gets have no NULL argument. VEC_ROWS is chosen so that a handful of vectors of 8-byte
+ * values stay in the first-level cache.
+ *
+ * Everything here belongs to one compiled program; one thread.
  */
 #ifndef TAILRACE_CORE_DATA_VEC_H
 #define TAILRACE_CORE_DATA_VEC_H
@@ -14,29 +25,33 @@
 
 enum { VEC_ROWS = 1024, VEC_VALUE_MAX = sizeof(struct numeric) };
 
+/* A string value: bytes somebody else owns, alive until the chunk is done. */
 struct slice {
     const char *s;
     size_t len;
 };
 
+/* A column of a chunk as kernels read it. */
 struct vec {
     const void *values;
     const uint8_t *nulls; /* NULL: no nulls; else 1 is NULL */
     uint32_t mask;        /* UINT32_MAX, or 0 for a constant */
 };
 
-/* Result memory of one node. */
+/* Result memory of one node. 24 KiB and a byte a row: fits the first-level cache for most kinds. */
 struct vec_mem {
     _Alignas(64) uint8_t values[VEC_ROWS * VEC_VALUE_MAX];
     uint8_t nulls[VEC_ROWS];
     struct vec_mem *next; /* in the pool */
 };
 
+/* A selection: row numbers in ascending order. */
 struct sel_mem {
     uint32_t rows[VEC_ROWS];
     struct sel_mem *next;
 };
 
+/* A row that goes to the error twin. */
 struct failure {
     uint32_t row;
     char sqlstate[6];
@@ -50,7 +65,10 @@ struct bump_block {
     char data[];
 };
 
-/* Scratch of one compiled program; one thread. */
+/*
+ * Scratch of one compiled program; one thread. Owned by one program; every field is scratch but
+ * cols, which the program fills per chunk.
+ */
 struct eval {
     struct vec_mem *vec_pool;
     struct sel_mem *sel_pool;
@@ -65,7 +83,11 @@ struct eval {
     struct vec *cols;           /* of the chunk: input columns, then maps */
 };
 
-/* A function applied to the rows sel (NULL: 0..n-1). */
+/*
+ * A function applied to the rows sel (NULL: 0..n-1). What a kernel gets. It writes out[row] for the
+ * selected rows, calls call_null or call_fail for rows that have no value, and touches nothing
+ * else.
+ */
 struct call {
     struct eval *ev;
     const struct func *func;
@@ -89,6 +111,7 @@ static inline uint32_t call_row(const struct call *c, uint32_t k)
     return c->sel != NULL ? c->sel[k] : k;
 }
 
+/* The loop over the selected rows; i is the row number. Not nested: k_ is its own. */
 #define FOR_ROWS(c, i)                                                                             \
     for (uint32_t k_ = 0, i = 0; k_ < (c)->n && (i = call_row((c), k_), true); k_++)
 
@@ -101,6 +124,7 @@ static inline bool arg_is_null(const struct call *c, uint32_t k, uint32_t i)
     return v->nulls != NULL && v->nulls[i & v->mask] != 0;
 }
 
+/* Then the kernel may prepare once (a compiled pattern, a folded string). */
 static inline bool arg_is_const(const struct call *c, uint32_t k)
 {
     return c->args[k].mask == 0;
@@ -108,7 +132,10 @@ static inline bool arg_is_const(const struct call *c, uint32_t k)
 
 /* Makes the result of row i NULL. */
 void call_null(struct call *c, uint32_t i);
-/* The row fails: it goes to the error twin; its result is NULL. The first failure counts. */
+/*
+ * The row fails: it goes to the error twin; its result is NULL. The first failure counts. i must be
+ * selected. fault is static: nothing is copied but its text.
+ */
 void call_fail(struct call *c, uint32_t i, const struct fault *fault);
 void call_failf(struct call *c, uint32_t i, const char *sqlstate, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
@@ -137,11 +164,12 @@ void call_datum(struct call *c, uint32_t i, const struct datum *d);
 
 enum { TEXT_BYTES_MAX = 256 << 20 };
 
-/* What a kernel keeps between calls starts with how to free it. */
+/* What a kernel keeps between calls starts with how to free it. See struct regex for one. */
 struct kernel_state {
     void (*free)(struct kernel_state *state);
 };
 
+/* NULL: the kernel never ran. */
 static inline void kernel_state_free(void *state)
 {
     if (state != NULL) {
@@ -159,7 +187,10 @@ void cnode_free(struct cnode *node);
 /* Marks the columns it reads. */
 void cnode_columns(const struct cnode *node, bool *used);
 uint8_t cnode_kind(const struct cnode *node);
-/* Evaluates for the rows sel. The result is valid until cnode_release. */
+/*
+ * Evaluates for the rows sel. The result is valid until cnode_release. Rows of sel that failed
+ * earlier are the caller's to leave out.
+ */
 void cnode_eval(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
                 struct vec *out);
 void cnode_release(struct eval *ev, struct cnode *node);

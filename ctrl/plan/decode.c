@@ -1,10 +1,26 @@
-/* From messages of another process to C structures: everything checked. See plan_codec.h. */
+/*
+ * From messages of another process to C structures: everything checked. See plan_codec.h.
+ *
+ * Two layers. Here: what the C structures cannot even express is refused (a kind beyond 8 bits
+ * would wrap around, a literal of the wrong length would be read beyond its end, arrays of
+ * different lengths could not be walked together). Then plan_validate, mfp_validate and
+ * expr_validate check what the parts mean together. Nothing is looked at between the two.
+ *
+ * Counts are bounded before arrays of that size are made. nanopb has bounded them by the size of
+ * the message already, so a small message cannot ask for much memory. Whatever was decoded when an
+ * error is found hangs in the arena and goes with it.
+ */
 #include "ctrl/plan/plan_codec.h"
 
 #include "core/base/mem.h"
 
+/*
+ * present: nanopb's flag of a sub-message; without one there is no type. UNKNOWN passes here, for
+ * literals of statements; validation refuses it where data is meant.
+ */
 static err_t decode_type(bool present, const tailrace_v1_Type *message, struct type *out)
 {
+    STATIC_ASSERT(TYPE_KIND_MAX <= UINT8_MAX, "a kind fits its field");
     if (!present || message->kind == 0 || message->kind >= TYPE_KIND_MAX) {
         return err_new(ERR_PROTOCOL, "unknown type kind %u", present ? message->kind : 0);
     }
@@ -15,16 +31,20 @@ static err_t decode_type(bool present, const tailrace_v1_Type *message, struct t
     return ERR_OK;
 }
 
+/* NULL for an empty list. */
 static uint32_t *copy_u32(struct arena *arena, const uint32_t *in, size_t len)
 {
+    ASSERT(len == 0 || in != NULL);
     return len == 0 ? NULL : arena_memdup(arena, in, len * sizeof(in[0]));
 }
 
+/* nanopb leaves strings that were not sent NULL. */
 static const char *copy_text(struct arena *arena, const char *text)
 {
     return arena_strdup(arena, text != NULL ? text : "");
 }
 
+/* Names and types come in two lists of one length. */
 err_t plan_codec_decode_schema(const tailrace_v1_Schema *message, struct arena *arena,
                                struct schema *out)
 {
@@ -45,6 +65,7 @@ err_t plan_codec_decode_schema(const tailrace_v1_Schema *message, struct arena *
 /* How many bytes a literal of a fixed kind has in a message; 0 for variable kinds. */
 static size_t literal_size(enum type_kind kind)
 {
+    ASSERT(kind > 0 && kind < TYPE_KIND_MAX);
     switch (kind) {
     case TYPE_BOOL: return 1;
     case TYPE_NUMERIC: return sizeof(struct numeric);
@@ -54,9 +75,14 @@ static size_t literal_size(enum type_kind kind)
     }
 }
 
+/*
+ * Copied, with a NUL behind it for good measure. Whether it is UTF-8 or JSON is expr_validate's
+ * question. The bound keeps lengths within 32 bits with room to spare; frames are far smaller.
+ */
 static err_t decode_variable(enum type_kind kind, const struct rpc_bytes *bytes,
                              struct arena *arena, struct datum *out)
 {
+    ASSERT(type_is_variable(kind));
     if (bytes->len > UINT32_MAX / 2) {
         return err_new(ERR_PROTOCOL, "literal of %zu bytes", bytes->len);
     }
@@ -65,6 +91,10 @@ static err_t decode_variable(enum type_kind kind, const struct rpc_bytes *bytes,
     return ERR_OK;
 }
 
+/*
+ * The bytes are copied as they are: whether they are a value of the kind is checked by datum_valid,
+ * in expr_validate.
+ */
 static err_t decode_literal(enum type_kind kind, const tailrace_v1_Literal *message,
                             struct arena *arena, struct datum *out)
 {
@@ -79,6 +109,7 @@ static err_t decode_literal(enum type_kind kind, const tailrace_v1_Literal *mess
         return err_new(ERR_PROTOCOL, "literal of kind %d has %zu bytes", kind, message->value.len);
     }
     const uint8_t *bytes = message->value.data;
+    ASSERT(bytes != NULL); /* the length was right, and no fixed kind has none */
     switch (kind) {
     case TYPE_BOOL: out->b = bytes[0] != 0; break;
     case TYPE_FLOAT4:
@@ -91,6 +122,11 @@ static err_t decode_literal(enum type_kind kind, const tailrace_v1_Literal *mess
     return ERR_OK;
 }
 
+/*
+ * A literal that says neither NULL nor a value is NULL: proto3 cannot tell an empty message from an
+ * absent one. Kind and number of arguments are bounded here, as both are narrowed or used as sizes;
+ * what they refer to is expr_validate's question.
+ */
 static err_t decode_expr(const tailrace_v1_Expr *message, struct arena *arena, struct expr *out)
 {
     out->nodes_len = message->nodes_count;
@@ -117,18 +153,22 @@ static err_t decode_expr(const tailrace_v1_Expr *message, struct arena *arena, s
     return ERR_OK;
 }
 
+/* The caller says how many: counts of messages fit 32 bits. */
 static err_t decode_exprs(const tailrace_v1_Expr *messages, uint32_t len, struct arena *arena,
                           struct expr **out)
 {
     *out = ARENA_ARRAY(arena, struct expr, len);
+    ASSERT(len == 0 || messages != NULL);
     for (uint32_t i = 0; i < len; i++) {
         TRY(decode_expr(&messages[i], arena, &(*out)[i]));
     }
     return ERR_OK;
 }
 
+/* Stays unvalidated: it is meaningless without its input's types. */
 err_t plan_codec_decode_mfp(const tailrace_v1_Mfp *message, struct arena *arena, struct mfp *out)
 {
+    ASSERT(arena != NULL && out != NULL);
     *out = (struct mfp){.input_cols = message->input_cols};
     out->maps_len = message->maps_count;
     TRY(decode_exprs(message->maps, out->maps_len, arena, &out->maps));
@@ -139,9 +179,11 @@ err_t plan_codec_decode_mfp(const tailrace_v1_Mfp *message, struct arena *arena,
     return ERR_OK;
 }
 
+/* Any columns: the caller checks them against what it orders. */
 struct plan_order *plan_codec_decode_order(const tailrace_v1_Order *message, size_t len,
                                            struct arena *arena)
 {
+    ASSERT(len == 0 || message != NULL);
     struct plan_order *out = ARENA_ARRAY(arena, struct plan_order, len);
     for (size_t i = 0; i < len; i++) {
         out[i] = (struct plan_order){.col = message[i].col,
@@ -151,9 +193,11 @@ struct plan_order *plan_codec_decode_order(const tailrace_v1_Order *message, siz
     return out;
 }
 
+/* The copy is aligned for columns, and nobody else can change it while it is checked. */
 err_t plan_codec_open_batch(const struct rpc_bytes *bytes, const uint8_t *kinds, size_t kinds_len,
                             struct arena *arena, void **storage, struct batch *out)
 {
+    ASSERT(kinds_len <= BATCH_COLS_MAX && storage != NULL);
     size_t padded = (bytes->len + BATCH_ALIGN - 1) / BATCH_ALIGN * BATCH_ALIGN;
     void *copy = aligned_alloc(BATCH_ALIGN, padded == 0 ? BATCH_ALIGN : padded);
     if (copy == NULL) {
@@ -172,6 +216,10 @@ err_t plan_codec_open_batch(const struct rpc_bytes *bytes, const uint8_t *kinds,
     return ERR_OK;
 }
 
+/*
+ * kinds are those of the node's own schema, so the batch cannot have others. Strings are copied out
+ * of it, as it is freed.
+ */
 static err_t decode_constant(const tailrace_v1_Node *message, struct arena *arena,
                              struct plan_node *node)
 {
@@ -185,6 +233,7 @@ static err_t decode_constant(const tailrace_v1_Node *message, struct arena *aren
     }
     void *storage = NULL;
     struct batch batch;
+    ASSERT(cols <= BATCH_COLS_MAX); /* decode_schema refuses more */
     TRY(plan_codec_open_batch(&message->constant.data, kinds, cols, arena, &storage, &batch));
     node->constant.rows_len = batch.rows;
     node->constant.rows = ARENA_ARRAY(arena, struct datum, (size_t)batch.rows * cols);
@@ -203,6 +252,7 @@ static err_t decode_constant(const tailrace_v1_Node *message, struct arena *aren
     return ERR_OK;
 }
 
+/* The kind is compared before it is narrowed to 8 bits. */
 static err_t decode_join(const tailrace_v1_Node *message, struct arena *arena,
                          struct plan_node *node)
 {
@@ -219,9 +269,14 @@ static err_t decode_join(const tailrace_v1_Node *message, struct arena *arena,
     return ERR_OK;
 }
 
+/*
+ * Function numbers are bounded before they are narrowed; whether there is such an aggregate over
+ * the column is plan_validate's question.
+ */
 static err_t decode_reduce(const tailrace_v1_Node *message, struct arena *arena,
                            struct plan_node *node)
 {
+    STATIC_ASSERT(AGG_BOOL_OR <= UINT8_MAX, "a function fits its field");
     const tailrace_v1_Reduce *reduce = &message->reduce;
     if (!message->has_reduce) {
         return err_new(ERR_PROTOCOL, "a reduce without keys and aggregates");
@@ -246,6 +301,7 @@ static err_t decode_reduce(const tailrace_v1_Node *message, struct arena *arena,
     return ERR_OK;
 }
 
+/* Without order the rows' own bytes decide: allowed. */
 static err_t decode_topk(const tailrace_v1_Node *message, struct arena *arena,
                          struct plan_node *node)
 {
@@ -262,9 +318,14 @@ static err_t decode_topk(const tailrace_v1_Node *message, struct arena *arena,
     return ERR_OK;
 }
 
+/*
+ * op and schema first: the parts of some operators depend on the schema. A part that the operator
+ * does not have is ignored, one it lacks is an error.
+ */
 static err_t decode_node(const tailrace_v1_Node *message, struct arena *arena,
                          struct plan_node *node)
 {
+    STATIC_ASSERT(PLAN_TOPK <= UINT8_MAX, "an operator fits its field");
     if (!message->has_schema || message->op == 0 || message->op > PLAN_TOPK) {
         return err_new(ERR_PROTOCOL, "malformed node (operator %u)", message->op);
     }
@@ -288,9 +349,11 @@ static err_t decode_node(const tailrace_v1_Node *message, struct arena *arena,
     }
 }
 
+/* Whether node and keys exist is plan_validate's question. */
 static err_t decode_exports(const tailrace_v1_Plan *message, struct plan *plan)
 {
     plan->exports_len = message->exports_count;
+    ASSERT(plan->exports == NULL);
     plan->exports = ARENA_ARRAY(&plan->arena, struct plan_export, message->exports_count);
     for (uint32_t i = 0; i < plan->exports_len; i++) {
         const tailrace_v1_Export *m = &message->exports[i];
@@ -309,8 +372,13 @@ static err_t decode_exports(const tailrace_v1_Plan *message, struct plan *plan)
     return ERR_OK;
 }
 
+/*
+ * The number of nodes is checked first: plan_add asserts it. as_of, inputs, columns and types are
+ * judged at the end, by plan_validate, for plans from anywhere alike.
+ */
 static err_t decode_into(const tailrace_v1_Plan *message, struct plan *plan)
 {
+    ASSERT(plan->nodes_len == 0);
     if (message->nodes_count > PLAN_NODES_MAX) {
         return err_new(ERR_PROTOCOL, "plan of %u nodes: at most %d", message->nodes_count,
                        PLAN_NODES_MAX);
@@ -330,8 +398,10 @@ static err_t decode_into(const tailrace_v1_Plan *message, struct plan *plan)
     return plan_validate(plan);
 }
 
+/* *out is only set when the plan is good. */
 err_t plan_codec_decode(const tailrace_v1_Plan *message, struct plan **out)
 {
+    ASSERT(message != NULL && out != NULL);
     struct plan *plan = plan_new();
     err_t err = decode_into(message, plan);
     if (err != ERR_OK) {
@@ -349,8 +419,10 @@ static bool sqlstate_well_formed(const char *text)
            strspn(text, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5;
 }
 
+/* The texts go through %s, never as formats: they come from outside. */
 err_t plan_codec_decode_err(const tailrace_v1_Error *message)
 {
+    ASSERT(message != NULL);
     const char *sqlstate = message->sqlstate != NULL ? message->sqlstate : "";
     bool known = message->code >= ERR_INTERNAL && message->code <= ERR_IO;
     err_t err = err_sql(known ? (enum err_code)message->code : ERR_INTERNAL,

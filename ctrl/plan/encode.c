@@ -1,8 +1,16 @@
-/* From C structures to messages: see plan_codec.h. */
+/*
+ * From C structures to messages: see plan_codec.h. Nothing can fail here: the structures are our
+ * own and valid, and arenas do not run out. The messages are shallow: arrays of numbers, names and
+ * literal bytes point into the plan, which must outlive them; only what differs in form is built in
+ * the arena.
+ *
+ * Equal plans give equal bytes (protobuf fields in order, rows in order): the tests compare them.
+ */
 #include "ctrl/plan/plan_codec.h"
 
 #include "core/base/mem.h"
 
+/* All four fields: kind for computing, the others for the user. */
 static tailrace_v1_Type encode_type(const struct type *type)
 {
     return (tailrace_v1_Type){
@@ -12,6 +20,7 @@ static tailrace_v1_Type encode_type(const struct type *type)
 /* nanopb writes through non-const pointers and only reads behind them when encoding. */
 static char *borrow_text(const char *text)
 {
+    ASSERT(text != NULL);
     union {
         const char *in;
         char *out;
@@ -23,6 +32,7 @@ void plan_codec_encode_schema(const struct schema *schema, struct arena *arena,
                               tailrace_v1_Schema *out)
 {
     *out = (tailrace_v1_Schema){0};
+    ASSERT(schema->cols <= BATCH_COLS_MAX && (schema->cols == 0 || schema->types != NULL));
     out->types_count = out->names_count = (pb_size_t)schema->cols;
     out->types = ARENA_ARRAY(arena, tailrace_v1_Type, schema->cols);
     out->names = ARENA_ARRAY(arena, char *, schema->cols);
@@ -33,10 +43,21 @@ void plan_codec_encode_schema(const struct schema *schema, struct arena *arena,
     }
 }
 
-/* The bytes of a literal: its kind's member of struct datum, or the variable bytes. */
+/*
+ * The bytes of a literal: its kind's member of struct datum, or the variable bytes. Little endian,
+ * as both ends are (batch.c asserts it):
+ *
+ *   bool                    1 byte
+ *   numeric                 struct numeric, 24 bytes
+ *   interval, uuid          16 bytes
+ *   float4, float8          a double, 8 bytes
+ *   integers, dates, times  int64_t, 8 bytes
+ *   text, bytea, jsonb      the bytes
+ */
 static struct rpc_bytes encode_datum(enum type_kind kind, const struct datum *d,
                                      struct arena *arena)
 {
+    ASSERT(!d->null && kind > 0 && kind < TYPE_UNKNOWN);
     switch (kind) {
     case TYPE_BOOL: {
         uint8_t *byte = arena_alloc(arena, 1);
@@ -57,12 +78,18 @@ static struct rpc_bytes encode_datum(enum type_kind kind, const struct datum *d,
     }
 }
 
+/*
+ * Only literals carry a value, and a NULL carries none. args are borrowed: nanopb writes them as
+ * they stand.
+ */
 static void encode_expr(const struct expr *expr, struct arena *arena, tailrace_v1_Expr *out)
 {
+    ASSERT(expr->nodes_len > 0 && expr->nodes_len <= EXPR_NODES_MAX);
     *out = (tailrace_v1_Expr){.nodes_count = (pb_size_t)expr->nodes_len};
     out->nodes = ARENA_ARRAY(arena, tailrace_v1_ExprNode, expr->nodes_len);
     for (uint32_t i = 0; i < expr->nodes_len; i++) {
         const struct expr_node *node = &expr->nodes[i];
+        ASSERT(node->args_len <= EXPR_ARGS_MAX);
         tailrace_v1_ExprNode *m = &out->nodes[i];
         m->kind = node->kind;
         m->has_type = true;
@@ -81,6 +108,7 @@ static void encode_expr(const struct expr *expr, struct arena *arena, tailrace_v
     }
 }
 
+/* An array in the arena; the nodes' arguments stay where they are. */
 static tailrace_v1_Expr *encode_exprs(const struct expr *exprs, uint32_t len, struct arena *arena)
 {
     tailrace_v1_Expr *out = ARENA_ARRAY(arena, tailrace_v1_Expr, len);
@@ -90,8 +118,11 @@ static tailrace_v1_Expr *encode_exprs(const struct expr *exprs, uint32_t len, st
     return out;
 }
 
+/* project and the expressions' arguments are borrowed from the mfp. */
 void plan_codec_encode_mfp(const struct mfp *mfp, struct arena *arena, tailrace_v1_Mfp *out)
 {
+    ASSERT(mfp->input_cols <= BATCH_COLS_MAX && mfp->project_len <= BATCH_COLS_MAX);
+    ASSERT(mfp->maps_len <= BATCH_COLS_MAX && mfp->predicates_len <= BATCH_COLS_MAX);
     *out = (tailrace_v1_Mfp){.input_cols = mfp->input_cols};
     out->maps_count = (pb_size_t)mfp->maps_len;
     out->maps = encode_exprs(mfp->maps, mfp->maps_len, arena);
@@ -104,6 +135,7 @@ void plan_codec_encode_mfp(const struct mfp *mfp, struct arena *arena, tailrace_
 tailrace_v1_Order *plan_codec_encode_order(const struct plan_order *order, size_t len,
                                            struct arena *arena)
 {
+    ASSERT(len == 0 || order != NULL);
     tailrace_v1_Order *out = ARENA_ARRAY(arena, tailrace_v1_Order, len);
     for (size_t i = 0; i < len; i++) {
         out[i] = (tailrace_v1_Order){
@@ -112,10 +144,14 @@ tailrace_v1_Order *plan_codec_encode_order(const struct plan_order *order, size_
     return out;
 }
 
-/* Constant rows travel as one batch: its decoder already checks everything. */
+/*
+ * Constant rows travel as one batch: its decoder already checks everything. The time is of no
+ * meaning: constants stand at the as_of of whoever renders them.
+ */
 static void encode_constant(const struct plan_node *node, struct arena *arena,
                             tailrace_v1_Node *out)
 {
+    ASSERT(node->op == PLAN_CONSTANT && node->constant.rows_len <= BATCH_ROWS_MAX);
     uint32_t cols = node->schema.cols;
     uint8_t *kinds = ARENA_ARRAY(arena, uint8_t, cols + 1);
     for (uint32_t c = 0; c < cols; c++) {
@@ -136,8 +172,10 @@ static void encode_constant(const struct plan_node *node, struct arena *arena,
     free(bytes);
 }
 
+/* arg and filter are sent even where they do not count: zero. */
 static void encode_reduce(const struct plan_node *node, struct arena *arena, tailrace_v1_Node *out)
 {
+    ASSERT(node->op == PLAN_REDUCE);
     out->has_reduce = true;
     out->reduce.keys_count = (pb_size_t)node->reduce.keys_len;
     out->reduce.keys = node->reduce.keys;
@@ -155,8 +193,10 @@ static void encode_reduce(const struct plan_node *node, struct arena *arena, tai
     }
 }
 
+/* Both lists of keys have the same length; the message states it twice, and decoding insists. */
 static void encode_join(const struct plan_node *node, tailrace_v1_Node *out)
 {
+    ASSERT(node->op == PLAN_JOIN && node->join.kind >= PLAN_JOIN_INNER);
     out->has_join = true;
     out->join.kind = node->join.kind;
     out->join.left_keys_count = out->join.right_keys_count = (pb_size_t)node->join.keys_len;
@@ -165,8 +205,10 @@ static void encode_join(const struct plan_node *node, tailrace_v1_Node *out)
     out->join.null_equal = node->join.null_equal;
 }
 
+/* limit -1 means none on the wire too. */
 static void encode_topk(const struct plan_node *node, struct arena *arena, tailrace_v1_Node *out)
 {
+    ASSERT(node->op == PLAN_TOPK && node->topk.limit >= -1);
     out->has_topk = true;
     out->topk.keys_count = (pb_size_t)node->topk.keys_len;
     out->topk.keys = node->topk.keys;
@@ -176,8 +218,14 @@ static void encode_topk(const struct plan_node *node, struct arena *arena, tailr
     out->topk.offset = node->topk.offset;
 }
 
+/*
+ * Operators without parameters are their number, inputs and schema. One sub-message per operator
+ * that has parameters; has_ flags say which is there.
+ */
 static void encode_node(const struct plan_node *node, struct arena *arena, tailrace_v1_Node *out)
 {
+    ASSERT(node->op >= PLAN_SOURCE && node->op <= PLAN_TOPK);
+    ASSERT(node->inputs_len <= PLAN_INPUTS_MAX);
     *out = (tailrace_v1_Node){.op = node->op};
     out->inputs_count = (pb_size_t)node->inputs_len;
     out->inputs = node->inputs;
@@ -198,6 +246,7 @@ static void encode_node(const struct plan_node *node, struct arena *arena, tailr
     }
 }
 
+/* The plan need not be validated before, but must be well formed: decoding will validate it. */
 void plan_codec_encode(const struct plan *plan, struct arena *arena, tailrace_v1_Plan *out)
 {
     ASSERT(plan->nodes_len <= PLAN_NODES_MAX);
@@ -212,6 +261,7 @@ void plan_codec_encode(const struct plan *plan, struct arena *arena, tailrace_v1
     out->exports = ARENA_ARRAY(arena, tailrace_v1_Export, plan->exports_len);
     for (uint32_t i = 0; i < plan->exports_len; i++) {
         const struct plan_export *e = &plan->exports[i];
+        ASSERT(e->kind == PLAN_EXPORT_INDEX || e->kind == PLAN_EXPORT_SUBSCRIBE);
         out->exports[i] = (tailrace_v1_Export){.kind = e->kind,
                                                .id = e->id,
                                                .node = e->node,
@@ -222,9 +272,11 @@ void plan_codec_encode(const struct plan *plan, struct arena *arena, tailrace_v1
     }
 }
 
+/* Texts are copied: an err_t is often freed before its message is sent. */
 void plan_codec_encode_err(err_t err, struct arena *arena, tailrace_v1_Error *out)
 {
     ASSERT(err != NULL);
+    ASSERT(arena != NULL && out != NULL);
     *out = (tailrace_v1_Error){.code = err_code(err)};
     out->sqlstate = arena_strdup(arena, err_sqlstate(err));
     out->message = arena_strdup(arena, err_text(err));
