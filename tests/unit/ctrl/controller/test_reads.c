@@ -6,6 +6,8 @@
 #include <string.h>
 
 /* Steps take no argument but the world: what they share stands here, for one test at a time. */
+enum { LATE_TABLE = 9 };
+
 static struct cw_peek peeks[4];
 static struct cw_sub subs[2];
 
@@ -386,6 +388,46 @@ static void as_of_below_since(void)
     cw_free(cw);
 }
 
+/*
+ * A table, and at once a dataflow over it whose time is given, as a SELECT at a time of the oracle
+ * gives it, and a peek. Storage hears of the table late: whoever subscribes before is refused for
+ * good.
+ */
+static void read_at_once(struct cw *cw)
+{
+    static const char *const names[] = {"k", "v"};
+    const struct type types[] = {type_of(TYPE_INT8), type_of(TYPE_INT8)};
+    const struct storage_collection table = {
+        .id = LATE_TABLE, .kind = STORAGE_TABLE, .types = types, .names = names, .cols = 2};
+    CU_ASSERT_PTR_NULL_FATAL(controller_collection_create(cw->controller, &table));
+    uint64_t time = io_now_us(cw->loop) + 1000000;
+    struct plan *plan = cw_index_plan(INDEX, time, false);
+    plan->nodes[0].import.id = LATE_TABLE;
+    cw_create(cw, plan);
+    cw_peek(cw, INDEX, time, &peeks[0]);
+    CU_ASSERT_EQUAL(peeks[0].answers, 0);
+}
+
+/* A dataflow, and who reads it, waits until its imports run, even when its time is given. */
+static void imports_not_known_yet(void)
+{
+    for (uint32_t replicas = 1; replicas <= 4; replicas++) {
+        struct cw *cw = start(1, replicas, setup_nothing);
+        sim_partition(world_sim(cw->world), "env", "storage-0", true);
+        cw_do(cw, read_at_once);
+        cw_run(cw, 100000);
+        sim_partition(world_sim(cw->world), "env", "storage-0", false);
+        cw_run(cw, 4000000);
+        cw_do(cw, advance);
+        cw_run(cw, 500000);
+        CU_ASSERT_EQUAL(cw->failures, 0);
+        CU_ASSERT_EQUAL(peeks[0].answers, 1);
+        CU_ASSERT_STRING_EQUAL(peeks[0].error, "");
+        CU_ASSERT_EQUAL(peeks[0].rows, 0);
+        cw_free(cw);
+    }
+}
+
 static const struct test_case cases[] = {
     {"replica loss", replica_loss},
     {"loss while answering", loss_while_answering},
@@ -399,5 +441,6 @@ static const struct test_case cases[] = {
     {"replica error told", replica_error_told},
     {"failing dataflow", failing_dataflow},
     {"as_of below since", as_of_below_since},
+    {"imports not known yet", imports_not_known_yet},
 };
 TEST_SUITE("ctrl/controller reads", cases)
