@@ -131,6 +131,10 @@ void batch_consolidate(const struct batch *const *in, size_t in_len, uint64_t ad
  */
 void batch_encode_row(const struct batch *b, uint32_t row, const uint32_t *cols, size_t cols_len,
                       bool canonical, struct buf *out);
+/* The rows listed, one after another; ends[i]: the length of out behind the i-th. */
+void batch_encode_rows(const struct batch *b, const uint32_t *rows, uint32_t rows_len,
+                       const uint32_t *cols, size_t cols_len, bool canonical, struct buf *out,
+                       uint32_t *ends);
 /* Decodes encoded values of these kinds into the builder's columns first_col...; the bytes are our
  * own, so malformed input is asserted. Returns bytes consumed. */
 size_t batch_decode_row(const uint8_t *data, const uint8_t *kinds, size_t kinds_len,

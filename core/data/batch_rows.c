@@ -44,6 +44,13 @@ static float canonical_float(float f)
     return f == 0 ? 0.0f : f;
 }
 
+/* Kinds of fixed width whose equal values can have different bytes. */
+static bool has_forms(uint8_t kind)
+{
+    return kind == TYPE_FLOAT4 || kind == TYPE_FLOAT8 || kind == TYPE_NUMERIC ||
+           kind == TYPE_INTERVAL;
+}
+
 /*
  * A fixed-width value in canonical form; returns where it is: in place, or in scratch. scratch: 32
  * bytes. Integers, dates and uuids are canonical as they are.
@@ -120,6 +127,77 @@ void batch_encode_row(const struct batch *b, uint32_t row, const uint32_t *cols,
             value = canonical_fixed(c->kind, value, scratch);
         }
         buf_append(out, value, width);
+    }
+}
+
+/* The encoded length of rows that all have the same; 0 when they differ or need more than moves. */
+static size_t fixed_stride(const struct batch *b, const uint32_t *cols, size_t cols_len,
+                           bool canonical)
+{
+    size_t stride = 0;
+    for (size_t i = 0; i < cols_len; i++) {
+        const struct batch_col *c = &b->col[cols != NULL ? cols[i] : i];
+        size_t width = type_width(c->kind);
+        if (width == 0 || c->validity != NULL || (canonical && has_forms(c->kind))) {
+            return 0;
+        }
+        stride += 1 + width;
+    }
+    return stride;
+}
+
+/* One column of rows of the same length. Widths are constants in each case: plain moves. */
+static void encode_fixed(const struct batch_col *c, const uint32_t *rows, uint32_t rows_len,
+                         size_t stride, uint8_t *to)
+{
+    const uint8_t *values = c->values;
+    size_t width = type_width(c->kind);
+    switch (width) {
+    case 4:
+        for (uint32_t i = 0; i < rows_len; i++, to += stride) {
+            to[0] = 1;
+            memcpy(to + 1, values + (size_t)rows[i] * 4, 4);
+        }
+        break;
+    case 8:
+        for (uint32_t i = 0; i < rows_len; i++, to += stride) {
+            to[0] = 1;
+            memcpy(to + 1, values + (size_t)rows[i] * 8, 8);
+        }
+        break;
+    default:
+        for (uint32_t i = 0; i < rows_len; i++, to += stride) {
+            to[0] = 1;
+            memcpy(to + 1, values + rows[i] * width, width);
+        }
+        break;
+    }
+}
+
+void batch_encode_rows(const struct batch *b, const uint32_t *rows, uint32_t rows_len,
+                       const uint32_t *cols, size_t cols_len, bool canonical, struct buf *out,
+                       uint32_t *ends)
+{
+    size_t n = cols != NULL ? cols_len : b->cols;
+    size_t stride = fixed_stride(b, cols, n, canonical);
+    if (stride == 0) {
+        for (uint32_t i = 0; i < rows_len; i++) {
+            batch_encode_row(b, rows[i], cols, cols_len, canonical, out);
+            ASSERT(out->len <= UINT32_MAX);
+            ends[i] = (uint32_t)out->len;
+        }
+        return;
+    }
+    buf_reserve(out, stride * rows_len);
+    uint8_t *to = out->data + out->len;
+    for (size_t i = 0; i < n; i++) {
+        const struct batch_col *c = &b->col[cols != NULL ? cols[i] : i];
+        encode_fixed(c, rows, rows_len, stride, to);
+        to += 1 + type_width(c->kind);
+    }
+    for (uint32_t i = 0; i < rows_len; i++) {
+        out->len += stride;
+        ends[i] = (uint32_t)out->len;
     }
 }
 
@@ -226,8 +304,7 @@ static void hash_column(const struct batch_col *c, uint32_t rows, bool canonical
 {
     size_t width = type_width(c->kind);
     uint64_t scratch[4];
-    bool special = canonical && (c->kind == TYPE_FLOAT4 || c->kind == TYPE_FLOAT8 ||
-                                 c->kind == TYPE_NUMERIC || c->kind == TYPE_INTERVAL);
+    bool special = canonical && has_forms(c->kind);
     const uint8_t *v = c->values;
     if (width == 0) {
         hash_variable(c, rows, canonical, out);

@@ -90,6 +90,24 @@ void htable_prefetch(const struct htable *table, uint64_t hash)
     }
 }
 
+/* The payload follows the header, so its line is loaded too: an entry may lie across two. */
+const struct htable_entry *htable_prefetch_entry(const struct htable *table, uint64_t hash)
+{
+    if (table->directory == NULL) {
+        return NULL;
+    }
+    const struct htable_segment *segment = table->directory[directory_index(table, hash)];
+    uint32_t mask = segment->cap - 1;
+    for (uint32_t i = (uint32_t)hash & mask; segment->slots[i].entry != NULL; i = (i + 1) & mask) {
+        if (segment->slots[i].hash == hash) {
+            __builtin_prefetch(segment->slots[i].entry);
+            __builtin_prefetch((const uint8_t *)segment->slots[i].entry + 48);
+            return segment->slots[i].entry;
+        }
+    }
+    return NULL;
+}
+
 /* The full hash is compared before the key: on a miss the entry itself is almost never touched. */
 struct htable_entry *htable_find(const struct htable *table, uint64_t hash, const void *key,
                                size_t len)

@@ -64,6 +64,9 @@ void htable_init(struct htable *table, uint32_t payload_size, struct pool *pool,
 void htable_clear(struct htable *table);
 /* Starts loading the slot a lookup of this hash will read. */
 void htable_prefetch(const struct htable *table, uint64_t hash);
+/* Then, starts loading the entry a lookup of this hash will most likely find; NULL: none. Valid
+ * until the table changes. */
+const struct htable_entry *htable_prefetch_entry(const struct htable *table, uint64_t hash);
 /*
  * The entry of a key, or NULL. hash must be a function of the key's bytes alone, well mixed in both
  * its top and its low bits.

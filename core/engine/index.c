@@ -139,11 +139,10 @@ static void insert_row(struct index_op *index, const struct batch *b, uint32_t r
     if (time >= export->until) {
         return;
     }
-    uint64_t hash = op_key_encode(b, row, export->keys, export->keys_len, &index->key);
-    buf_clear(&index->row);
-    batch_encode_row(b, row, NULL, 0, false, &index->row);
-    arrange_insert(&index->ok, hash, index->key.data, index->key.len, index->row.data,
-                   index->row.len, time, batch_diff(b, row));
+    struct probe_span key = probe_key(&index->probe);
+    struct probe_span bytes = probe_bytes(&index->probe);
+    arrange_insert(&index->ok, probe_hash(&index->probe), key.data, key.len, bytes.data,
+                   bytes.len, time, batch_diff(b, row));
 }
 
 /*
@@ -200,6 +199,16 @@ static void finish_pass(struct index_op *index)
     report(index);
 }
 
+static void fill_probe(struct index_op *index)
+{
+    const struct intake *intake = &index->intake;
+    const struct probe_spec spec = {
+        .keys = index->export->keys, .keys_len = index->export->keys_len, .whole = true};
+    probe_fill_refs(&index->probe, intake, &intake->refs[intake->at],
+                    intake->refs_len - intake->at, &spec);
+    probe_load_arranged(&index->probe, &index->ok);
+}
+
 /* True when out of fuel before the end. */
 static bool take_in(struct index_op *index)
 {
@@ -211,8 +220,12 @@ static bool take_in(struct index_op *index)
         if (fuel_spend(index->op->engine, 1)) {
             return true;
         }
+        if (probe_is_empty(&index->probe)) {
+            fill_probe(index);
+        }
         const struct intake_ref *ref = &intake->refs[intake->at++];
         insert_row(index, intake_batch(intake, ref), ref->row);
+        probe_next(&index->probe);
     }
     finish_pass(index);
     return false;
@@ -248,7 +261,7 @@ static void index_free(struct op *op)
     arrange_free(&index->ok);
     arrange_free(&index->err);
     intake_free(&index->intake);
-    buf_free(&index->key);
+    probe_free(&index->probe);
     buf_free(&index->row);
     free(index->holds);
     free(index->followers);

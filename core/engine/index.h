@@ -2,8 +2,7 @@
 #ifndef TAILRACE_CORE_ENGINE_INDEX_H
 #define TAILRACE_CORE_ENGINE_INDEX_H
 
-#include "core/engine/arrange.h"
-#include "core/engine/engine_internal.h"
+#include "core/engine/probe.h"
 
 /* A time some reader still needs: an import while it scans. */
 struct hold {
@@ -28,7 +27,8 @@ struct index_op {
     struct peek **peeks; /* unanswered, oldest first */
     size_t peeks_len, peeks_cap;
     struct intake intake;
-    struct buf key, row; /* scratch */
+    struct probe probe; /* of the intake's next rows */
+    struct buf row;     /* scratch of errors */
     bool reported;
     bool closed;
 };

@@ -8,9 +8,7 @@
  * bilinear; no order of times within the pass is needed. Resumes anywhere, even among the matches
  * of one row.
  */
-#include "core/base/hash.h"
-#include "core/engine/arrange.h"
-#include "core/engine/engine_internal.h"
+#include "core/engine/probe.h"
 
 enum { MAINTAIN_BUDGET = 1024 };
 
@@ -25,7 +23,7 @@ struct join {
     uint32_t port, chunk, row;
     uint32_t matches_done;
     size_t match_at;
-    struct buf key, bytes;
+    struct probe probe; /* of the chunk's next rows */
 };
 
 /* ---- output ---------------------------------------------------------------------------------- */
@@ -63,7 +61,7 @@ static bool emit_matches(struct op *op, const struct htable_entry *entry, uint64
     while (join->matches_done < key->count) {
         const struct arrange_update *match =
             (const struct arrange_update *)(key->data + join->match_at);
-        const uint8_t *own = join->bytes.data;
+        const uint8_t *own = probe_bytes(&join->probe).data;
         uint64_t at = match->time > time ? match->time : time;
         emit_pair(op, join->port == 0 ? own : match->row, join->port == 0 ? match->row : own, at,
                   product(diff, match->diff));
@@ -86,25 +84,35 @@ static bool join_row(struct op *op, const struct batch *b, uint32_t row)
 {
     struct join *join = op->state;
     const uint32_t *keys = join->keys[join->port];
-    ASSERT(join->port < 2 && row < b->rows);
+    ASSERT(join->port < 2 && row < b->rows && join->probe.rows[join->probe.at] == row);
     if (!join->null_equal && op_key_has_null(b, row, keys, join->keys_len)) {
         return false;
     }
-    uint64_t hash = op_key_encode(b, row, keys, join->keys_len, &join->key);
-    buf_clear(&join->bytes);
-    batch_encode_row(b, row, NULL, 0, false, &join->bytes);
+    uint64_t hash = probe_hash(&join->probe);
+    struct probe_span key = probe_key(&join->probe);
+    struct probe_span bytes = probe_bytes(&join->probe);
     uint64_t time = batch_time(b, row);
     int64_t diff = batch_diff(b, row);
     const struct htable_entry *entry =
-        arrange_find(&join->side[1 - join->port], hash, join->key.data, join->key.len);
+        arrange_find(&join->side[1 - join->port], hash, key.data, key.len);
     if (entry != NULL && emit_matches(op, entry, time, diff)) {
         return true;
     }
-    arrange_insert(&join->side[join->port], hash, join->key.data, join->key.len, join->bytes.data,
-                   join->bytes.len, time, diff);
+    arrange_insert(&join->side[join->port], hash, key.data, key.len, bytes.data, bytes.len, time,
+                   diff);
     join->matches_done = 0;
     join->match_at = 0;
     return false;
+}
+
+/* A row looks into the other side and is added to its own. */
+static void fill_probe(struct join *join, const struct batch *b)
+{
+    const struct probe_spec spec = {
+        .keys = join->keys[join->port], .keys_len = join->keys_len, .whole = true};
+    probe_fill(&join->probe, b, join->row, &spec);
+    probe_load_arranged(&join->probe, &join->side[0]);
+    probe_load_arranged(&join->probe, &join->side[1]);
 }
 
 /*
@@ -122,9 +130,16 @@ static bool run_pass(struct op *op)
         for (; first + join->chunk < end; join->chunk++, join->row = 0) {
             const struct batch *b = &intake->list.chunks[first + join->chunk]->batch;
             for (; join->row < b->rows; join->row++) {
-                if (fuel_spend(op->engine, 1) || join_row(op, b, join->row)) {
+                if (fuel_spend(op->engine, 1)) {
                     return true;
                 }
+                if (probe_is_empty(&join->probe)) {
+                    fill_probe(join, b);
+                }
+                if (join_row(op, b, join->row)) {
+                    return true;
+                }
+                probe_next(&join->probe);
             }
         }
     }
@@ -174,7 +189,7 @@ static bool join_work(struct op *op)
     if (run_pass(op)) {
         return true;
     }
-    ASSERT(join->matches_done == 0);
+    ASSERT(join->matches_done == 0 && probe_is_empty(&join->probe));
     uint64_t upper = join->intake.upper;
     intake_close(&join->intake);
     op_advance(op, upper);
@@ -188,8 +203,7 @@ static void join_release(struct op *op)
     arrange_free(&join->side[0]);
     arrange_free(&join->side[1]);
     intake_free(&join->intake);
-    buf_free(&join->key);
-    buf_free(&join->bytes);
+    probe_free(&join->probe);
     free(join);
 }
 

@@ -7,9 +7,7 @@
  * through its times in order, and at each time: right changes first (and for left joins their
  * matches with L before t), then the keys whose p changed, then left changes.
  */
-#include "core/base/hash.h"
-#include "core/engine/arrange.h"
-#include "core/engine/engine_internal.h"
+#include "core/engine/probe.h"
 
 enum { MAINTAIN_BUDGET = 1024 };
 enum stage { STAGE_GROUP, STAGE_RIGHT, STAGE_FLIPS, STAGE_LEFT };
@@ -35,7 +33,7 @@ struct outer {
     struct touched *touched;
     size_t touched_len, touched_cap;
     size_t flips_done;
-    struct buf key, bytes;
+    struct probe probe; /* of the next refs of the stage */
 };
 
 /*
@@ -75,16 +73,16 @@ static void emit(struct op *op, const uint8_t *left, const uint8_t *right, uint6
 
 /* ---- the three stages of a time -------------------------------------------------------------- */
 
-/* The right side's entry of the key in outer->key, pinned until its flip was looked at. */
-static void touch(struct outer *outer, uint64_t hash)
+/* The right side's entry of the row's key, pinned until its flip was looked at. */
+static void touch(struct outer *outer, uint64_t hash, struct probe_span key)
 {
     ASSERT(outer->stage == STAGE_RIGHT);
     struct htable_entry *entry =
-        arrange_find(&outer->right, hash, outer->key.data, outer->key.len);
+        arrange_find(&outer->right, hash, key.data, key.len);
     if (entry != NULL && (entry->flags & ARRANGE_PINNED) != 0) {
         return;
     }
-    entry = arrange_pin(&outer->right, hash, outer->key.data, outer->key.len);
+    entry = arrange_pin(&outer->right, hash, key.data, key.len);
     *VEC_PUSH(outer, touched) = (struct touched){.entry = entry, .present = is_present(entry)};
 }
 
@@ -97,21 +95,20 @@ static void take_right(struct op *op, const struct intake_ref *ref)
     if (!outer->null_equal && op_key_has_null(b, ref->row, outer->right_keys, outer->keys_len)) {
         return;
     }
-    uint64_t hash = op_key_encode(b, ref->row, outer->right_keys, outer->keys_len, &outer->key);
-    buf_clear(&outer->bytes);
+    uint64_t hash = probe_hash(&outer->probe);
+    struct probe_span key = probe_key(&outer->probe);
+    struct probe_span bytes = probe_bytes(&outer->probe);
     if (outer->kind == PLAN_JOIN_LEFT) { /* the others need only how many there are */
-        batch_encode_row(b, ref->row, NULL, 0, false, &outer->bytes);
-        const struct htable_entry *entry =
-            arrange_find(&outer->left, hash, outer->key.data, outer->key.len);
-        const struct arrange_key *key = entry != NULL ? arrange_key(entry) : NULL;
-        const struct arrange_update *match = key != NULL ? arrange_first(key) : NULL;
-        for (uint32_t i = 0; key != NULL && i < key->count; i++, match = arrange_next(match)) {
-            emit(op, match->row, outer->bytes.data, ref->time, product(diff, match->diff));
+        const struct htable_entry *entry = arrange_find(&outer->left, hash, key.data, key.len);
+        const struct arrange_key *left = entry != NULL ? arrange_key(entry) : NULL;
+        const struct arrange_update *match = left != NULL ? arrange_first(left) : NULL;
+        for (uint32_t i = 0; left != NULL && i < left->count; i++, match = arrange_next(match)) {
+            emit(op, match->row, bytes.data, ref->time, product(diff, match->diff));
         }
     }
-    touch(outer, hash);
-    arrange_insert(&outer->right, hash, outer->key.data, outer->key.len, outer->bytes.data,
-                   outer->bytes.len, ref->time, diff);
+    touch(outer, hash, key);
+    arrange_insert(&outer->right, hash, key.data, key.len, bytes.data,
+                   bytes.len, ref->time, diff);
 }
 
 /*
@@ -147,28 +144,27 @@ static void take_left(struct op *op, const struct intake_ref *ref)
     struct outer *outer = op->state;
     const struct batch *b = intake_batch(&outer->intake, ref);
     int64_t diff = batch_diff(b, ref->row);
-    buf_clear(&outer->bytes);
-    batch_encode_row(b, ref->row, NULL, 0, false, &outer->bytes);
+    struct probe_span bytes = probe_bytes(&outer->probe);
     if (!outer->null_equal && op_key_has_null(b, ref->row, outer->left_keys, outer->keys_len)) {
         if (outer->kind != PLAN_JOIN_SEMI) {
-            emit(op, outer->bytes.data, NULL, ref->time, diff);
+            emit(op, bytes.data, NULL, ref->time, diff);
         }
         return;
     }
-    uint64_t hash = op_key_encode(b, ref->row, outer->left_keys, outer->keys_len, &outer->key);
-    const struct htable_entry *entry =
-        arrange_find(&outer->right, hash, outer->key.data, outer->key.len);
-    const struct arrange_key *key = entry != NULL ? arrange_key(entry) : NULL;
-    const struct arrange_update *match = key != NULL ? arrange_first(key) : NULL;
-    bool pairs = outer->kind == PLAN_JOIN_LEFT && key != NULL;
-    for (uint32_t i = 0; pairs && i < key->count; i++, match = arrange_next(match)) {
-        emit(op, outer->bytes.data, match->row, ref->time, product(diff, match->diff));
+    uint64_t hash = probe_hash(&outer->probe);
+    struct probe_span key = probe_key(&outer->probe);
+    const struct htable_entry *entry = arrange_find(&outer->right, hash, key.data, key.len);
+    const struct arrange_key *right = entry != NULL ? arrange_key(entry) : NULL;
+    const struct arrange_update *match = right != NULL ? arrange_first(right) : NULL;
+    bool pairs = outer->kind == PLAN_JOIN_LEFT && right != NULL;
+    for (uint32_t i = 0; pairs && i < right->count; i++, match = arrange_next(match)) {
+        emit(op, bytes.data, match->row, ref->time, product(diff, match->diff));
     }
     if (is_present(entry) == (outer->kind == PLAN_JOIN_SEMI)) {
-        emit(op, outer->bytes.data, NULL, ref->time, diff);
+        emit(op, bytes.data, NULL, ref->time, diff);
     }
-    arrange_insert(&outer->left, hash, outer->key.data, outer->key.len, outer->bytes.data,
-                   outer->bytes.len, ref->time, diff);
+    arrange_insert(&outer->left, hash, key.data, key.len, bytes.data,
+                   bytes.len, ref->time, diff);
 }
 
 /* ---- a pass ---------------------------------------------------------------------------------- */
@@ -196,6 +192,19 @@ static void find_group(struct outer *outer)
     ASSERT(outer->right_end > outer->left_at);
 }
 
+/* Of refs [from, to), all of one port. Of the right side only left joins keep the rows. */
+static void fill_probe(struct outer *outer, size_t from, size_t to)
+{
+    const struct intake_ref *refs = &outer->intake.refs[from];
+    bool right = refs->port == 1;
+    const struct probe_spec spec = {.keys = right ? outer->right_keys : outer->left_keys,
+                                    .keys_len = outer->keys_len,
+                                    .whole = !right || outer->kind == PLAN_JOIN_LEFT};
+    probe_fill_refs(&outer->probe, &outer->intake, refs, to - from, &spec);
+    probe_load_arranged(&outer->probe, &outer->left);
+    probe_load_arranged(&outer->probe, &outer->right);
+}
+
 /* One row or key of the stage at hand; false when the stage is through. */
 static bool run_one(struct op *op)
 {
@@ -204,7 +213,11 @@ static bool run_one(struct op *op)
     switch (outer->stage) {
     case STAGE_RIGHT:
         if (outer->right_at < outer->right_end) {
+            if (probe_is_empty(&outer->probe)) {
+                fill_probe(outer, outer->right_at, outer->right_end);
+            }
             take_right(op, &refs[outer->right_at++]);
+            probe_next(&outer->probe);
             return true;
         }
         return false;
@@ -217,7 +230,11 @@ static bool run_one(struct op *op)
         return false;
     case STAGE_LEFT:
         if (outer->left_at < outer->left_end) {
+            if (probe_is_empty(&outer->probe)) {
+                fill_probe(outer, outer->left_at, outer->left_end);
+            }
             take_left(op, &refs[outer->left_at++]);
+            probe_next(&outer->probe);
             return true;
         }
         return false;
@@ -277,6 +294,7 @@ static bool outer_work(struct op *op)
     }
     uint64_t upper = outer->intake.upper;
     ASSERT(outer->touched_len == 0 && outer->stage == STAGE_GROUP);
+    ASSERT(probe_is_empty(&outer->probe));
     intake_close(&outer->intake);
     op_advance(op, upper);
     return maintain(op) || op_input_frontier(op) > op->frontier;
@@ -289,8 +307,7 @@ static void outer_release(struct op *op)
     arrange_free(&outer->right);
     intake_free(&outer->intake);
     free(outer->touched);
-    buf_free(&outer->key);
-    buf_free(&outer->bytes);
+    probe_free(&outer->probe);
     free(outer);
 }
 

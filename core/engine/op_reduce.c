@@ -6,6 +6,7 @@
  * retract the old one and add the new one. So output is minimal, and a group's transient states
  * (negative counts while a batch's changes come in any order) are never seen.
  */
+#include "core/engine/probe.h"
 #include "core/engine/reduce_state.h"
 
 /*
@@ -31,13 +32,14 @@ struct reduce {
     struct htable table;
     struct pool pool;
     struct intake intake;
+    struct probe probe;    /* of the intake's next rows */
     bool flushing;         /* the changes of time are in, touched groups are being looked at */
     uint64_t time;
     struct touched *touched;
     size_t touched_len, touched_cap;
     size_t flushed;
     struct buf old;        /* outputs before this time, one after another */
-    struct buf key, form, fresh;
+    struct buf form, fresh;
     struct reduce_scratch scratch;
 };
 
@@ -114,12 +116,13 @@ static void emit(struct op *op, enum group_output output, const uint8_t *data, i
  * At the group's first change of a time its output is kept. Later changes of the same time find it
  * marked and cost no more than a lookup.
  */
-static struct group *touch(struct reduce *reduce, uint64_t hash)
+static struct group *touch(struct reduce *reduce)
 {
-    struct htable_entry *entry =
-        htable_find(&reduce->table, hash, reduce->key.data, reduce->key.len);
+    uint64_t hash = probe_hash(&reduce->probe);
+    struct probe_span key = probe_key(&reduce->probe);
+    struct htable_entry *entry = htable_find(&reduce->table, hash, key.data, key.len);
     if (entry == NULL) {
-        entry = htable_add(&reduce->table, hash, reduce->key.data, reduce->key.len);
+        entry = htable_add(&reduce->table, hash, key.data, key.len);
     }
     struct group *group = htable_payload(entry);
     if (group->touched == 0) {
@@ -137,8 +140,7 @@ static void take_row(struct reduce *reduce, const struct batch *b, uint32_t row)
 {
     ASSERT(!reduce->flushing);
     int64_t diff = batch_diff(b, row);
-    uint64_t hash = op_key_encode(b, row, reduce->keys, reduce->keys_len, &reduce->key);
-    struct group *group = touch(reduce, hash);
+    struct group *group = touch(reduce);
     group->count = (int64_t)((uint64_t)group->count + (uint64_t)diff);
     if (reduce->layout.forms) {
         buf_clear(&reduce->form);
@@ -196,6 +198,15 @@ static bool flush_time(struct op *op)
 
 /* ---- a pass ---------------------------------------------------------------------------------- */
 
+static void fill_probe(struct reduce *reduce)
+{
+    const struct probe_spec spec = {.keys = reduce->keys, .keys_len = reduce->keys_len};
+    const struct intake *intake = &reduce->intake;
+    probe_fill_refs(&reduce->probe, intake, &intake->refs[intake->at],
+                    intake->refs_len - intake->at, &spec);
+    probe_load(&reduce->probe, &reduce->table);
+}
+
 /* True when out of fuel before the end. */
 static bool run_pass(struct op *op)
 {
@@ -218,9 +229,13 @@ static bool run_pass(struct op *op)
         if (fuel_spend(op->engine, 1)) {
             return true;
         }
+        if (probe_is_empty(&reduce->probe)) {
+            fill_probe(reduce);
+        }
         reduce->time = ref->time;
         intake->at++;
         take_row(reduce, intake_batch(intake, ref), ref->row);
+        probe_next(&reduce->probe);
     }
 }
 
@@ -236,7 +251,7 @@ static bool reduce_work(struct op *op)
         return true;
     }
     uint64_t upper = reduce->intake.upper;
-    ASSERT(reduce->touched_len == 0 && !reduce->flushing);
+    ASSERT(reduce->touched_len == 0 && !reduce->flushing && probe_is_empty(&reduce->probe));
     intake_close(&reduce->intake);
     op_advance(op, upper);
     op->arranged_rows = reduce->table.len;
@@ -253,7 +268,7 @@ static void reduce_release(struct op *op)
     free(reduce->keys);
     free(reduce->touched);
     buf_free(&reduce->old);
-    buf_free(&reduce->key);
+    probe_free(&reduce->probe);
     buf_free(&reduce->form);
     buf_free(&reduce->fresh);
     buf_free(&reduce->scratch.value);
