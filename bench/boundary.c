@@ -79,7 +79,7 @@ static err_t run_both(struct side_config *config, struct side_result *result)
     return err;
 }
 
-static void add_figures(struct report *report, const struct side_config *config, uint64_t line_ns,
+static void add_figures(struct report *report, const struct side_config *config, double line_ns,
                         const struct side_result *result)
 {
     char name[64];
@@ -88,16 +88,16 @@ static void add_figures(struct report *report, const struct side_config *config,
     if (config->source == SIDE_PING) {
         snprintf(name, sizeof(name), "%s, round trip %zu B", carrier, config->record_bytes);
         report_latency(report, name, &result->round_trips);
-        report_add(report, name, "line ns", (double)line_ns);
+        report_add(report, name, "line ns", line_ns);
         report_add(report, name, "of line",
-                   (double)hist_quantile(&result->round_trips, 0.5) / (double)line_ns);
+                   (double)hist_quantile(&result->round_trips, 0.5) / line_ns);
         return;
     }
     snprintf(name, sizeof(name), "%s, flood of %zu B", carrier, config->record_bytes);
     report_add(report, name, "M records/s", (double)result->records / seconds / 1e6);
     report_add(report, name, "GB/s", (double)result->bytes / seconds / 1e9);
     report_add(report, name, "ns/record", (double)result->ns / (double)result->records);
-    report_add(report, name, "line ns", (double)line_ns);
+    report_add(report, name, "line ns", line_ns);
 }
 
 static void run_case(const struct options *options, struct report *report, bool shm,
@@ -108,7 +108,7 @@ static void run_case(const struct options *options, struct report *report, bool 
     struct side_config config = {.shm = shm, .directory = directory, .source = source,
                                  .record_bytes = record_bytes,
                                  .run_ns = (uint64_t)(options->seconds * 1e9)};
-    uint64_t before = machine_ping_pong_ns();
+    double before = machine_probe_line().p50_ns;
     err_t err = make_directory(options, directory, sizeof(directory));
     if (err == ERR_OK) {
         err = run_both(&config, result);
@@ -120,7 +120,7 @@ static void run_case(const struct options *options, struct report *report, bool 
     } else if (result->records == 0) {
         report_wrong(report, "%s, %zu B: nothing arrived", shm ? "shm" : "tcp", record_bytes);
     } else {
-        add_figures(report, &config, (before + machine_ping_pong_ns()) / 2, result);
+        add_figures(report, &config, (before + machine_probe_line().p50_ns) / 2, result);
     }
     free(result);
 }

@@ -42,6 +42,16 @@ void hist_add(struct hist *hist, uint64_t ns)
     hist->max = ns > hist->max ? ns : hist->max;
 }
 
+void hist_merge(struct hist *hist, const struct hist *other)
+{
+    for (uint32_t b = 0; b < HIST_BUCKETS; b++) {
+        hist->buckets[b] += other->buckets[b];
+    }
+    hist->count += other->count;
+    hist->sum += other->sum;
+    hist->max = other->max > hist->max ? other->max : hist->max;
+}
+
 uint64_t hist_quantile(const struct hist *hist, double share)
 {
     ASSERT(share >= 0 && share <= 1);

@@ -1,5 +1,7 @@
 /* tailrace-bench: one subcommand per family of workloads. */
+#include "bench/machine.h"
 #include "bench/options.h"
+#include "bench/plot.h"
 #include "bench/report.h"
 #include "core/base/log.h"
 
@@ -13,6 +15,7 @@ struct subcommand {
 };
 
 static const struct subcommand subcommands[] = {
+    {"ring", "ring: carriers, floors and peers between two processes", bench_ring},
     {"engine", "engine: one worker, closed loop", bench_engine},
     {"boundary", "boundary: two processes", bench_boundary},
     {"sql", "sql: one environment", bench_sql},
@@ -41,11 +44,25 @@ int main(int argc, char **argv)
         fprintf(stderr, "tailrace-bench: which? See tailrace-bench --help.\n");
         return 2;
     }
+    machine_clock_start();
+    err_t err = options.priority ? machine_priority() : ERR_OK;
+    if (err != ERR_OK) {
+        fprintf(stderr, "tailrace-bench: --priority: %s\n", err_text(err));
+        err_free(err);
+        return 2;
+    }
     log_configure(LOG_LEVEL_WARN, LOG_FORMAT_LOGFMT, "tailrace-bench");
     struct report report;
     report_init(&report, subcommand->title);
     subcommand->run(&options, &report);
     report_print(&report, options.json);
+    if (options.plot != NULL) {
+        err = plot_write(&report, options.plot);
+        if (err != ERR_OK) {
+            report_wrong(&report, "%s: %s", options.plot, err_text(err));
+            err_free(err);
+        }
+    }
     status = report.wrong ? 1 : 0;
     report_free(&report);
     return status;

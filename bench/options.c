@@ -6,10 +6,13 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const char usage[] =
     "usage: tailrace-bench SUBCOMMAND [FLAGS]\n"
     "\n"
+    "  ring       our carriers (shared memory, TCP, TLS) between two processes, beside plain\n"
+    "             rings and bare sockets (floors) and other message systems (peers)\n"
     "  engine     the compute engine alone: count (w1), join (w2), distinct (w3a) and\n"
     "             consolidate (w3b), each beside a hand-written loop; answers are checked\n"
     "  boundary   storage to compute between two processes, over shared memory and TCP,\n"
@@ -20,10 +23,14 @@ static const char usage[] =
     "  --workload NAME       engine: w1, w2, w3a or w3b (default: all)\n"
     "  --scale F             engine: share of rows, keys and rounds (default 1)\n"
     "  --runs N              medians of N runs, at most 32 (default 3)\n"
-    "  --seconds S           boundary, sql: length of each timed loop (default 2)\n"
+    "  --seconds S           length of each timed loop (default 2; ring: 0.4)\n"
+    "  --case TEXT           ring, boundary: only cases whose title contains TEXT\n"
+    "  --link TEXT           ring: only links whose name contains TEXT\n"
+    "  --plot FILE           draw latencies by percentile and rates, as .svg or .png\n"
     "  --host H, --port P    sql: where environmentd listens (default 127.0.0.1, 6875)\n"
     "  --postgres-port P     sql: a PostgreSQL on the same host to compare with\n"
     "  --directory DIR       the disk whose fdatasync is probed (default /tmp)\n"
+    "  --priority            run before everybody else on this machine (needs root)\n"
     "  --json                JSON instead of a table\n"
     "\n"
     "Exit code 1 when an answer was wrong or something could not be measured.\n";
@@ -34,7 +41,10 @@ static const struct option flags[] = {
     {"host", required_argument, NULL, 'H'},     {"port", required_argument, NULL, 'p'},
     {"postgres-port", required_argument, NULL, 'g'},
     {"directory", required_argument, NULL, 'd'}, {"json", no_argument, NULL, 'j'},
-    {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
+    {"plot", required_argument, NULL, 'P'},     {"case", required_argument, NULL, 'c'},
+    {"link", required_argument, NULL, 'l'},     {"priority", no_argument, NULL, 'n'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
 };
 
 static bool set_number(const char *text, double low, double high, double *out)
@@ -54,6 +64,10 @@ static bool set(struct options *out, int flag, const char *value)
     case 'H': out->host = value; return true;
     case 'p': out->port = value; return true;
     case 'g': out->postgres_port = value; return true;
+    case 'n': out->priority = true; return true;
+    case 'P': out->plot = value; return true;
+    case 'c': out->only_case = value; return true;
+    case 'l': out->link = value; return true;
     case 'd': out->directory = value; return true;
     case 'j': out->json = true; return true;
     case 'r':
@@ -69,7 +83,7 @@ static bool set(struct options *out, int flag, const char *value)
 bool options_parse(int argc, char **argv, struct options *out, int *status)
 {
     *out = (struct options){.scale = 1, .runs = 3, .host = "127.0.0.1", .port = "6875",
-                            .directory = "/tmp", .seconds = 2};
+                            .directory = "/tmp"};
     int flag;
     while ((flag = getopt_long(argc, argv, "h", flags, NULL)) != -1) {
         if (flag == 'h') {
@@ -82,6 +96,9 @@ bool options_parse(int argc, char **argv, struct options *out, int *status)
             *status = 2;
             return false;
         }
+    }
+    if (out->seconds == 0) {
+        out->seconds = strcmp(argv[0], "ring") == 0 ? 0.4 : 2;
     }
     *status = 2;
     return true;

@@ -14,6 +14,10 @@ struct options {
     const char *postgres_port; /* NULL: without PostgreSQL */
     const char *directory;     /* on the disk to probe, and for sockets */
     double seconds;            /* of each timed loop */
+    bool priority;             /* before everybody else on this machine */
+    const char *plot;          /* a file to draw into; NULL: none */
+    const char *link;          /* ring: only links whose name contains this; NULL: all */
+    const char *only_case;     /* ring, boundary: the same of cases' titles */
 };
 
 /* False: usage was printed; *status is what main returns. argv[0] is the subcommand. */
@@ -21,6 +25,7 @@ bool options_parse(int argc, char **argv, struct options *out, int *status);
 
 struct report;
 /* The subcommands. They add figures and say what was wrong. */
+void bench_ring(const struct options *options, struct report *report);
 void bench_engine(const struct options *options, struct report *report);
 void bench_boundary(const struct options *options, struct report *report);
 void bench_sql(const struct options *options, struct report *report);

@@ -10,6 +10,7 @@ import tempfile
 
 import environment
 
+SUBCOMMANDS = ("ring", "boundary", "engine", "sql")
 POSTGRES = "/usr/lib/postgresql/15/bin"
 
 
@@ -72,20 +73,24 @@ def main():
     parser.add_argument("--binaries", type=pathlib.Path, default=pathlib.Path("build/release/bin"))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--only", action="append", choices=("engine", "boundary", "sql"))
+    parser.add_argument("--only", action="append", choices=SUBCOMMANDS)
     arguments = parser.parse_args()
-    only = arguments.only or ("engine", "boundary", "sql")
+    only = arguments.only or SUBCOMMANDS
     quick = ("--runs=1", "--seconds=0.3") if arguments.quick else ()
+    # Long enough to check every link that is there once.
+    ring = ("--runs=1", "--seconds=0.03") if arguments.quick else ()
     scale = ("--scale=0.02",) if arguments.quick else ()
     # Beside the tree's disk rather than in a tmpfs: syncs must cost what they cost.
     directory = pathlib.Path(tempfile.mkdtemp(prefix="tailrace-bench-", dir="/var/tmp"))
     directory.chmod(0o755)
     status = 0
     try:
-        if "engine" in only:
-            status |= run_bench(arguments, "engine", *scale, *quick)
+        if "ring" in only:
+            status |= run_bench(arguments, "ring", f"--directory={directory}", *ring)
         if "boundary" in only:
             status |= run_bench(arguments, "boundary", f"--directory={directory}", *quick)
+        if "engine" in only:
+            status |= run_bench(arguments, "engine", *scale, *quick)
         if "sql" in only:
             status |= run_sql(arguments, directory, quick)
     finally:

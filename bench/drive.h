@@ -1,0 +1,108 @@
+/*
+ * The loop of a link that is polled: both sides of every pattern, from four functions of the link.
+ * Inlined into each link together with them, so a floor pays no indirect call.
+ */
+#ifndef TAILRACE_BENCH_DRIVE_H
+#define TAILRACE_BENCH_DRIVE_H
+
+#include "bench/link.h"
+
+struct drive {
+    /* Room for the next message of shape->bytes, 8-byte aligned; NULL: none now. */
+    void *(*reserve)(struct link *link);
+    void (*commit)(struct link *link);
+    /* Makes what was committed visible, wakes who sleeps. */
+    void (*flush)(struct link *link);
+    /* Gives what is there to load_take; returns how many. Sleeps for it when the shape says so,
+     * but 0 is always allowed. */
+    size_t (*receive)(struct link *link, struct load *load);
+};
+
+#define DRIVE_INLINE static inline __attribute__((always_inline))
+
+DRIVE_INLINE bool drive_stopped(const struct load *load)
+{
+    return load->over || link_interrupted;
+}
+
+DRIVE_INLINE void drive_send(struct link *link, struct load *load, const struct drive d)
+{
+    void *data = d.reserve(link);
+    while (data == NULL && !drive_stopped(load)) {
+        d.flush(link);
+        machine_relax();
+        data = d.reserve(link);
+    }
+    if (data != NULL) {
+        load_fill(load, data);
+        d.commit(link);
+    }
+}
+
+DRIVE_INLINE void drive_ping(struct link *link, struct load *load, const struct drive d)
+{
+    while (!drive_stopped(load)) {
+        load->sent_ns = machine_now_ns();
+        drive_send(link, load, d);
+        d.flush(link);
+        while (load->received < load->sent && !drive_stopped(load)) {
+            d.receive(link, load);
+        }
+    }
+}
+
+DRIVE_INLINE void drive_pong(struct link *link, struct load *load, const struct drive d)
+{
+    while (!drive_stopped(load)) {
+        d.receive(link, load);
+        while (load->sent < load->received && !drive_stopped(load)) {
+            drive_send(link, load, d);
+            d.flush(link);
+        }
+    }
+}
+
+DRIVE_INLINE void drive_paced(struct link *link, struct load *load, const struct drive d)
+{
+    while (!drive_stopped(load)) {
+        if (!load_due(load, machine_now_ns())) {
+            machine_relax();
+            continue;
+        }
+        drive_send(link, load, d);
+        d.flush(link);
+        load->due_ns += load->shape->interval_ns;
+    }
+}
+
+DRIVE_INLINE void drive_flood(struct link *link, struct load *load, const struct drive d)
+{
+    uint32_t batch = load->shape->batch;
+    while (!drive_stopped(load)) {
+        for (uint32_t i = 0; i < batch; i++) {
+            drive_send(link, load, d);
+        }
+        d.flush(link);
+    }
+}
+
+DRIVE_INLINE void drive(struct link *link, struct load *load, const struct drive d)
+{
+    if (load_sends(load)) {
+        switch (load->shape->pattern) {
+        case LOAD_PING: drive_ping(link, load, d); return;
+        case LOAD_PACED: drive_paced(link, load, d); return;
+        case LOAD_FLOOD: drive_flood(link, load, d); return;
+        }
+        UNREACHABLE();
+    }
+    if (load->shape->pattern == LOAD_PING) {
+        drive_pong(link, load, d);
+        return;
+    }
+    while (!drive_stopped(load)) {
+        d.receive(link, load);
+    }
+}
+
+#endif

@@ -1,0 +1,388 @@
+/*
+ * Ours: a real carrier session between the two processes, each with one loop that is both net loop
+ * and worker loop, over shared memory, TCP and TLS. The handshake above the stream is left out (it
+ * costs nothing later); from carrier_reserve to the host's message everything is as in production.
+ *
+ * The waits are the loop's: SPIN looks for work for ever, SLEEP sleeps at once, ADAPT is what a
+ * daemon does.
+ */
+#include "bench/link.h"
+
+#include "core/base/mem.h"
+#include "core/io/tls.h"
+#include "ctrl/pki/pki.h"
+#include "ring/shm/shm.h"
+#include "ring/tcp/tcp.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { SMALL = 256, RETRY_US = 5000, WATCH_US = 100 * 1000, SPIN_US = 10 * 1000 * 1000 };
+
+/* How the session is made. Filled before the forks, then read only; the rest belongs to one
+ * process each. */
+struct post {
+    struct link *link;
+    struct load *load;
+    char address[192];
+    bool shm;
+    struct pki_files files[2]; /* TLS: of the child, of the parent */
+    struct tls_context *tls;
+    struct io_loop *loop;
+    struct io_listener *listener;
+    struct io_stream *stream;
+    struct carrier *carrier; /* NULL until the session stands */
+    struct io_poller poller;
+    struct io_timer timer;
+    struct shm_pool *pool; /* BY_REFERENCE */
+    struct carrier_block block;
+    uint64_t small[SMALL / sizeof(uint64_t)];
+    err_t err;
+};
+
+static void post_end(struct post *post, err_t err)
+{
+    if (post->err == ERR_OK) {
+        post->err = err;
+    } else {
+        err_free(err);
+    }
+    io_loop_stop(post->loop);
+}
+
+/* ---- sending --------------------------------------------------------------------------------- */
+
+static void send_one(struct post *post)
+{
+    struct load *load = post->load;
+    size_t bytes = load->shape->bytes;
+    struct carrier_message m = {.kind = FRAME_KIND_USER, .stream = 1, .a = load->sent};
+    if (load->shape->by_reference) {
+        m.b = load->due_ns;
+        load->sent++;
+        carrier_share(post->carrier, 0, 0, &m, &post->block, bytes);
+    } else if (bytes <= SMALL) {
+        load_fill(load, post->small);
+        m.data = (const uint8_t *)post->small;
+        m.len = bytes;
+        carrier_send(post->carrier, 0, 0, &m);
+    } else {
+        struct carrier_block block;
+        carrier_reserve(post->carrier, 0, 0, bytes, &block);
+        load_fill(load, block.data);
+        carrier_commit(post->carrier, 0, 0, &m, &block, bytes);
+    }
+}
+
+static bool send_batch(struct post *post, uint32_t count)
+{
+    if (!carrier_ready(post->carrier, 0, 0)) {
+        return false; /* writable wakes us */
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        send_one(post);
+    }
+    carrier_flush(post->carrier, 0);
+    return true;
+}
+
+static bool send_paced(struct post *post)
+{
+    struct load *load = post->load;
+    if (load_due(load, machine_now_ns())) {
+        send_one(post);
+        carrier_flush(post->carrier, 0);
+        load->due_ns += load->shape->interval_ns;
+    }
+    return true; /* the clock must be looked at again: a sender on time does not sleep */
+}
+
+static bool poll_post(struct io_poller *poller)
+{
+    struct post *post = CONTAINER_OF(poller, struct post, poller);
+    if (post->carrier == NULL || !load_sends(post->load)) {
+        return false;
+    }
+    switch (post->load->shape->pattern) {
+    case LOAD_FLOOD: return send_batch(post, post->load->shape->batch);
+    case LOAD_PACED: return send_paced(post);
+    case LOAD_PING: return false; /* the answers drive it */
+    }
+    UNREACHABLE();
+}
+
+/* ---- the session ----------------------------------------------------------------------------- */
+
+static void ping(struct post *post)
+{
+    post->load->sent_ns = machine_now_ns();
+    send_one(post);
+    carrier_flush(post->carrier, 0);
+}
+
+static void on_open(void *ctx, struct carrier *carrier, uint32_t local)
+{
+    struct post *post = ctx;
+    ASSERT(local == 0 && post->carrier == NULL);
+    post->carrier = carrier;
+    if (load_sends(post->load) && post->load->shape->pattern == LOAD_PING) {
+        ping(post);
+    }
+}
+
+static err_t on_message(void *ctx, struct carrier *carrier, uint32_t local, uint32_t remote,
+                        const struct carrier_message *m)
+{
+    struct post *post = ctx;
+    struct load *load = post->load;
+    if (m->len != load->shape->bytes) {
+        return err_new(ERR_CORRUPT, "%zu bytes instead of %u", m->len, load->shape->bytes);
+    }
+    if (load->shape->by_reference) {
+        uint64_t words[4] = {m->a, m->b};
+        load_take(load, words);
+    } else {
+        load_take(load, m->data);
+    }
+    if (load->over) {
+        io_loop_stop(post->loop);
+    } else if (load->shape->pattern == LOAD_PING) {
+        ping(post);
+    }
+    return ERR_OK;
+}
+
+static err_t on_lost(void *ctx, struct carrier *carrier, uint32_t local, uint32_t remote,
+                     const struct carrier_message *m)
+{
+    return err_new(ERR_INTERNAL, "a message was taken back: the reader fell behind");
+}
+
+static void on_close(void *ctx, struct carrier *carrier, uint32_t local)
+{
+    struct post *post = ctx;
+    post->carrier = NULL;
+}
+
+static void on_ending(void *ctx, struct carrier *carrier, const char *reason)
+{
+    struct post *post = ctx;
+    post_end(post, err_new(ERR_UNAVAILABLE, "session ended: %s", reason));
+}
+
+static void on_ended(void *ctx, struct carrier *carrier)
+{
+}
+
+static const struct carrier_host host = {
+    .open = on_open, .message = on_message, .lost = on_lost, .close = on_close,
+    .ending = on_ending, .ended = on_ended};
+
+static void session_new(struct post *post, struct io_stream *stream, const uint8_t *rest,
+                        size_t rest_len)
+{
+    static const struct hello hello = {.workers = 1};
+    struct carrier_worker worker = {.loop = post->loop, .ctx = post};
+    struct carrier_config config = {.net = post->loop, .host = &host, .net_ctx = post,
+                                    .workers = &worker, .workers_len = 1, .ours = &hello,
+                                    .theirs = &hello};
+    if (post->shm) {
+        struct shm_config shm = {.initiator = !post->link->parent, .pool = post->pool};
+        shm_carrier_new(&config, stream, &shm);
+    } else {
+        tcp_carrier_new(&config, stream, rest, rest_len);
+    }
+}
+
+static void on_secure(void *arg, struct io_stream *stream)
+{
+    session_new(arg, stream, NULL, 0);
+}
+
+/* Until the session takes the stream over. A refused connection is tried again by the timer. */
+static void stream_closed(void *arg, err_t reason)
+{
+    struct post *post = arg;
+    post->stream = NULL;
+    if (post->tls != NULL && reason != ERR_OK && err_code(reason) != ERR_UNAVAILABLE) {
+        post_end(post, err_wrap(reason, "connecting"));
+        return;
+    }
+    err_free(reason);
+}
+
+static const struct io_stream_handler stream_handler = {.close = stream_closed};
+
+static void on_stream(void *arg, struct io_stream *stream)
+{
+    struct post *post = arg;
+    if (post->tls != NULL) {
+        tls_start(post->tls, stream, NULL, NULL, 0, &stream_handler, post, on_secure,
+                  &post->stream);
+    } else {
+        session_new(post, stream, NULL, 0);
+    }
+    post->stream = stream; /* not NULL: no further attempt */
+}
+
+/* ---- one process ----------------------------------------------------------------------------- */
+
+static void on_timer(struct io_timer *timer)
+{
+    struct post *post = CONTAINER_OF(timer, struct post, timer);
+    if (link_interrupted) {
+        io_loop_stop(post->loop);
+        return;
+    }
+    bool dial = !post->link->parent && post->stream == NULL;
+    if (dial) {
+        err_t err = io_connect(post->loop, post->address, &stream_handler, post, on_stream,
+                               &post->stream);
+        if (err != ERR_OK) {
+            post_end(post, err);
+            return;
+        }
+    }
+    io_timer_start(post->loop, timer, io_now_us(post->loop) + (dial ? RETRY_US : WATCH_US));
+}
+
+static err_t open_tls(struct post *post)
+{
+    const struct pki_files *files = &post->files[post->link->parent];
+    if (files->certificate_path == NULL) {
+        return ERR_OK;
+    }
+    struct tls_config config = {.certificate_path = files->certificate_path,
+                                .key_path = files->key_path, .ca_path = files->ca_path,
+                                .require_peer = post->link->parent};
+    return tls_context_new(&config, post->link->parent, &post->tls);
+}
+
+static err_t start_post(struct post *post)
+{
+    static const uint32_t spins_us[] = {[LOAD_SPIN] = SPIN_US, [LOAD_SLEEP] = 0};
+    TRY(open_tls(post));
+    if (post->load->shape->wait != LOAD_ADAPT) {
+        io_loop_set_spin(post->loop, spins_us[post->load->shape->wait]);
+    }
+    if (post->load->shape->by_reference) {
+        size_t bytes = post->load->shape->bytes;
+        post->pool = shm_pool_new(&(struct shm_pool_config){.net = post->loop, .workers = 1});
+        shm_pool_worker(post->pool, 0, post->loop, NULL, NULL);
+        if (!shm_pool_reserve(post->pool, 0, bytes, &post->block)) {
+            return err_new(ERR_LIMIT, "no block of %zu bytes", bytes);
+        }
+        memset(post->block.data, 1, bytes);
+    }
+    if (post->link->parent) {
+        TRY(io_listen(post->loop, post->address, on_stream, post, &post->listener));
+    }
+    post->poller = (struct io_poller){.poll = poll_post};
+    io_poller_add(post->loop, &post->poller);
+    post->timer.fire = on_timer;
+    io_timer_start(post->loop, &post->timer, io_now_us(post->loop));
+    return ERR_OK;
+}
+
+static void start(struct io_loop *loop, void *arg)
+{
+    struct post *post = arg;
+    post->loop = loop;
+    err_t err = start_post(post);
+    if (err != ERR_OK) {
+        post_end(post, err);
+    }
+}
+
+/* What it made is not freed: the process ends when this returns. */
+static err_t carrier_run(struct link *link, struct load *load)
+{
+    struct post *post = link->state;
+    struct io_env *env;
+    post->link = link;
+    post->load = load;
+    TRY(io_env_new_real(&env));
+    TRY(io_main(env, start, post));
+    return post->err;
+}
+
+/* ---- before the forks ------------------------------------------------------------------------ */
+
+static void post_new(struct link *link)
+{
+    struct post *post = MEM_NEW(struct post);
+    link->state = post;
+    post->link = link;
+}
+
+static err_t shm_open_link(struct link *link)
+{
+    post_new(link);
+    struct post *post = link->state;
+    post->shm = true;
+    snprintf(post->address, sizeof(post->address), "unixpacket:%s/carrier", link->directory);
+    return ERR_OK;
+}
+
+static err_t tcp_open_link(struct link *link)
+{
+    post_new(link);
+    struct post *post = link->state;
+    snprintf(post->address, sizeof(post->address), "127.0.0.1:%d", link_free_port());
+    return ERR_OK;
+}
+
+/* On a loop of its own: an environment's certificate authority and both sides' certificates. */
+static void make_certificates(struct io_loop *loop, void *arg)
+{
+    struct post *post = arg;
+    char directory[192];
+    struct pki *pki = NULL;
+    snprintf(directory, sizeof(directory), "%s/pki", post->link->directory);
+    post->loop = loop;
+    err_t err = pki_init(loop, directory, "bench", &pki);
+    for (int i = 0; i < 2 && err == ERR_OK; i++) {
+        err = pki_issue(pki, i == 0 ? PKI_COMPUTED : PKI_STORAGED, "bench", &post->files[i]);
+    }
+    pki_free(pki);
+    post_end(post, err);
+}
+
+static err_t tls_open_link(struct link *link)
+{
+    TRY(tcp_open_link(link));
+    struct post *post = link->state;
+    struct io_env *env;
+    TRY(io_env_new_real(&env));
+    err_t err = io_main(env, make_certificates, post);
+    io_env_free(env);
+    if (err == ERR_OK) {
+        err = post->err;
+    }
+    post->err = ERR_OK;
+    return err;
+}
+
+static void carrier_close_link(struct link *link)
+{
+    struct post *post = link->state;
+    for (int i = 0; i < 2; i++) {
+        pki_files_free(&post->files[i]);
+    }
+    free(post);
+}
+
+static bool no_reference(const struct load_shape *shape)
+{
+    return !shape->by_reference;
+}
+
+const struct link_ops link_shm = {
+    .name = "shm", .kind = LINK_OURS,
+    .open = shm_open_link, .run = carrier_run, .close = carrier_close_link};
+const struct link_ops link_tcp = {
+    .name = "tcp", .kind = LINK_OURS, .fits = no_reference,
+    .open = tcp_open_link, .run = carrier_run, .close = carrier_close_link};
+const struct link_ops link_tls = {
+    .name = "tls", .kind = LINK_OURS, .fits = no_reference,
+    .open = tls_open_link, .run = carrier_run, .close = carrier_close_link};

@@ -1,0 +1,193 @@
+/*
+ * The kernel's byte streams, bare: TCP on the loopback, a Unix socket, a pair of pipes. Messages
+ * of one fixed length, a batch is one write. Spinning sides use non-blocking calls, sleeping ones
+ * blocking calls; there is no third way here (ADAPT sleeps).
+ */
+#include "bench/drive.h"
+
+#include "core/base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { IN_BYTES = 256 * 1024 };
+
+/* Both ends are open until the forks; then each side uses one pair of descriptors. */
+struct stream {
+    int to_parent[2];  /* read, write; the same descriptors where the stream goes both ways */
+    int to_child[2];
+    int in, out;
+    uint8_t *pending; /* committed, not written: at most a batch */
+    size_t pending_len, pending_cap;
+    uint8_t *buffer; /* read, not taken: starts with a message */
+    size_t buffer_len;
+};
+
+static bool socket_fits(const struct load_shape *shape)
+{
+    return !shape->by_reference && shape->bytes <= IN_BYTES / 2;
+}
+
+static err_t stream_new(struct link *link, struct stream **out)
+{
+    struct stream *s = MEM_NEW(struct stream);
+    link->state = s;
+    *out = s;
+    s->to_parent[0] = s->to_parent[1] = s->to_child[0] = s->to_child[1] = -1;
+    uint32_t batch = link->shape->pattern == LOAD_FLOOD ? link->shape->batch : 1;
+    s->pending_cap = (size_t)batch * link->shape->bytes;
+    s->pending = mem_alloc(s->pending_cap);
+    s->buffer = mem_alloc(IN_BYTES);
+    return ERR_OK;
+}
+
+static err_t pipe_open(struct link *link)
+{
+    struct stream *s;
+    TRY(stream_new(link, &s));
+    return pipe2(s->to_parent, O_CLOEXEC) == 0 && pipe2(s->to_child, O_CLOEXEC) == 0
+               ? ERR_OK
+               : err_errno(errno, "pipe");
+}
+
+/* A connected pair: [0] the parent's, [1] the child's. */
+static err_t stream_pair(struct stream *s, const int fds[2])
+{
+    s->to_parent[0] = fds[0];
+    s->to_child[1] = fds[0];
+    s->to_child[0] = fds[1];
+    s->to_parent[1] = fds[1];
+    return ERR_OK;
+}
+
+static err_t unix_open(struct link *link)
+{
+    struct stream *s;
+    int fds[2];
+    TRY(stream_new(link, &s));
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) {
+        return err_errno(errno, "socketpair");
+    }
+    return stream_pair(s, fds);
+}
+
+static err_t tcp_open(struct link *link)
+{
+    struct stream *s;
+    TRY(stream_new(link, &s));
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(at);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fds[2] = {-1, -1};
+    int one = 1;
+    if (bind(listener, (struct sockaddr *)&at, len) != 0 || listen(listener, 1) != 0 ||
+        getsockname(listener, (struct sockaddr *)&at, &len) != 0) {
+        return err_errno(errno, "listening on the loopback");
+    }
+    fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connect(fds[0], (struct sockaddr *)&at, len) != 0) {
+        return err_errno(errno, "connecting on the loopback");
+    }
+    fds[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    close(listener);
+    for (int i = 0; i < 2; i++) {
+        if (setsockopt(fds[i], IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0) {
+            return err_errno(errno, "TCP_NODELAY");
+        }
+    }
+    return stream_pair(s, fds);
+}
+
+static void stream_close(struct link *link)
+{
+    struct stream *s = link->state;
+    close(s->to_parent[0]);
+    close(s->to_child[1]);
+    if (s->to_child[0] != s->to_parent[1] || s->to_child[0] < 0) {
+        close(s->to_child[0]); /* a pipe has four ends */
+    }
+    close(s->to_parent[1]);
+    free(s->pending);
+    free(s->buffer);
+    free(s);
+}
+
+DRIVE_INLINE void *socket_reserve(struct link *link)
+{
+    struct stream *s = link->state;
+    return s->pending_len + link->shape->bytes <= s->pending_cap ? s->pending + s->pending_len
+                                                                 : NULL;
+}
+
+DRIVE_INLINE void socket_commit(struct link *link)
+{
+    struct stream *s = link->state;
+    s->pending_len += link->shape->bytes;
+    ASSERT(s->pending_len <= s->pending_cap);
+}
+
+static void socket_flush(struct link *link)
+{
+    struct stream *s = link->state;
+    size_t done = 0;
+    while (done < s->pending_len && !link_interrupted) {
+        ssize_t n = write(s->out, s->pending + done, s->pending_len - done);
+        if (n > 0) {
+            done += (size_t)n;
+        } else if (errno != EAGAIN && errno != EINTR) {
+            link_interrupted = 1; /* the other side is gone */
+        }
+    }
+    s->pending_len = 0;
+}
+
+static size_t socket_receive(struct link *link, struct load *load)
+{
+    struct stream *s = link->state;
+    ssize_t n = read(s->in, s->buffer + s->buffer_len, IN_BYTES - s->buffer_len);
+    if (n <= 0) {
+        if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+            link_interrupted = 1;
+        }
+        return 0;
+    }
+    s->buffer_len += (size_t)n;
+    size_t at = 0;
+    size_t taken = 0;
+    for (; at + load->shape->bytes <= s->buffer_len; at += load->shape->bytes) {
+        load_take(load, s->buffer + at);
+        taken++;
+    }
+    memmove(s->buffer, s->buffer + at, s->buffer_len - at);
+    s->buffer_len -= at;
+    return taken;
+}
+
+static err_t stream_run(struct link *link, struct load *load)
+{
+    struct stream *s = link->state;
+    s->in = link->parent ? s->to_parent[0] : s->to_child[0];
+    s->out = link->parent ? s->to_child[1] : s->to_parent[1];
+    if (link->shape->wait == LOAD_SPIN) {
+        if (fcntl(s->in, F_SETFL, O_NONBLOCK) != 0 || fcntl(s->out, F_SETFL, O_NONBLOCK) != 0) {
+            return err_errno(errno, "O_NONBLOCK");
+        }
+    }
+    drive(link, load, (struct drive){socket_reserve, socket_commit, socket_flush, socket_receive});
+    return ERR_OK;
+}
+
+const struct link_ops link_socket_tcp = {
+    .name = "bare TCP", .kind = LINK_FLOOR, .fits = socket_fits,
+    .open = tcp_open, .run = stream_run, .close = stream_close};
+const struct link_ops link_unix = {
+    .name = "Unix socket", .kind = LINK_PEER, .fits = socket_fits,
+    .open = unix_open, .run = stream_run, .close = stream_close};
+const struct link_ops link_pipe = {
+    .name = "pipe", .kind = LINK_PEER, .fits = socket_fits,
+    .open = pipe_open, .run = stream_run, .close = stream_close};

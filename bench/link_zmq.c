@@ -1,0 +1,111 @@
+/* A peer: ZeroMQ over ipc and tcp. PAIR back and forth, PUSH to PULL one way, stock settings. */
+#include "bench/drive.h"
+
+#include "core/base/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <zmq.h>
+
+struct zmq {
+    char address[192];
+    void *socket;
+    uint64_t *out;
+    uint64_t *in;
+};
+
+static bool zmq_fits(const struct load_shape *shape)
+{
+    return !shape->by_reference;
+}
+
+static err_t zmq_new(struct link *link, struct zmq **out)
+{
+    struct zmq *z = MEM_NEW(struct zmq);
+    link->state = *out = z;
+    z->out = mem_zalloc(link->shape->bytes);
+    z->in = mem_zalloc(link->shape->bytes);
+    return ERR_OK;
+}
+
+static err_t ipc_open(struct link *link)
+{
+    struct zmq *z;
+    TRY(zmq_new(link, &z));
+    snprintf(z->address, sizeof(z->address), "ipc://%s/zmq", link->directory);
+    return ERR_OK;
+}
+
+static err_t tcp_open(struct link *link)
+{
+    struct zmq *z;
+    TRY(zmq_new(link, &z));
+    snprintf(z->address, sizeof(z->address), "tcp://127.0.0.1:%d", link_free_port());
+    return ERR_OK;
+}
+
+static void zmq_close_link(struct link *link)
+{
+    struct zmq *z = link->state;
+    free(z->out);
+    free(z->in);
+    free(z);
+}
+
+static void *zmq_reserve(struct link *link)
+{
+    return ((struct zmq *)link->state)->out;
+}
+
+static void zmq_commit(struct link *link)
+{
+    struct zmq *z = link->state;
+    while (zmq_send(z->socket, z->out, link->shape->bytes, 0) < 0 && !link_interrupted) {
+        ASSERT(errno == EINTR || errno == EAGAIN);
+    }
+}
+
+static void zmq_flush(struct link *link)
+{
+    /* It sends by itself, from a thread of its own. */
+}
+
+static size_t zmq_receive(struct link *link, struct load *load)
+{
+    struct zmq *z = link->state;
+    int flags = link->shape->wait == LOAD_SPIN ? ZMQ_DONTWAIT : 0;
+    size_t taken = 0;
+    while (!load->over && !link_interrupted) {
+        int len = zmq_recv(z->socket, z->in, load->shape->bytes, flags);
+        if (len != (int)load->shape->bytes) {
+            load->torn |= len >= 0;
+            break;
+        }
+        load_take(load, z->in);
+        taken++;
+        flags = ZMQ_DONTWAIT; /* sleep for the first one only */
+    }
+    return taken;
+}
+
+static err_t zmq_run(struct link *link, struct load *load)
+{
+    struct zmq *z = link->state;
+    void *context = zmq_ctx_new();
+    int kind = load->shape->pattern == LOAD_PING ? ZMQ_PAIR : load_sends(load) ? ZMQ_PUSH
+                                                                               : ZMQ_PULL;
+    z->socket = zmq_socket(context, kind);
+    int rc = link->parent ? zmq_bind(z->socket, z->address) : zmq_connect(z->socket, z->address);
+    if (rc != 0) {
+        return err_new(ERR_UNAVAILABLE, "%s: %s", z->address, zmq_strerror(errno));
+    }
+    drive(link, load, (struct drive){zmq_reserve, zmq_commit, zmq_flush, zmq_receive});
+    return ERR_OK;
+}
+
+const struct link_ops link_zmq_ipc = {
+    .name = "ZeroMQ ipc", .kind = LINK_PEER, .threads = true, .fits = zmq_fits,
+    .open = ipc_open, .run = zmq_run, .close = zmq_close_link};
+const struct link_ops link_zmq_tcp = {
+    .name = "ZeroMQ tcp", .kind = LINK_PEER, .threads = true, .fits = zmq_fits,
+    .open = tcp_open, .run = zmq_run, .close = zmq_close_link};

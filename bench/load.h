@@ -1,0 +1,151 @@
+/*
+ * One side of a transport case: what to send when, and what was measured. The same load drives our
+ * carriers, the bare floors and the peers, so they are compared doing the same work.
+ *
+ * A case has two processes. The parent measures, the child only works and is killed at the end:
+ *
+ *   PING    parent sends one message, the child sends it back; the parent times the round trip.
+ *   PACED   the child sends one message at each due time, whether or not the last has arrived
+ *           (an open loop); the parent counts latency from when it was DUE, so a stall is seen by
+ *           every message it delayed (no coordinated omission).
+ *   FLOOD   the child sends as fast as it is let, flushing after each batch; the parent counts.
+ *
+ * Every byte is written by the sender and read by the receiver: word 0 is the sequence number, word
+ * 1 the due time, word i (from 2 on) sequence + i, and the receiver adds them up. So a lost, doubled
+ * or torn message is seen, and no mechanism is faster by not touching what it moves. (BY_REFERENCE
+ * is the exception that measures just that: the block is built once, the message says which.)
+ *
+ * One thread each; nothing here is shared between the processes.
+ */
+#ifndef TAILRACE_BENCH_LOAD_H
+#define TAILRACE_BENCH_LOAD_H
+
+#include "bench/hist.h"
+#include "bench/machine.h"
+#include "core/base/assert.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+enum load_pattern { LOAD_PING, LOAD_PACED, LOAD_FLOOD };
+/* How the receiver waits: never sleeps; sleeps at once; as the mechanism's own sense tells it. */
+enum load_wait { LOAD_SPIN, LOAD_SLEEP, LOAD_ADAPT };
+
+enum { LOAD_BYTES_MIN = 16, LOAD_BYTES_MAX = 1 << 20, LOAD_WARM_UP_SHARE = 5 };
+
+struct load_shape {
+    enum load_pattern pattern;
+    enum load_wait wait;
+    bool by_reference;
+    uint32_t bytes; /* of a message; a multiple of 16 */
+    uint32_t batch; /* FLOOD: messages between two flushes */
+    uint64_t interval_ns; /* PACED: between two due times */
+    uint64_t run_ns;      /* measured; a fifth of it goes before as warm-up */
+};
+
+/* What the parent measured between the end of the warm-up and the end of the run. */
+struct load_figures {
+    struct hist hist; /* PING: round trips; PACED: latencies */
+    uint64_t messages;
+    uint64_t lost; /* skipped sequence numbers */
+    uint64_t ns;
+    uint64_t cpu_ns; /* of both processes, and of the broker between them */
+};
+
+struct load {
+    const struct load_shape *shape;
+    bool parent;
+    uint64_t sent;     /* messages; the next one's number */
+    uint64_t received; /* the number expected next */
+    uint64_t base_sum; /* of the words' offsets in a message */
+    uint64_t sent_ns;  /* PING: when the last one was */
+    uint64_t due_ns;   /* PACED: when the next one is */
+    uint64_t count_mask; /* FLOOD: messages between two looks at the clock, minus 1 */
+    /* The parent's: */
+    pid_t others[2];  /* whose CPU time counts: the child, and a broker or 0 */
+    uint64_t begin_ns; /* of what is measured; 0: no message was there yet */
+    uint64_t end_ns;
+    uint64_t cpu_begin_ns;
+    uint64_t received_begin; /* number of the first message counted */
+    bool counting;
+    bool over; /* stop: enough was measured, or something is wrong */
+    bool torn; /* a message's bytes were not those sent */
+    struct load_figures *figures;
+};
+
+void load_init(struct load *load, const struct load_shape *shape, bool parent,
+               struct load_figures *figures);
+/* The slow part of load_take: begins and ends the counting. now: machine_now_ns. */
+void load_clock(struct load *load, uint64_t now);
+
+/* Does this side begin (send unasked)? */
+static inline bool load_sends(const struct load *load)
+{
+    return load->parent == (load->shape->pattern == LOAD_PING);
+}
+
+/* Two words: what every x86-64 and ARMv8 moves in one instruction. Messages lie at 8 bytes only. */
+typedef uint64_t load_pair __attribute__((vector_size(16), aligned(8), may_alias));
+
+/* Writes the next message's bytes. */
+static inline __attribute__((always_inline)) void load_fill(struct load *load, void *data)
+{
+    load_pair *pair = data;
+    size_t pairs = load->shape->bytes / sizeof(*pair);
+    uint64_t seq = load->sent++;
+    load_pair word = {seq + 2, seq + 3};
+    pair[0] = (load_pair){seq, load->due_ns};
+    for (size_t i = 1; i < pairs; i++) {
+        pair[i] = word;
+        word += (load_pair){2, 2};
+    }
+}
+
+/* Is it time to send one more in PACED? The due times go on whether or not anybody keeps up. */
+static inline bool load_due(struct load *load, uint64_t now)
+{
+    if (load->due_ns == 0) {
+        load->due_ns = now;
+    }
+    return now >= load->due_ns;
+}
+
+static inline __attribute__((always_inline)) bool load_intact(const struct load *load,
+                                                              const void *data)
+{
+    const load_pair *pair = data;
+    size_t pairs = load->shape->bytes / sizeof(*pair);
+    load_pair sum = {0, 0};
+    for (size_t i = 1; i < pairs; i++) {
+        sum += pair[i];
+    }
+    return sum[0] + sum[1] == pair[0][0] * (pairs - 1) * 2 + load->base_sum;
+}
+
+/* Takes a received message of shape->bytes, 8-byte aligned. */
+static inline __attribute__((always_inline)) void load_take(struct load *load, const void *data)
+{
+    const uint64_t *word = data;
+    uint64_t seq = word[0];
+    bool intact = load->shape->by_reference || load_intact(load, data);
+    if (seq != load->received || !intact) {
+        load->torn |= seq < load->received || !intact;
+        load->figures->lost += seq > load->received ? seq - load->received : 0;
+    }
+    load->received = seq + 1;
+    if (!load->parent) {
+        return;
+    }
+    if (load->shape->pattern == LOAD_FLOOD) {
+        if ((load->received & load->count_mask) == 0) {
+            load_clock(load, machine_now_ns());
+        }
+        return;
+    }
+    uint64_t now = machine_now_ns();
+    uint64_t since = load->shape->pattern == LOAD_PING ? load->sent_ns : word[1];
+    hist_add(&load->figures->hist, now > since ? now - since : 0);
+    load_clock(load, now);
+}
+
+#endif

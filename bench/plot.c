@@ -1,0 +1,138 @@
+/* Feeds gnuplot. See plot.h. */
+#include "bench/plot.h"
+
+#include "bench/link.h"
+#include "core/base/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { PLOT_WIDTH = 900, PLOT_HEIGHT = 520 }; /* of one chart */
+
+static const char rate_metric[] = "M msg/s";
+
+static bool has_curves(const struct report *report, size_t group)
+{
+    for (size_t i = 0; i < report->curves_len; i++) {
+        if (report->curves[i].group == group) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_rate(const struct figure *figure, size_t group)
+{
+    return figure->group == group && strcmp(figure->metric, rate_metric) == 0;
+}
+
+static bool has_rates(const struct report *report, size_t group)
+{
+    for (size_t i = 0; i < report->figures_len; i++) {
+        if (is_rate(&report->figures[i], group)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Names and titles are ours, but a quote must not end a string of gnuplot's. */
+static void put_text(FILE *out, const char *text)
+{
+    for (; *text != '\0'; text++) {
+        fputc(*text == '"' || *text == '\\' ? '\'' : *text, out);
+    }
+}
+
+/* x: 1 / (1 - share): 2 is the median, 100 the 99th percentile. */
+static void put_curve(FILE *out, const struct hist *hist)
+{
+    for (double x = 1.1; x <= (double)hist->count && x <= 1e6; x *= 1.1) {
+        fprintf(out, "%g %g\n", x, (double)hist_quantile(hist, 1 - 1 / x) / 1e3);
+    }
+    fprintf(out, "e\n");
+}
+
+static void put_curves(FILE *out, const struct report *report, size_t group)
+{
+    fprintf(out, "set logscale xy; set style data lines; set xlabel \"percentile\"; "
+                 "set ylabel \"microseconds\"; unset yrange; set key outside; set grid; "
+                 "set xtics (\"50\" 2, \"90\" 10, \"99\" 100, \"99.9\" 1000, \"99.99\" 10000, "
+                 "\"99.999\" 100000) norotate; set title \"");
+    put_text(out, report->groups[group]);
+    fprintf(out, "\"\nplot ");
+    bool first = true;
+    for (size_t i = 0; i < report->curves_len; i++) {
+        if (report->curves[i].group == group) {
+            fprintf(out, "%s'-' title \"", first ? "" : ", ");
+            put_text(out, report->curves[i].name);
+            fprintf(out, "\" linewidth 2");
+            first = false;
+        }
+    }
+    fprintf(out, "\n");
+    for (size_t i = 0; i < report->curves_len; i++) {
+        if (report->curves[i].group == group) {
+            put_curve(out, report->curves[i].hist);
+        }
+    }
+}
+
+static void put_rates(FILE *out, const struct report *report, size_t group)
+{
+    fprintf(out, "unset logscale x; set logscale y; set style fill solid 0.6; set boxwidth 0.7; "
+                 "unset xlabel; set ylabel \"million messages a second\"; unset key; set grid y; "
+                 "set xtics auto rotate by -30; set title \"");
+    put_text(out, report->groups[group]);
+    fprintf(out, "\"\nplot '-' using 0:2:xtic(1) with boxes\n");
+    for (size_t i = 0; i < report->figures_len; i++) {
+        if (is_rate(&report->figures[i], group)) {
+            fprintf(out, "\"");
+            put_text(out, report->figures[i].name);
+            fprintf(out, "\" %g\n", report_median(&report->figures[i]));
+        }
+    }
+    fprintf(out, "e\n");
+}
+
+static void put_all(FILE *out, const struct report *report, const char *path, size_t charts)
+{
+    size_t rows = (charts + 1) / 2;
+    const char *ending = strrchr(path, '.');
+    bool png = ending != NULL && strcmp(ending, ".png") == 0;
+    fprintf(out, "set terminal %s size %d,%zu\nset output \"", png ? "pngcairo" : "svg",
+            charts > 1 ? 2 * PLOT_WIDTH : PLOT_WIDTH, rows * PLOT_HEIGHT);
+    put_text(out, path);
+    fprintf(out, "\"\nset multiplot layout %zu,%d\n", rows, charts > 1 ? 2 : 1);
+    for (size_t group = 0; group < report->groups_len; group++) {
+        if (has_curves(report, group)) {
+            put_curves(out, report, group);
+        }
+        if (has_rates(report, group)) {
+            put_rates(out, report, group);
+        }
+    }
+    fprintf(out, "unset multiplot\n");
+}
+
+err_t plot_write(const struct report *report, const char *path)
+{
+    size_t charts = 0;
+    for (size_t group = 0; group < report->groups_len; group++) {
+        charts += (has_curves(report, group) ? 1 : 0) + (has_rates(report, group) ? 1 : 0);
+    }
+    if (charts == 0) {
+        return err_new(ERR_INVALID, "nothing to plot");
+    }
+    if (!link_program("gnuplot")) {
+        return err_new(ERR_UNSUPPORTED, "gnuplot is not installed (scripts/install-deps --bench)");
+    }
+    FILE *gnuplot = popen("gnuplot", "we");
+    if (gnuplot == NULL) {
+        return err_errno(errno, "starting gnuplot");
+    }
+    put_all(gnuplot, report, path, charts);
+    int status = pclose(gnuplot);
+    return status == 0 ? ERR_OK : err_new(ERR_IO, "gnuplot ended with status %d", status);
+}
