@@ -267,7 +267,7 @@ static err_t start_post(struct post *post)
     }
     if (post->load->shape->by_reference) {
         size_t bytes = post->load->shape->bytes;
-        post->pool = shm_pool_new(&(struct shm_pool_config){.net = post->loop, .workers = 1});
+        post->pool = shm_pool_new(&(struct shm_pool_config){.shared = true, .workers = 1});
         shm_pool_worker(post->pool, 0, post->loop, NULL, NULL);
         if (!shm_pool_reserve(post->pool, 0, bytes, &post->block)) {
             return err_new(ERR_LIMIT, "no block of %zu bytes", bytes);
@@ -277,7 +277,7 @@ static err_t start_post(struct post *post)
     if (post->link->parent) {
         TRY(io_listen(post->loop, post->address, on_stream, post, &post->listener));
     }
-    post->poller = (struct io_poller){.poll = poll_post};
+    post->poller = (struct io_poller){.poll = poll_post, .brief = true};
     io_poller_add(post->loop, &post->poller);
     post->timer.fire = on_timer;
     io_timer_start(post->loop, &post->timer, io_now_us(post->loop));
