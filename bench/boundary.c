@@ -1,141 +1,135 @@
 /*
- * tailrace-bench boundary: two processes with a server and a client each, over every carrier. The
- * round trip of a cache line is probed before and after each case, because the host moves virtual
- * CPUs about: only the ratio to it can be compared between runs.
+ * tailrace-bench boundary, beyond the cases that links share: many subscriptions on a connection,
+ * fan-out, and the death of the other side.
  */
-#include "bench/boundary.h"
-
-#include "bench/machine.h"
+#include "bench/cases.h"
+#include "bench/link.h"
 #include "bench/options.h"
 #include "bench/report.h"
+
 #include "core/base/mem.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <stdlib.h>
+#include <string.h>
 
-enum { SECRET_BYTES = 32 };
+enum { IDLE = 100 * 1000, ACTIVE = 10 * 1000, FAN = 64, BALLAST_MIB = 1024, BRIEF_SHARE = 100 };
 
-static err_t make_directory(const struct options *options, char *path, size_t size)
+/* Runs one; false when it went wrong, which the report knows then. */
+static bool run(const struct options *options, struct report *report, const char *directory,
+                const char *name, const struct link_ops *link, struct load_shape shape,
+                struct load_figures *figures)
 {
-    snprintf(path, size, "%s/tailrace-bench-XXXXXX", options->directory);
-    if (mkdtemp(path) == NULL) {
-        return err_errno(errno, "temporary directory %s", path);
-    }
-    char secret[192];
-    snprintf(secret, sizeof(secret), "%s/secret", path);
-    int fd = open(secret, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-    char bytes[SECRET_BYTES] = "0123456789abcdef0123456789abcdef";
-    if (fd < 0 || write(fd, bytes, sizeof(bytes)) != (ssize_t)sizeof(bytes)) {
-        return err_errno(errno, "%s", secret);
-    }
-    close(fd);
-    return ERR_OK;
-}
-
-static void remove_directory(const char *path)
-{
-    static const char *const names[] = {"secret", "0", "1"};
-    for (size_t i = 0; i < 3; i++) {
-        char file[192];
-        snprintf(file, sizeof(file), "%s/%s", path, names[i]);
-        unlink(file);
-    }
-    rmdir(path);
-}
-
-/* The other side in a process of its own, this side here. */
-static err_t run_both(struct side_config *config, struct side_result *result)
-{
-    int channel[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel) != 0) {
-        return err_errno(errno, "socketpair");
-    }
-    pid_t other = fork();
-    if (other == 0) {
-        struct side_config theirs = *config;
-        theirs.first = false;
-        theirs.channel = channel[1];
-        close(channel[0]);
-        struct side_result *unused = MEM_NEW(struct side_result);
-        err_t err = side_run(&theirs, unused);
-        fprintf(stderr, "the other side ended: %s\n", err_text(err));
-        _exit(1);
-    }
-    close(channel[1]);
-    err_t err = other < 0 ? err_errno(errno, "fork") : ERR_OK;
-    if (err == ERR_OK) {
-        config->first = true;
-        config->channel = channel[0];
-        err = side_run(config, result);
-        kill(other, SIGKILL);
-        waitpid(other, NULL, 0);
-    }
-    close(channel[0]);
-    return err;
-}
-
-static void add_figures(struct report *report, const struct side_config *config, double line_ns,
-                        const struct side_result *result)
-{
-    char name[64];
-    const char *carrier = config->shm ? "shm" : "tcp";
-    double seconds = (double)result->ns / 1e9;
-    if (config->source == SIDE_PING) {
-        snprintf(name, sizeof(name), "%s, round trip %zu B", carrier, config->record_bytes);
-        report_latency(report, name, &result->round_trips);
-        report_add(report, name, "line ns", line_ns);
-        report_add(report, name, "of line",
-                   (double)hist_quantile(&result->round_trips, 0.5) / line_ns);
-        return;
-    }
-    snprintf(name, sizeof(name), "%s, flood of %zu B", carrier, config->record_bytes);
-    report_add(report, name, "M records/s", (double)result->records / seconds / 1e6);
-    report_add(report, name, "GB/s", (double)result->bytes / seconds / 1e9);
-    report_add(report, name, "ns/record", (double)result->ns / (double)result->records);
-    report_add(report, name, "line ns", line_ns);
-}
-
-static void run_case(const struct options *options, struct report *report, bool shm,
-                     uint64_t source, size_t record_bytes)
-{
-    char directory[160];
-    struct side_result *result = MEM_NEW(struct side_result);
-    struct side_config config = {.shm = shm, .directory = directory, .source = source,
-                                 .record_bytes = record_bytes,
-                                 .run_ns = (uint64_t)(options->seconds * 1e9)};
-    double before = machine_probe_line().p50_ns;
-    err_t err = make_directory(options, directory, sizeof(directory));
-    if (err == ERR_OK) {
-        err = run_both(&config, result);
-    }
-    remove_directory(directory);
+    shape.run_ns = (uint64_t)(options->seconds * 1e9);
+    err_t err = link_run(link, &shape, directory, figures);
     if (err != ERR_OK) {
-        report_wrong(report, "%s, %zu B: %s", shm ? "shm" : "tcp", record_bytes, err_text(err));
+        report_wrong(report, "%s: %s", name, err_text(err));
         err_free(err);
-    } else if (result->records == 0) {
-        report_wrong(report, "%s, %zu B: nothing arrived", shm ? "shm" : "tcp", record_bytes);
-    } else {
-        add_figures(report, &config, (before + machine_probe_line().p50_ns) / 2, result);
     }
-    free(result);
+    return err == ERR_OK;
+}
+
+static double rate(const struct load_figures *f)
+{
+    return (double)f->messages * 1e3 / (double)f->ns;
+}
+
+/* Brief runs, of tests, make do with fewer. */
+static uint32_t share(const struct options *options, uint32_t number)
+{
+    return options->seconds < 0.2 ? number / BRIEF_SHARE : number;
+}
+
+static void many(const struct options *options, struct report *report, const char *directory)
+{
+    struct load_shape shape = {.pattern = LOAD_FLOOD, .wait = LOAD_ADAPT, .bytes = 1024,
+                               .batch = 1, .subscribers = 1};
+    struct load_figures *f = mem_zalloc(3 * sizeof(*f));
+    struct load_shape idle = shape;
+    struct load_shape active = shape;
+    char names[2][64];
+    idle.idle = share(options, IDLE);
+    active.subscribers = share(options, ACTIVE);
+    snprintf(names[0], sizeof(names[0]), "and %u idle ones", idle.idle);
+    snprintf(names[1], sizeof(names[1]), "%u active ones", active.subscribers);
+    report_group(report, "1 KiB as fast as it goes, many subscriptions");
+    if (run(options, report, directory, "one subscription", &link_many, shape, &f[0]) &&
+        run(options, report, directory, names[0], &link_many, idle, &f[1]) &&
+        run(options, report, directory, names[1], &link_many, active, &f[2])) {
+        report_add(report, "one subscription", "M msg/s", rate(&f[0]));
+        for (int i = 0; i < 2; i++) {
+            double extra = i == 0 ? idle.idle : active.subscribers - 1;
+            double shared = (double)f[i + 1].shared_bytes - (double)f[0].shared_bytes;
+            double private = (double)f[i + 1].private_bytes - (double)f[0].private_bytes;
+            report_add(report, names[i], "M msg/s", rate(&f[i + 1]));
+            report_goal(report, names[i], "of one", rate(&f[i + 1]) / rate(&f[0]),
+                        REPORT_AT_LEAST, i == 0 ? 0.95 : 0.9);
+            report_goal(report, names[i], "shared B each", shared > 0 ? shared / extra : 0,
+                        REPORT_AT_MOST, 200);
+            report_add(report, names[i], "server's private B each", private / extra);
+        }
+    }
+    free(f);
+}
+
+static void fan_out(const struct options *options, struct report *report, const char *directory)
+{
+    struct load_shape shape = {.pattern = LOAD_PACED, .wait = LOAD_ADAPT, .bytes = 16 * 1024,
+                               .interval_ns = 2000 * 1000, .subscribers = 1};
+    struct load_shape wide = shape;
+    struct load_figures *f = mem_zalloc(2 * sizeof(*f));
+    wide.subscribers = FAN;
+    report_group(report, "16 KiB, 500 a second, to all subscribers of a worker");
+    if (run(options, report, directory, "1 subscriber", &link_many, shape, &f[0]) &&
+        run(options, report, directory, "64 subscribers", &link_many, wide, &f[1])) {
+        double one = (double)f[0].child_cpu_ns / (double)f[0].messages / 1e3;
+        double all = (double)f[1].child_cpu_ns / ((double)f[1].messages / FAN) / 1e3;
+        report_add(report, "1 subscriber", "server's CPU us/event", one);
+        report_add(report, "64 subscribers", "server's CPU us/event", all);
+        report_goal(report, "64 subscribers", "of one", all / one, REPORT_AT_MOST, 2);
+    }
+    free(f);
+}
+
+static void deaths(const struct options *options, struct report *report, const char *directory)
+{
+    struct load_figures *f = mem_zalloc(sizeof(*f));
+    report_group(report, "kill -9 of the sender in full flight, over shared memory");
+    for (int big = 0; big < 2; big++) {
+        struct load_shape shape = {.pattern = LOAD_KILL, .wait = LOAD_ADAPT, .bytes = 1024,
+                                   .batch = 8,
+                                   .ballast_mib = big ? share(options, BALLAST_MIB) : 0};
+        char name[64];
+        snprintf(name, sizeof(name), big ? "one that holds %u MiB" : "a small one",
+                 shape.ballast_mib);
+        if (run(options, report, directory, name, &link_shm, shape, f)) {
+            report_goal(report, name, "noticed ms", (double)f->notice_ns / 1e6, REPORT_AT_MOST, 1);
+            report_goal(report, name, "freed ms", (double)f->reclaim_ns / 1e6, REPORT_AT_MOST,
+                        200);
+        }
+    }
+    free(f);
 }
 
 void bench_boundary(const struct options *options, struct report *report)
 {
-    static const size_t sizes[] = {64, 1024, 4096, 65536};
-    for (int run = 0; run < options->runs; run++) {
-        for (int shm = 1; shm >= 0; shm--) {
-            run_case(options, report, shm, SIDE_PING, 64);
+    static const struct {
+        const char *title; /* for --case */
+        void (*run)(const struct options *options, struct report *report, const char *directory);
+    } extras[] = {{"many subscriptions", many}, {"fan-out", fan_out}, {"kill", deaths}};
+    char directory[160];
+    bench_links(options, report, LINK_BOUNDARY);
+    snprintf(directory, sizeof(directory), "%s/tailrace-bench-XXXXXX", options->directory);
+    if (mkdtemp(directory) == NULL) {
+        report_wrong(report, "no temporary directory in %s", options->directory);
+        return;
+    }
+    for (int i = 0; i < options->runs; i++) {
+        for (size_t k = 0; k < sizeof(extras) / sizeof(extras[0]); k++) {
+            if (options->only_case == NULL || strstr(extras[k].title, options->only_case)) {
+                extras[k].run(options, report, directory);
+            }
         }
     }
-    for (int run = 0; run < options->runs; run++) {
-        for (size_t i = 0; i < 2 * sizeof(sizes) / sizeof(sizes[0]); i++) {
-            run_case(options, report, i % 2 == 0, SIDE_FLOOD, sizes[i / 2]);
-        }
-    }
+    link_remove_directory(directory);
 }

@@ -93,6 +93,7 @@ DRIVE_INLINE void drive(struct link *link, struct load *load, const struct drive
         case LOAD_PING: drive_ping(link, load, d); return;
         case LOAD_PACED: drive_paced(link, load, d); return;
         case LOAD_FLOOD: drive_flood(link, load, d); return;
+        case LOAD_KILL: break; /* only where a death is noticed: our carriers */
         }
         UNREACHABLE();
     }

@@ -41,7 +41,16 @@ static void die_with_parent(void)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
 }
 
-static _Noreturn void child_main(struct link *link)
+/* What both processes leave behind, in memory it shares with the program. */
+struct outcome {
+    struct load_figures figures;
+    bool ended;       /* by itself: what follows is true */
+    unsigned code; /* an enum err_code; 0: it went well */
+    char text[512];
+    char child[256]; /* what the child said when it ended by itself; it may end just after us */
+};
+
+static _Noreturn void child_main(struct link *link, struct outcome *outcome)
 {
     die_with_parent();
     watch(false, 0);
@@ -50,12 +59,13 @@ static _Noreturn void child_main(struct link *link)
     struct load load;
     link->parent = false;
     load_init(&load, link->shape, false, figures);
-    err_t err = link->ops->run(link, &load);
-    if (err != ERR_OK) {
-        fprintf(stderr, "%s: the sending process: %s\n", link->ops->name, err_text(err));
-    } else if (load.torn) {
-        fprintf(stderr, "%s: bytes were damaged on the way there\n", link->ops->name);
+    size_t ballast = (size_t)link->shape->ballast_mib << 20;
+    if (ballast > 0) {
+        memset(mem_alloc(ballast), 1, ballast); /* held until the kill */
     }
+    err_t err = link->ops->run(link, &load);
+    snprintf(outcome->child, sizeof(outcome->child), "%s",
+             err != ERR_OK ? err_text(err) : load.torn ? "bytes were damaged on the way there" : "");
     _exit(1);
 }
 
@@ -74,14 +84,6 @@ static err_t judge(const struct link *link, const struct load *load)
     }
     return ERR_OK;
 }
-
-/* What the measuring process leaves behind, in memory it shares with the program. */
-struct outcome {
-    struct load_figures figures;
-    bool ended;       /* by itself: what follows is true */
-    unsigned code; /* an enum err_code; 0: it went well */
-    char text[512];
-};
 
 static err_t measure(struct link *link, pid_t child, struct load_figures *figures)
 {
@@ -102,14 +104,15 @@ static _Noreturn void parent_main(struct link *link, struct outcome *outcome)
     watch(true, STUCK_S + (unsigned)(link->shape->run_ns / 1000000000u));
     pid_t child = fork();
     if (child == 0) {
-        child_main(link);
+        child_main(link, outcome);
     }
     err_t err = child < 0 ? err_errno(errno, "fork") : measure(link, child, &outcome->figures);
     watch(false, 0);
     link_kill(child);
     if (err != ERR_OK) {
         outcome->code = err_code(err);
-        snprintf(outcome->text, sizeof(outcome->text), "%s", err_text(err));
+        snprintf(outcome->text, sizeof(outcome->text), "%s%s%s", err_text(err),
+                 outcome->child[0] != '\0' ? "; the other process: " : "", outcome->child);
     }
     outcome->ended = true;
     _exit(0);
@@ -205,6 +208,18 @@ void link_kill(pid_t pid)
         while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
         }
     }
+}
+
+err_t link_write_secret(const char *path)
+{
+    static const char bytes[] = "0123456789abcdef0123456789abcdef";
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return err_errno(errno, "%s", path);
+    }
+    ssize_t n = write(fd, bytes, sizeof(bytes) - 1);
+    close(fd);
+    return n == (ssize_t)sizeof(bytes) - 1 ? ERR_OK : err_new(ERR_IO, "%s: short write", path);
 }
 
 static int remove_entry(const char *path, const struct stat *stat, int type, struct FTW *at)

@@ -18,10 +18,15 @@
 
 enum link_kind { LINK_OURS, LINK_FLOOR, LINK_PEER };
 
+/* What a link of ours is made of: a carrier, or a protocol over one. */
+enum link_layer { LINK_CARRIER, LINK_BOUNDARY, LINK_EXCHANGE };
+
 struct link;
 struct link_ops {
     const char *name;
     enum link_kind kind;
+    enum link_layer layer;
+    const struct link_ops *under; /* of a protocol: the bare carrier to compare with */
     bool threads; /* its library has threads of its own: it is not pinned to one CPU */
     /* Can it do that at all? NULL: everything. */
     bool (*fits)(const struct load_shape *shape);
@@ -30,6 +35,9 @@ struct link_ops {
     err_t (*open)(struct link *link);
     /* In both, until load->over (parent) or the kill (child). */
     err_t (*run)(struct link *link, struct load *load);
+    /* Both sides on one loop in this process until parent->limit messages have come: what
+     * tailrace-bench count counts. NULL: cannot. */
+    err_t (*count)(struct link *link, struct load *child, struct load *parent);
     /* In the program, at the end, also after a failed open. May be NULL. */
     void (*close)(struct link *link);
 };
@@ -57,6 +65,8 @@ pid_t link_spawn(char *const argv[]);
 void link_kill(pid_t pid);
 /* Is there such a program? */
 bool link_program(const char *name);
+/* A node's secret, which proves to each other that processes are on one node. */
+err_t link_write_secret(const char *path);
 /* With all that is in it. */
 void link_remove_directory(const char *path);
 /* A TCP port of the loopback that was free a moment ago. */
@@ -68,6 +78,9 @@ extern const struct link_ops *const links[];
 extern const char link_absent[];
 
 extern const struct link_ops link_shm, link_tcp, link_tls;             /* link_carrier.c */
+extern const struct link_ops link_boundary_shm, link_boundary_tcp;     /* link_boundary.c */
+extern const struct link_ops link_exchange_shm, link_exchange_tcp;     /* link_exchange.c */
+extern const struct link_ops link_many;     /* link_many.c; not among links: it needs its shapes */
 extern const struct link_ops link_ring, link_bytes;                    /* link_floor.c */
 extern const struct link_ops link_ring_futex, link_ring_eventfd;       /* link_floor.c */
 extern const struct link_ops link_socket_tcp, link_unix, link_pipe;    /* link_socket.c */

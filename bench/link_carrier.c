@@ -79,6 +79,10 @@ static bool send_batch(struct post *post, uint32_t count)
     if (!carrier_ready(post->carrier, 0, 0)) {
         return false; /* writable wakes us */
     }
+    uint64_t limit = post->load->limit;
+    if (limit != 0 && post->load->sent >= limit) {
+        return false;
+    }
     for (uint32_t i = 0; i < count; i++) {
         send_one(post);
     }
@@ -104,7 +108,8 @@ static bool poll_post(struct io_poller *poller)
         return false;
     }
     switch (post->load->shape->pattern) {
-    case LOAD_FLOOD: return send_batch(post, post->load->shape->batch);
+    case LOAD_FLOOD:
+    case LOAD_KILL: return send_batch(post, post->load->shape->batch);
     case LOAD_PACED: return send_paced(post);
     case LOAD_PING: return false; /* the answers drive it */
     }
@@ -167,11 +172,31 @@ static void on_close(void *ctx, struct carrier *carrier, uint32_t local)
 static void on_ending(void *ctx, struct carrier *carrier, const char *reason)
 {
     struct post *post = ctx;
+    struct load *load = post->load;
+    if (load->killed_ns != 0) {
+        load->figures->notice_ns = machine_now_ns() - load->killed_ns;
+        return;
+    }
     post_end(post, err_new(ERR_UNAVAILABLE, "session ended: %s", reason));
+}
+
+/* In the loop's next turn, when the session and its mappings are gone. */
+static void on_freed(struct io_timer *timer)
+{
+    struct post *post = CONTAINER_OF(timer, struct post, timer);
+    post->load->figures->reclaim_ns = machine_now_ns() - post->load->killed_ns;
+    post->load->over = true;
+    io_loop_stop(post->loop);
 }
 
 static void on_ended(void *ctx, struct carrier *carrier)
 {
+    struct post *post = ctx;
+    if (post->load->killed_ns != 0) {
+        io_timer_cancel(post->loop, &post->timer);
+        post->timer.fire = on_freed;
+        io_timer_start(post->loop, &post->timer, io_now_us(post->loop));
+    }
 }
 
 static const struct carrier_host host = {
@@ -187,7 +212,7 @@ static void session_new(struct post *post, struct io_stream *stream, const uint8
                                     .workers = &worker, .workers_len = 1, .ours = &hello,
                                     .theirs = &hello};
     if (post->shm) {
-        struct shm_config shm = {.initiator = !post->link->parent, .pool = post->pool};
+        struct shm_config shm = {.initiator = !post->load->parent, .pool = post->pool};
         shm_carrier_new(&config, stream, &shm);
     } else {
         tcp_carrier_new(&config, stream, rest, rest_len);
@@ -230,11 +255,11 @@ static void on_stream(void *arg, struct io_stream *stream)
 static void on_timer(struct io_timer *timer)
 {
     struct post *post = CONTAINER_OF(timer, struct post, timer);
-    if (link_interrupted) {
+    if (link_interrupted && post->load->killed_ns == 0) {
         io_loop_stop(post->loop);
         return;
     }
-    bool dial = !post->link->parent && post->stream == NULL;
+    bool dial = !post->load->parent && post->stream == NULL;
     if (dial) {
         err_t err = io_connect(post->loop, post->address, &stream_handler, post, on_stream,
                                &post->stream);
@@ -248,14 +273,14 @@ static void on_timer(struct io_timer *timer)
 
 static err_t open_tls(struct post *post)
 {
-    const struct pki_files *files = &post->files[post->link->parent];
+    const struct pki_files *files = &post->files[post->load->parent];
     if (files->certificate_path == NULL) {
         return ERR_OK;
     }
     struct tls_config config = {.certificate_path = files->certificate_path,
                                 .key_path = files->key_path, .ca_path = files->ca_path,
-                                .require_peer = post->link->parent};
-    return tls_context_new(&config, post->link->parent, &post->tls);
+                                .require_peer = post->load->parent};
+    return tls_context_new(&config, post->load->parent, &post->tls);
 }
 
 static err_t start_post(struct post *post)
@@ -274,7 +299,7 @@ static err_t start_post(struct post *post)
         }
         memset(post->block.data, 1, bytes);
     }
-    if (post->link->parent) {
+    if (post->load->parent) {
         TRY(io_listen(post->loop, post->address, on_stream, post, &post->listener));
     }
     post->poller = (struct io_poller){.poll = poll_post, .brief = true};
@@ -304,6 +329,33 @@ static err_t carrier_run(struct link *link, struct load *load)
     TRY(io_env_new_real(&env));
     TRY(io_main(env, start, post));
     return post->err;
+}
+
+/* Both sides on one loop: for counting instructions. */
+struct both {
+    struct post posts[2];
+};
+
+static void start_both(struct io_loop *loop, void *arg)
+{
+    struct both *both = arg;
+    start(loop, &both->posts[1]); /* who listens first */
+    start(loop, &both->posts[0]);
+}
+
+static err_t carrier_count_run(struct link *link, struct load *child, struct load *parent)
+{
+    struct both *both = MEM_NEW(struct both);
+    const struct post *post = link->state;
+    struct io_env *env;
+    for (int i = 0; i < 2; i++) {
+        both->posts[i] = *post;
+        both->posts[i].link = link;
+        both->posts[i].load = i == 0 ? child : parent;
+    }
+    TRY(io_env_new_real(&env));
+    TRY(io_main(env, start_both, both));
+    return both->posts[0].err != ERR_OK ? both->posts[0].err : both->posts[1].err;
 }
 
 /* ---- before the forks ------------------------------------------------------------------------ */
@@ -372,17 +424,21 @@ static void carrier_close_link(struct link *link)
     free(post);
 }
 
-static bool no_reference(const struct load_shape *shape)
+/* TCP copies what it shares, and hears of a death when the kernel says so. */
+static bool tcp_fits(const struct load_shape *shape)
 {
-    return !shape->by_reference;
+    return !shape->by_reference && shape->pattern != LOAD_KILL;
 }
 
 const struct link_ops link_shm = {
     .name = "shm", .kind = LINK_OURS,
-    .open = shm_open_link, .run = carrier_run, .close = carrier_close_link};
+    .open = shm_open_link, .run = carrier_run, .count = carrier_count_run,
+    .close = carrier_close_link};
 const struct link_ops link_tcp = {
-    .name = "tcp", .kind = LINK_OURS, .fits = no_reference,
-    .open = tcp_open_link, .run = carrier_run, .close = carrier_close_link};
+    .name = "tcp", .kind = LINK_OURS, .fits = tcp_fits,
+    .open = tcp_open_link, .run = carrier_run, .count = carrier_count_run,
+    .close = carrier_close_link};
 const struct link_ops link_tls = {
-    .name = "tls", .kind = LINK_OURS, .fits = no_reference,
-    .open = tls_open_link, .run = carrier_run, .close = carrier_close_link};
+    .name = "tls", .kind = LINK_OURS, .fits = tcp_fits,
+    .open = tls_open_link, .run = carrier_run, .count = carrier_count_run,
+    .close = carrier_close_link};

@@ -1,7 +1,10 @@
 /* When counting begins and ends, and the CPU time between. See load.h. */
 #include "bench/load.h"
 
+#include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { LOOK_BYTES = 256 * 1024 }; /* received between two looks at the clock */
 
@@ -25,20 +28,51 @@ void load_init(struct load *load, const struct load_shape *shape, bool parent,
     ASSERT((every & load->count_mask) == 0);
 }
 
-/* CPU time of this process and the others', all their threads, so far. */
-static uint64_t cpu_ns(const struct load *load)
+/* CPU time of a process, all its threads, so far; 0 for no process. */
+static uint64_t cpu_of(pid_t pid)
 {
     struct timespec t = {0};
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    uint64_t sum = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-    for (size_t i = 0; i < sizeof(load->others) / sizeof(load->others[0]); i++) {
-        clockid_t id;
-        if (load->others[i] != 0 && clock_getcpuclockid(load->others[i], &id) == 0 &&
-            clock_gettime(id, &t) == 0) {
-            sum += (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    clockid_t id;
+    if (pid == 0 || clock_getcpuclockid(pid, &id) != 0 || clock_gettime(id, &t) != 0) {
+        return 0;
+    }
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t cpu_ns(const struct load *load)
+{
+    return cpu_of(getpid()) + cpu_of(load->others[0]) + cpu_of(load->others[1]);
+}
+
+/* What the child has resident, in /proc's words. */
+static void memory_of(pid_t pid, struct load_figures *figures)
+{
+    char path[64];
+    char line[128];
+    unsigned long long kib;
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return;
+    }
+    while (fgets(line, sizeof(line), file) != NULL) {
+        if (sscanf(line, "RssAnon: %llu kB", &kib) == 1) {
+            figures->private_bytes = kib * 1024;
+        } else if (sscanf(line, "RssShmem: %llu kB", &kib) == 1) {
+            figures->shared_bytes = kib * 1024;
         }
     }
-    return sum;
+    fclose(file);
+}
+
+/* KILL: in full flight, at an instruction nobody chose. */
+static void kill_child(struct load *load)
+{
+    if (load->killed_ns == 0 && load->others[0] != 0) {
+        load->killed_ns = machine_now_ns();
+        kill(load->others[0], SIGKILL);
+        load->figures->messages = load->received;
+    }
 }
 
 void load_clock(struct load *load, uint64_t now)
@@ -47,6 +81,12 @@ void load_clock(struct load *load, uint64_t now)
     if (load->begin_ns == 0) { /* the first message has come: now the warm-up begins */
         load->begin_ns = now + load->shape->run_ns / LOAD_WARM_UP_SHARE;
     }
+    if (load->shape->pattern == LOAD_KILL) {
+        if (now >= load->begin_ns) {
+            kill_child(load);
+        }
+        return;
+    }
     if (!load->counting && now >= load->begin_ns) {
         uint64_t lost = load->figures->lost;
         memset(load->figures, 0, sizeof(*load->figures));
@@ -54,12 +94,15 @@ void load_clock(struct load *load, uint64_t now)
         load->begin_ns = now; /* perhaps well after it was due: the run is as long as promised */
         load->end_ns = now + load->shape->run_ns;
         load->cpu_begin_ns = cpu_ns(load);
+        load->child_cpu_begin_ns = cpu_of(load->others[0]);
         load->received_begin = load->received;
         load->counting = true;
     } else if (load->counting && now >= load->end_ns && !load->over) {
         load->figures->ns = now - load->begin_ns;
         load->figures->messages = load->received - load->received_begin;
         load->figures->cpu_ns = cpu_ns(load) - load->cpu_begin_ns;
+        load->figures->child_cpu_ns = cpu_of(load->others[0]) - load->child_cpu_begin_ns;
+        memory_of(load->others[0], load->figures);
         load->over = true;
     }
 }

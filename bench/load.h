@@ -9,9 +9,11 @@
  *           (an open loop); the parent counts latency from when it was DUE, so a stall is seen by
  *           every message it delayed (no coordinated omission).
  *   FLOOD   the child sends as fast as it is let, flushing after each batch; the parent counts.
+ *   KILL    a flood, amid which the parent kills the child and looks at the clock until it has
+ *           noticed and has freed everything.
  *
- * Every byte is written by the sender and read by the receiver: word 0 is the sequence number, word
- * 1 the due time, word i (from 2 on) sequence + i, and the receiver adds them up. So a lost, doubled
+ * Every byte is written by the sender and read by the receiver: word 0 is the message's number, word
+ * 1 the due time, word i (from 2 on) number + i, and the receiver adds them up. So a lost, doubled
  * or torn message is seen, and no mechanism is faster by not touching what it moves. (BY_REFERENCE
  * is the exception that measures just that: the block is built once, the message says which.)
  *
@@ -27,7 +29,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-enum load_pattern { LOAD_PING, LOAD_PACED, LOAD_FLOOD };
+enum load_pattern { LOAD_PING, LOAD_PACED, LOAD_FLOOD, LOAD_KILL };
 /* How the receiver waits: never sleeps; sleeps at once; as the mechanism's own sense tells it. */
 enum load_wait { LOAD_SPIN, LOAD_SLEEP, LOAD_ADAPT };
 
@@ -41,6 +43,9 @@ struct load_shape {
     uint32_t batch; /* FLOOD: messages between two flushes */
     uint64_t interval_ns; /* PACED: between two due times */
     uint64_t run_ns;      /* measured; a fifth of it goes before as warm-up */
+    uint32_t subscribers; /* link_many: subscriptions that are fed */
+    uint32_t idle;        /* link_many: subscriptions beside them that never are */
+    uint32_t ballast_mib; /* KILL: memory the child holds, touched */
 };
 
 /* What the parent measured between the end of the warm-up and the end of the run. */
@@ -50,6 +55,11 @@ struct load_figures {
     uint64_t lost; /* skipped sequence numbers */
     uint64_t ns;
     uint64_t cpu_ns; /* of both processes, and of the broker between them */
+    uint64_t child_cpu_ns;
+    uint64_t shared_bytes;  /* resident in the child at the end, */
+    uint64_t private_bytes; /* and what only it has */
+    uint64_t notice_ns;     /* KILL: after so long the session was known to be over, */
+    uint64_t reclaim_ns;    /* and its memory given back */
 };
 
 struct load {
@@ -60,12 +70,15 @@ struct load {
     uint64_t base_sum; /* of the words' offsets in a message */
     uint64_t sent_ns;  /* PING: when the last one was */
     uint64_t due_ns;   /* PACED: when the next one is */
+    uint64_t limit;      /* the whole run is so many messages; 0: as long as run_ns says */
     uint64_t count_mask; /* FLOOD: messages between two looks at the clock, minus 1 */
     /* The parent's: */
     pid_t others[2];  /* whose CPU time counts: the child, and a broker or 0 */
     uint64_t begin_ns; /* of what is measured; 0: no message was there yet */
     uint64_t end_ns;
     uint64_t cpu_begin_ns;
+    uint64_t child_cpu_begin_ns;
+    uint64_t killed_ns; /* KILL: when it was; 0: not yet */
     uint64_t received_begin; /* number of the first message counted */
     bool counting;
     bool over; /* stop: enough was measured, or something is wrong */
@@ -133,10 +146,11 @@ static inline __attribute__((always_inline)) void load_take(struct load *load, c
         load->figures->lost += seq > load->received ? seq - load->received : 0;
     }
     load->received = seq + 1;
-    if (!load->parent) {
+    load->over |= load->parent && load->received == load->limit;
+    if (!load->parent || load->limit != 0) {
         return;
     }
-    if (load->shape->pattern == LOAD_FLOOD) {
+    if (load->shape->pattern >= LOAD_FLOOD) {
         if ((load->received & load->count_mask) == 0) {
             load_clock(load, machine_now_ns());
         }

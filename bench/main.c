@@ -17,7 +17,9 @@ struct subcommand {
 static const struct subcommand subcommands[] = {
     {"ring", "ring: carriers, floors and peers between two processes", bench_ring},
     {"engine", "engine: one worker, closed loop", bench_engine},
-    {"boundary", "boundary: two processes", bench_boundary},
+    {"boundary", "boundary: storage to compute between two processes", bench_boundary},
+    {"exchange", "exchange: workers of a replica in two processes", bench_exchange},
+    {"count", "count: both sides in one process", bench_count},
     {"sql", "sql: one environment", bench_sql},
 };
 

@@ -15,17 +15,21 @@ static const char usage[] =
     "             rings and bare sockets (floors) and other message systems (peers)\n"
     "  engine     the compute engine alone: count (w1), join (w2), distinct (w3a) and\n"
     "             consolidate (w3b), each beside a hand-written loop; answers are checked\n"
-    "  boundary   storage to compute between two processes, over shared memory and TCP,\n"
-    "             beside the round trip of one cache line\n"
+    "  boundary   storage to compute: the protocol beside the bare carriers; many subscriptions,\n"
+    "             fan-out, kill -9 of the other side\n"
+    "  exchange   the workers of a replica among themselves, beside the bare carriers\n"
+    "  count      one case of one link in one process, for callgrind and strace: needs --link,\n"
+    "             --case (whole names) and --messages\n"
     "  sql        INSERT, SELECT and freshness of a running environment, beside fdatasync and\n"
     "             (with --postgres-port) PostgreSQL\n"
     "\n"
     "  --workload NAME       engine: w1, w2, w3a or w3b (default: all)\n"
     "  --scale F             engine: share of rows, keys and rounds (default 1)\n"
     "  --runs N              medians of N runs, at most 32 (default 3)\n"
-    "  --seconds S           length of each timed loop (default 2; ring: 0.4)\n"
-    "  --case TEXT           ring, boundary: only cases whose title contains TEXT\n"
-    "  --link TEXT           ring: only links whose name contains TEXT\n"
+    "  --seconds S           length of each timed loop (default: sql 2, others 0.4)\n"
+    "  --case TEXT           the same: only cases whose title contains TEXT\n"
+    "  --messages N          count: so many (default 10000)\n"
+    "  --link TEXT           ring, boundary, exchange: only links whose name contains TEXT\n"
     "  --plot FILE           draw latencies by percentile and rates, as .svg or .png\n"
     "  --host H, --port P    sql: where environmentd listens (default 127.0.0.1, 6875)\n"
     "  --postgres-port P     sql: a PostgreSQL on the same host to compare with\n"
@@ -42,7 +46,8 @@ static const struct option flags[] = {
     {"postgres-port", required_argument, NULL, 'g'},
     {"directory", required_argument, NULL, 'd'}, {"json", no_argument, NULL, 'j'},
     {"plot", required_argument, NULL, 'P'},     {"case", required_argument, NULL, 'c'},
-    {"link", required_argument, NULL, 'l'},     {"priority", no_argument, NULL, 'n'},
+    {"link", required_argument, NULL, 'l'},     {"messages", required_argument, NULL, 'm'},
+    {"priority", no_argument, NULL, 'n'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -70,6 +75,12 @@ static bool set(struct options *out, int flag, const char *value)
     case 'l': out->link = value; return true;
     case 'd': out->directory = value; return true;
     case 'j': out->json = true; return true;
+    case 'm':
+        if (!set_number(value, 1, 1e12, &number)) {
+            return false;
+        }
+        out->messages = (uint64_t)number;
+        return true;
     case 'r':
         if (!set_number(value, 1, REPORT_RUNS_MAX, &number)) {
             return false;
@@ -83,7 +94,8 @@ static bool set(struct options *out, int flag, const char *value)
 bool options_parse(int argc, char **argv, struct options *out, int *status)
 {
     *out = (struct options){.scale = 1, .runs = 3, .host = "127.0.0.1", .port = "6875",
-                            .directory = "/tmp"};
+                            .directory = "/tmp",
+                            .messages = 10000};
     int flag;
     while ((flag = getopt_long(argc, argv, "h", flags, NULL)) != -1) {
         if (flag == 'h') {
@@ -98,7 +110,7 @@ bool options_parse(int argc, char **argv, struct options *out, int *status)
         }
     }
     if (out->seconds == 0) {
-        out->seconds = strcmp(argv[0], "ring") == 0 ? 0.4 : 2;
+        out->seconds = strcmp(argv[0], "sql") == 0 ? 2 : 0.4;
     }
     *status = 2;
     return true;

@@ -3,6 +3,7 @@
 #define TAILRACE_BENCH_OPTIONS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct options {
     const char *workload; /* engine: NULL means all */
@@ -15,6 +16,7 @@ struct options {
     const char *directory;     /* on the disk to probe, and for sockets */
     double seconds;            /* of each timed loop */
     bool priority;             /* before everybody else on this machine */
+    uint64_t messages;         /* count */
     const char *plot;          /* a file to draw into; NULL: none */
     const char *link;          /* ring: only links whose name contains this; NULL: all */
     const char *only_case;     /* ring, boundary: the same of cases' titles */
@@ -25,6 +27,8 @@ bool options_parse(int argc, char **argv, struct options *out, int *status);
 
 struct report;
 /* The subcommands. They add figures and say what was wrong. */
+void bench_exchange(const struct options *options, struct report *report);
+void bench_count(const struct options *options, struct report *report);
 void bench_ring(const struct options *options, struct report *report);
 void bench_engine(const struct options *options, struct report *report);
 void bench_boundary(const struct options *options, struct report *report);

@@ -7,6 +7,7 @@
  * Rows of a table are links. "shm of it" in a floor's or peer's row is our figure divided by that
  * row's; a goal stands beside it where there is one.
  */
+#include "bench/cases.h"
 #include "bench/link.h"
 #include "bench/options.h"
 #include "bench/report.h"
@@ -20,12 +21,7 @@
 
 enum { LINKS_MAX = 24, US = 1000 };
 
-struct ring_case {
-    const char *title;
-    struct load_shape shape;
-};
-
-static const struct ring_case cases[] = {
+const struct bench_case bench_cases[] = {
     {"64 B there and back, both spinning", {LOAD_PING, LOAD_SPIN, .bytes = 64}},
     {"64 B there and back, both sleeping", {LOAD_PING, LOAD_SLEEP, .bytes = 64}},
     {"64 B every 100 us, one way",
@@ -49,7 +45,8 @@ static const struct ring_case cases[] = {
     {"1 MiB block by reference",
      {LOAD_FLOOD, LOAD_SPIN, .by_reference = true, .bytes = 1 << 20, .batch = 8}},
 };
-enum { CASES = sizeof(cases) / sizeof(cases[0]) };
+enum { CASES = sizeof(bench_cases) / sizeof(bench_cases[0]) };
+const size_t bench_cases_len = CASES;
 
 /* What one link did in one run of one case; absent links have messages 0. */
 struct outcome {
@@ -178,7 +175,7 @@ static void add_best_bare(struct report *report, const struct load_shape *shape,
     }
 }
 
-static void add_figures(struct report *report, const struct ring_case *c,
+static void add_figures(struct report *report, const struct bench_case *c,
                         const struct outcome *outcomes, size_t len)
 {
     const struct load_shape *shape = &c->shape;
@@ -197,6 +194,11 @@ static void add_figures(struct report *report, const struct ring_case *c,
         if (o->link == &link_socket_tcp && tcp != NULL) {
             add_tcp_ratio(report, shape, tcp, o);
         }
+        const struct outcome *under = of_link(outcomes, len, o->link->under);
+        if (under != NULL && o->link->under != NULL) {
+            report_add(report, o->link->name, "of carrier",
+                       shape->pattern == LOAD_FLOOD ? rate(o) / rate(under) : p50(o) / p50(under));
+        }
     }
     if (shape->pattern == LOAD_PACED) {
         add_best_bare(report, shape, outcomes, len);
@@ -209,16 +211,22 @@ static void add_figures(struct report *report, const struct ring_case *c,
 struct bench {
     const struct options *options;
     struct report *report;
+    enum link_layer layer; /* whose links beside the carriers */
     char directory[160];
     size_t done, total; /* runs of links, for the progress */
     bool absent[LINKS_MAX]; /* by index in links: said once that it is not installed */
 };
 
-static bool wanted(const struct bench *b, size_t i, const struct ring_case *c)
+static bool wanted(const struct bench *b, size_t i, const struct bench_case *c)
 {
     const char *link = b->options->link;
     const char *title = b->options->only_case;
-    return !b->absent[i] && (links[i]->fits == NULL || links[i]->fits(&c->shape)) &&
+    /* A protocol is compared with the carriers below it only. */
+    bool here = b->layer == LINK_CARRIER ? links[i]->layer == LINK_CARRIER
+                                         : links[i]->layer == b->layer || links[i] == &link_shm ||
+                                               links[i] == &link_tcp;
+    here &= b->layer == LINK_CARRIER || !c->shape.by_reference;
+    return here && !b->absent[i] && (links[i]->fits == NULL || links[i]->fits(&c->shape)) &&
            (link == NULL || strstr(links[i]->name, link) != NULL) &&
            (title == NULL || strstr(c->title, title) != NULL);
 }
@@ -233,7 +241,7 @@ static void progress(const struct bench *b, const char *title, const char *name)
     }
 }
 
-static void run_link(struct bench *b, const struct ring_case *c, size_t i, struct outcome *out)
+static void run_link(struct bench *b, const struct bench_case *c, size_t i, struct outcome *out)
 {
     struct load_shape shape = c->shape;
     shape.run_ns = (uint64_t)(b->options->seconds * 1e9);
@@ -257,7 +265,7 @@ static void run_link(struct bench *b, const struct ring_case *c, size_t i, struc
     err_free(err);
 }
 
-static void run_case(struct bench *b, const struct ring_case *c)
+static void run_case(struct bench *b, const struct bench_case *c)
 {
     struct outcome *outcomes = mem_zalloc(LINKS_MAX * sizeof(*outcomes));
     size_t len = 0;
@@ -329,9 +337,9 @@ static void add_machine(struct report *report)
     report_add(report, "memcpy of 1 MiB", "GB/s", machine_probe_memcpy());
 }
 
-void bench_ring(const struct options *options, struct report *report)
+void bench_links(const struct options *options, struct report *report, enum link_layer layer)
 {
-    struct bench b = {.options = options, .report = report};
+    struct bench b = {.options = options, .report = report, .layer = layer};
     snprintf(b.directory, sizeof(b.directory), "%s/tailrace-bench-XXXXXX", options->directory);
     if (mkdtemp(b.directory) == NULL) {
         report_wrong(report, "no temporary directory in %s", options->directory);
@@ -339,19 +347,31 @@ void bench_ring(const struct options *options, struct report *report)
     }
     for (size_t i = 0; links[i] != NULL; i++) {
         for (size_t c = 0; c < CASES; c++) {
-            b.total += wanted(&b, i, &cases[c]) ? (size_t)options->runs : 0;
+            b.total += wanted(&b, i, &bench_cases[c]) ? (size_t)options->runs : 0;
         }
     }
-    if (link_absent[0] != '\0') {
+    if (layer == LINK_CARRIER && link_absent[0] != '\0') {
         fprintf(stderr, "left out, not there when this was built: %s\n", link_absent);
     }
     for (int run = 0; run < options->runs; run++) {
         add_machine(report);
         for (size_t c = 0; c < CASES; c++) {
-            run_case(&b, &cases[c]);
+            run_case(&b, &bench_cases[c]);
         }
     }
-    add_reference_ratio(report);
-    add_yardsticks(&b);
+    if (layer == LINK_CARRIER) {
+        add_reference_ratio(report);
+        add_yardsticks(&b);
+    }
     link_remove_directory(b.directory);
+}
+
+void bench_ring(const struct options *options, struct report *report)
+{
+    bench_links(options, report, LINK_CARRIER);
+}
+
+void bench_exchange(const struct options *options, struct report *report)
+{
+    bench_links(options, report, LINK_EXCHANGE);
 }

@@ -10,7 +10,7 @@ import tempfile
 
 import environment
 
-SUBCOMMANDS = ("ring", "boundary", "engine", "sql")
+SUBCOMMANDS = ("ring", "boundary", "exchange", "engine", "sql")
 POSTGRES = "/usr/lib/postgresql/15/bin"
 
 
@@ -78,17 +78,16 @@ def main():
     only = arguments.only or SUBCOMMANDS
     quick = ("--runs=1", "--seconds=0.3") if arguments.quick else ()
     # Long enough to check every link that is there once.
-    ring = ("--runs=1", "--seconds=0.03") if arguments.quick else ()
+    links = ("--runs=1", "--seconds=0.03") if arguments.quick else ()
     scale = ("--scale=0.02",) if arguments.quick else ()
     # Beside the tree's disk rather than in a tmpfs: syncs must cost what they cost.
     directory = pathlib.Path(tempfile.mkdtemp(prefix="tailrace-bench-", dir="/var/tmp"))
     directory.chmod(0o755)
     status = 0
     try:
-        if "ring" in only:
-            status |= run_bench(arguments, "ring", f"--directory={directory}", *ring)
-        if "boundary" in only:
-            status |= run_bench(arguments, "boundary", f"--directory={directory}", *quick)
+        for name in ("ring", "boundary", "exchange"):
+            if name in only:
+                status |= run_bench(arguments, name, f"--directory={directory}", *links)
         if "engine" in only:
             status |= run_bench(arguments, "engine", *scale, *quick)
         if "sql" in only:

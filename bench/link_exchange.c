@@ -1,0 +1,246 @@
+/*
+ * Ours: the exchange of a replica of two processes with one worker each. What a message costs here
+ * and not over a bare carrier is the protocol: numbering, keeping it until it is acknowledged (in
+ * case the connection is cut), a copy.
+ */
+#include "bench/link.h"
+
+#include "core/base/mem.h"
+#include "ring/exchange/exchange.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+enum {
+    WATCH_US = 100 * 1000,
+    SPIN_US = 10 * 1000 * 1000,
+    PENDING_MAX = 4 << 20, /* sent and not taken: as much as a boundary's credit */
+};
+
+/* Of one process: 0 the child, 1 the parent. Addresses are filled before the forks. */
+struct member {
+    struct link *link;
+    struct load *load;
+    bool shm;
+    char secret[192];
+    char tcp[2][32];
+    char local[2][192];
+    struct io_loop *loop;
+    struct exchange *exchange;
+    struct io_poller poller;
+    struct io_timer timer;
+    uint64_t *message;
+    bool formed;
+    err_t err;
+};
+
+static void member_end(struct member *m, err_t err)
+{
+    if (m->err == ERR_OK) {
+        m->err = err;
+    } else {
+        err_free(err);
+    }
+    io_loop_stop(m->loop);
+}
+
+static void send_one(struct member *m)
+{
+    load_fill(m->load, m->message);
+    exchange_send(m->exchange, 0, m->load->parent ? 0 : 1, m->message, m->load->shape->bytes);
+}
+
+static void ping(struct member *m)
+{
+    m->load->sent_ns = machine_now_ns();
+    send_one(m);
+}
+
+static bool poll_member(struct io_poller *poller)
+{
+    struct member *m = CONTAINER_OF(poller, struct member, poller);
+    struct load *load = m->load;
+    if (!m->formed || !load_sends(load) || load->shape->pattern == LOAD_PING) {
+        return false;
+    }
+    if (load->shape->pattern == LOAD_PACED) {
+        if (load_due(load, machine_now_ns())) {
+            send_one(m);
+            load->due_ns += load->shape->interval_ns;
+        }
+        return true;
+    }
+    if (exchange_pending(m->exchange, 0) > PENDING_MAX) {
+        return false; /* an acknowledgement wakes the loop */
+    }
+    for (uint32_t i = 0; i < load->shape->batch; i++) {
+        if (load->limit != 0 && load->sent >= load->limit) {
+            return false;
+        }
+        send_one(m);
+    }
+    return true;
+}
+
+static void on_formed(void *ctx, uint64_t generation)
+{
+    struct member *m = ctx;
+    m->formed = true;
+    if (load_sends(m->load) && m->load->shape->pattern == LOAD_PING) {
+        ping(m);
+    }
+}
+
+static void on_message(void *ctx, uint32_t from, const uint8_t *data, size_t len)
+{
+    struct member *m = ctx;
+    if (len != m->load->shape->bytes) {
+        member_end(m, err_new(ERR_CORRUPT, "a message of %zu bytes", len));
+        return;
+    }
+    load_take(m->load, data);
+    if (m->load->over) {
+        io_loop_stop(m->loop);
+    } else if (m->load->shape->pattern == LOAD_PING) {
+        ping(m);
+    }
+}
+
+static void on_lost(void *ctx, const char *reason)
+{
+    member_end(ctx, err_new(ERR_UNAVAILABLE, "the generation is over: %s", reason));
+}
+
+static const struct exchange_handler handler = {on_formed, on_message, on_lost};
+
+static void on_timer(struct io_timer *timer)
+{
+    struct member *m = CONTAINER_OF(timer, struct member, timer);
+    if (link_interrupted) {
+        io_loop_stop(m->loop);
+        return;
+    }
+    io_timer_start(m->loop, timer, io_now_us(m->loop) + WATCH_US);
+}
+
+static err_t start_member(struct member *m)
+{
+    static const uint32_t spins_us[] = {[LOAD_SPIN] = SPIN_US, [LOAD_SLEEP] = 0};
+    const char *peers[] = {m->tcp[0], m->tcp[1]};
+    const char *paths[] = {m->local[0], m->local[1]};
+    uint32_t process = m->load->parent ? 1 : 0;
+    if (m->load->shape->wait != LOAD_ADAPT) {
+        io_loop_set_spin(m->loop, spins_us[m->load->shape->wait]);
+    }
+    struct exchange_config config = {
+        .process = process, .processes = 2, .workers_per_process = 1,
+        .listen_address = m->tcp[process], .peers = peers,
+        .unix_paths = m->shm ? paths : NULL,
+        .self = {.environment = "tailrace-bench!", .service = 1, .process = process,
+                 .generation = 1, .epoch = 1, .node_secret_path = m->secret},
+        .carrier = m->shm ? BOUNDARY_CARRIER_SHM : BOUNDARY_CARRIER_TCP,
+        .handler = &handler,
+    };
+    TRY(exchange_new(m->loop, &config, &m->exchange));
+    exchange_worker(m->exchange, 0, m->loop, m);
+    m->poller = (struct io_poller){.poll = poll_member};
+    io_poller_add(m->loop, &m->poller);
+    m->timer.fire = on_timer;
+    io_timer_start(m->loop, &m->timer, io_now_us(m->loop) + WATCH_US);
+    return ERR_OK;
+}
+
+static void start(struct io_loop *loop, void *arg)
+{
+    struct member *m = arg;
+    m->loop = loop;
+    err_t err = start_member(m);
+    if (err != ERR_OK) {
+        member_end(m, err);
+    }
+}
+
+/* What it made is not freed: the process ends when this returns. */
+static err_t exchange_run(struct link *link, struct load *load)
+{
+    struct member *m = link->state;
+    struct io_env *env;
+    m->link = link;
+    m->load = load;
+    TRY(io_env_new_real(&env));
+    TRY(io_main(env, start, m));
+    return m->err;
+}
+
+struct both {
+    struct member members[2];
+};
+
+static void start_both(struct io_loop *loop, void *arg)
+{
+    struct both *both = arg;
+    start(loop, &both->members[0]);
+    start(loop, &both->members[1]);
+}
+
+static err_t exchange_count(struct link *link, struct load *child, struct load *parent)
+{
+    struct both *both = MEM_NEW(struct both);
+    struct member *m = link->state;
+    struct io_env *env;
+    for (int i = 0; i < 2; i++) {
+        both->members[i] = *m;
+        both->members[i].link = link;
+        both->members[i].load = i == 0 ? child : parent;
+    }
+    both->members[1].message = mem_zalloc(link->shape->bytes);
+    TRY(io_env_new_real(&env));
+    TRY(io_main(env, start_both, both));
+    return both->members[0].err != ERR_OK ? both->members[0].err : both->members[1].err;
+}
+
+static err_t member_new(struct link *link, bool shm)
+{
+    struct member *m = MEM_NEW(struct member);
+    link->state = m;
+    m->shm = shm;
+    m->message = mem_zalloc(link->shape->bytes);
+    snprintf(m->secret, sizeof(m->secret), "%s/secret", link->directory);
+    for (int i = 0; i < 2; i++) {
+        snprintf(m->tcp[i], sizeof(m->tcp[i]), "127.0.0.1:%d", link_free_port());
+        snprintf(m->local[i], sizeof(m->local[i]), "unixpacket:%s/exchange%d", link->directory, i);
+    }
+    return link_write_secret(m->secret);
+}
+
+static err_t shm_open_link(struct link *link)
+{
+    return member_new(link, true);
+}
+
+static err_t tcp_open_link(struct link *link)
+{
+    return member_new(link, false);
+}
+
+static void exchange_close(struct link *link)
+{
+    struct member *m = link->state;
+    unlink(m->secret);
+    free(m->message);
+    free(m);
+}
+
+static bool fits(const struct load_shape *shape)
+{
+    return !shape->by_reference && shape->pattern != LOAD_KILL;
+}
+
+const struct link_ops link_exchange_shm = {
+    .name = "exchange shm", .kind = LINK_OURS, .layer = LINK_EXCHANGE, .under = &link_shm,
+    .fits = fits, .open = shm_open_link, .run = exchange_run, .count = exchange_count,
+    .close = exchange_close};
+const struct link_ops link_exchange_tcp = {
+    .name = "exchange tcp", .kind = LINK_OURS, .layer = LINK_EXCHANGE, .under = &link_tcp,
+    .fits = fits, .open = tcp_open_link, .run = exchange_run, .count = exchange_count,
+    .close = exchange_close};

@@ -1,0 +1,268 @@
+/*
+ * Ours: the storage boundary with many subscriptions on one connection. The child serves, the
+ * parent subscribes; sources are ACTIVE, which always has records or (paced) has one at each due
+ * time for every subscriber, and IDLE, which never has any. Nothing is sent before all cursors are
+ * open, so what is measured is the running state.
+ */
+#include "bench/link.h"
+
+#include "core/base/mem.h"
+#include "ring/boundary/boundary.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { WATCH_US = 50 * 1000, ACTIVE = 1, IDLE = 2 };
+
+/* Shared by both processes; written by the child. */
+struct page {
+    _Atomic uint32_t open; /* cursors */
+};
+
+struct many {
+    struct link *link;
+    struct load *load;
+    struct page *page;
+    char secret[192];
+    char tcp[32];
+    char local[192];
+    struct io_loop *loop;
+    struct boundary_server *server;
+    struct boundary_client *client;
+    struct boundary_handler handler;
+    struct io_poller poller;
+    struct io_timer timer;
+    uint64_t *record;
+    uint64_t produced; /* paced: records there are */
+    bool flowing;      /* the child: all cursors are open */
+    err_t err;
+};
+
+static uint32_t total(const struct many *m)
+{
+    return m->load->shape->subscribers + m->load->shape->idle;
+}
+
+static void many_end(struct many *m, err_t err)
+{
+    if (m->err == ERR_OK) {
+        m->err = err;
+    } else {
+        err_free(err);
+    }
+    io_loop_stop(m->loop);
+}
+
+/* ---- the child: serves ----------------------------------------------------------------------- */
+
+struct cursor {
+    struct many *many;
+    uint64_t at; /* record i is [i, i + 1) */
+    bool active;
+};
+
+static err_t open_cursor(void *ctx, const struct boundary_request *request, void **out)
+{
+    struct many *m = ctx;
+    struct cursor *cursor = MEM_NEW(struct cursor);
+    *cursor = (struct cursor){.many = m, .active = request->source == ACTIVE};
+    *out = cursor;
+    /* Relaxed: a count to look at. */
+    uint32_t open = atomic_fetch_add_explicit(&m->page->open, 1, memory_order_relaxed) + 1;
+    if (open == total(m)) {
+        m->flowing = true;
+        boundary_server_wake(m->server, 0, ACTIVE);
+    }
+    return ERR_OK;
+}
+
+static err_t next_chunk(void *ctx, size_t max_bytes, struct boundary_chunk *out, bool *more)
+{
+    struct cursor *cursor = ctx;
+    struct many *m = cursor->many;
+    bool flood = m->load->shape->pattern == LOAD_FLOOD;
+    *out = (struct boundary_chunk){.lower = cursor->at, .upper = cursor->at};
+    *more = m->flowing && cursor->active && (flood || cursor->at < m->produced);
+    if (*more) {
+        m->record[0] = cursor->at;
+        out->upper = ++cursor->at;
+        out->ok = m->record;
+        out->ok_len = m->load->shape->bytes;
+    }
+    return ERR_OK;
+}
+
+static void close_cursor(void *ctx)
+{
+    free(ctx);
+}
+
+static const struct boundary_backend backend = {
+    .open = open_cursor, .next = next_chunk, .close = close_cursor};
+
+/* Paced by a timer rather than by looking at the clock: the producer's CPU time is what counts. */
+static void produce(struct many *m)
+{
+    if (m->flowing && load_due(m->load, machine_now_ns())) {
+        m->produced++;
+        m->load->due_ns += m->load->shape->interval_ns;
+        boundary_server_wake(m->server, 0, ACTIVE);
+    }
+}
+
+/* ---- the parent: subscribes ------------------------------------------------------------------ */
+
+struct many_reader {
+    struct many *many;
+    uint64_t next;
+};
+
+static void on_data(void *arg, const struct boundary_chunk *chunk)
+{
+    struct many_reader *reader = arg;
+    struct many *m = reader->many;
+    struct load *load = m->load;
+    if (chunk->upper == chunk->lower || chunk->ok_len == 0) {
+        return;
+    }
+    const uint64_t *words = chunk->ok;
+    if (chunk->lower != reader->next || chunk->ok_len != load->shape->bytes ||
+        words[0] != chunk->lower) {
+        load->torn = true;
+    }
+    reader->next = chunk->upper;
+    load->received++;
+    if ((load->received & load->count_mask) == 0) {
+        load_clock(load, machine_now_ns());
+    }
+    if (load->over) {
+        io_loop_stop(m->loop);
+    }
+}
+
+static void on_reset(void *arg)
+{
+    UNREACHABLE(); /* every record is complete */
+}
+
+static void on_refused(void *arg, err_t err)
+{
+    struct many_reader *reader = arg;
+    many_end(reader->many, err_wrap(err, "subscribing"));
+}
+
+static void subscribe_all(struct many *m)
+{
+    for (uint32_t i = 0; i < total(m); i++) {
+        struct many_reader *reader = MEM_NEW(struct many_reader);
+        reader->many = m;
+        /* The idle ones first: they are there before anything flows. */
+        struct boundary_request request = {
+            .dataflow = i + 1, .source = i < m->load->shape->idle ? IDLE : ACTIVE};
+        boundary_subscribe(m->client, 0, &request, &m->handler, reader);
+    }
+}
+
+/* ---- start ----------------------------------------------------------------------------------- */
+
+static void on_timer(struct io_timer *timer)
+{
+    struct many *m = CONTAINER_OF(timer, struct many, timer);
+    uint64_t wait_us = WATCH_US;
+    if (link_interrupted) {
+        io_loop_stop(m->loop);
+        return;
+    }
+    if (!m->load->parent && m->load->shape->pattern == LOAD_PACED) {
+        produce(m);
+        wait_us = m->load->shape->interval_ns / 1000;
+    }
+    io_timer_start(m->loop, timer, io_now_us(m->loop) + wait_us);
+}
+
+static err_t serve(struct many *m, const struct boundary_identity *self)
+{
+    struct boundary_server_config config = {
+        .address = m->tcp, .unix_path = m->local, .self = *self,
+        .carrier = BOUNDARY_CARRIER_SHM, .workers = 1, .backend = &backend};
+    TRY(boundary_server_new(m->loop, &config, &m->server));
+    boundary_server_worker(m->server, 0, m->loop, m);
+    return ERR_OK;
+}
+
+static err_t subscribe(struct many *m, const struct boundary_identity *self)
+{
+    struct boundary_client_config config = {
+        .self = *self, .carrier = BOUNDARY_CARRIER_SHM, .workers = 1};
+    TRY(boundary_client_new(m->loop, &config, &m->client));
+    boundary_client_worker(m->client, 0, m->loop);
+    const char *addresses[] = {m->tcp};
+    const char *paths[] = {m->local};
+    boundary_client_directory(m->client, addresses, paths, 1, 1);
+    m->handler = (struct boundary_handler){on_data, on_reset, on_refused};
+    subscribe_all(m);
+    return ERR_OK;
+}
+
+static void start(struct io_loop *loop, void *arg)
+{
+    struct many *m = arg;
+    m->loop = loop;
+    struct boundary_identity self = {.environment = "tailrace-bench!",
+                                     .service = m->load->parent ? 2 : 1, .generation = 1,
+                                     .epoch = 1, .node_secret_path = m->secret};
+    err_t err = m->load->parent ? subscribe(m, &self) : serve(m, &self);
+    if (err != ERR_OK) {
+        many_end(m, err);
+        return;
+    }
+    m->timer.fire = on_timer;
+    io_timer_start(loop, &m->timer, io_now_us(loop) + WATCH_US);
+}
+
+/* What it made is not freed: the process ends when this returns. */
+static err_t many_run(struct link *link, struct load *load)
+{
+    struct many *m = link->state;
+    struct io_env *env;
+    m->link = link;
+    m->load = load;
+    /* Records of all subscriptions count, few of them may come: look at the clock often. */
+    load->count_mask = 15;
+    TRY(io_env_new_real(&env));
+    TRY(io_main(env, start, m));
+    return m->err;
+}
+
+static err_t many_open(struct link *link)
+{
+    struct many *m = MEM_NEW(struct many);
+    link->state = m;
+    m->record = mem_zalloc(link->shape->bytes);
+    m->page = mmap(NULL, sizeof(*m->page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+                   -1, 0);
+    if (m->page == MAP_FAILED) {
+        return err_errno(errno, "mmap");
+    }
+    snprintf(m->secret, sizeof(m->secret), "%s/secret", link->directory);
+    snprintf(m->tcp, sizeof(m->tcp), "127.0.0.1:%d", link_free_port());
+    snprintf(m->local, sizeof(m->local), "unixpacket:%s/many", link->directory);
+    return link_write_secret(m->secret);
+}
+
+static void many_close(struct link *link)
+{
+    struct many *m = link->state;
+    munmap(m->page, sizeof(*m->page));
+    unlink(m->secret);
+    free(m->record);
+    free(m);
+}
+
+const struct link_ops link_many = {
+    .name = "boundary shm", .kind = LINK_OURS, .layer = LINK_BOUNDARY,
+    .open = many_open, .run = many_run, .close = many_close};
