@@ -29,8 +29,10 @@ static bool run(const struct options *options, struct report *report, const char
     return err == ERR_OK;
 }
 
+/* Million messages a second. */
 static double rate(const struct load_figures *f)
 {
+    ASSERT(f->messages > 0 && f->ns > 0);
     return (double)f->messages * 1e3 / (double)f->ns;
 }
 
@@ -40,6 +42,8 @@ static uint32_t share(const struct options *options, uint32_t number)
     return options->seconds < 0.2 ? number / BRIEF_SHARE : number;
 }
 
+/* Idle subscriptions must cost nothing and active ones share what one has. The first row is the
+ * measure of the others, taken in the same run. */
 static void many(const struct options *options, struct report *report, const char *directory)
 {
     struct load_shape shape = {.pattern = LOAD_FLOOD, .wait = LOAD_ADAPT, .bytes = 1024,
@@ -72,6 +76,8 @@ static void many(const struct options *options, struct report *report, const cha
     free(f);
 }
 
+/* What one event costs the server when it has one and when it has many readers: a block built
+ * once can serve them all. At a rate that both manage easily. */
 static void fan_out(const struct options *options, struct report *report, const char *directory)
 {
     struct load_shape shape = {.pattern = LOAD_PACED, .wait = LOAD_ADAPT, .bytes = 16 * 1024,
@@ -91,6 +97,9 @@ static void fan_out(const struct options *options, struct report *report, const 
     free(f);
 }
 
+/* The sender is killed while it sends. Noticed: the session is over for the host. Freed: the
+ * loop's next turn after the session and its mappings are gone. The kernel takes a big process's
+ * memory away first, which must not delay either. */
 static void deaths(const struct options *options, struct report *report, const char *directory)
 {
     struct load_figures *f = mem_zalloc(sizeof(*f));

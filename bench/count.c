@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* By its whole name: bounds are of exactly one. */
 static const struct link_ops *find_link(const char *name)
 {
     for (size_t i = 0; links[i] != NULL; i++) {
@@ -25,6 +26,7 @@ static const struct link_ops *find_link(const char *name)
     return NULL;
 }
 
+/* By its whole title. */
 static const struct bench_case *find_case(const char *title)
 {
     for (size_t i = 0; i < bench_cases_len; i++) {
@@ -35,12 +37,15 @@ static const struct bench_case *find_case(const char *title)
     return NULL;
 }
 
+/* One run; the count of the messages is checked, so that a bound is of what it says. */
 static err_t count(const struct link_ops *ops, const struct load_shape *shape, uint64_t messages,
                    const char *directory)
 {
     struct link link = {.ops = ops, .shape = shape, .directory = directory, .parent = true};
     struct load_figures *figures = mem_zalloc(2 * sizeof(*figures));
     struct load child, parent;
+    ASSERT(messages > 0);
+    ASSERT(ops->count != NULL);
     load_init(&child, shape, false, &figures[0]);
     load_init(&parent, shape, true, &figures[1]);
     child.limit = parent.limit = messages;

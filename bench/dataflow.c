@@ -36,6 +36,7 @@ static size_t record_of(const struct dataflow_bench *bench, const struct batch *
     return len;
 }
 
+/* Output is consumed inside the timed part: each record is hashed, as the loop does. */
 static void on_subscribe(void *ctx, uint64_t export_id, uint64_t lower, uint64_t upper,
                          const struct batch *ok, const struct batch *err)
 {
@@ -48,6 +49,7 @@ static void on_subscribe(void *ctx, uint64_t export_id, uint64_t lower, uint64_t
     }
 }
 
+/* A round is over when this passes its time. */
 static void on_frontier(void *ctx, uint64_t export_id, uint64_t upper)
 {
     struct dataflow_bench *bench = ctx;
@@ -75,15 +77,18 @@ static const struct engine_host host = {
 
 /* ---- plans ----------------------------------------------------------------------------------- */
 
+/* All columns are int8: what is measured is the operator, not its types. */
 static struct schema schema_of(struct plan *plan, uint32_t cols)
 {
     struct schema schema = {.cols = cols, .types = ARENA_ARRAY(&plan->arena, struct type, cols)};
+    ASSERT(cols > 0 && cols <= COLS_MAX);
     for (uint32_t c = 0; c < cols; c++) {
         schema.types[c] = type_of(TYPE_INT8);
     }
     return schema;
 }
 
+/* The one operator of the workload, over sources 0 and 1. */
 static void add_operator(struct plan *plan, enum workload_kind kind)
 {
     struct plan_node node = {.inputs_len = 1, .inputs = ARENA_ARRAY(&plan->arena, uint32_t, 2)};
@@ -117,9 +122,11 @@ static void add_operator(struct plan *plan, enum workload_kind kind)
     plan_add(plan, &node);
 }
 
+/* Sources, the operator, and a subscription with a snapshot and without an end. */
 static struct plan *plan_of(const struct dataflow_bench *bench)
 {
     struct plan *plan = plan_new();
+    ASSERT(bench->sides >= 1 && bench->sides <= SIDES_MAX);
     plan->id = DATAFLOW;
     plan->name = arena_strdup(&plan->arena, "bench");
     for (uint32_t side = 0; side < bench->sides; side++) {
@@ -160,8 +167,10 @@ struct dataflow_bench *dataflow_bench_new(enum workload_kind kind)
     return bench;
 }
 
+/* The prepared round's batches are ours until the next one. */
 static void release_round(struct dataflow_bench *bench)
 {
+    ASSERT(bench->sides <= SIDES_MAX);
     for (uint32_t side = 0; side < bench->sides; side++) {
         free(bench->data[side]);
         bench->data[side] = NULL;
@@ -170,6 +179,7 @@ static void release_round(struct dataflow_bench *bench)
 
 void dataflow_bench_free(struct dataflow_bench *bench)
 {
+    ASSERT(bench->engine != NULL);
     release_round(bench);
     engine_free(bench->engine);
     for (uint32_t side = 0; side < bench->sides; side++) {
@@ -178,6 +188,7 @@ void dataflow_bench_free(struct dataflow_bench *bench)
     free(bench);
 }
 
+/* Outside the timed part: rows become columns here. */
 void dataflow_bench_prepare(struct dataflow_bench *bench, const struct update *updates, size_t len)
 {
     release_round(bench);
@@ -201,8 +212,10 @@ void dataflow_bench_prepare(struct dataflow_bench *bench, const struct update *u
     }
 }
 
+/* The timed part: one input a side, then steps until the output has caught up. */
 void dataflow_bench_run(struct dataflow_bench *bench)
 {
+    ASSERT(bench->frontier <= bench->time);
     for (uint32_t side = 0; side < bench->sides; side++) {
         const struct batch *view = &bench->views[side];
         engine_input(bench->engine, DATAFLOW, side, 0, bench->time, bench->time + 1,

@@ -19,14 +19,19 @@ struct target {
     struct loop *loop;
 };
 
+/* What came out so far, in numbers that do not depend on the order it came in. */
 static struct outcome outcome_of(const struct target *target)
 {
+    ASSERT((target->engine != NULL) != (target->loop != NULL));
     return target->engine != NULL ? dataflow_bench_outcome(target->engine)
                                   : loop_outcome(target->loop);
 }
 
+/* Nanoseconds of one round. The engine's input is made into batches before the clock starts: it
+ * gets batches in production too. */
 static uint64_t run_round(struct target *target, const struct update *updates, size_t len)
 {
+    ASSERT(len > 0);
     if (target->engine != NULL) {
         dataflow_bench_prepare(target->engine, updates, len);
         uint64_t start = machine_now_ns();
@@ -46,10 +51,12 @@ struct measure {
     struct outcome outcome;
 };
 
+/* All phases in turn on the same state; the generator makes the same updates for both targets. */
 static void run_target(const struct workload *workload, struct target *target,
                        struct measure *measures)
 {
     struct generator generator;
+    ASSERT(workload->phases_len > 0);
     generator_init(&generator, workload);
     size_t most = 0;
     for (size_t p = 0; p < workload->phases_len; p++) {
@@ -76,10 +83,12 @@ static void run_target(const struct workload *workload, struct target *target,
     free(updates);
 }
 
+/* Engine and loop must agree, and both with what is known of the workload. */
 static void check(struct report *report, const struct workload *workload, size_t p,
                   const struct outcome *engine, const struct outcome *loop)
 {
     const struct phase *phase = &workload->phases[p];
+    ASSERT(p < workload->phases_len);
     /* The loop does not cancel within a round of the join. */
     bool fewer = workload->kind == WORKLOAD_JOIN;
     if (engine->net != loop->net || engine->checksum != loop->checksum ||
@@ -102,10 +111,13 @@ static void check(struct report *report, const struct workload *workload, size_t
     }
 }
 
+/* A row a phase. */
 static void add_figures(struct report *report, const struct workload *workload, size_t p,
                         const struct measure *engine, const struct measure *loop)
 {
     char name[64];
+    ASSERT(p < workload->phases_len);
+    ASSERT(loop->rate > 0);
     snprintf(name, sizeof(name), "%s, %s", workload->name, workload->phases[p].name);
     report_add(report, name, "M updates/s", engine->rate);
     report_add(report, name, "loop M/s", loop->rate);
@@ -116,11 +128,13 @@ static void add_figures(struct report *report, const struct workload *workload, 
     report_add(report, name, "loop MiB", loop->mib);
 }
 
+/* Engine first, then the loop, each alone in memory. */
 static void run_once(const struct workload *workload, struct report *report)
 {
     struct measure *engine = mem_zalloc(workload->phases_len * sizeof(*engine));
     struct measure *loop = mem_zalloc(workload->phases_len * sizeof(*loop));
     struct target target = {.engine = dataflow_bench_new(workload->kind)};
+    ASSERT(workload->phases_len > 0);
     run_target(workload, &target, engine);
     dataflow_bench_free(target.engine);
     target = (struct target){.loop = loop_new(workload->kind)};

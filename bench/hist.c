@@ -29,6 +29,7 @@ static uint64_t value_of(uint32_t bucket)
 
 void hist_clear(struct hist *hist)
 {
+    ASSERT(hist != NULL);
     memset(hist, 0, sizeof(*hist));
 }
 
@@ -42,8 +43,10 @@ void hist_add(struct hist *hist, uint64_t ns)
     hist->max = ns > hist->max ? ns : hist->max;
 }
 
+/* Buckets are the same in every histogram, so merging is adding. */
 void hist_merge(struct hist *hist, const struct hist *other)
 {
+    ASSERT(hist != other);
     for (uint32_t b = 0; b < HIST_BUCKETS; b++) {
         hist->buckets[b] += other->buckets[b];
     }

@@ -22,14 +22,19 @@ volatile sig_atomic_t link_interrupted;
 
 enum { STUCK_S = 60 }; /* a run with all its set-up takes seconds */
 
+/* Async-signal-safe: it only sets a flag. */
 static void on_signal(int signal)
 {
+    ASSERT(signal == SIGALRM || signal == SIGCHLD);
     link_interrupted = 1;
 }
 
+/* On: a death of a child and the end of the time interrupt what blocks. Off: as usual again, so
+ * that the kill at the end of a run is no event. */
 static void watch(bool on, unsigned seconds)
 {
     struct sigaction action = {.sa_handler = on ? on_signal : SIG_DFL};
+    ASSERT(on == (seconds > 0));
     sigaction(SIGALRM, &action, NULL);
     sigaction(SIGCHLD, &action, NULL);
     alarm(on ? seconds : 0);
@@ -50,8 +55,11 @@ struct outcome {
     char child[256]; /* what the child said when it ended by itself; it may end just after us */
 };
 
+/* The side that works until it is killed. It comes back from run only when something is wrong,
+ * which it leaves in outcome->child for whoever asks why. */
 static _Noreturn void child_main(struct link *link, struct outcome *outcome)
 {
+    ASSERT(link->ops->run != NULL);
     die_with_parent();
     watch(false, 0);
     machine_pin(link->ops->threads ? -1 : 1);
@@ -64,13 +72,16 @@ static _Noreturn void child_main(struct link *link, struct outcome *outcome)
         memset(mem_alloc(ballast), 1, ballast); /* held until the kill */
     }
     err_t err = link->ops->run(link, &load);
-    snprintf(outcome->child, sizeof(outcome->child), "%s",
-             err != ERR_OK ? err_text(err) : load.torn ? "bytes were damaged on the way there" : "");
+    const char *why = err != ERR_OK ? err_text(err) : load.torn ? "bytes were damaged" : "";
+    snprintf(outcome->child, sizeof(outcome->child), "%s", why);
     _exit(1);
 }
 
+/* Was it a measurement? Damage is an error whoever caused it; losing messages is one only of
+ * ours and of the floors: peers may by design, and their row says how many. */
 static err_t judge(const struct link *link, const struct load *load)
 {
+    ASSERT(load->parent);
     if (load->torn) {
         return err_new(ERR_CORRUPT, "bytes were damaged or messages doubled");
     }
@@ -85,9 +96,11 @@ static err_t judge(const struct link *link, const struct load *load)
     return ERR_OK;
 }
 
+/* The measuring side of a run, with the child under way. */
 static err_t measure(struct link *link, pid_t child, struct load_figures *figures)
 {
     struct load load;
+    ASSERT(child > 0 && link->parent);
     load_init(&load, link->shape, true, figures);
     load.others[0] = child;
     load.others[1] = link->broker;
@@ -118,10 +131,12 @@ static _Noreturn void parent_main(struct link *link, struct outcome *outcome)
     _exit(0);
 }
 
+/* Forks the measuring process and takes its outcome out of the memory they share. */
 static err_t run_apart(struct link *link, struct load_figures *figures)
 {
     struct outcome *outcome = mmap(NULL, sizeof(*outcome), PROT_READ | PROT_WRITE,
                                    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ASSERT(link->parent);
     if (outcome == MAP_FAILED) {
         return err_errno(errno, "mmap");
     }
@@ -158,10 +173,12 @@ err_t link_run(const struct link_ops *ops, const struct load_shape *shape, const
     return err;
 }
 
+/* The whole path of a program, in out. Daemons live in /usr/sbin, which need not be in PATH. */
 static bool find_program(const char *name, char *path, size_t size)
 {
     const char *from = getenv("PATH");
     char places[4096];
+    ASSERT(name[0] != '\0' && strchr(name, '/') == NULL);
     snprintf(places, sizeof(places), "%s:/usr/sbin:/usr/local/sbin", from != NULL ? from : "");
     char *rest = places;
     for (char *place = strsep(&rest, ":"); place != NULL; place = strsep(&rest, ":")) {
@@ -222,8 +239,10 @@ err_t link_write_secret(const char *path)
     return n == (ssize_t)sizeof(bytes) - 1 ? ERR_OK : err_new(ERR_IO, "%s: short write", path);
 }
 
+/* nftw's callback; a file that cannot be removed stays, in a directory named as temporary. */
 static int remove_entry(const char *path, const struct stat *stat, int type, struct FTW *at)
 {
+    ASSERT(path != NULL);
     return remove(path);
 }
 

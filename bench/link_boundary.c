@@ -1,7 +1,12 @@
 /*
  * Ours: the storage boundary between the two processes. The child serves a log whose record i is
- * [i, i + 1), the parent subscribes to it; back and forth both do both. What a record costs here and
- * not over a bare carrier is the protocol: cursors, credit, frontiers, one copy into the block.
+ * [i, i + 1), the parent subscribes to it; back and forth both do both. What a record costs here
+ * and not over a bare carrier is the protocol: cursors, credit, frontiers, a copy into the block.
+ *
+ * Nothing is sent unasked: the server pulls the cursor while the subscription has credit, and the
+ * cursor says when it has no more. So a flood is a cursor that always has more, and a paced source
+ * is one that has a record for each due time that has passed, woken by a poller that looks at the
+ * clock. One loop a process is net loop and worker loop of server and client alike.
  */
 #include "bench/link.h"
 
@@ -32,8 +37,10 @@ struct side {
     err_t err;
 };
 
+/* The first error is the one that counts; the loop ends after the current callback. */
 static void side_end(struct side *side, err_t err)
 {
+    ASSERT(side->loop != NULL);
     if (side->err == ERR_OK) {
         side->err = err;
     } else {
@@ -44,6 +51,7 @@ static void side_end(struct side *side, err_t err)
 
 /* ---- the log this side serves ---------------------------------------------------------------- */
 
+/* May the reader have one more now? */
 static bool has_record(struct side *side)
 {
     struct load *load = side->load;
@@ -56,18 +64,23 @@ static bool has_record(struct side *side)
     UNREACHABLE();
 }
 
+/* One reader a log: the cursor is the side itself. */
 static err_t open_cursor(void *ctx, const struct boundary_request *request, void **out)
 {
     struct side *side = ctx;
+    ASSERT(request->source == SOURCE);
     side->open = true;
     *out = side;
     return ERR_OK;
 }
 
+/* The record is written here, when it is asked for: the server copies it into its block, as it
+ * does with a batch of storage. */
 static err_t next_chunk(void *cursor, size_t max_bytes, struct boundary_chunk *out, bool *more)
 {
     struct side *side = cursor;
     struct load *load = side->load;
+    ASSERT(max_bytes > 0);
     *out = (struct boundary_chunk){.lower = load->sent, .upper = load->sent};
     *more = has_record(side);
     if (*more) {
@@ -80,6 +93,7 @@ static err_t next_chunk(void *cursor, size_t max_bytes, struct boundary_chunk *o
     return ERR_OK;
 }
 
+/* The reader is gone, or the program ends. */
 static void close_cursor(void *cursor)
 {
     struct side *side = cursor;
@@ -101,16 +115,20 @@ static bool poll_clock(struct io_poller *poller)
 
 /* ---- what it reads --------------------------------------------------------------------------- */
 
+/* One more record may be read; the server pulls it at once. */
 static void ping(struct side *side)
 {
+    ASSERT(side->server != NULL);
     side->load->sent_ns = machine_now_ns();
     boundary_server_wake(side->server, 0, SOURCE);
 }
 
+/* A record of the other side's log. */
 static void on_data(void *arg, const struct boundary_chunk *chunk)
 {
     struct side *side = arg;
     struct load *load = side->load;
+    ASSERT(chunk->lower <= chunk->upper);
     if (chunk->upper == chunk->lower || chunk->ok_len == 0) {
         return; /* progress alone */
     }
@@ -131,6 +149,7 @@ static void on_reset(void *arg)
     UNREACHABLE(); /* every record is complete */
 }
 
+/* Our own server refuses nothing: it is a failure. */
 static void on_refused(void *arg, err_t err)
 {
     side_end(arg, err_wrap(err, "subscribing"));
@@ -138,6 +157,7 @@ static void on_refused(void *arg, err_t err)
 
 /* ---- start ----------------------------------------------------------------------------------- */
 
+/* Was the run interrupted? */
 static void on_timer(struct io_timer *timer)
 {
     struct side *side = CONTAINER_OF(timer, struct side, timer);
@@ -148,6 +168,7 @@ static void on_timer(struct io_timer *timer)
     io_timer_start(side->loop, timer, io_now_us(side->loop) + WATCH_US);
 }
 
+/* The server of this process, with its one worker on the same loop. */
 static err_t serve(struct side *side, const struct boundary_identity *self)
 {
     bool parent = side->load->parent;
@@ -159,6 +180,7 @@ static err_t serve(struct side *side, const struct boundary_identity *self)
         .workers = 1,
         .backend = &backend,
     };
+    ASSERT(side->server == NULL);
     TRY(boundary_server_new(side->loop, &config, &side->server));
     boundary_server_worker(side->server, 0, side->loop, side);
     if (side->load->shape->pattern == LOAD_PACED) {
@@ -168,6 +190,7 @@ static err_t serve(struct side *side, const struct boundary_identity *self)
     return ERR_OK;
 }
 
+/* The client, which dials until the other side listens, and its one subscription. */
 static err_t subscribe(struct side *side, const struct boundary_identity *self)
 {
     bool parent = side->load->parent;
@@ -176,6 +199,7 @@ static err_t subscribe(struct side *side, const struct boundary_identity *self)
         .carrier = side->shm ? BOUNDARY_CARRIER_SHM : BOUNDARY_CARRIER_TCP,
         .workers = 1,
     };
+    ASSERT(side->client == NULL);
     TRY(boundary_client_new(side->loop, &config, &side->client));
     boundary_client_worker(side->client, 0, side->loop);
     const char *addresses[] = {side->tcp[!parent]};
@@ -187,6 +211,7 @@ static err_t subscribe(struct side *side, const struct boundary_identity *self)
     return ERR_OK;
 }
 
+/* Who sends serves, who receives subscribes; back and forth both do both. */
 static err_t start_side(struct side *side)
 {
     static const uint32_t spins_us[] = {[LOAD_SPIN] = SPIN_US, [LOAD_SLEEP] = 0};
@@ -194,6 +219,7 @@ static err_t start_side(struct side *side)
     struct boundary_identity self = {.environment = "tailrace-bench!",
                                      .service = side->load->parent ? 2 : 1, .generation = 1,
                                      .epoch = 1, .node_secret_path = side->secret};
+    ASSERT(side->load != NULL);
     if (shape->wait != LOAD_ADAPT) {
         io_loop_set_spin(side->loop, spins_us[shape->wait]);
     }
@@ -211,6 +237,7 @@ static err_t start_side(struct side *side)
     return ERR_OK;
 }
 
+/* io_main's: an error before the loop runs ends it at once. */
 static void start(struct io_loop *loop, void *arg)
 {
     struct side *side = arg;
@@ -245,11 +272,13 @@ static void start_both(struct io_loop *loop, void *arg)
     start(loop, &both->sides[1]);
 }
 
+/* Sides of their own, of which only the record must not be shared. */
 static err_t boundary_count(struct link *link, struct load *child, struct load *parent)
 {
     struct both *both = MEM_NEW(struct both);
     struct side *side = link->state;
     struct io_env *env;
+    ASSERT(!child->parent && parent->parent);
     for (int i = 0; i < 2; i++) {
         both->sides[i] = *side;
         both->sides[i].link = link;
@@ -261,9 +290,11 @@ static err_t boundary_count(struct link *link, struct load *child, struct load *
     return both->sides[0].err != ERR_OK ? both->sides[0].err : both->sides[1].err;
 }
 
+/* Addresses of both sides, known to both by the fork. */
 static err_t side_new(struct link *link, bool shm)
 {
     struct side *side = MEM_NEW(struct side);
+    ASSERT(link->state == NULL);
     link->state = side;
     side->shm = shm;
     side->record = mem_zalloc(link->shape->bytes);
@@ -286,14 +317,17 @@ static err_t tcp_open_link(struct link *link)
     return side_new(link, false);
 }
 
+/* In the program, which never ran a loop of this link. */
 static void boundary_close(struct link *link)
 {
     struct side *side = link->state;
+    ASSERT(link->state != NULL);
     unlink(side->secret);
     free(side->record);
     free(side);
 }
 
+/* A boundary hears of its peer's death through the carrier, and copies what it serves. */
 static bool fits(const struct load_shape *shape)
 {
     return !shape->by_reference && shape->pattern != LOAD_KILL;

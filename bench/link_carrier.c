@@ -40,8 +40,10 @@ struct post {
     err_t err;
 };
 
+/* The first error is the one that counts; the loop ends after the current callback. */
 static void post_end(struct post *post, err_t err)
 {
+    ASSERT(post->loop != NULL);
     if (post->err == ERR_OK) {
         post->err = err;
     } else {
@@ -52,11 +54,14 @@ static void post_end(struct post *post, err_t err)
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
+/* Small messages by copy, larger ones built in place, shared ones by reference: as the layers
+ * above would. */
 static void send_one(struct post *post)
 {
     struct load *load = post->load;
     size_t bytes = load->shape->bytes;
     struct carrier_message m = {.kind = FRAME_KIND_USER, .stream = 1, .a = load->sent};
+    ASSERT(post->carrier != NULL);
     if (load->shape->by_reference) {
         m.b = load->due_ns;
         load->sent++;
@@ -74,8 +79,10 @@ static void send_one(struct post *post)
     }
 }
 
+/* False: no room (the carrier will say), or all is sent. */
 static bool send_batch(struct post *post, uint32_t count)
 {
+    ASSERT(count > 0);
     if (!carrier_ready(post->carrier, 0, 0)) {
         return false; /* writable wakes us */
     }
@@ -90,6 +97,7 @@ static bool send_batch(struct post *post, uint32_t count)
     return true;
 }
 
+/* Sends what is due, once a turn, however late it is. */
 static bool send_paced(struct post *post)
 {
     struct load *load = post->load;
@@ -101,6 +109,7 @@ static bool send_paced(struct post *post)
     return true; /* the clock must be looked at again: a sender on time does not sleep */
 }
 
+/* The sender's side of the loop's turn. */
 static bool poll_post(struct io_poller *poller)
 {
     struct post *post = CONTAINER_OF(poller, struct post, poller);
@@ -118,6 +127,7 @@ static bool poll_post(struct io_poller *poller)
 
 /* ---- the session ----------------------------------------------------------------------------- */
 
+/* The clock is read before the message is written: building it is part of the round trip. */
 static void ping(struct post *post)
 {
     post->load->sent_ns = machine_now_ns();
@@ -125,6 +135,7 @@ static void ping(struct post *post)
     carrier_flush(post->carrier, 0);
 }
 
+/* The session stands, on the worker's loop. */
 static void on_open(void *ctx, struct carrier *carrier, uint32_t local)
 {
     struct post *post = ctx;
@@ -135,11 +146,14 @@ static void on_open(void *ctx, struct carrier *carrier, uint32_t local)
     }
 }
 
+/* What the case is about. The answer to a ping is sent from within the callback, as a worker
+ * that has nothing else to do would. */
 static err_t on_message(void *ctx, struct carrier *carrier, uint32_t local, uint32_t remote,
                         const struct carrier_message *m)
 {
     struct post *post = ctx;
     struct load *load = post->load;
+    ASSERT(local == 0 && remote == 0);
     if (m->len != load->shape->bytes) {
         return err_new(ERR_CORRUPT, "%zu bytes instead of %u", m->len, load->shape->bytes);
     }
@@ -157,18 +171,21 @@ static err_t on_message(void *ctx, struct carrier *carrier, uint32_t local, uint
     return ERR_OK;
 }
 
+/* Nothing is ever taken back here, because senders wait for room. */
 static err_t on_lost(void *ctx, struct carrier *carrier, uint32_t local, uint32_t remote,
                      const struct carrier_message *m)
 {
     return err_new(ERR_INTERNAL, "a message was taken back: the reader fell behind");
 }
 
+/* Nobody sends after it; the poller sees NULL. */
 static void on_close(void *ctx, struct carrier *carrier, uint32_t local)
 {
     struct post *post = ctx;
     post->carrier = NULL;
 }
 
+/* The end of a session is a failure, unless we killed the peer to see just that. */
 static void on_ending(void *ctx, struct carrier *carrier, const char *reason)
 {
     struct post *post = ctx;
@@ -189,6 +206,7 @@ static void on_freed(struct io_timer *timer)
     io_loop_stop(post->loop);
 }
 
+/* The session is freed when this returns: a timer, due at once, comes after it. */
 static void on_ended(void *ctx, struct carrier *carrier)
 {
     struct post *post = ctx;
@@ -203,6 +221,7 @@ static const struct carrier_host host = {
     .open = on_open, .message = on_message, .lost = on_lost, .close = on_close,
     .ending = on_ending, .ended = on_ended};
 
+/* Over a connected stream, without the handshake of the layers above. */
 static void session_new(struct post *post, struct io_stream *stream, const uint8_t *rest,
                         size_t rest_len)
 {
@@ -211,6 +230,7 @@ static void session_new(struct post *post, struct io_stream *stream, const uint8
     struct carrier_config config = {.net = post->loop, .host = &host, .net_ctx = post,
                                     .workers = &worker, .workers_len = 1, .ours = &hello,
                                     .theirs = &hello};
+    ASSERT(stream != NULL && post->carrier == NULL);
     if (post->shm) {
         struct shm_config shm = {.initiator = !post->load->parent, .pool = post->pool};
         shm_carrier_new(&config, stream, &shm);
@@ -219,6 +239,7 @@ static void session_new(struct post *post, struct io_stream *stream, const uint8
     }
 }
 
+/* The TLS handshake is done. */
 static void on_secure(void *arg, struct io_stream *stream)
 {
     session_new(arg, stream, NULL, 0);
@@ -238,9 +259,11 @@ static void stream_closed(void *arg, err_t reason)
 
 static const struct io_stream_handler stream_handler = {.close = stream_closed};
 
+/* Connected or accepted. */
 static void on_stream(void *arg, struct io_stream *stream)
 {
     struct post *post = arg;
+    ASSERT(stream != NULL);
     if (post->tls != NULL) {
         tls_start(post->tls, stream, NULL, NULL, 0, &stream_handler, post, on_secure,
                   &post->stream);
@@ -252,6 +275,7 @@ static void on_stream(void *arg, struct io_stream *stream)
 
 /* ---- one process ----------------------------------------------------------------------------- */
 
+/* Dials until it is connected, then looks now and then whether the run was interrupted. */
 static void on_timer(struct io_timer *timer)
 {
     struct post *post = CONTAINER_OF(timer, struct post, timer);
@@ -271,9 +295,11 @@ static void on_timer(struct io_timer *timer)
     io_timer_start(post->loop, timer, io_now_us(post->loop) + (dial ? RETRY_US : WATCH_US));
 }
 
+/* Both sides show certificates and check the other's, as storaged and computed do. */
 static err_t open_tls(struct post *post)
 {
     const struct pki_files *files = &post->files[post->load->parent];
+    ASSERT(post->tls == NULL);
     if (files->certificate_path == NULL) {
         return ERR_OK;
     }
@@ -283,9 +309,11 @@ static err_t open_tls(struct post *post)
     return tls_context_new(&config, post->load->parent, &post->tls);
 }
 
+/* Everything one process has, on its one loop. */
 static err_t start_post(struct post *post)
 {
     static const uint32_t spins_us[] = {[LOAD_SPIN] = SPIN_US, [LOAD_SLEEP] = 0};
+    ASSERT(post->load != NULL && post->carrier == NULL);
     TRY(open_tls(post));
     if (post->load->shape->wait != LOAD_ADAPT) {
         io_loop_set_spin(post->loop, spins_us[post->load->shape->wait]);
@@ -309,6 +337,7 @@ static err_t start_post(struct post *post)
     return ERR_OK;
 }
 
+/* io_main's: an error before the loop runs ends it at once. */
 static void start(struct io_loop *loop, void *arg)
 {
     struct post *post = arg;
@@ -336,6 +365,7 @@ struct both {
     struct post posts[2];
 };
 
+/* One loop for both: each turn polls one sender and one receiver. */
 static void start_both(struct io_loop *loop, void *arg)
 {
     struct both *both = arg;
@@ -360,13 +390,16 @@ static err_t carrier_count_run(struct link *link, struct load *child, struct loa
 
 /* ---- before the forks ------------------------------------------------------------------------ */
 
+/* What the processes inherit by the fork. */
 static void post_new(struct link *link)
 {
     struct post *post = MEM_NEW(struct post);
+    ASSERT(link->state == NULL);
     link->state = post;
     post->link = link;
 }
 
+/* A SEQPACKET socket in the run's directory carries the memories across. */
 static err_t shm_open_link(struct link *link)
 {
     post_new(link);
@@ -376,6 +409,7 @@ static err_t shm_open_link(struct link *link)
     return ERR_OK;
 }
 
+/* The port was free a moment ago; nobody else on this machine is so quick. */
 static err_t tcp_open_link(struct link *link)
 {
     post_new(link);
@@ -400,6 +434,7 @@ static void make_certificates(struct io_loop *loop, void *arg)
     post_end(post, err);
 }
 
+/* A whole PKI for each run: keys are made in milliseconds. */
 static err_t tls_open_link(struct link *link)
 {
     TRY(tcp_open_link(link));
@@ -415,9 +450,11 @@ static err_t tls_open_link(struct link *link)
     return err;
 }
 
+/* In the program, which never ran a loop of this link. */
 static void carrier_close_link(struct link *link)
 {
     struct post *post = link->state;
+    ASSERT(link->state != NULL);
     for (int i = 0; i < 2; i++) {
         pki_files_free(&post->files[i]);
     }

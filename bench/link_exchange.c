@@ -34,8 +34,10 @@ struct member {
     err_t err;
 };
 
+/* The first error is the one that counts; the loop ends after the current callback. */
 static void member_end(struct member *m, err_t err)
 {
+    ASSERT(m->loop != NULL);
     if (m->err == ERR_OK) {
         m->err = err;
     } else {
@@ -44,18 +46,22 @@ static void member_end(struct member *m, err_t err)
     io_loop_stop(m->loop);
 }
 
+/* To the other process's worker; the exchange copies and keeps it until it is taken. */
 static void send_one(struct member *m)
 {
+    ASSERT(m->formed);
     load_fill(m->load, m->message);
     exchange_send(m->exchange, 0, m->load->parent ? 0 : 1, m->message, m->load->shape->bytes);
 }
 
+/* The clock is read before the message is written: building it is part of the round trip. */
 static void ping(struct member *m)
 {
     m->load->sent_ns = machine_now_ns();
     send_one(m);
 }
 
+/* The sender's side of the loop's turn; bounded as a worker bounds itself. */
 static bool poll_member(struct io_poller *poller)
 {
     struct member *m = CONTAINER_OF(poller, struct member, poller);
@@ -82,18 +88,22 @@ static bool poll_member(struct io_poller *poller)
     return true;
 }
 
+/* Both processes are there and agree that they are the replica. */
 static void on_formed(void *ctx, uint64_t generation)
 {
     struct member *m = ctx;
+    ASSERT(generation > 0);
     m->formed = true;
     if (load_sends(m->load) && m->load->shape->pattern == LOAD_PING) {
         ping(m);
     }
 }
 
+/* The answer to a ping is sent from within the callback. */
 static void on_message(void *ctx, uint32_t from, const uint8_t *data, size_t len)
 {
     struct member *m = ctx;
+    ASSERT(from == (m->load->parent ? 0U : 1U));
     if (len != m->load->shape->bytes) {
         member_end(m, err_new(ERR_CORRUPT, "a message of %zu bytes", len));
         return;
@@ -106,6 +116,7 @@ static void on_message(void *ctx, uint32_t from, const uint8_t *data, size_t len
     }
 }
 
+/* Nobody restarts here: the end of a generation is a failure. */
 static void on_lost(void *ctx, const char *reason)
 {
     member_end(ctx, err_new(ERR_UNAVAILABLE, "the generation is over: %s", reason));
@@ -113,6 +124,7 @@ static void on_lost(void *ctx, const char *reason)
 
 static const struct exchange_handler handler = {on_formed, on_message, on_lost};
 
+/* Was the run interrupted? */
 static void on_timer(struct io_timer *timer)
 {
     struct member *m = CONTAINER_OF(timer, struct member, timer);
@@ -123,12 +135,14 @@ static void on_timer(struct io_timer *timer)
     io_timer_start(m->loop, timer, io_now_us(m->loop) + WATCH_US);
 }
 
+/* The replica's process 0 is the child, 1 the parent. */
 static err_t start_member(struct member *m)
 {
     static const uint32_t spins_us[] = {[LOAD_SPIN] = SPIN_US, [LOAD_SLEEP] = 0};
     const char *peers[] = {m->tcp[0], m->tcp[1]};
     const char *paths[] = {m->local[0], m->local[1]};
     uint32_t process = m->load->parent ? 1 : 0;
+    ASSERT(m->load != NULL && m->exchange == NULL);
     if (m->load->shape->wait != LOAD_ADAPT) {
         io_loop_set_spin(m->loop, spins_us[m->load->shape->wait]);
     }
@@ -150,6 +164,7 @@ static err_t start_member(struct member *m)
     return ERR_OK;
 }
 
+/* io_main's: an error before the loop runs ends it at once. */
 static void start(struct io_loop *loop, void *arg)
 {
     struct member *m = arg;
@@ -183,11 +198,13 @@ static void start_both(struct io_loop *loop, void *arg)
     start(loop, &both->members[1]);
 }
 
+/* Members of their own, of which only the message must not be shared. */
 static err_t exchange_count(struct link *link, struct load *child, struct load *parent)
 {
     struct both *both = MEM_NEW(struct both);
     struct member *m = link->state;
     struct io_env *env;
+    ASSERT(!child->parent && parent->parent);
     for (int i = 0; i < 2; i++) {
         both->members[i] = *m;
         both->members[i].link = link;
@@ -199,9 +216,11 @@ static err_t exchange_count(struct link *link, struct load *child, struct load *
     return both->members[0].err != ERR_OK ? both->members[0].err : both->members[1].err;
 }
 
+/* Addresses of both processes, known to both by the fork. */
 static err_t member_new(struct link *link, bool shm)
 {
     struct member *m = MEM_NEW(struct member);
+    ASSERT(link->state == NULL);
     link->state = m;
     m->shm = shm;
     m->message = mem_zalloc(link->shape->bytes);
@@ -223,14 +242,17 @@ static err_t tcp_open_link(struct link *link)
     return member_new(link, false);
 }
 
+/* In the program, which never ran a loop of this link. */
 static void exchange_close(struct link *link)
 {
     struct member *m = link->state;
+    ASSERT(link->state != NULL);
     unlink(m->secret);
     free(m->message);
     free(m);
 }
 
+/* An exchange copies, and a death is the carrier's to notice. */
 static bool fits(const struct load_shape *shape)
 {
     return !shape->by_reference && shape->pattern != LOAD_KILL;

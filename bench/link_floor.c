@@ -65,14 +65,17 @@ static struct floor *floor_of(struct link *link)
     return link->state;
 }
 
+/* Inherited by the fork, pre-faulted: a first touch costs 3 us a page here. */
 static err_t area_new(size_t bytes, struct area **out)
 {
     void *memory = mmap(NULL, sizeof(struct area) + bytes, PROT_READ | PROT_WRITE,
                         MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    ASSERT(bytes > 0 && bytes % 4096 == 0);
     *out = memory;
     return memory == MAP_FAILED ? err_errno(errno, "mmap") : ERR_OK;
 }
 
+/* Two areas, one a direction; LOAD_ADAPT sleeps as LOAD_SLEEP does, a bare ring has no sense. */
 static err_t floor_open(struct link *link, size_t bytes, bool eventfds)
 {
     struct floor *floor = MEM_NEW(struct floor);
@@ -97,24 +100,29 @@ static void floor_close(struct link *link, size_t bytes)
     free(floor);
 }
 
+/* After the fork: which of the two directions is out for this process. */
 static void floor_join(struct link *link)
 {
     struct floor *floor = floor_of(link);
+    ASSERT(floor_of(link) != NULL);
     floor->out = &floor->views[link->parent ? 1 : 0];
     floor->in = &floor->views[link->parent ? 0 : 1];
 }
 
 /* ---- sleeping -------------------------------------------------------------------------------- */
 
+/* A second at most: then the caller looks whether the run is over. */
 static void sleep_futex(struct area *area)
 {
     struct timespec limit = {.tv_sec = 1};
     syscall(SYS_futex, &area->waiting, FUTEX_WAIT, 1, &limit, NULL, 0);
 }
 
+/* Blocks until rung; a signal ends it too. */
 static void sleep_eventfd(int fd)
 {
     uint64_t count;
+    ASSERT(fd >= 0);
     if (read(fd, &count, sizeof(count)) < 0) {
         ASSERT(errno == EINTR);
     }
@@ -138,6 +146,7 @@ static void wait_for(struct view *in, uint64_t seen)
     atomic_store_explicit(&in->area->waiting, 0, memory_order_relaxed);
 }
 
+/* Producer, after it has published: a system call only for a consumer that sleeps. */
 static void wake(struct view *out)
 {
     /* Pairs with the fence in wait_for. */
@@ -205,6 +214,7 @@ static void ring_close(struct link *link)
     floor_close(link, (size_t)SLOT * SLOTS);
 }
 
+/* The head is looked at only when the ring seems full: that is what caching the index means. */
 DRIVE_INLINE void *ring_reserve(struct link *link)
 {
     struct view *out = floor_of(link)->out;
@@ -223,6 +233,7 @@ DRIVE_INLINE void ring_commit(struct link *link)
     floor_of(link)->out->mine++;
 }
 
+/* Takes all that is there, then frees it with one store of head. */
 DRIVE_INLINE size_t ring_receive(struct link *link, struct load *load)
 {
     struct floor *floor = floor_of(link);
@@ -281,6 +292,7 @@ DRIVE_INLINE uint64_t bytes_span(uint32_t len)
     return ((uint64_t)HEADER + len + 15) & ~(uint64_t)15;
 }
 
+/* A record that does not fit before the end goes to the start, behind padding. */
 DRIVE_INLINE void *bytes_reserve(struct link *link)
 {
     struct view *out = floor_of(link)->out;
@@ -311,6 +323,7 @@ DRIVE_INLINE void bytes_commit(struct link *link)
     out->mine += bytes_span(len);
 }
 
+/* As ring_receive, record by record; believes every header it reads, as a floor may. */
 DRIVE_INLINE size_t bytes_receive(struct link *link, struct load *load)
 {
     struct floor *floor = floor_of(link);

@@ -35,6 +35,7 @@ static bool iceoryx_fits(const struct load_shape *shape)
     return !shape->by_reference && shape->bytes <= 64 * 1024;
 }
 
+/* Pools for the three sizes of the cases. */
 static err_t write_config(const char *path)
 {
     /* Its stock pools end at 4 MiB but are few; these hold both directions' queues. */
@@ -50,8 +51,10 @@ static err_t write_config(const char *path)
     return ERR_OK;
 }
 
+/* The daemon must be there before the first runtime is made, and does not say when it is. */
 static err_t iceoryx_open(struct link *link)
 {
+    ASSERT(link->state == NULL);
     link->state = MEM_NEW(struct iceoryx);
     char path[192];
     snprintf(path, sizeof(path), "%s/roudi.toml", link->directory);
@@ -64,27 +67,33 @@ static err_t iceoryx_open(struct link *link)
     return ERR_OK;
 }
 
+/* The daemon is killed with what it knows of the dead processes: the next one starts anew. */
 static void iceoryx_close(struct link *link)
 {
     char path[192];
+    ASSERT(link->state != NULL);
     snprintf(path, sizeof(path), "%s/roudi.toml", link->directory);
     unlink(path);
     link_kill(link->broker);
     free(link->state);
 }
 
+/* A chunk of the pool: the message is built in place. NULL while all are in use. */
 static void *iceoryx_reserve(struct link *link)
 {
     struct iceoryx *x = link->state;
+    ASSERT(x->pub != NULL);
     if (iox_pub_loan_chunk(x->pub, &x->chunk, link->shape->bytes) != AllocationResult_SUCCESS) {
         return NULL;
     }
     return x->chunk;
 }
 
+/* Passes the chunk on; it belongs to the subscriber then. */
 static void iceoryx_commit(struct link *link)
 {
     struct iceoryx *x = link->state;
+    ASSERT(x->chunk != NULL);
     iox_pub_publish_chunk(x->pub, x->chunk);
 }
 
@@ -93,19 +102,23 @@ static void iceoryx_flush(struct link *link)
     /* A published chunk is visible at once. */
 }
 
+/* Limited, so that a run whose sender died ends. */
 static void iceoryx_sleep(struct iceoryx *x)
 {
+    ASSERT(x->ws != NULL);
     iox_notification_info_t info;
     uint64_t missed = 0;
     struct timespec limit = {.tv_sec = WAIT_S};
     iox_ws_timed_wait(x->ws, limit, &info, 1, &missed);
 }
 
+/* Each chunk is read where the sender built it and given back. */
 static size_t iceoryx_receive(struct link *link, struct load *load)
 {
     struct iceoryx *x = link->state;
     const void *chunk = NULL;
     size_t taken = 0;
+    ASSERT(x->sub != NULL);
     while (!load->over && iox_sub_take_chunk(x->sub, &chunk) == ChunkReceiveResult_SUCCESS) {
         load_take(load, chunk);
         iox_sub_release_chunk(x->sub, chunk);
@@ -117,6 +130,8 @@ static size_t iceoryx_receive(struct link *link, struct load *load)
     return taken;
 }
 
+/* A publisher of one direction and a subscriber of the other. A full queue blocks the sender:
+ * else chunks would be dropped and the comparison be with less work. */
 static void iceoryx_join(struct link *link, struct iceoryx *x)
 {
     iox_set_loglevel(Iceoryx_LogLevel_Off);
@@ -136,6 +151,7 @@ static void iceoryx_join(struct link *link, struct iceoryx *x)
     }
 }
 
+/* Waits until both directions are matched: what is published before has no reader. */
 static err_t iceoryx_run(struct link *link, struct load *load)
 {
     struct iceoryx *x = link->state;

@@ -42,13 +42,17 @@ struct many {
     err_t err;
 };
 
+/* Subscriptions of the run. */
 static uint32_t total(const struct many *m)
 {
+    ASSERT(m->load->shape->subscribers > 0);
     return m->load->shape->subscribers + m->load->shape->idle;
 }
 
+/* The first error is the one that counts; the loop ends after the current callback. */
 static void many_end(struct many *m, err_t err)
 {
+    ASSERT(m->loop != NULL);
     if (m->err == ERR_OK) {
         m->err = err;
     } else {
@@ -65,10 +69,12 @@ struct cursor {
     bool active;
 };
 
+/* Each subscription has a place of its own in the log. */
 static err_t open_cursor(void *ctx, const struct boundary_request *request, void **out)
 {
     struct many *m = ctx;
     struct cursor *cursor = MEM_NEW(struct cursor);
+    ASSERT(request->source == ACTIVE || request->source == IDLE);
     *cursor = (struct cursor){.many = m, .active = request->source == ACTIVE};
     *out = cursor;
     /* Relaxed: a count to look at. */
@@ -80,11 +86,13 @@ static err_t open_cursor(void *ctx, const struct boundary_request *request, void
     return ERR_OK;
 }
 
+/* Every reader of ACTIVE is given the same records, each at its own pace. */
 static err_t next_chunk(void *ctx, size_t max_bytes, struct boundary_chunk *out, bool *more)
 {
     struct cursor *cursor = ctx;
     struct many *m = cursor->many;
     bool flood = m->load->shape->pattern == LOAD_FLOOD;
+    ASSERT(max_bytes > 0);
     *out = (struct boundary_chunk){.lower = cursor->at, .upper = cursor->at};
     *more = m->flowing && cursor->active && (flood || cursor->at < m->produced);
     if (*more) {
@@ -121,11 +129,14 @@ struct many_reader {
     uint64_t next;
 };
 
+/* Checks order and the record's number, not every byte: what is measured here is the cost of
+ * being many. */
 static void on_data(void *arg, const struct boundary_chunk *chunk)
 {
     struct many_reader *reader = arg;
     struct many *m = reader->many;
     struct load *load = m->load;
+    ASSERT(chunk->lower <= chunk->upper);
     if (chunk->upper == chunk->lower || chunk->ok_len == 0) {
         return;
     }
@@ -149,6 +160,7 @@ static void on_reset(void *arg)
     UNREACHABLE(); /* every record is complete */
 }
 
+/* Our own server refuses nothing: it is a failure. */
 static void on_refused(void *arg, err_t err)
 {
     struct many_reader *reader = arg;
@@ -169,6 +181,7 @@ static void subscribe_all(struct many *m)
 
 /* ---- start ----------------------------------------------------------------------------------- */
 
+/* The producer's clock, and a look whether the run was interrupted. */
 static void on_timer(struct io_timer *timer)
 {
     struct many *m = CONTAINER_OF(timer, struct many, timer);
@@ -184,20 +197,24 @@ static void on_timer(struct io_timer *timer)
     io_timer_start(m->loop, timer, io_now_us(m->loop) + wait_us);
 }
 
+/* The child: a server with one worker on the same loop. */
 static err_t serve(struct many *m, const struct boundary_identity *self)
 {
     struct boundary_server_config config = {
         .address = m->tcp, .unix_path = m->local, .self = *self,
         .carrier = BOUNDARY_CARRIER_SHM, .workers = 1, .backend = &backend};
+    ASSERT(!m->load->parent);
     TRY(boundary_server_new(m->loop, &config, &m->server));
     boundary_server_worker(m->server, 0, m->loop, m);
     return ERR_OK;
 }
 
+/* The parent: a client with one worker and all the subscriptions. */
 static err_t subscribe(struct many *m, const struct boundary_identity *self)
 {
     struct boundary_client_config config = {
         .self = *self, .carrier = BOUNDARY_CARRIER_SHM, .workers = 1};
+    ASSERT(m->load->parent);
     TRY(boundary_client_new(m->loop, &config, &m->client));
     boundary_client_worker(m->client, 0, m->loop);
     const char *addresses[] = {m->tcp};
@@ -208,6 +225,7 @@ static err_t subscribe(struct many *m, const struct boundary_identity *self)
     return ERR_OK;
 }
 
+/* io_main's: an error before the loop runs ends it at once. */
 static void start(struct io_loop *loop, void *arg)
 {
     struct many *m = arg;
@@ -238,9 +256,11 @@ static err_t many_run(struct link *link, struct load *load)
     return m->err;
 }
 
+/* What both processes inherit. */
 static err_t many_open(struct link *link)
 {
     struct many *m = MEM_NEW(struct many);
+    ASSERT(link->state == NULL);
     link->state = m;
     m->record = mem_zalloc(link->shape->bytes);
     m->page = mmap(NULL, sizeof(*m->page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
@@ -254,9 +274,11 @@ static err_t many_open(struct link *link)
     return link_write_secret(m->secret);
 }
 
+/* In the program, which never ran a loop of this link. */
 static void many_close(struct link *link)
 {
     struct many *m = link->state;
+    ASSERT(link->state != NULL);
     munmap(m->page, sizeof(*m->page));
     unlink(m->secret);
     free(m->record);

@@ -25,9 +25,11 @@ static bool nats_fits(const struct load_shape *shape)
     return !shape->by_reference && shape->bytes <= 512 * 1024;
 }
 
+/* A server of its own on a free port, killed at the end. */
 static err_t nats_open_link(struct link *link)
 {
     struct nats *n = MEM_NEW(struct nats);
+    ASSERT(link->state == NULL);
     link->state = n;
     n->out = mem_zalloc(link->shape->bytes);
     char port[16];
@@ -37,24 +39,29 @@ static err_t nats_open_link(struct link *link)
     return link->broker > 0 ? ERR_OK : err_new(ERR_UNSUPPORTED, "no nats-server");
 }
 
+/* Messages still in the server are lost with it. */
 static void nats_close_link(struct link *link)
 {
     struct nats *n = link->state;
+    ASSERT(link->state != NULL);
     link_kill(link->broker);
     free(n->out);
     free(n);
 }
 
+/* Publish copies: one buffer is enough. */
 static void *nats_reserve(struct link *link)
 {
     return ((struct nats *)link->state)->out;
 }
 
+/* One subject a direction, named after who reads it. */
 static const char *subject(bool to_parent)
 {
     return to_parent ? "bench.parent" : "bench.child";
 }
 
+/* A refused message is the end of the run: the connection is gone. */
 static void nats_commit(struct link *link)
 {
     struct nats *n = link->state;
@@ -75,9 +82,11 @@ static void nats_flush(struct link *link)
     }
 }
 
+/* One message a call: the library hands them out singly. */
 static size_t nats_receive(struct link *link, struct load *load)
 {
     struct nats *n = link->state;
+    ASSERT(load->shape->bytes <= LOAD_BYTES_MAX);
     natsMsg *message = NULL;
     if (natsSubscription_NextMsg(&message, n->subscription, RECEIVE_MS) != NATS_OK) {
         return 0;
@@ -93,9 +102,11 @@ static size_t nats_receive(struct link *link, struct load *load)
     return 1;
 }
 
+/* The server has just been started: tries until it listens, some seconds. */
 static err_t nats_connect(struct link *link, struct nats *n)
 {
     natsOptions *options = NULL;
+    ASSERT(n->connection == NULL);
     natsStatus status = natsOptions_Create(&options);
     if (status == NATS_OK) {
         status = natsOptions_SetURL(options, n->url);
@@ -113,6 +124,7 @@ static err_t nats_connect(struct link *link, struct nats *n)
     return n->connection != NULL ? ERR_OK : err_new(ERR_UNAVAILABLE, "no connection to %s", n->url);
 }
 
+/* Both sides subscribe, also in a flood: it costs nothing and the set-up is one. */
 static err_t nats_run(struct link *link, struct load *load)
 {
     struct nats *n = link->state;

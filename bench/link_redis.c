@@ -28,9 +28,11 @@ static bool redis_fits(const struct load_shape *shape)
     return !shape->by_reference && shape->bytes <= 64 * 1024;
 }
 
+/* A server of its own, without persistence: it is compared as a way to move messages. */
 static err_t redis_open(struct link *link)
 {
     struct redis *r = MEM_NEW(struct redis);
+    ASSERT(link->state == NULL);
     link->state = r;
     r->out = mem_zalloc(link->shape->bytes);
     r->in = mem_zalloc(link->shape->bytes);
@@ -41,9 +43,11 @@ static err_t redis_open(struct link *link)
     return link->broker > 0 ? ERR_OK : err_new(ERR_UNSUPPORTED, "no redis-server");
 }
 
+/* The entries die with the server; streams are never trimmed, so none is lost before. */
 static void redis_close(struct link *link)
 {
     struct redis *r = link->state;
+    ASSERT(link->state != NULL);
     link_kill(link->broker);
     unlink(r->path);
     free(r->out);
@@ -51,24 +55,29 @@ static void redis_close(struct link *link)
     free(r);
 }
 
+/* One stream a direction, named after who reads it. */
 static const char *stream_name(bool to_parent)
 {
     return to_parent ? "parent" : "child";
 }
 
+/* The client library copies the bytes into its own buffer: one is enough. */
 static void *redis_reserve(struct link *link)
 {
     return ((struct redis *)link->state)->out;
 }
 
+/* Appends to the pipeline; nothing is sent before the flush. */
 static void redis_commit(struct link *link)
 {
     struct redis *r = link->state;
+    ASSERT(r->context != NULL);
     redisAppendCommand(r->context, "XADD %s * d %b", stream_name(!link->parent), r->out,
                        (size_t)link->shape->bytes);
     r->unanswered++;
 }
 
+/* Sends the pipeline and waits for every answer: so a batch is one round trip. */
 static void redis_flush(struct link *link)
 {
     struct redis *r = link->state;
@@ -94,6 +103,8 @@ static bool take_entry(struct redis *r, struct load *load, const redisReply *ent
     return true;
 }
 
+/* From behind the last entry read. A flood blocks also when it spins: asking again and again
+ * would only slow the server, which is one thread. */
 static size_t redis_receive(struct link *link, struct load *load)
 {
     struct redis *r = link->state;
@@ -103,6 +114,7 @@ static size_t redis_receive(struct link *link, struct load *load)
                            : "XREAD COUNT 1000 STREAMS %s %s",
         stream_name(link->parent), r->last);
     size_t taken = 0;
+    ASSERT(r->context != NULL);
     if (reply == NULL) {
         link_interrupted = 1;
         return 0;
@@ -118,6 +130,7 @@ static size_t redis_receive(struct link *link, struct load *load)
     return taken;
 }
 
+/* Tries until the server listens, some seconds. */
 static err_t redis_run(struct link *link, struct load *load)
 {
     struct redis *r = link->state;

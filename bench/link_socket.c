@@ -33,9 +33,12 @@ static bool socket_fits(const struct load_shape *shape)
     return !shape->by_reference && shape->bytes <= IN_BYTES / 2;
 }
 
+/* Buffers of one run: a batch to write, and what was read and not yet taken. */
 static err_t stream_new(struct link *link, struct stream **out)
 {
     struct stream *s = MEM_NEW(struct stream);
+    ASSERT(link->state == NULL);
+    ASSERT(link->shape->bytes <= IN_BYTES / 2);
     link->state = s;
     *out = s;
     s->to_parent[0] = s->to_parent[1] = s->to_child[0] = s->to_child[1] = -1;
@@ -46,6 +49,7 @@ static err_t stream_new(struct link *link, struct stream **out)
     return ERR_OK;
 }
 
+/* Two pipes, since a pipe has one direction; each process uses one end of each. */
 static err_t pipe_open(struct link *link)
 {
     struct stream *s;
@@ -65,6 +69,7 @@ static err_t stream_pair(struct stream *s, const int fds[2])
     return ERR_OK;
 }
 
+/* A connected pair, no name in any file system. */
 static err_t unix_open(struct link *link)
 {
     struct stream *s;
@@ -76,6 +81,7 @@ static err_t unix_open(struct link *link)
     return stream_pair(s, fds);
 }
 
+/* Connected to itself over the loopback before the forks. No delay: coalescing is the batch's. */
 static err_t tcp_open(struct link *link)
 {
     struct stream *s;
@@ -103,9 +109,11 @@ static err_t tcp_open(struct link *link)
     return stream_pair(s, fds);
 }
 
+/* Each descriptor once: of a socket pair both directions are the same two. */
 static void stream_close(struct link *link)
 {
     struct stream *s = link->state;
+    ASSERT(link->state != NULL);
     close(s->to_parent[0]);
     close(s->to_child[1]);
     if (s->to_child[0] != s->to_parent[1] || s->to_child[0] < 0) {
@@ -117,6 +125,7 @@ static void stream_close(struct link *link)
     free(s);
 }
 
+/* The next place in the batch; NULL when it is full, and drive flushes. */
 DRIVE_INLINE void *socket_reserve(struct link *link)
 {
     struct stream *s = link->state;
@@ -131,6 +140,8 @@ DRIVE_INLINE void socket_commit(struct link *link)
     ASSERT(s->pending_len <= s->pending_cap);
 }
 
+/* One write for the batch, more when the kernel takes it in parts. Spinning senders try again at
+ * once, as spinning receivers do. */
 static void socket_flush(struct link *link)
 {
     struct stream *s = link->state;
@@ -146,10 +157,12 @@ static void socket_flush(struct link *link)
     s->pending_len = 0;
 }
 
+/* One read; the last message in it may be incomplete and waits at the front. */
 static size_t socket_receive(struct link *link, struct load *load)
 {
     struct stream *s = link->state;
     ssize_t n = read(s->in, s->buffer + s->buffer_len, IN_BYTES - s->buffer_len);
+    ASSERT(s->buffer_len < link->shape->bytes);
     if (n <= 0) {
         if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
             link_interrupted = 1;
@@ -168,9 +181,11 @@ static size_t socket_receive(struct link *link, struct load *load)
     return taken;
 }
 
+/* After the fork: which descriptors are this side's, and whether they block. */
 static err_t stream_run(struct link *link, struct load *load)
 {
     struct stream *s = link->state;
+    ASSERT(link->state != NULL);
     s->in = link->parent ? s->to_parent[0] : s->to_child[0];
     s->out = link->parent ? s->to_child[1] : s->to_parent[1];
     if (link->shape->wait == LOAD_SPIN) {

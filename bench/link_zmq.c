@@ -19,15 +19,18 @@ static bool zmq_fits(const struct load_shape *shape)
     return !shape->by_reference;
 }
 
+/* Buffers outside ZeroMQ's messages: what it copies is part of what it costs. */
 static err_t zmq_new(struct link *link, struct zmq **out)
 {
     struct zmq *z = MEM_NEW(struct zmq);
+    ASSERT(link->state == NULL);
     link->state = *out = z;
     z->out = mem_zalloc(link->shape->bytes);
     z->in = mem_zalloc(link->shape->bytes);
     return ERR_OK;
 }
 
+/* Its Unix sockets; the file goes with the directory. */
 static err_t ipc_open(struct link *link)
 {
     struct zmq *z;
@@ -36,6 +39,7 @@ static err_t ipc_open(struct link *link)
     return ERR_OK;
 }
 
+/* The parent binds, the child connects, and tries again until that has happened. */
 static err_t tcp_open(struct link *link)
 {
     struct zmq *z;
@@ -44,19 +48,23 @@ static err_t tcp_open(struct link *link)
     return ERR_OK;
 }
 
+/* Sockets and contexts ended with the processes that had them. */
 static void zmq_close_link(struct link *link)
 {
     struct zmq *z = link->state;
+    ASSERT(link->state != NULL);
     free(z->out);
     free(z->in);
     free(z);
 }
 
+/* One message at a time: zmq_send copies, so the buffer is free again after it. */
 static void *zmq_reserve(struct link *link)
 {
     return ((struct zmq *)link->state)->out;
 }
 
+/* Blocks at the high-water mark (1,000 messages): a flood is held back, not cut. */
 static void zmq_commit(struct link *link)
 {
     struct zmq *z = link->state;
@@ -70,6 +78,7 @@ static void zmq_flush(struct link *link)
     /* It sends by itself, from a thread of its own. */
 }
 
+/* Sleeps, when the case says so, for the first message only; then takes what is there. */
 static size_t zmq_receive(struct link *link, struct load *load)
 {
     struct zmq *z = link->state;
@@ -88,12 +97,14 @@ static size_t zmq_receive(struct link *link, struct load *load)
     return taken;
 }
 
+/* Both ends live and die with their process; nothing is set but the kind of socket. */
 static err_t zmq_run(struct link *link, struct load *load)
 {
     struct zmq *z = link->state;
     void *context = zmq_ctx_new();
     int kind = load->shape->pattern == LOAD_PING ? ZMQ_PAIR : load_sends(load) ? ZMQ_PUSH
                                                                                : ZMQ_PULL;
+    ASSERT(z->socket == NULL);
     z->socket = zmq_socket(context, kind);
     int rc = link->parent ? zmq_bind(z->socket, z->address) : zmq_connect(z->socket, z->address);
     if (rc != 0) {

@@ -39,8 +39,10 @@ static uint64_t cpu_of(pid_t pid)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Both processes and the broker between them: what a message costs the machine, not one side. */
 static uint64_t cpu_ns(const struct load *load)
 {
+    ASSERT(load->parent);
     return cpu_of(getpid()) + cpu_of(load->others[0]) + cpu_of(load->others[1]);
 }
 
@@ -68,6 +70,7 @@ static void memory_of(pid_t pid, struct load_figures *figures)
 /* KILL: in full flight, at an instruction nobody chose. */
 static void kill_child(struct load *load)
 {
+    ASSERT(load->parent && load->shape->pattern == LOAD_KILL);
     if (load->killed_ns == 0 && load->others[0] != 0) {
         load->killed_ns = machine_now_ns();
         kill(load->others[0], SIGKILL);

@@ -39,6 +39,7 @@ struct loop {
     struct outcome outcome;
 };
 
+/* Row 0 stays unused, so that 0 can mean none. */
 struct loop *loop_new(enum workload_kind kind)
 {
     struct loop *loop = MEM_NEW(struct loop);
@@ -57,9 +58,11 @@ void loop_free(struct loop *loop)
     free(loop);
 }
 
+/* The key's slot, or the empty one where it belongs. Ends because the table is never full. */
 static struct slot *find(struct loop *loop, uint64_t key)
 {
     size_t mask = loop->slots_cap - 1;
+    ASSERT(loop->slots_len < loop->slots_cap);
     for (size_t at = hash_u64(key) & mask;; at = (at + 1) & mask) {
         struct slot *slot = &loop->slots[at];
         if (slot->round == 0 || slot->key == key) {
@@ -73,6 +76,7 @@ static void grow(struct loop *loop)
 {
     struct slot *old = loop->slots;
     size_t old_cap = loop->slots_cap;
+    ASSERT((loop->slots_cap & (loop->slots_cap - 1)) == 0);
     loop->slots_cap = old_cap * 2;
     loop->slots = mem_zalloc(loop->slots_cap * sizeof(*old));
     loop->touched_len = 0;
@@ -89,6 +93,7 @@ static void grow(struct loop *loop)
     free(old);
 }
 
+/* May move every slot: pointers from before are not valid after it. */
 static struct slot *find_or_add(struct loop *loop, uint64_t key)
 {
     if ((loop->slots_len + 1) * 10 > loop->slots_cap * 7) {
@@ -104,9 +109,11 @@ static struct slot *find_or_add(struct loop *loop, uint64_t key)
 
 /* ---- counting workloads ---------------------------------------------------------------------- */
 
+/* The change of one key in this round: what an incremental view would tell its readers. */
 static void put_out(struct loop *loop, const struct slot *slot)
 {
     uint64_t record[2] = {slot->key, (uint64_t)slot->count};
+    ASSERT(slot->count != slot->before);
     switch (loop->kind) {
     case WORKLOAD_COUNT:
         if (slot->before > 0) {
@@ -130,8 +137,11 @@ static void put_out(struct loop *loop, const struct slot *slot)
     }
 }
 
+/* Two passes: apply, then say what changed, so that what comes and goes within the round is
+ * silent. */
 static void run_counts(struct loop *loop, const struct update *updates, size_t len)
 {
+    ASSERT(loop->touched_cap >= len);
     loop->touched_len = 0;
     for (size_t i = 0; i < len; i++) {
         struct slot *slot = find_or_add(loop, updates[i].key);
@@ -152,9 +162,11 @@ static void run_counts(struct loop *loop, const struct update *updates, size_t l
 
 /* ---- join ------------------------------------------------------------------------------------ */
 
+/* A freed one, or a new one at the end. */
 static uint32_t new_row(struct loop *loop)
 {
     uint32_t row = loop->free_row;
+    ASSERT(loop->rows_len > 0);
     if (row != 0) {
         loop->free_row = loop->rows[row].next;
         return row;
@@ -166,8 +178,10 @@ static uint32_t new_row(struct loop *loop)
     return (uint32_t)loop->rows_len++;
 }
 
+/* Insert at the front, or take the one with that value out. Lists are short: keys are many. */
 static void change_list(struct loop *loop, uint32_t *list, uint64_t value, int64_t diff)
 {
+    ASSERT(diff == 1 || diff == -1);
     if (diff > 0) {
         uint32_t row = new_row(loop);
         loop->rows[row] = (struct row){.value = value, .next = *list};
@@ -184,8 +198,10 @@ static void change_list(struct loop *loop, uint32_t *list, uint64_t value, int64
     loop->free_row = row;
 }
 
+/* Each update meets the other side's rows of its key at once. */
 static void run_join(struct loop *loop, const struct update *updates, size_t len)
 {
+    ASSERT(loop->kind == WORKLOAD_JOIN);
     for (size_t i = 0; i < len; i++) {
         const struct update *update = &updates[i];
         struct slot *slot = find_or_add(loop, update->key);
@@ -204,8 +220,10 @@ static void run_join(struct loop *loop, const struct update *updates, size_t len
 
 /* ---- rounds ---------------------------------------------------------------------------------- */
 
+/* A round: stamps it, so that slots know whether they were touched in it. */
 void loop_run(struct loop *loop, const struct update *updates, size_t len)
 {
+    ASSERT(loop->round < UINT32_MAX);
     loop->round++;
     if (loop->kind == WORKLOAD_JOIN) {
         run_join(loop, updates, len);

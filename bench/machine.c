@@ -24,6 +24,7 @@ enum { CALIBRATE_NS = 20 * 1000 * 1000 };
 /* Does the first line of /proc/cpuinfo that starts with key contain word? out: the line's value. */
 static bool cpuinfo(const char *key, const char *word, char *out, size_t size)
 {
+    ASSERT(size > 0);
     FILE *file = fopen("/proc/cpuinfo", "re");
     if (file == NULL) {
         return false;
@@ -95,6 +96,7 @@ struct line {
     _Alignas(128) _Atomic uint64_t back;
 };
 
+/* The other thread: sends each number back. */
 static void *line_answer(void *arg)
 {
     struct line *line = arg;

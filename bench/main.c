@@ -3,6 +3,7 @@
 #include "bench/options.h"
 #include "bench/plot.h"
 #include "bench/report.h"
+#include "core/base/assert.h"
 #include "core/base/log.h"
 
 #include <stdio.h>
@@ -23,8 +24,10 @@ static const struct subcommand subcommands[] = {
     {"sql", "sql: one environment", bench_sql},
 };
 
+/* NULL: no such subcommand. */
 static const struct subcommand *find(const char *name)
 {
+    ASSERT(name != NULL);
     for (size_t i = 0; i < sizeof(subcommands) / sizeof(subcommands[0]); i++) {
         if (strcmp(subcommands[i].name, name) == 0) {
             return &subcommands[i];

@@ -2,6 +2,7 @@
 #include "bench/options.h"
 
 #include "bench/report.h"
+#include "core/base/assert.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -52,16 +53,20 @@ static const struct option flags[] = {
     {NULL, 0, NULL, 0},
 };
 
+/* The whole of text, within [low, high]. */
 static bool set_number(const char *text, double low, double high, double *out)
 {
     char *end = NULL;
+    ASSERT(low <= high);
     *out = strtod(text, &end);
     return end != text && *end == '\0' && *out >= low && *out <= high;
 }
 
+/* One flag; false: its value makes no sense. */
 static bool set(struct options *out, int flag, const char *value)
 {
     double number = 0;
+    ASSERT(out != NULL);
     switch (flag) {
     case 'w': out->workload = value; return true;
     case 's': return set_number(value, 1e-4, 1, &out->scale);

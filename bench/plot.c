@@ -12,8 +12,10 @@ enum { PLOT_WIDTH = 900, PLOT_HEIGHT = 520 }; /* of one chart */
 
 static const char rate_metric[] = "M msg/s";
 
+/* Groups without durations have no latency chart. */
 static bool has_curves(const struct report *report, size_t group)
 {
+    ASSERT(group < report->groups_len);
     for (size_t i = 0; i < report->curves_len; i++) {
         if (report->curves[i].group == group) {
             return true;
@@ -22,13 +24,16 @@ static bool has_curves(const struct report *report, size_t group)
     return false;
 }
 
+/* The one metric that is drawn as bars. */
 static bool is_rate(const struct figure *figure, size_t group)
 {
     return figure->group == group && strcmp(figure->metric, rate_metric) == 0;
 }
 
+/* Groups without rates have no bars. */
 static bool has_rates(const struct report *report, size_t group)
 {
+    ASSERT(group < report->groups_len);
     for (size_t i = 0; i < report->figures_len; i++) {
         if (is_rate(&report->figures[i], group)) {
             return true;
@@ -54,8 +59,10 @@ static void put_curve(FILE *out, const struct hist *hist)
     fprintf(out, "e\n");
 }
 
+/* One chart: a line a row. Data follow the plot command, each ended by "e". */
 static void put_curves(FILE *out, const struct report *report, size_t group)
 {
+    ASSERT(has_curves(report, group));
     fprintf(out, "set logscale xy; set style data lines; set xlabel \"percentile\"; "
                  "set ylabel \"microseconds\"; unset yrange; set key outside; set grid; "
                  "set xtics (\"50\" 2, \"90\" 10, \"99\" 100, \"99.9\" 1000, \"99.99\" 10000, "
@@ -79,8 +86,10 @@ static void put_curves(FILE *out, const struct report *report, size_t group)
     }
 }
 
+/* One chart: medians of a row's runs, on a logarithmic axis since peers differ by powers of ten. */
 static void put_rates(FILE *out, const struct report *report, size_t group)
 {
+    ASSERT(has_rates(report, group));
     fprintf(out, "unset logscale x; set logscale y; set style fill solid 0.6; set boxwidth 0.7; "
                  "unset xlabel; set ylabel \"million messages a second\"; unset key; set grid y; "
                  "set xtics auto rotate by -30; set title \"");
@@ -96,11 +105,13 @@ static void put_rates(FILE *out, const struct report *report, size_t group)
     fprintf(out, "e\n");
 }
 
+/* The whole script: two charts a line. */
 static void put_all(FILE *out, const struct report *report, const char *path, size_t charts)
 {
     size_t rows = (charts + 1) / 2;
     const char *ending = strrchr(path, '.');
     bool png = ending != NULL && strcmp(ending, ".png") == 0;
+    ASSERT(charts > 0);
     fprintf(out, "set terminal %s size %d,%zu\nset output \"", png ? "pngcairo" : "svg",
             charts > 1 ? 2 * PLOT_WIDTH : PLOT_WIDTH, rows * PLOT_HEIGHT);
     put_text(out, path);

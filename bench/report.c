@@ -44,9 +44,11 @@ void report_group(struct report *report, const char *title)
     report->group = report->groups_len - 1;
 }
 
+/* NULL: there is none yet. */
 static struct figure *find(const struct report *report, size_t group, const char *name,
                            const char *metric)
 {
+    ASSERT(group < report->groups_len);
     for (size_t i = 0; i < report->figures_len; i++) {
         struct figure *f = &report->figures[i];
         if (f->group == group && strcmp(f->name, name) == 0 && strcmp(f->metric, metric) == 0) {
@@ -87,8 +89,10 @@ void report_text(struct report *report, const char *name, const char *metric, co
     figure->text = same ? text : "mixed";
 }
 
+/* The row's durations of all runs together, made at the first. */
 static struct hist *curve(struct report *report, const char *name)
 {
+    ASSERT(report->group < report->groups_len);
     for (size_t i = 0; i < report->curves_len; i++) {
         struct report_curve *c = &report->curves[i];
         if (c->group == report->group && strcmp(c->name, name) == 0) {
@@ -131,6 +135,8 @@ static int compare_double(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* Least, median and largest of the runs. Of an even number the median is the mean of the middle
+ * two. */
 static void summary(const struct figure *figure, double *low, double *median, double *high)
 {
     double sorted[REPORT_RUNS_MAX];
@@ -200,9 +206,11 @@ struct column {
 
 enum { COLUMNS_MAX = 24, CELL_MAX = 64, NAME_MIN = 18 };
 
+/* Rows need not have the same metrics: a column is there when any row has it. */
 static size_t columns_of(const struct report *report, size_t group, struct column *columns)
 {
     size_t len = 0;
+    ASSERT(group < report->groups_len);
     for (size_t i = 0; i < report->figures_len && len < COLUMNS_MAX; i++) {
         if (report->figures[i].group == group && first_of(report, i, false)) {
             columns[len++] = (struct column){.metric = report->figures[i].metric};
@@ -223,9 +231,11 @@ static size_t columns_of(const struct report *report, size_t group, struct colum
     return len;
 }
 
+/* Cells without a figure stay empty. */
 static void print_row(const struct report *report, size_t group, const char *name, int name_width,
                       const struct column *columns, size_t columns_len)
 {
+    ASSERT(columns_len <= COLUMNS_MAX);
     printf("%-*s", name_width, name);
     for (size_t c = 0; c < columns_len; c++) {
         char text[CELL_MAX] = "";
@@ -238,11 +248,13 @@ static void print_row(const struct report *report, size_t group, const char *nam
     printf("\n");
 }
 
+/* Rows in the order in which they were first added. */
 static void print_group(const struct report *report, size_t group)
 {
     struct column columns[COLUMNS_MAX];
     size_t columns_len = columns_of(report, group, columns);
     int name_width = NAME_MIN;
+    ASSERT(group < report->groups_len);
     for (size_t i = 0; i < report->figures_len; i++) {
         int width = (int)strlen(report->figures[i].name);
         if (report->figures[i].group == group && width > name_width) {
@@ -261,6 +273,7 @@ static void print_group(const struct report *report, size_t group)
     }
 }
 
+/* And how many goals are met, as the last line. */
 static void print_table(const struct report *report)
 {
     struct machine machine;
@@ -285,9 +298,11 @@ static void print_table(const struct report *report)
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
+/* An object a figure, with all that the table rounds away. */
 static void print_figure(const struct report *report, const struct figure *f)
 {
     double low, median, high;
+    ASSERT(f->group < report->groups_len);
     if (f->text != NULL) {
         printf("{\"group\": \"%s\", \"case\": \"%s\", \"metric\": \"%s\", \"text\": \"%s\"}",
                report->groups[f->group], f->name, f->metric, f->text);
@@ -304,6 +319,7 @@ static void print_figure(const struct report *report, const struct figure *f)
     printf("}");
 }
 
+/* Names are ours and need no escaping; the CPU's was cleaned when it was read. */
 static void print_json(const struct report *report)
 {
     struct machine machine;

@@ -55,28 +55,36 @@ struct outcome {
     double line_ns; /* the cache line's round trip around it */
 };
 
+/* Nanoseconds. */
 static double p50(const struct outcome *o)
 {
+    ASSERT(o->figures.hist.count > 0);
     return (double)hist_quantile(&o->figures.hist, 0.5);
 }
 
+/* Nanoseconds. */
 static double p99(const struct outcome *o)
 {
+    ASSERT(o->figures.hist.count > 0);
     return (double)hist_quantile(&o->figures.hist, 0.99);
 }
 
+/* Million messages a second. */
 static double rate(const struct outcome *o)
 {
+    ASSERT(o->figures.messages > 0 && o->figures.ns > 0);
     return (double)o->figures.messages * 1e3 / (double)o->figures.ns;
 }
 
 /* ---- figures --------------------------------------------------------------------------------- */
 
+/* CPU time of everybody who moved the message, spinning included. */
 static void add_cpu(struct report *report, const struct load_shape *shape, const char *name,
                     const struct load_figures *f)
 {
     double seconds = (double)f->cpu_ns / 1e9;
     double messages = (double)f->messages;
+    ASSERT(f->messages > 0);
     report_add(report, name, "CPU s/M msg", seconds * 1e6 / messages);
     if (shape->pattern == LOAD_FLOOD) {
         report_add(report, name, "CPU s/GiB",
@@ -84,9 +92,11 @@ static void add_cpu(struct report *report, const struct load_shape *shape, const
     }
 }
 
+/* What the link did by itself, and of ours what it is to the cache line. */
 static void add_own(struct report *report, const struct load_shape *shape, const struct outcome *o)
 {
     const char *name = o->link->name;
+    ASSERT(o->figures.messages > 0);
     if (shape->pattern == LOAD_FLOOD) {
         report_add(report, name, "M msg/s", rate(o));
         report_add(report, name, "GB/s", rate(o) * shape->bytes / 1e3);
@@ -119,10 +129,12 @@ static double rate_goal(const struct load_shape *shape, const struct link_ops *l
     return 1;
 }
 
+/* A floor's or peer's row: what ours is to it, in this run. */
 static void add_ratio(struct report *report, const struct load_shape *shape,
                       const struct outcome *ours, const struct outcome *it)
 {
     const char *name = it->link->name;
+    ASSERT(it->link->kind != LINK_OURS);
     if (shape->pattern == LOAD_FLOOD) {
         report_goal(report, name, "shm of it", rate(ours) / rate(it), REPORT_AT_LEAST,
                     rate_goal(shape, it->link));
@@ -134,9 +146,11 @@ static void add_ratio(struct report *report, const struct load_shape *shape,
     }
 }
 
+/* Bare TCP is the floor of the TCP carrier, not of shared memory. */
 static void add_tcp_ratio(struct report *report, const struct load_shape *shape,
                           const struct outcome *tcp, const struct outcome *bare)
 {
+    ASSERT(bare->link == &link_socket_tcp);
     if (shape->pattern == LOAD_PING) {
         report_goal(report, bare->link->name, "tcp of it, p50", p50(tcp) / p50(bare),
                     REPORT_AT_MOST, shape->wait == LOAD_SPIN ? 1.3 : 1.2);
@@ -145,6 +159,7 @@ static void add_tcp_ratio(struct report *report, const struct load_shape *shape,
     }
 }
 
+/* NULL: it did not run, or failed. */
 static const struct outcome *of_link(const struct outcome *outcomes, size_t len,
                                      const struct link_ops *link)
 {
@@ -175,12 +190,14 @@ static void add_best_bare(struct report *report, const struct load_shape *shape,
     }
 }
 
+/* One run of one case: all its links' rows. */
 static void add_figures(struct report *report, const struct bench_case *c,
                         const struct outcome *outcomes, size_t len)
 {
     const struct load_shape *shape = &c->shape;
     const struct outcome *shm = of_link(outcomes, len, &link_shm);
     const struct outcome *tcp = of_link(outcomes, len, &link_tcp);
+    ASSERT(len > 0 && len <= LINKS_MAX);
     report_group(report, c->title);
     for (size_t i = 0; i < len; i++) {
         const struct outcome *o = &outcomes[i];
@@ -217,10 +234,12 @@ struct bench {
     bool absent[LINKS_MAX]; /* by index in links: said once that it is not installed */
 };
 
+/* Does link i run that case under these options? */
 static bool wanted(const struct bench *b, size_t i, const struct bench_case *c)
 {
     const char *link = b->options->link;
     const char *title = b->options->only_case;
+    ASSERT(i < LINKS_MAX);
     /* A protocol is compared with the carriers below it only. */
     bool here = b->layer == LINK_CARRIER ? links[i]->layer == LINK_CARRIER
                                          : links[i]->layer == b->layer || links[i] == &link_shm ||
@@ -231,8 +250,10 @@ static bool wanted(const struct bench *b, size_t i, const struct bench_case *c)
            (title == NULL || strstr(c->title, title) != NULL);
 }
 
+/* One line that is written over, on a terminal only. */
 static void progress(const struct bench *b, const char *title, const char *name)
 {
+    ASSERT(b->done <= b->total);
     if (isatty(STDERR_FILENO)) {
         fprintf(stderr, "\r\033[K[%zu/%zu] %s: %s", b->done, b->total, title, name);
         if (b->done == b->total) {
@@ -241,9 +262,12 @@ static void progress(const struct bench *b, const char *title, const char *name)
     }
 }
 
+/* One run, probed before and after. A failure is reported and the others go on; a peer whose
+ * daemon is not installed is left out from then on. */
 static void run_link(struct bench *b, const struct bench_case *c, size_t i, struct outcome *out)
 {
     struct load_shape shape = c->shape;
+    ASSERT(links[i] != NULL);
     shape.run_ns = (uint64_t)(b->options->seconds * 1e9);
     out->link = links[i];
     b->done++;
@@ -265,6 +289,7 @@ static void run_link(struct bench *b, const struct bench_case *c, size_t i, stru
     err_free(err);
 }
 
+/* All links in turn: what one run says of them was measured within seconds. */
 static void run_case(struct bench *b, const struct bench_case *c)
 {
     struct outcome *outcomes = mem_zalloc(LINKS_MAX * sizeof(*outcomes));
@@ -295,6 +320,7 @@ static const struct figure *median_of(const struct report *report, const char *g
     return NULL;
 }
 
+/* Does a block's size matter when it is passed by reference? */
 static void add_reference_ratio(struct report *report)
 {
     const struct figure *small = median_of(report, "4 KiB block by reference", "shm", "ns/msg");
@@ -327,6 +353,7 @@ static void add_yardsticks(struct bench *b)
     }
 }
 
+/* Once a run: where the CPUs are, and how fast memory is. */
 static void add_machine(struct report *report)
 {
     struct machine_line line = machine_probe_line();

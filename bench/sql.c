@@ -35,10 +35,13 @@ static const char *const set_up_plain[] = {
     "INSERT INTO bench_groups SELECT i, 1, i FROM generate_series(0, 99) AS i",
 };
 
+/* The tables anew. In the view each group has a row from the start, so that every SELECT finds
+ * one. */
 static bool set_up(PGconn *connection, const struct peer *peer, struct report *report)
 {
     const char *const *statements = peer->live ? set_up_live : set_up_plain;
     bool ok = true;
+    ASSERT(connection != NULL);
     for (size_t i = 0; i < 4 && ok; i++) {
         ok = sql_run(connection, statements[i], report);
     }
@@ -51,14 +54,18 @@ static bool set_up(PGconn *connection, const struct peer *peer, struct report *r
     return ok;
 }
 
+/* Ids go on behind those of the set-up, groups in turn. */
 static void insert_text(char *out, size_t size, uint64_t n)
 {
+    ASSERT(size > 0);
     snprintf(out, size, "INSERT INTO bench_rows VALUES (%llu, %llu, 'a name of some length')",
              (unsigned long long)(n + GROUPS), (unsigned long long)(n % GROUPS));
 }
 
+/* One row by the index. */
 static void select_text(char *out, size_t size, uint64_t n)
 {
+    ASSERT(size > 0);
     snprintf(out, size, "SELECT rows FROM bench_groups WHERE grp = %llu",
              (unsigned long long)(n % GROUPS));
 }
@@ -70,6 +77,7 @@ static void closed_loop(const struct options *options, PGconn *connection, const
     struct hist *hist = MEM_NEW(struct hist);
     char statement[128];
     uint64_t end = machine_now_ns() + (uint64_t)(options->seconds * 1e9);
+    ASSERT(options->seconds > 0);
     for (uint64_t n = 0; machine_now_ns() < end && !report->wrong; n++) {
         text(statement, sizeof(statement), n);
         uint64_t start = machine_now_ns();
@@ -90,6 +98,7 @@ static void many_selects(const struct options *options, const struct peer *peer,
     PGconn *connections[CONNECTIONS_MAX] = {NULL};
     char statement[128];
     bool ok = true;
+    ASSERT(peer->port != NULL);
     for (int i = 0; i < CONNECTIONS_MAX && ok; i++) {
         connections[i] = sql_connect(options, peer->port, peer->user, report);
         ok = connections[i] != NULL;
@@ -136,16 +145,19 @@ static void check(PGconn *connection, struct report *report)
     }
 }
 
+/* INSERTs before SELECTs, so that both systems read what they were just given. */
 static void run_peer(const struct options *options, const struct peer *peer, PGconn *connection,
                      struct report *report)
 {
     char name[64];
+    ASSERT(connection != NULL);
     snprintf(name, sizeof(name), "%s INSERT", peer->name);
     closed_loop(options, connection, name, insert_text, report);
     snprintf(name, sizeof(name), "%s SELECT", peer->name);
     closed_loop(options, connection, name, select_text, report);
 }
 
+/* The floor of an INSERT, in the same run. */
 static void sync_probe(const struct options *options, struct report *report)
 {
     struct hist *hist = MEM_NEW(struct hist);
@@ -161,6 +173,7 @@ static void sync_probe(const struct options *options, struct report *report)
     free(hist);
 }
 
+/* Statements of both systems in turn, then the rate on several connections, then freshness. */
 void bench_sql(const struct options *options, struct report *report)
 {
     const struct peer peers[] = {

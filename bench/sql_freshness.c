@@ -56,11 +56,14 @@ static void hear(struct freshness *f, const char *line, uint64_t now)
     f->heard++;
 }
 
+/* The reader's thread. What it hears is counted against the due time of the newest row a change
+ * speaks of: an older row of the same key within one change is not heard singly. */
 static void *listen(void *arg)
 {
     struct freshness *f = arg;
     PGresult *result =
         PQexec(f->reader, "COPY (SUBSCRIBE bench_latest WITH (SNAPSHOT = false)) TO STDOUT");
+    ASSERT(f->inserts > 0);
     f->failed = PQresultStatus(result) != PGRES_COPY_OUT;
     snprintf(f->why, sizeof(f->why), "%s", PQresultErrorMessage(result));
     PQclear(result);
@@ -84,16 +87,23 @@ static void *listen(void *arg)
     return NULL;
 }
 
+/* By machine_now_ns, as everything here: the kernel's clock runs apart from it by some ppm. */
 static void sleep_until(uint64_t ns)
 {
-    struct timespec t = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
+    uint64_t now = machine_now_ns();
+    if (now < ns) {
+        struct timespec t = {.tv_sec = (time_t)((ns - now) / 1000000000),
+                             .tv_nsec = (long)((ns - now) % 1000000000)};
+        nanosleep(&t, NULL);
+    }
 }
 
+/* Statement n, of rows_per_insert rows. */
 static bool insert(struct freshness *f, PGconn *writer, uint64_t n)
 {
     char statement[64 + ROWS_PER_INSERT_MAX * 32];
     size_t len = (size_t)snprintf(statement, sizeof(statement), "INSERT INTO bench_events VALUES");
+    ASSERT(f->rows_per_insert <= ROWS_PER_INSERT_MAX);
     for (uint64_t i = 0; i < f->rows_per_insert; i++) {
         uint64_t id = n * f->rows_per_insert + i;
         len += (size_t)snprintf(statement + len, sizeof(statement) - len, "%s (%llu, %llu)",
@@ -104,8 +114,10 @@ static bool insert(struct freshness *f, PGconn *writer, uint64_t n)
     return sql_run(writer, statement, f->report);
 }
 
+/* The inserting thread: it keeps its times whatever the server does, as long as it answers. */
 static void measure(struct freshness *f, PGconn *writer, const char *name)
 {
+    ASSERT(f->period_ns > 0);
     pthread_t thread;
     int rc = pthread_create(&thread, NULL, listen, f);
     ASSERT(rc == 0);
@@ -135,10 +147,12 @@ static void measure(struct freshness *f, PGconn *writer, const char *name)
     report_add(f->report, name, "rows", (double)f->heard);
 }
 
+/* One rate, on a table and a view of their own. */
 static void run_rate(const struct options *options, struct report *report, uint64_t per_second,
                      uint64_t rows)
 {
     struct freshness f = {.options = options, .report = report, .rows_per_insert = rows};
+    ASSERT(per_second > 0 && rows > 0);
     ASSERT(rows <= ROWS_PER_INSERT_MAX);
     f.period_ns = 1000000000 * rows / per_second;
     f.inserts = (uint64_t)(options->seconds * 1e9) / f.period_ns + 1;

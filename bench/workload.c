@@ -27,9 +27,11 @@ const struct workload workloads[] = {
 };
 const size_t workloads_len = sizeof(workloads) / sizeof(workloads[0]);
 
+/* At least one of everything. */
 static size_t scaled(size_t n, double scale)
 {
     size_t result = (size_t)((double)n * scale);
+    ASSERT(scale > 0 && scale <= 1);
     return result > 0 ? result : 1;
 }
 
@@ -57,13 +59,18 @@ static uint64_t draw(struct stream *stream)
     return hash_u64(stream->state);
 }
 
+/* Lemire's multiplication: no division, and a bias far below what a checksum could see. */
 static uint64_t draw_below(struct stream *stream, uint64_t n)
 {
+    ASSERT(n > 0);
     return (uint64_t)(((unsigned __int128)draw(stream) * n) >> 64);
 }
 
+/* The oldest row is found again by drawing the same numbers a second time: no list of what was
+ * inserted is kept. */
 void generator_init(struct generator *generator, const struct workload *workload)
 {
+    ASSERT(workload->keys > 0);
     *generator = (struct generator){.workload = workload};
     for (int side = 0; side < 2; side++) {
         generator->next[side].state = workload->seeds[side];
@@ -86,6 +93,7 @@ static void insert_and_retract(struct generator *generator, bool load, struct up
 
 void generator_next(struct generator *generator, bool load, struct update *out)
 {
+    ASSERT(generator->workload != NULL);
     *out = (struct update){.diff = 1};
     switch (generator->workload->kind) {
     case WORKLOAD_COUNT:

@@ -14,6 +14,7 @@ enum { OUTPUT_MAX = 256 * 1024 };
 static double number_after(const char *command, const char *mark)
 {
     static char output[OUTPUT_MAX];
+    ASSERT(mark[0] != '\0');
     FILE *pipe = popen(command, "re");
     if (pipe == NULL) {
         return 0;
