@@ -13,7 +13,7 @@
  *           noticed and has freed everything.
  *
  * Every byte is written by the sender and read by the receiver: word 0 is the message's number,
- * word 1 the due time, word i (from 2 on) number + i, and the receiver adds them up. A message lost,
+ * word 1 the due time, word i (from 2 on) number + i, and the receiver adds them up. One lost,
  * doubled or torn is seen, and no mechanism is faster by not touching what it moves. (BY_REFERENCE
  * is the exception that measures just that: the block is built once, the message says which.)
  *
