@@ -134,6 +134,9 @@ static void void_pair(struct shm_end *end, struct shm_pair *pair, struct shm_ret
 void shm_void_all(struct shm_end *end)
 {
     ASSERT(end->returns == NULL);
+    for (uint32_t j = 0; j < end->pairs_len; j++) {
+        shm_take_acks(end, &end->pairs[j]); /* what was read already need not stay */
+    }
     struct shm_return *kept = NULL;
     bool lives_on = end->pool->box != NULL;
     size_t held = lives_on ? held_count(end) : 0;
