@@ -307,40 +307,73 @@ void index_close(struct op *op, enum err_code code, const char *why)
 
 struct subscribe {
     const struct plan_export *export;
+    bool minimal; /* what arrives is consolidated already, but for the order of times */
     bool reported;
 };
 
-/*
- * Adds the rows this export wants to a builder, consolidated. The snapshot's updates lie at the
- * as_of: without snapshot they are left out here, where they can be told from later ones.
- */
-static struct batch_builder *consolidated(const struct subscribe *subscribe,
-                                          const struct chunk_list *list, const uint8_t *kinds,
-                                          uint32_t cols, uint64_t as_of)
+/* Do the chunks of a list follow each other in time, each of one time? */
+static bool in_order(const struct chunk_list *list)
 {
-    ASSERT(cols <= BATCH_COLS_MAX);
+    uint64_t last = 0;
+    for (size_t i = 0; i < list->chunks_len; i++) {
+        const struct chunk *chunk = list->chunks[i];
+        if (chunk->time_min != chunk->time_max || chunk->time_min < last) {
+            return false;
+        }
+        last = chunk->time_max;
+    }
+    return true;
+}
+
+/* All rows of a list, consolidated unless they are that already. */
+static struct batch_builder *gather(const struct chunk_list *list, const uint8_t *kinds,
+                                    uint32_t cols, bool minimal)
+{
     struct batch_builder *all = batch_builder_new(kinds, cols);
     const struct batch **views = mem_alloc(list->chunks_len * sizeof(*views));
     for (size_t i = 0; i < list->chunks_len; i++) {
         views[i] = &list->chunks[i]->batch;
-    }
-    batch_consolidate(views, list->chunks_len, 0, all);
-    free(views);
-    bool whole = subscribe->export->snapshot && subscribe->export->until == FRONTIER_EMPTY;
-    if (whole || batch_builder_rows(all) == 0) {
-        return all;
-    }
-    struct account unaccounted = {0};
-    struct chunk *chunk = chunk_from_builder(all, cols, &unaccounted);
-    for (uint32_t i = 0; i < chunk->batch.rows; i++) {
-        uint64_t time = batch_time(&chunk->batch, i);
-        bool snapshot = time <= as_of && !subscribe->export->snapshot;
-        if (!snapshot && time < subscribe->export->until) {
-            batch_builder_row(all, &chunk->batch, i);
+        if (minimal) {
+            batch_builder_rows_of(all, views[i], NULL, 0);
         }
     }
-    chunk_unref(chunk);
+    if (!minimal) {
+        batch_consolidate(views, list->chunks_len, 0, all);
+    }
+    free(views);
     return all;
+}
+
+/*
+ * The rows this export wants, consolidated, as one chunk or NULL. The snapshot's updates lie at the
+ * as_of: without snapshot they are left out here, where they can be told from later ones.
+ */
+static struct chunk *consolidated(struct op *op, const struct chunk_list *list, bool err)
+{
+    const struct subscribe *subscribe = op->state;
+    struct account *account = &op->dataflow->account;
+    const uint8_t *kinds = err ? batch_err_kinds : op->kinds;
+    uint32_t cols = err ? (uint32_t)ERR_COLS : op->cols;
+    bool minimal = !err && subscribe->minimal && in_order(list);
+    bool whole = subscribe->export->snapshot && subscribe->export->until == FRONTIER_EMPTY;
+    if (minimal && whole && list->chunks_len == 1) {
+        return chunk_ref(list->chunks[0]);
+    }
+    struct batch_builder *all = gather(list, kinds, cols, minimal);
+    struct chunk *chunk = chunk_from_builder(all, cols, account);
+    if (!whole && chunk != NULL) {
+        for (uint32_t i = 0; i < chunk->batch.rows; i++) {
+            uint64_t time = batch_time(&chunk->batch, i);
+            bool snapshot = time <= op->dataflow->as_of && !subscribe->export->snapshot;
+            if (!snapshot && time < subscribe->export->until) {
+                batch_builder_row(all, &chunk->batch, i);
+            }
+        }
+        chunk_unref(chunk);
+        chunk = chunk_from_builder(all, cols, account);
+    }
+    batch_builder_free(all);
+    return chunk;
 }
 
 static size_t rows_of(const struct chunk_list *list)
@@ -360,12 +393,8 @@ static void deliver(struct op *op, const struct chunk_list *ok, const struct chu
     const struct plan_export *export = subscribe->export;
     struct engine *engine = op->engine;
     ASSERT(upper > op->frontier && engine->config.host->subscribe != NULL);
-    uint64_t as_of = op->dataflow->as_of;
-    struct account unaccounted = {0};
-    struct batch_builder *rows = consolidated(subscribe, ok, op->kinds, op->cols, as_of);
-    struct batch_builder *errs = consolidated(subscribe, err, batch_err_kinds, ERR_COLS, as_of);
-    struct chunk *ok_chunk = chunk_from_builder(rows, op->cols, &unaccounted);
-    struct chunk *err_chunk = chunk_from_builder(errs, ERR_COLS, &unaccounted);
+    struct chunk *ok_chunk = consolidated(op, ok, false);
+    struct chunk *err_chunk = consolidated(op, err, true);
     upper = upper > export->until ? export->until : upper;
     if (op_export_live(op, export->id) && upper > op->frontier) {
         engine->config.host->subscribe(engine->config.ctx, export->id, op->frontier, upper,
@@ -374,8 +403,6 @@ static void deliver(struct op *op, const struct chunk_list *ok, const struct chu
     }
     chunk_unref(ok_chunk);
     chunk_unref(err_chunk);
-    batch_builder_free(rows);
-    batch_builder_free(errs);
 }
 
 static void subscribe_report(struct op *op)
@@ -422,12 +449,23 @@ static void subscribe_release(struct op *op)
     free(op->state);
 }
 
+/*
+ * Reductions put out each row once a time: a group's old and new output differ, those of different
+ * groups differ in their keys, and a group lives on one worker. (Errors do not: two groups may fail
+ * alike.)
+ */
+static bool is_minimal(const struct plan_node *node)
+{
+    return node->op == PLAN_REDUCE || node->op == PLAN_DISTINCT || node->op == PLAN_THRESHOLD;
+}
+
 /* By row: +1 and -1 of the same row from different workers meet and cancel. */
 void op_make_subscribe(struct op *op, const struct plan_export *export)
 {
     static const struct op_class class = {"subscribe", subscribe_work, subscribe_release};
     struct subscribe *subscribe = MEM_NEW(struct subscribe);
     subscribe->export = export;
+    subscribe->minimal = is_minimal(&op->dataflow->plan->nodes[export->node]);
     op->class = &class;
     op->state = subscribe;
     engine_exchange_set_up(op, 0, ROUTE_ROW, NULL, 0, true);
