@@ -21,7 +21,7 @@
 enum {
     LINEAR_MAX = 8,    /* lists this short are compacted on insertion, by comparing */
     SHORT_MAX = 64,    /* lists this short are always worth compacting from the queue */
-    CELL_MIN = 64,     /* bytes */
+    CELL_MIN = 32,     /* bytes; most keys have one update, and its cell fits it */
 };
 
 /*

@@ -9,6 +9,9 @@
 #include "core/engine/probe.h"
 #include "core/engine/reduce_state.h"
 
+/* How many groups ahead of the one that is flushed are loaded: a large time has left the caches. */
+enum { FLUSH_AHEAD = 16 };
+
 /*
  * A group that changed at the time at hand, with its output before. The entry does not move and is
  * not removed before the time is flushed.
@@ -186,6 +189,9 @@ static bool flush_time(struct op *op)
     while (reduce->flushed < reduce->touched_len) {
         if (fuel_spend(op->engine, 1)) {
             return true;
+        }
+        if (reduce->flushed + FLUSH_AHEAD < reduce->touched_len) {
+            __builtin_prefetch(reduce->touched[reduce->flushed + FLUSH_AHEAD].entry);
         }
         flush_group(op, &reduce->touched[reduce->flushed++]);
     }
