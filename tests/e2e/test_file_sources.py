@@ -44,6 +44,23 @@ class FileSources(harness.EnvironmentTest):
         self.eventually("SELECT * FROM late", [(1, "a")])
         self.wait_status("late", "running")
 
+    def test_all_there_at_once(self):
+        """What the file held when the source was created is in the very next answer."""
+        for round in range(5):
+            path = self.folder / f"full{round}.csv"
+            rows = 20000 * (round + 1)
+            path.write_text("".join(f"{n},t\n" for n in range(rows)))
+            self.source(f"full{round}", path, tail=round % 2 == 0)
+            self.assertEqual(self.rows(f"SELECT count(*), sum(n) FROM full{round}"),
+                             [(rows, rows * (rows - 1) // 2)])
+
+    def test_warning_for_what_cannot_be_read(self):
+        self.connection.notices.clear()
+        self.source("nowhere", self.folder / "nowhere.csv")
+        self.assertIn("does not make progress", "".join(self.connection.notices))
+        self.assertIn("nowhere.csv does not exist", "".join(self.connection.notices))
+        self.assertEqual(self.rows("SELECT count(*) FROM nowhere"), [(0,)])
+
     def test_pipes_and_folders_are_refused(self):
         for name, make in (("pipe", os.mkfifo), ("folder", os.mkdir)):
             for tail in (True, False):

@@ -158,7 +158,10 @@ const char *blocked_describe(const struct session *s, struct buf *out)
     const struct session *holder;
     switch (s->run.state) {
     case RUN_WAIT:
-        ASSERT(s->wait.query != NULL);
+        if (s->wait.source != 0) {
+            source_wait_describe(s, out);
+            break;
+        }
         describe_query(&l, s->wait.query, s->wait.cluster);
         break;
     case RUN_READ:

@@ -198,6 +198,9 @@ void coord_busy(struct coord *coord)
     uint64_t now = io_now_us(coord->loop);
     bool was = now < coord->busy_until_us;
     coord->busy_until_us = now + COORD_BUSY_US;
+    if (coord->started) {
+        controller_wake(coord->controller); /* quiet sources advance closely, too */
+    }
     if (!was && coord->started) { /* the tick armed may be an idle one */
         uint64_t next = coord->ticked_us + coord->config.tick_us;
         io_timer_start(coord->loop, &coord->tick, next > now ? next : now);
@@ -298,8 +301,30 @@ static void on_dataflow_failed(void *ctx, uint64_t cluster, uint64_t dataflow, e
     }
 }
 
+/* Whoever reads from now on sees what the source's files held, also through views. */
+static void on_storage_ready(void *ctx, uint64_t collection, uint64_t ready)
+{
+    struct coord *coord = ctx;
+    ASSERT(ready > 0 && collection != 0);
+    err_t err = coord->oracle != NULL && ready > 1 ? oracle_observe(coord->oracle, ready - 1)
+                                                   : ERR_OK;
+    if (err != ERR_OK) {
+        LOG_ERROR("coord", "the oracle cannot follow a source", LOG_U64("id", collection),
+                  LOG_ERR(err));
+        err_free(err);
+    }
+}
+
+/* Data came: views over it and tables are complete only as far as the tables are. */
+static void on_storage_active(void *ctx)
+{
+    coord_busy(ctx);
+}
+
 const struct controller_events coord_controller_events = {
     .storage_upper = on_storage_upper,
+    .storage_ready = on_storage_ready,
+    .storage_active = on_storage_active,
     .storage_status = on_storage_status,
     .index_upper = on_index_upper,
     .replica_status = on_replica_status,

@@ -284,6 +284,7 @@ struct run {
     uint64_t sent;
     uint64_t began_ns;
     uint64_t fetch_deadline; /* 0: none */
+    uint64_t source_made;    /* by this statement, or 0: see source_wait.c */
     char tag[96];
 };
 
@@ -304,8 +305,11 @@ struct transaction {
     int64_t began_us; /* now() */
 };
 
-/* What a statement in RUN_WAIT waits for: the inputs of a query to have frontiers. */
+/* What a statement in RUN_WAIT waits for: the inputs of a query to have frontiers; or, without a
+ * query, a source just created to be read. */
 struct wait {
+    uint64_t source;   /* see source_wait.c; else 0 */
+    uint64_t until_us; /* with a source: not longer */
     const struct sql_query *query;
     struct sql_query *owned; /* the query, when the wait has to free it; else NULL */
     uint64_t cluster;
@@ -383,7 +387,17 @@ void portal_set_columns(struct portal *p, const struct schema *columns);
 void statement_wait(struct session *s, struct sql_query *query, bool owned, uint64_t cluster,
                     err_t (*again)(struct session *s));
 /* No longer waits. */
+/* As statement_wait, with what it waits for already filled in but for delay_us. */
+void statement_wait_begin(struct session *s, struct wait wait);
 void statement_wait_end(struct session *s);
+
+/* ---- source_wait.c --------------------------------------------------------------------------- */
+
+/* CREATE SOURCE of this id goes on to wait; false: there is nothing to wait for. */
+bool source_wait_start(struct session *s, uint64_t id);
+/* The wait's timer: true when the statement is over. */
+bool source_wait_look(struct session *s);
+void source_wait_describe(const struct session *s, struct buf *out);
 /* The wait's timer fired. */
 void statement_retry(struct session *s);
 /* Stops what runs; err is what the client is told. */

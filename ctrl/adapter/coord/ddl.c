@@ -344,6 +344,9 @@ static err_t create_item(struct session *s, struct sql_ddl *ddl)
         coord_drop_item(coord, &gone); /* only now: a failed statement leaves it as it was */
     }
     err_t err = coord_create_item(coord, item);
+    if (err == ERR_OK && item->kind == CATALOG_SOURCE) {
+        s->run.source_made = item->id;
+    }
     if (err != ERR_OK) {
         uint64_t id = item->id;
         err_t undo = catalog_drop_items(coord->catalog, &id, 1);

@@ -81,15 +81,17 @@ static err_t gather_frontiers(struct coord *coord, const struct sql_query *query
     return ERR_OK;
 }
 
-/* upper 0 is "nothing reported yet"; a frontier once reported never goes back to it. */
+/* upper 0 is "nothing reported yet"; a frontier once reported never goes back to it. A source is
+ * known when what its files held at first is published: a read before would see part of it. */
 bool read_inputs_known(struct coord *coord, const struct sql_query *query, uint64_t cluster)
 {
     uint64_t since = 0;
     uint64_t upper = 0;
     ASSERT(coord->controller != NULL);
     for (uint32_t i = 0; i < query->collections_len; i++) {
-        if (controller_collection_frontiers(coord->controller, query->collections[i], &since,
-                                            &upper) && upper == 0) {
+        uint64_t id = query->collections[i];
+        if (controller_collection_frontiers(coord->controller, id, &since, &upper) &&
+            (upper == 0 || controller_collection_ready(coord->controller, id) == 0)) {
             return false;
         }
     }

@@ -398,16 +398,22 @@ void statement_wait(struct session *s, struct sql_query *query, bool owned, uint
 {
     ASSERT(s->run.state != RUN_NONE && s->read == NULL);
     ASSERT(query != NULL && s->wait.query == NULL);
+    statement_wait_begin(s, (struct wait){.query = query,
+                                          .owned = owned ? query : NULL,
+                                          .cluster = cluster,
+                                          .version = catalog_version(s->coord->catalog),
+                                          .again = again});
+}
+
+void statement_wait_begin(struct session *s, struct wait wait)
+{
+    ASSERT((wait.query != NULL) != (wait.source != 0));
     if (s->run.state != RUN_WAIT && s->run.state != RUN_LOCK) {
         arm_timeout(s); /* from when it began to wait, not from each look */
     }
     s->run.state = RUN_WAIT;
-    s->wait = (struct wait){.query = query,
-                            .owned = owned ? query : NULL,
-                            .cluster = cluster,
-                            .version = catalog_version(s->coord->catalog),
-                            .delay_us = STATEMENT_WAIT_MIN_US,
-                            .again = again};
+    s->wait = wait;
+    s->wait.delay_us = STATEMENT_WAIT_MIN_US;
     look_again(s);
 }
 
@@ -424,7 +430,14 @@ void statement_retry(struct session *s)
 {
     const struct wait *w = &s->wait;
     bool same = w->version == catalog_version(s->coord->catalog);
-    ASSERT(s->run.state == RUN_WAIT && w->query != NULL);
+    ASSERT(s->run.state == RUN_WAIT);
+    if (w->source != 0) {
+        if (!source_wait_look(s)) {
+            look_again(s);
+        }
+        return;
+    }
+    ASSERT(w->query != NULL);
     if (s->run.fetch_deadline != 0 && io_now_us(s->coord->loop) >= s->run.fetch_deadline) {
         err_t err = subscription_give_up(s);
         if (err != ERR_OK) {
@@ -962,6 +975,9 @@ static err_t dispatch(struct session *s)
     default: break;
     }
     TRY(dispatch_short(s, stmt));
+    if (s->run.source_made != 0 && source_wait_start(s, s->run.source_made)) {
+        return ERR_OK;
+    }
     statement_complete(s, stmt->tag);
     return ERR_OK;
 }
