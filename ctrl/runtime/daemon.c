@@ -177,6 +177,8 @@ static int run(struct daemon *d)
     }
     if (err != ERR_OK) {
         d->exit_status = fail(d, err, 1);
+    } else if (!d->stopping && d->exit_status == 0) {
+        d->exit_status = 1; /* nobody asked it to end: it could not start, and said why */
     }
     d->ops->free(d);
     http_server_free(d->http);

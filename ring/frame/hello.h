@@ -19,7 +19,7 @@ enum {
 };
 
 /* "TAILRACE" read as a little-endian number. */
-#define HELLO_MAGIC 0x4543415252494154ULL
+#define HELLO_MAGIC 0x454341524C494154ULL
 
 enum hello_protocol { HELLO_BOUNDARY = 1, HELLO_EXCHANGE = 2 };
 enum hello_role { HELLO_STORAGE = 1, HELLO_COMPUTE = 2 };

@@ -17,7 +17,7 @@ import grpc
 import harness
 
 OTHER = "f" * 32
-MAGIC = 0x4543415252494154  # ring/frame/hello.h
+MAGIC = 0x454341524C494154  # ring/frame/hello.h
 PORTS = {"control": "--controller-listen-addr", "storage": "--storage-listen-addr",
          "exchange": "--compute-listen-addr"}
 
