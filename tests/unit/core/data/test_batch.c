@@ -358,6 +358,65 @@ static void test_encode(void)
     }
 }
 
+/* Any rows and columns of a batch at once: the same bytes as one row after another. */
+static void encode_block(const struct batch *batch, const uint32_t *cols, size_t cols_len,
+                         bool canonical)
+{
+    uint32_t rows[64];
+    uint32_t ends[64];
+    struct buf block = {0};
+    struct buf one = {0};
+    buf_append_str(&block, "before"); /* it appends */
+    buf_append_str(&one, "before");
+    for (uint32_t i = 0; i < ARRAY_LEN(rows); i++) {
+        rows[i] = below(batch->rows);
+    }
+    uint32_t len = below(ARRAY_LEN(rows) + 1);
+    batch_encode_rows(batch, rows, len, cols, cols_len, canonical, &block, ends);
+    for (uint32_t i = 0; i < len; i++) {
+        batch_encode_row(batch, rows[i], cols, cols_len, canonical, &one);
+        CU_ASSERT_EQUAL(ends[i], one.len);
+    }
+    CU_ASSERT_FATAL(block.len == one.len && memcmp(block.data, one.data, one.len) == 0);
+    buf_free(&block);
+    buf_free(&one);
+}
+
+static void test_encode_rows(void)
+{
+    seed = 17;
+    for (int round = 0; round < 400; round++) {
+        struct model m = random_model(70, 8);
+        if (m.rows == 0) {
+            model_free(&m);
+            continue;
+        }
+        bool nulls = below(2);
+        for (size_t i = 0; i < (size_t)m.rows * m.cols && !nulls; i++) {
+            m.values[i].null = false;
+            while (m.values[i].s == NULL && type_is_variable(m.kinds[i % m.cols])) {
+                m.values[i] = random_datum(m.kinds[i % m.cols]);
+            }
+        }
+        struct batch_builder *b = build(&m);
+        struct batch_col cols[8];
+        struct batch batch;
+        void *bytes = open_built(b, &m, cols, &batch);
+        uint32_t chosen[4] = {0};
+        for (uint32_t i = 0; i < ARRAY_LEN(chosen) && m.cols > 0; i++) {
+            chosen[i] = below(m.cols);
+        }
+        for (int canonical = 0; canonical < 2; canonical++) {
+            encode_block(&batch, NULL, 0, canonical == 1);
+            encode_block(&batch, chosen, m.cols > 0 ? below(ARRAY_LEN(chosen) + 1) : 0,
+                         canonical == 1);
+        }
+        free(bytes);
+        batch_builder_free(b);
+        model_free(&m);
+    }
+}
+
 /* Values SQL holds equal have one canonical encoding, one hash, and different raw bytes. */
 static void test_canonical(void)
 {
@@ -564,5 +623,6 @@ static const struct test_case cases[] = {
     {"batch_bad_values", test_bad_values},   {"batch_encode", test_encode},
     {"batch_canonical", test_canonical},     {"batch_no_columns", test_no_columns},
     {"batch_consolidate", test_consolidate}, {"batch_set_time", test_set_time},
+    {"batch_encode_rows", test_encode_rows},
 };
 TEST_SUITE("core/data batch", cases)
