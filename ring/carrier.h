@@ -181,7 +181,7 @@ struct carrier_ops {
                    const struct carrier_message *m, struct carrier_block *block, size_t len);
     /* The next three: NULL: the base does it by reserve and commit, or does nothing. */
     void (*send)(struct carrier *c, uint32_t local, uint32_t remote,
-                 const struct carrier_message *m);
+                 const struct carrier_message *m); /* counts as well */
     void (*share)(struct carrier *c, uint32_t local, uint32_t remote,
                   const struct carrier_message *m, const struct carrier_block *block, size_t len);
     void (*flush)(struct carrier *c, uint32_t local);

@@ -13,7 +13,7 @@ enum {
     SHM_WORKERS_MAX = 60, /* their doorbells must fit into one packet */
     SHM_CONTROL_MAX = 64 * 1024,
     SHM_BATCH_LINES = 32,         /* published at the latest when so much is there, */
-    SHM_BATCH_BYTES = 64 * 1024,  /* or so many bytes in blocks */
+    SHM_BATCH_BYTES = 256 * 1024,  /* or so many bytes in blocks */
 };
 
 /* A message that found no room: in private memory, or in the arena with the ring full. */
