@@ -211,11 +211,15 @@ struct intake_ref {
 
 struct intake {
     bool open;
+    /* The chunks are in the order of their times already, as those of one port mostly are: then
+     * there are no refs, and the next update is row of chunk. */
+    bool plain;
+    uint32_t chunk, row;
     uint64_t upper;
     struct chunk_list list;
     uint32_t port_start[3]; /* first chunk of each of up to two ports, and the end */
     struct intake_ref *refs;
-    size_t refs_len, refs_cap;
+    size_t refs_len, refs_cap; /* of a plain one, refs_len is the number of updates */
     size_t at;
 };
 
@@ -226,6 +230,31 @@ static inline const struct batch *intake_batch(const struct intake *intake,
                                                const struct intake_ref *ref)
 {
     return &intake->list.chunks[ref->chunk]->batch;
+}
+static inline bool intake_is_done(const struct intake *intake)
+{
+    return intake->at == intake->refs_len;
+}
+/* The next update of a pass by time; there must be one. */
+static inline struct intake_ref intake_ref(const struct intake *intake)
+{
+    ASSERT(intake->at < intake->refs_len);
+    if (!intake->plain) {
+        return intake->refs[intake->at];
+    }
+    return (struct intake_ref){
+        .time = batch_time(&intake->list.chunks[intake->chunk]->batch, intake->row),
+        .chunk = intake->chunk,
+        .row = intake->row};
+}
+/* It was taken. */
+static inline void intake_next(struct intake *intake)
+{
+    intake->at++;
+    if (intake->plain && ++intake->row == intake->list.chunks[intake->chunk]->batch.rows) {
+        intake->chunk++;
+        intake->row = 0;
+    }
 }
 /* The least time of its updates; upper when there is none. */
 uint64_t intake_first_time(const struct intake *intake);

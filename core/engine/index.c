@@ -201,11 +201,9 @@ static void finish_pass(struct index_op *index)
 
 static void fill_probe(struct index_op *index)
 {
-    const struct intake *intake = &index->intake;
     const struct probe_spec spec = {
         .keys = index->export->keys, .keys_len = index->export->keys_len, .whole = true};
-    probe_fill_refs(&index->probe, intake, &intake->refs[intake->at],
-                    intake->refs_len - intake->at, &spec);
+    probe_fill_next(&index->probe, &index->intake, &spec);
     probe_load_arranged(&index->probe, &index->ok);
 }
 
@@ -216,15 +214,16 @@ static bool take_in(struct index_op *index)
     if (!intake->open && !intake_open(intake, index->op, true)) {
         return false;
     }
-    while (intake->at < intake->refs_len) {
+    while (!intake_is_done(intake)) {
         if (fuel_spend(index->op->engine, 1)) {
             return true;
         }
         if (probe_is_empty(&index->probe)) {
             fill_probe(index);
         }
-        const struct intake_ref *ref = &intake->refs[intake->at++];
-        insert_row(index, intake_batch(intake, ref), ref->row);
+        struct intake_ref ref = intake_ref(intake);
+        insert_row(index, intake_batch(intake, &ref), ref.row);
+        intake_next(intake);
         probe_next(&index->probe);
     }
     finish_pass(index);

@@ -297,9 +297,46 @@ static void intake_add(struct intake *intake, uint32_t port, uint32_t chunk_inde
     }
 }
 
+/* Are the updates, chunk by chunk and row by row, in the order of their times? */
+static bool in_time_order(const struct chunk_list *list)
+{
+    uint64_t last = 0;
+    for (size_t i = 0; i < list->chunks_len; i++) {
+        const struct chunk *chunk = list->chunks[i];
+        if (chunk->time_min < last) {
+            return false;
+        }
+        last = chunk->time_max;
+        const struct batch *b = &chunk->batch;
+        for (uint32_t row = 1; b->times != NULL && row < b->rows; row++) {
+            if (b->times[row - 1] > b->times[row]) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* Lists the updates of all ports by time. */
+static void sort_refs(struct intake *intake, uint32_t ports_len)
+{
+    for (uint32_t p = 0; p < ports_len; p++) {
+        for (uint32_t c = intake->port_start[p]; c < intake->port_start[p + 1]; c++) {
+            intake_add(intake, p, c);
+        }
+    }
+    bool sorted = true;
+    for (size_t i = 1; i < intake->refs_len && sorted; i++) {
+        sorted = intake->refs[i - 1].time <= intake->refs[i].time;
+    }
+    if (!sorted) {
+        qsort(intake->refs, intake->refs_len, sizeof(intake->refs[0]), compare_refs);
+    }
+}
+
 /*
- * The usual pass covers one time, or times in order: then the refs are sorted already and only
- * looked over once.
+ * The usual pass of one port covers one time, or times in order: then nothing is listed, which in a
+ * snapshot saves 24 bytes a row.
  */
 bool intake_open(struct intake *intake, struct op *op, bool by_time)
 {
@@ -312,20 +349,19 @@ bool intake_open(struct intake *intake, struct op *op, bool by_time)
     ASSERT(intake->list.chunks_len == 0);
     intake->at = 0;
     intake->refs_len = 0;
+    intake->chunk = intake->row = 0;
     for (uint32_t p = 0; p < op->ports_len; p++) {
         intake->port_start[p] = (uint32_t)intake->list.chunks_len;
         op_port_take(op, &op->ports[p], false, intake->upper, &intake->list);
         intake->port_start[p + 1] = (uint32_t)intake->list.chunks_len;
-        for (uint32_t c = intake->port_start[p]; by_time && c < intake->list.chunks_len; c++) {
-            intake_add(intake, p, c);
+    }
+    intake->plain = by_time && op->ports_len == 1 && in_time_order(&intake->list);
+    if (intake->plain) {
+        for (size_t c = 0; c < intake->list.chunks_len; c++) {
+            intake->refs_len += intake->list.chunks[c]->batch.rows;
         }
-    }
-    bool sorted = true;
-    for (size_t i = 1; i < intake->refs_len && sorted; i++) {
-        sorted = intake->refs[i - 1].time <= intake->refs[i].time;
-    }
-    if (!sorted) {
-        qsort(intake->refs, intake->refs_len, sizeof(intake->refs[0]), compare_refs);
+    } else if (by_time) {
+        sort_refs(intake, op->ports_len);
     }
     return true;
 }

@@ -207,9 +207,7 @@ static bool flush_time(struct op *op)
 static void fill_probe(struct reduce *reduce)
 {
     const struct probe_spec spec = {.keys = reduce->keys, .keys_len = reduce->keys_len};
-    const struct intake *intake = &reduce->intake;
-    probe_fill_refs(&reduce->probe, intake, &intake->refs[intake->at],
-                    intake->refs_len - intake->at, &spec);
+    probe_fill_next(&reduce->probe, &reduce->intake, &spec);
     probe_load(&reduce->probe, &reduce->table);
 }
 
@@ -223,12 +221,15 @@ static bool run_pass(struct op *op)
         if (reduce->flushing && flush_time(op)) {
             return true;
         }
-        if (intake->at == intake->refs_len && reduce->touched_len == 0) {
+        bool done = intake_is_done(intake);
+        if (done && reduce->touched_len == 0) {
             return false;
         }
-        const struct intake_ref *ref =
-            intake->at < intake->refs_len ? &intake->refs[intake->at] : NULL;
-        if (reduce->touched_len > 0 && (ref == NULL || ref->time != reduce->time)) {
+        struct intake_ref ref = {0};
+        if (!done) {
+            ref = intake_ref(intake);
+        }
+        if (reduce->touched_len > 0 && (done || ref.time != reduce->time)) {
             reduce->flushing = true;
             continue;
         }
@@ -238,9 +239,9 @@ static bool run_pass(struct op *op)
         if (probe_is_empty(&reduce->probe)) {
             fill_probe(reduce);
         }
-        reduce->time = ref->time;
-        intake->at++;
-        take_row(reduce, intake_batch(intake, ref), ref->row);
+        reduce->time = ref.time;
+        take_row(reduce, intake_batch(intake, &ref), ref.row);
+        intake_next(intake);
         probe_next(&reduce->probe);
     }
 }

@@ -197,17 +197,17 @@ static bool run_pass(struct op *op)
     struct topk *topk = op->state;
     struct intake *intake = &topk->intake;
     ASSERT(intake->open);
-    while (intake->at < intake->refs_len) {
-        const struct intake_ref *ref = &intake->refs[intake->at];
+    while (!intake_is_done(intake)) {
+        struct intake_ref ref = intake_ref(intake);
         if (fuel_spend(op->engine, 2)) {
             return true;
         }
-        if (ref->time != topk->time) {
+        if (ref.time != topk->time) {
             end_time(op);
-            topk->time = ref->time;
+            topk->time = ref.time;
         }
-        take_row(op, intake_batch(intake, ref), ref->row);
-        intake->at++;
+        take_row(op, intake_batch(intake, &ref), ref.row);
+        intake_next(intake);
         if (batch_builder_rows(topk->changes) >= CHANGES_MAX) {
             emit_consolidated(op);
         }

@@ -60,6 +60,18 @@ void probe_fill_refs(struct probe *probe, const struct intake *intake,
     encode(probe, intake_batch(intake, refs), len, spec);
 }
 
+void probe_fill_next(struct probe *probe, const struct intake *intake,
+                     const struct probe_spec *spec)
+{
+    ASSERT(!intake_is_done(intake));
+    if (intake->plain) {
+        probe_fill(probe, &intake->list.chunks[intake->chunk]->batch, intake->row, spec);
+    } else {
+        probe_fill_refs(probe, intake, &intake->refs[intake->at], intake->refs_len - intake->at,
+                        spec);
+    }
+}
+
 void probe_load(const struct probe *probe, const struct htable *table)
 {
     for (uint32_t i = 0; i < probe->len; i++) {

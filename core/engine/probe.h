@@ -47,6 +47,9 @@ struct probe_spec {
 /* The rows of b from first on, as many as fit. */
 void probe_fill(struct probe *probe, const struct batch *b, uint32_t first,
                 const struct probe_spec *spec);
+/* The next updates of an intake by time, as far as they lie in one chunk. */
+void probe_fill_next(struct probe *probe, const struct intake *intake,
+                     const struct probe_spec *spec);
 /* The first of these updates of an intake, as far as they lie in one chunk. */
 void probe_fill_refs(struct probe *probe, const struct intake *intake,
                      const struct intake_ref *refs, size_t refs_len,
