@@ -11,14 +11,16 @@
 
 /* ---- nodes ----------------------------------------------------------------------------------- */
 
-struct carrier_node *carrier_node_new(enum carrier_node_kind kind, uint32_t local, uint32_t remote,
-                                      const struct carrier_message *m, size_t len)
+size_t carrier_node_size(size_t len)
 {
-    ASSERT(len <= FRAME_MESSAGE_MAX);
     size_t head = (sizeof(struct carrier_node) + CARRIER_ALIGN - 1) & ~(size_t)(CARRIER_ALIGN - 1);
-    size_t size = (head + len + CARRIER_ALIGN - 1) & ~(size_t)(CARRIER_ALIGN - 1);
-    struct carrier_node *node = aligned_alloc(CARRIER_ALIGN, size);
-    ASSERT(node != NULL);
+    return (head + len + CARRIER_ALIGN - 1) & ~(size_t)(CARRIER_ALIGN - 1);
+}
+
+void carrier_node_init(struct carrier_node *node, enum carrier_node_kind kind, uint32_t local,
+                       uint32_t remote, const struct carrier_message *m, size_t len)
+{
+    ASSERT(len <= FRAME_MESSAGE_MAX && (uintptr_t)node % CARRIER_ALIGN == 0);
     *node = (struct carrier_node){
         .kind = kind,
         .local = (uint16_t)local,
@@ -29,11 +31,24 @@ struct carrier_node *carrier_node_new(enum carrier_node_kind kind, uint32_t loca
     }
     node->m.data = len > 0 ? carrier_node_data(node) : NULL;
     node->m.len = len;
+}
+
+struct carrier_node *carrier_node_new(enum carrier_node_kind kind, uint32_t local, uint32_t remote,
+                                      const struct carrier_message *m, size_t len)
+{
+    ASSERT(len <= FRAME_MESSAGE_MAX);
+    struct carrier_node *node = aligned_alloc(CARRIER_ALIGN, carrier_node_size(len));
+    ASSERT(node != NULL);
+    carrier_node_init(node, kind, local, remote, m, len);
     return node;
 }
 
 void carrier_node_free(struct carrier_node *node)
 {
+    if (node->give_back != NULL) {
+        node->give_back(node);
+        return;
+    }
     err_free(node->reason);
     free(node);
 }
@@ -307,6 +322,14 @@ static void show_counters(struct carrier *c, struct carrier_end *end)
     end->counters = (struct carrier_counters *)end->slot_shown->values;
 }
 
+static void net_after(void *arg)
+{
+    struct carrier *c = arg;
+    if (c->ops->after != NULL) {
+        c->ops->after(c);
+    }
+}
+
 void carrier_init(struct carrier *c, const struct carrier_ops *ops,
                   const struct carrier_config *config)
 {
@@ -320,7 +343,7 @@ void carrier_init(struct carrier *c, const struct carrier_ops *ops,
     c->counters = config->counters;
     c->ends_len = config->workers_len;
     c->ends = mem_zalloc(sizeof(c->ends[0]) * c->ends_len);
-    c->net_box = mailbox_new(c->net, net_take, NULL, c);
+    c->net_box = mailbox_new(c->net, net_take, net_after, c);
     for (uint32_t i = 0; i < c->ends_len; i++) {
         struct carrier_end *end = &c->ends[i];
         end->carrier = c;

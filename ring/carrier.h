@@ -193,6 +193,7 @@ struct carrier_ops {
     /* Net loop: */
     void (*control)(struct carrier *c, const struct carrier_message *m);
     void (*node)(struct carrier *c, struct mailbox_item *item); /* from a worker, see below */
+    void (*after)(struct carrier *c); /* a burst of nodes; may be NULL */
     void (*shut)(struct carrier *c, const char *reason);        /* close the streams now */
     void (*free)(struct carrier *c);
 };
@@ -247,7 +248,16 @@ struct carrier_node {
     uint32_t refs;            /* the implementation's, net loop */
     size_t sent;              /* the implementation's */
     struct carrier_node *next;
+    /* Set when the memory is not the C library's: takes the node instead of free. */
+    void (*give_back)(struct carrier_node *node);
+    void *pool;  /* give_back's, as room: the bytes there are, this struct included */
+    size_t room;
 };
+/* Of the struct and len bytes behind it. */
+size_t carrier_node_size(size_t len);
+/* Fills a node in memory of that size, aligned to CARRIER_ALIGN. */
+void carrier_node_init(struct carrier_node *node, enum carrier_node_kind kind, uint32_t local,
+                       uint32_t remote, const struct carrier_message *m, size_t len);
 struct carrier_node *carrier_node_new(enum carrier_node_kind kind, uint32_t local, uint32_t remote,
                                       const struct carrier_message *m, size_t len);
 static inline uint8_t *carrier_node_data(struct carrier_node *node)

@@ -8,7 +8,7 @@
 
 #include "core/base/mem.h"
 
-enum { COPY_MAX = 4096 }; /* smaller payloads are copied behind their header, to be coalesced */
+enum { COPY_MAX = 4096 }; /* payloads up to this are gathered, larger ones sent from where they are */
 
 /* Streams are told apart by their three numbers, 16 + 16 + 32 bits. */
 static uint64_t key_of(const struct carrier_node *node)
@@ -66,8 +66,31 @@ void outbox_put(struct outbox *outbox, struct carrier_node *node)
     queue->last = node;
 }
 
+void outbox_flush(struct outbox *outbox, struct io_stream *stream)
+{
+    ASSERT(outbox->gathered_len <= sizeof(outbox->gathered));
+    if (outbox->gathered_len > 0) {
+        io_stream_write(stream, outbox->gathered, outbox->gathered_len);
+        outbox->gathered_len = 0;
+    }
+}
+
+/* Room for a frame of so many bytes of payload among those gathered. */
+static uint8_t *gather(struct outbox *outbox, struct io_stream *stream, size_t len)
+{
+    size_t need = FRAME_HEADER_LEN + len;
+    ASSERT(need <= sizeof(outbox->gathered));
+    if (sizeof(outbox->gathered) - outbox->gathered_len < need) {
+        outbox_flush(outbox, stream);
+    }
+    uint8_t *at = outbox->gathered + outbox->gathered_len;
+    outbox->gathered_len += need;
+    return at;
+}
+
 /* Writes the next frame of a message; true when that was its last. */
-static bool send_fragment(struct carrier_node *node, struct io_stream *stream)
+static bool send_fragment(struct outbox *outbox, struct carrier_node *node,
+                          struct io_stream *stream)
 {
     ASSERT(node->refs > 0 && node->sent <= node->m.len);
     size_t left = node->m.len - node->sent;
@@ -85,14 +108,15 @@ static bool send_fragment(struct carrier_node *node, struct io_stream *stream)
         .total = (uint32_t)node->m.len,
     };
     const uint8_t *bytes = node->m.data + node->sent;
-    uint8_t head[FRAME_HEADER_LEN];
-    frame_encode(head, &h, bytes);
-    io_stream_write(stream, head, sizeof(head));
-    if (len > COPY_MAX) {
+    bool copied = len <= COPY_MAX;
+    uint8_t *frame = gather(outbox, stream, copied ? len : 0);
+    frame_encode(frame, &h, bytes);
+    if (!copied) {
+        outbox_flush(outbox, stream);
         node->refs++;
         io_stream_write_ref(stream, bytes, len, node_unref, node);
-    } else {
-        io_stream_write(stream, bytes, len);
+    } else if (len > 0) {
+        memcpy(frame + FRAME_HEADER_LEN, bytes, len);
     }
     node->sent += len;
     return len == left;
@@ -135,7 +159,7 @@ bool outbox_send(struct outbox *outbox, struct io_stream *stream)
         if (outbox->urgent == NULL) {
             outbox->urgent_last = NULL;
         }
-        bool last = send_fragment(node, stream);
+        bool last = send_fragment(outbox, node, stream);
         ASSERT(last);
         done_with(outbox, node);
         return true;
@@ -147,7 +171,7 @@ bool outbox_send(struct outbox *outbox, struct io_stream *stream)
     }
     node = queue->first;
     struct carrier_node *next = node->next;
-    if (send_fragment(node, stream)) {
+    if (send_fragment(outbox, node, stream)) {
         queue->first = next;
         done_with(outbox, node);
     }

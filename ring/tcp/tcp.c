@@ -11,6 +11,7 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "ring/tcp/outbox.h"
+#include "ring/tcp/pool.h"
 
 enum {
     SOCKET_BYTES = 256 * 1024, /* given to the socket ahead of the scheduler */
@@ -26,6 +27,8 @@ struct tcp_carrier {
     struct carrier base;
     struct io_stream *stream; /* NULL once closed */
     struct outbox outbox;
+    struct tcp_pool **out_pools; /* one per worker, each owned by its thread */
+    struct tcp_pool *in_pool;
     _Atomic size_t queued;   /* bytes committed by workers and not yet given to the socket */
     _Atomic bool *held_back; /* per worker: it found queued too high and waits */
     struct frame_parser parser;
@@ -74,17 +77,12 @@ static void pump(struct tcp_carrier *t)
            outbox_send(&t->outbox, t->stream)) {
         t->sent = true;
     }
+    if (t->stream != NULL) {
+        outbox_flush(&t->outbox, t->stream);
+    }
     if (t->outbox.bytes < before) {
         less_queued(t, before - t->outbox.bytes);
     }
-}
-
-/* Queues a node whose bytes are counted already. */
-static void put(struct tcp_carrier *t, struct carrier_node *node)
-{
-    ASSERT(!t->base.ending && node->kind == CARRIER_NODE_MESSAGE);
-    outbox_put(&t->outbox, node);
-    pump(t);
 }
 
 static void tcp_drain(void *arg)
@@ -115,16 +113,17 @@ static void count_queued(struct tcp_carrier *t, size_t len)
 static void tcp_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
                         struct carrier_block *out)
 {
-    struct carrier_node *node = carrier_node_new(CARRIER_NODE_MESSAGE, local, remote, NULL, len);
+    struct carrier_node *node = tcp_pool_get(tcp_of(c)->out_pools[local], local, remote, NULL,
+                                             len);
     *out = (struct carrier_block){.data = carrier_node_data(node), .len = len, .owner = node};
 }
 
 static void tcp_commit(struct carrier *c, uint32_t local, uint32_t remote,
                        const struct carrier_message *m, struct carrier_block *block, size_t len)
 {
-    struct carrier_node *node = block != NULL ? block->owner
-                                              : carrier_node_new(CARRIER_NODE_MESSAGE, local,
-                                                                 remote, NULL, 0);
+    struct carrier_node *node =
+        block != NULL ? block->owner
+                      : tcp_pool_get(tcp_of(c)->out_pools[local], local, remote, NULL, 0);
     ASSERT(node->local == local && node->remote == remote);
     node->m = *m;
     node->m.data = len > 0 ? carrier_node_data(node) : NULL;
@@ -141,7 +140,15 @@ static void tcp_node(struct carrier *c, struct mailbox_item *item)
         carrier_node_free(node);
         return;
     }
-    put(t, node);
+    outbox_put(&t->outbox, node);
+}
+
+/* The burst is in: what was committed in it goes out together. */
+static void tcp_after(struct carrier *c)
+{
+    if (!c->ending) {
+        pump(tcp_of(c));
+    }
 }
 
 static void tcp_control(struct carrier *c, const struct carrier_message *m)
@@ -153,7 +160,8 @@ static void tcp_control(struct carrier *c, const struct carrier_message *m)
         memcpy(carrier_node_data(node), m->data, m->len);
     }
     count_queued(t, m->len);
-    put(t, node);
+    outbox_put(&t->outbox, node);
+    pump(t);
 }
 
 static void send_bare(struct tcp_carrier *t, enum frame_kind kind, uint32_t c, const char *text)
@@ -183,12 +191,12 @@ static uint64_t key_of(const struct frame_header *h)
     return (uint64_t)h->from << 48 | (uint64_t)h->to << 32 | h->stream;
 }
 
-static struct carrier_node *node_for(const struct frame_header *h)
+static struct carrier_node *node_for(struct tcp_carrier *t, const struct frame_header *h)
 {
     struct carrier_message m = {
         .kind = h->kind, .stream = h->stream, .c = h->c, .a = h->a, .b = h->b};
     /* Seen from the receiver: `to` is ours, `from` the peer's. */
-    return carrier_node_new(CARRIER_NODE_MESSAGE, h->to, h->from, &m, h->total);
+    return tcp_pool_get(t->in_pool, h->to, h->from, &m, h->total);
 }
 
 static err_t check_lane(struct tcp_carrier *t, const struct frame_header *h)
@@ -206,7 +214,7 @@ static err_t partial_begin(struct tcp_carrier *t, const struct frame_header *h)
     if (t->partial_bytes + h->total > PARTIAL_BYTES_MAX) {
         return err_new(ERR_PROTOCOL, "too many bytes in messages begun and not ended");
     }
-    t->current = node_for(h);
+    t->current = node_for(t, h);
     if ((h->flags & FRAME_LAST) == 0) {
         u64map_put(&t->partial, key_of(h), t->current);
         t->partial_bytes += h->total;
@@ -382,7 +390,13 @@ static void tcp_free(struct carrier *c)
     u64map_free(&t->partial);
     free(t->text);
     free(t->held_back);
-    carrier_release(c);
+    uint32_t workers = c->ends_len;
+    carrier_release(c); /* its mailboxes still have nodes */
+    for (uint32_t i = 0; i < workers; i++) {
+        tcp_pool_release(t->out_pools[i]);
+    }
+    free(t->out_pools);
+    tcp_pool_release(t->in_pool);
     free(t);
 }
 
@@ -393,6 +407,7 @@ static const struct carrier_ops tcp_ops = {
     .commit = tcp_commit,
     .control = tcp_control,
     .node = tcp_node,
+    .after = tcp_after,
     .shut = tcp_shut,
     .free = tcp_free,
 };
@@ -405,6 +420,11 @@ struct carrier *tcp_carrier_new(const struct carrier_config *config, struct io_s
     carrier_init(&t->base, &tcp_ops, config);
     t->stream = stream;
     t->held_back = mem_zalloc(sizeof(t->held_back[0]) * config->workers_len);
+    t->out_pools = mem_alloc(sizeof(struct tcp_pool *) * config->workers_len);
+    for (uint32_t i = 0; i < config->workers_len; i++) {
+        t->out_pools[i] = tcp_pool_new();
+    }
+    t->in_pool = tcp_pool_new();
     t->parser.begin = frame_place;
     t->parser.end = frame_there;
     t->parser.arg = t;
