@@ -31,7 +31,8 @@ struct tls_pipe {
 void tls_pipe_init(struct tls_pipe *pipe, struct io_stream *under);
 /* The BIO has been freed before. */
 void tls_pipe_free(struct tls_pipe *pipe);
-/* OpenSSL's end, for reading and writing; the SSL owns it, the pipe outlives it. NULL: no memory. */
+/* OpenSSL's end, for reading and writing; the SSL owns it, the pipe outlives it. NULL: no
+ * memory. */
 BIO *tls_pipe_bio(struct tls_pipe *pipe);
 /* Lends a delivery of the stream below, until take_back, which keeps a copy of what is not read. */
 void tls_pipe_lend(struct tls_pipe *pipe, const uint8_t *data, size_t len);

@@ -8,7 +8,7 @@
 
 #include "core/base/mem.h"
 
-enum { COPY_MAX = 4096 }; /* payloads up to this are gathered, larger ones sent from where they are */
+enum { COPY_MAX = 4096 }; /* up to this, payloads are gathered, else sent from where they are */
 
 /* Streams are told apart by their three numbers, 16 + 16 + 32 bits. */
 static uint64_t key_of(const struct carrier_node *node)
