@@ -15,6 +15,7 @@
 enum {
     ATTACH_US = 5 * 1000 * 1000,
     ATTACH_LEN = HELLO_PROOF_LEN + 24,
+    UNMAP_HERE_MAX = 4 << 20, /* bytes; more would hold up the loop for a millisecond */
     ATTACH_BELLS = 1, /* flag: doorbells are passed, one per worker */
 };
 
@@ -355,6 +356,36 @@ static void part(struct shm_carrier *shm)
     shm->stream = NULL;
 }
 
+struct unmap {
+    void *base;
+    size_t size;
+};
+
+static void unmap_start(struct io_loop *loop, void *arg)
+{
+    struct unmap *u = arg;
+    shm_memory_unmap(u->base, u->size);
+    free(u);
+    io_loop_stop(loop);
+}
+
+/* The peer's blocks. Who lets go of them last frees them, a gigabyte in 200 ms: by a thread. */
+static void unmap_pool(struct shm_carrier *shm)
+{
+    size_t size = shm_pool_size(shm->peer_shape.workers, shm->peer_shape.arena_bytes);
+    if (shm->peer_pool != NULL && size > UNMAP_HERE_MAX) {
+        struct unmap *u = MEM_NEW(struct unmap);
+        *u = (struct unmap){shm->peer_pool, size};
+        err_t err = io_thread_start(shm->base.net, "ring-unmap", -1, unmap_start, NULL, u);
+        if (err == ERR_OK) {
+            return;
+        }
+        err_free(err); /* the loop has stopped, or there is no thread to be had */
+        free(u);
+    }
+    shm_memory_unmap(shm->peer_pool, size);
+}
+
 static void shm_free(struct carrier *c)
 {
     struct shm_carrier *shm = shm_of(c);
@@ -374,8 +405,7 @@ static void shm_free(struct carrier *c)
     }
     shm_memory_unmap(shm->own, shm_size(&shm->own_shape));
     shm_memory_unmap(shm->peer, shm_size(&shm->peer_shape));
-    shm_memory_unmap(shm->peer_pool,
-                     shm_pool_size(shm->peer_shape.workers, shm->peer_shape.arena_bytes));
+    unmap_pool(shm);
     if (shm->config.pool == NULL) {
         shm_pool_free(shm->pool);
     }
