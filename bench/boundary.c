@@ -1,6 +1,13 @@
 /*
  * tailrace-bench boundary, beyond the cases that links share: many subscriptions on a connection,
  * fan-out, and the death of the other side.
+ *
+ * Each of these is a pair of runs in the same minute, and the figure is the one divided by the
+ * other: what a hundred thousand idle subscriptions, or sixty-four readers instead of one, change.
+ * A run that fails leaves its row out, and the bench fails.
+ *
+ * Shared memory only: many subscriptions are a matter of the protocol above the carriers, and a
+ * death over TCP is told by the kernel.
  */
 #include "bench/cases.h"
 #include "bench/link.h"
@@ -20,6 +27,7 @@ static bool run(const struct options *options, struct report *report, const char
                 const char *name, const struct link_ops *link, struct load_shape shape,
                 struct load_figures *figures)
 {
+    ASSERT(name[0] != '\0');
     shape.run_ns = (uint64_t)(options->seconds * 1e9);
     err_t err = link_run(link, &shape, directory, figures);
     if (err != ERR_OK) {
@@ -39,6 +47,7 @@ static double rate(const struct load_figures *f)
 /* Brief runs, of tests, make do with fewer. */
 static uint32_t share(const struct options *options, uint32_t number)
 {
+    ASSERT(number >= BRIEF_SHARE);
     return options->seconds < 0.2 ? number / BRIEF_SHARE : number;
 }
 
@@ -52,6 +61,7 @@ static void many(const struct options *options, struct report *report, const cha
     struct load_shape idle = shape;
     struct load_shape active = shape;
     char names[2][64];
+    ASSERT(options->seconds > 0);
     idle.idle = share(options, IDLE);
     active.subscribers = share(options, ACTIVE);
     snprintf(names[0], sizeof(names[0]), "and %u idle ones", idle.idle);
@@ -103,6 +113,7 @@ static void fan_out(const struct options *options, struct report *report, const 
 static void deaths(const struct options *options, struct report *report, const char *directory)
 {
     struct load_figures *f = mem_zalloc(sizeof(*f));
+    ASSERT(options->seconds > 0);
     report_group(report, "kill -9 of the sender in full flight, over shared memory");
     for (int big = 0; big < 2; big++) {
         struct load_shape shape = {.pattern = LOAD_KILL, .wait = LOAD_ADAPT, .bytes = 1024,
@@ -127,6 +138,7 @@ void bench_boundary(const struct options *options, struct report *report)
         void (*run)(const struct options *options, struct report *report, const char *directory);
     } extras[] = {{"many subscriptions", many}, {"fan-out", fan_out}, {"kill", deaths}};
     char directory[160];
+    ASSERT(options->runs >= 1);
     bench_links(options, report, LINK_BOUNDARY);
     snprintf(directory, sizeof(directory), "%s/tailrace-bench-XXXXXX", options->directory);
     if (mkdtemp(directory) == NULL) {

@@ -3,6 +3,14 @@
  * loop in one process. Nobody waits for anybody there, so the instructions of a run hardly differ
  * from those of the next: under callgrind, and system calls under strace, the difference between a
  * run of n and one of 3n messages is what 2n messages cost (tests/bench/test_counts.py).
+ *
+ * Why one loop. With two processes each spins while it waits for the other, and spinning is
+ * counted too: the figure would say how the kernel scheduled them. On one loop every turn polls
+ * the sender, then the receiver, then goes round; nothing is waited for, and all that runs is
+ * work. What it can not show is cache misses and wakes: those are what the other subcommands
+ * measure in time.
+ *
+ * The price: a turn of the loop is paid once a batch, as a busy process pays it.
  */
 #include "bench/cases.h"
 #include "bench/link.h"
@@ -69,6 +77,7 @@ void bench_count(const struct options *options, struct report *report)
 {
     const struct link_ops *ops = find_link(options->link);
     const struct bench_case *c = find_case(options->only_case);
+    ASSERT(options->messages > 0);
     if (ops == NULL || c == NULL || (ops->fits != NULL && !ops->fits(&c->shape)) ||
         c->shape.pattern == LOAD_PACED) {
         report_wrong(report, "count needs --link and --case, whole names of one of ours that fit");

@@ -1,4 +1,10 @@
-/* Drives core/engine directly. See dataflow.h. */
+/*
+ * Drives core/engine directly. See dataflow.h.
+ *
+ * One engine with one worker on the calling thread, one dataflow, one time a round. The engine is
+ * given finished batches, as a computed gets them from storage, and stepped until its output's
+ * frontier has passed the round's time: nothing is left over for the next round.
+ */
 #include "bench/dataflow.h"
 
 #include "core/engine/engine.h"
@@ -10,15 +16,15 @@ enum { DATAFLOW = 1, EXPORT = 2, SIDES_MAX = 2, COLS_MAX = 4 };
 struct dataflow_bench {
     struct engine *engine;
     enum workload_kind kind;
-    uint32_t sides;
-    uint32_t in_cols;
-    uint64_t frontier;
-    uint64_t time;
+    uint32_t sides;    /* inputs: 2 for a join */
+    uint32_t in_cols;  /* columns of each */
+    uint64_t frontier; /* of the output: everything before it has been put out */
+    uint64_t time;     /* of the next round */
     struct outcome outcome;
-    struct batch_builder *builders[SIDES_MAX];
-    void *data[SIDES_MAX]; /* of the prepared round */
-    struct batch views[SIDES_MAX];
-    struct batch_col cols[SIDES_MAX][COLS_MAX];
+    struct batch_builder *builders[SIDES_MAX];  /* used again each round */
+    void *data[SIDES_MAX];                      /* of the prepared round, owned */
+    struct batch views[SIDES_MAX];              /* of data */
+    struct batch_col cols[SIDES_MAX][COLS_MAX]; /* of the views */
 };
 
 /* ---- the engine's host ----------------------------------------------------------------------- */
@@ -146,6 +152,7 @@ static struct plan *plan_of(const struct dataflow_bench *bench)
 
 /* ---- rounds ---------------------------------------------------------------------------------- */
 
+/* A plan that does not validate is a bug of this file, not of its user. */
 struct dataflow_bench *dataflow_bench_new(enum workload_kind kind)
 {
     static const uint8_t kinds[] = {TYPE_INT8, TYPE_INT8};
@@ -234,5 +241,6 @@ struct outcome dataflow_bench_outcome(const struct dataflow_bench *bench)
 
 uint64_t dataflow_bench_memory(const struct dataflow_bench *bench)
 {
+    ASSERT(bench->engine != NULL);
     return engine_memory(bench->engine);
 }

@@ -1,6 +1,10 @@
 /*
  * The loop of a link that is polled: both sides of every pattern, from four functions of the link.
  * Inlined into each link together with them, so a floor pays no indirect call.
+ *
+ * Who drives what. A parent leaves the loop when load_take has set over; a child never does: it is
+ * killed. Either stops when link_interrupted is set, which is why every loop here looks at it, and
+ * why a link's blocking calls must come back on EINTR.
  */
 #ifndef TAILRACE_BENCH_DRIVE_H
 #define TAILRACE_BENCH_DRIVE_H
@@ -25,6 +29,7 @@ DRIVE_INLINE bool drive_stopped(const struct load *load)
     return load->over || link_interrupted;
 }
 
+/* Waits for room by spinning, having flushed: or the other side might never make any. */
 DRIVE_INLINE void drive_send(struct link *link, struct load *load, const struct drive d)
 {
     void *data = d.reserve(link);
@@ -39,6 +44,7 @@ DRIVE_INLINE void drive_send(struct link *link, struct load *load, const struct 
     }
 }
 
+/* The parent: one message is under way at a time. */
 DRIVE_INLINE void drive_ping(struct link *link, struct load *load, const struct drive d)
 {
     while (!drive_stopped(load)) {
@@ -51,6 +57,7 @@ DRIVE_INLINE void drive_ping(struct link *link, struct load *load, const struct 
     }
 }
 
+/* The child: as many back as came. */
 DRIVE_INLINE void drive_pong(struct link *link, struct load *load, const struct drive d)
 {
     while (!drive_stopped(load)) {
@@ -62,6 +69,8 @@ DRIVE_INLINE void drive_pong(struct link *link, struct load *load, const struct 
     }
 }
 
+/* Spins until the next due time. When it is late it sends at once, as often as it must to catch
+ * up: times that passed are not forgotten. */
 DRIVE_INLINE void drive_paced(struct link *link, struct load *load, const struct drive d)
 {
     while (!drive_stopped(load)) {
@@ -75,6 +84,7 @@ DRIVE_INLINE void drive_paced(struct link *link, struct load *load, const struct
     }
 }
 
+/* Never looks at the clock: the parent says when it is over, by the kill. */
 DRIVE_INLINE void drive_flood(struct link *link, struct load *load, const struct drive d)
 {
     uint32_t batch = load->shape->batch;
@@ -86,6 +96,7 @@ DRIVE_INLINE void drive_flood(struct link *link, struct load *load, const struct
     }
 }
 
+/* Both sides of all patterns; the compiler keeps what a link can reach. */
 DRIVE_INLINE void drive(struct link *link, struct load *load, const struct drive d)
 {
     if (load_sends(load)) {

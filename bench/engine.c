@@ -2,6 +2,15 @@
  * tailrace-bench engine: each workload through the engine and through the hand-written loop, in
  * turn, several times. Their outcomes must agree with each other and, at scale 1, with the known
  * answers.
+ *
+ * Closed loop: a round is handed over when the one before it is done, because what is measured is
+ * how long the engine takes for a round of that size; how long rounds wait in a queue at a given
+ * rate follows from it. Rounds of one row show the cost of a round, rounds of thousands that of a
+ * row.
+ *
+ * The loop gets the same updates in the same order and must come to the same outcome: a count, a
+ * sum of signs, and an order-independent checksum over every record put out. Where the workload is
+ * run whole the outcome is also known in advance, from a third implementation.
  */
 #include "bench/dataflow.h"
 #include "bench/loops.h"
@@ -15,8 +24,8 @@
 
 /* Who does the work: one of the two is set. */
 struct target {
-    struct dataflow_bench *engine;
-    struct loop *loop;
+    struct dataflow_bench *engine; /* ours */
+    struct loop *loop;             /* what a programmer would write for this one workload */
 };
 
 /* What came out so far, in numbers that do not depend on the order it came in. */
@@ -45,9 +54,9 @@ static uint64_t run_round(struct target *target, const struct update *updates, s
 
 /* What one phase of one run of one target gave. */
 struct measure {
-    struct hist hist;
-    double rate; /* million updates a second */
-    double mib;
+    struct hist hist; /* of rounds */
+    double rate;      /* million updates a second */
+    double mib;       /* held at the phase's end */
     struct outcome outcome;
 };
 
@@ -151,6 +160,7 @@ static void run_once(const struct workload *workload, struct report *report)
 void bench_engine(const struct options *options, struct report *report)
 {
     bool found = false;
+    ASSERT(options->runs >= 1);
     for (size_t w = 0; w < workloads_len; w++) {
         if (options->workload != NULL && strcmp(options->workload, workloads[w].group) != 0) {
             continue;

@@ -10,7 +10,7 @@
 
 enum { HIST_SUB = 64, HIST_BUCKETS = HIST_SUB * 59 };
 
-struct hist {
+struct hist { /* one owner, one thread */
     uint64_t count, sum, max; /* of nanoseconds */
     uint64_t buckets[HIST_BUCKETS];
 };

@@ -2,6 +2,12 @@
  * Two processes for one run of a link. See link.h. The parent is never left waiting for a child
  * that died or for a mechanism that hangs: SIGCHLD and SIGALRM set link_interrupted, and blocking
  * calls return with EINTR because neither handler restarts them.
+ *
+ * A run's processes are the program's grandchildren at most: the program forks the measuring
+ * process (parent), which forks the working one (child). PR_SET_PDEATHSIG takes them down with
+ * their parents, so an interrupted bench leaves no spinning process behind. Results come back
+ * through one shared page, written by the parent before it ends and read by the program after
+ * that: the wait orders it.
  */
 #include "bench/link.h"
 
@@ -199,6 +205,7 @@ bool link_program(const char *name)
 pid_t link_spawn(char *const argv[])
 {
     char path[4096 + 128];
+    ASSERT(argv[0] != NULL);
     if (!find_program(argv[0], path, sizeof(path))) {
         return -1;
     }
@@ -231,6 +238,7 @@ err_t link_write_secret(const char *path)
 {
     static const char bytes[] = "0123456789abcdef0123456789abcdef";
     int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    ASSERT(path != NULL);
     if (fd < 0) {
         return err_errno(errno, "%s", path);
     }
@@ -248,6 +256,7 @@ static int remove_entry(const char *path, const struct stat *stat, int type, str
 
 void link_remove_directory(const char *path)
 {
+    ASSERT(path[0] == '/');
     (void)nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS); /* what stays is in a temporary one */
 }
 

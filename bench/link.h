@@ -7,6 +7,15 @@
  *   child:                              run (works for ever)
  *
  * Most links are a table of four functions for drive() in drive.h; carriers run their own loop.
+ *
+ * To add a peer: a file link_NAME.c with a struct link_ops, its lines in links.c, and a
+ * bench_peer() in CMakeLists.txt. What it must see to:
+ *
+ *   - messages arrive whole and in order, each given to load_take once;
+ *   - nothing is dropped where the sender can be made to wait instead;
+ *   - it sleeps or spins as shape->wait says, as far as it has the choice;
+ *   - it has no more settings than its users would make;
+ *   - what it leaves on disk lies in link->directory, which goes at the end.
  */
 #ifndef TAILRACE_BENCH_LINK_H
 #define TAILRACE_BENCH_LINK_H

@@ -7,6 +7,10 @@
  * cursor says when it has no more. So a flood is a cursor that always has more, and a paced source
  * is one that has a record for each due time that has passed, woken by a poller that looks at the
  * clock. One loop a process is net loop and worker loop of server and client alike.
+ *
+ * Rates: a server sends when it is asked for more or woken, and publishes at the end of its turn.
+ * So "singly" and "by 32" of the cases are the same here: batches form by themselves, which is why
+ * a boundary may beat the bare carrier that flushes after each message.
  */
 #include "bench/link.h"
 
@@ -21,20 +25,20 @@ enum { SECRET_BYTES = 32, WATCH_US = 100 * 1000, SPIN_US = 10 * 1000 * 1000, SOU
 /* Of one process. Addresses are filled before the forks: [0] the child's, [1] the parent's. */
 struct side {
     struct link *link;
-    struct load *load;
-    bool shm;
-    char secret[192];
-    char tcp[2][32];
-    char local[2][192];
-    struct io_loop *loop;
-    struct boundary_server *server;
-    struct boundary_client *client;
-    struct boundary_handler handler;
-    struct io_poller poller;
-    struct io_timer timer;
+    struct load *load;    /* what to send, what was received */
+    bool shm;             /* else TCP */
+    char secret[192];     /* path of the node's secret */
+    char tcp[2][32];      /* "127.0.0.1:port" */
+    char local[2][192];   /* "unixpacket:path", for shared memory */
+    struct io_loop *loop; /* net loop and worker loop in one */
+    struct boundary_server *server;  /* NULL: this side only reads */
+    struct boundary_client *client;  /* NULL: this side only serves */
+    struct boundary_handler handler; /* must outlive the subscription */
+    struct io_poller poller;         /* PACED: looks at the clock */
+    struct io_timer timer;           /* looks at link_interrupted */
     uint64_t *record; /* the next one, copied by the server */
     bool open;        /* the other side reads our log */
-    err_t err;
+    err_t err;        /* why the loop was stopped before its time */
 };
 
 /* The first error is the one that counts; the loop ends after the current callback. */
@@ -253,6 +257,7 @@ static err_t boundary_run(struct link *link, struct load *load)
 {
     struct side *side = link->state;
     struct io_env *env;
+    ASSERT(side->load == NULL);
     side->link = link;
     side->load = load;
     TRY(io_env_new_real(&env));

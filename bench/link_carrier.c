@@ -5,6 +5,13 @@
  *
  * The waits are the loop's: SPIN looks for work for ever, SLEEP sleeps at once, ADAPT is what a
  * daemon does.
+ *
+ * Back and forth, each side answers from within the callback that brought the message; a flood
+ * sends a batch a turn of the loop and goes on as long as the carrier has room. The carrier
+ * publishes at the end of a turn by itself; the flush after each batch is there because the case
+ * says how large a publication is.
+ *
+ * By reference: the block is built once in a pool, and each message only says which number it is.
  */
 #include "bench/link.h"
 
@@ -23,21 +30,21 @@ enum { SMALL = 256, RETRY_US = 5000, WATCH_US = 100 * 1000, SPIN_US = 10 * 1000 
  * process each. */
 struct post {
     struct link *link;
-    struct load *load;
-    char address[192];
-    bool shm;
+    struct load *load;         /* what to send, what was received */
+    char address[192];         /* where the parent listens */
+    bool shm;                  /* else TCP, with TLS when there are certificates */
     struct pki_files files[2]; /* TLS: of the child, of the parent */
-    struct tls_context *tls;
-    struct io_loop *loop;
-    struct io_listener *listener;
-    struct io_stream *stream;
-    struct carrier *carrier; /* NULL until the session stands */
-    struct io_poller poller;
-    struct io_timer timer;
-    struct shm_pool *pool; /* BY_REFERENCE */
+    struct tls_context *tls;   /* NULL: plain */
+    struct io_loop *loop;      /* net loop and worker loop in one */
+    struct io_listener *listener; /* the parent's */
+    struct io_stream *stream;  /* being set up; NULL: dial again */
+    struct carrier *carrier;   /* NULL until the session stands */
+    struct io_poller poller;   /* sends */
+    struct io_timer timer;     /* dials, looks at link_interrupted, sees the end of a KILL */
+    struct shm_pool *pool;     /* BY_REFERENCE: of the block below */
     struct carrier_block block;
-    uint64_t small[SMALL / sizeof(uint64_t)];
-    err_t err;
+    uint64_t small[SMALL / sizeof(uint64_t)]; /* a message that is sent by copy */
+    err_t err;                 /* why the loop was stopped before its time */
 };
 
 /* The first error is the one that counts; the loop ends after the current callback. */
@@ -182,6 +189,7 @@ static err_t on_lost(void *ctx, struct carrier *carrier, uint32_t local, uint32_
 static void on_close(void *ctx, struct carrier *carrier, uint32_t local)
 {
     struct post *post = ctx;
+    ASSERT(post->carrier == NULL || post->carrier == carrier);
     post->carrier = NULL;
 }
 
@@ -353,6 +361,7 @@ static err_t carrier_run(struct link *link, struct load *load)
 {
     struct post *post = link->state;
     struct io_env *env;
+    ASSERT(post->load == NULL);
     post->link = link;
     post->load = load;
     TRY(io_env_new_real(&env));
@@ -424,6 +433,7 @@ static void make_certificates(struct io_loop *loop, void *arg)
     struct post *post = arg;
     char directory[192];
     struct pki *pki = NULL;
+    ASSERT(!post->shm);
     snprintf(directory, sizeof(directory), "%s/pki", post->link->directory);
     post->loop = loop;
     err_t err = pki_init(loop, directory, "bench", &pki);

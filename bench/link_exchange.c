@@ -2,6 +2,10 @@
  * Ours: the exchange of a replica of two processes with one worker each. What a message costs here
  * and not over a bare carrier is the protocol: numbering, keeping it until it is acknowledged (in
  * case the connection is cut), a copy.
+ *
+ * The exchange keeps what it sends until the other worker has taken it, so a sender bounds itself
+ * by exchange_pending; acknowledgements come in the other direction of the same session and wake
+ * the loop. Generations are formed once at the start: how long that takes is not measured here.
  */
 #include "bench/link.h"
 
@@ -20,18 +24,18 @@ enum {
 /* Of one process: 0 the child, 1 the parent. Addresses are filled before the forks. */
 struct member {
     struct link *link;
-    struct load *load;
-    bool shm;
-    char secret[192];
-    char tcp[2][32];
-    char local[2][192];
-    struct io_loop *loop;
+    struct load *load;    /* what to send, what was received */
+    bool shm;             /* else TCP */
+    char secret[192];     /* path of the node's secret */
+    char tcp[2][32];      /* "127.0.0.1:port" */
+    char local[2][192];   /* "unixpacket:path", for shared memory */
+    struct io_loop *loop; /* net loop and worker loop in one */
     struct exchange *exchange;
-    struct io_poller poller;
-    struct io_timer timer;
-    uint64_t *message;
-    bool formed;
-    err_t err;
+    struct io_poller poller; /* sends */
+    struct io_timer timer;   /* looks at link_interrupted */
+    uint64_t *message;       /* the next one; the exchange copies it */
+    bool formed;             /* sending may begin */
+    err_t err;               /* why the loop was stopped before its time */
 };
 
 /* The first error is the one that counts; the loop ends after the current callback. */
@@ -180,6 +184,7 @@ static err_t exchange_run(struct link *link, struct load *load)
 {
     struct member *m = link->state;
     struct io_env *env;
+    ASSERT(m->load == NULL);
     m->link = link;
     m->load = load;
     TRY(io_env_new_real(&env));

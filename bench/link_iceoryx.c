@@ -2,6 +2,11 @@
  * A peer: iceoryx 2 through its C binding, with its daemon iox-roudi. Chunks are loaned, filled in
  * place and published one by one (it has no batches); a publisher waits for a slow subscriber, so
  * nothing is lost. A sleeping subscriber waits on a WaitSet.
+ *
+ * The daemon makes the shared memory and introduces the processes; messages do not pass through
+ * it. It is started for each run and killed after it, since it remembers dead processes for a
+ * while and holds up those that wait for them. Notifications of a WaitSet are semaphores: one wake
+ * a message.
  */
 #include "bench/drive.h"
 
@@ -21,13 +26,13 @@ enum { ROUDI_START_US = 700 * 1000, QUEUE = 256, WAIT_S = 1 };
 
 /* Opaque storage of its objects lives as long as the process. */
 struct iceoryx {
-    iox_pub_storage_t pub_storage;
+    iox_pub_storage_t pub_storage; /* where the library builds what the handles below name */
     iox_sub_storage_t sub_storage;
     iox_ws_storage_t ws_storage;
-    iox_pub_t pub;
-    iox_sub_t sub;
-    iox_ws_t ws;
-    void *chunk;
+    iox_pub_t pub; /* of the direction this side sends in */
+    iox_sub_t sub; /* of the other one */
+    iox_ws_t ws;   /* NULL when the case spins */
+    void *chunk;   /* loaned, not yet published */
 };
 
 static bool iceoryx_fits(const struct load_shape *shape)

@@ -3,6 +3,15 @@
  * parent subscribes; sources are ACTIVE, which always has records or (paced) has one at each due
  * time for every subscriber, and IDLE, which never has any. Nothing is sent before all cursors are
  * open, so what is measured is the running state.
+ *
+ * The order of events: the parent asks for all subscriptions at once; the child opens a cursor for
+ * each and counts them in a page both see; at the last one the source begins to flow. So the
+ * measured time has no subscribing in it, and an idle subscription is one whose cursor said once
+ * that it has nothing and was never asked again.
+ *
+ * Memory is what /proc says of the child at the end: shared (both sides' memory is mapped there)
+ * and private (cursors and the server's books). A run with one subscription is the zero to
+ * subtract.
  */
 #include "bench/link.h"
 
@@ -23,20 +32,20 @@ struct page {
     _Atomic uint32_t open; /* cursors */
 };
 
+/* Addresses are filled before the forks; from the loop on it is each process's own. */
 struct many {
     struct link *link;
-    struct load *load;
-    struct page *page;
-    char secret[192];
-    char tcp[32];
-    char local[192];
-    struct io_loop *loop;
-    struct boundary_server *server;
-    struct boundary_client *client;
-    struct boundary_handler handler;
-    struct io_poller poller;
+    struct load *load;               /* only its clock and counters: bytes are checked here */
+    struct page *page;               /* shared */
+    char secret[192];                /* path of the node's secret */
+    char tcp[32];                    /* the child's, not used by shared memory but needed */
+    char local[192];                 /* "unixpacket:path" of the child */
+    struct io_loop *loop;            /* net loop and worker loop in one */
+    struct boundary_server *server;  /* the child's */
+    struct boundary_client *client;  /* the parent's */
+    struct boundary_handler handler; /* must outlive the subscriptions */
     struct io_timer timer;
-    uint64_t *record;
+    uint64_t *record;  /* the child's: the same bytes for every reader, but for word 0 */
     uint64_t produced; /* paced: records there are */
     bool flowing;      /* the child: all cursors are open */
     err_t err;
@@ -65,7 +74,7 @@ static void many_end(struct many *m, err_t err)
 
 struct cursor {
     struct many *many;
-    uint64_t at; /* record i is [i, i + 1) */
+    uint64_t at; /* read up to here: record i is [i, i + 1) */
     bool active;
 };
 
@@ -124,9 +133,10 @@ static void produce(struct many *m)
 
 /* ---- the parent: subscribes ------------------------------------------------------------------ */
 
+/* One subscription; freed by the end of the process. */
 struct many_reader {
     struct many *many;
-    uint64_t next;
+    uint64_t next; /* lower of the chunk expected */
 };
 
 /* Checks order and the record's number, not every byte: what is measured here is the cost of
@@ -247,6 +257,7 @@ static err_t many_run(struct link *link, struct load *load)
 {
     struct many *m = link->state;
     struct io_env *env;
+    ASSERT(m->load == NULL);
     m->link = link;
     m->load = load;
     /* Records of all subscriptions count, few of them may come: look at the clock often. */

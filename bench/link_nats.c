@@ -1,6 +1,11 @@
 /*
  * A peer: NATS, a server of its own between two clients of its C library, subscriptions read
  * synchronously, sending without delay when latency counts.
+ *
+ * A message is text on a TCP connection to the server and again from it: two hops, both counted;
+ * the server's CPU time is added to that of the two sides. Core NATS keeps nothing and
+ * acknowledges nothing: a reader that is not there or too slow misses messages, which the row then
+ * says.
  */
 #include "bench/drive.h"
 
@@ -12,12 +17,13 @@
 
 enum { CONNECT_TRIES = 400, TRY_US = 10 * 1000, RECEIVE_MS = 1000, FLOOD_BATCH = 512 };
 
+/* The URL is known before the forks; connection and subscription are this process's. */
 struct nats {
-    char url[64];
-    natsConnection *connection;
-    natsSubscription *subscription;
-    uint64_t *out;
-    uint64_t unflushed;
+    char url[64];                    /* of the server */
+    natsConnection *connection;      /* has a reading thread of its own */
+    natsSubscription *subscription;  /* to the subject of this side */
+    uint64_t *out;                   /* the message being written, shape->bytes */
+    uint64_t unflushed;              /* messages since the server last answered */
 };
 
 static bool nats_fits(const struct load_shape *shape)

@@ -2,6 +2,12 @@
  * The kernel's byte streams, bare: TCP on the loopback, a Unix socket, a pair of pipes. Messages
  * of one fixed length, a batch is one write. Spinning sides use non-blocking calls, sleeping ones
  * blocking calls; there is no third way here (ADAPT sleeps).
+ *
+ * Bytes have no borders here: the receiver cuts them by the case's length. That is the least a
+ * user of a socket does; a real one would also send a length.
+ *
+ * TCP is the floor of our TCP carrier; Unix sockets and pipes count as peers of shared memory,
+ * since a program that does not want to share memory would use one of them.
  */
 #include "bench/drive.h"
 
@@ -21,11 +27,12 @@ enum { IN_BYTES = 256 * 1024 };
 struct stream {
     int to_parent[2];  /* read, write; the same descriptors where the stream goes both ways */
     int to_child[2];
-    int in, out;
-    uint8_t *pending; /* committed, not written: at most a batch */
-    size_t pending_len, pending_cap;
-    uint8_t *buffer; /* read, not taken: starts with a message */
-    size_t buffer_len;
+    int in, out;         /* of the four, those this process uses */
+    uint8_t *pending;    /* committed, not written: at most a batch */
+    size_t pending_len;  /* bytes of it */
+    size_t pending_cap;  /* a whole batch */
+    uint8_t *buffer;     /* read, not taken: starts with a message; IN_BYTES */
+    size_t buffer_len;   /* bytes of it */
 };
 
 static bool socket_fits(const struct load_shape *shape)
@@ -129,6 +136,7 @@ static void stream_close(struct link *link)
 DRIVE_INLINE void *socket_reserve(struct link *link)
 {
     struct stream *s = link->state;
+    ASSERT(s->pending_len <= s->pending_cap);
     return s->pending_len + link->shape->bytes <= s->pending_cap ? s->pending + s->pending_len
                                                                  : NULL;
 }

@@ -1,4 +1,11 @@
-/* A peer: ZeroMQ over ipc and tcp. PAIR back and forth, PUSH to PULL one way, stock settings. */
+/*
+ * A peer: ZeroMQ over ipc and tcp. PAIR back and forth, PUSH to PULL one way, stock settings.
+ *
+ * A socket belongs to one thread; an I/O thread of the library does the work behind it, so the
+ * processes are not pinned: on one CPU the two threads of a side would wait for each other.
+ * Messages are sent by copy, since a message of ours outlives no call. There is no flush: the I/O
+ * thread sends what it finds, which batches by itself when there is much.
+ */
 #include "bench/drive.h"
 
 #include "core/base/mem.h"
@@ -7,11 +14,12 @@
 #include <stdio.h>
 #include <zmq.h>
 
+/* Filled before the forks, but for the socket, which each side makes for itself. */
 struct zmq {
-    char address[192];
-    void *socket;
-    uint64_t *out;
-    uint64_t *in;
+    char address[192]; /* ipc:// or tcp://; the parent binds it */
+    void *socket;      /* this process's */
+    uint64_t *out;     /* the message being written, shape->bytes */
+    uint64_t *in;      /* the message being read, shape->bytes */
 };
 
 static bool zmq_fits(const struct load_shape *shape)

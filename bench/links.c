@@ -1,4 +1,9 @@
-/* All links there are. BENCH_* are set by CMakeLists.txt for the peers it found. */
+/*
+ * All links there are. BENCH_* are set by CMakeLists.txt for the peers it found.
+ *
+ * In the order of the tables' rows: ours, the floors below them, peers. The order is also that of
+ * the runs within a case; each run is probed by itself, so nobody profits from his place.
+ */
 #include "bench/link.h"
 
 const struct link_ops *const links[] = {

@@ -1,4 +1,15 @@
-/* When counting begins and ends, and the CPU time between. See load.h. */
+/*
+ * When counting begins and ends, and the CPU time between. See load.h.
+ *
+ * When counting begins and ends. The first message begins the warm-up: connecting and faulting
+ * memory in are over then. The warm-up ends at the first look at the clock after its time, and
+ * everything counted so far is forgotten; from there the run is run_ns long, whenever that was. In
+ * a flood the clock is looked at once in so many messages, which are a quarter of a MiB together,
+ * at most 1,024: often enough to end in time, seldom enough to cost nothing.
+ *
+ * CPU time is read from outside, by the clocks of the processes: a child that is killed has
+ * nothing to report, and a broker would not know how.
+ */
 #include "bench/load.h"
 
 #include <signal.h>

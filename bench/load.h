@@ -100,6 +100,9 @@ static inline bool load_sends(const struct load *load)
 /* Two words: what every x86-64 and ARMv8 moves in one instruction. Messages lie at 8 bytes only. */
 typedef uint64_t load_pair __attribute__((vector_size(16), aligned(8), may_alias));
 
+STATIC_ASSERT(LOAD_BYTES_MIN >= sizeof(load_pair), "number and due time are in every message");
+STATIC_ASSERT(LOAD_BYTES_MAX % sizeof(load_pair) == 0, "messages are whole pairs");
+
 /* Writes the next message's bytes. */
 static inline __attribute__((always_inline)) void load_fill(struct load *load, void *data)
 {

@@ -5,6 +5,10 @@
  * the count before the round beside the count, and visit the keys a round touched once at its end.
  * The join keeps a list of rows per key and side, and puts pairs out as it goes: pairs that come
  * and go within one round are not cancelled, which only its number of updates shows.
+ *
+ * What is left out on purpose, because a programmer with only this to do would leave it out:
+ * types, an error path, other workers, history, and readers that come later. So the ratio to it is
+ * what generality costs, and it is the number to bring down.
  */
 #include "bench/loops.h"
 
@@ -13,7 +17,7 @@
 
 struct slot {
     uint64_t key;
-    int64_t count;
+    int64_t count; /* sum of the signs so far */
     union {
         int64_t before;   /* the round */
         uint32_t list[2]; /* join: first row of each side; 0: none */
@@ -21,21 +25,22 @@ struct slot {
     uint32_t round; /* that touched it last; 0: the slot is empty */
 };
 
+/* A row of one side, in the list of its key. */
 struct row {
     uint64_t value;
-    uint32_t next;
+    uint32_t next; /* 0: the last; of a freed one the next freed */
 };
 
 struct loop {
     enum workload_kind kind;
-    struct slot *slots;
-    size_t slots_cap, slots_len;
-    uint32_t round;
-    uint32_t *touched;
+    struct slot *slots;             /* the table */
+    size_t slots_cap, slots_len;    /* cap: a power of two */
+    uint32_t round;                 /* under way; from 1 */
+    uint32_t *touched;              /* slots of this round, each once */
     size_t touched_len, touched_cap;
-    struct row *rows; /* join; row 0 is unused */
+    struct row *rows;               /* join; row 0 is unused */
     size_t rows_len, rows_cap;
-    uint32_t free_row;
+    uint32_t free_row;              /* first of the freed ones; 0: none */
     struct outcome outcome;
 };
 
@@ -52,6 +57,7 @@ struct loop *loop_new(enum workload_kind kind)
 
 void loop_free(struct loop *loop)
 {
+    ASSERT(loop != NULL);
     free(loop->slots);
     free(loop->touched);
     free(loop->rows);
@@ -241,8 +247,10 @@ struct outcome loop_outcome(const struct loop *loop)
     return loop->outcome;
 }
 
+/* What the tables take, in bytes, used or not. */
 uint64_t loop_memory(const struct loop *loop)
 {
+    ASSERT(loop->slots_cap >= loop->slots_len);
     return loop->slots_cap * sizeof(*loop->slots) + loop->touched_cap * sizeof(*loop->touched) +
            loop->rows_cap * sizeof(*loop->rows);
 }

@@ -1,4 +1,13 @@
-/* The machine and its floors. See machine.h. */
+/*
+ * The machine and its floors. See machine.h.
+ *
+ * Pinning: the two sides of a case must be on CPUs of their own for spinning to make sense, and
+ * the probe on the same two, or it would say nothing of the case. Placement: the host maps virtual
+ * CPUs to threads of one core, to cores that share a cache, or to cores that do not, and changes
+ * that while we run; nothing but the round trip of a line tells.
+ *
+ * Every probe is short (tens of milliseconds), since there are two around each run.
+ */
 #include "bench/machine.h"
 
 #include "core/base/mem.h"
@@ -69,6 +78,7 @@ void machine_clock_start(void)
 
 void machine_describe(struct machine *machine)
 {
+    ASSERT(machine != NULL);
     *machine = (struct machine){.cpus = (int)sysconf(_SC_NPROCESSORS_ONLN)};
     snprintf(machine->cpu, sizeof(machine->cpu), "unknown CPU");
     cpuinfo("model name", "", machine->cpu, sizeof(machine->cpu));
@@ -226,6 +236,7 @@ err_t machine_priority(void)
 err_t machine_sync_probe(const char *directory, size_t count, struct hist *hist)
 {
     int fd = open(directory, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+    ASSERT(count > 0);
     if (fd < 0) {
         return err_errno(errno, "temporary file in %s", directory);
     }

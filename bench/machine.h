@@ -18,9 +18,9 @@
 #endif
 
 struct machine {
-    char cpu[96];
-    char kernel[64];
-    int cpus;
+    char cpu[96];    /* as /proc/cpuinfo names it */
+    char kernel[64]; /* release */
+    int cpus;        /* online */
     double load; /* of the last minute: who else is running */
 };
 

@@ -1,4 +1,13 @@
-/* tailrace-bench: one subcommand per family of workloads. */
+/*
+ * tailrace-bench: one subcommand per family of workloads.
+ *
+ * One thread, apart from what a subcommand starts. The clock is set up before anything else, so
+ * that every process forked later counts in the same nanoseconds; --priority before that, since it
+ * may fork: the parent then only waits for the exit code.
+ *
+ * Exit codes: 0 all went well; 1 some answer was wrong or something could not be measured (the
+ * report is printed all the same); 2 the command line makes no sense.
+ */
 #include "bench/machine.h"
 #include "bench/options.h"
 #include "bench/plot.h"
@@ -9,9 +18,10 @@
 #include <stdio.h>
 #include <string.h>
 
+/* A family of cases; it fills the report and says in it what was wrong. */
 struct subcommand {
-    const char *name;
-    const char *title;
+    const char *name;  /* argv[1] */
+    const char *title; /* first line of its report */
     void (*run)(const struct options *options, struct report *report);
 };
 
@@ -42,6 +52,7 @@ int main(int argc, char **argv)
     int status = 0;
     const struct subcommand *subcommand = argc > 1 ? find(argv[1]) : NULL;
     int skip = subcommand != NULL ? 1 : 0;
+    ASSERT(argc > 0);
     if (!options_parse(argc - skip, argv + skip, &options, &status)) {
         return status;
     }

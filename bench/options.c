@@ -1,4 +1,9 @@
-/* Flags of tailrace-bench. See options.h. */
+/*
+ * Flags of tailrace-bench. See options.h.
+ *
+ * One table of long options for all subcommands: what a subcommand does not know it does not look
+ * at. Values are checked here, so that no subcommand sees a rate of nought or a run of no time.
+ */
 #include "bench/options.h"
 
 #include "bench/report.h"
@@ -9,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What --help says: subcommands first, then flags with the subcommands that look at them. */
 static const char usage[] =
     "usage: tailrace-bench SUBCOMMAND [FLAGS]\n"
     "\n"
@@ -98,6 +104,7 @@ static bool set(struct options *out, int flag, const char *value)
 
 bool options_parse(int argc, char **argv, struct options *out, int *status)
 {
+    ASSERT(argc > 0 && status != NULL);
     *out = (struct options){.scale = 1, .runs = 3, .host = "127.0.0.1", .port = "6875",
                             .directory = "/tmp",
                             .messages = 10000};

@@ -1,4 +1,7 @@
-/* The command line of tailrace-bench: the same flags for every subcommand. */
+/*
+ * The command line of tailrace-bench: the same flags for every subcommand. Texts point into argv.
+ * Filled once, then read only.
+ */
 #ifndef TAILRACE_BENCH_OPTIONS_H
 #define TAILRACE_BENCH_OPTIONS_H
 
@@ -9,8 +12,8 @@ struct options {
     const char *workload; /* engine: NULL means all */
     double scale;         /* of rows, keys and rounds; 1: the workload as defined */
     int runs;             /* medians of so many */
-    bool json;
-    const char *host;
+    bool json;            /* instead of tables */
+    const char *host;     /* of environmentd and PostgreSQL */
     const char *port;          /* of environmentd */
     const char *postgres_port; /* NULL: without PostgreSQL */
     const char *directory;     /* on the disk to probe, and for sockets */

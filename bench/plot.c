@@ -1,4 +1,12 @@
-/* Feeds gnuplot. See plot.h. */
+/*
+ * Feeds gnuplot. See plot.h.
+ *
+ * gnuplot reads one script from a pipe: for each chart the settings, the plot command, then the
+ * data of its lines in order, each ended by a line "e". Settings stay in force from chart to
+ * chart, so each kind of chart undoes what the other kind sets. Latencies are drawn over 1 / (1 -
+ * share) on a logarithmic axis, which spreads the tail: 10 is the 90th percentile, 1000 the
+ * 99.9th; a point is drawn for every tenth more, as far as there are values to tell.
+ */
 #include "bench/plot.h"
 
 #include "bench/link.h"
@@ -10,6 +18,7 @@
 
 enum { PLOT_WIDTH = 900, PLOT_HEIGHT = 520 }; /* of one chart */
 
+/* The column that becomes bars; in GB/s the large messages would hide the small ones. */
 static const char rate_metric[] = "M msg/s";
 
 /* Groups without durations have no latency chart. */
@@ -45,6 +54,7 @@ static bool has_rates(const struct report *report, size_t group)
 /* Names and titles are ours, but a quote must not end a string of gnuplot's. */
 static void put_text(FILE *out, const char *text)
 {
+    ASSERT(text != NULL);
     for (; *text != '\0'; text++) {
         fputc(*text == '"' || *text == '\\' ? '\'' : *text, out);
     }
@@ -53,6 +63,7 @@ static void put_text(FILE *out, const char *text)
 /* x: 1 / (1 - share): 2 is the median, 100 the 99th percentile. */
 static void put_curve(FILE *out, const struct hist *hist)
 {
+    ASSERT(hist->count > 0);
     for (double x = 1.1; x <= (double)hist->count && x <= 1e6; x *= 1.1) {
         fprintf(out, "%g %g\n", x, (double)hist_quantile(hist, 1 - 1 / x) / 1e3);
     }
@@ -130,6 +141,7 @@ static void put_all(FILE *out, const struct report *report, const char *path, si
 err_t plot_write(const struct report *report, const char *path)
 {
     size_t charts = 0;
+    ASSERT(path != NULL);
     for (size_t group = 0; group < report->groups_len; group++) {
         charts += (has_curves(report, group) ? 1 : 0) + (has_rates(report, group) ? 1 : 0);
     }

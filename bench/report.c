@@ -1,4 +1,15 @@
-/* Tables and JSON. See report.h. */
+/*
+ * Tables and JSON. See report.h.
+ *
+ * Figures are few (hundreds), so everything is found by going through all of them: no index to
+ * keep true. A table is made of what there is: columns are the metrics of the group in the order
+ * in which they first came, rows its names in the same way. A goal is printed in the cell of its
+ * figure, and "ok" or "--" behind it, so that a table can be read down one column.
+ *
+ * Medians rather than means: on a machine that others use, some runs are disturbed, and a median
+ * of three forgets one of them. Ratios are added as figures of their own, run by run, because the
+ * median of ratios is not the ratio of medians where the machine changes between runs.
+ */
 #include "bench/report.h"
 
 #include "bench/machine.h"
@@ -9,11 +20,13 @@
 
 void report_init(struct report *report, const char *title)
 {
+    ASSERT(title != NULL);
     *report = (struct report){.title = title};
 }
 
 void report_free(struct report *report)
 {
+    ASSERT(report->curves_len <= report->curves_cap);
     for (size_t i = 0; i < report->figures_len; i++) {
         free(report->figures[i].name);
         free(report->figures[i].metric);
@@ -34,6 +47,7 @@ void report_free(struct report *report)
 
 void report_group(struct report *report, const char *title)
 {
+    ASSERT(title != NULL);
     for (size_t i = 0; i < report->groups_len; i++) {
         if (strcmp(report->groups[i], title) == 0) {
             report->group = i;
@@ -60,6 +74,7 @@ static struct figure *find(const struct report *report, size_t group, const char
 
 void report_add(struct report *report, const char *name, const char *metric, double value)
 {
+    ASSERT(name != NULL && metric != NULL);
     report_goal(report, name, metric, value, REPORT_NO_GOAL, 0);
 }
 
@@ -83,6 +98,7 @@ void report_goal(struct report *report, const char *name, const char *metric, do
 
 void report_text(struct report *report, const char *name, const char *metric, const char *text)
 {
+    ASSERT(text != NULL);
     report_add(report, name, metric, 0);
     struct figure *figure = find(report, report->group, name, metric);
     bool same = figure->text == NULL || strcmp(figure->text, text) == 0;
@@ -128,6 +144,7 @@ void report_wrong(struct report *report, const char *format, ...)
 
 /* ---- what the values say --------------------------------------------------------------------- */
 
+/* For qsort; figures are never NaN. */
 static int compare_double(const void *a, const void *b)
 {
     double x = *(const double *)a;
@@ -188,6 +205,7 @@ static void cell(const struct figure *figure, char *out, size_t size)
 static bool first_of(const struct report *report, size_t i, bool name)
 {
     const struct figure *f = &report->figures[i];
+    ASSERT(i < report->figures_len);
     for (size_t j = 0; j < i; j++) {
         const struct figure *g = &report->figures[j];
         if (g->group == f->group && strcmp(name ? g->name : g->metric,

@@ -18,13 +18,14 @@ enum { REPORT_RUNS_MAX = 32 };
 
 enum report_sense { REPORT_NO_GOAL, REPORT_AT_MOST, REPORT_AT_LEAST };
 
+/* One cell of a table: all runs' values of one metric of one row. */
 struct figure {
     size_t group; /* index */
     char *name;   /* of the row */
     char *metric;
     double values[REPORT_RUNS_MAX]; /* one a run */
     size_t values_len;
-    enum report_sense sense;
+    enum report_sense sense; /* of the goal */
     double goal;
     const char *text; /* instead of values: a word (static), "mixed" when runs differ */
 };
@@ -36,6 +37,7 @@ struct report_curve {
     struct hist *hist;
 };
 
+/* Everything one subcommand has to say; printed once, at the end. */
 struct report {
     struct figure *figures; /* in order of first appearance */
     size_t figures_len, figures_cap;

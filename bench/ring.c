@@ -6,6 +6,18 @@
  *
  * Rows of a table are links. "shm of it" in a floor's or peer's row is our figure divided by that
  * row's; a goal stands beside it where there is one.
+ *
+ * Order of a run: for each case, for each link: probe, two processes, probe. So what is compared
+ * was measured within seconds, and whoever else uses the machine disturbs all alike. The whole is
+ * done several times, and not each link several times in a row, for the same reason.
+ *
+ * What a row means. M msg/s, GB/s: of the messages themselves. CPU: of all processes concerned,
+ * spinning included, so a sleeping mechanism can be slower and cheaper. line ns, placed: the probe
+ * around that very run; "mixed" when the runs differ. Ratios are figures of their own, see
+ * report.c.
+ *
+ * Goals are those the project set itself. The one for a round trip is in cache lines, since it is
+ * bounded by them: a message and its answer are one line each way at the least.
  */
 #include "bench/cases.h"
 #include "bench/link.h"
@@ -22,22 +34,30 @@
 enum { LINKS_MAX = 24, US = 1000 };
 
 const struct bench_case bench_cases[] = {
+    /* The least a message can take: nobody sleeps, one is under way. */
     {"64 B there and back, both spinning", {LOAD_PING, LOAD_SPIN, .bytes = 64}},
+    /* Two wakes: what a message costs between processes that had nothing to do. */
     {"64 B there and back, both sleeping", {LOAD_PING, LOAD_SLEEP, .bytes = 64}},
+    /* Rarer than spinning is worth: one wake each. */
     {"64 B every 100 us, one way",
      {LOAD_PACED, LOAD_ADAPT, .bytes = 64, .interval_ns = 100 * US}},
+    /* More often than a wake takes: who always sleeps falls behind, who spins does not. */
     {"64 B, 200,000 a second, one way",
      {LOAD_PACED, LOAD_ADAPT, .bytes = 64, .interval_ns = 5 * US}},
     {"64 B, 1,000,000 a second, one way",
      {LOAD_PACED, LOAD_ADAPT, .bytes = 64, .interval_ns = US}},
+    /* Small messages at once: what publishing costs, singly and shared by a batch. */
     {"32 B, one by one", {LOAD_FLOOD, LOAD_SPIN, .bytes = 32, .batch = 1}},
     {"32 B, batches of 32", {LOAD_FLOOD, LOAD_SPIN, .bytes = 32, .batch = 32}},
     {"64 B, one by one", {LOAD_FLOOD, LOAD_SPIN, .bytes = 64, .batch = 1}},
     {"64 B, batches of 32", {LOAD_FLOOD, LOAD_SPIN, .bytes = 64, .batch = 32}},
+    /* Records: bytes begin to count. */
     {"1 KiB, batches of 32", {LOAD_FLOOD, LOAD_SPIN, .bytes = 1024, .batch = 32}},
     {"4 KiB, batches of 8", {LOAD_FLOOD, LOAD_SPIN, .bytes = 4096, .batch = 8}},
+    /* Blocks: bytes are all that counts; 256 KiB is what the yardsticks are held against. */
     {"64 KiB, one by one", {LOAD_FLOOD, LOAD_SPIN, .bytes = 65536, .batch = 1}},
     {"256 KiB, one by one", {LOAD_FLOOD, LOAD_SPIN, .bytes = 262144, .batch = 1}},
+    /* Nobody reads the bytes: passing a block on must not depend on how large it is. */
     {"4 KiB block by reference",
      {LOAD_FLOOD, LOAD_SPIN, .by_reference = true, .bytes = 4096, .batch = 8}},
     {"64 KiB block by reference",
@@ -47,11 +67,12 @@ const struct bench_case bench_cases[] = {
 };
 enum { CASES = sizeof(bench_cases) / sizeof(bench_cases[0]) };
 const size_t bench_cases_len = CASES;
+STATIC_ASSERT(CASES >= 1, "there is something to compare");
 
 /* What one link did in one run of one case; absent links have messages 0. */
 struct outcome {
     const struct link_ops *link;
-    struct load_figures figures;
+    struct load_figures figures; /* the parent's, copied out of the run */
     double line_ns; /* the cache line's round trip around it */
 };
 
@@ -120,6 +141,7 @@ static void add_own(struct report *report, const struct load_shape *shape, const
 static double rate_goal(const struct load_shape *shape, const struct link_ops *link)
 {
     bool small = shape->bytes <= 64;
+    ASSERT(shape->pattern == LOAD_FLOOD);
     if (strcmp(link->name, "iceoryx") == 0) {
         return shape->bytes == 32 && shape->batch == 32 ? 50 : 1;
     }
@@ -177,6 +199,7 @@ static void add_best_bare(struct report *report, const struct load_shape *shape,
 {
     const struct outcome *shm = of_link(outcomes, len, &link_shm);
     double best = 0;
+    ASSERT(shape->pattern == LOAD_PACED);
     for (size_t i = 0; i < len; i++) {
         const struct outcome *o = &outcomes[i];
         if (o->figures.messages > 0 && o->link->kind == LINK_FLOOR &&
@@ -227,9 +250,9 @@ static void add_figures(struct report *report, const struct bench_case *c,
 /* Kept from run to run. */
 struct bench {
     const struct options *options;
-    struct report *report;
+    struct report *report; /* filled after each case */
     enum link_layer layer; /* whose links beside the carriers */
-    char directory[160];
+    char directory[160]; /* sockets and brokers' files; removed at the end */
     size_t done, total; /* runs of links, for the progress */
     bool absent[LINKS_MAX]; /* by index in links: said once that it is not installed */
 };
@@ -310,6 +333,7 @@ static void run_case(struct bench *b, const struct bench_case *c)
 static const struct figure *median_of(const struct report *report, const char *group,
                                       const char *name, const char *metric)
 {
+    ASSERT(report != NULL && group != NULL);
     for (size_t i = 0; i < report->figures_len; i++) {
         const struct figure *f = &report->figures[i];
         if (strcmp(report->groups[f->group], group) == 0 && strcmp(f->name, name) == 0 &&
@@ -364,9 +388,11 @@ static void add_machine(struct report *report)
     report_add(report, "memcpy of 1 MiB", "GB/s", machine_probe_memcpy());
 }
 
+/* Runs of one case follow each other only after all the other cases. */
 void bench_links(const struct options *options, struct report *report, enum link_layer layer)
 {
     struct bench b = {.options = options, .report = report, .layer = layer};
+    ASSERT(options->runs >= 1 && options->runs <= REPORT_RUNS_MAX);
     snprintf(b.directory, sizeof(b.directory), "%s/tailrace-bench-XXXXXX", options->directory);
     if (mkdtemp(b.directory) == NULL) {
         report_wrong(report, "no temporary directory in %s", options->directory);

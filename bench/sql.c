@@ -3,6 +3,13 @@
  * times: fdatasync of this disk, single-row INSERTs, SELECTs of one row of an indexed materialized
  * view, and the same statements against PostgreSQL, where the view is a table kept by nobody.
  * Everything is closed loop; freshness (sql_freshness.c) is open loop.
+ *
+ * PostgreSQL is asked the same statements over the same library on the same machine. Where we have
+ * a view that is kept up to date, it has a plain table of the same rows: it is spared the work
+ * that a view is for, so the comparison of SELECTs is the strictest one.
+ *
+ * Row ids go on from run to run; the check at the end counts rows in the table, in the view, and
+ * distinct ones: nothing may be lost or doubled by any of it.
  */
 #include "bench/sql.h"
 
@@ -13,10 +20,11 @@
 
 enum { GROUPS = 100, SYNCS = 300, CONNECTIONS_MAX = 8 };
 
+/* One of the two systems that are compared. */
 struct peer {
-    const char *name;
+    const char *name; /* in the report */
     const char *port;
-    const char *user;
+    const char *user; /* who may make tables */
     bool live; /* has materialized views */
 };
 
@@ -136,6 +144,7 @@ static void many_selects(const struct options *options, const struct peer *peer,
 /* Nothing is lost or doubled: the view counts what the table holds. */
 static void check(PGconn *connection, struct report *report)
 {
+    ASSERT(!report->wrong);
     long long rows = sql_number(connection, "SELECT count(*) FROM bench_rows", report);
     long long counted = sql_number(connection, "SELECT sum(rows) FROM bench_groups", report);
     long long distinct = sql_number(connection, "SELECT count(DISTINCT id) FROM bench_rows",
@@ -182,6 +191,7 @@ void bench_sql(const struct options *options, struct report *report)
     };
     size_t peers_len = options->postgres_port != NULL ? 2 : 1;
     PGconn *connections[2] = {NULL};
+    ASSERT(options->runs >= 1);
     for (size_t i = 0; i < peers_len && !report->wrong; i++) {
         connections[i] = sql_connect(options, peers[i].port, peers[i].user, report);
         if (connections[i] != NULL) {

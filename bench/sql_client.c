@@ -1,5 +1,13 @@
-/* Connections through libpq. See sql.h. */
+/*
+ * Connections through libpq. See sql.h.
+ *
+ * Every statement's result is looked at: an error is reported with the server's first line and
+ * makes the bench fail, so a fast refusal is never taken for a fast answer. One connection is used
+ * by one thread.
+ */
 #include "bench/sql.h"
+
+#include "core/base/assert.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +17,7 @@
 static void wrong(struct report *report, const char *what, const char *message)
 {
     int len = (int)strcspn(message, "\n");
+    ASSERT(message != NULL);
     report_wrong(report, "%s: %.*s", what, len, message);
 }
 

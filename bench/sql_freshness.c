@@ -2,6 +2,13 @@
  * Freshness: one connection inserts at a steady rate, another one hears a materialized view's
  * changes through COPY (SUBSCRIBE ...). Open loop: a row's clock starts when its INSERT was due,
  * not when it was sent, so a stall is counted against every row that waited for it.
+ *
+ * Two threads. The inserting one keeps its times and owns the report; the reading one owns the
+ * histogram, what it heard and why it failed, until it is joined. The reader needs only a row's id
+ * to know when it was due: ids are handed out in order, so many an INSERT, at a fixed period.
+ *
+ * A row counts as fresh when the view's change that contains it has reached the client, not when
+ * the INSERT was answered: that is what somebody who watches a view waits for.
  */
 #include "bench/sql.h"
 
@@ -19,10 +26,10 @@ enum { KEYS = 5000, ROWS_PER_INSERT_MAX = 100 };
 struct freshness {
     const struct options *options;
     struct report *report; /* the inserting thread's, until the reader is joined */
-    uint64_t rows_per_insert;
-    uint64_t inserts;
-    uint64_t period_ns;
-    uint64_t start_ns;
+    uint64_t rows_per_insert; /* constant from here to start_ns */
+    uint64_t inserts;         /* in the whole run */
+    uint64_t period_ns;       /* between two due times */
+    uint64_t start_ns;        /* when the first INSERT was due; inserter's, before the first */
     uint64_t heard;         /* reader's */
     bool failed;            /* reader's */
     char why[160];          /* reader's: what it did not understand, or what the server said */
@@ -43,6 +50,7 @@ static void hear(struct freshness *f, const char *line, uint64_t now)
 {
     unsigned long long time, k, n, last;
     int diff;
+    ASSERT(f->rows_per_insert > 0);
     if (sscanf(line, "%llu\t%d\t%llu\t%llu\t%llu", &time, &diff, &k, &n, &last) != 5) {
         f->failed = true;
         snprintf(f->why, sizeof(f->why), "not a change: %s", line);
@@ -177,6 +185,7 @@ static void run_rate(const struct options *options, struct report *report, uint6
 void sql_freshness(const struct options *options, struct report *report)
 {
     static const uint64_t rates[][2] = {{100, 1}, {1000, 10}, {10000, 100}};
+    ASSERT(options->runs >= 1);
     for (int run = 0; run < options->runs && !report->wrong; run++) {
         for (size_t i = 0; i < 3 && !report->wrong; i++) {
             run_rate(options, report, rates[i][0], rates[i][1]);

@@ -1,4 +1,14 @@
-/* The workloads and their known answers. See workload.h. */
+/*
+ * The workloads and their known answers. See workload.h.
+ *
+ * Expected outcomes are updates put out, the sum of their signs, and the sum of their hashes times
+ * their signs, all of which depend on the set of updates alone: any implementation may put them
+ * out in any order, and its mistakes do not cancel out. They were computed by a program that
+ * shares nothing with this one.
+ *
+ * Scaling divides keys and rounds (or the one round's rows), which keeps the ratio of rows to
+ * keys: the shape of the work is that of the whole.
+ */
 #include "bench/workload.h"
 
 #include "core/base/assert.h"
@@ -84,6 +94,7 @@ static void insert_and_retract(struct generator *generator, bool load, struct up
     bool join = generator->workload->kind == WORKLOAD_JOIN;
     uint64_t turn = load ? generator->loaded++ : generator->turn++;
     bool insert = load || turn % 2 == 0;
+    ASSERT(generator->workload->kind <= WORKLOAD_JOIN);
     out->side = !join ? 0 : load ? turn % 2 : turn % 4 / 2;
     out->diff = insert ? 1 : -1;
     struct stream *stream = insert ? &generator->next[out->side] : &generator->oldest[out->side];

@@ -1,4 +1,9 @@
-/* iperf3 and openssl speed. See yardstick.h. Their output is searched, not parsed: one number. */
+/*
+ * iperf3 and openssl speed. See yardstick.h. Their output is searched, not parsed: one number.
+ *
+ * Each is a program of its own, started for a second: they are what people compare with, so they
+ * are run as people run them. What they print is trusted; nothing depends on it but a ratio.
+ */
 #include "bench/yardstick.h"
 
 #include "bench/link.h"
@@ -36,6 +41,7 @@ double yardstick_iperf3(double seconds)
     int port = link_free_port();
     char text[16];
     char command[128];
+    ASSERT(seconds > 0);
     snprintf(text, sizeof(text), "%d", port);
     pid_t server = link_spawn((char *[]){"iperf3", "-s", "-1", "-p", text, NULL});
     if (server < 0) {
