@@ -167,7 +167,9 @@ static err_t run_apart(struct link *link, struct load_figures *figures)
 err_t link_run(const struct link_ops *ops, const struct load_shape *shape, const char *directory,
                struct load_figures *figures)
 {
-    struct link link = {.ops = ops, .shape = shape, .directory = directory, .parent = true};
+    static unsigned serial;
+    struct link link = {.ops = ops, .shape = shape, .directory = directory, .serial = serial++,
+                        .parent = true};
     ASSERT(ops->fits == NULL || ops->fits(shape));
     err_t err = ops->open != NULL ? ops->open(&link) : ERR_OK;
     if (err == ERR_OK) {

@@ -56,6 +56,7 @@ struct link {
     const struct link_ops *ops;
     const struct load_shape *shape;
     const char *directory; /* for sockets, certificates and brokers' files; private to the run */
+    unsigned serial;       /* of the run: for names, since a killed process's sockets outlive it */
     bool parent;           /* which side this process is */
     pid_t broker;          /* a server between the two that open started, or 0 */
     void *state;           /* the link's */

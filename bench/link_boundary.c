@@ -306,8 +306,8 @@ static err_t side_new(struct link *link, bool shm)
     snprintf(side->secret, sizeof(side->secret), "%s/secret", link->directory);
     for (int i = 0; i < 2; i++) {
         snprintf(side->tcp[i], sizeof(side->tcp[i]), "127.0.0.1:%d", link_free_port());
-        snprintf(side->local[i], sizeof(side->local[i]), "unixpacket:%s/boundary%d",
-                 link->directory, i);
+        snprintf(side->local[i], sizeof(side->local[i]), "unixpacket:%s/boundary%u-%d",
+                 link->directory, link->serial, i);
     }
     return link_write_secret(side->secret);
 }

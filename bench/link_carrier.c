@@ -414,7 +414,8 @@ static err_t shm_open_link(struct link *link)
     post_new(link);
     struct post *post = link->state;
     post->shm = true;
-    snprintf(post->address, sizeof(post->address), "unixpacket:%s/carrier", link->directory);
+    snprintf(post->address, sizeof(post->address), "unixpacket:%s/carrier%u", link->directory,
+             link->serial);
     return ERR_OK;
 }
 

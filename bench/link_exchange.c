@@ -232,7 +232,8 @@ static err_t member_new(struct link *link, bool shm)
     snprintf(m->secret, sizeof(m->secret), "%s/secret", link->directory);
     for (int i = 0; i < 2; i++) {
         snprintf(m->tcp[i], sizeof(m->tcp[i]), "127.0.0.1:%d", link_free_port());
-        snprintf(m->local[i], sizeof(m->local[i]), "unixpacket:%s/exchange%d", link->directory, i);
+        snprintf(m->local[i], sizeof(m->local[i]), "unixpacket:%s/exchange%u-%d",
+                 link->directory, link->serial, i);
     }
     return link_write_secret(m->secret);
 }

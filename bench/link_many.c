@@ -281,7 +281,8 @@ static err_t many_open(struct link *link)
     }
     snprintf(m->secret, sizeof(m->secret), "%s/secret", link->directory);
     snprintf(m->tcp, sizeof(m->tcp), "127.0.0.1:%d", link_free_port());
-    snprintf(m->local, sizeof(m->local), "unixpacket:%s/many", link->directory);
+    snprintf(m->local, sizeof(m->local), "unixpacket:%s/many%u", link->directory,
+             link->serial);
     return link_write_secret(m->secret);
 }
 
