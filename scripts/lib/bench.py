@@ -11,6 +11,7 @@ import tempfile
 import environment
 
 SUBCOMMANDS = ("ring", "boundary", "exchange", "engine", "sql")
+TRANSPORT = ("ring", "boundary", "exchange")
 POSTGRES = "/usr/lib/postgresql/15/bin"
 
 
@@ -50,6 +51,10 @@ def run_bench(arguments, name, *flags):
     command = [str(arguments.binaries / "tailrace-bench"), name, *flags]
     if arguments.json:
         command.append("--json")
+    if arguments.priority:
+        command.append("--priority")
+    if arguments.plots and name in TRANSPORT:
+        command.append(f"--plot={arguments.plots / name}.svg")
     status = subprocess.run(command, check=False).returncode
     print(flush=True)
     return status
@@ -73,6 +78,8 @@ def main():
     parser.add_argument("--binaries", type=pathlib.Path, default=pathlib.Path("build/release/bin"))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--priority", action="store_true")
+    parser.add_argument("--plots", type=pathlib.Path)
     parser.add_argument("--only", action="append", choices=SUBCOMMANDS)
     arguments = parser.parse_args()
     only = arguments.only or SUBCOMMANDS
@@ -85,7 +92,7 @@ def main():
     directory.chmod(0o755)
     status = 0
     try:
-        for name in ("ring", "boundary", "exchange"):
+        for name in TRANSPORT:
             if name in only:
                 status |= run_bench(arguments, name, f"--directory={directory}", *links)
         if "engine" in only:
