@@ -250,6 +250,7 @@ static inline struct intake_ref intake_ref(const struct intake *intake)
 /* It was taken. */
 static inline void intake_next(struct intake *intake)
 {
+    ASSERT(intake->at < intake->refs_len);
     intake->at++;
     if (intake->plain && ++intake->row == intake->list.chunks[intake->chunk]->batch.rows) {
         intake->chunk++;

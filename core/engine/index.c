@@ -340,6 +340,7 @@ static struct batch_builder *gather(const struct chunk_list *list, const uint8_t
         batch_consolidate(views, list->chunks_len, 0, all);
     }
     free(views);
+    ASSERT(batch_builder_rows(all) <= BATCH_ROWS_MAX);
     return all;
 }
 

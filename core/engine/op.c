@@ -308,6 +308,7 @@ static bool in_time_order(const struct chunk_list *list)
         }
         last = chunk->time_max;
         const struct batch *b = &chunk->batch;
+        ASSERT(chunk->time_min <= chunk->time_max && b->rows > 0);
         for (uint32_t row = 1; b->times != NULL && row < b->rows; row++) {
             if (b->times[row - 1] > b->times[row]) {
                 return false;
@@ -320,6 +321,7 @@ static bool in_time_order(const struct chunk_list *list)
 /* Lists the updates of all ports by time. */
 static void sort_refs(struct intake *intake, uint32_t ports_len)
 {
+    ASSERT(!intake->plain && intake->refs_len == 0);
     for (uint32_t p = 0; p < ports_len; p++) {
         for (uint32_t c = intake->port_start[p]; c < intake->port_start[p + 1]; c++) {
             intake_add(intake, p, c);

@@ -108,6 +108,7 @@ static bool join_row(struct op *op, const struct batch *b, uint32_t row)
 /* A row looks into the other side and is added to its own. */
 static void fill_probe(struct join *join, const struct batch *b)
 {
+    ASSERT(join->matches_done == 0 && join->row < b->rows);
     const struct probe_spec spec = {
         .keys = join->keys[join->port], .keys_len = join->keys_len, .whole = true};
     probe_fill(&join->probe, b, join->row, &spec);

@@ -197,6 +197,7 @@ static void fill_probe(struct outer *outer, size_t from, size_t to)
 {
     const struct intake_ref *refs = &outer->intake.refs[from];
     bool right = refs->port == 1;
+    ASSERT(from < to && refs->port == outer->intake.refs[to - 1].port);
     const struct probe_spec spec = {.keys = right ? outer->right_keys : outer->left_keys,
                                     .keys_len = outer->keys_len,
                                     .whole = !right || outer->kind == PLAN_JOIN_LEFT};

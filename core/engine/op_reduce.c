@@ -141,7 +141,7 @@ static struct group *touch(struct reduce *reduce)
 
 static void take_row(struct reduce *reduce, const struct batch *b, uint32_t row)
 {
-    ASSERT(!reduce->flushing);
+    ASSERT(!reduce->flushing && !probe_is_empty(&reduce->probe));
     int64_t diff = batch_diff(b, row);
     struct group *group = touch(reduce);
     group->count = (int64_t)((uint64_t)group->count + (uint64_t)diff);
@@ -206,6 +206,7 @@ static bool flush_time(struct op *op)
 
 static void fill_probe(struct reduce *reduce)
 {
+    ASSERT(reduce->intake.open);
     const struct probe_spec spec = {.keys = reduce->keys, .keys_len = reduce->keys_len};
     probe_fill_next(&reduce->probe, &reduce->intake, &spec);
     probe_load(&reduce->probe, &reduce->table);

@@ -22,6 +22,7 @@ static void encode(struct probe *probe, const struct batch *b, uint32_t len,
     } else {
         memset(probe->key_at, 0, (len + 1) * sizeof(probe->key_at[0]));
     }
+    ASSERT(probe->key_at[len] == probe->keys.len || spec->keys_len == 0);
     for (uint32_t i = 0; i < len; i++) {
         probe->hash[i] = hash_bytes(probe->keys.data + probe->key_at[i],
                                     probe->key_at[i + 1] - probe->key_at[i]);
@@ -74,6 +75,7 @@ void probe_fill_next(struct probe *probe, const struct intake *intake,
 
 void probe_load(const struct probe *probe, const struct htable *table)
 {
+    ASSERT(probe->at == 0 && probe->len <= PROBE_ROWS);
     for (uint32_t i = 0; i < probe->len; i++) {
         htable_prefetch(table, probe->hash[i]);
     }
@@ -84,6 +86,7 @@ void probe_load(const struct probe *probe, const struct htable *table)
 
 void probe_load_arranged(const struct probe *probe, const struct arrange *arrange)
 {
+    ASSERT(probe->at == 0 && probe->len <= PROBE_ROWS);
     const struct htable_entry *entries[PROBE_ROWS];
     for (uint32_t i = 0; i < probe->len; i++) {
         htable_prefetch(&arrange->table, probe->hash[i]);
