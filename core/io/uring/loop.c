@@ -147,6 +147,8 @@ err_t uring_loop_open(struct uring_loop *loop)
         io_loop_set_dead(&loop->base);
         return err;
     }
+    /* Spares each system call the lookup of the ring; not before Linux 5.18, which does no harm. */
+    (void)io_uring_register_ring_fd(&loop->ring);
     buffers_open(loop);
     loop->wake_req.complete = wake_complete;
     wake_arm(loop);

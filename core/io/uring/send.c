@@ -10,6 +10,7 @@
 
 enum {
     SEND_BYTES_MAX = 1024 * 1024, /* in one sendmsg */
+    SEND_NOW_MAX = 16 * 1024,     /* without a request */
     BROKEN_LINGER_US = 5 * 1000 * 1000,
 };
 
@@ -207,10 +208,10 @@ static void control_fill(struct uring_stream *s, const struct out_segment *segme
     memcpy(CMSG_DATA(header), segment->fds, len);
 }
 
-/* One sendmsg for as many segments as go into it. */
-void uring_send_arm(struct uring_stream *s)
+/* Gathers as many segments as go into one sendmsg; the bytes they have. */
+static size_t message_fill(struct uring_stream *s)
 {
-    ASSERT(s->out_len > 0 && !s->send_req.active && s->fd >= 0);
+    ASSERT(s->out_len > 0 && !s->send_req.active);
     size_t most = s->kind == URING_PACKET ? 1 : URING_IOV;
     size_t count = 0;
     size_t bytes = 0;
@@ -223,9 +224,7 @@ void uring_send_arm(struct uring_stream *s)
     }
     s->send_msg = (struct msghdr){.msg_iov = s->send_iov, .msg_iovlen = count};
     control_fill(s, segment_at(s, 0));
-    struct io_uring_sqe *sqe = uring_sqe(s->loop, &s->send_req);
-    io_uring_prep_sendmsg(sqe, s->fd, &s->send_msg, MSG_NOSIGNAL);
-    io_uring_sqe_set_data(sqe, &s->send_req);
+    return bytes;
 }
 
 /* Nothing more can be sent; what the peer sent before may still be read. */
@@ -268,25 +267,63 @@ static void sent(struct uring_stream *s, size_t len)
     ASSERT(len == 0);
 }
 
+/* What the kernel said to a send; true when a callback ran. */
+static bool send_result(struct uring_stream *s, int res)
+{
+    ASSERT(!s->send_req.active && !s->closed && !s->ended);
+    if (res == -EINTR || res == -EAGAIN) {
+        return false; /* stream_run sends again */
+    }
+    if (res < 0) {
+        send_failed(s, -res);
+        return false;
+    }
+    sent(s, (size_t)res);
+    if (!s->above || s->pending > 0 || s->closed) {
+        return false;
+    }
+    s->above = false;
+    if (s->finishing || s->base.handler == NULL || s->base.handler->drain == NULL) {
+        return false;
+    }
+    s->base.handler->drain(s->base.arg);
+    return true;
+}
+
+/* A short message that nothing is in the way of: the plain system call returns at once with the
+ * result, where a request would cost the same call and then a completion to go round for. */
+static bool send_now(struct uring_stream *s, bool *worked)
+{
+    ssize_t len = sendmsg(s->fd, &s->send_msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (len < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return false;
+    }
+    *worked = send_result(s, len < 0 ? -errno : (int)len);
+    if (s->out_len > 0 || s->ended || s->closed) {
+        uring_stream_dirty(s);
+    }
+    return true;
+}
+
+bool uring_send_arm(struct uring_stream *s, bool alone)
+{
+    ASSERT(s->out_len > 0 && !s->send_req.active && s->fd >= 0);
+    size_t bytes = message_fill(s);
+    bool worked = false;
+    if (alone && bytes <= SEND_NOW_MAX && s->kind != URING_PACKET && send_now(s, &worked)) {
+        return worked;
+    }
+    struct io_uring_sqe *sqe = uring_sqe(s->loop, &s->send_req);
+    io_uring_prep_sendmsg(sqe, s->fd, &s->send_msg, MSG_NOSIGNAL);
+    io_uring_sqe_set_data(sqe, &s->send_req);
+    return false;
+}
+
 void uring_send_complete(struct uring_req *req, int res, uint32_t flags)
 {
     struct uring_stream *s = CONTAINER_OF(req, struct uring_stream, send_req);
     uring_stream_dirty(s);
-    if (s->closed || s->ended || io_loop_dead(s->base.loop)) {
-        return;
-    }
-    if (res == -EINTR || res == -EAGAIN) {
-        return; /* stream_run sends again */
-    }
-    if (res < 0) {
-        send_failed(s, -res);
-        return;
-    }
-    sent(s, (size_t)res);
-    if (s->above && s->pending == 0 && !s->closed) {
-        s->above = false;
-        if (!s->finishing && s->base.handler != NULL && s->base.handler->drain != NULL) {
-            s->base.handler->drain(s->base.arg);
-        }
+    if (!s->closed && !s->ended && !io_loop_dead(s->base.loop)) {
+        (void)send_result(s, res);
     }
 }

@@ -236,8 +236,9 @@ static void send_end(struct uring_stream *s)
     io_timer_start(s->base.loop, &s->linger, io_now_us(s->base.loop) + FINISH_LINGER_US);
 }
 
-/* Does whatever the state of the stream calls for. True when a callback ran. */
-static bool stream_run(struct uring_stream *s)
+/* Does whatever the state of the stream calls for. alone: see uring_send_arm. True when a callback
+ * ran. */
+static bool stream_run(struct uring_stream *s, bool alone)
 {
     bool worked = false;
     if (!s->closed && !s->paused) {
@@ -261,7 +262,10 @@ static bool stream_run(struct uring_stream *s)
         uring_recv_arm(s);
     }
     if (s->out_len > 0 && !s->send_req.active) {
-        uring_send_arm(s);
+        worked |= uring_send_arm(s, alone);
+        if (s->closed || s->ended) { /* seen to in the next round */
+            return worked;
+        }
     }
     if (s->finishing && s->out_len == 0 && !s->sent_end) {
         send_end(s);
@@ -275,6 +279,7 @@ bool uring_streams_run(struct uring_loop *loop)
     bool worked = false;
     /* Streams marked while this runs are the next round's. */
     struct uring_stream *list = loop->dirty;
+    bool alone = list != NULL && list->dirty_next == NULL;
     loop->dirty = NULL;
     while (list != NULL) {
         struct uring_stream *s = list;
@@ -285,7 +290,7 @@ bool uring_streams_run(struct uring_loop *loop)
             uring_stream_dirty(s);
             continue;
         }
-        worked |= stream_run(s);
+        worked |= stream_run(s, alone);
     }
     return worked || loop->dirty != NULL;
 }

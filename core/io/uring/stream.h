@@ -130,7 +130,9 @@ void uring_send_write_ref(struct io_stream *base, const void *data, size_t len,
                           void (*release)(void *), void *arg);
 void uring_send_write_fds(struct io_stream *base, const void *data, size_t len, const int *fds,
                           size_t fds_len);
-void uring_send_arm(struct uring_stream *s);
+/* Sends what is queued. alone: no other stream has something to do, so nothing is gained by handing
+ * the kernel many requests at once. True when a callback ran. */
+bool uring_send_arm(struct uring_stream *s, bool alone);
 void uring_send_complete(struct uring_req *req, int res, uint32_t flags);
 /* Releases everything queued. No send may be in the kernel. */
 void uring_send_drop(struct uring_stream *s);
