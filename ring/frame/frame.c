@@ -6,6 +6,9 @@
 
 #include <string.h>
 
+/* Bytes are copied and then summed up in pieces that are still in the nearest cache. */
+enum { PIECE = 16 * 1024 };
+
 static void put16(uint8_t *at, uint16_t v)
 {
     memcpy(at, &v, sizeof(v));
@@ -159,6 +162,7 @@ err_t frame_parse(struct frame_parser *p, const uint8_t *data, size_t len, size_
         ASSERT(p->place_len <= p->header.length);
         took = p->header.length - p->place_len;
         took = took < len - at ? took : len - at;
+        took = took < PIECE ? took : PIECE;
         if (took > 0) {
             memcpy(p->place + p->place_len, data + at, took);
             p->crc = hash_crc32c(p->crc, data + at, took);
