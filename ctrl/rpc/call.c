@@ -1,4 +1,26 @@
-/* One call, either side: framing, queues, flow control, status. See rpc_internal.h. */
+/*
+ * One call, either side: framing, queues, flow control, status. See rpc_internal.h.
+ *
+ * Runs on the loop of its session. What goes out:
+ *
+ *     rpc_call_send    prefix + message -> out; wakes the session
+ *     read_output      nghttp2 asks, when both windows have room: out -> DATA
+ *     end of out       client: END_STREAM; server: the trailers with the status
+ *
+ * What comes in:
+ *
+ *     rpc_call_receive DATA -> in, the call becomes ready
+ *     rpc_call_dispatch whole messages -> handler, then the window is given back, then half_close,
+ *                      drain, close, each when its time has come
+ *
+ * So a handler that pauses, or is slow to be called, holds back its sender by the window and no one
+ * else; and memory of a call is bounded by a window and a message (in) and by what its own handler
+ * queued (out).
+ *
+ * The status of a server's call is what rpc_call_finish said, once the trailers were given to the
+ * transport. The status of a client's call is what the server sent, unless we settled it here first
+ * (status_local: deadline, cancel, a broken message) or lost the connection before either.
+ */
 #include "ctrl/rpc/rpc_internal.h"
 
 #include "ctrl/rpc/text.h"
@@ -9,6 +31,7 @@
 
 static void timer_fired(struct io_timer *timer);
 
+/* In no list and with no handler: whoever makes one fills in what its side knows. */
 struct rpc_call *rpc_call_new(struct io_loop *loop, const struct rpc_options *options)
 {
     ASSERT(loop != NULL && options != NULL && options->message_max > 0);
@@ -39,6 +62,7 @@ static void call_free(struct rpc_call *call)
     free(call);
 }
 
+/* Without a word to the handler: for calls that were never opened, and for rpc_call_abandon. */
 void rpc_call_release(struct rpc_call *call)
 {
     ASSERT(call->session == NULL && call->list == NULL);
@@ -64,6 +88,11 @@ static void leave(struct rpc_call *call)
     }
 }
 
+/*
+ * The one place that runs close. gone is set before it, so that close comes once whatever the
+ * handler does in it; the memory goes in leave, or further up the stack when a dispatch is under
+ * way.
+ */
 void rpc_call_end(struct rpc_call *call, enum rpc_status status, const char *message)
 {
     ASSERT(!call->gone && call->session == NULL && !call->is_ready);
@@ -79,6 +108,7 @@ void rpc_call_end(struct rpc_call *call, enum rpc_status status, const char *mes
 
 /* ---- status ---------------------------------------------------------------------------------- */
 
+/* The first one stays: a deadline that passes after the status has come changes nothing. */
 void rpc_call_set_status(struct rpc_call *call, enum rpc_status status, const char *message)
 {
     ASSERT(message != NULL);
@@ -90,6 +120,11 @@ void rpc_call_set_status(struct rpc_call *call, enum rpc_status status, const ch
     call->status_message = mem_strdup(message);
 }
 
+/*
+ * From the session, when the transport is gone. The status both sides agreed on stands; one of ours
+ * that had not reached the peer (a finish that was still queued) becomes UNAVAILABLE, which is what
+ * the peer sees too.
+ */
 void rpc_call_lose(struct rpc_call *call, const char *reason)
 {
     ASSERT(reason != NULL);
@@ -125,6 +160,10 @@ static void drop_queues(struct rpc_call *call)
     call->out_at = 0;
 }
 
+/*
+ * Server: the client gets the status in trailers if they can still be sent, else a reset. Client:
+ * a reset, since the server has no use for our status; close reports it here.
+ */
 void rpc_call_fail(struct rpc_call *call, enum rpc_status status, const char *message)
 {
     ASSERT(status != RPC_OK);
@@ -149,6 +188,7 @@ void rpc_call_fail(struct rpc_call *call, enum rpc_status status, const char *me
     reset_stream(call, NGHTTP2_CANCEL);
 }
 
+/* The deadline, of either side; or a call that was cancelled before it had a connection. */
 static void timer_fired(struct io_timer *timer)
 {
     struct rpc_call *call = CONTAINER_OF(timer, struct rpc_call, timer);
@@ -168,6 +208,7 @@ static void timer_fired(struct io_timer *timer)
     leave(call);
 }
 
+/* A deadline that has passed fires in the next round: close never comes from the caller's frame. */
 void rpc_call_arm_deadline(struct rpc_call *call)
 {
     ASSERT(!call->gone);
@@ -242,7 +283,7 @@ err_t rpc_call_send_pb(struct rpc_call *call, const pb_msgdesc_t *fields, const 
     if (!can_send(call)) {
         return ERR_OK;
     }
-    size_t before = call->out.len;
+    size_t before = call->out.len; /* where to go back to; nothing is read before we return */
     put_prefix(&call->out, 0);
     err_t err = rpc_pb_encode(fields, message, &call->out);
     size_t len = call->out.len - before - RPC_PREFIX_SIZE;
@@ -271,12 +312,17 @@ static nghttp2_nv field(const char *name, const char *value, size_t value_len)
                         .valuelen = value_len};
 }
 
+/* A value without NUL bytes, of ours or already checked. */
 static nghttp2_nv text_field(const char *name, const char *value)
 {
     return field(name, value, strlen(value));
 }
 
-/* Room for our own fields in front of the user's. */
+/*
+ * A header block under construction. Room for our own fields (at most 8, in a request) in front of
+ * the user's, whose number rpc_metadata_add bounds: it is made on the stack, and fields_add
+ * asserts.
+ */
 enum { OWN_FIELDS_MAX = 10 };
 struct field_list {
     nghttp2_nv fields[OWN_FIELDS_MAX + RPC_METADATA_ENTRIES_MAX];
@@ -364,6 +410,10 @@ static ssize_t read_output(nghttp2_session *http2, int32_t stream_id, uint8_t *t
     return (ssize_t)len;
 }
 
+/*
+ * Server: once, before the first message. The data provider stays with the stream: nghttp2 asks it
+ * until it says end, and is told with NGHTTP2_ERR_DEFERRED when there is nothing yet.
+ */
 void rpc_call_send_headers(struct rpc_call *call)
 {
     if (call->channel != NULL || call->headers_sent || call->gone || call->closed) {
@@ -405,6 +455,10 @@ static void send_trailers_only(struct rpc_call *call)
     rpc_session_wake(call->session);
 }
 
+/*
+ * Nothing was sent and no headers are wanted: one block does (Trailers-Only of gRPC's protocol).
+ * Otherwise the end of the queue makes read_output send the trailers.
+ */
 void rpc_call_finish(struct rpc_call *call, enum rpc_status status, const char *message)
 {
     ASSERT(call->channel == NULL);
@@ -428,6 +482,7 @@ void rpc_call_finish_err(struct rpc_call *call, err_t err)
     err_free(err);
 }
 
+/* 405, 415 or 400 to something that is no gRPC client and would not look at trailers. */
 void rpc_call_refuse_http(struct rpc_call *call, const char *http_status)
 {
     ASSERT(!call->headers_sent && call->stream_id >= 0);
@@ -447,6 +502,10 @@ void rpc_call_half_close(struct rpc_call *call)
     }
 }
 
+/*
+ * The order of the pseudo-fields and of te is that of gRPC's protocol. The timeout is relative and
+ * is counted from now: what the call waited for its connection is taken off.
+ */
 void rpc_call_submit_request(struct rpc_call *call, struct rpc_session *session, bool tls)
 {
     ASSERT(call->channel != NULL && call->session == session && call->stream_id < 0);
@@ -479,6 +538,10 @@ void rpc_call_submit_request(struct rpc_call *call, struct rpc_session *session,
 
 /* ---- receiving ------------------------------------------------------------------------------- */
 
+/*
+ * Inside nghttp2: only notes. len bytes of window are held until the handler took them; nghttp2 has
+ * already made sure that the peer did not send more than the window.
+ */
 void rpc_call_receive(struct rpc_call *call, const uint8_t *data, size_t len)
 {
     ASSERT(call->in_at <= call->in.len);
@@ -509,6 +572,7 @@ static bool next_message(struct rpc_call *call, const uint8_t **data, size_t *le
     if (left < RPC_PREFIX_SIZE) {
         return false;
     }
+    /* Flag byte, then the length, big endian. The length is not believed before it was checked. */
     const uint8_t *p = call->in.data + call->in_at;
     size_t size = (size_t)p[1] << 24 | (size_t)p[2] << 16 | (size_t)p[3] << 8 | p[4];
     if (p[0] != 0) {
@@ -546,6 +610,7 @@ static void deliver_messages(struct rpc_call *call)
     const uint8_t *data;
     size_t len;
     while (can_deliver(call) && next_message(call, &data, &len)) {
+        /* Before the handler runs: it may fail the call, which empties the queue under us. */
         call->in_at += RPC_PREFIX_SIZE + len;
         ASSERT(call->in_at <= call->in.len);
         if (call->handler->message != NULL) {
@@ -645,6 +710,12 @@ static void deliver_close(struct rpc_call *call)
     rpc_call_end(call, status, message);
 }
 
+/*
+ * Everything that has happened since the last time, in the order the interface promises: open,
+ * headers, messages, half_close, drain, close. Each step asks anew whether the call still is, since
+ * each runs a handler that may have ended it. The call is out of the ready list here; what it does
+ * to itself may put it back.
+ */
 void rpc_call_dispatch(struct rpc_call *call)
 {
     ASSERT(!call->gone && call->session != NULL);
@@ -675,6 +746,7 @@ void rpc_call_pause(struct rpc_call *call)
     call->paused = true;
 }
 
+/* The messages that waited come from the loop, not from here. */
 void rpc_call_resume(struct rpc_call *call)
 {
     call->paused = false;
@@ -685,6 +757,10 @@ void rpc_call_resume(struct rpc_call *call)
 
 /* ---- ending ---------------------------------------------------------------------------------- */
 
+/*
+ * Three cases: waiting for a connection (no stream to reset), a client's call (its status is ours
+ * to say), a server's (the client learns CANCELLED from the reset).
+ */
 void rpc_call_cancel(struct rpc_call *call)
 {
     ASSERT(call != NULL);
@@ -705,6 +781,10 @@ void rpc_call_cancel(struct rpc_call *call)
     reset_stream(call, NGHTTP2_CANCEL);
 }
 
+/*
+ * The stream's pointer to us goes first: it lives on in nghttp2 until the reset was sent, and may
+ * be asked for data meanwhile (see read_output).
+ */
 void rpc_call_abandon(struct rpc_call *call)
 {
     ASSERT(call != NULL);

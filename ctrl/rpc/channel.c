@@ -1,6 +1,10 @@
 /*
  * The client: one address, at most one connection that takes new calls, and earlier ones that
  * drain. See rpc.h.
+ *
+ * Runs on one loop. A call is in one of two places: in waiting while current connects, or on a
+ * session. There is no reconnection on its own: a lost connection ends its calls, and the next
+ * rpc_call_start makes one attempt. Backing off is the caller's, who knows how urgent it is.
  */
 #include "core/base/log.h"
 #include "ctrl/rpc/rpc_internal.h"
@@ -11,8 +15,8 @@ struct rpc_channel {
     struct io_loop *loop;
     char *address;
     char *server_name; /* NULL: authorize judges */
-    struct tls_context *tls;
-    struct rpc_options options;
+    struct tls_context *tls;      /* borrowed; NULL: cleartext */
+    struct rpc_options options;   /* complete; sessions and calls point to it */
     struct session_list sessions; /* current and draining ones */
     struct rpc_session *current;  /* connecting or connected; NULL: none */
     bool connected;               /* current takes calls */
@@ -210,6 +214,7 @@ bool rpc_channel_connected(const struct rpc_channel *channel)
     return channel->connected;
 }
 
+/* "/package.Service/Method": what an HTTP/2 header may carry and a server can route. */
 static err_t check_path(const char *path)
 {
     ASSERT(path != NULL);
@@ -265,6 +270,7 @@ err_t rpc_call_start(struct rpc_channel *channel, const char *path, uint64_t dea
 
 /* ---- one request, one response --------------------------------------------------------------- */
 
+/* Lives with its call (free_arg): also when the call is abandoned and close never runs. */
 struct unary {
     rpc_unary_fn done;
     void *arg;

@@ -1,4 +1,9 @@
-/* grpc.health.v1.Health: Check and Watch over the servers' own statement of how they are. */
+/*
+ * grpc.health.v1.Health: Check and Watch over the servers' own statement of how they are. Runs on
+ * the server's loop. A watcher is a call that stays open; it is told the state when it asks, and
+ * each change after that, until the server drains. What may queue for a watcher who does not read
+ * is two bytes a change of health, which our own processes cause and no peer can.
+ */
 #include "core/base/map.h"
 #include "ctrl/rpc/rpc_internal.h"
 
@@ -6,6 +11,7 @@
 
 typedef grpc_health_v1_HealthCheckResponse_ServingStatus serving_status;
 
+/* One open Watch; lives from open to close of its call. */
 struct watcher {
     TAILQ_ENTRY(watcher) link;
     struct rpc_health *health;

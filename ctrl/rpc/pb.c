@@ -159,6 +159,7 @@ static bool walk_field(struct walk *walk, const pb_msgdesc_t *fields, struct rea
         return fail(walk, "a tag is broken");
     }
     pb_field_iter_t field;
+    /* A descriptor without fields has no begin: all of its content is unknown then. */
     bool known = pb_field_iter_begin(&field, fields, NULL) &&
                  pb_field_iter_find(&field, (uint32_t)(tag >> 3));
     enum wire_type wire = tag & 7;
@@ -190,6 +191,10 @@ static bool walk_field(struct walk *walk, const pb_msgdesc_t *fields, struct rea
                                                               : true;
 }
 
+/*
+ * r covers exactly the message's bytes, so no field can reach beyond its parent. The recursion is
+ * bounded by RPC_PB_DEPTH_MAX, which also bounds nanopb's own: it follows the same fields.
+ */
 static bool walk_message(struct walk *walk, const pb_msgdesc_t *fields, struct reader r,
                          unsigned depth)
 {

@@ -20,12 +20,17 @@ struct file {
     size_t len;
 };
 
+/* A custom option or other extension, so that tools can read options of our .proto files. */
 struct extension {
     char *extendee; /* "package.Message" */
     int32_t number;
     const struct file *file;
 };
 
+/*
+ * One per server. Filled before the first call and only read afterwards; everything it points to
+ * lies in the descriptors the build embedded, which outlive it.
+ */
 struct rpc_reflection {
     struct rpc_server *server;
     struct strmap files;   /* name -> struct file, owned */
@@ -108,6 +113,7 @@ static bool next_item(struct reader *r, struct item *item)
 }
 
 /* A text field as a new string, NULL when it is not there. */
+/* By value: the caller's cursor stays where it is, to be walked again for the next question. */
 static char *text_of(struct reader message, uint32_t tag)
 {
     ASSERT(tag > 0);
@@ -229,6 +235,10 @@ static void add_symbols(struct rpc_reflection *r, const struct file *file)
     free(package);
 }
 
+/*
+ * A file that is in several sets (an import) is indexed once: the sets of one build agree about it.
+ * What is broken is refused here, at start-up, and not when a tool asks.
+ */
 err_t rpc_reflection_add(struct rpc_reflection *r, const uint8_t *set, size_t len)
 {
     ASSERT(r != NULL && (set != NULL || len == 0));
@@ -306,6 +316,7 @@ static void send_file(struct rpc_call *call, const reflection_request *request,
     free(bytes);
 }
 
+/* A walk over all of them: there are a handful, and a person asks. */
 static void send_extension(const struct rpc_reflection *r, struct rpc_call *call,
                            const reflection_request *request)
 {
@@ -322,6 +333,7 @@ static void send_extension(const struct rpc_reflection *r, struct rpc_call *call
     send_file(call, request, file);
 }
 
+/* A type that nobody extends has an empty list; one that does not exist is an error. */
 static void send_extension_numbers(const struct rpc_reflection *r, struct rpc_call *call,
                                    const reflection_request *request)
 {

@@ -21,6 +21,7 @@
 /* invalid_authorization_specification: what maps to UNAUTHENTICATED and not PERMISSION_DENIED. */
 #define RPC_SQLSTATE_UNAUTHENTICATED "28000"
 
+/* What a client makes of an answer that has no grpc-status: by HTTP status, by reset code. */
 enum rpc_status rpc_status_of_http(int http_status);
 enum rpc_status rpc_status_of_reset(uint32_t error_code);
 
@@ -32,25 +33,35 @@ enum { RPC_PREFIX_SIZE = 5 };
 struct rpc_session;
 TAILQ_HEAD(rpc_call_list, rpc_call);
 
+/*
+ * One stream of HTTP/2 seen as a gRPC call. Owner: the list it is in (a session's, or the waiting
+ * list of a channel). Made by on_begin_headers (server) or rpc_call_start (client); ends through
+ * rpc_call_end (close is told) or rpc_call_abandon (it is not).
+ *
+ * The flags are facts, each set once and never taken back (paused, choked, is_ready and
+ * out_deferred apart), so that the order in which frames, deadlines, handlers and the loss of the
+ * connection come does not matter: rpc_call_dispatch looks at the facts, and closing_status derives
+ * the outcome.
+ */
 struct rpc_call {
     struct rpc_call_list *list;       /* session->calls or channel->waiting; NULL: in none */
     TAILQ_ENTRY(rpc_call) link;       /* in list */
     TAILQ_ENTRY(rpc_call) ready_link; /* in session->ready when is_ready */
-    struct io_loop *loop;
+    struct io_loop *loop;        /* the only thread that touches the call */
     struct rpc_session *session; /* NULL: waiting for a connection, or ended */
     struct rpc_channel *channel; /* NULL: a server's call */
-    const struct rpc_options *options;
-    const struct rpc_handler *handler;
-    void *arg;
+    const struct rpc_options *options; /* complete; the owner's */
+    const struct rpc_handler *handler; /* NULL until opened */
+    void *arg;                         /* the handler's */
     void (*free_arg)(void *arg); /* of our own helpers; runs with the call's memory */
-    char *path;
+    char *path;            /* "/package.Service/Method"; server: NULL until the field came */
     char *http_method;     /* server */
     int32_t stream_id;     /* -1: none yet, or closed */
     uint64_t deadline_us;  /* 0: none */
     struct io_timer timer; /* the deadline; or cancellation of a waiting call, at once */
-    struct rpc_metadata_list received;
+    struct rpc_metadata_list received; /* server: request headers; client: headers, trailers */
     struct rpc_metadata_list headers; /* to send first */
-    struct rpc_metadata_list trailers;
+    struct rpc_metadata_list trailers; /* server: to send with the status */
 
     struct buf in; /* received and not yet delivered, from in_at */
     size_t in_at;
@@ -59,18 +70,18 @@ struct rpc_call {
     size_t out_at;
 
     enum rpc_status status; /* valid when have_status */
-    char *status_message;
+    char *status_message;   /* owned; NULL: none */
     int http_status;     /* client: of the response; 0 before */
     uint32_t reset_code; /* why the stream closed */
 
     unsigned busy; /* frames of ours on the stack that use this call */
-    bool is_ready;
+    bool is_ready;         /* in session->ready: dispatched in the coming round */
     bool opened;           /* the handler knows of it */
     bool request_complete; /* server: headers are there */
-    bool paused;
-    bool choked;
+    bool paused;           /* by the handler: messages wait, the stream window fills */
+    bool choked;           /* out reached send_high; until drain */
     bool headers_arrived; /* client: initial headers, not trailers only */
-    bool headers_told;
+    bool headers_told;    /* handler->headers ran */
     bool headers_sent;  /* server */
     bool out_deferred;  /* HTTP/2 asked for data and there was none */
     bool out_ended;     /* no more rpc_call_send: finished or half closed */
@@ -78,7 +89,7 @@ struct rpc_call {
     bool status_local;  /* we decided it (deadline, cancel, bad message) */
     bool trailers_sent; /* server: everything is with the transport */
     bool remote_ended;  /* END_STREAM came */
-    bool half_close_told;
+    bool half_close_told; /* handler->half_close ran */
     bool closed; /* the stream is gone */
     bool lost;   /* with its connection */
     bool gone;   /* close was told, or must not be: free when not busy */
@@ -120,33 +131,37 @@ struct rpc_session_ops {
     void (*ended)(void *owner, struct rpc_session *session, const char *reason);
 };
 
+/*
+ * One connection. Owner: the server or channel, which links it and learns its end through ops.
+ * Times are io_now_us of the loop.
+ */
 struct rpc_session {
     TAILQ_ENTRY(rpc_session) link; /* the owner's */
     const struct rpc_session_ops *ops;
-    void *owner;
+    void *owner; /* the server or channel; arg of ops */
     const struct rpc_options *options; /* the owner's, complete */
     struct io_loop *loop;
-    struct tls_context *tls;
+    struct tls_context *tls; /* the owner's; NULL: cleartext */
     const char *server_name; /* client, the owner's */
-    struct io_stream *stream;
+    struct io_stream *stream; /* NULL: not there yet, or over */
     nghttp2_session *http2; /* NULL until the transport stands */
-    struct rpc_call_list calls;
-    struct rpc_call_list ready;
+    struct rpc_call_list calls; /* every call that has a stream here */
+    struct rpc_call_list ready; /* those of them that have something to be told */
     struct io_timer work_timer;  /* output or ready calls wait */
     struct io_timer watch_timer; /* handshake, then keep-alive */
-    uint64_t last_read_us;
+    uint64_t last_read_us; /* io_now_us when the last byte came */
     uint64_t ping_us; /* when the unanswered PING was sent, 0: none */
     struct buf wire;  /* frames of one flush, written at once */
-    char *peer;
-    char *peer_name;
-    unsigned busy;
+    char *peer;       /* address, for texts; owned */
+    char *peer_name;  /* of its certificate, "" without TLS; owned */
+    unsigned busy;    /* frames of ours on the stack that use the session */
     bool server;
     bool settled; /* the peer's SETTINGS came: it speaks HTTP/2 */
     bool is_open; /* the owner knows */
-    bool told_draining;
+    bool told_draining; /* client: the server said goodbye; server: we have begun to */
     bool drain_final; /* our last GOAWAY was sent */
-    bool ended;
-    bool gone;
+    bool ended; /* no transport any more; calls are being told */
+    bool gone;  /* nobody is told anything: freed when not busy */
 };
 
 /* Server: takes an accepted stream. */

@@ -1,4 +1,12 @@
-/* The server: accepts connections, routes calls, refuses what it must. See rpc.h. */
+/*
+ * The server: accepts connections, routes calls, refuses what it must. See rpc.h.
+ *
+ * Runs on one loop. Owns its sessions, which own their calls: a call that a method has opened ends
+ * before the server does (rpc_server_free closes every session, and the health service asserts that
+ * no watcher is left). The order in which a request is judged is that of on_request: is it gRPC,
+ * were its headers acceptable, may this peer call this path, and only then whether there is such a
+ * method.
+ */
 #include "core/base/log.h"
 #include "core/base/map.h"
 #include "ctrl/rpc/rpc_internal.h"
@@ -9,15 +17,15 @@ TAILQ_HEAD(session_list, rpc_session);
 struct rpc_server {
     struct io_loop *loop;
     struct io_listener *listener; /* NULL once draining */
-    char *address;
+    char *address;                /* bound, with the real port */
     struct tls_context *tls;
     struct rpc_options options;
-    struct session_list sessions;
-    uint32_t sessions_len;
+    struct session_list sessions; /* owned, also while they shake hands */
+    uint32_t sessions_len;        /* <= options.connections_max */
     struct strmap methods; /* path -> struct rpc_method, owned */
     struct rpc_health *health;
     struct rpc_reflection *reflection;
-    struct io_timer drained_timer;
+    struct io_timer drained_timer; /* tells drained from the loop, never from a caller's frame */
     void (*drained)(void *arg);
     void *drained_arg;
     bool draining;
@@ -241,6 +249,7 @@ static void free_methods(struct rpc_server *server)
     strmap_free(&server->methods);
 }
 
+/* By rpc_server_drain or rpc_server_free, whichever comes first. */
 static void close_listener(struct rpc_server *server)
 {
     if (server->listener != NULL) {
@@ -295,6 +304,7 @@ void rpc_server_set_health(struct rpc_server *server, const char *service, bool 
     rpc_health_set(server->health, service, serving);
 }
 
+/* Finishing ends no call before the loop turns, so the list stays as it is while we walk. */
 static void finish_builtin_calls(struct rpc_session *session)
 {
     struct rpc_call *call;

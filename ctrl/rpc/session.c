@@ -1,15 +1,41 @@
-/* One HTTP/2 connection, either side. See rpc_internal.h. */
+/*
+ * One HTTP/2 connection, either side: transport, TLS, nghttp2, flush, keep-alive, drain.
+ *
+ * Runs on the loop of the server or channel that made the session, and nowhere else.
+ *
+ * Life of a session:
+ *
+ *     connecting/handshake   http2 NULL; the watch timer counts handshake_us
+ *     HTTP/2 started         our SETTINGS are out; settled when the peer's came
+ *     open                   ops->ready agreed (a server's are open as soon as they are settled)
+ *     draining               told_draining: one side said goodbye, calls on it go on
+ *     ended or gone          calls were told; memory goes when no frame of ours uses it (busy)
+ *
+ * ended: the transport broke or both sides are done, ops->ended runs. gone: no callback may run
+ * any more. rpc_session_destroy goes straight to gone, since its caller knows what it does.
+ *
+ * Everything that happens in one round of the loop leaves in one write: nghttp2's callbacks only
+ * mark calls ready, session_work lets handlers take it, and flush then gathers every frame that
+ * this produced. Two rounds are needed only for what the flush itself closes.
+ *
+ * Entry points: rpc_session_accept, rpc_session_connect, rpc_session_wake, rpc_session_drain,
+ * rpc_session_destroy.
+ */
 #include "ctrl/rpc/rpc_internal.h"
 
 #include "core/base/log.h"
 #include "core/io/tls.h"
 #include "ctrl/rpc/text.h"
 
-/* Output is handed to the stream while it has less than this queued. */
+/*
+ * Output is handed to the stream while it has less than this queued: beyond it the bytes stay in
+ * the calls, where rpc_call_pending counts them. WIRE_CHUNK bounds our own copy of a long flush.
+ */
 enum { WRITE_HIGH = 256 * 1024, WIRE_CHUNK = 64 * 1024 };
 
 struct rpc_options rpc_options_complete(const struct rpc_options *options)
 {
+    /* The defaults named in rpc.h, in one place for both sides. */
     struct rpc_options o = options == NULL ? (struct rpc_options){0} : *options;
     o.message_max = o.message_max == 0 ? 4U << 20 : o.message_max;
     o.window = o.window == 0 ? 256U << 10 : o.window;
@@ -19,12 +45,14 @@ struct rpc_options rpc_options_complete(const struct rpc_options *options)
     o.handshake_us = o.handshake_us == 0 ? 10000000 : o.handshake_us;
     o.keepalive_us = o.keepalive_us == 0 ? 10000000 : o.keepalive_us;
     o.keepalive_wait_us = o.keepalive_wait_us == 0 ? 5000000 : o.keepalive_wait_us;
+    /* A window is 31 bits in HTTP/2 (RFC 9113, 6.9.1), a gRPC message's length 32. */
     ASSERT(o.window <= INT32_MAX && o.message_max <= UINT32_MAX);
     return o;
 }
 
 /* ---- lists ----------------------------------------------------------------------------------- */
 
+/* A call is in one list at a time; list and session change together, here and below only. */
 void rpc_session_link(struct rpc_call *call, struct rpc_session *session,
                       struct rpc_call_list *list)
 {
@@ -34,6 +62,10 @@ void rpc_session_link(struct rpc_call *call, struct rpc_session *session,
     TAILQ_INSERT_TAIL(list, call, link);
 }
 
+/*
+ * Also out of the ready list: a call without a session is never dispatched, so whoever unlinks it
+ * decides what becomes of it (rpc_call_end, rpc_call_release, or another list).
+ */
 void rpc_session_unlink(struct rpc_call *call)
 {
     ASSERT(call->list != NULL || !call->is_ready);
@@ -62,6 +94,10 @@ void rpc_session_wake(struct rpc_session *session)
     }
 }
 
+/*
+ * Idempotent within a round: however many frames came, the call is dispatched once and takes them
+ * all. Safe inside nghttp2's callbacks: nothing of the user runs here.
+ */
 void rpc_session_mark_ready(struct rpc_call *call)
 {
     struct rpc_session *session = call->session;
@@ -75,6 +111,7 @@ void rpc_session_mark_ready(struct rpc_call *call)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
+/* From leave only: busy 0 means that no frame of ours further up the stack touches it again. */
 static void session_free(struct rpc_session *session)
 {
     ASSERT(session->busy == 0 && TAILQ_EMPTY(&session->calls) && TAILQ_EMPTY(&session->ready));
@@ -103,6 +140,7 @@ static void leave(struct rpc_session *session)
     }
 }
 
+/* Before memory may go: a timer that fires later would find it freed. */
 static void stop_timers(struct rpc_session *session)
 {
     io_timer_cancel(session->loop, &session->work_timer);
@@ -149,12 +187,14 @@ static void session_end(struct rpc_session *session, err_t reason)
     session->ended = true;
     stop_timers(session);
     close_stream(session);
+    /* Borrowed from reason, which therefore lives until every call and the owner were told. */
     const char *text = reason == ERR_OK ? "the connection was closed" : err_text(reason);
     enter(session);
     if (session->is_open && session->ops->draining != NULL) {
         session->ops->draining(session->owner, session); /* calls started from close go elsewhere */
     }
     while (!session->gone && !TAILQ_EMPTY(&session->calls)) {
+        /* Each turn ends the call, or delivers one message of it at least: it comes to an end. */
         struct rpc_call *call = TAILQ_FIRST(&session->calls);
         rpc_call_lose(call, text);
         if (call->is_ready) {
@@ -172,6 +212,10 @@ static void session_end(struct rpc_session *session, err_t reason)
     err_free(reason);
 }
 
+/*
+ * From the owner, which has already taken the session out of its list. gone is set first: a close
+ * handler that comes back into the owner finds a session that does nothing any more.
+ */
 void rpc_session_destroy(struct rpc_session *session, enum rpc_status status, const char *reason)
 {
     ASSERT(session != NULL && !session->gone);
@@ -205,6 +249,7 @@ static err_t flush(struct rpc_session *session)
     ASSERT(session->stream != NULL && session->http2 != NULL);
     while (io_stream_pending(session->stream) + session->wire.len < WRITE_HIGH) {
         const uint8_t *data;
+        /* data is nghttp2's own memory, valid until the next call. */
         ssize_t len = nghttp2_session_mem_send(session->http2, &data);
         if (len < 0) {
             return err_new(ERR_PROTOCOL, "HTTP/2: %s", nghttp2_strerror((int)len));
@@ -224,9 +269,14 @@ static err_t flush(struct rpc_session *session)
 /* Over in order: nothing more will be said by either side. */
 static bool is_finished(struct rpc_session *session)
 {
+    ASSERT(session->http2 != NULL && !session->gone);
     if (!nghttp2_session_want_read(session->http2) && !nghttp2_session_want_write(session->http2)) {
         return true;
     }
+    /*
+     * nghttp2 keeps reading as long as a peer might open streams. After the final GOAWAY none
+     * counts, and a client opens none itself on a connection that was told to end.
+     */
     return (session->drain_final || (session->told_draining && !session->server)) &&
            TAILQ_EMPTY(&session->calls) && !nghttp2_session_want_write(session->http2);
 }
@@ -269,6 +319,7 @@ static void session_work(struct rpc_session *session)
     leave(session);
 }
 
+/* See rpc_session_wake. The timer is disarmed when it fires, so a wake from here arms it again. */
 static void work_timer_fired(struct io_timer *timer)
 {
     session_work(CONTAINER_OF(timer, struct rpc_session, work_timer));
@@ -276,6 +327,7 @@ static void work_timer_fired(struct io_timer *timer)
 
 /* ---- what nghttp2 tells ---------------------------------------------------------------------- */
 
+/* NULL: the call was abandoned, or has already been told that its stream is closed. */
 static struct rpc_call *call_of(nghttp2_session *http2, int32_t stream_id)
 {
     return nghttp2_session_get_stream_user_data(http2, stream_id);
@@ -288,6 +340,7 @@ static int on_begin_headers(nghttp2_session *http2, const nghttp2_frame *frame, 
     if (!session->server || frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
         return 0;
     }
+    /* How many there can be at once is bounded by SETTINGS_MAX_CONCURRENT_STREAMS (calls_max). */
     struct rpc_call *call = rpc_call_new(session->loop, session->options);
     call->stream_id = frame->hd.stream_id;
     rpc_session_link(call, session, &session->calls);
@@ -303,7 +356,7 @@ static void receive_metadata(struct rpc_call *call, const nghttp2_vec *name,
     err_t err = rpc_metadata_receive(&call->received, (const char *)name->base, name->len,
                                      (const char *)value->base, value->len);
     if (err != ERR_OK) {
-        /* A server answers once the request is complete (request_refused looks at this). */
+        /* A server answers once the request is complete (on_request in server.c looks at it). */
         rpc_call_set_status(call,
                             err_code(err) == ERR_LIMIT ? RPC_RESOURCE_EXHAUSTED : RPC_INTERNAL,
                             err_text(err));
@@ -460,7 +513,8 @@ static int on_frame_recv(nghttp2_session *http2, const nghttp2_frame *frame, voi
     if (frame->hd.type == NGHTTP2_SETTINGS && !ack) {
         session->settled = true;
     } else if (frame->hd.type == NGHTTP2_GOAWAY) {
-        session->told_draining = true;
+        /* A client's goodbye changes nothing here: nghttp2 ends when its last call has. */
+        session->told_draining |= !session->server;
     } else if (frame->hd.type == NGHTTP2_PING && ack && session->told_draining && session->server &&
                !session->drain_final) {
         /* A round trip after the notice: every call the client sent before it knew is here. */
@@ -472,6 +526,10 @@ static int on_frame_recv(nghttp2_session *http2, const nghttp2_frame *frame, voi
     return 0;
 }
 
+/*
+ * Bytes of a message, in pieces of any size. Automatic window updates are off: the window of a
+ * call is given back when its handler took the message (see give_window_back in call.c).
+ */
 static int on_data(nghttp2_session *http2, uint8_t flags, int32_t stream_id, const uint8_t *data,
                    size_t len, void *user)
 {
@@ -511,6 +569,7 @@ static int on_stream_close(nghttp2_session *http2, int32_t stream_id, uint32_t e
     struct rpc_call *call = call_of(http2, stream_id);
     if (call != NULL) {
         ASSERT(call->stream_id == stream_id);
+        /* From here on neither side can find the other: the number may not be used again. */
         nghttp2_session_set_stream_user_data(http2, stream_id, NULL);
         call->stream_id = -1;
         call->closed = true;
@@ -533,6 +592,11 @@ static int on_invalid_frame(nghttp2_session *http2, const nghttp2_frame *frame, 
 
 /* ---- start of HTTP/2 ------------------------------------------------------------------------- */
 
+/*
+ * Both kinds share the callbacks: each asks session->server where the sides differ. Allocation in
+ * nghttp2 goes through malloc, and we do not go on without memory: hence the assertions.
+ * no_closed_streams: nghttp2 need not remember ended streams for priorities, which gRPC lacks.
+ */
 static nghttp2_session *new_http2(struct rpc_session *session)
 {
     nghttp2_session_callbacks *callbacks;
@@ -556,6 +620,10 @@ static nghttp2_session *new_http2(struct rpc_session *session)
     return http2;
 }
 
+/*
+ * The transport stands. A client's preface and both sides' SETTINGS leave with the first flush. The
+ * peer's text and name are copied: calls may ask for them after the stream has gone.
+ */
 static void start_http2(struct rpc_session *session)
 {
     ASSERT(session->http2 == NULL && session->stream != NULL);
@@ -573,6 +641,11 @@ static void start_http2(struct rpc_session *session)
     nghttp2_settings_entry mine[] = {settings[0], settings[1],
                                      session->server ? settings[3] : settings[2]};
     nghttp2_submit_settings(session->http2, NGHTTP2_FLAG_NONE, mine, ARRAY_LEN(mine));
+    /*
+     * The connection's window is given back as bytes come (see on_data), so it only has to cover
+     * what is under way. Four calls' worth lets several senders run at full speed; the condition
+     * keeps it below the 31 bits there are.
+     */
     size_t window = session->options->window < 1U << 28 ? session->options->window * 4
                                                         : session->options->window;
     nghttp2_session_set_local_window_size(session->http2, NGHTTP2_FLAG_NONE, 0, (int32_t)window);
@@ -634,6 +707,7 @@ static void stream_data(void *arg, const uint8_t *data, size_t len, const int *f
     leave(session);
 }
 
+/* The transport has room again: what flush left in nghttp2 and in the calls goes on. */
 static void stream_drain(void *arg)
 {
     session_work(arg);
@@ -653,6 +727,7 @@ static const struct io_stream_handler stream_handler = {
     .close = stream_closed,
 };
 
+/* TLS has verified the peer; the stream is now the encrypted one, over the one that was there. */
 static void tls_ready(void *arg, struct io_stream *stream)
 {
     struct rpc_session *session = arg;
@@ -676,6 +751,7 @@ static void stream_ready(void *arg, struct io_stream *stream)
 
 /* ---- handshake limit and keep-alive ---------------------------------------------------------- */
 
+/* One timer for both limits: the keep-alive begins only when the handshake is over. */
 static void watch(struct rpc_session *session, uint64_t deadline_us)
 {
     io_timer_start(session->loop, &session->watch_timer, deadline_us);
@@ -706,6 +782,7 @@ static void watch_timer_fired(struct io_timer *timer)
 
 /* ---- making one ------------------------------------------------------------------------------ */
 
+/* options and owner outlive the session: they are the server's or channel's own. */
 static struct rpc_session *session_new(struct io_loop *loop, struct tls_context *tls,
                                        const struct rpc_options *options,
                                        const struct rpc_session_ops *ops, void *owner)
@@ -736,6 +813,10 @@ struct rpc_session *rpc_session_accept(struct io_loop *loop, struct io_stream *s
     return session;
 }
 
+/*
+ * An error means that nothing was started (an address that cannot be parsed); a connection that is
+ * refused comes through ops->ended like every later end.
+ */
 err_t rpc_session_connect(struct io_loop *loop, const char *address, struct tls_context *tls,
                           const char *server_name, const struct rpc_options *options,
                           const struct rpc_session_ops *ops, void *owner, struct rpc_session **out)
@@ -753,6 +834,12 @@ err_t rpc_session_connect(struct io_loop *loop, const char *address, struct tls_
     return ERR_OK;
 }
 
+/*
+ * The graceful shutdown of RFC 9113, 6.8: first a GOAWAY that names the highest possible stream
+ * (the shutdown notice) and a PING behind it. The PING's answer proves that the client has read the
+ * notice; the second GOAWAY then names the last stream that was really taken, and no call is lost
+ * between the two.
+ */
 void rpc_session_drain(struct rpc_session *session)
 {
     ASSERT(session->server);

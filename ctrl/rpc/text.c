@@ -39,6 +39,10 @@ bool rpc_timeout_parse(const char *text, size_t len, uint64_t *out_us)
     return false;
 }
 
+/*
+ * Rounded up: a server must not give up before its client does. 12 bytes: 8 digits, unit, NUL.
+ * Beyond 99,999,999 hours the answer is that many.
+ */
 void rpc_timeout_format(uint64_t us, char out[12])
 {
     static const struct {
@@ -126,6 +130,7 @@ void rpc_base64_encode(struct buf *out, const uint8_t *data, size_t len)
     }
 }
 
+/* RFC 4648, 4. Bits behind the last whole byte are dropped, as gRPC's own decoders do. */
 bool rpc_base64_decode(struct buf *out, const char *text, size_t len)
 {
     ASSERT(out != NULL);
@@ -146,5 +151,5 @@ bool rpc_base64_decode(struct buf *out, const char *text, size_t len)
             buf_append_byte(out, (uint8_t)(bits >> bits_len));
         }
     }
-    return len % 4 != 1;
+    return len % 4 != 1; /* one digit alone is 6 bits: no byte */
 }
