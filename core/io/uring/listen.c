@@ -10,6 +10,8 @@
 enum {
     BACKLOG = 1024,
     ACCEPT_RETRY_US = 100 * 1000, /* out of descriptors: look again after this */
+    IN_USE_STEP_MS = 20,          /* see bind_patiently */
+    IN_USE_PATIENCE_MS = 500,
 };
 
 struct uring_listener {
@@ -157,8 +159,9 @@ const char *uring_listener_address(const struct io_listener *base)
 }
 
 /* A socket file nobody listens on any more is in the way of bind. */
-static void stale_remove(const struct uring_address *address, int type)
+static void stale_remove(const struct uring_address *address)
 {
+    int type = address->kind == URING_PACKET ? SOCK_SEQPACKET : SOCK_STREAM;
     ASSERT(address->kind != URING_TCP);
     struct stat st;
     if (lstat(address->local.sun_path, &st) != 0 || !S_ISSOCK(st.st_mode)) {
@@ -174,6 +177,27 @@ static void stale_remove(const struct uring_address *address, int type)
     close(fd);
 }
 
+/*
+ * A process that was killed keeps its sockets until the kernel has taken its ring apart, which may
+ * be some milliseconds after its parent has seen it die. So an address in use is tried again for a
+ * while, on the loop's time: this happens at start, and otherwise only where it ends in an error.
+ */
+static int bind_patiently(int fd, const struct uring_address *address)
+{
+    for (int waited_ms = 0;; waited_ms += IN_USE_STEP_MS) {
+        if (address->kind != URING_TCP) {
+            stale_remove(address);
+        }
+        if (bind(fd, &address->any, address->len) == 0) {
+            return 0;
+        }
+        if (errno != EADDRINUSE || waited_ms >= IN_USE_PATIENCE_MS) {
+            return -1;
+        }
+        usleep(IN_USE_STEP_MS * 1000);
+    }
+}
+
 /* Binds and listens; address becomes what was really bound. */
 static err_t listener_bind(int fd, const char *text, struct uring_address *address)
 {
@@ -183,7 +207,7 @@ static err_t listener_bind(int fd, const char *text, struct uring_address *addre
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0) {
         return err_errno(errno, "SO_REUSEADDR");
     }
-    if (bind(fd, &address->any, address->len) != 0) {
+    if (bind_patiently(fd, address) != 0) {
         return err_errno(errno, "listening on %s", text);
     }
     /* Before listen: nobody can connect until then. */
@@ -211,9 +235,6 @@ err_t uring_listen(struct io_loop *loop, const char *text, io_accept_fn accepted
     struct uring_address address;
     TRY(uring_address_parse(text, true, &address));
     int type = address.kind == URING_PACKET ? SOCK_SEQPACKET : SOCK_STREAM;
-    if (address.kind != URING_TCP) {
-        stale_remove(&address, type);
-    }
     int fd = socket(address.any.sa_family, type | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return err_errno(errno, "making a socket for %s", text);

@@ -14,8 +14,10 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -529,6 +531,38 @@ static void stale_socket(void)
     world_run(&world, WORLD_REAL, stale_start, &world);
 }
 
+/* As the sockets of a killed process, which go some milliseconds after it. */
+static void *linger(void *arg)
+{
+    usleep(150 * 1000);
+    close(*(int *)arg);
+    return NULL;
+}
+
+static void lingering_start(struct io_loop *loop, void *arg)
+{
+    struct world *world = arg;
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    snprintf(un.sun_path, sizeof(un.sun_path), "%s/lingers", world->dir);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    CU_ASSERT(bind(fd, (struct sockaddr *)&un, sizeof(un)) == 0 && listen(fd, 8) == 0);
+    pthread_t thread;
+    CU_ASSERT_FATAL(pthread_create(&thread, NULL, linger, &fd) == 0);
+    char address[160];
+    snprintf(address, sizeof(address), "unixpacket:%s", un.sun_path);
+    struct io_listener *listener;
+    expect_ok(io_listen(loop, address, stale_accepted, NULL, &listener));
+    pthread_join(thread, NULL);
+    io_listener_close(listener);
+    io_loop_stop(loop);
+}
+
+static void lingering_socket(void)
+{
+    struct world world;
+    world_run(&world, WORLD_REAL, lingering_start, &world);
+}
+
 static void pause_over(struct io_timer *timer)
 {
     struct pair *pair = CONTAINER_OF(timer, struct pair, timer);
@@ -785,6 +819,7 @@ static const struct test_case cases[] = {
     {"messages with descriptors", packets},
     {"descriptors are not leaked", descriptors_not_leaked},
     {"stale socket files", stale_socket},
+    {"a killed process' socket goes a little later", lingering_socket},
     {"message at the moment of pausing", late_pause},
     {"message that is too large", large_message},
     {"out of descriptors", out_of_descriptors},
