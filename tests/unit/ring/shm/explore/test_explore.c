@@ -1,0 +1,340 @@
+/*
+ * The code of ring/shm under every schedule within bounds: small messages, a full ring, fragments,
+ * answers, shared blocks that are lost or fanned out, sessions that end, and death anywhere. At
+ * least SCHEDULES_MIN different interleavings in sum; then the same with faults, which must be
+ * found.
+ */
+#include "tests/unit/harness.h"
+#include "tests/unit/ring/shm/explore/stage.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SCHEDULES_MIN 1000000ULL
+#define SCHEDULES_EACH 220000ULL /* of one scenario, in order, */
+#define RANDOM_EACH 100000ULL    /* and drawn at random besides */
+
+enum { MESSAGES = 3, BLOCK = STAGE_ARENA / 2, P = 1, C = 2, C2 = 4 };
+
+static struct stage_side *const producer = stage_producer;
+static struct stage_side *const consumer = stage_consumer;
+
+/* ---- what the threads do --------------------------------------------------------------------- */
+
+static void reset(uint32_t sessions, uint32_t lines, bool shared, uint32_t messages)
+{
+    struct stage_config config = {.sessions = sessions, .lines = lines, .shared = shared};
+    stage_reset(&config);
+    for (uint32_t i = 0; i < sessions; i++) {
+        consumer[i].expects = messages;
+    }
+}
+
+/* Sessions whose reader died end: proved dead, it holds nothing. True while any stands. */
+static bool readers_left(uint32_t sessions)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < sessions; i++) {
+        if (explore_died(1 + i) && producer[i].end.attached) {
+            stage_reclaim(&producer[i]);
+        }
+        any |= producer[i].end.attached;
+    }
+    return any;
+}
+
+static void finish(uint32_t sessions)
+{
+    while (readers_left(sessions) && producer[0].end.backlogs > 0) {
+        stage_turn(producer, sessions);
+    }
+}
+
+static void consume(uint32_t thread)
+{
+    stage_consume(&consumer[thread - 1]);
+}
+
+static uint64_t lost; /* by all readers in all schedules */
+
+static void check_one(void)
+{
+    stage_check(1);
+    lost += consumer->lost;
+}
+
+/* Messages of one line, of two, and of none, published in two batches. */
+static void small_reset(void)
+{
+    reset(1, 4, false, MESSAGES);
+}
+
+static void small_run(uint32_t thread)
+{
+    if (thread != 0) {
+        consume(thread);
+        return;
+    }
+    stage_send(producer, 0, 20, true);
+    stage_send(producer, 1, SHM_INLINE_HEAD + 1, false);
+    stage_send(producer, 2, 0, true);
+    finish(1);
+}
+
+/* More than the ring has room for: the producer waits for acknowledgements. */
+static void full_reset(void)
+{
+    reset(1, 2, false, MESSAGES + 1);
+}
+
+static void full_run(uint32_t thread)
+{
+    if (thread != 0) {
+        consume(thread);
+        return;
+    }
+    for (uint32_t i = 0; i <= MESSAGES; i++) {
+        stage_send(producer, i, 8 + i * 16, true);
+    }
+    finish(1);
+}
+
+/* A message in fragments, and one in a block of its own. */
+static void fragments_reset(void)
+{
+    reset(1, 2, false, MESSAGES);
+}
+
+static void fragments_run(uint32_t thread)
+{
+    if (thread != 0) {
+        consume(thread);
+        return;
+    }
+    stage_send(producer, 0, STAGE_ARENA / 2, true);
+    stage_send(producer, 1, 4, true);
+    stage_send(producer, 2, STAGE_ARENA / 8, true);
+    finish(1);
+}
+
+/* Each message is answered before the next is sent. */
+static void answer_reset(void)
+{
+    reset(1, 4, false, 2);
+    consumer->answers = true;
+    producer->expects = 2;
+}
+
+static void answer_run(uint32_t thread)
+{
+    if (thread != 0) {
+        consume(thread);
+        return;
+    }
+    for (uint32_t i = 0; i < 2 && readers_left(1); i++) {
+        stage_send(producer, i, 8, false);
+        while (producer->next <= i && readers_left(1)) {
+            stage_turn(producer, 1);
+        }
+    }
+    finish(1);
+}
+
+/* Blocks for all readers, more than the arena holds: who lags loses what it has not begun. */
+static void share_all(uint32_t sessions)
+{
+    for (uint32_t i = 0; i < MESSAGES; i++) {
+        struct carrier_block block;
+        /* Asking again later is what takes blocks back from who has read nothing meanwhile. */
+        while (!stage_block(i, BLOCK, &block) && !stage_block(i, BLOCK, &block)) {
+            if (!readers_left(sessions)) {
+                return;
+            }
+            stage_turn(producer, sessions);
+        }
+        readers_left(sessions);
+        for (uint32_t k = 0; k < sessions; k++) {
+            if (producer[k].end.attached) {
+                stage_share(&producer[k], i, &block, BLOCK);
+                shm_flush(&producer[k].shm.base, 0);
+            }
+        }
+        shm_pool_release(&stage_pool, 0, &block);
+    }
+}
+
+static void share_reset(void)
+{
+    reset(1, 4, true, MESSAGES);
+}
+
+static void share_run(uint32_t thread)
+{
+    if (thread != 0) {
+        consume(thread);
+        return;
+    }
+    share_all(1);
+    finish(1);
+}
+
+static void fan_out_reset(void)
+{
+    reset(2, 4, true, MESSAGES);
+}
+
+static void fan_out_run(uint32_t thread)
+{
+    if (thread != 0) {
+        consume(thread);
+        return;
+    }
+    share_all(2);
+    finish(2);
+}
+
+static void fan_out_check(void)
+{
+    stage_check(2);
+}
+
+/* The session ends while its blocks are being read; what is free is filled again at once. */
+static void end_run(uint32_t thread)
+{
+    if (thread != 0) {
+        consume(thread);
+        stage_detach(consumer);
+        return;
+    }
+    share_all(1);
+    if (producer->end.attached) {
+        stage_detach(producer);
+    }
+    struct carrier_block block;
+    uint64_t offset;
+    for (uint32_t i = 0; i < 2 && shm_arena_take(&stage_pool.workers[0].arena, BLOCK, &offset);
+         i++) {
+        block.data = stage_pool.workers[0].base + offset;
+        explore_written(block.data, BLOCK);
+        memset(block.data, 0xee, BLOCK);
+        explore_point();
+        shm_arena_drop(&stage_pool.workers[0].arena, offset);
+    }
+    stage_goodbye(consumer);
+    explore_join(1); /* it says that it is done, or its connection ends */
+    shm_pool_return(producer->end.returns);
+    producer->end.returns = NULL;
+}
+
+static const struct explore_scenario scenarios[] = {
+    {"small", 2, P | C, small_reset, small_run, check_one},
+    {"full ring", 2, P | C, full_reset, full_run, check_one},
+    {"fragments", 2, P | C, fragments_reset, fragments_run, check_one},
+    {"answers", 2, P | C, answer_reset, answer_run, check_one},
+    {"share and lose", 2, P | C, share_reset, share_run, check_one},
+    {"fan-out", 3, P | C | C2, fan_out_reset, fan_out_run, fan_out_check},
+    {"end of a session", 2, P | C, share_reset, end_run, check_one},
+};
+
+/* ---- cases ----------------------------------------------------------------------------------- */
+
+static struct explore_result run(const struct explore_scenario *s, const struct explore_bounds *b)
+{
+    struct explore_result r = explore(s, b);
+    if (r.failure[0] != '\0' && b->fault == EXPLORE_NO_FAULT) {
+        printf("\n  %s: after %llu schedules: %s\n  at %s\n", s->name,
+               (unsigned long long)r.schedules, r.failure, r.schedule);
+        CU_FAIL("a schedule under which the code is wrong");
+    }
+    return r;
+}
+
+/* All with two preemptions, then those with three as far as that is affordable. */
+static uint64_t in_order(const struct explore_scenario *s)
+{
+    struct explore_bounds b = {.preemptions = 2};
+    struct explore_result two = run(s, &b);
+    CU_ASSERT_TRUE(two.complete);
+    b = (struct explore_bounds){.preemptions = 3, .schedules = SCHEDULES_EACH};
+    struct explore_result three = run(s, &b);
+    printf("\n  %-17s %6llu schedules, and %6llu%s, %llu points each, death in %llu", s->name,
+           (unsigned long long)two.schedules, (unsigned long long)three.full,
+           three.complete ? " (all)" : "",
+           (unsigned long long)(three.steps / three.schedules),
+           (unsigned long long)(two.killed + three.killed));
+    fflush(stdout);
+    return two.schedules + three.full;
+}
+
+static void test_in_order(void)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < ARRAY_LEN(scenarios); i++) {
+        sum += in_order(&scenarios[i]);
+    }
+    printf("\n  %llu in sum, %llu messages lost ", (unsigned long long)sum,
+           (unsigned long long)lost);
+    CU_ASSERT_TRUE(sum >= SCHEDULES_MIN && lost > 0);
+}
+
+/* Deeper than can be searched: drawn at random, and printed when one fails. */
+static void test_at_random(void)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < ARRAY_LEN(scenarios); i++) {
+        struct explore_bounds b = {.preemptions = 8, .schedules = RANDOM_EACH, .random = 1 + i};
+        sum += run(&scenarios[i], &b).schedules;
+    }
+    printf(" [%llu] ", (unsigned long long)sum);
+}
+
+static const struct explore_scenario *scenario(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(scenarios); i++) {
+        if (strcmp(scenarios[i].name, name) == 0) {
+            return &scenarios[i];
+        }
+    }
+    UNREACHABLE();
+}
+
+static void expect_found(const char *name, enum explore_fault fault, const void *blind,
+                         const char *what)
+{
+    struct explore_result r = {0};
+    for (uint32_t n = 1; n <= 3 && r.failure[0] == '\0'; n++) {
+        struct explore_bounds b = {.preemptions = n, .schedules = SCHEDULES_EACH, .fault = fault,
+                                   .blind = blind};
+        r = explore(scenario(name), &b);
+    }
+    printf("\n  %-15s %-17s after %llu: %s", what, name, (unsigned long long)r.schedules,
+           r.failure);
+    CU_ASSERT_STRING_NOT_EQUAL(r.failure, "");
+}
+
+static void test_faults(void)
+{
+    static const char *const sleepers[] = {"small", "full ring", "answers"};
+    for (size_t i = 0; i < ARRAY_LEN(sleepers); i++) {
+        expect_found(sleepers[i], EXPLORE_NO_FENCE, NULL, "no fence");
+        expect_found(sleepers[i], EXPLORE_NO_KERNEL, NULL, "no comparison");
+    }
+    expect_found("share and lose", EXPLORE_NO_FENCE, NULL, "no fence");
+    expect_found("end of a session", EXPLORE_NO_FENCE, NULL, "no fence");
+    expect_found("small", EXPLORE_PLAIN_RELEASE, NULL, "no release");
+    expect_found("fragments", EXPLORE_PLAIN_RELEASE, NULL, "no release");
+    share_reset();
+    const struct shm_pair *pair = &producer->end.pairs[0];
+    expect_found("share and lose", EXPLORE_BLIND, &pair->peer->claim, "blind to claims");
+    expect_found("end of a session", EXPLORE_BLIND, &pair->peer->claim, "blind to claims");
+    expect_found("share and lose", EXPLORE_BLIND, &pair->own->voided, "blind to voids");
+    expect_found("full ring", EXPLORE_BLIND, &producer->end.state->blocked, "deaf");
+}
+
+static const struct test_case cases[] = {
+    {"every schedule within bounds", test_in_order},
+    {"schedules at random", test_at_random},
+    {"faults are found", test_faults},
+};
+TEST_SUITE("ring/shm explored", cases)
