@@ -1,17 +1,24 @@
 /*
- * Sleep and wake over a lane (shm_arm, shm_disarm, wake_peer, take_lane in ring/shm/lanes.c).
+ * Sleep and wake over a lane (shm_arm and shm_disarm in ring/shm/lanes.c, shm_flush_end in
+ * ring/shm/produce.c).
  *
- * The producer publishes and rings the consumer's bell if that sleeps; where the ring is full it
- * says that it is blocked, sleeps itself, and the consumer rings it after acknowledging. Each
- * shared word has one writer; a store is the writer's own first (own_x) and reaches memory (x) at
- * any later moment, unless a fence waits for it. `sleeping` is odd in a sleep and grows, so that one
- * sleep is rung for once (`rung`).
+ * Both sides store what they have (tail, head), fence, and look whether the other sleeps. Where the
+ * ring is full the producer says that it is blocked and sleeps as well; an acknowledgement rings
+ * only who is. Each shared word has one writer; a store is the writer's own first (own_x) and
+ * reaches memory (x) at any later moment, unless a fence waits for it. `sleeping` is odd in a sleep
+ * and grows, so that one sleep is rung for once (`rung_for`).
+ *
+ * The bell is a word `rung` which the ringing side changes, an atomic operation, and then asks the
+ * kernel to wake who waits for it: two steps. The sleeper reads the word first (`armed`); the kernel
+ * lets it sleep only if the word still is what it read, under the lock that waking takes as well.
  *
  * Claim. Nobody sleeps for ever: every state in which nothing more can happen is one where all
  * messages have arrived.
  *
  * Broken on purpose, each must be found: NO_ARM_FENCE, NO_WAKE_FENCE, NO_ACK_FENCE (a fence left
- * out), NO_PARITY (a ring is remembered for ever instead of per sleep).
+ * out), NO_PARITY (a ring is remembered for ever instead of per sleep), LATE_WORD (the word is read
+ * after the last look), SAME_WORD (the kernel is asked to wake, the word stays), NOT_BLOCKED (the
+ * producer does not say that it waits), BLOCKED_LATE (it says so after the fence).
  */
 #ifndef MESSAGES
 #define MESSAGES 4
@@ -25,8 +32,10 @@ byte tail, own_tail;             /* P writes */
 byte head, own_head;             /* C writes */
 byte sleeping[2], own_sleeping[2];
 bit blocked, own_blocked;        /* P writes */
-byte bell[2];                    /* eventfds: system calls, seen at once */
-byte rung[2];                    /* private: the sleep that i rang its peer for last */
+byte rung[2];                    /* i's bell: the other side writes */
+byte armed[2];                   /* private: what i read there */
+bool waiting[2];                 /* i is in the kernel's queue */
+byte rung_for[2];                /* private: the sleep that i rang its peer for last */
 byte taken;
 
 /* All that i has stored is in memory. */
@@ -51,20 +60,39 @@ inline ring_if_asleep(i, j, s)
     s = sleeping[j];
     if
 #ifdef NO_PARITY
-    :: s % 2 == 1 && rung[i] == 0 ->
-        rung[i] = 1;
+    :: s % 2 == 1 && rung_for[i] == 0 ->
+        rung_for[i] = 1;
 #else
-    :: s % 2 == 1 && s != rung[i] ->
-        rung[i] = s;
+    :: s % 2 == 1 && s != rung_for[i] ->
+        rung_for[i] = s;
 #endif
-        bell[j] = 1
+#ifndef SAME_WORD
+        rung[j] = rung[j] + 1;
+#endif
+        waiting[j] = false
     :: else
-    fi
+    fi;
+    s = 0
 }
 
 inline sleep(i)
 {
-    atomic { bell[i] > 0 -> bell[i] = 0 }
+#ifdef LATE_WORD
+    armed[i] = rung[i];
+#endif
+    waiting[i] = (rung[i] == armed[i]); /* one step: the kernel's lock */
+    !waiting[i]
+}
+
+inline arm(i)
+{
+#ifndef LATE_WORD
+    armed[i] = rung[i];
+#endif
+    own_sleeping[i] = own_sleeping[i] + 1;
+#ifndef NO_ARM_FENCE
+    flushed(i)
+#endif
 }
 
 inline disarm(i)
@@ -84,10 +112,12 @@ active proctype producer()
         ring_if_asleep(P, C, s)
     :: own_tail == MESSAGES -> break
     :: own_tail < MESSAGES && own_tail - head >= RING ->
+#if !defined(NOT_BLOCKED) && !defined(BLOCKED_LATE)
         own_blocked = 1;
-        own_sleeping[P] = own_sleeping[P] + 1;
-#ifndef NO_ARM_FENCE
-        flushed(P);
+#endif
+        arm(P);
+#ifdef BLOCKED_LATE
+        own_blocked = 1;
 #endif
         if
         :: own_tail - head < RING -> skip
@@ -112,15 +142,17 @@ active proctype consumer()
 #ifndef NO_ACK_FENCE
             flushed(C);
 #endif
+            s = sleeping[P];
             if
-            :: blocked -> ring_if_asleep(C, P, s)
+            :: s % 2 == 1 ->
+                if
+                :: blocked -> ring_if_asleep(C, P, s)
+                :: else
+                fi
             :: else
             fi
         :: else ->
-            own_sleeping[C] = own_sleeping[C] + 1;
-#ifndef NO_ARM_FENCE
-            flushed(C);
-#endif
+            arm(C);
             if
             :: tail != taken -> skip
             :: else -> sleep(C)

@@ -1,157 +1,195 @@
 /*
- * A lane in shared memory (ring/shm/lanes.c): one producer, one consumer, a ring of descriptors, an
- * arena of blocks that come back in any order. Either side may be killed between any two steps.
+ * A lane in shared memory (produce.c and take.c in ring/shm): one producer, one consumer, a ring of
+ * lines, an arena of blocks that come back in any order. A message lies in one line, in two, or in
+ * a block that a line names. Lines are filled one after the other and published together. Either
+ * side may be killed between any two steps.
  *
- * Memory. A store is first the writer's own and reaches memory later. Plain stores (the two halves
- * of a block, the descriptor) get there in any order; tail, a release store, only when everything
- * written before it has. Every value of tail on the way may be seen. Loads happen in program order,
- * which is what the acquire loads of tail and head ask for.
+ * Memory. A store is first the writer's own and reaches memory later. Plain stores (lines, the two
+ * halves of a block) get there in any order; a tail, which is a release store, when everything
+ * written before it has. Loads happen in program order, which is what the acquire loads of tail and
+ * head ask for.
  *
  * Claims. The consumer takes messages 1, 2, 3 ... each once, whole, also after the producer was
- * killed: whatever tail says is there is there. The producer never has two messages in one block.
+ * killed: whatever tail says is there is there, and tail never parts a message. The producer never
+ * has two messages in one block.
  *
  * Broken on purpose, each must be found: PLAIN_TAIL (tail without release), EARLY_HEAD (head stored
- * before the block was read), NO_ROOM (the ring overwrites what was not acknowledged).
+ * before the message was read), NO_ROOM (the ring overwrites what was not acknowledged), HALF_ROOM
+ * (a message of two lines asks for room for one), MID_TAIL (published between two lines of one).
  */
 #ifndef MESSAGES
-#define MESSAGES 5
+#define MESSAGES 6
 #endif
-#define RING 2
-#define BLOCKS 3
+#define RING 4
+#define BLOCKS 2
 
-/* Memory as the other side sees it. */
-byte low[BLOCKS], high[BLOCKS]; /* the halves of a block: the number of the message it holds */
-byte desc_block[RING], desc_seq[RING];
-byte tail, head;
+#define INLINE_ONE(n) ((n) % 4 == 1)
+#define INLINE_TWO(n) ((n) % 4 == 3 || (n) % 4 == 0)
+#define BLOCK(n) ((n) % 4 == 2)
+#define LINES_OF(n) (INLINE_TWO(n) -> 2 : 1)
+#ifdef NO_ROOM
+#define ROOM(n) true
+#elif defined(HALF_ROOM)
+#define ROOM(n) (filled + 1 - acked <= RING)
+#else
+#define ROOM(n) (filled + LINES_OF(n) - acked <= RING)
+#endif
 
-/* The producer's stores on their way: for which message, 0 when there is none. */
-byte low_due[BLOCKS], high_due[BLOCKS];
-byte desc_due[RING], desc_due_block[RING];
-byte own_tail, own_head;
+/* Memory as the other side sees it: which message a line or half belongs to. */
+byte line[RING], line_block[RING];
+byte low[BLOCKS], high[BLOCKS];
+byte tail, head; /* in lines since the session began */
+
+/* The producer's stores on their way, 0: none; when they were filled, for the order of tails. */
+byte line_due[RING], line_due_block[RING], line_due_at[RING];
+byte low_due[BLOCKS], high_due[BLOCKS], block_due_at[BLOCKS];
+chan tails = [4] of { byte };
+byte own_head;
 
 /* The producer's private books. */
 bool used[BLOCKS];
-byte slot_block[RING];
-byte written, acked;
+byte held_at[BLOCKS]; /* line of the descriptor that names the block */
+byte filled, published, acked, written;
 
-byte taken;
+byte taken, received;
 bool producer_dead, consumer_dead;
 
-/* May tail show message n? Everything written for messages up to n must be in memory. */
-inline tail_may_show(n, yes)
+/* May tail show the lines below t? Everything written for them must be in memory. */
+inline may_show(t, yes)
 {
     yes = true;
 #ifndef PLAIN_TAIL
-    for (i : 0 .. BLOCKS - 1) {
-        if
-        :: (low_due[i] != 0 && low_due[i] <= n) || (high_due[i] != 0 && high_due[i] <= n) ->
-            yes = false
-        :: else
-        fi
-    }
     for (i : 0 .. RING - 1) {
-        if
-        :: desc_due[i] != 0 && desc_due[i] <= n -> yes = false
-        :: else
-        fi
+        yes = yes && (line_due[i] == 0 || line_due_at[i] >= t)
+    }
+    for (i : 0 .. BLOCKS - 1) {
+        yes = yes && ((low_due[i] == 0 && high_due[i] == 0) || block_due_at[i] >= t)
     }
 #endif
 }
 
 /* The memory system: brings stores to memory, in any order that the rules above allow. */
 #define arrives(due, word) due != 0 -> atomic { word = due; due = 0 }
+#define line_arrives(i) line_due[i] != 0 -> \
+    atomic { line[i] = line_due[i]; line_block[i] = line_due_block[i]; line_due[i] = 0 }
 active proctype memory()
 {
-    byte i;
+    byte i, t;
     bool yes;
 end:
     do
     :: arrives(low_due[0], low[0])
     :: arrives(low_due[1], low[1])
-    :: arrives(low_due[2], low[2])
     :: arrives(high_due[0], high[0])
     :: arrives(high_due[1], high[1])
-    :: arrives(high_due[2], high[2])
-    :: desc_due[0] != 0 ->
-        atomic { desc_seq[0] = desc_due[0]; desc_block[0] = desc_due_block[0]; desc_due[0] = 0 }
-    :: desc_due[1] != 0 ->
-        atomic { desc_seq[1] = desc_due[1]; desc_block[1] = desc_due_block[1]; desc_due[1] = 0 }
-    :: tail < own_tail ->
+    :: line_arrives(0)
+    :: line_arrives(1)
+    :: line_arrives(2)
+    :: line_arrives(3)
+    :: nempty(tails) ->
         atomic {
-            tail_may_show(tail + 1, yes);
+            tails?<t>;
+            may_show(t, yes);
             if
-            :: yes -> tail++
+            :: yes -> tails?tail
             :: else
-            fi
+            fi;
+            t = 0
         }
-    :: head < own_head -> head++
+    :: head != own_head -> head = own_head
     od
+}
+
+inline fill(n, b)
+{
+    line_due[filled % RING] = n;
+    line_due_block[filled % RING] = b;
+    line_due_at[filled % RING] = filled;
+    filled++
+}
+
+inline publish()
+{
+    tails!filled;
+    published = filled
+}
+
+inline give_back()
+{
+    acked = head;
+    for (b : 0 .. BLOCKS - 1) {
+        used[b] = used[b] && held_at[b] >= acked
+    }
+    b = 0
 }
 
 active proctype producer()
 {
-    byte b, i;
+    byte b;
     do
     :: producer_dead || consumer_dead -> break
-    :: written == MESSAGES && own_tail == written && acked == written -> break
-    :: own_tail < written -> /* batches: tail may follow several descriptors later */
-        own_tail = written
-    :: head != acked -> /* take_acks */
-        atomic {
-            do
-            :: acked < head ->
-                used[slot_block[acked % RING]] = false;
-                acked++
-            :: else -> break
-            od
-        }
-#ifdef NO_ROOM
-    :: written < MESSAGES ->
-#else
-    :: written < MESSAGES && written - acked < RING ->
-#endif
-        select (b : 0 .. BLOCKS - 1); /* the arena's choice */
+    :: written == MESSAGES && published == filled && acked == filled -> break
+    :: published != filled -> /* a batch: several lines later */
+        publish()
+    :: head != acked -> /* shm_take_acks */
+        atomic { give_back() }
+    :: written < MESSAGES && !BLOCK(written + 1) && ROOM(written + 1) ->
+        atomic { written++; fill(written, 0) };
         if
-        :: !used[b] ->
-            used[b] = true;
-            assert(low_due[b] == 0 && high_due[b] == 0);
-            low_due[b] = written + 1;
-            high_due[b] = written + 1;
-            atomic {
-                i = written % RING;
-                desc_due_block[i] = b;
-                desc_due[i] = written + 1;
-                slot_block[i] = b;
-                written++
-            }
+        :: INLINE_TWO(written) ->
+#ifdef MID_TAIL
+            publish();
+#endif
+            fill(written, 0)
         :: else
         fi
+    :: written < MESSAGES && BLOCK(written + 1) && ROOM(written + 1) ->
+        select (b : 0 .. BLOCKS - 1); /* the arena's choice */
+        atomic {
+            if
+            :: !used[b] ->
+                used[b] = true;
+                assert(low_due[b] == 0 && high_due[b] == 0);
+                written++;
+                low_due[b] = written;
+                high_due[b] = written;
+                block_due_at[b] = filled;
+                held_at[b] = filled;
+                fill(written, b)
+            :: else
+            fi;
+            b = 0
+        }
     od
 }
 
 active proctype consumer()
 {
-    byte seen, b, n, first, second;
+    byte seen, b, n;
 end:
     do
     :: consumer_dead -> break
-    :: taken == MESSAGES -> break
     :: atomic { tail != taken -> seen = tail };
         do
         :: taken < seen && !consumer_dead ->
-            n = desc_seq[taken % RING];
-            b = desc_block[taken % RING];
-#ifdef EARLY_HEAD
-            own_head = taken + 1;
-#endif
-            first = low[b];
-            second = high[b];
+            n = received + 1;
             /* Also when the producer is dead: nothing torn, nothing twice, nothing left out. */
-            assert(n == taken + 1 && first == n && second == n);
-            taken++
-        :: else -> break
+            atomic { assert(line[taken % RING] == n); b = line_block[taken % RING] };
+#ifdef EARLY_HEAD
+            own_head = taken + LINES_OF(n);
+#endif
+            if
+            :: INLINE_TWO(n) ->
+                assert(taken + 2 <= seen && line[(taken + 1) % RING] == n)
+            :: BLOCK(n) ->
+                assert(low[b] == n);
+                assert(high[b] == n)
+            :: INLINE_ONE(n)
+            fi;
+            atomic { taken = taken + LINES_OF(n); received++; b = 0; n = 0 }
+        :: true -> break /* a burst is bounded */
         od;
-        own_head = taken
+        atomic { own_head = taken; seen = 0 }
     od
 }
 
@@ -172,5 +210,5 @@ active proctype at_rest()
 end:
     timeout ->
         assert(consumer_dead || taken == tail);
-        assert(producer_dead || consumer_dead || taken == MESSAGES)
+        assert(producer_dead || consumer_dead || received == MESSAGES)
 }
