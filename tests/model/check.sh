@@ -27,7 +27,8 @@ search() {
     local name=$1
     shift
     spin -a "$@" "$model" >spin.out || { cat spin.out; exit 2; }
-    gcc -O2 -w -DSAFETY -DCOLLAPSE -DNOFAIR -DMEMLIM=6000 -o pan pan.c
+    rm -f pan # so that no other model is searched should this one not compile
+    gcc -O2 -w -DSAFETY -DCOLLAPSE -DNOFAIR -DMEMLIM=6000 -o pan pan.c || exit 2
     ./pan -m2000000 >pan.out 2>&1 || true
     if ! grep -q '^State-vector' pan.out || grep -qE 'max search depth too small|out of memory' pan.out; then
         cat pan.out

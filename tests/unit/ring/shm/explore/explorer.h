@@ -1,7 +1,7 @@
 /*
  * Runs a few threads of real code under every schedule with a bounded number of preemptions (CHESS:
  * Musuvathi and Qadeer, 2007), on one thread of the machine. The code under test is compiled with
- * -fsanitize=thread, but linked with explorer.c instead of the sanitizer: so every access to shared
+ * -fsanitize=thread, but linked with explorer.c in place of the sanitizer: so each access to shared
  * memory passes through here, without a change of the code.
  *
  * Memory. What a thread stores into the shared range is its own at first. At a preemption, or when
@@ -71,8 +71,8 @@ _Noreturn void explore_fail(const char *what, ...) __attribute__((format(printf,
 void explore_point(void);
 /* The thread is about to fill this memory. */
 void explore_written(void *at, size_t size);
-/* Waits until explore_wake for one of the words, or once the death of anybody, and only if each word is
- * what was seen still. */
+/* Waits until explore_wake for one of the words, or once the death of anybody, and only if each
+ * word is what was seen still. */
 void explore_sleep(const uint32_t *const *words, const uint32_t *seen, uint32_t len);
 void explore_wake(const uint32_t *word);
 /* Waits until the thread has ended or died. */
