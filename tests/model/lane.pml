@@ -1,21 +1,23 @@
 /*
  * A lane in shared memory (produce.c and take.c in ring/shm): one producer, one consumer, a ring of
  * lines, an arena of blocks that come back in any order. A message lies in one line, in two, or in
- * a block that a line names. Lines are filled one after the other and published together. Either
- * side may be killed between any two steps.
+ * a block that a line names. There is no tail: a first line carries the lap, which time round the
+ * ring it was written. Lines are filled one after the other; the one that opens a batch is kept
+ * aside until the batch is published. Either side may be killed between any two steps.
  *
- * Memory. A store is first the writer's own and reaches memory later. Plain stores (lines, the two
- * halves of a block) get there in any order; a tail, which is a release store, when everything
- * written before it has. Loads happen in program order, which is what the acquire loads of tail and
- * head ask for.
+ * Memory. A store is first the writer's own and reaches memory later. Plain stores (lines and their
+ * words amid a batch, the two halves of a block) get there in any order; the word of the line that
+ * opens a batch, which is a release store, when everything written before it has. Loads happen in
+ * program order, which is what the acquire loads of words and head ask for.
  *
  * Claims. The consumer takes messages 1, 2, 3 ... each once, whole, also after the producer was
- * killed: whatever tail says is there is there, and tail never parts a message. The producer never
- * has two messages in one block.
+ * killed: a line whose word carries the lap that is due is there, with all of its message. The
+ * producer never has two messages in one block.
  *
- * Broken on purpose, each must be found: PLAIN_TAIL (tail without release), EARLY_HEAD (head stored
+ * Broken on purpose, each must be found: PLAIN_WORD (published without release), NO_ASIDE (the
+ * opening line goes straight into the ring), NO_LAP (any word will do), EARLY_HEAD (head stored
  * before the message was read), NO_ROOM (the ring overwrites what was not acknowledged), HALF_ROOM
- * (a message of two lines asks for room for one), MID_TAIL (published between two lines of one).
+ * (a message of two lines asks for room for one), MID_MESSAGE (published between two lines of one).
  */
 #ifndef MESSAGES
 #define MESSAGES 6
@@ -27,6 +29,8 @@
 #define INLINE_TWO(n) ((n) % 4 == 3 || (n) % 4 == 0)
 #define BLOCK(n) ((n) % 4 == 2)
 #define LINES_OF(n) (INLINE_TWO(n) -> 2 : 1)
+#define LAP(at) (1 + (at) / RING)
+#define NONE 255
 #ifdef NO_ROOM
 #define ROOM(n) true
 #elif defined(HALF_ROOM)
@@ -34,19 +38,26 @@
 #else
 #define ROOM(n) (filled + LINES_OF(n) - acked <= RING)
 #endif
+#ifdef NO_LAP
+#define ARRIVED (word[taken % RING] != 0)
+#else
+#define ARRIVED (word[taken % RING] == LAP(taken))
+#endif
 
 /* Memory as the other side sees it: which message a line or half belongs to. */
-byte line[RING], line_block[RING];
+byte word[RING], line[RING], line_block[RING];
 byte low[BLOCKS], high[BLOCKS];
-byte tail, head; /* in lines since the session began */
+byte head; /* in lines since the session began */
 
-/* The producer's stores on their way, 0: none; when they were filled, for the order of tails. */
-byte line_due[RING], line_due_block[RING], line_due_at[RING];
+/* The producer's stores on their way, and when they were filled, for the order of words. */
+byte word_due[RING] = NONE;
+byte line_due[RING], line_due_block[RING], line_due_at[RING]; /* 0: none */
 byte low_due[BLOCKS], high_due[BLOCKS], block_due_at[BLOCKS];
-chan tails = [4] of { byte };
+chan openings = [4] of { byte, byte }; /* opening line and end of each batch published */
 byte own_head;
 
 /* The producer's private books. */
+byte first, first_block; /* message of the opening line, kept aside; 0: none */
 bool used[BLOCKS];
 byte held_at[BLOCKS]; /* line of the descriptor that names the block */
 byte filled, published, acked, written;
@@ -54,13 +65,13 @@ byte filled, published, acked, written;
 byte taken, received;
 bool producer_dead, consumer_dead;
 
-/* May tail show the lines below t? Everything written for them must be in memory. */
+/* May the word of a batch that ends before line t arrive? What was written for it must have. */
 inline may_show(t, yes)
 {
     yes = true;
-#ifndef PLAIN_TAIL
+#ifndef PLAIN_WORD
     for (i : 0 .. RING - 1) {
-        yes = yes && (line_due[i] == 0 || line_due_at[i] >= t)
+        yes = yes && ((line_due[i] == 0 && word_due[i] == NONE) || line_due_at[i] >= t)
     }
     for (i : 0 .. BLOCKS - 1) {
         yes = yes && ((low_due[i] == 0 && high_due[i] == 0) || block_due_at[i] >= t)
@@ -69,49 +80,74 @@ inline may_show(t, yes)
 }
 
 /* The memory system: brings stores to memory, in any order that the rules above allow. */
-#define arrives(due, word) due != 0 -> atomic { word = due; due = 0 }
+#define arrives(due, where, none) due != none -> atomic { where = due; due = none }
 #define line_arrives(i) line_due[i] != 0 -> \
     atomic { line[i] = line_due[i]; line_block[i] = line_due_block[i]; line_due[i] = 0 }
 active proctype memory()
 {
-    byte i, t;
+    byte i, at, t;
     bool yes;
 end:
     do
-    :: arrives(low_due[0], low[0])
-    :: arrives(low_due[1], low[1])
-    :: arrives(high_due[0], high[0])
-    :: arrives(high_due[1], high[1])
+    :: arrives(low_due[0], low[0], 0)
+    :: arrives(low_due[1], low[1], 0)
+    :: arrives(high_due[0], high[0], 0)
+    :: arrives(high_due[1], high[1], 0)
     :: line_arrives(0)
     :: line_arrives(1)
     :: line_arrives(2)
     :: line_arrives(3)
-    :: nempty(tails) ->
+    :: arrives(word_due[0], word[0], NONE)
+    :: arrives(word_due[1], word[1], NONE)
+    :: arrives(word_due[2], word[2], NONE)
+    :: arrives(word_due[3], word[3], NONE)
+    :: nempty(openings) ->
         atomic {
-            tails?<t>;
+            openings?<at, t>;
             may_show(t, yes);
             if
-            :: yes -> tails?tail
+            :: yes -> openings?at, t; word[at % RING] = LAP(at)
             :: else
             fi;
+            at = 0;
             t = 0
         }
     :: head != own_head -> head = own_head
     od
 }
 
-inline fill(n, b)
+inline put(at, n, b)
 {
-    line_due[filled % RING] = n;
-    line_due_block[filled % RING] = b;
-    line_due_at[filled % RING] = filled;
+    line_due[(at) % RING] = n;
+    line_due_block[(at) % RING] = b;
+    line_due_at[(at) % RING] = at
+}
+
+/* A line of message n; further: not its first. */
+inline fill(n, b, further)
+{
+    if
+#ifndef NO_ASIDE
+    :: filled == published -> first = n; first_block = b
+    :: else ->
+#else
+    :: true ->
+#endif
+        put(filled, n, b);
+        word_due[filled % RING] = (further -> 0 : LAP(filled))
+    fi;
     filled++
 }
 
 inline publish()
 {
-    tails!filled;
-    published = filled
+    atomic {
+#ifndef NO_ASIDE
+        put(published, first, first_block);
+        openings!published, filled;
+#endif
+        published = filled
+    }
 }
 
 inline give_back()
@@ -134,13 +170,16 @@ active proctype producer()
     :: head != acked -> /* shm_take_acks */
         atomic { give_back() }
     :: written < MESSAGES && !BLOCK(written + 1) && ROOM(written + 1) ->
-        atomic { written++; fill(written, 0) };
+        atomic { written++; fill(written, 0, false) };
         if
         :: INLINE_TWO(written) ->
-#ifdef MID_TAIL
+#ifdef MID_MESSAGE
             publish();
+            atomic { put(filled, written, 0); word_due[filled % RING] = 0; filled++;
+                     published = filled }
+#else
+            atomic { fill(written, 0, true) }
 #endif
-            fill(written, 0)
         :: else
         fi
     :: written < MESSAGES && BLOCK(written + 1) && ROOM(written + 1) ->
@@ -155,7 +194,7 @@ active proctype producer()
                 high_due[b] = written;
                 block_due_at[b] = filled;
                 held_at[b] = filled;
-                fill(written, b)
+                fill(written, b, false)
             :: else
             fi;
             b = 0
@@ -165,31 +204,27 @@ active proctype producer()
 
 active proctype consumer()
 {
-    byte seen, b, n;
+    byte b, n;
 end:
     do
     :: consumer_dead -> break
-    :: atomic { tail != taken -> seen = tail };
-        do
-        :: taken < seen && !consumer_dead ->
-            n = received + 1;
-            /* Also when the producer is dead: nothing torn, nothing twice, nothing left out. */
-            atomic { assert(line[taken % RING] == n); b = line_block[taken % RING] };
+    :: received == MESSAGES && own_head == taken -> break
+    :: received < MESSAGES && ARRIVED ->
+        n = received + 1;
+        /* Also when the producer is dead: nothing torn, nothing twice, nothing left out. */
+        atomic { assert(line[taken % RING] == n); b = line_block[taken % RING] };
 #ifdef EARLY_HEAD
-            own_head = taken + LINES_OF(n);
+        own_head = taken + LINES_OF(n);
 #endif
-            if
-            :: INLINE_TWO(n) ->
-                assert(taken + 2 <= seen && line[(taken + 1) % RING] == n)
-            :: BLOCK(n) ->
-                assert(low[b] == n);
-                assert(high[b] == n)
-            :: INLINE_ONE(n)
-            fi;
-            atomic { taken = taken + LINES_OF(n); received++; b = 0; n = 0 }
-        :: true -> break /* a burst is bounded */
-        od;
-        atomic { own_head = taken; seen = 0 }
+        if
+        :: INLINE_TWO(n) -> assert(line[(taken + 1) % RING] == n)
+        :: BLOCK(n) ->
+            assert(low[b] == n);
+            assert(high[b] == n)
+        :: INLINE_ONE(n)
+        fi;
+        atomic { taken = taken + LINES_OF(n); received++; b = 0; n = 0 }
+    :: own_head != taken -> own_head = taken
     od
 }
 
@@ -204,11 +239,10 @@ end:
     fi
 }
 
-/* Nothing left to do: then all that was published is taken, unless somebody died. */
+/* Nothing left to do: then all has been taken, unless somebody died. */
 active proctype at_rest()
 {
 end:
     timeout ->
-        assert(consumer_dead || taken == tail);
         assert(producer_dead || consumer_dead || received == MESSAGES)
 }
