@@ -159,6 +159,9 @@ static void strike(struct garbage *g)
             words[at] = garbage_word(g);
         }
     }
+    /* The one word that it reads back itself: it is awake now. Relaxed: the point is disorder. */
+    struct shm_state *state = shm_state_at(shm->own, shape, 0);
+    atomic_fetch_and_explicit(&state->sleeping, ~1U, memory_order_relaxed);
 }
 
 static void mad_turn(struct io_timer *timer)

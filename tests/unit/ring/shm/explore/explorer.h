@@ -5,7 +5,7 @@
  * memory passes through here, without a change of the code.
  *
  * Memory. What a thread stores into the shared range is its own at first. At a preemption, or when
- * it waits or dies, some of its stores may still be on their way: all of them have arrived, or none,
+ * it waits or dies, some of its stores may still be on their way: all of them have arrived, none,
  * or only those that its orderings allow to arrive alone (a release store arrives after everything
  * before it; a seq_cst fence waits for all). Each word has one writing thread, so that its view of
  * memory is memory itself while it runs. Loads happen in program order.
