@@ -16,6 +16,7 @@ static uint64_t key_of(const struct carrier_node *node)
     return (uint64_t)node->local << 48 | (uint64_t)node->remote << 32 | node->m.stream;
 }
 
+/* Of a fragment: the stream has sent it or has ended. Of the queue: the last fragment is out. */
 static void node_unref(void *arg)
 {
     struct carrier_node *node = arg;
@@ -25,6 +26,7 @@ static void node_unref(void *arg)
     }
 }
 
+/* A queue for a stream that had none, at the end of the line. */
 static struct outbox_queue *queue_new(struct outbox *outbox, uint64_t key)
 {
     ASSERT((outbox->turn == NULL) == (outbox->turn_last == NULL));
@@ -122,6 +124,7 @@ static bool send_fragment(struct outbox *outbox, struct carrier_node *node,
     return len == left;
 }
 
+/* The whole message was given to the stream. */
 static void done_with(struct outbox *outbox, struct carrier_node *node)
 {
     ASSERT(outbox->bytes >= node->m.len + FRAME_HEADER_LEN);
@@ -179,6 +182,7 @@ bool outbox_send(struct outbox *outbox, struct io_stream *stream)
     return true;
 }
 
+/* The stream is closed: fragments have given their references back, the queue's are left. */
 static void free_list(struct carrier_node *node)
 {
     while (node != NULL) {

@@ -23,6 +23,7 @@ struct tcp_pool {
     struct carrier_node *spare[CLASSES]; /* the owner's */
 };
 
+/* The smallest class a node of this size fits into. */
 static uint32_t class_of(size_t size)
 {
     ASSERT(size > 0 && size <= (size_t)1 << CLASS_MAX_BITS);
@@ -36,6 +37,7 @@ static size_t class_size(uint32_t class)
     return (size_t)1 << (class + CLASS_MIN_BITS);
 }
 
+/* Nobody else sees the list any more. */
 static void free_list(struct carrier_node *node)
 {
     while (node != NULL) {
@@ -53,6 +55,7 @@ struct tcp_pool *tcp_pool_new(void)
     return pool;
 }
 
+/* The last one frees what is still on the stack, and the pool. Any thread. */
 static void unref(struct tcp_pool *pool)
 {
     /* Release: what this thread pushed on back comes before; acquire: whoever is the last sees

@@ -2,6 +2,11 @@
  * The TCP carrier: see tcp.h. Everything here runs on the net loop, except commit, reserve and
  * ready, which only make a node and put it into the net loop's mailbox.
  *
+ * Sending: what the workers have committed comes in bursts of the mailbox; after each burst the
+ * outbox is emptied into the stream as far as the stream wants bytes, so that one system call (and
+ * under TLS one record) takes as many small messages as there are. Large payloads stay where the
+ * worker built them until the kernel has copied them.
+ *
  * Receiving: each frame's payload is copied straight into the node of its message, which goes to
  * the worker when the last frame is there and its checksum holds. Partial messages are found by
  * (from, to, stream); their sizes are bounded in sum, so that a peer cannot make us hold more.
@@ -26,21 +31,22 @@ enum {
 struct tcp_carrier {
     struct carrier base;
     struct io_stream *stream; /* NULL once closed */
-    struct outbox outbox;
+    struct outbox outbox; /* what is to be sent, net loop's */
     struct tcp_pool **out_pools; /* one per worker, each owned by its thread */
     struct tcp_pool *in_pool;
     _Atomic size_t queued;   /* bytes committed by workers and not yet given to the socket */
     _Atomic bool *held_back; /* per worker: it found queued too high and waits */
-    struct frame_parser parser;
+    struct frame_parser parser; /* of what comes, however the stream cuts it */
     struct u64map partial;        /* (from, to, stream) -> struct carrier_node, not complete */
     size_t partial_bytes;         /* of their totals */
     struct carrier_node *current; /* the frame being read belongs to it */
-    uint8_t *text;                /* payload of a frame for the net loop */
+    uint8_t *text;                /* payload of a frame for the net loop; ours */
     struct io_timer timer;
     uint64_t heard_us; /* when the last bytes came */
-    bool sent;         /* something, since the last tick */
+    bool sent;         /* something, since the last tick: then no ping is needed */
 };
 
+/* The base is the first member; any thread that has the session. */
 static struct tcp_carrier *tcp_of(struct carrier *c)
 {
     return CONTAINER_OF(c, struct tcp_carrier, base);
@@ -69,6 +75,8 @@ static void less_queued(struct tcp_carrier *t, size_t bytes)
     }
 }
 
+/* Gives frames to the stream until it has enough to keep the kernel busy. The rest waits in the
+ * outbox, where urgent messages still overtake it; drain calls again. */
 static void pump(struct tcp_carrier *t)
 {
     ASSERT(!t->base.ending || t->stream == NULL);
@@ -85,11 +93,13 @@ static void pump(struct tcp_carrier *t)
     }
 }
 
+/* The stream has sent all it was given. */
 static void tcp_drain(void *arg)
 {
     pump(arg);
 }
 
+/* Worker loop. Asks about the session as a whole, whatever the remote worker: one socket. */
 static bool tcp_ready(struct carrier *c, uint32_t local, uint32_t remote)
 {
     ASSERT(local < c->ends_len && remote < c->theirs.workers);
@@ -104,12 +114,14 @@ static bool tcp_ready(struct carrier *c, uint32_t local, uint32_t remote)
     return atomic_load_explicit(&t->queued, memory_order_seq_cst) < QUEUED_LOW;
 }
 
+/* Any thread: before the node is handed to the net loop, which subtracts when it is sent. */
 static void count_queued(struct tcp_carrier *t, size_t len)
 {
     /* Relaxed: the mailbox orders it before the node is sent. */
     atomic_fetch_add_explicit(&t->queued, len + FRAME_HEADER_LEN, memory_order_relaxed);
 }
 
+/* Worker loop: the block is the node's own memory, so that commit copies nothing. */
 static void tcp_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
                         struct carrier_block *out)
 {
@@ -118,6 +130,7 @@ static void tcp_reserve(struct carrier *c, uint32_t local, uint32_t remote, size
     *out = (struct carrier_block){.data = carrier_node_data(node), .len = len, .owner = node};
 }
 
+/* Worker loop: from here on the node is the net loop's. */
 static void tcp_commit(struct carrier *c, uint32_t local, uint32_t remote,
                        const struct carrier_message *m, struct carrier_block *block, size_t len)
 {
@@ -132,6 +145,7 @@ static void tcp_commit(struct carrier *c, uint32_t local, uint32_t remote,
     mailbox_put(c->net_box, &node->item);
 }
 
+/* A worker's message has come through the mailbox; tcp_after sends it. */
 static void tcp_node(struct carrier *c, struct mailbox_item *item)
 {
     struct tcp_carrier *t = tcp_of(c);
@@ -151,6 +165,7 @@ static void tcp_after(struct carrier *c)
     }
 }
 
+/* The net loop's own messages need no mailbox. Small and rare, so from the C library's memory. */
 static void tcp_control(struct carrier *c, const struct carrier_message *m)
 {
     struct tcp_carrier *t = tcp_of(c);
@@ -164,6 +179,8 @@ static void tcp_control(struct carrier *c, const struct carrier_message *m)
     pump(t);
 }
 
+/* A frame of the carrier itself, past the outbox: it belongs to no stream, and the last one, the
+ * reason for the end, must not wait for what will never be sent. */
 static void send_bare(struct tcp_carrier *t, enum frame_kind kind, uint32_t c, const char *text)
 {
     ASSERT(t->stream != NULL && kind < FRAME_KIND_USER);
@@ -186,11 +203,14 @@ static void send_bare(struct tcp_carrier *t, enum frame_kind kind, uint32_t c, c
 
 /* ---- receiving ------------------------------------------------------------------------------- */
 
+/* Streams are told apart by their three numbers, seen from the sender. */
 static uint64_t key_of(const struct frame_header *h)
 {
     return (uint64_t)h->from << 48 | (uint64_t)h->to << 32 | h->stream;
 }
 
+/* Memory for the whole message: its size is checked (frame_decode) but believed; only what arrives
+ * is touched. */
 static struct carrier_node *node_for(struct tcp_carrier *t, const struct frame_header *h)
 {
     struct carrier_message m = {
@@ -199,6 +219,7 @@ static struct carrier_node *node_for(struct tcp_carrier *t, const struct frame_h
     return tcp_pool_get(t->in_pool, h->to, h->from, &m, h->total);
 }
 
+/* Worker indexes come from the peer; everything behind this uses them as they are. */
 static err_t check_lane(struct tcp_carrier *t, const struct frame_header *h)
 {
     if (h->to >= t->base.ends_len || h->from >= t->base.theirs.workers) {
@@ -208,6 +229,7 @@ static err_t check_lane(struct tcp_carrier *t, const struct frame_header *h)
     return ERR_OK;
 }
 
+/* The first frame of a message; the map holds it only if more frames are to come. */
 static err_t partial_begin(struct tcp_carrier *t, const struct frame_header *h)
 {
     ASSERT(t->current == NULL && (h->flags & FRAME_FIRST) != 0);
@@ -236,6 +258,7 @@ static err_t current_node(struct tcp_carrier *t, const struct frame_header *h)
     }
     size_t left = node->m.len - node->sent;
     bool last = (h->flags & FRAME_LAST) != 0;
+    /* Every frame says how long its message is: it may not change its mind, nor end early. */
     if (h->total != node->m.len || h->kind != node->m.kind || h->length > left ||
         last != (h->length == left)) {
         return err_new(ERR_PROTOCOL, "fragment of stream %u does not fit its message", h->stream);
@@ -244,6 +267,7 @@ static err_t current_node(struct tcp_carrier *t, const struct frame_header *h)
     return ERR_OK;
 }
 
+/* Of the parser: where the payload of this frame goes. No byte of it was looked at yet. */
 static err_t frame_place(void *arg, const struct frame_header *h, uint8_t **place)
 {
     struct tcp_carrier *t = arg;
@@ -260,6 +284,7 @@ static err_t frame_place(void *arg, const struct frame_header *h, uint8_t **plac
     return ERR_OK;
 }
 
+/* A whole frame for the net loop: of the carrier itself, or of the layer above's control. */
 static err_t net_frame(struct tcp_carrier *t, const struct frame_header *h)
 {
     if (h->kind == FRAME_PING) {
@@ -279,6 +304,8 @@ static err_t net_frame(struct tcp_carrier *t, const struct frame_header *h)
     return t->base.host->control(t->base.net_ctx, &t->base, &m);
 }
 
+/* Of the parser: the payload is in its place and the checksum holds. The last frame of a message
+ * sends it on to its worker. */
 static err_t frame_there(void *arg, const struct frame_header *h)
 {
     struct tcp_carrier *t = arg;
@@ -303,6 +330,7 @@ static err_t frame_there(void *arg, const struct frame_header *h)
     return ERR_OK;
 }
 
+/* May end the session, after which nothing of it is touched here. */
 static void take_bytes(struct tcp_carrier *t, const uint8_t *data, size_t len)
 {
     size_t used = 0;
@@ -313,12 +341,14 @@ static void take_bytes(struct tcp_carrier *t, const uint8_t *data, size_t len)
     }
 }
 
+/* Bytes in the loop's receive buffer, gone after this; a stream with TLS gives a record at a time. */
 static void tcp_data(void *arg, const uint8_t *data, size_t len, const int *fds, size_t fds_len)
 {
     ASSERT(fds_len == 0);
     take_bytes(arg, data, len);
 }
 
+/* Of the stream, last: it is freed when this returns, so shut finds none. Owns reason. */
 static void tcp_closed(void *arg, err_t reason)
 {
     struct tcp_carrier *t = arg;
@@ -335,6 +365,7 @@ static const struct io_stream_handler tcp_handler = {
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
+/* Once a second: is the peer still there, and does it know that we are? */
 static void tcp_tick(struct io_timer *timer)
 {
     struct tcp_carrier *t = CONTAINER_OF(timer, struct tcp_carrier, timer);
@@ -352,6 +383,8 @@ static void tcp_tick(struct io_timer *timer)
     io_timer_start(t->base.net, &t->timer, now + TICK_US);
 }
 
+/* The stream is let go, with the reason if the peer is likely to read it. Nodes it still reads in
+ * place come back to their pools later, perhaps after tcp_free. */
 static void tcp_shut(struct carrier *c, const char *reason)
 {
     struct tcp_carrier *t = tcp_of(c);
@@ -369,6 +402,7 @@ static void tcp_shut(struct carrier *c, const char *reason)
     t->stream = NULL;
 }
 
+/* All workers have closed: the pools are nobody's but ours. */
 static void tcp_free(struct carrier *c)
 {
     struct tcp_carrier *t = tcp_of(c);
