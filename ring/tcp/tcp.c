@@ -341,7 +341,7 @@ static void take_bytes(struct tcp_carrier *t, const uint8_t *data, size_t len)
     }
 }
 
-/* Bytes in the loop's receive buffer, gone after this; a stream with TLS gives a record at a time. */
+/* Bytes in the loop's receive buffer, gone after this; with TLS a record at a time. */
 static void tcp_data(void *arg, const uint8_t *data, size_t len, const int *fds, size_t fds_len)
 {
     ASSERT(fds_len == 0);

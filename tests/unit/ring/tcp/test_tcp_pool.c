@@ -69,7 +69,9 @@ static bool give_back_some(struct exchange *x)
 {
     bool any = false;
     for (size_t i = 0; i < PLACES; i++) {
-        struct carrier_node *node = atomic_exchange(&x->places[i], NULL);
+        /* Acquire: pairs with the release in test_threads. */
+        struct carrier_node *node =
+            atomic_exchange_explicit(&x->places[i], NULL, memory_order_acquire);
         if (node == NULL) {
             continue;
         }
@@ -87,7 +89,8 @@ static void *giver(void *arg)
     struct exchange *x = arg;
     bool over = false;
     while (!over) {
-        over = atomic_load(&x->over); /* before the last look */
+        /* Acquire: pairs with the store in test_threads; before the last look. */
+        over = atomic_load_explicit(&x->over, memory_order_acquire);
         (void)give_back_some(x);
     }
     return NULL;
@@ -101,13 +104,16 @@ static void test_threads(void)
     CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, giver, x), 0);
     for (uint32_t i = 0; i < ROUNDS; i++) {
         struct carrier_node *node = get(pool, i, i % 1000 == 0 ? 300000 : i * 37 % 3000);
-        struct carrier_node *old = atomic_exchange(&x->places[i % PLACES], node);
+        /* Release: pairs with the acquire in give_back_some. */
+        struct carrier_node *old =
+            atomic_exchange_explicit(&x->places[i % PLACES], node, memory_order_release);
         if (old != NULL) {
             carrier_node_free(old);
         }
     }
     tcp_pool_release(pool);
-    atomic_store(&x->over, true);
+    /* Release: pairs with the load in giver. */
+    atomic_store_explicit(&x->over, true, memory_order_release);
     CU_ASSERT_EQUAL(pthread_join(thread, NULL), 0);
     CU_ASSERT_EQUAL(x->wrong, 0);
     free(x);
