@@ -1,4 +1,9 @@
-/* The simulated disk: inodes, names, what a crash leaves. See disk.h. */
+/*
+ * The simulated disk: inodes, names, what a crash leaves. See disk.h.
+ *
+ * One thread, and no events: every function takes its effect at once. When that is, is file.c's
+ * business. References are counted by hand; sim_disk_free asserts that all were given back.
+ */
 #include "core/io/sim/disk.h"
 
 #include <errno.h>
@@ -30,6 +35,7 @@ struct sim_inode *sim_names_get(const struct sim_names *names, const char *name)
     return there ? names->entries[at].inode : NULL;
 }
 
+/* Nothing when it is not there: two views may have lost it at different times. */
 static void names_remove(struct sim_names *names, const char *name)
 {
     bool there;
@@ -60,6 +66,7 @@ static void names_put(struct sim_names *names, const char *name, struct sim_inod
     names->entries[at] = (struct sim_entry){copy, inode};
 }
 
+/* Back to front, so that nothing is moved. */
 static void names_clear(struct sim_names *names)
 {
     while (names->entries_len > 0) {
@@ -96,6 +103,7 @@ static struct sim_inode *inode_new(struct sim_disk *disk, bool directory)
     return inode;
 }
 
+/* Each reference is given back with sim_inode_unref. */
 void sim_inode_ref(struct sim_inode *inode)
 {
     inode->refs++;
@@ -117,6 +125,7 @@ void sim_inode_unref(struct sim_inode *inode)
     free(inode);
 }
 
+/* Rounded up: the last may be used in part. */
 static size_t sectors(size_t bytes)
 {
     return (bytes + SIM_SECTOR - 1) / SIM_SECTOR;
@@ -135,6 +144,7 @@ static void dirty_mark(struct sim_disk *disk, struct sim_inode *inode, size_t fr
         inode->dirty_cap = cap;
     }
     for (size_t i = from / SIM_SECTOR; i < need; i++) {
+        /* The first write counts: a sync that was asked for before it does not cover it. */
         if (inode->dirty[i] == 0) {
             inode->dirty[i] = number;
         }
@@ -159,6 +169,7 @@ void sim_inode_write(struct sim_disk *disk, struct sim_inode *inode, uint64_t of
     if (len == 0) {
         return;
     }
+    /* A write behind the end makes the gap dirty too: its zeros are not on the medium. */
     size_t from = offset < inode->seen.len ? (size_t)offset : inode->seen.len;
     content_extend(&inode->seen, (size_t)offset + len);
     memcpy(inode->seen.data + offset, data, len);
@@ -194,6 +205,7 @@ void sim_inode_truncate(struct sim_disk *disk, struct sim_inode *inode, uint64_t
         for (size_t i = sectors((size_t)size); i < inode->dirty_cap; i++) {
             inode->dirty[i] = 0;
         }
+        /* Something has to be dirty for the new size to be synced: the last byte that is left. */
         if (size > 0) {
             dirty_mark(disk, inode, (size_t)size - 1, (size_t)size);
         }
@@ -211,6 +223,10 @@ static void sector_copy(struct buf *to, const struct buf *from, size_t sector)
     }
 }
 
+/*
+ * mark is the number of the last write when the sync was asked for. Writes after it may stay dirty,
+ * although the sync completes later: a user that counts on them has a bug this finds.
+ */
 void sim_inode_sync(struct sim_inode *inode, uint64_t mark, bool fails)
 {
     ASSERT(!inode->directory || inode->dirty_cap == 0);
@@ -306,6 +322,7 @@ static struct sim_change *change_add(struct sim_disk *disk, enum sim_change_kind
     return change;
 }
 
+/* Gives back what change_add and its callers referred to. */
 static void change_free(struct sim_change *change)
 {
     sim_inode_unref(change->directory);
@@ -342,6 +359,7 @@ static void change_apply(const struct sim_change *change)
 static void changes_apply(struct sim_disk *disk)
 {
     size_t kept = 0;
+    ASSERT(disk->changes_len <= disk->changes_cap);
     for (size_t i = 0; i < disk->changes_len; i++) {
         if (disk->changes[i].wanted) {
             change_apply(&disk->changes[i]);
@@ -396,6 +414,7 @@ int sim_disk_unlink(struct sim_disk *disk, struct sim_inode *directory, const ch
     if (inode->directory && inode->seen_names.entries_len > 0) {
         return ENOTEMPTY;
     }
+    /* First noted, then removed: the name's reference may be the last one of the seen view. */
     change_add(disk, SIM_UNLINK, directory, name);
     names_remove(&directory->seen_names, name);
     return 0;
@@ -425,7 +444,7 @@ int sim_disk_rename(struct sim_disk *disk, struct sim_inode *from, const char *f
         return ENOENT;
     }
     if (there == inode) {
-        return 0;
+        return 0; /* two names of one file: rename(2) does nothing */
     }
     if (inode->directory && holds(inode, to)) {
         return EINVAL; /* into itself */
@@ -442,6 +461,7 @@ int sim_disk_rename(struct sim_disk *disk, struct sim_inode *from, const char *f
     change->to_name = mem_strdup(to_name);
     change->inode = inode;
     sim_inode_ref(inode);
+    /* In this order: the inode keeps a name, and with it a reference, at every moment. */
     names_put(&to->seen_names, to_name, inode);
     names_remove(&from->seen_names, from_name);
     return 0;
@@ -466,6 +486,7 @@ static void crash_changes(struct sim_disk *disk)
             }
         }
     }
+    /* The marks are for this crash alone. */
     for (size_t i = 0; i < disk->changes_len; i++) {
         struct sim_change *change = &disk->changes[i];
         change->directory->stopped = false;
@@ -496,6 +517,7 @@ static size_t crash_size(struct sim *sim, size_t durable, size_t seen)
 static void crash_content(struct sim *sim, struct sim_inode *inode)
 {
     ASSERT(!inode->directory);
+    /* All lost, all there, each sector by itself: the extremes are where most bugs are. */
     static const unsigned percents[] = {0, 100, 50};
     unsigned kept = percents[sim_between(sim, 0, ARRAY_LEN(percents) - 1)];
     size_t size = crash_size(sim, inode->durable.len, inode->seen.len);
@@ -509,6 +531,7 @@ static void crash_content(struct sim *sim, struct sim_inode *inode)
     inode->seen.len = inode->durable.len = 0;
     buf_append(&inode->seen, after.data, after.len);
     buf_append(&inode->durable, after.data, after.len);
+    ASSERT(inode->seen.len == inode->durable.len);
     if (inode->dirty_cap > 0) {
         memset(inode->dirty, 0, inode->dirty_cap * sizeof(uint64_t));
     }
@@ -550,12 +573,14 @@ int sim_disk_check(const struct sim_disk *disk, bool writing)
     return space && !writing ? 0 : disk->error;
 }
 
+/* 0: the disk is well again. */
 void sim_disk_set_error(struct sim_disk *disk, int errno_value)
 {
     ASSERT(errno_value >= 0);
     disk->error = errno_value;
 }
 
+/* Empty: a root directory that the disk itself refers to. */
 struct sim_disk *sim_disk_new(struct sim *sim)
 {
     struct sim_disk *disk = MEM_NEW(struct sim_disk);
@@ -584,6 +609,7 @@ static void circles_break(struct sim_disk *disk)
     }
 }
 
+/* Every process of the host has been freed: no file is open, nothing watches. */
 void sim_disk_free(struct sim_disk *disk)
 {
     for (size_t i = 0; i < disk->changes_len; i++) {

@@ -3,6 +3,18 @@
  * which survives them), and as it is on the medium (what survives a loss of power). Files go from
  * one to the other by sector with fsync; changes of directories are a journal of operations that
  * dir_sync puts into effect.
+ *
+ * What a crash may leave is what Linux file systems allow, and no less:
+ *
+ *     a file's content   each unsynced sector is old or new, independently; the size is old, new,
+ *                        or a whole number of sectors between
+ *     names              a prefix of each directory's unsynced changes; a change that depends on a
+ *                        lost one (its directory, its rename's target) is lost too
+ *     after a failed     the pages count as clean and were not written: syncing again does not save
+ *     fsync              them (what PostgreSQL learnt in 2018)
+ *
+ * A rename is atomic on the medium; a new file's content and its name are independent of each
+ * other.
  */
 #ifndef TAILRACE_CORE_IO_SIM_DISK_H
 #define TAILRACE_CORE_IO_SIM_DISK_H
@@ -11,9 +23,10 @@
 
 enum { SIM_SECTOR = 512 };
 
+/* A name in a directory. */
 struct sim_entry {
     char *name;
-    struct sim_inode *inode;
+    struct sim_inode *inode; /* a reference is held */
 };
 
 /* Names in byte order. */
@@ -23,21 +36,22 @@ struct sim_names {
     size_t entries_cap;
 };
 
+/* A file or directory. Counted, since names of two views and open files refer to it. */
 struct sim_inode {
     struct sim_link all; /* of the disk */
-    uint64_t number;
+    uint64_t number; /* what io_stat tells; never used again */
     unsigned refs; /* names in both views, operations in the journal, open files */
     bool directory;
-    uint64_t mtime_us;
+    uint64_t mtime_us; /* virtual */
     /* Files. dirty[i] is the number of the first write to sector i that is not on the medium, 0
      * when there is none. */
-    struct buf seen;
-    struct buf durable;
+    struct buf seen; /* the content as processes read it */
+    struct buf durable; /* the content on the medium */
     uint64_t *dirty;
-    size_t dirty_cap;
+    size_t dirty_cap; /* sectors dirty[] has room for */
     /* Directories. */
-    struct sim_names seen_names;
-    struct sim_names durable_names;
+    struct sim_names seen_names; /* as processes see them */
+    struct sim_names durable_names; /* as on the medium */
     const void *locked_by; /* an open file, or NULL */
     bool stopped; /* while a crash is worked out: later changes of it are lost */
     uint64_t visit; /* the last walk that came here */
@@ -48,27 +62,28 @@ enum sim_change_kind { SIM_LINK, SIM_UNLINK, SIM_RENAME };
 /* A change of a directory that is not on the medium yet. */
 struct sim_change {
     enum sim_change_kind kind;
-    struct sim_inode *directory;
+    struct sim_inode *directory; /* a reference is held, here and below */
     char *name;
     struct sim_inode *to_directory; /* RENAME */
     char *to_name;
     struct sim_inode *inode; /* LINK, RENAME */
-    bool wanted;
+    bool wanted; /* to be applied, while changes are being chosen */
 };
 
+/* One per host; owned by it. */
 struct sim_disk {
-    struct sim *sim;
+    struct sim *sim; /* for time and chance */
     struct sim_inode *root;
     struct sim_link all; /* every inode */
-    uint64_t inodes;
-    uint64_t writes;
-    uint64_t walks;
-    uint64_t crashes;
-    int error;
-    struct sim_change *changes;
+    uint64_t inodes; /* the number of the newest */
+    uint64_t writes; /* so many changes of content there were: numbers them */
+    uint64_t walks; /* so many walks over inodes there were: see visit */
+    uint64_t crashes; /* losses of power: handles from before are no good */
+    int error; /* an errno value every operation fails with; 0: healthy */
+    struct sim_change *changes; /* not on the medium yet, oldest first */
     size_t changes_len;
     size_t changes_cap;
-    struct sim_watch *watches;
+    struct sim_watch *watches; /* of all processes of the host */
 };
 
 /* errno values, 0 for ok. */

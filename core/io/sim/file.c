@@ -1,37 +1,48 @@
 /*
  * Files, names and watches of simulated processes, over disk.c. Asynchronous operations take their
  * effect when they complete; one that a kill interrupts may have taken part of it.
+ *
+ * Operations of one file complete in random order, as they may with io_uring: whoever needs an
+ * order waits for the first before it starts the second. Buffers are the caller's until done runs;
+ * here they are read and written only in that moment, so a caller that touches one too early gets
+ * wrong bytes instead of, as with a real kernel, sometimes wrong bytes.
+ *
+ * A file handle does not outlive a loss of power (crashes): its process was killed by it as well,
+ * and what its memory holds must not reach the disk afterwards.
  */
 #include "core/io/sim/disk.h"
 
 #include <errno.h>
 
+/* An open file. Owned by its loop; several may be of one inode. */
 struct sim_file {
     struct io_file base;
     struct sim_object object;
     struct sim_loop *loop;
     struct sim_disk *disk;
-    struct sim_inode *inode;
+    struct sim_inode *inode; /* referred to until shut; NULL after */
     int flags;        /* it was opened with */
     uint64_t crashes; /* of the disk when it was opened: a handle does not survive one */
     char *path;
-    struct sim_link ops;
+    struct sim_link ops; /* struct sim_op.link: under way */
 };
 
 enum op_kind { OP_READ, OP_WRITE, OP_SYNC };
 
+/* One asynchronous operation under way; made by op_start, freed when it completes. */
 struct sim_op {
     struct sim_link link;
     struct sim_event event;
     struct sim_file *file;
-    struct io_op *op;
+    struct io_op *op; /* the caller's; done runs exactly once, unless killed */
     enum op_kind kind;
-    uint8_t *data;
+    uint8_t *data; /* the caller's, until done */
     uint64_t offset;
     size_t len;
     uint64_t mark; /* SYNC: the last write before it was asked for */
 };
 
+/* A watch of a path, as inotify has it: told that something changed, not what. */
 struct sim_watch {
     struct io_watch base;
     struct sim_object object;
@@ -39,15 +50,17 @@ struct sim_watch {
     struct sim_watch *next; /* of the disk */
     struct sim_event event;
     char *path;
-    void (*changed)(void *arg);
+    void (*changed)(void *arg); /* runs on the loop that opened the watch */
     void *arg;
 };
 
+/* A process sees the disk of its host, and no other. */
 static struct sim_disk *disk_of(struct io_loop *loop)
 {
     return sim_loop_of(loop)->process->host->disk;
 }
 
+/* base is the first member. */
 static struct sim_file *file_of(struct io_file *file)
 {
     return (struct sim_file *)file;
@@ -55,6 +68,7 @@ static struct sim_file *file_of(struct io_file *file)
 
 /* ---- open and close -------------------------------------------------------------------------- */
 
+/* Completed or interrupted: nothing of it is queued any more. */
 static void op_free(struct sim_op *op)
 {
     ASSERT(op->file != NULL);
@@ -98,6 +112,7 @@ static void file_shut(struct sim_object *object)
     file->inode = NULL;
 }
 
+/* The inode was given back in file_shut. */
 static void file_free(struct sim_object *object)
 {
     ASSERT(object->shut_done);
@@ -192,6 +207,7 @@ static int op_effect(struct sim_op *op, size_t *result)
     struct sim_disk *disk = file->disk;
     int error = sim_disk_check(disk, op->kind != OP_READ);
     static const int needs[] = {IO_OPEN_READ, IO_OPEN_WRITE, 0};
+    STATIC_ASSERT(ARRAY_LEN(needs) == OP_SYNC + 1, "one need a kind");
     int needed = needs[op->kind];
     *result = 0;
     if ((file->flags & needed) != needed) {
@@ -230,7 +246,7 @@ static void op_run(struct sim_event *event)
         err = err_errno(error, "%s %s", verbs[op->kind], op->file->path);
     }
     sim_trace_bytes(op->file->loop->sim, &result, sizeof(result));
-    op_free(op);
+    op_free(op); /* first: done may close the file, or start the next operation */
     user->done(user, err, result);
 }
 
@@ -303,6 +319,7 @@ err_t sim_file_sync_sync(struct io_file *file)
     return sync_effect(file, OP_SYNC, 0, NULL, 0, &result);
 }
 
+/* As ftruncate: the descriptor must be open for writing, and the new part reads as zeros. */
 err_t sim_file_truncate_sync(struct io_file *base, uint64_t size)
 {
     struct sim_file *file = file_of(base);
@@ -347,6 +364,7 @@ err_t sim_file_stat_sync(struct io_file *file, struct io_stat *out)
     return ERR_OK;
 }
 
+/* From the cache of names: a broken disk does not show here, as on a real machine. */
 err_t sim_stat(struct io_loop *loop, const char *path, struct io_stat *out)
 {
     int error = 0;
@@ -390,12 +408,14 @@ static int directories_make(struct sim_disk *disk, const char *path)
     return error;
 }
 
+/* With its parents. mode means nothing here: there is one user. */
 err_t sim_mkdir(struct io_loop *loop, const char *path, int mode)
 {
     int error = directories_make(disk_of(loop), path);
     return error != 0 ? err_errno(error, "making directory %s", path) : ERR_OK;
 }
 
+/* Watches of both names are told; a replaced file lives on in those who have it open. */
 err_t sim_rename(struct io_loop *loop, const char *from, const char *to)
 {
     struct sim_disk *disk = disk_of(loop);
@@ -423,6 +443,7 @@ err_t sim_rename(struct io_loop *loop, const char *from, const char *to)
     return error != 0 ? err_errno(error, "renaming %s to %s", from, to) : ERR_OK;
 }
 
+/* Needs no space: how a full disk is made room on. */
 err_t sim_unlink(struct io_loop *loop, const char *path)
 {
     struct sim_disk *disk = disk_of(loop);
@@ -451,6 +472,7 @@ err_t sim_chmod(struct io_loop *loop, const char *path, int mode)
     return ERR_OK; /* one user here: modes are not kept */
 }
 
+/* Without a delay, like all operations on names: the real ones are synchronous as well. */
 err_t sim_dir_sync(struct io_loop *loop, const char *path)
 {
     struct sim_disk *disk = disk_of(loop);
@@ -466,6 +488,7 @@ err_t sim_dir_sync(struct io_loop *loop, const char *path)
     return ERR_OK;
 }
 
+/* In byte order, as the real implementation sorts them. */
 err_t sim_dir_list(struct io_loop *loop, const char *path,
                    err_t (*each)(void *arg, const char *name), void *arg)
 {
@@ -557,6 +580,7 @@ static void watch_run(struct sim_event *event)
     watch->changed(watch->arg);
 }
 
+/* Closed, or its process died: a change that was on its way is not told. */
 static void watch_shut(struct sim_object *object)
 {
     struct sim_watch *watch = CONTAINER_OF(object, struct sim_watch, object);
@@ -608,6 +632,7 @@ err_t sim_watch_open(struct io_loop *base, const char *path, void (*changed)(voi
     return ERR_OK;
 }
 
+/* changed does not run any more, also when it was due. */
 void sim_watch_close(struct io_watch *base)
 {
     struct sim_watch *watch = (struct sim_watch *)base;

@@ -1,6 +1,16 @@
 /*
- * Simulated loops: posts, timers, pollers, threads; and the table of functions. A loop is a part
- * of a process to which events happen one at a time.
+ * Simulated loops: posts, timers, pollers, threads; and the table of functions. A loop is a part of
+ * a process to which events happen one at a time.
+ *
+ * What a real loop does in one round is spread over events here, so that a kill, or another loop's
+ * event, may come between any two steps that a real machine could separate: one posted task, one
+ * timer, one delivery of bytes is one event each. The pollers run after every event of their loop:
+ * a real one looks at them in every round, and what they watch (shared memory) can only have
+ * changed in an event.
+ *
+ * Threads of a process are loops that share nothing but what their code shares. Since events of
+ * different loops interleave in random order, races between messages show; races between memory
+ * accesses do not, these are ThreadSanitizer's (tests with the real back-end).
  */
 #include "core/io/sim/sim_internal.h"
 
@@ -9,10 +19,11 @@ enum {
     POST_MAX_US = 3,      /* a task runs 1 us to this after it was posted */
 };
 
+/* An armed timer. Apart from io_timer, whose size is the other implementation's choice. */
 struct sim_timer {
-    struct sim_link link;
+    struct sim_link link; /* of the loop */
     struct sim_event event;
-    struct io_timer *timer;
+    struct io_timer *timer; /* its owner's */
 };
 
 /* ---- objects --------------------------------------------------------------------------------- */
@@ -36,6 +47,10 @@ void sim_object_shut(struct sim_object *object)
     }
 }
 
+/*
+ * The owner has closed it. Not freed here: the call may come from a callback of the object itself,
+ * whose frames still use it. The graveyard is emptied when the event is over.
+ */
 void sim_object_discard(struct sim_loop *loop, struct sim_object *object)
 {
     sim_object_shut(object);
@@ -56,7 +71,7 @@ static void tasks_run(struct sim_event *event)
 {
     struct sim_loop *loop = event->loop;
     struct io_task *task = loop->tasks_first;
-    ASSERT(task != NULL);
+    ASSERT(task != NULL && loop->tasks_last != NULL);
     /* Relaxed, here and below: one thread; the field is atomic for the other implementation. */
     loop->tasks_first = atomic_load_explicit(&task->next, memory_order_relaxed);
     if (loop->tasks_first == NULL) {
@@ -156,6 +171,7 @@ static void timer_start(struct io_loop *base, struct io_timer *timer)
     sim_event_set_at(loop->sim, &entry->event, at);
 }
 
+/* io.c calls this for armed timers only. */
 static void timer_cancel(struct io_loop *base, struct io_timer *timer)
 {
     struct sim_timer *entry = (struct sim_timer *)(uintptr_t)timer->heap_at;
@@ -228,6 +244,7 @@ static void pollers_changed(struct io_loop *base)
 
 /* ---- loops and threads ----------------------------------------------------------------------- */
 
+/* The first thing that happens to a process or a thread. */
 static void start_run(struct sim_event *event)
 {
     ASSERT(event->kind == SIM_START);
@@ -281,6 +298,11 @@ static err_t thread_start(struct io_loop *base, const char *name, int cpu, io_st
     return ERR_OK;
 }
 
+/*
+ * Tasks are forgotten, timers disarmed, objects shut: after this no pointer of the world leads into
+ * memory that the process owns, so that the process may free it. Threads of the loop end with it,
+ * as the real ones are joined. Idempotent: a thread may have been ended before its process is.
+ */
 void sim_loop_end(struct sim_loop *loop)
 {
     ASSERT(loop->process->sim == loop->sim);
@@ -320,6 +342,7 @@ void sim_loop_free(struct sim_loop *loop)
         object->free(object);
     }
     ASSERT(loop->task_event.heap_at == 0 && loop->start_event.heap_at == 0);
+    ASSERT(loop->poll_event.heap_at == 0 && loop->timers.next == &loop->timers);
     free(loop);
 }
 
@@ -336,6 +359,7 @@ static void loop_stop(struct io_loop *base)
 
 /* ---- environment ----------------------------------------------------------------------------- */
 
+/* sim_free does it, for a process that ended as for one that did not. */
 static void env_free(struct io_env *env)
 {
     /* A process belongs to its sim. */
@@ -358,11 +382,13 @@ static void env_random(struct io_env *env, void *out, size_t len)
     }
 }
 
+/* The name is the identity: a simulated host does not reboot into another. */
 static const char *env_host_id(struct io_env *env)
 {
     return ((struct sim_process *)env)->host->name;
 }
 
+/* The real one runs until its loop stops, which here only the simulator can do. */
 static err_t env_main(struct io_env *env, io_start_fn start, void *arg)
 {
     return err_new(ERR_UNSUPPORTED, "a simulated process is started by its simulator");
@@ -378,18 +404,24 @@ static void set_spin(struct io_loop *loop, uint32_t max_us)
     /* Waiting costs nothing here. */
 }
 
+/* The wall clock; hosts disagree about it by their skew. */
 static uint64_t now_us(struct io_loop *loop)
 {
     return sim_loop_of(loop)->sim->now + (uint64_t)clock_offset(sim_loop_of(loop));
 }
 
+/* Never 0, which users take for "not yet". */
 static uint64_t mono_ns(struct io_loop *loop)
 {
-    return (sim_loop_of(loop)->sim->now + 1) * 1000;
+    return (sim_loop_of(loop)->sim->now + 1) * 1000; /* the same on every host */
 }
 
 /* ---- what the simulator does not have -------------------------------------------------------- */
 
+/*
+ * Shared memory, doorbells and child processes are tested with the real back-end: their users ask
+ * (io_has_futex) or take the error as a machine without the feature.
+ */
 static err_t unsupported(const char *what)
 {
     return err_new(ERR_UNSUPPORTED, "the simulator has no %s", what);
@@ -412,6 +444,7 @@ static void bell_close(struct io_bell *bell)
     UNREACHABLE();
 }
 
+/* So users take their other way, which is then the one simulated. */
 static bool has_futex(struct io_loop *loop)
 {
     return false;

@@ -4,25 +4,47 @@
  * as far as the window allows; receiving delivers what has arrived, in pieces of any size. An end
  * of the stream (in order, or an error) arrives behind the last byte; errors may lose the last
  * bytes, from any byte on.
+ *
+ * A connection, with the events that make it:
+ *
+ *     client                          network                     server
+ *     sim_connect
+ *       dial_event (SIM_DIAL)   ->    dial_run finds the listener
+ *                                     dial_meet makes the peer ->  dial_event (SIM_ACCEPT)
+ *       dial_event (SIM_CONNECTED) <-                              accept_run: accepted()
+ *     connected_run: connected()
+ *
+ * The two ends know each other from dial_meet on: either may send before the other was told, as
+ * with TCP, and what is sent waits in the other's in. peer is NULL at both ends at once: nothing is
+ * ever sent to an end that has gone.
+ *
+ * What TCP promises holds (order, no duplicates, nothing after the end); what it does not promise
+ * is random: how bytes are cut into deliveries, how much is under way, when a dead peer is noticed.
+ *
+ * Bounds: in is at most window bytes, chosen per stream; out is what the user queued, which is what
+ * the real implementation holds as well.
  */
 #include "core/io/sim/sim_internal.h"
 
 #include <errno.h>
 #include <stdio.h>
 
+/* A write that waits to be sent; the bytes are borrowed until release. */
 struct segment {
     struct segment *next;
-    const uint8_t *data;
+    const uint8_t *data; /* what is left of it */
     size_t len;
-    void (*release)(void *arg);
+    void (*release)(void *arg); /* NULL: nobody asks */
     void *arg;
 };
 
+/* len bytes of in, behind those of the arrivals before, may be delivered from time on. */
 struct arrival {
-    uint64_t time;
+    uint64_t time; /* virtual */
     size_t len;
 };
 
+/* A port of a host. Owned by the loop that listens. */
 struct sim_listener {
     struct io_listener base;
     struct sim_object object;
@@ -36,48 +58,55 @@ struct sim_listener {
     struct sim_link pending; /* struct sim_stream.waiting: accepted() has not run yet */
 };
 
+/*
+ * One end of a connection. Owned by its loop; the other end, of another process perhaps, reaches it
+ * through peer only. Fields of an end are changed by its own events and by those of the peer, which
+ * all run in the one thread.
+ */
 struct sim_stream {
     struct io_stream base;
     struct sim_object object;
-    struct sim_link all;
+    struct sim_link all; /* of the sim, in order of creation: see sim_net_cut */
     struct sim_loop *loop;
     struct sim_stream *peer; /* NULL: not connected, or the connection is no more */
     struct sim_listener *listener; /* while waiting to be accepted */
-    struct sim_link waiting;
-    char target_host[128];
+    struct sim_link waiting; /* in listener->pending */
+    char target_host[128]; /* client: where the request goes */
     uint16_t target_port;
     char peer_text[160];
-    io_connect_fn connected_fn;
+    io_connect_fn connected_fn; /* client; may be NULL */
 
-    bool connected;
-    bool paused;
-    bool finishing;
-    bool closed;
-    bool above;
+    bool connected; /* the owner was told, or is being told */
+    bool paused; /* by the owner: nothing is delivered */
+    bool finishing; /* closed with flush: sends what is queued, then ends */
+    bool closed; /* shut: nothing happens to it any more */
+    bool above; /* pending passed high_water: drain is owed */
     struct sim_event dial_event; /* dial, then connected; on the other side accept */
-    struct sim_event send_event;
-    struct sim_event recv_event;
+    struct sim_event send_event; /* bytes go onto the wire */
+    struct sim_event recv_event; /* bytes, or the end, are delivered */
 
-    struct segment *out_first;
+    struct segment *out_first; /* oldest; NULL: nothing queued */
     struct segment *out_last;
-    size_t pending;
+    size_t pending; /* bytes of all segments */
 
-    struct buf in;
+    struct buf in; /* on the wire to us, in order */
     size_t window; /* most bytes of in */
-    struct arrival *arrivals;
+    struct arrival *arrivals; /* oldest first; their lengths add up to in.len */
     size_t arrivals_len;
     size_t arrivals_cap;
 
     bool ending; /* the end is on its way */
-    uint64_t end_time;
-    err_t end_reason;
+    uint64_t end_time; /* not before the last arrival */
+    err_t end_reason; /* ERR_OK: in order */
 };
 
+/* base is the first member. */
 static struct sim_stream *stream_of(struct io_stream *s)
 {
     return (struct sim_stream *)s;
 }
 
+/* Where its process runs. */
 static struct sim_host *host_of(const struct sim_stream *s)
 {
     return s->loop->process->host;
@@ -96,12 +125,15 @@ static uint64_t delay(struct sim *sim, const struct sim_host *a, const struct si
 static void recv_schedule(struct sim_stream *s)
 {
     struct sim *sim = s->loop->sim;
+    /* A client whose request failed learns of it, though it was never connected. */
     bool refused = !s->connected && s->ending && s->peer == NULL && s->dial_event.heap_at == 0;
     if (s->closed || s->paused || io_loop_dead(s->base.loop) || (!s->connected && !refused) ||
         (s->in.len == 0 && !s->ending)) {
         sim_event_clear(sim, &s->recv_event);
         return;
     }
+    ASSERT(s->in.len == 0 || s->arrivals_len > 0);
+    /* At least a microsecond from now: deliveries of one stream never share a moment. */
     uint64_t time = s->in.len > 0 ? s->arrivals[0].time : s->end_time;
     sim_event_set_at(sim, &s->recv_event, time > sim->now ? time : sim->now + 1);
 }
@@ -125,7 +157,7 @@ static size_t arrived(const struct sim_stream *s)
 /* Forgets the arrivals of bytes that were delivered. */
 static void arrivals_take(struct sim_stream *s, size_t len)
 {
-    size_t gone = 0;
+    size_t gone = 0; /* arrivals that are used up */
     while (len > 0) {
         ASSERT(gone < s->arrivals_len);
         size_t part = len < s->arrivals[gone].len ? len : s->arrivals[gone].len;
@@ -158,7 +190,7 @@ static void end_send(struct sim_stream *s, int error, uint64_t after)
 {
     ASSERT(error >= 0);
     if (s->closed || s->ending) {
-        return;
+        return; /* the first end is the one */
     }
     struct sim *sim = s->loop->sim;
     s->ending = true;
@@ -175,7 +207,10 @@ static void end_send(struct sim_stream *s, int error, uint64_t after)
 
 static void stream_over(struct sim_stream *s);
 
-/* How many of the bytes there are the next delivery brings. */
+/*
+ * How many of the bytes there are the next delivery brings. Half of the time all of them; sometimes
+ * some; sometimes a few only, which finds decoders that believe a message comes whole.
+ */
 static size_t piece(struct sim *sim, size_t available)
 {
     ASSERT(available > 0);
@@ -207,9 +242,11 @@ static void recv_run(struct sim_event *event)
     arrivals_take(s, len);
     sim_trace_bytes(sim, data, len);
     recv_schedule(s);
+    /* There is room in our window now: the news of it travels to the peer as a TCP ack would. */
     if (s->peer != NULL && s->peer->pending > 0 && s->peer->send_event.heap_at == 0) {
         sim_event_set(sim, &s->peer->send_event, delay(sim, host_of(s), host_of(s->peer)));
     }
+    /* Last: the handler may close the stream, or kill the process. s stays until sim_reap. */
     if (!s->finishing && s->base.handler != NULL && s->base.handler->data != NULL) {
         s->base.handler->data(s->base.arg, data, len, NULL, 0);
     }
@@ -259,6 +296,7 @@ static void wire_move(struct sim_stream *s, size_t len)
         arrival.time = last_arrival(peer);
     }
     *VEC_PUSH(peer, arrivals) = arrival;
+    /* Users' callbacks run when both queues are right again, hence the list of what was sent. */
     s->pending -= len;
     struct segment *done = NULL;
     struct segment **done_end = &done;
@@ -296,6 +334,7 @@ static void send_run(struct sim_event *event)
     }
     size_t room = s->peer->window > s->peer->in.len ? s->peer->window - s->peer->in.len : 0;
     size_t len = s->pending < room ? s->pending : room;
+    /* A kernel takes less than it is offered now and then. */
     if (len > 1 && sim_chance(sim, 20)) {
         len = (size_t)sim_between(sim, 1, len);
     }
@@ -342,9 +381,13 @@ static void stream_shut(struct sim_object *object)
     struct sim_stream *s = CONTAINER_OF(object, struct sim_stream, object);
     struct sim *sim = s->loop->sim;
     s->closed = true;
-    /* As the kernel has it: unread bytes make it a reset; so may the death of a process. */
+    /*
+     * As the kernel has it: unread bytes make it a reset; so may the death of a process. The peer
+     * loses bytes by a reset that it would have got before an orderly end.
+     */
     bool reset = !s->finishing && (arrived(s) > 0 || (io_loop_dead(s->base.loop) &&
                                                       sim_chance(sim, 50)));
+    ASSERT(s->arrivals_len > 0 || s->in.len == 0);
     detach(s, reset ? ECONNRESET : 0);
     sim_event_clear(sim, &s->dial_event);
     sim_event_clear(sim, &s->send_event);
@@ -374,6 +417,7 @@ static void stream_over(struct sim_stream *s)
     ASSERT(!s->closed);
     err_t reason = s->end_reason;
     s->end_reason = ERR_OK;
+    /* Shut before close is told: the handler may connect again, or free what it has. */
     sim_object_shut(&s->object);
     if (!s->finishing && s->base.handler != NULL && s->base.handler->close != NULL) {
         s->base.handler->close(s->base.arg, reason);
@@ -398,7 +442,7 @@ static void stream_write_ref(struct io_stream *base, const void *data, size_t le
     struct segment *segment = MEM_NEW(struct segment);
     segment->data = data;
     segment->len = len;
-    segment->release = release;
+    segment->release = release; /* runs when the bytes are on the wire, or never will be */
     segment->arg = arg;
     if (s->out_last == NULL) {
         s->out_first = segment;
@@ -411,12 +455,14 @@ static void stream_write_ref(struct io_stream *base, const void *data, size_t le
     send_schedule(s);
 }
 
+/* Needs a Unix socket, which address_parse has refused. */
 static void stream_write_fds(struct io_stream *base, const void *data, size_t len, const int *fds,
                              size_t fds_len)
 {
     UNREACHABLE(); /* there are no Unix sockets here */
 }
 
+/* Not counted: what is on the wire. The real one cannot see that either. */
 static size_t stream_pending(const struct io_stream *base)
 {
     return ((const struct sim_stream *)base)->pending;
@@ -455,6 +501,7 @@ static const char *stream_peer(const struct io_stream *base)
     return ((const struct sim_stream *)base)->peer_text;
 }
 
+/* tls.c lays its own over this. */
 static const char *stream_peer_name(const struct io_stream *base)
 {
     return "";
@@ -598,6 +645,7 @@ static void dial_meet(struct sim_stream *s, struct sim_listener *listener)
 static void dial_run(struct sim_event *event)
 {
     struct sim_stream *s = CONTAINER_OF(event, struct sim_stream, dial_event);
+    ASSERT(!s->closed && s->peer == NULL);
     struct sim *sim = s->loop->sim;
     struct sim_host *here = host_of(s);
     struct sim_host *there = sim_host_find(sim, s->target_host);
@@ -635,6 +683,7 @@ err_t sim_connect(struct io_loop *base, const char *address,
     s->target_port = port;
     snprintf(s->target_host, sizeof(s->target_host), "%s", own ? host_of(s)->name : host);
     snprintf(s->peer_text, sizeof(s->peer_text), "%s", address);
+    /* Without a loop: the request travels though the process may stop looking; shut clears it. */
     s->dial_event = (struct sim_event){.kind = SIM_DIAL, .run = dial_run};
     struct sim_host *there = sim_host_find(loop->sim, s->target_host);
     sim_event_set(loop->sim, &s->dial_event,
@@ -720,11 +769,13 @@ err_t sim_listen(struct io_loop *base, const char *address, io_accept_fn accepte
     return ERR_OK;
 }
 
+/* With the port that was picked, if any was. */
 const char *sim_listener_address(const struct io_listener *listener)
 {
     return ((const struct sim_listener *)listener)->address;
 }
 
+/* Streams that were accepted are their own. */
 void sim_listener_close(struct io_listener *base)
 {
     struct sim_listener *listener = (struct sim_listener *)base;
@@ -767,6 +818,10 @@ void sim_net_cut(struct sim *sim,
     }
 }
 
+/*
+ * No reset comes from a machine without power. Peers elsewhere notice by time-out, a second to ten
+ * later; what was on the wire to them still arrives in part.
+ */
 void sim_net_host_gone(struct sim *sim, struct sim_host *host)
 {
     ASSERT(host != NULL);

@@ -1,7 +1,21 @@
 /*
- * The simulator's core: virtual time, the queue of events, hosts and processes. Determinism rests
- * on this: events are ordered by (time, sequence), every choice comes from one generator in the
- * order of events, and nothing depends on addresses.
+ * The simulator's core: virtual time, the queue of events, hosts and processes.
+ *
+ * Determinism rests on this: events are ordered by (time, sequence), every choice comes from one
+ * generator in the order of events, and nothing depends on addresses, on real time, or on the order
+ * of a hash table. What user code could still do to break it (read the real clock, use real random
+ * numbers) tests/tidy forbids outside core/io.
+ *
+ * One event is one callback of a real process: between any two of them the world may take a process
+ * away. deliver is the whole of it:
+ *
+ *     take the earliest event; time stands at it
+ *     trace it; run it
+ *     let the pollers of its loop run, as a real loop does in the same round
+ *     reap: free what was closed, end what died
+ *
+ * Entry points: sim_new, sim_process_start, sim_run_until, sim_run_while, and the faults
+ * (sim_process_kill, sim_host_crash, sim_disk_fail, sim_partition, sim_cut_connections).
  */
 #include "core/io/sim/sim_internal.h"
 
@@ -9,6 +23,7 @@
 
 #include <stdio.h>
 
+/* Clocks of hosts differ by at most this, as with NTP on a local network. */
 enum { SKEW_MAX_US = 5000 };
 
 /* ---- chance ---------------------------------------------------------------------------------- */
@@ -20,6 +35,10 @@ uint64_t sim_random(struct sim *sim)
     return hash_u64(sim->random);
 }
 
+/*
+ * The remainder favours small numbers by range / 2^64: far below what a test could notice. A range
+ * of 0 is all 64 bits, max - min + 1 having wrapped.
+ */
 uint64_t sim_between(struct sim *sim, uint64_t min, uint64_t max)
 {
     ASSERT(min <= max);
@@ -42,6 +61,7 @@ static bool earlier(const struct sim_event *a, const struct sim_event *b)
     return a->time != b->time ? a->time < b->time : a->seq < b->seq;
 }
 
+/* The event knows its place, so that it can be moved and taken out without a search. */
 static void heap_put(struct sim *sim, size_t at, struct sim_event *event)
 {
     ASSERT(at >= 1 && at <= sim->heap_len);
@@ -79,6 +99,10 @@ static void heap_down(struct sim *sim, size_t at)
     heap_put(sim, at, event);
 }
 
+/*
+ * Nothing when it is not queued. The last event takes its place, and may have to go either way: it
+ * comes from another branch of the heap.
+ */
 void sim_event_clear(struct sim *sim, struct sim_event *event)
 {
     size_t at = event->heap_at;
@@ -93,6 +117,7 @@ void sim_event_clear(struct sim *sim, struct sim_event *event)
         heap_put(sim, at, last);
         heap_up(sim, at);
         heap_down(sim, last->heap_at);
+        ASSERT(last->heap_at >= 1 && last->heap_at <= sim->heap_len);
     }
 }
 
@@ -103,13 +128,14 @@ void sim_event_set_at(struct sim *sim, struct sim_event *event, uint64_t time)
     ASSERT(event->run != NULL);
     sim_event_clear(sim, event);
     event->time = time < sim->now ? sim->now : time;
-    event->seq = ++sim->seq;
+    event->seq = ++sim->seq; /* also when moved: it queues anew behind its equals */
     vec_grow((void **)&sim->heap, &sim->heap_cap, sim->heap_len + 1, sizeof(sim->heap[0]));
     sim->heap_len++;
     heap_put(sim, sim->heap_len, event);
     heap_up(sim, sim->heap_len);
 }
 
+/* The common case; delays come from sim_between. */
 void sim_event_set(struct sim *sim, struct sim_event *event, uint64_t delay)
 {
     sim_event_set_at(sim, event, sim->now + delay);
@@ -117,6 +143,7 @@ void sim_event_set(struct sim *sim, struct sim_event *event, uint64_t delay)
 
 /* ---- lists --------------------------------------------------------------------------------- */
 
+/* An empty ring: the head refers to itself. */
 void sim_link_init(struct sim_link *head)
 {
     head->prev = head->next = head;
@@ -132,6 +159,7 @@ void sim_link_add(struct sim_link *head, struct sim_link *link)
     head->prev = link;
 }
 
+/* Both pointers are cleared: sim_link_add asserts that nothing is in two rings. */
 void sim_link_remove(struct sim_link *link)
 {
     ASSERT(link->next != NULL && link->prev != NULL);
@@ -142,6 +170,7 @@ void sim_link_remove(struct sim_link *link)
 
 /* ---- running --------------------------------------------------------------------------------- */
 
+/* So that two runs differ in their hash as soon as one byte does that a process was given. */
 void sim_trace_bytes(struct sim *sim, const void *data, size_t len)
 {
     sim->hash = hash_combine(sim->hash, hash_bytes(data, len));
@@ -153,6 +182,7 @@ static void trace_event(struct sim *sim, const struct sim_event *event)
     ASSERT(event->kind <= SIM_THREAD_DONE);
     static const char *const names[] = {"start", "task", "timer", "poll", "dial", "connected",
                                         "accept", "send", "receive", "file", "watch", "joined"};
+    STATIC_ASSERT(ARRAY_LEN(names) == SIM_THREAD_DONE + 1, "one name a kind");
     const struct sim_process *process = event->loop != NULL ? event->loop->process : NULL;
     sim->events_run++;
     sim->hash = hash_combine(sim->hash, event->time);
@@ -169,8 +199,9 @@ static void trace_event(struct sim *sim, const struct sim_event *event)
 /* Runs the earliest event, then what it led to without time passing. */
 static void deliver(struct sim *sim)
 {
+    ASSERT(sim->heap_len > 0 && sim->heap[1]->heap_at == 1);
     struct sim_event *event = sim->heap[1];
-    struct sim_loop *loop = event->loop;
+    struct sim_loop *loop = event->loop; /* before it runs: the event may be gone after */
     ASSERT(event->time >= sim->now && !sim->delivering);
     ASSERT(loop == NULL || !io_loop_dead(&loop->base));
     sim_event_clear(sim, event);
@@ -197,6 +228,10 @@ void sim_run_until(struct sim *sim, uint64_t virtual_us)
     }
 }
 
+/*
+ * False: the world fell silent, or the limit came first. In a test both mean that what it waits for
+ * will not happen, and virtual time makes the limit cost nothing.
+ */
 bool sim_run_while(struct sim *sim, bool (*go_on)(void *arg), void *arg, uint64_t limit_us)
 {
     ASSERT(go_on != NULL && !sim->delivering);
@@ -226,6 +261,7 @@ uint64_t sim_events(const struct sim *sim)
 
 /* ---- hosts and processes --------------------------------------------------------------------- */
 
+/* Worlds have a handful of hosts. */
 struct sim_host *sim_host_find(struct sim *sim, const char *name)
 {
     struct sim_host *host = sim->hosts;
@@ -243,6 +279,7 @@ struct sim_host *sim_host_get(struct sim *sim, const char *name)
         host = MEM_NEW(struct sim_host);
         host->name = mem_strdup(name);
         host->number = ++sim->hosts_len;
+        /* Ahead only: a process' clock must not show a time before the epoch of the world. */
         host->skew_us = (int64_t)sim_between(sim, 0, SKEW_MAX_US);
         host->next_port = 30000;
         host->disk = sim_disk_new(sim);
@@ -263,7 +300,7 @@ struct sim_process *sim_process_start(struct sim *sim, const char *host, const c
     process->host = sim_host_get(sim, host);
     process->name = mem_strdup(name);
     process->number = ++sim->processes_len;
-    process->random = sim_random(sim);
+    process->random = sim_random(sim); /* the seed of its own generator, see env_random */
     process->alive = true;
     process->destroy = destroy;
     process->arg = arg;
@@ -274,6 +311,7 @@ struct sim_process *sim_process_start(struct sim *sim, const char *host, const c
     return process;
 }
 
+/* False from the kill on, also while its memory still is. */
 bool sim_process_alive(const struct sim_process *process)
 {
     return process->alive;
@@ -283,10 +321,13 @@ bool sim_process_alive(const struct sim_process *process)
 static void process_end(struct sim_process *process)
 {
     ASSERT(!process->alive && !process->ended);
+    ASSERT(!process->sim->delivering);
     process->ended = true;
     for (struct sim_loop *loop = process->loops; loop != NULL; loop = loop->next) {
         sim_loop_end(loop);
     }
+    /* As a real process' memory would go, but in order, so that leaks are seen: the user's code
+     * frees its own, on loops that are dead, and then we free what it left open. */
     if (process->destroy != NULL) {
         process->destroy(process->arg);
     }
@@ -326,6 +367,11 @@ static void graveyard_empty(struct sim *sim)
     }
 }
 
+/*
+ * After every event. Repeats while something new died: the end of a process may stop another's
+ * thread, or discard objects. Processes are never taken out of the list here, so walking it is safe
+ * while they end.
+ */
 void sim_reap(struct sim *sim)
 {
     ASSERT(!sim->delivering);
@@ -342,6 +388,7 @@ void sim_reap(struct sim *sim)
                 if (!loop->stopping || io_loop_dead(&loop->base)) {
                     continue;
                 }
+                /* The main loop has stopped: that is the orderly exit of the process. */
                 if (loop->owner == NULL) {
                     sim_process_kill(sim, process); /* ended in the next round */
                     break;
@@ -369,6 +416,7 @@ void sim_host_crash(struct sim *sim, const char *name)
     sim_disk_crash(host->disk);
 }
 
+/* 0 heals it. ENOSPC, EDQUOT and EROFS fail writing alone, every other error all operations. */
 void sim_disk_fail(struct sim *sim, const char *host, int errno_value)
 {
     sim_disk_set_error(sim_host_get(sim, host)->disk, errno_value);
@@ -379,12 +427,14 @@ static bool of_process(void *arg, struct sim_process *a, struct sim_process *b)
     return a == arg || b == arg;
 }
 
+/* The process lives on, and may connect again at once. */
 void sim_cut_connections(struct sim *sim, struct sim_process *process)
 {
     ASSERT(process->sim == sim);
     sim_net_cut(sim, of_process, process);
 }
 
+/* Argument of of_hosts. */
 struct host_pair {
     const char *a;
     const char *b;
@@ -407,6 +457,7 @@ static void pair_key(struct buf *key, const char *a, const char *b)
     buf_printf(key, "%s\n%s", ordered ? a : b, ordered ? b : a);
 }
 
+/* A host always reaches itself. */
 bool sim_partitioned(struct sim *sim, const char *a, const char *b)
 {
     struct buf key = {0};
@@ -422,6 +473,7 @@ void sim_partition(struct sim *sim, const char *a, const char *b, bool cut)
     ASSERT(strcmp(a, b) != 0);
     struct buf key = {0};
     pair_key(&key, a, b);
+    ASSERT(key.len > 0);
     if (cut) {
         strmap_put(&sim->partitions, buf_cstr(&key), sim);
         struct host_pair pair = {a, b};
@@ -434,6 +486,10 @@ void sim_partition(struct sim *sim, const char *a, const char *b, bool cut)
 
 /* ---- a world --------------------------------------------------------------------------------- */
 
+/*
+ * Delays of a local network and of a disk, wide enough that what usually comes first sometimes
+ * comes second.
+ */
 struct sim_config sim_config_default(uint64_t seed)
 {
     return (struct sim_config){.seed = seed,
@@ -480,6 +536,7 @@ void sim_free(struct sim *sim)
         free(host->name);
         free(host);
     }
+    /* Every event belongs to something that has just been freed, so none can be left. */
     ASSERT(sim->heap_len == 0);
     strmap_free(&sim->partitions);
     free(sim->heap);
