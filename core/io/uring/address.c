@@ -1,4 +1,12 @@
-/* Addresses as text: see io.h. */
+/*
+ * Addresses as text: see io.h. Three forms, told apart by their beginning:
+ *
+ *     unix:/path           a byte stream of the local machine
+ *     unixpacket:/path     messages with descriptors (SOCK_SEQPACKET)
+ *     host:port            TCP; "", "*" and "localhost" are this machine, [::1]:80 is IPv6
+ *
+ * Text comes from options and statements: everything that does not fit is an error that names it.
+ */
 #include "core/io/uring/stream.h"
 
 #include <arpa/inet.h>

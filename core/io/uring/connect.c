@@ -1,6 +1,9 @@
 /*
  * Connecting: numeric addresses at once; names are looked up by getaddrinfo on a thread of their
  * own, because it blocks, and each address it found is tried in turn.
+ *
+ * There is no time limit here: the owner of the stream has one, and closes it. Closing abandons the
+ * lookup (its thread frees it when getaddrinfo returns) and cancels the connect.
  */
 #include "core/io/uring/stream.h"
 

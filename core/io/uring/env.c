@@ -1,4 +1,11 @@
-/* The real environment: clocks, randomness, identity of the host, the table of functions. */
+/*
+ * The real environment: clocks, randomness, identity of the host, the table of functions.
+ *
+ * io_now_us. Users compare times of one process and write them to disk, so time must not go back;
+ * but it should be the wall clock. It is CLOCK_MONOTONIC plus an offset that is only ever raised:
+ * the wall clock is followed when it is set forward, and outrun when it is set back. Any thread;
+ * two relaxed atomics, argued in clock_follow.
+ */
 #include "core/io/uring/uring.h"
 
 #include "core/base/hash.h"
@@ -11,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+/* How late a wall clock that was set forward may be noticed. */
 enum { CLOCK_CHECK_US = 100 * 1000 };
 
 /* A clock of the kernel in nanoseconds; these clocks cannot fail. */
@@ -21,6 +29,7 @@ static uint64_t clock_ns(clockid_t id)
     return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
 }
 
+/* Stops while the machine sleeps, and is the same in all threads. */
 uint64_t uring_mono_ns(void)
 {
     return clock_ns(CLOCK_MONOTONIC);
@@ -100,11 +109,13 @@ static void host_id_read(struct uring_env *env)
              (unsigned long long)hash_bytes(name, strlen(name)));
 }
 
+/* The same for every process of this boot in this container; others differ. */
 static const char *env_host_id(struct io_env *base)
 {
     return ((struct uring_env *)base)->host_id;
 }
 
+/* One per process: signal dispositions are the process'. */
 err_t io_env_new_real(struct io_env **out)
 {
     struct uring_env *env = MEM_NEW(struct uring_env);
@@ -118,6 +129,7 @@ err_t io_env_new_real(struct io_env **out)
     return ERR_OK;
 }
 
+/* For tests, before the first loop is opened. */
 void uring_env_disable(struct io_env *env, unsigned features)
 {
     ASSERT(env->backend == &uring_backend);
@@ -153,6 +165,7 @@ static void loop_stop(struct io_loop *loop)
     uring_loop_of(loop)->stop = true;
 }
 
+/* 0: sleep at once. */
 static void set_spin(struct io_loop *loop, uint32_t max_us)
 {
     uring_loop_of(loop)->spin_ns = max_us * 1000ULL;
@@ -183,6 +196,7 @@ static void post(struct io_loop *base, struct io_task *task)
     }
 }
 
+/* From the loop's own thread, or when the loop has ended. */
 static void task_cancel(struct io_loop *base, struct io_task *task)
 {
     struct uring_loop *loop = uring_loop_of(base);

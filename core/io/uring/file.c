@@ -1,6 +1,12 @@
 /*
- * Files: reads and writes through io_uring, synchronous variants straight to the kernel. An
- * io_op's internal words hold the request; short reads and writes are continued here.
+ * Files: reads and writes through io_uring, synchronous variants straight to the kernel. An io_op's
+ * internal words hold the request; short reads and writes are continued here.
+ *
+ * Runs on the loop that opened the file. An io_op and its buffer are the kernel's from the call to
+ * done; closing the file waits for what the kernel has begun (uring_wait) and does not run done:
+ * when io_file_close has returned, no buffer is touched any more.
+ *
+ * Reads come back short at the end of the file only; a write that moved less than all is an error.
  */
 #include "core/io/uring/uring.h"
 
@@ -15,8 +21,8 @@ struct uring_file {
     struct io_file base;
     struct uring_object object;
     int fd;
-    bool closing;
-    size_t inflight;
+    bool closing; /* completions are swallowed */
+    size_t inflight; /* operations in the kernel */
     char *path; /* for messages */
 };
 
@@ -24,11 +30,11 @@ enum op_kind { OP_READ, OP_WRITE, OP_SYNC };
 
 /* The content of io_op.internal. */
 struct file_op {
-    struct uring_file *file;
-    uint8_t *data;
+    struct uring_file *file; /* open as long as the operation is */
+    uint8_t *data; /* the caller's; not const, as reads write it */
     uint64_t offset;
     size_t len;
-    size_t moved;
+    size_t moved; /* bytes done so far; <= len */
     enum op_kind kind;
 };
 STATIC_ASSERT(sizeof(struct file_op) <= sizeof(((struct io_op *)0)->internal), "fits io_op");
@@ -38,11 +44,13 @@ static struct uring_file *file_of(struct io_file *file)
     return (struct uring_file *)file;
 }
 
+/* io_op.internal is aligned for it; its size is asserted above. */
 static struct file_op *op_of(struct io_op *op)
 {
     return (struct file_op *)op->internal;
 }
 
+/* Errors of close are late errors of writes: who cares has synced. */
 static void fd_close(struct uring_file *file)
 {
     ASSERT(file->inflight == 0);
@@ -68,6 +76,7 @@ static bool op_mine(void *arg, uint64_t user_data)
     return (user_data & URING_OP_TAG) != 0 && op_of(op)->file == arg;
 }
 
+/* For uring_wait: the kernel has given everything back. */
 static bool ops_over(void *arg)
 {
     return ((struct uring_file *)arg)->inflight == 0;
@@ -268,8 +277,12 @@ err_t uring_file_write_sync(struct io_file *base, uint64_t offset, const void *d
         if (put < 0) {
             return err_errno(errno, "writing %s", file->path);
         }
+        if (put == 0) { /* as uring_op_complete has it: or this would go on for ever */
+            return err_new(ERR_IO, "writing %s: the file takes no more bytes", file->path);
+        }
         moved += (size_t)put;
     }
+    ASSERT(moved == len);
     return ERR_OK;
 }
 
@@ -319,6 +332,7 @@ void uring_file_unlock_sync(struct io_file *base)
     (void)lock_set(file_of(base), F_UNLCK);
 }
 
+/* Of the open file, whatever its name refers to by now. */
 err_t uring_file_stat_sync(struct io_file *base, struct io_stat *out)
 {
     struct uring_file *file = file_of(base);

@@ -1,4 +1,9 @@
-/* Operations on names: synchronous, straight to the kernel. */
+/*
+ * Operations on names: synchronous, straight to the kernel, on the loop's thread. They are rare,
+ * and their callers need the answer before they go on; what may take long (data) goes through
+ * file.c. Errors carry the errno's text and the path, and the code err_errno maps it to
+ * (ERR_NOT_FOUND, ...).
+ */
 #include "core/io/uring/uring.h"
 
 #include <dirent.h>

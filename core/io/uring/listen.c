@@ -14,21 +14,23 @@ enum {
     IN_USE_PATIENCE_MS = 500,
 };
 
+/* Owned by its loop. accepted() may close it: then accept_complete frees it. */
 struct uring_listener {
     struct io_listener base;
     struct uring_object object;
     struct uring_loop *loop;
     int fd;
-    bool closed;
+    bool closed; /* listener_stop has run */
     unsigned calls; /* of accept_complete under way: accepted() may close the listener */
     struct uring_address address;
-    char text[160];
-    struct uring_req accept_req;
-    struct io_timer retry;
+    char text[160]; /* the address bound, for io_listener_address */
+    struct uring_req accept_req; /* one accept, or the multishot one */
+    struct io_timer retry; /* accepting was refused for want of descriptors */
     io_accept_fn accepted;
     void *arg;
 };
 
+/* The peer's address is asked for later (peer_name): multishot has no room for it. */
 static void accept_arm(struct uring_listener *listener)
 {
     ASSERT(!listener->closed && listener->fd >= 0);
@@ -99,6 +101,7 @@ static void accept_again(struct uring_listener *listener, int res)
     accept_arm(listener); /* other errors are of one connection that went away */
 }
 
+/* calls keeps the memory while accepted() runs, which may close the listener under us. */
 static void accept_complete(struct uring_req *req, int res, uint32_t flags)
 {
     struct uring_listener *listener = CONTAINER_OF(req, struct uring_listener, accept_req);

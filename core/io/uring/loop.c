@@ -3,6 +3,15 @@
  * something to do, submits what was prepared, handles completions and polls the pollers. When a
  * round did nothing the loop spins for a moment if work has been coming often, then sleeps in
  * io_uring, where one wait covers sockets, files, timers and posts from other threads.
+ *
+ * Why no wake is lost: see loop_sleep. Before it sleeps the loop says so (sleeping, and arm of
+ * every poller), and then looks once more for what came before others could have known.
+ *
+ * Fairness: each source is bounded per round (TASKS_A_ROUND, CQES_A_ROUND, TIMERS_A_ROUND), so a
+ * source that never runs dry cannot starve the others.
+ *
+ * Entry points: uring_loop_new (any thread), uring_loop_open and uring_loop_run (the loop's
+ * thread).
  */
 #include "core/io/uring/uring.h"
 
@@ -11,6 +20,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/* Enough to make the submit of a round worth while, small against what a user notices. */
 enum {
     TASKS_A_ROUND = 256,
     CQES_A_ROUND = 512,
@@ -54,6 +64,7 @@ static err_t ring_refused(int error)
     return err;
 }
 
+/* CLAMP: a smaller ring than asked for will do, and sqe_get copes with a full one. */
 static int ring_try(struct uring_loop *loop, unsigned flags)
 {
     struct io_uring_params params = {.flags = flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
@@ -93,6 +104,7 @@ static err_t ring_open(struct uring_loop *loop)
 /* Buffers the kernel picks from when data arrives: idle connections hold none. */
 static void buffers_open(struct uring_loop *loop)
 {
+    ASSERT(loop->ring_open && loop->buf_ring == NULL);
     loop->multishot = (loop->env->disabled & URING_FEATURE_MULTISHOT) == 0;
     if ((loop->env->disabled & URING_FEATURE_BUF_RING) != 0) {
         return;
@@ -126,6 +138,7 @@ static void wake_arm(struct uring_loop *loop)
     io_uring_sqe_set_data(sqe, &loop->wake_req);
 }
 
+/* The value does not matter: that the loop is awake is all a post wants. */
 static void wake_complete(struct uring_req *req, int res, uint32_t flags)
 {
     struct uring_loop *loop = CONTAINER_OF(req, struct uring_loop, wake_req);
@@ -134,8 +147,13 @@ static void wake_complete(struct uring_req *req, int res, uint32_t flags)
     }
 }
 
+/*
+ * With SINGLE_ISSUER a ring belongs to the thread that made it. After an error the loop is dead,
+ * and uring_loop_free takes what was made so far.
+ */
 err_t uring_loop_open(struct uring_loop *loop)
 {
+    ASSERT(!loop->ring_open && loop->wake_fd < 0);
     loop->base.thread = pthread_self();
     loop->base.counters = &loop->base.own_counters;
     err_t err = ring_open(loop);
@@ -155,6 +173,7 @@ err_t uring_loop_open(struct uring_loop *loop)
     return ERR_OK;
 }
 
+/* At the end: objects are shut in the order in which they were opened. */
 void uring_object_add(struct uring_loop *loop, struct uring_object *object,
                       void (*shut)(struct uring_object *), void (*free_fn)(struct uring_object *))
 {
@@ -167,6 +186,7 @@ void uring_object_add(struct uring_loop *loop, struct uring_object *object,
     loop->objects.prev = &object->link;
 }
 
+/* link.next is NULL from here on, which accept_complete and others ask for. */
 void uring_object_remove(struct uring_object *object)
 {
     ASSERT(object->link.next != NULL);
@@ -227,6 +247,7 @@ static bool take_cqe(struct uring_loop *loop, struct uring_cqe *out)
     return true;
 }
 
+/* Kept in order for completions_run. Bounded by what is in the kernel (inflight). */
 static void defer(struct uring_loop *loop, const struct uring_cqe *cqe)
 {
     *VEC_PUSH(loop, deferred) = *cqe;
@@ -237,6 +258,8 @@ static struct io_uring_sqe *sqe_get(struct uring_loop *loop)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&loop->ring);
     while (sqe == NULL) {
+        /* Submitting may fail for want of room for completions: these are put aside, not run,
+         * since the caller is in the middle of something. */
         submit(loop);
         struct uring_cqe cqe;
         while (io_uring_sq_space_left(&loop->ring) == 0 && take_cqe(loop, &cqe)) {
@@ -248,6 +271,7 @@ static struct io_uring_sqe *sqe_get(struct uring_loop *loop)
     return sqe;
 }
 
+/* The caller prepares it and then sets its data to req: io_uring_prep_* clears that field. */
 struct io_uring_sqe *uring_sqe(struct uring_loop *loop, struct uring_req *req)
 {
     ASSERT(!req->active && req->complete != NULL);
@@ -255,12 +279,16 @@ struct io_uring_sqe *uring_sqe(struct uring_loop *loop, struct uring_req *req)
     return sqe_get(loop);
 }
 
+/* For file.c, whose requests live in the users' io_op; the address leaves room for the tag. */
 struct io_uring_sqe *uring_sqe_op(struct uring_loop *loop, struct io_op *op)
 {
     ASSERT(((uintptr_t)op & URING_OP_TAG) == 0);
     return sqe_get(loop);
 }
 
+/*
+ * Nothing when it is not in the kernel. The answer to the cancellation itself (data 0) is ignored.
+ */
 void uring_cancel(struct uring_loop *loop, struct uring_req *req)
 {
     if (req->active) {
@@ -299,6 +327,7 @@ static bool next_cqe(struct uring_loop *loop, struct uring_cqe *out)
         *out = loop->deferred[loop->deferred_at++];
         return true;
     }
+    ASSERT(loop->deferred_at == loop->deferred_len);
     loop->deferred_at = loop->deferred_len = 0;
     return take_cqe(loop, out);
 }
@@ -319,6 +348,7 @@ static bool completions_run(struct uring_loop *loop)
 static void wait_deferred(struct uring_loop *loop, bool (*mine)(void *arg, uint64_t user_data),
                           void *arg)
 {
+    ASSERT(loop->deferred_at <= loop->deferred_len);
     for (size_t i = loop->deferred_at; i < loop->deferred_len;) {
         if (!mine(arg, loop->deferred[i].user_data)) {
             i++;
@@ -351,6 +381,7 @@ void uring_wait(struct uring_loop *loop, bool (*mine)(void *arg, uint64_t user_d
     }
 }
 
+/* For uring_wait: the completions of one request. */
 static bool req_mine(void *arg, uint64_t user_data)
 {
     return user_data == (uintptr_t)arg;
@@ -361,6 +392,7 @@ static bool req_over(void *arg)
     return !((struct uring_req *)arg)->active;
 }
 
+/* The caller has cancelled it, or knows that it ends by itself. */
 void uring_wait_req(struct uring_loop *loop, struct uring_req *req)
 {
     uring_wait(loop, req_mine, req_over, req);
@@ -409,6 +441,7 @@ static bool pollers_arm(struct uring_loop *loop)
     return quiet;
 }
 
+/* Awake again: peers need not ring any more. */
 static void pollers_disarm(struct uring_loop *loop)
 {
     for (struct io_poller *at = loop->base.pollers; at != NULL; at = at->next) {
@@ -461,6 +494,11 @@ static void loop_sleep(struct uring_loop *loop)
 /* Lets go of everything in the kernel and waits until it has. */
 static void loop_close(struct uring_loop *loop)
 {
+    /*
+     * The order matters: dead first, so that nothing that follows runs a user's callback; then
+     * timers and tasks, which live in users' memory; then the objects let go of the kernel; then
+     * every request comes back, and only after that the ring and its buffers go.
+     */
     io_loop_set_dead(&loop->base);
     while (loop->timers_len > 0) {
         uring_timer_cancel(&loop->base, loop->timers[loop->timers_len]);
@@ -489,10 +527,12 @@ static void loop_close(struct uring_loop *loop)
         free(loop->buf_memory);
         loop->buf_ring = NULL;
     }
+    ASSERT(loop->inflight == 0 && loop->timers_len == 0);
     io_uring_queue_exit(&loop->ring);
     loop->ring_open = false;
 }
 
+/* Until io_loop_stop; then closes what is open. The memory stays with the environment. */
 void uring_loop_run(struct uring_loop *loop)
 {
     while (!loop->stop) {

@@ -19,12 +19,16 @@
 
 extern char **environ;
 
+/*
+ * A child, or an adopted process of a predecessor. The owner has it until io_process_release; a
+ * child stays here after that until it was reaped.
+ */
 struct uring_process {
     struct io_process base;
     struct uring_object object;
     struct uring_loop *loop;
-    struct uring_req req;
-    int pidfd;
+    struct uring_req req; /* a poll of pidfd: readable when the process has ended */
+    int pidfd; /* names the process even when its number was reused */
     bool child;    /* ours: to be reaped */
     bool released; /* by its owner; kept to reap the child */
     io_exit_fn exited;
@@ -106,6 +110,7 @@ static void process_free(struct uring_object *object)
     free(process);
 }
 
+/* The loop ends, the process does not: a child outlives us, an adopted one did before. */
 static void process_shut(struct uring_object *object)
 {
     struct uring_process *process = CONTAINER_OF(object, struct uring_process, object);
@@ -142,6 +147,7 @@ static void process_complete(struct uring_req *req, int res, uint32_t flags)
     }
 }
 
+/* Takes pidfd. The poll is armed at once: a process that has ended already completes it. */
 static struct uring_process *process_new(struct io_loop *loop, pid_t pid, int pidfd, bool child,
                                          io_exit_fn exited, void *arg)
 {
@@ -176,6 +182,7 @@ static int actions_fill(posix_spawn_file_actions_t *actions, const struct io_pro
     return error;
 }
 
+/* An errno value. */
 static int attributes_fill(posix_spawnattr_t *attributes, const struct io_process_spec *spec)
 {
     /* The child starts with no signal blocked, and none ignored that we ignore. */
@@ -254,6 +261,10 @@ static err_t adopt_check(pid_t pid, const char *executable, uint64_t start_ticks
     return executable_check(pid, executable);
 }
 
+/*
+ * For what a killed predecessor started. Its exit is seen through the pidfd, its status is not:
+ * only a parent may wait for it.
+ */
 err_t uring_process_adopt(struct io_loop *loop, pid_t pid, const char *executable,
                           uint64_t start_ticks, io_exit_fn exited, void *arg,
                           struct io_process **out)

@@ -129,11 +129,13 @@ static void packet_arrived(struct uring_stream *s, size_t len)
     deliver(s, s->recv_buffer, len, fds, fds_len);
 }
 
+/* Something came while the stream was paused, and waits. */
 bool uring_recv_stashed(const struct uring_stream *s)
 {
     return s->stash.len > 0 || (s->packet != NULL && s->packet->held > 0);
 }
 
+/* After a resume: what came while paused, before anything newer. True when something was there. */
 bool uring_recv_stash(struct uring_stream *s)
 {
     if (s->packet != NULL && s->packet->held > 0) {
@@ -150,6 +152,7 @@ bool uring_recv_stash(struct uring_stream *s)
     return true;
 }
 
+/* Descriptors of a message nobody took are closed. */
 void uring_recv_free(struct uring_stream *s)
 {
     if (s->packet != NULL && s->packet->held > 0) {

@@ -1,6 +1,11 @@
 /*
  * The sending half of a stream: a queue of segments (bytes copied into shared chunks, or borrowed
  * with a release callback), sent many at once with one sendmsg; one sendmsg is under way at most.
+ *
+ * The queue is a ring of segments whose bytes add up to pending. A send that is under way reads the
+ * front of it: bytes may be appended behind (also into the last chunk, behind the captured length),
+ * but nothing is taken off before the send has completed. That is why uring_send_drop asserts that
+ * none is.
  */
 #include "core/io/uring/stream.h"
 
@@ -91,6 +96,7 @@ static void segment_pop(struct uring_stream *s)
     }
 }
 
+/* Gives everything back that was not sent: release callbacks run. */
 void uring_send_drop(struct uring_stream *s)
 {
     ASSERT(!s->send_req.active);
@@ -319,6 +325,10 @@ bool uring_send_arm(struct uring_stream *s, bool alone)
     return false;
 }
 
+/*
+ * What was sent leaves the queue; whether more is to be sent stream_run decides, at the end of the
+ * round, so that writes made by this round's callbacks go with it.
+ */
 void uring_send_complete(struct uring_req *req, int res, uint32_t flags)
 {
     struct uring_stream *s = CONTAINER_OF(req, struct uring_stream, send_req);

@@ -1,4 +1,10 @@
-/* Signals through a signalfd, and doorbells: eventfds that other processes ring. */
+/*
+ * Signals through a signalfd, and doorbells: eventfds that other processes ring.
+ *
+ * Both are one blocking read that is always under way in io_uring. A signal is read as data on the
+ * loop's thread, so its handler is an ordinary callback and may do anything. A doorbell carries no
+ * data: several rings before the loop looks are one.
+ */
 #include "core/io/uring/uring.h"
 
 #include <errno.h>
@@ -7,15 +13,16 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { SIGNALS = 65 };
+enum { SIGNALS = 65 }; /* numbers are 1 to 64 on Linux */
 
+/* One per loop; a process watches its signals on one loop only. */
 struct uring_signals {
     struct uring_object object;
     struct uring_loop *loop;
     struct uring_req req;
     int fd;
     sigset_t set;
-    struct signalfd_siginfo info;
+    struct signalfd_siginfo info; /* where the kernel reads into */
     void (*caught[SIGNALS])(void *arg, int signal_number);
     void *args[SIGNALS];
 };
@@ -101,14 +108,15 @@ err_t uring_signal_watch(struct io_loop *base, int signal_number,
 
 /* ---- doorbells ------------------------------------------------------------------------------- */
 
+/* A doorbell; its descriptor goes to the processes that ring it. */
 struct uring_bell {
     struct io_bell base;
     struct uring_object object;
     struct uring_loop *loop;
     struct uring_req req;
     int fd;
-    uint64_t value;
-    bool closed;
+    uint64_t value; /* rings since the last read; not looked at */
+    bool closed; /* the owner has; bell_complete frees it */
     void (*ring)(void *arg);
     void *arg;
 };

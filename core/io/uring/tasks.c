@@ -1,6 +1,16 @@
 /*
  * The queue behind io_post: Vyukov's intrusive multi-producer single-consumer list (2010). Any
  * thread pushes, wait-free; the loop's thread pops. FIFO for each producer.
+ *
+ *     tail -> a -> b -> c <- head        the consumer takes a; producers append behind head
+ *
+ * A push is two steps: exchange head, then link the predecessor to the new one. Between them the
+ * list is cut, and pop sees the cut (next is NULL, but head is another) and reports empty: the
+ * producer is about to finish, and because it looks at sleeping only after its push, the loop is
+ * woken for it.
+ *
+ * A task's queued flag is 1 from the push until it is popped or taken back: it says who may touch
+ * next.
  */
 #include "core/io/uring/uring.h"
 

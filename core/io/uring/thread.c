@@ -10,22 +10,24 @@
 #include <semaphore.h>
 #include <signal.h>
 
+/* Owned by the owner's loop. The thread reads what is set before pthread_create. */
 struct uring_thread {
     struct uring_object object; /* of the owner's loop */
     struct uring_loop *owner;
     struct uring_loop *loop; /* the thread's */
-    pthread_t pthread;
-    char name[16];
-    int cpu;
+    pthread_t pthread; /* to be joined by the owner, exactly once */
+    char name[16]; /* what the kernel keeps of it */
+    int cpu; /* -1: any */
     io_start_fn start;
     void (*done)(void *arg);
     void *arg;
-    sem_t opened;
+    sem_t opened; /* the thread posts once: its ring is open, or open_error says why not */
     err_t open_error; /* written before opened is posted */
-    struct io_task ended_task;
-    struct io_task stop_task;
+    struct io_task ended_task; /* thread -> owner: join me */
+    struct io_task stop_task; /* owner -> thread: stop */
 };
 
+/* The calling thread. */
 static void bind_cpu(int cpu)
 {
     cpu_set_t set;

@@ -48,6 +48,7 @@ static void heap_down(struct uring_loop *loop, size_t at)
     heap_set(loop, at, timer);
 }
 
+/* O(log n). The timer is the caller's memory, and must stay until it fired or was cancelled. */
 void uring_timer_start(struct io_loop *base, struct io_timer *timer)
 {
     struct uring_loop *loop = uring_loop_of(base);
@@ -59,6 +60,7 @@ void uring_timer_start(struct io_loop *base, struct io_timer *timer)
     heap_up(loop, loop->timers_len);
 }
 
+/* Also how a due timer leaves the heap: it is disarmed when fire runs, and may be started again. */
 void uring_timer_cancel(struct io_loop *base, struct io_timer *timer)
 {
     struct uring_loop *loop = uring_loop_of(base);
@@ -71,6 +73,7 @@ void uring_timer_cancel(struct io_loop *base, struct io_timer *timer)
         heap_set(loop, at, last);
         heap_up(loop, at);
         heap_down(loop, last->heap_at);
+        ASSERT(last->heap_at >= 1 && last->heap_at <= loop->timers_len);
     }
 }
 

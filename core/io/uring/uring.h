@@ -2,6 +2,17 @@
  * Module-private: the structures of the io_uring implementation. Everything here belongs to one
  * loop and is touched by its thread only, except: the task queue (any thread pushes), and the
  * environment's clock offset and list of loops (see there).
+ *
+ * Rules that every file here keeps:
+ *
+ *     requests   A struct uring_req is in the kernel at most once (active). Its memory stays until
+ *                the last CQE of it came: closing cancels, and either waits (uring_wait) or leaves
+ *                freeing to complete().
+ *     callbacks  complete() may close anything, its own object included; nothing is used after a
+ *                user's callback that the callback could have freed.
+ *     SQEs       uring_sqe never fails: a full queue is submitted first. inflight counts what is
+ *                still to come back, so that loop_close can wait for all of it.
+ *     dead       After io_loop_set_dead no user callback runs, and a close frees at once.
  */
 #ifndef TAILRACE_CORE_IO_URING_URING_H
 #define TAILRACE_CORE_IO_URING_URING_H
@@ -34,9 +45,10 @@ struct uring_req {
 };
 #define URING_OP_TAG 1ULL
 
+/* A completion copied out of the ring: its place there is given back before it is handled. */
 struct uring_cqe {
-    uint64_t user_data;
-    int res;
+    uint64_t user_data; /* see struct uring_req */
+    int res; /* as the system call returns: negative is -errno */
     uint32_t flags;
 };
 
@@ -46,12 +58,13 @@ struct uring_link {
     struct uring_link *next;
 };
 
+/* The environment: any thread's, so its fields are atomic, constant, or under the lock. */
 struct uring_env {
     struct io_env base;
     /* io_now_us is CLOCK_MONOTONIC plus this; only ever raised, so time never goes backwards. */
     _Atomic int64_t clock_offset_us;
     _Atomic int64_t clock_checked_us; /* monotonic time of the last look at the wall clock */
-    char host_id[96];
+    char host_id[96]; /* constant once made */
     pthread_mutex_t lock;     /* guards loops */
     struct uring_loop *loops; /* all that ever ran; freed with the environment */
     unsigned disabled;        /* enum uring_feature, for tests of the fallbacks */
@@ -72,42 +85,44 @@ enum uring_feature {
 struct uring_tasks {
     struct io_task *_Atomic head;
     struct io_task *tail;
-    struct io_task stub;
+    struct io_task stub; /* stands in when nothing else is queued */
     struct io_task *taken; /* the oldest; linked by next */
     struct io_task *taken_last;
 };
 
+/* Memory for bytes io_stream_write copied; of one segment of one stream at a time. */
 struct uring_chunk {
     struct uring_chunk *next;
-    size_t cap;
-    size_t used;
+    size_t cap; /* bytes in data */
+    size_t used; /* bytes written; only grows while a send may read */
     uint8_t data[];
 };
 
+/* A loop. Made by its starter, opened and run by its own thread, freed with the environment. */
 struct uring_loop {
     struct io_loop base;
     struct uring_env *env;
     struct uring_loop *next_of_env;
     struct io_uring ring;
-    bool ring_open;
-    bool stop;
+    bool ring_open; /* false before uring_loop_open and after the loop has ended */
+    bool stop; /* io_loop_stop: the current round is the last */
     size_t inflight; /* requests in the kernel */
 
     struct uring_tasks tasks;
     _Atomic int sleeping; /* 1: whoever posts must write to wake_fd */
-    int wake_fd;
-    uint64_t wake_value;
-    struct uring_req wake_req;
+    int wake_fd; /* eventfd; the only field others use besides tasks and sleeping */
+    uint64_t wake_value; /* where the kernel reads the eventfd into; not looked at */
+    struct uring_req wake_req; /* the read that is always under way */
 
     struct io_timer **timers; /* binary heap, 1-based: timers[0] is unused */
-    size_t timers_len;
+    size_t timers_len; /* timers[1] to timers[timers_len] are armed */
     size_t timers_cap;
 
     /* CQEs taken out of the ring while waiting for a particular one, in order. */
     struct uring_cqe *deferred;
     size_t deferred_len;
     size_t deferred_cap;
-    size_t deferred_at;
+    size_t deferred_at; /* the oldest that was not handled yet */
 
     /* Adaptive spin: see spin.c. Monotonic nanoseconds. */
     uint64_t spin_ns;       /* the most it may last */
@@ -119,12 +134,12 @@ struct uring_loop {
     bool futex;             /* the ring can wait for a futex */
 
     struct io_uring_buf_ring *buf_ring; /* NULL: not available */
-    size_t buf_ring_len;
-    uint8_t *buf_memory;
-    bool multishot;
+    size_t buf_ring_len; /* bytes mapped */
+    uint8_t *buf_memory; /* URING_RECV_BUFFERS buffers, the kernel's until it names one */
+    bool multishot; /* until the kernel has refused it */
 
     struct uring_chunk *chunks; /* spare */
-    size_t chunks_len;
+    size_t chunks_len; /* <= URING_CHUNKS_SPARE */
 
     struct uring_link objects;    /* struct uring_object: everything open */
     struct uring_stream *dirty;   /* streams to look at before the loop sleeps */

@@ -2,6 +2,12 @@
  * Watches through one inotify descriptor a loop. A watched directory is watched itself. For a
  * watched file its directory is watched for the name, which tells of creation and replacement, and
  * the file itself, which also tells of changes made through another name or a symbolic link.
+ *
+ * A watch says that something changed, not what: its owner looks for himself. So events may be
+ * merged and doubled, but never lost; an overflow of the kernel's queue is told to every watch.
+ *
+ * inotify has one watch descriptor per inode and instance: two watches of files in one directory
+ * share its number, which is why wd_release looks whether anybody else uses it.
  */
 #include "core/io/uring/uring.h"
 
@@ -16,25 +22,27 @@ enum {
     NAME_EVENTS = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | CONTENT_EVENTS,
 };
 
+/* One io_watch; owned by its loop. */
 struct uring_watch {
     struct io_watch base;
     struct uring_object object;
-    struct uring_watch *next;
+    struct uring_watch *next; /* of the watcher */
     char *path;
     char *name; /* in its directory; NULL: the path is a directory */
-    int directory_wd;
+    int directory_wd; /* -1: the directory is gone */
     int file_wd; /* -1: there is no such file now */
-    bool pending;
+    bool pending; /* changed is owed */
     void (*changed)(void *arg);
     void *arg;
 };
 
+/* The one inotify of a loop; lives as long as the loop does. events: room for one read. */
 struct uring_watcher {
     struct uring_object object;
     struct uring_loop *loop;
     struct uring_req req;
-    int fd;
-    struct uring_watch *watches;
+    int fd; /* inotify */
+    struct uring_watch *watches; /* newest first */
     union {
         struct inotify_event align;
         uint8_t space[4096];
@@ -239,6 +247,7 @@ err_t uring_watch_open(struct io_loop *loop, const char *path, void (*changed)(v
     return ERR_OK;
 }
 
+/* Also from inside changed: tell starts again from the first watch after each callback. */
 void uring_watch_close(struct io_watch *base)
 {
     struct uring_watch *watch = (struct uring_watch *)base;
