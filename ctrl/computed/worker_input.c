@@ -12,8 +12,8 @@
  *     chunk [5, 5) rows B         kept
  *     chunk [5, 9) rows C         feed A at [5, 5), B at [5, 5), C at [5, 9): complete below 9
  *
- * Trust. Data may lie in memory the storage process can still write: every batch is copied before
- * it is looked at (scratch_copy, aligned_copy), and its form, columns and times are checked on the
+ * Trust. Data may lie in memory the storage process can still write: unless the chunk is stable
+ * every batch is copied before it is looked at (scratch_copy, aligned_copy), and its form, columns and times are checked on the
  * copy (open_part). What does not hold fails the dataflow, not the process.
  *
  * Several PLAN_SOURCE nodes of a plan may read one source: it is subscribed to once and fed to
@@ -163,8 +163,12 @@ static err_t take_chunk(struct computed_input *input, const struct boundary_chun
     TRY(feed_kept(input, chunk->lower, chunk->upper));
     kept_clear(input);
     struct computed_worker *worker = input->worker;
-    const void *ok = scratch_copy(&worker->scratch_ok, chunk->ok, chunk->ok_len);
-    const void *err = scratch_copy(&worker->scratch_err, chunk->err, chunk->err_len);
+    const void *ok = chunk->ok;
+    const void *err = chunk->err;
+    if (!chunk->stable) {
+        ok = scratch_copy(&worker->scratch_ok, ok, chunk->ok_len);
+        err = scratch_copy(&worker->scratch_err, err, chunk->err_len);
+    }
     return feed(input, chunk->lower, chunk->upper, ok, chunk->ok_len, err, chunk->err_len,
                 chunk->upper);
 }

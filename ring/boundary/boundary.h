@@ -37,6 +37,7 @@ struct boundary_chunk {
     size_t ok_len;
     const void *err;
     size_t err_len;
+    bool stable; /* received: nobody else can write the bytes while they are looked at */
 };
 
 struct boundary_request {
@@ -117,8 +118,8 @@ struct boundary_client_config {
 };
 
 struct boundary_handler {
-    /* Bytes valid during the call, 64-byte aligned. In shared memory the peer may still be able to
-     * write them: copy them, then validate the copy. Chunks abut: lower equals the last upper. A
+    /* Bytes valid during the call, 64-byte aligned. Unless they are stable the peer's process can
+     * still write them: copy them, then validate the copy. Chunks abut: lower equals the last upper. A
      * chunk with upper == lower is a part of something not yet complete (a snapshot, usually): the
      * first chunk after it with upper > lower completes it. Nothing complete is seen twice, also
      * across reconnects. */

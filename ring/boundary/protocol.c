@@ -55,7 +55,8 @@ void boundary_chunk_encode(const struct boundary_chunk *chunk, uint8_t *out)
 
 err_t boundary_chunk_decode(const struct carrier_message *m, struct boundary_chunk *out)
 {
-    *out = (struct boundary_chunk){.lower = m->a, .upper = m->b};
+    *out = (struct boundary_chunk){.lower = m->a, .upper = m->b,
+                                   .stable = (m->flags & CARRIER_STABLE) != 0};
     if (m->a > m->b) {
         return err_new(ERR_PROTOCOL, "chunk with lower %llu beyond upper %llu",
                        (unsigned long long)m->a, (unsigned long long)m->b);
