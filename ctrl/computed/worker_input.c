@@ -13,8 +13,9 @@
  *     chunk [5, 9) rows C         feed A at [5, 5), B at [5, 5), C at [5, 9): complete below 9
  *
  * Trust. Data may lie in memory the storage process can still write: unless the chunk is stable
- * every batch is copied before it is looked at (scratch_copy, aligned_copy), and its form, columns and times are checked on the
- * copy (open_part). What does not hold fails the dataflow, not the process.
+ * every batch is copied before it is looked at (scratch_copy, aligned_copy), and its form, columns
+ * and times are checked on the copy (open_part). What does not hold fails the dataflow, not the
+ * process.
  *
  * Several PLAN_SOURCE nodes of a plan may read one source: it is subscribed to once and fed to
  * each.

@@ -119,10 +119,10 @@ struct boundary_client_config {
 
 struct boundary_handler {
     /* Bytes valid during the call, 64-byte aligned. Unless they are stable the peer's process can
-     * still write them: copy them, then validate the copy. Chunks abut: lower equals the last upper. A
-     * chunk with upper == lower is a part of something not yet complete (a snapshot, usually): the
-     * first chunk after it with upper > lower completes it. Nothing complete is seen twice, also
-     * across reconnects. */
+     * still write them: copy them, then validate the copy. Chunks abut: lower equals the last
+     * upper. A chunk with upper == lower is a part of something not yet complete (a snapshot,
+     * usually): the first chunk after it with upper > lower completes it. Nothing complete is seen
+     * twice, also across reconnects. */
     void (*data)(void *arg, const struct boundary_chunk *chunk);
     /* The connection was lost amid such parts: forget every chunk since the last one with
      * upper > lower (a partial snapshot: all of it), they come again from the start. So whoever
