@@ -10,7 +10,11 @@ import sys
 LINE_MAX = 100
 FUNCTION_MAX = 70
 FILE_MAX = 1500
-ASSERTS_PER_KLOC_MIN = 25  # of the whole tree; the aim is 40
+FUNCTION_P50_MAX = 15
+FUNCTION_P90_MAX = 50
+# Of the whole tree without tests; lines that have a comment, alone or behind code. Aim: 0.20.
+ASSERTS_PER_KLOC_MIN = 40
+COMMENTS_PER_LINE_MIN = 0.18
 CODE_DIRS = ("core", "ring", "ctrl", "orchestrator", "bench", "tests")
 TOP_LEVEL = {
     "CMakeLists.txt", "CMakePresets.json", "LICENSE", "README.md", "cmake", "core", "ring", "ctrl",
@@ -32,7 +36,8 @@ class Tidy:
     def __init__(self, root):
         self.root = root
         self.breaches = []
-        self.lines = self.comments = self.asserts = self.functions = 0
+        self.lines = self.comments = self.asserts = 0
+        self.functions = []  # lengths
         self.layers = self.read_layers()
 
     def breach(self, path, line, text):
@@ -124,7 +129,7 @@ class Tidy:
                 self.asserts += len(re.findall(r"\b(?:STATIC_)?ASSERT\(|UNREACHABLE\(", line))
         if not test:
             self.comments += sum(1 for line in lines
-                                 if line.strip().startswith(("*", "/*", "//")))
+                                 if line.strip().startswith(("*", "/*", "//")) or "/* " in line)
 
     def check_functions(self, name, lines):
         start = None
@@ -132,7 +137,7 @@ class Tidy:
             if line == "{":
                 start = number
             elif line == "}" and start is not None:
-                self.functions += 1
+                self.functions.append(number - start - 1)
                 if number - start - 1 > FUNCTION_MAX:
                     self.breach(name, start,
                                 f"function of {number - start - 1} lines: at most {FUNCTION_MAX}")
@@ -172,6 +177,21 @@ class Tidy:
             self.breach("tree", 1, f"{per_kloc:.0f} assertions per 1,000 lines: "
                         f"at least {ASSERTS_PER_KLOC_MIN}")
 
+        per_line = self.comments / max(self.lines, 1)
+        if per_line < COMMENTS_PER_LINE_MIN:
+            self.breach("tree", 1, f"{per_line:.2f} lines with a comment per code line: "
+                        f"at least {COMMENTS_PER_LINE_MIN}")
+        for share, most in ((50, FUNCTION_P50_MAX), (90, FUNCTION_P90_MAX)):
+            length = self.function_length(share)
+            if length > most:
+                self.breach("tree", 1, f"{share} % of the functions have up to {length} lines: "
+                            f"at most {most}")
+
+    def function_length(self, percent):
+        """That many percent of the functions are at most so long."""
+        lengths = sorted(self.functions) or [0]
+        return lengths[min(len(lengths) * percent // 100, len(lengths) - 1)]
+
     def report(self, stats):
         for breach in self.breaches:
             print(breach)
@@ -179,7 +199,8 @@ class Tidy:
             print(f"{len(self.breaches)} breaches; {self.lines} code lines, "
                   f"{self.comments / max(self.lines, 1):.2f} comment lines per code line, "
                   f"{1000 * self.asserts / max(self.lines, 1):.0f} assertions per 1,000 lines, "
-                  f"{self.functions} functions")
+                  f"{len(self.functions)} functions of {self.function_length(50)} lines (median), "
+                  f"{self.function_length(90)} (90 %)")
         return 1 if self.breaches else 0
 
 
