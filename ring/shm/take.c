@@ -105,18 +105,20 @@ static inline struct carrier_message message_of(const struct shm_desc *d, uint8_
 static uint64_t claim_end(const struct shm_pair *pair, uint64_t at, size_t bytes)
 {
     uint64_t end = at + 1;
-    for (; end - at < CLAIM_LINES; end++) {
+    while (end - at < CLAIM_LINES) {
         const struct shm_desc *d =
             (const struct shm_desc *)&pair->peer_ring[end & pair->peer_mask];
         /* Relaxed: nothing is read by it; whoever takes the line loads the word again. */
         uint32_t word = atomic_load_explicit(&d->word, memory_order_relaxed);
-        if (word != 0 && word >> 16 != shm_lap(end, pair->peer_shift)) {
-            break;
+        if (word >> 16 != shm_lap(end, pair->peer_shift)) {
+            break; /* not published: what comes there may yet be taken back */
         }
-        bytes += word != 0 ? d->len : 0;
+        bytes += d->len;
         if (bytes > CLAIM_BYTES) {
             break;
         }
+        uint32_t lines = word >> 12 & 0xF;
+        end += lines > 0 ? lines : 1; /* 0 is a lie, found when it is taken */
     }
     return end;
 }

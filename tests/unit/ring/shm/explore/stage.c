@@ -108,6 +108,12 @@ bool carrier_deliver(struct carrier *c, uint32_t local, uint32_t remote,
     check_next(side, m);
     bool lies_there = (m->flags & CARRIER_STABLE) == 0;
     check_bytes(m, n, 0, m->len / 2);
+    if (side->stops) {
+        side->stops = false;
+        side->began = 1;
+        explore_wake(&side->began);
+        explore_join(0);
+    }
     if (lies_there) {
         explore_point(); /* a callback takes its time */
     }

@@ -23,6 +23,8 @@ struct stage_side {
     uint32_t lost;
     bool answers;     /* sends one back for each */
     bool writable;
+    bool stops;       /* at the first message it reads, until the producer has ended */
+    uint32_t began;   /* 1: it has stopped */
     uint32_t goodbye; /* 1: it was told that the session is over, by the net loop */
     uint32_t seen_word; /* what the futex is armed with */
     bool armed;

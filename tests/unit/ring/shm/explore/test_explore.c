@@ -227,6 +227,33 @@ static void end_run(uint32_t thread)
     producer->end.returns = NULL;
 }
 
+/* A reader stops in the middle of a block: it keeps that one, and nothing that comes later. */
+static void stop_reset(void)
+{
+    reset(1, 4, true, MESSAGES);
+    consumer->stops = true;
+}
+
+static void stop_run(uint32_t thread)
+{
+    if (thread != 0) {
+        consume(thread);
+        return;
+    }
+    for (uint32_t i = 0; i < MESSAGES; i++) {
+        struct carrier_block block;
+        if (!stage_block(i, BLOCK, &block) && !stage_block(i, BLOCK, &block)) {
+            explore_fail("a reader that stops holds what it has not begun");
+        }
+        stage_share(producer, i, &block, BLOCK);
+        shm_flush(&producer->shm.base, 0);
+        shm_pool_release(&stage_pool, 0, &block);
+        const uint32_t *began = &consumer->began;
+        static const uint32_t not_yet;
+        explore_sleep(&began, &not_yet, 1);
+    }
+}
+
 static const struct explore_scenario scenarios[] = {
     {"small", 2, P | C, small_reset, small_run, check_one},
     {"full ring", 2, P | C, full_reset, full_run, check_one},
@@ -234,6 +261,7 @@ static const struct explore_scenario scenarios[] = {
     {"answers", 2, P | C, answer_reset, answer_run, check_one},
     {"share and lose", 2, P | C, share_reset, share_run, check_one},
     {"fan-out", 3, P | C | C2, fan_out_reset, fan_out_run, fan_out_check},
+    {"stopped reader", 2, 0, stop_reset, stop_run, check_one},
     {"end of a session", 2, P | C, share_reset, end_run, check_one},
 };
 
