@@ -12,9 +12,9 @@ FUNCTION_MAX = 70
 FILE_MAX = 1500
 FUNCTION_P50_MAX = 15
 FUNCTION_P90_MAX = 50
-# Of the whole tree without tests; lines that have a comment, alone or behind code. Aim: 0.20.
+# Of the whole tree without tests; lines that have a comment, alone or behind code.
 ASSERTS_PER_KLOC_MIN = 40
-COMMENTS_PER_LINE_MIN = 0.18
+COMMENTS_PER_LINE_MIN = 0.20
 CODE_DIRS = ("core", "ring", "ctrl", "orchestrator", "bench", "tests")
 TOP_LEVEL = {
     "CMakeLists.txt", "CMakePresets.json", "LICENSE", "README.md", "cmake", "core", "ring", "ctrl",
