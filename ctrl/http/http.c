@@ -4,7 +4,12 @@
  *
  * Everything a peer can make us hold is bounded: connections (HTTP_CONNS_MAX), bytes of a request
  * (HTTP_HEAD_MAX and one delivery), answers not yet taken (HTTP_PENDING_MAX and one answer:
- * requests behind that wait, unread, until it has taken them), time without a word (HTTP_IDLE_US).
+ * requests behind that wait, unread, until it has taken them), and time without a whole request
+ * (HTTP_IDLE_US: neither silence nor a byte now and then keeps a connection).
+ *
+ * Life of a connection: http_server_accept links it; it goes by conn_forget, which runs exactly
+ * once, after the stream was closed (idle, server freed), finished (the last answer) or has ended
+ * itself.
  */
 #include "ctrl/http/http.h"
 
@@ -18,20 +23,22 @@ enum {
     HTTP_IDLE_US = 30 * 1000 * 1000,
 };
 
+/* One connection. Owned by its server; touched on the server's loop only. */
 struct http_conn {
     struct http_server *server;
     struct http_conn *next, *prev; /* of the server's list */
     struct io_stream *stream;      /* ours: closed or finished before the conn goes */
     struct buf in;                 /* what is not yet a whole request, or waits (paused) */
     bool paused;                   /* the peer takes no answers: it gets no further ones */
-    struct io_timer idle;
+    struct io_timer idle; /* armed from accept on; anew with each request that was answered */
 };
 
+/* Made and freed by the process that wants to be looked at. */
 struct http_server {
-    struct http_config config;
+    struct http_config config; /* address: of the listener, once it is bound */
     struct io_listener *listener;
-    struct http_conn *conns;
-    size_t conns_len;
+    struct http_conn *conns; /* newest first */
+    size_t conns_len; /* <= HTTP_CONNS_MAX */
 };
 
 /* Unlinks and frees; the stream was closed or finished by the caller. */
@@ -60,7 +67,7 @@ static void on_idle(struct io_timer *timer)
 {
     struct http_conn *conn = CONTAINER_OF(timer, struct http_conn, idle);
     ASSERT(timer != NULL);
-    io_stream_close(conn->stream);
+    io_stream_close(conn->stream); /* no answer: who is silent reads none */
     conn_forget(conn);
 }
 
@@ -82,6 +89,7 @@ static void respond(struct http_conn *conn, int status, const char *reason, cons
     buf_free(&out);
 }
 
+/* For people and probes: one line. */
 static void respond_text(struct http_conn *conn, int status, const char *reason, bool head,
                          bool keep_alive, const char *text)
 {
@@ -91,6 +99,7 @@ static void respond_text(struct http_conn *conn, int status, const char *reason,
     buf_free(&body);
 }
 
+/* As it stands on the wire: no decoding, so no two spellings of a path. */
 static bool path_is(const struct http_request *request, const char *path)
 {
     ASSERT(request->path != NULL);
@@ -98,6 +107,7 @@ static bool path_is(const struct http_request *request, const char *path)
            memcmp(request->path, path, request->path_len) == 0;
 }
 
+/* The text format of Prometheus, version 0.0.4, gathered anew for each request. */
 static void serve_metrics(struct http_conn *conn, const struct http_request *request, bool head)
 {
     const struct http_config *config = &conn->server->config;
@@ -113,6 +123,7 @@ static void serve_metrics(struct http_conn *conn, const struct http_request *req
     buf_free(&body);
 }
 
+/* 503 with the reason tells an orchestrator to wait, and a person why. */
 static void serve_ready(struct http_conn *conn, const struct http_request *request, bool head)
 {
     const struct http_config *config = &conn->server->config;
@@ -169,6 +180,7 @@ static void serve_all(struct http_conn *conn)
 {
     struct http_request request;
     struct io_loop *loop = conn->server->config.loop;
+    bool served = false;
     ASSERT(!conn->paused);
     while (!must_wait(conn)) {
         int n = http_parse_request(conn->in.data, conn->in.len, &request);
@@ -186,16 +198,21 @@ static void serve_all(struct http_conn *conn)
             go_on = serve(conn, &request);
         }
         if (!go_on) {
+            /* What is queued still goes out; whatever the peer sends behind is not read. */
             io_stream_finish(conn->stream);
             conn_forget(conn);
             return;
         }
         ASSERT((size_t)n <= conn->in.len);
         buf_consume(&conn->in, (size_t)n);
+        served = true;
     }
-    io_timer_start(loop, &conn->idle, io_now_us(loop) + HTTP_IDLE_US);
+    if (served) {
+        io_timer_start(loop, &conn->idle, io_now_us(loop) + HTTP_IDLE_US);
+    }
 }
 
+/* Any bytes, in any pieces; the conn may be gone when this returns. */
 static void on_data(void *arg, const uint8_t *data, size_t len, const int *fds, size_t fds_len)
 {
     struct http_conn *conn = arg;
@@ -226,6 +243,7 @@ static void on_close(void *arg, err_t reason)
 static const struct io_stream_handler handler = {
     .data = on_data, .drain = on_drain, .close = on_close};
 
+/* Beyond the limit a stream is closed without an answer: an answer would have to be kept. */
 void http_server_accept(struct http_server *server, struct io_stream *stream)
 {
     ASSERT(server != NULL && stream != NULL);
@@ -248,6 +266,7 @@ void http_server_accept(struct http_server *server, struct io_stream *stream)
     io_timer_start(loop, &conn->idle, io_now_us(loop) + HTTP_IDLE_US);
 }
 
+/* A connection of our own port; others come through http_server_accept. */
 static void on_accept(void *arg, struct io_stream *stream)
 {
     http_server_accept(arg, stream);
@@ -275,6 +294,7 @@ const char *http_server_address(const struct http_server *server)
     return server->config.address;
 }
 
+/* Closes what is open; no callback of it follows. */
 void http_server_free(struct http_server *server)
 {
     if (server == NULL) {

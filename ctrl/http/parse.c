@@ -1,4 +1,13 @@
-/* http: the head of a request. Pure function of bytes from anywhere. */
+/*
+ * http: the head of a request (RFC 9112, 2.1). Pure function of bytes from anywhere; a fuzz target.
+ *
+ *     GET /metrics?x HTTP/1.1\r\n  -> method "GET", path "/metrics", keep_alive
+ *     Connection: close\r\n        -> keep_alive false
+ *     \r\n                         -> the length so far
+ *
+ * Strict where leniency has let requests be smuggled through proxies: no folded lines, no blanks
+ * before a colon, no NUL. A line may end with LF alone (RFC 9112, 2.2).
+ */
 #include "ctrl/http/http.h"
 
 #include "core/base/assert.h"
@@ -26,6 +35,9 @@ static int line_length(const uint8_t *data, size_t len, size_t *next)
     return (int)(n > 0 && data[n - 1] == '\r' ? n - 1 : n);
 }
 
+/*
+ * "METHOD SP /path[?query] SP HTTP/1.x", with exactly one blank each; other versions are refused.
+ */
 static bool parse_line(const char *line, size_t len, struct http_request *out)
 {
     size_t at = 0;
@@ -57,11 +69,13 @@ static bool parse_line(const char *line, size_t len, struct http_request *out)
     return minor == '0' || minor == '1';
 }
 
+/* Without regard to case, as field names and these values are defined. */
 static bool value_is(const char *value, size_t len, const char *word)
 {
     return len == strlen(word) && strncasecmp(value, word, len) == 0;
 }
 
+/* Only what changes how we go on: whether the connection stays, whether a body follows. */
 static bool parse_header(const char *line, size_t len, struct http_request *out)
 {
     size_t name = 0;
@@ -95,6 +109,7 @@ static bool parse_header(const char *line, size_t len, struct http_request *out)
     return memchr(value, '\0', value_len) == NULL;
 }
 
+/* From the start each time: the caller bounds len, and a head rarely comes in two pieces. */
 int http_parse_request(const uint8_t *data, size_t len, struct http_request *out)
 {
     size_t at = 0;

@@ -1,4 +1,9 @@
-/* Flags and environment variables: see options.h. */
+/*
+ * Flags and environment variables: see options.h. One pass over the environment, then one over the
+ * command line, so that what is named later wins; required options are checked at the end. The
+ * program's table of options is its own and constant: what it gets wrong is asserted, what a user
+ * gets wrong is an ERR_INVALID that names the flag and says what it takes.
+ */
 #include "ctrl/options/options.h"
 
 #include "core/base/mem.h"
@@ -7,9 +12,11 @@
 #include <errno.h>
 #include <stdio.h>
 
+/* By the whole name: abbreviations would break with the next flag. len excludes "=value". */
 static const struct option *find_option(const struct options_program *program, const char *name,
                                         size_t len)
 {
+    ASSERT(name != NULL && len <= strlen(name));
     for (size_t i = 0; i < program->options_len; i++) {
         const struct option *option = &program->options[i];
         if (strlen(option->name) == len && strncmp(option->name, name, len) == 0) {
@@ -19,6 +26,7 @@ static const struct option *find_option(const struct options_program *program, c
     return NULL;
 }
 
+/* "sql-listen-addr" -> "TAILRACE_SQL_LISTEN_ADDR". */
 static void environment_name(const struct option *option, char out[128])
 {
     int len = snprintf(out, 128, "TAILRACE_%s", option->name);
@@ -28,8 +36,10 @@ static void environment_name(const struct option *option, char out[128])
     }
 }
 
+/* choices is "a|b|c"; the whole word counts, and the empty one is none. */
 static bool word_in(const char *choices, const char *value)
 {
+    ASSERT(choices != NULL && value != NULL);
     size_t len = strlen(value);
     for (const char *p = choices; *p != '\0';) {
         size_t word = strcspn(p, "|");
@@ -41,8 +51,10 @@ static bool word_in(const char *choices, const char *value)
     return false;
 }
 
+/* Decimal, 64 bits, and within the option's bounds where it has some. */
 static err_t set_number(const struct option *option, const char *value)
 {
+    ASSERT(option->target != NULL && option->min <= option->max);
     char *end = NULL;
     errno = 0;
     unsigned long long number = strtoull(value, &end, 10);
@@ -50,6 +62,7 @@ static err_t set_number(const struct option *option, const char *value)
     if (errno != 0 || end == value || *end != '\0' || !isdigit((unsigned char)value[0])) {
         return err_new(ERR_INVALID, "--%s takes a whole number, not \"%s\"", option->name, value);
     }
+    /* Both 0 is how a table says that there are no bounds. */
     bool bounded = option->min != 0 || option->max != 0;
     if (bounded && (number < option->min || number > option->max)) {
         return err_new(ERR_INVALID, "--%s takes a number from %llu to %llu, not %llu",
@@ -60,8 +73,11 @@ static err_t set_number(const struct option *option, const char *value)
     return ERR_OK;
 }
 
+/* Texts are not copied: they lie in argv or the environment, which stay. */
 static err_t set_option(const struct option *option, const char *value)
 {
+    ASSERT(option->target != NULL && value != NULL);
+    ASSERT((option->kind == OPTION_CHOICE) == (option->choices != NULL));
     switch (option->kind) {
     case OPTION_CHOICE:
         if (!word_in(option->choices, value)) {
@@ -93,6 +109,7 @@ static err_t set_option(const struct option *option, const char *value)
     UNREACHABLE();
 }
 
+/* Runs before anything was parsed: what the targets hold is the defaults. */
 static void print_help(const struct options_program *program)
 {
     printf("%s: %s\n\nusage: %s [flags]\n\n", program->name, program->summary, program->name);
@@ -118,12 +135,13 @@ static void print_help(const struct options_program *program)
     printf("%s.\n", name);
 }
 
+/* A list takes one item here; the command line may name more, and then replaces it. */
 static err_t parse_environment(const struct options_program *program, bool *given)
 {
     for (size_t i = 0; i < program->options_len; i++) {
         char name[128];
         environment_name(&program->options[i], name);
-        const char *value = getenv(name);
+        const char *value = getenv(name); /* set to "" is set */
         if (value == NULL) {
             continue;
         }
@@ -136,6 +154,7 @@ static err_t parse_environment(const struct options_program *program, bool *give
 /* The first flag of a list on the command line replaces what the environment said. */
 static void forget_list(const struct option *option)
 {
+    ASSERT(option->kind == OPTION_LIST);
     struct option_list *list = option->target;
     list->items_len = 0;
 }
@@ -157,6 +176,7 @@ static err_t parse_argument(const struct options_program *program, int argc, cha
                        program->name);
     }
     const char *value = name[len] == '=' ? name + len + 1 : NULL;
+    /* A switch never takes the next argument: "--verbose file" would be ambiguous. */
     if (value == NULL && option->kind == OPTION_BOOL) {
         value = "true";
     } else if (value == NULL) {
@@ -166,6 +186,7 @@ static err_t parse_argument(const struct options_program *program, int argc, cha
         value = argv[++*at];
     }
     size_t index = (size_t)(option - program->options);
+    ASSERT(index < program->options_len);
     if (option->kind == OPTION_LIST && !named[index]) {
         forget_list(option);
     }
@@ -173,6 +194,7 @@ static err_t parse_argument(const struct options_program *program, int argc, cha
     return set_option(option, value);
 }
 
+/* in_environment and named: one flag an option, where a value of it came from. */
 static err_t parse_all(const struct options_program *program, int argc, char **argv,
                        bool *in_environment, bool *named)
 {
@@ -191,7 +213,9 @@ static err_t parse_all(const struct options_program *program, int argc, char **a
 
 err_t options_parse(const struct options_program *program, int argc, char **argv, bool *done)
 {
+    ASSERT(program->options != NULL && argv != NULL && done != NULL);
     *done = false;
+    /* First of all: help must come out whatever else is wrong on the command line. */
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             print_help(program);
@@ -206,6 +230,7 @@ err_t options_parse(const struct options_program *program, int argc, char **argv
     }
     size_t len = program->options_len;
     ASSERT(len > 0);
+    /* Two arrays in one: given by the environment, named on the command line. */
     bool *given = mem_zalloc(2 * len * sizeof(bool));
     err_t err = parse_all(program, argc, argv, given, given + len);
     free(given);
@@ -214,6 +239,7 @@ err_t options_parse(const struct options_program *program, int argc, char **argv
 
 void option_list_free(struct option_list *list)
 {
-    free(list->items);
+    ASSERT(list != NULL && list->items_len <= list->items_cap);
+    free(list->items); /* the items themselves are argv's */
     *list = (struct option_list){0};
 }

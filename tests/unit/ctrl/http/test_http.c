@@ -151,8 +151,45 @@ static void test_idle(void)
     run_in_sim(stay_silent, after_silence, &idle, 31 * 1000 * 1000);
 }
 
+struct drip {
+    struct idle idle;
+    struct io_timer timer;
+};
+
+/* One more byte of a head that never ends, each ten seconds. */
+static void drip_fired(struct io_timer *timer)
+{
+    struct drip *drip = CONTAINER_OF(timer, struct drip, timer);
+    if (!drip->idle.stream->closed) {
+        memory_stream_feed(drip->idle.stream, "G", 1);
+        io_timer_start(drip->idle.w.loop, timer, io_now_us(drip->idle.w.loop) + 10000000);
+    }
+}
+
+static void start_dripping(struct io_loop *loop, void *arg)
+{
+    struct drip *drip = arg;
+    stay_silent(loop, &drip->idle);
+    drip->idle.w.loop = loop;
+    drip->timer.fire = drip_fired;
+    io_timer_start(loop, &drip->timer, io_now_us(loop) + 10000000);
+}
+
+static void after_drips(void *arg)
+{
+    after_silence(&((struct drip *)arg)->idle);
+}
+
+/* Bytes that make no request do not keep a connection. */
+static void test_drip(void)
+{
+    struct drip drip = {0};
+    run_in_sim(start_dripping, after_drips, &drip, 45 * 1000 * 1000);
+}
+
 static const struct test_case cases[] = {
     {"paths and bad requests", test_server},
     {"idle connections are closed", test_idle},
+    {"a byte now and then keeps no connection", test_drip},
 };
 TEST_SUITE("http", cases)
