@@ -1,6 +1,6 @@
 /*
  * Module-private: memory of messages, used again. A large block fresh from the C library costs a
- * page fault for every 4 KiB, which is several times what sending those bytes costs.
+ * page fault for every 4 KiB, at both ends: without the pool a fifth of the profile.
  *
  * Threads. One thread owns a pool and takes nodes from it; any thread may give a node back, by
  * carrier_node_free. The pool's own memory goes when its owner has let go of it and the last node
