@@ -1,4 +1,17 @@
-/* Certificates and keys with OpenSSL: EC P-256, SHA-256, X.509 v3. */
+/*
+ * Certificates and keys with OpenSSL: EC P-256, SHA-256, X.509 v3. No files, no state; any thread.
+ *
+ * Two kinds are made (RFC 5280):
+ *
+ *     CA     self-signed, signs certificates and nothing else, no further CA below it (pathlen 0)
+ *     leaf   one process; signs nothing; may be server and client, as our processes are both
+ *
+ * Who a leaf is stands in its URI (subject alternative name); tls.c gives that URI to those who
+ * judge (pki_check_peer). Subject and host name are for people and for clients we did not write.
+ *
+ * Every function leaves OpenSSL's queue of errors of this thread empty: what stays in it would be
+ * reported by the next TLS operation as its own.
+ */
 #include "ctrl/pki/pki_internal.h"
 
 #include <openssl/ec.h>
@@ -6,8 +19,10 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
+/* Seconds, but for the years. A peer's clock may be this much behind ours. */
 enum { CA_YEARS = 10, DAY_S = 86400, CLOCK_SKEW_S = 300 };
 
+/* Either may be NULL; the pair is empty afterwards. */
 void pki_pair_free(struct pki_pair *pair)
 {
     ASSERT(pair != NULL);
@@ -16,6 +31,7 @@ void pki_pair_free(struct pki_pair *pair)
     *pair = (struct pki_pair){0};
 }
 
+/* The oldest reason in the queue is the cause; what lies on top are its consequences. */
 err_t pki_openssl_error(enum err_code code, const char *what)
 {
     ASSERT(what != NULL);
@@ -33,7 +49,7 @@ static bool set_serial(struct io_env *env, X509 *certificate)
     /* 20 bytes at most, positive, unpredictable (RFC 5280, 4.1.2.2; CA/B forum: 64 random bits). */
     uint8_t bytes[16];
     io_random(env, bytes, sizeof(bytes));
-    bytes[0] = (bytes[0] & 0x7f) | 0x40;
+    bytes[0] = (bytes[0] & 0x7f) | 0x40; /* positive, and of the same length always */
     BIGNUM *number = BN_bin2bn(bytes, sizeof(bytes), NULL);
     bool ok =
         number != NULL && BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate)) != NULL;
@@ -61,11 +77,17 @@ static bool set_validity(X509 *certificate, uint64_t now_s, uint64_t seconds)
            ASN1_TIME_set(X509_getm_notAfter(certificate), (time_t)(now_s + seconds)) != NULL;
 }
 
+/* An extension in the text form of OpenSSL's configuration files. */
 struct extension {
     int nid;
     const char *value;
 };
 
+/*
+ * The values are our own or were checked by pki_word_ok: no comma, which would begin another value.
+ * The order matters: the authority's key identifier is taken from the issuer, whose own is made
+ * first.
+ */
 static bool add_extensions(X509 *certificate, X509 *issuer, const struct extension *extensions,
                            size_t len)
 {
@@ -102,6 +124,7 @@ static err_t begin(struct io_env *env, struct pki_pair *pair)
     return ERR_OK;
 }
 
+/* May leave a half-made pair; pki_make_ca frees it. */
 static err_t try_make_ca(struct io_env *env, const char *environment_id, uint64_t now_s,
                          struct pki_pair *pair)
 {
@@ -185,6 +208,7 @@ err_t pki_make_leaf(struct io_env *env, const struct pki_pair *ca, const char *u
 
 /* ---- PEM ------------------------------------------------------------------------------------- */
 
+/* Appends what was written to a BIO in memory. */
 static void take(BIO *bio, struct buf *out)
 {
     ASSERT(out != NULL);
@@ -198,7 +222,7 @@ err_t pki_write_pem(const struct pki_pair *pair, struct buf *certificate, struct
     ASSERT(pair->certificate != NULL && pair->key != NULL);
     ERR_clear_error();
     BIO *certificate_bio = BIO_new(BIO_s_mem());
-    BIO *key_bio = BIO_new(BIO_s_secmem());
+    BIO *key_bio = BIO_new(BIO_s_secmem()); /* wiped when freed */
     err_t err = ERR_OK;
     if (certificate_bio == NULL || key_bio == NULL ||
         PEM_write_bio_X509(certificate_bio, pair->certificate) != 1 ||
@@ -219,6 +243,10 @@ static int no_passphrase(char *to, int size, int writing, void *arg)
     return -1;
 }
 
+/*
+ * The first certificate and the first key of the two texts, which must belong together. Files may
+ * have been damaged or exchanged: everything that is wrong is ERR_CORRUPT.
+ */
 err_t pki_read_pem(const uint8_t *certificate, size_t certificate_len, const uint8_t *key,
                    size_t key_len, struct pki_pair *out)
 {
@@ -260,6 +288,7 @@ void pki_wipe(struct buf *secret)
 
 /* ---- looking --------------------------------------------------------------------------------- */
 
+/* A NUL in the name would let it look like another one: such a name is none. */
 char *pki_uri_of(X509 *certificate)
 {
     ASSERT(certificate != NULL);
@@ -278,6 +307,7 @@ char *pki_uri_of(X509 *certificate)
     return uri;
 }
 
+/* By signature and not by issuer name: two CAs of one environment have the same name. */
 bool pki_is_current(X509 *certificate, const struct pki_pair *ca, const char *uri, uint64_t until_s)
 {
     ASSERT(certificate != NULL && ca->key != NULL);

@@ -1,4 +1,13 @@
-/* Identities: the URI in a certificate, and who may talk to whom. See pki.h. */
+/*
+ * Identities: the URI in a certificate, and who may talk to whom. See pki.h. Pure functions; any
+ * thread.
+ *
+ *     tailrace://<environment>/<role>/<name>      each a word: letters, digits, '-', '_', '.'
+ *
+ * What comes from a peer's certificate was signed by our CA (TLS has checked that), but is parsed
+ * as if it were not: a refusal names what was found, and nothing is trusted for its length or its
+ * bytes.
+ */
 #include "ctrl/pki/pki_internal.h"
 
 #define SCHEME "tailrace://"
@@ -17,6 +26,7 @@ const char *pki_role_name(enum pki_role role)
     return role_names[role];
 }
 
+/* Case counts, as in all parts of an identity. */
 err_t pki_role_parse(const char *text, enum pki_role *out)
 {
     ASSERT(text != NULL && out != NULL);
@@ -32,7 +42,7 @@ err_t pki_role_parse(const char *text, enum pki_role *out)
 bool pki_word_ok(const char *text, size_t len)
 {
     ASSERT(text != NULL);
-    bool ok = len > 0 && len <= 64;
+    bool ok = len > 0 && len <= 64; /* fits struct pki_identity with its NUL */
     for (size_t i = 0; ok && i < len; i++) {
         char c = text[i];
         ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
@@ -41,6 +51,7 @@ bool pki_word_ok(const char *text, size_t len)
     return ok && text[0] != '.'; /* names are file names too */
 }
 
+/* The way back of pki_identity_parse; "ca" as role is the CA's, which no parse accepts. */
 char *pki_identity_uri(const char *environment_id, const char *role, const char *name)
 {
     ASSERT(pki_word_ok(environment_id, strlen(environment_id)));
@@ -55,6 +66,7 @@ char *pki_identity_uri(const char *environment_id, const char *role, const char 
 static bool take_word(const char **at, bool last, char out[65])
 {
     ASSERT(at != NULL && *at != NULL);
+    STATIC_ASSERT(sizeof(((struct pki_identity *)0)->name) == 65, "a word and its NUL");
     const char *end = last ? *at + strlen(*at) : strchr(*at, '/');
     if (end == NULL || !pki_word_ok(*at, (size_t)(end - *at))) {
         return false;

@@ -1,12 +1,21 @@
 /*
- * The CA on disk. In its directory:
+ * The CA on disk, and the certificates of processes. In its directory:
  *
  *     ca.crt, ca.key            made together at first start; the key never leaves this directory
  *     <role>-<name>.crt, .key   one process each
  *
  * A pair is written key first, certificate second, each atomically: a certificate without its key
  * cannot be, and a key without its certificate is what an interrupted start leaves; it is made
- * anew.
+ * anew. A renewal that is interrupted between the two leaves a new key beside an old certificate,
+ * which pki_read_pem refuses, and the next look makes both anew.
+ *
+ * The CA is never repaired or replaced silently: every process of the environment trusts it, and a
+ * new one would lock them all out. What is wrong with it is an error with a hint.
+ *
+ * Runs on one loop (environmentd's), synchronously: a few small files, at start, when a process
+ * starts, and when a certificate is due. Keys in memory are wiped when they are given back.
+ *
+ * Entry points: pki_init, pki_issue, pki_retire.
  */
 #include "ctrl/pki/pki_internal.h"
 
@@ -14,11 +23,12 @@
 
 #include <openssl/x509v3.h>
 
+/* Of a PEM file, far above any of ours; of a leaf; between two looks at what is due. */
 enum { FILE_MAX = 64 * 1024, LIFETIME_S = 365 * 86400, LOOK_EVERY_MAX_S = 86400 };
 
 /* A certificate that is kept current. */
 struct issued {
-    char *uri;
+    char *uri; /* who it names */
     char *certificate_path;
     char *key_path;
 };
@@ -27,16 +37,17 @@ struct issued {
 struct pki {
     struct io_loop *loop;
     char *dir;
-    char *environment_id;
-    char *ca_path;
-    struct pki_pair ca;
+    char *environment_id; /* checked by pki_word_ok */
+    char *ca_path; /* of ca.crt, which every process reads */
+    struct pki_pair ca; /* its key signs; both NULL before open_ca */
     uint64_t lifetime_s; /* of certificates issued from now on */
-    struct issued *issued;
+    struct issued *issued; /* in no order; searched by certificate path, of which there are few */
     size_t issued_len;
     size_t issued_cap;
-    struct io_timer renewal;
+    struct io_timer renewal; /* armed while something is issued */
 };
 
+/* "<dir>/<stem><suffix>". Stems are made of words (pki_word_ok): no slash can be in them. */
 static char *path_of(const char *dir, const char *stem, const char *suffix)
 {
     ASSERT(dir != NULL && stem != NULL);
@@ -47,6 +58,7 @@ static char *path_of(const char *dir, const char *stem, const char *suffix)
     return path;
 }
 
+/* Seconds since 1970, as X.509 counts. */
 static uint64_t now_s(struct io_loop *loop)
 {
     return io_now_us(loop) / 1000000;
@@ -128,6 +140,10 @@ static err_t make_ca(struct pki *pki, const char *key_path)
     return ERR_OK;
 }
 
+/*
+ * Only a missing certificate makes a new CA: a key that is missing, or anything that cannot be
+ * read, is an error for a person to look at.
+ */
 static err_t open_ca(struct pki *pki)
 {
     ASSERT(pki->dir != NULL && pki->ca_path != NULL);
@@ -177,6 +193,7 @@ err_t pki_init(struct io_loop *loop, const char *dir, const char *environment_id
     return ERR_OK;
 }
 
+/* The entry itself is a place of the array. */
 static void issued_free(struct issued *issued)
 {
     ASSERT(issued->uri != NULL);
@@ -185,6 +202,7 @@ static void issued_free(struct issued *issued)
     free(issued->key_path);
 }
 
+/* Also of a pki whose pki_init failed half-way. Nothing on disk changes. */
 void pki_free(struct pki *pki)
 {
     if (pki == NULL) {
@@ -293,6 +311,7 @@ static size_t issued_find(const struct pki *pki, const char *certificate_path)
     return at;
 }
 
+/* Once a certificate, however often it is issued: a process that restarts asks again. */
 static void keep_current(struct pki *pki, const char *uri, const struct pki_files *files)
 {
     if (issued_find(pki, files->certificate_path) < pki->issued_len) {
@@ -310,10 +329,12 @@ static void keep_current(struct pki *pki, const char *uri, const struct pki_file
 void pki_retire(struct pki *pki, const struct pki_files *files)
 {
     ASSERT(pki != NULL && files->certificate_path != NULL);
+    /* Not found: retired before, or the issue had failed. */
     size_t at = issued_find(pki, files->certificate_path);
     if (at == pki->issued_len) {
         return;
     }
+    ASSERT(pki->issued_len <= pki->issued_cap);
     issued_free(&pki->issued[at]);
     pki->issued[at] = pki->issued[--pki->issued_len];
     if (pki->issued_len == 0) {
@@ -321,6 +342,7 @@ void pki_retire(struct pki *pki, const struct pki_files *files)
     }
 }
 
+/* For tests and for those who want shorter ones; the next look comes sooner with it. */
 void pki_set_lifetime(struct pki *pki, uint64_t seconds)
 {
     ASSERT(pki != NULL && seconds > 0);
@@ -330,6 +352,7 @@ void pki_set_lifetime(struct pki *pki, uint64_t seconds)
     }
 }
 
+/* On success files is the caller's to free; on failure nothing is held. */
 err_t pki_issue(struct pki *pki, enum pki_role role, const char *name, struct pki_files *files)
 {
     ASSERT(pki != NULL && name != NULL && files != NULL);
