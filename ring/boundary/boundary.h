@@ -40,12 +40,13 @@ struct boundary_chunk {
     bool stable; /* received: nobody else can write the bytes while they are looked at */
 };
 
+/* What a subscription is to: from a snapshot at as_of, or from where an earlier one got to. */
 struct boundary_request {
-    uint64_t dataflow;
+    uint64_t dataflow; /* who reads; for counters */
     uint64_t source;
     uint32_t worker; /* global storage worker */
     uint64_t as_of;
-    bool resume;
+    bool resume;          /* no snapshot: everything below resume_from is there */
     uint64_t resume_from;
 };
 
@@ -117,6 +118,7 @@ struct boundary_client_config {
     size_t credit_bytes;     /* per subscription; 0: default 4 MiB */
 };
 
+/* Each call may give up any subscription of its worker, this one as well. */
 struct boundary_handler {
     /* Bytes valid during the call, 64-byte aligned. Unless they are stable the peer's process can
      * still write them: copy them, then validate the copy. Chunks abut: lower equals the last

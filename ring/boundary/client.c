@@ -3,6 +3,13 @@
  * directory, which connects once somebody wants one of its workers, and again whenever the session
  * ended, with back-off. One that left the directory is retired: its session ends, and it is freed
  * when the workers have let go.
+ *
+ * A process is in exactly one place: client->processes (in the directory's order), or
+ * client->retired. It has a dialer at work or a carrier, never both; so a session of it is opened
+ * only after the one before has ended on every loop, and the workers never see two.
+ *
+ * Nothing here knows of subscriptions: workers say which storage workers they want (never that they
+ * no longer do: a connection nobody uses costs a heartbeat).
  */
 #include "core/base/log.h"
 #include "ring/boundary/client_internal.h"
@@ -16,16 +23,17 @@ enum {
     SEND_ARENA = 1 << 20,  /* requests and credit are all we send */
 };
 
+/* A process of storage, by its place in the directory. Net loop. */
 struct storage_process {
     struct boundary_client *client;
-    uint32_t worker_base; /* storage workers it has */
+    uint32_t worker_base; /* storage workers it has: [worker_base, worker_base + workers) */
     uint32_t workers;
     char *address;
     char *unix_path; /* may be NULL */
     struct dialer *dialer;
     struct carrier *carrier; /* open or ending */
     uint64_t open_us;        /* since when */
-    bool retired;
+    bool retired;            /* not in the directory any more; in client->retired */
     struct storage_process *next_retired;
 };
 
@@ -48,6 +56,7 @@ static void process_refused(struct storage_process *p, err_t reason)
     err_free(reason);
 }
 
+/* For good: the other side has judged us, and would again. Else the dialer goes on by itself. */
 static void process_failed(void *arg, err_t reason, bool for_good)
 {
     struct storage_process *p = arg;
@@ -66,6 +75,8 @@ static void process_hello(void *arg, struct hello *hello)
     *hello = p->client->self;
 }
 
+/* Beside what every HELLO must be: is it the process we meant to reach? An address may have been
+ * given to another one by now, so that is not for good. */
 static err_t process_check(void *arg, const struct hello *ours, const struct hello *theirs,
                            const char *peer_name)
 {
@@ -86,6 +97,7 @@ static void process_greeted(void *arg, const struct greeted *greeted)
     struct storage_process *p = arg;
     struct boundary_client *client = p->client;
     ASSERT(p->carrier == NULL && !p->retired);
+    ASSERT(client->registered == client->config.workers); /* ends is complete */
     struct carrier_config config = {.net = client->net, .host = &boundary_client_host,
                                     .net_ctx = p, .workers = client->ends,
                                     .workers_len = client->config.workers,
@@ -105,6 +117,7 @@ static void process_greeted(void *arg, const struct greeted *greeted)
              LOG_STR("address", p->address), LOG_STR("carrier", carrier_name(p->carrier)));
 }
 
+/* wanted may be shorter than the directory: what lies beyond nobody has asked for. */
 static bool process_wanted(const struct storage_process *p)
 {
     for (uint32_t i = p->worker_base; i < p->worker_base + p->workers; i++) {
@@ -121,7 +134,7 @@ static void process_connect(struct storage_process *p)
     struct boundary_client *client = p->client;
     if (!p->retired && p->carrier == NULL && client->registered == client->config.workers &&
         process_wanted(p)) {
-        dialer_start(p->dialer);
+        dialer_start(p->dialer); /* nothing, if it is at work already */
     }
 }
 
@@ -136,7 +149,7 @@ static void connect_all(struct boundary_client *client)
 
 static void process_free(struct storage_process *p)
 {
-    ASSERT(p->client != NULL);
+    ASSERT(p->client != NULL && p->dialer != NULL);
     dialer_free(p->dialer);
     free(p->address);
     free(p->unix_path);
@@ -169,12 +182,14 @@ void client_ended(void *net_ctx, struct carrier *c)
     }
     struct storage_process **at = &p->client->retired;
     while (*at != p) {
+        ASSERT(*at != NULL);
         at = &(*at)->next_retired;
     }
     *at = p->next_retired;
     process_free(p);
 }
 
+/* The carrier ends in its own time, on the workers' loops too: client_ended frees what is left. */
 static void process_retire(struct storage_process *p)
 {
     ASSERT(!p->retired);
@@ -243,6 +258,7 @@ void boundary_client_directory(struct boundary_client *client, const char *const
 {
     ASSERT(processes == 0 || workers_per_process > 0);
     ASSERT(processes * workers_per_process <= WORKERS_MAX);
+    /* Whoever stays keeps its session; what take_same leaves in the old list is retired. */
     struct storage_process **list = mem_zalloc(sizeof(list[0]) * processes);
     for (size_t i = 0; i < processes; i++) {
         const char *path = unix_paths != NULL ? unix_paths[i] : NULL;
@@ -270,6 +286,7 @@ static void take_wanted(struct boundary_client *client, uint32_t worker)
     if (worker >= WORKERS_MAX) {
         return; /* no directory has it */
     }
+    /* Kept by number, not by process: a directory to come may place the worker elsewhere. */
     while (client->wanted_len <= worker) {
         *VEC_PUSH(client, wanted) = 0;
     }
@@ -282,6 +299,7 @@ static void client_take(void *arg, struct mailbox_item *item)
     struct boundary_client *client = arg;
     struct client_item *it = CONTAINER_OF(item, struct client_item, item);
     if (it->kind == CLIENT_REGISTERED) {
+        ASSERT(it->index < client->config.workers);
         struct client_worker *w = &client->workers[it->index];
         client->ends[it->index] = (struct carrier_worker){.loop = w->loop, .ctx = w};
         client->registered++;
@@ -320,6 +338,7 @@ err_t boundary_client_new(struct io_loop *net, const struct boundary_client_conf
     return ERR_OK;
 }
 
+/* At the end, when no worker loop runs: no ending is waited for. */
 static void process_destroy(struct storage_process *p)
 {
     if (p->carrier != NULL) {

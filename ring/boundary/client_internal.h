@@ -15,31 +15,34 @@ enum client_item_kind {
     CLIENT_WANTED,     /* worker -> net: someone subscribes to storage worker `worker` */
     CLIENT_REFUSED,    /* net -> worker: storage workers [worker, worker + workers) refuse us */
 };
+/* Owned by who took it out of a mailbox, but for CLIENT_REGISTERED, which lies in its worker. */
 struct client_item {
     struct mailbox_item item;
     enum client_item_kind kind;
-    uint32_t index; /* compute worker */
-    uint32_t worker;
-    uint32_t workers;
-    err_t reason;
+    uint32_t index;   /* REGISTERED: compute worker, local */
+    uint32_t worker;  /* WANTED, REFUSED: storage worker, global; the first of them */
+    uint32_t workers; /* REFUSED: how many */
+    err_t reason;     /* REFUSED: owned */
 };
 
+/* A subscription. Its compute worker's loop only; freed by boundary_unsubscribe or with the client.
+ * Life: no carrier -> subscribed over one -> cut, again and again; dead once refused for good. */
 struct boundary_sub {
     struct client_worker *worker;
-    uint32_t id; /* the stream */
-    struct boundary_request request;
+    uint32_t id; /* the stream; a new one whenever messages under way must not find it */
+    struct boundary_request request; /* as asked for; resumption is put in when it is sent */
     struct boundary_handler handler;
     void *arg;
     uint64_t upper;   /* everything below has been delivered, once complete */
     bool complete;    /* the snapshot is there: resume at upper, not at as_of */
     bool partial;     /* parts were delivered since upper last moved */
     bool dead;        /* refused */
-    bool paused;
+    bool paused;      /* no credit is granted; what was granted may still come */
     struct carrier *carrier; /* where it is subscribed now, or NULL */
     uint64_t consumed;       /* cost of what came in this session */
-    uint64_t granted;
+    uint64_t granted;        /* credit told the server in this session, bytes */
     struct counters_slot *counters;
-    struct io_timer retry;
+    struct io_timer retry;   /* runs after "not yet" */
 };
 
 /* On its compute worker's loop. */
@@ -51,7 +54,7 @@ struct client_worker {
     struct client_item registered;
     struct u64map subs;  /* id -> struct boundary_sub */
     uint32_t next_id;
-    struct u64map wanted; /* storage workers the net loop was told of (+1 as key) */
+    struct u64map wanted; /* storage workers the net loop was told of; the keys matter */
     struct carrier **carriers; /* sessions open */
     size_t carriers_len;
     size_t carriers_cap;
@@ -62,18 +65,18 @@ struct client_worker {
     struct metric *lost;
 };
 
+/* On the net loop, but for workers[i]; config and self's constant parts are read by all. */
 struct boundary_client {
     struct io_loop *net;
     struct boundary_client_config config;
     struct hello self;
     struct client_worker *workers;
-    struct carrier_worker *ends;
+    struct carrier_worker *ends; /* filled as workers register; what sessions are told */
     struct mailbox *box; /* to the net loop */
-    uint32_t registered;
+    uint32_t registered; /* workers that have a loop; nothing is connected before all have */
     uint8_t *wanted; /* per storage worker */
     size_t wanted_len;
     size_t wanted_cap;
-    uint32_t workers_per_process;
     struct storage_process **processes; /* of the directory, in order */
     size_t processes_len;
     struct storage_process *retired; /* still ending, not in the directory any more */

@@ -5,10 +5,18 @@
  * always asks to resume at it (or for the snapshot again, when that was not complete), and a chunk
  * is delivered only if its lower equals it; whatever was under way in an old session is gone with
  * it. So nothing is lost (the server answers from exactly upper) and nothing is seen twice.
+ *
+ * Callbacks. A handler may give up any subscription of its worker, its own as well. So after each
+ * handler call the subscription is either not touched again, or looked up again by its number.
+ *
+ * Credit counts from the beginning of a session and only grows: a CREDIT message says how much was
+ * granted in all, and the server holds against it what it has sent in all.
  */
 #include "core/base/log.h"
 #include "ring/boundary/client_internal.h"
 
+/* Between a refusal that says "not yet" and the next try: storage is recovering, or the source is
+ * not there yet; there is no event to wait for, and 20 tries a second cost nothing. */
 enum { RETRY_US = 50 * 1000 };
 
 enum { READER_BYTES, READER_CHUNKS, READER_FRONTIER, READER_RESUMED, READER_RESETS };
@@ -40,18 +48,22 @@ void client_item_free(struct mailbox_item *item)
 
 /* ---- subscribing ----------------------------------------------------------------------------- */
 
+/* Bytes a subscription may be sent ahead of what its handler has taken. */
 static uint64_t window(const struct client_worker *w)
 {
     size_t bytes = w->client->config.credit_bytes;
     return bytes != 0 ? bytes : BOUNDARY_CREDIT_DEFAULT;
 }
 
+/* The storage worker as its own process numbers it: the carrier's lanes are numbered so. */
 static uint32_t remote_of(const struct boundary_sub *sub)
 {
     ASSERT(sub->carrier != NULL);
+    ASSERT(sub->request.worker >= carrier_peer(sub->carrier)->worker_base);
     return sub->request.worker - carrier_peer(sub->carrier)->worker_base;
 }
 
+/* Written so that no sum can overflow. */
 static bool serves(const struct carrier *c, uint32_t worker)
 {
     const struct hello *peer = carrier_peer(c);
@@ -77,7 +89,7 @@ static void sub_send(struct boundary_sub *sub, struct carrier *c)
     struct carrier_message m = {.kind = BOUNDARY_SUBSCRIBE, .flags = CARRIER_URGENT,
                                 .stream = sub->id, .a = sub->granted, .data = text.data,
                                 .len = text.len};
-    carrier_send(c, w->index, remote_of(sub), &m);
+    carrier_send(c, w->index, remote_of(sub), &m); /* copies */
     buf_free(&text);
 }
 
@@ -86,15 +98,18 @@ static bool sealed(const struct boundary_sub *sub)
     return sub->complete && sub->upper == UINT64_MAX; /* nothing can come any more */
 }
 
+/* Tells the net loop, once for each storage worker, that somebody needs it. It remembers, and keeps
+ * a connection to whichever process the directory says has that worker. */
 static void want(struct client_worker *w, uint32_t worker)
 {
-    if (u64map_put(&w->wanted, (uint64_t)worker + 1, w) == NULL) {
+    if (u64map_put(&w->wanted, worker, w) == NULL) {
         struct client_item *item = client_item_new(CLIENT_WANTED);
         item->worker = worker;
         mailbox_put(w->client->box, &item->item);
     }
 }
 
+/* Subscribes if there is a session to do it over; else client_open will call again. */
 static void sub_try(struct boundary_sub *sub)
 {
     struct client_worker *w = sub->worker;
@@ -110,12 +125,14 @@ static void sub_try(struct boundary_sub *sub)
     want(w, sub->request.worker);
 }
 
+/* The session may have come and gone meanwhile: sub_try finds out what is left to do. */
 static void sub_retry(struct io_timer *timer)
 {
     sub_try(CONTAINER_OF(timer, struct boundary_sub, retry));
 }
 
-/* The session is gone, or the server gave the subscription up for now. */
+/* The session is gone, or the server gave the subscription up for now. Calls the handler last: the
+ * subscription may be freed when this returns. */
 static void sub_cut(struct boundary_sub *sub)
 {
     ASSERT(!sub->dead);
@@ -130,6 +147,7 @@ static void sub_cut(struct boundary_sub *sub)
     }
 }
 
+/* For good; owns err. The caller of boundary_subscribe still has to give it up. */
 static void sub_refused(struct boundary_sub *sub, err_t err)
 {
     ASSERT(!sub->dead);
@@ -146,7 +164,8 @@ static void sub_number(struct boundary_sub *sub)
     do {
         sub->id = ++w->next_id;
     } while (u64map_get(&w->subs, sub->id) != NULL);
-    u64map_put(&w->subs, sub->id, sub);
+    void *was = u64map_put(&w->subs, sub->id, sub);
+    ASSERT(was == NULL);
 }
 
 static void send_unsubscribe(struct boundary_sub *sub)
@@ -170,6 +189,7 @@ struct boundary_sub *boundary_subscribe(struct boundary_client *client, uint32_t
     sub->request = *request;
     sub->handler = *handler;
     sub->arg = arg;
+    /* Who resumes has its snapshot from an earlier life. */
     sub->complete = request->resume;
     sub->upper = request->resume ? request->resume_from : request->as_of;
     sub->retry.fire = sub_retry;
@@ -184,6 +204,7 @@ struct boundary_sub *boundary_subscribe(struct boundary_client *client, uint32_t
     return sub;
 }
 
+/* The caller takes it out of w->subs, or is freeing that as a whole. */
 static void sub_free(struct boundary_sub *sub)
 {
     struct client_worker *w = sub->worker;
@@ -191,7 +212,7 @@ static void sub_free(struct boundary_sub *sub)
     if (w->subs_metric != NULL) {
         metric_add(w->subs_metric, UINT64_MAX); /* a gauge: minus one */
     }
-    if (w->current == sub) {
+    if (w->current == sub) { /* given up by its own handler: take_data must not touch it */
         w->current = NULL;
     }
     counters_close(metrics_counters(w->client->config.metrics), sub->counters);
@@ -212,12 +233,15 @@ void boundary_unsubscribe(struct boundary_sub *sub)
 
 /* ---- receiving ------------------------------------------------------------------------------- */
 
+/* Grants more once half of the window is used: two messages a window, and the server never runs dry
+ * as long as the handler keeps up. */
 static void grant(struct boundary_sub *sub)
 {
     uint64_t room = window(sub->worker);
     if (sub->paused || sub->carrier == NULL || sub->consumed + room < sub->granted + room / 2) {
         return;
     }
+    ASSERT(sub->consumed + room >= sub->granted); /* the server refuses credit that goes down */
     sub->granted = sub->consumed + room;
     struct carrier_message m = {.kind = BOUNDARY_CREDIT, .flags = CARRIER_URGENT,
                                 .stream = sub->id, .a = sub->granted};
@@ -226,10 +250,19 @@ static void grant(struct boundary_sub *sub)
 
 void boundary_sub_pause(struct boundary_sub *sub, bool paused)
 {
+    ASSERT(u64map_get(&sub->worker->subs, sub->id) == sub);
     sub->paused = paused;
     grant(sub);
 }
 
+/* Delivers a chunk if it is the next one. lower == upper, or lower below a later upper, are parts:
+ *
+ *     sub->upper  chunk       what it is
+ *     10          [10, 10)    a part of a snapshot or of a time too big for one chunk
+ *     10          [10, 15)    completes what came in parts, if anything did; upper is now 15
+ *     10          [5, 10)     had already: taken for its credit only
+ *     10          [12, 15)    a gap: the peer is broken, the session ends
+ */
 static err_t take_data(struct boundary_sub *sub, const struct carrier_message *m)
 {
     struct client_worker *w = sub->worker;
@@ -257,6 +290,7 @@ static err_t take_data(struct boundary_sub *sub, const struct carrier_message *m
     counters_add(sub->counters, READER_BYTES, m->len);
     counters_add(sub->counters, READER_CHUNKS, 1);
     counters_set(sub->counters, READER_FRONTIER, sub->upper);
+    ASSERT(w->current == NULL); /* messages are not nested */
     w->current = sub;
     sub->handler.data(sub->arg, &chunk);
     if (w->current == sub) { /* else it was given up meanwhile */
@@ -266,6 +300,7 @@ static err_t take_data(struct boundary_sub *sub, const struct carrier_message *m
     return ERR_OK;
 }
 
+/* "Not yet" is tried again over the same session; everything else is for good. */
 static err_t take_refused(struct boundary_sub *sub, const struct carrier_message *m)
 {
     ASSERT(!sub->dead && sub->carrier != NULL);
@@ -321,17 +356,22 @@ static err_t client_lost(void *worker_ctx, struct carrier *c, uint32_t local, ui
     void *was = u64map_remove(&w->subs, sub->id);
     ASSERT(was == sub);
     sub_number(sub);
+    const uint32_t id = sub->id;
     if (w->lost != NULL) {
         metric_add(w->lost, 1);
     }
     sub_cut(sub);
-    sub_try(sub);
+    sub = u64map_get(&w->subs, id);
+    if (sub != NULL) { /* else reset gave it up */
+        sub_try(sub);
+    }
     return ERR_OK;
 }
 
 /* ---- sessions -------------------------------------------------------------------------------- */
 
-/* Runs each(sub, arg) for every subscription there is now; each may give up any of them. */
+/* Runs each(sub, arg) for every subscription there is now; each may give up any of them, so the
+ * numbers are noted first: the map must not change under its iteration. */
 static void each_sub(struct client_worker *w, void (*each)(struct boundary_sub *sub, void *arg),
                      void *arg)
 {
@@ -343,6 +383,7 @@ static void each_sub(struct client_worker *w, void (*each)(struct boundary_sub *
     while (u64map_next(&w->subs, &at, &id, &value)) {
         ids[len++] = id;
     }
+    ASSERT(len == w->subs.len);
     for (size_t i = 0; i < len; i++) {
         struct boundary_sub *sub = u64map_get(&w->subs, ids[i]);
         if (sub != NULL) {
@@ -364,6 +405,7 @@ static void cut_one(struct boundary_sub *sub, void *arg)
     }
 }
 
+/* Which subscriptions the new session serves only they know: all are asked. */
 static void client_open(void *worker_ctx, struct carrier *c, uint32_t local)
 {
     struct client_worker *w = worker_ctx;
@@ -375,6 +417,7 @@ static void client_close(void *worker_ctx, struct carrier *c, uint32_t local)
 {
     struct client_worker *w = worker_ctx;
     size_t at = 0;
+    ASSERT(w->carriers_len > 0);
     while (w->carriers[at] != c) {
         at++;
         ASSERT(at < w->carriers_len);
@@ -393,6 +436,7 @@ const struct carrier_host boundary_client_host = {
     .ended = client_ended,
 };
 
+/* One that is subscribed over another session is served; it was not refused. */
 static void refuse_one(struct boundary_sub *sub, void *arg)
 {
     struct client_item *it = arg;
@@ -450,6 +494,7 @@ void boundary_client_worker(struct boundary_client *client, uint32_t index, stru
 
 void client_worker_free(struct client_worker *w)
 {
+    ASSERT(w->current == NULL); /* not from inside a handler */
     size_t at = 0;
     uint64_t id;
     void *sub;

@@ -1,5 +1,8 @@
-/* The messages of the storage boundary: see protocol.h. */
+/* The messages of the storage boundary: see protocol.h. Pure functions; decoding trusts nothing,
+ * encoding asserts what its caller promised. Numbers are little-endian (core/base/buf). */
 #include "ring/boundary/protocol.h"
+
+STATIC_ASSERT((CARRIER_ALIGN & (CARRIER_ALIGN - 1)) == 0, "padded() masks");
 
 enum { SQLSTATE_LEN = 5, REFUSAL_TEXT_MAX = 4096, REQUEST_RESUME = 1 };
 
@@ -30,6 +33,7 @@ err_t boundary_request_decode(const uint8_t *data, size_t len, struct boundary_r
     return ERR_OK;
 }
 
+/* The err batch begins aligned as the ok batch does, so that both can be read in place. */
 static size_t padded(size_t len)
 {
     return (len + CARRIER_ALIGN - 1) & ~(size_t)(CARRIER_ALIGN - 1);
@@ -61,7 +65,7 @@ err_t boundary_chunk_decode(const struct carrier_message *m, struct boundary_chu
         return err_new(ERR_PROTOCOL, "chunk with lower %llu beyond upper %llu",
                        (unsigned long long)m->a, (unsigned long long)m->b);
     }
-    size_t err_at = padded(m->c);
+    size_t err_at = padded(m->c); /* 64 bits: m->c cannot make it overflow */
     if (m->c > m->len || (m->c < m->len && err_at >= m->len)) {
         return err_new(ERR_PROTOCOL, "chunk of %zu bytes with %u of data", m->len, m->c);
     }
@@ -92,6 +96,7 @@ err_t boundary_refusal_decode(const struct carrier_message *m)
         return err_new(ERR_PROTOCOL, "refusal of %zu bytes", m->len);
     }
     memcpy(sqlstate, m->data, SQLSTATE_LEN);
+    /* It goes to users as it is: only what a SQLSTATE may have. */
     for (size_t i = 0; i < SQLSTATE_LEN; i++) {
         bool fine = (sqlstate[i] >= '0' && sqlstate[i] <= '9') ||
                     (sqlstate[i] >= 'A' && sqlstate[i] <= 'Z');

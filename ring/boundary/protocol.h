@@ -1,4 +1,17 @@
-/* Module-private: the messages of the storage boundary on a carrier's lanes. */
+/*
+ * Module-private: the messages of the storage boundary on a carrier's lanes.
+ *
+ *     client                                server
+ *     SUBSCRIBE stream, credit, request ->
+ *                                       <-  DATA [lower, upper) ok, err      as credit allows
+ *     CREDIT stream, granted in all     ->
+ *                                       <-  REFUSED                          it is over
+ *     UNSUBSCRIBE stream                ->                                   it is over
+ *
+ * Nothing is acknowledged: a session is in order and complete, or it is cut, and then everything
+ * begins again with SUBSCRIBE at the frontier reached. Messages may cross with the one that ends
+ * their subscription, so both sides ignore those of a stream they do not know.
+ */
 #ifndef TAILRACE_RING_BOUNDARY_PROTOCOL_H
 #define TAILRACE_RING_BOUNDARY_PROTOCOL_H
 
@@ -35,7 +48,9 @@ void boundary_chunk_encode(const struct boundary_chunk *chunk, uint8_t *out);
 /* The chunk points into the message. */
 err_t boundary_chunk_decode(const struct carrier_message *m, struct boundary_chunk *out);
 
+/* SQLSTATE and text; a text too long is cut. */
 void boundary_refusal_encode(struct buf *out, err_t err);
+/* The error the peer gave; or ERR_PROTOCOL, when the message is none. */
 err_t boundary_refusal_decode(const struct carrier_message *m);
 
 /* What both sides put into their HELLO, but for what differs. */

@@ -1,6 +1,10 @@
 /*
  * The server of the storage boundary, its net loop's part: accepts, greets and keeps sessions, and
  * tells the older of two sessions of one process to go. The data path is in server_worker.c.
+ *
+ * Who is let in: another process of this environment (hello_check), with a certificate that is
+ * allowed (TLS) or proof of being on this node (local), in an epoch not below ours. The checks come
+ * in that order, so a stranger learns nothing of epochs.
  */
 #include "core/base/log.h"
 #include "ring/boundary/server_internal.h"
@@ -18,6 +22,7 @@ static void server_ending(void *net_ctx, struct carrier *c, const char *reason)
 static void server_ended(void *net_ctx, struct carrier *c)
 {
     struct boundary_server *server = net_ctx;
+    ASSERT(server->sessions_len > 0);
     for (size_t i = 0; i < server->sessions_len; i++) {
         if (server->sessions[i] == c) {
             server->sessions[i] = server->sessions[--server->sessions_len];
@@ -37,13 +42,16 @@ static const struct carrier_host server_host = {
     .ended = server_ended,
 };
 
+/* For `return refused(...)`: what the peer is told, and what is logged here. */
 static err_t refused(enum hello_refusal *out, enum hello_refusal refusal, err_t err)
 {
     *out = refusal;
     return err;
 }
 
-/* An older session of the same process gives way to a new one, never the reverse. */
+/* An older session of the same process gives way to a new one, never the reverse. Older: of a lower
+ * epoch, or of a generation not above in the same epoch (it reconnects before we noticed the cut).
+ * The sessions end later: the list does not change under this loop. */
 static err_t supersede(struct boundary_server *server, const struct hello *theirs,
                        enum hello_refusal *refusal)
 {
@@ -93,6 +101,7 @@ static err_t server_judge(void *arg, const struct hello *theirs, const char *pee
     return ERR_OK;
 }
 
+/* The greeting is done and both have said yes; the carrier takes the stream over. */
 static void server_greeted(void *arg, const struct greeted *greeted)
 {
     struct boundary_server *server = arg;
@@ -118,6 +127,7 @@ static void server_registered(void *arg, struct mailbox_item *item)
 {
     struct boundary_server *server = arg;
     struct server_worker *w = CONTAINER_OF(item, struct server_worker, registered);
+    ASSERT(w->index < server->config.workers && server->ends[w->index].loop == NULL);
     server->ends[w->index] = (struct carrier_worker){.loop = w->loop, .ctx = w};
     server->registered++;
     ASSERT(server->registered <= server->config.workers);
@@ -152,7 +162,8 @@ err_t boundary_server_new(struct io_loop *net, const struct boundary_server_conf
                           struct boundary_server **out)
 {
     ASSERT(config->workers > 0 && config->workers <= HELLO_WORKERS_MAX);
-    ASSERT(config->backend != NULL);
+    ASSERT(config->backend != NULL && config->backend->open != NULL);
+    ASSERT(config->backend->next != NULL && config->backend->close != NULL);
     struct boundary_server *server = MEM_NEW(struct boundary_server);
     server->net = net;
     server->config = *config;
@@ -195,6 +206,8 @@ static void item_keep(struct mailbox_item *item)
     /* A registration lies inside its worker. */
 }
 
+/* Order: no new sessions, then the workers' links (they unhook from carriers' slots), then the
+ * carriers, then the pool whose blocks both may hold. Also called half-built: door may be NULL. */
 void boundary_server_free(struct boundary_server *server)
 {
     if (server == NULL) {

@@ -20,17 +20,18 @@ enum sub_state {
     SUB_BLOCKED,   /* in its link's list: until the carrier is writable */
 };
 
+/* A subscription as the server has it. Its storage worker's loop only; owned by link->subs. */
 struct sub {
     struct link *link;
     struct source *source;
-    void *cursor;
-    uint32_t remote;
-    uint32_t stream;
+    void *cursor;    /* the backend's; closed with the subscription */
+    uint32_t remote; /* compute worker, as its process numbers it */
+    uint32_t stream; /* its number there */
     enum sub_state state;
     bool placed;   /* all below `at` was sent and nothing beyond: at knows where the cursor is */
     uint64_t at;
     uint64_t granted; /* credit, bytes since the beginning */
-    uint64_t used;
+    uint64_t used;    /* of it; the last chunk may go beyond, by less than a chunk and its cost */
     struct sub *list_next; /* in the run queue, or among the link's blocked */
     struct sub *list_prev;
     struct counters_slot *counters;
@@ -38,6 +39,7 @@ struct sub {
     struct sub *source_next;
 };
 
+/* First in, first out; a subscription is in one list at most, so the links lie in it. */
 struct sub_list {
     struct sub *first;
     struct sub *last;
@@ -48,16 +50,16 @@ struct shared_chunk {
     struct carrier_block block; /* data is NULL: there is none */
     uint64_t lower;
     uint64_t upper;
-    uint32_t ok_len;
-    uint32_t len;
+    uint32_t ok_len;   /* bytes, of the ok batch */
+    uint32_t len;      /* bytes, of the whole payload */
     uint32_t expected; /* subscribers that were at lower and have not had it yet */
 };
 
-/* A source that somebody subscribes to. */
+/* A source that somebody subscribes to; made by the first, freed by the last. Worker loop. */
 struct source {
     uint64_t id;
-    struct sub *first;
-    uint32_t subs;
+    struct sub *first; /* its subscriptions, in no order */
+    uint32_t subs;     /* how many */
     uint64_t upper; /* as last heard; for counters */
     struct shared_chunk chunk;
     struct counters_slot *counters;
@@ -86,8 +88,8 @@ struct server_worker {
     struct io_poller poller;
     struct u64map sources; /* id -> struct source */
     struct link *links;
-    struct sub_list run;
-    struct source *kept_first;
+    struct sub_list run; /* SUB_QUEUED */
+    struct source *kept_first; /* sources that keep a chunk, oldest chunk first */
     struct source *kept_last;
     struct metric *subs;
     struct metric *bytes;
@@ -108,17 +110,18 @@ enum sub_counter {
 };
 enum source_counter { SOURCE_UPPER };
 
+/* On the net loop, but for workers[i]; config and pool are set once, before any worker runs. */
 struct boundary_server {
     struct io_loop *net;
     struct boundary_server_config config;
-    struct shm_pool *pool;
+    struct shm_pool *pool; /* memory of shared chunks, and of sessions through shared memory */
     struct server_worker *workers;
     struct carrier_worker *ends; /* filled as workers register */
     struct mailbox *box;         /* registrations */
-    uint32_t registered;
+    uint32_t registered; /* nobody is let in before all workers are */
     struct door *door;
     struct hello self;
-    struct carrier **sessions;
+    struct carrier **sessions; /* all, also those ending */
     size_t sessions_len;
     size_t sessions_cap;
     struct metric *sessions_metric;

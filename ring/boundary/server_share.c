@@ -13,6 +13,7 @@
  */
 #include "ring/boundary/server_internal.h"
 
+/* Is the chunk there, and exactly what this subscription must be sent next? */
 static bool waits_for(const struct sub *sub, const struct shared_chunk *chunk)
 {
     return chunk->block.data != NULL && sub->placed && sub->at == chunk->lower;
@@ -23,6 +24,8 @@ void share_drop(struct server_worker *w, struct source *source)
     if (source->chunk.block.data == NULL) {
         return;
     }
+    ASSERT(source->kept_prev != NULL || w->kept_first == source);
+    ASSERT(source->kept_next != NULL || w->kept_last == source);
     shm_pool_release(w->server->pool, w->index, &source->chunk.block);
     source->chunk = (struct shared_chunk){0};
     *(source->kept_prev != NULL ? &source->kept_prev->kept_next : &w->kept_first) =
@@ -32,6 +35,7 @@ void share_drop(struct server_worker *w, struct source *source)
     source->kept_prev = source->kept_next = NULL;
 }
 
+/* To the end of the list: its head is what has been kept longest, and is let go first. */
 static void keep(struct server_worker *w, struct source *source)
 {
     ASSERT(source->kept_prev == NULL && source->kept_next == NULL && w->kept_first != source);
@@ -55,9 +59,11 @@ void share_pass(struct sub *sub)
     }
 }
 
+/* Sends a reference to the block: the carrier holds one of its own until the peer has read it. */
 static void send(struct sub *sub, const struct shared_chunk *chunk)
 {
     struct link *link = sub->link;
+    ASSERT(chunk->block.data != NULL && sub->at == chunk->lower);
     ASSERT(chunk->len > 0 && chunk->ok_len <= chunk->len && chunk->lower < chunk->upper);
     struct carrier_message m = {.kind = BOUNDARY_DATA, .stream = sub->stream, .a = chunk->lower,
                                 .b = chunk->upper, .c = chunk->ok_len};
@@ -68,7 +74,7 @@ static void send(struct sub *sub, const struct shared_chunk *chunk)
 bool share_serve(struct sub *sub, uint64_t room)
 {
     struct server_worker *w = sub->link->worker;
-    const struct shared_chunk chunk = sub->source->chunk;
+    const struct shared_chunk chunk = sub->source->chunk; /* a copy: share_pass may clear it */
     if (!waits_for(sub, &chunk) || chunk.len > room ||
         !w->server->config.backend->skip(sub->cursor, chunk.lower, chunk.upper)) {
         return false;
@@ -81,7 +87,8 @@ bool share_serve(struct sub *sub, uint64_t room)
     return true;
 }
 
-/* How many others stand where this chunk begins. */
+/* How many others stand where this chunk begins. Looks at every subscription of the source, once
+ * per chunk made: little beside making it. */
 static uint32_t others_at(const struct sub *sub, uint64_t lower)
 {
     uint32_t n = 0;
@@ -91,6 +98,7 @@ static uint32_t others_at(const struct sub *sub, uint64_t lower)
     return n;
 }
 
+/* Each turn lets go of one chunk kept, so this ends. */
 static bool reserve(struct server_worker *w, size_t len, struct carrier_block *block)
 {
     while (!shm_pool_reserve(w->server->pool, w->index, len, block)) {
@@ -106,6 +114,8 @@ bool share_offer(struct sub *sub, const struct boundary_chunk *chunk, size_t len
 {
     struct server_worker *w = sub->link->worker;
     struct source *source = sub->source;
+    /* Not a chunk of parts (upper == lower): nobody could take it over from another. Not one that
+     * lies behind the chunk kept: this one lags, and those at the tail come first. */
     if (w->server->config.backend->skip == NULL || source->subs < 2 || len == 0 ||
         len > SHM_POOL_BLOCK_MAX || chunk->upper == chunk->lower || !sub->placed ||
         (source->chunk.block.data != NULL && chunk->lower < source->chunk.upper)) {

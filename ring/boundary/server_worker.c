@@ -7,13 +7,17 @@
  * subscriptions interleave chunk by chunk, whatever each has to send, and one that is stalled is
  * not looked at.
  *
- * The server holds no truth: all it has is a cursor, how far it got, and credit.
+ * The server holds no truth: all it has is a cursor, how far it got, and credit. So a session that
+ * ends takes its subscriptions with it, and the client says in the next one where to go on.
+ *
+ * What a peer says (kinds, streams, credit, requests) is checked here and answered by REFUSED when
+ * it concerns one subscription, by an error (the session ends) when the peer breaks the protocol.
  */
 #include "core/base/log.h"
 #include "ring/boundary/server_internal.h"
 
 enum {
-    CHUNKS_A_POLL = 16,
+    CHUNKS_A_POLL = 16, /* then the loop's other work gets its turn */
     SUBS_PER_SESSION_MAX = 1 << 20,
 };
 
@@ -37,6 +41,7 @@ static const struct counters_type source_counters = {
 static void list_push(struct sub_list *list, struct sub *sub)
 {
     ASSERT(sub->list_next == NULL && sub->list_prev == NULL && list->first != sub);
+    ASSERT((list->first == NULL) == (list->last == NULL));
     sub->list_prev = list->last;
     *(list->last != NULL ? &list->last->list_next : &list->first) = sub;
     list->last = sub;
@@ -71,6 +76,7 @@ static void sub_move(struct sub *sub, enum sub_state state)
 
 /* ---- sources --------------------------------------------------------------------------------- */
 
+/* The first one opens the source's entry; the backend has accepted the id already. */
 static void source_join(struct sub *sub, uint64_t id)
 {
     struct server_worker *w = sub->link->worker;
@@ -98,6 +104,7 @@ static void source_leave(struct sub *sub)
 {
     struct server_worker *w = sub->link->worker;
     struct source *source = sub->source;
+    ASSERT(source->chunk.block.data == NULL || source->chunk.lower < source->chunk.upper);
     ASSERT(source->subs > 0 && (sub->source_prev != NULL || source->first == sub));
     share_pass(sub);
     *(sub->source_prev != NULL ? &sub->source_prev->source_next : &source->first) =
@@ -108,6 +115,7 @@ static void source_leave(struct sub *sub)
     sub->source = NULL;
     if (--source->subs == 0) {
         share_drop(w, source);
+        ASSERT(source->first == NULL);
         void *was = u64map_remove(&w->sources, source->id);
         ASSERT(was == source);
         counters_close(metrics_counters(w->server->config.metrics), source->counters);
@@ -143,6 +151,7 @@ static void sub_drop(struct sub *sub)
     sub_free(sub);
 }
 
+/* Ends a subscription, or one that never was, for the client; owns err. */
 static void refuse(struct link *link, uint32_t remote, uint32_t stream, err_t err)
 {
     ASSERT(err != ERR_OK);
@@ -159,6 +168,7 @@ static void refuse(struct link *link, uint32_t remote, uint32_t stream, err_t er
     err_free(err);
 }
 
+/* Times are microseconds, so the difference is one as well. */
 static void count_lag(struct sub *sub, uint64_t at)
 {
     uint64_t upper = sub->source->upper;
@@ -168,7 +178,8 @@ static void count_lag(struct sub *sub, uint64_t at)
 void sub_sent(struct sub *sub, size_t len, uint64_t upper)
 {
     struct server_worker *w = sub->link->worker;
-    sub->used += boundary_cost(len);
+    ASSERT(sub->source != NULL && len <= FRAME_MESSAGE_MAX);
+    sub->used += boundary_cost(len); /* may pass granted by this one chunk */
     server_metric_add(w->bytes, (int64_t)len);
     server_metric_add(w->chunks, 1);
     counters_add(sub->counters, SUB_BYTES, len);
@@ -178,6 +189,7 @@ void sub_sent(struct sub *sub, size_t len, uint64_t upper)
     count_credit(sub);
 }
 
+/* Writes the chunk straight into the carrier's memory: the one copy on this side. */
 static void send_chunk(struct sub *sub, const struct boundary_chunk *chunk)
 {
     struct link *link = sub->link;
@@ -204,7 +216,7 @@ static void sub_send(struct sub *sub, const struct boundary_chunk *chunk)
     size_t len = boundary_chunk_len(chunk);
     bool moves = chunk->upper > chunk->lower;
     if (!moves && len == 0) {
-        return;
+        return; /* says nothing: no bytes, no progress */
     }
     if (!share_offer(sub, chunk, len)) {
         share_pass(sub);
@@ -257,6 +269,8 @@ static void sub_serve(struct sub *sub)
     }
 }
 
+/* Only a message that no correct client sends is an error here; what storage cannot do now or ever
+ * is refused, and the session goes on. */
 static err_t take_subscribe(struct link *link, uint32_t remote, const struct carrier_message *m)
 {
     struct server_worker *w = link->worker;
@@ -301,7 +315,7 @@ static err_t take_subscribe(struct link *link, uint32_t remote, const struct car
 
 static err_t take_credit(struct sub *sub, uint64_t granted)
 {
-    ASSERT(sub->state <= SUB_BLOCKED);
+    ASSERT(sub->state <= SUB_BLOCKED && sub->source != NULL);
     if (granted < sub->granted) {
         return err_new(ERR_PROTOCOL, "credit of subscription %u went down", sub->stream);
     }
@@ -323,7 +337,7 @@ err_t server_message(void *worker_ctx, struct carrier *c, uint32_t local, uint32
     }
     struct sub *sub = u64map_get(&link->subs, (uint64_t)remote << 32 | m->stream);
     if (m->kind == BOUNDARY_UNSUBSCRIBE) {
-        if (sub != NULL) { /* else: refused meanwhile */
+        if (sub != NULL) { /* else: refused while this was under way, as with credit below */
             sub_drop(sub);
         }
         return ERR_OK;
@@ -350,6 +364,7 @@ void server_open(void *worker_ctx, struct carrier *c, uint32_t local)
     *carrier_slot(c, local) = link;
 }
 
+/* Not sub_drop: the map goes as a whole, and must not change while it is walked. */
 static void link_free(struct link *link)
 {
     ASSERT(link->worker->links != NULL);
@@ -360,6 +375,7 @@ static void link_free(struct link *link)
     while (u64map_next(&link->subs, &at, &key, &sub)) {
         sub_free(sub);
     }
+    ASSERT(link->blocked.first == NULL && link->blocked.last == NULL);
     u64map_free(&link->subs);
     if (link->next != NULL) {
         link->next->prev = link->prev;
@@ -377,6 +393,8 @@ void server_close(void *worker_ctx, struct carrier *c, uint32_t local)
 void server_writable(void *worker_ctx, struct carrier *c, uint32_t local)
 {
     struct link *link = *carrier_slot(c, local);
+    ASSERT(link != NULL && link->carrier == c);
+    /* All of them: which lane has room is asked again in each one's turn. */
     while (link->blocked.first != NULL) {
         sub_move(link->blocked.first, SUB_QUEUED);
     }
@@ -409,6 +427,7 @@ void boundary_server_upper(struct boundary_server *server, uint32_t index, uint6
     }
 }
 
+/* True while there may be more to do, so that the loop does not sleep. */
 static bool server_poll(struct io_poller *poller)
 {
     struct server_worker *w = CONTAINER_OF(poller, struct server_worker, poller);
