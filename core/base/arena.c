@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+/* One malloc; freed with the arena, never before. */
 struct arena_chunk {
     struct arena_chunk *next;
     size_t size; /* usable bytes in data */
@@ -48,6 +49,7 @@ void *arena_alloc(struct arena *arena, size_t size)
     return p;
 }
 
+/* Exactly len bytes, whether or not a NUL is among them. */
 char *arena_strndup(struct arena *arena, const char *s, size_t len)
 {
     char *copy = arena_alloc(arena, len + 1); /* zeroed: the NUL is there */
@@ -57,6 +59,7 @@ char *arena_strndup(struct arena *arena, const char *s, size_t len)
 
 char *arena_strdup(struct arena *arena, const char *s)
 {
+    ASSERT(s != NULL);
     return arena_strndup(arena, s, strlen(s));
 }
 

@@ -35,6 +35,9 @@ void buf_append(struct buf *buf, const void *data, size_t len)
     buf->len += len;
 }
 
+/*
+ * Formats twice: once to learn the length. No argument may point into the buffer, which may move.
+ */
 void buf_printf(struct buf *buf, const char *format, ...)
 {
     va_list args;
@@ -50,6 +53,7 @@ void buf_printf(struct buf *buf, const char *format, ...)
     buf->len += (size_t)len;
 }
 
+/* Empty afterwards, and may be used on. */
 void buf_free(struct buf *buf)
 {
     free(buf->data);
@@ -66,6 +70,7 @@ void buf_consume(struct buf *buf, size_t len)
     buf->len -= len;
 }
 
+/* Valid until the next change; also of an empty buffer. */
 const char *buf_cstr(struct buf *buf)
 {
     buf_reserve(buf, 1);

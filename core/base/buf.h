@@ -77,6 +77,7 @@ static inline struct reader reader_of(const void *data, size_t len)
     return (struct reader){.data = data, .len = len};
 }
 
+/* Bytes not read yet, also after a failure, which leaves the cursor where it was. */
 static inline size_t reader_left(const struct reader *r)
 {
     ASSERT(r->at <= r->len);

@@ -39,16 +39,17 @@ struct file_type {
     uint32_t zero;
 };
 
+/* Of the file. Plain fields are written before the magic and never again; atomics as said. */
 struct file_head {
     uint64_t magic;
     uint32_t version;
     uint32_t slots; /* that the file has room for */
-    uint64_t pid;
-    uint64_t started_us;
-    _Atomic uint64_t refused;
-    _Atomic uint32_t ended;
+    uint64_t pid; /* of the writer */
+    uint64_t started_us; /* since the Unix epoch */
+    _Atomic uint64_t refused; /* openings that found no slot */
+    _Atomic uint32_t ended; /* 1: in order */
     _Atomic uint32_t used; /* slots that were ever open: none beyond is looked at */
-    _Atomic uint32_t types_len;
+    _Atomic uint32_t types_len; /* entries of types that are complete */
     uint32_t zero;
     struct file_type types[COUNTERS_TYPES_MAX];
 };
@@ -56,9 +57,10 @@ struct file_head {
 STATIC_ASSERT(sizeof(struct counters_slot) == 128, "two lines");
 STATIC_ASSERT(sizeof(struct file_head) <= HEAD_BYTES, "the head fits its pages");
 
+/* The writing side: one per process. Slots belong to whoever opened them. */
 struct counters {
     pthread_mutex_t lock; /* guards free and types, and opening and closing */
-    struct file_head *head;
+    struct file_head *head; /* the file, or private memory of the same layout */
     struct counters_slot *slots;
     const struct counters_type *types[COUNTERS_TYPES_MAX];
     uint32_t *free; /* slots that were closed */
@@ -66,12 +68,13 @@ struct counters {
     size_t free_cap;
     struct counters_slot unseen; /* what is handed out when the file is full */
     size_t bytes;
-    bool mapped;
+    bool mapped; /* head is a file: unmapped, not freed */
 };
 
 /* For callers without counters. Many threads write it: relaxed atomics, nobody reads it. */
 static struct counters_slot nowhere;
 
+/* The wall clock, once, for people: core/io's clocks do not exist yet at this point. */
 static uint64_t now_us(void)
 {
     struct timespec t;
@@ -132,7 +135,7 @@ err_t counters_new(const char *path, uint32_t slots, struct counters **out)
     c->head->slots = slots;
     c->head->pid = (uint64_t)getpid();
     c->head->started_us = now_us();
-    c->head->magic = FILE_MAGIC;
+    c->head->magic = FILE_MAGIC; /* last: what a reader finds before is no counters file */
     *out = c;
     return ERR_OK;
 }
@@ -154,6 +157,7 @@ void counters_free(struct counters *c)
     free(c);
 }
 
+/* Into memory that is zero: what is not named stays empty. */
 static void copy_names(char (*to)[COUNTERS_NAME_MAX], const char *const *from, size_t len)
 {
     for (size_t i = 0; i < len && from[i] != NULL; i++) {
@@ -222,7 +226,7 @@ struct counters_slot *counters_open(struct counters *c, const struct counters_ty
         for (int i = 0; i < COUNTERS_VALUES; i++) {
             atomic_store_explicit(&slot->values[i], 0, memory_order_relaxed);
         }
-        /* Release: pairs with the first acquire in slot_read. */
+        /* Odd: open. Release: pairs with the first acquire in slot_read. */
         atomic_store_explicit(&slot->version, version + 1, memory_order_release);
     }
     ASSERT(pthread_mutex_unlock(&c->lock) == 0);
@@ -267,6 +271,7 @@ static bool slot_read(const struct counters_slot *slot, uint32_t types, uint32_t
            atomic_load_explicit(&slot->version, memory_order_relaxed) == version;
 }
 
+/* A file of another process, mapped read-only: its bytes may change at any moment. */
 struct counters_view {
     const struct file_head *head;
     const struct counters_slot *slots;
@@ -283,6 +288,7 @@ static bool name_valid(const char *name)
     return len < COUNTERS_NAME_MAX && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == len;
 }
 
+/* Unused names are empty, which name_valid allows; the type itself must have one. */
 static bool type_valid(const struct file_type *type)
 {
     bool valid = name_valid(type->name) && type->name[0] != '\0';
@@ -295,6 +301,10 @@ static bool type_valid(const struct file_type *type)
     return valid;
 }
 
+/*
+ * Everything is read once into the view and checked there. The writer may be hostile or broken:
+ * sizes bound what is looked at later, and names are checked in our copy, not in the file.
+ */
 static err_t view_check(struct counters_view *view, const char *path)
 {
     const struct file_head *head = view->head;
@@ -313,6 +323,7 @@ static err_t view_check(struct counters_view *view, const char *path)
         return err_new(ERR_INVALID, "%s is damaged: %u slots, %u types in %zu bytes", path, slots,
                        types, view->bytes);
     }
+    ASSERT(view->slots_len == 0 && view->types_len == 0);
     view->slots_len = slots;
     view->types_len = types;
     memcpy(view->types, head->types, sizeof(view->types));
@@ -358,6 +369,7 @@ err_t counters_view_open(const char *path, struct counters_view **out)
     return ERR_OK;
 }
 
+/* Names in readings of this view are void then. */
 void counters_view_close(struct counters_view *view)
 {
     if (view == NULL) {
@@ -382,6 +394,7 @@ struct counters_owner counters_view_owner(const struct counters_view *view)
     };
 }
 
+/* NULL for an unused name, as struct counters_reading promises. */
 static const char *shown(const char *name)
 {
     return name[0] != '\0' ? name : NULL;
@@ -414,11 +427,13 @@ bool counters_view_next(const struct counters_view *view, uint32_t *at,
 
 /* ---- Prometheus ------------------------------------------------------------------------------ */
 
+/* A copy, so that the values of one slot are of one reading. */
 struct shown_slot {
     uint64_t ids[COUNTERS_IDS];
     uint64_t values[COUNTERS_VALUES];
 };
 
+/* One metric of the text format: its type, then a line for each slot. */
 static void expose_value(const struct counters_type *type, int value,
                          const struct shown_slot *slots, size_t len, struct buf *out)
 {

@@ -91,6 +91,7 @@ static err_t err_make(enum err_code code, const char *sqlstate, char *message)
     return err;
 }
 
+/* The usual one: the SQLSTATE follows from the code. */
 err_t err_new(enum err_code code, const char *format, ...)
 {
     va_list args;
@@ -100,6 +101,7 @@ err_t err_new(enum err_code code, const char *format, ...)
     return err_make(code, default_sqlstate(code), message);
 }
 
+/* Where PostgreSQL has a more exact SQLSTATE than the code's own. */
 err_t err_sql(enum err_code code, const char *sqlstate, const char *format, ...)
 {
     va_list args;
@@ -157,6 +159,7 @@ static void err_touch(err_t err)
     err->text = NULL;
 }
 
+/* Each level puts its line in front: the result reads from what was wanted to what went wrong. */
 err_t err_wrap(err_t err, const char *format, ...)
 {
     if (err == NULL) {
@@ -209,6 +212,7 @@ err_t err_position(err_t err, int position)
     return err;
 }
 
+/* For those who tell several waiters of one failure. The cached text is not copied. */
 err_t err_copy(const struct err *err)
 {
     if (err == NULL) {

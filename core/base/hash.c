@@ -54,6 +54,7 @@ static void crc32c_skip_init(void)
     }
 }
 
+/* Before main, in one thread. */
 __attribute__((constructor)) static void crc32c_init(void)
 {
     for (uint32_t i = 0; i < 256; i++) {
@@ -124,6 +125,7 @@ __attribute__((target("sse4.2"))) static uint32_t crc32c_three(uint32_t crc, con
 __attribute__((target("sse4.2"))) static uint32_t crc32c_hardware(uint32_t crc, const uint8_t *p,
                                                                   size_t len)
 {
+    /* Three lanes at a time while there is enough, then eight bytes, then one. */
     while (len >= (size_t)3 * CRC32C_LANE) {
         crc = crc32c_three(crc, p);
         p += (size_t)3 * CRC32C_LANE;

@@ -24,6 +24,7 @@ static void *line_sink_ctx;
 /* By enum log_level. */
 static const char *const level_names[] = {"debug", "info", "warn", "error", "off"};
 
+/* Once, before threads start; see the head of this file. */
 void log_configure(enum log_level level, enum log_format log_format, const char *process)
 {
     ASSERT(level <= LOG_LEVEL_OFF && process != NULL);
@@ -44,11 +45,13 @@ err_t log_level_parse(const char *text, enum log_level *out)
                    text);
 }
 
+/* The macros ask first: a line below the threshold costs no formatting. */
 enum log_level log_threshold(void)
 {
     return threshold;
 }
 
+/* For tests that read what was logged. */
 void log_set_sink(void (*sink)(void *ctx, const char *line, size_t len), void *ctx)
 {
     line_sink = sink;
@@ -87,6 +90,7 @@ static size_t append_escaped(struct buf *out, const char *s, size_t left)
     return len > 0 ? len : 1;
 }
 
+/* always: JSON, where every text is quoted. */
 static void append_quoted(struct buf *out, const char *s, bool always)
 {
     size_t len = strlen(s);
@@ -108,6 +112,7 @@ static void append_double(struct buf *out, double value)
     buf_printf(out, "%s%.9g%s", quote, value, quote);
 }
 
+/* The same text in both formats, but for the quotes. */
 static void append_value(struct buf *out, const struct log_field *field)
 {
     switch (field->kind) {
@@ -168,6 +173,7 @@ void log_write(enum log_level level, const char *module, const char *message,
     size_t n = strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
     snprintf(stamp + n, sizeof(stamp) - n, ".%06ldZ", now.tv_nsec / 1000);
 
+    /* One line in one write: lines of several threads and processes do not mix in a pipe. */
     struct buf line = {0};
     if (format == LOG_FORMAT_JSON) {
         buf_append_byte(&line, '{');
@@ -199,6 +205,10 @@ uint64_t log_clock_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000 + 1; /* never 0 */
 }
 
+/*
+ * So many lines of one place in the code per window; what was withheld is counted and told with the
+ * next line that is admitted, so that nothing vanishes without a trace.
+ */
 enum log_admission log_limit_admit(struct log_limit *limit, uint64_t now_ms, uint64_t *suppressed)
 {
     ASSERT(now_ms > 0 && suppressed != NULL);

@@ -34,6 +34,7 @@ static void u64map_grow(struct u64map *map)
     free(old.slots);
 }
 
+/* Ends: the map is never full (see u64map_put), so there is an empty slot on every way. */
 void *u64map_get(const struct u64map *map, uint64_t key)
 {
     if (map->len == 0) {
@@ -49,6 +50,7 @@ void *u64map_get(const struct u64map *map, uint64_t key)
     }
 }
 
+/* Grows at three quarters: beyond that linear probing's runs become long. */
 void *u64map_put(struct u64map *map, uint64_t key, void *value)
 {
     ASSERT(value != NULL); /* NULL marks an empty slot */
@@ -86,6 +88,7 @@ static void u64map_close(struct u64map *map, size_t i)
     map->slots[i] = (struct u64map_slot){0};
 }
 
+/* Moves other entries: pointers into slots do not survive a removal, values do. */
 void *u64map_remove(struct u64map *map, uint64_t key)
 {
     if (map->len == 0) {
@@ -105,6 +108,7 @@ void *u64map_remove(struct u64map *map, uint64_t key)
     }
 }
 
+/* In slot order, which is the same for the same history of puts and removals. */
 bool u64map_next(const struct u64map *map, size_t *at, uint64_t *key, void **value)
 {
     ASSERT(*at <= map->cap); /* larger: the map was changed meanwhile */
@@ -119,6 +123,7 @@ bool u64map_next(const struct u64map *map, size_t *at, uint64_t *key, void **val
     return false;
 }
 
+/* The values are the caller's. */
 void u64map_free(struct u64map *map)
 {
     free(map->slots);
@@ -137,6 +142,7 @@ static void strmap_insert(struct strmap *map, struct strmap_slot entry)
     map->len++;
 }
 
+/* Keys move with their slots; hashes are kept, so no key is hashed twice. */
 static void strmap_grow(struct strmap *map)
 {
     struct strmap old = *map;
@@ -173,6 +179,7 @@ void *strmap_get(const struct strmap *map, const char *key)
     return slot != NULL ? slot->value : NULL;
 }
 
+/* The key is copied when it is new; a known key keeps its first copy. */
 void *strmap_put(struct strmap *map, const char *key, void *value)
 {
     ASSERT(value != NULL);
@@ -206,6 +213,7 @@ static void strmap_close(struct strmap *map, size_t i)
     map->slots[i] = (struct strmap_slot){0};
 }
 
+/* key may be the map's own copy: it is not looked at after it was freed. */
 void *strmap_remove(struct strmap *map, const char *key)
 {
     struct strmap_slot *slot = strmap_find(map, key, hash_bytes(key, strlen(key)));
@@ -234,6 +242,7 @@ bool strmap_next(const struct strmap *map, size_t *at, const char **key, void **
     return false;
 }
 
+/* The keys are ours, the values the caller's. */
 void strmap_free(struct strmap *map)
 {
     for (size_t i = 0; i < map->cap; i++) {

@@ -44,6 +44,7 @@ struct metrics_registry *metrics_registry_new(void)
     return r;
 }
 
+/* Its metrics' pointers are void then: the registry outlives all who update. */
 static void family_free(struct family *family)
 {
     struct metric *m = family->first;
@@ -59,6 +60,7 @@ static void family_free(struct family *family)
     free(family);
 }
 
+/* After the last thread that updates a metric has ended. */
 void metrics_registry_free(struct metrics_registry *r)
 {
     if (r == NULL) {
@@ -75,6 +77,7 @@ void metrics_registry_free(struct metrics_registry *r)
     free(r);
 }
 
+/* Takes the counters over; before there are threads, so that metrics_counters needs no lock. */
 void metrics_attach(struct metrics_registry *r, struct counters *counters)
 {
     ASSERT(r->counters == NULL && counters != NULL);
@@ -107,6 +110,7 @@ static struct family *family_get(struct metrics_registry *r, const char *name, c
     return family;
 }
 
+/* The same name and labels are the same metric, whoever asks: modules need not share pointers. */
 static struct metric *metric_get(struct metrics_registry *r, const char *name, const char *labels,
                                  const char *help, enum metric_kind kind)
 {
@@ -169,6 +173,7 @@ int64_t metric_value(const struct metric *m)
     return atomic_load_explicit(&m->value, memory_order_relaxed);
 }
 
+/* Powers of two from 1 us: two atomic additions, and half a bucket of error at most. */
 void metric_observe_us(struct metric *m, uint64_t microseconds)
 {
     ASSERT(m->buckets != NULL);
@@ -203,6 +208,7 @@ static void expose_histogram(const struct family *family, const struct metric *m
                (unsigned long long)total);
 }
 
+/* HELP and TYPE once, then a line for each metric: the order Prometheus asks for. */
 static void expose_family(const struct family *family, struct buf *out)
 {
     static const char *const kinds[] = {
@@ -223,6 +229,7 @@ static void expose_family(const struct family *family, struct buf *out)
     }
 }
 
+/* Any thread. Registrations wait meanwhile, updates do not. */
 void metrics_expose(struct metrics_registry *r, struct buf *out)
 {
     ASSERT(pthread_mutex_lock(&r->lock) == 0);
