@@ -2,13 +2,18 @@
  * The exchange's net loop: sessions with the other processes of the replica. Between two processes
  * the one with the higher index connects, so there is one session per pair; a newer session of the
  * same peer takes over from an older one.
+ *
+ * peer->carrier is the session that counts. It is let go when it begins to end (exchange_ending):
+ * a new one can be opened while the old one still ends on the workers' loops; what an old one still
+ * says is ignored there and here by comparing carriers. The side that connects dials again once the
+ * old one has ended everywhere (exchange_ended).
  */
 #include "core/base/log.h"
 #include "ring/exchange/internal.h"
 #include "ring/shm/shm.h"
 #include "ring/tcp/tcp.h"
 
-enum { LASTED_US = 1000 };
+enum { LASTED_US = 1000 }; /* a session that lasted so long is no reason to back off */
 
 struct net_item *exchange_item_new(enum net_item_kind kind)
 {
@@ -32,6 +37,7 @@ void exchange_item_free(struct mailbox_item *item)
 err_t exchange_control(void *net_ctx, struct carrier *c, const struct carrier_message *m)
 {
     struct exchange *x = net_ctx;
+    ASSERT(carrier_peer(c)->process < x->config.processes); /* check_member saw to it */
     struct exchange_peer *peer = &x->peers[carrier_peer(c)->process];
     if (peer->carrier != c) {
         return ERR_OK; /* an older session, ending */
@@ -80,10 +86,13 @@ void exchange_ended(void *net_ctx, struct carrier *c)
     }
 }
 
+/* The greeting is done, in either direction. Formation comes before the bytes that followed the
+ * greeting: those may hold control messages of the peer, which need the session's nonce. */
 static void session_open(struct exchange *x, const struct greeted *greeted)
 {
     struct exchange_peer *peer = &x->peers[greeted->theirs->process];
-    ASSERT(peer->carrier == NULL);
+    ASSERT(peer->carrier == NULL && x->registered == x->config.workers_per_process);
+    ASSERT(greeted->theirs->formation <= EXCHANGE_GENERATION_MAX);
     struct carrier_config config = {.net = x->net, .host = &exchange_host, .net_ctx = x,
                                     .workers = x->ends,
                                     .workers_len = x->config.workers_per_process,
@@ -138,6 +147,11 @@ static err_t check_member(const struct exchange *x, const struct hello *theirs,
                                "%u", theirs->process, theirs->processes, theirs->workers,
                                x->config.processes, x->config.workers_per_process));
     }
+    if (theirs->formation > EXCHANGE_GENERATION_MAX) {
+        return refused(refusal, REFUSE_PROCESS,
+                       err_new(ERR_INVALID, "process %u claims generation %llu of the replica",
+                               theirs->process, (unsigned long long)theirs->formation));
+    }
     if (theirs->epoch < x->self.epoch) {
         return refused(refusal, REFUSE_EPOCH,
                        err_new(ERR_FENCED, "epoch %llu is over, this is %llu",
@@ -147,6 +161,7 @@ static err_t check_member(const struct exchange *x, const struct hello *theirs,
     return ERR_OK;
 }
 
+/* peer_name is what the certificate says; nobody has one without TLS. */
 static err_t check_certificate(const struct exchange *x, bool tls, const char *peer_name,
                                enum hello_refusal *refusal)
 {
@@ -232,6 +247,7 @@ static void peer_failed(void *arg, err_t reason, bool for_good)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
+/* Only now: a session is told to every worker when it opens. */
 static void all_registered(struct exchange *x)
 {
     ASSERT(x->registered == x->config.workers_per_process);
@@ -257,10 +273,11 @@ static void peer_init(struct exchange *x, uint32_t p)
 {
     struct exchange_peer *peer = &x->peers[p];
     const struct exchange_config *config = &x->config;
+    ASSERT(p < config->processes && peer->x == NULL);
     peer->x = x;
     peer->process = p;
     if (p >= config->process) {
-        return;
+        return; /* ourselves, or one that connects to us */
     }
     bool local = config->carrier != BOUNDARY_CARRIER_TCP && config->unix_paths != NULL;
     struct dialer_config dialer = {.loop = x->net, .address = config->peers[p],

@@ -10,10 +10,19 @@
  * A generation ends for a process when it learns of a member that is not the one it knew (its
  * session says another nonce) or of a higher generation. A session cut and resumed with the same
  * nonces ends nothing.
+ *
+ *     forming standing  meaning
+ *     no      no        nothing known, or the last one is over
+ *     yes     no        FORM came (process 0: was told); READY goes out when connected with all
+ *     no      yes       GO came (process 0: all were ready); the workers heard formed
+ *
+ * Numbers only grow, also when process 0 restarts: each process says in its HELLO the highest it
+ * knows (formation), and process 0 goes beyond all of them.
  */
 #include "core/base/log.h"
 #include "ring/exchange/internal.h"
 
+/* By mailbox, in the order of the calls: each worker hears formed and lost in turns. */
 static void tell_workers(struct exchange *x, enum net_item_kind kind, const char *reason)
 {
     ASSERT(x->registered == x->config.workers_per_process && x->generation > 0);
@@ -25,6 +34,7 @@ static void tell_workers(struct exchange *x, enum net_item_kind kind, const char
     }
 }
 
+/* Nothing, if none stands: the workers have heard lost already, or never formed. */
 static void generation_over(struct exchange *x, const char *reason)
 {
     if (!x->standing) {
@@ -38,7 +48,7 @@ static void generation_over(struct exchange *x, const char *reason)
 
 static void generation_stands(struct exchange *x)
 {
-    ASSERT(x->forming && !x->standing);
+    ASSERT(x->forming && !x->standing && x->generation > 0);
     x->forming = false;
     x->standing = true;
     LOG_INFO("exchange", "generation stands", LOG_U64("generation", x->generation),
@@ -77,6 +87,7 @@ static bool connected_with_all(const struct exchange *x, bool members)
     return true;
 }
 
+/* Process 0: GO, once the last READY is here and nobody has gone since. */
 static void all_ready(struct exchange *x)
 {
     ASSERT(x->config.process == 0 && x->forming);
@@ -105,6 +116,7 @@ static void check_ready(struct exchange *x)
     send_control(&x->peers[0], EXCHANGE_READY);
 }
 
+/* Process 0: is the generation made last one of the very processes that are there now? */
 static bool members_current(const struct exchange *x)
 {
     for (uint32_t p = 1; p < x->config.processes; p++) {
@@ -130,6 +142,7 @@ static void mint(struct exchange *x)
             x->generation = x->peers[p].generation_seen;
         }
     }
+    ASSERT(x->generation < UINT64_MAX); /* far: numbers of others end at EXCHANGE_GENERATION_MAX */
     x->generation++;
     x->self.formation = x->generation;
     x->forming = true;
@@ -145,6 +158,7 @@ static void mint(struct exchange *x)
     all_ready(x); /* alone: at once */
 }
 
+/* A process alone forms its generation here; others wait for sessions. */
 void formation_registered(struct exchange *x)
 {
     if (x->config.process == 0) {
@@ -177,6 +191,8 @@ void formation_connected(struct exchange *x, struct exchange_peer *peer)
     mint(x);
 }
 
+/* FORM. Of a number known already it is a repetition and must name the same members; of a lower
+ * one, or for an earlier start of this process, it was under way for too long. */
 static err_t take_form(struct exchange *x, const struct carrier_message *m)
 {
     size_t len = sizeof(x->nonces[0]) * x->config.processes;
@@ -184,7 +200,11 @@ static err_t take_form(struct exchange *x, const struct carrier_message *m)
     if (m->len != len) {
         return err_new(ERR_PROTOCOL, "generation of %zu bytes, expected %zu", m->len, len);
     }
-    uint64_t own;
+    if (m->a > EXCHANGE_GENERATION_MAX) {
+        return err_new(ERR_PROTOCOL, "generation %llu is out of range",
+                       (unsigned long long)m->a);
+    }
+    uint64_t own; /* not aligned in the message */
     memcpy(&own, m->data + sizeof(own) * x->config.process, sizeof(own));
     if (m->a < x->generation || own != x->nonce) {
         LOG_INFO("exchange", "stale generation ignored", LOG_U64("generation", m->a),
@@ -212,7 +232,8 @@ static err_t take_form(struct exchange *x, const struct carrier_message *m)
 err_t formation_message(struct exchange *x, struct exchange_peer *peer,
                         const struct carrier_message *m)
 {
-    ASSERT(peer->carrier != NULL);
+    ASSERT(peer->carrier != NULL && peer->process != x->config.process);
+    ASSERT(!(x->forming && x->standing));
     bool from_zero = peer->process == 0;
     if (m->kind == EXCHANGE_FORM && from_zero) {
         return take_form(x, m);

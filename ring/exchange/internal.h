@@ -27,11 +27,15 @@ enum {
     EXCHANGE_ACK_BYTES = 128 * 1024, /* taken without an acknowledgement, at most */
 };
 
+/* Generations count restarts of members, so no replica comes near; a peer that claims more is
+ * refused, lest the next number overflow. */
+#define EXCHANGE_GENERATION_MAX (UINT64_MAX / 2)
+
 /* A message sent to another process and not yet acknowledged. */
 struct out_message {
     struct out_message *next;
     uint64_t seq;
-    size_t len;
+    size_t len; /* bytes */
     uint8_t data[];
 };
 
@@ -54,8 +58,8 @@ struct lane {
 /* A message between two workers of this process, or one kept until its generation stands. */
 struct inner_message {
     struct mailbox_item item;
-    struct inner_message *next;
-    uint32_t from;
+    struct inner_message *next; /* in the stash */
+    uint32_t from;              /* global */
     bool remote; /* has a sequence number to be checked */
     uint64_t seq;
     uint64_t generation;
@@ -64,14 +68,16 @@ struct inner_message {
 };
 
 enum net_item_kind { ITEM_REGISTERED, ITEM_FORMED, ITEM_LOST };
+/* Owned by who took it out of a mailbox, but for ITEM_REGISTERED, which lies in its worker. */
 struct net_item {
     struct mailbox_item item;
     enum net_item_kind kind;
-    uint32_t index;
-    uint64_t generation;
-    char *reason;
+    uint32_t index;      /* REGISTERED: local worker */
+    uint64_t generation; /* FORMED */
+    char *reason;        /* LOST: owned */
 };
 
+/* On the worker's loop; pending_inner is also lowered by the other workers' loops. */
 struct exchange_worker {
     struct exchange *x;
     uint32_t index;  /* local */
@@ -85,7 +91,7 @@ struct exchange_worker {
     uint64_t generation;     /* last one formed here */
     bool formed;             /* and not lost since */
     struct lane *lanes;      /* by global index; those of other processes are used */
-    struct lane *due;
+    struct lane *due;        /* to be acknowledged at the end of the burst */
     struct inner_message *stash; /* of generations not formed here yet, oldest first */
     struct inner_message *stash_last;
     size_t pending_remote;         /* bytes not acknowledged by other processes */
@@ -106,16 +112,17 @@ struct exchange_peer {
     bool ready;          /* process 0: READY came for the generation under way */
 };
 
+/* On the net loop, but for workers[i]; config and total are set once. */
 struct exchange {
     struct io_loop *net;
     struct exchange_config config;
     struct hello self;
-    uint64_t nonce;
+    uint64_t nonce; /* of this start of the process */
     uint32_t total; /* workers of the replica */
     struct exchange_worker *workers;
-    struct carrier_worker *ends;
-    struct mailbox *box;
-    uint32_t registered;
+    struct carrier_worker *ends; /* filled as workers register */
+    struct mailbox *box;         /* registrations */
+    uint32_t registered;         /* no session is opened before all workers are */
     struct door *door;
     struct exchange_peer *peers; /* by process; our own place is unused */
     struct carrier **sessions;   /* all, also those ending */
@@ -125,7 +132,7 @@ struct exchange {
     uint64_t generation; /* highest known: being formed, or standing */
     uint64_t *nonces;    /* of its members */
     bool forming;        /* between FORM and GO */
-    bool told_ready;
+    bool told_ready;     /* in the session with process 0 that is open */
     bool standing;       /* the workers heard formed, and not lost since */
     struct metric *generation_metric;
     struct metric *sessions_metric;
@@ -146,7 +153,7 @@ void formation_connected(struct exchange *x, struct exchange_peer *peer);
 err_t formation_message(struct exchange *x, struct exchange_peer *peer,
                         const struct carrier_message *m);
 
-/* lanes.c */
+/* lanes.c; init before the worker's loop is known, free when it has stopped */
 void lanes_init(struct exchange *x, uint32_t index);
 void lanes_free(struct exchange_worker *w);
 

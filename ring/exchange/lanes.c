@@ -10,19 +10,25 @@
  * bounded by its carrier (carrier_ready).
  *
  * A message carries its generation. One of a lower generation than formed here, or of one lost, is
- * dropped; one of a higher generation is put aside until that one is formed.
+ * dropped; one of a higher generation is put aside until that one is formed. That happens when the
+ * sender's net loop heard GO before ours: messages and GO go different ways.
+ *
+ * Of a lane, what is kept is the list first..last with numbers acked_seq + 1 .. sent_seq; unsent
+ * points into it, and is NULL when all of it is under way.
  */
 #include "core/base/log.h"
 #include "ring/exchange/internal.h"
 
 /* ---- sending to other processes -------------------------------------------------------------- */
 
+/* The other end as its own process numbers it. */
 static uint32_t remote_of(const struct exchange_worker *w, const struct lane *lane)
 {
     ASSERT(lane->worker < w->x->total);
     return lane->worker % w->x->config.workers_per_process;
 }
 
+/* Frees the oldest message kept. */
 static void lane_forget(struct exchange_worker *w, struct lane *lane)
 {
     struct out_message *m = lane->first;
@@ -45,6 +51,7 @@ static void lane_reset(struct exchange_worker *w, struct lane *lane)
     while (lane->first != NULL) {
         lane_forget(w, lane);
     }
+    ASSERT(lane->last == NULL && lane->unsent == NULL);
     lane->sent_seq = lane->acked_seq = lane->taken_seq = 0;
     lane->unacked_bytes = 0;
 }
@@ -86,7 +93,7 @@ static void send_remote(struct exchange_worker *w, struct lane *lane, const void
     lane_push(w, lane);
 }
 
-/* The peer has everything up to seq. */
+/* The peer has everything up to seq. It says so itself, so seq is checked. */
 static err_t lane_acked(struct exchange_worker *w, struct lane *lane, uint64_t seq)
 {
     ASSERT(lane->acked_seq <= lane->sent_seq);
@@ -98,12 +105,14 @@ static err_t lane_acked(struct exchange_worker *w, struct lane *lane, uint64_t s
     while (lane->first != NULL && lane->first->seq <= seq) {
         lane_forget(w, lane);
     }
+    ASSERT((lane->first == NULL) == (seq == lane->sent_seq));
     lane->acked_seq = seq;
     return ERR_OK;
 }
 
 /* ---- acknowledging --------------------------------------------------------------------------- */
 
+/* Tells the other end up to where its messages have been delivered here. */
 static void send_taken(struct exchange_worker *w, struct lane *lane, enum exchange_kind kind)
 {
     ASSERT(kind == EXCHANGE_ACK || kind == EXCHANGE_RESUME);
@@ -117,6 +126,7 @@ static void send_taken(struct exchange_worker *w, struct lane *lane, enum exchan
     }
 }
 
+/* At the end of the burst; a long burst acknowledges on its way, so that the sender can forget. */
 static void ack_later(struct exchange_worker *w, struct lane *lane, size_t len)
 {
     lane->unacked_bytes += len;
@@ -152,6 +162,7 @@ static void deliver(struct exchange_worker *w, uint32_t from, const uint8_t *dat
     w->x->config.handler->message(w->ctx, from, data, len);
 }
 
+/* Owns m. To the end: order within a generation is kept. */
 static void stash(struct exchange_worker *w, struct inner_message *m)
 {
     ASSERT(m->generation > w->generation);
@@ -175,7 +186,8 @@ static struct inner_message *inner_new(uint32_t from, uint64_t generation, const
     return m;
 }
 
-/* A message of the generation that stands, from another process. */
+/* A message of the generation that stands, from another process. One had already (it was sent again
+ * after a cut) is acknowledged again and not delivered; a gap is the peer's fault. */
 static err_t take_numbered(struct exchange_worker *w, struct lane *lane, uint64_t seq,
                            const uint8_t *data, size_t len)
 {
@@ -269,6 +281,7 @@ static void take_inner(void *arg, struct mailbox_item *item)
 
 /* ---- sessions and generations ---------------------------------------------------------------- */
 
+/* The lanes are this session's from here on; an older one that still ends is ignored. */
 static void lanes_open(void *worker_ctx, struct carrier *c, uint32_t local)
 {
     struct exchange_worker *w = worker_ctx;
@@ -313,6 +326,7 @@ const struct carrier_host exchange_host = {
     .ended = exchange_ended,
 };
 
+/* One that breaks the numbering ends the session it may have come by, as take_data would have. */
 static void unstash_one(struct exchange_worker *w, struct inner_message *m)
 {
     if (m->generation != w->generation || !w->formed) {
@@ -348,6 +362,7 @@ static void unstash(struct exchange_worker *w)
     }
 }
 
+/* All numbers begin again: both ends do so in the same generation, and each message says which. */
 static void take_formed(struct exchange_worker *w, uint64_t generation)
 {
     ASSERT(generation > w->generation && !w->formed);
@@ -360,6 +375,7 @@ static void take_formed(struct exchange_worker *w, uint64_t generation)
     unstash(w);
 }
 
+/* What was kept for others is of no use to anyone. */
 static void take_lost(struct exchange_worker *w, const char *reason)
 {
     ASSERT(w->formed);

@@ -5,6 +5,7 @@
 
 #include "core/base/log.h"
 #include "core/base/mem.h"
+#include "ring/exchange/internal.h"
 
 #include <stdio.h>
 
@@ -239,7 +240,33 @@ static void test_cut(void)
     CU_ASSERT_TRUE(world_run(&w) >= 100);
 }
 
+/* Process 1 of two, told to form a generation after which none can be counted. */
+static void test_generation_range(void)
+{
+    uint64_t nonces[2] = {0};
+    uint64_t said[2] = {11, 22};
+    struct exchange_peer peers[2] = {0};
+    struct exchange x = {.config = {.process = 1, .processes = 2}, .nonce = 22, .nonces = nonces,
+                         .peers = peers, .generation = 3};
+    peers[0].x = &x;
+    peers[0].carrier = (struct carrier *)&x; /* there is one; a refusal does not use it */
+    peers[0].nonce = 12;                     /* not the one of FORM: READY does not follow */
+    struct carrier_message form = {.kind = EXCHANGE_FORM, .a = UINT64_MAX,
+                                   .data = (const uint8_t *)said, .len = sizeof(said)};
+    err_t err = formation_message(&x, &peers[0], &form);
+    CU_ASSERT_EQUAL(err_code(err), ERR_PROTOCOL);
+    err_free(err);
+    CU_ASSERT_EQUAL(x.generation, 3);
+    CU_ASSERT_FALSE(x.forming);
+    form.a = EXCHANGE_GENERATION_MAX;
+    err = formation_message(&x, &peers[0], &form);
+    CU_ASSERT_PTR_NULL_FATAL(err);
+    CU_ASSERT_EQUAL(x.generation, EXCHANGE_GENERATION_MAX);
+    CU_ASSERT_TRUE(x.forming);
+}
+
 static const struct test_case cases[] = {
+    {"generation out of range", test_generation_range},
     {"alone", test_alone},
     {"one process", test_one_process},
     {"tcp 2x2", test_two_by_two},
