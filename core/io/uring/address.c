@@ -107,6 +107,7 @@ err_t uring_address_parse(const char *text, bool listening, struct uring_address
     return host_set(text, name, listening, port, out);
 }
 
+/* The way back, in the form uring_address_parse takes; cut short when cap is. */
 void uring_address_format(const struct uring_address *address, char *out, size_t cap)
 {
     ASSERT(cap > 0);

@@ -29,6 +29,7 @@ struct uring_lookup {
     struct io_task task;
 };
 
+/* By the last to let go: nobody holds the lock, or wants it. */
 static void lookup_free(struct uring_lookup *lookup)
 {
     if (lookup->found != NULL) {
@@ -51,6 +52,7 @@ static void connect_next(struct uring_stream *s, int last)
     }
     struct addrinfo *info = lookup->next;
     lookup->next = info->ai_next;
+    /* The resolver's, which knows IPv4 and IPv6 only (hints in lookup_run). */
     ASSERT(info->ai_addrlen <= sizeof(s->address.storage));
     memcpy(&s->address.storage, info->ai_addr, info->ai_addrlen);
     s->address.len = info->ai_addrlen;
@@ -147,6 +149,7 @@ static void *lookup_run(void *arg)
     return NULL;
 }
 
+/* The thread is detached: it cannot be waited for, since getaddrinfo may take minutes. */
 static err_t lookup_start(struct uring_stream *s)
 {
     struct uring_lookup *lookup = MEM_NEW(struct uring_lookup);
@@ -188,6 +191,7 @@ static void lookup_abandon(struct uring_stream *s)
     }
 }
 
+/* Nothing of the connecting is left to come but the completion of the cancelled request. */
 void uring_connect_abandon(struct uring_stream *s)
 {
     if (s->lookup != NULL) {
@@ -196,6 +200,7 @@ void uring_connect_abandon(struct uring_stream *s)
     uring_cancel(s->loop, &s->connect_req);
 }
 
+/* Errors after the address was understood come through the handler's close, from the loop. */
 err_t uring_connect(struct io_loop *loop, const char *text, const struct io_stream_handler *handler,
                     void *arg, io_connect_fn connected, struct io_stream **out)
 {

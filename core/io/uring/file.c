@@ -212,7 +212,7 @@ void uring_op_complete(struct uring_loop *loop, struct io_op *op, int res)
     struct file_op *f = op_of(op);
     struct uring_file *file = f->file;
     ASSERT(file->inflight > 0);
-    if (file->closing) {
+    if (file->closing) { /* file_shut waits; done does not run */
         file->inflight--;
         return;
     }

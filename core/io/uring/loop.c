@@ -302,7 +302,7 @@ void uring_cancel(struct uring_loop *loop, struct uring_req *req)
 static void dispatch(struct uring_loop *loop, const struct uring_cqe *cqe)
 {
     bool last = (cqe->flags & IORING_CQE_F_MORE) == 0;
-    if (last) {
+    if (last) { /* of a multishot request this one only; each other request has one */
         ASSERT(loop->inflight > 0);
         loop->inflight--;
     }
@@ -316,7 +316,8 @@ static void dispatch(struct uring_loop *loop, const struct uring_cqe *cqe)
     }
     struct uring_req *req = (struct uring_req *)(uintptr_t)cqe->user_data;
     ASSERT(req->active);
-    req->active = !last;
+    ASSERT(req->complete != NULL);
+    req->active = !last; /* before: complete() may submit it again, or free it */
     req->complete(req, cqe->res, cqe->flags);
 }
 
@@ -366,6 +367,7 @@ void uring_wait(struct uring_loop *loop, bool (*mine)(void *arg, uint64_t user_d
                 bool (*over)(void *arg), void *arg)
 {
     wait_deferred(loop, mine, arg);
+    /* Comes to an end: what is waited for was cancelled, or the kernel is working on it. */
     while (!over(arg)) {
         struct uring_cqe cqe;
         if (!take_cqe(loop, &cqe)) {
@@ -418,6 +420,11 @@ static bool tasks_run(struct uring_loop *loop)
 /* One turn of everything; true when anything was done. */
 static bool loop_round(struct uring_loop *loop)
 {
+    /*
+     * Tasks, timers and pollers first: they are what makes streams dirty. Streams then, so that
+     * everything a round has written goes out with one submit; completions last, whose callbacks
+     * are the beginning of the next round's work.
+     */
     bool worked = tasks_run(loop);
     worked |= uring_timers_run(loop);
     worked |= !loop->stop && io_loop_poll(&loop->base, false);

@@ -65,6 +65,7 @@ static err_t start_ticks_read(pid_t pid, uint64_t *out)
     TRY(small_read(path, text, sizeof(text)));
     /* The second field is the name in parentheses, and may hold anything; field 22 is wanted. */
     const char *at = strrchr(text, ')');
+    ASSERT(strlen(text) < sizeof(text));
     for (int field = 2; at != NULL && field < 22; field++) {
         at = strchr(at + 1, ' ');
     }
@@ -88,6 +89,7 @@ static err_t executable_check(pid_t pid, const char *executable)
     }
     target[got] = '\0';
     /* The file may have been replaced by a newer version meanwhile. */
+    ASSERT((size_t)got < sizeof(target));
     char *deleted = strstr(target, " (deleted)");
     if (deleted != NULL && deleted[10] == '\0') {
         *deleted = '\0';
@@ -134,6 +136,7 @@ static void process_complete(struct uring_req *req, int res, uint32_t flags)
     }
     int status = -1;
     bool ended = res >= 0;
+    /* A child that cannot be reaped yet is polled again. */
     if (ended && process->child) {
         ended = waitpid(process->base.pid, &status, WNOHANG) != 0;
     }

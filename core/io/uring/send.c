@@ -43,6 +43,7 @@ static struct out_segment *segment_push(struct uring_stream *s)
         s->out_cap = cap;
     }
     s->out_len++;
+    ASSERT(s->out_len <= s->out_cap);
     struct out_segment *segment = segment_at(s, s->out_len - 1);
     memset(segment, 0, sizeof(*segment));
     return segment;
@@ -83,6 +84,7 @@ static void segment_pop(struct uring_stream *s)
 {
     ASSERT(s->out_len > 0);
     struct out_segment segment = *segment_at(s, 0);
+    /* Off the queue first: release may write to this stream, or close it. */
     s->out_at = (s->out_at + 1) & (s->out_cap - 1);
     s->out_len--;
     for (size_t i = 0; i < segment.fds_len; i++) {

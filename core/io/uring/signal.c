@@ -42,6 +42,7 @@ static void signals_complete(struct uring_req *req, int res, uint32_t flags)
     if (io_loop_dead(&signals->loop->base)) {
         return;
     }
+    /* Taken out before the read is armed again: it reads into the same place. */
     int number = res == sizeof(signals->info) ? (int)signals->info.ssi_signo : 0;
     signals_arm(signals);
     if (number > 0 && number < SIGNALS && signals->caught[number] != NULL) {
@@ -49,6 +50,7 @@ static void signals_complete(struct uring_req *req, int res, uint32_t flags)
     }
 }
 
+/* The signals stay blocked: who did not watch them in time must not die of them now. */
 static void signals_shut(struct uring_object *object)
 {
     struct uring_signals *signals = CONTAINER_OF(object, struct uring_signals, object);
@@ -184,6 +186,7 @@ err_t uring_bell_open(struct io_loop *loop, void (*ring)(void *arg), void *arg,
     return ERR_OK;
 }
 
+/* Borrowed: valid until the bell is closed. */
 int uring_bell_fd(const struct io_bell *base)
 {
     return ((const struct uring_bell *)base)->fd;

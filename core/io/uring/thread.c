@@ -45,8 +45,10 @@ static void *thread_run(void *arg)
     if (thread->cpu >= 0 && thread->cpu < CPU_SETSIZE) {
         bind_cpu(thread->cpu);
     }
+    /* Copied: after the post of ended_task the owner may free thread. */
     struct uring_loop *loop = thread->loop;
     struct uring_loop *owner = thread->owner;
+    ASSERT(loop != owner);
     thread->open_error = uring_loop_open(loop);
     bool failed = thread->open_error != ERR_OK;
     ASSERT(sem_post(&thread->opened) == 0);
@@ -71,6 +73,7 @@ static void thread_ended(struct io_task *task)
 {
     struct uring_thread *thread = CONTAINER_OF(task, struct uring_thread, ended_task);
     ASSERT(pthread_join(thread->pthread, NULL) == 0);
+    ASSERT(io_loop_dead(&thread->loop->base));
     uring_object_remove(&thread->object);
     void (*done)(void *) = thread->done;
     void *arg = thread->arg;
@@ -92,6 +95,7 @@ static void thread_stop(struct io_task *task)
 static void thread_shut(struct uring_object *object)
 {
     struct uring_thread *thread = CONTAINER_OF(object, struct uring_thread, object);
+    /* If the thread is stopping by itself the post goes nowhere, which is as good. */
     io_post(&thread->loop->base, &thread->stop_task);
     ASSERT(pthread_join(thread->pthread, NULL) == 0);
 }

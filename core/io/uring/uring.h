@@ -165,19 +165,25 @@ static inline struct uring_loop *uring_loop_of(struct io_loop *loop)
 }
 
 /* ---- env.c ---- */
+/* CLOCK_MONOTONIC. Any thread. */
 uint64_t uring_mono_ns(void);
+/* For tests: behaves as an older kernel would (enum uring_feature). */
 void uring_env_disable(struct io_env *env, unsigned features);
 
 /* ---- loop.c ---- */
+/* Memory only; any thread. The environment owns it. */
 struct uring_loop *uring_loop_new(struct uring_env *env);
 err_t uring_loop_open(struct uring_loop *loop); /* the ring; on the thread that will run it */
 void uring_loop_run(struct uring_loop *loop);   /* until stopped; closes everything */
+/* With the environment: after the loop's thread is gone. */
 void uring_loop_free(struct uring_loop *loop);
 void uring_object_add(struct uring_loop *loop, struct uring_object *object,
                       void (*shut)(struct uring_object *), void (*free_fn)(struct uring_object *));
+/* Closed: the loop does not know it any more. The memory is the caller's. */
 void uring_object_remove(struct uring_object *object);
 /* An SQE that is certain to be submitted before the loop sleeps. */
 struct io_uring_sqe *uring_sqe(struct uring_loop *loop, struct uring_req *req);
+/* The same for an operation on a file; its user_data has URING_OP_TAG. */
 struct io_uring_sqe *uring_sqe_op(struct uring_loop *loop, struct io_op *op);
 /* Asks the kernel to give up a request; its own CQE still comes. */
 void uring_cancel(struct uring_loop *loop, struct uring_req *req);
@@ -199,15 +205,21 @@ bool uring_spin(struct uring_loop *loop);
 void uring_note_wake(struct io_loop *loop, uint64_t rung_ns);
 
 /* ---- timers.c ---- */
+/* The deadline is in the timer; it must not be armed. */
 void uring_timer_start(struct io_loop *loop, struct io_timer *timer);
 void uring_timer_cancel(struct io_loop *loop, struct io_timer *timer);
+/* Fires what is due; true when there was any. */
 bool uring_timers_run(struct uring_loop *loop);
 
 /* ---- tasks.c ---- */
 void uring_tasks_init(struct uring_tasks *tasks);
+/* Any thread; the task must not be queued. */
 void uring_tasks_push(struct uring_tasks *tasks, struct io_task *task);
+/* The loop's thread. NULL: empty, or a push is half done. */
 struct io_task *uring_tasks_pop(struct uring_tasks *tasks);
+/* Takes back a task; nothing when it is not queued. Not while the loop might run it. */
 void uring_tasks_cancel(struct uring_tasks *tasks, struct io_task *task);
+/* For going to sleep: ordered against pushes, see tasks.c. */
 bool uring_tasks_empty(struct uring_tasks *tasks);
 
 /* ---- thread.c ---- */
@@ -222,6 +234,7 @@ void uring_file_read(struct io_file *file, uint64_t offset, void *data, size_t l
 void uring_file_write(struct io_file *file, uint64_t offset, const void *data, size_t len,
                       struct io_op *op);
 void uring_file_sync(struct io_file *file, struct io_op *op);
+/* From dispatch: a completion of an operation on a file. */
 void uring_op_complete(struct uring_loop *loop, struct io_op *op, int res);
 err_t uring_file_read_sync(struct io_file *file, uint64_t offset, void *data, size_t len,
                            size_t *result);
@@ -232,6 +245,7 @@ err_t uring_file_stat_sync(struct io_file *file, struct io_stat *out);
 struct stat;
 err_t uring_file_lock_sync(struct io_file *file, bool *locked);
 void uring_file_unlock_sync(struct io_file *file);
+/* What the kernel says, in io.h's terms. */
 void uring_stat_fill(const struct stat *st, struct io_stat *out);
 err_t uring_stat(struct io_loop *loop, const char *path, struct io_stat *out);
 err_t uring_mkdir(struct io_loop *loop, const char *path, int mode);
@@ -273,6 +287,7 @@ int uring_bell_fd(const struct io_bell *bell);
 void uring_bell_close(struct io_bell *bell);
 
 /* ---- futex.c ---- */
+/* Asks the ring whether it can wait for a futex (Linux 6.7). */
 void uring_futex_probe(struct uring_loop *loop);
 bool uring_has_futex(struct io_loop *loop);
 err_t uring_futex_open(struct io_loop *loop, const _Atomic uint32_t *word,

@@ -132,6 +132,7 @@ static void watcher_complete(struct uring_req *req, int res, uint32_t flags)
     size_t at = 0;
     while (res > 0 && at + sizeof(struct inotify_event) <= (size_t)res) {
         const struct inotify_event *event = (const void *)(watcher->events.space + at);
+        ASSERT(at % _Alignof(struct inotify_event) == 0); /* the kernel pads the names */
         event_note(watcher, event);
         at += sizeof(*event) + event->len;
     }
@@ -139,6 +140,7 @@ static void watcher_complete(struct uring_req *req, int res, uint32_t flags)
     tell(watcher);
 }
 
+/* The watches are objects of their own; their callbacks do not run any more. */
 static void watcher_shut(struct uring_object *object)
 {
     struct uring_watcher *watcher = CONTAINER_OF(object, struct uring_watcher, object);
