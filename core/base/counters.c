@@ -414,6 +414,7 @@ bool counters_view_next(const struct counters_view *view, uint32_t *at,
         const struct file_type *names = &view->types[type];
         out->type = names->name;
         out->gauges = names->gauges;
+        out->slot = *at - 1;
         for (int i = 0; i < COUNTERS_IDS; i++) {
             out->id_names[i] = shown(names->ids[i]);
         }

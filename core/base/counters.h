@@ -96,6 +96,7 @@ struct counters_reading {
     uint64_t ids[COUNTERS_IDS];
     uint64_t values[COUNTERS_VALUES];
     uint32_t gauges;
+    uint32_t slot; /* its place in the file: the same as long as it is open */
 };
 /* The next open slot at or after *at, which is moved behind it; false at the end. */
 bool counters_view_next(const struct counters_view *view, uint32_t *at,

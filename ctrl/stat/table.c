@@ -41,17 +41,24 @@ static void frontier_cell(uint64_t value, uint64_t now_us, char cell[CELL_MAX])
     }
 }
 
-/* The same slot's reading at the last print, or NULL. */
+/* The same slot's reading at the last print, or NULL. Readings are in the order of slots. */
 static const struct counters_reading *before_of(const struct stat_file *file,
                                                 const struct counters_reading *r)
 {
-    for (size_t i = 0; i < file->before_len; i++) {
-        const struct counters_reading *b = &file->before[i];
-        if (strcmp(b->type, r->type) == 0 && memcmp(b->ids, r->ids, sizeof(r->ids)) == 0) {
-            return b;
+    size_t low = 0;
+    size_t high = file->before_len;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (file->before[middle].slot < r->slot) {
+            low = middle + 1;
+        } else {
+            high = middle;
         }
     }
-    return NULL;
+    const struct counters_reading *b = &file->before[low];
+    bool same = low < file->before_len && b->slot == r->slot && strcmp(b->type, r->type) == 0 &&
+                memcmp(b->ids, r->ids, sizeof(r->ids)) == 0; /* else the slot was used again */
+    return same ? b : NULL;
 }
 
 static void value_cell(const struct stat_file *file, const struct stat_options *options,
@@ -133,9 +140,32 @@ static void print_header(const struct stat_file *file, uint64_t now_us, struct b
     struct counters_owner owner = counters_view_owner(file->view);
     const char *state = owner.ended ? "ended" : owner.alive ? "running" : "killed";
     buf_printf(out, "%s: process %" PRIu64 ", %s, started %.1f s ago\n", file->path, owner.pid,
-               state, (double)(now_us - owner.started_us) / 1e6);
+               state, ((double)now_us - (double)owner.started_us) / 1e6); /* clocks go back */
     if (owner.refused > 0) {
         buf_printf(out, "  (full: %" PRIu64 " slots are not shown)\n", owner.refused);
+    }
+}
+
+/* A table per type, in the order in which types turn up. */
+static void print_types(const struct stat_file *file, const struct stat_options *options,
+                        const struct counters_reading *slots, size_t len, uint64_t now_us,
+                        struct buf *out)
+{
+    const char *types[COUNTERS_TYPES_MAX];
+    size_t types_len = 0;
+    for (size_t i = 0; i < len; i++) {
+        size_t t = 0;
+        while (t < types_len && strcmp(types[t], slots[i].type) != 0) {
+            t++;
+        }
+        if (t < types_len) {
+            continue;
+        }
+        ASSERT(types_len < COUNTERS_TYPES_MAX); /* the file's table has no more */
+        types[types_len++] = slots[i].type;
+        if (options->type == NULL || strcmp(options->type, slots[i].type) == 0) {
+            print_type(file, options, slots, len, slots[i].type, now_us, out);
+        }
     }
 }
 
@@ -155,15 +185,7 @@ void stat_print(struct stat_file *file, const struct stat_options *options, uint
         }
         slots[len++] = r;
     }
-    for (size_t i = 0; i < len; i++) {
-        bool first = true;
-        for (size_t k = 0; k < i && first; k++) {
-            first = strcmp(slots[k].type, slots[i].type) != 0;
-        }
-        if (first && (options->type == NULL || strcmp(options->type, slots[i].type) == 0)) {
-            print_type(file, options, slots, len, slots[i].type, now_us, out);
-        }
-    }
+    print_types(file, options, slots, len, now_us, out);
     free(file->before);
     file->before = slots;
     file->before_len = len;
