@@ -440,8 +440,9 @@ static void expose_value(const struct counters_type *type, int value,
 {
     bool gauge = (type->gauges >> value & 1) != 0;
     const char *suffix = gauge ? "" : "_total";
-    buf_printf(out, "# TYPE tailrace_%s_%s%s %s\n", type->name, type->values[value], suffix,
-               gauge ? "gauge" : "counter");
+    buf_printf(out, "# HELP tailrace_%s_%s%s Of each %s, as in the counters file.\n"
+               "# TYPE tailrace_%s_%s%s %s\n", type->name, type->values[value], suffix, type->name,
+               type->name, type->values[value], suffix, gauge ? "gauge" : "counter");
     for (size_t i = 0; i < len; i++) {
         buf_printf(out, "tailrace_%s_%s%s{", type->name, type->values[value], suffix);
         for (int id = 0; id < COUNTERS_IDS && type->ids[id] != NULL; id++) {
@@ -478,8 +479,9 @@ static void expose_type(struct counters *c, uint32_t index, size_t max, struct b
         expose_value(type, value, slots, len, out);
     }
     if (left_out > 0) {
-        buf_printf(out, "# TYPE tailrace_%s_left_out gauge\ntailrace_%s_left_out %zu\n", type->name,
-                   type->name, left_out);
+        buf_printf(out, "# HELP tailrace_%s_left_out How many of them are not shown here.\n"
+                   "# TYPE tailrace_%s_left_out gauge\ntailrace_%s_left_out %zu\n", type->name,
+                   type->name, type->name, left_out);
     }
     free(slots);
 }

@@ -205,7 +205,7 @@ void io_loop_publish(struct io_loop *loop, struct counters *counters, uint64_t i
     static const struct counters_type type = {
         .name = "loop",
         .ids = {"worker"},
-        .values = {"spins", "yields", "sleeps", "wake_ns"},
+        .values = {"spins", "yields", "sleeps", "wake_cost"},
         .gauges = 1 << 3,
     };
     ASSERT(io_loop_here(loop) && loop->counters == &loop->own_counters);

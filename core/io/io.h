@@ -138,7 +138,7 @@ struct io_loop_counters {
     _Atomic uint64_t spins;  /* times it looked for work instead of sleeping */
     _Atomic uint64_t yields; /* of the CPU while spinning */
     _Atomic uint64_t sleeps;
-    _Atomic uint64_t wake_ns; /* what a wake costs, of late */
+    _Atomic uint64_t wake_ns; /* what a wake costs, of late; shown as wake_cost */
 };
 const struct io_loop_counters *io_loop_counters(const struct io_loop *loop);
 /* From now on the loop counts in a slot of counters (NULL: nothing changes), of type "loop" and

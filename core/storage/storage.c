@@ -742,8 +742,8 @@ static void register_metrics(struct storage_worker *storage)
     m->log_bytes = metric_gauge(r, "tailrace_storage_log_bytes", l, "Size of the log on disk.");
     m->shard_bytes = metric_gauge(r, "tailrace_storage_shard_bytes", l,
                                   "Size of what shards hold, in parts and log.");
-    m->lag_us = metric_gauge(r, "tailrace_storage_upper_lag_microseconds", l,
-                             "Clock minus the upper of quiet sources.");
+    m->lag_us = metric_gauge(r, "tailrace_storage_upper_lag", l,
+                             "Clock minus the upper of quiet sources, microseconds.");
     m->compactions = metric_counter(r, "tailrace_storage_compactions_total", l,
                                     "Compactions completed.");
     buf_free(&labels);

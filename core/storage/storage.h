@@ -25,6 +25,11 @@ struct storage_worker;
  */
 enum storage_status { STORAGE_STARTING, STORAGE_RUNNING, STORAGE_PAUSED, STORAGE_STALLED,
                       STORAGE_DROPPED };
+/* The words of Materialize's mz_source_statuses. Any thread. */
+const char *storage_status_name(enum storage_status status);
+/* Of several workers' or processes' statuses of one collection the worst is told: one may wait for
+ * a file that the others have nothing to do with. Grows with what is worse; >= 0. Any thread. */
+int storage_status_badness(enum storage_status status);
 
 struct storage_host {
     /* The collection's shard here has new data or a new upper: cursors of it can go on. */

@@ -301,17 +301,11 @@ static err_t on_hello(struct ctl_conn *conn, const tailrace_v1_StorageHello *hel
     return ERR_OK;
 }
 
-/* What is worse is told: a process may wait for a file the others have nothing to do with. */
+/* A word not heard yet counts for nothing. */
 static int badness(const struct ctl_health *health)
 {
-    static const int order[] = {[STORAGE_DROPPED] = 0,
-                                [STORAGE_RUNNING] = 1,
-                                [STORAGE_STARTING] = 2,
-                                [STORAGE_PAUSED] = 3,
-                                [STORAGE_STALLED] = 4};
-    STATIC_ASSERT(ARRAY_LEN(order) == STORAGE_DROPPED + 1, "every status has its place");
     ASSERT(health->status <= STORAGE_DROPPED);
-    return health->known ? order[health->status] : -1;
+    return health->known ? storage_status_badness(health->status) : -1;
 }
 
 /* Health is passed on as it is: words for the user, checked for being one of the states. */

@@ -41,6 +41,20 @@ static void frontier_cell(uint64_t value, uint64_t now_us, char cell[CELL_MAX])
     }
 }
 
+/* Other times: what they are counted in, for a cell of a readable size. Their names carry no unit,
+ * as Prometheus wants seconds and nothing else there. */
+static bool time_cell(const char *name, uint64_t value, char cell[CELL_MAX])
+{
+    if (strcmp(name, "lag") == 0) { /* microseconds */
+        snprintf(cell, CELL_MAX, "%.1fms", (double)value / 1000);
+    } else if (strcmp(name, "wake_cost") == 0) { /* nanoseconds */
+        snprintf(cell, CELL_MAX, "%.1fus", (double)value / 1000);
+    } else {
+        return false;
+    }
+    return true;
+}
+
 /* The same slot's reading at the last print, or NULL. Readings are in the order of slots. */
 static const struct counters_reading *before_of(const struct stat_file *file,
                                                 const struct counters_reading *r)
@@ -69,6 +83,8 @@ static void value_cell(const struct stat_file *file, const struct stat_options *
     bool counts = (r->gauges >> value & 1) == 0;
     if (is_frontier(r->value_names[value])) {
         frontier_cell(r->values[value], now_us, cell);
+    } else if (time_cell(r->value_names[value], r->values[value], cell)) {
+        return;
     } else if (counts && before != NULL && now_us > file->before_us &&
                r->values[value] >= before->values[value]) {
         double seconds = (double)(now_us - file->before_us) / 1e6;

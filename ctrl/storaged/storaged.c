@@ -213,17 +213,11 @@ void storaged_on_active(struct storaged *storaged, uint32_t worker)
 
 /* ---- health ---------------------------------------------------------------------------------- */
 
-/* What is worse is told: one worker may wait for a file that the others have nothing to do with. */
+/* A word not heard yet counts for nothing. */
 static int badness(const struct storaged_health *health)
 {
-    static const int order[] = {[STORAGE_DROPPED] = 0,
-                                [STORAGE_RUNNING] = 1,
-                                [STORAGE_STARTING] = 2,
-                                [STORAGE_PAUSED] = 3,
-                                [STORAGE_STALLED] = 4};
-    STATIC_ASSERT(ARRAY_LEN(order) == STORAGE_DROPPED + 1, "every status has its place");
     ASSERT(health->status <= STORAGE_DROPPED);
-    return health->known ? order[health->status] : -1;
+    return health->known ? storage_status_badness(health->status) : -1;
 }
 
 /* The worst worker's word on the collection; nothing when no worker has said anything. */

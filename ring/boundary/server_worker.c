@@ -25,7 +25,7 @@ static const struct counters_type sub_counters = {
     .name = "subscription",
     .ids = {"dataflow", "source", "reader"}, /* reader: service's process << 16 | worker */
     .values = {[SUB_BYTES] = "bytes", [SUB_CHUNKS] = "chunks", [SUB_SHARED] = "shared_chunks",
-               [SUB_FRONTIER] = "frontier", [SUB_LAG] = "lag_us", [SUB_CREDIT] = "credit_bytes",
+               [SUB_FRONTIER] = "frontier", [SUB_LAG] = "lag", [SUB_CREDIT] = "credit_bytes",
                [SUB_WAITS_CREDIT] = "waits_for_credit", [SUB_WAITS_CARRIER] = "waits_for_carrier"},
     .gauges = 1 << SUB_FRONTIER | 1 << SUB_LAG | 1 << SUB_CREDIT,
 };

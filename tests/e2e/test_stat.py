@@ -1,6 +1,7 @@
 """tailrace-stat against a running environment: what it prints agrees with what was done."""
 import os
 import subprocess
+import urllib.request
 
 import environment
 import harness
@@ -43,6 +44,26 @@ class Stat(harness.EnvironmentTest):
         self.execute("DROP MATERIALIZED VIEW m")
         environment.poll("the subscriptions to be given up", lambda: not any(
             int(row["bytes"]) > 10 * 1000 for row in self.tables("subscription")))
+
+    def test_metrics_of_the_runtimes(self):
+        """What promtool thinks of each runtime's /metrics, with the counters in them."""
+        self.execute("CREATE TABLE seen (k int)")
+        self.execute("CREATE MATERIALIZED VIEW seen_view AS SELECT count(*) FROM seen")
+        self.assertEqual(self.rows("SELECT * FROM seen_view"), [(0,)])
+        shown = b""
+        for _, pid in self.env.services():
+            with open(f"/proc/{pid}/cmdline") as f:
+                flags = dict(flag.split("=", 1) for flag in f.read().split("\0") if "=" in flag)
+            url = f"http://{flags['--internal-http-listen-addr']}/metrics"
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                text = answer.read()
+            result = subprocess.run(["promtool", "check", "metrics"], input=text,
+                                    capture_output=True, check=False, timeout=60)
+            self.assertEqual((result.returncode, result.stdout + result.stderr), (0, b""))
+            shown += text
+        for name in (b"subscription_lag", b"reader_bytes_total", b"loop_sleeps_total",
+                     b"session_shm_messages_out_total"):
+            self.assertIn(b"tailrace_" + name + b"{", shown)
 
     def test_errors(self):
         out = self.stat("--once", "--path", "/nonexistent")

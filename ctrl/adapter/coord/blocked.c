@@ -26,19 +26,6 @@ struct look {
     const char *hint;    /* what to do about the last one, or NULL */
 };
 
-/* As mz_source_statuses spells it. */
-static const char *status_word(enum storage_status status)
-{
-    switch (status) {
-    case STORAGE_STARTING: return "starting";
-    case STORAGE_RUNNING: return "running";
-    case STORAGE_PAUSED: return "paused";
-    case STORAGE_STALLED: return "stalled";
-    case STORAGE_DROPPED: return "dropped";
-    }
-    UNREACHABLE();
-}
-
 /* As SQL prints a timestamptz. */
 static void append_time(struct buf *out, uint64_t us)
 {
@@ -74,7 +61,7 @@ static void look_at_collection(struct look *l, const struct catalog_item *item)
         buf_append_str(l->out, " (storage has not reported it yet)");
         return;
     }
-    buf_printf(l->out, " (%s since ", status_word(st->status));
+    buf_printf(l->out, " (%s since ", storage_status_name(st->status));
     append_time(l->out, st->since_us);
     buf_printf(l->out, "%s%s)", st->reason[0] != '\0' ? ": " : "", st->reason);
     l->hint = st->hint[0] != '\0' ? st->hint : l->hint;

@@ -306,19 +306,6 @@ void virtual_mz_functions(struct virtual_sink *sink)
 
 /* ---- how things are -------------------------------------------------------------------------- */
 
-/* The words of Materialize's mz_source_statuses. */
-static const char *status_name(enum storage_status status)
-{
-    switch (status) {
-    case STORAGE_STARTING: return "starting";
-    case STORAGE_RUNNING: return "running";
-    case STORAGE_PAUSED: return "paused";
-    case STORAGE_STALLED: return "stalled";
-    case STORAGE_DROPPED: return "dropped";
-    }
-    UNREACHABLE();
-}
-
 /* A source that has reported nothing yet is starting: storaged may not even be up. */
 void virtual_mz_source_statuses(struct virtual_sink *sink)
 {
@@ -333,7 +320,8 @@ void virtual_mz_source_statuses(struct virtual_sink *sink)
         virtual_id(sink, "id", item->id);
         virtual_text(sink, "name", item->name);
         virtual_text(sink, "type", "file");
-        virtual_text(sink, "status", status_name(st != NULL ? st->status : STORAGE_STARTING));
+        virtual_text(sink, "status",
+                     storage_status_name(st != NULL ? st->status : STORAGE_STARTING));
         if (st != NULL && st->reason[0] != '\0') {
             virtual_text(sink, "error", st->reason);
         }

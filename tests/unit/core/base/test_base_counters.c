@@ -148,12 +148,18 @@ static void test_expose(void)
     struct buf out = {0};
     counters_expose(c, 2, &out);
     CU_ASSERT_STRING_EQUAL(buf_cstr(&out),
+                           "# HELP tailrace_session_bytes_total Of each session, as in the "
+                           "counters file.\n"
                            "# TYPE tailrace_session_bytes_total counter\n"
                            "tailrace_session_bytes_total{peer=\"0\",worker=\"4\"} 0\n"
                            "tailrace_session_bytes_total{peer=\"1\",worker=\"4\"} 0\n"
+                           "# HELP tailrace_session_credit Of each session, as in the counters "
+                           "file.\n"
                            "# TYPE tailrace_session_credit gauge\n"
                            "tailrace_session_credit{peer=\"0\",worker=\"4\"} 10\n"
                            "tailrace_session_credit{peer=\"1\",worker=\"4\"} 11\n"
+                           "# HELP tailrace_session_left_out How many of them are not shown "
+                           "here.\n"
                            "# TYPE tailrace_session_left_out gauge\n"
                            "tailrace_session_left_out 1\n");
     buf_clear(&out);
