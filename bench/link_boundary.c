@@ -112,7 +112,7 @@ static bool poll_clock(struct io_poller *poller)
 {
     struct side *side = CONTAINER_OF(poller, struct side, poller);
     if (side->open && load_due(side->load, machine_now_ns())) {
-        boundary_server_wake(side->server, 0, SOURCE);
+        boundary_server_wake(side->server, 0, SOURCE, side->load->sent);
     }
     return true;
 }
@@ -124,7 +124,7 @@ static void ping(struct side *side)
 {
     ASSERT(side->server != NULL);
     side->load->sent_ns = machine_now_ns();
-    boundary_server_wake(side->server, 0, SOURCE);
+    boundary_server_wake(side->server, 0, SOURCE, side->load->sent);
 }
 
 /* A record of the other side's log. */

@@ -90,7 +90,7 @@ static err_t open_cursor(void *ctx, const struct boundary_request *request, void
     uint32_t open = atomic_fetch_add_explicit(&m->page->open, 1, memory_order_relaxed) + 1;
     if (open == total(m)) {
         m->flowing = true;
-        boundary_server_wake(m->server, 0, ACTIVE);
+        boundary_server_wake(m->server, 0, ACTIVE, m->produced);
     }
     return ERR_OK;
 }
@@ -118,8 +118,19 @@ static void close_cursor(void *ctx)
     free(ctx);
 }
 
+/* Records are the same for every reader, so one may be given what another has made. */
+static bool skip_chunk(void *ctx, uint64_t lower, uint64_t upper)
+{
+    struct cursor *cursor = ctx;
+    if (cursor->at != lower) {
+        return false;
+    }
+    cursor->at = upper;
+    return true;
+}
+
 static const struct boundary_backend backend = {
-    .open = open_cursor, .next = next_chunk, .close = close_cursor};
+    .open = open_cursor, .next = next_chunk, .close = close_cursor, .skip = skip_chunk};
 
 /* Paced by a timer rather than by looking at the clock: the producer's CPU time is what counts. */
 static void produce(struct many *m)
@@ -127,7 +138,7 @@ static void produce(struct many *m)
     if (m->flowing && load_due(m->load, machine_now_ns())) {
         m->produced++;
         m->load->due_ns += m->load->shape->interval_ns;
-        boundary_server_wake(m->server, 0, ACTIVE);
+        boundary_server_wake(m->server, 0, ACTIVE, m->produced);
     }
 }
 

@@ -214,9 +214,11 @@ struct counters_slot *counters_open(struct counters *c, const struct counters_ty
     uint32_t index = type_index(c, type);
     struct counters_slot *slot = take_slot(c);
     if (slot == NULL) {
+        /* Relaxed: a number to look at. */
         atomic_fetch_add_explicit(&c->head->refused, 1, memory_order_relaxed);
         slot = &c->unseen;
     } else {
+        /* Relaxed, all: changed under the lock only; version, below, publishes them. */
         uint32_t version = atomic_load_explicit(&slot->version, memory_order_relaxed);
         ASSERT(version % 2 == 0);
         atomic_store_explicit(&slot->type, index, memory_order_relaxed);
@@ -240,6 +242,7 @@ void counters_close(struct counters *c, struct counters_slot *slot)
     }
     ASSERT(slot >= c->slots && slot < c->slots + c->head->slots);
     ASSERT(pthread_mutex_lock(&c->lock) == 0);
+    /* Relaxed: changed under the lock only. */
     uint32_t version = atomic_load_explicit(&slot->version, memory_order_relaxed);
     ASSERT(version % 2 == 1);
     /* Relaxed is enough here: the next opening's fence below keeps its stores behind this one. */
@@ -258,6 +261,7 @@ static bool slot_read(const struct counters_slot *slot, uint32_t types, uint32_t
 {
     /* Acquire: pairs with the release in counters_open. */
     uint32_t version = atomic_load_explicit(&slot->version, memory_order_acquire);
+    /* Relaxed, all: between the acquire above and the fence below. */
     *type = atomic_load_explicit(&slot->type, memory_order_relaxed);
     for (int i = 0; i < COUNTERS_IDS; i++) {
         ids[i] = atomic_load_explicit(&slot->ids[i], memory_order_relaxed);
@@ -388,6 +392,7 @@ struct counters_owner counters_view_owner(const struct counters_view *view)
         .pid = pid,
         .alive = one && (kill((pid_t)pid, 0) == 0 || errno == EPERM),
         .started_us = head->started_us,
+        /* Relaxed: a number to look at. */
         .refused = atomic_load_explicit(&head->refused, memory_order_relaxed),
         /* Acquire: pairs with the release in counters_free. */
         .ended = atomic_load_explicit(&head->ended, memory_order_acquire) != 0,

@@ -99,8 +99,7 @@ static void on_advanced(void *ctx, uint64_t collection, uint64_t upper)
         return; /* storage_open is still recovering */
     }
     if (worker->boundary != NULL) {
-        boundary_server_upper(worker->boundary, worker->global, collection, upper);
-        boundary_server_wake(worker->boundary, worker->global, collection);
+        boundary_server_wake(worker->boundary, worker->global, collection, upper);
     }
     report_frontier(worker, collection);
 }

@@ -90,13 +90,11 @@ err_t boundary_server_new(struct io_loop *net, const struct boundary_server_conf
 /* Tells the server of worker `index` (global): call on that worker's loop, once per worker. */
 void boundary_server_worker(struct boundary_server *server, uint32_t index, struct io_loop *loop,
                             void *worker_ctx);
-/* New data or progress for a source of this worker. On the worker's loop. Cheap: may be called per
- * commit; wakes only subscriptions of that source. */
-void boundary_server_wake(struct boundary_server *server, uint32_t index, uint64_t source);
-/* What a source's upper is now, for its counters alone: what a subscription lags behind. Same
- * loop. */
-void boundary_server_upper(struct boundary_server *server, uint32_t index, uint64_t source,
-                           uint64_t upper);
+/* New data or progress for a source of this worker, whose upper is this now (for counters: what a
+ * subscription lags behind). On the worker's loop. Cheap: may be called per commit; wakes only
+ * subscriptions of that source. */
+void boundary_server_wake(struct boundary_server *server, uint32_t index, uint64_t source,
+                          uint64_t upper);
 const char *boundary_server_address(const struct boundary_server *server);
 /* The epoch of a newer controller session, for handshakes from now on. Net loop. */
 void boundary_server_set_epoch(struct boundary_server *server, uint64_t epoch);

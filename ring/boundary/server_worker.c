@@ -400,30 +400,23 @@ void server_writable(void *worker_ctx, struct carrier *c, uint32_t local)
     }
 }
 
-void boundary_server_wake(struct boundary_server *server, uint32_t index, uint64_t source)
+void boundary_server_wake(struct boundary_server *server, uint32_t index, uint64_t source,
+                          uint64_t upper)
 {
     ASSERT(index >= server->config.worker_base);
     index -= server->config.worker_base;
     ASSERT(index < server->config.workers);
     struct source *found = u64map_get(&server->workers[index].sources, source);
-    for (struct sub *sub = found != NULL ? found->first : NULL; sub != NULL;
-         sub = sub->source_next) {
+    if (found == NULL) {
+        return; /* nobody subscribes to it */
+    }
+    found->upper = upper;
+    counters_set(found->counters, SOURCE_UPPER, upper);
+    for (struct sub *sub = found->first; sub != NULL; sub = sub->source_next) {
         count_lag(sub, sub->at);
         if (sub->state == SUB_IDLE) {
             sub_move(sub, SUB_QUEUED);
         }
-    }
-}
-
-void boundary_server_upper(struct boundary_server *server, uint32_t index, uint64_t source,
-                           uint64_t upper)
-{
-    ASSERT(index - server->config.worker_base < server->config.workers);
-    struct server_worker *w = &server->workers[index - server->config.worker_base];
-    struct source *found = u64map_get(&w->sources, source);
-    if (found != NULL) {
-        found->upper = upper;
-        counters_set(found->counters, SOURCE_UPPER, upper);
     }
 }
 

@@ -35,6 +35,7 @@ struct word {
 
 static err_t bad_desc(const struct shm_desc *d, const char *what)
 {
+    /* Relaxed: a private copy. */
     return err_new(ERR_PROTOCOL, "bad descriptor: %s (word %08x, length %u)", what,
                    atomic_load_explicit(&d->word, memory_order_relaxed), d->len);
 }

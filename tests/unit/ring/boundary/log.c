@@ -163,7 +163,7 @@ static void log_tick(struct io_timer *timer)
         io_timer_start(w->loop, &w->timer, io_now_us(w->loop) + w->tick_us);
     }
     for (uint32_t i = 0; i < w->sources; i++) {
-        boundary_server_wake(w->server, w->index, i);
+        boundary_server_wake(w->server, w->index, i, w->upper);
     }
 }
 
