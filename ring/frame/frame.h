@@ -39,6 +39,7 @@ enum frame_kind {
     FRAME_PING = 5,     /* nothing: the sender lives */
     FRAME_GOODBYE = 6,  /* c: enum err_code, payload: text; the session is over */
     FRAME_DETACHED = 7, /* shared memory: the sender reads and writes it no more */
+    FRAME_BELLS = 8,    /* shared memory: descriptors of the sender's next doorbells */
     FRAME_KIND_USER = 16,
 };
 

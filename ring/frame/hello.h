@@ -13,7 +13,7 @@
 enum {
     HELLO_VERSION = 1,
     HELLO_HOST_MAX = 96,
-    HELLO_WORKERS_MAX = 128, /* worker loops of one process */
+    HELLO_WORKERS_MAX = 256, /* worker loops of one process */
     HELLO_PROOF_LEN = 32,
     HELLO_LEN_MAX = 512,
 };

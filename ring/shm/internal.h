@@ -10,7 +10,8 @@
 #include "ring/shm/pool.h"
 
 enum {
-    SHM_WORKERS_MAX = 60, /* their doorbells must fit into one packet */
+    SHM_WORKERS_MAX = HELLO_WORKERS_MAX,
+    SHM_BELLS_A_PACKET = 60, /* the kernel and core/io limit the descriptors of one */
     SHM_CONTROL_MAX = 64 * 1024,
     SHM_BATCH_LINES = 32,         /* published at the latest when so much is there, */
     SHM_BATCH_BYTES = 256 * 1024,  /* or so many bytes in blocks */
@@ -96,7 +97,7 @@ struct shm_end {
     struct shm_pair *pairs;  /* by the peer's worker */
     uint32_t pairs_len;
     uint32_t touched_len;
-    uint8_t touched[SHM_WORKERS_MAX]; /* pairs with something to store */
+    uint8_t touched[SHM_WORKERS_MAX]; /* pairs with something to store, by index */
     size_t backlogs; /* pairs with a backlog */
     size_t refused;  /* pairs that are */
     struct shm_return *returns; /* after the end: what the peer may still read */
@@ -116,6 +117,8 @@ struct shm_carrier {
     void *peer_pool;
     int own_fd; /* until sent */
     int peer_bells[SHM_WORKERS_MAX]; /* -1: its workers wait for our bells by futex */
+    uint32_t bells_due;   /* doorbells the peer announced in ATTACH, */
+    uint32_t bells_taken; /* and how many of them have come, in their order */
     uint32_t prepared; /* workers that know how they will be woken */
     bool bells;        /* they need doorbells */
     bool told;         /* ATTACH sent */
@@ -146,6 +149,8 @@ static inline bool shm_failed(const struct shm_end *end)
 {
     return end->shm->base.ends[end->local].failed;
 }
+
+STATIC_ASSERT(SHM_WORKERS_MAX <= UINT8_MAX + 1, "an index of touched is one byte");
 
 /* Notes that the next flush has to store something of this pair. */
 static inline void shm_touch(struct shm_end *end, struct shm_pair *pair, enum shm_touched what)

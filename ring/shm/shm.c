@@ -2,8 +2,10 @@
  * The set-up, control and end of a session over shared memory, on the net loop.
  *
  * Set-up. Each side makes its memory and its workers open their doorbells; the initiator sends
- * ATTACH (proof of the node's secret, shape, and the descriptors: memory, doorbells); the other
- * side checks and maps it, and answers with its own. Who has both sent and got one starts.
+ * ATTACH (proof of the node's secret, shape, and the descriptors of its memory), and behind it the
+ * descriptors of its workers' doorbells, if it needs any, in as many packets as that takes (BELLS);
+ * the other side checks and maps it, and answers with its own. Who has both sent and got everything
+ * starts.
  *
  * End. The kernel closes the connection of a process that died after it has taken its memory away,
  * so the end of the stream proves that the peer writes no more; then the workers hear close, and
@@ -78,16 +80,25 @@ static void send_waiting(struct shm_carrier *shm)
     shm->waiting_last = NULL;
 }
 
+/* Behind ATTACH: the connection keeps the order, so the peer knows whose each one is. */
+static void send_bells(struct shm_carrier *shm)
+{
+    ASSERT(shm->bells && shm->base.ends_len <= SHM_WORKERS_MAX);
+    int fds[SHM_BELLS_A_PACKET];
+    for (uint32_t i = 0; i < shm->base.ends_len;) {
+        size_t fds_len = 0;
+        while (i < shm->base.ends_len && fds_len < SHM_BELLS_A_PACKET) {
+            fds[fds_len++] = io_bell_fd(shm->ends[i++].bell);
+        }
+        struct frame_header h = {.kind = FRAME_BELLS};
+        send_packet(shm, &h, NULL, 0, fds, fds_len);
+    }
+}
+
 static void send_attach(struct shm_carrier *shm)
 {
-    int fds[2 + SHM_WORKERS_MAX];
-    size_t fds_len = 0;
     ASSERT(!shm->told && shm->prepared == shm->base.ends_len);
-    fds[fds_len++] = shm->own_fd;
-    fds[fds_len++] = shm->pool->fd;
-    for (uint32_t i = 0; shm->bells && i < shm->base.ends_len; i++) {
-        fds[fds_len++] = io_bell_fd(shm->ends[i].bell);
-    }
+    int fds[2] = {shm->own_fd, shm->pool->fd};
     struct buf text = {0};
     static const uint8_t no_proof[HELLO_PROOF_LEN];
     buf_append(&text, shm->config.initiator ? shm->config.proof : no_proof, HELLO_PROOF_LEN);
@@ -98,8 +109,11 @@ static void send_attach(struct shm_carrier *shm)
     buf_append_u64(&text, shm->own_shape.arena_bytes);
     ASSERT(text.len == ATTACH_LEN);
     struct frame_header h = {.kind = FRAME_ATTACH};
-    send_packet(shm, &h, text.data, text.len, fds, fds_len);
+    send_packet(shm, &h, text.data, text.len, fds, ARRAY_LEN(fds));
     buf_free(&text);
+    if (shm->bells) {
+        send_bells(shm);
+    }
     shm_close(shm->own_fd); /* the stream has a duplicate */
     shm->own_fd = -1;
     shm->told = true;
@@ -112,10 +126,11 @@ static void set_up(struct shm_carrier *shm)
     if (shm->base.ending || shm->base.started || shm->prepared < shm->base.ends_len) {
         return;
     }
-    if (!shm->told && (shm->config.initiator || shm->heard)) {
+    bool heard = shm->heard && shm->bells_taken == shm->bells_due;
+    if (!shm->told && (shm->config.initiator || heard)) {
         send_attach(shm);
     }
-    if (shm->told && shm->heard) {
+    if (shm->told && heard) {
         io_timer_cancel(shm->base.net, &shm->timer);
         carrier_start(&shm->base);
         send_waiting(shm);
@@ -201,24 +216,35 @@ static err_t take_attach(struct shm_carrier *shm, const uint8_t *data, size_t le
     if (!shm->config.initiator && !hello_proof_equal(proof, shm->config.proof)) {
         return err_new(ERR_PERMISSION, "the peer does not know the node's secret");
     }
-    uint32_t bells = (flags & ATTACH_BELLS) != 0 ? shape->workers : 0;
-    if (!shape_fits(shm, shape) || (flags & ~(uint32_t)ATTACH_BELLS) != 0 ||
-        shm->fds_len != 2 + (size_t)bells) {
+    if (!shape_fits(shm, shape) || (flags & ~(uint32_t)ATTACH_BELLS) != 0 || shm->fds_len != 2) {
         return err_new(ERR_PROTOCOL, "attach of %u workers, arenas of %llu, %zu descriptors",
                        shape->workers, (unsigned long long)shape->arena_bytes, shm->fds_len);
-    }
-    for (uint32_t i = 0; i < bells; i++) {
-        TRY(shm_check_bell(shm->fds[2 + i]));
     }
     TRY(attach_memory(shm));
     shm_close(shm->fds[0]);
     shm_close(shm->fds[1]);
-    for (uint32_t i = 0; i < bells; i++) {
-        shm->peer_bells[i] = shm->fds[2 + i];
-    }
     shm->fds_len = 0; /* taken */
     shm->heard = true;
+    shm->bells_due = (flags & ATTACH_BELLS) != 0 ? shape->workers : 0;
     watch_peer(shm);
+    return ERR_OK;
+}
+
+/* The next of the doorbells that ATTACH announced. */
+static err_t take_bells(struct shm_carrier *shm, size_t len)
+{
+    ASSERT(shm->bells_taken <= shm->bells_due && shm->bells_due <= SHM_WORKERS_MAX);
+    if (len != 0 || shm->fds_len == 0 || shm->fds_len > shm->bells_due - shm->bells_taken) {
+        return err_new(ERR_PROTOCOL, "%zu doorbells, %u are missing", shm->fds_len,
+                       shm->bells_due - shm->bells_taken);
+    }
+    for (size_t i = 0; i < shm->fds_len; i++) {
+        TRY(shm_check_bell(shm->fds[i]));
+    }
+    for (size_t i = 0; i < shm->fds_len; i++) {
+        shm->peer_bells[shm->bells_taken++] = shm->fds[i];
+    }
+    shm->fds_len = 0; /* taken */
     return ERR_OK;
 }
 
@@ -244,8 +270,9 @@ static err_t frame_there(void *arg, const struct frame_header *h)
     if (c->ending) {
         return ERR_OK; /* it does not know yet */
     }
-    if (h->kind == FRAME_ATTACH) {
-        TRY(take_attach(shm, shm->packet, h->length));
+    if (h->kind == FRAME_ATTACH || h->kind == FRAME_BELLS) {
+        TRY(h->kind == FRAME_ATTACH ? take_attach(shm, shm->packet, h->length)
+                                    : take_bells(shm, h->length));
         set_up(shm);
         return ERR_OK;
     }
@@ -432,18 +459,17 @@ static const struct carrier_ops shm_ops = {
     .free = shm_free,
 };
 
-bool shm_carrier_fits(uint32_t workers, uint32_t peer_workers)
-{
-    return workers <= SHM_WORKERS_MAX && peer_workers <= SHM_WORKERS_MAX;
-}
-
 static uint32_t ring_lines(uint32_t workers, uint32_t peer_workers)
 {
+    uint64_t lanes = (uint64_t)workers * peer_workers;
     uint32_t lines = SHM_LINES_MAX;
-    while (lines > SHM_LINES_MIN &&
-           (uint64_t)workers * peer_workers * lines * SHM_LINE > SHM_RINGS_BYTES) {
+    while (lines > SHM_LINES_FEW && lanes * lines * SHM_LINE > SHM_RINGS_BYTES) {
         lines /= 2;
     }
+    while (lines > SHM_LINES_MIN && lanes * lines * SHM_LINE > SHM_RINGS_MANY) {
+        lines /= 2;
+    }
+    ASSERT(lines >= SHM_LINES_MIN && (lines & (lines - 1)) == 0);
     return lines;
 }
 
@@ -451,9 +477,8 @@ static uint32_t ring_lines(uint32_t workers, uint32_t peer_workers)
 static err_t make_memory(struct shm_carrier *shm)
 {
     struct shm_shape *shape = &shm->own_shape;
-    if (!shm_carrier_fits(shm->base.ends_len, shm->base.theirs.workers)) {
-        return err_new(ERR_UNSUPPORTED, "too many workers for shared memory");
-    }
+    ASSERT(shm->base.ends_len <= SHM_WORKERS_MAX); /* carrier_init, and hello_decode */
+    ASSERT(shm->base.theirs.workers > 0 && shm->base.theirs.workers <= SHM_WORKERS_MAX);
     shm->pool = shm->config.pool;
     if (shm->pool != NULL && shm->pool->fd < 0) {
         shm->config.pool = NULL; /* plain memory */

@@ -59,7 +59,5 @@ struct shm_config {
  * memories are mapped; the session ends with an error if that is not done within 5 s. */
 struct carrier *shm_carrier_new(const struct carrier_config *config, struct io_stream *stream,
                                 const struct shm_config *shm);
-/* Can a session of so many workers here use shared memory at all? */
-bool shm_carrier_fits(uint32_t workers, uint32_t peer_workers);
 
 #endif
