@@ -265,8 +265,110 @@ static void test_generation_range(void)
     CU_ASSERT_TRUE(x.forming);
 }
 
+/* ---- a peer whose handshake claims too much ------------------------------------------------- */
+
+/* Process 0 of two is an exchange, process 1 a bare dialer. */
+struct claim {
+    struct io_loop *loop;
+    struct exchange *x;
+    struct dialer *dialer;
+    struct talker talker;
+    struct io_timer limit;
+    uint64_t formation;
+    bool greeted;
+    char reason[256];
+};
+
+static void claim_hello(void *arg, struct hello *hello)
+{
+    struct claim *c = arg;
+    *hello = (struct hello){.version = HELLO_VERSION, .protocol = HELLO_EXCHANGE,
+                            .role = HELLO_COMPUTE, .process = 1, .generation = 1,
+                            .epoch = 3, .nonce = 77, .workers = 1,
+                            .worker_base = 1, .processes = 2,
+                            .formation = c->formation};
+    memcpy(hello->environment, "0123456789abcde", sizeof(hello->environment));
+    hello_set_host(hello, io_host_id(io_loop_env(c->loop)));
+}
+
+static err_t claim_check(void *arg, const struct hello *ours, const struct hello *theirs,
+                         const char *peer_name)
+{
+    return ERR_OK;
+}
+
+static void claim_greeted(void *arg, const struct greeted *greeted)
+{
+    struct claim *c = arg;
+    c->greeted = true;
+    io_stream_close(greeted->stream);
+    io_loop_stop(c->loop);
+}
+
+static void claim_failed(void *arg, err_t reason, bool for_good)
+{
+    struct claim *c = arg;
+    bool starting = strstr(err_text(reason), "still starting") != NULL;
+    if (!starting) {
+        snprintf(c->reason, sizeof(c->reason), "%s", err_text(reason));
+        io_loop_stop(c->loop);
+    }
+    err_free(reason);
+}
+
+static void claim_limit(struct io_timer *timer)
+{
+    io_loop_stop(CONTAINER_OF(timer, struct claim, limit)->loop);
+}
+
+static void claim_start(struct io_loop *loop, void *arg)
+{
+    struct claim *c = arg;
+    const char *peers[] = {"127.0.0.1:1", "127.0.0.1:1"};
+    c->loop = loop;
+    c->limit.fire = claim_limit;
+    io_timer_start(loop, &c->limit, io_now_us(loop) + 10 * 1000 * 1000);
+    struct exchange_config config = {
+        .processes = 2, .workers_per_process = 1, .listen_address = "127.0.0.1:0", .peers = peers,
+        .self = {.environment = "0123456789abcde", .generation = 1, .epoch = 3},
+        .handler = &talk_handler};
+    CU_ASSERT_PTR_NULL_FATAL(exchange_new(loop, &config, &c->x));
+    c->talker = (struct talker){.x = c->x, .total = 2};
+    exchange_worker(c->x, 0, loop, &c->talker);
+    struct dialer_config dialer = {.loop = loop, .address = exchange_address(c->x), .arg = c,
+                                   .hello = claim_hello, .check = claim_check,
+                                   .done = claim_greeted, .failed = claim_failed};
+    c->dialer = dialer_new(&dialer);
+    dialer_start(c->dialer);
+}
+
+static void claim_run(struct claim *c)
+{
+    struct io_env *env;
+    log_configure(LOG_LEVEL_OFF, LOG_FORMAT_LOGFMT, "test");
+    CU_ASSERT_PTR_NULL_FATAL(io_env_new_real(&env));
+    CU_ASSERT_PTR_NULL_FATAL(io_main(env, claim_start, c));
+    dialer_free(c->dialer);
+    exchange_free(c->x);
+    io_env_free(env);
+}
+
+/* A generation beyond all that can be counted is refused, with the reason; the last one is not. */
+static void test_hello_generation(void)
+{
+    struct claim too_high = {.formation = EXCHANGE_GENERATION_MAX + 1};
+    claim_run(&too_high);
+    CU_ASSERT_FALSE(too_high.greeted);
+    CU_ASSERT_PTR_NOT_NULL(strstr(too_high.reason, "claims generation 9223372036854775808"));
+    struct claim highest = {.formation = EXCHANGE_GENERATION_MAX};
+    claim_run(&highest);
+    CU_ASSERT_TRUE(highest.greeted);
+    CU_ASSERT_STRING_EQUAL(highest.reason, "");
+}
+
 static const struct test_case cases[] = {
     {"generation out of range", test_generation_range},
+    {"generation out of range in a handshake", test_hello_generation},
     {"alone", test_alone},
     {"one process", test_one_process},
     {"tcp 2x2", test_two_by_two},
