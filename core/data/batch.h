@@ -115,6 +115,24 @@ void batch_builder_finish(struct batch_builder *b, void *out);
 /* The same into fresh memory (free with free()), 64-byte aligned. */
 void *batch_builder_finish_new(struct batch_builder *b, size_t *size);
 
+/* A copy of what a view shows, in memory of its own like batch_builder_finish_new's. */
+void *batch_copy_new(const struct batch *b, size_t *size);
+
+/*
+ * Columns as words, for loops that take kinds of at most 8 bytes as what they are: bits. A value is
+ * the low bytes of its word, the rest is zero. stride: in words, from one row's to the next.
+ */
+bool batch_kind_is_word(uint8_t kind);
+/* The rows listed (NULL: n rows from first on). A NULL is 0, if there may be any. */
+void batch_words(const struct batch_col *c, const uint32_t *rows, uint32_t first, size_t n,
+                 uint64_t *out);
+/* Appends n values to column c; nulls: one byte a row, or NULL when there are none. */
+void batch_builder_words(struct batch_builder *b, size_t c, const uint64_t *words, size_t stride,
+                         const uint8_t *nulls, size_t n);
+/* Ends n rows of one time, whose columns are all there. */
+void batch_builder_end_rows(struct batch_builder *b, uint64_t time, const int64_t *diffs,
+                            size_t stride, size_t n);
+
 /*
  * Consolidation: equal (row bytes, time) are added up, zero diffs vanish. Rows are equal when every
  * value has the same bytes. Appends to out. Order of output: by time, then unspecified but

@@ -53,6 +53,7 @@ void batch_builder_free(struct batch_builder *b)
     free(b->entries);
     free(b->table);
     free(b->hashes);
+    free(b->records);
     free(b);
 }
 
@@ -346,6 +347,36 @@ void builder_end_rows(struct batch_builder *b, const uint64_t *times, const int6
     }
 }
 
+/* Times and diffs stay constants as long as they can; then they are written in one go. */
+void batch_builder_end_rows(struct batch_builder *b, uint64_t time, const int64_t *diffs,
+                            size_t stride, size_t n)
+{
+    ASSERT(time <= TIME_MAX && stride > 0 && b->rows + n <= BATCH_ROWS_MAX);
+    for (uint32_t c = 0; c < b->cols; c++) {
+        ASSERT(b->col[c].rows == b->rows + n);
+    }
+    size_t at = 0;
+    while (at < n && !(b->has_diffs && (b->has_times || time == b->time_const))) {
+        builder_end_one(b, time, diffs[at * stride]);
+        at++;
+    }
+    if (at == n) {
+        return;
+    }
+    uint32_t rows = b->rows + (uint32_t)(n - at);
+    reserve_diffs(b, rows);
+    for (size_t i = b->rows; i < rows; i++, at++) {
+        b->diffs[i] = diffs[at * stride];
+    }
+    if (b->has_times) {
+        reserve_times(b, rows);
+        for (size_t i = b->rows; i < rows; i++) {
+            b->times[i] = time;
+        }
+    }
+    b->rows = rows;
+}
+
 /* ---- rows of other batches ------------------------------------------------------------------- */
 
 /*
@@ -568,4 +599,37 @@ void *batch_builder_finish_new(struct batch_builder *b, size_t *size)
     batch_builder_finish(b, out);
     *size = len;
     return out;
+}
+
+/* A builder is made up whose columns are the view's, and finished: finishing only reads. */
+void *batch_copy_new(const struct batch *b, size_t *size)
+{
+    ASSERT(b->rows <= BATCH_ROWS_MAX && b->cols <= BATCH_COLS_MAX);
+    struct build_col *cols = mem_zalloc(b->cols * sizeof(*cols));
+    for (uint32_t c = 0; c < b->cols; c++) {
+        const struct batch_col *from = &b->col[c];
+        bool fixed = type_width(from->kind) > 0;
+        ASSERT(fixed || from->offsets[0] == 0);
+        cols[c] = (struct build_col){.kind = from->kind,
+                                     .width = (uint8_t)type_width(from->kind),
+                                     .has_nulls = from->validity != NULL,
+                                     .rows = b->rows,
+                                     .values = (uint8_t *)from->values,
+                                     .offsets = (uint32_t *)from->offsets,
+                                     .bytes = (uint8_t *)from->bytes,
+                                     .validity = (uint64_t *)from->validity,
+                                     .bytes_len = fixed ? 0 : from->offsets[b->rows]};
+    }
+    struct batch_builder all = {.col = cols,
+                                .cols = b->cols,
+                                .rows = b->rows,
+                                .has_times = b->times != NULL,
+                                .has_diffs = b->diffs != NULL,
+                                .time_const = b->time_const,
+                                .diff_const = b->diff_const,
+                                .times = (uint64_t *)b->times,
+                                .diffs = (int64_t *)b->diffs};
+    void *copy = batch_builder_finish_new(&all, size);
+    free(cols);
+    return copy;
 }

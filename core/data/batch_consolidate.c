@@ -1,5 +1,6 @@
 /*
- * Consolidation by hashing: one open-addressing table over the distinct (row, time) pairs, in the
+ * Consolidation by hashing, for rows of any kind; those that are a few words go their own way
+ * (batch_words.c). One open-addressing table over the distinct (row, time) pairs, in the
  * order they are first seen, so that the output is a function of the input alone. The table holds
  * indexes of entries; rows are compared only when 64-bit hashes agree.
  *
@@ -152,23 +153,13 @@ static void append_entries(struct batch_builder *out, const struct batch *const 
     }
 }
 
-/*
- * In and out may not overlap: out must be another builder than those the views were made from.
- * Cost: one hash and one probe a row, and a sort only when there are several times out of order.
- */
-void batch_consolidate(const struct batch *const *in, size_t in_len, uint64_t advance_to,
-                       struct batch_builder *out)
+/* Any rows at all, of any times. */
+static void consolidate_rows(const struct batch *const *in, size_t in_len, uint64_t advance_to,
+                             size_t rows, struct batch_builder *out)
 {
-    size_t rows = 0;
     size_t rows_max = 0;
     for (size_t i = 0; i < in_len; i++) {
-        ASSERT(in[i]->cols == out->cols);
-        rows += in[i]->rows;
         rows_max = in[i]->rows > rows_max ? in[i]->rows : rows_max;
-    }
-    ASSERT(rows < UINT32_MAX && in_len < UINT32_MAX);
-    if (rows == 0) {
-        return;
     }
     reserve_scratch(out, rows, rows_max);
     size_t slots = 16;
@@ -194,4 +185,88 @@ void batch_consolidate(const struct batch *const *in, size_t in_len, uint64_t ad
     }
     append_entries(out, in, kept);
     ASSERT(out->rows >= kept);
+}
+
+/* Whether all rows have one time, times before advance_to counting as that; which: *time. */
+static bool has_one_time(const struct batch *b, uint64_t advance_to, uint64_t *time)
+{
+    ASSERT(b->rows > 0);
+    *time = batch_time(b, 0) < advance_to ? advance_to : batch_time(b, 0);
+    for (uint32_t row = 1; b->times != NULL && row < b->rows; row++) {
+        uint64_t other = b->times[row] < advance_to ? advance_to : b->times[row];
+        if (other != *time) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * The end of the run of batches from first on that have one time, the same one; first itself when
+ * that batch has several. *time only counts when a batch of the run has rows.
+ */
+static size_t run_of_one_time(const struct batch *const *in, size_t first, size_t in_len,
+                              uint64_t advance_to, uint64_t *time)
+{
+    size_t end = first;
+    bool any = false;
+    for (; end < in_len; end++) {
+        uint64_t other;
+        if (in[end]->rows == 0) {
+            continue;
+        }
+        if (!has_one_time(in[end], advance_to, &other) || (any && other != *time)) {
+            break;
+        }
+        any = true;
+        *time = other;
+    }
+    return end;
+}
+
+/* Chunks that arrive round by round: runs of one time each, in the order of their times. */
+static bool in_runs(const struct batch *const *in, size_t in_len, uint64_t advance_to)
+{
+    uint64_t last = 0;
+    for (size_t first = 0; first < in_len;) {
+        uint64_t time = last + 1;
+        size_t end = run_of_one_time(in, first, in_len, advance_to, &time);
+        if (end == first || (first > 0 && time <= last)) {
+            return false;
+        }
+        last = time;
+        first = end;
+    }
+    return true;
+}
+
+static size_t rows_of(const struct batch *const *in, size_t in_len, const struct batch_builder *out)
+{
+    size_t rows = 0;
+    for (size_t i = 0; i < in_len; i++) {
+        ASSERT(in[i]->cols == out->cols);
+        rows += in[i]->rows;
+    }
+    ASSERT(rows < UINT32_MAX && in_len < UINT32_MAX);
+    return rows;
+}
+
+/*
+ * In and out may not overlap: out must be another builder than those the views were made from.
+ * Runs of one time cannot meet each other's rows: each is consolidated by itself, as words if its
+ * rows are some.
+ */
+void batch_consolidate(const struct batch *const *in, size_t in_len, uint64_t advance_to,
+                       struct batch_builder *out)
+{
+    bool runs = in_runs(in, in_len, advance_to);
+    for (size_t first = 0; first < in_len;) {
+        uint64_t time = 0;
+        size_t end = runs ? run_of_one_time(in, first, in_len, advance_to, &time) : in_len;
+        size_t rows = rows_of(in + first, end - first, out);
+        if (rows > 0 && !(runs && batch_consolidate_words(in + first, end - first, time, out))) {
+            consolidate_rows(in + first, end - first, advance_to, rows, out);
+        }
+        first = end;
+    }
 }

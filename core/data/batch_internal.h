@@ -79,6 +79,13 @@ static inline uint64_t validity_len(uint32_t rows)
 void batch_hash_columns(const struct batch *b, const uint32_t *cols, size_t cols_len,
                         bool canonical, uint64_t *out);
 
+/*
+ * Consolidation of rows that are words (batch_words.c), all taken to be of one time; false: some
+ * are not, nothing was done.
+ */
+bool batch_consolidate_words(const struct batch *const *in, size_t in_len, uint64_t time,
+                             struct batch_builder *out);
+
 /* Fills the places in desc (kind, has_nulls and bytes_len are given) and moves the layout on. */
 void batch_layout_column(struct batch_layout *layout, uint32_t rows, struct batch_desc *desc);
 
@@ -133,6 +140,8 @@ struct batch_builder {
     size_t table_cap;
     uint64_t *hashes;
     size_t hashes_cap;
+    uint64_t *records; /* words of rows, then their diff */
+    size_t records_cap;
 };
 
 /* Room for n more rows in column c. */

@@ -4,6 +4,7 @@
  */
 #include "core/base/hash.h"
 #include "core/data/batch.h"
+#include "core/data/batch_internal.h"
 #include "tests/unit/harness.h"
 
 #include <stdio.h>
@@ -597,6 +598,116 @@ static void test_consolidate(void)
     }
 }
 
+/* Rows of up to four words: column 0 below WIDE, the others below 3; so a row has a number. */
+enum { WIDE = 5000, ROW_NUMBERS = WIDE * 27, WORD_TIMES = 3 };
+
+static const uint8_t word_kinds[4][4] = {{TYPE_INT8, TYPE_BOOL, TYPE_INT2, TYPE_DATE},
+                                         {TYPE_INT4, TYPE_INT8, TYPE_BOOL, TYPE_INT2},
+                                         {TYPE_FLOAT8, TYPE_INT4, TYPE_INT8, TYPE_INT8},
+                                         {TYPE_INT2, TYPE_INT2, TYPE_TIME, TYPE_FLOAT4}};
+
+static double word_of(const struct batch_col *c, uint32_t row)
+{
+    struct datum d;
+    batch_datum(c, row, &d);
+    bool is_float = c->kind == TYPE_FLOAT4 || c->kind == TYPE_FLOAT8;
+    return c->kind == TYPE_BOOL ? d.b : is_float ? d.f : (double)d.i;
+}
+
+static void append_words(struct batch_builder *b, const uint8_t *kinds, uint32_t cols,
+                         uint32_t rows, uint64_t time, uint32_t heavy, int64_t *sums)
+{
+    for (uint32_t r = 0; r < rows; r++) {
+        uint32_t number = 0;
+        bool same = below(100) < heavy; /* many equal rows: one partition much larger */
+        for (uint32_t c = 0; c < cols; c++) {
+            bool two = kinds[c] == TYPE_BOOL;
+            uint32_t v = same ? 1 : below(c == 0 ? WIDE : two ? 2 : 3);
+            bool is_float = kinds[c] == TYPE_FLOAT4 || kinds[c] == TYPE_FLOAT8;
+            struct datum d = {.i = v};
+            d = two ? (struct datum){.b = v != 0} : is_float ? (struct datum){.f = v} : d;
+            batch_builder_datum(b, c, &d);
+            number = c == 0 ? v : number * 3 + v;
+        }
+        int64_t diff = (int64_t)below(5) - 2;
+        batch_builder_end_row(b, time, diff);
+        sums[time % WORD_TIMES * ROW_NUMBERS + number] += diff;
+    }
+}
+
+/* Every row once, with the sum it must have; afterwards nothing is left over. */
+static void check_words(const struct batch *out, int64_t *sums)
+{
+    uint64_t last = 0;
+    for (uint32_t r = 0; r < out->rows; r++) {
+        uint32_t number = 0;
+        for (uint32_t c = 0; c < out->cols; c++) {
+            uint32_t v = (uint32_t)word_of(&out->col[c], r);
+            number = c == 0 ? v : number * 3 + v;
+        }
+        uint64_t time = batch_time(out, r);
+        int64_t *sum = &sums[time % WORD_TIMES * ROW_NUMBERS + number];
+        CU_ASSERT(time >= last && batch_diff(out, r) != 0);
+        CU_ASSERT_EQUAL(batch_diff(out, r), *sum);
+        *sum = 0;
+        last = time;
+    }
+    for (uint32_t i = 0; i < WORD_TIMES * ROW_NUMBERS; i++) {
+        CU_ASSERT_EQUAL(sums[i], 0);
+    }
+}
+
+/* times: 1 or WORD_TIMES, a batch each, ascending; the output already holds a row or none. */
+static void consolidate_words(uint32_t rows, uint32_t cols, const uint8_t *kinds, uint32_t times,
+                              uint32_t heavy, int64_t *sums)
+{
+    struct batch_builder *b[WORD_TIMES];
+    struct batch_col batch_cols[WORD_TIMES][4];
+    struct batch batch[WORD_TIMES];
+    const struct batch *in[WORD_TIMES];
+    void *bytes[WORD_TIMES];
+    for (uint32_t i = 0; i < WORD_TIMES; i++) {
+        size_t size;
+        b[i] = batch_builder_new(kinds, cols);
+        append_words(b[i], kinds, cols, i == 1 ? rows / 7 : rows, times == 1 ? 4 : 3 + i, heavy,
+                     sums);
+        bytes[i] = batch_builder_finish_new(b[i], &size);
+        batch_view(bytes[i], size, batch_cols[i], 4, &batch[i]);
+        in[i] = &batch[i];
+    }
+    struct batch_builder *out = batch_builder_new(kinds, cols);
+    if (times == 1) { /* the way that is meant to be taken, taken for sure */
+        CU_ASSERT_TRUE(batch_consolidate_words(in, WORD_TIMES, 4, out));
+        batch_builder_reset(out);
+    }
+    batch_consolidate(in, WORD_TIMES, 0, out);
+    size_t size;
+    void *done = batch_builder_finish_new(out, &size);
+    struct batch_col out_cols[4];
+    struct batch result;
+    CU_ASSERT_PTR_NULL_FATAL(batch_open(done, size, kinds, cols, out_cols, 4, &result));
+    check_words(&result, sums);
+    free(done);
+    batch_builder_free(out);
+    for (uint32_t i = 0; i < WORD_TIMES; i++) {
+        free(bytes[i]);
+        batch_builder_free(b[i]);
+    }
+}
+
+static void test_consolidate_words(void)
+{
+    seed = 15;
+    int64_t *sums = calloc(WORD_TIMES * (size_t)ROW_NUMBERS, sizeof(*sums));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(sums);
+    for (uint32_t round = 0; round < 24; round++) {
+        uint32_t rows = round % 3 == 0 ? below(40) : below(24000); /* one partition, or up to 16 */
+        consolidate_words(rows, 1 + round % 4, word_kinds[round / 4 % 4],
+                          round % 2 == 0 ? 1 : WORD_TIMES, round % 5 == 0 ? 90 : 1, sums);
+    }
+    free(sums);
+}
+
 static void test_set_time(void)
 {
     uint8_t kind = TYPE_INT4;
@@ -623,6 +734,6 @@ static const struct test_case cases[] = {
     {"batch_bad_values", test_bad_values},   {"batch_encode", test_encode},
     {"batch_canonical", test_canonical},     {"batch_no_columns", test_no_columns},
     {"batch_consolidate", test_consolidate}, {"batch_set_time", test_set_time},
-    {"batch_encode_rows", test_encode_rows},
+    {"batch_encode_rows", test_encode_rows}, {"batch_consolidate_words", test_consolidate_words},
 };
 TEST_SUITE("core/data batch", cases)
