@@ -38,6 +38,18 @@ static void find_time_bounds(struct chunk *chunk)
     }
 }
 
+/* Takes the bytes of a batch of our own making. */
+static struct chunk *chunk_of_data(void *data, size_t size, uint32_t cols, struct account *account)
+{
+    struct chunk *chunk = chunk_new(cols, size, account);
+    chunk->data = data;
+    batch_view(data, size, chunk->cols, cols, &chunk->batch);
+    ASSERT(chunk->batch.cols == cols);
+    find_time_bounds(chunk);
+    ASSERT(chunk->time_min <= chunk->time_max && chunk->time_max <= TIME_MAX);
+    return chunk;
+}
+
 struct chunk *chunk_from_builder(struct batch_builder *builder, uint32_t cols,
                                  struct account *account)
 {
@@ -47,13 +59,7 @@ struct chunk *chunk_from_builder(struct batch_builder *builder, uint32_t cols,
     size_t size;
     void *data = batch_builder_finish_new(builder, &size);
     batch_builder_reset(builder);
-    struct chunk *chunk = chunk_new(cols, size, account);
-    chunk->data = data;
-    batch_view(data, size, chunk->cols, cols, &chunk->batch);
-    ASSERT(chunk->batch.cols == cols);
-    find_time_bounds(chunk);
-    ASSERT(chunk->time_min <= chunk->time_max && chunk->time_max <= TIME_MAX);
-    return chunk;
+    return chunk_of_data(data, size, cols, account);
 }
 
 /*
@@ -143,16 +149,10 @@ struct chunk *chunk_copy(const struct batch *batch, uint64_t advance_to, struct 
     if (batch == NULL || batch->rows == 0) {
         return NULL;
     }
-    uint8_t kinds[BATCH_COLS_MAX];
-    ASSERT(batch->cols <= BATCH_COLS_MAX);
-    for (uint32_t c = 0; c < batch->cols; c++) {
-        kinds[c] = batch->col[c].kind;
-    }
     ASSERT(advance_to <= TIME_MAX);
-    struct batch_builder *builder = batch_builder_new(kinds, batch->cols);
-    batch_builder_rows_of(builder, batch, NULL, 0);
-    struct chunk *whole = chunk_from_builder(builder, batch->cols, account);
-    batch_builder_free(builder);
+    size_t size;
+    void *data = batch_copy_new(batch, &size);
+    struct chunk *whole = chunk_of_data(data, size, batch->cols, account);
     struct chunk *chunk = chunk_advance(whole, advance_to);
     chunk_unref(whole);
     return chunk;
