@@ -90,6 +90,7 @@ class Tidy:
         if not text.endswith("\n") or text.endswith("\n\n"):
             self.breach(name, len(lines), "a file ends with one newline")
         self.check_lines(name, lines)
+        self.check_comments(name, text)
         self.check_functions(name, lines)
         self.check_includes(name, text)
         if name.endswith(".h"):
@@ -130,6 +131,16 @@ class Tidy:
         if not test:
             self.comments += sum(1 for line in lines
                                  if line.strip().startswith(("*", "/*", "//")) or "/* " in line)
+
+    def check_comments(self, name, text):
+        """A comment that says a sentence twice was not read by whoever wrote it."""
+        for match in re.finditer(r"/\*.*?\*/", text, re.S):
+            body = re.sub(r"^\s*\*(?!/)|/\*|\*/", "", match.group(0), flags=re.M)
+            sentences = [s for s in re.split(r"(?<=[.!?:])\s+", " ".join(body.split()))
+                         if len(s) > 25]
+            if len(set(sentences)) < len(sentences):
+                self.breach(name, text.count("\n", 0, match.start()) + 1,
+                            "a comment says a sentence twice")
 
     def check_functions(self, name, lines):
         start = None

@@ -65,9 +65,7 @@ void virtual_is_tables(struct virtual_sink *sink)
 }
 
 /* Precision in bits for binary numbers, in digits for numeric(p, s). numeric's typmod is ((p << 16)
- * | s) + 4, with an 11-bit scale, as PostgreSQL packs it; without one nothing is said. Precision in
- * bits for binary numbers, in digits for numeric(p, s). numeric's typmod is ((p << 16) | s) + 4,
- * with an 11-bit scale, as PostgreSQL packs it; without one nothing is said. */
+ * | s) + 4, with an 11-bit scale, as PostgreSQL packs it; without one nothing is said. */
 static void numeric_facts(struct virtual_sink *sink, const struct type *type)
 {
     ASSERT(type->kind != 0);

@@ -160,12 +160,9 @@ static err_t macro_analyse(struct az *az, const char *body, struct nsitem *param
     return az_expr(az, scope, select->target_list[0]->res_target->val, out);
 }
 
-/*
- * The body is analysed once per call with the arguments' types, then they are put in. The body is
- * analysed once per call with the arguments' types, then they are put in. What the surrounding
- * statement has (its text, WITH, positions, an empty catalog table) does not concern it. Also used
- * for columns' defaults, which have no arguments.
- */
+/* The body is analysed once per call with the arguments' types, then they are put in. What the
+ * surrounding statement has (its text, WITH, positions, an empty catalog table) does not concern
+ * it. Also used for columns' defaults, which have no arguments. */
 err_t az_macro(struct az *az, const char *body, struct sx **args, uint32_t args_len,
                struct sx **out)
 {

@@ -123,11 +123,8 @@ static err_t describe_query(struct az *az, const struct sql_stmt *stmt, struct s
     return ERR_OK;
 }
 
-/*
- * SUBSCRIBE puts mz_timestamp, mz_diff (and mz_progressed) before the columns. SUBSCRIBE puts
- * mz_timestamp, mz_diff (and mz_progressed) before the columns. A progress row has NULL in all of
- * those, so they are nullable then.
- */
+/* SUBSCRIBE puts mz_timestamp, mz_diff (and mz_progressed) before the columns. A progress row has
+ * NULL in all of those, so they are nullable then. */
 static err_t describe_subscribe(struct az *az, const struct sql_stmt *stmt, struct schema *out)
 {
     ASSERT(stmt->kind == SQL_SUBSCRIBE);

@@ -159,10 +159,8 @@ static void key_payload(struct buf *key, const struct plan_node *n)
     }
 }
 
-/*
- * The node's index: of an equal one already there, or a new one. The node's index: of an equal one
- * already there, or a new one. 54001 when the engine's bound on operators is reached.
- */
+/* The node's index: of an equal one already there, or a new one. 54001 when the engine's bound on
+ * operators is reached. */
 static err_t add_node(struct emitter *em, const struct plan_node *node, uint32_t *out)
 {
     ASSERT(node->inputs_len <= PLAN_INPUTS_MAX);
@@ -229,11 +227,8 @@ static void fuse_base(struct arena *scratch, struct rel *rel, struct fused *out)
     }
 }
 
-/*
- * The expressions of a MAP or FILTER over the base; false when they become too large. The
- * expressions of a MAP or FILTER over the base; false when they become too large. One that was too
- * large before is taken: it can be no smaller.
- */
+/* The expressions of a MAP or FILTER over the base; false when they become too large. One that was
+ * too large before is taken: it can be no smaller. */
 static bool fuse_exprs(struct arena *scratch, struct rel *rel, struct sx **exprs, struct fused *out)
 {
     ASSERT(rel->kind == REL_MAP || rel->kind == REL_FILTER);
@@ -252,11 +247,8 @@ static bool fuse_exprs(struct arena *scratch, struct rel *rel, struct sx **exprs
     return true;
 }
 
-/*
- * Substitutes a chain of MAP, FILTER and PROJECT into expressions over what stands below it.
- * Substitutes a chain of MAP, FILTER and PROJECT into expressions over what stands below it. A
- * filter below a map is a predicate like one above: both are over base's columns afterwards.
- */
+/* Substitutes a chain of MAP, FILTER and PROJECT into expressions over what stands below it. A
+ * filter below a map is a predicate like one above: both are over base's columns afterwards. */
 static void fuse(struct arena *scratch, struct rel *rel, struct fused *out)
 {
     if (rel->kind != REL_MAP && rel->kind != REL_FILTER && rel->kind != REL_PROJECT) {

@@ -35,10 +35,8 @@ static struct sx *unknown_text(struct az *az, const char *text)
     return sx_lit(az->arena, (struct type){.kind = TYPE_UNKNOWN, .typmod = -1, .oid = 705}, d);
 }
 
-/*
- * Digits that do not fit int4: int8 when they fit, else numeric. Digits that do not fit int4: int8
- * when they fit, else numeric. So are 1.5 and 1e3 numeric, never floats, as in PostgreSQL.
- */
+/* Digits that do not fit int4: int8 when they fit, else numeric. So are 1.5 and 1e3 numeric, never
+ * floats, as in PostgreSQL. */
 static err_t number(struct az *az, const char *text, int location, struct sx **out)
 {
     char *end = NULL;
@@ -103,11 +101,8 @@ static err_t macro_param(struct az *az, struct scope *scope, uint32_t index, str
     return ERR_OK;
 }
 
-/*
- * A value is known when planning; only its type, or not even that, when describing. A value is
- * known when planning; only its type, or not even that, when describing. A bound value that nobody
- * gave a type was sent as text.
- */
+/* A value is known when planning; only its type, or not even that, when describing. A bound value
+ * that nobody gave a type was sent as text. */
 static err_t param(struct az *az, struct scope *scope, const PgQuery__ParamRef *ref,
                    struct sx **out)
 {
@@ -171,10 +166,7 @@ static err_t column_ref(struct az *az, struct scope *scope, const PgQuery__Colum
 
 /* ---- operators ------------------------------------------------------------------------------- */
 
-/*
- * An operator that must yield a boolean: comparisons in IN, BETWEEN, rows, CASE. An operator that
- * must yield a boolean: comparisons in IN, BETWEEN, rows, CASE.
- */
+/* An operator that must yield a boolean: comparisons in IN, BETWEEN, rows, CASE. */
 static err_t op2(struct az *az, const char *name, struct sx *l, struct sx *r, int location,
                  struct sx **out)
 {
@@ -358,11 +350,8 @@ static err_t in_list(struct az *az, struct scope *scope, const PgQuery__AExpr *e
     return ERR_OK;
 }
 
-/*
- * The items of an array expression: ARRAY[...] or a literal '{...}'. The items of an array
- * expression: ARRAY[...] or a literal '{...}', whose items are untyped literals again unless the
- * array has a type. NULL items stay NULL.
- */
+/* The items of an array expression: ARRAY[...] or a literal '{...}', whose items are untyped
+ * literals again unless the array has a type. NULL items stay NULL. */
 static err_t array_items(struct az *az, struct scope *scope, const pg_node *node, struct sx ***out,
                          size_t *len)
 {
@@ -593,11 +582,8 @@ static err_t case_condition(struct az *az, struct scope *scope, struct sx *subje
     return az_to_bool(az, condition, "CASE/WHEN", out);
 }
 
-/*
- * The result's type is that of all branches together, ELSE first as PostgreSQL does it. The
- * result's type is that of all branches together, ELSE first as PostgreSQL does it. Without ELSE
- * there is an untyped NULL.
- */
+/* The result's type is that of all branches together, ELSE first as PostgreSQL does it. Without
+ * ELSE there is an untyped NULL. */
 static err_t case_expr(struct az *az, struct scope *scope, const PgQuery__CaseExpr *e,
                        struct sx **out)
 {

@@ -69,11 +69,8 @@ static uint8_t expr_kind_of(uint8_t kind)
     }
 }
 
-/*
- * Arguments first; a subexpression shared by pointer becomes one node. Arguments first; a
- * subexpression shared by pointer becomes one node. Only so many are remembered: beyond them it is
- * computed again, which is slower and not wrong.
- */
+/* Arguments first; a subexpression shared by pointer becomes one node. Only so many are remembered:
+ * beyond them it is computed again, which is slower and not wrong. */
 static err_t emit_node(struct sx_emitter *em, const struct sx *sx, uint32_t *out)
 {
     ASSERT(sx != NULL);
@@ -149,10 +146,7 @@ static bool is_constant(const struct sx *sx)
     return true;
 }
 
-/*
- * The value of a constant expression; NULL when computing it fails (it may never be needed). The
- * value of a constant expression; NULL when computing it fails (it may never be needed).
- */
+/* The value of a constant expression; NULL when computing it fails (it may never be needed). */
 static struct sx *evaluate(struct arena *arena, struct sx *sx)
 {
     ASSERT(is_constant(sx));

@@ -99,11 +99,8 @@ static err_t view_rel(struct az *az, const struct sql_relation *relation, struct
     return ERR_OK;
 }
 
-/*
- * An index on the cluster goes before everything, then what is stored, then the definition. An
- * index on the cluster goes before everything, then what is stored, then the definition. Rows of
- * catalog tables are taken now: they are as of the planning of the statement.
- */
+/* An index on the cluster goes before everything, then what is stored, then the definition. Rows of
+ * catalog tables are taken now: they are as of the planning of the statement. */
 static err_t build_relation(struct az *az, const struct sql_relation *relation, struct rel **out)
 {
     ASSERT(relation->kind >= SQL_REL_TABLE && relation->kind <= SQL_REL_VIRTUAL);
@@ -389,10 +386,7 @@ static err_t range_function(struct az *az, struct above above, PgQuery__RangeFun
 
 /* ---- joins ----------------------------------------------------------------------------------- */
 
-/*
- * Appends right's items behind left's, whose columns come first. Appends right's items behind
- * left's, whose columns come first.
- */
+/* Appends right's items behind left's, whose columns come first. */
 static err_t merge_items(struct az *az, struct items *left, struct items *right)
 {
     ASSERT(left->rel != NULL && right->rel != NULL);
@@ -524,11 +518,9 @@ static bool is_merged(const struct using *u, const char *name)
     return false;
 }
 
-/*
- * The unnamed item of a join with merged columns: those first, then the rest of both sides. The
- * unnamed item of a join with merged columns: those first, then the rest of both sides, which is
- * the order SELECT * shows them in (SQL-92 7.5). Qualified names still find the sides' own columns.
- */
+/* The unnamed item of a join with merged columns: those first, then the rest of both sides,
+ * which is the order SELECT * shows them in (SQL-92 7.5). Qualified names still find the sides'
+ * own columns. */
 static struct nsitem *join_item(struct az *az, struct items *both, const struct using *u)
 {
     /* Room for all; what is merged takes two places here and one there. */

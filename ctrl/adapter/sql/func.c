@@ -126,11 +126,9 @@ static err_t agg_args(struct az *az, struct scope *scope, const PgQuery__FuncCal
     return ERR_OK;
 }
 
-/*
- * The argument is analysed with aggregates forbidden: they do not nest. The argument is analysed
- * with aggregates forbidden: they do not nest. An aggregate whose argument has outer columns only
- * belongs to the outer query by the standard; that is refused rather than answered wrongly.
- */
+/* The argument is analysed with aggregates forbidden: they do not nest. An aggregate whose argument
+ * has outer columns only belongs to the outer query by the standard; that is refused rather than
+ * answered wrongly. */
 static err_t aggregate_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
                             const char *name, enum agg_func func, struct sx **out)
 {
@@ -447,10 +445,7 @@ static err_t quantified_link(struct az *az, struct scope *scope, const PgQuery__
     return ERR_OK;
 }
 
-/*
- * Does the relation read anything but catalog tables? Does the relation read anything but catalog
- * tables?
- */
+/* Does the relation read anything but catalog tables? */
 static bool reads_collections(const struct rel *rel)
 {
     bool any = rel->kind == REL_GET;

@@ -49,10 +49,8 @@ static uint32_t group_index(const struct grouping *g, const struct sx *sx)
     return UINT32_MAX;
 }
 
-/*
- * Equal aggregates are computed once. Equal aggregates are computed once. Returning the node ends
- * the descent: aggregates do not nest, and what they are about stays an expression over the input.
- */
+/* Equal aggregates are computed once. Returning the node ends the descent: aggregates do not nest,
+ * and what they are about stays an expression over the input. */
 static struct sx *collect_fn(void *arg, struct sx *sx)
 {
     struct grouping *g = arg;

@@ -35,10 +35,7 @@ static err_t lex_error(const struct sql_lexer *lexer, uint32_t at, const char *w
     return sql_position(err, lexer->text, at);
 }
 
-/*
- * White space, -- comments and nested block comments. White space, -- comments and nested block
- * comments.
- */
+/* White space, -- comments and nested block comments. */
 static err_t lex_skip(struct sql_lexer *lexer)
 {
     ASSERT(lexer->at <= lexer->end);
@@ -91,11 +88,8 @@ static char lex_escape(char c)
     }
 }
 
-/*
- * Just behind the closing quote of the run that starts at `at`; false when there is none. Just
- * behind the closing quote of the run that starts at `at`; false when there is none. Quotes may be
- * doubled, and behind a backslash in E'...' any byte is taken.
- */
+/* Just behind the closing quote of the run that starts at `at`; false when there is none. Quotes
+ * may be doubled, and behind a backslash in E'...' any byte is taken. */
 static bool quoted_end(const struct sql_lexer *lexer, uint32_t at, char quote, bool escapes,
                        uint32_t *end)
 {
@@ -140,11 +134,8 @@ static err_t lex_quoted(struct sql_lexer *lexer, char quote, bool escapes, struc
     return ERR_OK;
 }
 
-/*
- * $tag$ ... $tag$ or $1; false when neither stands here. $tag$ ... $tag$ or $1; false when neither
- * stands here. The closing tag is looked for byte by byte: tags are short, and the text is passed
- * once.
- */
+/* $tag$ ... $tag$ or $1; false when neither stands here. The closing tag is looked for byte by
+ * byte: tags are short, and the text is passed once. */
 static bool lex_dollar(struct sql_lexer *lexer, struct sql_token *out, err_t *err)
 {
     ASSERT(lexer->text[lexer->at] == '$');

@@ -26,11 +26,8 @@
  */
 #include "ctrl/adapter/sql/sql_internal.h"
 
-/*
- * An outer reference and the column of `outer` that has its value. An outer reference and the
- * column of `outer` that has its value. `level` counts as seen from the relation being lowered: 1
- * is the nearest scope around it.
- */
+/* An outer reference and the column of `outer` that has its value. `level` counts as seen from the
+ * relation being lowered: 1 is the nearest scope around it. */
 struct binding {
     uint32_t level, col;
     uint32_t at;
@@ -101,11 +98,8 @@ static struct rel *cut(struct lo *lo, struct rel *rel, uint32_t keep, uint32_t t
     return rel_project(lo->arena, rel, cols, keep + tail);
 }
 
-/*
- * a's columns at cols_a[] are those of b at cols_b[], NULLs alike, b standing behind a. a's columns
- * at cols_a[] are those of b at cols_b[], NULLs alike, b standing behind a. Where neither can be
- * NULL plain equality says the same, and joins on it are cheaper.
- */
+/* a's columns at cols_a[] are those of b at cols_b[], NULLs alike, b standing behind a. Where
+ * neither can be NULL plain equality says the same, and joins on it are cheaper. */
 static void match_columns(struct lo *lo, struct sxvec *preds, const struct rel *a,
                           const uint32_t *cols_a, const struct rel *b, const uint32_t *cols_b,
                           uint32_t len)
@@ -172,11 +166,8 @@ static void collect_ref(void *arg, uint32_t level, uint32_t col, struct type typ
     *VEC_PUSH(&c->inner, items) = (struct binding){.level = level, .col = col, .at = (uint32_t)key};
 }
 
-/*
- * The subquery for every distinct combination of the values it refers to. The subquery for every
- * distinct combination of the values it refers to. Without references the domain is the unit
- * relation: one row, no columns, so that the join back is a cross join.
- */
+/* The subquery for every distinct combination of the values it refers to. Without references the
+ * domain is the unit relation: one row, no columns, so that the join back is a cross join. */
 static err_t make_branch(struct lo *lo, struct rel *cur, const struct frame *frame, struct rel *sub,
                          struct branch *out)
 {
@@ -196,11 +187,8 @@ static err_t make_branch(struct lo *lo, struct rel *cur, const struct frame *fra
     return err;
 }
 
-/*
- * The predicates that join a branch back to where it came from. The predicates that join a branch
- * back to where it came from. `right` begins with b's keys; it may be b->rel itself or what was
- * made of it.
- */
+/* The predicates that join a branch back to where it came from. `right` begins with b's keys; it
+ * may be b->rel itself or what was made of it. */
 static struct sxvec branch_preds(struct lo *lo, const struct rel *cur, const struct branch *b,
                                  const struct rel *right)
 {
@@ -210,11 +198,8 @@ static struct sxvec branch_preds(struct lo *lo, const struct rel *cur, const str
     return preds;
 }
 
-/*
- * One row per key for which the subquery has rows; without keys: one row or none. One row per key
- * for which the subquery has rows; without keys: one row or none (a count without groups has no row
- * for an empty input, see REL_REDUCE).
- */
+/* One row per key for which the subquery has rows; without keys: one row or none (a count
+ * without groups has no row for an empty input, see REL_REDUCE). */
 static struct rel *branch_exists(struct lo *lo, const struct branch *b)
 {
     if (b->keys_len == 0) {
@@ -383,11 +368,8 @@ static struct ref_kinds ref_kinds(struct lo *lo, struct sx *sx)
     return r;
 }
 
-/*
- * local = outer, either way round. local = outer, either way round. Kinds must agree (groups are
- * compared as bytes) and neither may fail: a group's key is computed for rows no outer row would
- * ask for.
- */
+/* local = outer, either way round. Kinds must agree (groups are compared as bytes) and neither may
+ * fail: a group's key is computed for rows no outer row would ask for. */
 static bool split_equality(struct lo *lo, struct sx *pred, struct grouped *out)
 {
     ASSERT(pred->type.kind == TYPE_BOOL);
@@ -455,11 +437,8 @@ static bool is_grouped(struct lo *lo, struct rel *sub, struct grouped *out)
     return out->local.len > 0;
 }
 
-/*
- * base grouped by the local sides: keys, then the aggregates. base grouped by the local sides:
- * keys, then the aggregates. Arguments and filters that are expressions become columns first, as
- * reduce takes columns only.
- */
+/* base grouped by the local sides: keys, then the aggregates. Arguments and filters that are
+ * expressions become columns first, as reduce takes columns only. */
 static err_t grouped_rel(struct lo *lo, const struct grouped *g, struct rel **out)
 {
     ASSERT(g->local.len > 0 && g->local.len == g->outer.len);
@@ -544,10 +523,8 @@ static err_t grouped_column(struct lo *lo, const struct grouped *g, const struct
     return ERR_OK;
 }
 
-/*
- * Has the relation at most one row, whatever its input? Has the relation at most one row, whatever
- * its input? Then a scalar subquery needs no check. False is always safe.
- */
+/* Has the relation at most one row, whatever its input? Then a scalar subquery needs no check.
+ * False is always safe. */
 static bool at_most_one(const struct rel *rel)
 {
     switch (rel->kind) {
@@ -597,11 +574,8 @@ static struct sx *single_row(struct lo *lo, uint32_t count_col)
     return sx_call(lo->arena, raise, flag, args, 3);
 }
 
-/*
- * Keys and value, one row per key; more rows are an error. Keys and value, one row per key; more
- * rows are an error. min() picks the one value there is (NULL when it is NULL); kinds without an
- * order take a top-1 instead.
- */
+/* Keys and value, one row per key; more rows are an error. min() picks the one value there is (NULL
+ * when it is NULL); kinds without an order take a top-1 instead. */
 static struct rel *checked_scalar(struct lo *lo, const struct branch *b)
 {
     ASSERT(b->rel->cols_len == b->keys_len + 1);
@@ -696,12 +670,9 @@ static err_t lower_sx(struct lo *lo, struct sx *sx, const struct frame *frame, s
 
 /* ---- predicates ------------------------------------------------------------------------------ */
 
-/*
- * Keeps the rows of *cur for which the subquery has (or has not) rows. Keeps the rows of *cur for
- * which the subquery has (or has not) rows. A stripped subquery's conditions are the join's own;
- * any other one is joined on its domain. Multiplicities of *cur stay: a semi join passes each row
- * as often as it is there, however many partners it has.
- */
+/* Keeps the rows of *cur for which the subquery has (or has not) rows. A stripped subquery's
+ * conditions are the join's own; any other one is joined on its domain. Multiplicities of *cur
+ * stay: a semi join passes each row as often as it is there, however many partners it has. */
 static err_t exists_filter(struct lo *lo, struct rel *sub, bool not, const struct frame *frame,
                            struct rel **cur)
 {
@@ -850,11 +821,8 @@ static bool any_subquery(struct sx *const *preds, uint32_t len)
     return false;
 }
 
-/*
- * LEFT JOIN whose condition has subqueries: inner join, filter, and what it left over. LEFT JOIN
- * whose condition has subqueries: the inner join, filtered, gives the matches; the left rows that
- * are not among them are padded.
- */
+/* LEFT JOIN whose condition has subqueries: the inner join, filtered, gives the matches; the
+ * left rows that are not among them are padded. */
 static err_t left_with_subqueries(struct lo *lo, struct rel *rel, struct rel *left,
                                   const struct branch *b, const struct bindings *outer,
                                   struct rel **out)
@@ -870,12 +838,10 @@ static err_t left_with_subqueries(struct lo *lo, struct rel *rel, struct rel *le
     return ERR_OK;
 }
 
-/*
- * A left join, and the right rows that found no partner padded on the left. A left join, and the
- * right rows that found no partner padded on the left. Both sides are lowered over the same outer
- * (neither may refer to the other, check_lateral saw to that) and matched on it. The condition is
- * used twice: as it stands, and with the sides' columns swapped for the anti join.
- */
+/* A left join, and the right rows that found no partner padded on the left. Both sides are lowered
+ * over the same outer (neither may refer to the other, check_lateral saw to that) and matched on
+ * it. The condition is used twice: as it stands, and with the sides' columns swapped for the anti
+ * join. */
 static err_t lower_full(struct lo *lo, struct rel *rel, struct rel *outer,
                         const struct bindings *bindings, struct rel **out)
 {

@@ -213,11 +213,8 @@ err_t az_no_table(struct az *az, const struct scope *scope, const char *table, i
                   table);
 }
 
-/*
- * The nearest scope that has the name wins; scopes that are hidden still count in the level. The
- * nearest scope that has the name wins; scopes that are hidden still count in the level. A bare
- * name that is a relation's stands for its whole row, which the engine does not have.
- */
+/* The nearest scope that has the name wins; scopes that are hidden still count in the level. A bare
+ * name that is a relation's stands for its whole row, which the engine does not have. */
 err_t az_column(struct az *az, struct scope *scope, const char *schema, const char *table,
                 const char *name, int location, struct sx **out)
 {

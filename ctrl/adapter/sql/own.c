@@ -182,12 +182,9 @@ struct option_list {
     size_t items_len, items_cap;
 };
 
-/*
- * One or more words name an option (REPLICATION FACTOR): joined by '_'. One or more words name an
- * option (REPLICATION FACTOR): joined by '_'. TRUE, FALSE, ON and OFF end the name, so that
- * SNAPSHOT false needs no '='. The value is a string, a number, or a word; which of them an option
- * takes is checked where it is understood.
- */
+/* One or more words name an option (REPLICATION FACTOR): joined by '_'. TRUE, FALSE, ON and OFF end
+ * the name, so that SNAPSHOT false needs no '='. The value is a string, a number, or a word; which
+ * of them an option takes is checked where it is understood. */
 static err_t option(struct parser *p, struct sql_option *out)
 {
     ASSERT(out != NULL);
@@ -270,11 +267,8 @@ bool sql_bool_of_text(const char *text, bool *out)
 
 /* ---- CREATE SOURCE --------------------------------------------------------------------------- */
 
-/*
- * Skips a parenthesised list; the text between is [*start, *end), parentheses included. Skips a
- * parenthesised list; the text between is [*start, *end), parentheses included. Strings and
- * comments are tokens already, so a parenthesis in one does not count.
- */
+/* Skips a parenthesised list; the text between is [*start, *end), parentheses included. Strings and
+ * comments are tokens already, so a parenthesis in one does not count. */
 static err_t parens(struct parser *p, uint32_t *start, uint32_t *end)
 {
     ASSERT(at_punct(p, '('));
@@ -292,10 +286,7 @@ static err_t parens(struct parser *p, uint32_t *start, uint32_t *end)
     return ERR_OK;
 }
 
-/*
- * The column list, through PostgreSQL's grammar: CREATE TABLE x (...). The column list, through
- * PostgreSQL's grammar: CREATE TABLE x (...). None: the format says.
- */
+/* The column list, through PostgreSQL's grammar: CREATE TABLE x (...). None: the format says. */
 static err_t source_columns(struct parser *p)
 {
     static const char prefix[] = "CREATE TABLE x";
@@ -799,11 +790,8 @@ static err_t show_create(struct parser *p)
     return expect_end(p);
 }
 
-/*
- * SHOW <objects> and SHOW CREATE are ours, SHOW <variable> is PostgreSQL's. SHOW <objects> and SHOW
- * CREATE are ours, SHOW <variable> is PostgreSQL's. SHOW cluster is a variable, SHOW cluster
- * replicas are objects.
- */
+/* SHOW <objects> and SHOW CREATE are ours, SHOW <variable> is PostgreSQL's. SHOW cluster is a
+ * variable, SHOW cluster replicas are objects. */
 static err_t show(struct parser *p, bool *own)
 {
     ASSERT(p->stmt->kind == 0);
@@ -832,11 +820,8 @@ static err_t show(struct parser *p, bool *own)
     return ERR_OK;
 }
 
-/*
- * COPY (SUBSCRIBE ...) TO STDOUT [...]: PostgreSQL parses it with another query in its place. COPY
- * (SUBSCRIBE ...) TO STDOUT [...]: PostgreSQL parses it with another query in its place, which
- * gives it COPY's options.
- */
+/* COPY (SUBSCRIBE ...) TO STDOUT [...]: PostgreSQL parses it with another query in its place,
+ * which gives it COPY's options. */
 static err_t copy_subscribe(struct parser *p, bool *own)
 {
     ASSERT(p->stmt->kind == 0);

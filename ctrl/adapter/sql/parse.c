@@ -119,11 +119,9 @@ static err_t check_nesting(struct sql_script *script, const char *text, uint32_t
     return ERR_OK;
 }
 
-/*
- * The only statement of text; base: offset in the script of text's first byte. The only statement
- * of text; base: offset in the script of text's first byte, for positions. libpg_query counts them
- * in characters of its own text, so the characters before base are added.
- */
+/* The only statement of text; base: offset in the script of text's first byte, for positions.
+ * libpg_query counts them in characters of its own text, so the characters before base are
+ * added. */
 err_t sql_parse_text(struct sql_script *script, const char *text, uint32_t len, uint32_t base,
                      pg_node **out)
 {
@@ -165,10 +163,8 @@ err_t sql_parse_pg(struct sql_script *script, uint32_t start, uint32_t end, pg_n
 
 /* ---- AS OF and UP TO ------------------------------------------------------------------------- */
 
-/*
- * An expression at the end of one of our statements: parsed as the target of a SELECT. An
- * expression at the end of a query or one of our statements: parsed as the target of a SELECT.
- */
+/* An expression at the end of a query or one of our statements: parsed as the target of a
+ * SELECT. */
 static err_t parse_expr(struct sql_script *script, uint32_t start, uint32_t end, pg_node **out,
                         uint32_t *base)
 {
@@ -340,7 +336,7 @@ static err_t parse_slice(struct sql_script *script, uint32_t start, uint32_t end
     return sql_stmt_of_pg(script, stmt);
 }
 
-/* EXPLAIN PHYSICAL PLAN FOR EXPLAIN PHYSICAL PLAN FOR ...: our own grammar recurses here only. */
+/* EXPLAIN PHYSICAL PLAN FOR ...: our own grammar recurses here only. */
 err_t sql_parse_slice(struct sql_script *script, uint32_t start, uint32_t end,
                       struct sql_stmt **out)
 {
@@ -388,10 +384,7 @@ static err_t count_params(struct sql_script *script, struct sql_stmt *stmt)
     return ERR_OK;
 }
 
-/*
- * From *at to the next semicolon outside of parentheses (CREATE RULE has some inside). From *at to
- * the next semicolon outside of parentheses (CREATE RULE has some inside).
- */
+/* From *at to the next semicolon outside of parentheses (CREATE RULE has some inside). */
 static err_t next_slice(struct sql_script *script, uint32_t *at, uint32_t *start, uint32_t *end,
                         bool *empty)
 {

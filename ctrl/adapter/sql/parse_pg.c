@@ -86,10 +86,7 @@ static err_t inner_of(struct sql_script *script, struct sql_stmt *stmt, pg_node 
     return sql_stmt_of_pg(script, inner);
 }
 
-/*
- * A value in SET or an option: constants and names, joined by ", ". A value in SET or an option:
- * constants and names, joined by ", " (search_path).
- */
+/* A value in SET or an option: constants and names, joined by ", " (search_path). */
 static const char *value_text(struct sql_script *script, pg_node *const *args, size_t len)
 {
     ASSERT(len == 0 || args != NULL);

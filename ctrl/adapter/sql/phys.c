@@ -73,10 +73,7 @@ static int side_of(struct phys *p, const struct sx *sx, uint32_t l, uint32_t wid
     return -1;
 }
 
-/*
- * Keys are compared as bytes, so both sides must be of one kind. Keys are compared as bytes, so
- * both sides must be of one kind. NULL: there is no such cast.
- */
+/* Keys are compared as bytes, so both sides must be of one kind. NULL: there is no such cast. */
 static struct sx *cast_to(struct phys *p, struct sx *sx, uint8_t kind)
 {
     ASSERT(kind != TYPE_UNKNOWN && kind < TYPE_KIND_MAX);
@@ -143,10 +140,7 @@ static bool is_key(struct phys *p, struct sx *sx, uint32_t l, uint32_t width, st
     return true;
 }
 
-/*
- * Is the i-th pair one that must not match NULLs though the join as a whole does? Is the i-th pair
- * one that must not match NULLs though the join as a whole does?
- */
+/* Is the i-th pair one that must not match NULLs though the join as a whole does? */
 static bool plain_equal(struct sx *const *preds, uint32_t len, uint32_t i, struct phys *p,
                         uint32_t l, uint32_t width)
 {
@@ -164,10 +158,7 @@ static bool plain_equal(struct sx *const *preds, uint32_t len, uint32_t i, struc
     return false;
 }
 
-/*
- * A column for the key expression: itself, or one more map. A column for the key expression:
- * itself, or one more map.
- */
+/* A column for the key expression: itself, or one more map. */
 static uint32_t key_column(struct phys *p, const struct rel *rel, struct sxvec *maps, struct sx *sx)
 {
     ASSERT(sx->kind != SX_COL || sx->col < rel->cols_len);
@@ -183,10 +174,7 @@ static uint32_t key_column(struct phys *p, const struct rel *rel, struct sxvec *
     return rel->cols_len + maps->len - 1;
 }
 
-/*
- * Drops the key columns that were mapped on: left's l columns, then right's r. Drops the key
- * columns that were mapped on: left's l columns, then right's r.
- */
+/* Drops the key columns that were mapped on: left's l columns, then right's r. */
 static struct rel *drop_maps(struct phys *p, struct rel *join, uint32_t l, uint32_t l_mapped,
                              uint32_t r)
 {
@@ -198,13 +186,10 @@ static struct rel *drop_maps(struct phys *p, struct rel *join, uint32_t l, uint3
     return rel_project(p->arena, join, cols, l + r);
 }
 
-/*
- * A join on the keys alone, with the columns of left and right (or left only). A join on the keys
- * alone, with the columns of left and right (or left only). The engine treats NULL keys all alike
- * or all apart: when some pair is null-safe the whole join is, and the plain pairs lose the right
- * side's NULLs before. Anti joins too: a right row with a NULL under plain equality matches
- * nothing, so it may be missing.
- */
+/* A join on the keys alone, with the columns of left and right (or left only). The engine treats
+ * NULL keys all alike or all apart: when some pair is null-safe the whole join is, and the plain
+ * pairs lose the right side's NULLs before. Anti joins too: a right row with a NULL under plain
+ * equality matches nothing, so it may be missing. */
 static struct rel *key_join(struct phys *p, enum rel_join kind, struct rel *left, struct rel *right,
                             const struct keys *k, const bool *no_nulls)
 {
@@ -235,10 +220,7 @@ static struct rel *key_join(struct phys *p, enum rel_join kind, struct rel *left
     return drop_maps(p, join, left->cols_len, l->cols_len, narrow ? 0 : right->cols_len);
 }
 
-/*
- * Rows of left that also are (SEMI) or are not (ANTI) among those of matched's left columns. Rows
- * of left that also are (SEMI) or are not (ANTI) among those of matched's left columns.
- */
+/* Rows of left that also are (SEMI) or are not (ANTI) among those of matched's left columns. */
 static struct rel *by_whole_row(struct phys *p, enum rel_join kind, struct rel *left,
                                 struct rel *matched)
 {
@@ -377,10 +359,7 @@ struct order {
     uint32_t *at; /* column of the n-ary join -> column of cur; UINT32_MAX: not there yet */
 };
 
-/*
- * Does some predicate need exactly inputs already joined and this one? Does some predicate need
- * exactly inputs already joined and this one?
- */
+/* Does some predicate need exactly inputs already joined and this one? */
 static bool connects(const struct order *o, uint32_t input)
 {
     ASSERT(input < o->rel->inputs_len);
@@ -401,10 +380,7 @@ static bool connects(const struct order *o, uint32_t input)
     return false;
 }
 
-/*
- * Connected inputs first, small ones first: a cross join only when nothing else is left. Connected
- * inputs first, small ones first: a cross join only when nothing else is left.
- */
+/* Connected inputs first, small ones first: a cross join only when nothing else is left. */
 static uint32_t choose(const struct order *o)
 {
     uint32_t best = UINT32_MAX;

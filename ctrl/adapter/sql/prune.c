@@ -41,10 +41,7 @@ static struct pruned *find(struct prune *p, const struct rel *rel)
     return node;
 }
 
-/*
- * Inputs before users: one order serves both passes. Inputs before users: one order serves both
- * passes.
- */
+/* Inputs before users: one order serves both passes. */
 static void visit(struct prune *p, struct rel *rel)
 {
     ASSERT(rel != NULL);
@@ -92,10 +89,7 @@ static void need_join(struct prune *p, const struct pruned *n)
     }
 }
 
-/*
- * Keys decide about groups, so they stay even when nobody reads them. Keys decide about groups, so
- * they stay even when nobody reads them.
- */
+/* Keys decide about groups, so they stay even when nobody reads them. */
 static void need_reduce(struct prune *p, const struct pruned *n)
 {
     ASSERT(n->rel->kind == REL_REDUCE);
@@ -194,10 +188,7 @@ static void need_one(struct pruned *n)
 
 /* ---- new nodes ------------------------------------------------------------------------------- */
 
-/*
- * The input's surviving columns that `want` marks, in order; at: old -> new. The input's surviving
- * columns that `want` marks, in order; at: old -> new.
- */
+/* The input's surviving columns that `want` marks, in order; at: old -> new. */
 static struct rel *narrow(struct prune *p, const struct pruned *in, const bool *want, uint32_t *at)
 {
     ASSERT(in->out != NULL);
@@ -214,10 +205,7 @@ static struct rel *narrow(struct prune *p, const struct pruned *in, const bool *
     return rel_project(p->arena, in->out, cols, n);
 }
 
-/*
- * Exactly the needed columns of a relation that has (at least) those. Exactly the needed columns of
- * a relation that has (at least) those.
- */
+/* Exactly the needed columns of a relation that has (at least) those. */
 static void exactly(struct prune *p, struct pruned *n, struct rel *rel, const uint32_t *at)
 {
     struct pruned wide = {.rel = n->rel, .out = rel, .at = (uint32_t *)at};
@@ -337,10 +325,7 @@ static void build_reduce(struct prune *p, struct pruned *n)
     exactly(p, n, rel_reduce(p->arena, in->out, keys, rel->keys_len, aggs, len), at);
 }
 
-/*
- * UNION, NEGATE: every input with just the needed columns, in the same order. UNION, NEGATE: every
- * input with just the needed columns, in the same order.
- */
+/* UNION, NEGATE: every input with just the needed columns, in the same order. */
 static void build_each(struct prune *p, struct pruned *n)
 {
     ASSERT(n->rel->inputs_len >= 1);
@@ -358,7 +343,7 @@ static void build_each(struct prune *p, struct pruned *n)
     n->out = out;
 }
 
-/* Rows are told apart by all their columns here. Rows are told apart by all their columns here. */
+/* Rows are told apart by all their columns here. */
 static void build_whole(struct prune *p, struct pruned *n)
 {
     ASSERT(n->rel->kind == REL_DISTINCT || n->rel->kind == REL_THRESHOLD);

@@ -31,7 +31,7 @@ struct push {
 
 static struct rel *push(struct push *p, struct rel *rel, struct sxvec preds);
 
-/* What could not go further down stays here. What could not go further down stays here. */
+/* What could not go further down stays here. */
 static struct rel *with_filter(struct push *p, struct rel *rel, struct sxvec preds)
 {
     ASSERT(rel != NULL && preds.len <= preds.cap);
@@ -79,10 +79,7 @@ static bool rejects_all(const struct sxvec *preds)
     return false;
 }
 
-/*
- * Which of the column ranges does an expression use? Bit i: [bounds[i], bounds[i + 1]). Which of
- * the column ranges does an expression use? Bit i: [bounds[i], bounds[i + 1]).
- */
+/* Which of the column ranges does an expression use? Bit i: [bounds[i], bounds[i + 1]). */
 static uint64_t sides(struct push *p, const struct sx *sx, const uint32_t *bounds, uint32_t n)
 {
     ASSERT(n <= 64);
@@ -183,11 +180,8 @@ static struct rel *push_grouped(struct push *p, struct rel *rel, struct sxvec pr
     return with_filter(p, rebuilt(p, rel, in), above);
 }
 
-/*
- * Operators that treat equal rows alike: filtering before or after is the same. Operators that
- * treat equal rows alike: filtering before or after is the same. For threshold that is so because a
- * predicate drops all copies of a row, positive and negative, or none.
- */
+/* Operators that treat equal rows alike: filtering before or after is the same. For threshold that
+ * is so because a predicate drops all copies of a row, positive and negative, or none. */
 static struct rel *push_through(struct push *p, struct rel *rel, struct sxvec preds)
 {
     ASSERT(rel->kind == REL_DISTINCT || rel->kind == REL_THRESHOLD || rel->kind == REL_NEGATE);
@@ -213,11 +207,8 @@ static struct rel *push_union(struct push *p, struct rel *rel, struct sxvec pred
     return out->inputs_len == 1 ? out->inputs[0] : out;
 }
 
-/*
- * The rows of a small constant that satisfy the predicates, computed now. The rows of a small
- * constant that satisfy the predicates, computed now. Catalog queries live from it: their tables
- * are constants.
- */
+/* The rows of a small constant that satisfy the predicates, computed now. Catalog queries live from
+ * it: their tables are constants. */
 static struct rel *push_constant(struct push *p, struct rel *rel, struct sxvec preds)
 {
     ASSERT(rel->kind == REL_CONSTANT);
@@ -296,7 +287,7 @@ static void flatten(struct push *p, struct rel *rel, uint32_t base, uint32_t aft
     }
 }
 
-/* column = literal, either way round. column = literal, either way round. */
+/* column = literal, either way round. */
 static bool column_literal(const struct sx *sx, const struct sx **col, const struct sx **lit)
 {
     ASSERT(col != NULL && lit != NULL);
@@ -309,11 +300,8 @@ static bool column_literal(const struct sx *sx, const struct sx **col, const str
     return (*col)->kind == SX_COL && (*lit)->kind == SX_LIT;
 }
 
-/*
- * x = y and x = 5 imply y = 5: the literal reaches every input of the join. x = y and x = 5 imply y
- * = 5: the literal reaches every input of the join. It grows the list while walking it, so chains
- * are followed; bounded, as every pair could imply another.
- */
+/* x = y and x = 5 imply y = 5: the literal reaches every input of the join. It grows the list while
+ * walking it, so chains are followed; bounded, as every pair could imply another. */
 static void spread_literals(struct push *p, struct sxvec *preds)
 {
     for (uint32_t i = 0; i < preds->len && preds->len < 256; i++) {
@@ -383,12 +371,9 @@ static struct rel *push_inner(struct push *p, struct rel *rel, struct sxvec pred
     return out;
 }
 
-/*
- * Is the predicate false or NULL whenever these columns are all NULL? Is the predicate false or
- * NULL whenever these columns are all NULL? Then no padded row passes it, and an outer join with it
- * above is an inner one. Folding decides: y > 1 becomes NULL, coalesce(y, 0) = 0 true, and y IS
- * NULL true.
- */
+/* Is the predicate false or NULL whenever these columns are all NULL? Then no padded row passes it,
+ * and an outer join with it above is an inner one. Folding decides: y > 1 becomes NULL, coalesce(y,
+ * 0) = 0 true, and y IS NULL true. */
 static bool rejects_nulls(struct push *p, struct sx *pred, const struct rel *join, uint32_t from)
 {
     ASSERT(from <= join->cols_len);
@@ -454,11 +439,9 @@ static struct rel *push_left(struct push *p, struct rel *rel, struct sxvec preds
     return with_filter(p, rel_join2(a, REL_JOIN_LEFT, lrel, rrel, on.items, on.len), above);
 }
 
-/*
- * The output is left's columns: all predicates from above go left. The output is left's columns:
- * all predicates from above go left. The join's own condition over left columns moves there for a
- * semi join only: an anti join keeps the rows for which it is not true.
- */
+/* The output is left's columns: all predicates from above go left. The join's own condition over
+ * left columns moves there for a semi join only: an anti join keeps the rows for which it is not
+ * true. */
 static struct rel *push_semi(struct push *p, struct rel *rel, struct sxvec preds)
 {
     ASSERT(rel->inputs_len == 2);

@@ -85,10 +85,7 @@ static void copy_rows(struct arena *arena, struct rel *rel)
     }
 }
 
-/*
- * The value of an expression over one row; an error is the statement's. The value of an expression
- * over one row; an error is the statement's.
- */
+/* The value of an expression over one row; an error is the statement's. */
 static err_t row_value(struct arena *arena, struct sx *sx, struct sx *const *row, struct datum *out)
 {
     ASSERT(sx != NULL && out != NULL);
@@ -133,11 +130,8 @@ static err_t constant_mfp(struct arena *arena, struct rel *rel, struct rel *in, 
     return ERR_OK;
 }
 
-/*
- * The rows of a relation that depends on nothing; *out NULL when it is not such a one. The rows of
- * a relation that depends on nothing; *out NULL when it is not such a one. Joins, groups and the
- * rest of constants are the engine's, which has the code for them.
- */
+/* The rows of a relation that depends on nothing; *out NULL when it is not such a one. Joins,
+ * groups and the rest of constants are the engine's, which has the code for them. */
 static err_t constant_rows(struct arena *arena, struct rel *rel, struct rel **out)
 {
     ASSERT(rel != NULL);
@@ -182,11 +176,8 @@ static err_t constant_rows(struct arena *arena, struct rel *rel, struct rel **ou
 
 /* ---- the fast path --------------------------------------------------------------------------- */
 
-/*
- * The literal a predicate of the mfp fixes the column to, or NULL. The literal a predicate of the
- * mfp fixes the column to, or NULL. Of one kind only: the index compares bytes. A NULL fixes
- * nothing, as it equals nothing.
- */
+/* The literal a predicate of the mfp fixes the column to, or NULL. Of one kind only: the index
+ * compares bytes. A NULL fixes nothing, as it equals nothing. */
 static const struct expr_node *fixed_to(const struct mfp *mfp, uint32_t col)
 {
     ASSERT(col < mfp->input_cols);
@@ -210,11 +201,8 @@ static const struct expr_node *fixed_to(const struct mfp *mfp, uint32_t col)
     return NULL;
 }
 
-/*
- * All key columns are fixed: the peek can look up instead of scan. All key columns are fixed: the
- * peek can look up instead of scan. Equality of numerics or floats of different bytes is settled by
- * the index's own encoding.
- */
+/* All key columns are fixed: the peek can look up instead of scan. Equality of numerics or floats
+ * of different bytes is settled by the index's own encoding. */
 static bool index_fits(const struct sql_index *index, const struct mfp *mfp)
 {
     ASSERT(index != NULL);
@@ -385,10 +373,7 @@ static err_t analyse_text(struct az *az, const char *text, struct query *out)
     return az_query(az, script->stmts[0]->ast->node, NULL, 0, out);
 }
 
-/*
- * SELECT * FROM name: SUBSCRIBE and COPY of an object. SELECT * FROM name: SUBSCRIBE and COPY of an
- * object.
- */
+/* SELECT * FROM name: SUBSCRIBE and COPY of an object. */
 static const char *select_star(struct arena *arena, const struct sql_name *name)
 {
     ASSERT(name->name != NULL);

@@ -193,10 +193,8 @@ struct rel *rel_prefix(struct arena *arena, struct rel *in, uint32_t len)
     return rel_project(arena, in, cols, len);
 }
 
-/*
- * Outer joins make the padded side's columns nullable. Outer joins make the padded side's columns
- * nullable. preds are over left ++ right; those of a join by the analysis may hold subqueries.
- */
+/* Outer joins make the padded side's columns nullable. preds are over left ++ right; those of a
+ * join by the analysis may hold subqueries. */
 struct rel *rel_join2(struct arena *arena, enum rel_join join, struct rel *left, struct rel *right,
                       struct sx **preds, uint32_t preds_len)
 {

@@ -250,10 +250,7 @@ static const struct func *assume_known(const struct call *c)
     return found;
 }
 
-/*
- * The one function the call means; *ambiguous when several remain. Steps 2 to 6. The one function
- * the call means; *ambiguous when several remain.
- */
+/* The one function the call means; *ambiguous when several remain. Steps 2 to 6. */
 static const struct func *select_candidate(struct call *c, bool *ambiguous)
 {
     ASSERT(ambiguous != NULL && !*ambiguous);
@@ -287,11 +284,9 @@ static const struct func *select_candidate(struct call *c, bool *ambiguous)
 
 /* ---- building the call ----------------------------------------------------------------------- */
 
-/*
- * Operators and functions that give NULL for a NULL argument only. Operators and functions that
- * give NULL for a NULL argument only. To say "may be NULL" wrongly costs a null-safe comparison; to
- * say "never" wrongly would give wrong answers, so what is not listed may be.
- */
+/* Operators and functions that give NULL for a NULL argument only. To say "may be NULL" wrongly
+ * costs a null-safe comparison; to say "never" wrongly would give wrong answers, so what is not
+ * listed may be. */
 static bool result_nullable(const struct func *f, struct sx *const *args, uint32_t len)
 {
     ASSERT(len == 0 || args != NULL);
@@ -382,10 +377,8 @@ static err_t operator_error(struct az *az, const char *name, struct sx **args, u
                                  "need to add an explicit type cast.");
 }
 
-/*
- * text || anything, anything || text: the other side is written as text. text || anything, anything
- * || text: the other side is written as text (PostgreSQL has anynonarray || text for that).
- */
+/* text || anything, anything || text: the other side is written as text (PostgreSQL has anynonarray
+ * || text for that). */
 static err_t text_concat(struct az *az, struct sx **args, int location, struct sx **out, bool *done)
 {
     ASSERT(!*done);
@@ -546,12 +539,8 @@ err_t az_no_function(struct az *az, const char *name, struct sx *const *args, ui
                          "to add explicit type casts.");
 }
 
-/*
- * The result type, from core/data. min and max keep varchar(n) apart from text no more than
- * PostgreSQL does, but name, date and the like stay what they are. The result type, from core/data.
- * min and max of strings (varchar, name) are text, as in PostgreSQL; other kinds keep their SQL
- * type, without its modifier.
- */
+/* The result type, from core/data. min and max of strings (varchar, name) are text, as in
+ * PostgreSQL; other kinds keep their SQL type, without its modifier. */
 err_t az_aggregate(struct az *az, enum agg_func func, struct sx *arg, int location,
                    struct type *out)
 {

@@ -392,10 +392,8 @@ static const char *bare_name(const pg_node *node)
     return pg_string(node->column_ref->fields[0]);
 }
 
-/*
- * The target named so; UINT32_MAX when there is none. The target named so; UINT32_MAX when there is
- * none. Two of the same expression are not ambiguous.
- */
+/* The target named so; UINT32_MAX when there is none. Two of the same expression are not
+ * ambiguous. */
 static err_t output_name(struct az *az, const struct targets *t, uint32_t visible, const char *name,
                          const char *clause, int location, uint32_t *out)
 {
@@ -414,10 +412,7 @@ static err_t output_name(struct az *az, const struct targets *t, uint32_t visibl
     return ERR_OK;
 }
 
-/*
- * UINT32_MAX when no target is the same expression. UINT32_MAX when no target is the same
- * expression. Hidden ones count: they are shared as well.
- */
+/* UINT32_MAX when no target is the same expression. Hidden ones count: they are shared as well. */
 static uint32_t match_target(const struct targets *t, const struct sx *sx)
 {
     for (uint32_t i = 0; i < t->sx.len; i++) {
@@ -428,12 +423,9 @@ static uint32_t match_target(const struct targets *t, const struct sx *sx)
     return UINT32_MAX;
 }
 
-/*
- * The index of a target an ORDER BY or DISTINCT ON item means, a hidden one if need be. The index
- * of a target an ORDER BY or DISTINCT ON item means, a hidden one if need be. An output name goes
- * before a column of FROM (SQL-92), the reverse of GROUP BY; an expression sees FROM's columns only
- * (SQL-99). scope NULL: a set operation, which has output names and nothing else.
- */
+/* The index of a target an ORDER BY or DISTINCT ON item means, a hidden one if need be. An output
+ * name goes before a column of FROM (SQL-92), the reverse of GROUP BY; an expression sees FROM's
+ * columns only (SQL-99). scope NULL: a set operation, which has output names and nothing else. */
 static err_t find_target(struct az *az, struct scope *scope, const pg_node *node, struct targets *t,
                          uint32_t visible, const char *clause, uint32_t *out)
 {
@@ -467,11 +459,8 @@ static err_t find_target(struct az *az, struct scope *scope, const pg_node *node
     return ERR_OK;
 }
 
-/*
- * Hidden targets serve expressions that are not in the select list; equal ones are not repeated.
- * Hidden targets serve expressions that are not in the select list; equal ones are not repeated.
- * NULLs count as larger than everything: last when ascending, first when descending.
- */
+/* Hidden targets serve expressions that are not in the select list; equal ones are not repeated.
+ * NULLs count as larger than everything: last when ascending, first when descending. */
 static err_t sort_clause(struct az *az, struct scope *scope, pg_node **sort, size_t len,
                          struct targets *t, uint32_t visible, struct query *q)
 {
@@ -600,10 +589,8 @@ static err_t new_sets(struct group_by *by, uint64_t len, int location, struct gr
     return ERR_OK;
 }
 
-/*
- * ROLLUP (a, b): {ab, a, {}}. CUBE (a, b): every subset. ROLLUP (a, b): {ab, a, {}}. CUBE (a, b):
- * every subset. An element may be a list, (a, b), which comes and goes as one.
- */
+/* ROLLUP (a, b): {ab, a, {}}. CUBE (a, b): every subset. An element may be a list, (a, b), which
+ * comes and goes as one. */
 static err_t rollup_or_cube(struct group_by *by, const PgQuery__GroupingSet *set,
                             struct group_sets *out)
 {
@@ -795,12 +782,9 @@ static err_t distinct_on(struct az *az, struct scope *scope, const PgQuery__Sele
     return ERR_OK;
 }
 
-/*
- * DISTINCT ON keeps the first row of each group in ORDER BY's order: a top-1 by group. DISTINCT ON
- * keeps the first row of each group in ORDER BY's order: a top-1 by group. Plain DISTINCT needs
- * every ORDER BY expression in the select list, or the order would depend on which of the equal
- * rows is kept.
- */
+/* DISTINCT ON keeps the first row of each group in ORDER BY's order: a top-1 by group. Plain
+ * DISTINCT needs every ORDER BY expression in the select list, or the order would depend on which
+ * of the equal rows is kept. */
 static err_t distinct_clause(struct az *az, const PgQuery__SelectStmt *s, uint32_t *keys,
                              struct query *q)
 {
@@ -974,10 +958,7 @@ err_t az_values(struct az *az, struct scope *scope, pg_node **lists, size_t len,
     return az_cells(az, cells, len, cols, out);
 }
 
-/*
- * Halves of halves, not a chain: passes recurse as deep as the tree is. Halves of halves, not a
- * chain: passes recurse as deep as the tree is, and VALUES may be long.
- */
+/* Halves of halves, not a chain: passes recurse as deep as the tree is, and VALUES may be long. */
 static struct rel *union_rows(struct az *az, struct sx **cells, size_t len, uint32_t cols)
 {
     ASSERT(len > 0);
@@ -1061,10 +1042,8 @@ static struct sx *column_of(struct az *az, const struct query *q, uint32_t i)
     return sx_col(az->arena, i, q->rel->types[i]);
 }
 
-/*
- * Brings the arm's columns to the common types. Brings the arm's columns to the common types. An
- * arm with LIMIT of its own, (SELECT ... LIMIT 1) UNION ..., becomes a top-k here.
- */
+/* Brings the arm's columns to the common types. An arm with LIMIT of its own, (SELECT ... LIMIT 1)
+ * UNION ..., becomes a top-k here. */
 static err_t convert_arm(struct az *az, struct query *q, const struct type *types, struct rel **out)
 {
     ASSERT(types != NULL || q->cols_len == 0);

@@ -112,11 +112,8 @@ bool sx_is_op(const struct sx *sx, const char *name)
     return sx->kind == SX_CALL && strcmp(sx->func->name, name) == 0;
 }
 
-/*
- * Flat: AND of AND is one node, up to the number of arguments the engine takes. Flat: AND of AND is
- * one node, up to the number of arguments the engine takes. Order stays, as arguments behind one
- * that decides are not evaluated.
- */
+/* Flat: AND of AND is one node, up to the number of arguments the engine takes. Order stays, as
+ * arguments behind one that decides are not evaluated. */
 static struct sx *boolean2(struct arena *arena, enum sx_kind kind, struct sx *a, struct sx *b)
 {
     ASSERT(a->type.kind == TYPE_BOOL && b->type.kind == TYPE_BOOL);
@@ -293,11 +290,8 @@ struct sx *sx_equal(struct arena *arena, struct sx *a, struct sx *b, bool null_s
     return sx_call(arena, func, type, args, 2);
 }
 
-/*
- * Same value for the same row: types of literals count, locations do not. Same value for the same
- * row: types of literals count, locations do not. Relabelling does not change a value. False is
- * always safe: it costs a second computation.
- */
+/* Same value for the same row: types of literals count, locations do not. Relabelling does not
+ * change a value. False is always safe: it costs a second computation. */
 bool sx_same(const struct sx *a, const struct sx *b)
 {
     ASSERT(a != NULL && b != NULL);
@@ -387,10 +381,7 @@ void sxvec_push(struct arena *arena, struct sxvec *vec, struct sx *sx)
     vec->items[vec->len++] = sx;
 }
 
-/*
- * NOT (a OR b) is two conjuncts, too: semi and anti joins want them apart. NOT (a OR b) is two
- * conjuncts, too: semi and anti joins want them apart. true has none.
- */
+/* NOT (a OR b) is two conjuncts, too: semi and anti joins want them apart. true has none. */
 void sx_conjuncts(struct arena *arena, struct sx *sx, struct sxvec *out)
 {
     ASSERT(sx->type.kind == TYPE_BOOL);

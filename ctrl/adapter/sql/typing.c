@@ -336,11 +336,9 @@ static struct sx *relabel(struct az *az, struct sx *sx, struct type to)
     return r;
 }
 
-/*
- * varchar(n), char(n), numeric(p,s): the function that enforces the modifier. varchar(n), char(n),
- * numeric(p,s), timestamp(p): the function that enforces the modifier. An explicit cast to
- * varchar(n) cuts, an assignment of what is too long fails (22001): the function is told which.
- */
+/* varchar(n), char(n), numeric(p,s), timestamp(p): the function that enforces the modifier. An
+ * explicit cast to varchar(n) cuts, an assignment of what is too long fails (22001): the
+ * function is told which. */
 static struct sx *apply_typmod(struct az *az, struct sx *sx, struct type to, bool explicit)
 {
     ASSERT(sx->type.kind == to.kind);
@@ -369,11 +367,8 @@ static struct sx *apply_typmod(struct az *az, struct sx *sx, struct type to, boo
     return call;
 }
 
-/*
- * PostgreSQL's input function of the type decides, with its errors. PostgreSQL's input function of
- * the type decides, with its errors. The literal is parsed without the modifier, which is applied
- * afterwards, as PostgreSQL does it.
- */
+/* PostgreSQL's input function of the type decides, with its errors. The literal is parsed without
+ * the modifier, which is applied afterwards, as PostgreSQL does it. */
 static err_t coerce_unknown_literal(struct az *az, struct sx *sx, struct type to,
                                     enum cast_context context, struct sx **out)
 {

@@ -104,10 +104,7 @@ static err_t default_value(struct az *az, const struct sql_relation *relation, u
     return az_coerce(az, *out, type, CAST_ASSIGNMENT, out);
 }
 
-/*
- * An expression assigned to a column: 42804 as PostgreSQL says it. An expression assigned to a
- * column: 42804 as PostgreSQL says it.
- */
+/* An expression assigned to a column: 42804 as PostgreSQL says it. */
 static err_t assign(struct az *az, const struct sql_relation *relation, uint32_t col, struct sx *sx,
                     struct sx **out)
 {
@@ -236,11 +233,8 @@ static err_t insert_columns(struct az *az, const PgQuery__InsertStmt *s, struct 
     return ERR_OK;
 }
 
-/*
- * extra, missing: where the first expression too many and the first column too many stand. extra,
- * missing: where the first expression too many and the first column too many stand. Without a
- * column list fewer expressions are fine: the rest is DEFAULT.
- */
+/* extra, missing: where the first expression too many and the first column too many stand. Without
+ * a column list fewer expressions are fine: the rest is DEFAULT. */
 static err_t check_width(struct az *az, const struct insert *in, bool listed, uint32_t width,
                          int extra, int missing)
 {
@@ -256,10 +250,7 @@ static err_t check_width(struct az *az, const struct insert *in, bool listed, ui
     return ERR_OK;
 }
 
-/*
- * What is not written, or written DEFAULT, takes the column's default. What is not written, or
- * written DEFAULT, takes the column's default.
- */
+/* What is not written, or written DEFAULT, takes the column's default. */
 static err_t insert_row(struct az *az, const struct insert *in, const PgQuery__List *list,
                         bool listed, struct sx **row)
 {
@@ -402,11 +393,9 @@ static const char *alias_of(const PgQuery__RangeVar *var, const struct sql_relat
     return var->alias != NULL ? var->alias->aliasname : relation->name;
 }
 
-/*
- * Other items of FROM or USING: their columns behind the table's, their names beside it. Other
- * items of FROM or USING: their columns behind the table's, their names beside it. They do not see
- * the table (PostgreSQL: not even with LATERAL), so they are analysed in a scope of their own.
- */
+/* Other items of FROM or USING: their columns behind the table's, their names beside it. They do
+ * not see the table (PostgreSQL: not even with LATERAL), so they are analysed in a scope of their
+ * own. */
 static err_t join_others(struct az *az, pg_node **nodes, size_t len, struct target *t)
 {
     ASSERT(len > 0 && t->scope.items_len == 1);
@@ -484,10 +473,7 @@ static err_t table_rows(struct az *az, const PgQuery__RangeVar *var, pg_node **o
     return ERR_OK;
 }
 
-/*
- * SET column = value, or DEFAULT. SET column = value, or DEFAULT. (a, b) = (SELECT ...) and parts
- * of columns are not there.
- */
+/* SET column = value, or DEFAULT. (a, b) = (SELECT ...) and parts of columns are not there. */
 static err_t update_value(struct az *az, struct scope *scope, const struct sql_relation *relation,
                           const PgQuery__ResTarget *t, struct sx **values)
 {
@@ -606,10 +592,8 @@ err_t sql_plan_write(const struct sql_context *cx, const struct sql_stmt *stmt,
     return ERR_OK;
 }
 
-/*
- * RETURNING's columns and the parameters' types, without planning. RETURNING's columns and the
- * parameters' types, without planning. The columns live in az's arena.
- */
+/* RETURNING's columns and the parameters' types, without planning. The columns live in az's
+ * arena. */
 err_t write_describe(struct az *az, const struct sql_stmt *stmt, struct schema *columns)
 {
     struct sql_write write = {0};
