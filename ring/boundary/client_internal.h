@@ -45,6 +45,19 @@ struct boundary_sub {
     struct io_timer retry;   /* runs after "not yet" */
 };
 
+/* Whom the DATA of a channel is for: see protocol.h. */
+struct client_channel {
+    uint32_t *ids; /* subscriptions, also such as were given up meanwhile */
+    size_t len;    /* > 0 */
+};
+
+/* A session as one worker sees it; in the carrier's slot. */
+struct client_link {
+    struct carrier *carrier;
+    struct u64map channels; /* remote worker << 32 | stream -> struct client_channel */
+    size_t named;           /* in all lists */
+};
+
 /* On its compute worker's loop. */
 struct client_worker {
     struct boundary_client *client;
@@ -55,9 +68,11 @@ struct client_worker {
     struct u64map subs;  /* id -> struct boundary_sub */
     uint32_t next_id;
     struct u64map wanted; /* storage workers the net loop was told of; the keys matter */
-    struct carrier **carriers; /* sessions open */
-    size_t carriers_len;
-    size_t carriers_cap;
+    struct client_link **links; /* sessions open */
+    size_t links_len;
+    size_t links_cap;
+    uint8_t *scratch; /* a block for several readers, out of the peer's reach */
+    size_t scratch_cap;
     struct boundary_sub *current; /* whose callback runs; NULL when given up inside it */
     struct metric *subs_metric;
     struct metric *bytes;

@@ -116,9 +116,9 @@ static void sub_try(struct boundary_sub *sub)
     if (sub->dead || sub->carrier != NULL || sealed(sub)) {
         return;
     }
-    for (size_t i = 0; i < w->carriers_len; i++) {
-        if (serves(w->carriers[i], sub->request.worker)) {
-            sub_send(sub, w->carriers[i]);
+    for (size_t i = 0; i < w->links_len; i++) {
+        if (serves(w->links[i]->carrier, sub->request.worker)) {
+            sub_send(sub, w->links[i]->carrier);
             return;
         }
     }
@@ -263,39 +263,139 @@ void boundary_sub_pause(struct boundary_sub *sub, bool paused)
  *     10          [5, 10)     had already: taken for its credit only
  *     10          [12, 15)    a gap: the peer is broken, the session ends
  */
-static err_t take_data(struct boundary_sub *sub, const struct carrier_message *m)
+static err_t sub_take(struct boundary_sub *sub, const struct boundary_chunk *chunk, size_t len)
 {
     struct client_worker *w = sub->worker;
     ASSERT(!sub->dead && sub->carrier != NULL);
-    struct boundary_chunk chunk;
-    TRY(boundary_chunk_decode(m, &chunk));
-    if (chunk.upper <= sub->upper && chunk.lower < sub->upper) {
-        sub->consumed += boundary_cost(m->len);
+    if (chunk->upper <= sub->upper && chunk->lower < sub->upper) {
+        sub->consumed += boundary_cost(len);
         grant(sub);
         return ERR_OK; /* had already */
     }
-    if (chunk.lower != sub->upper) {
+    if (chunk->lower != sub->upper) {
         return err_new(ERR_PROTOCOL, "subscription %u is at %llu, the chunk begins at %llu",
-                       sub->id, (unsigned long long)sub->upper, (unsigned long long)chunk.lower);
+                       sub->id, (unsigned long long)sub->upper, (unsigned long long)chunk->lower);
     }
-    sub->partial = chunk.upper == chunk.lower;
+    sub->partial = chunk->upper == chunk->lower;
     if (!sub->partial) {
-        sub->upper = chunk.upper;
+        sub->upper = chunk->upper;
         sub->complete = true;
     }
-    sub->consumed += boundary_cost(m->len);
+    sub->consumed += boundary_cost(len);
     if (w->bytes != NULL) {
-        metric_add(w->bytes, m->len);
+        metric_add(w->bytes, len);
     }
-    counters_add(sub->counters, READER_BYTES, m->len);
+    counters_add(sub->counters, READER_BYTES, len);
     counters_add(sub->counters, READER_CHUNKS, 1);
     counters_set(sub->counters, READER_FRONTIER, sub->upper);
     ASSERT(w->current == NULL); /* messages are not nested */
     w->current = sub;
-    sub->handler.data(sub->arg, &chunk);
+    sub->handler.data(sub->arg, chunk);
     if (w->current == sub) { /* else it was given up meanwhile */
         w->current = NULL;
         grant(sub);
+    }
+    return ERR_OK;
+}
+
+/* A subscription of this number that the peer's worker may speak to; *out is NULL when it was given
+ * up while the message was under way. */
+static err_t find_sub(struct client_worker *w, struct carrier *c, uint32_t remote, uint64_t id,
+                      struct boundary_sub **out)
+{
+    struct boundary_sub *sub = u64map_get(&w->subs, id);
+    *out = sub;
+    if (sub != NULL && (sub->carrier != c || remote_of(sub) != remote)) {
+        return err_new(ERR_PROTOCOL, "message for subscription %u from the wrong worker", sub->id);
+    }
+    return ERR_OK;
+}
+
+static uint64_t channel_key(uint32_t remote, uint32_t stream)
+{
+    return (uint64_t)remote << 32 | stream;
+}
+
+/* Every channel begins by naming its readers. */
+static err_t find_channel(const struct client_link *link, uint32_t remote, uint32_t stream,
+                          const struct client_channel **out)
+{
+    *out = u64map_get(&link->channels, channel_key(remote, stream));
+    return *out != NULL ? ERR_OK : err_new(ERR_PROTOCOL, "channel %u has no readers", stream);
+}
+
+/* The bytes where the peer cannot write them, valid until the next message. */
+static void settle(struct client_worker *w, struct carrier_message *m)
+{
+    ASSERT((m->flags & CARRIER_STABLE) == 0 && m->len <= FRAME_MESSAGE_MAX);
+    if (w->scratch_cap < m->len) {
+        free(w->scratch);
+        w->scratch_cap = (m->len + CARRIER_ALIGN - 1) / CARRIER_ALIGN * CARRIER_ALIGN;
+        w->scratch = aligned_alloc(CARRIER_ALIGN, w->scratch_cap);
+        ASSERT(w->scratch != NULL);
+    }
+    m->data = memcpy(w->scratch, m->data, m->len);
+    m->flags |= CARRIER_STABLE;
+}
+
+/* A chunk for the channel's readers. Several would each copy a block the peer can write before they
+ * look at it: it is done here, once for all. The handlers may give up and make subscriptions, but
+ * the channel changes with messages only. */
+static err_t take_data(struct client_worker *w, struct client_link *link, uint32_t remote,
+                       const struct carrier_message *m)
+{
+    const struct client_channel *channel;
+    TRY(find_channel(link, remote, m->stream, &channel));
+    ASSERT(channel->len > 0);
+    struct carrier_message message = *m;
+    if (channel->len > 1 && m->len > 0 && (m->flags & CARRIER_STABLE) == 0) {
+        settle(w, &message);
+    }
+    struct boundary_chunk chunk;
+    TRY(boundary_chunk_decode(&message, &chunk));
+    for (size_t i = 0; i < channel->len; i++) {
+        struct boundary_sub *sub;
+        TRY(find_sub(w, link->carrier, remote, channel->ids[i], &sub));
+        if (sub != NULL) {
+            TRY(sub_take(sub, &chunk, m->len));
+        }
+    }
+    return ERR_OK;
+}
+
+/* The channel goes, or gets other readers. */
+static void channel_free(struct client_link *link, struct client_channel *channel)
+{
+    ASSERT(link->named >= channel->len);
+    link->named -= channel->len;
+    free(channel->ids);
+    free(channel);
+}
+
+/* Whom the channel is for from now on; nobody: it is closed. Numbers nobody has here are kept: they
+ * may have been given up a moment ago. So what a peer can have us keep is bounded. */
+static err_t take_readers(struct client_link *link, uint32_t remote,
+                          const struct carrier_message *m)
+{
+    uint32_t *ids;
+    size_t len;
+    const uint64_t key = channel_key(remote, m->stream);
+    TRY(boundary_readers_decode(m, &ids, &len));
+    struct client_channel *was = u64map_remove(&link->channels, key);
+    if (was != NULL) {
+        channel_free(link, was);
+    } else if (len == 0) {
+        return err_new(ERR_PROTOCOL, "channel %u is not open", m->stream);
+    }
+    if (len > BOUNDARY_SUBS_MAX - link->named) {
+        free(ids);
+        return err_new(ERR_PROTOCOL, "more than %u readers named", BOUNDARY_SUBS_MAX);
+    }
+    if (len > 0) {
+        struct client_channel *channel = MEM_NEW(struct client_channel);
+        *channel = (struct client_channel){.ids = ids, .len = len};
+        link->named += len;
+        u64map_put(&link->channels, key, channel);
     }
     return ERR_OK;
 }
@@ -324,34 +424,27 @@ static err_t client_message(void *worker_ctx, struct carrier *c, uint32_t local,
                             const struct carrier_message *m)
 {
     struct client_worker *w = worker_ctx;
-    struct boundary_sub *sub = u64map_get(&w->subs, m->stream);
-    if (m->kind != BOUNDARY_DATA && m->kind != BOUNDARY_REFUSED) {
+    struct client_link *link = *carrier_slot(c, local);
+    struct boundary_sub *sub;
+    ASSERT(link != NULL && link->carrier == c);
+    switch (m->kind) {
+    case BOUNDARY_DATA:
+        return take_data(w, link, remote, m);
+    case BOUNDARY_READERS:
+        return take_readers(link, remote, m);
+    case BOUNDARY_REFUSED:
+        TRY(find_sub(w, c, remote, m->a, &sub));
+        return sub != NULL ? take_refused(sub, m) : ERR_OK;
+    default:
         return err_new(ERR_PROTOCOL, "message of kind %u from a storage worker", m->kind);
     }
-    if (sub == NULL) {
-        return ERR_OK; /* given up while this was under way */
-    }
-    if (sub->carrier != c || remote_of(sub) != remote) {
-        return err_new(ERR_PROTOCOL, "message for subscription %u from the wrong worker", sub->id);
-    }
-    return m->kind == BOUNDARY_DATA ? take_data(sub, m) : take_refused(sub, m);
 }
 
-/* This worker fell so far behind that a chunk was taken back before it was read. All that is still
- * under way for this subscription is behind the gap: it goes on under another number, from the
- * frontier reached, and what comes for the old one is nobody's. */
-static err_t client_lost(void *worker_ctx, struct carrier *c, uint32_t local, uint32_t remote,
-                         const struct carrier_message *m)
+/* All that is still under way for this subscription is behind a gap: it goes on under another
+ * number, from the frontier reached, and what comes for the old one is nobody's. */
+static void sub_lost(struct boundary_sub *sub)
 {
-    struct client_worker *w = worker_ctx;
-    struct boundary_sub *sub = u64map_get(&w->subs, m->stream);
-    if (sub == NULL) {
-        return ERR_OK;
-    }
-    if (m->kind != BOUNDARY_DATA || sub->carrier != c || remote_of(sub) != remote) {
-        return err_new(ERR_PROTOCOL, "message of kind %u for subscription %u was taken back",
-                       m->kind, sub->id);
-    }
+    struct client_worker *w = sub->worker;
     send_unsubscribe(sub);
     void *was = u64map_remove(&w->subs, sub->id);
     ASSERT(was == sub);
@@ -364,6 +457,27 @@ static err_t client_lost(void *worker_ctx, struct carrier *c, uint32_t local, ui
     sub = u64map_get(&w->subs, id);
     if (sub != NULL) { /* else reset gave it up */
         sub_try(sub);
+    }
+}
+
+/* This worker fell so far behind that a chunk was taken back before it was read: the channel's
+ * readers have all lost it. */
+static err_t client_lost(void *worker_ctx, struct carrier *c, uint32_t local, uint32_t remote,
+                         const struct carrier_message *m)
+{
+    struct client_worker *w = worker_ctx;
+    const struct client_link *link = *carrier_slot(c, local);
+    const struct client_channel *channel;
+    if (m->kind != BOUNDARY_DATA) {
+        return err_new(ERR_PROTOCOL, "message of kind %u was taken back", m->kind);
+    }
+    TRY(find_channel(link, remote, m->stream, &channel));
+    for (size_t i = 0; i < channel->len; i++) {
+        struct boundary_sub *sub;
+        TRY(find_sub(w, c, remote, channel->ids[i], &sub));
+        if (sub != NULL) {
+            sub_lost(sub);
+        }
     }
     return ERR_OK;
 }
@@ -409,20 +523,39 @@ static void cut_one(struct boundary_sub *sub, void *arg)
 static void client_open(void *worker_ctx, struct carrier *c, uint32_t local)
 {
     struct client_worker *w = worker_ctx;
-    *VEC_PUSH(w, carriers) = c;
+    ASSERT(*carrier_slot(c, local) == NULL);
+    struct client_link *link = MEM_NEW(struct client_link);
+    link->carrier = c;
+    *carrier_slot(c, local) = link;
+    *VEC_PUSH(w, links) = link;
     each_sub(w, try_one, NULL);
+}
+
+static void link_free(struct client_link *link)
+{
+    size_t at = 0;
+    uint64_t key;
+    void *channel;
+    while (u64map_next(&link->channels, &at, &key, &channel)) {
+        channel_free(link, channel);
+    }
+    ASSERT(link->named == 0);
+    u64map_free(&link->channels);
+    free(link);
 }
 
 static void client_close(void *worker_ctx, struct carrier *c, uint32_t local)
 {
     struct client_worker *w = worker_ctx;
+    struct client_link *link = *carrier_slot(c, local);
     size_t at = 0;
-    ASSERT(w->carriers_len > 0);
-    while (w->carriers[at] != c) {
+    ASSERT(w->links_len > 0);
+    while (w->links[at] != link) {
         at++;
-        ASSERT(at < w->carriers_len);
+        ASSERT(at < w->links_len);
     }
-    w->carriers[at] = w->carriers[--w->carriers_len];
+    w->links[at] = w->links[--w->links_len];
+    link_free(link);
     each_sub(w, cut_one, c);
     each_sub(w, try_one, NULL); /* another session may serve its workers already */
 }
@@ -504,5 +637,9 @@ void client_worker_free(struct client_worker *w)
     u64map_free(&w->subs);
     u64map_free(&w->wanted);
     mailbox_free(w->box, client_item_free);
-    free(w->carriers);
+    for (size_t i = 0; i < w->links_len; i++) {
+        link_free(w->links[i]);
+    }
+    free(w->links);
+    free(w->scratch);
 }

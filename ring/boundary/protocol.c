@@ -2,6 +2,8 @@
  * encoding asserts what its caller promised. Numbers are little-endian (core/base/buf). */
 #include "ring/boundary/protocol.h"
 
+#include "core/base/mem.h"
+
 STATIC_ASSERT((CARRIER_ALIGN & (CARRIER_ALIGN - 1)) == 0, "padded() masks");
 
 enum { SQLSTATE_LEN = 5, REFUSAL_TEXT_MAX = 4096, REQUEST_RESUME = 1 };
@@ -77,6 +79,40 @@ err_t boundary_chunk_decode(const struct carrier_message *m, struct boundary_chu
         out->err = m->data + err_at;
         out->err_len = m->len - err_at;
     }
+    return ERR_OK;
+}
+
+void boundary_readers_encode(struct buf *out, const uint32_t *ids, size_t len)
+{
+    ASSERT(len <= BOUNDARY_SUBS_MAX);
+    for (size_t i = 0; i < len; i++) {
+        ASSERT(i == 0 || ids[i - 1] < ids[i]);
+        buf_append_u32(out, ids[i]);
+    }
+}
+
+/* Strictly ascending: nobody is named twice, and so nobody is given a chunk twice. */
+err_t boundary_readers_decode(const struct carrier_message *m, uint32_t **ids, size_t *len)
+{
+    *ids = NULL;
+    *len = m->len / sizeof(uint32_t);
+    if (m->len % sizeof(uint32_t) != 0 || *len > BOUNDARY_SUBS_MAX) {
+        return err_new(ERR_PROTOCOL, "list of readers of %zu bytes", m->len);
+    }
+    if (*len == 0) {
+        return ERR_OK;
+    }
+    uint32_t *list = mem_alloc(m->len);
+    memcpy(list, m->data, m->len); /* then checked: the original may change */
+    for (size_t i = 1; i < *len; i++) {
+        if (list[i] <= list[i - 1]) {
+            err_t err = err_new(ERR_PROTOCOL, "readers %u and %u out of order", list[i - 1],
+                                list[i]);
+            free(list);
+            return err;
+        }
+    }
+    *ids = list;
     return ERR_OK;
 }
 

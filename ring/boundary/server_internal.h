@@ -1,7 +1,8 @@
 /*
- * Module-private: the server of the storage boundary in three files. server.c lives on the net
+ * Module-private: the server of the storage boundary in four files. server.c lives on the net
  * loop: the door, sessions, life. server_worker.c lives on each storage worker's loop: its
- * subscriptions, served in turns. server_share.c: one chunk for several subscribers.
+ * subscriptions, served in turns. server_share.c: one chunk for several subscribers, and where they
+ * stand. server_channel.c: one message for those of them that one compute worker has.
  */
 #ifndef TAILRACE_RING_BOUNDARY_SERVER_INTERNAL_H
 #define TAILRACE_RING_BOUNDARY_SERVER_INTERNAL_H
@@ -24,12 +25,13 @@ enum sub_state {
 struct sub {
     struct link *link;
     struct source *source;
-    void *cursor;    /* the backend's; closed with the subscription */
-    uint32_t remote; /* compute worker, as its process numbers it */
-    uint32_t stream; /* its number there */
+    struct channel *channel;
+    void *cursor; /* the backend's; closed with the subscription */
+    uint32_t id;  /* as its compute worker numbers it */
     enum sub_state state;
     bool placed;   /* all below `at` was sent and nothing beyond: at knows where the cursor is */
     uint64_t at;
+    struct place *place; /* at, when it is placed and the source keeps places */
     uint64_t granted; /* credit, bytes since the beginning */
     uint64_t used;    /* of it; the last chunk may go beyond, by less than a chunk and its cost */
     struct sub *list_next; /* in the run queue, or among the link's blocked */
@@ -45,26 +47,62 @@ struct sub_list {
     struct sub *last;
 };
 
-/* A chunk built once, in the pool, for all who are at its lower. */
+/* A chunk made once for all who are at its lower; its bytes, if any, are in the pool. */
 struct shared_chunk {
-    struct carrier_block block; /* data is NULL: there is none */
+    bool kept;                  /* else there is none */
+    struct carrier_block block; /* data is NULL: progress alone */
     uint64_t lower;
     uint64_t upper;
     uint32_t ok_len;   /* bytes, of the ok batch */
     uint32_t len;      /* bytes, of the whole payload */
-    uint32_t expected; /* subscribers that were at lower and have not had it yet */
+};
+
+/* A time of a source at which subscriptions of it stand; made by the first of them, freed with the
+ * last. */
+struct place {
+    uint64_t at;
+    uint32_t subs;
 };
 
 /* A source that somebody subscribes to; made by the first, freed by the last. Worker loop. */
 struct source {
     uint64_t id;
-    struct sub *first; /* its subscriptions, in no order */
+    struct sub *first; /* its subscriptions, oldest first */
+    struct sub *last;
     uint32_t subs;     /* how many */
+    bool tracked;      /* there were several once: places are kept */
+    bool dry;          /* the backend has nothing beyond dry_at, as of the last wake */
+    uint64_t dry_at;
     uint64_t upper; /* as last heard; for counters */
+    struct u64map places; /* at -> struct place */
     struct shared_chunk chunk;
+    struct channel *channels;
     struct counters_slot *counters;
     struct source *kept_prev; /* among those that keep a chunk, oldest first */
     struct source *kept_next;
+};
+
+/* Numbers of subscriptions. */
+struct readers {
+    uint32_t *ids;
+    size_t ids_len;
+    size_t ids_cap;
+};
+
+/* What is sent to the subscriptions of one source that one compute worker has: see protocol.h.
+ * Made by the first of them, freed with the last. */
+struct channel {
+    struct link *link;
+    struct source *source;
+    uint32_t remote; /* compute worker, as its process numbers it */
+    uint32_t stream; /* its number on the link */
+    uint32_t subs;
+    bool casting;           /* in the worker's list of those that have somebody in `next` */
+    struct readers named;   /* whom the peer takes DATA to be for */
+    struct readers next;    /* who gets the source's chunk with the next message */
+    struct channel *prev;   /* among those of the source */
+    struct channel *following;
+    struct channel *cast_next;
 };
 
 /* A session as one worker sees it; in the carrier's slot. */
@@ -72,7 +110,9 @@ struct link {
     struct server_worker *worker;
     struct carrier *carrier;
     uint32_t local;
-    struct u64map subs; /* remote worker << 32 | stream -> struct sub */
+    struct u64map subs;     /* remote worker << 32 | id -> struct sub */
+    struct u64map channels; /* stream -> struct channel */
+    uint32_t last_stream;   /* given to a channel */
     struct sub_list blocked;
     struct link *prev; /* among those of the worker */
     struct link *next;
@@ -89,6 +129,7 @@ struct server_worker {
     struct u64map sources; /* id -> struct source */
     struct link *links;
     struct sub_list run; /* SUB_QUEUED */
+    struct channel *casts; /* those that may have something to send; empty between polls */
     struct source *kept_first; /* sources that keep a chunk, oldest chunk first */
     struct source *kept_last;
     struct metric *subs;
@@ -153,12 +194,30 @@ void server_worker_free(struct server_worker *w);
 /* Serves the subscription from its source's shared chunk, if that is what it needs next and its
  * credit allows; false: it must ask the backend. */
 bool share_serve(struct sub *sub, uint64_t room);
-/* A chunk the backend just gave this subscription: builds it in the pool and sends it, if there are
- * others to have it as well; false: nothing was done. */
+/* A chunk the backend just gave this subscription: keeps it and sends it, if there are others to
+ * have it as well; false: nothing was done. */
 bool share_offer(struct sub *sub, const struct boundary_chunk *chunk, size_t len);
-/* The subscription goes, or moves on without the shared chunk. */
-void share_pass(struct sub *sub);
-/* Lets the source's chunk go. */
+/* Where the subscription stands now: at this time, or (not placed) amid one. */
+void share_place(struct sub *sub, bool placed, uint64_t at);
+/* It is new to its source; it goes. */
+void share_join(struct sub *sub);
+void share_leave(struct sub *sub);
+/* Lets the source's chunk go, after it was sent to those who wait for it. */
 void share_drop(struct server_worker *w, struct source *source);
+
+/* ---- server_channel.c; worker loop ----------------------------------------------------------- */
+
+/* The channel of these subscriptions; made when there is none. */
+struct channel *channel_join(struct link *link, uint32_t remote, struct source *source);
+/* One less. tell: the session goes on, so the peer hears when the channel closes. */
+void channel_leave(struct channel *channel, bool tell);
+/* The subscription gets the source's shared chunk with the next message. */
+void channel_cast(struct channel *channel, uint32_t id);
+/* Sends that message. It must go before anything else is sent on the channel. */
+void channel_flush(struct channel *channel);
+/* Of all channels of the worker. */
+void channels_flush(struct server_worker *w);
+/* Says that what is sent from now on is for this subscription alone. */
+void channel_name(struct channel *channel, uint32_t id);
 
 #endif

@@ -17,8 +17,9 @@
 #include "ring/boundary/server_internal.h"
 
 enum {
-    CHUNKS_A_POLL = 16, /* then the loop's other work gets its turn */
-    SUBS_PER_SESSION_MAX = 1 << 20,
+    POLL_WORK = 256, /* then the loop's other work gets its turn */
+    WORK_PULL = 16,  /* of it: having the backend make a chunk, and */
+    WORK_SHARE = 1,  /* serving from one that is there, or finding that there is nothing */
 };
 
 static const struct counters_type sub_counters = {
@@ -89,14 +90,13 @@ static void source_join(struct sub *sub, uint64_t id)
                                              id, w->server->config.worker_base + w->index});
         u64map_put(&w->sources, id, source);
     }
-    ASSERT(source->id == id);
+    ASSERT(source->id == id && (source->first == NULL) == (source->last == NULL));
     sub->source = source;
-    sub->source_next = source->first;
-    if (source->first != NULL) {
-        source->first->source_prev = sub;
-    }
-    source->first = sub;
+    sub->source_prev = source->last;
+    *(source->last != NULL ? &source->last->source_next : &source->first) = sub;
+    source->last = sub;
     source->subs++;
+    share_join(sub);
 }
 
 /* The last one to leave closes the source. */
@@ -104,18 +104,18 @@ static void source_leave(struct sub *sub)
 {
     struct server_worker *w = sub->link->worker;
     struct source *source = sub->source;
-    ASSERT(source->chunk.block.data == NULL || source->chunk.lower < source->chunk.upper);
+    ASSERT(!source->chunk.kept || source->chunk.lower < source->chunk.upper);
     ASSERT(source->subs > 0 && (sub->source_prev != NULL || source->first == sub));
-    share_pass(sub);
+    share_leave(sub);
     *(sub->source_prev != NULL ? &sub->source_prev->source_next : &source->first) =
         sub->source_next;
-    if (sub->source_next != NULL) {
-        sub->source_next->source_prev = sub->source_prev;
-    }
+    *(sub->source_next != NULL ? &sub->source_next->source_prev : &source->last) =
+        sub->source_prev;
     sub->source = NULL;
     if (--source->subs == 0) {
-        share_drop(w, source);
-        ASSERT(source->first == NULL);
+        ASSERT(source->first == NULL && source->last == NULL && source->channels == NULL);
+        ASSERT(!source->chunk.kept && source->places.len == 0); /* went with the last at lower */
+        u64map_free(&source->places);
         void *was = u64map_remove(&w->sources, source->id);
         ASSERT(was == source);
         counters_close(metrics_counters(w->server->config.metrics), source->counters);
@@ -131,11 +131,13 @@ static void count_credit(struct sub *sub)
     counters_set(sub->counters, SUB_CREDIT, left);
 }
 
-/* Frees what the subscription holds; the caller takes it out of link->subs. */
-static void sub_free(struct sub *sub)
+/* Frees what the subscription holds; the caller takes it out of link->subs. tell: the session goes
+ * on. */
+static void sub_free(struct sub *sub, bool tell)
 {
     struct server_worker *w = sub->link->worker;
     sub_move(sub, SUB_IDLE); /* out of its list */
+    channel_leave(sub->channel, tell);
     source_leave(sub);
     w->server->config.backend->close(sub->cursor);
     server_metric_add(w->subs, -1);
@@ -146,23 +148,24 @@ static void sub_free(struct sub *sub)
 /* Out of the link's books as well. */
 static void sub_drop(struct sub *sub)
 {
-    void *was = u64map_remove(&sub->link->subs, (uint64_t)sub->remote << 32 | sub->stream);
+    void *was = u64map_remove(&sub->link->subs, (uint64_t)sub->channel->remote << 32 | sub->id);
     ASSERT(was == sub);
-    sub_free(sub);
+    sub_free(sub, true);
 }
 
-/* Ends a subscription, or one that never was, for the client; owns err. */
-static void refuse(struct link *link, uint32_t remote, uint32_t stream, err_t err)
+/* Ends a subscription, or one that never was, for the client; owns err. channel: behind what was
+ * sent there. */
+static void refuse(struct link *link, uint32_t remote, uint32_t channel, uint32_t id, err_t err)
 {
     ASSERT(err != ERR_OK);
     struct buf text = {0};
     boundary_refusal_encode(&text, err);
     struct carrier_message m = {.kind = BOUNDARY_REFUSED, .flags = CARRIER_URGENT,
-                                .stream = stream, .c = (uint32_t)err_code(err), .data = text.data,
-                                .len = text.len};
+                                .stream = channel, .c = (uint32_t)err_code(err), .a = id,
+                                .data = text.data, .len = text.len};
     carrier_send(link->carrier, link->local, remote, &m);
     LOG_INFO("boundary", "subscription refused", LOG_U64("process",
-             carrier_peer(link->carrier)->process), LOG_U64("subscription", stream),
+             carrier_peer(link->carrier)->process), LOG_U64("subscription", id),
              LOG_ERR(err));
     buf_free(&text);
     err_free(err);
@@ -190,41 +193,38 @@ void sub_sent(struct sub *sub, size_t len, uint64_t upper)
 }
 
 /* Writes the chunk straight into the carrier's memory: the one copy on this side. */
-static void send_chunk(struct sub *sub, const struct boundary_chunk *chunk)
+static void send_chunk(struct sub *sub, const struct boundary_chunk *chunk, size_t len)
 {
     struct link *link = sub->link;
-    size_t len = boundary_chunk_len(chunk);
+    struct channel *channel = sub->channel;
     ASSERT(chunk->lower <= chunk->upper && len <= FRAME_MESSAGE_MAX);
-    struct carrier_message m = {.kind = BOUNDARY_DATA, .stream = sub->stream,
+    channel_flush(channel);
+    channel_name(channel, sub->id);
+    struct carrier_message m = {.kind = BOUNDARY_DATA, .stream = channel->stream,
                                 .flags = len == 0 ? CARRIER_URGENT : 0,
                                 .a = chunk->lower, .b = chunk->upper,
                                 .c = (uint32_t)chunk->ok_len};
     if (len == 0) {
-        carrier_commit(link->carrier, link->local, sub->remote, &m, NULL, 0);
+        carrier_commit(link->carrier, link->local, channel->remote, &m, NULL, 0);
     } else {
         struct carrier_block block;
-        carrier_reserve(link->carrier, link->local, sub->remote, len, &block);
+        carrier_reserve(link->carrier, link->local, channel->remote, len, &block);
         boundary_chunk_encode(chunk, block.data);
-        carrier_commit(link->carrier, link->local, sub->remote, &m, &block, len);
+        carrier_commit(link->carrier, link->local, channel->remote, &m, &block, len);
     }
     sub_sent(sub, len, chunk->upper);
 }
 
 /* Sends what the backend gave; shared with those who need the same. */
-static void sub_send(struct sub *sub, const struct boundary_chunk *chunk)
+static void sub_send(struct sub *sub, const struct boundary_chunk *chunk, size_t len)
 {
-    size_t len = boundary_chunk_len(chunk);
     bool moves = chunk->upper > chunk->lower;
-    if (!moves && len == 0) {
-        return; /* says nothing: no bytes, no progress */
-    }
+    ASSERT(moves || len > 0);
     if (!share_offer(sub, chunk, len)) {
-        share_pass(sub);
-        send_chunk(sub, chunk);
+        send_chunk(sub, chunk, len);
     }
     /* Amid a time that takes several chunks nobody else can go on from here. */
-    sub->placed = moves;
-    sub->at = chunk->upper;
+    share_place(sub, moves, chunk->upper);
 }
 
 /* Has the backend make the next chunk; false: it has nothing more for now, or the subscription is
@@ -236,37 +236,55 @@ static bool sub_pull(struct sub *sub, uint64_t room)
     bool more = false;
     err_t err = link->worker->server->config.backend->next(
         sub->cursor, room < BOUNDARY_CHUNK_MAX ? room : BOUNDARY_CHUNK_MAX, &chunk, &more);
-    if (err == ERR_OK && boundary_chunk_len(&chunk) > FRAME_MESSAGE_MAX) {
+    size_t len = err == ERR_OK ? boundary_chunk_len(&chunk) : 0;
+    if (len > FRAME_MESSAGE_MAX) {
         err = err_new(ERR_LIMIT, "one update takes %zu bytes, more than the boundary carries",
-                      boundary_chunk_len(&chunk));
+                      len);
     }
     if (err != ERR_OK) {
-        refuse(link, sub->remote, sub->stream, err);
+        channel_flush(sub->channel);
+        refuse(link, sub->channel->remote, sub->channel->stream, sub->id, err);
         sub_drop(sub);
         return false;
     }
-    sub_send(sub, &chunk);
+    if (chunk.upper > chunk.lower || len > 0) {
+        sub_send(sub, &chunk, len);
+    } else if (!more && sub->placed) {
+        sub->source->dry = true; /* nor has it for others who stand here */
+        sub->source->dry_at = sub->at;
+    }
     return more;
 }
 
-/* One turn: at most one chunk. */
-static void sub_serve(struct sub *sub)
+/* One turn: at most one chunk. Returns what it cost. */
+static int sub_serve(struct sub *sub)
 {
     ASSERT(sub->state == SUB_QUEUED && sub->source != NULL);
     struct link *link = sub->link;
+    const struct source *source = sub->source;
     if (sub->used >= sub->granted) {
         sub_move(sub, SUB_NO_CREDIT);
         counters_add(sub->counters, SUB_WAITS_CREDIT, 1);
-    } else if (!carrier_ready(link->carrier, link->local, sub->remote)) {
+        return WORK_SHARE;
+    }
+    if (!carrier_ready(link->carrier, link->local, sub->channel->remote)) {
         sub_move(sub, SUB_BLOCKED);
         counters_add(sub->counters, SUB_WAITS_CARRIER, 1);
-    } else {
-        uint64_t room = sub->granted - sub->used;
-        sub_move(sub, SUB_IDLE);
-        if (share_serve(sub, room) || sub_pull(sub, room)) {
-            sub_move(sub, SUB_QUEUED); /* behind the others */
-        }
+        return WORK_SHARE;
     }
+    uint64_t room = sub->granted - sub->used;
+    sub_move(sub, SUB_IDLE);
+    if (source->dry && sub->placed && sub->at == source->dry_at) {
+        return WORK_SHARE;
+    }
+    if (share_serve(sub, room)) {
+        sub_move(sub, SUB_QUEUED); /* behind the others */
+        return WORK_SHARE;
+    }
+    if (sub_pull(sub, room)) {
+        sub_move(sub, SUB_QUEUED);
+    }
+    return WORK_PULL;
 }
 
 /* Only a message that no correct client sends is an error here; what storage cannot do now or ever
@@ -282,27 +300,28 @@ static err_t take_subscribe(struct link *link, uint32_t remote, const struct car
         return err_new(ERR_PROTOCOL, "duplicate subscription %u of worker %u", m->stream, remote);
     }
     if (request.worker != server->config.worker_base + w->index) {
-        refuse(link, remote, m->stream,
+        refuse(link, remote, BOUNDARY_NO_CHANNEL, m->stream,
                err_new(ERR_NOT_FOUND, "worker %u is not here, this is %u", request.worker,
                        server->config.worker_base + w->index));
         return ERR_OK;
     }
-    if (link->subs.len >= SUBS_PER_SESSION_MAX) {
-        refuse(link, remote, m->stream, err_new(ERR_LIMIT, "too many subscriptions"));
+    if (link->subs.len >= BOUNDARY_SUBS_MAX) {
+        refuse(link, remote, BOUNDARY_NO_CHANNEL, m->stream,
+               err_new(ERR_LIMIT, "too many subscriptions"));
         return ERR_OK;
     }
     void *cursor = NULL;
     err_t err = server->config.backend->open(w->ctx, &request, &cursor);
     if (err != ERR_OK) {
-        refuse(link, remote, m->stream, err);
+        refuse(link, remote, BOUNDARY_NO_CHANNEL, m->stream, err);
         return ERR_OK;
     }
     struct sub *sub = MEM_NEW(struct sub);
-    *sub = (struct sub){.link = link, .remote = remote, .stream = m->stream, .cursor = cursor,
-                        .state = SUB_IDLE, .placed = request.resume, .at = request.resume_from,
-                        .granted = m->a};
+    *sub = (struct sub){.link = link, .id = m->stream, .cursor = cursor, .state = SUB_IDLE,
+                        .placed = request.resume, .at = request.resume_from, .granted = m->a};
     u64map_put(&link->subs, key, sub);
     source_join(sub, request.source);
+    sub->channel = channel_join(link, remote, sub->source);
     uint64_t reader = (uint64_t)carrier_peer(link->carrier)->process << 16 | remote;
     sub->counters = counters_open(metrics_counters(server->config.metrics), &sub_counters,
                                   (uint64_t[COUNTERS_IDS]){request.dataflow, request.source,
@@ -317,7 +336,7 @@ static err_t take_credit(struct sub *sub, uint64_t granted)
 {
     ASSERT(sub->state <= SUB_BLOCKED && sub->source != NULL);
     if (granted < sub->granted) {
-        return err_new(ERR_PROTOCOL, "credit of subscription %u went down", sub->stream);
+        return err_new(ERR_PROTOCOL, "credit of subscription %u went down", sub->id);
     }
     sub->granted = granted;
     count_credit(sub);
@@ -373,10 +392,12 @@ static void link_free(struct link *link)
     uint64_t key;
     void *sub;
     while (u64map_next(&link->subs, &at, &key, &sub)) {
-        sub_free(sub);
+        sub_free(sub, false);
     }
     ASSERT(link->blocked.first == NULL && link->blocked.last == NULL);
+    ASSERT(link->channels.len == 0);
     u64map_free(&link->subs);
+    u64map_free(&link->channels);
     if (link->next != NULL) {
         link->next->prev = link->prev;
     }
@@ -411,6 +432,7 @@ void boundary_server_wake(struct boundary_server *server, uint32_t index, uint64
         return; /* nobody subscribes to it */
     }
     found->upper = upper;
+    found->dry = false;
     counters_set(found->counters, SOURCE_UPPER, upper);
     for (struct sub *sub = found->first; sub != NULL; sub = sub->source_next) {
         count_lag(sub, sub->at);
@@ -427,9 +449,10 @@ static bool server_poll(struct io_poller *poller)
     if (w->run.first == NULL) {
         return false;
     }
-    for (int i = 0; i < CHUNKS_A_POLL && w->run.first != NULL; i++) {
-        sub_serve(w->run.first);
+    for (int left = POLL_WORK; left > 0 && w->run.first != NULL;) {
+        left -= sub_serve(w->run.first);
     }
+    channels_flush(w);
     return true;
 }
 
@@ -458,6 +481,7 @@ void server_worker_free(struct server_worker *w)
         link_free(w->links);
     }
     ASSERT(w->run.first == NULL && w->sources.len == 0 && w->kept_first == NULL);
+    ASSERT(w->casts == NULL);
     u64map_free(&w->sources);
     if (w->loop != NULL) {
         io_poller_remove(w->loop, &w->poller);

@@ -25,6 +25,15 @@ static err_t frame_there(void *arg, const struct frame_header *h)
     struct boundary_chunk chunk;
     err_free(boundary_request_decode(m.data, m.len, &request));
     err_free(boundary_refusal_decode(&m));
+    uint32_t *ids;
+    size_t ids_len;
+    err_t bad_list = boundary_readers_decode(&m, &ids, &ids_len);
+    ASSERT(bad_list == ERR_OK || ids == NULL);
+    for (size_t i = 1; bad_list == ERR_OK && i < ids_len; i++) {
+        ASSERT(ids[i - 1] < ids[i]);
+    }
+    free(ids);
+    err_free(bad_list);
     err_t err = boundary_chunk_decode(&m, &chunk);
     if (err == ERR_OK) {
         ASSERT(chunk.lower <= chunk.upper && boundary_chunk_len(&chunk) <= m.len);

@@ -117,7 +117,7 @@ static err_t log_next(void *cursor, size_t max_bytes, struct boundary_chunk *out
         }
         emit(c);
         full = c->ok.len + c->err.len >= max_bytes ||
-               (shape(c->time, c->index, c->source, 11) % 50 == 0);
+               (!w->whole && shape(c->time, c->index, c->source, 11) % 50 == 0);
     }
     if (c->time >= until) {
         c->snapshot = false;
@@ -139,7 +139,7 @@ static bool log_skip(void *cursor, uint64_t lower, uint64_t upper)
     if (c->snapshot || c->lower != lower || c->time != lower || c->index != 0) {
         return false;
     }
-    ASSERT(upper <= c->worker->upper);
+    ASSERT(upper <= c->worker->upper || (c->worker->sealed && upper == UINT64_MAX));
     c->lower = c->time = upper;
     return true;
 }

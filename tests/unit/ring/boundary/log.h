@@ -25,6 +25,7 @@ struct log_worker {
     uint64_t random;
     size_t cursors; /* open */
     size_t record_max;
+    bool whole;        /* else chunks sometimes end amid a time: parts, which nobody shares */
     bool always_ready; /* else open() sometimes answers: not yet */
 };
 extern const struct boundary_backend log_backend;

@@ -1,29 +1,40 @@
 /*
- * Many subscriptions on one connection, on virtual time: several of one source share its chunks,
- * and 100,000 of many sources cost what they hold and no more.
+ * Many subscriptions on one connection, on virtual time: several of one source share its chunks
+ * and their messages, also over several connections, and 100,000 of many sources cost what they
+ * hold and no more.
  */
 #include "tests/unit/harness.h"
 #include "tests/unit/ring/boundary/log.h"
 
 #include "core/base/log.h"
 #include "core/io/sim.h"
+#include "ring/boundary/server_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SECOND = 1000 * 1000, RECORD_MAX = 3000 };
+enum { SECOND = 1000 * 1000, RECORD_MAX = 3000, PROCESSES_MAX = 4 };
+
+/* A compute process with every processes-th of the readers. */
+struct compute {
+    struct crowd *crowd;
+    struct boundary_client *client;
+    uint32_t index;
+};
 
 struct crowd {
     struct sim *sim;
     struct metrics_registry *metrics;
     struct boundary_server *server;
-    struct boundary_client *client;
+    struct compute computes[PROCESSES_MAX];
+    uint32_t processes; /* 0: one */
     struct log_worker log;
     uint32_t sources;
     uint32_t readers_len;
     uint64_t end;
     uint64_t tick_us;
     size_t credit;
+    bool whole;     /* see struct log_worker */
     bool scattered; /* each reader begins at another time */
     struct log_reader *readers;
     uint32_t dones;
@@ -39,7 +50,7 @@ static void storage_start(struct io_loop *loop, void *arg)
     CU_ASSERT_PTR_NULL_FATAL(boundary_server_new(loop, &config, &c->server));
     c->log = (struct log_worker){.server = c->server, .sources = c->sources, .end = c->end,
                                  .tick_us = c->tick_us, .record_max = RECORD_MAX,
-                                 .always_ready = true};
+                                 .whole = c->whole, .always_ready = true};
     log_worker_start(&c->log, loop);
 }
 
@@ -57,26 +68,28 @@ static void reader_done(struct log_reader *r)
 
 static void compute_start(struct io_loop *loop, void *arg)
 {
-    struct crowd *c = arg;
+    struct compute *compute = arg;
+    struct crowd *c = compute->crowd;
     struct boundary_client_config config = {.self = self, .workers = 1, .metrics = c->metrics,
                                             .credit_bytes = c->credit};
-    CU_ASSERT_PTR_NULL_FATAL(boundary_client_new(loop, &config, &c->client));
-    boundary_client_worker(c->client, 0, loop);
+    config.self.process = compute->index;
+    CU_ASSERT_PTR_NULL_FATAL(boundary_client_new(loop, &config, &compute->client));
+    boundary_client_worker(compute->client, 0, loop);
     const char *address = "h:2101";
-    boundary_client_directory(c->client, &address, NULL, 1, 1);
-    for (uint32_t i = 0; i < c->readers_len; i++) {
+    boundary_client_directory(compute->client, &address, NULL, 1, 1);
+    for (uint32_t i = compute->index; i < c->readers_len; i += c->processes) {
         struct log_reader *r = &c->readers[i];
         log_reader_init(r, i % c->sources, 0, c->end, RECORD_MAX);
         r->on_done = reader_done;
         r->ctx = c;
         struct boundary_request request = log_request(r, c->scattered ? 1 + i % c->end : 1);
-        r->sub = boundary_subscribe(c->client, 0, &request, &log_handler, r);
+        r->sub = boundary_subscribe(compute->client, 0, &request, &log_handler, r);
     }
 }
 
 static void compute_destroy(void *arg)
 {
-    boundary_client_free(((struct crowd *)arg)->client);
+    boundary_client_free(((struct compute *)arg)->client);
 }
 
 static void crowd_start(struct crowd *c)
@@ -88,7 +101,12 @@ static void crowd_start(struct crowd *c)
     c->readers = calloc(c->readers_len, sizeof(c->readers[0]));
     CU_ASSERT_PTR_NOT_NULL_FATAL(c->readers);
     sim_process_start(c->sim, "h", "storage", storage_start, storage_destroy, c);
-    sim_process_start(c->sim, "c", "compute", compute_start, compute_destroy, c);
+    c->processes = c->processes > 0 ? c->processes : 1;
+    for (uint32_t i = 0; i < c->processes; i++) {
+        c->computes[i] = (struct compute){.crowd = c, .index = i};
+        sim_process_start(c->sim, "c", "compute", compute_start, compute_destroy,
+                          &c->computes[i]);
+    }
 }
 
 static void run_until_done(struct crowd *c)
@@ -124,16 +142,73 @@ static void crowd_end(struct crowd *c)
     free(c->readers);
 }
 
-/* 64 readers who keep up: nearly every chunk is made once and given to 64. */
-static void test_shared(void)
+/* What went to all compute processes. */
+static uint64_t messages_out(const struct crowd *c)
 {
-    struct crowd c = {.sources = 1, .readers_len = 64, .end = 2000, .tick_us = 2000};
+    uint64_t n = 0;
+    CU_ASSERT_EQUAL(c->server->sessions_len, c->processes);
+    for (size_t i = 0; i < c->server->sessions_len; i++) {
+        /* Relaxed: one thread. */
+        n += atomic_load_explicit(&carrier_counters(c->server->sessions[i], 0)->messages_out,
+                                  memory_order_relaxed);
+    }
+    return n;
+}
+
+/* Readers who keep up: nearly every chunk is made once, and sent once to each process. */
+static void keep_up(uint32_t processes, uint32_t readers)
+{
+    struct crowd c = {.sources = 1, .readers_len = readers, .end = 2000, .tick_us = 2000,
+                      .processes = processes, .whole = true};
     crowd_start(&c);
     run_until_done(&c);
     uint64_t chunks = counted(&c, "tailrace_boundary_sent_chunks_total");
     uint64_t shared = counted(&c, "tailrace_boundary_shared_chunks_total");
-    printf(" [%llu chunks, %llu shared]", (unsigned long long)chunks, (unsigned long long)shared);
-    CU_ASSERT_TRUE(shared > chunks / 2);
+    uint64_t messages = messages_out(&c);
+    printf(" [%llu chunks, %llu shared, %llu messages]", (unsigned long long)chunks,
+           (unsigned long long)shared, (unsigned long long)messages);
+    CU_ASSERT_TRUE(shared > chunks / 10 * 9);
+    CU_ASSERT_TRUE(messages < chunks / readers * processes * 3);
+    crowd_end(&c);
+}
+
+static void test_shared(void)
+{
+    keep_up(1, 64);
+}
+
+static void test_shared_by_processes(void)
+{
+    keep_up(4, 64);
+}
+
+/* Who gives up amid the others, and who comes later, changes nothing for them. */
+static void test_come_and_go(void)
+{
+    struct crowd c = {.sources = 1, .readers_len = 16, .end = 2000, .tick_us = 2000};
+    crowd_start(&c);
+    sim_run_until(c.sim, SECOND / 20);
+    for (uint32_t i = 0; i < 200; i++) {
+        struct log_reader *r = &c.readers[i % 8 * 2];
+        boundary_unsubscribe(r->sub);
+        log_reader_init(r, 0, 0, c.end, RECORD_MAX);
+        r->on_done = reader_done;
+        r->ctx = &c;
+        struct boundary_request request = log_request(r, 1);
+        r->sub = boundary_subscribe(c.computes[0].client, 0, &request, &log_handler, r);
+        sim_run_until(c.sim, sim_now_us(c.sim) + 300);
+    }
+    run_until_done(&c);
+    crowd_end(&c);
+}
+
+/* What one chunk costs does not grow with the subscriptions of its source. */
+static void test_ten_thousand_of_one(void)
+{
+    struct crowd c = {.sources = 1, .readers_len = 10000, .end = 20, .tick_us = 20000};
+    crowd_start(&c);
+    run_until_done(&c);
+    CU_ASSERT_EQUAL(counted(&c, "tailrace_boundary_subscriptions"), 10000);
     crowd_end(&c);
 }
 
@@ -181,6 +256,9 @@ static void test_hundred_thousand(void)
 
 static const struct test_case cases[] = {
     {"64 readers share chunks", test_shared},
+    {"64 readers in 4 processes share chunks", test_shared_by_processes},
+    {"readers come and go", test_come_and_go},
+    {"10,000 readers of one source", test_ten_thousand_of_one},
     {"scattered readers are exact", test_scattered},
     {"one stalled reader stalls alone", test_one_stalled},
     {"100,000 subscriptions on one connection", test_hundred_thousand},

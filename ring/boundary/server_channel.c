@@ -1,0 +1,193 @@
+/*
+ * Channels: what one storage worker sends the subscriptions of a source that one compute worker
+ * has. Several that are due the same chunk get one message: they are gathered while turns are
+ * served (channel_cast), and sent when the chunk goes, when something else is to be sent on the
+ * channel, or at the end of the poll, whichever comes first (channel_flush). Worker loop.
+ *
+ * Order: everything of a subscription goes over its channel, hence over one stream of the carrier,
+ * in the order in which its cursor moved. So whoever sends something flushes first.
+ *
+ * Naming readers costs a message only when they are others than those named last. Those who follow
+ * a source in step are served in the same order each time, so it costs a comparison.
+ */
+#include "ring/boundary/server_internal.h"
+
+/* ---- readers --------------------------------------------------------------------------------- */
+
+static bool same_readers(const struct readers *a, const struct readers *b)
+{
+    return a->ids_len == b->ids_len &&
+           memcmp(a->ids, b->ids, a->ids_len * sizeof(a->ids[0])) == 0;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    const uint32_t x = *(const uint32_t *)a;
+    const uint32_t y = *(const uint32_t *)b;
+    ASSERT(x != y || a == b); /* nobody is served twice with one chunk */
+    return x < y ? -1 : x > y;
+}
+
+/* They mostly are: served in the order in which they came. */
+static bool ascending(const struct readers *r)
+{
+    for (size_t i = 1; i < r->ids_len; i++) {
+        if (r->ids[i - 1] >= r->ids[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Tells the peer whom DATA is for, unless it knows: those in next, which is empty then. */
+static void name_readers(struct channel *channel)
+{
+    struct link *link = channel->link;
+    struct readers *next = &channel->next;
+    ASSERT(next->ids_len <= channel->subs);
+    if (!ascending(next)) {
+        qsort(next->ids, next->ids_len, sizeof(next->ids[0]), by_number);
+    }
+    if (!same_readers(&channel->named, next)) {
+        struct buf list = {0};
+        boundary_readers_encode(&list, next->ids, next->ids_len);
+        struct carrier_message m = {.kind = BOUNDARY_READERS, .flags = CARRIER_URGENT,
+                                    .stream = channel->stream, .data = list.data,
+                                    .len = list.len};
+        carrier_send(link->carrier, link->local, channel->remote, &m); /* copies */
+        buf_free(&list);
+        struct readers was = channel->named;
+        channel->named = *next;
+        *next = was;
+    }
+    next->ids_len = 0;
+}
+
+void channel_name(struct channel *channel, uint32_t id)
+{
+    ASSERT(channel->next.ids_len == 0); /* flushed */
+    if (channel->named.ids_len == 1 && channel->named.ids[0] == id) {
+        return;
+    }
+    *VEC_PUSH(&channel->next, ids) = id;
+    name_readers(channel);
+}
+
+/* ---- one message for several ----------------------------------------------------------------- */
+
+void channel_cast(struct channel *channel, uint32_t id)
+{
+    struct server_worker *w = channel->link->worker;
+    ASSERT(channel->source->chunk.kept && channel->next.ids_len < channel->subs);
+    *VEC_PUSH(&channel->next, ids) = id;
+    if (!channel->casting) {
+        channel->casting = true;
+        channel->cast_next = w->casts;
+        w->casts = channel;
+    }
+}
+
+void channel_flush(struct channel *channel)
+{
+    const struct shared_chunk *chunk = &channel->source->chunk;
+    struct link *link = channel->link;
+    if (channel->next.ids_len == 0) {
+        return;
+    }
+    ASSERT(chunk->kept && chunk->lower < chunk->upper && chunk->ok_len <= chunk->len);
+    name_readers(channel);
+    struct carrier_message m = {.kind = BOUNDARY_DATA, .stream = channel->stream,
+                                .flags = chunk->len == 0 ? CARRIER_URGENT : 0,
+                                .a = chunk->lower, .b = chunk->upper, .c = chunk->ok_len};
+    if (chunk->len == 0) {
+        carrier_commit(link->carrier, link->local, channel->remote, &m, NULL, 0);
+    } else {
+        /* The carrier holds a reference of its own until the peer has read it. */
+        carrier_share(link->carrier, link->local, channel->remote, &m, &chunk->block,
+                      chunk->len);
+    }
+}
+
+void channels_flush(struct server_worker *w)
+{
+    while (w->casts != NULL) {
+        struct channel *channel = w->casts;
+        ASSERT(channel->casting && channel->link->worker == w);
+        w->casts = channel->cast_next;
+        channel->cast_next = NULL;
+        channel->casting = false;
+        channel_flush(channel);
+    }
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+/* A number that no other channel of the link has. */
+static void number(struct channel *channel)
+{
+    struct link *link = channel->link;
+    do {
+        channel->stream = ++link->last_stream;
+    } while (channel->stream == BOUNDARY_NO_CHANNEL ||
+             u64map_get(&link->channels, channel->stream) != NULL);
+    void *was = u64map_put(&link->channels, channel->stream, channel);
+    ASSERT(was == NULL);
+}
+
+/* A source has as many channels as compute workers that read it: few enough to look through. */
+struct channel *channel_join(struct link *link, uint32_t remote, struct source *source)
+{
+    struct channel *channel = source->channels;
+    while (channel != NULL && (channel->link != link || channel->remote != remote)) {
+        channel = channel->following;
+    }
+    if (channel == NULL) {
+        channel = MEM_NEW(struct channel);
+        *channel = (struct channel){.link = link, .source = source, .remote = remote,
+                                    .following = source->channels};
+        if (source->channels != NULL) {
+            source->channels->prev = channel;
+        }
+        source->channels = channel;
+        number(channel);
+    }
+    ASSERT(channel->source == source && channel->link->worker == link->worker);
+    channel->subs++;
+    return channel;
+}
+
+/* Out of the worker's list; seldom, since that is empty between polls. */
+static void uncast(struct channel *channel)
+{
+    struct channel **at = &channel->link->worker->casts;
+    while (*at != channel) {
+        ASSERT(*at != NULL);
+        at = &(*at)->cast_next;
+    }
+    *at = channel->cast_next;
+    channel->casting = false;
+}
+
+void channel_leave(struct channel *channel, bool tell)
+{
+    ASSERT(channel->subs > 0 && channel->next.ids_len == 0);
+    if (--channel->subs > 0) {
+        return;
+    }
+    if (tell && channel->named.ids_len > 0) {
+        name_readers(channel); /* nobody */
+    }
+    if (channel->casting) {
+        uncast(channel);
+    }
+    void *was = u64map_remove(&channel->link->channels, channel->stream);
+    ASSERT(was == channel);
+    *(channel->prev != NULL ? &channel->prev->following : &channel->source->channels) =
+        channel->following;
+    if (channel->following != NULL) {
+        channel->following->prev = channel->prev;
+    }
+    free(channel->named.ids);
+    free(channel->next.ids);
+    free(channel);
+}
