@@ -114,7 +114,29 @@ enum agg_func {
     AGG_MAX,
     AGG_BOOL_AND,
     AGG_BOOL_OR,
+    AGG_STRING_AGG, /* text or bytea, and a separator of the same kind */
+    AGG_ARRAY_AGG,  /* anything; text in the format of arrays */
+    AGG_JSONB_AGG,  /* jsonb */
+    AGG_JSONB_OBJECT_AGG, /* a name as a jsonb string, and jsonb */
+    AGG_BIT_AND,
+    AGG_BIT_OR,
+    AGG_BIT_XOR,
+    AGG_VAR_POP, /* of float8; of exact kinds they are written with sums */
+    AGG_VAR_SAMP,
+    AGG_STDDEV_POP,
+    AGG_STDDEV_SAMP,
+    AGG_MAX_FUNC = AGG_STDDEV_SAMP,
 };
+/* Has the aggregate a second argument? It is of the same kind as the first. */
+static inline bool agg_takes_two(enum agg_func agg)
+{
+    return agg == AGG_STRING_AGG || agg == AGG_JSONB_OBJECT_AGG;
+}
+/* Does its answer depend on the order of its values? */
+static inline bool agg_is_ordered(enum agg_func agg)
+{
+    return agg >= AGG_STRING_AGG && agg <= AGG_JSONB_OBJECT_AGG;
+}
 /* Result type of an aggregate over an argument kind; false when there is no such aggregate. */
 bool agg_result(enum agg_func agg, enum type_kind arg, struct type *out);
 

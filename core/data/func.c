@@ -265,6 +265,33 @@ static bool avg_result(enum type_kind arg, uint8_t *kind)
     }
 }
 
+/* An array is text here: its element type is the planner's to know. */
+static bool further_result(enum agg_func agg, enum type_kind arg, uint8_t *kind)
+{
+    *kind = (uint8_t)arg;
+    switch (agg) {
+    case AGG_STRING_AGG:
+        return arg == TYPE_TEXT || arg == TYPE_BYTEA;
+    case AGG_ARRAY_AGG:
+        *kind = TYPE_TEXT;
+        return type_kind_stored((uint8_t)arg);
+    case AGG_JSONB_AGG:
+    case AGG_JSONB_OBJECT_AGG:
+        return arg == TYPE_JSONB;
+    case AGG_BIT_AND:
+    case AGG_BIT_OR:
+    case AGG_BIT_XOR:
+        return arg == TYPE_INT2 || arg == TYPE_INT4 || arg == TYPE_INT8;
+    case AGG_VAR_POP:
+    case AGG_VAR_SAMP:
+    case AGG_STDDEV_POP:
+    case AGG_STDDEV_SAMP:
+        return arg == TYPE_FLOAT8;
+    default:
+        return false;
+    }
+}
+
 /* count is never NULL; the others are NULL when there is no value. */
 bool agg_result(enum agg_func agg, enum type_kind arg, struct type *out)
 {
@@ -291,7 +318,7 @@ bool agg_result(enum agg_func agg, enum type_kind arg, struct type *out)
         ok = arg == TYPE_BOOL;
         break;
     default:
-        ok = false;
+        ok = further_result(agg, arg, &kind);
         break;
     }
     if (ok) {

@@ -270,6 +270,30 @@ bool acc_double(const struct acc_exact *acc, double *out)
     return !isinf(f);
 }
 
+/* 2^exponent, which is within the type's normal range. */
+static __float128 power_of_two(int exponent)
+{
+    ASSERT(exponent > -16382 && exponent < 16384);
+    uint128 bits = (uint128)(uint64_t)(exponent + 16383) << 112;
+    __float128 f;
+    memcpy(&f, &bits, sizeof(f));
+    return f;
+}
+
+/* Part by part from the least: each step rounds to 113 bits at most. */
+__float128 acc_quad(const struct acc_exact *acc)
+{
+    ASSERT(special_of(acc) == 0);
+    __float128 total = 0;
+    for (const struct acc_part *part = acc->parts; part != NULL; part = part->next) {
+        __float128 high = (__float128)(int64_t)part->sum[2] * power_of_two(128);
+        __float128 middle = (__float128)part->sum[1] * power_of_two(64);
+        total += (high + middle + part->sum[0]) *
+                 power_of_two(part->tag * EXPONENT_BITS + EXPONENT_MIN);
+    }
+    return total;
+}
+
 void acc_clear(struct acc_exact *acc, struct pool *pool)
 {
     ASSERT(acc != NULL && pool != NULL);

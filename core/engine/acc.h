@@ -31,6 +31,8 @@ void acc_add_double(struct acc_exact *acc, struct pool *pool, double f, int64_t 
 /* False when the value does not fit the type (SQLSTATE 22003). */
 bool acc_numeric(const struct acc_exact *acc, struct numeric *out);
 bool acc_double(const struct acc_exact *acc, double *out);
+/* The sum of floats without special values to 113 bits: for what is computed further with it. */
+__float128 acc_quad(const struct acc_exact *acc);
 void acc_clear(struct acc_exact *acc, struct pool *pool);
 
 /* A 128-bit integer as a numeric of scale 0; false beyond 38 digits. */

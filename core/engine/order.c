@@ -155,11 +155,22 @@ void order_append_datum(uint8_t kind, const struct datum *value, struct buf *out
         f4 = (float)value->f;
         buf_append(out, &f4, sizeof(f4));
         break;
+    case TYPE_INT2:
+    case TYPE_INT4:
+        /* Little endian: the low bytes are the narrow value. */
+        buf_append(out, &value->i, type_width((enum type_kind)kind));
+        break;
     case TYPE_INT8:
     case TYPE_FLOAT8:
     case TYPE_NUMERIC:
     case TYPE_INTERVAL:
         buf_append(out, &value->i, type_width((enum type_kind)kind));
+        break;
+    case TYPE_TEXT:
+    case TYPE_BYTEA:
+    case TYPE_JSONB:
+        buf_append_u32(out, value->len);
+        buf_append(out, value->s, value->len);
         break;
     default:
         UNREACHABLE(); /* no aggregate computes another kind */

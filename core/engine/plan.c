@@ -153,9 +153,29 @@ static bool same_mfp(const struct mfp *a, const struct mfp *b)
            same_u32s(a->project, a->project_len, b->project, b->project_len);
 }
 
-/*
- * Fields that the function does not use (an argument of count(*), a filter it has not) may differ.
- */
+static bool same_order(const struct plan_order *a, uint32_t a_len, const struct plan_order *b,
+                       uint32_t b_len)
+{
+    bool same = a_len == b_len;
+    for (uint32_t i = 0; same && i < a_len; i++) {
+        same = a[i].col == b[i].col && a[i].desc == b[i].desc &&
+               a[i].nulls_first == b[i].nulls_first;
+    }
+    return same;
+}
+
+/* Fields that the function does not use may differ. */
+static bool same_agg(const struct plan_agg *a, const struct plan_agg *b)
+{
+    ASSERT(a->func > 0 && b->func > 0);
+    return a->func == b->func && a->distinct == b->distinct && a->has_filter == b->has_filter &&
+           (!a->has_filter || a->filter == b->filter) &&
+           (a->func == AGG_COUNT_ALL || a->arg == b->arg) &&
+           (!agg_takes_two((enum agg_func)a->func) || a->arg2 == b->arg2) &&
+           same_order(a->order, a->order_len, b->order, b->order_len) &&
+           same_type(&a->type, &b->type);
+}
+
 static bool same_reduce(const struct plan_node *a, const struct plan_node *b)
 {
     ASSERT(a->op == PLAN_REDUCE && b->op == PLAN_REDUCE);
@@ -164,11 +184,7 @@ static bool same_reduce(const struct plan_node *a, const struct plan_node *b)
         return false;
     }
     for (uint32_t i = 0; i < a->reduce.aggs_len; i++) {
-        const struct plan_agg *x = &a->reduce.aggs[i];
-        const struct plan_agg *y = &b->reduce.aggs[i];
-        if (x->func != y->func || x->distinct != y->distinct || x->has_filter != y->has_filter ||
-            (x->has_filter && x->filter != y->filter) ||
-            (x->func != AGG_COUNT_ALL && x->arg != y->arg) || !same_type(&x->type, &y->type)) {
+        if (!same_agg(&a->reduce.aggs[i], &b->reduce.aggs[i])) {
             return false;
         }
     }
@@ -178,19 +194,9 @@ static bool same_reduce(const struct plan_node *a, const struct plan_node *b)
 static bool same_topk(const struct plan_node *a, const struct plan_node *b)
 {
     ASSERT(a->op == PLAN_TOPK && b->op == PLAN_TOPK);
-    if (!same_u32s(a->topk.keys, a->topk.keys_len, b->topk.keys, b->topk.keys_len) ||
-        a->topk.order_len != b->topk.order_len || a->topk.limit != b->topk.limit ||
-        a->topk.offset != b->topk.offset) {
-        return false;
-    }
-    for (uint32_t i = 0; i < a->topk.order_len; i++) {
-        const struct plan_order *x = &a->topk.order[i];
-        const struct plan_order *y = &b->topk.order[i];
-        if (x->col != y->col || x->desc != y->desc || x->nulls_first != y->nulls_first) {
-            return false;
-        }
-    }
-    return true;
+    return same_u32s(a->topk.keys, a->topk.keys_len, b->topk.keys, b->topk.keys_len) &&
+           same_order(a->topk.order, a->topk.order_len, b->topk.order, b->topk.order_len) &&
+           a->topk.limit == b->topk.limit && a->topk.offset == b->topk.offset;
 }
 
 /* Inputs are compared as numbers: the nodes before are the same in both plans. */

@@ -62,9 +62,30 @@ struct plan_agg {
     bool distinct;
     bool has_filter;
     uint32_t arg;    /* input column (unused by count(*)) */
+    uint32_t arg2;   /* the second one, when agg_takes_two */
     uint32_t filter; /* boolean input column, when has_filter */
     struct type type;
+    /* agg_is_ordered: the order of the values, NULL by the values themselves; else none. */
+    struct plan_order *order;
+    uint32_t order_len;
 };
+
+/* The i-th column an aggregate reads, to be looked at or renumbered; NULL behind the last. */
+static inline uint32_t *plan_agg_col(struct plan_agg *agg, uint32_t i)
+{
+    uint32_t *fixed[3];
+    uint32_t n = 0;
+    if (agg->func != AGG_COUNT_ALL) {
+        fixed[n++] = &agg->arg;
+    }
+    if (agg_takes_two((enum agg_func)agg->func)) {
+        fixed[n++] = &agg->arg2;
+    }
+    if (agg->has_filter) {
+        fixed[n++] = &agg->filter;
+    }
+    return i < n ? fixed[i] : i - n < agg->order_len ? &agg->order[i - n].col : NULL;
+}
 
 /*
  * One operator. Which member of the union counts follows from op; distinct, threshold, union and

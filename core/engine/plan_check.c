@@ -114,13 +114,23 @@ static err_t check_join(const struct plan_node *node, const struct schema *left,
     return ERR_OK;
 }
 
+static err_t check_order(const struct plan_order *order, uint32_t len, const struct schema *input)
+{
+    CHECK(len <= BATCH_COLS_MAX, "too many order columns");
+    CHECK(len == 0 || order != NULL, "order columns missing");
+    for (uint32_t i = 0; i < len; i++) {
+        CHECK(order[i].col < input->cols, "order by column %u of %u", order[i].col, input->cols);
+    }
+    return ERR_OK;
+}
+
 /*
  * Whether the function takes this kind, and the type of its result, is the catalogue's knowledge.
  */
 static err_t check_agg(const struct plan_agg *agg, const struct schema *input)
 {
     struct type result = {0};
-    CHECK(agg->func >= AGG_COUNT_ALL && agg->func <= AGG_BOOL_OR, "unknown aggregate %u",
+    CHECK(agg->func >= AGG_COUNT_ALL && agg->func <= AGG_MAX_FUNC, "unknown aggregate %u",
           agg->func);
     CHECK(agg->func == AGG_COUNT_ALL || agg->arg < input->cols, "argument %u of %u columns",
           agg->arg, input->cols);
@@ -130,6 +140,12 @@ static err_t check_agg(const struct plan_agg *agg, const struct schema *input)
     CHECK(agg->type.kind == result.kind, "aggregate %u gives type %u, not %u", agg->func,
           result.kind, agg->type.kind);
     CHECK(!agg->distinct || agg->func != AGG_COUNT_ALL, "count(distinct *)");
+    CHECK(!agg_takes_two((enum agg_func)agg->func) ||
+              (agg->arg2 < input->cols && input->types[agg->arg2].kind == kind),
+          "the second argument is of another type");
+    CHECK(agg->order_len == 0 || agg_is_ordered((enum agg_func)agg->func),
+          "aggregate %u has no order", agg->func);
+    TRY(check_order(agg->order, agg->order_len, input));
     CHECK(!agg->has_filter ||
               (agg->filter < input->cols && input->types[agg->filter].kind == TYPE_BOOL),
           "the filter is not a boolean column");
@@ -162,12 +178,7 @@ static err_t check_reduce(const struct plan_node *node, const struct schema *inp
 static err_t check_topk(const struct plan_node *node, const struct schema *input)
 {
     TRY(check_cols("partition", node->topk.keys, node->topk.keys_len, input->cols));
-    CHECK(node->topk.order_len <= BATCH_COLS_MAX, "too many order columns");
-    CHECK(node->topk.order_len == 0 || node->topk.order != NULL, "order columns missing");
-    for (uint32_t i = 0; i < node->topk.order_len; i++) {
-        CHECK(node->topk.order[i].col < input->cols, "order by column %u of %u",
-              node->topk.order[i].col, input->cols);
-    }
+    TRY(check_order(node->topk.order, node->topk.order_len, input));
     CHECK(node->topk.limit >= -1, "negative limit");
     CHECK(node->topk.offset >= 0, "negative offset");
     return check_same_kinds(&node->schema, input);

@@ -29,6 +29,13 @@ static const char *const agg_names[] = {
     [AGG_COUNT_ALL] = "count", [AGG_COUNT] = "count",       [AGG_SUM] = "sum",
     [AGG_AVG] = "avg",         [AGG_MIN] = "min",           [AGG_MAX] = "max",
     [AGG_BOOL_AND] = "bool_and", [AGG_BOOL_OR] = "bool_or",
+    [AGG_STRING_AGG] = "string_agg",
+    [AGG_ARRAY_AGG] = "array_agg",
+    [AGG_JSONB_AGG] = "jsonb_agg",
+    [AGG_JSONB_OBJECT_AGG] = "jsonb_object_agg",
+    [AGG_BIT_AND] = "bit_and",   [AGG_BIT_OR] = "bit_or",   [AGG_BIT_XOR] = "bit_xor",
+    [AGG_VAR_POP] = "var_pop",   [AGG_VAR_SAMP] = "var_samp",
+    [AGG_STDDEV_POP] = "stddev_pop", [AGG_STDDEV_SAMP] = "stddev_samp",
 };
 
 /* u: of the user's catalog; t: transient, made for one query. */
@@ -104,26 +111,51 @@ static void print_join(struct buf *out, const struct plan *plan, const struct pl
     buf_append_byte(out, ')');
 }
 
+/* a desc nulls first, b asc nulls last */
+static void print_order(struct buf *out, const struct schema *schema,
+                        const struct plan_order *order, uint32_t len)
+{
+    ASSERT(len == 0 || order != NULL);
+    for (uint32_t i = 0; i < len; i++) {
+        buf_append_str(out, i > 0 ? ", " : "");
+        print_col(out, schema, order[i].col);
+        buf_printf(out, " %s nulls %s", order[i].desc ? "desc" : "asc",
+                   order[i].nulls_first ? "first" : "last");
+    }
+}
+
+static void print_agg(struct buf *out, const struct plan_agg *agg, const struct schema *input)
+{
+    ASSERT(agg->func < ARRAY_LEN(agg_names) && agg_names[agg->func] != NULL);
+    buf_printf(out, "%s(%s", agg_names[agg->func], agg->distinct ? "distinct " : "");
+    if (agg->func == AGG_COUNT_ALL) {
+        buf_append_byte(out, '*');
+    } else {
+        print_col(out, input, agg->arg);
+    }
+    if (agg_takes_two((enum agg_func)agg->func)) {
+        buf_append_str(out, ", ");
+        print_col(out, input, agg->arg2);
+    }
+    if (agg->order_len > 0) {
+        buf_append_str(out, " order by ");
+        print_order(out, input, agg->order, agg->order_len);
+    }
+    buf_append_byte(out, ')');
+    if (agg->has_filter) {
+        buf_append_str(out, " filter ");
+        print_col(out, input, agg->filter);
+    }
+}
+
 static void print_reduce(struct buf *out, const struct plan_node *node, const struct schema *input)
 {
     buf_append_str(out, "Reduce group=");
     print_cols(out, input, node->reduce.keys, node->reduce.keys_len);
     buf_append_str(out, " aggregates=(");
     for (uint32_t i = 0; i < node->reduce.aggs_len; i++) {
-        const struct plan_agg *agg = &node->reduce.aggs[i];
-        ASSERT(agg->func < ARRAY_LEN(agg_names) && agg_names[agg->func] != NULL);
-        buf_printf(out, "%s%s(%s", i > 0 ? ", " : "", agg_names[agg->func],
-                   agg->distinct ? "distinct " : "");
-        if (agg->func == AGG_COUNT_ALL) {
-            buf_append_byte(out, '*');
-        } else {
-            print_col(out, input, agg->arg);
-        }
-        buf_append_byte(out, ')');
-        if (agg->has_filter) {
-            buf_append_str(out, " filter ");
-            print_col(out, input, agg->filter);
-        }
+        buf_append_str(out, i > 0 ? ", " : "");
+        print_agg(out, &node->reduce.aggs[i], input);
     }
     buf_append_byte(out, ')');
 }
@@ -137,13 +169,7 @@ static void print_topk(struct buf *out, const struct plan_node *node)
     }
     if (node->topk.order_len > 0) {
         buf_append_str(out, " order=(");
-        for (uint32_t i = 0; i < node->topk.order_len; i++) {
-            const struct plan_order *order = &node->topk.order[i];
-            buf_append_str(out, i > 0 ? ", " : "");
-            print_col(out, &node->schema, order->col);
-            buf_printf(out, " %s nulls %s", order->desc ? "desc" : "asc",
-                       order->nulls_first ? "first" : "last");
-        }
+        print_order(out, &node->schema, node->topk.order, node->topk.order_len);
         buf_append_byte(out, ')');
     }
     if (node->topk.limit >= 0) {

@@ -12,6 +12,8 @@
 #include "core/engine/reduce_state.h"
 
 #include "core/engine/acc.h"
+#include "core/engine/acc_more.h"
+#include "core/engine/collate.h"
 #include "core/engine/order.h"
 
 #include <math.h>
@@ -69,6 +71,20 @@ static enum acc_kind acc_kind_of(const struct plan_agg *agg, uint8_t arg_kind)
     case AGG_BOOL_AND:
     case AGG_BOOL_OR:
         return ACC_BOOL;
+    case AGG_STRING_AGG:
+    case AGG_ARRAY_AGG:
+    case AGG_JSONB_AGG:
+    case AGG_JSONB_OBJECT_AGG:
+        return ACC_COLLATE;
+    case AGG_BIT_AND:
+    case AGG_BIT_OR:
+    case AGG_BIT_XOR:
+        return ACC_BITS;
+    case AGG_VAR_POP:
+    case AGG_VAR_SAMP:
+    case AGG_STDDEV_POP:
+    case AGG_STDDEV_SAMP:
+        return ACC_SQUARE;
     default:
         break;
     }
@@ -95,6 +111,9 @@ static uint32_t acc_size(enum acc_kind kind)
         [ACC_INTERVAL] = sizeof(struct acc_interval),
         [ACC_BOOL] = sizeof(struct acc_bool),
         [ACC_ORDER] = sizeof(struct oset),
+        [ACC_COLLATE] = sizeof(struct oset),
+        [ACC_BITS] = sizeof(struct acc_bits),
+        [ACC_SQUARE] = sizeof(struct acc_square),
     };
     ASSERT(kind < ARRAY_LEN(sizes));
     return sizes[kind];
@@ -140,7 +159,8 @@ void reduce_layout_init(struct reduce_layout *layout, const struct plan_agg *agg
         agg->acc = acc_kind_of(&aggs[i], agg->arg_kind);
         agg->at = place(layout, acc_size(agg->acc));
         /* For the others it makes no difference. */
-        agg->distinct = aggs[i].distinct && agg->acc != ACC_ORDER && agg->acc != ACC_BOOL;
+        agg->distinct = aggs[i].distinct && agg->acc != ACC_ORDER && agg->acc != ACC_BOOL &&
+                        agg->acc != ACC_COLLATE;
         agg->set_at = agg->distinct ? place(layout, sizeof(struct oset)) : 0;
     }
     layout->size = (layout->size + 7) & ~7u;
@@ -198,6 +218,12 @@ static void accumulate(const struct agg_layout *agg, struct group *group, struct
         *side = plus(*side, diff);
         break;
     }
+    case ACC_BITS:
+        acc_bits_add(acc, d->i, diff);
+        break;
+    case ACC_SQUARE:
+        acc_square_add(acc, pool, d->f, diff);
+        break;
     default:
         UNREACHABLE();
     }
@@ -274,6 +300,10 @@ void reduce_update(const struct reduce_layout *layout, struct group *group, stru
         if (agg->acc == ACC_NONE || !passes_filter(agg->agg, b, row)) {
             continue;
         }
+        if (agg->acc == ACC_COLLATE) {
+            collate_update(agg->agg, acc_of(group, agg->at), pool, b, row, diff, &scratch->value);
+            continue;
+        }
         if (agg->arg_kind != 0) {
             batch_datum(&b->col[agg->agg->arg], row, &d);
             if (d.null) {
@@ -320,7 +350,12 @@ static bool acc_is_empty(const struct agg_layout *agg, const struct group *group
     case ACC_BOOL:
         return ((const struct acc_bool *)acc)->yes == 0 && ((const struct acc_bool *)acc)->no == 0;
     case ACC_ORDER:
+    case ACC_COLLATE:
         return ((const struct oset *)acc)->root == NULL;
+    case ACC_BITS:
+        return acc_bits_is_empty(acc);
+    case ACC_SQUARE:
+        return acc_square_is_empty(acc);
     }
     UNREACHABLE();
 }
@@ -475,6 +510,16 @@ static bool agg_result_of(const struct agg_layout *agg, const struct group *grou
     case ACC_ORDER:
         order_result(agg, acc_of(group, agg->at), out);
         return true;
+    case ACC_COLLATE:
+        return collate_result(agg->agg, agg->arg_kind, acc_of(group, agg->at), out, sqlstate,
+                              message);
+    case ACC_BITS:
+        acc_bits_result(acc_of(group, agg->at), agg->agg->func, agg->arg_kind, &d);
+        break;
+    case ACC_SQUARE:
+        ok = acc_square_result(acc_of(group, agg->at), agg->agg->func, &d) ||
+             range_error(sqlstate, message, "value out of range: overflow");
+        break;
     default:
         ok = sum_result(agg, group, &d, sqlstate, message);
         break;
@@ -494,9 +539,10 @@ bool reduce_is_negative(const struct reduce_layout *layout, const struct group *
     bool negative = group->count < 0 || (layout->forms && group->forms.negative > 0);
     for (uint32_t i = 0; i < layout->aggs_len; i++) {
         const struct agg_layout *agg = &layout->aggs[i];
-        const struct oset *set = agg->distinct            ? acc_of(group, agg->set_at)
-                                 : agg->acc == ACC_ORDER ? acc_of(group, agg->at)
-                                                         : NULL;
+        bool ordered = agg->acc == ACC_ORDER || agg->acc == ACC_COLLATE;
+        const struct oset *set = agg->distinct ? acc_of(group, agg->set_at)
+                                 : ordered     ? acc_of(group, agg->at)
+                                               : NULL;
         negative |= set != NULL && set->negative > 0;
     }
     return negative;

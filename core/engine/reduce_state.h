@@ -17,6 +17,9 @@ enum acc_kind {
     ACC_INTERVAL, /* struct acc_interval */
     ACC_BOOL,     /* struct acc_bool */
     ACC_ORDER,    /* struct oset: min, max */
+    ACC_COLLATE,  /* struct oset: string_agg and its like */
+    ACC_BITS,     /* struct acc_bits */
+    ACC_SQUARE,   /* struct acc_square */
 };
 
 /* Where one aggregate's state lies within a group, and how it is kept. */

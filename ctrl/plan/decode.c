@@ -276,7 +276,7 @@ static err_t decode_join(const tailrace_v1_Node *message, struct arena *arena,
 static err_t decode_reduce(const tailrace_v1_Node *message, struct arena *arena,
                            struct plan_node *node)
 {
-    STATIC_ASSERT(AGG_BOOL_OR <= UINT8_MAX, "a function fits its field");
+    STATIC_ASSERT(AGG_MAX_FUNC <= UINT8_MAX, "a function fits its field");
     const tailrace_v1_Reduce *reduce = &message->reduce;
     if (!message->has_reduce) {
         return err_new(ERR_PROTOCOL, "a reduce without keys and aggregates");
@@ -288,14 +288,17 @@ static err_t decode_reduce(const tailrace_v1_Node *message, struct arena *arena,
     for (uint32_t i = 0; i < node->reduce.aggs_len; i++) {
         const tailrace_v1_Aggregate *m = &reduce->aggs[i];
         struct plan_agg *agg = &node->reduce.aggs[i];
-        if (m->func == 0 || m->func > AGG_BOOL_OR) {
+        if (m->func == 0 || m->func > AGG_MAX_FUNC) {
             return err_new(ERR_PROTOCOL, "unknown aggregate %u", m->func);
         }
         *agg = (struct plan_agg){.func = (uint8_t)m->func,
                                  .distinct = m->distinct,
                                  .has_filter = m->has_filter,
                                  .arg = m->arg,
-                                 .filter = m->filter};
+                                 .arg2 = m->arg2,
+                                 .filter = m->filter,
+                                 .order_len = m->order_count};
+        agg->order = plan_codec_decode_order(m->order, m->order_count, arena);
         TRY(decode_type(m->has_type, &m->type, &agg->type));
     }
     return ERR_OK;

@@ -188,6 +188,11 @@ static void encode_reduce(const struct plan_node *node, struct arena *arena, tai
                                                       .has_filter = agg->has_filter,
                                                       .arg = agg->arg,
                                                       .filter = agg->filter,
+                                                      .arg2 = agg->arg2,
+                                                      .order_count =
+                                                          (pb_size_t)agg->order_len,
+                                                      .order = plan_codec_encode_order(
+                                                          agg->order, agg->order_len, arena),
                                                       .has_type = true,
                                                       .type = encode_type(&agg->type)};
     }

@@ -47,6 +47,25 @@ class Sql(harness.EnvironmentTest):
         self.eventually("SELECT * FROM events ORDER BY k", [(1, "a"), (2, None), (3, "c")])
         self.execute("DROP SOURCE events")
 
+    def test_values_collated_under_changes(self):
+        self.execute("CREATE TABLE marks (k int, name text, v int)")
+        self.execute(
+            "CREATE MATERIALIZED VIEW lists AS SELECT k, "
+            "string_agg(name, '+' ORDER BY v DESC, name) AS names, "
+            "array_agg(DISTINCT v ORDER BY v) AS vs, "
+            "jsonb_object_agg(name, v) FILTER (WHERE v > 1) AS j, "
+            "bit_or(v) AS bits, stddev_pop(v::float8) AS dev FROM marks GROUP BY k")
+        self.execute("INSERT INTO marks VALUES (1, 'a', 1), (1, 'b', 3), (1, 'c', 3), (2, 'x y', 4)")
+        self.eventually("SELECT * FROM lists ORDER BY k", [
+            (1, "b+c+a", [1, 3], {"b": 3, "c": 3}, 3, 0.9428090415820634),
+            (2, "x y", [4], {"x y": 4}, 4, 0.0)])
+        self.execute("DELETE FROM marks WHERE name IN ('a', 'x y')")
+        self.eventually("SELECT * FROM lists", [(1, "b+c", [3], {"b": 3, "c": 3}, 3, 0.0)])
+        self.execute("UPDATE marks SET v = 0 WHERE name = 'b'")
+        self.eventually("SELECT * FROM lists", [(1, "c+b", [0, 3], {"c": 3}, 3, 1.5)])
+        self.execute("DROP MATERIALIZED VIEW lists")
+        self.execute("DROP TABLE marks")
+
     def test_missing_file_stalls_with_a_status(self):
         path = pathlib.Path(self.directory) / "later.csv"
         self.execute(f"CREATE SOURCE later (a int) FROM FILE '{path}' (FORMAT CSV) "

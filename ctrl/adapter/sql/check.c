@@ -165,9 +165,11 @@ static void check_reduce(const struct rel *rel, const struct rel *in)
         check_same(rel, i, in, rel->cols[i]);
     }
     for (uint32_t i = 0; i < rel->aggs_len; i++) {
-        const struct plan_agg *a = &rel->aggs[i];
-        ASSERT(a->func >= AGG_COUNT_ALL && a->func <= AGG_BOOL_OR);
-        ASSERT(a->func == AGG_COUNT_ALL || a->arg < in->cols_len);
+        struct plan_agg agg = rel->aggs[i], *a = &agg;
+        ASSERT(a->func >= AGG_COUNT_ALL && a->func <= AGG_MAX_FUNC);
+        for (uint32_t k = 0, *col; (col = plan_agg_col(a, k)) != NULL; k++) {
+            ASSERT(*col < in->cols_len);
+        }
         ASSERT(!a->has_filter || in->types[a->filter].kind == TYPE_BOOL);
         ASSERT(a->type.kind == rel->types[rel->keys_len + i].kind);
     }

@@ -99,6 +99,14 @@ static void key_mfp(struct buf *key, const struct mfp *m)
     buf_append(key, m->project, m->project_len * sizeof(m->project[0]));
 }
 
+static void key_order(struct buf *key, const struct plan_order *order, uint32_t len)
+{
+    buf_append_u32(key, len);
+    for (uint32_t i = 0; i < len; i++) {
+        buf_append_u32(key, order[i].col * 4 + order[i].desc * 2 + order[i].nulls_first);
+    }
+}
+
 /* Result types follow from the functions and arguments. */
 static void key_aggs(struct buf *key, const struct plan_node *n)
 {
@@ -108,7 +116,9 @@ static void key_aggs(struct buf *key, const struct plan_node *n)
         buf_append_byte(key, a->func);
         buf_append_byte(key, (uint8_t)(a->distinct * 2 + a->has_filter));
         buf_append_u32(key, a->arg);
+        buf_append_u32(key, a->arg2);
         buf_append_u32(key, a->filter);
+        key_order(key, a->order, a->order_len);
     }
 }
 
@@ -147,10 +157,7 @@ static void key_payload(struct buf *key, const struct plan_node *n)
     case PLAN_TOPK:
         buf_append_u32(key, n->topk.keys_len);
         buf_append(key, n->topk.keys, n->topk.keys_len * sizeof(uint32_t));
-        for (uint32_t i = 0; i < n->topk.order_len; i++) {
-            const struct plan_order *o = &n->topk.order[i];
-            buf_append_u32(key, o->col * 4 + o->desc * 2 + o->nulls_first);
-        }
+        key_order(key, n->topk.order, n->topk.order_len);
         buf_append_u64(key, (uint64_t)n->topk.limit);
         buf_append_u64(key, (uint64_t)n->topk.offset);
         break;
@@ -438,6 +445,9 @@ static err_t emit_reduce(struct emitter *em, const struct rel *rel, uint32_t *ou
     node.reduce.aggs =
         arena_memdup(&em->plan->arena, rel->aggs, rel->aggs_len * sizeof(rel->aggs[0]));
     node.reduce.aggs_len = rel->aggs_len;
+    for (uint32_t i = 0; i < rel->aggs_len; i++) {
+        node.reduce.aggs[i] = agg_remap(&em->plan->arena, &rel->aggs[i], NULL, 0);
+    }
     return add_node(em, &node, out);
 }
 

@@ -186,6 +186,35 @@ static uint32_t column_for(struct az *az, const struct rel *rel, struct sxvec *m
     return rel->cols_len + maps->len - 1;
 }
 
+/* The aggregate with a column for each of its args; struct plan_agg names them in their order. */
+static struct plan_agg agg_columns(struct az *az, const struct rel *rel, struct sxvec *maps,
+                                   const struct sx *sx)
+{
+    ASSERT(sx->kind == SX_AGG && sx->agg.func != AGG_GROUPING);
+    struct plan_agg agg = {.func = sx->agg.func,
+                           .distinct = sx->agg.distinct,
+                           .has_filter = sx->agg.has_filter,
+                           .type = sx->type,
+                           .order_len = sx->agg.order_len};
+    agg.order =
+        arena_memdup(az->arena, sx->agg.order, sx->agg.order_len * sizeof(sx->agg.order[0]));
+    uint32_t at = 0;
+    if (agg.func != AGG_COUNT_ALL) {
+        agg.arg = column_for(az, rel, maps, sx->args[at++]);
+    }
+    if (agg_takes_two((enum agg_func)agg.func)) {
+        agg.arg2 = column_for(az, rel, maps, sx->args[at++]);
+    }
+    for (uint32_t i = 0; i < agg.order_len; i++) {
+        agg.order[i].col = column_for(az, rel, maps, sx->args[at++]);
+    }
+    if (agg.has_filter) {
+        agg.filter = column_for(az, rel, maps, sx->args[at++]);
+    }
+    ASSERT(at == sx->args_len);
+    return agg;
+}
+
 /* What all sets of one GROUP BY share: the input with a column for every key and argument. */
 struct reduction {
     struct rel *in;
@@ -211,14 +240,7 @@ static void make_input(struct grouping *g, struct rel *rel, struct reduction *ou
         if (sx->agg.func == AGG_GROUPING) {
             continue;
         }
-        uint32_t args = sx->args_len - (sx->agg.has_filter ? 1 : 0);
-        struct plan_agg *agg = &out->aggs[i];
-        *agg = (struct plan_agg){.func = sx->agg.func,
-                                 .distinct = sx->agg.distinct,
-                                 .has_filter = sx->agg.has_filter,
-                                 .type = sx->type};
-        agg->arg = args > 0 ? column_for(az, rel, &maps, sx->args[0]) : 0;
-        agg->filter = sx->agg.has_filter ? column_for(az, rel, &maps, sx->args[args]) : 0;
+        out->aggs[i] = agg_columns(az, rel, &maps, sx);
     }
     out->in = rel_map(az->arena, rel, maps.items, maps.len);
 }

@@ -427,11 +427,11 @@ static bool is_grouped(struct lo *lo, struct rel *sub, struct grouped *out)
         }
     }
     for (uint32_t i = 0; i < out->global->aggs_len; i++) {
-        const struct plan_agg *agg = &out->global->aggs[i];
-        bool arg = agg->func != AGG_COUNT_ALL;
-        if ((arg && ref_kinds(lo, out->in.exprs[agg->arg]).outer) ||
-            (agg->has_filter && ref_kinds(lo, out->in.exprs[agg->filter]).outer)) {
-            return false;
+        struct plan_agg agg = out->global->aggs[i];
+        for (uint32_t k = 0, *col; (col = plan_agg_col(&agg, k)) != NULL; k++) {
+            if (ref_kinds(lo, out->in.exprs[*col]).outer) {
+                return false;
+            }
         }
     }
     return out->local.len > 0;
@@ -454,13 +454,10 @@ static err_t grouped_rel(struct lo *lo, const struct grouped *g, struct rel **ou
     }
     struct plan_agg *aggs = arena_memdup(lo->arena, g->global->aggs, n * sizeof(aggs[0]));
     for (uint32_t i = 0; i < n; i++) {
-        if (aggs[i].func != AGG_COUNT_ALL) {
-            sxvec_push(lo->arena, &maps, g->in.exprs[aggs[i].arg]);
-            aggs[i].arg = base->cols_len + maps.len - 1;
-        }
-        if (aggs[i].has_filter) {
-            sxvec_push(lo->arena, &maps, g->in.exprs[aggs[i].filter]);
-            aggs[i].filter = base->cols_len + maps.len - 1;
+        aggs[i] = agg_remap(lo->arena, &aggs[i], NULL, 0); /* a copy */
+        for (uint32_t c = 0, *col; (col = plan_agg_col(&aggs[i], c)) != NULL; c++) {
+            sxvec_push(lo->arena, &maps, g->in.exprs[*col]);
+            *col = base->cols_len + maps.len - 1;
         }
     }
     struct rel *mapped = rel_map(lo->arena, base, maps.items, maps.len);
@@ -963,8 +960,7 @@ static struct rel *shifted_reduce(struct lo *lo, const struct rel *rel, struct r
         keys[o + i] = o + rel->cols[i];
     }
     for (uint32_t i = 0; i < rel->aggs_len; i++) {
-        aggs[i].arg += aggs[i].func == AGG_COUNT_ALL ? 0 : o;
-        aggs[i].filter += aggs[i].has_filter ? o : 0;
+        aggs[i] = agg_remap(lo->arena, &rel->aggs[i], NULL, o);
     }
     return rel_reduce(lo->arena, in, keys, o + rel->keys_len, aggs, rel->aggs_len);
 }

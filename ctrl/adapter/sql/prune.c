@@ -100,11 +100,9 @@ static void need_reduce(struct prune *p, const struct pruned *n)
     }
     for (uint32_t i = 0; i < rel->aggs_len; i++) {
         if (n->need[rel->keys_len + i]) {
-            if (rel->aggs[i].func != AGG_COUNT_ALL) {
-                in->need[rel->aggs[i].arg] = true;
-            }
-            if (rel->aggs[i].has_filter) {
-                in->need[rel->aggs[i].filter] = true;
+            struct plan_agg agg = rel->aggs[i];
+            for (uint32_t k = 0, *col; (col = plan_agg_col(&agg, k)) != NULL; k++) {
+                in->need[*col] = true;
             }
         }
     }
@@ -316,10 +314,7 @@ static void build_reduce(struct prune *p, struct pruned *n)
         at[rel->keys_len + i] = UINT32_MAX;
         if (n->need[rel->keys_len + i]) {
             at[rel->keys_len + i] = rel->keys_len + len;
-            aggs[len] = rel->aggs[i];
-            aggs[len].arg = aggs[len].func == AGG_COUNT_ALL ? 0 : in->at[aggs[len].arg];
-            aggs[len].filter = aggs[len].has_filter ? in->at[aggs[len].filter] : 0;
-            len++;
+            aggs[len++] = agg_remap(p->arena, &rel->aggs[i], in->at, 0);
         }
     }
     exactly(p, n, rel_reduce(p->arena, in->out, keys, rel->keys_len, aggs, len), at);

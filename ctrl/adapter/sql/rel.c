@@ -289,6 +289,17 @@ struct rel *rel_reduce(struct arena *arena, struct rel *in, const uint32_t *keys
  * The rows offset .. offset + limit of each partition in the order; ties are broken by the whole
  * row, so that the choice is the same everywhere.
  */
+struct plan_agg agg_remap(struct arena *arena, const struct plan_agg *agg, const uint32_t *map,
+                          uint32_t shift)
+{
+    struct plan_agg out = *agg;
+    out.order = arena_memdup(arena, agg->order, agg->order_len * sizeof(agg->order[0]));
+    for (uint32_t i = 0, *col; (col = plan_agg_col(&out, i)) != NULL; i++) {
+        *col = map != NULL ? map[*col] : *col + shift;
+    }
+    return out;
+}
+
 struct rel *rel_topk(struct arena *arena, struct rel *in, const uint32_t *keys, uint32_t keys_len,
                      const struct plan_order *order, uint32_t order_len, int64_t limit,
                      int64_t offset)

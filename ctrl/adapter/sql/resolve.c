@@ -394,6 +394,22 @@ static err_t text_concat(struct az *az, struct sx **args, int location, struct s
     return az_operator(az, "||", l, r, location, out);
 }
 
+/*
+ * Arrays are text to the engine, and only equal when their texts are: no other operator may take
+ * them for text. ARRAY(subquery), which psql asks for, is never anything but empty.
+ */
+static err_t check_no_arrays(struct az *az, const char *name, struct sx *const *args, uint32_t len,
+                             int location)
+{
+    bool equality = strcmp(name, "=") == 0 || strcmp(name, "<>") == 0;
+    for (uint32_t i = 0; i < len && !equality; i++) {
+        if (type_element_of(args[i]->type.oid) != 0 && !sx_has_subquery(args[i])) {
+            return AZ_UNSUPPORTED(az, location, "operator %s of arrays is not supported", name);
+        }
+    }
+    return ERR_OK;
+}
+
 /* left NULL: a prefix operator. != is another spelling of <>. */
 err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *right, int location,
                   struct sx **out)
@@ -405,6 +421,7 @@ err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *r
     if (strcmp(name, "!=") == 0) {
         name = "<>";
     }
+    TRY(check_no_arrays(az, name, from, len, location));
     struct call c;
     start(&c, name, from, len);
     const struct func *f = exact_match(&c, c.kinds);
@@ -486,20 +503,36 @@ err_t az_function(struct az *az, const char *name, struct sx **args, uint32_t ar
 
 /* ---- aggregates ------------------------------------------------------------------------------ */
 
-/* The aggregates the engine has, by their SQL names. */
+/*
+ * The aggregates the engine has, by their SQL names. Variances are not here: agg.c writes them with
+ * other aggregates, but for floats.
+ */
+static const struct {
+    const char *name;
+    enum agg_func func;
+} agg_names[] = {
+    {"count", AGG_COUNT},
+    {"sum", AGG_SUM},
+    {"avg", AGG_AVG},
+    {"min", AGG_MIN},
+    {"max", AGG_MAX},
+    {"bool_and", AGG_BOOL_AND},
+    {"bool_or", AGG_BOOL_OR},
+    {"every", AGG_BOOL_AND},
+    {"string_agg", AGG_STRING_AGG},
+    {"array_agg", AGG_ARRAY_AGG},
+    {"jsonb_agg", AGG_JSONB_AGG},
+    {"jsonb_object_agg", AGG_JSONB_OBJECT_AGG},
+    {"bit_and", AGG_BIT_AND},
+    {"bit_or", AGG_BIT_OR},
+    {"bit_xor", AGG_BIT_XOR},
+};
+
 bool agg_of_name(const char *name, enum agg_func *out)
 {
-    static const struct {
-        const char *name;
-        enum agg_func func;
-    } table[] = {
-        {"count", AGG_COUNT},     {"sum", AGG_SUM},        {"avg", AGG_AVG},
-        {"min", AGG_MIN},         {"max", AGG_MAX},        {"bool_and", AGG_BOOL_AND},
-        {"bool_or", AGG_BOOL_OR}, {"every", AGG_BOOL_AND},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
-        if (strcmp(table[i].name, name) == 0) {
-            *out = table[i].func;
+    for (size_t i = 0; i < ARRAY_LEN(agg_names); i++) {
+        if (strcmp(agg_names[i].name, name) == 0) {
+            *out = agg_names[i].func;
             return true;
         }
     }
@@ -509,22 +542,10 @@ bool agg_of_name(const char *name, enum agg_func *out)
 /* For messages. */
 static const char *agg_name(enum agg_func func)
 {
-    switch (func) {
-    case AGG_COUNT_ALL:
-    case AGG_COUNT:
-        return "count";
-    case AGG_SUM:
-        return "sum";
-    case AGG_AVG:
-        return "avg";
-    case AGG_MIN:
-        return "min";
-    case AGG_MAX:
-        return "max";
-    case AGG_BOOL_AND:
-        return "bool_and";
-    case AGG_BOOL_OR:
-        return "bool_or";
+    for (size_t i = 0; i < ARRAY_LEN(agg_names); i++) {
+        if (agg_names[i].func == func) {
+            return agg_names[i].name;
+        }
     }
     return "?";
 }

@@ -468,15 +468,10 @@ static err_t sort_clause(struct az *az, struct scope *scope, pg_node **sort, siz
     q->order = ARENA_ARRAY(az->arena, struct plan_order, len);
     for (size_t i = 0; i < len; i++) {
         const PgQuery__SortBy *by = sort[i]->sort_by;
-        if (by->sortby_dir == PG_QUERY__SORT_BY_DIR__SORTBY_USING) {
-            return AZ_UNSUPPORTED(az, by->location, "ORDER BY ... USING is not supported");
-        }
         struct plan_order *o = &q->order[q->order_len];
+        TRY(az_sort_flags(az, by, o));
         TRY(find_target(az, scope, by->node, t, visible, "ORDER BY", &o->col));
-        o->desc = by->sortby_dir == PG_QUERY__SORT_BY_DIR__SORTBY_DESC;
-        o->nulls_first =
-            by->sortby_nulls == PG_QUERY__SORT_BY_NULLS__SORTBY_NULLS_FIRST ||
-            (by->sortby_nulls != PG_QUERY__SORT_BY_NULLS__SORTBY_NULLS_LAST && o->desc);
+        TRY(az_check_sortable(az, t->sx.items[o->col]));
         bool repeated = false;
         for (uint32_t j = 0; j < q->order_len; j++) {
             repeated = repeated || q->order[j].col == o->col;

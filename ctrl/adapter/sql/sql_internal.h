@@ -136,7 +136,7 @@ struct sx {
     uint32_t col;
     uint32_t level;
     const struct func *func;
-    struct sx **args; /* SX_AGG: argument (or none), then the filter when has_filter */
+    struct sx **args; /* SX_AGG: arguments, expressions of its order, the filter: see agg.c */
     uint32_t args_len;
     struct datum lit;
     uint32_t size;   /* of the tree, where shared parts count every time; 0: see sx_measure */
@@ -145,6 +145,8 @@ struct sx {
         uint8_t func; /* enum agg_func */
         bool distinct;
         bool has_filter;
+        struct plan_order *order; /* order_len; of the args behind the arguments; col unused */
+        uint32_t order_len;
     } agg;
 };
 
@@ -364,6 +366,9 @@ struct rel *rel_reduce(struct arena *arena, struct rel *in, const uint32_t *keys
 struct rel *rel_topk(struct arena *arena, struct rel *in, const uint32_t *keys, uint32_t keys_len,
                      const struct plan_order *order, uint32_t order_len, int64_t limit,
                      int64_t offset);
+/* The aggregate over columns map[col] (NULL: col + shift), for a relation that has them there. */
+struct plan_agg agg_remap(struct arena *arena, const struct plan_agg *agg, const uint32_t *map,
+                          uint32_t shift);
 /* A copy to be changed before anyone else sees it. */
 struct rel *rel_copy(struct arena *arena, const struct rel *rel);
 /* Marks a relation that is shared by many (a view, a common table expression) when nothing in it
@@ -487,6 +492,13 @@ err_t az_column(struct az *az, struct scope *scope, const char *schema, const ch
 err_t az_no_table(struct az *az, const struct scope *scope, const char *table, int location);
 err_t az_func_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
                    struct sx **out);
+/* An aggregate; *out NULL when the name is none. */
+err_t az_agg_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
+                  const char *name, struct sx **out);
+/* ASC, DESC, NULLS FIRST, NULLS LAST. */
+err_t az_sort_flags(struct az *az, const PgQuery__SortBy *by, struct plan_order *out);
+/* 0A000 for what has no order in the engine. */
+err_t az_check_sortable(struct az *az, const struct sx *sx);
 err_t az_sublink(struct az *az, struct scope *scope, const PgQuery__SubLink *link, struct sx **out);
 err_t az_refuse_if(struct az *az, struct sx *condition, const char *what, struct sx **out);
 err_t az_limit(struct az *az, const pg_node *node, const char *what, int64_t *out);

@@ -321,8 +321,15 @@ bool sx_same(const struct sx *a, const struct sx *b)
         return datum_equal(a->type.kind, &a->lit, &b->lit);
     }
     if (a->kind == SX_AGG && (a->agg.func != b->agg.func || a->agg.distinct != b->agg.distinct ||
-                              a->agg.has_filter != b->agg.has_filter)) {
+                              a->agg.has_filter != b->agg.has_filter ||
+                              a->agg.order_len != b->agg.order_len)) {
         return false;
+    }
+    for (uint32_t i = 0; i < a->agg.order_len; i++) {
+        if (a->agg.order[i].desc != b->agg.order[i].desc ||
+            a->agg.order[i].nulls_first != b->agg.order[i].nulls_first) {
+            return false;
+        }
     }
     for (uint32_t i = 0; i < a->args_len; i++) {
         if (!sx_same(a->args[i], b->args[i])) {

@@ -258,7 +258,8 @@ static bool *choose(const struct group *g, const struct plan_agg *agg)
             struct datum d = at(g->in, g->members[m], agg->filter);
             chosen[m] = !d.null && d.b;
         }
-        if (agg->func != AGG_COUNT_ALL && at(g->in, g->members[m], agg->arg).null) {
+        bool keeps_nulls = agg->func == AGG_COUNT_ALL || agg->func == AGG_ARRAY_AGG;
+        if (!keeps_nulls && at(g->in, g->members[m], agg->arg).null) {
             chosen[m] = false;
         }
     }
@@ -269,7 +270,8 @@ static bool keeps_values(const struct plan_agg *agg)
 {
     bool order = agg->func == AGG_MIN || agg->func == AGG_MAX;
     bool booleans = agg->func == AGG_BOOL_AND || agg->func == AGG_BOOL_OR;
-    return order || (agg->distinct && !booleans);
+    bool collated = agg_is_ordered((enum agg_func)agg->func);
+    return order || (agg->distinct && !booleans && !collated);
 }
 
 static bool values_negative(const struct group *g, const struct plan_agg *agg)
@@ -396,7 +398,168 @@ static void best_of(const struct group *g, const struct plan_agg *agg, const boo
     }
 }
 
-static void aggregate(const struct group *g, const struct plan_agg *agg, struct datum *out)
+/* ---- values in an order ---------------------------------------------------------------------- */
+
+static int compare_by(const struct rel *in, const struct plan_order *order, uint32_t i, uint32_t j)
+{
+    struct datum a = at(in, i, order->col);
+    struct datum b = at(in, j, order->col);
+    if (a.null || b.null) {
+        return a.null == b.null ? 0 : a.null == order->nulls_first ? -1 : 1;
+    }
+    int c = datum_compare((enum type_kind)in->kinds[order->col], &a, &b);
+    return order->desc ? -c : c;
+}
+
+/* By ORDER BY, or by the arguments when there is none; all: to the last byte. */
+static int compare_elements(const struct group *g, const struct plan_agg *agg, uint32_t a,
+                            uint32_t b, bool all)
+{
+    uint32_t args[] = {agg->arg, agg->arg2};
+    uint32_t len = agg_takes_two((enum agg_func)agg->func) ? 2 : 1;
+    uint32_t i = g->members[a], j = g->members[b];
+    int c = 0;
+    for (uint32_t k = 0; k < agg->order_len && c == 0; k++) {
+        c = compare_by(g->in, &agg->order[k], i, j);
+    }
+    for (uint32_t k = 0; k < len && c == 0 && agg->order_len == 0; k++) {
+        c = compare_by(g->in, &(struct plan_order){.col = args[k]}, i, j);
+    }
+    return c != 0 || !all ? c : compare_raw(g->in, i, j, args, len);
+}
+
+static int64_t element_count(const struct group *g, const struct plan_agg *agg, uint32_t m,
+                             const bool *chosen)
+{
+    int64_t n = 0;
+    for (uint32_t k = 0; k < g->members_len; k++) {
+        if (chosen[k] && compare_elements(g, agg, k, m, true) == 0) {
+            n += count(g->in, g->members[k]);
+        }
+    }
+    return n;
+}
+
+static bool elements_negative(const struct group *g, const struct plan_agg *agg)
+{
+    bool *chosen = choose(g, agg);
+    bool negative = false;
+    for (uint32_t m = 0; agg_is_ordered((enum agg_func)agg->func) && m < g->members_len; m++) {
+        negative |= chosen[m] && element_count(g, agg, m, chosen) < 0;
+    }
+    free(chosen);
+    return negative;
+}
+
+/* The least member that is not done; members_len: none. */
+static uint32_t next_element(const struct group *g, const struct plan_agg *agg, const bool *left)
+{
+    uint32_t best = g->members_len;
+    for (uint32_t m = 0; m < g->members_len; m++) {
+        if (left[m] &&
+            (best == g->members_len || compare_elements(g, agg, m, best, true) < 0)) {
+            best = m;
+        }
+    }
+    return best;
+}
+
+static void append_element(const struct group *g, const struct plan_agg *agg, uint32_t m,
+                           bool first, struct buf *out)
+{
+    struct datum d = at(g->in, g->members[m], agg->arg);
+    if (agg->func == AGG_STRING_AGG) {
+        struct datum by = at(g->in, g->members[m], agg->arg2);
+        buf_append(out, by.s, first || by.null ? 0 : by.len);
+        buf_append(out, d.s, d.len);
+        return;
+    }
+    /* Of the values of these tests only the empty string needs quotes. */
+    struct type type = type_of((enum type_kind)g->in->kinds[agg->arg]);
+    buf_append_str(out, first ? "" : ",");
+    if (d.null) {
+        buf_append_str(out, "NULL");
+    } else if (type.kind == TYPE_TEXT && d.len == 0) {
+        buf_append_str(out, "\"\"");
+    } else {
+        datum_print(&type, &d, out);
+    }
+}
+
+/* out->s stays in text, which is the caller's. */
+static void collate(const struct group *g, const struct plan_agg *agg, const bool *chosen,
+                    struct buf *text, struct datum *out)
+{
+    bool *left = mem_alloc(g->members_len + 1);
+    memcpy(left, chosen, g->members_len);
+    uint32_t before = g->members_len;
+    bool array = agg->func == AGG_ARRAY_AGG, any = false;
+    buf_append_str(text, array ? "{" : "");
+    for (uint32_t m; (m = next_element(g, agg, left)) < g->members_len;) {
+        int64_t n = element_count(g, agg, m, chosen);
+        for (uint32_t k = 0; k < g->members_len; k++) {
+            left[k] = left[k] && compare_elements(g, agg, k, m, true) != 0;
+        }
+        if (n > 0 && agg->distinct) {
+            n = before < g->members_len && compare_elements(g, agg, before, m, false) == 0 ? 0 : 1;
+            before = m;
+        }
+        for (int64_t i = 0; i < n; i++) {
+            append_element(g, agg, m, !any, text);
+            any = true;
+        }
+    }
+    buf_append_str(text, array ? "}" : "");
+    *out = (struct datum){.null = !any, .s = (char *)text->data, .len = (uint32_t)text->len};
+    free(left);
+}
+
+static void bits(const struct group *g, const struct plan_agg *agg, const bool *chosen,
+                 struct datum *out)
+{
+    int64_t n = 0, ones[64] = {0};
+    for (uint32_t m = 0; m < g->members_len; m++) {
+        int64_t w = weight(g, agg, m, chosen);
+        n += w;
+        for (uint32_t i = 0; i < 64; i++) {
+            ones[i] += (at(g->in, g->members[m], agg->arg).i >> i & 1) * w;
+        }
+    }
+    uint64_t value = 0;
+    for (uint32_t i = 0; i < 64; i++) {
+        bool set = agg->func == AGG_BIT_AND  ? ones[i] == n
+                   : agg->func == AGG_BIT_OR ? ones[i] != 0
+                                             : (ones[i] & 1) != 0;
+        value |= (uint64_t)set << i;
+    }
+    *out = (struct datum){.null = n == 0, .i = (int64_t)value};
+}
+
+/* The values are small multiples of 1/4: the sums are exact. */
+static void variance(const struct group *g, const struct plan_agg *agg, const bool *chosen,
+                     struct datum *out)
+{
+    double sum = 0, squares = 0;
+    int64_t n = 0;
+    for (uint32_t m = 0; m < g->members_len; m++) {
+        int64_t w = weight(g, agg, m, chosen);
+        double f = chosen[m] ? at(g->in, g->members[m], agg->arg).f : 0;
+        n += w;
+        sum += f * (double)w;
+        squares += f * f * (double)w;
+    }
+    bool sample = agg->func == AGG_VAR_SAMP || agg->func == AGG_STDDEV_SAMP;
+    *out = (struct datum){.null = n <= (sample ? 1 : 0)};
+    if (!out->null) {
+        __float128 left = squares - (__float128)sum * sum / n;
+        out->f = left < 0 ? 0 : (double)(left / (sample ? n - 1 : n));
+        out->f = agg->func >= AGG_STDDEV_POP ? sqrt(out->f) : out->f;
+    }
+}
+
+/* text keeps the bytes of a value that is made here. */
+static void aggregate(const struct group *g, const struct plan_agg *agg, struct buf *text,
+                      struct datum *out)
 {
     bool *chosen = choose(g, agg);
     int64_t yes = 0;
@@ -429,6 +592,21 @@ static void aggregate(const struct group *g, const struct plan_agg *agg, struct 
     case AGG_MAX:
         best_of(g, agg, chosen, out);
         break;
+    case AGG_STRING_AGG:
+    case AGG_ARRAY_AGG:
+        collate(g, agg, chosen, text, out);
+        break;
+    case AGG_BIT_AND:
+    case AGG_BIT_OR:
+    case AGG_BIT_XOR:
+        bits(g, agg, chosen, out);
+        break;
+    case AGG_VAR_POP:
+    case AGG_VAR_SAMP:
+    case AGG_STDDEV_POP:
+    case AGG_STDDEV_SAMP:
+        variance(g, agg, chosen, out);
+        break;
     default:
         for (uint32_t m = 0; m < g->members_len; m++) {
             struct datum d = at(g->in, g->members[m], agg->arg);
@@ -454,6 +632,7 @@ static void reduce_group(const struct model *model, const struct plan_node *node
     negative = n < 0 || (forms && negative);
     for (uint32_t a = 0; a < node->reduce.aggs_len; a++) {
         negative |= values_negative(g, &node->reduce.aggs[a]);
+        negative |= elements_negative(g, &node->reduce.aggs[a]);
     }
     if (negative) {
         put_error(out, "XX000", "invalid data: a row was retracted more often than inserted",
@@ -470,8 +649,10 @@ static void reduce_group(const struct model *model, const struct plan_node *node
     }
     for (uint32_t a = 0; a < node->reduce.aggs_len; a++) {
         struct datum d;
-        aggregate(g, &node->reduce.aggs[a], &d);
+        struct buf text = {0};
+        aggregate(g, &node->reduce.aggs[a], &text, &d);
         batch_builder_datum(out->ok_rows, g->keys_len + a, &d);
+        buf_free(&text);
     }
     end(out, 1);
 }

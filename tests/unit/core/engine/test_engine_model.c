@@ -76,6 +76,27 @@ static uint32_t add_join(struct run *run, struct rng *rng, struct plan *p, uint3
     return plan_join(p, kind, left, right, keys[0], keys[1], n, rng_below(rng, 2) == 0);
 }
 
+/* A second argument and an order for those that have them. */
+static bool complete_agg(struct rng *rng, struct plan *p, const struct schema *in,
+                         struct plan_agg *agg)
+{
+    bool found = !agg_takes_two((enum agg_func)agg->func);
+    for (uint32_t c = 0; c < in->cols && !found; c++) {
+        found = in->types[c].kind == in->types[agg->arg].kind;
+        agg->arg2 = c;
+    }
+    if (agg_is_ordered((enum agg_func)agg->func) && rng_below(rng, 3) > 0) {
+        agg->order_len = 1 + (uint32_t)rng_below(rng, 2);
+        agg->order = ARENA_ARRAY(&p->arena, struct plan_order, agg->order_len);
+        for (uint32_t i = 0; i < agg->order_len; i++) {
+            agg->order[i] = (struct plan_order){.col = (uint32_t)rng_below(rng, in->cols),
+                                                .desc = rng_below(rng, 2) == 0,
+                                                .nulls_first = rng_below(rng, 2) == 0};
+        }
+    }
+    return found;
+}
+
 static uint32_t add_reduce(struct rng *rng, struct plan *p, uint32_t input)
 {
     const struct schema *in = &p->nodes[input].schema;
@@ -83,8 +104,8 @@ static uint32_t add_reduce(struct rng *rng, struct plan *p, uint32_t input)
     uint32_t keys_len = pick_cols(rng, in->cols, 2, keys);
     struct plan_agg aggs[5];
     uint32_t n = 0;
-    for (int attempt = 0; attempt < 8 && n < 5; attempt++) {
-        struct plan_agg agg = {.func = (uint8_t)(1 + rng_below(rng, AGG_BOOL_OR)),
+    for (int attempt = 0; attempt < 16 && n < 5; attempt++) {
+        struct plan_agg agg = {.func = (uint8_t)(1 + rng_below(rng, AGG_MAX_FUNC)),
                                .distinct = rng_below(rng, 3) == 0,
                                .has_filter = rng_below(rng, 4) == 0};
         struct type type;
@@ -93,7 +114,8 @@ static uint32_t add_reduce(struct rng *rng, struct plan *p, uint32_t input)
         if (agg.func == AGG_COUNT_ALL) {
             agg.distinct = false;
         } else if (in->cols == 0 || !agg_result((enum agg_func)agg.func,
-                                                (enum type_kind)in->types[agg.arg].kind, &type)) {
+                                                (enum type_kind)in->types[agg.arg].kind, &type) ||
+                   !complete_agg(rng, p, in, &agg)) {
             continue;
         }
         agg.has_filter &= in->cols > 0 && in->types[agg.filter].kind == TYPE_BOOL;

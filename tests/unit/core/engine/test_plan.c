@@ -136,14 +136,25 @@ static void break_plan(struct plan *p, int how)
     case 37: p->nodes_len = PLAN_NODES_MAX + 1; break;
     case 38: n[CONSTANT].schema.types[0].kind = TYPE_INT2;   /* 42 fits... */
              n[CONSTANT].constant.rows[0].i = 70000; break;  /* ...this does not */
-    case 39: p->nodes_len = 0; p->exports_len = 0; break;    /* nothing to run */
+    case 39: n[REDUCE].reduce.aggs[1].order_len = 1; break;  /* a sum has no order */
+    case 40: n[REDUCE].reduce.aggs[2] = (struct plan_agg){
+                 .func = AGG_STRING_AGG, .arg = 1, .arg2 = 0, .type = type_of(TYPE_TEXT)};
+             break;                                          /* text, int8 */
+    case 41: n[REDUCE].reduce.aggs[2] = (struct plan_agg){
+                 .func = AGG_STRING_AGG, .arg = 1, .arg2 = 9, .type = type_of(TYPE_TEXT)};
+             break;
+    case 42: n[REDUCE].reduce.aggs[2] = (struct plan_agg){
+                 .func = AGG_ARRAY_AGG, .arg = 1, .order_len = 1, .type = type_of(TYPE_TEXT),
+                 .order = ARENA_ARRAY(&p->arena, struct plan_order, 1)};
+             n[REDUCE].reduce.aggs[2].order[0].col = 100; break;
+    case 43: p->nodes_len = 0; p->exports_len = 0; break;    /* nothing to run */
     default: break;
     }
 }
 
 static void test_hostile(void)
 {
-    for (int how = 0; how <= 39; how++) {
+    for (int how = 0; how <= 43; how++) {
         struct plan *p = example(7);
         break_plan(p, how);
         err_t err = plan_validate(p);

@@ -198,6 +198,27 @@ static uint32_t add_filtered_reduce(struct plan *plan, uint32_t input)
     return plan_add(plan, &node);
 }
 
+/* Aggregates with a second argument and with an order. */
+static uint32_t add_ordered_reduce(struct plan *plan, uint32_t input)
+{
+    struct arena *a = &plan->arena;
+    struct plan_node node =
+        NODE(plan, PLAN_REDUCE, SCHEMA(a, TYPE_INT8, TYPE_TEXT, TYPE_TEXT, TYPE_INT8), input);
+    node.reduce.keys = U32S(a, 0);
+    node.reduce.keys_len = 1;
+    node.reduce.aggs_len = 3;
+    node.reduce.aggs = ARENA_ARRAY(a, struct plan_agg, 3);
+    struct plan_agg *aggs = node.reduce.aggs;
+    aggs[0] = (struct plan_agg){.func = AGG_STRING_AGG, .arg = 1, .arg2 = 1, .order_len = 1};
+    aggs[0].order = ARENA_ARRAY(a, struct plan_order, 1);
+    aggs[0].order[0] = (struct plan_order){.col = 0, .desc = true, .nulls_first = true};
+    aggs[1] = (struct plan_agg){.func = AGG_ARRAY_AGG, .distinct = true};
+    aggs[2] = (struct plan_agg){.func = AGG_BIT_XOR};
+    aggs[0].type = aggs[1].type = type_of(TYPE_TEXT);
+    aggs[2].type = type_of(TYPE_INT8);
+    return plan_add(plan, &node);
+}
+
 static uint32_t add_topk(struct plan *plan, uint32_t input)
 {
     struct arena *a = &plan->arena;
@@ -251,6 +272,7 @@ struct plan *sample_plan_operators(void)
                                       plan_add(plan, &distinct));
     uint32_t topk = add_topk(plan, plan_add(plan, &threshold));
     add_filtered_reduce(plan, topk);
+    add_ordered_reduce(plan, topk);
     add_exports(plan, topk, add_reduce(plan, topk));
     return plan;
 }

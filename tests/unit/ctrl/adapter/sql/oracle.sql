@@ -607,3 +607,69 @@ select timestamptz 'infinity' at time zone 'Europe/Berlin', timestamp '-infinity
 select timestamp '2020-07-01 12:00' at time zone 'UTC', timezone('Europe/London', timestamptz '2020-07-01 12:00+00'), timezone('europe/LONDON', timestamp '2020-07-01 12:00')
 select timestamp '2020-07-01' at time zone 'Mars/Olympus'
 select ts at time zone 'Asia/Tokyo' from x order by 1
+select string_agg(b, ',' order by b) from t
+select string_agg(b, ', ' order by c desc, b) from t
+select a, string_agg(b, '-' order by b) from t group by a
+select string_agg(distinct b, ',' order by b desc) from t
+select string_agg(distinct b, ',') from t
+select string_agg(b, ',' order by b) filter (where a > 1) from t
+select string_agg(b, a::text order by b, a) from t
+select string_agg(b, null order by b) from t
+select string_agg(null, ',') from t
+select string_agg(b, ',') from t where a > 1000
+select string_agg(a, ',') from t
+select string_agg(b) from t
+select string_agg(a::text, ',' order by a) || '!' from t
+select string_agg('\x0102'::bytea, '\xff'::bytea) from s
+select string_agg(distinct b, ',' order by a) from t
+select array_agg(a order by a) from t
+select array_agg(a order by a nulls first) from t
+select array_agg(a order by a desc) from t
+select array_agg(distinct a order by a) from t
+select array_agg(distinct a) from t
+select array_agg(b order by b) from t
+select array_agg(c order by c) from t
+select array_agg(distinct c order by c) from t
+select array_agg(b || ' "q" {x}' order by b) from t
+select array_agg(nullif(b, 'one') order by b), array_agg(''::text order by a), array_agg('NULL'::text order by a), array_agg('nul'::text order by a), array_agg('a\b'::text order by a), array_agg('') from t
+select array_agg('') from t
+select array_agg(flag order by d1), array_agg(ts order by ts), array_agg(d1 order by d1), array_agg(f order by f), array_agg(i2 order by i2), array_agg(j order by d1) from x
+select a, array_agg(b order by b) from t group by a
+select array_agg(a order by a) from t where a > 1000
+select array_agg(a order by a) = '{1,2,2,2,3,NULL}' from t
+select jsonb_agg(a order by a) from t
+select jsonb_agg(b order by b, a) from t
+select jsonb_agg(c order by c) from t
+select jsonb_agg(j order by d1), jsonb_agg(ts order by ts), jsonb_agg(flag order by d1) from x
+select jsonb_agg(distinct a order by a desc) from t
+select jsonb_agg(jsonb_build_object('a', a, 'b', b) order by a, b) from t
+select jsonb_agg(a order by a) filter (where a = 2) from t
+select jsonb_object_agg(b, a order by a) from t where b is not null
+select jsonb_object_agg(x, y order by y) from s
+select jsonb_object_agg(coalesce(b, 'k'), c order by c) from t
+select jsonb_object_agg(b, a) from t
+select jsonb_object_agg(a, a) from t where a > 1000
+select a, jsonb_object_agg(b, c order by c) from t where b is not null group by a
+select bit_and(a), bit_or(a), bit_xor(a) from t
+select a, bit_and(v), bit_or(v), bit_xor(v) from t join w on a = k group by a
+select bit_and(k), bit_or(k), bit_xor(k), bit_xor(distinct k) from w
+select bit_xor(a), bit_xor(distinct a) from t
+select bit_and(-a), bit_or(-a), bit_xor(-a) from t
+select bit_or(a) from t where a > 1000
+select bit_and(b) from t
+select stddev(f), stddev_pop(f), stddev_samp(f), variance(f), var_pop(f), var_samp(f) from x
+select var_pop(f), var_samp(f), stddev_pop(f), stddev_samp(f) from x where f > 1
+select var_pop(f), var_samp(f) from x where f > 1000
+select variance(a::float8), stddev(a::real), var_pop(a::float8 + 1e9) from t
+select var_pop(v::float8) filter (where v > 2), stddev_pop(distinct v::float8) from w
+select var_pop('NaN'::float8), var_samp(f / 0.5) from x
+select variance('1e200'::float8) from t
+select (select string_agg(u.d, ',' order by u.d) from u where u.a = t.a) from t
+select (select array_agg(s.y order by s.y) from s where s.x = t.a and s.y > t.c) from t
+select t.a, l.names from t, lateral (select string_agg(u.d, ',' order by u.d desc) as names from u where u.a <= t.a) l
+select a, string_agg(b, ',' order by b), count(*) from t group by rollup (a)
+select string_agg(b, ',' order by 1) is null from t where a > 100
+select sum(a order by b), min(a order by a desc), count(distinct a order by a) from t
+select count(distinct a order by b) from t
+select array_agg(a) || 1 from t
+select string_agg(n, '' order by n) from (select string_agg(b, ',' order by b) as n from t group by a) q

@@ -230,6 +230,32 @@ static void from_clause(struct random_sql *g, const struct columns *outer, struc
     }
 }
 
+static void aggregate(struct random_sql *g, const struct columns *in, struct buf *out)
+{
+    static const char *const aggs[] = {"count(",  "min(",    "max(",    "sum(", "bit_and(",
+                                       "bit_or(", "bit_xor(", "bit_xor(distinct "};
+    if (below(g, 4) > 0) {
+        buf_append_str(out, aggs[below(g, 8)]);
+        column(g, in, true, out);
+        buf_append_str(out, ")::int");
+        return;
+    }
+    /* The whole text at each place of its order, as a number. */
+    struct buf arg = {0};
+    column(g, in, false, &arg);
+    buf_append_str(&arg, "::text"); /* a literal without a type is not found in ORDER BY again */
+    static const char *const forms[] = {
+        "length(string_agg(%s%.*s, ',' order by %.*s%s)%s)",
+        "position('o,' in string_agg(%s%.*s, ',' order by %.*s%s)%s)",
+        "ascii(substr(string_agg(%s%.*s, ',' order by %.*s%s)%s, 5))"};
+    const char *form = forms[below(g, 3)];
+    buf_printf(out, form, below(g, 3) == 0 ? "distinct " : "", (int)arg.len,
+               (const char *)arg.data, (int)arg.len, (const char *)arg.data,
+               below(g, 2) == 0 ? " desc" : "",
+               below(g, 3) == 0 ? " filter (where true)" : "");
+    buf_free(&arg);
+}
+
 static void select_query(struct random_sql *g, const struct columns *outer, uint32_t cols,
                          struct buf *out)
 {
@@ -251,10 +277,7 @@ static void select_query(struct random_sql *g, const struct columns *outer, uint
         } else if (i == 0 && key != NULL) {
             buf_append_str(out, key);
         } else {
-            static const char *const aggs[] = {"count(", "min(", "max(", "sum("};
-            buf_printf(out, "%s", aggs[below(g, 4)]);
-            column(g, &own, true, out);
-            buf_append_str(out, ")::int");
+            aggregate(g, &own, out);
         }
     }
     buf_printf(out, " from %.*s", (int)from.len, (const char *)from.data);

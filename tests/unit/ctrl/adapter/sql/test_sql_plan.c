@@ -313,7 +313,8 @@ static void refused(void)
     ddl_fails(w, "insert into v values (1, 2)", "42809");
     ddl_fails(w, "insert into s (y) values (1)", "23502");
     ddl_fails(w, "insert into t (b) select a, b from t", "42601");
-    ddl_fails(w, "create view z as select array_agg(a) from t", "0A000");
+    ddl_fails(w, "create view z as select json_agg(a) from t", "0A000");
+    ddl_fails(w, "create view z as select array_agg(a) || 1 from t", "0A000");
     ddl_fails(w, "create view z as with recursive q as (select 1) select * from q", "0A000");
     world_free(w);
 }
