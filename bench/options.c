@@ -22,6 +22,7 @@ static const char usage[] =
     "             rings and bare sockets (floors) and other message systems (peers)\n"
     "  engine     the compute engine alone: count (w1), join (w2), distinct (w3a) and\n"
     "             consolidate (w3b), each beside a hand-written loop; answers are checked\n"
+    "  nexmark    queries over the stream of an auction house, planned from SQL; answers checked\n"
     "  boundary   storage to compute: the protocol beside the bare carriers; many subscriptions,\n"
     "             fan-out, kill -9 of the other side\n"
     "  exchange   the workers of a replica among themselves, beside the bare carriers\n"
@@ -31,7 +32,10 @@ static const char usage[] =
     "             (with --postgres-port) PostgreSQL\n"
     "\n"
     "  --workload NAME       engine: w1, w2, w3a or w3b (default: all)\n"
+    "                        nexmark: q0 to q23\n"
     "  --scale F             engine: share of rows, keys and rounds (default 1)\n"
+    "                        nexmark: share of a million events\n"
+    "  --answers DIR         nexmark: write the events and each query's answer there\n"
     "  --runs N              medians of N runs, at most 32 (default 3)\n"
     "  --seconds S           length of each timed loop (default: sql 2, others 0.4)\n"
     "  --case TEXT           the same: only cases whose title contains TEXT\n"
@@ -54,7 +58,7 @@ static const struct option flags[] = {
     {"directory", required_argument, NULL, 'd'}, {"json", no_argument, NULL, 'j'},
     {"plot", required_argument, NULL, 'P'},     {"case", required_argument, NULL, 'c'},
     {"link", required_argument, NULL, 'l'},     {"messages", required_argument, NULL, 'm'},
-    {"priority", no_argument, NULL, 'n'},
+    {"priority", no_argument, NULL, 'n'},       {"answers", required_argument, NULL, 'a'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -82,6 +86,7 @@ static bool set(struct options *out, int flag, const char *value)
     case 'g': out->postgres_port = value; return true;
     case 'n': out->priority = true; return true;
     case 'P': out->plot = value; return true;
+    case 'a': out->answers = value; return true;
     case 'c': out->only_case = value; return true;
     case 'l': out->link = value; return true;
     case 'd': out->directory = value; return true;

@@ -21,6 +21,7 @@ struct options {
     bool priority;             /* before everybody else on this machine */
     uint64_t messages;         /* count */
     const char *plot;          /* a file to draw into; NULL: none */
+    const char *answers;       /* nexmark: a directory for events and answers; NULL: none */
     const char *link;          /* ring: only links whose name contains this; NULL: all */
     const char *only_case;     /* ring, boundary: the same of cases' titles */
 };
@@ -33,6 +34,7 @@ struct report;
 void bench_exchange(const struct options *options, struct report *report);
 void bench_count(const struct options *options, struct report *report);
 void bench_ring(const struct options *options, struct report *report);
+void bench_nexmark(const struct options *options, struct report *report);
 void bench_engine(const struct options *options, struct report *report);
 void bench_boundary(const struct options *options, struct report *report);
 void bench_sql(const struct options *options, struct report *report);

@@ -354,6 +354,25 @@ bool sx_has_subquery(const struct sx *sx)
     return false;
 }
 
+static bool is_integer(uint8_t kind)
+{
+    return kind == TYPE_INT2 || kind == TYPE_INT4 || kind == TYPE_INT8;
+}
+
+/*
+ * A remainder or quotient of integers by a literal cannot fail: zero is refused, and so is -1, by
+ * which the smallest integer cannot be divided.
+ */
+static bool divides_by_literal(const struct sx *sx)
+{
+    if ((!sx_is_op(sx, "%") && !sx_is_op(sx, "/")) || sx->args[1]->kind != SX_LIT) {
+        return false;
+    }
+    const struct datum *by = &sx->args[1]->lit;
+    return is_integer(sx->func->args[0]) && is_integer(sx->func->args[1]) && !by->null &&
+           by->i != 0 && by->i != -1;
+}
+
 /*
  * May evaluating it raise an error (division, a cast from text)? Then it must not be computed for
  * rows that the statement would not have computed it for. Volatile ones alike.
@@ -361,7 +380,8 @@ bool sx_has_subquery(const struct sx *sx)
 bool sx_can_fail(const struct sx *sx)
 {
     ASSERT(sx != NULL);
-    if (sx->kind == SX_CALL && (sx->func->flags & (FUNC_CAN_FAIL | FUNC_VOLATILE)) != 0) {
+    if (sx->kind == SX_CALL && (sx->func->flags & (FUNC_CAN_FAIL | FUNC_VOLATILE)) != 0 &&
+        !divides_by_literal(sx)) {
         return true;
     }
     for (uint32_t i = 0; i < sx->args_len; i++) {

@@ -61,6 +61,11 @@ static void shapes(void)
     PLAN("select a + 1 from t where a > 1 and b = 'x'", "filter=(#0 > 1)", "map=#3", "Source");
     PLAN("select * from t join s on t.a = s.x where s.y = 5", "InnerJoin on=(#0 = #0)",
          "filter=(#1 = 5)");
+    /* What cannot fail may be computed for every row, and so be a key. */
+    PLAN("select * from t join s on t.a % 7 = s.x", "InnerJoin on=(#3 = #0)", "map=#3: (#0 % 7)");
+    plan_lacks(w, "select * from t join s on t.a % 0 = s.x", "InnerJoin");
+    plan_lacks(w, "select * from t join s on 7 / t.a = s.x", "InnerJoin");
+    plan_lacks(w, "select * from t join s on t.a / -1 = s.x", "InnerJoin");
     /* A literal reaches both sides of an equality. */
     PLAN("select * from t join s on t.a = s.x where t.a = 5", "filter=(#0 = 5)", "filter=(#0 = 5)");
     PLAN("select a from t where exists (select 1 from s where x = a)", "SemiJoin on=(#0 = #0)");
