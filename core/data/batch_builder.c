@@ -323,38 +323,11 @@ void batch_builder_end_row(struct batch_builder *b, uint64_t time, int64_t diff)
     builder_end_one(b, time, diff);
 }
 
-/* The usual batch has one time and one diff: then nothing is written per row. */
-void builder_end_rows(struct batch_builder *b, const uint64_t *times, const int64_t *diffs,
-                      uint64_t time_const, int64_t diff_const, const uint32_t *sel, size_t n)
-{
-    for (uint32_t c = 0; c < b->cols; c++) {
-        ASSERT(b->col[c].rows == b->rows + n);
-    }
-    ASSERT(b->rows + n <= BATCH_ROWS_MAX);
-    bool constant = times == NULL && diffs == NULL && !b->has_times && !b->has_diffs &&
-                    (b->rows == 0 || (b->time_const == time_const && b->diff_const == diff_const));
-    if (constant && n > 0) {
-        b->time_const = time_const;
-        b->diff_const = diff_const;
-        b->rows += (uint32_t)n;
-        return;
-    }
-    for (size_t i = 0; i < n; i++) {
-        size_t row = sel != NULL ? sel[i] : i;
-        append_time(b, times != NULL ? times[row] : time_const);
-        append_diff(b, diffs != NULL ? diffs[row] : diff_const);
-        b->rows++;
-    }
-}
-
 /* Times and diffs stay constants as long as they can; then they are written in one go. */
-void batch_builder_end_rows(struct batch_builder *b, uint64_t time, const int64_t *diffs,
-                            size_t stride, size_t n)
+static void append_rows(struct batch_builder *b, uint64_t time, const int64_t *diffs,
+                        size_t stride, size_t n)
 {
     ASSERT(time <= TIME_MAX && stride > 0 && b->rows + n <= BATCH_ROWS_MAX);
-    for (uint32_t c = 0; c < b->cols; c++) {
-        ASSERT(b->col[c].rows == b->rows + n);
-    }
     size_t at = 0;
     while (at < n && !(b->has_diffs && (b->has_times || time == b->time_const))) {
         builder_end_one(b, time, diffs[at * stride]);
@@ -375,6 +348,43 @@ void batch_builder_end_rows(struct batch_builder *b, uint64_t time, const int64_
         }
     }
     b->rows = rows;
+}
+
+void batch_builder_end_rows(struct batch_builder *b, uint64_t time, const int64_t *diffs,
+                            size_t stride, size_t n)
+{
+    for (uint32_t c = 0; c < b->cols; c++) {
+        ASSERT(b->col[c].rows == b->rows + n);
+    }
+    append_rows(b, time, diffs, stride, n);
+}
+
+/* The usual batch has one time and one diff: then nothing is written per row. */
+void builder_end_rows(struct batch_builder *b, const uint64_t *times, const int64_t *diffs,
+                      uint64_t time_const, int64_t diff_const, const uint32_t *sel, size_t n)
+{
+    for (uint32_t c = 0; c < b->cols; c++) {
+        ASSERT(b->col[c].rows == b->rows + n);
+    }
+    ASSERT(b->rows + n <= BATCH_ROWS_MAX);
+    bool constant = times == NULL && diffs == NULL && !b->has_times && !b->has_diffs &&
+                    (b->rows == 0 || (b->time_const == time_const && b->diff_const == diff_const));
+    if (constant && n > 0) {
+        b->time_const = time_const;
+        b->diff_const = diff_const;
+        b->rows += (uint32_t)n;
+        return;
+    }
+    if (times == NULL && diffs != NULL && sel == NULL) {
+        append_rows(b, time_const, diffs, 1, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t row = sel != NULL ? sel[i] : i;
+        append_time(b, times != NULL ? times[row] : time_const);
+        append_diff(b, diffs != NULL ? diffs[row] : diff_const);
+        b->rows++;
+    }
 }
 
 /* ---- rows of other batches ------------------------------------------------------------------- */

@@ -369,7 +369,11 @@ static void make_node(struct op *op, const uint32_t *parts, uint32_t *source)
     case PLAN_REDUCE:
     case PLAN_DISTINCT:
     case PLAN_THRESHOLD:
-        op_make_reduce(op);
+        if (op_reduce_is_flat(op)) {
+            op_make_reduce_flat(op);
+        } else {
+            op_make_reduce(op);
+        }
         break;
     case PLAN_TOPK:
         op_make_topk(op);

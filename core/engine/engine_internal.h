@@ -17,8 +17,8 @@
 #include "core/engine/engine.h"
 
 enum {
-    OUT_ROWS = 4096,          /* a chunk is emitted when it has as many rows... */
-    OUT_BYTES = 256 * 1024,   /* ...or about as many bytes */
+    OUT_ROWS = 32768,         /* a chunk is emitted when it has as many rows... */
+    OUT_BYTES = 1024 * 1024,  /* ...or about as many bytes */
     SEND_BYTES = 256 * 1024,  /* a payload is sent early when it has grown to this */
     FUEL_CHECK = 256,         /* units of work between looks at the clock */
     FUEL_UNITS_MAX = 1 << 16, /* per step, whatever the (maybe simulated) clock says */
@@ -257,6 +257,8 @@ static inline void intake_next(struct intake *intake)
         intake->row = 0;
     }
 }
+/* Takes the next updates that lie in one chunk and have one time, at most max; returns how many. */
+uint32_t intake_take(struct intake *intake, uint32_t max, uint32_t *rows, const struct batch **b);
 /* The least time of its updates; upper when there is none. */
 uint64_t intake_first_time(const struct intake *intake);
 void intake_close(struct intake *intake);
@@ -299,6 +301,9 @@ void op_make_negate(struct op *op);
 void op_make_join(struct op *op);
 void op_make_outer(struct op *op); /* left, semi, anti */
 void op_make_reduce(struct op *op); /* also distinct and threshold */
+/* The same for groups that are a few words; only if op_reduce_is_flat. */
+bool op_reduce_is_flat(const struct op *op);
+void op_make_reduce_flat(struct op *op);
 void op_make_topk(struct op *op);
 void op_make_index(struct op *op, const struct plan_export *export);
 void op_make_subscribe(struct op *op, const struct plan_export *export);

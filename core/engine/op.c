@@ -368,6 +368,34 @@ bool intake_open(struct intake *intake, struct op *op, bool by_time)
     return true;
 }
 
+/* Of a plain intake rows of one chunk are next to each other, of another one they are listed. */
+uint32_t intake_take(struct intake *intake, uint32_t max, uint32_t *rows, const struct batch **b)
+{
+    struct intake_ref first = intake_ref(intake);
+    *b = intake_batch(intake, &first);
+    size_t left = intake->plain ? (*b)->rows - first.row : intake->refs_len - intake->at;
+    uint32_t most = left < max ? (uint32_t)left : max;
+    uint32_t n = 0;
+    for (; n < most; n++) {
+        struct intake_ref ref = {first.time, first.port, first.chunk, first.row + n};
+        if (!intake->plain) {
+            ref = intake->refs[intake->at + n];
+        }
+        if (ref.chunk != first.chunk || batch_time(*b, ref.row) != first.time) {
+            break;
+        }
+        rows[n] = ref.row;
+    }
+    intake->at += n;
+    intake->row += intake->plain ? n : 0;
+    if (intake->plain && intake->row == (*b)->rows) {
+        intake->chunk++;
+        intake->row = 0;
+    }
+    ASSERT(n > 0 && intake->at <= intake->refs_len);
+    return n;
+}
+
 uint64_t intake_first_time(const struct intake *intake)
 {
     ASSERT(intake->open);

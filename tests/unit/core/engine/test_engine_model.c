@@ -4,6 +4,7 @@
  * time the accumulated output must be what the plan means for the input up to that time; after
  * everything is retracted nothing may be left.
  */
+#include "core/engine/engine_internal.h"
 #include "tests/unit/core/engine/model.h"
 #include "tests/unit/core/engine/plans.h"
 #include "tests/unit/harness.h"
@@ -13,8 +14,14 @@
 enum { SOURCES_MAX = 3, PARTS_MAX = 3, COLS = 6, TIMES = 12 };
 enum { SUBSCRIBE_ID = 1, INDEX_ID = 2, DATAFLOW_ID = 7 };
 
-static const uint8_t source_kinds[COLS] = {TYPE_INT8,    TYPE_INT4,   TYPE_TEXT,
-                                           TYPE_NUMERIC, TYPE_FLOAT8, TYPE_BOOL};
+/* Of the sources: of every sort, or of what is a word (the engine has operators of its own for
+ * rows that are a few words). */
+static const uint8_t mixed_kinds[COLS] = {TYPE_INT8,    TYPE_INT4,   TYPE_TEXT,
+                                          TYPE_NUMERIC, TYPE_FLOAT8, TYPE_BOOL};
+static const uint8_t word_kinds[COLS] = {TYPE_INT8, TYPE_INT4, TYPE_DATE,
+                                         TYPE_INT2, TYPE_BOOL, TYPE_BOOL};
+static const uint8_t *source_kinds = mixed_kinds; /* of the case that runs */
+static uint64_t flat_ops; /* operators made for words, of all cases of a shape */
 
 /* Which operators a case uses, besides the sources. */
 struct shape {
@@ -23,6 +30,7 @@ struct shape {
     const enum plan_op *ops; /* to choose from */
     uint32_t ops_len;
     int join_kind;           /* 0: any */
+    bool words;              /* sources of words, cut to a few columns; aggregates count */
 };
 
 struct source_state {
@@ -97,11 +105,11 @@ static bool complete_agg(struct rng *rng, struct plan *p, const struct schema *i
     return found;
 }
 
-static uint32_t add_reduce(struct rng *rng, struct plan *p, uint32_t input)
+static uint32_t add_reduce(struct rng *rng, struct plan *p, uint32_t input, bool words)
 {
     const struct schema *in = &p->nodes[input].schema;
-    uint32_t keys[2];
-    uint32_t keys_len = pick_cols(rng, in->cols, 2, keys);
+    uint32_t keys[3];
+    uint32_t keys_len = pick_cols(rng, in->cols, words ? 3 : 2, keys);
     struct plan_agg aggs[5];
     uint32_t n = 0;
     for (int attempt = 0; attempt < 16 && n < 5; attempt++) {
@@ -109,6 +117,10 @@ static uint32_t add_reduce(struct rng *rng, struct plan *p, uint32_t input)
                                .distinct = rng_below(rng, 3) == 0,
                                .has_filter = rng_below(rng, 4) == 0};
         struct type type;
+        if (words) {
+            agg.func = rng_below(rng, 2) == 0 ? AGG_COUNT_ALL : AGG_COUNT;
+            agg.distinct = rng_below(rng, 32) == 0;
+        }
         agg.arg = in->cols > 0 ? (uint32_t)rng_below(rng, in->cols) : 0;
         agg.filter = in->cols > 0 ? (uint32_t)rng_below(rng, in->cols) : 0;
         if (agg.func == AGG_COUNT_ALL) {
@@ -208,7 +220,7 @@ static void add_op(struct run *run, struct rng *rng, struct plan *p, uint32_t *j
         }
         break;
     case PLAN_REDUCE:
-        add_reduce(rng, p, input);
+        add_reduce(rng, p, input, run->shape->words);
         break;
     case PLAN_TOPK:
         add_topk(rng, p, input);
@@ -240,6 +252,11 @@ static struct plan *make_plan(void *arg)
     for (uint32_t s = 0; s < run->sources_len; s++) {
         plan_source(p, 100 + s, source_kinds, COLS);
     }
+    for (uint32_t s = 0; s < run->sources_len && run->shape->words; s++) {
+        uint32_t cols[4];
+        uint32_t n = pick_cols(&rng, COLS, 4, cols);
+        plan_filter(p, s, (uint32_t)rng_below(&rng, COLS), cols, n);
+    }
     for (uint32_t i = 0; i < run->shape->depth; i++) {
         add_op(run, &rng, p, &joins);
     }
@@ -269,6 +286,11 @@ static void random_row(struct rng *rng, struct batch_builder *out)
         {.b = rng_below(rng, 2) == 0},
     };
     d[2].len = (uint32_t)strlen(d[2].s);
+    if (source_kinds == word_kinds) {
+        d[2] = (struct datum){.i = (int64_t)rng_below(rng, 3) - 1};
+        d[3] = (struct datum){.i = (int64_t)rng_below(rng, 2) * -300};
+        d[4] = (struct datum){.b = rng_below(rng, 2) == 0};
+    }
     for (uint32_t c = 0; c < COLS; c++) {
         d[c].null = rng_below(rng, 6) == 0;
         batch_builder_datum(out, c, &d[c]);
@@ -536,6 +558,17 @@ static uint32_t parts_of(void *arg, uint32_t worker, uint32_t source)
     return n;
 }
 
+static void count_flat(const struct run *run)
+{
+    const struct dataflow *dataflow =
+        engine_exchange_find(run->replica->worker[0].engine, DATAFLOW_ID);
+    for (uint32_t i = 0; i < run->plan->nodes_len; i++) {
+        enum plan_op op = run->plan->nodes[i].op;
+        bool reduces = op == PLAN_REDUCE || op == PLAN_DISTINCT || op == PLAN_THRESHOLD;
+        flat_ops += reduces && op_reduce_is_flat(&dataflow->ops[i]);
+    }
+}
+
 static void check_all(struct run *run, uint64_t last)
 {
     for (uint64_t t = run->as_of; t <= last; t++) {
@@ -601,6 +634,7 @@ static void run_case(const struct shape *shape, uint64_t seed, uint32_t workers,
         fprintf(stderr, "seed %llu: %s\n", (unsigned long long)seed, err_text(err));
     }
     CU_ASSERT_FATAL(err == ERR_OK);
+    count_flat(&run);
     uint64_t t = 0;
     while (t < TIMES) {
         uint64_t next = t + 1 + rng_below(&run.rng, 4);
@@ -639,12 +673,15 @@ static void run_shape(const struct shape *shape, uint64_t cases)
     static const uint32_t workers[] = {1, 2, 4};
     /* At least one of each number of workers, delivered both ways. */
     cases = test_scaled(cases) > 6 ? test_scaled(cases) : 6;
+    source_kinds = shape->words ? word_kinds : mixed_kinds;
+    flat_ops = 0;
     for (uint64_t seed = 1; seed <= cases; seed++) {
         run_case(shape, seed, workers[seed % 3], seed % 2 == 0);
     }
+    CU_ASSERT(!shape->words || flat_ops >= cases / 2);
 }
 
-#define SHAPE(function, label, d, cases, join, ...)                                                \
+#define SHAPE_OF(function, label, d, cases, join, of_words, ...)                                 \
     static void function(void)                                                                     \
     {                                                                                              \
         static const enum plan_op ops[] = {__VA_ARGS__};                                           \
@@ -652,9 +689,12 @@ static void run_shape(const struct shape *shape, uint64_t cases)
                                            .depth = d,                                             \
                                            .ops = ops,                                             \
                                            .ops_len = ARRAY_LEN(ops),                              \
-                                           .join_kind = join};                                     \
+                                           .join_kind = join,                                      \
+                                           .words = of_words};                                     \
         run_shape(&shape, cases);                                                                  \
     }
+#define SHAPE(function, label, d, cases, join, ...)                                                \
+    SHAPE_OF(function, label, d, cases, join, false, __VA_ARGS__)
 
 SHAPE(test_sources, "sources", 0, 20, 0, PLAN_NEGATE)
 SHAPE(test_union, "union, negate", 3, 40, 0, PLAN_UNION, PLAN_NEGATE, PLAN_CONSTANT)
@@ -669,11 +709,26 @@ SHAPE(test_threshold, "threshold", 1, 60, 0, PLAN_THRESHOLD)
 SHAPE(test_topk, "topk", 1, 200, 0, PLAN_TOPK)
 SHAPE(test_deep, "deep", 5, 150, 0, PLAN_UNION, PLAN_NEGATE, PLAN_MFP, PLAN_JOIN, PLAN_REDUCE,
       PLAN_DISTINCT, PLAN_THRESHOLD, PLAN_TOPK, PLAN_CONSTANT)
+SHAPE_OF(test_word_reduce, "reduce of words", 1, 200, 0, true, PLAN_REDUCE)
+SHAPE_OF(test_word_distinct, "distinct of words", 1, 100, 0, true, PLAN_DISTINCT, PLAN_THRESHOLD)
+SHAPE_OF(test_word_deep, "deep, of words", 5, 150, 0, true, PLAN_UNION, PLAN_NEGATE, PLAN_JOIN,
+         PLAN_REDUCE, PLAN_DISTINCT, PLAN_THRESHOLD)
 
 static const struct test_case cases[] = {
-    {"sources", test_sources},     {"union", test_union},   {"mfp", test_mfp},
-    {"inner_join", test_join},     {"left_join", test_left}, {"semi_join", test_semi},
-    {"anti_join", test_anti},      {"reduce", test_reduce}, {"distinct", test_distinct},
-    {"threshold", test_threshold}, {"topk", test_topk},     {"deep", test_deep},
+    {"sources", test_sources},
+    {"union", test_union},
+    {"mfp", test_mfp},
+    {"inner_join", test_join},
+    {"left_join", test_left},
+    {"semi_join", test_semi},
+    {"anti_join", test_anti},
+    {"reduce", test_reduce},
+    {"distinct", test_distinct},
+    {"threshold", test_threshold},
+    {"topk", test_topk},
+    {"deep", test_deep},
+    {"word_reduce", test_word_reduce},
+    {"word_distinct", test_word_distinct},
+    {"word_deep", test_word_deep},
 };
 TEST_SUITE("core/engine against the model", cases)

@@ -5,6 +5,7 @@
 #include "core/base/hash.h"
 #include "core/engine/acc.h"
 #include "core/engine/arrange.h"
+#include "core/engine/cells.h"
 #include "core/engine/order.h"
 #include "core/engine/oset.h"
 #include "tests/unit/core/engine/host.h"
@@ -119,6 +120,100 @@ static void test_htable_scan(void)
     htable_clear(&table);
     pool_clear(&pool);
     free(visits);
+}
+
+/* ---- cells: growth, removal, marks ----------------------------------------------------------- */
+
+enum { CELL_KEYS = 12000 };
+
+/* The words of a key by its number. Of two words and more some have one hash in common: the second
+ * undoes what the first did to it. */
+static void cell_key(uint32_t number, uint32_t words, uint64_t *key, uint32_t *nulls)
+{
+    memset(key, 0, CELLS_KEYS_MAX * sizeof(*key));
+    *nulls = words > 0 && number % 5 == 0 ? 1 : 0;
+    for (uint32_t w = 0; w < words; w++) {
+        key[w] = w == 0 && *nulls != 0 ? number / 5 % 2 : number;
+    }
+    if (words == 2 && number % 11 == 3 && *nulls == 0) {
+        key[1] = cells_hash(key, 1, 0) ^ 77;
+    }
+}
+
+static void check_cells(struct cells *table, uint32_t words, const int64_t *model)
+{
+    uint64_t live = 0;
+    for (uint32_t number = 0; number < CELL_KEYS; number++) {
+        uint64_t key[CELLS_KEYS_MAX];
+        uint32_t nulls;
+        cell_key(number, words, key, &nulls);
+        uint64_t *cell = cells_find(table, cells_hash(key, words, nulls), key, nulls);
+        CU_ASSERT_FATAL((cell != NULL) == (model[number] != 0));
+        if (cell != NULL) {
+            CU_ASSERT_FATAL(cells_nulls(cell) == nulls);
+            CU_ASSERT_FATAL((int64_t)cells_payload(table, cell)[1] == model[number]);
+            live++;
+        }
+    }
+    CU_ASSERT_EQUAL(table->len, live);
+}
+
+/* Adds or removes one key; while it is there its payload says what the model says. */
+static void change_cell(struct cells *table, uint32_t words, uint32_t number, int64_t *model)
+{
+    uint64_t key[CELLS_KEYS_MAX];
+    uint32_t nulls;
+    cell_key(number, words, key, &nulls);
+    uint64_t hash = cells_hash(key, words, nulls);
+    uint64_t *cell = cells_find(table, hash, key, nulls);
+    CU_ASSERT_FATAL((cell != NULL) == (model[number] != 0));
+    if (cell == NULL) {
+        cell = cells_add(table, hash, key, nulls);
+        CU_ASSERT_FATAL((cell[0] & CELL_MARK) == 0 && cells_payload(table, cell)[0] == 0);
+        model[number] = 1 + number;
+        cells_payload(table, cell)[1] = (uint64_t)model[number];
+        cell[0] |= number + 1;
+        CU_ASSERT_FATAL(cells_find_mark(table, hash, number + 1) == cell);
+    } else {
+        CU_ASSERT_FATAL(cells_find_mark(table, hash, number + 1) == cell);
+        cells_remove(table, hash, cell);
+        model[number] = 0;
+    }
+}
+
+static void test_cells(void)
+{
+    struct rng rng = {5};
+    int64_t *model = mem_zalloc(CELL_KEYS * sizeof(*model));
+    for (uint32_t words = 1; words <= CELLS_KEYS_MAX; words++) {
+        struct account total = {0};
+        struct cells table;
+        cells_init(&table, words, 2, &total);
+        CU_ASSERT(cells_find(&table, 0, NULL, 0) == NULL);
+        uint32_t keys = words == 1 ? CELL_KEYS - 1 : CELL_KEYS;
+        for (int i = 0; i < 60000; i++) {
+            /* A NULL in the only word: at most one number is that key. */
+            uint32_t number = (uint32_t)rng_below(&rng, keys);
+            if (words > 1 || number % 5 != 0 || number == 10) {
+                change_cell(&table, words, number, model);
+            }
+        }
+        if (words > 1) {
+            check_cells(&table, words, model);
+        }
+        CU_ASSERT(total.bytes > table.len * (3 + words) * 8);
+        for (uint32_t number = 0; number < CELL_KEYS; number++) {
+            if (model[number] != 0) {
+                change_cell(&table, words, number, model);
+            }
+        }
+        CU_ASSERT_EQUAL(total.bytes, 0); /* an empty one holds nothing */
+        change_cell(&table, words, 3, model);
+        cells_clear(&table);
+        model[3] = 0;
+        CU_ASSERT_EQUAL(total.bytes, 0);
+    }
+    free(model);
 }
 
 /* ---- arrangement ----------------------------------------------------------------------------- */
@@ -435,6 +530,7 @@ static const struct test_case cases[] = {
     {"pool", test_pool},
     {"htable", test_htable},
     {"htable_scan", test_htable_scan},
+    {"cells", test_cells},
     {"arrange", test_arrange},
     {"oset", test_oset},
     {"order", test_order},
