@@ -14,6 +14,7 @@
 struct nexmark_outcome {
     uint64_t updates;  /* consolidated, of each round */
     int64_t rows;      /* net: what the answer has now */
+    uint64_t ints;     /* of multiplicity times the sum of the row's bigint columns */
     uint64_t checksum; /* of multiplicity times the row's hash: independent of rounds and order */
 };
 

@@ -2,6 +2,8 @@
  * tailrace-bench nexmark: each query over the same stream, in rounds of a thousand and of fifty
  * thousand events; closed loop, one worker, events made beforehand.
  *
+ * Q3, Q4 and Q17 run beside a loop written by hand (loops.h), which must come to the same rows.
+ *
  * Answers are checked three ways: both sizes of rounds must come to the same answer (by an
  * order-independent checksum over its rows), at 100,000 and 1,000,000 events it must have the rows
  * it is known to have, and --answers writes it out so that another database can be asked the same
@@ -9,7 +11,7 @@
  */
 #include "bench/hist.h"
 #include "bench/machine.h"
-#include "bench/nexmark/flow.h"
+#include "bench/nexmark/loops.h"
 #include "bench/options.h"
 #include "bench/report.h"
 
@@ -62,6 +64,25 @@ static err_t run_query(const struct nexmark_query *query, const struct nexmark_r
     return err;
 }
 
+/* False: there is no loop for this query. */
+static bool run_loop(const struct nexmark_query *query, const struct nexmark_rounds *rounds,
+                     struct measure *out)
+{
+    struct nexmark_loop *loop = nexmark_loop_new(query->name);
+    if (loop == NULL) {
+        return false;
+    }
+    hist_clear(&out->hist);
+    for (size_t round = 0; round < rounds->len; round++) {
+        uint64_t begin = machine_now_ns();
+        nexmark_loop_run(loop, rounds, round);
+        hist_add(&out->hist, machine_now_ns() - begin);
+    }
+    out->outcome = nexmark_loop_outcome(loop);
+    nexmark_loop_free(loop);
+    return true;
+}
+
 /* 0: the number of rows is not known for this many events. */
 static uint64_t known_rows(const struct nexmark_query *query, uint64_t events)
 {
@@ -89,14 +110,45 @@ static void check(struct setting *setting, const struct nexmark_query *query,
     }
 }
 
+/* "q3, rounds of 1000" */
+static void row_name(const struct nexmark_query *query, int size, char name[64])
+{
+    snprintf(name, 64, "%s, rounds of %llu", query->name, (unsigned long long)round_sizes[size]);
+}
+
+/* Beside the engine's run just done: over the same rounds, and it must have the same answer. */
+static void compare_loop(struct setting *setting, const struct nexmark_query *query, int size,
+                         const struct measure *engine)
+{
+    char name[64];
+    struct measure loop;
+    const struct nexmark_outcome *ours = &engine->outcome, *theirs = &loop.outcome;
+    if (!run_loop(query, setting->rounds[size], &loop)) {
+        return;
+    }
+    row_name(query, size, name);
+    if (ours->rows != theirs->rows || ours->updates != theirs->updates ||
+        ours->ints != theirs->ints) {
+        report_wrong(setting->report, "%s: engine %llu updates, %lld rows, sum %016llx; loop %llu, "
+                     "%lld, %016llx", name, (unsigned long long)ours->updates,
+                     (long long)ours->rows, (unsigned long long)ours->ints,
+                     (unsigned long long)theirs->updates, (long long)theirs->rows,
+                     (unsigned long long)theirs->ints);
+    }
+    ASSERT(loop.hist.sum > 0 && engine->hist.sum > 0);
+    report_add(setting->report, name, "loop M/s",
+               (double)setting->events * 1e3 / (double)loop.hist.sum);
+    report_add(setting->report, name, "of loop",
+               (double)loop.hist.sum / (double)engine->hist.sum);
+}
+
 static void add_figures(struct setting *setting, const struct nexmark_query *query,
                         const struct measure *measures)
 {
     struct report *report = setting->report;
     for (int s = 0; s < SIZES; s++) {
         char name[64];
-        snprintf(name, sizeof(name), "%s, rounds of %llu", query->name,
-                 (unsigned long long)round_sizes[s]);
+        row_name(query, s, name);
         const struct measure *m = &measures[s];
         ASSERT(m->hist.sum > 0);
         report_add(report, name, "M events/s", (double)setting->events * 1e3 / (double)m->hist.sum);
@@ -104,6 +156,7 @@ static void add_figures(struct setting *setting, const struct nexmark_query *que
         report_add(report, name, "engine MiB", m->mib);
         report_add(report, name, "updates out", (double)m->outcome.updates);
         report_add(report, name, "rows", (double)m->outcome.rows);
+        compare_loop(setting, query, s, m);
     }
 }
 
