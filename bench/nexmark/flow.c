@@ -156,13 +156,14 @@ static void print_row(struct nexmark_flow *flow, const struct batch *b, uint32_t
 }
 
 /* Net sum of all bigint values: what a hand-written loop can be compared by. */
-static uint64_t sum_ints(const struct nexmark_flow *flow, const struct batch *b)
+static uint64_t sum_ints(const struct batch *b)
 {
     uint64_t sum = 0;
     for (uint32_t c = 0; c < b->cols; c++) {
         const int64_t *values = b->col[c].values;
         for (uint32_t row = 0; b->col[c].kind == TYPE_INT8 && row < b->rows; row++) {
-            sum += batch_is_null(&b->col[c], row) ? 0 : (uint64_t)(values[row] * batch_diff(b, row));
+            bool null = batch_is_null(&b->col[c], row);
+            sum += null ? 0 : (uint64_t)(values[row] * batch_diff(b, row));
         }
     }
     return sum;
@@ -186,7 +187,7 @@ static void on_subscribe(void *ctx, uint64_t export_id, uint64_t lower, uint64_t
         flow->hashes_cap = ok->rows;
         flow->hashes = mem_realloc(flow->hashes, ok->rows * sizeof(flow->hashes[0]));
     }
-    flow->outcome.ints += sum_ints(flow, ok);
+    flow->outcome.ints += sum_ints(ok);
     batch_hash_rows(ok, NULL, ok->cols, flow->hashes);
     for (uint32_t row = 0; row < ok->rows; row++) {
         int64_t diff = batch_diff(ok, row);

@@ -23,7 +23,7 @@ enum { Q3_CATEGORY = 10, Q4_CATEGORIES = 64 };
 
 /* ---- a table of states by key ---------------------------------------------------------------- */
 
-/* Linear probing, at most 70 % full; states lie in the slots. Keys are never 0 and never removed. */
+/* Linear probing, at most 70 % full; states lie in the slots. Keys are not 0 and never removed. */
 struct table {
     uint8_t *slots; /* each a key and the state behind it */
     size_t slot_bytes;

@@ -23,10 +23,13 @@
  *   BC AD B.C. A.D.      in the case of the pattern  AD
  *   TZ TZH TZM OF        zone: always UTC            UTC +00 00 +00
  *
- * The format is scanned once per row: at each place the longest pattern that fits is taken (the
- * table has longer names before their prefixes), else the character is copied. FM before a pattern
- * drops padding, TH behind one adds the ending of an ordinal (29TH, 29th), "quoted text" is copied
- * as it is. Names of months and days are English; the case of the pattern decides theirs.
+ * A format is scanned once, into pieces that a node keeps as long as the format stays the same: at
+ * each place the longest pattern that fits is taken (the table has longer names before their
+ * prefixes), else the character is copied. FM before a pattern drops padding, TH behind one adds
+ * the ending of an ordinal (29TH, 29th), "quoted text" is copied as it is. Names of months and days
+ * are English; the case of the pattern decides theirs.
+ *
+ *     FMDDth "of" Month   ->   {DD, not padded, th}  {" of "}  {Month}
  */
 #include "core/data/datetime.h"
 #include "core/data/kernel.h"
@@ -34,7 +37,7 @@
 
 #include <ctype.h>
 
-/* A timestamp taken apart, once per row. */
+/* A timestamp taken apart. */
 struct moment {
     int64_t days;
     struct civil date;
@@ -56,31 +59,24 @@ enum pattern {
     PAT_MONTH, PAT_MON, PAT_MM, PAT_DAY, PAT_DY, PAT_DDD, PAT_IDDD, PAT_DD, PAT_D, PAT_ID,
     PAT_WW, PAT_IW, PAT_W, PAT_CC, PAT_J, PAT_Q, PAT_RM, PAT_HH24, PAT_HH12, PAT_MI, PAT_SSSSS,
     PAT_SS, PAT_MS, PAT_US, PAT_AM, PAT_AMDOT, PAT_BC, PAT_BCDOT, PAT_TZ, PAT_OF, PAT_TZH,
-    PAT_TZM, PAT_FF,
+    PAT_TZM,
 };
 
-/* Longer names before their prefixes. cased: the case of the name decides that of the output. */
+/* Longer names before their prefixes. */
 static const struct {
     const char *name;
     uint8_t pattern;
-    bool cased;
 } patterns[] = {
-    {"Y,YYY", PAT_Y_YYY, false}, {"YYYY", PAT_YYYY, false},   {"YYY", PAT_YYY, false},
-    {"YY", PAT_YY, false},       {"Y", PAT_Y, false},         {"IYYY", PAT_IYYY, false},
-    {"IYY", PAT_IYY, false},     {"IY", PAT_IY, false},       {"IDDD", PAT_IDDD, false},
-    {"ID", PAT_ID, false},       {"IW", PAT_IW, false},       {"I", PAT_I, false},
-    {"MONTH", PAT_MONTH, true},  {"MON", PAT_MON, true},      {"MM", PAT_MM, false},
-    {"MI", PAT_MI, false},       {"MS", PAT_MS, false},       {"DAY", PAT_DAY, true},
-    {"DY", PAT_DY, true},        {"DDD", PAT_DDD, false},     {"DD", PAT_DD, false},
-    {"D", PAT_D, false},         {"WW", PAT_WW, false},       {"W", PAT_W, false},
-    {"CC", PAT_CC, false},       {"J", PAT_J, false},         {"Q", PAT_Q, false},
-    {"RM", PAT_RM, true},        {"HH24", PAT_HH24, false},   {"HH12", PAT_HH12, false},
-    {"HH", PAT_HH12, false},     {"SSSSS", PAT_SSSSS, false}, {"SSSS", PAT_SSSSS, false},
-    {"SS", PAT_SS, false},       {"US", PAT_US, false},       {"A.M.", PAT_AMDOT, true},
-    {"P.M.", PAT_AMDOT, true},   {"AM", PAT_AM, true},        {"PM", PAT_AM, true},
-    {"B.C.", PAT_BCDOT, true},   {"A.D.", PAT_BCDOT, true},   {"BC", PAT_BC, true},
-    {"AD", PAT_BC, true},        {"TZH", PAT_TZH, false},     {"TZM", PAT_TZM, false},
-    {"TZ", PAT_TZ, true},        {"OF", PAT_OF, false},
+    {"Y,YYY", PAT_Y_YYY}, {"YYYY", PAT_YYYY}, {"YYY", PAT_YYY}, {"YY", PAT_YY}, {"Y", PAT_Y},
+    {"IYYY", PAT_IYYY}, {"IYY", PAT_IYY}, {"IY", PAT_IY}, {"IDDD", PAT_IDDD}, {"ID", PAT_ID},
+    {"IW", PAT_IW}, {"I", PAT_I}, {"MONTH", PAT_MONTH}, {"MON", PAT_MON}, {"MM", PAT_MM},
+    {"MI", PAT_MI}, {"MS", PAT_MS}, {"DAY", PAT_DAY}, {"DY", PAT_DY}, {"DDD", PAT_DDD},
+    {"DD", PAT_DD}, {"D", PAT_D}, {"WW", PAT_WW}, {"W", PAT_W}, {"CC", PAT_CC}, {"J", PAT_J},
+    {"Q", PAT_Q}, {"RM", PAT_RM}, {"HH24", PAT_HH24}, {"HH12", PAT_HH12}, {"HH", PAT_HH12},
+    {"SSSSS", PAT_SSSSS}, {"SSSS", PAT_SSSSS}, {"SS", PAT_SS}, {"US", PAT_US}, {"A.M.", PAT_AMDOT},
+    {"P.M.", PAT_AMDOT}, {"AM", PAT_AM}, {"PM", PAT_AM}, {"B.C.", PAT_BCDOT}, {"A.D.", PAT_BCDOT},
+    {"BC", PAT_BC}, {"AD", PAT_BC}, {"TZH", PAT_TZH}, {"TZM", PAT_TZM}, {"TZ", PAT_TZ},
+    {"OF", PAT_OF},
 };
 
 static const char *const months[] = {"January", "February", "March",     "April",
@@ -104,15 +100,34 @@ static struct moment moment_of(int64_t ts, bool with_zone)
     return m;
 }
 
-/* A name in the case of the pattern (MONTH, Month, month), padded to width. */
-static void put_name(struct buf *out, const char *name, size_t len, const char *pattern,
-                     size_t width)
+enum letters { LOWER, CAPITAL, UPPER }; /* month, Month, MONTH */
+
+/* One pattern of a format, or text to copy. */
+struct piece {
+    uint8_t pattern; /* enum pattern; PAT_NONE: text */
+    bool fill;       /* pad; FM says not to */
+    uint8_t letters; /* enum letters: of the pattern */
+    uint8_t ending;  /* of an ordinal: 0 none, 1 TH, 2 th */
+    uint32_t text;   /* where in the format's texts, and how much of them */
+    uint32_t text_len;
+};
+
+/* The last format a node was given. */
+struct format {
+    struct kernel_state state;
+    char *source;
+    size_t source_len;
+    struct piece *pieces;
+    size_t pieces_len, pieces_cap;
+    struct buf texts;
+};
+
+/* A name in the case of the pattern, padded to width. */
+static void put_name(struct buf *out, const char *name, size_t len, uint8_t letters, size_t width)
 {
-    ASSERT(len > 0);
-    bool first_upper = isupper((unsigned char)pattern[0]) != 0;
-    bool all_upper = first_upper && isupper((unsigned char)pattern[1]) != 0;
+    ASSERT(len > 0 && letters <= UPPER);
     for (size_t k = 0; k < len; k++) {
-        bool upper = all_upper || (first_upper && k == 0);
+        bool upper = letters == UPPER || (letters == CAPITAL && k == 0);
         int ch = upper ? toupper((unsigned char)name[k]) : tolower((unsigned char)name[k]);
         buf_append_byte(out, (uint8_t)ch);
     }
@@ -121,18 +136,38 @@ static void put_name(struct buf *out, const char *name, size_t len, const char *
     }
 }
 
+/* Decimal, with zeros up to so many characters, the sign included. */
+static void put_digits(struct buf *out, int64_t v, int width)
+{
+    char digits[24];
+    int at = sizeof(digits);
+    uint64_t rest = v < 0 ? -(uint64_t)v : (uint64_t)v;
+    do {
+        digits[--at] = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest > 0);
+    ASSERT(width < (int)sizeof(digits));
+    while ((int)sizeof(digits) - at < width - (v < 0)) {
+        digits[--at] = '0';
+    }
+    if (v < 0) {
+        digits[--at] = '-';
+    }
+    buf_append(out, digits + at, sizeof(digits) - (size_t)at);
+}
+
 /*
  * 11 to 13 take th whatever their last digit: 11th, 111th, but 21st. FM drops the leading zeros,
  * but not digits.
  */
-static void put_number(struct buf *out, int64_t v, int width, bool fill, bool th)
+static void put_number(struct buf *out, int64_t v, int width, const struct piece *piece)
 {
-    static const char *const suffixes[] = {"TH", "ST", "ND", "RD"};
-    buf_printf(out, "%0*lld", fill ? width : 0, (long long)v);
-    if (th) {
+    static const char *const endings[][4] = {{"TH", "ST", "ND", "RD"}, {"th", "st", "nd", "rd"}};
+    put_digits(out, v, piece->fill ? width : 0);
+    if (piece->ending > 0) {
         int64_t ones = v % 10;
         bool teen = v / 10 % 10 == 1;
-        buf_append_str(out, suffixes[teen || ones > 3 || ones < 0 ? 0 : ones]);
+        buf_append(out, endings[piece->ending - 1][teen || ones > 3 || ones < 0 ? 0 : ones], 2);
     }
 }
 
@@ -143,31 +178,30 @@ static int shown(int year)
 }
 
 /* false: the pattern is a number. */
-static bool put_words(struct buf *out, enum pattern p, const char *name, bool fill,
-                      const struct moment *m)
+static bool put_words(struct buf *out, const struct piece *piece, const struct moment *m)
 {
     ASSERT(m->weekday >= 0 && m->weekday < 7 && m->date.month >= 1 && m->date.month <= 12);
     const char *day = days[m->weekday];
     const char *month = months[m->date.month - 1];
     bool pm = m->time.hour >= 12;
     bool bc = m->date.year <= 0;
-    bool upper = isupper((unsigned char)name[0]) != 0;
-    switch (p) {
+    bool upper = piece->letters != LOWER;
+    switch (piece->pattern) {
     case PAT_MONTH:
-        put_name(out, month, strlen(month), name, fill ? 9 : 0);
+        put_name(out, month, strlen(month), piece->letters, piece->fill ? 9 : 0);
         return true;
     case PAT_MON:
-        put_name(out, month, 3, name, 0);
+        put_name(out, month, 3, piece->letters, 0);
         return true;
     case PAT_DAY:
-        put_name(out, day, strlen(day), name, fill ? 9 : 0);
+        put_name(out, day, strlen(day), piece->letters, piece->fill ? 9 : 0);
         return true;
     case PAT_DY:
-        put_name(out, day, 3, name, 0);
+        put_name(out, day, 3, piece->letters, 0);
         return true;
     case PAT_RM: {
         const char *r = roman[m->date.month - 1];
-        put_name(out, r, strlen(r), upper ? "XX" : "xx", fill ? 4 : 0);
+        put_name(out, r, strlen(r), upper ? UPPER : LOWER, piece->fill ? 4 : 0);
         return true;
     }
     case PAT_AM:
@@ -272,76 +306,142 @@ static struct value number_value(enum pattern p, const struct moment *m)
     }
 }
 
+/* ---- scanning a format ----------------------------------------------------------------------- */
+
 /* 0: none, the character stands for itself. */
-static size_t match_pattern(struct slice f, size_t at, enum pattern *p)
+static size_t match_pattern(struct slice f, size_t at, uint8_t *p)
 {
     for (size_t k = 0; k < ARRAY_LEN(patterns); k++) {
         size_t len = strlen(patterns[k].name);
         if (f.len - at >= len && strncasecmp(f.s + at, patterns[k].name, len) == 0) {
-            *p = (enum pattern)patterns[k].pattern;
+            *p = patterns[k].pattern;
             return len;
         }
     }
-    *p = PAT_NONE;
     return 0;
 }
 
-/* Quoted text; returns the offset behind it. A quote that is not closed ends with the format. */
-static size_t put_quoted(struct buf *out, struct slice f, size_t at)
+/* One more byte of text: of the piece before, if that is text. */
+static void add_text(struct format *format, char byte)
 {
+    struct piece *last = format->pieces_len > 0 ? &format->pieces[format->pieces_len - 1] : NULL;
+    if (last == NULL || last->pattern != PAT_NONE) {
+        last = VEC_PUSH(format, pieces);
+        last->text = (uint32_t)format->texts.len;
+    }
+    buf_append_byte(&format->texts, (uint8_t)byte);
+    last->text_len++;
+}
+
+/* Quoted text; returns the offset behind it. A quote that is not closed ends with the format. */
+static size_t scan_quoted(struct format *format, struct slice f, size_t at)
+{
+    ASSERT(f.s[at] == '"');
     for (at++; at < f.len && f.s[at] != '"'; at++) {
         at += f.s[at] == '\\' && at + 1 < f.len;
-        buf_append_byte(out, (uint8_t)f.s[at]);
+        add_text(format, f.s[at]);
     }
+    return at < f.len ? at + 1 : at;
+}
+
+/* A character that is no pattern, or an escaped quote. */
+static size_t scan_text(struct format *format, struct slice f, size_t at)
+{
+    at += f.s[at] == '\\' && at + 1 < f.len && f.s[at + 1] == '"';
+    add_text(format, f.s[at]);
     return at + 1;
 }
 
-/* th in lower case makes the ending so. */
-static void format_moment(struct buf *out, struct slice f, const struct moment *m)
+/* Words take no ending: TH behind one is text. */
+static bool is_word(uint8_t p)
+{
+    return p == PAT_MONTH || p == PAT_MON || p == PAT_DAY || p == PAT_DY || p == PAT_RM ||
+           (p >= PAT_AM && p <= PAT_TZM);
+}
+
+/* A pattern of so many characters at `at`; returns the offset behind it and its ending. */
+static size_t scan_pattern(struct format *format, struct slice f, size_t at, size_t len,
+                           uint8_t pattern, bool fill)
+{
+    struct piece *piece = VEC_PUSH(format, pieces);
+    bool first = isupper((unsigned char)f.s[at]) != 0;
+    bool second = len > 1 && isupper((unsigned char)f.s[at + 1]) != 0;
+    *piece = (struct piece){.pattern = pattern, .fill = fill,
+                            .letters = first && second ? UPPER : first ? CAPITAL : LOWER};
+    at += len;
+    if (!is_word(pattern) && f.len - at >= 2 && strncasecmp(f.s + at, "TH", 2) == 0) {
+        piece->ending = f.s[at] == 't' ? 2 : 1;
+        at += 2;
+    }
+    return at;
+}
+
+static void scan(struct format *format, struct slice f)
 {
     size_t at = 0;
+    format->pieces_len = 0;
+    buf_clear(&format->texts);
     while (at < f.len) {
-        enum pattern p;
-        bool fill = true;
-        if (f.s[at] == '"') {
-            at = put_quoted(out, f, at);
-            continue;
-        }
-        if (f.len - at > 2 && strncasecmp(f.s + at, "FM", 2) == 0) {
-            fill = false;
-            at += 2;
-        }
-        size_t len = match_pattern(f, at, &p);
-        if (len == 0) {
-            if (at < f.len && f.s[at] == '\\' && at + 1 < f.len && f.s[at + 1] == '"') {
-                at++;
-            }
-            if (at < f.len) {
-                buf_append_byte(out, (uint8_t)f.s[at++]);
-            }
-            continue;
-        }
-        const char *name = f.s + at;
-        at += len;
-        bool th = f.len - at >= 2 && strncasecmp(f.s + at, "TH", 2) == 0;
-        if (put_words(out, p, name, fill, m)) {
-            continue;
-        }
-        if (p == PAT_Y_YYY) {
-            int year = shown(m->date.year);
-            buf_printf(out, "%d,%03d", year / 1000, year % 1000);
-        } else {
-            struct value v = number_value(p, m);
-            size_t before = out->len;
-            put_number(out, v.v, v.width, fill, th);
-            if (th && f.s[at] == 't') {
-                for (size_t k = out->len - 2; k > before && k < out->len; k++) {
-                    out->data[k] = (uint8_t)tolower(out->data[k]);
-                }
-            }
-        }
-        at += th ? 2 : 0;
+        bool fill = f.len - at <= 2 || strncasecmp(f.s + at, "FM", 2) != 0;
+        at += fill ? 0 : 2;
+        uint8_t pattern = PAT_NONE;
+        size_t len = match_pattern(f, at, &pattern);
+        at = len > 0            ? scan_pattern(format, f, at, len, pattern, fill)
+             : f.s[at] == '"'   ? scan_quoted(format, f, at)
+                                : scan_text(format, f, at);
     }
+}
+
+static void format_free(struct kernel_state *state)
+{
+    struct format *format = (struct format *)state;
+    free(format->source);
+    free(format->pieces);
+    buf_free(&format->texts);
+    free(format);
+}
+
+/* The format f scanned, now or for an earlier row. */
+static const struct format *format_of(struct call *c, struct slice f)
+{
+    struct format *format = *c->state;
+    if (format == NULL) {
+        format = MEM_NEW(struct format);
+        format->state.free = format_free;
+        *c->state = format;
+    }
+    if (format->source == NULL || format->source_len != f.len ||
+        memcmp(format->source, f.s, f.len) != 0) {
+        free(format->source);
+        format->source = mem_strndup(f.s, f.len);
+        format->source_len = f.len;
+        scan(format, f);
+    }
+    return format;
+}
+
+/* ---- rows ------------------------------------------------------------------------------------ */
+
+static void put_piece(struct buf *out, const struct format *format, const struct piece *piece,
+                      const struct moment *m)
+{
+    if (piece->pattern == PAT_NONE) {
+        ASSERT(piece->text + piece->text_len <= format->texts.len);
+        buf_append(out, format->texts.data + piece->text, piece->text_len);
+        return;
+    }
+    if (put_words(out, piece, m)) {
+        return;
+    }
+    if (piece->pattern == PAT_Y_YYY) {
+        int year = shown(m->date.year);
+        put_digits(out, year / 1000, 0);
+        buf_append_byte(out, ',');
+        put_digits(out, year % 1000, 3);
+        return;
+    }
+    struct value v = number_value((enum pattern)piece->pattern, m);
+    put_number(out, v.v, v.width, piece);
 }
 
 /* An empty format or an infinite timestamp gives NULL, as in PostgreSQL. */
@@ -356,9 +456,12 @@ void k_to_char_timestamp(struct call *c)
             call_null(c, i);
             continue;
         }
+        const struct format *format = format_of(c, f);
         struct moment m = moment_of(ts, c->arg_kinds[0] == TYPE_TIMESTAMPTZ);
         buf_clear(&c->ev->buf);
-        format_moment(&c->ev->buf, f, &m);
+        for (size_t k = 0; k < format->pieces_len; k++) {
+            put_piece(&c->ev->buf, format, &format->pieces[k], &m);
+        }
         call_text(c, i, c->ev->buf.data, c->ev->buf.len);
     }
 }

@@ -332,9 +332,9 @@ static const char *const fields[] = {
 
 static const char *const formats[] = {
     "YYYY-MM-DD HH24:MI:SS", "YY Y YYY", "Month Mon MON mon", "Day DAY Dy D ID", "DDD DD",
-    "HH12:MI AM",
-    "MS US SSSS", "WW IW W", "IYYY Q CC", "FMMonth FMDD, YYYY", "DDth DDTH", "\"quoted\" YYYY",
-    "J", "am PM a.m.", "BC", "FMHH24:FMMI", "Y,YYY", "TZ OF", "RM rm"};
+    "HH12:MI AM", "MS US SSSS", "WW IW W", "IYYY Q CC", "FMMonth FMDD, YYYY", "DDth DDTH",
+    "\"quoted\" YYYY", "J", "am PM a.m.", "BC", "FMHH24:FMMI", "Y,YYY", "TZ OF", "RM rm",
+    "DDth \"of\" FMMonth", "FM\"a\"DD", "\\\"YYYY\\\"", "\"\"Q\"", "FMDDDth J", "xFMHH24"};
 
 static bool is(const struct func *f, const char *name)
 {
