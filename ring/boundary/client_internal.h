@@ -49,6 +49,10 @@ struct boundary_sub {
 struct client_channel {
     uint32_t *ids; /* subscriptions, also such as were given up meanwhile */
     size_t len;    /* > 0 */
+    /* Those of them there are, or NULL, as they were found when the worker had seen so many
+     * changes. */
+    struct boundary_sub **subs;
+    uint64_t changes;
 };
 
 /* A session as one worker sees it; in the carrier's slot. */
@@ -56,6 +60,8 @@ struct client_link {
     struct carrier *carrier;
     struct u64map channels; /* remote worker << 32 | stream -> struct client_channel */
     size_t named;           /* in all lists */
+    uint64_t last_key;      /* where DATA came last; last is NULL when it is not known */
+    struct client_channel *last;
 };
 
 /* On its compute worker's loop. */
@@ -66,6 +72,7 @@ struct client_worker {
     struct mailbox *box; /* from the net loop */
     struct client_item registered;
     struct u64map subs;  /* id -> struct boundary_sub */
+    uint64_t changes;    /* times that a number or a session of one of them changed; from 1 */
     uint32_t next_id;
     struct u64map wanted; /* storage workers the net loop was told of; the keys matter */
     struct client_link **links; /* sessions open */

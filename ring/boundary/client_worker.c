@@ -82,6 +82,7 @@ static void sub_send(struct boundary_sub *sub, struct carrier *c)
         counters_add(sub->counters, READER_RESUMED, 1);
     }
     sub->carrier = c;
+    w->changes++;
     sub->consumed = 0;
     sub->granted = sub->paused ? 0 : window(w);
     struct buf text = {0};
@@ -137,6 +138,7 @@ static void sub_cut(struct boundary_sub *sub)
 {
     ASSERT(!sub->dead);
     sub->carrier = NULL;
+    sub->worker->changes++;
     if (sub->partial) {
         sub->partial = false;
         if (sub->worker->resets != NULL) {
@@ -153,6 +155,7 @@ static void sub_refused(struct boundary_sub *sub, err_t err)
     ASSERT(!sub->dead);
     ASSERT(err != ERR_OK);
     sub->carrier = NULL;
+    sub->worker->changes++;
     sub->dead = true;
     sub->handler.refused(sub->arg, err);
 }
@@ -166,6 +169,7 @@ static void sub_number(struct boundary_sub *sub)
     } while (u64map_get(&w->subs, sub->id) != NULL);
     void *was = u64map_put(&w->subs, sub->id, sub);
     ASSERT(was == NULL);
+    w->changes++;
 }
 
 static void send_unsubscribe(struct boundary_sub *sub)
@@ -208,6 +212,7 @@ struct boundary_sub *boundary_subscribe(struct boundary_client *client, uint32_t
 static void sub_free(struct boundary_sub *sub)
 {
     struct client_worker *w = sub->worker;
+    w->changes++;
     io_timer_cancel(w->loop, &sub->retry);
     if (w->subs_metric != NULL) {
         metric_add(w->subs_metric, UINT64_MAX); /* a gauge: minus one */
@@ -317,11 +322,31 @@ static uint64_t channel_key(uint32_t remote, uint32_t stream)
 }
 
 /* Every channel begins by naming its readers. */
-static err_t find_channel(const struct client_link *link, uint32_t remote, uint32_t stream,
-                          const struct client_channel **out)
+static err_t find_channel(struct client_link *link, uint32_t remote, uint32_t stream,
+                          struct client_channel **out)
 {
-    *out = u64map_get(&link->channels, channel_key(remote, stream));
+    const uint64_t key = channel_key(remote, stream);
+    if (link->last == NULL || link->last_key != key) {
+        link->last = u64map_get(&link->channels, key);
+        link->last_key = key;
+    }
+    *out = link->last;
     return *out != NULL ? ERR_OK : err_new(ERR_PROTOCOL, "channel %u has no readers", stream);
+}
+
+/* Finds the channel's readers, once until something changes. */
+static err_t find_readers(struct client_worker *w, const struct client_link *link,
+                          uint32_t remote, struct client_channel *channel)
+{
+    ASSERT(w->changes > 0);
+    if (channel->changes == w->changes) {
+        return ERR_OK;
+    }
+    for (size_t i = 0; i < channel->len; i++) {
+        TRY(find_sub(w, link->carrier, remote, channel->ids[i], &channel->subs[i]));
+    }
+    channel->changes = w->changes;
+    return ERR_OK;
 }
 
 /* The bytes where the peer cannot write them, valid until the next message. */
@@ -344,18 +369,23 @@ static void settle(struct client_worker *w, struct carrier_message *m)
 static err_t take_data(struct client_worker *w, struct client_link *link, uint32_t remote,
                        const struct carrier_message *m)
 {
-    const struct client_channel *channel;
+    struct client_channel *channel;
     TRY(find_channel(link, remote, m->stream, &channel));
+    TRY(find_readers(w, link, remote, channel));
     ASSERT(channel->len > 0);
-    struct carrier_message message = *m;
+    struct carrier_message settled;
     if (channel->len > 1 && m->len > 0 && (m->flags & CARRIER_STABLE) == 0) {
-        settle(w, &message);
+        settled = *m;
+        settle(w, &settled);
+        m = &settled;
     }
     struct boundary_chunk chunk;
-    TRY(boundary_chunk_decode(&message, &chunk));
+    TRY(boundary_chunk_decode(m, &chunk));
     for (size_t i = 0; i < channel->len; i++) {
-        struct boundary_sub *sub;
-        TRY(find_sub(w, link->carrier, remote, channel->ids[i], &sub));
+        struct boundary_sub *sub = channel->subs[i];
+        if (channel->changes != w->changes) { /* a handler did something */
+            TRY(find_sub(w, link->carrier, remote, channel->ids[i], &sub));
+        }
         if (sub != NULL) {
             TRY(sub_take(sub, &chunk, m->len));
         }
@@ -368,6 +398,8 @@ static void channel_free(struct client_link *link, struct client_channel *channe
 {
     ASSERT(link->named >= channel->len);
     link->named -= channel->len;
+    link->last = NULL;
+    free(channel->subs);
     free(channel->ids);
     free(channel);
 }
@@ -394,7 +426,9 @@ static err_t take_readers(struct client_link *link, uint32_t remote,
     if (len > 0) {
         struct client_channel *channel = MEM_NEW(struct client_channel);
         *channel = (struct client_channel){.ids = ids, .len = len};
+        channel->subs = mem_zalloc(len * sizeof(struct boundary_sub *));
         link->named += len;
+        link->last = NULL; /* it may say that there is none */
         u64map_put(&link->channels, key, channel);
     }
     return ERR_OK;
@@ -466,8 +500,8 @@ static err_t client_lost(void *worker_ctx, struct carrier *c, uint32_t local, ui
                          const struct carrier_message *m)
 {
     struct client_worker *w = worker_ctx;
-    const struct client_link *link = *carrier_slot(c, local);
-    const struct client_channel *channel;
+    struct client_link *link = *carrier_slot(c, local);
+    struct client_channel *channel;
     if (m->kind != BOUNDARY_DATA) {
         return err_new(ERR_PROTOCOL, "message of kind %u was taken back", m->kind);
     }
@@ -595,6 +629,7 @@ void client_worker_init(struct boundary_client *client, uint32_t index)
     struct client_worker *w = &client->workers[index];
     w->client = client;
     w->index = index;
+    w->changes = 1; /* a new channel has seen none */
     struct metrics_registry *r = client->config.metrics;
     if (r == NULL) {
         return;

@@ -194,11 +194,21 @@ void server_worker_free(struct server_worker *w);
 /* Serves the subscription from its source's shared chunk, if that is what it needs next and its
  * credit allows; false: it must ask the backend. */
 bool share_serve(struct sub *sub, uint64_t room);
-/* A chunk the backend just gave this subscription: keeps it and sends it, if there are others to
- * have it as well; false: nothing was done. */
+/* A chunk the backend just gave this subscription, which has a place: keeps it and sends it, if
+ * there are others to have it as well; false: nothing was done. */
 bool share_offer(struct sub *sub, const struct boundary_chunk *chunk, size_t len);
 /* Where the subscription stands now: at this time, or (not placed) amid one. */
-void share_place(struct sub *sub, bool placed, uint64_t at);
+void share_move(struct sub *sub, bool placed, uint64_t at);
+static inline void share_place(struct sub *sub, bool placed, uint64_t at)
+{
+    if (sub->source->tracked) {
+        share_move(sub, placed, at);
+    } else {
+        ASSERT(sub->place == NULL);
+        sub->placed = placed;
+        sub->at = at;
+    }
+}
 /* It is new to its source; it goes. */
 void share_join(struct sub *sub);
 void share_leave(struct sub *sub);

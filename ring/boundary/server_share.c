@@ -58,16 +58,16 @@ void share_leave(struct sub *sub)
     }
 }
 
-void share_place(struct sub *sub, bool placed, uint64_t at)
+void share_move(struct sub *sub, bool placed, uint64_t at)
 {
-    ASSERT(at >= sub->at);
+    ASSERT(sub->source->tracked && at >= sub->at);
     if (placed == sub->placed && at == sub->at) {
         return;
     }
     share_leave(sub);
     sub->placed = placed;
     sub->at = at;
-    if (placed && sub->source->tracked) {
+    if (placed) {
         place_enter(sub);
     }
 }
@@ -159,8 +159,9 @@ static bool reserve(struct server_worker *w, size_t len, struct carrier_block *b
 static bool worth_sharing(const struct sub *sub, const struct boundary_chunk *chunk, size_t len)
 {
     const struct source *source = sub->source;
-    return sub->link->worker->server->config.backend->skip != NULL && sub->place != NULL &&
-           sub->place->subs > 1 && len <= SHM_POOL_BLOCK_MAX && chunk->upper > chunk->lower &&
+    ASSERT(sub->place != NULL);
+    return sub->link->worker->server->config.backend->skip != NULL && sub->place->subs > 1 &&
+           len <= SHM_POOL_BLOCK_MAX && chunk->upper > chunk->lower &&
            !(source->chunk.kept && chunk->lower < source->chunk.upper);
 }
 
@@ -171,7 +172,7 @@ bool share_offer(struct sub *sub, const struct boundary_chunk *chunk, size_t len
     if (!worth_sharing(sub, chunk, len)) {
         return false;
     }
-    ASSERT(sub->at == chunk->lower && sub->place->at == sub->at);
+    ASSERT(sub->at == chunk->lower && sub->place->at == sub->at && sub->placed);
     share_drop(w, source);
     struct shared_chunk made = {.kept = true, .lower = chunk->lower, .upper = chunk->upper,
                                 .ok_len = (uint32_t)chunk->ok_len, .len = (uint32_t)len};

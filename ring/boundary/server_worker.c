@@ -17,9 +17,10 @@
 #include "ring/boundary/server_internal.h"
 
 enum {
-    POLL_WORK = 256, /* then the loop's other work gets its turn */
-    WORK_PULL = 16,  /* of it: having the backend make a chunk, and */
-    WORK_SHARE = 1,  /* serving from one that is there, or finding that there is nothing */
+    POLL_WORK = 512,   /* then the loop's other work gets its turn */
+    WORK_PULL = 16,    /* of it: having the backend make a chunk, */
+    WORK_BYTES = 4096, /* one more for so many bytes of it, and */
+    WORK_SHARE = 1,    /* serving from one that is there, or finding that there is nothing */
 };
 
 static const struct counters_type sub_counters = {
@@ -192,7 +193,7 @@ void sub_sent(struct sub *sub, size_t len, uint64_t upper)
     count_credit(sub);
 }
 
-/* Writes the chunk straight into the carrier's memory: the one copy on this side. */
+/* The one copy on this side: straight into the carrier's memory. */
 static void send_chunk(struct sub *sub, const struct boundary_chunk *chunk, size_t len)
 {
     struct link *link = sub->link;
@@ -204,8 +205,10 @@ static void send_chunk(struct sub *sub, const struct boundary_chunk *chunk, size
                                 .flags = len == 0 ? CARRIER_URGENT : 0,
                                 .a = chunk->lower, .b = chunk->upper,
                                 .c = (uint32_t)chunk->ok_len};
-    if (len == 0) {
-        carrier_commit(link->carrier, link->local, channel->remote, &m, NULL, 0);
+    if (chunk->err_len == 0) {
+        m.data = chunk->ok;
+        m.len = len;
+        carrier_send(link->carrier, link->local, channel->remote, &m);
     } else {
         struct carrier_block block;
         carrier_reserve(link->carrier, link->local, channel->remote, len, &block);
@@ -220,7 +223,7 @@ static void sub_send(struct sub *sub, const struct boundary_chunk *chunk, size_t
 {
     bool moves = chunk->upper > chunk->lower;
     ASSERT(moves || len > 0);
-    if (!share_offer(sub, chunk, len)) {
+    if (sub->place == NULL || !share_offer(sub, chunk, len)) {
         send_chunk(sub, chunk, len);
     }
     /* Amid a time that takes several chunks nobody else can go on from here. */
@@ -228,8 +231,8 @@ static void sub_send(struct sub *sub, const struct boundary_chunk *chunk, size_t
 }
 
 /* Has the backend make the next chunk; false: it has nothing more for now, or the subscription is
- * over and freed. */
-static bool sub_pull(struct sub *sub, uint64_t room)
+ * over and freed. Takes from *left what it cost. */
+static bool sub_pull(struct sub *sub, uint64_t room, int *left)
 {
     struct link *link = sub->link;
     struct boundary_chunk chunk;
@@ -237,6 +240,7 @@ static bool sub_pull(struct sub *sub, uint64_t room)
     err_t err = link->worker->server->config.backend->next(
         sub->cursor, room < BOUNDARY_CHUNK_MAX ? room : BOUNDARY_CHUNK_MAX, &chunk, &more);
     size_t len = err == ERR_OK ? boundary_chunk_len(&chunk) : 0;
+    *left -= WORK_PULL + (int)(len / WORK_BYTES);
     if (len > FRAME_MESSAGE_MAX) {
         err = err_new(ERR_LIMIT, "one update takes %zu bytes, more than the boundary carries",
                       len);
@@ -256,35 +260,52 @@ static bool sub_pull(struct sub *sub, uint64_t room)
     return more;
 }
 
-/* One turn: at most one chunk. Returns what it cost. */
-static int sub_serve(struct sub *sub)
+/* Moves the subscription out of the queue when it may be sent nothing now. */
+static bool sub_held(struct sub *sub)
 {
-    ASSERT(sub->state == SUB_QUEUED && sub->source != NULL);
     struct link *link = sub->link;
-    const struct source *source = sub->source;
     if (sub->used >= sub->granted) {
         sub_move(sub, SUB_NO_CREDIT);
         counters_add(sub->counters, SUB_WAITS_CREDIT, 1);
-        return WORK_SHARE;
+        return true;
     }
     if (!carrier_ready(link->carrier, link->local, sub->channel->remote)) {
         sub_move(sub, SUB_BLOCKED);
         counters_add(sub->counters, SUB_WAITS_CARRIER, 1);
-        return WORK_SHARE;
+        return true;
     }
-    uint64_t room = sub->granted - sub->used;
+    return false;
+}
+
+/* One turn: a chunk, or as many as *left allows while nobody else waits. Takes from *left what it
+ * cost. */
+static void sub_serve(struct sub *sub, int *left)
+{
+    struct server_worker *w = sub->link->worker;
+    const struct source *source = sub->source;
+    bool more = true;
+    ASSERT(sub->state == SUB_QUEUED && source != NULL && *left > 0);
+    /* Out of the queue: a wake from here on is not lost. */
     sub_move(sub, SUB_IDLE);
-    if (source->dry && sub->placed && sub->at == source->dry_at) {
-        return WORK_SHARE;
-    }
-    if (share_serve(sub, room)) {
+    do {
+        if (sub_held(sub)) {
+            *left -= WORK_SHARE;
+            return;
+        }
+        uint64_t room = sub->granted - sub->used;
+        if (source->dry && sub->placed && sub->at == source->dry_at) {
+            *left -= WORK_SHARE;
+            return;
+        }
+        if (source->chunk.kept && share_serve(sub, room)) {
+            *left -= WORK_SHARE;
+        } else {
+            more = sub_pull(sub, room, left);
+        }
+    } while (more && *left > 0 && w->run.first == NULL);
+    if (more) {
         sub_move(sub, SUB_QUEUED); /* behind the others */
-        return WORK_SHARE;
     }
-    if (sub_pull(sub, room)) {
-        sub_move(sub, SUB_QUEUED);
-    }
-    return WORK_PULL;
 }
 
 /* Only a message that no correct client sends is an error here; what storage cannot do now or ever
@@ -449,8 +470,9 @@ static bool server_poll(struct io_poller *poller)
     if (w->run.first == NULL) {
         return false;
     }
-    for (int left = POLL_WORK; left > 0 && w->run.first != NULL;) {
-        left -= sub_serve(w->run.first);
+    int left = POLL_WORK;
+    while (left > 0 && w->run.first != NULL) {
+        sub_serve(w->run.first, &left);
     }
     channels_flush(w);
     return true;

@@ -197,10 +197,11 @@ static void compute_start(struct io_loop *loop, void *arg)
 {
     struct stage *s = arg;
     struct boundary_client_config config = {
-        .self = {.environment = "0123456789abcde", .epoch = 1}, .workers = 1,
+        .self = {.environment = "0123456789abcde", .epoch = 1}, .workers = 2,
         .metrics = s->metrics, .credit_bytes = 1000};
     CU_ASSERT_PTR_NULL_FATAL(boundary_client_new(loop, &config, &s->client));
     boundary_client_worker(s->client, 0, loop);
+    boundary_client_worker(s->client, 1, loop); /* which subscribes to nothing */
     const char *address = "h:2101";
     boundary_client_directory(s->client, &address, NULL, 1, WORKERS);
     for (int i = 0; i < SUBS; i++) {
@@ -314,6 +315,23 @@ static void test_unknown(void)
     CU_ASSERT_EQUAL(s.listeners[0].chunks, 1);
     CU_ASSERT_EQUAL(s.listeners[1].chunks, 0);
     CU_ASSERT_EQUAL(s.listeners[2].chunks, 1);
+    CU_ASSERT_EQUAL(s.sessions, 1);
+    stage_end(&s);
+}
+
+/* To a worker that has no subscription at all. */
+static void test_nobody(void)
+{
+    struct stage s;
+    stage_start(&s);
+    struct carrier_message m = {.kind = BOUNDARY_READERS, .stream = CHANNEL,
+                                .data = (const uint8_t *)all, .len = sizeof(all)};
+    carrier_send(s.carrier, 0, 1, &m);
+    m = (struct carrier_message){.kind = BOUNDARY_DATA, .stream = CHANNEL, .b = 9};
+    carrier_send(s.carrier, 0, 1, &m);
+    run(&s);
+    CU_ASSERT_EQUAL(s.client->workers[1].links[0]->named, 3);
+    CU_ASSERT_EQUAL(s.listeners[0].chunks, 0);
     CU_ASSERT_EQUAL(s.sessions, 1);
     stage_end(&s);
 }
@@ -500,6 +518,7 @@ static void test_lost_wrongly(void)
 static const struct test_case cases[] = {
     {"one message for several", test_many},
     {"readers nobody knows", test_unknown},
+    {"a worker without subscriptions", test_nobody},
     {"given up amid a message", test_give_up_inside},
     {"one of several is refused", test_refused},
     {"bad lists", test_bad_lists},
