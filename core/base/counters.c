@@ -405,6 +405,20 @@ static const char *shown(const char *name)
     return name[0] != '\0' ? name : NULL;
 }
 
+/* What the type says of a slot that was read. */
+static void name_reading(const struct file_type *names, uint32_t slot, struct counters_reading *out)
+{
+    out->type = names->name;
+    out->gauges = names->gauges;
+    out->slot = slot;
+    for (int i = 0; i < COUNTERS_IDS; i++) {
+        out->id_names[i] = shown(names->ids[i]);
+    }
+    for (int i = 0; i < COUNTERS_VALUES; i++) {
+        out->value_names[i] = shown(names->values[i]);
+    }
+}
+
 bool counters_view_next(const struct counters_view *view, uint32_t *at,
                         struct counters_reading *out)
 {
@@ -413,20 +427,31 @@ bool counters_view_next(const struct counters_view *view, uint32_t *at,
     used = used < view->slots_len ? used : view->slots_len;
     while (*at < used) {
         uint32_t type;
-        if (!slot_read(&view->slots[(*at)++], view->types_len, &type, out->ids, out->values)) {
-            continue;
+        if (slot_read(&view->slots[(*at)++], view->types_len, &type, out->ids, out->values)) {
+            name_reading(&view->types[type], *at - 1, out);
+            return true;
         }
-        const struct file_type *names = &view->types[type];
-        out->type = names->name;
-        out->gauges = names->gauges;
-        out->slot = *at - 1;
-        for (int i = 0; i < COUNTERS_IDS; i++) {
-            out->id_names[i] = shown(names->ids[i]);
+    }
+    return false;
+}
+
+uint32_t counters_used(const struct counters *c)
+{
+    /* Acquire: pairs with the release in take_slot. */
+    return c != NULL ? atomic_load_explicit(&c->head->used, memory_order_acquire) : 0;
+}
+
+bool counters_next(const struct counters *c, uint32_t *at, uint32_t end,
+                   struct counters_reading *out)
+{
+    ASSERT(end <= counters_used(c));
+    while (*at < end) {
+        uint32_t type;
+        /* The slot's version (acquire) was stored after its type's entry: any type is complete. */
+        if (slot_read(&c->slots[(*at)++], COUNTERS_TYPES_MAX, &type, out->ids, out->values)) {
+            name_reading(&c->head->types[type], *at - 1, out);
+            return true;
         }
-        for (int i = 0; i < COUNTERS_VALUES; i++) {
-            out->value_names[i] = shown(names->values[i]);
-        }
-        return true;
     }
     return false;
 }

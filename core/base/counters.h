@@ -102,4 +102,13 @@ struct counters_reading {
 bool counters_view_next(const struct counters_view *view, uint32_t *at,
                         struct counters_reading *out);
 
+/* ---- reading the own process' ---------------------------------------------------------------- */
+
+/* Slots that were ever open: where a walk ends. Any thread; 0 when counters is NULL. */
+uint32_t counters_used(const struct counters *counters);
+/* As counters_view_next, but no further than end <= counters_used: a walk over a large file is made
+ * in pieces, so that it holds up no loop. Names live as long as counters. Any thread. */
+bool counters_next(const struct counters *counters, uint32_t *at, uint32_t end,
+                   struct counters_reading *out);
+
 #endif

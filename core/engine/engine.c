@@ -35,11 +35,18 @@ static uint64_t now_us(const struct engine *engine)
     return engine->config.loop != NULL ? io_now_us(engine->config.loop) : 0;
 }
 
+/* Of operators' busy time; the simulated clock stands still within a step. */
+static uint64_t now_ns(const struct engine *engine)
+{
+    return engine->config.loop != NULL ? io_mono_ns(engine->config.loop) : 0;
+}
+
 /* At the start of each step. */
 static void refuel(struct engine *engine)
 {
     uint64_t fuel = engine->config.fuel_us > 0 ? engine->config.fuel_us : FUEL_US_DEFAULT;
     engine->deadline_us = now_us(engine) + fuel;
+    engine->clock_ns = now_ns(engine);
     engine->spent = 0;
     engine->next_check = FUEL_CHECK;
     engine->exhausted = false;
@@ -515,12 +522,14 @@ static void run_op(struct op *op)
 {
     ASSERT(op->engine->stepping && op->class != NULL);
     struct dataflow *dataflow = op->dataflow;
-    uint64_t start = now_us(op->engine);
     dataflow->active[op->index / 64] &= ~(1ULL << (op->index % 64));
     if (op->class->work(op)) {
         dataflow->active[op->index / 64] |= 1ULL << (op->index % 64);
     }
-    op->busy_ns += (now_us(op->engine) - start) * 1000;
+    uint64_t now = now_ns(op->engine); /* one look at the clock for each run */
+    op->busy_ns += now - op->engine->clock_ns;
+    op->engine->clock_ns = now;
+    op->schedules++;
     fuel_spend(op->engine, 16);
     check_memory(dataflow);
 }
@@ -680,12 +689,25 @@ static void dataflow_stats(const struct dataflow *dataflow,
             .rows_in = op->rows_in,
             .rows_out = op->rows_out,
             .batches = op->batches,
+            .schedules = op->schedules,
             .busy_ns = op->busy_ns,
             .arranged_rows = op->arranged_rows,
             .arranged_bytes = op->account.bytes,
         };
         each(arg, &stats);
     }
+}
+
+bool engine_dataflow_stats(const struct engine *engine, uint64_t dataflow_id,
+                           void (*each)(void *arg, const struct engine_operator_stats *stats),
+                           void *arg)
+{
+    const struct dataflow *dataflow =
+        engine_exchange_find((struct engine *)(uintptr_t)engine, dataflow_id);
+    if (dataflow != NULL) {
+        dataflow_stats(dataflow, each, arg);
+    }
+    return dataflow != NULL;
 }
 
 void engine_stats(const struct engine *engine,
@@ -695,9 +717,6 @@ void engine_stats(const struct engine *engine,
     uint64_t id;
     void *slot;
     while (u64map_next(&engine->slots, &at, &id, &slot)) {
-        const struct dataflow *dataflow = engine_exchange_find((struct engine *)engine, id);
-        if (dataflow != NULL) {
-            dataflow_stats(dataflow, each, arg);
-        }
+        engine_dataflow_stats(engine, id, each, arg);
     }
 }

@@ -106,14 +106,21 @@ void engine_peek_cancel(struct engine *engine, uint64_t peek_id);
 /* Reads of export_id below since are given up; FRONTIER_EMPTY drops the export. */
 void engine_allow_compaction(struct engine *engine, uint64_t export_id, uint64_t since);
 
-/* Per operator: rows in and out, batches, busy time, arrangement rows and bytes. For SQL tables
- * and EXPLAIN ANALYZE: calls each for every operator of every dataflow. */
+/* Of one operator, since its dataflow was created. Exports are numbered behind the plan's nodes, in
+ * their order. For SQL tables and EXPLAIN ANALYZE. */
 struct engine_operator_stats {
     uint64_t dataflow_id;
     uint32_t node;
     const char *op;
-    uint64_t rows_in, rows_out, batches, busy_ns, arranged_rows, arranged_bytes;
+    uint64_t rows_in, rows_out, batches;
+    uint64_t schedules, busy_ns; /* how often it was run, and for how long */
+    uint64_t arranged_rows, arranged_bytes; /* held by its state */
 };
+/* Calls each for every operator of a dataflow; false when it does not live here. */
+bool engine_dataflow_stats(const struct engine *engine, uint64_t dataflow_id,
+                           void (*each)(void *arg, const struct engine_operator_stats *stats),
+                           void *arg);
+/* For every dataflow. */
 void engine_stats(const struct engine *engine,
                   void (*each)(void *arg, const struct engine_operator_stats *stats), void *arg);
 /* Bytes held by all arrangements and buffers. */

@@ -89,7 +89,7 @@ struct op {
     void *state;
     struct account account;         /* of the operator's state */
     uint64_t arranged_rows;
-    uint64_t rows_in, rows_out, batches, busy_ns;
+    uint64_t rows_in, rows_out, batches, schedules, busy_ns;
 };
 
 /* A rendered plan. Freed outside of steps, when dropped and no importer is left. */
@@ -148,6 +148,7 @@ struct engine {
     bool stepping;
     bool closing; /* engine_free: nothing is sent any more */
     uint64_t deadline_us;
+    uint64_t clock_ns; /* within a step: when the last operator ended, and so the next began */
     uint32_t spent, next_check; /* units of this step */
     bool exhausted;
     uint64_t *hashes; /* scratch of routing */

@@ -165,8 +165,13 @@ void plan_free(struct plan *plan);
 uint32_t plan_add(struct plan *plan, const struct plan_node *node);
 /* Every index, column, type and bound; ERR_INVALID says which node. */
 err_t plan_validate(const struct plan *plan);
+typedef void (*plan_note_fn)(void *arg, uint32_t op, struct buf *out);
 /* A readable tree, one node a line, for EXPLAIN. */
 void plan_print(const struct plan *plan, struct buf *out);
+/* The same, with what note appends to the line of each node, and of each export (nodes_len + i). */
+void plan_print_noted(const struct plan *plan, plan_note_fn note, void *arg, struct buf *out);
+/* One node's line, without its inputs. */
+void plan_print_node(const struct plan *plan, uint32_t node, struct buf *out);
 /* Same nodes and exports (as_of, transient ids and names ignored): reconciliation. */
 bool plan_equal(const struct plan *a, const struct plan *b);
 

@@ -16,6 +16,8 @@ struct printer {
     struct buf *out;
     uint32_t *users;  /* per node */
     bool *printed;    /* per node */
+    plan_note_fn note; /* what more there is to say of a line, or NULL */
+    void *note_arg;
 };
 
 /* Deep plans would print quadratic amounts of blanks. */
@@ -224,6 +226,15 @@ static void print_indent(struct printer *p, uint32_t depth)
     buf_append(p->out, blanks, 2 * (size_t)(depth < INDENT_MAX ? depth : INDENT_MAX));
 }
 
+/* The end of a line. */
+static void print_note(struct printer *p, uint32_t op)
+{
+    if (p->note != NULL) {
+        p->note(p->note_arg, op, p->out);
+    }
+    buf_append_byte(p->out, '\n');
+}
+
 /* Recursion is bounded by PLAN_NODES_MAX: inputs come before their users. */
 static void print_tree(struct printer *p, uint32_t index, uint32_t depth)
 {
@@ -239,7 +250,7 @@ static void print_tree(struct printer *p, uint32_t index, uint32_t depth)
         buf_printf(p->out, "$%u = ", index);
     }
     print_head(p, index);
-    buf_append_byte(p->out, '\n');
+    print_note(p, index);
     for (uint32_t i = 0; i < node->inputs_len; i++) {
         ASSERT(node->inputs[i] < index);
         print_tree(p, node->inputs[i], depth + 1);
@@ -261,14 +272,25 @@ static void print_export(struct printer *p, const struct plan_export *export)
     if (export->until != FRONTIER_EMPTY) {
         buf_printf(p->out, " until=%llu", (unsigned long long)export->until);
     }
-    buf_append_byte(p->out, '\n');
+    print_note(p, p->plan->nodes_len + (uint32_t)(export - p->plan->exports));
     print_tree(p, export->node, 1);
 }
 
-/* Users are counted first, so that the first mention of a shared node can carry its label. */
-void plan_print(const struct plan *plan, struct buf *out)
+void plan_print_node(const struct plan *plan, uint32_t node, struct buf *out)
 {
     struct printer p = {.plan = plan, .out = out};
+    print_head(&p, node);
+}
+
+void plan_print(const struct plan *plan, struct buf *out)
+{
+    plan_print_noted(plan, NULL, NULL, out);
+}
+
+/* Users are counted first, so that the first mention of a shared node can carry its label. */
+void plan_print_noted(const struct plan *plan, plan_note_fn note, void *arg, struct buf *out)
+{
+    struct printer p = {.plan = plan, .out = out, .note = note, .note_arg = arg};
     p.users = mem_zalloc(sizeof(*p.users) * plan->nodes_len);
     p.printed = mem_zalloc(sizeof(*p.printed) * plan->nodes_len);
     for (uint32_t i = 0; i < plan->nodes_len; i++) {
