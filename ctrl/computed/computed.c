@@ -393,6 +393,7 @@ static void on_hello(void *ctx, uint64_t epoch, uint64_t nonce)
     computed->initializing = true;
     waiting_clear(computed);
     peeks_clear(computed, true);
+    stats_clear(&computed->stats);
     boundary_client_set_epoch(computed->boundary, epoch);
     send_hello(computed);
 }
@@ -407,10 +408,16 @@ static err_t on_command(void *ctx, const uint8_t *data, size_t len)
     }
     tailrace_v1_ComputeCommand command;
     TRY(rpc_decode_pb(tailrace_v1_ComputeCommand_fields, &command, data, len));
+    bool question = command.which_command == tailrace_v1_ComputeCommand_report_stats_tag;
     if (command.which_command == tailrace_v1_ComputeCommand_initialization_complete_tag) {
         computed->waiting_complete = true;
+    } else if (question) { /* no part of the history */
+        computed_report_stats(computed, &command.command.report_stats);
     }
     rpc_release_pb(tailrace_v1_ComputeCommand_fields, &command);
+    if (question) {
+        return ERR_OK;
+    }
     buf_append(VEC_PUSH(computed, waiting), data, len);
     return try_reconcile(computed);
 }
@@ -421,6 +428,7 @@ static void on_lost(void *ctx)
     computed->initializing = false;
     waiting_clear(computed);
     peeks_clear(computed, true);
+    stats_clear(&computed->stats);
 }
 
 /* The session's end of the process: runtime.h says when each is called. */
@@ -540,6 +548,7 @@ err_t computed_start(struct io_loop *loop, const struct computed_config *config,
     computed->compute_peers = (struct runtime_peer_check){
         .environment = config->environment, .roles = PKI_ROLE_BIT(PKI_COMPUTED)};
     mailroom_init(&computed->mailroom);
+    computed_stats_init(computed);
     err_t err = start(computed);
     if (err != ERR_OK) {
         computed_free(computed);
@@ -596,6 +605,7 @@ void computed_free(struct computed *computed)
     tls_context_free(computed->tls_server);
     tls_context_free(computed->tls_client);
     peeks_clear(computed, false);
+    stats_clear(&computed->stats);
     flows_free(computed);
     waiting_clear(computed);
     free(computed->waiting);

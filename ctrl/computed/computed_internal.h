@@ -12,6 +12,7 @@
 #include "core/engine/engine.h"
 #include "ctrl/computed/computed.h"
 #include "ctrl/plan/plan_codec.h"
+#include "ctrl/runtime/stats.h"
 #include "ctrl/runtime/threads.h"
 #include "ring/exchange/exchange.h"
 
@@ -82,6 +83,7 @@ struct computed_worker {
     struct frontier_mail *report; /* what moved in this turn; NULL: nothing */
     struct io_task report_task; /* sends it in the end of the turn */
     struct computed_scratch scratch_ok, scratch_err; /* the chunk being fed */
+    struct worker_survey *surveys; /* statistics under way: see survey.c */
 };
 
 /* Makes the inputs of a dataflow and subscribes; parts[] receives, per PLAN_SOURCE node, how many
@@ -115,6 +117,12 @@ void computed_worker_peek(struct computed_worker *worker, uint64_t id, const uin
                           size_t len);
 /* The peek is answered with ERR_CANCELLED, if it was not answered before. */
 void computed_worker_cancel(struct computed_worker *worker, uint64_t peek_id);
+/* Tells what the operators of these dataflows (incarnations, copied) have counted: pages come as
+ * computed_on_stats, then one computed_on_stats_end with the same number. */
+void computed_worker_survey(struct computed_worker *worker, uint64_t number,
+                            const uint64_t *incarnations, size_t len, uint32_t rows_max);
+/* On the worker's loop: nobody will be told. */
+void worker_surveys_free(struct computed_worker *worker);
 /* Frees; the loop does not run any more. */
 void computed_worker_free(struct computed_worker *worker);
 extern const struct exchange_handler computed_exchange_handler;
@@ -181,6 +189,7 @@ struct computed {
     struct u64map exports; /* id -> struct computed_export */
     uint64_t *moved; /* ids of exports whose frontier may have to be told */
     size_t moved_len, moved_cap;
+    struct stats stats;    /* questions of the session for what is counted here */
     struct u64map peeks;   /* local id -> struct computed_peek */
     uint64_t next_peek;    /* local ids are never reused: a late answer finds nobody */
     /* Commands that wait: of a session that is initialising, or until the replica has formed. */
@@ -219,6 +228,13 @@ void computed_on_subscribe(struct computed *computed, uint32_t worker, uint64_t 
                            uint64_t export_id, uint64_t lower, uint64_t upper, const struct buf *ok,
                            const struct buf *err);
 void computed_on_failed(struct computed *computed, uint64_t incarnation, err_t err);
+/* survey.c: what ReportStats asks for, and what workers say to it. */
+void computed_stats_init(struct computed *computed);
+void computed_report_stats(struct computed *computed, const tailrace_v1_ReportStats *question);
+/* A page of a survey: rows beyond rows_max were left out, and are counted. */
+void computed_on_stats(struct computed *computed, uint32_t worker, uint64_t number,
+                       const struct engine_operator_stats *rows, size_t len, uint64_t omitted);
+void computed_on_stats_end(struct computed *computed, uint64_t number);
 void computed_on_formed(struct computed *computed, uint32_t local, uint64_t generation);
 void computed_on_lost(struct computed *computed, uint32_t local, const char *reason);
 

@@ -341,6 +341,9 @@ static err_t handle(struct computed *computed, const tailrace_v1_ComputeCommand 
         cancel_peek(computed, command->command.cancel_peek.id);
         return ERR_OK;
     case tailrace_v1_ComputeCommand_initialization_complete_tag: return ERR_OK;
+    case tailrace_v1_ComputeCommand_report_stats_tag:
+        computed_report_stats(computed, &command->command.report_stats);
+        return ERR_OK;
     default:
         return err_new(ERR_PROTOCOL, "unexpected compute command %u", command->which_command);
     }

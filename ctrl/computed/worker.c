@@ -548,6 +548,7 @@ void computed_worker_free(struct computed_worker *worker)
     if (worker->polling) {
         io_poller_remove(worker->loop, &worker->poller);
     }
+    worker_surveys_free(worker);
     dataflows_free(worker);
     free(worker->scratch_ok.data);
     free(worker->scratch_err.data);

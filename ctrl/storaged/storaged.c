@@ -571,6 +571,9 @@ static err_t handle_command(struct storaged *storaged, const tailrace_v1_Storage
         return ERR_OK;
     case tailrace_v1_StorageCommand_initialization_complete_tag:
         return initialization_complete(storaged);
+    case tailrace_v1_StorageCommand_report_stats_tag:
+        storaged_report_stats(storaged, &command->command.report_stats);
+        return ERR_OK;
     default:
         return err_new(ERR_PROTOCOL, "unexpected storage command %u", command->which_command);
     }
@@ -635,6 +638,7 @@ static void on_hello(void *ctx, uint64_t epoch, uint64_t nonce)
     storaged->nonce = nonce;
     storaged->greeting = true;
     waiting_clear(storaged);
+    stats_clear(&storaged->stats);
     size_t at = 0;
     uint64_t id;
     void *value;
@@ -667,6 +671,7 @@ static void on_lost(void *ctx)
     struct storaged *storaged = ctx;
     storaged->greeting = false;
     waiting_clear(storaged);
+    stats_clear(&storaged->stats);
 }
 
 static const struct runtime_handler session_handler = {
@@ -760,6 +765,7 @@ err_t storaged_start(struct io_loop *loop, const struct storaged_config *config,
     storaged->boundary_peers = (struct runtime_peer_check){
         .environment = config->environment, .roles = PKI_ROLE_BIT(PKI_COMPUTED)};
     mailroom_init(&storaged->mailroom);
+    storaged_stats_init(storaged);
     err_t err = start(storaged);
     if (err != ERR_OK) {
         storaged_free(storaged);
@@ -781,6 +787,7 @@ void storaged_free(struct storaged *storaged)
         return;
     }
     runtime_free(storaged->runtime);
+    stats_clear(&storaged->stats);
     boundary_server_free(storaged->boundary);
     for (uint32_t w = 0; storaged->workers != NULL && w < storaged->config.workers; w++) {
         storaged_worker_free(&storaged->workers[w]);

@@ -10,6 +10,7 @@
 
 #include "core/base/map.h"
 #include "core/storage/storage.h"
+#include "ctrl/runtime/stats.h"
 #include "ctrl/runtime/threads.h"
 #include "ctrl/storaged/storaged.h"
 #include "ring/boundary/boundary.h"
@@ -76,6 +77,7 @@ struct storaged {
     struct tls_context *boundary_tls;
     struct runtime_peer_check boundary_peers;
     struct boundary_server *boundary;
+    struct stats stats; /* questions of the session for what is counted here */
     struct storaged_worker *workers;
     struct threads threads;         /* of the workers beyond worker 0 */
     struct u64map collections;      /* id -> struct storaged_collection; dropped ones go */
@@ -127,6 +129,10 @@ void storaged_worker_serve(struct storaged_worker *worker, struct boundary_serve
 /* Every frontier of the worker, as news: for what was found on disk. */
 void storaged_worker_announce(struct storaged_worker *worker);
 void storaged_worker_free(struct storaged_worker *worker);
+
+/* survey.c: what ReportStats asks for. */
+void storaged_stats_init(struct storaged *storaged);
+void storaged_report_stats(struct storaged *storaged, const tailrace_v1_ReportStats *question);
 
 /* Cursors of a worker as the boundary calls them, on that worker's loop. */
 extern const struct boundary_backend storaged_boundary_backend;
