@@ -289,6 +289,8 @@ static err_t handle(struct ctl_conn *conn, const tailrace_v1_ComputeResponse *re
     case tailrace_v1_ComputeResponse_failed_tag:
         on_failed(replica, &response->response.failed);
         return ERR_OK;
+    case tailrace_v1_ComputeResponse_stats_tag:
+        return report_response(conn, &response->response.stats);
     default: return err_new(ERR_PROTOCOL, "unknown response %u", response->which_response);
     }
 }
@@ -327,6 +329,7 @@ static void on_lost(struct ctl_conn *conn, const char *reason)
     struct ctl_replica *replica = replica_of(conn);
     bool was = replica->ready;
     replica->ready = false;
+    report_lost(conn->controller, replica->service, UINT32_MAX, reason);
     if (was) {
         peek_replica_lost(replica);
         forget_reports(replica);
@@ -454,6 +457,9 @@ void controller_cluster_drop(struct controller *c, uint64_t id)
     }
     peek_fail_cluster(c, cluster,
                       err_new(ERR_NOT_FOUND, "the cluster was dropped while it was read"));
+    for (uint32_t r = 0; r < cluster->spec.replicas; r++) {
+        report_lost(c, cluster->replicas[r].service, UINT32_MAX, "its cluster was dropped");
+    }
     drop_services(cluster);
     cluster_free(cluster);
 }
@@ -481,6 +487,53 @@ bool controller_index_frontiers(const struct controller *c, uint64_t cluster, ui
     *since = export->since;
     *upper = export->upper;
     return true;
+}
+
+const struct plan *controller_plan(const struct controller *c, uint64_t cluster,
+                                   uint64_t dataflow)
+{
+    const struct ctl_cluster *k = u64map_get(&c->clusters, cluster);
+    for (const struct ctl_dataflow *d = k != NULL ? k->first : NULL; d != NULL; d = d->next) {
+        if (d->id == dataflow) {
+            return d->plan;
+        }
+    }
+    return NULL;
+}
+
+/* A replica that was given the export at as_of has it once its frontier is beyond. */
+static void tell_hydration(const struct ctl_export *export, uint32_t replica,
+                           void (*each)(void *, const struct controller_hydration *), void *arg)
+{
+    const struct ctl_export_replica *there = &export->replicas[replica];
+    uint64_t upper = compute_export_replica_upper(export, replica);
+    const struct controller_hydration one = {
+        .cluster = export->cluster->spec.id,
+        .index = export->id,
+        .dataflow = export->dataflow->id,
+        .replica = replica,
+        .ready = export->cluster->replicas[replica].ready,
+        .hydrated = there->as_of != FRONTIER_EMPTY && upper > there->as_of,
+        .failed = there->failed,
+    };
+    each(arg, &one);
+}
+
+void controller_hydrations(const struct controller *c,
+                           void (*each)(void *arg, const struct controller_hydration *one),
+                           void *arg)
+{
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&c->exports, &at, &id, &value)) {
+        const struct ctl_export *export = value;
+        for (uint32_t r = 0; r < export->cluster->spec.replicas; r++) {
+            if (export->kind == PLAN_EXPORT_INDEX) {
+                tell_hydration(export, r, each, arg);
+            }
+        }
+    }
 }
 
 /* Peeks and failures are gone; exports go with their dataflows. */

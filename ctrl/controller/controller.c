@@ -91,6 +91,7 @@ void controller_free(struct controller *c)
     }
     orchestrator_watch_services(c->config.orchestrator, NULL, NULL);
     peek_free_all(c);
+    report_free_all(c);
     failures_free(c);
     compute_free_all(c);
     storage_free_all(c);

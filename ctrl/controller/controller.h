@@ -173,6 +173,100 @@ err_t controller_hold(struct controller *c, uint64_t cluster_or_0, uint64_t id, 
                       uint64_t *hold);
 void controller_hold_release(struct controller *c, uint64_t hold);
 
+/* ---- what is counted ------------------------------------------------------------------------ */
+
+enum {
+    CONTROLLER_NAME_MAX = 32,        /* of a counter or operator, with the NUL */
+    CONTROLLER_IDS_MAX = 3,          /* core/base/counters.h */
+    CONTROLLER_VALUES_MAX = 12,
+    CONTROLLER_TABLES_MAX = 16,
+    CONTROLLER_OPERATORS_MAX = 2 * PLAN_NODES_MAX, /* of a dataflow */
+};
+
+/* Counters of one type: rows of ids, then values. */
+struct controller_counters {
+    char *name;
+    char *ids[CONTROLLER_IDS_MAX];
+    uint32_t ids_len;
+    char *values[CONTROLLER_VALUES_MAX];
+    uint32_t values_len;
+    uint64_t *numbers; /* [rows * (ids_len + values_len)] */
+    size_t rows;
+};
+
+/* An operator of a dataflow on one worker: see engine_operator_stats. */
+struct controller_operator {
+    uint64_t dataflow, incarnation;
+    uint32_t worker; /* global in the replica */
+    uint32_t node;
+    char *name;
+    uint64_t rows_in, rows_out, batches, schedules, elapsed_ns, arranged_rows, bytes;
+};
+
+/* How many updates a snapshot of a storage worker's part would read. */
+struct controller_collection_rows {
+    uint64_t id;
+    uint32_t worker;
+    uint64_t rows;
+};
+
+/* What one process said. cluster 0: storage. */
+struct controller_process_report {
+    char *service;
+    uint64_t cluster;
+    uint32_t replica, process;
+    bool settled;     /* answered, or given up */
+    bool answered;    /* with all it has; else what came before is here */
+    char *reason;     /* why not */
+    uint64_t omitted; /* rows beyond rows_max */
+    struct controller_counters *counters;
+    size_t counters_len, counters_cap;
+    struct controller_operator *operators;
+    size_t operators_len, operators_cap;
+    struct controller_collection_rows *collections;
+    size_t collections_len, collections_cap;
+};
+struct controller_report {
+    struct controller_process_report *processes; /* in no order */
+    size_t processes_len, processes_cap;
+};
+void controller_report_free(struct controller_report *report);
+
+struct controller_question {
+    bool counters;  /* of sessions, subscriptions, loops... */
+    bool operators; /* of dataflows; and storage's rows of collections */
+    uint64_t cluster;  /* its replicas alone; 0: storage and all clusters */
+    uint64_t dataflow; /* operators of it alone; 0: of all */
+    uint32_t rows_max; /* of each type of counters, and of operators, that a process tells */
+    uint64_t timeout_us;
+};
+/*
+ * Asks all processes concerned; fn once, with what came until all have answered or the time is up,
+ * unless it is cancelled. The report is the callee's.
+ */
+typedef void (*controller_report_fn)(void *arg, struct controller_report *report);
+uint64_t controller_report(struct controller *c, const struct controller_question *question,
+                           controller_report_fn fn, void *arg);
+/* No callback will run. Nothing when it is over. */
+void controller_report_cancel(struct controller *c, uint64_t id);
+
+/* A dataflow's plan, as long as it is not dropped; NULL: there is none of that id. */
+const struct plan *controller_plan(const struct controller *c, uint64_t cluster,
+                                   uint64_t dataflow);
+
+/* How far a replica is with an index. */
+struct controller_hydration {
+    uint64_t cluster, index, dataflow;
+    uint32_t replica;
+    bool ready;    /* the replica has its history */
+    bool hydrated; /* complete beyond the time it began at: reads need not wait for it */
+    bool failed;   /* its dataflow did, there */
+};
+/* Every index of every cluster, on each replica. */
+void controller_hydrations(const struct controller *c,
+                           void (*each)(void *arg, const struct controller_hydration *one),
+                           void *arg);
+
 /*
  * Rows of the introspection tables: replicas, processes, addresses, frontiers, operators. Valid
  * during the call.

@@ -245,10 +245,12 @@ struct controller {
     struct u64map exports;     /* id -> struct ctl_export */
     struct u64map peeks;       /* id -> struct ctl_peek */
     struct u64map holds;       /* id -> struct ctl_hold */
+    struct u64map reports;     /* id -> struct ctl_report */
     struct u64map receivers;   /* export -> struct ctl_receiver, before the dataflow exists */
     uint64_t next_peek; /* the last one given out */
     uint64_t next_incarnation; /* the last one given out */
     uint64_t next_hold; /* the last one given out */
+    uint64_t next_report; /* the last one given out */
     struct ctl_refusal *refusals; /* failed peeks, to be answered from the loop */
     struct io_task refusals_task;
     struct ctl_failure *failures; /* failed dataflows, to be told from the loop */
@@ -330,6 +332,13 @@ void peek_fail_index(struct controller *c, uint64_t cluster, uint64_t index, err
 /* Before the cluster is freed. Owns err. */
 void peek_fail_cluster(struct controller *c, const struct ctl_cluster *cluster, err_t err);
 void peek_free_all(struct controller *c);
+
+/* report.c A page of a process's answer. ERR_PROTOCOL when it makes no sense. */
+err_t report_response(struct ctl_conn *conn, const tailrace_v1_Stats *message);
+/* A process of a service, or all (UINT32_MAX), will not answer what was asked. Runs no callback. */
+void report_lost(struct controller *c, const char *service, uint32_t process,
+                 const char *reason);
+void report_free_all(struct controller *c);
 
 /* subscribe.c A worker's piece. */
 void subscribe_response(struct ctl_replica *replica, const tailrace_v1_SubscribeResponse *message);

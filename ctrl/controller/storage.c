@@ -346,6 +346,8 @@ static err_t handle(struct ctl_conn *conn, const tailrace_v1_StorageResponse *re
     case tailrace_v1_StorageResponse_frontiers_tag:
         on_frontiers(conn, &response->response.frontiers);
         return ERR_OK;
+    case tailrace_v1_StorageResponse_stats_tag:
+        return report_response(conn, &response->response.stats);
     case tailrace_v1_StorageResponse_append_tag: return on_append(conn, &response->response.append);
     case tailrace_v1_StorageResponse_status_tag:
         on_status(conn, &response->response.status);
@@ -374,6 +376,7 @@ static err_t on_message(struct ctl_conn *conn, const uint8_t *data, size_t len)
 /* Nothing is forgotten: see the head of this file. */
 static void on_lost(struct ctl_conn *conn, const char *reason)
 {
+    report_lost(conn->controller, conn->service, conn->process, reason);
 }
 
 static const struct ctl_conn_ops storage_ops = {.path = "/tailrace.v1.Storage/Session",

@@ -166,6 +166,7 @@ const char *blocked_describe(const struct session *s, struct buf *out)
             buf_printf(out, "the change that session %u makes", holder->pid);
         }
         break;
+    case RUN_SURVEY: buf_append_str(out, "the runtimes to say what they count"); break;
     case RUN_COMMIT: buf_append_str(out, "its writes to be durable"); break;
     default: break;
     }

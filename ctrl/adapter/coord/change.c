@@ -42,6 +42,7 @@ static err_t plan(struct session *s, const struct sql_stmt *stmt)
     cx.params = p->params;
     cx.params_len = p->params_len;
     change_stop(s);
+    survey_begin(s);
     return sql_plan_write(&cx, stmt, &s->write);
 }
 
@@ -235,6 +236,10 @@ static void on_granted(struct write_job *job)
     ASSERT(s->run.state == RUN_LOCK);
     /* Planned again: the catalog may have changed while we waited. */
     err_t err = plan(s, s->run.portal->prepared->stmt);
+    if (err == ERR_OK && survey_lacks(s)) { /* nobody is asked while the lock is held */
+        err = err_sql(ERR_UNAVAILABLE, "40001",
+                      "what the statement reads was defined anew while it waited");
+    }
     if (err == ERR_OK) {
         err = start_read(s);
     }
@@ -267,10 +272,15 @@ static void on_flushed(struct session *s, err_t err)
 }
 
 /* The plan tells whether the lock is needed; it is planned again once the lock is there. */
-static err_t start(struct session *s, const struct sql_stmt *stmt)
+static err_t start(struct session *s)
 {
+    const struct sql_stmt *stmt = s->run.portal->prepared->stmt;
     TRY(transact_enter_write(s));
     TRY(plan(s, stmt));
+    if (survey_lacks(s)) {
+        survey_ask(s, 0, 0, start);
+        return ERR_OK;
+    }
     if (s->write->kind == SQL_WRITE_INSERT && !read_needs_cluster(s->write->query)) {
         return start_read(s);
     }
@@ -291,7 +301,8 @@ static err_t start(struct session *s, const struct sql_stmt *stmt)
 void change_start(struct session *s, const struct sql_stmt *stmt)
 {
     ASSERT(s->write == NULL && s->job.state == WRITE_IDLE);
-    err_t err = start(s, stmt);
+    ASSERT(stmt == s->run.portal->prepared->stmt);
+    err_t err = start(s);
     if (err != ERR_OK) {
         statement_fail(s, err);
     }

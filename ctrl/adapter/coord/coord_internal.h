@@ -9,7 +9,8 @@
  *     rowset.c     rows of a result: finishing (order, limit), iteration
  *     write.c      the queue of writes: group commit, read-then-write    change.c INSERT ... DELETE
  *     subscribe.c  SUBSCRIBE      copy_in.c COPY FROM      ddl.c CREATE   drop.c DROP
- *     blocked.c    what a statement waits for
+ *     blocked.c    what a statement waits for      survey.c  what the runtimes count
+ *     analyze.c    EXPLAIN ANALYZE
  *     names.c      the planner's view of the catalog         vars.c session variables
  *     virtual*.c   catalog tables
  */
@@ -262,6 +263,7 @@ enum run_state {
     RUN_NONE,
     RUN_BUSY,      /* dispatching, or waiting for nothing in particular */
     RUN_WAIT,      /* session->retry, until frontiers are known */
+    RUN_SURVEY,    /* session->survey: the runtimes' answers */
     RUN_READ,      /* session->read */
     RUN_SEND,      /* rows go out; may wait for drain */
     RUN_SUBSCRIBE, /* waits for a subscription to have rows */
@@ -318,6 +320,16 @@ struct wait {
     err_t (*again)(struct session *s);
 };
 
+/* What the runtimes were asked for the statement under way: see survey.c. */
+enum { SURVEY_COUNTERS = 1, SURVEY_OPERATORS = 2 };
+struct survey {
+    unsigned wanted;  /* by the plan */
+    unsigned have;    /* in the report */
+    uint64_t id;      /* of the question under way; 0: none */
+    struct controller_report *report;
+    err_t (*again)(struct session *s); /* plans once more */
+};
+
 struct copy_in;
 
 /* Owned texts; both NULL: the variable has its initial value. */
@@ -352,6 +364,7 @@ struct session {
     struct io_timer timeout; /* statement_timeout, FETCH */
     struct io_timer retry;   /* RUN_WAIT */
     struct wait wait;
+    struct survey survey;
     uint64_t visible_below;  /* only items with smaller ids are planned with; 0: all */
 };
 
@@ -376,6 +389,8 @@ void statement_send(struct session *s);
 err_t statement_announce(struct session *s);
 /* One row, as DataRow or as a record of COPY. */
 void statement_send_one(struct session *s, const struct datum *row);
+/* An answer of lines of text, one row each, as PostgreSQL's EXPLAIN has it. */
+void statement_send_lines(struct session *s, const struct buf *text);
 /* All rows that were asked for went out; exhausted: there are no more. */
 void statement_rows_over(struct session *s, bool exhausted);
 /* Gives the portal its columns. */
@@ -443,6 +458,21 @@ err_t subscription_give_up(struct session *s);
 const char *blocked_describe(const struct session *s, struct buf *out);
 /* Adds that to an error; returns err. */
 err_t blocked_explain(const struct session *s, err_t err);
+
+/* survey.c */
+void survey_begin(struct session *s);
+/* The answers, or NULL: they are noted as wanted, and the table has no rows this time. */
+const struct controller_report *survey_need(struct session *s, unsigned what);
+/* The plan just made wants what is not there: survey_ask, and plan again. */
+bool survey_lacks(const struct session *s);
+/* Asks; then again(s), whose error is the statement's. cluster, dataflow 0: all. */
+void survey_ask(struct session *s, uint64_t cluster, uint64_t dataflow,
+                err_t (*again)(struct session *s));
+void survey_end(struct session *s);
+/* analyze.c: EXPLAIN ANALYZE of the statement's index or materialized view. */
+err_t analyze_start(struct session *s);
+/* EXPLAIN of the statement's index: the plan that runs. */
+err_t analyze_plan(struct session *s, struct buf *out);
 
 /* ddl.c, drop.c */
 err_t ddl_create(struct session *s, const struct sql_stmt *stmt);

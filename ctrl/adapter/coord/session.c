@@ -176,6 +176,7 @@ static void abandon_statement(struct session *s)
     ASSERT(s->run.state == RUN_NONE || s->run.portal != NULL);
     io_timer_cancel(s->coord->loop, &s->timeout);
     statement_wait_end(s);
+    survey_end(s);
     read_free(s->read);
     s->read = NULL;
     write_abandon(s->coord, &s->job);

@@ -5,6 +5,7 @@
  *
  *     NONE -> BUSY -+-> NONE                                 SET, CREATE, BEGIN...
  *                   +-> [WAIT ->] READ -> SEND -> NONE       SELECT, COPY TO, FETCH
+ *                   +-> SURVEY -> (as above)                 SELECT of what runtimes count
  *                   +-> [WAIT ->] SUBSCRIBE -> NONE          SUBSCRIBE, until it is cancelled
  *                   +-> READ -> NONE                         INSERT ... VALUES
  *                   +-> LOCK -> READ -> COMMIT -> NONE       UPDATE, DELETE (change.c)
@@ -408,7 +409,7 @@ void statement_wait(struct session *s, struct sql_query *query, bool owned, uint
 void statement_wait_begin(struct session *s, struct wait wait)
 {
     ASSERT((wait.query != NULL) != (wait.source != 0));
-    if (s->run.state != RUN_WAIT && s->run.state != RUN_LOCK) {
+    if (s->run.state != RUN_WAIT && s->run.state != RUN_LOCK && s->run.state != RUN_SURVEY) {
         arm_timeout(s); /* from when it began to wait, not from each look */
     }
     s->run.state = RUN_WAIT;
@@ -468,8 +469,15 @@ static err_t open_query(struct session *s, struct portal *p, const struct sql_st
     uint64_t time = 0;
     ASSERT(p->rows == NULL && p->subscription == NULL);
     context_of(s, p, &cx);
+    survey_begin(s);
     TRY(sql_plan_query(&cx, stmt, &query));
     err_t err = ERR_OK;
+    if (survey_lacks(s)) {
+        sql_query_free(query);
+        arm_timeout(s);
+        survey_ask(s, 0, 0, run_rows);
+        return ERR_OK;
+    }
     uint64_t cluster = names_cluster(s, vars_get(s, "cluster"), NULL);
     if (read_needs_cluster(query) && !read_inputs_known(s->coord, query, cluster)) {
         statement_wait(s, query, true, cluster, run_rows);
@@ -491,7 +499,7 @@ static err_t open_query(struct session *s, struct portal *p, const struct sql_st
     if (p->columns.cols == 0 || p->formats_len <= 1) {
         portal_set_columns(p, &query->columns);
     }
-    if (s->run.state != RUN_WAIT) {
+    if (s->run.state != RUN_WAIT && s->run.state != RUN_SURVEY) {
         arm_timeout(s);
     }
     s->run.state = RUN_READ;
@@ -593,30 +601,39 @@ static err_t do_show(struct session *s, const struct sql_stmt *stmt)
     return ERR_OK;
 }
 
-/* One row a line, as PostgreSQL does, since psql prints it so. */
-static err_t do_explain(struct session *s, const struct sql_stmt *stmt)
+/* psql prints it as it stands. */
+void statement_send_lines(struct session *s, const struct buf *text)
 {
     static const char *const names[] = {"QUERY PLAN"};
-    struct sql_context cx;
-    struct buf text = {0};
-    context_of(s, s->run.portal, &cx);
-    err_t err = sql_explain(&cx, stmt, &text);
-    if (err != ERR_OK) {
-        buf_free(&text);
-        return err;
-    }
     struct rowset *rows = statement_text_rows(s->run.portal, names, 1);
     char *save = NULL;
-    char *all = mem_strdup(buf_cstr(&text));
+    char *all = mem_strndup((const char *)text->data, text->len);
     for (char *line = strtok_r(all, "\n", &save); line != NULL;
          line = strtok_r(NULL, "\n", &save)) {
         const char *value = line;
         statement_add_text(rows, &value, 1);
     }
     free(all);
-    buf_free(&text);
     send_made(s, rows);
-    return ERR_OK;
+}
+
+/* What runs is asked of the controller, everything else is planned as it would run now. */
+static err_t do_explain(struct session *s, const struct sql_stmt *stmt)
+{
+    struct sql_context cx;
+    struct buf text = {0};
+    if (stmt->explain.stage == SQL_EXPLAIN_ANALYZE) {
+        arm_timeout(s);
+        return analyze_start(s);
+    }
+    context_of(s, s->run.portal, &cx);
+    bool index = stmt->explain.of_object && stmt->object == SQL_OBJECT_INDEX;
+    err_t err = index ? analyze_plan(s, &text) : sql_explain(&cx, stmt, &text);
+    if (err == ERR_OK) {
+        statement_send_lines(s, &text);
+    }
+    buf_free(&text);
+    return err;
 }
 
 /* The text as it was given, from the catalog. */

@@ -82,6 +82,21 @@ void virtual_mz_source_statuses(struct virtual_sink *sink);
 void virtual_mz_sources(struct virtual_sink *sink);
 void virtual_mz_tables(struct virtual_sink *sink);
 void virtual_mz_views(struct virtual_sink *sink);
+/* virtual_report.c */
+void virtual_mz_arrangement_sizes(struct virtual_sink *sink);
+void virtual_mz_arrangement_sizes_per_worker(struct virtual_sink *sink);
+void virtual_mz_connection_counters(struct virtual_sink *sink);
+void virtual_mz_dataflow_operators(struct virtual_sink *sink);
+void virtual_mz_dataflows(struct virtual_sink *sink);
+void virtual_mz_hydration_statuses(struct virtual_sink *sink);
+void virtual_mz_introspection_answers(struct virtual_sink *sink);
+void virtual_mz_loop_counters(struct virtual_sink *sink);
+void virtual_mz_operator_rows_per_worker(struct virtual_sink *sink);
+void virtual_mz_reader_counters(struct virtual_sink *sink);
+void virtual_mz_scheduling_elapsed(struct virtual_sink *sink);
+void virtual_mz_scheduling_elapsed_per_worker(struct virtual_sink *sink);
+void virtual_mz_source_counters(struct virtual_sink *sink);
+void virtual_mz_subscription_counters(struct virtual_sink *sink);
 /* virtual_pg.c */
 void virtual_pg_am(struct virtual_sink *sink);
 void virtual_pg_attrdef(struct virtual_sink *sink);

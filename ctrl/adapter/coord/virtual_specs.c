@@ -651,6 +651,75 @@ const struct virtual_spec virtual_specs[] = {
      "database:text schema:text relation:text position:int8 name:text nullable:bool "
      "type:text",
      virtual_mz_show_columns},
+    /* What the event loops of the runtimes do; wake_cost is nanoseconds. This and all that follow
+     * ask the processes when they are read: survey.c. */
+    {"mz_internal", "mz_loop_counters", 14107,
+     "replica_id:text process_id:int4 worker_id:int8 spins:int8 yields:int8 sleeps:int8 "
+     "wake_cost:int8",
+     virtual_mz_loop_counters},
+    /* A connection on each worker that uses it, between storage and compute, and within a replica;
+     * peer_replica_id NULL: the peer is storage. */
+    {"mz_internal", "mz_connection_counters", 14108,
+     "replica_id:text process_id:int4 worker_id:int8 transport:text peer_replica_id:text "
+     "peer_process_id:int8 messages_out:int8 bytes_out:int8 shared_out:int8 batches_out:int8 "
+     "messages_in:int8 bytes_in:int8 batches_in:int8 wakes:int8 woken:int8 stalls:int8 "
+     "lost_out:int8 lost_in:int8",
+     virtual_mz_connection_counters},
+    /* Parts of sources that are subscribed to. */
+    {"mz_internal", "mz_source_counters", 14109,
+     "replica_id:text process_id:int4 worker_id:int8 source_id:text upper:int8",
+     virtual_mz_source_counters},
+    /* Storage's side of each subscription; lag is microseconds behind the source's upper. */
+    {"mz_internal", "mz_subscription_counters", 14110,
+     "replica_id:text process_id:int4 dataflow_id:int8 source_id:text reader_process_id:int8 "
+     "reader_worker_id:int8 bytes:int8 chunks:int8 shared_chunks:int8 frontier:int8 lag:int8 "
+     "credit_bytes:int8 waits_for_credit:int8 waits_for_carrier:int8",
+     virtual_mz_subscription_counters},
+    /* Compute's side of the same. */
+    {"mz_internal", "mz_reader_counters", 14111,
+     "replica_id:text process_id:int4 dataflow_id:int8 source_id:text storage_worker_id:int8 "
+     "bytes:int8 chunks:int8 frontier:int8 resumed:int8 resets:int8",
+     virtual_mz_reader_counters},
+    /* Who told its part of the other tables of the statement. */
+    {"mz_internal", "mz_introspection_answers", 14112,
+     "service:text replica_id:text process_id:int4 answered:bool reason:text rows_omitted:int8",
+     virtual_mz_introspection_answers},
+    /* A dataflow on each worker; id is of this creation of it, object_id NULL a query's. */
+    {"mz_internal", "mz_dataflows", 14113,
+     "id:int8 name:text object_id:text replica_id:text process_id:int4 worker_id:int8",
+     virtual_mz_dataflows},
+    /* node: in the order of the plan; the exports come last. */
+    {"mz_internal", "mz_dataflow_operators", 14114,
+     "id:int8 name:text dataflow_id:int8 node:int4 description:text replica_id:text "
+     "process_id:int4 worker_id:int8",
+     virtual_mz_dataflow_operators},
+    /* How long each operator ran, and how often. */
+    {"mz_internal", "mz_scheduling_elapsed_per_worker", 14115,
+     "id:int8 worker_id:int8 elapsed_ns:int8 schedules:int8 replica_id:text process_id:int4",
+     virtual_mz_scheduling_elapsed_per_worker},
+    /* The same, all workers of a replica together. */
+    {"mz_internal", "mz_scheduling_elapsed", 14116,
+     "id:int8 elapsed_ns:int8 schedules:int8 replica_id:text",
+     virtual_mz_scheduling_elapsed},
+    /* What operators keep; size is bytes. */
+    {"mz_internal", "mz_arrangement_sizes_per_worker", 14117,
+     "id:int8 operator_id:int8 worker_id:int8 records:int8 size:int8 replica_id:text "
+     "process_id:int4",
+     virtual_mz_arrangement_sizes_per_worker},
+    {"mz_internal", "mz_arrangement_sizes", 14118,
+     "operator_id:int8 records:int8 size:int8 replica_id:text",
+     virtual_mz_arrangement_sizes},
+    /* Updates, not net rows; batches are put out. */
+    {"mz_internal", "mz_operator_rows_per_worker", 14119,
+     "id:int8 worker_id:int8 rows_in:int8 rows_out:int8 batches:int8 replica_id:text "
+     "process_id:int4",
+     virtual_mz_operator_rows_per_worker},
+    /* How far each replica is with each index and materialized view: rows taken in of about
+     * rows_estimate that its inputs have, bytes held. */
+    {"mz_internal", "mz_hydration_statuses", 14120,
+     "object_id:text replica_id:text hydrated:bool status:text rows:int8 rows_estimate:int8 "
+     "bytes:int8",
+     virtual_mz_hydration_statuses},
 };
 
 const size_t virtual_specs_len = sizeof(virtual_specs) / sizeof(virtual_specs[0]);

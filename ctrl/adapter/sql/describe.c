@@ -176,7 +176,7 @@ static err_t describe_into(struct az *az, const struct sql_stmt *stmt, struct sc
         az->base = stmt->inner->ast->base;
         return describe_into(az, stmt->inner, out);
     case SQL_EXPLAIN:
-        *out = one_column(az->arena, "Physical Plan");
+        *out = one_column(az->arena, "QUERY PLAN");
         return ERR_OK;
     case SQL_SHOW:
         *out = one_column(az->arena, stmt->variable.name);
@@ -378,7 +378,7 @@ static err_t explain_object(const struct sql_context *cx, const struct sql_stmt 
 /* Nothing is run; a definition that could not be made is an error here, too. */
 err_t sql_explain(const struct sql_context *cx, const struct sql_stmt *stmt, struct buf *out)
 {
-    ASSERT(stmt->kind == SQL_EXPLAIN);
+    ASSERT(stmt->kind == SQL_EXPLAIN && stmt->explain.stage != SQL_EXPLAIN_ANALYZE);
     if (stmt->explain.of_object) {
         return explain_object(cx, stmt, out);
     }

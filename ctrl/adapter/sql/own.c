@@ -679,14 +679,34 @@ static err_t inner_statement(struct parser *p, uint32_t start, uint32_t end)
     return ERR_OK;
 }
 
+/* EXPLAIN ANALYZE [FOR] INDEX i, MATERIALIZED VIEW v: of what runs. Of a query it is PostgreSQL's,
+ * and refused there. */
+static err_t analyzes_object(struct parser *p, bool *yes)
+{
+    struct parser ahead = *p;
+    *yes = false;
+    if (!at_word(&ahead, "analyze")) {
+        return ERR_OK;
+    }
+    bool skipped = false;
+    TRY(next(&ahead));
+    TRY(accept(&ahead, "for", &skipped));
+    *yes = at_word(&ahead, "index") || at_word(&ahead, "materialized");
+    if (*yes) {
+        *p = ahead;
+    }
+    return ERR_OK;
+}
+
 /*
- * Plain EXPLAIN query is PostgreSQL's; a stage or an object makes it ours. Plain EXPLAIN query is
- * PostgreSQL's; a stage (PHYSICAL PLAN FOR, OPTIMIZED PLAN FOR) or an object (VIEW v, INDEX i)
- * makes it ours.
+ * Plain EXPLAIN query is PostgreSQL's; a stage (PHYSICAL PLAN FOR, OPTIMIZED PLAN FOR) or an object
+ * (VIEW v, INDEX i) makes it ours.
  */
 static err_t explain(struct parser *p, bool *own)
 {
     ASSERT(p->stmt->kind == 0);
+    bool analyze = false;
+    TRY(analyzes_object(p, &analyze));
     bool stage = at_word(p, "physical") || at_word(p, "optimized");
     bool object = at_word(p, "view") || at_word(p, "materialized") || at_word(p, "index");
     struct sql_token first = p->t;
@@ -696,7 +716,9 @@ static err_t explain(struct parser *p, bool *own)
     }
     bool yes = false;
     set(p, SQL_EXPLAIN, "EXPLAIN", true);
-    p->stmt->explain.stage = at_word(p, "optimized") ? SQL_EXPLAIN_OPTIMIZED : SQL_EXPLAIN_PHYSICAL;
+    p->stmt->explain.stage = analyze                     ? SQL_EXPLAIN_ANALYZE
+                             : at_word(p, "optimized") ? SQL_EXPLAIN_OPTIMIZED
+                                                       : SQL_EXPLAIN_PHYSICAL;
     if (stage) {
         TRY(next(p));
         TRY(expect(p, "plan"));

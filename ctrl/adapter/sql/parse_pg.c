@@ -374,7 +374,9 @@ static err_t of_explain(struct sql_script *script, struct sql_stmt *stmt,
     /* VERBOSE, COSTS and FORMAT change nothing here. */
     for (size_t i = 0; i < explain->n_options; i++) {
         if (strcmp(explain->options[i]->def_elem->defname, "analyze") == 0) {
-            return unsupported("EXPLAIN ANALYZE");
+            return err_hint(unsupported("EXPLAIN ANALYZE of a query"),
+                            "EXPLAIN ANALYZE INDEX i and EXPLAIN ANALYZE MATERIALIZED VIEW v show "
+                            "what runs.");
         }
     }
     return inner_of(script, stmt, explain->query);

@@ -91,7 +91,8 @@ struct sql_options {
     uint32_t len;
 };
 
-enum sql_explain_stage { SQL_EXPLAIN_PHYSICAL, SQL_EXPLAIN_OPTIMIZED };
+/* ANALYZE: of an object, with what it counts: not sql_explain's, the adapter asks who runs it. */
+enum sql_explain_stage { SQL_EXPLAIN_PHYSICAL, SQL_EXPLAIN_OPTIMIZED, SQL_EXPLAIN_ANALYZE };
 
 struct sql_ast; /* what the planner needs of a statement; private */
 

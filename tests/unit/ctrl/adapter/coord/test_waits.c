@@ -57,6 +57,38 @@ static void test_source_not_there(void)
     CONVERSE(lines);
 }
 
+#define SPINS "select process_id, spins from mz_internal.mz_loop_counters"
+
+/* Tables of what runtimes count: who is silent is waited for as long as may be, once a statement,
+ * and its rows are missing; every way to read a table goes through the same. */
+static void test_introspection(void)
+{
+    static const struct line lines[] = {
+        {"set introspection_timeout = '100ms'", "SET;"},
+        {SPINS, "0|7;SELECT 1;"},
+        {"select answered, reason, rows_omitted from mz_internal.mz_introspection_answers "
+         "order by process_id", "t|~|5;f|it is silent|0;SELECT 2;"},
+        {"create table t (a int, b bigint)", "CREATE TABLE;"},
+        {"insert into t " SPINS, "INSERT 0 1;"},
+        {"select * from t", "0|7;SELECT 1;"},
+        {"create view v as " SPINS, "CREATE VIEW;"},
+        {"select spins + 1 from v", "8;SELECT 1;"},
+        {"begin; declare c cursor for " SPINS "; fetch all c; " SPINS "; rollback",
+         "BEGIN;DECLARE CURSOR;0|7;FETCH 1;0|7;SELECT 1;ROLLBACK;"},
+        {"copy (" SPINS ") to stdout", "COPY 1;<0\t7\n"},
+        {"delete from t where b in (select spins from v)", "DELETE 1;"},
+        {"select id from mz_internal.mz_dataflows", "SELECT 0;"},
+        {"select object_id from mz_internal.mz_hydration_statuses", "SELECT 0;"},
+        {"set introspection_timeout = '1h'; set statement_timeout = '200ms'", "SET;SET;"},
+        {SPINS, "!57014;", .error = "the runtimes to say what they count"},
+        {"set statement_timeout = 0", "SET;"},
+        {SPINS, "!57014;", .error = "due to user request", .then = talk_cancel, .then_us = 30000},
+        {"set introspection_timeout = '1ms'", "SET;"},
+        {SPINS, "0|7;SELECT 1;"},
+    };
+    CONVERSE(lines);
+}
+
 static void look(struct talk *t)
 {
     talk_other(t, "copy (select waits_for from mz_internal.mz_sessions where waits_for is not null)"
@@ -329,6 +361,7 @@ static void test_copy(void)
 }
 
 static const struct test_case cases[] = {
+    {"introspection", test_introspection},
     {"source not there", test_source_not_there},
     {"seen by others", test_seen_by_others},
     {"dropped while waited for", test_dropped_while_waited_for},

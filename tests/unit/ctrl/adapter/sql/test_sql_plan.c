@@ -207,7 +207,7 @@ static void descriptions(void)
     describes(w, "subscribe (select a from t where a > $1) with (progress)",
               "$1 integer, mz_timestamp mz_timestamp, mz_progressed boolean, mz_diff bigint, "
               "a integer");
-    describes(w, "explain select 1", "Physical Plan text");
+    describes(w, "explain select 1", "QUERY PLAN text");
     describes(w, "begin", "");
     describes(w, "select case when a > 1 then 1.5 else a end, coalesce(a, 0) from t",
               "a numeric, coalesce integer");
