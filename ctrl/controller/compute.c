@@ -407,12 +407,16 @@ static void drop_services(struct ctl_cluster *cluster)
         if (cluster->replicas[r].service == NULL) {
             continue;
         }
-        err_t err = orchestrator_drop_service(cluster->controller->config.orchestrator,
-                                              cluster->replicas[r].service);
+        struct controller *c = cluster->controller;
+        const char *service = cluster->replicas[r].service;
+        err_t err = orchestrator_drop_service(c->config.orchestrator, service);
         if (err != ERR_OK) {
-            LOG_WARN("controller", "service not dropped",
-                     LOG_STR("service", cluster->replicas[r].service), LOG_ERR(err));
+            LOG_WARN("controller", "service not dropped", LOG_STR("service", service),
+                     LOG_ERR(err));
             err_free(err);
+        }
+        for (uint32_t p = 0; p < cluster->spec.scale; p++) {
+            services_forget(c, service, p);
         }
     }
 }

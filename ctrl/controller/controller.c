@@ -20,6 +20,7 @@
 static void poke_replica(struct controller *c, const struct orchestrator_event *event)
 {
     ASSERT(event->service != NULL && event->reason != NULL);
+    bool known = false;
     size_t at = 0;
     uint64_t id;
     void *value;
@@ -31,6 +32,7 @@ static void poke_replica(struct controller *c, const struct orchestrator_event *
                 event->process >= cluster->spec.scale) {
                 continue;
             }
+            known = true;
             if (event->state == ORCHESTRATOR_READY) {
                 ctl_conn_poke(&replica->conns[event->process]);
             }
@@ -40,6 +42,9 @@ static void poke_replica(struct controller *c, const struct orchestrator_event *
                                                  event->reason);
             }
         }
+    }
+    if (c->initialized && !known && event->state == ORCHESTRATOR_NOT_READY) {
+        services_forget(c, event->service, event->process); /* the last of a dropped one */
     }
 }
 
@@ -162,6 +167,7 @@ void controller_initialized(struct controller *c)
     ASSERT(!c->initialized);
     c->initialized = true;
     drop_stale_services(c);
+    services_sweep(c);
     storage_initialized(c);
     dataflow_try_start(c);
 }

@@ -266,6 +266,10 @@ struct ctl_receiver {
 /* services.c: what runs, and with which flags */
 err_t services_storage_ensure(struct controller *c);
 err_t services_replica_ensure(struct controller *c, struct ctl_replica *replica);
+/* Removes the files of a process of a service that is dropped. */
+void services_forget(struct controller *c, const char *service, uint32_t process);
+/* Removes the files of processes there are none of; after everything is known. */
+void services_sweep(struct controller *c);
 /* When the service is dropped, or was never made. NULL is allowed. */
 void services_args_free(struct service_args *args);
 /* The unix socket of a process for shared memory; "" when there is none. From the arena. */
@@ -339,6 +343,9 @@ err_t report_response(struct ctl_conn *conn, const tailrace_v1_Stats *message);
 void report_lost(struct controller *c, const char *service, uint32_t process,
                  const char *reason);
 void report_free_all(struct controller *c);
+/* report_take.c A page into the process's part. ERR_PROTOCOL: what came before is still in it. */
+err_t report_take(const tailrace_v1_Stats *message, uint32_t rows_max,
+                  struct controller_process_report *p);
 
 /* subscribe.c A worker's piece. */
 void subscribe_response(struct ctl_replica *replica, const tailrace_v1_SubscribeResponse *message);

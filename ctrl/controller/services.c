@@ -31,6 +31,13 @@ struct service_args {
     uint64_t service;
 };
 
+/* What belongs to one life of a process lies in run/, under its name. */
+static const char *run_path(const struct controller *c, struct arena *arena, const char *what,
+                            uint32_t process, const char *suffix)
+{
+    return arena_printf(arena, "%s/run/%s-%u%s", c->config.data_directory, what, process, suffix);
+}
+
 /* sun_path is short: in a directory too deep, processes talk over TCP. */
 const char *services_socket(const struct controller *c, struct arena *arena, const char *what,
                             uint32_t process)
@@ -39,8 +46,7 @@ const char *services_socket(const struct controller *c, struct arena *arena, con
     if (io_env_simulated(io_loop_env(c->loop)) || strcmp(c->config.carrier, "tcp") == 0) {
         return "";
     }
-    char *path =
-        arena_printf(arena, "%s/run/%s-%u.sock", c->config.data_directory, what, process);
+    const char *path = run_path(c, arena, what, process, ".sock");
     return strlen(path) <= SOCKET_PATH_MAX ? path : "";
 }
 
@@ -142,8 +148,8 @@ static void common_args(const struct service_args *args,
     if (!io_env_simulated(io_loop_env(c->loop))) {
         struct arena arena = {0};
         orchestrator_args_add(out, "--node-secret=%s", node_secret(c, &arena));
-        orchestrator_args_add(out, "--counters-file=%s/run/%s-%u.counters",
-                              c->config.data_directory, args->what, process);
+        orchestrator_args_add(out, "--counters-file=%s",
+                              run_path(c, &arena, args->what, process, ".counters"));
         arena_free(&arena);
     }
 }
@@ -250,4 +256,98 @@ err_t services_replica_ensure(struct controller *c, struct ctl_replica *replica)
     TRY(issue_certificates(replica->args, PKI_COMPUTED));
     return ensure(c, replica->service, c->config.computed_image, replica->args, "compute", 2102,
                   replica_args);
+}
+
+/* ---- what is left in run/ -------------------------------------------------------------------- */
+
+static const char *const suffixes[] = {".counters", ".counters.new", ".sock"};
+
+static void remove_file(struct controller *c, const char *path)
+{
+    err_t err = io_unlink_sync(c->loop, path);
+    if (err != ERR_OK && err_code(err) != ERR_NOT_FOUND) {
+        LOG_WARN("controller", "file of a dropped process not removed", LOG_STR("path", path),
+                 LOG_ERR(err));
+    }
+    err_free(err);
+}
+
+/* A process that still runs, or is about to end, keeps what it has mapped or listens on. */
+void services_forget(struct controller *c, const char *service, uint32_t process)
+{
+    if (io_env_simulated(io_loop_env(c->loop))) {
+        return;
+    }
+    struct arena arena = {0};
+    for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
+        remove_file(c, run_path(c, &arena, service, process, suffixes[i]));
+    }
+    arena_free(&arena);
+}
+
+/* Does a file of this name, without its suffix, belong to a process there is? */
+static bool is_wanted(struct controller *c, const char *stem)
+{
+    const char *dash = strrchr(stem, '-');
+    char *end = NULL;
+    unsigned long process = dash != NULL ? strtoul(dash + 1, &end, 10) : 0;
+    if (dash == NULL || dash[1] == '\0' || *end != '\0') {
+        return true; /* no name of ours: not ours to remove */
+    }
+    size_t len = (size_t)(dash - stem);
+    if (len == strlen("storage") && strncmp(stem, "storage", len) == 0) {
+        return process < c->config.storage_processes;
+    }
+    size_t at = 0;
+    uint64_t id;
+    void *value;
+    while (u64map_next(&c->clusters, &at, &id, &value)) {
+        const struct ctl_cluster *cluster = value;
+        for (uint32_t r = 0; r < cluster->spec.replicas; r++) {
+            const char *service = cluster->replicas[r].service;
+            if (strlen(service) == len && strncmp(service, stem, len) == 0) {
+                return process < cluster->spec.scale;
+            }
+        }
+    }
+    return strncmp(stem, "cluster-", strlen("cluster-")) != 0;
+}
+
+/* One entry of run/; removing it while it is listed is allowed: names were read before. */
+static err_t sweep_entry(void *arg, const char *name)
+{
+    struct controller *c = arg;
+    size_t len = strlen(name);
+    for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
+        size_t suffix = strlen(suffixes[i]);
+        if (len <= suffix || strcmp(name + len - suffix, suffixes[i]) != 0) {
+            continue;
+        }
+        struct arena arena = {0};
+        if (!is_wanted(c, arena_strndup(&arena, name, len - suffix))) {
+            LOG_INFO("controller", "removing what a dropped process left", LOG_STR("file", name));
+            remove_file(c, arena_printf(&arena, "%s/run/%s", c->config.data_directory, name));
+        }
+        arena_free(&arena);
+        break;
+    }
+    return ERR_OK;
+}
+
+/* Of services that were dropped while nobody could remove it: a predecessor was killed amid a drop,
+ * or a process came up once more before it ended. */
+void services_sweep(struct controller *c)
+{
+    ASSERT(c->initialized); /* every cluster there is, is known */
+    if (io_env_simulated(io_loop_env(c->loop))) {
+        return;
+    }
+    struct arena arena = {0};
+    const char *directory = arena_printf(&arena, "%s/run", c->config.data_directory);
+    err_t err = io_dir_list_sync(c->loop, directory, sweep_entry, c);
+    if (err != ERR_OK) {
+        LOG_WARN("controller", "cannot look for what dropped processes left", LOG_ERR(err));
+        err_free(err);
+    }
+    arena_free(&arena);
 }

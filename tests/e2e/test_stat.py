@@ -1,5 +1,6 @@
 """tailrace-stat against a running environment: what it prints agrees with what was done."""
 import os
+import signal
 import subprocess
 import urllib.request
 
@@ -64,6 +65,35 @@ class Stat(harness.EnvironmentTest):
         for name in (b"subscription_lag", b"reader_bytes_total", b"loop_sleeps_total",
                      b"session_shm_messages_out_total"):
             self.assertIn(b"tailrace_" + name + b"{", shown)
+
+    def counters_files(self):
+        return sorted(name for name in os.listdir(os.path.join(self.env.directory, "run"))
+                      if name.endswith((".counters", ".counters.new")))
+
+    def test_files_go_with_their_processes(self):
+        """Whoever drops a replica removes its files; what nobody could remove goes at the next
+        start; a killed process' file is replaced by its successor's."""
+        before = self.counters_files()
+        self.execute("CREATE CLUSTER c (SIZE = '2', REPLICATION FACTOR = 2)")
+        environment.poll("their files", lambda: len(self.counters_files()) == len(before) + 2)
+        victim = next(pid for name, pid in self.env.services() if name == "computed")
+        os.kill(victim, signal.SIGKILL)
+        environment.poll("the successor's file", lambda: not any(
+            f"pid {victim}" in line for line in self.stat(
+                "--once", "--path", self.env.directory).stdout.splitlines()))
+        self.execute("DROP CLUSTER c")
+        environment.poll("their files to go", lambda: self.counters_files() == before)
+        self.env.kill()
+        left = os.path.join(self.env.directory, "run", "cluster-77-replica-0-1.counters")
+        kept = os.path.join(self.env.directory, "run", "mine.counters")
+        for path in (left, kept):
+            with open(path, "w"):
+                pass
+        self.env.start()
+        environment.poll("the sweep", lambda: not os.path.exists(left))
+        self.assertTrue(os.path.exists(kept))
+        os.unlink(kept)
+        self.assertEqual(self.counters_files(), before)
 
     def test_errors(self):
         out = self.stat("--once", "--path", "/nonexistent")
