@@ -79,7 +79,7 @@ class Stat(harness.EnvironmentTest):
         victim = next(pid for name, pid in self.env.services() if name == "computed")
         os.kill(victim, signal.SIGKILL)
         environment.poll("the successor's file", lambda: not any(
-            f"pid {victim}" in line for line in self.stat(
+            f"process {victim}," in line for line in self.stat(
                 "--once", "--path", self.env.directory).stdout.splitlines()))
         self.execute("DROP CLUSTER c")
         environment.poll("their files to go", lambda: self.counters_files() == before)
