@@ -33,7 +33,8 @@ enum load_pattern { LOAD_PING, LOAD_PACED, LOAD_FLOOD, LOAD_KILL };
 /* How the receiver waits: never sleeps; sleeps at once; as the mechanism's own sense tells it. */
 enum load_wait { LOAD_SPIN, LOAD_SLEEP, LOAD_ADAPT };
 
-enum { LOAD_BYTES_MIN = 16, LOAD_BYTES_MAX = 1 << 20, LOAD_WARM_UP_SHARE = 5 };
+enum { LOAD_BYTES_MIN = 16, LOAD_BYTES_MAX = 1 << 20, LOAD_WARM_UP_SHARE = 5,
+       LOAD_VICTIMS_MAX = 8 };
 
 struct load_shape {
     enum load_pattern pattern;
@@ -45,6 +46,9 @@ struct load_shape {
     uint64_t run_ns;      /* measured; a fifth of it goes before as warm-up */
     uint32_t subscribers; /* link_many: subscriptions that are fed */
     uint32_t idle;        /* link_many: subscriptions beside them that never are */
+    uint32_t readers;     /* link_many: further processes with as many subscriptions */
+    uint32_t victims;     /* link_many: processes that hold blocks and are killed one by one */
+    uint32_t arena_mib;   /* link_many: the server's memory for blocks; 0: as it comes */
     uint32_t ballast_mib; /* KILL: memory the child holds, touched */
 };
 
@@ -60,6 +64,9 @@ struct load_figures {
     uint64_t private_bytes; /* and what only it has */
     uint64_t notice_ns;     /* KILL: after so long the session was known to be over, */
     uint64_t reclaim_ns;    /* and its memory given back */
+    uint64_t gap_quiet_ns;  /* link_many: longest gap between deliveries, median of windows, */
+    uint64_t gap_kill_ns;   /* and in windows that begin with the death of a victim, */
+    uint64_t held_bytes;    /* which together held so much */
 };
 
 struct load {
