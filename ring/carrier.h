@@ -42,6 +42,8 @@ enum carrier_flags {
     /* Received: the bytes lie in private memory. Without it the peer's process can still write
      * them: what is checked must be a copy, see ring/README.md. */
     CARRIER_STABLE = 2,
+    /* Sharing: the block is not taken back from a reader that has fallen behind. */
+    CARRIER_KEEP = 4,
 };
 
 struct carrier_message {

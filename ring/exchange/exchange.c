@@ -10,10 +10,12 @@
  */
 #include "core/base/log.h"
 #include "ring/exchange/internal.h"
-#include "ring/shm/shm.h"
 #include "ring/tcp/tcp.h"
 
-enum { LASTED_US = 1000 }; /* a session that lasted so long is no reason to back off */
+enum {
+    LASTED_US = 1000,     /* a session that lasted so long is no reason to back off */
+    POOL_BYTES = 8 << 20, /* of each worker, for messages to processes of this node */
+};
 
 struct net_item *exchange_item_new(enum net_item_kind kind)
 {
@@ -103,7 +105,7 @@ static void session_open(struct exchange *x, const struct greeted *greeted)
     if (greeted->theirs->formation > peer->generation_seen) {
         peer->generation_seen = greeted->theirs->formation;
     }
-    struct shm_config shm = {.initiator = peer->dialer != NULL};
+    struct shm_config shm = {.initiator = peer->dialer != NULL, .pool = x->pool};
     memcpy(shm.proof, greeted->client_proof, sizeof(shm.proof));
     peer->carrier = greeted->local ? shm_carrier_new(&config, greeted->stream, &shm)
                                    : tcp_carrier_new(&config, greeted->stream, NULL, 0);
@@ -261,6 +263,11 @@ static void exchange_take(void *arg, struct mailbox_item *item)
 {
     struct exchange *x = arg;
     struct net_item *it = CONTAINER_OF(item, struct net_item, item);
+    if (it->kind == ITEM_OVERFLOW) {
+        formation_give_up(x, it->generation, it->reason);
+        exchange_item_free(item);
+        return;
+    }
     ASSERT(it->kind == ITEM_REGISTERED && x->registered < x->config.workers_per_process);
     struct exchange_worker *w = &x->workers[it->index];
     x->ends[it->index] = (struct carrier_worker){.loop = w->loop, .ctx = w};
@@ -315,6 +322,19 @@ static void exchange_metrics(struct exchange *x)
     }
 }
 
+/* Lanes within the process, and the pool for other processes of this node. */
+static void make_memory(struct exchange *x)
+{
+    const struct exchange_config *config = &x->config;
+    inner_new(x);
+    if (config->processes > 1 && config->unix_paths != NULL &&
+        config->carrier != BOUNDARY_CARRIER_TCP && !io_env_simulated(io_loop_env(x->net))) {
+        x->pool = shm_pool_new(&(struct shm_pool_config){
+            .shared = true, .workers = config->workers_per_process,
+            .bytes = (size_t)config->workers_per_process * POOL_BYTES});
+    }
+}
+
 err_t exchange_new(struct io_loop *net, const struct exchange_config *config,
                    struct exchange **out)
 {
@@ -324,6 +344,7 @@ err_t exchange_new(struct io_loop *net, const struct exchange_config *config,
     struct exchange *x = MEM_NEW(struct exchange);
     x->net = net;
     x->config = *config;
+    x->config.held_max = config->held_max != 0 ? config->held_max : EXCHANGE_HELD_MAX;
     x->total = config->processes * config->workers_per_process;
     x->nonce = io_random_u64(io_loop_env(net));
     x->self = (struct hello){.version = HELLO_VERSION, .protocol = HELLO_EXCHANGE,
@@ -341,8 +362,9 @@ err_t exchange_new(struct io_loop *net, const struct exchange_config *config,
     x->nonces = mem_zalloc(sizeof(x->nonces[0]) * config->processes);
     x->box = mailbox_new(net, exchange_take, NULL, x);
     exchange_metrics(x);
+    make_memory(x);
     for (uint32_t i = 0; i < config->workers_per_process; i++) {
-        lanes_init(x, i);
+        exchange_worker_init(x, i);
     }
     for (uint32_t p = 0; p < config->processes; p++) {
         peer_init(x, p);
@@ -374,8 +396,10 @@ void exchange_free(struct exchange *x)
         dialer_free(x->peers[p].dialer);
     }
     for (uint32_t i = 0; i < x->config.workers_per_process; i++) {
-        lanes_free(&x->workers[i]);
+        exchange_worker_free(&x->workers[i]);
     }
+    inner_free(x);
+    shm_pool_free(x->pool);
     mailbox_free(x->box, exchange_item_free);
     free(x->sessions);
     free(x->peers);

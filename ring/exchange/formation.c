@@ -125,7 +125,7 @@ static bool members_current(const struct exchange *x)
             return false;
         }
     }
-    return x->generation != 0;
+    return x->generation != 0 && x->nonces[0] == x->nonce;
 }
 
 /* Process 0: makes a generation if there must be a new one and all are there. */
@@ -257,4 +257,24 @@ err_t formation_message(struct exchange *x, struct exchange_peer *peer,
     }
     return err_new(ERR_PROTOCOL, "control message of kind %u from process %u", m->kind,
                    peer->process);
+}
+
+/* With another nonce, and without its sessions, this process is to the others one that was started
+ * again: the next generation comes about as it does then. */
+void formation_give_up(struct exchange *x, uint64_t generation, const char *reason)
+{
+    if (!x->standing || x->generation != generation) {
+        return; /* it is over already */
+    }
+    generation_over(x, reason);
+    x->nonce = io_random_u64(io_loop_env(x->net));
+    x->self.nonce = x->nonce;
+    for (uint32_t p = 0; p < x->config.processes; p++) {
+        if (x->peers[p].carrier != NULL) {
+            carrier_end_session(x->peers[p].carrier, err_new(ERR_LIMIT, "%s", reason));
+        }
+    }
+    if (x->config.process == 0) {
+        mint(x); /* alone: at once */
+    }
 }

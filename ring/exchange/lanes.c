@@ -1,17 +1,21 @@
 /*
- * The exchange on a worker's loop. To a worker of the same process a message is one node put into
- * that worker's mailbox. To one of another process it is kept until acknowledged, numbered within
- * the generation, and sent over whatever session there is; when a session opens both ends first
- * say up to where they have taken the other's messages (RESUME), and the rest is sent again. So a
- * cut connection loses and doubles nothing.
+ * Messages to and from workers of other processes, on a worker's loop. Each is kept until it is
+ * acknowledged, numbered within the generation, and sent over whatever session there is; when a
+ * session opens both ends first say up to where they have taken the other's messages (RESUME), and
+ * the rest is sent again. So a cut connection loses and doubles nothing.
  *
- * What is kept has no bound of its own here, since exchange_send cannot refuse: exchange_pending
- * grows, and the sender's owner is to stop sending by it. What a session has under way at a time is
- * bounded by its carrier (carrier_ready).
+ * Where the session may be one of shared memory, a message is built in this process's pool, which
+ * the peer maps: what is kept and what the peer reads are the same bytes, and sending them again in
+ * a later session is another reference.
+ *
+ * What is kept is bounded by whoever sends (exchange_ready, then held_max: worker.c); what a session
+ * has under way at a time by its carrier (carrier_ready).
  *
  * A message carries its generation. One of a lower generation than formed here, or of one lost, is
- * dropped; one of a higher generation is put aside until that one is formed. That happens when the
- * sender's net loop heard GO before ours: messages and GO go different ways.
+ * dropped; one of a higher generation is put aside until that one is formed (early). That happens
+ * when the sender's net loop heard GO before ours: messages and GO go different ways. An honest
+ * peer keeps at most held_max itself, so more than that ends the session; and what was put aside
+ * goes with its session, since the peer sends it again in the next.
  *
  * Of a lane, what is kept is the list first..last with numbers acked_seq + 1 .. sent_seq; unsent
  * points into it, and is NULL when all of it is under way.
@@ -31,18 +35,28 @@ static uint32_t remote_of(const struct exchange_worker *w, const struct lane *la
 /* Frees the oldest message kept. */
 static void lane_forget(struct exchange_worker *w, struct lane *lane)
 {
-    struct out_message *m = lane->first;
-    ASSERT(m != NULL && lane->last != NULL);
-    ASSERT(w->pending_remote >= m->len);
-    w->pending_remote -= m->len;
-    lane->first = m->next;
+    struct piece *piece = lane->first;
+    ASSERT(piece != NULL && lane->last != NULL);
+    lane->first = piece->next;
     if (lane->first == NULL) {
         lane->last = NULL;
     }
-    if (lane->unsent == m) {
-        lane->unsent = m->next;
+    if (lane->unsent == piece) {
+        lane->unsent = piece->next;
     }
-    free(m);
+    piece->next = NULL;
+    piece_forget(w, piece);
+}
+
+static void drop_early(struct lane *lane)
+{
+    while (lane->early != NULL) {
+        struct early *next = lane->early->next;
+        free(lane->early);
+        lane->early = next;
+    }
+    lane->early_last = NULL;
+    lane->early_bytes = 0;
 }
 
 /* A new generation, or the end: nothing of the old one counts any more. */
@@ -56,6 +70,21 @@ static void lane_reset(struct exchange_worker *w, struct lane *lane)
     lane->unacked_bytes = 0;
 }
 
+/* One message, over the session there is. The carrier keeps a reference to shared bytes of its own,
+ * until the peer has read them; ours lasts until the peer's worker has taken the message. */
+static void lane_send(struct exchange_worker *w, struct lane *lane, const struct piece *piece)
+{
+    struct carrier_message m = {.kind = EXCHANGE_DATA, .flags = CARRIER_KEEP, .a = piece->seq,
+                                .b = w->generation};
+    if (piece->block.owner != NULL) {
+        carrier_share(lane->carrier, w->index, remote_of(w, lane), &m, &piece->block, piece->len);
+        return;
+    }
+    m.data = piece->data;
+    m.len = piece->len;
+    carrier_send(lane->carrier, w->index, remote_of(w, lane), &m);
+}
+
 /* Sends what the carrier has room for. */
 static void lane_push(struct exchange_worker *w, struct lane *lane)
 {
@@ -64,33 +93,40 @@ static void lane_push(struct exchange_worker *w, struct lane *lane)
     }
     ASSERT(lane->carrier != NULL);
     while (lane->unsent != NULL && carrier_ready(lane->carrier, w->index, remote_of(w, lane))) {
-        struct out_message *m = lane->unsent;
-        struct carrier_message message = {.kind = EXCHANGE_DATA, .a = m->seq, .b = w->generation,
-                                          .data = m->data, .len = m->len};
-        carrier_send(lane->carrier, w->index, remote_of(w, lane), &message);
-        lane->unsent = m->next;
+        lane_send(w, lane, lane->unsent);
+        lane->unsent = lane->unsent->next;
     }
 }
 
-static void send_remote(struct exchange_worker *w, struct lane *lane, const void *data, size_t len)
+void lanes_commit(struct exchange_worker *w, uint32_t to, struct piece *piece)
 {
+    struct lane *lane = &w->lanes[to];
     ASSERT(w->formed && (lane->first == NULL) == (lane->last == NULL));
-    struct out_message *m = mem_alloc(sizeof(*m) + len);
-    *m = (struct out_message){.seq = ++lane->sent_seq, .len = len};
-    if (len > 0) {
-        memcpy(m->data, data, len);
-    }
+    ASSERT(piece->next == NULL && to / w->x->config.workers_per_process != w->x->config.process);
+    piece->seq = ++lane->sent_seq;
     if (lane->last != NULL) {
-        lane->last->next = m;
+        lane->last->next = piece;
     } else {
-        lane->first = m;
+        lane->first = piece;
     }
-    lane->last = m;
+    lane->last = piece;
     if (lane->unsent == NULL) {
-        lane->unsent = m;
+        lane->unsent = piece;
     }
-    w->pending_remote += len;
+    piece_keep(w, piece);
     lane_push(w, lane);
+}
+
+void lanes_flush(struct exchange_worker *w)
+{
+    struct carrier *last = NULL;
+    for (uint32_t i = 0; i < w->x->total; i++) { /* those of one process stand together */
+        struct lane *lane = &w->lanes[i];
+        if (lane->carrier != NULL && lane->carrier != last) {
+            carrier_flush(lane->carrier, w->index);
+            last = lane->carrier;
+        }
+    }
 }
 
 /* The peer has everything up to seq. It says so itself, so seq is checked. */
@@ -141,9 +177,8 @@ static void ack_later(struct exchange_worker *w, struct lane *lane, size_t len)
 }
 
 /* After each burst of messages: what is still to be acknowledged, once per lane. */
-static bool lanes_poll(struct io_poller *poller)
+bool lanes_acknowledge(struct exchange_worker *w)
 {
-    struct exchange_worker *w = CONTAINER_OF(poller, struct exchange_worker, poller);
     bool any = w->due != NULL;
     while (w->due != NULL) {
         struct lane *lane = w->due;
@@ -156,34 +191,25 @@ static bool lanes_poll(struct io_poller *poller)
 
 /* ---- receiving ------------------------------------------------------------------------------- */
 
-static void deliver(struct exchange_worker *w, uint32_t from, const uint8_t *data, size_t len)
+/* To the end: order within a generation is kept. */
+static err_t put_aside(struct exchange_worker *w, struct lane *lane,
+                       const struct carrier_message *m)
 {
-    ASSERT(w->formed && from != w->global && from < w->x->total);
-    w->x->config.handler->message(w->ctx, from, data, len);
-}
-
-/* Owns m. To the end: order within a generation is kept. */
-static void stash(struct exchange_worker *w, struct inner_message *m)
-{
-    ASSERT(m->generation > w->generation);
-    m->next = NULL;
-    if (w->stash_last != NULL) {
-        w->stash_last->next = m;
-    } else {
-        w->stash = m;
+    ASSERT(m->b > w->generation && (lane->early == NULL) == (lane->early_last == NULL));
+    if (lane->early_bytes + m->len > w->x->config.held_max) {
+        return err_new(ERR_LIMIT,
+                       "worker %u sent more than %zu bytes of generation %llu, which does not stand "
+                       "here", lane->worker, w->x->config.held_max, (unsigned long long)m->b);
     }
-    w->stash_last = m;
-}
-
-static struct inner_message *inner_new(uint32_t from, uint64_t generation, const void *data,
-                                       size_t len)
-{
-    struct inner_message *m = mem_alloc(sizeof(*m) + len);
-    *m = (struct inner_message){.from = from, .generation = generation, .len = len};
-    if (len > 0) {
-        memcpy(m->data, data, len);
+    struct early *early = mem_alloc(sizeof(*early) + m->len);
+    *early = (struct early){.seq = m->a, .generation = m->b, .len = m->len};
+    if (m->len > 0) {
+        memcpy(early->data, m->data, m->len);
     }
-    return m;
+    *(lane->early_last != NULL ? &lane->early_last->next : &lane->early) = early;
+    lane->early_last = early;
+    lane->early_bytes += m->len + sizeof(*early);
+    return ERR_OK;
 }
 
 /* A message of the generation that stands, from another process. One had already (it was sent again
@@ -199,7 +225,7 @@ static err_t take_numbered(struct exchange_worker *w, struct lane *lane, uint64_
     }
     if (seq == lane->taken_seq + 1) {
         lane->taken_seq = seq;
-        deliver(w, lane->worker, data, len);
+        exchange_deliver(w, lane->worker, data, len);
     }
     ack_later(w, lane, len);
     return ERR_OK;
@@ -211,14 +237,8 @@ static err_t take_data(struct exchange_worker *w, struct lane *lane,
     if (m->b < w->generation || (m->b == w->generation && !w->formed)) {
         return ERR_OK; /* of a generation that is over */
     }
-    if (m->b > w->generation) {
-        struct inner_message *kept = inner_new(lane->worker, m->b, m->data, m->len);
-        kept->remote = true;
-        kept->seq = m->a;
-        stash(w, kept);
-        return ERR_OK;
-    }
-    return take_numbered(w, lane, m->a, m->data, m->len);
+    return m->b > w->generation ? put_aside(w, lane, m)
+                                : take_numbered(w, lane, m->a, m->data, m->len);
 }
 
 /* First message of a session: from here on we may send, beginning behind what the peer has. */
@@ -245,6 +265,7 @@ static err_t lanes_message(void *worker_ctx, struct carrier *c, uint32_t local, 
 {
     struct exchange_worker *w = worker_ctx;
     struct lane *lane = &w->lanes[carrier_peer(c)->worker_base + remote];
+    ASSERT(local == w->index && remote < w->x->config.workers_per_process);
     if (lane->carrier != c) {
         return ERR_OK; /* a session that a newer one took over from */
     }
@@ -260,25 +281,6 @@ static err_t lanes_message(void *worker_ctx, struct carrier *c, uint32_t local, 
     }
 }
 
-/* From another worker here. */
-static void take_inner(void *arg, struct mailbox_item *item)
-{
-    struct exchange_worker *w = arg;
-    struct inner_message *m = CONTAINER_OF(item, struct inner_message, item);
-    ASSERT(m->from < w->x->total && m->from != w->global);
-    struct exchange_worker *sender = &w->x->workers[m->from % w->x->config.workers_per_process];
-    /* Relaxed: a counter for back-pressure, read by the sender in exchange_pending. */
-    atomic_fetch_sub_explicit(&sender->pending_inner, m->len, memory_order_relaxed);
-    if (m->generation > w->generation) {
-        stash(w, m);
-        return;
-    }
-    if (m->generation == w->generation && w->formed) {
-        deliver(w, m->from, m->data, m->len);
-    }
-    free(m);
-}
-
 /* ---- sessions and generations ---------------------------------------------------------------- */
 
 /* The lanes are this session's from here on; an older one that still ends is ignored. */
@@ -289,6 +291,7 @@ static void lanes_open(void *worker_ctx, struct carrier *c, uint32_t local)
         struct lane *lane = &w->lanes[carrier_peer(c)->worker_base + i];
         lane->carrier = c;
         lane->resumed = false;
+        drop_early(lane); /* of an older session that this one took over from */
         send_taken(w, lane, EXCHANGE_RESUME);
     }
 }
@@ -301,6 +304,7 @@ static void lanes_close(void *worker_ctx, struct carrier *c, uint32_t local)
         if (lane->carrier == c) { /* else a newer session has it already */
             lane->carrier = NULL;
             lane->resumed = false;
+            drop_early(lane);
         }
     }
 }
@@ -326,170 +330,62 @@ const struct carrier_host exchange_host = {
     .ended = exchange_ended,
 };
 
-/* One that breaks the numbering ends the session it may have come by, as take_data would have. */
-static void unstash_one(struct exchange_worker *w, struct inner_message *m)
+/* One that breaks the numbering ends the session it came by, as take_data would have. */
+static void take_early(struct exchange_worker *w, struct lane *lane)
 {
-    if (m->generation != w->generation || !w->formed) {
-        return;
-    }
-    if (!m->remote) {
-        deliver(w, m->from, m->data, m->len);
-        return;
-    }
-    struct lane *lane = &w->lanes[m->from];
-    err_t err = take_numbered(w, lane, m->seq, m->data, m->len);
-    if (err != ERR_OK && lane->carrier != NULL) {
-        carrier_fail(lane->carrier, w->index, err);
-    } else {
-        err_free(err);
-    }
-}
-
-/* Gives out what came early; what is of a higher generation still stays. */
-static void unstash(struct exchange_worker *w)
-{
-    struct inner_message *m = w->stash;
-    w->stash = w->stash_last = NULL;
-    while (m != NULL) {
-        struct inner_message *next = m->next;
-        if (m->generation > w->generation) {
-            stash(w, m);
-        } else {
-            unstash_one(w, m);
-            free(m);
+    struct early *early = lane->early;
+    bool whole = lane->carrier != NULL; /* else all of it comes again */
+    lane->early = lane->early_last = NULL;
+    lane->early_bytes = 0;
+    while (early != NULL) {
+        struct early *next = early->next;
+        struct carrier_message m = {.kind = EXCHANGE_DATA, .a = early->seq,
+                                    .b = early->generation, .data = early->data,
+                                    .len = early->len};
+        err_t err = whole ? take_data(w, lane, &m) : ERR_OK;
+        if (err != ERR_OK) {
+            carrier_fail(lane->carrier, w->index, err);
+            whole = false;
         }
-        m = next;
+        free(early);
+        early = next;
     }
 }
 
 /* All numbers begin again: both ends do so in the same generation, and each message says which. */
-static void take_formed(struct exchange_worker *w, uint64_t generation)
+void lanes_formed(struct exchange_worker *w)
 {
-    ASSERT(generation > w->generation && !w->formed);
-    w->generation = generation;
-    w->formed = true;
+    ASSERT(w->formed);
     for (uint32_t i = 0; i < w->x->total; i++) {
-        lane_reset(w, &w->lanes[i]);
+        take_early(w, &w->lanes[i]);
     }
-    w->x->config.handler->formed(w->ctx, generation);
-    unstash(w);
 }
 
 /* What was kept for others is of no use to anyone. */
-static void take_lost(struct exchange_worker *w, const char *reason)
+void lanes_lost(struct exchange_worker *w)
 {
-    ASSERT(w->formed);
-    w->formed = false;
+    ASSERT(!w->formed);
     for (uint32_t i = 0; i < w->x->total; i++) {
         lane_reset(w, &w->lanes[i]);
     }
-    w->x->config.handler->lost(w->ctx, reason);
-}
-
-static void worker_take(void *arg, struct mailbox_item *item)
-{
-    struct net_item *it = CONTAINER_OF(item, struct net_item, item);
-    if (it->kind == ITEM_FORMED) {
-        take_formed(arg, it->generation);
-    } else {
-        ASSERT(it->kind == ITEM_LOST);
-        take_lost(arg, it->reason);
-    }
-    exchange_item_free(item);
-}
-
-/* ---- public ---------------------------------------------------------------------------------- */
-
-void exchange_send(struct exchange *x, uint32_t index, uint32_t to, const void *data, size_t len)
-{
-    ASSERT(index < x->config.workers_per_process && to < x->total && len <= FRAME_MESSAGE_MAX);
-    struct exchange_worker *w = &x->workers[index];
-    ASSERT(to != w->global);
-    if (!w->formed) {
-        return;
-    }
-    if (w->sent_bytes != NULL) {
-        metric_add(w->sent_bytes, len);
-    }
-    if (to / x->config.workers_per_process != x->config.process) {
-        send_remote(w, &w->lanes[to], data, len);
-        return;
-    }
-    struct inner_message *m = inner_new(w->global, w->generation, data, len);
-    /* Relaxed: as in take_inner. */
-    atomic_fetch_add_explicit(&w->pending_inner, len, memory_order_relaxed);
-    mailbox_put(x->workers[to % x->config.workers_per_process].inner, &m->item);
-}
-
-size_t exchange_pending(const struct exchange *x, uint32_t index)
-{
-    ASSERT(index < x->config.workers_per_process);
-    const struct exchange_worker *w = &x->workers[index];
-    /* Relaxed: as in take_inner. */
-    return w->pending_remote + atomic_load_explicit(&w->pending_inner, memory_order_relaxed);
-}
-
-void exchange_worker(struct exchange *x, uint32_t index, struct io_loop *loop, void *worker_ctx)
-{
-    ASSERT(index < x->config.workers_per_process);
-    struct exchange_worker *w = &x->workers[index];
-    ASSERT(w->loop == NULL);
-    w->loop = loop;
-    w->ctx = worker_ctx;
-    w->box = mailbox_new(loop, worker_take, NULL, w);
-    w->inner = mailbox_new(loop, take_inner, NULL, w);
-    w->poller.poll = lanes_poll;
-    w->poller.brief = true;
-    io_poller_add(loop, &w->poller);
-    w->registered.kind = ITEM_REGISTERED;
-    w->registered.index = index;
-    mailbox_put(x->box, &w->registered.item);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-void lanes_init(struct exchange *x, uint32_t index)
+void lanes_init(struct exchange_worker *w)
 {
-    struct exchange_worker *w = &x->workers[index];
-    w->x = x;
-    w->index = index;
-    w->global = x->config.process * x->config.workers_per_process + index;
-    w->lanes = mem_zalloc(sizeof(w->lanes[0]) * x->total);
-    for (uint32_t i = 0; i < x->total; i++) {
+    ASSERT(w->x->total > 0 && w->lanes == NULL);
+    w->lanes = mem_zalloc(sizeof(w->lanes[0]) * w->x->total);
+    for (uint32_t i = 0; i < w->x->total; i++) {
         w->lanes[i].worker = i;
     }
-    if (x->config.metrics == NULL) {
-        return;
-    }
-    struct buf labels = {0};
-    buf_printf(&labels, "worker=\"%u\"", w->global);
-    const char *text = buf_cstr(&labels);
-    w->sent_bytes = metric_counter(x->config.metrics, "tailrace_exchange_sent_bytes_total", text,
-                                   "Bytes sent to other workers of the replica");
-    w->resent = metric_counter(x->config.metrics, "tailrace_exchange_resent_messages_total", text,
-                               "Messages sent again after a lost connection");
-    buf_free(&labels);
-}
-
-static void inner_drop(struct mailbox_item *item)
-{
-    free(CONTAINER_OF(item, struct inner_message, item));
 }
 
 void lanes_free(struct exchange_worker *w)
 {
-    if (w->loop != NULL) {
-        io_poller_remove(w->loop, &w->poller);
-    }
     for (uint32_t i = 0; i < w->x->total; i++) {
         lane_reset(w, &w->lanes[i]);
+        drop_early(&w->lanes[i]);
     }
-    while (w->stash != NULL) {
-        struct inner_message *next = w->stash->next;
-        free(w->stash);
-        w->stash = next;
-    }
-    mailbox_free(w->box, exchange_item_free);
-    mailbox_free(w->inner, inner_drop);
     free(w->lanes);
 }

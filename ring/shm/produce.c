@@ -515,5 +515,6 @@ void shm_share(struct carrier *c, uint32_t local, uint32_t remote,
     }
     shm_arena_hold(&end->pool->arena, block->place);
     carrier_count(&shm_counters(end)->shared_out, 1);
-    put_or_backlog(end, &end->pairs[remote], m, block->place, len, true);
+    put_or_backlog(end, &end->pairs[remote], m, block->place, len,
+                   (m->flags & CARRIER_KEEP) == 0);
 }

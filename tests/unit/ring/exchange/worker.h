@@ -23,6 +23,7 @@ struct talker {
     uint64_t got[TALK_WORKERS_MAX];
     uint64_t formed_times;
     uint64_t lost_times;
+    uint64_t writable_times;
     uint64_t bytes;
     char wrong[128];
     bool done; /* got everything in this generation */
