@@ -162,6 +162,22 @@ size_t batch_decode_datum(const uint8_t *data, uint8_t kind, struct datum *out);
 /* Hash of key columns, canonical: decides the worker in an exchange, so equal on every node. */
 void batch_hash_rows(const struct batch *b, const uint32_t *cols, size_t cols_len, uint64_t *out);
 
+/*
+ * Divides a batch (at least one row) by hash: row i goes to part hash * parts / 2^64. Begin, ask for
+ * rows and sizes, then write: each part with rows and a place (not NULL, 64-byte aligned, that many
+ * bytes) becomes the batch a builder would make of its rows, in their order. The batch must stay
+ * until then. Memory is kept for the next one.
+ */
+enum { BATCH_PARTS_MAX = 65535 };
+struct batch_split;
+struct batch_split *batch_split_new(void);
+void batch_split_free(struct batch_split *s);
+void batch_split_begin(struct batch_split *s, const struct batch *b, const uint64_t *hashes,
+                       uint32_t parts);
+uint32_t batch_split_rows(const struct batch_split *s, uint32_t part);
+size_t batch_split_size(const struct batch_split *s, uint32_t part);
+void batch_split_write(struct batch_split *s, void *const *places);
+
 /* The error twin's rows: one schema for all. */
 enum { ERR_COL_SQLSTATE, ERR_COL_MESSAGE, ERR_COL_CONTEXT, ERR_COLS };
 extern const uint8_t batch_err_kinds[ERR_COLS]; /* TEXT, TEXT, TEXT */

@@ -729,7 +729,83 @@ static void test_set_time(void)
     batch_builder_free(b);
 }
 
+/* Every part is, byte for byte, what a builder makes of the rows whose hashes say so. */
+static void check_split(const struct model *m, const struct batch *b, struct batch_split *split,
+                        const uint64_t *hashes, uint32_t parts)
+{
+    void **places = mem_zalloc(parts * sizeof(void *));
+    uint32_t *sel = mem_alloc(b->rows * sizeof(uint32_t));
+    uint32_t left_out = below(parts + 1); /* somebody's rows are not wanted, or all are */
+    batch_split_begin(split, b, hashes, parts);
+    for (uint32_t p = 0; p < parts; p++) {
+        if (p != left_out && batch_split_rows(split, p) > 0) {
+            size_t size = batch_split_size(split, p);
+            places[p] = aligned_alloc(BATCH_ALIGN, size);
+            memset(places[p], 0xAA, size);
+        }
+    }
+    uint32_t rows = 0;
+    for (uint32_t p = 0; p < parts; p++) {
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < b->rows; i++) {
+            if ((uint32_t)((hashes[i] >> 32) * parts >> 32) == p) {
+                sel[n++] = i;
+            }
+        }
+        CU_ASSERT_EQUAL_FATAL(batch_split_rows(split, p), n);
+        rows += n;
+    }
+    CU_ASSERT_EQUAL(rows, b->rows);
+    batch_split_write(split, places);
+    for (uint32_t p = 0; p < parts; p++) {
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < b->rows; i++) {
+            if ((uint32_t)((hashes[i] >> 32) * parts >> 32) == p) {
+                sel[n++] = i;
+            }
+        }
+        if (places[p] != NULL) {
+            size_t size;
+            struct batch_builder *builder = batch_builder_new(m->kinds, m->cols);
+            batch_builder_rows_of(builder, b, sel, n);
+            void *want = batch_builder_finish_new(builder, &size);
+            CU_ASSERT_EQUAL(memcmp(want, places[p], size), 0);
+            free(want);
+            batch_builder_free(builder);
+        }
+        free(places[p]);
+    }
+    free(sel);
+    free(places);
+}
+
+static void test_split(void)
+{
+    struct batch_split *split = batch_split_new();
+    for (int round = 0; round < 120; round++) {
+        struct model m = random_model(round % 10 == 0 ? 20000 : 200, 8);
+        struct batch_builder *builder = build(&m);
+        struct batch_col cols[8];
+        struct batch b;
+        void *bytes = open_built(builder, &m, cols, &b);
+        uint64_t *hashes = mem_alloc((m.rows + 1) * sizeof(uint64_t));
+        for (uint32_t i = 0; i < m.rows; i++) {
+            hashes[i] = round % 7 == 0 ? UINT64_MAX : next_random();
+        }
+        if (m.rows > 0) {
+            uint32_t parts[] = {2, 3, 2 + below(16), 256, 2 + below(1000)};
+            check_split(&m, &b, split, hashes, parts[below(ARRAY_LEN(parts))]);
+        }
+        free(hashes);
+        free(bytes);
+        batch_builder_free(builder);
+        model_free(&m);
+    }
+    batch_split_free(split);
+}
+
 static const struct test_case cases[] = {
+    {"batch_split", test_split},
     {"batch_round_trip", test_round_trip},   {"batch_hostile", test_hostile},
     {"batch_bad_values", test_bad_values},   {"batch_encode", test_encode},
     {"batch_canonical", test_canonical},     {"batch_no_columns", test_no_columns},
