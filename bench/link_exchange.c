@@ -3,9 +3,9 @@
  * and not over a bare carrier is the protocol: numbering, keeping it until it is acknowledged (in
  * case the connection is cut), a copy.
  *
- * The exchange keeps what it sends until the other worker has taken it, so a sender bounds itself
- * by exchange_pending; acknowledgements come in the other direction of the same session and wake
- * the loop. Generations are formed once at the start: how long that takes is not measured here.
+ * The exchange keeps what it sends until the other worker has taken it, so a sender asks
+ * exchange_ready; acknowledgements come in the other direction of the same session and wake the
+ * loop. Generations are formed once at the start: how long that takes is not measured here.
  */
 #include "bench/link.h"
 
@@ -18,7 +18,6 @@
 enum {
     WATCH_US = 100 * 1000,
     SPIN_US = 10 * 1000 * 1000,
-    PENDING_MAX = 4 << 20, /* sent and not taken: as much as a boundary's credit */
 };
 
 /* Of one process: 0 the child, 1 the parent. Addresses are filled before the forks. */
@@ -80,7 +79,7 @@ static bool poll_member(struct io_poller *poller)
         }
         return true;
     }
-    if (exchange_pending(m->exchange, 0) > PENDING_MAX) {
+    if (!exchange_ready(m->exchange, 0)) {
         return false; /* an acknowledgement wakes the loop */
     }
     for (uint32_t i = 0; i < load->shape->batch; i++) {
@@ -126,7 +125,8 @@ static void on_lost(void *ctx, const char *reason)
     member_end(ctx, err_new(ERR_UNAVAILABLE, "the generation is over: %s", reason));
 }
 
-static const struct exchange_handler handler = {on_formed, on_message, on_lost};
+static const struct exchange_handler handler = {
+    .formed = on_formed, .message = on_message, .lost = on_lost};
 
 /* Was the run interrupted? */
 static void on_timer(struct io_timer *timer)

@@ -423,8 +423,3 @@ void bench_ring(const struct options *options, struct report *report)
 {
     bench_links(options, report, LINK_CARRIER);
 }
-
-void bench_exchange(const struct options *options, struct report *report)
-{
-    bench_links(options, report, LINK_EXCHANGE);
-}

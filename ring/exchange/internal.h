@@ -54,8 +54,8 @@ struct piece {
     _Alignas(CARRIER_ALIGN) uint8_t bytes[];
 };
 
-/* Pieces come in sizes, each four times the one before, and are used again; larger ones are not. */
-enum { PIECE_SIZES = 7, PIECE_LEAST = 256, PIECE_MOST = PIECE_LEAST << 2 * (PIECE_SIZES - 1) };
+/* Pieces come in sizes, each twice the one before, and are used again; larger ones are not. */
+enum { PIECE_SIZES = 13, PIECE_LEAST = 256, PIECE_MOST = PIECE_LEAST << (PIECE_SIZES - 1) };
 STATIC_ASSERT(PIECE_MOST == 1 << 20, "256 bytes to 1 MiB");
 
 /* A message of a generation that does not stand here yet. */

@@ -30,7 +30,7 @@ enum {
 static uint32_t size_of(size_t len)
 {
     uint32_t i = 0;
-    while (i < PIECE_SIZES && len > (size_t)PIECE_LEAST << 2 * i) {
+    while (i < PIECE_SIZES && len > (size_t)PIECE_LEAST << i) {
         i++;
     }
     return i;
@@ -49,7 +49,7 @@ static struct piece *piece_take(struct exchange_worker *w, size_t len)
         w->spare_bytes -= piece->cap;
         return piece;
     }
-    size_t cap = i < PIECE_SIZES ? (size_t)PIECE_LEAST << 2 * i
+    size_t cap = i < PIECE_SIZES ? (size_t)PIECE_LEAST << i
                                  : (len + CARRIER_ALIGN - 1) & ~(size_t)(CARRIER_ALIGN - 1);
     struct piece *piece = aligned_alloc(CARRIER_ALIGN, sizeof(*piece) + cap);
     ASSERT(piece != NULL);
@@ -87,7 +87,7 @@ void piece_free(struct exchange_worker *w, struct piece *piece)
         free(piece);
         return;
     }
-    ASSERT(piece->cap == (size_t)PIECE_LEAST << 2 * i);
+    ASSERT(piece->cap == (size_t)PIECE_LEAST << i);
     piece->next = w->spare[i];
     w->spare[i] = piece;
     w->spare_bytes += piece->cap;
