@@ -1,10 +1,10 @@
 /*
- * tailrace-bench exchange, beyond the cases that links share: rounds of two workers. In a round each
- * worker has n keys (u64, drawn before), divides them by hash with what the engine uses
+ * tailrace-bench exchange, beyond the cases that links share: rounds of two workers. In a round
+ * each worker has n keys (u64, drawn before), divides them by hash with what the engine uses
  * (batch_hash_rows, batch_split), sends the other's part as batches through the exchange, and adds
- * up what falls to itself from both. A round is over when the other's frontier for it is here, which
- * stands behind its data in the last message; then the next begins. With n = 0 a round is the
- * frontier alone: a barrier.
+ * up what falls to itself from both. A round is over when the other's frontier for it is here,
+ * which stands behind its data in the last message; then the next begins. With n = 0 a round is
+ * the frontier alone: a barrier.
  *
  * The workers are two threads of a process, or two processes over shared memory or TCP. All is
  * checked by the sum and the count of the keys received, and each batch by the hash of one key.

@@ -163,10 +163,10 @@ size_t batch_decode_datum(const uint8_t *data, uint8_t kind, struct datum *out);
 void batch_hash_rows(const struct batch *b, const uint32_t *cols, size_t cols_len, uint64_t *out);
 
 /*
- * Divides a batch (at least one row) by hash: row i goes to part hash * parts / 2^64. Begin, ask for
- * rows and sizes, then write: each part with rows and a place (not NULL, 64-byte aligned, that many
- * bytes) becomes the batch a builder would make of its rows, in their order. The batch must stay
- * until then. Memory is kept for the next one.
+ * Divides a batch (at least one row) by hash: row i goes to part hash * parts / 2^64. Begin, ask
+ * for rows and sizes, then write: each part with rows and a place (not NULL, 64-byte aligned, that
+ * many bytes) becomes the batch a builder would make of its rows, in their order. The batch must
+ * stay until then. Memory is kept for the next one.
  */
 enum { BATCH_PARTS_MAX = 65535 };
 struct batch_split;

@@ -299,6 +299,39 @@ static void hash_variable(const struct batch_col *c, uint32_t rows, bool canonic
     buf_free(&scratch);
 }
 
+/*
+ * Words without NULLs, which most keys are: eight at a time where the processor multiplies so many.
+ * The compiler makes the vectors; the two functions differ in what it may use.
+ */
+#define HASH_WORDS                                                                                 \
+    for (uint32_t i = 0; i < rows; i++) {                                                          \
+        out[i] = hash_combine(out[i], hash_u64(v[i]));                                             \
+    }
+
+static void hash_words_plain(const uint64_t *restrict v, uint32_t rows, uint64_t *restrict out)
+{
+    HASH_WORDS;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f,avx512dq,avx512vl,prefer-vector-width=512"))) static void
+hash_words_wide(const uint64_t *restrict v, uint32_t rows, uint64_t *restrict out)
+{
+    HASH_WORDS;
+}
+#endif
+
+static void hash_words(const uint64_t *v, uint32_t rows, uint64_t *out)
+{
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+        hash_words_wide(v, rows, out);
+        return;
+    }
+#endif
+    hash_words_plain(v, rows, out);
+}
+
 /* One loop per width; kinds whose equal values differ in bytes go through their canonical form. */
 static void hash_column(const struct batch_col *c, uint32_t rows, bool canonical, uint64_t *out)
 {
@@ -310,6 +343,8 @@ static void hash_column(const struct batch_col *c, uint32_t rows, bool canonical
         hash_variable(c, rows, canonical, out);
     } else if (special) {
         HASH_LOOP(hash_fixed(canonical_fixed(c->kind, v + (size_t)i * width, scratch), width));
+    } else if (width == 8 && c->validity == NULL) {
+        hash_words(c->values, rows, out);
     } else if (width == 8) {
         HASH_LOOP(hash_u64(((const uint64_t *)c->values)[i]));
     } else if (width == 4) {

@@ -78,7 +78,7 @@ void exchange_flush(struct exchange *x, uint32_t index);
 /* Should this worker go on sending? False: wait for `writable`. Nothing is refused meanwhile: what
  * a step under way still has to say is taken. */
 bool exchange_ready(struct exchange *x, uint32_t index);
-/* Bytes of messages of this worker that are kept for their receivers. */
+/* Memory of this worker's messages that are kept for their receivers. */
 size_t exchange_pending(const struct exchange *x, uint32_t index);
 /* The address bound, with the real port; "" with one process. */
 const char *exchange_address(const struct exchange *x);

@@ -122,7 +122,7 @@ struct inner_lane {
     /* Stored by the receiver, loaded by the sender: lines taken. */
     _Alignas(64) _Atomic uint64_t head;
     /* The receiver's alone: */
-    _Alignas(64) struct inner_line *in; /* the same ring, so that it reads no line of the sender's */
+    _Alignas(64) struct inner_line *in; /* the same ring: no line of the sender's is read */
     uint64_t taken;
     uint32_t rung_back; /* the sender's sleep that it was woken from last */
     bool ahead;         /* the next message is of a generation that does not stand here yet */
@@ -173,7 +173,7 @@ struct exchange_worker {
     uint32_t touched_len;
     struct piece *spare[PIECE_SIZES]; /* to be used again, by size */
     size_t spare_bytes;
-    size_t pending; /* bytes of messages kept: here, and until other processes acknowledge */
+    size_t pending; /* memory of the messages kept for others */
     struct metric *sent_bytes;
     struct metric *resent;
 };

@@ -8,8 +8,8 @@
  * the peer maps: what is kept and what the peer reads are the same bytes, and sending them again in
  * a later session is another reference.
  *
- * What is kept is bounded by whoever sends (exchange_ready, then held_max: worker.c); what a session
- * has under way at a time by its carrier (carrier_ready).
+ * What is kept is bounded by whoever sends (exchange_ready, then held_max: worker.c); what a
+ * session has under way at a time by its carrier (carrier_ready).
  *
  * A message carries its generation. One of a lower generation than formed here, or of one lost, is
  * dropped; one of a higher generation is put aside until that one is formed (early). That happens
@@ -197,9 +197,9 @@ static err_t put_aside(struct exchange_worker *w, struct lane *lane,
 {
     ASSERT(m->b > w->generation && (lane->early == NULL) == (lane->early_last == NULL));
     if (lane->early_bytes + m->len > w->x->config.held_max) {
-        return err_new(ERR_LIMIT,
-                       "worker %u sent more than %zu bytes of generation %llu, which does not stand "
-                       "here", lane->worker, w->x->config.held_max, (unsigned long long)m->b);
+        return err_new(ERR_LIMIT, "worker %u sent more than %zu bytes of generation %llu, which "
+                       "does not stand here", lane->worker, w->x->config.held_max,
+                       (unsigned long long)m->b);
     }
     struct early *early = mem_alloc(sizeof(*early) + m->len);
     *early = (struct early){.seq = m->a, .generation = m->b, .len = m->len};

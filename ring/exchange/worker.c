@@ -109,7 +109,7 @@ static void overflow(struct exchange_worker *w)
 void piece_keep(struct exchange_worker *w, const struct piece *piece)
 {
     ASSERT(w->formed);
-    w->pending += piece->len;
+    w->pending += sizeof(*piece) + piece->len;
     if (w->pending > w->x->config.held_max && !w->overflowed) {
         overflow(w);
     }
@@ -117,8 +117,8 @@ void piece_keep(struct exchange_worker *w, const struct piece *piece)
 
 void piece_forget(struct exchange_worker *w, struct piece *piece)
 {
-    ASSERT(w->pending >= piece->len);
-    w->pending -= piece->len;
+    ASSERT(w->pending >= sizeof(*piece) + piece->len);
+    w->pending -= sizeof(*piece) + piece->len;
     piece_free(w, piece);
 }
 
