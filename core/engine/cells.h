@@ -74,14 +74,17 @@ static inline struct cells_place cells_place(const struct cells *table, uint64_t
                                 (1u << (at & 63)) - 1};
 }
 
-/* Starts loading the cell a lookup of this hash will look at first. */
-static inline void cells_prefetch(const struct cells *table, uint64_t hash)
+/*
+ * Starts loading the cell a lookup of this hash will look at first. By plain loads whose result
+ * nobody waits for: measured, more of them are under way at once than of prefetches.
+ */
+static inline void cells_load(const struct cells *table, uint64_t hash)
 {
     if (table->directory != NULL) {
         struct cells_place place = cells_place(table, hash);
         const uint64_t *cell = &place.segment->cells[(hash & place.mask) * table->stride];
-        __builtin_prefetch(cell);
-        __builtin_prefetch(cell + table->stride - 1);
+        (void)*(const volatile uint64_t *)cell;
+        (void)*(const volatile uint64_t *)(cell + table->stride - 1);
     }
 }
 

@@ -367,7 +367,9 @@ static void make_node(struct op *op, const uint32_t *parts, uint32_t *source)
         op_make_negate(op);
         break;
     case PLAN_JOIN:
-        if (op->node->join.kind == PLAN_JOIN_INNER) {
+        if (op_join_is_flat(op)) {
+            op_make_join_flat(op);
+        } else if (op->node->join.kind == PLAN_JOIN_INNER) {
             op_make_join(op);
         } else {
             op_make_outer(op);

@@ -212,8 +212,8 @@ struct intake_ref {
 
 struct intake {
     bool open;
-    /* The chunks are in the order of their times already, as those of one port mostly are: then
-     * there are no refs, and the next update is row of chunk. */
+    /* The chunks are in the order of their times already, port after port, as those of one time
+     * always are: then there are no refs, and the next update is row of chunk. */
     bool plain;
     uint32_t chunk, row;
     uint64_t upper;
@@ -224,9 +224,11 @@ struct intake {
     size_t at;
 };
 
-/* Opens a pass if the inputs' frontier is beyond the operator's; false when there is none.
- * by_time: with refs; else only the list of chunks, port by port. */
-bool intake_open(struct intake *intake, struct op *op, bool by_time);
+/* How an operator goes through a pass: the chunks, port by port; or the updates by time, with refs
+ * where they are not plain; or always with refs. */
+enum intake_order { INTAKE_CHUNKS, INTAKE_BY_TIME, INTAKE_REFS };
+/* Opens a pass if the inputs' frontier is beyond the operator's; false when there is none. */
+bool intake_open(struct intake *intake, struct op *op, enum intake_order order);
 static inline const struct batch *intake_batch(const struct intake *intake,
                                                const struct intake_ref *ref)
 {
@@ -245,6 +247,7 @@ static inline struct intake_ref intake_ref(const struct intake *intake)
     }
     return (struct intake_ref){
         .time = batch_time(&intake->list.chunks[intake->chunk]->batch, intake->row),
+        .port = intake->chunk >= intake->port_start[1],
         .chunk = intake->chunk,
         .row = intake->row};
 }
@@ -299,7 +302,10 @@ void op_make_import(struct op *op, struct op *index);
 void op_make_mfp(struct op *op);
 void op_make_union(struct op *op);
 void op_make_negate(struct op *op);
-void op_make_join(struct op *op);
+void op_make_join(struct op *op); /* inner */
+/* The same for rows that are a few words; only if op_join_is_flat. */
+bool op_join_is_flat(const struct op *op);
+void op_make_join_flat(struct op *op);
 void op_make_outer(struct op *op); /* left, semi, anti */
 void op_make_reduce(struct op *op); /* also distinct and threshold */
 /* The same for groups that are a few words; only if op_reduce_is_flat. */

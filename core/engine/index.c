@@ -211,7 +211,7 @@ static void fill_probe(struct index_op *index)
 static bool take_in(struct index_op *index)
 {
     struct intake *intake = &index->intake;
-    if (!intake->open && !intake_open(intake, index->op, true)) {
+    if (!intake->open && !intake_open(intake, index->op, INTAKE_BY_TIME)) {
         return false;
     }
     while (!intake_is_done(intake)) {

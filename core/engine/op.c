@@ -337,10 +337,10 @@ static void sort_refs(struct intake *intake, uint32_t ports_len)
 }
 
 /*
- * The usual pass of one port covers one time, or times in order: then nothing is listed, which in a
- * snapshot saves 24 bytes a row.
+ * The usual pass covers one time, or times in order: then nothing is listed, which in a snapshot
+ * saves 24 bytes a row.
  */
-bool intake_open(struct intake *intake, struct op *op, bool by_time)
+bool intake_open(struct intake *intake, struct op *op, enum intake_order order)
 {
     ASSERT(!intake->open && op->ports_len <= 2);
     intake->upper = op_input_frontier(op);
@@ -357,12 +357,12 @@ bool intake_open(struct intake *intake, struct op *op, bool by_time)
         op_port_take(op, &op->ports[p], false, intake->upper, &intake->list);
         intake->port_start[p + 1] = (uint32_t)intake->list.chunks_len;
     }
-    intake->plain = by_time && op->ports_len == 1 && in_time_order(&intake->list);
+    intake->plain = order == INTAKE_BY_TIME && in_time_order(&intake->list);
     if (intake->plain) {
         for (size_t c = 0; c < intake->list.chunks_len; c++) {
             intake->refs_len += intake->list.chunks[c]->batch.rows;
         }
-    } else if (by_time) {
+    } else if (order != INTAKE_CHUNKS) {
         sort_refs(intake, op->ports_len);
     }
     return true;

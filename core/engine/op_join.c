@@ -180,7 +180,7 @@ static bool join_work(struct op *op)
     struct join *join = op->state;
     op_forward_errors(op);
     if (!join->intake.open) {
-        if (!intake_open(&join->intake, op, false)) {
+        if (!intake_open(&join->intake, op, INTAKE_CHUNKS)) {
             return maintain(op);
         }
         /* What is arranged lies before the pass's first time: it need not be told apart. */

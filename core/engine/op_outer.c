@@ -287,7 +287,7 @@ static bool outer_work(struct op *op)
 {
     struct outer *outer = op->state;
     op_forward_errors(op);
-    if (!outer->intake.open && !intake_open(&outer->intake, op, true)) {
+    if (!outer->intake.open && !intake_open(&outer->intake, op, INTAKE_REFS)) {
         return maintain(op);
     }
     if (run_pass(op)) {

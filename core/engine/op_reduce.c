@@ -252,7 +252,7 @@ static bool reduce_work(struct op *op)
 {
     struct reduce *reduce = op->state;
     op_forward_errors(op);
-    if (!reduce->intake.open && !intake_open(&reduce->intake, op, true)) {
+    if (!reduce->intake.open && !intake_open(&reduce->intake, op, INTAKE_BY_TIME)) {
         return false;
     }
     if (run_pass(op)) {

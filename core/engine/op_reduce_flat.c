@@ -91,7 +91,7 @@ static void load_block(struct flat *flat)
             cells_hash(&block->keys[i * flat->keys_len], flat->keys_len, block->nulls[i]);
     }
     for (uint32_t i = 0; i < n; i++) {
-        cells_prefetch(&flat->table, block->hash[i]);
+        cells_load(&flat->table, block->hash[i]);
     }
 }
 
@@ -264,7 +264,7 @@ static void flush_block(struct op *op)
     const uint64_t *touched = &flat->touched[flat->flushed * stride];
     size_t ahead = left < 2 * FLAT_ROWS ? left : 2 * FLAT_ROWS;
     for (size_t i = flat->flushed == 0 ? 0 : n; i < ahead; i++) {
-        cells_prefetch(&flat->table, touched[i * stride]);
+        cells_load(&flat->table, touched[i * stride]);
     }
     for (size_t i = 0; i < n; i++, touched += stride) {
         uint64_t *cell =
@@ -337,7 +337,7 @@ static bool flat_work(struct op *op)
 {
     struct flat *flat = op->state;
     op_forward_errors(op);
-    if (!flat->intake.open && !intake_open(&flat->intake, op, true)) {
+    if (!flat->intake.open && !intake_open(&flat->intake, op, INTAKE_BY_TIME)) {
         return false;
     }
     if (run_pass(op)) {

@@ -220,7 +220,7 @@ static bool topk_work(struct op *op)
 {
     struct topk *topk = op->state;
     op_forward_errors(op);
-    if (!topk->intake.open && !intake_open(&topk->intake, op, true)) {
+    if (!topk->intake.open && !intake_open(&topk->intake, op, INTAKE_BY_TIME)) {
         return false;
     }
     if (run_pass(op)) {

@@ -566,6 +566,7 @@ static void count_flat(const struct run *run)
         enum plan_op op = run->plan->nodes[i].op;
         bool reduces = op == PLAN_REDUCE || op == PLAN_DISTINCT || op == PLAN_THRESHOLD;
         flat_ops += reduces && op_reduce_is_flat(&dataflow->ops[i]);
+        flat_ops += op == PLAN_JOIN && op_join_is_flat(&dataflow->ops[i]);
     }
 }
 
@@ -711,6 +712,7 @@ SHAPE(test_deep, "deep", 5, 150, 0, PLAN_UNION, PLAN_NEGATE, PLAN_MFP, PLAN_JOIN
       PLAN_DISTINCT, PLAN_THRESHOLD, PLAN_TOPK, PLAN_CONSTANT)
 SHAPE_OF(test_word_reduce, "reduce of words", 1, 200, 0, true, PLAN_REDUCE)
 SHAPE_OF(test_word_distinct, "distinct of words", 1, 100, 0, true, PLAN_DISTINCT, PLAN_THRESHOLD)
+SHAPE_OF(test_word_join, "inner join of words", 1, 200, PLAN_JOIN_INNER, true, PLAN_JOIN)
 SHAPE_OF(test_word_deep, "deep, of words", 5, 150, 0, true, PLAN_UNION, PLAN_NEGATE, PLAN_JOIN,
          PLAN_REDUCE, PLAN_DISTINCT, PLAN_THRESHOLD)
 
@@ -729,6 +731,7 @@ static const struct test_case cases[] = {
     {"deep", test_deep},
     {"word_reduce", test_word_reduce},
     {"word_distinct", test_word_distinct},
+    {"word_join", test_word_join},
     {"word_deep", test_word_deep},
 };
 TEST_SUITE("core/engine against the model", cases)

@@ -8,6 +8,7 @@
 #include "core/engine/cells.h"
 #include "core/engine/order.h"
 #include "core/engine/oset.h"
+#include "core/engine/rows.h"
 #include "tests/unit/core/engine/host.h"
 #include "tests/unit/harness.h"
 
@@ -213,6 +214,109 @@ static void test_cells(void)
         model[3] = 0;
         CU_ASSERT_EQUAL(total.bytes, 0);
     }
+    free(model);
+}
+
+/* ---- rows of words: two sides of a join ------------------------------------------------------ */
+
+/* Key 0 gets rows by the hundred, others a few. */
+enum { R_KEYS = 40, R_ROWS = 300 };
+
+struct rows_model {
+    int64_t sum[2][R_KEYS][R_ROWS];
+};
+
+/* A row by its number: side 0 has two values, one of them NULL now and then; side 1 has none, so
+ * that all its rows are equal. */
+static uint32_t row_values(uint32_t side, uint32_t number, uint64_t *values)
+{
+    values[0] = number % 3 == 0 ? 0 : number;
+    values[1] = side == 0 ? number : 0;
+    return side == 0 && number % 3 == 0 ? 1 : 0;
+}
+
+static void check_rows(const struct rows *rows, const struct rows_model *model)
+{
+    uint64_t live = 0;
+    for (uint64_t k = 0; k < R_KEYS; k++) {
+        uint64_t *cell = cells_find(&rows->table, cells_hash(&k, 1, 0), &k, 0);
+        for (uint32_t side = 0; side < 2; side++) {
+            struct rows_span span = {0};
+            int64_t sum[R_ROWS] = {0};
+            if (cell != NULL) {
+                span = rows_of(rows, cell, side);
+            }
+            live += span.len;
+            for (uint32_t i = 0; i < span.len; i++) {
+                const uint64_t *row = span.row + i * (1UL + rows->values[side]);
+                uint64_t number = side == 0 ? row[2] : 0;
+                CU_ASSERT_FATAL(number < R_ROWS && rows_diff(row) != 0);
+                CU_ASSERT_FATAL(rows_nulls(row) == (side == 0 && number % 3 == 0 ? 1 : 0));
+                sum[number] = (int64_t)((uint64_t)sum[number] + (uint64_t)rows_diff(row));
+            }
+            CU_ASSERT_FATAL(memcmp(sum, model->sum[side][k], sizeof(sum)) == 0);
+        }
+    }
+    CU_ASSERT_EQUAL(rows->len, live);
+}
+
+static void change_row(struct rows *rows, struct rows_model *model, uint32_t side, uint64_t k,
+                       uint32_t number, int64_t diff)
+{
+    uint64_t values[2];
+    uint32_t nulls = row_values(side, number, values);
+    const struct rows_key key = {cells_hash(&k, 1, 0), &k, 0};
+    uint64_t *cell = cells_find(&rows->table, key.hash, &k, 0);
+    rows_change(rows, side, &key, cell, values, nulls, diff);
+    int64_t *sum = &model->sum[side][k][number];
+    *sum = (int64_t)((uint64_t)*sum + (uint64_t)diff);
+}
+
+/* Insertions, retractions of what is there, and now and then a diff no head has room for. */
+static void random_change(struct rows *rows, struct rows_model *model, struct rng *rng)
+{
+    uint32_t side = (uint32_t)rng_below(rng, 2);
+    uint64_t k = rng_below(rng, 2) == 0 ? 0 : rng_below(rng, R_KEYS);
+    uint32_t number = side == 1 ? 0 : (uint32_t)rng_below(rng, k == 0 ? R_ROWS : 4);
+    int64_t there = model->sum[side][k][number];
+    int64_t diff = (int64_t)rng_below(rng, 4) - 1;
+    if (rng_below(rng, 2) == 0) {
+        diff = (int64_t)(0 - (uint64_t)there);
+    } else if (rng_below(rng, 50) == 0) {
+        diff = (int64_t)rng_next(rng);
+    }
+    change_row(rows, model, side, k, number, diff);
+}
+
+static void test_rows(void)
+{
+    struct account total = {0};
+    struct rng rng = {6};
+    struct rows rows;
+    struct rows_model *model = MEM_NEW(struct rows_model);
+    const uint32_t values[2] = {2, 0};
+    rows_init(&rows, 1, values, &total);
+    for (int i = 0; i < 40000; i++) {
+        random_change(&rows, model, &rng);
+        if (i % 500 == 0) {
+            check_rows(&rows, model);
+        }
+    }
+    check_rows(&rows, model);
+    CU_ASSERT(total.bytes > 0);
+    for (uint32_t side = 0; side < 2; side++) {
+        for (uint64_t k = 0; k < R_KEYS; k++) {
+            for (uint32_t number = 0; number < R_ROWS; number++) {
+                uint64_t there = (uint64_t)model->sum[side][k][number];
+                change_row(&rows, model, side, k, number, (int64_t)(0 - there));
+            }
+        }
+    }
+    CU_ASSERT(rows.len == 0 && rows.table.len == 0);
+    CU_ASSERT_EQUAL(total.bytes, 0); /* lists too */
+    change_row(&rows, model, 0, 3, 7, 1);
+    rows_free(&rows);
+    CU_ASSERT_EQUAL(total.bytes, 0);
     free(model);
 }
 
@@ -531,6 +635,7 @@ static const struct test_case cases[] = {
     {"htable", test_htable},
     {"htable_scan", test_htable_scan},
     {"cells", test_cells},
+    {"rows", test_rows},
     {"arrange", test_arrange},
     {"oset", test_oset},
     {"order", test_order},

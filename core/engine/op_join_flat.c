@@ -1,0 +1,366 @@
+/*
+ * Inner equi-join of rows that are a few words. The same operator as in op_join.c, for the plans
+ * that allow it: both inputs' columns are numbers, dates or flags, and there is a key.
+ *
+ * A pass goes through its times in order, and at each time through the left changes, then the right
+ * ones: dL_t x R(before t), L(through t) x dR_t, all of it at t. So what is kept of the inputs are
+ * the rows of one moment, without times, keys only once, and values as words (rows.h): a third of
+ * what an arrangement needs.
+ *
+ * Rows are taken FLAT_ROWS at a time: keys and values are read a column at a time, the cells and
+ * then the lists behind them are loaded; then each row meets the other side's rows of its key and
+ * joins its own side, in the same cell. Output is gathered as words and written a column at a time.
+ * Resumes anywhere, even among the matches of one row.
+ */
+#include "core/engine/engine_internal.h"
+#include "core/engine/rows.h"
+
+enum { FLAT_ROWS = 64, OUT_BLOCK = 256, OUT_COLS_MAX = 2 * (CELLS_KEYS_MAX + ROWS_VALUES_MAX) };
+
+/* Where an output column comes from. */
+enum origin { FROM_KEY, FROM_LEFT, FROM_RIGHT };
+
+struct origin_of {
+    uint8_t origin; /* enum origin */
+    uint8_t at;     /* which key, or which value of that side */
+};
+
+/* An input: which of its columns are keys, and which are not. */
+struct flat_side {
+    const uint32_t *keys;
+    uint32_t values[ROWS_VALUES_MAX]; /* columns */
+    uint32_t values_len;
+};
+
+/* Rows at hand: of one input, one chunk, one time. at: the next one to take. */
+struct flat_block {
+    const struct batch *batch;
+    uint32_t port;
+    uint32_t len, at;
+    uint64_t time;
+    uint32_t rows[FLAT_ROWS];
+    uint64_t column[FLAT_ROWS];
+    uint64_t keys[FLAT_ROWS * CELLS_KEYS_MAX];    /* row after row */
+    uint64_t values[FLAT_ROWS * ROWS_VALUES_MAX]; /* row after row */
+    uint32_t key_nulls[FLAT_ROWS], nulls[FLAT_ROWS];
+    uint64_t hash[FLAT_ROWS];
+};
+
+struct flat_output {
+    uint32_t len;
+    bool any_null;
+    uint64_t words[OUT_COLS_MAX][OUT_BLOCK];
+    uint8_t nulls[OUT_COLS_MAX][OUT_BLOCK]; /* valid when any_null */
+    int64_t diffs[OUT_BLOCK];
+};
+
+struct flat_join {
+    uint32_t keys_len;
+    bool null_equal;
+    struct flat_side side[2];
+    struct rows kept; /* of both inputs, so far */
+    struct origin_of origin[OUT_COLS_MAX]; /* of each output column */
+    struct intake intake;
+    struct flat_block block;
+    uint32_t match; /* of the block's row at hand: matches put out */
+    struct flat_output out;
+};
+
+/* ---- output ---------------------------------------------------------------------------------- */
+
+/* What was gathered becomes columns of the operator's output. */
+static void emit_block(struct op *op)
+{
+    struct flat_join *join = op->state;
+    struct flat_output *out = &join->out;
+    if (out->len == 0) {
+        return;
+    }
+    struct batch_builder *ok = op_ok(op);
+    for (uint32_t c = 0; c < op->cols; c++) {
+        batch_builder_words(ok, c, out->words[c], 1, out->any_null ? out->nulls[c] : NULL,
+                            out->len);
+    }
+    batch_builder_end_rows(ok, join->block.time, out->diffs, 1, out->len);
+    out->len = 0;
+    out->any_null = false;
+    op_row_done(op);
+}
+
+/* NULLs of an output row; nulls: of the key, the left and the right values. */
+static void put_nulls(struct op *op, const uint32_t nulls[3])
+{
+    struct flat_join *join = op->state;
+    struct flat_output *out = &join->out;
+    if (!out->any_null) {
+        for (uint32_t c = 0; c < op->cols; c++) {
+            memset(out->nulls[c], 0, out->len);
+        }
+        out->any_null = true;
+    }
+    for (uint32_t c = 0; c < op->cols; c++) {
+        struct origin_of from = join->origin[c];
+        out->nulls[c][out->len] = nulls[from.origin] >> from.at & 1;
+    }
+}
+
+/* Modulo 2^64, as all diffs are. */
+static int64_t product(int64_t a, int64_t b)
+{
+    return (int64_t)((uint64_t)a * (uint64_t)b);
+}
+
+/* The row at hand with one of the other side's. */
+static inline void put_pair(struct op *op, const uint64_t *match, int64_t diff)
+{
+    struct flat_join *join = op->state;
+    struct flat_output *out = &join->out;
+    const struct flat_block *block = &join->block;
+    uint32_t i = block->at;
+    uint32_t left = block->port == 0 ? FROM_LEFT : FROM_RIGHT; /* the own side */
+    uint32_t right = FROM_LEFT + FROM_RIGHT - left;
+    const uint64_t *words[3];
+    words[FROM_KEY] = &block->keys[i * join->keys_len];
+    words[left] = &block->values[i * join->side[block->port].values_len];
+    words[right] = match + 1;
+    for (uint32_t c = 0; c < op->cols; c++) {
+        out->words[c][out->len] = words[join->origin[c].origin][join->origin[c].at];
+    }
+    if ((block->key_nulls[i] | block->nulls[i] | rows_nulls(match)) != 0 || out->any_null) {
+        uint32_t nulls[3];
+        nulls[FROM_KEY] = block->key_nulls[i];
+        nulls[left] = block->nulls[i];
+        nulls[right] = rows_nulls(match);
+        put_nulls(op, nulls);
+    }
+    out->diffs[out->len++] = product(diff, rows_diff(match));
+    if (out->len == OUT_BLOCK) {
+        emit_block(op);
+    }
+}
+
+/* ---- a block --------------------------------------------------------------------------------- */
+
+/* Some columns of the block's rows as words, row after row, and their NULLs as bits. */
+static void load_columns(struct flat_block *block, const uint32_t *cols, uint32_t cols_len,
+                         uint64_t *words, uint32_t *nulls)
+{
+    memset(nulls, 0, block->len * sizeof(*nulls));
+    for (uint32_t c = 0; c < cols_len; c++) {
+        const struct batch_col *col = &block->batch->col[cols[c]];
+        batch_words(col, block->rows, 0, block->len, block->column);
+        for (uint32_t i = 0; i < block->len; i++) {
+            words[i * cols_len + c] = block->column[i];
+        }
+        for (uint32_t i = 0; col->validity != NULL && i < block->len; i++) {
+            nulls[i] |= (uint32_t)batch_is_null(col, block->rows[i]) << c;
+        }
+    }
+}
+
+static void load_list(const struct rows *kept, uint64_t *cell, uint32_t side)
+{
+    const struct rows_list *list = rows_list(kept, cell, side);
+    if (list != NULL) {
+        __builtin_prefetch(list);
+    }
+}
+
+/* The cell of a row's key, or NULL. */
+static uint64_t *find_cell(const struct flat_join *join, uint32_t i)
+{
+    const struct flat_block *block = &join->block;
+    return cells_find(&join->kept.table, block->hash[i], &block->keys[i * join->keys_len],
+                      block->key_nulls[i]);
+}
+
+/* In waves, so that the misses of many rows overlap: cells, then the lists behind them. */
+static void load_block(struct flat_join *join)
+{
+    struct flat_block *block = &join->block;
+    ASSERT(block->at == block->len && join->match == 0);
+    struct intake_ref first = intake_ref(&join->intake);
+    block->port = first.port;
+    block->time = first.time;
+    block->len = intake_take(&join->intake, FLAT_ROWS, block->rows, &block->batch);
+    block->at = 0;
+    const struct flat_side *own = &join->side[block->port];
+    load_columns(block, own->keys, join->keys_len, block->keys, block->key_nulls);
+    load_columns(block, own->values, own->values_len, block->values, block->nulls);
+    for (uint32_t i = 0; i < block->len; i++) {
+        block->hash[i] =
+            cells_hash(&block->keys[i * join->keys_len], join->keys_len, block->key_nulls[i]);
+        cells_load(&join->kept.table, block->hash[i]);
+    }
+    for (uint32_t i = 0; i < block->len; i++) {
+        uint64_t *cell = find_cell(join, i);
+        if (cell != NULL) {
+            load_list(&join->kept, cell, 0);
+            load_list(&join->kept, cell, 1);
+        }
+    }
+}
+
+/*
+ * One row: its matches, then it joins its side. True when out of fuel amid the matches. Rows with a
+ * NULL key match nothing, unless the plan says that NULLs are equal, and need not be kept.
+ */
+static bool join_row(struct op *op)
+{
+    struct flat_join *join = op->state;
+    struct flat_block *block = &join->block;
+    uint32_t i = block->at;
+    int64_t diff = batch_diff(block->batch, block->rows[i]);
+    if (block->key_nulls[i] != 0 && !join->null_equal) {
+        return false;
+    }
+    struct rows_span matches = {0};
+    uint64_t *cell = find_cell(join, i);
+    if (cell != NULL) {
+        matches = rows_of(&join->kept, cell, 1 - block->port);
+    }
+    size_t stride = 1 + join->side[1 - block->port].values_len;
+    while (join->match < matches.len) {
+        put_pair(op, matches.row + join->match * stride, diff);
+        join->match++;
+        if (fuel_spend(op->engine, 1) && join->match < matches.len) {
+            return true;
+        }
+    }
+    const struct rows_key key = {block->hash[i], &block->keys[i * join->keys_len],
+                                 block->key_nulls[i]};
+    rows_change(&join->kept, block->port, &key, cell,
+                &block->values[i * join->side[block->port].values_len], block->nulls[i], diff);
+    join->match = 0;
+    return false;
+}
+
+/* ---- a pass ---------------------------------------------------------------------------------- */
+
+/* True when out of fuel before the end. What was gathered is of one time: that of the block. */
+static bool run_pass(struct op *op)
+{
+    struct flat_join *join = op->state;
+    struct flat_block *block = &join->block;
+    ASSERT(join->intake.open);
+    for (;;) {
+        for (; block->at < block->len; block->at++) {
+            if (join_row(op)) {
+                return true;
+            }
+        }
+        bool done = intake_is_done(&join->intake);
+        if (done || intake_ref(&join->intake).time != block->time) {
+            emit_block(op);
+        }
+        if (done) {
+            return false;
+        }
+        if (fuel_spend(op->engine, FLAT_ROWS)) {
+            return true;
+        }
+        load_block(join);
+    }
+}
+
+static bool flat_work(struct op *op)
+{
+    struct flat_join *join = op->state;
+    op_forward_errors(op);
+    if (!join->intake.open && !intake_open(&join->intake, op, INTAKE_BY_TIME)) {
+        return false;
+    }
+    if (run_pass(op)) {
+        return true;
+    }
+    uint64_t upper = join->intake.upper;
+    ASSERT(join->out.len == 0 && join->block.at == join->block.len);
+    intake_close(&join->intake);
+    op_advance(op, upper);
+    op->arranged_rows = join->kept.len;
+    return op_input_frontier(op) > op->frontier;
+}
+
+static void flat_release(struct op *op)
+{
+    struct flat_join *join = op->state;
+    rows_free(&join->kept);
+    intake_free(&join->intake);
+    free(join);
+}
+
+/* ---- which plans ----------------------------------------------------------------------------- */
+
+/* The place of a column among the keys, or keys_len. */
+static uint32_t key_at(const uint32_t *keys, uint32_t keys_len, uint32_t col)
+{
+    uint32_t k = 0;
+    while (k < keys_len && keys[k] != col) {
+        k++;
+    }
+    return k;
+}
+
+/* Words; keys of kinds whose equal values are equal words; few enough values. */
+static bool is_flat_side(const struct port *port, const uint32_t *keys, uint32_t keys_len)
+{
+    uint32_t values = 0;
+    for (uint32_t c = 0; c < port->cols; c++) {
+        bool is_float = port->kinds[c] == TYPE_FLOAT4 || port->kinds[c] == TYPE_FLOAT8;
+        bool is_key = key_at(keys, keys_len, c) < keys_len;
+        if (!batch_kind_is_word(port->kinds[c]) || (is_key && is_float)) {
+            return false;
+        }
+        values += !is_key;
+    }
+    return values <= ROWS_VALUES_MAX;
+}
+
+bool op_join_is_flat(const struct op *op)
+{
+    const struct plan_node *node = op->node;
+    uint32_t keys_len = node->join.keys_len;
+    return node->join.kind == PLAN_JOIN_INNER && keys_len >= 1 && keys_len <= CELLS_KEYS_MAX &&
+           op->cols <= OUT_COLS_MAX &&
+           is_flat_side(&op->ports[0], node->join.left_keys, keys_len) &&
+           is_flat_side(&op->ports[1], node->join.right_keys, keys_len);
+}
+
+/* One input's columns, in the output from first on. */
+static void set_side(struct flat_join *join, const struct port *port, uint32_t p,
+                     const uint32_t *keys, uint32_t first)
+{
+    struct flat_side *side = &join->side[p];
+    side->keys = keys;
+    for (uint32_t c = 0; c < port->cols; c++) {
+        uint32_t k = key_at(keys, join->keys_len, c);
+        struct origin_of from = {.origin = FROM_KEY, .at = (uint8_t)k};
+        if (k == join->keys_len) {
+            from.origin = p == 0 ? FROM_LEFT : FROM_RIGHT;
+            from.at = (uint8_t)side->values_len;
+            side->values[side->values_len++] = c;
+        }
+        join->origin[first + c] = from;
+    }
+    ASSERT(side->values_len <= ROWS_VALUES_MAX);
+}
+
+/* To the outside it is a join like others; both ports are fed by the hash of the key columns. */
+void op_make_join_flat(struct op *op)
+{
+    static const struct op_class class = {"join", flat_work, flat_release};
+    struct flat_join *join = MEM_NEW(struct flat_join);
+    const struct plan_node *node = op->node;
+    const uint32_t *keys[2] = {node->join.left_keys, node->join.right_keys};
+    ASSERT(op->ports_len == 2 && op_join_is_flat(op));
+    op->class = &class;
+    op->state = join;
+    join->keys_len = node->join.keys_len;
+    join->null_equal = node->join.null_equal;
+    for (uint32_t p = 0; p < 2; p++) {
+        set_side(join, &op->ports[p], p, keys[p], p == 0 ? 0 : op->ports[0].cols);
+        engine_exchange_set_up(op, p, ROUTE_KEYS, keys[p], join->keys_len, false);
+    }
+    const uint32_t values[2] = {join->side[0].values_len, join->side[1].values_len};
+    rows_init(&join->kept, join->keys_len, values, &op->account);
+}

@@ -1,0 +1,314 @@
+/*
+ * Changing the rows of a key.
+ *
+ * Invariants between changes: a cell has at least one row on one of its sides; no row has a diff of
+ * zero, which in a cell says that there is none. A list has at least two rows, at most cap, and net
+ * is the sum of its diffs. A list of up to SHORT_MAX rows holds each row
+ * once. In a longer one the last `appended` rows may repeat others and cancel them.
+ *
+ * A head has 56 bits for the diff, diffs have 64: one that does not fit is stored as several rows
+ * of equal values. Whoever multiplies and adds up comes to the same, modulo 2^64.
+ *
+ * Why no cell is left behind when all rows of a key cancel: each row of the added-up part needs at
+ * least one appended row to cancel it. So when net is zero and at least half of the list is
+ * appended, which is looked at after every change, the list is added up.
+ *
+ * Runs on the engine's thread only.
+ */
+#include "core/engine/rows.h"
+
+enum { SHORT_MAX = 16, LIST_CAP_MIN = 2 };
+
+#define DIFF_MAX ((1LL << 55) - 1)
+
+/* The payload: a row's head and values for each side. */
+void rows_init(struct rows *rows, uint32_t keys, const uint32_t values[2],
+               struct account *account)
+{
+    ASSERT(values[0] <= ROWS_VALUES_MAX && values[1] <= ROWS_VALUES_MAX);
+    *rows = (struct rows){.values = {values[0], values[1]}};
+    cells_init(&rows->table, keys, 2 + values[0] + values[1], account);
+    pool_init(&rows->pool, account);
+}
+
+/* Lists go with the pool: nothing is done per key. */
+void rows_free(struct rows *rows)
+{
+    cells_clear(&rows->table);
+    pool_clear(&rows->pool);
+}
+
+/* One side of a key's cell. */
+struct place {
+    struct rows *rows;
+    uint64_t *cell;
+    uint32_t side;
+};
+
+static uint64_t *own_row(const struct place *at)
+{
+    return rows_place(at->rows, at->cell, at->side);
+}
+
+static struct rows_list *list_of(const struct place *at)
+{
+    return rows_list(at->rows, at->cell, at->side);
+}
+
+/* Words of a row. */
+static size_t stride_of(const struct place *at)
+{
+    return 1 + at->rows->values[at->side];
+}
+
+static size_t list_bytes(const struct place *at, uint32_t cap)
+{
+    return sizeof(struct rows_list) + cap * stride_of(at) * sizeof(uint64_t);
+}
+
+static uint64_t head_of(int64_t diff, uint32_t nulls)
+{
+    ASSERT(diff >= -DIFF_MAX && diff <= DIFF_MAX && nulls <= 0xFF);
+    return (uint64_t)diff << 8 | nulls;
+}
+
+static int64_t plus(int64_t a, int64_t b)
+{
+    return (int64_t)((uint64_t)a + (uint64_t)b);
+}
+
+/* The part of a diff that fits a head: all of it, but for the absurd. */
+static int64_t piece_of(int64_t diff)
+{
+    return diff > DIFF_MAX ? DIFF_MAX : diff < -DIFF_MAX ? -DIFF_MAX : diff;
+}
+
+static bool same_row(const struct place *at, const uint64_t *a, const uint64_t *b)
+{
+    return rows_nulls(a) == rows_nulls(b) &&
+           cells_same_key(a + 1, b + 1, at->rows->values[at->side]);
+}
+
+/* ---- lists ----------------------------------------------------------------------------------- */
+
+/* Of a size class, so that nothing of its memory is left unused. */
+static uint32_t cap_for(const struct place *at, uint32_t len)
+{
+    size_t bytes = pool_usable(list_bytes(at, len < LIST_CAP_MIN ? LIST_CAP_MIN : len));
+    size_t cap = (bytes - sizeof(struct rows_list)) / (stride_of(at) * sizeof(uint64_t));
+    ASSERT(cap >= len && cap <= UINT32_MAX);
+    return (uint32_t)cap;
+}
+
+static void set_list(const struct place *at, struct rows_list *list)
+{
+    at->cell[0] |= 1ULL << at->side;
+    *own_row(at) = (uint64_t)(uintptr_t)list;
+}
+
+/* The list of a cell with room for len rows, whatever it is now. */
+static struct rows_list *resize(const struct place *at, uint32_t len)
+{
+    struct pool *pool = &at->rows->pool;
+    struct rows_list *old = list_of(at);
+    uint32_t cap = cap_for(at, len);
+    struct rows_list *list = pool_alloc(pool, list_bytes(at, cap));
+    size_t row_bytes = stride_of(at) * sizeof(uint64_t);
+    if (old != NULL) {
+        ASSERT(old->len <= cap);
+        memcpy(list, old, sizeof(*list) + old->len * row_bytes);
+        pool_free(pool, old, list_bytes(at, old->cap));
+    } else {
+        const uint64_t *row = own_row(at);
+        *list = (struct rows_list){.len = 1, .net = rows_diff(row)};
+        memcpy(list->row, row, row_bytes);
+    }
+    list->cap = cap;
+    set_list(at, list);
+    return list;
+}
+
+/* By values, then NULLs: any total order that puts equal rows together. */
+static int compare_rows(const void *pa, const void *pb, void *arg)
+{
+    const struct place *at = arg;
+    const uint64_t *a = pa;
+    const uint64_t *b = pb;
+    for (size_t i = 1; i < stride_of(at); i++) {
+        if (a[i] != b[i]) {
+            return a[i] < b[i] ? -1 : 1;
+        }
+    }
+    return rows_nulls(a) < rows_nulls(b) ? -1 : rows_nulls(a) > rows_nulls(b);
+}
+
+/* Sorts a list and adds up equal rows; a sum that does not fit a head stays in pieces. */
+static void add_up(struct place *at, struct rows_list *list)
+{
+    size_t stride = stride_of(at);
+    uint32_t len = 0;
+    qsort_r(list->row, list->len, stride * sizeof(uint64_t), compare_rows, at);
+    for (uint32_t i = 0; i < list->len;) {
+        const uint64_t *first = &list->row[i * stride];
+        uint32_t end = i;
+        int64_t diff = 0;
+        for (; end < list->len && same_row(at, &list->row[end * stride], first); end++) {
+            diff = plus(diff, rows_diff(&list->row[end * stride]));
+        }
+        for (uint32_t nulls = rows_nulls(first); diff != 0 && len < end; len++) {
+            int64_t piece = piece_of(diff);
+            memmove(&list->row[len * stride], &list->row[(end - 1) * stride],
+                    stride * sizeof(uint64_t));
+            list->row[len * stride] = head_of(piece, nulls);
+            diff = plus(diff, -piece);
+        }
+        ASSERT(diff == 0);
+        i = end;
+    }
+    at->rows->len -= list->len - len;
+    list->len = len;
+    list->appended = 0;
+}
+
+/* A list that is down to one row or none is none any more. */
+static void shrink(struct place *at, struct rows_list *list)
+{
+    if (list->len <= 1) {
+        uint64_t *row = own_row(at);
+        ASSERT(list->len == 1 || list->net == 0);
+        at->cell[0] &= ~(1ULL << at->side);
+        memcpy(row, list->row, stride_of(at) * sizeof(uint64_t));
+        row[0] = list->len == 1 ? row[0] : 0;
+        pool_free(&at->rows->pool, list, list_bytes(at, list->cap));
+    } else if (list->cap > 2 * SHORT_MAX && list->len < list->cap / 4) {
+        resize(at, list->len * 2);
+    }
+}
+
+/*
+ * A full list is added up first if that is worth it, in place of growing; one that stays nearly
+ * full grows all the same, or it would be added up for every few rows.
+ */
+static struct rows_list *with_room(struct place *at)
+{
+    struct rows_list *list = list_of(at);
+    if (list == NULL) {
+        return resize(at, LIST_CAP_MIN);
+    }
+    if (list->len < list->cap) {
+        return list;
+    }
+    if (list->appended > 0 && list->appended >= list->len / 2) {
+        add_up(at, list);
+        if (list->len < list->cap / 4 * 3) {
+            return list;
+        }
+    }
+    ASSERT(list->len < UINT32_MAX / 2);
+    uint32_t more = list->len < SHORT_MAX ? (list->len + 1) / 2 : list->len;
+    return resize(at, list->len + more);
+}
+
+static void append(struct place *at, const uint64_t *row)
+{
+    struct rows_list *list = with_room(at);
+    size_t stride = stride_of(at);
+    ASSERT(list->len < list->cap);
+    memcpy(&list->row[list->len * stride], row, stride * sizeof(uint64_t));
+    list->net = plus(list->net, rows_diff(row));
+    list->len++;
+    list->appended += list->len > SHORT_MAX;
+    at->rows->len++;
+}
+
+/* ---- changes --------------------------------------------------------------------------------- */
+
+/* Takes equal rows out of a short list; returns the sum of their diffs. */
+static int64_t take_equal(struct place *at, struct rows_list *list, const uint64_t *row)
+{
+    size_t stride = stride_of(at);
+    int64_t sum = 0;
+    for (uint32_t i = 0; i < list->len;) {
+        uint64_t *other = &list->row[i * stride];
+        if (!same_row(at, other, row)) {
+            i++;
+            continue;
+        }
+        sum = plus(sum, rows_diff(other));
+        list->len--;
+        at->rows->len--;
+        memmove(other, &list->row[list->len * stride], stride * sizeof(uint64_t));
+    }
+    list->net = plus(list->net, -sum);
+    return sum;
+}
+
+/* Appends diff copies, in pieces that fit. */
+static void append_all(struct place *at, uint64_t *row, int64_t diff)
+{
+    uint32_t nulls = rows_nulls(row);
+    while (diff != 0) {
+        int64_t piece = piece_of(diff);
+        row[0] = head_of(piece, nulls);
+        append(at, row);
+        diff = plus(diff, -piece);
+    }
+}
+
+static void change_list(struct place *at, uint64_t *row, int64_t diff)
+{
+    struct rows_list *list = list_of(at);
+    ASSERT(list->len >= 2 && list->len <= list->cap);
+    if (list->len <= SHORT_MAX) {
+        diff = plus(diff, take_equal(at, list, row));
+    }
+    append_all(at, row, diff);
+    list = list_of(at);
+    if (list->net == 0 && list->appended > 0 && list->appended >= list->len / 2) {
+        add_up(at, list); /* most likely everything cancels */
+    }
+    shrink(at, list);
+}
+
+/* A side without a list: it has one row or none. */
+static void change_only(struct place *at, uint64_t *row, int64_t diff)
+{
+    uint64_t *own = own_row(at);
+    int64_t had = rows_diff(own);
+    if (had != 0 && !same_row(at, own, row)) {
+        append_all(at, row, diff);
+        return;
+    }
+    int64_t sum = plus(had, diff);
+    int64_t piece = piece_of(sum);
+    uint32_t nulls = rows_nulls(row);
+    memcpy(own + 1, row + 1, (stride_of(at) - 1) * sizeof(uint64_t));
+    own[0] = piece == 0 ? 0 : head_of(piece, nulls);
+    at->rows->len += (uint64_t)(piece != 0) - (uint64_t)(had != 0);
+    append_all(at, row, plus(sum, -piece));
+}
+
+void rows_change(struct rows *rows, uint32_t side, const struct rows_key *key, uint64_t *cell,
+                 const uint64_t *values, uint32_t nulls, int64_t diff)
+{
+    ASSERT(nulls <= 0xFF && side < 2);
+    if (diff == 0) {
+        return;
+    }
+    uint64_t row[1 + ROWS_VALUES_MAX] = {nulls};
+    memcpy(row + 1, values, rows->values[side] * sizeof(uint64_t));
+    if (cell == NULL) {
+        cell = cells_add(&rows->table, key->hash, key->words, key->nulls);
+    }
+    struct place at = {rows, cell, side};
+    if (list_of(&at) != NULL) {
+        change_list(&at, row, diff);
+    } else {
+        change_only(&at, row, diff);
+    }
+    bool gone = (cell[0] & CELL_MARK) == 0 && rows_diff(rows_place(rows, cell, 0)) == 0 &&
+                rows_diff(rows_place(rows, cell, 1)) == 0;
+    if (gone) {
+        cells_remove(&rows->table, key->hash, cell);
+    }
+}

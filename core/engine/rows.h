@@ -1,0 +1,95 @@
+/*
+ * The rows of two inputs by key, as words: what a join keeps when all columns are words. One table
+ * of cells for both sides, so that a row finds its own side's rows and the other's in one place. A
+ * side's first row of a key lies in the cell, more of them in a list behind it.
+ *
+ *   row     head   value words ...      head   diff << 8 | a bit for each value that is NULL
+ *   cell    head   key ...   side 0's row or list   side 1's row or list
+ *   mark    bit 0, bit 1: that side has a list; its address stands in place of the row
+ *
+ * No times: who uses this goes through times in order and needs the rows of one moment only. Equal
+ * rows add up: at once in a short list; in a long one, when it is full and at least half of it is
+ * new, which costs O(log n) a change.
+ *
+ * One thread: the engine's.
+ */
+#ifndef TAILRACE_CORE_ENGINE_ROWS_H
+#define TAILRACE_CORE_ENGINE_ROWS_H
+
+#include "core/engine/cells.h"
+
+enum { ROWS_VALUES_MAX = 8 }; /* as many bits a row's head has for NULLs */
+
+struct rows {
+    struct cells table;
+    struct pool pool;   /* of the lists */
+    uint32_t values[2]; /* words of a row but its head, by side */
+    uint64_t len;       /* rows stored, of both sides */
+};
+
+/* Behind a cell; rows follow. */
+struct rows_list {
+    uint32_t len, cap;
+    uint32_t appended; /* at the end of a long list, since it was last added up */
+    uint32_t pad;
+    int64_t net;       /* sum of all diffs */
+    uint64_t row[];
+};
+
+/* The rows of a key as they stand. */
+struct rows_span {
+    const uint64_t *row; /* 1 + values words each; of one with diff 0 there are none */
+    uint32_t len;
+};
+
+void rows_init(struct rows *rows, uint32_t keys, const uint32_t values[2],
+               struct account *account);
+void rows_free(struct rows *rows);
+
+/*
+ * Adds diff copies of a row of a key on one side; zero: nothing happens. cell: the key's, or NULL
+ * when it has none. Moves cells.
+ */
+struct rows_key {
+    uint64_t hash;
+    const uint64_t *words;
+    uint32_t nulls;
+};
+void rows_change(struct rows *rows, uint32_t side, const struct rows_key *key, uint64_t *cell,
+                 const uint64_t *values, uint32_t nulls, int64_t diff);
+
+static inline int64_t rows_diff(const uint64_t *row)
+{
+    return (int64_t)row[0] >> 8;
+}
+
+static inline uint32_t rows_nulls(const uint64_t *row)
+{
+    return (uint32_t)(row[0] & 0xFF);
+}
+
+/* Where a side's row or list stands in a cell. */
+static inline uint64_t *rows_place(const struct rows *rows, uint64_t *cell, uint32_t side)
+{
+    return cells_payload(&rows->table, cell) + (side == 0 ? 0 : 1 + rows->values[0]);
+}
+
+/* The list behind a cell, or NULL when a row is in it, or none. */
+static inline struct rows_list *rows_list(const struct rows *rows, uint64_t *cell, uint32_t side)
+{
+    bool listed = (cell[0] >> side & 1) != 0;
+    return listed ? (struct rows_list *)(uintptr_t)*rows_place(rows, cell, side) : NULL;
+}
+
+/* Valid until the next change. */
+static inline struct rows_span rows_of(const struct rows *rows, uint64_t *cell, uint32_t side)
+{
+    const struct rows_list *list = rows_list(rows, cell, side);
+    if (list != NULL) {
+        return (struct rows_span){list->row, list->len};
+    }
+    const uint64_t *row = rows_place(rows, cell, side);
+    return (struct rows_span){row, rows_diff(row) != 0};
+}
+
+#endif
