@@ -4,7 +4,7 @@
  *
  * A pass goes through its times in order, and at each time through the left changes, then the right
  * ones: dL_t x R(before t), L(through t) x dR_t, all of it at t. So what is kept of the inputs are
- * the rows of one moment, without times, keys only once, and values as words (rows.h): a third of
+ * the rows of one moment, without times, keys only once, and values as words (kept.h): a third of
  * what an arrangement needs.
  *
  * Rows are taken FLAT_ROWS at a time: keys and values are read a column at a time, the cells and
@@ -13,9 +13,9 @@
  * Resumes anywhere, even among the matches of one row.
  */
 #include "core/engine/engine_internal.h"
-#include "core/engine/rows.h"
+#include "core/engine/kept.h"
 
-enum { FLAT_ROWS = 64, OUT_BLOCK = 256, OUT_COLS_MAX = 2 * (CELLS_KEYS_MAX + ROWS_VALUES_MAX) };
+enum { FLAT_ROWS = 64, OUT_BLOCK = 256, OUT_COLS_MAX = 2 * (CELLS_KEYS_MAX + KEPT_VALUES_MAX) };
 
 /* Where an output column comes from. */
 enum origin { FROM_KEY, FROM_LEFT, FROM_RIGHT };
@@ -28,7 +28,7 @@ struct origin_of {
 /* An input: which of its columns are keys, and which are not. */
 struct flat_side {
     const uint32_t *keys;
-    uint32_t values[ROWS_VALUES_MAX]; /* columns */
+    uint32_t values[KEPT_VALUES_MAX]; /* columns */
     uint32_t values_len;
 };
 
@@ -41,7 +41,7 @@ struct flat_block {
     uint32_t rows[FLAT_ROWS];
     uint64_t column[FLAT_ROWS];
     uint64_t keys[FLAT_ROWS * CELLS_KEYS_MAX];    /* row after row */
-    uint64_t values[FLAT_ROWS * ROWS_VALUES_MAX]; /* row after row */
+    uint64_t values[FLAT_ROWS * KEPT_VALUES_MAX]; /* row after row */
     uint32_t key_nulls[FLAT_ROWS], nulls[FLAT_ROWS];
     uint64_t hash[FLAT_ROWS];
 };
@@ -58,7 +58,7 @@ struct flat_join {
     uint32_t keys_len;
     bool null_equal;
     struct flat_side side[2];
-    struct rows kept; /* of both inputs, so far */
+    struct kept kept; /* of both inputs, so far */
     struct origin_of origin[OUT_COLS_MAX]; /* of each output column */
     struct intake intake;
     struct flat_block block;
@@ -126,14 +126,14 @@ static inline void put_pair(struct op *op, const uint64_t *match, int64_t diff)
     for (uint32_t c = 0; c < op->cols; c++) {
         out->words[c][out->len] = words[join->origin[c].origin][join->origin[c].at];
     }
-    if ((block->key_nulls[i] | block->nulls[i] | rows_nulls(match)) != 0 || out->any_null) {
+    if ((block->key_nulls[i] | block->nulls[i] | kept_nulls(match)) != 0 || out->any_null) {
         uint32_t nulls[3];
         nulls[FROM_KEY] = block->key_nulls[i];
         nulls[left] = block->nulls[i];
-        nulls[right] = rows_nulls(match);
+        nulls[right] = kept_nulls(match);
         put_nulls(op, nulls);
     }
-    out->diffs[out->len++] = product(diff, rows_diff(match));
+    out->diffs[out->len++] = product(diff, kept_diff(match));
     if (out->len == OUT_BLOCK) {
         emit_block(op);
     }
@@ -158,9 +158,9 @@ static void load_columns(struct flat_block *block, const uint32_t *cols, uint32_
     }
 }
 
-static void load_list(const struct rows *kept, uint64_t *cell, uint32_t side)
+static void load_list(const struct kept *kept, uint64_t *cell, uint32_t side)
 {
-    const struct rows_list *list = rows_list(kept, cell, side);
+    const struct kept_list *list = kept_list(kept, cell, side);
     if (list != NULL) {
         __builtin_prefetch(list);
     }
@@ -214,10 +214,10 @@ static bool join_row(struct op *op)
     if (block->key_nulls[i] != 0 && !join->null_equal) {
         return false;
     }
-    struct rows_span matches = {0};
+    struct kept_span matches = {0};
     uint64_t *cell = find_cell(join, i);
     if (cell != NULL) {
-        matches = rows_of(&join->kept, cell, 1 - block->port);
+        matches = kept_of(&join->kept, cell, 1 - block->port);
     }
     size_t stride = 1 + join->side[1 - block->port].values_len;
     while (join->match < matches.len) {
@@ -227,9 +227,9 @@ static bool join_row(struct op *op)
             return true;
         }
     }
-    const struct rows_key key = {block->hash[i], &block->keys[i * join->keys_len],
+    const struct kept_key key = {block->hash[i], &block->keys[i * join->keys_len],
                                  block->key_nulls[i]};
-    rows_change(&join->kept, block->port, &key, cell,
+    kept_change(&join->kept, block->port, &key, cell,
                 &block->values[i * join->side[block->port].values_len], block->nulls[i], diff);
     join->match = 0;
     return false;
@@ -284,7 +284,7 @@ static bool flat_work(struct op *op)
 static void flat_release(struct op *op)
 {
     struct flat_join *join = op->state;
-    rows_free(&join->kept);
+    kept_free(&join->kept);
     intake_free(&join->intake);
     free(join);
 }
@@ -313,7 +313,7 @@ static bool is_flat_side(const struct port *port, const uint32_t *keys, uint32_t
         }
         values += !is_key;
     }
-    return values <= ROWS_VALUES_MAX;
+    return values <= KEPT_VALUES_MAX;
 }
 
 bool op_join_is_flat(const struct op *op)
@@ -342,7 +342,7 @@ static void set_side(struct flat_join *join, const struct port *port, uint32_t p
         }
         join->origin[first + c] = from;
     }
-    ASSERT(side->values_len <= ROWS_VALUES_MAX);
+    ASSERT(side->values_len <= KEPT_VALUES_MAX);
 }
 
 /* To the outside it is a join like others; both ports are fed by the hash of the key columns. */
@@ -362,5 +362,5 @@ void op_make_join_flat(struct op *op)
         engine_exchange_set_up(op, p, ROUTE_KEYS, keys[p], join->keys_len, false);
     }
     const uint32_t values[2] = {join->side[0].values_len, join->side[1].values_len};
-    rows_init(&join->kept, join->keys_len, values, &op->account);
+    kept_init(&join->kept, join->keys_len, values, &op->account);
 }

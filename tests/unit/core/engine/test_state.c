@@ -8,7 +8,7 @@
 #include "core/engine/cells.h"
 #include "core/engine/order.h"
 #include "core/engine/oset.h"
-#include "core/engine/rows.h"
+#include "core/engine/kept.h"
 #include "tests/unit/core/engine/host.h"
 #include "tests/unit/harness.h"
 
@@ -222,7 +222,7 @@ static void test_cells(void)
 /* Key 0 gets rows by the hundred, others a few. */
 enum { R_KEYS = 40, R_ROWS = 300 };
 
-struct rows_model {
+struct kept_model {
     int64_t sum[2][R_KEYS][R_ROWS];
 };
 
@@ -235,24 +235,24 @@ static uint32_t row_values(uint32_t side, uint32_t number, uint64_t *values)
     return side == 0 && number % 3 == 0 ? 1 : 0;
 }
 
-static void check_rows(const struct rows *rows, const struct rows_model *model)
+static void check_kept(const struct kept *rows, const struct kept_model *model)
 {
     uint64_t live = 0;
     for (uint64_t k = 0; k < R_KEYS; k++) {
         uint64_t *cell = cells_find(&rows->table, cells_hash(&k, 1, 0), &k, 0);
         for (uint32_t side = 0; side < 2; side++) {
-            struct rows_span span = {0};
+            struct kept_span span = {0};
             int64_t sum[R_ROWS] = {0};
             if (cell != NULL) {
-                span = rows_of(rows, cell, side);
+                span = kept_of(rows, cell, side);
             }
             live += span.len;
             for (uint32_t i = 0; i < span.len; i++) {
                 const uint64_t *row = span.row + i * (1UL + rows->values[side]);
                 uint64_t number = side == 0 ? row[2] : 0;
-                CU_ASSERT_FATAL(number < R_ROWS && rows_diff(row) != 0);
-                CU_ASSERT_FATAL(rows_nulls(row) == (side == 0 && number % 3 == 0 ? 1 : 0));
-                sum[number] = (int64_t)((uint64_t)sum[number] + (uint64_t)rows_diff(row));
+                CU_ASSERT_FATAL(number < R_ROWS && kept_diff(row) != 0);
+                CU_ASSERT_FATAL(kept_nulls(row) == (side == 0 && number % 3 == 0 ? 1 : 0));
+                sum[number] = (int64_t)((uint64_t)sum[number] + (uint64_t)kept_diff(row));
             }
             CU_ASSERT_FATAL(memcmp(sum, model->sum[side][k], sizeof(sum)) == 0);
         }
@@ -260,20 +260,20 @@ static void check_rows(const struct rows *rows, const struct rows_model *model)
     CU_ASSERT_EQUAL(rows->len, live);
 }
 
-static void change_row(struct rows *rows, struct rows_model *model, uint32_t side, uint64_t k,
+static void change_row(struct kept *rows, struct kept_model *model, uint32_t side, uint64_t k,
                        uint32_t number, int64_t diff)
 {
     uint64_t values[2];
     uint32_t nulls = row_values(side, number, values);
-    const struct rows_key key = {cells_hash(&k, 1, 0), &k, 0};
+    const struct kept_key key = {cells_hash(&k, 1, 0), &k, 0};
     uint64_t *cell = cells_find(&rows->table, key.hash, &k, 0);
-    rows_change(rows, side, &key, cell, values, nulls, diff);
+    kept_change(rows, side, &key, cell, values, nulls, diff);
     int64_t *sum = &model->sum[side][k][number];
     *sum = (int64_t)((uint64_t)*sum + (uint64_t)diff);
 }
 
 /* Insertions, retractions of what is there, and now and then a diff no head has room for. */
-static void random_change(struct rows *rows, struct rows_model *model, struct rng *rng)
+static void random_change(struct kept *rows, struct kept_model *model, struct rng *rng)
 {
     uint32_t side = (uint32_t)rng_below(rng, 2);
     uint64_t k = rng_below(rng, 2) == 0 ? 0 : rng_below(rng, R_KEYS);
@@ -288,21 +288,21 @@ static void random_change(struct rows *rows, struct rows_model *model, struct rn
     change_row(rows, model, side, k, number, diff);
 }
 
-static void test_rows(void)
+static void test_kept(void)
 {
     struct account total = {0};
     struct rng rng = {6};
-    struct rows rows;
-    struct rows_model *model = MEM_NEW(struct rows_model);
+    struct kept rows;
+    struct kept_model *model = MEM_NEW(struct kept_model);
     const uint32_t values[2] = {2, 0};
-    rows_init(&rows, 1, values, &total);
+    kept_init(&rows, 1, values, &total);
     for (int i = 0; i < 40000; i++) {
         random_change(&rows, model, &rng);
         if (i % 500 == 0) {
-            check_rows(&rows, model);
+            check_kept(&rows, model);
         }
     }
-    check_rows(&rows, model);
+    check_kept(&rows, model);
     CU_ASSERT(total.bytes > 0);
     for (uint32_t side = 0; side < 2; side++) {
         for (uint64_t k = 0; k < R_KEYS; k++) {
@@ -315,7 +315,7 @@ static void test_rows(void)
     CU_ASSERT(rows.len == 0 && rows.table.len == 0);
     CU_ASSERT_EQUAL(total.bytes, 0); /* lists too */
     change_row(&rows, model, 0, 3, 7, 1);
-    rows_free(&rows);
+    kept_free(&rows);
     CU_ASSERT_EQUAL(total.bytes, 0);
     free(model);
 }
@@ -635,7 +635,7 @@ static const struct test_case cases[] = {
     {"htable", test_htable},
     {"htable_scan", test_htable_scan},
     {"cells", test_cells},
-    {"rows", test_rows},
+    {"kept", test_kept},
     {"arrange", test_arrange},
     {"oset", test_oset},
     {"order", test_order},

@@ -13,14 +13,14 @@
  *
  * One thread: the engine's.
  */
-#ifndef TAILRACE_CORE_ENGINE_ROWS_H
-#define TAILRACE_CORE_ENGINE_ROWS_H
+#ifndef TAILRACE_CORE_ENGINE_KEPT_H
+#define TAILRACE_CORE_ENGINE_KEPT_H
 
 #include "core/engine/cells.h"
 
-enum { ROWS_VALUES_MAX = 8 }; /* as many bits a row's head has for NULLs */
+enum { KEPT_VALUES_MAX = 8 }; /* as many bits a row's head has for NULLs */
 
-struct rows {
+struct kept {
     struct cells table;
     struct pool pool;   /* of the lists */
     uint32_t values[2]; /* words of a row but its head, by side */
@@ -28,7 +28,7 @@ struct rows {
 };
 
 /* Behind a cell; rows follow. */
-struct rows_list {
+struct kept_list {
     uint32_t len, cap;
     uint32_t appended; /* at the end of a long list, since it was last added up */
     uint32_t pad;
@@ -37,59 +37,59 @@ struct rows_list {
 };
 
 /* The rows of a key as they stand. */
-struct rows_span {
+struct kept_span {
     const uint64_t *row; /* 1 + values words each; of one with diff 0 there are none */
     uint32_t len;
 };
 
-void rows_init(struct rows *rows, uint32_t keys, const uint32_t values[2],
+void kept_init(struct kept *rows, uint32_t keys, const uint32_t values[2],
                struct account *account);
-void rows_free(struct rows *rows);
+void kept_free(struct kept *rows);
 
 /*
  * Adds diff copies of a row of a key on one side; zero: nothing happens. cell: the key's, or NULL
  * when it has none. Moves cells.
  */
-struct rows_key {
+struct kept_key {
     uint64_t hash;
     const uint64_t *words;
     uint32_t nulls;
 };
-void rows_change(struct rows *rows, uint32_t side, const struct rows_key *key, uint64_t *cell,
+void kept_change(struct kept *rows, uint32_t side, const struct kept_key *key, uint64_t *cell,
                  const uint64_t *values, uint32_t nulls, int64_t diff);
 
-static inline int64_t rows_diff(const uint64_t *row)
+static inline int64_t kept_diff(const uint64_t *row)
 {
     return (int64_t)row[0] >> 8;
 }
 
-static inline uint32_t rows_nulls(const uint64_t *row)
+static inline uint32_t kept_nulls(const uint64_t *row)
 {
     return (uint32_t)(row[0] & 0xFF);
 }
 
 /* Where a side's row or list stands in a cell. */
-static inline uint64_t *rows_place(const struct rows *rows, uint64_t *cell, uint32_t side)
+static inline uint64_t *kept_place(const struct kept *rows, uint64_t *cell, uint32_t side)
 {
     return cells_payload(&rows->table, cell) + (side == 0 ? 0 : 1 + rows->values[0]);
 }
 
 /* The list behind a cell, or NULL when a row is in it, or none. */
-static inline struct rows_list *rows_list(const struct rows *rows, uint64_t *cell, uint32_t side)
+static inline struct kept_list *kept_list(const struct kept *rows, uint64_t *cell, uint32_t side)
 {
     bool listed = (cell[0] >> side & 1) != 0;
-    return listed ? (struct rows_list *)(uintptr_t)*rows_place(rows, cell, side) : NULL;
+    return listed ? (struct kept_list *)(uintptr_t)*kept_place(rows, cell, side) : NULL;
 }
 
 /* Valid until the next change. */
-static inline struct rows_span rows_of(const struct rows *rows, uint64_t *cell, uint32_t side)
+static inline struct kept_span kept_of(const struct kept *rows, uint64_t *cell, uint32_t side)
 {
-    const struct rows_list *list = rows_list(rows, cell, side);
+    const struct kept_list *list = kept_list(rows, cell, side);
     if (list != NULL) {
-        return (struct rows_span){list->row, list->len};
+        return (struct kept_span){list->row, list->len};
     }
-    const uint64_t *row = rows_place(rows, cell, side);
-    return (struct rows_span){row, rows_diff(row) != 0};
+    const uint64_t *row = kept_place(rows, cell, side);
+    return (struct kept_span){row, kept_diff(row) != 0};
 }
 
 #endif

@@ -15,24 +15,24 @@
  *
  * Runs on the engine's thread only.
  */
-#include "core/engine/rows.h"
+#include "core/engine/kept.h"
 
 enum { SHORT_MAX = 16, LIST_CAP_MIN = 2 };
 
 #define DIFF_MAX ((1LL << 55) - 1)
 
 /* The payload: a row's head and values for each side. */
-void rows_init(struct rows *rows, uint32_t keys, const uint32_t values[2],
+void kept_init(struct kept *rows, uint32_t keys, const uint32_t values[2],
                struct account *account)
 {
-    ASSERT(values[0] <= ROWS_VALUES_MAX && values[1] <= ROWS_VALUES_MAX);
-    *rows = (struct rows){.values = {values[0], values[1]}};
+    ASSERT(values[0] <= KEPT_VALUES_MAX && values[1] <= KEPT_VALUES_MAX);
+    *rows = (struct kept){.values = {values[0], values[1]}};
     cells_init(&rows->table, keys, 2 + values[0] + values[1], account);
     pool_init(&rows->pool, account);
 }
 
 /* Lists go with the pool: nothing is done per key. */
-void rows_free(struct rows *rows)
+void kept_free(struct kept *rows)
 {
     cells_clear(&rows->table);
     pool_clear(&rows->pool);
@@ -40,19 +40,19 @@ void rows_free(struct rows *rows)
 
 /* One side of a key's cell. */
 struct place {
-    struct rows *rows;
+    struct kept *rows;
     uint64_t *cell;
     uint32_t side;
 };
 
 static uint64_t *own_row(const struct place *at)
 {
-    return rows_place(at->rows, at->cell, at->side);
+    return kept_place(at->rows, at->cell, at->side);
 }
 
-static struct rows_list *list_of(const struct place *at)
+static struct kept_list *list_of(const struct place *at)
 {
-    return rows_list(at->rows, at->cell, at->side);
+    return kept_list(at->rows, at->cell, at->side);
 }
 
 /* Words of a row. */
@@ -63,7 +63,7 @@ static size_t stride_of(const struct place *at)
 
 static size_t list_bytes(const struct place *at, uint32_t cap)
 {
-    return sizeof(struct rows_list) + cap * stride_of(at) * sizeof(uint64_t);
+    return sizeof(struct kept_list) + cap * stride_of(at) * sizeof(uint64_t);
 }
 
 static uint64_t head_of(int64_t diff, uint32_t nulls)
@@ -85,7 +85,7 @@ static int64_t piece_of(int64_t diff)
 
 static bool same_row(const struct place *at, const uint64_t *a, const uint64_t *b)
 {
-    return rows_nulls(a) == rows_nulls(b) &&
+    return kept_nulls(a) == kept_nulls(b) &&
            cells_same_key(a + 1, b + 1, at->rows->values[at->side]);
 }
 
@@ -95,24 +95,24 @@ static bool same_row(const struct place *at, const uint64_t *a, const uint64_t *
 static uint32_t cap_for(const struct place *at, uint32_t len)
 {
     size_t bytes = pool_usable(list_bytes(at, len < LIST_CAP_MIN ? LIST_CAP_MIN : len));
-    size_t cap = (bytes - sizeof(struct rows_list)) / (stride_of(at) * sizeof(uint64_t));
+    size_t cap = (bytes - sizeof(struct kept_list)) / (stride_of(at) * sizeof(uint64_t));
     ASSERT(cap >= len && cap <= UINT32_MAX);
     return (uint32_t)cap;
 }
 
-static void set_list(const struct place *at, struct rows_list *list)
+static void set_list(const struct place *at, struct kept_list *list)
 {
     at->cell[0] |= 1ULL << at->side;
     *own_row(at) = (uint64_t)(uintptr_t)list;
 }
 
 /* The list of a cell with room for len rows, whatever it is now. */
-static struct rows_list *resize(const struct place *at, uint32_t len)
+static struct kept_list *resize(const struct place *at, uint32_t len)
 {
     struct pool *pool = &at->rows->pool;
-    struct rows_list *old = list_of(at);
+    struct kept_list *old = list_of(at);
     uint32_t cap = cap_for(at, len);
-    struct rows_list *list = pool_alloc(pool, list_bytes(at, cap));
+    struct kept_list *list = pool_alloc(pool, list_bytes(at, cap));
     size_t row_bytes = stride_of(at) * sizeof(uint64_t);
     if (old != NULL) {
         ASSERT(old->len <= cap);
@@ -120,7 +120,7 @@ static struct rows_list *resize(const struct place *at, uint32_t len)
         pool_free(pool, old, list_bytes(at, old->cap));
     } else {
         const uint64_t *row = own_row(at);
-        *list = (struct rows_list){.len = 1, .net = rows_diff(row)};
+        *list = (struct kept_list){.len = 1, .net = kept_diff(row)};
         memcpy(list->row, row, row_bytes);
     }
     list->cap = cap;
@@ -139,11 +139,11 @@ static int compare_rows(const void *pa, const void *pb, void *arg)
             return a[i] < b[i] ? -1 : 1;
         }
     }
-    return rows_nulls(a) < rows_nulls(b) ? -1 : rows_nulls(a) > rows_nulls(b);
+    return kept_nulls(a) < kept_nulls(b) ? -1 : kept_nulls(a) > kept_nulls(b);
 }
 
 /* Sorts a list and adds up equal rows; a sum that does not fit a head stays in pieces. */
-static void add_up(struct place *at, struct rows_list *list)
+static void add_up(struct place *at, struct kept_list *list)
 {
     size_t stride = stride_of(at);
     uint32_t len = 0;
@@ -153,9 +153,9 @@ static void add_up(struct place *at, struct rows_list *list)
         uint32_t end = i;
         int64_t diff = 0;
         for (; end < list->len && same_row(at, &list->row[end * stride], first); end++) {
-            diff = plus(diff, rows_diff(&list->row[end * stride]));
+            diff = plus(diff, kept_diff(&list->row[end * stride]));
         }
-        for (uint32_t nulls = rows_nulls(first); diff != 0 && len < end; len++) {
+        for (uint32_t nulls = kept_nulls(first); diff != 0 && len < end; len++) {
             int64_t piece = piece_of(diff);
             memmove(&list->row[len * stride], &list->row[(end - 1) * stride],
                     stride * sizeof(uint64_t));
@@ -171,7 +171,7 @@ static void add_up(struct place *at, struct rows_list *list)
 }
 
 /* A list that is down to one row or none is none any more. */
-static void shrink(struct place *at, struct rows_list *list)
+static void shrink(struct place *at, struct kept_list *list)
 {
     if (list->len <= 1) {
         uint64_t *row = own_row(at);
@@ -189,9 +189,9 @@ static void shrink(struct place *at, struct rows_list *list)
  * A full list is added up first if that is worth it, in place of growing; one that stays nearly
  * full grows all the same, or it would be added up for every few rows.
  */
-static struct rows_list *with_room(struct place *at)
+static struct kept_list *with_room(struct place *at)
 {
-    struct rows_list *list = list_of(at);
+    struct kept_list *list = list_of(at);
     if (list == NULL) {
         return resize(at, LIST_CAP_MIN);
     }
@@ -211,11 +211,11 @@ static struct rows_list *with_room(struct place *at)
 
 static void append(struct place *at, const uint64_t *row)
 {
-    struct rows_list *list = with_room(at);
+    struct kept_list *list = with_room(at);
     size_t stride = stride_of(at);
     ASSERT(list->len < list->cap);
     memcpy(&list->row[list->len * stride], row, stride * sizeof(uint64_t));
-    list->net = plus(list->net, rows_diff(row));
+    list->net = plus(list->net, kept_diff(row));
     list->len++;
     list->appended += list->len > SHORT_MAX;
     at->rows->len++;
@@ -224,7 +224,7 @@ static void append(struct place *at, const uint64_t *row)
 /* ---- changes --------------------------------------------------------------------------------- */
 
 /* Takes equal rows out of a short list; returns the sum of their diffs. */
-static int64_t take_equal(struct place *at, struct rows_list *list, const uint64_t *row)
+static int64_t take_equal(struct place *at, struct kept_list *list, const uint64_t *row)
 {
     size_t stride = stride_of(at);
     int64_t sum = 0;
@@ -234,7 +234,7 @@ static int64_t take_equal(struct place *at, struct rows_list *list, const uint64
             i++;
             continue;
         }
-        sum = plus(sum, rows_diff(other));
+        sum = plus(sum, kept_diff(other));
         list->len--;
         at->rows->len--;
         memmove(other, &list->row[list->len * stride], stride * sizeof(uint64_t));
@@ -246,7 +246,7 @@ static int64_t take_equal(struct place *at, struct rows_list *list, const uint64
 /* Appends diff copies, in pieces that fit. */
 static void append_all(struct place *at, uint64_t *row, int64_t diff)
 {
-    uint32_t nulls = rows_nulls(row);
+    uint32_t nulls = kept_nulls(row);
     while (diff != 0) {
         int64_t piece = piece_of(diff);
         row[0] = head_of(piece, nulls);
@@ -257,7 +257,7 @@ static void append_all(struct place *at, uint64_t *row, int64_t diff)
 
 static void change_list(struct place *at, uint64_t *row, int64_t diff)
 {
-    struct rows_list *list = list_of(at);
+    struct kept_list *list = list_of(at);
     ASSERT(list->len >= 2 && list->len <= list->cap);
     if (list->len <= SHORT_MAX) {
         diff = plus(diff, take_equal(at, list, row));
@@ -274,28 +274,28 @@ static void change_list(struct place *at, uint64_t *row, int64_t diff)
 static void change_only(struct place *at, uint64_t *row, int64_t diff)
 {
     uint64_t *own = own_row(at);
-    int64_t had = rows_diff(own);
+    int64_t had = kept_diff(own);
     if (had != 0 && !same_row(at, own, row)) {
         append_all(at, row, diff);
         return;
     }
     int64_t sum = plus(had, diff);
     int64_t piece = piece_of(sum);
-    uint32_t nulls = rows_nulls(row);
+    uint32_t nulls = kept_nulls(row);
     memcpy(own + 1, row + 1, (stride_of(at) - 1) * sizeof(uint64_t));
     own[0] = piece == 0 ? 0 : head_of(piece, nulls);
     at->rows->len += (uint64_t)(piece != 0) - (uint64_t)(had != 0);
     append_all(at, row, plus(sum, -piece));
 }
 
-void rows_change(struct rows *rows, uint32_t side, const struct rows_key *key, uint64_t *cell,
+void kept_change(struct kept *rows, uint32_t side, const struct kept_key *key, uint64_t *cell,
                  const uint64_t *values, uint32_t nulls, int64_t diff)
 {
     ASSERT(nulls <= 0xFF && side < 2);
     if (diff == 0) {
         return;
     }
-    uint64_t row[1 + ROWS_VALUES_MAX] = {nulls};
+    uint64_t row[1 + KEPT_VALUES_MAX] = {nulls};
     memcpy(row + 1, values, rows->values[side] * sizeof(uint64_t));
     if (cell == NULL) {
         cell = cells_add(&rows->table, key->hash, key->words, key->nulls);
@@ -306,8 +306,8 @@ void rows_change(struct rows *rows, uint32_t side, const struct rows_key *key, u
     } else {
         change_only(&at, row, diff);
     }
-    bool gone = (cell[0] & CELL_MARK) == 0 && rows_diff(rows_place(rows, cell, 0)) == 0 &&
-                rows_diff(rows_place(rows, cell, 1)) == 0;
+    bool gone = (cell[0] & CELL_MARK) == 0 && kept_diff(kept_place(rows, cell, 0)) == 0 &&
+                kept_diff(kept_place(rows, cell, 1)) == 0;
     if (gone) {
         cells_remove(&rows->table, key->hash, cell);
     }
