@@ -419,6 +419,10 @@ static struct dataflow *render(struct engine *engine, struct plan *plan, const u
     dataflow->plan = plan;
     dataflow->id = plan->id;
     dataflow->as_of = plan->as_of;
+    uint64_t limit = engine->config.memory_limit; /* the smaller one, of those there are */
+    dataflow->memory_limit = plan->memory_limit > 0 && (limit == 0 || plan->memory_limit < limit)
+                                 ? plan->memory_limit
+                                 : limit;
     dataflow->account.parent = &engine->account;
     dataflow->ops_len = plan->nodes_len + plan->exports_len;
     dataflow->ops = mem_zalloc(dataflow->ops_len * sizeof(struct op));
@@ -510,12 +514,15 @@ static struct op *next_active(struct dataflow *dataflow)
  */
 static void check_memory(struct dataflow *dataflow)
 {
-    uint64_t limit = dataflow->engine->config.memory_limit;
+    uint64_t limit = dataflow->memory_limit;
     if (limit > 0 && dataflow->account.bytes > limit && dataflow->failed == ERR_OK) {
-        dataflow->failed =
-            err_sql(ERR_LIMIT, "53200", "dataflow %s needs more than %llu bytes",
+        dataflow->failed = err_hint(
+            err_sql(ERR_LIMIT, "53200",
+                    "dataflow \"%s\" needs more memory on a worker than its limit of %llu bytes",
                     dataflow->plan->name != NULL ? dataflow->plan->name : "",
-                    (unsigned long long)limit);
+                    (unsigned long long)limit),
+            "Raise memory_limit of the object (dataflow_memory_limit of the session for queries), "
+            "or use a cluster of a larger size, which divides the rows among more workers.");
     }
 }
 
@@ -695,6 +702,7 @@ static void dataflow_stats(const struct dataflow *dataflow,
             .busy_ns = op->busy_ns,
             .arranged_rows = op->arranged_rows,
             .arranged_bytes = op->account.bytes,
+            .dataflow_bytes = dataflow->account.bytes,
         };
         each(arg, &stats);
     }

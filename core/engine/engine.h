@@ -43,7 +43,7 @@ struct engine_config {
     const struct engine_host *host;
     void *ctx;
     uint64_t fuel_us;       /* longest step; 0: default 500 */
-    uint64_t memory_limit;  /* bytes per dataflow; 0: none */
+    uint64_t memory_limit;  /* bytes per dataflow, whatever its plan allows; 0: none */
 };
 
 struct engine *engine_new(const struct engine_config *config);
@@ -115,6 +115,7 @@ struct engine_operator_stats {
     uint64_t rows_in, rows_out, batches;
     uint64_t schedules, busy_ns; /* how often it was run, and for how long */
     uint64_t arranged_rows, arranged_bytes; /* held by its state */
+    uint64_t dataflow_bytes; /* by all of the dataflow: states, and batches under way */
 };
 /* Calls each for every operator of a dataflow; false when it does not live here. */
 bool engine_dataflow_stats(const struct engine *engine, uint64_t dataflow_id,

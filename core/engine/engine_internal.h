@@ -98,6 +98,7 @@ struct dataflow {
     struct plan *plan;
     uint64_t id;
     uint64_t as_of;
+    uint64_t memory_limit; /* 0: none */
     struct op *ops;
     uint32_t ops_len;
     uint32_t *sources; /* op index of the i-th PLAN_SOURCE */

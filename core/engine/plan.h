@@ -156,6 +156,7 @@ struct plan {
     uint64_t id;         /* the dataflow */
     char *name;          /* for logs, errors and EXPLAIN */
     uint64_t as_of;      /* updates at times before are seen as if at as_of */
+    uint64_t memory_limit; /* bytes on each worker; more, and it fails. 0: the engine's own */
 };
 
 /* An empty plan (free with plan_free); nodes and exports are allocated from plan->arena. */
@@ -172,7 +173,7 @@ void plan_print(const struct plan *plan, struct buf *out);
 void plan_print_noted(const struct plan *plan, plan_note_fn note, void *arg, struct buf *out);
 /* One node's line, without its inputs. */
 void plan_print_node(const struct plan *plan, uint32_t node, struct buf *out);
-/* Same nodes and exports (as_of, transient ids and names ignored): reconciliation. */
+/* Same nodes and exports (as_of, limit, transient ids and names ignored): reconciliation. */
 bool plan_equal(const struct plan *a, const struct plan *b);
 
 #endif

@@ -262,6 +262,7 @@ void computed_on_stats(struct computed *computed, uint32_t worker, uint64_t numb
             .elapsed_ns = rows[i].busy_ns,
             .arranged_rows = rows[i].arranged_rows,
             .bytes = rows[i].arranged_bytes,
+            .dataflow_bytes = rows[i].dataflow_bytes,
         };
     }
     if (message.operators_count > 0 || omitted > 0) {

@@ -201,6 +201,7 @@ struct controller_operator {
     uint32_t node;
     char *name;
     uint64_t rows_in, rows_out, batches, schedules, elapsed_ns, arranged_rows, bytes;
+    uint64_t dataflow_bytes; /* of the whole dataflow on that worker */
 };
 
 /* How many updates a snapshot of a storage worker's part would read. */

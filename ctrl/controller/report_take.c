@@ -150,7 +150,8 @@ static err_t take_operators(uint32_t rows_max, struct controller_process_report 
                                          .schedules = from->schedules,
                                          .elapsed_ns = from->elapsed_ns,
                                          .arranged_rows = from->arranged_rows,
-                                         .bytes = from->bytes};
+                                         .bytes = from->bytes,
+                                         .dataflow_bytes = from->dataflow_bytes};
     }
     return ERR_OK;
 }

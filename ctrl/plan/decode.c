@@ -389,6 +389,7 @@ static err_t decode_into(const tailrace_v1_Plan *message, struct plan *plan)
     plan->id = message->id;
     plan->name = arena_strdup(&plan->arena, message->name != NULL ? message->name : "");
     plan->as_of = message->as_of;
+    plan->memory_limit = message->memory_limit;
     for (uint32_t i = 0; i < message->nodes_count; i++) {
         struct plan_node node = {0};
         err_t err = decode_node(&message->nodes[i], &plan->arena, &node);

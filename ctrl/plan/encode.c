@@ -255,7 +255,8 @@ static void encode_node(const struct plan_node *node, struct arena *arena, tailr
 void plan_codec_encode(const struct plan *plan, struct arena *arena, tailrace_v1_Plan *out)
 {
     ASSERT(plan->nodes_len <= PLAN_NODES_MAX);
-    *out = (tailrace_v1_Plan){.id = plan->id, .as_of = plan->as_of};
+    *out = (tailrace_v1_Plan){
+        .id = plan->id, .as_of = plan->as_of, .memory_limit = plan->memory_limit};
     out->name = borrow_text(plan->name != NULL ? plan->name : "");
     out->nodes_count = (pb_size_t)plan->nodes_len;
     out->nodes = ARENA_ARRAY(arena, tailrace_v1_Node, plan->nodes_len);

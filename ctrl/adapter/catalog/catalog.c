@@ -649,11 +649,12 @@ static err_t insert_item(struct catalog_store *s, const struct catalog_item *ite
     const struct catalog_source *source = &item->source;
     ASSERT(item->create_sql != NULL);
     TRY(catalog_store_run(
-        s, "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        "uuutitttuutiiiii", item->id, (uint64_t)item->oid, item->schema, item->name,
+        s, "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "uuutitttuutiiiiiu", item->id, (uint64_t)item->oid, item->schema, item->name,
         (int)item->kind, item->create_sql, item->definition, item->comment, item->cluster,
         item->on, source->path, (int)source->format, (int)source->header,
-        (int)source->csv_columns, (int)source->delimiter, (int)source->tail));
+        (int)source->csv_columns, (int)source->delimiter, (int)source->tail,
+        item->memory_limit));
     return insert_lists(s, item);
 }
 

@@ -92,6 +92,7 @@ struct catalog_item {
     struct schema columns;
     const char **defaults; /* tables: SQL text per column or NULL; may be NULL */
     uint64_t cluster;      /* materialized views, indexes */
+    uint64_t memory_limit; /* of the same: bytes on a worker; 0: none */
     uint64_t on;           /* indexes: the relation */
     uint32_t *keys;        /* indexes: columns */
     uint32_t keys_len;

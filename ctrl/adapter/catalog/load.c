@@ -16,7 +16,7 @@
 
 #include <stdio.h>
 
-enum { CATALOG_SCHEMA_VERSION = 1 };
+enum { CATALOG_SCHEMA_VERSION = 2 };
 
 /*
  * One statement up to each semicolon (create_new splits there). Ids are given out by meta.next_id
@@ -40,7 +40,8 @@ static const char create_tables[] =
     " name TEXT NOT NULL, kind INTEGER NOT NULL, create_sql TEXT NOT NULL, definition TEXT,"
     " comment TEXT, cluster_id INTEGER NOT NULL, on_id INTEGER NOT NULL, path TEXT,"
     " format INTEGER NOT NULL, header INTEGER NOT NULL, csv_columns INTEGER NOT NULL,"
-    " delimiter INTEGER NOT NULL, tail INTEGER NOT NULL, UNIQUE (schema_id, name));"
+    " delimiter INTEGER NOT NULL, tail INTEGER NOT NULL,"
+    " memory_limit INTEGER NOT NULL DEFAULT 0, UNIQUE (schema_id, name));"
     /* kind: enum type_kind, which the oid alone does not give (varchar is text here). */
     "CREATE TABLE columns (item_id INTEGER NOT NULL, position INTEGER NOT NULL,"
     " name TEXT NOT NULL, kind INTEGER NOT NULL, oid INTEGER NOT NULL, typmod INTEGER NOT NULL,"
@@ -105,8 +106,16 @@ static err_t create_new(struct catalog_store *s)
     return catalog_store_set_meta(s, "schema_version", CATALOG_SCHEMA_VERSION);
 }
 
-/* A binary opens only the version it writes. Migration, once there is a second version, belongs
- * here: inside this transaction, before anything is read. */
+/* Version 2 gave items a memory_limit. */
+static err_t migrate_from_1(struct catalog_store *s)
+{
+    TRY(catalog_store_run(
+        s, "ALTER TABLE items ADD COLUMN memory_limit INTEGER NOT NULL DEFAULT 0", ""));
+    return catalog_store_set_meta(s, "schema_version", 2);
+}
+
+/* A binary opens the version it writes, and earlier ones, which it migrates: inside this
+ * transaction, before anything is read. */
 err_t catalog_load_schema(struct catalog *c)
 {
     struct catalog_store *s = &c->store;
@@ -120,6 +129,8 @@ err_t catalog_load_schema(struct catalog *c)
     /* a new directory, or one whose first start did not commit */
     if (err == ERR_OK && version == 0) {
         err = create_new(s);
+    } else if (err == ERR_OK && version == 1) {
+        err = migrate_from_1(s);
     } else if (err == ERR_OK && version != CATALOG_SCHEMA_VERSION) {
         err = err_hint(err_new(ERR_INVALID, "the catalog has schema version %llu, this binary "
                                "knows version %d", (unsigned long long)version,
@@ -259,6 +270,7 @@ static err_t load_item(void *arg, sqlite3_stmt *stmt)
     item->source.csv_columns = col_u32(stmt, 13);
     item->source.delimiter = (char)col_u64(stmt, 14);
     item->source.tail = col_u64(stmt, 15) != 0;
+    item->memory_limit = col_u64(stmt, 16);
     err_t err = check_item(c, item);
     if (err != ERR_OK) {
         arena_free(&item->arena);

@@ -96,6 +96,7 @@ static void print_replica(const struct controller_report *report, uint32_t repli
     uint32_t ops = plan->nodes_len + plan->exports_len;
     struct measure *measures = mem_zalloc((ops + 1) * sizeof(measures[0]));
     struct measure total = {0};
+    uint64_t bytes = 0; /* batches under way included */
     const char *missing = NULL;
     for (size_t i = 0; i < report->processes_len; i++) {
         const struct controller_process_report *p = &report->processes[i];
@@ -104,15 +105,17 @@ static void print_replica(const struct controller_report *report, uint32_t repli
         }
         missing = p->answered ? missing : p->reason;
         for (size_t o = 0; o < p->operators_len; o++) {
-            if (p->operators[o].node < ops) {
-                add(&measures[p->operators[o].node], &p->operators[o]);
-                add(&total, &p->operators[o]);
+            const struct controller_operator *op = &p->operators[o];
+            if (op->node < ops) {
+                add(&measures[op->node], op);
+                add(&total, op);
+                bytes += op->node == 0 ? op->dataflow_bytes : 0;
             }
         }
     }
     buf_printf(out, "Replica r%u: %" PRIu64 " workers, %.3f ms, ", replica + 1,
                measures[0].workers, (double)total.elapsed_ns / 1e6);
-    print_bytes(out, total.bytes);
+    print_bytes(out, bytes);
     buf_printf(out, "%s%s\n", missing != NULL ? "; incomplete: " : "",
                missing != NULL ? missing : "");
     if (total.workers > 0) {

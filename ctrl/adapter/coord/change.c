@@ -221,6 +221,9 @@ static err_t start_read(struct session *s)
         }
         TRY(read_choose_time(s->coord, query, cluster, &time));
     }
+    if (query->plan != NULL) {
+        query->plan->memory_limit = vars_size(s, "dataflow_memory_limit");
+    }
     s->run.state = RUN_READ;
     s->read = read_new(s->coord, query, on_rows, s);
     s->read->borrowed = true;

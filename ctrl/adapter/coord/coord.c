@@ -121,6 +121,7 @@ static err_t create_dataflow(struct coord *coord, const struct catalog_item *ite
     sql_query_free(query);
     plan->id = item->id;
     plan->name = arena_strdup(&plan->arena, item->name);
+    plan->memory_limit = item->memory_limit;
     plan->as_of = 0; /* the controller knows what can be read */
     plan->exports[0].id = item->id;
     plan->exports[0].until = FRONTIER_EMPTY;

@@ -500,6 +500,7 @@ void vars_end_transaction(struct session *s);
 void vars_report(struct session *s);
 void vars_free(struct session *s);
 uint64_t vars_duration_us(const struct session *s, const char *name);
+uint64_t vars_size(const struct session *s, const char *name);
 
 /* virtual.c */
 err_t virtual_init(struct coord *coord);

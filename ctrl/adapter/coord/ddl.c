@@ -239,6 +239,7 @@ static err_t fill_spec(struct session *s, struct sql_ddl *ddl, struct catalog_it
         const char *cluster = ddl->cluster != NULL ? ddl->cluster : vars_get(s, "cluster");
         spec->cluster = names_cluster(s, cluster, &err);
         TRY(err);
+        spec->memory_limit = ddl->memory_limit;
     }
     if (spec->kind == CATALOG_SOURCE) {
         TRY(source_columns(s, ddl));

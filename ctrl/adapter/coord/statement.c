@@ -479,6 +479,9 @@ static err_t open_query(struct session *s, struct portal *p, const struct sql_st
         return ERR_OK;
     }
     uint64_t cluster = names_cluster(s, vars_get(s, "cluster"), NULL);
+    if (query->plan != NULL) {
+        query->plan->memory_limit = vars_size(s, "dataflow_memory_limit");
+    }
     if (read_needs_cluster(query) && !read_inputs_known(s->coord, query, cluster)) {
         statement_wait(s, query, true, cluster, run_rows);
         return ERR_OK;

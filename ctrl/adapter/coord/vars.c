@@ -15,7 +15,16 @@
 #define VARS_DURATION_MAX_US 2147483647000.0 /* INT_MAX milliseconds, PostgreSQL's bound */
 
 /* What values are accepted: see check(). */
-enum var_kind { VAR_TEXT, VAR_BOOL, VAR_INT, VAR_DURATION, VAR_FIXED, VAR_ISOLATION, VAR_UTF8 };
+enum var_kind {
+    VAR_TEXT,
+    VAR_BOOL,
+    VAR_INT,
+    VAR_DURATION,
+    VAR_SIZE,
+    VAR_FIXED,
+    VAR_ISOLATION,
+    VAR_UTF8,
+};
 
 struct var {
     const char *name; /* as PostgreSQL spells it; compared without case */
@@ -33,6 +42,8 @@ static const struct var vars[] = {
     {"cluster", "default", VAR_TEXT, false, "Where queries run and objects are made."},
     {"cluster_replica", "", VAR_TEXT, false, "Replica that queries are sent to."},
     {"database", "tailrace", VAR_TEXT, false, "Current database."},
+    {"dataflow_memory_limit", "0", VAR_SIZE, false,
+     "Most memory of a query's dataflow on a worker; 0: no limit of its own."},
     {"DateStyle", "ISO, MDY", VAR_TEXT, true, "Display of dates: always ISO."},
     {"default_transaction_isolation", "strict serializable", VAR_ISOLATION, false,
      "Isolation of new transactions."},
@@ -173,6 +184,15 @@ uint64_t vars_duration_us(const struct session *s, const char *name)
     return us;
 }
 
+/* Bytes; checked when it was set, too. */
+uint64_t vars_size(const struct session *s, const char *name)
+{
+    uint64_t bytes = 0;
+    bool ok = sql_parse_size(vars_get(s, name), &bytes);
+    ASSERT(ok);
+    return bytes;
+}
+
 /* The words PostgreSQL takes, to its canonical two; NULL for any other. */
 static const char *parse_bool(const char *text)
 {
@@ -213,6 +233,7 @@ static err_t check(const struct var *v, const char *value, const char **out)
     case VAR_INT:
         (void)strtol(value, &end, 10);
         return end == value || *end != '\0' ? bad_value(v, value) : ERR_OK;
+    case VAR_SIZE: return sql_parse_size(value, &us) ? ERR_OK : bad_value(v, value);
     case VAR_DURATION: return parse_duration(value, &us) ? ERR_OK : bad_value(v, value);
     case VAR_FIXED:
         if (strcasecmp(value, v->initial) == 0) {

@@ -251,6 +251,9 @@ static void dataflow_row(struct virtual_sink *sink, const struct controller_proc
     put(sink, "id", o->incarnation);
     put_object(sink, o->dataflow);
     virtual_text(sink, "name", plan != NULL && plan->name != NULL ? plan->name : "");
+    put(sink, "size", o->dataflow_bytes);
+    put(sink, "memory_limit",
+        plan != NULL && plan->memory_limit > 0 ? plan->memory_limit : FRONTIER_EMPTY);
 }
 
 void virtual_mz_dataflows(struct virtual_sink *sink)
@@ -441,7 +444,7 @@ static struct progress progress_of(const struct controller_report *report, const
             }
             bool import = op->node < plan->nodes_len && plan->nodes[op->node].inputs_len == 0;
             out.rows += import ? op->rows_out : 0;
-            out.bytes += op->bytes;
+            out.bytes += op->node == 0 ? op->dataflow_bytes : 0;
             out.known = true;
         }
     }

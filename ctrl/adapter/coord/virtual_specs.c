@@ -684,9 +684,11 @@ const struct virtual_spec virtual_specs[] = {
     {"mz_internal", "mz_introspection_answers", 14112,
      "service:text replica_id:text process_id:int4 answered:bool reason:text rows_omitted:int8",
      virtual_mz_introspection_answers},
-    /* A dataflow on each worker; id is of this creation of it, object_id NULL a query's. */
+    /* A dataflow on each worker; id is of this creation of it, object_id NULL a query's. size is
+     * bytes, batches under way included; memory_limit NULL: none of its own. */
     {"mz_internal", "mz_dataflows", 14113,
-     "id:int8 name:text object_id:text replica_id:text process_id:int4 worker_id:int8",
+     "id:int8 name:text object_id:text replica_id:text process_id:int4 worker_id:int8 size:int8 "
+     "memory_limit:int8",
      virtual_mz_dataflows},
     /* node: in the order of the plan; the exports come last. */
     {"mz_internal", "mz_dataflow_operators", 14114,

@@ -18,6 +18,7 @@
 #include "ctrl/adapter/sql/typing.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <pg_query.h>
 
 /* ---- text ------------------------------------------------------------------------------------ */
@@ -145,6 +146,52 @@ static struct sql_options copy_options(struct arena *arena, const struct sql_opt
         }
     }
     return out;
+}
+
+/* ---- what is maintained ---------------------------------------------------------------------- */
+
+bool sql_parse_size(const char *text, uint64_t *bytes)
+{
+    static const struct {
+        const char *unit;
+        uint32_t shift;
+    } units[] = {{"", 0}, {"B", 0}, {"kB", 10}, {"MB", 20}, {"GB", 30}, {"TB", 40}};
+    char *end = NULL;
+    if (text == NULL || text[0] < '0' || text[0] > '9') {
+        return false; /* strtoull would take a sign */
+    }
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    end += strspn(end, " ");
+    for (size_t i = 0; errno == 0 && i < ARRAY_LEN(units); i++) {
+        if (strcmp(end, units[i].unit) == 0 && number <= (uint64_t)INT64_MAX >> units[i].shift) {
+            *bytes = (uint64_t)number << units[i].shift;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* WITH (...) of an index or materialized view; *text is what the definition says of it. */
+static err_t maintained_options(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *out,
+                                const char **text)
+{
+    const struct sql_options *options = &stmt->ast->options;
+    *text = "";
+    for (uint32_t i = 0; i < options->len; i++) {
+        const struct sql_option *o = &options->items[i];
+        if (strcmp(o->name, "memory_limit") != 0) {
+            return az_err(az, -1, ERR_INVALID, "22023", "unrecognized parameter \"%s\"", o->name);
+        }
+        if (!sql_parse_size(o->value, &out->memory_limit) || out->memory_limit == 0) {
+            return err_hint(az_err(az, -1, ERR_INVALID, "22023",
+                                   "invalid value for parameter \"memory_limit\": \"%s\"",
+                                   o->value != NULL ? o->value : ""),
+                            "It is a size, such as '500MB' or '2GB'.");
+        }
+        *text = arena_printf(az->arena, " WITH (memory_limit = '%s')", o->value);
+    }
+    return ERR_OK;
 }
 
 /* ---- tables ---------------------------------------------------------------------------------- */
@@ -328,6 +375,8 @@ static err_t view(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *ou
         out->cluster == NULL
             ? ""
             : arena_printf(az->arena, " IN CLUSTER %s", sql_quote_ident(az->arena, out->cluster));
+    const char *options = "";
+    TRY(maintained_options(az, stmt, out, &options));
     bool materialized = stmt->kind == SQL_CREATE_MATERIALIZED_VIEW;
     const char *columns = "";
     for (size_t i = 0; i < aliases_len; i++) {
@@ -335,9 +384,9 @@ static err_t view(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *ou
                                sql_quote_ident(az->arena, out->columns.names[i]));
     }
     out->create_sql = arena_printf(
-        az->arena, "CREATE %sVIEW %s%s%s%s%s AS %s", materialized ? "MATERIALIZED " : "",
+        az->arena, "CREATE %sVIEW %s%s%s%s%s%s AS %s", materialized ? "MATERIALIZED " : "",
         quoted_name(az->arena, &out->name), aliases_len > 0 ? " (" : "", columns,
-        aliases_len > 0 ? ")" : "", materialized ? cluster : "", out->definition);
+        aliases_len > 0 ? ")" : "", materialized ? cluster : "", options, out->definition);
     return ERR_OK;
 }
 
@@ -412,12 +461,14 @@ static err_t create_index(struct az *az, const struct sql_stmt *stmt, struct sql
     struct sql_name full = {
         .database = relation->database, .schema = relation->schema, .name = relation->name};
     const char *cluster = out->cluster != NULL ? out->cluster : az->cx->cluster;
+    const char *options = "";
+    TRY(maintained_options(az, stmt, out, &options));
     out->create_sql =
-        arena_printf(az->arena, "CREATE INDEX %s%sIN CLUSTER %s ON %s (%s)",
+        arena_printf(az->arena, "CREATE INDEX %s%sIN CLUSTER %s ON %s (%s)%s",
                      out->name.name == NULL ? "" : sql_quote_ident(az->arena, out->name.name),
                      out->name.name == NULL ? "" : " ",
                      sql_quote_ident(az->arena, cluster == NULL ? "default" : cluster),
-                     quoted_name(az->arena, &full), keys);
+                     quoted_name(az->arena, &full), keys, options);
     return ERR_OK;
 }
 

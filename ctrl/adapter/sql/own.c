@@ -434,6 +434,7 @@ static err_t create_index(struct parser *p)
     }
     uint32_t start = 0, end = 0;
     TRY(parens(p, &start, &end));
+    TRY(with_options(p, &p->ast->options));
     TRY(expect_end(p));
     static const char prefix[] = "CREATE INDEX ON x";
     const char *text =

@@ -353,8 +353,26 @@ static err_t of_copy(struct sql_script *script, struct sql_stmt *stmt,
 
 /* ---- the rest -------------------------------------------------------------------------------- */
 
+/* WITH (...) of an index or materialized view; what options there are is known to ddl.c. */
+static void take_options(struct sql_script *script, struct sql_stmt *stmt, pg_node **options,
+                         size_t len)
+{
+    struct sql_options *out = &stmt->ast->options;
+    ASSERT(out->len == 0);
+    out->items = ARENA_ARRAY(&script->arena, struct sql_option, len + 1);
+    for (size_t i = 0; i < len; i++) {
+        const PgQuery__DefElem *e = options[i]->def_elem;
+        pg_node *arg = e->arg;
+        out->items[out->len++] =
+            (struct sql_option){.name = e->defname,
+                                .value = arg != NULL ? value_text(script, &arg, 1) : NULL,
+                                .location = e->location};
+    }
+}
+
 /* CREATE MATERIALIZED VIEW is CREATE TABLE AS to the grammar. */
-static err_t of_create_as(struct sql_stmt *stmt, const PgQuery__CreateTableAsStmt *create)
+static err_t of_create_as(struct sql_script *script, struct sql_stmt *stmt,
+                          const PgQuery__CreateTableAsStmt *create)
 {
     ASSERT(create->into != NULL && create->into->rel != NULL);
     if (create->objtype != PG_QUERY__OBJECT_TYPE__OBJECT_MATVIEW) {
@@ -362,6 +380,7 @@ static err_t of_create_as(struct sql_stmt *stmt, const PgQuery__CreateTableAsStm
     }
     set_kind(stmt, SQL_CREATE_MATERIALIZED_VIEW, "CREATE MATERIALIZED VIEW", false);
     stmt->name = name_of_range(stmt, create->into->rel);
+    take_options(script, stmt, create->into->options, create->into->n_options);
     return ERR_OK;
 }
 
@@ -491,12 +510,13 @@ static err_t of_definition(struct sql_script *script, struct sql_stmt *stmt, con
         stmt->name = name_of_range(stmt, node->view_stmt->view);
         return ERR_OK;
     case PG_QUERY__NODE__NODE_CREATE_TABLE_AS_STMT:
-        return of_create_as(stmt, node->create_table_as_stmt);
+        return of_create_as(script, stmt, node->create_table_as_stmt);
     case PG_QUERY__NODE__NODE_INDEX_STMT:
         set_kind(stmt, SQL_CREATE_INDEX, "CREATE INDEX", false);
         stmt->name.name = text_or_null(node->index_stmt->idxname);
         stmt->ast->on = name_of_range(stmt, node->index_stmt->relation);
         stmt->ast->if_not_exists = node->index_stmt->if_not_exists;
+        take_options(script, stmt, node->index_stmt->options, node->index_stmt->n_options);
         return ERR_OK;
     case PG_QUERY__NODE__NODE_CREATE_SCHEMA_STMT:
         set_kind(stmt, SQL_CREATE_SCHEMA, "CREATE SCHEMA", false);

@@ -376,6 +376,7 @@ struct sql_ddl {
     uint64_t *depends;      /* ids of relations a view or index is defined over (direct) */
     uint32_t depends_len;
     const char *cluster; /* IN CLUSTER; NULL: the session's */
+    uint64_t memory_limit; /* WITH (memory_limit = '1GB') of what is maintained; 0: none */
     struct {
         const char *path;
         uint8_t format; /* enum sql_source_format */
@@ -397,6 +398,9 @@ struct sql_ddl {
         struct sql_options options;
     } cluster_options;
 };
+/* "64MB", "1GB": a number and PostgreSQL's unit (B, kB, MB, GB, TB; powers of 1024; none: bytes).
+ * False: it is no size, or none that fits. */
+bool sql_parse_size(const char *text, uint64_t *bytes);
 /* SQL_CREATE_*. Free with sql_ddl_free. */
 err_t sql_plan_ddl(const struct sql_context *cx, const struct sql_stmt *stmt, struct sql_ddl **out);
 void sql_ddl_free(struct sql_ddl *ddl);

@@ -584,7 +584,7 @@ static void test_memory_limit(void)
     replica_settle(r);
     free(rows);
     CU_ASSERT_EQUAL(r->failures, 1);
-    CU_ASSERT(r->failed != NULL && strstr(r->failed, "more than 262144 bytes") != NULL);
+    CU_ASSERT(r->failed != NULL && strstr(r->failed, "limit of 262144 bytes") != NULL);
     CU_ASSERT_EQUAL(engine_memory(r->worker[0].engine), 0);
     /* Others go on. */
     struct spec other = {.id = LATER, .as_of = 1, .subscribe = EXPORT_SUBSCRIBE};

@@ -78,6 +78,7 @@ static const struct catalog_item *create(struct catalog *c, enum catalog_kind ki
         spec.keys = keys;
         spec.keys_len = 2;
         spec.cluster = catalog_cluster(c, "default")->id;
+        spec.memory_limit = 5ULL << 30;
     } else if (kind == CATALOG_SOURCE) {
         spec.source = (struct catalog_source){"/tmp/x.csv", 1, true, 3, ';', true};
     }
@@ -124,6 +125,8 @@ static void check(struct catalog *c, void *arg)
     CU_ASSERT_PTR_NULL(t->defaults[0]);
     CU_ASSERT_STRING_EQUAL(t->comment, "a table");
     CU_ASSERT_TRUE(i->on == t->id && i->keys_len == 2 && i->keys[0] == 1 && i->keys[1] == 0);
+    CU_ASSERT_EQUAL(i->memory_limit, arg != NULL ? 0 : 5ULL << 30);
+    CU_ASSERT_EQUAL(t->memory_limit, 0);
     CU_ASSERT_PTR_EQUAL(catalog_index_on(c, t->id, 0), i);
     CU_ASSERT_PTR_NULL(catalog_index_on(c, t->id, 1));
     CU_ASSERT_EQUAL(catalog_count(c, CATALOG_TABLE), 1);
@@ -342,6 +345,41 @@ static void test_damage(void)
     }
 }
 
+/* What version 1 wrote: it had no limits of memory. */
+static void make_version_1(struct catalog *c, void *arg)
+{
+    CU_ASSERT_PTR_NULL(catalog_store_run(&c->store, "ALTER TABLE items DROP COLUMN memory_limit",
+                                         ""));
+    CU_ASSERT_PTR_NULL(catalog_store_set_meta(&c->store, "schema_version", 1));
+}
+
+static void make_version_3(struct catalog *c, void *arg)
+{
+    CU_ASSERT_PTR_NULL(catalog_store_set_meta(&c->store, "schema_version", 3));
+}
+
+static void open_newer(struct io_loop *loop, void *arg)
+{
+    open_as(loop, NULL, "22023");
+}
+
+/* An earlier version is migrated once and stays so; a later one is left alone. */
+static void test_versions(void)
+{
+    struct sim_config config = sim_config_default(6);
+    struct sim *sim = sim_new(&config);
+    char migrated[] = "migrated";
+    live(sim, fill, NULL);
+    live(sim, make_version_1, NULL);
+    live(sim, check, migrated);
+    live(sim, check, migrated);
+    live(sim, make_version_3, NULL);
+    struct sim_process *p = sim_process_start(sim, "host", "environmentd", open_newer, NULL, NULL);
+    sim_run_until(sim, sim_now_us(sim) + 1000000);
+    sim_process_kill(sim, p);
+    sim_free(sim);
+}
+
 static void test_environments(void)
 {
     struct sim_config config = sim_config_default(4);
@@ -360,5 +398,6 @@ static const struct test_case cases[] = {
     {"disk failure", test_disk_failure},
     {"environments", test_environments},
     {"damage", test_damage},
+    {"versions", test_versions},
 };
 TEST_SUITE("catalog", cases)

@@ -102,6 +102,36 @@ static void check_look(struct talk *t)
     CU_ASSERT_PTR_NOT_NULL(found);
 }
 
+/* A limit of memory is a part of the definition; what is no size, or no option, is refused. */
+static void test_memory_limits(void)
+{
+    static const struct line lines[] = {
+        {"create table t (a int)", "CREATE TABLE;"},
+        {"create index i on t (a) with (memory_limit = '64MB')", "CREATE INDEX;"},
+        {"show create index i",
+         "tailrace.public.i|CREATE INDEX i IN CLUSTER \"default\" ON tailrace.public.t (a) "
+         "WITH (memory_limit = '64MB');SHOW;"},
+        {"create materialized view m with (memory_limit = '1 GB') as select count(*) from t",
+         "CREATE MATERIALIZED VIEW;"},
+        {"select create_sql like '%VIEW m WITH (memory_limit = ''1 GB'') AS %' "
+         "from mz_catalog.mz_materialized_views", "t;SELECT 1;"},
+        {"create materialized view n in cluster \"default\" with (memory limit = '5kB') as "
+         "select 1 as a", "CREATE MATERIALIZED VIEW;"},
+        {"create index j in cluster \"default\" on t (a) with (memory_limit = 1000000)",
+         "CREATE INDEX;"},
+        {"create index k on t (a) with (memory_limit = 'lots')", "!22023;", .error = "lots"},
+        {"create index k on t (a) with (memory_limit = '-1GB')", "!22023;", .error = "-1GB"},
+        {"create index k on t (a) with (memory_limit = '0')", "!22023;"},
+        {"create index k on t (a) with (memory_limit = '9999999TB')", "!22023;"},
+        {"create index k on t (a) with (memory_limit)", "!22023;"},
+        {"create index k on t (a) with (fillfactor = 70)", "!22023;", .error = "fillfactor"},
+        {"create materialized view o with (nosuch = 1) as select 1 as a", "!22023;"},
+        {"set dataflow_memory_limit = '10MB'; show dataflow_memory_limit", "SET;10MB;SHOW;"},
+        {"set dataflow_memory_limit = 'ten'", "!22023;"},
+    };
+    CONVERSE(lines);
+}
+
 /* Others can see what a session waits for. */
 static void test_seen_by_others(void)
 {
@@ -362,6 +392,7 @@ static void test_copy(void)
 
 static const struct test_case cases[] = {
     {"introspection", test_introspection},
+    {"memory limits", test_memory_limits},
     {"source not there", test_source_not_there},
     {"seen by others", test_seen_by_others},
     {"dropped while waited for", test_dropped_while_waited_for},
