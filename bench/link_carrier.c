@@ -6,10 +6,11 @@
  * The waits are the loop's: SPIN looks for work for ever, SLEEP sleeps at once, ADAPT is what a
  * daemon does.
  *
- * Back and forth, each side answers from within the callback that brought the message; a flood
- * sends a batch a turn of the loop and goes on as long as the carrier has room. The carrier
- * publishes at the end of a turn by itself; the flush after each batch is there because the case
- * says how large a publication is.
+ * Back and forth, each side answers from within the callback that brought the message. A flood
+ * sends up to 64 batches a turn of the loop (64 KiB at most), as a worker with that much to say
+ * would, and goes on as long as the carrier has room. The carrier publishes at the end of a turn by
+ * itself; the flush after each batch is there because the case says how large a publication is: one
+ * by one is one message, however many of them a turn has.
  *
  * By reference: the block is built once in a pool, and each message only says which number it is.
  */
@@ -24,7 +25,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SMALL = 256, RETRY_US = 5000, WATCH_US = 100 * 1000, SPIN_US = 10 * 1000 * 1000 };
+enum {
+    RETRY_US = 5000,
+    WATCH_US = 100 * 1000,
+    SPIN_US = 10 * 1000 * 1000,
+    TURN_FLUSHES = 64, /* a flood's publications in one turn of the loop, */
+    TURN_BYTES = 64 * 1024, /* as long as they are fewer bytes than this */
+};
 
 /* How the session is made. Filled before the forks, then read only; the rest belongs to one
  * process each. */
@@ -43,7 +50,7 @@ struct post {
     struct io_timer timer;     /* dials, looks at link_interrupted, sees the end of a KILL */
     struct shm_pool *pool;     /* BY_REFERENCE: of the block below */
     struct carrier_block block;
-    uint64_t small[SMALL / sizeof(uint64_t)]; /* a message that is sent by copy */
+    uint64_t small[CARRIER_RUN_BYTES / sizeof(uint64_t)]; /* a message of two lines */
     err_t err;                 /* why the loop was stopped before its time */
 };
 
@@ -61,28 +68,75 @@ static void post_end(struct post *post, err_t err)
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
-/* Small messages by copy, larger ones built in place, shared ones by reference: as the layers
- * above would. */
-static void send_one(struct post *post)
+/* Small messages in runs, built in place when they take one line. */
+static void send_small(struct post *post, uint32_t count)
+{
+    struct load *load = post->load;
+    const struct carrier_message m = {.kind = FRAME_KIND_USER, .stream = 1};
+    ASSERT(post->carrier != NULL && load->shape->bytes <= CARRIER_RUN_BYTES);
+    while (count > 0) {
+        uint32_t n = count < CARRIER_RUN_MAX ? count : CARRIER_RUN_MAX;
+        struct carrier_run run;
+        carrier_run_begin(post->carrier, 0, 0, n, load->shape->bytes, &run);
+        if (run.stride == 1) {
+            for (uint32_t i = 0; i < run.len; i++) {
+                load_fill(load, carrier_run_at(&run, i, &m));
+            }
+        } else {
+            for (uint32_t i = 0; i < run.len; i++) {
+                load_fill(load, post->small);
+                carrier_run_put(&run, i, &m, (const uint8_t *)post->small);
+            }
+        }
+        carrier_run_end(post->carrier, 0, 0, &run, run.len);
+        count -= run.len;
+    }
+}
+
+/* A worker with one thing to say, which is not to wait. */
+static void send_single(struct post *post)
+{
+    struct load *load = post->load;
+    struct carrier_message m = {.kind = FRAME_KIND_USER, .flags = CARRIER_NOW, .stream = 1,
+                                .data = (const uint8_t *)post->small, .len = load->shape->bytes};
+    load_fill(load, post->small);
+    carrier_send(post->carrier, 0, 0, &m);
+}
+
+/* In a block of the arena, or a reference to the one there is. */
+static void send_large(struct post *post, uint32_t count)
 {
     struct load *load = post->load;
     size_t bytes = load->shape->bytes;
-    struct carrier_message m = {.kind = FRAME_KIND_USER, .stream = 1, .a = load->sent};
-    ASSERT(post->carrier != NULL);
-    if (load->shape->by_reference) {
-        m.b = load->due_ns;
-        load->sent++;
-        carrier_share(post->carrier, 0, 0, &m, &post->block, bytes);
-    } else if (bytes <= SMALL) {
-        load_fill(load, post->small);
-        m.data = (const uint8_t *)post->small;
-        m.len = bytes;
-        carrier_send(post->carrier, 0, 0, &m);
-    } else {
+    struct carrier_message m = {.kind = FRAME_KIND_USER, .stream = 1};
+    for (uint32_t i = 0; i < count; i++) {
         struct carrier_block block;
+        m.a = load->sent;
+        m.b = load->due_ns;
+        if (load->shape->by_reference) {
+            load->sent++;
+            carrier_share(post->carrier, 0, 0, &m, &post->block, bytes);
+            continue;
+        }
         carrier_reserve(post->carrier, 0, 0, bytes, &block);
         load_fill(load, block.data);
         carrier_commit(post->carrier, 0, 0, &m, &block, bytes);
+    }
+    carrier_flush(post->carrier, 0);
+}
+
+/* As the layers above would: publishes what it sent. */
+static void send(struct post *post, uint32_t count)
+{
+    const struct load_shape *shape = post->load->shape;
+    ASSERT(count > 0 && post->carrier != NULL);
+    if (shape->by_reference || shape->bytes > CARRIER_RUN_BYTES) {
+        send_large(post, count);
+    } else if (count == 1) {
+        send_single(post);
+    } else {
+        send_small(post, count);
+        carrier_flush(post->carrier, 0);
     }
 }
 
@@ -97,11 +151,22 @@ static bool send_batch(struct post *post, uint32_t count)
     if (limit != 0 && post->load->sent >= limit) {
         return false;
     }
-    for (uint32_t i = 0; i < count; i++) {
-        send_one(post);
-    }
-    carrier_flush(post->carrier, 0);
+    send(post, count);
     return true;
+}
+
+/* What a busy worker has to say in one turn of its loop. */
+static bool send_turn(struct post *post)
+{
+    const struct load_shape *shape = post->load->shape;
+    size_t each = (size_t)shape->batch * (shape->by_reference ? sizeof(uint64_t) : shape->bytes);
+    ASSERT(each > 0);
+    uint32_t flushes = 0;
+    while (flushes < TURN_FLUSHES && flushes * each < TURN_BYTES &&
+           send_batch(post, shape->batch)) {
+        flushes++;
+    }
+    return flushes > 0;
 }
 
 /* Sends what is due, once a turn, however late it is. */
@@ -109,8 +174,7 @@ static bool send_paced(struct post *post)
 {
     struct load *load = post->load;
     if (load_due(load, machine_now_ns())) {
-        send_one(post);
-        carrier_flush(post->carrier, 0);
+        send(post, 1);
         load->due_ns += load->shape->interval_ns;
     }
     return true; /* the clock must be looked at again: a sender on time does not sleep */
@@ -125,7 +189,7 @@ static bool poll_post(struct io_poller *poller)
     }
     switch (post->load->shape->pattern) {
     case LOAD_FLOOD:
-    case LOAD_KILL: return send_batch(post, post->load->shape->batch);
+    case LOAD_KILL: return send_turn(post);
     case LOAD_PACED: return send_paced(post);
     case LOAD_PING: return false; /* the answers drive it */
     }
@@ -138,8 +202,7 @@ static bool poll_post(struct io_poller *poller)
 static void ping(struct post *post)
 {
     post->load->sent_ns = machine_now_ns();
-    send_one(post);
-    carrier_flush(post->carrier, 0);
+    send(post, 1);
 }
 
 /* The session stands, on the worker's loop. */
@@ -153,8 +216,23 @@ static void on_open(void *ctx, struct carrier *carrier, uint32_t local)
     }
 }
 
-/* What the case is about. The answer to a ping is sent from within the callback, as a worker
+/* After what came was taken. The answer to a ping is sent from within the callback, as a worker
  * that has nothing else to do would. */
+static inline void taken(struct post *post)
+{
+    if (post->load->over) {
+        io_loop_stop(post->loop);
+    } else if (post->load->shape->pattern == LOAD_PING) {
+        ping(post);
+    }
+}
+
+static err_t bad_length(const struct post *post, size_t len)
+{
+    return err_new(ERR_CORRUPT, "%zu bytes instead of %u", len, post->load->shape->bytes);
+}
+
+/* What the case is about: larger messages, and those that did not come in runs. */
 static err_t on_message(void *ctx, struct carrier *carrier, uint32_t local, uint32_t remote,
                         const struct carrier_message *m)
 {
@@ -162,7 +240,7 @@ static err_t on_message(void *ctx, struct carrier *carrier, uint32_t local, uint
     struct load *load = post->load;
     ASSERT(local == 0 && remote == 0);
     if (m->len != load->shape->bytes) {
-        return err_new(ERR_CORRUPT, "%zu bytes instead of %u", m->len, load->shape->bytes);
+        return bad_length(post, m->len);
     }
     if (load->shape->by_reference) {
         uint64_t words[4] = {m->a, m->b};
@@ -170,11 +248,23 @@ static err_t on_message(void *ctx, struct carrier *carrier, uint32_t local, uint
     } else {
         load_take(load, m->data);
     }
-    if (load->over) {
-        io_loop_stop(post->loop);
-    } else if (load->shape->pattern == LOAD_PING) {
-        ping(post);
+    taken(post);
+    return ERR_OK;
+}
+
+static err_t on_run(void *ctx, struct carrier *carrier, uint32_t local, uint32_t remote,
+                    const struct carrier_small *messages, uint32_t len)
+{
+    struct post *post = ctx;
+    struct load *load = post->load;
+    ASSERT(local == 0 && remote == 0);
+    for (uint32_t i = 0; i < len && !load->over; i++) {
+        if (messages[i].len != load->shape->bytes) {
+            return bad_length(post, messages[i].len);
+        }
+        load_take(load, messages[i].bytes);
     }
+    taken(post);
     return ERR_OK;
 }
 
@@ -226,7 +316,7 @@ static void on_ended(void *ctx, struct carrier *carrier)
 }
 
 static const struct carrier_host host = {
-    .open = on_open, .message = on_message, .lost = on_lost, .close = on_close,
+    .open = on_open, .message = on_message, .run = on_run, .lost = on_lost, .close = on_close,
     .ending = on_ending, .ended = on_ended};
 
 /* Over a connected stream, without the handshake of the layers above. */

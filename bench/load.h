@@ -156,8 +156,13 @@ static inline __attribute__((always_inline)) void load_take(struct load *load, c
         load->figures->lost += seq > load->received ? seq - load->received : 0;
     }
     load->received = seq + 1;
-    load->over |= load->parent && load->received == load->limit;
-    if (!load->parent || load->limit != 0) {
+    if (!load->parent) {
+        return;
+    }
+    if (load->limit != 0) {
+        if (load->received == load->limit) {
+            load->over = true;
+        }
         return;
     }
     if (load->shape->pattern >= LOAD_FLOOD) {

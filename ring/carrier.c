@@ -118,6 +118,24 @@ bool carrier_deliver(struct carrier *c, uint32_t local, uint32_t remote,
     return true;
 }
 
+bool carrier_deliver_run(struct carrier *c, uint32_t local, uint32_t remote,
+                         const struct carrier_small *messages, uint32_t len, size_t bytes)
+{
+    ASSERT(local < c->ends_len && len > 0 && len <= CARRIER_RUN_MAX);
+    struct carrier_end *end = &c->ends[local];
+    if (!end->open || end->failed) {
+        return false;
+    }
+    carrier_count(&end->counters->messages_in, len);
+    carrier_count(&end->counters->bytes_in, bytes);
+    err_t err = c->host->run(end->worker.ctx, c, local, remote, messages, len);
+    if (err != ERR_OK) {
+        carrier_fail(c, local, err);
+        return false;
+    }
+    return true;
+}
+
 void carrier_writable(struct carrier *c, uint32_t local)
 {
     ASSERT(local < c->ends_len);
@@ -194,22 +212,34 @@ void carrier_commit(struct carrier *c, uint32_t local, uint32_t remote,
     c->ops->commit(c, local, remote, m, block, len);
 }
 
+/* For carriers without a way of their own. Apart, so that the others save no registers. */
+static __attribute__((noinline)) void send_by_commit(struct carrier *c, uint32_t local,
+                                                     uint32_t remote,
+                                                     const struct carrier_message *m)
+{
+    struct carrier_block block;
+    if (m->len == 0) {
+        carrier_commit(c, local, remote, m, NULL, 0);
+    } else {
+        carrier_reserve(c, local, remote, m->len, &block);
+        memcpy(block.data, m->data, m->len);
+        carrier_commit(c, local, remote, m, &block, m->len);
+    }
+    if ((m->flags & CARRIER_NOW) != 0) {
+        carrier_flush(c, local);
+    }
+}
+
 void carrier_send(struct carrier *c, uint32_t local, uint32_t remote,
                   const struct carrier_message *m)
 {
-    ASSERT(local < c->ends_len && c->ends[local].open && remote < c->theirs.workers);
-    if (c->ops->send != NULL) {
-        c->ops->send(c, local, remote, m); /* the last call: few stores stand before its own */
+    ASSERT(local < c->ends_len && remote < c->theirs.workers);
+    ASSERT(c->ends[local].open && !c->ends[local].building);
+    if (c->ops->send == NULL) {
+        send_by_commit(c, local, remote, m);
         return;
     }
-    if (m->len == 0) {
-        carrier_commit(c, local, remote, m, NULL, 0);
-        return;
-    }
-    struct carrier_block block;
-    carrier_reserve(c, local, remote, m->len, &block);
-    memcpy(block.data, m->data, m->len);
-    carrier_commit(c, local, remote, m, &block, m->len);
+    c->ops->send(c, local, remote, m); /* the last call: few stores stand before its own */
 }
 
 void carrier_share(struct carrier *c, uint32_t local, uint32_t remote,
@@ -230,9 +260,73 @@ void carrier_share(struct carrier *c, uint32_t local, uint32_t remote,
 
 void carrier_flush(struct carrier *c, uint32_t local)
 {
-    ASSERT(local < c->ends_len && c->ends[local].open);
+    ASSERT(local < c->ends_len && c->ends[local].open && !c->ends[local].building);
     if (c->ops->flush != NULL) {
         c->ops->flush(c, local);
+    }
+}
+
+/* ---- runs ------------------------------------------------------------------------------------ */
+
+static uint32_t run_stride(size_t len)
+{
+    return len <= CARRIER_RUN_HEAD ? 1 : 2;
+}
+
+/* Where a carrier has no room in place. */
+static void gather(struct carrier_end *end, uint32_t n, size_t len, struct carrier_run *run)
+{
+    if (end->gathered == NULL) {
+        size_t size = 2 * CARRIER_RUN_MAX * sizeof(end->gathered[0]);
+        end->gathered = aligned_alloc(sizeof(end->gathered[0]), size);
+        ASSERT(end->gathered != NULL);
+    }
+    *run = (struct carrier_run){.first = end->gathered, .lines = end->gathered, .len = n,
+                                .stride = run_stride(len), .bytes = (uint32_t)len};
+}
+
+void carrier_run_begin(struct carrier *c, uint32_t local, uint32_t remote, uint32_t n, size_t len,
+                       struct carrier_run *run)
+{
+    ASSERT(local < c->ends_len && c->ends[local].open && remote < c->theirs.workers);
+    ASSERT(n > 0 && n <= CARRIER_RUN_MAX && len <= CARRIER_RUN_BYTES);
+    struct carrier_end *end = &c->ends[local];
+    ASSERT(!end->building);
+    end->building = true;
+    if (c->ops->run_begin == NULL) {
+        gather(end, n, len, run);
+    } else if (!c->ops->run_begin(c, local, remote, n, len, run)) {
+        gather(end, 1, len, run);
+    }
+}
+
+static void send_gathered(struct carrier *c, uint32_t local, uint32_t remote,
+                          const struct carrier_run *run, uint32_t i)
+{
+    const struct carrier_line *line = run->lines + (size_t)i * run->stride;
+    ASSERT(line->len == run->bytes);
+    uint8_t bytes[CARRIER_RUN_BYTES];
+    size_t head = run->bytes < CARRIER_RUN_HEAD ? run->bytes : CARRIER_RUN_HEAD;
+    memcpy(bytes, line->bytes, head);
+    if (run->stride > 1) {
+        memcpy(bytes + head, line[1].more, run->bytes - head);
+    }
+    struct carrier_message m = {.kind = (uint8_t)line->word, .stream = line->stream, .c = line->c,
+                                .a = line->a, .b = line->b, .data = bytes, .len = run->bytes};
+    carrier_send(c, local, remote, &m);
+}
+
+void carrier_run_end(struct carrier *c, uint32_t local, uint32_t remote,
+                     const struct carrier_run *run, uint32_t n)
+{
+    ASSERT(local < c->ends_len && c->ends[local].building && n <= run->len);
+    c->ends[local].building = false;
+    if (run->word != 0) {
+        c->ops->run_end(c, local, remote, run, n);
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        send_gathered(c, local, remote, run, i);
     }
 }
 
@@ -387,6 +481,7 @@ void carrier_release(struct carrier *c)
 {
     for (uint32_t i = 0; i < c->ends_len; i++) {
         mailbox_free(c->ends[i].box, node_drop);
+        free(c->ends[i].gathered);
         if (c->ends[i].slot_shown != NULL) {
             counters_close(c->counters, c->ends[i].slot_shown);
         }

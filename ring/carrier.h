@@ -18,6 +18,11 @@
  * Batching. What is committed is published at the end of the loop's turn, all of it at once, or as
  * soon as it is a good deal; carrier_flush does it now.
  *
+ * Runs. Many small messages of one length to one worker are cheaper together: carrier_run_begin
+ * gives room for some, which the caller fills in place with inline calls; what arrived that way
+ * comes in runs as well, to a host that has `run`. Nothing else about them differs: they keep
+ * their place in the order, and who has no `run` hears message for each.
+ *
  * Sharing. A block of a pool (shm/shm.h) is built once and sent any number of times with
  * carrier_share: to any stream, worker and session, each with a header of its own. Sessions in
  * shared memory pass a reference; the others copy. The block is free when its maker has released
@@ -39,6 +44,8 @@ enum {
 
 enum carrier_flags {
     CARRIER_URGENT = 1, /* sending: may overtake other streams, not its own */
+    CARRIER_NOW = 4,    /* sending: published at once, with what was committed before it to the
+                           same worker, as by carrier_flush; carrier_send only */
     /* Received: the bytes lie in private memory. Without it the peer's process can still write
      * them: what is checked must be a copy, see ring/README.md. */
     CARRIER_STABLE = 2,
@@ -57,6 +64,63 @@ struct carrier_message {
     size_t len;          /* <= FRAME_MESSAGE_MAX */
 };
 
+/* ---- runs ------------------------------------------------------------------------------------ */
+
+enum {
+    CARRIER_RUN_MAX = 32,  /* messages in a run */
+    CARRIER_RUN_HEAD = 32, /* bytes of one that lie behind its header, */
+    CARRIER_RUN_MORE = 60, /* and in the line after that */
+    CARRIER_RUN_BYTES = CARRIER_RUN_HEAD + CARRIER_RUN_MORE, /* the most it has */
+};
+
+/* A line of the ring as its sender fills it: header and first bytes, or the word and more bytes. */
+struct carrier_line {
+    union {
+        struct {
+            uint32_t word; /* the carrier's: which message this is, and whether it is there */
+            uint32_t stream;
+            uint32_t c;
+            uint32_t len;
+            uint64_t a;
+            uint64_t b;
+            uint8_t bytes[CARRIER_RUN_HEAD];
+        };
+        struct {
+            uint32_t zero; /* where further lines have their word */
+            uint8_t more[CARRIER_RUN_MORE];
+        };
+    };
+} __attribute__((aligned(64)));
+STATIC_ASSERT(sizeof(struct carrier_line) == 64, "a cache line");
+
+/* Room for a run. */
+struct carrier_run {
+    struct carrier_line *first; /* of message 0, */
+    struct carrier_line *lines; /* of message i > 0 those from i * stride on */
+    uint32_t len;    /* messages there is room for: 1 to what was asked for */
+    uint32_t stride; /* lines of each */
+    uint32_t word;   /* the carrier's; 0: private memory */
+    uint32_t bytes;  /* of each message */
+};
+
+/* A small message received in a run: a private copy. */
+struct carrier_small {
+    uint32_t word; /* its low byte is the kind */
+    uint32_t stream;
+    uint32_t c;
+    uint32_t len;
+    uint64_t a;
+    uint64_t b;
+    uint8_t bytes[CARRIER_RUN_BYTES]; /* 32-byte aligned */
+    uint32_t unused;
+} __attribute__((aligned(64)));
+STATIC_ASSERT(sizeof(struct carrier_small) == 128, "whole lines");
+
+static inline uint8_t carrier_small_kind(const struct carrier_small *m)
+{
+    return (uint8_t)m->word;
+}
+
 struct carrier;
 
 /* What a session tells the layer above. worker_ctx: see carrier_worker. */
@@ -65,6 +129,10 @@ struct carrier_host {
     /* An error ends the session, with this reason. */
     err_t (*message)(void *worker_ctx, struct carrier *carrier, uint32_t local, uint32_t remote,
                      const struct carrier_message *message);
+    /* Small messages that came one after the other, 1 to CARRIER_RUN_MAX; they are the callee's
+     * until it returns. Not all small messages come this way. NULL: none do. */
+    err_t (*run)(void *worker_ctx, struct carrier *carrier, uint32_t local, uint32_t remote,
+                 const struct carrier_small *messages, uint32_t len);
     /* A message sent by carrier_share was taken back by its sender before it was read, because this
      * worker had fallen behind: here it is, in its place in the order, without its bytes. NULL:
      * falling behind ends the session. */
@@ -148,8 +216,81 @@ void carrier_send(struct carrier *c, uint32_t local, uint32_t remote,
  * bytes may not change any more. */
 void carrier_share(struct carrier *c, uint32_t local, uint32_t remote,
                    const struct carrier_message *m, const struct carrier_block *block, size_t len);
-/* Publishes what was committed, on all lanes of this worker, now. */
+/* Publishes what was committed, on all lanes of this worker, now. A peer that is seen asleep is
+ * woken now, one that is just falling asleep at the end of the loop's turn at the latest. */
 void carrier_flush(struct carrier *c, uint32_t local);
+
+/*
+ * Small messages to one worker, n of them (1 to CARRIER_RUN_MAX) of len bytes each (up to
+ * CARRIER_RUN_BYTES). Gives room for run.len of them, which may be fewer: then begin again. Fill
+ * as many as wanted, in order, with carrier_run_at or carrier_run_put; carrier_run_end sends them.
+ * Between the two nothing else is called on this carrier's local worker:
+ *
+ *   struct carrier_run run;
+ *   carrier_run_begin(c, local, remote, n, 16, &run);
+ *   for (uint32_t i = 0; i < run.len; i++) {
+ *       memcpy(carrier_run_at(&run, i, &header), item[i], 16);
+ *   }
+ *   carrier_run_end(c, local, remote, &run, run.len);
+ */
+void carrier_run_begin(struct carrier *c, uint32_t local, uint32_t remote, uint32_t n, size_t len,
+                       struct carrier_run *run);
+void carrier_run_end(struct carrier *c, uint32_t local, uint32_t remote,
+                     const struct carrier_run *run, uint32_t n);
+
+/* As the ring wants its lines written: few, large stores. */
+typedef uint64_t carrier_pair __attribute__((vector_size(16), may_alias));
+STATIC_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the halves of a pair's words");
+
+/* Writes the header of message i (data and len of m are ignored); its bytes, no more than
+ * CARRIER_RUN_HEAD, are to be written where this points, 32-byte aligned. */
+static inline __attribute__((always_inline)) uint8_t *
+carrier_run_at(const struct carrier_run *run, uint32_t i, const struct carrier_message *m)
+{
+    struct carrier_line *line = i == 0 ? run->first : run->lines + (size_t)i * run->stride;
+    carrier_pair *head = (carrier_pair *)line;
+    head[0] = (carrier_pair){(run->word | m->kind) | (uint64_t)m->stream << 32,
+                             m->c | (uint64_t)run->bytes << 32};
+    head[1] = (carrier_pair){m->a, m->b};
+    return line->bytes;
+}
+
+/* A few bytes, without a call: pieces of 16 that may overlap at the end. (What was just stored in
+ * smaller pieces is slow to read back that way: build it in place instead.) */
+static inline __attribute__((always_inline)) void carrier_copy(uint8_t *to, const uint8_t *from,
+                                                               size_t len)
+{
+    if (len >= 16) {
+        for (size_t i = 16; i < len; i += 16) {
+            memcpy(to + i - 16, from + i - 16, 16);
+        }
+        memcpy(to + len - 16, from + len - 16, 16);
+    } else if (len >= 8) {
+        memcpy(to, from, 8);
+        memcpy(to + len - 8, from + len - 8, 8);
+    } else {
+        for (size_t i = 0; i < len; i++) {
+            to[i] = from[i];
+        }
+    }
+}
+
+/* The same for any length: copies the run's bytes a message from data. */
+static inline __attribute__((always_inline)) void
+carrier_run_put(const struct carrier_run *run, uint32_t i, const struct carrier_message *m,
+                const uint8_t *data)
+{
+    uint8_t *bytes = carrier_run_at(run, i, m);
+    if (run->stride == 1) {
+        carrier_copy(bytes, data, run->bytes);
+        return;
+    }
+    struct carrier_line *line = run->lines + (size_t)i * run->stride + 1;
+    line->zero = 0;
+    carrier_copy(bytes, data, CARRIER_RUN_HEAD);
+    carrier_copy(line->more, data + CARRIER_RUN_HEAD, run->bytes - CARRIER_RUN_HEAD);
+}
+
 /* A word of the layer above's, one per local worker and session; NULL at open. */
 void **carrier_slot(struct carrier *c, uint32_t local);
 /* Ends the session for this reason (owned). Also the net loop, with local = CARRIER_NET. */
@@ -187,6 +328,12 @@ struct carrier_ops {
     void (*share)(struct carrier *c, uint32_t local, uint32_t remote,
                   const struct carrier_message *m, const struct carrier_block *block, size_t len);
     void (*flush)(struct carrier *c, uint32_t local);
+    /* Runs in place; n and len are within bounds. False: no room, send it singly. end counts as
+     * well. NULL, both: messages are gathered in private memory. */
+    bool (*run_begin)(struct carrier *c, uint32_t local, uint32_t remote, uint32_t n, size_t len,
+                      struct carrier_run *run);
+    void (*run_end)(struct carrier *c, uint32_t local, uint32_t remote,
+                    const struct carrier_run *run, uint32_t n);
     /* Worker loop. prepare: see carrier_prepare. attach: before host->open. detach: after
      * host->close, also when there was no open or no prepare. May be NULL. */
     void (*prepare)(struct carrier *c, uint32_t local);
@@ -208,6 +355,8 @@ struct carrier_end {
     void *slot;          /* of the layer above */
     bool open;           /* worker's: between open and close */
     bool failed;         /* worker's: it asked for the end; further messages are dropped */
+    bool building;       /* worker's: between carrier_run_begin and carrier_run_end */
+    struct carrier_line *gathered; /* worker's: a run in private memory; NULL until there was one */
     struct carrier_counters *counters; /* own_counters, or those of slot_shown */
     struct carrier_counters own_counters;
     struct counters_slot *slot_shown;
@@ -280,6 +429,9 @@ void carrier_end_session(struct carrier *c, err_t reason);
 /* Worker loop: gives a received message to the layer above. False: stop, the session failed. */
 bool carrier_deliver(struct carrier *c, uint32_t local, uint32_t remote,
                      const struct carrier_message *m);
+/* Worker loop: the same for a run of `bytes` bytes in all; the host has `run`. */
+bool carrier_deliver_run(struct carrier *c, uint32_t local, uint32_t remote,
+                         const struct carrier_small *messages, uint32_t len, size_t bytes);
 /* Worker loop: there is room again. */
 void carrier_writable(struct carrier *c, uint32_t local);
 /* Net loop: passes a message's node, or WRITABLE, on to the worker it is for. */

@@ -13,7 +13,7 @@ enum {
     SHM_WORKERS_MAX = HELLO_WORKERS_MAX,
     SHM_BELLS_A_PACKET = 60, /* the kernel and core/io limit the descriptors of one */
     SHM_CONTROL_MAX = 64 * 1024,
-    SHM_BATCH_LINES = 32,         /* published at the latest when so much is there, */
+    SHM_BATCH_LINES = 64,         /* published at the latest when so much is there, */
     SHM_BATCH_BYTES = 256 * 1024,  /* or so many bytes in blocks */
 };
 
@@ -39,7 +39,8 @@ struct shm_held {
     bool gone; /* taken back: there is no reference any more */
 };
 
-enum shm_touched { SHM_TAIL = 1, SHM_HEAD = 2 };
+/* What the next flush has to store, and what was stored since the last fence. */
+enum shm_touched { SHM_TAIL = 1, SHM_HEAD = 2, SHM_TOLD_TAIL = 4, SHM_TOLD_HEAD = 8 };
 
 /* Both directions between a worker here and one of the peer; on the worker's loop. */
 struct shm_pair {
@@ -54,13 +55,14 @@ struct shm_pair {
     uint64_t peer_mask;
     uint8_t shift;      /* binary logarithm of the lines of our ring, and of the peer's */
     uint8_t peer_shift;
-    uint8_t touched;    /* enum shm_touched: what the next flush has to store */
+    uint8_t touched;    /* enum shm_touched */
     bool over;          /* the peer has ended the session: no block of it is begun any more */
     bool refused;       /* shm_ready said no: writable is owed */
 
     uint64_t tail;      /* lines filled */
     uint64_t published; /* of them, the peer may see */
-    struct shm_desc first; /* of those it may not: the line that opens them, put in by the flush */
+    /* Of those it may not: the line that opens them, put in by the flush. */
+    _Alignas(SHM_LINE) struct shm_desc first;
     uint64_t acked;     /* of them, taken by the peer */
     size_t unpublished_bytes; /* in blocks */
     uint32_t rung;      /* sleeping value at which it was last woken */
@@ -89,6 +91,7 @@ struct shm_end {
     struct io_bell *bell; /* where the kernel cannot wait for a futex in io_uring */
     struct io_futex *futex;
     bool attached;
+    struct carrier_counters *counters; /* those of the base's end */
     struct shm_pool_worker *pool;
     struct shm_end *pool_prev; /* among the pool's worker's */
     struct shm_end *pool_next;
@@ -98,9 +101,11 @@ struct shm_end {
     uint32_t pairs_len;
     uint32_t touched_len;
     uint8_t touched[SHM_WORKERS_MAX]; /* pairs with something to store, by index */
+    size_t lane_max; /* bytes a lane may hold in blocks */
     size_t backlogs; /* pairs with a backlog */
     size_t refused;  /* pairs that are */
     struct shm_return *returns; /* after the end: what the peer may still read */
+    struct carrier_small run[CARRIER_RUN_MAX]; /* received; the host's until it returns */
     bool scratch_used;
     _Alignas(SHM_LINE) uint8_t scratch[SHM_INLINE_MAX]; /* a small message being built */
 };
@@ -142,7 +147,7 @@ static inline struct shm_carrier *shm_of(struct carrier *c)
 
 static inline struct carrier_counters *shm_counters(struct shm_end *end)
 {
-    return end->shm->base.ends[end->local].counters;
+    return end->counters;
 }
 
 static inline bool shm_failed(const struct shm_end *end)
@@ -171,7 +176,12 @@ void shm_send(struct carrier *c, uint32_t local, uint32_t remote, const struct c
 void shm_share(struct carrier *c, uint32_t local, uint32_t remote,
                const struct carrier_message *m, const struct carrier_block *block, size_t len);
 void shm_flush(struct carrier *c, uint32_t local);
-/* Stores what was touched, then wakes whom that concerns. */
+bool shm_run_begin(struct carrier *c, uint32_t local, uint32_t remote, uint32_t n, size_t len,
+                   struct carrier_run *run);
+void shm_run_end(struct carrier *c, uint32_t local, uint32_t remote, const struct carrier_run *run,
+                 uint32_t n);
+/* Stores what was touched, then wakes whom all that concerns which was stored since the last call:
+ * no wake is lost. At the end of each turn, before any sleep. */
 void shm_flush_end(struct shm_end *end);
 /* Takes back what the peer has acknowledged; a lie fails the session. True: there was something. */
 bool shm_take_acks(struct shm_end *end, struct shm_pair *pair);

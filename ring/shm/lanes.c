@@ -223,10 +223,14 @@ void shm_attach(struct carrier *c, uint32_t local)
     struct io_loop *loop = c->ends[local].worker.loop;
     ASSERT(!end->attached && shm->own != NULL && shm->peer != NULL);
     end->pool = &shm->pool->workers[local];
+    end->lane_max = end->pool->pool->arena_bytes / 4;
     end->state = shm_state_at(shm->own, &shm->own_shape, local);
     end->rings = shm_bell_at(shm->peer, &shm->peer_shape, local);
     end->pairs_len = shm->peer_shape.workers;
-    end->pairs = mem_zalloc(sizeof(end->pairs[0]) * end->pairs_len);
+    size_t size = sizeof(end->pairs[0]) * end->pairs_len;
+    end->pairs = aligned_alloc(SHM_LINE, size);
+    ASSERT(end->pairs != NULL);
+    memset(end->pairs, 0, size);
     for (uint32_t j = 0; j < end->pairs_len; j++) {
         pair_init(end, j);
     }

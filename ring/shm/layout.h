@@ -18,7 +18,7 @@
 #ifndef TAILRACE_RING_SHM_LAYOUT_H
 #define TAILRACE_RING_SHM_LAYOUT_H
 
-#include "core/base/assert.h"
+#include "ring/carrier.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -35,8 +35,8 @@ enum {
     SHM_LINES_MIN = 64,         /* of a lane's ring; a power of two */
     SHM_LINES_FEW = 256,        /* no lane has fewer while its side has only so many lanes that */
     SHM_RINGS_MANY = 64 << 20,  /* all rings take no more than this: about 64 x 64 workers */
-    SHM_LINES_MAX = 4096,
-    SHM_RINGS_BYTES = 1 << 20,  /* about what all rings of one side may take */
+    SHM_LINES_MAX = 65536,
+    SHM_RINGS_BYTES = 4 << 20,  /* about what all rings of one side may take */
     SHM_UNIT = 512,             /* the arena is given out in multiples of it */
     SHM_ARENA_MIN = 256 * 1024, /* bytes a worker */
     SHM_ARENA_MAX = 1 << 30,
@@ -98,8 +98,8 @@ enum shm_flags {
 };
 
 enum {
-    SHM_INLINE_HEAD = 32, /* bytes in the first line */
-    SHM_INLINE_MORE = 60, /* in each further one */
+    SHM_INLINE_HEAD = CARRIER_RUN_HEAD, /* bytes in the first line */
+    SHM_INLINE_MORE = CARRIER_RUN_MORE, /* in each further one */
     SHM_INLINE_LINES = 4,
     SHM_INLINE_MAX = SHM_INLINE_HEAD + (SHM_INLINE_LINES - 1) * SHM_INLINE_MORE,
 };
@@ -138,6 +138,11 @@ STATIC_ASSERT(sizeof(struct shm_bell) == SHM_LINE, "one line a bell");
 STATIC_ASSERT(sizeof(struct shm_ends) == SHM_LINE, "one line");
 STATIC_ASSERT(sizeof(struct shm_desc) == SHM_LINE, "one line a descriptor");
 STATIC_ASSERT(sizeof(struct shm_line) == SHM_LINE, "one line");
+STATIC_ASSERT(offsetof(struct shm_desc, bytes) == offsetof(struct carrier_line, bytes) &&
+              offsetof(struct shm_desc, len) == offsetof(struct carrier_line, len) &&
+              offsetof(struct shm_desc, b) == offsetof(struct carrier_line, b) &&
+              offsetof(struct shm_line, bytes) == offsetof(struct carrier_line, more),
+              "what carrier_run_at fills");
 STATIC_ASSERT(offsetof(struct shm_desc, bytes) == SHM_LINE - SHM_INLINE_HEAD, "no holes");
 
 /* Lines of the ring which a message of len bytes takes when they lie in it. */

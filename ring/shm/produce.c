@@ -8,8 +8,9 @@
 
 /* ---- publishing and waking ------------------------------------------------------------------- */
 
-/* It sleeps, or is about to: once per sleep is enough. */
-static void wake(struct shm_end *end, struct shm_pair *pair, uint32_t sleeping)
+/* It sleeps, or is about to: once per sleep is enough. Rare, and kept out of who calls it. */
+static __attribute__((noinline)) void wake(struct shm_end *end, struct shm_pair *pair,
+                                           uint32_t sleeping)
 {
     ASSERT((sleeping & 1) != 0 && pair->rung != sleeping);
     pair->rung = sleeping;
@@ -28,25 +29,53 @@ static void wake(struct shm_end *end, struct shm_pair *pair, uint32_t sleeping)
     io_futex_wake(&pair->bell->rung);
 }
 
-static void store_ends(struct shm_end *end, struct shm_pair *pair)
+/* Puts in the line that opens what was not published, its word last. In pieces as it was written,
+ * so that they are forwarded while still on their way to the cache. */
+static inline void store_first(struct shm_pair *pair)
+{
+    struct shm_desc *d = (struct shm_desc *)&pair->ring[pair->published & pair->mask];
+    const carrier_pair *from = (const carrier_pair *)&pair->first;
+    carrier_pair *to = (carrier_pair *)d;
+    to[1] = from[1];
+    to[2] = from[2];
+    to[3] = from[3];
+    d->stream = pair->first.stream;
+    d->c = pair->first.c;
+    d->len = pair->first.len;
+    /* Release: pairs with the acquire in shm_take_lane and copy_run; publishes all lines since the
+     * last time, and the blocks they name. Relaxed: our own copy. */
+    atomic_store_explicit(&d->word,
+                          atomic_load_explicit(&pair->first.word, memory_order_relaxed),
+                          memory_order_release);
+}
+
+static inline void store_ends(struct shm_end *end, struct shm_pair *pair)
 {
     ASSERT(pair->touched != 0);
+    if ((pair->touched & SHM_TAIL) != 0) {
+        ASSERT(pair->published != pair->tail);
+        store_first(pair);
+        pair->published = pair->tail;
+        pair->unpublished_bytes = 0;
+        carrier_count(&shm_counters(end)->batches_out, 1);
+    }
     if ((pair->touched & SHM_HEAD) != 0) {
         /* Release: pairs with the acquire of head in shm_take_acks; we are done reading. */
         atomic_store_explicit(&pair->own->head, pair->taken, memory_order_release);
     }
-    if ((pair->touched & SHM_TAIL) != 0) {
-        struct shm_desc *d = (struct shm_desc *)&pair->ring[pair->published & pair->mask];
-        memcpy((uint8_t *)d + sizeof(d->word), (uint8_t *)&pair->first + sizeof(d->word),
-               sizeof(*d) - sizeof(d->word));
-        pair->published = pair->tail;
-        pair->unpublished_bytes = 0;
-        carrier_count(&shm_counters(end)->batches_out, 1);
-        /* Release: pairs with the acquire in shm_take_lane; publishes all lines since the last
-         * time, and the blocks they name. Relaxed: our own copy. */
-        atomic_store_explicit(&d->word,
-                              atomic_load_explicit(&pair->first.word, memory_order_relaxed),
-                              memory_order_release);
+    uint8_t stored = pair->touched & (SHM_TAIL | SHM_HEAD);
+    pair->touched = (uint8_t)((pair->touched & ~stored) | stored * SHM_TOLD_TAIL);
+}
+
+/* Wakes the peer if what was stored concerns it and it is seen asleep. */
+static inline void look(struct shm_end *end, struct shm_pair *pair)
+{
+    /* Relaxed, both: ordered by the fence in shm_flush_end, or only a hint in shm_flush. */
+    uint32_t sleeping = atomic_load_explicit(&pair->peer_state->sleeping, memory_order_relaxed);
+    if ((sleeping & 1) != 0 && sleeping != pair->rung &&
+        ((pair->touched & SHM_TOLD_TAIL) != 0 ||
+         atomic_load_explicit(&pair->peer_state->blocked, memory_order_relaxed) != 0)) {
+        wake(end, pair, sleeping);
     }
 }
 
@@ -64,22 +93,35 @@ void shm_flush_end(struct shm_end *end)
     atomic_thread_fence(memory_order_seq_cst);
     for (uint32_t i = 0; i < len; i++) {
         struct shm_pair *pair = &end->pairs[end->touched[i]];
-        /* Relaxed, both: ordered by the fence. */
-        uint32_t sleeping = atomic_load_explicit(&pair->peer_state->sleeping,
-                                                 memory_order_relaxed);
-        if ((sleeping & 1) != 0 && sleeping != pair->rung &&
-            ((pair->touched & SHM_TAIL) != 0 ||
-             atomic_load_explicit(&pair->peer_state->blocked, memory_order_relaxed) != 0)) {
-            wake(end, pair, sleeping);
-        }
+        look(end, pair);
         pair->touched = 0;
     }
     end->touched_len = 0;
 }
 
+/*
+ * Publishes, without the fence, which would wait until the lines have come from the peer's cache.
+ * A peer asleep for a while is seen to be, and woken; one that goes to sleep at this moment may be
+ * missed, which is why the pair stays touched: the end of the turn looks again, behind a fence.
+ */
+static inline void publish_pair(struct shm_end *end, struct shm_pair *pair)
+{
+    if ((pair->touched & (SHM_TAIL | SHM_HEAD)) != 0) {
+        store_ends(end, pair);
+        look(end, pair);
+    }
+}
+
+static void publish(struct shm_end *end)
+{
+    for (uint32_t i = 0; i < end->touched_len; i++) {
+        publish_pair(end, &end->pairs[end->touched[i]]);
+    }
+}
+
 void shm_flush(struct carrier *c, uint32_t local)
 {
-    shm_flush_end(&shm_of(c)->ends[local]);
+    publish(&shm_of(c)->ends[local]);
 }
 
 /* After something was put into the ring. */
@@ -88,7 +130,7 @@ static void put_done(struct shm_end *end, struct shm_pair *pair)
     shm_touch(end, pair, SHM_TAIL);
     if (pair->tail - pair->published >= SHM_BATCH_LINES ||
         pair->unpublished_bytes >= SHM_BATCH_BYTES) {
-        shm_flush_end(end);
+        publish(end);
     }
 }
 
@@ -148,32 +190,17 @@ static inline struct shm_desc *put_head(struct shm_pair *pair, const struct carr
     struct shm_desc *d = pair->tail == pair->published
                              ? &pair->first
                              : (struct shm_desc *)&pair->ring[pair->tail & pair->mask];
-    /* Relaxed: seen only through the release of the opening line's word in store_ends. */
-    atomic_store_explicit(&d->word,
-                          shm_word(m->kind, flags, lines, shm_lap(pair->tail, pair->shift)),
-                          memory_order_relaxed);
-    d->stream = m->stream;
-    d->c = m->c;
-    d->len = (uint32_t)len;
-    d->a = m->a;
-    d->b = m->b;
+    /* Plain, the word too: seen only through the release of the opening line's in store_first. */
+    struct carrier_run one = {.first = (struct carrier_line *)d,
+                              .word = shm_word(0, flags, lines, shm_lap(pair->tail, pair->shift)),
+                              .bytes = (uint32_t)len};
+    struct carrier_message head = {.kind = m->kind, .stream = m->stream, .c = m->c,
+                                   .a = m->a, .b = m->b};
+    /* Through registers: the caller has just stored the two, and a load of both at once would wait
+     * until all stores before it have reached the cache, other lines' too (45 ns here). */
+    __asm__("" : "+r"(head.a), "+r"(head.b));
+    carrier_run_at(&one, 0, &head);
     return d;
-}
-
-/* Up to SHM_INLINE_HEAD bytes, without a call: pieces that overlap. */
-static inline void copy_head(uint8_t *to, const uint8_t *from, size_t len)
-{
-    if (len >= 16) {
-        memcpy(to, from, 16);
-        memcpy(to + len - 16, from + len - 16, 16);
-    } else if (len >= 8) {
-        memcpy(to, from, 8);
-        memcpy(to + len - 8, from + len - 8, 8);
-    } else {
-        for (size_t i = 0; i < len; i++) {
-            to[i] = from[i];
-        }
-    }
 }
 
 /* A message that fits, with its bytes in the ring; there is room. */
@@ -182,7 +209,7 @@ static inline void put_inline(struct shm_end *end, struct shm_pair *pair,
                               uint32_t lines, uint32_t flags)
 {
     struct shm_desc *d = put_head(pair, m, flags, lines, len);
-    copy_head(d->bytes, data, len < SHM_INLINE_HEAD ? len : SHM_INLINE_HEAD);
+    carrier_copy(d->bytes, data, len < SHM_INLINE_HEAD ? len : SHM_INLINE_HEAD);
     size_t at = SHM_INLINE_HEAD;
     for (uint32_t i = 1; i < lines; i++, at += SHM_INLINE_MORE) {
         struct shm_line *line = &pair->ring[(pair->tail + i) & pair->mask];
@@ -222,9 +249,8 @@ static void put_block(struct shm_end *end, struct shm_pair *pair, const struct c
 
 static size_t block_max(const struct shm_end *end)
 {
-    /* One message does not take more than a quarter of the arena, so that others go on. */
-    size_t quarter = end->pool->pool->arena_bytes / 4;
-    return quarter < SHM_POOL_BLOCK_MAX ? quarter : SHM_POOL_BLOCK_MAX;
+    /* One message does not take more than a lane may hold, so that others go on. */
+    return end->lane_max < SHM_POOL_BLOCK_MAX ? end->lane_max : SHM_POOL_BLOCK_MAX;
 }
 
 /* The next fragment of a message in private memory; false: no room. */
@@ -368,14 +394,12 @@ static void put_or_backlog(struct shm_end *end, struct shm_pair *pair,
 
 static bool lag_room(const struct shm_end *end, const struct shm_pair *pair)
 {
-    return pair->held_bytes <= end->pool->pool->arena_bytes / 4;
+    return pair->held_bytes <= end->lane_max;
 }
 
-bool shm_ready(struct carrier *c, uint32_t local, uint32_t remote)
+/* Apart, so that the ordinary case saves no registers. */
+static __attribute__((noinline)) bool ready_else(struct shm_end *end, struct shm_pair *pair)
 {
-    struct shm_end *end = &shm_of(c)->ends[local];
-    struct shm_pair *pair = &end->pairs[remote];
-    ASSERT(end->attached && remote < end->pairs_len);
     if (pair->backlog == NULL && ring_room(end, pair, SHM_INLINE_LINES) &&
         (lag_room(end, pair) || (shm_take_acks(end, pair) && lag_room(end, pair)))) {
         return true;
@@ -386,6 +410,18 @@ bool shm_ready(struct carrier *c, uint32_t local, uint32_t remote)
         carrier_count(&shm_counters(end)->stalls, 1);
     }
     return false;
+}
+
+bool shm_ready(struct carrier *c, uint32_t local, uint32_t remote)
+{
+    struct shm_end *end = &shm_of(c)->ends[local];
+    struct shm_pair *pair = &end->pairs[remote];
+    ASSERT(end->attached && remote < end->pairs_len);
+    if (pair->backlog == NULL && pair->tail + SHM_INLINE_LINES - pair->acked <= pair->mask + 1 &&
+        lag_room(end, pair)) {
+        return true;
+    }
+    return ready_else(end, pair);
 }
 
 /* Marks blocks that are not in the arena. */
@@ -450,10 +486,10 @@ void shm_commit(struct carrier *c, uint32_t local, uint32_t remote,
     }
 }
 
-static void count_out(struct shm_end *end, size_t len)
+static inline void count_out(struct shm_end *end, uint32_t n, size_t bytes)
 {
-    carrier_count(&shm_counters(end)->messages_out, 1);
-    carrier_count(&shm_counters(end)->bytes_out, len);
+    carrier_count(&shm_counters(end)->messages_out, n);
+    carrier_count(&shm_counters(end)->bytes_out, bytes);
 }
 
 static void send_copy(struct shm_end *end, uint32_t remote, const struct carrier_message *m)
@@ -474,32 +510,127 @@ static __attribute__((noinline)) void send_any(struct shm_end *end, uint32_t rem
                                                const struct carrier_message *m)
 {
     ASSERT(m->kind >= FRAME_KIND_USER && m->len <= FRAME_MESSAGE_MAX);
-    count_out(end, m->len);
+    count_out(end, 1, m->len);
     send_copy(end, remote, m);
+    if ((m->flags & CARRIER_NOW) != 0) {
+        publish(end);
+    }
+}
+
+/* The bytes of a message of one or two lines, the first being d, the other at tail + 1. */
+static inline void put_bytes(struct shm_pair *pair, struct shm_desc *d, const uint8_t *data,
+                             size_t len)
+{
+    if (len <= SHM_INLINE_HEAD) {
+        carrier_copy(d->bytes, data, len);
+        return;
+    }
+    struct shm_line *line = &pair->ring[(pair->tail + 1) & pair->mask];
+    carrier_copy(d->bytes, data, SHM_INLINE_HEAD);
+    line->word = 0;
+    carrier_copy(line->bytes, data + SHM_INLINE_HEAD, len - SHM_INLINE_HEAD);
+}
+
+/* A message that waits for nobody and that nobody waits for: straight into the ring, since its
+ * stores come all at once, the word last. */
+static inline void put_now(struct shm_end *end, struct shm_pair *pair,
+                           const struct carrier_message *m, uint32_t lines)
+{
+    struct shm_desc *d = (struct shm_desc *)&pair->ring[pair->tail & pair->mask];
+    uint32_t word = shm_word(m->kind, WHOLE, lines, shm_lap(pair->tail, pair->shift));
+    ASSERT(pair->tail == pair->published && m->kind >= FRAME_KIND_USER);
+    put_bytes(pair, d, m->data, m->len);
+    d->stream = m->stream;
+    d->c = m->c;
+    d->len = (uint32_t)m->len;
+    d->a = m->a;
+    d->b = m->b;
+    pair->tail = pair->published += lines;
+    /* Release: as in store_first. */
+    atomic_store_explicit(&d->word, word, memory_order_release);
+    carrier_count(&shm_counters(end)->batches_out, 1);
+    shm_touch(end, pair, SHM_TOLD_TAIL);
+    look(end, pair);
 }
 
 /*
- * Small messages amid a batch go the short way. What it costs is stores: the lines come from the
- * peer's cache, and the fewer stores wait in the processor's queue between them, the more lines are
- * on their way at a time.
+ * Small messages go the short way. What it costs is stores: the lines come from the peer's cache,
+ * and the fewer stores wait in the processor's queue between them, the more lines are on their way
+ * at a time.
  */
 void shm_send(struct carrier *c, uint32_t local, uint32_t remote, const struct carrier_message *m)
 {
     struct shm_end *end = &shm_of(c)->ends[local];
     struct shm_pair *pair = &end->pairs[remote];
     ASSERT(end->attached && remote < end->pairs_len);
-    uint64_t tail = pair->tail;
     size_t len = m->len;
-    if (len > SHM_INLINE_HEAD || tail == pair->published || pair->backlog != NULL ||
-        tail - pair->acked > pair->mask || tail + 1 - pair->published >= SHM_BATCH_LINES) {
+    uint32_t lines = len <= SHM_INLINE_HEAD ? 1 : 2;
+    uint64_t tail = pair->tail + lines;
+    if (len > CARRIER_RUN_BYTES || pair->backlog != NULL || tail - pair->acked > pair->mask + 1 ||
+        tail - pair->published >= SHM_BATCH_LINES) {
         send_any(end, remote, m);
         return;
     }
+    count_out(end, 1, len);
+    if ((m->flags & CARRIER_NOW) != 0 && pair->tail == pair->published) {
+        put_now(end, pair, m, lines);
+        return;
+    }
     ASSERT(m->kind >= FRAME_KIND_USER);
-    struct shm_desc *d = put_head(pair, m, WHOLE, 1, len);
-    copy_head(d->bytes, m->data, len);
-    pair->tail = tail + 1;
-    count_out(end, len);
+    put_bytes(pair, put_head(pair, m, WHOLE, lines, len), m->data, len);
+    pair->tail = tail;
+    shm_touch(end, pair, SHM_TAIL);
+    if ((m->flags & CARRIER_NOW) != 0) {
+        publish_pair(end, pair);
+    }
+}
+
+/* Messages of so many lines (1 or 2) that there is room for in one piece: the ring may end before
+ * that. */
+static inline uint64_t run_room(const struct shm_pair *pair, uint32_t lines)
+{
+    uint64_t free_lines = pair->mask + 1 - (pair->tail - pair->acked);
+    uint64_t to_end = pair->mask + 1 - (pair->tail & pair->mask);
+    return (free_lines < to_end ? free_lines : to_end) >> (lines - 1);
+}
+
+bool shm_run_begin(struct carrier *c, uint32_t local, uint32_t remote, uint32_t n, size_t len,
+                   struct carrier_run *run)
+{
+    struct shm_end *end = &shm_of(c)->ends[local];
+    struct shm_pair *pair = &end->pairs[remote];
+    uint32_t lines = len <= SHM_INLINE_HEAD ? 1 : 2;
+    ASSERT(end->attached && remote < end->pairs_len && lines == shm_lines_of(len));
+    uint64_t room = run_room(pair, lines);
+    if (room < n && pair->backlog == NULL && shm_take_acks(end, pair)) {
+        room = run_room(pair, lines);
+    }
+    if (room == 0 || pair->backlog != NULL) {
+        return false;
+    }
+    run->lines = (struct carrier_line *)&pair->ring[pair->tail & pair->mask];
+    run->first = pair->tail == pair->published ? (struct carrier_line *)&pair->first : run->lines;
+    run->len = room < n ? (uint32_t)room : n;
+    run->stride = lines;
+    run->word = shm_word(0, WHOLE, lines, shm_lap(pair->tail, pair->shift));
+    run->bytes = (uint32_t)len;
+    return true;
+}
+
+void shm_run_end(struct carrier *c, uint32_t local, uint32_t remote, const struct carrier_run *run,
+                 uint32_t n)
+{
+    struct shm_end *end = &shm_of(c)->ends[local];
+    struct shm_pair *pair = &end->pairs[remote];
+    ASSERT(end->attached && run->lines == (const struct carrier_line *)
+                                              &pair->ring[pair->tail & pair->mask]);
+    if (n == 0) {
+        return;
+    }
+    pair->tail += (uint64_t)n * run->stride;
+    ASSERT(pair->tail - pair->acked <= pair->mask + 1);
+    count_out(end, n, (size_t)n * run->bytes);
+    put_done(end, pair);
 }
 
 void shm_share(struct carrier *c, uint32_t local, uint32_t remote,

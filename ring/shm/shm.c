@@ -450,6 +450,8 @@ static const struct carrier_ops shm_ops = {
     .send = shm_send,
     .share = shm_share,
     .flush = shm_flush,
+    .run_begin = shm_run_begin,
+    .run_end = shm_run_end,
     .prepare = shm_prepare,
     .attach = shm_attach,
     .detach = shm_detach,
@@ -526,6 +528,7 @@ struct carrier *shm_carrier_new(const struct carrier_config *config, struct io_s
     for (uint32_t i = 0; i < shm->base.ends_len; i++) {
         shm->ends[i].shm = shm;
         shm->ends[i].local = i;
+        shm->ends[i].counters = shm->base.ends[i].counters;
     }
     io_stream_set_handler(stream, &shm_handler, shm);
     io_timer_start(config->net, &shm->timer, io_now_us(config->net) + ATTACH_US);

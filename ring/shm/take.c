@@ -6,7 +6,7 @@
 #include "ring/shm/internal.h"
 
 enum {
-    MESSAGES_A_POLL = 128,
+    MESSAGES_A_POLL = 128,   /* those of a run count a quarter */
     BYTES_A_POLL = 1 << 20,
     CLAIM_LINES = 16,        /* claimed at a time at most, */
     CLAIM_BYTES = 64 * 1024, /* and so many bytes, or one block */
@@ -248,24 +248,102 @@ static inline bool take_one(struct shm_end *end, struct shm_pair *pair, union la
     return carrier_deliver(&end->shm->base, end->local, (uint32_t)(pair - end->pairs), &m);
 }
 
+/* ---- runs ------------------------------------------------------------------------------------ */
+
+/* A message of `lines` lines from where d points, into private memory; word: its word, as it was
+ * loaded. False: not one for a run, its length alone. */
+static inline __attribute__((always_inline)) bool copy_small(const struct shm_desc *d,
+                                                             struct carrier_small *to,
+                                                             uint32_t word, uint32_t lines)
+{
+    memcpy(to, d, SHM_LINE);
+    if (lines > 1) {
+        const struct shm_line *more = (const struct shm_line *)(d + 1);
+        memcpy(to->bytes + SHM_INLINE_HEAD, more->bytes, SHM_INLINE_MORE);
+    }
+    /* A compiler barrier: what follows looks at the copy, never again at the original. */
+    atomic_signal_fence(memory_order_seq_cst);
+    to->word = word;
+    return lines > 1 ? to->len - (SHM_INLINE_HEAD + 1) < SHM_INLINE_MORE
+                     : to->len <= SHM_INLINE_HEAD;
+}
+
+/* How many whole messages of so many lines follow one another, up to max; *bytes: in sum. */
+static inline __attribute__((always_inline)) uint32_t copy_run(const struct shm_desc *d,
+                                                               struct carrier_small *to,
+                                                               uint32_t max, uint32_t lap,
+                                                               uint32_t lines, size_t *bytes)
+{
+    uint32_t expected = shm_word(FRAME_KIND_USER, FRAME_FLAGS, lines, lap);
+    const uint32_t kinds = UINT8_MAX + 1 - FRAME_KIND_USER;
+    uint32_t n = 0;
+    for (; n < max; n++, d += lines, to++) {
+        /* Acquire: pairs with the release of the word in store_first, as in shm_take_lane. */
+        uint32_t word = atomic_load_explicit(&d->word, memory_order_acquire);
+        /* One comparison: the kind may differ, and be larger. */
+        if (word - expected >= kinds || !copy_small(d, to, word, lines)) {
+            break;
+        }
+        *bytes += to->len;
+    }
+    return n;
+}
+STATIC_ASSERT((int)CARRIER_RUN_BYTES <= (int)SHM_INLINE_MAX, "a run's messages lie in the ring");
+
+/* Small messages of one length class that are there, all at once. 0: what comes next is none;
+ * *alive false: the session failed. */
+static inline uint32_t take_run(struct shm_end *end, struct shm_pair *pair, size_t *bytes,
+                                bool *alive)
+{
+    uint64_t place = pair->taken & pair->peer_mask;
+    uint64_t to_end = pair->peer_mask + 1 - place;
+    const struct shm_desc *d = (const struct shm_desc *)&pair->peer_ring[place];
+    uint32_t lap = shm_lap(pair->taken, pair->peer_shift);
+    uint32_t max = to_end < CARRIER_RUN_MAX ? (uint32_t)to_end : CARRIER_RUN_MAX;
+    uint32_t lines = 1;
+    size_t sum = 0;
+    if (pair->partial != NULL) {
+        return 0;
+    }
+    uint32_t n = copy_run(d, end->run, max, lap, 1, &sum);
+    if (n == 0) {
+        lines = 2;
+        max = to_end / 2 < CARRIER_RUN_MAX ? (uint32_t)(to_end / 2) : CARRIER_RUN_MAX;
+        n = copy_run(d, end->run, max, lap, 2, &sum);
+    }
+    if (n > 0) {
+        pair->taken += (uint64_t)n * lines; /* the copies are what is in use */
+        *bytes += sum;
+        *alive = carrier_deliver_run(&end->shm->base, end->local, (uint32_t)(pair - end->pairs),
+                                     end->run, n, sum);
+    }
+    return n;
+}
+
 bool shm_take_lane(struct shm_end *end, struct shm_pair *pair, bool *any)
 {
-    /* Acquire: pairs with the release of the word in store_ends; lines and blocks are there. */
+    /* Acquire: pairs with the release of the word in store_first; lines and blocks are there. */
     if (!shm_arrived(pair, memory_order_acquire) || pair->over) {
         /* A message of two lines comes over with both at a time. */
         __builtin_prefetch(&pair->peer_ring[(pair->taken + 1) & pair->peer_mask]);
         return true;
     }
     *any = true;
+    bool runs = end->shm->base.host->run != NULL;
     union landing landing;
     bool alive = true;
     size_t bytes = 0;
-    int taken = 0;
+    uint32_t taken = 0; /* in quarters */
     do {
-        uint32_t lines = 0;
-        alive = take_one(end, pair, &landing, &lines, &bytes);
-        pair->taken += alive ? lines : 0; /* only now: the bytes were in use until here */
-    } while (alive && ++taken < MESSAGES_A_POLL && bytes < BYTES_A_POLL &&
+        uint32_t run = runs ? take_run(end, pair, &bytes, &alive) : 0;
+        if (run == 0) {
+            uint32_t lines = 0;
+            alive = take_one(end, pair, &landing, &lines, &bytes);
+            pair->taken += alive ? lines : 0; /* only now: the bytes were in use until here */
+            run = 4;
+        }
+        taken += run;
+    } while (alive && taken < 4 * MESSAGES_A_POLL && bytes < BYTES_A_POLL &&
              shm_arrived(pair, memory_order_acquire)); /* as above */
     carrier_count(&shm_counters(end)->batches_in, 1);
     shm_touch(end, pair, SHM_HEAD);

@@ -2,9 +2,10 @@
  * Sleep and wake over a lane (shm_arm and shm_disarm in ring/shm/lanes.c, shm_flush_end in
  * ring/shm/produce.c).
  *
- * Both sides store what they have (tail, head), fence, and look whether the other sleeps. Where the
- * ring is full the producer says that it is blocked and sleeps as well; an acknowledgement rings
- * only who is. Each shared word has one writer; a store is the writer's own first (own_x) and
+ * Both sides store what they have (tail, head) and look whether the other sleeps, at once and
+ * without a fence, which may miss one that is just falling asleep; at the end of the turn, some
+ * stores later and before any sleep of their own, they fence and look again. Where the ring is full
+ * the producer says that it is blocked and sleeps as well; an acknowledgement rings only who is. Each shared word has one writer; a store is the writer's own first (own_x) and
  * reaches memory (x) at any later moment, unless a fence waits for it. `sleeping` is odd in a sleep
  * and grows, so that one sleep is rung for once (`rung_for`).
  *
@@ -16,12 +17,12 @@
  * messages have arrived.
  *
  * Broken on purpose, each must be found: NO_ARM_FENCE, NO_WAKE_FENCE, NO_ACK_FENCE (a fence left
- * out), NO_PARITY (a ring is remembered for ever instead of per sleep), LATE_WORD (the word is read
+ * out), NO_SECOND_LOOK (only the first one, without a fence), NO_PARITY (a ring is remembered for ever instead of per sleep), LATE_WORD (the word is read
  * after the last look), SAME_WORD (the kernel is asked to wake, the word stays), NOT_BLOCKED (the
  * producer does not say that it waits), BLOCKED_LATE (it says so after the fence).
  */
 #ifndef MESSAGES
-#define MESSAGES 4
+#define MESSAGES 3
 #endif
 #define RING 1
 
@@ -34,6 +35,7 @@ byte sleeping[2], own_sleeping[2];
 bit blocked, own_blocked;        /* P writes */
 byte rung[2];                    /* i's bell: the other side writes */
 byte armed[2];                   /* private: what i read there */
+bit told[2];                     /* private: i has stored something since its last fence */
 bool waiting[2];                 /* i is in the kernel's queue */
 byte rung_for[2];                /* private: the sleep that i rang its peer for last */
 byte taken;
@@ -100,18 +102,38 @@ inline disarm(i)
     own_sleeping[i] = own_sleeping[i] + 1
 }
 
+/* The acknowledgement rings only a producer that waits for it. */
+inline ring_if_blocked(s)
+{
+    s = sleeping[P];
+    if
+    :: s % 2 == 1 ->
+        if
+        :: blocked -> ring_if_asleep(C, P, s)
+        :: else
+        fi
+    :: else
+    fi
+}
+
 active proctype producer()
 {
     byte s;
     do
-    :: own_tail < MESSAGES && own_tail - head < RING ->
+    :: own_tail < MESSAGES && own_tail - head < RING -> /* shm_flush */
         own_tail++;
+        told[P] = 1;
+        ring_if_asleep(P, C, s)
+    :: told[P] -> /* shm_flush_end */
+#ifndef NO_SECOND_LOOK
 #ifndef NO_WAKE_FENCE
         flushed(P);
 #endif
-        ring_if_asleep(P, C, s)
-    :: own_tail == MESSAGES -> break
-    :: own_tail < MESSAGES && own_tail - head >= RING ->
+        ring_if_asleep(P, C, s);
+#endif
+        told[P] = 0
+    :: own_tail == MESSAGES && !told[P] -> break
+    :: own_tail < MESSAGES && own_tail - head >= RING && !told[P] ->
 #if !defined(NOT_BLOCKED) && !defined(BLOCKED_LATE)
         own_blocked = 1;
 #endif
@@ -132,26 +154,22 @@ active proctype consumer()
 {
     byte s, seen;
     do
-    :: taken == MESSAGES -> break
-    :: taken < MESSAGES ->
+    :: taken == MESSAGES && !told[C] -> break
+    :: taken < MESSAGES || told[C] ->
         seen = tail;
         if
         :: seen != taken ->
             taken = seen;
             own_head = taken;
+            told[C] = 1;
+            ring_if_blocked(s)
+        :: told[C] ->
 #ifndef NO_ACK_FENCE
             flushed(C);
 #endif
-            s = sleeping[P];
-            if
-            :: s % 2 == 1 ->
-                if
-                :: blocked -> ring_if_asleep(C, P, s)
-                :: else
-                fi
-            :: else
-            fi
-        :: else ->
+            ring_if_blocked(s);
+            told[C] = 0
+        :: seen == taken && !told[C] ->
             arm(C);
             if
             :: tail != taken -> skip

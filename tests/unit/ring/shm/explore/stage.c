@@ -50,17 +50,55 @@ static void check_bytes(const struct carrier_message *m, uint32_t n, size_t from
     }
 }
 
-void stage_send(struct stage_side *side, uint32_t n, size_t len, bool flush)
+static void send(struct stage_side *side, uint32_t n, size_t len, uint8_t flags)
 {
     uint8_t bytes[4096];
     ASSERT(len <= sizeof(bytes));
     struct carrier_message m = message_of(n);
     fill(bytes, n, len);
+    m.flags = flags;
     m.data = bytes;
     m.len = len;
     shm_send(&side->shm.base, 0, 0, &m);
+}
+
+void stage_send(struct stage_side *side, uint32_t n, size_t len, bool flush)
+{
+    send(side, n, len, 0);
     if (flush) {
         shm_flush(&side->shm.base, 0);
+    }
+}
+
+void stage_send_now(struct stage_side *side, uint32_t n, size_t len)
+{
+    send(side, n, len, CARRIER_NOW);
+}
+
+void stage_send_run(struct stage_side *side, uint32_t n, uint32_t count, size_t len)
+{
+    while (count > 0) {
+        struct carrier_run run;
+        if (!shm_run_begin(&side->shm.base, 0, 0, count, len, &run)) {
+            stage_send(side, n++, len, false);
+            count--;
+            continue;
+        }
+        for (uint32_t i = 0; i < run.len; i++) {
+            uint8_t bytes[CARRIER_RUN_BYTES];
+            struct carrier_message m = message_of(n + i);
+            fill(bytes, n + i, len);
+            /* What carrier_run_put stores into the ring, for the explorer to see: all at once. */
+            uint32_t aside = i == 0 && run.first != run.lines ? 1 : 0;
+            if (run.stride > aside) {
+                explore_written(run.lines + (size_t)i * run.stride + aside,
+                                (run.stride - aside) * (size_t)SHM_LINE);
+            }
+            carrier_run_put(&run, i, &m, bytes);
+        }
+        shm_run_end(&side->shm.base, 0, 0, &run, run.len);
+        n += run.len;
+        count -= run.len;
     }
 }
 
@@ -124,6 +162,33 @@ bool carrier_deliver(struct carrier *c, uint32_t local, uint32_t remote,
     return true;
 }
 
+bool carrier_deliver_run(struct carrier *c, uint32_t local, uint32_t remote,
+                         const struct carrier_small *messages, uint32_t len, size_t bytes)
+{
+    size_t sum = 0;
+    for (uint32_t i = 0; i < len; i++) {
+        struct carrier_message m = {.kind = carrier_small_kind(&messages[i]),
+                                    .flags = CARRIER_STABLE, .stream = messages[i].stream,
+                                    .c = messages[i].c, .a = messages[i].a, .b = messages[i].b,
+                                    .data = messages[i].bytes, .len = messages[i].len};
+        sum += m.len;
+        if (!carrier_deliver(c, local, remote, &m)) {
+            return false;
+        }
+    }
+    if (len == 0 || len > CARRIER_RUN_MAX || sum != bytes) {
+        explore_fail("a run of %u messages, %zu bytes", len, bytes);
+    }
+    return true;
+}
+
+/* That it is there is what counts: carrier_deliver_run is above. */
+static err_t stage_run(void *ctx, struct carrier *c, uint32_t local, uint32_t remote,
+                       const struct carrier_small *messages, uint32_t len)
+{
+    UNREACHABLE();
+}
+
 static err_t stage_lost(void *ctx, struct carrier *c, uint32_t local, uint32_t remote,
                         const struct carrier_message *m)
 {
@@ -133,6 +198,7 @@ static err_t stage_lost(void *ctx, struct carrier *c, uint32_t local, uint32_t r
 }
 
 static const struct carrier_host host = {.lost = stage_lost};
+static const struct carrier_host host_of_runs = {.lost = stage_lost, .run = stage_run};
 
 /* Both sides are honest: whatever one finds wrong is a fault. */
 void carrier_fail(struct carrier *c, uint32_t local, err_t reason)
@@ -327,6 +393,15 @@ void stage_turn(struct stage_side *sides, uint32_t len)
     }
 }
 
+void stage_turn_end(struct stage_side *sides, uint32_t len)
+{
+    for (uint32_t i = 0; i < len; i++) {
+        if (sides[i].end.attached) {
+            shm_flush_end(&sides[i].end);
+        }
+    }
+}
+
 void stage_consume(struct stage_side *side)
 {
     struct shm_pair *pair = &side->end.pairs[0];
@@ -386,6 +461,7 @@ static void side_reset(struct stage_side *side, uint32_t thread, uint8_t *own, u
     side->shm.peer_bells[0] = -1;
     side->shm.ends = &side->end;
     side->end.shm = &side->shm;
+    side->end.counters = side->base_end.counters;
 }
 
 void stage_reset(const struct stage_config *c)
@@ -401,6 +477,7 @@ void stage_reset(const struct stage_config *c)
                    shared.pools[1]);
         side_reset(&stage_consumer[i], 1 + i, shared.consumer[i], shared.producer[i],
                    &consumer_pool, shared.pools[0]);
+        stage_consumer[i].shm.base.host = c->runs ? &host_of_runs : &host;
     }
     for (uint32_t i = 0; i < c->sessions; i++) {
         shm_attach(&stage_producer[i].shm.base, 0);

@@ -33,6 +33,7 @@ struct stage_side {
 struct stage_config {
     uint32_t sessions;
     uint32_t lines; /* of rings */
+    bool runs;      /* the consumers' hosts take runs */
     bool shared;    /* the producer's pool outlives the sessions */
 };
 
@@ -44,6 +45,10 @@ extern struct shm_pool stage_pool; /* the producer's */
 void stage_reset(const struct stage_config *config);
 /* Message number n of the session, of len bytes that follow from it; flushes if told. */
 void stage_send(struct stage_side *side, uint32_t n, size_t len, bool flush);
+/* The same, to be published by the call itself. */
+void stage_send_now(struct stage_side *side, uint32_t n, size_t len);
+/* Messages from n on, count of them, in runs; not flushed. */
+void stage_send_run(struct stage_side *side, uint32_t n, uint32_t count, size_t len);
 /* A block for message n, to be shared; false: none is free. */
 bool stage_block(uint32_t n, size_t len, struct carrier_block *block);
 void stage_share(struct stage_side *side, uint32_t n, const struct carrier_block *block,
@@ -51,6 +56,8 @@ void stage_share(struct stage_side *side, uint32_t n, const struct carrier_block
 /* One turn of the loop of this side, and of the other sides of its thread: polls, and sleeps when
  * there is nothing to do. */
 void stage_turn(struct stage_side *sides, uint32_t sides_len);
+/* What the end of a turn does, and nothing else: looks for sleepers behind a fence. */
+void stage_turn_end(struct stage_side *sides, uint32_t sides_len);
 /* Turns until all it expects has come, or until the producer has ended the session, or died and
  * nothing is left. */
 void stage_consume(struct stage_side *side);

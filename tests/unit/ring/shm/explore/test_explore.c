@@ -49,6 +49,7 @@ static void finish(uint32_t sessions)
     while (readers_left(sessions) && producer[0].end.backlogs > 0) {
         stage_turn(producer, sessions);
     }
+    stage_turn_end(producer, sessions);
 }
 
 static void consume(uint32_t thread)
@@ -79,6 +80,48 @@ static void small_run(uint32_t thread)
     stage_send(producer, 0, 20, true);
     stage_send(producer, 1, SHM_INLINE_HEAD + 1, false);
     stage_send(producer, 2, 0, true);
+    finish(1);
+}
+
+/* The same ones, each published by its own call, to one who takes runs. */
+static void now_reset(void)
+{
+    struct stage_config config = {.sessions = 1, .lines = 4, .runs = true};
+    stage_reset(&config);
+    consumer->expects = MESSAGES;
+}
+
+static void now_run(uint32_t thread)
+{
+    if (thread != 0) {
+        consume(thread);
+        return;
+    }
+    stage_send_now(producer, 0, 20);
+    stage_send_now(producer, 1, SHM_INLINE_HEAD + 1);
+    stage_send_now(producer, 2, 0);
+    finish(1);
+}
+
+/* Runs of messages of one line and of two, over the ring's end, sent and taken. */
+static void runs_reset(void)
+{
+    now_reset();
+    consumer->expects = 7;
+}
+
+static void runs_run(uint32_t thread)
+{
+    if (thread != 0) {
+        consume(thread);
+        return;
+    }
+    stage_send_run(producer, 0, 3, 8);
+    shm_flush(&producer->shm.base, 0);
+    stage_send_run(producer, 3, 2, SHM_INLINE_HEAD + 8);
+    shm_flush(&producer->shm.base, 0);
+    stage_send_run(producer, 5, 2, 16);
+    shm_flush(&producer->shm.base, 0);
     finish(1);
 }
 
@@ -248,6 +291,7 @@ static void stop_run(uint32_t thread)
         stage_share(producer, i, &block, BLOCK);
         shm_flush(&producer->shm.base, 0);
         shm_pool_release(&stage_pool, 0, &block);
+        stage_turn_end(producer, 1);
         const uint32_t *began = &consumer->began;
         static const uint32_t not_yet;
         explore_sleep(&began, &not_yet, 1);
@@ -256,6 +300,8 @@ static void stop_run(uint32_t thread)
 
 static const struct explore_scenario scenarios[] = {
     {"small", 2, P | C, small_reset, small_run, check_one},
+    {"now", 2, P | C, now_reset, now_run, check_one},
+    {"runs", 2, P | C, runs_reset, runs_run, check_one},
     {"full ring", 2, P | C, full_reset, full_run, check_one},
     {"fragments", 2, P | C, fragments_reset, fragments_run, check_one},
     {"answers", 2, P | C, answer_reset, answer_run, check_one},
@@ -343,7 +389,7 @@ static void expect_found(const char *name, enum explore_fault fault, const void 
 
 static void test_faults(void)
 {
-    static const char *const sleepers[] = {"small", "full ring", "answers"};
+    static const char *const sleepers[] = {"small", "now", "runs", "full ring", "answers"};
     for (size_t i = 0; i < ARRAY_LEN(sleepers); i++) {
         expect_found(sleepers[i], EXPLORE_NO_FENCE, NULL, "no fence");
         expect_found(sleepers[i], EXPLORE_NO_KERNEL, NULL, "no comparison");
@@ -351,6 +397,8 @@ static void test_faults(void)
     expect_found("share and lose", EXPLORE_NO_FENCE, NULL, "no fence");
     expect_found("end of a session", EXPLORE_NO_FENCE, NULL, "no fence");
     expect_found("small", EXPLORE_PLAIN_RELEASE, NULL, "no release");
+    expect_found("now", EXPLORE_PLAIN_RELEASE, NULL, "no release");
+    expect_found("runs", EXPLORE_PLAIN_RELEASE, NULL, "no release");
     expect_found("fragments", EXPLORE_PLAIN_RELEASE, NULL, "no release");
     share_reset();
     const struct shm_pair *pair = &producer->end.pairs[0];
