@@ -164,7 +164,7 @@ void batch_hash_rows(const struct batch *b, const uint32_t *cols, size_t cols_le
 
 /*
  * Divides a batch (at least one row) by hash: row i goes to part hash * parts / 2^64. Begin, ask
- * for rows and sizes, then write: each part with rows and a place (not NULL, 64-byte aligned, that
+ * for rows and sizes, then write: each part with rows and a place (not NULL, 8-byte aligned, that
  * many bytes) becomes the batch a builder would make of its rows, in their order. The batch must
  * stay until then. Memory is kept for the next one.
  */

@@ -250,7 +250,7 @@ static void open_part(struct batch_split *s, uint32_t part, uint8_t *base)
     struct batch_header *h = (struct batch_header *)base;
     struct batch_desc *desc = (struct batch_desc *)(h + 1);
     struct batch_layout layout = {batch_align(head_len(b))};
-    ASSERT((uintptr_t)base % BATCH_ALIGN == 0 && p->rows > 0 && p->filled == 0);
+    ASSERT((uintptr_t)base % 8 == 0 && p->rows > 0 && p->filled == 0);
     memset(base + head_len(b), 0, layout.at - head_len(b));
     for (uint32_t c = 0; c < b->cols; c++) {
         desc[c] = desc_of(s, part, c);

@@ -38,8 +38,7 @@ static void find_time_bounds(struct chunk *chunk)
     }
 }
 
-/* Takes the bytes of a batch of our own making. */
-static struct chunk *chunk_of_data(void *data, size_t size, uint32_t cols, struct account *account)
+struct chunk *chunk_take(void *data, size_t size, uint32_t cols, struct account *account)
 {
     struct chunk *chunk = chunk_new(cols, size, account);
     chunk->data = data;
@@ -59,7 +58,7 @@ struct chunk *chunk_from_builder(struct batch_builder *builder, uint32_t cols,
     size_t size;
     void *data = batch_builder_finish_new(builder, &size);
     batch_builder_reset(builder);
-    return chunk_of_data(data, size, cols, account);
+    return chunk_take(data, size, cols, account);
 }
 
 /*
@@ -152,7 +151,7 @@ struct chunk *chunk_copy(const struct batch *batch, uint64_t advance_to, struct 
     ASSERT(advance_to <= TIME_MAX);
     size_t size;
     void *data = batch_copy_new(batch, &size);
-    struct chunk *whole = chunk_of_data(data, size, batch->cols, account);
+    struct chunk *whole = chunk_take(data, size, batch->cols, account);
     struct chunk *chunk = chunk_advance(whole, advance_to);
     chunk_unref(whole);
     return chunk;

@@ -24,6 +24,8 @@ struct chunk {
 /* What a builder of that many columns holds, or NULL when that is nothing; it is reset. */
 struct chunk *chunk_from_builder(struct batch_builder *builder, uint32_t cols,
                                  struct account *account);
+/* Takes bytes of a batch that this process made: aligned_alloc(BATCH_ALIGN), at least one row. */
+struct chunk *chunk_take(void *data, size_t size, uint32_t cols, struct account *account);
 /* Copies and validates bytes from outside. No row: ok with *out NULL. */
 err_t chunk_open(const void *bytes, size_t size, const uint8_t *kinds, uint32_t cols,
                  struct account *account, struct chunk **out);

@@ -252,7 +252,9 @@ void engine_free(struct engine *engine)
     free(engine->doomed);
     free(engine->moved);
     free(engine->hashes);
-    free(engine->picked);
+    free(engine->places);
+    free(engine->parts);
+    batch_split_free(engine->split);
     free(engine);
 }
 

@@ -17,12 +17,24 @@
 
 struct engine;
 
+/* Memory of the host's to build a payload in; the owner's meaning is the host's. */
+struct engine_block {
+    uint8_t *data; /* 8-byte aligned */
+    size_t len;
+    void *owner;
+};
+
 struct engine_host {
     /*
      * Sends to the same dataflow on worker dest (never the own one): FIFO per (sender, dest),
      * lossless. payload: valid during the call only. Opaque to the host.
      */
     void (*send)(void *ctx, uint32_t dest, const void *payload, size_t len);
+    /* The same for a large payload, without a copy: memory for len bytes, where dest will read
+     * them; then all of it is sent. One for each worker may be open at a time. Both NULL: send is
+     * used. */
+    void (*reserve)(void *ctx, uint32_t dest, size_t len, struct engine_block *out);
+    void (*commit)(void *ctx, uint32_t dest, struct engine_block *block);
     /* An export's frontier on this worker moved: absolute, monotone, first >= as_of. */
     void (*frontier)(void *ctx, uint64_t export_id, uint64_t upper);
     /* Changes of a subscribe export on this worker with lower <= time < upper, consolidated;

@@ -152,9 +152,11 @@ struct engine {
     uint64_t clock_ns; /* within a step: when the last operator ended, and so the next began */
     uint32_t spent, next_check; /* units of this step */
     bool exhausted;
-    uint64_t *hashes; /* scratch of routing */
-    uint32_t *picked;
-    size_t routing_cap;
+    struct batch_split *split; /* of routing, as the rest: NULL until a chunk was divided */
+    uint64_t *hashes;
+    size_t hashes_cap;
+    void **places;              /* per worker: where its part of the chunk is written */
+    struct engine_block *parts; /* per worker: what is to be committed; data NULL: nothing */
 };
 
 /* ---- fuel (engine.c) ------------------------------------------------------------------------- */

@@ -26,6 +26,9 @@ STATIC_ASSERT(sizeof(struct record) == 24, "records are written as they are");
 
 #define PENDING_BYTES_MAX (1ULL << 30)
 
+/* From this size on a part of a chunk is worth a payload of its own, built without a copy. */
+enum { DIRECT_BYTES = 8 * 1024 };
+
 /* A record kept for an incarnation that does not live here yet; data is a copy. */
 struct pending {
     uint32_t from;
@@ -247,38 +250,19 @@ static uint32_t channel_of(const struct op *op, uint32_t port)
     return op->index * 2 + port;
 }
 
-static void append_batch(struct op *op, uint32_t port, uint32_t dest, struct batch_builder *builder,
-                         bool err)
-{
-    ASSERT(batch_builder_rows(builder) > 0);
-    struct engine *engine = op->engine;
-    size_t size;
-    void *data = batch_builder_finish_new(builder, &size);
-    ASSERT(size % 8 == 0);
-    append_record(engine, dest, err ? RECORD_ERRORS : RECORD_DATA, op->dataflow->id,
-                  channel_of(op, port), size);
-    buf_append(&engine->out[dest], data, size);
-    free(data);
-    if (engine->out[dest].len >= SEND_BYTES) {
-        send_out(engine, dest);
-    }
-}
-
 /*
- * The worker of each row. Without key columns one worker, chosen by the operator, takes all. The
- * remainder of the hash decides, so every worker must compute the same hash for equal keys: see
- * batch_hash_rows.
+ * The hash of each row: the worker follows from it (batch_split), so every worker must compute the
+ * same for equal keys: see batch_hash_rows. Without key columns one worker, chosen by the operator,
+ * takes all.
  */
 static void route_rows(struct op *op, const struct port *port, const struct batch *b, bool err)
 {
     struct engine *engine = op->engine;
-    if (b->rows > engine->routing_cap) {
-        engine->routing_cap = b->rows * 2UL;
-        engine->hashes = mem_realloc(engine->hashes, engine->routing_cap * sizeof(uint64_t));
-        engine->picked = mem_realloc(engine->picked, engine->routing_cap * sizeof(uint32_t));
+    if (b->rows > engine->hashes_cap) {
+        engine->hashes_cap = b->rows * 2UL;
+        engine->hashes = mem_realloc(engine->hashes, engine->hashes_cap * sizeof(uint64_t));
     }
-    uint32_t workers = engine->config.workers;
-    ASSERT(workers > 1 && port->route != ROUTE_LOCAL);
+    ASSERT(engine->config.workers > 1 && port->route != ROUTE_LOCAL);
     if (err || port->route == ROUTE_ROW) {
         batch_hash_rows(b, NULL, 0, engine->hashes);
     } else if (port->keys_len > 0) {
@@ -289,8 +273,75 @@ static void route_rows(struct op *op, const struct port *port, const struct batc
             engine->hashes[i] = one;
         }
     }
-    for (uint32_t i = 0; i < b->rows; i++) {
-        engine->hashes[i] %= workers;
+}
+
+/*
+ * Where a part of size bytes for another worker is written: in the payload being gathered; or, when
+ * it is large, as a payload of its own in the host's memory, behind what was gathered.
+ */
+static void *open_part(struct op *op, uint32_t port, uint32_t dest, size_t size, bool err)
+{
+    struct engine *engine = op->engine;
+    const struct engine_host *host = engine->config.host;
+    enum record_kind kind = err ? RECORD_ERRORS : RECORD_DATA;
+    ASSERT(size > 0 && size % 8 == 0);
+    if (host->reserve == NULL || size < DIRECT_BYTES) {
+        append_record(engine, dest, kind, op->dataflow->id, channel_of(op, port), size);
+        struct buf *out = &engine->out[dest];
+        buf_reserve(out, size);
+        out->len += size;
+        return out->data + out->len - size;
+    }
+    send_out(engine, dest);
+    struct engine_block *block = &engine->parts[dest];
+    host->reserve(engine->config.ctx, dest, sizeof(struct record) + size, block);
+    ASSERT((uintptr_t)block->data % 8 == 0 && block->len >= sizeof(struct record) + size);
+    *(struct record *)block->data = (struct record){.kind = kind,
+                                                    .channel = channel_of(op, port),
+                                                    .dataflow = op->dataflow->id,
+                                                    .value = size};
+    return block->data + sizeof(struct record);
+}
+
+/* It is written. */
+static void close_part(struct engine *engine, uint32_t dest)
+{
+    struct engine_block *block = &engine->parts[dest];
+    if (block->data != NULL) {
+        engine->config.host->commit(engine->config.ctx, dest, block);
+        *block = (struct engine_block){0};
+    } else if (engine->out[dest].len >= SEND_BYTES) {
+        send_out(engine, dest);
+    }
+}
+
+/* Of one chunk: finds a place for every worker's part, writes them all in one go, sends them. */
+static void divide(struct op *op, uint32_t port, const struct batch *b, bool err)
+{
+    struct engine *engine = op->engine;
+    struct batch_split *split = engine->split;
+    uint32_t self = engine->config.worker;
+    size_t own = 0;
+    for (uint32_t w = 0; w < engine->config.workers; w++) {
+        size_t size = batch_split_rows(split, w) > 0 ? batch_split_size(split, w) : 0;
+        engine->places[w] = NULL;
+        if (size > 0 && w == self) {
+            own = size;
+            engine->places[w] = aligned_alloc(BATCH_ALIGN, size);
+            ASSERT(engine->places[w] != NULL);
+        } else if (size > 0) {
+            engine->places[w] = open_part(op, port, w, size, err);
+        }
+    }
+    batch_split_write(split, engine->places);
+    for (uint32_t w = 0; w < engine->config.workers; w++) {
+        if (engine->places[w] != NULL && w != self) {
+            close_part(engine, w);
+        }
+    }
+    if (own > 0) {
+        op_port_push(op, port,
+                     chunk_take(engine->places[self], own, b->cols, &op->dataflow->account), err);
     }
 }
 
@@ -302,35 +353,21 @@ void engine_exchange_push(struct op *op, uint32_t port_index, struct chunk *chun
     struct engine *engine = op->engine;
     struct port *port = &op->ports[port_index];
     const struct batch *b = &chunk->batch;
+    uint32_t workers = engine->config.workers;
     ASSERT(port->route != ROUTE_LOCAL && b->rows > 0);
     ASSERT(chunk->time_min >= port->from[engine->config.worker]);
-    route_rows(op, port, b, err);
-    struct batch_builder *builder =
-        batch_builder_new(err ? batch_err_kinds : port->kinds, b->cols);
-    for (uint32_t w = 0; w < engine->config.workers; w++) {
-        uint32_t n = 0;
-        for (uint32_t i = 0; i < b->rows; i++) {
-            if (engine->hashes[i] == w) {
-                engine->picked[n++] = i;
-            }
-        }
-        if (n == 0) {
-            continue;
-        }
-        if (w == engine->config.worker && n == b->rows) {
-            op_port_push(op, port_index, chunk_ref(chunk), err);
-            continue;
-        }
-        batch_builder_rows_of(builder, b, engine->picked, n);
-        if (w == engine->config.worker) {
-            op_port_push(op, port_index,
-                      chunk_from_builder(builder, b->cols, &op->dataflow->account), err);
-        } else {
-            append_batch(op, port_index, w, builder, err);
-            batch_builder_reset(builder);
-        }
+    if (engine->split == NULL) {
+        engine->split = batch_split_new();
+        engine->places = mem_zalloc(workers * sizeof(engine->places[0]));
+        engine->parts = mem_zalloc(workers * sizeof(engine->parts[0]));
     }
-    batch_builder_free(builder);
+    route_rows(op, port, b, err);
+    batch_split_begin(engine->split, b, engine->hashes, workers);
+    if (batch_split_rows(engine->split, engine->config.worker) == b->rows) {
+        op_port_push(op, port_index, chunk, err);
+        return;
+    }
+    divide(op, port_index, b, err);
     chunk_unref(chunk);
 }
 

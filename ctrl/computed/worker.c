@@ -139,6 +139,24 @@ static void host_send(void *ctx, uint32_t dest, const void *payload, size_t len)
     exchange_send(worker->owner->exchange, worker->local, dest, payload, len);
 }
 
+/* A large payload is built where its receiver reads it. */
+static void host_reserve(void *ctx, uint32_t dest, size_t len, struct engine_block *out)
+{
+    struct computed_worker *worker = ctx;
+    struct exchange_block block;
+    exchange_reserve(worker->owner->exchange, worker->local, dest, len, &block);
+    ASSERT(block.len >= len);
+    *out = (struct engine_block){.data = block.data, .len = len, .owner = block.owner};
+}
+
+static void host_commit(void *ctx, uint32_t dest, struct engine_block *block)
+{
+    struct computed_worker *worker = ctx;
+    ASSERT(block->owner != NULL);
+    struct exchange_block whole = {.data = block->data, .len = block->len, .owner = block->owner};
+    exchange_commit(worker->owner->exchange, worker->local, dest, &whole, block->len);
+}
+
 /* The dataflow an export belongs to now; news of an earlier one is told apart by it. */
 static uint64_t incarnation_of(const struct computed_worker *worker, uint64_t export_id)
 {
@@ -206,6 +224,8 @@ static void host_failed(void *ctx, uint64_t dataflow_id, err_t err)
 }
 
 static const struct engine_host worker_host = {.send = host_send,
+                                               .reserve = host_reserve,
+                                               .commit = host_commit,
                                                .frontier = host_frontier,
                                                .subscribe = host_subscribe,
                                                .peek_done = host_peek_done,
@@ -225,7 +245,12 @@ static bool worker_poll(struct io_poller *poller)
 {
     ASSERT(poller->poll == worker_poll);
     struct computed_worker *worker = CONTAINER_OF(poller, struct computed_worker, poller);
-    return engine_step(worker->engine);
+    if (!exchange_ready(worker->owner->exchange, worker->local)) {
+        return false; /* the others have not taken what there is: their taking it wakes this loop */
+    }
+    bool more = engine_step(worker->engine);
+    exchange_flush(worker->owner->exchange, worker->local);
+    return more;
 }
 
 static void engine_make(struct computed_worker *worker)

@@ -33,6 +33,22 @@ static void on_send(void *ctx, uint32_t dest, const void *payload, size_t len)
     worker->replica->packet_bytes += len;
 }
 
+/* Large payloads are built in place. */
+static void on_reserve(void *ctx, uint32_t dest, size_t len, struct engine_block *out)
+{
+    struct worker *worker = ctx;
+    ASSERT(dest != worker->index && dest < worker->replica->workers);
+    *out = (struct engine_block){.data = mem_alloc(len), .len = len, .owner = worker};
+}
+
+static void on_commit(void *ctx, uint32_t dest, struct engine_block *block)
+{
+    ASSERT(block->owner == ctx);
+    ((struct worker *)ctx)->replica->built++;
+    on_send(ctx, dest, block->data, block->len);
+    free(block->data);
+}
+
 static struct output *output_of(struct worker *worker, uint64_t export_id)
 {
     for (uint32_t i = 0; i < worker->outputs_len; i++) {
@@ -117,6 +133,8 @@ static void on_failed(void *ctx, uint64_t dataflow_id, err_t err)
 
 static const struct engine_host host = {
     .send = on_send,
+    .reserve = on_reserve,
+    .commit = on_commit,
     .frontier = on_frontier,
     .subscribe = on_subscribe,
     .peek_done = on_peek_done,

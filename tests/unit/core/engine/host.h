@@ -62,6 +62,7 @@ struct replica {
     char *failed;     /* text of the last dataflow failure */
     uint32_t failures;
     uint64_t packets, packet_bytes;
+    uint64_t built; /* packets that the engine built in place */
     const uint8_t *kinds[EXPORTS_MAX]; /* by export id */
     uint32_t cols[EXPORTS_MAX];
 };

@@ -728,7 +728,33 @@ static void test_topk_many(void)
     replica_free(r);
 }
 
+/* Chunks so large that the parts for the others are payloads of their own, amid small ones. */
+static void test_exchange_large(void)
+{
+    enum { ROWS = 30000 };
+    for (uint32_t workers = 2; workers <= WORKERS_MAX; workers++) {
+        struct replica *r = replica(workers);
+        struct spec base = {.id = BASE, .as_of = 1, .subscribe = EXPORT_SUBSCRIBE};
+        CU_ASSERT_FATAL(create(r, &base) == ERR_OK);
+        struct row *rows = mem_alloc(ROWS * sizeof(*rows));
+        for (int64_t i = 0; i < ROWS; i++) {
+            rows[i] = (struct row){i % 1000, i, 1 + (i > ROWS / 2), 1};
+        }
+        feed_to(r, BASE, rows, 10, 1, 1);
+        feed_to(r, BASE, rows + 10, ROWS - 20, 1, 1);
+        feed_to(r, BASE, rows + ROWS - 10, 10, 1, 3);
+        replica_settle(r);
+        CU_ASSERT_EQUAL(replica_frontier(r, EXPORT_SUBSCRIBE), 3);
+        CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 2, rows, ROWS));
+        CU_ASSERT_TRUE(r->built >= workers - 1);
+        CU_ASSERT_TRUE(r->packets > r->built);
+        free(rows);
+        replica_free(r);
+    }
+}
+
 static const struct test_case cases[] = {
+    {"exchange_large", test_exchange_large},
     {"import", test_import},
     {"import_ahead", test_import_ahead},
     {"import_refused", test_import_refused},

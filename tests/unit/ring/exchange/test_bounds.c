@@ -255,7 +255,7 @@ static void test_ask_shm(void)
     ask(2, true);
 }
 
-/* ---- a worker that does not ---------------------------------------------------------------------- */
+/* ---- a worker that does not ask ------------------------------------------------------------- */
 
 enum { HELD_MAX = 1 << 20 };
 
