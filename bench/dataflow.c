@@ -94,20 +94,34 @@ static struct schema schema_of(struct plan *plan, uint32_t cols)
     return schema;
 }
 
-/* The one operator of the workload, over sources 0 and 1. */
+/* Rows of the input by a column: (value, count). */
+static void add_count(struct plan *plan, uint32_t input, uint32_t col)
+{
+    struct plan_node node = {.op = PLAN_REDUCE, .inputs_len = 1, .schema = schema_of(plan, 2)};
+    ASSERT(input < plan->nodes_len);
+    node.inputs = ARENA_ARRAY(&plan->arena, uint32_t, 1);
+    node.inputs[0] = input;
+    node.reduce.keys = ARENA_ARRAY(&plan->arena, uint32_t, 1);
+    node.reduce.keys[0] = col;
+    node.reduce.keys_len = 1;
+    node.reduce.aggs = ARENA_ARRAY(&plan->arena, struct plan_agg, 1);
+    node.reduce.aggs_len = 1;
+    node.reduce.aggs[0] = (struct plan_agg){.func = AGG_COUNT_ALL, .type = type_of(TYPE_INT8)};
+    plan_add(plan, &node);
+}
+
+/* The operators of the workload, over sources 0 and 1. */
 static void add_operator(struct plan *plan, enum workload_kind kind)
 {
     struct plan_node node = {.inputs_len = 1, .inputs = ARENA_ARRAY(&plan->arena, uint32_t, 2)};
     switch (kind) {
     case WORKLOAD_COUNT:
-        node.op = PLAN_REDUCE;
-        node.schema = schema_of(plan, 2);
-        node.reduce.keys = ARENA_ARRAY(&plan->arena, uint32_t, 1);
-        node.reduce.keys_len = 1;
-        node.reduce.aggs = ARENA_ARRAY(&plan->arena, struct plan_agg, 1);
-        node.reduce.aggs_len = 1;
-        node.reduce.aggs[0] = (struct plan_agg){.func = AGG_COUNT_ALL, .type = type_of(TYPE_INT8)};
-        break;
+        add_count(plan, 0, 0);
+        return;
+    case WORKLOAD_DISTRIBUTION:
+        add_count(plan, 0, 0);
+        add_count(plan, plan->nodes_len - 1, 1);
+        return;
     case WORKLOAD_JOIN:
         node.op = PLAN_JOIN;
         node.schema = schema_of(plan, 4);

@@ -31,6 +31,12 @@ struct row {
     uint32_t next; /* 0: the last; of a freed one the next freed */
 };
 
+/* How many keys have a certain count. */
+struct tally {
+    int64_t keys, before;
+    uint32_t round; /* that touched it last */
+};
+
 struct loop {
     enum workload_kind kind;
     struct slot *slots;             /* the table */
@@ -41,6 +47,10 @@ struct loop {
     struct row *rows;               /* join; row 0 is unused */
     size_t rows_len, rows_cap;
     uint32_t free_row;              /* first of the freed ones; 0: none */
+    struct tally *tallies;          /* distribution: by count */
+    size_t tallies_len;
+    uint64_t *changed;              /* counts whose tally this round touched, each once */
+    size_t changed_len, changed_cap;
     struct outcome outcome;
 };
 
@@ -61,6 +71,8 @@ void loop_free(struct loop *loop)
     free(loop->slots);
     free(loop->touched);
     free(loop->rows);
+    free(loop->tallies);
+    free(loop->changed);
     free(loop);
 }
 
@@ -115,6 +127,28 @@ static struct slot *find_or_add(struct loop *loop, uint64_t key)
 
 /* ---- counting workloads ---------------------------------------------------------------------- */
 
+/* Of counts above 0, as a key without rows is not there. Counts are small: an array. */
+static void tally(struct loop *loop, int64_t count, int64_t diff)
+{
+    if (count <= 0) {
+        return;
+    }
+    size_t at = (size_t)count;
+    if (at >= loop->tallies_len) {
+        loop->tallies = mem_realloc(loop->tallies, (at + 1) * 2 * sizeof(*loop->tallies));
+        memset(loop->tallies + loop->tallies_len, 0,
+               ((at + 1) * 2 - loop->tallies_len) * sizeof(*loop->tallies));
+        loop->tallies_len = (at + 1) * 2;
+    }
+    struct tally *tally = &loop->tallies[at];
+    if (tally->round != loop->round) {
+        tally->round = loop->round;
+        tally->before = tally->keys;
+        *VEC_PUSH(loop, changed) = at;
+    }
+    tally->keys += diff;
+}
+
 /* The change of one key in this round: what an incremental view would tell its readers. */
 static void put_out(struct loop *loop, const struct slot *slot)
 {
@@ -138,9 +172,33 @@ static void put_out(struct loop *loop, const struct slot *slot)
     case WORKLOAD_CONSOLIDATE:
         outcome_add(&loop->outcome, workload_hash(record, 1), slot->count - slot->before);
         break;
+    case WORKLOAD_DISTRIBUTION:
+        tally(loop, slot->before, -1);
+        tally(loop, slot->count, 1);
+        break;
     case WORKLOAD_JOIN:
         UNREACHABLE();
     }
+}
+
+/* The second half of a round of the distribution: the tallies that are not what they were. */
+static void put_out_tallies(struct loop *loop)
+{
+    for (size_t i = 0; i < loop->changed_len; i++) {
+        const struct tally *tally = &loop->tallies[loop->changed[i]];
+        uint64_t old[2] = {loop->changed[i], (uint64_t)tally->before};
+        uint64_t record[2] = {loop->changed[i], (uint64_t)tally->keys};
+        if (tally->keys == tally->before) {
+            continue;
+        }
+        if (tally->before > 0) {
+            outcome_add(&loop->outcome, workload_hash(old, 2), -1);
+        }
+        if (tally->keys > 0) {
+            outcome_add(&loop->outcome, workload_hash(record, 2), 1);
+        }
+    }
+    loop->changed_len = 0;
 }
 
 /* Two passes: apply, then say what changed, so that what comes and goes within the round is
@@ -164,6 +222,7 @@ static void run_counts(struct loop *loop, const struct update *updates, size_t l
             put_out(loop, slot);
         }
     }
+    put_out_tallies(loop);
 }
 
 /* ---- join ------------------------------------------------------------------------------------ */
@@ -252,5 +311,5 @@ uint64_t loop_memory(const struct loop *loop)
 {
     ASSERT(loop->slots_cap >= loop->slots_len);
     return loop->slots_cap * sizeof(*loop->slots) + loop->touched_cap * sizeof(*loop->touched) +
-           loop->rows_cap * sizeof(*loop->rows);
+           loop->rows_cap * sizeof(*loop->rows) + loop->tallies_len * sizeof(*loop->tallies);
 }

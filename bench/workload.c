@@ -14,26 +14,43 @@
 #include "core/base/assert.h"
 #include "core/base/hash.h"
 
+/* A pair is two updates. */
+#define PAIRS                                                                                      \
+    {"pairs of 1", 100000, 2, false, {0}}, {"pairs of 10", 20000, 20, false, {0}},                 \
+        {"pairs of 100", 5000, 200, false, {0}}, {"pairs of 1k", 500, 2000, false, {0}},           \
+        {"pairs of 10k", 100, 20000, false, {0}}, {"pairs of 100k", 20, 200000, false, {0}},       \
+        {"pairs of 1M", 5, 2000000, false, {0}}
+
 const struct workload workloads[] = {
     {"w1 count", "w1", WORKLOAD_COUNT, 1000000, {1}, 4,
      {{"load 10k", 1000, 10000, true, {18900375, 999963, 0xf17737262818b7e9ULL}},
       {"rounds of 1", 100000, 1, false, {0}},
       {"rounds of 100", 10000, 100, false, {0}},
-      {"rounds of 10k", 100, 10000, true, {23085277, 999951, 0x648bee1092356958ULL}}}},
+      {"rounds of 10k", 100, 10000, true, {23085277, 999951, 0x648bee1092356958ULL}}}, false},
     /* The last: 3,214,018 when pairs that come and go within a round are not cancelled. */
     {"w2 join", "w2", WORKLOAD_JOIN, 1000000, {2, 3}, 4,
      {{"load 2M", 1, 2000000, true, {1001134, 1001134, 0xfd583b2dd6127243ULL}},
       {"rounds of 100k", 20, 100000, false, {0}},
       {"rounds of 100", 2000, 100, false, {0}},
-      {"rounds of 1", 10000, 1, true, {3189226, 999952, 0xe0dc9519affc2a90ULL}}}},
+      {"rounds of 1", 10000, 1, true, {3189226, 999952, 0xe0dc9519affc2a90ULL}}}, false},
     {"w3a distinct", "w3a", WORKLOAD_DISTINCT, 5000000, {4}, 1,
-     {{"one round", 1, 10000000, true, {4323320, 4323320, 0x5465f72061dd5a3eULL}}}},
+     {{"one round", 1, 10000000, true, {4323320, 4323320, 0x5465f72061dd5a3eULL}}}, false},
     {"w3a distinct", "w3a", WORKLOAD_DISTINCT, 5000000, {4}, 1,
-     {{"rounds of 100k", 100, 100000, true, {4323320, 4323320, 0x5465f72061dd5a3eULL}}}},
+     {{"rounds of 100k", 100, 100000, true, {4323320, 4323320, 0x5465f72061dd5a3eULL}}}, false},
     {"w3b consolidate", "w3b", WORKLOAD_CONSOLIDATE, 1000000, {4}, 1,
-     {{"one round", 1, 10000000, true, {872265, -3092, 0x7375c406e777ce30ULL}}}},
+     {{"one round", 1, 10000000, true, {872265, -3092, 0x7375c406e777ce30ULL}}}, false},
     {"w3b consolidate", "w3b", WORKLOAD_CONSOLIDATE, 1000000, {4}, 1,
-     {{"rounds of 100k", 100, 100000, true, {9288925, -3092, 0x7375c406e777ce30ULL}}}},
+     {{"rounds of 100k", 100, 100000, true, {9288925, -3092, 0x7375c406e777ce30ULL}}}, false},
+    {"degrees 1M/5M", "degrees", WORKLOAD_COUNT, 1000000, {6}, 8,
+     {{"load 1M", 5, 1000000, false, {0}}, PAIRS}, false},
+    {"distribution 10M/50M", "distribution", WORKLOAD_DISTRIBUTION, 10000000, {6}, 8,
+     {{"load 1M", 50, 1000000, false, {0}}, PAIRS}, false},
+    {"join of zipf keys", "join-zipf", WORKLOAD_JOIN, 1000000, {2, 3}, 5,
+     {{"load 2M", 1, 2000000, false, {0}},
+      {"rounds of 100k", 20, 100000, false, {0}},
+      {"rounds of 10k", 200, 10000, false, {0}},
+      {"rounds of 100", 2000, 100, false, {0}},
+      {"rounds of 1", 10000, 1, false, {0}}}, true},
 };
 const size_t workloads_len = sizeof(workloads) / sizeof(workloads[0]);
 
@@ -76,6 +93,18 @@ static uint64_t draw_below(struct stream *stream, uint64_t n)
     return (uint64_t)(((unsigned __int128)draw(stream) * n) >> 64);
 }
 
+/* A key of rank r comes with a probability of 1 / sqrt(r), up to a factor: the square of a uniform
+ * number, by the same multiplication. */
+static uint64_t draw_key(struct stream *stream, const struct workload *workload)
+{
+    if (!workload->skewed) {
+        return draw_below(stream, workload->keys);
+    }
+    uint64_t u = draw(stream);
+    uint64_t square = (uint64_t)(((unsigned __int128)u * u) >> 64);
+    return (uint64_t)(((unsigned __int128)square * workload->keys) >> 64);
+}
+
 /* The oldest row is found again by drawing the same numbers a second time: no list of what was
  * inserted is kept. */
 void generator_init(struct generator *generator, const struct workload *workload)
@@ -94,11 +123,10 @@ static void insert_and_retract(struct generator *generator, bool load, struct up
     bool join = generator->workload->kind == WORKLOAD_JOIN;
     uint64_t turn = load ? generator->loaded++ : generator->turn++;
     bool insert = load || turn % 2 == 0;
-    ASSERT(generator->workload->kind <= WORKLOAD_JOIN);
     out->side = !join ? 0 : load ? turn % 2 : turn % 4 / 2;
     out->diff = insert ? 1 : -1;
     struct stream *stream = insert ? &generator->next[out->side] : &generator->oldest[out->side];
-    out->key = draw_below(stream, generator->workload->keys);
+    out->key = draw_key(stream, generator->workload);
     out->value = stream->number++;
 }
 
@@ -108,6 +136,7 @@ void generator_next(struct generator *generator, bool load, struct update *out)
     *out = (struct update){.diff = 1};
     switch (generator->workload->kind) {
     case WORKLOAD_COUNT:
+    case WORKLOAD_DISTRIBUTION:
     case WORKLOAD_JOIN:
         insert_and_retract(generator, load, out);
         break;

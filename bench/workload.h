@@ -7,6 +7,10 @@
  *   w2   two-way join on the key: the same on both sides in turn
  *   w3a  distinct keys
  *   w3b  consolidation of random +1 and -1
+ *   degrees       edges per node: bulk load, then pairs of an insertion and a retraction of the
+ *                 oldest, 1 to 1 M of them a round
+ *   distribution  how many nodes have how many edges: two counts, one behind the other
+ *   join-zipf     w2 with keys whose frequency falls with the root of their rank
  */
 #ifndef TAILRACE_BENCH_WORKLOAD_H
 #define TAILRACE_BENCH_WORKLOAD_H
@@ -15,9 +19,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum workload_kind { WORKLOAD_COUNT, WORKLOAD_JOIN, WORKLOAD_DISTINCT, WORKLOAD_CONSOLIDATE };
+enum workload_kind {
+    WORKLOAD_COUNT,
+    WORKLOAD_JOIN,
+    WORKLOAD_DISTINCT,
+    WORKLOAD_CONSOLIDATE,
+    WORKLOAD_DISTRIBUTION,
+};
 
-enum { WORKLOAD_PHASES_MAX = 4 };
+enum { WORKLOAD_PHASES_MAX = 8 };
 
 /* What came out so far: consolidated updates, their net multiplicity, and the sum (mod 2^64) of
  * multiplicity times the record's hash. */
@@ -43,6 +53,7 @@ struct workload {
     uint64_t seeds[2];
     size_t phases_len;
     struct phase phases[WORKLOAD_PHASES_MAX];
+    bool skewed; /* keys */
 };
 
 extern const struct workload workloads[];
