@@ -14,6 +14,7 @@
 #include "bench/report.h"
 #include "core/base/assert.h"
 #include "core/base/log.h"
+#include "core/base/mem.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -62,6 +63,7 @@ int main(int argc, char **argv)
         return 2;
     }
     machine_clock_start();
+    mem_keep(MEM_KEPT);
     err_t err = options.priority ? machine_priority() : ERR_OK;
     if (err != ERR_OK) {
         fprintf(stderr, "tailrace-bench: --priority: %s\n", err_text(err));

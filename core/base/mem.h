@@ -52,6 +52,14 @@ static inline char *mem_strndup(const char *s, size_t len)
     return copy;
 }
 
+/*
+ * Freed memory up to about so many bytes is kept by the process for the next allocation instead of
+ * being given back. For processes in which batches of some MiB come and go all the time: every page
+ * that was given back costs a fault when it is taken again. Call once, before there are threads.
+ */
+void mem_keep(size_t bytes);
+enum { MEM_KEPT = 64 * 1024 * 1024 }; /* by computed, and by what measures the engine */
+
 /* Zeroed object of a type. */
 #define MEM_NEW(type) ((type *)mem_zalloc(sizeof(type)))
 

@@ -9,7 +9,7 @@
 #include "core/base/hash.h"
 #include "core/engine/index.h"
 
-enum { MAINTAIN_BUDGET = 1024 };
+enum { MAINTAIN_BUDGET = 1024, ROWS_KEPT = 1 << 18 };
 
 /* ---- since ----------------------------------------------------------------------------------- */
 
@@ -308,6 +308,7 @@ struct subscribe {
     const struct plan_export *export;
     bool minimal; /* what arrives is consolidated already, but for the order of times */
     bool reported;
+    struct batch_builder *all; /* of ok rows, used again; NULL: none yet */
 };
 
 /* Do the chunks of a list follow each other in time, each of one time? */
@@ -324,12 +325,11 @@ static bool in_order(const struct chunk_list *list)
     return true;
 }
 
-/* All rows of a list, consolidated unless they are that already. */
-static struct batch_builder *gather(const struct chunk_list *list, const uint8_t *kinds,
-                                    uint32_t cols, bool minimal)
+/* All rows of a list, consolidated unless they are that already. all is empty before. */
+static void gather(const struct chunk_list *list, bool minimal, struct batch_builder *all)
 {
-    struct batch_builder *all = batch_builder_new(kinds, cols);
     const struct batch **views = mem_alloc(list->chunks_len * sizeof(*views));
+    ASSERT(batch_builder_rows(all) == 0);
     for (size_t i = 0; i < list->chunks_len; i++) {
         views[i] = &list->chunks[i]->batch;
         if (minimal) {
@@ -341,7 +341,40 @@ static struct batch_builder *gather(const struct chunk_list *list, const uint8_t
     }
     free(views);
     ASSERT(batch_builder_rows(all) <= BATCH_ROWS_MAX);
-    return all;
+}
+
+/* The builder of ok rows is kept from call to call, errors are rare. */
+static struct batch_builder *builder_of(struct op *op, bool err)
+{
+    struct subscribe *subscribe = op->state;
+    if (err) {
+        return batch_builder_new(batch_err_kinds, ERR_COLS);
+    }
+    if (subscribe->all == NULL) {
+        subscribe->all = batch_builder_new(op->kinds, op->cols);
+    }
+    return subscribe->all;
+}
+
+static size_t rows_of(const struct chunk_list *list)
+{
+    size_t rows = 0;
+    for (size_t i = 0; i < list->chunks_len; i++) {
+        rows += list->chunks[i]->batch.rows;
+    }
+    return rows;
+}
+
+/* What a snapshot needed is not kept. */
+static void release_builder(struct op *op, struct batch_builder *all, size_t rows)
+{
+    struct subscribe *subscribe = op->state;
+    if (all != subscribe->all) {
+        batch_builder_free(all);
+    } else if (rows > ROWS_KEPT) {
+        batch_builder_free(all);
+        subscribe->all = NULL;
+    }
 }
 
 /*
@@ -352,14 +385,17 @@ static struct chunk *consolidated(struct op *op, const struct chunk_list *list, 
 {
     const struct subscribe *subscribe = op->state;
     struct account *account = &op->dataflow->account;
-    const uint8_t *kinds = err ? batch_err_kinds : op->kinds;
     uint32_t cols = err ? (uint32_t)ERR_COLS : op->cols;
     bool minimal = !err && subscribe->minimal && in_order(list);
     bool whole = subscribe->export->snapshot && subscribe->export->until == FRONTIER_EMPTY;
+    if (list->chunks_len == 0) {
+        return NULL;
+    }
     if (minimal && whole && list->chunks_len == 1) {
         return chunk_ref(list->chunks[0]);
     }
-    struct batch_builder *all = gather(list, kinds, cols, minimal);
+    struct batch_builder *all = builder_of(op, err);
+    gather(list, minimal, all);
     struct chunk *chunk = chunk_from_builder(all, cols, account);
     if (!whole && chunk != NULL) {
         for (uint32_t i = 0; i < chunk->batch.rows; i++) {
@@ -372,17 +408,9 @@ static struct chunk *consolidated(struct op *op, const struct chunk_list *list, 
         chunk_unref(chunk);
         chunk = chunk_from_builder(all, cols, account);
     }
-    batch_builder_free(all);
+    batch_builder_reset(all);
+    release_builder(op, all, rows_of(list));
     return chunk;
-}
-
-static size_t rows_of(const struct chunk_list *list)
-{
-    size_t rows = 0;
-    for (size_t i = 0; i < list->chunks_len; i++) {
-        rows += list->chunks[i]->batch.rows;
-    }
-    return rows;
 }
 
 /* The batches are the callback's for the duration of the call only. */
@@ -446,7 +474,9 @@ static bool subscribe_work(struct op *op)
 
 static void subscribe_release(struct op *op)
 {
-    free(op->state);
+    struct subscribe *subscribe = op->state;
+    batch_builder_free(subscribe->all);
+    free(subscribe);
 }
 
 /*

@@ -126,5 +126,6 @@ int main(int argc, char **argv)
         {.name = "memory-limit", .kind = OPTION_U64, .target = &p.memory_limit,
          .argument = "BYTES", .help = "of a dataflow on a worker; 0: none"},
     };
+    mem_keep(MEM_KEPT);
     return daemon_main(&p.daemon, options, ARRAY_LEN(options), argc, argv);
 }

@@ -1,0 +1,22 @@
+/* The allocator's settings. See mem.h. */
+#include "core/base/mem.h"
+
+#include <limits.h>
+#include <malloc.h>
+
+/* glibc takes no larger one: half of an arena's largest heap on 64 bits. */
+enum { MAP_AT_MOST = 32 * 1024 * 1024 };
+
+/*
+ * Two settings belong together: allocations below the first come from the heap, whose free end is
+ * given back when it is longer than the second. Setting either also ends glibc's own adjusting of
+ * both.
+ */
+void mem_keep(size_t bytes)
+{
+    ASSERT(bytes > 0 && bytes <= INT_MAX);
+    int map_at = bytes < MAP_AT_MOST ? (int)bytes : MAP_AT_MOST;
+    int ok = mallopt(M_MMAP_THRESHOLD, map_at);
+    ok &= mallopt(M_TRIM_THRESHOLD, (int)bytes);
+    ASSERT(ok == 1);
+}
