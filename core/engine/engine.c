@@ -389,6 +389,9 @@ static void make_node(struct op *op, const uint32_t *parts, uint32_t *source)
     case PLAN_TOPK:
         op_make_topk(op);
         break;
+    case PLAN_WINDOW:
+        op_make_window(op);
+        break;
     default:
         UNREACHABLE();
     }

@@ -29,7 +29,7 @@ uint32_t plan_add(struct plan *plan, const struct plan_node *node)
 {
     uint32_t len = plan->nodes_len;
     ASSERT(len < PLAN_NODES_MAX);
-    ASSERT(node->op >= PLAN_SOURCE && node->op <= PLAN_TOPK);
+    ASSERT(node->op >= PLAN_SOURCE && node->op <= PLAN_OP_MAX);
     if ((len & (len - 1)) == 0) {
         uint32_t cap = len == 0 ? 1 : len * 2;
         struct plan_node *nodes = ARENA_ARRAY(&plan->arena, struct plan_node, cap);
@@ -199,6 +199,42 @@ static bool same_topk(const struct plan_node *a, const struct plan_node *b)
            a->topk.limit == b->topk.limit && a->topk.offset == b->topk.offset;
 }
 
+static bool same_bound(const struct plan_bound *a, const struct plan_bound *b)
+{
+    return a->kind == b->kind && (a->kind != PLAN_BOUND_OFFSET || a->offset == b->offset) &&
+           (a->kind != PLAN_BOUND_VALUE || a->col == b->col);
+}
+
+static bool same_frame(const struct plan_frame *a, const struct plan_frame *b)
+{
+    return a->mode == b->mode && a->exclude == b->exclude && same_bound(&a->start, &b->start) &&
+           same_bound(&a->end, &b->end);
+}
+
+/* Fields that the function does not use may differ. */
+static bool same_call(const struct plan_window_call *a, const struct plan_window_call *b)
+{
+    return a->func == b->func && same_type(&a->type, &b->type) && a->n == b->n &&
+           (!plan_window_has_arg(a->func) || a->arg == b->arg) &&
+           a->has_fallback == b->has_fallback &&
+           (!a->has_fallback || a->fallback == b->fallback) &&
+           (!plan_window_has_frame(a->func) || same_frame(&a->frame, &b->frame)) &&
+           (a->func != PLAN_WINDOW_AGG || same_agg(&a->agg, &b->agg));
+}
+
+static bool same_window(const struct plan_node *a, const struct plan_node *b)
+{
+    ASSERT(a->op == PLAN_WINDOW && b->op == PLAN_WINDOW);
+    bool same =
+        same_u32s(a->window.keys, a->window.keys_len, b->window.keys, b->window.keys_len) &&
+        same_order(a->window.order, a->window.order_len, b->window.order, b->window.order_len) &&
+        a->window.calls_len == b->window.calls_len;
+    for (uint32_t i = 0; same && i < a->window.calls_len; i++) {
+        same = same_call(&a->window.calls[i], &b->window.calls[i]);
+    }
+    return same;
+}
+
 /* Inputs are compared as numbers: the nodes before are the same in both plans. */
 static bool same_node(const struct plan_node *a, const struct plan_node *b)
 {
@@ -224,6 +260,8 @@ static bool same_node(const struct plan_node *a, const struct plan_node *b)
         return same_reduce(a, b);
     case PLAN_TOPK:
         return same_topk(a, b);
+    case PLAN_WINDOW:
+        return same_window(a, b);
     default:
         return true;
     }

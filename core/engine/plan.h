@@ -37,6 +37,8 @@ enum plan_op {
     PLAN_DISTINCT,   /* multiplicity 1 where positive */
     PLAN_THRESHOLD,  /* keeps positive multiplicities */
     PLAN_TOPK,
+    PLAN_WINDOW,     /* window functions; output: input columns, then one a function */
+    PLAN_OP_MAX = PLAN_WINDOW,
 };
 
 enum plan_join_kind {
@@ -87,6 +89,94 @@ static inline uint32_t *plan_agg_col(struct plan_agg *agg, uint32_t i)
     return i < n ? fixed[i] : i - n < agg->order_len ? &agg->order[i - n].col : NULL;
 }
 
+/* ---- window functions ------------------------------------------------------------------------ */
+
+/* The numbers are part of the wire format. Types of results as in PostgreSQL. */
+enum plan_window_func {
+    PLAN_WINDOW_ROW_NUMBER = 1,
+    PLAN_WINDOW_RANK,
+    PLAN_WINDOW_DENSE_RANK,
+    PLAN_WINDOW_PERCENT_RANK,
+    PLAN_WINDOW_CUME_DIST,
+    PLAN_WINDOW_NTILE,       /* n buckets */
+    PLAN_WINDOW_LAG,         /* arg of the row n before (behind when negative), or the fallback */
+    PLAN_WINDOW_FIRST_VALUE, /* arg of the frame's first row, its last, its n-th */
+    PLAN_WINDOW_LAST_VALUE,
+    PLAN_WINDOW_NTH_VALUE,
+    PLAN_WINDOW_AGG,         /* agg over the frame */
+};
+
+enum plan_frame_mode { PLAN_FRAME_ROWS = 1, PLAN_FRAME_RANGE, PLAN_FRAME_GROUPS };
+enum plan_bound_kind {
+    PLAN_BOUND_UNBOUNDED = 1, /* to the partition's end on this side */
+    PLAN_BOUND_CURRENT,       /* the row, or with RANGE and GROUPS its peers */
+    PLAN_BOUND_OFFSET,        /* ROWS, GROUPS: so many behind (negative: before) */
+    PLAN_BOUND_VALUE,         /* RANGE: by the order's one column, which is compared with col */
+};
+enum plan_exclude {
+    PLAN_EXCLUDE_NONE = 1,
+    PLAN_EXCLUDE_CURRENT,
+    PLAN_EXCLUDE_GROUP,
+    PLAN_EXCLUDE_TIES,
+};
+
+struct plan_bound {
+    uint8_t kind; /* enum plan_bound_kind */
+    int64_t offset;
+    uint32_t col; /* of the input; NULL where the ordered column is: the row's peers */
+};
+
+struct plan_frame {
+    uint8_t mode;    /* enum plan_frame_mode */
+    uint8_t exclude; /* enum plan_exclude */
+    struct plan_bound start, end;
+};
+
+/* One function of a window. Which fields count follows from func; type always does. */
+struct plan_window_call {
+    uint8_t func;      /* enum plan_window_func */
+    bool has_fallback;
+    uint32_t arg;      /* columns of the input */
+    uint32_t fallback;
+    int64_t n;
+    struct plan_agg agg; /* not distinct, not ordered */
+    struct plan_frame frame; /* FIRST_VALUE and those behind it */
+    struct type type;
+};
+
+static inline bool plan_window_has_frame(uint8_t func)
+{
+    return func >= PLAN_WINDOW_FIRST_VALUE;
+}
+
+static inline bool plan_window_has_arg(uint8_t func)
+{
+    return func >= PLAN_WINDOW_LAG && func <= PLAN_WINDOW_NTH_VALUE;
+}
+
+/* The i-th column a call reads, as plan_agg_col. */
+static inline uint32_t *plan_window_col(struct plan_window_call *call, uint32_t i)
+{
+    uint32_t *fixed[4];
+    uint32_t n = 0;
+    if (plan_window_has_arg(call->func)) {
+        fixed[n++] = &call->arg;
+    }
+    if (call->has_fallback) {
+        fixed[n++] = &call->fallback;
+    }
+    if (call->frame.start.kind == PLAN_BOUND_VALUE) {
+        fixed[n++] = &call->frame.start.col;
+    }
+    if (call->frame.end.kind == PLAN_BOUND_VALUE) {
+        fixed[n++] = &call->frame.end.col;
+    }
+    if (i < n) {
+        return fixed[i];
+    }
+    return call->func == PLAN_WINDOW_AGG ? plan_agg_col(&call->agg, i - n) : NULL;
+}
+
 /*
  * One operator. Which member of the union counts follows from op; distinct, threshold, union and
  * negate have none. Everything it points to hangs in the plan's arena.
@@ -127,6 +217,14 @@ struct plan_node {
             int64_t limit;        /* -1: none */
             int64_t offset;
         } topk;
+        struct {
+            uint32_t *keys;       /* partition; empty: one */
+            uint32_t keys_len;
+            struct plan_order *order; /* empty: all rows are peers; ties as in topk */
+            uint32_t order_len;
+            struct plan_window_call *calls;
+            uint32_t calls_len;
+        } window;
     };
 };
 

@@ -7,15 +7,7 @@
  * Any thread. What depends on the state of a worker (does an index exist, is an id taken) is
  * checked by engine_create.
  */
-#include "core/engine/plan.h"
-
-/* Fails with ERR_INVALID unless the condition holds. */
-#define CHECK(condition, ...)                                                                      \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            return err_new(ERR_INVALID, __VA_ARGS__);                                              \
-        }                                                                                          \
-    } while (0)
+#include "core/engine/plan_check.h"
 
 /*
  * The SQL side of a type (OID, typmod) is only ever printed: the kind decides how bytes are read.
@@ -33,7 +25,7 @@ static err_t check_schema(const struct schema *schema)
 }
 
 /* what: names the list in the message. */
-static err_t check_cols(const char *what, const uint32_t *cols, uint32_t len, uint32_t bound)
+err_t plan_check_cols(const char *what, const uint32_t *cols, uint32_t len, uint32_t bound)
 {
     CHECK(len <= BATCH_COLS_MAX, "%s: %u columns, at most %d", what, len, BATCH_COLS_MAX);
     CHECK(len == 0 || cols != NULL, "%s: columns missing", what);
@@ -95,8 +87,8 @@ static err_t check_join(const struct plan_node *node, const struct schema *left,
 {
     CHECK(node->join.kind >= PLAN_JOIN_INNER && node->join.kind <= PLAN_JOIN_ANTI,
           "unknown kind of join %u", node->join.kind);
-    TRY(check_cols("left keys", node->join.left_keys, node->join.keys_len, left->cols));
-    TRY(check_cols("right keys", node->join.right_keys, node->join.keys_len, right->cols));
+    TRY(plan_check_cols("left keys", node->join.left_keys, node->join.keys_len, left->cols));
+    TRY(plan_check_cols("right keys", node->join.right_keys, node->join.keys_len, right->cols));
     for (uint32_t i = 0; i < node->join.keys_len; i++) {
         CHECK(left->types[node->join.left_keys[i]].kind ==
                   right->types[node->join.right_keys[i]].kind,
@@ -114,7 +106,7 @@ static err_t check_join(const struct plan_node *node, const struct schema *left,
     return ERR_OK;
 }
 
-static err_t check_order(const struct plan_order *order, uint32_t len, const struct schema *input)
+err_t plan_check_order(const struct plan_order *order, uint32_t len, const struct schema *input)
 {
     CHECK(len <= BATCH_COLS_MAX, "too many order columns");
     CHECK(len == 0 || order != NULL, "order columns missing");
@@ -127,7 +119,7 @@ static err_t check_order(const struct plan_order *order, uint32_t len, const str
 /*
  * Whether the function takes this kind, and the type of its result, is the catalogue's knowledge.
  */
-static err_t check_agg(const struct plan_agg *agg, const struct schema *input)
+err_t plan_check_agg(const struct plan_agg *agg, const struct schema *input)
 {
     struct type result = {0};
     CHECK(agg->func >= AGG_COUNT_ALL && agg->func <= AGG_MAX_FUNC, "unknown aggregate %u",
@@ -145,7 +137,7 @@ static err_t check_agg(const struct plan_agg *agg, const struct schema *input)
           "the second argument is of another type");
     CHECK(agg->order_len == 0 || agg_is_ordered((enum agg_func)agg->func),
           "aggregate %u has no order", agg->func);
-    TRY(check_order(agg->order, agg->order_len, input));
+    TRY(plan_check_order(agg->order, agg->order_len, input));
     CHECK(!agg->has_filter ||
               (agg->filter < input->cols && input->types[agg->filter].kind == TYPE_BOOL),
           "the filter is not a boolean column");
@@ -156,7 +148,7 @@ static err_t check_agg(const struct plan_agg *agg, const struct schema *input)
 static err_t check_reduce(const struct plan_node *node, const struct schema *input)
 {
     uint32_t keys_len = node->reduce.keys_len;
-    TRY(check_cols("group", node->reduce.keys, keys_len, input->cols));
+    TRY(plan_check_cols("group", node->reduce.keys, keys_len, input->cols));
     CHECK(node->reduce.aggs_len <= BATCH_COLS_MAX, "too many aggregates");
     CHECK(node->reduce.aggs_len == 0 || node->reduce.aggs != NULL, "aggregates missing");
     CHECK(node->schema.cols == keys_len + node->reduce.aggs_len,
@@ -167,7 +159,7 @@ static err_t check_reduce(const struct plan_node *node, const struct schema *inp
               "column %u is of another type", i);
     }
     for (uint32_t i = 0; i < node->reduce.aggs_len; i++) {
-        TRY(err_wrap(check_agg(&node->reduce.aggs[i], input), "aggregate %u", i));
+        TRY(err_wrap(plan_check_agg(&node->reduce.aggs[i], input), "aggregate %u", i));
         CHECK(node->schema.types[keys_len + i].kind == node->reduce.aggs[i].type.kind,
               "column %u is of another type", keys_len + i);
     }
@@ -177,8 +169,8 @@ static err_t check_reduce(const struct plan_node *node, const struct schema *inp
 /* Limit and offset are used in sums: the operator guards those, not this check. */
 static err_t check_topk(const struct plan_node *node, const struct schema *input)
 {
-    TRY(check_cols("partition", node->topk.keys, node->topk.keys_len, input->cols));
-    TRY(check_order(node->topk.order, node->topk.order_len, input));
+    TRY(plan_check_cols("partition", node->topk.keys, node->topk.keys_len, input->cols));
+    TRY(plan_check_order(node->topk.order, node->topk.order_len, input));
     CHECK(node->topk.limit >= -1, "negative limit");
     CHECK(node->topk.offset >= 0, "negative offset");
     return check_same_kinds(&node->schema, input);
@@ -215,7 +207,7 @@ static err_t check_node(const struct plan *plan, uint32_t index)
 {
     ASSERT(index < plan->nodes_len);
     const struct plan_node *node = &plan->nodes[index];
-    CHECK(node->op >= PLAN_SOURCE && node->op <= PLAN_TOPK, "unknown operator %u", node->op);
+    CHECK(node->op >= PLAN_SOURCE && node->op <= PLAN_OP_MAX, "unknown operator %u", node->op);
     TRY(check_schema(&node->schema));
     CHECK(node->inputs_len <= PLAN_INPUTS_MAX, "%u inputs, at most %d", node->inputs_len,
           PLAN_INPUTS_MAX);
@@ -241,6 +233,8 @@ static err_t check_node(const struct plan *plan, uint32_t index)
         return check_reduce(node, input);
     case PLAN_TOPK:
         return check_topk(node, input);
+    case PLAN_WINDOW:
+        return plan_check_window(node, input);
     default: /* union, negate, distinct, threshold: as their inputs */
         return check_union(plan, node);
     }
@@ -255,7 +249,7 @@ static err_t check_export(const struct plan *plan, uint32_t index)
           "unknown kind %u", export->kind);
     CHECK(export->node < plan->nodes_len, "node %u of %u", export->node, plan->nodes_len);
     if (export->kind == PLAN_EXPORT_INDEX) {
-        TRY(check_cols("index keys", export->keys, export->keys_len,
+        TRY(plan_check_cols("index keys", export->keys, export->keys_len,
                        plan->nodes[export->node].schema.cols));
     }
     for (uint32_t i = 0; i < index; i++) {

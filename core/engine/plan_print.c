@@ -9,7 +9,7 @@
  *
  * The plan must be valid. Any thread.
  */
-#include "core/engine/plan.h"
+#include "core/engine/plan_print.h"
 
 struct printer {
     const struct plan *plan;
@@ -48,7 +48,7 @@ static void print_id(struct buf *out, uint64_t id)
 }
 
 /* By name where the planner gave one. */
-static void print_col(struct buf *out, const struct schema *schema, uint32_t col)
+void plan_print_col(struct buf *out, const struct schema *schema, uint32_t col)
 {
     ASSERT(col < schema->cols);
     if (schema->names != NULL && schema->names[col] != NULL) {
@@ -58,13 +58,13 @@ static void print_col(struct buf *out, const struct schema *schema, uint32_t col
     }
 }
 
-static void print_cols(struct buf *out, const struct schema *schema, const uint32_t *cols,
+void plan_print_cols(struct buf *out, const struct schema *schema, const uint32_t *cols,
                        uint32_t len)
 {
     buf_append_byte(out, '(');
     for (uint32_t i = 0; i < len; i++) {
         buf_append_str(out, i > 0 ? ", " : "");
-        print_col(out, schema, cols[i]);
+        plan_print_col(out, schema, cols[i]);
     }
     buf_append_byte(out, ')');
 }
@@ -106,58 +106,58 @@ static void print_join(struct buf *out, const struct plan *plan, const struct pl
     buf_printf(out, "%sJoin on=(", join_names[node->join.kind]);
     for (uint32_t i = 0; i < node->join.keys_len; i++) {
         buf_append_str(out, i > 0 ? " AND " : "");
-        print_col(out, left, node->join.left_keys[i]);
+        plan_print_col(out, left, node->join.left_keys[i]);
         buf_append_str(out, node->join.null_equal ? " IS NOT DISTINCT FROM " : " = ");
-        print_col(out, right, node->join.right_keys[i]);
+        plan_print_col(out, right, node->join.right_keys[i]);
     }
     buf_append_byte(out, ')');
 }
 
 /* a desc nulls first, b asc nulls last */
-static void print_order(struct buf *out, const struct schema *schema,
+void plan_print_order(struct buf *out, const struct schema *schema,
                         const struct plan_order *order, uint32_t len)
 {
     ASSERT(len == 0 || order != NULL);
     for (uint32_t i = 0; i < len; i++) {
         buf_append_str(out, i > 0 ? ", " : "");
-        print_col(out, schema, order[i].col);
+        plan_print_col(out, schema, order[i].col);
         buf_printf(out, " %s nulls %s", order[i].desc ? "desc" : "asc",
                    order[i].nulls_first ? "first" : "last");
     }
 }
 
-static void print_agg(struct buf *out, const struct plan_agg *agg, const struct schema *input)
+void plan_print_agg(struct buf *out, const struct plan_agg *agg, const struct schema *input)
 {
     ASSERT(agg->func < ARRAY_LEN(agg_names) && agg_names[agg->func] != NULL);
     buf_printf(out, "%s(%s", agg_names[agg->func], agg->distinct ? "distinct " : "");
     if (agg->func == AGG_COUNT_ALL) {
         buf_append_byte(out, '*');
     } else {
-        print_col(out, input, agg->arg);
+        plan_print_col(out, input, agg->arg);
     }
     if (agg_takes_two((enum agg_func)agg->func)) {
         buf_append_str(out, ", ");
-        print_col(out, input, agg->arg2);
+        plan_print_col(out, input, agg->arg2);
     }
     if (agg->order_len > 0) {
         buf_append_str(out, " order by ");
-        print_order(out, input, agg->order, agg->order_len);
+        plan_print_order(out, input, agg->order, agg->order_len);
     }
     buf_append_byte(out, ')');
     if (agg->has_filter) {
         buf_append_str(out, " filter ");
-        print_col(out, input, agg->filter);
+        plan_print_col(out, input, agg->filter);
     }
 }
 
 static void print_reduce(struct buf *out, const struct plan_node *node, const struct schema *input)
 {
     buf_append_str(out, "Reduce group=");
-    print_cols(out, input, node->reduce.keys, node->reduce.keys_len);
+    plan_print_cols(out, input, node->reduce.keys, node->reduce.keys_len);
     buf_append_str(out, " aggregates=(");
     for (uint32_t i = 0; i < node->reduce.aggs_len; i++) {
         buf_append_str(out, i > 0 ? ", " : "");
-        print_agg(out, &node->reduce.aggs[i], input);
+        plan_print_agg(out, &node->reduce.aggs[i], input);
     }
     buf_append_byte(out, ')');
 }
@@ -167,11 +167,11 @@ static void print_topk(struct buf *out, const struct plan_node *node)
     buf_append_str(out, "TopK");
     if (node->topk.keys_len > 0) {
         buf_append_str(out, " group=");
-        print_cols(out, &node->schema, node->topk.keys, node->topk.keys_len);
+        plan_print_cols(out, &node->schema, node->topk.keys, node->topk.keys_len);
     }
     if (node->topk.order_len > 0) {
         buf_append_str(out, " order=(");
-        print_order(out, &node->schema, node->topk.order, node->topk.order_len);
+        plan_print_order(out, &node->schema, node->topk.order, node->topk.order_len);
         buf_append_byte(out, ')');
     }
     if (node->topk.limit >= 0) {
@@ -207,6 +207,9 @@ static void print_head(struct printer *p, uint32_t index)
         break;
     case PLAN_REDUCE:
         print_reduce(p->out, node, input);
+        break;
+    case PLAN_WINDOW:
+        plan_print_window(p->out, node, input);
         break;
     case PLAN_TOPK:
         print_topk(p->out, node);
@@ -265,7 +268,8 @@ static void print_export(struct printer *p, const struct plan_export *export)
     print_id(p->out, export->id);
     if (index) {
         buf_append_str(p->out, " keys=");
-        print_cols(p->out, &p->plan->nodes[export->node].schema, export->keys, export->keys_len);
+        plan_print_cols(p->out, &p->plan->nodes[export->node].schema, export->keys,
+                        export->keys_len);
     } else if (!export->snapshot) {
         buf_append_str(p->out, " without snapshot");
     }

@@ -273,10 +273,26 @@ static err_t decode_join(const tailrace_v1_Node *message, struct arena *arena,
  * Function numbers are bounded before they are narrowed; whether there is such an aggregate over
  * the column is plan_validate's question.
  */
+static err_t decode_agg(const tailrace_v1_Aggregate *m, struct arena *arena, struct plan_agg *agg)
+{
+    STATIC_ASSERT(AGG_MAX_FUNC <= UINT8_MAX, "a function fits its field");
+    if (m->func == 0 || m->func > AGG_MAX_FUNC) {
+        return err_new(ERR_PROTOCOL, "unknown aggregate %u", m->func);
+    }
+    *agg = (struct plan_agg){.func = (uint8_t)m->func,
+                             .distinct = m->distinct,
+                             .has_filter = m->has_filter,
+                             .arg = m->arg,
+                             .arg2 = m->arg2,
+                             .filter = m->filter,
+                             .order_len = m->order_count};
+    agg->order = plan_codec_decode_order(m->order, m->order_count, arena);
+    return decode_type(m->has_type, &m->type, &agg->type);
+}
+
 static err_t decode_reduce(const tailrace_v1_Node *message, struct arena *arena,
                            struct plan_node *node)
 {
-    STATIC_ASSERT(AGG_MAX_FUNC <= UINT8_MAX, "a function fits its field");
     const tailrace_v1_Reduce *reduce = &message->reduce;
     if (!message->has_reduce) {
         return err_new(ERR_PROTOCOL, "a reduce without keys and aggregates");
@@ -286,20 +302,69 @@ static err_t decode_reduce(const tailrace_v1_Node *message, struct arena *arena,
     node->reduce.aggs_len = reduce->aggs_count;
     node->reduce.aggs = ARENA_ARRAY(arena, struct plan_agg, reduce->aggs_count);
     for (uint32_t i = 0; i < node->reduce.aggs_len; i++) {
-        const tailrace_v1_Aggregate *m = &reduce->aggs[i];
-        struct plan_agg *agg = &node->reduce.aggs[i];
-        if (m->func == 0 || m->func > AGG_MAX_FUNC) {
-            return err_new(ERR_PROTOCOL, "unknown aggregate %u", m->func);
+        TRY(decode_agg(&reduce->aggs[i], arena, &node->reduce.aggs[i]));
+    }
+    return ERR_OK;
+}
+
+static err_t decode_bound(bool there, const tailrace_v1_Bound *m, struct plan_bound *bound)
+{
+    if (!there || m->kind > PLAN_BOUND_VALUE) {
+        return err_new(ERR_PROTOCOL, "malformed bound of a frame");
+    }
+    *bound = (struct plan_bound){.kind = (uint8_t)m->kind, .offset = m->offset, .col = m->col};
+    return ERR_OK;
+}
+
+/* Numbers are bounded before they are narrowed; plan_validate asks whether they make sense. */
+static err_t decode_call(const tailrace_v1_WindowCall *m, struct arena *arena,
+                         struct plan_window_call *call)
+{
+    STATIC_ASSERT(PLAN_WINDOW_AGG <= UINT8_MAX, "a function fits its field");
+    if (m->func == 0 || m->func > PLAN_WINDOW_AGG) {
+        return err_new(ERR_PROTOCOL, "unknown window function %u", m->func);
+    }
+    *call = (struct plan_window_call){.func = (uint8_t)m->func,
+                                      .has_fallback = m->has_fallback,
+                                      .arg = m->arg,
+                                      .fallback = m->fallback,
+                                      .n = m->n};
+    TRY(decode_type(m->has_type, &m->type, &call->type));
+    if (call->func == PLAN_WINDOW_AGG) {
+        if (!m->has_agg) {
+            return err_new(ERR_PROTOCOL, "a window without its aggregate");
         }
-        *agg = (struct plan_agg){.func = (uint8_t)m->func,
-                                 .distinct = m->distinct,
-                                 .has_filter = m->has_filter,
-                                 .arg = m->arg,
-                                 .arg2 = m->arg2,
-                                 .filter = m->filter,
-                                 .order_len = m->order_count};
-        agg->order = plan_codec_decode_order(m->order, m->order_count, arena);
-        TRY(decode_type(m->has_type, &m->type, &agg->type));
+        TRY(decode_agg(&m->agg, arena, &call->agg));
+    }
+    if (plan_window_has_frame(call->func)) {
+        const tailrace_v1_Frame *frame = &m->frame;
+        if (!m->has_frame || frame->mode > PLAN_FRAME_GROUPS ||
+            frame->exclude > PLAN_EXCLUDE_TIES) {
+            return err_new(ERR_PROTOCOL, "malformed frame");
+        }
+        call->frame.mode = (uint8_t)frame->mode;
+        call->frame.exclude = (uint8_t)frame->exclude;
+        TRY(decode_bound(frame->has_start, &frame->start, &call->frame.start));
+        TRY(decode_bound(frame->has_end, &frame->end, &call->frame.end));
+    }
+    return ERR_OK;
+}
+
+static err_t decode_window(const tailrace_v1_Node *message, struct arena *arena,
+                           struct plan_node *node)
+{
+    const tailrace_v1_Window *window = &message->window;
+    if (!message->has_window) {
+        return err_new(ERR_PROTOCOL, "a window without functions");
+    }
+    node->window.keys_len = window->keys_count;
+    node->window.keys = copy_u32(arena, window->keys, window->keys_count);
+    node->window.order_len = window->order_count;
+    node->window.order = plan_codec_decode_order(window->order, window->order_count, arena);
+    node->window.calls_len = window->calls_count;
+    node->window.calls = ARENA_ARRAY(arena, struct plan_window_call, window->calls_count);
+    for (uint32_t i = 0; i < node->window.calls_len; i++) {
+        TRY(decode_call(&window->calls[i], arena, &node->window.calls[i]));
     }
     return ERR_OK;
 }
@@ -328,8 +393,8 @@ static err_t decode_topk(const tailrace_v1_Node *message, struct arena *arena,
 static err_t decode_node(const tailrace_v1_Node *message, struct arena *arena,
                          struct plan_node *node)
 {
-    STATIC_ASSERT(PLAN_TOPK <= UINT8_MAX, "an operator fits its field");
-    if (!message->has_schema || message->op == 0 || message->op > PLAN_TOPK) {
+    STATIC_ASSERT(PLAN_OP_MAX <= UINT8_MAX, "an operator fits its field");
+    if (!message->has_schema || message->op == 0 || message->op > PLAN_OP_MAX) {
         return err_new(ERR_PROTOCOL, "malformed node (operator %u)", message->op);
     }
     node->op = (uint8_t)message->op;
@@ -348,6 +413,7 @@ static err_t decode_node(const tailrace_v1_Node *message, struct arena *arena,
     case PLAN_JOIN: return decode_join(message, arena, node);
     case PLAN_REDUCE: return decode_reduce(message, arena, node);
     case PLAN_TOPK: return decode_topk(message, arena, node);
+    case PLAN_WINDOW: return decode_window(message, arena, node);
     default: return ERR_OK;
     }
 }

@@ -173,6 +173,22 @@ static void encode_constant(const struct plan_node *node, struct arena *arena,
 }
 
 /* arg and filter are sent even where they do not count: zero. */
+static tailrace_v1_Aggregate encode_agg(const struct plan_agg *agg, struct arena *arena)
+{
+    ASSERT(agg->func > 0 && agg->func <= AGG_MAX_FUNC);
+    return (tailrace_v1_Aggregate){
+        .func = agg->func,
+        .distinct = agg->distinct,
+        .has_filter = agg->has_filter,
+        .arg = agg->arg,
+        .arg2 = agg->arg2,
+        .filter = agg->filter,
+        .order_count = (pb_size_t)agg->order_len,
+        .order = plan_codec_encode_order(agg->order, agg->order_len, arena),
+        .has_type = true,
+        .type = encode_type(&agg->type)};
+}
+
 static void encode_reduce(const struct plan_node *node, struct arena *arena, tailrace_v1_Node *out)
 {
     ASSERT(node->op == PLAN_REDUCE);
@@ -182,19 +198,54 @@ static void encode_reduce(const struct plan_node *node, struct arena *arena, tai
     out->reduce.aggs_count = (pb_size_t)node->reduce.aggs_len;
     out->reduce.aggs = ARENA_ARRAY(arena, tailrace_v1_Aggregate, node->reduce.aggs_len);
     for (uint32_t i = 0; i < node->reduce.aggs_len; i++) {
-        const struct plan_agg *agg = &node->reduce.aggs[i];
-        out->reduce.aggs[i] = (tailrace_v1_Aggregate){.func = agg->func,
-                                                      .distinct = agg->distinct,
-                                                      .has_filter = agg->has_filter,
-                                                      .arg = agg->arg,
-                                                      .filter = agg->filter,
-                                                      .arg2 = agg->arg2,
-                                                      .order_count =
-                                                          (pb_size_t)agg->order_len,
-                                                      .order = plan_codec_encode_order(
-                                                          agg->order, agg->order_len, arena),
-                                                      .has_type = true,
-                                                      .type = encode_type(&agg->type)};
+        out->reduce.aggs[i] = encode_agg(&node->reduce.aggs[i], arena);
+    }
+}
+
+static tailrace_v1_Bound encode_bound(const struct plan_bound *bound)
+{
+    return (tailrace_v1_Bound){.kind = bound->kind, .offset = bound->offset, .col = bound->col};
+}
+
+static tailrace_v1_WindowCall encode_call(const struct plan_window_call *call, struct arena *arena)
+{
+    ASSERT(call->func > 0 && call->func <= PLAN_WINDOW_AGG);
+    tailrace_v1_WindowCall out = {.func = call->func,
+                                  .has_fallback = call->has_fallback,
+                                  .arg = call->arg,
+                                  .fallback = call->fallback,
+                                  .n = call->n,
+                                  .has_type = true,
+                                  .type = encode_type(&call->type)};
+    if (call->func == PLAN_WINDOW_AGG) {
+        out.has_agg = true;
+        out.agg = encode_agg(&call->agg, arena);
+    }
+    if (plan_window_has_frame(call->func)) {
+        out.has_frame = true;
+        out.frame = (tailrace_v1_Frame){.mode = call->frame.mode,
+                                        .exclude = call->frame.exclude,
+                                        .has_start = true,
+                                        .start = encode_bound(&call->frame.start),
+                                        .has_end = true,
+                                        .end = encode_bound(&call->frame.end)};
+    }
+    return out;
+}
+
+static void encode_window(const struct plan_node *node, struct arena *arena, tailrace_v1_Node *out)
+{
+    ASSERT(node->op == PLAN_WINDOW);
+    out->has_window = true;
+    out->window.keys_count = (pb_size_t)node->window.keys_len;
+    out->window.keys = node->window.keys;
+    out->window.order_count = (pb_size_t)node->window.order_len;
+    out->window.order =
+        plan_codec_encode_order(node->window.order, node->window.order_len, arena);
+    out->window.calls_count = (pb_size_t)node->window.calls_len;
+    out->window.calls = ARENA_ARRAY(arena, tailrace_v1_WindowCall, node->window.calls_len);
+    for (uint32_t i = 0; i < node->window.calls_len; i++) {
+        out->window.calls[i] = encode_call(&node->window.calls[i], arena);
     }
 }
 
@@ -229,7 +280,7 @@ static void encode_topk(const struct plan_node *node, struct arena *arena, tailr
  */
 static void encode_node(const struct plan_node *node, struct arena *arena, tailrace_v1_Node *out)
 {
-    ASSERT(node->op >= PLAN_SOURCE && node->op <= PLAN_TOPK);
+    ASSERT(node->op >= PLAN_SOURCE && node->op <= PLAN_OP_MAX);
     ASSERT(node->inputs_len <= PLAN_INPUTS_MAX);
     *out = (tailrace_v1_Node){.op = node->op};
     out->inputs_count = (pb_size_t)node->inputs_len;
@@ -247,6 +298,7 @@ static void encode_node(const struct plan_node *node, struct arena *arena, tailr
     case PLAN_JOIN: encode_join(node, out); break;
     case PLAN_REDUCE: encode_reduce(node, arena, out); break;
     case PLAN_TOPK: encode_topk(node, arena, out); break;
+    case PLAN_WINDOW: encode_window(node, arena, out); break;
     default: break;
     }
 }

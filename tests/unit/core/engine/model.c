@@ -343,7 +343,7 @@ static int64_t sum_of(const struct group *g, const struct plan_agg *agg, const b
     uint8_t kind = g->in->kinds[agg->arg];
     int64_t n = 0;
     __int128 ints = 0;
-    double floats = 0;
+    __float128 floats = 0;
     struct numeric numerics = {0};
     for (uint32_t m = 0; m < g->members_len; m++) {
         /* Values that cancel leave no trace, not even of their scale. */
@@ -356,13 +356,13 @@ static int64_t sum_of(const struct group *g, const struct plan_agg *agg, const b
         if (kind == TYPE_NUMERIC) {
             ASSERT(add_numeric(&numerics, &d.n, w));
         } else if (kind == TYPE_FLOAT8) {
-            floats += d.f * (double)w; /* multiples of 1/4: exact */
+            floats += (__float128)d.f * w;
         } else {
             ints += (__int128)d.i * w;
         }
     }
     if (kind == TYPE_FLOAT8) {
-        out->f = floats;
+        out->f = (double)floats;
     } else if (kind == TYPE_NUMERIC || kind == TYPE_INT8) {
         out->n = kind == TYPE_NUMERIC ? numerics : numeric_from_int128(ints);
     } else {
@@ -535,23 +535,23 @@ static void bits(const struct group *g, const struct plan_agg *agg, const bool *
     *out = (struct datum){.null = n == 0, .i = (int64_t)value};
 }
 
-/* The values are small multiples of 1/4: the sums are exact. */
+/* In 113 bits: far more than the few values of these tests have. */
 static void variance(const struct group *g, const struct plan_agg *agg, const bool *chosen,
                      struct datum *out)
 {
-    double sum = 0, squares = 0;
+    __float128 sum = 0, squares = 0;
     int64_t n = 0;
     for (uint32_t m = 0; m < g->members_len; m++) {
         int64_t w = weight(g, agg, m, chosen);
-        double f = chosen[m] ? at(g->in, g->members[m], agg->arg).f : 0;
+        __float128 f = chosen[m] ? at(g->in, g->members[m], agg->arg).f : 0;
         n += w;
-        sum += f * (double)w;
-        squares += f * f * (double)w;
+        sum += f * w;
+        squares += f * f * w;
     }
     bool sample = agg->func == AGG_VAR_SAMP || agg->func == AGG_STDDEV_SAMP;
     *out = (struct datum){.null = n <= (sample ? 1 : 0)};
     if (!out->null) {
-        __float128 left = squares - (__float128)sum * sum / n;
+        __float128 left = squares - sum * sum / n;
         out->f = left < 0 ? 0 : (double)(left / (sample ? n - 1 : n));
         out->f = agg->func >= AGG_STDDEV_POP ? sqrt(out->f) : out->f;
     }
@@ -686,6 +686,335 @@ static int compare_order(const void *pa, const void *pb)
     return compare_raw(in, i, j, NULL, 0);
 }
 
+/* ---- windows --------------------------------------------------------------------------------- */
+
+/* A partition: the member at each position, copies one after another. */
+struct window_rows {
+    const struct plan_node *node;
+    const struct rel *in;
+    uint32_t *at;
+    int64_t *first, *behind; /* of the peers of each, as positions */
+    int64_t len;
+};
+
+static int compare_window(const void *pa, const void *pb)
+{
+    uint32_t i = *(const uint32_t *)pa;
+    uint32_t j = *(const uint32_t *)pb;
+    for (uint32_t k = 0; k < sort_place.node->window.order_len; k++) {
+        int c = compare_by(sort_place.in, &sort_place.node->window.order[k], i, j);
+        if (c != 0) {
+            return c;
+        }
+    }
+    return compare_raw(sort_place.in, i, j, NULL, 0);
+}
+
+static bool are_peers(const struct window_rows *w, int64_t a, int64_t b)
+{
+    bool peers = true;
+    for (uint32_t k = 0; k < w->node->window.order_len; k++) {
+        peers &= compare_by(w->in, &w->node->window.order[k], w->at[a], w->at[b]) == 0;
+    }
+    return peers;
+}
+
+static void find_peers(struct window_rows *w)
+{
+    for (int64_t p = 0; p < w->len; p++) {
+        w->first[p] = p > 0 && are_peers(w, p - 1, p) ? w->first[p - 1] : p;
+    }
+    for (int64_t p = w->len; p-- > 0;) {
+        bool last = p + 1 == w->len || w->first[p + 1] != w->first[p];
+        w->behind[p] = last ? p + 1 : w->behind[p + 1];
+    }
+}
+
+/* Does the row at q lie before (-1), at (0) or behind (1) the bound of the row at p? */
+static int compare_bound(const struct window_rows *w, int64_t q, int64_t p, uint32_t col)
+{
+    const struct plan_order *order = &w->node->window.order[0];
+    struct datum bound = at(w->in, w->at[p], col);
+    struct datum d = at(w->in, w->at[q], order->col);
+    if (bound.null) {
+        bound = at(w->in, w->at[p], order->col);
+    }
+    if (bound.null || d.null) {
+        return bound.null == d.null ? 0 : d.null == order->nulls_first ? -1 : 1;
+    }
+    int c = datum_compare((enum type_kind)w->in->kinds[col], &d, &bound);
+    return order->desc ? -c : c;
+}
+
+static int64_t groups_away(const struct window_rows *w, int64_t p, int64_t n)
+{
+    for (; n < 0 && p >= 0; n++) {
+        p = w->first[p] - 1;
+    }
+    for (; n > 0 && p < w->len; n--) {
+        p = w->behind[p];
+    }
+    return p;
+}
+
+/* Is the row at q within the bound (as start or end) of the row at p? other: the row whose group a
+ * bound by groups counts to. */
+static bool within_bound(const struct window_rows *w, const struct plan_frame *f, bool end,
+                         int64_t q, int64_t p, int64_t other)
+{
+    const struct plan_bound *b = end ? &f->end : &f->start;
+    __int128 sign = end ? -1 : 1, n = b->kind == PLAN_BOUND_OFFSET ? b->offset : 0;
+    if (b->kind == PLAN_BOUND_UNBOUNDED) {
+        return true;
+    }
+    if (f->mode == PLAN_FRAME_ROWS) {
+        return sign * (q - (p + n)) >= 0;
+    }
+    if (b->kind == PLAN_BOUND_VALUE) {
+        return sign * compare_bound(w, q, p, b->col) >= 0;
+    }
+    if (other < 0 || other >= w->len) {
+        return (other < 0) != end;
+    }
+    return end ? q < w->behind[other] : q >= w->first[other];
+}
+
+static int64_t counted_to(const struct window_rows *w, const struct plan_bound *b, int64_t p)
+{
+    return groups_away(w, p, b->kind == PLAN_BOUND_OFFSET ? b->offset : 0);
+}
+
+/* The positions of the frame of the row at p, in order. */
+static int64_t frame_of(const struct window_rows *w, const struct plan_frame *f, int64_t p,
+                        int64_t *out)
+{
+    int64_t n = 0;
+    bool groups = f->mode == PLAN_FRAME_GROUPS;
+    int64_t from = groups ? counted_to(w, &f->start, p) : p;
+    int64_t to = groups ? counted_to(w, &f->end, p) : p;
+    for (int64_t q = 0; q < w->len; q++) {
+        bool peer = q >= w->first[p] && q < w->behind[p];
+        bool out_of = (f->exclude == PLAN_EXCLUDE_CURRENT && q == p) ||
+                      (f->exclude == PLAN_EXCLUDE_GROUP && peer) ||
+                      (f->exclude == PLAN_EXCLUDE_TIES && peer && q != p);
+        if (!out_of && within_bound(w, f, false, q, p, from) &&
+            within_bound(w, f, true, q, p, to)) {
+            out[n++] = q;
+        }
+    }
+    return n;
+}
+
+/* Sums of what a frame holds; the values are small. */
+struct frame_sums {
+    int64_t n, ints, yes;
+    uint64_t all, any, odd;
+    __float128 floats, squares;
+    struct numeric numerics;
+    struct datum best;
+};
+
+static void add_to_frame(const struct plan_agg *agg, uint8_t kind, const struct datum *d,
+                         struct frame_sums *s)
+{
+    bool better = s->n == 0;
+    if (!better && (agg->func == AGG_MIN || agg->func == AGG_MAX)) {
+        int c = datum_compare((enum type_kind)kind, d, &s->best);
+        better = agg->func == AGG_MIN ? c < 0 : c > 0;
+    }
+    s->best = better ? *d : s->best;
+    s->n++;
+    if (kind == TYPE_NUMERIC) {
+        ASSERT(add_numeric(&s->numerics, &d->n, 1));
+    } else if (kind == TYPE_FLOAT8) {
+        s->floats += d->f;
+        s->squares += (__float128)d->f * d->f;
+    } else if (kind == TYPE_BOOL) {
+        s->yes += d->b;
+    } else if (kind != TYPE_TEXT) {
+        s->ints += d->i;
+        s->all &= (uint64_t)d->i;
+        s->any |= (uint64_t)d->i;
+        s->odd ^= (uint64_t)d->i;
+    }
+}
+
+static void frame_sum(const struct plan_agg *agg, uint8_t kind, const struct frame_sums *s,
+                      struct datum *out)
+{
+    struct numeric by = numeric_from_int128(s->n);
+    struct numeric sum = kind == TYPE_NUMERIC ? s->numerics : numeric_from_int128(s->ints);
+    if (kind == TYPE_FLOAT8) {
+        out->f = agg->func == AGG_AVG ? (double)(s->floats / s->n) : (double)s->floats;
+    } else if (agg->func == AGG_AVG) {
+        ASSERT(numeric_div(&sum, &by, &out->n) == ERR_OK);
+    } else if (agg->type.kind == TYPE_NUMERIC) {
+        out->n = sum;
+    } else {
+        out->i = s->ints;
+    }
+}
+
+static void frame_result(const struct plan_agg *agg, uint8_t kind, const struct frame_sums *s,
+                         struct datum *out)
+{
+    bool sample = agg->func == AGG_VAR_SAMP || agg->func == AGG_STDDEV_SAMP;
+    bool counts = agg->func == AGG_COUNT_ALL || agg->func == AGG_COUNT;
+    *out = (struct datum){.null = s->n == 0 && !counts};
+    if (out->null) {
+        return;
+    }
+    if (counts) {
+        out->i = s->n;
+    } else if (agg->func == AGG_SUM || agg->func == AGG_AVG) {
+        frame_sum(agg, kind, s, out);
+    } else if (agg->func == AGG_MIN || agg->func == AGG_MAX) {
+        *out = s->best;
+    } else if (agg->func == AGG_BOOL_AND || agg->func == AGG_BOOL_OR) {
+        out->b = agg->func == AGG_BOOL_AND ? s->yes == s->n : s->yes > 0;
+    } else if (agg->func >= AGG_VAR_POP) {
+        out->null = sample && s->n == 1;
+        __float128 left = s->squares - s->floats * s->floats / s->n;
+        out->f = (double)(left / (sample ? s->n - 1 : s->n));
+        out->f = agg->func >= AGG_STDDEV_POP ? sqrt(out->f) : out->f;
+    } else {
+        out->i = (int64_t)(agg->func == AGG_BIT_AND  ? s->all
+                           : agg->func == AGG_BIT_OR ? s->any
+                                                     : s->odd);
+    }
+}
+
+static void frame_agg(const struct window_rows *w, const struct plan_agg *agg,
+                      const int64_t *frame, int64_t len, struct datum *out)
+{
+    uint8_t kind = agg->func == AGG_COUNT_ALL ? TYPE_INT8 : w->in->kinds[agg->arg];
+    struct frame_sums s = {.all = UINT64_MAX};
+    for (int64_t i = 0; i < len; i++) {
+        uint32_t row = w->at[frame[i]];
+        struct datum d = {.i = 1};
+        struct datum passes = {.b = true};
+        if (agg->has_filter) {
+            passes = at(w->in, row, agg->filter);
+        }
+        if (agg->func != AGG_COUNT_ALL) {
+            d = at(w->in, row, agg->arg);
+        }
+        if (!d.null && !passes.null && passes.b) {
+            add_to_frame(agg, kind, &d, &s);
+        }
+    }
+    frame_result(agg, kind, &s, out);
+}
+
+static int64_t bucket(int64_t p, int64_t len, int64_t n)
+{
+    int64_t b = 0;
+    for (int64_t at_row = 0; at_row <= p; b++) {
+        at_row += len / n + (b < len % n ? 1 : 0);
+    }
+    return b;
+}
+
+static void rank_of(const struct window_rows *w, const struct plan_window_call *call, int64_t p,
+                    struct datum *out)
+{
+    int64_t groups = 0;
+    for (int64_t q = 0; q <= p; q = w->behind[q]) {
+        groups++;
+    }
+    switch (call->func) {
+    case PLAN_WINDOW_ROW_NUMBER:
+        out->i = p + 1;
+        break;
+    case PLAN_WINDOW_RANK:
+        out->i = w->first[p] + 1;
+        break;
+    case PLAN_WINDOW_DENSE_RANK:
+        out->i = groups;
+        break;
+    case PLAN_WINDOW_PERCENT_RANK:
+        out->f = w->len == 1 ? 0 : (double)w->first[p] / (double)(w->len - 1);
+        break;
+    case PLAN_WINDOW_CUME_DIST:
+        out->f = (double)w->behind[p] / (double)w->len;
+        break;
+    default:
+        out->i = bucket(p, w->len, call->n);
+        break;
+    }
+}
+
+static void call_value(const struct window_rows *w, const struct plan_window_call *call, int64_t p,
+                       struct datum *out)
+{
+    *out = (struct datum){0};
+    if (call->func == PLAN_WINDOW_LAG) {
+        int64_t q = p - call->n;
+        bool inside = q >= 0 && q < w->len;
+        *out = inside               ? at(w->in, w->at[q], call->arg)
+               : call->has_fallback ? at(w->in, w->at[p], call->fallback)
+                                    : (struct datum){.null = true};
+        return;
+    }
+    if (!plan_window_has_frame(call->func)) {
+        rank_of(w, call, p, out);
+        return;
+    }
+    int64_t *frame = mem_alloc((size_t)(w->len + 1) * sizeof(*frame));
+    int64_t len = frame_of(w, &call->frame, p, frame);
+    int64_t index = call->func == PLAN_WINDOW_FIRST_VALUE  ? 0
+                    : call->func == PLAN_WINDOW_LAST_VALUE ? len - 1
+                                                           : call->n - 1;
+    if (call->func == PLAN_WINDOW_AGG) {
+        frame_agg(w, &call->agg, frame, len, out);
+    } else if (index >= 0 && index < len) {
+        *out = at(w->in, w->at[frame[index]], call->arg);
+    } else {
+        out->null = true;
+    }
+    free(frame);
+}
+
+static void window_group(const struct model *model, const struct plan_node *node,
+                         const struct group *g, struct rel *out)
+{
+    sort_place = (struct place){g->in, node};
+    qsort(g->members, g->members_len, sizeof(uint32_t), compare_window);
+    struct window_rows w = {.node = node, .in = g->in};
+    bool negative = false;
+    for (uint32_t m = 0; m < g->members_len; m++) {
+        int64_t n = count(g->in, g->members[m]);
+        negative |= n < 0;
+        w.len += n < 0 ? 0 : n;
+    }
+    w.at = mem_alloc((size_t)(w.len + 1) * sizeof(*w.at));
+    int64_t p = 0;
+    for (uint32_t m = 0; m < g->members_len; m++) {
+        for (int64_t i = 0; i < count(g->in, g->members[m]); i++) {
+            w.at[p++] = g->members[m];
+        }
+    }
+    w.first = mem_alloc((size_t)(w.len + 1) * sizeof(*w.first));
+    w.behind = mem_alloc((size_t)(w.len + 1) * sizeof(*w.behind));
+    find_peers(&w);
+    for (p = 0; p < w.len; p++) {
+        put(out, 0, g->in, w.at[p]);
+        for (uint32_t c = 0; c < node->window.calls_len; c++) {
+            struct datum d;
+            call_value(&w, &node->window.calls[c], p, &d);
+            batch_builder_datum(out->ok_rows, g->in->cols + c, &d);
+        }
+        end(out, 1);
+    }
+    if (negative) {
+        put_error(out, "XX000", "invalid data: a row was retracted more often than inserted",
+                  model->plan->name);
+    }
+    free(w.first);
+    free(w.behind);
+    free(w.at);
+}
+
 static void topk_group(const struct model *model, const struct plan_node *node,
                        const struct group *g, struct rel *out)
 {
@@ -737,6 +1066,9 @@ static void eval_groups(const struct model *model, const struct plan_node *node,
     } else if (node->op == PLAN_TOPK) {
         g.keys = node->topk.keys;
         g.keys_len = node->topk.keys_len;
+    } else if (node->op == PLAN_WINDOW) {
+        g.keys = node->window.keys;
+        g.keys_len = node->window.keys_len;
     }
     bool *done = mem_zalloc(rows(in));
     g.members = mem_alloc(rows(in) * sizeof(uint32_t));
@@ -755,6 +1087,8 @@ static void eval_groups(const struct model *model, const struct plan_node *node,
             reduce_group(model, node, &g, out);
         } else if (node->op == PLAN_TOPK) {
             topk_group(model, node, &g, out);
+        } else if (node->op == PLAN_WINDOW) {
+            window_group(model, node, &g, out);
         } else {
             unique_group(node, &g, out);
         }

@@ -151,19 +151,21 @@ uint32_t plan_filter(struct plan *p, uint32_t input, uint32_t col, const uint32_
     return plan_add(p, &node);
 }
 
-uint32_t plan_divide(struct plan *p, uint32_t input, uint32_t col)
+/* Appends literal op col (INT8), or col op literal. */
+static uint32_t append_call(struct plan *p, uint32_t input, uint32_t col, const char *op,
+                            int64_t literal, bool literal_first)
 {
     static const uint8_t int8s[] = {TYPE_INT8, TYPE_INT8};
     struct plan_node node = node_of(p, PLAN_MFP, &input, 1);
     const struct schema in = p->nodes[input].schema;
     struct expr *map = ARENA_NEW(&p->arena, struct expr);
-    struct expr_node ten = {
-        .kind = EXPR_LITERAL, .type = type_of(TYPE_INT8), .literal = {.i = 10}};
+    struct expr_node number = {
+        .kind = EXPR_LITERAL, .type = type_of(TYPE_INT8), .literal = {.i = literal}};
     struct expr_node column = {.kind = EXPR_COLUMN, .column = col, .type = in.types[col]};
     uint32_t args[2];
-    args[0] = expr_add(&p->arena, map, &ten);
-    args[1] = expr_add(&p->arena, map, &column);
-    const struct func *func = func_find("/", int8s, 2);
+    args[literal_first ? 0 : 1] = expr_add(&p->arena, map, &number);
+    args[literal_first ? 1 : 0] = expr_add(&p->arena, map, &column);
+    const struct func *func = func_find(op, int8s, 2);
     ASSERT(func != NULL);
     struct expr_node call = {.kind = EXPR_CALL,
                              .type = type_of(TYPE_INT8),
@@ -183,6 +185,37 @@ uint32_t plan_divide(struct plan *p, uint32_t input, uint32_t col)
                             .project = copy_cols(p, cols, in.cols + 1),
                             .project_len = in.cols + 1};
     node.schema = project(p, types, cols, in.cols + 1);
+    return plan_add(p, &node);
+}
+
+uint32_t plan_divide(struct plan *p, uint32_t input, uint32_t col)
+{
+    return append_call(p, input, col, "/", 10, true);
+}
+
+uint32_t plan_plus(struct plan *p, uint32_t input, uint32_t col, int64_t addend)
+{
+    return append_call(p, input, col, "+", addend, false);
+}
+
+uint32_t plan_window(struct plan *p, uint32_t input, const uint32_t *keys, uint32_t keys_len,
+                     const struct plan_order *order, uint32_t order_len,
+                     const struct plan_window_call *calls, uint32_t calls_len)
+{
+    struct plan_node node = node_of(p, PLAN_WINDOW, &input, 1);
+    const struct schema in = p->nodes[input].schema;
+    node.window.keys = copy_cols(p, keys, keys_len);
+    node.window.keys_len = keys_len;
+    node.window.order = arena_memdup(&p->arena, order, order_len * sizeof(*order));
+    node.window.order_len = order_len;
+    node.window.calls = arena_memdup(&p->arena, calls, calls_len * sizeof(*calls));
+    node.window.calls_len = calls_len;
+    node.schema = (struct schema){.cols = in.cols + calls_len};
+    node.schema.types = ARENA_ARRAY(&p->arena, struct type, in.cols + calls_len + 1);
+    memcpy(node.schema.types, in.types, in.cols * sizeof(struct type));
+    for (uint32_t i = 0; i < calls_len; i++) {
+        node.schema.types[in.cols + i] = calls[i].type;
+    }
     return plan_add(p, &node);
 }
 

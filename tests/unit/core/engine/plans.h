@@ -24,6 +24,12 @@ uint32_t plan_filter(struct plan *p, uint32_t input, uint32_t col, const uint32_
                      uint32_t project_len);
 /* Appends 10 / col (INT8), which fails where col is 0. */
 uint32_t plan_divide(struct plan *p, uint32_t input, uint32_t col);
+/* Appends col + addend (INT8). */
+uint32_t plan_plus(struct plan *p, uint32_t input, uint32_t col, int64_t addend);
+/* The calls are complete, with their types. */
+uint32_t plan_window(struct plan *p, uint32_t input, const uint32_t *keys, uint32_t keys_len,
+                     const struct plan_order *order, uint32_t order_len,
+                     const struct plan_window_call *calls, uint32_t calls_len);
 void plan_export_index(struct plan *p, uint64_t id, uint32_t node, const uint32_t *keys,
                        uint32_t keys_len);
 void plan_export_subscribe(struct plan *p, uint64_t id, uint32_t node, bool snapshot,

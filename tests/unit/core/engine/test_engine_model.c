@@ -153,6 +153,110 @@ static uint32_t add_topk(struct rng *rng, struct plan *p, uint32_t input)
     return plan_topk(p, input, keys, keys_len, order, n, (int64_t)rng_below(rng, 4), limit);
 }
 
+/* ---- random windows -------------------------------------------------------------------------- */
+
+/* What bounds may refer to: columns of the input that are the ordered one plus something. */
+struct window_choice {
+    struct rng *rng;
+    const struct schema *in;
+    uint32_t order_len;
+    bool values;           /* the last three columns are the order's one less, itself, plus one */
+    uint32_t first_value;
+};
+
+static struct plan_bound random_bound(const struct window_choice *c, uint8_t mode, bool end)
+{
+    struct rng *rng = c->rng;
+    struct plan_bound bound = {.kind = (uint8_t)(1 + rng_below(rng, 3))};
+    if (mode == PLAN_FRAME_RANGE && bound.kind == PLAN_BOUND_OFFSET) {
+        bound.kind = c->values ? PLAN_BOUND_VALUE : PLAN_BOUND_CURRENT;
+        bound.col = c->first_value + (uint32_t)rng_below(rng, 2) + (end ? 1 : 0);
+    }
+    bound.offset = (int64_t)rng_below(rng, 6) - 3;
+    if (rng_below(rng, 30) == 0) {
+        bound.offset = rng_below(rng, 2) == 0 ? INT64_MIN : INT64_MAX;
+    }
+    return bound;
+}
+
+static void random_frame(const struct window_choice *c, struct plan_frame *frame)
+{
+    frame->mode = (uint8_t)(1 + rng_below(c->rng, 3));
+    frame->exclude = (uint8_t)(rng_below(c->rng, 3) > 0 ? 1 : 1 + rng_below(c->rng, 4));
+    frame->start = random_bound(c, frame->mode, false);
+    frame->end = random_bound(c, frame->mode, true);
+}
+
+static bool random_window_agg(const struct window_choice *c, struct plan_window_call *call)
+{
+    struct plan_agg agg = {.func = (uint8_t)(1 + rng_below(c->rng, AGG_MAX_FUNC))};
+    agg.arg = (uint32_t)rng_below(c->rng, c->in->cols);
+    agg.filter = (uint32_t)rng_below(c->rng, c->in->cols);
+    agg.has_filter = rng_below(c->rng, 3) == 0 && c->in->types[agg.filter].kind == TYPE_BOOL;
+    uint8_t kind = agg.func == AGG_COUNT_ALL ? TYPE_INT8 : c->in->types[agg.arg].kind;
+    bool there = agg_result((enum agg_func)agg.func, (enum type_kind)kind, &agg.type);
+    call->agg = agg;
+    call->type = agg.type;
+    return there && !agg_is_ordered((enum agg_func)agg.func);
+}
+
+/* False when the dice made none. */
+static bool random_call(const struct window_choice *c, struct plan_window_call *call)
+{
+    struct rng *rng = c->rng;
+    *call = (struct plan_window_call){.func = (uint8_t)(1 + rng_below(rng, PLAN_WINDOW_AGG))};
+    call->func = rng_below(rng, 3) == 0 ? PLAN_WINDOW_AGG : call->func;
+    call->n = 1 + (int64_t)rng_below(rng, 3);
+    call->arg = call->fallback = (uint32_t)rng_below(rng, c->in->cols);
+    call->type = type_of(TYPE_INT8);
+    if (call->func == PLAN_WINDOW_PERCENT_RANK || call->func == PLAN_WINDOW_CUME_DIST) {
+        call->type = type_of(TYPE_FLOAT8);
+    } else if (call->func == PLAN_WINDOW_NTILE) {
+        call->type = type_of(TYPE_INT4);
+    } else if (call->func == PLAN_WINDOW_LAG) {
+        call->n -= rng_below(rng, 2) == 0 ? 4 : 1;
+        call->has_fallback = rng_below(rng, 2) == 0;
+    }
+    if (plan_window_has_arg(call->func)) {
+        call->type = c->in->types[call->arg];
+    }
+    if (plan_window_has_frame(call->func)) {
+        random_frame(c, &call->frame);
+    }
+    return call->func != PLAN_WINDOW_AGG || random_window_agg(c, call);
+}
+
+static uint32_t add_window(struct rng *rng, struct plan *p, uint32_t input)
+{
+    uint32_t keys[1], cols[2];
+    uint32_t of = p->nodes[input].schema.cols;
+    uint32_t keys_len = pick_cols(rng, of, 1, keys);
+    uint32_t order_len = pick_cols(rng, of, 2, cols);
+    struct window_choice choice = {.rng = rng, .order_len = order_len};
+    struct plan_order order[2] = {0};
+    for (uint32_t i = 0; i < order_len; i++) {
+        order[i] = (struct plan_order){.col = cols[i],
+                                       .desc = rng_below(rng, 2) == 0,
+                                       .nulls_first = rng_below(rng, 2) == 0};
+    }
+    if (order_len == 1 && of < 12 && p->nodes[input].schema.types[cols[0]].kind == TYPE_INT8) {
+        int64_t one = order[0].desc ? -1 : 1;
+        choice.values = true;
+        choice.first_value = of;
+        for (int64_t i = -1; i <= 1; i++) {
+            input = plan_plus(p, input, cols[0], i * one);
+        }
+    }
+    struct plan_window_call calls[4];
+    uint32_t n = 0, most = 1 + (uint32_t)rng_below(rng, 4);
+    struct schema in = p->nodes[input].schema;
+    choice.in = &in;
+    for (int attempt = 0; attempt < 12 && n < most && in.cols > 0; attempt++) {
+        n += random_call(&choice, &calls[n]) ? 1 : 0;
+    }
+    return plan_window(p, input, keys, keys_len, order, order_len, calls, n);
+}
+
 static int find_col(const struct plan *p, uint32_t node, uint8_t kind)
 {
     const struct schema *schema = &p->nodes[node].schema;
@@ -224,6 +328,11 @@ static void add_op(struct run *run, struct rng *rng, struct plan *p, uint32_t *j
         break;
     case PLAN_TOPK:
         add_topk(rng, p, input);
+        break;
+    case PLAN_WINDOW:
+        if (p->nodes[input].schema.cols <= 12) {
+            add_window(rng, p, input);
+        }
         break;
     case PLAN_UNION:
         plan_union(p, input, same_kinds(p, input, other) ? other : input);
@@ -708,8 +817,9 @@ SHAPE(test_reduce, "reduce", 1, 200, 0, PLAN_REDUCE)
 SHAPE(test_distinct, "distinct", 1, 60, 0, PLAN_DISTINCT)
 SHAPE(test_threshold, "threshold", 1, 60, 0, PLAN_THRESHOLD)
 SHAPE(test_topk, "topk", 1, 200, 0, PLAN_TOPK)
+SHAPE(test_window, "window", 1, 600, 0, PLAN_WINDOW)
 SHAPE(test_deep, "deep", 5, 150, 0, PLAN_UNION, PLAN_NEGATE, PLAN_MFP, PLAN_JOIN, PLAN_REDUCE,
-      PLAN_DISTINCT, PLAN_THRESHOLD, PLAN_TOPK, PLAN_CONSTANT)
+      PLAN_DISTINCT, PLAN_THRESHOLD, PLAN_TOPK, PLAN_WINDOW, PLAN_CONSTANT)
 SHAPE_OF(test_word_reduce, "reduce of words", 1, 200, 0, true, PLAN_REDUCE)
 SHAPE_OF(test_word_distinct, "distinct of words", 1, 100, 0, true, PLAN_DISTINCT, PLAN_THRESHOLD)
 SHAPE_OF(test_word_join, "inner join of words", 1, 200, PLAN_JOIN_INNER, true, PLAN_JOIN)
@@ -728,6 +838,7 @@ static const struct test_case cases[] = {
     {"distinct", test_distinct},
     {"threshold", test_threshold},
     {"topk", test_topk},
+    {"window", test_window},
     {"deep", test_deep},
     {"word_reduce", test_word_reduce},
     {"word_distinct", test_word_distinct},

@@ -169,6 +169,109 @@ static void test_hostile(void)
     }
 }
 
+/* ---- windows --------------------------------------------------------------------------------- */
+
+/* Over columns as kinds: a rank, a lag with a fallback, a sum over a frame of values. */
+static struct plan *window_example(void)
+{
+    static const uint32_t key[] = {1};
+    static const struct plan_order order[] = {{.col = 0, .desc = true, .nulls_first = true}};
+    struct plan *p = plan_new();
+    p->as_of = 1;
+    plan_source(p, 1, kinds, 4);
+    const struct plan_frame values = {
+        .mode = PLAN_FRAME_RANGE,
+        .exclude = PLAN_EXCLUDE_TIES,
+        .start = {.kind = PLAN_BOUND_VALUE, .col = 0},
+        .end = {.kind = PLAN_BOUND_UNBOUNDED}};
+    struct plan_window_call calls[] = {
+        {.func = PLAN_WINDOW_RANK, .type = type_of(TYPE_INT8)},
+        {.func = PLAN_WINDOW_LAG, .arg = 1, .has_fallback = true, .fallback = 1, .n = 2,
+         .type = p->nodes[0].schema.types[1]},
+        {.func = PLAN_WINDOW_AGG, .agg = {.func = AGG_COUNT_ALL, .type = type_of(TYPE_INT8)},
+         .frame = values, .type = type_of(TYPE_INT8)},
+        {.func = PLAN_WINDOW_NTILE, .n = 4, .type = type_of(TYPE_INT4)}};
+    plan_window(p, 0, key, 1, order, 1, calls, 4);
+    plan_export_subscribe(p, 1, 1, true, FRONTIER_EMPTY);
+    return p;
+}
+
+static void test_window(void)
+{
+    struct plan *p = window_example(), *q = window_example();
+    struct buf out = {0};
+    err_t err = plan_validate(p);
+    CU_ASSERT_PTR_NULL(err);
+    err_free(err);
+    plan_print(p, &out);
+    CU_ASSERT_PTR_NOT_NULL(
+        strstr(buf_cstr(&out), "Window partition=(#1) order=(#0 desc nulls first) functions=("
+                               "rank(), lag(#1, 2, #1), count(*) range between #0 and unbounded "
+                               "following exclude ties, ntile(4))\n"));
+    CU_ASSERT(plan_equal(p, q));
+    q->nodes[1].window.calls[2].frame.end.kind = PLAN_BOUND_CURRENT;
+    CU_ASSERT(!plan_equal(p, q));
+    buf_free(&out);
+    plan_free(p);
+    plan_free(q);
+}
+
+static void break_window(struct plan *p, int how)
+{
+    struct plan_node *n = &p->nodes[1];
+    struct plan_window_call *calls = n->window.calls;
+    switch (how) {
+    case 0: n->window.keys[0] = 4; break;
+    case 1: n->window.order[0].col = 4; break;
+    case 2: calls[0].func = 0; break;
+    case 3: calls[0].func = 99; break;
+    case 4: calls[0].type.kind = TYPE_INT4; n->schema.types[4].kind = TYPE_INT4; break;
+    case 5: calls[1].arg = 4; break;
+    case 6: calls[1].fallback = 0; break;                /* another type */
+    case 7: calls[1].fallback = 4; break;
+    case 8: calls[0].has_fallback = true; break;         /* of a rank */
+    case 9: calls[2].frame.mode = 0; break;
+    case 10: calls[2].frame.mode = 9; break;
+    case 11: calls[2].frame.mode = PLAN_FRAME_ROWS; break; /* bounded by a value */
+    case 12: calls[2].frame.exclude = 0; break;
+    case 13: calls[2].frame.exclude = 9; break;
+    case 14: calls[2].frame.start.kind = 0; break;
+    case 15: calls[2].frame.end.kind = 9; break;
+    case 16: calls[2].frame.start.col = 1; break;        /* text for int8 */
+    case 17: calls[2].frame.start.col = 4; break;
+    case 18: calls[2].frame.start.kind = PLAN_BOUND_OFFSET; break; /* of a range */
+    case 19: n->window.order_len = 0; break;             /* a value to compare with nothing */
+    case 20: calls[2].agg.func = AGG_STRING_AGG; break;
+    case 21: calls[2].agg.func = AGG_ARRAY_AGG; break;
+    case 22: calls[2].agg.has_filter = true; break;      /* by int8 */
+    case 23: calls[2].agg = (struct plan_agg){.func = AGG_COUNT, .distinct = true,
+                                              .type = type_of(TYPE_INT8)}; break;
+    case 24: calls[3].n = 0; break;
+    case 25: calls[3].n = INT64_MIN; break;
+    case 26: n->schema.cols = 7; break;
+    case 27: n->schema.types[0].kind = TYPE_BOOL; break;
+    case 28: n->window.calls = NULL; break;
+    case 29: n->window.calls_len = BATCH_COLS_MAX + 1; break;
+    case 30: n->window.keys = NULL; break;
+    default: break;
+    }
+}
+
+static void test_hostile_window(void)
+{
+    for (int how = 0; how <= 30; how++) {
+        struct plan *p = window_example();
+        break_window(p, how);
+        err_t err = plan_validate(p);
+        if (err == ERR_OK) {
+            fprintf(stderr, "accepted: %d\n", how);
+        }
+        CU_ASSERT(err != ERR_OK && err_code(err) == ERR_INVALID);
+        err_free(err);
+        plan_free(p);
+    }
+}
+
 static void test_deep(void)
 {
     struct plan *p = plan_new();
@@ -189,6 +292,8 @@ static const struct test_case cases[] = {
     {"print", test_print},
     {"equal", test_equal},
     {"hostile", test_hostile},
+    {"window", test_window},
+    {"hostile_window", test_hostile_window},
     {"deep", test_deep},
 };
 TEST_SUITE("core/engine plans", cases)

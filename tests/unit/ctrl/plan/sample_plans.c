@@ -219,6 +219,42 @@ static uint32_t add_ordered_reduce(struct plan *plan, uint32_t input)
     return plan_add(plan, &node);
 }
 
+/* Every function, and frames of each kind; returns the node. */
+static uint32_t add_window(struct plan *plan, uint32_t input)
+{
+    struct arena *a = &plan->arena;
+    struct plan_node node = NODE(plan, PLAN_WINDOW,
+                                 SCHEMA(a, TYPE_INT8, TYPE_TEXT, TYPE_INT8, TYPE_TEXT, TYPE_TEXT,
+                                        TYPE_NUMERIC, TYPE_INT4),
+                                 input);
+    node.window.keys = U32S(a, 1);
+    node.window.keys_len = 1;
+    node.window.order_len = 1;
+    node.window.order = ARENA_ARRAY(a, struct plan_order, 1);
+    node.window.order[0] = (struct plan_order){.col = 0, .desc = true};
+    node.window.calls_len = 5;
+    struct plan_window_call *calls = ARENA_ARRAY(a, struct plan_window_call, 5);
+    node.window.calls = calls;
+    calls[0] = (struct plan_window_call){.func = PLAN_WINDOW_DENSE_RANK};
+    calls[1] = (struct plan_window_call){
+        .func = PLAN_WINDOW_LAG, .arg = 1, .n = -3, .has_fallback = true, .fallback = 1};
+    calls[2] = (struct plan_window_call){
+        .func = PLAN_WINDOW_NTH_VALUE, .arg = 1, .n = 2,
+        .frame = {.mode = PLAN_FRAME_GROUPS, .exclude = PLAN_EXCLUDE_TIES,
+                  .start = {.kind = PLAN_BOUND_OFFSET, .offset = -2},
+                  .end = {.kind = PLAN_BOUND_UNBOUNDED}}};
+    calls[3] = (struct plan_window_call){
+        .func = PLAN_WINDOW_AGG, .agg = {.func = AGG_SUM, .type = type_of(TYPE_NUMERIC)},
+        .frame = {.mode = PLAN_FRAME_RANGE, .exclude = PLAN_EXCLUDE_NONE,
+                  .start = {.kind = PLAN_BOUND_VALUE, .col = 0},
+                  .end = {.kind = PLAN_BOUND_CURRENT}}};
+    calls[4] = (struct plan_window_call){.func = PLAN_WINDOW_NTILE, .n = 7};
+    for (uint32_t i = 0; i < 5; i++) {
+        calls[i].type = type_of((enum type_kind)node.schema.types[2 + i].kind);
+    }
+    return plan_add(plan, &node);
+}
+
 static uint32_t add_topk(struct plan *plan, uint32_t input)
 {
     struct arena *a = &plan->arena;
@@ -273,6 +309,7 @@ struct plan *sample_plan_operators(void)
     uint32_t topk = add_topk(plan, plan_add(plan, &threshold));
     add_filtered_reduce(plan, topk);
     add_ordered_reduce(plan, topk);
+    add_window(plan, topk);
     add_exports(plan, topk, add_reduce(plan, topk));
     return plan;
 }

@@ -87,7 +87,7 @@ static void round_trip(void)
 /* The samples hold what they say: a plan language that grows must grow them. */
 static void samples_are_complete(void)
 {
-    bool ops[PLAN_TOPK + 1] = {false};
+    bool ops[PLAN_OP_MAX + 1] = {false};
     bool kinds[EXPR_COALESCE + 1] = {false};
     for (size_t i = 0; i < ARRAY_LEN(samples); i++) {
         struct plan *plan = samples[i]();
@@ -214,7 +214,7 @@ static void refuses(make_fn make, void (*edit)(tailrace_v1_Plan *message, struct
 
 static void edit_op(tailrace_v1_Plan *m, struct arena *arena)
 {
-    m->nodes[0].op = PLAN_TOPK + 1;
+    m->nodes[0].op = PLAN_OP_MAX + 1;
 }
 
 static void edit_op_wraps(tailrace_v1_Plan *m, struct arena *arena)
