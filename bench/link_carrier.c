@@ -125,12 +125,29 @@ static void send_large(struct post *post, uint32_t count)
     carrier_flush(post->carrier, 0);
 }
 
+/* All of them in one block. */
+static void send_records(struct post *post, uint32_t count)
+{
+    struct load *load = post->load;
+    size_t bytes = load->shape->bytes;
+    const struct carrier_message m = {.kind = FRAME_KIND_USER, .stream = 1};
+    struct carrier_block block;
+    carrier_reserve(post->carrier, 0, 0, count * bytes, &block);
+    for (uint32_t i = 0; i < count; i++) {
+        load_fill(load, block.data + i * bytes);
+    }
+    carrier_commit(post->carrier, 0, 0, &m, &block, count * bytes);
+    carrier_flush(post->carrier, 0);
+}
+
 /* As the layers above would: publishes what it sent. */
 static void send(struct post *post, uint32_t count)
 {
     const struct load_shape *shape = post->load->shape;
     ASSERT(count > 0 && post->carrier != NULL);
-    if (shape->by_reference || shape->bytes > CARRIER_RUN_BYTES) {
+    if (shape->records) {
+        send_records(post, count);
+    } else if (shape->by_reference || shape->bytes > CARRIER_RUN_BYTES) {
         send_large(post, count);
     } else if (count == 1) {
         send_single(post);
@@ -238,11 +255,16 @@ static err_t on_message(void *ctx, struct carrier *carrier, uint32_t local, uint
 {
     struct post *post = ctx;
     struct load *load = post->load;
+    size_t bytes = load->shape->bytes;
     ASSERT(local == 0 && remote == 0);
-    if (m->len != load->shape->bytes) {
+    if (m->len != (load->shape->records ? bytes * load->shape->batch : bytes)) {
         return bad_length(post, m->len);
     }
-    if (load->shape->by_reference) {
+    if (load->shape->records) {
+        for (size_t at = 0; at < m->len && !load->over; at += bytes) {
+            load_take(load, m->data + at);
+        }
+    } else if (load->shape->by_reference) {
         uint64_t words[4] = {m->a, m->b};
         load_take(load, words);
     } else {

@@ -42,6 +42,7 @@ struct load_shape {
     bool by_reference;
     uint32_t bytes; /* of a message; a multiple of 16 */
     uint32_t batch; /* FLOOD: messages between two flushes */
+    bool records;   /* FLOOD: the batch is one message, in which they lie one after the other */
     uint64_t interval_ns; /* PACED: between two due times */
     uint64_t run_ns;      /* measured; a fifth of it goes before as warm-up */
     uint32_t subscribers; /* link_many: subscriptions that are fed */

@@ -34,7 +34,7 @@ struct shm_item {
 struct shm_held {
     uint64_t at; /* line of its descriptor */
     uint64_t offset;
-    uint32_t len;
+    uint32_t len; /* bytes; 0: those of the reference before it, to the same block */
     bool shared;
     bool gone; /* taken back: there is no reference any more */
 };

@@ -226,6 +226,18 @@ static inline void put_inline(struct shm_end *end, struct shm_pair *pair,
 
 enum { WHOLE = FRAME_FIRST | FRAME_LAST };
 
+/* Is that block what the lane holds already by its last reference? Then one more costs no memory:
+ * many subscriptions in one process get the same block, one after the other. As acknowledgements
+ * come in order, at most the oldest block is held and not counted. */
+static bool repeated(const struct shm_pair *pair, uint64_t offset)
+{
+    if (pair->held_first == pair->held_end) {
+        return false;
+    }
+    const struct shm_held *last = held_at(pair, pair->held_end - 1);
+    return !last->gone && last->offset == offset;
+}
+
 /* A block, of which the reference is the ring's from now on; there is room. */
 static void put_block(struct shm_end *end, struct shm_pair *pair, const struct carrier_message *m,
                       uint64_t offset, size_t len, size_t total, uint32_t flags)
@@ -235,12 +247,13 @@ static void put_block(struct shm_end *end, struct shm_pair *pair, const struct c
     memset(d->bytes, 0, sizeof(d->bytes));
     d->block.offset = offset;
     d->block.total = (uint32_t)total;
+    size_t more = repeated(pair, offset) ? 0 : len;
     *held_at(pair, pair->held_end++) = (struct shm_held){.at = pair->tail,
                                                          .offset = offset,
-                                                         .len = (uint32_t)len,
+                                                         .len = (uint32_t)more,
                                                          .shared = (flags & SHM_SHARED) != 0};
-    pair->held_bytes += len;
-    pair->unpublished_bytes += len;
+    pair->held_bytes += more;
+    pair->unpublished_bytes += more;
     pair->tail++;
     put_done(end, pair);
 }

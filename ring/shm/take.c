@@ -7,7 +7,8 @@
 
 enum {
     MESSAGES_A_POLL = 128,   /* those of a run count a quarter */
-    BYTES_A_POLL = 1 << 20,
+    BYTES_A_POLL = 1 << 20,  /* more when they are not read: */
+    LONG_NS = 10 * 1000,     /* as long as a poll does not take longer than that because of them */
     CLAIM_LINES = 16,        /* claimed at a time at most, */
     CLAIM_BYTES = 64 * 1024, /* and so many bytes, or one block */
 };
@@ -101,11 +102,14 @@ static inline struct carrier_message message_of(const struct shm_desc *d, uint8_
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
-/* How far a claim from at on goes: over what is there already. Lengths are only looked at: a lie
- * makes it shorter or longer. */
-static uint64_t claim_end(const struct shm_pair *pair, uint64_t at, size_t bytes)
+/* How far a claim goes that begins with block d, the next to be taken: over what is there already.
+ * Lengths and places are only looked at: a lie makes it shorter or longer. */
+static uint64_t claim_end(const struct shm_pair *pair, const struct shm_desc *first)
 {
+    uint64_t at = pair->taken;
     uint64_t end = at + 1;
+    uint64_t last = first->block.offset;
+    size_t bytes = first->len;
     while (end - at < CLAIM_LINES) {
         const struct shm_desc *d =
             (const struct shm_desc *)&pair->peer_ring[end & pair->peer_mask];
@@ -114,20 +118,23 @@ static uint64_t claim_end(const struct shm_pair *pair, uint64_t at, size_t bytes
         if (word >> 16 != shm_lap(end, pair->peer_shift)) {
             break; /* not published: what comes there may yet be taken back */
         }
-        bytes += d->len;
-        if (bytes > CLAIM_BYTES) {
+        /* The same block once more is nothing more. */
+        size_t more = d->block.offset == last ? 0 : d->len;
+        if (more > 0 && bytes + more > CLAIM_BYTES) {
             break;
         }
+        bytes += more;
+        last = d->block.offset;
         uint32_t lines = word >> 12 & 0xF;
         end += lines > 0 ? lines : 1; /* 0 is a lie, found when it is taken */
     }
     return end;
 }
 
-static void claim(struct shm_pair *pair, uint64_t at, size_t bytes)
+static void claim(struct shm_pair *pair, const struct shm_desc *first)
 {
-    ASSERT(at >= pair->claimed);
-    pair->claimed = claim_end(pair, at, bytes);
+    ASSERT(pair->taken >= pair->claimed);
+    pair->claimed = claim_end(pair, first);
     /* Relaxed, both: the fence orders them; it pairs with the one in lag.c: either the peer sees
      * the claim and leaves these blocks, or we see that they are void. */
     atomic_store_explicit(&pair->own->claim, pair->claimed, memory_order_relaxed);
@@ -190,7 +197,7 @@ static bool take_block(struct shm_end *end, struct shm_pair *pair, const struct 
         return false;
     }
     if (pair->taken >= pair->claimed) {
-        claim(pair, pair->taken, d->len);
+        claim(pair, d);
     }
     if (pair->voided == SHM_VOID_ALL) {
         pair->over = true; /* it has ended the session, and its goodbye is on the way */
@@ -320,6 +327,30 @@ static inline uint32_t take_run(struct shm_end *end, struct shm_pair *pair, size
     return n;
 }
 
+/* What one poll of a lane has taken. */
+struct burst {
+    uint32_t messages; /* in quarters */
+    size_t bytes;
+    size_t bytes_next; /* when so many are there, the clock is looked at */
+    uint64_t since_ns; /* when it was first; 0: not yet */
+};
+
+/* So many bytes have come that it depends on what was done with them whether that took long:
+ * reading a MiB takes tens of microseconds, passing it on none. One message more tells. */
+static __attribute__((noinline)) bool burst_long(const struct shm_end *end, struct burst *b)
+{
+    uint64_t now = io_mono_ns(end->shm->base.ends[end->local].worker.loop);
+    bool first = b->since_ns == 0;
+    b->since_ns = first ? now : b->since_ns;
+    b->bytes_next = b->bytes + (first ? 1 : 16 * BYTES_A_POLL);
+    return now - b->since_ns >= LONG_NS;
+}
+
+static inline bool burst_over(const struct shm_end *end, struct burst *b)
+{
+    return b->messages >= 4 * MESSAGES_A_POLL || (b->bytes >= b->bytes_next && burst_long(end, b));
+}
+
 bool shm_take_lane(struct shm_end *end, struct shm_pair *pair, bool *any)
 {
     /* Acquire: pairs with the release of the word in store_first; lines and blocks are there. */
@@ -332,18 +363,17 @@ bool shm_take_lane(struct shm_end *end, struct shm_pair *pair, bool *any)
     bool runs = end->shm->base.host->run != NULL;
     union landing landing;
     bool alive = true;
-    size_t bytes = 0;
-    uint32_t taken = 0; /* in quarters */
+    struct burst burst = {.bytes_next = BYTES_A_POLL};
     do {
-        uint32_t run = runs ? take_run(end, pair, &bytes, &alive) : 0;
+        uint32_t run = runs ? take_run(end, pair, &burst.bytes, &alive) : 0;
         if (run == 0) {
             uint32_t lines = 0;
-            alive = take_one(end, pair, &landing, &lines, &bytes);
+            alive = take_one(end, pair, &landing, &lines, &burst.bytes);
             pair->taken += alive ? lines : 0; /* only now: the bytes were in use until here */
             run = 4;
         }
-        taken += run;
-    } while (alive && taken < 4 * MESSAGES_A_POLL && bytes < BYTES_A_POLL &&
+        burst.messages += run;
+    } while (alive && !burst_over(end, &burst) &&
              shm_arrived(pair, memory_order_acquire)); /* as above */
     carrier_count(&shm_counters(end)->batches_in, 1);
     shm_touch(end, pair, SHM_HEAD);

@@ -243,6 +243,21 @@ static err_t side_message(void *ctx, struct carrier *c, uint32_t local, uint32_t
     return ERR_OK;
 }
 
+static err_t side_run(void *ctx, struct carrier *c, uint32_t local, uint32_t remote,
+                      const struct carrier_small *messages, uint32_t len)
+{
+    struct side *side = ctx;
+    err_t err = ERR_OK;
+    side->wrong |= len == 0 || len > CARRIER_RUN_MAX;
+    for (uint32_t i = 0; i < len && err == ERR_OK; i++) {
+        const struct carrier_small *one = &messages[i];
+        side->wrong |= one->len > CARRIER_RUN_BYTES || carrier_small_kind(one) < FRAME_KIND_USER;
+        struct carrier_message m = {.data = one->bytes, .len = one->len};
+        err = side_message(ctx, c, local, remote, &m);
+    }
+    return err;
+}
+
 static void side_close(void *ctx, struct carrier *c, uint32_t local)
 {
 }
@@ -267,6 +282,14 @@ static void side_ended(void *net_ctx, struct carrier *c)
 static const struct carrier_host side_host = {
     .open = side_open,
     .message = side_message,
+    .close = side_close,
+    .ending = side_ending,
+    .ended = side_ended,
+};
+static const struct carrier_host side_host_of_runs = {
+    .open = side_open,
+    .message = side_message,
+    .run = side_run,
     .close = side_close,
     .ending = side_ending,
     .ended = side_ended,
@@ -341,7 +364,9 @@ static void side_new(struct side *side, struct io_stream *stream, bool initiator
     for (int i = 0; i < WORKERS; i++) {
         workers[i] = (struct carrier_worker){.loop = side->stage->loop, .ctx = side};
     }
-    struct carrier_config config = {.net = side->stage->loop, .host = &side_host, .net_ctx = side,
+    const struct carrier_host *host =
+        side->stage->round % 2 == 0 ? &side_host : &side_host_of_runs;
+    struct carrier_config config = {.net = side->stage->loop, .host = host, .net_ctx = side,
                                     .workers = workers, .workers_len = WORKERS, .ours = &hello,
                                     .theirs = &hello};
     struct shm_config shm = {.initiator = initiator, .arena_bytes = 1};

@@ -1,0 +1,282 @@
+/*
+ * Runs of small messages between two carriers, over shared memory and over TCP, mixed with messages
+ * sent singly, at once and in blocks, more of them in a turn than the ring has lines: all arrive in
+ * order, each as it was sent, whoever takes runs and whoever does not.
+ */
+#include "tests/unit/harness.h"
+
+#include "core/base/log.h"
+#include "ring/shm/shm.h"
+#include "ring/tcp/tcp.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { BURST_MAX = 100 * 1000, BLOCK = 3000, STEP = 64 };
+
+struct stage;
+struct side {
+    struct stage *stage;
+    struct carrier *carrier;
+    bool open;
+};
+
+struct stage {
+    struct io_loop *loop;
+    struct io_listener *listener;
+    char path[96];
+    bool shm;
+    bool runs;          /* the receiver takes them */
+    uint64_t messages;  /* to be sent */
+    struct side sides[2]; /* 0 sends */
+    struct io_poller poller;
+    uint64_t random;
+    uint64_t sent, received;
+    uint64_t bytes_sent;
+    uint64_t in_runs, longest;
+    bool wrong;
+    uint8_t pattern[BLOCK + 256];
+};
+
+static uint64_t rnd(struct stage *s)
+{
+    s->random = s->random * 6364136223846793005ULL + 1442695040888963407ULL;
+    return s->random >> 33;
+}
+
+/* ---- sending --------------------------------------------------------------------------------- */
+
+static struct carrier_message message(const struct stage *s, uint64_t n, size_t len)
+{
+    return (struct carrier_message){.kind = (uint8_t)(FRAME_KIND_USER + n % 200),
+                                    .stream = (uint32_t)(n * 3), .c = (uint32_t)~n, .a = n,
+                                    .b = n * n, .data = s->pattern + n % 256, .len = len};
+}
+
+static void send_run(struct stage *s, uint32_t n, size_t len)
+{
+    struct carrier *c = s->sides[0].carrier;
+    struct carrier_run run;
+    carrier_run_begin(c, 0, 0, n, len, &run);
+    CU_ASSERT_TRUE_FATAL(run.len > 0 && run.len <= n && run.bytes == len);
+    uint32_t used = rnd(s) % 8 == 0 ? (uint32_t)rnd(s) % run.len : run.len;
+    for (uint32_t i = 0; i < used; i++) {
+        struct carrier_message m = message(s, s->sent++, len);
+        if (len <= CARRIER_RUN_HEAD && rnd(s) % 2 == 0) {
+            memcpy(carrier_run_at(&run, i, &m), m.data, len);
+        } else {
+            carrier_run_put(&run, i, &m, m.data);
+        }
+    }
+    carrier_run_end(c, 0, 0, &run, used);
+    s->bytes_sent += used * len;
+}
+
+static void send_one(struct stage *s, size_t len, uint8_t flags)
+{
+    struct carrier_message m = message(s, s->sent++, len);
+    m.flags = flags;
+    carrier_send(s->sides[0].carrier, 0, 0, &m);
+    s->bytes_sent += len;
+}
+
+static void send_some(struct stage *s)
+{
+    switch (rnd(s) % 6) {
+    case 0: send_one(s, rnd(s) % 300, 0); return;
+    case 1: send_one(s, rnd(s) % 120, CARRIER_NOW); return;
+    case 2: send_run(s, 1 + (uint32_t)rnd(s) % CARRIER_RUN_MAX, rnd(s) % 33); return;
+    case 3: send_run(s, 1 + (uint32_t)rnd(s) % CARRIER_RUN_MAX, rnd(s) % 93); return;
+    case 4: send_one(s, rnd(s) % 50 == 0 ? BLOCK : 8, rnd(s) % 3 == 0 ? CARRIER_NOW : 0); return;
+    default: carrier_flush(s->sides[0].carrier, 0); return;
+    }
+}
+
+/* Without asking whether there is room: nothing is refused. */
+static bool poll_sender(struct io_poller *poller)
+{
+    struct stage *s = CONTAINER_OF(poller, struct stage, poller);
+    if (!s->sides[0].open || s->sent >= s->messages) {
+        return false;
+    }
+    bool burst = rnd(s) % 64 == 0;
+    uint64_t until = s->sent + (burst ? BURST_MAX : 1 + rnd(s) % STEP);
+    until = until < s->messages ? until : s->messages;
+    while (s->sent < until) {
+        send_some(s);
+    }
+    return true;
+}
+
+/* ---- receiving ------------------------------------------------------------------------------- */
+
+static void take(struct stage *s, const struct carrier_message *m)
+{
+    struct carrier_message e = message(s, s->received, m->len);
+    s->wrong |= m->kind != e.kind || m->stream != e.stream || m->c != e.c || m->a != e.a ||
+                m->b != e.b || (m->len > 0 && memcmp(m->data, e.data, m->len) != 0);
+    s->received++;
+    if (s->received >= s->messages && s->received == s->sent) {
+        io_loop_stop(s->loop);
+    }
+}
+
+static err_t on_message(void *ctx, struct carrier *c, uint32_t local, uint32_t remote,
+                        const struct carrier_message *m)
+{
+    struct side *side = ctx;
+    take(side->stage, m);
+    return ERR_OK;
+}
+
+static err_t on_run(void *ctx, struct carrier *c, uint32_t local, uint32_t remote,
+                    const struct carrier_small *messages, uint32_t len)
+{
+    struct stage *s = ((struct side *)ctx)->stage;
+    CU_ASSERT_TRUE_FATAL(len > 0 && len <= CARRIER_RUN_MAX);
+    for (uint32_t i = 0; i < len; i++) {
+        const struct carrier_small *one = &messages[i];
+        CU_ASSERT_EQUAL_FATAL((uintptr_t)one->bytes % 32, 0);
+        take(s, &(struct carrier_message){.kind = carrier_small_kind(one), .stream = one->stream,
+                                          .c = one->c, .a = one->a, .b = one->b,
+                                          .data = one->bytes, .len = one->len});
+    }
+    s->in_runs += len;
+    s->longest = len > s->longest ? len : s->longest;
+    return ERR_OK;
+}
+
+static void on_open(void *ctx, struct carrier *c, uint32_t local)
+{
+    struct side *side = ctx;
+    side->open = true;
+}
+
+static void on_close(void *ctx, struct carrier *c, uint32_t local)
+{
+    struct side *side = ctx;
+    side->open = false;
+}
+
+static void on_ending(void *ctx, struct carrier *c, const char *reason)
+{
+    CU_FAIL("the session ended");
+}
+
+static void on_ended(void *ctx, struct carrier *c)
+{
+}
+
+/* ---- the two of them ------------------------------------------------------------------------- */
+
+static const struct carrier_host host = {
+    .open = on_open, .message = on_message, .close = on_close, .ending = on_ending,
+    .ended = on_ended};
+static const struct carrier_host host_of_runs = {
+    .open = on_open, .message = on_message, .run = on_run, .close = on_close,
+    .ending = on_ending, .ended = on_ended};
+
+static void side_new(struct side *side, struct io_stream *stream, bool initiator)
+{
+    static const struct hello hello = {.workers = 1};
+    struct stage *s = side->stage;
+    struct carrier_worker worker = {.loop = s->loop, .ctx = side};
+    struct carrier_config config = {.net = s->loop, .host = s->runs ? &host_of_runs : &host,
+                                    .net_ctx = side, .workers = &worker, .workers_len = 1,
+                                    .ours = &hello, .theirs = &hello};
+    struct shm_config shm = {.initiator = initiator};
+    side->carrier = s->shm ? shm_carrier_new(&config, stream, &shm)
+                           : tcp_carrier_new(&config, stream, NULL, 0);
+}
+
+static void accepted(void *arg, struct io_stream *stream)
+{
+    struct stage *s = arg;
+    side_new(&s->sides[1], stream, false);
+}
+
+static void connected(void *arg, struct io_stream *stream)
+{
+    struct stage *s = arg;
+    side_new(&s->sides[0], stream, true);
+}
+
+static const struct io_stream_handler no_handler;
+
+static void start(struct io_loop *loop, void *arg)
+{
+    struct stage *s = arg;
+    struct io_stream *stream;
+    s->loop = loop;
+    s->poller.poll = poll_sender;
+    io_poller_add(loop, &s->poller);
+    CU_ASSERT_PTR_NULL_FATAL(io_listen(loop, s->path, accepted, s, &s->listener));
+    CU_ASSERT_PTR_NULL_FATAL(io_connect(loop, s->path, &no_handler, s, connected, &stream));
+}
+
+static void check(const struct stage *s)
+{
+    const struct carrier_counters *out = carrier_counters(s->sides[0].carrier, 0);
+    const struct carrier_counters *in = carrier_counters(s->sides[1].carrier, 0);
+    CU_ASSERT_FALSE(s->wrong);
+    CU_ASSERT_EQUAL(s->received, s->sent);
+    /* Relaxed, all: the loop has stopped. */
+    CU_ASSERT_EQUAL(atomic_load_explicit(&out->messages_out, memory_order_relaxed), s->sent);
+    CU_ASSERT_EQUAL(atomic_load_explicit(&out->bytes_out, memory_order_relaxed), s->bytes_sent);
+    CU_ASSERT_EQUAL(atomic_load_explicit(&in->messages_in, memory_order_relaxed), s->sent);
+    CU_ASSERT_EQUAL(atomic_load_explicit(&in->bytes_in, memory_order_relaxed), s->bytes_sent);
+    CU_ASSERT_EQUAL(s->in_runs > 0, s->shm && s->runs);
+    CU_ASSERT_TRUE(s->in_runs == 0 || s->longest == CARRIER_RUN_MAX);
+    if (s->shm) { /* the ring was full */
+        CU_ASSERT_TRUE(atomic_load_explicit(&out->stalls, memory_order_relaxed) > 0);
+    }
+    printf(" [%llu messages, %llu in runs of up to %llu]", (unsigned long long)s->received,
+           (unsigned long long)s->in_runs, (unsigned long long)s->longest);
+}
+
+static void run_case(bool shm, bool runs)
+{
+    static struct stage s;
+    struct io_env *env;
+    log_configure(LOG_LEVEL_OFF, LOG_FORMAT_LOGFMT, "test");
+    s = (struct stage){.shm = shm, .runs = runs, .random = 7, .messages = test_scaled(1000000)};
+    for (int i = 0; i < 2; i++) {
+        s.sides[i].stage = &s;
+    }
+    for (size_t i = 0; i < sizeof(s.pattern); i++) {
+        s.pattern[i] = (uint8_t)(i * 31 + i / 256);
+    }
+    snprintf(s.path, sizeof(s.path), "%s:/tmp/test-shm-runs-%d", shm ? "unixpacket" : "unix",
+             (int)getpid());
+    CU_ASSERT_PTR_NULL_FATAL(io_env_new_real(&env));
+    CU_ASSERT_PTR_NULL_FATAL(io_main(env, start, &s));
+    check(&s);
+    for (int i = 0; i < 2; i++) {
+        carrier_destroy(s.sides[i].carrier);
+    }
+    io_listener_close(s.listener);
+    io_env_free(env);
+}
+
+static void test_runs(void)
+{
+    run_case(true, true);
+}
+
+static void test_no_runs(void)
+{
+    run_case(true, false);
+}
+
+static void test_tcp(void)
+{
+    run_case(false, true);
+}
+
+static const struct test_case cases[] = {
+    {"runs sent and taken", test_runs},
+    {"runs to a host that takes none", test_no_runs},
+    {"runs over TCP", test_tcp},
+};
+TEST_SUITE("ring/shm runs", cases)
