@@ -1,7 +1,8 @@
 /*
- * One engine with one workload's dataflow: source(s) -> operator -> subscribe. A round is prepared
- * (its batches are built) and then run: handed to engine_input at one time, and stepped until the
- * output's frontier has passed that time. Only the second half is timed.
+ * One workload's dataflow on one or two workers, each an engine on a thread of its own: source(s)
+ * -> operator -> subscribe. A round is prepared (its batches are built) and then run: handed to
+ * engine_input at one time, and stepped until the output's frontier has passed that time. Only the
+ * second half is timed.
  */
 #ifndef TAILRACE_BENCH_DATAFLOW_H
 #define TAILRACE_BENCH_DATAFLOW_H
@@ -10,12 +11,14 @@
 
 struct dataflow_bench;
 
-struct dataflow_bench *dataflow_bench_new(enum workload_kind kind);
+enum { DATAFLOW_WORKERS_MAX = 2 };
+
+struct dataflow_bench *dataflow_bench_new(enum workload_kind kind, uint32_t workers);
 void dataflow_bench_free(struct dataflow_bench *bench);
 void dataflow_bench_prepare(struct dataflow_bench *bench, const struct update *updates, size_t len);
 void dataflow_bench_run(struct dataflow_bench *bench);
 struct outcome dataflow_bench_outcome(const struct dataflow_bench *bench);
-/* Bytes the engine holds. */
+/* Bytes the engines hold. */
 uint64_t dataflow_bench_memory(const struct dataflow_bench *bench);
 
 #endif

@@ -138,11 +138,11 @@ static void add_figures(struct report *report, const struct workload *workload, 
 }
 
 /* Engine first, then the loop, each alone in memory. */
-static void run_once(const struct workload *workload, struct report *report)
+static void run_once(const struct workload *workload, uint32_t workers, struct report *report)
 {
     struct measure *engine = mem_zalloc(workload->phases_len * sizeof(*engine));
     struct measure *loop = mem_zalloc(workload->phases_len * sizeof(*loop));
-    struct target target = {.engine = dataflow_bench_new(workload->kind)};
+    struct target target = {.engine = dataflow_bench_new(workload->kind, workers)};
     ASSERT(workload->phases_len > 0);
     run_target(workload, &target, engine);
     dataflow_bench_free(target.engine);
@@ -168,7 +168,7 @@ void bench_engine(const struct options *options, struct report *report)
         found = true;
         struct workload workload = workload_scaled(&workloads[w], options->scale);
         for (int run = 0; run < options->runs; run++) {
-            run_once(&workload, report);
+            run_once(&workload, (uint32_t)options->workers, report);
         }
     }
     if (!found) {

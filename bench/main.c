@@ -28,7 +28,7 @@ struct subcommand {
 
 static const struct subcommand subcommands[] = {
     {"ring", "ring: carriers, floors and peers between two processes", bench_ring},
-    {"engine", "engine: one worker, closed loop", bench_engine},
+    {"engine", "engine: closed loop", bench_engine},
     {"nexmark", "nexmark: one worker, closed loop, events made beforehand", bench_nexmark},
     {"boundary", "boundary: storage to compute between two processes", bench_boundary},
     {"exchange", "exchange: workers of a replica in two processes", bench_exchange},

@@ -34,6 +34,8 @@ static const char usage[] =
     "  --workload NAME       engine: w1, w2, w3a, w3b, degrees, distribution or join-zipf\n"
     "                        (default: all)\n"
     "                        nexmark: q0 to q23\n"
+    "  --workers N           engine: 1 or 2, each on a thread of its own (default 1); the loop\n"
+    "                        has one\n"
     "  --scale F             engine: share of rows, keys and rounds (default 1)\n"
     "                        nexmark: share of a million events\n"
     "  --answers DIR         nexmark: write the events and each query's answer there\n"
@@ -60,7 +62,7 @@ static const struct option flags[] = {
     {"plot", required_argument, NULL, 'P'},     {"case", required_argument, NULL, 'c'},
     {"link", required_argument, NULL, 'l'},     {"messages", required_argument, NULL, 'm'},
     {"priority", no_argument, NULL, 'n'},       {"answers", required_argument, NULL, 'a'},
-    {"help", no_argument, NULL, 'h'},
+    {"workers", required_argument, NULL, 'W'}, {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 
@@ -104,6 +106,12 @@ static bool set(struct options *out, int flag, const char *value)
         }
         out->runs = (int)number;
         return true;
+    case 'W':
+        if (!set_number(value, 1, 2, &number)) {
+            return false;
+        }
+        out->workers = (int)number;
+        return true;
     default: return false;
     }
 }
@@ -111,7 +119,8 @@ static bool set(struct options *out, int flag, const char *value)
 bool options_parse(int argc, char **argv, struct options *out, int *status)
 {
     ASSERT(argc > 0 && status != NULL);
-    *out = (struct options){.scale = 1, .runs = 3, .host = "127.0.0.1", .port = "6875",
+    *out = (struct options){.scale = 1, .runs = 3, .workers = 1,
+                            .host = "127.0.0.1", .port = "6875",
                             .directory = "/tmp",
                             .messages = 10000};
     int flag;

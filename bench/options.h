@@ -12,6 +12,7 @@ struct options {
     const char *workload; /* engine: NULL means all */
     double scale;         /* of rows, keys and rounds; 1: the workload as defined */
     int runs;             /* medians of so many */
+    int workers;          /* engine: threads, 1 or 2 */
     bool json;            /* instead of tables */
     const char *host;     /* of environmentd and PostgreSQL */
     const char *port;          /* of environmentd */
