@@ -143,18 +143,25 @@ struct chunk *chunk_advance(struct chunk *parent, uint64_t advance_to)
 }
 
 /* For input of the host, whose memory is only valid during the call. */
-struct chunk *chunk_copy(const struct batch *batch, uint64_t advance_to, struct account *account)
+struct chunk *chunk_copy(const struct batch *batch, struct account *account)
 {
     if (batch == NULL || batch->rows == 0) {
         return NULL;
     }
-    ASSERT(advance_to <= TIME_MAX);
     size_t size;
     void *data = batch_copy_new(batch, &size);
-    struct chunk *whole = chunk_take(data, size, batch->cols, account);
-    struct chunk *chunk = chunk_advance(whole, advance_to);
-    chunk_unref(whole);
-    return chunk;
+    return chunk_take(data, size, batch->cols, account);
+}
+
+void chunk_charge(struct chunk *chunk, struct account *account)
+{
+    if (chunk == NULL || chunk->account == account) {
+        return;
+    }
+    ASSERT(chunk->refs == 1 && chunk->parent == NULL && account != NULL);
+    account_add(account, (int64_t)chunk->bytes);
+    account_add(chunk->account, -(int64_t)chunk->bytes);
+    chunk->account = account;
 }
 
 /* A loop and not a recursion: chains of derived chunks may be long. */

@@ -29,8 +29,10 @@ struct chunk *chunk_take(void *data, size_t size, uint32_t cols, struct account 
 /* Copies and validates bytes from outside. No row: ok with *out NULL. */
 err_t chunk_open(const void *bytes, size_t size, const uint8_t *kinds, uint32_t cols,
                  struct account *account, struct chunk **out);
-/* A copy of a view, times before advance_to moved up to it. NULL when it has no row. */
-struct chunk *chunk_copy(const struct batch *batch, uint64_t advance_to, struct account *account);
+/* A copy of a view. NULL when it has no row. */
+struct chunk *chunk_copy(const struct batch *batch, struct account *account);
+/* From now on its bytes are this account's; before anything derives from it. NULL is allowed. */
+void chunk_charge(struct chunk *chunk, struct account *account);
 /* New references to the same rows with diffs negated, or with times moved up to advance_to. */
 struct chunk *chunk_negate(struct chunk *chunk);
 struct chunk *chunk_advance(struct chunk *chunk, uint64_t advance_to);

@@ -494,6 +494,45 @@ void engine_input(struct engine *engine, uint64_t dataflow_id, uint32_t source_i
         return;
     }
     ASSERT(source_index < dataflow->sources_len && lower <= upper);
+    struct chunk *rows[2] = {chunk_copy(ok, &dataflow->account),
+                             chunk_copy(err, &dataflow->account)};
+    source_input(&dataflow->ops[dataflow->sources[source_index]], part, lower, upper, rows[0],
+                 rows[1]);
+    chunk_unref(rows[0]);
+    chunk_unref(rows[1]);
+}
+
+/* The engine's account until a dataflow has them: who holds them may outlive it. */
+err_t engine_rows_open(struct engine *engine, const void *bytes, size_t len, const uint8_t *kinds,
+                       uint32_t cols, struct chunk **out)
+{
+    ASSERT(bytes != NULL && kinds != NULL);
+    return chunk_open(bytes, len, kinds, cols, &engine->account, out);
+}
+
+void engine_rows_times(const struct chunk *rows, uint64_t *min, uint64_t *max)
+{
+    ASSERT(rows->batch.rows > 0 && rows->time_min <= rows->time_max);
+    *min = rows->time_min;
+    *max = rows->time_max;
+}
+
+void engine_rows_free(struct chunk *rows)
+{
+    chunk_unref(rows);
+}
+
+void engine_input_rows(struct engine *engine, uint64_t dataflow_id, uint32_t source_index,
+                       uint32_t part, uint64_t lower, uint64_t upper, struct chunk *ok,
+                       struct chunk *err)
+{
+    struct dataflow *dataflow = engine_exchange_find(engine, dataflow_id);
+    if (dataflow == NULL || dataflow->failed != ERR_OK) {
+        return;
+    }
+    ASSERT(source_index < dataflow->sources_len && lower <= upper);
+    chunk_charge(ok, &dataflow->account);
+    chunk_charge(err, &dataflow->account);
     source_input(&dataflow->ops[dataflow->sources[source_index]], part, lower, upper, ok, err);
 }
 

@@ -81,6 +81,23 @@ void engine_drop(struct engine *engine, uint64_t dataflow_id);
  */
 void engine_input(struct engine *engine, uint64_t dataflow_id, uint32_t source_index, uint32_t part,
                   uint64_t lower, uint64_t upper, const struct batch *ok, const struct batch *err);
+/*
+ * Rows on their way into a dataflow, for bytes that came from outside. engine_rows_open copies
+ * them, once, to where the engine keeps them, and checks the copy: so the bytes may lie where
+ * another process can write them meanwhile. *out is NULL when there is no row.
+ */
+struct chunk;
+err_t engine_rows_open(struct engine *engine, const void *bytes, size_t len, const uint8_t *kinds,
+                       uint32_t cols, struct chunk **out);
+/* Earliest and latest time of them. */
+void engine_rows_times(const struct chunk *rows, uint64_t *min, uint64_t *max);
+/* NULL is allowed. Before the engine goes. */
+void engine_rows_free(struct chunk *rows);
+/* As engine_input, without a copy. The rows stay the caller's, who may feed them to other nodes of
+ * the same dataflow, and frees them before he calls the engine for anything else. */
+void engine_input_rows(struct engine *engine, uint64_t dataflow_id, uint32_t source_index,
+                       uint32_t part, uint64_t lower, uint64_t upper, struct chunk *ok,
+                       struct chunk *err);
 /* A payload another worker's engine sent. Malformed: ERR_PROTOCOL, nothing changed. Payloads for
  * dataflows not yet created here are kept until they are. */
 err_t engine_receive(struct engine *engine, uint32_t from, const void *payload, size_t len);

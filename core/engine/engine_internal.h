@@ -319,8 +319,9 @@ void op_make_window(struct op *op);
 void op_make_index(struct op *op, const struct plan_export *export);
 void op_make_subscribe(struct op *op, const struct plan_export *export);
 
-void source_input(struct op *op, uint32_t part, uint64_t lower, uint64_t upper,
-                  const struct batch *ok, const struct batch *err);
+/* Takes no reference of the caller's. */
+void source_input(struct op *op, uint32_t part, uint64_t lower, uint64_t upper, struct chunk *ok,
+                  struct chunk *err);
 
 /* ---- index.c --------------------------------------------------------------------------------- */
 

@@ -70,20 +70,20 @@ static struct source_part *find_part(struct source *source, uint32_t part)
     return NULL;
 }
 
-/* Also true of no batch at all. */
-static bool same_kinds(const struct batch *batch, const uint8_t *kinds, uint32_t cols)
+/* Also true of no chunk at all. */
+static bool same_kinds(const struct chunk *chunk, const uint8_t *kinds, uint32_t cols)
 {
-    bool same = batch == NULL || batch->cols == cols;
-    for (uint32_t c = 0; batch != NULL && same && c < cols; c++) {
-        same = batch->col[c].kind == kinds[c];
+    bool same = chunk == NULL || chunk->batch.cols == cols;
+    for (uint32_t c = 0; chunk != NULL && same && c < cols; c++) {
+        same = chunk->batch.col[c].kind == kinds[c];
     }
     return same;
 }
 
 /* Data of another collection than planned, or a gap: the dataflow cannot go on exactly. */
 static err_t check_input(const struct op *op, const struct source_part *part,
-                         const struct source *source, uint64_t lower, const struct batch *ok,
-                         const struct batch *err)
+                         const struct source *source, uint64_t lower, const struct chunk *ok,
+                         const struct chunk *err)
 {
     if (part == NULL && source->parts_len >= source->parts_expected) {
         return err_new(ERR_INTERNAL, "a part more than the %u expected", source->parts_expected);
@@ -109,7 +109,7 @@ static bool within(const struct chunk *chunk, uint64_t lower, uint64_t upper)
  * handed on or freed, never leaked.
  */
 void source_input(struct op *op, uint32_t part_index, uint64_t lower, uint64_t upper,
-                  const struct batch *ok, const struct batch *err)
+                  struct chunk *ok, struct chunk *err)
 {
     struct source *source = op->state;
     struct source_part *part = find_part(source, part_index);
@@ -125,8 +125,8 @@ void source_input(struct op *op, uint32_t part_index, uint64_t lower, uint64_t u
     }
     part->upper = upper;
     uint64_t as_of = op->dataflow->as_of;
-    struct chunk *chunks[2] = {chunk_copy(ok, as_of, &op->dataflow->account),
-                               chunk_copy(err, as_of, &op->dataflow->account)};
+    struct chunk *chunks[2] = {ok != NULL ? chunk_advance(ok, as_of) : NULL,
+                               err != NULL ? chunk_advance(err, as_of) : NULL};
     /* Data without progress (a piece of a snapshot) may reach up to any later upper. */
     uint64_t end = upper == lower ? FRONTIER_EMPTY : upper > as_of ? upper : as_of + 1;
     for (int i = 0; i < 2; i++) {

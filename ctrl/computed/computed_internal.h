@@ -20,12 +20,11 @@ struct computed_worker;
 
 /* ---- worker side ----------------------------------------------------------------------------- */
 
-/* A chunk that completes nothing yet (of a snapshot): kept, because it may start again. */
-struct input_chunk {
-    void *ok;
-    size_t ok_len;
-    void *err;
-    size_t err_len;
+/* The rows of a chunk. Of one that completes nothing yet (of a snapshot) they are kept, because it
+ * may start again. */
+struct input_rows {
+    struct chunk *ok; /* the engine's; NULL: none */
+    struct chunk *err;
 };
 
 /*
@@ -40,11 +39,10 @@ struct computed_input {
     struct boundary_sub *sub; /* NULL until worker_inputs_subscribe */
     uint8_t *kinds; /* [cols]: what its rows must be */
     uint32_t cols;
-    struct batch_col *cols_ok; /* room for views */
-    uint32_t *nodes;           /* which PLAN_SOURCE nodes it feeds, and as which part */
+    uint32_t *nodes; /* which PLAN_SOURCE nodes it feeds, and as which part */
     uint32_t *parts;
     uint32_t nodes_len;
-    struct input_chunk *kept;
+    struct input_rows *kept;
     size_t kept_len, kept_cap;
     bool dead; /* failed: what still comes is ignored */
 };
@@ -56,12 +54,6 @@ struct computed_dataflow {
     size_t inputs_len, inputs_cap;
     uint64_t *exports; /* [exports_len]: ids, which a later incarnation may have taken over */
     uint32_t exports_len;
-};
-
-/* Memory that is reused from chunk to chunk. Bytes, aligned to BATCH_ALIGN. */
-struct computed_scratch {
-    void *data;
-    size_t cap;
 };
 
 struct frontier_mail;
@@ -82,7 +74,6 @@ struct computed_worker {
     struct u64map exports;   /* export -> incarnation of its dataflow here: stamps the news */
     struct frontier_mail *report; /* what moved in this turn; NULL: nothing */
     struct io_task report_task; /* sends it in the end of the turn */
-    struct computed_scratch scratch_ok, scratch_err; /* the chunk being fed */
     struct worker_survey *surveys; /* statistics under way: see survey.c */
 };
 

@@ -575,8 +575,6 @@ void computed_worker_free(struct computed_worker *worker)
     }
     worker_surveys_free(worker);
     dataflows_free(worker);
-    free(worker->scratch_ok.data);
-    free(worker->scratch_err.data);
     if (worker->engine != NULL) {
         engine_free(worker->engine);
     }

@@ -12,10 +12,9 @@
  *     chunk [5, 5) rows B         kept
  *     chunk [5, 9) rows C         feed A at [5, 5), B at [5, 5), C at [5, 9): complete below 9
  *
- * Trust. Data may lie in memory the storage process can still write: unless the chunk is stable
- * every batch is copied before it is looked at (scratch_copy, aligned_copy), and its form, columns
- * and times are checked on the copy (open_part). What does not hold fails the dataflow, not the
- * process.
+ * Trust. Data may lie in memory the storage process can still write: every batch is copied before
+ * it is looked at, straight to where the engine keeps it (engine_rows_open), and its form, columns
+ * and times are checked on the copy. What does not hold fails the dataflow, not the process.
  *
  * Several PLAN_SOURCE nodes of a plan may read one source: it is subscribed to once and fed to
  * each.
@@ -28,12 +27,17 @@
 
 #include <inttypes.h>
 
+static void rows_free(const struct input_rows *rows)
+{
+    engine_rows_free(rows->ok);
+    engine_rows_free(rows->err);
+}
+
 /* What was kept is fed, or void. */
 static void kept_clear(struct computed_input *input)
 {
     for (size_t i = 0; i < input->kept_len; i++) {
-        free(input->kept[i].ok);
-        free(input->kept[i].err);
+        rows_free(&input->kept[i]);
     }
     input->kept_len = 0;
 }
@@ -48,7 +52,6 @@ static void input_free(struct computed_input *input)
     kept_clear(input);
     free(input->kept);
     free(input->kinds);
-    free(input->cols_ok);
     free(input->nodes);
     free(input->parts);
     free(input);
@@ -66,112 +69,92 @@ void worker_inputs_free(struct computed_dataflow *dataflow)
 
 /* ---- chunks ---------------------------------------------------------------------------------- */
 
-static void *aligned_copy(const void *data, size_t len)
+/* Both batches of a chunk; on an error there are no rows. */
+static err_t rows_open(struct computed_input *input, const struct boundary_chunk *chunk,
+                       struct input_rows *out)
 {
-    ASSERT(data != NULL && len > 0);
-    void *copy = aligned_alloc(BATCH_ALIGN, (len + BATCH_ALIGN - 1) / BATCH_ALIGN * BATCH_ALIGN);
-    ASSERT(copy != NULL);
-    return memcpy(copy, data, len);
-}
-
-/*
- * The peer could still write what lies in shared memory: what is validated must be our own copy.
- * The scratch is the worker's and grows to the largest chunk seen.
- */
-static const void *scratch_copy(struct computed_scratch *scratch, const void *data, size_t len)
-{
-    if (data == NULL) {
-        return NULL;
+    struct engine *engine = input->worker->engine;
+    *out = (struct input_rows){0};
+    if (chunk->ok != NULL) {
+        TRY(engine_rows_open(engine, chunk->ok, chunk->ok_len, input->kinds, input->cols,
+                             &out->ok));
     }
-    if (scratch->cap < len) {
-        free(scratch->data);
-        scratch->cap = (len + len / 2 + BATCH_ALIGN) / BATCH_ALIGN * BATCH_ALIGN;
-        scratch->data = aligned_alloc(BATCH_ALIGN, scratch->cap);
-        ASSERT(scratch->data != NULL);
-        ASSERT(scratch->cap >= len);
-    }
-    return memcpy(scratch->data, data, len);
-}
-
-/* A batch of another process: its form, and that its times lie where the chunk says. */
-static err_t open_part(const void *data, size_t len, const uint8_t *kinds, uint32_t cols_len,
-                       uint64_t lower, uint64_t upper, struct batch_col *cols, struct batch *out)
-{
-    ASSERT(data != NULL && lower <= upper);
-    TRY(batch_open(data, len, kinds, cols_len, cols, cols_len, out));
-    uint32_t distinct = out->times != NULL ? out->rows : (out->rows > 0 ? 1 : 0);
-    for (uint32_t i = 0; i < distinct; i++) {
-        uint64_t time = batch_time(out, i);
-        if (time < lower || time >= upper) {
-            return err_new(ERR_PROTOCOL,
-                           "update at %" PRIu64 " outside of its chunk [%" PRIu64 ", %" PRIu64 ")",
-                           time, lower, upper);
+    if (chunk->err != NULL) {
+        err_t err = engine_rows_open(engine, chunk->err, chunk->err_len, batch_err_kinds,
+                                     ERR_COLS, &out->err);
+        if (err != ERR_OK) {
+            engine_rows_free(out->ok);
+            *out = (struct input_rows){0};
+            return err;
         }
     }
     return ERR_OK;
 }
 
-/*
- * Both batches are checked before the engine sees either. Times must be in [lower, bound): bound is
- * the upper of the chunk that completes them.
- */
-static err_t feed(struct computed_input *input, uint64_t lower, uint64_t upper, const void *ok,
-                  size_t ok_len, const void *err, size_t err_len, uint64_t bound)
+/* Do all times lie where the chunk says? */
+static err_t check_times(const struct chunk *rows, uint64_t lower, uint64_t upper)
 {
-    ASSERT(lower <= upper && upper <= bound);
-    struct batch ok_view, err_view;
-    struct batch_col err_cols[ERR_COLS];
-    if (ok != NULL) {
-        TRY(open_part(ok, ok_len, input->kinds, input->cols, lower, bound, input->cols_ok,
-                      &ok_view));
+    uint64_t min, max;
+    ASSERT(lower <= upper);
+    if (rows == NULL) {
+        return ERR_OK;
     }
-    if (err != NULL) {
-        TRY(open_part(err, err_len, batch_err_kinds, ERR_COLS, lower, bound, err_cols, &err_view));
-    }
-    for (uint32_t i = 0; i < input->nodes_len; i++) {
-        engine_input(input->worker->engine, input->dataflow, input->nodes[i], input->parts[i],
-                     lower, upper, ok != NULL ? &ok_view : NULL, err != NULL ? &err_view : NULL);
+    engine_rows_times(rows, &min, &max);
+    if (min < lower || max >= upper) {
+        return err_new(ERR_PROTOCOL,
+                       "updates from %" PRIu64 " to %" PRIu64 " outside of their chunk [%" PRIu64
+                       ", %" PRIu64 ")", min, max, lower, upper);
     }
     return ERR_OK;
 }
 
-/* Completes nothing: upper stays at lower. */
-static err_t feed_kept(struct computed_input *input, uint64_t lower, uint64_t bound)
+static err_t check_rows(const struct input_rows *rows, uint64_t lower, uint64_t upper)
 {
-    for (size_t i = 0; i < input->kept_len; i++) {
-        const struct input_chunk *c = &input->kept[i];
-        TRY(feed(input, lower, lower, c->ok, c->ok_len, c->err, c->err_len, bound));
+    TRY(check_times(rows->ok, lower, upper));
+    return check_times(rows->err, lower, upper);
+}
+
+static void feed(struct computed_input *input, const struct input_rows *rows, uint64_t lower,
+                 uint64_t upper)
+{
+    for (uint32_t i = 0; i < input->nodes_len; i++) {
+        engine_input_rows(input->worker->engine, input->dataflow, input->nodes[i],
+                          input->parts[i], lower, upper, rows->ok, rows->err);
     }
+}
+
+/* Everything is checked before the engine sees any of it. What was kept completes nothing by
+ * itself: it is fed with upper at lower, but its times may reach to the upper of the chunk that
+ * does. */
+static err_t feed_complete(struct computed_input *input, const struct input_rows *rows,
+                           uint64_t lower, uint64_t upper)
+{
+    ASSERT(lower < upper);
+    TRY(check_rows(rows, lower, upper));
+    for (size_t i = 0; i < input->kept_len; i++) {
+        TRY(check_rows(&input->kept[i], lower, upper));
+    }
+    for (size_t i = 0; i < input->kept_len; i++) {
+        feed(input, &input->kept[i], lower, lower);
+    }
+    feed(input, rows, lower, upper);
+    kept_clear(input);
     return ERR_OK;
 }
 
 /* The boundary has checked that lower <= upper and that chunks abut. */
 static err_t take_chunk(struct computed_input *input, const struct boundary_chunk *chunk)
 {
+    struct input_rows rows;
     ASSERT(chunk->lower <= chunk->upper && !input->dead);
+    TRY(rows_open(input, chunk, &rows));
     if (chunk->upper == chunk->lower) {
-        struct input_chunk *copy = VEC_PUSH(input, kept);
-        if (chunk->ok != NULL) {
-            copy->ok = aligned_copy(chunk->ok, chunk->ok_len);
-            copy->ok_len = chunk->ok_len;
-        }
-        if (chunk->err != NULL) {
-            copy->err = aligned_copy(chunk->err, chunk->err_len);
-            copy->err_len = chunk->err_len;
-        }
+        *VEC_PUSH(input, kept) = rows;
         return ERR_OK;
     }
-    TRY(feed_kept(input, chunk->lower, chunk->upper));
-    kept_clear(input);
-    struct computed_worker *worker = input->worker;
-    const void *ok = chunk->ok;
-    const void *err = chunk->err;
-    if (!chunk->stable) {
-        ok = scratch_copy(&worker->scratch_ok, ok, chunk->ok_len);
-        err = scratch_copy(&worker->scratch_err, err, chunk->err_len);
-    }
-    return feed(input, chunk->lower, chunk->upper, ok, chunk->ok_len, err, chunk->err_len,
-                chunk->upper);
+    err_t err = feed_complete(input, &rows, chunk->lower, chunk->upper);
+    rows_free(&rows);
+    return err;
 }
 
 /* Told once; the dataflow stays, failed, until the controller drops it. Owns err. */
@@ -273,7 +256,6 @@ static struct computed_input *input_new(struct computed_worker *worker, uint64_t
     for (uint32_t c = 0; c < schema->cols; c++) {
         input->kinds[c] = schema->types[c].kind;
     }
-    input->cols_ok = mem_zalloc(schema->cols * sizeof(input->cols_ok[0]));
     input->nodes = mem_zalloc(nodes_max * sizeof(uint32_t));
     input->parts = mem_zalloc(nodes_max * sizeof(uint32_t));
     return input;

@@ -93,6 +93,18 @@ static void feed_to(struct replica *r, uint64_t dataflow, const struct row *rows
     batch_builder_free(b);
 }
 
+/* The bytes of a batch, as storage sends them. */
+static void *bytes_of(const struct row *rows, size_t n, size_t *len)
+{
+    struct batch_builder *b = batch_builder_new(kinds2, 2);
+    for (size_t i = 0; i < n; i++) {
+        put(b, &rows[i]);
+    }
+    void *bytes = batch_builder_finish_new(b, len);
+    batch_builder_free(b);
+    return bytes;
+}
+
 static bool output_is(struct replica *r, uint64_t export_id, uint64_t time, const struct row *rows,
                       size_t n)
 {
@@ -753,8 +765,54 @@ static void test_exchange_large(void)
     }
 }
 
+/* Bytes from outside: they may change, and go, once they were taken over. */
+static void test_input_rows(void)
+{
+    static const struct row in[] = {{1, 10, 1, 1}, {2, 20, 3, 1}};
+    struct replica *r = replica(1);
+    struct engine *engine = r->worker[0].engine;
+    struct spec spec = {.id = BASE, .as_of = 1, .subscribe = EXPORT_SUBSCRIBE};
+    CU_ASSERT_FATAL(create(r, &spec) == ERR_OK);
+    uint64_t before = engine_memory(engine);
+    size_t len;
+    uint8_t *bytes = bytes_of(in, 2, &len);
+    struct chunk *rows, *held;
+    CU_ASSERT_PTR_NULL_FATAL(engine_rows_open(engine, bytes, len, kinds2, 2, &rows));
+    CU_ASSERT_PTR_NULL_FATAL(engine_rows_open(engine, bytes, len, kinds2, 2, &held));
+    CU_ASSERT(engine_memory(engine) >= before + 2 * len);
+    memset(bytes, 0xFF, len);
+    uint64_t min, max;
+    engine_rows_times(rows, &min, &max);
+    CU_ASSERT(min == 1 && max == 3);
+    engine_input_rows(engine, BASE, 0, 0, 1, 5, rows, NULL);
+    engine_rows_free(rows);
+    replica_settle(r);
+    CU_ASSERT_EQUAL(replica_frontier(r, EXPORT_SUBSCRIBE), 5);
+    CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 3, in, 2));
+    engine_drop(engine, BASE); /* what is held outlives the dataflow it was for */
+    engine_input_rows(engine, BASE, 0, 0, 5, 9, held, NULL);
+    replica_settle(r);
+    engine_rows_free(held);
+    CU_ASSERT_EQUAL(engine_memory(engine), 0);
+
+    struct chunk *none = held;
+    err_t err = engine_rows_open(engine, bytes, len, kinds2, 2, &none);
+    CU_ASSERT_EQUAL(err_code(err), ERR_CORRUPT);
+    CU_ASSERT_PTR_NULL(none);
+    err_free(err);
+    free(bytes);
+    bytes = bytes_of(NULL, 0, &len);
+    CU_ASSERT_PTR_NULL(engine_rows_open(engine, bytes, len, kinds2, 2, &none));
+    CU_ASSERT_PTR_NULL(none);
+    engine_rows_free(none);
+    free(bytes);
+    CU_ASSERT_EQUAL(engine_memory(engine), 0);
+    replica_free(r);
+}
+
 static const struct test_case cases[] = {
     {"exchange_large", test_exchange_large},
+    {"input_rows", test_input_rows},
     {"import", test_import},
     {"import_ahead", test_import_ahead},
     {"import_refused", test_import_refused},
