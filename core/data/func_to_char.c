@@ -88,13 +88,15 @@ static const char *const roman[] = {"I",   "II",   "III", "IV", "V",  "VI",
                                     "VII", "VIII", "IX",  "X",  "XI", "XII"};
 
 /* ts is finite. */
-static struct moment moment_of(int64_t ts, bool with_zone)
+static struct moment moment_of(int64_t ts, bool with_zone, bool iso)
 {
     struct moment m = {.with_zone = with_zone};
     m.days = floor_div(ts, MICROS_PER_DAY);
     m.date = civil_from_days(m.days);
     m.time = clock_from_micros(ts - m.days * MICROS_PER_DAY);
-    m.iso_week = iso_week(m.days, &m.iso_year);
+    if (iso) {
+        m.iso_week = iso_week(m.days, &m.iso_year);
+    }
     m.weekday = (int)((m.days + 4) - floor_div(m.days + 4, 7) * 7);
     m.of_year = (int)(m.days - days_from_civil(m.date.year, 1, 1)) + 1;
     return m;
@@ -120,6 +122,7 @@ struct format {
     struct piece *pieces;
     size_t pieces_len, pieces_cap;
     struct buf texts;
+    bool iso; /* some piece needs the ISO week or its year, which cost more than all else */
 };
 
 /* A name in the case of the pattern, padded to width. */
@@ -359,6 +362,11 @@ static bool is_word(uint8_t p)
            (p >= PAT_AM && p <= PAT_TZM);
 }
 
+static bool is_iso(uint8_t p)
+{
+    return (p >= PAT_IYYY && p <= PAT_I) || p == PAT_IDDD || p == PAT_IW;
+}
+
 /* A pattern of so many characters at `at`; returns the offset behind it and its ending. */
 static size_t scan_pattern(struct format *format, struct slice f, size_t at, size_t len,
                            uint8_t pattern, bool fill)
@@ -368,6 +376,7 @@ static size_t scan_pattern(struct format *format, struct slice f, size_t at, siz
     bool second = len > 1 && isupper((unsigned char)f.s[at + 1]) != 0;
     *piece = (struct piece){.pattern = pattern, .fill = fill,
                             .letters = first && second ? UPPER : first ? CAPITAL : LOWER};
+    format->iso = format->iso || is_iso(pattern);
     at += len;
     if (!is_word(pattern) && f.len - at >= 2 && strncasecmp(f.s + at, "TH", 2) == 0) {
         piece->ending = f.s[at] == 't' ? 2 : 1;
@@ -380,6 +389,7 @@ static void scan(struct format *format, struct slice f)
 {
     size_t at = 0;
     format->pieces_len = 0;
+    format->iso = false;
     buf_clear(&format->texts);
     while (at < f.len) {
         bool fill = f.len - at <= 2 || strncasecmp(f.s + at, "FM", 2) != 0;
@@ -457,7 +467,7 @@ void k_to_char_timestamp(struct call *c)
             continue;
         }
         const struct format *format = format_of(c, f);
-        struct moment m = moment_of(ts, c->arg_kinds[0] == TYPE_TIMESTAMPTZ);
+        struct moment m = moment_of(ts, c->arg_kinds[0] == TYPE_TIMESTAMPTZ, format->iso);
         buf_clear(&c->ev->buf);
         for (size_t k = 0; k < format->pieces_len; k++) {
             put_piece(&c->ev->buf, format, &format->pieces[k], &m);
