@@ -3,7 +3,7 @@
  * within a segment a cell lies at or after the place its low bits name, with no empty cell between.
  * cell_put keeps that by taking the first empty cell, cells_remove by moving later cells back into
  * the gap (Knuth 6.4, algorithm R): so a lookup may stop at the first empty cell, and always ends,
- * because a segment is never more than three quarters full.
+ * because a segment is never more than seven eighths full.
  *
  * Hashes are not stored: a key is at most CELLS_KEYS_MAX words, hashed in a few cycles when its
  * segment is divided.
@@ -176,7 +176,7 @@ static uintptr_t with_room(struct cells *table, uint64_t hash)
         uintptr_t at = table->directory[directory_index(table, hash)];
         const struct cells_segment *segment = segment_of(at);
         size_t cap = (size_t)1 << (at & 63);
-        if ((segment->used + 1UL) * 4 <= cap * 3) {
+        if ((segment->used + 1UL) * 8 <= cap * 7) {
             return at;
         }
         /* A directory much larger than the number of cells would mean equal hashes: then

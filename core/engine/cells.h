@@ -27,7 +27,7 @@ enum { CELLS_KEYS_MAX = 4, CELLS_SEGMENT_MAX = 512 };
 
 struct cells_segment {
     uint32_t depth; /* top bits of the hash all its cells share */
-    uint32_t used;  /* never more than three quarters of its cells */
+    uint32_t used;  /* never more than seven eighths of its cells */
     uint64_t pad[7]; /* cells start on a line */
     uint64_t cells[];
 };
