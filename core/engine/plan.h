@@ -264,13 +264,22 @@ void plan_free(struct plan *plan);
 uint32_t plan_add(struct plan *plan, const struct plan_node *node);
 /* Every index, column, type and bound; ERR_INVALID says which node. */
 err_t plan_validate(const struct plan *plan);
-typedef void (*plan_note_fn)(void *arg, uint32_t op, struct buf *out);
+/* What EXPLAIN may say beyond the plan itself. Every function may be NULL. */
+struct plan_words {
+    /* Appended to the line of each node, and of each export (nodes_len + i). */
+    void (*note)(void *arg, uint32_t op, struct buf *out);
+    /* The name of what is imported, and its columns; NULL: unknown. Valid while it prints. */
+    const char *(*object)(void *arg, uint64_t id, const struct schema **columns);
+    void *arg; /* of both */
+};
 /* A readable tree, one node a line, for EXPLAIN. */
 void plan_print(const struct plan *plan, struct buf *out);
-/* The same, with what note appends to the line of each node, and of each export (nodes_len + i). */
-void plan_print_noted(const struct plan *plan, plan_note_fn note, void *arg, struct buf *out);
-/* One node's line, without its inputs. */
-void plan_print_node(const struct plan *plan, uint32_t node, struct buf *out);
+void plan_print_words(const struct plan *plan, const struct plan_words *words, struct buf *out);
+/* Line by line: plan and words must outlive the printer. op: a node, or nodes_len + an export. */
+struct plan_printer;
+struct plan_printer *plan_printer_new(const struct plan *plan, const struct plan_words *words);
+void plan_printer_line(struct plan_printer *printer, uint32_t op, struct buf *out);
+void plan_printer_free(struct plan_printer *printer);
 /* Same nodes and exports (as_of, limit, transient ids and names ignored): reconciliation. */
 bool plan_equal(const struct plan *a, const struct plan *b);
 

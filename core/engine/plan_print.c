@@ -5,19 +5,23 @@
  *   Export index u7 keys=(k)
  *     Reduce group=(k) aggregates=(count(*))
  *       Map/Filter/Project filter=(v > 3) project=(k)
- *         Source u1
+ *         Source u1 (t)
+ *
+ * A column is called as in the relation it comes from, as far as it is passed on unchanged, with
+ * its number behind where a node has the name twice; a computed one is #n, its number in the node.
  *
  * The plan must be valid. Any thread.
  */
 #include "core/engine/plan_print.h"
 
-struct printer {
+struct plan_printer {
     const struct plan *plan;
     struct buf *out;
     uint32_t *users;  /* per node */
     bool *printed;    /* per node */
-    plan_note_fn note; /* what more there is to say of a line, or NULL */
-    void *note_arg;
+    const struct plan_words *words; /* may be NULL */
+    struct arena arena;
+    struct schema *schemas; /* per node: as the node's, with the names that are known */
 };
 
 /* Deep plans would print quadratic amounts of blanks. */
@@ -94,11 +98,12 @@ static void print_constant(struct buf *out, const struct plan_node *node)
 }
 
 /* A left join without keys is still named by its kind. */
-static void print_join(struct buf *out, const struct plan *plan, const struct plan_node *node)
+static void print_join(const struct plan_printer *p, const struct plan_node *node)
 {
     ASSERT(node->join.kind < ARRAY_LEN(join_names) && join_names[node->join.kind] != NULL);
-    const struct schema *left = &plan->nodes[node->inputs[0]].schema;
-    const struct schema *right = &plan->nodes[node->inputs[1]].schema;
+    struct buf *out = p->out;
+    const struct schema *left = &p->schemas[node->inputs[0]];
+    const struct schema *right = &p->schemas[node->inputs[1]];
     if (node->join.keys_len == 0 && node->join.kind == PLAN_JOIN_INNER) {
         buf_append_str(out, "CrossJoin");
         return;
@@ -162,16 +167,16 @@ static void print_reduce(struct buf *out, const struct plan_node *node, const st
     buf_append_byte(out, ')');
 }
 
-static void print_topk(struct buf *out, const struct plan_node *node)
+static void print_topk(struct buf *out, const struct plan_node *node, const struct schema *schema)
 {
     buf_append_str(out, "TopK");
     if (node->topk.keys_len > 0) {
         buf_append_str(out, " group=");
-        plan_print_cols(out, &node->schema, node->topk.keys, node->topk.keys_len);
+        plan_print_cols(out, schema, node->topk.keys, node->topk.keys_len);
     }
     if (node->topk.order_len > 0) {
         buf_append_str(out, " order=(");
-        plan_print_order(out, &node->schema, node->topk.order, node->topk.order_len);
+        plan_print_order(out, schema, node->topk.order, node->topk.order_len);
         buf_append_byte(out, ')');
     }
     if (node->topk.limit >= 0) {
@@ -182,28 +187,132 @@ static void print_topk(struct buf *out, const struct plan_node *node)
     }
 }
 
+/* ---- names of columns ------------------------------------------------------------------------ */
+
+/* What an import is called, and its columns; NULL: nobody knows. */
+static const char *object_of(const struct plan_printer *p, uint64_t id,
+                             const struct schema **columns)
+{
+    const struct schema *found = NULL;
+    const char *name = p->words != NULL && p->words->object != NULL
+                           ? p->words->object(p->words->arg, id, &found)
+                           : NULL;
+    if (columns != NULL) {
+        *columns = name != NULL ? found : NULL;
+    }
+    return name;
+}
+
+/* The name of an input's column, or NULL. */
+static const char *input_name(const struct plan_printer *p, const struct plan_node *node,
+                              uint32_t input, uint32_t col)
+{
+    const struct schema *schema = &p->schemas[node->inputs[input]];
+    return schema->names != NULL && col < schema->cols ? schema->names[col] : NULL;
+}
+
+/* Where a column of the output comes from unchanged, as far as the operator tells. */
+static const char *passed_name(const struct plan_printer *p, const struct plan_node *node,
+                               uint32_t col)
+{
+    uint32_t left;
+    switch (node->op) {
+    case PLAN_MFP: return input_name(p, node, 0, node->mfp.project[col]);
+    case PLAN_REDUCE:
+        return col < node->reduce.keys_len ? input_name(p, node, 0, node->reduce.keys[col]) : NULL;
+    case PLAN_JOIN:
+        left = p->schemas[node->inputs[0]].cols;
+        return col < left ? input_name(p, node, 0, col) : input_name(p, node, 1, col - left);
+    case PLAN_UNION:
+    case PLAN_NEGATE:
+    case PLAN_DISTINCT:
+    case PLAN_THRESHOLD:
+    case PLAN_TOPK:
+    case PLAN_WINDOW: return input_name(p, node, 0, col);
+    default: return NULL;
+    }
+}
+
+/* Two columns of one name would be taken for one. */
+static void number_twins(struct plan_printer *p, const struct schema *schema)
+{
+    for (uint32_t i = 0; i < schema->cols; i++) {
+        const char *name = schema->names[i];
+        bool twin = false;
+        for (uint32_t j = i + 1; name != NULL && j < schema->cols; j++) {
+            if (schema->names[j] != NULL && strcmp(schema->names[j], name) == 0) {
+                twin = true;
+                schema->names[j] = arena_printf(&p->arena, "%s#%u", name, j);
+            }
+        }
+        if (twin) {
+            schema->names[i] = arena_printf(&p->arena, "%s#%u", name, i);
+        }
+    }
+}
+
+/* The node's own names first, then the relation's, then those that are passed on. */
+static void name_columns(struct plan_printer *p, uint32_t index)
+{
+    const struct plan_node *node = &p->plan->nodes[index];
+    struct schema *schema = &p->schemas[index];
+    const struct schema *columns = NULL;
+    if (node->op == PLAN_SOURCE || node->op == PLAN_INDEX) {
+        object_of(p, node->import.id, &columns);
+    }
+    *schema = node->schema;
+    schema->names = ARENA_ARRAY(&p->arena, const char *, schema->cols + 1);
+    for (uint32_t c = 0; c < schema->cols; c++) {
+        const char *own = node->schema.names != NULL ? node->schema.names[c] : NULL;
+        schema->names[c] = own != NULL && own[0] != '\0' ? own
+                           : columns != NULL && columns->cols == schema->cols
+                               ? columns->names[c]
+                               : passed_name(p, node, c);
+    }
+    number_twins(p, schema);
+}
+
+static void printer_init(struct plan_printer *p, const struct plan *plan,
+                         const struct plan_words *words, struct buf *out)
+{
+    *p = (struct plan_printer){.plan = plan, .out = out, .words = words};
+    p->schemas = ARENA_ARRAY(&p->arena, struct schema, plan->nodes_len + 1);
+    p->users = ARENA_ARRAY(&p->arena, uint32_t, plan->nodes_len + 1);
+    p->printed = ARENA_ARRAY(&p->arena, bool, plan->nodes_len + 1);
+    for (uint32_t i = 0; i < plan->nodes_len; i++) { /* inputs come before their users */
+        name_columns(p, i);
+    }
+}
+
+/* ---- the tree -------------------------------------------------------------------------------- */
+
 /* Distinct and threshold have nothing to say beyond their name. */
-static void print_head(struct printer *p, uint32_t index)
+static void print_head(struct plan_printer *p, uint32_t index)
 {
     ASSERT(index < p->plan->nodes_len);
     const struct plan_node *node = &p->plan->nodes[index];
     const struct schema *input =
-        node->inputs_len > 0 ? &p->plan->nodes[node->inputs[0]].schema : NULL;
+        node->inputs_len > 0 ? &p->schemas[node->inputs[0]] : NULL;
+    const char *object = NULL;
     switch (node->op) {
     case PLAN_SOURCE:
     case PLAN_INDEX:
         buf_append_str(p->out, node->op == PLAN_SOURCE ? "Source " : "Index ");
         print_id(p->out, node->import.id);
+        object = object_of(p, node->import.id, NULL);
+        if (object != NULL) {
+            buf_printf(p->out, " (%s)", object);
+        }
         break;
     case PLAN_CONSTANT:
         print_constant(p->out, node);
         break;
     case PLAN_MFP:
         buf_append_str(p->out, "Map/Filter/Project ");
-        mfp_print(&node->mfp, input->names, p->out);
+        mfp_print(&node->mfp, (const char *const *)input->names, p->out);
         break;
     case PLAN_JOIN:
-        print_join(p->out, p->plan, node);
+        print_join(p, node);
         break;
     case PLAN_REDUCE:
         print_reduce(p->out, node, input);
@@ -212,7 +321,7 @@ static void print_head(struct printer *p, uint32_t index)
         plan_print_window(p->out, node, input);
         break;
     case PLAN_TOPK:
-        print_topk(p->out, node);
+        print_topk(p->out, node, input);
         break;
     default:
         buf_append_str(p->out, node->op == PLAN_UNION      ? "Union"
@@ -223,23 +332,23 @@ static void print_head(struct printer *p, uint32_t index)
     }
 }
 
-static void print_indent(struct printer *p, uint32_t depth)
+static void print_indent(struct plan_printer *p, uint32_t depth)
 {
     static const char blanks[2 * INDENT_MAX + 1] = {[0 ... 2 * INDENT_MAX - 1] = ' '};
     buf_append(p->out, blanks, 2 * (size_t)(depth < INDENT_MAX ? depth : INDENT_MAX));
 }
 
 /* The end of a line. */
-static void print_note(struct printer *p, uint32_t op)
+static void print_note(struct plan_printer *p, uint32_t op)
 {
-    if (p->note != NULL) {
-        p->note(p->note_arg, op, p->out);
+    if (p->words != NULL && p->words->note != NULL) {
+        p->words->note(p->words->arg, op, p->out);
     }
     buf_append_byte(p->out, '\n');
 }
 
 /* Recursion is bounded by PLAN_NODES_MAX: inputs come before their users. */
-static void print_tree(struct printer *p, uint32_t index, uint32_t depth)
+static void print_tree(struct plan_printer *p, uint32_t index, uint32_t depth)
 {
     const struct plan_node *node = &p->plan->nodes[index];
     ASSERT(index < p->plan->nodes_len);
@@ -260,43 +369,78 @@ static void print_tree(struct printer *p, uint32_t index, uint32_t depth)
     }
 }
 
-static void print_export(struct printer *p, const struct plan_export *export)
+/* The line of an export. Its columns are called as the object's that it is, where that is known;
+ * one without an id is a query's. */
+static void print_export_head(struct plan_printer *p, const struct plan_export *export)
 {
     ASSERT(export->node < p->plan->nodes_len);
     bool index = export->kind == PLAN_EXPORT_INDEX;
-    buf_append_str(p->out, index ? "Export index " : "Export subscribe ");
-    print_id(p->out, export->id);
+    const struct schema *node = &p->schemas[export->node];
+    const struct schema *columns = NULL;
+    const char *object = object_of(p, export->id, &columns);
+    buf_append_str(p->out, index ? "Export index" : "Export subscribe");
+    if (export->id != 0) {
+        buf_append_byte(p->out, ' ');
+        print_id(p->out, export->id);
+    }
+    if (object != NULL) {
+        buf_printf(p->out, " (%s)", object);
+    }
     if (index) {
         buf_append_str(p->out, " keys=");
-        plan_print_cols(p->out, &p->plan->nodes[export->node].schema, export->keys,
-                        export->keys_len);
+        bool named = columns != NULL && columns->cols == node->cols;
+        plan_print_cols(p->out, named ? columns : node, export->keys, export->keys_len);
     } else if (!export->snapshot) {
         buf_append_str(p->out, " without snapshot");
     }
     if (export->until != FRONTIER_EMPTY) {
         buf_printf(p->out, " until=%llu", (unsigned long long)export->until);
     }
+}
+
+static void print_export(struct plan_printer *p, const struct plan_export *export)
+{
+    print_export_head(p, export);
     print_note(p, p->plan->nodes_len + (uint32_t)(export - p->plan->exports));
     print_tree(p, export->node, 1);
 }
 
-void plan_print_node(const struct plan *plan, uint32_t node, struct buf *out)
+struct plan_printer *plan_printer_new(const struct plan *plan, const struct plan_words *words)
 {
-    struct printer p = {.plan = plan, .out = out};
-    print_head(&p, node);
+    struct plan_printer *p = MEM_NEW(struct plan_printer);
+    printer_init(p, plan, words, NULL);
+    return p;
+}
+
+void plan_printer_line(struct plan_printer *p, uint32_t op, struct buf *out)
+{
+    ASSERT(op < p->plan->nodes_len + p->plan->exports_len);
+    p->out = out;
+    if (op < p->plan->nodes_len) {
+        print_head(p, op);
+    } else {
+        print_export_head(p, &p->plan->exports[op - p->plan->nodes_len]);
+    }
+}
+
+void plan_printer_free(struct plan_printer *p)
+{
+    if (p != NULL) {
+        arena_free(&p->arena);
+        free(p);
+    }
 }
 
 void plan_print(const struct plan *plan, struct buf *out)
 {
-    plan_print_noted(plan, NULL, NULL, out);
+    plan_print_words(plan, NULL, out);
 }
 
 /* Users are counted first, so that the first mention of a shared node can carry its label. */
-void plan_print_noted(const struct plan *plan, plan_note_fn note, void *arg, struct buf *out)
+void plan_print_words(const struct plan *plan, const struct plan_words *words, struct buf *out)
 {
-    struct printer p = {.plan = plan, .out = out, .note = note, .note_arg = arg};
-    p.users = mem_zalloc(sizeof(*p.users) * plan->nodes_len);
-    p.printed = mem_zalloc(sizeof(*p.printed) * plan->nodes_len);
+    struct plan_printer p;
+    printer_init(&p, plan, words, out);
     for (uint32_t i = 0; i < plan->nodes_len; i++) {
         for (uint32_t j = 0; j < plan->nodes[i].inputs_len; j++) {
             p.users[plan->nodes[i].inputs[j]]++;
@@ -313,6 +457,5 @@ void plan_print_noted(const struct plan *plan, plan_note_fn note, void *arg, str
             print_tree(&p, i, 0);
         }
     }
-    free(p.users);
-    free(p.printed);
+    arena_free(&p.arena);
 }

@@ -125,7 +125,14 @@ class Introspection(harness.EnvironmentTest):
         self.assertEqual(text.count("keeps 100 rows"), 4, text)
         text = "\n".join(row[0] for row in self.rows("EXPLAIN ANALYZE FOR INDEX i"))
         self.assertEqual(text.count(f"keeps {ROWS} rows"), 2, text)
-        self.assertIn("Export index", self.rows("EXPLAIN INDEX i")[0][0])
+        self.assertEqual([re.sub(r"u\d+", "u?", row[0]) for row in self.rows("EXPLAIN INDEX i")],
+                         ["Export index u? (i) keys=(v)", "  Source u? (t)"])
+        self.assertEqual([(re.sub(r"u\d+", "u?", row[0])) for row in self.rows(
+            "SELECT DISTINCT op.description FROM mz_internal.mz_dataflow_operators op "
+            "JOIN mz_internal.mz_dataflows d ON d.id = op.dataflow_id WHERE d.name = 'm' "
+            "ORDER BY 1")],
+            ["Export index u? (m) keys=(k, s)", "Reduce group=(k) aggregates=(sum(v))",
+             "Source u? (t)"])
         self.assertEqual(self.error("EXPLAIN ANALYZE INDEX m")[0], "42809")
         self.assertEqual(self.error("EXPLAIN ANALYZE INDEX nosuch")[0], "42P01")
         self.assertEqual(self.error("EXPLAIN ANALYZE MATERIALIZED VIEW t")[0], "42809")

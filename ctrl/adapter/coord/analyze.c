@@ -67,10 +67,20 @@ static void print_skew(struct buf *out, const char *what, uint64_t max, uint64_t
     }
 }
 
-/* What plan_print_noted appends to a line. */
+/* What plan_print_words is given: names are the session's. */
+struct words_arg {
+    struct session *session;
+    const struct measure *measures;
+};
+
+static const char *object(void *arg, uint64_t id, const struct schema **columns)
+{
+    return names_object(((struct words_arg *)arg)->session, id, columns);
+}
+
 static void note(void *arg, uint32_t op, struct buf *out)
 {
-    const struct measure *m = &((const struct measure *)arg)[op];
+    const struct measure *m = &((const struct words_arg *)arg)->measures[op];
     bool skewed = false;
     if (m->workers == 0) {
         buf_append_str(out, "  [not told]");
@@ -90,9 +100,10 @@ static void note(void *arg, uint32_t op, struct buf *out)
 }
 
 /* All processes of one replica, or why there is nothing to show. */
-static void print_replica(const struct controller_report *report, uint32_t replica,
-                          const struct plan *plan, struct buf *out)
+static void print_replica(struct session *s, uint32_t replica, const struct plan *plan,
+                          struct buf *out)
 {
+    const struct controller_report *report = s->survey.report;
     uint32_t ops = plan->nodes_len + plan->exports_len;
     struct measure *measures = mem_zalloc((ops + 1) * sizeof(measures[0]));
     struct measure total = {0};
@@ -113,13 +124,16 @@ static void print_replica(const struct controller_report *report, uint32_t repli
             }
         }
     }
-    buf_printf(out, "Replica r%u: %" PRIu64 " workers, %.3f ms, ", replica + 1,
-               measures[0].workers, (double)total.elapsed_ns / 1e6);
+    buf_printf(out, "Replica r%u: %" PRIu64 " worker%s, %.3f ms, ", replica + 1,
+               measures[0].workers, measures[0].workers == 1 ? "" : "s",
+               (double)total.elapsed_ns / 1e6);
     print_bytes(out, bytes);
     buf_printf(out, "%s%s\n", missing != NULL ? "; incomplete: " : "",
                missing != NULL ? missing : "");
     if (total.workers > 0) {
-        plan_print_noted(plan, note, measures, out);
+        struct words_arg arg = {.session = s, .measures = measures};
+        const struct plan_words words = {.note = note, .object = object, .arg = &arg};
+        plan_print_words(plan, &words, out);
     }
     free(measures);
 }
@@ -155,7 +169,7 @@ static err_t show(struct session *s)
     const struct catalog_cluster *k = catalog_cluster_id(s->coord->catalog, item->cluster);
     struct buf text = {0};
     for (uint32_t r = 0; k != NULL && r < k->replicas; r++) {
-        print_replica(s->survey.report, r, plan, &text);
+        print_replica(s, r, plan, &text);
     }
     if (text.len == 0) {
         buf_append_str(&text, "The cluster has no replicas\n");
@@ -181,6 +195,7 @@ err_t analyze_plan(struct session *s, struct buf *out)
     const struct catalog_item *item = NULL;
     const struct plan *plan = NULL;
     TRY(find(s, &item, &plan));
-    plan_print(plan, out);
+    const struct plan_words words = {.object = names_object, .arg = s};
+    plan_print_words(plan, &words, out);
     return ERR_OK;
 }

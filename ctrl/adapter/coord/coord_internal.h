@@ -486,6 +486,7 @@ err_t ddl_schema(struct session *s, const struct sql_name *name, const struct ca
 void names_context(struct session *s, struct sql_context *cx);
 void names_relation(struct session *s, const struct catalog_item *item, struct arena *arena,
                     struct sql_relation **out);
+const char *names_object(void *ctx, uint64_t id, const struct schema **columns);
 uint64_t names_cluster(struct session *s, const char *name, err_t *err);
 
 /* vars.c */

@@ -203,11 +203,23 @@ static const char *setting(void *ctx, const char *name)
     return vars_get(ctx, name);
 }
 
+/* EXPLAIN's words: an index by its own name, with the columns of what it is on. */
+const char *names_object(void *ctx, uint64_t id, const struct schema **columns)
+{
+    const struct session *s = ctx;
+    const struct catalog_item *item = catalog_item_id(s->coord->catalog, id);
+    const struct catalog_item *of =
+        item != NULL && item->on != 0 ? catalog_item_id(s->coord->catalog, item->on) : item;
+    *columns = of != NULL ? &of->columns : NULL;
+    return item != NULL ? item->name : NULL;
+}
+
 static const struct sql_catalog catalog_functions = {
     .relation = find_relation,
     .schema_exists = schema_exists,
     .virtual_rows = rows_of,
     .setting = setting,
+    .object = names_object,
 };
 
 /* The first schema of the search path that exists; borrowed from the catalog. NULL when no schema

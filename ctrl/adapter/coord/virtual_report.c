@@ -194,16 +194,16 @@ void virtual_mz_introspection_answers(struct virtual_sink *sink)
 /* ---- operators ------------------------------------------------------------------------------- */
 
 typedef void (*operator_fn)(struct virtual_sink *sink, const struct controller_process_report *p,
-                            const struct controller_operator *o);
+                            const struct controller_operator *o, void *arg);
 
-/* Every operator on every worker. */
-static void operators(struct virtual_sink *sink, operator_fn row)
+/* Every operator on every worker; arg is row's. */
+static void operators(struct virtual_sink *sink, operator_fn row, void *arg)
 {
     const struct controller_report *report = survey_need(sink->session, SURVEY_OPERATORS);
     for (size_t i = 0; report != NULL && i < report->processes_len; i++) {
         const struct controller_process_report *p = &report->processes[i];
         for (size_t o = 0; o < p->operators_len; o++) {
-            row(sink, p, &p->operators[o]);
+            row(sink, p, &p->operators[o], arg);
         }
     }
 }
@@ -240,7 +240,7 @@ static void put_object(struct virtual_sink *sink, uint64_t dataflow)
 }
 
 static void dataflow_row(struct virtual_sink *sink, const struct controller_process_report *p,
-                         const struct controller_operator *o)
+                         const struct controller_operator *o, void *arg)
 {
     if (o->node != 0) {
         return; /* every dataflow has a first operator */
@@ -258,32 +258,47 @@ static void dataflow_row(struct virtual_sink *sink, const struct controller_proc
 
 void virtual_mz_dataflows(struct virtual_sink *sink)
 {
-    operators(sink, dataflow_row);
+    operators(sink, dataflow_row, NULL);
 }
 
+/* The rows of a dataflow follow each other: its plan is made ready for printing once. */
+struct describer {
+    const struct plan *plan;
+    struct plan_printer *printer;
+    struct plan_words words;
+};
+
 static void operator_row(struct virtual_sink *sink, const struct controller_process_report *p,
-                         const struct controller_operator *o)
+                         const struct controller_operator *o, void *arg)
 {
+    struct describer *d = arg;
     const struct plan *plan = plan_of(sink, p, o);
-    struct buf text = {0};
+    if (plan != d->plan) {
+        plan_printer_free(d->printer);
+        d->printer = plan != NULL ? plan_printer_new(plan, &d->words) : NULL;
+        d->plan = plan;
+    }
     begin_operator(sink, p, o);
     put(sink, "dataflow_id", o->incarnation);
     virtual_int(sink, "node", o->node);
     virtual_text(sink, "name", o->name);
-    if (plan != NULL && o->node < plan->nodes_len) {
-        plan_print_node(plan, o->node, &text);
+    if (plan != NULL && o->node < plan->nodes_len + plan->exports_len) {
+        struct buf text = {0};
+        plan_printer_line(d->printer, o->node, &text);
         virtual_text(sink, "description", buf_cstr(&text));
+        buf_free(&text);
     }
-    buf_free(&text);
 }
 
 void virtual_mz_dataflow_operators(struct virtual_sink *sink)
 {
-    operators(sink, operator_row);
+    struct describer d = {.words = {.object = names_object, .arg = sink->session}};
+    operators(sink, operator_row, &d);
+    plan_printer_free(d.printer);
 }
 
 static void elapsed_row(struct virtual_sink *sink, const struct controller_process_report *p,
-                        const struct controller_operator *o)
+                        const struct controller_operator *o, void *arg)
 {
     begin_operator(sink, p, o);
     put(sink, "elapsed_ns", o->elapsed_ns);
@@ -292,11 +307,11 @@ static void elapsed_row(struct virtual_sink *sink, const struct controller_proce
 
 void virtual_mz_scheduling_elapsed_per_worker(struct virtual_sink *sink)
 {
-    operators(sink, elapsed_row);
+    operators(sink, elapsed_row, NULL);
 }
 
 static void rows_row(struct virtual_sink *sink, const struct controller_process_report *p,
-                     const struct controller_operator *o)
+                     const struct controller_operator *o, void *arg)
 {
     begin_operator(sink, p, o);
     put(sink, "rows_in", o->rows_in);
@@ -306,12 +321,12 @@ static void rows_row(struct virtual_sink *sink, const struct controller_process_
 
 void virtual_mz_operator_rows_per_worker(struct virtual_sink *sink)
 {
-    operators(sink, rows_row);
+    operators(sink, rows_row, NULL);
 }
 
 /* Operators that keep rows; the others' state is nothing, or a page under way. */
 static void arrangement_row(struct virtual_sink *sink, const struct controller_process_report *p,
-                            const struct controller_operator *o)
+                            const struct controller_operator *o, void *arg)
 {
     if (o->arranged_rows == 0 && o->bytes == 0) {
         return;
@@ -324,7 +339,7 @@ static void arrangement_row(struct virtual_sink *sink, const struct controller_p
 
 void virtual_mz_arrangement_sizes_per_worker(struct virtual_sink *sink)
 {
-    operators(sink, arrangement_row);
+    operators(sink, arrangement_row, NULL);
 }
 
 /* ---- over workers ---------------------------------------------------------------------------- */

@@ -310,10 +310,17 @@ static void explain_finishing(const struct sql_query *q, struct buf *out)
 }
 
 /* Which index, by which key, and what is made of its rows. */
-static void explain_peek(const struct sql_query *q, struct buf *out)
+static void explain_peek(const struct sql_context *cx, const struct sql_query *q, struct buf *out)
 {
     ASSERT(q->kind == SQL_QUERY_PEEK);
+    const struct schema *columns = NULL;
+    const char *name = cx->catalog->object != NULL
+                           ? cx->catalog->object(cx->catalog_ctx, q->peek.index_id, &columns)
+                           : NULL;
     buf_printf(out, "Peek index u%llu", (unsigned long long)q->peek.index_id);
+    if (name != NULL) {
+        buf_printf(out, " (%s)", name);
+    }
     for (uint32_t i = 0; i < q->peek.keys_len * q->peek.key_cols; i++) {
         buf_append_str(out, i == 0 ? " key (" : ", ");
         if (q->peek.keys[i].null) {
@@ -323,15 +330,17 @@ static void explain_peek(const struct sql_query *q, struct buf *out)
         }
     }
     buf_append_str(out, q->peek.keys_len > 0 ? ")\n  " : "\n  ");
-    mfp_print(&q->peek.mfp, NULL, out);
+    bool named = columns != NULL && columns->cols == q->peek.mfp.input_cols;
+    mfp_print(&q->peek.mfp, named ? columns->names : NULL, out);
     if (out->len == 0 || out->data[out->len - 1] != '\n') {
         buf_append_byte(out, '\n');
     }
 }
 
 /* As it would run now: indexes that exist count. */
-static void explain_query(const struct sql_query *q, struct buf *out)
+static void explain_query(const struct sql_context *cx, const struct sql_query *q, struct buf *out)
 {
+    const struct plan_words words = {.object = cx->catalog->object, .arg = cx->catalog_ctx};
     ASSERT(q->kind >= SQL_QUERY_CONSTANT && q->kind <= SQL_QUERY_DATAFLOW);
     explain_finishing(q, out);
     switch (q->kind) {
@@ -339,10 +348,10 @@ static void explain_query(const struct sql_query *q, struct buf *out)
         buf_printf(out, "Constant %u rows\n", q->constant.rows_len);
         break;
     case SQL_QUERY_PEEK:
-        explain_peek(q, out);
+        explain_peek(cx, q, out);
         break;
     default:
-        plan_print(q->plan, out);
+        plan_print_words(q->plan, &words, out);
         break;
     }
 }
@@ -368,7 +377,7 @@ static err_t explain_object(const struct sql_context *cx, const struct sql_stmt 
         err = sql_plan_view(cx, relation->definition, relation, NULL, 0, &q);
     }
     if (err == ERR_OK) {
-        explain_query(q, out);
+        explain_query(cx, q, out);
     }
     sql_query_free(q);
     arena_free(&arena);
@@ -387,7 +396,7 @@ err_t sql_explain(const struct sql_context *cx, const struct sql_stmt *stmt, str
     if (inner->kind == SQL_INSERT || inner->kind == SQL_UPDATE || inner->kind == SQL_DELETE) {
         struct sql_write *w = NULL;
         TRY(sql_plan_write(cx, inner, &w));
-        explain_query(w->query, out);
+        explain_query(cx, w->query, out);
         sql_write_free(w);
         return ERR_OK;
     }
@@ -398,7 +407,7 @@ err_t sql_explain(const struct sql_context *cx, const struct sql_stmt *stmt, str
         TRY(sql_plan_ddl(cx, inner, &ddl));
         err_t err = sql_plan_view(cx, ddl->definition, NULL, NULL, 0, &q);
         if (err == ERR_OK) {
-            explain_query(q, out);
+            explain_query(cx, q, out);
         }
         sql_query_free(q);
         sql_ddl_free(ddl);
@@ -406,7 +415,7 @@ err_t sql_explain(const struct sql_context *cx, const struct sql_stmt *stmt, str
     }
     struct sql_query *q = NULL;
     TRY(sql_plan_query(cx, inner, &q));
-    explain_query(q, out);
+    explain_query(cx, q, out);
     sql_query_free(q);
     return ERR_OK;
 }

@@ -210,6 +210,8 @@ struct sql_catalog {
     /* Rows of a SQL_REL_VIRTUAL relation: rows_len * columns, row by row, in arena. */
     err_t (*virtual_rows)(void *ctx, const struct sql_relation *relation, struct arena *arena,
                           struct datum **rows, uint32_t *rows_len);
+    /* EXPLAIN's words for an id in a plan: see struct plan_words. May be NULL. */
+    const char *(*object)(void *ctx, uint64_t id, const struct schema **columns);
     /* current_setting(name); NULL when there is no such setting. */
     const char *(*setting)(void *ctx, const char *name);
 };

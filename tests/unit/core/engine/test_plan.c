@@ -65,6 +65,54 @@ static void test_print(void)
     plan_free(p);
 }
 
+static void note(void *arg, uint32_t op, struct buf *out)
+{
+    buf_printf(out, " [%u]", op);
+}
+
+/* Source u1 is orders(id, customer, total, state); nothing else is known. */
+static const char *object(void *arg, uint64_t id, const struct schema **columns)
+{
+    *columns = arg;
+    return id == 1 ? "orders" : NULL;
+}
+
+/* Names of a relation's columns follow them through the plan; twins are told apart. */
+static void test_words(void)
+{
+    struct plan *p = example(7);
+    const char *names[] = {"id", "customer", "total", "state"};
+    struct type types[4] = {{0}};
+    struct schema columns = {.cols = 4, .types = types, .names = names};
+    const struct plan_words words = {.note = note, .object = object, .arg = &columns};
+    struct buf out = {0};
+    plan_print_words(p, &words, &out);
+    const char *text = buf_cstr(&out);
+    static const char *const pieces[] = {
+        "Export index u9 keys=(id#0) [7]\n",
+        "Reduce group=(id#0) aggregates=(count(*), sum(distinct state#3), max(customer#1) filter "
+        "total#2) [3]\n",
+        "InnerJoin on=(id = id) [2]\n",
+        "$0 = Source u1 (orders) [0]\n",
+        "TopK group=(customer) order=(customer desc nulls first) limit=3 offset=2 [4]\n"};
+    for (size_t i = 0; i < ARRAY_LEN(pieces); i++) {
+        if (strstr(text, pieces[i]) == NULL) {
+            fprintf(stderr, "no \"%s\" in\n%s", pieces[i], text);
+            CU_FAIL("the words differ");
+        }
+    }
+    struct plan_printer *printer = plan_printer_new(p, &words);
+    buf_clear(&out);
+    plan_printer_line(printer, JOIN, &out);
+    CU_ASSERT_STRING_EQUAL(buf_cstr(&out), "InnerJoin on=(id = id)");
+    buf_clear(&out);
+    plan_printer_line(printer, EXPORTS, &out);
+    CU_ASSERT_STRING_EQUAL(buf_cstr(&out), "Export index u9 keys=(id#0)");
+    plan_printer_free(printer);
+    buf_free(&out);
+    plan_free(p);
+}
+
 static void test_equal(void)
 {
     struct plan *a = example(7);
@@ -290,6 +338,7 @@ static void test_deep(void)
 
 static const struct test_case cases[] = {
     {"print", test_print},
+    {"words", test_words},
     {"equal", test_equal},
     {"hostile", test_hostile},
     {"window", test_window},
