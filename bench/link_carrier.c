@@ -50,7 +50,6 @@ struct post {
     struct io_timer timer;     /* dials, looks at link_interrupted, sees the end of a KILL */
     struct shm_pool *pool;     /* BY_REFERENCE: of the block below */
     struct carrier_block block;
-    uint64_t small[CARRIER_RUN_BYTES / sizeof(uint64_t)]; /* a message of two lines */
     err_t err;                 /* why the loop was stopped before its time */
 };
 
@@ -68,10 +67,17 @@ static void post_end(struct post *post, err_t err)
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
+/* A message put together before it is sent. Aligned: what is stored across two lines can not be
+ * forwarded to the load that copies it, which then waits until all stores before it are done. */
+struct small {
+    _Alignas(64) uint8_t bytes[CARRIER_RUN_BYTES];
+};
+
 /* Small messages in runs, built in place when they take one line. */
 static void send_small(struct post *post, uint32_t count)
 {
     struct load *load = post->load;
+    struct small small;
     const struct carrier_message m = {.kind = FRAME_KIND_USER, .stream = 1};
     ASSERT(post->carrier != NULL && load->shape->bytes <= CARRIER_RUN_BYTES);
     while (count > 0) {
@@ -84,8 +90,8 @@ static void send_small(struct post *post, uint32_t count)
             }
         } else {
             for (uint32_t i = 0; i < run.len; i++) {
-                load_fill(load, post->small);
-                carrier_run_put(&run, i, &m, (const uint8_t *)post->small);
+                load_fill(load, small.bytes);
+                carrier_run_put(&run, i, &m, small.bytes);
             }
         }
         carrier_run_end(post->carrier, 0, 0, &run, run.len);
@@ -97,9 +103,10 @@ static void send_small(struct post *post, uint32_t count)
 static void send_single(struct post *post)
 {
     struct load *load = post->load;
-    struct carrier_message m = {.kind = FRAME_KIND_USER, .flags = CARRIER_NOW, .stream = 1,
-                                .data = (const uint8_t *)post->small, .len = load->shape->bytes};
-    load_fill(load, post->small);
+    struct small small;
+    const struct carrier_message m = {.kind = FRAME_KIND_USER, .flags = CARRIER_NOW, .stream = 1,
+                                      .data = small.bytes, .len = load->shape->bytes};
+    load_fill(load, small.bytes);
     carrier_send(post->carrier, 0, 0, &m);
 }
 

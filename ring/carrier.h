@@ -255,23 +255,30 @@ carrier_run_at(const struct carrier_run *run, uint32_t i, const struct carrier_m
     return line->bytes;
 }
 
-/* A few bytes, without a call: pieces of 16 that may overlap at the end. (What was just stored in
- * smaller pieces is slow to read back that way: build it in place instead.) */
+/* Up to 64 bytes, without a call or a loop that could become one: pieces that may overlap. (What
+ * was just stored in other pieces is slow to read back that way: build it in place instead.) */
 static inline __attribute__((always_inline)) void carrier_copy(uint8_t *to, const uint8_t *from,
                                                                size_t len)
 {
     if (len >= 16) {
-        for (size_t i = 16; i < len; i += 16) {
-            memcpy(to + i - 16, from + i - 16, 16);
+        memcpy(to, from, 16);
+        if (len > 32) {
+            memcpy(to + 16, from + 16, 16);
+        }
+        if (len > 48) {
+            memcpy(to + 32, from + 32, 16);
         }
         memcpy(to + len - 16, from + len - 16, 16);
     } else if (len >= 8) {
         memcpy(to, from, 8);
         memcpy(to + len - 8, from + len - 8, 8);
-    } else {
-        for (size_t i = 0; i < len; i++) {
-            to[i] = from[i];
-        }
+    } else if (len >= 4) {
+        memcpy(to, from, 4);
+        memcpy(to + len - 4, from + len - 4, 4);
+    } else if (len > 0) {
+        to[0] = from[0];
+        to[len / 2] = from[len / 2];
+        to[len - 1] = from[len - 1];
     }
 }
 

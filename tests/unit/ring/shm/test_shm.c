@@ -85,6 +85,41 @@ static void test_arena(void)
     shm_arena_close(&arena);
 }
 
+/* Readers that keep up: memory far from the start is not used, unless what is near is held. */
+static void test_arena_window(void)
+{
+    enum { BYTES = 32 << 20, LEN = 3000, WINDOW = 8 << 20, ROUNDS_OF_IT = 20000 };
+    struct shm_arena arena;
+    uint64_t offsets[64] = {0};
+    uint64_t highest = 0;
+    uint64_t kept;
+    shm_arena_init(&arena, BYTES);
+    for (uint32_t i = 0; i < ROUNDS_OF_IT; i++) {
+        uint64_t *at = &offsets[i % ARRAY_LEN(offsets)];
+        if (i >= ARRAY_LEN(offsets)) {
+            shm_arena_drop(&arena, *at);
+        }
+        CU_ASSERT_TRUE_FATAL(shm_arena_take(&arena, LEN, at));
+        highest = *at > highest ? *at : highest;
+    }
+    CU_ASSERT_TRUE(shm_arena_valid(&arena));
+    CU_ASSERT_TRUE(highest > WINDOW / 2 && highest < WINDOW + 2 * LEN);
+    for (size_t i = 0; i < ARRAY_LEN(offsets); i++) {
+        shm_arena_drop(&arena, offsets[i]);
+    }
+    /* A small block at the start stays: the search does not stick to it. */
+    arena.next = 0;
+    CU_ASSERT_TRUE(shm_arena_take(&arena, 1, &kept));
+    CU_ASSERT_EQUAL(kept, 0);
+    for (uint32_t i = 0; i < ROUNDS_OF_IT; i++) {
+        CU_ASSERT_TRUE_FATAL(shm_arena_take(&arena, LEN, &offsets[0]));
+        highest = offsets[0] > highest ? offsets[0] : highest;
+        shm_arena_drop(&arena, offsets[0]);
+    }
+    CU_ASSERT_TRUE(shm_arena_valid(&arena) && highest > BYTES - 2 * LEN);
+    shm_arena_close(&arena);
+}
+
 /* ---- pool ------------------------------------------------------------------------------------ */
 
 static void count_room(void *ctx)
@@ -433,6 +468,7 @@ static void test_garbage(void)
 
 static const struct test_case cases[] = {
     {"arena", test_arena},
+    {"arena, near its start", test_arena_window},
     {"pool", test_pool},
     {"sealed memory", test_memory},
     {"a peer that writes garbage", test_garbage},
