@@ -1,6 +1,7 @@
 """One environment, many statements: sources, subscriptions, protocol features, tools."""
 import os
 import pathlib
+import random
 import subprocess
 import threading
 import time
@@ -65,6 +66,37 @@ class Sql(harness.EnvironmentTest):
         self.eventually("SELECT * FROM lists", [(1, "c+b", [0, 3], {"c": 3}, 3, 1.5)])
         self.execute("DROP MATERIALIZED VIEW lists")
         self.execute("DROP TABLE marks")
+
+    def test_windows_kept_under_changes(self):
+        """Views made before the data, changed at random: always what the query says now."""
+        self.execute("CREATE TABLE steps (k int, t int, v int)")
+        queries = {
+            "w_rank": "SELECT k, t, v, row_number() OVER w AS n, rank() OVER (ORDER BY v) AS r "
+                      "FROM steps WINDOW w AS (PARTITION BY k ORDER BY t)",
+            "w_frame": "SELECT k, t, sum(v) OVER (PARTITION BY k ORDER BY t ROWS 2 PRECEDING) AS s, "
+                       "lag(v) OVER (PARTITION BY k ORDER BY t) AS l, max(v) OVER (PARTITION BY k "
+                       "ORDER BY t RANGE BETWEEN 3 PRECEDING AND 3 FOLLOWING) AS m FROM steps",
+            "w_top": "SELECT k, t FROM (SELECT k, t, row_number() OVER (PARTITION BY k ORDER BY "
+                     "v DESC, t) AS n FROM steps) q WHERE n <= 2"}
+        for name, query in queries.items():
+            self.execute(f"CREATE MATERIALIZED VIEW {name} AS {query}")
+        dice = random.Random(7)
+        for change in range(12):
+            rows = ", ".join(f"({dice.randrange(3)}, {change * 10 + i}, {dice.randrange(20)})"
+                             for i in range(4))
+            self.execute(f"INSERT INTO steps VALUES {rows}")
+            if change % 3 == 2:
+                self.execute(f"DELETE FROM steps WHERE t % 5 = {dice.randrange(5)}")
+                self.execute(f"UPDATE steps SET v = v + 7 WHERE v < {dice.randrange(8)}")
+        for name, query in queries.items():
+            self.assertEqual(sorted(self.rows(f"SELECT * FROM {name}"), key=str),
+                             sorted(self.rows(query), key=str), name)
+            self.assertGreater(len(self.rows(query)), 3)
+        self.execute("DELETE FROM steps")
+        for name in queries:
+            self.eventually(f"SELECT * FROM {name}", [])
+            self.execute(f"DROP MATERIALIZED VIEW {name}")
+        self.execute("DROP TABLE steps")
 
     def test_missing_file_stalls_with_a_status(self):
         path = pathlib.Path(self.directory) / "later.csv"

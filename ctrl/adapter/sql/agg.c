@@ -305,7 +305,9 @@ static err_t aggregate_call(struct az *az, struct scope *scope, const PgQuery__F
                             const char *name, enum agg_func func, struct sx **out)
 {
     ASSERT(func != AGG_COUNT_ALL);
-    TRY(check_agg_place(az, scope, call->location));
+    bool window = call->over != NULL;
+    TRY(window ? az_window_agg_place(az, scope, call)
+               : check_agg_place(az, scope, call->location));
     if (call->agg_star && func != AGG_COUNT) {
         return az_err(az, call->location, ERR_INVALID, "42883", "function %s() does not exist",
                       name);
@@ -314,10 +316,15 @@ static err_t aggregate_call(struct az *az, struct scope *scope, const PgQuery__F
     sx->location = call->location;
     sx->agg.func = (uint8_t)func;
     sx->agg.distinct = call->agg_distinct != 0;
-    scope->no_aggs = "aggregate";
+    scope->no_aggs = window ? NULL : "aggregate";
+    scope->in_window = window;
     err_t err = agg_args(az, scope, call, name, sx);
     scope->no_aggs = NULL;
+    scope->in_window = false;
     TRY(err);
+    if (window) {
+        return az_window_agg(az, scope, call, sx, out);
+    }
     /* These are the same with DISTINCT. */
     if (func == AGG_MIN || func == AGG_MAX || func == AGG_BOOL_AND || func == AGG_BOOL_OR ||
         func == AGG_BIT_AND || func == AGG_BIT_OR) {
@@ -374,14 +381,19 @@ static size_t find_variance(const char *name)
 static struct sx *other_aggregate(struct az *az, const struct sx *agg, enum agg_func func,
                                   struct sx *arg)
 {
-    ASSERT(agg->kind == SX_AGG && agg->args_len >= 1);
+    ASSERT((agg->kind == SX_AGG || agg->kind == SX_WINDOW) && agg->args_len >= 1);
     struct sx *copy = arena_memdup(az->arena, agg, sizeof(*agg));
-    copy->agg.func = (uint8_t)func;
+    copy->agg.func = agg->kind == SX_AGG ? (uint8_t)func : 0;
     copy->args = arena_memdup(az->arena, agg->args, agg->args_len * sizeof(agg->args[0]));
     copy->args[0] = arg;
     copy->type = type_of(TYPE_NUMERIC);
     copy->type.nullable = true;
     copy->size = 0;
+    if (agg->kind == SX_WINDOW) {
+        copy->window = arena_memdup(az->arena, agg->window, sizeof(*agg->window));
+        copy->window->call.agg.func = (uint8_t)func;
+        copy->window->call.agg.type = copy->window->call.type = copy->type;
+    }
     return copy;
 }
 
@@ -406,7 +418,7 @@ static err_t variance_call(struct az *az, struct scope *scope, const PgQuery__Fu
     size_t which = find_variance(name);
     ASSERT(which < ARRAY_LEN(variances));
     if (kind == TYPE_FLOAT4 || kind == TYPE_FLOAT8 || kind == TYPE_UNKNOWN) {
-        scope->aggs_seen--; /* the count was to learn the type */
+        scope->aggs_seen -= call->over == NULL ? 1 : 0; /* the count was to learn the type */
         return aggregate_call(az, scope, call, name, variances[which].of_floats, out);
     }
     if (!exact) {
@@ -432,8 +444,8 @@ static err_t variance_call(struct az *az, struct scope *scope, const PgQuery__Fu
 err_t az_agg_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
                   const char *name, struct sx **out)
 {
-    ASSERT(call->over == NULL);
     enum agg_func func;
+    ASSERT(name != NULL);
     if (agg_of_name(name, &func)) {
         return aggregate_call(az, scope, call, name, func, out);
     }

@@ -188,6 +188,22 @@ static void check_topk(const struct rel *rel, const struct rel *in)
     }
 }
 
+/* The input's columns, then one for each function. */
+static void check_window(const struct rel *rel, const struct rel *in)
+{
+    ASSERT(rel->cols_len == in->cols_len + rel->calls_len && rel->calls_len > 0);
+    for (uint32_t i = 0; i < in->cols_len; i++) {
+        check_same(rel, i, in, i);
+    }
+    for (uint32_t i = 0; i < rel->calls_len; i++) {
+        struct plan_window_call call = rel->calls[i];
+        for (uint32_t k = 0, *col; (col = plan_window_col(&call, k)) != NULL; k++) {
+            ASSERT(*col < in->cols_len);
+        }
+        ASSERT(call.type.kind == rel->types[in->cols_len + i].kind);
+    }
+}
+
 /* The input's columns, then one for each expression. */
 static void check_map(const struct rel *rel, const struct rel *in)
 {
@@ -221,6 +237,10 @@ static void check_unary(const struct rel *rel)
     case REL_TOPK:
         check_topk(rel, in);
         break;
+    case REL_WINDOW:
+        check_topk(rel, in);
+        check_window(rel, in);
+        return;
     default:
         ASSERT(rel->sx_len == 0);
         break;

@@ -122,10 +122,33 @@ static void key_aggs(struct buf *key, const struct plan_node *n)
     }
 }
 
+static void key_bound(struct buf *key, const struct plan_bound *bound)
+{
+    buf_append_byte(key, bound->kind);
+    buf_append_u64(key, (uint64_t)bound->offset);
+    buf_append_u32(key, bound->kind == PLAN_BOUND_VALUE ? bound->col : 0);
+}
+
+static void key_call(struct buf *key, const struct plan_window_call *call)
+{
+    struct plan_window_call copy = *call;
+    buf_append_byte(key, call->func);
+    buf_append_byte(key, call->has_fallback);
+    buf_append_u64(key, (uint64_t)call->n);
+    buf_append_byte(key, call->agg.func);
+    buf_append_byte(key, call->agg.has_filter);
+    buf_append_byte(key, (uint8_t)(call->frame.mode * 8 + call->frame.exclude));
+    key_bound(key, &call->frame.start);
+    key_bound(key, &call->frame.end);
+    for (uint32_t i = 0, *col; (col = plan_window_col(&copy, i)) != NULL; i++) {
+        buf_append_u32(key, *col);
+    }
+}
+
 /* What tells nodes of one operator apart, beside their inputs and types. */
 static void key_payload(struct buf *key, const struct plan_node *n)
 {
-    ASSERT(n->op >= PLAN_SOURCE && n->op <= PLAN_TOPK);
+    ASSERT(n->op >= PLAN_SOURCE && n->op <= PLAN_OP_MAX);
     switch (n->op) {
     case PLAN_SOURCE:
     case PLAN_INDEX:
@@ -160,6 +183,14 @@ static void key_payload(struct buf *key, const struct plan_node *n)
         key_order(key, n->topk.order, n->topk.order_len);
         buf_append_u64(key, (uint64_t)n->topk.limit);
         buf_append_u64(key, (uint64_t)n->topk.offset);
+        break;
+    case PLAN_WINDOW:
+        buf_append_u32(key, n->window.keys_len);
+        buf_append(key, n->window.keys, n->window.keys_len * sizeof(uint32_t));
+        key_order(key, n->window.order, n->window.order_len);
+        for (uint32_t i = 0; i < n->window.calls_len; i++) {
+            key_call(key, &n->window.calls[i]);
+        }
         break;
     default:
         break;
@@ -469,6 +500,24 @@ static err_t emit_topk(struct emitter *em, const struct rel *rel, uint32_t *out)
     return add_node(em, &node, out);
 }
 
+static err_t emit_window(struct emitter *em, const struct rel *rel, uint32_t *out)
+{
+    ASSERT(rel->kind == REL_WINDOW);
+    uint32_t in = 0;
+    TRY(emit(em, rel->inputs[0], &in));
+    struct plan_node node = {.op = PLAN_WINDOW, .inputs_len = 1, .schema = schema_of(em, rel)};
+    node.inputs = copy_cols(em, &in, 1);
+    node.window.keys = copy_cols(em, rel->cols, rel->keys_len);
+    node.window.keys_len = rel->keys_len;
+    node.window.order =
+        arena_memdup(&em->plan->arena, rel->order, rel->order_len * sizeof(rel->order[0]));
+    node.window.order_len = rel->order_len;
+    node.window.calls =
+        arena_memdup(&em->plan->arena, rel->calls, rel->calls_len * sizeof(rel->calls[0]));
+    node.window.calls_len = rel->calls_len;
+    return add_node(em, &node, out);
+}
+
 /* A union's inputs while they are collected. */
 struct input_list {
     uint32_t *nodes;
@@ -544,6 +593,8 @@ static err_t emit_node(struct emitter *em, struct rel *rel, uint32_t *out)
         return emit_reduce(em, rel, out);
     case REL_TOPK:
         return emit_topk(em, rel, out);
+    case REL_WINDOW:
+        return emit_window(em, rel, out);
     case REL_UNION:
         return emit_union(em, rel, out);
     case REL_DISTINCT:

@@ -29,7 +29,9 @@ static err_t check_plain_call(struct az *az, const PgQuery__FuncCall *call, cons
 {
     ASSERT(name != NULL);
     if (call->over != NULL) {
-        return AZ_UNSUPPORTED(az, call->location, "window functions are not supported");
+        return az_err(az, call->location, ERR_INVALID, "42809",
+                      "OVER specified, but %s is not a window function nor an aggregate function",
+                      name);
     }
     const char *what = call->agg_distinct         ? "DISTINCT specified"
                        : call->agg_star           ? "(*) specified"
@@ -50,14 +52,12 @@ err_t az_func_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *
     const char *schema = NULL;
     const char *name = pg_name(call->funcname, call->n_funcname, &schema);
     bool builtin = schema == NULL || strcmp(schema, "pg_catalog") == 0;
-    if (call->over != NULL) {
-        return err_hint(AZ_UNSUPPORTED(az, call->location, "window functions are not supported"),
-                        "DISTINCT ON gives the first row of each group, a LATERAL subquery with "
-                        "LIMIT the first ones, a join with a grouped subquery its totals.");
-    }
     if (builtin) {
         *out = NULL;
         TRY(az_agg_call(az, scope, call, name, out));
+        if (*out == NULL) {
+            TRY(az_window_call(az, scope, call, name, out));
+        }
         if (*out != NULL) {
             return ERR_OK;
         }

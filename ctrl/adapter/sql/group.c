@@ -170,10 +170,9 @@ static struct sx *replace_fn(void *arg, struct sx *sx)
     return NULL;
 }
 
-/* A column for the expression: itself when it is one, else one more map. */
-static uint32_t column_for(struct az *az, const struct rel *rel, struct sxvec *maps, struct sx *sx)
+uint32_t az_column_for(struct az *az, const struct rel *rel, struct sxvec *maps, struct sx *sx)
 {
-    ASSERT(sx->kind != SX_AGG);
+    ASSERT(sx->kind != SX_AGG && sx->kind != SX_WINDOW);
     if (sx->kind == SX_COL && sx->level == 0) {
         return sx->col;
     }
@@ -200,16 +199,16 @@ static struct plan_agg agg_columns(struct az *az, const struct rel *rel, struct 
         arena_memdup(az->arena, sx->agg.order, sx->agg.order_len * sizeof(sx->agg.order[0]));
     uint32_t at = 0;
     if (agg.func != AGG_COUNT_ALL) {
-        agg.arg = column_for(az, rel, maps, sx->args[at++]);
+        agg.arg = az_column_for(az, rel, maps, sx->args[at++]);
     }
     if (agg_takes_two((enum agg_func)agg.func)) {
-        agg.arg2 = column_for(az, rel, maps, sx->args[at++]);
+        agg.arg2 = az_column_for(az, rel, maps, sx->args[at++]);
     }
     for (uint32_t i = 0; i < agg.order_len; i++) {
-        agg.order[i].col = column_for(az, rel, maps, sx->args[at++]);
+        agg.order[i].col = az_column_for(az, rel, maps, sx->args[at++]);
     }
     if (agg.has_filter) {
-        agg.filter = column_for(az, rel, maps, sx->args[at++]);
+        agg.filter = az_column_for(az, rel, maps, sx->args[at++]);
     }
     ASSERT(at == sx->args_len);
     return agg;
@@ -233,7 +232,7 @@ static void make_input(struct grouping *g, struct rel *rel, struct reduction *ou
     out->keys = ARENA_ARRAY(az->arena, uint32_t, g->groups->len);
     out->aggs = ARENA_ARRAY(az->arena, struct plan_agg, g->aggs.len);
     for (uint32_t i = 0; i < g->groups->len; i++) {
-        out->keys[i] = column_for(az, rel, &maps, g->groups->items[i]);
+        out->keys[i] = az_column_for(az, rel, &maps, g->groups->items[i]);
     }
     for (uint32_t i = 0; i < g->aggs.len; i++) {
         struct sx *sx = g->aggs.items[i];

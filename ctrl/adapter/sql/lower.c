@@ -1023,6 +1023,31 @@ static err_t lower_topk(struct lo *lo, struct rel *rel, struct rel *in, uint32_t
     return ERR_OK;
 }
 
+/* Likewise: each outer row has partitions of its own. */
+static err_t lower_window(struct lo *lo, struct rel *rel, struct rel *in, uint32_t o,
+                          struct rel **out)
+{
+    ASSERT(in->cols_len == o + rel->inputs[0]->cols_len);
+    ASSERT(rel->kind == REL_WINDOW);
+    uint32_t *keys = range(lo, 0, o + rel->keys_len);
+    struct plan_order *order =
+        arena_memdup(lo->arena, rel->order, rel->order_len * sizeof(order[0]));
+    struct plan_window_call *calls =
+        ARENA_ARRAY(lo->arena, struct plan_window_call, rel->calls_len);
+    for (uint32_t i = 0; i < rel->keys_len; i++) {
+        keys[o + i] = o + rel->cols[i];
+    }
+    for (uint32_t i = 0; i < rel->order_len; i++) {
+        order[i].col += o;
+    }
+    for (uint32_t i = 0; i < rel->calls_len; i++) {
+        calls[i] = call_remap(lo->arena, &rel->calls[i], NULL, o);
+    }
+    *out = rel_window(lo->arena, in, keys, o + rel->keys_len, order, rel->order_len, calls,
+                      rel->calls_len);
+    return ERR_OK;
+}
+
 /*
  * ALL counts multiplicities; without it NULLs are equal and rows are told apart once. ALL counts
  * multiplicities: EXCEPT ALL is what remains positive of l - r, INTERSECT ALL what EXCEPT ALL took
@@ -1111,6 +1136,8 @@ static err_t lower_node(struct lo *lo, struct rel *rel, struct rel *outer,
         return ERR_OK;
     case REL_TOPK:
         return lower_topk(lo, rel, in, o, out);
+    case REL_WINDOW:
+        return lower_window(lo, rel, in, o, out);
     default:
         UNREACHABLE();
     }

@@ -303,7 +303,7 @@ static double estimate_filter(struct phys *p, const struct rel *rel)
  */
 static double estimate_node(struct phys *p, const struct rel *rel)
 {
-    ASSERT(rel->kind >= REL_GET && rel->kind <= REL_TOPK);
+    ASSERT(rel->kind >= REL_GET && rel->kind <= REL_WINDOW);
     double rows = 1;
     switch (rel->kind) {
     case REL_CONSTANT:

@@ -108,6 +108,33 @@ static void need_reduce(struct prune *p, const struct pruned *n)
     }
 }
 
+/* Partition and order decide about the functions that are read. */
+static void need_window(struct prune *p, const struct pruned *n)
+{
+    ASSERT(n->rel->kind == REL_WINDOW);
+    const struct rel *rel = n->rel;
+    struct pruned *in = find(p, rel->inputs[0]);
+    bool any = false;
+    for (uint32_t i = 0; i < in->rel->cols_len; i++) {
+        in->need[i] = in->need[i] || n->need[i];
+    }
+    for (uint32_t i = 0; i < rel->calls_len; i++) {
+        if (n->need[in->rel->cols_len + i]) {
+            struct plan_window_call call = rel->calls[i];
+            for (uint32_t k = 0, *col; (col = plan_window_col(&call, k)) != NULL; k++) {
+                in->need[*col] = true;
+            }
+            any = true;
+        }
+    }
+    for (uint32_t i = 0; any && i < rel->keys_len; i++) {
+        in->need[rel->cols[i]] = true;
+    }
+    for (uint32_t i = 0; any && i < rel->order_len; i++) {
+        in->need[rel->order[i].col] = true;
+    }
+}
+
 /* From a node's needs to its inputs': marks are added, other users may have left some. */
 static void need_inputs(struct prune *p, const struct pruned *n)
 {
@@ -162,6 +189,9 @@ static void need_inputs(struct prune *p, const struct pruned *n)
         break;
     case REL_REDUCE:
         need_reduce(p, n);
+        break;
+    case REL_WINDOW:
+        need_window(p, n);
         break;
     default:
         break;
@@ -349,6 +379,37 @@ static void build_whole(struct prune *p, struct pruned *n)
     exactly(p, n, out, at);
 }
 
+/* Only the functions that are read; none: no window. */
+static void build_window(struct prune *p, struct pruned *n)
+{
+    ASSERT(n->rel->kind == REL_WINDOW);
+    const struct rel *rel = n->rel;
+    const struct pruned *in = find(p, rel->inputs[0]);
+    uint32_t width = in->rel->cols_len, len = 0;
+    uint32_t *keys = ARENA_ARRAY(p->arena, uint32_t, rel->keys_len);
+    uint32_t *at = ARENA_ARRAY(p->arena, uint32_t, rel->cols_len);
+    struct plan_order *order = ARENA_ARRAY(p->arena, struct plan_order, rel->order_len);
+    struct plan_window_call *calls = ARENA_ARRAY(p->arena, struct plan_window_call, rel->calls_len);
+    memcpy(at, in->at, width * sizeof(at[0]));
+    for (uint32_t i = 0; i < rel->calls_len; i++) {
+        at[width + i] = UINT32_MAX;
+        if (n->need[width + i]) {
+            at[width + i] = in->out->cols_len + len;
+            calls[len++] = call_remap(p->arena, &rel->calls[i], in->at, 0);
+        }
+    }
+    for (uint32_t i = 0; len > 0 && i < rel->keys_len; i++) {
+        keys[i] = in->at[rel->cols[i]];
+    }
+    for (uint32_t i = 0; len > 0 && i < rel->order_len; i++) {
+        order[i] = rel->order[i];
+        order[i].col = in->at[rel->order[i].col];
+    }
+    exactly(p, n,
+            rel_window(p->arena, in->out, keys, rel->keys_len, order, rel->order_len, calls, len),
+            at);
+}
+
 /* Inputs are built already. */
 static void build(struct prune *p, struct pruned *n)
 {
@@ -374,6 +435,9 @@ static void build(struct prune *p, struct pruned *n)
         break;
     case REL_REDUCE:
         build_reduce(p, n);
+        break;
+    case REL_WINDOW:
+        build_window(p, n);
         break;
     case REL_UNION:
     case REL_NEGATE:

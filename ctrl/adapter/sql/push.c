@@ -144,6 +144,72 @@ static struct rel *push_project(struct push *p, struct rel *rel, struct sxvec pr
     return rel_project(p->arena, in, rel->cols, rel->cols_len);
 }
 
+/* column op literal of integers, with the literal on the right: row_number() <= 3. */
+static bool bounds_column(const struct sx *sx, uint32_t col, int64_t *most, bool *exact)
+{
+    static const struct {
+        const char *op, *swapped;
+        int64_t less;
+        bool exact; /* rows up to the bound are all that pass */
+    } ops[] = {{"<=", ">=", 0, true}, {"<", ">", 1, true}, {"=", "=", 0, false}};
+    for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
+        for (int swap = 0; swap < 2 && sx->args_len == 2; swap++) {
+            const struct sx *a = sx->args[swap], *lit = sx->args[1 - swap];
+            bool ints = lit->type.kind == TYPE_INT4 || lit->type.kind == TYPE_INT8;
+            if (sx_is_op(sx, swap != 0 ? ops[i].swapped : ops[i].op) && a->kind == SX_COL &&
+                a->col == col && lit->kind == SX_LIT && ints && lit->lit.i > INT64_MIN) {
+                *most = lit->lit.i - ops[i].less;
+                *exact = ops[i].exact || *most == 1;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Functions whose values for the first rows of a partition do not depend on the others. */
+static bool is_of_first_rows(const struct plan_window_call *call)
+{
+    return call->func <= PLAN_WINDOW_DENSE_RANK || (call->func == PLAN_WINDOW_LAG && call->n >= 0);
+}
+
+/*
+ * WHERE row_number() <= k keeps the first k rows of each partition: a top-k below the window does,
+ * and the window has no more than those to number. A predicate that says just that is gone.
+ */
+static struct rel *limit_window(struct push *p, const struct rel *rel, struct rel *in,
+                                struct sxvec *preds)
+{
+    ASSERT(rel->kind == REL_WINDOW);
+    uint32_t width = rel->inputs[0]->cols_len, kept = 0;
+    int64_t limit = INT64_MAX;
+    for (uint32_t i = 0; i < rel->calls_len; i++) {
+        if (!is_of_first_rows(&rel->calls[i])) {
+            return in;
+        }
+    }
+    for (uint32_t i = 0; i < preds->len; i++) {
+        bool gone = false;
+        for (uint32_t c = 0; c < rel->calls_len; c++) {
+            int64_t most;
+            bool exact;
+            if (rel->calls[c].func == PLAN_WINDOW_ROW_NUMBER &&
+                bounds_column(preds->items[i], width + c, &most, &exact)) {
+                limit = most < limit ? most : limit;
+                gone = exact;
+            }
+        }
+        preds->items[kept] = preds->items[i];
+        kept += gone ? 0 : 1;
+    }
+    preds->len = kept;
+    if (limit == INT64_MAX) {
+        return in;
+    }
+    return rel_topk(p->arena, in, rel->cols, rel->keys_len, rel->order, rel->order_len,
+                    limit < 0 ? 0 : limit, 0);
+}
+
 /*
  * Predicates on key columns only may go below a grouping or a top-k by those keys. Predicates on
  * key columns only may go below a grouping or a top-k by those keys: they keep or drop whole
@@ -152,7 +218,7 @@ static struct rel *push_project(struct push *p, struct rel *rel, struct sxvec pr
  */
 static struct rel *push_grouped(struct push *p, struct rel *rel, struct sxvec preds)
 {
-    ASSERT(rel->kind == REL_REDUCE || rel->kind == REL_TOPK);
+    ASSERT(rel->kind == REL_REDUCE || rel->kind == REL_TOPK || rel->kind == REL_WINDOW);
     struct sxvec above = {0}, below = {0};
     bool reduce = rel->kind == REL_REDUCE;
     for (uint32_t i = 0; i < preds.len; i++) {
@@ -176,6 +242,9 @@ static struct rel *push_grouped(struct push *p, struct rel *rel, struct sxvec pr
     struct rel *in = push(p, rel->inputs[0], below);
     if (rel_is_empty(in)) {
         return rel_empty(p->arena, rel->types, rel->cols_len);
+    }
+    if (rel->kind == REL_WINDOW) {
+        in = limit_window(p, rel, in, &above);
     }
     return with_filter(p, rebuilt(p, rel, in), above);
 }
@@ -518,6 +587,7 @@ static struct rel *push_node(struct push *p, struct rel *rel, struct sxvec preds
         return push_join(p, rel, preds);
     case REL_REDUCE:
     case REL_TOPK:
+    case REL_WINDOW:
         return push_grouped(p, rel, preds);
     case REL_DISTINCT:
     case REL_THRESHOLD:

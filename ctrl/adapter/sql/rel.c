@@ -300,6 +300,40 @@ struct plan_agg agg_remap(struct arena *arena, const struct plan_agg *agg, const
     return out;
 }
 
+struct plan_window_call call_remap(struct arena *arena, const struct plan_window_call *call,
+                                   const uint32_t *map, uint32_t shift)
+{
+    struct plan_window_call out = *call;
+    ASSERT(call->agg.order_len == 0);
+    (void)arena;
+    for (uint32_t i = 0, *col; (col = plan_window_col(&out, i)) != NULL; i++) {
+        *col = map != NULL ? map[*col] : *col + shift;
+    }
+    return out;
+}
+
+struct rel *rel_window(struct arena *arena, struct rel *in, const uint32_t *keys, uint32_t keys_len,
+                       const struct plan_order *order, uint32_t order_len,
+                       const struct plan_window_call *calls, uint32_t calls_len)
+{
+    if (calls_len == 0) {
+        return in;
+    }
+    struct rel *rel = rel_new(arena, REL_WINDOW, in->cols_len + calls_len);
+    set_input(arena, rel, in);
+    memcpy(rel->types, in->types, in->cols_len * sizeof(in->types[0]));
+    rel->cols = arena_memdup(arena, keys, keys_len * sizeof(keys[0]));
+    rel->keys_len = keys_len;
+    rel->order = arena_memdup(arena, order, order_len * sizeof(order[0]));
+    rel->order_len = order_len;
+    rel->calls = arena_memdup(arena, calls, calls_len * sizeof(calls[0]));
+    rel->calls_len = calls_len;
+    for (uint32_t i = 0; i < calls_len; i++) {
+        rel->types[in->cols_len + i] = calls[i].type;
+    }
+    return rel;
+}
+
 struct rel *rel_topk(struct arena *arena, struct rel *in, const uint32_t *keys, uint32_t keys_len,
                      const struct plan_order *order, uint32_t order_len, int64_t limit,
                      int64_t offset)

@@ -99,6 +99,7 @@ bool az_is_dead(const struct rel *rel)
     case REL_DISTINCT:
     case REL_TOPK:
     case REL_REDUCE:
+    case REL_WINDOW:
         return az_is_dead(rel->inputs[0]);
     case REL_JOIN:
         if (rel->join == REL_JOIN_INNER) {
@@ -843,7 +844,9 @@ static err_t select_clauses(struct az *az, struct scope *scope, PgQuery__SelectS
     struct group_sets sets;
     TRY(group_clause(&by, s, &sets));
     if (s->having_clause != NULL) {
+        scope->no_windows = "HAVING";
         TRY(live_bool(az, scope, s->having_clause, "HAVING", &having));
+        scope->no_windows = NULL;
     }
     TRY(sort_clause(az, scope, s->sort_clause, s->n_sort_clause, t, visible, q));
     bool on = s->n_distinct_clause > 0 &&
@@ -858,7 +861,8 @@ static err_t select_clauses(struct az *az, struct scope *scope, PgQuery__SelectS
             rel = rel_filter1(az->arena, rel, having);
         }
     }
-    /* Targets and order refer to the relation as grouping left it. */
+    az_windows(az, &t->sx, &rel);
+    /* Targets and order refer to the relation as grouping and windows left it. */
     q->rel = rel;
     q->targets = t->sx.items;
     q->targets_len = t->sx.len;
@@ -881,11 +885,11 @@ static err_t plain_select(struct az *az, PgQuery__SelectStmt *s, struct scope *p
     if (s->n_locking_clause > 0) {
         return AZ_UNSUPPORTED(az, -1, "FOR UPDATE and FOR SHARE are not supported");
     }
-    if (s->n_window_clause > 0) {
-        return AZ_UNSUPPORTED(az, s->window_clause[0]->window_def->location,
-                              "window functions are not supported");
-    }
-    struct scope scope = {.parent = parent, .hide = hide};
+    struct scope scope = {.parent = parent,
+                          .hide = hide,
+                          .has_windows = true,
+                          .windows = s->window_clause,
+                          .windows_len = s->n_window_clause};
     struct rel *rel = NULL;
     TRY(az_from(az, &scope, s->from_clause, s->n_from_clause, &rel));
     /* A column that is grouped by in some sets only is NULL in the others. */

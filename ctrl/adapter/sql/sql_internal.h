@@ -123,6 +123,14 @@ enum sx_kind {
     SX_EXISTS,  /* subquery has rows */
     SX_SCALAR,  /* the one value of a subquery, NULL when it has no row */
     SX_AGG,     /* only between analysis of a SELECT's expressions and its grouping */
+    SX_WINDOW,  /* likewise; its args are columns of a window operator then: see window.c */
+};
+
+/* A window function: what is not among the args. */
+struct sx_window {
+    struct plan_window_call call; /* its columns are unused */
+    uint32_t keys_len, order_len;
+    struct plan_order *order; /* order_len; col unused */
 };
 
 /*
@@ -148,6 +156,7 @@ struct sx {
         struct plan_order *order; /* order_len; of the args behind the arguments; col unused */
         uint32_t order_len;
     } agg;
+    struct sx_window *window; /* SX_WINDOW */
 };
 
 /* ---- relations ------------------------------------------------------------------------------- */
@@ -166,6 +175,7 @@ enum rel_kind {
     REL_NEGATE, /* every multiplicity with the other sign */
     REL_UNION, /* the sum of the inputs: UNION ALL */
     REL_TOPK, /* per key: rows offset .. offset + limit in the order */
+    REL_WINDOW, /* the input's columns, then one for each of calls */
     REL_SET, /* analysis only: EXCEPT, INTERSECT */
 };
 
@@ -198,13 +208,16 @@ struct rel {
      */
     struct sx **sx;
     uint32_t sx_len;
-    uint32_t *cols; /* PROJECT: columns; REDUCE, TOPK: keys; project_len = cols_len of the list */
+    /* PROJECT: columns; REDUCE, TOPK, WINDOW: keys; project_len = cols_len of the list */
+    uint32_t *cols;
     uint32_t keys_len;
     struct plan_agg *aggs; /* REDUCE, GLOBAL: columns of the input */
     uint32_t aggs_len;
-    struct plan_order *order; /* TOPK */
+    struct plan_order *order; /* TOPK, WINDOW */
     uint32_t order_len;
     int64_t limit, offset;
+    struct plan_window_call *calls; /* WINDOW; its partition and order are keys and order */
+    uint32_t calls_len;
     struct datum *rows; /* CONSTANT: rows_len * cols_len */
     int64_t *diffs;     /* NULL: all 1 */
     uint32_t rows_len;
@@ -366,9 +379,14 @@ struct rel *rel_reduce(struct arena *arena, struct rel *in, const uint32_t *keys
 struct rel *rel_topk(struct arena *arena, struct rel *in, const uint32_t *keys, uint32_t keys_len,
                      const struct plan_order *order, uint32_t order_len, int64_t limit,
                      int64_t offset);
+struct rel *rel_window(struct arena *arena, struct rel *in, const uint32_t *keys, uint32_t keys_len,
+                       const struct plan_order *order, uint32_t order_len,
+                       const struct plan_window_call *calls, uint32_t calls_len);
 /* The aggregate over columns map[col] (NULL: col + shift), for a relation that has them there. */
 struct plan_agg agg_remap(struct arena *arena, const struct plan_agg *agg, const uint32_t *map,
                           uint32_t shift);
+struct plan_window_call call_remap(struct arena *arena, const struct plan_window_call *call,
+                                   const uint32_t *map, uint32_t shift);
 /* A copy to be changed before anyone else sees it. */
 struct rel *rel_copy(struct arena *arena, const struct rel *rel);
 /* Marks a relation that is shared by many (a view, a common table expression) when nothing in it
@@ -437,6 +455,11 @@ struct scope {
     size_t items_len, items_cap;
     const char *no_aggs; /* aggregates are not allowed here: "WHERE"; NULL: they are */
     uint32_t aggs_seen;
+    bool has_windows;       /* window functions are allowed at all */
+    bool in_window;         /* their arguments are being analysed */
+    const char *no_windows; /* they are not allowed here: "HAVING" */
+    pg_node **windows;      /* WINDOW's definitions */
+    size_t windows_len;
 };
 
 /* A common table expression while its query is analysed; a stack in az->ctes. */
@@ -495,6 +518,17 @@ err_t az_func_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *
 /* An aggregate; *out NULL when the name is none. */
 err_t az_agg_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
                   const char *name, struct sx **out);
+/* A window function that is no aggregate; *out NULL when the name is none. */
+err_t az_window_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
+                     const char *name, struct sx **out);
+/* May an aggregate with OVER stand here? Then, agg as it is without OVER becomes one with it. */
+err_t az_window_agg_place(struct az *az, const struct scope *scope, const PgQuery__FuncCall *call);
+err_t az_window_agg(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
+                    struct sx *agg, struct sx **out);
+/* Window operators over *rel for the window functions of the targets, which become its columns. */
+void az_windows(struct az *az, struct sxvec *targets, struct rel **rel);
+/* A column for the expression: itself when it is one, else one more map. */
+uint32_t az_column_for(struct az *az, const struct rel *rel, struct sxvec *maps, struct sx *sx);
 /* ASC, DESC, NULLS FIRST, NULLS LAST. */
 err_t az_sort_flags(struct az *az, const PgQuery__SortBy *by, struct plan_order *out);
 /* 0A000 for what has no order in the engine. */

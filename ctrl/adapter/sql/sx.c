@@ -25,7 +25,7 @@
 /* No location: whoever makes it from the user's text adds one. */
 struct sx *sx_new(struct arena *arena, enum sx_kind kind, struct type type)
 {
-    ASSERT(kind >= SX_COL && kind <= SX_AGG);
+    ASSERT(kind >= SX_COL && kind <= SX_WINDOW);
     struct sx *sx = ARENA_NEW(arena, struct sx);
     sx->kind = (uint8_t)kind;
     sx->type = type;
@@ -290,6 +290,28 @@ struct sx *sx_equal(struct arena *arena, struct sx *a, struct sx *b, bool null_s
     return sx_call(arena, func, type, args, 2);
 }
 
+static bool same_bound(const struct plan_bound *a, const struct plan_bound *b)
+{
+    return a->kind == b->kind && a->offset == b->offset;
+}
+
+/* All but the args. */
+static bool same_window(const struct sx_window *a, const struct sx_window *b)
+{
+    const struct plan_window_call *x = &a->call, *y = &b->call;
+    bool same = x->func == y->func && x->n == y->n && x->has_fallback == y->has_fallback &&
+                x->agg.func == y->agg.func && x->agg.has_filter == y->agg.has_filter &&
+                x->frame.mode == y->frame.mode && x->frame.exclude == y->frame.exclude &&
+                same_bound(&x->frame.start, &y->frame.start) &&
+                same_bound(&x->frame.end, &y->frame.end) && a->keys_len == b->keys_len &&
+                a->order_len == b->order_len;
+    for (uint32_t i = 0; same && i < a->order_len; i++) {
+        same = a->order[i].desc == b->order[i].desc &&
+               a->order[i].nulls_first == b->order[i].nulls_first;
+    }
+    return same;
+}
+
 /* Same value for the same row: types of literals count, locations do not. Relabelling does not
  * change a value. False is always safe: it costs a second computation. */
 bool sx_same(const struct sx *a, const struct sx *b)
@@ -323,6 +345,9 @@ bool sx_same(const struct sx *a, const struct sx *b)
     if (a->kind == SX_AGG && (a->agg.func != b->agg.func || a->agg.distinct != b->agg.distinct ||
                               a->agg.has_filter != b->agg.has_filter ||
                               a->agg.order_len != b->agg.order_len)) {
+        return false;
+    }
+    if (a->kind == SX_WINDOW && !same_window(a->window, b->window)) {
         return false;
     }
     for (uint32_t i = 0; i < a->agg.order_len; i++) {

@@ -673,3 +673,96 @@ select sum(a order by b), min(a order by a desc), count(distinct a order by a) f
 select count(distinct a order by b) from t
 select array_agg(a) || 1 from t
 select string_agg(n, '' order by n) from (select string_agg(b, ',' order by b) as n from t group by a) q
+select a, b, c, row_number() over (order by a, b, c) from t
+select a, b, rank() over (order by a), dense_rank() over (order by a), percent_rank() over (order by a), cume_dist() over (order by a) from t
+select a, b, rank() over (partition by b order by a desc nulls last) from t
+select a, b, c, ntile(2) over (order by a, b, c), ntile(3) over (order by a, b, c), ntile(100) over (order by a, b, c) from t
+select a, ntile(0) over (order by a) from t
+select a, ntile(null) over (order by a) from t
+select a, b, c, lag(b) over (order by a, b, c), lead(b) over (order by a, b, c) from t
+select a, b, c, lag(a, 2) over (order by a, b, c), lead(a, 2, -1) over (order by a, b, c), lag(a, 1, c) over (order by a, b, c) from t
+select a, lag(a, -1) over (order by a, b, c), lag(a, 0) over (order by a, b, c), lag(a, null) over (order by a, b, c) from t
+select a, b, first_value(b) over (order by a, b, c), last_value(b) over (order by a, b, c) from t
+select a, b, c, nth_value(b, 2) over (order by a, b, c), nth_value(b, 3) over (order by a, b, c rows between unbounded preceding and unbounded following) from t
+select a, nth_value(b, 0) over (order by a) from t
+select a, sum(c) over () from t
+select a, sum(c) over (partition by a), count(*) over (partition by a), avg(c) over (partition by a) from t
+select a, b, sum(a) over (order by a), count(*) over (order by a), min(b) over (order by a), max(c) over (order by a) from t
+select a, b, sum(c) over (order by a, b, c rows between 1 preceding and 1 following) from t
+select a, sum(a) over (order by a, b, c rows 2 preceding), sum(a) over (order by a, b, c rows between 1 following and 2 following) from t
+select a, sum(a) over (order by a, b, c rows between 2 preceding and 1 preceding), count(a) over (order by a, b, c rows between current row and unbounded following) from t
+select x, y, sum(y) over (order by x range between 1 preceding and 1 following) from s
+select x, y, sum(y) over (order by x desc range between 1 preceding and current row) from s
+select x, y, sum(x) over (order by y range between 10 preceding and 10 following), count(*) over (order by y nulls first range between unbounded preceding and 5 following) from s
+select k, v, count(*) over (order by k range between 1 preceding and 1 following), sum(v) over (order by v range between 1 preceding and current row) from w
+select c, count(*) over (order by c range between 1.5 preceding and 0.75 following) from t
+select f, count(*) over (order by f range between 1.75 preceding and current row) from x
+select d1, count(*) over (order by d1 range between '1 month' preceding and '1 day' following), count(*) over (order by ts range between interval '59 days' preceding and current row) from x
+select x, y, sum(y) over (order by x groups between 1 preceding and current row), sum(y) over (order by x groups between 1 following and 1 following) from s
+select x, y, sum(x) over (order by x groups 1 preceding) from s
+select x, y, sum(y) over (order by x, y rows between unbounded preceding and unbounded following exclude current row), count(*) over (order by x exclude group), count(*) over (order by x exclude ties) from s
+select x, first_value(y) over (order by x, y rows between 1 preceding and 1 following exclude current row), last_value(x) over (order by x groups between current row and 1 following exclude ties) from s
+select a, count(*) filter (where b is not null) over (partition by a), sum(c) filter (where a > 1) over (order by a) from t
+select a, sum(a) over w, count(*) over w from t window w as (partition by b order by a)
+select a, sum(a) over (w rows between unbounded preceding and current row) from t window w as (order by a, b, c)
+select a, sum(a) over w2 from t window w as (partition by b), w2 as (w order by a)
+select a, rank() over w, sum(c) over (w order by a) from t window w as (partition by b)
+select a, sum(a) over w from t
+select a, sum(a) over (w order by b) from t window w as (order by a)
+select a, sum(a) over (w partition by b) from t window w as (order by a)
+select a, sum(a) over (w) from t window w as (order by a rows 1 preceding)
+select a, sum(sum(c)) over (order by a) from t group by a
+select a, rank() over (order by sum(c) desc nulls last, a), count(*) from t group by a
+select a, sum(count(*)) over () from t group by a order by a
+select b, sum(count(*)) over (partition by b is null) from t group by b
+select a, row_number() over (order by a, b, c) + 1 from t order by 2 desc
+select a, b from t order by row_number() over (order by a desc, b, c)
+select distinct rank() over (order by a) from t
+select * from (select a, b, c, row_number() over (partition by a order by b, c) as n from t) q where n = 1
+select * from (select a, b, c, row_number() over (partition by a order by c desc nulls last, b) as n from t) q where n <= 2
+select * from (select a, b, c, row_number() over (order by a, b, c) as n from t) q where n < 4 and a > 1
+select * from (select a, rank() over (order by a) as n from t) q where n <= 2
+select * from (select a, b, c, row_number() over (partition by a order by b, c) as n, count(*) over (partition by a order by b, c) as m from t) q where n <= 1
+select a from (select a, row_number() over (partition by a order by b, c) as n from t) q where n = 1
+select q.n, count(*) from (select row_number() over (partition by a order by b, c) as n from t) q group by q.n
+select t.a, (select max(r) from (select rank() over (order by y) as r from s where s.x = t.a) q) from t
+select t.a, l.y, l.r from t, lateral (select y, row_number() over (order by y) as r from s where s.x <= t.a) l
+select a, lag(a) over (order by a, b, c) is distinct from a from t
+select a, sum(a) over (order by a, b, c) - lag(a, 1, 0) over (order by a, b, c) from t
+select a, variance(c) over (order by a), stddev(a) over (partition by b), var_pop(c::float8) over (partition by a) from t
+select a, bool_and(a > 1) over (order by a), bit_or(a) over (order by a), bit_xor(a) over (order by a) from t
+select x, y, max(y) over (order by x, y rows between 1 preceding and 1 preceding), min(y) over (order by x, y rows between 2 following and 3 following) from s
+select i2, sum(f) over (order by i2), avg(f) over (order by i2 rows between unbounded preceding and 1 preceding) from x
+select row_number() over () from t where a = 2 and b = 'deux'
+select count(*) over () from t where false
+select a, row_number() over (order by a, b, c) from t where row_number() over () > 1
+select a from t group by row_number() over ()
+select a from t group by a having row_number() over () > 1
+select sum(row_number() over ()) from t
+select row_number() over (order by row_number() over ()) from t
+select sum(sum(a) over ()) over () from t
+select row_number() from t
+select row_number(a) over (order by a) from t
+select upper(b) over () from t
+select sum(distinct a) over () from t
+select string_agg(b, ',' order by b) over () from t
+select row_number() filter (where true) over () from t
+select sum(a) over (rows -1 preceding) from t
+select sum(a) over (order by a rows null preceding) from t
+select sum(a) over (order by a range -1 preceding) from t
+select sum(a) over (groups 1 preceding) from t
+select sum(a) over (order by a, b range 1 preceding) from t
+select sum(a) over (order by b range 1 preceding) from t
+select lag(a, 1, 'x') over (order by a) from t
+select lag(a, 1, 2.5) over (order by a, b, c) from t
+select a, lag(b, 1, '-') over (order by a, b, c) from t
+select a, sum(a) over (partition by a order by b), sum(a) over (order by b partition by a) from t
+select count(*), sum(n) from (select sum(c) over (partition by a) as n from t) q
+select a, n from (select a, sum(a) over (partition by b) as n from t) q where a = 2
+select * from (select a, b, c, row_number() over (partition by a order by b, c) as n from t) q where 2 > n
+select * from (select a, b, c, row_number() over (partition by a order by b, c) as n from t) q where n = 2
+select * from (select a, b, c, row_number() over (partition by a order by b, c) as n from t) q where n <= 0
+select * from (select a, b, c, row_number() over (partition by a order by b, c) as n, lag(b) over (partition by a order by b, c) as l, rank() over (partition by a order by b, c) as r from t) q where n <= 2 and r < 5
+select * from (select a, b, c, row_number() over (partition by a order by b, c) as n, lead(b) over (partition by a order by b, c) as l from t) q where n <= 1
+select * from (select a, b, c, row_number() over (partition by a order by b, c) as n, row_number() over (partition by a order by c desc nulls last, b) as m from t) q where n <= 1 and m <= 2
+select a, b from (select a, b, row_number() over (partition by a order by b, c) as n from t) q where n < 2 and a = 2

@@ -256,6 +256,48 @@ static void aggregate(struct random_sql *g, const struct columns *in, struct buf
     buf_free(&arg);
 }
 
+/* A window function whose answer does not depend on the order of peers, as a number. */
+static void window(struct random_sql *g, const struct columns *in, struct buf *out)
+{
+    static const char *const ranks[] = {"rank()", "dense_rank()", "count(*)"};
+    static const char *const aggs[] = {"sum(", "min(", "max(", "count(", "first_value(",
+                                       "last_value("};
+    static const char *const frames[] = {
+        "",
+        " range between 1 preceding and 1 following",
+        " range between unbounded preceding and 2 following",
+        " groups between 1 preceding and current row",
+        " groups between 1 following and unbounded following",
+        " range between 2 following and 4 following",
+        " groups between 2 preceding and 1 preceding exclude ties",
+        " range between unbounded preceding and unbounded following exclude group",
+        " range between current row and unbounded following exclude current row"};
+    struct buf by = {0};
+    column(g, in, true, &by);
+    bool values = below(g, 2) == 0, whole = values && below(g, 12) == 0;
+    if (values) {
+        /* Of peers first and last are anybody's: what is asked for is what they are peers by. */
+        buf_append_str(out, aggs[below(g, whole ? 4 : 6)]);
+        buf_append(out, by.data, by.len);
+        buf_append_str(out, ")");
+    } else {
+        buf_append_str(out, ranks[below(g, 3)]);
+    }
+    if (whole) {
+        buf_append_str(out, " over ()::int");
+        buf_free(&by);
+        return;
+    }
+    buf_append_str(out, " over (");
+    if (below(g, 3) == 0) {
+        buf_append_str(out, "partition by ");
+        column(g, in, below(g, 2) == 0, out);
+    }
+    buf_printf(out, " order by %.*s%s%s)::int", (int)by.len, (const char *)by.data,
+               below(g, 3) == 0 ? " desc" : "", frames[below(g, 9)]);
+    buf_free(&by);
+}
+
 static void select_query(struct random_sql *g, const struct columns *outer, uint32_t cols,
                          struct buf *out)
 {
@@ -272,7 +314,9 @@ static void select_query(struct random_sql *g, const struct columns *outer, uint
     const char *key = own.items[0].is_int ? own.items[0].name : NULL;
     for (uint32_t i = 0; i < cols; i++) {
         buf_append_str(out, i > 0 ? ", " : "");
-        if (!grouped) {
+        if (!grouped && below(g, 6) == 0 && own.items[0].is_int) {
+            window(g, &own, out);
+        } else if (!grouped) {
             int_expr(g, &all, out);
         } else if (i == 0 && key != NULL) {
             buf_append_str(out, key);

@@ -95,6 +95,45 @@ static void shapes(void)
     world_free(w);
 }
 
+static void windows(void)
+{
+    struct world *w = small_world();
+    PLAN("select a, sum(c) over (partition by a order by b rows 2 preceding), rank() over "
+         "(partition by a order by b) from t",
+         "Window partition=(#0) order=(#1 asc nulls last) functions=(sum(#2) rows between 2 "
+         "preceding and current row, rank())");
+    /* Two windows, one above the other; only what is read. */
+    PLAN("select a, n from (select a, row_number() over (order by a) as n, count(*) over (order by "
+         "b) as m, lag(c) over (partition by b) as l from t) q where l > 0",
+         "Window partition=(#1)", "functions=(lag(#2, 1))", "Window order=",
+         "functions=(row_number())");
+    plan_lacks(w,
+               "select a, n from (select a, row_number() over (order by a) as n, count(*) over "
+               "(order by b) as m from t) q",
+               "count");
+    /* The first rows are a top-k; where nobody reads the number there is no window. */
+    PLAN("select a, b, n from (select a, b, row_number() over (partition by a order by c desc) as "
+         "n from t) q where n <= 3 and b = 'x'",
+         "Window partition=(#0)", "TopK group=(#0) order=(#2 desc nulls first) limit=3");
+    PLAN("select a, b from (select a, b, row_number() over (partition by a order by c) as n from t)"
+         " q where n < 3",
+         "TopK group=(#0) order=(#2 asc nulls last) limit=2");
+    plan_lacks(w,
+               "select a, b from (select a, b, row_number() over (partition by a order by c) as n "
+               "from t) q where n < 3",
+               "Window");
+    plan_lacks(w,
+               "select a, n from (select a, row_number() over (partition by a order by c) as n, "
+               "lead(b) over (partition by a order by c) as l from t) q where n < 3 and l > ''",
+               "TopK");
+    plan_lacks(w, "select * from (select rank() over (order by a) as n from t) q where n < 3",
+               "TopK");
+    /* What is about whole partitions goes below. */
+    PLAN("select * from (select a, count(*) over (partition by a) as n from t) q where a = 5",
+         "Window", "filter=(#0 = 5)");
+    world_free(w);
+}
+
 static void indexes(void)
 {
     struct world *w = small_world();
@@ -362,6 +401,7 @@ static void writes(void)
 
 static const struct test_case cases[] = {
     {"shapes", shapes},
+    {"windows", windows},
     {"indexes", indexes},
     {"wide", wide},
     {"descriptions", descriptions},
