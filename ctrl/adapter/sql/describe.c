@@ -343,6 +343,10 @@ static void explain_query(const struct sql_context *cx, const struct sql_query *
     const struct plan_words words = {.object = cx->catalog->object, .arg = cx->catalog_ctx};
     ASSERT(q->kind >= SQL_QUERY_CONSTANT && q->kind <= SQL_QUERY_DATAFLOW);
     explain_finishing(q, out);
+    if (cx->optimized != NULL) {
+        buf_append(out, cx->optimized->data, cx->optimized->len);
+        return;
+    }
     switch (q->kind) {
     case SQL_QUERY_CONSTANT:
         buf_printf(out, "Constant %u rows\n", q->constant.rows_len);
@@ -385,9 +389,8 @@ static err_t explain_object(const struct sql_context *cx, const struct sql_stmt 
 }
 
 /* Nothing is run; a definition that could not be made is an error here, too. */
-err_t sql_explain(const struct sql_context *cx, const struct sql_stmt *stmt, struct buf *out)
+static err_t explain(const struct sql_context *cx, const struct sql_stmt *stmt, struct buf *out)
 {
-    ASSERT(stmt->kind == SQL_EXPLAIN && stmt->explain.stage != SQL_EXPLAIN_ANALYZE);
     if (stmt->explain.of_object) {
         return explain_object(cx, stmt, out);
     }
@@ -418,4 +421,16 @@ err_t sql_explain(const struct sql_context *cx, const struct sql_stmt *stmt, str
     explain_query(cx, q, out);
     sql_query_free(q);
     return ERR_OK;
+}
+
+/* The plan is made in any case; the logical one is noted on the way. */
+err_t sql_explain(const struct sql_context *cx, const struct sql_stmt *stmt, struct buf *out)
+{
+    ASSERT(stmt->kind == SQL_EXPLAIN && stmt->explain.stage != SQL_EXPLAIN_ANALYZE);
+    struct buf optimized = {0};
+    struct sql_context with = *cx;
+    with.optimized = stmt->explain.stage == SQL_EXPLAIN_OPTIMIZED ? &optimized : NULL;
+    err_t err = explain(&with, stmt, out);
+    buf_free(&optimized);
+    return err;
 }

@@ -320,6 +320,9 @@ err_t query_plan(struct az *az, struct rel *rel, bool subscribe, bool snapshot,
 {
     ASSERT(rel != NULL && out->plan == NULL);
     TRY(rel_lower(az, rel, &rel));
+    if (az->cx->optimized != NULL) {
+        rel_print(az->arena, rel_push_filters(az->arena, rel), az->cx->optimized);
+    }
     rel = rel_optimize(az->arena, rel);
     out->types = arena_memdup(az->arena, rel->types, rel->cols_len * sizeof(rel->types[0]));
     out->types_len = rel->cols_len;

@@ -241,6 +241,7 @@ struct sql_context {
     const struct type *param_types;
     const struct datum *params; /* NULL: describe only */
     uint32_t params_len;
+    struct buf *optimized; /* EXPLAIN OPTIMIZED PLAN: where planning says it; else NULL */
 };
 
 /* ---- describe -------------------------------------------------------------------------------- */

@@ -597,6 +597,11 @@ err_t rel_emit(struct arena *scratch, struct rel *rel, struct plan *plan, uint32
                struct emit_reads *reads);
 /* One expression in the form of plans; 0A000 when it is too large. */
 err_t sx_emit(struct arena *arena, const struct sx *sx, struct expr *out);
+
+/* ---- rel_print.c ----------------------------------------------------------------------------- */
+
+/* The tree of a relation that was lowered, a line each. */
+void rel_print(struct arena *arena, const struct rel *rel, struct buf *out);
 /* A chain of MAP, FILTER, PROJECT over *base as one mfp. */
 err_t rel_mfp(struct arena *scratch, struct arena *arena, struct rel *rel, struct rel **base,
               struct mfp *out);

@@ -134,6 +134,34 @@ static void windows(void)
     world_free(w);
 }
 
+/* What is asked, before it is decided how. */
+static void optimized(void)
+{
+    struct world *w = small_world();
+#define OPTIMIZED(sql, ...) PLAN("optimized plan for " sql, __VA_ARGS__)
+    OPTIMIZED("select a + 1 from t where b = 'x' and a > 1", "Project (#3)\n  Map #3: (a + 1)\n",
+              "Filter (b = 'x') and (a > 1)\n", "Get u", " (t)\n");
+    /* All inputs of a join at once; a name that is there twice has its number. */
+    OPTIMIZED("select * from t join s on t.a = s.x join t u on u.a = s.x where u.b = 'x'",
+              "InnerJoin on=((", "(a#5 = ", "  Filter (b = 'x')\n    Get u");
+    OPTIMIZED("select a from t where exists (select 1 from s where x = a)", "SemiJoin on=((");
+    OPTIMIZED("select a, sum(c) from t group by a", "Reduce group=(a) aggregates=(sum(c))\n");
+    OPTIMIZED("select * from t order by a limit 3", "Finish order by #0 limit 3\n", "Get u");
+    OPTIMIZED("select * from (select * from t order by a limit 3) q",
+              "TopK group=() order=(a asc nulls last) limit=3 offset=0\n");
+    OPTIMIZED("select a from t union select x from s", "Distinct\n  Union\n");
+    OPTIMIZED("select a from t except all select x from s", "Threshold\n", "Negate\n");
+    OPTIMIZED("with q as (select a, count(*) as n from t group by a) select * from q q1 join q q2 "
+              "on q1.a = q2.n", "$1 = Reduce group=(a)", "Get $1\n");
+    OPTIMIZED("select a, sum(c) over (partition by b order by a) from t", "Window partition=(b)",
+              "sum(c)");
+    OPTIMIZED("select 1", "Constant rows=1\n");
+    OPTIMIZED("view v", "Reduce group=(a)");
+    plan_lacks(w, "optimized plan for select * from t", "Source");
+    plan_lacks(w, "optimized plan for select * from t", "Export");
+    world_free(w);
+}
+
 static void indexes(void)
 {
     struct world *w = small_world();
@@ -402,6 +430,7 @@ static void writes(void)
 static const struct test_case cases[] = {
     {"shapes", shapes},
     {"windows", windows},
+    {"optimized", optimized},
     {"indexes", indexes},
     {"wide", wide},
     {"descriptions", descriptions},
