@@ -23,6 +23,8 @@ static const char usage[] =
     "  engine     the compute engine alone: count (w1), join (w2), distinct (w3a) and\n"
     "             consolidate (w3b), each beside a hand-written loop; answers are checked\n"
     "  nexmark    queries over the stream of an auction house, planned from SQL; answers checked\n"
+    "  window     functions over a partition of a million rows when one of them changes; answers\n"
+    "             are counted\n"
     "  boundary   storage to compute: the protocol beside the bare carriers; many subscriptions,\n"
     "             fan-out, kill -9 of the other side\n"
     "  exchange   the workers of a replica among themselves, beside the bare carriers\n"
