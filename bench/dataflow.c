@@ -20,6 +20,7 @@
 #include <stdio.h>
 
 enum { DATAFLOW = 1, EXPORT = 2, SIDES_MAX = 2, COLS_MAX = 4 };
+enum { STEPS_TIMED_ROWS = 1000 }; /* a round of fewer is over in a step, and its clock would show */
 
 struct worker {
     struct dataflow_bench *bench;
@@ -28,6 +29,7 @@ struct worker {
     struct engine *engine;
     uint64_t frontier; /* of the output: everything before it has been put out */
     struct outcome outcome;
+    uint64_t step_ns;  /* the longest step of all rounds but small ones */
     struct batch_builder *builders[SIDES_MAX];  /* used again each round */
     void *data[SIDES_MAX];                      /* of the prepared round, owned */
     struct batch views[SIDES_MAX];              /* of data */
@@ -195,7 +197,7 @@ static struct plan *plan_of(const struct dataflow_bench *bench)
 /* ---- rounds ---------------------------------------------------------------------------------- */
 
 /* A plan that does not validate is a bug of this file, not of its user. */
-static void worker_init(struct dataflow_bench *bench, uint32_t index)
+static void worker_init(struct dataflow_bench *bench, uint32_t index, struct io_loop *loop)
 {
     static const uint8_t kinds[] = {TYPE_INT8, TYPE_INT8};
     static const uint32_t parts[] = {1, 1};
@@ -203,7 +205,7 @@ static void worker_init(struct dataflow_bench *bench, uint32_t index)
     worker->bench = bench;
     worker->index = index;
     struct engine_config config = {
-        .worker = index, .workers = bench->workers, .host = &host, .ctx = worker};
+        .worker = index, .workers = bench->workers, .loop = loop, .host = &host, .ctx = worker};
     worker->engine = engine_new(&config);
     struct plan *plan = plan_of(bench);
     err_t err = plan_validate(plan);
@@ -241,16 +243,22 @@ static void worker_run(struct worker *worker, uint64_t time)
 {
     ASSERT(worker->frontier <= time);
     uint32_t part = worker->index;
+    uint32_t rows = 0;
     for (uint32_t side = 0; side < worker->bench->sides; side++) {
         const struct batch *view = &worker->views[side];
         engine_input(worker->engine, DATAFLOW, side, part, time, time + 1,
                      view->rows > 0 ? view : NULL, NULL);
+        rows += view->rows;
     }
+    bool timed = rows >= STEPS_TIMED_ROWS;
     while (worker->frontier <= time) {
         for (uint32_t from = 0; from < worker->bench->workers; from++) {
             postbox_receive(&worker->in[from], on_message, worker);
         }
+        uint64_t start = timed ? machine_now_ns() : 0;
         engine_step(worker->engine);
+        uint64_t ns = timed ? machine_now_ns() - start : 0;
+        worker->step_ns = ns > worker->step_ns ? ns : worker->step_ns;
     }
 }
 
@@ -277,7 +285,8 @@ static void *worker_main(void *arg)
     }
 }
 
-struct dataflow_bench *dataflow_bench_new(enum workload_kind kind, uint32_t workers)
+struct dataflow_bench *dataflow_bench_new(enum workload_kind kind, uint32_t workers,
+                                          struct io_loop *loop)
 {
     struct dataflow_bench *bench = MEM_NEW(struct dataflow_bench);
     ASSERT(workers >= 1 && workers <= DATAFLOW_WORKERS_MAX);
@@ -286,7 +295,7 @@ struct dataflow_bench *dataflow_bench_new(enum workload_kind kind, uint32_t work
     bench->in_cols = kind == WORKLOAD_JOIN ? 2 : 1;
     bench->workers = workers;
     for (uint32_t w = 0; w < workers; w++) {
-        worker_init(bench, w);
+        worker_init(bench, w, w == 0 ? loop : NULL); /* a loop is its thread's */
     }
     for (uint32_t w = 1; w < workers; w++) {
         int rc = pthread_create(&bench->worker[w].thread, NULL, worker_main, &bench->worker[w]);
@@ -383,4 +392,12 @@ uint64_t dataflow_bench_memory(const struct dataflow_bench *bench)
         bytes += engine_memory(bench->worker[w].engine);
     }
     return bytes;
+}
+
+/* Of the first worker: the others' fuel is counted in units, as they have no clock. */
+uint64_t dataflow_bench_longest_step(struct dataflow_bench *bench)
+{
+    uint64_t ns = bench->worker[0].step_ns;
+    bench->worker[0].step_ns = 0;
+    return ns;
 }

@@ -8,16 +8,21 @@
 #define TAILRACE_BENCH_DATAFLOW_H
 
 #include "bench/workload.h"
+#include "core/io/io.h"
 
 struct dataflow_bench;
 
 enum { DATAFLOW_WORKERS_MAX = 2 };
 
-struct dataflow_bench *dataflow_bench_new(enum workload_kind kind, uint32_t workers);
+/* loop: whose clock the first worker's steps are bounded by, as in production. */
+struct dataflow_bench *dataflow_bench_new(enum workload_kind kind, uint32_t workers,
+                                          struct io_loop *loop);
 void dataflow_bench_free(struct dataflow_bench *bench);
 void dataflow_bench_prepare(struct dataflow_bench *bench, const struct update *updates, size_t len);
 void dataflow_bench_run(struct dataflow_bench *bench);
 struct outcome dataflow_bench_outcome(const struct dataflow_bench *bench);
+/* Nanoseconds, since it was last asked for. */
+uint64_t dataflow_bench_longest_step(struct dataflow_bench *bench);
 /* Bytes the engines hold. */
 uint64_t dataflow_bench_memory(const struct dataflow_bench *bench);
 

@@ -57,6 +57,7 @@ struct measure {
     struct hist hist; /* of rounds */
     double rate;      /* million updates a second */
     double mib;       /* held at the phase's end */
+    double step_us;   /* engine: the longest step, of rounds that are not small */
     struct outcome outcome;
 };
 
@@ -87,6 +88,8 @@ static void run_target(const struct workload *workload, struct target *target,
         uint64_t bytes = target->engine != NULL ? dataflow_bench_memory(target->engine)
                                                 : loop_memory(target->loop);
         measure->mib = (double)bytes / 1048576;
+        measure->step_us =
+            target->engine != NULL ? (double)dataflow_bench_longest_step(target->engine) / 1e3 : 0;
         measure->outcome = outcome_of(target);
     }
     free(updates);
@@ -133,16 +136,18 @@ static void add_figures(struct report *report, const struct workload *workload, 
     report_add(report, name, "of loop", engine->rate / loop->rate);
     report_latency(report, name, &engine->hist);
     report_add(report, name, "loop p50 us", (double)hist_quantile(&loop->hist, 0.5) / 1e3);
+    report_add(report, name, "longest step us", engine->step_us);
     report_add(report, name, "engine MiB", engine->mib);
     report_add(report, name, "loop MiB", loop->mib);
 }
 
 /* Engine first, then the loop, each alone in memory. */
-static void run_once(const struct workload *workload, uint32_t workers, struct report *report)
+static void run_once(const struct workload *workload, uint32_t workers, struct io_loop *clock,
+                     struct report *report)
 {
     struct measure *engine = mem_zalloc(workload->phases_len * sizeof(*engine));
     struct measure *loop = mem_zalloc(workload->phases_len * sizeof(*loop));
-    struct target target = {.engine = dataflow_bench_new(workload->kind, workers)};
+    struct target target = {.engine = dataflow_bench_new(workload->kind, workers, clock)};
     ASSERT(workload->phases_len > 0);
     run_target(workload, &target, engine);
     dataflow_bench_free(target.engine);
@@ -157,8 +162,17 @@ static void run_once(const struct workload *workload, uint32_t workers, struct r
     free(loop);
 }
 
-void bench_engine(const struct options *options, struct report *report)
+/* What runs inside the loop. */
+struct session {
+    const struct options *options;
+    struct report *report;
+};
+
+/* All workloads asked for, from one call of the loop: it lends its clock, nothing else. */
+static void run_all(struct io_loop *loop, void *arg)
 {
+    const struct session *session = arg;
+    const struct options *options = session->options;
     bool found = false;
     ASSERT(options->runs >= 1);
     for (size_t w = 0; w < workloads_len; w++) {
@@ -168,12 +182,28 @@ void bench_engine(const struct options *options, struct report *report)
         found = true;
         struct workload workload = workload_scaled(&workloads[w], options->scale);
         for (int run = 0; run < options->runs; run++) {
-            run_once(&workload, (uint32_t)options->workers, report);
+            run_once(&workload, (uint32_t)options->workers, loop, session->report);
         }
     }
-    if (!found) {
-        report_wrong(report, "no workload %s", options->workload);
-        return;
+    if (found) {
+        report_add(session->report, "process", "peak MiB", machine_peak_mib());
+    } else {
+        report_wrong(session->report, "no workload %s", options->workload);
     }
-    report_add(report, "process", "peak MiB", machine_peak_mib());
+    io_loop_stop(loop);
+}
+
+void bench_engine(const struct options *options, struct report *report)
+{
+    struct session session = {options, report};
+    struct io_env *env = NULL;
+    err_t err = io_env_new_real(&env);
+    if (err == ERR_OK) {
+        err = io_main(env, run_all, &session);
+        io_env_free(env);
+    }
+    if (err != ERR_OK) {
+        report_wrong(report, "%s", err_text(err));
+        err_free(err);
+    }
 }
