@@ -31,6 +31,9 @@ static const struct link_ops *find_link(const char *name)
             return links[i];
         }
     }
+    if (name != NULL && strcmp(link_exchange_inner.name, name) == 0) {
+        return &link_exchange_inner;
+    }
     return NULL;
 }
 

@@ -90,6 +90,7 @@ extern const char link_absent[];
 extern const struct link_ops link_shm, link_tcp, link_tls;             /* link_carrier.c */
 extern const struct link_ops link_boundary_shm, link_boundary_tcp;     /* link_boundary.c */
 extern const struct link_ops link_exchange_shm, link_exchange_tcp;     /* link_exchange.c */
+extern const struct link_ops link_exchange_inner; /* link_exchange.c; not among links */
 /* link_many.c; not among links: they need their shapes */
 extern const struct link_ops link_many, link_many_tcp;
 extern const struct link_ops link_ring, link_bytes;                    /* link_floor.c */

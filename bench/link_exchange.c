@@ -30,6 +30,7 @@ struct member {
     char local[2][192];   /* "unixpacket:path", for shared memory */
     struct io_loop *loop; /* net loop and worker loop in one */
     struct exchange *exchange;
+    bool inner;              /* both members are workers of one process, which shares it */
     struct io_poller poller; /* sends */
     struct io_timer timer;   /* looks at link_interrupted */
     uint64_t *message;       /* the next one; the exchange copies it */
@@ -49,12 +50,19 @@ static void member_end(struct member *m, err_t err)
     io_loop_stop(m->loop);
 }
 
-/* To the other process's worker; the exchange copies and keeps it until it is taken. */
+/* Its index in its process. */
+static uint32_t index_of(const struct member *m)
+{
+    return m->inner && m->load->parent ? 1 : 0;
+}
+
+/* To the other worker; the exchange copies and keeps it until it is taken. */
 static void send_one(struct member *m)
 {
     ASSERT(m->formed);
     load_fill(m->load, m->message);
-    exchange_send(m->exchange, 0, m->load->parent ? 0 : 1, m->message, m->load->shape->bytes);
+    exchange_send(m->exchange, index_of(m), m->load->parent ? 0 : 1, m->message,
+                  m->load->shape->bytes);
 }
 
 /* The clock is read before the message is written: building it is part of the round trip. */
@@ -79,7 +87,7 @@ static bool poll_member(struct io_poller *poller)
         }
         return true;
     }
-    if (!exchange_ready(m->exchange, 0)) {
+    if (!exchange_ready(m->exchange, index_of(m))) {
         return false; /* an acknowledgement wakes the loop */
     }
     for (uint32_t i = 0; i < load->shape->batch; i++) {
@@ -139,19 +147,16 @@ static void on_timer(struct io_timer *timer)
     io_timer_start(m->loop, timer, io_now_us(m->loop) + WATCH_US);
 }
 
-/* The replica's process 0 is the child, 1 the parent. */
-static err_t start_member(struct member *m)
+/* The replica's process 0 is the child, 1 the parent; or its one process has two workers. */
+static err_t make_exchange(struct member *m)
 {
-    static const uint32_t spins_us[] = {[LOAD_SPIN] = SPIN_US, [LOAD_SLEEP] = 0};
     const char *peers[] = {m->tcp[0], m->tcp[1]};
     const char *paths[] = {m->local[0], m->local[1]};
-    uint32_t process = m->load->parent ? 1 : 0;
+    uint32_t process = m->load->parent && !m->inner ? 1 : 0;
     ASSERT(m->load != NULL && m->exchange == NULL);
-    if (m->load->shape->wait != LOAD_ADAPT) {
-        io_loop_set_spin(m->loop, spins_us[m->load->shape->wait]);
-    }
     struct exchange_config config = {
-        .process = process, .processes = 2, .workers_per_process = 1,
+        .process = process, .processes = m->inner ? 1 : 2,
+        .workers_per_process = m->inner ? 2 : 1,
         .listen_address = m->tcp[process], .peers = peers,
         .unix_paths = m->shm ? paths : NULL,
         .self = {.environment = "tailrace-bench!", .service = 1, .process = process,
@@ -159,8 +164,19 @@ static err_t start_member(struct member *m)
         .carrier = m->shm ? BOUNDARY_CARRIER_SHM : BOUNDARY_CARRIER_TCP,
         .handler = &handler,
     };
-    TRY(exchange_new(m->loop, &config, &m->exchange));
-    exchange_worker(m->exchange, 0, m->loop, m);
+    return exchange_new(m->loop, &config, &m->exchange);
+}
+
+static err_t start_member(struct member *m)
+{
+    static const uint32_t spins_us[] = {[LOAD_SPIN] = SPIN_US, [LOAD_SLEEP] = 0};
+    if (m->load->shape->wait != LOAD_ADAPT) {
+        io_loop_set_spin(m->loop, spins_us[m->load->shape->wait]);
+    }
+    if (m->exchange == NULL) {
+        TRY(make_exchange(m));
+    }
+    exchange_worker(m->exchange, index_of(m), m->loop, m);
     m->poller = (struct io_poller){.poll = poll_member};
     io_poller_add(m->loop, &m->poller);
     m->timer.fire = on_timer;
@@ -200,6 +216,7 @@ static void start_both(struct io_loop *loop, void *arg)
 {
     struct both *both = arg;
     start(loop, &both->members[0]);
+    both->members[1].exchange = both->members[1].inner ? both->members[0].exchange : NULL;
     start(loop, &both->members[1]);
 }
 
@@ -243,6 +260,13 @@ static err_t shm_open_link(struct link *link)
     return member_new(link, true);
 }
 
+static err_t inner_open_link(struct link *link)
+{
+    err_t err = member_new(link, false);
+    ((struct member *)link->state)->inner = true;
+    return err;
+}
+
 static err_t tcp_open_link(struct link *link)
 {
     return member_new(link, false);
@@ -272,3 +296,8 @@ const struct link_ops link_exchange_tcp = {
     .name = "exchange tcp", .kind = LINK_OURS, .layer = LINK_EXCHANGE, .under = &link_tcp,
     .fits = fits, .open = tcp_open_link, .run = exchange_run, .count = exchange_count,
     .close = exchange_close};
+/* Two workers of a process, for the count alone: a run has two processes. Rounds of threads are
+ * measured in exchange.c. */
+const struct link_ops link_exchange_inner = {
+    .name = "exchange inner", .kind = LINK_OURS, .layer = LINK_EXCHANGE, .fits = fits,
+    .open = inner_open_link, .count = exchange_count, .close = exchange_close};
