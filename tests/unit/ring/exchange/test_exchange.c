@@ -25,6 +25,8 @@ struct world {
     size_t len_max;
     size_t chop;
     size_t cuts_max;
+    bool asleep;
+    uint64_t pause_us;
     enum boundary_carrier carrier;
     char directory[64]; /* for sockets; "": none */
     char secret[80];
@@ -115,7 +117,8 @@ static void process_start(struct world *w, uint32_t p)
         t->world = w;
         t->talker = (struct talker){.x = w->x[p], .index = i, .self = p * w->workers + i,
                                     .total = w->processes * w->workers, .messages = w->messages,
-                                    .len_max = w->len_max, .on_done = talker_done, .ctx = t};
+                                    .len_max = w->len_max, .asleep = w->asleep,
+                                    .pause_us = w->pause_us, .on_done = talker_done, .ctx = t};
         w->left++;
         CU_ASSERT_PTR_NULL_FATAL(io_thread_start(w->net, "worker", -1, thread_start, NULL, t));
     }
@@ -203,6 +206,17 @@ static void test_one_process(void)
     struct world w = {.processes = 1, .workers = 3, .messages = test_scaled(20000),
                       .len_max = 5000};
     world_run(&w);
+}
+
+/* Workers that sleep whenever they may: a wake that is lost would hang it. */
+static void test_asleep(void)
+{
+    struct world w = {.processes = 1, .workers = 3, .messages = test_scaled(50000),
+                      .len_max = 50000, .asleep = true};
+    world_run(&w);
+    struct world paced = {.processes = 1, .workers = 3, .messages = test_scaled(4000),
+                          .len_max = 3000, .asleep = true, .pause_us = 100};
+    world_run(&paced);
 }
 
 static void test_alone(void)
@@ -369,6 +383,7 @@ static void test_hello_generation(void)
 static const struct test_case cases[] = {
     {"generation out of range", test_generation_range},
     {"generation out of range in a handshake", test_hello_generation},
+    {"one process, asleep", test_asleep},
     {"alone", test_alone},
     {"one process", test_one_process},
     {"tcp 2x2", test_two_by_two},

@@ -159,6 +159,9 @@ const struct exchange_handler talk_handler = {
 void talker_start(struct talker *t, struct io_loop *loop)
 {
     t->loop = loop;
+    if (t->asleep) {
+        io_loop_set_spin(loop, 0);
+    }
     exchange_worker(t->x, t->index, loop, t);
     if (t->pause_us == 0) {
         t->poller.poll = talk_poll;

@@ -31,6 +31,7 @@ struct talker {
     void *ctx;
     struct io_poller poller;
     struct io_timer timer;
+    bool asleep;       /* whenever there is nothing to do: it does not look for work first */
     uint64_t pause_us; /* between messages; 0: as fast as back-pressure lets it */
 };
 extern const struct exchange_handler talk_handler; /* worker_ctx: struct talker */
