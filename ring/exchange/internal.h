@@ -118,13 +118,11 @@ struct inner_lane {
     size_t unpublished_bytes;
     struct piece *backlog;   /* found no line, oldest first */
     struct piece *backlog_last;
-    uint32_t rung;           /* the receiver's sleep that it was woken from last */
     /* Stored by the receiver, loaded by the sender: lines taken. */
     _Alignas(64) _Atomic uint64_t head;
     /* The receiver's alone: */
     _Alignas(64) struct inner_line *in; /* the same ring: no line of the sender's is read */
     uint64_t taken;
-    uint32_t rung_back; /* the sender's sleep that it was woken from last */
     bool ahead;         /* the next message is of a generation that does not stand here yet */
 };
 
