@@ -315,7 +315,7 @@ static err_t table_columns(struct az *az, const PgQuery__CreateStmt *s, struct s
 /* ---- views ----------------------------------------------------------------------------------- */
 
 /* The query's names, the first of them replaced by (a, b, ...). */
-static err_t view_columns(struct az *az, pg_node **aliases, size_t aliases_len,
+static err_t view_columns(struct az *az, const char *const *aliases, size_t aliases_len,
                           const struct query *q, struct sql_ddl *out)
 {
     ASSERT(q->targets == NULL);
@@ -325,7 +325,7 @@ static err_t view_columns(struct az *az, pg_node **aliases, size_t aliases_len,
                        "CREATE VIEW specifies more column names than columns");
     }
     for (size_t i = 0; i < aliases_len; i++) {
-        names[i] = pg_string(aliases[i]);
+        names[i] = aliases[i];
     }
     for (uint32_t i = 0; i < q->cols_len; i++) {
         for (uint32_t j = 0; j < i; j++) {
@@ -347,18 +347,25 @@ static err_t view(struct az *az, const struct sql_stmt *stmt, struct sql_ddl *ou
 {
     ASSERT(stmt->kind == SQL_CREATE_VIEW || stmt->kind == SQL_CREATE_MATERIALIZED_VIEW);
     pg_node *node = stmt->ast->node, *query = node;
-    pg_node **aliases = NULL;
-    size_t aliases_len = 0;
+    pg_node **list = NULL;
+    size_t aliases_len = stmt->ast->names_len;
+    const char **aliases = stmt->ast->names;
     if (node->node_case == PG_QUERY__NODE__NODE_VIEW_STMT) {
         query = node->view_stmt->query;
-        aliases = node->view_stmt->aliases;
+        list = node->view_stmt->aliases;
         aliases_len = node->view_stmt->n_aliases;
         out->or_replace = node->view_stmt->replace != 0;
     } else if (node->node_case == PG_QUERY__NODE__NODE_CREATE_TABLE_AS_STMT) {
         query = node->create_table_as_stmt->query;
-        aliases = node->create_table_as_stmt->into->col_names;
+        list = node->create_table_as_stmt->into->col_names;
         aliases_len = node->create_table_as_stmt->into->n_col_names;
         out->if_not_exists = node->create_table_as_stmt->if_not_exists != 0;
+    }
+    if (list != NULL) {
+        aliases = ARENA_ARRAY(az->arena, const char *, aliases_len);
+        for (size_t i = 0; i < aliases_len; i++) {
+            aliases[i] = pg_string(list[i]);
+        }
     }
     struct query q;
     /* Names are written into the tree during the analysis, before it is deparsed. */

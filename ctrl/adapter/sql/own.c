@@ -465,10 +465,27 @@ static err_t view_query(struct parser *p)
     return ERR_OK;
 }
 
+/* (a, b): names for the first columns of a view. */
+static err_t view_names(struct parser *p)
+{
+    ASSERT(p->ast->names_len == 0);
+    const char **names = ARENA_ARRAY(arena_of(p), const char *, BATCH_COLS_MAX);
+    bool more = true;
+    TRY(expect_punct(p, '('));
+    while (more) {
+        if (p->ast->names_len == BATCH_COLS_MAX) {
+            return syntax_error(p);
+        }
+        TRY(ident(p, &names[p->ast->names_len++]));
+        TRY(accept_punct(p, ',', &more));
+    }
+    p->ast->names = names;
+    return expect_punct(p, ')');
+}
+
 /*
- * CREATE [OR REPLACE] MATERIALIZED VIEW name [(columns)] [IN CLUSTER c] [WITH (...)] AS query
- * CREATE MATERIALIZED VIEW name [IN CLUSTER c] [WITH (...)] AS query. Only the form with IN CLUSTER
- * comes here; the others are PostgreSQL's.
+ * CREATE MATERIALIZED VIEW name [(columns)] [IN CLUSTER c] [WITH (...)] AS query. Only the form
+ * with IN CLUSTER comes here; the others are PostgreSQL's.
  */
 static err_t create_materialized_view(struct parser *p)
 {
@@ -477,7 +494,7 @@ static err_t create_materialized_view(struct parser *p)
     TRY(if_not_exists(p));
     TRY(name(p, &p->stmt->name));
     if (at_punct(p, '(')) {
-        return syntax_error(p);
+        TRY(view_names(p));
     }
     TRY(in_cluster(p));
     TRY(with_options(p, &p->ast->options));
@@ -485,21 +502,25 @@ static err_t create_materialized_view(struct parser *p)
 }
 
 /*
- * Does the statement use IN CLUSTER, or anything else that is ours, before AS or ON? Does the
- * statement say IN CLUSTER before AS or a parenthesis? Behind those stands a query, or a list, in
- * which IN is an operator.
+ * Does the statement say IN CLUSTER before AS or a parenthesis? Behind those stands a query, or a
+ * list, in which IN is an operator. The column names of a materialized view are passed over.
  */
 static err_t mentions_cluster(struct parser *p, bool *yes)
 {
     ASSERT(yes != NULL);
     struct parser ahead = *p;
+    bool names = at_word(p, "materialized");
     *yes = false;
-    while (ahead.t.kind != SQL_TOKEN_END && !at_word(&ahead, "as") && !at_punct(&ahead, '(')) {
+    while (ahead.t.kind != SQL_TOKEN_END && !at_word(&ahead, "as")) {
+        if (at_punct(&ahead, '(') && !names) {
+            break;
+        }
         if (at_word(&ahead, "in")) {
             TRY(next(&ahead));
             *yes = *yes || at_word(&ahead, "cluster");
             continue;
         }
+        names = names && !at_punct(&ahead, ')');
         TRY(next(&ahead));
     }
     return ERR_OK;

@@ -42,6 +42,8 @@ struct sql_ast {
     struct sql_name on;  /* CREATE INDEX, SUBSCRIBE, SHOW ... FROM */
     bool has_query;      /* SUBSCRIBE (query) rather than of an object */
     const char *cluster; /* IN CLUSTER */
+    const char **names;  /* CREATE MATERIALIZED VIEW v (a, b) IN CLUSTER */
+    uint32_t names_len;
     pg_node *columns;    /* CREATE SOURCE: a CreateStmt with the column list, or NULL */
     uint32_t columns_base;
     bool if_not_exists;

@@ -333,6 +333,12 @@ static void definitions(void)
     CU_ASSERT_STRING_EQUAL(d->create_sql,
                            "CREATE MATERIALIZED VIEW m IN CLUSTER c AS SELECT * FROM public.t");
     sql_ddl_free(d);
+    d = ddl_of(w, "create materialized view if not exists m (x, \"Y\") in cluster c as select * "
+                  "from t");
+    CU_ASSERT_STRING_EQUAL(d->columns.names[1], "Y");
+    CU_ASSERT_STRING_EQUAL(d->create_sql, "CREATE MATERIALIZED VIEW m (x, \"Y\") IN CLUSTER c AS "
+                                          "SELECT * FROM public.t");
+    sql_ddl_free(d);
     d = ddl_of(w, "create index i in cluster c on t (b, a)");
     CU_ASSERT_EQUAL(d->index.keys_len, 2);
     CU_ASSERT_EQUAL(d->index.keys[0], 1);
