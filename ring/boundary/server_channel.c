@@ -101,10 +101,16 @@ void channel_flush(struct channel *channel)
                                 .a = chunk->lower, .b = chunk->upper, .c = chunk->ok_len};
     if (chunk->len == 0) {
         carrier_commit(link->carrier, link->local, channel->remote, &m, NULL, 0);
-    } else {
+    } else if (carrier_ready(link->carrier, link->local, channel->remote)) {
         /* The carrier holds a reference of its own until the peer has read it. */
         carrier_share(link->carrier, link->local, channel->remote, &m, &chunk->block,
                       chunk->len);
+    } else {
+        /* What was sent since the turns found room is waiting for some: a reference behind it
+         * would keep the very memory it may be waiting for. */
+        m.data = chunk->block.data;
+        m.len = chunk->len;
+        carrier_send(link->carrier, link->local, channel->remote, &m); /* copies */
     }
 }
 

@@ -199,7 +199,7 @@ static void send_chunk(struct sub *sub, const struct boundary_chunk *chunk, size
     struct link *link = sub->link;
     struct channel *channel = sub->channel;
     ASSERT(chunk->lower <= chunk->upper && len <= FRAME_MESSAGE_MAX);
-    channel_flush(channel);
+    channels_flush(link->worker); /* of all: see server_channel.c on memory */
     channel_name(channel, sub->id);
     struct carrier_message m = {.kind = BOUNDARY_DATA, .stream = channel->stream,
                                 .flags = len == 0 ? CARRIER_URGENT : 0,
@@ -463,10 +463,24 @@ void boundary_server_wake(struct boundary_server *server, uint32_t index, uint64
     }
 }
 
+/* Chunks are kept for those who come, some of whom may be waiting for the very memory: they go
+ * while messages wait for some. */
+static bool let_go(struct server_worker *w)
+{
+    if (w->kept_first == NULL || !shm_pool_short(w->server->pool, w->index)) {
+        return false;
+    }
+    while (w->kept_first != NULL) {
+        share_drop(w, w->kept_first);
+    }
+    return true;
+}
+
 /* True while there may be more to do, so that the loop does not sleep. */
 static bool server_poll(struct io_poller *poller)
 {
     struct server_worker *w = CONTAINER_OF(poller, struct server_worker, poller);
+    let_go(w);
     if (w->run.first == NULL) {
         return false;
     }
@@ -476,6 +490,12 @@ static bool server_poll(struct io_poller *poller)
     }
     channels_flush(w);
     return true;
+}
+
+/* About to sleep: what a session was refused since the last poll is seen here. */
+static bool server_arm(struct io_poller *poller)
+{
+    return let_go(CONTAINER_OF(poller, struct server_worker, poller));
 }
 
 void boundary_server_worker(struct boundary_server *server, uint32_t index, struct io_loop *loop,
@@ -489,6 +509,7 @@ void boundary_server_worker(struct boundary_server *server, uint32_t index, stru
     w->loop = loop;
     w->ctx = worker_ctx;
     w->poller.poll = server_poll;
+    w->poller.arm = server_arm;
     w->poller.brief = true;
     io_poller_add(loop, &w->poller);
     if (server->pool != NULL) {

@@ -139,6 +139,12 @@ bool shm_pool_take(struct shm_pool_worker *w, size_t len, uint64_t *offset)
     return taken;
 }
 
+bool shm_pool_short(const struct shm_pool *pool, uint32_t local)
+{
+    ASSERT(local < pool->config.workers);
+    return pool->workers[local].waiting;
+}
+
 void shm_pool_drop(struct shm_pool_worker *w, uint64_t offset)
 {
     if (shm_arena_drop(&w->arena, offset) && w->waiting) {

@@ -39,6 +39,9 @@ void shm_pool_worker(struct shm_pool *pool, uint32_t local, struct io_loop *loop
  * hold what there is; room will tell. */
 bool shm_pool_reserve(struct shm_pool *pool, uint32_t local, size_t len,
                       struct carrier_block *out);
+/* Was a block refused, here or to a session's message that waits for it, and has none come back
+ * since? */
+bool shm_pool_short(const struct shm_pool *pool, uint32_t local);
 /* Gives back what is beyond the first len bytes (> 0); before the block is shared. */
 void shm_pool_trim(struct shm_pool *pool, uint32_t local, struct carrier_block *block, size_t len);
 /* The maker needs it no longer; its readers may. */

@@ -11,7 +11,8 @@
 
 #include <stdio.h>
 
-enum { PROCESSES_MAX = 2, WORKERS_MAX = 2, SOURCES = 6, READERS_MAX = 64 };
+enum { PROCESSES_MAX = 2, WORKERS_MAX = 2, SOURCES = 6, COPIES_MAX = 4,
+       READERS_MAX = 64 * COPIES_MAX};
 
 struct world;
 
@@ -41,6 +42,7 @@ struct world {
     uint64_t end;
     uint64_t tick_us;
     size_t record_max;
+    size_t copies; /* readers of each source at each worker, who begin together; 0: one */
     size_t chop; /* bytes; 0: no proxy */
     size_t cuts_max; /* then no more, so that every reader gets to the end */
     size_t credit;
@@ -104,11 +106,12 @@ static void compute_start(struct io_loop *loop, void *arg)
     struct compute_thread *t = arg;
     struct world *w = t->world;
     t->loop = loop;
+    size_t copies = w->copies > 0 ? w->copies : 1;
     boundary_client_worker(t->client, t->index, loop);
     for (uint32_t worker = 0; worker < w->processes * w->workers; worker++) {
-        for (uint32_t source = 0; source < SOURCES; source++) {
+        for (uint32_t source = 0; source < SOURCES * copies; source++) {
             struct log_reader *r = &t->readers[t->readers_len++];
-            log_reader_init(r, source, worker, w->end, w->record_max);
+            log_reader_init(r, source / copies, worker, w->end, w->record_max);
             r->on_done = reader_done;
             r->ctx = t;
         }
@@ -116,7 +119,7 @@ static void compute_start(struct io_loop *loop, void *arg)
     t->left = t->readers_len;
     for (size_t i = 0; i < t->readers_len; i++) {
         struct log_reader *r = &t->readers[i];
-        struct boundary_request request = log_request(r, 1 + hash_u64(i) % w->end);
+        struct boundary_request request = log_request(r, 1 + hash_u64(i / copies) % w->end);
         r->sub = boundary_subscribe(t->client, t->index, &request, &log_handler, r);
     }
 }
@@ -297,6 +300,14 @@ static void test_shm_small_arena(void)
     world_run_shm(&w);
 }
 
+/* Chunks shared by several, and others too large for the arena, wait for room on the same lanes. */
+static void test_shm_small_arena_shared(void)
+{
+    struct world w = {.processes = 1, .workers = 2, .end = test_scaled(1000), .tick_us = 0,
+                      .arena = 1, .record_max = 150000, .copies = 4};
+    world_run_shm(&w);
+}
+
 /* A CA and two certificates, as files in the world's directory. */
 static void world_run_tls(struct world *w)
 {
@@ -396,5 +407,6 @@ static const struct test_case cases[] = {
     {"shm 1x1", test_shm_one},
     {"shm 2x2", test_shm_two_by_two},
     {"shm small arena", test_shm_small_arena},
+    {"shm small arena, shared", test_shm_small_arena_shared},
 };
 TEST_SUITE("ring/boundary", cases)
