@@ -73,11 +73,10 @@ struct small {
     _Alignas(64) uint8_t bytes[CARRIER_RUN_BYTES];
 };
 
-/* Small messages in runs, built in place when they take one line. */
+/* Small messages in runs, built in place. */
 static void send_small(struct post *post, uint32_t count)
 {
     struct load *load = post->load;
-    struct small small;
     const struct carrier_message m = {.kind = FRAME_KIND_USER, .stream = 1};
     ASSERT(post->carrier != NULL && load->shape->bytes <= CARRIER_RUN_BYTES);
     while (count > 0) {
@@ -90,8 +89,8 @@ static void send_small(struct post *post, uint32_t count)
             }
         } else {
             for (uint32_t i = 0; i < run.len; i++) {
-                load_fill(load, small.bytes);
-                carrier_run_put(&run, i, &m, small.bytes);
+                load_fill_two(load, carrier_run_at(&run, i, &m),
+                              CARRIER_RUN_HEAD / sizeof(load_pair), carrier_run_more(&run, i));
             }
         }
         carrier_run_end(post->carrier, 0, 0, &run, run.len);

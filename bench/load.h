@@ -105,17 +105,20 @@ static inline bool load_sends(const struct load *load)
     return load->parent == (load->shape->pattern == LOAD_PING);
 }
 
-/* Two words: what every x86-64 and ARMv8 moves in one instruction. Messages lie at 8 bytes only. */
-typedef uint64_t load_pair __attribute__((vector_size(16), aligned(8), may_alias));
+/* Two words: what every x86-64 and ARMv8 moves in one instruction. Messages lie at 8 bytes, their
+ * second parts at 4. */
+typedef uint64_t load_pair __attribute__((vector_size(16), aligned(4), may_alias));
 
 STATIC_ASSERT(LOAD_BYTES_MIN >= sizeof(load_pair), "number and due time are in every message");
 STATIC_ASSERT(LOAD_BYTES_MAX % sizeof(load_pair) == 0, "messages are whole pairs");
 
-/* Writes the next message's bytes. */
-static inline __attribute__((always_inline)) void load_fill(struct load *load, void *data)
+/* Writes the next message's bytes, the first `pairs` pairs of them at data, the others at rest. */
+static inline __attribute__((always_inline)) void load_fill_two(struct load *load, void *data,
+                                                                size_t pairs, void *rest)
 {
     load_pair *pair = data;
-    size_t pairs = load->shape->bytes / sizeof(*pair);
+    load_pair *more = rest;
+    size_t all = load->shape->bytes / sizeof(*pair);
     uint64_t seq = load->sent++;
     load_pair word = {seq + 2, seq + 3};
     pair[0] = (load_pair){seq, load->due_ns};
@@ -123,6 +126,16 @@ static inline __attribute__((always_inline)) void load_fill(struct load *load, v
         pair[i] = word;
         word += (load_pair){2, 2};
     }
+    for (size_t i = pairs; i < all; i++) {
+        *more++ = word;
+        word += (load_pair){2, 2};
+    }
+}
+
+/* Writes the next message's bytes. */
+static inline __attribute__((always_inline)) void load_fill(struct load *load, void *data)
+{
+    load_fill_two(load, data, load->shape->bytes / sizeof(load_pair), NULL);
 }
 
 /* Is it time to send one more in PACED? The due times go on whether or not anybody keeps up. */

@@ -242,8 +242,8 @@ void carrier_run_end(struct carrier *c, uint32_t local, uint32_t remote,
 typedef uint64_t carrier_pair __attribute__((vector_size(16), may_alias));
 STATIC_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the halves of a pair's words");
 
-/* Writes the header of message i (data and len of m are ignored); its bytes, no more than
- * CARRIER_RUN_HEAD, are to be written where this points, 32-byte aligned. */
+/* Writes the header of message i (data and len of m are ignored); its first CARRIER_RUN_HEAD bytes
+ * are to be written where this points, 32-byte aligned. */
 static inline __attribute__((always_inline)) uint8_t *
 carrier_run_at(const struct carrier_run *run, uint32_t i, const struct carrier_message *m)
 {
@@ -282,6 +282,16 @@ static inline __attribute__((always_inline)) void carrier_copy(uint8_t *to, cons
     }
 }
 
+/* Where the bytes of message i beyond those go, 4-byte aligned. Only when there are any, and then
+ * for each message. */
+static inline __attribute__((always_inline)) uint8_t *
+carrier_run_more(const struct carrier_run *run, uint32_t i)
+{
+    struct carrier_line *line = run->lines + (size_t)i * run->stride + 1;
+    line->zero = 0;
+    return line->more;
+}
+
 /* The same for any length: copies the run's bytes a message from data. */
 static inline __attribute__((always_inline)) void
 carrier_run_put(const struct carrier_run *run, uint32_t i, const struct carrier_message *m,
@@ -292,10 +302,9 @@ carrier_run_put(const struct carrier_run *run, uint32_t i, const struct carrier_
         carrier_copy(bytes, data, run->bytes);
         return;
     }
-    struct carrier_line *line = run->lines + (size_t)i * run->stride + 1;
-    line->zero = 0;
     carrier_copy(bytes, data, CARRIER_RUN_HEAD);
-    carrier_copy(line->more, data + CARRIER_RUN_HEAD, run->bytes - CARRIER_RUN_HEAD);
+    carrier_copy(carrier_run_more(run, i), data + CARRIER_RUN_HEAD,
+                 run->bytes - CARRIER_RUN_HEAD);
 }
 
 /* A word of the layer above's, one per local worker and session; NULL at open. */
