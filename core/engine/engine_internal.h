@@ -86,6 +86,7 @@ struct op {
     uint8_t *kinds;                 /* of the output */
     uint32_t cols;
     struct batch_builder *ok, *err; /* output under construction */
+    uint32_t rows_sized;            /* rows of ok when its bytes were last looked at */
     void *state;
     struct account account;         /* of the operator's state */
     uint64_t arranged_rows;

@@ -83,6 +83,7 @@ void op_flush(struct op *op)
 {
     struct chunk *chunk =
         op->ok != NULL ? chunk_from_builder(op->ok, op->cols, &op->dataflow->account) : NULL;
+    op->rows_sized = 0;
     if (chunk != NULL) {
         op_emit(op, chunk, false);
     }
@@ -92,13 +93,19 @@ void op_flush(struct op *op)
     }
 }
 
-/* The size in bytes is looked at every 128 rows only: it walks the columns. */
+/* The size in bytes is looked at once in 128 rows only: it walks the columns. Rows may have come
+ * singly or many at once. */
 void op_row_done(struct op *op)
 {
     uint32_t rows = op->ok != NULL ? batch_builder_rows(op->ok) : 0;
     uint32_t errs = op->err != NULL ? batch_builder_rows(op->err) : 0;
-    bool look = (rows & 127) == 127 && batch_builder_size(op->ok) >= OUT_BYTES;
-    if (rows >= OUT_ROWS || errs >= OUT_ROWS || look) {
+    bool large = rows >= OUT_ROWS || errs >= OUT_ROWS;
+    ASSERT(rows >= op->rows_sized);
+    if (!large && rows - op->rows_sized >= 128) {
+        op->rows_sized = rows;
+        large = batch_builder_size(op->ok) >= OUT_BYTES;
+    }
+    if (large) {
         op_flush(op);
     }
 }
