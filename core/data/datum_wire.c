@@ -13,6 +13,8 @@
  *   uuid                 16 bytes
  *   text, bytea          the bytes
  *   jsonb                version byte 1, then the text
+ *   arrays               dimensions, has NULLs, element OID, length, 1; then length (-1: NULL) and
+ *                        bytes of each element; see send_array
  *   mz_timestamp         its text: drivers do not know the type
  *
  * Sending trusts the value; receiving trusts nothing: lengths, ranges and forms are checked, with
@@ -170,6 +172,110 @@ static int64_t shift_epoch(int64_t ts)
     return ts == TS_INFINITY || ts == TS_NINFINITY ? ts : ts - PG_EPOCH_MICROS;
 }
 
+/* ---- arrays ---------------------------------------------------------------------------------- */
+
+/* The next item of array text behind *at, unescaped; false: the text is none of an array. */
+static bool array_item(const struct datum *d, uint32_t *at, struct buf *item, bool *null)
+{
+    bool quoted = *at < d->len && d->s[*at] == '"', open = quoted;
+    buf_clear(item);
+    for (*at += quoted ? 1 : 0; *at < d->len; (*at)++) {
+        char c = d->s[*at];
+        if (open && c == '"') {
+            open = false;
+        } else if (!open && (c == ',' || c == '}')) {
+            break;
+        } else if (!open && (quoted || c == '"' || c == '{')) {
+            return false; /* more dimensions, or nothing array_agg writes */
+        } else {
+            *at += c == '\\' ? 1 : 0;
+            if (*at < d->len) {
+                buf_append_byte(item, (uint8_t)d->s[*at]);
+            }
+        }
+    }
+    *null = !quoted && item->len == 4 && memcmp(item->data, "NULL", 4) == 0;
+    return *at < d->len && !open;
+}
+
+/* False when an item is no value of the element type. */
+static bool send_item(const struct type *element, struct buf *item, struct buf *out)
+{
+    struct arena arena = {0};
+    struct datum d;
+    err_t err = datum_parse(element, buf_cstr(item), item->len, &arena, &d);
+    bool ok = err == ERR_OK;
+    size_t at = out->len;
+    if (ok) {
+        put_be(out, 0, 4);
+        datum_send(element, &d, out);
+        uint32_t len = __builtin_bswap32((uint32_t)(out->len - at - 4));
+        memcpy(out->data + at, &len, sizeof(len));
+    }
+    err_free(err);
+    arena_free(&arena);
+    return ok;
+}
+
+/* The items of {...}; returns how many, or -1. */
+static int64_t send_items(const struct type *element, const struct datum *d, bool *nulls,
+                          struct buf *out)
+{
+    struct buf item = {0};
+    int64_t n = 0;
+    bool ok = d->len >= 2 && d->s[0] == '{' && d->s[d->len - 1] == '}';
+    for (uint32_t at = 1; ok && at < d->len - 1; at++, n++) {
+        bool null;
+        ok = array_item(d, &at, &item, &null);
+        if (ok && null) {
+            put_be(out, UINT32_MAX, 4);
+            *nulls = true;
+        } else if (ok) {
+            ok = send_item(element, &item, out);
+        }
+    }
+    buf_free(&item);
+    return ok ? n : -1;
+}
+
+/*
+ * One dimension from 1 on, as array_agg makes; none when it is empty. False, and nothing is sent,
+ * for what only looks like an array: int2vector and its like are texts in the catalog.
+ */
+static bool send_array(const struct type *type, const struct datum *d, struct buf *out)
+{
+    uint32_t oid = type_element_of(type->oid);
+    struct type element;
+    if (oid == 0 || !type_of_oid(oid, -1, &element)) {
+        return false;
+    }
+    size_t start = out->len;
+    bool nulls = false;
+    static const uint8_t head[20] = {0};
+    buf_append(out, head, sizeof(head));
+    int64_t n = send_items(&element, d, &nulls, out);
+    out->len = n <= 0 ? start : out->len;
+    if (n < 0) {
+        return false;
+    }
+    struct buf fields = {0};
+    put_be(&fields, n > 0 ? 1 : 0, 4);
+    put_be(&fields, nulls, 4);
+    put_be(&fields, oid, 4);
+    put_be(&fields, (uint64_t)n, 4);
+    put_be(&fields, 1, 4);
+    if (n > 0) {
+        ASSERT(fields.len == sizeof(head));
+        memcpy(out->data + start, fields.data, fields.len);
+    } else {
+        buf_append(out, fields.data, 12);
+    }
+    buf_free(&fields);
+    return true;
+}
+
+/* ---- any value ------------------------------------------------------------------------------- */
+
 /*
  * text, jsonb and bytea go as their bytes; jsonb behind a version byte. Appends the value without
  * its length: the message has a field for that.
@@ -221,6 +327,10 @@ void datum_send(const struct type *type, const struct datum *d, struct buf *out)
         buf_append(out, d->s, d->len);
         break;
     case TYPE_TEXT:
+        if (!send_array(type, d, out)) {
+            datum_print(type, d, out);
+        }
+        break;
     case TYPE_UNKNOWN:
     case TYPE_MZ_TIMESTAMP: /* has no binary format of its own */
         datum_print(type, d, out);

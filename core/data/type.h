@@ -99,6 +99,10 @@ bool type_of_name(const char *name, int32_t typmod, struct type *out);
 /* "character varying(10)", "numeric(10,2)", as format_type() prints it; from the arena. */
 const char *type_format(struct arena *arena, const struct type *type);
 
+/* OIDs of array types and their elements; 0: none. Arrays are TEXT, in PostgreSQL's format. */
+uint32_t type_array_of(uint32_t element);
+uint32_t type_element_of(uint32_t array);
+
 /*
  * Is it a value of its type? Ranges, UTF-8 without NUL, canonical jsonb, the form of numerics. For
  * values from outside; NULL is a value of every type.

@@ -47,38 +47,6 @@ static const struct pseudo_type pseudo_types[] = {
     {"json", TYPE_JSONB, 3802},
 };
 
-static const struct {
-    uint32_t element, array;
-} array_oids[] = {
-    {16, 1000},   {17, 1001},   {18, 1002},   {19, 1003},   {20, 1016},   {21, 1005},
-    {23, 1007},   {25, 1009},   {26, 1028},   {700, 1021},  {701, 1022},  {1033, 1034},
-    {1042, 1014}, {1043, 1015}, {1082, 1182}, {1083, 1183}, {1114, 1115}, {1184, 1185},
-    {1186, 1187}, {1700, 1231}, {2205, 2210}, {2950, 2951}, {3802, 3807},
-};
-
-/* pg_type.typarray; 0 when the type has no arrays here. */
-uint32_t type_array_of(uint32_t element)
-{
-    for (size_t i = 0; i < ARRAY_LEN(array_oids); i++) {
-        if (array_oids[i].element == element) {
-            return array_oids[i].array;
-        }
-    }
-    return 0;
-}
-
-/* pg_type.typelem; int2vector and oidvector are arrays under other names. */
-uint32_t type_element_of(uint32_t array)
-{
-    STATIC_ASSERT(ARRAY_LEN(array_oids) > 20, "every type of a column has its array");
-    for (size_t i = 0; i < ARRAY_LEN(array_oids); i++) {
-        if (array_oids[i].array == array) {
-            return array_oids[i].element;
-        }
-    }
-    return array == 22 ? 21 : array == 30 ? 26 : 0;
-}
-
 /* oid and xid themselves are numbers. */
 bool type_is_reg(const struct type *type)
 {

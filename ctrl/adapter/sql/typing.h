@@ -13,10 +13,6 @@ bool kind_can_coerce(uint8_t from, uint8_t to, enum cast_context context);
 struct type type_bool(bool nullable);
 /* regclass, regtype...: an oid that is written as a name. */
 bool type_is_reg(const struct type *type);
-/* OIDs of array types and their elements; 0: none. Arrays are text in the engine. */
-uint32_t type_array_of(uint32_t element);
-uint32_t type_element_of(uint32_t array);
-
 /* INTERVAL DAY TO SECOND(3): the typmod of its fields and precision. */
 int32_t interval_typmod(int mask, bool precise, int precision);
 bool interval_has_fields(const struct type *type);

@@ -369,10 +369,45 @@ static void test_numeric_limits(void)
     buf_free(&out);
 }
 
+/* What PostgreSQL's array_send gives, in hexadecimal. */
+static void test_array_send(void)
+{
+    static const struct {
+        uint32_t oid;
+        const char *text, *bytes;
+    } cases_of[] = {
+        {1007, "{1,NULL,-3}",
+         "00000001" "00000001" "00000017" "00000003" "00000001"
+         "00000004" "00000001" "ffffffff" "00000004" "fffffffd"},
+        {1007, "{}", "00000000" "00000000" "00000017"},
+        {1009, "{a,\"b \\\"c,\",\"NULL\",\"\"}",
+         "00000001" "00000000" "00000019" "00000004" "00000001"
+         "00000001" "61" "00000005" "622022632c" "00000004" "4e554c4c" "00000000"},
+        {1000, "{t,f}", "00000001" "00000000" "00000010" "00000002" "00000001"
+                        "00000001" "01" "00000001" "00"},
+        {22, "1 2", "312032"},       /* int2vector is a text of the catalog */
+        {1007, "{1,x}", "7b312c787d"}, /* no array of integers: as it is */
+        {1007, "{{1},{2}}", "7b7b317d2c7b327d7d"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases_of); i++) {
+        struct type type = type_of(TYPE_TEXT);
+        type.oid = cases_of[i].oid;
+        struct datum d = {.s = cases_of[i].text, .len = (uint32_t)strlen(cases_of[i].text)};
+        struct buf wire = {0}, hex = {0};
+        datum_send(&type, &d, &wire);
+        for (size_t b = 0; b < wire.len; b++) {
+            buf_printf(&hex, "%02x", wire.data[b]);
+        }
+        CU_ASSERT_STRING_EQUAL(buf_cstr(&hex), cases_of[i].bytes);
+        buf_free(&wire);
+        buf_free(&hex);
+    }
+}
+
 static const struct test_case cases[] = {
     {"type_text", test_text},         {"type_order", test_order},
     {"type_names", test_names},       {"type_messages", test_messages},
     {"json_depth", test_json_depth},  {"recv_hostile", test_recv_hostile},
-    {"numeric_limits", test_numeric_limits},
+    {"numeric_limits", test_numeric_limits}, {"array_send", test_array_send},
 };
 TEST_SUITE("core/data types", cases)
