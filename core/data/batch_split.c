@@ -172,7 +172,9 @@ void batch_split_begin(struct batch_split *s, const struct batch *b, const uint6
     s->b = b;
     s->parts = parts;
     memset(s->part, 0, parts * sizeof(s->part[0]));
-    memset(s->col, 0, (size_t)parts * b->cols * sizeof(s->col[0]));
+    if (b->cols > 0) { /* else there is no memory, and memset may not be given NULL */
+        memset(s->col, 0, (size_t)parts * b->cols * sizeof(s->col[0]));
+    }
     find_parts(hashes, b->rows, parts, s->to);
     count_rows(s, b->rows);
     for (uint32_t c = 0; c < b->cols; c++) {
