@@ -58,6 +58,7 @@ void exchange_ending(void *net_ctx, struct carrier *c, const char *reason)
     }
 }
 
+/* It must be there; the order does not matter. */
 static void session_forget(struct exchange *x, struct carrier *c)
 {
     for (size_t i = 0; i < x->sessions_len; i++) {
@@ -121,6 +122,7 @@ static void session_open(struct exchange *x, const struct greeted *greeted)
     }
 }
 
+/* As the dialer and the door want it: a code for programs, the error for people. */
 static err_t refused(enum hello_refusal *out, enum hello_refusal refusal, err_t err)
 {
     *out = refusal;
@@ -174,6 +176,8 @@ static err_t check_certificate(const struct exchange *x, bool tls, const char *p
     return err == ERR_OK ? ERR_OK : refused(refusal, REFUSE_ROLE, err);
 }
 
+/* A peer that connects to us. One that was here before is let go of only when the new one is right:
+ * nobody who is refused can end a session. */
 static err_t exchange_judge(void *arg, const struct hello *theirs, const char *peer_name,
                             bool local, struct hello *welcome, enum hello_refusal *refusal)
 {
@@ -216,6 +220,7 @@ static void peer_hello(void *arg, struct hello *hello)
     *hello = peer->x->self;
 }
 
+/* One that we connected to: the same questions, and whether it is the one we meant. */
 static err_t peer_check(void *arg, const struct hello *ours, const struct hello *theirs,
                         const char *peer_name)
 {
@@ -259,6 +264,7 @@ static void all_registered(struct exchange *x)
     formation_registered(x);
 }
 
+/* From the workers' loops: they have registered, or keep too much. */
 static void exchange_take(void *arg, struct mailbox_item *item)
 {
     struct exchange *x = arg;
@@ -276,6 +282,7 @@ static void exchange_take(void *arg, struct mailbox_item *item)
     }
 }
 
+/* Also for our own place in the array, which stays unused. */
 static void peer_init(struct exchange *x, uint32_t p)
 {
     struct exchange_peer *peer = &x->peers[p];
@@ -297,6 +304,7 @@ static void peer_init(struct exchange *x, uint32_t p)
     peer->dialer = dialer_new(&dialer);
 }
 
+/* A process alone has nobody to listen for. */
 static err_t exchange_listen(struct exchange *x)
 {
     const struct exchange_config *config = &x->config;

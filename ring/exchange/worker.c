@@ -130,6 +130,7 @@ void exchange_deliver(struct exchange_worker *w, uint32_t from, const uint8_t *d
     w->x->config.handler->message(w->ctx, from, data, len);
 }
 
+/* A backlog is little memory, but says that a receiver is far behind. */
 static bool is_ready(const struct exchange_worker *w)
 {
     return w->backlogs == 0 && w->pending <= EXCHANGE_READY_BYTES;
@@ -231,6 +232,7 @@ static inline struct exchange_worker *sender(struct exchange *x, uint32_t index,
     return &x->workers[index];
 }
 
+/* To whichever kind of lane it is. */
 static void commit(struct exchange_worker *w, uint32_t to, struct piece *piece)
 {
     if (w->sent_bytes != NULL) {
@@ -243,6 +245,7 @@ static void commit(struct exchange_worker *w, uint32_t to, struct piece *piece)
     }
 }
 
+/* A small message to a neighbour goes into the line itself; every other one becomes a piece. */
 void exchange_send(struct exchange *x, uint32_t index, uint32_t to, const void *data, size_t len)
 {
     struct exchange_worker *w = sender(x, index, to);
@@ -264,6 +267,7 @@ void exchange_send(struct exchange *x, uint32_t index, uint32_t to, const void *
     commit(w, to, piece);
 }
 
+/* Also when no generation stands: commit finds that out. */
 void exchange_reserve(struct exchange *x, uint32_t index, uint32_t to, size_t len,
                       struct exchange_block *out)
 {
@@ -291,6 +295,7 @@ void exchange_commit(struct exchange *x, uint32_t index, uint32_t to, struct exc
     commit(w, to, piece);
 }
 
+/* At the end of a step of whoever sends: neighbours and other processes hear of it now. */
 void exchange_flush(struct exchange *x, uint32_t index)
 {
     ASSERT(index < x->config.workers_per_process);
@@ -300,6 +305,7 @@ void exchange_flush(struct exchange *x, uint32_t index)
     }
 }
 
+/* Looks at what has been taken only when it must: usually it is one comparison. */
 bool exchange_ready(struct exchange *x, uint32_t index)
 {
     ASSERT(index < x->config.workers_per_process);

@@ -1,4 +1,21 @@
-/* Doors and dialers: see door.h. */
+/*
+ * Doors and dialers: see door.h. Everything runs on the net loop that owns them.
+ *
+ *   door:    accepted -> visit (greeting under way) -> judged -> done, or refused and logged
+ *   dialer:  idle -> timer -> attempt (greeting) -> done            (the owner starts it again)
+ *                                                -> failed -> timer -> attempt ...
+ *
+ * A visit owns its greeting and is forgotten before done or the log line, so that the owner may do
+ * what it likes in there, also free the door. A dialer has a greeting or an armed timer or neither,
+ * never both. Each attempt by the local socket that fails is followed at once by one over TCP,
+ * unless local_only; only a failure of the latter counts for the back-off.
+ *
+ * The local socket gives access to shared memory, so its peer must be on this host (the names of
+ * hosts, which a stranger could guess), the same user (the kernel's word), and know the node's
+ * secret (a proof over both sides' fresh challenges, so an old one cannot be used again). The
+ * acceptor proves itself in its WELCOME; the one that connects does so in its first message behind
+ * the handshake, when it has seen the acceptor's challenge: the session checks that (shm.c).
+ */
 #include "ring/frame/door.h"
 
 #include "core/base/log.h"
@@ -7,14 +24,16 @@
 #include <unistd.h>
 
 enum {
-    GREETINGS_MAX = 256, /* handshakes under way at a time */
-    BACKOFF_MIN_US = 10 * 1000,
-    BACKOFF_MAX_US = 1000 * 1000,
-    SECRET_MAX = 4096,
+    GREETINGS_MAX = 256, /* handshakes under way at a time: strangers take no more memory */
+    BACKOFF_MIN_US = 10 * 1000,   /* doubled from attempt to attempt */
+    BACKOFF_MAX_US = 1000 * 1000, /* so long at most until a peer that comes back is found */
+    SECRET_MAX = 4096, /* bytes of the file */
 };
+STATIC_ASSERT(BACKOFF_MIN_US <= BACKOFF_MAX_US, "it grows");
 
 /* ---- being on the same node ------------------------------------------------------------------ */
 
+/* root may be anybody, and could read the secret anyhow. */
 static err_t same_user(struct io_stream *stream)
 {
     pid_t pid;
@@ -26,11 +45,13 @@ static err_t same_user(struct io_stream *stream)
     return ERR_OK;
 }
 
-/* Proofs under the node's secret, for the two sides of a connection. */
+/* Proofs under the node's secret, for the two sides of a connection. The labels differ, so that one
+ * side's proof sent back to it proves nothing. The file is read each time: a secret that was
+ * changed holds from the next connection on. */
 static err_t prove(struct io_loop *loop, const char *path, uint64_t client, uint64_t server,
                    uint8_t client_proof[HELLO_PROOF_LEN], uint8_t server_proof[HELLO_PROOF_LEN])
 {
-    ASSERT(path != NULL);
+    ASSERT(path != NULL && client_proof != server_proof);
     uint8_t *secret = NULL;
     size_t len = 0;
     TRY(err_wrap(io_read_whole_sync(loop, path, SECRET_MAX, &secret, &len), "the node's secret"));
@@ -59,6 +80,7 @@ static char *local_address(const char *path)
 
 /* ---- door ------------------------------------------------------------------------------------ */
 
+/* Somebody at the door, until the greeting is over. */
 struct visit {
     struct door *door;
     struct visit *next;
@@ -67,19 +89,20 @@ struct visit {
     struct io_stream *stream; /* while greeting */
     char *peer;               /* for the log: the stream goes before a failure is told */
     bool local;
-    uint8_t client_proof[HELLO_PROOF_LEN];
+    uint8_t client_proof[HELLO_PROOF_LEN]; /* local: what the peer has to show */
 };
 
 struct door {
     struct door_config config;
-    struct io_listener *tcp;
+    struct io_listener *tcp;   /* NULL: not asked for, as local */
     struct io_listener *local;
-    char *address;
-    char *secret_path;
-    struct visit *visits;
-    size_t visits_len;
+    char *address;      /* TCP, with the real port */
+    char *secret_path;  /* with local only */
+    struct visit *visits; /* newest first */
+    size_t visits_len;  /* <= GREETINGS_MAX */
 };
 
+/* The greeting has ended, or was cancelled. */
 static void visit_free(struct visit *visit)
 {
     struct door *door = visit->door;
@@ -93,12 +116,14 @@ static void visit_free(struct visit *visit)
     free(visit);
 }
 
+/* Another way to connect may do: a peer refused so tries TCP next. */
 static err_t carrier_refused(enum hello_refusal *refusal, err_t err)
 {
     *refusal = REFUSE_CARRIER;
     return err;
 }
 
+/* Behind the owner's judgement; fills our proof. */
 static err_t judge_local(struct visit *visit, const struct hello *theirs, struct hello *welcome,
                          enum hello_refusal *refusal)
 {
@@ -115,6 +140,7 @@ static err_t judge_local(struct visit *visit, const struct hello *theirs, struct
     return err == ERR_OK ? ERR_OK : carrier_refused(refusal, err);
 }
 
+/* The cheap question first, then the owner's, then files and proofs. */
 static err_t visit_judge(void *arg, const struct hello *theirs, const char *peer_name,
                          struct hello *welcome, enum hello_refusal *refusal)
 {
@@ -136,7 +162,7 @@ static void visit_done(void *arg, struct greeting *greeting, struct io_stream *s
 {
     struct visit *visit = arg;
     struct door *door = visit->door;
-    ASSERT(visit->greeting == greeting);
+    ASSERT(visit->greeting == greeting && stream != NULL);
     struct greeted greeted = {.stream = stream, .local = visit->local, .ours = ours,
                               .theirs = theirs, .rest = rest, .rest_len = rest_len};
     memcpy(greeted.client_proof, visit->client_proof, sizeof(greeted.client_proof));
@@ -144,6 +170,7 @@ static void visit_done(void *arg, struct greeting *greeting, struct io_stream *s
     door->config.done(door->config.arg, &greeted);
 }
 
+/* The peer was told why (greeting.c); here the log is, at a limited rate: strangers may call. */
 static void visit_failed(void *arg, struct greeting *greeting, err_t reason,
                          enum hello_refusal refusal)
 {
@@ -155,6 +182,7 @@ static void visit_failed(void *arg, struct greeting *greeting, err_t reason,
     err_free(reason);
 }
 
+/* Neither is anything believed of a peer here nor much memory spent on it. */
 static void visited(struct door *door, struct io_stream *stream, bool local)
 {
     if (door->visits_len >= GREETINGS_MAX) {
@@ -174,6 +202,7 @@ static void visited(struct door *door, struct io_stream *stream, bool local)
     }
     door->visits = visit;
     door->visits_len++;
+    ASSERT(door->visits_len <= GREETINGS_MAX && visit->prev == NULL);
     struct greeting_config config = {.loop = door->config.loop,
                                      .tls = local ? NULL : door->config.tls,
                                      .arg = visit,
@@ -193,6 +222,7 @@ static void visited_local(void *arg, struct io_stream *stream)
     visited(arg, stream, true);
 }
 
+/* The simulator has no shared memory, and so no local socket. */
 static err_t door_open(struct door *door)
 {
     const struct door_config *config = &door->config;
@@ -215,7 +245,7 @@ static err_t door_open(struct door *door)
 
 err_t door_new(const struct door_config *config, struct door **out)
 {
-    ASSERT(config->judge != NULL && config->done != NULL);
+    ASSERT(config->judge != NULL && config->done != NULL && config->loop != NULL);
     struct door *door = MEM_NEW(struct door);
     door->config = *config;
     err_t err = door_open(door);
@@ -237,6 +267,7 @@ void door_free(struct door *door)
     if (door == NULL) {
         return;
     }
+    ASSERT((door->visits == NULL) == (door->visits_len == 0));
     io_listener_close(door->tcp);
     io_listener_close(door->local);
     while (door->visits != NULL) {
@@ -253,12 +284,12 @@ void door_free(struct door *door)
 struct dialer {
     struct dialer_config config;
     char *address;
-    char *unix_path;
+    char *unix_path;   /* NULL: there is no local socket, or no secret */
     char *secret_path;
-    struct greeting *greeting;
-    struct io_timer timer;
-    uint64_t backoff_us;
-    uint64_t not_before_us;
+    struct greeting *greeting; /* the attempt under way */
+    struct io_timer timer;     /* to the next one */
+    uint64_t backoff_us;       /* after the next failure */
+    uint64_t not_before_us;    /* no attempt is made earlier */
     bool local;      /* the attempt under way is */
     bool local_next; /* the next one is, if there is a local socket */
 };
@@ -270,6 +301,7 @@ static void dialer_fire(struct io_timer *timer)
     dialer_attempt(CONTAINER_OF(timer, struct dialer, timer));
 }
 
+/* Also after a success: a session that ends at once must not make the loop spin. */
 static void dialer_back_off(struct dialer *d)
 {
     ASSERT(d->backoff_us >= BACKOFF_MIN_US && d->backoff_us <= BACKOFF_MAX_US);
@@ -304,6 +336,8 @@ static void dialer_failed(void *arg, struct greeting *greeting, err_t reason,
     dialer_fail(d, reason, refusal != 0 && !hello_refusal_transient(refusal));
 }
 
+/* The answer fits what was asked; on the local socket the other side is who it must be. Fills what
+ * we have to show. */
 static err_t dialer_check(struct dialer *d, struct io_stream *stream, const struct hello *ours,
                           const struct hello *theirs, uint8_t client_proof[HELLO_PROOF_LEN])
 {
@@ -342,12 +376,15 @@ static void dialer_done(void *arg, struct greeting *greeting, struct io_stream *
     }
     d->local_next = true;
     dialer_back_off(d); /* for a session that ends at once */
+    ASSERT(d->greeting == NULL && d->timer.heap_at == 0);
     d->config.done(d->config.arg, &greeted);
 }
 
+/* One connection, by the socket whose turn it is. Ends in dialer_done or dialer_fail, both from the
+ * loop, but for an address that makes no sense: that fails here. */
 static void dialer_attempt(struct dialer *d)
 {
-    ASSERT(d->greeting == NULL);
+    ASSERT(d->greeting == NULL && d->timer.heap_at == 0);
     if (d->config.local_only && d->unix_path == NULL) {
         dialer_fail(d, err_new(ERR_INVALID, "shared memory is asked for and no local socket named"),
                     true);
@@ -379,6 +416,7 @@ static char *copy_of(const char *s)
 struct dialer *dialer_new(const struct dialer_config *config)
 {
     ASSERT(config->address != NULL && config->done != NULL && config->failed != NULL);
+    ASSERT(config->hello != NULL && config->check != NULL);
     struct dialer *d = MEM_NEW(struct dialer);
     d->config = *config;
     d->address = mem_strdup(config->address);
@@ -403,6 +441,7 @@ void dialer_start(struct dialer *d)
 
 void dialer_well(struct dialer *d)
 {
+    ASSERT(d->backoff_us >= BACKOFF_MIN_US);
     d->backoff_us = BACKOFF_MIN_US;
 }
 

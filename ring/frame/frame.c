@@ -1,4 +1,20 @@
-/* Wire frames: see frame.h. */
+/*
+ * Wire frames: see frame.h. A header is 48 bytes, little endian, at these places:
+ *
+ *    0 magic   4 length   8 kind   9 flags  10 zero  12 from  14 to  16 stream  20 c
+ *   24 a      32 b       40 total  44 crc: CRC-32C of bytes 0 to 43 and the payload
+ *
+ * A message longer than a frame goes in several, each with the same total: FIRST is on the first,
+ * LAST on the last, both on a frame that is a whole message. What one header may say is checked
+ * here, on the way out as an assertion and on the way in as the peer's error; how headers follow
+ * each other is the carrier's business (tcp.c).
+ *
+ * The parser is fed bytes as they come, cut anywhere. Its states are head_len < FRAME_HEADER_LEN
+ * (in a header) and place_len < header.length (in a payload, being written to `place`, which its
+ * owner chose when the header was whole: so a payload is copied once). The sum is known only behind
+ * the payload; until then nobody may believe the header more than that memory was reserved for it,
+ * within the limits.
+ */
 #include "ring/frame/frame.h"
 
 #include "core/base/assert.h"
@@ -8,7 +24,12 @@
 
 /* Bytes are copied and then summed up in pieces that are still in the nearest cache. */
 enum { PIECE = 16 * 1024 };
+STATIC_ASSERT(FRAME_CRC_AT + 4 == FRAME_HEADER_LEN, "the sum ends the header");
+STATIC_ASSERT(FRAME_FRAGMENT <= FRAME_PAYLOAD_MAX, "what we send is taken");
 
+STATIC_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers are written as they are");
+
+/* A header may lie anywhere in what was read, so all goes through memcpy, which is a plain move. */
 static void put16(uint8_t *at, uint16_t v)
 {
     memcpy(at, &v, sizeof(v));
@@ -76,6 +97,7 @@ static const char *header_wrong(const struct frame_header *h)
 void frame_encode(uint8_t out[FRAME_HEADER_LEN], const struct frame_header *h, const void *payload)
 {
     ASSERT(header_wrong(h) == NULL);
+    ASSERT(h->length == 0 || payload != NULL);
     put32(out, FRAME_MAGIC);
     put32(out + 4, h->length);
     out[8] = h->kind;
@@ -92,6 +114,7 @@ void frame_encode(uint8_t out[FRAME_HEADER_LEN], const struct frame_header *h, c
     put32(out + FRAME_CRC_AT, hash_crc32c(crc, payload, h->length));
 }
 
+/* crc is that of the header so far, want what it should be behind the payload. */
 err_t frame_decode(const uint8_t in[FRAME_HEADER_LEN], struct frame_header *out, uint32_t *crc,
                    uint32_t *want)
 {
@@ -126,11 +149,12 @@ err_t frame_decode(const uint8_t in[FRAME_HEADER_LEN], struct frame_header *out,
 /* Takes header bytes; on the last one decodes and asks for the payload's place. */
 static err_t parse_head(struct frame_parser *p, const uint8_t *data, size_t len, size_t *used)
 {
-    ASSERT(p->head_len < FRAME_HEADER_LEN);
+    ASSERT(p->head_len < FRAME_HEADER_LEN && len > 0);
     size_t take = FRAME_HEADER_LEN - p->head_len;
     take = take < len ? take : len;
     memcpy(p->head + p->head_len, data, take);
     p->head_len += take;
+    ASSERT(p->head_len <= FRAME_HEADER_LEN);
     *used = take;
     if (p->head_len < FRAME_HEADER_LEN) {
         return ERR_OK;
@@ -145,6 +169,7 @@ static err_t parse_head(struct frame_parser *p, const uint8_t *data, size_t len,
     return ERR_OK;
 }
 
+/* Stops behind a frame when end() said so (stop): the bytes that follow are for somebody else. */
 err_t frame_parse(struct frame_parser *p, const uint8_t *data, size_t len, size_t *used)
 {
     size_t at = 0;
@@ -178,11 +203,14 @@ err_t frame_parse(struct frame_parser *p, const uint8_t *data, size_t len, size_
             TRY(p->end(p->arg, &p->header));
         }
     }
+    ASSERT(at <= len);
     *used = at;
     return ERR_OK;
 }
 
+/* Between two frames. */
 bool frame_parser_clean(const struct frame_parser *parser)
 {
+    ASSERT(parser->head_len <= FRAME_HEADER_LEN);
     return parser->head_len == 0;
 }

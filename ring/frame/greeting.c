@@ -1,4 +1,18 @@
-/* Handshakes: see greeting.h. */
+/*
+ * Handshakes: see greeting.h. One on the net loop, over a stream of any kind:
+ *
+ *   who connects:  (TLS) -> HELLO sent -> WELCOME heard -> done
+ *                                      -> REFUSE heard  -> failed, with the peer's reason
+ *   who accepts:   (TLS) -> HELLO heard -> judged -> WELCOME sent -> done
+ *                                                 -> REFUSE sent  -> failed
+ *
+ * Exactly one frame goes each way, and the timer bounds all of it. A greeting ends by done or
+ * failed, once, from the loop, and frees itself behind that; or by greeting_cancel without a call.
+ * Bytes that came behind the frame belong to the session and are handed on with the stream.
+ *
+ * Everything the peer says is bounded (HELLO_LEN_MAX) and checked before it is used; its text of a
+ * refusal is shown with all but plain ASCII replaced, as it ends up in logs and terminals.
+ */
 #include "ring/frame/greeting.h"
 
 #include "core/base/mem.h"
@@ -12,16 +26,17 @@ struct greeting {
     struct io_stream *stream; /* NULL once it closed or was handed on */
     struct io_timer timer;
     struct frame_parser parser;
-    struct hello ours;   /* sent, or to be sent */
+    struct hello ours;   /* sent, or to be sent; of an acceptor the judge fills it */
     struct hello theirs; /* filled once told */
     bool accepting;
     bool heard;    /* theirs is complete */
-    uint8_t payload[HELLO_LEN_MAX];
+    uint8_t payload[HELLO_LEN_MAX]; /* of the one frame being heard */
     enum hello_refusal refusal; /* told by the peer, or by us */
 };
 
 static const struct io_stream_handler greeting_handler;
 
+/* io calls are safe on what is not armed or NULL. */
 static void greeting_free(struct greeting *g)
 {
     io_timer_cancel(g->config.loop, &g->timer);
@@ -29,6 +44,7 @@ static void greeting_free(struct greeting *g)
     free(g);
 }
 
+/* Owns reason, which passes on to the owner. */
 static void greeting_fail(struct greeting *g, err_t reason)
 {
     ASSERT(reason != ERR_OK);
@@ -49,9 +65,10 @@ static void send_frame(struct greeting *g, struct frame_header *h, const void *p
     io_stream_write(g->stream, packet, FRAME_HEADER_LEN + len); /* one packet on SEQPACKET */
 }
 
+/* HELLO or WELCOME, which are the same but for who says them. */
 static void send_hello(struct greeting *g, enum frame_kind kind)
 {
-    ASSERT(g->stream != NULL);
+    ASSERT(g->stream != NULL && (kind == FRAME_WELCOME) == g->accepting);
     struct buf text = {0};
     hello_encode(&text, &g->ours);
     struct frame_header h = {.kind = (uint8_t)kind};
@@ -72,6 +89,7 @@ static void send_refusal(struct greeting *g, err_t why)
     g->stream = NULL;
 }
 
+/* Numbers that this side does not know become general ones: a newer peer may have more. */
 static err_t told_refusal(struct greeting *g, const struct frame_header *h)
 {
     ASSERT(!g->accepting && h->length <= HELLO_LEN_MAX);
@@ -90,6 +108,7 @@ static err_t told_refusal(struct greeting *g, const struct frame_header *h)
                    hello_refusal_name(refusal), text);
 }
 
+/* The parser's begin: no frame of a handshake is longer. */
 static err_t frame_place(void *arg, const struct frame_header *h, uint8_t **place)
 {
     struct greeting *g = arg;
@@ -101,6 +120,7 @@ static err_t frame_place(void *arg, const struct frame_header *h, uint8_t **plac
     return ERR_OK;
 }
 
+/* The parser's end: the sum was right. */
 static err_t frame_there(void *arg, const struct frame_header *h)
 {
     struct greeting *g = arg;
@@ -118,6 +138,7 @@ static err_t frame_there(void *arg, const struct frame_header *h)
     return ERR_OK;
 }
 
+/* The judge's word decides; an error of it is told to the peer as the refusal. */
 static err_t answer(struct greeting *g)
 {
     ASSERT(g->accepting && g->heard && g->stream != NULL);
@@ -127,6 +148,7 @@ static err_t answer(struct greeting *g)
     return ERR_OK;
 }
 
+/* Any part of the one frame, or it and what follows. */
 static void greeting_data(void *arg, const uint8_t *data, size_t len, const int *fds,
                           size_t fds_len)
 {
@@ -154,6 +176,7 @@ static void greeting_data(void *arg, const uint8_t *data, size_t len, const int 
     if (!g->heard) {
         return;
     }
+    ASSERT(used <= len && g->stream != NULL);
     struct io_stream *stream = g->stream;
     g->stream = NULL;
     io_timer_cancel(g->config.loop, &g->timer);
@@ -187,12 +210,14 @@ static void greeting_timeout(struct io_timer *timer)
 static void greeting_ready(void *arg, struct io_stream *stream)
 {
     struct greeting *g = arg;
+    ASSERT(stream != NULL && !g->heard);
     g->stream = stream;
     if (!g->accepting) {
         send_hello(g, FRAME_HELLO);
     }
 }
 
+/* TLS replaces the handler, and calls greeting_ready with the stream that lies over this one. */
 static void greeting_connected(void *arg, struct io_stream *stream)
 {
     struct greeting *g = arg;

@@ -1,4 +1,12 @@
-/* The handshake's message: see hello.h. */
+/*
+ * The handshake's message: see hello.h. Fields of fixed size in one order, then the host's name
+ * with its length, then the proof; nothing follows. The magic and the version come first and keep
+ * their places for ever, so that a peer of any version can be told what is wrong with it.
+ *
+ * hello_decode checks what can be checked without knowing anybody (form and bounds), hello_check
+ * what both protocols ask of a peer; who may connect to whom is judged above (exchange.c, server.c,
+ * client.c). Proofs are HMAC-SHA-256 under the node's secret, compared in constant time.
+ */
 #include "ring/frame/hello.h"
 
 #include "core/base/utf8.h"
@@ -7,14 +15,20 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
+STATIC_ASSERT(HELLO_HOST_MAX <= UINT8_MAX, "its length is one byte");
+STATIC_ASSERT(HELLO_WORKERS_MAX <= UINT16_MAX, "frames name workers by 16 bits");
+
+/* A longer name is cut: it is only compared, and both sides cut alike. */
 void hello_set_host(struct hello *hello, const char *host)
 {
+    ASSERT(host != NULL);
     size_t len = strlen(host);
     len = len < HELLO_HOST_MAX ? len : HELLO_HOST_MAX;
     memset(hello->host, 0, sizeof(hello->host));
     memcpy(hello->host, host, len);
 }
 
+/* The same fields in the same order as decode_fields. */
 void hello_encode(struct buf *out, const struct hello *h)
 {
     size_t host_len = strlen(h->host);
@@ -38,6 +52,7 @@ void hello_encode(struct buf *out, const struct hello *h)
     buf_append_byte(out, (uint8_t)host_len);
     buf_append(out, h->host, host_len);
     buf_append(out, h->proof, sizeof(h->proof));
+    ASSERT(out->len <= HELLO_LEN_MAX);
 }
 
 static err_t refuse(enum hello_refusal *out, enum hello_refusal refusal, err_t err)
@@ -46,6 +61,8 @@ static err_t refuse(enum hello_refusal *out, enum hello_refusal refusal, err_t e
     return err;
 }
 
+/* Behind the version. A name with a NUL would compare equal to a shorter one; one that is no UTF-8
+ * would spoil the log. */
 static void decode_fields(struct reader *r, struct hello *h)
 {
     h->protocol = reader_u8(r);
@@ -76,6 +93,7 @@ static void decode_fields(struct reader *r, struct hello *h)
     }
 }
 
+/* What the magic or the version refuse is told apart, as only then the rest means something. */
 err_t hello_decode(const uint8_t *data, size_t len, struct hello *out, enum hello_refusal *refusal)
 {
     *out = (struct hello){0};
@@ -102,6 +120,7 @@ err_t hello_decode(const uint8_t *data, size_t len, struct hello *out, enum hell
     return ERR_OK;
 }
 
+/* role: which one we expect. The texts name no more of us than the peer has to know. */
 err_t hello_check(const struct hello *theirs, const struct hello *ours, enum hello_role role,
                   enum hello_refusal *refusal)
 {
@@ -135,6 +154,7 @@ const char *hello_refusal_name(enum hello_refusal refusal)
     return refusal >= REFUSE_MAGIC && refusal <= REFUSE_LAST ? names[refusal] : "unknown";
 }
 
+/* Does it help to try again without anybody changing anything? */
 bool hello_refusal_transient(enum hello_refusal refusal)
 {
     /* A carrier is refused towards one socket of the peer; another one may do. An epoch that is
@@ -143,10 +163,12 @@ bool hello_refusal_transient(enum hello_refusal refusal)
            refusal == REFUSE_EPOCH || refusal == REFUSE_GENERATION;
 }
 
+/* The label and both challenges are what is authenticated: one proof is good for one connection and
+ * one direction. */
 void hello_prove(const uint8_t *secret, size_t secret_len, const char *label, uint64_t client,
                  uint64_t server, uint8_t out[HELLO_PROOF_LEN])
 {
-    ASSERT(secret_len > 0 && label[0] != 0);
+    ASSERT(secret != NULL && secret_len > 0 && label[0] != 0);
     struct buf text = {0};
     buf_append_str(&text, label);
     buf_append_u64(&text, client);
@@ -158,6 +180,7 @@ void hello_prove(const uint8_t *secret, size_t secret_len, const char *label, ui
     buf_free(&text);
 }
 
+/* In time that does not depend on where they differ. */
 bool hello_proof_equal(const uint8_t a[HELLO_PROOF_LEN], const uint8_t b[HELLO_PROOF_LEN])
 {
     return CRYPTO_memcmp(a, b, HELLO_PROOF_LEN) == 0;

@@ -44,6 +44,7 @@ static struct mailbox_item *take_all(struct mailbox *box)
 
 static void drop_all(struct mailbox *box)
 {
+    ASSERT(box->drop != NULL);
     struct mailbox_item *lists[2] = {box->taken, take_all(box)};
     box->taken = NULL;
     for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
@@ -69,6 +70,7 @@ static void mailbox_run(struct io_task *task)
     if (!box->freed && box->after != NULL) {
         box->after(box->arg);
     }
+    ASSERT(box->freed || box->taken == NULL);
     box->running = false;
     if (box->freed) {
         drop_all(box);

@@ -406,7 +406,7 @@ void uring_wait_req(struct uring_loop *loop, struct uring_req *req)
 const char *__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
 {
-    return "race:io_uring_prep_rw";
+    return "race:liburing.h";
 }
 #endif
 
