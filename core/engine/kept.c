@@ -102,6 +102,7 @@ static uint32_t cap_for(const struct place *at, uint32_t len)
 
 static void set_list(const struct place *at, struct kept_list *list)
 {
+    ASSERT((uintptr_t)list % 8 == 0 && list->len <= list->cap);
     at->cell[0] |= 1ULL << at->side;
     *own_row(at) = (uint64_t)(uintptr_t)list;
 }
@@ -112,6 +113,7 @@ static struct kept_list *resize(const struct place *at, uint32_t len)
     struct pool *pool = &at->rows->pool;
     struct kept_list *old = list_of(at);
     uint32_t cap = cap_for(at, len);
+    ASSERT(cap >= LIST_CAP_MIN);
     struct kept_list *list = pool_alloc(pool, list_bytes(at, cap));
     size_t row_bytes = stride_of(at) * sizeof(uint64_t);
     if (old != NULL) {
@@ -228,6 +230,7 @@ static int64_t take_equal(struct place *at, struct kept_list *list, const uint64
 {
     size_t stride = stride_of(at);
     int64_t sum = 0;
+    ASSERT(list->len <= SHORT_MAX); /* longer ones are not searched */
     for (uint32_t i = 0; i < list->len;) {
         uint64_t *other = &list->row[i * stride];
         if (!same_row(at, other, row)) {

@@ -77,6 +77,7 @@ static void emit_block(struct op *op)
         return;
     }
     struct batch_builder *ok = op_ok(op);
+    ASSERT(out->len <= OUT_BLOCK && join->block.time >= op->frontier);
     for (uint32_t c = 0; c < op->cols; c++) {
         batch_builder_words(ok, c, out->words[c], 1, out->any_null ? out->nulls[c] : NULL,
                             out->len);
@@ -92,6 +93,7 @@ static void put_nulls(struct op *op, const uint32_t nulls[3])
 {
     struct flat_join *join = op->state;
     struct flat_output *out = &join->out;
+    ASSERT(op->cols <= OUT_COLS_MAX && out->len < OUT_BLOCK);
     if (!out->any_null) {
         for (uint32_t c = 0; c < op->cols; c++) {
             memset(out->nulls[c], 0, out->len);
@@ -117,6 +119,7 @@ static inline void put_pair(struct op *op, const uint64_t *match, int64_t diff)
     struct flat_output *out = &join->out;
     const struct flat_block *block = &join->block;
     uint32_t i = block->at;
+    ASSERT(i < block->len && out->len < OUT_BLOCK);
     uint32_t left = block->port == 0 ? FROM_LEFT : FROM_RIGHT; /* the own side */
     uint32_t right = FROM_LEFT + FROM_RIGHT - left;
     const uint64_t *words[3];
@@ -145,6 +148,7 @@ static inline void put_pair(struct op *op, const uint64_t *match, int64_t diff)
 static void load_columns(struct flat_block *block, const uint32_t *cols, uint32_t cols_len,
                          uint64_t *words, uint32_t *nulls)
 {
+    ASSERT(block->len <= FLAT_ROWS && cols_len <= KEPT_VALUES_MAX);
     memset(nulls, 0, block->len * sizeof(*nulls));
     for (uint32_t c = 0; c < cols_len; c++) {
         const struct batch_col *col = &block->batch->col[cols[c]];
@@ -220,6 +224,7 @@ static bool join_row(struct op *op)
         matches = kept_of(&join->kept, cell, 1 - block->port);
     }
     size_t stride = 1 + join->side[1 - block->port].values_len;
+    ASSERT(join->match <= matches.len); /* that side has not changed since the last step */
     while (join->match < matches.len) {
         put_pair(op, matches.row + join->match * stride, diff);
         join->match++;
@@ -274,7 +279,7 @@ static bool flat_work(struct op *op)
         return true;
     }
     uint64_t upper = join->intake.upper;
-    ASSERT(join->out.len == 0 && join->block.at == join->block.len);
+    ASSERT(join->out.len == 0 && join->block.at == join->block.len && join->match == 0);
     intake_close(&join->intake);
     op_advance(op, upper);
     op->arranged_rows = join->kept.len;
@@ -331,6 +336,7 @@ static void set_side(struct flat_join *join, const struct port *port, uint32_t p
                      const uint32_t *keys, uint32_t first)
 {
     struct flat_side *side = &join->side[p];
+    ASSERT(p < 2 && first + port->cols <= OUT_COLS_MAX);
     side->keys = keys;
     for (uint32_t c = 0; c < port->cols; c++) {
         uint32_t k = key_at(keys, join->keys_len, c);

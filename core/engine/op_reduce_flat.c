@@ -74,6 +74,7 @@ static void load_block(struct flat *flat)
     struct flat_block *block = &flat->block;
     uint32_t n = intake_take(&flat->intake, FLAT_ROWS, block->rows, &block->batch);
     const struct batch *b = block->batch;
+    ASSERT(n > 0 && n <= FLAT_ROWS && b->rows >= n);
     block->len = n;
     memset(block->nulls, 0, n * sizeof(block->nulls[0]));
     for (uint32_t k = 0; k < flat->keys_len; k++) {
@@ -181,7 +182,7 @@ static void put_row(struct flat *flat, const uint64_t *cell, const int64_t *stat
     struct flat_output *out = &flat->out;
     uint32_t at = out->len++;
     uint32_t nulls = cells_nulls(cell);
-    ASSERT(at < ARRAY_LEN(out->diffs));
+    ASSERT(at < ARRAY_LEN(out->diffs) && diff != 0);
     for (uint32_t k = 0; k < flat->keys_len; k++) {
         out->words[k][at] = cell[1 + k];
         out->nulls[k][at] = nulls >> k & 1;
@@ -221,6 +222,7 @@ static void flush_group(struct op *op, uint64_t *cell, const int64_t *old)
     const int64_t *states = (int64_t *)cells_payload(&flat->table, cell);
     enum group_output before = output_of(flat, old);
     enum group_output after = output_of(flat, states);
+    ASSERT((cell[0] & CELL_MARK) == 0); /* the next change of the group is its first again */
     if (before != after || (after == GROUP_ROW && !same_row(flat, old, states))) {
         put(op, before, cell, old, -1);
         put(op, after, cell, states, 1);
@@ -244,6 +246,7 @@ static void emit_block(struct op *op)
     struct flat *flat = op->state;
     struct flat_output *out = &flat->out;
     struct batch_builder *ok = op_ok(op);
+    ASSERT(out->len <= 2 * FLAT_ROWS && flat->time >= op->frontier);
     for (uint32_t c = 0; c < op->cols; c++) {
         batch_builder_words(ok, c, out->words[c], 1, c < flat->keys_len ? out->nulls[c] : NULL,
                             out->len);
@@ -260,7 +263,7 @@ static void flush_block(struct op *op)
     size_t left = flat->touched_len - flat->flushed;
     size_t n = left < FLAT_ROWS ? left : FLAT_ROWS;
     size_t stride = 1 + flat->states;
-    ASSERT(n > 0 && flat->out.len == 0);
+    ASSERT(n > 0 && flat->out.len == 0 && flat->flushing);
     const uint64_t *touched = &flat->touched[flat->flushed * stride];
     size_t ahead = left < 2 * FLAT_ROWS ? left : 2 * FLAT_ROWS;
     for (size_t i = flat->flushed == 0 ? 0 : n; i < ahead; i++) {
@@ -327,8 +330,11 @@ static bool run_pass(struct op *op)
         if (fuel_spend(op->engine, FLAT_ROWS)) {
             return true;
         }
+        ASSERT(time >= op->frontier && time < intake->upper);
         flat->time = time;
         take_block(flat);
+        /* Groups are forgotten only when a time is flushed: each touched one has its cell. */
+        ASSERT(flat->touched_len <= flat->table.len);
     }
 }
 
@@ -405,7 +411,7 @@ static void set_aggs(struct flat *flat, const struct plan_node *node)
             flat->agg_state[a] = flat->states++;
         }
     }
-    ASSERT(flat->states <= FLAT_STATES_MAX);
+    ASSERT(flat->aggs_len <= FLAT_AGGS_MAX && flat->states <= FLAT_STATES_MAX);
 }
 
 /* To the outside it is the operator the plan names. */
