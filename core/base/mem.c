@@ -10,13 +10,14 @@ enum { MAP_AT_MOST = 32 * 1024 * 1024 };
 /*
  * Two settings belong together: allocations below the first come from the heap, whose free end is
  * given back when it is longer than the second. Setting either also ends glibc's own adjusting of
- * both.
+ * both. They are advice: the allocator of a sanitizer knows no settings, and refuses them.
  */
 void mem_keep(size_t bytes)
 {
     ASSERT(bytes > 0 && bytes <= INT_MAX);
     int map_at = bytes < MAP_AT_MOST ? (int)bytes : MAP_AT_MOST;
-    int ok = mallopt(M_MMAP_THRESHOLD, map_at);
-    ok &= mallopt(M_TRIM_THRESHOLD, (int)bytes);
-    ASSERT(ok == 1);
+    if (mallopt(M_MMAP_THRESHOLD, map_at) == 1) {
+        int ok = mallopt(M_TRIM_THRESHOLD, (int)bytes);
+        ASSERT(ok == 1);
+    }
 }
