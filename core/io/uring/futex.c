@@ -15,6 +15,8 @@ enum {
     FUTEX2_WORD_U32 = 0x02, /* FUTEX2_SIZE_U32; without FUTEX2_PRIVATE: other processes wake it */
 };
 
+/* Owned by its loop. One wait at a time is in the kernel; one that was not woken in its sleep stays
+ * there for the next. */
 struct uring_futex {
     struct io_futex base;
     struct uring_object object;
@@ -25,6 +27,7 @@ struct uring_futex {
     void *arg;
 };
 
+/* Once, when the ring is opened: a kernel that does not know the operation has us use doorbells. */
 void uring_futex_probe(struct uring_loop *loop)
 {
     ASSERT(loop->ring_open);

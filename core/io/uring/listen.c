@@ -1,4 +1,11 @@
-/* Listeners: multishot accept where the kernel has it, else one accept after the other. */
+/*
+ * Listeners: multishot accept where the kernel has it, else one accept after the other.
+ *
+ * An accepted stream is its callee's at once. When the process has no descriptors left, accepting
+ * pauses for ACCEPT_RETRY_US instead of spinning on the error: connections wait in the backlog. A
+ * path of a Unix socket that a process left behind is taken over, one that somebody listens on is
+ * not. A listener that is closed from within accepted() is freed when that returns (calls).
+ */
 #include "core/io/uring/stream.h"
 
 #include <errno.h>

@@ -1,6 +1,16 @@
 /*
  * The receiving half of a stream. Byte streams receive into buffers the loop provides (multishot
  * where the kernel can), packets into a buffer of their own together with descriptors.
+ *
+ * Order. Bytes reach the handler in the order they came, also over a pause: what the kernel hands
+ * over while the stream is paused goes to the stash, and what comes behind it waits there too. A
+ * pause takes the receive back, so the stash holds at most what was under way: a loop's buffers for
+ * a byte stream, one message for packets. While anything is stashed nothing is armed.
+ *
+ * Descriptors are ours from the moment the kernel delivered their message. Each is given to the
+ * handler once, or closed here: when nobody listens, when the message was cut, when it was empty
+ * (which ends the stream, as the end of it looks the same), and when the stream goes while it holds
+ * one. So a peer cannot make this process run out of them.
  */
 #include "core/io/uring/stream.h"
 
@@ -91,7 +101,8 @@ static void bytes_arrived(struct uring_stream *s, const uint8_t *data, size_t le
     deliver(s, data, len, NULL, 0);
 }
 
-/* Collects the descriptors of a message; false when the kernel had to drop some. */
+/* Collects the descriptors of a message; how many. The room for them bounds what the kernel gives:
+ * the rest it drops, and says MSG_CTRUNC. */
 static size_t packet_fds(struct packet_in *in, int *fds)
 {
     size_t count = 0;
@@ -107,6 +118,17 @@ static size_t packet_fds(struct packet_in *in, int *fds)
     return count;
 }
 
+/* Closes the descriptors of the message that was received last. */
+static void packet_drop(struct packet_in *in)
+{
+    int fds[URING_FDS_MAX];
+    size_t fds_len = packet_fds(in, fds);
+    ASSERT(fds_len <= URING_FDS_MAX);
+    for (size_t i = 0; i < fds_len; i++) {
+        close(fds[i]);
+    }
+}
+
 /* A whole message, with its descriptors. */
 static void packet_arrived(struct uring_stream *s, size_t len)
 {
@@ -120,9 +142,7 @@ static void packet_arrived(struct uring_stream *s, size_t len)
     int fds[URING_FDS_MAX];
     size_t fds_len = packet_fds(in, fds);
     if ((in->msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
-        for (size_t i = 0; i < fds_len; i++) {
-            close(fds[i]);
-        }
+        packet_drop(in);
         uring_stream_end(s, err_new(ERR_PROTOCOL, "message from %s is too large", s->peer));
         return;
     }
@@ -156,11 +176,7 @@ bool uring_recv_stash(struct uring_stream *s)
 void uring_recv_free(struct uring_stream *s)
 {
     if (s->packet != NULL && s->packet->held > 0) {
-        int fds[URING_FDS_MAX];
-        size_t fds_len = packet_fds(s->packet, fds);
-        for (size_t i = 0; i < fds_len; i++) {
-            close(fds[i]);
-        }
+        packet_drop(s->packet);
     }
     free(s->packet);
     free(s->recv_buffer);
@@ -223,6 +239,9 @@ void uring_recv_complete(struct uring_req *req, int res, uint32_t flags)
 {
     struct uring_stream *s = CONTAINER_OF(req, struct uring_stream, recv_req);
     uring_stream_dirty(s);
+    if (res == 0 && s->kind == URING_PACKET) {
+        packet_drop(s->packet); /* an empty message may carry some all the same */
+    }
     if (res > 0) {
         received(s, (size_t)res, flags);
     } else if (!s->closed && !io_loop_dead(s->base.loop)) {

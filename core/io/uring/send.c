@@ -6,6 +6,13 @@
  * front of it: bytes may be appended behind (also into the last chunk, behind the captured length),
  * but nothing is taken off before the send has completed. That is why uring_send_drop asserts that
  * none is.
+ *
+ * Writing never fails: on a stream that cannot send any more bytes are forgotten, and borrowed ones
+ * given back at once; its end is told through close(). A sender that wants to know when to slow
+ * down looks at pending, and hears drain when all of it has left after it had passed high_water.
+ *
+ * One chunk serves many small writes, so that a protocol may write its messages piece by piece. In
+ * a packet stream each write is a message of its own: chunks are not shared there.
  */
 #include "core/io/uring/stream.h"
 
@@ -14,7 +21,7 @@
 #include <unistd.h>
 
 enum {
-    SEND_BYTES_MAX = 1024 * 1024, /* in one sendmsg */
+    SEND_BYTES_MAX = 1024 * 1024, /* in one sendmsg: the socket's buffer takes no more at a time */
     SEND_NOW_MAX = 16 * 1024,     /* without a request */
     BROKEN_LINGER_US = 5 * 1000 * 1000,
 };
@@ -313,6 +320,7 @@ static bool send_now(struct uring_stream *s, bool *worked)
     return true;
 }
 
+/* Sends what there is, at once or by a request; true when a callback ran. */
 bool uring_send_arm(struct uring_stream *s, bool alone)
 {
     ASSERT(s->out_len > 0 && !s->send_req.active && s->fd >= 0);

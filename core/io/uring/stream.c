@@ -1,4 +1,26 @@
-/* Streams over sockets: state, and the one place where a stream moves on (stream_run). */
+/*
+ * Streams over sockets: state, and the one place where a stream moves on (stream_run).
+ *
+ * Whatever happens to a stream (a completion, a call of its owner, a timer) only notes it and marks
+ * the stream dirty; in the end of the round stream_run looks at all that was noted and does what
+ * follows. So no callback runs from within a call of the owner, and what a round's callbacks have
+ * written leaves with one send. The flags, in the order they can be set:
+ *
+ *   connecting           there is no socket yet
+ *   paused               the owner wants no data; comes and goes
+ *   finishing            the owner let go: what is queued is sent, what arrives is thrown away
+ *   broken               nothing can be sent any more; what the peer sent may still be read
+ *   sent_end, recv_over  this side, the peer has sent all
+ *   ended                nothing moves any more, reason says why; close() is owed, last of all
+ *   closed               nothing of the owner's is touched from here on
+ *
+ * The memory goes when it is closed and no request of it is in the kernel, which stream_run finds:
+ * a completion may come at any time before, and must find the stream. Borrowed bytes are released
+ * before close() is told, and never while a send that reads them is under way (stream_abort waits).
+ *
+ * Freed twice or never: the loop's list of objects holds a stream until it is freed; when the loop
+ * ends first, its memory stays until the owner's own close (io_loop_stop in io.h).
+ */
 #include "core/io/uring/stream.h"
 
 #include <errno.h>
@@ -101,6 +123,7 @@ static void stream_shut(struct uring_object *object)
     }
 }
 
+/* With the environment: the owner never closed it. */
 static void stream_object_free(struct uring_object *object)
 {
     stream_free(CONTAINER_OF(object, struct uring_stream, object));
@@ -120,6 +143,7 @@ static void stream_pause(struct io_stream *base, bool paused)
     uring_stream_dirty(s);
 }
 
+/* What the kernel has not taken: the release of borrowed bytes counts with them. */
 static size_t stream_pending(const struct io_stream *base)
 {
     return ((const struct uring_stream *)base)->pending;
@@ -130,6 +154,7 @@ static const char *stream_peer(const struct io_stream *base)
     return ((const struct uring_stream *)base)->peer;
 }
 
+/* Only TLS knows a name. */
 static const char *stream_peer_name(const struct io_stream *base)
 {
     return "";
@@ -273,6 +298,8 @@ static bool stream_run(struct uring_stream *s, bool alone)
     return worked;
 }
 
+/* All that were marked since the last time. `alone`: one stream has something to do, so a plain
+ * system call is cheaper than a request. */
 bool uring_streams_run(struct uring_loop *loop)
 {
     ASSERT(!io_loop_dead(&loop->base));

@@ -1,6 +1,8 @@
 /*
  * The timers of a loop: a binary heap by deadline, 1-based, so that heap_at 0 means not armed.
- * Timers of equal deadline fire in no promised order.
+ * Timers of equal deadline fire in no promised order. The timers themselves lie in their owners'
+ * memory: the heap holds pointers, and each timer its place, so that taking one out costs as much
+ * as putting it in. A round fires a bounded number, so that many do not starve the rest.
  */
 #include "core/io/uring/uring.h"
 
