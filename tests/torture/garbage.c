@@ -134,6 +134,18 @@ static uint64_t garbage_word(struct garbage *g)
     }
 }
 
+/* The line that its peer looks at says that it is there, and is garbage but for that. */
+static void strike_next(struct garbage *g, const struct shm_pair *pair)
+{
+    struct shm_desc *d = (struct shm_desc *)&pair->ring[pair->tail & pair->mask];
+    uint32_t word = shm_word((uint8_t)rnd(g), rnd(g) % 16, rnd(g) % 16,
+                             shm_lap(pair->tail, pair->shift));
+    d->len = (uint32_t)garbage_word(g);
+    d->block.offset = rnd(g) % 2 == 0 ? rnd(g) % 1024 * SHM_UNIT : rnd(g);
+    /* Relaxed: the point is disorder. */
+    atomic_store_explicit(&d->word, word, memory_order_relaxed);
+}
+
 /* Anywhere, near the lines that come next, the numbers beside the ring, or the blocks. */
 static void strike(struct garbage *g)
 {
@@ -145,12 +157,17 @@ static void strike(struct garbage *g)
     uint64_t lane = shm_lanes_at(shape) / 8;
     uint64_t n = rnd(g) % 4 == 0 ? 2000 : 1 + rnd(g) % 3;
     uint64_t where = rnd(g) % 4;
+    const struct shm_pair *pair = &shm->ends[0].pairs[0];
+    if (where == 1 && rnd(g) % 2 == 0) {
+        strike_next(g, pair);
+    }
     for (uint64_t i = 0; i < n; i++) {
         uint64_t at = first + rnd(g) % len;
         if (where == 0) {
             at = lane + rnd(g) % (sizeof(struct shm_ends) / 8);
         } else if (where == 1) {
-            at = lane + rnd(g) % (64 * SHM_LINE / 8);
+            at = lane + sizeof(struct shm_ends) / 8 +
+                 ((pair->tail + rnd(g) % 64) & pair->mask) * SHM_LINE / 8 + rnd(g) % 8;
         }
         if (where == 2) {
             uint64_t *blocks = (uint64_t *)((uint8_t *)shm->pool->base + SHM_PAGE);
