@@ -592,7 +592,7 @@ static bool window_work(struct op *op)
 {
     struct window_op *wo = op->state;
     op_forward_errors(op);
-    if (!wo->intake.open && !intake_open(&wo->intake, op, true)) {
+    if (!wo->intake.open && !intake_open(&wo->intake, op, INTAKE_BY_TIME)) {
         return false;
     }
     if (run_pass(op)) {
