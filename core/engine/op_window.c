@@ -109,6 +109,7 @@ struct window_op {
 
 static struct wkey span_key(const struct span_list *list, size_t at, uint32_t len)
 {
+    ASSERT(at + len <= list->bytes.len);
     return (struct wkey){list->bytes.data + at, len, 0};
 }
 
@@ -170,6 +171,7 @@ static void push_affected(struct window_op *wo, const struct part *part, struct 
     struct window_span span = window_affected(w, &part->state, row);
     struct wkey low = row, high = row;
     int64_t first;
+    ASSERT(span.from <= span.to && span.to <= wtree_copies(rows));
     if (span.from < span.to) {
         struct wkey from = wnode_key(&w->rows, wtree_at(rows, span.from, &first));
         struct wkey to = wnode_key(&w->rows, wtree_at(rows, span.to - 1, &first));
@@ -183,6 +185,7 @@ static void push_affected(struct window_op *wo, const struct part *part, struct 
 static void push_shift(struct window_op *wo, size_t i, struct span_list *list)
 {
     bool last = i + 1 == wo->listed_len;
+    ASSERT(i < wo->listed_len);
     struct wkey from = wo->listed[i].row;
     push_span(list, from, last ? from : wo->listed[i + 1].row, last);
 }
@@ -198,6 +201,7 @@ static struct part *current(const struct window_op *wo)
 static void start_phase(struct window_op *wo, enum phase phase)
 {
     bool whole = wo->progress.whole;
+    ASSERT(phase >= PHASE_LIST && phase <= PHASE_END);
     wo->progress = (struct progress){.phase = (uint8_t)phase, .whole = whole, .end = -1};
 }
 
@@ -215,21 +219,26 @@ static bool each_change(struct op *op, void (*act)(struct op *op, struct part *p
     return false;
 }
 
+/* For good, or for a look at what it concerns. */
 static void make_change(struct op *op, struct part *part, size_t i)
 {
     struct window_op *wo = op->state;
+    ASSERT(part->fresh == 0 && wo->listed[i].diff != 0);
     op->arranged_rows += (uint64_t)window_apply(&wo->window, &part->state, &wo->pool,
                                                 wo->listed[i].row, wo->listed[i].diff);
 }
 
+/* Modulo 2^64, as it was made: counts are again what they were. */
 static void undo_change(struct op *op, struct part *part, size_t i)
 {
     struct window_op *wo = op->state;
+    ASSERT(part->fresh == 0 && wo->listed[i].diff != 0);
     int64_t back = (int64_t)-(uint64_t)wo->listed[i].diff;
     op->arranged_rows += (uint64_t)window_apply(&wo->window, &part->state, &wo->pool,
                                                 wo->listed[i].row, back);
 }
 
+/* By how many copies a count grows; below zero there are none. */
 static int64_t grown(int64_t before, int64_t diff)
 {
     int64_t after = (int64_t)((uint64_t)before + (uint64_t)diff);
@@ -243,9 +252,11 @@ static int64_t group_copies(const struct window_op *wo, const struct part *part,
     return wo->window.groups ? wtree_count(&wo->window.plain, &part->state.groups, sort) : 0;
 }
 
+/* Before any change is made: what is there of the row and of its peers is what was. */
 static void old_span(struct op *op, struct part *part, size_t i)
 {
     struct window_op *wo = op->state;
+    ASSERT(!wo->progress.whole && part->fresh == 0);
     struct change *change = &wo->listed[i];
     int64_t before = wtree_count(&wo->window.rows, &part->state.rows, change->row);
     change->peers = group_copies(wo, part, change->row);
@@ -261,6 +272,7 @@ static void new_span(struct op *op, struct part *part, size_t i)
 {
     struct window_op *wo = op->state;
     const struct change *change = &wo->listed[i];
+    ASSERT(!wo->progress.whole && i < wo->listed_len);
     if (i == 0 || !wkey_is_peer(wo->listed[i - 1].row, change->row)) {
         int64_t after = group_copies(wo, part, change->row);
         wo->progress.net += (after > 0) - (change->peers > 0);
@@ -289,6 +301,7 @@ static bool unite_spans(struct op *op)
         push_span(&wo->spans, span_key(from, span->low, span->low_len),
                   span_key(from, span->high, span->high_len), span->to_end);
     }
+    ASSERT(wo->spans.spans_len <= a->spans_len + b->spans_len);
     return false;
 }
 
@@ -298,6 +311,7 @@ static void emit_row(struct op *op, const struct wnode *node, int64_t position, 
     struct window_op *wo = op->state;
     struct window *w = &wo->window;
     const char *sqlstate = NULL, *message = NULL;
+    ASSERT(diff != 0 && node->count > 0);
     if (!window_values(w, &current(wo)->state, node, position, &wo->progress.peers, &sqlstate,
                        &message)) {
         const char *name = op->dataflow->plan->name;
@@ -344,6 +358,7 @@ static void find_span(struct window_op *wo, const struct part *part)
         int64_t own = wtree_count(shape, rows, high);
         p->end = wtree_rank(shape, rows, high).copies + (own > 0 ? own : 0);
     }
+    ASSERT(p->position <= p->end && p->end <= total);
 }
 
 /* The rows of all spans, with the values they have now. True when out of fuel. */
@@ -391,6 +406,7 @@ static bool list_changes(struct op *op)
         if (node == NULL) {
             return false;
         }
+        ASSERT(node->count != 0);
         *VEC_PUSH(wo, listed) =
             (struct change){.row = wnode_key(shape, node), .diff = node->count};
     }
@@ -447,6 +463,7 @@ static void begin_partition(struct window_op *wo)
 {
     const struct part *part = current(wo);
     int64_t rows = wtree_copies(&part->state.rows);
+    ASSERT(part->touched == 1 && wo->listed_len == 0);
     wo->progress.whole =
         part->fresh != 0 || part->pending_len * WHOLE_SHARE >= (uint64_t)rows;
     start_phase(wo, part->fresh != 0 ? PHASE_NEW_ROWS : PHASE_LIST);
@@ -512,6 +529,7 @@ static struct part *touch(struct window_op *wo, uint64_t hash)
     }
     struct part *part = htable_payload(entry);
     if (part->touched == 0) {
+        ASSERT(part->pending.root == NULL && part->pending_len == 0);
         part->touched = 1;
         part->negative = part->state.rows.negative > 0;
         part->fresh = part->state.rows.root == NULL;
@@ -541,7 +559,7 @@ static void take_row(struct op *op, const struct batch *b, uint32_t row)
 {
     struct window_op *wo = op->state;
     const struct plan_node *node = op->node;
-    buf_clear(&wo->key);
+    ASSERT(!wo->ending && row < b->rows);
     uint64_t hash = op_key_encode(b, row, node->window.keys, node->window.keys_len, &wo->key);
     struct part *part = touch(wo, hash);
     struct wkey element = encode_element(op, b, row, &wo->element);

@@ -200,6 +200,7 @@ static int64_t bound_at(struct window *w, const struct window_part *part,
     const struct plan_bound *bound = end ? &frame->end : &frame->start;
     int64_t total = wtree_copies(&part->rows);
     int64_t offset = bound->kind == PLAN_BOUND_OFFSET ? bound->offset : 0;
+    ASSERT(position >= 0 && position < total);
     if (bound->kind == PLAN_BOUND_UNBOUNDED) {
         return end ? total : 0;
     }
@@ -373,6 +374,7 @@ static bool agg_value(const struct place *at, uint32_t agg, const struct runs *r
 {
     const struct wacc_spec *spec = &at->w->aggs[agg];
     struct wacc acc;
+    ASSERT(agg < at->w->rows.aggs_len);
     wacc_clear(spec, &acc);
     for (uint32_t i = 0; i < runs->len; i++) {
         wtree_fold(&at->w->rows, &at->part->rows, agg, runs->from[i], runs->to[i], &acc);
@@ -440,6 +442,7 @@ static struct window_span near(struct window *w, const struct window_part *part,
                                const struct plan_frame *frame, struct wkey row,
                                struct window_span own)
 {
+    ASSERT(frame->start.kind != PLAN_BOUND_UNBOUNDED && frame->end.kind != PLAN_BOUND_UNBOUNDED);
     int64_t total = wtree_copies(&part->rows), back = reach(frame, true);
     int64_t ahead = reach(frame, false);
     struct wkey sort = group_key(row);

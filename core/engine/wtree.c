@@ -49,6 +49,7 @@ static struct datum *value_of(const struct wtree_shape *shape, const struct wnod
 static void pull(const struct wtree_shape *shape, struct wnode *node)
 {
     const struct wnode *left = node->left, *right = node->right;
+    ASSERT(node->count != 0);
     int64_t own = wnode_copies(node);
     node->copies = (int64_t)((uint64_t)copies_of(left) + (uint64_t)copies_of(right) +
                              (uint64_t)own);
@@ -375,6 +376,7 @@ void wtree_fold(const struct wtree_shape *shape, const struct wtree *tree, uint3
                 int64_t from, int64_t to, struct wacc *out)
 {
     ASSERT(agg < shape->aggs_len);
+    ASSERT(from >= 0 && from <= to && to <= wtree_copies(tree));
     fold(shape, tree->root, agg, from, to, out);
 }
 

@@ -62,6 +62,7 @@ static err_t find_window(struct az *az, const struct scope *scope, const char *n
 static err_t resolve_def(struct az *az, const struct scope *scope, const PgQuery__WindowDef *def,
                          uint32_t depth, struct window_def *out)
 {
+    ASSERT(def != NULL && out != NULL);
     *out = (struct window_def){.partition = def->partition_clause,
                                .partition_len = def->n_partition_clause,
                                .order = def->order_clause,
@@ -153,6 +154,7 @@ static err_t constant(struct window_call *c, const pg_node *node, struct type ty
                       const char *what, const struct sx **out)
 {
     struct sx *sx = NULL;
+    ASSERT(node != NULL && what != NULL);
     TRY(az_expr(c->az, c->scope, node, &sx));
     TRY(az_coerce(c->az, sx, type, CAST_IMPLICIT, &sx));
     sx = sx_fold(c->az->arena, sx);
@@ -171,6 +173,7 @@ static err_t count_bound(struct window_call *c, const pg_node *node, bool end, b
                          struct plan_bound *bound)
 {
     const char *side = end ? "ending" : "starting";
+    ASSERT(c->plan.frame.mode != PLAN_FRAME_RANGE);
     const struct sx *sx = NULL;
     TRY(constant(c, node, type_of(TYPE_INT8), "the offset of a frame", &sx));
     if (sx == NULL) {
@@ -232,6 +235,7 @@ static err_t value_bound(struct window_call *c, const pg_node *node, bool preced
     struct az *az = c->az;
     struct type key, offset;
     const struct sx *by = NULL;
+    ASSERT(c->plan.frame.mode == PLAN_FRAME_RANGE);
     if (c->order.len != 1) {
         return az_err(az, c->def.frame->location, ERR_INVALID, "42P20",
                       "RANGE with offset PRECEDING/FOLLOWING requires exactly one ORDER BY "
@@ -323,6 +327,7 @@ static err_t check_place(struct az *az, const struct scope *scope, int location)
 static err_t finish_call(struct window_call *c, int location, struct sx **out)
 {
     struct arena *arena = c->az->arena;
+    ASSERT(c->plan.func >= PLAN_WINDOW_ROW_NUMBER && c->plan.func <= PLAN_WINDOW_AGG);
     const char *before = c->scope->no_windows;
     c->scope->no_windows = "window definitions";
     err_t err = partition_and_order(c);
@@ -420,6 +425,7 @@ static err_t count_arg(struct window_call *c, const PgQuery__FuncCall *call, con
 {
     const struct sx *sx = NULL;
     bool lag = c->plan.func == PLAN_WINDOW_LAG;
+    ASSERT(arg < call->n_args);
     TRY(constant(c, call->args[arg], type_of(TYPE_INT4), "this argument", &sx));
     *null = sx == NULL;
     c->plan.n = *null ? 1 : sx->lit.i;
@@ -438,6 +444,7 @@ static err_t count_arg(struct window_call *c, const PgQuery__FuncCall *call, con
 static err_t value_args(struct window_call *c, const PgQuery__FuncCall *call)
 {
     struct sx *both[2] = {NULL, NULL};
+    ASSERT(call->n_args >= 1 && call->n_args <= 3);
     uint32_t len = call->n_args == 3 ? 2 : 1;
     for (uint32_t i = 0; i < len; i++) {
         TRY(az_expr(c->az, c->scope, call->args[i * 2], &both[i]));
@@ -518,6 +525,7 @@ static err_t wrong_arguments(struct az *az, struct scope *scope, const PgQuery__
 err_t az_window_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
                      const char *name, struct sx **out)
 {
+    ASSERT(*out == NULL);
     for (size_t i = 0; i < ARRAY_LEN(functions); i++) {
         if (strcmp(functions[i].name, name) != 0) {
             continue;
@@ -587,6 +595,7 @@ static uint32_t keys_at(const struct sx *sx)
 static bool same_window(const struct sx *a, const struct sx *b)
 {
     const struct sx_window *x = a->window, *y = b->window;
+    ASSERT(a->kind == SX_WINDOW && b->kind == SX_WINDOW);
     bool same = x->keys_len == y->keys_len && x->order_len == y->order_len;
     for (uint32_t i = 0; same && i < x->order_len; i++) {
         same = x->order[i].desc == y->order[i].desc &&
@@ -628,6 +637,7 @@ static struct plan_window_call call_columns(struct az *az, const struct rel *rel
 /* One operator for all calls of the window of this one that have no place yet. */
 static struct rel *place_window(struct windows *w, uint32_t first, struct rel *rel)
 {
+    ASSERT(first < w->calls.len && w->at[first] == UINT32_MAX);
     struct arena *arena = w->az->arena;
     const struct sx *sx = w->calls.items[first];
     const struct sx_window *window = sx->window;
