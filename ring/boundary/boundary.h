@@ -57,7 +57,7 @@ struct boundary_server;
 /*
  * What the server asks of a storage worker, on that worker's loop. A cursor is pulled while the
  * subscription has credit; next() with *more = false means: nothing now, boundary_server_wake will
- * say when.
+ * say when, for this cursor and for others of the source that stand at the same time.
  */
 struct boundary_backend {
     err_t (*open)(void *worker_ctx, const struct boundary_request *request, void **cursor);
