@@ -188,9 +188,21 @@ static void shrink(struct place *at, struct kept_list *list)
 }
 
 /*
- * A full list is added up first if that is worth it, in place of growing; one that stays nearly
- * full grows all the same, or it would be added up for every few rows.
+ * A full list is added up if that is worth it, in place of growing; one that stays nearly full
+ * grows all the same, or it would be added up for every few rows. This comes before a change, never
+ * amid one: it may leave a short list, in which the change must then look for equal rows.
  */
+static struct kept_list *settle(struct place *at)
+{
+    struct kept_list *list = list_of(at);
+    ASSERT(list != NULL && list->len <= list->cap);
+    if (list->len == list->cap && list->appended > 0 && list->appended >= list->len / 2) {
+        add_up(at, list);
+    }
+    return list;
+}
+
+/* Grows a list by half while it is short, then to twice its length; makes one of a row. */
 static struct kept_list *with_room(struct place *at)
 {
     struct kept_list *list = list_of(at);
@@ -199,12 +211,6 @@ static struct kept_list *with_room(struct place *at)
     }
     if (list->len < list->cap) {
         return list;
-    }
-    if (list->appended > 0 && list->appended >= list->len / 2) {
-        add_up(at, list);
-        if (list->len < list->cap / 4 * 3) {
-            return list;
-        }
     }
     ASSERT(list->len < UINT32_MAX / 2);
     uint32_t more = list->len < SHORT_MAX ? (list->len + 1) / 2 : list->len;
@@ -260,8 +266,7 @@ static void append_all(struct place *at, uint64_t *row, int64_t diff)
 
 static void change_list(struct place *at, uint64_t *row, int64_t diff)
 {
-    struct kept_list *list = list_of(at);
-    ASSERT(list->len >= 2 && list->len <= list->cap);
+    struct kept_list *list = settle(at);
     if (list->len <= SHORT_MAX) {
         diff = plus(diff, take_equal(at, list, row));
     }

@@ -320,6 +320,37 @@ static void test_kept(void)
     free(model);
 }
 
+/*
+ * Lists about as long as those that are searched, changed and emptied over and over, in any order:
+ * wherever a list is added up on the way, nothing may be left of rows that cancel.
+ */
+static void test_kept_cancels(void)
+{
+    struct account total = {0};
+    struct rng rng = {7};
+    struct kept rows;
+    struct kept_model *model = MEM_NEW(struct kept_model);
+    const uint32_t values[2] = {2, 0};
+    kept_init(&rows, 1, values, &total);
+    for (uint64_t round = 0; round < test_scaled(3000); round++) {
+        uint32_t numbers = 4 + (uint32_t)rng_below(&rng, 40);
+        for (uint64_t i = rng_below(&rng, 200); i > 0; i--) {
+            uint32_t number = (uint32_t)rng_below(&rng, numbers);
+            int64_t there = model->sum[0][0][number];
+            bool gone = there != 0 && rng_below(&rng, 3) > 0;
+            change_row(&rows, model, 0, 0, number, gone ? -there : 1);
+        }
+        for (uint32_t i = 0, first = (uint32_t)rng_below(&rng, numbers); i < numbers; i++) {
+            uint32_t number = (first + i) % numbers;
+            change_row(&rows, model, 0, 0, number, -model->sum[0][0][number]);
+        }
+        CU_ASSERT_FATAL(rows.len == 0 && rows.table.len == 0);
+        CU_ASSERT_FATAL(total.bytes == 0);
+    }
+    kept_free(&rows);
+    free(model);
+}
+
 /* ---- arrangement ----------------------------------------------------------------------------- */
 
 enum { A_KEYS = 5, A_ROWS = 12, A_TIMES = 40 };
@@ -636,6 +667,7 @@ static const struct test_case cases[] = {
     {"htable_scan", test_htable_scan},
     {"cells", test_cells},
     {"kept", test_kept},
+    {"kept rows that cancel", test_kept_cancels},
     {"arrange", test_arrange},
     {"oset", test_oset},
     {"order", test_order},
