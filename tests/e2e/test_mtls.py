@@ -18,6 +18,7 @@ import harness
 
 OTHER = "f" * 32
 MAGIC = 0x454341524C494154  # ring/frame/hello.h
+VERSION = 2  # HELLO_VERSION of ring/frame/hello.h
 PORTS = {"control": "--controller-listen-addr", "storage": "--storage-listen-addr",
          "exchange": "--compute-listen-addr"}
 
@@ -41,7 +42,7 @@ def frame(kind, payload):
 def hello(protocol, environment_id):
     """A handshake that claims to come from a computed process of this environment."""
     host = b"elsewhere"
-    return struct.pack("<QHBBB16sQIQQQQIIIQB", MAGIC, 1, protocol, 2, 1,
+    return struct.pack("<QHBBB16sQIQQQQIIIQB", MAGIC, VERSION, protocol, 2, 1,
                        bytes.fromhex(environment_id), 1, 0, 1, 1, 1, 1, 1, 0, 1, 0,
                        len(host)) + host + bytes(32)
 
