@@ -191,7 +191,7 @@ bool carrier_ready(struct carrier *c, uint32_t local, uint32_t remote)
 void carrier_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
                      struct carrier_block *out)
 {
-    ASSERT(local < c->ends_len && c->ends[local].open);
+    ASSERT(local < c->ends_len && c->ends[local].open && !c->ends[local].building);
     ASSERT(remote < c->theirs.workers && len > 0 && len <= FRAME_MESSAGE_MAX);
     c->ops->reserve(c, local, remote, len, out);
     ASSERT(out->data != NULL && out->len >= len);
@@ -207,6 +207,7 @@ void carrier_commit(struct carrier *c, uint32_t local, uint32_t remote,
                     const struct carrier_message *m, struct carrier_block *block, size_t len)
 {
     ASSERT(local < c->ends_len && c->ends[local].open && remote < c->theirs.workers);
+    ASSERT(!c->ends[local].building);
     ASSERT(m->kind >= FRAME_KIND_USER && (block == NULL ? len == 0 : len <= block->len));
     count_out(c, local, len);
     c->ops->commit(c, local, remote, m, block, len);
@@ -246,6 +247,7 @@ void carrier_share(struct carrier *c, uint32_t local, uint32_t remote,
                    const struct carrier_message *m, const struct carrier_block *block, size_t len)
 {
     ASSERT(local < c->ends_len && c->ends[local].open && remote < c->theirs.workers);
+    ASSERT(!c->ends[local].building);
     ASSERT(m->kind >= FRAME_KIND_USER && len > 0 && len <= block->len);
     if (c->ops->share != NULL) {
         count_out(c, local, len);

@@ -50,7 +50,7 @@ enum carrier_flags {
      * them: what is checked must be a copy, see ring/README.md. */
     CARRIER_STABLE = 2,
     /* Sharing: the block is not taken back from a reader that has fallen behind. */
-    CARRIER_KEEP = 4,
+    CARRIER_KEEP = 8,
 };
 
 struct carrier_message {
@@ -223,7 +223,8 @@ void carrier_flush(struct carrier *c, uint32_t local);
 /*
  * Small messages to one worker, n of them (1 to CARRIER_RUN_MAX) of len bytes each (up to
  * CARRIER_RUN_BYTES). Gives room for run.len of them, which may be fewer: then begin again. Fill
- * as many as wanted, in order, with carrier_run_at or carrier_run_put; carrier_run_end sends them.
+ * as many as wanted, in order, with carrier_run_at or carrier_run_put; carrier_run_end sends the
+ * first n of them.
  * Between the two nothing else is called on this carrier's local worker:
  *
  *   struct carrier_run run;

@@ -132,13 +132,19 @@ static void sub_retry(struct io_timer *timer)
     sub_try(CONTAINER_OF(timer, struct boundary_sub, retry));
 }
 
-/* The session is gone, or the server gave the subscription up for now. Calls the handler last: the
- * subscription may be freed when this returns. */
-static void sub_cut(struct boundary_sub *sub)
+/* It is served by no session from now on. */
+static void sub_leave(struct boundary_sub *sub)
 {
     ASSERT(!sub->dead);
     sub->carrier = NULL;
     sub->worker->changes++;
+}
+
+/* What came of a time that was under way comes again. Calls the handler last: the subscription may
+ * be freed when this returns. */
+static void sub_reset(struct boundary_sub *sub)
+{
+    ASSERT(!sub->dead && sub->carrier == NULL);
     if (sub->partial) {
         sub->partial = false;
         if (sub->worker->resets != NULL) {
@@ -147,6 +153,13 @@ static void sub_cut(struct boundary_sub *sub)
         counters_add(sub->counters, READER_RESETS, 1);
         sub->handler.reset(sub->arg);
     }
+}
+
+/* The server gave the subscription up for now. As sub_reset. */
+static void sub_cut(struct boundary_sub *sub)
+{
+    sub_leave(sub);
+    sub_reset(sub);
 }
 
 /* For good; owns err. The caller of boundary_subscribe still has to give it up. */
@@ -419,9 +432,11 @@ static err_t take_readers(struct client_link *link, uint32_t remote,
     } else if (len == 0) {
         return err_new(ERR_PROTOCOL, "channel %u is not open", m->stream);
     }
-    if (len > BOUNDARY_SUBS_MAX - link->named) {
+    /* Each of its workers takes so many subscriptions of ours. */
+    size_t most = (size_t)BOUNDARY_SUBS_MAX * carrier_remote_workers(link->carrier);
+    if (len > most - link->named) {
         free(ids);
-        return err_new(ERR_PROTOCOL, "more than %u readers named", BOUNDARY_SUBS_MAX);
+        return err_new(ERR_PROTOCOL, "more than %zu readers named", most);
     }
     if (len > 0) {
         struct client_channel *channel = MEM_NEW(struct client_channel);
@@ -546,10 +561,17 @@ static void try_one(struct boundary_sub *sub, void *arg)
     sub_try(sub);
 }
 
-static void cut_one(struct boundary_sub *sub, void *arg)
+static void leave_one(struct boundary_sub *sub, void *arg)
 {
     if (sub->carrier == arg) {
-        sub_cut(sub);
+        sub_leave(sub);
+    }
+}
+
+static void reset_one(struct boundary_sub *sub, void *arg)
+{
+    if (!sub->dead && sub->carrier == NULL) {
+        sub_reset(sub);
     }
 }
 
@@ -590,7 +612,9 @@ static void client_close(void *worker_ctx, struct carrier *c, uint32_t local)
     }
     w->links[at] = w->links[--w->links_len];
     link_free(link);
-    each_sub(w, cut_one, c);
+    /* First all: a handler may give up or pause another one, which must not send any more. */
+    each_sub(w, leave_one, c);
+    each_sub(w, reset_one, NULL);
     each_sub(w, try_one, NULL); /* another session may serve its workers already */
 }
 

@@ -29,7 +29,8 @@ err_t boundary_request_decode(const uint8_t *data, size_t len, struct boundary_r
     out->resume = (flags & REQUEST_RESUME) != 0;
     out->as_of = reader_u64(&r);
     out->resume_from = reader_u64(&r);
-    if (r.failed || reader_left(&r) != 0 || (flags & ~(uint32_t)REQUEST_RESUME) != 0) {
+    bool stray = !out->resume && out->resume_from != 0;
+    if (r.failed || reader_left(&r) != 0 || (flags & ~(uint32_t)REQUEST_RESUME) != 0 || stray) {
         return err_new(ERR_PROTOCOL, "malformed subscribe message");
     }
     return ERR_OK;

@@ -44,7 +44,7 @@ enum {
     BOUNDARY_CHUNK_COST = 64, /* credit a chunk costs beside its bytes: progress is not free */
     BOUNDARY_CHUNK_MAX = FRAME_FRAGMENT, /* bytes asked of the backend at a time */
     BOUNDARY_NO_CHANNEL = 0,
-    BOUNDARY_SUBS_MAX = 1 << 20, /* of a session, and named by its channels in all */
+    BOUNDARY_SUBS_MAX = 1 << 20, /* of a session at one storage worker, and named by it */
 };
 
 /* What a DATA message of len bytes costs, counted alike on both sides. */

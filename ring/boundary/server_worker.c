@@ -340,6 +340,7 @@ static err_t take_subscribe(struct link *link, uint32_t remote, const struct car
     struct sub *sub = MEM_NEW(struct sub);
     *sub = (struct sub){.link = link, .id = m->stream, .cursor = cursor, .state = SUB_IDLE,
                         .placed = request.resume, .at = request.resume_from, .granted = m->a};
+    ASSERT(request.resume || request.resume_from == 0); /* decoded so */
     u64map_put(&link->subs, key, sub);
     source_join(sub, request.source);
     sub->channel = channel_join(link, remote, sub->source);

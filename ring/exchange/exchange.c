@@ -116,6 +116,13 @@ static void session_open(struct exchange *x, const struct greeted *greeted)
     if (x->sessions_metric != NULL) {
         metric_add(x->sessions_metric, 1);
     }
+    if (greeted->ours->nonce != x->nonce) {
+        /* The peer would take us for who we were. It dials, or is dialled, again. */
+        carrier_end_session(peer->carrier,
+                            err_new(ERR_UNAVAILABLE, "greeted before this process gave up its "
+                                                     "generation"));
+        return;
+    }
     formation_connected(x, peer);
     if (peer->carrier != NULL && greeted->rest_len > 0) {
         tcp_carrier_feed(peer->carrier, greeted->rest, greeted->rest_len);

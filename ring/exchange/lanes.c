@@ -196,7 +196,7 @@ static err_t put_aside(struct exchange_worker *w, struct lane *lane,
                        const struct carrier_message *m)
 {
     ASSERT(m->b > w->generation && (lane->early == NULL) == (lane->early_last == NULL));
-    if (lane->early_bytes + m->len > w->x->config.held_max) {
+    if (lane->early_bytes + m->len + sizeof(struct early) > w->x->config.held_max) {
         return err_new(ERR_LIMIT, "worker %u sent more than %zu bytes of generation %llu, which "
                        "does not stand here", lane->worker, w->x->config.held_max,
                        (unsigned long long)m->b);

@@ -106,19 +106,29 @@ static void overflow(struct exchange_worker *w)
     mailbox_put(w->x->box, &item->item);
 }
 
+/* What a piece takes, of its own and of the pool. */
+static size_t piece_bytes(const struct piece *piece)
+{
+    return sizeof(*piece) + piece->cap + (piece->block.owner != NULL ? piece->len : 0);
+}
+
 void piece_keep(struct exchange_worker *w, const struct piece *piece)
 {
     ASSERT(w->formed);
-    w->pending += sizeof(*piece) + piece->len;
-    if (w->pending > w->x->config.held_max && !w->overflowed) {
+    w->pending += piece_bytes(piece);
+    if (w->pending <= w->x->config.held_max || w->overflowed) {
+        return;
+    }
+    inner_relieve(w); /* neighbours may have taken it all, and nobody looked since */
+    if (w->pending > w->x->config.held_max) {
         overflow(w);
     }
 }
 
 void piece_forget(struct exchange_worker *w, struct piece *piece)
 {
-    ASSERT(w->pending >= sizeof(*piece) + piece->len);
-    w->pending -= sizeof(*piece) + piece->len;
+    ASSERT(w->pending >= piece_bytes(piece));
+    w->pending -= piece_bytes(piece);
     piece_free(w, piece);
 }
 

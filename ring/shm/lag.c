@@ -45,6 +45,9 @@ static void void_backlog(struct shm_end *end, struct shm_pair *pair)
 
 static void void_shared(struct shm_end *end, struct shm_pair *pair)
 {
+    if (end->shm->base.ends[end->local].building) {
+        return; /* a run is amid its lines: nothing may be published now; the next one asks again */
+    }
     shm_flush_end(end); /* what is not published is not void */
     uint64_t claimed = void_below(pair, pair->published);
     for (uint64_t i = pair->held_first; i != pair->held_end; i++) {

@@ -34,7 +34,7 @@ enum {
     SHM_HUGE_PAGE = 2 << 20,    /* pools from this size on are multiples of it */
     SHM_LINES_MIN = 64,         /* of a lane's ring; a power of two */
     SHM_LINES_FEW = 256,        /* no lane has fewer while its side has only so many lanes that */
-    SHM_RINGS_MANY = 64 << 20,  /* all rings take no more than this: about 64 x 64 workers */
+    SHM_RINGS_MANY = 64 << 20,  /* all rings take no more, but for the least of each lane */
     SHM_LINES_MAX = 65536,
     SHM_RINGS_BYTES = 4 << 20,  /* about what all rings of one side may take */
     SHM_UNIT = 512,             /* the arena is given out in multiples of it */

@@ -637,6 +637,11 @@ void shm_run_end(struct carrier *c, uint32_t local, uint32_t remote, const struc
     struct shm_pair *pair = &end->pairs[remote];
     ASSERT(end->attached && run->lines == (const struct carrier_line *)
                                               &pair->ring[pair->tail & pair->mask]);
+    /* What was filled and is not sent must not be there when the reader comes by. Message 0 may
+     * have been built aside. */
+    for (uint32_t i = n > 0 || run->first == run->lines ? n : 1; i < run->len; i++) {
+        run->lines[(size_t)i * run->stride].word = 0;
+    }
     if (n == 0) {
         return;
     }

@@ -414,7 +414,7 @@ static void test_bad_lists(void)
     expect_end(&s);
 }
 
-/* As many as may be named in all, then one more. */
+/* As many as may be named in all, by each worker so many, then one more. */
 static void test_too_many(void)
 {
     struct stage s;
@@ -430,12 +430,34 @@ static void test_too_many(void)
     }
     CU_ASSERT_EQUAL(s.listeners[2].chunks, 1);
     CU_ASSERT_EQUAL(only_link(&s)->named, BOUNDARY_SUBS_MAX);
-    say_readers(&s, CHANNEL + 1, ids, 1);
+    say_readers(&s, CHANNEL + 1, ids, BOUNDARY_SUBS_MAX);
+    for (int i = 0; i < 40 && only_link(&s)->named == BOUNDARY_SUBS_MAX; i++) {
+        run(&s);
+    }
+    CU_ASSERT_EQUAL(only_link(&s)->named, WORKERS * BOUNDARY_SUBS_MAX);
+    say_readers(&s, CHANNEL + 2, ids, 1);
     expect_end(&s);
     stage_start(&s);
     say_readers(&s, CHANNEL, ids, BOUNDARY_SUBS_MAX + 1);
     expect_end(&s);
     free(ids);
+}
+
+/* Where to resume is said by who resumes, and by nobody else. */
+static void test_stray_resume(void)
+{
+    struct boundary_request request = {.source = 1, .as_of = AS_OF, .resume = true,
+                                       .resume_from = UINT64_MAX};
+    struct boundary_request out;
+    struct buf bytes = {0};
+    boundary_request_encode(&bytes, &request);
+    CU_ASSERT_EQUAL_FATAL(boundary_request_decode(bytes.data, bytes.len, &out), ERR_OK);
+    CU_ASSERT_TRUE(out.resume && out.resume_from == UINT64_MAX);
+    bytes.data[20] = 0; /* the flags, behind dataflow, source and worker */
+    err_t err = boundary_request_decode(bytes.data, bytes.len, &out);
+    CU_ASSERT_EQUAL(err_code(err), ERR_PROTOCOL);
+    err_free(err);
+    buf_free(&bytes);
 }
 
 /* As shared memory says it of a block that was taken back. */
@@ -523,6 +545,7 @@ static const struct test_case cases[] = {
     {"one of several is refused", test_refused},
     {"bad lists", test_bad_lists},
     {"too many readers", test_too_many},
+    {"a place to resume at, of one who does not", test_stray_resume},
     {"a lost chunk", test_lost},
     {"given up when a chunk is lost", test_lost_and_given_up},
     {"lost wrongly", test_lost_wrongly},

@@ -69,6 +69,12 @@ static void send_run(struct stage *s, uint32_t n, size_t len)
             carrier_run_put(&run, i, &m, m.data);
         }
     }
+    if (used < run.len && rnd(s) % 2 == 0) { /* filled, and then not sent after all */
+        for (uint32_t i = used; i < run.len; i++) {
+            struct carrier_message m = message(s, UINT32_MAX, len);
+            carrier_run_put(&run, i, &m, m.data);
+        }
+    }
     carrier_run_end(c, 0, 0, &run, used);
     s->bytes_sent += used * len;
 }
