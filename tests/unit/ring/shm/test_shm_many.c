@@ -22,6 +22,7 @@ struct side {
     struct stage *stage;
     struct io_loop *loop;
     struct carrier *carrier;
+    _Atomic(struct carrier *) shown; /* to the other side's thread */
     uint8_t heard[WORKERS][WORKERS]; /* [local][remote]: burst messages */
     uint32_t burst;                  /* of them, in all */
     bool wrong;
@@ -105,6 +106,8 @@ static void side_new(struct side *side, struct io_stream *stream, bool initiator
                                     .theirs = &hello};
     struct shm_config shm = {.initiator = initiator, .arena_bytes = 1};
     side->carrier = shm_carrier_new(&config, stream, &shm);
+    /* Release: pairs with the acquire in step; what stands behind it is made. */
+    atomic_store_explicit(&side->shown, side->carrier, memory_order_release);
 }
 
 static void accepted(void *arg, struct io_stream *stream)
@@ -123,10 +126,12 @@ static void step(struct io_timer *timer)
     struct stage *s = CONTAINER_OF(timer, struct stage, timer);
     struct carrier *c = s->sides[0].carrier;
     if (c != NULL && c->started && c->ends[0].open && s->sides[0].burst == WORKERS * WORKERS) {
+        /* Acquire: as above. Side 1 has sent, so it is there. */
+        struct carrier *other = atomic_load_explicit(&s->sides[1].shown, memory_order_acquire);
         /* Relaxed: a count, read from another thread as tailrace-stat would. */
-        while (s->next < WORKERS && atomic_load_explicit(&s->sides[1].carrier->ends[s->next]
-                                                              .counters->woken,
-                                                         memory_order_relaxed) > 0) {
+        while (s->next < WORKERS &&
+               atomic_load_explicit(&other->ends[s->next].counters->woken,
+                                    memory_order_relaxed) > 0) {
             s->next++;
         }
         if (s->next == WORKERS) {
