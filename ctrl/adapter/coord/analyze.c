@@ -117,7 +117,7 @@ static void print_replica(struct session *s, uint32_t replica, const struct plan
         missing = p->answered ? missing : p->reason;
         for (size_t o = 0; o < p->operators_len; o++) {
             const struct controller_operator *op = &p->operators[o];
-            if (op->node < ops) {
+            if (op->dataflow == plan->id && op->node < ops) {
                 add(&measures[op->node], op);
                 add(&total, op);
                 bytes += op->node == 0 ? op->dataflow_bytes : 0;

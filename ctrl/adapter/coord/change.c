@@ -255,12 +255,11 @@ static void on_granted(struct write_job *job)
 static void wait_for_lock(struct session *s)
 {
     ASSERT(s->job.state == WRITE_IDLE);
-    uint64_t limit = vars_duration_us(s, "statement_timeout");
+    if (s->run.state != RUN_SURVEY) {
+        statement_arm_timeout(s);
+    }
     s->run.state = RUN_LOCK;
     s->job.granted = on_granted;
-    if (limit > 0) {
-        io_timer_start(s->coord->loop, &s->timeout, io_now_us(s->coord->loop) + limit);
-    }
     write_lock(s->coord, &s->job);
 }
 
@@ -281,6 +280,7 @@ static err_t start(struct session *s)
     TRY(transact_enter_write(s));
     TRY(plan(s, stmt));
     if (survey_lacks(s)) {
+        statement_arm_timeout(s);
         survey_ask(s, 0, 0, start);
         return ERR_OK;
     }

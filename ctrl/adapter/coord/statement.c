@@ -348,8 +348,7 @@ static void context_of(struct session *s, const struct portal *p, struct sql_con
     cx->params_len = p->params_len;
 }
 
-/* statement_timeout counts from when the statement begins to wait for others. */
-static void arm_timeout(struct session *s)
+void statement_arm_timeout(struct session *s)
 {
     uint64_t limit = vars_duration_us(s, "statement_timeout");
     if (limit > 0) {
@@ -410,7 +409,7 @@ void statement_wait_begin(struct session *s, struct wait wait)
 {
     ASSERT((wait.query != NULL) != (wait.source != 0));
     if (s->run.state != RUN_WAIT && s->run.state != RUN_LOCK && s->run.state != RUN_SURVEY) {
-        arm_timeout(s); /* from when it began to wait, not from each look */
+        statement_arm_timeout(s); /* from when it began to wait, not from each look */
     }
     s->run.state = RUN_WAIT;
     s->wait = wait;
@@ -474,7 +473,7 @@ static err_t open_query(struct session *s, struct portal *p, const struct sql_st
     err_t err = ERR_OK;
     if (survey_lacks(s)) {
         sql_query_free(query);
-        arm_timeout(s);
+        statement_arm_timeout(s);
         survey_ask(s, 0, 0, run_rows);
         return ERR_OK;
     }
@@ -503,7 +502,7 @@ static err_t open_query(struct session *s, struct portal *p, const struct sql_st
         portal_set_columns(p, &query->columns);
     }
     if (s->run.state != RUN_WAIT && s->run.state != RUN_SURVEY) {
-        arm_timeout(s);
+        statement_arm_timeout(s);
     }
     s->run.state = RUN_READ;
     s->read = read_new(s->coord, query, on_read, s);
@@ -626,7 +625,7 @@ static err_t do_explain(struct session *s, const struct sql_stmt *stmt)
     struct sql_context cx;
     struct buf text = {0};
     if (stmt->explain.stage == SQL_EXPLAIN_ANALYZE) {
-        arm_timeout(s);
+        statement_arm_timeout(s);
         return analyze_start(s);
     }
     context_of(s, s->run.portal, &cx);

@@ -162,6 +162,28 @@ static err_t array_args(struct agg_call *c, struct type *type)
     return ERR_OK;
 }
 
+static bool is_exact(uint8_t kind)
+{
+    return kind == TYPE_INT2 || kind == TYPE_INT4 || kind == TYPE_INT8 || kind == TYPE_NUMERIC;
+}
+
+/* Of exact numbers as they are: variance_call makes other aggregates of them. */
+static err_t variance_args(struct agg_call *c)
+{
+    struct type float8 = type_of(TYPE_FLOAT8);
+    ASSERT(c->len == 1);
+    c->args[0] = c->given[0];
+    if (is_exact(c->given[0]->type.kind)) {
+        return ERR_OK;
+    }
+    if (!az_can_coerce(c->given[0], float8, CAST_IMPLICIT)) {
+        return az_no_function(c->az, c->name, c->given, 1, c->call->location);
+    }
+    TRY(az_coerce(c->az, c->given[0], float8, CAST_IMPLICIT, &c->args[0]));
+    c->given[0] = type_is_unknown(c->given[0]) ? c->args[0] : c->given[0];
+    return ERR_OK;
+}
+
 static err_t convert_args(struct agg_call *c, enum agg_func func, struct type *type)
 {
     ASSERT(c->len == (agg_takes_two(func) ? 2 : 1));
@@ -179,8 +201,9 @@ static err_t convert_args(struct agg_call *c, enum agg_func func, struct type *t
     case AGG_VAR_SAMP:
     case AGG_STDDEV_POP:
     case AGG_STDDEV_SAMP:
-        TRY(az_coerce(c->az, c->given[0], type_of(TYPE_FLOAT8), CAST_IMPLICIT, &c->args[0]));
-        break;
+        *type = type_of(TYPE_FLOAT8);
+        type->nullable = true;
+        return variance_args(c);
     default:
         TRY(az_settle(c->az, c->given[0], &c->given[0]));
         c->args[0] = c->given[0];
@@ -286,6 +309,8 @@ static err_t agg_args(struct az *az, struct scope *scope, const PgQuery__FuncCal
     }
     if (call->agg_filter != NULL) {
         struct sx *filter = NULL;
+        scope->no_aggs = "FILTER"; /* nor with OVER; aggregate_call puts it back */
+        scope->in_window = false;
         TRY(az_expr(az, scope, call->agg_filter, &filter));
         TRY(az_to_bool(az, filter, "FILTER", &filter));
         sxvec_push(az->arena, &args, filter);
@@ -316,11 +341,12 @@ static err_t aggregate_call(struct az *az, struct scope *scope, const PgQuery__F
     sx->location = call->location;
     sx->agg.func = (uint8_t)func;
     sx->agg.distinct = call->agg_distinct != 0;
+    bool within = scope->in_window; /* of a window call's arguments, whose others follow */
     scope->no_aggs = window ? NULL : "aggregate";
     scope->in_window = window;
     err_t err = agg_args(az, scope, call, name, sx);
     scope->no_aggs = NULL;
-    scope->in_window = false;
+    scope->in_window = within;
     TRY(err);
     if (window) {
         return az_window_agg(az, scope, call, sx, out);
@@ -379,15 +405,15 @@ static size_t find_variance(const char *name)
 
 /* The same rows, another aggregate over another argument. */
 static struct sx *other_aggregate(struct az *az, const struct sx *agg, enum agg_func func,
-                                  struct sx *arg)
+                                  struct type type, struct sx *arg)
 {
     ASSERT((agg->kind == SX_AGG || agg->kind == SX_WINDOW) && agg->args_len >= 1);
     struct sx *copy = arena_memdup(az->arena, agg, sizeof(*agg));
     copy->agg.func = agg->kind == SX_AGG ? (uint8_t)func : 0;
     copy->args = arena_memdup(az->arena, agg->args, agg->args_len * sizeof(agg->args[0]));
     copy->args[0] = arg;
-    copy->type = type_of(TYPE_NUMERIC);
-    copy->type.nullable = true;
+    copy->type = type;
+    copy->type.nullable = func != AGG_COUNT;
     copy->size = 0;
     if (agg->kind == SX_WINDOW) {
         copy->window = arena_memdup(az->arena, agg->window, sizeof(*agg->window));
@@ -399,40 +425,36 @@ static struct sx *other_aggregate(struct az *az, const struct sx *agg, enum agg_
 
 /*
  * Floats have aggregates of their own: squares have to be summed with more digits than they have.
- * The count is analysed like any aggregate; the sums share its argument, FILTER and place. For no
- * rows the count is 0 and the answer NULL, whatever the sums are.
+ * Theirs is analysed in any case, once; of exact numbers the count and the sums take its argument,
+ * FILTER and place. For no rows the count is 0 and the answer NULL, whatever the sums are.
  */
 static err_t variance_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
                            const char *name, struct sx **out)
 {
     ASSERT(find_variance(name) < ARRAY_LEN(variances));
-    struct sx *count = NULL, *square = NULL;
+    struct sx *agg = NULL, *square = NULL;
     if (call->agg_star || call->n_args != 1) {
         return wrong_arity(az, scope, call, name);
     }
-    TRY(aggregate_call(az, scope, call, name, AGG_COUNT, &count));
-    struct sx *arg = count->args[0];
-    uint8_t kind = arg->type.kind;
-    bool exact =
-        kind == TYPE_INT2 || kind == TYPE_INT4 || kind == TYPE_INT8 || kind == TYPE_NUMERIC;
     size_t which = find_variance(name);
     ASSERT(which < ARRAY_LEN(variances));
-    if (kind == TYPE_FLOAT4 || kind == TYPE_FLOAT8 || kind == TYPE_UNKNOWN) {
-        scope->aggs_seen -= call->over == NULL ? 1 : 0; /* the count was to learn the type */
-        return aggregate_call(az, scope, call, name, variances[which].of_floats, out);
+    TRY(aggregate_call(az, scope, call, name, variances[which].of_floats, &agg));
+    struct sx *arg = agg->args[0];
+    if (!is_exact(arg->type.kind)) {
+        ASSERT(arg->type.kind == TYPE_FLOAT8);
+        *out = agg;
+        return ERR_OK;
     }
-    if (!exact) {
-        return az_no_function(az, name, &arg, 1, call->location);
-    }
-    if (count->agg.distinct) {
+    if (agg->agg.distinct) {
         return err_hint(AZ_UNSUPPORTED(az, call->location, "%s(DISTINCT) is not supported", name),
                         "Use a subquery with SELECT DISTINCT.");
     }
     struct type numeric = type_of(TYPE_NUMERIC);
+    struct sx *count = other_aggregate(az, agg, AGG_COUNT, type_of(TYPE_INT8), arg);
     TRY(az_coerce(az, arg, numeric, CAST_IMPLICIT, &arg));
     TRY(az_operator(az, "*", arg, arg, call->location, &square));
-    struct sx *args[3] = {count, other_aggregate(az, count, AGG_SUM, arg),
-                          other_aggregate(az, count, AGG_SUM, square)};
+    struct sx *args[3] = {count, other_aggregate(az, agg, AGG_SUM, numeric, arg),
+                          other_aggregate(az, agg, AGG_SUM, numeric, square)};
     TRY(az_coerce(az, args[0], numeric, CAST_IMPLICIT, &args[0]));
     TRY(az_macro(az, variances[which].body, args, 3, out));
     return variances[which].root ? az_macro(az, "round(sqrt($1), scale($1))", out, 1, out) : ERR_OK;

@@ -131,7 +131,8 @@ err_t sx_emit(struct arena *arena, const struct sx *sx, struct expr *out)
 /* Are all arguments literals, and is the function one whose value never changes? */
 static bool is_constant(const struct sx *sx)
 {
-    if (sx->kind == SX_COL || sx->kind == SX_PARAM || sx->sub != NULL || sx->kind == SX_AGG) {
+    if (sx->kind == SX_COL || sx->kind == SX_PARAM || sx->sub != NULL || sx->kind == SX_AGG ||
+        sx->kind == SX_WINDOW) {
         return false;
     }
     if (sx->type.kind == TYPE_UNKNOWN ||

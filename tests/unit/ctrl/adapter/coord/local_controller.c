@@ -588,7 +588,9 @@ void controller_report_free(struct controller_report *report)
         for (size_t t = 0; t < p->counters_len; t++) {
             free(p->counters[t].name);
             free(p->counters[t].ids[0]);
-            free(p->counters[t].values[0]);
+            for (uint32_t v = 0; v < p->counters[t].values_len; v++) {
+                free(p->counters[t].values[v]);
+            }
             free(p->counters[t].numbers);
         }
         free(p->counters);
@@ -610,8 +612,9 @@ static void on_report(struct io_timer *timer)
     r->fn(r->arg, made);
 }
 
-/* Process 0 has a loop that spun seven times, and more rows than it may tell; process 1 is silent,
- * so that the answer takes as long as may be waited. */
+/* Process 0 has a loop that spun seven times, and more rows than it may tell; it also tells of
+ * values that no runtime has, named as columns of another type and an id. Process 1 is silent, so
+ * that the answer takes as long as may be waited. */
 uint64_t controller_report(struct controller *c, const struct controller_question *question,
                            controller_report_fn fn, void *arg)
 {
@@ -627,11 +630,14 @@ uint64_t controller_report(struct controller *c, const struct controller_questio
         struct controller_process_report *p = &c->report.made->processes[0];
         struct controller_counters *table = VEC_PUSH(p, counters);
         *table = (struct controller_counters){.name = mem_strdup("loop"), .ids_len = 1,
-                                              .values_len = 1, .rows = 1};
+                                              .values_len = 3, .rows = 1};
         table->ids[0] = mem_strdup("worker");
         table->values[0] = mem_strdup("spins");
-        table->numbers = mem_zalloc(2 * sizeof(uint64_t));
+        table->values[1] = mem_strdup("replica_id");
+        table->values[2] = mem_strdup("worker_id");
+        table->numbers = mem_zalloc(4 * sizeof(uint64_t));
         table->numbers[1] = 7;
+        table->numbers[2] = table->numbers[3] = 9;
     }
     c->report.timer.fire = on_report;
     io_timer_start(c->loop, &c->report.timer, io_now_us(c->loop) + question->timeout_us);

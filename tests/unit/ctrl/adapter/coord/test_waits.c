@@ -66,6 +66,7 @@ static void test_introspection(void)
     static const struct line lines[] = {
         {"set introspection_timeout = '100ms'", "SET;"},
         {SPINS, "0|7;SELECT 1;"},
+        {"select replica_id, worker_id from mz_internal.mz_loop_counters", "~|0;SELECT 1;"},
         {"select answered, reason, rows_omitted from mz_internal.mz_introspection_answers "
          "order by process_id", "t|~|5;f|it is silent|0;SELECT 2;"},
         {"create table t (a int, b bigint)", "CREATE TABLE;"},
@@ -81,6 +82,9 @@ static void test_introspection(void)
         {"select object_id from mz_internal.mz_hydration_statuses", "SELECT 0;"},
         {"set introspection_timeout = '1h'; set statement_timeout = '200ms'", "SET;SET;"},
         {SPINS, "!57014;", .error = "the runtimes to say what they count"},
+        {"insert into t " SPINS, "!57014;", .error = "the runtimes to say what they count"},
+        {"delete from t where b in (select spins from v)", "!57014;",
+         .error = "the runtimes to say what they count"},
         {"set statement_timeout = 0", "SET;"},
         {SPINS, "!57014;", .error = "due to user request", .then = talk_cancel, .then_us = 30000},
         {"set introspection_timeout = '1ms'", "SET;"},

@@ -766,3 +766,17 @@ select * from (select a, b, c, row_number() over (partition by a order by b, c) 
 select * from (select a, b, c, row_number() over (partition by a order by b, c) as n, lead(b) over (partition by a order by b, c) as l from t) q where n <= 1
 select * from (select a, b, c, row_number() over (partition by a order by b, c) as n, row_number() over (partition by a order by c desc nulls last, b) as m from t) q where n <= 1 and m <= 2
 select a, b from (select a, b, row_number() over (partition by a order by b, c) as n from t) q where n < 2 and a = 2
+select lag(sum(a), 1, row_number() over ()) over () from t
+select sum(sum(a)) filter (where bool_and(true) over ()) over () from t
+select sum(sum(a) + row_number() over ()) over () from t
+select lag(sum(a), 1, 0) over (), sum(sum(a) + max(a)) over () from t
+select lag(sum(row_number() over ())) over () from t
+select stddev(null), var_pop(null), count(*) from t
+select stddev(b) from t
+select stddev(a::float8), stddev(distinct a::float8), var_pop(a::float4), stddev(a) filter (where a > 1), var_samp(c::float8) filter (where c > 1) from t
+select stddev(a) over (), var_pop(a::float4) over () from t
+select stddev((select stddev((select stddev((select s.y::float8)) from s)) from s)) from t
+select stddev((select stddev((select max(y)::float8 from s)) from s)) from t
+select sum(a) filter (where max(a) > 1) over () from t
+select sum(a) filter (where max(a) > 1) from t
+select sum(a) filter (where row_number() over () > 1) from t
