@@ -496,6 +496,11 @@ bool controller_index_frontiers(const struct controller *c, uint64_t cluster, ui
 const struct plan *controller_plan(const struct controller *c, uint64_t cluster,
                                    uint64_t dataflow)
 {
+    /* An item's dataflow exports itself: a table of many operators asks for each of them. */
+    const struct ctl_export *export = u64map_get(&c->exports, dataflow);
+    if (export != NULL && export->cluster->spec.id == cluster && export->dataflow->id == dataflow) {
+        return export->dataflow->plan;
+    }
     const struct ctl_cluster *k = u64map_get(&c->clusters, cluster);
     for (const struct ctl_dataflow *d = k != NULL ? k->first : NULL; d != NULL; d = d->next) {
         if (d->id == dataflow) {

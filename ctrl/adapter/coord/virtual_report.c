@@ -359,10 +359,10 @@ static int by_operator(const void *pa, const void *pb)
 {
     const struct operator_sum *a = pa;
     const struct operator_sum *b = pb;
-    uint64_t ka[4] = {a->process->cluster, a->process->replica, a->total.incarnation,
-                      a->total.node};
-    uint64_t kb[4] = {b->process->cluster, b->process->replica, b->total.incarnation,
-                      b->total.node};
+    uint64_t ka[5] = {a->process->cluster, a->process->replica, a->total.dataflow,
+                      a->total.incarnation, a->total.node};
+    uint64_t kb[5] = {b->process->cluster, b->process->replica, b->total.dataflow,
+                      b->total.incarnation, b->total.node};
     for (size_t i = 0; i < ARRAY_LEN(ka); i++) {
         if (ka[i] != kb[i]) {
             return ka[i] < kb[i] ? -1 : 1;
@@ -402,6 +402,7 @@ static struct operator_sum *sum_workers(const struct controller_report *report, 
         total->elapsed_ns += sums[i].total.elapsed_ns;
         total->arranged_rows += sums[i].total.arranged_rows;
         total->bytes += sums[i].total.bytes;
+        total->dataflow_bytes += sums[i].total.dataflow_bytes;
     }
     return sums;
 }
@@ -444,29 +445,67 @@ void virtual_mz_arrangement_sizes(struct virtual_sink *sink)
 
 /* ---- hydration ------------------------------------------------------------------------------- */
 
+struct hydration_rows {
+    struct virtual_sink *sink;
+    const struct controller_report *report;
+    struct operator_sum *sums; /* of the report, sorted: a dataflow's follow each other */
+    size_t sums_len;
+};
+
+/* Compares as by_operator does, less than a dataflow's incarnation and node. */
+static int against_dataflow(const struct operator_sum *sum, const struct controller_hydration *one,
+                            uint64_t dataflow)
+{
+    uint64_t ka[3] = {sum->process->cluster, sum->process->replica, sum->total.dataflow};
+    uint64_t kb[3] = {one->cluster, one->replica, dataflow};
+    for (size_t i = 0; i < ARRAY_LEN(ka); i++) {
+        if (ka[i] != kb[i]) {
+            return ka[i] < kb[i] ? -1 : 1;
+        }
+    }
+    return 0;
+}
+
+/* A dataflow's operators on one's replica; *len 0: nobody told of any. */
+static const struct operator_sum *sums_of(const struct hydration_rows *h,
+                                          const struct controller_hydration *one,
+                                          uint64_t dataflow, size_t *len)
+{
+    size_t from = 0, to = h->sums_len;
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+        if (against_dataflow(&h->sums[middle], one, dataflow) < 0) {
+            from = middle + 1;
+        } else {
+            to = middle;
+        }
+    }
+    ASSERT(from == to && from <= h->sums_len);
+    *len = 0;
+    while (from + *len < h->sums_len &&
+           against_dataflow(&h->sums[from + *len], one, dataflow) == 0) {
+        ++*len;
+    }
+    return &h->sums[from];
+}
+
 /* What a replica has taken in of a dataflow's inputs, and holds. */
 struct progress {
     uint64_t rows, bytes;
     bool known; /* a process of the replica told */
 };
 
-static struct progress progress_of(const struct controller_report *report, const struct plan *plan,
+static struct progress progress_of(const struct hydration_rows *h, const struct plan *plan,
                                    const struct controller_hydration *one)
 {
-    struct progress out = {0};
-    for (size_t i = 0; i < report->processes_len; i++) {
-        const struct controller_process_report *p = &report->processes[i];
-        for (size_t o = 0; p->cluster == one->cluster && p->replica == one->replica &&
-                           o < p->operators_len; o++) {
-            const struct controller_operator *op = &p->operators[o];
-            if (op->dataflow != one->dataflow) {
-                continue;
-            }
-            bool import = op->node < plan->nodes_len && plan->nodes[op->node].inputs_len == 0;
-            out.rows += import ? op->rows_out : 0;
-            out.bytes += op->node == 0 ? op->dataflow_bytes : 0;
-            out.known = true;
-        }
+    size_t len;
+    const struct operator_sum *sums = sums_of(h, one, one->dataflow, &len);
+    struct progress out = {.known = len > 0};
+    for (size_t i = 0; i < len; i++) {
+        const struct controller_operator *op = &sums[i].total;
+        bool import = op->node < plan->nodes_len && plan->nodes[op->node].inputs_len == 0;
+        out.rows += import ? op->rows_out : 0;
+        out.bytes += op->node == 0 ? op->dataflow_bytes : 0;
     }
     return out;
 }
@@ -488,50 +527,41 @@ static bool stored_rows(const struct controller_report *report, uint64_t id, uin
 }
 
 /* Rows of an index that is imported, on the same replica: what its export operator keeps. */
-static bool indexed_rows(const struct virtual_sink *sink, const struct controller_report *report,
-                         const struct controller_hydration *one, uint64_t index, uint64_t *rows)
+static bool indexed_rows(const struct hydration_rows *h, const struct controller_hydration *one,
+                         uint64_t index, uint64_t *rows)
 {
     const struct plan *plan =
-        controller_plan(sink->session->coord->controller, one->cluster, index);
+        controller_plan(h->sink->session->coord->controller, one->cluster, index);
+    size_t len;
+    const struct operator_sum *sums = sums_of(h, one, index, &len);
     bool known = false;
-    for (size_t i = 0; plan != NULL && i < report->processes_len; i++) {
-        const struct controller_process_report *p = &report->processes[i];
-        for (size_t o = 0; p->cluster == one->cluster && p->replica == one->replica &&
-                           o < p->operators_len; o++) {
-            const struct controller_operator *op = &p->operators[o];
-            if (op->dataflow == index && op->node >= plan->nodes_len) {
-                *rows += op->arranged_rows;
-                known = true;
-            }
+    for (size_t i = 0; plan != NULL && i < len; i++) {
+        if (sums[i].total.node >= plan->nodes_len) {
+            *rows += sums[i].total.arranged_rows;
+            known = true;
         }
     }
     return known;
 }
 
 /* How many rows the inputs have now: a snapshot reads about as many. */
-static bool estimate(const struct virtual_sink *sink, const struct controller_report *report,
-                     const struct plan *plan, const struct controller_hydration *one,
-                     uint64_t *rows)
+static bool estimate(const struct hydration_rows *h, const struct plan *plan,
+                     const struct controller_hydration *one, uint64_t *rows)
 {
     bool known = true;
     *rows = 0;
     for (uint32_t i = 0; i < plan->nodes_len; i++) {
         const struct plan_node *node = &plan->nodes[i];
         if (node->op == PLAN_SOURCE) {
-            known = stored_rows(report, node->import.id, rows) && known;
+            known = stored_rows(h->report, node->import.id, rows) && known;
         } else if (node->op == PLAN_INDEX) {
-            known = indexed_rows(sink, report, one, node->import.id, rows) && known;
+            known = indexed_rows(h, one, node->import.id, rows) && known;
         } else if (node->op == PLAN_CONSTANT) {
             *rows += node->constant.rows_len;
         }
     }
     return known;
 }
-
-struct hydration_rows {
-    struct virtual_sink *sink;
-    const struct controller_report *report;
-};
 
 static void hydration_row(void *arg, const struct controller_hydration *one)
 {
@@ -548,9 +578,9 @@ static void hydration_row(void *arg, const struct controller_hydration *one)
     virtual_bool(sink, "hydrated", one->hydrated);
     virtual_text(sink, "status", one->failed ? "failed" : !one->ready ? "replica not ready"
                                  : one->hydrated ? "hydrated" : "hydrating");
-    struct progress progress = progress_of(h->report, plan, one);
+    struct progress progress = progress_of(h, plan, one);
     uint64_t expected = 0;
-    bool estimated = estimate(sink, h->report, plan, one, &expected);
+    bool estimated = estimate(h, plan, one, &expected);
     put(sink, "rows", progress.known ? progress.rows : FRONTIER_EMPTY);
     put(sink, "rows_estimate", estimated ? expected : FRONTIER_EMPTY);
     put(sink, "bytes", progress.known ? progress.bytes : FRONTIER_EMPTY);
@@ -561,6 +591,8 @@ void virtual_mz_hydration_statuses(struct virtual_sink *sink)
     struct hydration_rows h = {.sink = sink,
                                .report = survey_need(sink->session, SURVEY_OPERATORS)};
     if (h.report != NULL) {
+        h.sums = sum_workers(h.report, &h.sums_len);
         controller_hydrations(sink->session->coord->controller, hydration_row, &h);
+        free(h.sums);
     }
 }

@@ -275,6 +275,15 @@ static struct sx *fold_node(struct arena *arena, struct sx *sx)
     return value != NULL ? value : sx;
 }
 
+bool sx_is_param(const struct sx *sx)
+{
+    ASSERT(sx != NULL);
+    while ((sx->kind == SX_CALL || sx->kind == SX_RELABEL) && sx->args_len == 1) {
+        sx = sx->args[0];
+    }
+    return sx->kind == SX_PARAM;
+}
+
 /* Bottom up; shares what does not change. */
 struct sx *sx_fold(struct arena *arena, struct sx *sx)
 {

@@ -1041,7 +1041,7 @@ static err_t lower_window(struct lo *lo, struct rel *rel, struct rel *in, uint32
         order[i].col += o;
     }
     for (uint32_t i = 0; i < rel->calls_len; i++) {
-        calls[i] = call_remap(lo->arena, &rel->calls[i], NULL, o);
+        calls[i] = call_remap(&rel->calls[i], NULL, o);
     }
     *out = rel_window(lo->arena, in, keys, o + rel->keys_len, order, rel->order_len, calls,
                       rel->calls_len);

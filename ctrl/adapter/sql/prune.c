@@ -395,7 +395,7 @@ static void build_window(struct prune *p, struct pruned *n)
         at[width + i] = UINT32_MAX;
         if (n->need[width + i]) {
             at[width + i] = in->out->cols_len + len;
-            calls[len++] = call_remap(p->arena, &rel->calls[i], in->at, 0);
+            calls[len++] = call_remap(&rel->calls[i], in->at, 0);
         }
     }
     for (uint32_t i = 0; len > 0 && i < rel->keys_len; i++) {

@@ -285,10 +285,7 @@ struct rel *rel_reduce(struct arena *arena, struct rel *in, const uint32_t *keys
     return rel;
 }
 
-/*
- * The rows offset .. offset + limit of each partition in the order; ties are broken by the whole
- * row, so that the choice is the same everywhere.
- */
+/* A copy, its columns by map; without one they move by shift. */
 struct plan_agg agg_remap(struct arena *arena, const struct plan_agg *agg, const uint32_t *map,
                           uint32_t shift)
 {
@@ -300,12 +297,12 @@ struct plan_agg agg_remap(struct arena *arena, const struct plan_agg *agg, const
     return out;
 }
 
-struct plan_window_call call_remap(struct arena *arena, const struct plan_window_call *call,
-                                   const uint32_t *map, uint32_t shift)
+/* As agg_remap; a window's aggregate has no order to copy. */
+struct plan_window_call call_remap(const struct plan_window_call *call, const uint32_t *map,
+                                   uint32_t shift)
 {
     struct plan_window_call out = *call;
     ASSERT(call->agg.order_len == 0);
-    (void)arena;
     for (uint32_t i = 0, *col; (col = plan_window_col(&out, i)) != NULL; i++) {
         *col = map != NULL ? map[*col] : *col + shift;
     }
@@ -334,6 +331,10 @@ struct rel *rel_window(struct arena *arena, struct rel *in, const uint32_t *keys
     return rel;
 }
 
+/*
+ * The rows offset .. offset + limit of each partition in the order; ties are broken by the whole
+ * row, so that the choice is the same everywhere.
+ */
 struct rel *rel_topk(struct arena *arena, struct rel *in, const uint32_t *keys, uint32_t keys_len,
                      const struct plan_order *order, uint32_t order_len, int64_t limit,
                      int64_t offset)

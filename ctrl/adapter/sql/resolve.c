@@ -465,6 +465,30 @@ static err_t function_as_cast(struct az *az, const char *name, struct sx *arg, s
 }
 
 /* A function by name; aggregates and catalog functions were looked for before. */
+/*
+ * As check_no_arrays, for functions. One that takes any type compares or converts values; one of
+ * texts is none of arrays to PostgreSQL. concat writes its arguments as text, which arrays are.
+ */
+static err_t check_array_args(struct az *az, const struct func *f, struct sx *const *args,
+                              uint32_t len, int location)
+{
+    static const char *const of_any[] = {"greatest", "least", "to_jsonb", "jsonb_build_array",
+                                         "jsonb_build_object"};
+    bool array = false, any = false;
+    ASSERT(f != NULL);
+    for (uint32_t i = 0; i < len; i++) {
+        array = array || (type_element_of(args[i]->type.oid) != 0 && !sx_has_subquery(args[i]));
+    }
+    if (!array || strncmp(f->name, "concat", strlen("concat")) == 0) {
+        return ERR_OK;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(of_any); i++) {
+        any = any || strcmp(f->name, of_any[i]) == 0;
+    }
+    return any ? AZ_UNSUPPORTED(az, location, "%s of arrays is not supported", f->name)
+               : az_no_function(az, f->name, args, len, location);
+}
+
 err_t az_function(struct az *az, const char *name, struct sx **args, uint32_t args_len,
                   int location, struct sx **out)
 {
@@ -489,6 +513,7 @@ err_t az_function(struct az *az, const char *name, struct sx **args, uint32_t ar
         f = select_candidate(&c, &ambiguous);
     }
     if (f != NULL) {
+        TRY(check_array_args(az, f, args, args_len, location));
         return build(az, f, &c, location, out);
     }
     err_t err =
@@ -566,10 +591,14 @@ err_t az_aggregate(struct az *az, enum agg_func func, struct sx *arg, int locati
                    struct type *out)
 {
     ASSERT(arg->type.kind != TYPE_UNKNOWN);
+    bool best = func == AGG_MIN || func == AGG_MAX;
+    if (best && type_element_of(arg->type.oid) != 0) { /* text, to the engine: not their order */
+        return AZ_UNSUPPORTED(az, location, "%s of arrays is not supported", agg_name(func));
+    }
     if (!agg_result(func, (enum type_kind)arg->type.kind, out)) {
         return az_no_function(az, agg_name(func), &arg, 1, location);
     }
-    if ((func == AGG_MIN || func == AGG_MAX) && out->kind == arg->type.kind &&
+    if (best && out->kind == arg->type.kind &&
         arg->type.kind != TYPE_TEXT) {
         *out = arg->type;
         out->typmod = -1;

@@ -719,7 +719,7 @@ err_t az_limit(struct az *az, const pg_node *node, const char *what, int64_t *ou
     TRY(az_expr(az, &scope, node, &sx));
     TRY(az_coerce(az, sx, type_of(TYPE_INT8), CAST_ASSIGNMENT, &sx));
     sx = sx_fold(az->arena, sx);
-    if (sx->kind == SX_PARAM && az->describe) {
+    if (sx_is_param(sx) && az->describe) {
         return ERR_OK;
     }
     if (sx->kind != SX_LIT) {

@@ -335,6 +335,8 @@ struct sx *sx_subst(struct arena *arena, struct sx *sx, struct sx *const *exprs)
 void sx_columns(const struct sx *sx, bool *used);
 /* Constant folding, bottom up; expressions that fail stay. */
 struct sx *sx_fold(struct arena *arena, struct sx *sx);
+/* A parameter, be it cast: a constant whose value describing does not know. */
+bool sx_is_param(const struct sx *sx);
 /* Splits a conjunction into out (VEC-like, arena). A list that grows in the arena. */
 struct sxvec {
     struct sx **items;
@@ -387,8 +389,8 @@ struct rel *rel_window(struct arena *arena, struct rel *in, const uint32_t *keys
 /* The aggregate over columns map[col] (NULL: col + shift), for a relation that has them there. */
 struct plan_agg agg_remap(struct arena *arena, const struct plan_agg *agg, const uint32_t *map,
                           uint32_t shift);
-struct plan_window_call call_remap(struct arena *arena, const struct plan_window_call *call,
-                                   const uint32_t *map, uint32_t shift);
+struct plan_window_call call_remap(const struct plan_window_call *call, const uint32_t *map,
+                                   uint32_t shift);
 /* A copy to be changed before anyone else sees it. */
 struct rel *rel_copy(struct arena *arena, const struct rel *rel);
 /* Marks a relation that is shared by many (a view, a common table expression) when nothing in it

@@ -158,7 +158,7 @@ static err_t constant(struct window_call *c, const pg_node *node, struct type ty
     TRY(az_expr(c->az, c->scope, node, &sx));
     TRY(az_coerce(c->az, sx, type, CAST_IMPLICIT, &sx));
     sx = sx_fold(c->az->arena, sx);
-    if (sx->kind == SX_PARAM && c->az->describe) {
+    if (sx_is_param(sx) && c->az->describe) {
         sx = sx_lit(c->az->arena, type, (struct datum){.i = 1});
     }
     if (sx->kind != SX_LIT) {

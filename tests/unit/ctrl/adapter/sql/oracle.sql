@@ -780,3 +780,11 @@ select stddev((select stddev((select max(y)::float8 from s)) from s)) from t
 select sum(a) filter (where max(a) > 1) over () from t
 select sum(a) filter (where max(a) > 1) from t
 select sum(a) filter (where row_number() over () > 1) from t
+select max(x) from (select array_agg(a order by a) as x from t group by b) q
+select max(x) over () from (select array_agg(a order by a) as x from t group by b) q
+select greatest(array[1, 10], array[1, 9])
+select to_jsonb(array[1, 2])
+select jsonb_build_array(array[1, 2])
+select length(array[1, 2])
+select substr(array[1, 2], 1)
+select concat(array[1, 2], 'x')
