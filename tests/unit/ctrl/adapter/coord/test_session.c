@@ -20,6 +20,12 @@ static void test_queries(void)
         {"execute p(41)", "42;SELECT 1;"},
         {"prepare p as select 1", "!42P05;"},
         {"deallocate p; execute p(1)", "DEALLOCATE;!26000;"},
+        {"prepare l(int, int) as select g from generate_series(1, 5) g order by g limit $1 "
+         "offset $2", "PREPARE;"},
+        {"execute l(2, 1)", "2;3;SELECT 2;"},
+        {"execute l(-1, 1)", "!2201W;"},
+        {"prepare n(int, smallint) as select sum(g) over (order by g rows $1 preceding), "
+         "lag(g, $2) over (order by g) from generate_series(1, 2) g", "PREPARE;"},
     };
     CONVERSE(lines);
 }
