@@ -788,3 +788,10 @@ select jsonb_build_array(array[1, 2])
 select length(array[1, 2])
 select substr(array[1, 2], 1)
 select concat(array[1, 2], 'x')
+select array_agg(a order by a) is distinct from array[1, 2], array_agg(a order by a) is not distinct from '{1,2,2,2,3,NULL}' from t
+select (select array_agg(y order by y) from s), (select (select array_agg(y order by y) from s where s.x = t.a)) is null from t
+select md5(array[1])
+select coalesce(array_agg(a order by a), array[0]), nullif(array_agg(a order by a), array[1]) from t
+select least(array[1], array[2])
+select lower(array['a'])
+select * from unnest((select array_agg(y order by y) from s)) u
