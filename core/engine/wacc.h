@@ -4,7 +4,9 @@
  * reduce nothing is ever taken back, so min and max cost no more than a sum; what is kept is a
  * function of the rows of the run, in their order.
  *
- * Integers, numerics and intervals are exact. Floats are summed in 113 bits, and rounded once.
+ * All sums are exact, those of floats too: a row's value is a function of its frame's rows alone,
+ * however a tree divides the frame, and so is taken back as it was put out. Floats are rounded in
+ * the result only.
  */
 #ifndef TAILRACE_CORE_ENGINE_WACC_H
 #define TAILRACE_CORE_ENGINE_WACC_H
@@ -27,12 +29,18 @@ enum wacc_kind {
 enum { WACC_WORDS = 5 };
 
 /*
+ * Sums of doubles as an integer of 2^-1074, of their squares as one of 2^-2148: any of them is one,
+ * 2098 and 4196 bits long, and 63 bits of copies and a sign are added to that.
+ */
+enum { WACC_SUM_WORDS = 34, WACC_SQUARE_WORDS = 68 };
+
+/*
  * The accumulator of one run. Only wacc_size bytes of it exist in a tree; the members of the union
  * by kind.
  */
 struct wacc {
     int64_t n; /* values, not NULL and past the filter, with their copies */
-    int64_t specials; /* FLOAT, SQUARE: not finite; BOOL: true; NUMERIC: NaN */
+    int64_t specials; /* SQUARE: not finite; BOOL: true; FLOAT, NUMERIC: NaN */
     union {
         __int128 sum;
         struct {
@@ -41,8 +49,10 @@ struct wacc {
             int64_t scale; /* the largest */
         } numeric;
         struct {
-            __float128 sum, squares;
-        } quad;
+            int64_t plus_inf, minus_inf; /* FLOAT */
+            uint64_t sum[WACC_SUM_WORDS]; /* two's complement, least first */
+            uint64_t squares[WACC_SQUARE_WORDS]; /* SQUARE */
+        } fixed;
         struct {
             __int128 months, days, micros;
         } interval;

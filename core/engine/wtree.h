@@ -7,7 +7,7 @@
  * peers. Positions count copies: a row that is there three times takes three.
  *
  * The shape is a function of the content (priorities are hashes, of equal ones the lesser element
- * is above), so what is put together along it is one, too.
+ * is above), and so are costs; what is put together does not depend on it (wacc.h).
  */
 #ifndef TAILRACE_CORE_ENGINE_WTREE_H
 #define TAILRACE_CORE_ENGINE_WTREE_H

@@ -740,6 +740,141 @@ static void test_topk_many(void)
     replica_free(r);
 }
 
+/* ---- windows --------------------------------------------------------------------------------- */
+
+static const uint8_t float_kinds[] = {TYPE_INT8, TYPE_FLOAT8};
+static const uint8_t float_out[] = {TYPE_INT8, TYPE_FLOAT8, TYPE_FLOAT8, TYPE_FLOAT8};
+
+struct float_row {
+    int64_t id;
+    double value;
+    int64_t diff;
+};
+
+/* sum(value) over the row and two before it, and the variance of all rows up to it. */
+static struct plan *make_float_window(void *arg)
+{
+    (void)arg;
+    struct plan *p = plan_new();
+    p->id = BASE;
+    p->as_of = 1;
+    uint32_t source = plan_source(p, 100, float_kinds, 2);
+    struct plan_order order = {.col = 0};
+    struct plan_window_call sum = {.func = PLAN_WINDOW_AGG,
+                                   .type = type_of(TYPE_FLOAT8),
+                                   .agg = {.func = AGG_SUM,
+                                           .arg = 1,
+                                           .type = type_of(TYPE_FLOAT8)},
+                                   .frame = {.mode = PLAN_FRAME_ROWS,
+                                             .start = {.kind = PLAN_BOUND_OFFSET, .offset = -2},
+                                             .end = {.kind = PLAN_BOUND_CURRENT},
+                                             .exclude = PLAN_EXCLUDE_NONE}};
+    struct plan_window_call calls[] = {sum, sum};
+    calls[1].agg.func = AGG_VAR_POP;
+    calls[1].frame.start = (struct plan_bound){.kind = PLAN_BOUND_UNBOUNDED};
+    uint32_t node = plan_window(p, source, NULL, 0, &order, 1, calls, 2);
+    plan_export_subscribe(p, EXPORT_SUBSCRIBE, node, true, FRONTIER_EMPTY);
+    return p;
+}
+
+static struct replica *float_replica(void)
+{
+    struct replica *r = replica_new(1, 7, 0);
+    replica_register(r, EXPORT_SUBSCRIBE, float_out, 4);
+    CU_ASSERT_PTR_NULL_FATAL(replica_create(r, make_float_window, NULL, part_at_0, 1));
+    return r;
+}
+
+static void feed_floats(struct replica *r, const struct float_row *rows, size_t n, uint64_t time)
+{
+    struct batch_builder *b = batch_builder_new(float_kinds, 2);
+    for (size_t i = 0; i < n; i++) {
+        struct datum id = {.i = rows[i].id}, value = {.f = rows[i].value};
+        batch_builder_datum(b, 0, &id);
+        batch_builder_datum(b, 1, &value);
+        batch_builder_end_row(b, time, rows[i].diff);
+    }
+    struct view view = view_of(b, 2);
+    engine_input(r->worker[0].engine, BASE, 0, 0, time, time + 1, &view.batch, NULL);
+    view_free(&view);
+    batch_builder_free(b);
+    replica_settle(r);
+}
+
+/* Values of wildly different size: what was put out is taken back to the bit. */
+static void test_window_floats(void)
+{
+    static const double values[] = {1e20, -1e20, 0.001, 1e-310, 1e150, -1e150, 3, 1e16 / 3};
+    enum { ROWS = 60, TIMES = 80 };
+    struct float_row rows[ROWS], live[ROWS];
+    bool there[ROWS] = {false};
+    struct rng rng = {5};
+    struct replica *r = float_replica();
+    for (int i = 0; i < ROWS; i++) {
+        rows[i] = (struct float_row){i, values[rng_below(&rng, ARRAY_LEN(values))], 1};
+    }
+    rows[0].value = 1e20;
+    rows[1].value = -1e20;
+    rows[2].value = 0.001;
+    for (uint64_t time = 1; time <= TIMES; time++) {
+        struct float_row changes[3];
+        size_t n = 0, live_len = 0, last = rng_below(&rng, ROWS);
+        for (size_t i = 0; i < 3; i++) {
+            size_t at = (last + i * 7) % ROWS;
+            there[at] = !there[at];
+            changes[n] = rows[at];
+            changes[n++].diff = there[at] ? 1 : -1;
+        }
+        feed_floats(r, changes, n, time);
+        for (size_t i = 0; i < ROWS; i++) {
+            if (there[i]) {
+                live[live_len++] = rows[i];
+            }
+        }
+        struct replica *fresh = float_replica();
+        feed_floats(fresh, live, live_len, 1);
+        struct batch_builder *a =
+            replica_output(r, EXPORT_SUBSCRIBE, time, false, float_out, 4);
+        struct batch_builder *b =
+            replica_output(fresh, EXPORT_SUBSCRIBE, 1, false, float_out, 4);
+        CU_ASSERT_EQUAL(batch_builder_rows(a), live_len);
+        CU_ASSERT(same_rows(a, b, float_out, 4));
+        batch_builder_free(a);
+        batch_builder_free(b);
+        replica_free(fresh);
+    }
+    replica_free(r);
+}
+
+/* 1e20 - 1e20 + 0.001 is 0.001; without the 1e20 it is another value, and then nothing is left. */
+static void test_window_floats_exact(void)
+{
+    static const struct float_row rows[] = {{0, 1e20, 1}, {1, -1e20, 1}, {2, 0.001, 1}};
+    static const struct float_row gone[] = {{0, 1e20, -1}};
+    static const struct float_row rest[] = {{1, -1e20, -1}, {2, 0.001, -1}};
+    struct replica *r = float_replica();
+    feed_floats(r, rows, 3, 1);
+    struct batch_builder *out = replica_output(r, EXPORT_SUBSCRIBE, 1, false, float_out, 4);
+    struct view view = view_of(out, 4);
+    CU_ASSERT_EQUAL_FATAL(view.batch.rows, 3);
+    bool found = false;
+    for (uint32_t i = 0; i < 3; i++) {
+        struct datum id, sum;
+        batch_datum(&view.batch.col[0], i, &id);
+        batch_datum(&view.batch.col[2], i, &sum);
+        found |= id.i == 2 && sum.f == 0.001;
+    }
+    CU_ASSERT_TRUE(found);
+    view_free(&view);
+    batch_builder_free(out);
+    feed_floats(r, gone, 1, 2);
+    feed_floats(r, rest, 2, 3);
+    out = replica_output(r, EXPORT_SUBSCRIBE, 3, false, float_out, 4);
+    CU_ASSERT_EQUAL(batch_builder_rows(out), 0);
+    batch_builder_free(out);
+    replica_free(r);
+}
+
 /* Chunks so large that the parts for the others are payloads of their own, amid small ones. */
 static void test_exchange_large(void)
 {
@@ -813,6 +948,8 @@ static void test_input_rows(void)
 static const struct test_case cases[] = {
     {"exchange_large", test_exchange_large},
     {"input_rows", test_input_rows},
+    {"window_floats", test_window_floats},
+    {"window_floats_exact", test_window_floats_exact},
     {"import", test_import},
     {"import_ahead", test_import_ahead},
     {"import_refused", test_import_refused},
