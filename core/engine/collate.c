@@ -168,7 +168,12 @@ static void visit(void *arg, const struct oset_node *node, int64_t copies)
         batch_decode_datum(node->bytes + at, c->kind, &second);
     }
     for (int64_t i = 0; i < (c->agg->distinct ? 1 : copies) && c->sqlstate == NULL; i++) {
+        size_t len = c->out->len;
         append_element(c, &first, &second);
+        /* Copies of nothing: the length does not end the loop, and there may be 2^62 of them. */
+        if (i > 0 && c->out->len == len) {
+            break;
+        }
         if (c->out->len - c->start > COLLATE_BYTES_MAX) {
             fail(c, "54000", "the value of an aggregate is larger than 256 MiB");
         }

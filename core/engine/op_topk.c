@@ -82,11 +82,12 @@ static void change_window(struct op *op, const struct oset *rows, const struct b
 {
     struct topk *topk = op->state;
     int64_t rank = oset_rank(rows, element->data, (uint32_t)element->len);
-    int64_t high = within(topk->high, rank, d);
+    bool limited = topk->high != INT64_MAX;
+    int64_t high = limited ? within(topk->high, rank, d) : d;
     int64_t low = within(topk->low, rank, d);
     ASSERT(d > 0 && rank >= 0 && low <= high && high <= d);
     emit_row(op, element->data + sort_len, sign * (high - low));
-    if (topk->high != INT64_MAX) {
+    if (limited) {
         oset_range(rows, topk->high - high, topk->high, emit_node,
                    &(struct change){.op = op, .sign = -sign});
     }

@@ -7,10 +7,12 @@
  *   O       the values of the rows in the spans, retracted
  *   N       the values of the rows in the spans, added
  *
- * A row outside of all spans has the same values in O and N. A row inside that has the same values
- * all the same cancels when the changes of a pass are consolidated, before anybody sees it. The
- * spans of N can only be known in N, so the changes are made, taken back for O's values, and made
- * again: three updates of O(log n) each, against two partitions in memory.
+ * A row outside of all spans has the same values in O and N: they are a function of the rows that
+ * they are computed from, not of the tree (wacc.h). A row inside that has the same values all the
+ * same cancels when the changes of a pass are consolidated; where there are more than CHANGES_MAX,
+ * it may be put out and taken back at the same time instead. The spans of N can only be known in N,
+ * so the changes are made, taken back for O's values, and made again: three updates of O(log n)
+ * each, against two partitions in memory.
  *
  * Functions of how many rows come before (row_number, rank) are concerned by a change up to the
  * next one that makes up for it, often the end. Where a partition is new, or so much of it changes
@@ -18,7 +20,8 @@
  *
  * Every phase is a loop that can stop: a step takes no longer than its fuel, whatever a partition's
  * size. Rows with a negative count have no copies; while a partition has any, the error twin says
- * so, as for top-k.
+ * so, as for top-k. It also does for a partition of more copies than an int64_t counts, which puts
+ * out no rows: it goes from all its rows to none, and back.
  */
 #include "core/engine/engine_internal.h"
 #include "core/engine/htable.h"
@@ -40,7 +43,7 @@ struct part {
     uint32_t touched;       /* at this time */
     uint32_t negative;      /* before this time */
     uint32_t fresh;         /* empty before this time: its rows go in at once */
-    uint32_t pad;
+    uint32_t over;          /* before this time: wtree_is_over */
 };
 
 /* A change of this time; the key's bytes are those of the pending node. */
@@ -260,7 +263,8 @@ static void old_span(struct op *op, struct part *part, size_t i)
     struct change *change = &wo->listed[i];
     int64_t before = wtree_count(&wo->window.rows, &part->state.rows, change->row);
     change->peers = group_copies(wo, part, change->row);
-    wo->progress.net += grown(before, change->diff);
+    wo->progress.net = (int64_t)((uint64_t)wo->progress.net +
+                                 (uint64_t)grown(before, change->diff));
     push_affected(wo, part, change->row, &wo->old_spans);
     if (wo->window.shifts && wo->progress.net != 0) {
         push_shift(wo, i, &wo->old_spans);
@@ -305,7 +309,7 @@ static bool unite_spans(struct op *op)
     return false;
 }
 
-/* Into the pass's changes: they are consolidated before anybody sees them. */
+/* Into the pass's changes, which are consolidated, CHANGES_MAX at a time, before they go on. */
 static void emit_row(struct op *op, const struct wnode *node, int64_t position, int64_t diff)
 {
     struct window_op *wo = op->state;
@@ -368,6 +372,10 @@ static bool emit_spans(struct op *op, int64_t sign)
     struct part *part = current(wo);
     struct progress *p = &wo->progress;
     size_t spans = p->whole ? 1 : wo->spans.spans_len;
+    ASSERT(p->whole || !wtree_is_over(&part->state.rows));
+    if (wtree_is_over(&part->state.rows)) {
+        return false;
+    }
     for (; p->at < spans; p->at++, p->end = -1) {
         if (p->end < 0) {
             find_span(wo, part);
@@ -423,6 +431,12 @@ static enum phase next_phase(struct window_op *wo)
         /* The number of rows is in every value: no need for spans. */
         wo->progress.whole = wo->window.total && p->net != 0;
         return wo->progress.whole ? PHASE_OLD_ROWS : PHASE_MAKE;
+    case PHASE_MAKE:
+        if (wtree_is_over(&current(wo)->state.rows)) {
+            wo->progress.whole = true; /* of the old rows: there will be no new ones */
+            return PHASE_UNDO;
+        }
+        return PHASE_NEW_SPANS;
     case PHASE_END:
         UNREACHABLE();
     default:
@@ -464,8 +478,8 @@ static void begin_partition(struct window_op *wo)
     const struct part *part = current(wo);
     int64_t rows = wtree_copies(&part->state.rows);
     ASSERT(part->touched == 1 && wo->listed_len == 0);
-    wo->progress.whole =
-        part->fresh != 0 || part->pending_len * WHOLE_SHARE >= (uint64_t)rows;
+    wo->progress.whole = part->fresh != 0 || part->over != 0 ||
+                         part->pending_len * WHOLE_SHARE >= (uint64_t)rows;
     start_phase(wo, part->fresh != 0 ? PHASE_NEW_ROWS : PHASE_LIST);
 }
 
@@ -488,6 +502,11 @@ static bool end_partition(struct op *op)
     if (negative != (int)part->negative) {
         op_error(op, "XX000", REDUCE_NEGATIVE, name != NULL ? name : "", wo->time,
                  negative - (int)part->negative);
+    }
+    int over = wtree_is_over(&part->state.rows);
+    if (over != (int)part->over) {
+        op_error(op, "22003", "a partition of a window has more rows than a bigint can count",
+                 name != NULL ? name : "", wo->time, over - (int)part->over);
     }
     part->touched = part->fresh = 0;
     part->pending_len = 0;
@@ -532,6 +551,7 @@ static struct part *touch(struct window_op *wo, uint64_t hash)
         ASSERT(part->pending.root == NULL && part->pending_len == 0);
         part->touched = 1;
         part->negative = part->state.rows.negative > 0;
+        part->over = wtree_is_over(&part->state.rows);
         part->fresh = part->state.rows.root == NULL;
         *VEC_PUSH(wo, touched) = entry;
     }

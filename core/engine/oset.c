@@ -28,8 +28,8 @@ static int64_t sum_of(const struct oset_node *node)
 /* Recomputes a node's sum from its children's: after any change below it. */
 static void pull(struct oset_node *node)
 {
-    node->sum = (int64_t)((uint64_t)sum_of(node->left) + (uint64_t)sum_of(node->right) +
-                          (uint64_t)oset_copies(node->count));
+    node->sum = oset_plus(oset_plus(sum_of(node->left), oset_copies(node->count)),
+                          sum_of(node->right));
 }
 
 /* Elements below the given bytes to *low, the others to *high. */
@@ -182,7 +182,7 @@ int64_t oset_rank(const struct oset *set, const uint8_t *bytes, uint32_t len)
             return rank + sum_of(node->left);
         }
         if (order > 0) {
-            rank += sum_of(node->left) + oset_copies(node->count);
+            rank = oset_plus(rank, oset_plus(sum_of(node->left), oset_copies(node->count)));
         }
         node = order < 0 ? node->left : node->right;
     }
@@ -263,12 +263,13 @@ static void range(const struct oset_node *node, int64_t from, int64_t to,
     range(node->left, from, to, each, arg);
     int64_t copies = oset_copies(node->count);
     ASSERT(node->count != 0);
+    int64_t behind = oset_plus(left, copies);
     int64_t first = from > left ? from : left;
-    int64_t last = to < left + copies ? to : left + copies;
+    int64_t last = to < behind ? to : behind;
     if (first < last) {
         each(arg, node, last - first);
     }
-    range(node->right, from - left - copies, to - left - copies, each, arg);
+    range(node->right, from - behind, to - behind, each, arg);
 }
 
 /* A from below 0 counts as 0. */

@@ -16,7 +16,7 @@
 struct oset_node {
     struct oset_node *left, *right;
     int64_t count; /* never 0 */
-    int64_t sum;   /* copies in this subtree, negative counts taken as 0 */
+    int64_t sum;   /* copies in this subtree, oset_plus; negative counts are taken as 0 */
     uint32_t priority;
     uint32_t len;
     uint32_t sort_len;
@@ -31,6 +31,15 @@ struct oset {
 static inline int64_t oset_copies(int64_t count)
 {
     return count > 0 ? count : 0;
+}
+
+/*
+ * The sum of two numbers of copies. It stops at INT64_MAX, which means that many or more; positions
+ * below that are exact.
+ */
+static inline int64_t oset_plus(int64_t a, int64_t b)
+{
+    return a > INT64_MAX - b ? INT64_MAX : a + b;
 }
 
 static inline int64_t oset_total(const struct oset *set)

@@ -120,8 +120,8 @@ int64_t window_apply(struct window *w, struct window_part *part, struct pool *po
     int64_t after = (int64_t)((uint64_t)before + (uint64_t)diff);
     int64_t grew = (after > 0 ? after : 0) - (before > 0 ? before : 0);
     if (w->groups && grew != 0) {
-        int64_t peers = wtree_update(&w->plain, &part->groups, pool, group_key(row), grew);
-        ASSERT(peers >= 0 && peers + grew >= 0);
+        /* Modulo 2^64 while the partition is over: right again when it is not. */
+        wtree_update(&w->plain, &part->groups, pool, group_key(row), grew);
     }
     return grew;
 }
@@ -387,6 +387,7 @@ bool window_values(struct window *w, const struct window_part *part, const struc
                    const char **message)
 {
     struct place at = {w, part, node, position, peers};
+    ASSERT(!wtree_is_over(&part->rows));
     find_peers(w, part, node, peers);
     for (uint32_t i = 0; i < w->node->window.calls_len; i++) {
         const struct plan_window_call *call = &w->node->window.calls[i];
@@ -524,6 +525,7 @@ struct window_span window_affected(struct window *w, const struct window_part *p
                                    struct wkey row)
 {
     int64_t count = wtree_count(&w->rows, &part->rows, row);
+    ASSERT(!wtree_is_over(&part->rows));
     struct window_span own = {.from = wtree_rank(&w->rows, &part->rows, row).copies};
     own.to = own.from + most(count, 0);
     struct window_span all = own;

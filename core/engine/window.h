@@ -25,7 +25,10 @@ struct window {
     struct buf scratch;
 };
 
-/* The trees of one partition. */
+/*
+ * The trees of one partition. While there are more copies than positions (wtree_is_over) rows come
+ * and go, but there are no values.
+ */
 struct window_part {
     struct wtree rows;
     struct wtree groups; /* sort bytes, with the copies of all peers */

@@ -51,8 +51,7 @@ static void pull(const struct wtree_shape *shape, struct wnode *node)
     const struct wnode *left = node->left, *right = node->right;
     ASSERT(node->count != 0);
     int64_t own = wnode_copies(node);
-    node->copies = (int64_t)((uint64_t)copies_of(left) + (uint64_t)copies_of(right) +
-                             (uint64_t)own);
+    node->copies = oset_plus(oset_plus(copies_of(left), own), copies_of(right));
     node->elements = elements_of(left) + elements_of(right) + (node->count > 0);
     for (uint32_t i = 0; i < shape->aggs_len; i++) {
         struct wacc *acc = acc_of(shape, node, i);
@@ -246,7 +245,7 @@ int64_t wtree_count(const struct wtree_shape *shape, const struct wtree *tree, s
 
 static void pass(struct wrank *rank, const struct wnode *node)
 {
-    rank->copies += copies_of(node->left) + wnode_copies(node);
+    rank->copies = oset_plus(rank->copies, oset_plus(copies_of(node->left), wnode_copies(node)));
     rank->elements += elements_of(node->left) + (node->count > 0);
 }
 

@@ -12,14 +12,14 @@
 #ifndef TAILRACE_CORE_ENGINE_WTREE_H
 #define TAILRACE_CORE_ENGINE_WTREE_H
 
-#include "core/engine/pool.h"
+#include "core/engine/oset.h"
 #include "core/engine/wacc.h"
 
 /* Accumulators and values of shape->aggs follow, then the bytes. */
 struct wnode {
     struct wnode *left, *right;
     int64_t count;    /* never 0 */
-    int64_t copies;   /* in this subtree, negative counts taken as 0 */
+    int64_t copies;   /* in this subtree, negative counts taken as 0: oset_plus */
     int64_t elements; /* in this subtree, of positive count */
     uint32_t priority;
     uint32_t len;
@@ -68,6 +68,12 @@ static inline int64_t wnode_copies(const struct wnode *node)
 static inline int64_t wtree_copies(const struct wtree *tree)
 {
     return tree->root != NULL ? tree->root->copies : 0;
+}
+
+/* More copies than positions go to: no more is known of places and aggregates. */
+static inline bool wtree_is_over(const struct wtree *tree)
+{
+    return wtree_copies(tree) == INT64_MAX;
 }
 
 static inline int64_t wtree_elements(const struct wtree *tree)

@@ -875,6 +875,130 @@ static void test_window_floats_exact(void)
     replica_free(r);
 }
 
+static const uint8_t huge_out[] = {TYPE_INT8, TYPE_INT8, TYPE_INT8, TYPE_NUMERIC};
+
+/* dense_rank, and the sum of column 1 over the rows up to this one's group. */
+static struct plan *make_huge_window(void *arg)
+{
+    (void)arg;
+    struct plan *p = plan_new();
+    p->id = BASE;
+    p->as_of = 1;
+    uint32_t source = plan_source(p, 100, kinds2, 2);
+    struct plan_order order = {.col = 0};
+    struct plan_window_call calls[] = {
+        {.func = PLAN_WINDOW_DENSE_RANK, .type = type_of(TYPE_INT8)},
+        {.func = PLAN_WINDOW_AGG,
+         .type = type_of(TYPE_NUMERIC),
+         .agg = {.func = AGG_SUM, .arg = 1, .type = type_of(TYPE_NUMERIC)},
+         .frame = {.mode = PLAN_FRAME_GROUPS,
+                   .start = {.kind = PLAN_BOUND_UNBOUNDED},
+                   .end = {.kind = PLAN_BOUND_CURRENT},
+                   .exclude = PLAN_EXCLUDE_NONE}}};
+    uint32_t node = plan_window(p, source, NULL, 0, &order, 1, calls, 2);
+    plan_export_subscribe(p, EXPORT_SUBSCRIBE, node, true, FRONTIER_EMPTY);
+    return p;
+}
+
+static void check_huge(struct replica *r, uint64_t time, uint32_t rows, uint32_t errors)
+{
+    struct batch_builder *ok = replica_output(r, EXPORT_SUBSCRIBE, time, false, huge_out, 4);
+    CU_ASSERT_EQUAL(batch_builder_rows(ok), rows);
+    struct batch_builder *err = replica_output(r, EXPORT_SUBSCRIBE, time, true,
+                                               batch_err_kinds, ERR_COLS);
+    CU_ASSERT_EQUAL(batch_builder_rows(err), errors);
+    batch_builder_free(ok);
+    batch_builder_free(err);
+}
+
+/* More copies in a partition than an int64_t counts: an error while it is so, and no rows. */
+static void test_window_huge(void)
+{
+    enum { STEPS = 8 };
+    static const int64_t many = 5000000000000000000;
+    struct row rows[STEPS] = {{1, 10, 1, many}, {2, 20, 2, many},  {3, 30, 3, 1},
+                              {2, 21, 4, many}, {2, 21, 5, -many}, {1, 10, 6, -many},
+                              {1, 10, 7, many}, {2, 20, 8, -many}};
+    static const uint32_t shown[STEPS] = {1, 0, 0, 0, 0, 2, 0, 2};
+    struct replica *r = replica_new(1, 7, 0);
+    replica_register(r, EXPORT_SUBSCRIBE, huge_out, 4);
+    CU_ASSERT_PTR_NULL_FATAL(replica_create(r, make_huge_window, NULL, part_at_0, 1));
+    for (uint64_t i = 0; i < STEPS; i++) {
+        feed_to(r, BASE, &rows[i], 1, i + 1, i + 2);
+        replica_settle(r);
+        check_huge(r, i + 1, shown[i], shown[i] == 0);
+    }
+    struct row last[] = {{1, 10, 9, -many}, {3, 30, 9, -1}};
+    feed_to(r, BASE, last, 2, 9, 10);
+    replica_settle(r);
+    check_huge(r, 9, 0, 0);
+    /* At once, into a new partition. */
+    struct row both[] = {{1, 10, 10, many}, {1, 11, 10, many}};
+    feed_to(r, BASE, both, 2, 10, 11);
+    replica_settle(r);
+    check_huge(r, 10, 0, 1);
+    replica_free(r);
+}
+
+/* Top-k without and with a limit, of more copies than an int64_t counts. */
+static void test_topk_huge(void)
+{
+    static const int64_t many = 5000000000000000000;
+    struct row rows[] = {{1, 1, 1, many}, {2, 2, 1, many}, {3, 3, 1, many}};
+    struct row back[] = {{1, 1, 2, -many}, {3, 3, 2, -many}};
+    struct row want[] = {{1, 1, 1, many - 1}, {2, 2, 1, many}, {3, 3, 1, many}};
+    struct row left[] = {{2, 2, 2, many - 1}};
+    struct replica *r = replica(1);
+    struct spec base = {.id = BASE, .as_of = 1, .rest = true, .subscribe = EXPORT_SUBSCRIBE};
+    CU_ASSERT_FATAL(create(r, &base) == ERR_OK);
+    feed_to(r, BASE, rows, 3, 1, 2);
+    replica_settle(r);
+    CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 1, want, 3));
+    feed_to(r, BASE, back, 2, 2, 3);
+    replica_settle(r);
+    CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 2, left, 1));
+    replica_free(r);
+}
+
+static const uint8_t text_kinds[] = {TYPE_TEXT, TYPE_TEXT};
+static const uint8_t text_out[] = {TYPE_TEXT};
+
+/* string_agg(column 0, column 1) */
+static struct plan *make_string_agg(void *arg)
+{
+    (void)arg;
+    struct plan *p = plan_new();
+    p->id = BASE;
+    p->as_of = 1;
+    uint32_t source = plan_source(p, 100, text_kinds, 2);
+    struct plan_agg agg = {.func = AGG_STRING_AGG, .arg = 0, .arg2 = 1};
+    uint32_t node = plan_reduce(p, source, NULL, 0, &agg, 1);
+    plan_export_subscribe(p, EXPORT_SUBSCRIBE, node, true, FRONTIER_EMPTY);
+    return p;
+}
+
+/* Any number of copies of nothing is nothing, at once. */
+static void test_string_agg_huge(void)
+{
+    struct replica *r = replica_new(1, 7, 0);
+    replica_register(r, EXPORT_SUBSCRIBE, text_out, 1);
+    CU_ASSERT_PTR_NULL_FATAL(replica_create(r, make_string_agg, NULL, part_at_0, 1));
+    struct batch_builder *b = batch_builder_new(text_kinds, 2);
+    struct datum empty = {.s = "", .len = 0};
+    batch_builder_datum(b, 0, &empty);
+    batch_builder_datum(b, 1, &empty);
+    batch_builder_end_row(b, 1, INT64_MAX);
+    struct view view = view_of(b, 2);
+    engine_input(r->worker[0].engine, BASE, 0, 0, 1, 2, &view.batch, NULL);
+    view_free(&view);
+    replica_settle(r);
+    struct batch_builder *have = replica_output(r, EXPORT_SUBSCRIBE, 1, false, text_out, 1);
+    CU_ASSERT_EQUAL(batch_builder_rows(have), 1);
+    batch_builder_free(have);
+    batch_builder_free(b);
+    replica_free(r);
+}
+
 /* Chunks so large that the parts for the others are payloads of their own, amid small ones. */
 static void test_exchange_large(void)
 {
@@ -950,6 +1074,9 @@ static const struct test_case cases[] = {
     {"input_rows", test_input_rows},
     {"window_floats", test_window_floats},
     {"window_floats_exact", test_window_floats_exact},
+    {"window_huge", test_window_huge},
+    {"topk_huge", test_topk_huge},
+    {"string_agg_huge", test_string_agg_huge},
     {"import", test_import},
     {"import_ahead", test_import_ahead},
     {"import_refused", test_import_refused},
