@@ -9,6 +9,8 @@
  * Extendible hashing like htable.h: no insertion moves more than one segment of CELLS_SEGMENT_MAX
  * cells. Unlike there, cells move: a pointer to one is valid until the next cells_add or
  * cells_remove. Whoever must find a cell again keeps its hash and a mark of its own in the cell.
+ * Segments never shrink or join: a table keeps the memory of the most cells it ever had until the
+ * last one goes.
  *
  * One thread: the engine's.
  */

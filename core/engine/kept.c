@@ -149,6 +149,7 @@ static void add_up(struct place *at, struct kept_list *list)
 {
     size_t stride = stride_of(at);
     uint32_t len = 0;
+    at->rows->sorted += list->len;
     qsort_r(list->row, list->len, stride * sizeof(uint64_t), compare_rows, at);
     for (uint32_t i = 0; i < list->len;) {
         const uint64_t *first = &list->row[i * stride];

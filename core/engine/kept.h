@@ -9,7 +9,8 @@
  *
  * No times: who uses this goes through times in order and needs the rows of one moment only. Equal
  * rows add up: at once in a short list; in a long one, when it is full and at least half of it is
- * new, which costs O(log n) a change.
+ * new, which costs O(log n) a change. The one change that finds it so sorts all n rows of the key
+ * on its side, in one piece that no step can divide; its user pays the fuel afterwards.
  *
  * One thread: the engine's.
  */
@@ -25,6 +26,7 @@ struct kept {
     struct pool pool;   /* of the lists */
     uint32_t values[2]; /* words of a row but its head, by side */
     uint64_t len;       /* rows stored, of both sides */
+    uint64_t sorted;    /* rows of lists added up since the user last set it to 0: its fuel */
 };
 
 /* Behind a cell; rows follow. */

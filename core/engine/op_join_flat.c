@@ -15,7 +15,12 @@
 #include "core/engine/engine_internal.h"
 #include "core/engine/kept.h"
 
-enum { FLAT_ROWS = 64, OUT_BLOCK = 256, OUT_COLS_MAX = 2 * (CELLS_KEYS_MAX + KEPT_VALUES_MAX) };
+enum {
+    FLAT_ROWS = 64,
+    OUT_BLOCK = 256,
+    OUT_COLS_MAX = 2 * (CELLS_KEYS_MAX + KEPT_VALUES_MAX),
+    SORTED_FUEL_MAX = 1 << 20, /* more than any step has */
+};
 
 /* Where an output column comes from. */
 enum origin { FROM_KEY, FROM_LEFT, FROM_RIGHT };
@@ -236,6 +241,11 @@ static bool join_row(struct op *op)
                                  block->key_nulls[i]};
     kept_change(&join->kept, block->port, &key, cell,
                 &block->values[i * join->side[block->port].values_len], block->nulls[i], diff);
+    if (join->kept.sorted > 0) {
+        uint64_t sorted = join->kept.sorted;
+        fuel_spend(op->engine, sorted < SORTED_FUEL_MAX ? (uint32_t)sorted : SORTED_FUEL_MAX);
+        join->kept.sorted = 0;
+    }
     join->match = 0;
     return false;
 }

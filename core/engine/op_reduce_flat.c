@@ -122,23 +122,39 @@ static void touch(struct flat *flat, uint64_t *cell, uint64_t hash)
     cell[0] |= flat->touched_len;
 }
 
-static void reserve_touched(struct flat *flat, uint32_t n)
+/* The list is part of the operator's account, as what a time's changes need at most. */
+static void resize_touched(struct op *op, size_t cap)
 {
+    struct flat *flat = op->state;
+    size_t bytes = (1 + flat->states) * sizeof(flat->touched[0]);
+    ASSERT(flat->touched_len <= cap);
+    if (cap == 0) {
+        free(flat->touched);
+        flat->touched = NULL;
+    } else {
+        flat->touched = mem_realloc(flat->touched, cap * bytes);
+    }
+    account_add(&op->account, ((int64_t)cap - (int64_t)flat->touched_cap) * (int64_t)bytes);
+    flat->touched_cap = cap;
+}
+
+static void reserve_touched(struct op *op, uint32_t n)
+{
+    struct flat *flat = op->state;
     ASSERT(flat->touched_len + n <= CELL_MARK);
     if (flat->touched_len + n > flat->touched_cap) {
-        flat->touched_cap = (flat->touched_len + n) * 2;
-        flat->touched = mem_realloc(flat->touched, flat->touched_cap * (1 + flat->states) *
-                                                       sizeof(flat->touched[0]));
+        resize_touched(op, (flat->touched_len + n) * 2);
     }
 }
 
-static void take_block(struct flat *flat)
+static void take_block(struct op *op)
 {
+    struct flat *flat = op->state;
     struct flat_block *block = &flat->block;
     load_block(flat);
     const struct batch *b = block->batch;
     uint32_t n = block->len;
-    reserve_touched(flat, n);
+    reserve_touched(op, n);
     for (uint32_t i = 0; i < n; i++) {
         const uint64_t *key = &block->keys[i * flat->keys_len];
         uint64_t hash = block->hash[i];
@@ -296,9 +312,7 @@ static bool flush_time(struct op *op)
     flat->flushed = 0;
     flat->flushing = false;
     if (flat->touched_cap > TOUCHED_KEPT) {
-        free(flat->touched);
-        flat->touched = NULL;
-        flat->touched_cap = 0;
+        resize_touched(op, 0);
     }
     return false;
 }
@@ -332,7 +346,7 @@ static bool run_pass(struct op *op)
         }
         ASSERT(time >= op->frontier && time < intake->upper);
         flat->time = time;
-        take_block(flat);
+        take_block(op);
         /* Groups are forgotten only when a time is flushed: each touched one has its cell. */
         ASSERT(flat->touched_len <= flat->table.len);
     }
@@ -362,7 +376,8 @@ static void flat_release(struct op *op)
     struct flat *flat = op->state;
     cells_clear(&flat->table);
     intake_free(&flat->intake);
-    free(flat->touched);
+    flat->touched_len = 0;
+    resize_touched(op, 0);
     free(flat);
 }
 

@@ -33,6 +33,7 @@ enum {
     CHANGES_MAX = 1 << 17, /* rows consolidated and put out at once */
     WHOLE_SHARE = 2,       /* a partition of which one row in so many changes is done as a whole */
     CLEAR_MAX = 256,
+    BUFFERS_KEPT = 1 << 20, /* bytes: larger lists of changes and spans are given back */
 };
 
 /* The payload of a partition. */
@@ -104,6 +105,7 @@ struct window_op {
     struct change *listed;
     size_t listed_len, listed_cap;
     struct span_list old_spans, new_spans, spans;
+    size_t buffers; /* bytes of listed and the spans that the operator's account knows of */
     struct batch_builder *changes; /* of the pass, before consolidation */
     struct buf key, element;
 };
@@ -483,6 +485,41 @@ static void begin_partition(struct window_op *wo)
     start_phase(wo, part->fresh != 0 ? PHASE_NEW_ROWS : PHASE_LIST);
 }
 
+static size_t spans_bytes(const struct span_list *list)
+{
+    return list->spans_cap * sizeof(*list->spans) + list->bytes.cap;
+}
+
+/* What the changes and spans of a partition take is in the account after every step. */
+static void account_buffers(struct op *op)
+{
+    struct window_op *wo = op->state;
+    size_t bytes = wo->listed_cap * sizeof(*wo->listed) + spans_bytes(&wo->old_spans) +
+                   spans_bytes(&wo->new_spans) + spans_bytes(&wo->spans);
+    account_add(&op->account, (int64_t)bytes - (int64_t)wo->buffers);
+    wo->buffers = bytes;
+}
+
+static void free_spans(struct span_list *list)
+{
+    free(list->spans);
+    buf_free(&list->bytes);
+    *list = (struct span_list){0};
+}
+
+static void free_buffers(struct op *op)
+{
+    struct window_op *wo = op->state;
+    free(wo->listed);
+    wo->listed = NULL;
+    wo->listed_len = wo->listed_cap = 0;
+    free_spans(&wo->old_spans);
+    free_spans(&wo->new_spans);
+    free_spans(&wo->spans);
+    account_buffers(op);
+    ASSERT(wo->buffers == 0);
+}
+
 /* Frees what is left of the changes; true when out of fuel before the end. */
 static bool end_partition(struct op *op)
 {
@@ -493,6 +530,9 @@ static bool end_partition(struct op *op)
     clear_spans(&wo->old_spans);
     clear_spans(&wo->new_spans);
     clear_spans(&wo->spans);
+    if (wo->buffers > BUFFERS_KEPT) {
+        free_buffers(op);
+    }
     while (!wtree_clear(&wo->window.plain, &part->pending, &wo->pool, CLEAR_MAX)) {
         if (fuel_spend(op->engine, CLEAR_MAX)) {
             return true;
@@ -526,7 +566,9 @@ static bool end_time(struct op *op)
             begin_partition(wo);
         }
         while (wo->progress.phase != PHASE_END) {
-            if (run_phase(op)) {
+            bool stopped = run_phase(op);
+            account_buffers(op);
+            if (stopped) {
                 return true;
             }
             start_phase(wo, next_phase(wo));
@@ -644,12 +686,6 @@ static bool window_work(struct op *op)
     return op_input_frontier(op) > op->frontier;
 }
 
-static void free_spans(struct span_list *list)
-{
-    free(list->spans);
-    buf_free(&list->bytes);
-}
-
 static void window_release(struct op *op)
 {
     struct window_op *wo = op->state;
@@ -659,10 +695,7 @@ static void window_release(struct op *op)
     window_free(&wo->window);
     batch_builder_free(wo->changes);
     free(wo->touched);
-    free(wo->listed);
-    free_spans(&wo->old_spans);
-    free_spans(&wo->new_spans);
-    free_spans(&wo->spans);
+    free_buffers(op);
     buf_free(&wo->key);
     buf_free(&wo->element);
     free(wo);

@@ -875,6 +875,30 @@ static void test_window_floats_exact(void)
     replica_free(r);
 }
 
+/* Lists of changes so long that they are given back: nothing of them stays in the account. */
+static void test_window_many(void)
+{
+    enum { ROWS = 60000, GONE = 20000 };
+    struct replica *r = float_replica();
+    struct float_row *rows = mem_alloc(ROWS * sizeof(*rows));
+    for (int64_t i = 0; i < ROWS; i++) {
+        rows[i] = (struct float_row){i, (double)i, 1};
+    }
+    feed_floats(r, rows, ROWS, 1);
+    for (int64_t i = 0; i < GONE; i++) {
+        rows[i] = (struct float_row){3 * i, (double)(3 * i), -1};
+    }
+    feed_floats(r, rows, GONE, 2);
+    struct batch_builder *out = replica_output(r, EXPORT_SUBSCRIBE, 2, false, float_out, 4);
+    CU_ASSERT_EQUAL(batch_builder_rows(out), ROWS - GONE);
+    batch_builder_free(out);
+    engine_drop(r->worker[0].engine, BASE);
+    replica_settle(r);
+    CU_ASSERT_EQUAL(engine_memory(r->worker[0].engine), 0);
+    free(rows);
+    replica_free(r);
+}
+
 static const uint8_t huge_out[] = {TYPE_INT8, TYPE_INT8, TYPE_INT8, TYPE_NUMERIC};
 
 /* dense_rank, and the sum of column 1 over the rows up to this one's group. */
@@ -1075,6 +1099,7 @@ static const struct test_case cases[] = {
     {"window_floats", test_window_floats},
     {"window_floats_exact", test_window_floats_exact},
     {"window_huge", test_window_huge},
+    {"window_many", test_window_many},
     {"topk_huge", test_topk_huge},
     {"string_agg_huge", test_string_agg_huge},
     {"import", test_import},
