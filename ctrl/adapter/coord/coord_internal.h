@@ -401,11 +401,11 @@ void portal_set_columns(struct portal *p, const struct schema *columns);
  */
 void statement_wait(struct session *s, struct sql_query *query, bool owned, uint64_t cluster,
                     err_t (*again)(struct session *s));
-/* No longer waits. */
 /* statement_timeout counts from when the statement begins to wait for others. */
 void statement_arm_timeout(struct session *s);
 /* As statement_wait, with what it waits for already filled in but for delay_us. */
 void statement_wait_begin(struct session *s, struct wait wait);
+/* No longer waits. */
 void statement_wait_end(struct session *s);
 
 /* ---- source_wait.c --------------------------------------------------------------------------- */

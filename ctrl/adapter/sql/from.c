@@ -308,9 +308,8 @@ static err_t generate_series(struct az *az, struct sx **args, uint32_t len, stru
 }
 
 /*
- * The items of a constant array; of any other, none as long as it is NULL or empty. The items of a
- * constant array. Of any other one, none as long as it is NULL or empty, and 0A000 for a row where
- * it is not: psql asks so about catalog columns that are always empty here.
+ * The items of a constant array. Of any other one, none as long as it is NULL or empty, and 0A000
+ * for a row where it is not: psql asks so about catalog columns that are always empty here.
  */
 static err_t unnest(struct az *az, struct sx *array, struct rel **out)
 {

@@ -450,10 +450,7 @@ err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *r
     return build(az, f, &c, location, out);
 }
 
-/*
- * type(x) is a cast when no such function exists. type(x) is a cast when no such function exists:
- * int4('5'), text(1). *out NULL: it is none.
- */
+/* type(x) is a cast when no such function exists: int4('5'), text(1). *out NULL: it is none. */
 static err_t function_as_cast(struct az *az, const char *name, struct sx *arg, struct sx **out)
 {
     struct type to;
