@@ -78,7 +78,11 @@ bool acc_square_is_empty(const struct acc_square *acc)
     return acc->n == 0 && exact_is_empty(&acc->sum) && exact_is_empty(&acc->squares);
 }
 
-/* var_pop of one value is 0, var_samp NULL; of NaN and infinities NaN, as PostgreSQL. */
+/*
+ * var_pop of one value is 0, var_samp NULL; of NaN and infinities NaN, as PostgreSQL. Not as there,
+ * a value whose square is too large for a double is an error even if the variance is not: of
+ * {1e200, 1e200} it is 0 in PostgreSQL and over a window (wacc.c).
+ */
 bool acc_square_result(const struct acc_square *acc, uint8_t func, struct datum *out)
 {
     ASSERT(func >= AGG_VAR_POP && func <= AGG_STDDEV_SAMP);
