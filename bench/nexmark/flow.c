@@ -36,6 +36,7 @@ struct catalog {
     uint32_t made;
 };
 
+/* Unqualified, or of the schema they are in. */
 static err_t find_relation(void *ctx, const char *database, const char *schema, const char *name,
                            struct arena *arena, const struct sql_relation **out)
 {
@@ -90,8 +91,10 @@ static struct schema schema_copy(struct arena *arena, const struct schema *from)
     return out;
 }
 
+/* Ids are TABLE_ID and up, in the order of nexmark_tables: find_sources counts on it. */
 static err_t add_table(struct catalog *catalog, const char *create)
 {
+    ASSERT(catalog->made < NEXMARK_TABLES);
     struct sql_context cx = context_of(catalog);
     struct sql_script *script = NULL;
     struct sql_ddl *ddl = NULL;
@@ -124,8 +127,10 @@ static err_t catalog_fill(struct catalog *catalog)
 
 /* ---- the engine's host ----------------------------------------------------------------------- */
 
+/* Callbacks cannot return errors: the first is kept for nexmark_flow_run. Owns err. */
 static void keep(struct nexmark_flow *flow, err_t err)
 {
+    ASSERT(err != ERR_OK);
     if (flow->err == ERR_OK) {
         flow->err = err;
     } else {
@@ -138,6 +143,7 @@ static void on_send(void *ctx, uint32_t dest, const void *payload, size_t len)
     UNREACHABLE(); /* one worker */
 }
 
+/* As COPY's text format has it, but that nothing in the stream needs escaping. */
 static void print_row(struct nexmark_flow *flow, const struct batch *b, uint32_t row)
 {
     buf_clear(&flow->line);
@@ -254,6 +260,7 @@ static void find_sources(struct nexmark_flow *flow, const struct plan *plan)
     }
 }
 
+/* From now on the engine waits for the first round. */
 static err_t start(struct nexmark_flow *flow, struct sql_query *query)
 {
     uint32_t parts[SOURCES_MAX];

@@ -51,9 +51,11 @@ static inline __attribute__((always_inline)) void *table_find(const struct table
     }
 }
 
+/* Doubles. Slots move: pointers into the table are not valid after it. */
 static void table_grow(struct table *table)
 {
     struct table old = *table;
+    ASSERT((old.cap & (old.cap - 1)) == 0);
     table->cap *= 2;
     table->slots = mem_zalloc(table->cap * table->slot_bytes);
     for (size_t i = 0; i < old.cap; i++) {
@@ -159,6 +161,7 @@ struct seller {
     struct nexmark_text name, city, state; /* in the rounds, which live longer */
 };
 
+/* A row of the answer: never taken back, since persons and auctions only come. */
 static void q3_pair(struct nexmark_loop *loop, const struct seller *seller, int64_t auction)
 {
     put_text(loop, seller->name);
@@ -178,6 +181,7 @@ static bool q3_wanted(struct nexmark_text state)
     return false;
 }
 
+/* One who is wanted meets the auctions that came before him. */
 static void q3_person(struct nexmark_loop *loop, const struct nexmark_batch *persons, uint32_t row)
 {
     struct nexmark_text state = text_of(persons, PERSON_STATE, row);
@@ -186,6 +190,7 @@ static void q3_person(struct nexmark_loop *loop, const struct nexmark_batch *per
     }
     uint64_t id = (uint64_t)ints(persons, PERSON_ID)[row];
     struct seller *seller = table_add(&loop->table, id, sizeof(*seller));
+    ASSERT(!seller->known); /* ids are unique */
     seller->known = true;
     seller->name = text_of(persons, PERSON_NAME, row);
     seller->city = text_of(persons, PERSON_CITY, row);
@@ -227,6 +232,7 @@ struct sale {
     uint32_t waiting; /* bids */
 };
 
+/* Does it raise the auction's closing price? Then the category's sum moves by the difference. */
 static inline void q4_bid(struct nexmark_loop *loop, struct sale *sale, int64_t price, int64_t time)
 {
     if (time < sale->begins || time > sale->expires || price <= sale->highest) {
@@ -305,6 +311,7 @@ static inline uint64_t q17_key(int64_t auction, int64_t time)
     return (uint64_t)auction << 20 | (uint64_t)(time / DAY_US);
 }
 
+/* The first bid of a round keeps what was before it, for the row that goes. */
 static inline void q17_bid(struct nexmark_loop *loop, uint64_t key, int64_t price)
 {
     struct daily *daily = table_add(&loop->table, key, sizeof(*daily));
@@ -314,6 +321,7 @@ static inline void q17_bid(struct nexmark_loop *loop, uint64_t key, int64_t pric
         *VEC_PUSH(loop, touched) = key;
     }
     struct statistics *now = &daily->now;
+    ASSERT(price > 0);
     now->least = now->bids == 0 || price < now->least ? price : now->least;
     now->most = price > now->most ? price : now->most;
     now->ranks[price < 10000 ? 0 : price < 1000000 ? 1 : 2]++;
@@ -332,6 +340,7 @@ static void q17_day(struct nexmark_loop *loop, uint64_t key)
     put_text(loop, (struct nexmark_text){day, (uint32_t)len});
 }
 
+/* Average and sum are numeric in SQL: not among the integers compared. */
 static void q17_row(struct nexmark_loop *loop, int64_t diff, uint64_t key,
                     const struct statistics *s)
 {

@@ -26,14 +26,18 @@ struct row {
     size_t col;
 };
 
+/* Ids and prices of the stream have fewer than 63 bits. */
 static void number(struct row *row, uint64_t value)
 {
+    ASSERT(value <= INT64_MAX);
     struct datum d = {.i = (int64_t)value};
     batch_builder_datum(row->builder, row->col++, &d);
 }
 
+/* The builder copies it. */
 static void text(struct row *row, struct nexmark_text value)
 {
+    ASSERT(value.len <= NEXMARK_TEXT_MAX);
     struct datum d = {.s = value.data, .len = value.len};
     batch_builder_datum(row->builder, row->col++, &d);
 }
@@ -81,6 +85,7 @@ static void put_bid(struct row *row, const struct nexmark_event *event)
     text(row, event->extra);
 }
 
+/* A row of the table its kind belongs to; each put_ function has one value for each column. */
 static void put_event(struct batch_builder *const *builders, const struct nexmark_event *event,
                       uint64_t time)
 {
@@ -98,8 +103,10 @@ static void put_event(struct batch_builder *const *builders, const struct nexmar
     batch_builder_end_row(row.builder, time, 1);
 }
 
+/* Q13's table, whole, at time 0. */
 static void put_side_input(struct batch_builder *builder)
 {
+    ASSERT(batch_builder_rows(builder) == 0);
     for (uint64_t key = 0; key < NEXMARK_SIDE_ROWS; key++) {
         char value[24];
         int len = snprintf(value, sizeof(value), "side_%llu", (unsigned long long)key);
@@ -119,6 +126,7 @@ static void finish(struct batch_builder *builder, struct nexmark_batch *out)
     }
     out->data = batch_builder_finish_new(builder, &size);
     batch_view(out->data, size, out->cols, NEXMARK_COLS_MAX, &out->view);
+    ASSERT(out->view.rows == batch_builder_rows(builder));
     batch_builder_reset(builder);
 }
 

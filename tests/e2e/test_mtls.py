@@ -11,6 +11,7 @@ import ssl
 import struct
 import subprocess
 import tempfile
+import time
 
 import environment
 import grpc
@@ -19,6 +20,7 @@ import harness
 OTHER = "f" * 32
 MAGIC = 0x454341524C494154  # ring/frame/hello.h
 VERSION = 2  # HELLO_VERSION of ring/frame/hello.h
+LOG_WINDOW = 11  # seconds: a little more than LOG_LIMIT_MS of core/base/log.h
 PORTS = {"control": "--controller-listen-addr", "storage": "--storage-listen-addr",
          "exchange": "--compute-listen-addr"}
 
@@ -108,14 +110,22 @@ class MutualTls(harness.EnvironmentTest):
                 text += content
         return text
 
-    def logs(self, service, port, *words):
-        """Waits for a line of the port's module with all the words."""
+    def logs(self, service, port, *words, again=None):
+        """Waits for a line of the port's module with all the words. Such lines come at a limited
+        rate: `again` makes another one from time to time, should the first have been withheld."""
         module = "module=rpc" if port == "control" else "module=ring"
+        tried = time.monotonic()
 
         def found():
-            return any(module in line and "refused" in line and all(w in line for w in words)
-                       for line in self.log_of(service).split("\n"))
-        environment.poll(f"a line of {service.name} with {words}", found, 30)
+            nonlocal tried
+            if any(module in line and "refused" in line and all(w in line for w in words)
+                   for line in self.log_of(service).split("\n")):
+                return True
+            if again is not None and time.monotonic() - tried > LOG_WINDOW:
+                tried = time.monotonic()
+                again()
+            return False
+        environment.poll(f"a line of {service.name} with {words}", found, 60)
 
     def tls(self, directory=None, role=None, port="storage"):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -142,26 +152,32 @@ class MutualTls(harness.EnvironmentTest):
     def test_no_certificate(self):
         for port, service in self.doors:
             with self.subTest(port=port, service=service.name):
-                heard = self.reason(self.tls(port=port), service, port)
-                self.assertIn("certificate required", heard)
-                self.logs(service, port, "peer did not return a certificate")
+                def call(service=service, port=port):
+                    heard = self.reason(self.tls(port=port), service, port)
+                    self.assertIn("certificate required", heard)
+                call()
+                self.logs(service, port, "peer did not return a certificate", again=call)
 
     def test_another_environment(self):
         for port, service in self.doors:
             with self.subTest(port=port, service=service.name):
-                context = self.tls(self.other, "computed", port)
-                self.assertIn("unknown ca", self.reason(context, service, port))
-                self.logs(service, port, "certificate does not verify")
+                def call(service=service, port=port):
+                    context = self.tls(self.other, "computed", port)
+                    self.assertIn("unknown ca", self.reason(context, service, port))
+                call()
+                self.logs(service, port, "certificate does not verify", again=call)
 
     def test_plain_text(self):
         for port, service in self.doors:
             with self.subTest(port=port, service=service.name):
-                with socket.create_connection(service.address(port), timeout=20) as plain:
-                    plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-                    plain.settimeout(20)
-                    while plain.recv(4096):
-                        pass  # a TLS alert, then the end
-                self.logs(service, port, "TLS handshake with 127.0.0.1:")
+                def call(service=service, port=port):
+                    with socket.create_connection(service.address(port), timeout=20) as plain:
+                        plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                        plain.settimeout(20)
+                        while plain.recv(4096):
+                            pass  # a TLS alert, then the end
+                call()
+                self.logs(service, port, "TLS handshake with 127.0.0.1:", again=call)
 
     def test_wrong_role_at_the_rings(self):
         protocols = {"storage": 1, "exchange": 2}
@@ -169,20 +185,22 @@ class MutualTls(harness.EnvironmentTest):
             if port not in protocols:
                 continue
             with self.subTest(port=port):
-                context = self.tls(self.pki, "client", port)
-                with socket.create_connection(service.address(port), timeout=20) as plain:
-                    with context.wrap_socket(plain) as stream:
-                        stream.settimeout(20)
-                        stream.sendall(frame(1, hello(protocols[port], self.environment_id)))
-                        answer = b""
-                        while piece := stream.recv(4096):
-                            answer += piece
-                self.assertEqual(answer[8], 3, "REFUSE")
-                text = answer[48:].decode()
-                self.assertIn('client "test" of environment', text)
-                self.assertIn("wanted is", text)
+                def call(service=service, port=port):
+                    context = self.tls(self.pki, "client", port)
+                    with socket.create_connection(service.address(port), timeout=20) as plain:
+                        with context.wrap_socket(plain) as stream:
+                            stream.settimeout(20)
+                            stream.sendall(frame(1, hello(protocols[port], self.environment_id)))
+                            answer = b""
+                            while piece := stream.recv(4096):
+                                answer += piece
+                    self.assertEqual(answer[8], 3, "REFUSE")
+                    text = answer[48:].decode()
+                    self.assertIn('client "test" of environment', text)
+                    self.assertIn("wanted is", text)
+                call()
                 self.logs(service, port, "refusal=role", 'client \\"test\\" of environment',
-                          "peer=127.0.0.1:")
+                          "peer=127.0.0.1:", again=call)
 
     def test_wrong_role_at_control(self):
         def read(name):
