@@ -277,6 +277,17 @@ static void merge_float(const struct wacc_spec *spec, struct wacc *acc, const st
     }
 }
 
+/* 2^exponent, by its bits in IEEE's binary128. (clang knows no scalbnf128.) */
+static __float128 quad_power(int exponent)
+{
+    ASSERT(exponent > -16382 && exponent < 16383); /* a normal number */
+    uint128 bits = (uint128)(uint32_t)(exponent + 16383) << 112;
+    __float128 power;
+    STATIC_ASSERT(sizeof(power) == sizeof(bits), "binary128");
+    memcpy(&power, &bits, sizeof(power));
+    return power;
+}
+
 /*
  * The integer times 2^exponent, in 113 bits. It is rounded to odd, so that rounding once more, to a
  * double, gives the double next to the exact sum (Boldo and Melquiond, 2008).
@@ -308,7 +319,7 @@ static __float128 fixed_quad(const uint64_t *from, uint32_t len, int exponent)
     uint128 cut = value >> 113 != 0 ? ((uint128)1 << 15) - 1 : 0;
     bool inexact = (value & cut) != 0 || rest;
     value = (value & ~cut) | (inexact ? cut + 1 : 0);
-    __float128 quad = scalbnf128((__float128)value, shift - up);
+    __float128 quad = (__float128)value * quad_power(shift - up);
     return negative ? -quad : quad;
 }
 
