@@ -2,9 +2,10 @@
  * Changing the rows of a key.
  *
  * Invariants between changes: a cell has at least one row on one of its sides; no row has a diff of
- * zero, which in a cell says that there is none. A list has at least two rows, at most cap, and net
- * is the sum of its diffs. A list of up to SHORT_MAX rows holds each row
- * once. In a longer one the last `appended` rows may repeat others and cancel them.
+ * zero, which in a cell says that there is none. A list has at least two rows, at most cap, and
+ * net is the sum of its diffs. A list of up to SHORT_MAX rows holds each row once: who appends to
+ * it has looked for an equal one, also when the list became short only just now (settle). In a
+ * longer one the last `appended` rows may repeat others and cancel them.
  *
  * A head has 56 bits for the diff, diffs have 64: one that does not fit is stored as several rows
  * of equal values. Whoever multiplies and adds up comes to the same, modulo 2^64.
