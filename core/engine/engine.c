@@ -289,6 +289,9 @@ static err_t check_plan(struct engine *engine, const struct plan *plan, size_t p
     size_t sources = 0;
     for (uint32_t i = 0; i < plan->nodes_len; i++) {
         sources += plan->nodes[i].op == PLAN_SOURCE;
+        if (plan->nodes[i].op == PLAN_FIXPOINT) {
+            return err_sql(ERR_UNSUPPORTED, "0A000", "recursion is not supported yet");
+        }
         if (plan->nodes[i].op == PLAN_INDEX) {
             TRY(check_import(engine, plan, &plan->nodes[i]));
         }

@@ -235,6 +235,12 @@ static bool same_window(const struct plan_node *a, const struct plan_node *b)
     return same;
 }
 
+static bool same_fixpoint(const struct plan_fixpoint *a, const struct plan_fixpoint *b)
+{
+    return same_u32s(a->variables, a->variables_len, b->variables, b->variables_len) &&
+           a->limit == b->limit && a->limit_error == b->limit_error;
+}
+
 /* Inputs are compared as numbers: the nodes before are the same in both plans. */
 static bool same_node(const struct plan_node *a, const struct plan_node *b)
 {
@@ -262,6 +268,10 @@ static bool same_node(const struct plan_node *a, const struct plan_node *b)
         return same_topk(a, b);
     case PLAN_WINDOW:
         return same_window(a, b);
+    case PLAN_FIXPOINT:
+        return same_fixpoint(&a->fixpoint, &b->fixpoint);
+    case PLAN_LEAVE:
+        return a->leave.binding == b->leave.binding;
     default:
         return true;
     }

@@ -38,7 +38,10 @@ enum plan_op {
     PLAN_THRESHOLD,  /* keeps positive multiplicities */
     PLAN_TOPK,
     PLAN_WINDOW,     /* window functions; output: input columns, then one a function */
-    PLAN_OP_MAX = PLAN_WINDOW,
+    PLAN_VARIABLE,   /* of a recursion: what its body gave in the iteration before */
+    PLAN_FIXPOINT,   /* a recursion; inputs: the bodies; no columns, used by PLAN_LEAVE only */
+    PLAN_LEAVE,      /* the final contents of one variable of a recursion */
+    PLAN_OP_MAX = PLAN_LEAVE,
 };
 
 enum plan_join_kind {
@@ -178,6 +181,28 @@ static inline uint32_t *plan_window_col(struct plan_window_call *call, uint32_t 
 }
 
 /*
+ * Recursion. A PLAN_FIXPOINT has bodies (its inputs) and as many variables (PLAN_VARIABLE nodes
+ * before it, no inputs). The nodes that reach one of its variables are its scope; of them only the
+ * bodies are seen outside, through PLAN_LEAVE. What the scope takes from other nodes enters as is.
+ *
+ * At each time by itself: all variables are empty at first; an iteration evaluates all bodies, each
+ * variable standing for what its body gave in the iteration before. It ends when an iteration gives
+ * what the one before gave, or after limit iterations. A PLAN_LEAVE is what its body gave last.
+ * Streams are multisets, as everywhere: without a distinct or the like they may grow for ever.
+ *
+ * Bodies in order, each seeing what those before it gave in the same iteration (WITH MUTUALLY
+ * RECURSIVE): such a body takes the earlier body's node as its input, not its variable.
+ *
+ * Not supported (0A000): a scope that depends on another's variables; window functions in one.
+ */
+struct plan_fixpoint {
+    uint32_t *variables; /* nodes; the k-th is that of the k-th input */
+    uint32_t variables_len;
+    uint64_t limit;      /* of iterations; 0: none */
+    bool limit_error;    /* it did not end within the limit: an error (54000) as well */
+};
+
+/*
  * One operator. Which member of the union counts follows from op; distinct, threshold, union and
  * negate have none. Everything it points to hangs in the plan's arena.
  */
@@ -225,6 +250,10 @@ struct plan_node {
             struct plan_window_call *calls;
             uint32_t calls_len;
         } window;
+        struct plan_fixpoint fixpoint;
+        struct {
+            uint32_t binding;     /* which variable of the fixpoint */
+        } leave;
     };
 };
 
@@ -264,6 +293,9 @@ void plan_free(struct plan *plan);
 uint32_t plan_add(struct plan *plan, const struct plan_node *node);
 /* Every index, column, type and bound; ERR_INVALID says which node. */
 err_t plan_validate(const struct plan *plan);
+/* The scope of each node of a valid plan: the node of its PLAN_FIXPOINT, which is not in it itself,
+ * or UINT32_MAX. out: nodes_len of them. */
+void plan_scopes(const struct plan *plan, uint32_t *out);
 /* What EXPLAIN may say beyond the plan itself. Every function may be NULL. */
 struct plan_words {
     /* Appended to the line of each node, and of each export (nodes_len + i). */

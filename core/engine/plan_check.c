@@ -36,7 +36,7 @@ err_t plan_check_cols(const char *what, const uint32_t *cols, uint32_t len, uint
 }
 
 /* a: the node's schema; b: what its operator produces. */
-static err_t check_same_kinds(const struct schema *a, const struct schema *b)
+err_t plan_check_same_kinds(const struct schema *a, const struct schema *b)
 {
     CHECK(a->cols == b->cols, "%u columns where %u are produced", a->cols, b->cols);
     for (uint32_t i = 0; i < a->cols; i++) {
@@ -73,7 +73,7 @@ static err_t check_mfp(const struct plan_node *node, const struct schema *input)
     }
     if (err == ERR_OK) {
         struct schema produced = {.cols = node->mfp.project_len, .types = output};
-        err = check_same_kinds(&node->schema, &produced);
+        err = plan_check_same_kinds(&node->schema, &produced);
     }
     arena_free(&arena);
     return err;
@@ -95,7 +95,7 @@ static err_t check_join(const struct plan_node *node, const struct schema *left,
               "keys %u are of different types", i);
     }
     if (node->join.kind == PLAN_JOIN_SEMI || node->join.kind == PLAN_JOIN_ANTI) {
-        return check_same_kinds(&node->schema, left);
+        return plan_check_same_kinds(&node->schema, left);
     }
     CHECK(node->schema.cols == left->cols + right->cols, "%u columns where %u are produced",
           node->schema.cols, left->cols + right->cols);
@@ -173,7 +173,7 @@ static err_t check_topk(const struct plan_node *node, const struct schema *input
     TRY(plan_check_order(node->topk.order, node->topk.order_len, input));
     CHECK(node->topk.limit >= -1, "negative limit");
     CHECK(node->topk.offset >= 0, "negative offset");
-    return check_same_kinds(&node->schema, input);
+    return plan_check_same_kinds(&node->schema, input);
 }
 
 /* How many inputs an operator takes; a union any number but zero. */
@@ -183,10 +183,12 @@ static uint32_t inputs_of(uint8_t op, uint32_t given)
     case PLAN_SOURCE:
     case PLAN_INDEX:
     case PLAN_CONSTANT:
+    case PLAN_VARIABLE:
         return 0;
     case PLAN_JOIN:
         return 2;
     case PLAN_UNION:
+    case PLAN_FIXPOINT:
         return given > 0 ? given : 1;
     default:
         return 1;
@@ -196,7 +198,7 @@ static uint32_t inputs_of(uint8_t op, uint32_t given)
 static err_t check_union(const struct plan *plan, const struct plan_node *node)
 {
     for (uint32_t i = 0; i < node->inputs_len; i++) {
-        TRY(err_wrap(check_same_kinds(&node->schema, &plan->nodes[node->inputs[i]].schema),
+        TRY(err_wrap(plan_check_same_kinds(&node->schema, &plan->nodes[node->inputs[i]].schema),
                      "input %u", i));
     }
     return ERR_OK;
@@ -235,6 +237,12 @@ static err_t check_node(const struct plan *plan, uint32_t index)
         return check_topk(node, input);
     case PLAN_WINDOW:
         return plan_check_window(node, input);
+    case PLAN_VARIABLE:
+        return ERR_OK; /* plan_check_scopes sees to the rest */
+    case PLAN_FIXPOINT:
+        return plan_check_fixpoint(plan, index);
+    case PLAN_LEAVE:
+        return plan_check_leave(plan, node);
     default: /* union, negate, distinct, threshold: as their inputs */
         return check_union(plan, node);
     }
@@ -273,5 +281,5 @@ err_t plan_validate(const struct plan *plan)
     for (uint32_t i = 0; i < plan->exports_len; i++) {
         TRY(err_wrap(check_export(plan, i), "plan export %u", i));
     }
-    return ERR_OK;
+    return plan_check_scopes(plan);
 }

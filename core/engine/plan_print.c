@@ -187,6 +187,19 @@ static void print_topk(struct buf *out, const struct plan_node *node, const stru
     }
 }
 
+static void print_fixpoint(struct buf *out, const struct plan_fixpoint *fixpoint)
+{
+    buf_append_str(out, "Fixpoint variables=(");
+    for (uint32_t i = 0; i < fixpoint->variables_len; i++) {
+        buf_printf(out, "%s$%u", i > 0 ? ", " : "", fixpoint->variables[i]);
+    }
+    buf_append_byte(out, ')');
+    if (fixpoint->limit > 0) {
+        buf_printf(out, " limit=%llu%s", (unsigned long long)fixpoint->limit,
+                   fixpoint->limit_error ? " (error)" : "");
+    }
+}
+
 /* ---- names of columns ------------------------------------------------------------------------ */
 
 /* What an import is called, and its columns; NULL: nobody knows. */
@@ -229,6 +242,10 @@ static const char *passed_name(const struct plan_printer *p, const struct plan_n
     case PLAN_THRESHOLD:
     case PLAN_TOPK:
     case PLAN_WINDOW: return input_name(p, node, 0, col);
+    case PLAN_LEAVE: {
+        const struct plan_node *fixpoint = &p->plan->nodes[node->inputs[0]];
+        return input_name(p, fixpoint, node->leave.binding, col);
+    }
     default: return NULL;
     }
 }
@@ -323,6 +340,16 @@ static void print_head(struct plan_printer *p, uint32_t index)
     case PLAN_TOPK:
         print_topk(p->out, node, input);
         break;
+    case PLAN_VARIABLE:
+        buf_printf(p->out, "Variable $%u", index);
+        break;
+    case PLAN_FIXPOINT:
+        print_fixpoint(p->out, &node->fixpoint);
+        break;
+    case PLAN_LEAVE:
+        buf_printf(p->out, "Leave $%u",
+                   p->plan->nodes[node->inputs[0]].fixpoint.variables[node->leave.binding]);
+        break;
     default:
         buf_append_str(p->out, node->op == PLAN_UNION      ? "Union"
                                : node->op == PLAN_NEGATE   ? "Negate"
@@ -354,11 +381,12 @@ static void print_tree(struct plan_printer *p, uint32_t index, uint32_t depth)
     ASSERT(index < p->plan->nodes_len);
     print_indent(p, depth);
     if (p->printed[index]) {
-        buf_printf(p->out, "Get $%u\n", index);
+        bool variable = node->op == PLAN_VARIABLE; /* its name says it all */
+        buf_printf(p->out, "%s $%u\n", variable ? "Variable" : "Get", index);
         return;
     }
     p->printed[index] = true;
-    if (p->users[index] > 1) {
+    if (p->users[index] > 1 && node->op != PLAN_VARIABLE) {
         buf_printf(p->out, "$%u = ", index);
     }
     print_head(p, index);

@@ -386,6 +386,26 @@ static err_t decode_topk(const tailrace_v1_Node *message, struct arena *arena,
     return ERR_OK;
 }
 
+static err_t decode_recursion(const tailrace_v1_Node *message, struct arena *arena,
+                              struct plan_node *node)
+{
+    const tailrace_v1_Fixpoint *fixpoint = &message->fixpoint;
+    if (node->op == PLAN_LEAVE) {
+        node->leave.binding = message->leave.binding;
+        return message->has_leave ? ERR_OK
+                                  : err_new(ERR_PROTOCOL, "a leave without its variable");
+    }
+    if (!message->has_fixpoint) {
+        return err_new(ERR_PROTOCOL, "a fixpoint without variables");
+    }
+    node->fixpoint = (struct plan_fixpoint){
+        .variables = copy_u32(arena, fixpoint->variables, fixpoint->variables_count),
+        .variables_len = fixpoint->variables_count,
+        .limit = fixpoint->limit,
+        .limit_error = fixpoint->limit_error};
+    return ERR_OK;
+}
+
 /*
  * op and schema first: the parts of some operators depend on the schema. A part that the operator
  * does not have is ignored, one it lacks is an error.
@@ -414,6 +434,8 @@ static err_t decode_node(const tailrace_v1_Node *message, struct arena *arena,
     case PLAN_REDUCE: return decode_reduce(message, arena, node);
     case PLAN_TOPK: return decode_topk(message, arena, node);
     case PLAN_WINDOW: return decode_window(message, arena, node);
+    case PLAN_FIXPOINT:
+    case PLAN_LEAVE: return decode_recursion(message, arena, node);
     default: return ERR_OK;
     }
 }

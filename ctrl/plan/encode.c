@@ -299,6 +299,17 @@ static void encode_node(const struct plan_node *node, struct arena *arena, tailr
     case PLAN_REDUCE: encode_reduce(node, arena, out); break;
     case PLAN_TOPK: encode_topk(node, arena, out); break;
     case PLAN_WINDOW: encode_window(node, arena, out); break;
+    case PLAN_FIXPOINT:
+        out->has_fixpoint = true;
+        out->fixpoint.variables_count = (pb_size_t)node->fixpoint.variables_len;
+        out->fixpoint.variables = node->fixpoint.variables;
+        out->fixpoint.limit = node->fixpoint.limit;
+        out->fixpoint.limit_error = node->fixpoint.limit_error;
+        break;
+    case PLAN_LEAVE:
+        out->has_leave = true;
+        out->leave.binding = node->leave.binding;
+        break;
     default: break;
     }
 }

@@ -43,6 +43,33 @@ uint32_t plan_index(struct plan *p, uint64_t id, const uint8_t *kinds, uint32_t 
     return plan_add(p, &node);
 }
 
+uint32_t plan_variable(struct plan *p, const uint8_t *kinds, uint32_t cols)
+{
+    struct plan_node node = node_of(p, PLAN_VARIABLE, NULL, 0);
+    node.schema = plan_schema(p, kinds, cols);
+    return plan_add(p, &node);
+}
+
+uint32_t plan_fixpoint(struct plan *p, const uint32_t *variables, const uint32_t *bodies,
+                       uint32_t len, uint64_t limit, bool limit_error)
+{
+    struct plan_node node = node_of(p, PLAN_FIXPOINT, bodies, len);
+    node.schema = (struct schema){0};
+    node.fixpoint = (struct plan_fixpoint){.variables = copy_cols(p, variables, len),
+                                           .variables_len = len,
+                                           .limit = limit,
+                                           .limit_error = limit_error};
+    return plan_add(p, &node);
+}
+
+uint32_t plan_leave(struct plan *p, uint32_t fixpoint, uint32_t binding)
+{
+    struct plan_node node = node_of(p, PLAN_LEAVE, &fixpoint, 1);
+    node.schema = p->nodes[p->nodes[fixpoint].inputs[binding]].schema;
+    node.leave.binding = binding;
+    return plan_add(p, &node);
+}
+
 uint32_t plan_unary(struct plan *p, enum plan_op op, uint32_t input)
 {
     struct plan_node node = node_of(p, op, &input, 1);

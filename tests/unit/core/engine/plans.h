@@ -30,6 +30,11 @@ uint32_t plan_plus(struct plan *p, uint32_t input, uint32_t col, int64_t addend)
 uint32_t plan_window(struct plan *p, uint32_t input, const uint32_t *keys, uint32_t keys_len,
                      const struct plan_order *order, uint32_t order_len,
                      const struct plan_window_call *calls, uint32_t calls_len);
+uint32_t plan_variable(struct plan *p, const uint8_t *kinds, uint32_t cols);
+/* bodies and variables: as many of each. */
+uint32_t plan_fixpoint(struct plan *p, const uint32_t *variables, const uint32_t *bodies,
+                       uint32_t len, uint64_t limit, bool limit_error);
+uint32_t plan_leave(struct plan *p, uint32_t fixpoint, uint32_t binding);
 void plan_export_index(struct plan *p, uint64_t id, uint32_t node, const uint32_t *keys,
                        uint32_t keys_len);
 void plan_export_subscribe(struct plan *p, uint64_t id, uint32_t node, bool snapshot,

@@ -320,6 +320,126 @@ static void test_hostile_window(void)
     }
 }
 
+/* ---- recursion ------------------------------------------------------------------------------- */
+
+enum { R_EDGES, R_A, R_B, R_STEP, R_UNION, R_DISTINCT, R_OTHER, R_FIXPOINT, R_LEAVE, R_LEAVE_B };
+
+/* a = distinct(edges + b), b = what a gave in the same iteration. */
+static struct plan *recursion_example(void)
+{
+    static const uint32_t variables[] = {R_A, R_B};
+    static const uint32_t bodies[] = {R_DISTINCT, R_OTHER};
+    static const uint32_t all[] = {0, 1, 2, 3};
+    struct plan *p = plan_new();
+    p->as_of = 1;
+    plan_source(p, 1, kinds, 4);
+    plan_variable(p, kinds, 4);
+    plan_variable(p, kinds, 4);
+    plan_filter(p, R_B, 0, all, 4);
+    plan_union(p, R_EDGES, R_STEP);
+    plan_unary(p, PLAN_DISTINCT, R_UNION);
+    plan_union(p, R_DISTINCT, R_A);
+    plan_fixpoint(p, variables, bodies, 2, 100, true);
+    plan_leave(p, R_FIXPOINT, 0);
+    plan_leave(p, R_FIXPOINT, 1);
+    plan_export_index(p, 9, R_LEAVE, col0, 1);
+    plan_export_subscribe(p, 1, R_LEAVE_B, true, FRONTIER_EMPTY);
+    return p;
+}
+
+static void test_recursion(void)
+{
+    struct plan *p = recursion_example(), *q = recursion_example();
+    struct buf out = {0};
+    uint32_t scopes[10];
+    err_t err = plan_validate(p);
+    CU_ASSERT_PTR_NULL_FATAL(err);
+    plan_print(p, &out);
+    const char *text = buf_cstr(&out);
+    CU_ASSERT_PTR_NOT_NULL(strstr(
+        text, "  Leave $1\n    $7 = Fixpoint variables=($1, $2) limit=100 (error)\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "        Get $5\n        Variable $1\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "  Leave $2\n    Get $7\n"));
+    CU_ASSERT_PTR_NULL(strstr(text, "$2 = "));
+    plan_scopes(p, scopes);
+    for (uint32_t i = 0; i < 10; i++) {
+        bool inside = i >= R_A && i <= R_OTHER;
+        CU_ASSERT_EQUAL(scopes[i], inside ? R_FIXPOINT : UINT32_MAX);
+    }
+    CU_ASSERT(plan_equal(p, q));
+    q->nodes[R_FIXPOINT].fixpoint.limit = 99;
+    CU_ASSERT(!plan_equal(p, q));
+    q->nodes[R_FIXPOINT].fixpoint.limit = 100;
+    q->nodes[R_LEAVE].leave.binding = 1;
+    CU_ASSERT(!plan_equal(p, q));
+    buf_free(&out);
+    plan_free(p);
+    plan_free(q);
+}
+
+/* Those behind RECURSION_WRONG: valid, and not supported. */
+enum { RECURSION_WRONG = 15, RECURSION_UNSUPPORTED = 17 };
+
+static void break_recursion(struct plan *p, int how)
+{
+    static const uint32_t other[] = {R_LEAVE_B + 1};
+    struct plan_node *n = p->nodes;
+    struct plan_fixpoint *fixpoint = &n[R_FIXPOINT].fixpoint;
+    switch (how) {
+    case 0: fixpoint->variables[1] = R_A; break;             /* twice; one is left over */
+    case 1: fixpoint->variables[1] = R_EDGES; break;
+    case 2: fixpoint->variables[1] = R_FIXPOINT; break;
+    case 3: fixpoint->variables[1] = UINT32_MAX; break;
+    case 4: fixpoint->variables_len = 1; break;
+    case 5: fixpoint->variables = NULL; break;
+    case 6: n[R_FIXPOINT].schema = n[R_EDGES].schema; break;
+    case 7: n[R_A].schema.cols = 3; break;                   /* not as its body */
+    case 8: n[R_FIXPOINT].inputs_len = 0; fixpoint->variables_len = 0; break;
+    case 9: n[R_LEAVE].leave.binding = 2; break;
+    case 10: n[R_LEAVE].inputs[0] = R_DISTINCT; break;
+    case 11: n[R_LEAVE].schema.cols = 3; break;
+    case 12: p->exports[0].node = R_DISTINCT; break;         /* from inside */
+    case 13: p->exports[0].node = R_FIXPOINT; break;
+    case 14: plan_unary(p, PLAN_NEGATE, R_A); break;         /* behind its fixpoint */
+    case 15: plan_unary(p, PLAN_NEGATE, R_FIXPOINT); break;
+    case 16:                                                 /* a scope on another's variables */
+        plan_variable(p, kinds, 4);
+        n = p->nodes;
+        n[R_B] = n[R_EDGES];                                 /* of the second one only */
+        n[R_FIXPOINT].inputs_len = n[R_FIXPOINT].fixpoint.variables_len = 1;
+        n[R_LEAVE_B].leave.binding = 0;
+        p->exports_len = 1;
+        plan_union(p, R_LEAVE_B + 1, R_LEAVE);
+        plan_fixpoint(p, other, other, 1, 0, false);
+        CU_ASSERT_PTR_NULL(plan_validate(p));                /* so far it depends on its result */
+        n = p->nodes;
+        n[R_LEAVE_B + 3].inputs[0] = R_OTHER;
+        break;
+    case 17:
+        n[R_STEP] = (struct plan_node){.op = PLAN_WINDOW, .inputs = n[R_STEP].inputs,
+                                       .inputs_len = 1, .schema = n[R_STEP].schema};
+        n[R_STEP].window.order = NULL;
+        break;
+    default: break;
+    }
+}
+
+static void test_hostile_recursion(void)
+{
+    for (int how = 0; how <= RECURSION_UNSUPPORTED; how++) {
+        struct plan *p = recursion_example();
+        break_recursion(p, how);
+        err_t err = plan_validate(p);
+        enum err_code code = how <= RECURSION_WRONG ? ERR_INVALID : ERR_UNSUPPORTED;
+        if (err == ERR_OK || err_code(err) != code) {
+            fprintf(stderr, "%d: %s\n", how, err == ERR_OK ? "accepted" : err_text(err));
+        }
+        CU_ASSERT(err != ERR_OK && err_code(err) == code);
+        err_free(err);
+        plan_free(p);
+    }
+}
+
 static void test_deep(void)
 {
     struct plan *p = plan_new();
@@ -343,6 +463,8 @@ static const struct test_case cases[] = {
     {"hostile", test_hostile},
     {"window", test_window},
     {"hostile_window", test_hostile_window},
+    {"recursion", test_recursion},
+    {"hostile_recursion", test_hostile_recursion},
     {"deep", test_deep},
 };
 TEST_SUITE("core/engine plans", cases)

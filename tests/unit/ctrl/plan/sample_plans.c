@@ -270,6 +270,29 @@ static uint32_t add_topk(struct plan *plan, uint32_t input)
     return plan_add(plan, &node);
 }
 
+/* A recursion over two variables; returns what leaves it first. */
+static uint32_t add_recursion(struct plan *plan, uint32_t input)
+{
+    struct arena *a = &plan->arena;
+    struct plan_node variable = {.op = PLAN_VARIABLE, .schema = SCHEMA(a, TYPE_INT8, TYPE_TEXT)};
+    uint32_t one = plan_add(plan, &variable);
+    uint32_t two = plan_add(plan, &variable);
+    struct plan_node sum =
+        NODE(plan, PLAN_UNION, SCHEMA(a, TYPE_INT8, TYPE_TEXT), input, one, two);
+    uint32_t all = plan_add(plan, &sum);
+    struct plan_node distinct = NODE(plan, PLAN_DISTINCT, SCHEMA(a, TYPE_INT8, TYPE_TEXT), all);
+    uint32_t body = plan_add(plan, &distinct);
+    struct plan_node fixpoint = NODE(plan, PLAN_FIXPOINT, (struct schema){0}, body, all);
+    fixpoint.fixpoint = (struct plan_fixpoint){
+        .variables = U32S(a, one, two), .variables_len = 2, .limit = 7, .limit_error = true};
+    uint32_t whole = plan_add(plan, &fixpoint);
+    struct plan_node leave = NODE(plan, PLAN_LEAVE, SCHEMA(a, TYPE_INT8, TYPE_TEXT), whole);
+    leave.leave.binding = 1;
+    plan_add(plan, &leave);
+    leave.leave.binding = 0;
+    return plan_add(plan, &leave);
+}
+
 static void add_exports(struct plan *plan, uint32_t index, uint32_t subscribe)
 {
     struct arena *a = &plan->arena;
@@ -306,7 +329,7 @@ struct plan *sample_plan_operators(void)
     struct plan_node distinct = NODE(plan, PLAN_DISTINCT, SCHEMA(a, TYPE_INT8, TYPE_TEXT), all);
     struct plan_node threshold = NODE(plan, PLAN_THRESHOLD, SCHEMA(a, TYPE_INT8, TYPE_TEXT),
                                       plan_add(plan, &distinct));
-    uint32_t topk = add_topk(plan, plan_add(plan, &threshold));
+    uint32_t topk = add_topk(plan, add_recursion(plan, plan_add(plan, &threshold)));
     add_filtered_reduce(plan, topk);
     add_ordered_reduce(plan, topk);
     add_window(plan, topk);

@@ -119,7 +119,7 @@ static bool judge(const void *data, size_t len)
     if (err != ERR_OK) {
         enum err_code code = err_code(err);
         bool known = code == ERR_PROTOCOL || code == ERR_INVALID || code == ERR_CORRUPT ||
-                     code == ERR_LIMIT;
+                     code == ERR_LIMIT || code == ERR_UNSUPPORTED;
         if (!known) {
             printf("%s: %s\n", err_code_name(code), err_text(err));
         }
