@@ -172,15 +172,26 @@ static void end_take(void *arg, struct mailbox_item *item)
     carrier_node_free(node);
 }
 
-void carrier_fail(struct carrier *c, uint32_t local, err_t reason)
+static void ask_for_end(struct carrier *c, uint32_t local, enum carrier_node_kind kind,
+                        err_t reason)
 {
     ASSERT(reason != ERR_OK);
     if (local != CARRIER_NET) {
         c->ends[local].failed = true;
     }
-    struct carrier_node *node = carrier_node_new(CARRIER_NODE_FAIL, local, 0, NULL, 0);
+    struct carrier_node *node = carrier_node_new(kind, local, 0, NULL, 0);
     node->reason = reason;
     to_net(c, node);
+}
+
+void carrier_fail(struct carrier *c, uint32_t local, err_t reason)
+{
+    ask_for_end(c, local, CARRIER_NODE_FAIL, reason);
+}
+
+void carrier_fail_unfit(struct carrier *c, uint32_t local, err_t reason)
+{
+    ask_for_end(c, local, CARRIER_NODE_UNFIT, reason);
 }
 
 bool carrier_ready(struct carrier *c, uint32_t local, uint32_t remote)
@@ -362,6 +373,13 @@ void carrier_end_session(struct carrier *c, err_t reason)
     tell_ends(c, CARRIER_NODE_CLOSE);
 }
 
+void carrier_end_unfit(struct carrier *c, err_t reason)
+{
+    ASSERT(!c->started && reason != ERR_OK);
+    c->unfit |= !c->ending; /* else it has ended for another reason */
+    carrier_end_session(c, reason);
+}
+
 static void net_take(void *arg, struct mailbox_item *item)
 {
     struct carrier *c = arg;
@@ -370,10 +388,10 @@ static void net_take(void *arg, struct mailbox_item *item)
         c->ops->node(c, item);
         return;
     }
-    if (node->kind == CARRIER_NODE_FAIL) {
+    if (node->kind == CARRIER_NODE_FAIL || node->kind == CARRIER_NODE_UNFIT) {
         err_t reason = node->reason;
         node->reason = ERR_OK;
-        carrier_end_session(c, reason);
+        (node->kind == CARRIER_NODE_UNFIT ? carrier_end_unfit : carrier_end_session)(c, reason);
     } else {
         ASSERT(node->kind == CARRIER_NODE_CLOSED && c->ending && c->closed < c->ends_len);
         c->closed++;
@@ -466,6 +484,12 @@ void carrier_start(struct carrier *c)
 bool carrier_started(const struct carrier *c)
 {
     return c->started;
+}
+
+bool carrier_unfit(const struct carrier *c)
+{
+    ASSERT(!c->unfit || !c->started);
+    return c->unfit;
 }
 
 void carrier_to_worker(struct carrier *c, struct carrier_node *node)

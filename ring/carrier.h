@@ -319,8 +319,11 @@ const struct hello *carrier_peer(const struct carrier *c);
 const char *carrier_name(const struct carrier *c); /* "tcp", "shm" */
 uint32_t carrier_remote_workers(const struct carrier *c);
 const struct carrier_counters *carrier_counters(const struct carrier *c, uint32_t local);
-/* Net loop: have the workers heard of the session? (Else it failed while being set up.) */
+/* Net loop: have the workers heard of the session? */
 bool carrier_started(const struct carrier *c);
+/* Net loop: did the session end because this kind of carrier cannot be set up between the two? Then
+ * another kind may do. Whoever died or thought better of it amid the set-up proves nothing. */
+bool carrier_unfit(const struct carrier *c);
 
 /* ---- for the layer above: net loop ----------------------------------------------------------- */
 
@@ -391,6 +394,7 @@ struct carrier {
     uint32_t ends_len;
     struct mailbox *net_box; /* to the net loop */
     bool started;            /* net loop's, as the rest */
+    bool unfit;              /* see carrier_unfit */
     bool ending;
     uint32_t closed; /* ends that have */
 };
@@ -404,6 +408,7 @@ enum carrier_node_kind {
     CARRIER_NODE_WRITABLE, /* net -> worker */
     CARRIER_NODE_CLOSED,  /* worker -> net */
     CARRIER_NODE_FAIL,
+    CARRIER_NODE_UNFIT,
     CARRIER_NODE_OTHER, /* of the implementation, worker -> net */
 };
 struct carrier_node {
@@ -412,7 +417,7 @@ struct carrier_node {
     uint16_t local;
     uint16_t remote;
     struct carrier_message m; /* data points behind this struct, or is NULL */
-    err_t reason;             /* FAIL */
+    err_t reason;             /* FAIL, UNFIT */
     uint32_t refs;            /* the implementation's, net loop */
     size_t sent;              /* the implementation's */
     struct carrier_node *next;
@@ -443,6 +448,10 @@ void carrier_prepare(struct carrier *c);
 void carrier_start(struct carrier *c);
 /* Net loop: ends the session; owns reason (NULL: the peer closed in order). May be called again. */
 void carrier_end_session(struct carrier *c, err_t reason);
+/* The same while it is set up, for carrier_unfit. */
+void carrier_end_unfit(struct carrier *c, err_t reason);
+/* Also on a worker's loop: asks for it. */
+void carrier_fail_unfit(struct carrier *c, uint32_t local, err_t reason);
 /* Worker loop: gives a received message to the layer above. False: stop, the session failed. */
 bool carrier_deliver(struct carrier *c, uint32_t local, uint32_t remote,
                      const struct carrier_message *m);

@@ -171,7 +171,7 @@ void client_ended(void *net_ctx, struct carrier *c)
     if (p->client->sessions_metric != NULL) {
         metric_add(p->client->sessions_metric, UINT64_MAX); /* a gauge: minus one */
     }
-    if (!carrier_started(c)) {
+    if (carrier_unfit(c)) {
         dialer_avoid_local(p->dialer);
     } else if (io_now_us(p->client->net) >= p->open_us + LASTED_US) {
         dialer_well(p->dialer);

@@ -80,7 +80,7 @@ void exchange_ended(void *net_ctx, struct carrier *c)
         metric_add(x->sessions_metric, UINT64_MAX); /* a gauge: minus one */
     }
     if (peer->dialer != NULL && peer->carrier == NULL) {
-        if (!carrier_started(c)) {
+        if (carrier_unfit(c)) {
             dialer_avoid_local(peer->dialer);
         } else if (io_now_us(x->net) >= peer->open_us + LASTED_US) {
             dialer_well(peer->dialer);

@@ -168,7 +168,7 @@ void shm_prepare(struct carrier *c, uint32_t local)
         err_t err = io_bell_open(loop, bell_rung, end, &end->bell);
         if (err != ERR_OK) {
             end->bell = NULL;
-            carrier_fail(c, local, err_wrap(err, "doorbell"));
+            carrier_fail_unfit(c, local, err_wrap(err, "doorbell"));
             return;
         }
     }

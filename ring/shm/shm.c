@@ -248,6 +248,29 @@ static err_t take_bells(struct shm_carrier *shm, size_t len)
     return ERR_OK;
 }
 
+/* May end the session. */
+static void take_set_up(struct shm_carrier *shm, const struct frame_header *h)
+{
+    err_t err = h->kind == FRAME_ATTACH ? take_attach(shm, shm->packet, h->length)
+                                        : take_bells(shm, h->length);
+    if (err == ERR_OK) {
+        set_up(shm);
+    } else if (shm->base.started) {
+        carrier_end_session(&shm->base, err);
+    } else {
+        carrier_end_unfit(&shm->base, err);
+    }
+}
+
+/* ERR_UNSUPPORTED: the peer cannot set it up. */
+static void take_goodbye(struct shm_carrier *shm, const struct frame_header *h)
+{
+    bool unfit = h->c == ERR_UNSUPPORTED && !shm->base.started;
+    (unfit ? carrier_end_unfit : carrier_end_session)(
+        &shm->base, err_new(ERR_UNAVAILABLE, "the peer closed: %.*s", (int)h->length,
+                            h->length > 0 ? (const char *)shm->packet : ""));
+}
+
 static err_t frame_place(void *arg, const struct frame_header *h, uint8_t **place)
 {
     struct shm_carrier *shm = arg;
@@ -271,14 +294,12 @@ static err_t frame_there(void *arg, const struct frame_header *h)
         return ERR_OK; /* it does not know yet */
     }
     if (h->kind == FRAME_ATTACH || h->kind == FRAME_BELLS) {
-        TRY(h->kind == FRAME_ATTACH ? take_attach(shm, shm->packet, h->length)
-                                    : take_bells(shm, h->length));
-        set_up(shm);
+        take_set_up(shm, h);
         return ERR_OK;
     }
     if (h->kind == FRAME_GOODBYE) {
-        return err_new(ERR_UNAVAILABLE, "the peer closed: %.*s", (int)h->length,
-                       h->length > 0 ? (const char *)shm->packet : "");
+        take_goodbye(shm, h);
+        return ERR_OK;
     }
     if (h->kind < FRAME_KIND_USER || !c->started || h->flags != FRAME_FLAGS ||
         c->host->control == NULL) {
@@ -339,7 +360,7 @@ static void shm_timeout(struct io_timer *timer)
 {
     struct shm_carrier *shm = CONTAINER_OF(timer, struct shm_carrier, timer);
     ASSERT(!shm->base.started);
-    carrier_end_session(&shm->base, err_new(ERR_TIMEOUT, "shared memory not attached in time"));
+    carrier_end_unfit(&shm->base, err_new(ERR_TIMEOUT, "shared memory not attached in time"));
 }
 
 /* The connection stays: its end says that this side reads no more. */
@@ -353,7 +374,7 @@ static void shm_shut(struct carrier *c, const char *reason)
         return;
     }
     size_t len = strlen(reason);
-    struct frame_header h = {.kind = FRAME_GOODBYE};
+    struct frame_header h = {.kind = FRAME_GOODBYE, .c = carrier_unfit(c) ? ERR_UNSUPPORTED : 0};
     send_packet(shm, &h, reason, len < SHM_CONTROL_MAX ? len : SHM_CONTROL_MAX, NULL, 0);
 }
 
@@ -534,7 +555,7 @@ struct carrier *shm_carrier_new(const struct carrier_config *config, struct io_s
     io_timer_start(config->net, &shm->timer, io_now_us(config->net) + ATTACH_US);
     err_t err = make_memory(shm);
     if (err != ERR_OK) {
-        carrier_fail(&shm->base, CARRIER_NET, err);
+        carrier_fail_unfit(&shm->base, CARRIER_NET, err);
         return &shm->base;
     }
     carrier_prepare(&shm->base);

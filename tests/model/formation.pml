@@ -6,7 +6,8 @@
  * READY comes back from who has a session with exactly the members named, GO starts the workers. A
  * session may be cut and a process restarted at any moment, CUTS and RESTARTS times; each end of a
  * session hears of its beginning and end in its own time, and what is in a session when it is cut is
- * lost.
+ * lost. A process that has lost messages gives its generation up, GIVE_UPS times: it takes another
+ * nonce and ends its sessions; one that was greeted before and is heard of after that ends at once.
  *
  * Claims. Two processes that stand in a generation of one number stand in the same one (members and
  * all). When nothing can happen any more, all stand in the same one, and it names the processes
@@ -14,7 +15,9 @@
  *
  * Broken on purpose, each must be found: NO_REPEAT (READY and GO are not said again in a session
  * that comes back), NUMBER_ONLY (a standing generation is kept when a member's nonce changed), LOW_NUMBERS
- * (process 0 does not look at what numbers its members have seen).
+ * (process 0 does not look at what numbers its members have seen), STALE_KEPT (a session greeted
+ * before a process gave up its generation is kept), SAME_NONCE (who gives up takes no other nonce),
+ * OWN_FORGOTTEN (process 0 does not compare its own nonce with the generation's).
  */
 #define N 3
 #ifndef CUTS
@@ -22,6 +25,10 @@
 #endif
 #ifndef RESTARTS
 #define RESTARTS 1
+#endif
+
+#ifndef GIVE_UPS
+#define GIVE_UPS 1
 #endif
 
 mtype = { FORM, READY, GO };
@@ -40,7 +47,7 @@ byte number[PAIRS];      /* of the session, grows */
 byte said_nonce[6];      /* in the hello p sent q */
 byte said_seen[6];
 
-byte cuts, restarts;
+byte cuts, restarts, give_ups;
 
 typedef process_state {
     byte nonce, generation;
@@ -79,7 +86,11 @@ inline connected_with_all(p, members, yes)
 
 inline members_current(yes)
 {
+#ifdef OWN_FORGOTTEN
     yes = at[0].generation != 0;
+#else
+    yes = at[0].generation != 0 && at[0].nonces[0] == at[0].nonce;
+#endif
     for (k : 1 .. N - 1) {
         if
 #ifdef NUMBER_ONLY
@@ -178,6 +189,25 @@ inline connected(p, q)
     fi
 }
 
+inline empty_wires(p, q)
+{
+    do
+    :: nempty(wire[lane(p, q)]) -> wire[lane(p, q)]?_, _, _, _, _
+    :: nempty(wire[lane(q, p)]) -> wire[lane(q, p)]?_, _, _, _, _
+    :: empty(wire[lane(p, q)]) && empty(wire[lane(q, p)]) -> break
+    od
+}
+
+inline cut(p, q)
+{
+    if
+    :: up[pair(p, q)] ->
+        up[pair(p, q)] = false;
+        empty_wires(p, q)
+    :: else
+    fi
+}
+
 /* One end of a session: hears of its beginning and its end, and takes what comes. */
 proctype end_of(byte p, q)
 {
@@ -192,7 +222,14 @@ end:
         :: p == 0 -> at[0].peer_seen[q] = said_seen[lane(q, 0)]
         :: else
         fi;
-        connected(p, q) }
+        if
+#ifndef STALE_KEPT
+        :: said_nonce[lane(p, q)] != at[p].nonce ->
+            cut(p, q);
+            opened[lane(p, q)] = 0
+#endif
+        :: else -> connected(p, q)
+        fi }
     :: atomic { !up[pair(p, q)] && has(p, q) -> opened[lane(p, q)] = 0 }
     :: atomic { up[pair(p, q)] && opened[lane(p, q)] == number[pair(p, q)] &&
         wire[lane(q, p)]?[FORM, g, n0, n1, n2] ->
@@ -242,16 +279,7 @@ end:
     od
 }
 
-inline empty_wires(p, q)
-{
-    do
-    :: nempty(wire[lane(p, q)]) -> wire[lane(p, q)]?_, _, _, _, _
-    :: nempty(wire[lane(q, p)]) -> wire[lane(q, p)]?_, _, _, _, _
-    :: empty(wire[lane(p, q)]) && empty(wire[lane(q, p)]) -> break
-    od
-}
-
-/* Connects, cuts and restarts. A new session waits until both ends heard of the old one's end. */
+/* Connects and restarts. A new session waits until both ends heard of the old one's end. */
 inline connect(p, q)
 {
     atomic {
@@ -263,16 +291,6 @@ inline connect(p, q)
         number[pair(p, q)]++;
         up[pair(p, q)] = true
     }
-}
-
-inline cut(p, q)
-{
-    if
-    :: up[pair(p, q)] ->
-        up[pair(p, q)] = false;
-        empty_wires(p, q)
-    :: else
-    fi
 }
 
 inline restart(p, q, r)
@@ -295,6 +313,35 @@ inline restart(p, q, r)
             at[p].peer_seen[i] = 0;
             at[p].peer_ready[i] = false
         }
+    }
+}
+
+/* formation_give_up: the sessions that are open here end; one that is not heard of yet does not.
+ * Process 0 makes no new generation now, since it is connected with nobody. */
+inline give_up_one(p, q)
+{
+    if
+    :: has(p, q) ->
+        if
+        :: opened[lane(p, q)] == number[pair(p, q)] -> cut(p, q)
+        :: else
+        fi;
+        opened[lane(p, q)] = 0
+    :: else
+    fi
+}
+
+inline give_up(p, q, r)
+{
+    atomic {
+        give_ups < GIVE_UPS && at[p].standing ->
+        give_ups++;
+        at[p].standing = false;
+#ifndef SAME_NONCE
+        at[p].nonce = 100 + 10 * give_ups + p;
+#endif
+        give_up_one(p, q);
+        give_up_one(p, r)
     }
 }
 
@@ -323,6 +370,9 @@ end:
     :: restart(0, 1, 2)
     :: restart(1, 0, 2)
     :: restart(2, 0, 1)
+    :: give_up(0, 1, 2)
+    :: give_up(1, 0, 2)
+    :: give_up(2, 0, 1)
     od
 }
 

@@ -11,7 +11,9 @@
 #include "core/base/mem.h"
 #include "ring/exchange/internal.h"
 
+#include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { PROCESSES_MAX = 2, WORKERS_MAX = 2, LIMIT_US = 60 * 1000 * 1000, BLOCK = 64 * 1024 };
@@ -31,12 +33,14 @@ struct stage {
     uint32_t processes, workers;
     size_t held_max;
     bool shm;
+    bool either; /* shared memory, or TCP where that fails */
     char directory[64], secret[96], paths[PROCESSES_MAX][128];
     void (*script)(struct stage *s); /* all formed, and again after each loss */
     struct io_loop *loop;
     struct exchange *x[PROCESSES_MAX];
     struct worker worker[PROCESSES_MAX][WORKERS_MAX];
     struct io_timer limit, look;
+    struct io_poller poller; /* of some */
     bool (*done)(struct stage *s); /* looked at every millisecond */
     bool timed_out;
     int phase;
@@ -107,7 +111,9 @@ static void process_start(struct stage *s, uint32_t p)
         .listen_address = "127.0.0.1:0", .peers = peers, .unix_paths = s->shm ? paths : NULL,
         .self = {.environment = "0123456789abcde", .process = p, .generation = 1, .epoch = 3,
                  .node_secret_path = s->shm ? s->secret : NULL},
-        .carrier = s->shm ? BOUNDARY_CARRIER_SHM : BOUNDARY_CARRIER_TCP,
+        .carrier = s->either ? BOUNDARY_CARRIER_AUTO
+                   : s->shm  ? BOUNDARY_CARRIER_SHM
+                             : BOUNDARY_CARRIER_TCP,
         .held_max = s->held_max, .handler = &handler};
     CU_ASSERT_PTR_NULL_FATAL(exchange_new(s->loop, &config, &s->x[p]));
     for (uint32_t i = 0; i < s->workers; i++) {
@@ -346,6 +352,88 @@ static void test_early(void)
     lanes_free(&w);
 }
 
+/* ---- set-ups that come to nothing ------------------------------------------------------------ */
+
+/* Once the old session is gone on both sides: when the acceptor has the next one, and the one that
+ * dials has not read the answer yet. */
+static bool give_up_amid(struct io_poller *poller)
+{
+    struct stage *s = CONTAINER_OF(poller, struct stage, poller);
+    bool accepted = s->x[0]->peers[1].carrier != NULL;
+    bool connected = s->x[1]->peers[0].carrier != NULL;
+    if (s->phase == 1 && !accepted && !connected) {
+        s->phase = 2;
+    } else if (s->phase == 2 && accepted) {
+        CU_ASSERT_FALSE(connected);
+        s->phase = 3;
+        formation_give_up(s->x[1], s->x[1]->generation, "as asked");
+    }
+    return false;
+}
+
+/* A cut ends no generation: so it stands while the next session is greeted. */
+static void give_up_script(struct stage *s)
+{
+    if (s->phase == 0) {
+        s->phase = 1;
+        s->poller.poll = give_up_amid;
+        io_poller_add(s->loop, &s->poller);
+        carrier_end_session(s->x[1]->peers[0].carrier, err_new(ERR_UNAVAILABLE, "cut"));
+    } else if (s->phase == 3 && s->worker[0][0].formed == 2) {
+        s->phase = 4;
+    }
+}
+
+static bool give_up_done(struct stage *s)
+{
+    if (s->phase < 4) {
+        return false;
+    }
+    CU_ASSERT_STRING_EQUAL(carrier_name(s->x[1]->peers[0].carrier), "shm");
+    CU_ASSERT_STRING_EQUAL(carrier_name(s->x[0]->peers[1].carrier), "shm");
+    io_poller_remove(s->loop, &s->poller);
+    return true;
+}
+
+/* It says nothing about shared memory that a process gave up its generation meanwhile. */
+static void test_give_up_amid(void)
+{
+    struct stage s = {.processes = 2, .workers = 1, .shm = true, .either = true,
+                      .script = give_up_script, .done = give_up_done};
+    play(&s);
+    CU_ASSERT_EQUAL(s.worker[1][0].lost, 1);
+    CU_ASSERT_EQUAL(s.worker[1][0].formed, 2);
+}
+
+static void no_memory_script(struct stage *s)
+{
+    s->phase = 1;
+}
+
+static bool no_memory_done(struct stage *s)
+{
+    if (s->phase == 0) {
+        return false;
+    }
+    CU_ASSERT_STRING_EQUAL(carrier_name(s->x[1]->peers[0].carrier), "tcp");
+    return true;
+}
+
+/* Where its memory cannot be made, TCP does. */
+static void test_no_memory(void)
+{
+    struct rlimit was;
+    struct stage s = {.processes = 2, .workers = 1, .shm = true, .either = true,
+                      .script = no_memory_script, .done = no_memory_done};
+    CU_ASSERT_EQUAL_FATAL(getrlimit(RLIMIT_FSIZE, &was), 0);
+    struct rlimit none = {.rlim_cur = 4096, .rlim_max = was.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    CU_ASSERT_EQUAL_FATAL(setrlimit(RLIMIT_FSIZE, &none), 0);
+    play(&s);
+    CU_ASSERT_EQUAL(setrlimit(RLIMIT_FSIZE, &was), 0);
+    CU_ASSERT_EQUAL(s.worker[1][0].lost, 0);
+}
+
 static const struct test_case cases[] = {
     {"asks, within a process", test_ask_inner},
     {"asks, over tcp", test_ask_tcp},
@@ -354,5 +442,7 @@ static const struct test_case cases[] = {
     {"does not ask, over tcp", test_flood_tcp},
     {"does not ask, over shm", test_flood_shm},
     {"a peer that is ahead", test_early},
+    {"a generation given up amid a greeting", test_give_up_amid},
+    {"no shared memory to be had", test_no_memory},
 };
 TEST_SUITE("ring/exchange, bounds", cases)

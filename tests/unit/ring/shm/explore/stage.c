@@ -206,6 +206,11 @@ void carrier_fail(struct carrier *c, uint32_t local, err_t reason)
     explore_fail("%s", err_text(reason));
 }
 
+void carrier_fail_unfit(struct carrier *c, uint32_t local, err_t reason)
+{
+    UNREACHABLE();
+}
+
 void carrier_writable(struct carrier *c, uint32_t local)
 {
     side_of(c)->writable = true;
