@@ -13,7 +13,7 @@
 
 enum {
     STACK = 128 * 1024,
-    HEAP = 256 * 1024,
+    HEAP = 512 * 1024,
     PENDING = 256, /* stores on their way, of one thread */
     STORE_MAX = 64,
     TAPE = 4096, /* choices in a schedule */
@@ -517,6 +517,11 @@ void explore_share(void *base, size_t size)
     x.shared_len = size;
 }
 
+void explore_share_heap(void)
+{
+    explore_share(x.heap, sizeof(x.heap));
+}
+
 struct explore_result explore(const struct explore_scenario *s, const struct explore_bounds *b)
 {
     ASSERT(s->threads > 0 && s->threads <= EXPLORE_THREADS);
@@ -658,6 +663,18 @@ PLAIN(16)
         uint##bits##_t old = *at;                                                                  \
         *at = old + v;                                                                             \
         return old;                                                                                \
+    }                                                                                              \
+    uint##bits##_t __tsan_atomic##bits##_exchange(volatile uint##bits##_t *at, uint##bits##_t v,   \
+                                                  int order);                                      \
+    uint##bits##_t __tsan_atomic##bits##_exchange(volatile uint##bits##_t *at, uint##bits##_t v,   \
+                                                  int order)                                       \
+    {                                                                                              \
+        if (x.active && is_shared(at)) {                                                           \
+            explore_point();                                                                       \
+        }                                                                                          \
+        uint##bits##_t old = *at;                                                                  \
+        *at = v;                                                                                   \
+        return old;                                                                                \
     }
 ATOMIC(32)
 ATOMIC(64)
@@ -669,22 +686,28 @@ ATOMIC(64)
 #undef assert_failed
 
 
+static void copy_part(uint8_t *to, const uint8_t *from, size_t len)
+{
+    if (is_shared(to)) {
+        explore_written(to, len);
+    }
+    memcpy(to, from, len);
+}
+
 /* What is copied out of shared memory may change in the middle of it. */
 void *explore_memcpy(void *to, const void *from, size_t len)
 {
     if (!x.active) {
         return memcpy(to, from, len);
     }
-    if (is_shared(to)) {
-        explore_written(to, len);
-    }
     if (!is_shared(from)) {
-        return memcpy(to, from, len);
+        copy_part(to, from, len);
+        return to;
     }
     explore_point();
-    memcpy(to, from, len / 2);
+    copy_part(to, from, len / 2);
     explore_point();
-    memcpy((uint8_t *)to + len / 2, (const uint8_t *)from + len / 2, len - len / 2);
+    copy_part((uint8_t *)to + len / 2, (const uint8_t *)from + len / 2, len - len / 2);
     return to;
 }
 

@@ -7,8 +7,9 @@
  * Memory. What a thread stores into the shared range is its own at first. At a preemption, or when
  * it waits or dies, some of its stores may still be on their way: all of them have arrived, none,
  * or only those that its orderings allow to arrive alone (a release store arrives after everything
- * before it; a seq_cst fence waits for all). Each word has one writing thread, so that its view of
- * memory is memory itself while it runs. Loads happen in program order.
+ * before it; a seq_cst fence waits for all). Each word that is stored to has one writing thread, so
+ * that its view of memory is memory itself while it runs; others may exchange it, which reads and
+ * writes memory at once. Loads happen in program order.
  *
  * Time. Memory that the code allocates comes from a heap that is emptied between schedules, so that
  * a killed thread leaves nothing behind.
@@ -61,6 +62,8 @@ struct explore_result {
 
 /* The memory all threads see. */
 void explore_share(void *base, size_t size);
+/* It is what explore_alloc gives, and so what the code allocates. */
+void explore_share_heap(void);
 struct explore_result explore(const struct explore_scenario *s, const struct explore_bounds *b);
 
 /* ---- for the scenario's threads -------------------------------------------------------------- */
