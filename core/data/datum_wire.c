@@ -22,6 +22,7 @@
  *
  * Functions here keep no state; any thread.
  */
+#include "core/data/array.h"
 #include "core/data/datetime.h"
 #include "core/data/json.h"
 #include "core/data/numeric.h"
@@ -174,30 +175,6 @@ static int64_t shift_epoch(int64_t ts)
 
 /* ---- arrays ---------------------------------------------------------------------------------- */
 
-/* The next item of array text behind *at, unescaped; false: the text is none of an array. */
-static bool array_item(const struct datum *d, uint32_t *at, struct buf *item, bool *null)
-{
-    bool quoted = *at < d->len && d->s[*at] == '"', open = quoted;
-    buf_clear(item);
-    for (*at += quoted ? 1 : 0; *at < d->len; (*at)++) {
-        char c = d->s[*at];
-        if (open && c == '"') {
-            open = false;
-        } else if (!open && (c == ',' || c == '}')) {
-            break;
-        } else if (!open && (quoted || c == '"' || c == '{')) {
-            return false; /* more dimensions, or nothing array_agg writes */
-        } else {
-            *at += c == '\\' ? 1 : 0;
-            if (*at < d->len) {
-                buf_append_byte(item, (uint8_t)d->s[*at]);
-            }
-        }
-    }
-    *null = !quoted && item->len == 4 && memcmp(item->data, "NULL", 4) == 0;
-    return *at < d->len && !open;
-}
-
 /* False when an item is no value of the element type. */
 static bool send_item(const struct type *element, struct buf *item, struct buf *out)
 {
@@ -217,17 +194,19 @@ static bool send_item(const struct type *element, struct buf *item, struct buf *
     return ok;
 }
 
-/* The items of {...}; returns how many, or -1. */
+/* The items of {...}; returns how many, or -1: more dimensions, or nothing array_agg writes. */
 static int64_t send_items(const struct type *element, const struct datum *d, bool *nulls,
                           struct buf *out)
 {
     struct buf item = {0};
+    struct array_reader reader = array_open(d->s, d->len);
+    enum array_next next;
     int64_t n = 0;
-    bool ok = d->len >= 2 && d->s[0] == '{' && d->s[d->len - 1] == '}';
-    for (uint32_t at = 1; ok && at < d->len - 1; at++, n++) {
-        bool null;
-        ok = array_item(d, &at, &item, &null);
-        if (ok && null) {
+    bool ok = true;
+    while (ok && (next = array_next(&reader, &item)) != ARRAY_END) {
+        ok = next != ARRAY_BAD && !reader.nested;
+        n++;
+        if (ok && next == ARRAY_NULL) {
             put_be(out, UINT32_MAX, 4);
             *nulls = true;
         } else if (ok) {

@@ -14,6 +14,7 @@
  * Walking is linear in the text: -> 'k' on an object of n members reads it from the start. That is
  * the price for values that are moved, compared and hashed as bytes.
  */
+#include "core/data/array.h"
 #include "core/data/datetime.h"
 #include "core/data/json.h"
 #include "core/data/kernel.h"
@@ -90,53 +91,6 @@ KERNEL(k_json_at_text, 2, 2, TYPE_TEXT, get_element(c, out_text))
 
 /* ---- paths ----------------------------------------------------------------------------------- */
 
-enum path_result { PATH_END, PATH_ELEMENT, PATH_NULL, PATH_BAD };
-
-/*
- * The next element of a text[] literal, unquoted, into out. *at starts behind the brace. '{a,"b
- * c",3}': elements quoted or not, backslashes escape, a bare NULL is NULL. Anything PostgreSQL
- * would not read as a text[] is bad.
- */
-static enum path_result next_element(struct slice path, size_t *at, struct buf *out)
-{
-    ASSERT(*at >= 1 && *at <= path.len + 1);
-    size_t k = *at;
-    buf_clear(out);
-    while (k < path.len && path.s[k] == ' ') {
-        k++;
-    }
-    if (k >= path.len) {
-        return PATH_BAD;
-    }
-    if (path.s[k] == '}') {
-        return k + 1 == path.len ? PATH_END : PATH_BAD;
-    }
-    bool quoted = path.s[k] == '"';
-    for (k += quoted; k < path.len; k++) {
-        char ch = path.s[k];
-        if (quoted ? ch == '"' : ch == ',' || ch == '}') {
-            break;
-        }
-        if (!quoted && (ch == '"' || ch == '{')) {
-            return PATH_BAD;
-        }
-        if (ch == '\\' && k + 1 < path.len) {
-            ch = path.s[++k];
-        }
-        buf_append_byte(out, (uint8_t)ch);
-    }
-    k += quoted;
-    if (k >= path.len) {
-        return PATH_BAD;
-    }
-    *at = k + (path.s[k] == ',');
-    if (path.s[k] != ',' && path.s[k] != '}') {
-        return PATH_BAD;
-    }
-    bool null = !quoted && out->len == 4 && strncasecmp((const char *)out->data, "null", 4) == 0;
-    return null ? PATH_NULL : !quoted && out->len == 0 ? PATH_BAD : PATH_ELEMENT;
-}
-
 /* An element of a path that is to index an array; false: no number, so nothing is found. */
 static bool parse_index(const struct buf *text, int64_t *out)
 {
@@ -181,16 +135,16 @@ static void get_path(struct call *c, void (*out)(struct call *, uint32_t, bool, 
     FOR_ROWS(c, i) {
         struct json v = json_arg(c, 0, i);
         struct slice path = ARG(c, 1, struct slice, i);
-        size_t at = 1;
-        enum path_result r = path.len > 0 && path.s[0] == '{' ? PATH_ELEMENT : PATH_BAD;
+        struct array_reader reader = array_open(path.s, path.len);
+        enum array_next next;
         bool found = true;
-        while (r == PATH_ELEMENT && (r = next_element(path, &at, &name)) == PATH_ELEMENT) {
+        while ((next = array_next(&reader, &name)) == ARRAY_ITEM) {
             found = found && step_into(&v, &name);
         }
-        if (r == PATH_BAD) {
+        if (next == ARRAY_BAD || reader.nested) {
             call_failf(c, i, "22P02", "malformed array literal: \"%.*s\"", (int)path.len, path.s);
         } else {
-            out(c, i, found && r == PATH_END, v);
+            out(c, i, found && next == ARRAY_END, v);
         }
     }
     buf_free(&name);

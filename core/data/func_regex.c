@@ -12,31 +12,18 @@
  *   'abc' LIKE 'abc\'        22025: the pattern ends with its escape character
  *   'abc' ~ '('              2201B
  *
- * Regular expressions are PCRE2's. A node keeps the last pattern it compiled, so a constant pattern
- * is compiled once per operator; patterns from a column are compiled when they change. Patterns
- * come from users and can be made to backtrack without end: the number of steps is bounded, and
- * beyond it the row fails.
+ * Regular expressions are PCRE2's (regex.h); a node keeps the last pattern it compiled. Patterns
+ * from a column are compiled when they change. Beyond the bound of steps the row fails.
  */
-#define PCRE2_CODE_UNIT_WIDTH 8
+#include "core/data/regex.h"
+
 #include "core/data/kernel.h"
 
-#include <pcre2.h>
 #include <unicode/uchar.h>
-
-enum { MATCH_STEPS_MAX = 10 * 1000 * 1000 }; /* about 0.1 s */
-/* As in PostgreSQL, a dot matches a line feed and $ only the very end, unless a flag says so. */
-#define REGEX_DEFAULT (PCRE2_DOTALL | PCRE2_DOLLAR_ENDONLY)
 
 static const struct fault fault_like_escape = {"22025",
                                                "LIKE pattern must not end with escape character"};
 static const struct fault fault_escape_string = {"22025", "invalid escape string"};
-
-/* Bytes of the character that starts at s. */
-static size_t char_len(const char *s)
-{
-    uint8_t c = (uint8_t)*s;
-    return c < 0x80 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
-}
 
 /* ---- LIKE ------------------------------------------------------------------------------------ */
 
@@ -51,7 +38,7 @@ static bool match_one(const char **p, const char *p_end, const char **s, bool *b
     ASSERT(*p < p_end);
     if (**p == '_') {
         (*p)++;
-        *s += char_len(*s);
+        *s += regex_char_len(*s);
         return true;
     }
     if (**p == '\\') {
@@ -92,7 +79,7 @@ static enum like like_match(struct slice text, struct slice pattern)
         if (back_p == NULL) {
             return LIKE_FALSE;
         }
-        back_s += char_len(back_s);
+        back_s += regex_char_len(back_s);
         s = back_s;
         p = back_p;
     }
@@ -117,7 +104,7 @@ static struct slice fold(struct eval *ev, struct slice s)
             k++;
             continue;
         }
-        size_t n = char_len(s.s + k);
+        size_t n = regex_char_len(s.s + k);
         uint32_t cp = ch & (0x7Fu >> n);
         for (size_t j = 1; j < n; j++) {
             cp = cp << 6 | ((uint8_t)s.s[k + j] & 0x3F);
@@ -194,7 +181,7 @@ void k_like_escape(struct call *c)
     FOR_ROWS(c, i) {
         struct slice p = ARG(c, 0, struct slice, i);
         struct slice e = ARG(c, 1, struct slice, i);
-        if (e.len > 0 && char_len(e.s) != e.len) {
+        if (e.len > 0 && regex_char_len(e.s) != e.len) {
             call_fail(c, i, &fault_escape_string);
             continue;
         }
@@ -203,7 +190,7 @@ void k_like_escape(struct call *c)
         buf_clear(buf);
         bool after_escape = false;
         for (size_t k = 0; k < p.len;) {
-            size_t n = char_len(p.s + k);
+            size_t n = regex_char_len(p.s + k);
             bool is_escape = e.len == n && memcmp(p.s + k, e.s, n) == 0;
             if (is_escape && !after_escape && !same) {
                 buf_append_byte(buf, '\\');
@@ -233,7 +220,7 @@ static bool similar_pattern(struct slice p, struct slice e, struct buf *out)
     bool in_class = false, after_escape = false;
     buf_append_str(out, "^(?:");
     for (size_t k = 0; k < p.len;) {
-        size_t n = char_len(p.s + k);
+        size_t n = regex_char_len(p.s + k);
         char ch = n == 1 ? p.s[k] : 'x';
         if (after_escape) {
             if (ch == '"' && !in_class) {
@@ -269,7 +256,7 @@ void k_similar_to_escape(struct call *c)
     FOR_ROWS(c, i) {
         struct slice e = c->args_len == 2 ? ARG(c, 1, struct slice, i) : (struct slice){"\\", 1};
         struct buf *buf = &c->ev->buf;
-        if (e.len > 0 && char_len(e.s) != e.len) {
+        if (e.len > 0 && regex_char_len(e.s) != e.len) {
             call_fail(c, i, &fault_escape_string);
             continue;
         }
@@ -284,26 +271,18 @@ void k_similar_to_escape(struct call *c)
 
 /* ---- regular expressions --------------------------------------------------------------------- */
 
-/* The last pattern compiled by a node. */
-struct regex {
+/* What a node keeps. */
+struct regex_state {
     struct kernel_state state;
-    pcre2_code *code;
-    pcre2_match_data *match;
-    pcre2_match_context *context;
-    char *pattern;
-    size_t pattern_len;
-    uint32_t options;
+    struct regex re;
 };
 
 /* Called when the node's program is freed. */
 static void regex_free(struct kernel_state *state)
 {
-    struct regex *re = (struct regex *)state;
-    pcre2_code_free(re->code);
-    pcre2_match_data_free(re->match);
-    pcre2_match_context_free(re->context);
-    free(re->pattern);
-    free(re);
+    struct regex_state *kept = (struct regex_state *)state;
+    regex_clear(&kept->re);
+    free(kept);
 }
 
 /* Made when the node first runs. */
@@ -311,71 +290,35 @@ static struct regex *regex_of_call(struct call *c)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     if (*c->state == NULL) {
-        struct regex *re = MEM_NEW(struct regex);
-        re->state.free = regex_free;
-        re->context = pcre2_match_context_create(NULL);
-        ASSERT(re->context != NULL);
-        pcre2_set_match_limit(re->context, MATCH_STEPS_MAX);
-        *c->state = re;
+        struct regex_state *kept = MEM_NEW(struct regex_state);
+        kept->state.free = regex_free;
+        *c->state = kept;
     }
-    return *c->state;
+    return &((struct regex_state *)*c->state)->re;
 }
 
-/*
- * The regex of row i, or NULL and the row failed. A pattern that does not compile leaves none
- * behind: the next row tries again.
- */
+/* The regex of row i, or NULL and the row failed. */
 static struct regex *regex_compile(struct call *c, uint32_t i, struct slice pattern,
                                    uint32_t options)
 {
-    ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     struct regex *re = regex_of_call(c);
-    options |= PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK | PCRE2_NEVER_BACKSLASH_C;
-    bool same = re->code != NULL && re->options == options && re->pattern_len == pattern.len &&
-                memcmp(re->pattern, pattern.s, pattern.len) == 0;
-    if (same) {
-        return re;
-    }
-    pcre2_code_free(re->code);
-    pcre2_match_data_free(re->match);
-    free(re->pattern);
-    re->match = NULL;
-    re->pattern = NULL;
-    int error;
-    PCRE2_SIZE at;
-    re->code = pcre2_compile((PCRE2_SPTR)pattern.s, pattern.len, options, &error, &at, NULL);
-    if (re->code == NULL) {
-        char message[160];
-        pcre2_get_error_message(error, (PCRE2_UCHAR *)message, sizeof(message));
+    char message[REGEX_MESSAGE_MAX];
+    if (!regex_set(re, pattern, options, message)) {
         call_failf(c, i, "2201B", "invalid regular expression: %s", message);
         return NULL;
     }
-    re->match = pcre2_match_data_create_from_pattern(re->code, NULL);
-    ASSERT(re->match != NULL);
-    re->pattern = mem_strndup(pattern.s, pattern.len);
-    re->pattern_len = pattern.len;
-    re->options = options;
     return re;
 }
 
-/*
- * Matches from a byte offset: 1, 0, or -1 when the row failed. The text is known to be UTF-8, so
- * PCRE2 need not check it for every call.
- */
-static int regex_match(struct call *c, uint32_t i, struct regex *re, struct slice s, size_t from,
-                       uint32_t options)
+/* 1, 0, or -1 when the row failed. */
+static int regex_match(struct call *c, uint32_t i, struct regex *re, struct slice s, size_t from)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
-    int rc = pcre2_match(re->code, (PCRE2_SPTR)s.s, s.len, from, options | PCRE2_NO_UTF_CHECK,
-                         re->match, re->context);
-    if (rc >= 0) {
-        return 1;
+    int found = regex_find(re, s, from);
+    if (found < 0) {
+        call_failf(c, i, "2201B", "regular expression is too complex for the text");
     }
-    if (rc == PCRE2_ERROR_NOMATCH) {
-        return 0;
-    }
-    call_failf(c, i, "2201B", "regular expression is too complex for the text");
-    return -1;
+    return found;
 }
 
 /* x ~ p and its variants. */
@@ -385,7 +328,7 @@ static void match_rows(struct call *c, bool negate, uint32_t options)
     FOR_ROWS(c, i) {
         struct regex *re = regex_compile(c, i, ARG(c, 1, struct slice, i), options);
         if (re != NULL) {
-            int m = regex_match(c, i, re, ARG(c, 0, struct slice, i), 0, 0);
+            int m = regex_match(c, i, re, ARG(c, 0, struct slice, i), 0);
             ((uint8_t *)c->out)[i] = (m == 1) != negate;
         }
     }
@@ -410,7 +353,7 @@ void k_substring_regex(struct call *c)
         if (re == NULL) {
             continue;
         }
-        if (regex_match(c, i, re, s, 0, 0) != 1) {
+        if (regex_match(c, i, re, s, 0) != 1) {
             call_null(c, i);
             continue;
         }
@@ -464,7 +407,7 @@ static bool replace(struct call *c, uint32_t i, struct regex *re, struct slice s
     size_t from = 0;
     buf_clear(buf);
     while (from <= s.len) {
-        int m = regex_match(c, i, re, s, from, 0);
+        int m = regex_match(c, i, re, s, from);
         if (m < 0) {
             return false;
         }
@@ -475,47 +418,12 @@ static bool replace(struct call *c, uint32_t i, struct regex *re, struct slice s
         buf_append(buf, s.s + copied, at[0] - copied);
         append_replacement(buf, s, with, re);
         copied = at[1];
-        from = at[1] > at[0] ? at[1] : at[1] < s.len ? at[1] + char_len(s.s + at[1]) : s.len + 1;
+        from = regex_after(re, s);
         if (!all || buf->len > TEXT_BYTES_MAX) {
             break;
         }
     }
     buf_append(buf, s.s + copied, s.len - copied);
-    return true;
-}
-
-/*
- * Flags of regexp_replace; false when one is unknown. The letters PostgreSQL has that mean
- * something here.
- */
-static bool parse_flags(struct slice flags, uint32_t *options, bool *all)
-{
-    for (size_t k = 0; k < flags.len; k++) {
-        switch (flags.s[k]) {
-        case 'g':
-            *all = true;
-            break;
-        case 'i':
-            *options |= PCRE2_CASELESS;
-            break;
-        case 'c':
-            *options &= ~(uint32_t)PCRE2_CASELESS;
-            break;
-        case 'n':
-        case 'm':
-            *options |= PCRE2_MULTILINE | PCRE2_ALT_CIRCUMFLEX;
-            *options &= ~(uint32_t)PCRE2_DOTALL;
-            break;
-        case 's':
-            *options &= ~(uint32_t)PCRE2_MULTILINE;
-            break;
-        case 'x':
-            *options |= PCRE2_EXTENDED;
-            break;
-        default:
-            return false;
-        }
-    }
     return true;
 }
 
@@ -527,7 +435,7 @@ void k_regexp_replace(struct call *c)
     FOR_ROWS(c, i) {
         uint32_t options = REGEX_DEFAULT;
         bool all = false;
-        if (c->args_len > 3 && !parse_flags(ARG(c, 3, struct slice, i), &options, &all)) {
+        if (c->args_len > 3 && !regex_flags(ARG(c, 3, struct slice, i), &options, &all)) {
             struct slice flags = ARG(c, 3, struct slice, i);
             call_failf(c, i, "22023", "invalid regular expression option in \"%.*s\"",
                        (int)flags.len, flags.s);

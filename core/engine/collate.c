@@ -13,6 +13,7 @@
  */
 #include "core/engine/collate.h"
 
+#include "core/data/array.h"
 #include "core/engine/order.h"
 
 /* The longest text a column of a batch takes from one value. */
@@ -77,19 +78,6 @@ static void fail(struct collation *c, const char *sqlstate, const char *message)
     c->message = message;
 }
 
-/* As array_out: quoted when empty, NULL in any case, or holding what the format means by itself. */
-static bool needs_quotes(const uint8_t *s, size_t len)
-{
-    bool null = len == 4 && (s[0] | 32) == 'n' && (s[1] | 32) == 'u' && (s[2] | 32) == 'l' &&
-                (s[3] | 32) == 'l';
-    bool quotes = len == 0 || null;
-    for (size_t i = 0; i < len && !quotes; i++) {
-        quotes = s[i] == '"' || s[i] == '\\' || s[i] == '{' || s[i] == '}' || s[i] == ',' ||
-                 s[i] == ' ' || (s[i] >= '\t' && s[i] <= '\r');
-    }
-    return quotes;
-}
-
 /* The value is printed behind the output and copied forward when it must be quoted. */
 static void append_item(struct collation *c, const struct datum *d)
 {
@@ -101,20 +89,9 @@ static void append_item(struct collation *c, const struct datum *d)
     size_t from = c->out->len;
     datum_print(&type, d, c->out);
     size_t len = c->out->len - from;
-    if (!needs_quotes(c->out->data + from, len)) {
-        return;
-    }
-    uint8_t *text = mem_alloc(len + 1);
-    memcpy(text, c->out->data + from, len);
+    char *text = mem_strndup((const char *)c->out->data + from, len);
     c->out->len = from;
-    buf_append_byte(c->out, '"');
-    for (size_t i = 0; i < len; i++) {
-        if (text[i] == '"' || text[i] == '\\') {
-            buf_append_byte(c->out, '\\');
-        }
-        buf_append_byte(c->out, text[i]);
-    }
-    buf_append_byte(c->out, '"');
+    array_append(text, len, c->out);
     free(text);
 }
 

@@ -395,6 +395,9 @@ static void make_node(struct op *op, const uint32_t *parts, uint32_t *source)
     case PLAN_WINDOW:
         op_make_window(op);
         break;
+    case PLAN_FLAT_MAP:
+        op_make_flat_map(op);
+        break;
     default:
         UNREACHABLE();
     }

@@ -241,6 +241,21 @@ static bool same_fixpoint(const struct plan_fixpoint *a, const struct plan_fixpo
            a->limit == b->limit && a->limit_error == b->limit_error;
 }
 
+static bool same_flat_map(const struct plan_node *a, const struct plan_node *b)
+{
+    ASSERT(a->op == PLAN_FLAT_MAP && b->op == PLAN_FLAT_MAP);
+    bool same = same_u32s(a->flat_map.keep, a->flat_map.keep_len, b->flat_map.keep,
+                          b->flat_map.keep_len) &&
+                a->flat_map.calls_len == b->flat_map.calls_len &&
+                a->flat_map.ordinality == b->flat_map.ordinality &&
+                a->flat_map.outer == b->flat_map.outer;
+    for (uint32_t i = 0; same && i < a->flat_map.calls_len; i++) {
+        const struct plan_table_call *x = &a->flat_map.calls[i], *y = &b->flat_map.calls[i];
+        same = x->func == y->func && same_u32s(x->args, x->args_len, y->args, y->args_len);
+    }
+    return same;
+}
+
 /* Inputs are compared as numbers: the nodes before are the same in both plans. */
 static bool same_node(const struct plan_node *a, const struct plan_node *b)
 {
@@ -272,6 +287,8 @@ static bool same_node(const struct plan_node *a, const struct plan_node *b)
         return same_fixpoint(&a->fixpoint, &b->fixpoint);
     case PLAN_LEAVE:
         return a->leave.binding == b->leave.binding;
+    case PLAN_FLAT_MAP:
+        return same_flat_map(a, b);
     default:
         return true;
     }

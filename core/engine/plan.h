@@ -8,6 +8,7 @@
 #define TAILRACE_CORE_ENGINE_PLAN_H
 
 #include "core/data/expr.h"
+#include "core/data/table_func.h"
 
 enum { PLAN_NODES_MAX = 4096, PLAN_INPUTS_MAX = 256 };
 
@@ -41,7 +42,8 @@ enum plan_op {
     PLAN_VARIABLE,   /* of a recursion: what its body gave in the iteration before */
     PLAN_FIXPOINT,   /* a recursion; inputs: the bodies; no columns, used by PLAN_LEAVE only */
     PLAN_LEAVE,      /* the final contents of one variable of a recursion */
-    PLAN_OP_MAX = PLAN_LEAVE,
+    PLAN_FLAT_MAP,   /* set-returning functions; output: kept columns, then the functions' */
+    PLAN_OP_MAX = PLAN_FLAT_MAP,
 };
 
 enum plan_join_kind {
@@ -180,6 +182,15 @@ static inline uint32_t *plan_window_col(struct plan_window_call *call, uint32_t 
     return call->func == PLAN_WINDOW_AGG ? plan_agg_col(&call->agg, i - n) : NULL;
 }
 
+/* ---- flat maps ------------------------------------------------------------------------------- */
+
+/* One function of a flat map. How many columns it gives is the catalogue's knowledge. */
+struct plan_table_call {
+    uint32_t func;  /* struct table_func.id */
+    uint32_t *args; /* columns of the input */
+    uint32_t args_len;
+};
+
 /*
  * Recursion. A PLAN_FIXPOINT has bodies (its inputs) and as many variables (PLAN_VARIABLE nodes
  * before it, no inputs). The nodes that reach one of its variables are its scope; of them only the
@@ -254,6 +265,14 @@ struct plan_node {
         struct {
             uint32_t binding;     /* which variable of the fixpoint */
         } leave;
+        struct {
+            uint32_t *keep;       /* columns of the input */
+            uint32_t keep_len;
+            struct plan_table_call *calls; /* in lockstep: the shorter ones are padded with NULLs */
+            uint32_t calls_len;
+            bool ordinality;      /* a last column, INT8: which of the input row's rows it is */
+            bool outer;           /* a row without any gives one of NULLs */
+        } flat_map;
     };
 };
 

@@ -176,6 +176,52 @@ static err_t check_topk(const struct plan_node *node, const struct schema *input
     return plan_check_same_kinds(&node->schema, input);
 }
 
+/* A function of the catalogue over columns of its kinds; *cols moves behind its own. */
+static err_t check_table_call(const struct plan_node *node, const struct plan_table_call *call,
+                              const struct schema *input, uint32_t *cols)
+{
+    const struct table_func *func = table_func_by_id(call->func);
+    CHECK(func != NULL, "unknown set-returning function %u", call->func);
+    CHECK(call->args_len == func->args_len, "%s of %u arguments", func->name, call->args_len);
+    TRY(plan_check_cols("arguments", call->args, call->args_len, input->cols));
+    for (uint32_t i = 0; i < func->args_len; i++) {
+        CHECK(input->types[call->args[i]].kind == func->args[i],
+              "argument %u of %s is of another type", i, func->name);
+    }
+    for (uint32_t i = 0; i < func->cols_len; i++, (*cols)++) {
+        CHECK(*cols < node->schema.cols, "the columns of %s are missing", func->name);
+        CHECK(func->cols[i] == 0 || node->schema.types[*cols].kind == func->cols[i],
+              "column %u is of another type", *cols);
+    }
+    return ERR_OK;
+}
+
+/* The output: kept columns, then those of each function, then the ordinality. */
+static err_t check_flat_map(const struct plan_node *node, const struct schema *input)
+{
+    uint32_t cols = node->flat_map.keep_len;
+    TRY(plan_check_cols("kept", node->flat_map.keep, cols, input->cols));
+    CHECK(node->flat_map.calls_len > 0 && node->flat_map.calls_len <= BATCH_COLS_MAX,
+          "%u functions", node->flat_map.calls_len);
+    CHECK(node->flat_map.calls != NULL, "functions missing");
+    CHECK(cols <= node->schema.cols, "kept columns are missing");
+    for (uint32_t i = 0; i < cols; i++) {
+        CHECK(node->schema.types[i].kind == input->types[node->flat_map.keep[i]].kind,
+              "column %u is of another type", i);
+    }
+    for (uint32_t i = 0; i < node->flat_map.calls_len; i++) {
+        TRY(err_wrap(check_table_call(node, &node->flat_map.calls[i], input, &cols),
+                     "function %u", i));
+    }
+    if (node->flat_map.ordinality) {
+        CHECK(cols < node->schema.cols && node->schema.types[cols].kind == TYPE_INT8,
+              "the ordinality is no column of the right type");
+        cols++;
+    }
+    CHECK(cols == node->schema.cols, "%u columns where %u are produced", node->schema.cols, cols);
+    return ERR_OK;
+}
+
 /* How many inputs an operator takes; a union any number but zero. */
 static uint32_t inputs_of(uint8_t op, uint32_t given)
 {
@@ -243,6 +289,8 @@ static err_t check_node(const struct plan *plan, uint32_t index)
         return plan_check_fixpoint(plan, index);
     case PLAN_LEAVE:
         return plan_check_leave(plan, node);
+    case PLAN_FLAT_MAP:
+        return check_flat_map(node, input);
     default: /* union, negate, distinct, threshold: as their inputs */
         return check_union(plan, node);
     }

@@ -200,6 +200,22 @@ static void print_fixpoint(struct buf *out, const struct plan_fixpoint *fixpoint
     }
 }
 
+/* FlatMap generate_series(a, b), unnest(c) with ordinality outer keep=(a) */
+void plan_print_flat_map(struct buf *out, const struct plan_node *node, const struct schema *input)
+{
+    ASSERT(node->op == PLAN_FLAT_MAP);
+    buf_append_str(out, "FlatMap ");
+    for (uint32_t i = 0; i < node->flat_map.calls_len; i++) {
+        const struct plan_table_call *call = &node->flat_map.calls[i];
+        buf_printf(out, "%s%s", i > 0 ? ", " : "", table_func_by_id(call->func)->name);
+        plan_print_cols(out, input, call->args, call->args_len);
+    }
+    buf_append_str(out, node->flat_map.ordinality ? " with ordinality" : "");
+    buf_append_str(out, node->flat_map.outer ? " outer" : "");
+    buf_append_str(out, " keep=");
+    plan_print_cols(out, input, node->flat_map.keep, node->flat_map.keep_len);
+}
+
 /* ---- names of columns ------------------------------------------------------------------------ */
 
 /* What an import is called, and its columns; NULL: nobody knows. */
@@ -246,6 +262,9 @@ static const char *passed_name(const struct plan_printer *p, const struct plan_n
         const struct plan_node *fixpoint = &p->plan->nodes[node->inputs[0]];
         return input_name(p, fixpoint, node->leave.binding, col);
     }
+    case PLAN_FLAT_MAP:
+        return col < node->flat_map.keep_len ? input_name(p, node, 0, node->flat_map.keep[col])
+                                             : NULL;
     default: return NULL;
     }
 }
@@ -336,6 +355,9 @@ static void print_head(struct plan_printer *p, uint32_t index)
         break;
     case PLAN_WINDOW:
         plan_print_window(p->out, node, input);
+        break;
+    case PLAN_FLAT_MAP:
+        plan_print_flat_map(p->out, node, input);
         break;
     case PLAN_TOPK:
         print_topk(p->out, node, input);

@@ -13,6 +13,8 @@ void plan_print_cols(struct buf *out, const struct schema *schema, const uint32_
 void plan_print_order(struct buf *out, const struct schema *schema,
                       const struct plan_order *order, uint32_t len);
 void plan_print_agg(struct buf *out, const struct plan_agg *agg, const struct schema *input);
+void plan_print_flat_map(struct buf *out, const struct plan_node *node,
+                         const struct schema *input);
 void plan_print_window(struct buf *out, const struct plan_node *node, const struct schema *input);
 
 #endif

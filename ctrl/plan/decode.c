@@ -369,6 +369,29 @@ static err_t decode_window(const tailrace_v1_Node *message, struct arena *arena,
     return ERR_OK;
 }
 
+/* Which functions there are, and over what, is plan_validate's question. */
+static err_t decode_flat_map(const tailrace_v1_Node *message, struct arena *arena,
+                             struct plan_node *node)
+{
+    const tailrace_v1_FlatMap *m = &message->flat_map;
+    if (!message->has_flat_map) {
+        return err_new(ERR_PROTOCOL, "a flat map without functions");
+    }
+    node->flat_map.keep_len = m->keep_count;
+    node->flat_map.keep = copy_u32(arena, m->keep, m->keep_count);
+    node->flat_map.ordinality = m->ordinality;
+    node->flat_map.outer = m->outer;
+    node->flat_map.calls_len = m->calls_count;
+    node->flat_map.calls = ARENA_ARRAY(arena, struct plan_table_call, m->calls_count);
+    for (uint32_t i = 0; i < m->calls_count; i++) {
+        node->flat_map.calls[i] = (struct plan_table_call){
+            .func = m->calls[i].func,
+            .args = copy_u32(arena, m->calls[i].args, m->calls[i].args_count),
+            .args_len = m->calls[i].args_count};
+    }
+    return ERR_OK;
+}
+
 /* Without order the rows' own bytes decide: allowed. */
 static err_t decode_topk(const tailrace_v1_Node *message, struct arena *arena,
                          struct plan_node *node)
@@ -436,6 +459,7 @@ static err_t decode_node(const tailrace_v1_Node *message, struct arena *arena,
     case PLAN_WINDOW: return decode_window(message, arena, node);
     case PLAN_FIXPOINT:
     case PLAN_LEAVE: return decode_recursion(message, arena, node);
+    case PLAN_FLAT_MAP: return decode_flat_map(message, arena, node);
     default: return ERR_OK;
     }
 }

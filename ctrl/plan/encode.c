@@ -249,6 +249,24 @@ static void encode_window(const struct plan_node *node, struct arena *arena, tai
     }
 }
 
+static void encode_flat_map(const struct plan_node *node, struct arena *arena,
+                            tailrace_v1_Node *out)
+{
+    ASSERT(node->op == PLAN_FLAT_MAP);
+    out->has_flat_map = true;
+    out->flat_map.keep_count = (pb_size_t)node->flat_map.keep_len;
+    out->flat_map.keep = node->flat_map.keep;
+    out->flat_map.ordinality = node->flat_map.ordinality;
+    out->flat_map.outer = node->flat_map.outer;
+    out->flat_map.calls_count = (pb_size_t)node->flat_map.calls_len;
+    out->flat_map.calls = ARENA_ARRAY(arena, tailrace_v1_TableCall, node->flat_map.calls_len);
+    for (uint32_t i = 0; i < node->flat_map.calls_len; i++) {
+        const struct plan_table_call *call = &node->flat_map.calls[i];
+        out->flat_map.calls[i] = (tailrace_v1_TableCall){
+            .func = call->func, .args_count = (pb_size_t)call->args_len, .args = call->args};
+    }
+}
+
 /* Both lists of keys have the same length; the message states it twice, and decoding insists. */
 static void encode_join(const struct plan_node *node, tailrace_v1_Node *out)
 {
@@ -310,6 +328,7 @@ static void encode_node(const struct plan_node *node, struct arena *arena, tailr
         out->has_leave = true;
         out->leave.binding = node->leave.binding;
         break;
+    case PLAN_FLAT_MAP: encode_flat_map(node, arena, out); break;
     default: break;
     }
 }

@@ -18,6 +18,8 @@
  */
 #include "ctrl/adapter/sql/sql_internal.h"
 
+#include "core/data/array.h"
+
 #include "ctrl/adapter/sql/typing.h"
 
 #include <ctype.h>
@@ -446,44 +448,27 @@ err_t az_reg_literal(struct az *az, const char *text, uint32_t oid, int location
 
 /* ---- array literals -------------------------------------------------------------------------- */
 
-/*
- * {a,"b c",NULL}: PostgreSQL's array_in for one dimension. A backslash takes the next byte as it
- * is; NULL without quotes is NULL.
- */
+/* One dimension; an item that is NULL is a null pointer. */
 err_t az_array_items(struct az *az, const char *text, int location, const char ***items,
                      uint32_t *len)
 {
     ASSERT(text != NULL);
-    size_t n = strlen(text);
-    *items = ARENA_ARRAY(az->arena, const char *, n + 1);
-    /* All items one after another: each takes no more than its text and the comma behind it. */
-    char *item = arena_alloc(az->arena, n + 1);
+    struct array_reader reader = array_open(text, strlen(text));
+    *items = ARENA_ARRAY(az->arena, const char *, reader.len + 1);
     *len = 0;
-    if (n < 2 || text[0] != '{' || text[n - 1] != '}') {
+    struct buf item = {0};
+    enum array_next next;
+    while ((next = array_next(&reader, &item)) == ARRAY_ITEM || next == ARRAY_NULL) {
+        (*items)[(*len)++] = next == ARRAY_NULL ? NULL
+                                                : arena_strndup(az->arena, (char *)item.data,
+                                                                item.len);
+    }
+    buf_free(&item);
+    if (next == ARRAY_BAD) {
         return az_err(az, location, ERR_INVALID, "22P02", "malformed array literal: \"%s\"", text);
     }
-    size_t i = 1;
-    while (i < n - 1) {
-        size_t item_len = 0;
-        bool quoted = text[i] == '"';
-        i += quoted ? 1 : 0;
-        while (i < n - 1 && (quoted ? text[i] != '"' : text[i] != ',')) {
-            if (text[i] == '{') {
-                return AZ_UNSUPPORTED(az, location, "multidimensional arrays are not supported");
-            }
-            i += text[i] == '\\' && i + 2 < n ? 1 : 0;
-            item[item_len++] = text[i++];
-        }
-        i += quoted ? 1 : 0;
-        item[item_len] = '\0';
-        bool null = !quoted && strcasecmp(item, "null") == 0;
-        (*items)[(*len)++] = null ? NULL : item;
-        item += item_len + 1;
-        if (i < n - 1 && text[i] != ',') {
-            return az_err(az, location, ERR_INVALID, "22P02", "malformed array literal: \"%s\"",
-                          text);
-        }
-        i++;
+    if (reader.nested) {
+        return AZ_UNSUPPORTED(az, location, "multidimensional arrays are not supported");
     }
     return ERR_OK;
 }

@@ -104,15 +104,21 @@ static void end(struct rel *out, int64_t n)
     batch_builder_end_row(out->ok_rows, 0, n);
 }
 
-static void put_error(struct rel *out, const char *sqlstate, const char *message,
-                      const char *context)
+static void put_errors(struct rel *out, const char *sqlstate, const char *message,
+                       const char *context, int64_t n)
 {
     const char *texts[] = {sqlstate, message, context};
     for (uint32_t c = 0; c < 3; c++) {
         struct datum d = {.s = texts[c], .len = (uint32_t)strlen(texts[c])};
         batch_builder_datum(out->err_rows, c, &d);
     }
-    batch_builder_end_row(out->err_rows, 0, 1);
+    batch_builder_end_row(out->err_rows, 0, n);
+}
+
+static void put_error(struct rel *out, const char *sqlstate, const char *message,
+                      const char *context)
+{
+    put_errors(out, sqlstate, message, context, 1);
 }
 
 static void consolidate(struct batch_builder **rows_of, struct view *view, const uint8_t *kinds,
@@ -1097,6 +1103,81 @@ static void eval_groups(const struct model *model, const struct plan_node *node,
     free(g.members);
 }
 
+/* The next row of all functions side by side; NULLs of those at their end. */
+static err_t flat_next(const struct plan_node *node, struct table_call **calls,
+                       struct datum *given, bool *any)
+{
+    *any = false;
+    for (uint32_t i = 0; i < node->flat_map.calls_len; i++) {
+        uint32_t cols = table_func_by_id(node->flat_map.calls[i].func)->cols_len;
+        bool more;
+        TRY(table_call_next(calls[i], given, &more));
+        for (uint32_t c = 0; c < cols && !more; c++) {
+            given[c] = (struct datum){.null = true};
+        }
+        *any = *any || more;
+        given += cols;
+    }
+    return ERR_OK;
+}
+
+static void flat_rows(const struct model *model, const struct plan_node *node,
+                      const struct rel *in, uint32_t row, struct table_call **calls,
+                      struct rel *out)
+{
+    uint32_t first = node->flat_map.keep_len;
+    uint32_t width = out->cols - first - (node->flat_map.ordinality ? 1 : 0);
+    bool any = true;
+    for (int64_t ordinal = 1; any; ordinal++) {
+        struct datum given[64];
+        err_t err = flat_next(node, calls, given, &any);
+        if (err != ERR_OK) {
+            put_errors(out, err_sqlstate(err), err_message(err), model->plan->name,
+                       count(in, row));
+            err_free(err);
+            break;
+        }
+        if (!any && (ordinal > 1 || !node->flat_map.outer)) {
+            break;
+        }
+        for (uint32_t c = 0; c < first; c++) {
+            struct datum d = at(in, row, node->flat_map.keep[c]);
+            batch_builder_datum(out->ok_rows, c, &d);
+        }
+        for (uint32_t c = 0; c < width; c++) {
+            batch_builder_datum(out->ok_rows, first + c, &given[c]);
+        }
+        if (node->flat_map.ordinality) {
+            struct datum d = {.i = ordinal, .null = !any};
+            batch_builder_datum(out->ok_rows, first + width, &d);
+        }
+        end(out, count(in, row));
+    }
+}
+
+static void eval_flat_map(const struct model *model, const struct plan_node *node,
+                          const struct rel *in, struct rel *out)
+{
+    for (uint32_t row = 0; row < rows(in); row++) {
+        struct table_call *calls[8];
+        uint32_t col = node->flat_map.keep_len;
+        for (uint32_t i = 0; i < node->flat_map.calls_len; i++) {
+            const struct plan_table_call *call = &node->flat_map.calls[i];
+            struct datum args[TABLE_FUNC_ARGS_MAX];
+            for (uint32_t a = 0; a < call->args_len; a++) {
+                args[a] = at(in, row, call->args[a]);
+            }
+            calls[i] = table_call_new(table_func_by_id(call->func), out->kinds[col]);
+            table_call_start(calls[i], args);
+            col += table_func_by_id(call->func)->cols_len;
+        }
+        flat_rows(model, node, in, row, calls, out);
+        for (uint32_t i = 0; i < node->flat_map.calls_len; i++) {
+            table_call_free(calls[i]);
+        }
+    }
+}
+
 static void eval_linear(const struct plan_node *node, const struct rel *in, struct rel *out)
 {
     if (node->op == PLAN_MFP) {
@@ -1145,6 +1226,9 @@ static void eval_node(struct model *model, uint32_t index, uint32_t *source)
         for (uint32_t i = 0; i < node->inputs_len; i++) {
             eval_linear(node, &model->rels[node->inputs[i]], out);
         }
+        break;
+    case PLAN_FLAT_MAP:
+        eval_flat_map(model, node, in, out);
         break;
     default:
         eval_groups(model, node, in, out);

@@ -246,6 +246,38 @@ uint32_t plan_window(struct plan *p, uint32_t input, const uint32_t *keys, uint3
     return plan_add(p, &node);
 }
 
+uint32_t plan_flat_map(struct plan *p, uint32_t input, const struct plan_table_call *calls,
+                       uint32_t calls_len, bool ordinality, bool outer, uint8_t element)
+{
+    struct plan_node node = node_of(p, PLAN_FLAT_MAP, &input, 1);
+    const struct schema in = p->nodes[input].schema;
+    uint8_t kinds[128];
+    uint32_t cols = in.cols;
+    ASSERT(in.cols + calls_len * TABLE_FUNC_COLS_MAX < ARRAY_LEN(kinds));
+    node.flat_map.keep = ARENA_ARRAY(&p->arena, uint32_t, in.cols + 1);
+    for (uint32_t c = 0; c < in.cols; c++) {
+        node.flat_map.keep[c] = c;
+        kinds[c] = in.types[c].kind;
+    }
+    node.flat_map.keep_len = in.cols;
+    node.flat_map.calls = arena_memdup(&p->arena, calls, calls_len * sizeof(*calls));
+    node.flat_map.calls_len = calls_len;
+    for (uint32_t i = 0; i < calls_len; i++) {
+        const struct table_func *func = table_func_by_id(calls[i].func);
+        node.flat_map.calls[i].args = copy_cols(p, calls[i].args, calls[i].args_len);
+        for (uint32_t c = 0; c < func->cols_len; c++) {
+            kinds[cols++] = func->cols[c] != 0 ? func->cols[c] : element;
+        }
+    }
+    node.flat_map.ordinality = ordinality;
+    node.flat_map.outer = outer;
+    if (ordinality) {
+        kinds[cols++] = TYPE_INT8;
+    }
+    node.schema = plan_schema(p, kinds, cols);
+    return plan_add(p, &node);
+}
+
 static struct plan_export *add_export(struct plan *p)
 {
     struct plan_export *exports =

@@ -281,6 +281,33 @@ static uint32_t add_mfp(struct rng *rng, struct plan *p, uint32_t input)
                    : plan_filter(p, input, (uint32_t)rng_below(rng, of), cols, n);
 }
 
+/* Functions whose arguments can be found among the columns; none: the input itself. */
+static uint32_t add_flat_map(struct rng *rng, struct plan *p, uint32_t input)
+{
+    struct schema in = p->nodes[input].schema;
+    struct plan_table_call calls[3];
+    uint32_t args[3][TABLE_FUNC_ARGS_MAX];
+    uint32_t n = 0, most = 1 + (uint32_t)rng_below(rng, 3);
+    for (int attempt = 0; attempt < 24 && n < most && in.cols > 0; attempt++) {
+        const struct table_func *func = table_func_by_id(1 + (uint32_t)rng_below(rng, 20));
+        ASSERT(func != NULL);
+        bool found = true;
+        for (uint32_t a = 0; a < func->args_len && found; a++) {
+            args[n][a] = (uint32_t)rng_below(rng, in.cols);
+            for (uint32_t c = 0; c < in.cols && in.types[args[n][a]].kind != func->args[a]; c++) {
+                args[n][a] = (args[n][a] + 1) % in.cols;
+            }
+            found = in.types[args[n][a]].kind == func->args[a];
+        }
+        calls[n] =
+            (struct plan_table_call){.func = func->id, .args = args[n], .args_len = func->args_len};
+        n += found ? 1 : 0;
+    }
+    return n == 0 ? input
+                  : plan_flat_map(p, input, calls, n, rng_below(rng, 2) == 0,
+                                  rng_below(rng, 3) == 0, TYPE_TEXT);
+}
+
 static uint32_t add_constant(struct rng *rng, struct plan *p)
 {
     struct plan_node node = {.op = PLAN_CONSTANT};
@@ -332,6 +359,11 @@ static void add_op(struct run *run, struct rng *rng, struct plan *p, uint32_t *j
     case PLAN_WINDOW:
         if (p->nodes[input].schema.cols <= 12) {
             add_window(rng, p, input);
+        }
+        break;
+    case PLAN_FLAT_MAP:
+        if (p->nodes[input].schema.cols <= 9) {
+            add_flat_map(rng, p, input);
         }
         break;
     case PLAN_UNION:
@@ -818,8 +850,9 @@ SHAPE(test_distinct, "distinct", 1, 60, 0, PLAN_DISTINCT)
 SHAPE(test_threshold, "threshold", 1, 60, 0, PLAN_THRESHOLD)
 SHAPE(test_topk, "topk", 1, 200, 0, PLAN_TOPK)
 SHAPE(test_window, "window", 1, 600, 0, PLAN_WINDOW)
+SHAPE(test_flat_map, "flat map", 2, 300, 0, PLAN_FLAT_MAP)
 SHAPE(test_deep, "deep", 5, 150, 0, PLAN_UNION, PLAN_NEGATE, PLAN_MFP, PLAN_JOIN, PLAN_REDUCE,
-      PLAN_DISTINCT, PLAN_THRESHOLD, PLAN_TOPK, PLAN_WINDOW, PLAN_CONSTANT)
+      PLAN_DISTINCT, PLAN_THRESHOLD, PLAN_TOPK, PLAN_WINDOW, PLAN_FLAT_MAP, PLAN_CONSTANT)
 SHAPE_OF(test_word_reduce, "reduce of words", 1, 200, 0, true, PLAN_REDUCE)
 SHAPE_OF(test_word_distinct, "distinct of words", 1, 100, 0, true, PLAN_DISTINCT, PLAN_THRESHOLD)
 SHAPE_OF(test_word_join, "inner join of words", 1, 200, PLAN_JOIN_INNER, true, PLAN_JOIN)
@@ -839,6 +872,7 @@ static const struct test_case cases[] = {
     {"threshold", test_threshold},
     {"topk", test_topk},
     {"window", test_window},
+    {"flat_map", test_flat_map},
     {"deep", test_deep},
     {"word_reduce", test_word_reduce},
     {"word_distinct", test_word_distinct},

@@ -255,6 +255,24 @@ static uint32_t add_window(struct plan *plan, uint32_t input)
     return plan_add(plan, &node);
 }
 
+/* Two functions in lockstep, everything that can be said of a flat map. */
+static uint32_t add_flat_map(struct plan *plan, uint32_t input)
+{
+    struct arena *a = &plan->arena;
+    struct plan_node node = NODE(plan, PLAN_FLAT_MAP,
+                                 SCHEMA(a, TYPE_TEXT, TYPE_INT8, TYPE_DATE, TYPE_INT8), input);
+    node.flat_map.keep = U32S(a, 1);
+    node.flat_map.keep_len = 1;
+    node.flat_map.calls_len = 2;
+    node.flat_map.calls = ARENA_ARRAY(a, struct plan_table_call, 2);
+    node.flat_map.calls[0] = (struct plan_table_call){.func = 4, .args_len = 3}; /* a series */
+    node.flat_map.calls[0].args = U32S(a, 0, 0, 0);
+    node.flat_map.calls[1] = (struct plan_table_call){.func = 9, .args_len = 1}; /* unnest */
+    node.flat_map.calls[1].args = U32S(a, 1);
+    node.flat_map.ordinality = node.flat_map.outer = true;
+    return plan_add(plan, &node);
+}
+
 static uint32_t add_topk(struct plan *plan, uint32_t input)
 {
     struct arena *a = &plan->arena;
@@ -333,6 +351,7 @@ struct plan *sample_plan_operators(void)
     add_filtered_reduce(plan, topk);
     add_ordered_reduce(plan, topk);
     add_window(plan, topk);
+    add_flat_map(plan, topk);
     add_exports(plan, topk, add_reduce(plan, topk));
     return plan;
 }
