@@ -49,7 +49,8 @@ static void open_row(struct op *op, const struct batch *b)
     state->keep_bytes = 0;
     for (uint32_t c = 0; c < node->flat_map.keep_len; c++) {
         batch_datum(&b->col[node->flat_map.keep[c]], state->row, &state->keep[c]);
-        state->keep_bytes += type_is_variable((enum type_kind)op->kinds[c]) ? state->keep[c].len : 0;
+        bool variable = type_is_variable((enum type_kind)op->kinds[c]);
+        state->keep_bytes += variable ? state->keep[c].len : 0;
     }
     for (uint32_t i = 0; i < node->flat_map.calls_len; i++) {
         const struct plan_table_call *call = &node->flat_map.calls[i];
