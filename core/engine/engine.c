@@ -398,6 +398,9 @@ static void make_node(struct op *op, const uint32_t *parts, uint32_t *source)
     case PLAN_FLAT_MAP:
         op_make_flat_map(op);
         break;
+    case PLAN_TEMPORAL:
+        op_make_temporal(op);
+        break;
     default:
         UNREACHABLE();
     }

@@ -318,6 +318,7 @@ void op_make_reduce_flat(struct op *op);
 void op_make_topk(struct op *op);
 void op_make_window(struct op *op);
 void op_make_flat_map(struct op *op);
+void op_make_temporal(struct op *op);
 void op_make_index(struct op *op, const struct plan_export *export);
 void op_make_subscribe(struct op *op, const struct plan_export *export);
 

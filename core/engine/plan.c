@@ -256,6 +256,17 @@ static bool same_flat_map(const struct plan_node *a, const struct plan_node *b)
     return same;
 }
 
+static bool same_temporal(const struct plan_node *a, const struct plan_node *b)
+{
+    ASSERT(a->op == PLAN_TEMPORAL && b->op == PLAN_TEMPORAL);
+    bool same = a->temporal.bounds_len == b->temporal.bounds_len;
+    for (uint32_t i = 0; same && i < a->temporal.bounds_len; i++) {
+        same = a->temporal.bounds[i].cmp == b->temporal.bounds[i].cmp &&
+               a->temporal.bounds[i].col == b->temporal.bounds[i].col;
+    }
+    return same;
+}
+
 /* Inputs are compared as numbers: the nodes before are the same in both plans. */
 static bool same_node(const struct plan_node *a, const struct plan_node *b)
 {
@@ -289,6 +300,8 @@ static bool same_node(const struct plan_node *a, const struct plan_node *b)
         return a->leave.binding == b->leave.binding;
     case PLAN_FLAT_MAP:
         return same_flat_map(a, b);
+    case PLAN_TEMPORAL:
+        return same_temporal(a, b);
     default:
         return true;
     }

@@ -43,7 +43,8 @@ enum plan_op {
     PLAN_FIXPOINT,   /* a recursion; inputs: the bodies; no columns, used by PLAN_LEAVE only */
     PLAN_LEAVE,      /* the final contents of one variable of a recursion */
     PLAN_FLAT_MAP,   /* set-returning functions; output: kept columns, then the functions' */
-    PLAN_OP_MAX = PLAN_FLAT_MAP,
+    PLAN_TEMPORAL,   /* rows while the time is within their bounds; output: the first columns */
+    PLAN_OP_MAX = PLAN_TEMPORAL,
 };
 
 enum plan_join_kind {
@@ -191,6 +192,31 @@ struct plan_table_call {
     uint32_t args_len;
 };
 
+/* ---- temporal filters ------------------------------------------------------------------------ */
+
+/* How the logical time is compared with a bound. The numbers are part of the wire format. */
+enum plan_temporal_cmp {
+    PLAN_TEMPORAL_BEFORE = 1, /* time < bound: the row goes at it */
+    PLAN_TEMPORAL_UNTIL,      /* time <= bound */
+    PLAN_TEMPORAL_AFTER,      /* time > bound */
+    PLAN_TEMPORAL_FROM,       /* time >= bound: the row comes at it */
+    PLAN_TEMPORAL_AT,         /* time = bound */
+    PLAN_TEMPORAL_CMP_MAX = PLAN_TEMPORAL_AT,
+};
+
+/* A row is there while all of its bounds hold; never, when one is NULL. */
+struct plan_temporal_bound {
+    uint8_t cmp;  /* enum plan_temporal_cmp */
+    uint32_t col; /* of the input: microseconds since 1970 */
+};
+
+/* mz_timestamp, bigint and the two timestamps: 64 bits each, whose infinities are bounds too. */
+static inline bool plan_temporal_takes(uint8_t kind)
+{
+    return kind == TYPE_MZ_TIMESTAMP || kind == TYPE_INT8 || kind == TYPE_TIMESTAMP ||
+           kind == TYPE_TIMESTAMPTZ;
+}
+
 /*
  * Recursion. A PLAN_FIXPOINT has bodies (its inputs) and as many variables (PLAN_VARIABLE nodes
  * before it, no inputs). The nodes that reach one of its variables are its scope; of them only the
@@ -273,6 +299,10 @@ struct plan_node {
             bool ordinality;      /* a last column, INT8: which of the input row's rows it is */
             bool outer;           /* a row without any gives one of NULLs */
         } flat_map;
+        struct {
+            struct plan_temporal_bound *bounds; /* at least one */
+            uint32_t bounds_len;
+        } temporal;
     };
 };
 

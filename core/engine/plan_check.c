@@ -222,6 +222,24 @@ static err_t check_flat_map(const struct plan_node *node, const struct schema *i
     return ERR_OK;
 }
 
+/* The output is the input's first columns: bounds that nobody reads stand behind them. */
+static err_t check_temporal(const struct plan_node *node, const struct schema *input)
+{
+    CHECK(node->temporal.bounds_len > 0 && node->temporal.bounds_len <= BATCH_COLS_MAX,
+          "%u bounds", node->temporal.bounds_len);
+    CHECK(node->temporal.bounds != NULL, "bounds missing");
+    for (uint32_t i = 0; i < node->temporal.bounds_len; i++) {
+        const struct plan_temporal_bound *bound = &node->temporal.bounds[i];
+        CHECK(bound->cmp > 0 && bound->cmp <= PLAN_TEMPORAL_CMP_MAX, "unknown comparison %u",
+              bound->cmp);
+        CHECK(bound->col < input->cols, "bound %u of %u columns", bound->col, input->cols);
+        CHECK(plan_temporal_takes(input->types[bound->col].kind), "bound %u is no time", i);
+    }
+    CHECK(node->schema.cols <= input->cols, "%u columns of %u", node->schema.cols, input->cols);
+    struct schema first = {.cols = node->schema.cols, .types = input->types};
+    return plan_check_same_kinds(&node->schema, &first);
+}
+
 /* How many inputs an operator takes; a union any number but zero. */
 static uint32_t inputs_of(uint8_t op, uint32_t given)
 {
@@ -291,8 +309,15 @@ static err_t check_node(const struct plan *plan, uint32_t index)
         return plan_check_leave(plan, node);
     case PLAN_FLAT_MAP:
         return check_flat_map(node, input);
-    default: /* union, negate, distinct, threshold: as their inputs */
+    case PLAN_TEMPORAL:
+        return check_temporal(node, input);
+    case PLAN_UNION:
+    case PLAN_NEGATE:
+    case PLAN_DISTINCT:
+    case PLAN_THRESHOLD: /* as their inputs */
         return check_union(plan, node);
+    default:
+        return err_new(ERR_INVALID, "unknown operator %u", node->op);
     }
 }
 

@@ -216,6 +216,25 @@ void plan_print_flat_map(struct buf *out, const struct plan_node *node, const st
     plan_print_cols(out, input, node->flat_map.keep, node->flat_map.keep_len);
 }
 
+/* "Temporal filter mz_now() <= a and mz_now() > b" */
+static void print_temporal(struct buf *out, const struct plan_node *node,
+                           const struct schema *input)
+{
+    static const char *const cmps[] = {[PLAN_TEMPORAL_BEFORE] = "<",
+                                       [PLAN_TEMPORAL_UNTIL] = "<=",
+                                       [PLAN_TEMPORAL_AFTER] = ">",
+                                       [PLAN_TEMPORAL_FROM] = ">=",
+                                       [PLAN_TEMPORAL_AT] = "="};
+    ASSERT(node->op == PLAN_TEMPORAL && node->temporal.bounds_len > 0);
+    buf_append_str(out, "Temporal filter");
+    for (uint32_t i = 0; i < node->temporal.bounds_len; i++) {
+        const struct plan_temporal_bound *bound = &node->temporal.bounds[i];
+        ASSERT(bound->cmp > 0 && bound->cmp <= PLAN_TEMPORAL_CMP_MAX);
+        buf_printf(out, "%s mz_now() %s ", i == 0 ? "" : " and", cmps[bound->cmp]);
+        plan_print_col(out, input, bound->col);
+    }
+}
+
 /* ---- names of columns ------------------------------------------------------------------------ */
 
 /* What an import is called, and its columns; NULL: nobody knows. */
@@ -257,7 +276,6 @@ static const char *passed_name(const struct plan_printer *p, const struct plan_n
     case PLAN_DISTINCT:
     case PLAN_THRESHOLD:
     case PLAN_TOPK:
-    case PLAN_WINDOW: return input_name(p, node, 0, col);
     case PLAN_LEAVE: {
         const struct plan_node *fixpoint = &p->plan->nodes[node->inputs[0]];
         return input_name(p, fixpoint, node->leave.binding, col);
@@ -358,6 +376,9 @@ static void print_head(struct plan_printer *p, uint32_t index)
         break;
     case PLAN_FLAT_MAP:
         plan_print_flat_map(p->out, node, input);
+        break;
+    case PLAN_TEMPORAL:
+        print_temporal(p->out, node, input);
         break;
     case PLAN_TOPK:
         print_topk(p->out, node, input);

@@ -79,6 +79,10 @@ static err_t check_use(const struct plan *plan, uint32_t user, uint32_t input, u
         return err_sql(ERR_UNSUPPORTED, "0A000",
                        "window functions that depend on a recursion are not supported within it");
     }
+    if (node->op == PLAN_TEMPORAL) {
+        return err_sql(ERR_UNSUPPORTED, "0A000",
+                       "temporal filters that depend on a recursion are not supported within it");
+    }
     return ERR_OK;
 }
 

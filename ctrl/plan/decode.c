@@ -429,6 +429,27 @@ static err_t decode_recursion(const tailrace_v1_Node *message, struct arena *are
     return ERR_OK;
 }
 
+static err_t decode_temporal(const tailrace_v1_Node *message, struct arena *arena,
+                             struct plan_node *node)
+{
+    const tailrace_v1_Temporal *temporal = &message->temporal;
+    if (!message->has_temporal) {
+        return err_new(ERR_PROTOCOL, "a temporal filter without bounds");
+    }
+    node->temporal.bounds_len = temporal->bounds_count;
+    node->temporal.bounds =
+        ARENA_ARRAY(arena, struct plan_temporal_bound, temporal->bounds_count);
+    for (uint32_t i = 0; i < node->temporal.bounds_len; i++) {
+        const tailrace_v1_TemporalBound *m = &temporal->bounds[i];
+        if (m->cmp == 0 || m->cmp > PLAN_TEMPORAL_CMP_MAX) {
+            return err_new(ERR_PROTOCOL, "unknown comparison with the time %u", m->cmp);
+        }
+        node->temporal.bounds[i] =
+            (struct plan_temporal_bound){.cmp = (uint8_t)m->cmp, .col = m->col};
+    }
+    return ERR_OK;
+}
+
 /*
  * op and schema first: the parts of some operators depend on the schema. A part that the operator
  * does not have is ignored, one it lacks is an error.
@@ -460,6 +481,7 @@ static err_t decode_node(const tailrace_v1_Node *message, struct arena *arena,
     case PLAN_FIXPOINT:
     case PLAN_LEAVE: return decode_recursion(message, arena, node);
     case PLAN_FLAT_MAP: return decode_flat_map(message, arena, node);
+    case PLAN_TEMPORAL: return decode_temporal(message, arena, node);
     default: return ERR_OK;
     }
 }

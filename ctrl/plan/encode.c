@@ -292,6 +292,21 @@ static void encode_topk(const struct plan_node *node, struct arena *arena, tailr
     out->topk.offset = node->topk.offset;
 }
 
+static void encode_temporal(const struct plan_node *node, struct arena *arena,
+                            tailrace_v1_Node *out)
+{
+    ASSERT(node->op == PLAN_TEMPORAL);
+    out->has_temporal = true;
+    out->temporal.bounds_count = (pb_size_t)node->temporal.bounds_len;
+    out->temporal.bounds =
+        ARENA_ARRAY(arena, tailrace_v1_TemporalBound, node->temporal.bounds_len);
+    for (uint32_t i = 0; i < node->temporal.bounds_len; i++) {
+        const struct plan_temporal_bound *bound = &node->temporal.bounds[i];
+        out->temporal.bounds[i] =
+            (tailrace_v1_TemporalBound){.cmp = bound->cmp, .col = bound->col};
+    }
+}
+
 /*
  * Operators without parameters are their number, inputs and schema. One sub-message per operator
  * that has parameters; has_ flags say which is there.
@@ -329,6 +344,7 @@ static void encode_node(const struct plan_node *node, struct arena *arena, tailr
         out->leave.binding = node->leave.binding;
         break;
     case PLAN_FLAT_MAP: encode_flat_map(node, arena, out); break;
+    case PLAN_TEMPORAL: encode_temporal(node, arena, out); break;
     default: break;
     }
 }

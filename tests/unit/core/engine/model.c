@@ -1192,6 +1192,40 @@ static void eval_linear(const struct plan_node *node, const struct rel *in, stru
     }
 }
 
+static bool bound_holds(const struct plan_temporal_bound *bound, uint64_t time, struct datum d)
+{
+    int64_t now = (int64_t)time;
+    if (d.null) {
+        return false;
+    }
+    switch (bound->cmp) {
+    case PLAN_TEMPORAL_BEFORE: return now < d.i;
+    case PLAN_TEMPORAL_UNTIL: return now <= d.i;
+    case PLAN_TEMPORAL_AFTER: return now > d.i;
+    case PLAN_TEMPORAL_FROM: return now >= d.i;
+    default: return now == d.i;
+    }
+}
+
+static void eval_temporal(const struct plan_node *node, uint64_t time, const struct rel *in,
+                          struct rel *out)
+{
+    for (uint32_t i = 0; i < rows(in); i++) {
+        bool there = true;
+        for (uint32_t k = 0; k < node->temporal.bounds_len; k++) {
+            const struct plan_temporal_bound *bound = &node->temporal.bounds[k];
+            there &= bound_holds(bound, time, at(in, i, bound->col));
+        }
+        for (uint32_t c = 0; there && c < out->cols; c++) {
+            struct datum d = at(in, i, c);
+            batch_builder_datum(out->ok_rows, c, &d);
+        }
+        if (there) {
+            end(out, count(in, i));
+        }
+    }
+}
+
 static void eval_node(struct model *model, uint32_t index, uint32_t *source)
 {
     const struct plan_node *node = &model->plan->nodes[index];
@@ -1219,6 +1253,9 @@ static void eval_node(struct model *model, uint32_t index, uint32_t *source)
         break;
     case PLAN_JOIN:
         eval_join(node, in, &model->rels[node->inputs[1]], out);
+        break;
+    case PLAN_TEMPORAL:
+        eval_temporal(node, model->time, in, out);
         break;
     case PLAN_MFP:
     case PLAN_NEGATE:

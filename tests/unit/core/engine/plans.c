@@ -145,6 +145,16 @@ uint32_t plan_topk(struct plan *p, uint32_t input, const uint32_t *keys, uint32_
     return plan_add(p, &node);
 }
 
+uint32_t plan_temporal(struct plan *p, uint32_t input, const struct plan_temporal_bound *bounds,
+                       uint32_t bounds_len, uint32_t cols)
+{
+    struct plan_node node = node_of(p, PLAN_TEMPORAL, &input, 1);
+    node.schema.cols = cols;
+    node.temporal.bounds = arena_memdup(&p->arena, bounds, bounds_len * sizeof(*bounds));
+    node.temporal.bounds_len = bounds_len;
+    return plan_add(p, &node);
+}
+
 static struct schema project(struct plan *p, const struct type *types, const uint32_t *cols,
                              uint32_t len)
 {

@@ -38,6 +38,9 @@ uint32_t plan_leave(struct plan *p, uint32_t fixpoint, uint32_t binding);
 /* Keeps all columns; the call is complete. element: what unnest gives. */
 uint32_t plan_flat_map(struct plan *p, uint32_t input, const struct plan_table_call *calls,
                        uint32_t calls_len, bool ordinality, bool outer, uint8_t element);
+/* Temporal filter; output: the first cols columns. */
+uint32_t plan_temporal(struct plan *p, uint32_t input, const struct plan_temporal_bound *bounds,
+                       uint32_t bounds_len, uint32_t cols);
 void plan_export_index(struct plan *p, uint64_t id, uint32_t node, const uint32_t *keys,
                        uint32_t keys_len);
 void plan_export_subscribe(struct plan *p, uint64_t id, uint32_t node, bool snapshot,

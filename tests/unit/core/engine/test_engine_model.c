@@ -308,6 +308,25 @@ static uint32_t add_flat_map(struct rng *rng, struct plan *p, uint32_t input)
                                   rng_below(rng, 3) == 0, TYPE_TEXT);
 }
 
+/* Bounds a few times beyond the input's own, so that windows are open, over and still to come. */
+static void add_temporal(struct rng *rng, struct plan *p, uint32_t input)
+{
+    struct plan_temporal_bound bounds[3];
+    uint32_t n = 1 + (uint32_t)rng_below(rng, 3);
+    uint32_t cols = p->nodes[input].schema.cols;
+    int value = find_col(p, input, TYPE_INT8);
+    if (value < 0 || cols > 12) {
+        return;
+    }
+    uint32_t node = input;
+    for (uint32_t i = 0; i < n; i++) {
+        bounds[i].col = p->nodes[node].schema.cols;
+        bounds[i].cmp = (uint8_t)(1 + rng_below(rng, PLAN_TEMPORAL_CMP_MAX));
+        node = plan_plus(p, node, (uint32_t)value, (int64_t)rng_below(rng, 2 * TIMES) - 4);
+    }
+    plan_temporal(p, node, bounds, n, rng_below(rng, 4) == 0 ? cols + n : cols);
+}
+
 static uint32_t add_constant(struct rng *rng, struct plan *p)
 {
     struct plan_node node = {.op = PLAN_CONSTANT};
@@ -371,6 +390,9 @@ static void add_op(struct run *run, struct rng *rng, struct plan *p, uint32_t *j
         break;
     case PLAN_MFP:
         add_mfp(rng, p, input);
+        break;
+    case PLAN_TEMPORAL:
+        add_temporal(rng, p, input);
         break;
     case PLAN_CONSTANT:
         add_constant(rng, p);
@@ -718,12 +740,53 @@ static void check_all(struct run *run, uint64_t last)
     }
 }
 
+static void feed_nothing(struct run *run, uint64_t upper)
+{
+    struct batch_builder *none[2] = {batch_builder_new(source_kinds, COLS),
+                                     batch_builder_new(batch_err_kinds, ERR_COLS)};
+    for (uint32_t s = 0; s < run->sources_len; s++) {
+        for (uint32_t p = 0; p < run->sources[s].parts; p++) {
+            feed(run, s, p, upper, none[0], none[1]);
+        }
+    }
+    batch_builder_free(none[0]);
+    batch_builder_free(none[1]);
+    replica_settle(run->replica);
+}
+
+static bool is_temporal(const struct plan *p)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < p->nodes_len; i++) {
+        found |= p->nodes[i].op == PLAN_TEMPORAL;
+    }
+    return found;
+}
+
+/* Times at which nothing comes in: what temporal filters let go goes by itself. */
+static uint64_t pass_quietly(struct run *run, uint64_t last)
+{
+    uint64_t quiet = last + 1 + rng_below(&run->rng, 2 * TIMES);
+    feed_nothing(run, quiet + 1);
+    for (uint64_t t = last + 1; t <= quiet; t++) {
+        check_time(run, t);
+    }
+    return quiet;
+}
+
 static void finish(struct run *run, uint64_t last)
 {
     struct replica *r = run->replica;
+    bool temporal = is_temporal(run->plan);
+    last = temporal ? pass_quietly(run, last) : last;
     retract_all(run, last + 1);
     replica_settle(r);
     check_time(run, last + 1);
+    if (temporal) { /* opposites of different workers wait for their time */
+        feed_nothing(run, last + 4 * TIMES);
+        last += 4 * TIMES - 2;
+        check_time(run, last + 1);
+    }
     for (uint32_t w = 0; w < r->workers; w++) {
         engine_allow_compaction(r->worker[w].engine, INDEX_ID, last + 1);
     }
@@ -737,16 +800,7 @@ static void finish(struct run *run, uint64_t last)
                 (unsigned long long)run->plan_seed, r->workers, (unsigned long long)arranged);
     }
     CU_ASSERT_FATAL(arranged == 0 || has_constant(run->plan));
-    struct batch_builder *none[2] = {batch_builder_new(source_kinds, COLS),
-                                     batch_builder_new(batch_err_kinds, ERR_COLS)};
-    for (uint32_t s = 0; s < run->sources_len; s++) {
-        for (uint32_t p = 0; p < run->sources[s].parts; p++) {
-            feed(run, s, p, FRONTIER_EMPTY, none[0], none[1]);
-        }
-    }
-    batch_builder_free(none[0]);
-    batch_builder_free(none[1]);
-    replica_settle(r);
+    feed_nothing(run, FRONTIER_EMPTY);
     CU_ASSERT_FATAL(replica_frontier(r, SUBSCRIBE_ID) == FRONTIER_EMPTY);
     CU_ASSERT_FATAL(replica_frontier(r, INDEX_ID) == FRONTIER_EMPTY);
     replica_drop(r, DATAFLOW_ID);
@@ -851,13 +905,15 @@ SHAPE(test_threshold, "threshold", 1, 60, 0, PLAN_THRESHOLD)
 SHAPE(test_topk, "topk", 1, 200, 0, PLAN_TOPK)
 SHAPE(test_window, "window", 1, 600, 0, PLAN_WINDOW)
 SHAPE(test_flat_map, "flat map", 2, 300, 0, PLAN_FLAT_MAP)
+SHAPE(test_temporal, "temporal filter", 1, 200, 0, PLAN_TEMPORAL)
 SHAPE(test_deep, "deep", 5, 150, 0, PLAN_UNION, PLAN_NEGATE, PLAN_MFP, PLAN_JOIN, PLAN_REDUCE,
-      PLAN_DISTINCT, PLAN_THRESHOLD, PLAN_TOPK, PLAN_WINDOW, PLAN_FLAT_MAP, PLAN_CONSTANT)
+      PLAN_DISTINCT, PLAN_THRESHOLD, PLAN_TOPK, PLAN_WINDOW, PLAN_FLAT_MAP, PLAN_CONSTANT,
+      PLAN_TEMPORAL)
 SHAPE_OF(test_word_reduce, "reduce of words", 1, 200, 0, true, PLAN_REDUCE)
 SHAPE_OF(test_word_distinct, "distinct of words", 1, 100, 0, true, PLAN_DISTINCT, PLAN_THRESHOLD)
 SHAPE_OF(test_word_join, "inner join of words", 1, 200, PLAN_JOIN_INNER, true, PLAN_JOIN)
 SHAPE_OF(test_word_deep, "deep, of words", 5, 150, 0, true, PLAN_UNION, PLAN_NEGATE, PLAN_JOIN,
-         PLAN_REDUCE, PLAN_DISTINCT, PLAN_THRESHOLD)
+         PLAN_REDUCE, PLAN_DISTINCT, PLAN_THRESHOLD, PLAN_TEMPORAL)
 
 static const struct test_case cases[] = {
     {"sources", test_sources},
@@ -873,6 +929,7 @@ static const struct test_case cases[] = {
     {"topk", test_topk},
     {"window", test_window},
     {"flat_map", test_flat_map},
+    {"temporal", test_temporal},
     {"deep", test_deep},
     {"word_reduce", test_word_reduce},
     {"word_distinct", test_word_distinct},

@@ -8,7 +8,7 @@ static const uint8_t kinds[] = {TYPE_INT8, TYPE_TEXT, TYPE_BOOL, TYPE_NUMERIC};
 static const uint32_t col0[] = {0};
 static const uint32_t col1[] = {1};
 
-enum { SOURCE, FILTER, JOIN, REDUCE, TOPK, UNION, CONSTANT, EXPORTS };
+enum { SOURCE, FILTER, JOIN, REDUCE, TOPK, UNION, CONSTANT, TEMPORAL, EXPORTS };
 
 /* One of everything. */
 static struct plan *example(uint64_t transient)
@@ -37,6 +37,9 @@ static struct plan *example(uint64_t transient)
     constant.constant.diffs[0] = 1;
     constant.constant.diffs[1] = 3;
     plan_add(p, &constant);
+    static const struct plan_temporal_bound bounds[] = {{PLAN_TEMPORAL_FROM, 0},
+                                                        {PLAN_TEMPORAL_BEFORE, 0}};
+    plan_temporal(p, SOURCE, bounds, 2, 3);
     plan_export_index(p, 9, REDUCE, col0, 1);
     plan_export_subscribe(p, PLAN_ID_TRANSIENT | transient, UNION, false, 100);
     return p;
@@ -58,6 +61,8 @@ static void test_print(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "Export subscribe t7 without snapshot until=100\n"));
     CU_ASSERT_PTR_NOT_NULL(
         strstr(text, "TopK group=(#1) order=(#1 desc nulls first) limit=3 offset=2\n"));
+    CU_ASSERT_PTR_NOT_NULL(
+        strstr(text, "Temporal filter mz_now() >= #0 and mz_now() < #0\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "Constant rows=2 (42) (NULL)x3\n"));
     /* Each node once: as many heads as nodes, the rest are references. */
     CU_ASSERT_PTR_NULL(strstr(strstr(text, "Source u1") + 1, "Source u1"));
@@ -89,7 +94,7 @@ static void test_words(void)
     plan_print_words(p, &words, &out);
     const char *text = buf_cstr(&out);
     static const char *const pieces[] = {
-        "Export index u9 keys=(id#0) [7]\n",
+        "Export index u9 keys=(id#0) [8]\n",
         "Reduce group=(id#0) aggregates=(count(*), sum(distinct state#3), max(customer#1) filter "
         "total#2) [3]\n",
         "InnerJoin on=(id = id) [2]\n",
@@ -131,6 +136,9 @@ static void test_equal(void)
     b->nodes[TOPK].topk.limit = 4;
     CU_ASSERT(!plan_equal(a, b));
     b->nodes[TOPK].topk.limit = 3;
+    b->nodes[TEMPORAL].temporal.bounds[1].cmp = PLAN_TEMPORAL_UNTIL;
+    CU_ASSERT(!plan_equal(a, b));
+    b->nodes[TEMPORAL].temporal.bounds[1].cmp = PLAN_TEMPORAL_BEFORE;
     b->exports[0].keys_len = 0;
     CU_ASSERT(!plan_equal(a, b));
     b->exports[0].keys_len = 1;
@@ -195,14 +203,22 @@ static void break_plan(struct plan *p, int how)
                  .func = AGG_ARRAY_AGG, .arg = 1, .order_len = 1, .type = type_of(TYPE_TEXT),
                  .order = ARENA_ARRAY(&p->arena, struct plan_order, 1)};
              n[REDUCE].reduce.aggs[2].order[0].col = 100; break;
-    case 43: p->nodes_len = 0; p->exports_len = 0; break;    /* nothing to run */
+    case 43: n[TEMPORAL].temporal.bounds_len = 0; break;
+    case 44: n[TEMPORAL].temporal.bounds = NULL; break;
+    case 45: n[TEMPORAL].temporal.bounds[0].col = 1; break;  /* text is no time */
+    case 46: n[TEMPORAL].temporal.bounds[0].col = 4; break;
+    case 47: n[TEMPORAL].temporal.bounds[1].cmp = 0; break;
+    case 48: n[TEMPORAL].temporal.bounds[1].cmp = PLAN_TEMPORAL_CMP_MAX + 1; break;
+    case 49: n[TEMPORAL].schema.cols = 5; break;
+    case 50: n[TEMPORAL].schema.types = n[TEMPORAL].schema.types + 1; break; /* text for int8 */
+    case 51: p->nodes_len = 0; p->exports_len = 0; break;    /* nothing to run */
     default: break;
     }
 }
 
 static void test_hostile(void)
 {
-    for (int how = 0; how <= 43; how++) {
+    for (int how = 0; how <= 51; how++) {
         struct plan *p = example(7);
         break_plan(p, how);
         err_t err = plan_validate(p);

@@ -311,6 +311,17 @@ static uint32_t add_recursion(struct plan *plan, uint32_t input)
     return plan_add(plan, &leave);
 }
 
+static void add_temporal(struct plan *plan, uint32_t input)
+{
+    struct arena *a = &plan->arena;
+    struct plan_node node = NODE(plan, PLAN_TEMPORAL, SCHEMA(a, TYPE_INT8), input);
+    node.temporal.bounds_len = 2;
+    node.temporal.bounds = ARENA_ARRAY(a, struct plan_temporal_bound, 2);
+    node.temporal.bounds[0].cmp = PLAN_TEMPORAL_UNTIL;
+    node.temporal.bounds[1].cmp = PLAN_TEMPORAL_AFTER;
+    plan_add(plan, &node);
+}
+
 static void add_exports(struct plan *plan, uint32_t index, uint32_t subscribe)
 {
     struct arena *a = &plan->arena;
@@ -352,6 +363,7 @@ struct plan *sample_plan_operators(void)
     add_ordered_reduce(plan, topk);
     add_window(plan, topk);
     add_flat_map(plan, topk);
+    add_temporal(plan, topk);
     add_exports(plan, topk, add_reduce(plan, topk));
     return plan;
 }
