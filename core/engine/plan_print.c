@@ -276,6 +276,8 @@ static const char *passed_name(const struct plan_printer *p, const struct plan_n
     case PLAN_DISTINCT:
     case PLAN_THRESHOLD:
     case PLAN_TOPK:
+    case PLAN_WINDOW:
+    case PLAN_TEMPORAL: return input_name(p, node, 0, col);
     case PLAN_LEAVE: {
         const struct plan_node *fixpoint = &p->plan->nodes[node->inputs[0]];
         return input_name(p, fixpoint, node->leave.binding, col);

@@ -57,7 +57,7 @@ struct wheel {
 void wheel_init(struct wheel *wheel, const uint8_t *kinds, uint32_t cols, struct account *account,
                 uint64_t base);
 void wheel_free(struct wheel *wheel);
-/* Holds the rows listed, until their times. Columns of the batch behind the wheel's are left out. */
+/* Holds the rows listed, until their times. Columns behind those of the wheel are left out. */
 void wheel_add(struct wheel *wheel, const struct batch *b, const uint32_t *sel, uint32_t n);
 /*
  * A piece of work on the way to upper; false: there is nothing before upper any more, and upper is
