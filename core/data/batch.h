@@ -115,8 +115,11 @@ void batch_builder_finish(struct batch_builder *b, void *out);
 /* The same into fresh memory (free with free()), 64-byte aligned. */
 void *batch_builder_finish_new(struct batch_builder *b, size_t *size);
 
-/* A copy of what a view shows, in memory of its own like batch_builder_finish_new's. */
-void *batch_copy_new(const struct batch *b, size_t *size);
+/*
+ * A copy of what a view shows, in memory of its own like batch_builder_finish_new's: of the columns
+ * with reads[c] (NULL: all), in their order.
+ */
+void *batch_copy_new(const struct batch *b, const bool *reads, size_t *size);
 
 /*
  * Columns as words, for loops that take kinds of at most 8 bytes as what they are: bits. A value is
@@ -129,6 +132,8 @@ void batch_words(const struct batch_col *c, const uint32_t *rows, uint32_t first
 /* Appends n values to column c; nulls: one byte a row, or NULL when there are none. */
 void batch_builder_words(struct batch_builder *b, size_t c, const uint64_t *words, size_t stride,
                          const uint8_t *nulls, size_t n);
+/* The same of any kind, one by one; NULLs as they say. */
+void batch_builder_data(struct batch_builder *b, size_t c, const struct datum *data, size_t n);
 /* Ends n rows of one time, whose columns are all there. */
 void batch_builder_end_rows(struct batch_builder *b, uint64_t time, const int64_t *diffs,
                             size_t stride, size_t n);

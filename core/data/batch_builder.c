@@ -231,11 +231,8 @@ void build_col_bytes(struct build_col *c, const void *data, size_t len)
 /* ---- single values --------------------------------------------------------------------------- */
 
 /* d is a valid value of the column's kind (datum_valid): text is UTF-8, numbers are in range. */
-void batch_builder_datum(struct batch_builder *b, size_t c, const struct datum *d)
+static void append_datum(struct build_col *col, const struct datum *d)
 {
-    ASSERT(c < b->cols);
-    struct build_col *col = &b->col[c];
-    ASSERT(col->rows == b->rows);
     if (d->null) {
         build_col_null(col);
         return;
@@ -247,6 +244,20 @@ void batch_builder_datum(struct batch_builder *b, size_t c, const struct datum *
     uint64_t value[VALUE_WORDS_MAX];
     datum_store(col->kind, d, value);
     build_col_fixed(col, value);
+}
+
+void batch_builder_datum(struct batch_builder *b, size_t c, const struct datum *d)
+{
+    ASSERT(c < b->cols && b->col[c].rows == b->rows);
+    append_datum(&b->col[c], d);
+}
+
+void batch_builder_data(struct batch_builder *b, size_t c, const struct datum *data, size_t n)
+{
+    ASSERT(c < b->cols && b->col[c].rows == b->rows);
+    for (size_t i = 0; i < n; i++) {
+        append_datum(&b->col[c], &data[i]);
+    }
 }
 
 static void reserve_times(struct batch_builder *b, size_t rows)
@@ -611,27 +622,35 @@ void *batch_builder_finish_new(struct batch_builder *b, size_t *size)
     return out;
 }
 
+/* The view's column as a builder would hold it: only to be read. */
+static struct build_col column_of_view(const struct batch_col *from, uint32_t rows)
+{
+    bool fixed = type_width(from->kind) > 0;
+    ASSERT(fixed || from->offsets[0] == 0);
+    return (struct build_col){.kind = from->kind,
+                              .width = (uint8_t)type_width(from->kind),
+                              .has_nulls = from->validity != NULL,
+                              .rows = rows,
+                              .values = (uint8_t *)from->values,
+                              .offsets = (uint32_t *)from->offsets,
+                              .bytes = (uint8_t *)from->bytes,
+                              .validity = (uint64_t *)from->validity,
+                              .bytes_len = fixed ? 0 : from->offsets[rows]};
+}
+
 /* A builder is made up whose columns are the view's, and finished: finishing only reads. */
-void *batch_copy_new(const struct batch *b, size_t *size)
+void *batch_copy_new(const struct batch *b, const bool *reads, size_t *size)
 {
     ASSERT(b->rows <= BATCH_ROWS_MAX && b->cols <= BATCH_COLS_MAX);
     struct build_col *cols = mem_zalloc(b->cols * sizeof(*cols));
+    uint32_t taken = 0;
     for (uint32_t c = 0; c < b->cols; c++) {
-        const struct batch_col *from = &b->col[c];
-        bool fixed = type_width(from->kind) > 0;
-        ASSERT(fixed || from->offsets[0] == 0);
-        cols[c] = (struct build_col){.kind = from->kind,
-                                     .width = (uint8_t)type_width(from->kind),
-                                     .has_nulls = from->validity != NULL,
-                                     .rows = b->rows,
-                                     .values = (uint8_t *)from->values,
-                                     .offsets = (uint32_t *)from->offsets,
-                                     .bytes = (uint8_t *)from->bytes,
-                                     .validity = (uint64_t *)from->validity,
-                                     .bytes_len = fixed ? 0 : from->offsets[b->rows]};
+        if (reads == NULL || reads[c]) {
+            cols[taken++] = column_of_view(&b->col[c], b->rows);
+        }
     }
     struct batch_builder all = {.col = cols,
-                                .cols = b->cols,
+                                .cols = taken,
                                 .rows = b->rows,
                                 .has_times = b->times != NULL,
                                 .has_diffs = b->diffs != NULL,

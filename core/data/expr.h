@@ -175,6 +175,8 @@ struct mfp_prog;
 /* input kinds as validated; the mfp may be freed afterwards. context: for error rows. */
 struct mfp_prog *mfp_compile(const struct mfp *mfp, const uint8_t *input_kinds,
                              const char *context);
+/* Which input columns it looks at; the others need not be there when it runs. */
+const bool *mfp_prog_reads(const struct mfp_prog *prog);
 /* NULL is allowed. */
 void mfp_prog_free(struct mfp_prog *prog);
 /* Applies to a batch: rows appended to ok (schema: projected kinds) and err (batch_err_kinds),

@@ -289,6 +289,12 @@ struct mfp_prog *mfp_compile(const struct mfp *mfp, const uint8_t *input_kinds,
     return prog;
 }
 
+const bool *mfp_prog_reads(const struct mfp_prog *prog)
+{
+    ASSERT(prog->used != NULL);
+    return prog->used;
+}
+
 /* NULL is allowed. */
 void mfp_prog_free(struct mfp_prog *prog)
 {

@@ -142,15 +142,36 @@ struct chunk *chunk_advance(struct chunk *parent, uint64_t advance_to)
     return chunk;
 }
 
+/* The columns that were copied, one after another, go to their places; from the last, in place. */
+static void spread_columns(struct chunk *chunk, const struct batch *like, const bool *reads)
+{
+    uint32_t left = chunk->batch.cols;
+    for (uint32_t c = like->cols; c > 0; c--) {
+        ASSERT(left <= c);
+        chunk->cols[c - 1] = reads[c - 1] ? chunk->cols[--left]
+                                          : (struct batch_col){.kind = like->col[c - 1].kind};
+    }
+    ASSERT(left == 0);
+    chunk->batch.cols = like->cols;
+}
+
 /* For input of the host, whose memory is only valid during the call. */
-struct chunk *chunk_copy(const struct batch *batch, struct account *account)
+struct chunk *chunk_copy(const struct batch *batch, const bool *reads, struct account *account)
 {
     if (batch == NULL || batch->rows == 0) {
         return NULL;
     }
     size_t size;
-    void *data = batch_copy_new(batch, &size);
-    return chunk_take(data, size, batch->cols, account);
+    void *data = batch_copy_new(batch, reads, &size);
+    struct chunk *chunk = chunk_new(batch->cols, size, account);
+    chunk->data = data;
+    batch_view(data, size, chunk->cols, batch->cols, &chunk->batch);
+    if (reads != NULL) {
+        spread_columns(chunk, batch, reads);
+    }
+    ASSERT(chunk->batch.cols == batch->cols && chunk->batch.rows == batch->rows);
+    find_time_bounds(chunk);
+    return chunk;
 }
 
 void chunk_charge(struct chunk *chunk, struct account *account)

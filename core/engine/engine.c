@@ -503,10 +503,11 @@ void engine_input(struct engine *engine, uint64_t dataflow_id, uint32_t source_i
         return;
     }
     ASSERT(source_index < dataflow->sources_len && lower <= upper);
-    struct chunk *rows[2] = {chunk_copy(ok, &dataflow->account),
-                             chunk_copy(err, &dataflow->account)};
-    source_input(&dataflow->ops[dataflow->sources[source_index]], part, lower, upper, rows[0],
-                 rows[1]);
+    struct op *source = &dataflow->ops[dataflow->sources[source_index]];
+    const bool *reads = ok != NULL && ok->cols == source->cols ? source_reads(source) : NULL;
+    struct chunk *rows[2] = {chunk_copy(ok, reads, &dataflow->account),
+                             chunk_copy(err, NULL, &dataflow->account)};
+    source_input(source, part, lower, upper, rows[0], rows[1]);
     chunk_unref(rows[0]);
     chunk_unref(rows[1]);
 }

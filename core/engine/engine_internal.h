@@ -322,6 +322,8 @@ void op_make_temporal(struct op *op);
 void op_make_index(struct op *op, const struct plan_export *export);
 void op_make_subscribe(struct op *op, const struct plan_export *export);
 
+/* Which columns of a source somebody reads; the others need not be in its chunks. */
+const bool *source_reads(struct op *op);
 /* Takes no reference of the caller's. */
 void source_input(struct op *op, uint32_t part, uint64_t lower, uint64_t upper, struct chunk *ok,
                   struct chunk *err);

@@ -1,65 +1,63 @@
 /*
- * Reduce, distinct and threshold of groups that are a few words: keys of one to four numbers, dates
- * or flags, and counts. The same operator as in op_reduce.c, with the same output, for the plans
- * that allow it; what differs is that nothing is done per row but loads, compares and stores.
+ * Reduce, distinct and threshold of groups that are a few words: keys of one to four numbers, dates,
+ * flags or (as their numbers in a dictionary) strings, and aggregates that are (flat_state.h). The
+ * same operator as in op_reduce.c, with the same output, for the plans that allow it; what differs
+ * is that nothing is done per row but loads, compares and stores.
  *
  * Rows are taken FLAT_ROWS at a time, all of one time: their keys are read a column at a time and
- * hashed, the cells they will touch are loaded, then the counts change. The first change of a group
- * at a time keeps its counts as they were (struct touched's words) and leaves a mark in its cell,
- * the touched group's number. When the time is complete the groups are looked up by hash and mark,
- * again FLAT_ROWS at a time, and what changed is put out a column at a time.
+ * hashed, the cells they will touch are loaded, then the states change. The first change of a group
+ * at a time keeps its image as it was and leaves a mark in its cell, the touched group's number.
+ * When the time is complete the groups are looked up by hash and mark, again FLAT_ROWS at a time,
+ * and what changed is put out a column at a time.
  *
- *   touched   hash, states before     one after another, 1 + states words each
- *   states    rows of the group, then one count for each count(x) or count(*) with a filter
+ *   touched   hash, image before     one after another, 1 + image_words each
+ *
+ * Strings: a row at hand holds those of its key, a cell those of its own, an image those it shows.
  */
-#include "core/engine/cells.h"
-#include "core/engine/reduce_state.h"
+#include "core/engine/flat_state.h"
 
 enum {
-    FLAT_ROWS = 64, /* cells of so many rows stay in the first-level cache until they are used */
-    FLAT_AGGS_MAX = 6,
-    FLAT_STATES_MAX = 1 + FLAT_AGGS_MAX,
     FLAT_COLS_MAX = CELLS_KEYS_MAX + FLAT_AGGS_MAX,
     TOUCHED_KEPT = 1 << 18, /* groups: the list of a snapshot's is not kept */
 };
 
-/* What a group counts besides its rows: those that pass the filter and have a value. */
-struct flat_count {
-    bool has_arg, has_filter;
-    uint32_t arg, filter; /* input columns */
-};
-
 /* Rows at hand, of one time. */
 struct flat_block {
-    const struct batch *batch;
-    uint32_t len;
+    struct flat_rows input;
     uint32_t rows[FLAT_ROWS];
     uint64_t column[FLAT_ROWS];
     uint64_t keys[FLAT_ROWS * CELLS_KEYS_MAX]; /* row after row */
     uint32_t nulls[FLAT_ROWS];
     uint64_t hash[FLAT_ROWS];
+    uint32_t held[FLAT_ROWS * CELLS_KEYS_MAX]; /* strings of the keys */
+    uint32_t held_len;
 };
 
 /* Output of a block of groups: at most an old and a new row each. */
 struct flat_output {
     uint32_t len;
     uint64_t words[FLAT_COLS_MAX][2 * FLAT_ROWS];
-    uint8_t nulls[CELLS_KEYS_MAX][2 * FLAT_ROWS]; /* of the key columns */
+    struct numeric *numerics[FLAT_COLS_MAX]; /* instead, of such columns: 2 * FLAT_ROWS */
+    uint8_t nulls[FLAT_COLS_MAX][2 * FLAT_ROWS];
     int64_t diffs[2 * FLAT_ROWS];
+    uint64_t *images;                          /* of the groups, after the time */
+    uint32_t dropped[FLAT_ROWS * CELLS_KEYS_MAX]; /* strings of groups that are gone */
+    uint32_t dropped_len;
 };
 
 struct flat {
     uint8_t op; /* PLAN_REDUCE, PLAN_DISTINCT or PLAN_THRESHOLD */
-    uint32_t keys_len, aggs_len;
-    uint32_t keys[CELLS_KEYS_MAX];         /* input columns */
-    uint32_t agg_state[FLAT_AGGS_MAX];     /* which state an aggregate shows */
-    struct flat_count counts[FLAT_AGGS_MAX]; /* of the states from 1 on */
-    uint32_t states;
+    uint32_t keys_len;
+    uint32_t keys[CELLS_KEYS_MAX]; /* input columns */
+    uint32_t strings;              /* a bit a key: its words are numbers in the dictionary */
+    struct flat_layout layout;
     struct cells table;
+    struct pool pool; /* of the layout's sets */
+    struct dict dict;
     struct intake intake;
     bool flushing; /* the changes of time are in, touched groups are being looked at */
     uint64_t time;
-    uint64_t *touched; /* (1 + states) words each */
+    uint64_t *touched;
     size_t touched_len, touched_cap; /* groups */
     size_t flushed;
     struct flat_block block;
@@ -68,18 +66,46 @@ struct flat {
 
 /* ---- taking rows ----------------------------------------------------------------------------- */
 
+/* A column of strings as their numbers, held. Runs of one string, as of a day, are looked up once. */
+static void hold_strings(struct flat *flat, const struct batch_col *col)
+{
+    struct flat_block *block = &flat->block;
+    struct datum last = {.null = true};
+    for (uint32_t i = 0; i < block->input.len; i++) {
+        struct datum d;
+        batch_datum(col, block->rows[i], &d);
+        if (d.null) {
+            block->column[i] = 0;
+        } else if (!last.null && d.len == last.len &&
+                   (d.len == 0 || memcmp(d.s, last.s, d.len) == 0)) {
+            block->column[i] = block->held[block->held_len - 1];
+        } else {
+            uint32_t number = dict_hold(&flat->dict, d.s, d.len);
+            block->held[block->held_len++] = number;
+            block->column[i] = number;
+            last = d;
+        }
+    }
+    ASSERT(block->held_len <= ARRAY_LEN(block->held));
+}
+
 /* The next rows of the intake: their keys, hashes, and cells on the way. */
 static void load_block(struct flat *flat)
 {
     struct flat_block *block = &flat->block;
-    uint32_t n = intake_take(&flat->intake, FLAT_ROWS, block->rows, &block->batch);
-    const struct batch *b = block->batch;
+    uint32_t n = intake_take(&flat->intake, FLAT_ROWS, block->rows, &block->input.batch);
+    const struct batch *b = block->input.batch;
     ASSERT(n > 0 && n <= FLAT_ROWS && b->rows >= n);
-    block->len = n;
+    block->input.len = n;
+    block->input.rows = block->rows;
     memset(block->nulls, 0, n * sizeof(block->nulls[0]));
     for (uint32_t k = 0; k < flat->keys_len; k++) {
         const struct batch_col *col = &b->col[flat->keys[k]];
-        batch_words(col, block->rows, 0, n, block->column);
+        if ((flat->strings >> k & 1) != 0) {
+            hold_strings(flat, col);
+        } else {
+            batch_words(col, block->rows, 0, n, block->column);
+        }
         for (uint32_t i = 0; i < n; i++) {
             block->keys[i * flat->keys_len + k] = block->column[i];
         }
@@ -96,29 +122,24 @@ static void load_block(struct flat *flat)
     }
 }
 
-/* Modulo 2^64, as all diffs are. */
-static int64_t plus(int64_t a, int64_t b)
+/* Groups of counts of rows alone are seen as they are. */
+static inline void image_of(struct flat *flat, const uint64_t *group, uint64_t *image)
 {
-    return (int64_t)((uint64_t)a + (uint64_t)b);
-}
-
-static bool counts_row(const struct flat_count *count, const struct batch *b, uint32_t row)
-{
-    if (count->has_arg && batch_is_null(&b->col[count->arg], row)) {
-        return false;
+    if (flat->layout.states_len == 0) {
+        image[FLAT_ROW_COUNT] = group[FLAT_ROW_COUNT];
+        image[FLAT_NEGATIVE] = 0;
+    } else {
+        flat_image(&flat->layout, group, image);
     }
-    const struct batch_col *filter = &b->col[count->filter];
-    return !count->has_filter ||
-           (!batch_is_null(filter, row) && ((const uint8_t *)filter->values)[row] != 0);
 }
 
 /* At a group's first change of a time: what it was, and the mark by which it is found again. */
 static void touch(struct flat *flat, uint64_t *cell, uint64_t hash)
 {
     ASSERT((cell[0] & CELL_MARK) == 0 && flat->touched_len < flat->touched_cap);
-    uint64_t *touched = &flat->touched[flat->touched_len++ * (1 + flat->states)];
+    uint64_t *touched = &flat->touched[flat->touched_len++ * (1 + flat->layout.image_words)];
     touched[0] = hash;
-    memcpy(touched + 1, cells_payload(&flat->table, cell), flat->states * sizeof(*touched));
+    image_of(flat, cells_payload(&flat->table, cell), touched + 1);
     cell[0] |= flat->touched_len;
 }
 
@@ -126,7 +147,7 @@ static void touch(struct flat *flat, uint64_t *cell, uint64_t hash)
 static void resize_touched(struct op *op, size_t cap)
 {
     struct flat *flat = op->state;
-    size_t bytes = (1 + flat->states) * sizeof(flat->touched[0]);
+    size_t bytes = (1 + flat->layout.image_words) * sizeof(flat->touched[0]);
     ASSERT(flat->touched_len <= cap);
     if (cap == 0) {
         free(flat->touched);
@@ -147,113 +168,211 @@ static void reserve_touched(struct op *op, uint32_t n)
     }
 }
 
+/* A group that was not there; its cell holds the strings of its key. */
+static uint64_t *add_group(struct flat *flat, uint64_t hash, const uint64_t *key, uint32_t nulls)
+{
+    uint64_t *cell = cells_add(&flat->table, hash, key, nulls);
+    flat_group_init(&flat->layout, cells_payload(&flat->table, cell));
+    for (uint32_t k = 0; k < flat->keys_len; k++) {
+        if (((flat->strings & ~nulls) >> k & 1) != 0) {
+            dict_ref(&flat->dict, (uint32_t)key[k]);
+        }
+    }
+    return cell;
+}
+
+/* Finds or adds the rows' groups and touches them. As cells move when one is added, those of a block
+ * that added any are looked up once more. */
+static void find_groups(struct flat *flat)
+{
+    struct flat_block *block = &flat->block;
+    uint64_t before = flat->table.len;
+    for (int again = 0; again < 2; again++) {
+        for (uint32_t i = 0; i < block->input.len; i++) {
+            const uint64_t *key = &block->keys[i * flat->keys_len];
+            uint64_t hash = block->hash[i];
+            uint64_t *cell = cells_find(&flat->table, hash, key, block->nulls[i]);
+            if (cell == NULL) {
+                cell = add_group(flat, hash, key, block->nulls[i]);
+            }
+            if ((cell[0] & CELL_MARK) == 0) {
+                touch(flat, cell, hash);
+            }
+            block->input.groups[i] = cells_payload(&flat->table, cell);
+        }
+        if (flat->table.len == before) {
+            return;
+        }
+        before = flat->table.len;
+    }
+}
+
 static void take_block(struct op *op)
 {
     struct flat *flat = op->state;
     struct flat_block *block = &flat->block;
     load_block(flat);
-    const struct batch *b = block->batch;
-    uint32_t n = block->len;
-    reserve_touched(op, n);
-    for (uint32_t i = 0; i < n; i++) {
-        const uint64_t *key = &block->keys[i * flat->keys_len];
-        uint64_t hash = block->hash[i];
-        uint64_t *cell = cells_find(&flat->table, hash, key, block->nulls[i]);
-        if (cell == NULL) {
-            cell = cells_add(&flat->table, hash, key, block->nulls[i]);
-        }
-        if ((cell[0] & CELL_MARK) == 0) {
-            touch(flat, cell, hash);
-        }
-        int64_t diff = batch_diff(b, block->rows[i]);
-        int64_t *states = (int64_t *)cells_payload(&flat->table, cell);
-        states[0] = plus(states[0], diff);
-        for (uint32_t s = 1; s < flat->states; s++) {
-            if (counts_row(&flat->counts[s - 1], b, block->rows[i])) {
-                states[s] = plus(states[s], diff);
-            }
-        }
+    reserve_touched(op, block->input.len);
+    find_groups(flat);
+    flat_update(&flat->layout, &block->input);
+    for (uint32_t i = 0; i < block->held_len; i++) {
+        dict_unref(&flat->dict, block->held[i]);
     }
+    block->held_len = 0;
 }
 
 /* ---- putting out ----------------------------------------------------------------------------- */
 
-/* What a group of these states contributes; as in op_reduce.c. */
-static enum group_output output_of(const struct flat *flat, const int64_t *states)
+/* What a group contributes, but for errors of its aggregates; as in op_reduce.c. */
+static enum group_output output_of(const struct flat *flat, const uint64_t *image)
 {
-    if (states[0] > 0) {
-        return GROUP_ROW;
+    int64_t rows = (int64_t)image[FLAT_ROW_COUNT];
+    if (flat->op == PLAN_REDUCE && (rows < 0 || image[FLAT_NEGATIVE] != 0)) {
+        return GROUP_ERROR;
     }
-    return states[0] < 0 && flat->op == PLAN_REDUCE ? GROUP_ERROR : GROUP_NOTHING;
+    return rows > 0 ? GROUP_ROW : GROUP_NOTHING;
 }
 
 /* A threshold keeps positive multiplicities as they are; distinct and reduce put out one row. */
-static int64_t copies_of(const struct flat *flat, const int64_t *states)
+static int64_t copies_of(const struct flat *flat, const uint64_t *image)
 {
-    return flat->op == PLAN_THRESHOLD ? states[0] : 1;
+    return flat->op == PLAN_THRESHOLD ? (int64_t)image[FLAT_ROW_COUNT] : 1;
 }
 
-static void put_row(struct flat *flat, const uint64_t *cell, const int64_t *states, int64_t diff)
+static void put_keys(struct flat *flat, const uint64_t *cell, uint32_t at)
 {
     struct flat_output *out = &flat->out;
-    uint32_t at = out->len++;
     uint32_t nulls = cells_nulls(cell);
-    ASSERT(at < ARRAY_LEN(out->diffs) && diff != 0);
     for (uint32_t k = 0; k < flat->keys_len; k++) {
         out->words[k][at] = cell[1 + k];
         out->nulls[k][at] = nulls >> k & 1;
     }
-    for (uint32_t a = 0; a < flat->aggs_len; a++) {
-        out->words[flat->keys_len + a][at] = (uint64_t)states[flat->agg_state[a]];
-    }
-    out->diffs[at] = diff;
 }
 
-static void put(struct op *op, enum group_output output, const uint64_t *cell,
-                const int64_t *states, int64_t sign)
+/* The aggregates of a group that is a row; an error when they do not fit their types. */
+static bool put_aggs(struct flat *flat, const uint64_t *image, uint32_t at, const char **sqlstate,
+                     const char **message)
 {
-    struct flat *flat = op->state;
-    if (output == GROUP_ROW) {
-        put_row(flat, cell, states, sign * copies_of(flat, states));
-    } else if (output == GROUP_ERROR) {
-        const char *name = op->dataflow->plan->name;
-        op_error(op, "XX000", REDUCE_NEGATIVE, name != NULL ? name : "", flat->time, sign);
+    struct flat_output *out = &flat->out;
+    struct datum data[FLAT_AGGS_MAX];
+    const struct flat_layout *layout = &flat->layout;
+    for (uint32_t a = 0; layout->plain && a < layout->aggs_len; a++) {
+        out->words[flat->keys_len + a][at] = image[layout->agg_shown[a]];
     }
+    if (!layout->plain && !flat_result(layout, image, data, sqlstate, message)) {
+        return false;
+    }
+    for (uint32_t a = 0; !layout->plain && a < layout->aggs_len; a++) {
+        uint32_t c = flat->keys_len + a;
+        out->nulls[c][at] = data[a].null;
+        out->words[c][at] = (uint64_t)data[a].i;
+        if (out->numerics[c] != NULL) {
+            out->numerics[c][at] = data[a].n;
+        }
+    }
+    return true;
 }
 
-/* Only what a reader could see counts: the aggregates' states, not the others. */
-static bool same_row(const struct flat *flat, const int64_t *a, const int64_t *b)
+/* What a group is before or after a time; a row lies in the output, at. */
+struct side {
+    enum group_output output;
+    uint32_t at;
+    const char *sqlstate, *message; /* of an error */
+};
+
+static struct side side_of(struct flat *flat, const uint64_t *cell, const uint64_t *image)
 {
+    struct side side = {output_of(flat, image), flat->out.len, "XX000", REDUCE_NEGATIVE};
+    ASSERT(side.at < ARRAY_LEN(flat->out.diffs));
+    if (side.output == GROUP_ROW) {
+        if (put_aggs(flat, image, side.at, &side.sqlstate, &side.message)) {
+            put_keys(flat, cell, side.at);
+            flat->out.diffs[side.at] = copies_of(flat, image);
+            flat->out.len++;
+        } else {
+            side.output = GROUP_ERROR;
+        }
+    }
+    return side;
+}
+
+/* Rows of one group: do they agree in all aggregates? */
+static bool same_rows(const struct flat *flat, uint32_t a, uint32_t b)
+{
+    const struct flat_output *out = &flat->out;
     bool same = true;
-    for (uint32_t i = 0; i < flat->aggs_len; i++) {
-        same &= a[flat->agg_state[i]] == b[flat->agg_state[i]];
+    for (uint32_t c = flat->keys_len; same && c < flat->keys_len + flat->layout.aggs_len; c++) {
+        const struct numeric *numerics = out->numerics[c];
+        bool null = out->nulls[c][a] != 0;
+        bool equal = numerics != NULL
+                         ? memcmp(&numerics[a], &numerics[b], sizeof(numerics[0])) == 0
+                         : out->words[c][a] == out->words[c][b];
+        same = null == (out->nulls[c][b] != 0) && (null || equal);
     }
     return same;
 }
 
-/* The difference a group's changes made: equal outputs cancel before anything is put out. */
-static void flush_group(struct op *op, uint64_t *cell, const int64_t *old)
+static bool same_sides(const struct flat *flat, const struct side *a, const struct side *b)
 {
-    struct flat *flat = op->state;
-    const int64_t *states = (int64_t *)cells_payload(&flat->table, cell);
-    enum group_output before = output_of(flat, old);
-    enum group_output after = output_of(flat, states);
-    ASSERT((cell[0] & CELL_MARK) == 0); /* the next change of the group is its first again */
-    if (before != after || (after == GROUP_ROW && !same_row(flat, old, states))) {
-        put(op, before, cell, old, -1);
-        put(op, after, cell, states, 1);
-    } else if (after == GROUP_ROW && copies_of(flat, states) != copies_of(flat, old)) {
-        put_row(flat, cell, states, plus(copies_of(flat, states), -copies_of(flat, old)));
+    if (a->output != b->output) {
+        return false;
+    }
+    return a->output == GROUP_ROW     ? same_rows(flat, a->at, b->at)
+           : a->output == GROUP_ERROR ? strcmp(a->message, b->message) == 0
+                                      : true;
+}
+
+static void put_error(struct op *op, const struct side *side, int64_t diff)
+{
+    const struct flat *flat = op->state;
+    const char *name = op->dataflow->plan->name;
+    if (side->output == GROUP_ERROR) {
+        op_error(op, side->sqlstate, side->message, name != NULL ? name : "", flat->time, diff);
     }
 }
 
-static bool is_empty(const struct flat *flat, const int64_t *states)
+/* The difference a group's changes made: equal outputs cancel before anything is put out. */
+static void flush_group(struct op *op, uint64_t *cell, const uint64_t *old, uint64_t *image)
 {
-    int64_t any = 0;
-    for (uint32_t s = 0; s < flat->states; s++) {
-        any |= states[s];
+    struct flat *flat = op->state;
+    int64_t *diffs = flat->out.diffs;
+    ASSERT((cell[0] & CELL_MARK) == 0); /* the next change of the group is its first again */
+    image_of(flat, cells_payload(&flat->table, cell), image);
+    int64_t more = (int64_t)((uint64_t)copies_of(flat, image) - (uint64_t)copies_of(flat, old));
+    if (output_of(flat, old) == output_of(flat, image) && more == 0 &&
+        flat_image_same(&flat->layout, old, image)) {
+        return;
     }
-    return any == 0;
+    struct side before = side_of(flat, cell, old);
+    struct side after = side_of(flat, cell, image);
+    if (!same_sides(flat, &before, &after)) {
+        if (before.output == GROUP_ROW) {
+            diffs[before.at] = (int64_t)-(uint64_t)diffs[before.at];
+        }
+        put_error(op, &before, -1);
+        put_error(op, &after, 1);
+    } else if (before.output == GROUP_ROW) {
+        flat->out.len = more == 0 ? before.at : after.at; /* the rows, or the second, cancel */
+        diffs[before.at] = more;
+    }
+}
+
+/* A column that is not of words. */
+static void emit_data(struct flat *flat, struct batch_builder *ok, uint32_t c, bool numeric)
+{
+    const struct flat_output *out = &flat->out;
+    struct datum data[2 * FLAT_ROWS];
+    for (uint32_t i = 0; i < out->len; i++) {
+        data[i] = (struct datum){.null = out->nulls[c][i] != 0};
+        if (!data[i].null && numeric) {
+            data[i].n = out->numerics[c][i];
+        } else if (!data[i].null) {
+            struct dict_string s = dict_string(&flat->dict, (uint32_t)out->words[c][i]);
+            data[i].s = s.data;
+            data[i].len = s.len;
+        }
+    }
+    batch_builder_data(ok, c, data, out->len);
 }
 
 /* Rows of a block become columns of the operator's output. */
@@ -264,12 +383,44 @@ static void emit_block(struct op *op)
     struct batch_builder *ok = op_ok(op);
     ASSERT(out->len <= 2 * FLAT_ROWS && flat->time >= op->frontier);
     for (uint32_t c = 0; c < op->cols; c++) {
-        batch_builder_words(ok, c, out->words[c], 1, c < flat->keys_len ? out->nulls[c] : NULL,
-                            out->len);
+        if (!batch_kind_is_word(op->kinds[c])) {
+            emit_data(flat, ok, c, out->numerics[c] != NULL);
+        } else {
+            bool nulls = c < flat->keys_len || !flat->layout.plain;
+            batch_builder_words(ok, c, out->words[c], 1, nulls ? out->nulls[c] : NULL, out->len);
+        }
     }
     batch_builder_end_rows(ok, flat->time, out->diffs, 1, out->len);
     out->len = 0;
     op_row_done(op);
+}
+
+/* A group without rows goes; its strings stay until the block is put out. */
+static void drop_group(struct flat *flat, uint64_t hash, uint64_t *cell)
+{
+    struct flat_output *out = &flat->out;
+    uint32_t strings = flat->strings & ~cells_nulls(cell);
+    for (uint32_t k = 0; k < flat->keys_len; k++) {
+        if ((strings >> k & 1) != 0) {
+            out->dropped[out->dropped_len++] = (uint32_t)cell[1 + k];
+        }
+    }
+    ASSERT(out->dropped_len <= ARRAY_LEN(out->dropped));
+    cells_remove(&flat->table, hash, cell);
+}
+
+/* Strings that only the output of these groups needed. */
+static void release_strings(struct flat *flat, const uint64_t *touched, size_t n)
+{
+    struct flat_output *out = &flat->out;
+    for (size_t i = 0; i < n; i++) {
+        flat_image_release(&flat->layout, touched + i * (1 + flat->layout.image_words) + 1);
+        flat_image_release(&flat->layout, out->images + i * flat->layout.image_words);
+    }
+    for (uint32_t i = 0; i < out->dropped_len; i++) {
+        dict_unref(&flat->dict, out->dropped[i]);
+    }
+    out->dropped_len = 0;
 }
 
 /* The next touched groups; those that are left with nothing go. */
@@ -278,24 +429,31 @@ static void flush_block(struct op *op)
     struct flat *flat = op->state;
     size_t left = flat->touched_len - flat->flushed;
     size_t n = left < FLAT_ROWS ? left : FLAT_ROWS;
-    size_t stride = 1 + flat->states;
+    size_t stride = 1 + flat->layout.image_words;
     ASSERT(n > 0 && flat->out.len == 0 && flat->flushing);
     const uint64_t *touched = &flat->touched[flat->flushed * stride];
     size_t ahead = left < 2 * FLAT_ROWS ? left : 2 * FLAT_ROWS;
     for (size_t i = flat->flushed == 0 ? 0 : n; i < ahead; i++) {
         cells_load(&flat->table, touched[i * stride]);
     }
-    for (size_t i = 0; i < n; i++, touched += stride) {
-        uint64_t *cell =
-            cells_find_mark(&flat->table, touched[0], (uint32_t)(flat->flushed + i + 1));
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t *old = touched + i * stride;
+        uint64_t *cell = cells_find_mark(&flat->table, old[0], (uint32_t)(flat->flushed + i + 1));
         cell[0] &= ~CELL_MARK;
-        flush_group(op, cell, (const int64_t *)touched + 1);
-        if (is_empty(flat, (int64_t *)cells_payload(&flat->table, cell))) {
-            cells_remove(&flat->table, touched[0], cell);
+        flush_group(op, cell, old + 1, flat->out.images + i * flat->layout.image_words);
+        if (flat_group_is_empty(&flat->layout, cells_payload(&flat->table, cell))) {
+            drop_group(flat, old[0], cell);
         }
     }
     flat->flushed += n;
     emit_block(op);
+    release_strings(flat, touched, n);
+}
+
+/* Fuel of a block: a unit a row and state. */
+static uint32_t block_units(const struct flat *flat)
+{
+    return FLAT_ROWS * (1 + flat->layout.states_len);
 }
 
 /* True when out of fuel before the end. */
@@ -303,7 +461,7 @@ static bool flush_time(struct op *op)
 {
     struct flat *flat = op->state;
     while (flat->flushed < flat->touched_len) {
-        if (fuel_spend(op->engine, FLAT_ROWS)) {
+        if (fuel_spend(op->engine, block_units(flat))) {
             return true;
         }
         flush_block(op);
@@ -341,7 +499,7 @@ static bool run_pass(struct op *op)
             flat->flushing = true;
             continue;
         }
-        if (fuel_spend(op->engine, FLAT_ROWS)) {
+        if (fuel_spend(op->engine, block_units(flat))) {
             return true;
         }
         ASSERT(time >= op->frontier && time < intake->upper);
@@ -368,6 +526,9 @@ static bool flat_work(struct op *op)
     intake_close(&flat->intake);
     op_advance(op, upper);
     op->arranged_rows = flat->table.len;
+    for (uint32_t m = 0; m < flat->layout.members_len; m++) {
+        op->arranged_rows += flat->layout.members[m].table.len;
+    }
     return op_input_frontier(op) > op->frontier;
 }
 
@@ -375,24 +536,29 @@ static void flat_release(struct op *op)
 {
     struct flat *flat = op->state;
     cells_clear(&flat->table);
+    flat_layout_free(&flat->layout);
+    dict_free(&flat->dict);
+    pool_clear(&flat->pool);
     intake_free(&flat->intake);
     flat->touched_len = 0;
     resize_touched(op, 0);
+    for (uint32_t c = 0; c < op->cols; c++) {
+        free(flat->out.numerics[c]);
+    }
+    free(flat->out.images);
     free(flat);
 }
 
 /* ---- which plans ----------------------------------------------------------------------------- */
 
-/* Floats have several forms of zero and NaN: their keys are not their words. */
-static bool is_flat_key(uint8_t kind)
+/*
+ * Floats have several forms of zero and NaN: their keys are not their words. Strings have one; where
+ * there are no aggregates, whole rows of them are cheaper as bytes (op_reduce.c).
+ */
+static bool is_flat_key(uint8_t kind, bool strings)
 {
-    return batch_kind_is_word(kind) && kind != TYPE_FLOAT4 && kind != TYPE_FLOAT8;
-}
-
-/* Counts of rows or of values; distinct ones need the values. */
-static bool is_flat_agg(const struct plan_agg *agg)
-{
-    return agg->func == AGG_COUNT_ALL || (agg->func == AGG_COUNT && !agg->distinct);
+    return (batch_kind_is_word(kind) && kind != TYPE_FLOAT4 && kind != TYPE_FLOAT8) ||
+           (strings && (kind == TYPE_TEXT || kind == TYPE_BYTEA));
 }
 
 bool op_reduce_is_flat(const struct op *op)
@@ -402,31 +568,34 @@ bool op_reduce_is_flat(const struct op *op)
     uint32_t keys_len = all ? op->cols : node->reduce.keys_len;
     bool flat = keys_len <= CELLS_KEYS_MAX && (all || node->reduce.aggs_len <= FLAT_AGGS_MAX);
     for (uint32_t k = 0; flat && k < keys_len; k++) {
-        flat = is_flat_key(op->kinds[k]);
+        flat = is_flat_key(op->kinds[k], !all);
     }
     for (uint32_t a = 0; flat && !all && a < node->reduce.aggs_len; a++) {
-        flat = is_flat_agg(&node->reduce.aggs[a]);
+        flat = flat_agg_fits(&node->reduce.aggs[a], op->ports[0].kinds);
     }
     return flat;
 }
 
-/* count(*) is the group's number of rows; every other count gets a state of its own. */
-static void set_aggs(struct flat *flat, const struct plan_node *node)
+static void set_keys(struct flat *flat, const struct op *op)
 {
-    flat->states = 1;
-    flat->aggs_len = node->op == PLAN_REDUCE ? node->reduce.aggs_len : 0;
-    for (uint32_t a = 0; a < flat->aggs_len; a++) {
-        const struct plan_agg *agg = &node->reduce.aggs[a];
-        bool has_arg = agg->func == AGG_COUNT;
-        if (has_arg || agg->has_filter) {
-            flat->counts[flat->states - 1] = (struct flat_count){.has_arg = has_arg,
-                                                                 .has_filter = agg->has_filter,
-                                                                 .arg = agg->arg,
-                                                                 .filter = agg->filter};
-            flat->agg_state[a] = flat->states++;
+    const struct plan_node *node = op->node;
+    bool all = node->op != PLAN_REDUCE;
+    flat->keys_len = all ? op->cols : node->reduce.keys_len;
+    ASSERT(flat->keys_len <= CELLS_KEYS_MAX);
+    for (uint32_t k = 0; k < flat->keys_len; k++) {
+        flat->keys[k] = all ? k : node->reduce.keys[k];
+        flat->strings |= (uint32_t)!batch_kind_is_word(op->kinds[k]) << k;
+    }
+}
+
+static void set_output(struct flat *flat, const struct op *op)
+{
+    flat->out.images = mem_alloc(FLAT_ROWS * flat->layout.image_words * sizeof(uint64_t));
+    for (uint32_t c = 0; c < op->cols; c++) {
+        if (op->kinds[c] == TYPE_NUMERIC) {
+            flat->out.numerics[c] = mem_alloc(2 * FLAT_ROWS * sizeof(struct numeric));
         }
     }
-    ASSERT(flat->aggs_len <= FLAT_AGGS_MAX && flat->states <= FLAT_STATES_MAX);
 }
 
 /* To the outside it is the operator the plan names. */
@@ -437,18 +606,21 @@ void op_make_reduce_flat(struct op *op)
     static const struct op_class threshold_class = {"threshold", flat_work, flat_release};
     const struct plan_node *node = op->node;
     struct flat *flat = MEM_NEW(struct flat);
+    bool aggregates = node->op == PLAN_REDUCE;
     ASSERT(op->ports_len == 1 && op_reduce_is_flat(op));
-    op->class = node->op == PLAN_REDUCE     ? &reduce_class
+    op->class = aggregates                  ? &reduce_class
                 : node->op == PLAN_DISTINCT ? &distinct_class
                                             : &threshold_class;
     op->state = flat;
     flat->op = node->op;
-    flat->keys_len = node->op == PLAN_REDUCE ? node->reduce.keys_len : op->cols;
-    for (uint32_t k = 0; k < flat->keys_len; k++) {
-        flat->keys[k] = node->op == PLAN_REDUCE ? node->reduce.keys[k] : k;
-    }
-    set_aggs(flat, node);
-    ASSERT(op->cols == flat->keys_len + flat->aggs_len);
-    cells_init(&flat->table, flat->keys_len, flat->states, &op->account);
+    set_keys(flat, op);
+    pool_init(&flat->pool, &op->account);
+    dict_init(&flat->dict, &op->account);
+    flat_layout_init(&flat->layout, aggregates ? node->reduce.aggs : NULL,
+                     aggregates ? node->reduce.aggs_len : 0, op->ports[0].kinds, &flat->pool,
+                     &flat->dict, &op->account);
+    set_output(flat, op);
+    ASSERT(op->cols == flat->keys_len + flat->layout.aggs_len);
+    cells_init(&flat->table, flat->keys_len, flat->layout.group_words, &op->account);
     engine_exchange_set_up(op, 0, ROUTE_KEYS, flat->keys, flat->keys_len, false);
 }

@@ -23,6 +23,7 @@ struct source {
     uint32_t parts_expected;
     struct source_part *parts; /* heard of so far */
     size_t parts_len, parts_cap;
+    bool *reads; /* a flag a column; NULL until somebody asks, when all users are there */
 };
 
 /* Data was emitted on arrival (source_input); here only the frontier moves. */
@@ -46,7 +47,28 @@ static void source_release(struct op *op)
 {
     struct source *source = op->state;
     free(source->parts);
+    free(source->reads);
     free(source);
+}
+
+/* Only an mfp leaves columns out: the planner puts one behind a source it does not need whole. */
+const bool *source_reads(struct op *op)
+{
+    struct source *source = op->state;
+    ASSERT(op->node->op == PLAN_SOURCE);
+    if (source->reads != NULL) {
+        return source->reads;
+    }
+    source->reads = mem_zalloc(op->cols);
+    for (size_t u = 0; u < op->users_len; u++) {
+        const struct op *user = op->users[u].op;
+        bool mfp = user->node != NULL && user->node->op == PLAN_MFP;
+        const bool *reads = mfp ? mfp_prog_reads(user->state) : NULL;
+        for (uint32_t c = 0; c < op->cols; c++) {
+            source->reads[c] |= !mfp || reads[c];
+        }
+    }
+    return source->reads;
 }
 
 /* parts 0: nothing comes on this worker, the frontier is empty at once. */

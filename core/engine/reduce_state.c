@@ -385,14 +385,14 @@ static bool range_error(const char **sqlstate, const char **message, const char 
 }
 
 /* sum of int2 and int4 is bigint, of bigint numeric: as PostgreSQL has it. */
-static bool int_result(const struct agg_layout *agg, const struct acc_int *sum, struct datum *out,
+static bool int_result(const struct plan_agg *agg, int128 sum, struct datum *out,
                        const char **sqlstate, const char **message)
 {
-    if (agg->agg->type.kind == TYPE_INT8) {
-        out->i = (int64_t)sum->sum;
-        return out->i == sum->sum || range_error(sqlstate, message, "bigint out of range");
+    if (agg->type.kind == TYPE_INT8) {
+        out->i = (int64_t)sum;
+        return out->i == sum || range_error(sqlstate, message, "bigint out of range");
     }
-    return acc_int_numeric(sum->sum, &out->n) ||
+    return acc_int_numeric(sum, &out->n) ||
            range_error(sqlstate, message, "value overflows numeric format");
 }
 
@@ -429,17 +429,17 @@ static bool interval_result(const struct acc_interval *sum, struct datum *out,
  * The average from the sum in *out. n may be negative or any number in a group that is invalid
  * anyway; it is never 0 here.
  */
-static bool divide(const struct agg_layout *agg, int64_t n, struct datum *out,
+static bool divide(const struct plan_agg *agg, int64_t n, struct datum *out,
                    const char **sqlstate, const char **message)
 {
     ASSERT(n != 0);
     err_t err = ERR_OK;
-    if (agg->agg->type.kind == TYPE_NUMERIC) {
+    if (agg->type.kind == TYPE_NUMERIC) {
         struct numeric by;
         acc_int_numeric(n, &by);
         struct numeric sum = out->n;
         err = numeric_div(&sum, &by, &out->n);
-    } else if (agg->agg->type.kind == TYPE_INTERVAL) {
+    } else if (agg->type.kind == TYPE_INTERVAL) {
         struct interval sum = out->iv;
         err = interval_div(&sum, (double)n, &out->iv);
     } else {
@@ -452,22 +452,33 @@ static bool divide(const struct agg_layout *agg, int64_t n, struct datum *out,
     return true;
 }
 
-/* A sum or average of values that are there. SQL's sum and avg of no values are NULL, not 0. */
+/* SQL's sum and avg of no values are NULL, not 0. */
+bool reduce_int_sum(const struct plan_agg *agg, __int128 sum, int64_t n, struct datum *out,
+                    const char **sqlstate, const char **message)
+{
+    out->null = n == 0;
+    return n == 0 || (int_result(agg, sum, out, sqlstate, message) &&
+                      (agg->func != AGG_AVG || divide(agg, n, out, sqlstate, message)));
+}
+
+/* A sum or average of any kind. */
 static bool sum_result(const struct agg_layout *agg, const struct group *group, struct datum *out,
                        const char **sqlstate, const char **message)
 {
     const void *acc = acc_of(group, agg->at);
-    int64_t n = agg->acc == ACC_INT        ? ((const struct acc_int *)acc)->n
-                : agg->acc == ACC_INTERVAL ? ((const struct acc_interval *)acc)->n
-                                           : ((const struct acc_sum *)acc)->n;
+    if (agg->acc == ACC_INT) {
+        const struct acc_int *sum = acc;
+        return reduce_int_sum(agg->agg, sum->sum, sum->n, out, sqlstate, message);
+    }
+    bool interval = agg->acc == ACC_INTERVAL;
+    int64_t n = interval ? ((const struct acc_interval *)acc)->n : ((const struct acc_sum *)acc)->n;
     out->null = n == 0;
     if (n == 0) {
         return true;
     }
-    bool ok = agg->acc == ACC_INT        ? int_result(agg, acc, out, sqlstate, message)
-              : agg->acc == ACC_INTERVAL ? interval_result(acc, out, sqlstate, message)
-                                         : exact_result(agg, acc, out, sqlstate, message);
-    return ok && (agg->agg->func != AGG_AVG || divide(agg, n, out, sqlstate, message));
+    bool ok = interval ? interval_result(acc, out, sqlstate, message)
+                       : exact_result(agg, acc, out, sqlstate, message);
+    return ok && (agg->agg->func != AGG_AVG || divide(agg->agg, n, out, sqlstate, message));
 }
 
 /* NULL when there is no value at all. */

@@ -75,5 +75,8 @@ bool reduce_is_negative(const struct reduce_layout *layout, const struct group *
 /* Appends the aggregates as encoded columns; false: an error, *sqlstate and *message say which. */
 bool reduce_result(const struct reduce_layout *layout, const struct group *group, struct buf *out,
                    const char **sqlstate, const char **message);
+/* The sum or average of n integers; NULL of none. False as reduce_result. */
+bool reduce_int_sum(const struct plan_agg *agg, __int128 sum, int64_t n, struct datum *out,
+                    const char **sqlstate, const char **message);
 
 #endif
