@@ -30,8 +30,8 @@ struct chunk *chunk_take(void *data, size_t size, uint32_t cols, struct account 
 err_t chunk_open(const void *bytes, size_t size, const uint8_t *kinds, uint32_t cols,
                  struct account *account, struct chunk **out);
 /*
- * A copy of a view. NULL when it has no row. Columns without reads[c] are not there: they have their
- * kind and no memory, and nobody may look at them. reads NULL: all are.
+ * A copy of a view. NULL when it has no row. Columns without reads[c] are not there: they have
+ * their kind and no memory, and nobody may look at them. reads NULL: all are.
  */
 struct chunk *chunk_copy(const struct batch *batch, const bool *reads, struct account *account);
 /* From now on its bytes are this account's; before anything derives from it. NULL is allowed. */

@@ -1,7 +1,7 @@
 /*
- * See flat_state.h. Changes go state by state, each over all rows at hand: what an aggregate is, and
- * where its columns lie, is decided once for FLAT_ROWS rows. A filter or a NULL makes a row's diff
- * zero instead of a branch.
+ * See flat_state.h. Changes go state by state, each over all rows at hand: what an aggregate is,
+ * and where its columns lie, is decided once for FLAT_ROWS rows. A filter or a NULL makes a row's
+ * diff zero instead of a branch.
  *
  * Counters are added modulo 2^64, sums modulo 2^128, as in reduce_state.c, which says why.
  *

@@ -29,7 +29,7 @@ enum flat_kind {
     FLAT_COUNT,    /* group: n;                       image: n */
     FLAT_SUM,      /* group: low, high, n;            image: the same */
     FLAT_RANGE,    /* group: struct wset;             image: any, least, greatest */
-    FLAT_STRINGS,  /* group: struct oset;             image: any, least, greatest in the dictionary */
+    FLAT_STRINGS,  /* group: struct oset;             image: any, their numbers in the dict */
     FLAT_DISTINCT, /* group: values, negative values; image: values */
 };
 

@@ -1,8 +1,8 @@
 /*
- * Reduce, distinct and threshold of groups that are a few words: keys of one to four numbers, dates,
- * flags or (as their numbers in a dictionary) strings, and aggregates that are (flat_state.h). The
- * same operator as in op_reduce.c, with the same output, for the plans that allow it; what differs
- * is that nothing is done per row but loads, compares and stores.
+ * Reduce, distinct and threshold of groups that are a few words: keys of one to four numbers,
+ * dates, flags or (as their numbers in a dictionary) strings, and aggregates of such
+ * (flat_state.h). The same operator as in op_reduce.c, with the same output, for the plans that
+ * allow it; what differs is that nothing is done per row but loads, compares and stores.
  *
  * Rows are taken FLAT_ROWS at a time, all of one time: their keys are read a column at a time and
  * hashed, the cells they will touch are loaded, then the states change. The first change of a group
@@ -66,7 +66,7 @@ struct flat {
 
 /* ---- taking rows ----------------------------------------------------------------------------- */
 
-/* A column of strings as their numbers, held. Runs of one string, as of a day, are looked up once. */
+/* A column of strings as their numbers, held. Runs of one, as of a day, are looked up once. */
 static void hold_strings(struct flat *flat, const struct batch_col *col)
 {
     struct flat_block *block = &flat->block;
@@ -181,8 +181,8 @@ static uint64_t *add_group(struct flat *flat, uint64_t hash, const uint64_t *key
     return cell;
 }
 
-/* Finds or adds the rows' groups and touches them. As cells move when one is added, those of a block
- * that added any are looked up once more. */
+/* Finds or adds the rows' groups and touches them. As cells move when one is added, those of a
+ * block that added any are looked up once more. */
 static void find_groups(struct flat *flat)
 {
     struct flat_block *block = &flat->block;
@@ -552,8 +552,8 @@ static void flat_release(struct op *op)
 /* ---- which plans ----------------------------------------------------------------------------- */
 
 /*
- * Floats have several forms of zero and NaN: their keys are not their words. Strings have one; where
- * there are no aggregates, whole rows of them are cheaper as bytes (op_reduce.c).
+ * Floats have several forms of zero and NaN: their keys are not their words. Strings have one;
+ * where there are no aggregates, whole rows of them are cheaper as bytes (op_reduce.c).
  */
 static bool is_flat_key(uint8_t kind, bool strings)
 {

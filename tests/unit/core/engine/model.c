@@ -588,7 +588,8 @@ static void aggregate(const struct group *g, const struct plan_agg *agg, struct 
             if (kind == TYPE_FLOAT8) {
                 out->f /= (double)n;
             } else {
-                struct numeric sum = kind == TYPE_INT4 ? numeric_from_int128(out->i) : out->n;
+                bool narrow = kind == TYPE_INT4 || kind == TYPE_INT2;
+                struct numeric sum = narrow ? numeric_from_int128(out->i) : out->n;
                 ASSERT(numeric_div(&sum, &by, &out->n) == ERR_OK);
             }
         }

@@ -6,9 +6,11 @@
 #include "core/engine/acc.h"
 #include "core/engine/arrange.h"
 #include "core/engine/cells.h"
+#include "core/engine/dict.h"
 #include "core/engine/order.h"
 #include "core/engine/oset.h"
 #include "core/engine/kept.h"
+#include "core/engine/wset.h"
 #include "tests/unit/core/engine/host.h"
 #include "tests/unit/harness.h"
 
@@ -495,6 +497,90 @@ static void test_oset(void)
     CU_ASSERT_EQUAL(total.bytes, 0);
 }
 
+/* ---- sets of words --------------------------------------------------------------------------- */
+
+/* Words in random, ascending or descending order; then all are taken back. */
+static void wset_walk(uint32_t words, int order, uint64_t seed)
+{
+    struct account total = {0};
+    struct pool pool;
+    struct wset set = {0};
+    struct rng rng = {seed};
+    int64_t *counts = mem_zalloc(words * sizeof(*counts));
+    uint32_t steps = words * 6;
+    pool_init(&pool, &total);
+    for (uint32_t i = 0; i < steps + words; i++) {
+        uint32_t at = order == 0 ? (uint32_t)rng_below(&rng, words) : i % words;
+        at = i >= steps ? i - steps : order == 2 ? words - 1 - at : at;
+        int64_t diff = i >= steps ? -counts[at] : (int64_t)rng_below(&rng, 5) - 2;
+        wset_update(&set, &pool, wset_word((int64_t)at - words / 2), diff);
+        counts[at] += diff;
+        if (i % 16 == 0 || i >= steps + words - 4) {
+            int64_t first = -1, last = -1, negative = 0;
+            for (uint32_t w = 0; w < words; w++) {
+                first = first < 0 && counts[w] != 0 ? w : first;
+                last = counts[w] != 0 ? w : last;
+                negative += counts[w] < 0;
+            }
+            CU_ASSERT_FATAL((set.root == NULL) == (first < 0) && set.negative == negative);
+            CU_ASSERT_FATAL(first < 0 || wset_value(wset_first(&set)) == first - words / 2);
+            CU_ASSERT_FATAL(first < 0 || wset_value(wset_last(&set)) == last - words / 2);
+        }
+    }
+    CU_ASSERT_PTR_NULL(set.root);
+    CU_ASSERT_EQUAL(total.bytes, 0);
+    free(counts);
+}
+
+static void test_wset(void)
+{
+    for (uint64_t seed = 1; seed < 20; seed++) {
+        wset_walk(3 + (uint32_t)seed * 17, (int)(seed % 3), seed);
+    }
+    for (int order = 0; order < 3; order++) {
+        wset_walk(3000, order, 7);
+    }
+}
+
+/* ---- dictionary ------------------------------------------------------------------------------ */
+
+/* A number is a string's as long as it is held, and nobody else's. */
+static void test_dict(void)
+{
+    enum { STRINGS = 300 };
+    struct account total = {0};
+    struct dict dict;
+    struct rng rng = {6};
+    uint32_t numbers[STRINGS];
+    uint32_t held[STRINGS] = {0};
+    dict_init(&dict, &total);
+    for (int i = 0; i < 30000; i++) {
+        char text[16];
+        uint32_t at = (uint32_t)rng_below(&rng, STRINGS);
+        uint32_t len = at == 0 ? 0 : (uint32_t)snprintf(text, sizeof(text), "string %u", at);
+        if (held[at] == 0 || rng_below(&rng, 2) == 0) {
+            uint32_t number = dict_hold(&dict, text, len);
+            CU_ASSERT_FATAL(held[at] == 0 || number == numbers[at]);
+            numbers[at] = number;
+            held[at]++;
+        } else {
+            struct dict_string s = dict_string(&dict, numbers[at]);
+            CU_ASSERT_FATAL(s.len == len && memcmp(s.data, text, len) == 0);
+            dict_unref(&dict, numbers[at]);
+            held[at]--;
+        }
+        CU_ASSERT_FATAL(dict.entries_len <= STRINGS);
+    }
+    for (uint32_t at = 0; at < STRINGS; at++) {
+        while (held[at]-- > 0) {
+            dict_unref(&dict, numbers[at]);
+        }
+    }
+    CU_ASSERT_EQUAL(total.bytes, 0);
+    dict_free(&dict);
+    CU_ASSERT_EQUAL(total.bytes, 0);
+}
+
 /* ---- order ----------------------------------------------------------------------------------- */
 
 static struct datum random_datum(struct rng *rng, uint8_t kind, char *text)
@@ -670,6 +756,8 @@ static const struct test_case cases[] = {
     {"kept rows that cancel", test_kept_cancels},
     {"arrange", test_arrange},
     {"oset", test_oset},
+    {"wset", test_wset},
+    {"dict", test_dict},
     {"order", test_order},
     {"float_sums", test_float_sums},
     {"numeric_sums", test_numeric_sums},
