@@ -12,12 +12,49 @@
 
 #include "core/base/hash.h"
 
-/* memcmp order, a prefix before what it is a prefix of. */
-static int compare(const uint8_t *a, uint32_t a_len, const uint8_t *b, uint32_t b_len)
+/* What is looked for. */
+struct wanted {
+    const uint8_t *bytes;
+    uint32_t len;
+    uint64_t prefix;
+};
+
+/* The first eight bytes as a number of the same order; what is missing counts as zero. */
+static uint64_t prefix_of(const uint8_t *bytes, uint32_t len)
 {
-    uint32_t len = a_len < b_len ? a_len : b_len;
-    int order = len > 0 ? memcmp(a, b, len) : 0;
-    return order != 0 ? order : a_len < b_len ? -1 : a_len > b_len;
+    uint64_t word = 0;
+    if (len > 0) {
+        memcpy(&word, bytes, len < sizeof(word) ? len : sizeof(word));
+    }
+    return __builtin_bswap64(word);
+}
+
+static struct wanted wanted_of(const uint8_t *bytes, uint32_t len)
+{
+    return (struct wanted){bytes, len, prefix_of(bytes, len)};
+}
+
+static struct wanted wanted_node(const struct oset_node *node)
+{
+    return (struct wanted){node->bytes, node->len, node->prefix};
+}
+
+/* memcmp order, a prefix before what it is a prefix of. Less than 0: what is wanted is before. */
+static int compare(const struct wanted *a, const struct oset_node *b)
+{
+    if (a->prefix != b->prefix) {
+        return a->prefix < b->prefix ? -1 : 1;
+    }
+    uint32_t len = a->len < b->len ? a->len : b->len;
+    int order = len > 0 ? memcmp(a->bytes, b->bytes, len) : 0;
+    return order != 0 ? order : a->len < b->len ? -1 : a->len > b->len;
+}
+
+int oset_compare(const struct oset_node *a, const struct oset_node *b)
+{
+    struct wanted wanted = wanted_node(a);
+    ASSERT(a->prefix == prefix_of(a->bytes, a->len));
+    return a == b ? 0 : compare(&wanted, b);
 }
 
 static int64_t sum_of(const struct oset_node *node)
@@ -32,18 +69,18 @@ static void pull(struct oset_node *node)
                           sum_of(node->right));
 }
 
-/* Elements below the given bytes to *low, the others to *high. */
-static void split(struct oset_node *node, const uint8_t *bytes, uint32_t len,
-                  struct oset_node **low, struct oset_node **high)
+/* Elements below the given one to *low, the others to *high. */
+static void split(struct oset_node *node, const struct wanted *at, struct oset_node **low,
+                  struct oset_node **high)
 {
     if (node == NULL) {
         *low = *high = NULL;
-    } else if (compare(node->bytes, node->len, bytes, len) < 0) {
-        split(node->right, bytes, len, &node->right, high);
+    } else if (compare(at, node) > 0) {
+        split(node->right, at, &node->right, high);
         pull(node);
         *low = node;
     } else {
-        split(node->left, bytes, len, low, &node->left);
+        split(node->left, at, low, &node->left);
         pull(node);
         *high = node;
     }
@@ -72,12 +109,13 @@ static struct oset_node *insert(struct oset_node *at, struct oset_node *node)
     if (at == NULL) {
         return node;
     }
+    struct wanted wanted = wanted_node(node);
     if (node->priority > at->priority) {
-        split(at, node->bytes, node->len, &node->left, &node->right);
+        split(at, &wanted, &node->left, &node->right);
         pull(node);
         return node;
     }
-    if (compare(node->bytes, node->len, at->bytes, at->len) < 0) {
+    if (compare(&wanted, at) < 0) {
         at->left = insert(at->left, node);
     } else {
         at->right = insert(at->right, node);
@@ -86,11 +124,11 @@ static struct oset_node *insert(struct oset_node *at, struct oset_node *node)
     return at;
 }
 
-static struct oset_node *find(const struct oset *set, const uint8_t *bytes, uint32_t len)
+static struct oset_node *find(const struct oset *set, const struct wanted *wanted)
 {
     struct oset_node *node = set->root;
     while (node != NULL) {
-        int order = compare(bytes, len, node->bytes, node->len);
+        int order = compare(wanted, node);
         if (order == 0) {
             return node;
         }
@@ -104,7 +142,7 @@ static void pull_path(struct oset_node *at, const struct oset_node *node)
 {
     ASSERT(at != NULL && node != NULL);
     if (at != node) {
-        bool left = compare(node->bytes, node->len, at->bytes, at->len) < 0;
+        bool left = oset_compare(node, at) < 0;
         pull_path(left ? at->left : at->right, node);
     }
     pull(at);
@@ -117,7 +155,7 @@ static struct oset_node *detach(struct oset_node *at, const struct oset_node *no
     if (at == node) {
         return merge(at->left, at->right);
     }
-    if (compare(node->bytes, node->len, at->bytes, at->len) < 0) {
+    if (oset_compare(node, at) < 0) {
         at->left = detach(at->left, node);
     } else {
         at->right = detach(at->right, node);
@@ -126,12 +164,15 @@ static struct oset_node *detach(struct oset_node *at, const struct oset_node *no
     return at;
 }
 
-static void add_new(struct oset *set, struct pool *pool, const uint8_t *bytes, uint32_t len,
+static void add_new(struct oset *set, struct pool *pool, const struct wanted *wanted,
                     uint32_t sort_len, int64_t diff)
 {
     ASSERT(diff != 0);
+    const uint8_t *bytes = wanted->bytes;
+    uint32_t len = wanted->len;
     struct oset_node *node = pool_alloc(pool, sizeof(*node) + len);
     *node = (struct oset_node){.count = diff,
+                               .prefix = wanted->prefix,
                                .priority = (uint32_t)(hash_bytes(bytes, len) >> 32),
                                .len = len,
                                .sort_len = sort_len};
@@ -147,14 +188,16 @@ static void add_new(struct oset *set, struct pool *pool, const uint8_t *bytes, u
  * An element whose count reaches 0 is gone; one below 0 stays, counted in set->negative, until what
  * was retracted too early is inserted.
  */
-int64_t oset_update(struct oset *set, struct pool *pool, const uint8_t *bytes, uint32_t len,
-                    uint32_t sort_len, int64_t diff)
+int64_t oset_change(struct oset *set, struct pool *pool, const uint8_t *bytes, uint32_t len,
+                    uint32_t sort_len, int64_t diff, struct oset_node **gone)
 {
     ASSERT(sort_len <= len);
-    struct oset_node *node = find(set, bytes, len);
+    struct wanted wanted = wanted_of(bytes, len);
+    struct oset_node *node = find(set, &wanted);
+    *gone = NULL;
     if (node == NULL) {
         if (diff != 0) {
-            add_new(set, pool, bytes, len, sort_len, diff);
+            add_new(set, pool, &wanted, sort_len, diff);
         }
         return 0;
     }
@@ -167,7 +210,24 @@ int64_t oset_update(struct oset *set, struct pool *pool, const uint8_t *bytes, u
         pull_path(set->root, node);
     } else {
         set->root = detach(set->root, node);
-        pool_free(pool, node, sizeof(*node) + node->len);
+        *gone = node;
+    }
+    return before;
+}
+
+void oset_free_node(struct pool *pool, struct oset_node *node)
+{
+    ASSERT(node->count == 0);
+    pool_free(pool, node, sizeof(*node) + node->len);
+}
+
+int64_t oset_update(struct oset *set, struct pool *pool, const uint8_t *bytes, uint32_t len,
+                    uint32_t sort_len, int64_t diff)
+{
+    struct oset_node *gone;
+    int64_t before = oset_change(set, pool, bytes, len, sort_len, diff, &gone);
+    if (gone != NULL) {
+        oset_free_node(pool, gone);
     }
     return before;
 }
@@ -176,8 +236,9 @@ int64_t oset_rank(const struct oset *set, const uint8_t *bytes, uint32_t len)
 {
     ASSERT(set->negative >= 0);
     int64_t rank = 0;
+    struct wanted wanted = wanted_of(bytes, len);
     for (const struct oset_node *node = set->root; node != NULL;) {
-        int order = compare(bytes, len, node->bytes, node->len);
+        int order = compare(&wanted, node);
         if (order == 0) {
             return rank + sum_of(node->left);
         }
@@ -225,26 +286,27 @@ const struct oset_node *oset_last(const struct oset *set)
     }
 }
 
-static const struct oset_node *first_from(const struct oset_node *node, const uint8_t *bytes,
-                                          uint32_t len)
+static const struct oset_node *first_from(const struct oset_node *node,
+                                          const struct wanted *wanted)
 {
     if (sum_of(node) == 0) {
         return NULL;
     }
-    if (compare(node->bytes, node->len, bytes, len) < 0) {
-        return first_from(node->right, bytes, len);
+    if (compare(wanted, node) > 0) {
+        return first_from(node->right, wanted);
     }
-    const struct oset_node *found = first_from(node->left, bytes, len);
+    const struct oset_node *found = first_from(node->left, wanted);
     if (found != NULL) {
         return found;
     }
-    return node->count > 0 ? node : first_from(node->right, bytes, len);
+    return node->count > 0 ? node : first_from(node->right, wanted);
 }
 
 /* Its bytes start with the sort bytes and are no shorter, so it is the first at or after those. */
 const struct oset_node *oset_first_of(const struct oset *set, const uint8_t *sort, uint32_t len)
 {
-    const struct oset_node *node = first_from(set->root, sort, len);
+    struct wanted wanted = wanted_of(sort, len);
+    const struct oset_node *node = first_from(set->root, &wanted);
     bool same = node != NULL && node->sort_len == len && memcmp(node->bytes, sort, len) == 0;
     return same ? node : NULL;
 }

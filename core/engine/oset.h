@@ -17,6 +17,7 @@ struct oset_node {
     struct oset_node *left, *right;
     int64_t count; /* never 0 */
     int64_t sum;   /* copies in this subtree, oset_plus; negative counts are taken as 0 */
+    uint64_t prefix; /* of the bytes, big endian: most comparisons end here */
     uint32_t priority;
     uint32_t len;
     uint32_t sort_len;
@@ -50,6 +51,15 @@ static inline int64_t oset_total(const struct oset *set)
 /* Adds diff to an element's count; returns the count before. */
 int64_t oset_update(struct oset *set, struct pool *pool, const uint8_t *bytes, uint32_t len,
                     uint32_t sort_len, int64_t diff);
+/*
+ * The same, but an element that is gone by it is handed over in *gone (else NULL) instead of being
+ * freed: for those who still look at it. oset_free_node frees it.
+ */
+int64_t oset_change(struct oset *set, struct pool *pool, const uint8_t *bytes, uint32_t len,
+                    uint32_t sort_len, int64_t diff, struct oset_node **gone);
+void oset_free_node(struct pool *pool, struct oset_node *node);
+/* As memcmp of their bytes; of two sets, or of what was in one at two times. */
+int oset_compare(const struct oset_node *a, const struct oset_node *b);
 /* Copies before an element (which need not be there). */
 int64_t oset_rank(const struct oset *set, const uint8_t *bytes, uint32_t len);
 /* First and last element with a positive count, NULL when there is none. */
