@@ -52,6 +52,19 @@ static bool match_one(const char **p, const char *p_end, const char **s, bool *b
 }
 
 /*
+ * Where what stands behind a % can begin at the earliest: a plain character begins with its own
+ * first byte, which no byte within another character equals.
+ */
+static const char *next_start(const char *s, const char *s_end, const char *p, const char *p_end)
+{
+    if (p == p_end || *p == '%' || *p == '_' || *p == '\\') {
+        return s;
+    }
+    const char *found = memchr(s, *p, (size_t)(s_end - s));
+    return found != NULL ? found : s_end;
+}
+
+/*
  * Greedy with one point of return: after a % the last one is enough to come back to, so the time is
  * at most the product of the lengths.
  */
@@ -67,7 +80,7 @@ static enum like like_match(struct slice text, struct slice pattern)
     while (s < s_end) {
         if (p < p_end && *p == '%') {
             back_p = ++p;
-            back_s = s;
+            s = back_s = next_start(s, s_end, p, p_end);
             continue;
         }
         if (p < p_end && match_one(&p, p_end, &s, &bad)) {
@@ -80,7 +93,7 @@ static enum like like_match(struct slice text, struct slice pattern)
             return LIKE_FALSE;
         }
         back_s += regex_char_len(back_s);
-        s = back_s;
+        s = back_s = next_start(back_s, s_end, back_p, p_end);
         p = back_p;
     }
     while (p < p_end && *p == '%') {

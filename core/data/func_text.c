@@ -88,21 +88,50 @@ PLAIN_UNARY(k_bit_length, struct slice, int32_t, (int32_t)(x.len * 8))
 /* ---- case ------------------------------------------------------------------------------------ */
 
 /*
- * ASCII goes byte by byte; at the first other character the whole string goes through Unicode's
- * simple mapping, in which one character becomes one (so the German sharp s stays).
+ * Eight bytes, of which those from first to last change their case. In every byte, without a carry
+ * into the next: bit 7 of (b + 128 - first) says b >= first, of (b + 127 - last) b > last, for b
+ * below 128; others are masked out.
+ */
+static uint64_t map_word(uint64_t word, char first, char last)
+{
+    const uint64_t ones = 0x0101010101010101ULL;
+    uint64_t low = word & (ones * 0x7F);
+    uint64_t from = low + ones * (0x80 - (uint64_t)first);
+    uint64_t beyond = low + ones * (0x7F - (uint64_t)last);
+    uint64_t inside = from & ~beyond & ~word & (ones * 0x80);
+    return word ^ inside >> 2; /* 0x80 >> 2 is the bit of the case */
+}
+
+/* Maps ASCII; false when there are other bytes too. */
+static bool map_ascii(char *to, struct slice s, char first, char last)
+{
+    uint64_t all = 0;
+    size_t k = 0;
+    for (; k + 8 <= s.len; k += 8) {
+        uint64_t word;
+        memcpy(&word, s.s + k, 8);
+        all |= word;
+        word = map_word(word, first, last);
+        memcpy(to + k, &word, 8);
+    }
+    for (; k < s.len; k++) {
+        char ch = s.s[k];
+        all |= (uint8_t)ch;
+        to[k] = ch >= first && ch <= last ? (char)(ch ^ 0x20) : ch;
+    }
+    return (all & 0x8080808080808080ULL) == 0;
+}
+
+/*
+ * ASCII goes word by word; a string with any other character goes through Unicode's simple mapping,
+ * in which one character becomes one (so the German sharp s stays).
  */
 static void map_case(struct call *c, uint32_t i, struct slice s, UChar32 (*map)(UChar32),
                      char first, char last)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
     char *copy = eval_alloc(c->ev, s.len);
-    bool ascii = true;
-    for (size_t k = 0; k < s.len; k++) {
-        char ch = s.s[k];
-        ascii &= (uint8_t)ch < 0x80;
-        copy[k] = ch >= first && ch <= last ? (char)(ch ^ 0x20) : ch;
-    }
-    if (ascii) {
+    if (map_ascii(copy, s, first, last)) {
         call_slice(c, i, copy, s.len);
         return;
     }

@@ -123,6 +123,7 @@ struct format {
     size_t pieces_len, pieces_cap;
     struct buf texts;
     bool iso; /* some piece needs the ISO week or its year, which cost more than all else */
+    int64_t unit; /* microseconds: moments of one such span, from midnight on, look alike */
 };
 
 /* A name in the case of the pattern, padded to width. */
@@ -367,6 +368,29 @@ static bool is_iso(uint8_t p)
     return (p >= PAT_IYYY && p <= PAT_I) || p == PAT_IDDD || p == PAT_IW;
 }
 
+/* Moments that a pattern shows alike, in microseconds; a divisor of the day's. */
+static int64_t unit_of(uint8_t p)
+{
+    switch (p) {
+    case PAT_US:
+        return 1;
+    case PAT_MS:
+        return MICROS_PER_SEC / 1000;
+    case PAT_SS:
+    case PAT_SSSSS:
+        return MICROS_PER_SEC;
+    case PAT_MI:
+        return 60 * MICROS_PER_SEC;
+    case PAT_HH24:
+    case PAT_HH12:
+    case PAT_AM:
+    case PAT_AMDOT:
+        return 3600 * MICROS_PER_SEC;
+    default:
+        return MICROS_PER_DAY;
+    }
+}
+
 /* A pattern of so many characters at `at`; returns the offset behind it and its ending. */
 static size_t scan_pattern(struct format *format, struct slice f, size_t at, size_t len,
                            uint8_t pattern, bool fill)
@@ -377,6 +401,7 @@ static size_t scan_pattern(struct format *format, struct slice f, size_t at, siz
     *piece = (struct piece){.pattern = pattern, .fill = fill,
                             .letters = first && second ? UPPER : first ? CAPITAL : LOWER};
     format->iso = format->iso || is_iso(pattern);
+    format->unit = unit_of(pattern) < format->unit ? unit_of(pattern) : format->unit;
     at += len;
     if (!is_word(pattern) && f.len - at >= 2 && strncasecmp(f.s + at, "TH", 2) == 0) {
         piece->ending = f.s[at] == 't' ? 2 : 1;
@@ -390,6 +415,7 @@ static void scan(struct format *format, struct slice f)
     size_t at = 0;
     format->pieces_len = 0;
     format->iso = false;
+    format->unit = MICROS_PER_DAY;
     buf_clear(&format->texts);
     while (at < f.len) {
         bool fill = f.len - at <= 2 || strncasecmp(f.s + at, "FM", 2) != 0;
@@ -454,11 +480,27 @@ static void put_piece(struct buf *out, const struct format *format, const struct
     put_number(out, v.v, v.width, piece);
 }
 
-/* An empty format or an infinite timestamp gives NULL, as in PostgreSQL. */
+static void put_moment(struct call *c, uint32_t i, const struct format *format, int64_t ts)
+{
+    struct moment m = moment_of(ts, c->arg_kinds[0] == TYPE_TIMESTAMPTZ, format->iso);
+    buf_clear(&c->ev->buf);
+    for (size_t k = 0; k < format->pieces_len; k++) {
+        put_piece(&c->ev->buf, format, &format->pieces[k], &m);
+    }
+    call_text(c, i, c->ev->buf.data, c->ev->buf.len);
+}
+
+/*
+ * An empty format or an infinite timestamp gives NULL, as in PostgreSQL. Moments that follow each
+ * other mostly lie in one span of the format's unit (a day, a minute): their text is made once.
+ */
 void k_to_char_timestamp(struct call *c)
 {
     ASSERT(c->args_len == 2 && c->n <= VEC_ROWS);
     ASSERT(c->out_kind == TYPE_TEXT);
+    struct slice *out = c->out;
+    int64_t from = 0, unit = 0; /* the span of the row before; 0: none */
+    uint32_t before = 0;
     FOR_ROWS(c, i) {
         int64_t ts = ARG(c, 0, int64_t, i);
         struct slice f = ARG(c, 1, struct slice, i);
@@ -466,12 +508,16 @@ void k_to_char_timestamp(struct call *c)
             call_null(c, i);
             continue;
         }
-        const struct format *format = format_of(c, f);
-        struct moment m = moment_of(ts, c->arg_kinds[0] == TYPE_TIMESTAMPTZ, format->iso);
-        buf_clear(&c->ev->buf);
-        for (size_t k = 0; k < format->pieces_len; k++) {
-            put_piece(&c->ev->buf, format, &format->pieces[k], &m);
+        if ((uint64_t)ts - (uint64_t)from < (uint64_t)unit) {
+            out[i] = out[before];
+            continue;
         }
-        call_text(c, i, c->ev->buf.data, c->ev->buf.len);
+        const struct format *format = format_of(c, f);
+        put_moment(c, i, format, ts);
+        if (arg_is_const(c, 1) && c->ev->buf.len <= TEXT_BYTES_MAX) { /* else the row failed */
+            unit = format->unit;
+            from = floor_div(ts, unit) * unit;
+            before = i;
+        }
     }
 }

@@ -384,6 +384,131 @@ static void run_case(struct rng *r, const struct func *f)
     arena_free(&c.arena);
 }
 
+/* ---- a constant second argument -------------------------------------------------------------- */
+
+static uint32_t add_value(struct arena *a, struct expr *e, uint8_t kind, const struct datum *d)
+{
+    struct expr_node n = {.kind = EXPR_LITERAL, .type = type_of(kind), .literal = *d};
+    return expr_add(a, e, &n);
+}
+
+/* One column and a literal: row after row as each of them alone. */
+static void check_literal(const char *name, uint8_t kind, const struct datum *rows, uint32_t n,
+                          const char *literal)
+{
+    struct arena a = {0};
+    struct expr map = {0};
+    uint8_t text = TYPE_TEXT;
+    struct batch_builder *in = batch_builder_new(&kind, 1);
+    struct batch_builder *ok = batch_builder_new(&text, 1);
+    struct batch_builder *err = err_builder();
+    struct batch_col in_col, ok_col;
+    struct batch input, output;
+    uint32_t column = add_column(&a, &map, 0, kind);
+    add_call(&a, &map, name, column, add_literal(&a, &map, TYPE_TEXT, literal));
+    uint32_t project = 1;
+    struct mfp mfp = {.input_cols = 1, .maps = &map, .maps_len = 1, .project = &project,
+                      .project_len = 1};
+    for (uint32_t i = 0; i < n; i++) {
+        batch_builder_datum(in, 0, &rows[i]);
+        batch_builder_end_row(in, 1, 1);
+    }
+    void *bytes = view_of(in, &in_col, 1, &input);
+    struct mfp_prog *prog = mfp_compile(&mfp, &kind, "here");
+    mfp_run(prog, &input, ok, err);
+    void *ok_bytes = view_of(ok, &ok_col, 1, &output);
+    CU_ASSERT_FATAL(output.rows == n);
+    for (uint32_t i = 0; i < n; i++) {
+        struct expr one = {0};
+        struct datum have, want;
+        uint32_t value = add_value(&a, &one, kind, &rows[i]);
+        add_call(&a, &one, name, value, add_literal(&a, &one, TYPE_TEXT, literal));
+        CU_ASSERT_PTR_NULL_FATAL(expr_eval_const(&one, &a, &want));
+        batch_datum(&ok_col, i, &have);
+        CU_ASSERT_FATAL(have.null == want.null);
+        CU_ASSERT_FATAL(have.null || datum_equal(TYPE_TEXT, &have, &want));
+    }
+    free(bytes);
+    free(ok_bytes);
+    mfp_prog_free(prog);
+    batch_builder_free(in);
+    batch_builder_free(ok);
+    batch_builder_free(err);
+    arena_free(&a);
+}
+
+/* Moments close to each other, so that many share the text of their day, hour or second. */
+static void test_to_char_spans(void)
+{
+    static const char *const formats[] = {"YYYY-MM-DD",    "HH24:MI",    "YYYY HH12 AM", "SS",
+                                          "MS",            "US",         "Day IW SSSSS", "P.M.",
+                                          "IYYY-IW HH24"};
+    static const int64_t steps[] = {1, 700, 400000, 40000000, 3000000000, 40000000000};
+    struct rng r = {31};
+    struct datum rows[300];
+    for (size_t f = 0; f < ARRAY_LEN(formats); f++) {
+        for (size_t k = 0; k < ARRAY_LEN(steps); k++) {
+            int64_t ts = (int64_t)rng_below(&r, 4) * 400000000000000000 - 200000000000000000;
+            for (uint32_t i = 0; i < ARRAY_LEN(rows); i++) {
+                rows[i] = (struct datum){.i = rng_below(&r, 40) == 0 ? INT64_MAX : ts};
+                ts += (int64_t)rng_below(&r, (uint64_t)steps[k] * 2) - (i % 2) * steps[k] / 2;
+            }
+            check_literal("to_char", TYPE_TIMESTAMP, rows, ARRAY_LEN(rows), formats[f]);
+        }
+    }
+}
+
+/* LIKE by its definition; of pieces that are a character each. */
+static bool like_by_definition(const char *const *text, uint32_t text_len,
+                               const char *const *pattern, uint32_t pattern_len)
+{
+    if (pattern_len == 0) {
+        return text_len == 0;
+    }
+    if (strcmp(pattern[0], "%") == 0) {
+        return like_by_definition(text, text_len, pattern + 1, pattern_len - 1) ||
+               (text_len > 0 && like_by_definition(text + 1, text_len - 1, pattern, pattern_len));
+    }
+    return text_len > 0 &&
+           (strcmp(pattern[0], "_") == 0 || strcmp(pattern[0], text[0]) == 0) &&
+           like_by_definition(text + 1, text_len - 1, pattern + 1, pattern_len - 1);
+}
+
+/* Up to so many characters of a small alphabet; the last two stand for others in patterns. */
+static uint32_t random_chars(struct rng *r, uint32_t max, uint32_t kinds, const char **out,
+                             char *joined)
+{
+    static const char *const alphabet[] = {"a", "b", "\xC3\xA9", "\xC3\xAA", "_", "%"};
+    uint32_t len = (uint32_t)rng_below(r, max + 1);
+    for (uint32_t i = 0; i < len; i++) {
+        out[i] = alphabet[rng_below(r, kinds)];
+        memcpy(joined, out[i], strlen(out[i]));
+        joined += strlen(out[i]);
+    }
+    *joined = 0;
+    return len;
+}
+
+static void test_like(void)
+{
+    struct rng r = {32};
+    struct buf out = {0};
+    for (uint64_t round = 0; round < test_scaled(20000); round++) {
+        const char *text[12], *pattern[6];
+        char texts[2][40];
+        struct arena a = {0};
+        struct expr e = {0};
+        uint32_t text_len = random_chars(&r, 12, 4, text, texts[0]);
+        uint32_t pattern_len = random_chars(&r, 6, 6, pattern, texts[1]);
+        uint32_t value = add_literal(&a, &e, TYPE_TEXT, texts[0]);
+        add_call(&a, &e, "~~", value, add_literal(&a, &e, TYPE_TEXT, texts[1]));
+        bool want = like_by_definition(text, text_len, pattern, pattern_len);
+        CU_ASSERT_FATAL(strcmp(eval_text(&a, &e, &out), want ? "t" : "f") == 0);
+        arena_free(&a);
+    }
+    buf_free(&out);
+}
+
 static void test_all_functions(void)
 {
     struct rng r = {21};
@@ -779,6 +904,8 @@ static const struct test_case cases[] = {
     {"casts", test_casts},
     {"aggregates", test_aggregates},
     {"all_functions", test_all_functions},
+    {"to_char_spans", test_to_char_spans},
+    {"like", test_like},
     {"three_valued", test_three_valued},
     {"lazy", test_lazy},
     {"guard", test_guard},
