@@ -1,7 +1,7 @@
 /*
  * Ours: the storage boundary between the two processes. The child serves a log whose record i is
  * [i, i + 1), the parent subscribes to it; back and forth both do both. What a record costs here
- * and not over a bare carrier is the protocol: cursors, credit, frontiers, a copy into the block.
+ * and not over a bare carrier is the protocol: cursors, credit, frontiers.
  *
  * Nothing is sent unasked: the server pulls the cursor while the subscription has credit, and the
  * cursor says when it has no more. So a flood is a cursor that always has more, and a paced source
@@ -26,7 +26,6 @@ struct side {
     struct boundary_client *client;  /* NULL: this side only serves */
     struct boundary_handler handler; /* must outlive the subscription */
     struct io_poller poller;         /* PACED: looks at the clock */
-    uint64_t *record; /* the next one, copied by the server */
     bool open;        /* the other side reads our log */
 };
 
@@ -55,9 +54,10 @@ static err_t open_cursor(void *ctx, const struct boundary_request *request, void
     return ERR_OK;
 }
 
-/* The record is written here, when it is asked for: the server copies it into its block, as it
- * does with a batch of storage. */
-static err_t next_chunk(void *cursor, size_t max_bytes, struct boundary_chunk *out, bool *more)
+/* The record is written when it is asked for, where the server wants it: as storage does with a
+ * batch that it puts together. */
+static err_t next_chunk(void *cursor, size_t max_bytes, struct boundary_room *room,
+                        struct boundary_chunk *out, bool *more)
 {
     struct side *side = cursor;
     struct load *load = side->base.load;
@@ -65,10 +65,11 @@ static err_t next_chunk(void *cursor, size_t max_bytes, struct boundary_chunk *o
     *out = (struct boundary_chunk){.lower = load->sent, .upper = load->sent};
     *more = has_record(side);
     if (*more) {
-        load_fill(load, side->record);
+        uint8_t *record = boundary_room_take(room, load->shape->bytes, 0, NULL);
+        load_fill(load, record);
         load->due_ns += load->shape->interval_ns;
         out->upper = load->sent;
-        out->ok = side->record;
+        out->ok = record;
         out->ok_len = load->shape->bytes;
     }
     return ERR_OK;
@@ -207,13 +208,12 @@ static err_t boundary_run(struct link *link, struct load *load)
     return link_side_run(link->state, load, start);
 }
 
-/* Sides of their own, of which only the record must not be shared. */
+/* Sides of their own. */
 static err_t boundary_count(struct link *link, struct load *child, struct load *parent)
 {
     struct side *sides = mem_zalloc(2 * sizeof(sides[0]));
     const struct side *side = link->state;
     sides[0] = sides[1] = *side;
-    sides[1].record = mem_zalloc(link->shape->bytes);
     return link_side_run_both((struct link_side *[]){&sides[0].base, &sides[1].base},
                               (struct load *[]){child, parent}, start);
 }
@@ -225,7 +225,6 @@ static err_t side_new(struct link *link, bool shm)
     ASSERT(link->state == NULL);
     link->state = side;
     side->shm = shm;
-    side->record = mem_zalloc(link->shape->bytes);
     return link_side_open(&side->base, link, "boundary");
 }
 
@@ -245,7 +244,6 @@ static void boundary_close(struct link *link)
     struct side *side = link->state;
     ASSERT(link->state != NULL);
     link_side_close(&side->base);
-    free(side->record);
     free(side);
 }
 

@@ -108,7 +108,8 @@ static err_t open_cursor(void *ctx, const struct boundary_request *request, void
 }
 
 /* Every reader of ACTIVE is given the same records, each at its own pace. */
-static err_t next_chunk(void *ctx, size_t max_bytes, struct boundary_chunk *out, bool *more)
+static err_t next_chunk(void *ctx, size_t max_bytes, struct boundary_room *room,
+                        struct boundary_chunk *out, bool *more)
 {
     struct cursor *cursor = ctx;
     struct many *m = cursor->many;

@@ -8,8 +8,8 @@
  * after a reconnect or a restart, the updates in [lower, upper) are the same. cursor_hold tells
  * compaction which times this reader still has to tell apart.
  *
- * A chunk points into memory of the cursor, or into an entry it holds, until the next call. On the
- * worker's loop only.
+ * A chunk points into memory of the reader's (storage_place) or of the cursor, or into an entry that
+ * this holds until the next call. On the worker's loop only.
  */
 #include "core/storage/cursor.h"
 
@@ -148,22 +148,38 @@ static void set_stream(struct storage_chunk *out, int stream, const void *data, 
     }
 }
 
-/* Finishes what the builders hold into the chunk. */
+/* The cursor's own memory for a batch, reused from chunk to chunk. */
+static uint8_t *own_place(struct storage_cursor *c, int stream, size_t size)
+{
+    if (size > c->out_cap[stream]) {
+        free(c->out[stream]);
+        c->out[stream] = part_alloc(size);
+        c->out_cap[stream] = size;
+    }
+    return c->out[stream];
+}
+
+/* Finishes what the builders hold into the chunk; nothing can fail behind it. */
 static void finish(struct storage_cursor *c, struct storage_chunk *out)
 {
+    size_t sizes[STREAMS] = {0};
+    uint8_t *at[STREAMS] = {0};
     for (int s = 0; s < STREAMS; s++) {
-        if (batch_builder_rows(c->builder[s]) == 0) {
-            continue;
+        sizes[s] = batch_builder_rows(c->builder[s]) > 0 ? batch_builder_size(c->builder[s]) : 0;
+    }
+    if (sizes[STREAM_OK] + sizes[STREAM_ERR] == 0) {
+        return;
+    }
+    if (c->place != NULL) {
+        c->place->take(c->place->arg, sizes[STREAM_OK], sizes[STREAM_ERR], &at[STREAM_OK],
+                       &at[STREAM_ERR]);
+    }
+    for (int s = 0; s < STREAMS; s++) {
+        if (sizes[s] > 0) {
+            at[s] = at[s] != NULL ? at[s] : own_place(c, s, sizes[s]);
+            batch_builder_finish(c->builder[s], at[s]);
+            set_stream(out, s, at[s], sizes[s]);
         }
-        size_t size = batch_builder_size(c->builder[s]);
-        ASSERT(size > 0);
-        if (size > c->out_cap[s]) {
-            free(c->out[s]);
-            c->out[s] = part_alloc(size);
-            c->out_cap[s] = size;
-        }
-        batch_builder_finish(c->builder[s], c->out[s]);
-        set_stream(out, s, c->out[s], size);
     }
 }
 
@@ -342,11 +358,9 @@ static err_t next_changes(struct storage_cursor *c, size_t max_bytes, struct sto
     return ERR_OK;
 }
 
-err_t storage_cursor_next(struct storage_cursor *cursor, size_t max_bytes,
-                          struct storage_chunk *out, bool *more)
+static err_t next(struct storage_cursor *cursor, size_t max_bytes, struct storage_chunk *out,
+                  bool *more)
 {
-    ASSERT(cursor != NULL && max_bytes > 0);
-    release(cursor);
     *more = false;
     *out = (struct storage_chunk){.lower = cursor->pos, .upper = cursor->pos};
     if (cursor->shard == NULL) {
@@ -356,6 +370,18 @@ err_t storage_cursor_next(struct storage_cursor *cursor, size_t max_bytes,
         return next_changes(cursor, max_bytes, out, more);
     }
     return next_snapshot(cursor, max_bytes, out, more);
+}
+
+err_t storage_cursor_next(struct storage_cursor *cursor, size_t max_bytes,
+                          const struct storage_place *place, struct storage_chunk *out,
+                          bool *more)
+{
+    ASSERT(cursor != NULL && max_bytes > 0 && cursor->place == NULL);
+    release(cursor);
+    cursor->place = place;
+    err_t err = next(cursor, max_bytes, out, more);
+    cursor->place = NULL;
+    return err;
 }
 
 bool storage_cursor_skip(struct storage_cursor *cursor, uint64_t lower, uint64_t upper)

@@ -20,7 +20,8 @@ struct storage_cursor {
     uint64_t pos; /* changes: everything below was returned */
     struct merge merge;
     struct batch_builder *builder[STREAMS]; /* rows of the chunk being made */
-    uint8_t *out[STREAMS]; /* bytes of the chunk returned last */
+    const struct storage_place *place; /* during storage_cursor_next: the reader's, or NULL */
+    uint8_t *out[STREAMS]; /* bytes of the chunk returned last, where they are ours */
     size_t out_cap[STREAMS]; /* bytes */
     struct storage_entry *held; /* the chunk returned last points into it */
     void *loaded[STREAMS]; /* bytes of held that were read from disk */

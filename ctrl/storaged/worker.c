@@ -471,15 +471,24 @@ static err_t backend_open(void *worker_ctx, const struct boundary_request *reque
     return ERR_OK;
 }
 
+/* Of storage_place: straight into what is sent. */
+static void take_room(void *arg, size_t ok_len, size_t err_len, uint8_t **ok, uint8_t **err)
+{
+    struct boundary_room *room = arg;
+    *ok = boundary_room_take(room, ok_len, err_len, err);
+}
+
 /*
  * Pointers of the chunk are valid until the next call on the cursor: the boundary copies or sends
  * first.
  */
-static err_t backend_next(void *cursor, size_t max_bytes, struct boundary_chunk *out, bool *more)
+static err_t backend_next(void *cursor, size_t max_bytes, struct boundary_room *room,
+                          struct boundary_chunk *out, bool *more)
 {
     ASSERT(cursor != NULL && max_bytes > 0);
     struct storage_chunk chunk = {0};
-    TRY(storage_cursor_next(cursor, max_bytes, &chunk, more));
+    const struct storage_place place = {.take = take_room, .arg = room};
+    TRY(storage_cursor_next(cursor, max_bytes, &place, &chunk, more));
     *out = (struct boundary_chunk){.lower = chunk.lower,
                                    .upper = chunk.upper,
                                    .ok = chunk.ok,

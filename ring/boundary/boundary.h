@@ -55,13 +55,25 @@ struct boundary_request {
 struct boundary_server;
 
 /*
+ * Where a backend may build a chunk's bytes, instead of pointing to them: they are sent from there,
+ * to whatever number of readers, without a copy. boundary_room_take gives memory (64-byte aligned,
+ * uninitialised) for the ok batch, and in *err (NULL when err_len is 0) for the err batch; the chunk
+ * then points there. At most once in a call of next, which may not fail after it, and gives a chunk
+ * of just these lengths.
+ */
+struct boundary_room;
+uint8_t *boundary_room_take(struct boundary_room *room, size_t ok_len, size_t err_len,
+                            uint8_t **err);
+
+/*
  * What the server asks of a storage worker, on that worker's loop. A cursor is pulled while the
  * subscription has credit; next() with *more = false means: nothing now, boundary_server_wake will
  * say when, for this cursor and for others of the source that stand at the same time.
  */
 struct boundary_backend {
     err_t (*open)(void *worker_ctx, const struct boundary_request *request, void **cursor);
-    err_t (*next)(void *cursor, size_t max_bytes, struct boundary_chunk *out, bool *more);
+    err_t (*next)(void *cursor, size_t max_bytes, struct boundary_room *room,
+                  struct boundary_chunk *out, bool *more);
     void (*close)(void *cursor);
     /* Moves a cursor that has given everything below lower, and nothing else, on to upper, as if it
      * had given the chunk [lower, upper) that another cursor of the source gave. False: it stands

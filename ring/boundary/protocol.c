@@ -4,7 +4,7 @@
 
 #include "core/base/mem.h"
 
-STATIC_ASSERT((CARRIER_ALIGN & (CARRIER_ALIGN - 1)) == 0, "padded() masks");
+STATIC_ASSERT((CARRIER_ALIGN & (CARRIER_ALIGN - 1)) == 0, "boundary_err_at masks");
 
 enum { SQLSTATE_LEN = 5, REFUSAL_TEXT_MAX = 4096, REQUEST_RESUME = 1 };
 
@@ -37,16 +37,16 @@ err_t boundary_request_decode(const uint8_t *data, size_t len, struct boundary_r
 }
 
 /* The err batch begins aligned as the ok batch does, so that both can be read in place. */
-static size_t padded(size_t len)
+size_t boundary_err_at(size_t ok_len)
 {
-    return (len + CARRIER_ALIGN - 1) & ~(size_t)(CARRIER_ALIGN - 1);
+    return (ok_len + CARRIER_ALIGN - 1) & ~(size_t)(CARRIER_ALIGN - 1);
 }
 
 size_t boundary_chunk_len(const struct boundary_chunk *chunk)
 {
     ASSERT(chunk->ok != NULL || chunk->ok_len == 0);
     ASSERT(chunk->err != NULL || chunk->err_len == 0);
-    return chunk->err_len > 0 ? padded(chunk->ok_len) + chunk->err_len : chunk->ok_len;
+    return chunk->err_len > 0 ? boundary_err_at(chunk->ok_len) + chunk->err_len : chunk->ok_len;
 }
 
 void boundary_chunk_encode(const struct boundary_chunk *chunk, uint8_t *out)
@@ -55,8 +55,8 @@ void boundary_chunk_encode(const struct boundary_chunk *chunk, uint8_t *out)
         memcpy(out, chunk->ok, chunk->ok_len);
     }
     if (chunk->err_len > 0) {
-        memset(out + chunk->ok_len, 0, padded(chunk->ok_len) - chunk->ok_len);
-        memcpy(out + padded(chunk->ok_len), chunk->err, chunk->err_len);
+        memset(out + chunk->ok_len, 0, boundary_err_at(chunk->ok_len) - chunk->ok_len);
+        memcpy(out + boundary_err_at(chunk->ok_len), chunk->err, chunk->err_len);
     }
 }
 
@@ -68,7 +68,7 @@ err_t boundary_chunk_decode(const struct carrier_message *m, struct boundary_chu
         return err_new(ERR_PROTOCOL, "chunk with lower %llu beyond upper %llu",
                        (unsigned long long)m->a, (unsigned long long)m->b);
     }
-    size_t err_at = padded(m->c); /* 64 bits: m->c cannot make it overflow */
+    size_t err_at = boundary_err_at(m->c); /* 64 bits: m->c cannot make it overflow */
     if (m->c > m->len || (m->c < m->len && err_at >= m->len)) {
         return err_new(ERR_PROTOCOL, "chunk of %zu bytes with %u of data", m->len, m->c);
     }

@@ -56,6 +56,8 @@ static inline uint64_t boundary_cost(size_t len)
 void boundary_request_encode(struct buf *out, const struct boundary_request *request);
 err_t boundary_request_decode(const uint8_t *data, size_t len, struct boundary_request *out);
 
+/* Where the err batch begins in a payload that has one. */
+size_t boundary_err_at(size_t ok_len);
 /* Length of the payload of a chunk, and its writing into a block of that length. */
 size_t boundary_chunk_len(const struct boundary_chunk *chunk);
 void boundary_chunk_encode(const struct boundary_chunk *chunk, uint8_t *out);

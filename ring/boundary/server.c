@@ -170,7 +170,10 @@ err_t boundary_server_new(struct io_loop *net, const struct boundary_server_conf
     server->self = boundary_hello(net, &config->self, HELLO_STORAGE, config->workers);
     server->self.worker_base = config->worker_base;
     server->self.nonce = io_random_u64(io_loop_env(net));
-    server->workers = mem_zalloc(sizeof(server->workers[0]) * config->workers);
+    const size_t workers_bytes = sizeof(server->workers[0]) * config->workers;
+    server->workers = aligned_alloc(_Alignof(struct server_worker), workers_bytes);
+    ASSERT(server->workers != NULL);
+    memset(server->workers, 0, workers_bytes);
     server->ends = mem_zalloc(sizeof(server->ends[0]) * config->workers);
     bool local = config->carrier != BOUNDARY_CARRIER_TCP && config->unix_path != NULL;
     struct shm_pool_config pool = {.shared = local && !io_env_simulated(io_loop_env(net)),

@@ -1,8 +1,9 @@
 /*
- * Module-private: the server of the storage boundary in four files. server.c lives on the net
+ * Module-private: the server of the storage boundary in five files. server.c lives on the net
  * loop: the door, sessions, life. server_worker.c lives on each storage worker's loop: its
- * subscriptions, served in turns. server_share.c: one chunk for several subscribers, and where they
- * stand. server_channel.c: one message for those of them that one compute worker has.
+ * subscriptions, served in turns. server_room.c: the memory a chunk is built in. server_share.c: one
+ * chunk for several subscribers, and where they stand. server_channel.c: one message for those of
+ * them that one compute worker has.
  */
 #ifndef TAILRACE_RING_BOUNDARY_SERVER_INTERNAL_H
 #define TAILRACE_RING_BOUNDARY_SERVER_INTERNAL_H
@@ -89,6 +90,16 @@ struct readers {
     size_t ids_cap;
 };
 
+/* Memory for the bytes of one chunk, during one call of the backend. */
+struct boundary_room {
+    struct sub *sub;
+    uint8_t *bytes; /* NULL: not taken */
+    size_t len;     /* of the whole payload */
+    bool pooled;    /* block is the pool's, ours to release; else the carrier's, to be committed */
+    struct carrier_block block;
+    void *useless;  /* more than a message may have: owned */
+};
+
 /* What is sent to the subscriptions of one source that one compute worker has: see protocol.h.
  * Made by the first of them, freed with the last. */
 struct channel {
@@ -129,6 +140,7 @@ struct server_worker {
     struct u64map sources; /* id -> struct source */
     struct link *links;
     struct sub_list run; /* SUB_QUEUED */
+    _Alignas(CARRIER_ALIGN) uint8_t small[CARRIER_RUN_BYTES]; /* a chunk, until it is copied */
     struct channel *casts; /* those that may have something to send; empty between polls */
     struct source *kept_first; /* sources that keep a chunk, oldest chunk first */
     struct source *kept_last;
@@ -189,14 +201,24 @@ void sub_sent(struct sub *sub, size_t len, uint64_t upper);
 /* Gives up every session and subscription; the loop has stopped or is the only one. */
 void server_worker_free(struct server_worker *w);
 
+/* ---- server_room.c; worker loop -------------------------------------------------------------- */
+
+/* Sends what the backend gave; shared with those who need the same. */
+void room_send(struct sub *sub, const struct boundary_chunk *chunk, struct boundary_room *room,
+               size_t len);
+
 /* ---- server_share.c; worker loop ------------------------------------------------------------- */
 
 /* Serves the subscription from its source's shared chunk, if that is what it needs next and its
  * credit allows; false: it must ask the backend. */
 bool share_serve(struct sub *sub, uint64_t room);
-/* A chunk the backend just gave this subscription, which has a place: keeps it and sends it, if
- * there are others to have it as well; false: nothing was done. */
-bool share_offer(struct sub *sub, const struct boundary_chunk *chunk, size_t len);
+/* A block of the pool for a chunk of len bytes that begins where the subscription stands, if others
+ * stand there as well and the pool has room. Lets the source's chunk go. */
+bool share_room(struct sub *sub, size_t len, struct carrier_block *out);
+/* A chunk the backend just gave this subscription: keeps it and sends it, if there are others to
+ * have it as well; false: nothing was done. room: where it was built; a pool's block is taken. */
+bool share_offer(struct sub *sub, const struct boundary_chunk *chunk, struct boundary_room *room,
+                 size_t len);
 /* Where the subscription stands now: at this time, or (not placed) amid one. */
 void share_move(struct sub *sub, bool placed, uint64_t at);
 static inline void share_place(struct sub *sub, bool placed, uint64_t at)

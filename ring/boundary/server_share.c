@@ -154,36 +154,52 @@ static bool reserve(struct server_worker *w, size_t len, struct carrier_block *b
     return true;
 }
 
-/* Not a chunk of parts (upper == lower): nobody could take it over from another. Not one that lies
- * behind the chunk kept: this one lags, and those at the tail come first. */
-static bool worth_sharing(const struct sub *sub, const struct boundary_chunk *chunk, size_t len)
+/* Not what lies behind the chunk kept: this one lags, and those at the tail come first. */
+static bool worth_sharing(const struct sub *sub, size_t len)
 {
     const struct source *source = sub->source;
-    ASSERT(sub->place != NULL);
-    return sub->link->worker->server->config.backend->skip != NULL && sub->place->subs > 1 &&
-           len <= SHM_POOL_BLOCK_MAX && chunk->upper > chunk->lower &&
-           !(source->chunk.kept && chunk->lower < source->chunk.upper);
+    return sub->place != NULL && sub->link->worker->server->config.backend->skip != NULL &&
+           sub->place->subs > 1 && len <= SHM_POOL_BLOCK_MAX &&
+           !(source->chunk.kept && sub->at < source->chunk.upper);
 }
 
-bool share_offer(struct sub *sub, const struct boundary_chunk *chunk, size_t len)
+bool share_room(struct sub *sub, size_t len, struct carrier_block *out)
+{
+    if (!worth_sharing(sub, len)) {
+        return false;
+    }
+    share_drop(sub->link->worker, sub->source);
+    return reserve(sub->link->worker, len, out);
+}
+
+bool share_offer(struct sub *sub, const struct boundary_chunk *chunk, struct boundary_room *room,
+                 size_t len)
 {
     struct server_worker *w = sub->link->worker;
     struct source *source = sub->source;
-    if (!worth_sharing(sub, chunk, len)) {
-        return false;
-    }
-    ASSERT(sub->at == chunk->lower && sub->place->at == sub->at && sub->placed);
-    share_drop(w, source);
     struct shared_chunk made = {.kept = true, .lower = chunk->lower, .upper = chunk->upper,
                                 .ok_len = (uint32_t)chunk->ok_len, .len = (uint32_t)len};
-    if (len > 0) {
-        if (!reserve(w, len, &made.block)) {
+    ASSERT(chunk->upper > chunk->lower); /* nobody could take over a part from another */
+    if (room->pooled) {
+        ASSERT(!source->chunk.kept); /* share_room saw to it */
+        made.block = room->block;
+        room->block = (struct carrier_block){0};
+    } else if ((room->bytes != NULL && len > CARRIER_RUN_BYTES) || !worth_sharing(sub, len)) {
+        return false;
+    } else {
+        share_drop(w, source);
+        if (len > 0 && !reserve(w, len, &made.block)) {
             return false;
         }
-        boundary_chunk_encode(chunk, made.block.data);
+        if (len > 0) {
+            boundary_chunk_encode(chunk, made.block.data);
+        }
+    }
+    ASSERT(sub->at == chunk->lower && sub->place->at == sub->at && sub->placed);
+    source->chunk = made;
+    if (len > 0) {
         keep(w, source);
     }
-    source->chunk = made;
     channel_cast(sub->channel, sub->id);
     sub_sent(sub, len, chunk->upper);
     return true;

@@ -193,57 +193,24 @@ void sub_sent(struct sub *sub, size_t len, uint64_t upper)
     count_credit(sub);
 }
 
-/* The one copy on this side: straight into the carrier's memory. */
-static void send_chunk(struct sub *sub, const struct boundary_chunk *chunk, size_t len)
-{
-    struct link *link = sub->link;
-    struct channel *channel = sub->channel;
-    ASSERT(chunk->lower <= chunk->upper && len <= FRAME_MESSAGE_MAX);
-    channels_flush(link->worker); /* of all: see server_channel.c on memory */
-    channel_name(channel, sub->id);
-    struct carrier_message m = {.kind = BOUNDARY_DATA, .stream = channel->stream,
-                                .flags = len == 0 ? CARRIER_URGENT : 0,
-                                .a = chunk->lower, .b = chunk->upper,
-                                .c = (uint32_t)chunk->ok_len};
-    if (chunk->err_len == 0) {
-        m.data = chunk->ok;
-        m.len = len;
-        carrier_send(link->carrier, link->local, channel->remote, &m);
-    } else {
-        struct carrier_block block;
-        carrier_reserve(link->carrier, link->local, channel->remote, len, &block);
-        boundary_chunk_encode(chunk, block.data);
-        carrier_commit(link->carrier, link->local, channel->remote, &m, &block, len);
-    }
-    sub_sent(sub, len, chunk->upper);
-}
-
-/* Sends what the backend gave; shared with those who need the same. */
-static void sub_send(struct sub *sub, const struct boundary_chunk *chunk, size_t len)
-{
-    bool moves = chunk->upper > chunk->lower;
-    ASSERT(moves || len > 0);
-    if (sub->place == NULL || !share_offer(sub, chunk, len)) {
-        send_chunk(sub, chunk, len);
-    }
-    /* Amid a time that takes several chunks nobody else can go on from here. */
-    share_place(sub, moves, chunk->upper);
-}
-
 /* Has the backend make the next chunk; false: it has nothing more for now, or the subscription is
  * over and freed. Takes from *left what it cost. */
 static bool sub_pull(struct sub *sub, uint64_t room, int *left)
 {
     struct link *link = sub->link;
     struct boundary_chunk chunk;
+    struct boundary_room memory = {.sub = sub};
     bool more = false;
     err_t err = link->worker->server->config.backend->next(
-        sub->cursor, room < BOUNDARY_CHUNK_MAX ? room : BOUNDARY_CHUNK_MAX, &chunk, &more);
+        sub->cursor, room < BOUNDARY_CHUNK_MAX ? room : BOUNDARY_CHUNK_MAX, &memory, &chunk,
+        &more);
     size_t len = err == ERR_OK ? boundary_chunk_len(&chunk) : 0;
+    ASSERT(memory.bytes == NULL || memory.len == len); /* also: no error then */
     *left -= WORK_PULL + (int)(len / WORK_BYTES);
     if (len > FRAME_MESSAGE_MAX) {
         err = err_new(ERR_LIMIT, "one update takes %zu bytes, more than the boundary carries",
                       len);
+        free(memory.useless);
     }
     if (err != ERR_OK) {
         channel_flush(sub->channel);
@@ -252,7 +219,7 @@ static bool sub_pull(struct sub *sub, uint64_t room, int *left)
         return false;
     }
     if (chunk.upper > chunk.lower || len > 0) {
-        sub_send(sub, &chunk, len);
+        room_send(sub, &chunk, &memory, len);
     } else if (!more && sub->placed) {
         sub->source->dry = true; /* nor has it for others who stand here */
         sub->source->dry_at = sub->at;

@@ -33,7 +33,7 @@ static err_t read_all(struct storage_worker *storage)
     err_t err = storage_cursor_open(storage, 1, since, NULL, &cursor);
     for (bool more = true; err == ERR_OK && more;) {
         struct storage_chunk chunk;
-        err = storage_cursor_next(cursor, 1000, &chunk, &more);
+        err = storage_cursor_next(cursor, 1000, NULL, &chunk, &more);
     }
     storage_cursor_close(cursor);
     return err;

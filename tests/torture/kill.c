@@ -93,9 +93,10 @@ static struct witness *witness_map(const char *directory)
 }
 
 /* Before a chunk is handed out. */
-static err_t witnessed_next(void *cursor, size_t max_bytes, struct boundary_chunk *out, bool *more)
+static err_t witnessed_next(void *cursor, size_t max_bytes, struct boundary_room *room,
+                            struct boundary_chunk *out, bool *more)
 {
-    err_t err = log_backend.next(cursor, max_bytes, out, more);
+    err_t err = log_backend.next(cursor, max_bytes, room, out, more);
     struct witness *w = stage->witness;
     /* Relaxed, both: one producer writes at a time; who reads it looks after the producer's death,
      * or after a message that was published later. */

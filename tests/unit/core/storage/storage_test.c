@@ -275,7 +275,7 @@ err_t test_drain(struct storage_cursor *cursor, size_t max_bytes, struct test_ro
     bool more = true;
     while (more) {
         struct storage_chunk chunk;
-        TRY(storage_cursor_next(cursor, max_bytes, &chunk, &more));
+        TRY(storage_cursor_next(cursor, max_bytes, NULL, &chunk, &more));
         CU_ASSERT(more || (chunk.ok == NULL && chunk.err == NULL && chunk.lower == chunk.upper));
         if (more) {
             test_rows_chunk(rows, &chunk, at);

@@ -58,7 +58,7 @@ static uint64_t count_rows(struct storage_cursor *cursor, size_t max, size_t row
     bool more = true;
     while (more) {
         struct storage_chunk chunk;
-        expect_ok(storage_cursor_next(cursor, max, &chunk, &more));
+        expect_ok(storage_cursor_next(cursor, max, NULL, &chunk, &more));
         CU_ASSERT(chunk.ok_len < 2 * max + 2 * row);
         if (chunk.ok_len > 0) {
             struct batch batch;

@@ -4,6 +4,7 @@
  * what each cursor returned is compared with the naive list of updates.
  */
 #include "core/io/sim.h"
+#include "core/storage/part.h"
 #include "tests/unit/core/storage/storage_test.h"
 
 #include <stdio.h>
@@ -24,6 +25,10 @@ struct reader_of_test {
     uint64_t as_of;
     bool resumed; /* as_of is where */
     struct test_rows rows;
+};
+
+struct taken {
+    uint8_t *ok, *err;
 };
 
 struct model {
@@ -145,6 +150,34 @@ static void open_reader(struct model *m, struct reader_of_test *r)
     r->rows.lower = r->as_of;
 }
 
+/* Of the reader, freed when it has looked at the chunk. */
+static void take_place(void *arg, size_t ok_len, size_t err_len, uint8_t **ok, uint8_t **err)
+{
+    struct taken *taken = arg;
+    CU_ASSERT(ok_len + err_len > 0 && taken->ok == NULL && taken->err == NULL);
+    taken->ok = *ok = ok_len > 0 ? part_alloc(ok_len) : NULL;
+    taken->err = *err = err_len > 0 ? part_alloc(err_len) : NULL;
+}
+
+/* Into memory of the cursor's or of the reader's. */
+static bool read_chunk(struct model *m, struct reader_of_test *r)
+{
+    struct storage_chunk chunk;
+    bool more = true;
+    struct taken taken = {0};
+    const struct storage_place place = {.take = take_place, .arg = &taken};
+    check_ok(m, storage_cursor_next(r->cursor, 1 + dice(m, 500), dice(m, 2) == 0 ? &place : NULL,
+                                    &chunk, &more));
+    CU_ASSERT(taken.ok == NULL || chunk.ok == taken.ok);
+    CU_ASSERT(taken.err == NULL || chunk.err == taken.err);
+    if (more) {
+        test_rows_chunk(&r->rows, &chunk, true);
+    }
+    free(taken.ok);
+    free(taken.err);
+    return more;
+}
+
 static void use_reader(struct model *m, struct reader_of_test *r)
 {
     if (r->cursor == NULL) {
@@ -155,13 +188,9 @@ static void use_reader(struct model *m, struct reader_of_test *r)
     } else if (dice(m, 3) == 0) {
         check_reader(m, r);
     } else {
-        struct storage_chunk chunk;
         bool more = true;
         for (uint64_t n = dice(m, 4); n > 0 && more; n--) {
-            check_ok(m, storage_cursor_next(r->cursor, 1 + dice(m, 500), &chunk, &more));
-            if (more) {
-                test_rows_chunk(&r->rows, &chunk, true);
-            }
+            more = read_chunk(m, r);
         }
     }
 }

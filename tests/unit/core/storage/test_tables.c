@@ -116,7 +116,7 @@ static void refusal_body(struct io_loop *loop, const char *dir)
     CU_ASSERT_EQUAL(host.status, STORAGE_DROPPED);
     struct storage_chunk chunk;
     bool more = true;
-    expect(storage_cursor_next(cursor, 1024, &chunk, &more), ERR_NOT_FOUND);
+    expect(storage_cursor_next(cursor, 1024, NULL, &chunk, &more), ERR_NOT_FOUND);
     storage_cursor_close(cursor);
     expect_ok(storage_run(s, &t));
     struct test_rows rows = {0};
@@ -361,7 +361,7 @@ static void big_body(struct io_loop *loop, const char *dir)
     struct storage_chunk chunk;
     bool more = true;
     while (more) {
-        expect_ok(storage_cursor_next(cursor, 100000, &chunk, &more));
+        expect_ok(storage_cursor_next(cursor, 100000, NULL, &chunk, &more));
         CU_ASSERT(chunk.ok_len < 130000);
         if (more) {
             test_rows_chunk(&rows, &chunk, true);

@@ -89,7 +89,28 @@ static void emit(struct cursor *c)
     c->index++;
 }
 
-static err_t log_next(void *cursor, size_t max_bytes, struct boundary_chunk *out, bool *more)
+/* Every other chunk as if it had been built where it is sent from. */
+static void hand_over(struct cursor *c, struct boundary_room *room, struct boundary_chunk *out)
+{
+    out->ok_len = c->ok.len;
+    out->err_len = c->err.len;
+    out->ok = c->ok.len > 0 ? c->ok.data : NULL;
+    out->err = c->err.len > 0 ? c->err.data : NULL;
+    if (out->ok_len + out->err_len == 0 || shape(c->time, c->index, c->source, 13) % 2 == 0) {
+        return;
+    }
+    uint8_t *err = NULL;
+    uint8_t *ok = boundary_room_take(room, out->ok_len, out->err_len, &err);
+    if (out->ok_len > 0) {
+        out->ok = memcpy(ok, c->ok.data, c->ok.len);
+    }
+    if (out->err_len > 0) {
+        out->err = memcpy(err, c->err.data, c->err.len);
+    }
+}
+
+static err_t log_next(void *cursor, size_t max_bytes, struct boundary_room *room,
+                      struct boundary_chunk *out, bool *more)
 {
     struct cursor *c = cursor;
     struct log_worker *w = c->worker;
@@ -126,10 +147,7 @@ static err_t log_next(void *cursor, size_t max_bytes, struct boundary_chunk *out
         out->upper = c->lower = c->time;
     }
     *more = true;
-    out->ok = c->ok.len > 0 ? c->ok.data : NULL;
-    out->ok_len = c->ok.len;
-    out->err = c->err.len > 0 ? c->err.data : NULL;
-    out->err_len = c->err.len;
+    hand_over(c, room, out);
     return ERR_OK;
 }
 
