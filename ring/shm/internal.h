@@ -210,6 +210,13 @@ static inline bool shm_arrived(const struct shm_pair *pair, memory_order order)
            shm_lap(pair->taken, pair->peer_shift);
 }
 
+/* valid.c */
+/* Is the memory that a peer has just passed, all of it, as a peer's must be that nobody has sent
+ * anything yet? Net loop. */
+err_t shm_peer_check(const struct shm_carrier *shm);
+/* A session that is attached, for tests: segments, directory, all lanes, and our arenas. On the
+ * only loop, or when the others have stopped. */
+bool shm_session_valid(const struct shm_carrier *shm);
 /* Do both sides' numbers of a lane fit together, as far as this side can know? */
 bool shm_pair_valid(const struct shm_end *end, const struct shm_pair *pair);
 

@@ -249,25 +249,6 @@ void shm_attach(struct carrier *c, uint32_t local)
     io_poller_add(loop, &end->poller);
 }
 
-bool shm_pair_valid(const struct shm_end *end, const struct shm_pair *pair)
-{
-    uint64_t lines = pair->mask + 1;
-    bool own = pair->acked <= pair->published && pair->published <= pair->tail &&
-               pair->tail - pair->acked <= lines && pair->held_end - pair->held_first <= lines &&
-               (pair->backlog == NULL) == (pair->backlog_last == NULL);
-    size_t bytes = 0;
-    for (uint64_t i = pair->held_first; own && i != pair->held_end; i++) {
-        const struct shm_held *held = &pair->held[i & pair->mask];
-        own = held->at >= pair->acked && held->at < pair->tail &&
-              held->offset < end->pool->pool->arena_bytes;
-        bytes += held->gone ? 0 : held->len;
-    }
-    /* Acquire: as in shm_take_acks. */
-    uint64_t head = atomic_load_explicit(&pair->peer->head, memory_order_acquire);
-    return own && bytes == pair->held_bytes &&
-           head - pair->acked <= pair->published - pair->acked;
-}
-
 void shm_detach(struct carrier *c, uint32_t local)
 {
     struct shm_end *end = &shm_of(c)->ends[local];

@@ -153,17 +153,7 @@ static err_t attach_memory(struct shm_carrier *shm)
     TRY(shm_memory_attach(shm->fds[0], shm_size(shape), &shm->peer));
     TRY(shm_memory_attach(shm->fds[1], shm_pool_size(shape->workers, shape->arena_bytes),
                           &shm->peer_pool));
-    struct shm_head head;
-    struct shm_pool_head pool;
-    memcpy(&head, shm->peer, sizeof(head)); /* once, both: they may change underfoot */
-    memcpy(&pool, shm->peer_pool, sizeof(pool));
-    if (head.magic != SHM_MAGIC || head.workers != shape->workers ||
-        head.peer_workers != shape->peer_workers || head.lines != shape->lines ||
-        head.arena_bytes != shape->arena_bytes || pool.magic != SHM_POOL_MAGIC ||
-        pool.workers != shape->workers || pool.arena_bytes != shape->arena_bytes) {
-        return err_new(ERR_PROTOCOL, "the peer's memory is of another shape");
-    }
-    return ERR_OK;
+    return shm_peer_check(shm);
 }
 
 /* The peer's net loop has died, or its session is over. */

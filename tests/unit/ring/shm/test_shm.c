@@ -466,11 +466,90 @@ static void test_garbage(void)
     printf(" [%d rounds, %llu disconnects]", ROUNDS, (unsigned long long)s.disconnects);
 }
 
+/* ---- what a peer passes ---------------------------------------------------------------------- */
+
+/* The memory of a peer as it makes it, and this side's view of it. */
+struct passed {
+    struct shm_carrier shm;
+    uint8_t *memory;
+    struct shm_head *head;
+    struct shm_pool_head *pool;
+};
+
+static void passed_make(struct passed *p)
+{
+    struct shm_shape shape = {.workers = 3, .peer_workers = 2, .lines = SHM_LINES_MIN,
+                              .arena_bytes = SHM_ARENA_MIN};
+    memset(p->memory, 0, shm_size(&shape));
+    memset(p->pool, 0, SHM_PAGE);
+    *p->head = (struct shm_head){.magic = SHM_MAGIC, .workers = shape.workers,
+                                 .peer_workers = shape.peer_workers, .lines = shape.lines,
+                                 .arena_bytes = shape.arena_bytes};
+    *p->pool = (struct shm_pool_head){.magic = SHM_POOL_MAGIC, .workers = shape.workers,
+                                      .arena_bytes = shape.arena_bytes};
+    p->shm.peer_shape = shape;
+    p->shm.peer = p->memory;
+    p->shm.peer_pool = p->pool;
+}
+
+static void expect_turned_down(struct passed *p)
+{
+    err_t err = shm_peer_check(&p->shm);
+    CU_ASSERT_EQUAL(err_code(err), ERR_PROTOCOL);
+    err_free(err);
+    passed_make(p);
+    CU_ASSERT_PTR_NULL(shm_peer_check(&p->shm));
+}
+
+/* Whatever is wrong in it is found before the session begins. */
+static void test_peer_check(void)
+{
+    struct passed p = {.memory = aligned_alloc(SHM_PAGE, 64 * SHM_PAGE),
+                       .pool = aligned_alloc(SHM_PAGE, SHM_PAGE)};
+    p.head = (struct shm_head *)p.memory;
+    passed_make(&p);
+    CU_ASSERT_TRUE_FATAL(shm_size(&p.shm.peer_shape) <= 64 * SHM_PAGE);
+    uint64_t *numbers[] = {&p.head->magic, &p.head->arena_bytes, &p.pool->magic,
+                           &p.pool->arena_bytes};
+    uint32_t *words[] = {&p.head->workers, &p.head->peer_workers, &p.head->lines, &p.head->zero,
+                         &p.pool->workers, &p.pool->zero};
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        *numbers[i] ^= 1;
+        expect_turned_down(&p);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        *words[i] ^= 4;
+        expect_turned_down(&p);
+    }
+    shm_state_at(p.memory, &p.shm.peer_shape, 2)->blocked = 2;
+    expect_turned_down(&p);
+    shm_bell_at(p.memory, &p.shm.peer_shape, 1)->zero = 1;
+    expect_turned_down(&p);
+    for (uint32_t lane = 0; lane < 6; lane++) {
+        struct shm_ends *ends = shm_ends_at(p.memory, &p.shm.peer_shape, lane / 2, lane % 2);
+        struct shm_desc *first = (struct shm_desc *)shm_ring_of(ends);
+        ends->head = 1;
+        expect_turned_down(&p);
+        ends->claim = 1;
+        expect_turned_down(&p);
+        first->word = shm_word(FRAME_KIND_USER, SHM_FLAGS, 1, shm_lap(0, 0) + 1);
+        expect_turned_down(&p);
+        first->word = shm_word(FRAME_GOODBYE, SHM_FLAGS, 1, shm_lap(0, 0));
+        expect_turned_down(&p);
+        first->word = shm_word(FRAME_KIND_USER, SHM_FLAGS, 1, shm_lap(0, 0)); /* it may send */
+        CU_ASSERT_PTR_NULL(shm_peer_check(&p.shm));
+        passed_make(&p);
+    }
+    free(p.memory);
+    free(p.pool);
+}
+
 static const struct test_case cases[] = {
     {"arena", test_arena},
     {"arena, near its start", test_arena_window},
     {"pool", test_pool},
     {"sealed memory", test_memory},
+    {"what a peer passes", test_peer_check},
     {"a peer that writes garbage", test_garbage},
 };
 TEST_SUITE("ring/shm", cases)

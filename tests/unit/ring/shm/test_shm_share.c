@@ -166,8 +166,7 @@ static bool send_one(struct stage *s)
     struct carrier_message m = {.kind = FRAME_KIND_USER, .stream = 7, .a = s->sent};
     for (int i = 0; i < READERS; i++) {
         carrier_share(s->readers[i].producer, 0, 0, &m, &block, len);
-        struct shm_end *end = end_of(s->readers[i].producer);
-        CU_ASSERT_TRUE(shm_pair_valid(end, &end->pairs[0]));
+        CU_ASSERT_TRUE(shm_session_valid(shm_of(s->readers[i].producer)));
     }
     shm_pool_release(s->pool, 0, &block);
     s->sent++;
