@@ -8,8 +8,8 @@
  * after a reconnect or a restart, the updates in [lower, upper) are the same. cursor_hold tells
  * compaction which times this reader still has to tell apart.
  *
- * A chunk points into memory of the reader's (storage_place) or of the cursor, or into an entry that
- * this holds until the next call. On the worker's loop only.
+ * A chunk points into memory of the reader's (storage_place) or of the cursor, or into an entry
+ * that this holds until the next call. On the worker's loop only.
  */
 #include "core/storage/cursor.h"
 

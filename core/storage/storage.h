@@ -176,21 +176,22 @@ struct storage_chunk {
     const void *err;
     size_t err_len;
 };
-/* Whoever reads may say where a chunk is to be built that has to be put together: take gives memory,
- * aligned as batches are, for batches of these lengths (0: none of that kind, and no memory). Called
- * at most once a call, when the chunk is sure to come. What lies in memory or was read whole is
- * pointed to instead. */
+/* Whoever reads may say where a chunk is to be built that has to be put together: take gives
+ * memory, aligned as batches are, for batches of these lengths (0: none of that kind, and no
+ * memory). Called at most once a call, when the chunk is sure to come. What lies in memory or was
+ * read whole is pointed to instead. */
 struct storage_place {
     void (*take)(void *arg, size_t ok_len, size_t err_len, uint8_t **ok, uint8_t **err);
     void *arg;
 };
 /*
- * The next chunk of at most about max_bytes; place: NULL: in memory of the cursor. One snapshot may take several chunks: all but the last
- * have upper == lower (nothing complete yet); so may changes that were all made at one time and are
- * more than max_bytes. Returns false in *more and an empty chunk when the cursor is at the end:
- * wait for host.advanced. An empty chunk with *more true: a part of a longer work is done, call
- * again (later, if the loop has other work). Tail from memory, what lies behind from disk (ERR_IO /
- * ERR_CORRUPT possible). After the collection was dropped: ERR_NOT_FOUND.
+ * The next chunk of at most about max_bytes; place: NULL: in memory of the cursor. One snapshot may
+ * take several chunks: all but the last have upper == lower (nothing complete yet); so may changes
+ * that were all made at one time and are more than max_bytes. Returns false in *more and an empty
+ * chunk when the cursor is at the end: wait for host.advanced. An empty chunk with *more true: a
+ * part of a longer work is done, call again (later, if the loop has other work). Tail from memory,
+ * what lies behind from disk (ERR_IO / ERR_CORRUPT possible). After the collection was dropped:
+ * ERR_NOT_FOUND.
  */
 err_t storage_cursor_next(struct storage_cursor *cursor, size_t max_bytes,
                           const struct storage_place *place, struct storage_chunk *out,

@@ -55,11 +55,11 @@ struct boundary_request {
 struct boundary_server;
 
 /*
- * Where a backend may build a chunk's bytes, instead of pointing to them: they are sent from there,
- * to whatever number of readers, without a copy. boundary_room_take gives memory (64-byte aligned,
- * uninitialised) for the ok batch, and in *err (NULL when err_len is 0) for the err batch; the chunk
- * then points there. At most once in a call of next, which may not fail after it, and gives a chunk
- * of just these lengths.
+ * Where a backend may build a chunk's bytes, instead of pointing to them: they are sent from
+ * there, to whatever number of readers, without a copy. boundary_room_take gives memory (64-byte
+ * aligned, uninitialised) for the ok batch, and in *err (NULL when err_len is 0) for the err batch;
+ * the chunk then points there. At most once in a call of next, which may not fail after it, and
+ * gives a chunk of just these lengths.
  */
 struct boundary_room;
 uint8_t *boundary_room_take(struct boundary_room *room, size_t ok_len, size_t err_len,

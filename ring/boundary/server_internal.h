@@ -1,9 +1,9 @@
 /*
  * Module-private: the server of the storage boundary in five files. server.c lives on the net
  * loop: the door, sessions, life. server_worker.c lives on each storage worker's loop: its
- * subscriptions, served in turns. server_room.c: the memory a chunk is built in. server_share.c: one
- * chunk for several subscribers, and where they stand. server_channel.c: one message for those of
- * them that one compute worker has.
+ * subscriptions, served in turns. server_room.c: the memory a chunk is built in. server_share.c:
+ * one chunk for several subscribers, and where they stand. server_channel.c: one message for those
+ * of them that one compute worker has.
  */
 #ifndef TAILRACE_RING_BOUNDARY_SERVER_INTERNAL_H
 #define TAILRACE_RING_BOUNDARY_SERVER_INTERNAL_H
