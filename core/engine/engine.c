@@ -273,6 +273,13 @@ static err_t check_import(struct engine *engine, const struct plan *plan,
         return err_new(ERR_INVALID, "index %llu is readable from %llu, not as of %llu", id,
                        (unsigned long long)index_since(index), (unsigned long long)plan->as_of);
     }
+    uint32_t keys_len;
+    const uint32_t *keys = index_keys(index, &keys_len);
+    if (node->import.keys_len > 0 &&
+        (node->import.keys_len != keys_len ||
+         memcmp(node->import.keys, keys, keys_len * sizeof(*keys)) != 0)) {
+        return err_new(ERR_INVALID, "index %llu has other keys", id);
+    }
     bool same = index->cols == node->schema.cols;
     for (uint32_t c = 0; same && c < index->cols; c++) {
         same = index->kinds[c] == node->schema.types[c].kind;
@@ -379,6 +386,12 @@ static void make_node(struct op *op, const uint32_t *parts, uint32_t *source)
         } else {
             op_make_outer(op);
         }
+        break;
+    case PLAN_ARRANGE:
+        op_make_arrange(op);
+        break;
+    case PLAN_LOOKUP:
+        op_make_lookup(op);
         break;
     case PLAN_REDUCE:
     case PLAN_DISTINCT:

@@ -35,6 +35,7 @@ struct index_op;
 struct user {
     struct op *op;
     uint32_t port;
+    bool frontier_only; /* it reads the rows in the operator's state */
 };
 
 /*
@@ -311,6 +312,8 @@ void op_make_join(struct op *op); /* inner */
 bool op_join_is_flat(const struct op *op);
 void op_make_join_flat(struct op *op);
 void op_make_outer(struct op *op); /* left, semi, anti */
+void op_make_arrange(struct op *op);
+void op_make_lookup(struct op *op);
 void op_make_reduce(struct op *op); /* also distinct and threshold */
 /* The same for groups that are a few words; only if op_reduce_is_flat. */
 bool op_reduce_is_flat(const struct op *op);
@@ -328,6 +331,16 @@ const bool *source_reads(struct op *op);
 void source_input(struct op *op, uint32_t part, uint64_t lower, uint64_t upper, struct chunk *ok,
                   struct chunk *err);
 
+/* ---- what lookups read (op_arrange.c) -------------------------------------------------------- */
+
+/* Of a PLAN_ARRANGE, or of the index behind a PLAN_INDEX. */
+const struct arrange *arranged_rows(const struct op *of);
+/* From now on reads at and after time stay exact for this holder; it only moves forward. */
+void arranged_hold(struct op *of, const void *holder, uint64_t time);
+void arranged_release(struct op *of, const void *holder);
+/* The index an import reads (op_simple.c). */
+struct op *import_index(const struct op *import);
+
 /* ---- index.c --------------------------------------------------------------------------------- */
 
 struct op *index_find(struct engine *engine, uint64_t id);
@@ -341,6 +354,8 @@ void index_unfollow(struct op *index, struct op *follower);
 /* Reads at and after time stay exact until released. */
 void index_hold(struct op *index, const void *holder, uint64_t time);
 void index_release(struct op *index, const void *holder);
+/* A hold that is there, or a new one, to a later time. */
+void index_move_hold(struct op *index, const void *holder, uint64_t time);
 struct arrange *index_arrange(struct op *index, bool err);
 const uint32_t *index_keys(const struct op *index, uint32_t *len);
 /* Answers all pending peeks with an error. */

@@ -85,6 +85,33 @@ void index_release(struct op *op, const void *holder)
     }
 }
 
+/* No maintenance is asked for when nothing waits for it. */
+void index_move_hold(struct op *op, const void *holder, uint64_t time)
+{
+    struct index_op *index = op->state;
+    struct hold *hold = NULL;
+    for (size_t i = 0; i < index->holds_len && hold == NULL; i++) {
+        hold = index->holds[i].holder == holder ? &index->holds[i] : NULL;
+    }
+    if (hold == NULL) {
+        index_hold(op, holder, time);
+        return;
+    }
+    ASSERT(time >= hold->time);
+    hold->time = time;
+    index_update_since(index);
+    if (index->ok.dirty_len > 0 || index->err.dirty_len > 0) {
+        op_activate(op);
+    }
+}
+
+const uint32_t *index_keys(const struct op *op, uint32_t *len)
+{
+    const struct plan_export *export = ((const struct index_op *)op->state)->export;
+    *len = export->keys_len;
+    return export->keys;
+}
+
 struct arrange *index_arrange(struct op *op, bool err)
 {
     struct index_op *index = op->state;
@@ -300,6 +327,10 @@ void index_close(struct op *op, enum err_code code, const char *why)
         }
     }
     index->closed = true;
+    if (index->since < TIME_MAX) { /* nobody allows compaction any more: what is held decides */
+        index->since = TIME_MAX;
+        index_update_since(index);
+    }
 }
 
 /* ---- subscribe ------------------------------------------------------------------------------- */

@@ -69,6 +69,9 @@ void op_emit(struct op *op, struct chunk *chunk, bool err)
     for (size_t i = 0; i < op->users_len; i++) {
         struct op *user = op->users[i].op;
         struct port *port = &user->ports[op->users[i].port];
+        if (op->users[i].frontier_only) {
+            continue;
+        }
         if (port->route != ROUTE_LOCAL && (!err || port->err_routed)) {
             engine_exchange_push(user, op->users[i].port, chunk_ref(chunk), err);
         } else {

@@ -310,6 +310,8 @@ void op_make_negate(struct op *op)
  */
 struct import {
     struct op *index;
+    bool started;
+    bool snapshot; /* somebody wants the rows at the as_of */
     uint64_t upper; /* the scan covers times before */
     struct htable_cursor cursor[2]; /* ok, err */
 };
@@ -323,7 +325,8 @@ static void import_key(struct op *op, const struct htable_entry *entry, bool err
     const struct arrange_update *update = arrange_first(key);
     uint64_t as_of = op->dataflow->as_of;
     for (uint32_t i = 0; i < key->count; i++, update = arrange_next(update)) {
-        if (update->time >= import->upper) {
+        bool wanted = err || import->snapshot || update->time > as_of;
+        if (update->time >= import->upper || !wanted) {
             continue;
         }
         struct batch_builder *builder = err ? op_err(op) : op_ok(op);
@@ -356,6 +359,27 @@ static bool import_scan(struct op *op, bool err)
     return false;
 }
 
+struct op *import_index(const struct op *op)
+{
+    ASSERT(op->node->op == PLAN_INDEX);
+    return ((const struct import *)op->state)->index;
+}
+
+/* Lookups read the snapshot where it is. All users are known when an import runs, not before. */
+static void start_import(struct op *op)
+{
+    struct import *import = op->state;
+    import->started = true;
+    for (size_t i = 0; i < op->users_len; i++) {
+        const struct plan_node *node = op->users[i].op->node;
+        bool later = node != NULL && node->op == PLAN_LOOKUP && node->lookup.later;
+        import->snapshot |= !op->users[i].frontier_only && !later;
+    }
+    if (!import->snapshot && import->upper <= op->dataflow->as_of + 1) {
+        import->cursor[0].done = true; /* nothing else is there */
+    }
+}
+
 /*
  * First the ok rows are scanned, then the errors, then the follower's queue is passed on for good.
  * Chunks may wait long in the port while a large index is scanned: they are references to the
@@ -364,6 +388,9 @@ static bool import_scan(struct op *op, bool err)
 static bool import_work(struct op *op)
 {
     struct import *import = op->state;
+    if (!import->started) {
+        start_import(op);
+    }
     for (int err = 0; err < 2; err++) {
         if (!import->cursor[err].done && import_scan(op, err == 1)) {
             op_flush(op);

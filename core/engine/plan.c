@@ -276,8 +276,18 @@ static bool same_node(const struct plan_node *a, const struct plan_node *b)
     }
     switch (a->op) {
     case PLAN_SOURCE:
-    case PLAN_INDEX:
         return same_id(a->import.id, b->import.id);
+    case PLAN_INDEX:
+        return same_id(a->import.id, b->import.id) &&
+               same_u32s(a->import.keys, a->import.keys_len, b->import.keys, b->import.keys_len);
+    case PLAN_ARRANGE:
+        return a->arrange.null_equal == b->arrange.null_equal &&
+               same_u32s(a->arrange.keys, a->arrange.keys_len, b->arrange.keys,
+                         b->arrange.keys_len);
+    case PLAN_LOOKUP:
+        return a->lookup.null_equal == b->lookup.null_equal &&
+               a->lookup.before == b->lookup.before && a->lookup.later == b->lookup.later &&
+               same_u32s(a->lookup.keys, a->lookup.keys_len, b->lookup.keys, b->lookup.keys_len);
     case PLAN_CONSTANT:
         return same_constant(a, b);
     case PLAN_MFP:

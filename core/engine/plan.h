@@ -44,7 +44,9 @@ enum plan_op {
     PLAN_LEAVE,      /* the final contents of one variable of a recursion */
     PLAN_FLAT_MAP,   /* set-returning functions; output: kept columns, then the functions' */
     PLAN_TEMPORAL,   /* rows while the time is within their bounds; output: the first columns */
-    PLAN_OP_MAX = PLAN_TEMPORAL,
+    PLAN_ARRANGE,    /* its input by key, for lookups; puts out nothing itself */
+    PLAN_LOOKUP,     /* inputs: rows, and where to look them up; output: columns of both */
+    PLAN_OP_MAX = PLAN_LOOKUP,
 };
 
 enum plan_join_kind {
@@ -251,6 +253,8 @@ struct plan_node {
     union {
         struct {
             uint64_t id;          /* collection or index */
+            uint32_t *keys;       /* of an index that is looked up in: its key columns */
+            uint32_t keys_len;    /* 0: not looked up in */
         } import;
         struct {
             struct datum *rows;   /* rows_len * schema.cols, row by row */
@@ -265,6 +269,26 @@ struct plan_node {
             uint32_t *right_keys;
             bool null_equal;      /* NULL keys match each other (else they match nothing) */
         } join;
+        struct {
+            uint32_t *keys;
+            uint32_t keys_len;
+            bool null_equal;      /* rows with a NULL among the keys are kept too */
+        } arrange;
+        /*
+         * Half of a join: each row of the first input at t with the rows that the second one, an
+         * arrangement, has of its key through t, or before t. A join of n inputs is n paths of
+         * lookups, one from each input's changes, put together by a union: with the inputs in any
+         * order, a path reads those in front of its own input through t and those behind it before
+         * t, so that changes of one time meet once. Nothing lies before the as_of, so only the last
+         * input's path has rows then: the others' leave them out at once (later).
+         */
+        struct {
+            uint32_t *keys;       /* columns of the first input: the arrangement's keys */
+            uint32_t keys_len;
+            bool null_equal;      /* as in join */
+            bool before;          /* before t; else through t */
+            bool later;           /* rows at the as_of are left out */
+        } lookup;
         struct {
             uint32_t *keys;       /* empty: one group; no input rows, no output row */
             uint32_t keys_len;

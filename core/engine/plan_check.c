@@ -79,6 +79,30 @@ static err_t check_mfp(const struct plan_node *node, const struct schema *input)
     return err;
 }
 
+/* Columns of a to those of b, of one kind pairwise. */
+static err_t check_keys(const uint32_t *a, const struct schema *a_schema, const uint32_t *b,
+                        const struct schema *b_schema, uint32_t len)
+{
+    for (uint32_t i = 0; i < len; i++) {
+        CHECK(a_schema->types[a[i]].kind == b_schema->types[b[i]].kind,
+              "keys %u are of different types", i);
+    }
+    return ERR_OK;
+}
+
+/* left's columns, then right's. */
+static err_t check_pairs(const struct plan_node *node, const struct schema *left,
+                         const struct schema *right)
+{
+    CHECK(node->schema.cols == left->cols + right->cols, "%u columns where %u are produced",
+          node->schema.cols, left->cols + right->cols);
+    for (uint32_t i = 0; i < node->schema.cols; i++) {
+        uint8_t kind = i < left->cols ? left->types[i].kind : right->types[i - left->cols].kind;
+        CHECK(node->schema.types[i].kind == kind, "column %u is of another type", i);
+    }
+    return ERR_OK;
+}
+
 /*
  * Keys are compared as bytes, so both sides must be of one kind: casts are the planner's business.
  */
@@ -89,19 +113,45 @@ static err_t check_join(const struct plan_node *node, const struct schema *left,
           "unknown kind of join %u", node->join.kind);
     TRY(plan_check_cols("left keys", node->join.left_keys, node->join.keys_len, left->cols));
     TRY(plan_check_cols("right keys", node->join.right_keys, node->join.keys_len, right->cols));
-    for (uint32_t i = 0; i < node->join.keys_len; i++) {
-        CHECK(left->types[node->join.left_keys[i]].kind ==
-                  right->types[node->join.right_keys[i]].kind,
-              "keys %u are of different types", i);
-    }
+    TRY(check_keys(node->join.left_keys, left, node->join.right_keys, right,
+                   node->join.keys_len));
     if (node->join.kind == PLAN_JOIN_SEMI || node->join.kind == PLAN_JOIN_ANTI) {
         return plan_check_same_kinds(&node->schema, left);
     }
-    CHECK(node->schema.cols == left->cols + right->cols, "%u columns where %u are produced",
-          node->schema.cols, left->cols + right->cols);
-    for (uint32_t i = 0; i < node->schema.cols; i++) {
-        uint8_t kind = i < left->cols ? left->types[i].kind : right->types[i - left->cols].kind;
-        CHECK(node->schema.types[i].kind == kind, "column %u is of another type", i);
+    return check_pairs(node, left, right);
+}
+
+static err_t check_arrange(const struct plan_node *node, const struct schema *input)
+{
+    CHECK(node->arrange.keys_len > 0, "an arrangement without keys");
+    TRY(plan_check_cols("keys", node->arrange.keys, node->arrange.keys_len, input->cols));
+    return plan_check_same_kinds(&node->schema, input);
+}
+
+static err_t check_lookup(const struct plan *plan, const struct plan_node *node)
+{
+    const struct plan_node *rows = &plan->nodes[node->inputs[0]];
+    const struct plan_node *of = &plan->nodes[node->inputs[1]];
+    CHECK(of->op == PLAN_ARRANGE || of->op == PLAN_INDEX, "a lookup in node %u",
+          node->inputs[1]);
+    bool own = of->op == PLAN_ARRANGE;
+    const uint32_t *keys = own ? of->arrange.keys : of->import.keys;
+    uint32_t keys_len = own ? of->arrange.keys_len : of->import.keys_len;
+    CHECK(keys_len > 0 && keys_len == node->lookup.keys_len, "%u keys where %u are arranged",
+          node->lookup.keys_len, keys_len);
+    CHECK(!own || of->arrange.null_equal || !node->lookup.null_equal, "rows of NULL keys missing");
+    TRY(plan_check_cols("keys", node->lookup.keys, keys_len, rows->schema.cols));
+    TRY(check_keys(node->lookup.keys, &rows->schema, keys, &of->schema, keys_len));
+    return check_pairs(node, &rows->schema, &of->schema);
+}
+
+/* Who reads an arrangement as rows would find none. */
+static err_t check_uses(const struct plan *plan, const struct plan_node *node)
+{
+    for (uint32_t i = 0; i < node->inputs_len; i++) {
+        CHECK(plan->nodes[node->inputs[i]].op != PLAN_ARRANGE ||
+                  (node->op == PLAN_LOOKUP && i == 1),
+              "input %u is only to be looked up in", node->inputs[i]);
     }
     return ERR_OK;
 }
@@ -250,6 +300,7 @@ static uint32_t inputs_of(uint8_t op, uint32_t given)
     case PLAN_VARIABLE:
         return 0;
     case PLAN_JOIN:
+    case PLAN_LOOKUP:
         return 2;
     case PLAN_UNION:
     case PLAN_FIXPOINT:
@@ -283,12 +334,19 @@ static err_t check_node(const struct plan *plan, uint32_t index)
     for (uint32_t i = 0; i < node->inputs_len; i++) {
         CHECK(node->inputs[i] < index, "input %u does not come before it", node->inputs[i]);
     }
+    TRY(check_uses(plan, node));
     const struct schema *input =
         node->inputs_len > 0 ? &plan->nodes[node->inputs[0]].schema : NULL;
     switch (node->op) {
     case PLAN_SOURCE:
-    case PLAN_INDEX:
         return ERR_OK;
+    case PLAN_INDEX:
+        return plan_check_cols("index keys", node->import.keys, node->import.keys_len,
+                               node->schema.cols);
+    case PLAN_ARRANGE:
+        return check_arrange(node, input);
+    case PLAN_LOOKUP:
+        return check_lookup(plan, node);
     case PLAN_CONSTANT:
         return check_constant(node);
     case PLAN_MFP:
@@ -329,6 +387,8 @@ static err_t check_export(const struct plan *plan, uint32_t index)
     CHECK(export->kind == PLAN_EXPORT_INDEX || export->kind == PLAN_EXPORT_SUBSCRIBE,
           "unknown kind %u", export->kind);
     CHECK(export->node < plan->nodes_len, "node %u of %u", export->node, plan->nodes_len);
+    CHECK(plan->nodes[export->node].op != PLAN_ARRANGE, "node %u is only to be looked up in",
+          export->node);
     if (export->kind == PLAN_EXPORT_INDEX) {
         TRY(plan_check_cols("index keys", export->keys, export->keys_len,
                        plan->nodes[export->node].schema.cols));

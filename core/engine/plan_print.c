@@ -118,6 +118,23 @@ static void print_join(const struct plan_printer *p, const struct plan_node *nod
     buf_append_byte(out, ')');
 }
 
+/* The rows' columns on the left, those of what is looked up in on the right. */
+static void print_lookup(const struct plan_printer *p, const struct plan_node *node)
+{
+    const struct plan_node *of = &p->plan->nodes[node->inputs[1]];
+    const uint32_t *keys = of->op == PLAN_ARRANGE ? of->arrange.keys : of->import.keys;
+    struct buf *out = p->out;
+    buf_append_str(out, "Lookup on=(");
+    for (uint32_t i = 0; i < node->lookup.keys_len; i++) {
+        buf_append_str(out, i > 0 ? " AND " : "");
+        plan_print_col(out, &p->schemas[node->inputs[0]], node->lookup.keys[i]);
+        buf_append_str(out, node->lookup.null_equal ? " IS NOT DISTINCT FROM " : " = ");
+        plan_print_col(out, &p->schemas[node->inputs[1]], keys[i]);
+    }
+    buf_printf(out, ")%s%s", node->lookup.before ? " before" : "",
+               node->lookup.later ? " without snapshot" : "");
+}
+
 /* a desc nulls first, b asc nulls last */
 void plan_print_order(struct buf *out, const struct schema *schema,
                         const struct plan_order *order, uint32_t len)
@@ -269,8 +286,10 @@ static const char *passed_name(const struct plan_printer *p, const struct plan_n
     case PLAN_REDUCE:
         return col < node->reduce.keys_len ? input_name(p, node, 0, node->reduce.keys[col]) : NULL;
     case PLAN_JOIN:
+    case PLAN_LOOKUP:
         left = p->schemas[node->inputs[0]].cols;
         return col < left ? input_name(p, node, 0, col) : input_name(p, node, 1, col - left);
+    case PLAN_ARRANGE:
     case PLAN_UNION:
     case PLAN_NEGATE:
     case PLAN_DISTINCT:
@@ -359,6 +378,17 @@ static void print_head(struct plan_printer *p, uint32_t index)
         if (object != NULL) {
             buf_printf(p->out, " (%s)", object);
         }
+        if (node->op == PLAN_INDEX && node->import.keys_len > 0) {
+            buf_append_str(p->out, " keys=");
+            plan_print_cols(p->out, &p->schemas[index], node->import.keys, node->import.keys_len);
+        }
+        break;
+    case PLAN_ARRANGE:
+        buf_append_str(p->out, "Arrange keys=");
+        plan_print_cols(p->out, input, node->arrange.keys, node->arrange.keys_len);
+        break;
+    case PLAN_LOOKUP:
+        print_lookup(p, node);
         break;
     case PLAN_CONSTANT:
         print_constant(p->out, node);

@@ -83,6 +83,10 @@ static err_t check_use(const struct plan *plan, uint32_t user, uint32_t input, u
         return err_sql(ERR_UNSUPPORTED, "0A000",
                        "temporal filters that depend on a recursion are not supported within it");
     }
+    if (node->op == PLAN_ARRANGE || node->op == PLAN_LOOKUP) {
+        return err_sql(ERR_UNSUPPORTED, "0A000",
+                       "lookups of a recursion are not supported within it");
+    }
     return ERR_OK;
 }
 

@@ -269,6 +269,34 @@ static err_t decode_join(const tailrace_v1_Node *message, struct arena *arena,
     return ERR_OK;
 }
 
+static err_t decode_arrange(const tailrace_v1_Node *message, struct arena *arena,
+                            struct plan_node *node)
+{
+    const tailrace_v1_Arrange *arrange = &message->arrange;
+    if (!message->has_arrange) {
+        return err_new(ERR_PROTOCOL, "an arrangement without keys");
+    }
+    node->arrange.keys = copy_u32(arena, arrange->keys, arrange->keys_count);
+    node->arrange.keys_len = arrange->keys_count;
+    node->arrange.null_equal = arrange->null_equal;
+    return ERR_OK;
+}
+
+static err_t decode_lookup(const tailrace_v1_Node *message, struct arena *arena,
+                           struct plan_node *node)
+{
+    const tailrace_v1_Lookup *lookup = &message->lookup;
+    if (!message->has_lookup) {
+        return err_new(ERR_PROTOCOL, "a lookup without keys");
+    }
+    node->lookup.keys = copy_u32(arena, lookup->keys, lookup->keys_count);
+    node->lookup.keys_len = lookup->keys_count;
+    node->lookup.null_equal = lookup->null_equal;
+    node->lookup.before = lookup->before;
+    node->lookup.later = lookup->later;
+    return ERR_OK;
+}
+
 /*
  * Function numbers are bounded before they are narrowed; whether there is such an aggregate over
  * the column is plan_validate's question.
@@ -466,8 +494,14 @@ static err_t decode_node(const tailrace_v1_Node *message, struct arena *arena,
     node->inputs = copy_u32(arena, message->inputs, message->inputs_count);
     TRY(plan_codec_decode_schema(&message->schema, arena, &node->schema));
     switch (node->op) {
-    case PLAN_SOURCE:
-    case PLAN_INDEX: node->import.id = message->import_id; return ERR_OK;
+    case PLAN_SOURCE: node->import.id = message->import_id; return ERR_OK;
+    case PLAN_INDEX:
+        node->import.id = message->import_id;
+        node->import.keys = copy_u32(arena, message->import_keys, message->import_keys_count);
+        node->import.keys_len = message->import_keys_count;
+        return ERR_OK;
+    case PLAN_ARRANGE: return decode_arrange(message, arena, node);
+    case PLAN_LOOKUP: return decode_lookup(message, arena, node);
     case PLAN_CONSTANT: return decode_constant(message, arena, node);
     case PLAN_MFP:
         if (!message->has_mfp) {

@@ -321,8 +321,26 @@ static void encode_node(const struct plan_node *node, struct arena *arena, tailr
     out->has_schema = true;
     plan_codec_encode_schema(&node->schema, arena, &out->schema);
     switch (node->op) {
-    case PLAN_SOURCE:
-    case PLAN_INDEX: out->import_id = node->import.id; break;
+    case PLAN_SOURCE: out->import_id = node->import.id; break;
+    case PLAN_INDEX:
+        out->import_id = node->import.id;
+        out->import_keys = node->import.keys;
+        out->import_keys_count = (pb_size_t)node->import.keys_len;
+        break;
+    case PLAN_ARRANGE:
+        out->has_arrange = true;
+        out->arrange = (tailrace_v1_Arrange){.keys = node->arrange.keys,
+                                             .keys_count = (pb_size_t)node->arrange.keys_len,
+                                             .null_equal = node->arrange.null_equal};
+        break;
+    case PLAN_LOOKUP:
+        out->has_lookup = true;
+        out->lookup = (tailrace_v1_Lookup){.keys = node->lookup.keys,
+                                           .keys_count = (pb_size_t)node->lookup.keys_len,
+                                           .null_equal = node->lookup.null_equal,
+                                           .before = node->lookup.before,
+                                           .later = node->lookup.later};
+        break;
     case PLAN_CONSTANT: encode_constant(node, arena, out); break;
     case PLAN_MFP:
         out->has_mfp = true;

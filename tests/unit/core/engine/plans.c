@@ -83,6 +83,17 @@ uint32_t plan_union(struct plan *p, uint32_t a, uint32_t b)
     return plan_add(p, &node);
 }
 
+static struct schema both_schemas(struct plan *p, uint32_t left, uint32_t right)
+{
+    const struct schema *l = &p->nodes[left].schema;
+    const struct schema *r = &p->nodes[right].schema;
+    struct schema both = {.cols = l->cols + r->cols};
+    both.types = ARENA_ARRAY(&p->arena, struct type, l->cols + r->cols + 1);
+    memcpy(both.types, l->types, l->cols * sizeof(struct type));
+    memcpy(both.types + l->cols, r->types, r->cols * sizeof(struct type));
+    return both;
+}
+
 uint32_t plan_join(struct plan *p, enum plan_join_kind kind, uint32_t left, uint32_t right,
                    const uint32_t *left_keys, const uint32_t *right_keys, uint32_t keys_len,
                    bool null_equal)
@@ -95,12 +106,7 @@ uint32_t plan_join(struct plan *p, enum plan_join_kind kind, uint32_t left, uint
     node.join.right_keys = copy_cols(p, right_keys, keys_len);
     node.join.null_equal = null_equal;
     if (kind == PLAN_JOIN_INNER || kind == PLAN_JOIN_LEFT) {
-        const struct schema *l = &p->nodes[left].schema;
-        const struct schema *r = &p->nodes[right].schema;
-        node.schema = (struct schema){.cols = l->cols + r->cols};
-        node.schema.types = ARENA_ARRAY(&p->arena, struct type, l->cols + r->cols + 1);
-        memcpy(node.schema.types, l->types, l->cols * sizeof(struct type));
-        memcpy(node.schema.types + l->cols, r->types, r->cols * sizeof(struct type));
+        node.schema = both_schemas(p, left, right);
     }
     return plan_add(p, &node);
 }
@@ -128,6 +134,34 @@ uint32_t plan_reduce(struct plan *p, uint32_t input, const uint32_t *keys, uint3
         node.schema.types[keys_len + a] = node.reduce.aggs[a].type;
     }
     return plan_add(p, &node);
+}
+
+uint32_t plan_arrange(struct plan *p, uint32_t input, const uint32_t *keys, uint32_t keys_len,
+                      bool null_equal)
+{
+    struct plan_node node = node_of(p, PLAN_ARRANGE, &input, 1);
+    node.arrange.keys = copy_cols(p, keys, keys_len);
+    node.arrange.keys_len = keys_len;
+    node.arrange.null_equal = null_equal;
+    return plan_add(p, &node);
+}
+
+uint32_t plan_lookup(struct plan *p, uint32_t rows, uint32_t of, const uint32_t *keys,
+                     uint32_t keys_len, bool null_equal)
+{
+    uint32_t inputs[] = {rows, of};
+    struct plan_node node = node_of(p, PLAN_LOOKUP, inputs, 2);
+    node.lookup.keys = copy_cols(p, keys, keys_len);
+    node.lookup.keys_len = keys_len;
+    node.lookup.null_equal = null_equal;
+    node.schema = both_schemas(p, rows, of);
+    return plan_add(p, &node);
+}
+
+void plan_index_keys(struct plan *p, uint32_t index, const uint32_t *keys, uint32_t keys_len)
+{
+    p->nodes[index].import.keys = copy_cols(p, keys, keys_len);
+    p->nodes[index].import.keys_len = keys_len;
 }
 
 uint32_t plan_topk(struct plan *p, uint32_t input, const uint32_t *keys, uint32_t keys_len,
@@ -163,6 +197,16 @@ static struct schema project(struct plan *p, const struct type *types, const uin
         schema.types[c] = types[cols[c]];
     }
     return schema;
+}
+
+uint32_t plan_project(struct plan *p, uint32_t input, const uint32_t *cols, uint32_t cols_len)
+{
+    struct plan_node node = node_of(p, PLAN_MFP, &input, 1);
+    const struct schema in = p->nodes[input].schema;
+    node.mfp = (struct mfp){
+        .input_cols = in.cols, .project = copy_cols(p, cols, cols_len), .project_len = cols_len};
+    node.schema = project(p, in.types, cols, cols_len);
+    return plan_add(p, &node);
 }
 
 uint32_t plan_filter(struct plan *p, uint32_t input, uint32_t col, const uint32_t *cols,

@@ -13,6 +13,15 @@ uint32_t plan_union(struct plan *p, uint32_t a, uint32_t b);
 uint32_t plan_join(struct plan *p, enum plan_join_kind kind, uint32_t left, uint32_t right,
                    const uint32_t *left_keys, const uint32_t *right_keys, uint32_t keys_len,
                    bool null_equal);
+uint32_t plan_arrange(struct plan *p, uint32_t input, const uint32_t *keys, uint32_t keys_len,
+                      bool null_equal);
+/* Of rows in an arrangement, or an index whose keys are said then. */
+uint32_t plan_lookup(struct plan *p, uint32_t rows, uint32_t of, const uint32_t *keys,
+                     uint32_t keys_len, bool null_equal);
+void plan_index_keys(struct plan *p, uint32_t index, const uint32_t *keys, uint32_t keys_len);
+/* Some columns, all rows. */
+uint32_t plan_project(struct plan *p, uint32_t input, const uint32_t *project,
+                      uint32_t project_len);
 /* The aggregates' types are filled in. */
 uint32_t plan_reduce(struct plan *p, uint32_t input, const uint32_t *keys, uint32_t keys_len,
                      const struct plan_agg *aggs, uint32_t aggs_len);

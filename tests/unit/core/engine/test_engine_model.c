@@ -13,6 +13,7 @@
 
 enum { SOURCES_MAX = 3, PARTS_MAX = 3, COLS = 6, TIMES = 12 };
 enum { SUBSCRIBE_ID = 1, INDEX_ID = 2, DATAFLOW_ID = 7 };
+enum { INDEXED_ID = 6, SOURCE_INDEX_ID = 3, MULTI_MAX = 4 };
 
 /* Of the sources: of every sort, or of what is a word (the engine has operators of its own for
  * rows that are a few words). */
@@ -30,6 +31,7 @@ struct shape {
     const enum plan_op *ops; /* to choose from */
     uint32_t ops_len;
     int join_kind;           /* 0: any */
+    bool multi;              /* at the end a join of several inputs, by lookups */
     bool words;              /* sources of words, cut to a few columns; aggregates count */
 };
 
@@ -49,6 +51,10 @@ struct run {
     struct source_state sources[SOURCES_MAX];
     struct plan *plan; /* a copy to look at */
     uint64_t as_of;
+    bool lookups; /* the next plan made joins by lookups, not pair by pair */
+    bool indexed; /* another dataflow has an index on each source, by index_key */
+    bool index_dropped;
+    uint32_t index_key[SOURCES_MAX];
 };
 
 /* ---- random plans ---------------------------------------------------------------------------- */
@@ -416,6 +422,156 @@ static void add_op(struct run *run, struct rng *rng, struct plan *p, uint32_t *j
     }
 }
 
+/* ---- joins of several inputs ----------------------------------------------------------------- */
+
+/* Each input but the first is connected with one before it. */
+struct multi {
+    uint32_t n;
+    uint32_t inputs[MULTI_MAX];        /* nodes */
+    uint32_t peer[MULTI_MAX];          /* which input it is connected with, */
+    uint32_t keys[MULTI_MAX][2];       /* the columns of that, and of itself */
+    bool null_equal[MULTI_MAX];
+    uint32_t order[MULTI_MAX];         /* a permutation: who reads whom before its time */
+    uint32_t base[MULTI_MAX];          /* first column in the output */
+};
+
+static bool connect(struct rng *rng, const struct plan *p, struct multi *m, uint32_t input)
+{
+    const struct schema *own = &p->nodes[input].schema;
+    for (int attempt = 0; attempt < 12 && own->cols > 0; attempt++) {
+        uint32_t peer = (uint32_t)rng_below(rng, m->n);
+        const struct schema *other = &p->nodes[m->inputs[peer]].schema;
+        uint32_t a = (uint32_t)rng_below(rng, other->cols + 1);
+        uint32_t b = (uint32_t)rng_below(rng, own->cols);
+        if (a < other->cols && other->types[a].kind == own->types[b].kind) {
+            m->peer[m->n] = peer;
+            m->keys[m->n][0] = a;
+            m->keys[m->n][1] = b;
+            m->null_equal[m->n] = rng_below(rng, 2) == 0;
+            m->inputs[m->n++] = input;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* False when too few inputs have columns in common. */
+static bool random_multi(struct rng *rng, const struct plan *p, struct multi *m)
+{
+    *m = (struct multi){.n = 1, .inputs = {(uint32_t)rng_below(rng, p->nodes_len)}};
+    uint32_t want = 2 + (uint32_t)rng_below(rng, MULTI_MAX - 1);
+    uint32_t cols = p->nodes[m->inputs[0]].schema.cols;
+    for (int attempt = 0; attempt < 8 && m->n < want; attempt++) {
+        uint32_t input = (uint32_t)rng_below(rng, p->nodes_len);
+        m->base[m->n] = cols;
+        if (cols + p->nodes[input].schema.cols <= 26 && connect(rng, p, m, input)) {
+            cols += p->nodes[input].schema.cols;
+        }
+    }
+    for (uint32_t i = 0; i < m->n; i++) { /* Fisher and Yates, from the inside */
+        uint32_t j = (uint32_t)rng_below(rng, i + 1);
+        m->order[i] = m->order[j];
+        m->order[j] = i;
+    }
+    return m->n >= 2;
+}
+
+static void join_pairs(struct plan *p, const struct multi *m)
+{
+    uint32_t node = m->inputs[0];
+    for (uint32_t i = 1; i < m->n; i++) {
+        uint32_t left = m->base[m->peer[i]] + m->keys[i][0];
+        node = plan_join(p, PLAN_JOIN_INNER, node, m->inputs[i], &left, &m->keys[i][1], 1,
+                         m->null_equal[i]);
+    }
+}
+
+/* The rows of an input by key: the index on it when there is such a one, else arranged here. */
+static uint32_t arranged_by(struct run *run, struct plan *p, uint32_t input, uint32_t key)
+{
+    if (!run->indexed || input >= run->sources_len || run->index_key[input] != key) {
+        return plan_arrange(p, input, &key, 1, true);
+    }
+    uint32_t node = plan_index(p, SOURCE_INDEX_ID + input, source_kinds, COLS);
+    plan_index_keys(p, node, &key, 1);
+    return node;
+}
+
+/* Looks up the input at the other end of an edge of which one end is there; true when it did. */
+static bool extend_path(struct run *run, struct plan *p, const struct multi *m, uint32_t path,
+                        uint32_t edge, uint32_t *at, uint32_t *node)
+{
+    uint32_t ends[2] = {m->peer[edge], edge};
+    for (int from = 0; from < 2; from++) {
+        uint32_t here = ends[from], next = ends[1 - from];
+        if (at[here] == UINT32_MAX || at[next] != UINT32_MAX) {
+            continue;
+        }
+        uint32_t key = at[here] + m->keys[edge][from];
+        uint32_t width = p->nodes[*node].schema.cols;
+        uint32_t of = arranged_by(run, p, m->inputs[next], m->keys[edge][1 - from]);
+        *node = plan_lookup(p, *node, of, &key, 1, m->null_equal[edge]);
+        p->nodes[*node].lookup.before = m->order[next] > m->order[path];
+        p->nodes[*node].lookup.later = m->order[path] != m->n - 1;
+        at[next] = width;
+        return true;
+    }
+    return false;
+}
+
+/* From the changes of one input to rows of all, with the columns in the order of the inputs. */
+static uint32_t make_path(struct run *run, struct plan *p, const struct multi *m, uint32_t path)
+{
+    uint32_t at[MULTI_MAX], project[32], cols = 0;
+    uint32_t input = m->inputs[path];
+    bool index = run->indexed && input < run->sources_len && m->order[path] % 2 == 0;
+    uint32_t node = index ? plan_index(p, SOURCE_INDEX_ID + input, source_kinds, COLS) : input;
+    memset(at, 0xFF, sizeof(at));
+    at[path] = 0;
+    for (uint32_t done = 1; done < m->n;) {
+        for (uint32_t edge = 1; edge < m->n; edge++) {
+            done += extend_path(run, p, m, path, edge, at, &node) ? 1 : 0;
+        }
+    }
+    for (uint32_t i = 0; i < m->n; i++) {
+        for (uint32_t c = 0; c < p->nodes[m->inputs[i]].schema.cols; c++) {
+            project[cols++] = at[i] + c;
+        }
+    }
+    return plan_project(p, node, project, cols);
+}
+
+static void add_multi(struct run *run, struct rng *rng, struct plan *p)
+{
+    struct multi m;
+    if (!random_multi(rng, p, &m)) {
+        return;
+    }
+    if (!run->lookups) {
+        join_pairs(p, &m);
+        return;
+    }
+    uint32_t all = make_path(run, p, &m, 0);
+    for (uint32_t i = 1; i < m.n; i++) {
+        uint32_t path = make_path(run, p, &m, i);
+        all = plan_union(p, all, path);
+    }
+}
+
+/* The indexes that joins of the other dataflow may read. */
+static struct plan *make_indexes(void *arg)
+{
+    struct run *run = arg;
+    struct plan *p = plan_new();
+    p->id = INDEXED_ID;
+    p->name = arena_strdup(&p->arena, "indexes");
+    for (uint32_t s = 0; s < run->sources_len; s++) {
+        uint32_t source = plan_source(p, 100 + s, source_kinds, COLS);
+        plan_export_index(p, SOURCE_INDEX_ID + s, source, &run->index_key[s], 1);
+    }
+    return p;
+}
+
 static struct plan *make_plan(void *arg)
 {
     struct run *run = arg;
@@ -435,6 +591,9 @@ static struct plan *make_plan(void *arg)
     }
     for (uint32_t i = 0; i < run->shape->depth; i++) {
         add_op(run, &rng, p, &joins);
+    }
+    if (run->shape->multi) {
+        add_multi(run, &rng, p);
     }
     uint32_t last = p->nodes_len - 1;
     uint32_t key[1] = {0};
@@ -545,9 +704,12 @@ static void feed(struct run *run, uint32_t source, uint32_t part, uint64_t upper
     struct source_state *s = &run->sources[source];
     struct worker *worker = &run->replica->worker[(source + part) % run->replica->workers];
     struct view views[2] = {view_of(ok, COLS), view_of(err, ERR_COLS)};
-    engine_input(worker->engine, DATAFLOW_ID, source, part, s->upper[part], upper,
-                 views[0].batch.rows > 0 ? &views[0].batch : NULL,
-                 views[1].batch.rows > 0 ? &views[1].batch : NULL);
+    for (uint64_t id = INDEXED_ID; id <= DATAFLOW_ID; id++) { /* those that are there */
+        engine_input(worker->engine, id, source, part, s->upper[part], upper,
+                     views[0].batch.rows > 0 ? &views[0].batch : NULL,
+                     views[1].batch.rows > 0 ? &views[1].batch : NULL);
+        replica_stir(run->replica, run->indexed ? (uint32_t)rng_below(&run->rng, 4) : 0);
+    }
     s->upper[part] = upper;
     view_free(&views[0]);
     view_free(&views[1]);
@@ -742,7 +904,7 @@ static void count_flat(const struct run *run)
         enum plan_op op = run->plan->nodes[i].op;
         bool reduces = op == PLAN_REDUCE || op == PLAN_DISTINCT || op == PLAN_THRESHOLD;
         flat_ops += reduces && op_reduce_is_flat(&dataflow->ops[i]);
-        flat_ops += op == PLAN_JOIN && op_join_is_flat(&dataflow->ops[i]);
+        flat_ops += op == PLAN_JOIN && !run->shape->multi && op_join_is_flat(&dataflow->ops[i]);
     }
 }
 
@@ -802,6 +964,9 @@ static void finish(struct run *run, uint64_t last)
     }
     for (uint32_t w = 0; w < r->workers; w++) {
         engine_allow_compaction(r->worker[w].engine, INDEX_ID, last + 1);
+        for (uint32_t s = 0; s < run->sources_len; s++) { /* unknown ones are ignored */
+            engine_allow_compaction(r->worker[w].engine, SOURCE_INDEX_ID + s, last + 1);
+        }
     }
     replica_settle(r);
     uint64_t arranged = 0;
@@ -818,8 +983,70 @@ static void finish(struct run *run, uint64_t last)
     CU_ASSERT_FATAL(replica_frontier(r, INDEX_ID) == FRONTIER_EMPTY);
     replica_drop(r, DATAFLOW_ID);
     replica_settle(r);
+    replica_drop(r, INDEXED_ID);
+    replica_settle(r);
     for (uint32_t w = 0; w < r->workers; w++) {
         CU_ASSERT_FATAL(engine_memory(r->worker[w].engine) == 0);
+    }
+}
+
+/* Half of the runs: the indexes are there before, with some history, partly compacted. */
+static void start_indexes(struct run *run)
+{
+    run->indexed = run->shape->multi && rng_below(&run->rng, 2) == 0;
+    for (uint32_t s = 0; s < run->sources_len; s++) {
+        run->index_key[s] = (uint32_t)rng_below(&run->rng, 3);
+    }
+    if (!run->indexed) {
+        return;
+    }
+    CU_ASSERT_FATAL(replica_create(run->replica, make_indexes, run, parts_of, run->sources_len) ==
+                    ERR_OK);
+    if (rng_below(&run->rng, 2) == 0) {
+        feed_times(run, 0, 1 + rng_below(&run->rng, 6));
+        replica_settle(run->replica);
+    }
+    for (uint32_t s = 0; s < run->sources_len; s++) {
+        uint64_t since = rng_below(&run->rng, run->as_of + 1);
+        for (uint32_t w = 0; w < run->replica->workers; w++) {
+            engine_allow_compaction(run->replica->worker[w].engine, SOURCE_INDEX_ID + s, since);
+        }
+    }
+}
+
+/* What the indexes heard before this dataflow was there, all through one part. */
+static void catch_up(struct run *run)
+{
+    for (uint32_t s = 0; s < run->sources_len; s++) {
+        struct source_state *state = &run->sources[s];
+        struct view views[2] = {view_of(state->model.ok, COLS),
+                                view_of(state->model.err, ERR_COLS)};
+        for (uint32_t p = 0; p < state->parts && state->upper[p] > 0; p++) {
+            bool first = p == 0;
+            engine_input(run->replica->worker[(s + p) % run->replica->workers].engine,
+                         DATAFLOW_ID, s, p, 0, state->upper[p],
+                         first && views[0].batch.rows > 0 ? &views[0].batch : NULL,
+                         first && views[1].batch.rows > 0 ? &views[1].batch : NULL);
+            replica_stir(run->replica, (uint32_t)rng_below(&run->rng, 6));
+        }
+        view_free(&views[0]);
+        view_free(&views[1]);
+    }
+}
+
+/* The readers hold what they need, whatever the controller allows and drops. */
+static void trouble_indexes(struct run *run, uint64_t time)
+{
+    if (!run->indexed || run->index_dropped) {
+        return;
+    }
+    uint32_t s = (uint32_t)rng_below(&run->rng, run->sources_len);
+    for (uint32_t w = 0; w < run->replica->workers; w++) {
+        engine_allow_compaction(run->replica->worker[w].engine, SOURCE_INDEX_ID + s, time);
+    }
+    if (run->lookups && rng_below(&run->rng, 8) == 0) {
+        run->index_dropped = true;
+        replica_drop(run->replica, INDEXED_ID);
     }
 }
 
@@ -835,6 +1062,8 @@ static void run_case(const struct shape *shape, uint64_t seed, uint32_t workers,
         run.sources[s].model.err = batch_builder_new(batch_err_kinds, ERR_COLS);
     }
     run.plan = make_plan(&run);
+    run.lookups = true; /* from now on, where the shape has them */
+    start_indexes(&run);
     uint32_t node = run.plan->exports[0].node;
     uint8_t *kinds = plan_kinds(run.plan, node);
     replica_register(run.replica, SUBSCRIBE_ID, kinds, run.plan->nodes[node].schema.cols);
@@ -844,11 +1073,13 @@ static void run_case(const struct shape *shape, uint64_t seed, uint32_t workers,
     }
     CU_ASSERT_FATAL(err == ERR_OK);
     count_flat(&run);
-    uint64_t t = 0;
+    catch_up(&run);
+    uint64_t t = run.sources[0].upper[0];
     while (t < TIMES) {
         uint64_t next = t + 1 + rng_below(&run.rng, 4);
         feed_times(&run, t, next);
         t = next;
+        trouble_indexes(&run, next);
         if (rng_below(&run.rng, 4) == 0) {
             replica_settle(run.replica);
         }
@@ -922,6 +1153,14 @@ SHAPE(test_temporal, "temporal filter", 1, 200, 0, PLAN_TEMPORAL)
 SHAPE(test_deep, "deep", 5, 150, 0, PLAN_UNION, PLAN_NEGATE, PLAN_MFP, PLAN_JOIN, PLAN_REDUCE,
       PLAN_DISTINCT, PLAN_THRESHOLD, PLAN_TOPK, PLAN_WINDOW, PLAN_FLAT_MAP, PLAN_CONSTANT,
       PLAN_TEMPORAL)
+static void test_multi(void)
+{
+    static const enum plan_op ops[] = {PLAN_MFP, PLAN_NEGATE, PLAN_DISTINCT};
+    static const struct shape shape = {
+        .name = "join by lookups", .depth = 1, .ops = ops, .ops_len = 3, .multi = true};
+    run_shape(&shape, 120);
+}
+
 SHAPE_OF(test_word_reduce, "reduce of words", 1, 300, 0, true, PLAN_REDUCE)
 SHAPE_OF(test_word_distinct, "distinct of words", 1, 100, 0, true, PLAN_DISTINCT, PLAN_THRESHOLD)
 SHAPE_OF(test_word_join, "inner join of words", 1, 200, PLAN_JOIN_INNER, true, PLAN_JOIN)
@@ -944,6 +1183,7 @@ static const struct test_case cases[] = {
     {"flat_map", test_flat_map},
     {"temporal", test_temporal},
     {"deep", test_deep},
+    {"multi", test_multi},
     {"word_reduce", test_word_reduce},
     {"word_distinct", test_word_distinct},
     {"word_join", test_word_join},

@@ -8,7 +8,8 @@ static const uint8_t kinds[] = {TYPE_INT8, TYPE_TEXT, TYPE_BOOL, TYPE_NUMERIC};
 static const uint32_t col0[] = {0};
 static const uint32_t col1[] = {1};
 
-enum { SOURCE, FILTER, JOIN, REDUCE, TOPK, UNION, CONSTANT, TEMPORAL, EXPORTS };
+enum { SOURCE, FILTER, JOIN, REDUCE, TOPK, UNION, CONSTANT, TEMPORAL, ARRANGE, INDEX,
+       LOOKUP, BEFORE, EXPORTS };
 
 /* One of everything. */
 static struct plan *example(uint64_t transient)
@@ -40,6 +41,12 @@ static struct plan *example(uint64_t transient)
     static const struct plan_temporal_bound bounds[] = {{PLAN_TEMPORAL_FROM, 0},
                                                         {PLAN_TEMPORAL_BEFORE, 0}};
     plan_temporal(p, SOURCE, bounds, 2, 3);
+    plan_arrange(p, FILTER, col0, 1, false);
+    plan_index(p, 2, kinds, 4);
+    plan_index_keys(p, INDEX, col1, 1);
+    plan_lookup(p, SOURCE, ARRANGE, col0, 1, false);
+    plan_lookup(p, SOURCE, INDEX, col1, 1, true);
+    p->nodes[BEFORE].lookup.before = p->nodes[BEFORE].lookup.later = true;
     plan_export_index(p, 9, REDUCE, col0, 1);
     plan_export_subscribe(p, PLAN_ID_TRANSIENT | transient, UNION, false, 100);
     return p;
@@ -55,6 +62,8 @@ static void test_print(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "Export index u9 keys=(#0)\n  Reduce group=(#0) "
                                         "aggregates=(count(*), sum(distinct #3), "
                                         "max(#1) filter #2)\n"));
+    CU_ASSERT_PTR_NOT_NULL(
+        strstr(text, "Lookup on=(#1 IS NOT DISTINCT FROM #1) before without snapshot\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "InnerJoin on=(#0 = #0)\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "$0 = Source u1\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "Get $0\n"));
@@ -94,7 +103,7 @@ static void test_words(void)
     plan_print_words(p, &words, &out);
     const char *text = buf_cstr(&out);
     static const char *const pieces[] = {
-        "Export index u9 keys=(id#0) [8]\n",
+        "Export index u9 keys=(id#0) [12]\n",
         "Reduce group=(id#0) aggregates=(count(*), sum(distinct state#3), max(customer#1) filter "
         "total#2) [3]\n",
         "InnerJoin on=(id = id) [2]\n",
@@ -139,12 +148,40 @@ static void test_equal(void)
     b->nodes[TEMPORAL].temporal.bounds[1].cmp = PLAN_TEMPORAL_UNTIL;
     CU_ASSERT(!plan_equal(a, b));
     b->nodes[TEMPORAL].temporal.bounds[1].cmp = PLAN_TEMPORAL_BEFORE;
+    b->nodes[BEFORE].lookup.before = false;
+    CU_ASSERT(!plan_equal(a, b));
+    b->nodes[BEFORE].lookup.before = true;
+    b->nodes[INDEX].import.keys_len = 0;
+    CU_ASSERT(!plan_equal(a, b));
+    b->nodes[INDEX].import.keys_len = 1;
     b->exports[0].keys_len = 0;
     CU_ASSERT(!plan_equal(a, b));
     b->exports[0].keys_len = 1;
     CU_ASSERT(plan_equal(a, b));
     plan_free(a);
     plan_free(b);
+}
+
+static void break_lookups(struct plan *p, int how)
+{
+    struct plan_node *n = p->nodes;
+    switch (how) {
+    case 52: n[LOOKUP].inputs[1] = SOURCE; break;            /* nothing arranged */
+    case 53: n[LOOKUP].inputs[0] = ARRANGE; break;           /* no rows */
+    case 54: n[UNION].inputs[1] = n[LOOKUP].inputs[1]; break;
+    case 55: n[LOOKUP].lookup.keys[0] = 4; break;
+    case 56: n[LOOKUP].lookup.keys[0] = 1; break;            /* text = int8 */
+    case 57: n[LOOKUP].lookup.keys_len = 0; break;
+    case 58: n[LOOKUP].lookup.null_equal = true; break;      /* those are not kept */
+    case 59: n[LOOKUP].schema.cols = 7; break;
+    case 60: n[ARRANGE].arrange.keys[0] = 4; break;
+    case 61: n[ARRANGE].arrange.keys_len = 0; break;
+    case 62: n[INDEX].import.keys[0] = 4; break;
+    case 63: n[INDEX].import.keys_len = 0; break;            /* and a lookup in it */
+    case 64: p->exports[0].node = ARRANGE; break;
+    case 65: n[BEFORE].inputs_len = 1; break;
+    default: break;
+    }
 }
 
 /* Every way to be wrong, one at a time. */
@@ -212,13 +249,13 @@ static void break_plan(struct plan *p, int how)
     case 49: n[TEMPORAL].schema.cols = 5; break;
     case 50: n[TEMPORAL].schema.types = n[TEMPORAL].schema.types + 1; break; /* text for int8 */
     case 51: p->nodes_len = 0; p->exports_len = 0; break;    /* nothing to run */
-    default: break;
+    default: break_lookups(p, how); break;
     }
 }
 
 static void test_hostile(void)
 {
-    for (int how = 0; how <= 51; how++) {
+    for (int how = 0; how <= 65; how++) {
         struct plan *p = example(7);
         break_plan(p, how);
         err_t err = plan_validate(p);

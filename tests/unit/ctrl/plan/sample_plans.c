@@ -160,6 +160,28 @@ static uint32_t add_joins(struct plan *plan, uint32_t left, uint32_t right)
     return last;
 }
 
+/* In an arrangement of the plan's own, and in an index. */
+static void add_lookups(struct plan *plan, uint32_t input, uint32_t index)
+{
+    struct arena *a = &plan->arena;
+    struct plan_node arrange = NODE(plan, PLAN_ARRANGE, SCHEMA(a, TYPE_INT8, TYPE_TEXT), input);
+    arrange.arrange.keys = U32S(a, 1, 0);
+    arrange.arrange.keys_len = 2;
+    arrange.arrange.null_equal = true;
+    struct plan_node lookup = NODE(plan, PLAN_LOOKUP,
+                                   SCHEMA(a, TYPE_INT8, TYPE_TEXT, TYPE_INT8, TYPE_TEXT), input,
+                                   plan_add(plan, &arrange));
+    lookup.lookup.keys = U32S(a, 1, 0);
+    lookup.lookup.keys_len = 2;
+    lookup.lookup.null_equal = lookup.lookup.before = true;
+    plan_add(plan, &lookup);
+    struct plan_node other = NODE(plan, PLAN_LOOKUP, lookup.schema, input, index);
+    other.lookup.keys = U32S(a, 0);
+    other.lookup.keys_len = 1;
+    other.lookup.later = true;
+    plan_add(plan, &other);
+}
+
 static uint32_t add_reduce(struct plan *plan, uint32_t input)
 {
     struct arena *a = &plan->arena;
@@ -346,6 +368,8 @@ struct plan *sample_plan_operators(void)
     source.schema = SCHEMA(a, TYPE_INT8, TYPE_TEXT);
     struct plan_node index = {.op = PLAN_INDEX, .import.id = 8};
     index.schema = SCHEMA(a, TYPE_INT8, TYPE_TEXT);
+    index.import.keys = U32S(a, 0);
+    index.import.keys_len = 1;
     uint32_t left = plan_add(plan, &source);
     uint32_t right = plan_add(plan, &index);
     uint32_t mfp = add_mfp(plan, left);
@@ -362,6 +386,7 @@ struct plan *sample_plan_operators(void)
     add_filtered_reduce(plan, topk);
     add_ordered_reduce(plan, topk);
     add_window(plan, topk);
+    add_lookups(plan, mfp, right);
     add_flat_map(plan, topk);
     add_temporal(plan, topk);
     add_exports(plan, topk, add_reduce(plan, topk));
