@@ -31,8 +31,9 @@ void change_stop(struct session *s)
     }
 }
 
-/* The session keeps the plan: rows come later. A plan from before a wait is dropped. */
-static err_t plan(struct session *s, const struct sql_stmt *stmt)
+/* The session keeps the plan: rows come later. A plan from before a wait is dropped. mz_now: 0 when
+ * the time of the read is not known yet. */
+static err_t plan(struct session *s, const struct sql_stmt *stmt, uint64_t mz_now)
 {
     struct portal *p = s->run.portal;
     struct sql_context cx;
@@ -41,9 +42,24 @@ static err_t plan(struct session *s, const struct sql_stmt *stmt)
     cx.param_types = p->param_types;
     cx.params = p->params;
     cx.params_len = p->params_len;
+    cx.mz_now = mz_now > 0 ? mz_now : cx.mz_now;
     change_stop(s);
     survey_begin(s);
     return sql_plan_write(&cx, stmt, &s->write);
+}
+
+/* Again, with the time of the read for mz_now(). It must not need other inputs for that: those of
+ * the first plan decided about the time. */
+static err_t plan_at(struct session *s, uint64_t mz_now)
+{
+    struct sql_write *first = s->write;
+    s->write = NULL;
+    err_t err = plan(s, s->run.portal->prepared->stmt, mz_now);
+    if (err == ERR_OK && !read_needs_no_more(s->write->query, first->query)) {
+        err = err_sql(ERR_UNAVAILABLE, "40001", "what the statement reads depends on mz_now()");
+    }
+    sql_write_free(first);
+    return err;
 }
 
 /* Time 0: the append gives all rows theirs. Returns about the bytes the row takes. */
@@ -220,6 +236,10 @@ static err_t start_read(struct session *s)
             return ERR_OK;
         }
         TRY(read_choose_time(s->coord, query, cluster, &time));
+        if (query->needs_now) {
+            TRY(plan_at(s, read_time_as_now(time)));
+            query = s->write->query;
+        }
     }
     if (query->plan != NULL) {
         query->plan->memory_limit = vars_size(s, "dataflow_memory_limit");
@@ -227,7 +247,7 @@ static err_t start_read(struct session *s)
     s->run.state = RUN_READ;
     s->read = read_new(s->coord, query, on_rows, s);
     s->read->borrowed = true;
-    s->read->retimable = true; /* no write can come in between: the lock is ours */
+    s->read->retimable = !query->needs_now; /* no write can come in between: the lock is ours */
     read_start(s->read, cluster, time);
     return ERR_OK;
 }
@@ -238,7 +258,7 @@ static void on_granted(struct write_job *job)
     struct session *s = CONTAINER_OF(job, struct session, job);
     ASSERT(s->run.state == RUN_LOCK);
     /* Planned again: the catalog may have changed while we waited. */
-    err_t err = plan(s, s->run.portal->prepared->stmt);
+    err_t err = plan(s, s->run.portal->prepared->stmt, 0);
     if (err == ERR_OK && survey_lacks(s)) { /* nobody is asked while the lock is held */
         err = err_sql(ERR_UNAVAILABLE, "40001",
                       "what the statement reads was defined anew while it waited");
@@ -278,7 +298,7 @@ static err_t start(struct session *s)
 {
     const struct sql_stmt *stmt = s->run.portal->prepared->stmt;
     TRY(transact_enter_write(s));
-    TRY(plan(s, stmt));
+    TRY(plan(s, stmt, 0));
     if (survey_lacks(s)) {
         statement_arm_timeout(s);
         survey_ask(s, 0, 0, start);

@@ -86,6 +86,19 @@ static err_t create_collection(struct coord *coord, const struct catalog_item *i
     return controller_collection_create(coord->controller, &c);
 }
 
+/* Does it filter by the time, or read what does? */
+static bool is_temporal(struct coord *coord, const struct plan *plan)
+{
+    bool temporal = false;
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        const struct plan_node *node = &plan->nodes[i];
+        temporal = temporal || node->op == PLAN_TEMPORAL ||
+                   (node->op == PLAN_INDEX &&
+                    u64map_get(&coord->temporal, node->import.id) != NULL);
+    }
+    return temporal;
+}
+
 /* A materialized view or an index: one dataflow that keeps one arrangement. */
 static err_t create_dataflow(struct coord *coord, const struct catalog_item *item)
 {
@@ -119,6 +132,9 @@ static err_t create_dataflow(struct coord *coord, const struct catalog_item *ite
     ASSERT(plan != NULL && plan->exports_len == 1);
     query->plan = NULL;
     sql_query_free(query);
+    if (is_temporal(coord, plan)) {
+        u64map_put(&coord->temporal, item->id, coord);
+    }
     plan->id = item->id;
     plan->name = arena_strdup(&plan->arena, item->name);
     plan->memory_limit = item->memory_limit;
@@ -166,6 +182,7 @@ void coord_drop_item(struct coord *coord, const struct catalog_item *item)
     case CATALOG_INDEX:
         controller_export_drop(coord->controller, item->cluster, item->id);
         free(u64map_remove(&coord->failures, item->id));
+        u64map_remove(&coord->temporal, item->id);
         break;
     }
 }
@@ -435,6 +452,7 @@ void coord_free(struct coord *coord)
     }
     u64map_free(&coord->statuses);
     u64map_free(&coord->failures);
+    u64map_free(&coord->temporal);
     for (size_t i = 0; i < coord->sizes_len; i++) {
         free((char *)coord->sizes[i].name);
     }

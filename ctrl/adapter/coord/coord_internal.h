@@ -89,6 +89,13 @@ void read_free(struct read *read);
 bool read_needs_cluster(const struct sql_query *query);
 /* False: right after a start or a creation, when an input's frontiers are not reported yet: no
  * time can be chosen that is sure to be readable. */
+/* mz_now() of a query that is read at a time: what a signed number can say. */
+static inline uint64_t read_time_as_now(uint64_t time)
+{
+    return time < INT64_MAX ? time : INT64_MAX;
+}
+/* Whether a reads nothing that b does not. */
+bool read_needs_no_more(const struct sql_query *a, const struct sql_query *b);
 bool read_inputs_known(struct coord *coord, const struct sql_query *query, uint64_t cluster);
 
 /* The coordinator's. reads holds those under way, finished those whose end was not told yet. */
@@ -195,6 +202,7 @@ struct coord {
     bool started; /* the controllers know everything the catalog holds */
     struct u64map statuses; /* collection -> struct collection_status */
     struct u64map failures; /* dataflow -> char * */
+    struct u64map temporal; /* dataflow -> anything: its content changes with the time alone */
     struct virtual_table *virtuals;
     size_t virtuals_len, virtuals_cap;
     struct scram_verifier verifier;

@@ -252,5 +252,7 @@ void names_context(struct session *s, struct sql_context *cx)
     cx->version = "PostgreSQL 15.0 (Tailrace " TAILRACE_VERSION ")";
     cx->cluster = vars_get(s, "cluster");
     cx->now_us = s->tx.began_us;
+    uint64_t read = oracle_read_time(s->coord->oracle), began = (uint64_t)s->tx.began_us;
+    cx->mz_now = s->tx.time > 0 ? read_time_as_now(s->tx.time) : began > read ? began : read;
     cx->backend_pid = (int32_t)s->pid;
 }

@@ -43,6 +43,24 @@ bool read_needs_cluster(const struct sql_query *query)
     return query->kind != SQL_QUERY_CONSTANT && !query->catalog_only;
 }
 
+static bool contains(const uint64_t *all, uint32_t all_len, const uint64_t *some, uint32_t some_len)
+{
+    bool contained = true;
+    for (uint32_t i = 0; i < some_len && contained; i++) {
+        contained = false;
+        for (uint32_t j = 0; j < all_len; j++) {
+            contained = contained || all[j] == some[i];
+        }
+    }
+    return contained;
+}
+
+bool read_needs_no_more(const struct sql_query *a, const struct sql_query *b)
+{
+    return contains(b->collections, b->collections_len, a->collections, a->collections_len) &&
+           contains(b->indexes, b->indexes_len, a->indexes, a->indexes_len);
+}
+
 /* Takes the frontiers of one input into account. */
 static void meet(uint64_t since, uint64_t upper, uint64_t *min_upper, uint64_t *max_since)
 {
@@ -106,6 +124,16 @@ bool read_inputs_known(struct coord *coord, const struct sql_query *query, uint6
     return true;
 }
 
+/* The answer is another one when only the time is. */
+static bool depends_on_now(struct coord *coord, const struct sql_query *query)
+{
+    bool depends = query->needs_now;
+    for (uint32_t i = 0; i < query->indexes_len; i++) {
+        depends = depends || u64map_get(&coord->temporal, query->indexes[i]) != NULL;
+    }
+    return depends;
+}
+
 /* AS OF is taken at its word when history reaches back to it, and may lie in the future: the read
  * then waits. Otherwise see the head of this file. */
 err_t read_choose_time(struct coord *coord, const struct sql_query *query, uint64_t cluster,
@@ -132,7 +160,10 @@ err_t read_choose_time(struct coord *coord, const struct sql_query *query, uint6
     if (max_since != FRONTIER_EMPTY && max_since > t) {
         t = max_since;
     }
-    if (min_upper == FRONTIER_EMPTY && query->collections_len + query->indexes_len > 0) {
+    if (min_upper == FRONTIER_EMPTY && depends_on_now(coord, query)) {
+        uint64_t now = io_now_us(coord->loop);
+        t = now > t ? now : t;
+    } else if (min_upper == FRONTIER_EMPTY && query->collections_len + query->indexes_len > 0) {
         /* All inputs are complete, whatever their times: the end sees everything, and no later
          * write can come between. The oracle does not follow there. */
         *time = TIME_MAX - 1;

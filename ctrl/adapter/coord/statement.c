@@ -379,6 +379,7 @@ static void on_read(void *arg, err_t err)
 }
 
 enum { STATEMENT_WAIT_MIN_US = 1000, STATEMENT_WAIT_MAX_US = 50 * 1000 };
+enum { SETTLE_ATTEMPTS = 4 };
 
 /* Doubling up to 50 ms: what comes at once is seen at once, what takes minutes costs little. */
 static void look_again(struct session *s)
@@ -460,6 +461,38 @@ void statement_retry(struct session *s)
 
 static err_t run_rows(struct session *s);
 
+static void limit_memory(struct session *s, struct sql_query *query)
+{
+    if (query->plan != NULL) {
+        query->plan->memory_limit = vars_size(s, "dataflow_memory_limit");
+    }
+}
+
+/*
+ * Chooses the query's time. When mz_now() is part of it, it is planned again with that time; should
+ * it then read something else, another time is chosen for that.
+ */
+static err_t settle_time(struct session *s, struct sql_context *cx, const struct sql_stmt *stmt,
+                         struct sql_query **query, uint64_t *time)
+{
+    for (int attempt = 0; attempt < SETTLE_ATTEMPTS; attempt++) {
+        struct sql_query *again = NULL;
+        TRY(transact_read_time(s, *query, time));
+        if (!(*query)->needs_now || cx->mz_now == read_time_as_now(*time)) {
+            return ERR_OK;
+        }
+        cx->mz_now = read_time_as_now(*time);
+        TRY(sql_plan_query(cx, stmt, &again));
+        bool settled = read_needs_no_more(again, *query);
+        sql_query_free(*query);
+        *query = again;
+        if (settled) {
+            return ERR_OK;
+        }
+    }
+    return err_sql(ERR_UNAVAILABLE, "40001", "what the query reads depends on mz_now()");
+}
+
 /* Plans and starts the query of run.source; its rows then go out. */
 static err_t open_query(struct session *s, struct portal *p, const struct sql_stmt *stmt)
 {
@@ -478,20 +511,18 @@ static err_t open_query(struct session *s, struct portal *p, const struct sql_st
         return ERR_OK;
     }
     uint64_t cluster = names_cluster(s, vars_get(s, "cluster"), NULL);
-    if (query->plan != NULL) {
-        query->plan->memory_limit = vars_size(s, "dataflow_memory_limit");
-    }
     if (read_needs_cluster(query) && !read_inputs_known(s->coord, query, cluster)) {
         statement_wait(s, query, true, cluster, run_rows);
         return ERR_OK;
     }
     if (stmt->kind == SQL_SUBSCRIBE) {
+        limit_memory(s, query);
         return subscription_open(s, p, query, stmt);
     }
     if (read_needs_cluster(query)) {
         err = transact_enter_read(s);
         if (err == ERR_OK) {
-            err = transact_read_time(s, query, &time);
+            err = settle_time(s, &cx, stmt, &query, &time);
         }
     }
     if (err != ERR_OK) {
@@ -504,9 +535,10 @@ static err_t open_query(struct session *s, struct portal *p, const struct sql_st
     if (s->run.state != RUN_WAIT && s->run.state != RUN_SURVEY) {
         statement_arm_timeout(s);
     }
+    limit_memory(s, query);
     s->run.state = RUN_READ;
     s->read = read_new(s->coord, query, on_read, s);
-    s->read->retimable = !transact_in_block(s) && !query->has_as_of;
+    s->read->retimable = !transact_in_block(s) && !query->has_as_of && !query->needs_now;
     read_start(s->read, s->tx.cluster, time);
     return ERR_OK;
 }

@@ -344,9 +344,14 @@ err_t az_catalog_function(struct az *az, struct scope *scope, const char *schema
     if (args_len == 0) {
         struct sx *now = clock_function(az, name);
         if (now != NULL && az->maintained) {
-            return AZ_UNSUPPORTED(az, location, "a view cannot depend on the clock (%s)", name);
+            return err_hint(
+                AZ_UNSUPPORTED(az, location, "a view cannot depend on the clock (%s)", name),
+                "Rows that come and go with the time are selected by comparing it: mz_now() <= "
+                "created_at + INTERVAL '1 hour'.");
         }
-        *out = now != NULL ? now : session_function(az, name);
+        *out = now != NULL                    ? now
+               : strcmp(name, "mz_now") == 0 ? az_now(az)
+                                             : session_function(az, name);
     } else if (strcmp(name, "current_setting") == 0 && args_len <= 2) {
         TRY(setting(az, args, args_len, location, out));
     } else if (strcmp(name, "current_schemas") == 0 && args_len == 1) {

@@ -86,6 +86,9 @@ void sx_check(const struct sx *sx, const struct type *types, uint32_t cols)
     case SX_LIT:
         ASSERT(sx->args_len == 0);
         break;
+    case SX_NOW:
+        ASSERT(sx->args_len == 0 && plan_temporal_takes(sx->type.kind));
+        break;
     case SX_CALL:
         check_call(sx);
         break;

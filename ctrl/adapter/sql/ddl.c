@@ -618,6 +618,7 @@ err_t sql_plan_ddl(const struct sql_context *cx, const struct sql_stmt *stmt, st
     struct sql_ddl *ddl = MEM_NEW(struct sql_ddl);
     struct az az;
     az_init(&az, &ddl->arena, cx, stmt);
+    az.symbolic_now = true;
     err_t err = plan_ddl(&az, stmt, ddl);
     if (err == ERR_OK) {
         ddl->depends =

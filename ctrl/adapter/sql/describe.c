@@ -203,6 +203,7 @@ err_t sql_describe(const struct sql_context *cx, const struct sql_stmt *stmt,
     az_init(&az, &d->arena, cx, stmt);
     /* Parameters may be without a value, and nothing is planned. */
     az.describe = true;
+    az.symbolic_now = true;
     struct schema columns = {0};
     err_t err = describe_into(&az, stmt, &columns);
     if (err == ERR_OK) {

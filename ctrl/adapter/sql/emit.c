@@ -184,6 +184,12 @@ static void key_payload(struct buf *key, const struct plan_node *n)
         buf_append_u64(key, (uint64_t)n->topk.limit);
         buf_append_u64(key, (uint64_t)n->topk.offset);
         break;
+    case PLAN_TEMPORAL:
+        for (uint32_t i = 0; i < n->temporal.bounds_len; i++) {
+            buf_append_byte(key, n->temporal.bounds[i].cmp);
+            buf_append_u32(key, n->temporal.bounds[i].col);
+        }
+        break;
     case PLAN_WINDOW:
         buf_append_u32(key, n->window.keys_len);
         buf_append(key, n->window.keys, n->window.keys_len * sizeof(uint32_t));
@@ -364,27 +370,85 @@ err_t rel_mfp(struct arena *scratch, struct arena *arena, struct rel *rel, struc
     return build_mfp(scratch, arena, &f, out);
 }
 
-/* A chain that changes nothing leaves no operator. */
+/* Whoever reads a chain that changes nothing reads its input. */
+static err_t emit_fused(struct emitter *em, const struct fused *f, uint32_t *out)
+{
+    uint32_t in = 0;
+    TRY(emit(em, f->base, &in));
+    struct plan_node node = {.op = PLAN_MFP, .inputs_len = 1};
+    node.schema = (struct schema){.cols = f->exprs_len};
+    node.schema.types = ARENA_ARRAY(&em->plan->arena, struct type, f->exprs_len);
+    for (uint32_t i = 0; i < f->exprs_len; i++) {
+        node.schema.types[i] = f->exprs[i]->type;
+    }
+    node.inputs = copy_cols(em, &in, 1);
+    TRY(build_mfp(em->scratch, &em->plan->arena, f, &node.mfp));
+    bool identity = node.mfp.predicates_len == 0 && node.mfp.maps_len == 0 &&
+                    node.mfp.project_len == f->base->cols_len;
+    for (uint32_t i = 0; i < node.mfp.project_len && identity; i++) {
+        identity = node.mfp.project[i] == i;
+    }
+    if (identity) {
+        *out = in;
+        return ERR_OK;
+    }
+    return add_node(em, &node, out);
+}
+
+/* A column for a bound: one that is there anyway, or one more behind them. */
+static uint32_t bound_column(struct emitter *em, struct fused *f, struct sx *bound)
+{
+    for (uint32_t i = 0; i < f->exprs_len; i++) {
+        if (sx_same(f->exprs[i], bound) && f->exprs[i]->type.kind == bound->type.kind) {
+            return i;
+        }
+    }
+    struct sx **exprs = ARENA_ARRAY(em->scratch, struct sx *, f->exprs_len + 1);
+    if (f->exprs_len > 0) {
+        memcpy(exprs, f->exprs, f->exprs_len * sizeof(exprs[0]));
+    }
+    exprs[f->exprs_len] = bound;
+    f->exprs = exprs;
+    return f->exprs_len++;
+}
+
+/* Takes the conditions with mz_now() out of the chain, as bounds of a temporal filter over it. */
+static err_t take_bounds(struct emitter *em, struct fused *f, struct plan_node *node)
+{
+    uint32_t kept = 0;
+    node->temporal.bounds =
+        ARENA_ARRAY(&em->plan->arena, struct plan_temporal_bound, f->preds.len);
+    for (uint32_t i = 0; i < f->preds.len; i++) {
+        struct sx *pred = f->preds.items[i], *bound = NULL;
+        uint8_t cmp = 0;
+        if (!sx_has_now(pred)) {
+            f->preds.items[kept++] = pred;
+            continue;
+        }
+        if (!sx_temporal(pred, &cmp, &bound)) {
+            return sx_now_refused();
+        }
+        node->temporal.bounds[node->temporal.bounds_len++] =
+            (struct plan_temporal_bound){.cmp = cmp, .col = bound_column(em, f, bound)};
+    }
+    f->preds.len = kept;
+    return ERR_OK;
+}
+
 static err_t emit_mfp(struct emitter *em, struct rel *rel, uint32_t *out)
 {
     ASSERT(rel->inputs_len == 1);
     struct fused f;
     fuse(em->scratch, rel, &f);
+    struct plan_node node = {.op = PLAN_TEMPORAL, .inputs_len = 1, .schema = schema_of(em, rel)};
+    TRY(take_bounds(em, &f, &node));
     uint32_t in = 0;
-    TRY(emit(em, f.base, &in));
-    struct plan_node node = {.op = PLAN_MFP, .inputs_len = 1, .schema = schema_of(em, rel)};
-    node.inputs = copy_cols(em, &in, 1);
-    TRY(build_mfp(em->scratch, &em->plan->arena, &f, &node.mfp));
-    bool identity = node.mfp.predicates_len == 0 && node.mfp.maps_len == 0 &&
-                    node.mfp.project_len == f.base->cols_len;
-    for (uint32_t i = 0; i < node.mfp.project_len && identity; i++) {
-        identity = node.mfp.project[i] == i;
-    }
-    /* No operator: whoever reads it reads the input. */
-    if (identity) {
+    TRY(emit_fused(em, &f, &in));
+    if (node.temporal.bounds_len == 0) {
         *out = in;
         return ERR_OK;
     }
+    node.inputs = copy_cols(em, &in, 1);
     return add_node(em, &node, out);
 }
 

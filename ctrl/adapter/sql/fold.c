@@ -85,6 +85,9 @@ static err_t emit_node(struct sx_emitter *em, const struct sx *sx, uint32_t *out
         }
     }
     struct expr_node node = {.kind = expr_kind_of(sx->kind), .type = sx->type};
+    if (sx->kind == SX_NOW) {
+        return sx_now_refused();
+    }
     if (node.kind == 0) {
         return err_new(ERR_INTERNAL, "expression of kind %u cannot be planned", sx->kind);
     }
@@ -132,7 +135,7 @@ err_t sx_emit(struct arena *arena, const struct sx *sx, struct expr *out)
 static bool is_constant(const struct sx *sx)
 {
     if (sx->kind == SX_COL || sx->kind == SX_PARAM || sx->sub != NULL || sx->kind == SX_AGG ||
-        sx->kind == SX_WINDOW) {
+        sx->kind == SX_WINDOW || sx->kind == SX_NOW) {
         return false;
     }
     if (sx->type.kind == TYPE_UNKNOWN ||

@@ -646,6 +646,7 @@ static err_t lower_sx(struct lo *lo, struct sx *sx, const struct frame *frame, s
         return ERR_OK;
     case SX_LIT:
     case SX_PARAM:
+    case SX_NOW:
         *out = sx;
         return ERR_OK;
     case SX_EXISTS:

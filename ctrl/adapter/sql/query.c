@@ -319,6 +319,7 @@ err_t query_plan(struct az *az, struct rel *rel, bool subscribe, bool snapshot,
                  struct sql_query *out)
 {
     ASSERT(rel != NULL && out->plan == NULL);
+    out->needs_now = az->needs_now;
     TRY(rel_lower(az, rel, &rel));
     if (az->cx->optimized != NULL) {
         rel_print(az->arena, rel_push_filters(az->arena, rel), az->cx->optimized);
@@ -431,8 +432,13 @@ static err_t time_value(struct az *az, pg_node *node, uint32_t base, bool *has, 
     struct scope scope = {.no_aggs = "AS OF"};
     struct sx *sx = NULL;
     uint32_t saved = az->base;
+    bool needs_now = az->needs_now;
     az->base = base;
     err_t err = az_expr(az, &scope, node, &sx);
+    if (err == ERR_OK && az->needs_now && !needs_now) {
+        err = az_err(az, pg_location(node), ERR_INVALID, "22023",
+                     "mz_now() is the time of a query, which AS OF and UP TO say");
+    }
     if (err == ERR_OK && type_is_unknown(sx) && sx->kind == SX_LIT && !sx->lit.null) {
         char *end = NULL;
         unsigned long long number = strtoull(sx->lit.s, &end, 10);
@@ -465,6 +471,7 @@ static err_t plan_into(struct az *az, const struct sql_stmt *stmt, struct sql_qu
     ASSERT(out->plan == NULL);
     struct query q;
     bool subscribe = stmt->kind == SQL_SUBSCRIBE;
+    az->symbolic_now = subscribe;
     TRY(query_analyse(az, stmt, &q));
     TRY(time_value(az, stmt->ast->as_of, stmt->ast->as_of_base, &out->has_as_of, &out->as_of));
     TRY(time_value(az, stmt->ast->up_to, stmt->ast->up_to_base, &out->has_up_to, &out->up_to));

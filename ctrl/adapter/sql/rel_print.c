@@ -105,7 +105,15 @@ static const char **names_of(struct rel_printer *p, const struct rel *rel)
 /* As the physical plan prints it; what has no form there yet says so. */
 static void print_sx(struct rel_printer *p, const struct sx *sx, const char *const *names)
 {
+    static const char *const cmps[] = {"?", "<", "<=", ">", ">=", "="};
     struct expr e;
+    struct sx *bound = NULL;
+    uint8_t cmp = 0;
+    if (sx_temporal(sx, &cmp, &bound)) {
+        ASSERT(cmp < ARRAY_LEN(cmps));
+        buf_printf(p->out, "mz_now() %s ", cmps[cmp]);
+        sx = bound;
+    }
     err_t err = sx_emit(p->arena, sx, &e);
     if (err == ERR_OK) {
         expr_print(&e, names, p->out);

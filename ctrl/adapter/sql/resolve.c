@@ -422,6 +422,9 @@ err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *r
         name = "<>";
     }
     TRY(check_no_arrays(az, name, from, len, location));
+    if (len == 2) {
+        TRY(az_now_operands(az, name, args));
+    }
     struct call c;
     start(&c, name, from, len);
     const struct func *f = exact_match(&c, c.kinds);

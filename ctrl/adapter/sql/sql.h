@@ -236,6 +236,7 @@ struct sql_context {
     const char *version; /* version() */
     const char *cluster; /* where the statement runs: EXPLAIN and defaults of IN CLUSTER */
     int64_t now_us;      /* now(), current_date...: microseconds since 1970 */
+    uint64_t mz_now;     /* mz_now() of a query that is answered once: its time, as far as known */
     int32_t backend_pid;
     /* Parameters: types known so far (kind 0: infer), and the bound values when planning. */
     const struct type *param_types;
@@ -287,6 +288,7 @@ struct sql_query {
      * PLAN_EXPORT_SUBSCRIBE. The caller fills plan->id, as_of, exports[0].id and until. Owned.
      */
     struct plan *plan;
+    bool needs_now; /* context.mz_now is part of it: plan again when it is read at another time */
     bool catalog_only; /* reads no collection: constants only, may run anywhere at any time */
     /* Columns before finishing, then ORDER BY, LIMIT, OFFSET and projection, in this order. */
     struct type *types;

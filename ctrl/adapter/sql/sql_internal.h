@@ -125,6 +125,7 @@ enum sx_kind {
     SX_EXISTS,  /* subquery has rows */
     SX_SCALAR,  /* the one value of a subquery, NULL when it has no row */
     SX_AGG,     /* only between analysis of a SELECT's expressions and its grouping */
+    SX_NOW,     /* mz_now() of what is maintained: see temporal.c */
     SX_WINDOW,  /* likewise; its args are columns of a window operator then: see window.c */
 };
 
@@ -252,6 +253,8 @@ struct az {
     struct type *param_types;
     uint32_t params_len;
     bool describe;        /* parameters may have no value */
+    bool symbolic_now;    /* mz_now() is no literal: what is planned goes on for more than a time */
+    bool needs_now;       /* it is one, and was asked for */
     bool maintained;      /* for a view: nothing that depends on the session or the clock */
     uint32_t depth;       /* nesting of expressions, queries and views */
     uint32_t dead;        /* inside a SELECT that is known to have no rows: see sql_dead */
@@ -359,6 +362,19 @@ struct rel *rel_shift_levels(struct arena *arena, struct rel *rel, int64_t by);
 struct sx *sx_shift_levels(struct arena *arena, struct sx *sx, int64_t by);
 /* Does anything in the rel refer outside? */
 bool rel_is_correlated(const struct rel *rel);
+
+/* ---- temporal.c: mz_now() -------------------------------------------------------------------- */
+
+struct sx *az_now(struct az *az);
+/* A comparison's operands, when one of them is mz_now(): both of the kind they are compared as. */
+err_t az_now_operands(struct az *az, const char *name, struct sx **args);
+/* mz_now(), or such a literal, as bigint or a timestamp. */
+struct sx *sx_now_as(struct arena *arena, const struct sx *sx, enum type_kind kind);
+bool sx_has_now(const struct sx *sx);
+/* Is the condition a bound of a temporal filter? *cmp: enum plan_temporal_cmp. */
+bool sx_temporal(const struct sx *sx, uint8_t *cmp, struct sx **bound);
+/* 0A000: it stands where the engine cannot maintain it. */
+err_t sx_now_refused(void);
 
 /* ---- rel.c: building relations --------------------------------------------------------------- */
 

@@ -469,6 +469,10 @@ err_t az_coerce(struct az *az, struct sx *sx, struct type to, enum cast_context 
             return coerce_param(az, sx, to, out);
         }
     }
+    if (sx->kind == SX_NOW && (to.kind == TYPE_TIMESTAMP || to.kind == TYPE_TIMESTAMPTZ) &&
+        sx->type.kind == TYPE_MZ_TIMESTAMP && context == CAST_EXPLICIT) {
+        sx = sx_now_as(az->arena, sx, (enum type_kind)to.kind);
+    }
     /* Fields change how a literal is read; casting an interval to them would have to cut it. */
     if (interval_has_fields(&to)) {
         return AZ_UNSUPPORTED(az, sx->location, "interval fields are supported for literals only");

@@ -134,6 +134,37 @@ static void windows(void)
     world_free(w);
 }
 
+#define TEMPORAL "create materialized view mv as select "
+
+/* Conditions with mz_now() go where others go, and end as bounds; a query's are literals. */
+static void temporal(void)
+{
+    struct world *w = small_world();
+    must(world_exec(w, "create table e (k int, ts timestamptz, d date, n bigint)"), "setup");
+    PLAN(TEMPORAL "k from e where mz_now() <= ts + interval '1 day' and k > 3",
+         "Temporal filter mz_now() <= #1", "filter=(#0 > 3)");
+    PLAN(TEMPORAL "* from e where n >= mz_now() and ts < mz_now()",
+         "Temporal filter mz_now() <= #3 and mz_now() > #1", "Source");
+    PLAN(TEMPORAL "k from e where mz_now() between d and d + 7",
+         "Temporal filter mz_now() >= #1 and mz_now() <= #2");
+    PLAN(TEMPORAL "k from e where not mz_now() < ts and mz_now()::timestamp = d::timestamp",
+         "Temporal filter mz_now() >= #1 and mz_now() = #2");
+    PLAN(TEMPORAL "k from e where mz_now() < '2030-01-01'", "Temporal filter mz_now() < #1");
+    /* Below the join and the grouping; above the one whose result it is about. */
+    PLAN(TEMPORAL "t.a from t join e on t.a = e.k where mz_now() < e.ts", "InnerJoin",
+         "Temporal filter");
+    PLAN(TEMPORAL "* from (select ts, count(*) from e group by ts) q where mz_now() < ts", "Reduce",
+         "Temporal filter");
+    PLAN(TEMPORAL "k from e group by k having max(ts) > mz_now()", "Temporal filter", "Reduce");
+    PLAN(TEMPORAL "a from t where exists (select 1 from e where k = a and mz_now() < ts)",
+         "SemiJoin", "Temporal filter");
+    PLAN(TEMPORAL "a, k from t left join e on a = k and mz_now() < ts", "LeftJoin",
+         "Temporal filter");
+    PLAN("select k, mz_now() from e where mz_now() < ts or k = 1", " or (#0 = 1)");
+    plan_lacks(w, "select k from e where mz_now() < ts", "Temporal");
+    world_free(w);
+}
+
 /* What is asked, before it is decided how. */
 static void optimized(void)
 {
@@ -436,6 +467,7 @@ static void writes(void)
 static const struct test_case cases[] = {
     {"shapes", shapes},
     {"windows", windows},
+    {"temporal", temporal},
     {"optimized", optimized},
     {"indexes", indexes},
     {"wide", wide},
