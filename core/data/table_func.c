@@ -397,13 +397,15 @@ typedef err_t (*step_fn)(struct table_call *call, struct datum *row, bool *more)
     {{.id = (n), .name = "generate_series", .args_len = 2, .cols_len = 1, .args = {kind, kind},    \
       .cols = {kind}}, step}
 #define JSON_EACH(n, function, kind)                                                               \
-    {{.id = (n), .name = function, .args_len = 1, .cols_len = 2, .args = {TYPE_JSONB},             \
-      .cols = {TYPE_TEXT, kind}, .names = {"key", "value"}}, json_each}
+    {{.id = (n), .name = function, .args_len = 1, .cols_len = 2,                                   \
+      .nullable = (kind) == TYPE_TEXT, .args = {TYPE_JSONB}, .cols = {TYPE_TEXT, kind},            \
+      .names = {"key", "value"}}, json_each}
 #define TEXTS(n, function, len, oid, step)                                                         \
     {{.id = (n), .name = function, .args_len = (len), .cols_len = 1,                               \
       .args = {TYPE_TEXT, TYPE_TEXT, TYPE_TEXT}, .cols = {TYPE_TEXT}, .array = (oid)}, step}
 #define SPLIT(n, len)                                                                              \
     {{.id = (n), .name = "string_to_table", .args_len = (len), .cols_len = 1, .not_strict = true,  \
+      .nullable = (len) == 3,                                                                      \
       .args = {TYPE_TEXT, TYPE_TEXT, TYPE_TEXT}, .cols = {TYPE_TEXT}}, split_string}
 
 enum { OID_TEXT_ARRAY = 1009 };
@@ -420,10 +422,11 @@ static const struct entry {
     SERIES(6, TYPE_NUMERIC, TYPE_NUMERIC, series_numeric),
     SERIES(7, TYPE_TIMESTAMP, TYPE_INTERVAL, series_time),
     SERIES(8, TYPE_TIMESTAMPTZ, TYPE_INTERVAL, series_time),
-    {{.id = 9, .name = "unnest", .args_len = 1, .cols_len = 1, .args = {TYPE_TEXT}}, unnest},
+    {{.id = 9, .name = "unnest", .args_len = 1, .cols_len = 1, .nullable = true,
+      .args = {TYPE_TEXT}}, unnest},
     {{.id = 10, .name = "jsonb_array_elements", .args_len = 1, .cols_len = 1,
       .args = {TYPE_JSONB}, .cols = {TYPE_JSONB}, .names = {"value"}}, json_elements},
-    {{.id = 11, .name = "jsonb_array_elements_text", .args_len = 1, .cols_len = 1,
+    {{.id = 11, .name = "jsonb_array_elements_text", .args_len = 1, .cols_len = 1, .nullable = true,
       .args = {TYPE_JSONB}, .cols = {TYPE_TEXT}, .names = {"value"}}, json_elements},
     JSON_EACH(12, "jsonb_each", TYPE_JSONB),
     JSON_EACH(13, "jsonb_each_text", TYPE_TEXT),

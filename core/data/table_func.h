@@ -24,6 +24,7 @@ struct table_func {
     bool not_strict; /* has rows although arguments are NULL */
     uint8_t args[TABLE_FUNC_ARGS_MAX]; /* enum type_kind */
     uint8_t cols[TABLE_FUNC_COLS_MAX]; /* likewise; 0: of any type (unnest) */
+    bool nullable; /* a column may be NULL in a row the function gives */
     uint32_t array;  /* OID of the array the column is, or 0 */
     const char *names[TABLE_FUNC_COLS_MAX]; /* of the columns; NULL: as the function */
 };

@@ -18,6 +18,8 @@
 /* Catalog tables have ids no user object can have, for plans never see them. */
 #define VIRTUAL_ID_BIT (1ULL << 62)
 
+enum { OID_TEXT_ARRAY = 1009 };
+
 /* ---- descriptions ---------------------------------------------------------------------------- */
 
 /* The type behind the colon of a description; len since it ends at a space. name is text with an
@@ -30,6 +32,7 @@ static struct type column_type(const char *name, size_t len)
         uint32_t oid; /* 0: the kind's own */
     } types[] = {{"oid", TYPE_OID, 0},   {"name", TYPE_TEXT, 19},
                  {"char", TYPE_TEXT, 0}, {"text", TYPE_TEXT, 0},
+                 {"text[]", TYPE_TEXT, OID_TEXT_ARRAY},
                  {"bool", TYPE_BOOL, 0}, {"int2", TYPE_INT2, 0},
                  {"int4", TYPE_INT4, 0}, {"int8", TYPE_INT8, 0},
                  {"float4", TYPE_FLOAT4, 0}, {"float8", TYPE_FLOAT8, 0},
@@ -52,7 +55,8 @@ static struct type column_type(const char *name, size_t len)
 static bool absent_is_null(const struct type *type)
 {
     return type->kind == TYPE_TIMESTAMPTZ || type->kind == TYPE_INTERVAL ||
-           (type->kind == TYPE_TEXT && type->oid == type_of(TYPE_TEXT).oid);
+           (type->kind == TYPE_TEXT &&
+            (type->oid == type_of(TYPE_TEXT).oid || type->oid == OID_TEXT_ARRAY));
 }
 
 /* "oid:oid relname:name" to a relation. The id has a bit that no item's has; the oid is what

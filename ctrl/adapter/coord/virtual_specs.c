@@ -67,7 +67,7 @@ const struct virtual_spec virtual_specs[] = {
      "relhastriggers:bool relhassubclass:bool relrowsecurity:bool "
      "relforcerowsecurity:bool relispopulated:bool relreplident:char "
      "relispartition:bool relrewrite:oid relfrozenxid:oid relminmxid:oid relacl:text "
-     "reloptions:text relpartbound:text",
+     "reloptions:text[] relpartbound:text",
      virtual_pg_class},
     /* Texts are compared by bytes: "C" under two names. */
     {"pg_catalog", "pg_collation", 14008,

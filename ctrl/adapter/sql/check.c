@@ -207,6 +207,30 @@ static void check_window(const struct rel *rel, const struct rel *in)
     }
 }
 
+/* The kept columns, then the functions', then the ordinality. */
+static void check_flat_map(const struct rel *rel, const struct rel *in)
+{
+    uint32_t at = rel->keys_len;
+    ASSERT(rel->tables_len > 0 && at <= rel->cols_len);
+    for (uint32_t i = 0; i < at; i++) {
+        check_same(rel, i, in, rel->cols[i]);
+    }
+    for (uint32_t i = 0; i < rel->tables_len; i++) {
+        const struct table_func *func = table_func_by_id(rel->tables[i].func);
+        ASSERT(func != NULL && rel->tables[i].args_len == func->args_len);
+        for (uint32_t a = 0; a < func->args_len; a++) {
+            ASSERT(rel->tables[i].args[a] < in->cols_len);
+            ASSERT(in->types[rel->tables[i].args[a]].kind == func->args[a]);
+        }
+        for (uint32_t c = 0; c < func->cols_len; c++, at++) {
+            ASSERT(at < rel->cols_len);
+            ASSERT(func->cols[c] == 0 || rel->types[at].kind == func->cols[c]);
+        }
+    }
+    ASSERT(!rel->ordinality || rel->types[at].kind == TYPE_INT8);
+    ASSERT(at + (rel->ordinality ? 1 : 0) == rel->cols_len);
+}
+
 /* The input's columns, then one for each expression. */
 static void check_map(const struct rel *rel, const struct rel *in)
 {
@@ -243,6 +267,9 @@ static void check_unary(const struct rel *rel)
     case REL_WINDOW:
         check_topk(rel, in);
         check_window(rel, in);
+        return;
+    case REL_FLAT_MAP:
+        check_flat_map(rel, in);
         return;
     default:
         ASSERT(rel->sx_len == 0);

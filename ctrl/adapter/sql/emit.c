@@ -198,6 +198,17 @@ static void key_payload(struct buf *key, const struct plan_node *n)
             key_call(key, &n->window.calls[i]);
         }
         break;
+    case PLAN_FLAT_MAP:
+        buf_append_u32(key, n->flat_map.keep_len);
+        buf_append(key, n->flat_map.keep, n->flat_map.keep_len * sizeof(uint32_t));
+        buf_append_byte(key, n->flat_map.ordinality);
+        buf_append_byte(key, n->flat_map.outer);
+        for (uint32_t i = 0; i < n->flat_map.calls_len; i++) { /* arguments: as func has them */
+            const struct plan_table_call *call = &n->flat_map.calls[i];
+            buf_append_u32(key, call->func);
+            buf_append(key, call->args, call->args_len * sizeof(uint32_t));
+        }
+        break;
     default:
         break;
     }
@@ -582,6 +593,22 @@ static err_t emit_window(struct emitter *em, const struct rel *rel, uint32_t *ou
     return add_node(em, &node, out);
 }
 
+static err_t emit_flat_map(struct emitter *em, const struct rel *rel, uint32_t *out)
+{
+    ASSERT(rel->kind == REL_FLAT_MAP);
+    uint32_t in = 0;
+    TRY(emit(em, rel->inputs[0], &in));
+    struct plan_node node = {.op = PLAN_FLAT_MAP, .inputs_len = 1, .schema = schema_of(em, rel)};
+    node.inputs = copy_cols(em, &in, 1);
+    node.flat_map.keep = copy_cols(em, rel->cols, rel->keys_len);
+    node.flat_map.keep_len = rel->keys_len;
+    node.flat_map.calls = tables_remap(&em->plan->arena, rel->tables, rel->tables_len, NULL, 0);
+    node.flat_map.calls_len = rel->tables_len;
+    node.flat_map.ordinality = rel->ordinality;
+    node.flat_map.outer = rel->outer;
+    return add_node(em, &node, out);
+}
+
 /* A union's inputs while they are collected. */
 struct input_list {
     uint32_t *nodes;
@@ -659,6 +686,8 @@ static err_t emit_node(struct emitter *em, struct rel *rel, uint32_t *out)
         return emit_topk(em, rel, out);
     case REL_WINDOW:
         return emit_window(em, rel, out);
+    case REL_FLAT_MAP:
+        return emit_flat_map(em, rel, out);
     case REL_UNION:
         return emit_union(em, rel, out);
     case REL_DISTINCT:

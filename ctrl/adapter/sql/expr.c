@@ -712,11 +712,40 @@ static err_t collate_clause(struct az *az, struct scope *scope, const PgQuery__C
     return az_expr(az, scope, c->arg, out);
 }
 
-/*
- * ARRAY[...] of constants: text in the array format. ARRAY[...] of constants: text in the array
- * format, with the array's OID. Quoting text items keeps commas and braces inside apart; numbers
- * and times need none.
- */
+/* The items' array. A call takes EXPR_ARGS_MAX items: of more, all must be constants. */
+static err_t array_of(struct az *az, const PgQuery__AArrayExpr *e, struct sx **items, uint8_t kind,
+                      struct sx **out)
+{
+    const struct func *func = func_find("array", &kind, 1);
+    struct type type = type_of(TYPE_TEXT);
+    struct buf text = {0};
+    ASSERT(func != NULL);
+    type.nullable = false;
+    bool known = true;
+    for (size_t i = 0; i < e->n_elements && known; i += EXPR_ARGS_MAX) {
+        size_t left = e->n_elements - i;
+        uint32_t len = left < EXPR_ARGS_MAX ? (uint32_t)left : EXPR_ARGS_MAX;
+        *out = sx_fold(az->arena, sx_call(az->arena, func, type, items + i, len));
+        known = (*out)->kind == SX_LIT;
+        if (known) { /* without its braces */
+            buf_append_byte(&text, i == 0 ? '{' : ',');
+            buf_append(&text, (*out)->lit.s + 1, (*out)->lit.len - 2);
+        }
+    }
+    if (known) {
+        buf_append_byte(&text, '}');
+        *out = sx_text(az->arena, buf_cstr(&text));
+    }
+    buf_free(&text);
+    if (!known && e->n_elements > EXPR_ARGS_MAX) {
+        return AZ_UNSUPPORTED(az, e->location,
+                              "arrays of more than %d expressions are not supported",
+                              EXPR_ARGS_MAX);
+    }
+    return ERR_OK;
+}
+
+/* ARRAY[...]: text in the array format, with the array's OID. */
 static err_t array_constructor(struct az *az, struct scope *scope, const PgQuery__AArrayExpr *e,
                                struct sx **out)
 {
@@ -729,28 +758,13 @@ static err_t array_constructor(struct az *az, struct scope *scope, const PgQuery
     }
     TRY(expr_list(az, scope, e->elements, e->n_elements, &items));
     TRY(coerce_all(az, items, (uint32_t)e->n_elements, "ARRAY", &common));
-    struct buf text = {0};
-    buf_append_byte(&text, '{');
-    for (size_t i = 0; i < e->n_elements; i++) {
-        struct sx *item = sx_fold(az->arena, items[i]);
-        if (item->kind != SX_LIT) {
-            buf_free(&text);
-            return AZ_UNSUPPORTED(az, e->location, "arrays of expressions are not supported");
-        }
-        buf_append_str(&text, i > 0 ? "," : "");
-        if (item->lit.null) {
-            buf_append_str(&text, "NULL");
-        } else {
-            bool quote = common.kind == TYPE_TEXT || common.kind == TYPE_JSONB;
-            buf_append_str(&text, quote ? "\"" : "");
-            datum_print(&common, &item->lit, &text);
-            buf_append_str(&text, quote ? "\"" : "");
-        }
+    uint32_t oid = type_array_of(common.oid);
+    if (oid == 0) {
+        return AZ_UNSUPPORTED(az, e->location, "arrays of type %s are not supported",
+                              az_type_name(az, &common));
     }
-    buf_append_byte(&text, '}');
-    *out = sx_text(az->arena, buf_cstr(&text));
-    buf_free(&text);
-    (*out)->type.oid = type_array_of(common.oid);
+    TRY(array_of(az, e, items, common.kind, out));
+    (*out)->type.oid = oid;
     (*out)->location = e->location;
     return ERR_OK;
 }

@@ -135,7 +135,7 @@ err_t sx_emit(struct arena *arena, const struct sx *sx, struct expr *out)
 static bool is_constant(const struct sx *sx)
 {
     if (sx->kind == SX_COL || sx->kind == SX_PARAM || sx->sub != NULL || sx->kind == SX_AGG ||
-        sx->kind == SX_WINDOW || sx->kind == SX_NOW) {
+        sx->kind == SX_WINDOW || sx->kind == SX_NOW || sx->kind == SX_TABLE) {
         return false;
     }
     if (sx->type.kind == TYPE_UNKNOWN ||

@@ -39,9 +39,6 @@ struct above {
     uint32_t hide;
 };
 
-/* generate_series is rows in the plan, not an operator. */
-enum { SERIES_ROWS_MAX = 1000000 };
-
 static err_t from_node(struct az *az, struct above above, pg_node *node, struct items *out);
 
 static void items_free(struct items *items)
@@ -256,131 +253,19 @@ static err_t range_subselect(struct az *az, struct above above, PgQuery__RangeSu
     return add_item(az, out, item, -1);
 }
 
-/* from, to, step as int8, whatever integer kind they were written in. */
-static err_t series_bounds(struct az *az, struct sx **args, uint32_t len, int64_t *out)
-{
-    ASSERT(len <= 3);
-    for (uint32_t i = 0; i < len; i++) {
-        struct sx *arg = NULL;
-        TRY(az_coerce(az, args[i], type_of(TYPE_INT8), CAST_IMPLICIT, &arg));
-        arg = sx_fold(az->arena, arg);
-        if (arg->kind != SX_LIT || arg->lit.null) {
-            return AZ_UNSUPPORTED(az, args[i]->location,
-                                  "generate_series is supported for constant integers only");
-        }
-        out[i] = arg->lit.i;
-    }
-    if (out[2] == 0) {
-        return az_err(az, args[0]->location, ERR_INVALID, "22023", "step size cannot equal zero");
-    }
-    return ERR_OK;
-}
-
-/*
- * As in PostgreSQL the bound is inclusive, and a step that leads away from it gives no rows.
- * Counted in 128 bits: neither the number of rows nor the last value can overflow.
- */
-static err_t generate_series(struct az *az, struct sx **args, uint32_t len, struct rel **out)
-{
-    ASSERT(len >= 2 && len <= 3);
-    int64_t v[3] = {0, 0, 1};
-    TRY(series_bounds(az, args, len, v));
-    __int128 count = v[2] > 0 ? ((__int128)v[1] - v[0]) / v[2] + 1
-                              : ((__int128)v[0] - v[1]) / -(__int128)v[2] + 1;
-    bool none = v[2] > 0 ? v[1] < v[0] : v[1] > v[0];
-    count = none ? 0 : count;
-    if (count > SERIES_ROWS_MAX) {
-        return AZ_UNSUPPORTED(az, args[0]->location,
-                              "generate_series of more than %d rows is not supported",
-                              SERIES_ROWS_MAX);
-    }
-    bool wide = args[0]->type.kind == TYPE_INT8 || args[1]->type.kind == TYPE_INT8;
-    struct type type = type_of(wide ? TYPE_INT8 : TYPE_INT4);
-    type.nullable = false;
-    struct rel *rel = rel_empty(az->arena, &type, 1);
-    rel->rows = ARENA_ARRAY(az->arena, struct datum, (size_t)count);
-    rel->rows_len = (uint32_t)count;
-    for (uint32_t i = 0; i < rel->rows_len; i++) {
-        rel->rows[i].i = (int64_t)(v[0] + (__int128)i * v[2]);
-    }
-    *out = rel;
-    return ERR_OK;
-}
-
-/*
- * The items of a constant array. Of any other one, none as long as it is NULL or empty, and 0A000
- * for a row where it is not: psql asks so about catalog columns that are always empty here.
- */
-static err_t unnest(struct az *az, struct sx *array, struct rel **out)
-{
-    ASSERT(array != NULL);
-    struct type type = type_of(TYPE_TEXT);
-    uint32_t element = type_element_of(array->type.oid);
-    if (element != 0) {
-        type_of_oid(element, -1, &type);
-    }
-    array = sx_fold(az->arena, array);
-    if (array->kind != SX_LIT || array->lit.null) {
-        TRY(az_coerce(az, array, type_of(TYPE_TEXT), CAST_EXPLICIT, &array));
-        struct sx *some =
-            sx_not(az->arena, sx_equal(az->arena, array, sx_text(az->arena, "{}"), false));
-        TRY(az_refuse_if(az, some, "unnest of a column is not supported", &some));
-        /* Always false, but only known after `some` was computed and found to raise nothing. */
-        struct sx *never = sx_and(az->arena, some, sx_is_null(az->arena, some));
-        struct rel *rel = rel_filter1(az->arena, rel_unit(az->arena), never);
-        struct sx *value = sx_null(az->arena, type);
-        *out = rel_map(az->arena, rel, &value, 1);
-        return ERR_OK;
-    }
-    const char **items = NULL;
-    uint32_t len = 0;
-    const char *text = arena_strndup(az->arena, array->lit.s, array->lit.len);
-    TRY(az_array_items(az, text, array->location, &items, &len));
-    struct rel *rel = rel_empty(az->arena, &type, 1);
-    rel->rows = ARENA_ARRAY(az->arena, struct datum, len);
-    rel->rows_len = len;
-    for (uint32_t i = 0; i < len; i++) {
-        rel->rows[i].null = items[i] == NULL;
-        if (items[i] != NULL) {
-            TRY(datum_parse(&type, items[i], strlen(items[i]), az->arena, &rel->rows[i]));
-        }
-    }
-    *out = rel;
-    return ERR_OK;
-}
-
 /* Functions in FROM are implicitly LATERAL. */
 static err_t range_function(struct az *az, struct above above, PgQuery__RangeFunction *range,
                             struct items *out)
 {
-    const pg_node *first =
-        range->n_functions == 1 && range->functions[0]->node_case == PG_QUERY__NODE__NODE_LIST
-            ? range->functions[0]->list->items[0]
-            : NULL;
-    if (first == NULL || first->node_case != PG_QUERY__NODE__NODE_FUNC_CALL || range->ordinality) {
-        return AZ_UNSUPPORTED(az, pg_location(first), "this function in FROM is not supported");
-    }
-    const PgQuery__FuncCall *call = first->func_call;
-    const char *name = pg_name(call->funcname, call->n_funcname, NULL);
-    bool series = strcmp(name, "generate_series") == 0 && call->n_args >= 2 && call->n_args <= 3;
-    if (!series && (strcmp(name, "unnest") != 0 || call->n_args != 1)) {
-        return AZ_UNSUPPORTED(az, call->location, "function %s in FROM is not supported", name);
-    }
     struct scope scope = {.parent = above.scope, .no_aggs = "functions in FROM"};
-    struct sx *args[3];
-    for (size_t i = 0; i < call->n_args; i++) {
-        TRY(az_expr(az, &scope, call->args[i], &args[i]));
-    }
-    if (series) {
-        TRY(generate_series(az, args, (uint32_t)call->n_args, &out->rel));
-    } else {
-        TRY(unnest(az, args[0], &out->rel));
-    }
-    const char *alias = range->alias != NULL ? range->alias->aliasname : name;
-    struct schema columns = {.cols = 1, .types = out->rel->types, .names = &alias};
-    struct nsitem *item = az_nsitem(az, NULL, alias, &columns);
+    struct table_item table = {0};
+    TRY(az_range_function(az, &scope, range, &table));
+    out->rel = table.rel;
+    struct schema columns = {
+        .cols = table.rel->cols_len, .types = table.rel->types, .names = table.names};
+    struct nsitem *item = az_nsitem(az, NULL, table.name, &columns);
     TRY(apply_alias(item, range->alias));
-    return add_item(az, out, item, call->location);
+    return add_item(az, out, item, -1);
 }
 
 /* ---- joins ----------------------------------------------------------------------------------- */

@@ -1,9 +1,9 @@
 /*
  * Analysis of function calls, aggregates and subqueries in expressions.
  *
- * A call is, in this order: an aggregate, a value of the session or a catalog function (catfunc.c),
- * a function of core/data's catalogue (resolve.c), or 42883. Schemas other than pg_catalog have no
- * functions but the catalog's own.
+ * A call is, in this order: an aggregate, a set-returning function, a value of the session or a
+ * catalog function (catfunc.c), a function of core/data's catalogue (resolve.c), or 42883. Schemas
+ * other than pg_catalog have no functions but the catalog's own.
  *
  * Subqueries become SX_EXISTS or SX_SCALAR; lowering knows no others:
  *
@@ -63,6 +63,9 @@ err_t az_func_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *
         }
     }
     TRY(check_plain_call(az, call, name));
+    if (builtin && az_is_table_function(name)) {
+        return az_table_call(az, scope, call, name, out);
+    }
     if (call->n_args > EXPR_ARGS_MAX) {
         return az_err(az, call->location, ERR_INVALID, "54023",
                       "cannot pass more than %d arguments to a function", EXPR_ARGS_MAX);

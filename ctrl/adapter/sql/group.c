@@ -172,7 +172,7 @@ static struct sx *replace_fn(void *arg, struct sx *sx)
 
 uint32_t az_column_for(struct az *az, const struct rel *rel, struct sxvec *maps, struct sx *sx)
 {
-    ASSERT(sx->kind != SX_AGG && sx->kind != SX_WINDOW);
+    ASSERT(sx->kind != SX_AGG && sx->kind != SX_WINDOW && sx->kind != SX_TABLE);
     if (sx->kind == SX_COL && sx->level == 0) {
         return sx->col;
     }

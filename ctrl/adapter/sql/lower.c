@@ -888,6 +888,67 @@ static err_t lower_full(struct lo *lo, struct rel *rel, struct rel *outer,
     return ERR_OK;
 }
 
+/* Does the relation say for one row around it what it has, without looking at any collection? */
+static bool is_rowwise(const struct rel *rel)
+{
+    while (rel->kind == REL_MAP || rel->kind == REL_FILTER || rel->kind == REL_PROJECT ||
+           rel->kind == REL_FLAT_MAP) {
+        rel = rel->inputs[0];
+    }
+    return rel_is_unit(rel);
+}
+
+/* The right side of a LEFT JOIN ... ON true as what also has a row of NULLs where it had none;
+ * NULL: it is more than set-returning functions. */
+static struct rel *outer_flat_map(struct lo *lo, struct rel *rel)
+{
+    if (rel->kind == REL_PROJECT) {
+        struct rel *in = outer_flat_map(lo, rel->inputs[0]);
+        return in == NULL ? NULL : rel_project(lo->arena, in, rel->cols, rel->cols_len);
+    }
+    bool plain = rel->kind == REL_FLAT_MAP && rel->keys_len == 0;
+    const struct rel *below = plain ? rel->inputs[0] : NULL;
+    while (below != NULL && below->kind == REL_MAP) {
+        below = below->inputs[0];
+    }
+    return below != NULL && rel_is_unit(below) ? rel_flat_map_outer(lo->arena, rel) : NULL;
+}
+
+/*
+ * A LATERAL right side that is a function of the left row alone goes on top of the left side: no
+ * domain, no join. That `outer` is no set there does no harm, as nothing looks at two rows.
+ * NULL: it is none.
+ */
+static struct rel *rowwise_side(struct lo *lo, const struct rel *rel)
+{
+    struct rel *right = rel->inputs[1];
+    if (rel->sx_len > 1 || (rel->sx_len == 1 && !sx_is_true(rel->sx[0])) ||
+        !rel_is_correlated(right)) {
+        return NULL;
+    }
+    if (rel->join == REL_JOIN_LEFT) {
+        return outer_flat_map(lo, right);
+    }
+    return rel->join == REL_JOIN_INNER && is_rowwise(right) ? right : NULL;
+}
+
+/* The right side over the left one's rows: their columns, then its own. */
+static err_t lower_rowwise(struct lo *lo, struct rel *right, struct rel *left, uint32_t o,
+                           const struct bindings *bindings, struct rel **out)
+{
+    ASSERT(o <= left->cols_len);
+    struct frame frame = {.offset = o, .outer = bindings};
+    struct collect c = {.lo = lo, .frame = &frame};
+    rel_free_refs(right, collect_ref, &c);
+    for (size_t i = 0; i < c.inner.items_len; i++) { /* all of left is there, not only keys */
+        c.inner.items[i].at = c.keys[c.inner.items[i].at];
+    }
+    err_t err = lower(lo, right, left, &c.inner, out);
+    free(c.keys);
+    free(c.inner.items);
+    return err;
+}
+
 /*
  * Every right side is a branch of its left side; one that does not refer to it has no keys. Every
  * right side is a branch of its left side; one that does not refer to it has no keys, which makes
@@ -906,6 +967,10 @@ static err_t lower_join(struct lo *lo, struct rel *rel, struct rel *outer,
     uint32_t o = outer->cols_len, r = rel->inputs[1]->cols_len;
     struct frame frame = {.offset = o, .outer = bindings};
     struct branch b;
+    struct rel *rowwise = rowwise_side(lo, rel);
+    if (rowwise != NULL) {
+        return lower_rowwise(lo, rowwise, left, o, bindings, out);
+    }
     TRY(make_branch(lo, left, &frame, rel->inputs[1], &b));
     if (rel->join == REL_JOIN_LEFT && any_subquery(rel->sx, rel->sx_len)) {
         return left_with_subqueries(lo, rel, left, &b, bindings, out);
@@ -1049,6 +1114,21 @@ static err_t lower_window(struct lo *lo, struct rel *rel, struct rel *in, uint32
     return ERR_OK;
 }
 
+/* Row by row, so each outer row has the functions' rows of its own: its columns are kept. */
+static struct rel *lower_flat_map(struct lo *lo, const struct rel *rel, struct rel *in, uint32_t o)
+{
+    ASSERT(rel->kind == REL_FLAT_MAP && in->cols_len == o + rel->inputs[0]->cols_len);
+    uint32_t *kept = range(lo, 0, o + rel->keys_len);
+    for (uint32_t i = 0; i < rel->keys_len; i++) {
+        kept[o + i] = o + rel->cols[i];
+    }
+    struct plan_table_call *tables = tables_remap(lo->arena, rel->tables, rel->tables_len, NULL, o);
+    struct rel *out = rel_flat_map(lo->arena, in, kept, o + rel->keys_len, tables, rel->tables_len,
+                                   rel->types + rel->keys_len);
+    out = rel->outer ? rel_flat_map_outer(lo->arena, out) : out;
+    return rel->ordinality ? rel_flat_map_ordinality(lo->arena, out) : out;
+}
+
 /*
  * ALL counts multiplicities; without it NULLs are equal and rows are told apart once. ALL counts
  * multiplicities: EXCEPT ALL is what remains positive of l - r, INTERSECT ALL what EXCEPT ALL took
@@ -1139,6 +1219,9 @@ static err_t lower_node(struct lo *lo, struct rel *rel, struct rel *outer,
         return lower_topk(lo, rel, in, o, out);
     case REL_WINDOW:
         return lower_window(lo, rel, in, o, out);
+    case REL_FLAT_MAP:
+        *out = lower_flat_map(lo, rel, in, o);
+        return ERR_OK;
     default:
         UNREACHABLE();
     }

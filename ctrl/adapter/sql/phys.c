@@ -303,7 +303,7 @@ static double estimate_filter(struct phys *p, const struct rel *rel)
  */
 static double estimate_node(struct phys *p, const struct rel *rel)
 {
-    ASSERT(rel->kind >= REL_GET && rel->kind <= REL_WINDOW);
+    ASSERT(rel->kind >= REL_GET && rel->kind <= REL_FLAT_MAP);
     double rows = 1;
     switch (rel->kind) {
     case REL_CONSTANT:
@@ -321,6 +321,8 @@ static double estimate_node(struct phys *p, const struct rel *rel)
             return (double)rel->limit;
         }
         return estimate(p, rel->inputs[0]) * 0.3;
+    case REL_FLAT_MAP:
+        return estimate(p, rel->inputs[0]) * 10;
     case REL_JOIN:
     case REL_UNION:
         for (uint32_t i = 0; i < rel->inputs_len; i++) {

@@ -135,6 +135,22 @@ static void need_window(struct prune *p, const struct pruned *n)
     }
 }
 
+/* All functions decide how many rows there are, whether their columns are read or not. */
+static void need_flat_map(struct prune *p, const struct pruned *n)
+{
+    ASSERT(n->rel->kind == REL_FLAT_MAP);
+    const struct rel *rel = n->rel;
+    struct pruned *in = find(p, rel->inputs[0]);
+    for (uint32_t i = 0; i < rel->keys_len; i++) {
+        in->need[rel->cols[i]] = in->need[rel->cols[i]] || n->need[i];
+    }
+    for (uint32_t i = 0; i < rel->tables_len; i++) {
+        for (uint32_t a = 0; a < rel->tables[i].args_len; a++) {
+            in->need[rel->tables[i].args[a]] = true;
+        }
+    }
+}
+
 /* From a node's needs to its inputs': marks are added, other users may have left some. */
 static void need_inputs(struct prune *p, const struct pruned *n)
 {
@@ -192,6 +208,9 @@ static void need_inputs(struct prune *p, const struct pruned *n)
         break;
     case REL_WINDOW:
         need_window(p, n);
+        break;
+    case REL_FLAT_MAP:
+        need_flat_map(p, n);
         break;
     default:
         break;
@@ -410,6 +429,38 @@ static void build_window(struct prune *p, struct pruned *n)
             at);
 }
 
+/* Kept columns that nobody reads are not copied into every row; nor is an ordinality made. */
+static void build_flat_map(struct prune *p, struct pruned *n)
+{
+    ASSERT(n->rel->kind == REL_FLAT_MAP);
+    const struct rel *rel = n->rel;
+    const struct pruned *in = find(p, rel->inputs[0]);
+    uint32_t *kept = ARENA_ARRAY(p->arena, uint32_t, rel->keys_len);
+    uint32_t *at = ARENA_ARRAY(p->arena, uint32_t, rel->cols_len);
+    uint32_t len = 0, counter = rel->cols_len - 1;
+    for (uint32_t i = 0; i < rel->keys_len; i++) {
+        at[i] = UINT32_MAX;
+        if (n->need[i]) {
+            at[i] = len;
+            kept[len++] = in->at[rel->cols[i]];
+        }
+    }
+    for (uint32_t i = rel->keys_len; i < rel->cols_len; i++) {
+        at[i] = len + i - rel->keys_len;
+    }
+    struct plan_table_call *tables =
+        tables_remap(p->arena, rel->tables, rel->tables_len, in->at, 0);
+    struct rel *out = rel_flat_map(p->arena, in->out, kept, len, tables, rel->tables_len,
+                                   rel->types + rel->keys_len);
+    out = rel->outer ? rel_flat_map_outer(p->arena, out) : out;
+    if (rel->ordinality && n->need[counter]) {
+        out = rel_flat_map_ordinality(p->arena, out);
+    } else if (rel->ordinality) {
+        at[counter] = UINT32_MAX;
+    }
+    exactly(p, n, out, at);
+}
+
 /* Inputs are built already. */
 static void build(struct prune *p, struct pruned *n)
 {
@@ -438,6 +489,9 @@ static void build(struct prune *p, struct pruned *n)
         break;
     case REL_WINDOW:
         build_window(p, n);
+        break;
+    case REL_FLAT_MAP:
+        build_flat_map(p, n);
         break;
     case REL_UNION:
     case REL_NEGATE:

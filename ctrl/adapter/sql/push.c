@@ -30,6 +30,7 @@ struct push {
 };
 
 static struct rel *push(struct push *p, struct rel *rel, struct sxvec preds);
+static struct rel *push_constant(struct push *p, struct rel *rel, struct sxvec preds);
 
 /* What could not go further down stays here. */
 static struct rel *with_filter(struct push *p, struct rel *rel, struct sxvec preds)
@@ -247,6 +248,40 @@ static struct rel *push_grouped(struct push *p, struct rel *rel, struct sxvec pr
         in = limit_window(p, rel, in, &above);
     }
     return with_filter(p, rebuilt(p, rel, in), above);
+}
+
+/*
+ * What is asked of kept columns alone goes below: then rows that are not wanted are never made.
+ * Functions of constants are computed now, as long as that is little.
+ */
+static struct rel *push_flat_map(struct push *p, struct rel *rel, struct sxvec preds)
+{
+    ASSERT(rel->kind == REL_FLAT_MAP);
+    struct sxvec above = {0}, below = {0};
+    for (uint32_t i = 0; i < preds.len; i++) {
+        bool *used = ARENA_ARRAY(p->arena, bool, rel->cols_len + 1);
+        bool given = rel->keys_len == 0;
+        sx_columns(preds.items[i], used);
+        for (uint32_t c = rel->keys_len; c < rel->cols_len; c++) {
+            given = given || used[c];
+        }
+        if (given) {
+            sxvec_push(p->arena, &above, preds.items[i]);
+        } else {
+            add_pred(p, &below, sx_remap(p->arena, preds.items[i], rel->cols));
+        }
+    }
+    struct rel *in = push(p, rel->inputs[0], below);
+    if (rel_is_empty(in)) {
+        return rel_empty(p->arena, rel->types, rel->cols_len);
+    }
+    struct rel *out = rebuilt(p, rel, in), *rows = NULL;
+    err_t err = query_constant_rows(p->arena, out, FOLD_ROWS_MAX, &rows);
+    if (err != ERR_OK) { /* the query's, if the row is asked for */
+        err_free(err);
+        rows = NULL;
+    }
+    return rows != NULL ? push_constant(p, rows, above) : with_filter(p, out, above);
 }
 
 /* Operators that treat equal rows alike: filtering before or after is the same. For threshold that
@@ -589,6 +624,8 @@ static struct rel *push_node(struct push *p, struct rel *rel, struct sxvec preds
     case REL_TOPK:
     case REL_WINDOW:
         return push_grouped(p, rel, preds);
+    case REL_FLAT_MAP:
+        return push_flat_map(p, rel, preds);
     case REL_DISTINCT:
     case REL_THRESHOLD:
     case REL_NEGATE:

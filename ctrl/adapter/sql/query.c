@@ -130,32 +130,112 @@ static err_t constant_mfp(struct arena *arena, struct rel *rel, struct rel *in, 
     return ERR_OK;
 }
 
-/* The rows of a relation that depends on nothing; *out NULL when it is not such a one. Joins,
- * groups and the rest of constants are the engine's, which has the code for them. */
-static err_t constant_rows(struct arena *arena, struct rel *rel, struct rel **out)
+/* Room for one more row: the rows move to twice the place when their number is a power of two. */
+static struct datum *next_row(struct arena *arena, struct rel *rel)
 {
-    ASSERT(rel != NULL);
-    *out = NULL;
-    if (rel->kind == REL_CONSTANT) {
-        *out = rel->diffs == NULL && rel->rows_len <= CONSTANT_ROWS_MAX ? rel : NULL;
-        return ERR_OK;
-    }
-    struct rel *made = rel_empty(arena, rel->types, rel->cols_len), *in = NULL;
-    if (rel->kind == REL_MAP || rel->kind == REL_FILTER || rel->kind == REL_PROJECT) {
-        TRY(constant_rows(arena, rel->inputs[0], &in));
-        if (in != NULL) {
-            TRY(constant_mfp(arena, rel, in, made));
-            *out = made;
+    uint32_t len = rel->rows_len;
+    if (len == 0 || (len >= 16 && (len & (len - 1)) == 0)) {
+        size_t cells = (size_t)len * rel->cols_len;
+        struct datum *rows = ARENA_ARRAY(arena, struct datum, len == 0 ? 16 * rel->cols_len
+                                                                       : 2 * cells);
+        if (cells > 0) {
+            memcpy(rows, rel->rows, cells * sizeof(rows[0]));
         }
-        return ERR_OK;
+        rel->rows = rows;
     }
-    if (rel->kind != REL_UNION) {
-        return ERR_OK;
+    return rel->rows + (size_t)len * rel->cols_len;
+}
+
+/* Appends a row of the functions behind a row's kept columns; texts are copied. */
+static void add_given(struct arena *arena, const struct rel *rel, const struct datum *from,
+                      const struct datum *given, struct rel *out)
+{
+    struct datum *to = next_row(arena, out);
+    for (uint32_t c = 0; c < rel->cols_len; c++) {
+        to[c] = c < rel->keys_len ? from[rel->cols[c]] : given[c - rel->keys_len];
+        bool variable = type_is_variable((enum type_kind)rel->types[c].kind);
+        if (c >= rel->keys_len && variable && !to[c].null) {
+            to[c].s = arena_memdup(arena, to[c].s, to[c].len);
+        }
     }
+    out->rows_len++;
+}
+
+/* The rows one input row gives; *most is how many more there may be, and -1 when that was not
+ * enough. calls: of the functions, at their beginning. */
+static err_t flat_row(struct arena *arena, const struct rel *rel, const struct datum *from,
+                      struct table_call **calls, int64_t *most, struct rel *out)
+{
+    struct datum *given = ARENA_ARRAY(arena, struct datum, rel->cols_len + 1);
+    bool any = true;
+    for (int64_t ordinal = 1; any; ordinal++) {
+        uint32_t at = 0;
+        any = false;
+        for (uint32_t i = 0; i < rel->tables_len; i++) {
+            uint32_t cols = table_func_by_id(rel->tables[i].func)->cols_len;
+            bool more;
+            TRY(table_call_next(calls[i], &given[at], &more));
+            for (uint32_t c = 0; c < cols && !more; c++) {
+                given[at + c] = (struct datum){.null = true};
+            }
+            any = any || more;
+            at += cols;
+        }
+        if (rel->ordinality) {
+            given[at] = (struct datum){.i = ordinal, .null = !any};
+        }
+        if (any || (rel->outer && ordinal == 1)) {
+            if (--*most < 0) {
+                return ERR_OK;
+            }
+            add_given(arena, rel, from, given, out);
+        }
+    }
+    return ERR_OK;
+}
+
+/* Set-returning functions over known rows, as long as they give at most so many. */
+static err_t constant_flat_map(struct arena *arena, struct rel *rel, struct rel *in, uint32_t most,
+                               struct rel **out)
+{
+    ASSERT(rel->kind == REL_FLAT_MAP && in->kind == REL_CONSTANT);
+    struct rel *made = rel_empty(arena, rel->types, rel->cols_len);
+    struct table_call **calls = ARENA_ARRAY(arena, struct table_call *, rel->tables_len);
+    uint32_t col = rel->keys_len;
+    int64_t left = most;
+    err_t err = ERR_OK;
+    for (uint32_t i = 0; i < rel->tables_len; i++) {
+        const struct table_func *func = table_func_by_id(rel->tables[i].func);
+        calls[i] = table_call_new(func, rel->types[col].kind);
+        col += func->cols_len;
+    }
+    for (uint32_t r = 0; r < in->rows_len && left >= 0 && err == ERR_OK; r++) {
+        const struct datum *from = in->cols_len == 0 ? NULL : &in->rows[(size_t)r * in->cols_len];
+        for (uint32_t i = 0; i < rel->tables_len; i++) {
+            struct datum args[TABLE_FUNC_ARGS_MAX];
+            for (uint32_t a = 0; a < rel->tables[i].args_len; a++) {
+                args[a] = from[rel->tables[i].args[a]];
+            }
+            table_call_start(calls[i], args);
+        }
+        err = flat_row(arena, rel, from, calls, &left, made);
+    }
+    for (uint32_t i = 0; i < rel->tables_len; i++) {
+        table_call_free(calls[i]);
+    }
+    *out = left >= 0 ? made : NULL;
+    return err;
+}
+
+/* All of them are known, or *out is NULL. */
+static err_t constant_union(struct arena *arena, struct rel *rel, uint32_t most, struct rel **out)
+{
+    ASSERT(rel->kind == REL_UNION);
+    struct rel *made = rel_empty(arena, rel->types, rel->cols_len);
     struct rel **parts = ARENA_ARRAY(arena, struct rel *, rel->inputs_len);
     uint32_t total = 0;
     for (uint32_t i = 0; i < rel->inputs_len; i++) {
-        TRY(constant_rows(arena, rel->inputs[i], &parts[i]));
+        TRY(query_constant_rows(arena, rel->inputs[i], most, &parts[i]));
         if (parts[i] == NULL) {
             return ERR_OK;
         }
@@ -172,6 +252,31 @@ static err_t constant_rows(struct arena *arena, struct rel *rel, struct rel **ou
     }
     *out = made;
     return ERR_OK;
+}
+
+/* Joins, groups and the rest of constants are the engine's, which has the code for them. */
+err_t query_constant_rows(struct arena *arena, struct rel *rel, uint32_t most, struct rel **out)
+{
+    ASSERT(rel != NULL);
+    *out = NULL;
+    if (rel->kind == REL_CONSTANT) {
+        *out = rel->diffs == NULL && rel->rows_len <= most ? rel : NULL;
+        return ERR_OK;
+    }
+    bool linear = rel->kind == REL_MAP || rel->kind == REL_FILTER || rel->kind == REL_PROJECT;
+    if (linear || rel->kind == REL_FLAT_MAP) {
+        struct rel *in = NULL;
+        TRY(query_constant_rows(arena, rel->inputs[0], most, &in));
+        if (in == NULL) {
+            return ERR_OK;
+        }
+        if (rel->kind == REL_FLAT_MAP) {
+            return constant_flat_map(arena, rel, in, most, out);
+        }
+        *out = rel_empty(arena, rel->types, rel->cols_len);
+        return constant_mfp(arena, rel, in, *out);
+    }
+    return rel->kind == REL_UNION ? constant_union(arena, rel, most, out) : ERR_OK;
 }
 
 /* ---- the fast path --------------------------------------------------------------------------- */
@@ -330,7 +435,7 @@ err_t query_plan(struct az *az, struct rel *rel, bool subscribe, bool snapshot,
     /* What is subscribed to or maintained must stay a dataflow though it be constant today. */
     if (!subscribe && !az->maintained) {
         struct rel *constant = NULL;
-        TRY(constant_rows(az->arena, rel, &constant));
+        TRY(query_constant_rows(az->arena, rel, CONSTANT_ROWS_MAX, &constant));
         if (constant != NULL) {
             copy_rows(az->arena, constant);
             out->kind = SQL_QUERY_CONSTANT;

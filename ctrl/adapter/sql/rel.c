@@ -331,6 +331,70 @@ struct rel *rel_window(struct arena *arena, struct rel *in, const uint32_t *keys
     return rel;
 }
 
+struct plan_table_call *tables_remap(struct arena *arena, const struct plan_table_call *tables,
+                                     uint32_t len, const uint32_t *map, uint32_t shift)
+{
+    struct plan_table_call *out = arena_memdup(arena, tables, len * sizeof(tables[0]));
+    for (uint32_t i = 0; i < len; i++) {
+        out[i].args = ARENA_ARRAY(arena, uint32_t, out[i].args_len);
+        for (uint32_t a = 0; a < out[i].args_len; a++) {
+            uint32_t col = tables[i].args[a];
+            out[i].args[a] = map != NULL ? map[col] : col + shift;
+        }
+    }
+    return out;
+}
+
+struct rel *rel_flat_map(struct arena *arena, struct rel *in, const uint32_t *kept,
+                         uint32_t kept_len, const struct plan_table_call *tables,
+                         uint32_t tables_len, const struct type *types)
+{
+    ASSERT(tables_len > 0);
+    uint32_t given = 0;
+    for (uint32_t i = 0; i < tables_len; i++) {
+        given += table_func_by_id(tables[i].func)->cols_len;
+    }
+    struct rel *rel = rel_new(arena, REL_FLAT_MAP, kept_len + given);
+    set_input(arena, rel, in);
+    rel->cols = arena_memdup(arena, kept, kept_len * sizeof(kept[0]));
+    rel->keys_len = kept_len;
+    for (uint32_t i = 0; i < kept_len; i++) {
+        ASSERT(kept[i] < in->cols_len);
+        rel->types[i] = in->types[kept[i]];
+    }
+    memcpy(rel->types + kept_len, types, given * sizeof(types[0]));
+    for (uint32_t i = 0; i < given && tables_len > 1; i++) {
+        rel->types[kept_len + i].nullable = true; /* padding */
+    }
+    rel->tables = tables_remap(arena, tables, tables_len, NULL, 0);
+    rel->tables_len = tables_len;
+    return rel;
+}
+
+struct rel *rel_flat_map_ordinality(struct arena *arena, const struct rel *flat)
+{
+    ASSERT(flat->kind == REL_FLAT_MAP && !flat->ordinality);
+    struct rel *rel = rel_copy(arena, flat);
+    rel->types = ARENA_ARRAY(arena, struct type, flat->cols_len + 1);
+    memcpy(rel->types, flat->types, flat->cols_len * sizeof(flat->types[0]));
+    rel->types[rel->cols_len] = type_of(TYPE_INT8);
+    rel->types[rel->cols_len++].nullable = flat->outer;
+    rel->ordinality = true;
+    return rel;
+}
+
+struct rel *rel_flat_map_outer(struct arena *arena, const struct rel *flat)
+{
+    ASSERT(flat->kind == REL_FLAT_MAP);
+    struct rel *rel = rel_copy(arena, flat);
+    rel->types = arena_memdup(arena, flat->types, flat->cols_len * sizeof(flat->types[0]));
+    for (uint32_t i = flat->keys_len; i < flat->cols_len; i++) {
+        rel->types[i].nullable = true;
+    }
+    rel->outer = true;
+    return rel;
+}
+
 /*
  * The rows offset .. offset + limit of each partition in the order; ties are broken by the whole
  * row, so that the choice is the same everywhere.

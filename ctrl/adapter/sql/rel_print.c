@@ -83,6 +83,7 @@ static const char **make_names(struct rel_printer *p, const struct rel *rel)
                            : NULL;
             break;
         case REL_PROJECT: names[c] = rel->cols[c] < len ? inputs[rel->cols[c]] : NULL; break;
+        case REL_FLAT_MAP:
         case REL_REDUCE: names[c] = c < rel->keys_len ? inputs[rel->cols[c]] : NULL; break;
         default: names[c] = c < len ? inputs[c] : NULL; break;
         }
@@ -188,6 +189,21 @@ static void print_window(struct rel_printer *p, const struct rel *rel, const cha
     plan_print_window(p->out, &node, &schema);
 }
 
+/* As print_window. */
+static void print_flat_map(struct rel_printer *p, const struct rel *rel, const char **names)
+{
+    const struct rel *in = rel->inputs[0];
+    const struct schema schema = {.cols = in->cols_len, .types = in->types, .names = names};
+    const struct plan_node node = {.op = PLAN_FLAT_MAP,
+                                   .flat_map = {.keep = rel->cols,
+                                                .keep_len = rel->keys_len,
+                                                .calls = rel->tables,
+                                                .calls_len = rel->tables_len,
+                                                .ordinality = rel->ordinality,
+                                                .outer = rel->outer}};
+    plan_print_flat_map(p->out, &node, &schema);
+}
+
 static void print_get(struct rel_printer *p, const struct rel *rel)
 {
     buf_printf(p->out, "Get u%llu", (unsigned long long)rel->id);
@@ -220,6 +236,7 @@ static void print_rel_head(struct rel_printer *p, const struct rel *rel)
     case REL_REDUCE:
     case REL_TOPK: print_grouped(p, rel, names); break;
     case REL_WINDOW: print_window(p, rel, names); break;
+    case REL_FLAT_MAP: print_flat_map(p, rel, names); break;
     case REL_DISTINCT: buf_append_str(p->out, "Distinct"); break;
     case REL_THRESHOLD: buf_append_str(p->out, "Threshold"); break;
     case REL_NEGATE: buf_append_str(p->out, "Negate"); break;

@@ -328,6 +328,9 @@ static err_t build(struct az *az, const struct func *f, struct call *c, int loca
     uint8_t result = f->result != 0 ? f->result : polymorphic_kind(f, c->kinds, c->len);
     ASSERT(result != 0);
     struct type type = type_of((enum type_kind)result);
+    if (strcmp(f->name, "string_to_array") == 0) { /* text to the engine */
+        type.oid = type_array_of(type.oid);
+    }
     type.nullable = result_nullable(f, args, c->len);
     *out = sx_call(az->arena, f, type, args, c->len);
     (*out)->location = location;
@@ -401,9 +404,12 @@ static err_t text_concat(struct az *az, struct sx **args, int location, struct s
 static err_t check_no_arrays(struct az *az, const char *name, struct sx *const *args, uint32_t len,
                              int location)
 {
-    bool equality = strcmp(name, "=") == 0 || strcmp(name, "<>") == 0;
-    for (uint32_t i = 0; i < len && !equality; i++) {
-        if (type_element_of(args[i]->type.oid) != 0 && !sx_has_subquery(args[i])) {
+    bool free = strcmp(name, "=") == 0 || strcmp(name, "<>") == 0;
+    for (uint32_t i = 0; i < len; i++) {
+        free = free || (type_element_of(args[i]->type.oid) != 0 && sx_has_subquery(args[i]));
+    }
+    for (uint32_t i = 0; i < len && !free; i++) {
+        if (type_element_of(args[i]->type.oid) != 0) {
             return AZ_UNSUPPORTED(az, location, "operator %s of arrays is not supported", name);
         }
     }
@@ -524,6 +530,106 @@ err_t az_function(struct az *az, const char *name, struct sx **args, uint32_t ar
                                "explicit type casts."
                              : "No function matches the given name and argument types. You might "
                                "need to add explicit type casts.");
+}
+
+/* ---- set-returning functions ----------------------------------------------------------------- */
+
+bool az_is_table_function(const char *name)
+{
+    const struct table_func *func;
+    bool found = false;
+    for (uint32_t id = 1; !found && (func = table_func_by_id(id)) != NULL; id++) {
+        found = strcmp(func->name, name) == 0;
+    }
+    return found;
+}
+
+/* They take part in the selection as if they were plain ones of the same arguments. */
+static void collect_tables(struct az *az, struct call *c)
+{
+    const struct table_func *func;
+    c->candidates_len = 0;
+    for (uint32_t id = 1; (func = table_func_by_id(id)) != NULL; id++) {
+        if (strcmp(func->name, c->name) != 0 || func->args_len != c->len) {
+            continue;
+        }
+        STATIC_ASSERT((int)TABLE_FUNC_ARGS_MAX <= (int)FUNC_ARGS_MAX, "arguments fit");
+        struct func *plain = ARENA_NEW(az->arena, struct func);
+        *plain = (struct func){
+            .id = id, .name = func->name, .args_len = func->args_len, .result = TYPE_TEXT};
+        memcpy(plain->args, func->args, sizeof(func->args));
+        c->candidates[c->candidates_len++] = plain;
+    }
+}
+
+/* The elements' type is known here only: to the engine an array is text. */
+static err_t resolve_unnest(struct az *az, struct call *c, int location,
+                            const struct table_func **func, struct type *types)
+{
+    uint32_t element = type_element_of(c->args[0]->type.oid);
+    *func = table_func_by_id(c->candidates[0]->id);
+    if (type_is_unknown(c->args[0])) {
+        err_t err = az_err(az, location, ERR_INVALID, "42725",
+                           "function unnest(unknown) is not unique");
+        return err_hint(err, "Could not choose a best candidate function. You might need to add "
+                             "explicit type casts.");
+    }
+    if (element == 0 || !type_of_oid(element, -1, &types[0])) {
+        return az_no_function(az, c->name, c->args, 1, location);
+    }
+    return ERR_OK;
+}
+
+/* Types of the columns: the catalogue's, unless they are an array's elements. */
+static void table_types(const struct table_func *func, struct type *types)
+{
+    for (uint32_t i = 0; i < func->cols_len; i++) {
+        if (func->cols[i] != 0) {
+            types[i] = type_of((enum type_kind)func->cols[i]);
+        }
+        types[i].oid = func->array != 0 ? func->array : types[i].oid;
+        types[i].nullable = func->nullable;
+    }
+}
+
+err_t az_table_function(struct az *az, const char *name, struct sx **args, uint32_t args_len,
+                        int location, const struct table_func **func, struct type *types)
+{
+    struct call c = {.name = name, .args = args, .len = args_len};
+    bool ambiguous = false, array = false;
+    if (args_len == 0 || args_len > TABLE_FUNC_ARGS_MAX) {
+        return az_no_function(az, name, args, args_len, location);
+    }
+    for (uint32_t i = 0; i < args_len; i++) {
+        c.kinds[i] = args[i]->type.kind;
+        array = array || type_element_of(args[i]->type.oid) != 0;
+    }
+    collect_tables(az, &c);
+    if (c.candidates_len > 0 && strcmp(name, "unnest") == 0) {
+        TRY(resolve_unnest(az, &c, location, func, types));
+        table_types(*func, types);
+        return ERR_OK;
+    }
+    const struct func *found = exact_match(&c, c.kinds);
+    found = found != NULL ? found : select_candidate(&c, &ambiguous);
+    if (ambiguous) {
+        err_t err = az_err(az, location, ERR_INVALID, "42725", "function %s(%s) is not unique",
+                           name, arg_list(az, args, args_len));
+        return err_hint(err, "Could not choose a best candidate function. You might need to add "
+                             "explicit type casts.");
+    }
+    if (found == NULL || array) {
+        return az_no_function(az, name, args, args_len, location);
+    }
+    for (uint32_t i = 0; i < args_len; i++) {
+        if (args[i]->type.kind != found->args[i]) {
+            struct type to = type_of((enum type_kind)found->args[i]);
+            TRY(az_coerce(az, args[i], to, CAST_IMPLICIT, &args[i]));
+        }
+    }
+    *func = table_func_by_id(found->id);
+    table_types(*func, types);
+    return ERR_OK;
 }
 
 /* ---- aggregates ------------------------------------------------------------------------------ */

@@ -100,6 +100,7 @@ bool az_is_dead(const struct rel *rel)
     case REL_TOPK:
     case REL_REDUCE:
     case REL_WINDOW:
+    case REL_FLAT_MAP:
         return az_is_dead(rel->inputs[0]);
     case REL_JOIN:
         if (rel->join == REL_JOIN_INNER) {
@@ -854,6 +855,7 @@ static err_t select_clauses(struct az *az, struct scope *scope, PgQuery__SelectS
     if (on) {
         TRY(distinct_on(az, scope, s, t, visible, q, &keys));
     }
+    TRY(az_group_tables(az, &groups, &t->sx, &having, &rel));
     if (s->n_group_clause > 0 || having != NULL || scope->aggs_seen > 0) {
         bool grouped = s->n_group_clause > 0;
         TRY(az_group(az, scope, &groups, grouped, &sets, &t->sx, &having, &rel));
@@ -862,7 +864,8 @@ static err_t select_clauses(struct az *az, struct scope *scope, PgQuery__SelectS
         }
     }
     az_windows(az, &t->sx, &rel);
-    /* Targets and order refer to the relation as grouping and windows left it. */
+    TRY(az_tables(az, &t->sx, &rel));
+    /* Targets and order refer to the relation as grouping, windows and flat maps left it. */
     q->rel = rel;
     q->targets = t->sx.items;
     q->targets_len = t->sx.len;
@@ -888,6 +891,7 @@ static err_t plain_select(struct az *az, PgQuery__SelectStmt *s, struct scope *p
     struct scope scope = {.parent = parent,
                           .hide = hide,
                           .has_windows = true,
+                          .has_tables = true,
                           .windows = s->window_clause,
                           .windows_len = s->n_window_clause};
     struct rel *rel = NULL;

@@ -127,6 +127,7 @@ enum sx_kind {
     SX_AGG,     /* only between analysis of a SELECT's expressions and its grouping */
     SX_NOW,     /* mz_now() of what is maintained: see temporal.c */
     SX_WINDOW,  /* likewise; its args are columns of a window operator then: see window.c */
+    SX_TABLE,   /* only in analysis: a set-returning function in a select list, see table.c */
 };
 
 /* A window function: what is not among the args. */
@@ -160,6 +161,7 @@ struct sx {
         uint32_t order_len;
     } agg;
     struct sx_window *window; /* SX_WINDOW */
+    const struct table_func *table; /* SX_TABLE */
 };
 
 /* ---- relations ------------------------------------------------------------------------------- */
@@ -179,6 +181,7 @@ enum rel_kind {
     REL_UNION, /* the sum of the inputs: UNION ALL */
     REL_TOPK, /* per key: rows offset .. offset + limit in the order */
     REL_WINDOW, /* the input's columns, then one for each of calls */
+    REL_FLAT_MAP, /* the input's columns cols, then those of set-returning functions */
     REL_SET, /* analysis only: EXCEPT, INTERSECT */
 };
 
@@ -211,7 +214,7 @@ struct rel {
      */
     struct sx **sx;
     uint32_t sx_len;
-    /* PROJECT: columns; REDUCE, TOPK, WINDOW: keys; project_len = cols_len of the list */
+    /* PROJECT: columns; REDUCE, TOPK, WINDOW: keys; FLAT_MAP: kept columns, keys_len of them */
     uint32_t *cols;
     uint32_t keys_len;
     struct plan_agg *aggs; /* REDUCE, GLOBAL: columns of the input */
@@ -221,6 +224,9 @@ struct rel {
     int64_t limit, offset;
     struct plan_window_call *calls; /* WINDOW; its partition and order are keys and order */
     uint32_t calls_len;
+    struct plan_table_call *tables; /* FLAT_MAP */
+    uint32_t tables_len;
+    bool ordinality, outer;
     struct datum *rows; /* CONSTANT: rows_len * cols_len */
     int64_t *diffs;     /* NULL: all 1 */
     uint32_t rows_len;
@@ -407,6 +413,16 @@ struct plan_agg agg_remap(struct arena *arena, const struct plan_agg *agg, const
                           uint32_t shift);
 struct plan_window_call call_remap(const struct plan_window_call *call, const uint32_t *map,
                                    uint32_t shift);
+/* kept: columns of the input; types: of the functions' columns. Ordinality and outer: off. */
+struct rel *rel_flat_map(struct arena *arena, struct rel *in, const uint32_t *kept,
+                         uint32_t kept_len, const struct plan_table_call *tables,
+                         uint32_t tables_len, const struct type *types);
+/* With a last column that counts an input row's rows; with a row of NULLs for one that has none. */
+struct rel *rel_flat_map_ordinality(struct arena *arena, const struct rel *flat);
+struct rel *rel_flat_map_outer(struct arena *arena, const struct rel *flat);
+/* The functions over columns map[col] (NULL: col + shift). */
+struct plan_table_call *tables_remap(struct arena *arena, const struct plan_table_call *tables,
+                                     uint32_t len, const uint32_t *map, uint32_t shift);
 /* A copy to be changed before anyone else sees it. */
 struct rel *rel_copy(struct arena *arena, const struct rel *rel);
 /* Marks a relation that is shared by many (a view, a common table expression) when nothing in it
@@ -435,6 +451,11 @@ err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *r
                   struct sx **out); /* left NULL: prefix */
 err_t az_function(struct az *az, const char *name, struct sx **args, uint32_t args_len,
                   int location, struct sx **out);
+/* A set-returning function: its arguments converted, the types of its columns. *func NULL: no such
+ * name. unnest has one argument. */
+err_t az_table_function(struct az *az, const char *name, struct sx **args, uint32_t args_len,
+                        int location, const struct table_func **func, struct type *types);
+bool az_is_table_function(const char *name);
 err_t az_aggregate(struct az *az, enum agg_func func, struct sx *arg, int location,
                    struct type *out);
 /* 42883 */
@@ -476,6 +497,7 @@ struct scope {
     const char *no_aggs; /* aggregates are not allowed here: "WHERE"; NULL: they are */
     uint32_t aggs_seen;
     bool has_windows;       /* window functions are allowed at all */
+    bool has_tables;        /* set-returning functions likewise */
     bool in_window;         /* their arguments are being analysed */
     const char *no_windows; /* they are not allowed here: "HAVING" */
     pg_node **windows;      /* WINDOW's definitions */
@@ -547,6 +569,22 @@ err_t az_window_agg(struct az *az, struct scope *scope, const PgQuery__FuncCall 
                     struct sx *agg, struct sx **out);
 /* Window operators over *rel for the window functions of the targets, which become its columns. */
 void az_windows(struct az *az, struct sxvec *targets, struct rel **rel);
+/* A set-returning function in an expression. */
+err_t az_table_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
+                    const char *name, struct sx **out);
+/* Flat maps over *rel for the set-returning functions of the targets, which become its columns. */
+err_t az_tables(struct az *az, struct sxvec *targets, struct rel **rel);
+/* Those of the groups alone, wherever they stand in targets and *having (which may be NULL). */
+err_t az_group_tables(struct az *az, struct sxvec *groups, struct sxvec *targets,
+                      struct sx **having, struct rel **rel);
+/* A function in FROM. */
+struct table_item {
+    struct rel *rel;
+    const char **names; /* of its columns */
+    const char *name;   /* of the first function */
+};
+err_t az_range_function(struct az *az, struct scope *scope, const PgQuery__RangeFunction *range,
+                        struct table_item *out);
 /* A column for the expression: itself when it is one, else one more map. */
 uint32_t az_column_for(struct az *az, const struct rel *rel, struct sxvec *maps, struct sx *sx);
 /* ASC, DESC, NULLS FIRST, NULLS LAST. */
@@ -631,6 +669,9 @@ err_t rel_mfp(struct arena *scratch, struct arena *arena, struct rel *rel, struc
 /* Fills kind, plan, peek or constant of out from an analysed relation. */
 err_t query_plan(struct az *az, struct rel *rel, bool subscribe, bool snapshot,
                  struct sql_query *out);
+/* The rows of a relation that depends on nothing, when there are at most `most`; *out NULL: it is
+ * not such a one. */
+err_t query_constant_rows(struct arena *arena, struct rel *rel, uint32_t most, struct rel **out);
 /* The query of a statement analysed and finished; kinds that are queries only. */
 err_t query_analyse(struct az *az, const struct sql_stmt *stmt, struct query *out);
 /* RETURNING's columns, and the types of a writing statement's parameters. */

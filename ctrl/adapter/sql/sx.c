@@ -25,7 +25,7 @@
 /* No location: whoever makes it from the user's text adds one. */
 struct sx *sx_new(struct arena *arena, enum sx_kind kind, struct type type)
 {
-    ASSERT(kind >= SX_COL && kind <= SX_WINDOW);
+    ASSERT(kind >= SX_COL && kind <= SX_TABLE);
     struct sx *sx = ARENA_NEW(arena, struct sx);
     sx->kind = (uint8_t)kind;
     sx->type = type;
@@ -327,7 +327,8 @@ bool sx_same(const struct sx *a, const struct sx *b)
         return sx_same(a, b->args[0]);
     }
     if (a->kind != b->kind || a->type.kind != b->type.kind || a->args_len != b->args_len ||
-        a->col != b->col || a->level != b->level || a->func != b->func || a->sub != b->sub) {
+        a->col != b->col || a->level != b->level || a->func != b->func || a->sub != b->sub ||
+        a->table != b->table) {
         return false;
     }
     if (a->kind == SX_LIT) {

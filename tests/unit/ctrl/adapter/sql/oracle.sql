@@ -795,3 +795,159 @@ select coalesce(array_agg(a order by a), array[0]), nullif(array_agg(a order by 
 select least(array[1], array[2])
 select lower(array['a'])
 select * from unnest((select array_agg(y order by y) from s)) u
+select t.a, g from t, generate_series(1, t.a) g order by 1, 2
+select t.a, g.n from t cross join lateral generate_series(t.a, 1, -1) as g (n) order by 1, 2
+select t.a, t.b, g from t left join generate_series(2, t.a) g on true order by 1, 2, 3
+select t.a, t.b, g from t left join lateral generate_series(2, t.a) g on true order by 1, 2, 3
+select t.a, g from t left join lateral generate_series(1, t.a) g on g > 1 order by 1, 2
+select t.a, g, n from t left join lateral generate_series(2, t.a) with ordinality as u (g, n) on true order by 1, 2, 3
+select * from generate_series(1, 3) with ordinality
+select * from generate_series(1, 3) with ordinality as g
+select * from generate_series(1, 3) with ordinality as g (v, i)
+select g.v, g.ordinality from generate_series(5, 3, -1) with ordinality as g (v) order by 2
+select * from unnest(array[1, 2, 3], array['a', 'b']) order by 1
+select * from unnest(array[1, 2, 3], array['a', 'b']) with ordinality as u (x, y, n) order by n
+select * from rows from (generate_series(1, 2), unnest(array['x', 'y', 'z'])) as r (a, b) order by 1, 2
+select * from rows from (generate_series(1, 2), unnest(array['x', 'y', 'z'])) with ordinality order by 3
+select * from rows from (jsonb_each('{"a": 1, "b": "x"}'), generate_series(1, 3)) order by 3
+select * from jsonb_array_elements('[1, "a", null, [2]]') order by 1::text
+select x.value from jsonb_array_elements('[1, "a", null, [2]]') x order by 1::text
+select * from jsonb_array_elements_text('[1, "a", null, [2]]') order by 1
+select * from jsonb_each('{"b": [1, 2], "a": null}') order by 1
+select k, v from jsonb_each_text('{"b": [1, 2], "a": null, "c": "q"}') as e (k, v) order by 1
+select * from jsonb_object_keys('{"b": [1, 2], "a": null}') order by 1
+select jsonb_object_keys('{"b": [1, 2], "a": null}') order by 1
+select x.f, e.key, e.value from x, jsonb_each(x.j) e order by 1, 2
+select x.f, e.* from x left join lateral jsonb_each_text(x.j) e on true order by 1, 2
+select regexp_split_to_table('the quick  fox', '\s+')
+select w from regexp_split_to_table('the fox', '\s*') w order by 1
+select regexp_matches('foobarbequebaz', '(b[^b]+)(b[^b]+)', 'g')
+select regexp_matches('foobar', 'o.'), regexp_matches('foobar', 'z')
+select m from regexp_matches('a1b22', '[0-9]+', 'g') m order by 1::text
+select string_to_table('a,b,,c', ',')
+select * from string_to_table('a,b,,c', ',', '') order by 1
+select * from string_to_table('abc', null) order by 1
+select t.b, s from t, string_to_table(t.b, 'o') s order by 1, 2
+select generate_series(1, 3)
+select generate_series(1, 3), generate_series(1, 2) order by 1
+select a, generate_series(1, a) from t order by 1, 2
+select a, generate_series(1, a) + 10 as g, b from t order by a, g, b
+select generate_series(1, 2), generate_series(1, generate_series(1, 2)) order by 1, 2
+select generate_series(1, generate_series(1, 3)) order by 1
+select generate_series(1, 3) g, unnest(array[1, 2]) u, string_to_table('a,b,c,d', ',') s order by 3
+select distinct generate_series(1, a) from t order by 1
+select a from t order by generate_series(1, a), a
+select a from t where a in (select generate_series(1, 2)) order by 1
+select (select sum(g) from generate_series(1, t.a) g) from t order by 1
+select a, (select count(*) from generate_series(1, t.a)) from t order by 1
+select a from t where exists (select from generate_series(1, t.a) g where g = 2) order by 1
+select a from t where 2 = any (select generate_series(1, t.a)) order by 1
+select generate_series(1, 2) g, count(*) from t group by g order by 1
+select generate_series(1, a) g, count(*), sum(a) from t group by 1 order by 1
+select generate_series(1, a) g from t group by generate_series(1, a) having generate_series(1, a) > 1 order by 1
+select a, generate_series(1, count(*)) from t group by a order by 1, 2
+select generate_series(1, count(*)) from t order by 1
+select a, generate_series(1, row_number() over (order by a, b, c)) from t order by 1, 2
+select unnest(array_agg(a)) from t order by 1
+select x, count(*) from (select unnest(array_agg(b order by b)) x from t group by a) q group by x order by 1
+select a, unnest(array_agg(b order by b)) from t group by a order by 1, 2
+select a, u, n from (select a, array_agg(b order by b) g from t group by a) q, unnest(q.g) with ordinality as u (u, n) order by 1, 2, 3
+select q.a, u.* from (select a, array_agg(b order by b) g, array_agg(c order by c) h from t group by a) q, unnest(q.g, q.h) as u (x, y) order by 1, 2, 3
+select case when a > 1 then generate_series(1, 2) end from t
+select coalesce(generate_series(1, 2), 1) from t
+select a from t where generate_series(1, 2) = 1
+select count(generate_series(1, a)) from t
+select a from t having generate_series(1, 2) > 1
+select a from t limit generate_series(1, 2)
+select * from generate_series(1, generate_series(1, 2)) g
+select * from t join s on generate_series(1, 2) = t.a
+values (generate_series(1, 2))
+select generate_series(1, 2, 0)
+select * from generate_series(1, 2, 0)
+select generate_series('a', 2)
+select generate_series(1, '3')
+select generate_series('1', '3')
+select generate_series(1::int2, 3::int2)
+select generate_series(1, 3.5)
+select generate_series(1, 5000000000, 2000000000)
+select generate_series(1.5, 3, 0.5)
+select generate_series(1, 2::float8)
+select generate_series(1)
+select generate_series(1, 2, 3, 4)
+select * from generate_series(timestamp '2020-01-31', '2020-04-30', '1 month') order by 1
+select * from generate_series('2020-01-01', '2020-01-03', interval '1 day') order by 1
+select * from generate_series(date '2020-01-01', date '2020-01-03', '1 day') order by 1
+select * from generate_series(timestamptz '2020-01-01', timestamp '2020-01-02', interval '12 hours') order by 1
+select x.d1, g from x, generate_series(x.d1, x.d1 + 2, '1 day') g order by 1, 2
+select unnest('{1,2}')
+select unnest(1)
+select unnest(array[1], array[2])
+select unnest('{a,"b c",NULL,"NULL"}'::text[]), unnest('{{1,2},{3,4}}'::int[])
+select unnest('{1,x}'::text[])::int
+select unnest(null::int[])
+select jsonb_array_elements('{}')
+select jsonb_array_elements('1')
+select * from jsonb_each('[]')
+select * from jsonb_each_text('[]')
+select jsonb_object_keys('[]')
+select jsonb_object_keys('1')
+select jsonb_array_elements(null)
+select regexp_split_to_table('abc', 'b', 'g')
+select regexp_split_to_table('aBc', 'b', 'i')
+select regexp_split_to_table('abc', '')
+select * from t, generate_series(1, s.x) g, s
+select * from s, t right join generate_series(1, s.x) g on true
+select g from generate_series(1, 3) g (a, b)
+select * from generate_series(1, 2) g, generate_series(g.g, 3) h order by 1, 2
+select * from generate_series(1, 2) g, lateral (select g * 10 as x) y, generate_series(x, x + 1) z order by 1, 2, 3
+select * from t, lateral (select a + 1 as n, b as m) q order by 1, 2, 3, 4, 5
+select t.a, q.n from t, lateral (select a + 1 as n where a > 1) q order by 1, 2
+select t.a, q.n from t left join lateral (select a + 1 as n where a > 1) q on true order by 1, 2
+select t.a, q.n from t, lateral (select x from s where s.x = t.a) q (n) order by 1, 2
+select t.a, q.* from t, lateral (select u.g, s.y from generate_series(1, t.a) u (g) join s on s.x = u.g) q order by 1, 2, 3
+select t.a, q.* from t, lateral (select u.g, (select count(*) from s where s.x = u.g and s.y > t.a) from generate_series(1, t.a) u (g)) q order by 1, 2, 3
+select t.a, q.* from t, lateral (select max(g), count(*) from generate_series(1, t.a) g) q order by 1, 2, 3
+select t.a, q.* from t, lateral (select g from generate_series(1, t.a) g order by g desc limit 1) q order by 1, 2
+select t.a, q.* from t, lateral (select distinct g / 2 from generate_series(1, t.a + 2) g) q order by 1, 2
+select t.a, q.* from t, lateral (select g from generate_series(1, t.a) g union all select g * 10 from generate_series(1, t.a) g) q order by 1, 2
+select t.a, q.* from t, lateral (select g from generate_series(1, 3) g except select g from generate_series(1, t.a) g) q order by 1, 2
+select t.a from t where (select max(g) from generate_series(1, t.a) g) = 2
+select length from length('abc')
+select * from abs(-3) a
+select * from current_schema()
+select u from unnest(array['a,b', 'c"d', 'e\f', '', null]) u order by 1
+select array['a,b', 'c"d', 'e\f', '', null, 'null', 'x y']
+select count(*) from generate_series(1, 200000) g
+select count(*), sum(g) from generate_series(1, 300) g, generate_series(1, 300) h where g < h
+select sum(x) from (select generate_series(1, 300000) x) q where x % 7 = 0
+select a, string_to_table(b, 'e', 'deux') from t order by 1, 2
+select a, unnest(array[1, 2]) as u from t order by u, a limit 3 offset 1
+select distinct on (u) a, unnest(array[1, 2]) as u from t order by u, a
+select unnest(array[1, 2]) union select unnest(array[2, 3]) order by 1
+select a, generate_series(1, 2) from t except all select x, 1 from s order by 1, 2
+with q as (select a, generate_series(1, a) g from t) select * from q where g = a order by 1, 2
+select g, g % 2 = 0 from generate_series(1, 4) g where g > 1 and g < 4 order by 1
+select t.a, g from t, generate_series(1, 3) g where t.a = g order by 1, 2
+select t.a, g from t, generate_series(1, t.a) g where t.a = g and t.a = 2 order by 1, 2
+select (select generate_series(1, 2))
+select (select generate_series(1, 1)), 5
+select a, (select generate_series(t.a, 2)) from t where a = 2
+select generate_series(1, 2) as x, generate_series(1, 2) as y order by x desc, y
+select row_number() over (order by g) from generate_series(1, 3) g
+select max(generate_series) from generate_series(1, 3)
+select jsonb_agg(g order by g) from generate_series(1, 3) g
+select a, jsonb_agg(g order by g) from t, generate_series(1, t.a) g group by a order by a
+select key, count(*) from x, jsonb_each(j) group by key order by 1
+select e.value ->> 'a' from jsonb_array_elements('[{"a": 1}, {"a": "x"}, {}]') e order by 1
+select array[a, 2], array[b, 'x,y'] from t order by a, b
+select array[d1, null], array[f, 1], array[flag], array[j] from x order by d1
+select u from t, unnest(array[t.a, t.a + 1, null]) u order by 1
+select string_to_array('a,b,,c', ','), string_to_array('a,b,,c', ',', ''), string_to_array('', ','), string_to_array(null, ','), string_to_array('abc', null), string_to_array('a b', 'x')
+select b, string_to_array(b, 'e') from t order by b, a
+select t.b, u from t, unnest(string_to_array(t.b, 'o')) with ordinality u (u, n) order by 1, 2
+select unnest(string_to_array('1,2,3', ',')::int[])
+select string_to_array('a,b', ',') = array['a', 'b']
+select array[1, 2] = array[1, 2]
+select array[1, 'x']
+select array['a', null, 1]
+select array[a, b] from t

@@ -95,6 +95,29 @@ static void shapes(void)
     world_free(w);
 }
 
+static void flat_maps(void)
+{
+    struct world *w = small_world();
+    /* On top of the left side: no join, and only what is read is kept. */
+    PLAN("select t.b, g from t, generate_series(1, t.a) g where t.c > 0 and t.b = 'x'",
+         "FlatMap generate_series(", "keep=(", "filter=");
+    plan_lacks(w, "select t.b, g from t, generate_series(1, t.a) g", "Join");
+    plan_lacks(w, "select t.b, g from t left join generate_series(1, t.a) g on true", "Join");
+    plan_lacks(w, "select t.a, n from t, lateral (select t.a + 1) q (n)", "Join");
+    PLAN("select t.b, g from t left join generate_series(1, t.a) g on true", " outer keep=");
+    PLAN("select g from t, generate_series(1, t.a) g", "keep=()");
+    PLAN("select g, n from t, generate_series(1, t.a) with ordinality u (g, n)", "with ordinality");
+    plan_lacks(w, "select g from t, generate_series(1, t.a) with ordinality u (g, n)",
+               "ordinality");
+    PLAN("select a, generate_series(1, a), string_to_table(b, ',') from t",
+         "FlatMap generate_series(", ", string_to_table(");
+    /* Few rows of constants are known. */
+    PLAN("select t.a from t join generate_series(1, 9) g on g = t.a where g > 8",
+         "Constant rows=1 (9)");
+    PLAN("select count(*) from generate_series(1, 1000000) g", "FlatMap generate_series(");
+    world_free(w);
+}
+
 static void windows(void)
 {
     struct world *w = small_world();
@@ -466,6 +489,7 @@ static void writes(void)
 
 static const struct test_case cases[] = {
     {"shapes", shapes},
+    {"flat maps", flat_maps},
     {"windows", windows},
     {"temporal", temporal},
     {"optimized", optimized},

@@ -28,10 +28,22 @@ static void load_tables(struct world *w)
     must(world_virtual(w, "mz_internal", definitions), definitions);
 }
 
+/* Tables of users have no array columns, so it could not be created so. */
+static void make_array(struct world *w, const char *table, const char *column)
+{
+    struct schema *columns = &world_find(w, "pg_catalog", table)->relation.columns;
+    for (uint32_t c = 0; c < columns->cols; c++) {
+        if (strcmp(columns->names[c], column) == 0) {
+            columns->types[c].oid = type_array_of(columns->types[c].oid);
+        }
+    }
+}
+
 static struct world *catalog_world(void)
 {
     struct world *w = world_new();
     load_tables(w);
+    make_array(w, "pg_class", "reloptions");
     static const struct {
         const char *schema, *name, *insert;
     } rows[] = {
