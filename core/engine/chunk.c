@@ -155,6 +155,16 @@ static void spread_columns(struct chunk *chunk, const struct batch *like, const 
     chunk->batch.cols = like->cols;
 }
 
+struct chunk *chunk_at(struct chunk *parent, uint64_t time)
+{
+    ASSERT(time <= TIME_MAX);
+    struct chunk *chunk = derive(parent, 0);
+    chunk->batch.times = NULL;
+    chunk->batch.time_const = time;
+    chunk->time_min = chunk->time_max = time;
+    return chunk;
+}
+
 /* For input of the host, whose memory is only valid during the call. */
 struct chunk *chunk_copy(const struct batch *batch, const bool *reads, struct account *account)
 {

@@ -39,6 +39,8 @@ void chunk_charge(struct chunk *chunk, struct account *account);
 /* New references to the same rows with diffs negated, or with times moved up to advance_to. */
 struct chunk *chunk_negate(struct chunk *chunk);
 struct chunk *chunk_advance(struct chunk *chunk, uint64_t advance_to);
+/* All of them at one time, whatever they had. */
+struct chunk *chunk_at(struct chunk *chunk, uint64_t time);
 
 static inline struct chunk *chunk_ref(struct chunk *chunk)
 {

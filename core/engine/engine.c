@@ -91,7 +91,7 @@ static void doom(struct dataflow *dataflow)
 {
     ASSERT(dataflow->dropped && dataflow->importers == 0);
     struct engine *engine = dataflow->engine;
-    ASSERT(dataflow->ops_len == dataflow->plan->nodes_len + dataflow->plan->exports_len);
+    ASSERT(dataflow->ops_len >= dataflow->plan->nodes_len + dataflow->plan->exports_len);
     *VEC_PUSH(engine, doomed) = dataflow;
 }
 
@@ -296,9 +296,6 @@ static err_t check_plan(struct engine *engine, const struct plan *plan, size_t p
     size_t sources = 0;
     for (uint32_t i = 0; i < plan->nodes_len; i++) {
         sources += plan->nodes[i].op == PLAN_SOURCE;
-        if (plan->nodes[i].op == PLAN_FIXPOINT) {
-            return err_sql(ERR_UNSUPPORTED, "0A000", "recursion is not supported yet");
-        }
         if (plan->nodes[i].op == PLAN_INDEX) {
             TRY(check_import(engine, plan, &plan->nodes[i]));
         }
@@ -339,6 +336,7 @@ static void set_up(struct dataflow *dataflow, uint32_t index, const struct schem
     op->engine = dataflow->engine;
     op->index = index;
     op->frontier = dataflow->as_of;
+    op->pending = FRONTIER_EMPTY;
     op->cols = schema->cols;
     op->kinds = kinds_of(schema);
     op->account.parent = &dataflow->account;
@@ -354,9 +352,29 @@ static void set_up(struct dataflow *dataflow, uint32_t index, const struct schem
     }
 }
 
+/* Operators with state have another form within a recursion. */
+static bool has_state(uint8_t op)
+{
+    return op == PLAN_JOIN || op == PLAN_REDUCE || op == PLAN_DISTINCT || op == PLAN_THRESHOLD ||
+           op == PLAN_TOPK;
+}
+
+static void make_iterate(struct op *op)
+{
+    if (op->node->op == PLAN_JOIN) {
+        op_make_iterate_join(op);
+    } else {
+        op_make_iterate_reduce(op);
+    }
+}
+
 /* parts and *source: the sources are numbered in the order of the nodes. */
 static void make_node(struct op *op, const uint32_t *parts, uint32_t *source)
 {
+    if (op->scope != NULL && has_state(op->node->op)) {
+        make_iterate(op);
+        return;
+    }
     switch (op->node->op) {
     case PLAN_SOURCE:
         op->dataflow->sources[*source] = op->index;
@@ -414,6 +432,15 @@ static void make_node(struct op *op, const uint32_t *parts, uint32_t *source)
     case PLAN_TEMPORAL:
         op_make_temporal(op);
         break;
+    case PLAN_VARIABLE:
+        op_make_variable(op);
+        break;
+    case PLAN_FIXPOINT:
+        op_make_fixpoint(op);
+        break;
+    case PLAN_LEAVE:
+        op_make_leave(op);
+        break;
     default:
         UNREACHABLE();
     }
@@ -451,19 +478,24 @@ static struct dataflow *render(struct engine *engine, struct plan *plan, const u
                                  ? plan->memory_limit
                                  : limit;
     dataflow->account.parent = &engine->account;
-    dataflow->ops_len = plan->nodes_len + plan->exports_len;
+    uint32_t *scopes = mem_alloc(plan->nodes_len * sizeof(*scopes));
+    dataflow->ops_len = plan->nodes_len + plan->exports_len + scope_enters(plan, scopes);
     dataflow->ops = mem_zalloc(dataflow->ops_len * sizeof(struct op));
     dataflow->active = mem_zalloc((dataflow->ops_len / 64 + 1) * sizeof(uint64_t));
     dataflow->sources = mem_zalloc(parts_len * sizeof(uint32_t));
     dataflow->sources_len = (uint32_t)parts_len;
     dataflow->exports_live = plan->exports_len;
-    ASSERT(dataflow->ops_len <= 2 * PLAN_NODES_MAX);
     uint32_t source = 0;
     for (uint32_t i = 0; i < plan->nodes_len; i++) {
         const struct plan_node *node = &plan->nodes[i];
         set_up(dataflow, i, &node->schema, node->inputs, node->inputs_len);
         dataflow->ops[i].node = node;
-        make_node(&dataflow->ops[i], parts, &source);
+        dataflow->ops[i].scope = scopes[i] < SCOPE_NOWHERE ? &dataflow->ops[scopes[i]] : NULL;
+        if (scopes[i] == SCOPE_NOWHERE) {
+            op_make_nowhere(&dataflow->ops[i]);
+        } else {
+            make_node(&dataflow->ops[i], parts, &source);
+        }
     }
     for (uint32_t i = 0; i < plan->exports_len; i++) {
         const struct plan_export *export = &plan->exports[i];
@@ -472,8 +504,10 @@ static struct dataflow *render(struct engine *engine, struct plan *plan, const u
         make_export(&dataflow->ops[at], export);
     }
     ASSERT(source == parts_len);
+    scope_render(dataflow, scopes);
+    free(scopes);
     for (uint32_t i = 0; i < dataflow->ops_len; i++) {
-        ASSERT(dataflow->ops[i].class != NULL && dataflow->ops[i].frontier == plan->as_of);
+        ASSERT(dataflow->ops[i].class != NULL && dataflow->ops[i].frontier <= plan->as_of);
         op_activate(&dataflow->ops[i]);
     }
     return dataflow;
@@ -756,7 +790,8 @@ static void dataflow_stats(const struct dataflow *dataflow,
                            void (*each)(void *arg, const struct engine_operator_stats *stats),
                            void *arg)
 {
-    for (uint32_t i = 0; i < dataflow->ops_len; i++) {
+    /* What lies behind the exports only holds rows back for a recursion. */
+    for (uint32_t i = 0; i < dataflow->plan->nodes_len + dataflow->plan->exports_len; i++) {
         const struct op *op = &dataflow->ops[i];
         struct engine_operator_stats stats = {
             .dataflow_id = dataflow->id,

@@ -83,6 +83,8 @@ struct op {
     uint32_t ports_len;
     struct user *users;
     size_t users_len, users_cap;
+    struct op *scope;               /* the fixpoint it lies in, or NULL: what follows is of it */
+    uint64_t pending;               /* inner time at which it has to look at a key again */
     uint64_t frontier;              /* of the output */
     uint8_t *kinds;                 /* of the output */
     uint32_t cols;
@@ -286,6 +288,8 @@ void engine_exchange_set_up(struct op *op, uint32_t port, enum route route, cons
 void engine_exchange_push(struct op *op, uint32_t port, struct chunk *chunk, bool err);
 /* The own upstream of a routed port moved. */
 void engine_exchange_frontier(struct op *op, uint32_t port, uint64_t frontier);
+/* Between the workers of a scope: op is its fixpoint. */
+void engine_exchange_vote(struct op *op, uint32_t dest, uint64_t time, bool changes);
 /* Announces moved frontiers and sends everything. */
 void engine_exchange_flush(struct engine *engine);
 /* The dataflow of an id that lives here, or NULL. */
@@ -327,6 +331,24 @@ void op_make_subscribe(struct op *op, const struct plan_export *export);
 
 /* Which columns of a source somebody reads; the others need not be in its chunks. */
 const bool *source_reads(struct op *op);
+
+/* Of recursions (op_iterate.c). Reductions are distinct, threshold and top-k too. */
+void op_make_variable(struct op *op);
+void op_make_fixpoint(struct op *op);
+void op_make_leave(struct op *op);
+void op_make_iterate_join(struct op *op);
+void op_make_iterate_reduce(struct op *op);
+void op_make_nowhere(struct op *op);
+/* The scopes of a plan's nodes, as plan_scopes but for those that nobody needs; returns how many
+ * operators their inputs need. */
+#define SCOPE_NOWHERE (UINT32_MAX - 1)
+uint32_t scope_enters(const struct plan *plan, uint32_t *scopes);
+/* When all operators of the plan are made: inserts those, behind the exports. */
+void scope_render(struct dataflow *dataflow, const uint32_t *scopes);
+/* Is this an operator that takes votes? */
+bool scope_takes_votes(const struct op *op);
+void scope_vote(struct op *op, uint32_t from, uint64_t time, bool changes);
+
 /* Takes no reference of the caller's. */
 void source_input(struct op *op, uint32_t part, uint64_t lower, uint64_t upper, struct chunk *ok,
                   struct chunk *err);

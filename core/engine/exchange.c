@@ -14,7 +14,13 @@
 #include "core/base/hash.h"
 #include "core/engine/engine_internal.h"
 
-enum record_kind { RECORD_DATA = 1, RECORD_ERRORS, RECORD_FRONTIER, RECORD_END };
+enum record_kind {
+    RECORD_DATA = 1,
+    RECORD_ERRORS,
+    RECORD_FRONTIER,
+    RECORD_END,
+    RECORD_VOTE, /* of a recursion (op_iterate.c): channel: operator * 2 + changes; value: time */
+};
 
 struct record {
     uint32_t kind;
@@ -402,6 +408,11 @@ void engine_exchange_frontier(struct op *op, uint32_t port_index, uint64_t front
     set_from(op, port_index, engine->config.worker, frontier);
 }
 
+void engine_exchange_vote(struct op *op, uint32_t dest, uint64_t time, bool changes)
+{
+    append_record(op->engine, dest, RECORD_VOTE, op->dataflow->id, op->index * 2 + changes, time);
+}
+
 /* After all data of the step, in the same payloads: that order is what a frontier record means. */
 void engine_exchange_flush(struct engine *engine)
 {
@@ -458,6 +469,17 @@ static err_t find_channel(struct dataflow *dataflow, uint32_t channel, bool err,
     return ERR_OK;
 }
 
+/* What is voted for is judged when all votes are there. */
+static err_t check_vote(struct dataflow *dataflow, struct arrival *arrival)
+{
+    uint32_t index = arrival->record.channel / 2;
+    if (index >= dataflow->ops_len || !scope_takes_votes(&dataflow->ops[index])) {
+        return err_new(ERR_PROTOCOL, "a vote for node %u", index);
+    }
+    arrival->op = &dataflow->ops[index];
+    return ERR_OK;
+}
+
 /*
  * A record for a live dataflow: nothing is changed except the port's payload_seen, a mark. A
  * channel has at most one frontier record per payload and no data after it; a time before the
@@ -468,6 +490,9 @@ static err_t check_live(struct dataflow *dataflow, uint32_t from, uint64_t paylo
 {
     const struct record *record = &arrival->record;
     bool err = record->kind == RECORD_ERRORS;
+    if (record->kind == RECORD_VOTE) {
+        return check_vote(dataflow, arrival);
+    }
     TRY(find_channel(dataflow, record->channel, err, &arrival->op));
     struct port *port = &arrival->op->ports[record->channel % 2];
     if (port->payload_seen == payload) {
@@ -498,7 +523,7 @@ static err_t check_live(struct dataflow *dataflow, uint32_t from, uint64_t paylo
 static err_t check_pending(const struct record *record, const void *data, struct engine *engine)
 {
     if (engine->pending_bytes + record->value > PENDING_BYTES_MAX &&
-        record->kind != RECORD_FRONTIER) {
+        record->kind != RECORD_FRONTIER && record->kind != RECORD_VOTE) {
         return err_new(ERR_LIMIT, "too much for dataflows that do not exist yet");
     }
     if (engine->pending_bytes > PENDING_BYTES_MAX) {
@@ -516,7 +541,7 @@ static err_t read_record(struct reader *reader, struct arrival *arrival)
     }
     memcpy(&arrival->record, header, sizeof(arrival->record));
     const struct record *record = &arrival->record;
-    if (record->kind < RECORD_DATA || record->kind > RECORD_END) {
+    if (record->kind < RECORD_DATA || record->kind > RECORD_VOTE) {
         return err_new(ERR_PROTOCOL, "unknown record %u", record->kind);
     }
     if (record->kind == RECORD_DATA || record->kind == RECORD_ERRORS) {
@@ -586,6 +611,8 @@ static void apply(struct engine *engine, uint32_t from, struct arrival *arrival)
         slot_release(engine, record->dataflow);
     } else if (arrival->later) {
         keep(engine, from, arrival);
+    } else if (arrival->op != NULL && record->kind == RECORD_VOTE) {
+        scope_vote(arrival->op, from, record->value, record->channel % 2 == 1);
     } else if (arrival->op != NULL && record->kind == RECORD_FRONTIER) {
         set_from(arrival->op, record->channel % 2, from, record->value);
     } else if (arrival->chunk != NULL) {

@@ -232,7 +232,8 @@ static inline bool plan_temporal_takes(uint8_t kind)
  * Bodies in order, each seeing what those before it gave in the same iteration (WITH MUTUALLY
  * RECURSIVE): such a body takes the earlier body's node as its input, not its variable.
  *
- * Not supported (0A000): a scope that depends on another's variables; window functions in one.
+ * Not supported (0A000): a scope that depends on another's variables; in a scope window functions,
+ * temporal filters, arrangements and joins but inner ones.
  */
 struct plan_fixpoint {
     uint32_t *variables; /* nodes; the k-th is that of the k-th input */

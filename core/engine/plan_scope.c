@@ -75,17 +75,21 @@ static err_t check_use(const struct plan *plan, uint32_t user, uint32_t input, u
         return err_sql(ERR_UNSUPPORTED, "0A000",
                        "a recursion that depends on variables of another is not supported");
     }
-    if (node->op == PLAN_WINDOW) {
+    if (node->op == PLAN_JOIN && node->join.kind != PLAN_JOIN_INNER) {
         return err_sql(ERR_UNSUPPORTED, "0A000",
-                       "window functions that depend on a recursion are not supported within it");
+                       "left, semi and anti joins that depend on a recursion are not supported "
+                       "within it");
     }
-    if (node->op == PLAN_TEMPORAL) {
+    static const char *const others[PLAN_OP_MAX + 1] = {
+        [PLAN_WINDOW] = "window functions",
+        [PLAN_TEMPORAL] = "temporal filters",
+        [PLAN_ARRANGE] = "arrangements",
+        [PLAN_LOOKUP] = "lookups",
+    };
+    if (others[node->op] != NULL) {
         return err_sql(ERR_UNSUPPORTED, "0A000",
-                       "temporal filters that depend on a recursion are not supported within it");
-    }
-    if (node->op == PLAN_ARRANGE || node->op == PLAN_LOOKUP) {
-        return err_sql(ERR_UNSUPPORTED, "0A000",
-                       "lookups of a recursion are not supported within it");
+                       "%s that depend on a recursion are not supported within it",
+                       others[node->op]);
     }
     return ERR_OK;
 }

@@ -2,6 +2,7 @@
 #include "tests/unit/core/engine/model.h"
 
 #include <math.h>
+#include <stdio.h>
 
 /* A relation: consolidated rows with multiplicities, and its errors. */
 struct rel {
@@ -17,6 +18,8 @@ struct model {
     uint64_t time;
     struct rel *rels;
     uint8_t **kinds;
+    const uint32_t *scopes; /* per node */
+    uint32_t *source;       /* per node: its number among the sources */
 };
 
 static uint32_t rows(const struct rel *rel)
@@ -1227,7 +1230,12 @@ static void eval_temporal(const struct plan_node *node, uint64_t time, const str
     }
 }
 
-static void eval_node(struct model *model, uint32_t index, uint32_t *source)
+static void copy_rel(const struct rel *from, struct rel *out)
+{
+    batch_builder_rows_of(out->ok_rows, &from->ok.batch, NULL, 0);
+}
+
+static void eval_node(struct model *model, uint32_t index)
 {
     const struct plan_node *node = &model->plan->nodes[index];
     struct rel *out = &model->rels[index];
@@ -1244,7 +1252,7 @@ static void eval_node(struct model *model, uint32_t index, uint32_t *source)
     const struct rel *in = node->inputs_len > 0 ? &model->rels[node->inputs[0]] : NULL;
     switch (node->op) {
     case PLAN_SOURCE: {
-        const struct model_source *s = &model->sources[(*source)++];
+        const struct model_source *s = &model->sources[model->source[index]];
         copy_until(s->ok, out->cols, model->time, as_of, out->ok_rows);
         copy_until(s->err, ERR_COLS, model->time, as_of, out->err_rows);
         break;
@@ -1268,6 +1276,13 @@ static void eval_node(struct model *model, uint32_t index, uint32_t *source)
     case PLAN_FLAT_MAP:
         eval_flat_map(model, node, in, out);
         break;
+    case PLAN_VARIABLE: /* eval_scope fills it */
+    case PLAN_FIXPOINT:
+        break;
+    case PLAN_LEAVE:
+        in = &model->rels[model->plan->nodes[node->inputs[0]].inputs[node->leave.binding]];
+        copy_rel(in, out);
+        break;
     default:
         eval_groups(model, node, in, out);
         break;
@@ -1279,26 +1294,93 @@ static void eval_node(struct model *model, uint32_t index, uint32_t *source)
     consolidate(&out->err_rows, &out->err, batch_err_kinds, ERR_COLS);
 }
 
+static void free_rel(struct model *model, uint32_t index)
+{
+    struct rel *rel = &model->rels[index];
+    view_free(&rel->ok);
+    view_free(&rel->err);
+    batch_builder_free(rel->ok_rows);
+    batch_builder_free(rel->err_rows);
+    free(model->kinds[index]);
+    *rel = (struct rel){0};
+    model->kinds[index] = NULL;
+}
+
+/* A variable becomes what its body gave; true when that is news. */
+static bool assign(struct model *model, uint32_t variable, uint32_t body)
+{
+    struct rel *to = &model->rels[variable];
+    struct rel *from = &model->rels[body];
+    bool same = same_rows(to->ok_rows, from->ok_rows, to->kinds, to->cols);
+    struct batch_builder *fresh = batch_builder_new(to->kinds, to->cols);
+    batch_builder_rows_of(fresh, &from->ok.batch, NULL, 0);
+    view_free(&to->ok);
+    batch_builder_free(to->ok_rows);
+    to->ok_rows = fresh;
+    consolidate(&to->ok_rows, &to->ok, to->kinds, to->cols);
+    return !same;
+}
+
+/* Iteration by iteration, all nodes of the scope from scratch. */
+static void eval_scope(struct model *model, uint32_t index)
+{
+    const struct plan_node *node = &model->plan->nodes[index];
+    const struct plan_fixpoint *fixpoint = &node->fixpoint;
+    bool changed = true;
+    for (uint64_t i = 0; changed && (fixpoint->limit == 0 || i < fixpoint->limit); i++) {
+        for (uint32_t n = 0; n < index; n++) {
+            if (model->scopes[n] == index && model->plan->nodes[n].op != PLAN_VARIABLE) {
+                free_rel(model, n);
+                eval_node(model, n);
+            }
+        }
+        changed = false;
+        for (uint32_t k = 0; k < node->inputs_len; k++) {
+            changed |= assign(model, fixpoint->variables[k], node->inputs[k]);
+        }
+    }
+    free_rel(model, index);
+    eval_node(model, index);
+    if (changed && fixpoint->limit_error) {
+        struct rel *rel = &model->rels[index];
+        char text[128];
+        snprintf(text, sizeof(text), "a recursive query did not end within %llu iterations",
+                 (unsigned long long)fixpoint->limit);
+        view_free(&rel->err);
+        put_error(rel, "54000", text, model->plan->name);
+        consolidate(&rel->err_rows, &rel->err, batch_err_kinds, ERR_COLS);
+    }
+}
+
 struct model_result model_eval(const struct plan *plan, uint32_t node,
                                const struct model_source *sources, uint64_t time)
 {
     struct model model = {.plan = plan, .sources = sources, .time = time};
     model.rels = mem_zalloc(plan->nodes_len * sizeof(struct rel));
     model.kinds = mem_zalloc(plan->nodes_len * sizeof(uint8_t *));
-    uint32_t source = 0;
+    uint32_t *scopes = mem_alloc(plan->nodes_len * sizeof(uint32_t));
+    uint32_t *source = mem_zalloc(plan->nodes_len * sizeof(uint32_t));
+    plan_scopes(plan, scopes);
+    model.scopes = scopes;
+    model.source = source;
+    uint32_t sources_len = 0;
     for (uint32_t i = 0; i < plan->nodes_len; i++) {
-        eval_node(&model, i, &source);
+        source[i] = sources_len;
+        sources_len += plan->nodes[i].op == PLAN_SOURCE;
+    }
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        eval_node(&model, i);
+        if (plan->nodes[i].op == PLAN_FIXPOINT) {
+            eval_scope(&model, i);
+        }
     }
     struct model_result result = {.ok = model.rels[node].ok_rows, .err = model.rels[node].err_rows};
+    model.rels[node].ok_rows = model.rels[node].err_rows = NULL;
     for (uint32_t i = 0; i < plan->nodes_len; i++) {
-        view_free(&model.rels[i].ok);
-        view_free(&model.rels[i].err);
-        if (i != node) {
-            batch_builder_free(model.rels[i].ok_rows);
-            batch_builder_free(model.rels[i].err_rows);
-        }
-        free(model.kinds[i]);
+        free_rel(&model, i);
     }
+    free(scopes);
+    free(source);
     free(model.rels);
     free(model.kinds);
     return result;

@@ -33,6 +33,7 @@ struct shape {
     int join_kind;           /* 0: any */
     bool multi;              /* at the end a join of several inputs, by lookups */
     bool words;              /* sources of words, cut to a few columns; aggregates count */
+    bool recursive;          /* the operators are a recursion's */
 };
 
 struct source_state {
@@ -572,6 +573,75 @@ static struct plan *make_indexes(void *arg)
     return p;
 }
 
+/* ---- random recursions ----------------------------------------------------------------------- */
+
+/* Columns of a node with the kinds of a schema, chosen among those that have them. */
+static bool choose_cols(struct rng *rng, const struct schema *from, const struct schema *want,
+                        uint32_t *cols)
+{
+    bool found = true;
+    for (uint32_t c = 0; c < want->cols && found; c++) {
+        uint32_t start = from->cols > 0 ? (uint32_t)rng_below(rng, from->cols) : 0;
+        found = false;
+        for (uint32_t i = 0; i < from->cols && !found; i++) {
+            cols[c] = (start + i) % from->cols;
+            found = from->types[cols[c]].kind == want->types[c].kind;
+        }
+    }
+    return found && from->cols > 0;
+}
+
+/* Of the latest node with such columns, from some node on back. */
+static uint32_t add_body(struct rng *rng, struct plan *p, uint32_t variable)
+{
+    const struct schema want = p->nodes[variable].schema;
+    uint32_t cols[COLS];
+    uint32_t node = p->nodes_len - 1 - (uint32_t)rng_below(rng, 2);
+    while (!choose_cols(rng, &p->nodes[node].schema, &want, cols)) {
+        node--; /* the variable itself has them */
+    }
+    uint32_t of = p->nodes[node].schema.cols;
+    uint32_t body = plan_filter(p, node, (uint32_t)rng_below(rng, of), cols, want.cols);
+    if (choose_cols(rng, &p->nodes[0].schema, &want, cols) && rng_below(rng, 4) > 0) {
+        uint32_t seed = plan_filter(p, 0, (uint32_t)rng_below(rng, COLS), cols, want.cols);
+        body = plan_union(p, body, seed);
+    }
+    static const enum plan_op last[] = {PLAN_DISTINCT, PLAN_DISTINCT, PLAN_DISTINCT,
+                                        PLAN_THRESHOLD, PLAN_NEGATE};
+    return plan_unary(p, last[rng_below(rng, 5)], body);
+}
+
+/* Variables, operators upon them, bodies. Most of these never end by themselves. */
+static void add_recursion(struct run *run, struct rng *rng, struct plan *p, uint32_t *joins)
+{
+    uint32_t variables[2], bodies[2];
+    uint32_t n = 1 + (uint32_t)rng_below(rng, 2);
+    uint32_t base = (uint32_t)rng_below(rng, p->nodes_len);
+    uint8_t *base_kinds = plan_kinds(p, base);
+    uint32_t cols = p->nodes[base].schema.cols;
+    uint32_t most = cols < 3 ? cols : 3;
+    bool sets = true;
+    for (uint32_t k = 0; k < n; k++) {
+        uint32_t of = most == 0 ? 0 : 1 + (uint32_t)rng_below(rng, most);
+        variables[k] = plan_variable(p, base_kinds + rng_below(rng, cols - of + 1), of);
+    }
+    free(base_kinds);
+    for (uint32_t i = 0; i < run->shape->depth; i++) {
+        add_op(run, rng, p, joins);
+    }
+    for (uint32_t k = 0; k < n; k++) {
+        bodies[k] = p->nodes[variables[k]].schema.cols > 0 ? add_body(rng, p, variables[k])
+                                                           : variables[k];
+        sets &= p->nodes[bodies[k]].op == PLAN_DISTINCT;
+    }
+    /* Multiplicities multiply with each iteration unless they are cut. */
+    uint64_t limit = 1 + rng_below(rng, sets ? 5 : 2);
+    uint32_t fixpoint = plan_fixpoint(p, variables, bodies, n, limit, rng_below(rng, 3) == 0);
+    for (uint32_t k = n; k-- > 0;) {
+        plan_leave(p, fixpoint, k);
+    }
+}
+
 static struct plan *make_plan(void *arg)
 {
     struct run *run = arg;
@@ -589,11 +659,14 @@ static struct plan *make_plan(void *arg)
         uint32_t n = pick_cols(&rng, COLS, 4, cols);
         plan_filter(p, s, (uint32_t)rng_below(&rng, COLS), cols, n);
     }
-    for (uint32_t i = 0; i < run->shape->depth; i++) {
+    for (uint32_t i = 0; i < run->shape->depth && !run->shape->recursive; i++) {
         add_op(run, &rng, p, &joins);
     }
     if (run->shape->multi) {
         add_multi(run, &rng, p);
+    }
+    if (run->shape->recursive) {
+        add_recursion(run, &rng, p, &joins);
     }
     uint32_t last = p->nodes_len - 1;
     uint32_t key[1] = {0};
@@ -1118,7 +1191,7 @@ static void run_shape(const struct shape *shape, uint64_t cases)
     for (uint64_t seed = 1; seed <= cases; seed++) {
         run_case(shape, seed, workers[seed % 3], seed % 2 == 0);
     }
-    CU_ASSERT(!shape->words || flat_ops >= cases / 2);
+    CU_ASSERT(!shape->words || shape->recursive || flat_ops >= cases / 2);
 }
 
 #define SHAPE_OF(function, label, d, cases, join, of_words, ...)                                 \
@@ -1167,7 +1240,36 @@ SHAPE_OF(test_word_join, "inner join of words", 1, 200, PLAN_JOIN_INNER, true, P
 SHAPE_OF(test_word_deep, "deep, of words", 5, 150, 0, true, PLAN_UNION, PLAN_NEGATE, PLAN_JOIN,
          PLAN_REDUCE, PLAN_DISTINCT, PLAN_THRESHOLD, PLAN_TEMPORAL)
 
+static const enum plan_op recursive_ops[] = {PLAN_UNION,  PLAN_NEGATE,   PLAN_MFP, PLAN_JOIN,
+                                             PLAN_REDUCE, PLAN_DISTINCT, PLAN_THRESHOLD,
+                                             PLAN_TOPK};
+
+static void test_recursion(void)
+{
+    static const struct shape shape = {.name = "recursion",
+                                       .depth = 4,
+                                       .ops = recursive_ops,
+                                       .ops_len = ARRAY_LEN(recursive_ops),
+                                       .join_kind = PLAN_JOIN_INNER,
+                                       .recursive = true};
+    run_shape(&shape, 300);
+}
+
+static void test_word_recursion(void)
+{
+    static const struct shape shape = {.name = "recursion of words",
+                                       .depth = 4,
+                                       .ops = recursive_ops,
+                                       .ops_len = ARRAY_LEN(recursive_ops) - 1,
+                                       .join_kind = PLAN_JOIN_INNER,
+                                       .words = true,
+                                       .recursive = true};
+    run_shape(&shape, 300);
+}
+
 static const struct test_case cases[] = {
+    {"recursion", test_recursion},
+    {"word_recursion", test_word_recursion},
     {"sources", test_sources},
     {"union", test_union},
     {"mfp", test_mfp},

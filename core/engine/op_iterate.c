@@ -1,0 +1,731 @@
+/*
+ * Recursion: scopes and what drives them.
+ *
+ * The operators of a scope are operators like others, but their times are inner ones: base +
+ * iteration. Outer times are totally ordered, so they are gone through one at a time (a round), and
+ * base is behind all inner times of the rounds before: inner frontiers grow for ever as outer ones
+ * do. What enters is held back by an operator of its own (enter) until its round; then it is put
+ * out at base. A variable puts out what its body changed an iteration before. All that is left to
+ * the fixpoint, which is the last operator of its scope:
+ *
+ *   OUTSIDE   no round; waits until something is complete
+ *   INSIDE    an iteration runs: waits until all bodies are complete through it
+ *   LEAVING   the round's changes of the bodies are put out at the outer time, consolidated
+ *
+ * Between two of them all workers agree (struct vote). Outside each says up to where its input is
+ * complete and without changes, or that it has changes there; the least says what is next: a round,
+ * or only a frontier. Behind an iteration each says the next one at which it has anything to do;
+ * the least is the next one, none ends the round. What a worker sent in an iteration lies in front
+ * of its frontier for it, and who votes has heard the frontiers of all: so nothing is under way
+ * when an iteration is over, and no vote can miss it. Lanes are FIFO and nobody votes again before
+ * he has everybody's vote, so votes need no numbers; at most two of a worker are unread.
+ *
+ * Errors go through the scope as everywhere, but not round again: all errors of a round's
+ * iterations add up to those of the bodies' last contents, and leave at the outer time.
+ */
+#include "core/engine/iterate.h"
+
+#include <stdio.h>
+
+enum phase { OUTSIDE, OUTSIDE_VOTED, INSIDE, INSIDE_VOTED, LEAVING };
+
+enum { VOTES_MAX = 2 };
+
+/* What a worker has to say between two phases. */
+struct vote {
+    uint64_t time;
+    /* Outside: it has changes at that time, and all of them. Inside: no change of the iteration
+     * that a limit ends with stands. */
+    bool changes;
+};
+
+struct votes {
+    struct vote vote[VOTES_MAX];
+    uint32_t len;
+};
+
+/* A variable and its body. */
+struct binding {
+    struct op *variable;
+    bool set;                /* the body puts out no row twice, in all iterations together */
+    struct chunk_list next;  /* for the variable */
+    struct chunk_list round; /* changes of this round so far */
+    /* Changes of the last iteration a limit allows, of all rounds: rows -> int64_t. */
+    struct htable beyond;
+};
+
+struct scope {
+    enum phase phase;
+    uint64_t base, now; /* inner times: of iteration 0, of the one at hand */
+    uint64_t done;      /* outer times before are through */
+    uint64_t time;      /* outer time of the round */
+    bool within;        /* the round ended within the limit, on all workers */
+    bool failed;        /* the error of the limit stands */
+    struct binding *bindings;
+    uint32_t bindings_len;
+    struct op **enters, **parts; /* parts: the scope's operators and variables */
+    size_t enters_len, enters_cap, parts_len, parts_cap;
+    struct chunk_list errors; /* of this round */
+    struct votes *votes;      /* per worker */
+    struct pool pool;         /* of beyond */
+    struct buf row;
+};
+
+uint64_t scope_base(const struct op *op)
+{
+    ASSERT(op->scope != NULL);
+    const struct scope *scope = op->scope->state;
+    return scope->base;
+}
+
+/* ---- votes ----------------------------------------------------------------------------------- */
+
+bool scope_takes_votes(const struct op *op)
+{
+    return op->node != NULL && op->node->op == PLAN_FIXPOINT;
+}
+
+/* More than there can be unread: the sender does not wait for others' votes. */
+void scope_vote(struct op *op, uint32_t from, uint64_t time, bool changes)
+{
+    struct scope *scope = op->state;
+    struct votes *votes = &scope->votes[from];
+    ASSERT(from < op->engine->config.workers);
+    if (votes->len == VOTES_MAX) {
+        op_fail(op, err_new(ERR_PROTOCOL, "too many votes from worker %u", from));
+        return;
+    }
+    votes->vote[votes->len++] = (struct vote){.time = time, .changes = changes};
+    op_activate(op);
+}
+
+static void vote(struct op *op, uint64_t time, bool changes)
+{
+    uint32_t self = op->engine->config.worker;
+    for (uint32_t w = 0; w < op->engine->config.workers; w++) {
+        if (w != self) {
+            engine_exchange_vote(op, w, time, changes);
+        }
+    }
+    scope_vote(op, self, time, changes);
+}
+
+/* Takes a vote of each worker; false while one is missing. *out: the least time, and whether all
+ * who have nothing before it are complete there. */
+static bool decide(struct op *op, struct vote *out)
+{
+    struct scope *scope = op->state;
+    uint32_t workers = op->engine->config.workers;
+    for (uint32_t w = 0; w < workers; w++) {
+        if (scope->votes[w].len == 0) {
+            return false;
+        }
+    }
+    *out = (struct vote){.time = FRONTIER_EMPTY, .changes = true};
+    for (uint32_t w = 0; w < workers; w++) {
+        struct votes *votes = &scope->votes[w];
+        struct vote first = votes->vote[0];
+        votes->vote[0] = votes->vote[1];
+        votes->len--;
+        if (first.time < out->time) {
+            *out = first;
+        } else if (first.time == out->time) {
+            out->changes &= first.changes;
+        }
+    }
+    return true;
+}
+
+/* ---- a round --------------------------------------------------------------------------------- */
+
+/* Outer times before are through. */
+static void advance_outside(struct op *op, uint64_t frontier)
+{
+    struct scope *scope = op->state;
+    ASSERT(frontier > scope->done);
+    scope->done = frontier;
+    for (size_t u = 0; u < op->users_len; u++) {
+        op_advance(op->users[u].op, frontier);
+    }
+}
+
+static uint64_t least_time(const struct chunk_list *list, uint64_t least)
+{
+    for (size_t i = 0; i < list->chunks_len; i++) {
+        uint64_t time = list->chunks[i]->time_min;
+        least = time < least ? time : least;
+    }
+    return least;
+}
+
+/* The own vote outside; false when there is nothing new to say. */
+static bool vote_outside(struct op *op)
+{
+    struct scope *scope = op->state;
+    uint64_t frontier = FRONTIER_EMPTY;
+    uint64_t first = FRONTIER_EMPTY;
+    for (size_t e = 0; e < scope->enters_len; e++) {
+        const struct port *port = &scope->enters[e]->ports[0];
+        frontier = port->frontier < frontier ? port->frontier : frontier;
+        first = least_time(&port->err, least_time(&port->ok, first));
+    }
+    ASSERT(first >= scope->done);
+    if (frontier <= scope->done) {
+        return false;
+    }
+    vote(op, first < frontier ? first : frontier, first < frontier);
+    return true;
+}
+
+/* Emits chunks of an operator of the scope at one time; clears the list. */
+static void emit_at(struct op *op, struct chunk_list *list, uint64_t time, bool err)
+{
+    for (size_t i = 0; i < list->chunks_len; i++) {
+        op_emit(op, chunk_at(list->chunks[i], time), err);
+    }
+    chunk_list_clear(list);
+}
+
+/* The operators in between run before the fixpoint is called again: they come before it. */
+static void start_iteration(struct op *op)
+{
+    struct scope *scope = op->state;
+    ASSERT(scope->now >= scope->base && scope->now < TIME_MAX);
+    for (uint32_t k = 0; k < scope->bindings_len; k++) {
+        struct binding *binding = &scope->bindings[k];
+        emit_at(binding->variable, &binding->next, scope->now, false);
+        op_advance(binding->variable, scope->now + 1);
+    }
+    for (size_t e = 0; e < scope->enters_len; e++) {
+        op_advance(scope->enters[e], scope->now + 1);
+    }
+    scope->phase = INSIDE;
+}
+
+static void start_round(struct op *op, uint64_t time)
+{
+    struct scope *scope = op->state;
+    struct chunk_list list = {0};
+    scope->time = time;
+    scope->now = scope->base;
+    for (size_t e = 0; e < scope->enters_len; e++) {
+        struct op *enter = scope->enters[e];
+        for (int err = 0; err < 2; err++) {
+            op_port_take(enter, &enter->ports[0], err == 1, time + 1, &list);
+            emit_at(enter, &list, scope->base, err == 1);
+        }
+    }
+    chunk_list_free(&list);
+    start_iteration(op);
+}
+
+/* ---- an iteration ---------------------------------------------------------------------------- */
+
+static void consolidate_into(const struct chunk_list *list, struct batch_builder *out)
+{
+    const struct batch **batches = mem_alloc(list->chunks_len * sizeof(*batches));
+    for (size_t i = 0; i < list->chunks_len; i++) {
+        batches[i] = &list->chunks[i]->batch;
+    }
+    batch_consolidate(batches, list->chunks_len, 0, out);
+    free(batches);
+}
+
+/* What changes in the last iteration that a limit allows did not end by then. */
+static void count_beyond(struct op *op, struct binding *binding)
+{
+    struct scope *scope = op->state;
+    for (size_t i = 0; i < binding->next.chunks_len; i++) {
+        const struct batch *b = &binding->next.chunks[i]->batch;
+        for (uint32_t row = 0; row < b->rows; row++) {
+            buf_clear(&scope->row);
+            batch_encode_row(b, row, NULL, 0, false, &scope->row);
+            uint64_t hash = hash_bytes(scope->row.data, scope->row.len);
+            struct htable_entry *entry =
+                htable_find(&binding->beyond, hash, scope->row.data, scope->row.len);
+            if (entry == NULL) {
+                entry = htable_add(&binding->beyond, hash, scope->row.data, scope->row.len);
+            }
+            int64_t *count = htable_payload(entry);
+            *count = hist_plus(*count, batch_diff(b, row));
+            if (*count == 0) {
+                htable_remove(&binding->beyond, entry);
+            }
+        }
+    }
+}
+
+/* What the bodies changed in this iteration; true when a variable will. */
+static bool collect(struct op *op)
+{
+    struct scope *scope = op->state;
+    const struct plan_fixpoint *plan = &op->node->fixpoint;
+    bool any = false;
+    bool last = plan->limit > 0 && scope->now - scope->base + 1 >= plan->limit;
+    for (uint32_t k = 0; k < scope->bindings_len; k++) {
+        struct binding *binding = &scope->bindings[k];
+        struct port *port = &op->ports[k];
+        ASSERT(binding->next.chunks_len == 0);
+        op_port_take(op, port, false, scope->now + 1, &binding->next);
+        for (size_t i = 0; i < binding->next.chunks_len; i++) {
+            chunk_list_push(&binding->round, chunk_ref(binding->next.chunks[i]));
+        }
+        for (size_t i = 0; i < port->err.chunks_len; i++) {
+            chunk_list_push(&scope->errors, port->err.chunks[i]);
+        }
+        port->err.chunks_len = 0;
+        if (last && plan->limit_error) {
+            count_beyond(op, binding);
+        }
+        if (last) {
+            chunk_list_clear(&binding->next);
+        }
+        any |= binding->next.chunks_len > 0;
+    }
+    return any;
+}
+
+static bool is_within(const struct scope *scope)
+{
+    bool within = true;
+    for (uint32_t k = 0; k < scope->bindings_len; k++) {
+        within &= scope->bindings[k].beyond.len == 0;
+    }
+    return within;
+}
+
+/* The next inner time at which anything is left to do here. */
+static uint64_t next_time(struct op *op)
+{
+    struct scope *scope = op->state;
+    uint64_t next = collect(op) ? scope->now + 1 : FRONTIER_EMPTY;
+    for (size_t i = 0; i < scope->parts_len; i++) {
+        const struct op *part = scope->parts[i];
+        next = part->pending < next ? part->pending : next;
+        for (uint32_t p = 0; p < part->ports_len; p++) {
+            next = least_time(&part->ports[p].ok, next);
+        }
+    }
+    for (uint32_t k = 0; k < scope->bindings_len; k++) {
+        next = least_time(&op->ports[k].ok, next);
+    }
+    ASSERT(next > scope->now);
+    return next;
+}
+
+/* ---- leaving --------------------------------------------------------------------------------- */
+
+/* A set to which rows were only added has each of them once. */
+static bool is_consolidated(const struct binding *binding)
+{
+    const struct chunk_list *round = &binding->round;
+    if (round->chunks_len == 1) {
+        return true;
+    }
+    for (size_t i = 0; binding->set && i < round->chunks_len; i++) {
+        const struct batch *b = &round->chunks[i]->batch;
+        for (uint32_t row = 0; row < b->rows; row++) {
+            if (batch_diff(b, row) < 0) {
+                return false;
+            }
+        }
+    }
+    return binding->set;
+}
+
+static void emit_round(struct op *leave, struct binding *binding, uint64_t time)
+{
+    struct chunk_list at = {0};
+    for (size_t i = 0; i < binding->round.chunks_len; i++) {
+        chunk_list_push(&at, chunk_at(binding->round.chunks[i], time));
+    }
+    if (is_consolidated(binding)) {
+        emit_at(leave, &at, time, false);
+    } else if (at.chunks_len > 0) {
+        consolidate_into(&at, op_ok(leave));
+        op_flush(leave);
+    }
+    chunk_list_free(&at);
+}
+
+/* The error of the limit, or its end. */
+static void emit_limit(struct op *op, struct op *leave, bool failed)
+{
+    struct scope *scope = op->state;
+    char text[128];
+    const char *name = op->dataflow->plan->name;
+    snprintf(text, sizeof(text), "a recursive query did not end within %llu iterations",
+             (unsigned long long)op->node->fixpoint.limit);
+    op_error(leave, "54000", text, name != NULL ? name : "", scope->time, failed ? 1 : -1);
+}
+
+/* Everything of the round, at its outer time. */
+static void leave_round(struct op *op)
+{
+    struct scope *scope = op->state;
+    bool failed = !scope->within && op->engine->config.worker == 0; /* one says so for all */
+    for (size_t u = 0; u < op->users_len; u++) {
+        struct op *leave = op->users[u].op;
+        ASSERT(leave->node->op == PLAN_LEAVE);
+        emit_round(leave, &scope->bindings[leave->node->leave.binding], scope->time);
+        for (size_t i = 0; i < scope->errors.chunks_len; i++) {
+            op_emit(leave, chunk_at(scope->errors.chunks[i], scope->time), true);
+        }
+        if (failed != scope->failed) {
+            emit_limit(op, leave, failed);
+        }
+    }
+    scope->failed = failed;
+    for (uint32_t k = 0; k < scope->bindings_len; k++) {
+        chunk_list_clear(&scope->bindings[k].round);
+    }
+    chunk_list_clear(&scope->errors);
+    scope->base = scope->now + 1;
+}
+
+/* ---- the fixpoint ---------------------------------------------------------------------------- */
+
+/* A time that no worker in order could have voted for. */
+static bool refuse(struct op *op, uint64_t time)
+{
+    op_fail(op, err_new(ERR_PROTOCOL, "a vote for %llu in the recursion of node %u",
+                        (unsigned long long)time, op->index));
+    return false;
+}
+
+static bool after_outside(struct op *op)
+{
+    struct scope *scope = op->state;
+    struct vote least;
+    if (!decide(op, &least)) {
+        return false;
+    }
+    if (least.time < scope->done || (!least.changes && least.time == scope->done)) {
+        return refuse(op, least.time);
+    }
+    if (least.changes && least.time != FRONTIER_EMPTY) {
+        start_round(op, least.time);
+        return true;
+    }
+    advance_outside(op, least.time);
+    scope->phase = OUTSIDE;
+    return true;
+}
+
+static bool after_inside(struct op *op)
+{
+    struct scope *scope = op->state;
+    struct vote least;
+    if (!decide(op, &least)) {
+        return false;
+    }
+    if (least.time == FRONTIER_EMPTY) {
+        scope->within = least.changes;
+        scope->phase = LEAVING;
+        return true;
+    }
+    if (least.time <= scope->now || least.time >= TIME_MAX) {
+        return refuse(op, least.time);
+    }
+    if (least.time - scope->base >= UINT32_MAX) {
+        op_fail(op, err_sql(ERR_LIMIT, "54000", "a recursion of 2^32 iterations"));
+        return false;
+    }
+    scope->now = least.time;
+    start_iteration(op);
+    return true;
+}
+
+/* One step of the machine; false when it has to wait. */
+static bool advance_scope(struct op *op)
+{
+    struct scope *scope = op->state;
+    uint64_t time;
+    switch (scope->phase) {
+    case OUTSIDE:
+        if (!vote_outside(op)) {
+            return false;
+        }
+        scope->phase = OUTSIDE_VOTED;
+        return true;
+    case OUTSIDE_VOTED:
+        return after_outside(op);
+    case INSIDE:
+        if (op_input_frontier(op) <= scope->now) {
+            return false;
+        }
+        time = next_time(op);
+        vote(op, time, is_within(scope));
+        scope->phase = INSIDE_VOTED;
+        return true;
+    case INSIDE_VOTED:
+        return after_inside(op);
+    case LEAVING:
+        leave_round(op);
+        scope->phase = OUTSIDE;
+        advance_outside(op, scope->time + 1);
+        return true;
+    default:
+        UNREACHABLE();
+    }
+}
+
+static bool fixpoint_work(struct op *op)
+{
+    while (op->dataflow->failed == ERR_OK && advance_scope(op)) {
+        if (fuel_spend(op->engine, 1)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void fixpoint_release(struct op *op)
+{
+    struct scope *scope = op->state;
+    for (uint32_t k = 0; k < scope->bindings_len; k++) {
+        struct binding *binding = &scope->bindings[k];
+        chunk_list_free(&binding->next);
+        chunk_list_free(&binding->round);
+        htable_clear(&binding->beyond);
+    }
+    chunk_list_free(&scope->errors);
+    pool_clear(&scope->pool);
+    buf_free(&scope->row);
+    free(scope->bindings);
+    free(scope->enters);
+    free(scope->parts);
+    free(scope->votes);
+    free(scope);
+}
+
+/* ---- rendering ------------------------------------------------------------------------------- */
+
+/* Operators that have nothing to do by themselves: the fixpoint uses their output. */
+static bool no_work(struct op *op)
+{
+    return false;
+}
+
+/*
+ * In front of a body that may put out a row several times in an iteration: adds such rows up, of
+ * all workers. What cancels would go round with the rest, and would count as changes at a limit.
+ */
+static bool gather_work(struct op *op)
+{
+    struct chunk_list list = {0};
+    uint64_t upper = op_input_frontier(op);
+    op_forward_errors(op);
+    if (upper <= op->frontier) {
+        return false;
+    }
+    op_port_take(op, &op->ports[0], false, upper, &list);
+    if (list.chunks_len > 0) {
+        consolidate_into(&list, op_ok(op));
+        fuel_spend(op->engine, batch_builder_rows(op_ok(op)));
+    }
+    chunk_list_free(&list);
+    op_advance(op, upper);
+    return false;
+}
+
+static bool enter_work(struct op *op)
+{
+    op_activate(op->scope);
+    return false;
+}
+
+void op_make_variable(struct op *op)
+{
+    static const struct op_class class = {"variable", no_work, NULL};
+    op->class = &class;
+}
+
+void op_make_leave(struct op *op)
+{
+    static const struct op_class class = {"leave", no_work, NULL};
+    op->class = &class;
+}
+
+void op_make_fixpoint(struct op *op)
+{
+    static const struct op_class class = {"fixpoint", fixpoint_work, fixpoint_release};
+    struct scope *scope = MEM_NEW(struct scope);
+    const struct plan_node *node = op->node;
+    struct dataflow *dataflow = op->dataflow;
+    op->class = &class;
+    op->state = scope;
+    scope->done = dataflow->as_of;
+    scope->base = 1; /* inner frontiers start before */
+    scope->bindings_len = node->inputs_len;
+    scope->bindings = mem_zalloc(node->inputs_len * sizeof(struct binding));
+    scope->votes = mem_zalloc(op->engine->config.workers * sizeof(struct votes));
+    pool_init(&scope->pool, &op->account);
+    for (uint32_t k = 0; k < node->inputs_len; k++) {
+        uint8_t body = dataflow->plan->nodes[node->inputs[k]].op;
+        bool inside = dataflow->ops[node->inputs[k]].scope == op;
+        struct binding *binding = &scope->bindings[k];
+        binding->variable = &dataflow->ops[node->fixpoint.variables[k]];
+        binding->set = inside && (body == PLAN_DISTINCT || body == PLAN_REDUCE);
+        htable_init(&binding->beyond, sizeof(int64_t), &scope->pool, &op->account);
+    }
+}
+
+/* An operator of a scope counts inner times from 0 on. */
+static void start_inside(struct op *op)
+{
+    op->frontier = 0;
+    for (uint32_t p = 0; p < op->ports_len; p++) {
+        struct port *port = &op->ports[p];
+        port->frontier = 0;
+        for (uint32_t w = 0; port->from != NULL && w < op->engine->config.workers; w++) {
+            port->from[w] = 0;
+        }
+    }
+}
+
+static bool nowhere_work(struct op *op)
+{
+    for (uint32_t p = 0; p < op->ports_len; p++) {
+        chunk_list_clear(&op->ports[p].ok);
+        chunk_list_clear(&op->ports[p].err);
+    }
+    return false;
+}
+
+void op_make_nowhere(struct op *op)
+{
+    static const struct op_class class = {"unused", nowhere_work, NULL};
+    op->class = &class;
+    start_inside(op);
+}
+
+/* Nodes of a scope that no body needs lie nowhere: nobody would wait for them. */
+static void find_nowhere(const struct plan *plan, uint32_t *scopes)
+{
+    bool *live = mem_zalloc(plan->nodes_len);
+    for (uint32_t i = plan->nodes_len; i-- > 0;) {
+        const struct plan_node *node = &plan->nodes[i];
+        bool needed = live[i] || node->op == PLAN_FIXPOINT || node->op == PLAN_VARIABLE;
+        for (uint32_t p = 0; needed && p < node->inputs_len; p++) {
+            live[node->inputs[p]] = true;
+        }
+        if (!needed && scopes[i] != UINT32_MAX) {
+            scopes[i] = SCOPE_NOWHERE;
+        }
+    }
+    free(live);
+}
+
+/* Operators of a scope whose output has each row once an iteration. */
+static bool is_gathered(const struct plan *plan, const uint32_t *scopes, uint32_t fixpoint,
+                        uint32_t k)
+{
+    uint32_t body = plan->nodes[fixpoint].inputs[k];
+    uint8_t op = plan->nodes[body].op;
+    return scopes[body] == fixpoint && (op == PLAN_REDUCE || op == PLAN_DISTINCT ||
+                                        op == PLAN_THRESHOLD || op == PLAN_TOPK);
+}
+
+uint32_t scope_enters(const struct plan *plan, uint32_t *scopes)
+{
+    uint32_t enters = 0;
+    plan_scopes(plan, scopes);
+    find_nowhere(plan, scopes);
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        const struct plan_node *node = &plan->nodes[i];
+        uint32_t scope = node->op == PLAN_FIXPOINT ? i : scopes[i];
+        for (uint32_t p = 0; scope < SCOPE_NOWHERE && p < node->inputs_len; p++) {
+            enters += scopes[node->inputs[p]] != scope;
+            enters += node->op == PLAN_FIXPOINT && !is_gathered(plan, scopes, i, p);
+        }
+    }
+    return enters;
+}
+
+/* An operator between one and the port it is used by; it has the scope of the latter. */
+static void insert_between(struct op *between, struct op *from, struct op *user, uint32_t port)
+{
+    struct dataflow *dataflow = user->dataflow;
+    *between = (struct op){.dataflow = dataflow, .engine = user->engine,
+                           .index = (uint32_t)(between - dataflow->ops), .cols = from->cols,
+                           .scope = user->scope != NULL ? user->scope : user, .ports_len = 1,
+                           .pending = FRONTIER_EMPTY, .account.parent = &dataflow->account};
+    between->kinds = mem_alloc(from->cols);
+    memcpy(between->kinds, from->kinds, from->cols);
+    between->ports = mem_zalloc(sizeof(*between->ports));
+    between->ports[0].frontier = from->frontier;
+    between->ports[0].cols = from->cols;
+    between->ports[0].kinds = mem_alloc(from->cols);
+    memcpy(between->ports[0].kinds, from->kinds, from->cols);
+    *VEC_PUSH(between, users) = (struct user){.op = user, .port = port};
+    bool found = false;
+    for (size_t u = 0; u < from->users_len && !found; u++) {
+        found = from->users[u].op == user && from->users[u].port == port;
+        if (found) {
+            from->users[u] = (struct user){.op = between, .port = 0};
+        }
+    }
+    ASSERT(found);
+}
+
+/* What enters a port of a scope from outside is put out by an operator of its own from now on. */
+static void insert_enter(struct op *enter, struct op *outside, struct op *user, uint32_t port)
+{
+    static const struct op_class class = {"enter", enter_work, NULL};
+    insert_between(enter, outside, user, port);
+    struct scope *scope = enter->scope->state;
+    enter->class = &class;
+    *VEC_PUSH(scope, enters) = enter;
+}
+
+static void insert_gather(struct op *gather, struct op *body, struct op *fixpoint, uint32_t port)
+{
+    static const struct op_class class = {"gather", gather_work, NULL};
+    insert_between(gather, body, fixpoint, port);
+    struct scope *scope = fixpoint->state;
+    gather->class = &class;
+    *VEC_PUSH(scope, parts) = gather;
+    engine_exchange_set_up(gather, 0, ROUTE_ROW, NULL, 0, false);
+    start_inside(gather);
+}
+
+/* Both kinds of operators in front of a node's ports; returns the next free place. */
+static struct op *insert_before(struct op *op, const uint32_t *scopes, struct op *free_place)
+{
+    struct dataflow *dataflow = op->dataflow;
+    const struct plan_node *node = op->node;
+    bool fixpoint = node->op == PLAN_FIXPOINT;
+    uint32_t scope = fixpoint ? op->index : scopes[op->index];
+    for (uint32_t p = 0; p < node->inputs_len; p++) {
+        struct op *from = &dataflow->ops[node->inputs[p]];
+        if (scopes[node->inputs[p]] != scope) {
+            insert_enter(free_place, from, op, p);
+            from = free_place++;
+        }
+        if (fixpoint && !is_gathered(dataflow->plan, scopes, op->index, p)) {
+            insert_gather(free_place++, from, op, p);
+        }
+    }
+    return free_place;
+}
+
+void scope_render(struct dataflow *dataflow, const uint32_t *scopes)
+{
+    const struct plan *plan = dataflow->plan;
+    struct op *place = &dataflow->ops[plan->nodes_len + plan->exports_len];
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        struct op *op = &dataflow->ops[i];
+        bool fixpoint = op->node->op == PLAN_FIXPOINT;
+        if (scopes[i] >= SCOPE_NOWHERE && !fixpoint) {
+            continue;
+        }
+        start_inside(op);
+        place = insert_before(op, scopes, place);
+        if (!fixpoint) {
+            struct scope *scope = op->scope->state;
+            *VEC_PUSH(scope, parts) = op;
+        }
+    }
+    ASSERT(place == &dataflow->ops[dataflow->ops_len]);
+}
