@@ -352,27 +352,42 @@ static void set_up(struct dataflow *dataflow, uint32_t index, const struct schem
     }
 }
 
-/* Operators with state have another form within a recursion. */
-static bool has_state(uint8_t op)
+/* What only a recursion has, and operators with state, which have another form in one; false: it is
+ * another operator. */
+static bool make_recursive(struct op *op)
 {
-    return op == PLAN_JOIN || op == PLAN_REDUCE || op == PLAN_DISTINCT || op == PLAN_THRESHOLD ||
-           op == PLAN_TOPK;
-}
-
-static void make_iterate(struct op *op)
-{
-    if (op->node->op == PLAN_JOIN) {
-        op_make_iterate_join(op);
-    } else {
-        op_make_iterate_reduce(op);
+    switch (op->node->op) {
+    case PLAN_VARIABLE:
+        op_make_variable(op);
+        return true;
+    case PLAN_FIXPOINT:
+        op_make_fixpoint(op);
+        return true;
+    case PLAN_LEAVE:
+        op_make_leave(op);
+        return true;
+    case PLAN_JOIN:
+        if (op->scope != NULL) {
+            op_make_iterate_join(op);
+        }
+        return op->scope != NULL;
+    case PLAN_REDUCE:
+    case PLAN_DISTINCT:
+    case PLAN_THRESHOLD:
+    case PLAN_TOPK:
+        if (op->scope != NULL) {
+            op_make_iterate_reduce(op);
+        }
+        return op->scope != NULL;
+    default:
+        return false;
     }
 }
 
 /* parts and *source: the sources are numbered in the order of the nodes. */
 static void make_node(struct op *op, const uint32_t *parts, uint32_t *source)
 {
-    if (op->scope != NULL && has_state(op->node->op)) {
-        make_iterate(op);
+    if (make_recursive(op)) {
         return;
     }
     switch (op->node->op) {
@@ -431,15 +446,6 @@ static void make_node(struct op *op, const uint32_t *parts, uint32_t *source)
         break;
     case PLAN_TEMPORAL:
         op_make_temporal(op);
-        break;
-    case PLAN_VARIABLE:
-        op_make_variable(op);
-        break;
-    case PLAN_FIXPOINT:
-        op_make_fixpoint(op);
-        break;
-    case PLAN_LEAVE:
-        op_make_leave(op);
         break;
     default:
         UNREACHABLE();
