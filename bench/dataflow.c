@@ -13,6 +13,7 @@
  */
 #include "bench/dataflow.h"
 
+#include "bench/bfs.h"
 #include "bench/machine.h"
 #include "bench/postbox.h"
 #include "core/engine/engine.h"
@@ -140,6 +141,75 @@ static void add_count(struct plan *plan, uint32_t input, uint32_t col)
     plan_add(plan, &node);
 }
 
+/* ---- distances ------------------------------------------------------------------------------- */
+
+/* Columns 3 and 1 + 1 of a join of (node, distance) and (from, to). */
+static struct mfp step_of(struct plan *plan)
+{
+    struct arena *arena = &plan->arena;
+    struct mfp mfp = {.input_cols = 4, .maps_len = 1, .project_len = 2};
+    mfp.maps = ARENA_ARRAY(arena, struct expr, 1);
+    mfp.project = ARENA_ARRAY(arena, uint32_t, 2);
+    mfp.project[0] = 3;
+    mfp.project[1] = 4;
+    struct expr_node one = {.kind = EXPR_LITERAL, .type = type_of(TYPE_INT8), .literal.i = 1};
+    struct expr_node column = {.kind = EXPR_COLUMN, .type = type_of(TYPE_INT8), .column = 1};
+    static const uint8_t int8s[] = {TYPE_INT8, TYPE_INT8};
+    uint32_t args[2] = {expr_add(arena, &mfp.maps[0], &column),
+                        expr_add(arena, &mfp.maps[0], &one)};
+    const struct func *plus = func_find("+", int8s, 2);
+    ASSERT(plus != NULL);
+    struct expr_node sum = {.kind = EXPR_CALL, .type = type_of(TYPE_INT8), .func = plus->id,
+                            .args = args, .args_len = 2};
+    expr_add(arena, &mfp.maps[0], &sum);
+    return mfp;
+}
+
+/* A node over some inputs. */
+static uint32_t add_node(struct plan *plan, struct plan_node node, uint32_t cols, uint32_t inputs,
+                         uint32_t first, uint32_t second)
+{
+    node.schema = cols > 0 ? schema_of(plan, cols) : (struct schema){0};
+    node.inputs = ARENA_ARRAY(&plan->arena, uint32_t, 2);
+    node.inputs_len = inputs;
+    node.inputs[0] = first;
+    node.inputs[1] = second;
+    return plan_add(plan, &node);
+}
+
+/* distances = min by node of (roots, 0) and (to, distance + 1) of the edges of distances. */
+static void add_bfs(struct plan *plan)
+{
+    struct arena *arena = &plan->arena;
+    uint32_t *key = ARENA_ARRAY(arena, uint32_t, 1);
+    struct plan_node roots = {.op = PLAN_CONSTANT, .constant.rows_len = BFS_ROOTS};
+    roots.constant.rows = ARENA_ARRAY(arena, struct datum, 2 * BFS_ROOTS);
+    roots.constant.diffs = ARENA_ARRAY(arena, int64_t, BFS_ROOTS);
+    for (int i = 0; i < BFS_ROOTS; i++) {
+        roots.constant.rows[2 * i].i = i;
+        roots.constant.diffs[i] = 1;
+    }
+    uint32_t seed = add_node(plan, roots, 2, 0, 0, 0);
+    uint32_t *variable = ARENA_ARRAY(arena, uint32_t, 1);
+    *variable = add_node(plan, (struct plan_node){.op = PLAN_VARIABLE}, 2, 0, 0, 0);
+    struct plan_node join = {.op = PLAN_JOIN, .join.kind = PLAN_JOIN_INNER, .join.keys_len = 1};
+    join.join.left_keys = join.join.right_keys = key;
+    uint32_t joined = add_node(plan, join, 4, 2, *variable, 0);
+    struct plan_node mfp = {.op = PLAN_MFP, .mfp = step_of(plan)};
+    uint32_t step = add_node(plan, mfp, 2, 1, joined, 0);
+    uint32_t both = add_node(plan, (struct plan_node){.op = PLAN_UNION}, 2, 2, seed, step);
+    struct plan_node min = {.op = PLAN_REDUCE, .reduce.keys = key, .reduce.keys_len = 1};
+    min.reduce.aggs = ARENA_ARRAY(arena, struct plan_agg, 1);
+    min.reduce.aggs_len = 1;
+    min.reduce.aggs[0] =
+        (struct plan_agg){.func = AGG_MIN, .arg = 1, .type = type_of(TYPE_INT8)};
+    uint32_t least = add_node(plan, min, 2, 1, both, 0);
+    struct plan_node fixpoint = {.op = PLAN_FIXPOINT,
+                                 .fixpoint = {.variables = variable, .variables_len = 1}};
+    uint32_t all = add_node(plan, fixpoint, 0, 1, least, 0);
+    add_node(plan, (struct plan_node){.op = PLAN_LEAVE}, 2, 1, all, 0);
+}
+
 /* The operators of the workload, over sources 0 and 1. */
 static void add_operator(struct plan *plan, enum workload_kind kind)
 {
@@ -166,6 +236,9 @@ static void add_operator(struct plan *plan, enum workload_kind kind)
         node.op = PLAN_DISTINCT;
         node.schema = schema_of(plan, 1);
         break;
+    case WORKLOAD_BFS:
+        add_bfs(plan);
+        return;
     case WORKLOAD_CONSOLIDATE:
         return; /* a subscribe consolidates what it puts out */
     }
@@ -292,7 +365,7 @@ struct dataflow_bench *dataflow_bench_new(enum workload_kind kind, uint32_t work
     ASSERT(workers >= 1 && workers <= DATAFLOW_WORKERS_MAX);
     bench->kind = kind;
     bench->sides = kind == WORKLOAD_JOIN ? 2 : 1;
-    bench->in_cols = kind == WORKLOAD_JOIN ? 2 : 1;
+    bench->in_cols = kind == WORKLOAD_JOIN || kind == WORKLOAD_BFS ? 2 : 1;
     bench->workers = workers;
     for (uint32_t w = 0; w < workers; w++) {
         worker_init(bench, w, w == 0 ? loop : NULL); /* a loop is its thread's */

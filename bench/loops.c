@@ -12,6 +12,8 @@
  */
 #include "bench/loops.h"
 
+#include "bench/bfs.h"
+
 #include "core/base/hash.h"
 #include "core/base/mem.h"
 
@@ -51,6 +53,7 @@ struct loop {
     size_t tallies_len;
     uint64_t *changed;              /* counts whose tally this round touched, each once */
     size_t changed_len, changed_cap;
+    struct bfs *bfs;                /* bfs, instead of all that */
     struct outcome outcome;
 };
 
@@ -62,12 +65,16 @@ struct loop *loop_new(enum workload_kind kind)
     loop->slots_cap = 1024;
     loop->slots = mem_zalloc(loop->slots_cap * sizeof(*loop->slots));
     loop->rows_len = 1;
+    loop->bfs = kind == WORKLOAD_BFS ? bfs_new() : NULL;
     return loop;
 }
 
 void loop_free(struct loop *loop)
 {
     ASSERT(loop != NULL);
+    if (loop->bfs != NULL) {
+        bfs_free(loop->bfs);
+    }
     free(loop->slots);
     free(loop->touched);
     free(loop->rows);
@@ -177,6 +184,7 @@ static void put_out(struct loop *loop, const struct slot *slot)
         tally(loop, slot->count, 1);
         break;
     case WORKLOAD_JOIN:
+    case WORKLOAD_BFS:
         UNREACHABLE();
     }
 }
@@ -290,6 +298,10 @@ void loop_run(struct loop *loop, const struct update *updates, size_t len)
 {
     ASSERT(loop->round < UINT32_MAX);
     loop->round++;
+    if (loop->bfs != NULL) {
+        bfs_run(loop->bfs, updates, len, &loop->outcome);
+        return;
+    }
     if (loop->kind == WORKLOAD_JOIN) {
         run_join(loop, updates, len);
         return;
@@ -310,6 +322,9 @@ struct outcome loop_outcome(const struct loop *loop)
 uint64_t loop_memory(const struct loop *loop)
 {
     ASSERT(loop->slots_cap >= loop->slots_len);
+    if (loop->bfs != NULL) {
+        return bfs_memory(loop->bfs);
+    }
     return loop->slots_cap * sizeof(*loop->slots) + loop->touched_cap * sizeof(*loop->touched) +
            loop->rows_cap * sizeof(*loop->rows) + loop->tallies_len * sizeof(*loop->tallies);
 }

@@ -45,6 +45,16 @@ const struct workload workloads[] = {
      {{"load 1M", 5, 1000000, false, {0}}, PAIRS}, false},
     {"distribution 10M/50M", "distribution", WORKLOAD_DISTRIBUTION, 10000000, {6}, 8,
      {{"load 1M", 50, 1000000, false, {0}}, PAIRS}, false},
+    {"w4 distances", "w4", WORKLOAD_BFS, 100000, {5}, 4,
+     {{"load 200k", 1, 200000, true, {79746, 79746, 0x6a2069899f3e847cULL}},
+      {"rounds of 1", 1000, 1, false, {0}},
+      {"rounds of 10", 100, 10, false, {0}},
+      {"rounds of 100", 10, 100, true, {114785, 79675, 0x587bbe5473d5af40ULL}}}, false},
+    {"w4l distances", "w4l", WORKLOAD_BFS, 1000000, {5}, 4,
+     {{"load 2M", 1, 2000000, true, {797045, 797045, 0x3dcaeda6446c2c6aULL}},
+      {"rounds of 1", 1000, 1, false, {0}},
+      {"rounds of 10", 100, 10, false, {0}},
+      {"rounds of 100", 10, 100, true, {820219, 797091, 0xe82fb0ffef9f221cULL}}}, false},
     {"join of zipf keys", "join-zipf", WORKLOAD_JOIN, 1000000, {2, 3}, 5,
      {{"load 2M", 1, 2000000, false, {0}},
       {"rounds of 100k", 20, 100000, false, {0}},
@@ -127,7 +137,8 @@ static void insert_and_retract(struct generator *generator, bool load, struct up
     out->diff = insert ? 1 : -1;
     struct stream *stream = insert ? &generator->next[out->side] : &generator->oldest[out->side];
     out->key = draw_key(stream, generator->workload);
-    out->value = stream->number++;
+    bool edge = generator->workload->kind == WORKLOAD_BFS;
+    out->value = edge ? draw_below(stream, generator->workload->keys) : stream->number++;
 }
 
 void generator_next(struct generator *generator, bool load, struct update *out)
@@ -138,6 +149,7 @@ void generator_next(struct generator *generator, bool load, struct update *out)
     case WORKLOAD_COUNT:
     case WORKLOAD_DISTRIBUTION:
     case WORKLOAD_JOIN:
+    case WORKLOAD_BFS:
         insert_and_retract(generator, load, out);
         break;
     case WORKLOAD_DISTINCT:

@@ -10,6 +10,7 @@
  *   degrees       edges per node: bulk load, then pairs of an insertion and a retraction of the
  *                 oldest, 1 to 1 M of them a round
  *   distribution  how many nodes have how many edges: two counts, one behind the other
+ *   w4   distances of nodes from eight of them, edge by edge: a recursion; w4l: ten times as large
  *   join-zipf     w2 with keys whose frequency falls with the root of their rank
  */
 #ifndef TAILRACE_BENCH_WORKLOAD_H
@@ -25,6 +26,7 @@ enum workload_kind {
     WORKLOAD_DISTINCT,
     WORKLOAD_CONSOLIDATE,
     WORKLOAD_DISTRIBUTION,
+    WORKLOAD_BFS,
 };
 
 enum { WORKLOAD_PHASES_MAX = 8 };
@@ -65,7 +67,7 @@ struct workload workload_scaled(const struct workload *workload, double scale);
 struct update {
     uint32_t side; /* of a join */
     uint64_t key;
-    uint64_t value; /* of a join: the row's number on its side */
+    uint64_t value; /* of a join: the row's number on its side; of an edge: where it leads */
     int64_t diff;
 };
 

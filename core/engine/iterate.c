@@ -1,5 +1,5 @@
 /*
- * Interned bytes, histories, blocks of rows: see iterate.h.
+ * Interned bytes, trails, blocks of rows: see iterate.h.
  */
 #include "core/engine/iterate.h"
 
@@ -63,57 +63,57 @@ const uint8_t *interns_bytes(const struct interns *interns, uint64_t word, uint3
     return htable_key(&interns->table, entry);
 }
 
-/* ---- histories ------------------------------------------------------------------------------- */
+/* ---- trails ------------------------------------------------------------------------------- */
 
 enum {
-    HIST_CAP_MIN = 2,
-    HIST_SCAN = 12, /* entries up to which an addition looks for an equal one */
+    TRAIL_CAP_MIN = 2,
+    TRAIL_SCAN = 12, /* entries up to which an addition looks for an equal one */
 };
 
-static size_t hist_bytes(const struct hist_form *form, uint32_t cap)
+static size_t trail_bytes(const struct trail_form *form, uint32_t cap)
 {
-    return sizeof(struct hist) + cap * hist_stride(form) * sizeof(uint64_t);
+    return sizeof(struct trail) + cap * trail_stride(form) * sizeof(uint64_t);
 }
 
 /* Of a size class of the pool, so that nothing of its memory is left unused. */
-static uint32_t cap_for(const struct hist_form *form, uint32_t len)
+static uint32_t cap_for(const struct trail_form *form, uint32_t len)
 {
-    size_t bytes = pool_usable(hist_bytes(form, len < HIST_CAP_MIN ? HIST_CAP_MIN : len));
-    size_t cap = (bytes - sizeof(struct hist)) / (hist_stride(form) * sizeof(uint64_t));
+    size_t bytes = pool_usable(trail_bytes(form, len < TRAIL_CAP_MIN ? TRAIL_CAP_MIN : len));
+    size_t cap = (bytes - sizeof(struct trail)) / (trail_stride(form) * sizeof(uint64_t));
     ASSERT(cap >= len && cap < UINT32_MAX / 2);
     return (uint32_t)cap;
 }
 
-static struct hist *resize(const struct hist_form *form, struct hist *old, uint32_t len)
+static struct trail *resize(const struct trail_form *form, struct trail *old, uint32_t len)
 {
     uint32_t cap = cap_for(form, len);
-    struct hist *hist = pool_alloc(form->pool, hist_bytes(form, cap));
-    *hist = (struct hist){.cap = cap};
+    struct trail *trail = pool_alloc(form->pool, trail_bytes(form, cap));
+    *trail = (struct trail){.cap = cap};
     if (old != NULL) {
         ASSERT(old->len <= cap);
-        memcpy(hist, old, hist_bytes(form, old->len));
-        hist->cap = cap;
-        pool_free(form->pool, old, hist_bytes(form, old->cap));
+        memcpy(trail, old, trail_bytes(form, old->len));
+        trail->cap = cap;
+        pool_free(form->pool, old, trail_bytes(form, old->cap));
     }
-    return hist;
+    return trail;
 }
 
-void hist_free(const struct hist_form *form, struct hist *hist)
+void trail_free(const struct trail_form *form, struct trail *trail)
 {
-    if (hist == NULL) {
+    if (trail == NULL) {
         return;
     }
-    for (uint32_t i = 0; form->interns != NULL && i < hist->len; i++) {
-        interns_release(form->interns, hist_at(form, hist, i)[2]);
+    for (uint32_t i = 0; form->interns != NULL && i < trail->len; i++) {
+        interns_release(form->interns, trail_at(form, trail, i)[2]);
     }
-    *form->len -= hist->len;
-    pool_free(form->pool, hist, hist_bytes(form, hist->cap));
+    *form->len -= trail->len;
+    pool_free(form->pool, trail, trail_bytes(form, trail->cap));
 }
 
 /* By value, then NULLs, then iteration. */
 static int compare_entries(const void *pa, const void *pb, void *arg)
 {
-    const struct hist_form *form = arg;
+    const struct trail_form *form = arg;
     const uint64_t *a = pa;
     const uint64_t *b = pb;
     for (uint32_t w = 0; w < form->words; w++) {
@@ -124,27 +124,27 @@ static int compare_entries(const void *pa, const void *pb, void *arg)
     return a[0] < b[0] ? -1 : a[0] > b[0];
 }
 
-/* The unsorted end of a history among the rest: sorted by itself, then merged from behind. */
-static void merge(const struct hist_form *form, struct hist *hist)
+/* The unsorted end of a trail among the rest: sorted by itself, then merged from behind. */
+static void merge(const struct trail_form *form, struct trail *trail)
 {
-    size_t stride = hist_stride(form);
+    size_t stride = trail_stride(form);
     size_t size = stride * sizeof(uint64_t);
-    uint32_t fresh = hist->len - hist->sorted;
-    uint64_t few[HIST_SCAN * (2 + ITERATE_VALUES_MAX)];
-    uint64_t *end = fresh <= HIST_SCAN ? few : mem_alloc(fresh * size);
+    uint32_t fresh = trail->len - trail->sorted;
+    uint64_t few[TRAIL_SCAN * (2 + ITERATE_VALUES_MAX)];
+    uint64_t *end = fresh <= TRAIL_SCAN ? few : mem_alloc(fresh * size);
     void *form_arg = (void *)(uintptr_t)form;
-    memcpy(end, hist->row + hist->sorted * stride, fresh * size);
+    memcpy(end, trail->row + trail->sorted * stride, fresh * size);
     if (fresh > 1) {
         qsort_r(end, fresh, size, compare_entries, form_arg);
     }
-    uint32_t i = hist->sorted;
+    uint32_t i = trail->sorted;
     uint32_t j = fresh;
-    for (uint32_t to = hist->len; j > 0; to--) {
+    for (uint32_t to = trail->len; j > 0; to--) {
         ASSERT(to == i + j);
-        bool old = i > 0 && compare_entries(hist->row + (i - 1) * stride, end + (j - 1) * stride,
+        bool old = i > 0 && compare_entries(trail->row + (i - 1) * stride, end + (j - 1) * stride,
                                             form_arg) > 0;
-        const uint64_t *from = old ? hist->row + --i * stride : end + --j * stride;
-        memcpy(hist->row + (to - 1) * stride, from, size);
+        const uint64_t *from = old ? trail->row + --i * stride : end + --j * stride;
+        memcpy(trail->row + (to - 1) * stride, from, size);
     }
     if (end != few) {
         free(end);
@@ -152,17 +152,17 @@ static void merge(const struct hist_form *form, struct hist *hist)
 }
 
 /* Equal neighbours become one, or nothing. */
-static void add_up(const struct hist_form *form, struct hist *hist)
+static void add_up(const struct trail_form *form, struct trail *trail)
 {
-    size_t stride = hist_stride(form);
+    size_t stride = trail_stride(form);
     uint32_t len = 0;
-    for (uint32_t i = 0; i < hist->len;) {
-        uint64_t *first = hist->row + i * stride;
+    for (uint32_t i = 0; i < trail->len;) {
+        uint64_t *first = trail->row + i * stride;
         uint32_t end = i;
         int64_t diff = 0;
-        while (end < hist->len && hist->row[end * stride] == first[0] &&
-               cells_same_key(hist->row + end * stride + 2, first + 2, form->words)) {
-            diff = hist_plus(diff, hist_diff(hist->row + end * stride));
+        while (end < trail->len && trail->row[end * stride] == first[0] &&
+               cells_same_key(trail->row + end * stride + 2, first + 2, form->words)) {
+            diff = trail_plus(diff, trail_diff(trail->row + end * stride));
             end++;
         }
         uint32_t kept = diff != 0;
@@ -171,54 +171,54 @@ static void add_up(const struct hist_form *form, struct hist *hist)
         }
         first[1] = (uint64_t)diff;
         if (kept != 0 && len != i) {
-            memcpy(hist->row + len * stride, first, stride * sizeof(uint64_t));
+            memcpy(trail->row + len * stride, first, stride * sizeof(uint64_t));
         }
         len += kept;
         i = end;
     }
-    *form->len -= hist->len - len;
-    hist->len = hist->sorted = len;
+    *form->len -= trail->len - len;
+    trail->len = trail->sorted = len;
 }
 
-struct hist *hist_settle(const struct hist_form *form, struct hist *hist)
+struct trail *trail_settle(const struct trail_form *form, struct trail *trail)
 {
-    if (hist == NULL || hist->sorted == hist->len) {
-        return hist;
+    if (trail == NULL || trail->sorted == trail->len) {
+        return trail;
     }
-    merge(form, hist);
-    add_up(form, hist);
-    if (hist->len == 0) {
-        hist_free(form, hist);
+    merge(form, trail);
+    add_up(form, trail);
+    if (trail->len == 0) {
+        trail_free(form, trail);
         return NULL;
     }
-    return hist;
+    return trail;
 }
 
 /* Adds to an equal entry of a short history; false: there is none. */
-static bool add_to_equal(const struct hist_form *form, struct hist **at, uint64_t head,
+static bool add_to_equal(const struct trail_form *form, struct trail **at, uint64_t head,
                          int64_t diff, const uint64_t *values)
 {
-    struct hist *hist = *at;
-    size_t stride = hist_stride(form);
-    for (uint32_t i = 0; i < hist->len; i++) {
-        uint64_t *entry = hist->row + i * stride;
+    struct trail *trail = *at;
+    size_t stride = trail_stride(form);
+    for (uint32_t i = 0; i < trail->len; i++) {
+        uint64_t *entry = trail->row + i * stride;
         if (entry[0] != head || !cells_same_key(entry + 2, values, form->words)) {
             continue;
         }
-        entry[1] = (uint64_t)hist_plus(hist_diff(entry), diff);
+        entry[1] = (uint64_t)trail_plus(trail_diff(entry), diff);
         if (entry[1] != 0) {
             return true;
         }
         if (form->interns != NULL) {
             interns_release(form->interns, entry[2]);
         }
-        size_t behind = (hist->len - i - 1) * stride * sizeof(uint64_t);
+        size_t behind = (trail->len - i - 1) * stride * sizeof(uint64_t);
         memmove(entry, entry + stride, behind);
-        hist->len--;
-        hist->sorted -= i < hist->sorted;
+        trail->len--;
+        trail->sorted -= i < trail->sorted;
         --*form->len;
-        if (hist->len == 0) {
-            hist_free(form, hist);
+        if (trail->len == 0) {
+            trail_free(form, trail);
             *at = NULL;
         }
         return true;
@@ -226,34 +226,35 @@ static bool add_to_equal(const struct hist_form *form, struct hist **at, uint64_
     return false;
 }
 
-struct hist *hist_add(const struct hist_form *form, struct hist *hist, uint32_t nulls,
+struct trail *trail_add(const struct trail_form *form, struct trail *trail, uint32_t nulls,
                       uint32_t iteration, int64_t diff, const uint64_t *values)
 {
     uint64_t head = (uint64_t)nulls << 32 | iteration;
     if (diff == 0) {
-        return hist;
+        return trail;
     }
-    if (hist == NULL) {
-        hist = resize(form, NULL, 1);
+    if (trail == NULL) {
+        trail = resize(form, NULL, 1);
     }
-    hist->net = hist_plus(hist->net, diff);
-    if (hist->len > 0 && hist->len <= HIST_SCAN && add_to_equal(form, &hist, head, diff, values)) {
-        return hist;
+    trail->net = trail_plus(trail->net, diff);
+    if (trail->len > 0 && trail->len <= TRAIL_SCAN &&
+        add_to_equal(form, &trail, head, diff, values)) {
+        return trail;
     }
-    if (hist->len == hist->cap) {
-        hist = resize(form, hist, hist->len * 2);
+    if (trail->len == trail->cap) {
+        trail = resize(form, trail, trail->len * 2);
     }
-    uint64_t *entry = hist->row + hist->len * hist_stride(form);
+    uint64_t *entry = trail->row + trail->len * trail_stride(form);
     entry[0] = head;
     entry[1] = (uint64_t)diff;
     memcpy(entry + 2, values, form->words * sizeof(uint64_t));
     interns_retain(form->interns, form->words > 0 ? values[0] : 0);
-    hist->len++;
+    trail->len++;
     ++*form->len;
     /* A long one is added up when half of it is new, which is O(log n) an addition, and when all
      * of it may have gone. */
-    bool due = hist->len > HIST_SCAN && hist->len - hist->sorted > hist->sorted;
-    return due || hist->net == 0 ? hist_settle(form, hist) : hist;
+    bool due = trail->len > TRAIL_SCAN && trail->len - trail->sorted > trail->sorted;
+    return due || trail->net == 0 ? trail_settle(form, trail) : trail;
 }
 
 /* ---- rows of a port -------------------------------------------------------------------------- */

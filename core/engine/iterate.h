@@ -1,9 +1,9 @@
 /*
- * What the operators of a recursion share: rows as words, and histories of them by iteration.
+ * What the operators of a recursion share: rows as words, and trails of them by iteration.
  *
  * Within a scope (plan.h) operators see inner times: base + iteration, where base grows from one
  * outer time to the next (op_iterate.c). Outer times are gone through one by one, so of all earlier
- * ones only the iteration of an update matters: a history holds rows x (iteration, diff), and its
+ * ones only the iteration of an update matters: a trail holds rows x (iteration, diff), and its
  * sum through iteration i is the input through (now, i).
  *
  * A row is its key and its value, in words. If all columns are words (batch_kind_is_word) those are
@@ -43,68 +43,68 @@ void interns_release(struct interns *interns, uint64_t word);
 /* Valid while a reference is held. */
 const uint8_t *interns_bytes(const struct interns *interns, uint64_t word, uint32_t *len);
 
-/* ---- histories ------------------------------------------------------------------------------- */
+/* ---- trails ------------------------------------------------------------------------------- */
 
 /*
  * Entries of 2 + words words: nulls << 32 | iteration, diff, values. The first `sorted` are in the
  * order of their values, NULLs and iterations, each combination once; those behind came later.
  */
-struct hist {
+struct trail {
     uint32_t len, cap, sorted, pad;
     int64_t net; /* sum of all diffs, modulo 2^64 */
     uint64_t row[];
 };
 
-/* What the histories of one kind have in common. */
-struct hist_form {
+/* What the trails of one kind have in common. */
+struct trail_form {
     uint32_t words; /* of values */
     struct interns *interns; /* of words[0]; NULL: none */
     struct pool *pool;
     uint64_t *len;  /* entries of all, for statistics */
 };
 
-static inline size_t hist_stride(const struct hist_form *form)
+static inline size_t trail_stride(const struct trail_form *form)
 {
     return 2 + form->words;
 }
-static inline const uint64_t *hist_at(const struct hist_form *form, const struct hist *hist,
+static inline const uint64_t *trail_at(const struct trail_form *form, const struct trail *trail,
                                       uint32_t i)
 {
-    ASSERT(i < hist->len);
-    return hist->row + i * hist_stride(form);
+    ASSERT(i < trail->len);
+    return trail->row + i * trail_stride(form);
 }
-static inline uint32_t hist_iteration(const uint64_t *entry)
+static inline uint32_t trail_iteration(const uint64_t *entry)
 {
     return (uint32_t)entry[0];
 }
-static inline uint32_t hist_nulls(const uint64_t *entry)
+static inline uint32_t trail_nulls(const uint64_t *entry)
 {
     return (uint32_t)(entry[0] >> 32);
 }
-static inline int64_t hist_diff(const uint64_t *entry)
+static inline int64_t trail_diff(const uint64_t *entry)
 {
     return (int64_t)entry[1];
 }
 /* All diffs are sums modulo 2^64. */
-static inline int64_t hist_plus(int64_t a, int64_t b)
+static inline int64_t trail_plus(int64_t a, int64_t b)
 {
     return (int64_t)((uint64_t)a + (uint64_t)b);
 }
 
 /* Same value: of this entry and these. */
-static inline bool hist_same_value(const struct hist_form *form, const uint64_t *entry,
+static inline bool trail_same_value(const struct trail_form *form, const uint64_t *entry,
                                    uint32_t nulls, const uint64_t *values)
 {
-    return hist_nulls(entry) == nulls && cells_same_key(entry + 2, values, form->words);
+    return trail_nulls(entry) == nulls && cells_same_key(entry + 2, values, form->words);
 }
 
-/* Adds to a history (NULL: an empty one); returns what stands for it from now on, NULL again when
+/* Adds to a trail (NULL: an empty one); returns what stands for it from now on, NULL again when
  * nothing is left. */
-struct hist *hist_add(const struct hist_form *form, struct hist *hist, uint32_t nulls,
+struct trail *trail_add(const struct trail_form *form, struct trail *trail, uint32_t nulls,
                       uint32_t iteration, int64_t diff, const uint64_t *values);
-/* Everything sorted, each value and iteration once; returns as hist_add. */
-struct hist *hist_settle(const struct hist_form *form, struct hist *hist);
-void hist_free(const struct hist_form *form, struct hist *hist);
+/* Everything sorted, each value and iteration once; returns as trail_add. */
+struct trail *trail_settle(const struct trail_form *form, struct trail *trail);
+void trail_free(const struct trail_form *form, struct trail *trail);
 
 /* ---- rows of a port -------------------------------------------------------------------------- */
 

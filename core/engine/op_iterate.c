@@ -247,7 +247,7 @@ static void count_beyond(struct op *op, struct binding *binding)
                 entry = htable_add(&binding->beyond, hash, scope->row.data, scope->row.len);
             }
             int64_t *count = htable_payload(entry);
-            *count = hist_plus(*count, batch_diff(b, row));
+            *count = trail_plus(*count, batch_diff(b, row));
             if (*count == 0) {
                 htable_remove(&binding->beyond, entry);
             }

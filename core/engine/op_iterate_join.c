@@ -1,5 +1,5 @@
 /*
- * Inner joins within a recursion. Of each side the history by iteration is kept: a row that comes
+ * Inner joins within a recursion. Of each side the trail by iteration is kept: a row that comes
  * at iteration i meets all rows of its key on the other side, and the pair is at the later of the
  * two iterations. So a change of what entered (iteration 0) finds all iterations of a variable, and
  * its consequences are put out for each of them at once; later ones than the one at hand wait in
@@ -39,9 +39,9 @@ struct iterate_join {
     bool flat;
     bool null_equal;
     struct iterate_input side[2];
-    struct hist_form form[2];
+    struct trail_form form[2];
     struct interns interns;
-    struct cells table; /* of keys; payload: a history of each side */
+    struct cells table; /* of keys; payload: a trail of each side */
     struct pool pool;
     uint64_t entries;
     struct origin_of origin[ITERATE_COLS_MAX]; /* of each output column, when flat */
@@ -200,12 +200,12 @@ static uint64_t *find_cell(const struct iterate_join *join, uint32_t i)
                       join->flat ? block->key_nulls[i] : 0);
 }
 
-static struct hist **hist_of(const struct iterate_join *join, uint64_t *cell, uint32_t side)
+static struct trail **trail_of(const struct iterate_join *join, uint64_t *cell, uint32_t side)
 {
-    return (struct hist **)(void *)(cells_payload(&join->table, cell) + side);
+    return (struct trail **)(void *)(cells_payload(&join->table, cell) + side);
 }
 
-/* Cells first, then the histories behind them: the misses of many rows overlap. */
+/* Cells first, then the trails behind them: the misses of many rows overlap. */
 static void load_block(struct iterate_join *join)
 {
     iterate_load(&join->block, join->side, &join->intake, join->flat ? NULL : &join->interns,
@@ -216,7 +216,7 @@ static void load_block(struct iterate_join *join)
     for (uint32_t i = 0; i < join->block.len; i++) {
         uint64_t *cell = find_cell(join, i);
         for (uint32_t s = 0; s < 2 && cell != NULL; s++) {
-            __builtin_prefetch(*hist_of(join, cell, s));
+            __builtin_prefetch(*trail_of(join, cell, s));
         }
     }
 }
@@ -236,15 +236,15 @@ static inline void put_match(struct op *op, const uint64_t *entry, int64_t diff)
     words[other] = entry + 2;
     nulls[FROM_KEY] = block->key_nulls[i];
     nulls[own] = block->nulls[i];
-    nulls[other] = hist_nulls(entry);
-    if (hist_iteration(entry) <= join->iteration) {
-        put(op, join->iteration, product(diff, hist_diff(entry)), words, nulls);
+    nulls[other] = trail_nulls(entry);
+    if (trail_iteration(entry) <= join->iteration) {
+        put(op, join->iteration, product(diff, trail_diff(entry)), words, nulls);
     } else {
-        keep_later(join, hist_iteration(entry), product(diff, hist_diff(entry)), words, nulls);
+        keep_later(join, trail_iteration(entry), product(diff, trail_diff(entry)), words, nulls);
     }
 }
 
-/* The row joins the history of its side; a key without any goes. */
+/* The row joins the trail of its side; a key without any goes. */
 static void keep_row(struct iterate_join *join, uint64_t *cell, int64_t diff)
 {
     const struct iterate_block *block = &join->block;
@@ -256,10 +256,10 @@ static void keep_row(struct iterate_join *join, uint64_t *cell, int64_t diff)
         cell = cells_add(&join->table, block->hash[i], key, join->flat ? block->key_nulls[i] : 0);
         interns_retain(join->flat ? NULL : &join->interns, key[0]);
     }
-    struct hist **hist = hist_of(join, cell, port);
-    *hist = hist_add(&join->form[port], *hist, block->nulls[i], join->iteration, diff,
+    struct trail **trail = trail_of(join, cell, port);
+    *trail = trail_add(&join->form[port], *trail, block->nulls[i], join->iteration, diff,
                      &block->values[i * join->side[port].words]);
-    if (*hist == NULL && *hist_of(join, cell, 1 - port) == NULL) {
+    if (*trail == NULL && *trail_of(join, cell, 1 - port) == NULL) {
         cells_remove(&join->table, block->hash[i], cell);
         interns_release(join->flat ? NULL : &join->interns, key[0]);
     }
@@ -276,11 +276,11 @@ static bool join_row(struct op *op)
         return false;
     }
     uint64_t *cell = find_cell(join, i);
-    const struct hist *others = cell != NULL ? *hist_of(join, cell, 1 - block->port) : NULL;
+    const struct trail *others = cell != NULL ? *trail_of(join, cell, 1 - block->port) : NULL;
     uint32_t len = others != NULL ? others->len : 0;
     ASSERT(join->match <= len); /* that side has not changed since the last step */
     while (join->match < len) {
-        put_match(op, hist_at(&join->form[1 - block->port], others, join->match++), diff);
+        put_match(op, trail_at(&join->form[1 - block->port], others, join->match++), diff);
         if (join->later_len >= LATER_MAX) {
             emit_later(op);
         }
@@ -419,7 +419,7 @@ void op_make_iterate_join(struct op *op)
     interns_init(&join->interns, &op->account);
     for (uint32_t p = 0; p < 2; p++) {
         set_side(join, &op->ports[p], p, keys[p], keys_len, p == 0 ? 0 : op->ports[0].cols);
-        join->form[p] = (struct hist_form){.words = join->side[p].words,
+        join->form[p] = (struct trail_form){.words = join->side[p].words,
                                            .interns = join->flat ? NULL : &join->interns,
                                            .pool = &join->pool,
                                            .len = &join->entries};

@@ -1,7 +1,7 @@
 /*
- * Reduce, distinct, threshold and top-k within a recursion. Of each key the history of its input
+ * Reduce, distinct, threshold and top-k within a recursion. Of each key the trail of its input
  * and of its output by iteration is kept. A key that changes at iteration i is looked at again at i
- * and then at every later iteration at which its input has history: what its rows through that
+ * and then at every later iteration at which its input has a trail: what its rows through that
  * iteration give is compared with what was put out through it, and the difference is put out there.
  * So an earlier time's iterations are corrected where they differ, and nowhere else.
  *
@@ -56,9 +56,9 @@ struct iterate_reduce {
     struct iterate_input input;
     uint32_t *keys;
     struct interns interns;
-    struct hist_form in, out, fresh_form;
+    struct trail_form in, out, fresh_form;
     uint64_t entries, fresh_entries;
-    struct cells table; /* of keys; payload: history of input, of output */
+    struct cells table; /* of keys; payload: trail of input, of output */
     struct pool pool;
     uint8_t kind;       /* of the value, when flat */
     struct byte_groups bytes;
@@ -73,7 +73,7 @@ struct iterate_reduce {
     size_t flushed;
     struct agenda_item *agenda; /* a heap, the least iteration first */
     size_t agenda_len, agenda_cap;
-    struct hist *fresh; /* of the key at hand: what it has to put out */
+    struct trail *fresh; /* of the key at hand: what it has to put out */
     uint32_t out_len;
     uint64_t words[CELLS_KEYS_MAX + ITERATE_VALUES_MAX][OUT_BLOCK];
     uint8_t nulls[CELLS_KEYS_MAX + ITERATE_VALUES_MAX][OUT_BLOCK];
@@ -134,13 +134,13 @@ static int64_t value_of(uint8_t kind, uint64_t word)
 static void add_value(const struct iterate_reduce *reduce, struct flat_sums *sums,
                       const uint64_t *entry, int64_t net)
 {
-    sums->rows = hist_plus(sums->rows, net);
-    if (reduce->in.words == 0 || hist_nulls(entry) != 0 || net == 0) {
+    sums->rows = trail_plus(sums->rows, net);
+    if (reduce->in.words == 0 || trail_nulls(entry) != 0 || net == 0) {
         return;
     }
     uint64_t word = entry[2];
     int64_t value = value_of(reduce->kind, word);
-    sums->values = hist_plus(sums->values, net);
+    sums->values = trail_plus(sums->values, net);
     sums->sum += (__int128)value * net;
     if (net < 0) {
         sums->negative = true;
@@ -158,7 +158,7 @@ static void add_value(const struct iterate_reduce *reduce, struct flat_sums *sum
 static void put_fresh(struct iterate_reduce *reduce, uint32_t nulls, const uint64_t *words,
                       int64_t copies)
 {
-    reduce->fresh = hist_add(&reduce->fresh_form, reduce->fresh, nulls, 0, copies, words);
+    reduce->fresh = trail_add(&reduce->fresh_form, reduce->fresh, nulls, 0, copies, words);
 }
 
 /* The aggregates of a group with rows. */
@@ -223,31 +223,31 @@ static void put_flat_result(struct op *op, const struct flat_sums *sums)
 
 /* The sum of one value's diffs through the iteration at hand; *at: its first entry, then the next
  * value's. *next: the least later iteration seen. */
-static int64_t net_of(const struct iterate_reduce *reduce, const struct hist *in, uint32_t *at,
+static int64_t net_of(const struct iterate_reduce *reduce, const struct trail *in, uint32_t *at,
                       uint32_t *next)
 {
-    const uint64_t *first = hist_at(&reduce->in, in, *at);
+    const uint64_t *first = trail_at(&reduce->in, in, *at);
     int64_t net = 0;
     do {
-        const uint64_t *entry = hist_at(&reduce->in, in, *at);
-        uint32_t iteration = hist_iteration(entry);
+        const uint64_t *entry = trail_at(&reduce->in, in, *at);
+        uint32_t iteration = trail_iteration(entry);
         if (iteration <= reduce->iteration) {
-            net = hist_plus(net, hist_diff(entry));
+            net = trail_plus(net, trail_diff(entry));
         } else {
             *next = iteration < *next ? iteration : *next;
         }
         ++*at;
-    } while (*at < in->len && hist_same_value(&reduce->in, hist_at(&reduce->in, in, *at),
-                                              hist_nulls(first), first + 2));
+    } while (*at < in->len && trail_same_value(&reduce->in, trail_at(&reduce->in, in, *at),
+                                              trail_nulls(first), first + 2));
     return net;
 }
 
-static void evaluate_flat(struct op *op, const struct hist *in, uint32_t *next)
+static void evaluate_flat(struct op *op, const struct trail *in, uint32_t *next)
 {
     struct iterate_reduce *reduce = op->state;
     struct flat_sums sums = {0};
     for (uint32_t at = 0; at < in->len;) {
-        const uint64_t *entry = hist_at(&reduce->in, in, at);
+        const uint64_t *entry = trail_at(&reduce->in, in, at);
         int64_t net = net_of(reduce, in, &at, next);
         add_value(reduce, &sums, entry, net);
     }
@@ -310,7 +310,7 @@ static void update_group(struct iterate_reduce *reduce, const struct batch *b)
     memset(group, 0, bytes->layout.size);
     for (uint32_t row = 0; row < b->rows; row++) {
         int64_t diff = batch_diff(b, row);
-        group->count = hist_plus(group->count, diff);
+        group->count = trail_plus(group->count, diff);
         if (bytes->layout.forms) {
             buf_clear(&reduce->scratch);
             batch_encode_row(b, row, reduce->keys, reduce->input.keys_len, false,
@@ -354,12 +354,12 @@ static void put_window(struct op *op, const struct batch *b)
     oset_range(&rows, reduce->bytes.low, reduce->bytes.high, put_window_row, reduce);
 }
 
-static void evaluate_bytes(struct op *op, const struct hist *in, uint64_t key, uint32_t *next)
+static void evaluate_bytes(struct op *op, const struct trail *in, uint64_t key, uint32_t *next)
 {
     struct iterate_reduce *reduce = op->state;
     struct byte_groups *bytes = &reduce->bytes;
     for (uint32_t at = 0; at < in->len;) {
-        const uint64_t *entry = hist_at(&reduce->in, in, at);
+        const uint64_t *entry = trail_at(&reduce->in, in, at);
         int64_t net = net_of(reduce, in, &at, next);
         if (net != 0) {
             uint32_t len;
@@ -414,9 +414,9 @@ static void emit_flat(struct op *op, const uint64_t *cell, const uint64_t *entry
     }
     for (uint32_t a = 0; a < reduce->out.words; a++) {
         reduce->words[keys_len + a][at] = entry[2 + a];
-        reduce->nulls[keys_len + a][at] = hist_nulls(entry) >> a & 1;
+        reduce->nulls[keys_len + a][at] = trail_nulls(entry) >> a & 1;
     }
-    reduce->diffs[at] = hist_diff(entry);
+    reduce->diffs[at] = trail_diff(entry);
     if (reduce->out_len == OUT_BLOCK) {
         emit_block(op);
     }
@@ -429,42 +429,42 @@ static void emit_error(struct op *op, const uint64_t *entry)
     const char *sqlstate = "XX000";
     const char *message = REDUCE_NEGATIVE;
     uint32_t len;
-    if (hist_nulls(entry) == OUT_RANGE) {
+    if (trail_nulls(entry) == OUT_RANGE) {
         sqlstate = "22003";
         message = "bigint out of range";
-    } else if (hist_nulls(entry) == OUT_BYTES_ERROR) {
+    } else if (trail_nulls(entry) == OUT_BYTES_ERROR) {
         sqlstate = (const char *)interns_bytes(&reduce->interns, entry[2], &len);
         message = sqlstate + strlen(sqlstate) + 1;
     }
     op_error(op, sqlstate, message, name != NULL ? name : "", reduce->base + reduce->iteration,
-             hist_diff(entry));
+             trail_diff(entry));
 }
 
 static void emit_entry(struct op *op, const uint64_t *cell, const uint64_t *entry)
 {
     struct iterate_reduce *reduce = op->state;
     uint32_t len;
-    if ((hist_nulls(entry) & OUT_ERRORS) != 0) {
+    if ((trail_nulls(entry) & OUT_ERRORS) != 0) {
         emit_error(op, entry);
     } else if (reduce->flat) {
         emit_flat(op, cell, entry);
     } else {
         const uint8_t *row = interns_bytes(&reduce->interns, entry[2], &len);
         batch_decode_row(row, op->kinds, op->cols, op_ok(op), 0);
-        batch_builder_end_row(op_ok(op), reduce->base + reduce->iteration, hist_diff(entry));
+        batch_builder_end_row(op_ok(op), reduce->base + reduce->iteration, trail_diff(entry));
         op_row_done(op);
     }
 }
 
-static struct hist **hist_of(const struct iterate_reduce *reduce, uint64_t *cell, uint32_t which)
+static struct trail **trail_of(const struct iterate_reduce *reduce, uint64_t *cell, uint32_t which)
 {
-    return (struct hist **)(void *)(cells_payload(&reduce->table, cell) + which);
+    return (struct trail **)(void *)(cells_payload(&reduce->table, cell) + which);
 }
 
 /* A key that has no history any more goes. */
 static void release_cell(struct iterate_reduce *reduce, uint64_t hash, uint64_t *cell)
 {
-    if (*hist_of(reduce, cell, 0) == NULL && *hist_of(reduce, cell, 1) == NULL) {
+    if (*trail_of(reduce, cell, 0) == NULL && *trail_of(reduce, cell, 1) == NULL) {
         interns_release(reduce->flat ? NULL : &reduce->interns, cell[1]);
         cells_remove(&reduce->table, hash, cell);
     }
@@ -483,31 +483,31 @@ static void schedule(struct iterate_reduce *reduce, uint64_t hash, const uint64_
 static void flush_key(struct op *op, uint64_t hash, uint64_t *cell)
 {
     struct iterate_reduce *reduce = op->state;
-    struct hist **in = hist_of(reduce, cell, 0);
-    struct hist **out = hist_of(reduce, cell, 1);
+    struct trail **in = trail_of(reduce, cell, 0);
+    struct trail **out = trail_of(reduce, cell, 1);
     uint32_t next = UINT32_MAX;
     ASSERT(reduce->fresh == NULL && (cell[0] & CELL_MARK) == 0);
-    *in = hist_settle(&reduce->in, *in);
+    *in = trail_settle(&reduce->in, *in);
     if (*in != NULL && reduce->flat) {
         evaluate_flat(op, *in, &next);
     } else if (*in != NULL) {
         evaluate_bytes(op, *in, cell[1], &next);
     }
     for (uint32_t i = 0; *out != NULL && i < (*out)->len; i++) {
-        const uint64_t *entry = hist_at(&reduce->out, *out, i);
-        if (hist_iteration(entry) <= reduce->iteration) {
-            reduce->fresh = hist_add(&reduce->fresh_form, reduce->fresh, hist_nulls(entry), 0,
-                                     -hist_diff(entry), entry + 2);
+        const uint64_t *entry = trail_at(&reduce->out, *out, i);
+        if (trail_iteration(entry) <= reduce->iteration) {
+            reduce->fresh = trail_add(&reduce->fresh_form, reduce->fresh, trail_nulls(entry), 0,
+                                     -trail_diff(entry), entry + 2);
         }
     }
-    reduce->fresh = hist_settle(&reduce->fresh_form, reduce->fresh);
+    reduce->fresh = trail_settle(&reduce->fresh_form, reduce->fresh);
     for (uint32_t i = 0; reduce->fresh != NULL && i < reduce->fresh->len; i++) {
-        const uint64_t *entry = hist_at(&reduce->out, reduce->fresh, i);
+        const uint64_t *entry = trail_at(&reduce->out, reduce->fresh, i);
         emit_entry(op, cell, entry);
-        *out = hist_add(&reduce->out, *out, hist_nulls(entry), reduce->iteration,
-                        hist_diff(entry), entry + 2);
+        *out = trail_add(&reduce->out, *out, trail_nulls(entry), reduce->iteration,
+                        trail_diff(entry), entry + 2);
     }
-    hist_free(&reduce->fresh_form, reduce->fresh);
+    trail_free(&reduce->fresh_form, reduce->fresh);
     reduce->fresh = NULL;
     if (next != UINT32_MAX) {
         schedule(reduce, hash, cell, next);
@@ -569,8 +569,8 @@ static void take_block(struct op *op)
             interns_retain(reduce->flat ? NULL : &reduce->interns, key[0]);
         }
         touch(reduce, cell, block->hash[i]);
-        struct hist **in = hist_of(reduce, cell, 0);
-        *in = hist_add(&reduce->in, *in, block->nulls[i], reduce->iteration, diff,
+        struct trail **in = trail_of(reduce, cell, 0);
+        *in = trail_add(&reduce->in, *in, block->nulls[i], reduce->iteration, diff,
                        &block->values[i * reduce->input.words]);
     }
 }
