@@ -46,6 +46,7 @@ struct post {
     struct io_listener *listener; /* the parent's */
     struct io_stream *stream;  /* being set up; NULL: dial again */
     struct carrier *carrier;   /* NULL until the session stands */
+    struct carrier_window *window; /* of its one lane */
     struct io_poller poller;   /* sends */
     struct io_timer timer;     /* dials, looks at link_interrupted, sees the end of a KILL */
     struct shm_pool *pool;     /* BY_REFERENCE: of the block below */
@@ -66,12 +67,6 @@ static void post_end(struct post *post, err_t err)
 }
 
 /* ---- sending --------------------------------------------------------------------------------- */
-
-/* A message put together before it is sent. Aligned: what is stored across two lines can not be
- * forwarded to the load that copies it, which then waits until all stores before it are done. */
-struct small {
-    _Alignas(64) uint8_t bytes[CARRIER_RUN_BYTES];
-};
 
 /* Small messages in runs, built in place. */
 static void send_small(struct post *post, uint32_t count)
@@ -98,15 +93,36 @@ static void send_small(struct post *post, uint32_t count)
     }
 }
 
-/* A worker with one thing to say, which is not to wait. */
-static void send_single(struct post *post)
+/* One thing to say, which is not to wait: in place as well. */
+static inline __attribute__((always_inline)) void send_single(struct load *load,
+                                                              struct carrier_window *window,
+                                                              size_t bytes)
+{
+    const struct carrier_message m = {.kind = FRAME_KIND_USER, .stream = 1};
+    struct carrier_line *line = carrier_post_begin(window, bytes);
+    if (bytes <= CARRIER_RUN_HEAD) {
+        load_fill(load, line->bytes);
+    } else {
+        load_fill_two(load, line->bytes, CARRIER_RUN_HEAD / sizeof(load_pair),
+                      carrier_post_more(line));
+    }
+    carrier_post_end(window, line, &m, bytes);
+}
+
+/* As long as there is room and something left, up to n of them; returns how many. */
+static uint32_t send_singles(struct post *post, uint32_t n)
 {
     struct load *load = post->load;
-    struct small small;
-    const struct carrier_message m = {.kind = FRAME_KIND_USER, .flags = CARRIER_NOW, .stream = 1,
-                                      .data = small.bytes, .len = load->shape->bytes};
-    load_fill(load, small.bytes);
-    carrier_send(post->carrier, 0, 0, &m);
+    struct carrier_window *window = post->window;
+    size_t bytes = load->shape->bytes;
+    uint32_t sent = 0;
+    ASSERT(bytes <= CARRIER_RUN_BYTES);
+    while (sent < n && (load->limit == 0 || load->sent < load->limit) &&
+           carrier_post_room(window, bytes)) {
+        send_single(load, window, bytes);
+        sent++;
+    }
+    return sent;
 }
 
 /* In a block of the arena, or a reference to the one there is. */
@@ -156,7 +172,7 @@ static void send(struct post *post, uint32_t count)
     } else if (shape->by_reference || shape->bytes > CARRIER_RUN_BYTES) {
         send_large(post, count);
     } else if (count == 1) {
-        send_single(post);
+        send_single(post->load, post->window, shape->bytes);
     } else {
         send_small(post, count);
         carrier_flush(post->carrier, 0);
@@ -188,6 +204,9 @@ static bool send_turn(struct post *post)
     while (flushes < TURN_FLUSHES && flushes * each < TURN_BYTES &&
            send_batch(post, shape->batch)) {
         flushes++;
+        if (shape->batch == 1 && shape->bytes <= CARRIER_RUN_BYTES) {
+            flushes += send_singles(post, TURN_FLUSHES - flushes);
+        }
     }
     return flushes > 0;
 }
@@ -234,6 +253,7 @@ static void on_open(void *ctx, struct carrier *carrier, uint32_t local)
     struct post *post = ctx;
     ASSERT(local == 0 && post->carrier == NULL);
     post->carrier = carrier;
+    post->window = carrier_window(carrier, 0, 0);
     if (load_sends(post->load) && post->load->shape->pattern == LOAD_PING) {
         ping(post);
     }

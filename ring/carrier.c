@@ -281,11 +281,6 @@ void carrier_flush(struct carrier *c, uint32_t local)
 
 /* ---- runs ------------------------------------------------------------------------------------ */
 
-static uint32_t run_stride(size_t len)
-{
-    return len <= CARRIER_RUN_HEAD ? 1 : 2;
-}
-
 /* Where a carrier has no room in place. */
 static void gather(struct carrier_end *end, uint32_t n, size_t len, struct carrier_run *run)
 {
@@ -295,7 +290,7 @@ static void gather(struct carrier_end *end, uint32_t n, size_t len, struct carri
         ASSERT(end->gathered != NULL);
     }
     *run = (struct carrier_run){.first = end->gathered, .lines = end->gathered, .len = n,
-                                .stride = run_stride(len), .bytes = (uint32_t)len};
+                                .stride = carrier_lines_of(len), .bytes = (uint32_t)len};
 }
 
 void carrier_run_begin(struct carrier *c, uint32_t local, uint32_t remote, uint32_t n, size_t len,
@@ -313,19 +308,28 @@ void carrier_run_begin(struct carrier *c, uint32_t local, uint32_t remote, uint3
     }
 }
 
-static void send_gathered(struct carrier *c, uint32_t local, uint32_t remote,
-                          const struct carrier_run *run, uint32_t i)
+/* Puts the bytes together that lie in private lines. */
+static void join_lines(const struct carrier_line *line, size_t len, uint8_t *bytes)
 {
-    const struct carrier_line *line = run->lines + (size_t)i * run->stride;
-    ASSERT(line->len == run->bytes);
-    uint8_t bytes[CARRIER_RUN_BYTES];
-    size_t head = run->bytes < CARRIER_RUN_HEAD ? run->bytes : CARRIER_RUN_HEAD;
+    size_t head = len < CARRIER_RUN_HEAD ? len : CARRIER_RUN_HEAD;
     memcpy(bytes, line->bytes, head);
-    if (run->stride > 1) {
-        memcpy(bytes + head, line[1].more, run->bytes - head);
+    if (len > head) {
+        memcpy(bytes + head, line[1].more, len - head);
     }
-    struct carrier_message m = {.kind = (uint8_t)line->word, .stream = line->stream, .c = line->c,
-                                .a = line->a, .b = line->b, .data = bytes, .len = run->bytes};
+}
+
+/* Sends what was written as if to the ring. */
+static void send_lines(struct carrier *c, uint32_t local, uint32_t remote,
+                       const struct carrier_line *line, uint8_t flags)
+{
+    uint8_t bytes[CARRIER_RUN_BYTES];
+    ASSERT(line->len <= CARRIER_RUN_BYTES);
+    join_lines(line, line->len, bytes);
+    /* Relaxed: private memory. */
+    uint32_t word = atomic_load_explicit(&line->word, memory_order_relaxed);
+    struct carrier_message m = {.kind = (uint8_t)word, .flags = flags, .stream = line->stream,
+                                .c = line->c, .a = line->a, .b = line->b, .data = bytes,
+                                .len = line->len};
     carrier_send(c, local, remote, &m);
 }
 
@@ -339,8 +343,41 @@ void carrier_run_end(struct carrier *c, uint32_t local, uint32_t remote,
         return;
     }
     for (uint32_t i = 0; i < n; i++) {
-        send_gathered(c, local, remote, run, i);
+        send_lines(c, local, remote, run->lines + (size_t)i * run->stride, 0);
     }
+}
+
+/* ---- posts ----------------------------------------------------------------------------------- */
+
+struct carrier_window *carrier_window(struct carrier *c, uint32_t local, uint32_t remote)
+{
+    ASSERT(local < c->ends_len && c->ends[local].open && remote < c->theirs.workers);
+    struct carrier_end *end = &c->ends[local];
+    if (c->ops->window != NULL) {
+        return c->ops->window(c, local, remote);
+    }
+    if (end->windows == NULL) {
+        size_t size = c->theirs.workers * sizeof(end->windows[0]);
+        end->windows = aligned_alloc(CARRIER_ALIGN, size);
+        ASSERT(end->windows != NULL);
+        memset(end->windows, 0, size);
+    }
+    struct carrier_window *w = &end->windows[remote];
+    w->carrier = c;
+    w->local = local;
+    w->remote = remote;
+    return w;
+}
+
+void carrier_post_aside(struct carrier_window *w)
+{
+    send_lines(w->carrier, w->local, w->remote, w->aside, CARRIER_NOW);
+}
+
+void carrier_post_wake(struct carrier_window *w)
+{
+    ASSERT(w->carrier->ops->posted != NULL);
+    w->carrier->ops->posted(w->carrier, w->local, w->remote);
 }
 
 void **carrier_slot(struct carrier *c, uint32_t local)
@@ -508,6 +545,7 @@ void carrier_release(struct carrier *c)
     for (uint32_t i = 0; i < c->ends_len; i++) {
         mailbox_free(c->ends[i].box, node_drop);
         free(c->ends[i].gathered);
+        free(c->ends[i].windows);
         if (c->ends[i].slot_shown != NULL) {
             counters_close(c->counters, c->ends[i].slot_shown);
         }

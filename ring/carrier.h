@@ -23,6 +23,9 @@
  * comes in runs as well, to a host that has `run`. Nothing else about them differs: they keep
  * their place in the order, and who has no `run` hears message for each.
  *
+ * Posts. A small message that is published by itself goes straight into the ring: carrier_window
+ * is found once, the rest is inline.
+ *
  * Sharing. A block of a pool (shm/shm.h) is built once and sent any number of times with
  * carrier_share: to any stream, worker and session, each with a header of its own. Sessions in
  * shared memory pass a reference; the others copy. The block is free when its maker has released
@@ -36,6 +39,8 @@
 #include "ring/frame/frame.h"
 #include "ring/frame/hello.h"
 #include "ring/frame/mailbox.h"
+
+#include <stdatomic.h>
 
 enum {
     CARRIER_NET = 0xFFFF, /* the net loop itself as an end, for control of the session */
@@ -77,7 +82,8 @@ enum {
 struct carrier_line {
     union {
         struct {
-            uint32_t word; /* the carrier's: which message this is, and whether it is there */
+            /* The carrier's: which message this is, and whether it is there. */
+            _Atomic uint32_t word;
             uint32_t stream;
             uint32_t c;
             uint32_t len;
@@ -102,6 +108,23 @@ struct carrier_run {
     uint32_t word;   /* the carrier's; 0: private memory */
     uint32_t bytes;  /* of each message */
 };
+
+/*
+ * Where the next messages to one worker may be posted: lines of the ring, kept open from one to the
+ * next. The sending worker's.
+ */
+struct carrier_window {
+    struct carrier_line *next; /* of the next message */
+    struct carrier_line *end;  /* lines there are, up to here; as next, or NULL: none */
+    uint64_t tally;    /* posted and not yet counted: bytes, and messages above them */
+    uint32_t words[2]; /* of messages of one and of two lines, without their kind */
+    const _Atomic uint32_t *sleeping; /* the peer's: odd while it does */
+    struct carrier *carrier;
+    uint32_t local;
+    uint32_t remote;
+    struct carrier_line aside[2]; /* for what finds no room there */
+};
+enum { CARRIER_TALLY_SHIFT = 40 }; /* of the messages; a ring's lines hold far fewer bytes */
 
 /* A small message received in a run: a private copy. */
 struct carrier_small {
@@ -308,6 +331,76 @@ carrier_run_put(const struct carrier_run *run, uint32_t i, const struct carrier_
                  run->bytes - CARRIER_RUN_HEAD);
 }
 
+/* The lane's window, from open to close. */
+struct carrier_window *carrier_window(struct carrier *c, uint32_t local, uint32_t remote);
+/* The inline calls' exceptions: the message lies in w->aside; the peer is seen asleep. */
+void carrier_post_aside(struct carrier_window *w);
+void carrier_post_wake(struct carrier_window *w);
+
+static inline __attribute__((always_inline)) uint32_t carrier_lines_of(size_t len)
+{
+    return len <= CARRIER_RUN_HEAD ? 1 : 2;
+}
+
+/* Is there room in the window for a message of len bytes? Then carrier_ready is true as well. */
+static inline __attribute__((always_inline)) bool carrier_post_room(const struct carrier_window *w,
+                                                                    size_t len)
+{
+    return (size_t)(w->end - w->next) >= carrier_lines_of(len);
+}
+
+/*
+ * One small message (len up to CARRIER_RUN_BYTES), published by itself as by CARRIER_NOW, in place:
+ *
+ *   struct carrier_line *line = carrier_post_begin(w, 16);
+ *   memcpy(line->bytes, item, 16);
+ *   carrier_post_end(w, line, &header, 16);
+ *
+ * Bytes beyond CARRIER_RUN_HEAD go where carrier_post_more points. Between the two nothing else is
+ * called on this carrier's local worker. What it costs is stores: the lines come from the peer's
+ * cache, and the fewer stores wait in the processor's queue between them, the more of them are on
+ * their way at a time. So what the carrier keeps of it is two words.
+ */
+static inline __attribute__((always_inline)) struct carrier_line *
+carrier_post_begin(struct carrier_window *w, size_t len)
+{
+    return carrier_post_room(w, len) ? w->next : w->aside;
+}
+
+/* Only when there are bytes for it. */
+static inline __attribute__((always_inline)) uint8_t *carrier_post_more(struct carrier_line *line)
+{
+    line[1].zero = 0;
+    return line[1].more;
+}
+
+/* data and len of m are ignored. */
+static inline __attribute__((always_inline)) void carrier_post_end(struct carrier_window *w,
+                                                                   struct carrier_line *line,
+                                                                   const struct carrier_message *m,
+                                                                   size_t len)
+{
+    uint32_t lines = carrier_lines_of(len);
+    ASSERT(len <= CARRIER_RUN_BYTES && m->kind >= FRAME_KIND_USER);
+    carrier_pair *head = (carrier_pair *)line;
+    /* No word yet: 0 is no lap. */
+    head[0] = (carrier_pair){(uint64_t)m->stream << 32, m->c | (uint64_t)len << 32};
+    head[1] = (carrier_pair){m->a, m->b};
+    /* Release: as in store_first (shm/produce.c), for one message. */
+    atomic_store_explicit(&line->word, w->words[lines - 1] | m->kind, memory_order_release);
+    if (__builtin_expect(line == w->aside, 0)) {
+        carrier_post_aside(w);
+        return;
+    }
+    ASSERT(line == w->next);
+    w->next = line + lines;
+    w->tally += (uint64_t)1 << CARRIER_TALLY_SHIFT | len;
+    /* Relaxed: a hint, as in look (shm/produce.c); the end of the turn looks behind a fence. */
+    if (__builtin_expect(atomic_load_explicit(w->sleeping, memory_order_relaxed) & 1, 0)) {
+        carrier_post_wake(w);
+    }
+}
+
 /* A word of the layer above's, one per local worker and session; NULL at open. */
 void **carrier_slot(struct carrier *c, uint32_t local);
 /* Ends the session for this reason (owned). Also the net loop, with local = CARRIER_NET. */
@@ -354,6 +447,10 @@ struct carrier_ops {
                       struct carrier_run *run);
     void (*run_end)(struct carrier *c, uint32_t local, uint32_t remote,
                     const struct carrier_run *run, uint32_t n);
+    /* Posts in place: the lane's window, and what carrier_post_wake is to do. NULL, both: they are
+     * sent, one by one. */
+    struct carrier_window *(*window)(struct carrier *c, uint32_t local, uint32_t remote);
+    void (*posted)(struct carrier *c, uint32_t local, uint32_t remote);
     /* Worker loop. prepare: see carrier_prepare. attach: before host->open. detach: after
      * host->close, also when there was no open or no prepare. May be NULL. */
     void (*prepare)(struct carrier *c, uint32_t local);
@@ -377,6 +474,7 @@ struct carrier_end {
     bool failed;         /* worker's: it asked for the end; further messages are dropped */
     bool building;       /* worker's: between carrier_run_begin and carrier_run_end */
     struct carrier_line *gathered; /* worker's: a run in private memory; NULL until there was one */
+    struct carrier_window *windows; /* worker's, by remote: of carriers that have none; as above */
     struct carrier_counters *counters; /* own_counters, or those of slot_shown */
     struct carrier_counters own_counters;
     struct counters_slot *slot_shown;

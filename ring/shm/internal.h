@@ -63,6 +63,8 @@ struct shm_pair {
     uint64_t published; /* of them, the peer may see */
     /* Of those it may not: the line that opens them, put in by the flush. */
     _Alignas(SHM_LINE) struct shm_desc first;
+    /* While it is open all that is filled is published, and what was posted comes on top of it. */
+    struct carrier_window window;
     uint64_t acked;     /* of them, taken by the peer */
     size_t unpublished_bytes; /* in blocks */
     uint32_t rung;      /* sleeping value at which it was last woken */
@@ -100,7 +102,9 @@ struct shm_end {
     struct shm_pair *pairs;  /* by the peer's worker */
     uint32_t pairs_len;
     uint32_t touched_len;
+    uint32_t posting_len;
     uint8_t touched[SHM_WORKERS_MAX]; /* pairs with something to store, by index */
+    uint8_t posting[SHM_WORKERS_MAX]; /* pairs whose window is open */
     size_t lane_max; /* bytes a lane may hold in blocks */
     size_t backlogs; /* pairs with a backlog */
     size_t refused;  /* pairs that are */
@@ -166,7 +170,21 @@ static inline void shm_touch(struct shm_end *end, struct shm_pair *pair, enum sh
     pair->touched |= (uint8_t)what;
 }
 
+/* Lines filled by posts that the pair's numbers do not say yet. */
+static inline uint64_t shm_posted_lines(const struct shm_pair *pair)
+{
+    const struct carrier_line *from =
+        (const struct carrier_line *)&pair->ring[pair->tail & pair->mask];
+    return pair->window.tally != 0 ? (uint64_t)(pair->window.next - from) : 0;
+}
+
 /* produce.c */
+struct carrier_window *shm_window(struct carrier *c, uint32_t local, uint32_t remote);
+/* Counts what was posted, and wakes the peer if it is seen asleep. */
+void shm_posted(struct carrier *c, uint32_t local, uint32_t remote);
+/* Counts what was posted on all lanes. */
+void shm_count_posted(struct shm_end *end);
+void shm_close_windows(struct shm_end *end);
 bool shm_ready(struct carrier *c, uint32_t local, uint32_t remote);
 void shm_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
                  struct carrier_block *out);

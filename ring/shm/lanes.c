@@ -71,6 +71,7 @@ static bool shm_poll(struct io_poller *poller)
     if (starved(end)) {
         any |= relieve(end);
     }
+    shm_count_posted(end);
     if (end->touched_len > 0 && !shm_failed(end)) {
         shm_flush_end(end);
         any = true;
@@ -194,6 +195,10 @@ static void pair_init(struct shm_end *end, uint32_t j)
     pair->shift = (uint8_t)__builtin_ctz(shm->own_shape.lines);
     pair->peer_shift = (uint8_t)__builtin_ctz(shm->peer_shape.lines);
     pair->held = mem_zalloc(sizeof(pair->held[0]) * shm->own_shape.lines);
+    pair->window.sleeping = &pair->peer_state->sleeping;
+    pair->window.carrier = &shm->base;
+    pair->window.local = end->local;
+    pair->window.remote = j;
 }
 
 static void pool_link(struct shm_end *end)
@@ -263,6 +268,7 @@ void shm_detach(struct carrier *c, uint32_t local)
     end->futex = NULL;
     io_poller_remove(c->ends[local].worker.loop, &end->poller);
     pool_unlink(end);
+    shm_close_windows(end);
     shm_void_all(end);
     for (uint32_t j = 0; j < end->pairs_len; j++) {
         struct shm_pair *pair = &end->pairs[j];

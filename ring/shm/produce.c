@@ -49,6 +49,64 @@ static inline void store_first(struct shm_pair *pair)
                           memory_order_release);
 }
 
+static inline void count_out(struct shm_end *end, uint64_t n, uint64_t bytes)
+{
+    carrier_count(&shm_counters(end)->messages_out, n);
+    carrier_count(&shm_counters(end)->bytes_out, bytes);
+}
+
+/* What was posted since the last time: the pair's numbers learn of it, and the end of the turn will
+ * look whether the peer sleeps. */
+static inline void count_posted(struct shm_end *end, struct shm_pair *pair)
+{
+    struct carrier_window *w = &pair->window;
+    if (w->tally == 0) {
+        return;
+    }
+    uint64_t messages = w->tally >> CARRIER_TALLY_SHIFT;
+    pair->tail += shm_posted_lines(pair);
+    ASSERT(pair->tail - pair->acked <= pair->mask + 1 && pair->unpublished_bytes == 0);
+    pair->published = pair->tail;
+    count_out(end, messages, w->tally & (((uint64_t)1 << CARRIER_TALLY_SHIFT) - 1));
+    carrier_count(&shm_counters(end)->batches_out, messages);
+    w->tally = 0;
+    shm_touch(end, pair, SHM_TOLD_TAIL);
+}
+
+void shm_count_posted(struct shm_end *end)
+{
+    for (uint32_t i = 0; i < end->posting_len; i++) {
+        count_posted(end, &end->pairs[end->posting[i]]);
+    }
+}
+
+static __attribute__((noinline)) void close_window(struct shm_end *end, struct shm_pair *pair)
+{
+    uint32_t i = 0;
+    count_posted(end, pair);
+    pair->window.next = pair->window.end = NULL;
+    while (&end->pairs[end->posting[i]] != pair) {
+        i++;
+        ASSERT(i < end->posting_len);
+    }
+    end->posting[i] = end->posting[--end->posting_len];
+}
+
+/* Before anything is put into the ring another way. */
+static inline void end_posts(struct shm_end *end, struct shm_pair *pair)
+{
+    if (pair->window.end != NULL) {
+        close_window(end, pair);
+    }
+}
+
+void shm_close_windows(struct shm_end *end)
+{
+    while (end->posting_len > 0) {
+        close_window(end, &end->pairs[end->posting[0]]);
+    }
+}
+
 static inline void store_ends(struct shm_end *end, struct shm_pair *pair)
 {
     ASSERT(pair->touched != 0);
@@ -82,6 +140,7 @@ static inline void look(struct shm_end *end, struct shm_pair *pair)
 void shm_flush_end(struct shm_end *end)
 {
     ASSERT(end->attached);
+    shm_count_posted(end);
     uint32_t len = end->touched_len;
     if (len == 0) {
         return;
@@ -121,7 +180,9 @@ static void publish(struct shm_end *end)
 
 void shm_flush(struct carrier *c, uint32_t local)
 {
-    publish(&shm_of(c)->ends[local]);
+    struct shm_end *end = &shm_of(c)->ends[local];
+    shm_count_posted(end);
+    publish(end);
 }
 
 /* After something was put into the ring. */
@@ -143,6 +204,7 @@ static struct shm_held *held_at(const struct shm_pair *pair, uint64_t i)
 
 bool shm_take_acks(struct shm_end *end, struct shm_pair *pair)
 {
+    count_posted(end, pair);
     ASSERT(pair->acked <= pair->published && pair->published <= pair->tail);
     /* Acquire: pairs with the release of head in store_ends; the peer no longer reads the lines
      * and blocks below. */
@@ -316,7 +378,7 @@ static bool push_item(struct shm_end *end, struct shm_pair *pair, struct shm_ite
 /* True when anything got out. */
 static bool push_backlog(struct shm_end *end, struct shm_pair *pair)
 {
-    ASSERT(pair->backlog != NULL && end->backlogs > 0);
+    ASSERT(pair->backlog != NULL && end->backlogs > 0 && pair->window.end == NULL);
     uint64_t before = pair->tail;
     while (pair->backlog != NULL && push_item(end, pair, pair->backlog)) {
         struct shm_item *item = pair->backlog;
@@ -430,6 +492,7 @@ bool shm_ready(struct carrier *c, uint32_t local, uint32_t remote)
     struct shm_end *end = &shm_of(c)->ends[local];
     struct shm_pair *pair = &end->pairs[remote];
     ASSERT(end->attached && remote < end->pairs_len);
+    count_posted(end, pair);
     if (pair->backlog == NULL && pair->tail + SHM_INLINE_LINES - pair->acked <= pair->mask + 1 &&
         lag_room(end, pair)) {
         return true;
@@ -479,6 +542,7 @@ void shm_commit(struct carrier *c, uint32_t local, uint32_t remote,
     struct shm_end *end = &shm_of(c)->ends[local];
     struct shm_pair *pair = &end->pairs[remote];
     ASSERT(end->attached && (block != NULL || len == 0));
+    end_posts(end, pair);
     if (block == NULL || block->place == IN_SCRATCH) {
         if (block != NULL) {
             end->scratch_used = false;
@@ -497,12 +561,6 @@ void shm_commit(struct carrier *c, uint32_t local, uint32_t remote,
         shm_arena_trim(&end->pool->arena, block->place, len);
         put_or_backlog(end, pair, m, block->place, len, false);
     }
-}
-
-static inline void count_out(struct shm_end *end, uint32_t n, size_t bytes)
-{
-    carrier_count(&shm_counters(end)->messages_out, n);
-    carrier_count(&shm_counters(end)->bytes_out, bytes);
 }
 
 static void send_copy(struct shm_end *end, uint32_t remote, const struct carrier_message *m)
@@ -530,54 +588,81 @@ static __attribute__((noinline)) void send_any(struct shm_end *end, uint32_t rem
     }
 }
 
-/* The bytes of a message of one or two lines, the first being d, the other at tail + 1. */
-static inline void put_bytes(struct shm_pair *pair, struct shm_desc *d, const uint8_t *data,
-                             size_t len)
+/* ---- posts ----------------------------------------------------------------------------------- */
+
+struct carrier_window *shm_window(struct carrier *c, uint32_t local, uint32_t remote)
+{
+    struct shm_end *end = &shm_of(c)->ends[local];
+    ASSERT(end->attached && remote < end->pairs_len);
+    return &end->pairs[remote].window;
+}
+
+void shm_posted(struct carrier *c, uint32_t local, uint32_t remote)
+{
+    struct shm_end *end = &shm_of(c)->ends[local];
+    count_posted(end, &end->pairs[remote]);
+    look(end, &end->pairs[remote]);
+}
+
+/* From the tail to the end of what is acknowledged, or of the ring. False: something waits to be
+ * published or for room, or there are not so many lines. */
+static __attribute__((noinline)) bool open_window(struct shm_end *end, struct shm_pair *pair,
+                                                  uint32_t lines)
+{
+    struct carrier_window *w = &pair->window;
+    end_posts(end, pair);
+    if (pair->backlog != NULL || pair->tail != pair->published || !ring_room(end, pair, lines)) {
+        return false;
+    }
+    uint64_t at = pair->tail & pair->mask;
+    uint64_t free_lines = pair->mask + 1 - (pair->tail - pair->acked);
+    uint64_t to_end = pair->mask + 1 - at;
+    uint32_t lap = shm_lap(pair->tail, pair->shift);
+    if (to_end < lines) {
+        return false;
+    }
+    w->next = (struct carrier_line *)&pair->ring[at];
+    w->end = w->next + (free_lines < to_end ? free_lines : to_end);
+    w->words[0] = shm_word(0, WHOLE, 1, lap);
+    w->words[1] = shm_word(0, WHOLE, 2, lap);
+    end->posting[end->posting_len++] = (uint8_t)(pair - end->pairs);
+    return true;
+}
+
+/* The bytes of a message of one or two lines, further ones where more points. */
+static inline void put_bytes(uint8_t *bytes, uint8_t *more, const uint8_t *data, size_t len)
 {
     if (len <= SHM_INLINE_HEAD) {
-        carrier_copy(d->bytes, data, len);
+        carrier_copy(bytes, data, len);
         return;
     }
-    struct shm_line *line = &pair->ring[(pair->tail + 1) & pair->mask];
-    carrier_copy(d->bytes, data, SHM_INLINE_HEAD);
-    line->word = 0;
-    carrier_copy(line->bytes, data + SHM_INLINE_HEAD, len - SHM_INLINE_HEAD);
+    carrier_copy(bytes, data, SHM_INLINE_HEAD);
+    carrier_copy(more, data + SHM_INLINE_HEAD, len - SHM_INLINE_HEAD);
 }
 
-/* A message that waits for nobody and that nobody waits for: straight into the ring, since its
- * stores come all at once, the word last. */
-static inline void put_now(struct shm_end *end, struct shm_pair *pair,
-                           const struct carrier_message *m, uint32_t lines)
+/* A message that waits for nobody and that nobody waits for. */
+static inline void post(struct carrier_window *w, const struct carrier_message *m)
 {
-    struct shm_desc *d = (struct shm_desc *)&pair->ring[pair->tail & pair->mask];
-    uint32_t word = shm_word(m->kind, WHOLE, lines, shm_lap(pair->tail, pair->shift));
-    ASSERT(pair->tail == pair->published && m->kind >= FRAME_KIND_USER);
-    put_bytes(pair, d, m->data, m->len);
-    d->stream = m->stream;
-    d->c = m->c;
-    d->len = (uint32_t)m->len;
-    d->a = m->a;
-    d->b = m->b;
-    pair->tail = pair->published += lines;
-    /* Release: as in store_first. */
-    atomic_store_explicit(&d->word, word, memory_order_release);
-    carrier_count(&shm_counters(end)->batches_out, 1);
-    shm_touch(end, pair, SHM_TOLD_TAIL);
-    look(end, pair);
+    struct carrier_line *line = carrier_post_begin(w, m->len);
+    uint8_t *more = m->len > SHM_INLINE_HEAD ? carrier_post_more(line) : NULL;
+    put_bytes(line->bytes, more, m->data, m->len);
+    carrier_post_end(w, line, m, m->len);
 }
 
-/*
- * Small messages go the short way. What it costs is stores: the lines come from the peer's cache,
- * and the fewer stores wait in the processor's queue between them, the more lines are on their way
- * at a time.
- */
+/* Small messages go the short way. */
 void shm_send(struct carrier *c, uint32_t local, uint32_t remote, const struct carrier_message *m)
 {
     struct shm_end *end = &shm_of(c)->ends[local];
     struct shm_pair *pair = &end->pairs[remote];
     ASSERT(end->attached && remote < end->pairs_len);
     size_t len = m->len;
-    uint32_t lines = len <= SHM_INLINE_HEAD ? 1 : 2;
+    uint32_t lines = carrier_lines_of(len);
+    if ((m->flags & CARRIER_NOW) != 0 && len <= CARRIER_RUN_BYTES &&
+        (carrier_post_room(&pair->window, len) || open_window(end, pair, lines))) {
+        post(&pair->window, m);
+        return;
+    }
+    end_posts(end, pair);
     uint64_t tail = pair->tail + lines;
     if (len > CARRIER_RUN_BYTES || pair->backlog != NULL || tail - pair->acked > pair->mask + 1 ||
         tail - pair->published >= SHM_BATCH_LINES) {
@@ -585,18 +670,21 @@ void shm_send(struct carrier *c, uint32_t local, uint32_t remote, const struct c
         return;
     }
     count_out(end, 1, len);
-    if ((m->flags & CARRIER_NOW) != 0 && pair->tail == pair->published) {
-        put_now(end, pair, m, lines);
-        return;
-    }
     ASSERT(m->kind >= FRAME_KIND_USER);
-    put_bytes(pair, put_head(pair, m, WHOLE, lines, len), m->data, len);
+    struct shm_desc *d = put_head(pair, m, WHOLE, lines, len);
+    struct shm_line *further = &pair->ring[(pair->tail + 1) & pair->mask];
+    if (lines > 1) {
+        further->word = 0;
+    }
+    put_bytes(d->bytes, further->bytes, m->data, len);
     pair->tail = tail;
     shm_touch(end, pair, SHM_TAIL);
     if ((m->flags & CARRIER_NOW) != 0) {
         publish_pair(end, pair);
     }
 }
+
+/* ---- runs ------------------------------------------------------------------------------------ */
 
 /* Messages of so many lines (1 or 2) that there is room for in one piece: the ring may end before
  * that. */
@@ -614,6 +702,7 @@ bool shm_run_begin(struct carrier *c, uint32_t local, uint32_t remote, uint32_t 
     struct shm_pair *pair = &end->pairs[remote];
     uint32_t lines = len <= SHM_INLINE_HEAD ? 1 : 2;
     ASSERT(end->attached && remote < end->pairs_len && lines == shm_lines_of(len));
+    end_posts(end, pair);
     uint64_t room = run_room(pair, lines);
     if (room < n && pair->backlog == NULL && shm_take_acks(end, pair)) {
         room = run_room(pair, lines);
@@ -640,7 +729,8 @@ void shm_run_end(struct carrier *c, uint32_t local, uint32_t remote, const struc
     /* What was filled and is not sent must not be there when the reader comes by. Message 0 may
      * have been built aside. */
     for (uint32_t i = n > 0 || run->first == run->lines ? n : 1; i < run->len; i++) {
-        run->lines[(size_t)i * run->stride].word = 0;
+        /* Relaxed: before the release of whatever opens what comes next. */
+        atomic_store_explicit(&run->lines[(size_t)i * run->stride].word, 0, memory_order_relaxed);
     }
     if (n == 0) {
         return;
@@ -655,6 +745,7 @@ void shm_share(struct carrier *c, uint32_t local, uint32_t remote,
                const struct carrier_message *m, const struct carrier_block *block, size_t len)
 {
     struct shm_end *end = &shm_of(c)->ends[local];
+    end_posts(end, &end->pairs[remote]);
     if (block->owner != end->pool->pool || len <= SHM_INLINE_MAX) {
         struct carrier_message copied = *m;
         copied.data = block->data;

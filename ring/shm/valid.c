@@ -75,8 +75,11 @@ err_t shm_peer_check(const struct shm_carrier *shm)
 bool shm_pair_valid(const struct shm_end *end, const struct shm_pair *pair)
 {
     uint64_t lines = pair->mask + 1;
-    bool own = pair->acked <= pair->published && pair->published <= pair->tail &&
-               pair->tail - pair->acked <= lines && pair->held_end - pair->held_first <= lines &&
+    uint64_t posted = shm_posted_lines(pair);
+    bool own = pair->acked <= pair->published + posted && pair->published <= pair->tail &&
+               pair->tail + posted - pair->acked <= lines &&
+               (pair->window.end == NULL || pair->published == pair->tail) &&
+               pair->held_end - pair->held_first <= lines &&
                (pair->backlog == NULL) == (pair->backlog_last == NULL);
     size_t bytes = 0;
     for (uint64_t i = pair->held_first; own && i != pair->held_end; i++) {
@@ -88,7 +91,7 @@ bool shm_pair_valid(const struct shm_end *end, const struct shm_pair *pair)
     /* Acquire: as in shm_take_acks. */
     uint64_t head = atomic_load_explicit(&pair->peer->head, memory_order_acquire);
     return own && bytes == pair->held_bytes &&
-           head - pair->acked <= pair->published - pair->acked;
+           head - pair->acked <= pair->published + posted - pair->acked;
 }
 
 bool shm_session_valid(const struct shm_carrier *shm)

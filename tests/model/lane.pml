@@ -3,7 +3,7 @@
  * lines, an arena of blocks that come back in any order. A message lies in one line, in two, or in
  * a block that a line names. There is no tail: a first line carries the lap, which time round the
  * ring it was written. Lines are filled one after the other; the one that opens a batch is kept
- * aside until the batch is published; a message published alone (put_now) is a batch of one. Either
+ * aside until the batch is published; a message published alone is a batch of one. Either
  * side may be killed between any two steps.
  *
  * Memory. A store is first the writer's own and reaches memory later. Plain stores (lines and their

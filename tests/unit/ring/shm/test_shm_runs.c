@@ -1,7 +1,7 @@
 /*
- * Runs of small messages between two carriers, over shared memory and over TCP, mixed with messages
- * sent singly, at once and in blocks, more of them in a turn than the ring has lines: all arrive in
- * order, each as it was sent, whoever takes runs and whoever does not.
+ * Runs and posts of small messages between two carriers, over shared memory and over TCP, mixed
+ * with messages sent singly, at once and in blocks, more of them in a turn than the ring has lines:
+ * all arrive in order, each as it was sent, whoever takes runs and whoever does not.
  */
 #include "tests/unit/harness.h"
 
@@ -35,6 +35,7 @@ struct stage {
     uint64_t sent, received;
     uint64_t bytes_sent;
     uint64_t in_runs, longest;
+    uint64_t posted_in_place;
     bool wrong;
     uint8_t pattern[BLOCK + 256];
 };
@@ -87,9 +88,31 @@ static void send_one(struct stage *s, size_t len, uint8_t flags)
     s->bytes_sent += len;
 }
 
+static void post(struct stage *s, size_t len)
+{
+    struct carrier_window *w = carrier_window(s->sides[0].carrier, 0, 0);
+    struct carrier_message m = message(s, s->sent++, len);
+    struct carrier_line *line = carrier_post_begin(w, len);
+    s->posted_in_place += line != w->aside ? 1 : 0;
+    memcpy(line->bytes, m.data, len < CARRIER_RUN_HEAD ? len : CARRIER_RUN_HEAD);
+    if (len > CARRIER_RUN_HEAD) {
+        memcpy(carrier_post_more(line), m.data + CARRIER_RUN_HEAD, len - CARRIER_RUN_HEAD);
+    }
+    carrier_post_end(w, line, &m, len);
+    s->bytes_sent += len;
+}
+
+static void post_some(struct stage *s)
+{
+    for (uint64_t n = 1 + rnd(s) % 40; n > 0; n--) {
+        post(s, rnd(s) % (CARRIER_RUN_BYTES + 1));
+    }
+}
+
 static void send_some(struct stage *s)
 {
-    switch (rnd(s) % 6) {
+    switch (rnd(s) % 7) {
+    case 6: post_some(s); return;
     case 0: send_one(s, rnd(s) % 300, 0); return;
     case 1: send_one(s, rnd(s) % 120, CARRIER_NOW); return;
     case 2: send_run(s, 1 + (uint32_t)rnd(s) % CARRIER_RUN_MAX, rnd(s) % 33); return;
@@ -223,6 +246,7 @@ static void start(struct io_loop *loop, void *arg)
 
 static void check(const struct stage *s)
 {
+    carrier_flush(s->sides[0].carrier, 0); /* what was posted last is counted */
     const struct carrier_counters *out = carrier_counters(s->sides[0].carrier, 0);
     const struct carrier_counters *in = carrier_counters(s->sides[1].carrier, 0);
     CU_ASSERT_FALSE(s->wrong);
@@ -234,6 +258,7 @@ static void check(const struct stage *s)
     CU_ASSERT_EQUAL(atomic_load_explicit(&in->bytes_in, memory_order_relaxed), s->bytes_sent);
     CU_ASSERT_EQUAL(s->in_runs > 0, s->shm && s->runs);
     CU_ASSERT_TRUE(s->in_runs == 0 || s->longest == CARRIER_RUN_MAX);
+    CU_ASSERT_EQUAL(s->posted_in_place > 0, s->shm);
     if (s->shm) { /* the ring was full */
         CU_ASSERT_TRUE(atomic_load_explicit(&out->stalls, memory_order_relaxed) > 0);
     }
