@@ -169,6 +169,72 @@ static void add_columns(struct columns *c, const char *alias, const char *table)
     }
 }
 
+static void add_column(struct columns *c, const char *alias, const char *name, bool is_int)
+{
+    if (c->len < ARRAY_LEN(c->items)) {
+        struct column *to = &c->items[c->len++];
+        snprintf(to->name, sizeof(to->name), "%s.%s", alias, name);
+        to->is_int = is_int;
+    }
+}
+
+/* A number that is small, whatever it is made of: series are as long. */
+static void small_int(struct random_sql *g, const struct columns *in, struct buf *out)
+{
+    buf_append_str(out, "((");
+    int_expr(g, in, out);
+    buf_append_str(out, ") % 4)");
+}
+
+/* A set-returning function of columns to its left, its own columns added to own. */
+static void function_item(struct random_sql *g, const struct columns *seen, const char *alias,
+                          struct columns *own, struct buf *out)
+{
+    g->depth++;
+    switch (below(g, 5)) {
+    case 0:
+        buf_append_str(out, "generate_series(1, ");
+        small_int(g, seen, out);
+        buf_printf(out, ") %s (c1)", alias);
+        add_column(own, alias, "c1", true);
+        break;
+    case 1:
+        buf_append_str(out, "unnest(array[");
+        int_expr(g, seen, out);
+        buf_append_str(out, ", ");
+        int_expr(g, seen, out);
+        buf_printf(out, "]) %s (c1)", alias);
+        add_column(own, alias, "c1", true);
+        break;
+    case 2:
+        buf_append_str(out, "unnest(array[");
+        int_expr(g, seen, out);
+        buf_append_str(out, ", 3, null], array[");
+        text_expr(g, seen, out);
+        buf_printf(out, "]) with ordinality %s (c1, c2, c3)", alias);
+        add_column(own, alias, "c1", true);
+        add_column(own, alias, "c2", false);
+        add_column(own, alias, "c3", true);
+        break;
+    case 3:
+        buf_append_str(out, "string_to_table(");
+        text_expr(g, seen, out);
+        buf_printf(out, ", 'e') %s (c1)", alias);
+        add_column(own, alias, "c1", false);
+        break;
+    default:
+        buf_append_str(out, "rows from (generate_series(");
+        small_int(g, seen, out);
+        buf_append_str(out, ", 2), string_to_table(");
+        text_expr(g, seen, out);
+        buf_printf(out, ", 'o')) %s (c1, c2)", alias);
+        add_column(own, alias, "c1", true);
+        add_column(own, alias, "c2", false);
+        break;
+    }
+    g->depth--;
+}
+
 /* One item of FROM, its columns added to own. */
 static void from_item(struct random_sql *g, const struct columns *outer, struct columns *own,
                       bool lateral, struct buf *out)
@@ -176,21 +242,22 @@ static void from_item(struct random_sql *g, const struct columns *outer, struct 
     static const char *const tables[] = {"t", "s", "u"};
     char alias[16];
     snprintf(alias, sizeof(alias), "q%u", g->aliases++);
+    struct columns seen = *outer;
+    for (uint32_t i = 0; lateral && i < own->len && seen.len < 64; i++) {
+        seen.items[seen.len++] = own->items[i];
+    }
+    if (lateral && below(g, 4) == 0) {
+        function_item(g, &seen, alias, own, out);
+        return;
+    }
     if (g->depth < 2 && below(g, 4) == 0) {
-        struct columns seen = *outer;
-        for (uint32_t i = 0; lateral && i < own->len && seen.len < 64; i++) {
-            seen.items[seen.len++] = own->items[i];
-        }
         g->depth++;
         buf_append_str(out, lateral ? "lateral (" : "(");
         query(g, &seen, 2, true, out);
         buf_printf(out, ") %s (c1, c2)", alias);
         g->depth--;
-        for (int i = 1; i <= 2 && own->len < 64; i++) {
-            struct column *to = &own->items[own->len++];
-            snprintf(to->name, sizeof(to->name), "%s.c%d", alias, i);
-            to->is_int = true;
-        }
+        add_column(own, alias, "c1", true);
+        add_column(own, alias, "c2", true);
         return;
     }
     const char *table = tables[below(g, 3)];
@@ -233,11 +300,30 @@ static void from_clause(struct random_sql *g, const struct columns *outer, struc
 static void aggregate(struct random_sql *g, const struct columns *in, struct buf *out)
 {
     static const char *const aggs[] = {"count(",  "min(",    "max(",    "sum(", "bit_and(",
-                                       "bit_or(", "bit_xor(", "bit_xor(distinct "};
-    if (below(g, 4) > 0) {
-        buf_append_str(out, aggs[below(g, 8)]);
+                                       "bit_or(", "bit_xor(", "bit_xor(distinct ",
+                                       "count(distinct ", "sum(distinct "};
+    uint32_t kind = below(g, 9);
+    if (kind > 2) {
+        buf_append_str(out, aggs[below(g, 10)]);
         column(g, in, true, out);
-        buf_append_str(out, ")::int");
+        buf_append_str(out, ")");
+        if (kind > 6) {
+            g->depth += 2; /* no subqueries: those of an outer query's columns are refused */
+            buf_append_str(out, " filter (where ");
+            bool_expr(g, in, out);
+            buf_append_str(out, ")");
+            g->depth -= 2;
+        }
+        buf_append_str(out, "::int");
+        return;
+    }
+    if (kind == 2) { /* in the select list it gives rows: those of the longest one */
+        buf_append_str(out, "unnest(array_agg(");
+        struct buf by = {0};
+        column(g, in, true, &by);
+        buf_printf(out, "%.*s order by %.*s))", (int)by.len, (const char *)by.data, (int)by.len,
+                   (const char *)by.data);
+        buf_free(&by);
         return;
     }
     /* The whole text at each place of its order, as a number. */
@@ -254,6 +340,49 @@ static void aggregate(struct random_sql *g, const struct columns *in, struct buf
                below(g, 2) == 0 ? " desc" : "",
                below(g, 3) == 0 ? " filter (where true)" : "");
     buf_free(&arg);
+}
+
+/* One over rows in an order of all their columns: those that are peers are the same. */
+static void total_window(struct random_sql *g, const struct columns *in, struct buf *out)
+{
+    static const char *const calls[] = {"row_number()", "ntile(3)", "lag(", "lead(",
+                                        "first_value(", "nth_value(", "sum(", "count("};
+    static const char *const frames[] = {
+        "", " rows between 1 preceding and 1 following",
+        " rows between unbounded preceding and 2 preceding",
+        " rows between current row and unbounded following exclude current row"};
+    uint32_t call = below(g, 8);
+    buf_append_str(out, calls[call]);
+    if (call >= 2) {
+        column(g, in, true, out);
+        buf_append_str(out, call == 5 ? ", 2)" : call == 2 ? ", 2, 7)" : ")");
+    }
+    buf_append_str(out, " over (");
+    if (below(g, 3) == 0) {
+        buf_append_str(out, "partition by ");
+        column(g, in, true, out);
+    }
+    for (uint32_t i = 0; i < in->len; i++) {
+        buf_printf(out, "%s%s%s", i == 0 ? " order by " : ", ", in->items[i].name,
+                   below(g, 4) == 0 ? " desc" : "");
+    }
+    buf_printf(out, "%s)::int", call >= 4 ? frames[below(g, 4)] : "");
+}
+
+/* A set-returning function in a select list. */
+static void table_target(struct random_sql *g, const struct columns *in, struct buf *out)
+{
+    if (below(g, 2) == 0) {
+        buf_append_str(out, "generate_series(0, ");
+        small_int(g, in, out);
+        buf_append_str(out, ")");
+        return;
+    }
+    buf_append_str(out, "unnest(array[");
+    int_expr(g, in, out);
+    buf_append_str(out, ", ");
+    int_expr(g, in, out);
+    buf_append_str(out, ", 4])");
 }
 
 /* A window function whose answer does not depend on the order of peers, as a number. */
@@ -298,6 +427,60 @@ static void window(struct random_sql *g, const struct columns *in, struct buf *o
     buf_free(&by);
 }
 
+static void plain_target(struct random_sql *g, const struct columns *own,
+                         const struct columns *all, struct buf *out)
+{
+    uint32_t kind = below(g, 14);
+    if (kind <= 1 && own->items[0].is_int) {
+        window(g, own, out);
+    } else if (kind == 2) {
+        total_window(g, own, out);
+    } else if (kind == 3) {
+        table_target(g, all, out);
+    } else {
+        int_expr(g, all, out);
+    }
+}
+
+/* The first key comes first, so that groups are told apart. */
+static void grouped_target(struct random_sql *g, const struct columns *own, uint32_t i,
+                           const char *const *keys, struct buf *out)
+{
+    if (i == 0 && keys[0] != NULL) {
+        buf_append_str(out, keys[0]);
+    } else if (i == 1 && keys[1] != NULL && below(g, 6) == 0) {
+        buf_printf(out, "max(%s)", keys[1]);
+    } else {
+        aggregate(g, own, out);
+    }
+}
+
+/* By one key or two, or by sets of them. */
+static void group_clause(struct random_sql *g, const char *const *keys, struct buf *out)
+{
+    static const char *const forms[] = {"1",
+                                        "1",
+                                        "1, 2",
+                                        "rollup (1)",
+                                        "rollup (1, 2)",
+                                        "cube (1, 2)",
+                                        "grouping sets ((1), ())",
+                                        "grouping sets ((1, 2), (2), (1), ())",
+                                        "1, grouping sets ((2), ())"};
+    const char *form = forms[below(g, keys[1] != NULL ? 9 : 2)];
+    buf_append_str(out, " group by ");
+    for (const char *c = form; *c != '\0'; c++) {
+        if (*c == '1' || *c == '2') {
+            buf_append_str(out, keys[*c - '1']);
+        } else {
+            buf_append_byte(out, (uint8_t)*c);
+        }
+    }
+    if (below(g, 3) == 0) {
+        buf_append_str(out, " having count(*) > 1");
+    }
+}
+
 static void select_query(struct random_sql *g, const struct columns *outer, uint32_t cols,
                          struct buf *out)
 {
@@ -311,35 +494,28 @@ static void select_query(struct random_sql *g, const struct columns *outer, uint
     bool grouped = below(g, 4) == 0;
     bool distinct = !grouped && below(g, 5) == 0;
     buf_append_str(out, distinct ? "select distinct " : "select ");
-    const char *key = own.items[0].is_int ? own.items[0].name : NULL;
+    const char *keys[2] = {NULL, NULL};
+    for (uint32_t i = 0, k = 0; i < own.len && k < 2; i++) {
+        if (own.items[i].is_int) {
+            keys[k++] = own.items[i].name;
+        }
+    }
     for (uint32_t i = 0; i < cols; i++) {
         buf_append_str(out, i > 0 ? ", " : "");
-        if (!grouped && below(g, 6) == 0 && own.items[0].is_int) {
-            window(g, &own, out);
-        } else if (!grouped) {
-            int_expr(g, &all, out);
-        } else if (i == 0 && key != NULL) {
-            buf_append_str(out, key);
+        if (grouped) {
+            grouped_target(g, &own, i, keys, out);
         } else {
-            aggregate(g, &own, out);
+            plain_target(g, &own, &all, out);
         }
     }
     buf_printf(out, " from %.*s", (int)from.len, (const char *)from.data);
     buf_free(&from);
-    if (below(g, 3) > 0) {
+    if (below(g, 5) < 2) {
         buf_append_str(out, " where ");
         bool_expr(g, &all, out);
     }
-    if (grouped && key != NULL) {
-        static const char *const forms[] = {"%s", "%s", "rollup (%s)", "grouping sets ((%s), ())"};
-        struct buf by = {0};
-        const char *form = forms[below(g, 4)], *at = strstr(form, "%s");
-        buf_printf(&by, "%.*s%s%s", (int)(at - form), form, key, at + 2);
-        buf_printf(out, " group by %s", buf_cstr(&by));
-        buf_free(&by);
-        if (below(g, 3) == 0) {
-            buf_append_str(out, " having count(*) > 1");
-        }
+    if (grouped && keys[0] != NULL) {
+        group_clause(g, keys, out);
     }
 }
 
@@ -353,6 +529,13 @@ static void query(struct random_sql *g, const struct columns *outer, uint32_t co
     if (g->depth < 3 && below(g, 7) == 0) {
         buf_append_str(out, sets[below(g, 6)]);
         select_query(g, outer, cols, out);
+    }
+    if (below(g, 7) == 0) { /* by all columns: any rows that could change places are the same */
+        for (uint32_t i = 0; i < cols; i++) {
+            buf_printf(out, "%s%u%s", i == 0 ? " order by " : ", ", i + 1,
+                       below(g, 3) == 0 ? " desc" : "");
+        }
+        buf_printf(out, " limit %u offset %u", 1 + below(g, 6), below(g, 3));
     }
 }
 
