@@ -18,7 +18,7 @@ enum {
     LOOKS = 32,                  /* between two looks at the clock, */
     FINDS = 8,                   /* or so many that found work */
     KEEN_NS = 1000,              /* so long without a pause between looks */
-    YIELD_NS = 5000,             /* from one yield to the next */
+    YIELD_NS = 12000,            /* from one yield to the next */
     YIELD_LONG_NS = 3000,        /* a yield that took longer let somebody else run */
     CROWDED_NS = 2 * 1000 * 1000,
     ROUND_NS = 20 * 1000,        /* the longest without a round of everything */
