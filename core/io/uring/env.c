@@ -190,9 +190,7 @@ static void post(struct io_loop *base, struct io_task *task)
         atomic_exchange_explicit(&loop->sleeping, 0, memory_order_seq_cst) != 0) {
         /* Relaxed: a measurement; pairs with loop_sleep, which may see it one sleep late. */
         atomic_store_explicit(&loop->rung_ns, uring_mono_ns(), memory_order_relaxed);
-        uint64_t one = 1;
-        ssize_t written = write(loop->wake_fd, &one, sizeof(one));
-        ASSERT(written == sizeof(one));
+        uring_rouse(loop);
     }
 }
 

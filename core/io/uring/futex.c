@@ -13,6 +13,7 @@
 enum {
     OP_FUTEX_WAIT = 51,     /* IORING_OP_FUTEX_WAIT */
     FUTEX2_WORD_U32 = 0x02, /* FUTEX2_SIZE_U32; without FUTEX2_PRIVATE: other processes wake it */
+    FUTEX2_WORD_PRIVATE = 0x80, /* FUTEX2_PRIVATE */
 };
 
 /* Owned by its loop. One wait at a time is in the kernel; one that was not woken in its sleep stays
@@ -114,6 +115,34 @@ void uring_futex_close(struct io_futex *base)
     }
     uring_object_remove(&futex->object);
     futex_free(&futex->object);
+}
+
+/*
+ * The kernel compares the word again before it waits, so a rouse in between ends the wait at once.
+ * Two wakes there and back cost 27 us by futex here, 35 by an eventfd.
+ */
+void uring_futex_prep_roused(struct uring_loop *loop, struct io_uring_sqe *sqe)
+{
+    ASSERT(loop->futex && loop->wake_fd < 0);
+    /* Relaxed: compared again; what was posted before is found by loop_sleep's last look. */
+    uint32_t seen = atomic_load_explicit(&loop->roused, memory_order_relaxed);
+    io_uring_prep_rw(OP_FUTEX_WAIT, sqe, FUTEX2_WORD_U32 | FUTEX2_WORD_PRIVATE,
+                     (const void *)&loop->roused, 0, seen);
+    sqe->addr3 = FUTEX_BITSET_MATCH_ANY;
+}
+
+void uring_rouse(struct uring_loop *loop)
+{
+    if (loop->wake_fd >= 0) {
+        uint64_t one = 1;
+        ssize_t written = write(loop->wake_fd, &one, sizeof(one));
+        ASSERT(written == sizeof(one));
+        return;
+    }
+    /* Relaxed: the wake is the kernel's, which orders it against its look at the word. */
+    atomic_fetch_add_explicit(&loop->roused, 1, memory_order_relaxed);
+    long woken = syscall(SYS_futex, &loop->roused, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    ASSERT(woken >= 0);
 }
 
 void io_futex_wake(const _Atomic uint32_t *word)

@@ -130,11 +130,16 @@ static void buffers_open(struct uring_loop *loop)
     io_uring_buf_ring_advance(loop->buf_ring, URING_RECV_BUFFERS);
 }
 
-/* A read of the eventfd is always under way: a post ends the wait of a sleeping loop. */
+/* A wait for the futex, or a read of the eventfd, is always under way: a post ends the wait of a
+ * sleeping loop. */
 static void wake_arm(struct uring_loop *loop)
 {
     struct io_uring_sqe *sqe = uring_sqe(loop, &loop->wake_req);
-    io_uring_prep_read(sqe, loop->wake_fd, &loop->wake_value, sizeof(loop->wake_value), 0);
+    if (loop->wake_fd < 0) {
+        uring_futex_prep_roused(loop, sqe);
+    } else {
+        io_uring_prep_read(sqe, loop->wake_fd, &loop->wake_value, sizeof(loop->wake_value), 0);
+    }
     io_uring_sqe_set_data(sqe, &loop->wake_req);
 }
 
@@ -157,7 +162,7 @@ err_t uring_loop_open(struct uring_loop *loop)
     loop->base.thread = pthread_self();
     loop->base.counters = &loop->base.own_counters;
     err_t err = ring_open(loop);
-    if (err == ERR_OK) {
+    if (err == ERR_OK && !loop->futex) {
         loop->wake_fd = eventfd(0, EFD_CLOEXEC);
         err = loop->wake_fd < 0 ? err_errno(errno, "eventfd") : ERR_OK;
     }
@@ -503,7 +508,7 @@ static void loop_sleep(struct uring_loop *loop)
             uring_note_wake(&loop->base, rung);
         }
     }
-    /* Relaxed: a poster that still reads 1 writes to the eventfd once for nothing. */
+    /* Relaxed: a poster that still reads 1 rouses once for nothing. */
     atomic_store_explicit(&loop->sleeping, 0, memory_order_relaxed);
     pollers_disarm(loop);
 }

@@ -109,10 +109,11 @@ struct uring_loop {
     size_t inflight; /* requests in the kernel */
 
     struct uring_tasks tasks;
-    _Atomic int sleeping; /* 1: whoever posts must write to wake_fd */
-    int wake_fd; /* eventfd; the only field others use besides tasks and sleeping */
+    _Atomic int sleeping; /* 1: whoever posts must end the sleep: uring_rouse */
+    _Atomic uint32_t roused; /* grows with each rouse; what the loop waits for, by futex */
+    int wake_fd; /* eventfd, where futexes will not do, else -1; others write to it */
     uint64_t wake_value; /* where the kernel reads the eventfd into; not looked at */
-    struct uring_req wake_req; /* the read that is always under way */
+    struct uring_req wake_req; /* the wait or read that is always under way */
 
     struct io_timer **timers; /* binary heap, 1-based: timers[0] is unused */
     size_t timers_len; /* timers[1] to timers[timers_len] are armed */
@@ -294,5 +295,9 @@ err_t uring_futex_open(struct io_loop *loop, const _Atomic uint32_t *word,
                        void (*woken)(void *arg), void *arg, struct io_futex **out);
 void uring_futex_arm(struct io_futex *futex, uint32_t seen);
 void uring_futex_close(struct io_futex *futex);
+/* Makes the request a wait for loop->roused, a word of this process alone. */
+void uring_futex_prep_roused(struct uring_loop *loop, struct io_uring_sqe *sqe);
+/* Any thread: ends the sleep that the loop is in, or about to begin. */
+void uring_rouse(struct uring_loop *loop);
 
 #endif
