@@ -31,7 +31,8 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-enum { ACTIVE = 1, IDLE = 2, HELD = 3, HELD_BYTES = 64 * 1024, HELD_CREDIT = 1 << 30 };
+/* HELD_BYTES: a lane is full of lines as it is full of bytes, which is the most a death leaves. */
+enum { ACTIVE = 1, IDLE = 2, HELD = 3, HELD_BYTES = 4 * 1024, HELD_CREDIT = 1 << 30 };
 #define SETTLED_NS 20000000 /* nothing was sent to victims for so long: they hold all they will */
 
 /* Shared by all processes. Relaxed throughout: numbers to look at, they order nothing. */

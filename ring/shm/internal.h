@@ -30,15 +30,6 @@ struct shm_item {
     uint8_t *data; /* behind this struct, aligned; NULL when in the arena or empty */
 };
 
-/* A block the peer may read; what to free is never read back from shared memory. */
-struct shm_held {
-    uint64_t at; /* line of its descriptor */
-    uint64_t offset;
-    uint32_t len; /* bytes; 0: those of the reference before it, to the same block */
-    bool shared;
-    bool gone; /* taken back: there is no reference any more */
-};
-
 /* What the next flush has to store, and what was stored since the last fence. */
 enum shm_touched { SHM_TAIL = 1, SHM_HEAD = 2, SHM_TOLD_TAIL = 4, SHM_TOLD_HEAD = 8 };
 

@@ -103,30 +103,62 @@ void shm_pool_hurry(struct shm_pool_worker *w)
 
 /* ---- the end of a session -------------------------------------------------------------------- */
 
-static size_t held_count(const struct shm_end *end)
+/* Of those the peer has claimed, which are the oldest: how many, and the first behind them. */
+static size_t claimed_count(const struct shm_pair *pair, uint64_t claimed, uint64_t *end)
 {
     size_t n = 0;
-    for (uint32_t j = 0; j < end->pairs_len; j++) {
-        n += end->pairs[j].held_end - end->pairs[j].held_first;
+    uint64_t i = pair->held_first;
+    for (; i != pair->held_end; i++) {
+        const struct shm_held *held = &pair->held[i & pair->mask];
+        if (held->at >= claimed || held->at >= pair->published) {
+            break;
+        }
+        n += held->gone ? 0 : 1;
     }
+    *end = i;
     return n;
 }
 
-static void void_pair(struct shm_end *end, struct shm_pair *pair, struct shm_return *kept)
+/* The claimed ones stay until the peer is proved done. They are few (CLAIM_BYTES in take.c), or the
+ * peer lies. */
+static void keep_claimed(struct shm_end *end, struct shm_pair *pair, uint64_t claimed)
 {
-    uint64_t claimed = void_below(pair, SHM_VOID_ALL);
-    for (uint64_t i = pair->held_first; i != pair->held_end; i++) {
-        struct shm_held *held = &pair->held[i & pair->mask];
-        if (held->gone) {
-            continue;
+    uint64_t behind;
+    size_t n = claimed_count(pair, claimed, &behind);
+    if (n > 0) {
+        size_t len = end->returns != NULL ? end->returns->len : 0;
+        end->returns = mem_realloc(end->returns, sizeof(*end->returns) +
+                                                     (len + n) * sizeof(end->returns->offsets[0]));
+        if (len == 0) {
+            *end->returns = (struct shm_return){.worker = end->pool};
         }
-        if (held->at < claimed && held->at < pair->published && kept != NULL) {
-            kept->offsets[kept->len++] = held->offset;
-        } else {
+    }
+    for (; pair->held_first != behind; pair->held_first++) {
+        const struct shm_held *held = &pair->held[pair->held_first & pair->mask];
+        if (!held->gone) {
+            end->returns->offsets[end->returns->len++] = held->offset;
+        }
+    }
+}
+
+/* What is left is nobody's: at once where few know of it, else the pool's, with the places. */
+static void drop_rest(struct shm_end *end, struct shm_pair *pair, bool lives_on)
+{
+    if (lives_on && pair->held_first != pair->held_end) {
+        struct shm_drops *drops = MEM_NEW(struct shm_drops);
+        *drops = (struct shm_drops){.held = pair->held, .mask = pair->mask,
+                                    .at = pair->held_first, .end = pair->held_end};
+        pair->held = NULL;
+        shm_pool_drop_later(end->pool, drops);
+    }
+    for (uint64_t i = pair->held_first; pair->held != NULL && i != pair->held_end; i++) {
+        struct shm_held *held = &pair->held[i & pair->mask];
+        if (!held->gone) {
             drop_held(end, pair, held);
         }
     }
     pair->held_first = pair->held_end;
+    pair->held_bytes = 0;
     for (struct shm_item *item = pair->backlog; item != NULL; item = item->next) {
         if (item->in_arena) {
             shm_pool_drop(end->pool, item->offset);
@@ -137,22 +169,14 @@ static void void_pair(struct shm_end *end, struct shm_pair *pair, struct shm_ret
 void shm_void_all(struct shm_end *end)
 {
     ASSERT(end->returns == NULL);
+    const bool lives_on = end->pool->box != NULL;
     for (uint32_t j = 0; j < end->pairs_len; j++) {
-        shm_take_acks(end, &end->pairs[j]); /* what was read already need not stay */
+        struct shm_pair *pair = &end->pairs[j];
+        shm_take_acks(end, pair); /* what was read already need not stay */
+        uint64_t claimed = void_below(pair, SHM_VOID_ALL);
+        if (lives_on) {
+            keep_claimed(end, pair, claimed);
+        }
+        drop_rest(end, pair, lives_on);
     }
-    struct shm_return *kept = NULL;
-    bool lives_on = end->pool->box != NULL;
-    size_t held = lives_on ? held_count(end) : 0;
-    if (held > 0) {
-        kept = mem_zalloc(sizeof(*kept) + held * sizeof(kept->offsets[0]));
-        kept->worker = end->pool;
-    }
-    for (uint32_t j = 0; j < end->pairs_len; j++) {
-        void_pair(end, &end->pairs[j], kept);
-    }
-    if (kept != NULL && kept->len == 0) {
-        free(kept);
-        kept = NULL;
-    }
-    end->returns = kept;
 }

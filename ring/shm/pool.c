@@ -4,7 +4,10 @@
 #include "core/base/log.h"
 #include "ring/shm/memory.h"
 
-enum { POOL_BYTES_DEFAULT = 16 << 20 };
+enum {
+    POOL_BYTES_DEFAULT = 16 << 20,
+    DROPS_A_TURN = 512, /* some tens of microseconds */
+};
 
 static uint64_t bytes_each(uint32_t workers, size_t bytes)
 {
@@ -127,11 +130,56 @@ void shm_pool_worker(struct shm_pool *pool, uint32_t local, struct io_loop *loop
     w->ctx = ctx;
 }
 
+/* A turn's worth of what sessions that are over have left. */
+static void drop_some(struct shm_pool_worker *w)
+{
+    struct shm_drops *drops = w->drops;
+    for (uint32_t n = 0; drops != NULL && n < DROPS_A_TURN; n++) {
+        if (drops->at == drops->end) {
+            w->drops = drops->next;
+            free(drops->held);
+            free(drops);
+            drops = w->drops;
+            continue;
+        }
+        const struct shm_held *held = &drops->held[drops->at++ & drops->mask];
+        if (!held->gone) {
+            shm_pool_drop(w, held->offset);
+        }
+    }
+}
+
+static void drop_timer_fired(struct io_timer *timer)
+{
+    struct shm_pool_worker *w = CONTAINER_OF(timer, struct shm_pool_worker, drop_timer);
+    drop_some(w);
+    if (w->drops != NULL) { /* not in this round of the loop: others have their turn */
+        io_timer_start(w->loop, timer, io_now_us(w->loop) + 1);
+    }
+}
+
+void shm_pool_drop_later(struct shm_pool_worker *w, struct shm_drops *drops)
+{
+    ASSERT(drops->next == NULL && drops->end - drops->at <= drops->mask + 1);
+    drops->next = w->drops;
+    w->drops = drops;
+    if (w->drop_timer.heap_at == 0) {
+        w->drop_timer.fire = drop_timer_fired;
+        io_timer_start(w->loop, &w->drop_timer, io_now_us(w->loop));
+    }
+}
+
 bool shm_pool_take(struct shm_pool_worker *w, size_t len, uint64_t *offset)
 {
     ASSERT(len > 0 && len <= SHM_POOL_BLOCK_MAX);
     if (shm_arena_take(&w->arena, len, offset)) {
         return true;
+    }
+    while (w->drops != NULL) { /* it is there: only not told yet */
+        drop_some(w);
+        if (shm_arena_take(&w->arena, len, offset)) {
+            return true;
+        }
     }
     shm_pool_hurry(w);
     bool taken = shm_arena_take(&w->arena, len, offset);
@@ -199,6 +247,13 @@ void shm_pool_free(struct shm_pool *pool)
         struct shm_pool_worker *w = &pool->workers[i];
         ASSERT(w->ends == NULL);
         mailbox_free(w->box, free_return);
+        w->room = NULL; /* nobody is told any more */
+        while (w->drops != NULL) {
+            drop_some(w);
+        }
+        if (w->drop_timer.heap_at != 0) {
+            io_timer_cancel(w->loop, &w->drop_timer);
+        }
         if (w->pool != NULL) {
             ASSERT(shm_arena_valid(&w->arena));
             shm_arena_close(&w->arena);

@@ -12,6 +12,25 @@
 
 struct shm_end;
 
+/* A block the peer may read; what to free is never read back from shared memory. */
+struct shm_held {
+    uint64_t at; /* line of its descriptor */
+    uint64_t offset;
+    uint32_t len; /* bytes; 0: those of the reference before it, to the same block */
+    bool shared;
+    bool gone; /* taken back: there is no reference any more */
+};
+
+/* References that a lane had when its session ended, and that nobody uses any more: dropped bit by
+ * bit, since a reader that was far behind had tens of thousands. Owns held. */
+struct shm_drops {
+    struct shm_drops *next;
+    struct shm_held *held; /* the lane's places */
+    uint64_t mask;
+    uint64_t at; /* those from here */
+    uint64_t end;
+};
+
 /* On the worker's loop. */
 struct shm_pool_worker {
     struct shm_pool *pool;
@@ -22,6 +41,8 @@ struct shm_pool_worker {
     struct shm_end *ends; /* of the sessions open */
     uint64_t scanned_ns;  /* when it last looked for readers that lag */
     bool waiting;         /* a block was refused: room is owed */
+    struct shm_drops *drops; /* in any order */
+    struct io_timer drop_timer; /* for the next of them */
     void (*room)(void *ctx);
     void *ctx;
 };
@@ -51,6 +72,9 @@ err_t shm_pool_new_own(uint32_t workers, size_t bytes, struct shm_pool **out);
 bool shm_pool_take(struct shm_pool_worker *w, size_t len, uint64_t *offset);
 /* Drops one reference; tells room. Worker's loop. */
 void shm_pool_drop(struct shm_pool_worker *w, uint64_t offset);
+/* Takes over what is left of a lane: a little is dropped at a time, or when there is no other room.
+ * Worker's loop. */
+void shm_pool_drop_later(struct shm_pool_worker *w, struct shm_drops *drops);
 /* From the net loop, or with the loops stopped: drops all of these references; owns them. */
 void shm_pool_return(struct shm_return *returns);
 
