@@ -38,11 +38,15 @@ static void append_double(struct buf *out, double f)
 /* A 00 byte becomes 00 FF, the end is 00 00: a prefix sorts first. */
 static void append_bytes(struct buf *out, const char *s, uint32_t len)
 {
-    for (uint32_t i = 0; i < len; i++) {
-        buf_append_byte(out, (uint8_t)s[i]);
-        if (s[i] == 0) {
+    while (len > 0) {
+        const char *zero = memchr(s, 0, len);
+        uint32_t plain = zero != NULL ? (uint32_t)(zero - s) + 1 : len;
+        buf_append(out, s, plain);
+        if (zero != NULL) {
             buf_append_byte(out, 0xff);
         }
+        s += plain;
+        len -= plain;
     }
     buf_append_u16(out, 0);
 }

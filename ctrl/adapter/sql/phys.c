@@ -237,6 +237,52 @@ static struct rel *by_whole_row(struct phys *p, enum rel_join kind, struct rel *
     return key_join(p, kind, left, rows, &k, no_nulls);
 }
 
+/* Rows of a constant that a join without keys is written out for: so many maps. */
+enum { WRITTEN_OUT_MAX = 16 };
+
+/* A few rows, each once. */
+static bool is_few_rows(const struct rel *rel)
+{
+    bool few = rel->kind == REL_CONSTANT && rel->rows_len > 0 && rel->rows_len <= WRITTEN_OUT_MAX;
+    for (uint32_t i = 0; few && rel->diffs != NULL && i < rel->rows_len; i++) {
+        few = rel->diffs[i] == 1;
+    }
+    return few;
+}
+
+/*
+ * Every row of rel with every row of a constant: the sum over the constant's rows of rel with that
+ * row's values mapped on. A join would arrange and keep all of rel; this keeps nothing. preds are
+ * over left's columns and then right's, one of which is the constant.
+ */
+static struct rel *written_out(struct phys *p, struct rel *left, struct rel *right,
+                               struct sx *const *preds, uint32_t preds_len)
+{
+    struct arena *a = p->arena;
+    bool first = is_few_rows(left); /* the constant's columns come first */
+    const struct rel *few = first ? left : right;
+    struct rel *rel = first ? right : left;
+    struct rel *out = NULL;
+    uint32_t width = few->cols_len + rel->cols_len;
+    uint32_t *cols = ARENA_ARRAY(a, uint32_t, width);
+    for (uint32_t c = 0; c < width; c++) {
+        cols[c] = !first             ? c
+                  : c < few->cols_len ? rel->cols_len + c
+                                      : c - few->cols_len;
+    }
+    for (uint32_t row = 0; row < few->rows_len; row++) {
+        struct sx **values = ARENA_ARRAY(a, struct sx *, few->cols_len + 1);
+        for (uint32_t c = 0; c < few->cols_len; c++) {
+            values[c] = sx_lit(a, few->types[c], few->rows[(size_t)row * few->cols_len + c]);
+        }
+        struct rel *one = rel_map(a, rel, values, few->cols_len);
+        one = rel_filter(a, rel_project(a, one, cols, width), (struct sx **)preds, preds_len);
+        out = out == NULL ? one : rel_union2(a, out, one);
+    }
+    ASSERT(out != NULL && out->cols_len == left->cols_len + right->cols_len);
+    return out;
+}
+
 /*
  * The engine joins on keys; the rest of the condition is a filter above, or for outer, semi and
  * anti joins a second look at which left rows found a partner (README).
@@ -252,6 +298,9 @@ static struct rel *binary(struct phys *p, enum rel_join kind, struct rel *left, 
         if (!is_key(p, preds[i], l, width, &k)) {
             sxvec_push(a, &k.rest, preds[i]);
         }
+    }
+    if (kind == REL_JOIN_INNER && k.left.len == 0 && (is_few_rows(left) || is_few_rows(right))) {
+        return written_out(p, left, right, preds, len);
     }
     bool *no_nulls = ARENA_ARRAY(a, bool, k.left.len + 1);
     for (uint32_t i = 0; k.null_safe && i < k.left.len; i++) {
