@@ -275,6 +275,53 @@ static err_t check_times(const struct batch *b)
     return ERR_OK;
 }
 
+/* Header and descriptors, before anything else is looked at. */
+static err_t check_frame(const void *data, size_t size, size_t cols_cap, const uint8_t *kinds,
+                         size_t kinds_len)
+{
+    const struct batch_header *h = data;
+    const struct batch_desc *desc = (const struct batch_desc *)(h + 1);
+    TRY(check_layout(h, desc, size));
+    if (kinds != NULL && h->cols != kinds_len) {
+        return err_new(ERR_CORRUPT, "batch: %u columns where there must be %zu", h->cols,
+                       kinds_len);
+    }
+    for (uint32_t c = 0; kinds != NULL && c < h->cols; c++) {
+        if (kinds[c] != desc[c].kind) {
+            return err_new(ERR_CORRUPT, "batch: column %u is of kind %u, must be %u", c,
+                           desc[c].kind, kinds[c]);
+        }
+    }
+    ASSERT(h->cols <= cols_cap);
+    return ERR_OK;
+}
+
+/* Values and times of a batch whose frame is right. */
+static err_t check_content(const void *data, const bool *reads, struct batch_col *cols,
+                           const struct batch *b)
+{
+    const struct batch_header *h = data;
+    const struct batch_desc *desc = (const struct batch_desc *)(h + 1);
+    for (uint32_t c = 0; c < b->cols; c++) {
+        if (reads != NULL && !reads[c]) {
+            cols[c] = (struct batch_col){.kind = cols[c].kind};
+            continue;
+        }
+        TRY(err_wrap(check_column(&cols[c], b->rows, desc[c].bytes_len), "batch column %u", c));
+    }
+    return check_times(b);
+}
+
+static err_t check_start(const void *data, size_t size)
+{
+    if ((uintptr_t)data % 8 != 0 || size < sizeof(struct batch_header)) {
+        return err_new(ERR_CORRUPT, "batch: %zu bytes, %s", size,
+                       size < sizeof(struct batch_header) ? "less than a header"
+                                                          : "not aligned to 8");
+    }
+    return ERR_OK;
+}
+
 /*
  * The order matters: each check relies on those before. What it returns on error is unspecified in
  * cols_out and out.
@@ -282,28 +329,46 @@ static err_t check_times(const struct batch *b)
 err_t batch_open(const void *data, size_t size, const uint8_t *kinds, size_t kinds_len,
                  struct batch_col *cols_out, size_t cols_cap, struct batch *out)
 {
-    const struct batch_header *h = data;
-    if ((uintptr_t)data % 8 != 0 || size < sizeof(*h)) {
-        return err_new(ERR_CORRUPT, "batch: %zu bytes, %s", size,
-                       size < sizeof(*h) ? "less than a header" : "not aligned to 8");
-    }
-    TRY(check_header(h, size, cols_cap));
-    const struct batch_desc *desc = (const struct batch_desc *)(h + 1);
-    TRY(check_layout(h, desc, size));
-    if (kinds != NULL && h->cols != kinds_len) {
-        return err_new(ERR_CORRUPT, "batch: %u columns where there must be %zu", h->cols,
-                       kinds_len);
-    }
+    TRY(check_start(data, size));
+    TRY(check_header(data, size, cols_cap));
+    TRY(check_frame(data, size, cols_cap, kinds, kinds_len));
     batch_view(data, size, cols_out, cols_cap, out);
+    return check_content(data, NULL, cols_out, out);
+}
+
+/* The columns that are read, and what stands behind the columns; by the copy's own frame. */
+static void copy_columns(const uint8_t *from, const bool *reads, uint8_t *to)
+{
+    const struct batch_header *h = (const struct batch_header *)to;
+    const struct batch_desc *desc = (const struct batch_desc *)(h + 1);
+    struct batch_layout layout = {
+        batch_align(sizeof(*h) + h->cols * sizeof(struct batch_desc))};
     for (uint32_t c = 0; c < h->cols; c++) {
-        if (kinds != NULL && kinds[c] != desc[c].kind) {
-            return err_new(ERR_CORRUPT, "batch: column %u is of kind %u, must be %u", c,
-                           desc[c].kind, kinds[c]);
+        struct batch_desc place = desc[c];
+        uint64_t start = layout.at;
+        batch_layout_column(&layout, h->rows, &place);
+        ASSERT(layout.at <= h->size);
+        if (reads == NULL || reads[c]) {
+            memcpy(to + start, from + start, layout.at - start);
         }
-        TRY(err_wrap(check_column(&cols_out[c], h->rows, desc[c].bytes_len), "batch column %u",
-                     c));
     }
-    return check_times(out);
+    memcpy(to + layout.at, from + layout.at, h->size - layout.at);
+}
+
+/* Nothing is read from data twice: what was checked is what is used. */
+err_t batch_open_copy(const void *data, size_t size, const uint8_t *kinds, size_t kinds_len,
+                      const bool *reads, void *to, struct batch_col *cols_out, size_t cols_cap,
+                      struct batch *out)
+{
+    struct batch_header *h = to;
+    TRY(check_start(to, size));
+    memcpy(h, data, sizeof(*h));
+    TRY(check_header(h, size, cols_cap));
+    memcpy(h + 1, (const uint8_t *)data + sizeof(*h), h->cols * sizeof(struct batch_desc));
+    TRY(check_frame(to, size, cols_cap, kinds, kinds_len));
+    copy_columns(data, reads, to);
+    batch_view(to, size, cols_out, cols_cap, out);
+    return check_content(to, reads, cols_out, out);
 }
 
 /* ---- access ---------------------------------------------------------------------------------- */

@@ -63,6 +63,14 @@ struct batch {
  */
 err_t batch_open(const void *data, size_t size, const uint8_t *kinds, size_t kinds_len,
                  struct batch_col *cols_out, size_t cols_cap, struct batch *out);
+/*
+ * The same of bytes that another process may write meanwhile: they are copied to `to` (size bytes,
+ * aligned to 8), and the copy is validated. Only the columns with reads[c] are (NULL: all); of the
+ * others nothing but their place is looked at, and their view has a kind and no memory.
+ */
+err_t batch_open_copy(const void *data, size_t size, const uint8_t *kinds, size_t kinds_len,
+                      const bool *reads, void *to, struct batch_col *cols_out, size_t cols_cap,
+                      struct batch *out);
 /* The same without validation, for bytes this process made itself. */
 void batch_view(const void *data, size_t size, struct batch_col *cols_out, size_t cols_cap,
                 struct batch *out);

@@ -61,22 +61,17 @@ struct chunk *chunk_from_builder(struct batch_builder *builder, uint32_t cols,
     return chunk_take(data, size, cols, account);
 }
 
-/*
- * The copy comes first: bytes in shared memory could change between the check and the use.
- * aligned_alloc wants a multiple of the alignment, hence the rounding.
- */
+/* aligned_alloc wants a multiple of the alignment, hence the rounding. */
 err_t chunk_open(const void *bytes, size_t size, const uint8_t *kinds, uint32_t cols,
-                 struct account *account, struct chunk **out)
+                 const bool *reads, struct account *account, struct chunk **out)
 {
     *out = NULL;
     size_t rounded = (size + BATCH_ALIGN - 1) / BATCH_ALIGN * BATCH_ALIGN;
     struct chunk *chunk = chunk_new(cols, rounded, account);
     chunk->data = aligned_alloc(BATCH_ALIGN, rounded);
     ASSERT(rounded == 0 || chunk->data != NULL);
-    if (size > 0) {
-        memcpy(chunk->data, bytes, size);
-    }
-    err_t err = batch_open(chunk->data, size, kinds, cols, chunk->cols, cols, &chunk->batch);
+    err_t err = batch_open_copy(bytes, size, kinds, cols, reads, chunk->data, chunk->cols, cols,
+                                &chunk->batch);
     if (err != ERR_OK || chunk->batch.rows == 0) {
         chunk_unref(chunk);
         return err;

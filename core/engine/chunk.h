@@ -26,9 +26,9 @@ struct chunk *chunk_from_builder(struct batch_builder *builder, uint32_t cols,
                                  struct account *account);
 /* Takes bytes of a batch that this process made: aligned_alloc(BATCH_ALIGN), at least one row. */
 struct chunk *chunk_take(void *data, size_t size, uint32_t cols, struct account *account);
-/* Copies and validates bytes from outside. No row: ok with *out NULL. */
+/* Copies and validates bytes from outside; reads as in chunk_copy. No row: ok with *out NULL. */
 err_t chunk_open(const void *bytes, size_t size, const uint8_t *kinds, uint32_t cols,
-                 struct account *account, struct chunk **out);
+                 const bool *reads, struct account *account, struct chunk **out);
 /*
  * A copy of a view. NULL when it has no row. Columns without reads[c] are not there: they have
  * their kind and no memory, and nobody may look at them. reads NULL: all are.

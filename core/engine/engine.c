@@ -567,10 +567,20 @@ void engine_input(struct engine *engine, uint64_t dataflow_id, uint32_t source_i
 
 /* The engine's account until a dataflow has them: who holds them may outlive it. */
 err_t engine_rows_open(struct engine *engine, const void *bytes, size_t len, const uint8_t *kinds,
-                       uint32_t cols, struct chunk **out)
+                       uint32_t cols, const bool *reads, struct chunk **out)
 {
     ASSERT(bytes != NULL && kinds != NULL);
-    return chunk_open(bytes, len, kinds, cols, &engine->account, out);
+    return chunk_open(bytes, len, kinds, cols, reads, &engine->account, out);
+}
+
+const bool *engine_reads(struct engine *engine, uint64_t dataflow_id, uint32_t source_index)
+{
+    struct dataflow *dataflow = engine_exchange_find(engine, dataflow_id);
+    if (dataflow == NULL || dataflow->failed != ERR_OK) {
+        return NULL;
+    }
+    ASSERT(source_index < dataflow->sources_len);
+    return source_reads(&dataflow->ops[dataflow->sources[source_index]]);
 }
 
 void engine_rows_times(const struct chunk *rows, uint64_t *min, uint64_t *max)

@@ -84,11 +84,14 @@ void engine_input(struct engine *engine, uint64_t dataflow_id, uint32_t source_i
 /*
  * Rows on their way into a dataflow, for bytes that came from outside. engine_rows_open copies
  * them, once, to where the engine keeps them, and checks the copy: so the bytes may lie where
- * another process can write them meanwhile. *out is NULL when there is no row.
+ * another process can write them meanwhile. Columns without reads[c] are neither copied nor
+ * checked (NULL: all are). *out is NULL when there is no row.
  */
 struct chunk;
 err_t engine_rows_open(struct engine *engine, const void *bytes, size_t len, const uint8_t *kinds,
-                       uint32_t cols, struct chunk **out);
+                       uint32_t cols, const bool *reads, struct chunk **out);
+/* Which columns of a source its dataflow reads; NULL: there is no such dataflow (any more). */
+const bool *engine_reads(struct engine *engine, uint64_t dataflow_id, uint32_t source_index);
 /* Earliest and latest time of them. */
 void engine_rows_times(const struct chunk *rows, uint64_t *min, uint64_t *max);
 /* NULL is allowed. Before the engine goes. */

@@ -506,7 +506,7 @@ static err_t check_live(struct dataflow *dataflow, uint32_t from, uint64_t paylo
                              record->channel);
     }
     err_t bad = chunk_open(arrival->data, record->value, err ? batch_err_kinds : port->kinds,
-                           err ? (uint32_t)ERR_COLS : port->cols, &dataflow->account,
+                           err ? (uint32_t)ERR_COLS : port->cols, NULL, &dataflow->account,
                            &arrival->chunk);
     if (bad != ERR_OK) {
         err_t wrapped = err_new(ERR_PROTOCOL, "channel %u: %s", record->channel, err_text(bad));

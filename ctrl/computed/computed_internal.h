@@ -38,6 +38,7 @@ struct computed_input {
     uint32_t storage_worker; /* global index: whose part */
     struct boundary_sub *sub; /* NULL until worker_inputs_subscribe */
     uint8_t *kinds; /* [cols]: what its rows must be */
+    bool *reads;    /* [cols]: scratch of rows_open */
     uint32_t cols;
     uint32_t *nodes; /* which PLAN_SOURCE nodes it feeds, and as which part */
     uint32_t *parts;

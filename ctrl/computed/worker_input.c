@@ -52,6 +52,7 @@ static void input_free(struct computed_input *input)
     kept_clear(input);
     free(input->kept);
     free(input->kinds);
+    free(input->reads);
     free(input->nodes);
     free(input->parts);
     free(input);
@@ -69,6 +70,23 @@ void worker_inputs_free(struct computed_dataflow *dataflow)
 
 /* ---- chunks ---------------------------------------------------------------------------------- */
 
+/* Which columns some source it feeds reads; NULL: all, for what is known. */
+static const bool *columns_read(struct computed_input *input)
+{
+    memset(input->reads, 0, input->cols);
+    for (uint32_t i = 0; i < input->nodes_len; i++) {
+        const bool *reads =
+            engine_reads(input->worker->engine, input->dataflow, input->nodes[i]);
+        if (reads == NULL) {
+            return NULL;
+        }
+        for (uint32_t c = 0; c < input->cols; c++) {
+            input->reads[c] |= reads[c];
+        }
+    }
+    return input->reads;
+}
+
 /* Both batches of a chunk; on an error there are no rows. */
 static err_t rows_open(struct computed_input *input, const struct boundary_chunk *chunk,
                        struct input_rows *out)
@@ -77,11 +95,11 @@ static err_t rows_open(struct computed_input *input, const struct boundary_chunk
     *out = (struct input_rows){0};
     if (chunk->ok != NULL) {
         TRY(engine_rows_open(engine, chunk->ok, chunk->ok_len, input->kinds, input->cols,
-                             &out->ok));
+                             columns_read(input), &out->ok));
     }
     if (chunk->err != NULL) {
         err_t err = engine_rows_open(engine, chunk->err, chunk->err_len, batch_err_kinds,
-                                     ERR_COLS, &out->err);
+                                     ERR_COLS, NULL, &out->err);
         if (err != ERR_OK) {
             engine_rows_free(out->ok);
             *out = (struct input_rows){0};
@@ -253,6 +271,7 @@ static struct computed_input *input_new(struct computed_worker *worker, uint64_t
     input->source = source;
     input->cols = schema->cols;
     input->kinds = mem_alloc(schema->cols);
+    input->reads = mem_alloc(schema->cols);
     for (uint32_t c = 0; c < schema->cols; c++) {
         input->kinds[c] = schema->types[c].kind;
     }

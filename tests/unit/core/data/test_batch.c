@@ -231,6 +231,41 @@ static uint64_t touch(const struct batch *b)
     return sum;
 }
 
+/* The same bytes copied, some of their columns only: what is read is checked and is the same. */
+static void check_copy(const void *bytes, size_t len, const uint8_t *kinds, uint32_t cols_len,
+                       const struct batch *whole)
+{
+    bool reads[8];
+    bool all = below(3) == 0;
+    struct batch_col cols[8];
+    struct batch part;
+    uint8_t *to = aligned_alloc(BATCH_ALIGN, (len + BATCH_ALIGN) / BATCH_ALIGN * BATCH_ALIGN);
+    memset(to, 0xa5, len);
+    for (uint32_t c = 0; c < 8; c++) {
+        reads[c] = below(2) == 0;
+    }
+    err_t err =
+        batch_open_copy(bytes, len, kinds, cols_len, all ? NULL : reads, to, cols, 8, &part);
+    CU_ASSERT_FATAL(whole != NULL ? err == ERR_OK : !all || err != ERR_OK);
+    if (err != ERR_OK) {
+        CU_ASSERT_EQUAL(err_code(err), ERR_CORRUPT);
+        err_free(err);
+    }
+    for (uint32_t c = 0; whole != NULL && c < whole->cols; c++) {
+        CU_ASSERT_FATAL(cols[c].kind == whole->col[c].kind);
+        bool there = all || reads[c];
+        CU_ASSERT_FATAL(there || (cols[c].values == NULL && cols[c].offsets == NULL));
+        for (uint32_t r = 0; there && r < whole->rows; r++) {
+            struct datum a, b;
+            batch_datum(&cols[c], r, &a);
+            batch_datum(&whole->col[c], r, &b);
+            CU_ASSERT_FATAL(a.null == b.null);
+            CU_ASSERT_FATAL(a.null || datum_equal((enum type_kind)cols[c].kind, &a, &b));
+        }
+    }
+    free(to);
+}
+
 static void test_hostile(void)
 {
     seed = 12;
@@ -251,7 +286,9 @@ static void test_hostile(void)
                 bool head = below(2) && len > 64;
                 bad[below(head ? 64 : (uint32_t)len)] ^= (uint8_t)(1u << below(8));
             }
-            err_t err = batch_open(bad, len, below(2) ? m.kinds : NULL, m.cols, cols, 8, &batch);
+            const uint8_t *kinds = below(2) ? m.kinds : NULL;
+            err_t err = batch_open(bad, len, kinds, m.cols, cols, 8, &batch);
+            check_copy(bad, len, kinds, m.cols, err == ERR_OK ? &batch : NULL);
             if (err != ERR_OK) {
                 CU_ASSERT_EQUAL(err_code(err), ERR_CORRUPT);
                 refused++;

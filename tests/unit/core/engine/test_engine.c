@@ -1060,8 +1060,8 @@ static void test_input_rows(void)
     size_t len;
     uint8_t *bytes = bytes_of(in, 2, &len);
     struct chunk *rows, *held;
-    CU_ASSERT_PTR_NULL_FATAL(engine_rows_open(engine, bytes, len, kinds2, 2, &rows));
-    CU_ASSERT_PTR_NULL_FATAL(engine_rows_open(engine, bytes, len, kinds2, 2, &held));
+    CU_ASSERT_PTR_NULL_FATAL(engine_rows_open(engine, bytes, len, kinds2, 2, NULL, &rows));
+    CU_ASSERT_PTR_NULL_FATAL(engine_rows_open(engine, bytes, len, kinds2, 2, NULL, &held));
     CU_ASSERT(engine_memory(engine) >= before + 2 * len);
     memset(bytes, 0xFF, len);
     uint64_t min, max;
@@ -1079,13 +1079,13 @@ static void test_input_rows(void)
     CU_ASSERT_EQUAL(engine_memory(engine), 0);
 
     struct chunk *none = held;
-    err_t err = engine_rows_open(engine, bytes, len, kinds2, 2, &none);
+    err_t err = engine_rows_open(engine, bytes, len, kinds2, 2, NULL, &none);
     CU_ASSERT_EQUAL(err_code(err), ERR_CORRUPT);
     CU_ASSERT_PTR_NULL(none);
     err_free(err);
     free(bytes);
     bytes = bytes_of(NULL, 0, &len);
-    CU_ASSERT_PTR_NULL(engine_rows_open(engine, bytes, len, kinds2, 2, &none));
+    CU_ASSERT_PTR_NULL(engine_rows_open(engine, bytes, len, kinds2, 2, NULL, &none));
     CU_ASSERT_PTR_NULL(none);
     engine_rows_free(none);
     free(bytes);
