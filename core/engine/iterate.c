@@ -66,7 +66,7 @@ const uint8_t *interns_bytes(const struct interns *interns, uint64_t word, uint3
 /* ---- trails ------------------------------------------------------------------------------- */
 
 enum {
-    TRAIL_CAP_MIN = 2,
+    TRAIL_CAP_MIN = 1,
     TRAIL_SCAN = 12, /* entries up to which an addition looks for an equal one */
 };
 

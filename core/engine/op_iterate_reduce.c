@@ -14,7 +14,7 @@
 #include "core/engine/oset.h"
 #include "core/engine/reduce_state.h"
 
-enum { OUT_BLOCK = 256 };
+enum { OUT_BLOCK = 256, AHEAD = 8 };
 
 /* In place of NULLs of an output: an error of the group. Of bytes: "sqlstate NUL message NUL". */
 #define OUT_NEGATIVE (1u << 31)
@@ -28,6 +28,13 @@ struct agenda_item {
     uint32_t nulls;
     uint64_t hash;
     uint64_t key[CELLS_KEYS_MAX];
+};
+
+/* What a key that is words has to put out. */
+struct change {
+    uint32_t nulls;
+    int64_t diff;
+    uint64_t words[ITERATE_VALUES_MAX];
 };
 
 /* Of groups that are words. */
@@ -73,7 +80,9 @@ struct iterate_reduce {
     size_t flushed;
     struct agenda_item *agenda; /* a heap, the least iteration first */
     size_t agenda_len, agenda_cap;
-    struct trail *fresh; /* of the key at hand: what it has to put out */
+    struct trail *fresh; /* of the key at hand: what it has to put out; of bytes */
+    struct change *changes; /* of words; hardly ever more than two */
+    size_t changes_len, changes_cap;
     uint32_t out_len;
     uint64_t words[CELLS_KEYS_MAX + ITERATE_VALUES_MAX][OUT_BLOCK];
     uint8_t nulls[CELLS_KEYS_MAX + ITERATE_VALUES_MAX][OUT_BLOCK];
@@ -158,7 +167,21 @@ static void add_value(const struct iterate_reduce *reduce, struct flat_sums *sum
 static void put_fresh(struct iterate_reduce *reduce, uint32_t nulls, const uint64_t *words,
                       int64_t copies)
 {
-    reduce->fresh = trail_add(&reduce->fresh_form, reduce->fresh, nulls, 0, copies, words);
+    if (!reduce->flat) {
+        reduce->fresh = trail_add(&reduce->fresh_form, reduce->fresh, nulls, 0, copies, words);
+        return;
+    }
+    for (size_t i = 0; i < reduce->changes_len; i++) {
+        struct change *change = &reduce->changes[i];
+        if (change->nulls == nulls && cells_same_key(change->words, words, reduce->out.words)) {
+            change->diff = trail_plus(change->diff, copies);
+            return;
+        }
+    }
+    struct change *change = VEC_PUSH(reduce, changes);
+    change->nulls = nulls;
+    change->diff = copies;
+    memcpy(change->words, words, reduce->out.words * sizeof(*words));
 }
 
 /* The aggregates of a group with rows. */
@@ -223,13 +246,13 @@ static void put_flat_result(struct op *op, const struct flat_sums *sums)
 
 /* The sum of one value's diffs through the iteration at hand; *at: its first entry, then the next
  * value's. *next: the least later iteration seen. */
-static int64_t net_of(const struct iterate_reduce *reduce, const struct trail *in, uint32_t *at,
-                      uint32_t *next)
+static int64_t net_of(const struct iterate_reduce *reduce, const struct trail_form *form,
+                      const struct trail *trail, uint32_t *at, uint32_t *next)
 {
-    const uint64_t *first = trail_at(&reduce->in, in, *at);
+    const uint64_t *first = trail_at(form, trail, *at);
     int64_t net = 0;
     do {
-        const uint64_t *entry = trail_at(&reduce->in, in, *at);
+        const uint64_t *entry = trail_at(form, trail, *at);
         uint32_t iteration = trail_iteration(entry);
         if (iteration <= reduce->iteration) {
             net = trail_plus(net, trail_diff(entry));
@@ -237,8 +260,8 @@ static int64_t net_of(const struct iterate_reduce *reduce, const struct trail *i
             *next = iteration < *next ? iteration : *next;
         }
         ++*at;
-    } while (*at < in->len && trail_same_value(&reduce->in, trail_at(&reduce->in, in, *at),
-                                              trail_nulls(first), first + 2));
+    } while (*at < trail->len && trail_same_value(form, trail_at(form, trail, *at),
+                                                  trail_nulls(first), first + 2));
     return net;
 }
 
@@ -248,7 +271,7 @@ static void evaluate_flat(struct op *op, const struct trail *in, uint32_t *next)
     struct flat_sums sums = {0};
     for (uint32_t at = 0; at < in->len;) {
         const uint64_t *entry = trail_at(&reduce->in, in, at);
-        int64_t net = net_of(reduce, in, &at, next);
+        int64_t net = net_of(reduce, &reduce->in, in, &at, next);
         add_value(reduce, &sums, entry, net);
     }
     put_flat_result(op, &sums);
@@ -360,7 +383,7 @@ static void evaluate_bytes(struct op *op, const struct trail *in, uint64_t key, 
     struct byte_groups *bytes = &reduce->bytes;
     for (uint32_t at = 0; at < in->len;) {
         const uint64_t *entry = trail_at(&reduce->in, in, at);
-        int64_t net = net_of(reduce, in, &at, next);
+        int64_t net = net_of(reduce, &reduce->in, in, &at, next);
         if (net != 0) {
             uint32_t len;
             const uint8_t *row = interns_bytes(&reduce->interns, entry[2], &len);
@@ -401,7 +424,7 @@ static void emit_block(struct op *op)
     op_row_done(op);
 }
 
-static void emit_flat(struct op *op, const uint64_t *cell, const uint64_t *entry)
+static void emit_flat(struct op *op, const uint64_t *cell, const struct change *change)
 {
     struct iterate_reduce *reduce = op->state;
     uint32_t keys_len = reduce->input.keys_len;
@@ -413,47 +436,45 @@ static void emit_flat(struct op *op, const uint64_t *cell, const uint64_t *entry
         reduce->nulls[k][at] = key_nulls >> k & 1;
     }
     for (uint32_t a = 0; a < reduce->out.words; a++) {
-        reduce->words[keys_len + a][at] = entry[2 + a];
-        reduce->nulls[keys_len + a][at] = trail_nulls(entry) >> a & 1;
+        reduce->words[keys_len + a][at] = change->words[a];
+        reduce->nulls[keys_len + a][at] = change->nulls >> a & 1;
     }
-    reduce->diffs[at] = trail_diff(entry);
+    reduce->diffs[at] = change->diff;
     if (reduce->out_len == OUT_BLOCK) {
         emit_block(op);
     }
 }
 
-static void emit_error(struct op *op, const uint64_t *entry)
+static void emit_error(struct op *op, uint32_t nulls, const uint64_t *words, int64_t diff)
 {
     struct iterate_reduce *reduce = op->state;
     const char *name = op->dataflow->plan->name;
     const char *sqlstate = "XX000";
     const char *message = REDUCE_NEGATIVE;
     uint32_t len;
-    if (trail_nulls(entry) == OUT_RANGE) {
+    if (nulls == OUT_RANGE) {
         sqlstate = "22003";
         message = "bigint out of range";
-    } else if (trail_nulls(entry) == OUT_BYTES_ERROR) {
-        sqlstate = (const char *)interns_bytes(&reduce->interns, entry[2], &len);
+    } else if (nulls == OUT_BYTES_ERROR) {
+        sqlstate = (const char *)interns_bytes(&reduce->interns, words[0], &len);
         message = sqlstate + strlen(sqlstate) + 1;
     }
     op_error(op, sqlstate, message, name != NULL ? name : "", reduce->base + reduce->iteration,
-             trail_diff(entry));
+             diff);
 }
 
-static void emit_entry(struct op *op, const uint64_t *cell, const uint64_t *entry)
+static void emit_bytes(struct op *op, const uint64_t *entry)
 {
     struct iterate_reduce *reduce = op->state;
     uint32_t len;
     if ((trail_nulls(entry) & OUT_ERRORS) != 0) {
-        emit_error(op, entry);
-    } else if (reduce->flat) {
-        emit_flat(op, cell, entry);
-    } else {
-        const uint8_t *row = interns_bytes(&reduce->interns, entry[2], &len);
-        batch_decode_row(row, op->kinds, op->cols, op_ok(op), 0);
-        batch_builder_end_row(op_ok(op), reduce->base + reduce->iteration, trail_diff(entry));
-        op_row_done(op);
+        emit_error(op, trail_nulls(entry), entry + 2, trail_diff(entry));
+        return;
     }
+    const uint8_t *row = interns_bytes(&reduce->interns, entry[2], &len);
+    batch_decode_row(row, op->kinds, op->cols, op_ok(op), 0);
+    batch_builder_end_row(op_ok(op), reduce->base + reduce->iteration, trail_diff(entry));
+    op_row_done(op);
 }
 
 static struct trail **trail_of(const struct iterate_reduce *reduce, uint64_t *cell, uint32_t which)
@@ -479,40 +500,87 @@ static void schedule(struct iterate_reduce *reduce, uint64_t hash, const uint64_
     agenda_push(reduce, &item);
 }
 
+/* What is to be put out, in changes, is put out and joins the trail of the output. */
+static void flush_words(struct op *op, const uint64_t *cell, struct trail **out)
+{
+    struct iterate_reduce *reduce = op->state;
+    for (size_t i = 0; i < reduce->changes_len; i++) {
+        const struct change *change = &reduce->changes[i];
+        if (change->diff == 0) {
+            continue;
+        }
+        if ((change->nulls & OUT_ERRORS) != 0) {
+            emit_error(op, change->nulls, change->words, change->diff);
+        } else {
+            emit_flat(op, cell, change);
+        }
+        *out = trail_add(&reduce->out, *out, change->nulls, reduce->iteration, change->diff,
+                         change->words);
+    }
+    reduce->changes_len = 0;
+}
+
+static void flush_bytes(struct op *op, struct trail **out)
+{
+    struct iterate_reduce *reduce = op->state;
+    reduce->fresh = trail_settle(&reduce->fresh_form, reduce->fresh);
+    for (uint32_t i = 0; reduce->fresh != NULL && i < reduce->fresh->len; i++) {
+        const uint64_t *entry = trail_at(&reduce->out, reduce->fresh, i);
+        emit_bytes(op, entry);
+        *out = trail_add(&reduce->out, *out, trail_nulls(entry), reduce->iteration,
+                         trail_diff(entry), entry + 2);
+    }
+    trail_free(&reduce->fresh_form, reduce->fresh);
+    reduce->fresh = NULL;
+}
+
 /* The difference between what the key's rows give at this iteration and what was put out. */
 static void flush_key(struct op *op, uint64_t hash, uint64_t *cell)
 {
     struct iterate_reduce *reduce = op->state;
     struct trail **in = trail_of(reduce, cell, 0);
     struct trail **out = trail_of(reduce, cell, 1);
-    uint32_t next = UINT32_MAX;
-    ASSERT(reduce->fresh == NULL && (cell[0] & CELL_MARK) == 0);
+    uint32_t next = UINT32_MAX, ignored = UINT32_MAX;
+    ASSERT(reduce->fresh == NULL && reduce->changes_len == 0 && (cell[0] & CELL_MARK) == 0);
     *in = trail_settle(&reduce->in, *in);
+    *out = trail_settle(&reduce->out, *out);
     if (*in != NULL && reduce->flat) {
         evaluate_flat(op, *in, &next);
     } else if (*in != NULL) {
         evaluate_bytes(op, *in, cell[1], &next);
     }
-    for (uint32_t i = 0; *out != NULL && i < (*out)->len; i++) {
-        const uint64_t *entry = trail_at(&reduce->out, *out, i);
-        if (trail_iteration(entry) <= reduce->iteration) {
-            reduce->fresh = trail_add(&reduce->fresh_form, reduce->fresh, trail_nulls(entry), 0,
-                                     -trail_diff(entry), entry + 2);
+    for (uint32_t at = 0; *out != NULL && at < (*out)->len;) {
+        const uint64_t *entry = trail_at(&reduce->out, *out, at);
+        int64_t net = net_of(reduce, &reduce->out, *out, &at, &ignored);
+        if (net != 0) {
+            put_fresh(reduce, trail_nulls(entry), entry + 2, -net);
         }
     }
-    reduce->fresh = trail_settle(&reduce->fresh_form, reduce->fresh);
-    for (uint32_t i = 0; reduce->fresh != NULL && i < reduce->fresh->len; i++) {
-        const uint64_t *entry = trail_at(&reduce->out, reduce->fresh, i);
-        emit_entry(op, cell, entry);
-        *out = trail_add(&reduce->out, *out, trail_nulls(entry), reduce->iteration,
-                        trail_diff(entry), entry + 2);
+    if (reduce->flat) {
+        flush_words(op, cell, out);
+    } else {
+        flush_bytes(op, out);
     }
-    trail_free(&reduce->fresh_form, reduce->fresh);
-    reduce->fresh = NULL;
     if (next != UINT32_MAX) {
         schedule(reduce, hash, cell, next);
     }
     release_cell(reduce, hash, cell);
+}
+
+/* Keys ahead of the one at hand: their cells, then the trails behind them. */
+static void load_ahead(struct iterate_reduce *reduce)
+{
+    size_t far = reduce->flushed + 2 * AHEAD;
+    size_t near = reduce->flushed + AHEAD;
+    if (far < reduce->touched_len) {
+        cells_load(&reduce->table, reduce->touched[far]);
+    }
+    if (near < reduce->touched_len) {
+        uint64_t *cell = cells_find_mark(&reduce->table, reduce->touched[near],
+                                         (uint32_t)near + 1);
+        __builtin_prefetch(*trail_of(reduce, cell, 0));
+        __builtin_prefetch(*trail_of(reduce, cell, 1));
+    }
 }
 
 /* True when out of fuel before the end. */
@@ -523,6 +591,7 @@ static bool flush_touched(struct op *op)
         if (fuel_spend(op->engine, 1)) {
             return true;
         }
+        load_ahead(reduce);
         uint64_t hash = reduce->touched[reduce->flushed++];
         uint64_t *cell = cells_find_mark(&reduce->table, hash, (uint32_t)reduce->flushed);
         cell[0] &= ~CELL_MARK;
@@ -554,6 +623,13 @@ static void take_block(struct op *op)
                  &reduce->scratch);
     for (uint32_t i = 0; i < block->len; i++) {
         cells_load(&reduce->table, block->hash[i]);
+    }
+    for (uint32_t i = 0; i < block->len; i++) {
+        uint64_t *cell = cells_find(&reduce->table, block->hash[i], &block->keys[i * key_words],
+                                    reduce->flat ? block->key_nulls[i] : 0);
+        if (cell != NULL) {
+            __builtin_prefetch(*trail_of(reduce, cell, 0));
+        }
     }
     for (; block->at < block->len; block->at++) {
         uint32_t i = block->at;
@@ -649,6 +725,7 @@ static void reduce_release(struct op *op)
     buf_free(&reduce->scratch);
     free(reduce->keys);
     free(reduce->touched);
+    free(reduce->changes);
     free(reduce->agenda);
     free(reduce);
 }
