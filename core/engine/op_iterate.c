@@ -54,6 +54,20 @@ struct binding {
     struct htable beyond;
 };
 
+/*
+ * Chunks whose equal rows are added up, in steps of a bounded size: first each chunk is divided by
+ * the hash of its rows, then part by part is consolidated.
+ */
+struct sums {
+    struct chunk_list list; /* not divided yet from `divided` on */
+    size_t divided;
+    struct chunk_list *parts;
+    uint32_t parts_len, at; /* at: the next part to be consolidated */
+    bool open;
+};
+
+enum { PART_ROWS = 32768, PARTS_MAX = 1024 };
+
 struct scope {
     enum phase phase;
     uint64_t base, now; /* inner times: of iteration 0, of the one at hand */
@@ -66,6 +80,8 @@ struct scope {
     struct op **enters, **parts; /* parts: the scope's operators and variables */
     size_t enters_len, enters_cap, parts_len, parts_cap;
     struct chunk_list errors; /* of this round */
+    uint32_t leaving;         /* the binding that is put out, and the state of that */
+    struct sums sums;
     struct votes *votes;      /* per worker */
     struct pool pool;         /* of beyond */
     struct buf row;
@@ -76,6 +92,95 @@ uint64_t scope_base(const struct op *op)
     ASSERT(op->scope != NULL);
     const struct scope *scope = op->scope->state;
     return scope->base;
+}
+
+/* ---- adding up ------------------------------------------------------------------------------- */
+
+static void sums_close(struct sums *sums)
+{
+    chunk_list_free(&sums->list);
+    for (uint32_t p = 0; p < sums->parts_len; p++) {
+        chunk_list_free(&sums->parts[p]);
+    }
+    free(sums->parts);
+    *sums = (struct sums){0};
+}
+
+/* Takes the list's chunks. */
+static void sums_open(struct sums *sums, struct chunk_list *list)
+{
+    ASSERT(!sums->open && sums->parts == NULL);
+    uint64_t rows = 0;
+    for (size_t i = 0; i < list->chunks_len; i++) {
+        rows += list->chunks[i]->batch.rows;
+    }
+    uint64_t parts = rows / PART_ROWS + 1;
+    sums->open = true;
+    sums->list = *list;
+    sums->parts_len = parts < PARTS_MAX ? (uint32_t)parts : PARTS_MAX;
+    sums->parts = mem_zalloc(sums->parts_len * sizeof(*sums->parts));
+    *list = (struct chunk_list){0};
+    if (sums->parts_len == 1) {
+        sums->parts[0] = sums->list;
+        sums->list = (struct chunk_list){0};
+    }
+}
+
+/* The next chunk's rows go to the parts of their hashes. */
+static void sums_divide(struct sums *sums)
+{
+    struct chunk *chunk = sums->list.chunks[sums->divided++];
+    const struct batch *b = &chunk->batch;
+    uint64_t *hashes = mem_alloc(b->rows * sizeof(*hashes));
+    void **places = mem_zalloc(sums->parts_len * sizeof(*places));
+    struct batch_split *split = batch_split_new();
+    batch_hash_rows(b, NULL, 0, hashes);
+    batch_split_begin(split, b, hashes, sums->parts_len);
+    for (uint32_t p = 0; p < sums->parts_len; p++) {
+        if (batch_split_rows(split, p) > 0) {
+            places[p] = aligned_alloc(BATCH_ALIGN, batch_split_size(split, p));
+            ASSERT(places[p] != NULL);
+        }
+    }
+    batch_split_write(split, places);
+    for (uint32_t p = 0; p < sums->parts_len; p++) {
+        if (places[p] != NULL) {
+            chunk_list_push(&sums->parts[p], chunk_take(places[p], batch_split_size(split, p),
+                                                        b->cols, chunk->account));
+        }
+    }
+    batch_split_free(split);
+    free(places);
+    free(hashes);
+}
+
+static void consolidate_into(const struct chunk_list *list, struct batch_builder *out)
+{
+    const struct batch **batches = mem_alloc(list->chunks_len * sizeof(*batches));
+    for (size_t i = 0; i < list->chunks_len; i++) {
+        batches[i] = &list->chunks[i]->batch;
+    }
+    batch_consolidate(batches, list->chunks_len, 0, out);
+    free(batches);
+}
+
+/* One step; true when a part was added to out. At the end it is closed. */
+static bool sums_step(struct sums *sums, struct batch_builder *out)
+{
+    ASSERT(sums->open && sums->at < sums->parts_len);
+    if (sums->divided < sums->list.chunks_len) {
+        sums_divide(sums);
+        return false;
+    }
+    struct chunk_list *part = &sums->parts[sums->at++];
+    if (part->chunks_len > 0) {
+        consolidate_into(part, out);
+    }
+    chunk_list_free(part);
+    if (sums->at == sums->parts_len) {
+        sums_close(sums);
+    }
+    return true;
 }
 
 /* ---- votes ----------------------------------------------------------------------------------- */
@@ -221,16 +326,6 @@ static void start_round(struct op *op, uint64_t time)
 
 /* ---- an iteration ---------------------------------------------------------------------------- */
 
-static void consolidate_into(const struct chunk_list *list, struct batch_builder *out)
-{
-    const struct batch **batches = mem_alloc(list->chunks_len * sizeof(*batches));
-    for (size_t i = 0; i < list->chunks_len; i++) {
-        batches[i] = &list->chunks[i]->batch;
-    }
-    batch_consolidate(batches, list->chunks_len, 0, out);
-    free(batches);
-}
-
 /* What changes in the last iteration that a limit allows did not end by then. */
 static void count_beyond(struct op *op, struct binding *binding)
 {
@@ -333,19 +428,51 @@ static bool is_consolidated(const struct binding *binding)
     return binding->set;
 }
 
-static void emit_round(struct op *leave, struct binding *binding, uint64_t time)
+/* To all who use the binding; takes the reference. */
+static void emit_change(struct op *op, uint32_t k, struct chunk *chunk)
 {
-    struct chunk_list at = {0};
-    for (size_t i = 0; i < binding->round.chunks_len; i++) {
-        chunk_list_push(&at, chunk_at(binding->round.chunks[i], time));
+    struct scope *scope = op->state;
+    for (size_t u = 0; u < op->users_len; u++) {
+        struct op *leave = op->users[u].op;
+        if (leave->node->leave.binding == k) {
+            op_emit(leave, chunk_at(chunk, scope->time), false);
+        }
     }
-    if (is_consolidated(binding)) {
-        emit_at(leave, &at, time, false);
-    } else if (at.chunks_len > 0) {
-        consolidate_into(&at, op_ok(leave));
-        op_flush(leave);
+    chunk_unref(chunk);
+}
+
+/* One step of putting out a binding's changes of the round; true when they are all out. */
+static bool emit_binding(struct op *op, uint32_t k)
+{
+    struct scope *scope = op->state;
+    struct binding *binding = &scope->bindings[k];
+    struct chunk_list *round = &binding->round;
+    if (!scope->sums.open && is_consolidated(binding)) {
+        for (size_t i = 0; i < round->chunks_len; i++) {
+            emit_change(op, k, round->chunks[i]);
+        }
+        round->chunks_len = 0;
+        return true;
     }
-    chunk_list_free(&at);
+    if (!scope->sums.open) {
+        for (size_t i = 0; i < round->chunks_len; i++) { /* equal rows have equal times then */
+            struct chunk *chunk = chunk_at(round->chunks[i], scope->base);
+            chunk_unref(round->chunks[i]);
+            round->chunks[i] = chunk;
+        }
+        sums_open(&scope->sums, round);
+    }
+    const struct op *variable = binding->variable;
+    struct batch_builder *out = batch_builder_new(variable->kinds, variable->cols);
+    if (sums_step(&scope->sums, out)) {
+        struct chunk *chunk =
+            chunk_from_builder(out, variable->cols, &op->dataflow->account);
+        if (chunk != NULL) {
+            emit_change(op, k, chunk);
+        }
+    }
+    batch_builder_free(out);
+    return !scope->sums.open;
 }
 
 /* The error of the limit, or its end. */
@@ -359,15 +486,22 @@ static void emit_limit(struct op *op, struct op *leave, bool failed)
     op_error(leave, "54000", text, name != NULL ? name : "", scope->time, failed ? 1 : -1);
 }
 
-/* Everything of the round, at its outer time. */
-static void leave_round(struct op *op)
+/* Everything of the round, at its outer time. False when out of fuel before the end. */
+static bool leave_round(struct op *op)
 {
     struct scope *scope = op->state;
+    while (scope->leaving < scope->bindings_len) {
+        bool done = emit_binding(op, scope->leaving);
+        scope->leaving += done;
+        if (fuel_spend(op->engine, done ? 1 : PART_ROWS / 8)) {
+            return false;
+        }
+    }
+    scope->leaving = 0;
     bool failed = !scope->within && op->engine->config.worker == 0; /* one says so for all */
     for (size_t u = 0; u < op->users_len; u++) {
         struct op *leave = op->users[u].op;
         ASSERT(leave->node->op == PLAN_LEAVE);
-        emit_round(leave, &scope->bindings[leave->node->leave.binding], scope->time);
         for (size_t i = 0; i < scope->errors.chunks_len; i++) {
             op_emit(leave, chunk_at(scope->errors.chunks[i], scope->time), true);
         }
@@ -376,11 +510,9 @@ static void leave_round(struct op *op)
         }
     }
     scope->failed = failed;
-    for (uint32_t k = 0; k < scope->bindings_len; k++) {
-        chunk_list_clear(&scope->bindings[k].round);
-    }
     chunk_list_clear(&scope->errors);
     scope->base = scope->now + 1;
+    return true;
 }
 
 /* ---- the fixpoint ---------------------------------------------------------------------------- */
@@ -461,7 +593,10 @@ static bool advance_scope(struct op *op)
     case INSIDE_VOTED:
         return after_inside(op);
     case LEAVING:
-        leave_round(op);
+        if (!leave_round(op)) {
+            op_activate(op);
+            return false;
+        }
         scope->phase = OUTSIDE;
         advance_outside(op, scope->time + 1);
         return true;
@@ -490,6 +625,7 @@ static void fixpoint_release(struct op *op)
         htable_clear(&binding->beyond);
     }
     chunk_list_free(&scope->errors);
+    sums_close(&scope->sums);
     pool_clear(&scope->pool);
     buf_free(&scope->row);
     free(scope->bindings);
@@ -513,20 +649,38 @@ static bool no_work(struct op *op)
  */
 static bool gather_work(struct op *op)
 {
-    struct chunk_list list = {0};
-    uint64_t upper = op_input_frontier(op);
+    struct sums *sums = op->state;
     op_forward_errors(op);
-    if (upper <= op->frontier) {
-        return false;
+    if (!sums->open) {
+        struct chunk_list list = {0};
+        uint64_t upper = op_input_frontier(op);
+        if (upper <= op->frontier) {
+            return false;
+        }
+        op_port_take(op, &op->ports[0], false, upper, &list);
+        if (list.chunks_len == 0) {
+            op_advance(op, upper);
+            return false;
+        }
+        sums_open(sums, &list);
     }
-    op_port_take(op, &op->ports[0], false, upper, &list);
-    if (list.chunks_len > 0) {
-        consolidate_into(&list, op_ok(op));
-        fuel_spend(op->engine, batch_builder_rows(op_ok(op)));
+    while (sums->open) {
+        sums_step(sums, op_ok(op));
+        op_row_done(op);
+        if (sums->open && fuel_spend(op->engine, PART_ROWS / 8)) {
+            break;
+        }
     }
-    chunk_list_free(&list);
-    op_advance(op, upper);
-    return false;
+    if (!sums->open) { /* an iteration's frontier moves on when all has seen it */
+        op_advance(op, op_input_frontier(op));
+    }
+    return sums->open;
+}
+
+static void gather_release(struct op *op)
+{
+    sums_close(op->state);
+    free(op->state);
 }
 
 static bool enter_work(struct op *op)
@@ -681,10 +835,11 @@ static void insert_enter(struct op *enter, struct op *outside, struct op *user, 
 
 static void insert_gather(struct op *gather, struct op *body, struct op *fixpoint, uint32_t port)
 {
-    static const struct op_class class = {"gather", gather_work, NULL};
+    static const struct op_class class = {"gather", gather_work, gather_release};
     insert_between(gather, body, fixpoint, port);
     struct scope *scope = fixpoint->state;
     gather->class = &class;
+    gather->state = MEM_NEW(struct sums);
     *VEC_PUSH(scope, parts) = gather;
     engine_exchange_set_up(gather, 0, ROUTE_ROW, NULL, 0, false);
     start_inside(gather);

@@ -1,0 +1,391 @@
+/*
+ * Recursion without a limit, on graphs whose edges come and go, several at a time: what is reached,
+ * shortest distances, the least label of a component, two relations that need each other. At every
+ * time the output is what the model computes from scratch; rows that only support each other must
+ * go. In the end everything is deleted, and nothing may be left. One to four workers.
+ */
+#include "tests/unit/core/engine/model.h"
+#include "tests/unit/core/engine/plans.h"
+#include "tests/unit/harness.h"
+
+#include <stdio.h>
+
+enum { SOURCES = 2, EDGES = 0, SEEDS = 1, TIMES = 40, DATAFLOW = 3, EXPORT = 1 };
+
+static const uint8_t pair_kinds[] = {TYPE_INT8, TYPE_INT8};
+static const uint32_t col0[] = {0}, both[] = {0, 1}, swapped[] = {1, 0};
+
+/* Edges (from, to) are source 0; (node, value) source 1. Each returns the node that is exported. */
+typedef uint32_t body_fn(struct plan *p);
+
+struct run {
+    body_fn *make;
+    struct rng rng;
+    uint64_t nodes;
+    struct replica *replica;
+    struct model_source sources[SOURCES];
+    struct plan *plan;
+};
+
+/* ---- plans ----------------------------------------------------------------------------------- */
+
+static uint32_t all_of(struct plan *p, uint32_t node, const uint32_t *cols, uint32_t len)
+{
+    return plan_filter(p, node, 0, cols, len);
+}
+
+static uint32_t one_body(struct plan *p, uint32_t variable, uint32_t body)
+{
+    return plan_leave(p, plan_fixpoint(p, &variable, &body, 1, 0, false), 0);
+}
+
+/* Nodes one step from those of a relation of nodes. */
+static uint32_t step(struct plan *p, uint32_t nodes, uint32_t edges)
+{
+    static const uint32_t to[] = {2};
+    return all_of(p, plan_join(p, PLAN_JOIN_INNER, nodes, edges, col0, col0, 1, false), to, 1);
+}
+
+/* What is reached from the seeds. */
+static uint32_t reach(struct plan *p)
+{
+    uint32_t variable = plan_variable(p, pair_kinds, 1);
+    uint32_t seeds = all_of(p, SEEDS, col0, 1);
+    uint32_t body = plan_union(p, seeds, step(p, variable, EDGES));
+    return one_body(p, variable, plan_unary(p, PLAN_DISTINCT, body));
+}
+
+/* min by node of seeds (node, value) and (to, value + 1). */
+static uint32_t distance(struct plan *p)
+{
+    static const uint32_t cols[] = {3, 4};
+    struct plan_agg min = {.func = AGG_MIN, .arg = 1};
+    uint32_t variable = plan_variable(p, pair_kinds, 2);
+    uint32_t joined =
+        plan_join(p, PLAN_JOIN_INNER, variable, EDGES, col0, col0, 1, false);
+    uint32_t next = all_of(p, plan_plus(p, joined, 1, 1), cols, 2);
+    return one_body(p, variable, plan_reduce(p, plan_union(p, SEEDS, next), col0, 1, &min, 1));
+}
+
+/* The least node of each component, of edges in both directions. */
+static uint32_t component(struct plan *p)
+{
+    static const uint32_t cols[] = {3, 1}, twice[] = {0, 0};
+    struct plan_agg min = {.func = AGG_MIN, .arg = 1};
+    uint32_t variable = plan_variable(p, pair_kinds, 2);
+    uint32_t edges = plan_union(p, EDGES, all_of(p, EDGES, swapped, 2));
+    uint32_t nodes = plan_unary(p, PLAN_DISTINCT, all_of(p, edges, twice, 2));
+    uint32_t joined = plan_join(p, PLAN_JOIN_INNER, variable, edges, col0, col0, 1, false);
+    uint32_t labels = plan_union(p, nodes, all_of(p, joined, cols, 2));
+    return one_body(p, variable, plan_reduce(p, labels, col0, 1, &min, 1));
+}
+
+/* Nodes at an even number of steps from the seeds, and at an odd one; the latter in the same
+ * iteration or in the next. */
+static uint32_t parity(struct plan *p, bool same_iteration)
+{
+    uint32_t variables[] = {plan_variable(p, pair_kinds, 1), plan_variable(p, pair_kinds, 1)};
+    uint32_t seeds = all_of(p, SEEDS, col0, 1);
+    uint32_t even = plan_unary(p, PLAN_DISTINCT,
+                               plan_union(p, seeds, step(p, variables[1], EDGES)));
+    uint32_t from = same_iteration ? even : variables[0];
+    uint32_t odd = plan_unary(p, PLAN_DISTINCT, step(p, from, EDGES));
+    const uint32_t bodies[] = {even, odd};
+    uint32_t fixpoint = plan_fixpoint(p, variables, bodies, 2, 0, false);
+    uint32_t even_out = plan_leave(p, fixpoint, 0);
+    return plan_union(p, plan_unary(p, PLAN_NEGATE, even_out), plan_leave(p, fixpoint, 1));
+}
+
+static uint32_t parity_next(struct plan *p)
+{
+    return parity(p, false);
+}
+
+static uint32_t parity_same(struct plan *p)
+{
+    return parity(p, true);
+}
+
+/* All pairs: a variable joined with itself. */
+static uint32_t closure(struct plan *p)
+{
+    static const uint32_t ends[] = {0, 3}, col1[] = {1};
+    uint32_t variable = plan_variable(p, pair_kinds, 2);
+    uint32_t joined = plan_join(p, PLAN_JOIN_INNER, variable, variable, col1, col0, 1, false);
+    uint32_t pairs = plan_union(p, all_of(p, EDGES, both, 2), all_of(p, joined, ends, 2));
+    return one_body(p, variable, plan_unary(p, PLAN_DISTINCT, pairs));
+}
+
+/* What a recursion gives is the seed of another. */
+static uint32_t chained(struct plan *p)
+{
+    uint32_t first = reach(p);
+    uint32_t variable = plan_variable(p, pair_kinds, 1);
+    uint32_t back = all_of(p, EDGES, swapped, 2);
+    uint32_t body = plan_union(p, first, step(p, variable, back));
+    return one_body(p, variable, plan_unary(p, PLAN_DISTINCT, body));
+}
+
+static struct plan *make_plan(void *arg)
+{
+    const struct run *run = arg;
+    struct plan *p = plan_new();
+    p->id = DATAFLOW;
+    p->name = arena_strdup(&p->arena, "graph");
+    p->as_of = 1;
+    plan_source(p, 100, pair_kinds, 2);
+    plan_source(p, 101, pair_kinds, 2);
+    uint32_t node = run->make(p);
+    plan_export_subscribe(p, EXPORT, node, true, FRONTIER_EMPTY);
+    return p;
+}
+
+/* ---- changes --------------------------------------------------------------------------------- */
+
+static void put(struct batch_builder *out, int64_t a, int64_t b, uint64_t time, int64_t diff)
+{
+    batch_builder_datum(out, 0, &(struct datum){.i = a});
+    batch_builder_datum(out, 1, &(struct datum){.i = b});
+    batch_builder_end_row(out, time, diff);
+}
+
+/* The rows that are there. */
+static struct batch_builder *present(struct batch_builder *all)
+{
+    struct view view = view_of(all, 2);
+    const struct batch *one = &view.batch;
+    struct batch_builder *out = batch_builder_new(pair_kinds, 2);
+    batch_consolidate(&one, 1, TIME_MAX - 1, out);
+    view_free(&view);
+    return out;
+}
+
+/* Takes back a row that is there, or all of them. */
+static void take_back(struct run *run, uint32_t s, uint64_t time, bool all,
+                      struct batch_builder *out)
+{
+    struct batch_builder *now = present(run->sources[s].ok);
+    struct view view = view_of(now, 2);
+    uint32_t rows = view.batch.rows;
+    uint32_t chosen = rows > 0 ? (uint32_t)rng_below(&run->rng, rows) : 0;
+    for (uint32_t row = 0; row < rows; row++) {
+        if (all || row == chosen) {
+            int64_t a = ((const int64_t *)view.batch.col[0].values)[row];
+            int64_t b = ((const int64_t *)view.batch.col[1].values)[row];
+            int64_t diff = -batch_diff(&view.batch, row);
+            put(out, a, b, time, diff);
+            put(run->sources[s].ok, a, b, time, diff);
+        }
+    }
+    view_free(&view);
+    batch_builder_free(now);
+}
+
+/* Both sources go to every worker in turn: part w is read by worker w. */
+static void feed(struct run *run, struct batch_builder *out[SOURCES][WORKERS_MAX], uint64_t time)
+{
+    for (uint32_t s = 0; s < SOURCES; s++) {
+        for (uint32_t w = 0; w < run->replica->workers; w++) {
+            struct view view = view_of(out[s][w], 2);
+            engine_input(run->replica->worker[w].engine, DATAFLOW, s, w, time, time + 1,
+                         view.batch.rows > 0 ? &view.batch : NULL, NULL);
+            view_free(&view);
+            batch_builder_reset(out[s][w]);
+            replica_stir(run->replica, (uint32_t)rng_below(&run->rng, 8));
+        }
+    }
+}
+
+static void change(struct run *run, uint64_t time, struct batch_builder *out[SOURCES][WORKERS_MAX])
+{
+    struct rng *rng = &run->rng;
+    uint64_t n = 1 + rng_below(rng, 4);
+    for (uint64_t i = 0; i < n; i++) {
+        uint32_t s = rng_below(rng, 5) == 0 ? SEEDS : EDGES;
+        struct batch_builder *to = out[s][rng_below(rng, run->replica->workers)];
+        if (rng_below(rng, 5) < 2) {
+            take_back(run, s, time, false, to);
+            continue;
+        }
+        int64_t a = (int64_t)rng_below(rng, run->nodes);
+        int64_t b = s == SEEDS ? 0 : (int64_t)rng_below(rng, run->nodes);
+        put(to, a, b, time, 1);
+        put(run->sources[s].ok, a, b, time, 1);
+    }
+}
+
+/* ---- cases ----------------------------------------------------------------------------------- */
+
+static void check(struct run *run, uint64_t time)
+{
+    uint32_t node = run->plan->exports[0].node;
+    uint32_t cols = run->plan->nodes[node].schema.cols;
+    struct model_result want = model_eval(run->plan, node, run->sources, time);
+    struct batch_builder *have =
+        replica_output(run->replica, EXPORT, time, false, pair_kinds, cols);
+    bool same = same_rows(want.ok, have, pair_kinds, cols);
+    if (!same) {
+        fprintf(stderr, "%u workers, time %llu\n", run->replica->workers,
+                (unsigned long long)time);
+        print_rows("want", want.ok, pair_kinds, cols);
+        print_rows("have", have, pair_kinds, cols);
+    }
+    CU_ASSERT_FATAL(same);
+    batch_builder_free(have);
+    model_free(&want);
+}
+
+static uint32_t one_part(void *arg, uint32_t worker, uint32_t source)
+{
+    return 1;
+}
+
+static void count_arranged(void *arg, const struct engine_operator_stats *stats)
+{
+    *(uint64_t *)arg += stats->arranged_rows;
+}
+
+static void run_times(struct run *run)
+{
+    struct batch_builder *out[SOURCES][WORKERS_MAX];
+    for (uint32_t s = 0; s < SOURCES * WORKERS_MAX; s++) {
+        out[s / WORKERS_MAX][s % WORKERS_MAX] = batch_builder_new(pair_kinds, 2);
+    }
+    for (uint64_t time = 0; time < TIMES; time++) {
+        change(run, time, out);
+        feed(run, out, time);
+    }
+    for (uint32_t s = 0; s < SOURCES; s++) {
+        take_back(run, s, TIMES, true, out[s][rng_below(&run->rng, run->replica->workers)]);
+    }
+    feed(run, out, TIMES);
+    for (uint32_t s = 0; s < SOURCES * WORKERS_MAX; s++) {
+        batch_builder_free(out[s / WORKERS_MAX][s % WORKERS_MAX]);
+    }
+}
+
+static void drop(struct run *run)
+{
+    struct replica *r = run->replica;
+    replica_drop(r, DATAFLOW);
+    replica_settle(r);
+    for (uint32_t w = 0; w < r->workers; w++) {
+        CU_ASSERT_EQUAL(engine_memory(r->worker[w].engine), 0);
+    }
+}
+
+/* Everything was deleted: nothing is kept, even before it is dropped. */
+static void check_empty(struct run *run)
+{
+    uint64_t arranged = 0;
+    for (uint32_t w = 0; w < run->replica->workers; w++) {
+        engine_stats(run->replica->worker[w].engine, count_arranged, &arranged);
+    }
+    CU_ASSERT_EQUAL(arranged, 0);
+}
+
+static void run_case(body_fn *make, uint64_t seed, uint32_t workers)
+{
+    struct run run = {.make = make, .rng = {seed}, .nodes = 3 + seed % 10};
+    run.replica = replica_new(workers, seed, 0);
+    for (uint32_t s = 0; s < SOURCES; s++) {
+        run.sources[s].ok = batch_builder_new(pair_kinds, 2);
+        run.sources[s].err = batch_builder_new(batch_err_kinds, ERR_COLS);
+    }
+    run.plan = make_plan(&run);
+    uint32_t cols = run.plan->nodes[run.plan->exports[0].node].schema.cols;
+    err_t err = plan_validate(run.plan);
+    CU_ASSERT_PTR_NULL_FATAL(err);
+    replica_register(run.replica, EXPORT, pair_kinds, cols);
+    err = replica_create(run.replica, make_plan, &run, one_part, SOURCES);
+    CU_ASSERT_PTR_NULL_FATAL(err);
+    run_times(&run);
+    replica_settle(run.replica);
+    CU_ASSERT_EQUAL_FATAL(replica_frontier(run.replica, EXPORT), TIMES + 1);
+    for (uint64_t time = 1; time <= TIMES; time++) {
+        check(&run, time);
+    }
+    check_empty(&run);
+    drop(&run);
+    CU_ASSERT_EQUAL(run.replica->failures, 0);
+    for (uint32_t s = 0; s < SOURCES; s++) {
+        batch_builder_free(run.sources[s].ok);
+        batch_builder_free(run.sources[s].err);
+    }
+    replica_free(run.replica);
+    plan_free(run.plan);
+}
+
+static void run_graphs(body_fn *make)
+{
+    static const uint32_t workers[] = {1, 2, 4};
+    uint64_t cases = test_scaled(12) > 3 ? test_scaled(12) : 3;
+    for (uint64_t seed = 1; seed <= cases; seed++) {
+        run_case(make, seed, workers[seed % 3]);
+    }
+}
+
+#define GRAPHS(name, make)                                                                         \
+    static void name(void)                                                                         \
+    {                                                                                              \
+        run_graphs(make);                                                                          \
+    }
+GRAPHS(test_reach, reach)
+GRAPHS(test_distance, distance)
+GRAPHS(test_component, component)
+GRAPHS(test_parity_next, parity_next)
+GRAPHS(test_parity_same, parity_same)
+GRAPHS(test_closure, closure)
+GRAPHS(test_chained, chained)
+
+/* ---- what does not end ----------------------------------------------------------------------- */
+
+/* Numbers that grow for ever: the frontier stays, and dropping it in the middle leaves nothing. */
+static uint32_t endless(struct plan *p)
+{
+    static const uint32_t col2[] = {2};
+    uint32_t variable = plan_variable(p, pair_kinds, 1);
+    uint32_t seeds = all_of(p, SEEDS, col0, 1);
+    uint32_t next = all_of(p, plan_plus(p, plan_join(p, PLAN_JOIN_INNER, variable, seeds, NULL,
+                                                     NULL, 0, false), 0, 1), col2, 1);
+    uint32_t body = plan_union(p, seeds, next);
+    return one_body(p, variable, plan_unary(p, PLAN_DISTINCT, body));
+}
+
+static void test_endless(void)
+{
+    for (uint32_t workers = 1; workers <= 2; workers++) {
+        struct run run = {.make = endless, .rng = {workers}, .nodes = 3};
+        run.replica = replica_new(workers, workers, 0);
+        replica_register(run.replica, EXPORT, pair_kinds, 1);
+        err_t err = replica_create(run.replica, make_plan, &run, one_part, SOURCES);
+        CU_ASSERT_PTR_NULL_FATAL(err);
+        struct batch_builder *rows = batch_builder_new(pair_kinds, 2);
+        put(rows, 1, 0, 1, 1);
+        struct view view = view_of(rows, 2);
+        for (uint32_t w = 0; w < workers; w++) {
+            for (uint32_t s = 0; s < SOURCES; s++) {
+                engine_input(run.replica->worker[w].engine, DATAFLOW, s, w, 0, 2,
+                             s == SEEDS && w == 0 ? &view.batch : NULL, NULL);
+            }
+        }
+        replica_stir(run.replica, 3000);
+        CU_ASSERT_EQUAL(replica_frontier(run.replica, EXPORT), 1);
+        uint64_t arranged = 0;
+        for (uint32_t w = 0; w < workers; w++) {
+            engine_stats(run.replica->worker[w].engine, count_arranged, &arranged);
+        }
+        CU_ASSERT(arranged > 20); /* it is amid it */
+        drop(&run);
+        view_free(&view);
+        batch_builder_free(rows);
+        replica_free(run.replica);
+    }
+}
+
+static const struct test_case cases[] = {
+    {"reach", test_reach},     {"distance", test_distance}, {"component", test_component},
+    {"parity_next", test_parity_next}, {"parity_same", test_parity_same},
+    {"closure", test_closure}, {"chained", test_chained}, {"endless", test_endless},
+};
+TEST_SUITE("core/engine recursion", cases)
