@@ -69,7 +69,7 @@ static void on_subscribe(void *ctx, uint64_t export_id, uint64_t lower, uint64_t
                          const struct batch *ok, const struct batch *err)
 {
     struct worker *worker = ctx;
-    ASSERT(err == NULL && export_id == EXPORT && lower < upper);
+    ASSERT(err == NULL && export_id == EXPORT && lower <= upper);
     for (uint32_t row = 0; ok != NULL && row < ok->rows; row++) {
         uint64_t record[COLS_MAX];
         size_t len = record_of(worker->bench, ok, row, record);

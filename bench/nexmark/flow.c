@@ -179,7 +179,7 @@ static void on_subscribe(void *ctx, uint64_t export_id, uint64_t lower, uint64_t
                          const struct batch *ok, const struct batch *err)
 {
     struct nexmark_flow *flow = ctx;
-    ASSERT(export_id == EXPORT && lower < upper);
+    ASSERT(export_id == EXPORT && lower <= upper);
     if (err != NULL && err->rows > 0) {
         struct datum message;
         batch_datum(&err->col[ERR_COL_MESSAGE], 0, &message);

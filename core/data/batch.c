@@ -86,6 +86,31 @@ void batch_view(const void *data, size_t size, struct batch_col *cols_out, size_
     };
 }
 
+/* Rows in words of the validity bitmap are not shifted, hence the multiple of 64. */
+void batch_slice(const struct batch *b, uint32_t first, uint32_t n, struct batch_col *cols_out,
+                 struct batch *out)
+{
+    ASSERT(first % 64 == 0 && (uint64_t)first + n <= b->rows);
+    for (uint32_t c = 0; c < b->cols; c++) {
+        const struct batch_col *from = &b->col[c];
+        size_t width = type_width(from->kind);
+        cols_out[c] = (struct batch_col){
+            .kind = from->kind,
+            .validity = from->validity != NULL ? from->validity + first / 64 : NULL,
+            .values = width > 0 ? (const uint8_t *)from->values + first * width : NULL,
+            .offsets = from->offsets != NULL ? from->offsets + first : NULL,
+            .bytes = from->bytes,
+        };
+    }
+    *out = *b;
+    out->rows = n;
+    out->col = cols_out;
+    out->times = b->times != NULL ? b->times + first : NULL;
+    out->diffs = b->diffs != NULL ? b->diffs + first : NULL;
+    out->base = NULL;
+    out->size = 0;
+}
+
 /* ---- validation ------------------------------------------------------------------------------ */
 
 /*

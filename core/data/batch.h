@@ -155,6 +155,26 @@ void batch_consolidate(const struct batch *const *in, size_t in_len, uint64_t ad
                        struct batch_builder *out);
 
 /*
+ * The same in steps of a bounded number of rows, for input of any length; the order of output is
+ * unspecified but deterministic. Each batch of in has rows; they stay as they are until the last
+ * step. one_time: all rows have the same. A step appends what is final, some thousands of rows at
+ * most; *work: rows it took. False: that was the last one.
+ */
+struct batch_merge;
+struct batch_merge *batch_merge_new(const uint8_t *kinds, size_t cols);
+void batch_merge_free(struct batch_merge *m);
+void batch_merge_begin(struct batch_merge *m, const struct batch *const *in, size_t in_len,
+                       bool one_time);
+bool batch_merge_step(struct batch_merge *m, struct batch_builder *out, uint32_t *work);
+/* Bytes it holds between begin and the last step. */
+size_t batch_merge_bytes(const struct batch_merge *m);
+
+/* A view of n rows of another one, from first on, a multiple of 64; cols_out has room for its
+ * columns. It has no bytes of its own: base is NULL. */
+void batch_slice(const struct batch *b, uint32_t first, uint32_t n, struct batch_col *cols_out,
+                 struct batch *out);
+
+/*
  * Rows as compact bytes (for arrangements, hashing, exchange): per column a null byte and the
  * value; equal bytes <=> equal rows. cols: which columns, in order (NULL: all). With canonical,
  * values that SQL holds equal get equal bytes (numeric without trailing zeros, -0.0 as 0.0, NaNs

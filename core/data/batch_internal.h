@@ -86,6 +86,24 @@ void batch_hash_columns(const struct batch *b, const uint32_t *cols, size_t cols
 bool batch_consolidate_words(const struct batch *const *in, size_t in_len, uint64_t time,
                              struct batch_builder *out);
 
+/*
+ * Its parts, for who does it in steps (batch_merge.c). A record is a row's words and its diff; ends
+ * has a place a partition, of which there are 1 << part_bits. Rows are counted first (records
+ * NULL), then batch_parts_begin turns the counts into where each partition begins, then the records
+ * are written and each partition's place ends as its end.
+ */
+enum { BATCH_PART_BITS_MAX = 11 };
+bool batch_words_are(const struct batch *b);
+uint32_t batch_part_bits(size_t rows);
+void batch_words_partition(const struct batch *b, uint32_t first, uint32_t n, uint32_t part_bits,
+                           size_t *ends, uint64_t *records);
+/* Returns how many rows there are. */
+size_t batch_parts_begin(size_t *ends, uint32_t part_bits);
+/* Adds up records in place; returns how many are left. The table is out's. */
+size_t batch_words_add_up(struct batch_builder *out, uint64_t *records, size_t n);
+void batch_words_append(struct batch_builder *out, const uint64_t *records, size_t n,
+                        uint64_t time);
+
 /* Fills the places in desc (kind, has_nulls and bytes_len are given) and moves the layout on. */
 void batch_layout_column(struct batch_layout *layout, uint32_t rows, struct batch_desc *desc);
 

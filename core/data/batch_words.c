@@ -25,7 +25,6 @@ enum {
     RECORD_COLS_MAX = 4,
     RECORD_WORDS_MAX = RECORD_COLS_MAX + 1,
     PART_ROWS = 4096, /* 64 KiB of records of two words, and 32 KiB of table */
-    PART_BITS_MAX = 11,
     BLOCK_ROWS = 256, /* as many rows' words and hashes stay in the first-level cache */
 };
 
@@ -155,36 +154,42 @@ static void load_block(struct block *block, const struct batch *b, uint32_t firs
     }
 }
 
-/* Two passes over the input: how many records each partition gets, then the records. ends: one
- * place a partition; afterwards where it ends in the records. */
-static void partition(const struct batch *const *in, size_t in_len, uint32_t part_bits,
-                      size_t *ends, uint64_t *records)
+void batch_words_partition(const struct batch *b, uint32_t first, uint32_t n, uint32_t part_bits,
+                           size_t *ends, uint64_t *records)
 {
-    size_t parts = (size_t)1 << part_bits;
+    uint32_t stride = b->cols + 1;
+    ASSERT(first + n <= b->rows && part_bits <= BATCH_PART_BITS_MAX);
     struct block block;
-    memset(ends, 0, parts * sizeof(*ends));
-    for (int pass = part_bits == 0; pass < 2; pass++) {
-        for (size_t k = 0; k < in_len; k++) {
-            const struct batch *b = in[k];
-            uint32_t stride = b->cols + 1;
-            for (uint32_t first = 0; first < b->rows; first += BLOCK_ROWS) {
-                uint32_t n = b->rows - first < BLOCK_ROWS ? b->rows - first : BLOCK_ROWS;
-                load_block(&block, b, first, n, part_bits);
-                for (uint32_t i = 0; i < n; i++) {
-                    size_t at = ends[block.part[i]]++;
-                    if (pass == 1) {
-                        memcpy(&records[at * stride], &block.words[i * stride], stride * 8UL);
-                    }
-                }
+    for (uint32_t end = first + n; first < end; first += n) {
+        n = end - first < BLOCK_ROWS ? end - first : BLOCK_ROWS;
+        load_block(&block, b, first, n, part_bits);
+        for (uint32_t i = 0; i < n; i++) {
+            size_t at = ends[block.part[i]]++;
+            if (records != NULL) {
+                memcpy(&records[at * stride], &block.words[i * stride], stride * 8UL);
             }
         }
-        size_t sum = 0;
-        for (size_t p = 0; pass == 0 && p < parts; p++) {
-            size_t len = ends[p];
-            ends[p] = sum;
-            sum += len;
-        }
     }
+}
+
+size_t batch_parts_begin(size_t *ends, uint32_t part_bits)
+{
+    size_t sum = 0;
+    for (size_t p = 0; p < (size_t)1 << part_bits; p++) {
+        size_t len = ends[p];
+        ends[p] = sum;
+        sum += len;
+    }
+    return sum;
+}
+
+uint32_t batch_part_bits(size_t rows)
+{
+    uint32_t part_bits = 0;
+    while (part_bits < BATCH_PART_BITS_MAX && rows >> part_bits > PART_ROWS) {
+        part_bits++;
+    }
+    return part_bits;
 }
 
 /* ---- one partition --------------------------------------------------------------------------- */
@@ -268,7 +273,31 @@ static size_t add_up_part(struct batch_builder *out, uint64_t *records, size_t n
     }
 }
 
-/* All partitions, one after another; records whose diffs add up to nothing go. */
+size_t batch_words_add_up(struct batch_builder *out, uint64_t *records, size_t n)
+{
+    size_t stride = out->cols + 1;
+    size_t len = add_up_part(out, records, n, out->cols);
+    size_t kept = 0;
+    for (size_t i = 0; i < len; i++) {
+        if (records[i * stride + out->cols] != 0) {
+            memmove(&records[kept * stride], &records[i * stride], stride * sizeof(*records));
+            kept++;
+        }
+    }
+    return kept;
+}
+
+void batch_words_append(struct batch_builder *out, const uint64_t *records, size_t n,
+                        uint64_t time)
+{
+    size_t stride = out->cols + 1;
+    for (uint32_t c = 0; c < out->cols; c++) {
+        batch_builder_words(out, c, records + c, stride, NULL, n);
+    }
+    batch_builder_end_rows(out, time, (const int64_t *)records + out->cols, stride, n);
+}
+
+/* All partitions, one after another, are moved together. */
 static size_t add_up_all(struct batch_builder *out, const size_t *ends, uint32_t part_bits)
 {
     size_t stride = out->cols + 1;
@@ -277,19 +306,16 @@ static size_t add_up_all(struct batch_builder *out, const size_t *ends, uint32_t
     size_t first = 0;
     for (size_t p = 0; p < (size_t)1 << part_bits; p++) {
         ASSERT(first <= ends[p] && kept <= first);
-        size_t len = add_up_part(out, &records[first * stride], ends[p] - first, out->cols);
-        for (size_t i = first; i < first + len; i++) {
-            if (records[i * stride + out->cols] != 0) {
-                memmove(&records[kept * stride], &records[i * stride], stride * sizeof(*records));
-                kept++;
-            }
-        }
+        size_t len = batch_words_add_up(out, &records[first * stride], ends[p] - first);
+        memmove(&records[kept * stride], &records[first * stride],
+                len * stride * sizeof(*records));
+        kept += len;
         first = ends[p];
     }
     return kept;
 }
 
-static bool are_words(const struct batch *b)
+bool batch_words_are(const struct batch *b)
 {
     bool words = b->cols >= 1 && b->cols <= RECORD_COLS_MAX;
     for (uint32_t c = 0; words && c < b->cols; c++) {
@@ -304,30 +330,30 @@ bool batch_consolidate_words(const struct batch *const *in, size_t in_len, uint6
 {
     size_t rows = 0;
     for (size_t i = 0; i < in_len; i++) {
-        if (!are_words(in[i])) {
+        if (!batch_words_are(in[i])) {
             return false;
         }
         ASSERT(in[i]->cols == out->cols);
         rows += in[i]->rows;
     }
     ASSERT(rows < UINT32_MAX);
-    uint32_t part_bits = 0;
-    while (part_bits < PART_BITS_MAX && rows >> part_bits > PART_ROWS) {
-        part_bits++;
-    }
+    uint32_t part_bits = batch_part_bits(rows);
     size_t stride = out->cols + 1;
     if (rows * stride > out->records_cap) {
         free(out->records); /* nothing in it is worth copying */
         out->records_cap = rows * stride;
         out->records = mem_alloc(rows * stride * sizeof(out->records[0]));
     }
-    size_t ends[1 << PART_BITS_MAX];
-    partition(in, in_len, part_bits, ends, out->records);
-    ASSERT(ends[((size_t)1 << part_bits) - 1] == rows);
-    size_t kept = add_up_all(out, ends, part_bits);
-    for (uint32_t c = 0; c < out->cols; c++) {
-        batch_builder_words(out, c, out->records + c, stride, NULL, kept);
+    size_t ends[(1 << BATCH_PART_BITS_MAX)] = {0};
+    for (int pass = part_bits == 0; pass < 2; pass++) {
+        for (size_t i = 0; i < in_len; i++) {
+            batch_words_partition(in[i], 0, in[i]->rows, part_bits, ends,
+                                  pass == 1 ? out->records : NULL);
+        }
+        size_t all = pass == 0 ? batch_parts_begin(ends, part_bits) : rows;
+        ASSERT(all == rows);
     }
-    batch_builder_end_rows(out, time, (const int64_t *)out->records + out->cols, stride, kept);
+    ASSERT(ends[((size_t)1 << part_bits) - 1] == rows);
+    batch_words_append(out, out->records, add_up_all(out, ends, part_bits), time);
     return true;
 }

@@ -37,8 +37,10 @@ struct engine_host {
     void (*commit)(void *ctx, uint32_t dest, struct engine_block *block);
     /* An export's frontier on this worker moved: absolute, monotone, first >= as_of. */
     void (*frontier)(void *ctx, uint64_t export_id, uint64_t upper);
-    /* Changes of a subscribe export on this worker with lower <= time < upper, consolidated;
-     * successive calls abut. ok/err may be NULL. Views valid during the call. */
+    /* Changes of a subscribe export on this worker with lower <= time < upper; successive calls
+     * abut. With upper == lower: a part of what the next call with upper > lower completes, whose
+     * times may lie up to there. What belongs together is consolidated, in no order, each call of
+     * bounded length. ok/err may be NULL. Views valid during the call. */
     void (*subscribe)(void *ctx, uint64_t export_id, uint64_t lower, uint64_t upper,
                       const struct batch *ok, const struct batch *err);
     /* Exactly one per peek: rows (this worker's part, diff = multiplicity), or an error. err is
@@ -56,6 +58,7 @@ struct engine_config {
     void *ctx;
     uint64_t fuel_us;       /* longest step; 0: default 500 */
     uint64_t memory_limit;  /* bytes per dataflow, whatever its plan allows; 0: none */
+    uint32_t pass_rows;     /* of input an operator takes at once, about; 0: default */
 };
 
 struct engine *engine_new(const struct engine_config *config);

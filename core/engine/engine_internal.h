@@ -23,6 +23,7 @@ enum {
     FUEL_CHECK = 256,         /* units of work between looks at the clock */
     FUEL_UNITS_MAX = 1 << 16, /* per step, whatever the (maybe simulated) clock says */
     FUEL_US_DEFAULT = 500,
+    PASS_ROWS = 65536, /* a pass of several times has about as many rows, if there are more */
 };
 
 struct op;
@@ -223,6 +224,8 @@ struct intake {
      * always are: then there are no refs, and the next update is row of chunk. */
     bool plain;
     uint32_t chunk, row;
+    bool keep;         /* its chunks are needed to the end */
+    uint32_t released; /* chunks of a plain one that are freed, as nobody comes back to them */
     uint64_t upper;
     struct chunk_list list;
     uint32_t port_start[3]; /* first chunk of each of up to two ports, and the end */
@@ -236,6 +239,22 @@ struct intake {
 enum intake_order { INTAKE_CHUNKS, INTAKE_BY_TIME, INTAKE_REFS };
 /* Opens a pass if the inputs' frontier is beyond the operator's; false when there is none. */
 bool intake_open(struct intake *intake, struct op *op, enum intake_order order);
+/* Nobody looks at a chunk of the pass any more. */
+static inline void intake_drop(struct intake *intake, uint32_t chunk)
+{
+    if (!intake->keep) {
+        chunk_unref(intake->list.chunks[chunk]);
+        intake->list.chunks[chunk] = NULL;
+    }
+}
+/* Of a plain one: the chunks before the one it has come to. */
+static inline void intake_release(struct intake *intake)
+{
+    ASSERT(intake->plain);
+    while (intake->released < intake->chunk) {
+        intake_drop(intake, intake->released++);
+    }
+}
 static inline const struct batch *intake_batch(const struct intake *intake,
                                                const struct intake_ref *ref)
 {
@@ -258,7 +277,7 @@ static inline struct intake_ref intake_ref(const struct intake *intake)
         .chunk = intake->chunk,
         .row = intake->row};
 }
-/* It was taken. */
+/* It was taken, and its batch is not looked at any more. */
 static inline void intake_next(struct intake *intake)
 {
     ASSERT(intake->at < intake->refs_len);
@@ -266,9 +285,11 @@ static inline void intake_next(struct intake *intake)
     if (intake->plain && ++intake->row == intake->list.chunks[intake->chunk]->batch.rows) {
         intake->chunk++;
         intake->row = 0;
+        intake_release(intake);
     }
 }
-/* Takes the next updates that lie in one chunk and have one time, at most max; returns how many. */
+/* Takes the next updates that lie in one chunk and have one time, at most max; returns how many.
+ * *b is there until the next call. */
 uint32_t intake_take(struct intake *intake, uint32_t max, uint32_t *rows, const struct batch **b);
 /* The least time of its updates; upper when there is none. */
 uint64_t intake_first_time(const struct intake *intake);
@@ -369,6 +390,8 @@ struct op *index_find(struct engine *engine, uint64_t id);
 /* Logical since: reads below are refused. */
 uint64_t index_since(const struct op *index);
 uint64_t index_frontier(const struct op *index);
+/* Where followers start that come now: the end of the pass that goes on, or the frontier. */
+uint64_t index_upper(const struct op *index);
 void index_set_since(struct op *index, uint64_t since);
 /* A follower gets every chunk the index takes in from now on, and its frontier. */
 void index_follow(struct op *index, struct op *follower);

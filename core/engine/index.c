@@ -1,5 +1,5 @@
 /*
- * Index exports: the arrangement, who holds it, who follows it. And subscribe exports.
+ * Index exports: the arrangement, who holds it, who follows it.
  *
  * Two sinces: the logical one is what allow_compaction gave; reads below are refused. The one of
  * the arrangement (physical) is never beyond it, nor beyond what a scan in progress or a pending
@@ -9,7 +9,7 @@
 #include "core/base/hash.h"
 #include "core/engine/index.h"
 
-enum { MAINTAIN_BUDGET = 1024, ROWS_KEPT = 1 << 18 };
+enum { MAINTAIN_BUDGET = 1024 };
 
 /* ---- since ----------------------------------------------------------------------------------- */
 
@@ -46,6 +46,12 @@ uint64_t index_since(const struct op *op)
 uint64_t index_frontier(const struct op *op)
 {
     return op->frontier;
+}
+
+uint64_t index_upper(const struct op *op)
+{
+    const struct index_op *index = op->state;
+    return index->intake.open ? index->intake.upper : op->frontier;
 }
 
 /*
@@ -137,6 +143,7 @@ void index_unfollow(struct op *op, struct op *follower)
     struct index_op *index = op->state;
     for (size_t i = 0; i < index->followers_len; i++) {
         if (index->followers[i] == follower) {
+            index->followers_now -= i < index->followers_now;
             memmove(&index->followers[i], &index->followers[i + 1],
                     (--index->followers_len - i) * sizeof(index->followers[0]));
             return;
@@ -148,7 +155,7 @@ void index_unfollow(struct op *op, struct op *follower)
 /* By reference: however many follow, the rows are there once. */
 static void tell_followers(struct index_op *index, const struct chunk_list *list, bool err)
 {
-    for (size_t f = 0; f < index->followers_len; f++) {
+    for (size_t f = 0; f < index->followers_now; f++) {
         for (size_t i = 0; i < list->chunks_len; i++) {
             op_port_push(index->followers[f], 0, chunk_ref(list->chunks[i]), err);
         }
@@ -220,6 +227,9 @@ static void finish_pass(struct index_op *index)
     intake_close(&index->intake);
     for (size_t f = 0; f < index->followers_len; f++) {
         op_port_set_frontier(index->followers[f], 0, op->frontier);
+        if (f >= index->followers_now) {
+            op_activate(index->followers[f]); /* what it was made to scan is there */
+        }
     }
     op->arranged_rows = index->ok.updates + index->err.updates;
     index_update_since(index);
@@ -238,8 +248,12 @@ static void fill_probe(struct index_op *index)
 static bool take_in(struct index_op *index)
 {
     struct intake *intake = &index->intake;
-    if (!intake->open && !intake_open(intake, index->op, INTAKE_BY_TIME)) {
-        return false;
+    if (!intake->open) {
+        if (!intake_open(intake, index->op, INTAKE_BY_TIME)) {
+            return false;
+        }
+        index->followers_now = index->followers_len;
+        intake->keep = index->followers_len > 0; /* they get the chunks in the end */
     }
     while (!intake_is_done(intake)) {
         if (fuel_spend(index->op->engine, 1)) {
@@ -331,203 +345,4 @@ void index_close(struct op *op, enum err_code code, const char *why)
         index->since = TIME_MAX;
         index_update_since(index);
     }
-}
-
-/* ---- subscribe ------------------------------------------------------------------------------- */
-
-struct subscribe {
-    const struct plan_export *export;
-    bool minimal; /* what arrives is consolidated already, but for the order of times */
-    bool reported;
-    struct batch_builder *all; /* of ok rows, used again; NULL: none yet */
-};
-
-/* Do the chunks of a list follow each other in time, each of one time? */
-static bool in_order(const struct chunk_list *list)
-{
-    uint64_t last = 0;
-    for (size_t i = 0; i < list->chunks_len; i++) {
-        const struct chunk *chunk = list->chunks[i];
-        if (chunk->time_min != chunk->time_max || chunk->time_min < last) {
-            return false;
-        }
-        last = chunk->time_max;
-    }
-    return true;
-}
-
-/* All rows of a list, consolidated unless they are that already. all is empty before. */
-static void gather(const struct chunk_list *list, bool minimal, struct batch_builder *all)
-{
-    const struct batch **views = mem_alloc(list->chunks_len * sizeof(*views));
-    ASSERT(batch_builder_rows(all) == 0);
-    for (size_t i = 0; i < list->chunks_len; i++) {
-        views[i] = &list->chunks[i]->batch;
-        if (minimal) {
-            batch_builder_rows_of(all, views[i], NULL, 0);
-        }
-    }
-    if (!minimal) {
-        batch_consolidate(views, list->chunks_len, 0, all);
-    }
-    free(views);
-    ASSERT(batch_builder_rows(all) <= BATCH_ROWS_MAX);
-}
-
-/* The builder of ok rows is kept from call to call, errors are rare. */
-static struct batch_builder *builder_of(struct op *op, bool err)
-{
-    struct subscribe *subscribe = op->state;
-    if (err) {
-        return batch_builder_new(batch_err_kinds, ERR_COLS);
-    }
-    if (subscribe->all == NULL) {
-        subscribe->all = batch_builder_new(op->kinds, op->cols);
-    }
-    return subscribe->all;
-}
-
-static size_t rows_of(const struct chunk_list *list)
-{
-    size_t rows = 0;
-    for (size_t i = 0; i < list->chunks_len; i++) {
-        rows += list->chunks[i]->batch.rows;
-    }
-    return rows;
-}
-
-/* What a snapshot needed is not kept. */
-static void release_builder(struct op *op, struct batch_builder *all, size_t rows)
-{
-    struct subscribe *subscribe = op->state;
-    if (all != subscribe->all) {
-        batch_builder_free(all);
-    } else if (rows > ROWS_KEPT) {
-        batch_builder_free(all);
-        subscribe->all = NULL;
-    }
-}
-
-/*
- * The rows this export wants, consolidated, as one chunk or NULL. The snapshot's updates lie at the
- * as_of: without snapshot they are left out here, where they can be told from later ones.
- */
-static struct chunk *consolidated(struct op *op, const struct chunk_list *list, bool err)
-{
-    const struct subscribe *subscribe = op->state;
-    struct account *account = &op->dataflow->account;
-    uint32_t cols = err ? (uint32_t)ERR_COLS : op->cols;
-    bool minimal = !err && subscribe->minimal && in_order(list);
-    bool whole = subscribe->export->snapshot && subscribe->export->until == FRONTIER_EMPTY;
-    if (list->chunks_len == 0) {
-        return NULL;
-    }
-    if (minimal && whole && list->chunks_len == 1) {
-        return chunk_ref(list->chunks[0]);
-    }
-    struct batch_builder *all = builder_of(op, err);
-    gather(list, minimal, all);
-    struct chunk *chunk = chunk_from_builder(all, cols, account);
-    if (!whole && chunk != NULL) {
-        for (uint32_t i = 0; i < chunk->batch.rows; i++) {
-            uint64_t time = batch_time(&chunk->batch, i);
-            bool snapshot = time <= op->dataflow->as_of && !subscribe->export->snapshot;
-            if (!snapshot && time < subscribe->export->until) {
-                batch_builder_row(all, &chunk->batch, i);
-            }
-        }
-        chunk_unref(chunk);
-        chunk = chunk_from_builder(all, cols, account);
-    }
-    batch_builder_reset(all);
-    release_builder(op, all, rows_of(list));
-    return chunk;
-}
-
-/* The batches are the callback's for the duration of the call only. */
-static void deliver(struct op *op, const struct chunk_list *ok, const struct chunk_list *err,
-                    uint64_t upper)
-{
-    const struct subscribe *subscribe = op->state;
-    const struct plan_export *export = subscribe->export;
-    struct engine *engine = op->engine;
-    ASSERT(upper > op->frontier && engine->config.host->subscribe != NULL);
-    struct chunk *ok_chunk = consolidated(op, ok, false);
-    struct chunk *err_chunk = consolidated(op, err, true);
-    upper = upper > export->until ? export->until : upper;
-    if (op_export_live(op, export->id) && upper > op->frontier) {
-        engine->config.host->subscribe(engine->config.ctx, export->id, op->frontier, upper,
-                                       ok_chunk != NULL ? &ok_chunk->batch : NULL,
-                                       err_chunk != NULL ? &err_chunk->batch : NULL);
-    }
-    chunk_unref(ok_chunk);
-    chunk_unref(err_chunk);
-}
-
-static void subscribe_report(struct op *op)
-{
-    struct subscribe *subscribe = op->state;
-    const struct plan_export *export = subscribe->export;
-    subscribe->reported = true;
-    op_export_report(op, export->id,
-                  op->frontier >= export->until ? FRONTIER_EMPTY : op->frontier);
-}
-
-/* One call covers all complete times, so that a slow consumer gets fewer and larger ones. */
-static bool subscribe_work(struct op *op)
-{
-    struct subscribe *subscribe = op->state;
-    if (!subscribe->reported) {
-        subscribe_report(op);
-    }
-    uint64_t upper = op_input_frontier(op);
-    if (upper <= op->frontier) {
-        return false;
-    }
-    struct chunk_list ok = {0};
-    struct chunk_list err = {0};
-    op_port_take(op, &op->ports[0], false, upper, &ok);
-    op_port_take(op, &op->ports[0], true, upper, &err);
-    size_t rows = rows_of(&ok);
-    if (rows > BATCH_ROWS_MAX || rows_of(&err) > BATCH_ROWS_MAX) {
-        op_fail(op, err_sql(ERR_LIMIT, "54000", "%zu changes at once are too many to subscribe to",
-                            rows));
-    } else {
-        deliver(op, &ok, &err, upper);
-        op->frontier = upper;
-        subscribe_report(op);
-    }
-    chunk_list_free(&ok);
-    chunk_list_free(&err);
-    fuel_spend(op->engine, (uint32_t)rows);
-    return false;
-}
-
-static void subscribe_release(struct op *op)
-{
-    struct subscribe *subscribe = op->state;
-    batch_builder_free(subscribe->all);
-    free(subscribe);
-}
-
-/*
- * Reductions put out each row once a time: a group's old and new output differ, those of different
- * groups differ in their keys, and a group lives on one worker. (Errors do not: two groups may fail
- * alike.)
- */
-static bool is_minimal(const struct plan_node *node)
-{
-    return node->op == PLAN_REDUCE || node->op == PLAN_DISTINCT || node->op == PLAN_THRESHOLD;
-}
-
-/* By row: +1 and -1 of the same row from different workers meet and cancel. */
-void op_make_subscribe(struct op *op, const struct plan_export *export)
-{
-    static const struct op_class class = {"subscribe", subscribe_work, subscribe_release};
-    struct subscribe *subscribe = MEM_NEW(struct subscribe);
-    subscribe->export = export;
-    subscribe->minimal = is_minimal(&op->dataflow->plan->nodes[export->node]);
-    op->class = &class;
-    op->state = subscribe;
-    engine_exchange_set_up(op, 0, ROUTE_ROW, NULL, 0, true);
 }

@@ -24,6 +24,8 @@ struct index_op {
     size_t holds_len, holds_cap;
     struct op **followers;
     size_t followers_len, followers_cap;
+    size_t followers_now; /* the first ones, who are told of the pass that goes on; the others
+                           * came after it began and will find it in the arrangement */
     struct peek **peeks; /* unanswered, oldest first */
     size_t peeks_len, peeks_cap;
     struct intake intake;

@@ -274,21 +274,52 @@ void op_port_take(struct op *op, struct port *port, bool err, uint64_t upper,
 
 /* ---- passes ---------------------------------------------------------------------------------- */
 
-/* A total order, so that qsort gives the same result everywhere. */
-static int compare_refs(const void *pa, const void *pb)
+/* The end of the run of refs from first on whose times are in order. */
+static size_t run_end(const struct intake_ref *refs, size_t first, size_t len)
 {
-    const struct intake_ref *a = pa;
-    const struct intake_ref *b = pb;
-    if (a->time != b->time) {
-        return a->time < b->time ? -1 : 1;
+    size_t end = first + 1;
+    while (end < len && refs[end - 1].time <= refs[end].time) {
+        end++;
     }
-    if (a->port != b->port) {
-        return a->port < b->port ? -1 : 1;
+    return end < len ? end : len;
+}
+
+/* Two adjacent runs into one; of equal times those of the first run come first. */
+static void merge_runs(const struct intake_ref *from, size_t first, size_t middle, size_t end,
+                       struct intake_ref *to)
+{
+    size_t a = first;
+    size_t b = middle;
+    for (size_t i = first; i < end; i++) {
+        bool left = b == end || (a < middle && from[a].time <= from[b].time);
+        to[i] = from[left ? a++ : b++];
     }
-    if (a->chunk != b->chunk) {
-        return a->chunk < b->chunk ? -1 : 1;
+    ASSERT(a == middle && b == end);
+}
+
+/*
+ * By time, stable: refs are listed by port, chunk and row. They are a few runs in order of time,
+ * one or a few a port, so merging runs takes few rounds where a sort would take many.
+ */
+static void sort_by_time(struct intake *intake)
+{
+    size_t len = intake->refs_len;
+    struct intake_ref *other = NULL;
+    while (len > 0 && run_end(intake->refs, 0, len) < len) {
+        if (other == NULL) {
+            other = mem_alloc(intake->refs_cap * sizeof(*other));
+        }
+        for (size_t first = 0; first < len;) {
+            size_t middle = run_end(intake->refs, first, len);
+            size_t end = middle < len ? run_end(intake->refs, middle, len) : len;
+            merge_runs(intake->refs, first, middle, end, other);
+            first = end;
+        }
+        struct intake_ref *sorted = other;
+        other = intake->refs;
+        intake->refs = sorted;
     }
-    return a->row < b->row ? -1 : a->row > b->row;
+    free(other);
 }
 
 /* A ref per row. Chunks were taken for this pass, so all their times are before its upper. */
@@ -319,7 +350,8 @@ static bool in_time_order(const struct chunk_list *list)
         last = chunk->time_max;
         const struct batch *b = &chunk->batch;
         ASSERT(chunk->time_min <= chunk->time_max && b->rows > 0);
-        for (uint32_t row = 1; b->times != NULL && row < b->rows; row++) {
+        bool one_time = chunk->time_min == chunk->time_max;
+        for (uint32_t row = 1; !one_time && row < b->rows; row++) {
             if (b->times[row - 1] > b->times[row]) {
                 return false;
             }
@@ -337,13 +369,29 @@ static void sort_refs(struct intake *intake, uint32_t ports_len)
             intake_add(intake, p, c);
         }
     }
-    bool sorted = true;
-    for (size_t i = 1; i < intake->refs_len && sorted; i++) {
-        sorted = intake->refs[i - 1].time <= intake->refs[i].time;
+    sort_by_time(intake);
+}
+
+/*
+ * Up to where the pass goes: as far as the input is complete, unless that is very much at several
+ * times. Then it ends with the time that makes it large enough at one of the ports, so that sorting
+ * it, and what its operator keeps for it, are bounded.
+ */
+static uint64_t pass_upper(const struct op *op)
+{
+    uint64_t upper = op_input_frontier(op);
+    uint64_t enough = op->engine->config.pass_rows > 0 ? op->engine->config.pass_rows : PASS_ROWS;
+    for (uint32_t p = 0; p < op->ports_len; p++) {
+        const struct chunk_list *list = &op->ports[p].ok;
+        uint64_t rows = 0;
+        uint64_t last = 0;
+        for (size_t i = 0; i < list->chunks_len && rows < enough; i++) {
+            rows += list->chunks[i]->batch.rows;
+            last = list->chunks[i]->time_max > last ? list->chunks[i]->time_max : last;
+        }
+        upper = rows >= enough && last < upper ? last + 1 : upper;
     }
-    if (!sorted) {
-        qsort(intake->refs, intake->refs_len, sizeof(intake->refs[0]), compare_refs);
-    }
+    return upper;
 }
 
 /*
@@ -353,11 +401,13 @@ static void sort_refs(struct intake *intake, uint32_t ports_len)
 bool intake_open(struct intake *intake, struct op *op, enum intake_order order)
 {
     ASSERT(!intake->open && op->ports_len <= 2);
-    intake->upper = op_input_frontier(op);
+    intake->upper = pass_upper(op);
     if (intake->upper <= op->frontier) {
         return false;
     }
     intake->open = true;
+    intake->keep = false;
+    intake->released = 0;
     ASSERT(intake->list.chunks_len == 0);
     intake->at = 0;
     intake->refs_len = 0;
@@ -382,6 +432,9 @@ bool intake_open(struct intake *intake, struct op *op, enum intake_order order)
 uint32_t intake_take(struct intake *intake, uint32_t max, uint32_t *rows, const struct batch **b)
 {
     struct intake_ref first = intake_ref(intake);
+    if (intake->plain) {
+        intake_release(intake);
+    }
     *b = intake_batch(intake, &first);
     size_t left = intake->plain ? (*b)->rows - first.row : intake->refs_len - intake->at;
     uint32_t most = left < max ? (uint32_t)left : max;

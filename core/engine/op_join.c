@@ -142,6 +142,7 @@ static bool run_pass(struct op *op)
                 }
                 probe_next(&join->probe);
             }
+            intake_drop(intake, first + join->chunk);
         }
     }
     return false;

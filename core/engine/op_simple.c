@@ -312,7 +312,7 @@ struct import {
     struct op *index;
     bool started;
     bool snapshot; /* somebody wants the rows at the as_of */
-    uint64_t upper; /* the scan covers times before */
+    uint64_t upper; /* the scan covers times before, and begins when all of them are in */
     struct htable_cursor cursor[2]; /* ok, err */
 };
 
@@ -388,6 +388,9 @@ static void start_import(struct op *op)
 static bool import_work(struct op *op)
 {
     struct import *import = op->state;
+    if (index_frontier(import->index) < import->upper) {
+        return false; /* a pass goes on there, whose end activates this */
+    }
     if (!import->started) {
         start_import(op);
     }
@@ -438,7 +441,7 @@ void op_make_import(struct op *op, struct op *index)
     static const struct op_class class = {"index import", import_work, import_release};
     struct import *import = MEM_NEW(struct import);
     import->index = index;
-    import->upper = index_frontier(index);
+    import->upper = index_upper(index);
     op->class = &class;
     op->state = import;
     op->ports_len = 1;
@@ -449,6 +452,6 @@ void op_make_import(struct op *op, struct op *index)
     uint64_t as_of = op->dataflow->as_of;
     index_hold(index, op, as_of < import->upper - 1 ? as_of : import->upper - 1);
     index_follow(index, op);
-    ASSERT(op->ports[0].frontier == index_frontier(index));
+    ASSERT(op->ports[0].frontier >= index_frontier(index));
     index->dataflow->importers++;
 }

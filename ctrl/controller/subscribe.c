@@ -24,6 +24,8 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 
+enum { SUBSCRIBE_BYTES_MAX = CONTROLLER_MESSAGE_MAX - (1 << 20) };
+
 /* What it owns; the piece itself lies in an array. */
 static void piece_free(struct ctl_piece *piece)
 {
@@ -188,6 +190,38 @@ static err_t first_error(const struct rpc_bytes *bytes)
     return err;
 }
 
+/*
+ * What is kept of a replica until it can be handed on is bounded: it is for environmentd's memory
+ * as much as a peek's answer is.
+ */
+static err_t check_kept(const struct ctl_sub_replica *sub)
+{
+    size_t bytes = 0;
+    uint64_t rows = 0;
+    for (size_t i = 0; i < sub->pieces_len; i++) {
+        bytes += sub->pieces[i].ok.size;
+        rows += sub->pieces[i].ok.rows;
+    }
+    if (bytes <= SUBSCRIBE_BYTES_MAX && rows <= BATCH_ROWS_MAX) {
+        return ERR_OK;
+    }
+    return err_hint(err_sql(ERR_LIMIT, "53400",
+                            "the changes of one time are more than the %d MiB or %d rows a "
+                            "subscription may hold",
+                            SUBSCRIBE_BYTES_MAX >> 20, BATCH_ROWS_MAX),
+                    "Subscribe to fewer rows or columns.");
+}
+
+/* Of a piece with upper == lower times may lie up to what a later one completes. */
+static uint64_t last_time(const struct batch *b)
+{
+    uint64_t last = 0;
+    for (uint32_t row = 0; row < b->rows; row++) {
+        last = batch_time(b, row) > last ? batch_time(b, row) : last;
+    }
+    return last < TIME_MAX ? last : TIME_MAX;
+}
+
 /* A copy of the rows, checked against the plan's columns, until they can be handed on. */
 static err_t keep_piece(struct ctl_export *export, struct ctl_sub_replica *sub,
                         const tailrace_v1_SubscribeResponse *message)
@@ -208,8 +242,9 @@ static err_t keep_piece(struct ctl_export *export, struct ctl_sub_replica *sub,
         piece->storage = storage;
         piece->cols = mem_zalloc((cols + 1) * sizeof(piece->cols[0]));
         piece->lower = message->lower;
-        piece->upper = message->upper;
         batch_view(storage, message->ok.data.len, piece->cols, cols, &piece->ok);
+        piece->upper = last_time(&piece->ok) + 1;
+        err = check_kept(sub);
     }
     arena_free(&arena);
     return err;
@@ -244,6 +279,7 @@ void subscribe_response(struct ctl_replica *replica, const tailrace_v1_Subscribe
         end_with(export, err_new(ERR_PROTOCOL, "pieces of a subscription that do not abut"));
         return;
     }
+    drop_emitted(export, sub); /* what is kept counts */
     err_t err = keep_piece(export, sub, message);
     if (err == ERR_OK && message->has_err && message->err.data.len > 0) {
         err = first_error(&message->err.data);

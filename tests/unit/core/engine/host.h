@@ -31,6 +31,7 @@ struct output {
     uint64_t export_id;
     uint64_t frontier;   /* reported */
     uint64_t upper;      /* of the subscribe calls */
+    uint64_t last;       /* latest time of any row */
     uint64_t calls;
     struct batch_builder *ok, *err; /* all updates */
 };
