@@ -43,8 +43,10 @@ struct engine_host {
      * bounded length. ok/err may be NULL. Views valid during the call. */
     void (*subscribe)(void *ctx, uint64_t export_id, uint64_t lower, uint64_t upper,
                       const struct batch *ok, const struct batch *err);
-    /* Exactly one per peek: rows (this worker's part, diff = multiplicity), or an error. err is
-     * owned by the callee. rows is NULL on error. */
+    /* A part of a peek's answer; peek_done gives the last one. */
+    void (*peek_rows)(void *ctx, uint64_t peek_id, const struct batch *rows);
+    /* Exactly one per peek: the last rows (this worker's part, diff = multiplicity), or an error,
+     * before which there were no rows. err is owned by the callee. rows is NULL on error. */
     void (*peek_done)(void *ctx, uint64_t peek_id, const struct batch *rows, err_t err);
     /* A dataflow failed as a whole (memory limit, internal error): it is dropped, others go on. */
     void (*failed)(void *ctx, uint64_t dataflow_id, err_t err);

@@ -14,6 +14,23 @@
 #include "core/engine/index.h"
 #include "core/engine/order.h"
 
+enum {
+    PIECE_ROWS = 8192, /* of an answer is handed on at once */
+    SORT_ROWS = 256,   /* are sorted at once */
+};
+
+enum peek_stage {
+    PEEK_READ,
+    PEEK_MERGE,  /* equal rows of a projection */
+    PEEK_ENCODE, /* sort keys */
+    PEEK_RUNS,   /* short sorted runs */
+    PEEK_SORT,   /* merged */
+    PEEK_WRITE,
+    PEEK_END,
+};
+
+struct sort_ref;
+
 struct peek {
     uint64_t id;
     uint64_t time;
@@ -38,11 +55,36 @@ struct peek {
     bool negative;
     int64_t copies;        /* rows so far, with multiplicity */
     err_t failed;
+    enum peek_stage stage;
+    err_t answer;          /* once everything was read: instead of rows */
+    struct chunk_list pieces; /* what was read, then what it was merged to */
+    uint64_t rows_read;
+    struct chunk_list merging; /* what is merged */
+    const struct batch **views; /* of it */
+    struct batch_merge *merge;
+    size_t merge_bytes;    /* accounted */
+    struct buf sort_keys;
+    struct sort_ref *refs, *other; /* [rows]; other: of the next round of merging */
+    size_t refs_len;
+    uint32_t sort_piece, sort_row; /* to be encoded next */
+    size_t sort_at;        /* refs in runs so far */
+    size_t run, merged, left, right; /* see merge_sorted */
+    size_t written;        /* refs or pieces */
+    int64_t left_over;     /* of the limit */
 };
 
 /* At any stage: what was not set up yet is NULL. */
-static void peek_free(struct peek *peek)
+static void peek_free(struct index_op *index, struct peek *peek)
 {
+    account_add(&index->op->account, -(int64_t)peek->merge_bytes);
+    batch_merge_free(peek->merge);
+    chunk_list_free(&peek->merging);
+    chunk_list_free(&peek->pieces);
+    free(peek->views);
+    buf_free(&peek->sort_keys);
+    free(peek->refs);
+    free(peek->other);
+    err_free(peek->answer);
     buf_free(&peek->keys);
     free(peek->key_at);
     mfp_prog_free(peek->prog);
@@ -207,7 +249,7 @@ void index_add_peek(struct op *op, const struct engine_peek *ask)
     err_t err = set_up(peek, index, ask);
     if (err != ERR_OK) {
         engine_answer(op->engine, ask->peek_id, err);
-        peek_free(peek);
+        peek_free(index, peek);
         return;
     }
     *VEC_PUSH(index, peeks) = peek;
@@ -217,7 +259,7 @@ void index_add_peek(struct op *op, const struct engine_peek *ask)
 static void remove_peek(struct index_op *index, size_t at)
 {
     ASSERT(at < index->peeks_len);
-    peek_free(index->peeks[at]);
+    peek_free(index, index->peeks[at]);
     index->peeks_len--;
     memmove(&index->peeks[at], &index->peeks[at + 1],
             (index->peeks_len - at) * sizeof(index->peeks[0]));
@@ -288,8 +330,18 @@ static void read_errors(struct index_op *index, struct peek *peek)
     }
 }
 
+/* What was read becomes pieces, which are not changed any more. */
+static void end_piece(struct index_op *index, struct peek *peek)
+{
+    struct chunk *piece = chunk_from_builder(peek->rows, peek->cols, &index->op->account);
+    if (piece != NULL) {
+        chunk_list_push(&peek->pieces, piece);
+        peek->rows_read += piece->batch.rows;
+    }
+}
+
 /* Rows that fail become the peek's error: a SELECT fails as a whole. */
-static void run_mfp(struct peek *peek)
+static void run_mfp(struct index_op *index, struct peek *peek)
 {
     ASSERT(peek->prog != NULL && peek->errs != NULL);
     struct account unaccounted = {0};
@@ -299,6 +351,7 @@ static void run_mfp(struct peek *peek)
     }
     mfp_run(peek->prog, &input->batch, peek->rows, peek->errs);
     chunk_unref(input);
+    end_piece(index, peek);
     struct chunk *errs = chunk_from_builder(peek->errs, ERR_COLS, &unaccounted);
     struct buf row = {0};
     for (uint32_t i = 0; errs != NULL && i < errs->batch.rows; i++) {
@@ -310,7 +363,7 @@ static void run_mfp(struct peek *peek)
     chunk_unref(errs);
 }
 
-/* arg: the index and the peek. Rows go through the mfp in batches of OUT_ROWS. */
+/* arg: the index and the peek. Rows go through the mfp, or become pieces, in batches. */
 static void on_row(void *arg, const uint8_t *row, uint32_t len, int64_t diff)
 {
     struct index_op *index = ((void **)arg)[0];
@@ -321,7 +374,7 @@ static void on_row(void *arg, const uint8_t *row, uint32_t len, int64_t diff)
         peek->negative = true;
         return;
     }
-    if (batch_builder_rows(peek->rows) >= BATCH_ROWS_MAX - OUT_ROWS) {
+    if (peek->rows_read >= BATCH_ROWS_MAX - 2 * PIECE_ROWS) {
         if (peek->failed == ERR_OK) {
             peek->failed = err_sql(ERR_LIMIT, "54000", "the result has too many rows");
         }
@@ -331,8 +384,14 @@ static void on_row(void *arg, const uint8_t *row, uint32_t len, int64_t diff)
     ASSERT(used == len);
     batch_builder_end_row(to, peek->time, diff);
     peek->copies += diff;
-    if (peek->prog != NULL && batch_builder_rows(to) >= OUT_ROWS) {
-        run_mfp(peek);
+    uint32_t rows = batch_builder_rows(to);
+    if (rows < PIECE_ROWS && (rows % 128 != 0 || batch_builder_size(to) < OUT_BYTES)) {
+        return;
+    }
+    if (peek->prog != NULL) {
+        run_mfp(index, peek);
+    } else {
+        end_piece(index, peek);
     }
 }
 
@@ -397,7 +456,7 @@ static bool read_rows(struct index_op *index, struct peek *peek)
     return false;
 }
 
-/* ---- answering ------------------------------------------------------------------------------- */
+/* ---- outcome --------------------------------------------------------------------------------- */
 
 /* Rows of the error twin are texts; a code that is none becomes XX000. */
 static err_t error_of_row(const uint8_t *row)
@@ -418,82 +477,166 @@ static err_t error_of_row(const uint8_t *row)
 
 struct sort_ref {
     size_t at, len; /* sort key in the buffer */
+    uint32_t piece;
     uint32_t row;
-    const uint8_t *base;
 };
 
-static int compare_sort(const void *pa, const void *pb)
+/* keys: the bytes sort keys lie in. */
+static int compare_sort(const void *pa, const void *pb, void *keys)
 {
     const struct sort_ref *a = pa;
     const struct sort_ref *b = pb;
-    struct key_ref ka = {a->base + a->at, a->len};
-    struct key_ref kb = {b->base + b->at, b->len};
+    const uint8_t *base = keys;
+    struct key_ref ka = {base + a->at, a->len};
+    struct key_ref kb = {base + b->at, b->len};
     return compare_keys(&ka, &kb);
 }
 
-/*
- * Row numbers in the order asked for, ties by the row's bytes. The buffer may move while keys are
- * added, so bases are set at the end.
- */
-static struct sort_ref *sort_rows(const struct peek *peek, const struct batch *b, struct buf *keys)
+/* A projection may have made rows equal: the pieces are consolidated, in steps. */
+static void merge_begin(struct index_op *index, struct peek *peek)
 {
-    ASSERT(peek->order_len > 0 && keys->len == 0);
-    struct sort_ref *refs = mem_alloc((b->rows + 1UL) * sizeof(*refs));
-    for (uint32_t row = 0; row < b->rows; row++) {
-        size_t at = keys->len;
-        for (uint32_t i = 0; i < peek->order_len; i++) {
-            const struct plan_order *order = &peek->order[i];
-            struct datum d;
-            batch_datum(&b->col[order->col], row, &d);
-            order_encode(b->col[order->col].kind, &d, order->desc, order->nulls_first, keys);
-        }
-        batch_encode_row(b, row, NULL, 0, false, keys);
-        refs[row] = (struct sort_ref){.at = at, .len = keys->len - at, .row = row};
-    }
-    for (uint32_t row = 0; row < b->rows; row++) {
-        refs[row].base = keys->data;
-    }
-    qsort(refs, b->rows, sizeof(*refs), compare_sort);
-    return refs;
-}
-
-/*
- * Orders and cuts: the builder's rows become those of the answer. diff is the multiplicity: a limit
- * may cut through the copies of a row.
- */
-static void finish_rows(struct peek *peek)
-{
-    struct account unaccounted = {0};
-    struct chunk *chunk = chunk_from_builder(peek->rows, peek->cols, &unaccounted);
-    if (chunk == NULL) {
+    ASSERT(peek->views == NULL && peek->merge == NULL);
+    peek->merging = peek->pieces;
+    peek->pieces = (struct chunk_list){0};
+    if (peek->merging.chunks_len == 0) {
         return;
     }
-    if (peek->prog != NULL) { /* a projection may have made rows equal */
-        const struct batch *view = &chunk->batch;
-        batch_consolidate(&view, 1, 0, peek->rows);
-        chunk_unref(chunk);
-        chunk = chunk_from_builder(peek->rows, peek->cols, &unaccounted);
+    peek->views = mem_alloc(peek->merging.chunks_len * sizeof(peek->views[0]));
+    for (size_t i = 0; i < peek->merging.chunks_len; i++) {
+        peek->views[i] = &peek->merging.chunks[i]->batch;
     }
-    ASSERT(!peek->negative && peek->worst.len == 0);
-    const struct batch *b = &chunk->batch;
-    struct buf keys = {0};
-    struct sort_ref *refs = peek->order_len > 0 ? sort_rows(peek, b, &keys) : NULL;
-    int64_t left = peek->limit >= 0 ? peek->limit : INT64_MAX;
-    for (uint32_t i = 0; i < b->rows && left > 0; i++) {
-        uint32_t row = refs != NULL ? refs[i].row : i;
-        int64_t diff = batch_diff(b, row);
-        diff = diff < left ? diff : left;
-        for (uint32_t c = 0; c < b->cols; c++) {
-            struct datum d;
-            batch_datum(&b->col[c], row, &d);
-            batch_builder_datum(peek->rows, c, &d);
+    peek->merge = batch_merge_new(peek->kinds, peek->cols);
+    batch_merge_begin(peek->merge, peek->views, peek->merging.chunks_len, true);
+    peek->merge_bytes = batch_merge_bytes(peek->merge);
+    account_add(&index->op->account, (int64_t)peek->merge_bytes);
+}
+
+static void merge_end(struct index_op *index, struct peek *peek)
+{
+    account_add(&index->op->account, -(int64_t)peek->merge_bytes);
+    peek->merge_bytes = 0;
+    batch_merge_free(peek->merge);
+    peek->merge = NULL;
+    chunk_list_free(&peek->merging);
+    free(peek->views);
+    peek->views = NULL;
+}
+
+/* True when out of fuel before the end. */
+static bool merge_rows(struct index_op *index, struct peek *peek)
+{
+    bool more = peek->merge != NULL;
+    while (more) {
+        uint32_t work = 0;
+        more = batch_merge_step(peek->merge, peek->rows, &work);
+        if (!more || batch_builder_rows(peek->rows) >= PIECE_ROWS) {
+            end_piece(index, peek);
         }
-        batch_builder_end_row(peek->rows, peek->time, diff);
-        left -= diff;
+        if (fuel_spend(index->op->engine, work) && more) {
+            return true;
+        }
     }
-    free(refs);
-    buf_free(&keys);
-    chunk_unref(chunk);
+    merge_end(index, peek);
+    return false;
+}
+
+/* ---- sorting --------------------------------------------------------------------------------- */
+
+/*
+ * Rows by the keys of the order asked for, ties by the row's bytes: keys are encoded, short runs
+ * are sorted, then runs are merged in rounds, each as long as two of the last one's. All of it
+ * stops at any row.
+ */
+static void encode_key(struct peek *peek, uint32_t piece, uint32_t row)
+{
+    const struct batch *b = &peek->pieces.chunks[piece]->batch;
+    size_t at = peek->sort_keys.len;
+    for (uint32_t i = 0; i < peek->order_len; i++) {
+        const struct plan_order *order = &peek->order[i];
+        struct datum d;
+        batch_datum(&b->col[order->col], row, &d);
+        order_encode(b->col[order->col].kind, &d, order->desc, order->nulls_first,
+                     &peek->sort_keys);
+    }
+    batch_encode_row(b, row, NULL, 0, false, &peek->sort_keys);
+    peek->refs[peek->refs_len++] = (struct sort_ref){
+        .at = at, .len = peek->sort_keys.len - at, .piece = piece, .row = row};
+}
+
+/* True when out of fuel before the end, as the next two. */
+static bool encode_keys(struct index_op *index, struct peek *peek)
+{
+    for (; peek->sort_piece < peek->pieces.chunks_len; peek->sort_piece++, peek->sort_row = 0) {
+        uint32_t rows = peek->pieces.chunks[peek->sort_piece]->batch.rows;
+        while (peek->sort_row < rows) {
+            encode_key(peek, peek->sort_piece, peek->sort_row++);
+            if (fuel_spend(index->op->engine, 2)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool sort_runs(struct index_op *index, struct peek *peek)
+{
+    while (peek->sort_at < peek->refs_len) {
+        size_t left = peek->refs_len - peek->sort_at;
+        size_t n = left < SORT_ROWS ? left : SORT_ROWS;
+        qsort_r(peek->refs + peek->sort_at, n, sizeof(peek->refs[0]), compare_sort,
+                peek->sort_keys.data);
+        peek->sort_at += n;
+        if (fuel_spend(index->op->engine, 4 * SORT_ROWS)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* A round of merging goes from peek->merged on; left and right are where its two runs are at. */
+static bool merge_sorted(struct index_op *index, struct peek *peek)
+{
+    size_t len = peek->refs_len;
+    for (; peek->run < len; peek->run *= 2) {
+        while (peek->merged < len) {
+            size_t first = peek->merged / (2 * peek->run) * (2 * peek->run);
+            size_t middle = least(first + peek->run, len);
+            size_t end = least(middle + peek->run, len);
+            if (peek->merged == first) {
+                peek->left = first;
+                peek->right = middle;
+            }
+            bool left = peek->right == end ||
+                        (peek->left < middle &&
+                         compare_sort(&peek->refs[peek->left], &peek->refs[peek->right],
+                                      peek->sort_keys.data) < 0);
+            peek->other[peek->merged++] = peek->refs[left ? peek->left++ : peek->right++];
+            if (fuel_spend(index->op->engine, 1)) {
+                return true;
+            }
+        }
+        struct sort_ref *sorted = peek->other;
+        peek->other = peek->refs;
+        peek->refs = sorted;
+        peek->merged = 0;
+    }
+    return false;
+}
+
+static void sort_begin(struct peek *peek)
+{
+    size_t rows = 0;
+    for (size_t i = 0; i < peek->pieces.chunks_len; i++) {
+        rows += peek->pieces.chunks[i]->batch.rows;
+    }
+    peek->refs = mem_alloc((rows + 1) * sizeof(peek->refs[0]));
+    peek->other = mem_alloc((rows + 1) * sizeof(peek->other[0]));
+    peek->run = SORT_ROWS;
 }
 
 /* Errors of rows go before limits and inconsistencies. */
@@ -512,28 +655,156 @@ static err_t outcome(struct peek *peek)
                           : ERR_OK;
 }
 
-/* The rows belong to the callback for the duration of the call only. */
-static void answer(struct index_op *index, struct peek *peek)
+/* ---- answering ------------------------------------------------------------------------------- */
+
+static void hand_on(struct index_op *index, const struct peek *peek, const struct batch *rows,
+                    bool last)
 {
-    ASSERT(peek->started && peek->time < index->op->frontier);
     const struct engine_config *config = &index->op->engine->config;
-    if (peek->prog != NULL) {
-        run_mfp(peek);
+    if (last) {
+        config->host->peek_done(config->ctx, peek->id, rows, ERR_OK);
+    } else {
+        config->host->peek_rows(config->ctx, peek->id, rows);
     }
-    err_t err = outcome(peek);
-    if (err != ERR_OK) {
-        config->host->peek_done(config->ctx, peek->id, NULL, err);
-        return;
+}
+
+/* The answer's next row, whose multiplicity is what it is, or what the limit leaves of it: a limit
+ * may cut through the copies of a row. */
+static void put_row(struct peek *peek, uint32_t piece, uint32_t row)
+{
+    const struct batch *b = &peek->pieces.chunks[piece]->batch;
+    int64_t diff = batch_diff(b, row);
+    diff = diff < peek->left_over ? diff : peek->left_over;
+    for (uint32_t c = 0; c < b->cols; c++) {
+        struct datum d;
+        batch_datum(&b->col[c], row, &d);
+        batch_builder_datum(peek->rows, c, &d);
     }
-    finish_rows(peek);
+    batch_builder_end_row(peek->rows, peek->time, diff);
+    peek->left_over -= diff;
+}
+
+/* The rows that were put so far. */
+static void hand_rows(struct index_op *index, struct peek *peek)
+{
+    struct chunk *piece = chunk_from_builder(peek->rows, peek->cols, &index->op->account);
+    ASSERT(piece != NULL);
+    hand_on(index, peek, &piece->batch, false);
+    chunk_unref(piece);
+}
+
+/* Sorted or cut rows, in pieces; the last one is left in the builder. True when out of fuel before
+ * the end. */
+static bool write_refs(struct index_op *index, struct peek *peek)
+{
+    while (peek->written < peek->refs_len && peek->left_over > 0) {
+        const struct sort_ref *ref = &peek->refs[peek->written++];
+        put_row(peek, ref->piece, ref->row);
+        uint32_t rows = batch_builder_rows(peek->rows);
+        if (rows >= PIECE_ROWS ||
+            (rows % 128 == 0 && batch_builder_size(peek->rows) >= OUT_BYTES)) {
+            hand_rows(index, peek);
+        }
+        if (fuel_spend(index->op->engine, 1)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* All rows, in no order: the pieces are the answer. A limit cuts the one it falls into. */
+static bool write_pieces(struct index_op *index, struct peek *peek)
+{
+    while (peek->written < peek->pieces.chunks_len && peek->left_over > 0) {
+        const struct batch *b = &peek->pieces.chunks[peek->written]->batch;
+        if (peek->limit < 0) {
+            hand_on(index, peek, b, false);
+            fuel_spend(index->op->engine, b->rows / 8 + 1); /* copied at most */
+        } else {
+            for (uint32_t row = 0; row < b->rows && peek->left_over > 0; row++) {
+                put_row(peek, (uint32_t)peek->written, row);
+            }
+            hand_rows(index, peek);
+            fuel_spend(index->op->engine, b->rows);
+        }
+        peek->written++;
+        if (index->op->engine->exhausted) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The last piece, which may be none, ends the answer; the rows are the callback's for the call. */
+static void end_answer(struct index_op *index, struct peek *peek)
+{
     size_t size;
     void *data = batch_builder_finish_new(peek->rows, &size);
     struct batch_col *cols = mem_alloc((peek->cols + 1) * sizeof(*cols));
     struct batch view;
     batch_view(data, size, cols, peek->cols, &view);
-    config->host->peek_done(config->ctx, peek->id, &view, ERR_OK);
+    hand_on(index, peek, &view, true);
     free(cols);
     free(data);
+}
+
+/* What the stage that ends leaves to the next one. */
+static void next_stage(struct index_op *index, struct peek *peek)
+{
+    ASSERT(peek->stage < PEEK_END);
+    peek->stage++;
+    if (peek->stage == PEEK_MERGE) {
+        peek->answer = outcome(peek);
+        end_piece(index, peek);
+        peek->left_over = peek->limit >= 0 ? peek->limit : INT64_MAX;
+        if (peek->answer != ERR_OK) {
+            peek->stage = PEEK_END;
+        } else if (peek->prog != NULL) {
+            merge_begin(index, peek);
+        }
+    } else if (peek->stage == PEEK_ENCODE && peek->order_len > 0) {
+        sort_begin(peek);
+    }
+}
+
+/*
+ * One stage after the other; true when out of fuel before the end. What is read, merged and sorted
+ * is final only then, so that errors go before rows.
+ */
+static bool stages(struct index_op *index, struct peek *peek)
+{
+    bool out = false;
+    while (!out && peek->stage != PEEK_END) {
+        bool ordered = peek->order_len > 0;
+        switch (peek->stage) {
+        case PEEK_READ:
+            out = peek->worst.len == 0 && read_rows(index, peek);
+            if (!out && peek->prog != NULL) {
+                run_mfp(index, peek);
+            }
+            break;
+        case PEEK_MERGE:
+            out = merge_rows(index, peek);
+            break;
+        case PEEK_ENCODE:
+            out = ordered && encode_keys(index, peek);
+            break;
+        case PEEK_RUNS:
+            out = ordered && sort_runs(index, peek);
+            break;
+        case PEEK_SORT:
+            out = ordered && merge_sorted(index, peek);
+            break;
+        default:
+            ASSERT(peek->stage == PEEK_WRITE);
+            out = ordered ? write_refs(index, peek) : write_pieces(index, peek);
+            break;
+        }
+        if (!out) {
+            next_stage(index, peek);
+        }
+    }
+    return out;
 }
 
 /* A peek that is out of fuel keeps its place; it goes on in the next step. */
@@ -550,15 +821,21 @@ bool peek_serve(struct index_op *index)
             read_errors(index, peek);
             peek->started = true;
         }
-        if (peek->worst.len == 0 && read_rows(index, peek)) {
+        if (stages(index, peek)) {
             return true;
         }
         /* Out of the list first: the callback may ask for more, or drop the dataflow. */
         index->peeks_len--;
         memmove(&index->peeks[at], &index->peeks[at + 1],
                 (index->peeks_len - at) * sizeof(index->peeks[0]));
-        answer(index, peek);
-        peek_free(peek);
+        if (peek->answer != ERR_OK) {
+            const struct engine_config *config = &index->op->engine->config;
+            config->host->peek_done(config->ctx, peek->id, NULL, peek->answer);
+            peek->answer = ERR_OK;
+        } else {
+            end_answer(index, peek);
+        }
+        peek_free(index, peek);
         index_update_since(index);
     }
     return false;

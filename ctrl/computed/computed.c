@@ -181,6 +181,28 @@ static err_t too_large(size_t bytes)
                     "a cluster whose replicas have more processes.", bytes);
 }
 
+/* Sets peek->err when that is too much. */
+static void peek_add(struct computed_peek *peek, struct buf *rows)
+{
+    ASSERT(peek->err == ERR_OK && rows->len > 0);
+    peek->bytes += rows->len;
+    *VEC_PUSH(peek, rows) = *rows;
+    *rows = (struct buf){0};
+    peek->err = peek->bytes > COMPUTED_ANSWER_MAX ? too_large(peek->bytes) : ERR_OK;
+}
+
+void computed_on_peek_rows(struct computed *computed, uint64_t peek_id, struct buf *rows)
+{
+    struct computed_peek *peek = u64map_get(&computed->peeks, peek_id);
+    if (peek == NULL || rows->len == 0) {
+        return; /* of an earlier session, or answered with an error */
+    }
+    peek_add(peek, rows);
+    if (peek->err != ERR_OK) {
+        peek_finish(computed, peek_id, peek);
+    }
+}
+
 /*
  * A worker's share of a peek. Takes the content of rows (NULL: none) and err. The first error is
  * the process's answer, at once: a worker whose dataflow failed holds up the others for ever.
@@ -196,10 +218,7 @@ void computed_on_peek(struct computed *computed, uint64_t peek_id, struct buf *r
     peek->waiting--;
     peek->err = err;
     if (err == ERR_OK && rows != NULL && rows->len > 0) {
-        peek->bytes += rows->len;
-        *VEC_PUSH(peek, rows) = *rows;
-        *rows = (struct buf){0};
-        peek->err = peek->bytes > COMPUTED_ANSWER_MAX ? too_large(peek->bytes) : ERR_OK;
+        peek_add(peek, rows);
     }
     if (peek->err != ERR_OK || peek->waiting == 0) {
         peek_finish(computed, peek_id, peek);

@@ -153,7 +153,7 @@ struct computed_peek {
     uint64_t id;      /* the controller's */
     uint32_t waiting; /* workers */
     err_t err;        /* set for a moment, before it is answered with it */
-    struct buf *rows; /* a batch a worker */
+    struct buf *rows; /* batches, of any worker */
     size_t rows_len, rows_cap;
     size_t bytes;     /* of all rows */
 };
@@ -215,6 +215,8 @@ void computed_frontiers_flush(struct computed *computed);
 /* Complete below this on every worker of the process. */
 uint64_t computed_export_upper(const struct computed *computed,
                                const struct computed_export *export);
+/* A piece of a worker's share; takes the content of rows. */
+void computed_on_peek_rows(struct computed *computed, uint64_t peek_id, struct buf *rows);
 void computed_on_peek(struct computed *computed, uint64_t peek_id, struct buf *rows, err_t err);
 void computed_on_subscribe(struct computed *computed, uint32_t worker, uint64_t incarnation,
                            uint64_t export_id, uint64_t lower, uint64_t upper, const struct buf *ok,

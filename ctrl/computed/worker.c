@@ -25,7 +25,7 @@
 
 /* ---- news to the main loop ------------------------------------------------------------------- */
 
-enum news_kind { NEWS_PEEK, NEWS_SUBSCRIBE, NEWS_FAILED, NEWS_FORMED, NEWS_LOST };
+enum news_kind { NEWS_PEEK_ROWS, NEWS_PEEK, NEWS_SUBSCRIBE, NEWS_FAILED, NEWS_FORMED, NEWS_LOST };
 
 /* One event. Owned by the mailroom once sent; filled before, read after: never both at once. */
 struct news_mail {
@@ -49,6 +49,7 @@ static void news_run(struct mail *mail)
     err_t err = m->err;
     m->err = ERR_OK;
     switch (m->kind) {
+    case NEWS_PEEK_ROWS: computed_on_peek_rows(computed, m->id, &m->ok); break;
     case NEWS_PEEK: computed_on_peek(computed, m->id, &m->ok, err); break;
     case NEWS_SUBSCRIBE:
         computed_on_subscribe(computed, m->worker->global, m->incarnation, m->id, m->lower,
@@ -207,6 +208,14 @@ static void host_subscribe(void *ctx, uint64_t export_id, uint64_t lower, uint64
     news_send(m);
 }
 
+/* Pieces go ahead of the last one. */
+static void host_peek_rows(void *ctx, uint64_t peek_id, const struct batch *rows)
+{
+    struct news_mail *m = news_new(ctx, NEWS_PEEK_ROWS, peek_id);
+    batch_copy(rows, &m->ok);
+    news_send(m);
+}
+
 /* Takes err. Rows of this worker's part of the index. */
 static void host_peek_done(void *ctx, uint64_t peek_id, const struct batch *rows, err_t err)
 {
@@ -228,6 +237,7 @@ static const struct engine_host worker_host = {.send = host_send,
                                                .commit = host_commit,
                                                .frontier = host_frontier,
                                                .subscribe = host_subscribe,
+                                               .peek_rows = host_peek_rows,
                                                .peek_done = host_peek_done,
                                                .failed = host_failed};
 

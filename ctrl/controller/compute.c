@@ -557,4 +557,7 @@ void compute_free_all(struct controller *c)
     u64map_free(&c->clusters);
     ASSERT(c->exports.len == 0);
     u64map_free(&c->exports);
+    ASSERT(c->readers[0].len == 0 && c->readers[1].len == 0);
+    u64map_free(&c->readers[0]);
+    u64map_free(&c->readers[1]);
 }

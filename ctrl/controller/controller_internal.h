@@ -192,6 +192,7 @@ struct ctl_cluster {
     char *name; /* owned; spec.name points at it */
     struct ctl_replica *replicas;
     struct ctl_dataflow *first, *last;
+    bool waiting; /* a dataflow of it may wait for its as_of */
     bool announced; /* the first replay may happen: every dataflow of the catalog has an as_of */
 };
 
@@ -218,6 +219,12 @@ struct ctl_peek {
 
 struct ctl_refusal;
 
+/* Who reads a collection or index: what a compaction has to ask. */
+struct ctl_readers {
+    struct ctl_dataflow **flows;
+    size_t flows_len, flows_cap;
+};
+
 /* A promise that a collection or index stays readable at a time. */
 struct ctl_hold {
     uint64_t id;
@@ -243,6 +250,7 @@ struct controller {
     /* compute */
     struct u64map clusters;    /* id -> struct ctl_cluster */
     struct u64map exports;     /* id -> struct ctl_export */
+    struct u64map readers[2];  /* of collections; of indexes: id -> struct ctl_readers */
     struct u64map peeks;       /* id -> struct ctl_peek */
     struct u64map holds;       /* id -> struct ctl_hold */
     struct u64map reports;     /* id -> struct ctl_report */
@@ -309,8 +317,6 @@ void running_clear(struct ctl_replica *replica);
 void dataflow_send(struct ctl_dataflow *dataflow, struct ctl_replica *replica);
 /* The earliest time a dataflow may still need of its imports. */
 uint64_t dataflow_hold(const struct ctl_dataflow *dataflow);
-/* index: an index; else a storage collection. */
-bool dataflow_imports(const struct ctl_dataflow *dataflow, bool index, uint64_t id);
 /* No further than this may it be compacted: the least of what is wanted and all holds. */
 uint64_t controller_min_hold(const struct controller *c, uint64_t cluster, uint64_t id,
                              uint64_t wanted);

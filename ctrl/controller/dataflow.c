@@ -42,18 +42,64 @@ static uint64_t max_u64(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* Does the plan read it? Ids of collections and of indexes are one space, so the operator tells. */
-bool dataflow_imports(const struct ctl_dataflow *dataflow, bool index, uint64_t id)
+/* Each import once, however often the plan reads it. Ids of collections and of indexes are one
+ * space, so the operator tells them apart. */
+static bool first_read(const struct plan *plan, uint32_t at)
 {
-    ASSERT(id != 0 && dataflow->plan != NULL);
-    uint8_t op = index ? PLAN_INDEX : PLAN_SOURCE;
-    for (uint32_t i = 0; i < dataflow->plan->nodes_len; i++) {
-        const struct plan_node *node = &dataflow->plan->nodes[i];
-        if (node->op == op && node->import.id == id) {
-            return true;
+    const struct plan_node *node = &plan->nodes[at];
+    for (uint32_t i = 0; i < at; i++) {
+        if (plan->nodes[i].op == node->op && plan->nodes[i].import.id == node->import.id) {
+            return false;
         }
     }
-    return false;
+    return node->op == PLAN_SOURCE || node->op == PLAN_INDEX;
+}
+
+static void readers_add(struct ctl_dataflow *dataflow)
+{
+    struct controller *c = dataflow->cluster->controller;
+    const struct plan *plan = dataflow->plan;
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        if (!first_read(plan, i)) {
+            continue;
+        }
+        struct u64map *map = &c->readers[plan->nodes[i].op == PLAN_INDEX];
+        struct ctl_readers *readers = u64map_get(map, plan->nodes[i].import.id);
+        if (readers == NULL) {
+            readers = MEM_NEW(struct ctl_readers);
+            u64map_put(map, plan->nodes[i].import.id, readers);
+        }
+        *VEC_PUSH(readers, flows) = dataflow;
+    }
+}
+
+static void reader_remove(struct u64map *map, uint64_t id, const struct ctl_dataflow *dataflow)
+{
+    struct ctl_readers *readers = u64map_get(map, id);
+    for (size_t i = 0; readers != NULL && i < readers->flows_len; i++) {
+        if (readers->flows[i] == dataflow) {
+            readers->flows[i] = readers->flows[--readers->flows_len];
+            break;
+        }
+    }
+    if (readers != NULL && readers->flows_len == 0) {
+        u64map_remove(map, id);
+        free(readers->flows);
+        free(readers);
+    }
+}
+
+/* Also of one that was never added. */
+static void readers_remove(const struct ctl_dataflow *dataflow)
+{
+    struct controller *c = dataflow->cluster->controller;
+    const struct plan *plan = dataflow->plan;
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        if (first_read(plan, i)) {
+            reader_remove(&c->readers[plan->nodes[i].op == PLAN_INDEX], plan->nodes[i].import.id,
+                          dataflow);
+        }
+    }
 }
 
 /* ---- as_of ----------------------------------------------------------------------------------- */
@@ -150,6 +196,9 @@ static void start(struct ctl_dataflow *dataflow)
 static bool cluster_try_start(struct controller *c, struct ctl_cluster *cluster)
 {
     ASSERT(cluster->controller == c);
+    if (!cluster->waiting) {
+        return true;
+    }
     bool waiting = false;
     for (struct ctl_dataflow *d = cluster->first; d != NULL; d = d->next) {
         if (d->as_of_known || d->failed) {
@@ -165,6 +214,7 @@ static bool cluster_try_start(struct controller *c, struct ctl_cluster *cluster)
             waiting = true;
         }
     }
+    cluster->waiting = waiting;
     return !waiting;
 }
 
@@ -416,6 +466,7 @@ void dataflow_free(struct ctl_dataflow *dataflow)
             export_free(c, dataflow->exports[i]);
         }
     }
+    readers_remove(dataflow);
     free(dataflow->exports);
     plan_free(dataflow->plan);
     free(dataflow);
@@ -479,8 +530,11 @@ err_t controller_dataflow_create(struct controller *c, uint64_t cluster_id, stru
         dataflow->exports[i] = export_new(c, dataflow, &plan->exports[i]);
     }
     cluster_append(cluster, dataflow);
+    readers_add(dataflow);
     if (known) {
         start(dataflow);
+    } else {
+        cluster->waiting = true;
     }
     return ERR_OK;
 }
@@ -701,13 +755,11 @@ uint64_t controller_min_hold(const struct controller *c, uint64_t cluster_id, ui
             hold = min_u64(hold, h->time);
         }
     }
-    at = 0;
-    while (u64map_next(&c->clusters, &at, &key, &value)) {
-        const struct ctl_cluster *cluster = value;
-        for (const struct ctl_dataflow *d = cluster->first; d != NULL; d = d->next) {
-            if (!d->failed && dataflow_imports(d, cluster_id != 0, id)) {
-                hold = min_u64(hold, dataflow_hold(d));
-            }
+    const struct ctl_readers *readers = u64map_get(&c->readers[cluster_id != 0], id);
+    for (size_t i = 0; readers != NULL && i < readers->flows_len; i++) {
+        const struct ctl_dataflow *d = readers->flows[i];
+        if (!d->failed && d->exports_left > 0) {
+            hold = min_u64(hold, dataflow_hold(d));
         }
     }
     return hold;

@@ -25,6 +25,7 @@
 enum {
     COORD_TICK_US = 5 * 1000,
     COORD_IDLE_TICK_US = 100 * 1000, /* when nobody reads or writes */
+    COORD_VIEW_US = 10,              /* what a tick costs all processes together, a view */
     COORD_BUSY_US = 200 * 1000,      /* so long after the last statement that did */
     COORD_WINDOW_US = 1000 * 1000,
     COORD_COMPACTION_US = 1000 * 1000,
@@ -190,6 +191,20 @@ void coord_drop_item(struct coord *coord, const struct catalog_item *item)
 /* ---- ticks ----------------------------------------------------------------------------------- */
 
 /*
+ * With very many views a tick is no small thing, so ticks become rare: they take about half of a
+ * CPU at most while the environment is busy, and a fiftieth when it is idle.
+ */
+static uint64_t pace_of(const struct coord *coord, bool busy)
+{
+    uint64_t views = catalog_count(coord->catalog, CATALOG_MATERIALIZED_VIEW) +
+                     catalog_count(coord->catalog, CATALOG_INDEX);
+    uint64_t least = views * COORD_VIEW_US * (busy ? 2 : 50);
+    uint64_t pace = coord->config.tick_us;
+    pace = !busy && pace < COORD_IDLE_TICK_US ? COORD_IDLE_TICK_US : pace;
+    return least > pace ? least : pace;
+}
+
+/*
  * Tables are complete up to the clock whether or not anybody writes: readers need not wait. Each
  * tick travels through storage and every dataflow and back, which an idle environment should not
  * pay 200 times a second. Nothing waits for a tick there: an append completes its own time, a read
@@ -201,15 +216,11 @@ static void on_tick(struct io_timer *timer)
     struct coord *coord = CONTAINER_OF(timer, struct coord, tick);
     ASSERT(coord->started);
     uint64_t now = io_now_us(coord->loop);
-    uint64_t pace = coord->config.tick_us;
     coord->ticked_us = now;
-    if (now >= coord->busy_until_us && pace < COORD_IDLE_TICK_US) {
-        pace = COORD_IDLE_TICK_US;
-    }
     if (catalog_count(coord->catalog, CATALOG_TABLE) > 0) {
         controller_advance_tables(coord->controller, oracle_close_time(coord->oracle));
     }
-    io_timer_start(coord->loop, timer, now + pace);
+    io_timer_start(coord->loop, timer, now + pace_of(coord, now < coord->busy_until_us));
 }
 
 void coord_busy(struct coord *coord)
@@ -221,7 +232,7 @@ void coord_busy(struct coord *coord)
         controller_wake(coord->controller); /* quiet sources advance closely, too */
     }
     if (!was && coord->started) { /* the tick armed may be an idle one */
-        uint64_t next = coord->ticked_us + coord->config.tick_us;
+        uint64_t next = coord->ticked_us + pace_of(coord, true);
         io_timer_start(coord->loop, &coord->tick, next > now ? next : now);
     }
 }

@@ -56,6 +56,18 @@ static void on_peek_done(void *ctx, uint64_t peek_id, const struct batch *rows, 
     finished(local, r, err);
 }
 
+/* What does not fit is the answer then: the reader is told in the end. */
+static void on_peek_rows(void *ctx, uint64_t peek_id, const struct batch *rows)
+{
+    struct local *local = ctx;
+    struct read *r = u64map_get(&local->reads, peek_id);
+    err_t err = r != NULL ? rowset_add_batch(r->rows, rows) : ERR_OK;
+    if (err != ERR_OK) {
+        u64map_remove(&local->reads, peek_id);
+        finished(local, r, err);
+    }
+}
+
 /* Not an error of a row (those come with the peek) but of the dataflow. */
 static void on_failed(void *ctx, uint64_t dataflow_id, err_t err)
 {
@@ -72,6 +84,7 @@ static const struct engine_host host = {
     .send = on_send,
     .frontier = on_frontier,
     .subscribe = on_subscribe,
+    .peek_rows = on_peek_rows,
     .peek_done = on_peek_done,
     .failed = on_failed,
 };

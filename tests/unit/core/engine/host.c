@@ -134,6 +134,16 @@ static void on_peek_done(void *ctx, uint64_t peek_id, const struct batch *rows, 
     ASSERT(false);
 }
 
+static void on_peek_rows(void *ctx, uint64_t peek_id, const struct batch *rows)
+{
+    struct replica *r = ((struct worker *)ctx)->replica;
+    for (size_t i = 0; i < r->peeks_len; i++) {
+        if (r->peeks[i].id == peek_id) {
+            batch_builder_rows_of(r->peeks[i].rows, rows, NULL, 0);
+        }
+    }
+}
+
 static void on_failed(void *ctx, uint64_t dataflow_id, err_t err)
 {
     struct worker *worker = ctx;
@@ -149,6 +159,7 @@ static const struct engine_host host = {
     .commit = on_commit,
     .frontier = on_frontier,
     .subscribe = on_subscribe,
+    .peek_rows = on_peek_rows,
     .peek_done = on_peek_done,
     .failed = on_failed,
 };

@@ -30,8 +30,8 @@ struct dataflow {
 struct pending_peek {
     controller_peek_fn fn;
     void *arg;
-    void *bytes; /* the answer; NULL: none, or an error */
-    size_t size;
+    struct batch **pieces; /* the answer */
+    size_t pieces_len, pieces_cap;
     err_t err;
     bool done;
 };
@@ -107,6 +107,26 @@ static void on_subscribe(void *ctx, uint64_t export_id, uint64_t lower, uint64_t
     }
 }
 
+/* A copy, with the columns behind the view. */
+static void keep_piece(struct pending_peek *p, const struct batch *rows)
+{
+    void *bytes = aligned_alloc(64, (rows->size + 63) / 64 * 64);
+    struct batch *piece = mem_alloc(sizeof(*piece) + (rows->cols + 1) * sizeof(struct batch_col));
+    ASSERT(bytes != NULL);
+    memcpy(bytes, rows->base, rows->size);
+    batch_view(bytes, rows->size, (struct batch_col *)(piece + 1), rows->cols, piece);
+    *VEC_PUSH(p, pieces) = piece;
+}
+
+static void pieces_free(struct pending_peek *p)
+{
+    for (size_t i = 0; i < p->pieces_len; i++) {
+        free((void *)(uintptr_t)p->pieces[i]->base);
+        free(p->pieces[i]);
+    }
+    free(p->pieces);
+}
+
 static void on_peek_done(void *ctx, uint64_t peek_id, const struct batch *rows, err_t err)
 {
     struct controller *c = ctx;
@@ -118,9 +138,16 @@ static void on_peek_done(void *ctx, uint64_t peek_id, const struct batch *rows, 
     p->done = true;
     p->err = err;
     if (rows != NULL) {
-        p->size = rows->size;
-        p->bytes = aligned_alloc(64, (rows->size + 63) / 64 * 64);
-        memcpy(p->bytes, rows->base, rows->size);
+        keep_piece(p, rows);
+    }
+}
+
+static void on_peek_rows(void *ctx, uint64_t peek_id, const struct batch *rows)
+{
+    struct controller *c = ctx;
+    struct pending_peek *p = u64map_get(&c->peeks, peek_id);
+    if (p != NULL) {
+        keep_piece(p, rows);
     }
 }
 
@@ -132,6 +159,7 @@ static void on_failed(void *ctx, uint64_t dataflow_id, err_t err)
 static const struct engine_host host = {.send = on_send,
                                         .frontier = on_frontier,
                                         .subscribe = on_subscribe,
+                                        .peek_rows = on_peek_rows,
                                         .peek_done = on_peek_done,
                                         .failed = on_failed};
 
@@ -143,15 +171,9 @@ static bool deliver_peek(struct controller *c)
     while (u64map_next(&c->peeks, &at, &id, &value)) {
         struct pending_peek *p = value;
         if (p->done) {
-            struct batch_col cols[64];
-            struct batch view;
-            const struct batch *rows[1] = {&view};
             u64map_remove(&c->peeks, id);
-            if (p->bytes != NULL) {
-                batch_view(p->bytes, p->size, cols, 64, &view);
-            }
-            p->fn(p->arg, rows, p->bytes != NULL ? 1 : 0, p->err);
-            free(p->bytes);
+            p->fn(p->arg, (const struct batch **)p->pieces, p->pieces_len, p->err);
+            pieces_free(p);
             free(p);
             return true;
         }
@@ -548,7 +570,7 @@ void controller_peek_cancel(struct controller *c, uint64_t peek_id)
     if (p != NULL) {
         engine_peek_cancel(c->engine, peek_id);
         err_free(p->err);
-        free(p->bytes);
+        pieces_free(p);
         free(p);
     }
 }

@@ -167,6 +167,15 @@ static void on_peek_done(void *ctx, uint64_t peek_id, const struct batch *rows, 
     }
 }
 
+static void on_peek_rows(void *ctx, uint64_t peek_id, const struct batch *rows)
+{
+    struct run *run = ctx;
+    ASSERT(peek_id == PEEK && !run->done);
+    for (uint32_t i = 0; i < rows->rows; i++) {
+        take_row(run, rows, i);
+    }
+}
+
 static void on_failed(void *ctx, uint64_t dataflow, err_t err)
 {
     struct run *run = ctx;
@@ -177,6 +186,7 @@ static void on_failed(void *ctx, uint64_t dataflow, err_t err)
 static const struct engine_host host = {.send = on_send,
                                         .frontier = on_frontier,
                                         .subscribe = on_subscribe,
+                                        .peek_rows = on_peek_rows,
                                         .peek_done = on_peek_done,
                                         .failed = on_failed};
 
