@@ -31,6 +31,7 @@ static const struct subcommand subcommands[] = {
     {"engine", "engine: closed loop", bench_engine},
     {"nexmark", "nexmark: one worker, closed loop, events made beforehand", bench_nexmark},
     {"window", "window: one row of a partition of a million changes", bench_window},
+    {"graph", "graph: recursions over a graph whose edges change", bench_graph},
     {"boundary", "boundary: storage to compute between two processes", bench_boundary},
     {"exchange", "exchange: workers of a replica in two processes", bench_exchange},
     {"count", "count: both sides in one process", bench_count},

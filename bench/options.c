@@ -23,6 +23,7 @@ static const char usage[] =
     "  engine     the compute engine alone: count (w1), join (w2), distinct (w3a) and\n"
     "             consolidate (w3b), each beside a hand-written loop; answers are checked\n"
     "  nexmark    queries over the stream of an auction house, planned from SQL; answers checked\n"
+    "  graph      recursions over a random graph, at once and edge by edge; answers are checked\n"
     "  window     functions over a partition of a million rows when one of them changes; answers\n"
     "             are counted\n"
     "  boundary   storage to compute: the protocol beside the bare carriers; many subscriptions,\n"

@@ -36,6 +36,7 @@ void bench_exchange(const struct options *options, struct report *report);
 void bench_count(const struct options *options, struct report *report);
 void bench_ring(const struct options *options, struct report *report);
 void bench_window(const struct options *options, struct report *report);
+void bench_graph(const struct options *options, struct report *report);
 void bench_nexmark(const struct options *options, struct report *report);
 void bench_engine(const struct options *options, struct report *report);
 void bench_boundary(const struct options *options, struct report *report);

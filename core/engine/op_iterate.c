@@ -133,23 +133,26 @@ static void sums_divide(struct sums *sums)
     const struct batch *b = &chunk->batch;
     uint64_t *hashes = mem_alloc(b->rows * sizeof(*hashes));
     void **places = mem_zalloc(sums->parts_len * sizeof(*places));
+    size_t *sizes = mem_zalloc(sums->parts_len * sizeof(*sizes));
     struct batch_split *split = batch_split_new();
     batch_hash_rows(b, NULL, 0, hashes);
     batch_split_begin(split, b, hashes, sums->parts_len);
     for (uint32_t p = 0; p < sums->parts_len; p++) {
         if (batch_split_rows(split, p) > 0) {
-            places[p] = aligned_alloc(BATCH_ALIGN, batch_split_size(split, p));
+            sizes[p] = batch_split_size(split, p);
+            places[p] = aligned_alloc(BATCH_ALIGN, sizes[p]);
             ASSERT(places[p] != NULL);
         }
     }
     batch_split_write(split, places);
     for (uint32_t p = 0; p < sums->parts_len; p++) {
         if (places[p] != NULL) {
-            chunk_list_push(&sums->parts[p], chunk_take(places[p], batch_split_size(split, p),
-                                                        b->cols, chunk->account));
+            chunk_list_push(&sums->parts[p],
+                            chunk_take(places[p], sizes[p], b->cols, chunk->account));
         }
     }
     batch_split_free(split);
+    free(sizes);
     free(places);
     free(hashes);
 }

@@ -338,6 +338,59 @@ GRAPHS(test_parity_same, parity_same)
 GRAPHS(test_closure, closure)
 GRAPHS(test_chained, chained)
 
+/* ---- much at once ---------------------------------------------------------------------------- */
+
+enum { LARGE = 40000, CHAIN = 8 };
+
+/* Chains of 8 nodes, their labels at a time. */
+static bool large_is(struct replica *r, uint64_t time, bool there)
+{
+    struct batch_builder *want = batch_builder_new(pair_kinds, 2);
+    for (int64_t n = 0; there && n < LARGE; n++) {
+        put(want, n, n / CHAIN * CHAIN, 0, 1);
+    }
+    struct batch_builder *have = replica_output(r, EXPORT, time, false, pair_kinds, 2);
+    bool same = same_rows(want, have, pair_kinds, 2);
+    batch_builder_free(want);
+    batch_builder_free(have);
+    return same;
+}
+
+/* So many changes of a round that they are added up part by part. */
+static void test_large(void)
+{
+    for (uint32_t workers = 1; workers <= 2; workers++) {
+        struct run run = {.make = component, .rng = {workers}};
+        run.replica = replica_new(workers, workers, 0);
+        replica_register(run.replica, EXPORT, pair_kinds, 2);
+        err_t err = replica_create(run.replica, make_plan, &run, one_part, SOURCES);
+        CU_ASSERT_PTR_NULL_FATAL(err);
+        for (uint64_t time = 1; time <= 2; time++) {
+            struct batch_builder *rows = batch_builder_new(pair_kinds, 2);
+            for (int64_t n = 0; n < LARGE; n++) {
+                if (n % CHAIN != CHAIN - 1) {
+                    put(rows, n, n + 1, time, time == 1 ? 1 : -1);
+                }
+            }
+            struct view view = view_of(rows, 2);
+            for (uint32_t s = 0; s < SOURCES * workers; s++) {
+                bool here = s == EDGES;
+                engine_input(run.replica->worker[s / SOURCES].engine, DATAFLOW, s % SOURCES,
+                             s / SOURCES, time == 1 ? 0 : time, time + 1,
+                             here ? &view.batch : NULL, NULL);
+            }
+            replica_settle(run.replica);
+            view_free(&view);
+            batch_builder_free(rows);
+        }
+        CU_ASSERT(large_is(run.replica, 1, true));
+        CU_ASSERT(large_is(run.replica, 2, false));
+        check_empty(&run);
+        drop(&run);
+        replica_free(run.replica);
+    }
+}
+
 /* ---- what does not end ----------------------------------------------------------------------- */
 
 /* Numbers that grow for ever: the frontier stays, and dropping it in the middle leaves nothing. */
@@ -387,5 +440,6 @@ static const struct test_case cases[] = {
     {"reach", test_reach},     {"distance", test_distance}, {"component", test_component},
     {"parity_next", test_parity_next}, {"parity_same", test_parity_same},
     {"closure", test_closure}, {"chained", test_chained}, {"endless", test_endless},
+    {"large", test_large},
 };
 TEST_SUITE("core/engine recursion", cases)
