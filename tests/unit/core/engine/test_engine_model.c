@@ -1242,7 +1242,7 @@ SHAPE_OF(test_word_deep, "deep, of words", 5, 150, 0, true, PLAN_UNION, PLAN_NEG
 
 static const enum plan_op recursive_ops[] = {PLAN_UNION,  PLAN_NEGATE,   PLAN_MFP, PLAN_JOIN,
                                              PLAN_REDUCE, PLAN_DISTINCT, PLAN_THRESHOLD,
-                                             PLAN_TOPK};
+                                             PLAN_FLAT_MAP, PLAN_TOPK};
 
 static void test_recursion(void)
 {
