@@ -127,3 +127,48 @@ void array_append(const char *s, size_t len, struct buf *out)
     }
     buf_append_byte(out, '"');
 }
+
+/* One element as its type prints it. */
+static err_t convert_item(const struct type *element, struct buf *item, struct buf *out)
+{
+    struct arena arena = {0};
+    struct datum d;
+    err_t err = datum_parse(element, buf_cstr(item), item->len, &arena, &d);
+    if (err == ERR_OK) {
+        buf_clear(item);
+        datum_print(element, &d, item);
+        array_append(buf_cstr(item), item->len, out);
+    }
+    arena_free(&arena);
+    return err;
+}
+
+err_t array_convert(const char *s, size_t len, const struct type *element, struct buf *out)
+{
+    ASSERT(len == 0 || s != NULL);
+    struct array_reader reader = array_open(s, len);
+    struct buf item = {0};
+    size_t start = out->len;
+    enum array_next next = ARRAY_END;
+    err_t err = ERR_OK;
+    while (err == ERR_OK && (next = array_next(&reader, &item)) != ARRAY_END &&
+           next != ARRAY_BAD) {
+        buf_append_byte(out, out->len == start ? '{' : ',');
+        if (next == ARRAY_NULL) {
+            buf_append_str(out, "NULL");
+        } else {
+            err = convert_item(element, &item, out);
+        }
+    }
+    buf_free(&item);
+    if (err == ERR_OK && next == ARRAY_BAD) {
+        err = err_sql(ERR_INVALID, "22P02", "malformed array literal: \"%.*s\"", (int)len, s);
+    }
+    if (err == ERR_OK && reader.nested) {
+        out->len = start;
+        buf_append(out, s, len);
+    } else if (err == ERR_OK) {
+        buf_append_str(out, out->len == start ? "{}" : "}");
+    }
+    return err;
+}

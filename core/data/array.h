@@ -6,7 +6,7 @@
 #ifndef TAILRACE_CORE_DATA_ARRAY_H
 #define TAILRACE_CORE_DATA_ARRAY_H
 
-#include "core/base/buf.h"
+#include "core/data/type.h"
 
 enum array_next { ARRAY_END, ARRAY_ITEM, ARRAY_NULL, ARRAY_BAD };
 enum { ARRAY_DEPTH_MAX = 6 };
@@ -26,6 +26,9 @@ static inline struct array_reader array_open(const char *s, size_t len)
 }
 /* The next element, unescaped, into item. ARRAY_BAD: the text is none of an array. */
 enum array_next array_next(struct array_reader *r, struct buf *item);
+/* Appends the array as array_out prints it, its elements read as values of a type; 22P02 and what
+ * the type's input says. An array of arrays stays as it is written. */
+err_t array_convert(const char *s, size_t len, const struct type *element, struct buf *out);
 /* Appends an element as array_out does: quoted where it must be. s is not in out. */
 void array_append(const char *s, size_t len, struct buf *out);
 

@@ -20,6 +20,7 @@
  * Functions here keep no state; any thread.
  */
 #include "core/base/utf8.h"
+#include "core/data/array.h"
 #include "core/data/datetime.h"
 #include "core/data/json.h"
 #include "core/data/numeric.h"
@@ -164,13 +165,32 @@ static void set_bytes(struct arena *arena, const void *s, size_t len, struct dat
  * varchar(n) refuses what does not fit unless only blanks would be lost; "char" keeps one
  * character.
  */
+static err_t parse_array(const struct type *element, const char *s, size_t len,
+                         struct arena *arena, struct datum *out)
+{
+    struct buf text = {0};
+    err_t err = array_convert(s, len, element, &text);
+    if (err == ERR_OK) {
+        set_bytes(arena, buf_cstr(&text), text.len, out);
+    }
+    buf_free(&text);
+    return err;
+}
+
 static err_t parse_text(const struct type *type, const char *s, size_t len, struct arena *arena,
                         struct datum *out)
 {
     ASSERT(s != NULL || len == 0);
     ASSERT(type->kind > 0 && type->kind < TYPE_KIND_MAX);
     size_t fits;
+    struct type element;
     TRY(text_check(s, len));
+    uint32_t oid = type_array_of(type_element_of(type->oid)) == type->oid
+                       ? type_element_of(type->oid)
+                       : 0; /* int2vector and its like have a form of their own */
+    if (oid != 0 && type_of_oid(oid, -1, &element)) {
+        return parse_array(&element, s, len, arena, out);
+    }
     TRY(text_fit(type->oid, type->typmod, false, s, len, &fits));
     if (type->oid == OID_CHAR && fits > 1) {
         fits = 1;

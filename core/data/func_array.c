@@ -3,6 +3,7 @@
  *
  *   ARRAY[1, NULL, 3]                  {1,NULL,3}
  *   string_to_array('a,,b', ',', '')   {a,NULL,b}
+ *   '{1, 2}'::text::numeric[]          {1,2}
  */
 #include "core/data/array.h"
 #include "core/data/kernel.h"
@@ -75,4 +76,27 @@ void k_string_to_array(struct call *c)
     }
     buf_free(&out);
     table_call_free(call);
+}
+
+/* array_cast(array, oid): its elements as values of the type, read from their text. */
+void k_array_cast(struct call *c)
+{
+    ASSERT(c->args_len == 2 && c->out_kind == TYPE_TEXT);
+    struct buf out = {0};
+    FOR_ROWS(c, i) {
+        struct slice s = ARG(c, 0, struct slice, i);
+        struct type element;
+        if (!type_of_oid((uint32_t)ARG(c, 1, int64_t, i), -1, &element)) {
+            call_failf(c, i, "22023", "unknown type of elements");
+            continue;
+        }
+        buf_clear(&out);
+        err_t err = array_convert(s.s, s.len, &element, &out);
+        if (err != ERR_OK) {
+            call_fail_err(c, i, err);
+        } else {
+            call_text(c, i, out.data, out.len);
+        }
+    }
+    buf_free(&out);
 }

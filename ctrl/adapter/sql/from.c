@@ -264,6 +264,7 @@ static err_t range_function(struct az *az, struct above above, PgQuery__RangeFun
     struct schema columns = {
         .cols = table.rel->cols_len, .types = table.rel->types, .names = table.names};
     struct nsitem *item = az_nsitem(az, NULL, table.name, &columns);
+    item->is_value = columns.cols == 1;
     TRY(apply_alias(item, range->alias));
     return add_item(az, out, item, -1);
 }

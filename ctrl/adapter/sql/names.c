@@ -172,17 +172,22 @@ static struct found find_in(const struct scope *scope, const char *schema, const
     return f;
 }
 
-/* Is there an item called so? */
-static bool names_relation(const struct scope *scope, const char *name)
+/* The item called so, or NULL. */
+static const struct nsitem *find_relation(const struct scope *scope, const char *name)
 {
     ASSERT(scope != NULL && name != NULL);
     for (size_t i = 0; i < scope->items_len; i++) {
         const struct nsitem *item = scope->items[i];
         if (item->rel_visible && item->alias != NULL && strcmp(item->alias, name) == 0) {
-            return true;
+            return item;
         }
     }
-    return false;
+    return NULL;
+}
+
+static bool names_relation(const struct scope *scope, const char *name)
+{
+    return find_relation(scope, name) != NULL;
 }
 
 /* A relation of that name is there, but under an alias. */
@@ -213,14 +218,26 @@ err_t az_no_table(struct az *az, const struct scope *scope, const char *table, i
                   table);
 }
 
-/* The nearest scope that has the name wins; scopes that are hidden still count in the level. A bare
- * name that is a relation's stands for its whole row, which the engine does not have. */
+static struct sx *column_at(struct az *az, const struct nscol *col, uint32_t level, int location)
+{
+    struct sx *sx = sx_col(az->arena, col->at, col->type);
+    sx->level = level;
+    sx->location = location;
+    return sx;
+}
+
+/*
+ * The nearest scope that has the name wins; scopes that are hidden still count in the level. A bare
+ * name that is a relation's stands for its whole row: of a function that gives values that is the
+ * value, others the engine does not have.
+ */
 err_t az_column(struct az *az, struct scope *scope, const char *schema, const char *table,
                 const char *name, int location, struct sx **out)
 {
     ASSERT(name != NULL);
     uint32_t level = 0, hidden = 0;
     bool whole_row = false, saw_hidden = false;
+    struct sx *row = NULL;
     for (struct scope *s = scope; s != NULL; s = s->parent, level++) {
         /* Not visible from here; noted for the message only. */
         if (hidden > 0) {
@@ -235,9 +252,7 @@ err_t az_column(struct az *az, struct scope *scope, const char *schema, const ch
                           "column reference \"%s\" is ambiguous", name);
         }
         if (f.col != NULL) {
-            *out = sx_col(az->arena, f.col->at, f.col->type);
-            (*out)->level = level;
-            (*out)->location = location;
+            *out = column_at(az, f.col, level, location);
             return ERR_OK;
         }
         /* The table is there, so no outer scope is asked, as in PostgreSQL. */
@@ -246,8 +261,16 @@ err_t az_column(struct az *az, struct scope *scope, const char *schema, const ch
                           name);
         }
         saw_hidden = saw_hidden || (table != NULL && hides_relation(s, table));
-        whole_row = whole_row || (table == NULL && names_relation(s, name));
+        const struct nsitem *item = table == NULL ? find_relation(s, name) : NULL;
+        if (item != NULL && item->is_value && row == NULL) {
+            row = column_at(az, &item->cols[0], level, location);
+        }
+        whole_row = whole_row || item != NULL;
         hidden = s->hide;
+    }
+    if (row != NULL) {
+        *out = row;
+        return ERR_OK;
     }
     if (whole_row) {
         return AZ_UNSUPPORTED(az, location, "whole-row references are not supported");

@@ -397,14 +397,30 @@ static err_t text_concat(struct az *az, struct sx **args, int location, struct s
     return az_operator(az, "||", l, r, location, out);
 }
 
+/* Do equal values of the type have one text? Then so do equal arrays of it. */
+static bool prints_equals_alike(uint32_t oid)
+{
+    struct type type;
+    return type_of_oid(oid, -1, &type) && type.kind != TYPE_NUMERIC && type.kind != TYPE_FLOAT4 &&
+           type.kind != TYPE_FLOAT8 && type.kind != TYPE_INTERVAL && type.kind != TYPE_JSONB;
+}
+
 /*
- * Arrays are text to the engine, and only equal when their texts are: no other operator may take
- * them for text. ARRAY(subquery), which psql asks for, is never anything but empty.
+ * Arrays are text to the engine, and equal when their texts are, as far as their elements are: no
+ * other operator may take them for text. ARRAY(subquery), which psql asks for, is never anything
+ * but empty.
  */
-static err_t check_no_arrays(struct az *az, const char *name, struct sx *const *args, uint32_t len,
+static err_t check_no_arrays(struct az *az, const char *name, struct sx **args, uint32_t len,
                              int location)
 {
-    bool free = strcmp(name, "=") == 0 || strcmp(name, "<>") == 0;
+    bool equality = strcmp(name, "=") == 0 || strcmp(name, "<>") == 0;
+    uint32_t a = type_element_of(args[0]->type.oid);
+    uint32_t b = len == 2 ? type_element_of(args[1]->type.oid) : 0;
+    bool alike = (a == 0 || prints_equals_alike(a)) && (b == 0 || prints_equals_alike(b));
+    bool free = equality && alike;
+    if (equality && a != 0 && b != 0 && a != b) {
+        return operator_error(az, name, args, len, location, false);
+    }
     for (uint32_t i = 0; i < len; i++) {
         free = free || (type_element_of(args[i]->type.oid) != 0 && sx_has_subquery(args[i]));
     }
@@ -426,6 +442,12 @@ err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *r
     struct sx **from = left == NULL ? args + 1 : args;
     if (strcmp(name, "!=") == 0) {
         name = "<>";
+    }
+    for (uint32_t i = 0; i < 2 && len == 2; i++) { /* an untyped literal beside an array is one */
+        const struct sx *other = args[1 - i];
+        if (type_is_unknown(args[i]) && type_element_of(other->type.oid) != 0) {
+            TRY(az_coerce(az, args[i], other->type, CAST_IMPLICIT, &args[i]));
+        }
     }
     TRY(check_no_arrays(az, name, from, len, location));
     if (len == 2) {

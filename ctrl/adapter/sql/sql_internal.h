@@ -483,6 +483,7 @@ struct nsitem {
     uint32_t cols_len;
     bool cols_visible; /* unqualified and in * */
     bool rel_visible;  /* alias.column */
+    bool is_value;     /* a function that gives values: its alias stands for the one column */
 };
 
 /*

@@ -456,6 +456,42 @@ static struct sx *cast_call(struct az *az, struct sx *sx, struct type to)
 }
 
 /* Untyped literals and parameters first, then names of objects, then relabelling, then casts. */
+/* Are the elements' texts of one type read as they are by the other? */
+static bool reads_elements(uint32_t from, uint32_t to)
+{
+    struct type a, b;
+    if (!type_of_oid(from, -1, &a) || !type_of_oid(to, -1, &b)) {
+        return false;
+    }
+    bool widens = type_category(a.kind) == 'N' && type_category(b.kind) == 'N' &&
+                  kind_can_coerce(a.kind, b.kind, CAST_IMPLICIT);
+    return a.kind == b.kind || a.kind == TYPE_TEXT || b.kind == TYPE_TEXT || widens;
+}
+
+/* To an array from a text or from another array, element by element; *out NULL: it is neither. */
+static err_t coerce_array(struct az *az, struct sx *sx, struct type to, enum cast_context context,
+                          struct sx **out)
+{
+    uint32_t from = type_element_of(sx->type.oid), element = type_element_of(to.oid);
+    *out = NULL;
+    if (sx->type.kind != TYPE_TEXT || element == 0 || from == element ||
+        type_array_of(element) != to.oid || context != CAST_EXPLICIT) {
+        return ERR_OK;
+    }
+    if (from != 0 && !reads_elements(from, element)) {
+        return AZ_UNSUPPORTED(az, sx->location, "casts from %s to %s are not supported",
+                              az_type_name(az, &sx->type), az_type_name(az, &to));
+    }
+    static const uint8_t kinds[] = {TYPE_TEXT, TYPE_OID};
+    const struct func *func = func_find("array_cast", kinds, 2);
+    ASSERT(func != NULL);
+    struct sx *args[2] = {sx, sx_lit(az->arena, type_of(TYPE_OID), (struct datum){.i = element})};
+    to.nullable = sx->type.nullable;
+    *out = sx_call(az->arena, func, to, args, 2);
+    (*out)->location = sx->location;
+    return ERR_OK;
+}
+
 err_t az_coerce(struct az *az, struct sx *sx, struct type to, enum cast_context context,
                 struct sx **out)
 {
@@ -485,6 +521,10 @@ err_t az_coerce(struct az *az, struct sx *sx, struct type to, enum cast_context 
         struct datum value = {0};
         TRY(az_reg_literal(az, sx->lit.s, to.oid, sx->location, &value));
         *out = sx_lit(az->arena, to, value);
+        return ERR_OK;
+    }
+    TRY(coerce_array(az, sx, to, context, out));
+    if (*out != NULL) {
         return ERR_OK;
     }
     if (sx->type.kind == to.kind) {

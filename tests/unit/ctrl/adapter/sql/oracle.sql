@@ -951,3 +951,25 @@ select array[1, 2] = array[1, 2]
 select array[1, 'x']
 select array['a', null, 1]
 select array[a, b] from t
+select '{1, 2}'::int[]
+select '{ "a" , b c , NULL}'::text[]
+select '{1,x}'::int[]
+select '{1, 2}'::int[] = array[1, 2]
+select array[1, 2]::text[], array['1', '2']::int[]
+select '{1.50,2}'::numeric[]
+select array[1, null]::text, '{}'::int[], '{a'::text[]
+select 1 = any ('{1, 2}'::int[])
+select string_to_array('1, 2', ',')::int[]
+select array[1, 2]::numeric[]
+select array[1, 2] = array[1.5, 2]
+select array[1, 2] = array['a', 'b']
+select '{01,2}'::int[] = array[1, 2], '{1, 2}' = array[1, 2]
+select array_agg(a order by a)::text[] from t
+select distinct array[a, 1] from t
+select array[a, 1] g, count(*) from t group by 1
+select '{t,f}'::bool[], '{2020-01-01}'::date[]
+select v from jsonb_array_elements_text('[1, "a"]') v order by 1
+select t.a, v || 'x' from t, string_to_table(t.b, 'e') as v (p) order by 1, 2
+select (select max(v) from jsonb_array_elements_text('["b", "a"]') v)
+select a from t, jsonb_array_elements('[1, 2]') a order by 1
+select (select count(*) from s where x::text = v) from jsonb_array_elements_text('[1, 2]') v order by 1

@@ -433,8 +433,9 @@ static void plain_target(struct random_sql *g, const struct columns *own,
     uint32_t kind = below(g, 14);
     if (kind <= 1 && own->items[0].is_int) {
         window(g, own, out);
-    } else if (kind == 2) {
+    } else if (kind == 2 && !g->numbered) {
         total_window(g, own, out);
+        g->numbered = true; /* a second one may number equal rows the other way round */
     } else if (kind == 3) {
         table_target(g, all, out);
     } else {
@@ -500,6 +501,8 @@ static void select_query(struct random_sql *g, const struct columns *outer, uint
             keys[k++] = own.items[i].name;
         }
     }
+    bool numbered = g->numbered;
+    g->numbered = false;
     for (uint32_t i = 0; i < cols; i++) {
         buf_append_str(out, i > 0 ? ", " : "");
         if (grouped) {
@@ -508,6 +511,7 @@ static void select_query(struct random_sql *g, const struct columns *outer, uint
             plain_target(g, &own, &all, out);
         }
     }
+    g->numbered = numbered;
     buf_printf(out, " from %.*s", (int)from.len, (const char *)from.data);
     buf_free(&from);
     if (below(g, 5) < 2) {
@@ -546,6 +550,7 @@ char *random_query(struct random_sql *gen)
     gen->aliases = 0;
     gen->depth = 0;
     gen->nest = 0;
+    gen->numbered = false;
     query(gen, &none, 1 + below(gen, 3), true, &out);
     buf_append_byte(&out, '\0');
     return (char *)out.data;

@@ -2,6 +2,7 @@
 #ifndef TAILRACE_TESTS_UNIT_CTRL_ADAPTER_SQL_RANDOM_H
 #define TAILRACE_TESTS_UNIT_CTRL_ADAPTER_SQL_RANDOM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct random_sql {
@@ -9,6 +10,7 @@ struct random_sql {
     uint32_t aliases;
     uint32_t depth; /* of queries */
     uint32_t nest;  /* of expressions */
+    bool numbered;  /* the select list tells equal rows apart, in some order */
 };
 
 /* A query without ORDER BY (or with one over all its columns); free with free(). */
