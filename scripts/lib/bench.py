@@ -10,7 +10,7 @@ import tempfile
 
 import environment
 
-SUBCOMMANDS = ("ring", "boundary", "exchange", "engine", "sql")
+SUBCOMMANDS = ("ring", "boundary", "exchange", "engine", "graph", "sql")
 TRANSPORT = ("ring", "boundary", "exchange")
 POSTGRES = "/usr/lib/postgresql/15/bin"
 
@@ -97,6 +97,8 @@ def main():
                 status |= run_bench(arguments, name, f"--directory={directory}", *links)
         if "engine" in only:
             status |= run_bench(arguments, "engine", *scale, *quick)
+        if "graph" in only:
+            status |= run_bench(arguments, "graph", *scale, *quick)
         if "sql" in only:
             status |= run_sql(arguments, directory, quick)
     finally:
