@@ -225,6 +225,7 @@ void uring_loop_free(struct uring_loop *loop)
         loop->chunks = chunk->next;
         free(chunk);
     }
+    free(loop->warm_buffer);
     free(loop->timers);
     free(loop->deferred);
     free(loop);
@@ -448,6 +449,7 @@ static bool loop_round(struct uring_loop *loop)
         submit(loop);
     }
     worked |= completions_run(loop);
+    worked |= !loop->stop && uring_warm_look(loop);
     return worked;
 }
 
@@ -496,6 +498,7 @@ static void wait_events(struct uring_loop *loop)
 static void loop_sleep(struct uring_loop *loop)
 {
     ASSERT(!io_loop_dead(&loop->base));
+    uring_warm_end(loop);
     /* seq_cst: pairs with the load in post (env.c); see there. */
     atomic_store_explicit(&loop->sleeping, 1, memory_order_seq_cst);
     if (pollers_arm(loop) && uring_tasks_empty(&loop->tasks) && loop->dirty == NULL &&

@@ -7,6 +7,13 @@
  * pause takes the receive back, so the stash holds at most what was under way: a loop's buffers for
  * a byte stream, one message for packets. While anything is stashed nothing is armed.
  *
+ * Warm. Two that send each other little messages as fast as they can look for them all the time:
+ * then a request costs more than it brings (the kernel queues work for this thread, which must call
+ * it once more to have it done). So one stream of a loop, on which BRISK little messages came in a
+ * row without a sleep of the loop, has no request: the loop reads it by plain system calls, once a
+ * round and while it spins. Before the loop sleeps, and when much comes at a time, the request is
+ * back.
+ *
  * Descriptors are ours from the moment the kernel delivered their message. Each is given to the
  * handler once, or closed here: when nobody listens, when the message was cut, when it was empty
  * (which ends the stream, as the end of it looks the same), and when the stream goes while it holds
@@ -16,6 +23,11 @@
 
 #include <errno.h>
 #include <unistd.h>
+
+enum {
+    BRISK = 64,
+    LITTLE = 4096, /* bytes; more at a time is a flow, for which multishot is better */
+};
 
 /* ---- arming ---------------------------------------------------------------------------------- */
 
@@ -234,6 +246,74 @@ static void recv_failed(struct uring_stream *s, int error)
     uring_stream_end(s, err_errno(error, "receiving from %s", s->peer));
 }
 
+/* ---- warm streams ---------------------------------------------------------------------------- */
+
+static uint64_t sleeps_of(const struct uring_loop *loop)
+{
+    /* Relaxed: only this thread writes it. */
+    return atomic_load_explicit(&loop->base.counters->sleeps, memory_order_relaxed);
+}
+
+/* The request under way is taken back when the stream has become brisk. */
+static void brisk_count(struct uring_stream *s, size_t len)
+{
+    struct uring_loop *loop = s->loop;
+    if (len > LITTLE || s->brisk_sleeps != sleeps_of(loop)) {
+        s->brisk = 0;
+        s->brisk_sleeps = sleeps_of(loop);
+        return;
+    }
+    if (s->brisk < BRISK && ++s->brisk == BRISK && loop->warm == NULL &&
+        s->kind != URING_PACKET && !s->closed && !io_loop_dead(s->base.loop)) {
+        uring_cancel(loop, &s->recv_req); /* once it is back: uring_warm_begin */
+    }
+}
+
+bool uring_warm_begin(struct uring_stream *s)
+{
+    struct uring_loop *loop = s->loop;
+    ASSERT(!s->recv_req.active && !s->paused && !s->closed);
+    if (s->kind == URING_PACKET || s->brisk < BRISK || s->finishing ||
+        s->brisk_sleeps != sleeps_of(loop) || (loop->warm != NULL && loop->warm != s)) {
+        return false;
+    }
+    if (loop->warm_buffer == NULL) {
+        loop->warm_buffer = mem_alloc(URING_RECV_BUFFER_LEN);
+    }
+    loop->warm = s;
+    return true;
+}
+
+void uring_warm_end(struct uring_loop *loop)
+{
+    struct uring_stream *s = loop->warm;
+    if (s != NULL) {
+        uring_warm_forget(s);
+        uring_stream_dirty(s); /* stream_run arms */
+    }
+}
+
+bool uring_warm_look(struct uring_loop *loop)
+{
+    struct uring_stream *s = loop->warm;
+    if (s == NULL) {
+        return false;
+    }
+    ASSERT(!s->recv_req.active && !s->paused && !s->closed && s->fd >= 0);
+    ssize_t len = recv(s->fd, loop->warm_buffer, URING_RECV_BUFFER_LEN, MSG_DONTWAIT);
+    if (len < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return false;
+    }
+    if (len <= 0 || len > LITTLE) {
+        uring_warm_end(loop); /* an end or an error: the request finds it again */
+    }
+    if (len > 0) {
+        uring_stream_dirty(s);
+        bytes_arrived(s, loop->warm_buffer, (size_t)len);
+    }
+    return true;
+}
+
 /* Also called when the stream was closed meanwhile: buffers must go back all the same. */
 void uring_recv_complete(struct uring_req *req, int res, uint32_t flags)
 {
@@ -243,6 +323,7 @@ void uring_recv_complete(struct uring_req *req, int res, uint32_t flags)
         packet_drop(s->packet); /* an empty message may carry some all the same */
     }
     if (res > 0) {
+        brisk_count(s, (size_t)res);
         received(s, (size_t)res, flags);
     } else if (!s->closed && !io_loop_dead(s->base.loop)) {
         if (res == 0 && s->finishing && s->out_len > 0 && !s->broken) {

@@ -126,6 +126,10 @@ static bool look(struct uring_loop *loop, bool keen, bool *worked)
         } else if (!keen) {
             cpu_relax();
         }
+        if (uring_warm_look(loop)) {
+            *worked = true;
+            return true;
+        }
         if (round_due(loop)) {
             return true;
         }

@@ -66,7 +66,7 @@ static bool in_kernel(const struct uring_stream *s)
 static void stream_free(struct uring_stream *s)
 {
     ASSERT(s->closed || io_loop_dead(s->base.loop));
-    ASSERT(!in_kernel(s) && s->out_len == 0 && s->lookup == NULL);
+    ASSERT(!in_kernel(s) && s->out_len == 0 && s->lookup == NULL && s->loop->warm != s);
     if (s->fd >= 0) {
         close(s->fd);
     }
@@ -81,6 +81,7 @@ static void stream_abort(struct uring_stream *s)
 {
     ASSERT(!s->closed);
     s->closed = true;
+    uring_warm_forget(s);
     io_timer_cancel(s->base.loop, &s->linger);
     uring_connect_abandon(s);
     if (s->fd >= 0) {
@@ -138,6 +139,7 @@ static void stream_pause(struct io_stream *base, bool paused)
     }
     s->paused = paused;
     if (paused) {
+        uring_warm_forget(s);
         uring_cancel(s->loop, &s->recv_req); /* what already arrived goes to the stash */
     }
     uring_stream_dirty(s);
@@ -283,7 +285,8 @@ static bool stream_run(struct uring_stream *s, bool alone)
     if (s->connecting || s->ended) {
         return worked;
     }
-    if (!s->paused && !s->recv_over && !s->recv_req.active && !uring_recv_stashed(s)) {
+    if (!s->paused && !s->recv_over && !s->recv_req.active && !uring_recv_stashed(s) &&
+        !uring_warm_begin(s)) {
         uring_recv_arm(s);
     }
     if (s->out_len > 0 && !s->send_req.active) {

@@ -99,6 +99,8 @@ struct uring_stream {
 
     struct buf stash;     /* bytes that arrived while paused */
     uint8_t *recv_buffer; /* without provided buffers, and for packets */
+    uint32_t brisk;       /* little messages in a row without a sleep of the loop, */
+    uint64_t brisk_sleeps; /* whose count of sleeps was this */
     struct packet_in *packet;
 };
 
@@ -123,6 +125,16 @@ bool uring_recv_stash(struct uring_stream *s);
 bool uring_recv_stashed(const struct uring_stream *s);
 void uring_recv_complete(struct uring_req *req, int res, uint32_t flags);
 void uring_recv_free(struct uring_stream *s);
+/* Nothing is armed: shall it be read by plain calls for a while? Then it is the loop's warm one. */
+bool uring_warm_begin(struct uring_stream *s);
+/* Back to requests; the caller marks the stream. */
+static inline void uring_warm_forget(struct uring_stream *s)
+{
+    if (s->loop->warm == s) {
+        s->loop->warm = NULL;
+    }
+    s->brisk = 0;
+}
 
 /* send.c */
 void uring_send_write(struct io_stream *base, const void *data, size_t len);

@@ -138,6 +138,8 @@ struct uring_loop {
     size_t buf_ring_len; /* bytes mapped */
     uint8_t *buf_memory; /* URING_RECV_BUFFERS buffers, the kernel's until it names one */
     bool multishot; /* until the kernel has refused it */
+    struct uring_stream *warm; /* the one that is read by plain system calls; see recv.c */
+    uint8_t *warm_buffer;      /* URING_RECV_BUFFER_LEN; NULL until there was one */
 
     struct uring_chunk *chunks; /* spare */
     size_t chunks_len; /* <= URING_CHUNKS_SPARE */
@@ -286,6 +288,12 @@ err_t uring_bell_open(struct io_loop *loop, void (*ring)(void *arg), void *arg,
                       struct io_bell **out);
 int uring_bell_fd(const struct io_bell *bell);
 void uring_bell_close(struct io_bell *bell);
+
+/* ---- recv.c ---- */
+/* Reads what has come on the warm stream; true when there was anything. */
+bool uring_warm_look(struct uring_loop *loop);
+/* Before the loop sleeps: what comes for the stream is to end the sleep. */
+void uring_warm_end(struct uring_loop *loop);
 
 /* ---- futex.c ---- */
 /* Asks the ring whether it can wait for a futex (Linux 6.7). */

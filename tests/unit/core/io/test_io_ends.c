@@ -502,6 +502,98 @@ static void stopping(enum world_kind kind)
 ON_BOTH(stopping)
 ON_OLD(stopping)
 
+/* ---- back and forth, as fast as it goes: little messages, some large ones, pauses ------------ */
+
+enum { BRISK_MESSAGES = 4000, BRISK_LARGE = 20000 };
+
+/* On io_uring one of the two is read without a request by and by, see recv.c. */
+static struct {
+    size_t due[2]; /* bytes that the client and the server have got when the next one is whole */
+    bool close;    /* else it ends in order */
+    struct side *paused;
+} brisk;
+
+static size_t brisk_len(unsigned n)
+{
+    return n % 500 == 499 ? BRISK_LARGE : 8;
+}
+
+/* Message number count, to the other side. */
+static void brisk_send(struct pair *pair, struct side *from)
+{
+    size_t len = brisk_len(pair->count);
+    memset(bytes, (int)(pair->count & 0x7F), len);
+    brisk.due[from == &pair->client] += len;
+    io_stream_write(from->stream, bytes, len);
+}
+
+static void brisk_go_on(struct io_timer *timer)
+{
+    io_stream_resume(brisk.paused->stream);
+}
+
+static void brisk_data(struct side *side)
+{
+    struct pair *pair = side->pair;
+    size_t due = brisk.due[side == &pair->server];
+    size_t len = brisk_len(pair->count);
+    CU_ASSERT_FATAL(side->got.len <= due);
+    if (side->got.len < due) {
+        return;
+    }
+    for (size_t i = due - len; i < due; i++) {
+        CU_ASSERT_FATAL(side->got.data[i] == (pair->count & 0x7F));
+    }
+    pair->count++;
+    if (pair->count == BRISK_MESSAGES) {
+        (brisk.close ? io_stream_close : io_stream_finish)(side->stream);
+        side->stream = NULL;
+        return;
+    }
+    brisk_send(pair, side);
+    if (pair->count % 300 == 0) { /* the answer has to wait */
+        io_stream_pause(side->stream);
+        brisk.paused = side;
+        pair->timer.fire = brisk_go_on;
+        io_timer_start(pair->world.loop, &pair->timer, io_now_us(pair->world.loop) + 200);
+    }
+}
+
+static void brisk_ready(struct pair *pair)
+{
+    brisk_send(pair, &pair->client);
+}
+
+static void brisk_check(struct pair *pair)
+{
+    CU_ASSERT_EQUAL(pair->count, BRISK_MESSAGES);
+    CU_ASSERT_EQUAL(pair->server.closes + pair->client.closes, 1);
+    CU_ASSERT_EQUAL(pair->client.got.len, brisk.due[0]);
+    CU_ASSERT_EQUAL(pair->server.got.len, brisk.due[1]);
+}
+
+static void brisk_end(enum world_kind kind, bool close)
+{
+    struct pair pair = {.ready = brisk_ready, .data = brisk_data, .closed = stop_when_closed};
+    memset(&brisk, 0, sizeof(brisk));
+    brisk.close = close;
+    pair_run(&pair, kind, brisk_check);
+}
+
+static void brisk_finish(enum world_kind kind)
+{
+    brisk_end(kind, false);
+}
+ON_BOTH(brisk_finish)
+ON_OLD(brisk_finish)
+
+static void brisk_close(enum world_kind kind)
+{
+    brisk_end(kind, true);
+}
+ON_BOTH(brisk_close)
+ON_OLD(brisk_close)
+
 static const struct test_case cases[] = {
     {"finish sends everything, real", finish_real},
     {"finish sends everything, old", finish_old},
@@ -525,6 +617,12 @@ static const struct test_case cases[] = {
     {"unknown host, sim", unknown_host_sim},
     {"addresses are freed, real", relisten_real},
     {"addresses are freed, sim", relisten_sim},
+    {"back and forth, then the end, real", brisk_finish_real},
+    {"back and forth, then the end, old", brisk_finish_old},
+    {"back and forth, then the end, sim", brisk_finish_sim},
+    {"back and forth, then closed, real", brisk_close_real},
+    {"back and forth, then closed, old", brisk_close_old},
+    {"back and forth, then closed, sim", brisk_close_sim},
     {"objects of a stopped loop, real", stopping_real},
     {"objects of a stopped loop, old", stopping_old},
     {"objects of a stopped loop, sim", stopping_sim},
