@@ -1093,7 +1093,71 @@ static void test_input_rows(void)
     replica_free(r);
 }
 
+/* ---- set-returning functions ----------------------------------------------------------------- */
+
+static uint32_t series_id(void)
+{
+    uint32_t id = 1;
+    while (table_func_by_id(id)->args_len != 2 || table_func_by_id(id)->args[0] != TYPE_INT8) {
+        id++;
+    }
+    return id;
+}
+
+/* Column 0, and how many rows generate_series(column 0, column 1) gives. */
+static struct plan *make_series(void *arg)
+{
+    static const uint32_t args[] = {0, 1};
+    const struct plan_table_call call = {
+        .func = series_id(), .args = (uint32_t *)args, .args_len = 2};
+    const struct plan_agg count = {.func = AGG_COUNT_ALL};
+    struct plan *p = plan_new();
+    p->id = BASE;
+    p->name = arena_strdup(&p->arena, "series");
+    uint32_t node = plan_source(p, 100, kinds2, 2);
+    node = plan_flat_map(p, node, &call, 1, false, false, 0);
+    node = plan_reduce(p, node, col0, 1, &count, 1);
+    plan_export_subscribe(p, EXPORT_SUBSCRIBE, node, true, FRONTIER_EMPTY);
+    (void)arg;
+    return p;
+}
+
+/* One row that gives many is divided into steps, and given up between two of them. */
+static void test_flat_map_in_steps(void)
+{
+    enum { MANY = 300000 };
+    struct replica *r = replica(1);
+    struct engine *engine = r->worker[0].engine;
+    CU_ASSERT_FATAL(replica_create(r, make_series, NULL, part_at_0, 1) == ERR_OK);
+    struct row rows[] = {{1, MANY, 1, 1}, {5, 2, 1, 1}, {4, 6, 1, 3}};
+    feed_to(r, BASE, rows, 3, 0, 2);
+    uint32_t steps = 1;
+    while (engine_step(engine)) {
+        steps++;
+    }
+    CU_ASSERT(steps > 3);
+    replica_settle(r);
+    CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 1,
+                        (struct row[]){{1, MANY, 0, 1}, {4, 9, 0, 1}}, 2));
+    rows[0].time = rows[2].time = 2;
+    rows[0].diff = -1;
+    rows[2].diff = -3;
+    feed_to(r, BASE, (struct row[]){rows[0], rows[2]}, 2, 2, 3);
+    replica_settle(r);
+    CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 2, NULL, 0));
+    rows[0].time = 3;
+    rows[0].diff = 1;
+    feed_to(r, BASE, rows, 1, 3, 4);
+    CU_ASSERT(engine_step(engine));
+    replica_drop(r, BASE);
+    replica_settle(r);
+    CU_ASSERT_EQUAL(engine_memory(engine), 0);
+    CU_ASSERT_EQUAL(r->failures, 0);
+    replica_free(r);
+}
+
 static const struct test_case cases[] = {
+    {"flat_map_in_steps", test_flat_map_in_steps},
     {"exchange_large", test_exchange_large},
     {"input_rows", test_input_rows},
     {"window_floats", test_window_floats},
