@@ -378,10 +378,6 @@ static void print_head(struct plan_printer *p, uint32_t index)
         if (object != NULL) {
             buf_printf(p->out, " (%s)", object);
         }
-        if (node->op == PLAN_INDEX && node->import.keys_len > 0) {
-            buf_append_str(p->out, " keys=");
-            plan_print_cols(p->out, &p->schemas[index], node->import.keys, node->import.keys_len);
-        }
         break;
     case PLAN_ARRANGE:
         buf_append_str(p->out, "Arrange keys=");

@@ -298,6 +298,15 @@ static void check_node(struct arena *arena, const struct rel *rel)
     case REL_JOIN:
         check_join(arena, rel);
         break;
+    case REL_LOOKUP:
+        ASSERT(rel->inputs_len == 2 && rel->keys_len > 0);
+        ASSERT(rel->inputs[1]->kind == REL_ARRANGE || rel->inputs[1]->kind == REL_GET);
+        ASSERT(rel->cols_len == rel->inputs[0]->cols_len + rel->inputs[1]->cols_len);
+        for (uint32_t c = 0; c < rel->cols_len; c++) {
+            uint32_t left = rel->inputs[0]->cols_len;
+            check_same(rel, c, rel->inputs[c < left ? 0 : 1], c < left ? c : c - left);
+        }
+        break;
     case REL_UNION:
         ASSERT(rel->inputs_len >= 1);
         for (uint32_t i = 0; i < rel->inputs_len; i++) {

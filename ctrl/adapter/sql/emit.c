@@ -172,6 +172,13 @@ static void key_payload(struct buf *key, const struct plan_node *n)
         buf_append(key, n->join.left_keys, n->join.keys_len * sizeof(uint32_t));
         buf_append(key, n->join.right_keys, n->join.keys_len * sizeof(uint32_t));
         break;
+    case PLAN_ARRANGE:
+        buf_append(key, n->arrange.keys, n->arrange.keys_len * sizeof(uint32_t));
+        break;
+    case PLAN_LOOKUP:
+        buf_append_byte(key, (uint8_t)(n->lookup.before * 2 + n->lookup.later));
+        buf_append(key, n->lookup.keys, n->lookup.keys_len * sizeof(uint32_t));
+        break;
     case PLAN_REDUCE:
         buf_append_u32(key, n->reduce.keys_len);
         buf_append(key, n->reduce.keys, n->reduce.keys_len * sizeof(uint32_t));
@@ -472,6 +479,13 @@ static err_t emit_get(struct emitter *em, const struct rel *rel, uint32_t *out)
     struct plan_node node = {.op = rel->is_index ? PLAN_INDEX : PLAN_SOURCE,
                              .schema = schema_of(em, rel)};
     node.import.id = rel->id;
+    for (uint32_t i = 0; rel->is_index && i < rel->relation->indexes_len; i++) {
+        const struct sql_index *index = &rel->relation->indexes[i];
+        if (index->id == rel->id) {
+            node.import.keys = copy_cols(em, index->keys, index->keys_len);
+            node.import.keys_len = index->keys_len;
+        }
+    }
     idset_add(rel->is_index ? &em->reads->indexes : &em->reads->collections, rel->id);
     return add_node(em, &node, out);
 }
@@ -527,6 +541,34 @@ static err_t emit_join(struct emitter *em, const struct rel *rel, uint32_t *out)
         /* The same for all pairs: phys.c saw to it. */
         node.join.null_equal = sx_is_op(sx, "is_not_distinct_from");
     }
+    return add_node(em, &node, out);
+}
+
+/* lookup.c joins by plain equality: NULLs match nothing. */
+static err_t emit_arrange(struct emitter *em, const struct rel *rel, uint32_t *out)
+{
+    ASSERT(rel->keys_len > 0);
+    uint32_t in = 0;
+    TRY(emit(em, rel->inputs[0], &in));
+    struct plan_node node = {.op = PLAN_ARRANGE, .inputs_len = 1, .schema = schema_of(em, rel)};
+    node.inputs = copy_cols(em, &in, 1);
+    node.arrange.keys = copy_cols(em, rel->cols, rel->keys_len);
+    node.arrange.keys_len = rel->keys_len;
+    return add_node(em, &node, out);
+}
+
+static err_t emit_lookup(struct emitter *em, const struct rel *rel, uint32_t *out)
+{
+    ASSERT(rel->inputs_len == 2 && rel->keys_len > 0);
+    uint32_t inputs[2];
+    TRY(emit(em, rel->inputs[0], &inputs[0]));
+    TRY(emit(em, rel->inputs[1], &inputs[1]));
+    struct plan_node node = {.op = PLAN_LOOKUP, .inputs_len = 2, .schema = schema_of(em, rel)};
+    node.inputs = copy_cols(em, inputs, 2);
+    node.lookup.keys = copy_cols(em, rel->cols, rel->keys_len);
+    node.lookup.keys_len = rel->keys_len;
+    node.lookup.before = rel->before;
+    node.lookup.later = rel->later;
     return add_node(em, &node, out);
 }
 
@@ -680,6 +722,10 @@ static err_t emit_node(struct emitter *em, struct rel *rel, uint32_t *out)
         return emit_mfp(em, rel, out);
     case REL_JOIN:
         return emit_join(em, rel, out);
+    case REL_ARRANGE:
+        return emit_arrange(em, rel, out);
+    case REL_LOOKUP:
+        return emit_lookup(em, rel, out);
     case REL_REDUCE:
         return emit_reduce(em, rel, out);
     case REL_TOPK:

@@ -23,11 +23,14 @@
 
 #include "ctrl/adapter/sql/typing.h"
 
+enum { ARRANGED_WEIGHT = 3, LOOKUP_INPUTS_MAX = 12 };
+
 /* One run of the pass. Shared nodes are made physical once. */
 struct phys {
     struct arena *arena;
     struct u64map memo;
     struct u64map rows; /* rel -> its estimate (a double in the arena) */
+    double kept;        /* what the joins so far keep: rows, by their weight */
 };
 
 /* The predicates of a join of two relations, sorted into keys and the rest. */
@@ -38,6 +41,8 @@ struct keys {
 };
 
 static struct rel *phys(struct phys *p, struct rel *rel);
+/* A guess at the number of rows: there are no statistics, only shapes. */
+static double estimate(struct phys *p, const struct rel *rel);
 
 /* Does the expression use columns of [from, to)? *outside: others, too. */
 static bool uses_range(struct phys *p, const struct sx *sx, uint32_t width, uint32_t from,
@@ -186,6 +191,19 @@ static struct rel *drop_maps(struct phys *p, struct rel *join, uint32_t l, uint3
     return rel_project(p->arena, join, cols, l + r);
 }
 
+/* A row of an arrangement weighs about as much as three that a join keeps as words. */
+static double weight(const struct rel *left, const struct rel *right)
+{
+    bool words = true;
+    for (uint32_t c = 0; c < left->cols_len; c++) {
+        words = words && batch_kind_is_word(left->types[c].kind);
+    }
+    for (uint32_t c = 0; c < right->cols_len; c++) {
+        words = words && batch_kind_is_word(right->types[c].kind);
+    }
+    return words ? 1 : ARRANGED_WEIGHT;
+}
+
 /* A join on the keys alone, with the columns of left and right (or left only). The engine treats
  * NULL keys all alike or all apart: when some pair is null-safe the whole join is, and the plain
  * pairs lose the right side's NULLs before. Anti joins too: a right row with a NULL under plain
@@ -216,6 +234,7 @@ static struct rel *key_join(struct phys *p, enum rel_join kind, struct rel *left
         sxvec_push(a, &preds, sx_equal(a, x, y, k->null_safe));
     }
     struct rel *join = rel_join2(a, kind, l, r, preds.items, preds.len);
+    p->kept += weight(l, r) * (estimate(p, l) + estimate(p, r));
     bool narrow = kind == REL_JOIN_SEMI || kind == REL_JOIN_ANTI;
     return drop_maps(p, join, left->cols_len, l->cols_len, narrow ? 0 : right->cols_len);
 }
@@ -283,6 +302,21 @@ static struct rel *written_out(struct phys *p, struct rel *left, struct rel *rig
     return out;
 }
 
+/* A join of two by lookups where that spares an arrangement: when one of them is an index. */
+static struct rel *lookup_binary(struct phys *p, struct rel *left, struct rel *right,
+                                 struct sx *const *preds, uint32_t len)
+{
+    struct rel *inputs[2] = {left, right};
+    double rows[2] = {estimate(p, left), estimate(p, right)};
+    struct lookup_cost cost;
+    struct rel *join = rel_lookup_join(p->arena, inputs, rows, 2, preds, len, &cost);
+    if (join == NULL || cost.indexed == 0) {
+        return NULL;
+    }
+    p->kept += ARRANGED_WEIGHT * cost.rows;
+    return join;
+}
+
 /*
  * The engine joins on keys; the rest of the condition is a filter above, or for outer, semi and
  * anti joins a second look at which left rows found a partner (README).
@@ -292,6 +326,11 @@ static struct rel *binary(struct phys *p, enum rel_join kind, struct rel *left, 
 {
     ASSERT(kind != REL_JOIN_FULL);
     struct arena *a = p->arena;
+    struct rel *looked_up =
+        kind == REL_JOIN_INNER ? lookup_binary(p, left, right, preds, len) : NULL;
+    if (looked_up != NULL) {
+        return looked_up;
+    }
     uint32_t l = left->cols_len, width = l + right->cols_len;
     struct keys k = {0};
     for (uint32_t i = 0; i < len; i++) {
@@ -328,9 +367,6 @@ static struct rel *binary(struct phys *p, enum rel_join kind, struct rel *left, 
 }
 
 /* ---- the order of inner joins ---------------------------------------------------------------- */
-
-/* A guess at the number of rows: there are no statistics, only shapes. */
-static double estimate(struct phys *p, const struct rel *rel);
 
 /* An equality with a literal keeps little, any other condition some. */
 static double estimate_filter(struct phys *p, const struct rel *rel)
@@ -489,7 +525,45 @@ static void join_next(struct order *o, uint32_t next)
     }
 }
 
-/* Unit inputs add nothing; the columns are put back into their order at the end. */
+/*
+ * Three inputs or more by lookups, without intermediate results, or NULL: when every input is an
+ * index that fits, or less is kept than a chain of pairs would keep.
+ */
+static struct rel *lookup_all(const struct order *o, double chain)
+{
+    struct phys *p = o->p;
+    struct rel **inputs = ARENA_ARRAY(p->arena, struct rel *, o->rel->inputs_len);
+    double *rows = ARENA_ARRAY(p->arena, double, o->rel->inputs_len);
+    struct lookup_cost cost;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < o->rel->inputs_len; i++) {
+        if (!rel_is_unit(o->inputs[i])) {
+            inputs[n] = o->inputs[i];
+            rows[n++] = o->rows[i];
+        }
+    }
+    if (n < 3 || n > LOOKUP_INPUTS_MAX) {
+        return NULL;
+    }
+    struct rel *join =
+        rel_lookup_join(p->arena, inputs, rows, n, o->rel->sx, o->rel->sx_len, &cost);
+    return join != NULL && (cost.indexed == n || ARRANGED_WEIGHT * cost.rows < chain) ? join
+                                                                                      : NULL;
+}
+
+/* The chain of pairs. Unit inputs add nothing. */
+static void join_chain(struct order *o)
+{
+    for (uint32_t i = 0; i < o->rel->inputs_len; i++) {
+        if (!rel_is_unit(o->inputs[i])) {
+            join_next(o, choose(o));
+        } else {
+            o->joined[i] = true;
+        }
+    }
+}
+
+/* The columns are put back into their order at the end. */
 static struct rel *inner(struct phys *p, struct rel *rel)
 {
     ASSERT(rel->join == REL_JOIN_INNER && rel->inputs_len > 0);
@@ -509,12 +583,11 @@ static struct rel *inner(struct phys *p, struct rel *rel)
         o.base[i] = base;
         base += rel->inputs[i]->cols_len;
     }
-    for (uint32_t i = 0; i < n; i++) {
-        if (!rel_is_unit(o.inputs[i])) {
-            join_next(&o, choose(&o));
-        } else {
-            o.joined[i] = true;
-        }
+    double before = p->kept;
+    join_chain(&o);
+    struct rel *all = lookup_all(&o, p->kept - before);
+    if (all != NULL) {
+        return all;
     }
     if (o.cur == NULL) {
         return rel_filter(p->arena, rel_unit(p->arena), rel->sx, rel->sx_len);

@@ -68,23 +68,24 @@ static void need_all(struct pruned *node)
 
 /* ---- what is needed -------------------------------------------------------------------------- */
 
-/* What is needed of the output and what the keys use, by side. */
+/* What is needed of the output and what the predicates use, by input. */
 static void need_join(struct prune *p, const struct pruned *n)
 {
-    ASSERT(n->rel->inputs_len == 2);
     const struct rel *rel = n->rel;
-    struct pruned *l = find(p, rel->inputs[0]), *r = find(p, rel->inputs[1]);
-    uint32_t width = l->rel->cols_len, total = width + r->rel->cols_len;
+    uint32_t total = 0, at = 0;
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        total += rel->inputs[i]->cols_len;
+    }
     bool *used = ARENA_ARRAY(p->arena, bool, total + 1);
+    ASSERT(rel->cols_len <= total);
     memcpy(used, n->need, rel->cols_len);
     for (uint32_t i = 0; i < rel->sx_len; i++) {
         sx_columns(rel->sx[i], used);
     }
-    for (uint32_t c = 0; c < total; c++) {
-        if (used[c] && c < width) {
-            l->need[c] = true;
-        } else if (used[c]) {
-            r->need[c - width] = true;
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        struct pruned *in = find(p, rel->inputs[i]);
+        for (uint32_t c = 0; c < in->rel->cols_len; c++, at++) {
+            in->need[c] = in->need[c] || used[at];
         }
     }
 }
@@ -324,25 +325,56 @@ static void build_filter(struct prune *p, struct pruned *n)
     exactly(p, n, out, in->at);
 }
 
-/* Keys that nobody reads go behind the join. */
+/* Inner joins of any number of inputs; others pad one side, which rel_join2 knows. */
+static struct rel *join_of(struct prune *p, const struct rel *rel, struct rel **inputs,
+                           struct sx **preds)
+{
+    if (rel->join != REL_JOIN_INNER) {
+        return rel_join2(p->arena, (enum rel_join)rel->join, inputs[0], inputs[1], preds,
+                         rel->sx_len);
+    }
+    uint32_t width = 0, at = 0;
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        width += inputs[i]->cols_len;
+    }
+    struct rel *out = rel_copy(p->arena, rel);
+    out->inputs = inputs;
+    out->sx = preds;
+    out->cols_len = width;
+    out->types = ARENA_ARRAY(p->arena, struct type, width);
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        for (uint32_t c = 0; c < inputs[i]->cols_len; c++) {
+            out->types[at++] = inputs[i]->types[c];
+        }
+    }
+    return out;
+}
+
+/* Keys that nobody reads go behind the join. An index that is looked up in is what it is. */
 static void build_join(struct prune *p, struct pruned *n)
 {
-    ASSERT(n->rel->inputs_len == 2);
     const struct rel *rel = n->rel;
-    const struct pruned *l = find(p, rel->inputs[0]), *r = find(p, rel->inputs[1]);
-    uint32_t total = l->rel->cols_len + r->rel->cols_len;
+    uint32_t total = 0, width = 0, k = 0;
+    struct rel **inputs = ARENA_ARRAY(p->arena, struct rel *, rel->inputs_len);
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        total += rel->inputs[i]->cols_len;
+    }
     uint32_t *at = ARENA_ARRAY(p->arena, uint32_t, total);
-    for (uint32_t i = 0; i < total; i++) {
-        uint32_t c = i < l->rel->cols_len ? l->at[i] : r->at[i - l->rel->cols_len];
-        at[i] = c == UINT32_MAX || i < l->rel->cols_len ? c : c + l->out->cols_len;
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        const struct pruned *in = find(p, rel->inputs[i]);
+        bool whole = rel->lookups != NULL && rel_reads_index(rel, i);
+        inputs[i] = whole ? in->rel : in->out;
+        for (uint32_t c = 0; c < in->rel->cols_len; c++, k++) {
+            uint32_t col = whole ? c : in->at[c];
+            at[k] = col == UINT32_MAX ? col : width + col;
+        }
+        width += inputs[i]->cols_len;
     }
     struct sx **preds = ARENA_ARRAY(p->arena, struct sx *, rel->sx_len);
     for (uint32_t i = 0; i < rel->sx_len; i++) {
         preds[i] = sx_remap(p->arena, rel->sx[i], at);
     }
-    struct rel *out =
-        rel_join2(p->arena, (enum rel_join)rel->join, l->out, r->out, preds, rel->sx_len);
-    exactly(p, n, out, at);
+    exactly(p, n, join_of(p, rel, inputs, preds), at);
 }
 
 /* All keys, only the aggregates that are read. */

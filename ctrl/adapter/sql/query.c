@@ -370,9 +370,13 @@ struct rel *rel_optimize(struct arena *arena, struct rel *rel)
     rel_check(arena, rel);
     rel = rel_push_filters(arena, rel);
     rel_check(arena, rel);
+    rel = rel_prune(arena, rel); /* so that joins know how wide their inputs are */
+    rel_check(arena, rel);
     rel = rel_physical(arena, rel);
     rel_check(arena, rel);
     rel = rel_prune(arena, rel);
+    rel_check(arena, rel);
+    rel = rel_expand_lookups(arena, rel);
     rel_check(arena, rel);
     return rel;
 }

@@ -182,6 +182,9 @@ enum rel_kind {
     REL_TOPK, /* per key: rows offset .. offset + limit in the order */
     REL_WINDOW, /* the input's columns, then one for each of calls */
     REL_FLAT_MAP, /* the input's columns cols, then those of set-returning functions */
+    /* Of joins by lookups, once they are expanded (lookup.c). */
+    REL_ARRANGE, /* by cols; only for REL_LOOKUP to look up in */
+    REL_LOOKUP,  /* inputs: rows, and where they are looked up, by the rows' cols */
     REL_SET, /* analysis only: EXCEPT, INTERSECT */
 };
 
@@ -194,6 +197,8 @@ enum rel_join {
 };
 
 enum rel_set { REL_EXCEPT = 1, REL_EXCEPT_ALL, REL_INTERSECT, REL_INTERSECT_ALL };
+
+struct rel_lookups; /* lookup.c */
 
 /*
  * A relation: an operator over others, with the columns `types`. Immutable once another refers to
@@ -234,6 +239,8 @@ struct rel {
     bool is_index;
     bool closed; /* refers to nothing outside: walks for references need not enter */
     bool dead;   /* when closed: known to have no rows */
+    const struct rel_lookups *lookups; /* JOIN, once it is physical: done by lookups; else NULL */
+    bool before, later; /* LOOKUP: as in core/engine/plan.h */
     const struct sql_relation *relation; /* GET, and CONSTANT of a catalog table: for EXPLAIN */
 };
 
@@ -640,6 +647,21 @@ err_t rel_lower(struct az *az, struct rel *rel, struct rel **out);
 struct rel *rel_optimize(struct arena *arena, struct rel *rel);
 struct rel *rel_push_filters(struct arena *arena, struct rel *rel);
 struct rel *rel_physical(struct arena *arena, struct rel *rel);
+/* What a join by lookups keeps: rows (of the guesses) to be arranged; inputs read from indexes. */
+struct lookup_cost {
+    double rows;
+    uint32_t indexed;
+};
+/*
+ * The inner join of inputs (with guesses of their rows) on predicates over all their columns, by
+ * lookups; its columns are the inputs'. NULL: equalities of columns do not connect all inputs.
+ */
+struct rel *rel_lookup_join(struct arena *arena, struct rel *const *inputs, const double *rows,
+                            uint32_t n, struct sx *const *preds, uint32_t preds_len,
+                            struct lookup_cost *cost);
+/* Is an input of such a join read from indexes, and so all of its columns? */
+bool rel_reads_index(const struct rel *join, uint32_t input);
+struct rel *rel_expand_lookups(struct arena *arena, struct rel *rel);
 struct rel *rel_prune(struct arena *arena, struct rel *rel);
 /* Asserts what holds of lowered relations, between the passes. */
 void rel_check(struct arena *arena, const struct rel *rel);

@@ -226,8 +226,38 @@ static void indexes(void)
     PLAN("select n from v where a = 7", "Peek index", "key (7)");
     PLAN("select b from t where b = 'x'", "Peek index");
     plan_lacks(w, "select b from t where b = 'x'", "key (");
-    PLAN("select v.n from v join s on v.a = s.x", "InnerJoin", "Index");
     plan_lacks(w, "select v.n from v join s on v.a = s.x", "Reduce");
+    world_free(w);
+}
+
+/* An index is read where it is; the other side is arranged once, as nothing else has it. */
+static void lookups(void)
+{
+    struct world *w = small_world();
+    must(world_exec(w, "create table r (a int, x int, name text)"), "table");
+    const char *three = "select t.b, s.y, r.name from t, s, r where t.a = s.x and r.x = s.x";
+    PLAN(three, "Lookup", "Arrange"); /* one key: three arrangements, a chain has four */
+    const char *chain = "select t.b, r.name from t, s, r where t.a = s.x and r.a = s.y";
+    plan_lacks(w, chain, "Lookup"); /* as many as a chain has */
+    must(world_exec(w, "create index on v (a); create index on t (c)"), "index");
+    PLAN("select v.n from v join s on v.a = s.x", "Union", "Lookup on=(#0 = #0) before", "Index",
+         "Arrange keys=(#0)", "Source", "Lookup on=(#0 = #0)", "Get", "Get");
+    plan_lacks(w, "select v.n from v join s on v.a = s.x", "Join");
+    plan_lacks(w, "select v.n from v left join s on v.a = s.x", "Lookup");
+    PLAN("select t.b from t join s on t.a = s.x", "InnerJoin"); /* another key */
+    must(world_exec(w, "create index on t (a); create index on s (x, y);"
+                       "create index on r (a); create index on s (y); create index on s (x)"),
+         "index");
+    plan_lacks(w, chain, "Arrange");
+    plan_lacks(w, chain, "Join");
+    PLAN(chain, "Union", "Lookup", "Lookup", "Lookup", "Lookup", "Lookup", "Lookup");
+    /* A predicate between the index and the join goes behind the lookup. */
+    PLAN("select t.b from t join s on t.a = s.x where s.y > 3", "Lookup", "filter=(");
+    plan_lacks(w, "select t.b from t join s on t.a = s.x where s.y > 3", "Arrange");
+    /* No equality of columns connects them, or only one that takes NULL for NULL. */
+    plan_lacks(w, "select 1 from t join s on t.a + 1 = s.x", "Lookup");
+    plan_lacks(w, "select 1 from t join t t2 on t.a is not distinct from t2.a", "Lookup");
+    PLAN("select 1 from t join s on t.a is not distinct from s.x", "Lookup"); /* x is not null */
     world_free(w);
 }
 
@@ -494,6 +524,7 @@ static const struct test_case cases[] = {
     {"temporal", temporal},
     {"optimized", optimized},
     {"indexes", indexes},
+    {"lookups", lookups},
     {"wide", wide},
     {"descriptions", descriptions},
     {"parameters", parameters},
