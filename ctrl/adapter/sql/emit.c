@@ -145,6 +145,17 @@ static void key_call(struct buf *key, const struct plan_window_call *call)
     }
 }
 
+static void key_lookup(struct buf *key, const struct plan_node *n)
+{
+    if (n->op == PLAN_ARRANGE) {
+        buf_append(key, n->arrange.keys, n->arrange.keys_len * sizeof(uint32_t));
+        return;
+    }
+    ASSERT(n->op == PLAN_LOOKUP);
+    buf_append_byte(key, (uint8_t)(n->lookup.before * 2 + n->lookup.later));
+    buf_append(key, n->lookup.keys, n->lookup.keys_len * sizeof(uint32_t));
+}
+
 /* What tells nodes of one operator apart, beside their inputs and types. */
 static void key_payload(struct buf *key, const struct plan_node *n)
 {
@@ -173,11 +184,8 @@ static void key_payload(struct buf *key, const struct plan_node *n)
         buf_append(key, n->join.right_keys, n->join.keys_len * sizeof(uint32_t));
         break;
     case PLAN_ARRANGE:
-        buf_append(key, n->arrange.keys, n->arrange.keys_len * sizeof(uint32_t));
-        break;
     case PLAN_LOOKUP:
-        buf_append_byte(key, (uint8_t)(n->lookup.before * 2 + n->lookup.later));
-        buf_append(key, n->lookup.keys, n->lookup.keys_len * sizeof(uint32_t));
+        key_lookup(key, n);
         break;
     case PLAN_REDUCE:
         buf_append_u32(key, n->reduce.keys_len);

@@ -1,6 +1,6 @@
 /*
- * Inner joins by lookups (PLAN_LOOKUP in core/engine/plan.h): no intermediate result is kept, and an
- * index of the cluster is read where it is.
+ * Inner joins by lookups (PLAN_LOOKUP in core/engine/plan.h): no intermediate result is kept, and
+ * an index of the cluster is read where it is.
  *
  *   t JOIN s ON t.a = s.a JOIN r ON s.b = r.b, with indexes on s(a), s(b), r(b)
  *
@@ -97,6 +97,7 @@ static uint32_t input_of(struct rel *const *inputs, uint32_t col, uint32_t *out)
     for (; col >= inputs[i]->cols_len; i++) {
         col -= inputs[i]->cols_len;
     }
+    ASSERT(col < inputs[i]->cols_len);
     *out = col;
     return i;
 }
@@ -140,6 +141,7 @@ static uint32_t edge_to(const struct planning *p, const bool *there, uint32_t in
 static void choose_index(const struct planning *p, const bool *there, struct step *step)
 {
     const struct sql_relation *relation = p->lifted[step->input].get->relation;
+    ASSERT(!there[step->input] && step->index == NULL);
     for (uint32_t i = 0; i < relation->indexes_len; i++) {
         const struct sql_index *index = &relation->indexes[i];
         uint32_t *preds = ARENA_ARRAY(p->arena, uint32_t, index->keys_len);
@@ -160,6 +162,7 @@ static void choose_index(const struct planning *p, const bool *there, struct ste
 static void choose_keys(const struct planning *p, const bool *there, struct step *step)
 {
     uint32_t cols = p->inputs[step->input]->cols_len;
+    ASSERT(!there[step->input] && step->preds_len == 0);
     step->preds = ARENA_ARRAY(p->arena, uint32_t, cols);
     for (uint32_t c = 0; c < cols; c++) {
         uint32_t pred = edge_to(p, there, step->input, c, false);
@@ -248,6 +251,7 @@ static uint32_t choose_last(const struct planning *p)
 static uint32_t key_col(const struct planning *p, const struct step *step, uint32_t k)
 {
     const struct edge *e = &p->edges[step->preds[k]];
+    ASSERT(e->is_edge && (e->side[0] == step->input || e->side[1] == step->input));
     return e->col[e->side[1] == step->input ? 1 : 0];
 }
 
@@ -309,6 +313,7 @@ static struct rel *build_join(const struct planning *p, struct sx *const *preds,
     for (uint32_t i = 0; i < lifted.len; i++) {
         sxvec_push(a, &all, lifted.items[i]);
     }
+    ASSERT(width == join->cols_len && at == total);
     join->join = REL_JOIN_INNER;
     join->inputs = inputs;
     join->inputs_len = p->n;
@@ -386,6 +391,7 @@ static struct rel *get_by(struct arena *arena, const struct rel *get, const stru
 
 static struct rel *arrange(struct path *p, struct rel *in, uint32_t *keys, uint32_t keys_len)
 {
+    ASSERT(keys_len > 0 && in->cols_len > 0);
     struct rel *rel = rel_new(p->arena, REL_ARRANGE, in->cols_len);
     memcpy(rel->types, in->types, in->cols_len * sizeof(in->types[0]));
     rel->inputs = ARENA_ARRAY(p->arena, struct rel *, 1);
@@ -398,6 +404,7 @@ static struct rel *arrange(struct path *p, struct rel *in, uint32_t *keys, uint3
 
 static struct rel *lookup(struct path *p, struct rel *of, uint32_t *keys, uint32_t keys_len)
 {
+    ASSERT(of->kind == REL_ARRANGE || of->kind == REL_GET);
     struct rel *rel = rel_new(p->arena, REL_LOOKUP, p->cur->cols_len + of->cols_len);
     memcpy(rel->types, p->cur->types, p->cur->cols_len * sizeof(rel->types[0]));
     memcpy(rel->types + p->cur->cols_len, of->types, of->cols_len * sizeof(rel->types[0]));
@@ -521,8 +528,12 @@ static struct rel *make_path(struct expansion *e, const struct rel *join, const 
     }
     for (uint32_t c = 0; c < join->cols_len; c++) {
         if (need[c]) {
+            ASSERT(p.at[c] < p.cur->cols_len);
             cols[len++] = p.at[c];
         }
+    }
+    for (uint32_t i = 0; i < join->sx_len; i++) {
+        ASSERT(p.applied[i]);
     }
     return rel_project(e->arena, p.cur, cols, len);
 }
