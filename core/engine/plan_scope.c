@@ -122,10 +122,29 @@ static err_t find_scopes(const struct plan *plan, uint32_t *scopes)
     return spread(plan, scopes);
 }
 
+/* Rows from outside are held back at each place where they enter: an operator more for each. */
+static err_t check_entries(const struct plan *plan, const uint32_t *scopes)
+{
+    uint32_t entries = 0;
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        const struct plan_node *node = &plan->nodes[i];
+        uint32_t scope = node->op == PLAN_FIXPOINT ? i : scopes[i];
+        for (uint32_t j = 0; scope != (uint32_t)NO_SCOPE && j < node->inputs_len; j++) {
+            entries += scopes[node->inputs[j]] != scope;
+        }
+    }
+    CHECK(entries <= PLAN_NODES_MAX, "recursions are entered at %u places, at most %d", entries,
+          PLAN_NODES_MAX);
+    return ERR_OK;
+}
+
 err_t plan_check_scopes(const struct plan *plan)
 {
     uint32_t *scopes = mem_alloc(plan->nodes_len * sizeof(*scopes));
     err_t err = find_scopes(plan, scopes);
+    if (err == ERR_OK) {
+        err = check_entries(plan, scopes);
+    }
     for (uint32_t i = 0; err == ERR_OK && i < plan->exports_len; i++) {
         uint32_t node = plan->exports[i].node;
         if (scopes[node] != (uint32_t)NO_SCOPE || plan->nodes[node].op == PLAN_FIXPOINT) {

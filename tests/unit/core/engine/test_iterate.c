@@ -436,10 +436,92 @@ static void test_endless(void)
     }
 }
 
+/* It fails as any dataflow does that needs too much. */
+static void test_memory(void)
+{
+    struct run run = {.make = endless, .rng = {1}};
+    run.replica = replica_new(1, 1, 1 << 20);
+    replica_register(run.replica, EXPORT, pair_kinds, 1);
+    err_t err = replica_create(run.replica, make_plan, &run, one_part, SOURCES);
+    CU_ASSERT_PTR_NULL_FATAL(err);
+    struct batch_builder *rows = batch_builder_new(pair_kinds, 2);
+    put(rows, 1, 0, 1, 1);
+    struct view view = view_of(rows, 2);
+    for (uint32_t s = 0; s < SOURCES; s++) {
+        engine_input(run.replica->worker[0].engine, DATAFLOW, s, 0, 0, 2,
+                     s == SEEDS ? &view.batch : NULL, NULL);
+    }
+    replica_settle(run.replica);
+    CU_ASSERT_EQUAL(run.replica->failures, 1);
+    CU_ASSERT_PTR_NOT_NULL(strstr(run.replica->failed, "memory"));
+    CU_ASSERT_EQUAL(engine_memory(run.replica->worker[0].engine), 0);
+    view_free(&view);
+    batch_builder_free(rows);
+    replica_free(run.replica);
+}
+
+/* ---- a hostile peer -------------------------------------------------------------------------- */
+
+/* As exchange.c writes it. */
+struct vote_record {
+    uint32_t kind, channel;
+    uint64_t dataflow, value;
+};
+
+static struct run votes_run(void)
+{
+    struct run run = {.make = reach, .rng = {1}};
+    run.replica = replica_new(2, 1, 0);
+    replica_register(run.replica, EXPORT, pair_kinds, 1);
+    err_t err = replica_create(run.replica, make_plan, &run, one_part, SOURCES);
+    CU_ASSERT_PTR_NULL_FATAL(err);
+    run.plan = make_plan(&run);
+    return run;
+}
+
+static uint32_t fixpoint_of(const struct plan *p)
+{
+    uint32_t i = 0;
+    while (p->nodes[i].op != PLAN_FIXPOINT) {
+        i++;
+    }
+    return i;
+}
+
+/* For a node that takes none it is refused; too many, and those for the past, fail the dataflow. */
+static void test_votes(void)
+{
+    for (int how = 0; how < 3; how++) {
+        struct run run = votes_run();
+        struct engine *engine = run.replica->worker[0].engine;
+        uint32_t fixpoint = fixpoint_of(run.plan);
+        struct vote_record votes[3];
+        for (int i = 0; i < 3; i++) {
+            votes[i] = (struct vote_record){5, fixpoint * 2, DATAFLOW, how == 1 ? 5 : 0};
+        }
+        votes[0].channel = how == 0 ? (fixpoint - 1) * 2 : votes[0].channel;
+        size_t sent = how == 2 ? 1 : 3;
+        err_t err = engine_receive(engine, 1, votes, sent * sizeof(votes[0]));
+        CU_ASSERT_EQUAL(err != ERR_OK, how == 0);
+        err_free(err);
+        for (uint32_t s = 0; s < SOURCES; s++) { /* its own vote is for 2 */
+            engine_input(engine, DATAFLOW, s, 0, 0, 2, NULL, NULL);
+        }
+        for (int i = 0; i < 100; i++) {
+            engine_step(engine);
+        }
+        CU_ASSERT_EQUAL(run.replica->failures, how == 0 ? 0 : 1);
+        plan_free(run.plan);
+        replica_free(run.replica);
+    }
+}
+
 static const struct test_case cases[] = {
     {"reach", test_reach},     {"distance", test_distance}, {"component", test_component},
     {"parity_next", test_parity_next}, {"parity_same", test_parity_same},
     {"closure", test_closure}, {"chained", test_chained}, {"endless", test_endless},
     {"large", test_large},
+    {"memory", test_memory},
+    {"votes", test_votes},
 };
 TEST_SUITE("core/engine recursion", cases)

@@ -431,7 +431,24 @@ static void test_recursion(void)
 }
 
 /* Those behind RECURSION_WRONG: valid, and not supported. */
-enum { RECURSION_WRONG = 15, RECURSION_UNSUPPORTED = 17 };
+enum { RECURSION_WRONG = 16, RECURSION_UNSUPPORTED = 20 };
+
+/* A second recursion, of unions with 255 inputs from outside each. */
+static void enter_often(struct plan *p)
+{
+    static const uint32_t all[] = {0, 1, 2, 3};
+    uint32_t variable = plan_variable(p, kinds, 4);
+    uint32_t body = plan_filter(p, variable, 0, all, 4);
+    for (int i = 0; i < 17; i++) {
+        uint32_t last = body;
+        body = plan_union(p, last, R_EDGES);
+        struct plan_node *node = &p->nodes[body];
+        node->inputs_len = PLAN_INPUTS_MAX;
+        node->inputs = ARENA_ARRAY(&p->arena, uint32_t, PLAN_INPUTS_MAX);
+        node->inputs[0] = last;
+    }
+    plan_fixpoint(p, &variable, &body, 1, 0, false);
+}
 
 static void break_recursion(struct plan *p, int how)
 {
@@ -455,7 +472,10 @@ static void break_recursion(struct plan *p, int how)
     case 13: p->exports[0].node = R_FIXPOINT; break;
     case 14: plan_unary(p, PLAN_NEGATE, R_A); break;         /* behind its fixpoint */
     case 15: plan_unary(p, PLAN_NEGATE, R_FIXPOINT); break;
-    case 16:                                                 /* a scope on another's variables */
+    case 16:                                                 /* entered at too many places */
+        enter_often(p);
+        break;
+    case 17:                                                 /* a scope on another's variables */
         plan_variable(p, kinds, 4);
         n = p->nodes;
         n[R_B] = n[R_EDGES];                                 /* of the second one only */
@@ -468,10 +488,16 @@ static void break_recursion(struct plan *p, int how)
         n = p->nodes;
         n[R_LEAVE_B + 3].inputs[0] = R_OTHER;
         break;
-    case 17:
+    case 18:
         n[R_STEP] = (struct plan_node){.op = PLAN_WINDOW, .inputs = n[R_STEP].inputs,
                                        .inputs_len = 1, .schema = n[R_STEP].schema};
         n[R_STEP].window.order = NULL;
+        break;
+    case 19:
+    case 20:                                                 /* joins that look for what is not */
+        n[R_OTHER] = (struct plan_node){.op = PLAN_JOIN, .inputs = n[R_OTHER].inputs,
+                                        .inputs_len = 2, .schema = n[R_OTHER].schema};
+        n[R_OTHER].join.kind = how == 19 ? PLAN_JOIN_SEMI : PLAN_JOIN_ANTI;
         break;
     default: break;
     }
