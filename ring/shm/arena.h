@@ -31,7 +31,7 @@ bool shm_arena_take(struct shm_arena *arena, size_t len, uint64_t *offset);
 /* One reference more, and one less: true when it was the last and the block is free. */
 void shm_arena_hold(struct shm_arena *arena, uint64_t offset);
 bool shm_arena_drop(struct shm_arena *arena, uint64_t offset);
-/* Gives back what is beyond keep bytes (> 0) of a block nobody else refers to yet. */
+/* Gives back what is beyond keep bytes (> 0) of a block, where nobody has anything yet. */
 void shm_arena_trim(struct shm_arena *arena, uint64_t offset, size_t keep);
 /* Do the books balance? For tests and on closing. */
 bool shm_arena_valid(const struct shm_arena *arena);

@@ -15,6 +15,8 @@ enum {
     SHM_CONTROL_MAX = 64 * 1024,
     SHM_BATCH_LINES = 64,         /* published at the latest when so much is there, */
     SHM_BATCH_BYTES = 256 * 1024,  /* or so many bytes in blocks */
+    SHM_CHUNK = 64 * 1024,
+    SHM_CHUNK_SHARE = 4, /* a block takes at most such a part of a chunk */
 };
 
 /* A message that found no room: in private memory, or in the arena with the ring full. */
@@ -24,7 +26,8 @@ struct shm_item {
     bool in_arena;
     bool shared; /* in the arena, and may be taken back */
     bool lost;   /* it was */
-    uint64_t offset;
+    uint64_t span; /* what is referred to, */
+    uint64_t offset; /* and where the bytes lie in it */
     size_t len;
     size_t sent;   /* bytes published as fragments */
     uint8_t *data; /* behind this struct, aligned; NULL when in the arena or empty */
@@ -97,6 +100,15 @@ struct shm_end {
     uint8_t touched[SHM_WORKERS_MAX]; /* pairs with something to store, by index */
     uint8_t posting[SHM_WORKERS_MAX]; /* pairs whose window is open */
     size_t lane_max; /* bytes a lane may hold in blocks */
+    /* Blocks of a few KiB are cut one after the other from a chunk of the arena. It has a reference
+     * while it is open, and one for each block that was begun when it was closed. */
+    struct {
+        size_t bytes; /* of a new one; 0: there are none */
+        uint64_t span;
+        uint64_t next; /* where the next block begins */
+        uint64_t end;  /* 0, both: none is open */
+        uint32_t begun; /* blocks that are not committed yet */
+    } chunk;
     size_t backlogs; /* pairs with a backlog */
     size_t refused;  /* pairs that are */
     struct shm_return *returns; /* after the end: what the peer may still read */
@@ -176,6 +188,7 @@ void shm_posted(struct carrier *c, uint32_t local, uint32_t remote);
 /* Counts what was posted on all lanes. */
 void shm_count_posted(struct shm_end *end);
 void shm_close_windows(struct shm_end *end);
+void shm_close_chunk(struct shm_end *end);
 bool shm_ready(struct carrier *c, uint32_t local, uint32_t remote);
 void shm_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
                  struct carrier_block *out);

@@ -25,7 +25,7 @@ static void drop_held(struct shm_end *end, struct shm_pair *pair, struct shm_hel
     ASSERT(!held->gone && pair->held_bytes >= held->len);
     held->gone = true;
     pair->held_bytes -= held->len;
-    shm_pool_drop(end->pool, held->offset);
+    shm_pool_drop(end->pool, held->span);
 }
 
 /* Those that wait for room in the ring go as well: the peer is told in their place. */
@@ -34,7 +34,7 @@ static void void_backlog(struct shm_end *end, struct shm_pair *pair)
     for (struct shm_item *item = pair->backlog; item != NULL; item = item->next) {
         if (item->shared) {
             ASSERT(item->in_arena && item->sent == 0);
-            shm_pool_drop(end->pool, item->offset);
+            shm_pool_drop(end->pool, item->span);
             item->in_arena = item->shared = false;
             item->lost = true;
             item->len = 0;
@@ -136,7 +136,7 @@ static void keep_claimed(struct shm_end *end, struct shm_pair *pair, uint64_t cl
     for (; pair->held_first != behind; pair->held_first++) {
         const struct shm_held *held = &pair->held[pair->held_first & pair->mask];
         if (!held->gone) {
-            end->returns->offsets[end->returns->len++] = held->offset;
+            end->returns->offsets[end->returns->len++] = held->span;
         }
     }
 }
@@ -161,7 +161,7 @@ static void drop_rest(struct shm_end *end, struct shm_pair *pair, bool lives_on)
     pair->held_bytes = 0;
     for (struct shm_item *item = pair->backlog; item != NULL; item = item->next) {
         if (item->in_arena) {
-            shm_pool_drop(end->pool, item->offset);
+            shm_pool_drop(end->pool, item->span);
         }
     }
 }

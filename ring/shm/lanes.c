@@ -229,6 +229,7 @@ void shm_attach(struct carrier *c, uint32_t local)
     ASSERT(!end->attached && shm->own != NULL && shm->peer != NULL);
     end->pool = &shm->pool->workers[local];
     end->lane_max = end->pool->pool->arena_bytes / 4;
+    end->chunk.bytes = end->lane_max >= 4 * SHM_CHUNK ? SHM_CHUNK : 0;
     end->state = shm_state_at(shm->own, &shm->own_shape, local);
     end->rings = shm_bell_at(shm->peer, &shm->peer_shape, local);
     end->pairs_len = shm->peer_shape.workers;
@@ -269,6 +270,7 @@ void shm_detach(struct carrier *c, uint32_t local)
     io_poller_remove(c->ends[local].worker.loop, &end->poller);
     pool_unlink(end);
     shm_close_windows(end);
+    shm_close_chunk(end);
     shm_void_all(end);
     for (uint32_t j = 0; j < end->pairs_len; j++) {
         struct shm_pair *pair = &end->pairs[j];

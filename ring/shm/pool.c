@@ -144,7 +144,7 @@ static void drop_some(struct shm_pool_worker *w)
         }
         const struct shm_held *held = &drops->held[drops->at++ & drops->mask];
         if (!held->gone) {
-            shm_pool_drop(w, held->offset);
+            shm_pool_drop(w, held->span);
         }
     }
 }

@@ -14,9 +14,10 @@ struct shm_end;
 
 /* A block the peer may read; what to free is never read back from shared memory. */
 struct shm_held {
-    uint64_t at; /* line of its descriptor */
-    uint64_t offset;
-    uint32_t len; /* bytes; 0: those of the reference before it, to the same block */
+    uint64_t at;   /* line of its descriptor, the first */
+    uint64_t last; /* and the last: parts of one chunk that follow each other are held together */
+    uint64_t span; /* in the arena */
+    uint32_t len;  /* bytes; 0: those of the reference before it, to the same block */
     bool shared;
     bool gone; /* taken back: there is no reference any more */
 };

@@ -141,6 +141,7 @@ void shm_flush_end(struct shm_end *end)
 {
     ASSERT(end->attached);
     shm_count_posted(end);
+    shm_close_chunk(end);
     uint32_t len = end->touched_len;
     if (len == 0) {
         return;
@@ -223,13 +224,13 @@ bool shm_take_acks(struct shm_end *end, struct shm_pair *pair)
     pair->acked = head;
     while (pair->held_first != pair->held_end) {
         struct shm_held *held = held_at(pair, pair->held_first);
-        if (held->at >= head) {
+        if (held->last >= head) {
             break;
         }
         pair->held_first++;
         if (!held->gone) {
             pair->held_bytes -= held->len;
-            shm_pool_drop(end->pool, held->offset);
+            shm_pool_drop(end->pool, held->span);
         }
     }
     return true;
@@ -288,36 +289,103 @@ static inline void put_inline(struct shm_end *end, struct shm_pair *pair,
 
 enum { WHOLE = FRAME_FIRST | FRAME_LAST };
 
-/* Is that block what the lane holds already by its last reference? Then one more costs no memory:
- * many subscriptions in one process get the same block, one after the other. As acknowledgements
- * come in order, at most the oldest block is held and not counted. */
-static bool repeated(const struct shm_pair *pair, uint64_t offset)
+/* Does the lane hold that span already by its last reference? */
+static inline struct shm_held *held_last(const struct shm_pair *pair, uint64_t span)
 {
     if (pair->held_first == pair->held_end) {
-        return false;
+        return NULL;
     }
-    const struct shm_held *last = held_at(pair, pair->held_end - 1);
-    return !last->gone && last->offset == offset;
+    struct shm_held *last = held_at(pair, pair->held_end - 1);
+    return !last->gone && last->span == span ? last : NULL;
 }
 
-/* A block, of which the reference is the ring's from now on; there is room. */
-static void put_block(struct shm_end *end, struct shm_pair *pair, const struct carrier_message *m,
-                      uint64_t offset, size_t len, size_t total, uint32_t flags)
+/*
+ * Notes that the line at the tail names len bytes of that span; owned: one reference of it is the
+ * caller's, and the lane's from now on.
+ *
+ * Another part of a chunk is held by the reference there is. A shared block once more has a
+ * reference of its own, but costs no memory: many subscriptions in one process get the same block,
+ * one after the other. As acknowledgements come in order, at most the oldest block is held and not
+ * counted.
+ */
+static inline void hold(struct shm_end *end, struct shm_pair *pair, uint64_t span, size_t len,
+                        bool shared, bool owned)
+{
+    struct shm_held *last = held_last(pair, span);
+    size_t more = last != NULL && shared ? 0 : len;
+    pair->held_bytes += more;
+    pair->unpublished_bytes += more;
+    if (last != NULL && !shared && !last->shared) {
+        last->last = pair->tail;
+        last->len += (uint32_t)len;
+        if (owned) {
+            shm_arena_drop(&end->pool->arena, span);
+        }
+        return;
+    }
+    if (!owned) {
+        shm_arena_hold(&end->pool->arena, span);
+    }
+    *held_at(pair, pair->held_end++) = (struct shm_held){.at = pair->tail, .last = pair->tail,
+                                                         .span = span, .len = (uint32_t)more,
+                                                         .shared = shared};
+}
+
+/* A block, or a part of one; there is room. owned: see hold. */
+static inline void put_block(struct shm_end *end, struct shm_pair *pair,
+                             const struct carrier_message *m, uint64_t span, uint64_t offset,
+                             size_t len, size_t total, uint32_t flags, bool owned)
 {
     ASSERT(len > 0 && len <= total && pair->held_end - pair->held_first <= pair->mask);
     struct shm_desc *d = put_head(pair, m, flags | SHM_BLOCK, 1, len);
-    memset(d->bytes, 0, sizeof(d->bytes));
-    d->block.offset = offset;
-    d->block.total = (uint32_t)total;
-    size_t more = repeated(pair, offset) ? 0 : len;
-    *held_at(pair, pair->held_end++) = (struct shm_held){.at = pair->tail,
-                                                         .offset = offset,
-                                                         .len = (uint32_t)more,
-                                                         .shared = (flags & SHM_SHARED) != 0};
-    pair->held_bytes += more;
-    pair->unpublished_bytes += more;
+    carrier_pair *block = (carrier_pair *)d->bytes;
+    block[0] = (carrier_pair){offset, total}; /* total, and the first of the zeros */
+    block[1] = (carrier_pair){0, 0};
+    hold(end, pair, span, len, (flags & SHM_SHARED) != 0, owned);
     pair->tail++;
     put_done(end, pair);
+}
+
+/* ---- chunks ---------------------------------------------------------------------------------- */
+
+void shm_close_chunk(struct shm_end *end)
+{
+    struct shm_arena *arena = &end->pool->arena;
+    if (end->chunk.end == 0) {
+        return;
+    }
+    for (; end->chunk.begun > 0; end->chunk.begun--) {
+        shm_arena_hold(arena, end->chunk.span); /* that block's, until it is committed */
+    }
+    shm_arena_trim(arena, end->chunk.span, end->chunk.next - end->chunk.span);
+    end->chunk.next = end->chunk.end = 0;
+    shm_pool_drop(end->pool, end->chunk.span);
+}
+
+static __attribute__((noinline)) bool open_chunk(struct shm_end *end)
+{
+    uint64_t span;
+    shm_close_chunk(end);
+    if (end->chunk.bytes == 0 || !shm_arena_take(&end->pool->arena, end->chunk.bytes, &span)) {
+        return false;
+    }
+    end->chunk.span = end->chunk.next = span;
+    end->chunk.end = span + end->chunk.bytes;
+    return true;
+}
+
+/* A block of the chunk that is open, or of a new one. False: not of that length, or no room. */
+static inline bool cut_block(struct shm_end *end, size_t len, uint64_t *offset)
+{
+    size_t bytes = (len + CARRIER_ALIGN - 1) & ~(size_t)(CARRIER_ALIGN - 1);
+    if (bytes > end->chunk.bytes / SHM_CHUNK_SHARE ||
+        (end->chunk.end - end->chunk.next < bytes && !open_chunk(end))) {
+        return false;
+    }
+    *offset = end->chunk.next;
+    end->chunk.next += bytes;
+    end->chunk.begun++;
+    return true;
 }
 
 /* ---- what finds no room ---------------------------------------------------------------------- */
@@ -341,7 +409,7 @@ static bool push_fragment(struct shm_end *end, struct shm_pair *pair, struct shm
     memcpy(end->pool->base + offset, item->data + item->sent, len);
     uint8_t flags = (uint8_t)((item->sent == 0 ? FRAME_FIRST : 0) |
                               (len == left ? FRAME_LAST : 0));
-    put_block(end, pair, &item->m, offset, len, item->len, flags);
+    put_block(end, pair, &item->m, offset, offset, len, item->len, flags, true);
     item->sent += len;
     return true;
 }
@@ -354,8 +422,8 @@ static bool push_item(struct shm_end *end, struct shm_pair *pair, struct shm_ite
         if (!ring_room(end, pair, 1)) {
             return false;
         }
-        put_block(end, pair, &item->m, item->offset, item->len, item->len,
-                  WHOLE | (item->shared ? SHM_SHARED : 0));
+        put_block(end, pair, &item->m, item->span, item->offset, item->len, item->len,
+                  WHOLE | (item->shared ? SHM_SHARED : 0), true);
         return true;
     }
     if (item->len <= SHM_INLINE_MAX && item->sent == 0) {
@@ -451,17 +519,21 @@ static void send_later(struct shm_end *end, struct shm_pair *pair, const struct 
     put_backlog(end, pair, item);
 }
 
-static void put_or_backlog(struct shm_end *end, struct shm_pair *pair,
-                           const struct carrier_message *m, uint64_t offset, size_t len,
-                           bool shared)
+/* owned: see hold. */
+static inline void put_or_backlog(struct shm_end *end, struct shm_pair *pair,
+                                  const struct carrier_message *m, uint64_t span, uint64_t offset,
+                                  size_t len, bool shared, bool owned)
 {
     if (pair->backlog == NULL && ring_room(end, pair, 1)) {
-        put_block(end, pair, m, offset, len, len, WHOLE | (shared ? SHM_SHARED : 0));
+        put_block(end, pair, m, span, offset, len, len, WHOLE | (shared ? SHM_SHARED : 0), owned);
         return;
     }
+    if (!owned) {
+        shm_arena_hold(&end->pool->arena, span);
+    }
     struct shm_item *item = MEM_NEW(struct shm_item);
-    *item = (struct shm_item){
-        .m = *m, .in_arena = true, .shared = shared, .offset = offset, .len = len};
+    *item = (struct shm_item){.m = *m, .in_arena = true, .shared = shared, .span = span,
+                              .offset = offset, .len = len};
     put_backlog(end, pair, item);
 }
 
@@ -500,8 +572,30 @@ bool shm_ready(struct carrier *c, uint32_t local, uint32_t remote)
     return ready_else(end, pair);
 }
 
-/* Marks blocks that are not in the arena. */
+/* Marks blocks that are not in the arena. Those that are say where, in which span, and by a bit of
+ * the offset, which is aligned, that they are a part of a chunk. */
 #define IN_SCRATCH UINT64_MAX
+#define IN_CHUNK 1u
+STATIC_ASSERT(SHM_ARENA_MAX <= UINT32_MAX, "two offsets in a place");
+
+static void reserve_else(struct shm_end *end, const struct shm_pair *pair, size_t len,
+                         struct carrier_block *out)
+{
+    uint64_t offset;
+    if (len <= SHM_INLINE_MAX && !end->scratch_used) {
+        end->scratch_used = true;
+        out->data = end->scratch;
+        out->place = IN_SCRATCH;
+    } else if (pair->backlog == NULL && len <= block_max(end) &&
+               shm_pool_take(end->pool, len, &offset)) {
+        out->data = end->pool->base + offset;
+        out->place = offset << 32 | offset;
+    } else {
+        struct shm_item *item = item_new(len);
+        out->owner = item;
+        out->data = item->data;
+    }
+}
 
 void shm_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
                  struct carrier_block *out)
@@ -509,20 +603,15 @@ void shm_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
     struct shm_end *end = &shm_of(c)->ends[local];
     uint64_t offset;
     ASSERT(end->attached && len > 0);
-    *out = (struct carrier_block){.len = len};
-    if (len <= SHM_INLINE_MAX && !end->scratch_used) {
-        end->scratch_used = true;
-        out->data = end->scratch;
-        out->place = IN_SCRATCH;
-    } else if (end->pairs[remote].backlog == NULL && len <= block_max(end) &&
-               shm_pool_take(end->pool, len, &offset)) {
+    out->len = len;
+    out->owner = NULL;
+    if (len > SHM_INLINE_MAX && end->pairs[remote].backlog == NULL &&
+        cut_block(end, len, &offset)) {
         out->data = end->pool->base + offset;
-        out->place = offset;
-    } else {
-        struct shm_item *item = item_new(len);
-        out->owner = item;
-        out->data = item->data;
+        out->place = end->chunk.span << 32 | offset | IN_CHUNK;
+        return;
     }
+    reserve_else(end, &end->pairs[remote], len, out);
 }
 
 static inline void send_small(struct shm_end *end, struct shm_pair *pair,
@@ -536,6 +625,51 @@ static inline void send_small(struct shm_end *end, struct shm_pair *pair,
     }
 }
 
+/* Is it a part of the chunk that is open? Then it has no reference of its own. */
+static inline bool leaves_chunk(struct shm_end *end, uint64_t place)
+{
+    if ((place & IN_CHUNK) == 0 || end->chunk.end == 0 || place >> 32 != end->chunk.span) {
+        return false;
+    }
+    ASSERT(end->chunk.begun > 0);
+    end->chunk.begun--;
+    return true;
+}
+
+/* With its bytes in the arena. */
+static inline void commit_block(struct shm_end *end, struct shm_pair *pair,
+                                const struct carrier_message *m, uint64_t place, size_t len)
+{
+    uint64_t span = place >> 32;
+    bool owned = !leaves_chunk(end, place);
+    if ((place & IN_CHUNK) == 0) {
+        shm_arena_trim(&end->pool->arena, span, len);
+    }
+    put_or_backlog(end, pair, m, span, place & UINT32_MAX & ~(uint64_t)IN_CHUNK, len, false,
+                   owned);
+}
+
+static __attribute__((noinline)) void commit_else(struct shm_end *end, struct shm_pair *pair,
+                                                  const struct carrier_message *m,
+                                                  struct carrier_block *block, size_t len)
+{
+    if (block != NULL && block->owner != NULL) {
+        struct shm_item *item = block->owner;
+        ASSERT(len <= item->len);
+        item->m = *m;
+        item->len = len;
+        put_backlog(end, pair, item);
+        return;
+    }
+    if (block != NULL && block->place == IN_SCRATCH) {
+        end->scratch_used = false;
+    } else if (block != NULL && !leaves_chunk(end, block->place)) {
+        ASSERT(len == 0);
+        shm_pool_drop(end->pool, block->place >> 32);
+    }
+    send_small(end, pair, m, end->scratch, len);
+}
+
 void shm_commit(struct carrier *c, uint32_t local, uint32_t remote,
                 const struct carrier_message *m, struct carrier_block *block, size_t len)
 {
@@ -543,24 +677,11 @@ void shm_commit(struct carrier *c, uint32_t local, uint32_t remote,
     struct shm_pair *pair = &end->pairs[remote];
     ASSERT(end->attached && (block != NULL || len == 0));
     end_posts(end, pair);
-    if (block == NULL || block->place == IN_SCRATCH) {
-        if (block != NULL) {
-            end->scratch_used = false;
-        }
-        send_small(end, pair, m, end->scratch, len);
-    } else if (block->owner != NULL) {
-        struct shm_item *item = block->owner;
-        ASSERT(len <= item->len);
-        item->m = *m;
-        item->len = len;
-        put_backlog(end, pair, item);
-    } else if (len == 0) {
-        shm_pool_drop(end->pool, block->place);
-        send_small(end, pair, m, NULL, 0);
-    } else {
-        shm_arena_trim(&end->pool->arena, block->place, len);
-        put_or_backlog(end, pair, m, block->place, len, false);
+    if (block != NULL && block->owner == NULL && block->place != IN_SCRATCH && len > 0) {
+        commit_block(end, pair, m, block->place, len);
+        return;
     }
+    commit_else(end, pair, m, block, len);
 }
 
 static void send_copy(struct shm_end *end, uint32_t remote, const struct carrier_message *m)
@@ -755,6 +876,6 @@ void shm_share(struct carrier *c, uint32_t local, uint32_t remote,
     }
     shm_arena_hold(&end->pool->arena, block->place);
     carrier_count(&shm_counters(end)->shared_out, 1);
-    put_or_backlog(end, &end->pairs[remote], m, block->place, len,
-                   (m->flags & CARRIER_KEEP) == 0);
+    put_or_backlog(end, &end->pairs[remote], m, block->place, block->place, len,
+                   (m->flags & CARRIER_KEEP) == 0, true);
 }

@@ -73,7 +73,7 @@ static const char *block_wrong(const struct shm_end *end, const struct shm_pair 
     uint32_t total = d->block.total;
     const struct carrier_node *partial = pair->partial;
     if (d->block.offset > arena || d->len > arena - d->block.offset ||
-        d->block.offset % SHM_UNIT != 0) {
+        d->block.offset % CARRIER_ALIGN != 0) {
         return "block outside the arena";
     }
     if (d->len == 0 || total > FRAME_MESSAGE_MAX || d->len > total || w->lines != 1 ||

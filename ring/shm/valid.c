@@ -84,8 +84,8 @@ bool shm_pair_valid(const struct shm_end *end, const struct shm_pair *pair)
     size_t bytes = 0;
     for (uint64_t i = pair->held_first; own && i != pair->held_end; i++) {
         const struct shm_held *held = &pair->held[i & pair->mask];
-        own = held->at >= pair->acked && held->at < pair->tail &&
-              held->offset < end->pool->pool->arena_bytes;
+        own = held->at <= held->last && held->last >= pair->acked && held->last < pair->tail &&
+              held->span < end->pool->pool->arena_bytes;
         bytes += held->gone ? 0 : held->len;
     }
     /* Acquire: as in shm_take_acks. */

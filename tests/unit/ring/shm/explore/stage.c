@@ -102,6 +102,21 @@ void stage_send_run(struct stage_side *side, uint32_t n, uint32_t count, size_t 
     }
 }
 
+void stage_send_over_turn(struct stage_side *side, uint32_t n, size_t len)
+{
+    struct carrier_block block;
+    struct carrier_message m = message_of(n);
+    shm_reserve(&side->shm.base, 0, 0, len, &block);
+    explore_written(block.data, len / 2);
+    fill(block.data, n, len / 2);
+    shm_flush_end(&side->end);
+    explore_written(block.data + len / 2, len - len / 2);
+    for (size_t i = len / 2; i < len; i++) {
+        block.data[i] = byte_of(n, i);
+    }
+    shm_commit(&side->shm.base, 0, 0, &m, &block, len);
+}
+
 bool stage_block(uint32_t n, size_t len, struct carrier_block *block)
 {
     if (!shm_pool_reserve(&stage_pool, 0, len, block)) {

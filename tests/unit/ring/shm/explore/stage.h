@@ -49,6 +49,8 @@ void stage_send(struct stage_side *side, uint32_t n, size_t len, bool flush);
 void stage_send_now(struct stage_side *side, uint32_t n, size_t len);
 /* Messages from n on, count of them, in runs; not flushed. */
 void stage_send_run(struct stage_side *side, uint32_t n, uint32_t count, size_t len);
+/* In a block that is begun before the turn's end and committed after it. */
+void stage_send_over_turn(struct stage_side *side, uint32_t n, size_t len);
 /* A block for message n, to be shared; false: none is free. */
 bool stage_block(uint32_t n, size_t len, struct carrier_block *block);
 void stage_share(struct stage_side *side, uint32_t n, const struct carrier_block *block,

@@ -15,7 +15,8 @@
 #define SCHEDULES_EACH 220000ULL /* of one scenario, in order, */
 #define RANDOM_EACH 100000ULL    /* and drawn at random besides */
 
-enum { MESSAGES = 3, BLOCK = STAGE_ARENA / 2, P = 1, C = 2, C2 = 4 };
+enum { MESSAGES = 3, BLOCK = STAGE_ARENA / 2, CHUNK_PARTS = 10, P = 1, C = 2,
+       C2 = 4 };
 
 static struct stage_side *const producer = stage_producer;
 static struct stage_side *const consumer = stage_consumer;
@@ -158,6 +159,30 @@ static void fragments_run(uint32_t thread)
     stage_send(producer, 0, STAGE_ARENA / 2, true);
     stage_send(producer, 1, 4, true);
     stage_send(producer, 2, STAGE_ARENA / 8, true);
+    finish(1);
+}
+
+/* Parts of chunks, of which the arena has room for two: the third waits for the first. One part is
+ * begun before the turn's end closes its chunk and sent after it. */
+static void chunks_reset(void)
+{
+    reset(1, 16, false, CHUNK_PARTS);
+    producer->end.chunk.bytes = STAGE_ARENA / 2;
+}
+
+static void chunks_run(uint32_t thread)
+{
+    if (thread != 0) {
+        consume(thread);
+        return;
+    }
+    const size_t part = STAGE_ARENA / 2 / SHM_CHUNK_SHARE;
+    stage_send(producer, 0, part, true);
+    stage_send(producer, 1, part - 1, false);
+    stage_send_over_turn(producer, 2, part - CARRIER_ALIGN);
+    for (uint32_t i = 3; i < CHUNK_PARTS; i++) {
+        stage_send(producer, i, part, i % 2 == 0);
+    }
     finish(1);
 }
 
@@ -304,6 +329,7 @@ static const struct explore_scenario scenarios[] = {
     {"runs", 2, P | C, runs_reset, runs_run, check_one},
     {"full ring", 2, P | C, full_reset, full_run, check_one},
     {"fragments", 2, P | C, fragments_reset, fragments_run, check_one},
+    {"chunks", 2, P | C, chunks_reset, chunks_run, check_one},
     {"answers", 2, P | C, answer_reset, answer_run, check_one},
     {"share and lose", 2, P | C, share_reset, share_run, check_one},
     {"fan-out", 3, P | C | C2, fan_out_reset, fan_out_run, fan_out_check},
