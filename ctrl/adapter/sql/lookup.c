@@ -78,6 +78,9 @@ static bool lift(struct arena *arena, struct rel *rel, struct lifted *out)
         return false;
     }
     for (uint32_t i = 0; rel->kind == REL_FILTER && i < rel->sx_len; i++) {
+        if (sx_has_now(rel->sx[i])) {
+            return false;
+        }
         sxvec_push(arena, &out->preds, sx_remap(arena, rel->sx[i], out->cols));
     }
     if (rel->kind == REL_PROJECT) {
@@ -323,18 +326,26 @@ static struct rel *build_join(const struct planning *p, struct sx *const *preds,
     return rel_project(a, join, map, total);
 }
 
+/*
+ * Rows that go with the time, without a change of an input, would go from the paths one by one and
+ * meet other inputs' changes of that time twice: such predicates stand below all of it or above.
+ */
 struct rel *rel_lookup_join(struct arena *arena, struct rel *const *inputs, const double *rows,
                             uint32_t n, struct sx *const *preds, uint32_t preds_len,
                             struct lookup_cost *cost)
 {
     ASSERT(n >= 2);
+    struct sxvec fixed = {0}, moving = {0};
+    for (uint32_t i = 0; i < preds_len; i++) {
+        sxvec_push(arena, sx_has_now(preds[i]) ? &moving : &fixed, preds[i]);
+    }
     struct planning p = {
-        .arena = arena, .inputs = inputs, .rows = rows, .n = n, .edges_len = preds_len};
-    p.edges = ARENA_ARRAY(arena, struct edge, preds_len);
+        .arena = arena, .inputs = inputs, .rows = rows, .n = n, .edges_len = fixed.len};
+    p.edges = ARENA_ARRAY(arena, struct edge, fixed.len);
     p.lifted = ARENA_ARRAY(arena, struct lifted, n);
     p.indexed = ARENA_ARRAY(arena, bool, n);
-    for (uint32_t i = 0; i < preds_len; i++) {
-        p.edges[i] = edge_of(&p, preds[i]);
+    for (uint32_t i = 0; i < fixed.len; i++) {
+        p.edges[i] = edge_of(&p, fixed.items[i]);
     }
     struct rel_lookups *l = ARENA_NEW(arena, struct rel_lookups);
     l->index = ARENA_ARRAY(arena, const struct sql_index *, n);
@@ -351,7 +362,7 @@ struct rel *rel_lookup_join(struct arena *arena, struct rel *const *inputs, cons
     for (uint32_t i = 0; i < n; i++) {
         cost->indexed += p.indexed[i] ? 1 : 0;
     }
-    return build_join(&p, preds, l);
+    return rel_filter(arena, build_join(&p, fixed.items, l), moving.items, moving.len);
 }
 
 bool rel_reads_index(const struct rel *join, uint32_t input)

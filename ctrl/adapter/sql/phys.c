@@ -30,6 +30,7 @@ struct phys {
     struct arena *arena;
     struct u64map memo;
     struct u64map rows; /* rel -> its estimate (a double in the arena) */
+    struct u64map flat; /* rel -> is_flat, as 1 or 2 */
     double kept;        /* what the joins so far keep: rows, by their weight */
 };
 
@@ -302,6 +303,49 @@ static struct rel *written_out(struct phys *p, struct rel *left, struct rel *rig
     return out;
 }
 
+static bool is_flat(struct phys *p, const struct rel *rel);
+
+/* Operators that a change goes through once, from the inputs on. */
+static bool is_flat_node(struct phys *p, const struct rel *rel)
+{
+    switch (rel->kind) {
+    case REL_GET:
+    case REL_CONSTANT:
+    case REL_MAP:
+    case REL_FILTER:
+    case REL_PROJECT:
+    case REL_JOIN:
+    case REL_REDUCE:
+    case REL_DISTINCT:
+    case REL_THRESHOLD:
+    case REL_NEGATE:
+    case REL_UNION:
+    case REL_TOPK:
+    case REL_WINDOW:
+    case REL_FLAT_MAP:
+        break;
+    default: /* recursion, whose iterations lookups cannot tell apart */
+        return false;
+    }
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        if (!is_flat(p, rel->inputs[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Whether it may be an input of a join by lookups. */
+static bool is_flat(struct phys *p, const struct rel *rel)
+{
+    uintptr_t known = (uintptr_t)u64map_get(&p->flat, (uint64_t)(uintptr_t)rel);
+    if (known == 0) {
+        known = is_flat_node(p, rel) ? 1 : 2;
+        u64map_put(&p->flat, (uint64_t)(uintptr_t)rel, (void *)known);
+    }
+    return known == 1;
+}
+
 /* A join of two by lookups where that spares an arrangement: when one of them is an index. */
 static struct rel *lookup_binary(struct phys *p, struct rel *left, struct rel *right,
                                  struct sx *const *preds, uint32_t len)
@@ -309,6 +353,9 @@ static struct rel *lookup_binary(struct phys *p, struct rel *left, struct rel *r
     struct rel *inputs[2] = {left, right};
     double rows[2] = {estimate(p, left), estimate(p, right)};
     struct lookup_cost cost;
+    if (!is_flat(p, left) || !is_flat(p, right)) {
+        return NULL;
+    }
     struct rel *join = rel_lookup_join(p->arena, inputs, rows, 2, preds, len, &cost);
     if (join == NULL || cost.indexed == 0) {
         return NULL;
@@ -536,13 +583,15 @@ static struct rel *lookup_all(const struct order *o, double chain)
     double *rows = ARENA_ARRAY(p->arena, double, o->rel->inputs_len);
     struct lookup_cost cost;
     uint32_t n = 0;
+    bool flat = true;
     for (uint32_t i = 0; i < o->rel->inputs_len; i++) {
         if (!rel_is_unit(o->inputs[i])) {
             inputs[n] = o->inputs[i];
             rows[n++] = o->rows[i];
+            flat = flat && is_flat(p, o->inputs[i]);
         }
     }
-    if (n < 3 || n > LOOKUP_INPUTS_MAX) {
+    if (n < 3 || n > LOOKUP_INPUTS_MAX || !flat) {
         return NULL;
     }
     struct rel *join =
@@ -641,5 +690,6 @@ struct rel *rel_physical(struct arena *arena, struct rel *rel)
     struct rel *out = phys(&p, rel);
     u64map_free(&p.memo);
     u64map_free(&p.rows);
+    u64map_free(&p.flat);
     return out;
 }

@@ -1156,7 +1156,130 @@ static void test_flat_map_in_steps(void)
     replica_free(r);
 }
 
+/* ---- lookups in an index --------------------------------------------------------------------- */
+
+enum { LOOKUP_ROWS = 20000, READER = 31 };
+
+/* A small source by column 0 with an index of many rows; the sum of both paths. */
+static struct plan *make_reader(void *arg)
+{
+    static const uint32_t cols[] = {0, 1}, of_rows[] = {0, 3};
+    struct plan *p = plan_new();
+    p->id = READER;
+    p->name = arena_strdup(&p->arena, "reader");
+    uint32_t source = plan_source(p, 100, kinds2, 2);
+    uint32_t index = plan_index(p, EXPORT_INDEX, kinds2, 2);
+    plan_index_keys(p, index, col0, 1);
+    uint32_t arranged = plan_arrange(p, source, col0, 1, false);
+    uint32_t rows = plan_lookup(p, source, index, col0, 1, false);
+    uint32_t changes = plan_lookup(p, index, arranged, col0, 1, false);
+    p->nodes[changes].lookup.before = p->nodes[changes].lookup.later = true;
+    uint32_t all = plan_union(p, plan_project(p, rows, of_rows, 2),
+                              plan_project(p, changes, cols, 2));
+    plan_export_subscribe(p, EXPORT_SUBSCRIBE, all, true, FRONTIER_EMPTY);
+    return p;
+}
+
+static void count_bytes(void *arg, const struct engine_operator_stats *stats)
+{
+    *(uint64_t *)arg = stats->dataflow_bytes;
+}
+
+static uint64_t bytes_held(struct replica *r, uint64_t dataflow)
+{
+    uint64_t bytes = 0;
+    for (uint32_t w = 0; w < r->workers; w++) {
+        uint64_t own = 0;
+        engine_dataflow_stats(r->worker[w].engine, dataflow, count_bytes, &own);
+        bytes += own;
+    }
+    return bytes;
+}
+
+/* An index of LOOKUP_ROWS rows, and who reads three of them. */
+static struct replica *start_reader(uint32_t workers)
+{
+    struct replica *r = replica(workers);
+    struct spec base = {.id = BASE, .index = true};
+    CU_ASSERT_PTR_NULL_FATAL(create(r, &base));
+    struct row *rows = mem_zalloc(LOOKUP_ROWS * sizeof(*rows));
+    for (int64_t i = 0; i < LOOKUP_ROWS; i++) {
+        rows[i] = (struct row){i, 10 * i, 0, 1};
+    }
+    feed_to(r, BASE, rows, LOOKUP_ROWS, 0, 1);
+    replica_settle(r);
+    free(rows);
+    CU_ASSERT_PTR_NULL_FATAL(replica_create(r, make_reader, NULL, part_at_0, 1));
+    struct row wanted[] = {{5, 1, 0, 1}, {6, 2, 0, 1}, {LOOKUP_ROWS, 3, 0, 1}};
+    feed_to(r, READER, wanted, 3, 0, 1);
+    replica_settle(r);
+    return r;
+}
+
+/* No copy; the index's changes and the reader's meet once, in either order and at one time. */
+static void test_lookup_shares(void)
+{
+    for (uint32_t workers = 1; workers <= 3; workers += 2) {
+        struct replica *r = start_reader(workers);
+        struct row first[] = {{5, 50, 0, 1}, {6, 60, 0, 1}};
+        CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 0, first, 2));
+        CU_ASSERT(bytes_held(r, READER) > 0);
+        CU_ASSERT(bytes_held(r, READER) < bytes_held(r, BASE) / 20);
+        for (uint32_t w = 0; w < workers; w++) { /* what the reader needs is held */
+            engine_allow_compaction(r->worker[w].engine, EXPORT_INDEX, 3);
+        }
+        struct row change[] = {{5, 50, 1, -1}, {LOOKUP_ROWS, 7, 1, 1}, {6, 61, 2, 1}};
+        feed_to(r, BASE, change, 3, 1, 4);
+        replica_settle(r);
+        replica_drop(r, BASE); /* it lives on for its reader */
+        replica_settle(r);
+        struct row own[] = {{5, 1, 1, 1}, {6, 2, 2, -1}};
+        feed_to(r, READER, own, 2, 1, 4);
+        replica_settle(r);
+        struct row at1[] = {{6, 60, 1, 1}, {LOOKUP_ROWS, 7, 1, 1}};
+        CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 1, at1, 2));
+        struct row at3[] = {{LOOKUP_ROWS, 7, 3, 1}};
+        CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 3, at3, 1));
+        struct row again = {5, 77, 4, 1};
+        feed_to(r, BASE, &again, 1, 4, 5);
+        feed_to(r, READER, NULL, 0, 4, 5);
+        replica_settle(r);
+        struct row at4[] = {{LOOKUP_ROWS, 7, 4, 1}, {5, 77, 4, 2}};
+        CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 4, at4, 2));
+        replica_drop(r, READER);
+        replica_settle(r);
+        for (uint32_t w = 0; w < workers; w++) {
+            CU_ASSERT_EQUAL(engine_memory(r->worker[w].engine), 0);
+        }
+        CU_ASSERT_EQUAL(r->failures, 0);
+        replica_free(r);
+    }
+}
+
+/* Keys that the index has not are refused, and nothing is left of it. */
+static struct plan *make_wrong_keys(void *arg)
+{
+    struct plan *p = make_reader(arg);
+    static const uint32_t col1[] = {1};
+    plan_index_keys(p, 1, col1, 1);
+    return p;
+}
+
+static void test_lookup_refused(void)
+{
+    struct replica *r = replica(1);
+    struct spec base = {.id = BASE, .index = true};
+    CU_ASSERT_PTR_NULL_FATAL(create(r, &base));
+    err_t err = replica_create(r, make_wrong_keys, NULL, part_at_0, 1);
+    CU_ASSERT_FATAL(err != ERR_OK);
+    CU_ASSERT_PTR_NOT_NULL(strstr(err_text(err), "other keys"));
+    err_free(err);
+    replica_free(r);
+}
+
 static const struct test_case cases[] = {
+    {"lookup_shares", test_lookup_shares},
+    {"lookup_refused", test_lookup_refused},
     {"flat_map_in_steps", test_flat_map_in_steps},
     {"exchange_large", test_exchange_large},
     {"input_rows", test_input_rows},
