@@ -10,7 +10,8 @@
  * sends up to 64 batches a turn of the loop (64 KiB at most), as a worker with that much to say
  * would, and goes on as long as the carrier has room. The carrier publishes at the end of a turn by
  * itself; the flush after each batch is there because the case says how large a publication is: one
- * by one is one message, however many of them a turn has.
+ * by one is one message, however many of them a turn has. Over TCP what a turn has said leaves
+ * together, so there a turn has one batch, and one by one is one system call each, as with bare TCP.
  *
  * By reference: the block is built once in a pool, and each message only says which number it is.
  */
@@ -199,13 +200,14 @@ static bool send_turn(struct post *post)
 {
     const struct load_shape *shape = post->load->shape;
     size_t each = (size_t)shape->batch * (shape->by_reference ? sizeof(uint64_t) : shape->bytes);
+    const uint32_t most = post->shm ? TURN_FLUSHES : 1;
     ASSERT(each > 0);
     uint32_t flushes = 0;
-    while (flushes < TURN_FLUSHES && flushes * each < TURN_BYTES &&
+    while (flushes < most && flushes * each < TURN_BYTES &&
            send_batch(post, shape->batch)) {
         flushes++;
         if (shape->batch == 1 && shape->bytes <= CARRIER_RUN_BYTES) {
-            flushes += send_singles(post, TURN_FLUSHES - flushes);
+            flushes += send_singles(post, most - flushes);
         }
     }
     return flushes > 0;
