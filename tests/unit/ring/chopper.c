@@ -16,6 +16,8 @@ struct chopper {
     struct io_listener *listener;
     char *target;
     size_t max_bytes;
+    size_t upto; /* connection by connection up to here, if that is asked for, */
+    size_t next; /* and after how many the next one is cut */
     struct pair *pairs;
     uint64_t cuts;
 };
@@ -37,7 +39,7 @@ static void forward(struct pair *pair, int to, const uint8_t *data, size_t len)
     if (pair->sides[to] != NULL) {
         io_stream_write(pair->sides[to], data, take);
     }
-    if (pair->chopper->max_bytes == 0) {
+    if (pair->left == SIZE_MAX || (pair->chopper->max_bytes == 0 && pair->chopper->upto == 0)) {
         return;
     }
     pair->left -= take;
@@ -95,6 +97,9 @@ static void accepted(void *arg, struct io_stream *stream)
         uint64_t r = io_random_u64(io_loop_env(c->loop));
         pair->left = 1 + (r >> 8) % (c->max_bytes >> (r % 8));
     }
+    if (c->next < c->upto) {
+        pair->left = ++c->next;
+    }
     pair->next = c->pairs;
     if (c->pairs != NULL) {
         c->pairs->prev = pair;
@@ -125,6 +130,11 @@ err_t chopper_new(struct io_loop *loop, const char *listen, const char *target, 
     }
     *out = c;
     return ERR_OK;
+}
+
+void chopper_every_byte(struct chopper *chopper, size_t upto)
+{
+    chopper->upto = upto;
 }
 
 const char *chopper_address(const struct chopper *chopper)

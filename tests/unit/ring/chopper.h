@@ -12,6 +12,9 @@ struct chopper;
  * below max_bytes (0: never). */
 err_t chopper_new(struct io_loop *loop, const char *listen, const char *target, size_t max_bytes,
                   struct chopper **out);
+/* Instead: the first connection is cut after its first byte, the next after two, up to this many;
+ * then none is any more. */
+void chopper_every_byte(struct chopper *chopper, size_t upto);
 const char *chopper_address(const struct chopper *chopper);
 uint64_t chopper_cuts(const struct chopper *chopper);
 /* Cuts every connection now. */

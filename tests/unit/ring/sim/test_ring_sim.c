@@ -5,6 +5,7 @@
  */
 #include "tests/unit/harness.h"
 #include "tests/unit/ring/boundary/log.h"
+#include "tests/unit/ring/chopper.h"
 #include "tests/unit/ring/exchange/worker.h"
 
 #include "core/base/log.h"
@@ -33,6 +34,7 @@ struct member {
     struct log_worker logs[WORKERS];
     struct boundary_client *client;
     struct log_reader readers[WORKERS][PROCESSES * WORKERS * SOURCES];
+    struct chopper *chopper;
 };
 
 struct world {
@@ -344,9 +346,101 @@ static void test_same_seed(void)
     CU_ASSERT_NOT_EQUAL(exchange_run(7, &kills), exchange_run(8, &kills));
 }
 
+/* ---- every byte ------------------------------------------------------------------------------ */
+
+enum { EVERY_BYTE = 3000, EVERY_END = 60 };
+
+static void chopper_start(struct io_loop *loop, void *arg)
+{
+    struct member *m = arg;
+    CU_ASSERT_PTR_NULL_FATAL(chopper_new(loop, "x0:2101", "h0:2101", 0, &m->chopper));
+    chopper_every_byte(m->chopper, test_scaled(EVERY_BYTE));
+}
+
+static void chopper_destroy(void *arg)
+{
+    struct member *m = arg;
+    CU_ASSERT_EQUAL(chopper_cuts(m->chopper), test_scaled(EVERY_BYTE));
+    chopper_free(m->chopper);
+}
+
+/* One worker that reads all of one storage process, through the chopper. */
+static void lone_start(struct io_loop *loop, void *arg)
+{
+    static const char *const address = "x0:2101";
+    struct member *m = arg;
+    struct boundary_client_config config = {.self = identity(m), .workers = 1,
+                                            .credit_bytes = 300};
+    CU_ASSERT_PTR_NULL_FATAL(boundary_client_new(loop, &config, &m->client));
+    boundary_client_worker(m->client, 0, loop);
+    for (uint32_t k = 0; k < WORKERS * SOURCES; k++) {
+        struct log_reader *r = &m->readers[0][k];
+        log_reader_init(r, k % SOURCES, k / SOURCES, EVERY_END, 64);
+        r->on_done = reader_done;
+        struct boundary_request request = log_request(r, 1);
+        r->sub = boundary_subscribe(m->client, 0, &request, &log_handler, r);
+    }
+    boundary_client_directory(m->client, &address, NULL, 1, WORKERS);
+}
+
+/* The readers were checked by who waited for them. */
+static void lone_destroy(void *arg)
+{
+    struct member *m = arg;
+    boundary_client_free(m->client);
+    m->client = NULL;
+}
+
+static bool every_byte_incomplete(void *arg)
+{
+    struct world *w = arg;
+    const struct chopper *c = w->members[1].chopper;
+    bool done = c != NULL && chopper_cuts(c) == test_scaled(EVERY_BYTE);
+    for (uint32_t k = 0; k < WORKERS * SOURCES; k++) {
+        const struct log_reader *r = &w->members[2].readers[0][k];
+        done &= r->done && r->at_time == r->end + 1;
+    }
+    return !done;
+}
+
+/* The log grows as slowly as that takes, so that there is always something under way. */
+static void test_every_byte(void)
+{
+    struct world *w = MEM_NEW(struct world);
+    struct sim_config config = sim_config_default(1);
+    quiet();
+    w->members_len = 3;
+    w->members[0] = (struct member){.host = "h0", .start = storage_start,
+                                    .destroy = storage_destroy};
+    w->members[1] = (struct member){.host = "x0", .start = chopper_start,
+                                    .destroy = chopper_destroy};
+    w->members[2] = (struct member){.host = "c0", .start = lone_start, .destroy = lone_destroy};
+    for (uint32_t k = 0; k < WORKERS; k++) {
+        w->members[0].logs[k] = (struct log_worker){.index = k, .sources = SOURCES,
+                                                    .end = EVERY_END, .tick_us = 200 * 1000 * 1000,
+                                                    .record_max = 64};
+    }
+    w->sim = sim_new(&config);
+    for (size_t i = 0; i < w->members_len; i++) {
+        w->members[i].world = w;
+        member_start(&w->members[i]);
+    }
+    CU_ASSERT_TRUE(sim_run_while(w->sim, every_byte_incomplete, w,
+                                 sim_now_us(w->sim) + 24ULL * 3600 * 1000 * 1000));
+    for (uint32_t k = 0; k < WORKERS * SOURCES; k++) {
+        CU_ASSERT_STRING_EQUAL(w->members[2].readers[0][k].wrong, "");
+        w->resets += w->members[2].readers[0][k].resets;
+    }
+    printf(" [%llu cuts, %llu resets]", (unsigned long long)chopper_cuts(w->members[1].chopper),
+           (unsigned long long)w->resets);
+    sim_free(w->sim);
+    free(w);
+}
+
 static const struct test_case cases[] = {
     {"exchange under faults", test_exchange},
     {"boundary under faults", test_boundary},
     {"same seed, same trace", test_same_seed},
+    {"boundary cut at every byte", test_every_byte},
 };
 TEST_SUITE("ring/sim", cases)
