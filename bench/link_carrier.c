@@ -11,7 +11,8 @@
  * would, and goes on as long as the carrier has room. The carrier publishes at the end of a turn by
  * itself; the flush after each batch is there because the case says how large a publication is: one
  * by one is one message, however many of them a turn has. Over TCP what a turn has said leaves
- * together, so there a turn has one batch, and one by one is one system call each, as with bare TCP.
+ * together, so there a turn has one batch, and one by one is one system call each, as with bare
+ * TCP.
  *
  * By reference: the block is built once in a pool, and each message only says which number it is.
  */
