@@ -193,17 +193,23 @@ bool scope_takes_votes(const struct op *op)
     return op->node != NULL && op->node->op == PLAN_FIXPOINT;
 }
 
+static void count_vote(struct scope *scope, uint32_t from, uint64_t time, bool changes)
+{
+    struct votes *votes = &scope->votes[from];
+    ASSERT(votes->len < VOTES_MAX);
+    votes->vote[votes->len++] = (struct vote){.time = time, .changes = changes};
+}
+
 /* More than there can be unread: the sender does not wait for others' votes. */
 void scope_vote(struct op *op, uint32_t from, uint64_t time, bool changes)
 {
     struct scope *scope = op->state;
-    struct votes *votes = &scope->votes[from];
-    ASSERT(from < op->engine->config.workers);
-    if (votes->len == VOTES_MAX) {
+    ASSERT(from < op->engine->config.workers && from != op->engine->config.worker);
+    if (scope->votes[from].len == VOTES_MAX) {
         op_fail(op, err_new(ERR_PROTOCOL, "too many votes from worker %u", from));
         return;
     }
-    votes->vote[votes->len++] = (struct vote){.time = time, .changes = changes};
+    count_vote(scope, from, time, changes);
     op_activate(op);
 }
 
@@ -215,7 +221,7 @@ static void vote(struct op *op, uint64_t time, bool changes)
             engine_exchange_vote(op, w, time, changes);
         }
     }
-    scope_vote(op, self, time, changes);
+    count_vote(op->state, self, time, changes);
 }
 
 /* Takes a vote of each worker; false while one is missing. *out: the least time, and whether all
