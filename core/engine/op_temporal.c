@@ -137,6 +137,7 @@ static void pass_on(struct op *op, struct chunk *chunk, const uint32_t *sel, uin
 static void take_chunk(struct op *op, struct chunk *chunk)
 {
     struct temporal *t = op->state;
+    ASSERT(!t->turning || chunk->time_min >= t->to);
     const struct plan_node *node = op->node;
     struct batch view = chunk->batch;
     uint32_t now = 0, later = 0, over = 0;
@@ -192,6 +193,7 @@ static bool turn(struct op *op)
     struct temporal *t = op->state;
     struct chunk *out;
     uint32_t rows;
+    ASSERT(t->turning && t->to >= op->frontier);
     while (wheel_turn(&t->wheel, t->to, &out, &rows)) {
         if (out != NULL) {
             chunk_charge(out, &op->dataflow->account);

@@ -44,6 +44,7 @@ void wheel_free(struct wheel *wheel)
 /* Its open batch becomes a chunk. */
 static void close_slot(struct wheel *wheel, struct wheel_slot *slot)
 {
+    ASSERT(slot->open != NULL || slot->open_bytes == 0);
     if (slot->open == NULL) {
         return;
     }
@@ -115,6 +116,7 @@ static void consolidate_slot(struct wheel *wheel, struct wheel_slot *slot)
 /* Worth it when a half of the slot may go, and twice as much as did not go before. */
 static bool is_untidy(const struct wheel_slot *slot)
 {
+    ASSERT(slot->plus + slot->minus > 0);
     uint64_t opposed = slot->plus < slot->minus ? slot->plus : slot->minus;
     return opposed >= 2 * slot->opposed && opposed > 0 &&
            opposed >= (slot->plus + slot->minus) / 4;

@@ -173,10 +173,24 @@ err_t read_choose_time(struct coord *coord, const struct sql_query *query, uint6
     return oracle_observe(coord->oracle, *time);
 }
 
+/* The engine knows nothing of how a query is written. */
+static err_t with_hint(err_t err)
+{
+    if (err != ERR_OK && strcmp(err_sqlstate(err), "54000") == 0 &&
+        strncmp(err_message(err), "a recursive query did not end",
+                strlen("a recursive query did not end")) == 0) {
+        return err_hint(err, "Does it give rows that are new for ever? UNION or DISTINCT end a "
+                             "recursion that comes to rows it had. Another limit is set by WITH "
+                             "MUTUALLY RECURSIVE (RETURN AT RECURSION LIMIT n).");
+    }
+    return err;
+}
+
 /* Exactly once for each read_start that was not freed. */
 static void finish(struct read *r, err_t err)
 {
     ASSERT(r->peek == 0 && !r->local);
+    err = with_hint(err);
     if (err == ERR_OK) {
         err = rowset_finish(r->rows);
     }

@@ -316,6 +316,18 @@ static void check_node(struct arena *arena, const struct rel *rel)
             }
         }
         break;
+    case REL_VARIABLE:
+        ASSERT(rel->inputs_len == 0 && rel->binding < rel->recursion->len);
+        break;
+    case REL_FIXPOINT:
+        ASSERT(rel->inputs_len == rel->recursion->len && rel->cols_len == 0);
+        break;
+    case REL_LEAVE:
+        ASSERT(rel->inputs_len == 1 && rel->inputs[0]->recursion == rel->recursion);
+        for (uint32_t c = 0; c < rel->cols_len; c++) {
+            check_same(rel, c, rel->inputs[0]->inputs[rel->binding], c);
+        }
+        break;
     case REL_GLOBAL:
     case REL_SET:
         UNREACHABLE(); /* lowered */

@@ -43,7 +43,7 @@ err_t sql_deparse(struct arena *arena, pg_node *node, const char **out)
         err = err_new(ERR_INTERNAL, "the statement cannot be written back: %s",
                       result.error->message);
     } else {
-        *out = arena_strdup(arena, result.query);
+        *out = sql_mutual_text(arena, arena_strdup(arena, result.query));
     }
     pg_query_free_deparse_result(result);
     return err;

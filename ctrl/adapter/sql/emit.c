@@ -23,6 +23,7 @@ struct emitter {
     struct emit_reads *reads;
     struct u64map done;  /* rel -> node index + 1 */
     struct strmap equal; /* node content -> node index + 1 */
+    struct u64map recursions; /* struct recursion -> its variables' nodes, then the fixpoint's */
 };
 
 static err_t emit(struct emitter *em, struct rel *rel, uint32_t *out);
@@ -199,6 +200,9 @@ static void key_payload(struct buf *key, const struct plan_node *n)
         buf_append_u64(key, (uint64_t)n->topk.limit);
         buf_append_u64(key, (uint64_t)n->topk.offset);
         break;
+    case PLAN_LEAVE:
+        buf_append_u32(key, n->leave.binding);
+        break;
     case PLAN_TEMPORAL:
         for (uint32_t i = 0; i < n->temporal.bounds_len; i++) {
             buf_append_byte(key, n->temporal.bounds[i].cmp);
@@ -229,6 +233,16 @@ static void key_payload(struct buf *key, const struct plan_node *n)
     }
 }
 
+/* A node of its own. 54001 when the engine's bound on operators is reached. */
+static err_t append_node(struct emitter *em, const struct plan_node *node, uint32_t *out)
+{
+    if (em->plan->nodes_len >= PLAN_NODES_MAX) {
+        return err_sql(ERR_LIMIT, "54001", "the plan has more than %d operators", PLAN_NODES_MAX);
+    }
+    *out = plan_add(em->plan, node);
+    return ERR_OK;
+}
+
 /* The node's index: of an equal one already there, or a new one. 54001 when the engine's bound on
  * operators is reached. */
 static err_t add_node(struct emitter *em, const struct plan_node *node, uint32_t *out)
@@ -252,11 +266,11 @@ static err_t add_node(struct emitter *em, const struct plan_node *node, uint32_t
     err_t err = ERR_OK;
     if (known != 0) {
         *out = (uint32_t)(known - 1);
-    } else if (em->plan->nodes_len >= PLAN_NODES_MAX) {
-        err = err_sql(ERR_LIMIT, "54001", "the plan has more than %d operators", PLAN_NODES_MAX);
     } else {
-        *out = plan_add(em->plan, node);
-        strmap_put(&em->equal, buf_cstr(&hex), (void *)((uintptr_t)*out + 1));
+        err = append_node(em, node, out);
+        if (err == ERR_OK) {
+            strmap_put(&em->equal, buf_cstr(&hex), (void *)((uintptr_t)*out + 1));
+        }
     }
     buf_free(&key);
     buf_free(&hex);
@@ -716,6 +730,59 @@ static err_t emit_unary(struct emitter *em, const struct rel *rel, uint8_t op, u
     return add_node(em, &node, out);
 }
 
+/*
+ * Variables first, as each body may refer to all of them. A recursion is emitted once, whatever
+ * copies of it there are: its variables are nodes of their own, which nothing else equals.
+ */
+static err_t emit_fixpoint(struct emitter *em, struct rel *rel, uint32_t *out)
+{
+    ASSERT(rel->kind == REL_FIXPOINT);
+    struct recursion *r = rel->recursion;
+    uint32_t *variables = u64map_get(&em->recursions, (uint64_t)(uintptr_t)r);
+    if (variables != NULL) {
+        *out = variables[r->len];
+        return ERR_OK;
+    }
+    struct arena *a = &em->plan->arena;
+    variables = ARENA_ARRAY(a, uint32_t, r->len + 1);
+    u64map_put(&em->recursions, (uint64_t)(uintptr_t)r, variables);
+    for (uint32_t i = 0; i < r->len; i++) {
+        struct plan_node variable = {.op = PLAN_VARIABLE, .schema = schema_of(em, rel->inputs[i])};
+        TRY(append_node(em, &variable, &variables[i]));
+    }
+    uint32_t *bodies = ARENA_ARRAY(a, uint32_t, r->len);
+    for (uint32_t i = 0; i < r->len; i++) {
+        TRY(emit(em, rel->inputs[i], &bodies[i]));
+    }
+    struct plan_node node = {.op = PLAN_FIXPOINT, .inputs = bodies, .inputs_len = r->len};
+    node.fixpoint = (struct plan_fixpoint){.variables = variables,
+                                           .variables_len = r->len,
+                                           .limit = r->limit,
+                                           .limit_error = r->limit_error};
+    TRY(append_node(em, &node, out));
+    variables[r->len] = *out;
+    return ERR_OK;
+}
+
+static err_t emit_variable(struct emitter *em, const struct rel *rel, uint32_t *out)
+{
+    const uint32_t *variables = u64map_get(&em->recursions, (uint64_t)(uintptr_t)rel->recursion);
+    ASSERT(variables != NULL && rel->binding < rel->recursion->len);
+    *out = variables[rel->binding];
+    return ERR_OK;
+}
+
+static err_t emit_leave(struct emitter *em, const struct rel *rel, uint32_t *out)
+{
+    ASSERT(rel->inputs_len == 1 && rel->inputs[0]->kind == REL_FIXPOINT);
+    uint32_t in = 0;
+    TRY(emit(em, rel->inputs[0], &in));
+    struct plan_node node = {.op = PLAN_LEAVE, .inputs_len = 1, .schema = schema_of(em, rel)};
+    node.inputs = copy_cols(em, &in, 1);
+    node.leave.binding = rel->binding;
+    return add_node(em, &node, out);
+}
+
 /* By kind; others were lowered. */
 static err_t emit_node(struct emitter *em, struct rel *rel, uint32_t *out)
 {
@@ -750,6 +817,12 @@ static err_t emit_node(struct emitter *em, struct rel *rel, uint32_t *out)
         return emit_unary(em, rel, PLAN_THRESHOLD, out);
     case REL_NEGATE:
         return emit_unary(em, rel, PLAN_NEGATE, out);
+    case REL_VARIABLE:
+        return emit_variable(em, rel, out);
+    case REL_FIXPOINT:
+        return emit_fixpoint(em, rel, out);
+    case REL_LEAVE:
+        return emit_leave(em, rel, out);
     default:
         UNREACHABLE();
     }
@@ -778,6 +851,7 @@ err_t rel_emit(struct arena *scratch, struct rel *rel, struct plan *plan, uint32
     struct emitter em = {.scratch = scratch, .plan = plan, .reads = reads};
     err_t err = emit(&em, rel, node);
     u64map_free(&em.done);
+    u64map_free(&em.recursions);
     strmap_free(&em.equal);
     return err;
 }

@@ -692,47 +692,72 @@ err_t az_from(struct az *az, struct scope *scope, pg_node **nodes, size_t len, s
 
 /* ---- WITH ------------------------------------------------------------------------------------ */
 
-/*
- * Each expression sees those before it. A name is resolved to the innermost one, so they are a
- * stack; az_select drops what a query added.
- */
+err_t az_cte_twice(struct az *az, const PgQuery__WithClause *with, size_t i)
+{
+    const PgQuery__CommonTableExpr *def = with->ctes[i]->common_table_expr;
+    for (size_t j = 0; j < i; j++) {
+        if (strcmp(with->ctes[j]->common_table_expr->ctename, def->ctename) == 0) {
+            return az_err(az, def->location, ERR_INVALID, "42712",
+                          "WITH query name \"%s\" specified more than once", def->ctename);
+        }
+    }
+    return ERR_OK;
+}
+
+err_t az_cte_names(struct az *az, const PgQuery__CommonTableExpr *def, struct cte *cte)
+{
+    if (def->n_aliascolnames > cte->rel->cols_len) {
+        return az_err(az, def->location, ERR_INVALID, "42P10",
+                      "WITH query \"%s\" has %u columns available but %zu columns specified",
+                      cte->name, cte->rel->cols_len, def->n_aliascolnames);
+    }
+    for (size_t c = 0; c < def->n_aliascolnames; c++) {
+        cte->names[c] = pg_string(def->aliascolnames[c]);
+    }
+    return ERR_OK;
+}
+
+err_t az_cte_query(struct az *az, const PgQuery__CommonTableExpr *def, struct scope *parent,
+                   uint32_t hide, struct cte **out)
+{
+    struct query query;
+    if (def->ctequery->node_case != PG_QUERY__NODE__NODE_SELECT_STMT) {
+        return AZ_UNSUPPORTED(az, def->location,
+                              "data-modifying statements in WITH are not supported");
+    }
+    TRY(az_query(az, def->ctequery, parent, hide, &query));
+    TRY(az_query_finish(az, &query, NULL));
+    struct cte *cte = ARENA_NEW(az->arena, struct cte);
+    cte->name = def->ctename;
+    cte->rel = az_query_rel(az, &query);
+    rel_close(cte->rel);
+    cte->names = arena_memdup(az->arena, query.names, query.cols_len * sizeof(query.names[0]));
+    cte->scope = parent;
+    *out = cte;
+    return az_cte_names(az, def, cte);
+}
+
+/* A name is resolved to the innermost one, so they are a stack; az_select drops what a query
+ * added. */
+void az_add_cte(struct az *az, struct cte *cte)
+{
+    ASSERT(cte->rel != NULL);
+    cte->next = az->ctes;
+    az->ctes = cte;
+}
+
+/* Each expression sees those before it. */
 err_t az_with(struct az *az, const PgQuery__WithClause *with, struct scope *parent, uint32_t hide)
 {
     ASSERT(with->n_ctes > 0);
     if (with->recursive) {
-        return AZ_UNSUPPORTED(az, with->location, "WITH RECURSIVE is not supported");
+        return az_with_recursive(az, with, parent, hide);
     }
     for (size_t i = 0; i < with->n_ctes; i++) {
-        const PgQuery__CommonTableExpr *def = with->ctes[i]->common_table_expr;
-        struct query query;
-        for (size_t j = 0; j < i; j++) {
-            if (strcmp(with->ctes[j]->common_table_expr->ctename, def->ctename) == 0) {
-                return az_err(az, def->location, ERR_INVALID, "42712",
-                              "WITH query name \"%s\" specified more than once", def->ctename);
-            }
-        }
-        if (def->ctequery->node_case != PG_QUERY__NODE__NODE_SELECT_STMT) {
-            return AZ_UNSUPPORTED(az, def->location,
-                                  "data-modifying statements in WITH are not supported");
-        }
-        TRY(az_query(az, def->ctequery, parent, hide, &query));
-        TRY(az_query_finish(az, &query, NULL));
-        struct cte *cte = ARENA_NEW(az->arena, struct cte);
-        cte->name = def->ctename;
-        cte->rel = az_query_rel(az, &query);
-        rel_close(cte->rel);
-        cte->names = arena_memdup(az->arena, query.names, query.cols_len * sizeof(query.names[0]));
-        cte->scope = parent;
-        if (def->n_aliascolnames > query.cols_len) {
-            return az_err(az, def->location, ERR_INVALID, "42P10",
-                          "WITH query \"%s\" has %u columns available but %zu columns specified",
-                          cte->name, query.cols_len, def->n_aliascolnames);
-        }
-        for (size_t c = 0; c < def->n_aliascolnames; c++) {
-            cte->names[c] = pg_string(def->aliascolnames[c]);
-        }
-        cte->next = az->ctes;
-        az->ctes = cte;
+        struct cte *cte = NULL;
+        TRY(az_cte_twice(az, with, i));
+        TRY(az_cte_query(az, with->ctes[i]->common_table_expr, parent, hide, &cte));
+        az_add_cte(az, cte);
     }
     return ERR_OK;
 }

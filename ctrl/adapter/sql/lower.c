@@ -1177,6 +1177,19 @@ static err_t lower_project(struct lo *lo, struct rel *rel, struct rel *in, uint3
     return ERR_OK;
 }
 
+/* Bodies refer to nothing outside, and nothing outside to them but through what leaves. */
+static err_t lower_fixpoint(struct lo *lo, struct rel *rel, struct rel **out)
+{
+    static const struct bindings none;
+    struct rel **bodies = ARENA_ARRAY(lo->arena, struct rel *, rel->inputs_len);
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        ASSERT(!rel_is_correlated(rel->inputs[i]));
+        TRY(lower(lo, rel->inputs[i], rel_unit(lo->arena), &none, &bodies[i]));
+    }
+    *out = rel_fixpoint(lo->arena, rel->recursion, bodies);
+    return ERR_OK;
+}
+
 /* One operator; see README.md, "Why decorrelation is right", for the induction. */
 static err_t lower_node(struct lo *lo, struct rel *rel, struct rel *outer,
                         const struct bindings *bindings, struct rel **out)
@@ -1187,8 +1200,11 @@ static err_t lower_node(struct lo *lo, struct rel *rel, struct rel *outer,
     switch (rel->kind) {
     case REL_GET:
     case REL_CONSTANT:
+    case REL_VARIABLE:
         *out = cross(lo, outer, rel);
         return ERR_OK;
+    case REL_FIXPOINT:
+        return lower_fixpoint(lo, rel, out);
     case REL_MAP:
         return lower_map(lo, rel, outer, bindings, out);
     case REL_JOIN:
@@ -1221,6 +1237,10 @@ static err_t lower_node(struct lo *lo, struct rel *rel, struct rel *outer,
         return lower_window(lo, rel, in, o, out);
     case REL_FLAT_MAP:
         *out = lower_flat_map(lo, rel, in, o);
+        return ERR_OK;
+    case REL_LEAVE:
+        ASSERT(o == 0 && in->kind == REL_FIXPOINT);
+        *out = rel_leave(lo->arena, in, rel);
         return ERR_OK;
     default:
         UNREACHABLE();

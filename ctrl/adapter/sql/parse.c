@@ -119,14 +119,10 @@ static err_t check_nesting(struct sql_script *script, const char *text, uint32_t
     return ERR_OK;
 }
 
-/* The only statement of text; base: offset in the script of text's first byte, for positions.
- * libpg_query counts them in characters of its own text, so the characters before base are
+/* libpg_query counts positions in characters of its own text, so the characters before base are
  * added. */
-err_t sql_parse_text(struct sql_script *script, const char *text, uint32_t len, uint32_t base,
-                     pg_node **out)
+static err_t parse_tree(struct sql_script *script, const char *text, uint32_t base, pg_node **out)
 {
-    ASSERT(len == strlen(text) && base <= script->text_len);
-    TRY(check_nesting(script, text, len));
     PgQueryProtobufParseResult result = pg_query_parse_protobuf(text);
     if (result.error != NULL) {
         err_t err = err_sql(ERR_INVALID, "42601", "%s", result.error->message);
@@ -150,6 +146,15 @@ err_t sql_parse_text(struct sql_script *script, const char *text, uint32_t len, 
     }
     *out = tree->stmts[0]->stmt;
     return ERR_OK;
+}
+
+/* The only statement of text; base: offset in the script of text's first byte, for positions. */
+err_t sql_parse_text(struct sql_script *script, const char *text, uint32_t len, uint32_t base,
+                     pg_node **out)
+{
+    ASSERT(len == strlen(text) && base <= script->text_len);
+    TRY(check_nesting(script, text, len));
+    return sql_parse_mutual(script, text, len, base, parse_tree, out);
 }
 
 /* libpg_query wants a NUL behind the text, which a piece of the script has not. */

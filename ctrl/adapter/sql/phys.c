@@ -435,12 +435,13 @@ static double estimate_filter(struct phys *p, const struct rel *rel)
  */
 static double estimate_node(struct phys *p, const struct rel *rel)
 {
-    ASSERT(rel->kind >= REL_GET && rel->kind <= REL_FLAT_MAP);
+    ASSERT(rel->kind >= REL_GET && rel->kind <= REL_LEAVE);
     double rows = 1;
     switch (rel->kind) {
     case REL_CONSTANT:
         return rel->rows_len;
     case REL_GET:
+    case REL_VARIABLE:
         return 1e6;
     case REL_FILTER:
         return estimate_filter(p, rel);

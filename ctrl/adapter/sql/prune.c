@@ -201,6 +201,11 @@ static void need_inputs(struct prune *p, const struct pruned *n)
     case REL_THRESHOLD:
         need_all(in);
         break;
+    case REL_FIXPOINT: /* a body's column nobody reads may still decide what the next one gives */
+        for (uint32_t i = 0; i < rel->inputs_len; i++) {
+            need_all(find(p, rel->inputs[i]));
+        }
+        break;
     case REL_JOIN:
         need_join(p, n);
         break;
@@ -493,6 +498,20 @@ static void build_flat_map(struct prune *p, struct pruned *n)
     exactly(p, n, out, at);
 }
 
+/* Bodies keep their columns as they are: they are those of the variables. */
+static void build_fixpoint(struct prune *p, struct pruned *n)
+{
+    ASSERT(n->rel->kind == REL_FIXPOINT);
+    struct rel **bodies = ARENA_ARRAY(p->arena, struct rel *, n->rel->inputs_len);
+    for (uint32_t i = 0; i < n->rel->inputs_len; i++) {
+        const struct pruned *body = find(p, n->rel->inputs[i]);
+        uint32_t *at = ARENA_ARRAY(p->arena, uint32_t, body->rel->cols_len);
+        bodies[i] = narrow(p, body, body->need, at);
+        ASSERT(bodies[i]->cols_len == body->rel->cols_len);
+    }
+    n->out = rel_fixpoint(p->arena, n->rel->recursion, bodies);
+}
+
 /* Inputs are built already. */
 static void build(struct prune *p, struct pruned *n)
 {
@@ -524,6 +543,12 @@ static void build(struct prune *p, struct pruned *n)
         break;
     case REL_FLAT_MAP:
         build_flat_map(p, n);
+        break;
+    case REL_FIXPOINT:
+        build_fixpoint(p, n);
+        break;
+    case REL_LEAVE:
+        exactly(p, n, rel_leave(p->arena, find(p, n->rel->inputs[0])->out, n->rel), same);
         break;
     case REL_UNION:
     case REL_NEGATE:

@@ -607,6 +607,28 @@ static struct rel *push_filter(struct push *p, struct rel *rel, struct sxvec pre
     return push(p, rel->inputs[0], all);
 }
 
+/*
+ * Nothing is pushed into a recursion: a condition on its result says nothing about the rows its
+ * result is made from. What its bodies say themselves is pushed within them.
+ */
+static struct rel *push_fixpoint(struct push *p, struct rel *rel)
+{
+    ASSERT(rel->kind == REL_FIXPOINT);
+    struct rel **bodies = ARENA_ARRAY(p->arena, struct rel *, rel->inputs_len);
+    struct sxvec none = {0};
+    for (uint32_t i = 0; i < rel->inputs_len; i++) {
+        bodies[i] = push(p, rel->inputs[i], none);
+    }
+    return rel_fixpoint(p->arena, rel->recursion, bodies);
+}
+
+static struct rel *push_leave(struct push *p, struct rel *rel, struct sxvec preds)
+{
+    ASSERT(rel->kind == REL_LEAVE);
+    struct sxvec none = {0};
+    return with_filter(p, rel_leave(p->arena, push(p, rel->inputs[0], none), rel), preds);
+}
+
 /* preds: over the columns of rel, all of them to hold above it. */
 static struct rel *push_node(struct push *p, struct rel *rel, struct sxvec preds)
 {
@@ -634,6 +656,10 @@ static struct rel *push_node(struct push *p, struct rel *rel, struct sxvec preds
         return push_union(p, rel, preds);
     case REL_CONSTANT:
         return push_constant(p, rel, preds);
+    case REL_FIXPOINT:
+        return push_fixpoint(p, rel);
+    case REL_LEAVE:
+        return push_leave(p, rel, preds);
     default:
         return with_filter(p, rel, preds);
     }

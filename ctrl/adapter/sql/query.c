@@ -374,11 +374,22 @@ struct rel *rel_optimize(struct arena *arena, struct rel *rel)
     rel_check(arena, rel);
     rel = rel_physical(arena, rel);
     rel_check(arena, rel);
+    rel = rel_recursive_joins(arena, rel);
+    rel_check(arena, rel);
     rel = rel_prune(arena, rel);
     rel_check(arena, rel);
     rel = rel_expand_lookups(arena, rel);
     rel_check(arena, rel);
     return rel;
+}
+
+static bool plan_has_recursion(const struct plan *plan)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        found = found || plan->nodes[i].op == PLAN_FIXPOINT;
+    }
+    return found;
 }
 
 /*
@@ -392,6 +403,9 @@ static err_t emit_plan(struct az *az, struct rel *rel, bool subscribe, bool snap
     struct emit_reads reads = {0};
     uint32_t root = 0;
     err_t err = rel_emit(az->arena, rel, plan, &root, &reads);
+    if (err == ERR_OK && plan_has_recursion(plan)) {
+        err = plan_validate(plan); /* what a recursion's body cannot hold yet: 0A000 */
+    }
     if (err == ERR_OK) {
         struct plan_export *e = ARENA_NEW(&plan->arena, struct plan_export);
         e->kind = subscribe ? PLAN_EXPORT_SUBSCRIBE : PLAN_EXPORT_INDEX;

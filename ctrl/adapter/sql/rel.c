@@ -15,7 +15,7 @@
 /* The caller fills types and inputs before anyone sees it. */
 struct rel *rel_new(struct arena *arena, enum rel_kind kind, uint32_t cols_len)
 {
-    ASSERT(kind >= REL_GET && kind <= REL_SET);
+    ASSERT(kind >= REL_GET && kind <= REL_LEAVE);
     struct rel *rel = ARENA_NEW(arena, struct rel);
     rel->kind = (uint8_t)kind;
     rel->cols_len = cols_len;
@@ -412,5 +412,41 @@ struct rel *rel_topk(struct arena *arena, struct rel *in, const uint32_t *keys, 
     rel->order_len = order_len;
     rel->limit = limit;
     rel->offset = offset;
+    return rel;
+}
+
+struct rel *rel_variable(struct arena *arena, struct recursion *recursion, uint32_t binding,
+                         const struct type *types, uint32_t cols_len)
+{
+    ASSERT(binding < recursion->len);
+    struct rel *rel = rel_new(arena, REL_VARIABLE, cols_len);
+    for (uint32_t i = 0; i < cols_len; i++) {
+        rel->types[i] = types[i];
+        rel->types[i].nullable = true;
+    }
+    rel->recursion = recursion;
+    rel->binding = binding;
+    rel->closed = true;
+    return rel;
+}
+
+struct rel *rel_fixpoint(struct arena *arena, struct recursion *recursion, struct rel **bodies)
+{
+    ASSERT(recursion->len > 0);
+    struct rel *rel = rel_new(arena, REL_FIXPOINT, 0);
+    rel->recursion = recursion;
+    rel->inputs = arena_memdup(arena, bodies, recursion->len * sizeof(bodies[0]));
+    rel->inputs_len = recursion->len;
+    return rel;
+}
+
+struct rel *rel_leave(struct arena *arena, struct rel *fixpoint, const struct rel *variable)
+{
+    ASSERT(fixpoint->kind == REL_FIXPOINT && variable->recursion == fixpoint->recursion);
+    struct rel *rel = rel_new(arena, REL_LEAVE, variable->cols_len);
+    memcpy(rel->types, variable->types, variable->cols_len * sizeof(rel->types[0]));
+    rel->recursion = variable->recursion;
+    rel->binding = variable->binding;
+    set_input(arena, rel, fixpoint);
     return rel;
 }

@@ -65,6 +65,28 @@ err_t sql_parse_pg(struct sql_script *script, uint32_t start, uint32_t end, pg_n
 /* The same for a text of its own, whose first byte counts as offset base of the script. */
 err_t sql_parse_text(struct sql_script *script, const char *text, uint32_t len, uint32_t base,
                      pg_node **out);
+/* ---- mutual.c: WITH MUTUALLY RECURSIVE ------------------------------------------------------- */
+
+/* Parses text, hiding from `parse` what PostgreSQL's grammar does not know; it is in the tree. */
+typedef err_t (*sql_parse_fn)(struct sql_script *script, const char *text, uint32_t base,
+                              pg_node **out);
+err_t sql_parse_mutual(struct sql_script *script, const char *text, uint32_t len, uint32_t base,
+                       sql_parse_fn parse, pg_node **out);
+/* A column name of such a WITH, and what stands behind it. */
+struct sql_mutual_column {
+    const char *name, *type; /* as written */
+    bool first;              /* of the clause: with its limit */
+    bool returns;            /* at the limit; else it is an error */
+    uint64_t limit;          /* 0: none given */
+};
+/* False: it is a column of another WITH. */
+bool sql_mutual_column(struct arena *arena, const char *marked, struct sql_mutual_column *out);
+/* A deparsed text with such clauses as they were written. */
+const char *sql_mutual_text(struct arena *arena, const char *text);
+/* Every message of a tree, outside in; fn returns whether to go into it. */
+typedef bool (*sql_tree_fn)(void *arg, ProtobufCMessage *message);
+void sql_tree_walk(ProtobufCMessage *message, sql_tree_fn fn, void *arg);
+
 /* Fills a statement from a PostgreSQL parse tree. */
 err_t sql_stmt_of_pg(struct sql_script *script, struct sql_stmt *stmt);
 /* Parses one of our own statements; *own false when the text is not one of them. */
@@ -186,6 +208,9 @@ enum rel_kind {
     REL_ARRANGE, /* by cols; only for REL_LOOKUP to look up in */
     REL_LOOKUP,  /* inputs: rows, and where they are looked up, by the rows' cols */
     REL_SET, /* analysis only: EXCEPT, INTERSECT */
+    REL_VARIABLE, /* of a recursion, within its bodies */
+    REL_FIXPOINT, /* a recursion: the inputs are its bodies; no columns, read by REL_LEAVE only */
+    REL_LEAVE,    /* what the body of a variable gave last; its input is the fixpoint */
 };
 
 enum rel_join {
@@ -199,6 +224,16 @@ enum rel_join {
 enum rel_set { REL_EXCEPT = 1, REL_EXCEPT_ALL, REL_INTERSECT, REL_INTERSECT_ALL };
 
 struct rel_lookups; /* lookup.c */
+
+/*
+ * A recursion; its variables are numbered like its bodies. By its address its relations belong
+ * together, whatever pass has copied them.
+ */
+struct recursion {
+    uint32_t len;
+    uint64_t limit;   /* of iterations */
+    bool limit_error; /* more are an error; else what the last one gave is the result */
+};
 
 /*
  * A relation: an operator over others, with the columns `types`. Immutable once another refers to
@@ -235,6 +270,8 @@ struct rel {
     struct datum *rows; /* CONSTANT: rows_len * cols_len */
     int64_t *diffs;     /* NULL: all 1 */
     uint32_t rows_len;
+    struct recursion *recursion; /* VARIABLE, FIXPOINT, LEAVE */
+    uint32_t binding;            /* VARIABLE, LEAVE: which variable */
     uint64_t id; /* GET */
     bool is_index;
     bool closed; /* refers to nothing outside: walks for references need not enter */
@@ -430,6 +467,11 @@ struct rel *rel_flat_map_outer(struct arena *arena, const struct rel *flat);
 /* The functions over columns map[col] (NULL: col + shift). */
 struct plan_table_call *tables_remap(struct arena *arena, const struct plan_table_call *tables,
                                      uint32_t len, const uint32_t *map, uint32_t shift);
+/* A variable of a recursion; its columns may be NULL, whatever the bodies say. */
+struct rel *rel_variable(struct arena *arena, struct recursion *recursion, uint32_t binding,
+                         const struct type *types, uint32_t cols_len);
+struct rel *rel_fixpoint(struct arena *arena, struct recursion *recursion, struct rel **bodies);
+struct rel *rel_leave(struct arena *arena, struct rel *fixpoint, const struct rel *variable);
 /* A copy to be changed before anyone else sees it. */
 struct rel *rel_copy(struct arena *arena, const struct rel *rel);
 /* Marks a relation that is shared by many (a view, a common table expression) when nothing in it
@@ -553,6 +595,17 @@ bool az_is_dead(const struct rel *rel);
 /* The FROM list: its items go to the scope, *out has their columns. */
 err_t az_from(struct az *az, struct scope *scope, pg_node **items, size_t len, struct rel **out);
 err_t az_with(struct az *az, const PgQuery__WithClause *with, struct scope *parent, uint32_t hide);
+/* The same for WITH RECURSIVE and WITH MUTUALLY RECURSIVE: recursion.c. */
+err_t az_with_recursive(struct az *az, const PgQuery__WithClause *with, struct scope *parent,
+                        uint32_t hide);
+/* A query of WITH as a relation that later ones can name; az_add_cte makes it visible. */
+err_t az_cte_query(struct az *az, const PgQuery__CommonTableExpr *def, struct scope *parent,
+                   uint32_t hide, struct cte **out);
+void az_add_cte(struct az *az, struct cte *cte);
+/* 42P10: more names in parentheses than columns. */
+err_t az_cte_names(struct az *az, const PgQuery__CommonTableExpr *def, struct cte *cte);
+/* 42712: two queries of one name. */
+err_t az_cte_twice(struct az *az, const PgQuery__WithClause *with, size_t i);
 err_t az_relation(struct az *az, const char *database, const char *schema, const char *name,
                   int location, const struct sql_relation **out);
 /* The relation as a rel: an index, a source, a view's body or constant rows. */
@@ -662,6 +715,8 @@ struct rel *rel_lookup_join(struct arena *arena, struct rel *const *inputs, cons
 /* Is an input of such a join read from indexes, and so all of its columns? */
 bool rel_reads_index(const struct rel *join, uint32_t input);
 struct rel *rel_expand_lookups(struct arena *arena, struct rel *rel);
+/* Joins within recursions as inner ones. */
+struct rel *rel_recursive_joins(struct arena *arena, struct rel *rel);
 struct rel *rel_prune(struct arena *arena, struct rel *rel);
 /* Asserts what holds of lowered relations, between the passes. */
 void rel_check(struct arena *arena, const struct rel *rel);

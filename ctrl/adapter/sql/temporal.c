@@ -140,6 +140,7 @@ static uint8_t cmp_of(const char *op, bool swapped, bool negated)
 
 bool sx_temporal(const struct sx *sx, uint8_t *cmp, struct sx **bound)
 {
+    ASSERT(cmp != NULL && bound != NULL);
     bool negated = sx->kind == SX_NOT;
     const struct sx *call = negated ? sx->args[0] : sx;
     if (call->kind != SX_CALL || call->args_len != 2) {

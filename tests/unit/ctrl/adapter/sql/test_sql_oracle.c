@@ -15,6 +15,7 @@ static const char setup[] =
     "create table s (x int not null, y int);"
     "create table u (a int, d text);"
     "create table w (k bigint, v smallint);"
+    "create table edge (a int, b int);"
     "create table x (d1 date, ts timestamp, f float8, i2 smallint, flag bool, j jsonb);"
     "insert into t values (1, 'one', 1.50), (2, 'two', 2.25), (3, null, null), (2, 'deux', 7),"
     " (null, 'nil', 0), (2, 'two', 2.25);"
@@ -24,6 +25,8 @@ static const char setup[] =
     "insert into x values ('2020-02-29', '2020-02-29 12:30:00', 1.5, 3, true, '{\"a\": 1}'),"
     " ('2019-12-31', '2020-01-01 00:00:00', -0.25, null, false, '{\"a\": \"x\", \"b\": null}'),"
     " (null, null, null, -7, null, null);"
+    "insert into edge values (1, 2), (2, 3), (3, 1), (2, 4), (4, 5), (5, 5), (6, 7), (null, 1),"
+    " (4, null), (1, 2);"
     "create view v as select a, b from t where a > 1;"
     "create view agg_view as select a, sum(c) as total from t group by a;"
     "create view v2 (a, n) as select v.a, count(*) from v left join s on v.a = s.x group by v.a;";
@@ -152,13 +155,14 @@ static void oracle_close(struct oracle *o)
     pg_stop(o->pg);
 }
 
-static void handwritten(void)
+/* Every line of a file; how many statements may be refused as unsupported. */
+static void run_file(const char *path, uint32_t ran, uint32_t unsupported)
 {
     struct oracle o;
     if (!oracle_open(&o)) {
         return;
     }
-    FILE *f = fopen("tests/unit/ctrl/adapter/sql/oracle.sql", "r");
+    FILE *f = fopen(path, "r");
     CU_ASSERT_PTR_NOT_NULL_FATAL(f);
     char *line = NULL;
     size_t cap = 0;
@@ -172,8 +176,67 @@ static void handwritten(void)
     free(line);
     fclose(f);
     CU_ASSERT_EQUAL(o.differ, 0);
-    CU_ASSERT(o.ran > 300);
-    CU_ASSERT(o.unsupported <= 12);
+    CU_ASSERT(o.ran > ran);
+    CU_ASSERT(o.unsupported <= unsupported);
+    oracle_close(&o);
+}
+
+static void handwritten(void)
+{
+    run_file("tests/unit/ctrl/adapter/sql/oracle.sql", 300, 12);
+}
+
+static void recursion(void)
+{
+    run_file("tests/unit/ctrl/adapter/sql/recursion.sql", 50, 1);
+}
+
+/* Walks over a graph of random edges: reachability by rows or as a set, in both directions. */
+static void random_walks(void)
+{
+    static const char *const seeds[] = {"select a, b, 0 from g",
+                                        "select a, a, 0 from g where a < 2",
+                                        "values (1, 2, 0), (2, 3, 0)",
+                                        "select max(a), min(b), 0 from g"};
+    static const char *const steps[] = {
+        "select r.x, g.b, r.d + 1 from r join g on r.y = g.a where r.d < %d",
+        "select g.a, r.y, r.d + 1 from g, r where g.b = r.x and r.d < %d",
+        "select r.y, r.x, r.d + 1 from r where r.d < %d and exists (select 1 from g where a = r.x)",
+        "select distinct g.a, r.y, r.d + 1 from r, g where r.y = g.a and r.d < %d",
+        "select r.x, g.b, r.d + 1 from r left join g on r.y = g.a and g.b <> r.x where r.d < %d"};
+    static const char *const ends[] = {"select x, y, d from r",
+                                       "select d, count(*), sum(y) from r group by d",
+                                       "select r.x, g.b from r join g on r.y = g.a where r.d = 2",
+                                       "select x from r where y not in (select a from g)"};
+    struct oracle o;
+    if (!oracle_open(&o)) {
+        return;
+    }
+    uint64_t state = 7;
+    uint32_t walks = (uint32_t)test_scaled(120) + 20;
+    for (uint32_t i = 0; i < walks; i++) {
+        char sql[1024], graph[256], step[256];
+        int at = 0;
+        uint32_t n[14];
+        for (size_t k = 0; k < ARRAY_LEN(n); k++) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            n[k] = (uint32_t)(state >> 40);
+        }
+        for (size_t k = 0; k < 5; k++) {
+            at += snprintf(graph + at, sizeof(graph) - (size_t)at, "%s(%u, %u)", k > 0 ? ", " : "",
+                           n[2 * k] % 5, n[2 * k + 1] % 5);
+        }
+        bool all = n[10] % 2 == 0;
+        uint32_t which = n[11] % (all ? 3 : ARRAY_LEN(steps));
+        snprintf(step, sizeof(step), steps[which], (int)(n[12] % 4) + 1);
+        snprintf(sql, sizeof(sql),
+                 "with recursive g (a, b) as (values %s), r (x, y, d) as (%s union %s%s) %s", graph,
+                 seeds[n[12] % ARRAY_LEN(seeds)], all ? "all " : "", step,
+                 ends[n[13] % ARRAY_LEN(ends)]);
+        run(&o, sql);
+    }
+    CU_ASSERT_EQUAL(o.differ, 0);
+    CU_ASSERT_EQUAL(o.unsupported, 0);
     oracle_close(&o);
 }
 
@@ -251,6 +314,9 @@ static void indexed(void)
     oracle_close(&o);
 }
 
-static const struct test_case cases[] = {
-    {"handwritten", handwritten}, {"randomised", randomised}, {"indexed", indexed}};
+static const struct test_case cases[] = {{"handwritten", handwritten},
+                                         {"recursion", recursion},
+                                         {"random walks", random_walks},
+                                         {"randomised", randomised},
+                                         {"indexed", indexed}};
 TEST_SUITE("ctrl/adapter/sql oracle", cases)

@@ -188,6 +188,93 @@ static void temporal(void)
     world_free(w);
 }
 
+#define MUTUAL "with mutually recursive "
+
+/* Scopes are closed: nothing is pushed or cut off at their border, and what is outside stays so. */
+static void recursion(void)
+{
+    struct world *w = small_world();
+    PLAN("with recursive r (n) as (select a from t union select n + x from r join s on n = y) "
+         "select n from r where n > 5",
+         "Filter", "filter=(#0 > 5)", "Leave", "Fixpoint", "limit=100000 (error)", "Distinct");
+    /* A column nobody reads decides about the next iteration. */
+    PLAN("with recursive r (n, m) as (select a, 1 from t union all select n + m, m + 1 from r "
+         "where m < 4) select n from r",
+         "Leave", "Fixpoint", "Union");
+    /* What does not depend on it is there once, outside; joins within are inner ones. */
+    plan_lacks(w,
+               "with recursive r (n) as (select a from t union select n + 1 from r where n < 9 and "
+               "not exists (select 1 from s where x = n)) select n from r",
+               "AntiJoin");
+    PLAN("with recursive r (n) as (select a from t left join s on a = x union select n + 1 from r "
+         "where n < 9) select n from r",
+         "LeftJoin");
+    PLAN(MUTUAL "(return at recursion limit 7) p (n int) as (select a from t union select n from "
+         "q), q (n int) as (select n + 1 from p) select p.n from p, q where p.n = q.n",
+         "InnerJoin", "Leave", "Fixpoint", "limit=7\n");
+    PLAN("select * from t where a in (" MUTUAL "p (n int) as (select 1 union select n + 1 from p "
+         "where n < 3) select n from p)",
+         "Join", "Leave");
+    world_free(w);
+}
+
+static void refuse_query(struct world *w, const char *sql, const char *sqlstate)
+{
+    struct world_result r = {0};
+    err_t err = world_query(w, sql, &r);
+    CU_ASSERT_PTR_NOT_NULL(err);
+    if (err == ERR_OK) {
+        fprintf(stderr, "accepted: %s\n", sql);
+    }
+    if (err != ERR_OK && strcmp(err_sqlstate(err), sqlstate) != 0) {
+        fprintf(stderr, "%s: %s %s\n", sql, err_sqlstate(err), err_text(err));
+        CU_FAIL("another error");
+    }
+    err_free(err);
+    world_result_free(&r);
+}
+
+static void recursion_refused(void)
+{
+    struct world *w = small_world();
+    static const char *const lines[][2] = {
+        {MUTUAL "p (n int) as (select n from p), q as (select 1) select 1", "42601"},
+        {MUTUAL "p as (select 1) select 1", "42601"},
+        {MUTUAL "p (n) as (select 1) select 1", "42601"},
+        {MUTUAL "p (n int,) as (select 1) select 1", "42601"},
+        {MUTUAL "p (n int + 1) as (select 1) select 1", "42601"},
+        {MUTUAL "p (n int from t) as (select 1) select 1", "42601"},
+        {MUTUAL "p (n nosuch) as (select 1) select 1", "42704"},
+        {MUTUAL "p (n int", "42601"},
+        {MUTUAL "p (n int) as (select 1", "42601"},
+        {MUTUAL "(recursion limit 0) p (n int) as (select 1) select 1", "22023"},
+        {MUTUAL "(recursion limit 1.5) p (n int) as (select 1) select 1", "22023"},
+        {MUTUAL "(recursion limit) p (n int) as (select 1) select 1", "42601"},
+        {MUTUAL "(return recursion limit 1) p (n int) as (select 1) select 1", "42601"},
+        {MUTUAL "p (n int) as (select 1, 2) select 1", "42601"},
+        {MUTUAL "p (n int) as (select true) select 1", "42804"},
+        {MUTUAL "p (n int) as (select 'x') select 1", "22P02"},
+        {MUTUAL "p (n int) as (select 1), p (n int) as (select 2) select 1", "42712"},
+        {MUTUAL "p (n int) as (select m from p) select 1", "42703"},
+        {"select a, (" MUTUAL "p (n int) as (select t.a) select n from p) from t", "0A000"},
+        {"select a, (with recursive p (n) as (select t.a union select n + 1 from p where n < 9) "
+         "select max(n) from p) from t", "0A000"},
+        {MUTUAL "p (n bigint) as (select 1 union select row_number() over (order by n) from p) "
+         "select n from p", "0A000"},
+        {MUTUAL "p (n int) as (select 1 union select m from (" MUTUAL "q (m int) as (select n from "
+         "p union select m + 1 from q where m < 5) select m from q) x) select n from p", "0A000"},
+        {"with recursive \"a\1int\1none\" (n) as (select 1) select 1", "42602"},
+        {"with recursive p (\"a\1int\1none\") as (select 1) select 1", "42602"},
+        {MUTUAL "p (\"a\1x\" int) as (select 1) select 1", "42602"},
+        {"with recursive p (n) as (select 1 union all select n + 1 from p window w as ()) search "
+         "depth first by n set o select 1", "0A000"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+        refuse_query(w, lines[i][0], lines[i][1]);
+    }
+    world_free(w);
+}
+
 /* What is asked, before it is decided how. */
 static void optimized(void)
 {
@@ -477,7 +564,10 @@ static void refused(void)
     ddl_fails(w, "insert into t (b) select a, b from t", "42601");
     ddl_fails(w, "create view z as select json_agg(a) from t", "0A000");
     ddl_fails(w, "create view z as select array_agg(a) || 1 from t", "0A000");
-    ddl_fails(w, "create view z as with recursive q as (select 1) select * from q", "0A000");
+    ddl_fails(w,
+              "create view z as with recursive q (n) as (select 1 union all select distinct n + 1 "
+              "from q) select * from q",
+              "0A000");
     world_free(w);
 }
 
@@ -522,6 +612,8 @@ static const struct test_case cases[] = {
     {"flat maps", flat_maps},
     {"windows", windows},
     {"temporal", temporal},
+    {"recursion", recursion},
+    {"recursion refused", recursion_refused},
     {"optimized", optimized},
     {"indexes", indexes},
     {"lookups", lookups},
