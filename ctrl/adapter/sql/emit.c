@@ -157,6 +157,15 @@ static void key_lookup(struct buf *key, const struct plan_node *n)
     buf_append(key, n->lookup.keys, n->lookup.keys_len * sizeof(uint32_t));
 }
 
+static void key_bounds(struct buf *key, const struct plan_node *n)
+{
+    ASSERT(n->op == PLAN_TEMPORAL);
+    for (uint32_t i = 0; i < n->temporal.bounds_len; i++) {
+        buf_append_byte(key, n->temporal.bounds[i].cmp);
+        buf_append_u32(key, n->temporal.bounds[i].col);
+    }
+}
+
 /* What tells nodes of one operator apart, beside their inputs and types. */
 static void key_payload(struct buf *key, const struct plan_node *n)
 {
@@ -204,10 +213,7 @@ static void key_payload(struct buf *key, const struct plan_node *n)
         buf_append_u32(key, n->leave.binding);
         break;
     case PLAN_TEMPORAL:
-        for (uint32_t i = 0; i < n->temporal.bounds_len; i++) {
-            buf_append_byte(key, n->temporal.bounds[i].cmp);
-            buf_append_u32(key, n->temporal.bounds[i].col);
-        }
+        key_bounds(key, n);
         break;
     case PLAN_WINDOW:
         buf_append_u32(key, n->window.keys_len);
