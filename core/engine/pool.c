@@ -2,13 +2,23 @@
  * Size classes: multiples of 16 to 128 bytes, then four a doubling to 16 KiB, then malloc. A
  * rounded object wastes at most a fifth. Freed objects go to the list of their class and are never
  * merged: the states kept here (entries, lists of updates, nodes) have few sizes and reuse their
- * own. Fragmentation ends where the pool empties: then all pages go back.
+ * own. Fragmentation ends where the pool empties: then all pages go back. The pages of a large pool
+ * are the system's large ones.
  *
  * Runs on the engine's thread only.
  */
 #include "core/engine/pool.h"
 
-enum { PAGE_MIN = 4096, PAGE_MAX = 256 * 1024, LARGE_ROUND = 4096 };
+#include "core/io/io.h"
+
+#include <stdbool.h>
+
+enum {
+    PAGE_MIN = 4096,
+    PAGE_MAX = 256 * 1024,
+    LARGE_ROUND = 4096,
+    LARGE_FROM = 16 * 1024 * 1024, /* bytes held: from then on a pool's pages are large ones */
+};
 
 /* Stands at the start of each page; objects follow. */
 struct pool_page {
@@ -23,6 +33,7 @@ struct pool_large {
     size_t pad;
 };
 
+STATIC_ASSERT(PAGE_MAX < IO_LARGE_PAGE, "a page's size says where it is from");
 STATIC_ASSERT(sizeof(struct pool_page) % 16 == 0, "objects stay aligned");
 STATIC_ASSERT(sizeof(struct pool_large) % 16 == 0, "objects stay aligned");
 
@@ -59,7 +70,11 @@ void pool_clear(struct pool *pool)
     while (pool->pages != NULL) {
         struct pool_page *next = pool->pages->next;
         account_add(&pool->account, -(int64_t)pool->pages->size);
-        free(pool->pages);
+        if (pool->pages->size == IO_LARGE_PAGE) {
+            io_large_page_free(pool->pages);
+        } else {
+            free(pool->pages);
+        }
         pool->pages = next;
     }
     while (pool->large != NULL) {
@@ -106,8 +121,10 @@ static void add_page(struct pool *pool, size_t size)
     while (pool->page_size < size + sizeof(struct pool_page)) {
         pool->page_size *= 2;
     }
-    struct pool_page *page = mem_alloc(pool->page_size);
-    *page = (struct pool_page){.next = pool->pages, .size = pool->page_size};
+    bool large = pool->account.bytes >= LARGE_FROM;
+    size_t bytes = large ? IO_LARGE_PAGE : pool->page_size;
+    struct pool_page *page = large ? io_large_page_new() : mem_alloc(bytes);
+    *page = (struct pool_page){.next = pool->pages, .size = bytes};
     pool->pages = page;
     pool->bump = (uint8_t *)(page + 1);
     pool->bump_left = page->size - sizeof(*page);

@@ -34,6 +34,14 @@ err_t io_env_new_real(struct io_env **out);
 void io_env_free(struct io_env *env);
 /* True in the simulator (no TLS, no shared memory there: bytes of other processes are plain). */
 bool io_env_simulated(const struct io_env *env);
+/*
+ * Memory of IO_LARGE_PAGE bytes (zero, aligned to as many), which the system backs by one large
+ * page if it can: that costs a hundredth of the faults, and fewer misses. Not from the allocator,
+ * whose own words would break it up. Any thread, in a simulation too. Memory exhaustion aborts.
+ */
+enum { IO_LARGE_PAGE = 2 * 1024 * 1024 };
+void *io_large_page_new(void);
+void io_large_page_free(void *page);
 /* Cryptographic randomness (real) or the seeded stream (sim). Any thread. */
 void io_random(struct io_env *env, void *out, size_t len);
 uint64_t io_random_u64(struct io_env *env);

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,6 +28,28 @@ static uint64_t clock_ns(clockid_t id)
     struct timespec ts;
     ASSERT(clock_gettime(id, &ts) == 0);
     return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
+}
+
+/* Twice as much is mapped, and what lies outside of the aligned half goes back. A kernel without
+ * large pages refuses the advice, and nothing is lost. */
+void *io_large_page_new(void)
+{
+    uint8_t *start = mmap(NULL, 2 * (size_t)IO_LARGE_PAGE, PROT_READ | PROT_WRITE,
+                          MAP_ANONYMOUS | MAP_PRIVATE | MAP_NORESERVE, -1, 0);
+    ASSERT(start != MAP_FAILED);
+    size_t before = -(uintptr_t)start % IO_LARGE_PAGE;
+    uint8_t *page = start + before;
+    size_t behind = IO_LARGE_PAGE - before;
+    ASSERT(before == 0 || munmap(start, before) == 0);
+    ASSERT(munmap(page + IO_LARGE_PAGE, behind) == 0);
+    (void)madvise(page, IO_LARGE_PAGE, MADV_HUGEPAGE);
+    return page;
+}
+
+void io_large_page_free(void *page)
+{
+    ASSERT(page != NULL && (uintptr_t)page % IO_LARGE_PAGE == 0);
+    ASSERT(munmap(page, IO_LARGE_PAGE) == 0);
 }
 
 /* Stops while the machine sleeps, and is the same in all threads. */

@@ -51,6 +51,33 @@ static void test_pool(void)
     CU_ASSERT_EQUAL(total.bytes, 0);
 }
 
+/* Beyond 16 MiB pages are large ones; all of them go back as well. */
+static void test_pool_large(void)
+{
+    enum { OBJECTS = 24 * 1024, SIZE = 1000 };
+    struct account total = {0};
+    struct pool pool;
+    uint8_t **objects = mem_alloc(OBJECTS * sizeof(*objects));
+    for (int round = 0; round < 2; round++) {
+        pool_init(&pool, &total);
+        for (uint32_t i = 0; i < OBJECTS; i++) {
+            objects[i] = pool_alloc(&pool, SIZE);
+            memset(objects[i], (int)i, SIZE);
+        }
+        CU_ASSERT(total.bytes >= (uint64_t)OBJECTS * SIZE);
+        for (uint32_t i = 0; i < OBJECTS; i++) {
+            CU_ASSERT_FATAL(objects[i][0] == (uint8_t)i && objects[i][SIZE - 1] == (uint8_t)i);
+            if (round == 0) {
+                pool_free(&pool, objects[i], SIZE);
+            }
+        }
+        CU_ASSERT(round == 1 || total.bytes == 0);
+        pool_clear(&pool);
+        CU_ASSERT_EQUAL(total.bytes, 0);
+    }
+    free(objects);
+}
+
 /* ---- hash table: growth, removal, scans while it changes ------------------------------------- */
 
 static void test_htable(void)
@@ -749,6 +776,7 @@ static void test_numeric_sums(void)
 
 static const struct test_case cases[] = {
     {"pool", test_pool},
+    {"pool_large", test_pool_large},
     {"htable", test_htable},
     {"htable_scan", test_htable_scan},
     {"cells", test_cells},
