@@ -145,6 +145,15 @@ static void add_agg(struct flat_layout *layout, uint32_t a, const uint8_t *kinds
     }
 }
 
+static bool has_sets(const struct flat_layout *layout)
+{
+    bool sets = false;
+    for (uint32_t s = 0; s < layout->states_len; s++) {
+        sets |= layout->states[s].kind != FLAT_COUNT && layout->states[s].kind != FLAT_SUM;
+    }
+    return sets;
+}
+
 void flat_layout_init(struct flat_layout *layout, const struct plan_agg *aggs, uint32_t aggs_len,
                       const uint8_t *kinds, struct pool *pool, struct dict *dict,
                       struct account *account)
@@ -153,7 +162,7 @@ void flat_layout_init(struct flat_layout *layout, const struct plan_agg *aggs, u
     *layout = (struct flat_layout){.aggs = aggs,
                                    .aggs_len = aggs_len,
                                    .group_words = 1,
-                                   .image_words = FLAT_IMAGE_HEAD,
+                                   .image_words = 1,
                                    .pool = pool,
                                    .dict = dict};
     for (uint32_t a = 0; a < aggs_len; a++) {
@@ -164,6 +173,12 @@ void flat_layout_init(struct flat_layout *layout, const struct plan_agg *aggs, u
     layout->plain = true;
     for (uint32_t a = 0; a < aggs_len; a++) {
         add_agg(layout, a, kinds);
+    }
+    for (uint32_t s = 0; s < layout->states_len; s++) {
+        layout->strings |= layout->states[s].kind == FLAT_STRINGS;
+    }
+    if (has_sets(layout)) {
+        layout->negative_at = layout->image_words++;
     }
     for (uint32_t m = 0; m < layout->members_len; m++) {
         cells_init(&layout->members[m].table, 2, layout->members[m].slots, account);
@@ -177,23 +192,6 @@ void flat_layout_free(struct flat_layout *layout)
     }
     buf_free(&layout->value);
     layout->members_len = 0;
-}
-
-/* Serial numbers are never used again: what a group counted once is all gone before it is. */
-void flat_group_init(struct flat_layout *layout, uint64_t *group)
-{
-    if (layout->members_len > 0) {
-        group[FLAT_SERIAL] = ++layout->serial;
-    }
-}
-
-bool flat_group_is_empty(const struct flat_layout *layout, const uint64_t *group)
-{
-    uint64_t any = group[FLAT_ROW_COUNT];
-    for (uint32_t w = layout->states_at; w < layout->group_words; w++) {
-        any |= group[w];
-    }
-    return any == 0;
 }
 
 /* ---- changing -------------------------------------------------------------------------------- */
@@ -479,8 +477,11 @@ void flat_image(struct flat_layout *layout, const uint64_t *group, uint64_t *ima
 {
     memset(image, 0, layout->image_words * sizeof(*image));
     image[FLAT_ROW_COUNT] = group[FLAT_ROW_COUNT];
-    image[FLAT_NEGATIVE] = has_negative(layout, group);
-    for (uint32_t s = 0; image[FLAT_NEGATIVE] == 0 && s < layout->states_len; s++) {
+    bool negative = has_negative(layout, group);
+    if (negative) {
+        image[layout->negative_at] = 1;
+    }
+    for (uint32_t s = 0; !negative && s < layout->states_len; s++) {
         const struct flat_state *state = &layout->states[s];
         const uint64_t *words = group + state->at;
         uint64_t *out = image + state->shown;
@@ -521,8 +522,8 @@ void flat_image_release(struct flat_layout *layout, const uint64_t *image)
 /* The number of rows is seen by count(*) alone. */
 bool flat_image_same(const struct flat_layout *layout, const uint64_t *a, const uint64_t *b)
 {
-    uint64_t differ = a[FLAT_NEGATIVE] ^ b[FLAT_NEGATIVE];
-    for (uint32_t w = FLAT_IMAGE_HEAD; w < layout->image_words; w++) {
+    uint64_t differ = 0;
+    for (uint32_t w = FLAT_ROW_COUNT + 1; w < layout->image_words; w++) {
         differ |= a[w] ^ b[w];
     }
     for (uint32_t i = 0; i < layout->aggs_len; i++) {
@@ -545,7 +546,7 @@ static void range_result(const struct flat_state *state, const struct plan_agg *
 bool flat_result(const struct flat_layout *layout, const uint64_t *image, struct datum *out,
                  const char **sqlstate, const char **message)
 {
-    ASSERT((int64_t)image[FLAT_ROW_COUNT] > 0 && image[FLAT_NEGATIVE] == 0);
+    ASSERT((int64_t)image[FLAT_ROW_COUNT] > 0 && !flat_is_negative(layout, image));
     bool ok = true;
     for (uint32_t a = 0; ok && a < layout->aggs_len; a++) {
         const struct plan_agg *agg = &layout->aggs[a];

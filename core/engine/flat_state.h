@@ -4,7 +4,8 @@
  * min and max one ordered set, sum and avg one sum, counts of distinct values one table.
  *
  *   group    rows, serial number (if values are counted once), then the states
- *   image    rows, negative, then what each state shows: a group's output is a function of it
+ *   image    rows, then what each state shows, and whether some value was retracted more often than
+ *            inserted (if sets say so): a group's output is a function of it
  *
  * Both are arrays of words and may be moved. Sets and sums are exact under retraction like those of
  * reduce_state.h, and mean the same.
@@ -21,8 +22,6 @@ enum {
     FLAT_AGGS_MAX = 24,
     FLAT_ROW_COUNT = 0, /* in group and image */
     FLAT_SERIAL = 1,    /* in the group */
-    FLAT_NEGATIVE = 1,  /* in the image: some value was retracted more often than inserted */
-    FLAT_IMAGE_HEAD = 2,
 };
 
 enum flat_kind {
@@ -64,7 +63,9 @@ struct flat_layout {
     uint32_t states_len;
     struct flat_members members[FLAT_AGGS_MAX];
     uint32_t members_len;
-    uint32_t states_at; /* in the group: behind its head */
+    uint32_t states_at;   /* in the group: behind its head */
+    uint32_t negative_at; /* in the image; 0: there are no sets, no value can be negative alone */
+    bool strings;         /* images hold strings */
     uint32_t group_words, image_words;
     uint64_t serial;   /* the last one given out */
     struct pool *pool; /* of the sets; the operator's, as dict */
@@ -88,11 +89,27 @@ void flat_layout_init(struct flat_layout *layout, const struct plan_agg *aggs, u
 /* pool and dict are cleared by their owner, and with them what groups hold. */
 void flat_layout_free(struct flat_layout *layout);
 
-/* A new group's words are zero; this makes them a group. */
-void flat_group_init(struct flat_layout *layout, uint64_t *group);
+/* A new group's words are zero; this makes them a group. Serial numbers are never used again. */
+static inline void flat_group_init(struct flat_layout *layout, uint64_t *group)
+{
+    if (layout->members_len > 0) {
+        group[FLAT_SERIAL] = ++layout->serial;
+    }
+}
 void flat_update(struct flat_layout *layout, const struct flat_rows *rows);
 /* Nothing is left of any row: the group can go, and holds no memory. */
-bool flat_group_is_empty(const struct flat_layout *layout, const uint64_t *group);
+static inline bool flat_group_is_empty(const struct flat_layout *layout, const uint64_t *group)
+{
+    uint64_t any = group[FLAT_ROW_COUNT];
+    for (uint32_t w = layout->states_at; w < layout->group_words; w++) {
+        any |= group[w];
+    }
+    return any == 0;
+}
+static inline bool flat_is_negative(const struct flat_layout *layout, const uint64_t *image)
+{
+    return layout->negative_at != 0 && image[layout->negative_at] != 0;
+}
 /* Holds the strings it shows. */
 void flat_image(struct flat_layout *layout, const uint64_t *group, uint64_t *image);
 void flat_image_release(struct flat_layout *layout, const uint64_t *image);

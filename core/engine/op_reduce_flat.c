@@ -127,7 +127,6 @@ static inline void image_of(struct flat *flat, const uint64_t *group, uint64_t *
 {
     if (flat->layout.states_len == 0) {
         image[FLAT_ROW_COUNT] = group[FLAT_ROW_COUNT];
-        image[FLAT_NEGATIVE] = 0;
     } else {
         flat_image(&flat->layout, group, image);
     }
@@ -207,14 +206,37 @@ static void find_groups(struct flat *flat)
     }
 }
 
+/* The same where rows are all that is counted: a group's count changes as it is found. */
+static void count_rows(struct flat *flat)
+{
+    struct flat_block *block = &flat->block;
+    for (uint32_t i = 0; i < block->input.len; i++) {
+        const uint64_t *key = &block->keys[i * flat->keys_len];
+        uint64_t hash = block->hash[i];
+        uint64_t *cell = cells_find(&flat->table, hash, key, block->nulls[i]);
+        if (cell == NULL) {
+            cell = add_group(flat, hash, key, block->nulls[i]);
+        }
+        if ((cell[0] & CELL_MARK) == 0) {
+            touch(flat, cell, hash);
+        }
+        cells_payload(&flat->table, cell)[FLAT_ROW_COUNT] +=
+            (uint64_t)batch_diff(block->input.batch, block->rows[i]);
+    }
+}
+
 static void take_block(struct op *op)
 {
     struct flat *flat = op->state;
     struct flat_block *block = &flat->block;
     load_block(flat);
     reserve_touched(op, block->input.len);
-    find_groups(flat);
-    flat_update(&flat->layout, &block->input);
+    if (flat->layout.states_len == 0) {
+        count_rows(flat);
+    } else {
+        find_groups(flat);
+        flat_update(&flat->layout, &block->input);
+    }
     for (uint32_t i = 0; i < block->held_len; i++) {
         dict_unref(&flat->dict, block->held[i]);
     }
@@ -227,7 +249,7 @@ static void take_block(struct op *op)
 static enum group_output output_of(const struct flat *flat, const uint64_t *image)
 {
     int64_t rows = (int64_t)image[FLAT_ROW_COUNT];
-    if (flat->op == PLAN_REDUCE && (rows < 0 || image[FLAT_NEGATIVE] != 0)) {
+    if (flat->op == PLAN_REDUCE && (rows < 0 || flat_is_negative(&flat->layout, image))) {
         return GROUP_ERROR;
     }
     return rows > 0 ? GROUP_ROW : GROUP_NOTHING;
@@ -255,14 +277,10 @@ static bool put_aggs(struct flat *flat, const uint64_t *image, uint32_t at, cons
 {
     struct flat_output *out = &flat->out;
     struct datum data[FLAT_AGGS_MAX];
-    const struct flat_layout *layout = &flat->layout;
-    for (uint32_t a = 0; layout->plain && a < layout->aggs_len; a++) {
-        out->words[flat->keys_len + a][at] = image[layout->agg_shown[a]];
-    }
-    if (!layout->plain && !flat_result(layout, image, data, sqlstate, message)) {
+    if (!flat_result(&flat->layout, image, data, sqlstate, message)) {
         return false;
     }
-    for (uint32_t a = 0; !layout->plain && a < layout->aggs_len; a++) {
+    for (uint32_t a = 0; a < flat->layout.aggs_len; a++) {
         uint32_t c = flat->keys_len + a;
         out->nulls[c][at] = data[a].null;
         out->words[c][at] = (uint64_t)data[a].i;
@@ -287,7 +305,7 @@ static struct side side_of(struct flat *flat, const uint64_t *cell, const uint64
     if (side.output == GROUP_ROW) {
         if (put_aggs(flat, image, side.at, &side.sqlstate, &side.message)) {
             put_keys(flat, cell, side.at);
-            flat->out.diffs[side.at] = copies_of(flat, image);
+            flat->out.diffs[side.at] = 1;
             flat->out.len++;
         } else {
             side.output = GROUP_ERROR;
@@ -331,29 +349,89 @@ static void put_error(struct op *op, const struct side *side, int64_t diff)
     }
 }
 
-/* The difference a group's changes made: equal outputs cancel before anything is put out. */
-static void flush_group(struct op *op, uint64_t *cell, const uint64_t *old, uint64_t *image)
+/* As readers would see it; where rows are all that is counted, without a call. */
+static bool same_image(const struct flat *flat, const uint64_t *a, const uint64_t *b)
+{
+    if (flat->layout.states_len == 0) {
+        return flat->layout.aggs_len == 0 || a[FLAT_ROW_COUNT] == b[FLAT_ROW_COUNT];
+    }
+    return flat_image_same(&flat->layout, a, b);
+}
+
+/* A row whose aggregates are words of the image. */
+static void put_plain(struct flat *flat, const uint64_t *cell, const uint64_t *image, int64_t diff)
+{
+    struct flat_output *out = &flat->out;
+    const struct flat_layout *layout = &flat->layout;
+    uint32_t at = out->len++;
+    ASSERT(layout->plain && at < ARRAY_LEN(out->diffs) && diff != 0);
+    put_keys(flat, cell, at);
+    for (uint32_t a = 0; a < layout->aggs_len; a++) {
+        out->words[flat->keys_len + a][at] = image[layout->agg_shown[a]];
+    }
+    out->diffs[at] = diff;
+}
+
+static void put_plain_side(struct op *op, const uint64_t *cell, const uint64_t *image,
+                           enum group_output output, int64_t sign)
 {
     struct flat *flat = op->state;
-    int64_t *diffs = flat->out.diffs;
-    ASSERT((cell[0] & CELL_MARK) == 0); /* the next change of the group is its first again */
-    image_of(flat, cells_payload(&flat->table, cell), image);
-    int64_t more = (int64_t)((uint64_t)copies_of(flat, image) - (uint64_t)copies_of(flat, old));
-    if (output_of(flat, old) == output_of(flat, image) && more == 0 &&
-        flat_image_same(&flat->layout, old, image)) {
+    if (output == GROUP_ROW) {
+        put_plain(flat, cell, image, (int64_t)((uint64_t)copies_of(flat, image) * (uint64_t)sign));
+    } else if (output == GROUP_ERROR) {
+        const struct side side = {output, 0, "XX000", REDUCE_NEGATIVE};
+        put_error(op, &side, sign);
+    }
+}
+
+/* The difference a group's changes made, where what images show is what is put out. */
+static void flush_plain(struct op *op, const uint64_t *cell, const uint64_t *old,
+                        const uint64_t *image, bool same)
+{
+    struct flat *flat = op->state;
+    enum group_output before = output_of(flat, old);
+    enum group_output after = output_of(flat, image);
+    uint64_t more = (uint64_t)copies_of(flat, image) - (uint64_t)copies_of(flat, old);
+    if (before != after || (after == GROUP_ROW && !same)) {
+        put_plain_side(op, cell, old, before, -1);
+        put_plain_side(op, cell, image, after, 1);
+    } else if (after == GROUP_ROW && more != 0) {
+        put_plain(flat, cell, image, (int64_t)more);
+    }
+}
+
+/* The same with aggregates that are computed from the image: equal ones cancel, and may fail. */
+static void flush_computed(struct op *op, const uint64_t *cell, const uint64_t *old,
+                           const uint64_t *image, bool same)
+{
+    struct flat *flat = op->state;
+    ASSERT(flat->op == PLAN_REDUCE); /* a row has one copy */
+    if (same && output_of(flat, old) == output_of(flat, image)) {
         return;
     }
     struct side before = side_of(flat, cell, old);
     struct side after = side_of(flat, cell, image);
-    if (!same_sides(flat, &before, &after)) {
-        if (before.output == GROUP_ROW) {
-            diffs[before.at] = (int64_t)-(uint64_t)diffs[before.at];
-        }
-        put_error(op, &before, -1);
-        put_error(op, &after, 1);
-    } else if (before.output == GROUP_ROW) {
-        flat->out.len = more == 0 ? before.at : after.at; /* the rows, or the second, cancel */
-        diffs[before.at] = more;
+    if (same_sides(flat, &before, &after)) {
+        flat->out.len = before.at;
+        return;
+    }
+    if (before.output == GROUP_ROW) {
+        flat->out.diffs[before.at] = -1;
+    }
+    put_error(op, &before, -1);
+    put_error(op, &after, 1);
+}
+
+static void flush_group(struct op *op, uint64_t *cell, const uint64_t *old, uint64_t *image)
+{
+    struct flat *flat = op->state;
+    ASSERT((cell[0] & CELL_MARK) == 0); /* the next change of the group is its first again */
+    image_of(flat, cells_payload(&flat->table, cell), image);
+    bool same = same_image(flat, old, image);
+    if (flat->layout.plain) {
+        flush_plain(op, cell, old, image, same);
+    } else {
+        flush_computed(op, cell, old, image, same);
     }
 }
 
@@ -413,7 +491,7 @@ static void drop_group(struct flat *flat, uint64_t hash, uint64_t *cell)
 static void release_strings(struct flat *flat, const uint64_t *touched, size_t n)
 {
     struct flat_output *out = &flat->out;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; flat->layout.strings && i < n; i++) {
         flat_image_release(&flat->layout, touched + i * (1 + flat->layout.image_words) + 1);
         flat_image_release(&flat->layout, out->images + i * flat->layout.image_words);
     }
