@@ -15,6 +15,7 @@
  * Trust. Data may lie in memory the storage process can still write: every batch is copied before
  * it is looked at, straight to where the engine keeps it (engine_rows_open), and its form, columns
  * and times are checked on the copy. What does not hold fails the dataflow, not the process.
+ * Columns that the dataflow does not read are neither copied nor looked at.
  *
  * Several PLAN_SOURCE nodes of a plan may read one source: it is subscribed to once and fed to
  * each.

@@ -14,6 +14,9 @@
  * Equal rows of t match alike, so comparing whole rows finds all copies of a matched row and no
  * other; the anti join passes the rest with its multiplicity. Semi and anti joins likewise.
  *
+ * A join without keys whose one side is a few constant rows is written out as a sum of maps: it
+ * would arrange and keep all of the other side for nothing.
+ *
  * The order: greedy, connected inputs first, smaller ones first. There are no statistics (data is
  * not known when a view is made), so sizes are guessed from shapes. Every input of an incremental
  * join is arranged and kept, whatever the order; what the order decides is the size of the
