@@ -57,6 +57,7 @@ struct iterate_join {
     int64_t diffs[OUT_BLOCK];
     struct pair *later;
     size_t later_len, later_cap;
+    uint64_t later_bytes; /* as accounted */
 };
 
 /* ---- output ---------------------------------------------------------------------------------- */
@@ -316,6 +317,14 @@ static bool run_pass(struct op *op)
     }
 }
 
+static void account_later(struct op *op)
+{
+    struct iterate_join *join = op->state;
+    uint64_t bytes = join->later_cap * sizeof(*join->later);
+    account_add(&op->account, (int64_t)bytes - (int64_t)join->later_bytes);
+    join->later_bytes = bytes;
+}
+
 /* A pass is one iteration: frontiers in a scope stop at each that has anything to do. */
 static bool join_work(struct op *op)
 {
@@ -329,7 +338,9 @@ static bool join_work(struct op *op)
         ASSERT(join->intake.upper > join->base);
         join->iteration = (uint32_t)(join->intake.upper - 1 - join->base);
     }
-    if (run_pass(op)) {
+    bool more = run_pass(op);
+    account_later(op);
+    if (more) {
         return true;
     }
     emit_later(op);
@@ -344,6 +355,7 @@ static bool join_work(struct op *op)
 static void join_release(struct op *op)
 {
     struct iterate_join *join = op->state;
+    account_add(&op->account, -(int64_t)join->later_bytes);
     cells_clear(&join->table);
     pool_clear(&join->pool);
     interns_free(&join->interns);

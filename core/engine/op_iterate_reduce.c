@@ -14,7 +14,7 @@
 #include "core/engine/oset.h"
 #include "core/engine/reduce_state.h"
 
-enum { OUT_BLOCK = 256, AHEAD = 8 };
+enum { OUT_BLOCK = 256, AHEAD = 8, LISTS_KEPT = 1 << 16 };
 
 /* In place of NULLs of an output: an error of the group. Of bytes: "sqlstate NUL message NUL". */
 #define OUT_NEGATIVE (1u << 31)
@@ -80,6 +80,7 @@ struct iterate_reduce {
     size_t flushed;
     struct agenda_item *agenda; /* a heap, the least iteration first */
     size_t agenda_len, agenda_cap;
+    uint64_t lists_bytes; /* of the two lists, as accounted */
     struct trail *fresh; /* of the key at hand: what it has to put out; of bytes */
     struct change *changes; /* of words; hardly ever more than two */
     size_t changes_len, changes_cap;
@@ -680,6 +681,26 @@ static bool run_pass(struct op *op)
     return flush_touched(op);
 }
 
+/* The lists are part of the operator's account; those of a large time are not kept. */
+static void account_lists(struct op *op)
+{
+    struct iterate_reduce *reduce = op->state;
+    if (reduce->touched_len == 0 && reduce->touched_cap > LISTS_KEPT) {
+        free(reduce->touched);
+        reduce->touched = NULL;
+        reduce->touched_cap = 0;
+    }
+    if (reduce->agenda_len == 0 && reduce->agenda_cap > LISTS_KEPT) {
+        free(reduce->agenda);
+        reduce->agenda = NULL;
+        reduce->agenda_cap = 0;
+    }
+    uint64_t bytes = reduce->touched_cap * sizeof(*reduce->touched) +
+                     reduce->agenda_cap * sizeof(*reduce->agenda);
+    account_add(&op->account, (int64_t)bytes - (int64_t)reduce->lists_bytes);
+    reduce->lists_bytes = bytes;
+}
+
 /* A pass is one iteration: frontiers in a scope stop at each that has anything to do. */
 static bool reduce_work(struct op *op)
 {
@@ -693,7 +714,9 @@ static bool reduce_work(struct op *op)
         ASSERT(reduce->intake.upper > reduce->base);
         reduce->iteration = (uint32_t)(reduce->intake.upper - 1 - reduce->base);
     }
-    if (run_pass(op)) {
+    bool more = run_pass(op);
+    account_lists(op);
+    if (more) {
         return true;
     }
     iterate_unload(&reduce->block, &reduce->input, reduce->flat ? NULL : &reduce->interns);
@@ -711,6 +734,7 @@ static void reduce_release(struct op *op)
 {
     struct iterate_reduce *reduce = op->state;
     struct byte_groups *bytes = &reduce->bytes;
+    account_add(&op->account, -(int64_t)reduce->lists_bytes);
     cells_clear(&reduce->table);
     pool_clear(&reduce->pool);
     interns_free(&reduce->interns);
