@@ -2,6 +2,7 @@
 import random
 import threading
 
+import environment
 import harness
 
 CLOSURE = ("WITH MUTUALLY RECURSIVE reach (a int, b int) AS "
@@ -100,6 +101,9 @@ class Recursion(harness.EnvironmentTest):
         forever = "WITH RECURSIVE t (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) "
         self.assertEqual(self.error(forever + "SELECT max(n) FROM t"),
                          ("54000", "a recursive query did not end within 100000 iterations"))
+        with self.assertRaises(environment.psycopg2.Error) as caught:
+            self.execute(forever + "SELECT max(n) FROM t LIMIT 1")
+        self.assertIn("RETURN AT RECURSION LIMIT", caught.exception.diag.message_hint)
         self.assertEqual(
             self.error("WITH MUTUALLY RECURSIVE (ERROR AT RECURSION LIMIT 10) t (n int) AS (SELECT "
                        "1 UNION SELECT n + 1 FROM t WHERE n < 50) SELECT max(n) FROM t")[0], "54000")

@@ -94,6 +94,9 @@ static inline uint64_t read_time_as_now(uint64_t time)
 {
     return time < INT64_MAX ? time : INT64_MAX;
 }
+/* The answer is there, or why there is none: exactly once for each read_start that was not freed.
+ * May free r. */
+void read_finish(struct read *r, err_t err);
 /* Whether a reads nothing that b does not. */
 bool read_needs_no_more(const struct sql_query *a, const struct sql_query *b);
 bool read_inputs_known(struct coord *coord, const struct sql_query *query, uint64_t cluster);

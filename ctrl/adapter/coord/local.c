@@ -102,10 +102,7 @@ static bool deliver(struct local *local)
         r->transient = 0;
         r->local = false;
         r->local_err = ERR_OK;
-        if (err == ERR_OK) {
-            err = rowset_finish(r->rows);
-        }
-        r->done(r->arg, err); /* may free r, and start others */
+        read_finish(r, err); /* may free r, and start others */
     }
     return any;
 }

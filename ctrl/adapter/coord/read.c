@@ -186,8 +186,7 @@ static err_t with_hint(err_t err)
     return err;
 }
 
-/* Exactly once for each read_start that was not freed. */
-static void finish(struct read *r, err_t err)
+void read_finish(struct read *r, err_t err)
 {
     ASSERT(r->peek == 0 && !r->local);
     err = with_hint(err);
@@ -245,7 +244,7 @@ static void on_peek(void *arg, const struct batch *const *rows, size_t rows_len,
         err = rowset_add_batch(r->rows, rows[i]);
     }
     drop_transient(r);
-    finish(r, err);
+    read_finish(r, err);
 }
 
 /* SELECT 1, VALUES: the planner has computed them. */
@@ -342,7 +341,7 @@ void read_start(struct read *r, uint64_t cluster, uint64_t time)
     r->time = time;
     err_t err = ERR_OK;
     if (r->query->kind == SQL_QUERY_CONSTANT) {
-        finish(r, constant_rows(r));
+        read_finish(r, constant_rows(r));
         return;
     }
     if (r->query->catalog_only) {
@@ -356,7 +355,7 @@ void read_start(struct read *r, uint64_t cluster, uint64_t time)
         err = start_dataflow(r);
     }
     if (err != ERR_OK) {
-        finish(r, err);
+        read_finish(r, err);
     }
 }
 
