@@ -142,6 +142,7 @@ struct ctl_export {
     uint32_t node;
     uint64_t since;
     uint64_t since_wanted;
+    bool dropped;   /* by the adapter; it goes when no dataflow reads it any more */
     uint64_t upper; /* best replica, monotone */
     struct ctl_export_replica *replicas; /* [replicas of the cluster] */
     /* PLAN_EXPORT_SUBSCRIBE: */
@@ -192,6 +193,7 @@ struct ctl_cluster {
     char *name; /* owned; spec.name points at it */
     struct ctl_replica *replicas;
     struct ctl_dataflow *first, *last;
+    uint32_t lingering; /* exports that were dropped and are still read */
     bool waiting; /* a dataflow of it may wait for its as_of */
     bool announced; /* the first replay may happen: every dataflow of the catalog has an as_of */
 };

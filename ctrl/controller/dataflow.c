@@ -553,16 +553,9 @@ static void send_compaction(struct ctl_export *export, uint64_t frontier)
  * The replicas that are ready are told now; others are told with the history, if the dataflow still
  * has another export (send_drops), else they never hear of it.
  */
-void controller_export_drop(struct controller *c, uint64_t cluster_id, uint64_t export_id)
+static void export_end(struct controller *c, struct ctl_export *export)
 {
-    ASSERT(export_id != 0);
-    struct ctl_export *export = u64map_get(&c->exports, export_id);
-    if (export == NULL || export->cluster->spec.id != cluster_id) {
-        return;
-    }
     struct ctl_dataflow *dataflow = export->dataflow;
-    peek_fail_index(c, cluster_id, export_id,
-                    err_new(ERR_NOT_FOUND, "the index was dropped while it was read"));
     send_compaction(export, FRONTIER_EMPTY);
     for (uint32_t i = 0; i < dataflow->exports_len; i++) {
         if (dataflow->exports[i] == export) {
@@ -576,6 +569,60 @@ void controller_export_drop(struct controller *c, uint64_t cluster_id, uint64_t 
         cluster_remove(dataflow->cluster, dataflow);
         dataflow_free(dataflow);
     }
+}
+
+static bool is_read(const struct controller *c, const struct ctl_export *export)
+{
+    const struct ctl_readers *readers = u64map_get(&c->readers[1], export->id);
+    return export->kind == PLAN_EXPORT_INDEX && readers != NULL && readers->flows_len > 0;
+}
+
+/* A dropped export of the cluster that nobody reads any more. */
+static struct ctl_export *find_unread(const struct ctl_cluster *cluster)
+{
+    for (struct ctl_dataflow *d = cluster->first; d != NULL; d = d->next) {
+        for (uint32_t i = 0; i < d->exports_len; i++) {
+            struct ctl_export *export = d->exports[i];
+            if (export != NULL && export->dropped && !is_read(cluster->controller, export)) {
+                return export;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* The end of one may be the end of another, which it read. */
+static void end_unread(struct ctl_cluster *cluster)
+{
+    struct ctl_export *export;
+    while (cluster->lingering > 0 && (export = find_unread(cluster)) != NULL) {
+        cluster->lingering--;
+        export_end(cluster->controller, export);
+    }
+}
+
+/*
+ * An index that dataflows read goes on for them, also on replicas that start anew: nobody else sees
+ * it, and it is compacted as far as they allow.
+ */
+void controller_export_drop(struct controller *c, uint64_t cluster_id, uint64_t export_id)
+{
+    ASSERT(export_id != 0);
+    struct ctl_export *export = u64map_get(&c->exports, export_id);
+    if (export == NULL || export->cluster->spec.id != cluster_id || export->dropped) {
+        return;
+    }
+    struct ctl_cluster *cluster = export->cluster;
+    peek_fail_index(c, cluster_id, export_id,
+                    err_new(ERR_NOT_FOUND, "the index was dropped while it was read"));
+    if (is_read(c, export)) {
+        export->dropped = true;
+        export->since_wanted = TIME_MAX;
+        cluster->lingering++;
+        return;
+    }
+    export_end(c, export);
+    end_unread(cluster);
 }
 
 /* ---- failure --------------------------------------------------------------------------------- */
@@ -795,6 +842,23 @@ void export_compact(struct ctl_export *export)
     }
 }
 
+/* Nobody else asks for indexes that were dropped: those who read them do. */
+static void compact_dropped(const struct ctl_dataflow *reader)
+{
+    const struct plan *plan = reader->plan;
+    for (uint32_t i = 0; reader->cluster->lingering > 0 && i < plan->nodes_len; i++) {
+        struct ctl_export *export =
+            plan->nodes[i].op == PLAN_INDEX
+                ? u64map_get(&reader->cluster->controller->exports, plan->nodes[i].import.id)
+                : NULL;
+        if (export != NULL && export->dropped) {
+            ASSERT(export->dataflow != reader);
+            export_compact(export);
+            compact_dropped(export->dataflow); /* earlier ones only: no index reads a later one */
+        }
+    }
+}
+
 /*
  * Wishes only grow; what holds keep back is given up by a later call, which the adapter makes once
  * a second for everything.
@@ -814,6 +878,7 @@ void controller_allow_compaction(struct controller *c, uint64_t cluster, uint64_
     if (export != NULL && export->cluster->spec.id == cluster) {
         export->since_wanted = max_u64(export->since_wanted, since);
         export_compact(export);
+        compact_dropped(export->dataflow);
     }
 }
 

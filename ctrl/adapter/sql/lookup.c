@@ -10,8 +10,8 @@
  *
  * One path an input, put together by a union. Each goes on to an input that an equality of columns
  * connects with what it has: one with a fitting index first, then the smaller one. The input whose
- * path carries the snapshot reads all others through t; it is the one with the fewest rows, of
- * those one that is no index (whose rows come anyway).
+ * path carries the snapshot reads all others through t: one that is no index, whose rows come
+ * anyway, while an index would be scanned for it; then the one with the fewest rows.
  *
  * An index fits when each of its keys equals a column the path has; other equalities become filters
  * behind the lookup, as do the predicates that stood between the index and the join. An input
@@ -243,9 +243,8 @@ static uint32_t choose_last(const struct planning *p)
 {
     uint32_t last = 0;
     for (uint32_t i = 1; i < p->n; i++) {
-        bool fewer = p->rows[i] < p->rows[last];
-        bool same = p->rows[i] == p->rows[last];
-        last = fewer || (same && p->indexed[last] && !p->indexed[i]) ? i : last;
+        bool other = p->indexed[i] != p->indexed[last];
+        last = (other ? p->indexed[last] : p->rows[i] < p->rows[last]) ? i : last;
     }
     return last;
 }
