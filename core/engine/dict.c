@@ -10,6 +10,7 @@
 
 void dict_init(struct dict *dict, struct account *account)
 {
+    ASSERT(account != NULL);
     *dict = (struct dict){.account = account};
     pool_init(&dict->pool, account);
     htable_init(&dict->table, sizeof(struct dict_entry), &dict->pool, account);
@@ -63,12 +64,14 @@ uint32_t dict_hold(struct dict *dict, const void *data, uint32_t len)
     if (found != NULL) {
         struct dict_entry *entry = htable_payload(found);
         ASSERT(entry->refs > 0 && entry->refs < UINT32_MAX);
+        ASSERT(dict->entries[entry->number] == found);
         entry->refs++;
         return entry->number;
     }
     found = htable_add(&dict->table, hash, data, len);
     struct dict_entry *entry = htable_payload(found);
     *entry = (struct dict_entry){.number = new_number(dict), .refs = 1};
+    ASSERT(dict->entries[entry->number] == NULL);
     dict->entries[entry->number] = found;
     return entry->number;
 }

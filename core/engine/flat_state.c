@@ -71,6 +71,7 @@ static void join_members(struct flat_layout *layout, uint32_t at)
 {
     struct flat_state *state = &layout->states[at];
     uint32_t m = 0;
+    ASSERT(state->kind == FLAT_DISTINCT && state->has_arg);
     while (m < layout->members_len && layout->members[m].arg != state->arg) {
         m++;
     }
@@ -246,6 +247,7 @@ static void update_sum(const struct flat_state *state, const struct flat_rows *r
                        const int64_t *diffs)
 {
     uint64_t values[FLAT_ROWS];
+    ASSERT(state->kind == FLAT_SUM && state->has_arg);
     numbers_of(rows, state->arg, values);
     for (uint32_t i = 0; i < rows->len; i++) {
         uint64_t *words = rows->groups[i] + state->at;
@@ -262,6 +264,7 @@ static void update_range(struct flat_layout *layout, const struct flat_state *st
                          const struct flat_rows *rows, const int64_t *diffs)
 {
     uint64_t values[FLAT_ROWS];
+    ASSERT(state->kind == FLAT_RANGE && state->has_arg);
     numbers_of(rows, state->arg, values);
     for (uint32_t i = 0; i < rows->len; i++) {
         struct wset set;
@@ -278,6 +281,7 @@ static void update_strings(struct flat_layout *layout, const struct flat_state *
 {
     const struct batch_col *col = &rows->batch->col[state->arg];
     struct buf *value = &layout->value;
+    ASSERT(state->kind == FLAT_STRINGS && is_string(col->kind));
     for (uint32_t i = 0; i < rows->len; i++) {
         struct oset set;
         struct datum d;
@@ -333,6 +337,7 @@ static void update_member(struct flat_layout *layout, struct flat_members *membe
 {
     const uint64_t key[2] = {group[FLAT_SERIAL], word};
     bool string = is_string(members->kind);
+    ASSERT(key[0] > 0 && key[0] <= layout->serial);
     uint64_t *cell = cells_find(&members->table, hash, key, 0);
     if (cell == NULL) {
         cell = cells_add(&members->table, hash, key, 0);
@@ -367,6 +372,7 @@ static void update_members(struct flat_layout *layout, struct flat_members *memb
     int64_t column[FLAT_ROWS];
     uint64_t words[FLAT_ROWS], hash[FLAT_ROWS];
     uint32_t slots = members->slots;
+    ASSERT(slots > 0 && slots <= FLAT_AGGS_MAX && members->table.keys == 2);
     for (uint32_t s = 0; s < slots; s++) {
         diffs_of(&layout->states[members->states[s]], rows, diffs, column);
         for (uint32_t i = 0; i < rows->len; i++) {
@@ -452,6 +458,7 @@ static void range_image(const struct flat_state *state, const uint64_t *words, u
 {
     struct wset set;
     memcpy(&set, words, sizeof(set));
+    ASSERT(set.negative == 0 && (state->least || state->greatest));
     out[0] = set.root != NULL;
     out[1] = state->least && set.root != NULL ? wset_first(&set) : 0;
     out[2] = state->greatest && set.root != NULL ? wset_last(&set) : 0;
@@ -467,6 +474,7 @@ static void strings_image(struct flat_layout *layout, const struct flat_state *s
 {
     struct oset set;
     memcpy(&set, words, sizeof(set));
+    ASSERT(set.negative == 0 && (state->least || state->greatest));
     out[0] = set.root != NULL;
     out[1] = state->least && set.root != NULL ? hold_element(layout, oset_first(&set)) : 0;
     out[2] = state->greatest && set.root != NULL ? hold_element(layout, oset_last(&set)) : 0;
@@ -478,6 +486,7 @@ void flat_image(struct flat_layout *layout, const uint64_t *group, uint64_t *ima
     memset(image, 0, layout->image_words * sizeof(*image));
     image[FLAT_ROW_COUNT] = group[FLAT_ROW_COUNT];
     bool negative = has_negative(layout, group);
+    ASSERT(!negative || layout->negative_at > 0);
     if (negative) {
         image[layout->negative_at] = 1;
     }
@@ -537,6 +546,7 @@ static void range_result(const struct flat_state *state, const struct plan_agg *
                          const uint64_t *shown, struct datum *out)
 {
     uint64_t word = shown[agg->func == AGG_MIN ? 1 : 2];
+    ASSERT(agg->func == AGG_MIN ? state->least : agg->func == AGG_MAX && state->greatest);
     out->null = shown[0] == 0;
     out->i = out->null                    ? 0
              : state->kind == FLAT_RANGE ? wset_value(word)

@@ -186,6 +186,7 @@ static void find_groups(struct flat *flat)
 {
     struct flat_block *block = &flat->block;
     uint64_t before = flat->table.len;
+    ASSERT(block->input.len > 0 && flat->layout.states_len > 0);
     for (int again = 0; again < 2; again++) {
         for (uint32_t i = 0; i < block->input.len; i++) {
             const uint64_t *key = &block->keys[i * flat->keys_len];
@@ -319,6 +320,7 @@ static bool same_rows(const struct flat *flat, uint32_t a, uint32_t b)
 {
     const struct flat_output *out = &flat->out;
     bool same = true;
+    ASSERT(a < b && b < out->len);
     for (uint32_t c = flat->keys_len; same && c < flat->keys_len + flat->layout.aggs_len; c++) {
         const struct numeric *numerics = out->numerics[c];
         bool null = out->nulls[c][a] != 0;
@@ -440,6 +442,7 @@ static void emit_data(struct flat *flat, struct batch_builder *ok, uint32_t c, b
 {
     const struct flat_output *out = &flat->out;
     struct datum data[2 * FLAT_ROWS];
+    ASSERT(out->len <= ARRAY_LEN(data) && numeric == (out->numerics[c] != NULL));
     for (uint32_t i = 0; i < out->len; i++) {
         data[i] = (struct datum){.null = out->nulls[c][i] != 0};
         if (!data[i].null && numeric) {

@@ -220,6 +220,7 @@ static void flush_small(struct op *op, const struct touched *touched, const stru
 {
     struct topk *topk = op->state;
     uint32_t len = list_window(topk, rows);
+    ASSERT(topk->small && topk->flushing);
     const struct shown *fresh = topk->shown + topk->shown_len - len;
     ASSERT(touched->shown_at + touched->shown_len + len <= topk->shown_len);
     put_difference(op, topk->shown + touched->shown_at, touched->shown_len, fresh, len);
@@ -269,6 +270,7 @@ static struct topk_group *touch(struct topk *topk)
 static void take_row(struct op *op, const struct batch *b, uint32_t row)
 {
     struct topk *topk = op->state;
+    ASSERT(!topk->flushing && !probe_is_empty(&topk->probe));
     struct topk_group *group = touch(topk);
     uint32_t sort_len = encode_element(op, b, row, probe_bytes(&topk->probe), &topk->element);
     int64_t diff = batch_diff(b, row);

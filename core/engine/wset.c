@@ -109,6 +109,7 @@ static struct wset_node *insert(struct pool *pool, struct wset_node **node_at, u
     }
     struct wset_node *right = node_new(pool, node->height, CAP_MAX);
     uint32_t keep = at == node->len ? node->len : node->len / 2u;
+    ASSERT(node->len == CAP_MAX && at <= node->len);
     right->len = (uint16_t)(node->len - keep);
     memcpy(right->items, &node->items[keep], right->len * sizeof(item));
     node->len = (uint16_t)keep;
@@ -125,6 +126,7 @@ static struct wset_node *update_leaf(struct wset *set, struct pool *pool,
                                      struct wset_node **leaf_at, uint64_t word, int64_t diff)
 {
     struct wset_node *leaf = *leaf_at;
+    ASSERT(leaf->height == 0 && diff != 0);
     uint32_t at = below(leaf, 0, word);
     if (at == leaf->len || leaf->items[at].word != word) {
         set->negative += diff < 0;
@@ -151,6 +153,7 @@ static struct wset_node *update(struct wset *set, struct pool *pool, struct wset
         return update_leaf(set, pool, node_at, word, diff);
     }
     uint32_t at = child_of(node, word);
+    ASSERT(node->items[at].child->height + 1 == node->height);
     struct wset_node *right = update(set, pool, &node->items[at].child, word, diff);
     if (right != NULL) {
         struct item item = {.word = right->items[0].word, .child = right};
