@@ -66,7 +66,7 @@ static inline const char *desc_wrong(const struct shm_pair *pair, const struct s
 static const char *block_wrong(const struct shm_end *end, const struct shm_pair *pair,
                                const struct shm_desc *d, const struct word *w)
 {
-    static const uint32_t zero[sizeof(d->block.zero) / sizeof(uint32_t)];
+    const uint32_t *zero = d->block.zero;
     uint64_t arena = end->shm->peer_shape.arena_bytes;
     bool first = (w->flags & FRAME_FIRST) != 0;
     bool last = (w->flags & FRAME_LAST) != 0;
@@ -77,12 +77,13 @@ static const char *block_wrong(const struct shm_end *end, const struct shm_pair 
         return "block outside the arena";
     }
     if (d->len == 0 || total > FRAME_MESSAGE_MAX || d->len > total || w->lines != 1 ||
-        memcmp(d->block.zero, zero, sizeof(zero)) != 0) {
+        (zero[0] | zero[1] | zero[2] | zero[3] | zero[4]) != 0) {
         return "lengths";
     }
     if (first != (partial == NULL) || ((w->flags & SHM_SHARED) != 0 && !(first && last))) {
         return "fragments";
     }
+    STATIC_ASSERT(sizeof(d->block.zero) == 5 * sizeof(zero[0]), "all of them");
     if (first && last != (d->len == total)) {
         return "length of a whole message";
     }
@@ -306,16 +307,19 @@ static inline uint32_t take_run(struct shm_end *end, struct shm_pair *pair, size
     uint64_t to_end = pair->peer_mask + 1 - place;
     const struct shm_desc *d = (const struct shm_desc *)&pair->peer_ring[place];
     uint32_t lap = shm_lap(pair->taken, pair->peer_shift);
-    uint32_t max = to_end < CARRIER_RUN_MAX ? (uint32_t)to_end : CARRIER_RUN_MAX;
-    uint32_t lines = 1;
+    /* Relaxed: which of them to try; copy_run looks at each word itself. */
+    uint32_t first = atomic_load_explicit(&d->word, memory_order_relaxed);
+    uint32_t lines = first >> 12 & 0xF;
+    uint32_t n = 0;
     size_t sum = 0;
-    if (pair->partial != NULL) {
+    if (pair->partial != NULL || (first >> 8 & SHM_BLOCK) != 0) {
         return 0;
     }
-    uint32_t n = copy_run(d, end->run, max, lap, 1, &sum);
-    if (n == 0) {
-        lines = 2;
-        max = to_end / 2 < CARRIER_RUN_MAX ? (uint32_t)(to_end / 2) : CARRIER_RUN_MAX;
+    if (lines == 1) {
+        uint32_t max = to_end < CARRIER_RUN_MAX ? (uint32_t)to_end : CARRIER_RUN_MAX;
+        n = copy_run(d, end->run, max, lap, 1, &sum);
+    } else if (lines == 2) {
+        uint32_t max = to_end / 2 < CARRIER_RUN_MAX ? (uint32_t)(to_end / 2) : CARRIER_RUN_MAX;
         n = copy_run(d, end->run, max, lap, 2, &sum);
     }
     if (n > 0) {
