@@ -70,9 +70,10 @@ static bool send_burst(struct stress *s)
     for (; i < BURST && s->next < s->messages && carrier_ready(c, 0, 0); i++) {
         uint64_t h = hash_u64(s->next);
         size_t len = len_of(h);
-        struct carrier_message m = {.kind = FRAME_KIND_USER, .stream = (uint32_t)(h & 7),
-                                    .a = s->next++, .b = fill(s->data, len, h), .data = s->data,
-                                    .len = len};
+        uint8_t flags = (h >> 8 & 3) == 0 ? CARRIER_NOW : 0; /* small ones are posted */
+        struct carrier_message m = {.kind = FRAME_KIND_USER, .flags = flags,
+                                    .stream = (uint32_t)(h & 7), .a = s->next++,
+                                    .b = fill(s->data, len, h), .data = s->data, .len = len};
         carrier_send(c, 0, 0, &m);
     }
     return i > 0;
