@@ -649,6 +649,7 @@ static void run_op(struct op *op)
     ASSERT(op->engine->stepping && op->class != NULL);
     struct dataflow *dataflow = op->dataflow;
     dataflow->active[op->index / 64] &= ~(1ULL << (op->index % 64));
+    op->engine->longest = 0;
     if (op->class->work(op)) {
         dataflow->active[op->index / 64] |= 1ULL << (op->index % 64);
     }
@@ -656,6 +657,7 @@ static void run_op(struct op *op)
     op->busy_ns += now - op->engine->clock_ns;
     op->engine->clock_ns = now;
     op->schedules++;
+    op->longest = op->engine->longest > op->longest ? op->engine->longest : op->longest;
     fuel_spend(op->engine, 16);
     check_memory(dataflow);
 }
@@ -818,6 +820,7 @@ static void dataflow_stats(const struct dataflow *dataflow,
             .batches = op->batches,
             .schedules = op->schedules,
             .busy_ns = op->busy_ns,
+            .longest = op->longest,
             .arranged_rows = op->arranged_rows,
             .arranged_bytes = op->account.bytes,
             .dataflow_bytes = dataflow->account.bytes,

@@ -151,6 +151,7 @@ struct engine_operator_stats {
     const char *op;
     uint64_t rows_in, rows_out, batches;
     uint64_t schedules, busy_ns; /* how often it was run, and for how long */
+    uint32_t longest; /* units of work (about a row each) it has done at once, at most */
     uint64_t arranged_rows, arranged_bytes; /* held by its state */
     uint64_t dataflow_bytes; /* by all of the dataflow: states, and batches under way */
 };

@@ -95,6 +95,7 @@ struct op {
     struct account account;         /* of the operator's state */
     uint64_t arranged_rows;
     uint64_t rows_in, rows_out, batches, schedules, busy_ns;
+    uint32_t longest; /* units of its longest undivided action */
 };
 
 /* A rendered plan. Freed outside of steps, when dropped and no importer is left. */
@@ -156,6 +157,7 @@ struct engine {
     uint64_t deadline_us;
     uint64_t clock_ns; /* within a step: when the last operator ended, and so the next began */
     uint32_t spent, next_check; /* units of this step */
+    uint32_t longest;           /* units spent at once by the operator that runs */
     bool exhausted;
     struct batch_split *split; /* of routing, as the rest: NULL until a chunk was divided */
     uint64_t *hashes;
@@ -172,6 +174,7 @@ bool engine_check_fuel(struct engine *engine);
 static inline bool fuel_spend(struct engine *engine, uint32_t n)
 {
     engine->spent += n;
+    engine->longest = n > engine->longest ? n : engine->longest;
     return engine->spent >= engine->next_check ? engine_check_fuel(engine) : engine->exhausted;
 }
 

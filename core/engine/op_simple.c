@@ -7,6 +7,15 @@
 #include "core/engine/arrange.h"
 #include "core/engine/engine_internal.h"
 
+enum { SLICE_ROWS = 2048 }; /* of a chunk an mfp does at once; a multiple of 64 */
+
+/* An mfp's program, and how far it is. */
+struct mfp_op {
+    struct mfp_prog *prog;
+    uint32_t row;            /* of the first queued chunk, to go on from */
+    struct batch_col cols[]; /* of a slice */
+};
+
 /* ---- source ---------------------------------------------------------------------------------- */
 
 /*
@@ -63,7 +72,7 @@ const bool *source_reads(struct op *op)
     for (size_t u = 0; u < op->users_len; u++) {
         const struct op *user = op->users[u].op;
         bool mfp = user->node != NULL && user->node->op == PLAN_MFP;
-        const bool *reads = mfp ? mfp_prog_reads(user->state) : NULL;
+        const bool *reads = mfp ? mfp_prog_reads(((struct mfp_op *)user->state)->prog) : NULL;
         for (uint32_t c = 0; c < op->cols; c++) {
             source->reads[c] |= !mfp || reads[c];
         }
@@ -199,12 +208,6 @@ void op_make_constant(struct op *op)
 
 /* ---- mfp ------------------------------------------------------------------------------------- */
 
-/* Takes the next ok chunk of a port, in order of arrival; NULL when there is none. */
-static struct chunk *next_chunk(struct chunk_list *list, size_t *at)
-{
-    return *at < list->chunks_len ? list->chunks[(*at)++] : NULL;
-}
-
 /* Forgets the first at chunks, already consumed. */
 static void drop_consumed(struct chunk_list *list, size_t at)
 {
@@ -215,22 +218,35 @@ static void drop_consumed(struct chunk_list *list, size_t at)
     }
 }
 
+/* The next rows of a chunk; true when those were the last. */
+static bool mfp_slice(struct op *op, const struct chunk *chunk)
+{
+    struct mfp_op *mfp = op->state;
+    const struct batch *b = &chunk->batch;
+    uint32_t left = b->rows - mfp->row;
+    struct batch slice;
+    batch_slice(b, mfp->row, left < SLICE_ROWS ? left : (uint32_t)SLICE_ROWS, mfp->cols, &slice);
+    mfp_run(mfp->prog, &slice, op_ok(op), op_err(op));
+    fuel_spend(op->engine, slice.rows);
+    mfp->row += slice.rows;
+    return mfp->row == b->rows;
+}
+
 /*
- * Work stops between chunks, so up to OUT_ROWS rows are done beyond the fuel. The frontier moves
- * only once every queued chunk is through.
+ * Work stops between slices of a chunk. The frontier moves only once every queued chunk is through.
  */
 static bool mfp_work(struct op *op)
 {
     ASSERT(op->ports_len == 1 && op->state != NULL);
+    struct mfp_op *mfp = op->state;
     struct chunk_list *list = &op->ports[0].ok;
-    struct chunk *chunk;
     size_t at = 0;
-    bool full = false;
     op_forward_errors(op);
-    while (!full && (chunk = next_chunk(list, &at)) != NULL) {
-        mfp_run(op->state, &chunk->batch, op_ok(op), op_err(op));
-        full = fuel_spend(op->engine, chunk->batch.rows);
-        chunk_unref(chunk);
+    while (!op->engine->exhausted && at < list->chunks_len) {
+        if (mfp_slice(op, list->chunks[at])) {
+            chunk_unref(list->chunks[at++]);
+            mfp->row = 0;
+        }
         if (batch_builder_rows(op_ok(op)) >= OUT_ROWS ||
             batch_builder_size(op_ok(op)) >= OUT_BYTES) {
             op_flush(op);
@@ -246,7 +262,9 @@ static bool mfp_work(struct op *op)
 
 static void mfp_release(struct op *op)
 {
-    mfp_prog_free(op->state);
+    struct mfp_op *mfp = op->state;
+    mfp_prog_free(mfp->prog);
+    free(mfp);
 }
 
 /* The compiled program holds scratch memory: one per operator, so that workers share nothing. */
@@ -255,7 +273,9 @@ void op_make_mfp(struct op *op)
     static const struct op_class class = {"map/filter/project", mfp_work, mfp_release};
     const char *context = op->dataflow->plan->name != NULL ? op->dataflow->plan->name : "";
     op->class = &class;
-    op->state = mfp_compile(&op->node->mfp, op->ports[0].kinds, context);
+    struct mfp_op *mfp = mem_zalloc(sizeof(*mfp) + op->ports[0].cols * sizeof(mfp->cols[0]));
+    mfp->prog = mfp_compile(&op->node->mfp, op->ports[0].kinds, context);
+    op->state = mfp;
 }
 
 /* ---- union and negate ------------------------------------------------------------------------ */

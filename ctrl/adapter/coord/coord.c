@@ -191,8 +191,8 @@ void coord_drop_item(struct coord *coord, const struct catalog_item *item)
 /* ---- ticks ----------------------------------------------------------------------------------- */
 
 /*
- * With very many views a tick is no small thing, so ticks become rare: they take about half of a
- * CPU at most while the environment is busy, and a fiftieth when it is idle.
+ * With very many views a tick is no small thing, so ticks nobody waits for become rare: they take
+ * about half of a CPU at most while the environment is busy, and a fiftieth when it is idle.
  */
 static uint64_t pace_of(const struct coord *coord, bool busy)
 {
@@ -220,20 +220,24 @@ static void on_tick(struct io_timer *timer)
     if (catalog_count(coord->catalog, CATALOG_TABLE) > 0) {
         controller_advance_tables(coord->controller, oracle_close_time(coord->oracle));
     }
-    io_timer_start(coord->loop, timer, now + pace_of(coord, now < coord->busy_until_us));
+    coord->next_tick_us = now + pace_of(coord, now < coord->busy_until_us);
+    io_timer_start(coord->loop, timer, coord->next_tick_us);
 }
 
+/* Whoever says so may wait for a tick: the next one comes as soon as ticks may. */
 void coord_busy(struct coord *coord)
 {
     uint64_t now = io_now_us(coord->loop);
-    bool was = now < coord->busy_until_us;
     coord->busy_until_us = now + COORD_BUSY_US;
-    if (coord->started) {
-        controller_wake(coord->controller); /* quiet sources advance closely, too */
+    if (!coord->started) {
+        return;
     }
-    if (!was && coord->started) { /* the tick armed may be an idle one */
-        uint64_t next = coord->ticked_us + pace_of(coord, true);
-        io_timer_start(coord->loop, &coord->tick, next > now ? next : now);
+    controller_wake(coord->controller); /* quiet sources advance closely, too */
+    uint64_t next = coord->ticked_us + coord->config.tick_us;
+    next = next > now ? next : now;
+    if (next < coord->next_tick_us) {
+        coord->next_tick_us = next;
+        io_timer_start(coord->loop, &coord->tick, next);
     }
 }
 

@@ -200,6 +200,7 @@ struct coord {
     struct writer writer;
     struct io_timer tick;
     uint64_t ticked_us;     /* when it last fired */
+    uint64_t next_tick_us; /* when the tick is armed for */
     uint64_t busy_until_us; /* ticks come closely until then */
     struct io_timer compaction;
     bool started; /* the controllers know everything the catalog holds */

@@ -560,6 +560,71 @@ static void test_snapshot_in_pieces(void)
     replica_free(r);
 }
 
+/* ---- steps ----------------------------------------------------------------------------------- */
+
+enum { STEPS_ROWS = 100000, STEP_UNITS = 8192 };
+
+static void check_steps(void *arg, const struct engine_operator_stats *stats)
+{
+    CU_ASSERT(stats->longest <= STEP_UNITS);
+    if (stats->longest > STEP_UNITS) {
+        fprintf(stderr, "%s: %u units at once\n", stats->op, stats->longest);
+    }
+    *(uint32_t *)arg += stats->longest > 0;
+}
+
+/* Every other row is the same one; the others are there once. */
+static void feed_steps(struct replica *r)
+{
+    struct row *rows = mem_alloc(STEPS_ROWS * sizeof(*rows));
+    for (int64_t i = 0; i < STEPS_ROWS; i++) {
+        rows[i] = (struct row){i % 2 == 0 ? 0 : i, 1, 3, 1};
+    }
+    feed_to(r, BASE, rows, STEPS_ROWS, 3, 4);
+    free(rows);
+}
+
+/*
+ * No operator does more than so much at once, however much comes in one chunk, is complete at one
+ * time, is equal, or is asked for: programs, consolidation, indexes, sorted answers, all of it.
+ */
+static void test_steps(void)
+{
+    static const uint8_t kinds3[] = {TYPE_INT8, TYPE_INT8, TYPE_INT8};
+    struct replica *r = replica(1);
+    replica_register(r, EXPORT_SUBSCRIBE, kinds3, 3);
+    struct spec spec = {.id = BASE, .as_of = 3, .divide = true, .index = true,
+                        .subscribe = EXPORT_SUBSCRIBE};
+    CU_ASSERT_FATAL(create(r, &spec) == ERR_OK);
+    feed_steps(r);
+    replica_settle(r);
+    const struct output *output = &r->worker[0].outputs[0];
+    for (uint32_t i = 0; i < r->worker[0].outputs_len; i++) {
+        output = r->worker[0].outputs[i].export_id == EXPORT_SUBSCRIBE ? &r->worker[0].outputs[i]
+                                                                       : output;
+    }
+    CU_ASSERT_EQUAL(batch_builder_rows(output->ok), STEPS_ROWS / 2 + 1);
+    CU_ASSERT(output->calls > 1 && output->upper == 4);
+    struct plan_order order[] = {{.col = 1, .desc = true}, {.col = 0, .desc = true}};
+    struct engine_peek ask = {.peek_id = 1, .index_id = EXPORT_INDEX, .time = 3, .limit = -1,
+                              .order = order, .order_len = 2};
+    struct peek_result *peek = replica_peek(r, &ask, kinds3, 3);
+    replica_settle(r);
+    CU_ASSERT_EQUAL_FATAL(peek->answers, 1);
+    struct view view = view_of(peek->rows, 3);
+    CU_ASSERT_EQUAL_FATAL(view.batch.rows, STEPS_ROWS / 2 + 1);
+    for (uint32_t i = 1; i < view.batch.rows; i++) {
+        const int64_t *a = view.batch.col[0].values;
+        CU_ASSERT(a[i - 1] > a[i]);
+    }
+    CU_ASSERT_EQUAL(batch_diff(&view.batch, view.batch.rows - 1), STEPS_ROWS / 2);
+    view_free(&view);
+    uint32_t counted = 0;
+    engine_stats(r->worker[0].engine, check_steps, &counted);
+    CU_ASSERT(counted >= 3); /* program, index, subscription */
+    replica_free(r);
+}
+
 /* ---- failures -------------------------------------------------------------------------------- */
 
 static void test_bad_input(void)
@@ -1307,5 +1372,6 @@ static const struct test_case cases[] = {
     {"forget", test_forget},
     {"hostile_payloads", test_hostile_payloads},
     {"topk_many", test_topk_many},
+    {"steps", test_steps},
 };
 TEST_SUITE("core/engine", cases)
