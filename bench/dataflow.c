@@ -328,9 +328,9 @@ static void worker_run(struct worker *worker, uint64_t time)
         for (uint32_t from = 0; from < worker->bench->workers; from++) {
             postbox_receive(&worker->in[from], on_message, worker);
         }
-        uint64_t start = timed ? machine_now_ns() : 0;
+        uint64_t start = timed ? machine_cpu_ns() : 0;
         engine_step(worker->engine);
-        uint64_t ns = timed ? machine_now_ns() - start : 0;
+        uint64_t ns = timed ? machine_cpu_ns() - start : 0;
         worker->step_ns = ns > worker->step_ns ? ns : worker->step_ns;
     }
 }

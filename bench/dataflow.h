@@ -21,7 +21,7 @@ void dataflow_bench_free(struct dataflow_bench *bench);
 void dataflow_bench_prepare(struct dataflow_bench *bench, const struct update *updates, size_t len);
 void dataflow_bench_run(struct dataflow_bench *bench);
 struct outcome dataflow_bench_outcome(const struct dataflow_bench *bench);
-/* Nanoseconds, since it was last asked for. */
+/* Nanoseconds of CPU, since it was last asked for. */
 uint64_t dataflow_bench_longest_step(struct dataflow_bench *bench);
 /* Bytes the engines hold. */
 uint64_t dataflow_bench_memory(const struct dataflow_bench *bench);

@@ -52,6 +52,15 @@ static inline uint64_t machine_now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Nanoseconds this thread has had a CPU for: what others do on it does not count. A call of the
+ * kernel. */
+static inline uint64_t machine_cpu_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 /* Tells the CPU that this is a spinning loop. */
 static inline void machine_relax(void)
 {
