@@ -16,6 +16,7 @@
  *
  * One owner, one thread.
  */
+#include "core/base/hash.h"
 #include "core/data/batch_internal.h"
 
 enum {
@@ -28,6 +29,7 @@ struct batch_merge {
     uint8_t *kinds;
     uint32_t cols;
     enum merge_phase phase;
+    bool one_time;          /* else times take part in the hashes */
     bool words;             /* records, not references */
     uint64_t time;          /* of all records */
     const struct batch *const *in;
@@ -88,7 +90,7 @@ void batch_merge_begin(struct batch_merge *m, const struct batch *const *in, siz
     ASSERT(m->phase == MERGE_DONE && m->records == NULL && m->refs == NULL);
     m->in = in;
     m->in_len = in_len;
-    m->words = one_time;
+    m->words = m->one_time = one_time;
     m->rows = 0;
     for (size_t i = 0; i < in_len; i++) {
         ASSERT(in[i]->cols == m->cols && in[i]->rows > 0);
@@ -131,6 +133,9 @@ static void deal(struct batch_merge *m, const struct batch *b, uint32_t first, u
         batch_slice(b, first, n, cols, &slice);
         batch_hash_columns(&slice, NULL, 0, false, hashes);
         free(cols);
+        for (uint32_t i = 0; i < n && !m->one_time; i++) {
+            hashes[i] = hash_combine(hashes[i], batch_time(&slice, i));
+        }
         for (uint32_t i = 0; i < n; i++) {
             m->ends[part_of(m, hashes[i])]++;
         }

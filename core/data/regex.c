@@ -1,7 +1,10 @@
 /* See regex.h. */
 #include "core/data/regex.h"
 
-enum { MATCH_STEPS_MAX = 10 * 1000 * 1000 }; /* about 0.1 s */
+enum {
+    MATCH_STEPS_MAX = 10 * 1000 * 1000, /* about 0.1 s */
+    MATCH_KIB_MAX = 128 * 1024,         /* PCRE2's own bound is 20 GB */
+};
 
 static bool is_set(const struct regex *re, struct slice pattern, uint32_t options)
 {
@@ -33,6 +36,7 @@ bool regex_set(struct regex *re, struct slice pattern, uint32_t options,
         re->context = pcre2_match_context_create(NULL);
         ASSERT(re->context != NULL);
         pcre2_set_match_limit(re->context, MATCH_STEPS_MAX);
+        pcre2_set_heap_limit(re->context, MATCH_KIB_MAX);
     }
     int error;
     PCRE2_SIZE at;

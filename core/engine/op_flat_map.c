@@ -25,7 +25,7 @@ struct flat_map {
     uint32_t row;
     int64_t ordinal;
     size_t keep_bytes;   /* of the row at hand, as far as they are many: variable ones */
-    size_t out_bytes;    /* of the kept columns put out since the last flush */
+    size_t out_bytes;    /* likewise, put out since the last flush */
 };
 
 static void flat_map_release(struct op *op)
@@ -95,7 +95,10 @@ static void put_row(struct op *op, const struct batch *b, struct datum ordinal)
         batch_builder_datum(out, col++, &state->keep[c]);
     }
     for (uint32_t c = 0; c < state->given_len; c++) {
-        batch_builder_datum(out, col++, &state->given[c]);
+        const struct datum *d = &state->given[c];
+        bool variable = type_is_variable((enum type_kind)op->kinds[col]) && !d->null;
+        state->out_bytes += variable ? d->len : 0;
+        batch_builder_datum(out, col++, d);
     }
     if (op->node->flat_map.ordinality) {
         batch_builder_datum(out, col++, &ordinal);
@@ -103,7 +106,7 @@ static void put_row(struct op *op, const struct batch *b, struct datum ordinal)
     ASSERT(col == op->cols);
     batch_builder_end_row(out, batch_time(b, state->row), batch_diff(b, state->row));
     state->out_bytes += state->keep_bytes;
-    if (state->out_bytes >= OUT_BYTES) { /* a long value repeated: op_row_done looks too seldom */
+    if (state->out_bytes >= OUT_BYTES) { /* long values: op_row_done looks too seldom */
         op_flush(op);
         state->out_bytes = 0;
     }
@@ -120,11 +123,12 @@ static void put_error(struct op *op, const struct batch *b, err_t err)
     err_free(err);
 }
 
-/* What is left of the row; true when the fuel is spent before it is through. */
+/* What is left of the row, or a part of it: true when the fuel is spent. */
 static bool expand_row(struct op *op, const struct batch *b)
 {
     struct flat_map *state = op->state;
-    while (state->open) {
+    bool spent = false;
+    while (state->open && !spent) {
         bool more;
         err_t err = next_given(op, &more);
         if (err != ERR_OK) {
@@ -139,25 +143,25 @@ static bool expand_row(struct op *op, const struct batch *b)
             }
             state->open = false;
         }
-        if (fuel_spend(op->engine, 1) && state->open) {
-            return true;
-        }
+        spent = fuel_spend(op->engine, 1);
     }
-    return false;
+    return spent;
 }
 
 /* Goes on where it stopped; true when the fuel is spent before the chunk is through. */
 static bool expand_chunk(struct op *op, const struct batch *b)
 {
     struct flat_map *state = op->state;
-    for (; state->row < b->rows; state->row++) {
-        if (!state->open) {
-            if (batch_diff(b, state->row) == 0) {
-                continue;
+    while (state->row < b->rows) {
+        bool spent = false;
+        if (state->open || batch_diff(b, state->row) != 0) {
+            if (!state->open) {
+                open_row(op, b);
             }
-            open_row(op, b);
+            spent = expand_row(op, b);
         }
-        if (expand_row(op, b)) {
+        state->row += state->open ? 0 : 1;
+        if (spent && state->row < b->rows) {
             return true;
         }
     }
@@ -172,9 +176,11 @@ static bool flat_map_work(struct op *op)
     struct flat_map *state = op->state;
     struct chunk_list *list = &op->ports[0].ok;
     size_t done = 0;
+    bool spent = false;
     op_forward_errors(op);
-    while (done < list->chunks_len && !expand_chunk(op, &list->chunks[done]->batch)) {
+    while (!spent && done < list->chunks_len && !expand_chunk(op, &list->chunks[done]->batch)) {
         chunk_unref(list->chunks[done++]);
+        spent = op->engine->exhausted;
     }
     list->chunks_len -= done;
     if (done > 0) {

@@ -25,6 +25,16 @@ static void drop_open(struct wheel *wheel, struct wheel_slot *slot)
     slot->open_bytes = 0;
 }
 
+static void merge_free(struct wheel *wheel, struct wheel_merge *m)
+{
+    batch_merge_free(m->merge);
+    batch_builder_free(m->builder);
+    chunk_list_free(&m->from);
+    free(m->views);
+    account_add(wheel->account, -(int64_t)m->bytes);
+    *m = (struct wheel_merge){0};
+}
+
 void wheel_free(struct wheel *wheel)
 {
     for (uint32_t l = 0; l < WHEEL_LEVELS; l++) {
@@ -34,6 +44,7 @@ void wheel_free(struct wheel *wheel)
         }
         free(wheel->slots[l]);
     }
+    merge_free(wheel, &wheel->tidied);
     chunk_list_free(&wheel->due);
     free(wheel->places);
     free(wheel->order);
@@ -65,29 +76,60 @@ static void count_signs(const struct batch *b, const uint32_t *sel, uint32_t n, 
     }
 }
 
-/* Opposites of a run of chunks vanish; what is left is pushed to out. */
-static void consolidate_run(struct wheel *wheel, struct chunk **chunks, size_t n,
-                            struct chunk_list *out)
+static void push_built(struct wheel *wheel, struct batch_builder *builder, struct chunk_list *out)
 {
-    ASSERT(n > 0);
-    const struct batch **views = mem_alloc(n * sizeof(views[0]));
-    struct batch_builder *builder = batch_builder_new(wheel->kinds, wheel->cols);
-    for (size_t i = 0; i < n; i++) {
-        views[i] = &chunks[i]->batch;
-    }
-    batch_consolidate(views, n, 0, builder);
     struct chunk *chunk = chunk_from_builder(builder, wheel->cols, wheel->account);
     if (chunk != NULL) {
         chunk_list_push(out, chunk);
     }
-    for (size_t i = 0; i < n; i++) {
-        chunk_unref(chunks[i]);
+}
+
+/* Takes the chunks. */
+static void merge_begin(struct wheel *wheel, struct chunk_list from, struct wheel_merge *m)
+{
+    ASSERT(m->merge == NULL && from.chunks_len > 0);
+    *m = (struct wheel_merge){.from = from};
+    m->views = mem_alloc(from.chunks_len * sizeof(m->views[0]));
+    for (size_t i = 0; i < from.chunks_len; i++) {
+        m->views[i] = &from.chunks[i]->batch;
     }
+    m->builder = batch_builder_new(wheel->kinds, wheel->cols);
+    m->merge = batch_merge_new(wheel->kinds, wheel->cols);
+    batch_merge_begin(m->merge, m->views, from.chunks_len, false);
+    m->bytes = batch_merge_bytes(m->merge);
+    account_add(wheel->account, (int64_t)m->bytes);
+}
+
+/* What is left of the chunks goes to out, little by little; false: all of it has. */
+static bool merge_step(struct wheel *wheel, struct wheel_merge *m, struct chunk_list *out,
+                       uint32_t *rows)
+{
+    bool more = batch_merge_step(m->merge, m->builder, rows);
+    if (!more || batch_builder_rows(m->builder) >= WHEEL_CHUNK_ROWS) {
+        push_built(wheel, m->builder, out);
+    }
+    if (!more) {
+        merge_free(wheel, m);
+    }
+    return more;
+}
+
+/* The same at once, for few. */
+static void merge_few(struct wheel *wheel, struct chunk_list *from, struct chunk_list *out)
+{
+    const struct batch **views = mem_alloc((from->chunks_len + 1) * sizeof(views[0]));
+    struct batch_builder *builder = batch_builder_new(wheel->kinds, wheel->cols);
+    for (size_t i = 0; i < from->chunks_len; i++) {
+        views[i] = &from->chunks[i]->batch;
+    }
+    batch_consolidate(views, from->chunks_len, 0, builder);
+    push_built(wheel, builder, out);
+    chunk_list_free(from);
     batch_builder_free(builder);
     free(views);
 }
 
-/* In runs of WHEEL_TIDY_ROWS: see the head of wheel.h. */
+/* Seldom: see is_untidy. */
 static void consolidate_slot(struct wheel *wheel, struct wheel_slot *slot)
 {
     close_slot(wheel, slot);
@@ -95,14 +137,15 @@ static void consolidate_slot(struct wheel *wheel, struct wheel_slot *slot)
     uint64_t before = slot->plus + slot->minus;
     slot->closed = (struct chunk_list){0};
     slot->plus = slot->minus = 0;
-    for (size_t from = 0, to = 0; from < old.chunks_len; from = to) {
-        uint64_t rows = 0;
-        while (to < old.chunks_len && (to == from || rows < WHEEL_TIDY_ROWS)) {
-            rows += old.chunks[to++]->batch.rows;
+    if (before <= WHEEL_TIDY_ROWS) {
+        merge_few(wheel, &old, &slot->closed);
+    } else {
+        struct wheel_merge m = {0};
+        uint32_t rows;
+        merge_begin(wheel, old, &m);
+        while (merge_step(wheel, &m, &slot->closed, &rows)) {
         }
-        consolidate_run(wheel, old.chunks + from, to - from, &slot->closed);
     }
-    free(old.chunks); /* the chunks were given back run by run */
     for (size_t i = 0; i < slot->closed.chunks_len; i++) {
         const struct batch *b = &slot->closed.chunks[i]->batch;
         count_signs(b, NULL, b->rows, &slot->plus, &slot->minus);
@@ -231,12 +274,17 @@ static bool open_slot(struct wheel *wheel, uint64_t upper)
         return false;
     }
     struct wheel_slot *slot = &wheel->slots[level][digit];
-    if (slot->plus > 0 && slot->minus > 0) {
-        consolidate_slot(wheel, slot);
-    }
+    bool mixed = slot->plus > 0 && slot->minus > 0;
+    uint64_t rows = slot->plus + slot->minus;
     close_slot(wheel, slot);
-    wheel->due = slot->closed;
-    wheel->rows -= slot->plus + slot->minus;
+    wheel->rows -= rows;
+    if (mixed && rows > WHEEL_TIDY_ROWS) {
+        merge_begin(wheel, slot->closed, &wheel->tidied);
+    } else if (mixed) {
+        merge_few(wheel, &slot->closed, &wheel->due);
+    } else {
+        wheel->due = slot->closed;
+    }
     *slot = (struct wheel_slot){0};
     wheel->used[level] &= ~(1ULL << digit);
     wheel->base = upper <= high ? upper : high;
@@ -275,6 +323,10 @@ bool wheel_turn(struct wheel *wheel, uint64_t upper, struct chunk **out, uint32_
     *out = NULL;
     *rows = 0;
     ASSERT(upper >= wheel->base);
+    if (wheel->tidied.merge != NULL) {
+        merge_step(wheel, &wheel->tidied, &wheel->due, rows);
+        return true;
+    }
     if (wheel->due.chunks_len > 0) {
         struct chunk *chunk = wheel->due.chunks[--wheel->due.chunks_len];
         *rows = chunk->batch.rows;

@@ -12,8 +12,7 @@
  * update moves down at most once a level, a column at a time; rows of words are words throughout.
  *
  * An update and its opposite cancel when the opposites of a slot are a quarter of it, so that
- * deleting everything leaves nothing. That is looked for among WHEEL_TIDY_ROWS at once: opposites
- * that lie further apart in a slot meet when they come to lower levels.
+ * deleting everything leaves nothing, and when the base comes into the slot's range: then in steps.
  *
  * One thread: the engine's.
  */
@@ -27,7 +26,7 @@ enum {
     WHEEL_SLOTS = 1 << WHEEL_BITS,
     WHEEL_LEVELS = 64 / WHEEL_BITS + 1,
     WHEEL_CHUNK_ROWS = 4096,     /* a slot's open batch is closed with as many */
-    WHEEL_TIDY_ROWS = 1 << 17,
+    WHEEL_TIDY_ROWS = 1 << 15,   /* as many are consolidated at once, more in steps */
 };
 
 /* Updates of one range of times. */
@@ -39,6 +38,15 @@ struct wheel_slot {
     uint64_t opposed;           /* the lesser of both when opposites were last looked for */
 };
 
+/* Updates that are consolidated in steps. */
+struct wheel_merge {
+    struct batch_merge *merge;    /* NULL: there is none */
+    struct batch_builder *builder;
+    struct chunk_list from;
+    const struct batch **views;   /* of from */
+    uint64_t bytes;               /* accounted */
+};
+
 struct wheel {
     const uint8_t *kinds;
     uint32_t cols;
@@ -47,6 +55,7 @@ struct wheel {
     uint64_t rows;
     uint64_t used[WHEEL_LEVELS];             /* a bit per slot that has updates */
     struct wheel_slot *slots[WHEEL_LEVELS];  /* WHEEL_SLOTS each, or NULL */
+    struct wheel_merge tidied;               /* a slot taken out, before it is due */
     struct chunk_list due;                   /* of a slot taken out, to be placed or given out */
     uint16_t *places;                        /* of the rows being added */
     uint32_t *order;

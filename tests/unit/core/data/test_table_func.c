@@ -7,6 +7,7 @@
 #include "tests/unit/harness.h"
 
 #include <stdio.h>
+#include <sys/resource.h>
 
 static const struct table_func *find(const char *name, uint8_t args_len, uint8_t first)
 {
@@ -179,6 +180,40 @@ static void parts(void)
     }
 }
 
+/* A pattern and a text that make a match remember very much: PCRE2 would take gigabytes. */
+static void hungry_pattern(void)
+{
+    enum { GROUPS = 200, LETTERS = 1000000 };
+    const struct table_func *func = table_func_by_id(1);
+    for (uint32_t id = 2; strcmp(func->name, "regexp_matches") != 0; id++) {
+        func = table_func_by_id(id);
+    }
+    struct buf text = {0}, pattern = {0};
+    struct rusage usage;
+    struct datum row;
+    bool more;
+    for (uint32_t i = 0; i < LETTERS; i++) {
+        buf_append_byte(&text, 'a');
+    }
+    buf_append_str(&pattern, "(?:a");
+    for (uint32_t i = 0; i < GROUPS; i++) {
+        buf_append_str(&pattern, "|(x)");
+    }
+    buf_append_str(&pattern, ")*[cd]");
+    struct datum args[] = {{.s = buf_cstr(&text), .len = (uint32_t)text.len},
+                           {.s = buf_cstr(&pattern), .len = (uint32_t)pattern.len}};
+    struct table_call *call = table_call_new(func, TYPE_TEXT);
+    table_call_start(call, args);
+    err_t err = table_call_next(call, &row, &more);
+    CU_ASSERT_STRING_EQUAL(err_sqlstate(err), "2201B");
+    CU_ASSERT_EQUAL(getrusage(RUSAGE_SELF, &usage), 0);
+    CU_ASSERT(usage.ru_maxrss < 1024L * 1024); /* KiB */
+    err_free(err);
+    table_call_free(call);
+    buf_free(&text);
+    buf_free(&pattern);
+}
+
 static void arrays(void)
 {
     static const char *const items[] = {"", "a", "null", "a b", "x,y", "{}", "q\"\\", " "};
@@ -208,5 +243,5 @@ static void arrays(void)
 }
 
 static const struct test_case cases[] = {
-    {"series", series}, {"parts", parts}, {"arrays", arrays}};
+    {"series", series}, {"parts", parts}, {"hungry pattern", hungry_pattern}, {"arrays", arrays}};
 TEST_SUITE("core/data set-returning functions", cases)

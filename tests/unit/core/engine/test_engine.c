@@ -1221,6 +1221,34 @@ static void test_flat_map_in_steps(void)
     replica_free(r);
 }
 
+/* Nor are rows that give nothing taken all at once, in chunks large or small. */
+static void test_flat_map_of_nothing(void)
+{
+    enum { ROWS = 300000, CHUNK = 100000 };
+    struct replica *r = replica(1);
+    CU_ASSERT_FATAL(replica_create(r, make_series, NULL, part_at_0, 1) == ERR_OK);
+    struct row *rows = mem_zalloc(ROWS * sizeof(*rows));
+    for (uint32_t i = 0; i < ROWS; i++) {
+        rows[i] = (struct row){7, 0, 1, 1};
+    }
+    for (uint32_t i = 0; i < ROWS; i += CHUNK) {
+        feed_to(r, BASE, rows + i, CHUNK, 0, 0);
+    }
+    for (uint32_t i = 0; i < ROWS / 2; i++) {
+        feed_to(r, BASE, rows + i, 1, 0, 0);
+    }
+    uint32_t steps = 1;
+    while (engine_step(r->worker[0].engine)) {
+        steps++;
+    }
+    CU_ASSERT(steps > 6);
+    feed_to(r, BASE, NULL, 0, 0, 2);
+    replica_settle(r);
+    CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 1, NULL, 0));
+    replica_free(r);
+    free(rows);
+}
+
 /* ---- lookups in an index --------------------------------------------------------------------- */
 
 enum { LOOKUP_ROWS = 20000, READER = 31 };
@@ -1346,6 +1374,7 @@ static const struct test_case cases[] = {
     {"lookup_shares", test_lookup_shares},
     {"lookup_refused", test_lookup_refused},
     {"flat_map_in_steps", test_flat_map_in_steps},
+    {"flat_map_of_nothing", test_flat_map_of_nothing},
     {"exchange_large", test_exchange_large},
     {"input_rows", test_input_rows},
     {"window_floats", test_window_floats},

@@ -196,6 +196,66 @@ static void test_taken_back(void)
     tear_down(&w);
 }
 
+/* The first n of many updates at as many times, in pieces. */
+static void put_many(struct world *w, int64_t many, int64_t n, int64_t kinds_of_rows, int64_t diff)
+{
+    for (int64_t i = 0; i < n; i++) {
+        put(w, (1ULL << 40) + (uint64_t)(i * 7919 % many) * 1000, i % kinds_of_rows, diff);
+        if (i % 1000 == 999) {
+            add(w);
+            w->held_len = 0;
+        }
+    }
+}
+
+/* More rows than are consolidated at once, all different or alike but for their times, taken back
+ * in the order they came. */
+static void taken_back_later(int64_t kinds_of_rows)
+{
+    enum { ROWS = 8 * WHEEL_TIDY_ROWS / 1000 * 1000 };
+    struct world w;
+    set_up(&w, 3, 5);
+    put_many(&w, ROWS, ROWS, kinds_of_rows, -1);
+    CU_ASSERT_EQUAL(w.wheel.rows, ROWS);
+    put_many(&w, ROWS, ROWS, kinds_of_rows, 1);
+    CU_ASSERT_EQUAL(w.wheel.rows, 0);
+    CU_ASSERT_EQUAL(w.account.bytes, 0);
+    put_many(&w, ROWS, ROWS, kinds_of_rows, -1);
+    put_many(&w, ROWS, ROWS / 10 / 1000 * 1000, kinds_of_rows, 1);
+    struct chunk *out;
+    uint32_t rows;
+    uint64_t came = 0;
+    while (wheel_turn(&w.wheel, TIME_MAX, &out, &rows)) { /* in steps that are not long */
+        CU_ASSERT(rows <= WHEEL_TIDY_ROWS);
+        came += out != NULL ? out->batch.rows : 0;
+        chunk_unref(out);
+    }
+    CU_ASSERT_EQUAL(came, ROWS - ROWS / 10 / 1000 * 1000);
+    CU_ASSERT_EQUAL(w.account.bytes, 0);
+    tear_down(&w);
+}
+
+static void test_taken_back_later(void)
+{
+    taken_back_later(1 << 20);
+    taken_back_later(1);
+}
+
+/* Given up while a slot is consolidated. */
+static void test_given_up(void)
+{
+    struct world w;
+    struct chunk *out;
+    uint32_t rows;
+    set_up(&w, 4, 5);
+    put_many(&w, 100000, 100000, 7, -1);
+    put_many(&w, 100000, 1000, 7, 1);
+    for (int i = 0; i < 5; i++) {
+        CU_ASSERT(wheel_turn(&w.wheel, TIME_MAX, &out, &rows) && out == NULL);
+    }
+    tear_down(&w);
+}
+
 /* A window that moves along keeps its rows and no more. */
 static void test_bounded(void)
 {
@@ -221,6 +281,8 @@ static void test_bounded(void)
 static const struct test_case cases[] = {
     {"random", test_random},
     {"taken back", test_taken_back},
+    {"taken back later", test_taken_back_later},
+    {"given up", test_given_up},
     {"bounded", test_bounded},
 };
 TEST_SUITE("core/engine timing wheel", cases)
