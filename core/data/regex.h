@@ -1,7 +1,7 @@
 /*
  * Regular expressions: PCRE2 with PostgreSQL's flags. A regex keeps the last pattern it compiled,
  * so that a constant one is compiled once for each user. Patterns come from users and can be made
- * to backtrack without end: the number of steps is bounded, and their memory. Module-private; one thread.
+ * to backtrack without end: their steps and memory are bounded. Module-private; one thread.
  */
 #ifndef TAILRACE_CORE_DATA_REGEX_H
 #define TAILRACE_CORE_DATA_REGEX_H
@@ -29,7 +29,7 @@ enum { REGEX_MESSAGE_MAX = 160 };
 /* Compiles unless that is what it has; false: message says what is wrong with the pattern. */
 bool regex_set(struct regex *re, struct slice pattern, uint32_t options,
                char message[REGEX_MESSAGE_MAX]);
-/* The next match from a byte offset on: 1, 0, or -1 when it takes too many steps or too much memory. */
+/* The next match from a byte offset on: 1, 0, or -1 when it takes too much time or memory. */
 int regex_find(struct regex *re, struct slice s, size_t from);
 /* Flags as PostgreSQL's functions take them; false when one is unknown. *all: the flag g. */
 bool regex_flags(struct slice flags, uint32_t *options, bool *all);

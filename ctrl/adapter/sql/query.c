@@ -22,7 +22,7 @@
 #include "ctrl/adapter/sql/typing.h"
 
 /* Above it a constant is a dataflow's like any other rows. */
-enum { CONSTANT_ROWS_MAX = 100000 };
+enum { CONSTANT_ROWS_MAX = 100000, GIVEN_BYTES = 1024 };
 
 /*
  * stmt NULL: no text to refer to. Parameter types known so far are a beginning; analysis adds some.
@@ -146,23 +146,27 @@ static struct datum *next_row(struct arena *arena, struct rel *rel)
     return rel->rows + (size_t)len * rel->cols_len;
 }
 
-/* Appends a row of the functions behind a row's kept columns; texts are copied. */
-static void add_given(struct arena *arena, const struct rel *rel, const struct datum *from,
+/* Appends a row of the functions behind a row's kept columns; texts are copied. Returns the bytes
+ * they take. */
+static size_t add_given(struct arena *arena, const struct rel *rel, const struct datum *from,
                       const struct datum *given, struct rel *out)
 {
     struct datum *to = next_row(arena, out);
+    size_t bytes = 0;
     for (uint32_t c = 0; c < rel->cols_len; c++) {
         to[c] = c < rel->keys_len ? from[rel->cols[c]] : given[c - rel->keys_len];
         bool variable = type_is_variable((enum type_kind)rel->types[c].kind);
         if (c >= rel->keys_len && variable && !to[c].null) {
             to[c].s = arena_memdup(arena, to[c].s, to[c].len);
+            bytes += to[c].len;
         }
     }
     out->rows_len++;
+    return bytes;
 }
 
-/* The rows one input row gives; *most is how many more there may be, and -1 when that was not
- * enough. calls: of the functions, at their beginning. */
+/* The rows one input row gives; *most is how many more there may be, of which a long one counts as
+ * several, and less than 0 when that was not enough. calls: of the functions, at their start. */
 static err_t flat_row(struct arena *arena, const struct rel *rel, const struct datum *from,
                       struct table_call **calls, int64_t *most, struct rel *out)
 {
@@ -188,7 +192,7 @@ static err_t flat_row(struct arena *arena, const struct rel *rel, const struct d
             if (--*most < 0) {
                 return ERR_OK;
             }
-            add_given(arena, rel, from, given, out);
+            *most -= (int64_t)(add_given(arena, rel, from, given, out) / GIVEN_BYTES);
         }
     }
     return ERR_OK;

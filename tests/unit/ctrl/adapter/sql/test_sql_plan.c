@@ -115,6 +115,9 @@ static void flat_maps(void)
     PLAN("select t.a from t join generate_series(1, 9) g on g = t.a where g > 8",
          "Constant rows=1 (9)");
     PLAN("select count(*) from generate_series(1, 1000000) g", "FlatMap generate_series(");
+    /* Nor is what is little in number and long. */
+    PLAN("select count(*) from regexp_matches(repeat('a', 4000), '(?=(.*))', 'g')",
+         "FlatMap regexp_matches(");
     world_free(w);
 }
 
