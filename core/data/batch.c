@@ -366,8 +366,10 @@ static void copy_columns(const uint8_t *from, const bool *reads, uint8_t *to)
 {
     const struct batch_header *h = (const struct batch_header *)to;
     const struct batch_desc *desc = (const struct batch_desc *)(h + 1);
-    struct batch_layout layout = {
-        batch_align(sizeof(*h) + h->cols * sizeof(struct batch_desc))};
+    uint64_t frame = sizeof(*h) + h->cols * sizeof(struct batch_desc);
+    struct batch_layout layout = {batch_align(frame)};
+    /* The copy may be passed on as it is: no byte of it is what the memory held before. */
+    memset(to + frame, 0, layout.at - frame);
     for (uint32_t c = 0; c < h->cols; c++) {
         struct batch_desc place = desc[c];
         uint64_t start = layout.at;
