@@ -16,7 +16,7 @@ void k_array(struct call *c)
     struct buf text = {0}, out = {0};
     FOR_ROWS(c, i) {
         buf_clear(&out);
-        for (uint32_t k = 0; k < c->args_len; k++) {
+        for (uint32_t k = 0; k < c->args_len && out.len <= TEXT_BYTES_MAX; k++) {
             struct type type = type_of((enum type_kind)c->arg_kinds[k]);
             struct datum d;
             buf_append_byte(&out, k == 0 ? '{' : ',');
@@ -59,7 +59,7 @@ void k_string_to_array(struct call *c)
         }
         buf_clear(&out);
         table_call_start(call, args);
-        while (more) {
+        while (more && out.len <= TEXT_BYTES_MAX) { /* beyond it the row fails anyway */
             err_t err = table_call_next(call, &row, &more);
             ASSERT(err == ERR_OK); /* it has none */
             if (more) {

@@ -611,13 +611,15 @@ void engine_input_rows(struct engine *engine, uint64_t dataflow_id, uint32_t sou
 
 /* ---- running --------------------------------------------------------------------------------- */
 
-/* The lowest active operator, or NULL: inputs before users, so a change flows through in one go. */
-static struct op *next_active(struct dataflow *dataflow)
+/* The lowest active operator from one on, or NULL: inputs before users, so a change flows through
+ * in one go. */
+static struct op *next_active(struct dataflow *dataflow, uint32_t from)
 {
-    ASSERT(dataflow->ops != NULL);
-    for (uint32_t w = 0; w <= dataflow->ops_len / 64; w++) {
-        if (dataflow->active[w] != 0) {
-            uint32_t index = w * 64 + (uint32_t)__builtin_ctzll(dataflow->active[w]);
+    ASSERT(dataflow->ops != NULL && from <= dataflow->ops_len);
+    uint64_t mask = UINT64_MAX << (from % 64);
+    for (uint32_t w = from / 64; w <= dataflow->ops_len / 64; w++, mask = UINT64_MAX) {
+        if ((dataflow->active[w] & mask) != 0) {
+            uint32_t index = w * 64 + (uint32_t)__builtin_ctzll(dataflow->active[w] & mask);
             ASSERT(index < dataflow->ops_len);
             return &dataflow->ops[index];
         }
@@ -687,6 +689,10 @@ static void give_up(struct dataflow *dataflow)
     engine->config.host->failed(engine->config.ctx, id, err);
 }
 
+/*
+ * An operator that has more to do when the fuel is spent lets those behind it take what it gave,
+ * each once, before it goes on: else all of it would pile up in their ports.
+ */
 static void run_dataflow(struct dataflow *dataflow)
 {
     struct engine *engine = dataflow->engine;
@@ -694,22 +700,26 @@ static void run_dataflow(struct dataflow *dataflow)
     engine->ready_first = dataflow->ready_next;
     engine->ready_last = engine->ready_first == NULL ? NULL : engine->ready_last;
     dataflow->queued = true; /* activations from within need not queue it */
-    struct op *op = NULL;
+    uint32_t from = dataflow->behind;
     bool doomed = false;
+    dataflow->behind = 0;
     while (!engine->exhausted) {
         doomed = dataflow->dropped && dataflow->importers == 0;
-        op = next_active(dataflow);
+        struct op *op = next_active(dataflow, from);
+        from = op != NULL && from > 0 ? op->index + 1 : 0;
+        op = op != NULL ? op : next_active(dataflow, 0);
         if (op == NULL || dataflow->failed != ERR_OK || doomed) {
             break;
         }
         run_op(op);
+        dataflow->behind = engine->exhausted ? op->index + 1 : 0;
     }
     ASSERT(dataflow->queued && engine->stepping);
     dataflow->queued = false;
     if (dataflow->failed != ERR_OK) {
         give_up(dataflow);
-    } else if (!doomed && next_active(dataflow) != NULL) {
-        op_activate(next_active(dataflow));
+    } else if (!doomed && next_active(dataflow, 0) != NULL) {
+        op_activate(next_active(dataflow, 0));
     }
 }
 

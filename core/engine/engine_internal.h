@@ -115,6 +115,7 @@ struct dataflow {
     bool queued;         /* in the ready list */
     err_t failed;        /* first reason to give up */
     uint64_t *active;    /* a bit per operator */
+    uint32_t behind;     /* the next turn begins with an operator from here on, if one is active */
     struct dataflow *ready_next;
     struct account account;
 };

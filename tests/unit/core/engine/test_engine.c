@@ -1249,6 +1249,43 @@ static void test_flat_map_of_nothing(void)
     free(rows);
 }
 
+/* Of many rows one is wanted: the shorter series' only one. */
+static struct plan *make_filtered(void *arg)
+{
+    static const uint32_t args[] = {0, 1}, one[] = {1, 1}, cols[] = {2, 3};
+    const struct plan_table_call calls[] = {
+        {.func = series_id(), .args = (uint32_t *)args, .args_len = 2},
+        {.func = series_id(), .args = (uint32_t *)one, .args_len = 2}};
+    struct plan *p = plan_new();
+    p->id = BASE;
+    p->name = arena_strdup(&p->arena, "filtered");
+    uint32_t node = plan_source(p, 100, kinds2, 2);
+    node = plan_flat_map(p, node, calls, 2, false, false, 0);
+    node = plan_filter(p, node, 3, cols, 2);
+    plan_export_subscribe(p, EXPORT_SUBSCRIBE, node, true, FRONTIER_EMPTY);
+    (void)arg;
+    return p;
+}
+
+/* What an operator gives in many steps is taken meanwhile: it does not pile up in between. */
+static void test_flat_map_is_taken(void)
+{
+    enum { MANY = 3000000 };
+    struct replica *r = replica(1);
+    struct engine *engine = r->worker[0].engine;
+    uint64_t most = 0;
+    CU_ASSERT_FATAL(replica_create(r, make_filtered, NULL, part_at_0, 1) == ERR_OK);
+    feed_to(r, BASE, (struct row[]){{-MANY, 2, 1, 1}}, 1, 0, 2);
+    while (engine_step(engine)) {
+        most = engine_memory(engine) > most ? engine_memory(engine) : most;
+    }
+    CU_ASSERT(most < 16 * 1024 * 1024);
+    replica_settle(r);
+    CU_ASSERT(output_is(r, EXPORT_SUBSCRIBE, 1, (struct row[]){{-MANY, 2, 0, 1}}, 1));
+    CU_ASSERT_EQUAL(r->failures, 0);
+    replica_free(r);
+}
+
 /* ---- lookups in an index --------------------------------------------------------------------- */
 
 enum { LOOKUP_ROWS = 20000, READER = 31 };
@@ -1375,6 +1412,7 @@ static const struct test_case cases[] = {
     {"lookup_refused", test_lookup_refused},
     {"flat_map_in_steps", test_flat_map_in_steps},
     {"flat_map_of_nothing", test_flat_map_of_nothing},
+    {"flat_map_is_taken", test_flat_map_is_taken},
     {"exchange_large", test_exchange_large},
     {"input_rows", test_input_rows},
     {"window_floats", test_window_floats},
