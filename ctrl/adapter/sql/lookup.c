@@ -427,13 +427,17 @@ static struct rel *lookup(struct path *p, struct rel *of, uint32_t *keys, uint32
     return rel;
 }
 
-/* Predicates as soon as all their columns are there. */
-static void filter(struct path *p)
+/*
+ * Predicates as soon as all their columns are there; those that may fail at the end of the path
+ * (last), behind all others: then each path fails for the rows of the whole join, and errors that
+ * came by one path go by another.
+ */
+static void filter(struct path *p, bool last)
 {
     struct sxvec ready = {0};
     for (uint32_t i = 0; i < p->join->sx_len; i++) {
         bool *used = ARENA_ARRAY(p->arena, bool, p->join->cols_len + 1);
-        bool all = !p->applied[i];
+        bool all = !p->applied[i] && sx_can_fail(p->join->sx[i]) == last;
         sx_columns(p->join->sx[i], used);
         for (uint32_t c = 0; c < p->join->cols_len && all; c++) {
             all = !used[c] || p->at[c] != UINT32_MAX;
@@ -512,7 +516,7 @@ static void add_stage(struct expansion *e, struct path *p, uint32_t path, const 
     for (uint32_t c = 0; c < in->cols_len; c++) {
         p->at[p->base[step->input] + c] = width + c;
     }
-    filter(p);
+    filter(p, false);
     narrow(p);
 }
 
@@ -531,11 +535,12 @@ static struct rel *make_path(struct expansion *e, const struct rel *join, const 
     for (uint32_t c = 0; c < in->cols_len; c++) {
         p.at[base[path] + c] = c;
     }
-    filter(&p);
+    filter(&p, false);
     narrow(&p);
     for (uint32_t s = 0; s + 1 < join->inputs_len; s++) {
         add_stage(e, &p, path, &l->paths[path][s]);
     }
+    filter(&p, true);
     for (uint32_t c = 0; c < join->cols_len; c++) {
         if (need[c]) {
             ASSERT(p.at[c] < p.cur->cols_len);

@@ -288,6 +288,32 @@ static err_t refuse_marks(struct sql_script *script, const char *text, uint32_t 
     return ERR_OK;
 }
 
+/* Strings of a tree; constants are none. */
+static bool has_mark(void *arg, ProtobufCMessage *message)
+{
+    bool *found = arg;
+    const ProtobufCMessageDescriptor *d = message->descriptor;
+    for (unsigned i = 0; i < d->n_fields && !*found; i++) {
+        const ProtobufCFieldDescriptor *field = &d->fields[i];
+        if (field->type == PROTOBUF_C_TYPE_STRING &&
+            field->label != PROTOBUF_C_LABEL_REPEATED) {
+            const char *string = *(char **)((uint8_t *)message + field->offset);
+            *found = string != NULL && strchr(string, MARK) != NULL;
+        }
+    }
+    return !*found && d != &pg_query__a__const__descriptor;
+}
+
+/* U&"\0001" is a name with the mark that no byte of the text shows. */
+static err_t refuse_escaped(const char *text, pg_node *tree)
+{
+    bool found = false;
+    if (strcasestr(text, "u&\"") != NULL && tree != NULL) {
+        sql_tree_walk((ProtobufCMessage *)tree, has_mark, &found);
+    }
+    return found ? err_sql(ERR_INVALID, "42602", "a name holds an invalid byte") : ERR_OK;
+}
+
 static void hider_free(struct hider *h)
 {
     for (size_t i = 0; i < h->found_len; i++) {
@@ -301,7 +327,8 @@ err_t sql_parse_mutual(struct sql_script *script, const char *text, uint32_t len
 {
     TRY(refuse_marks(script, text, len));
     if (strcasestr(text, "mutually") == NULL) {
-        return parse(script, text, base, out);
+        TRY(parse(script, text, base, out));
+        return refuse_escaped(text, *out);
     }
     struct hider h = {.script = script, .base = base};
     h.text = arena_strndup(&script->arena, text, len);
@@ -310,6 +337,7 @@ err_t sql_parse_mutual(struct sql_script *script, const char *text, uint32_t len
     if (err == ERR_OK) {
         err = parse(script, h.text, base, out);
     }
+    err = err == ERR_OK ? refuse_escaped(text, *out) : err;
     if (err == ERR_OK) {
         sql_tree_walk((ProtobufCMessage *)*out, reveal, &h);
     }

@@ -213,86 +213,94 @@ static err_t check_form(struct az *az, const PgQuery__CommonTableExpr *def)
 
 /* ---- linear steps ---------------------------------------------------------------------------- */
 
-/* Does the relation hold a variable of the recursion? Views and finished queries are shared, but
- * steps are small. */
-static bool has_variable(const struct rel *rel, const struct recursion *r);
+/* A walk over a step. Views in it are shared many times over: each is looked into once. */
+struct step_walk {
+    const struct recursion *recursion;
+    bool distinct;       /* what comes of the step is made distinct */
+    const char *why;     /* what is not linear */
+    struct u64map known; /* rel -> has_variable, as 1 or 2 */
+};
 
-static bool sx_has_variable(const struct sx *sx, const struct recursion *r)
+static bool has_variable(struct step_walk *w, const struct rel *rel);
+
+static bool sx_has_variable(struct step_walk *w, const struct sx *sx)
 {
-    bool found = sx->sub != NULL && has_variable(sx->sub, r);
+    bool found = sx->sub != NULL && has_variable(w, sx->sub);
     for (uint32_t i = 0; i < sx->args_len && !found; i++) {
-        found = sx_has_variable(sx->args[i], r);
+        found = sx_has_variable(w, sx->args[i]);
     }
     return found;
 }
 
-static bool has_variable(const struct rel *rel, const struct recursion *r)
+static bool has_variable(struct step_walk *w, const struct rel *rel)
 {
-    ASSERT(rel != NULL && r != NULL);
-    bool found = rel->kind == REL_VARIABLE && rel->recursion == r;
+    ASSERT(rel != NULL && w->recursion != NULL);
+    uintptr_t known = (uintptr_t)u64map_get(&w->known, (uint64_t)(uintptr_t)rel);
+    if (known != 0) {
+        return known == 2;
+    }
+    bool found = rel->kind == REL_VARIABLE && rel->recursion == w->recursion;
     for (uint32_t i = 0; i < rel->inputs_len && !found; i++) {
-        found = has_variable(rel->inputs[i], r);
+        found = has_variable(w, rel->inputs[i]);
     }
     for (uint32_t i = 0; i < rel->sx_len && !found; i++) {
-        found = sx_has_variable(rel->sx[i], r);
+        found = sx_has_variable(w, rel->sx[i]);
     }
+    u64map_put(&w->known, (uint64_t)(uintptr_t)rel, (void *)(uintptr_t)(found ? 2 : 1));
     return found;
 }
 
-/*
- * Does the relation treat each row of the variable by itself? distinct: as sets, since what comes
- * of it is made distinct. *why: what does not.
- */
-static bool is_linear(const struct rel *rel, const struct recursion *r, bool distinct,
-                      const char **why)
+/* Does the relation treat each row of the variable by itself? When distinct: as sets. */
+static bool is_linear(struct step_walk *w, const struct rel *rel)
 {
-    ASSERT(has_variable(rel, r));
+    ASSERT(has_variable(w, rel));
     for (uint32_t i = 0; i < rel->sx_len; i++) {
-        if (sx_has_variable(rel->sx[i], r)) {
-            *why = "a subquery over the recursive query";
+        if (sx_has_variable(w, rel->sx[i])) {
+            w->why = "a subquery over the recursive query";
             return false;
         }
     }
     switch (rel->kind) {
     case REL_VARIABLE:
-        return rel->recursion == r;
+        return rel->recursion == w->recursion;
     case REL_MAP:
     case REL_FILTER:
     case REL_PROJECT:
     case REL_FLAT_MAP:
-        return is_linear(rel->inputs[0], r, distinct, why);
+        return is_linear(w, rel->inputs[0]);
     case REL_DISTINCT:
-        *why = "DISTINCT or UNION";
-        return distinct && is_linear(rel->inputs[0], r, distinct, why);
+        w->why = "DISTINCT or UNION";
+        return w->distinct && is_linear(w, rel->inputs[0]);
     case REL_REDUCE:
-        *why = rel->aggs_len > 0 ? "an aggregate" : "GROUP BY";
-        return distinct && rel->aggs_len == 0 && is_linear(rel->inputs[0], r, distinct, why);
+        w->why = rel->aggs_len > 0 ? "an aggregate" : "GROUP BY";
+        return w->distinct && rel->aggs_len == 0 && is_linear(w, rel->inputs[0]);
     case REL_JOIN: {
-        bool right = has_variable(rel->inputs[1], r);
-        *why = "an outer join";
+        bool right = has_variable(w, rel->inputs[1]);
+        bool both = right && has_variable(w, rel->inputs[0]); /* of one WITH, twice */
+        w->why = both ? "a join of the recursive query with itself" : "an outer join";
         bool allowed = rel->join == REL_JOIN_INNER || (rel->join == REL_JOIN_LEFT && !right);
-        return allowed && is_linear(rel->inputs[right ? 1 : 0], r, distinct, why);
+        return allowed && !both && is_linear(w, rel->inputs[right ? 1 : 0]);
     }
     case REL_UNION:
         for (uint32_t i = 0; i < rel->inputs_len; i++) {
-            *why = "a UNION with a query that is not recursive";
-            if (!has_variable(rel->inputs[i], r) ||
-                !is_linear(rel->inputs[i], r, distinct, why)) {
+            w->why = "a UNION with a query that is not recursive";
+            if (!has_variable(w, rel->inputs[i]) || !is_linear(w, rel->inputs[i])) {
                 return false;
             }
         }
         return true;
     case REL_SET: {
-        bool right = has_variable(rel->inputs[1], r);
-        *why = "EXCEPT or INTERSECT";
+        bool right = has_variable(w, rel->inputs[1]);
+        w->why = "EXCEPT or INTERSECT";
         bool plain = rel->set == REL_EXCEPT || rel->set == REL_INTERSECT;
-        return distinct && plain && is_linear(rel->inputs[right ? 1 : 0], r, distinct, why);
+        bool both = right && has_variable(w, rel->inputs[0]);
+        return w->distinct && plain && !both && is_linear(w, rel->inputs[right ? 1 : 0]);
     }
     case REL_GLOBAL:
-        *why = "an aggregate";
+        w->why = "an aggregate";
         return false;
     default:
-        *why = rel->kind == REL_WINDOW ? "a window function"
+        w->why = rel->kind == REL_WINDOW ? "a window function"
                : rel->kind == REL_TOPK ? "LIMIT or DISTINCT ON"
                                        : "a recursion within it";
         return false;
@@ -314,18 +322,17 @@ static bool find_aggregate(void *arg, ProtobufCMessage *message)
     return true;
 }
 
-static err_t check_linear(struct az *az, const PgQuery__CommonTableExpr *def,
-                          const struct rel *step, const struct recursion *r, bool distinct)
+static err_t check_step(struct az *az, const PgQuery__CommonTableExpr *def, struct step_walk *w,
+                       const struct rel *step)
 {
-    const char *why = "";
-    if (!has_variable(step, r)) {
+    if (!has_variable(w, step)) {
         return AZ_UNSUPPORTED(az, def->location, "the reference of query \"%s\" to itself stands "
                               "where it is not supported", def->ctename);
     }
-    if (is_linear(step, r, distinct, &why)) {
+    if (is_linear(w, step)) {
         return ERR_OK;
     }
-    if (strcmp(why, "an aggregate") == 0) {
+    if (strcmp(w->why, "an aggregate") == 0) {
         int location = -1;
         sql_tree_walk((ProtobufCMessage *)def->ctequery->select_stmt->rarg, find_aggregate,
                       &location);
@@ -333,10 +340,19 @@ static err_t check_linear(struct az *az, const PgQuery__CommonTableExpr *def,
                       "aggregate functions are not allowed in a recursive query's recursive term");
     }
     return err_hint(AZ_UNSUPPORTED(az, def->location,
-                                   "%s in the recursive term of query \"%s\" is not supported", why,
-                                   def->ctename),
+                                   "%s in the recursive term of query \"%s\" is not supported",
+                                   w->why, def->ctename),
                     "WITH MUTUALLY RECURSIVE takes any query, which it evaluates until nothing "
                     "changes.");
+}
+
+static err_t check_linear(struct az *az, const PgQuery__CommonTableExpr *def,
+                          const struct rel *step, const struct recursion *r, bool distinct)
+{
+    struct step_walk w = {.recursion = r, .distinct = distinct, .why = ""};
+    err_t err = check_step(az, def, &w, step);
+    u64map_free(&w.known);
+    return err;
 }
 
 /* ---- WITH RECURSIVE -------------------------------------------------------------------------- */
@@ -453,7 +469,8 @@ static err_t recursive_query(struct az *az, const PgQuery__CommonTableExpr *def,
     az->ctes = before;
     TRY(err);
     if (step_query.cols_len != seed->cols_len) {
-        int at = step_query.targets != NULL ? sx_location(step_query.targets[0]) : -1;
+        bool any = step_query.cols_len > 0 && step_query.targets != NULL;
+        int at = any ? sx_location(step_query.targets[0]) : -1;
         return az_err(az, at, ERR_INVALID, "42601",
                       "each UNION query must have the same number of columns");
     }

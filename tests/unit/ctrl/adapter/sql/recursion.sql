@@ -57,3 +57,5 @@ with recursive t(n) as (select null::int union select a from edge, t where t.n i
 with recursive edge(a) as (select 1 union all select a + 1 from edge where a < 3) select a from edge order by a
 with recursive t(n) as (select 1 union all select n + 1 from t where n < 3) select * from t union all select 100 order by 1
 with recursive r(a, p) as (select 1, array[1]::text union all select e.b, p || '>' || e.b::text from r, edge e where e.a = r.a and e.b > e.a) select a, p from r order by a, p
+with recursive r(n) as (select 1 union (with x as (select n from r) select a.n + b.n from x a, x b where a.n + b.n < 20)) select n from r order by n
+with recursive t as (select 1 union all select from t) select * from t

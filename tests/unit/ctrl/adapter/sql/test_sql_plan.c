@@ -269,6 +269,15 @@ static void recursion_refused(void)
         {"with recursive \"a\1int\1none\" (n) as (select 1) select 1", "42602"},
         {"with recursive p (\"a\1int\1none\") as (select 1) select 1", "42602"},
         {MUTUAL "p (\"a\1x\" int) as (select 1) select 1", "42602"},
+        {"with recursive p (u&\"a\\0001int\", b) as (select 1, 2) select 1", "42602"},
+        {"with recursive p (U&\"a!0001int\" uescape '!', b) as (select 1, 2) select 1", "42602"},
+        {"with recursive p as (select 1 union all select from p) select 1", "42601"},
+        {"with recursive p (n) as (select 1 union (with q as (select n from p) select 2 from q a, "
+         "q b)) select 1",
+         "0A000"},
+        {"with recursive p (n) as (select 1 union (with q as (select n from p) (select n from q) "
+         "intersect (select n from q))) select 1",
+         "0A000"},
         {"with recursive p (n) as (select 1 union all select n + 1 from p window w as ()) search "
          "depth first by n set o select 1", "0A000"},
     };
@@ -344,6 +353,9 @@ static void lookups(void)
     /* A predicate between the index and the join goes behind the lookup. */
     PLAN("select t.b from t join s on t.a = s.x where s.y > 3", "Lookup", "filter=(");
     plan_lacks(w, "select t.b from t join s on t.a = s.x where s.y > 3", "Arrange");
+    /* One that may fail does so for the rows of the join, on each path. */
+    PLAN("select t.b from t join s on t.a = s.x where 6 / s.y > 1", "Union", "filter=(", "Lookup",
+         "filter=(", "Lookup");
     /* No equality of columns connects them, or only one that takes NULL for NULL. */
     plan_lacks(w, "select 1 from t join s on t.a + 1 = s.x", "Lookup");
     plan_lacks(w, "select 1 from t join t t2 on t.a is not distinct from t2.a", "Lookup");
@@ -398,6 +410,23 @@ static void wide(void)
     repeat(&text, "%d", 20000, ",");
     buf_append_str(&text, "}')");
     answers(w, buf_cstr(&text), "2");
+    buf_free(&text);
+    world_free(w);
+}
+
+/* What is shared is looked into once, not once for each way to it. */
+static void shared(void)
+{
+    struct world *w = small_world();
+    struct buf text = {0};
+    buf_append_str(&text, "with recursive q0 (n) as (select x from s)");
+    for (int i = 1; i <= 40; i++) {
+        buf_printf(&text, ", q%d as (select a.n from q%d a, q%d b where a.n = b.n)", i, i - 1,
+                   i - 1);
+    }
+    buf_append_str(&text, ", r (n) as (select 1 union select r.n from q40, r where r.n = q40.n) "
+                          "select count(*) from r");
+    PLAN(buf_cstr(&text), "Fixpoint");
     buf_free(&text);
     world_free(w);
 }
@@ -621,6 +650,7 @@ static const struct test_case cases[] = {
     {"indexes", indexes},
     {"lookups", lookups},
     {"wide", wide},
+    {"shared", shared},
     {"descriptions", descriptions},
     {"parameters", parameters},
     {"definitions", definitions},
