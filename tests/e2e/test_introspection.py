@@ -137,7 +137,35 @@ class Introspection(harness.EnvironmentTest):
         self.assertEqual(self.error("EXPLAIN ANALYZE INDEX m")[0], "42809")
         self.assertEqual(self.error("EXPLAIN ANALYZE INDEX nosuch")[0], "42P01")
         self.assertEqual(self.error("EXPLAIN ANALYZE MATERIALIZED VIEW t")[0], "42809")
-        self.assertEqual(self.error("EXPLAIN ANALYZE SELECT 1")[0], "0A000")
+
+    def explain_analyze(self, query):
+        return "\n".join(row[0] for row in self.rows("EXPLAIN ANALYZE " + query))
+
+    def test_explain_analyze_query(self):
+        """It runs as any query: its rows are counted and not sent, its dataflow told and dropped."""
+        text = self.explain_analyze("SELECT k, count(*) FROM t WHERE v > 10 GROUP BY k "
+                                    "ORDER BY k LIMIT 7")
+        self.assertRegex(text, r"\AQuery: 7 rows in [\d.]+ ms\nFinish order by #0 limit 7\n"
+                               r"Replica r1: \d workers?, [\d.]+ ms, ")
+        self.assertEqual(text.count("Replica r"), 2, text)
+        self.assertIn(f"[in {ROWS}, out {ROWS - 10} in ", text)  # the replica that answered
+        self.assertRegex(text, r"Reduce group=\(k\).*\[in 9990, out 100 in .* keeps 100 rows")
+        self.eventually("SELECT count(*) FROM mz_internal.mz_dataflows WHERE object_id IS NULL",
+                        [(0,)])
+        text = self.explain_analyze("SELECT * FROM t WHERE v = 1")
+        self.assertRegex(text, r"\AQuery: 1 rows in [\d.]+ ms\nPeek index u\d+ \(i\) key \(1\)")
+        self.assertRegex(self.explain_analyze("SELECT 1"), r"\AQuery: 1 rows in .*\nConstant 1 rows")
+        text = self.explain_analyze("SELECT count(*) FROM mz_internal.mz_dataflow_operators o "
+                                    "JOIN t ON t.v = o.id")
+        self.assertIn("Replica r2", text)
+        self.assertRegex(self.explain_analyze("VERBOSE SELECT count(*) FROM mz_objects"),
+                         r"(?s)\AQuery: 1 rows in .*\n.*Reduce group=\(\)")
+        plain = self.rows("EXPLAIN (ANALYZE false, COSTS) SELECT v + 1 FROM t")
+        self.assertNotIn("Replica", plain[0][0])
+        self.assertEqual(self.error("EXPLAIN ANALYZE SELECT 1 / (v - 1) FROM t")[0], "22012")
+        self.assertEqual(self.error("EXPLAIN ANALYZE DELETE FROM t")[0], "0A000")
+        self.assertEqual(self.error("EXPLAIN (ANALYZE 7) SELECT 1")[0], "42601")
+        self.assertEqual(self.rows("SELECT count(*) FROM t"), [(ROWS,)])
 
     def test_rows_are_capped(self):
         """What is left out is counted, and said."""

@@ -163,6 +163,7 @@ static void finish(struct session *s)
     ASSERT(s->run.tag[0] != '\0');
     if (s->run.portal->rows != NULL) {
         s->run.portal->opened = true;
+        s->run.portal->tag = arena_strdup(&s->run.portal->arena, s->run.tag);
         s->run.state = RUN_BUSY;
         statement_send(s);
     } else {

@@ -66,6 +66,7 @@ struct read {
     bool retimable;          /* a later time would do as well */
     uint32_t attempts;
     bool borrowed;           /* the query is somebody else's, who outlives the read */
+    bool keeps;              /* the dataflow is dropped with the read, not with the answer */
     struct rowset *rows;     /* the result; the taker sets it to NULL */
     read_done_fn done;
     void *arg;
@@ -269,6 +270,7 @@ struct portal {
     struct rowset *rows;
     struct subscription *subscription;
     uint64_t sent;
+    const char *tag; /* of a change with RETURNING, once its rows are there */
 };
 
 enum run_state {
@@ -299,6 +301,7 @@ struct run {
     uint64_t began_ns;
     uint64_t fetch_deadline; /* 0: none */
     uint64_t source_made;    /* by this statement, or 0: see source_wait.c */
+    struct buf explained;    /* EXPLAIN ANALYZE of a query: the lines before its replicas' */
     char tag[96];
 };
 
@@ -485,6 +488,9 @@ void survey_ask(struct session *s, uint64_t cluster, uint64_t dataflow,
 void survey_end(struct session *s);
 /* analyze.c: EXPLAIN ANALYZE of the statement's index or materialized view. */
 err_t analyze_start(struct session *s);
+/* Of a query: before it is read, and when its rows are there, which nobody gets. */
+void analyze_read(struct session *s, const struct sql_context *cx);
+void analyze_answered(struct session *s);
 /* EXPLAIN of the statement's index: the plan that runs. */
 err_t analyze_plan(struct session *s, struct buf *out);
 

@@ -243,7 +243,9 @@ static void on_peek(void *arg, const struct batch *const *rows, size_t rows_len,
     for (size_t i = 0; i < rows_len && err == ERR_OK; i++) {
         err = rowset_add_batch(r->rows, rows[i]);
     }
-    drop_transient(r);
+    if (!r->keeps || err != ERR_OK) {
+        drop_transient(r);
+    }
     read_finish(r, err);
 }
 

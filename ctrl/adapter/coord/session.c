@@ -183,6 +183,7 @@ static void abandon_statement(struct session *s)
     s->after_commit = NULL;
     change_stop(s);
     copy_in_free(s);
+    buf_free(&s->run.explained);
     if (p != NULL) {
         p->busy = false;
         if (s->run.source != NULL) {

@@ -6,6 +6,7 @@
  *     NONE -> BUSY -+-> NONE                                 SET, CREATE, BEGIN...
  *                   +-> [WAIT ->] READ -> SEND -> NONE       SELECT, COPY TO, FETCH
  *                   +-> SURVEY -> (as above)                 SELECT of what runtimes count
+ *                   +-> [WAIT ->] READ -> SURVEY -> SEND -> NONE    EXPLAIN ANALYZE of a query
  *                   +-> [WAIT ->] SUBSCRIBE -> NONE          SUBSCRIBE, until it is cancelled
  *                   +-> READ -> NONE                         INSERT ... VALUES
  *                   +-> LOCK -> READ -> COMMIT -> NONE       UPDATE, DELETE (change.c)
@@ -218,7 +219,9 @@ static const char *rows_tag(struct session *s)
     case SQL_COPY_TO: snprintf(run->tag, sizeof(run->tag), "COPY %llu", n); break;
     case SQL_INSERT:
     case SQL_UPDATE:
-    case SQL_DELETE: break; /* RETURNING: the tag was made with the change */
+    case SQL_DELETE: /* RETURNING: the tag was made with the change, by the first Execute */
+        snprintf(run->tag, sizeof(run->tag), "%s", run->portal->tag);
+        break;
     case SQL_SHOW_OBJECTS: snprintf(run->tag, sizeof(run->tag), "SELECT %llu", n); break;
     default: snprintf(run->tag, sizeof(run->tag), "%s", stmt->tag); break;
     }
@@ -364,6 +367,10 @@ static void on_read(void *arg, err_t err)
     struct portal *p = s->run.source;
     ASSERT(arg != NULL);
     ASSERT(r != NULL && p != NULL);
+    if (err == ERR_OK && p->prepared->stmt->kind == SQL_EXPLAIN) {
+        analyze_answered(s);
+        return;
+    }
     p->rows = r->rows;
     r->rows = NULL;
     s->read = NULL;
@@ -529,7 +536,8 @@ static err_t open_query(struct session *s, struct portal *p, const struct sql_st
         sql_query_free(query);
         return err;
     }
-    if (p->columns.cols == 0 || p->formats_len <= 1) {
+    bool explains = p->prepared->stmt->kind == SQL_EXPLAIN;
+    if (!explains && (p->columns.cols == 0 || p->formats_len <= 1)) {
         portal_set_columns(p, &query->columns);
     }
     if (s->run.state != RUN_WAIT && s->run.state != RUN_SURVEY) {
@@ -539,6 +547,9 @@ static err_t open_query(struct session *s, struct portal *p, const struct sql_st
     s->run.state = RUN_READ;
     s->read = read_new(s->coord, query, on_read, s);
     s->read->retimable = !transact_in_block(s) && !query->has_as_of && !query->needs_now;
+    if (explains) {
+        analyze_read(s, &cx);
+    }
     read_start(s->read, s->tx.cluster, time);
     return ERR_OK;
 }
@@ -560,6 +571,8 @@ static err_t run_rows(struct session *s)
     }
     if (stmt->kind == SQL_COPY_TO) {
         stmt = p->copied != NULL ? p->copied->script->stmts[0] : stmt->inner;
+    } else if (stmt->kind == SQL_EXPLAIN) {
+        stmt = stmt->inner;
     }
     return open_query(s, p, stmt);
 }
@@ -656,9 +669,16 @@ static err_t do_explain(struct session *s, const struct sql_stmt *stmt)
 {
     struct sql_context cx;
     struct buf text = {0};
-    if (stmt->explain.stage == SQL_EXPLAIN_ANALYZE) {
+    if (stmt->explain.stage == SQL_EXPLAIN_ANALYZE && stmt->explain.of_object) {
         statement_arm_timeout(s);
         return analyze_start(s);
+    }
+    if (stmt->explain.stage == SQL_EXPLAIN_ANALYZE) {
+        if (stmt->inner->kind != SQL_SELECT) {
+            return err_sql(ERR_UNSUPPORTED, "0A000", "EXPLAIN ANALYZE of %s is not supported",
+                           stmt->inner->tag);
+        }
+        return run_rows(s);
     }
     context_of(s, s->run.portal, &cx);
     bool index = stmt->explain.of_object && stmt->object == SQL_OBJECT_INDEX;
@@ -1003,6 +1023,9 @@ static err_t dispatch_short(struct session *s, const struct sql_stmt *stmt)
 static err_t dispatch(struct session *s)
 {
     const struct sql_stmt *stmt = s->run.portal->prepared->stmt;
+    if (s->run.portal->opened && stmt->kind != SQL_COPY_TO) {
+        return run_rows(s); /* it was suspended: a change is not made again */
+    }
     switch (stmt->kind) {
     case SQL_SELECT:
     case SQL_SHOW_OBJECTS:

@@ -287,7 +287,7 @@ err_t sql_execute_args(const struct sql_context *cx, const struct sql_stmt *stmt
 /* ---- EXPLAIN --------------------------------------------------------------------------------- */
 
 /* What is done with the rows after reading: ORDER BY, LIMIT, OFFSET. */
-static void explain_finishing(const struct sql_query *q, struct buf *out)
+void sql_explain_finish(const struct sql_query *q, struct buf *out)
 {
     ASSERT(q != NULL);
     if (q->order_len == 0 && q->limit < 0 && q->offset == 0) {
@@ -339,11 +339,11 @@ static void explain_peek(const struct sql_context *cx, const struct sql_query *q
 }
 
 /* As it would run now: indexes that exist count. */
-static void explain_query(const struct sql_context *cx, const struct sql_query *q, struct buf *out)
+void sql_explain_query(const struct sql_context *cx, const struct sql_query *q, struct buf *out)
 {
     const struct plan_words words = {.object = cx->catalog->object, .arg = cx->catalog_ctx};
     ASSERT(q->kind >= SQL_QUERY_CONSTANT && q->kind <= SQL_QUERY_DATAFLOW);
-    explain_finishing(q, out);
+    sql_explain_finish(q, out);
     if (cx->optimized != NULL) {
         buf_append(out, cx->optimized->data, cx->optimized->len);
         return;
@@ -382,7 +382,7 @@ static err_t explain_object(const struct sql_context *cx, const struct sql_stmt 
         err = sql_plan_view(cx, relation->definition, relation, NULL, 0, &q);
     }
     if (err == ERR_OK) {
-        explain_query(cx, q, out);
+        sql_explain_query(cx, q, out);
     }
     sql_query_free(q);
     arena_free(&arena);
@@ -400,7 +400,7 @@ static err_t explain(const struct sql_context *cx, const struct sql_stmt *stmt, 
     if (inner->kind == SQL_INSERT || inner->kind == SQL_UPDATE || inner->kind == SQL_DELETE) {
         struct sql_write *w = NULL;
         TRY(sql_plan_write(cx, inner, &w));
-        explain_query(cx, w->query, out);
+        sql_explain_query(cx, w->query, out);
         sql_write_free(w);
         return ERR_OK;
     }
@@ -411,7 +411,7 @@ static err_t explain(const struct sql_context *cx, const struct sql_stmt *stmt, 
         TRY(sql_plan_ddl(cx, inner, &ddl));
         err_t err = sql_plan_view(cx, ddl->definition, NULL, NULL, 0, &q);
         if (err == ERR_OK) {
-            explain_query(cx, q, out);
+            sql_explain_query(cx, q, out);
         }
         sql_query_free(q);
         sql_ddl_free(ddl);
@@ -419,7 +419,7 @@ static err_t explain(const struct sql_context *cx, const struct sql_stmt *stmt, 
     }
     struct sql_query *q = NULL;
     TRY(sql_plan_query(cx, inner, &q));
-    explain_query(cx, q, out);
+    sql_explain_query(cx, q, out);
     sql_query_free(q);
     return ERR_OK;
 }

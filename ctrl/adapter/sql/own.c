@@ -701,8 +701,8 @@ static err_t inner_statement(struct parser *p, uint32_t start, uint32_t end)
     return ERR_OK;
 }
 
-/* EXPLAIN ANALYZE [FOR] INDEX i, MATERIALIZED VIEW v: of what runs. Of a query it is PostgreSQL's,
- * and refused there. */
+/* EXPLAIN ANALYZE [FOR] INDEX i, MATERIALIZED VIEW v: of what runs. Of a query it is in
+ * PostgreSQL's grammar. */
 static err_t analyzes_object(struct parser *p, bool *yes)
 {
     struct parser ahead = *p;

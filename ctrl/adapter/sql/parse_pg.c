@@ -119,6 +119,8 @@ static const char *value_text(struct sql_script *script, pg_node *const *args, s
             }
         } else if (pg_string(arg) != NULL) {
             buf_append_str(&out, pg_string(arg));
+        } else if (arg->node_case == PG_QUERY__NODE__NODE_INTEGER) {
+            buf_printf(&out, "%d", arg->integer->ival);
         }
     }
     const char *text = arena_strdup(&script->arena, buf_cstr(&out));
@@ -384,20 +386,22 @@ static err_t of_create_as(struct sql_script *script, struct sql_stmt *stmt,
     return ERR_OK;
 }
 
-/* EXPLAIN's options say how PostgreSQL prints; ANALYZE would have to run it. */
+/* ANALYZE runs it. The other options say how PostgreSQL prints, and change nothing here. */
 static err_t of_explain(struct sql_script *script, struct sql_stmt *stmt,
                         const PgQuery__ExplainStmt *explain)
 {
     ASSERT(explain->query != NULL);
     set_kind(stmt, SQL_EXPLAIN, "EXPLAIN", true);
-    /* VERBOSE, COSTS and FORMAT change nothing here. */
+    bool analyze = false;
     for (size_t i = 0; i < explain->n_options; i++) {
-        if (strcmp(explain->options[i]->def_elem->defname, "analyze") == 0) {
-            return err_hint(unsupported("EXPLAIN ANALYZE of a query"),
-                            "EXPLAIN ANALYZE INDEX i and EXPLAIN ANALYZE MATERIALIZED VIEW v show "
-                            "what runs.");
+        PgQuery__DefElem *option = explain->options[i]->def_elem;
+        bool named = strcmp(option->defname, "analyze") == 0;
+        const char *value = option->arg != NULL ? value_text(script, &option->arg, 1) : NULL;
+        if (named && !sql_bool_of_text(value, &analyze)) {
+            return err_sql(ERR_INVALID, "42601", "analyze requires a Boolean value");
         }
     }
+    stmt->explain.stage = analyze ? SQL_EXPLAIN_ANALYZE : SQL_EXPLAIN_PHYSICAL;
     return inner_of(script, stmt, explain->query);
 }
 

@@ -91,7 +91,7 @@ struct sql_options {
     uint32_t len;
 };
 
-/* ANALYZE: of an object, with what it counts: not sql_explain's, the adapter asks who runs it. */
+/* ANALYZE: with what it counts: not sql_explain's, the adapter runs a query or asks who runs it. */
 enum sql_explain_stage { SQL_EXPLAIN_PHYSICAL, SQL_EXPLAIN_OPTIMIZED, SQL_EXPLAIN_ANALYZE };
 
 struct sql_ast; /* what the planner needs of a statement; private */
@@ -412,6 +412,9 @@ void sql_ddl_free(struct sql_ddl *ddl);
 
 /* EXPLAIN's text, lines ended by \n, appended to out. */
 err_t sql_explain(const struct sql_context *cx, const struct sql_stmt *stmt, struct buf *out);
+/* The same of a query that is planned; and just what is done with its rows once they are read. */
+void sql_explain_query(const struct sql_context *cx, const struct sql_query *q, struct buf *out);
+void sql_explain_finish(const struct sql_query *q, struct buf *out);
 
 /* An identifier quoted as SQL needs it ("Foo bar"), or as it is; from the arena. */
 const char *sql_quote_ident(struct arena *arena, const char *name);

@@ -98,10 +98,29 @@ static void send_message(struct memory_stream *stream, char type, const char *bo
     buf_free(&b);
 }
 
+/* By the extended protocol: a first row, then the others from the suspended portal. */
+static void send_in_two(struct memory_stream *stream, const char *query)
+{
+    struct buf parse = {0};
+    buf_append_byte(&parse, 0);
+    buf_append(&parse, query, strlen(query) + 1);
+    buf_append(&parse, "\0", 2);
+    send_message(stream, 'P', (const char *)parse.data, parse.len);
+    send_message(stream, 'B', "\0\0\0\0\0\0\0", 8);
+    send_message(stream, 'E', "\0\0\0\0\1", 5);
+    send_message(stream, 'E', "\0\0\0\0", 5);
+    send_message(stream, 'S', "", 0);
+    buf_free(&parse);
+}
+
 /* "COPY ..." in a query's text is followed by its data behind a bar; "@" is what was copied out. */
 static void ask(struct talk *t, struct client *client, const char *query)
 {
     struct memory_stream *stream = client->stream;
+    if (strncmp(query, "1+", 2) == 0) {
+        send_in_two(stream, query + 2);
+        return;
+    }
     const char *data = strncmp(query, "COPY", 4) == 0 ? strchr(query, '|') : NULL;
     char *text = data != NULL ? mem_strndup(query, (size_t)(data - query)) : mem_strdup(query);
     send_message(stream, 'Q', text, strlen(text) + 1);

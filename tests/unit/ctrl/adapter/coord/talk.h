@@ -13,8 +13,9 @@
 struct talk;
 
 /*
- * A simple query and its answer in short: rows "a|b", NULL as ~, times as T, tags, "!SQLSTATE";
- * each ends in ";", notices and everything else are left out. COPY out is given as text behind "<".
+ * A simple query ("1+..." asks for one row and then the rest) and its answer in short: rows "a|b",
+ * NULL as ~, times as T, tags, "!SQLSTATE"; each ends in ";", notices and everything else are left
+ * out. COPY out is given as text behind "<".
  */
 struct line {
     const char *query;

@@ -13,6 +13,8 @@ static void test_queries(void)
         {"", ""},
         {"select count(*) from pg_catalog.pg_namespace", "5;SELECT 1;"},
         {"show cluster", "default;SHOW;"},
+        {"1+show cluster", "default;SHOW;"},
+        {"1+explain values (1) limit 1", "Finish limit 1;Constant 1 rows;EXPLAIN;"},
         {"set statement_timeout = '5s'; show statement_timeout", "SET;5s;SHOW;"},
         {"set nonsense = 1", "!42704;"},
         {"reset statement_timeout; show statement_timeout", "RESET;60s;SHOW;"},
@@ -33,6 +35,11 @@ static void test_queries(void)
 static void test_changes(void)
 {
     static const struct line lines[] = {
+        {"create table once (a int)", "CREATE TABLE;"},
+        {"1+insert into once values (1), (1), (1) returning a", "1;1;1;INSERT 0 3;"},
+        {"1+update once set a = 2 returning a", "2;2;2;UPDATE 3;"},
+        {"1+select * from once", "2;2;2;SELECT 2;"},
+        {"drop table once", "DROP TABLE;"},
         {"create table t (a int not null, b text default 'd')", "CREATE TABLE;"},
         {"create table t (a int)", "!42P07;"},
         {"create table if not exists t (a int)", "CREATE TABLE;"},

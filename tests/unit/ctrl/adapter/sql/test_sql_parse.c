@@ -61,6 +61,8 @@ static const struct {
     {"explain optimized plan for view v", SQL_EXPLAIN, "EXPLAIN", true},
     {"explain materialized view v", SQL_EXPLAIN, "EXPLAIN", true},
     {"explain index i", SQL_EXPLAIN, "EXPLAIN", true},
+    {"explain analyze select 1", SQL_EXPLAIN, "EXPLAIN", true},
+    {"explain (analyze off, verbose) select 1", SQL_EXPLAIN, "EXPLAIN", true},
     {"explain analyze index i", SQL_EXPLAIN, "EXPLAIN", true},
     {"explain analyze for materialized view a.b", SQL_EXPLAIN, "EXPLAIN", true},
     {"show tables", SQL_SHOW_OBJECTS, "SHOW", true},
