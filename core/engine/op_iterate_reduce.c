@@ -375,7 +375,11 @@ static void put_window(struct op *op, const struct batch *b)
     if (rows.negative > 0) {
         put_error(reduce, "XX000", REDUCE_NEGATIVE);
     }
-    oset_range(&rows, reduce->bytes.low, reduce->bytes.high, put_window_row, reduce);
+    int64_t high = reduce->bytes.high;
+    if (node->topk.ties && high > 0) {
+        high = oset_rank_peers(&rows, high - 1);
+    }
+    oset_range(&rows, reduce->bytes.low, high, put_window_row, reduce);
 }
 
 static void evaluate_bytes(struct op *op, const struct trail *in, uint64_t key, uint32_t *next)

@@ -17,6 +17,10 @@
  * opposite sign, seen from the set after it. The differences of a pass are consolidated before they
  * are emitted, so transient states leave no trace; in a pass with very many, part by part.
  *
+ * With ties the window ends behind the last peer of the row at position limit - 1. In the set
+ * without the d copies that row is the one at limit - 1, with them it may be themselves or the one
+ * at limit - 1 - d: what lies behind the peers of the one and not of the other goes or comes back.
+ *
  * Rows with a negative count have no copies; while a group has any, the error twin says so.
  */
 #include "core/engine/order.h"
@@ -53,7 +57,7 @@ struct touched {
 
 struct topk {
     int64_t low, high; /* the window */
-    bool small;
+    bool small, ties;
     struct htable table;
     struct pool pool;
     struct intake intake;
@@ -130,23 +134,49 @@ static void change_window(struct op *op, const struct oset *rows, const struct b
 }
 
 /*
+ * The same with ties. A row is in if fewer than limit rows come before its peers. While limit rows
+ * come before itself, it has no part in where the window ends.
+ */
+static void change_ties(struct op *op, const struct oset *rows, const struct buf *element,
+                        uint32_t sort_len, int64_t d, int64_t sign)
+{
+    struct topk *topk = op->state;
+    int64_t last = topk->high - 1; /* position of the row whose peers are the last */
+    ASSERT(topk->ties && topk->low == 0 && d > 0);
+    if (oset_rank(rows, element->data, sort_len) > last) {
+        return;
+    }
+    emit_row(op, element->data + sort_len, sign * d);
+    int64_t rank = oset_rank(rows, element->data, (uint32_t)element->len);
+    if (last < rank) {
+        return;
+    }
+    int64_t with = last - rank < d ? oset_rank_behind(rows, element->data, sort_len)
+                                   : oset_rank_peers(rows, last - d);
+    oset_range(rows, with, oset_rank_peers(rows, last), emit_node,
+               &(struct change){.op = op, .sign = -sign});
+}
+
+/*
  * Added rows are ranked before they are in the set, removed ones after they are out: both times the
  * set is the one without them.
  */
 static void change_large(struct op *op, struct oset *rows, uint32_t sort_len, int64_t diff)
 {
     struct topk *topk = op->state;
+    void (*change)(struct op *, const struct oset *, const struct buf *, uint32_t, int64_t,
+                   int64_t) = topk->ties ? change_ties : change_window;
     const struct buf *element = &topk->element;
     uint32_t len = (uint32_t)element->len;
     int64_t before = oset_update(rows, &topk->pool, element->data, len, sort_len, 0);
     int64_t after = (int64_t)((uint64_t)before + (uint64_t)diff);
     int64_t copies = oset_copies(after) - oset_copies(before);
     if (copies > 0) {
-        change_window(op, rows, element, sort_len, copies, 1);
+        change(op, rows, element, sort_len, copies, 1);
     }
     oset_update(rows, &topk->pool, element->data, len, sort_len, diff);
     if (copies < 0) {
-        change_window(op, rows, element, sort_len, -copies, -1);
+        change(op, rows, element, sort_len, -copies, -1);
     }
 }
 
@@ -466,7 +496,9 @@ void op_make_topk(struct op *op)
         __builtin_add_overflow(node->topk.offset, node->topk.limit, &topk->high)) {
         topk->high = INT64_MAX;
     }
-    topk->small = topk->high != INT64_MAX && topk->high - topk->low <= SMALL_MAX;
+    topk->ties = node->topk.ties;
+    topk->small =
+        !topk->ties && topk->high != INT64_MAX && topk->high - topk->low <= SMALL_MAX;
     topk->changes = batch_builder_new(op->kinds, op->cols);
     pool_init(&topk->pool, &op->account);
     htable_init(&topk->table, sizeof(struct topk_group), &topk->pool, &op->account);

@@ -250,6 +250,42 @@ int64_t oset_rank(const struct oset *set, const uint8_t *bytes, uint32_t len)
     return rank;
 }
 
+/* Sort bytes are no prefix of others, so the common length decides. */
+int64_t oset_rank_behind(const struct oset *set, const uint8_t *sort, uint32_t len)
+{
+    int64_t rank = 0;
+    for (const struct oset_node *node = set->root; node != NULL;) {
+        uint32_t both = node->sort_len < len ? node->sort_len : len;
+        bool behind = memcmp(node->bytes, sort, both) > 0;
+        ASSERT(behind || both == len || memcmp(node->bytes, sort, both) < 0);
+        if (!behind) {
+            rank = oset_plus(rank, oset_plus(sum_of(node->left), oset_copies(node->count)));
+        }
+        node = behind ? node->left : node->right;
+    }
+    return rank;
+}
+
+int64_t oset_rank_peers(const struct oset *set, int64_t position)
+{
+    ASSERT(position >= 0);
+    const struct oset_node *node = set->root;
+    int64_t before = 0; /* copies before the node's subtree */
+    while (node != NULL) {
+        int64_t at = oset_plus(before, sum_of(node->left));
+        int64_t behind = oset_plus(at, oset_copies(node->count));
+        if (position < at) {
+            node = node->left;
+        } else if (position < behind) {
+            return oset_rank_behind(set, node->bytes, node->sort_len);
+        } else {
+            before = behind;
+            node = node->right;
+        }
+    }
+    return oset_total(set);
+}
+
 /* Subtrees without positive copies are passed over by their sums: still O(log n). */
 const struct oset_node *oset_first(const struct oset *set)
 {

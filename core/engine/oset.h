@@ -62,6 +62,10 @@ void oset_free_node(struct pool *pool, struct oset_node *node);
 int oset_compare(const struct oset_node *a, const struct oset_node *b);
 /* Copies before an element (which need not be there). */
 int64_t oset_rank(const struct oset *set, const uint8_t *bytes, uint32_t len);
+/* The same up to the last element whose sort bytes are these or come before. */
+int64_t oset_rank_behind(const struct oset *set, const uint8_t *sort, uint32_t len);
+/* Copies up to the last peer (same sort bytes) of what is at a position; all, past the end. */
+int64_t oset_rank_peers(const struct oset *set, int64_t position);
 /* First and last element with a positive count, NULL when there is none. */
 const struct oset_node *oset_first(const struct oset *set);
 const struct oset_node *oset_last(const struct oset *set);

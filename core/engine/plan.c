@@ -196,7 +196,8 @@ static bool same_topk(const struct plan_node *a, const struct plan_node *b)
     ASSERT(a->op == PLAN_TOPK && b->op == PLAN_TOPK);
     return same_u32s(a->topk.keys, a->topk.keys_len, b->topk.keys, b->topk.keys_len) &&
            same_order(a->topk.order, a->topk.order_len, b->topk.order, b->topk.order_len) &&
-           a->topk.limit == b->topk.limit && a->topk.offset == b->topk.offset;
+           a->topk.limit == b->topk.limit && a->topk.offset == b->topk.offset &&
+           a->topk.ties == b->topk.ties;
 }
 
 static bool same_bound(const struct plan_bound *a, const struct plan_bound *b)

@@ -303,6 +303,7 @@ struct plan_node {
             uint32_t order_len;
             int64_t limit;        /* -1: none */
             int64_t offset;
+            bool ties;            /* and the last one's peers: rank() <= limit. No offset then */
         } topk;
         struct {
             uint32_t *keys;       /* partition; empty: one */

@@ -223,6 +223,8 @@ static err_t check_topk(const struct plan_node *node, const struct schema *input
     TRY(plan_check_order(node->topk.order, node->topk.order_len, input));
     CHECK(node->topk.limit >= -1, "negative limit");
     CHECK(node->topk.offset >= 0, "negative offset");
+    CHECK(!node->topk.ties || (node->topk.limit >= 0 && node->topk.offset == 0),
+          "ties without a limit, or with an offset");
     return plan_check_same_kinds(&node->schema, input);
 }
 

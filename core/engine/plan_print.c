@@ -197,7 +197,8 @@ static void print_topk(struct buf *out, const struct plan_node *node, const stru
         buf_append_byte(out, ')');
     }
     if (node->topk.limit >= 0) {
-        buf_printf(out, " limit=%lld", (long long)node->topk.limit);
+        buf_printf(out, " limit=%lld%s", (long long)node->topk.limit,
+                   node->topk.ties ? " with ties" : "");
     }
     if (node->topk.offset > 0) {
         buf_printf(out, " offset=%lld", (long long)node->topk.offset);

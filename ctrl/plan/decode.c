@@ -434,6 +434,7 @@ static err_t decode_topk(const tailrace_v1_Node *message, struct arena *arena,
     node->topk.order = plan_codec_decode_order(topk->order, topk->order_count, arena);
     node->topk.limit = topk->limit;
     node->topk.offset = topk->offset;
+    node->topk.ties = topk->ties;
     return ERR_OK;
 }
 

@@ -290,6 +290,7 @@ static void encode_topk(const struct plan_node *node, struct arena *arena, tailr
     out->topk.order = plan_codec_encode_order(node->topk.order, node->topk.order_len, arena);
     out->topk.limit = node->topk.limit;
     out->topk.offset = node->topk.offset;
+    out->topk.ties = node->topk.ties;
 }
 
 static void encode_temporal(const struct plan_node *node, struct arena *arena,

@@ -207,6 +207,7 @@ static void key_payload(struct buf *key, const struct plan_node *n)
         buf_append(key, n->topk.keys, n->topk.keys_len * sizeof(uint32_t));
         key_order(key, n->topk.order, n->topk.order_len);
         buf_append_u64(key, (uint64_t)n->topk.limit);
+        buf_append_byte(key, n->topk.ties);
         buf_append_u64(key, (uint64_t)n->topk.offset);
         break;
     case PLAN_LEAVE:
@@ -642,6 +643,7 @@ static err_t emit_topk(struct emitter *em, const struct rel *rel, uint32_t *out)
     node.topk.order_len = rel->order_len;
     node.topk.limit = rel->limit;
     node.topk.offset = rel->offset;
+    node.topk.ties = rel->ties;
     return add_node(em, &node, out);
 }
 

@@ -530,7 +530,7 @@ static bool at_most_one(const struct rel *rel)
     case REL_CONSTANT:
         return rel->rows_len <= 1;
     case REL_TOPK:
-        return rel->limit >= 0 && rel->limit <= 1 && rel->keys_len == 0;
+        return rel->limit >= 0 && rel->limit <= 1 && rel->keys_len == 0 && !rel->ties;
     case REL_MAP:
     case REL_FILTER:
     case REL_PROJECT:
@@ -1086,6 +1086,7 @@ static err_t lower_topk(struct lo *lo, struct rel *rel, struct rel *in, uint32_t
     }
     *out = rel_topk(lo->arena, in, keys, o + rel->keys_len, order, rel->order_len, rel->limit,
                     rel->offset);
+    (*out)->ties = rel->ties;
     return ERR_OK;
 }
 

@@ -174,27 +174,18 @@ static bool is_of_first_rows(const struct plan_window_call *call)
     return call->func <= PLAN_WINDOW_DENSE_RANK || (call->func == PLAN_WINDOW_LAG && call->n >= 0);
 }
 
-/*
- * WHERE row_number() <= k keeps the first k rows of each partition: a top-k below the window does,
- * and the window has no more than those to number. A predicate that says just that is gone.
- */
-static struct rel *limit_window(struct push *p, const struct rel *rel, struct rel *in,
-                                struct sxvec *preds)
+/* The least k of the predicates func() <= k, INT64_MAX when there is none; those that say no more
+ * are gone. */
+static int64_t take_bounds(const struct rel *rel, enum plan_window_func func, struct sxvec *preds)
 {
-    ASSERT(rel->kind == REL_WINDOW);
     uint32_t width = rel->inputs[0]->cols_len, kept = 0;
     int64_t limit = INT64_MAX;
-    for (uint32_t i = 0; i < rel->calls_len; i++) {
-        if (!is_of_first_rows(&rel->calls[i])) {
-            return in;
-        }
-    }
     for (uint32_t i = 0; i < preds->len; i++) {
         bool gone = false;
         for (uint32_t c = 0; c < rel->calls_len; c++) {
             int64_t most;
             bool exact;
-            if (rel->calls[c].func == PLAN_WINDOW_ROW_NUMBER &&
+            if (rel->calls[c].func == func &&
                 bounds_column(preds->items[i], width + c, &most, &exact)) {
                 limit = most < limit ? most : limit;
                 gone = exact;
@@ -204,11 +195,35 @@ static struct rel *limit_window(struct push *p, const struct rel *rel, struct re
         kept += gone ? 0 : 1;
     }
     preds->len = kept;
-    if (limit == INT64_MAX) {
-        return in;
+    return limit < 0 ? 0 : limit;
+}
+
+/*
+ * WHERE row_number() <= k keeps the first k rows of each partition: a top-k below the window does,
+ * and the window has no more than those to number. rank() <= k keeps the peers of the k-th as well.
+ */
+static struct rel *limit_window(struct push *p, const struct rel *rel, struct rel *in,
+                                struct sxvec *preds)
+{
+    ASSERT(rel->kind == REL_WINDOW);
+    for (uint32_t i = 0; i < rel->calls_len; i++) {
+        if (!is_of_first_rows(&rel->calls[i])) {
+            return in;
+        }
     }
-    return rel_topk(p->arena, in, rel->cols, rel->keys_len, rel->order, rel->order_len,
-                    limit < 0 ? 0 : limit, 0);
+    for (int ties = 1; ties >= 0; ties--) {
+        enum plan_window_func func = ties ? PLAN_WINDOW_RANK : PLAN_WINDOW_ROW_NUMBER;
+        if (ties && rel->order_len == 0) {
+            continue; /* all are first */
+        }
+        int64_t limit = take_bounds(rel, func, preds);
+        if (limit < INT64_MAX) {
+            in = rel_topk(p->arena, in, rel->cols, rel->keys_len, rel->order, rel->order_len,
+                          limit, 0);
+            in->ties = ties && limit > 0;
+        }
+    }
+    return in;
 }
 
 /*

@@ -162,8 +162,8 @@ static void print_grouped(struct rel_printer *p, const struct rel *rel, const ch
     if (rel->kind == REL_TOPK) {
         buf_append_str(p->out, " order=(");
         plan_print_order(p->out, &schema, rel->order, rel->order_len);
-        buf_printf(p->out, ") limit=%lld offset=%lld", (long long)rel->limit,
-                   (long long)rel->offset);
+        buf_printf(p->out, ") limit=%lld%s offset=%lld", (long long)rel->limit,
+                   rel->ties ? " with ties" : "", (long long)rel->offset);
         return;
     }
     buf_append_str(p->out, " aggregates=(");

@@ -262,6 +262,7 @@ struct rel {
     struct plan_order *order; /* TOPK, WINDOW */
     uint32_t order_len;
     int64_t limit, offset;
+    bool ties; /* TOPK: and the peers of the last; without offset */
     struct plan_window_call *calls; /* WINDOW; its partition and order are keys and order */
     uint32_t calls_len;
     struct plan_table_call *tables; /* FLAT_MAP */

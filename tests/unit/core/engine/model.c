@@ -673,10 +673,9 @@ struct place {
 };
 static struct place sort_place; /* qsort has no argument */
 
-static int compare_order(const void *pa, const void *pb)
+/* By the order's columns alone: peers are equal. */
+static int compare_peers(uint32_t i, uint32_t j)
 {
-    uint32_t i = *(const uint32_t *)pa;
-    uint32_t j = *(const uint32_t *)pb;
     const struct rel *in = sort_place.in;
     for (uint32_t k = 0; k < sort_place.node->topk.order_len; k++) {
         const struct plan_order *order = &sort_place.node->topk.order[k];
@@ -693,7 +692,15 @@ static int compare_order(const void *pa, const void *pb)
             return order->desc ? -c : c;
         }
     }
-    return compare_raw(in, i, j, NULL, 0);
+    return 0;
+}
+
+static int compare_order(const void *pa, const void *pb)
+{
+    uint32_t i = *(const uint32_t *)pa;
+    uint32_t j = *(const uint32_t *)pb;
+    int c = compare_peers(i, j);
+    return c != 0 ? c : compare_raw(sort_place.in, i, j, NULL, 0);
 }
 
 /* ---- windows --------------------------------------------------------------------------------- */
@@ -1031,6 +1038,7 @@ static void topk_group(const struct model *model, const struct plan_node *node,
     sort_place = (struct place){g->in, node};
     qsort(g->members, g->members_len, sizeof(uint32_t), compare_order);
     bool negative = false;
+    uint32_t last = UINT32_MAX; /* with ties: the last row taken */
     int64_t skip = node->topk.offset;
     int64_t left = node->topk.limit < 0 ? INT64_MAX : node->topk.limit;
     for (uint32_t m = 0; m < g->members_len; m++) {
@@ -1040,7 +1048,12 @@ static void topk_group(const struct model *model, const struct plan_node *node,
         int64_t skipped = n < skip ? n : skip;
         skip -= skipped;
         int64_t take = n - skipped < left ? n - skipped : left;
-        left -= take;
+        if (node->topk.ties && n > 0) {
+            bool peer = last != UINT32_MAX && compare_peers(last, g->members[m]) == 0;
+            take = left > 0 || peer ? n : 0;
+            last = take > 0 ? g->members[m] : last;
+        }
+        left -= take < left ? take : left;
         if (take > 0) {
             put(out, 0, g->in, g->members[m]);
             end(out, take);

@@ -170,7 +170,11 @@ static uint32_t add_topk(struct rng *rng, struct plan *p, uint32_t input)
                                        .nulls_first = rng_below(rng, 2) == 0};
     }
     int64_t limit = (int64_t)rng_below(rng, 6) - 1;
-    return plan_topk(p, input, keys, keys_len, order, n, (int64_t)rng_below(rng, 4), limit);
+    bool ties = limit >= 0 && rng_below(rng, 3) == 0;
+    int64_t offset = ties ? 0 : (int64_t)rng_below(rng, 4);
+    uint32_t node = plan_topk(p, input, keys, keys_len, order, n, offset, limit);
+    p->nodes[node].topk.ties = ties;
+    return node;
 }
 
 /* ---- random windows -------------------------------------------------------------------------- */

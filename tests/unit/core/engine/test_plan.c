@@ -145,6 +145,9 @@ static void test_equal(void)
     b->nodes[TOPK].topk.limit = 4;
     CU_ASSERT(!plan_equal(a, b));
     b->nodes[TOPK].topk.limit = 3;
+    b->nodes[TOPK].topk.ties = true;
+    CU_ASSERT(!plan_equal(a, b));
+    b->nodes[TOPK].topk.ties = false;
     b->nodes[TEMPORAL].temporal.bounds[1].cmp = PLAN_TEMPORAL_UNTIL;
     CU_ASSERT(!plan_equal(a, b));
     b->nodes[TEMPORAL].temporal.bounds[1].cmp = PLAN_TEMPORAL_BEFORE;
@@ -249,13 +252,17 @@ static void break_plan(struct plan *p, int how)
     case 49: n[TEMPORAL].schema.cols = 5; break;
     case 50: n[TEMPORAL].schema.types = n[TEMPORAL].schema.types + 1; break; /* text for int8 */
     case 51: p->nodes_len = 0; p->exports_len = 0; break;    /* nothing to run */
+    case 66: n[TOPK].topk.ties = true; break;                /* with an offset */
+    case 67: n[TOPK].topk.ties = true;
+             n[TOPK].topk.offset = 0;
+             n[TOPK].topk.limit = -1; break;
     default: break_lookups(p, how); break;
     }
 }
 
 static void test_hostile(void)
 {
-    for (int how = 0; how <= 65; how++) {
+    for (int how = 0; how <= 67; how++) {
         struct plan *p = example(7);
         break_plan(p, how);
         err_t err = plan_validate(p);

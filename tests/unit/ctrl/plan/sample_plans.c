@@ -305,8 +305,8 @@ static uint32_t add_topk(struct plan *plan, uint32_t input)
     node.topk.order = ARENA_ARRAY(a, struct plan_order, 2);
     node.topk.order[0] = (struct plan_order){.col = 0, .desc = true};
     node.topk.order[1] = (struct plan_order){.col = 1, .nulls_first = true};
-    node.topk.limit = -1;
-    node.topk.offset = 9;
+    node.topk.limit = 9;
+    node.topk.ties = true;
     return plan_add(plan, &node);
 }
 

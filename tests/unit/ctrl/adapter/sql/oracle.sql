@@ -766,6 +766,20 @@ select * from (select a, b, c, row_number() over (partition by a order by b, c) 
 select * from (select a, b, c, row_number() over (partition by a order by b, c) as n, lead(b) over (partition by a order by b, c) as l from t) q where n <= 1
 select * from (select a, b, c, row_number() over (partition by a order by b, c) as n, row_number() over (partition by a order by c desc nulls last, b) as m from t) q where n <= 1 and m <= 2
 select a, b from (select a, b, row_number() over (partition by a order by b, c) as n from t) q where n < 2 and a = 2
+select * from (select a, b, c, rank() over (order by a) as n from t) q where n <= 2
+select * from (select a, b, c, rank() over (order by a desc) as n from t) q where n < 4
+select a, b, c from (select a, b, c, rank() over (partition by a order by b) as n from t) q where n = 1
+select a, b, c from (select a, b, c, rank() over (partition by b order by a desc nulls last) as n from t) q where 2 >= n
+select * from (select a, c, rank() over (order by c) as n from t) q where n = 3
+select * from (select a, c, rank() over (order by c) as n from t) q where n <= 0
+select * from (select a, c, rank() over (order by c) as n from t) q where n < -5
+select * from (select a, rank() over () as n, rank() over (partition by a) as m from t) q where n <= 1 and m = 1
+select * from (select a, b, c, rank() over (partition by a order by b) as r, row_number() over (partition by a order by b) as n from t) q where r <= 2 and n <= 1
+select * from (select a, rank() over (order by a) as r, dense_rank() over (order by a) as d, lag(a) over (order by a) as l, row_number() over (order by a) as n from t) q where r <= 3 and d < 3
+select a, n from (select a, rank() over (order by a) as n, count(*) over (order by a) as m from t) q where n <= 2 and m > 0
+select count(*) from (select f, rank() over (order by f) as n from x) q where n <= 4
+select t.a, l.y from t, lateral (select y, rank() over (order by y) as r from s where s.x <= t.a) l where l.r <= 1
+select a, (select min(y) from (select y, rank() over (order by y desc) as r from s where s.x = t.a) q where r <= 1) from t
 select lag(sum(a), 1, row_number() over ()) over () from t
 select sum(sum(a)) filter (where bool_and(true) over ()) over () from t
 select sum(sum(a) + row_number() over ()) over () from t

@@ -152,7 +152,13 @@ static void windows(void)
                "select a, n from (select a, row_number() over (partition by a order by c) as n, "
                "lead(b) over (partition by a order by c) as l from t) q where n < 3 and l > ''",
                "TopK");
-    plan_lacks(w, "select * from (select rank() over (order by a) as n from t) q where n < 3",
+    PLAN("select a from (select a, rank() over (partition by b order by a) as n from t) q "
+         "where n <= 2",
+         "TopK group=(#1) order=(#0 asc nulls last) limit=2 with ties");
+    plan_lacks(w, "select a from (select a, rank() over (order by a) as n from t) q where n = 1",
+               "Window");
+    plan_lacks(w, "select * from (select rank() over () as n from t) q where n < 3", "TopK");
+    plan_lacks(w, "select * from (select dense_rank() over (order by a) as n from t) q where n < 3",
                "TopK");
     /* What is about whole partitions goes below. */
     PLAN("select * from (select a, count(*) over (partition by a) as n from t) q where a = 5",
