@@ -14,8 +14,8 @@
  *
  *   SELECT f(g(x)), h(y)     FLAT_MAP {g, h}, then FLAT_MAP {f}
  *
- * GROUP BY a set-returning function runs it below the grouping; the select list, which has the same
- * expression, then has its column.
+ * GROUP BY a set-returning function runs it below the grouping; the select list, where it has the
+ * same expression as a whole, then has what is grouped by.
  *
  * Entry points: az_range_function, az_table_call, az_tables, az_group_tables.
  */
@@ -359,25 +359,36 @@ err_t az_tables(struct az *az, struct sxvec *targets, struct rel **rel)
     }
 }
 
+/* The groups as they were written, and what has become of them. */
+struct regroup {
+    struct sx **from;
+    const struct sxvec *to;
+};
+
+static struct sx *regroup_fn(void *arg, struct sx *sx)
+{
+    const struct regroup *r = arg;
+    for (uint32_t i = 0; i < r->to->len; i++) {
+        if (r->from[i] != r->to->items[i] && sx_same(sx, r->from[i])) {
+            return r->to->items[i];
+        }
+    }
+    return NULL;
+}
+
 err_t az_group_tables(struct az *az, struct sxvec *groups, struct sxvec *targets,
                       struct sx **having, struct rel **rel)
 {
-    for (uint32_t i = 0; i < groups->len; i++) {
-        TRY(check_conditional(az, groups->items[i]));
+    struct regroup r = {.to = groups};
+    r.from = groups->len == 0 ? NULL
+                              : arena_memdup(az->arena, groups->items,
+                                             groups->len * sizeof(groups->items[0]));
+    TRY(az_tables(az, groups, rel));
+    for (uint32_t i = 0; i < targets->len; i++) {
+        targets->items[i] = sx_rewrite(az->arena, targets->items[i], regroup_fn, &r);
     }
-    for (;;) {
-        struct level level = {.az = az, .width = (*rel)->cols_len};
-        for (uint32_t i = 0; i < groups->len; i++) {
-            sx_rewrite(az->arena, groups->items[i], collect_fn, &level);
-        }
-        if (level.found.len == 0) {
-            return ERR_OK;
-        }
-        flatten(&level, rel);
-        replace_all(&level, groups);
-        replace_all(&level, targets);
-        if (*having != NULL) {
-            *having = sx_rewrite(az->arena, *having, replace_fn, &level);
-        }
+    if (*having != NULL) {
+        *having = sx_rewrite(az->arena, *having, regroup_fn, &r);
     }
+    return ERR_OK;
 }

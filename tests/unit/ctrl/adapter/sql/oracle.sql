@@ -860,6 +860,11 @@ select generate_series(1, 2) g, count(*) from t group by g order by 1
 select generate_series(1, a) g, count(*), sum(a) from t group by 1 order by 1
 select generate_series(1, a) g from t group by generate_series(1, a) having generate_series(1, a) > 1 order by 1
 select a, generate_series(1, count(*)) from t group by a order by 1, 2
+select generate_series(1, 3), count(*) from t group by generate_series(1, 3) + 1 order by 1, 2
+select generate_series(1, 3) + 1, count(*) from t group by generate_series(1, 3) + 1, generate_series(1, 3) order by 1, 2
+select generate_series(1, 3) + 1, generate_series(1, 3) + 2, count(*) from t group by generate_series(1, 3) + 1 order by 1, 2, 3
+select generate_series(1, a) + 1, sum(a) from t group by generate_series(1, a) order by 1
+select generate_series(1, a), count(*) from t group by generate_series(1, a) + 1
 select generate_series(1, count(*)) from t order by 1
 select a, generate_series(1, row_number() over (order by a, b, c)) from t order by 1, 2
 select unnest(array_agg(a)) from t order by 1
