@@ -9,7 +9,9 @@
  * the fixpoint, which is the last operator of its scope:
  *
  *   OUTSIDE   no round; waits until something is complete
+ *   STARTING  what an iteration starts with is put out: what enters, what variables take over
  *   INSIDE    an iteration runs: waits until all bodies are complete through it
+ *   ENDING    what the bodies changed is counted, if a limit ends with this iteration
  *   LEAVING   the round's changes of the bodies are put out at the outer time, consolidated
  *
  * Between two of them all workers agree (struct vote). Outside each says up to where its input is
@@ -27,7 +29,7 @@
 
 #include <stdio.h>
 
-enum phase { OUTSIDE, OUTSIDE_VOTED, INSIDE, INSIDE_VOTED, LEAVING };
+enum phase { OUTSIDE, OUTSIDE_VOTED, STARTING, INSIDE, ENDING, INSIDE_VOTED, LEAVING };
 
 enum { VOTES_MAX = 2 };
 
@@ -79,7 +81,10 @@ struct scope {
     uint32_t bindings_len;
     struct op **enters, **parts; /* parts: the scope's operators and variables */
     size_t enters_len, enters_cap, parts_len, parts_cap;
-    struct chunk_list errors; /* of this round */
+    /* Where STARTING or ENDING is: at which of its lists, at which chunk of that. */
+    size_t list_at, item_at;
+    struct chunk_list entering; /* the list at hand of what enters */
+    struct chunk_list errors;   /* of this round */
     uint32_t leaving;         /* the binding that is put out, and the state of that */
     struct sums sums;
     struct votes *votes;      /* per worker */
@@ -136,6 +141,9 @@ static void sums_divide(struct sums *sums)
     size_t *sizes = mem_zalloc(sums->parts_len * sizeof(*sizes));
     struct batch_split *split = batch_split_new();
     batch_hash_rows(b, NULL, 0, hashes);
+    for (uint32_t i = 0; i < b->rows; i++) {
+        hashes[i] <<= 32; /* by the upper half rows were divided among the workers already */
+    }
     batch_split_begin(split, b, hashes, sums->parts_len);
     for (uint32_t p = 0; p < sums->parts_len; p++) {
         if (batch_split_rows(split, p) > 0) {
@@ -291,81 +299,119 @@ static bool vote_outside(struct op *op)
     return true;
 }
 
-/* Emits chunks of an operator of the scope at one time; clears the list. */
-static void emit_at(struct op *op, struct chunk_list *list, uint64_t time, bool err)
-{
-    for (size_t i = 0; i < list->chunks_len; i++) {
-        op_emit(op, chunk_at(list->chunks[i], time), err);
-    }
-    chunk_list_clear(list);
-}
-
-/* The operators in between run before the fixpoint is called again: they come before it. */
-static void start_iteration(struct op *op)
+/*
+ * An operator of the scope puts out a list of chunks at this iteration. False when out of fuel
+ * before the end: where ports are fed by key, a chunk is divided and copied at once.
+ */
+static bool put_in(struct op *op, struct op *from, struct chunk_list *list, bool err)
 {
     struct scope *scope = op->state;
+    bool copied = op->engine->config.workers > 1;
+    while (scope->item_at < list->chunks_len) {
+        struct chunk *chunk = list->chunks[scope->item_at++];
+        op_emit(from, chunk_at(chunk, scope->now), err);
+        if (fuel_spend(op->engine, copied ? 1 + chunk->batch.rows / 4 : 1)) {
+            return false;
+        }
+    }
+    chunk_list_clear(list);
+    scope->item_at = 0;
+    return true;
+}
+
+/* Rows and errors that enter at one place. They are taken once. */
+static bool put_entered(struct op *op, struct op *enter, bool err)
+{
+    struct scope *scope = op->state;
+    if (scope->entering.chunks_len == 0) {
+        op_port_take(enter, &enter->ports[0], err, scope->time + 1, &scope->entering);
+    }
+    return put_in(op, enter, &scope->entering, err);
+}
+
+/* The operators in between run before the fixpoint is called again: they come before it. False when
+ * out of fuel before the end. */
+static bool start_iteration(struct op *op)
+{
+    struct scope *scope = op->state;
+    size_t variables = scope->bindings_len;
+    size_t lists = variables + (scope->now == scope->base ? 2 * scope->enters_len : 0);
     ASSERT(scope->now >= scope->base && scope->now < TIME_MAX);
+    for (; scope->list_at < lists; scope->list_at++) {
+        size_t at = scope->list_at;
+        size_t e = (at - variables) / 2;
+        bool done = at < variables
+                        ? put_in(op, scope->bindings[at].variable, &scope->bindings[at].next, false)
+                        : put_entered(op, scope->enters[e], (at - variables) % 2 == 1);
+        if (!done) {
+            return false;
+        }
+    }
+    scope->list_at = 0;
     for (uint32_t k = 0; k < scope->bindings_len; k++) {
-        struct binding *binding = &scope->bindings[k];
-        emit_at(binding->variable, &binding->next, scope->now, false);
-        op_advance(binding->variable, scope->now + 1);
+        op_advance(scope->bindings[k].variable, scope->now + 1);
     }
     for (size_t e = 0; e < scope->enters_len; e++) {
         op_advance(scope->enters[e], scope->now + 1);
     }
-    scope->phase = INSIDE;
+    return true;
 }
 
-static void start_round(struct op *op, uint64_t time)
+static void start_round(struct scope *scope, uint64_t time)
 {
-    struct scope *scope = op->state;
-    struct chunk_list list = {0};
     scope->time = time;
     scope->now = scope->base;
-    for (size_t e = 0; e < scope->enters_len; e++) {
-        struct op *enter = scope->enters[e];
-        for (int err = 0; err < 2; err++) {
-            op_port_take(enter, &enter->ports[0], err == 1, time + 1, &list);
-            emit_at(enter, &list, scope->base, err == 1);
-        }
-    }
-    chunk_list_free(&list);
-    start_iteration(op);
+    scope->phase = STARTING;
 }
 
 /* ---- an iteration ---------------------------------------------------------------------------- */
 
-/* What changes in the last iteration that a limit allows did not end by then. */
-static void count_beyond(struct op *op, struct binding *binding)
+static void count_beyond(struct scope *scope, struct binding *binding, const struct batch *b)
 {
-    struct scope *scope = op->state;
-    for (size_t i = 0; i < binding->next.chunks_len; i++) {
-        const struct batch *b = &binding->next.chunks[i]->batch;
-        for (uint32_t row = 0; row < b->rows; row++) {
-            buf_clear(&scope->row);
-            batch_encode_row(b, row, NULL, 0, false, &scope->row);
-            uint64_t hash = hash_bytes(scope->row.data, scope->row.len);
-            struct htable_entry *entry =
-                htable_find(&binding->beyond, hash, scope->row.data, scope->row.len);
-            if (entry == NULL) {
-                entry = htable_add(&binding->beyond, hash, scope->row.data, scope->row.len);
-            }
-            int64_t *count = htable_payload(entry);
-            *count = trail_plus(*count, batch_diff(b, row));
-            if (*count == 0) {
-                htable_remove(&binding->beyond, entry);
-            }
+    for (uint32_t row = 0; row < b->rows; row++) {
+        buf_clear(&scope->row);
+        batch_encode_row(b, row, NULL, 0, false, &scope->row);
+        uint64_t hash = hash_bytes(scope->row.data, scope->row.len);
+        struct htable_entry *entry =
+            htable_find(&binding->beyond, hash, scope->row.data, scope->row.len);
+        if (entry == NULL) {
+            entry = htable_add(&binding->beyond, hash, scope->row.data, scope->row.len);
+        }
+        int64_t *count = htable_payload(entry);
+        *count = trail_plus(*count, batch_diff(b, row));
+        if (*count == 0) {
+            htable_remove(&binding->beyond, entry);
         }
     }
 }
 
-/* What the bodies changed in this iteration; true when a variable will. */
-static bool collect(struct op *op)
+/* What changes in the last iteration that a limit allows did not end by then, and goes round no
+ * more. False when out of fuel before the end. */
+static bool end_iteration(struct op *op)
 {
     struct scope *scope = op->state;
     const struct plan_fixpoint *plan = &op->node->fixpoint;
-    bool any = false;
     bool last = plan->limit > 0 && scope->now - scope->base + 1 >= plan->limit;
+    for (; last && scope->list_at < scope->bindings_len; scope->list_at++) {
+        struct binding *binding = &scope->bindings[scope->list_at];
+        while (plan->limit_error && scope->item_at < binding->next.chunks_len) {
+            const struct batch *b = &binding->next.chunks[scope->item_at++]->batch;
+            count_beyond(scope, binding, b);
+            if (fuel_spend(op->engine, b->rows)) {
+                return false;
+            }
+        }
+        chunk_list_clear(&binding->next);
+        scope->item_at = 0;
+    }
+    scope->list_at = 0;
+    return true;
+}
+
+/* What the bodies changed in this iteration. */
+static void collect(struct op *op)
+{
+    struct scope *scope = op->state;
     for (uint32_t k = 0; k < scope->bindings_len; k++) {
         struct binding *binding = &scope->bindings[k];
         struct port *port = &op->ports[k];
@@ -378,15 +424,7 @@ static bool collect(struct op *op)
             chunk_list_push(&scope->errors, port->err.chunks[i]);
         }
         port->err.chunks_len = 0;
-        if (last && plan->limit_error) {
-            count_beyond(op, binding);
-        }
-        if (last) {
-            chunk_list_clear(&binding->next);
-        }
-        any |= binding->next.chunks_len > 0;
     }
-    return any;
 }
 
 static bool is_within(const struct scope *scope)
@@ -402,7 +440,7 @@ static bool is_within(const struct scope *scope)
 static uint64_t next_time(struct op *op)
 {
     struct scope *scope = op->state;
-    uint64_t next = collect(op) ? scope->now + 1 : FRONTIER_EMPTY;
+    uint64_t next = FRONTIER_EMPTY;
     for (size_t i = 0; i < scope->parts_len; i++) {
         const struct op *part = scope->parts[i];
         next = part->pending < next ? part->pending : next;
@@ -412,6 +450,7 @@ static uint64_t next_time(struct op *op)
     }
     for (uint32_t k = 0; k < scope->bindings_len; k++) {
         next = least_time(&op->ports[k].ok, next);
+        next = scope->bindings[k].next.chunks_len > 0 ? scope->now + 1 : next;
     }
     ASSERT(next > scope->now);
     return next;
@@ -545,7 +584,7 @@ static bool after_outside(struct op *op)
         return refuse(op, least.time);
     }
     if (least.changes && least.time != FRONTIER_EMPTY) {
-        start_round(op, least.time);
+        start_round(scope, least.time);
         return true;
     }
     advance_outside(op, least.time);
@@ -573,15 +612,34 @@ static bool after_inside(struct op *op)
         return false;
     }
     scope->now = least.time;
-    start_iteration(op);
+    scope->phase = STARTING;
     return true;
+}
+
+/* What has to be done before the next phase; false when out of fuel before the end. */
+static bool run_phase(struct op *op)
+{
+    struct scope *scope = op->state;
+    switch (scope->phase) {
+    case STARTING:
+        return start_iteration(op);
+    case ENDING:
+        return end_iteration(op);
+    default:
+        ASSERT(scope->phase == LEAVING);
+        return leave_round(op);
+    }
 }
 
 /* One step of the machine; false when it has to wait. */
 static bool advance_scope(struct op *op)
 {
     struct scope *scope = op->state;
-    uint64_t time;
+    bool busy = scope->phase == STARTING || scope->phase == ENDING || scope->phase == LEAVING;
+    if (busy && !run_phase(op)) {
+        op_activate(op);
+        return false;
+    }
     switch (scope->phase) {
     case OUTSIDE:
         if (!vote_outside(op)) {
@@ -591,21 +649,23 @@ static bool advance_scope(struct op *op)
         return true;
     case OUTSIDE_VOTED:
         return after_outside(op);
+    case STARTING:
+        scope->phase = INSIDE;
+        return true;
     case INSIDE:
         if (op_input_frontier(op) <= scope->now) {
             return false;
         }
-        time = next_time(op);
-        vote(op, time, is_within(scope));
+        collect(op);
+        scope->phase = ENDING;
+        return true;
+    case ENDING:
+        vote(op, next_time(op), is_within(scope));
         scope->phase = INSIDE_VOTED;
         return true;
     case INSIDE_VOTED:
         return after_inside(op);
     case LEAVING:
-        if (!leave_round(op)) {
-            op_activate(op);
-            return false;
-        }
         scope->phase = OUTSIDE;
         advance_outside(op, scope->time + 1);
         return true;
@@ -633,6 +693,7 @@ static void fixpoint_release(struct op *op)
         chunk_list_free(&binding->round);
         htable_clear(&binding->beyond);
     }
+    chunk_list_free(&scope->entering);
     chunk_list_free(&scope->errors);
     sums_close(&scope->sums);
     pool_clear(&scope->pool);

@@ -14,6 +14,7 @@
 enum {
     OUT_BLOCK = 256,
     LATER_MAX = 1 << 15, /* pairs of later iterations that are gathered before they are put out */
+    LATER_KEPT = 1 << 10,
 };
 
 /* Where an output column comes from. */
@@ -317,9 +318,15 @@ static bool run_pass(struct op *op)
     }
 }
 
+/* What much took is not kept. */
 static void account_later(struct op *op)
 {
     struct iterate_join *join = op->state;
+    if (join->later_len == 0 && join->later_cap > LATER_KEPT) {
+        free(join->later);
+        join->later = NULL;
+        join->later_cap = 0;
+    }
     uint64_t bytes = join->later_cap * sizeof(*join->later);
     account_add(&op->account, (int64_t)bytes - (int64_t)join->later_bytes);
     join->later_bytes = bytes;
@@ -338,12 +345,12 @@ static bool join_work(struct op *op)
         ASSERT(join->intake.upper > join->base);
         join->iteration = (uint32_t)(join->intake.upper - 1 - join->base);
     }
-    bool more = run_pass(op);
-    account_later(op);
-    if (more) {
+    if (run_pass(op)) {
+        account_later(op);
         return true;
     }
     emit_later(op);
+    account_later(op);
     iterate_unload(&join->block, join->side, join->flat ? NULL : &join->interns);
     uint64_t upper = join->intake.upper;
     intake_close(&join->intake);

@@ -588,19 +588,31 @@ static void load_ahead(struct iterate_reduce *reduce)
     }
 }
 
+/* Fuel: all of a key's rows are gone through, those of bytes decoded. */
+static uint32_t key_cost(const struct iterate_reduce *reduce, uint64_t *cell)
+{
+    uint32_t entries = 0;
+    for (uint32_t which = 0; which < 2; which++) {
+        const struct trail *trail = *trail_of(reduce, cell, which);
+        entries += trail != NULL ? trail->len : 0;
+    }
+    return 1 + (reduce->flat ? entries / 16 : entries);
+}
+
 /* True when out of fuel before the end. */
 static bool flush_touched(struct op *op)
 {
     struct iterate_reduce *reduce = op->state;
     while (reduce->flushed < reduce->touched_len) {
-        if (fuel_spend(op->engine, 1)) {
-            return true;
-        }
         load_ahead(reduce);
         uint64_t hash = reduce->touched[reduce->flushed++];
         uint64_t *cell = cells_find_mark(&reduce->table, hash, (uint32_t)reduce->flushed);
         cell[0] &= ~CELL_MARK;
+        uint32_t cost = key_cost(reduce, cell);
         flush_key(op, hash, cell);
+        if (fuel_spend(op->engine, cost)) {
+            return true;
+        }
     }
     emit_block(op);
     reduce->touched_len = reduce->flushed = 0;

@@ -284,7 +284,43 @@ static void check_empty(struct run *run)
     CU_ASSERT_EQUAL(arranged, 0);
 }
 
-static void run_case(body_fn *make, uint64_t seed, uint32_t workers)
+static body_fn endless;
+
+/*
+ * A recursion that does not end is dropped amid an iteration, worker by worker, and each makes the
+ * next one with the same id while the others still run, and vote, in the first.
+ */
+static void make_again(struct run *run)
+{
+    struct replica *r = run->replica;
+    body_fn *make = run->make;
+    uint32_t parts[SOURCES] = {1, 1};
+    struct batch_builder *rows = batch_builder_new(pair_kinds, 2);
+    put(rows, 1, 0, 1, 1);
+    struct view view = view_of(rows, 2);
+    run->make = endless;
+    err_t err = replica_create(r, make_plan, run, one_part, SOURCES);
+    CU_ASSERT_PTR_NULL_FATAL(err);
+    for (uint32_t w = 0; w < r->workers; w++) {
+        for (uint32_t s = 0; s < SOURCES; s++) {
+            engine_input(r->worker[w].engine, DATAFLOW, s, w, 0, 2,
+                         s == SEEDS && w == 0 ? &view.batch : NULL, NULL);
+        }
+    }
+    replica_stir(r, (uint32_t)rng_below(&run->rng, 600));
+    run->make = make;
+    for (uint32_t w = 0; w < r->workers; w++) {
+        engine_drop(r->worker[w].engine, DATAFLOW);
+        replica_stir(r, (uint32_t)rng_below(&run->rng, 20));
+        err = engine_create(r->worker[w].engine, make_plan(run), parts, SOURCES);
+        CU_ASSERT_PTR_NULL_FATAL(err);
+        replica_stir(r, (uint32_t)rng_below(&run->rng, 20));
+    }
+    view_free(&view);
+    batch_builder_free(rows);
+}
+
+static void run_case(body_fn *make, uint64_t seed, uint32_t workers, bool again)
 {
     struct run run = {.make = make, .rng = {seed}, .nodes = 3 + seed % 10};
     run.replica = replica_new(workers, seed, 0);
@@ -297,8 +333,12 @@ static void run_case(body_fn *make, uint64_t seed, uint32_t workers)
     err_t err = plan_validate(run.plan);
     CU_ASSERT_PTR_NULL_FATAL(err);
     replica_register(run.replica, EXPORT, pair_kinds, cols);
-    err = replica_create(run.replica, make_plan, &run, one_part, SOURCES);
-    CU_ASSERT_PTR_NULL_FATAL(err);
+    if (again) {
+        make_again(&run);
+    } else {
+        err = replica_create(run.replica, make_plan, &run, one_part, SOURCES);
+        CU_ASSERT_PTR_NULL_FATAL(err);
+    }
     run_times(&run);
     replica_settle(run.replica);
     CU_ASSERT_EQUAL_FATAL(replica_frontier(run.replica, EXPORT), TIMES + 1);
@@ -321,7 +361,7 @@ static void run_graphs(body_fn *make)
     static const uint32_t workers[] = {1, 2, 4};
     uint64_t cases = test_scaled(12) > 3 ? test_scaled(12) : 3;
     for (uint64_t seed = 1; seed <= cases; seed++) {
-        run_case(make, seed, workers[seed % 3]);
+        run_case(make, seed, workers[seed % 3], false);
     }
 }
 
@@ -403,6 +443,13 @@ static uint32_t endless(struct plan *p)
                                                      NULL, 0, false), 0, 1), col2, 1);
     uint32_t body = plan_union(p, seeds, next);
     return one_body(p, variable, plan_unary(p, PLAN_DISTINCT, body));
+}
+
+static void test_again(void)
+{
+    for (uint64_t seed = 1; seed <= test_scaled(12); seed++) {
+        run_case(reach, seed, 1 + (uint32_t)(seed % 4), true);
+    }
 }
 
 static void test_endless(void)
@@ -520,6 +567,7 @@ static const struct test_case cases[] = {
     {"reach", test_reach},     {"distance", test_distance}, {"component", test_component},
     {"parity_next", test_parity_next}, {"parity_same", test_parity_same},
     {"closure", test_closure}, {"chained", test_chained}, {"endless", test_endless},
+    {"again", test_again},
     {"large", test_large},
     {"memory", test_memory},
     {"votes", test_votes},
