@@ -309,7 +309,7 @@ static void on_subscribe(void *ctx, uint64_t export_id, uint64_t lower, uint64_t
                          const struct batch *ok, const struct batch *err)
 {
     struct graph_bench *bench = ctx;
-    ASSERT(err == NULL && export_id == EXPORT && lower < upper);
+    ASSERT(err == NULL && export_id == EXPORT && lower <= upper);
     bench->updates += ok != NULL ? ok->rows : 0;
     for (uint32_t row = 0; ok != NULL && row < ok->rows; row++) {
         int64_t node = ((const int64_t *)ok->col[0].values)[row];

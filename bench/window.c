@@ -70,7 +70,7 @@ static void on_subscribe(void *ctx, uint64_t export_id, uint64_t lower, uint64_t
                          const struct batch *ok, const struct batch *err)
 {
     struct window_bench *bench = ctx;
-    ASSERT(err == NULL && export_id == EXPORT && lower < upper);
+    ASSERT(err == NULL && export_id == EXPORT && lower <= upper);
     bench->updates += ok != NULL ? ok->rows : 0;
 }
 
