@@ -97,7 +97,7 @@ void batch_slice(const struct batch *b, uint32_t first, uint32_t n, struct batch
         cols_out[c] = (struct batch_col){
             .kind = from->kind,
             .validity = from->validity != NULL ? from->validity + first / 64 : NULL,
-            .values = width > 0 ? (const uint8_t *)from->values + first * width : NULL,
+            .values = from->values != NULL ? (const uint8_t *)from->values + first * width : NULL,
             .offsets = from->offsets != NULL ? from->offsets + first : NULL,
             .bytes = from->bytes,
         };

@@ -51,20 +51,24 @@ static bool same_row(const struct batch *a, uint32_t i, const struct batch *b, u
     return true;
 }
 
-/*
- * At most half full: linear probing stays short. Table and entries belong to the builder, which
- * keeps them for the next call.
- */
+/* At most half full: linear probing stays short. */
+static size_t slots_of(size_t rows)
+{
+    size_t slots = 16;
+    while (slots < rows * 2) {
+        slots *= 2;
+    }
+    return slots;
+}
+
+/* Table and entries belong to the builder, which keeps them for the next call. */
 static void reserve_scratch(struct batch_builder *out, size_t rows, size_t rows_max)
 {
     if (rows > out->entries_cap) {
         out->entries_cap = rows;
         out->entries = mem_realloc(out->entries, rows * sizeof(out->entries[0]));
     }
-    size_t slots = 16;
-    while (slots < rows * 2) {
-        slots *= 2;
-    }
+    size_t slots = slots_of(rows);
     if (slots > out->table_cap) {
         out->table_cap = slots;
         out->table = mem_realloc(out->table, slots * sizeof(out->table[0]));
@@ -76,32 +80,31 @@ static void reserve_scratch(struct batch_builder *out, size_t rows, size_t rows_
     memset(out->table, 0xff, slots * sizeof(out->table[0]));
 }
 
-/* Adds the rows of in[which]; returns the number of entries. The diffs are added modulo 2^64. */
-static size_t add_batch(struct batch_builder *out, const struct batch *const *in, uint32_t which,
-                        uint64_t advance_to, size_t len, size_t mask)
+/*
+ * Adds a row of in[which]; returns the number of entries. The diffs are added modulo 2^64. Equal
+ * rows of one time have one row_hash.
+ */
+static size_t add_row(struct batch_builder *out, const struct batch *const *in, uint32_t which,
+                      uint32_t row, uint64_t row_hash, uint64_t time, size_t len, size_t mask)
 {
     ASSERT((mask & (mask + 1)) == 0 && len <= mask);
     const struct batch *b = in[which];
-    for (uint32_t row = 0; row < b->rows; row++) {
-        uint64_t time = batch_time(b, row);
-        time = time < advance_to ? advance_to : time;
-        uint64_t hash = hash_combine(out->hashes[row], time);
-        size_t slot = hash & mask;
-        struct consol_entry *e = NULL;
-        for (; out->table[slot] != UINT32_MAX; slot = (slot + 1) & mask) {
-            struct consol_entry *at = &out->entries[out->table[slot]];
-            if (at->hash == hash && at->time == time && same_row(in[at->batch], at->row, b, row)) {
-                e = at;
-                break;
-            }
+    uint64_t hash = hash_combine(row_hash, time);
+    size_t slot = hash & mask;
+    struct consol_entry *e = NULL;
+    for (; out->table[slot] != UINT32_MAX; slot = (slot + 1) & mask) {
+        struct consol_entry *at = &out->entries[out->table[slot]];
+        if (at->hash == hash && at->time == time && same_row(in[at->batch], at->row, b, row)) {
+            e = at;
+            break;
         }
-        if (e == NULL) {
-            out->table[slot] = (uint32_t)len;
-            e = &out->entries[len++];
-            *e = (struct consol_entry){.hash = hash, .time = time, .batch = which, .row = row};
-        }
-        e->diff = (int64_t)((uint64_t)e->diff + (uint64_t)batch_diff(b, row));
     }
+    if (e == NULL) {
+        out->table[slot] = (uint32_t)len;
+        e = &out->entries[len++];
+        *e = (struct consol_entry){.hash = hash, .time = time, .batch = which, .row = row};
+    }
+    e->diff = (int64_t)((uint64_t)e->diff + (uint64_t)batch_diff(b, row));
     return len;
 }
 
@@ -153,24 +156,9 @@ static void append_entries(struct batch_builder *out, const struct batch *const 
     }
 }
 
-/* Any rows at all, of any times. */
-static void consolidate_rows(const struct batch *const *in, size_t in_len, uint64_t advance_to,
-                             size_t rows, struct batch_builder *out)
+/* What does not add up to nothing, by time. */
+static void append_kept(struct batch_builder *out, const struct batch *const *in, size_t len)
 {
-    size_t rows_max = 0;
-    for (size_t i = 0; i < in_len; i++) {
-        rows_max = in[i]->rows > rows_max ? in[i]->rows : rows_max;
-    }
-    reserve_scratch(out, rows, rows_max);
-    size_t slots = 16;
-    while (slots < rows * 2) {
-        slots *= 2;
-    }
-    size_t len = 0;
-    for (size_t i = 0; i < in_len; i++) {
-        batch_hash_columns(in[i], NULL, 0, false, out->hashes);
-        len = add_batch(out, in, (uint32_t)i, advance_to, len, slots - 1);
-    }
     size_t kept = 0;
     bool sorted = true;
     for (size_t i = 0; i < len; i++) {
@@ -185,6 +173,43 @@ static void consolidate_rows(const struct batch *const *in, size_t in_len, uint6
     }
     append_entries(out, in, kept);
     ASSERT(out->rows >= kept);
+}
+
+/* Any rows at all, of any times. */
+static void consolidate_rows(const struct batch *const *in, size_t in_len, uint64_t advance_to,
+                             size_t rows, struct batch_builder *out)
+{
+    size_t rows_max = 0;
+    for (size_t i = 0; i < in_len; i++) {
+        rows_max = in[i]->rows > rows_max ? in[i]->rows : rows_max;
+    }
+    reserve_scratch(out, rows, rows_max);
+    size_t mask = slots_of(rows) - 1;
+    size_t len = 0;
+    for (uint32_t i = 0; i < in_len; i++) {
+        batch_hash_columns(in[i], NULL, 0, false, out->hashes);
+        for (uint32_t row = 0; row < in[i]->rows; row++) {
+            uint64_t time = batch_time(in[i], row);
+            time = time < advance_to ? advance_to : time;
+            len = add_row(out, in, i, row, out->hashes[row], time, len, mask);
+        }
+    }
+    append_kept(out, in, len);
+}
+
+void batch_consolidate_refs(const struct batch *const *in, const uint64_t *refs,
+                            const uint64_t *hashes, size_t n, struct batch_builder *out)
+{
+    reserve_scratch(out, n, 0);
+    size_t mask = slots_of(n) - 1;
+    size_t len = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t which = (uint32_t)(refs[i] >> 32);
+        uint32_t row = (uint32_t)refs[i];
+        uint64_t time = batch_time(in[which], row);
+        len = add_row(out, in, which, row, hashes[i], time, len, mask);
+    }
+    append_kept(out, in, len);
 }
 
 /* Whether all rows have one time, times before advance_to counting as that; which: *time. */

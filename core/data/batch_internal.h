@@ -86,6 +86,10 @@ void batch_hash_columns(const struct batch *b, const uint32_t *cols, size_t cols
 bool batch_consolidate_words(const struct batch *const *in, size_t in_len, uint64_t time,
                              struct batch_builder *out);
 
+/* Of any rows: those that are named (batch << 32 | row). Equal ones of one time have one hash. */
+void batch_consolidate_refs(const struct batch *const *in, const uint64_t *refs,
+                            const uint64_t *hashes, size_t n, struct batch_builder *out);
+
 /*
  * Its parts, for who does it in steps (batch_merge.c). A record is a row's words and its diff; ends
  * has a place a partition, of which there are 1 << part_bits. Rows are counted first (records

@@ -11,8 +11,8 @@
  *     add up     slice by slice of a partition -> consolidated rows, appended to out
  *
  * Rows of one time that are a few words are placed as records (batch_words.c), and their batches
- * are not looked at any more; of others the hashes are kept from the first pass, and only
- * references are placed.
+ * are not looked at any more; of others the hashes are kept from the first pass, and references are
+ * placed with them.
  *
  * One owner, one thread.
  */
@@ -43,8 +43,9 @@ struct batch_merge {
     size_t kept;            /* records it has come to; of references, rows of sum */
     size_t ends[1 << BATCH_PART_BITS_MAX];
     uint64_t *records;      /* [rows * (cols + 1)] */
-    uint64_t *hashes;       /* [rows], of references */
+    uint64_t *hashes;       /* [rows], of the input's rows */
     uint64_t *refs;         /* [rows]: batch << 32 | row */
+    uint64_t *ref_hashes;   /* [rows], of the references */
     struct batch_builder *slice; /* rows of references, gathered */
     void *sum;              /* the batch the partition's slices have come to; NULL: none */
     struct batch_col *views; /* [2 * cols]: of sum and slice */
@@ -67,8 +68,9 @@ static void release(struct batch_merge *m)
     free(m->records);
     free(m->hashes);
     free(m->refs);
+    free(m->ref_hashes);
     free(m->sum);
-    m->records = m->hashes = m->refs = NULL;
+    m->records = m->hashes = m->refs = m->ref_hashes = NULL;
     m->sum = NULL;
 }
 
@@ -109,12 +111,13 @@ void batch_merge_begin(struct batch_merge *m, const struct batch *const *in, siz
     } else {
         m->hashes = mem_alloc(m->rows * sizeof(uint64_t));
         m->refs = mem_alloc(m->rows * sizeof(uint64_t));
+        m->ref_hashes = mem_alloc(m->rows * sizeof(uint64_t));
     }
 }
 
 size_t batch_merge_bytes(const struct batch_merge *m)
 {
-    size_t words = m->words ? m->cols + 1UL : 2;
+    size_t words = m->words ? m->cols + 1UL : 3;
     return m->phase == MERGE_DONE ? 0 : m->rows * words * sizeof(uint64_t);
 }
 
@@ -143,7 +146,9 @@ static void deal(struct batch_merge *m, const struct batch *b, uint32_t first, u
     }
     ASSERT(m->phase == MERGE_PLACE);
     for (uint32_t i = 0; i < n; i++) {
-        m->refs[m->ends[part_of(m, hashes[i])]++] = (uint64_t)m->at << 32 | (first + i);
+        size_t at = m->ends[part_of(m, hashes[i])]++;
+        m->refs[at] = (uint64_t)m->at << 32 | (first + i);
+        m->ref_hashes[at] = hashes[i];
     }
 }
 
@@ -207,8 +212,13 @@ static void gather(struct batch_merge *m, size_t n)
     }
 }
 
+/* A partition that is taken at once, as most are, is added up where its rows lie. */
 static void add_refs(struct batch_merge *m, size_t n, bool last, struct batch_builder *out)
 {
+    if (last && m->sum == NULL) {
+        batch_consolidate_refs(m->in, m->refs + m->done, m->ref_hashes + m->done, n, out);
+        return;
+    }
     if (m->slice == NULL) {
         m->slice = batch_builder_new(m->kinds, m->cols);
         m->views = mem_alloc((2UL * m->cols + 1) * sizeof(m->views[0]));
@@ -242,7 +252,7 @@ static uint32_t next_sum(struct batch_merge *m, struct batch_builder *out)
         ASSERT(m->part < (size_t)1 << m->part_bits);
     }
     size_t left = m->ends[m->part] - m->done;
-    bool last = left <= 2UL * SLICE_ROWS && (m->words || left <= SLICE_ROWS);
+    bool last = left <= (m->sum == NULL ? 2UL * SLICE_ROWS : SLICE_ROWS);
     size_t n = last ? left : SLICE_ROWS;
     if (m->words) {
         add_records(m, n, last, out);

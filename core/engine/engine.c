@@ -573,14 +573,16 @@ err_t engine_rows_open(struct engine *engine, const void *bytes, size_t len, con
     return chunk_open(bytes, len, kinds, cols, reads, &engine->account, out);
 }
 
-const bool *engine_reads(struct engine *engine, uint64_t dataflow_id, uint32_t source_index)
+const bool *engine_reads(struct engine *engine, uint64_t dataflow_id, uint32_t source_index,
+                         uint32_t cols)
 {
     struct dataflow *dataflow = engine_exchange_find(engine, dataflow_id);
     if (dataflow == NULL || dataflow->failed != ERR_OK) {
         return NULL;
     }
     ASSERT(source_index < dataflow->sources_len);
-    return source_reads(&dataflow->ops[dataflow->sources[source_index]]);
+    struct op *source = &dataflow->ops[dataflow->sources[source_index]];
+    return source->cols == cols ? source_reads(source) : NULL;
 }
 
 void engine_rows_times(const struct chunk *rows, uint64_t *min, uint64_t *max)

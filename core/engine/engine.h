@@ -95,8 +95,10 @@ void engine_input(struct engine *engine, uint64_t dataflow_id, uint32_t source_i
 struct chunk;
 err_t engine_rows_open(struct engine *engine, const void *bytes, size_t len, const uint8_t *kinds,
                        uint32_t cols, const bool *reads, struct chunk **out);
-/* Which columns of a source its dataflow reads; NULL: there is no such dataflow (any more). */
-const bool *engine_reads(struct engine *engine, uint64_t dataflow_id, uint32_t source_index);
+/* Which columns of a source its dataflow reads; NULL: there is no such dataflow (any more), or the
+ * source has another number of columns. */
+const bool *engine_reads(struct engine *engine, uint64_t dataflow_id, uint32_t source_index,
+                         uint32_t cols);
 /* Earliest and latest time of them. */
 void engine_rows_times(const struct chunk *rows, uint64_t *min, uint64_t *max);
 /* NULL is allowed. Before the engine goes. */

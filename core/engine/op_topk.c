@@ -380,10 +380,12 @@ static bool flush_time(struct op *op)
         }
         flush_group(op, &topk->touched[topk->flushed++]);
     }
-    for (size_t i = 0; i < topk->gone_len; i++) {
-        oset_free_node(&topk->pool, topk->gone[i]);
+    while (topk->gone_len > 0) {
+        if (fuel_spend(op->engine, 1)) {
+            return true;
+        }
+        oset_free_node(&topk->pool, topk->gone[--topk->gone_len]);
     }
-    topk->gone_len = 0;
     topk->shown_len = 0;
     topk->touched_len = 0;
     topk->flushed = 0;

@@ -76,8 +76,8 @@ static const bool *columns_read(struct computed_input *input)
 {
     memset(input->reads, 0, input->cols);
     for (uint32_t i = 0; i < input->nodes_len; i++) {
-        const bool *reads =
-            engine_reads(input->worker->engine, input->dataflow, input->nodes[i]);
+        const bool *reads = engine_reads(input->worker->engine, input->dataflow,
+                                         input->nodes[i], input->cols);
         if (reads == NULL) {
             return NULL;
         }

@@ -787,6 +787,18 @@ static void test_consolidate_words(void)
     free(sums);
 }
 
+/* A column nobody reads has no memory, nor has a slice of it. */
+static void test_slice_unread(void)
+{
+    struct batch_col unread = {.kind = TYPE_INT4};
+    struct batch batch = {.rows = 100, .cols = 1, .col = &unread};
+    struct batch_col col;
+    struct batch slice;
+    batch_slice(&batch, 64, 36, &col, &slice);
+    CU_ASSERT(slice.rows == 36 && col.kind == TYPE_INT4);
+    CU_ASSERT(col.values == NULL && col.validity == NULL && col.offsets == NULL);
+}
+
 static void test_set_time(void)
 {
     uint8_t kind = TYPE_INT4;
@@ -888,6 +900,7 @@ static const struct test_case cases[] = {
     {"batch_round_trip", test_round_trip},   {"batch_hostile", test_hostile},
     {"batch_bad_values", test_bad_values},   {"batch_encode", test_encode},
     {"batch_canonical", test_canonical},     {"batch_no_columns", test_no_columns},
+    {"batch_slice_unread", test_slice_unread},
     {"batch_consolidate", test_consolidate}, {"batch_set_time", test_set_time},
     {"batch_encode_rows", test_encode_rows}, {"batch_consolidate_words", test_consolidate_words},
 };

@@ -501,6 +501,8 @@ static void test_sum_overflow(void)
         batch_builder_end_row(b, t, diffs[t - 1]);
     }
     struct view view = view_of(b, 2);
+    CU_ASSERT_PTR_NOT_NULL(engine_reads(r->worker[0].engine, BASE, 0, 2));
+    CU_ASSERT_PTR_NULL(engine_reads(r->worker[0].engine, BASE, 0, 3)); /* planned otherwise */
     engine_input(r->worker[0].engine, BASE, 0, 0, 1, 5, &view.batch, NULL);
     view_free(&view);
     batch_builder_free(b);
