@@ -505,14 +505,76 @@ static err_t one_query(struct az *az, const PgQuery__CommonTableExpr *def, struc
     return ERR_OK;
 }
 
-/* Does the i-th query refer to one that is not known yet, other than itself? */
-static bool must_wait(const PgQuery__WithClause *with, size_t i, const bool *done)
+/* Which other queries of the clause one refers to. */
+struct uses {
+    uint32_t *items;
+    uint32_t len;
+};
+
+/* Tables named in a query that may be queries of the clause: each once. */
+struct mentions {
+    struct strmap *names; /* of the clause -> index + 1 */
+    bool *seen;           /* by index */
+    struct uses uses;
+    uint32_t cap;
+    struct arena *arena;
+};
+
+static bool mention(void *arg, ProtobufCMessage *message)
+{
+    struct mentions *m = arg;
+    if (message->descriptor == &pg_query__range_var__descriptor) {
+        uintptr_t at = (uintptr_t)strmap_get(m->names, ((PgQuery__RangeVar *)message)->relname);
+        if (at != 0 && !m->seen[at - 1]) {
+            m->seen[at - 1] = true;
+            if (m->uses.len == m->cap) {
+                uint32_t *items = ARENA_ARRAY(m->arena, uint32_t, 2 * m->cap + 4);
+                for (uint32_t i = 0; i < m->uses.len; i++) {
+                    items[i] = m->uses.items[i];
+                }
+                m->uses.items = items;
+                m->cap = 2 * m->cap + 4;
+            }
+            m->uses.items[m->uses.len++] = (uint32_t)at - 1;
+        }
+    }
+    return true;
+}
+
+/* By name first, so that queries are not walked for each other query. */
+static struct uses *uses_of(struct az *az, const PgQuery__WithClause *with)
+{
+    struct strmap names = {0};
+    struct uses *out = ARENA_ARRAY(az->arena, struct uses, with->n_ctes);
+    for (size_t i = 0; i < with->n_ctes; i++) {
+        strmap_put(&names, with->ctes[i]->common_table_expr->ctename, (void *)(uintptr_t)(i + 1));
+    }
+    struct mentions m = {.names = &names, .arena = az->arena};
+    m.seen = ARENA_ARRAY(az->arena, bool, with->n_ctes);
+    for (size_t i = 0; i < with->n_ctes; i++) {
+        pg_node *query = with->ctes[i]->common_table_expr->ctequery;
+        m.uses = (struct uses){0};
+        m.cap = 0;
+        sql_tree_walk((ProtobufCMessage *)query, mention, &m);
+        out[i].items = m.uses.items;
+        for (uint32_t k = 0; k < m.uses.len; k++) {
+            uint32_t j = m.uses.items[k];
+            m.seen[j] = false;
+            if (j != i && refers(query, with->ctes[j]->common_table_expr->ctename)) {
+                out[i].items[out[i].len++] = j;
+            }
+        }
+    }
+    strmap_free(&names);
+    return out;
+}
+
+/* Does it refer to one that is not known yet? */
+static bool must_wait(const struct uses *uses, const bool *done)
 {
     bool waits = false;
-    for (size_t j = 0; j < with->n_ctes && !waits; j++) {
-        waits = j != i && !done[j] &&
-                refers(with->ctes[i]->common_table_expr->ctequery,
-                       with->ctes[j]->common_table_expr->ctename);
+    for (uint32_t k = 0; k < uses->len && !waits; k++) {
+        waits = !done[uses->items[k]];
     }
     return waits;
 }
@@ -523,9 +585,10 @@ static err_t in_order(struct az *az, const PgQuery__WithClause *with, struct sco
 {
     ASSERT(with->recursive);
     bool *done = ARENA_ARRAY(az->arena, bool, with->n_ctes);
+    const struct uses *uses = uses_of(az, with);
     for (size_t taken = 0; taken < with->n_ctes; taken++) {
         size_t next = 0;
-        while (next < with->n_ctes && (done[next] || must_wait(with, next, done))) {
+        while (next < with->n_ctes && (done[next] || must_wait(&uses[next], done))) {
             next++;
         }
         if (next == with->n_ctes) {

@@ -433,6 +433,13 @@ static void shared(void)
     buf_append_str(&text, ", r (n) as (select 1 union select r.n from q40, r where r.n = q40.n) "
                           "select count(*) from r");
     PLAN(buf_cstr(&text), "Fixpoint");
+    buf_clear(&text);
+    for (int i = 0; i < 400; i++) { /* each waits for the next one */
+        buf_printf(&text, "%s q%d as (select n from q%d)", i == 0 ? "with recursive" : ",", i,
+                   i + 1);
+    }
+    buf_append_str(&text, ", q400 (n) as (select x from s) select max(n) from q0");
+    answers(w, buf_cstr(&text), "2");
     buf_free(&text);
     world_free(w);
 }
