@@ -251,10 +251,11 @@ struct trail *trail_add(const struct trail_form *form, struct trail *trail, uint
     interns_retain(form->interns, form->words > 0 ? values[0] : 0);
     trail->len++;
     ++*form->len;
-    /* A long one is added up when half of it is new, which is O(log n) an addition, and when all
-     * of it may have gone. */
-    bool due = trail->len > TRAIL_SCAN && trail->len - trail->sorted > trail->sorted;
-    return due || trail->net == 0 ? trail_settle(form, trail) : trail;
+    /* Added up when half of it is new, which is O(log n) an addition: if it is long, or if all of
+     * it may have gone. Before, something is left: a new entry takes back one sorted at most. */
+    bool fresh = trail->len - trail->sorted >= trail->sorted;
+    bool due = fresh && (trail->len > TRAIL_SCAN || trail->net == 0);
+    return due ? trail_settle(form, trail) : trail;
 }
 
 /* ---- rows of a port -------------------------------------------------------------------------- */

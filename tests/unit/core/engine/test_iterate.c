@@ -4,6 +4,7 @@
  * time the output is what the model computes from scratch; rows that only support each other must
  * go. In the end everything is deleted, and nothing may be left. One to four workers.
  */
+#include "core/engine/iterate.h"
 #include "tests/unit/core/engine/model.h"
 #include "tests/unit/core/engine/plans.h"
 #include "tests/unit/harness.h"
@@ -563,7 +564,34 @@ static void test_votes(void)
     }
 }
 
+/* ---- trails ---------------------------------------------------------------------------------- */
+
+/* Rows that come and go in turn among many, so that the diffs add up to nothing again and again,
+ * though most is there. In the end all is gone, and with it all memory. */
+static void test_trail(void)
+{
+    enum { ROWS = 20000 };
+    struct account account = {0};
+    struct pool pool;
+    uint64_t len = 0;
+    pool_init(&pool, &account);
+    struct trail_form form = {.words = 1, .pool = &pool, .len = &len};
+    struct trail *trail = NULL;
+    for (int64_t diff = 1; diff >= -1; diff -= 2) {
+        for (uint64_t i = 0; i < 2 * ROWS; i++) {
+            uint64_t value = i / 2 * 7919 % ROWS;
+            uint32_t iteration = (uint32_t)(i % 2);
+            trail = trail_add(&form, trail, 0, iteration, iteration == 0 ? diff : -diff, &value);
+        }
+        CU_ASSERT_EQUAL(len, diff > 0 ? 2 * ROWS : 0);
+    }
+    CU_ASSERT_PTR_NULL(trail);
+    pool_clear(&pool);
+    CU_ASSERT_EQUAL(account.bytes, 0);
+}
+
 static const struct test_case cases[] = {
+    {"trail", test_trail},
     {"reach", test_reach},     {"distance", test_distance}, {"component", test_component},
     {"parity_next", test_parity_next}, {"parity_same", test_parity_same},
     {"closure", test_closure}, {"chained", test_chained}, {"endless", test_endless},
