@@ -170,6 +170,7 @@ static uint32_t add_topk(struct rng *rng, struct plan *p, uint32_t input)
                                        .nulls_first = rng_below(rng, 2) == 0};
     }
     int64_t limit = (int64_t)rng_below(rng, 6) - 1;
+    limit = rng_below(rng, 6) == 0 ? 33 + (int64_t)rng_below(rng, 30) : limit; /* a large window */
     bool ties = limit >= 0 && rng_below(rng, 3) == 0;
     int64_t offset = ties ? 0 : (int64_t)rng_below(rng, 4);
     uint32_t node = plan_topk(p, input, keys, keys_len, order, n, offset, limit);
@@ -759,9 +760,13 @@ static void random_changes(struct run *run, struct source_state *s, struct batch
                            uint64_t time)
 {
     struct rng *rng = &run->rng;
-    uint32_t n = (uint32_t)rng_below(rng, 5);
+    /* Now and then more than an operator takes at once; a retraction looks at all rows. */
+    enum plan_op op = run->shape->ops[0];
+    bool blocks = op == PLAN_REDUCE || op == PLAN_DISTINCT || op == PLAN_TOPK;
+    bool many = run->shape->depth == 1 && blocks && rng_below(rng, 12) == 0;
+    uint32_t n = (uint32_t)rng_below(rng, many ? 200 : 5);
     for (uint32_t i = 0; i < n; i++) {
-        if (!run->wild && rng_below(rng, 2) == 0) {
+        if (!run->wild && rng_below(rng, many ? 10 : 2) == 0) {
             random_retraction(run, s, ok, time);
             continue;
         }
