@@ -695,6 +695,11 @@ static err_t mutual(struct az *az, const PgQuery__WithClause *with, struct scope
                     uint32_t hide)
 {
     uint32_t n = (uint32_t)with->n_ctes;
+    if (with->n_ctes > PLAN_INPUTS_MAX) {
+        return az_err(az, with->location, ERR_LIMIT, "54001",
+                      "WITH MUTUALLY RECURSIVE has %zu queries, at most %d are supported",
+                      with->n_ctes, PLAN_INPUTS_MAX);
+    }
     struct recursion *r = new_recursion(az, n);
     struct cte **ctes = ARENA_ARRAY(az->arena, struct cte *, n);
     struct rel **variables = ARENA_ARRAY(az->arena, struct rel *, n);

@@ -440,6 +440,11 @@ static void shared(void)
     }
     buf_append_str(&text, ", q400 (n) as (select x from s) select max(n) from q0");
     answers(w, buf_cstr(&text), "2");
+    buf_clear(&text);
+    buf_append_str(&text, MUTUAL);
+    repeat(&text, "q%d (n int) as (select 1)", PLAN_INPUTS_MAX + 1, ", ");
+    buf_append_str(&text, " select 1");
+    refuse_query(w, buf_cstr(&text), "54001");
     buf_free(&text);
     world_free(w);
 }
