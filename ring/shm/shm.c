@@ -15,7 +15,9 @@
 #include "ring/shm/internal.h"
 
 enum {
-    ATTACH_US = 5 * 1000 * 1000,
+    /* Generous: lanes are the square of the workers, and a busy machine takes seconds to map and
+     * look at 40,000 of them. A session given up here goes over TCP until it is cut. */
+    ATTACH_US = 30 * 1000 * 1000,
     ATTACH_LEN = HELLO_PROOF_LEN + 24,
     UNMAP_HERE_MAX = 4 << 20, /* bytes; more would hold up the loop for a millisecond */
     ATTACH_BELLS = 1, /* flag: doorbells are passed, one per worker */
