@@ -218,7 +218,8 @@ static bool same_call(const struct plan_window_call *a, const struct plan_window
     return a->func == b->func && same_type(&a->type, &b->type) && a->n == b->n &&
            (!plan_window_has_arg(a->func) || a->arg == b->arg) &&
            a->has_fallback == b->has_fallback &&
-           (!a->has_fallback || a->fallback == b->fallback) &&
+           (!a->has_fallback || a->fallback == b->fallback) && a->n_of_row == b->n_of_row &&
+           (!a->n_of_row || a->n_col == b->n_col) &&
            (!plan_window_has_frame(a->func) || same_frame(&a->frame, &b->frame)) &&
            (a->func != PLAN_WINDOW_AGG || same_agg(&a->agg, &b->agg));
 }

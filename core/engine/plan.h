@@ -147,6 +147,8 @@ struct plan_window_call {
     uint32_t arg;      /* columns of the input */
     uint32_t fallback;
     int64_t n;
+    bool n_of_row;     /* LAG, NTH_VALUE: n (1 or -1) times column n_col, an int8 */
+    uint32_t n_col;
     struct plan_agg agg; /* not distinct, not ordered */
     struct plan_frame frame; /* FIRST_VALUE and those behind it */
     struct type type;
@@ -165,13 +167,16 @@ static inline bool plan_window_has_arg(uint8_t func)
 /* The i-th column a call reads, as plan_agg_col. */
 static inline uint32_t *plan_window_col(struct plan_window_call *call, uint32_t i)
 {
-    uint32_t *fixed[4];
+    uint32_t *fixed[5];
     uint32_t n = 0;
     if (plan_window_has_arg(call->func)) {
         fixed[n++] = &call->arg;
     }
     if (call->has_fallback) {
         fixed[n++] = &call->fallback;
+    }
+    if (call->n_of_row) {
+        fixed[n++] = &call->n_col;
     }
     if (call->frame.start.kind == PLAN_BOUND_VALUE) {
         fixed[n++] = &call->frame.start.col;

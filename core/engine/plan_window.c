@@ -71,6 +71,14 @@ static err_t check_call(const struct plan_window_call *call, const struct plan_n
                                   input->types[call->fallback].kind ==
                                       input->types[call->arg].kind),
           "the fallback is of another type");
+    if (call->n_of_row) {
+        bool lag = call->func == PLAN_WINDOW_LAG;
+        CHECK(lag || call->func == PLAN_WINDOW_NTH_VALUE, "function %u counts by a column",
+              call->func);
+        CHECK(call->n == 1 || (lag && call->n == -1), "%lld times a column", (long long)call->n);
+        CHECK(call->n_col < input->cols && input->types[call->n_col].kind == TYPE_INT8,
+              "column %u is none to count by", call->n_col);
+    }
     if (plan_window_has_frame(call->func)) {
         TRY(err_wrap(check_frame(call, node, input), "frame"));
     }
@@ -167,7 +175,10 @@ static void print_call(struct buf *out, const struct plan_window_call *call,
     if (plan_window_has_arg(call->func)) {
         plan_print_col(out, input, call->arg);
     }
-    if (call->func == PLAN_WINDOW_LAG || call->func == PLAN_WINDOW_NTH_VALUE) {
+    if (call->n_of_row) {
+        buf_append_str(out, call->n < 0 ? ", -" : ", ");
+        plan_print_col(out, input, call->n_col);
+    } else if (call->func == PLAN_WINDOW_LAG || call->func == PLAN_WINDOW_NTH_VALUE) {
         buf_printf(out, ", %lld", (long long)call->n);
     } else if (call->func == PLAN_WINDOW_NTILE) {
         buf_printf(out, "%lld", (long long)call->n);

@@ -344,10 +344,28 @@ static void value_at(const struct place *at, const struct plan_window_call *call
     }
 }
 
+/* What a function counts with: the plan's number or the row's. False: that is NULL. */
+static bool count_of(const struct place *at, const struct plan_window_call *call, int64_t *n)
+{
+    struct datum d = {.i = call->n};
+    if (call->n_of_row) {
+        ASSERT(at->w->rows.kinds[call->n_col] == TYPE_INT8);
+        wnode_datum(&at->w->rows, at->node, call->n_col, &d);
+        d.i = call->n < 0 ? negated(d.i) : d.i;
+    }
+    *n = d.null ? 0 : d.i;
+    return !d.null;
+}
+
 static void lag_value(const struct place *at, const struct plan_window_call *call,
                       struct datum *out)
 {
-    int64_t position = plus(at->position, negated(call->n));
+    int64_t n;
+    if (!count_of(at, call, &n)) {
+        out->null = true;
+        return;
+    }
+    int64_t position = plus(at->position, negated(n));
     bool outside = position < 0 || position >= wtree_copies(&at->part->rows);
     if (outside && call->has_fallback) {
         wnode_datum(&at->w->rows, at->node, call->fallback, out);
@@ -356,17 +374,26 @@ static void lag_value(const struct place *at, const struct plan_window_call *cal
     }
 }
 
-static void frame_value(const struct place *at, const struct plan_window_call *call,
-                        const struct runs *runs, struct datum *out)
+/* False: an error instead. */
+static bool frame_value(const struct place *at, const struct plan_window_call *call,
+                        const struct runs *runs, struct datum *out, const char **sqlstate,
+                        const char **message)
 {
-    int64_t len = 0;
+    int64_t len = 0, n = 0;
+    bool counts = call->func != PLAN_WINDOW_NTH_VALUE || count_of(at, call, &n);
+    if (call->func == PLAN_WINDOW_NTH_VALUE && counts && n <= 0) {
+        *sqlstate = "22016";
+        *message = "argument of nth_value must be greater than zero";
+        return false;
+    }
     for (uint32_t i = 0; i < runs->len; i++) {
         len += runs->to[i] - runs->from[i];
     }
     int64_t index = call->func == PLAN_WINDOW_FIRST_VALUE  ? 0
                     : call->func == PLAN_WINDOW_LAST_VALUE ? len - 1
-                                                           : call->n - 1;
+                                                           : n - 1;
     value_at(at, call, index < 0 || index >= len ? -1 : nth_of(runs, index), out);
+    return true;
 }
 
 static bool agg_value(const struct place *at, uint32_t agg, const struct runs *runs,
@@ -399,9 +426,9 @@ bool window_values(struct window *w, const struct window_part *part, const struc
             rank_value(&at, call, out);
         } else {
             struct runs runs = frame_runs(w, part, &call->frame, node, position, peers);
-            if (call->func != PLAN_WINDOW_AGG) {
-                frame_value(&at, call, &runs, out);
-            } else if (!agg_value(&at, w->agg_of[i], &runs, out, sqlstate, message)) {
+            if (call->func == PLAN_WINDOW_AGG
+                    ? !agg_value(&at, w->agg_of[i], &runs, out, sqlstate, message)
+                    : !frame_value(&at, call, &runs, out, sqlstate, message)) {
                 return false;
             }
         }
@@ -503,6 +530,9 @@ static struct window_span call_affected(struct window *w, const struct window_pa
     int64_t total = wtree_copies(&part->rows);
     switch (call->func) {
     case PLAN_WINDOW_LAG:
+        if (call->n_of_row) { /* whoever looks over here */
+            return (struct window_span){0, total};
+        }
         return (struct window_span){clamp(plus(own.from, least(call->n, 0)), 0, total),
                                     clamp(plus(own.to, most(call->n, 0)), 0, total)};
     /* Peers share their group's first and last position, whichever of them came or went. */

@@ -356,7 +356,9 @@ static err_t decode_call(const tailrace_v1_WindowCall *m, struct arena *arena,
                                       .has_fallback = m->has_fallback,
                                       .arg = m->arg,
                                       .fallback = m->fallback,
-                                      .n = m->n};
+                                      .n = m->n,
+                                      .n_of_row = m->n_of_row,
+                                      .n_col = m->n_col};
     TRY(decode_type(m->has_type, &m->type, &call->type));
     if (call->func == PLAN_WINDOW_AGG) {
         if (!m->has_agg) {

@@ -215,6 +215,8 @@ static tailrace_v1_WindowCall encode_call(const struct plan_window_call *call, s
                                   .arg = call->arg,
                                   .fallback = call->fallback,
                                   .n = call->n,
+                                  .n_of_row = call->n_of_row,
+                                  .n_col = call->n_col,
                                   .has_type = true,
                                   .type = encode_type(&call->type)};
     if (call->func == PLAN_WINDOW_AGG) {

@@ -135,6 +135,7 @@ static void key_call(struct buf *key, const struct plan_window_call *call)
     struct plan_window_call copy = *call;
     buf_append_byte(key, call->func);
     buf_append_byte(key, call->has_fallback);
+    buf_append_byte(key, call->n_of_row);
     buf_append_u64(key, (uint64_t)call->n);
     buf_append_byte(key, call->agg.func);
     buf_append_byte(key, call->agg.has_filter);

@@ -171,7 +171,8 @@ static bool bounds_column(const struct sx *sx, uint32_t col, int64_t *most, bool
 /* Functions whose values for the first rows of a partition do not depend on the others. */
 static bool is_of_first_rows(const struct plan_window_call *call)
 {
-    return call->func <= PLAN_WINDOW_DENSE_RANK || (call->func == PLAN_WINDOW_LAG && call->n >= 0);
+    return call->func <= PLAN_WINDOW_DENSE_RANK ||
+           (call->func == PLAN_WINDOW_LAG && call->n >= 0 && !call->n_of_row);
 }
 
 /* The least k of the predicates func() <= k, INT64_MAX when there is none; those that say no more

@@ -300,6 +300,7 @@ static bool same_window(const struct sx_window *a, const struct sx_window *b)
 {
     const struct plan_window_call *x = &a->call, *y = &b->call;
     bool same = x->func == y->func && x->n == y->n && x->has_fallback == y->has_fallback &&
+                x->n_of_row == y->n_of_row &&
                 x->agg.func == y->agg.func && x->agg.has_filter == y->agg.has_filter &&
                 x->frame.mode == y->frame.mode && x->frame.exclude == y->frame.exclude &&
                 same_bound(&x->frame.start, &y->frame.start) &&

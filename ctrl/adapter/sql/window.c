@@ -6,10 +6,11 @@
  *   WINDOW   over t: partition a, order b; functions {sum(c)}
  *   targets  #a + 1, #new * 2
  *
- * A call is analysed to an SX_WINDOW, whose args are, in this order: the function's arguments, the
- * filter, PARTITION BY, ORDER BY, the values that bound a RANGE frame. They are expressions over
- * what grouping leaves (group.c walks into them), and become columns; calls of the same partition
- * and order share an operator, others stand one above another.
+ * A call is analysed to an SX_WINDOW, whose args are, in this order: the function's arguments
+ * (what lag and nth_value count with last, and only if it is no constant), the filter, PARTITION
+ * BY, ORDER BY, the values that bound a RANGE frame. They are expressions over what grouping
+ * leaves (group.c walks into them), and become columns; calls of the same partition and order
+ * share an operator, others stand one above another.
  *
  * RANGE BETWEEN x PRECEDING AND ...: the bound is a column, the ordered value less x, computed for
  * each row; the engine only compares. Dates are ordered as timestamps then and bigints as numeric,
@@ -149,18 +150,28 @@ static err_t partition_and_order(struct window_call *c)
     return ERR_OK;
 }
 
-/* A constant, or 0A000; *out NULL: it is NULL. */
-static err_t constant(struct window_call *c, const pg_node *node, struct type type,
-                      const char *what, const struct sx **out)
+/* Folded; a parameter whose value is not known yet counts as 1. */
+static err_t number(struct window_call *c, const pg_node *node, struct type type, struct sx **out)
 {
     struct sx *sx = NULL;
-    ASSERT(node != NULL && what != NULL);
+    ASSERT(node != NULL);
     TRY(az_expr(c->az, c->scope, node, &sx));
     TRY(az_coerce(c->az, sx, type, CAST_IMPLICIT, &sx));
     sx = sx_fold(c->az->arena, sx);
     if (sx_is_param(sx) && c->az->describe) {
         sx = sx_lit(c->az->arena, type, (struct datum){.i = 1});
     }
+    *out = sx;
+    return ERR_OK;
+}
+
+/* A constant, or 0A000; *out NULL: it is NULL. */
+static err_t constant(struct window_call *c, const pg_node *node, struct type type,
+                      const char *what, const struct sx **out)
+{
+    struct sx *sx = NULL;
+    ASSERT(what != NULL);
+    TRY(number(c, node, type, &sx));
     if (sx->kind != SX_LIT) {
         return err_hint(AZ_UNSUPPORTED(c->az, pg_location(node), "%s must be a constant", what),
                         "It decides which rows a change concerns.");
@@ -419,19 +430,45 @@ static const struct {
     {"nth_value", PLAN_WINDOW_NTH_VALUE, 2, 2},
 };
 
+static err_t wrong_arguments(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
+                             const char *name)
+{
+    struct sx *args[EXPR_ARGS_MAX];
+    uint32_t len = call->n_args < EXPR_ARGS_MAX ? (uint32_t)call->n_args : EXPR_ARGS_MAX;
+    for (uint32_t i = 0; i < len; i++) {
+        TRY(az_expr(az, scope, call->args[i], &args[i]));
+    }
+    return az_no_function(az, name, args, len, call->location);
+}
+
 /* The number a function counts with; *null: it is NULL, and so is the answer. */
 static err_t count_arg(struct window_call *c, const PgQuery__FuncCall *call, const char *name,
                        uint32_t arg, bool *null)
 {
-    const struct sx *sx = NULL;
-    bool lag = c->plan.func == PLAN_WINDOW_LAG;
+    struct sx *sx = NULL;
+    const struct sx *lit = NULL;
+    bool lag = c->plan.func == PLAN_WINDOW_LAG, ntile = c->plan.func == PLAN_WINDOW_NTILE;
     ASSERT(arg < call->n_args);
-    TRY(constant(c, call->args[arg], type_of(TYPE_INT4), "this argument", &sx));
-    *null = sx == NULL;
-    c->plan.n = *null ? 1 : sx->lit.i;
+    err_t err = ntile ? constant(c, call->args[arg], type_of(TYPE_INT4), "this argument", &lit)
+                      : number(c, call->args[arg], type_of(TYPE_INT4), &sx);
+    if (err != ERR_OK && strcmp(err_sqlstate(err), "42846") == 0) { /* not of that type */
+        err_free(err);
+        return wrong_arguments(c->az, c->scope, call, name);
+    }
+    TRY(err);
+    if (!ntile) {
+        c->plan.n_of_row = sx->kind != SX_LIT;
+        lit = sx->kind != SX_LIT || sx->lit.null ? NULL : sx;
+    }
+    *null = lit == NULL && !c->plan.n_of_row;
+    c->plan.n = lit == NULL ? 1 : lit->lit.i;
+    if (c->plan.n_of_row) {
+        TRY(az_coerce(c->az, sx, type_of(TYPE_INT8), CAST_IMPLICIT, &sx));
+        sxvec_push(c->az->arena, &c->args, sx);
+    }
     if (!lag && c->plan.n <= 0) {
         return az_err(c->az, -1, ERR_INVALID,
-                      c->plan.func == PLAN_WINDOW_NTILE ? "22014" : "22016",
+                      ntile ? "22014" : "22016",
                       "argument of %s must be greater than zero", name);
     }
     if (lag && strcmp(name, "lead") == 0) {
@@ -508,17 +545,6 @@ static err_t function_call(struct az *az, struct scope *scope, const PgQuery__Fu
         *out = sx_null(az->arena, c.plan.type);
     }
     return ERR_OK;
-}
-
-static err_t wrong_arguments(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
-                             const char *name)
-{
-    struct sx *args[EXPR_ARGS_MAX];
-    uint32_t len = call->n_args < EXPR_ARGS_MAX ? (uint32_t)call->n_args : EXPR_ARGS_MAX;
-    for (uint32_t i = 0; i < len; i++) {
-        TRY(az_expr(az, scope, call->args[i], &args[i]));
-    }
-    return az_no_function(az, name, args, len, call->location);
 }
 
 /* *out NULL: the name is none of a window function. */
@@ -618,6 +644,9 @@ static struct plan_window_call call_columns(struct az *az, const struct rel *rel
     }
     if (call.has_fallback) {
         call.fallback = az_column_for(az, rel, maps, sx->args[at++]);
+    }
+    if (call.n_of_row) {
+        call.n_col = az_column_for(az, rel, maps, sx->args[at++]);
     }
     if (call.func == PLAN_WINDOW_AGG) {
         for (uint32_t i = 0, *col; (col = plan_agg_col(&call.agg, i)) != NULL; i++) {

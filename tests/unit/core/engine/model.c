@@ -966,7 +966,16 @@ static void call_value(const struct window_rows *w, const struct plan_window_cal
 {
     *out = (struct datum){0};
     if (call->func == PLAN_WINDOW_LAG) {
-        int64_t q = p - call->n;
+        struct datum by = {.i = call->n};
+        if (call->n_of_row) {
+            by = at(w->in, w->at[p], call->n_col);
+        }
+        if (by.null) {
+            out->null = true;
+            return;
+        }
+        int64_t n = call->n_of_row && call->n < 0 ? -(by.i + (by.i == INT64_MIN)) : by.i;
+        int64_t q = n > w->len || n < -w->len ? -1 : p - n;
         bool inside = q >= 0 && q < w->len;
         *out = inside               ? at(w->in, w->at[q], call->arg)
                : call->has_fallback ? at(w->in, w->at[p], call->fallback)

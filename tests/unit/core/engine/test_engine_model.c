@@ -241,6 +241,9 @@ static bool random_call(const struct window_choice *c, struct plan_window_call *
     } else if (call->func == PLAN_WINDOW_LAG) {
         call->n -= rng_below(rng, 2) == 0 ? 4 : 1;
         call->has_fallback = rng_below(rng, 2) == 0;
+        call->n_col = (uint32_t)rng_below(rng, c->in->cols);
+        call->n_of_row = c->in->types[call->n_col].kind == TYPE_INT8 && rng_below(rng, 2) == 0;
+        call->n = !call->n_of_row ? call->n : rng_below(rng, 2) == 0 ? 1 : -1;
     }
     if (plan_window_has_arg(call->func)) {
         call->type = c->in->types[call->arg];

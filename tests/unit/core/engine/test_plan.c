@@ -360,6 +360,10 @@ static void break_window(struct plan *p, int how)
     case 27: n->schema.types[0].kind = TYPE_BOOL; break;
     case 28: n->window.calls = NULL; break;
     case 29: n->window.calls_len = BATCH_COLS_MAX + 1; break;
+    case 31: calls[0].n_of_row = true; break;            /* a rank counts nothing */
+    case 32: calls[1].n_of_row = true; break;            /* twice a column */
+    case 33: calls[1].n_of_row = true; calls[1].n = 1; calls[1].n_col = 1; break; /* text */
+    case 34: calls[1].n_of_row = true; calls[1].n = 1; calls[1].n_col = 4; break;
     case 30: n->window.keys = NULL; break;
     default: break;
     }
@@ -367,7 +371,7 @@ static void break_window(struct plan *p, int how)
 
 static void test_hostile_window(void)
 {
-    for (int how = 0; how <= 30; how++) {
+    for (int how = 0; how <= 34; how++) {
         struct plan *p = window_example();
         break_window(p, how);
         err_t err = plan_validate(p);

@@ -261,7 +261,7 @@ static uint32_t add_window(struct plan *plan, uint32_t input)
     calls[1] = (struct plan_window_call){
         .func = PLAN_WINDOW_LAG, .arg = 1, .n = -3, .has_fallback = true, .fallback = 1};
     calls[2] = (struct plan_window_call){
-        .func = PLAN_WINDOW_NTH_VALUE, .arg = 1, .n = 2,
+        .func = PLAN_WINDOW_NTH_VALUE, .arg = 1, .n = 1, .n_of_row = true, .n_col = 0,
         .frame = {.mode = PLAN_FRAME_GROUPS, .exclude = PLAN_EXCLUDE_TIES,
                   .start = {.kind = PLAN_BOUND_OFFSET, .offset = -2},
                   .end = {.kind = PLAN_BOUND_UNBOUNDED}}};

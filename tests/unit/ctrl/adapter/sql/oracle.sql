@@ -685,6 +685,19 @@ select a, lag(a, -1) over (order by a, b, c), lag(a, 0) over (order by a, b, c),
 select a, b, first_value(b) over (order by a, b, c), last_value(b) over (order by a, b, c) from t
 select a, b, c, nth_value(b, 2) over (order by a, b, c), nth_value(b, 3) over (order by a, b, c rows between unbounded preceding and unbounded following) from t
 select a, nth_value(b, 0) over (order by a) from t
+select a, b, c, lag(b, a) over (order by a, b, c), lead(b, a) over (order by a, b, c), lag(a, a - 2, -7) over (order by a, b, c) from t
+select lag(a, c - 2, -7) over (order by a), ntile(b) over (order by a) from t
+select ntile(b) over (order by a) from t
+select a, b, c, lag(b, -a, 'none') over (partition by a order by b, c), lead(c, a, a) over (partition by a order by b, c) from t
+select a, b, c, lead(a, nullif(a, 2), 9) over (order by a, b, c) from t
+select a, b, c, nth_value(b, a) over (order by a, b, c), nth_value(a, abs(a) + 1) over (order by a, b, c rows between 1 preceding and 1 following) from t where a > 0
+select a, nth_value(b, a - 2) over (order by a, b, c) from t
+select a, nth_value(b, nullif(a, a)) over (order by a, b, c) from t
+select a, nth_value(b, (select max(y) from s)) over (order by a, b, c), lag(b, (select 2)) over (order by a, b, c) from t
+select a, lag(a, 1::bigint) over (order by a) from t
+select a, lag(a, b) over (order by a) from t
+select lag(sum(a), count(*)::int) over (order by a) from t group by a
+select * from (select a, b, c, row_number() over (order by a, b, c) as n, lag(b, a - 3) over (order by a, b, c) as l from t) q where n <= 2
 select a, sum(c) over () from t
 select a, sum(c) over (partition by a), count(*) over (partition by a), avg(c) over (partition by a) from t
 select a, b, sum(a) over (order by a), count(*) over (order by a), min(b) over (order by a), max(c) over (order by a) from t

@@ -355,6 +355,10 @@ static void total_window(struct random_sql *g, const struct columns *in, struct 
     buf_append_str(out, calls[call]);
     if (call >= 2) {
         column(g, in, true, out);
+        if (call == 3 && below(g, 2) == 0) {
+            buf_append_str(out, ", ");
+            column(g, in, true, out);
+        }
         buf_append_str(out, call == 5 ? ", 2)" : call == 2 ? ", 2, 7)" : ")");
     }
     buf_append_str(out, " over (");
