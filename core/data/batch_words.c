@@ -135,11 +135,11 @@ struct block {
     uint32_t part[BLOCK_ROWS];
 };
 
-static void load_block(struct block *block, const struct batch *b, uint32_t first, uint32_t n,
-                       uint32_t part_bits)
+static inline __attribute__((always_inline)) void
+load_block(struct block *block, const struct batch *b, uint32_t first, uint32_t n,
+           uint32_t part_bits, uint32_t cols)
 {
-    ASSERT(n <= BLOCK_ROWS && first + n <= b->rows);
-    uint32_t cols = b->cols;
+    ASSERT(n <= BLOCK_ROWS && first + n <= b->rows && cols == b->cols);
     for (uint32_t c = 0; c < cols; c++) {
         batch_words(&b->col[c], NULL, first, n, block->column);
         for (uint32_t i = 0; i < n; i++) {
@@ -154,21 +154,43 @@ static void load_block(struct block *block, const struct batch *b, uint32_t firs
     }
 }
 
-void batch_words_partition(const struct batch *b, uint32_t first, uint32_t n, uint32_t part_bits,
-                           size_t *ends, uint64_t *records)
+static inline __attribute__((always_inline)) void
+partition(const struct batch *b, uint32_t first, uint32_t n, uint32_t part_bits, size_t *ends,
+          uint64_t *records, uint32_t cols)
 {
-    uint32_t stride = b->cols + 1;
-    ASSERT(first + n <= b->rows && part_bits <= BATCH_PART_BITS_MAX);
+    uint32_t stride = cols + 1;
     struct block block;
     for (uint32_t end = first + n; first < end; first += n) {
         n = end - first < BLOCK_ROWS ? end - first : BLOCK_ROWS;
-        load_block(&block, b, first, n, part_bits);
+        load_block(&block, b, first, n, part_bits, cols);
         for (uint32_t i = 0; i < n; i++) {
             size_t at = ends[block.part[i]]++;
             if (records != NULL) {
                 memcpy(&records[at * stride], &block.words[i * stride], stride * 8UL);
             }
         }
+    }
+}
+
+/* As in add_up_part: with a constant number of columns nothing is called per record. */
+void batch_words_partition(const struct batch *b, uint32_t first, uint32_t n, uint32_t part_bits,
+                           size_t *ends, uint64_t *records)
+{
+    ASSERT(first + n <= b->rows && part_bits <= BATCH_PART_BITS_MAX);
+    switch (b->cols) {
+    case 1:
+        partition(b, first, n, part_bits, ends, records, 1);
+        break;
+    case 2:
+        partition(b, first, n, part_bits, ends, records, 2);
+        break;
+    case 3:
+        partition(b, first, n, part_bits, ends, records, 3);
+        break;
+    default:
+        ASSERT(b->cols == RECORD_COLS_MAX);
+        partition(b, first, n, part_bits, ends, records, RECORD_COLS_MAX);
+        break;
     }
 }
 
@@ -245,7 +267,9 @@ add_up(struct batch_builder *out, uint64_t *records, size_t n, uint32_t cols)
             continue;
         }
         *slot = (uint32_t)len;
-        memmove(&records[len * stride], record, stride * sizeof(*record));
+        if (len < i) {
+            memcpy(&records[len * stride], record, stride * sizeof(*record));
+        }
         len++;
         if (len * 2 > slots.mask && i + 1 < n) {
             slots = make_slots(out, len * 2);
@@ -278,7 +302,10 @@ size_t batch_words_add_up(struct batch_builder *out, uint64_t *records, size_t n
     size_t stride = out->cols + 1;
     size_t len = add_up_part(out, records, n, out->cols);
     size_t kept = 0;
-    for (size_t i = 0; i < len; i++) {
+    while (kept < len && records[kept * stride + out->cols] != 0) {
+        kept++; /* most have nothing to cancel: they stay where they are */
+    }
+    for (size_t i = kept; i < len; i++) {
         if (records[i * stride + out->cols] != 0) {
             memmove(&records[kept * stride], &records[i * stride], stride * sizeof(*records));
             kept++;
