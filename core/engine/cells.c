@@ -8,11 +8,28 @@
  * Hashes are not stored: a key is at most CELLS_KEYS_MAX words, hashed in a few cycles when its
  * segment is divided.
  *
+ * Freed segments of pages are only reused by the table itself: it needs them again, as it divides
+ * segments and never joins them.
+ *
  * Runs on the engine's thread only.
  */
 #include "core/engine/cells.h"
 
-enum { CAP_LOG_MIN = 3, CAP_LOG_MAX = 9 }; /* small tables stay small */
+#include "core/io/io.h"
+
+enum {
+    CAP_LOG_MIN = 3, /* small tables stay small */
+    CAP_LOG_MAX = 9,
+    LARGE_FROM = 16 * 1024 * 1024, /* bytes held: from then on segments are cut from pages */
+};
+
+/* Stands at the start of each large page; segments follow. */
+struct cells_page {
+    struct cells_page *next;
+    uint64_t pad[7]; /* segments start on a line */
+};
+
+STATIC_ASSERT(sizeof(struct cells_page) == 64, "segments start on a line");
 STATIC_ASSERT(1 << CAP_LOG_MAX == CELLS_SEGMENT_MAX, "the largest segment");
 STATIC_ASSERT(offsetof(struct cells_segment, cells) == 64, "cells start on a line");
 
@@ -39,23 +56,85 @@ static size_t segment_bytes(const struct cells *table, uint32_t cap_log)
     return sizeof(struct cells_segment) + (cells + 63) / 64 * 64;
 }
 
-/* As it stands in the directory. */
+static void held(struct cells *table, int64_t bytes)
+{
+    account_add(table->account, bytes);
+    table->bytes += (uint64_t)bytes;
+}
+
+/* Zero, of a page; a freed one first. */
+static struct cells_segment *paged_segment(struct cells *table, size_t bytes)
+{
+    ASSERT(bytes <= IO_LARGE_PAGE - sizeof(struct cells_page));
+    struct cells_segment *segment = table->free;
+    if (segment != NULL) {
+        table->free = segment->next;
+        memset(segment, 0, bytes);
+    } else {
+        if (table->page_left < bytes) {
+            struct cells_page *page = io_large_page_new();
+            page->next = table->pages;
+            table->pages = page;
+            table->page_left = IO_LARGE_PAGE - sizeof(*page);
+            held(table, IO_LARGE_PAGE);
+        }
+        uint8_t *end = (uint8_t *)table->pages + IO_LARGE_PAGE;
+        segment = (struct cells_segment *)(void *)(end - table->page_left);
+        table->page_left -= bytes;
+    }
+    ASSERT((uintptr_t)segment % 64 == 0 && segment->used == 0);
+    segment->paged = true;
+    return segment;
+}
+
+/* Zero, with memory of its own. */
+static struct cells_segment *lone_segment(struct cells *table, size_t bytes)
+{
+    struct cells_segment *segment = aligned_alloc(64, bytes);
+    ASSERT(segment != NULL);
+    memset(segment, 0, bytes);
+    held(table, (int64_t)bytes);
+    return segment;
+}
+
+/* As it stands in the directory. Those that had to grow beyond the usual are not of a page. */
 static uintptr_t segment_new(struct cells *table, uint32_t depth, uint32_t cap_log)
 {
     ASSERT(cap_log >= CAP_LOG_MIN && cap_log < 64 && depth < 64);
     size_t bytes = segment_bytes(table, cap_log);
-    struct cells_segment *segment = aligned_alloc(64, bytes);
-    ASSERT(segment != NULL);
-    memset(segment, 0, bytes);
+    bool paged = cap_log == CAP_LOG_MAX && table->bytes >= LARGE_FROM &&
+                 bytes <= IO_LARGE_PAGE / 16;
+    struct cells_segment *segment =
+        paged ? paged_segment(table, bytes) : lone_segment(table, bytes);
     segment->depth = depth;
-    account_add(table->account, (int64_t)bytes);
     return (uintptr_t)segment | cap_log;
 }
 
 static void segment_free(struct cells *table, uintptr_t at)
 {
-    account_add(table->account, -(int64_t)segment_bytes(table, at & 63));
-    free(segment_of(at));
+    struct cells_segment *segment = segment_of(at);
+    if (segment->paged) {
+        ASSERT((at & 63) == CAP_LOG_MAX && table->pages != NULL);
+        segment->next = table->free;
+        table->free = segment;
+        return;
+    }
+    held(table, -(int64_t)segment_bytes(table, at & 63));
+    free(segment);
+}
+
+/* When no segment is in use any more. */
+static void free_pages(struct cells *table)
+{
+    while (table->pages != NULL) {
+        struct cells_page *next = table->pages->next;
+        io_large_page_free(table->pages);
+        held(table, -(int64_t)IO_LARGE_PAGE);
+        table->pages = next;
+    }
+    ASSERT(table->bytes == 0);
+    table->free = NULL;
+    table->page_left = 0;
 }
 
 /* A segment of lesser depth than the directory stands in several places, all in a row. */
@@ -72,6 +151,7 @@ void cells_clear(struct cells *table)
         account_add(table->account, -(int64_t)(n * sizeof(table->directory[0])));
         free(table->directory);
     }
+    free_pages(table);
     table->directory = NULL;
     table->depth = 0;
     table->len = 0;

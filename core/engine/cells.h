@@ -30,7 +30,9 @@ enum { CELLS_KEYS_MAX = 4, CELLS_SEGMENT_MAX = 512 };
 struct cells_segment {
     uint32_t depth; /* top bits of the hash all its cells share */
     uint32_t used;  /* never more than seven eighths of its cells */
-    uint64_t pad[7]; /* cells start on a line */
+    bool paged;     /* lies in a page of the table, not in memory of its own */
+    struct cells_segment *next; /* while free */
+    uint64_t pad[5]; /* cells start on a line */
     uint64_t cells[];
 };
 
@@ -44,7 +46,13 @@ struct cells {
     uint32_t keys;   /* words of a key */
     uint32_t stride; /* words of a cell */
     uint64_t len;    /* cells in use */
-    struct account *account; /* of directory and segments */
+    struct account *account; /* of directory, segments and pages */
+    size_t bytes;            /* of segments and pages */
+    /* A large table cuts its segments from the system's large pages: a lookup beyond the caches
+     * then misses in the caches only, not in the page tables as well. */
+    struct cells_page *pages;
+    struct cells_segment *free; /* segments of pages, all of one size */
+    size_t page_left;           /* bytes behind the last segment of the newest page */
 };
 
 /* An empty table holds no memory. */

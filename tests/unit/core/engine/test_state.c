@@ -246,6 +246,35 @@ static void test_cells(void)
     free(model);
 }
 
+/* So many that segments are cut from large pages: half of them go, others come in their place. */
+static void test_cells_large(void)
+{
+    enum { LARGE_KEYS = 600000 };
+    struct account total = {0};
+    struct cells table;
+    cells_init(&table, 1, 2, &total);
+    for (int round = 0; round < 2; round++) {
+        for (uint64_t key = 0; key < LARGE_KEYS; key++) {
+            uint64_t hash = cells_hash(&key, 1, 0);
+            uint64_t *cell = cells_find(&table, hash, &key, 0);
+            CU_ASSERT_FATAL((cell != NULL) == (round == 1 && key % 2 == 1));
+            cell = cell != NULL ? cell : cells_add(&table, hash, &key, 0);
+            cells_payload(&table, cell)[1] = key;
+        }
+        CU_ASSERT_PTR_NOT_NULL(table.pages);
+        for (uint64_t key = 0; key < LARGE_KEYS; key++) {
+            uint64_t hash = cells_hash(&key, 1, 0);
+            uint64_t *cell = cells_find(&table, hash, &key, 0);
+            CU_ASSERT_FATAL(cell != NULL && cells_payload(&table, cell)[1] == key);
+            if (round == 1 || key % 2 == 0) {
+                cells_remove(&table, hash, cell);
+            }
+        }
+    }
+    CU_ASSERT(table.len == 0 && table.pages == NULL && table.bytes == 0);
+    CU_ASSERT_EQUAL(total.bytes, 0);
+}
+
 /* ---- rows of words: two sides of a join ------------------------------------------------------ */
 
 /* Key 0 gets rows by the hundred, others a few. */
@@ -780,6 +809,7 @@ static const struct test_case cases[] = {
     {"htable", test_htable},
     {"htable_scan", test_htable_scan},
     {"cells", test_cells},
+    {"cells, large pages", test_cells_large},
     {"kept", test_kept},
     {"kept rows that cancel", test_kept_cancels},
     {"arrange", test_arrange},
