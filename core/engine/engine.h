@@ -61,6 +61,7 @@ struct engine_config {
     uint64_t fuel_us;       /* longest step; 0: default 500 */
     uint64_t memory_limit;  /* bytes per dataflow, whatever its plan allows; 0: none */
     uint32_t pass_rows;     /* of input an operator takes at once, about; 0: default */
+    uint32_t divide_rows;   /* of one time that a join divides by hash first; 0: default */
 };
 
 struct engine *engine_new(const struct engine_config *config);

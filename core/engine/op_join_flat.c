@@ -11,7 +11,11 @@
  * then the lists behind them are loaded; then each row meets the other side's rows of its key and
  * joins its own side, in the same cell. Output is gathered as words and written a column at a time.
  * Resumes anywhere, even among the matches of one row.
+ *
+ * A large round of one time is divided by the keys' hash first (divide.h): each key still sees the
+ * left changes, then the right ones.
  */
+#include "core/engine/divide.h"
 #include "core/engine/engine_internal.h"
 #include "core/engine/kept.h"
 
@@ -20,6 +24,8 @@ enum {
     OUT_BLOCK = 256,
     OUT_COLS_MAX = 2 * (CELLS_KEYS_MAX + KEPT_VALUES_MAX),
     SORTED_FUEL_MAX = 1 << 20, /* more than any step has */
+    DIVIDE_ROWS = 1 << 17, /* of one time, from which on dividing them pays */
+    DIVIDE_PARTS = 16, /* of so many rows; a part's cells fit the second-level cache */
 };
 
 /* Where an output column comes from. */
@@ -39,7 +45,6 @@ struct flat_side {
 
 /* Rows at hand: of one input, one chunk, one time. at: the next one to take. */
 struct flat_block {
-    const struct batch *batch;
     uint32_t port;
     uint32_t len, at;
     uint64_t time;
@@ -48,6 +53,7 @@ struct flat_block {
     uint64_t keys[FLAT_ROWS * CELLS_KEYS_MAX];    /* row after row */
     uint64_t values[FLAT_ROWS * KEPT_VALUES_MAX]; /* row after row */
     uint32_t key_nulls[FLAT_ROWS], nulls[FLAT_ROWS];
+    int64_t diffs[FLAT_ROWS];
     uint64_t hash[FLAT_ROWS];
 };
 
@@ -66,6 +72,8 @@ struct flat_join {
     struct kept kept; /* of both inputs, so far */
     struct origin_of origin[OUT_COLS_MAX]; /* of each output column */
     struct intake intake;
+    struct divide divide;
+    uint32_t count_chunk, count_row; /* of the pass, when rows to be divided are counted */
     struct flat_block block;
     uint32_t match; /* of the block's row at hand: matches put out */
     struct flat_output out;
@@ -150,13 +158,13 @@ static inline void put_pair(struct op *op, const uint64_t *match, int64_t diff)
 /* ---- a block --------------------------------------------------------------------------------- */
 
 /* Some columns of the block's rows as words, row after row, and their NULLs as bits. */
-static void load_columns(struct flat_block *block, const uint32_t *cols, uint32_t cols_len,
-                         uint64_t *words, uint32_t *nulls)
+static void load_columns(struct flat_block *block, const struct batch *batch, const uint32_t *cols,
+                         uint32_t cols_len, uint64_t *words, uint32_t *nulls)
 {
     ASSERT(block->len <= FLAT_ROWS && cols_len <= KEPT_VALUES_MAX);
     memset(nulls, 0, block->len * sizeof(*nulls));
     for (uint32_t c = 0; c < cols_len; c++) {
-        const struct batch_col *col = &block->batch->col[cols[c]];
+        const struct batch_col *col = &batch->col[cols[c]];
         batch_words(col, block->rows, 0, block->len, block->column);
         for (uint32_t i = 0; i < block->len; i++) {
             words[i * cols_len + c] = block->column[i];
@@ -183,22 +191,40 @@ static uint64_t *find_cell(const struct flat_join *join, uint32_t i)
                       block->key_nulls[i]);
 }
 
-/* In waves, so that the misses of many rows overlap: cells, then the lists behind them. */
-static void load_block(struct flat_join *join)
+static void hash_keys(struct flat_join *join)
 {
     struct flat_block *block = &join->block;
+    for (uint32_t i = 0; i < block->len; i++) {
+        block->hash[i] =
+            cells_hash(&block->keys[i * join->keys_len], join->keys_len, block->key_nulls[i]);
+    }
+}
+
+/* The next rows of the pass as they come. */
+static void take_block(struct flat_join *join)
+{
+    struct flat_block *block = &join->block;
+    const struct batch *batch;
     ASSERT(block->at == block->len && join->match == 0);
     struct intake_ref first = intake_ref(&join->intake);
     block->port = first.port;
     block->time = first.time;
-    block->len = intake_take(&join->intake, FLAT_ROWS, block->rows, &block->batch);
+    block->len = intake_take(&join->intake, FLAT_ROWS, block->rows, &batch);
     block->at = 0;
     const struct flat_side *own = &join->side[block->port];
-    load_columns(block, own->keys, join->keys_len, block->keys, block->key_nulls);
-    load_columns(block, own->values, own->values_len, block->values, block->nulls);
+    load_columns(block, batch, own->keys, join->keys_len, block->keys, block->key_nulls);
+    load_columns(block, batch, own->values, own->values_len, block->values, block->nulls);
     for (uint32_t i = 0; i < block->len; i++) {
-        block->hash[i] =
-            cells_hash(&block->keys[i * join->keys_len], join->keys_len, block->key_nulls[i]);
+        block->diffs[i] = batch_diff(batch, block->rows[i]);
+    }
+    hash_keys(join);
+}
+
+/* In waves, so that the misses of many rows overlap: cells, then the lists behind them. */
+static void load_cells(struct flat_join *join)
+{
+    const struct flat_block *block = &join->block;
+    for (uint32_t i = 0; i < block->len; i++) {
         cells_load(&join->kept.table, block->hash[i]);
     }
     for (uint32_t i = 0; i < block->len; i++) {
@@ -210,6 +236,112 @@ static void load_block(struct flat_join *join)
     }
 }
 
+/* ---- a large round --------------------------------------------------------------------------- */
+
+static struct divide_rows rows_of(struct flat_block *block)
+{
+    return (struct divide_rows){.port = block->port,
+                                .len = block->len,
+                                .hash = block->hash,
+                                .keys = block->keys,
+                                .values = block->values,
+                                .key_nulls = block->key_nulls,
+                                .nulls = block->nulls,
+                                .diffs = block->diffs};
+}
+
+/* One time, and so many rows that a line of the table is met by several of them. */
+static bool is_large_round(const struct op *op, uint64_t enough)
+{
+    const struct flat_join *join = op->state;
+    const struct chunk_list *list = &join->intake.list;
+    size_t rows = join->intake.refs_len;
+    if (rows < enough || rows < join->kept.table.len / 4) {
+        return false;
+    }
+    for (size_t i = 0; i < list->chunks_len; i++) {
+        const struct chunk *chunk = list->chunks[i];
+        if (chunk->time_min != chunk->time_max || chunk->time_min != list->chunks[0]->time_min) {
+            return false;
+        }
+    }
+    ASSERT(rows > 0 && join->intake.plain);
+    return true;
+}
+
+/* Of the next rows only the keys are looked at; false: there are none. */
+static bool count_block(struct flat_join *join)
+{
+    struct flat_block *block = &join->block;
+    const struct intake *intake = &join->intake;
+    if (join->count_chunk == intake->list.chunks_len) {
+        return false;
+    }
+    const struct batch *batch = &intake->list.chunks[join->count_chunk]->batch;
+    uint32_t left = batch->rows - join->count_row;
+    block->port = join->count_chunk >= intake->port_start[1];
+    block->len = block->at = left < FLAT_ROWS ? left : FLAT_ROWS;
+    for (uint32_t i = 0; i < block->len; i++) {
+        block->rows[i] = join->count_row + i;
+    }
+    load_columns(block, batch, join->side[block->port].keys, join->keys_len, block->keys,
+                 block->key_nulls);
+    hash_keys(join);
+    divide_count(&join->divide, block->port, block->hash, block->len);
+    join->count_row += block->len;
+    if (join->count_row == batch->rows) {
+        join->count_chunk++;
+        join->count_row = 0;
+    }
+    return true;
+}
+
+/* True when out of fuel before all rows are divided. No row is left in the block. */
+static bool divide_pass(struct op *op)
+{
+    struct flat_join *join = op->state;
+    struct divide *divide = &join->divide;
+    while (divide->phase == DIVIDE_COUNT) {
+        if (!count_block(join)) {
+            divide_counted(divide);
+        }
+        if (fuel_spend(op->engine, FLAT_ROWS)) {
+            return true;
+        }
+    }
+    while (divide->phase == DIVIDE_PLACE) {
+        take_block(join);
+        struct divide_rows rows = rows_of(&join->block);
+        divide_place(divide, &rows);
+        join->block.at = join->block.len;
+        if (fuel_spend(op->engine, FLAT_ROWS)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The next rows of the pass: as they were divided, or as they come. */
+static void load_block(struct flat_join *join)
+{
+    struct flat_block *block = &join->block;
+    if (join->divide.phase == DIVIDE_NONE) {
+        take_block(join);
+    } else {
+        ASSERT(block->at == block->len && join->match == 0);
+        struct divide_rows rows = rows_of(block);
+        block->time = join->divide.time;
+        divide_take(&join->divide, FLAT_ROWS, &rows);
+        block->port = rows.port;
+        block->len = rows.len;
+        block->at = 0;
+        hash_keys(join);
+    }
+    load_cells(join);
+}
+
+/* ---- a row ----------------------------------------------------------------------------------- */
+
 /*
  * One row: its matches, then it joins its side. True when out of fuel amid the matches. Rows with a
  * NULL key match nothing, unless the plan says that NULLs are equal, and need not be kept.
@@ -219,7 +351,7 @@ static bool join_row(struct op *op)
     struct flat_join *join = op->state;
     struct flat_block *block = &join->block;
     uint32_t i = block->at;
-    int64_t diff = batch_diff(block->batch, block->rows[i]);
+    int64_t diff = block->diffs[i];
     if (block->key_nulls[i] != 0 && !join->null_equal) {
         return false;
     }
@@ -264,8 +396,9 @@ static bool run_pass(struct op *op)
                 return true;
             }
         }
-        bool done = intake_is_done(&join->intake);
-        if (done || intake_ref(&join->intake).time != block->time) {
+        bool divided = join->divide.phase == DIVIDE_TAKE; /* all of one time */
+        bool done = !divided && intake_is_done(&join->intake);
+        if (done || (!divided && intake_ref(&join->intake).time != block->time)) {
             emit_block(op);
         }
         if (done) {
@@ -282,14 +415,23 @@ static bool flat_work(struct op *op)
 {
     struct flat_join *join = op->state;
     op_forward_errors(op);
-    if (!join->intake.open && !intake_open(&join->intake, op, INTAKE_BY_TIME)) {
-        return false;
+    if (!join->intake.open) {
+        if (!intake_open(&join->intake, op, INTAKE_BY_TIME)) {
+            return false;
+        }
+        uint64_t enough = op->engine->config.divide_rows;
+        enough = enough > 0 ? enough : DIVIDE_ROWS;
+        if (is_large_round(op, enough)) {
+            divide_begin(&join->divide, &join->intake.list, enough / DIVIDE_PARTS);
+            join->count_chunk = join->count_row = 0;
+        }
     }
-    if (run_pass(op)) {
+    if (divide_pass(op) || run_pass(op)) {
         return true;
     }
     uint64_t upper = join->intake.upper;
     ASSERT(join->out.len == 0 && join->block.at == join->block.len && join->match == 0);
+    ASSERT(join->divide.phase == DIVIDE_NONE);
     intake_close(&join->intake);
     op_advance(op, upper);
     op->arranged_rows = join->kept.len;
@@ -300,6 +442,7 @@ static void flat_release(struct op *op)
 {
     struct flat_join *join = op->state;
     kept_free(&join->kept);
+    divide_clear(&join->divide);
     intake_free(&join->intake);
     free(join);
 }
@@ -379,4 +522,5 @@ void op_make_join_flat(struct op *op)
     }
     const uint32_t values[2] = {join->side[0].values_len, join->side[1].values_len};
     kept_init(&join->kept, join->keys_len, values, &op->account);
+    divide_init(&join->divide, join->keys_len, values, &op->account);
 }
