@@ -28,6 +28,11 @@ void kept_init(struct kept *rows, uint32_t keys, const uint32_t values[2],
 {
     ASSERT(values[0] <= KEPT_VALUES_MAX && values[1] <= KEPT_VALUES_MAX);
     *rows = (struct kept){.values = {values[0], values[1]}};
+    for (uint32_t side = 0; side < 2; side++) {
+        size_t row = (1 + values[side]) * sizeof(uint64_t);
+        size_t bytes = pool_usable(sizeof(struct kept_list) + LIST_CAP_MIN * row);
+        rows->list_words[side] = (uint32_t)(bytes / sizeof(uint64_t));
+    }
     cells_init(&rows->table, keys, 2 + values[0] + values[1], account);
     pool_init(&rows->pool, account);
 }

@@ -25,6 +25,7 @@ struct kept {
     struct cells table;
     struct pool pool;   /* of the lists */
     uint32_t values[2]; /* words of a row but its head, by side */
+    uint32_t list_words[2]; /* that a list has at least */
     uint64_t len;       /* rows stored, of both sides */
     uint64_t sorted;    /* rows of lists added up since the user last set it to 0: its fuel */
 };
@@ -81,6 +82,16 @@ static inline struct kept_list *kept_list(const struct kept *rows, uint64_t *cel
 {
     bool listed = (cell[0] >> side & 1) != 0;
     return listed ? (struct kept_list *)(uintptr_t)*kept_place(rows, cell, side) : NULL;
+}
+
+/* Starts loading a list: the shortest has a line or two, and its rows may lie in the second. */
+static inline void kept_load(const struct kept *rows, uint64_t *cell, uint32_t side)
+{
+    const struct kept_list *list = kept_list(rows, cell, side);
+    if (list != NULL) {
+        (void)*(const volatile uint32_t *)&list->len;
+        (void)*((const volatile uint64_t *)list + rows->list_words[side] - 1);
+    }
 }
 
 /* Valid until the next change. */

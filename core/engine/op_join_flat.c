@@ -175,14 +175,6 @@ static void load_columns(struct flat_block *block, const struct batch *batch, co
     }
 }
 
-static void load_list(const struct kept *kept, uint64_t *cell, uint32_t side)
-{
-    const struct kept_list *list = kept_list(kept, cell, side);
-    if (list != NULL) {
-        (void)*(const volatile uint32_t *)&list->len;
-    }
-}
-
 /* The cell of a row's key, or NULL. */
 static uint64_t *find_cell(const struct flat_join *join, uint32_t i)
 {
@@ -230,8 +222,8 @@ static void load_cells(struct flat_join *join)
     for (uint32_t i = 0; i < block->len; i++) {
         uint64_t *cell = find_cell(join, i);
         if (cell != NULL) {
-            load_list(&join->kept, cell, 0);
-            load_list(&join->kept, cell, 1);
+            kept_load(&join->kept, cell, 0);
+            kept_load(&join->kept, cell, 1);
         }
     }
 }
