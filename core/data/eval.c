@@ -21,7 +21,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { BUMP_BLOCK_MIN = 64 << 10, MESSAGE_MAX = 1000 };
+enum { BUMP_BLOCK_MIN = 64 << 10, BUMP_KEPT_MAX = 4 << 20, MESSAGE_MAX = 1000 };
 
 /*
  * A node of the tree. mem is set between its evaluation and its release; everything else is fixed
@@ -106,12 +106,29 @@ char *eval_alloc(struct eval *ev, size_t len)
     char *p = ev->current->data + ev->current_used;
     ASSERT(ev->current_used + len <= ev->current->size);
     ev->current_used += len;
+    ev->taken += len;
     return p;
 }
 
-/* failed is cleared only when something failed: 1,024 bytes a chunk. */
+static void free_blocks(struct eval *ev)
+{
+    while (ev->blocks != NULL) {
+        struct bump_block *next = ev->blocks->next;
+        free(ev->blocks);
+        ev->blocks = next;
+    }
+}
+
+/*
+ * A chunk of long texts does not leave its memory to all that follow. failed is cleared only when
+ * something failed: 1,024 bytes a chunk.
+ */
 void eval_reset(struct eval *ev)
 {
+    if (ev->taken > BUMP_KEPT_MAX) {
+        free_blocks(ev);
+    }
+    ev->taken = 0;
     ev->current = ev->blocks;
     ev->current_used = 0;
     if (ev->failures_len > 0) {
@@ -133,11 +150,7 @@ void eval_free(struct eval *ev)
         free(ev->sel_pool);
         ev->sel_pool = next;
     }
-    while (ev->blocks != NULL) {
-        struct bump_block *next = ev->blocks->next;
-        free(ev->blocks);
-        ev->blocks = next;
-    }
+    free_blocks(ev);
     free(ev->failures);
     buf_free(&ev->buf);
 }
@@ -204,6 +217,16 @@ void call_fail_err(struct call *c, uint32_t i, err_t err)
     err_free(err);
 }
 
+char *call_alloc(struct call *c, uint32_t i, size_t len)
+{
+    ASSERT(i < VEC_ROWS && c->n <= VEC_ROWS);
+    if (eval_over(c->ev)) {
+        call_null(c, i);
+        return NULL;
+    }
+    return eval_alloc(c->ev, len);
+}
+
 /* For bytes that live elsewhere than the arguments and the bump memory. */
 void call_text(struct call *c, uint32_t i, const void *s, size_t len)
 {
@@ -212,7 +235,10 @@ void call_text(struct call *c, uint32_t i, const void *s, size_t len)
         call_failf(c, i, "54000", "result of %zu bytes is too long", len);
         return;
     }
-    char *copy = eval_alloc(c->ev, len);
+    char *copy = call_alloc(c, i, len);
+    if (copy == NULL) {
+        return;
+    }
     if (len > 0) {
         memcpy(copy, s, len);
     }

@@ -179,10 +179,14 @@ struct mfp_prog *mfp_compile(const struct mfp *mfp, const uint8_t *input_kinds,
 const bool *mfp_prog_reads(const struct mfp_prog *prog);
 /* NULL is allowed. */
 void mfp_prog_free(struct mfp_prog *prog);
-/* Applies to a batch: rows appended to ok (schema: projected kinds) and err (batch_err_kinds),
- * with the time and diff of the input row. */
-void mfp_run(struct mfp_prog *prog, const struct batch *in, struct batch_builder *ok,
-             struct batch_builder *err);
+/*
+ * Applies to the rows of a batch from first on: rows appended to ok (schema: projected kinds) and
+ * err (batch_err_kinds), with the time and diff of the input row. Returns the row to go on from,
+ * in->rows at the end: it stops when it has put out some MiB of texts, a row of them at least, so
+ * that its caller takes them away before a column has more than a batch can hold.
+ */
+uint32_t mfp_run(struct mfp_prog *prog, const struct batch *in, uint32_t first,
+                 struct batch_builder *ok, struct batch_builder *err);
 
 /* One row, no columns: constant folding in the planner, VALUES, INSERT. Errors are returned. */
 err_t expr_eval_const(const struct expr *e, struct arena *arena, struct datum *out);

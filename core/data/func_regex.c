@@ -108,6 +108,9 @@ static enum like like_match(struct slice text, struct slice pattern)
  */
 static struct slice fold(struct eval *ev, struct slice s)
 {
+    if (eval_over(ev)) {
+        return (struct slice){"", 0};
+    }
     char *out = eval_alloc(ev, s.len * 2 + 1);
     size_t len = 0;
     for (size_t k = 0; k < s.len;) {

@@ -130,7 +130,10 @@ static void map_case(struct call *c, uint32_t i, struct slice s, UChar32 (*map)(
                      char first, char last)
 {
     ASSERT(c->n <= VEC_ROWS && c->out != NULL);
-    char *copy = eval_alloc(c->ev, s.len);
+    char *copy = call_alloc(c, i, s.len);
+    if (copy == NULL) {
+        return;
+    }
     if (map_ascii(copy, s, first, last)) {
         call_slice(c, i, copy, s.len);
         return;
@@ -500,7 +503,10 @@ void k_repeat(struct call *c)
             call_fail(c, i, &fault_too_large);
             continue;
         }
-        char *copy = eval_alloc(c->ev, s.len * (size_t)n);
+        char *copy = call_alloc(c, i, s.len * (size_t)n);
+        if (copy == NULL) {
+            continue;
+        }
         for (int64_t k = 0; k < n && s.len > 0; k++) {
             memcpy(copy + (size_t)k * s.len, s.s, s.len);
         }
@@ -515,7 +521,10 @@ void k_reverse(struct call *c)
     ASSERT(c->out_kind == TYPE_TEXT);
     FOR_ROWS(c, i) {
         struct slice s = text_arg(c, 0, i);
-        char *copy = eval_alloc(c->ev, s.len);
+        char *copy = call_alloc(c, i, s.len);
+        if (copy == NULL) {
+            continue;
+        }
         for (size_t at = 0; at < s.len;) {
             size_t len = char_len(s.s + at);
             memcpy(copy + s.len - at - len, s.s + at, len);
@@ -537,7 +546,10 @@ void k_concat2(struct call *c)
             call_fail(c, i, &fault_too_large);
             continue;
         }
-        char *copy = eval_alloc(c->ev, a.len + b.len);
+        char *copy = call_alloc(c, i, a.len + b.len);
+        if (copy == NULL) {
+            continue;
+        }
         if (a.len > 0) {
             memcpy(copy, a.s, a.len);
         }

@@ -15,6 +15,12 @@
 #include "core/data/batch_internal.h"
 #include "core/data/vec.h"
 
+/*
+ * Long texts: a run puts out about RUN_BYTES before its caller has to take them away; a chunk that
+ * takes more than EVAL_BYTES to evaluate is run with fewer rows.
+ */
+enum { RUN_BYTES = 4 << 20, EVAL_BYTES = 64 << 20 };
+
 /* A predicate or a map; the step owns its node. */
 struct step {
     struct cnode *node;
@@ -47,6 +53,7 @@ struct mfp_prog {
     uint32_t *project;
     uint32_t project_len;
     char *context;
+    uint32_t chunk_rows;    /* of the next chunk: fewer than VEC_ROWS while values are long */
     uint32_t sel_rows[VEC_ROWS];
 };
 
@@ -278,6 +285,7 @@ struct mfp_prog *mfp_compile(const struct mfp *mfp, const uint8_t *input_kinds,
     }
     prog->project_len = mfp->project_len;
     prog->steps = mem_zalloc((mfp->maps_len + mfp->predicates_len) * sizeof(struct step));
+    prog->chunk_rows = VEC_ROWS;
     prog->context = mem_strdup(context != NULL ? context : "");
     compile_steps(prog, mfp);
     for (uint32_t c = 0; c < prog->input_cols; c++) {
@@ -320,18 +328,20 @@ void mfp_prog_free(struct mfp_prog *prog)
 
 /* ---- running --------------------------------------------------------------------------------- */
 
-/*
- * first is a multiple of 64: chunks start at words of the validity bitmap. A byte a row, 1 is NULL.
- * Returns whether any is: most columns of a chunk have none.
- */
+/* A byte a row, 1 is NULL. Returns whether any is: most columns of a chunk have none. */
 static bool expand_nulls(const struct batch_col *col, uint32_t first, uint32_t n, uint8_t *nulls)
 {
-    ASSERT(first % 64 == 0 && n <= VEC_ROWS);
+    ASSERT(n <= VEC_ROWS && col->validity != NULL);
     const uint64_t *words = col->validity + first / 64;
+    uint32_t shift = first % 64;
     bool any = false;
     for (uint32_t w = 0; w * 64 < n; w++) {
         uint32_t len = n - w * 64 < 64 ? n - w * 64 : 64;
-        uint64_t bits = ~words[w] & (len == 64 ? UINT64_MAX : (1ULL << len) - 1);
+        uint64_t valid = words[w] >> shift;
+        if (shift + len > 64) { /* the chunk starts within a word */
+            valid |= words[w + 1] << (64 - shift);
+        }
+        uint64_t bits = ~valid & (len == 64 ? UINT64_MAX : (1ULL << len) - 1);
         any |= bits != 0;
         for (uint32_t i = 0; i < len; i++) {
             nulls[w * 64 + i] = (uint8_t)(bits >> i & 1);
@@ -470,12 +480,15 @@ static void append_vec(struct build_col *to, const struct vec *v, const uint32_t
 
 /* The time and diff are those of the input row: when it is retracted, so is its error. */
 static void append_failures(struct mfp_prog *prog, const struct batch *in, uint32_t first,
-                            struct batch_builder *err)
+                            uint32_t end, struct batch_builder *err)
 {
     ASSERT(in->rows <= BATCH_ROWS_MAX && in->cols <= BATCH_COLS_MAX);
     for (size_t f = 0; f < prog->ev.failures_len; f++) {
         const struct failure *failure = &prog->ev.failures[f];
         uint32_t row = first + failure->row;
+        if (row >= end) {
+            continue;
+        }
         build_col_bytes(&err->col[ERR_COL_SQLSTATE], failure->sqlstate, strlen(failure->sqlstate));
         build_col_bytes(&err->col[ERR_COL_MESSAGE], failure->message, strlen(failure->message));
         build_col_bytes(&err->col[ERR_COL_CONTEXT], prog->context, strlen(prog->context));
@@ -483,47 +496,126 @@ static void append_failures(struct mfp_prog *prog, const struct batch *in, uint3
     }
 }
 
+/* Bytes of the values in rows from to to - 1 of the selection. */
+static size_t slice_bytes(const struct vec *v, const uint32_t *sel, uint32_t from, uint32_t to)
+{
+    ASSERT(from <= to && to <= VEC_ROWS);
+    const struct slice *s = v->values;
+    size_t total = 0;
+    for (uint32_t j = from; j < to; j++) {
+        uint32_t i = (sel != NULL ? sel[j] : j) & v->mask;
+        total += v->nulls == NULL || v->nulls[i] == 0 ? s[i].len : 0;
+    }
+    return total;
+}
+
+/* Likewise of all projected columns; only texts count: what has a fixed width is small. */
+static size_t projected_bytes(const struct mfp_prog *prog, const uint32_t *sel, uint32_t from,
+                              uint32_t to)
+{
+    ASSERT(from <= to && to <= VEC_ROWS);
+    size_t total = 0;
+    for (uint32_t p = 0; p < prog->project_len; p++) {
+        uint32_t col = prog->project[p];
+        if (type_is_variable(prog->kinds[col])) {
+            total += slice_bytes(&prog->ev.cols[col], sel, from, to);
+        }
+    }
+    return total;
+}
+
+/* How many of the rows that are left fit into room bytes; at least one. *bytes: of those. */
+static uint32_t rows_that_fit(const struct mfp_prog *prog, const uint32_t *sel, uint32_t left,
+                              size_t room, size_t *bytes)
+{
+    *bytes = projected_bytes(prog, sel, 0, left);
+    if (*bytes <= room || left <= 1) {
+        return left;
+    }
+    uint32_t fit = 0;
+    *bytes = 0;
+    while (fit == 0 || *bytes <= room) {
+        *bytes += projected_bytes(prog, sel, fit, fit + 1);
+        fit++;
+    }
+    ASSERT(fit <= left);
+    return fit;
+}
+
+static void append_left(struct mfp_prog *prog, const struct batch *in, uint32_t first,
+                        const uint32_t *sel, uint32_t left, struct batch_builder *ok)
+{
+    ASSERT(left <= VEC_ROWS && first <= in->rows);
+    for (uint32_t p = 0; p < prog->project_len && left > 0; p++) {
+        append_vec(&ok->col[p], &prog->ev.cols[prog->project[p]], sel, left);
+    }
+    if (left > 0) {
+        builder_end_rows(ok, in->times != NULL ? in->times + first : NULL,
+                         in->diffs != NULL ? in->diffs + first : NULL, in->time_const,
+                         in->diff_const, sel, left);
+    }
+}
+
 /*
  * Rows that are left go to ok, those that failed to err; results are released at the end, since
- * columns of the projection may lie in them.
+ * columns of the projection may lie in them. Returns how many rows of the batch are done: fewer
+ * than n when room, which shrinks by what was appended, is used up; none when evaluating so many
+ * rows took too much memory.
  */
-static void run_chunk(struct mfp_prog *prog, const struct batch *in, uint32_t first, uint32_t n,
-                      struct batch_builder *ok, struct batch_builder *err)
+static uint32_t run_chunk(struct mfp_prog *prog, const struct batch *in, uint32_t first, uint32_t n,
+                          struct batch_builder *ok, struct batch_builder *err, size_t *room)
 {
-    ASSERT(in->rows <= BATCH_ROWS_MAX && in->cols <= BATCH_COLS_MAX);
+    ASSERT(n > 0 && n <= VEC_ROWS && in->cols <= BATCH_COLS_MAX);
     const uint32_t *sel = NULL;
     eval_reset(&prog->ev);
+    prog->ev.budget = n > 1 ? EVAL_BYTES : 0; /* one row has to do, whatever it takes */
     for (uint32_t c = 0; c < prog->input_cols; c++) {
         if (prog->used[c]) {
             load_column(prog, c, &in->col[c], first, n);
         }
     }
     uint32_t left = run_steps(prog, n, &sel);
-    if (left > 0) {
-        for (uint32_t p = 0; p < prog->project_len; p++) {
-            append_vec(&ok->col[p], &prog->ev.cols[prog->project[p]], sel, left);
-        }
-        builder_end_rows(ok, in->times != NULL ? in->times + first : NULL,
-                         in->diffs != NULL ? in->diffs + first : NULL, in->time_const,
-                         in->diff_const, sel, left);
+    uint32_t done = 0;
+    if (!eval_over(&prog->ev)) {
+        size_t bytes;
+        uint32_t fit = rows_that_fit(prog, sel, left, *room, &bytes);
+        done = fit == left ? n : sel != NULL ? sel[fit] : fit;
+        append_left(prog, in, first, sel, fit, ok);
+        append_failures(prog, in, first, first + done, err);
+        *room -= bytes < *room ? bytes : *room;
     }
-    append_failures(prog, in, first, err);
     for (uint32_t s = 0; s < prog->steps_len; s++) {
         cnode_release(&prog->ev, prog->steps[s].node);
     }
+    return done;
 }
 
-/* Appends to ok and err; both may hold rows already. A batch of any size: it is cut into chunks. */
-void mfp_run(struct mfp_prog *prog, const struct batch *in, struct batch_builder *ok,
-             struct batch_builder *err)
+/*
+ * Chunks shrink when what they give is too long, so that rows are not evaluated in vain again and
+ * again, and grow back slowly.
+ */
+uint32_t mfp_run(struct mfp_prog *prog, const struct batch *in, uint32_t first,
+                 struct batch_builder *ok, struct batch_builder *err)
 {
-    ASSERT(in->rows <= BATCH_ROWS_MAX && in->cols <= BATCH_COLS_MAX);
+    ASSERT(first <= in->rows && in->rows <= BATCH_ROWS_MAX && in->cols <= BATCH_COLS_MAX);
     ASSERT(in->cols == prog->input_cols && ok->cols == prog->project_len);
     ASSERT(err->cols == ERR_COLS);
-    for (uint32_t first = 0; first < in->rows; first += VEC_ROWS) {
-        uint32_t n = in->rows - first < VEC_ROWS ? in->rows - first : VEC_ROWS;
-        run_chunk(prog, in, first, n, ok, err);
+    size_t room = RUN_BYTES;
+    while (first < in->rows && room > 0) {
+        uint32_t rows = in->rows - first;
+        uint32_t n = rows < prog->chunk_rows ? rows : prog->chunk_rows;
+        uint32_t done = run_chunk(prog, in, first, n, ok, err, &room);
+        ASSERT(done <= n && (done > 0 || n > 1));
+        if (done == 0) {
+            prog->chunk_rows = n / 4 > 0 ? n / 4 : 1;
+        } else if (done < n) {
+            prog->chunk_rows = done;
+        } else if (n == prog->chunk_rows && n < VEC_ROWS && prog->ev.taken < EVAL_BYTES / 4) {
+            prog->chunk_rows = 2 * n < VEC_ROWS ? 2 * n : (uint32_t)VEC_ROWS;
+        }
+        first += done;
     }
+    return first;
 }
 
 /* ---- constants ------------------------------------------------------------------------------- */

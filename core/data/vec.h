@@ -75,6 +75,8 @@ struct eval {
     struct bump_block *blocks;  /* all, in order of first use */
     struct bump_block *current;
     size_t current_used;
+    size_t taken;               /* bytes since the last reset */
+    size_t budget;              /* 0: none. See eval_over */
     struct failure *failures;
     size_t failures_len;
     size_t failures_cap;
@@ -151,6 +153,16 @@ static inline void call_check(struct call *c, uint32_t i, const struct fault *fa
 
 /* len bytes that live until the chunk is done. */
 char *eval_alloc(struct eval *ev, size_t len);
+/*
+ * Did the chunk take more than its budget? Whoever set one throws the chunk's results away and runs
+ * fewer rows; until it is through, long texts are NULL instead of taking more.
+ */
+static inline bool eval_over(const struct eval *ev)
+{
+    return ev->budget > 0 && ev->taken > ev->budget;
+}
+/* As eval_alloc, for the text of row i; NULL over the budget: then the row is NULL already. */
+char *call_alloc(struct call *c, uint32_t i, size_t len);
 /* Sets the result of row i to a copy. Longer than a text may be: the row fails with 54000. */
 void call_text(struct call *c, uint32_t i, const void *s, size_t len);
 static inline void call_slice(struct call *c, uint32_t i, const char *s, size_t len)

@@ -223,12 +223,16 @@ static bool mfp_slice(struct op *op, const struct chunk *chunk)
 {
     struct mfp_op *mfp = op->state;
     const struct batch *b = &chunk->batch;
-    uint32_t left = b->rows - mfp->row;
+    uint32_t from = mfp->row / 64 * 64; /* as slices start; it may have stopped at any row */
+    uint32_t left = b->rows - from;
     struct batch slice;
-    batch_slice(b, mfp->row, left < SLICE_ROWS ? left : (uint32_t)SLICE_ROWS, mfp->cols, &slice);
-    mfp_run(mfp->prog, &slice, op_ok(op), op_err(op));
-    fuel_spend(op->engine, slice.rows);
-    mfp->row += slice.rows;
+    batch_slice(b, from, left < SLICE_ROWS ? left : (uint32_t)SLICE_ROWS, mfp->cols, &slice);
+    size_t before = batch_builder_size(op_ok(op));
+    uint32_t end = from + mfp_run(mfp->prog, &slice, mfp->row - from, op_ok(op), op_err(op));
+    size_t bytes = batch_builder_size(op_ok(op)) - before;
+    fuel_spend(op->engine, end - mfp->row + (uint32_t)(bytes / 1024));
+    ASSERT(end > mfp->row || b->rows == 0);
+    mfp->row = end;
     return mfp->row == b->rows;
 }
 

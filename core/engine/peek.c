@@ -59,6 +59,7 @@ struct peek {
     err_t answer;          /* once everything was read: instead of rows */
     struct chunk_list pieces; /* what was read, then what it was merged to */
     uint64_t rows_read;
+    uint64_t bytes_read; /* of pieces; looked at where an mfp may make rows longer */
     struct chunk_list merging; /* what is merged */
     const struct batch **views; /* of it */
     struct batch_merge *merge;
@@ -337,6 +338,7 @@ static void end_piece(struct index_op *index, struct peek *peek)
     if (piece != NULL) {
         chunk_list_push(&peek->pieces, piece);
         peek->rows_read += piece->batch.rows;
+        peek->bytes_read += piece->batch.size;
     }
 }
 
@@ -349,9 +351,17 @@ static void run_mfp(struct index_op *index, struct peek *peek)
     if (input == NULL) {
         return;
     }
-    mfp_run(peek->prog, &input->batch, peek->rows, peek->errs);
+    for (uint32_t row = 0; row < input->batch.rows;) {
+        row = mfp_run(peek->prog, &input->batch, row, peek->rows, peek->errs);
+        end_piece(index, peek);
+        if (peek->bytes_read > UINT32_MAX) { /* no rowset takes so much */
+            row = input->batch.rows;
+            if (peek->failed == ERR_OK) {
+                peek->failed = err_sql(ERR_LIMIT, "54000", "the result has too many bytes");
+            }
+        }
+    }
     chunk_unref(input);
-    end_piece(index, peek);
     struct chunk *errs = chunk_from_builder(peek->errs, ERR_COLS, &unaccounted);
     struct buf row = {0};
     for (uint32_t i = 0; errs != NULL && i < errs->batch.rows; i++) {
@@ -529,7 +539,8 @@ static bool merge_rows(struct index_op *index, struct peek *peek)
     while (more) {
         uint32_t work = 0;
         more = batch_merge_step(peek->merge, peek->rows, &work);
-        if (!more || batch_builder_rows(peek->rows) >= PIECE_ROWS) {
+        if (!more || batch_builder_rows(peek->rows) >= PIECE_ROWS ||
+            batch_builder_size(peek->rows) >= OUT_BYTES) {
             end_piece(index, peek);
         }
         if (fuel_spend(index->op->engine, work) && more) {

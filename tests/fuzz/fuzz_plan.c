@@ -30,7 +30,7 @@ static void run_mfp(const struct mfp *mfp, const uint8_t *kinds, const uint8_t *
     struct batch_builder *ok = batch_builder_new(out_kinds, mfp->project_len);
     struct batch_builder *err = batch_builder_new(batch_err_kinds, ERR_COLS);
     struct mfp_prog *prog = mfp_compile(mfp, kinds, "fuzz");
-    mfp_run(prog, &view, ok, err);
+    mfp_run(prog, &view, 0, ok, err);
     ASSERT(batch_builder_rows(ok) + batch_builder_rows(err) <= 2);
     mfp_prog_free(prog);
     batch_builder_free(ok);

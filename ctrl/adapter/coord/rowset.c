@@ -119,7 +119,7 @@ err_t rowset_add_batch(struct rowset *rs, const struct batch *batch)
     return ERR_OK;
 }
 
-/* Once, so its diff is 1. The size is looked at now and then: a row's own is bounded elsewhere. */
+/* Once, so its diff is 1. */
 err_t rowset_add_row(struct rowset *rs, const struct datum *row)
 {
     ASSERT(rs->builder != NULL);
@@ -127,9 +127,7 @@ err_t rowset_add_row(struct rowset *rs, const struct datum *row)
     if (rows >= BATCH_ROWS_MAX) {
         return err_sql(ERR_LIMIT, "54000", "result has more than %d rows", BATCH_ROWS_MAX);
     }
-    if ((rows & 1023) == 1023) {
-        TRY(check_size(rs, batch_builder_size(rs->builder)));
-    }
+    TRY(check_size(rs, batch_builder_size(rs->builder)));
     for (uint32_t i = 0; i < rs->types_len; i++) {
         batch_builder_datum(rs->builder, i, &row[i]);
     }

@@ -359,7 +359,7 @@ static void run_case(struct rng *r, const struct func *f)
     struct mfp_prog *prog = mfp_compile(&mfp, kinds, "here");
     struct batch_builder *ok = batch_builder_new(&c.result, 1);
     struct batch_builder *err = err_builder();
-    mfp_run(prog, &in, ok, err);
+    mfp_run(prog, &in, 0, ok, err);
     struct batch_col ok_cols[1];
     struct batch_col err_cols[ERR_COLS];
     struct batch ok_batch;
@@ -415,7 +415,7 @@ static void check_literal(const char *name, uint8_t kind, const struct datum *ro
     }
     void *bytes = view_of(in, &in_col, 1, &input);
     struct mfp_prog *prog = mfp_compile(&mfp, &kind, "here");
-    mfp_run(prog, &input, ok, err);
+    mfp_run(prog, &input, 0, ok, err);
     void *ok_bytes = view_of(ok, &ok_col, 1, &output);
     CU_ASSERT_FATAL(output.rows == n);
     for (uint32_t i = 0; i < n; i++) {
@@ -625,7 +625,7 @@ static void test_guard(void)
         struct mfp_prog *prog = mfp_compile(&mfp, kinds, "guard");
         struct batch_builder *ok = batch_builder_new(kinds, 2);
         struct batch_builder *err = err_builder();
-        mfp_run(prog, &in, ok, err);
+        mfp_run(prog, &in, 0, ok, err);
         uint32_t zeros = 0;
         for (uint32_t i = 0; i < 3000; i++) {
             zeros += i % 4 == 0 && i % 7 != 0;
@@ -648,6 +648,60 @@ static void test_guard(void)
         batch_builder_free(err);
         mfp_prog_free(prog);
     }
+    free(input);
+    batch_builder_free(b);
+    arena_free(&a);
+}
+
+/*
+ * repeat(s, n) with 64 long results among 3,000 rows, which are more than a chunk may take: runs
+ * put out some and stop; every row comes once.
+ */
+static void test_long_texts(void)
+{
+    enum { ROWS = 3000, LEN = 3 << 20 };
+    uint8_t kinds[] = {TYPE_TEXT, TYPE_INT4};
+    struct batch_builder *b = batch_builder_new(kinds, 2);
+    for (int64_t i = 0; i < ROWS; i++) {
+        bool is_long = i >= 64 && i < 128;
+        batch_builder_datum(b, 0, &(struct datum){.s = "x", .len = 1, .null = i % 3 == 0});
+        batch_builder_datum(b, 1, &(struct datum){.i = is_long ? LEN : 1});
+        batch_builder_end_row(b, 9, i + 1);
+    }
+    struct batch_col cols[2], ok_cols[2];
+    struct batch in, out;
+    void *input = view_of(b, cols, 2, &in);
+    struct arena a = {0};
+    struct expr e = {0};
+    uint32_t s = add_column(&a, &e, 0, TYPE_TEXT);
+    add_call(&a, &e, "repeat", s, add_column(&a, &e, 1, TYPE_INT4));
+    uint32_t project[] = {2, 1};
+    struct mfp mfp = {.input_cols = 2, .maps = &e, .maps_len = 1, .project = project,
+                      .project_len = 2};
+    struct mfp_prog *prog = mfp_compile(&mfp, kinds, "long");
+    struct batch_builder *ok = batch_builder_new(kinds, 2);
+    struct batch_builder *err = err_builder();
+    uint32_t done = 0, runs = 0;
+    for (uint32_t row = 0; row < ROWS; runs++) {
+        row = mfp_run(prog, &in, row, ok, err);
+        CU_ASSERT_FATAL(batch_builder_size(ok) < 4 * (size_t)LEN);
+        void *bytes = view_of(ok, ok_cols, 2, &out);
+        for (uint32_t i = 0; i < out.rows; i++, done++) {
+            struct datum text, len;
+            batch_datum(&ok_cols[0], i, &text);
+            batch_datum(&ok_cols[1], i, &len);
+            CU_ASSERT_FATAL(batch_diff(&out, i) == done + 1);
+            CU_ASSERT_FATAL(text.null == (done % 3 == 0) && (text.null || text.len == len.i));
+        }
+        batch_builder_reset(ok);
+        free(bytes);
+        CU_ASSERT_FATAL(done == row);
+    }
+    CU_ASSERT(done == ROWS && runs > 20 && runs < 60);
+    CU_ASSERT_EQUAL(batch_builder_rows(err), 0);
+    mfp_prog_free(prog);
+    batch_builder_free(ok);
+    batch_builder_free(err);
     free(input);
     batch_builder_free(b);
     arena_free(&a);
@@ -688,7 +742,7 @@ static void test_order_of_steps(void)
     struct mfp_prog *prog = mfp_compile(&mfp, &kind, NULL);
     struct batch_builder *ok = batch_builder_new(&kind, 1);
     struct batch_builder *err = err_builder();
-    mfp_run(prog, &in, ok, err);
+    mfp_run(prog, &in, 0, ok, err);
     CU_ASSERT_EQUAL(batch_builder_rows(ok), 30); /* 10/1, 10/2, 10/3 */
     CU_ASSERT_EQUAL(batch_builder_rows(err), 0);
     struct buf text = {0};
@@ -909,6 +963,7 @@ static const struct test_case cases[] = {
     {"three_valued", test_three_valued},
     {"lazy", test_lazy},
     {"guard", test_guard},
+    {"long_texts", test_long_texts},
     {"order_of_steps", test_order_of_steps},
     {"validate", test_validate},
     {"bombs", test_bombs},

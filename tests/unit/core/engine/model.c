@@ -1208,7 +1208,7 @@ static void eval_linear(const struct plan_node *node, const struct rel *in, stru
 {
     if (node->op == PLAN_MFP) {
         struct mfp_prog *prog = mfp_compile(&node->mfp, in->kinds, "test");
-        mfp_run(prog, &in->ok.batch, out->ok_rows, out->err_rows);
+        mfp_run(prog, &in->ok.batch, 0, out->ok_rows, out->err_rows);
         mfp_prog_free(prog);
         return;
     }
