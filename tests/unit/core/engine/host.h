@@ -7,7 +7,7 @@
 
 #include "core/engine/engine.h"
 
-enum { WORKERS_MAX = 4, EXPORTS_MAX = 8 };
+enum { WORKERS_MAX = 4, EXPORTS_MAX = 32 };
 
 /* splitmix64 */
 struct rng {

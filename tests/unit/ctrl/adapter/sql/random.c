@@ -91,7 +91,8 @@ static void int_expr(struct random_sql *g, const struct columns *in, struct buf 
     } else if (kind == 1) {
         buf_append_str(out, "(");
         int_expr(g, in, out);
-        buf_append_str(out, below(g, 2) == 0 ? " + " : " - ");
+        bool divided = g->failing && below(g, 4) == 0;
+        buf_append_str(out, divided ? " / " : below(g, 2) == 0 ? " + " : " - ");
         int_expr(g, in, out);
         buf_append_str(out, ")");
     } else if (kind == 2) {

@@ -10,6 +10,7 @@ struct random_sql {
     uint32_t aliases;
     uint32_t depth; /* of queries */
     uint32_t nest;  /* of expressions */
+    bool failing;   /* divisions, by zero too */
     bool numbered;  /* the select list tells equal rows apart, in some order */
 };
 
