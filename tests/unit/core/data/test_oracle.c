@@ -262,11 +262,11 @@ static bool is_operator(const char *name)
     return strchr("+-*/<>=~!@#%^&|?", name[0]) != NULL;
 }
 
-/* Not PostgreSQL's, or not callable by SQL under this name. */
+/* Not PostgreSQL's, or not callable by SQL under this name; casts of arrays: oracle.sql. */
 static bool skipped_func(const struct func *f)
 {
     static const char *const names[] = {"raise_if", "varchar", "bpchar", "is_distinct_from",
-                                        "is_not_distinct_from"};
+                                        "is_not_distinct_from", "array_cast"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         if (strcmp(f->name, names[i]) == 0) {
             return true;
@@ -325,6 +325,7 @@ static void build_call(struct built *b, struct rng *r, const struct func *f, uin
     bool op = is_operator(f->name);
     bool cast = (f->flags & FUNC_CAST) != 0;
     bool keyword = strcmp(f->name, "greatest") == 0 || strcmp(f->name, "least") == 0;
+    bool array = strcmp(f->name, "array") == 0;
     uint32_t args_len = f->args_len + ((f->flags & FUNC_VARIADIC) != 0 ? rng_below(r, 3) : 0u);
     uint32_t args[8];
     buf_append_str(&b->sql, "SELECT ");
@@ -332,6 +333,8 @@ static void build_call(struct built *b, struct rng *r, const struct func *f, uin
         buf_append_str(&b->sql, "CAST(");
     } else if (op && args_len == 1) {
         buf_printf(&b->sql, "%s ", f->name);
+    } else if (array) {
+        buf_append_str(&b->sql, "ARRAY[");
     } else if (!op) {
         buf_printf(&b->sql, keyword ? "%s(" : "pg_catalog.\"%s\"(", f->name);
     }
@@ -350,7 +353,7 @@ static void build_call(struct built *b, struct rng *r, const struct func *f, uin
     if (cast) {
         buf_printf(&b->sql, " AS %s)", kind_name(n.type.kind));
     } else if (!op) {
-        buf_append_byte(&b->sql, ')');
+        buf_append_byte(&b->sql, array ? ']' : ')');
     }
 }
 
