@@ -162,7 +162,8 @@ err_t array_convert(const char *s, size_t len, const struct type *element, struc
     }
     buf_free(&item);
     if (err == ERR_OK && next == ARRAY_BAD) {
-        err = err_sql(ERR_INVALID, "22P02", "malformed array literal: \"%.*s\"", (int)len, s);
+        err = err_sql(ERR_INVALID, "22P02", "malformed array literal: \"%.*s\"",
+                      (int)array_shown(s, len), s);
     }
     if (err == ERR_OK && reader.nested) {
         out->len = start;

@@ -24,6 +24,15 @@ static inline struct array_reader array_open(const char *s, size_t len)
 {
     return (struct array_reader){.s = s, .len = len};
 }
+/* How much of a text a message shows; whole characters. */
+static inline size_t array_shown(const char *s, size_t len)
+{
+    size_t shown = len < 100 ? len : 100;
+    while (shown > 0 && shown < len && ((uint8_t)s[shown] & 0xC0) == 0x80) {
+        shown--;
+    }
+    return shown;
+}
 /* The next element, unescaped, into item. ARRAY_BAD: the text is none of an array. */
 enum array_next array_next(struct array_reader *r, struct buf *item);
 /* Appends the array as array_out prints it, its elements read as values of a type; 22P02 and what

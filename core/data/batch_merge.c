@@ -21,6 +21,7 @@
 
 enum {
     SLICE_ROWS = 2048, /* of a step; a multiple of 64, as slices want */
+    ROW_BYTES = 4096,  /* longer rows count as several when partitions are cut */
 };
 
 enum merge_phase { MERGE_COUNT, MERGE_PLACE, MERGE_ADD, MERGE_DONE };
@@ -94,14 +95,17 @@ void batch_merge_begin(struct batch_merge *m, const struct batch *const *in, siz
     m->in_len = in_len;
     m->words = m->one_time = one_time;
     m->rows = 0;
+    size_t bytes = 0;
     for (size_t i = 0; i < in_len; i++) {
+        bytes += in[i]->size;
         ASSERT(in[i]->cols == m->cols && in[i]->rows > 0);
         m->words = m->words && batch_words_are(in[i]);
         m->rows += in[i]->rows;
     }
     ASSERT(m->rows > 0 && in_len < UINT32_MAX);
     m->time = batch_time(in[0], 0);
-    m->part_bits = batch_part_bits(m->rows);
+    size_t part_rows = bytes / ROW_BYTES > m->rows ? bytes / ROW_BYTES : m->rows;
+    m->part_bits = batch_part_bits(m->words ? m->rows : part_rows);
     memset(m->ends, 0, ((size_t)1 << m->part_bits) * sizeof(m->ends[0]));
     m->at = m->row = 0;
     m->done = 0;

@@ -153,8 +153,8 @@ static err_t unnest(struct table_call *call, struct datum *row, bool *more)
         return end_of(more);
     }
     if (next == ARRAY_BAD) {
-        return err_sql(ERR_INVALID, "22P02", "malformed array literal: \"%.*s\"", (int)array->len,
-                       array->s);
+        return err_sql(ERR_INVALID, "22P02", "malformed array literal: \"%.*s\"",
+                       (int)array_shown(array->s, array->len), array->s);
     }
     row->null = next == ARRAY_NULL;
     if (row->null) {

@@ -437,13 +437,15 @@ static void flush_group(struct op *op, uint64_t *cell, const uint64_t *old, uint
     }
 }
 
-/* A column that is not of words. */
-static void emit_data(struct flat *flat, struct batch_builder *ok, uint32_t c, bool numeric)
+/* A column that is not of words: rows from to end - 1 of the block. */
+static void emit_data(struct flat *flat, struct batch_builder *ok, uint32_t c, uint32_t from,
+                      uint32_t end)
 {
     const struct flat_output *out = &flat->out;
     struct datum data[2 * FLAT_ROWS];
-    ASSERT(out->len <= ARRAY_LEN(data) && numeric == (out->numerics[c] != NULL));
-    for (uint32_t i = 0; i < out->len; i++) {
+    bool numeric = out->numerics[c] != NULL;
+    ASSERT(out->len <= ARRAY_LEN(data) && from < end && end <= out->len);
+    for (uint32_t i = from; i < end; i++) {
         data[i] = (struct datum){.null = out->nulls[c][i] != 0};
         if (!data[i].null && numeric) {
             data[i].n = out->numerics[c][i];
@@ -453,27 +455,58 @@ static void emit_data(struct flat *flat, struct batch_builder *ok, uint32_t c, b
             data[i].len = s.len;
         }
     }
-    batch_builder_data(ok, c, data, out->len);
+    batch_builder_data(ok, c, data + from, end - from);
 }
 
-/* Rows of a block become columns of the operator's output. */
+/* The end of the rows from from on whose strings are OUT_BYTES together; one row at least. */
+static uint32_t block_end(const struct op *op, uint32_t from)
+{
+    const struct flat *flat = op->state;
+    const struct flat_output *out = &flat->out;
+    size_t bytes[2 * FLAT_ROWS] = {0};
+    size_t total = 0;
+    ASSERT(from < out->len && out->len <= ARRAY_LEN(bytes));
+    for (uint32_t c = 0; c < op->cols; c++) {
+        bool string = !batch_kind_is_word(op->kinds[c]) && out->numerics[c] == NULL;
+        for (uint32_t i = from; string && i < out->len; i++) {
+            bool null = out->nulls[c][i] != 0;
+            size_t len = null ? 0 : dict_string(&flat->dict, (uint32_t)out->words[c][i]).len;
+            bytes[i] += len;
+            total += len;
+        }
+    }
+    uint32_t end = total < OUT_BYTES ? out->len : from;
+    for (size_t sum = 0; end < out->len && sum < OUT_BYTES; end++) {
+        sum += bytes[end];
+    }
+    return end;
+}
+
+/* Rows of a block become columns of the operator's output, which is put out between long ones. */
 static void emit_block(struct op *op)
 {
     struct flat *flat = op->state;
     struct flat_output *out = &flat->out;
     struct batch_builder *ok = op_ok(op);
     ASSERT(out->len <= 2 * FLAT_ROWS && flat->time >= op->frontier);
-    for (uint32_t c = 0; c < op->cols; c++) {
-        if (!batch_kind_is_word(op->kinds[c])) {
-            emit_data(flat, ok, c, out->numerics[c] != NULL);
-        } else {
-            bool nulls = c < flat->keys_len || !flat->layout.plain;
-            batch_builder_words(ok, c, out->words[c], 1, nulls ? out->nulls[c] : NULL, out->len);
+    for (uint32_t from = 0, end; from < out->len; from = end) {
+        end = block_end(op, from);
+        for (uint32_t c = 0; c < op->cols; c++) {
+            if (!batch_kind_is_word(op->kinds[c])) {
+                emit_data(flat, ok, c, from, end);
+            } else {
+                bool nulls = c < flat->keys_len || !flat->layout.plain;
+                batch_builder_words(ok, c, out->words[c] + from, 1,
+                                    nulls ? out->nulls[c] + from : NULL, end - from);
+            }
+        }
+        batch_builder_end_rows(ok, flat->time, out->diffs + from, 1, end - from);
+        op_row_done(op);
+        if (end < out->len) {
+            op_flush(op);
         }
     }
-    batch_builder_end_rows(ok, flat->time, out->diffs, 1, out->len);
     out->len = 0;
-    op_row_done(op);
 }
 
 /* A group without rows goes; its strings stay until the block is put out. */

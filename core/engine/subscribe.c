@@ -18,7 +18,8 @@
 #include "core/engine/engine_internal.h"
 
 enum {
-    DIRECT_ROWS = 2048, /* so few are consolidated in one go */
+    DIRECT_ROWS = 2048, /* so few are consolidated in one go... */
+    DIRECT_BYTES = 16 << 20, /* ...if they are no longer */
     PIECE_ROWS = 8192,  /* a piece is handed on when it has as many */
 };
 
@@ -178,8 +179,9 @@ static void merge_begin(struct op *op, struct twin *twin, bool err)
     uint32_t cols = err ? (uint32_t)ERR_COLS : op->cols;
     uint64_t time = chunks[twin->at]->time_min;
     size_t end = twin->at;
-    uint64_t rows = 0;
+    uint64_t rows = 0, bytes = 0;
     while (end < twin->list.chunks_len && (!twin->runs || chunks[end]->time_min == time)) {
+        bytes += chunks[end]->batch.size;
         rows += chunks[end++]->batch.rows;
     }
     size_t len = end - twin->at;
@@ -190,7 +192,7 @@ static void merge_begin(struct op *op, struct twin *twin, bool err)
     if (twin->piece == NULL) {
         twin->piece = batch_builder_new(kinds, cols);
     }
-    if (rows <= DIRECT_ROWS) {
+    if (rows <= DIRECT_ROWS && bytes <= DIRECT_BYTES) {
         batch_consolidate(twin->views, len, 0, twin->piece);
         merged(op, twin, end);
         fuel_spend(op->engine, (uint32_t)rows);
