@@ -470,7 +470,8 @@ err_t az_array_items(struct az *az, const char *text, int location, const char *
     }
     buf_free(&item);
     if (next == ARRAY_BAD) {
-        return az_err(az, location, ERR_INVALID, "22P02", "malformed array literal: \"%s\"", text);
+        return az_err(az, location, ERR_INVALID, "22P02", "malformed array literal: \"%.*s\"",
+                      (int)array_shown(text, strlen(text)), text);
     }
     if (reader.nested) {
         return AZ_UNSUPPORTED(az, location, "multidimensional arrays are not supported");

@@ -444,12 +444,19 @@ static err_t emit_fused(struct emitter *em, const struct fused *f, uint32_t *out
 }
 
 /* A column for a bound: one that is there anyway, or one more behind them. */
-static uint32_t bound_column(struct emitter *em, struct fused *f, struct sx *bound)
+static err_t bound_column(struct emitter *em, struct fused *f, struct sx *bound, uint32_t *col)
 {
     for (uint32_t i = 0; i < f->exprs_len; i++) {
         if (sx_same(f->exprs[i], bound) && f->exprs[i]->type.kind == bound->type.kind) {
-            return i;
+            *col = i;
+            return ERR_OK;
         }
+    }
+    if (f->exprs_len >= BATCH_COLS_MAX) {
+        return err_hint(err_sql(ERR_LIMIT, "54011",
+                                "%u columns and the bounds of mz_now() are more than %d",
+                                f->exprs_len, BATCH_COLS_MAX),
+                        "Select fewer columns.");
     }
     struct sx **exprs = ARENA_ARRAY(em->scratch, struct sx *, f->exprs_len + 1);
     if (f->exprs_len > 0) {
@@ -457,7 +464,8 @@ static uint32_t bound_column(struct emitter *em, struct fused *f, struct sx *bou
     }
     exprs[f->exprs_len] = bound;
     f->exprs = exprs;
-    return f->exprs_len++;
+    *col = f->exprs_len++;
+    return ERR_OK;
 }
 
 /* Takes the conditions with mz_now() out of the chain, as bounds of a temporal filter over it. */
@@ -476,8 +484,9 @@ static err_t take_bounds(struct emitter *em, struct fused *f, struct plan_node *
         if (!sx_temporal(pred, &cmp, &bound)) {
             return sx_now_refused();
         }
-        node->temporal.bounds[node->temporal.bounds_len++] =
-            (struct plan_temporal_bound){.cmp = cmp, .col = bound_column(em, f, bound)};
+        struct plan_temporal_bound *to = &node->temporal.bounds[node->temporal.bounds_len++];
+        to->cmp = cmp;
+        TRY(bound_column(em, f, bound, &to->col));
     }
     f->preds.len = kept;
     return ERR_OK;

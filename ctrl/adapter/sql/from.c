@@ -695,6 +695,12 @@ err_t az_from(struct az *az, struct scope *scope, pg_node **nodes, size_t len, s
 err_t az_cte_twice(struct az *az, const PgQuery__WithClause *with, size_t i)
 {
     const PgQuery__CommonTableExpr *def = with->ctes[i]->common_table_expr;
+    if (i == 0 && with->n_ctes > WITH_ITEMS_MAX) {
+        return err_hint(az_err(az, def->location, ERR_LIMIT, "54001",
+                               "WITH has %zu queries, at most %d are supported", with->n_ctes,
+                               WITH_ITEMS_MAX),
+                        "Put some of them into views.");
+    }
     for (size_t j = 0; j < i; j++) {
         if (strcmp(with->ctes[j]->common_table_expr->ctename, def->ctename) == 0) {
             return az_err(az, def->location, ERR_INVALID, "42712",

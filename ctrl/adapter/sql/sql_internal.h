@@ -605,7 +605,9 @@ err_t az_cte_query(struct az *az, const PgQuery__CommonTableExpr *def, struct sc
 void az_add_cte(struct az *az, struct cte *cte);
 /* 42P10: more names in parentheses than columns. */
 err_t az_cte_names(struct az *az, const PgQuery__CommonTableExpr *def, struct cte *cte);
-/* 42712: two queries of one name. */
+/* More would take the coordinator's thread too long: each name is looked up among all. */
+enum { WITH_ITEMS_MAX = 1000 };
+/* 42712: two queries of one name. 54001: too many queries. */
 err_t az_cte_twice(struct az *az, const PgQuery__WithClause *with, size_t i);
 err_t az_relation(struct az *az, const char *database, const char *schema, const char *name,
                   int location, const struct sql_relation **out);

@@ -396,6 +396,14 @@ static void wide(void)
 {
     struct world *w = small_world();
     struct buf text = {0};
+    must(world_exec(w, "create table e (k int, ts timestamptz)"), "setup");
+    buf_append_str(&text, TEMPORAL);
+    for (int i = 0; i < BATCH_COLS_MAX; i++) {
+        buf_printf(&text, "%sk + %d as c%d", i > 0 ? ", " : "", i, i);
+    }
+    buf_append_str(&text, " from e where mz_now() < ts");
+    PLAN(buf_cstr(&text), "ERROR 54011");
+    buf_clear(&text);
     buf_append_str(&text, "select count(*) from ");
     repeat(&text, "s a%d", 100, ", ");
     buf_append_str(&text, " where a0.x = 1");
@@ -407,6 +415,12 @@ static void wide(void)
     buf_append_str(&text, ") q");
     answers(w, buf_cstr(&text), "600");
     buf_clear(&text);
+    /* Long keys: their groups are put out in several pieces. */
+    answers(w,
+            "select count(*) from (select k, count(*) as n from (select repeat('a', 300000) || "
+            "(x + 2 * i)::text as k from s, generate_series(1, 40) as i) q group by k) r "
+            "where length(k) > 300000 and n = 1",
+            "80");
     buf_append_str(&text, "select count(*) from (values ");
     repeat(&text, "((select max(x) + %d from s))", 300, ", ");
     buf_append_str(&text, ") q (n) where n > 2");
@@ -445,6 +459,13 @@ static void shared(void)
     repeat(&text, "q%d (n int) as (select 1)", PLAN_INPUTS_MAX + 1, ", ");
     buf_append_str(&text, " select 1");
     refuse_query(w, buf_cstr(&text), "54001");
+    for (int recursive = 0; recursive < 2; recursive++) {
+        buf_clear(&text);
+        buf_append_str(&text, recursive ? "with recursive " : "with ");
+        repeat(&text, "q%d as (select 1)", 1001, ", "); /* WITH_ITEMS_MAX is 1,000 */
+        buf_append_str(&text, " select 1");
+        refuse_query(w, buf_cstr(&text), "54001");
+    }
     buf_free(&text);
     world_free(w);
 }
