@@ -59,7 +59,13 @@ int regex_find(struct regex *re, struct slice s, size_t from)
     ASSERT(re->code != NULL && from <= s.len);
     int rc = pcre2_match(re->code, (PCRE2_SPTR)s.s, s.len, from, PCRE2_NO_UTF_CHECK, re->match,
                          re->context);
-    return rc >= 0 ? 1 : rc == PCRE2_ERROR_NOMATCH ? 0 : -1;
+    if (rc < 0) {
+        re->work += rc == PCRE2_ERROR_NOMATCH ? s.len - from : (size_t)MATCH_STEPS_MAX;
+        return rc == PCRE2_ERROR_NOMATCH ? 0 : -1;
+    }
+    size_t end = pcre2_get_ovector_pointer(re->match)[1];
+    re->work += end > from ? end - from : 0;
+    return 1;
 }
 
 size_t regex_after(const struct regex *re, struct slice s)

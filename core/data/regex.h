@@ -22,6 +22,7 @@ struct regex {
     char *pattern;
     size_t pattern_len;
     uint32_t options;
+    uint64_t work; /* since somebody set it to 0; see regex_find */
 };
 
 enum { REGEX_MESSAGE_MAX = 160 };
@@ -29,7 +30,10 @@ enum { REGEX_MESSAGE_MAX = 160 };
 /* Compiles unless that is what it has; false: message says what is wrong with the pattern. */
 bool regex_set(struct regex *re, struct slice pattern, uint32_t options,
                char message[REGEX_MESSAGE_MAX]);
-/* The next match from a byte offset on: 1, 0, or -1 when it takes too much time or memory. */
+/*
+ * The next match from a byte offset on: 1, 0, or -1 when it takes too much time or memory. Adds to
+ * the work the bytes it looked at, and all the steps it may take when they were too few.
+ */
 int regex_find(struct regex *re, struct slice s, size_t from);
 /* Flags as PostgreSQL's functions take them; false when one is unknown. *all: the flag g. */
 bool regex_flags(struct slice flags, uint32_t *options, bool *all);

@@ -507,3 +507,13 @@ err_t table_call_next(struct table_call *call, struct datum *row, bool *more)
     *more = !call->done;
     return err;
 }
+
+/* A step of a match, or a byte of one, is about ten nanoseconds at most. */
+uint32_t table_call_work(struct table_call *call)
+{
+    enum { BYTES_PER_UNIT = 32, WORK_MAX = 1 << 20 };
+    uint64_t units = call->re.work / BYTES_PER_UNIT;
+    ASSERT(call->func != NULL);
+    call->re.work = 0;
+    return units < WORK_MAX ? (uint32_t)units : (uint32_t)WORK_MAX;
+}

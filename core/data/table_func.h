@@ -46,5 +46,7 @@ void table_call_start(struct table_call *call, const struct datum *args);
  * the last row or an error it has no more.
  */
 err_t table_call_next(struct table_call *call, struct datum *row, bool *more);
+/* Units of fuel for the matches since it was last asked: 0 while they were short. */
+uint32_t table_call_work(struct table_call *call);
 
 #endif

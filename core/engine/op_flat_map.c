@@ -74,7 +74,9 @@ static err_t next_given(struct op *op, bool *more)
     for (uint32_t i = 0; i < op->node->flat_map.calls_len; i++) {
         uint32_t cols = table_func_by_id(op->node->flat_map.calls[i].func)->cols_len;
         bool any;
-        TRY(table_call_next(state->calls[i], &state->given[at], &any));
+        err_t err = table_call_next(state->calls[i], &state->given[at], &any);
+        fuel_spend(op->engine, table_call_work(state->calls[i]));
+        TRY(err);
         for (uint32_t c = 0; !any && c < cols; c++) {
             state->given[at + c] = (struct datum){.null = true};
         }

@@ -208,6 +208,8 @@ static void hungry_pattern(void)
     CU_ASSERT_STRING_EQUAL(err_sqlstate(err), "2201B");
     CU_ASSERT_EQUAL(getrusage(RUSAGE_SELF, &usage), 0);
     CU_ASSERT(usage.ru_maxrss < 1024L * 1024); /* KiB */
+    CU_ASSERT(table_call_work(call) > 100000);
+    CU_ASSERT_EQUAL(table_call_work(call), 0);
     err_free(err);
     table_call_free(call);
     buf_free(&text);
@@ -223,6 +225,11 @@ static void arrays(void)
         buf_append_str(&text, i > 0 ? "," : "");
         array_append(items[i], strlen(items[i]), &text);
     }
+    char shown[103];
+    memset(shown, 'a', 99);
+    memcpy(shown + 99, "\xC3\xA9\xC3\xA9", 4); /* the cut would be within the first */
+    CU_ASSERT_EQUAL(array_shown(shown, sizeof(shown)), 99);
+    CU_ASSERT_EQUAL(array_shown(shown, 3), 3);
     buf_append_byte(&text, '}');
     struct array_reader reader = array_open((const char *)text.data, text.len);
     for (size_t i = 0; i < ARRAY_LEN(items); i++) {
