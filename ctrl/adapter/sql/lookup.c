@@ -140,7 +140,21 @@ static uint32_t edge_to(const struct planning *p, const bool *there, uint32_t in
     return UINT32_MAX;
 }
 
-/* Of the indexes that fit the one with the most keys: it finds the fewest rows. */
+/* CREATE INDEX takes a column twice. */
+static uint32_t distinct_keys(const struct sql_index *index)
+{
+    uint32_t distinct = 0;
+    for (uint32_t k = 0; k < index->keys_len; k++) {
+        bool seen = false;
+        for (uint32_t j = 0; j < k && !seen; j++) {
+            seen = index->keys[j] == index->keys[k];
+        }
+        distinct += seen ? 0 : 1;
+    }
+    return distinct;
+}
+
+/* Of the indexes that fit the one with the most columns: it finds the fewest rows. */
 static void choose_index(const struct planning *p, const bool *there, struct step *step)
 {
     const struct sql_relation *relation = p->lifted[step->input].get->relation;
@@ -148,7 +162,7 @@ static void choose_index(const struct planning *p, const bool *there, struct ste
     for (uint32_t i = 0; i < relation->indexes_len; i++) {
         const struct sql_index *index = &relation->indexes[i];
         uint32_t *preds = ARENA_ARRAY(p->arena, uint32_t, index->keys_len);
-        bool fits = index->keys_len > step->preds_len || step->index == NULL;
+        bool fits = step->index == NULL || distinct_keys(index) > distinct_keys(step->index);
         for (uint32_t k = 0; fits && k < index->keys_len; k++) {
             preds[k] = edge_to(p, there, step->input, index->keys[k], true);
             fits = preds[k] != UINT32_MAX;

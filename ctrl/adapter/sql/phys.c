@@ -26,7 +26,7 @@
 
 #include "ctrl/adapter/sql/typing.h"
 
-enum { ARRANGED_WEIGHT = 3, LOOKUP_INPUTS_MAX = 12 };
+enum { ARRANGED_WEIGHT = 3, LOOKUP_INPUTS_MAX = 12, STAGE_NODES = 4 };
 
 /* One run of the pass. Shared nodes are made physical once. */
 struct phys {
@@ -35,6 +35,7 @@ struct phys {
     struct u64map rows; /* rel -> its estimate (a double in the arena) */
     struct u64map flat; /* rel -> is_flat, as 1 or 2 */
     double kept;        /* what the joins so far keep: rows, by their weight */
+    uint32_t stages;    /* of lookups in joins of many inputs */
 };
 
 /* The predicates of a join of two relations, sorted into keys and the rest. */
@@ -578,7 +579,8 @@ static void join_next(struct order *o, uint32_t next)
 
 /*
  * Three inputs or more by lookups, without intermediate results, or NULL: when every input is an
- * index that fits, or less is kept than a chain of pairs would keep.
+ * index that fits, or less is kept than a chain of pairs would keep. Stages go with the square of
+ * the inputs: once they may fill the plan, there are chains.
  */
 static struct rel *lookup_all(const struct order *o, double chain)
 {
@@ -595,13 +597,17 @@ static struct rel *lookup_all(const struct order *o, double chain)
             flat = flat && is_flat(p, o->inputs[i]);
         }
     }
-    if (n < 3 || n > LOOKUP_INPUTS_MAX || !flat) {
+    uint32_t stages = p->stages + n * n;
+    if (n < 3 || n > LOOKUP_INPUTS_MAX || !flat || stages * STAGE_NODES > PLAN_NODES_MAX) {
         return NULL;
     }
     struct rel *join =
         rel_lookup_join(p->arena, inputs, rows, n, o->rel->sx, o->rel->sx_len, &cost);
-    return join != NULL && (cost.indexed == n || ARRANGED_WEIGHT * cost.rows < chain) ? join
-                                                                                      : NULL;
+    if (join == NULL || (cost.indexed < n && ARRANGED_WEIGHT * cost.rows >= chain)) {
+        return NULL;
+    }
+    p->stages = stages;
+    return join;
 }
 
 /* The chain of pairs. Unit inputs add nothing. */
