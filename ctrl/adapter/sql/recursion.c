@@ -85,20 +85,27 @@ static void note_reference(struct reference *r, const PgQuery__RangeVar *var)
     }
 }
 
-static bool shadows(const PgQuery__WithClause *with, const char *name)
+/*
+ * True: a query of the clause has the name, so that what the clause is of refers to that one. Those
+ * up to it do not see it yet: theirs are references, unless the clause is recursive.
+ */
+static bool look_shadowed(struct reference *r, const PgQuery__WithClause *with)
 {
-    bool found = false;
-    for (size_t i = 0; with != NULL && i < with->n_ctes; i++) {
-        found = found || strcmp(with->ctes[i]->common_table_expr->ctename, name) == 0;
+    size_t at = 0, len = with != NULL ? with->n_ctes : 0;
+    while (at < len && strcmp(with->ctes[at]->common_table_expr->ctename, r->name) != 0) {
+        at++;
     }
-    return found;
+    for (size_t i = 0; at < len && !with->recursive && i <= at; i++) {
+        look_in(r, with->ctes[i]->common_table_expr->ctequery, r->place);
+    }
+    return at < len;
 }
 
 /* True: its parts are walked as they come. */
 static bool look_select(struct reference *r, PgQuery__SelectStmt *s)
 {
     enum place left = r->place, right = r->place;
-    if (shadows(s->with_clause, r->name)) {
+    if (look_shadowed(r, s->with_clause)) {
         return false;
     }
     if (s->op == PG_QUERY__SET_OPERATION__SETOP_INTERSECT && s->all) {
@@ -607,11 +614,11 @@ static err_t in_order(struct az *az, const PgQuery__WithClause *with, struct sco
 
 /* ---- WITH MUTUALLY RECURSIVE ----------------------------------------------------------------- */
 
-/* A type's text, parsed as what it is cast to. */
+/* A type's text, parsed as what it is cast to; in parentheses, so that no clause follows. */
 static err_t type_of_text(struct az *az, const char *text, int location, struct type *out)
 {
     struct sql_script *script = NULL;
-    const char *select = arena_printf(az->arena, "SELECT NULL::%s", text);
+    const char *select = arena_printf(az->arena, "SELECT (NULL::%s)", text);
     err_t err = sql_parse(select, strlen(select), &script);
     if (err != ERR_OK) {
         err_free(err);
@@ -628,7 +635,8 @@ static err_t type_of_text(struct az *az, const char *text, int location, struct 
                                ? s->target_list[0]->res_target->val
                                : NULL;
     if (value == NULL || value->node_case != PG_QUERY__NODE__NODE_TYPE_CAST ||
-        value->type_cast->arg->node_case != PG_QUERY__NODE__NODE_A_CONST) {
+        value->type_cast->arg->node_case != PG_QUERY__NODE__NODE_A_CONST ||
+        value->type_cast->type_name->setof) {
         return az_err(az, location, ERR_INVALID, "42601", "\"%s\" is not a type", text);
     }
     const char *saved = az->text;

@@ -59,3 +59,7 @@ with recursive t(n) as (select 1 union all select n + 1 from t where n < 3) sele
 with recursive r(a, p) as (select 1, array[1]::text union all select e.b, p || '>' || e.b::text from r, edge e where e.a = r.a and e.b > e.a) select a, p from r order by a, p
 with recursive r(n) as (select 1 union (with x as (select n from r) select a.n + b.n from x a, x b where a.n + b.n < 20)) select n from r order by n
 with recursive t as (select 1 union all select from t) select * from t
+with recursive r(n) as (select 1 union (with r as (select n + 1 as n from r where n < 5) select n from r)) select n from r order by n
+with recursive r(n) as (select 1 union (with x as (select n + 1 as n from r where n < 5), r as (select n from x) select n from r)) select n from r order by n
+with recursive r(n) as (select 1 union (with recursive r as (select 7 as n) select n from r)) select n from r order by n
+with recursive r(n) as (select 1 union (with x as (select n from r), r as (select n from r) select x.n from x, r)) select n from r order by n

@@ -253,6 +253,10 @@ static void recursion_refused(void)
         {MUTUAL "p (n int,) as (select 1) select 1", "42601"},
         {MUTUAL "p (n int + 1) as (select 1) select 1", "42601"},
         {MUTUAL "p (n int from t) as (select 1) select 1", "42601"},
+        {MUTUAL "p (n int;) as (select 1) select 1", "42601"},
+        {MUTUAL "p (n setof int) as (select 1) select 1", "42601"},
+        {MUTUAL "p (n int limit 1) as (select 1) select 1", "42601"},
+        {MUTUAL "p (n int for update) as (select 1) select 1", "42601"},
         {MUTUAL "p (n nosuch) as (select 1) select 1", "42704"},
         {MUTUAL "p (n int", "42601"},
         {MUTUAL "p (n int) as (select 1", "42601"},
@@ -366,6 +370,25 @@ static void lookups(void)
     plan_lacks(w, "select 1 from t join s on t.a + 1 = s.x", "Lookup");
     plan_lacks(w, "select 1 from t join t t2 on t.a is not distinct from t2.a", "Lookup");
     PLAN("select 1 from t join s on t.a is not distinct from s.x", "Lookup"); /* x is not null */
+    world_free(w);
+}
+
+/* A column twice in an index finds no fewer rows than once; many joins would be too many stages. */
+static void lookups_bounded(void)
+{
+    struct world *w = small_world();
+    must(world_exec(w, "create index on s (x, x, x); create index on s (x, y)"), "index");
+    PLAN("select a.x from s a join s b on a.x = b.x and a.y = b.y",
+         "Lookup on=(#0 = #0 AND #1 = #1)");
+    struct buf sql = {0};
+    for (int i = 0; i < 40; i++) {
+        buf_append_str(&sql, i > 0 ? " union all " : "");
+        buf_printf(&sql, "select %d from s a, s b, s c, s d, s e, s f, s g, s h, s i where "
+                         "a.x = b.x and b.x = c.x and c.x = d.x and d.x = e.x and e.x = f.x "
+                         "and f.x = g.x and g.x = h.x and h.x = i.x and a.y = %d", i, i);
+    }
+    PLAN(buf_cstr(&sql), "Lookup");
+    buf_free(&sql);
     world_free(w);
 }
 
@@ -687,6 +710,7 @@ static const struct test_case cases[] = {
     {"recursion refused", recursion_refused},
     {"optimized", optimized},
     {"indexes", indexes},
+    {"lookups are bounded", lookups_bounded},
     {"lookups", lookups},
     {"wide", wide},
     {"shared", shared},
