@@ -13,6 +13,7 @@
  */
 #include "bench/dataflow.h"
 
+#include "bench/alone.h"
 #include "bench/bfs.h"
 #include "bench/machine.h"
 #include "bench/postbox.h"
@@ -85,17 +86,6 @@ static void on_frontier(void *ctx, uint64_t export_id, uint64_t upper)
     worker->frontier = upper;
 }
 
-static void on_peek_done(void *ctx, uint64_t peek_id, const struct batch *rows, err_t err)
-{
-    UNREACHABLE(); /* nobody peeks */
-}
-
-static void on_failed(void *ctx, uint64_t dataflow_id, err_t err)
-{
-    fprintf(stderr, "the dataflow failed: %s\n", err_text(err));
-    UNREACHABLE(); /* a bench that goes on would measure nothing */
-}
-
 /* The sender's thread fills the receiver's postbox. */
 static void on_send(void *ctx, uint32_t dest, const void *payload, size_t len)
 {
@@ -108,8 +98,8 @@ static const struct engine_host host = {
     .send = on_send,
     .frontier = on_frontier,
     .subscribe = on_subscribe,
-    .peek_done = on_peek_done,
-    .failed = on_failed,
+    .peek_done = alone_peek_done,
+    .failed = alone_failed,
 };
 
 /* ---- plans ----------------------------------------------------------------------------------- */

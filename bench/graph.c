@@ -8,6 +8,7 @@
  * after every few changes. How long that takes is shown beside, as what a program without
  * increments would need for each change.
  */
+#include "bench/alone.h"
 #include "bench/machine.h"
 #include "bench/options.h"
 #include "bench/report.h"
@@ -327,27 +328,11 @@ static void on_frontier(void *ctx, uint64_t export_id, uint64_t upper)
     bench->frontier = upper;
 }
 
-static void on_send(void *ctx, uint32_t dest, const void *payload, size_t len)
-{
-    UNREACHABLE(); /* one worker */
-}
-
-static void on_peek_done(void *ctx, uint64_t peek_id, const struct batch *rows, err_t err)
-{
-    UNREACHABLE(); /* nobody peeks */
-}
-
-static void on_failed(void *ctx, uint64_t dataflow_id, err_t err)
-{
-    fprintf(stderr, "the dataflow failed: %s\n", err_text(err));
-    UNREACHABLE(); /* a bench that goes on would measure nothing */
-}
-
-static const struct engine_host host = {.send = on_send,
+static const struct engine_host host = {.send = alone_send,
                                         .frontier = on_frontier,
                                         .subscribe = on_subscribe,
-                                        .peek_done = on_peek_done,
-                                        .failed = on_failed};
+                                        .peek_done = alone_peek_done,
+                                        .failed = alone_failed};
 
 /* ---- rounds ---------------------------------------------------------------------------------- */
 

@@ -4,6 +4,7 @@
  */
 #include "bench/nexmark/flow.h"
 
+#include "bench/alone.h"
 #include "core/base/buf.h"
 #include "core/base/mem.h"
 #include "core/engine/engine.h"
@@ -138,11 +139,6 @@ static void keep(struct nexmark_flow *flow, err_t err)
     }
 }
 
-static void on_send(void *ctx, uint32_t dest, const void *payload, size_t len)
-{
-    UNREACHABLE(); /* one worker */
-}
-
 /* As COPY's text format has it, but that nothing in the stream needs escaping. */
 static void print_row(struct nexmark_flow *flow, const struct batch *b, uint32_t row)
 {
@@ -213,20 +209,15 @@ static void on_frontier(void *ctx, uint64_t export_id, uint64_t upper)
     flow->frontier = upper;
 }
 
-static void on_peek_done(void *ctx, uint64_t peek_id, const struct batch *rows, err_t err)
-{
-    UNREACHABLE(); /* nobody peeks */
-}
-
 static void on_failed(void *ctx, uint64_t dataflow_id, err_t err)
 {
     keep(ctx, err_wrap(err, "the dataflow failed"));
 }
 
-static const struct engine_host host = {.send = on_send,
+static const struct engine_host host = {.send = alone_send,
                                         .frontier = on_frontier,
                                         .subscribe = on_subscribe,
-                                        .peek_done = on_peek_done,
+                                        .peek_done = alone_peek_done,
                                         .failed = on_failed};
 
 /* ---- a flow ---------------------------------------------------------------------------------- */

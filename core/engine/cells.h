@@ -151,6 +151,16 @@ static inline uint32_t cells_nulls(const uint64_t *cell)
     return (uint32_t)(cell[0] >> 32) & ~(1u << 31);
 }
 
+/* The place of a column among the columns of a key, or keys_len. */
+static inline uint32_t cells_key_at(const uint32_t *keys, uint32_t keys_len, uint32_t col)
+{
+    uint32_t k = 0;
+    while (k < keys_len && keys[k] != col) {
+        k++;
+    }
+    return k;
+}
+
 /* Adds a key that is not there; mark and payload are zero. Moves other cells. */
 uint64_t *cells_add(struct cells *table, uint64_t hash, const uint64_t *key, uint32_t nulls);
 /* Moves other cells. An empty table frees its memory. */

@@ -374,22 +374,12 @@ static void join_release(struct op *op)
 
 /* ---- which rows are words -------------------------------------------------------------------- */
 
-/* The place of a column among the keys, or keys_len. */
-static uint32_t key_at(const uint32_t *keys, uint32_t keys_len, uint32_t col)
-{
-    uint32_t k = 0;
-    while (k < keys_len && keys[k] != col) {
-        k++;
-    }
-    return k;
-}
-
 static bool is_flat_side(const struct port *port, const uint32_t *keys, uint32_t keys_len)
 {
     uint32_t values = 0;
     bool flat = keys_len <= CELLS_KEYS_MAX;
     for (uint32_t c = 0; flat && c < port->cols; c++) {
-        bool is_key = key_at(keys, keys_len, c) < keys_len;
+        bool is_key = cells_key_at(keys, keys_len, c) < keys_len;
         flat = is_key ? iterate_is_flat_key(port->kinds[c]) : batch_kind_is_word(port->kinds[c]);
         values += !is_key;
     }
@@ -408,7 +398,7 @@ static void set_side(struct iterate_join *join, const struct port *port, uint32_
     }
     side->key_words = keys_len > 0 ? keys_len : 1;
     for (uint32_t c = 0; c < port->cols; c++) {
-        uint32_t k = key_at(keys, keys_len, c);
+        uint32_t k = cells_key_at(keys, keys_len, c);
         struct origin_of from = {.origin = FROM_KEY, .at = (uint8_t)k};
         if (k == keys_len) {
             from.origin = p == 0 ? FROM_LEFT : FROM_RIGHT;

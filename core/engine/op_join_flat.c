@@ -441,23 +441,13 @@ static void flat_release(struct op *op)
 
 /* ---- which plans ----------------------------------------------------------------------------- */
 
-/* The place of a column among the keys, or keys_len. */
-static uint32_t key_at(const uint32_t *keys, uint32_t keys_len, uint32_t col)
-{
-    uint32_t k = 0;
-    while (k < keys_len && keys[k] != col) {
-        k++;
-    }
-    return k;
-}
-
 /* Words; keys of kinds whose equal values are equal words; few enough values. */
 static bool is_flat_side(const struct port *port, const uint32_t *keys, uint32_t keys_len)
 {
     uint32_t values = 0;
     for (uint32_t c = 0; c < port->cols; c++) {
         bool is_float = port->kinds[c] == TYPE_FLOAT4 || port->kinds[c] == TYPE_FLOAT8;
-        bool is_key = key_at(keys, keys_len, c) < keys_len;
+        bool is_key = cells_key_at(keys, keys_len, c) < keys_len;
         if (!batch_kind_is_word(port->kinds[c]) || (is_key && is_float)) {
             return false;
         }
@@ -484,7 +474,7 @@ static void set_side(struct flat_join *join, const struct port *port, uint32_t p
     ASSERT(p < 2 && first + port->cols <= OUT_COLS_MAX);
     side->keys = keys;
     for (uint32_t c = 0; c < port->cols; c++) {
-        uint32_t k = key_at(keys, join->keys_len, c);
+        uint32_t k = cells_key_at(keys, join->keys_len, c);
         struct origin_of from = {.origin = FROM_KEY, .at = (uint8_t)k};
         if (k == join->keys_len) {
             from.origin = p == 0 ? FROM_LEFT : FROM_RIGHT;

@@ -180,6 +180,22 @@ static uint64_t *add_group(struct flat *flat, uint64_t hash, const uint64_t *key
     return cell;
 }
 
+/* The group of the block's i-th row, found or added, and touched. */
+static inline uint64_t *touch_group(struct flat *flat, uint32_t i)
+{
+    const struct flat_block *block = &flat->block;
+    const uint64_t *key = &block->keys[i * flat->keys_len];
+    uint64_t hash = block->hash[i];
+    uint64_t *cell = cells_find(&flat->table, hash, key, block->nulls[i]);
+    if (cell == NULL) {
+        cell = add_group(flat, hash, key, block->nulls[i]);
+    }
+    if ((cell[0] & CELL_MARK) == 0) {
+        touch(flat, cell, hash);
+    }
+    return cell;
+}
+
 /* Finds or adds the rows' groups and touches them. As cells move when one is added, those of a
  * block that added any are looked up once more. */
 static void find_groups(struct flat *flat)
@@ -189,15 +205,7 @@ static void find_groups(struct flat *flat)
     ASSERT(block->input.len > 0 && flat->layout.states_len > 0);
     for (int again = 0; again < 2; again++) {
         for (uint32_t i = 0; i < block->input.len; i++) {
-            const uint64_t *key = &block->keys[i * flat->keys_len];
-            uint64_t hash = block->hash[i];
-            uint64_t *cell = cells_find(&flat->table, hash, key, block->nulls[i]);
-            if (cell == NULL) {
-                cell = add_group(flat, hash, key, block->nulls[i]);
-            }
-            if ((cell[0] & CELL_MARK) == 0) {
-                touch(flat, cell, hash);
-            }
+            uint64_t *cell = touch_group(flat, i);
             block->input.groups[i] = cells_payload(&flat->table, cell);
         }
         if (flat->table.len == before) {
@@ -212,15 +220,7 @@ static void count_rows(struct flat *flat)
 {
     struct flat_block *block = &flat->block;
     for (uint32_t i = 0; i < block->input.len; i++) {
-        const uint64_t *key = &block->keys[i * flat->keys_len];
-        uint64_t hash = block->hash[i];
-        uint64_t *cell = cells_find(&flat->table, hash, key, block->nulls[i]);
-        if (cell == NULL) {
-            cell = add_group(flat, hash, key, block->nulls[i]);
-        }
-        if ((cell[0] & CELL_MARK) == 0) {
-            touch(flat, cell, hash);
-        }
+        uint64_t *cell = touch_group(flat, i);
         cells_payload(&flat->table, cell)[FLAT_ROW_COUNT] +=
             (uint64_t)batch_diff(block->input.batch, block->rows[i]);
     }
