@@ -20,8 +20,11 @@
 
 enum {
     SOCKET_BYTES = 256 * 1024, /* given to the socket ahead of the scheduler */
-    QUEUED_HIGH = 64 << 20, /* bytes waiting in the session at which workers are held back */
-    QUEUED_LOW = 32 << 20,  /* and at which they may go on */
+    /* Bytes waiting in the session at which workers are held back, and at which they may go on. So
+     * much that the net loop never waits for a worker to wake, and so little that what is sent is
+     * still in a near cache, in memory that was used a moment ago (pool.c). */
+    QUEUED_HIGH = 2 << 20,
+    QUEUED_LOW = 1 << 20,
     GOODBYE_BEHIND = 4096,  /* more than this unsent: the reason for closing is not sent either */
     TICK_US = 1000 * 1000,
     SILENCE_US = 10 * 1000 * 1000,
