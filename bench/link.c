@@ -68,7 +68,7 @@ static _Noreturn void child_main(struct link *link, struct outcome *outcome)
     ASSERT(link->ops->run != NULL);
     die_with_parent();
     watch(false, 0);
-    machine_pin(link->ops->threads ? -1 : 1);
+    machine_pin(link->ops->threads || link->shape->anywhere ? -1 : 1);
     struct load_figures *figures = MEM_NEW(struct load_figures);
     struct load load;
     link->parent = false;
@@ -110,7 +110,7 @@ static err_t measure(struct link *link, pid_t child, struct load_figures *figure
     load_init(&load, link->shape, true, figures);
     load.others[0] = child;
     load.others[1] = link->broker;
-    machine_pin(link->ops->threads ? -1 : 0);
+    machine_pin(link->ops->threads || link->shape->anywhere ? -1 : 0);
     err_t err = link->ops->run(link, &load);
     watch(false, 0); /* before the kill: that end is no surprise */
     return err == ERR_OK ? judge(link, &load) : err;

@@ -95,7 +95,8 @@ extern const struct link_ops link_exchange_inner; /* link_exchange.c; not among 
 extern const struct link_ops link_many, link_many_tcp;
 extern const struct link_ops link_ring, link_bytes;                    /* link_floor.c */
 extern const struct link_ops link_ring_futex, link_ring_eventfd;       /* link_floor.c */
-extern const struct link_ops link_socket_tcp, link_unix, link_pipe;    /* link_socket.c */
+extern const struct link_ops link_socket_tcp, link_socket_sealed;      /* link_socket.c */
+extern const struct link_ops link_unix, link_pipe;                     /* link_socket.c */
 extern const struct link_ops link_zmq_ipc, link_zmq_tcp;               /* link_zmq.c */
 extern const struct link_ops link_redis;                               /* link_redis.c */
 extern const struct link_ops link_nats;                                /* link_nats.c */

@@ -19,6 +19,7 @@ const struct link_ops *const links[] = {
     &link_ring_futex,
     &link_ring_eventfd,
     &link_socket_tcp,
+    &link_socket_sealed,
     &link_unix,
     &link_pipe,
 #ifdef BENCH_ICEORYX

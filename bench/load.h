@@ -40,6 +40,7 @@ struct load_shape {
     enum load_pattern pattern;
     enum load_wait wait;
     bool by_reference;
+    bool anywhere;  /* the processes are not pinned: the kernel chooses, perhaps one CPU for both */
     uint32_t bytes; /* of a message; a multiple of 16 */
     uint32_t batch; /* FLOOD: messages between two flushes */
     bool records;   /* FLOOD: the batch is one message, in which they lie one after the other */

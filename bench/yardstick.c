@@ -36,11 +36,11 @@ static double number_after(const char *command, const char *mark)
     return number;
 }
 
-double yardstick_iperf3(double seconds)
+double yardstick_iperf3(double seconds, uint32_t bytes, bool anywhere)
 {
     int port = link_free_port();
     char text[16];
-    char command[128];
+    char command[192];
     ASSERT(seconds > 0);
     snprintf(text, sizeof(text), "%d", port);
     pid_t server = link_spawn((char *[]){"iperf3", "-s", "-1", "-p", text, NULL});
@@ -48,8 +48,10 @@ double yardstick_iperf3(double seconds)
         return 0;
     }
     usleep(300 * 1000);
-    snprintf(command, sizeof(command), "iperf3 -c 127.0.0.1 -p %d -t %d -f m -J 2>/dev/null", port,
-             seconds < 2 ? 1 : (int)seconds);
+    /* -A: the CPUs of client and server, who send and receive as a flood's child and parent. */
+    snprintf(command, sizeof(command),
+             "iperf3 -c 127.0.0.1 -p %d -t %d -l %u %s -J 2>/dev/null", port,
+             seconds < 2 ? 1 : (int)seconds, (unsigned)bytes, anywhere ? "" : "-A 1,0");
     /* JSON's last bits_per_second is the sum at the receiver. */
     double bits = number_after(command, "\"bits_per_second\":");
     link_kill(server);
