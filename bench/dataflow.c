@@ -1,22 +1,13 @@
 /*
- * Drives core/engine directly. See dataflow.h.
- *
- * One dataflow on one or several workers, one time a round. A worker is an engine on a thread of
- * its own, the first one on the calling thread; what they send each other goes through postboxes.
- * Each worker is given its share of a round as finished batches, as a computed gets them from
- * storage, and stepped until its output's frontier has passed the round's time: nothing is left
- * over for the next round.
- *
- * Threads: the main thread prepares a round, says so by its number (round), works as the first
- * worker, and waits until the others have counted themselves as done. Between rounds the others
- * spin, and touch nothing of their worker's.
+ * Drives core/engine directly. See dataflow.h. A worker is given its share of a round as finished
+ * batches, as a computed gets them from storage, and stepped until its output's frontier has passed
+ * the round's time: nothing is left over for the next round.
  */
 #include "bench/dataflow.h"
 
 #include "bench/alone.h"
 #include "bench/bfs.h"
 #include "bench/machine.h"
-#include "bench/postbox.h"
 #include "core/engine/engine.h"
 
 #include <stdio.h>
@@ -24,30 +15,21 @@
 enum { DATAFLOW = 1, EXPORT = 2, SIDES_MAX = 2, COLS_MAX = 4 };
 enum { STEPS_TIMED_ROWS = 1000 }; /* a round of fewer is over in a step, and its clock would show */
 
-struct worker {
-    struct dataflow_bench *bench;
-    uint32_t index;
-    pthread_t thread; /* but of the first */
+struct dataflow_bench {
+    struct dataflow_place place;
+    enum workload_kind kind;
+    uint32_t sides;    /* inputs: 2 for a join */
+    uint32_t in_cols;  /* columns of each */
+    uint64_t time;     /* of the round prepared or under way */
     struct engine *engine;
     uint64_t frontier; /* of the output: everything before it has been put out */
     struct outcome outcome;
+    bool timed;        /* the round's steps are */
     uint64_t step_ns;  /* the longest step of all rounds but small ones */
     struct batch_builder *builders[SIDES_MAX];  /* used again each round */
     void *data[SIDES_MAX];                      /* of the prepared round, owned */
     struct batch views[SIDES_MAX];              /* of data */
     struct batch_col cols[SIDES_MAX][COLS_MAX]; /* of the views */
-    struct postbox in[DATAFLOW_WORKERS_MAX];    /* by sender */
-};
-
-struct dataflow_bench {
-    enum workload_kind kind;
-    uint32_t sides;    /* inputs: 2 for a join */
-    uint32_t in_cols;  /* columns of each */
-    uint64_t time;     /* of the round */
-    uint32_t workers;
-    struct worker worker[DATAFLOW_WORKERS_MAX];
-    _Atomic uint64_t round; /* prepared and to be run; UINT64_MAX: the end */
-    _Atomic uint32_t done;  /* workers but the first that are through with it */
 };
 
 /* ---- the engine's host ----------------------------------------------------------------------- */
@@ -69,33 +51,51 @@ static size_t record_of(const struct dataflow_bench *bench, const struct batch *
 static void on_subscribe(void *ctx, uint64_t export_id, uint64_t lower, uint64_t upper,
                          const struct batch *ok, const struct batch *err)
 {
-    struct worker *worker = ctx;
+    struct dataflow_bench *bench = ctx;
     ASSERT(err == NULL && export_id == EXPORT && lower <= upper);
     for (uint32_t row = 0; ok != NULL && row < ok->rows; row++) {
         uint64_t record[COLS_MAX];
-        size_t len = record_of(worker->bench, ok, row, record);
-        outcome_add(&worker->outcome, workload_hash(record, len), batch_diff(ok, row));
+        size_t len = record_of(bench, ok, row, record);
+        outcome_add(&bench->outcome, workload_hash(record, len), batch_diff(ok, row));
     }
 }
 
 /* A round is over when this passes its time. */
 static void on_frontier(void *ctx, uint64_t export_id, uint64_t upper)
 {
-    struct worker *worker = ctx;
-    ASSERT(export_id == EXPORT && upper >= worker->frontier);
-    worker->frontier = upper;
+    struct dataflow_bench *bench = ctx;
+    ASSERT(export_id == EXPORT && upper >= bench->frontier);
+    bench->frontier = upper;
 }
 
-/* The sender's thread fills the receiver's postbox. */
+/* To another worker, as computed does it. */
 static void on_send(void *ctx, uint32_t dest, const void *payload, size_t len)
 {
-    struct worker *worker = ctx;
-    ASSERT(dest < worker->bench->workers && dest != worker->index);
-    postbox_send(&worker->bench->worker[dest].in[worker->index], payload, len);
+    const struct dataflow_place *place = &((struct dataflow_bench *)ctx)->place;
+    ASSERT(dest < place->workers && place->exchange != NULL);
+    exchange_send(place->exchange, place->index, dest, payload, len);
+}
+
+static void on_reserve(void *ctx, uint32_t dest, size_t len, struct engine_block *out)
+{
+    const struct dataflow_place *place = &((struct dataflow_bench *)ctx)->place;
+    struct exchange_block block;
+    ASSERT(dest < place->workers && place->exchange != NULL);
+    exchange_reserve(place->exchange, place->index, dest, len, &block);
+    *out = (struct engine_block){.data = block.data, .len = len, .owner = block.owner};
+}
+
+static void on_commit(void *ctx, uint32_t dest, struct engine_block *block)
+{
+    const struct dataflow_place *place = &((struct dataflow_bench *)ctx)->place;
+    struct exchange_block whole = {.data = block->data, .len = block->len, .owner = block->owner};
+    exchange_commit(place->exchange, place->index, dest, &whole, block->len);
 }
 
 static const struct engine_host host = {
     .send = on_send,
+    .reserve = on_reserve,
+    .commit = on_commit,
     .frontier = on_frontier,
     .subscribe = on_subscribe,
     .peek_done = alone_peek_done,
@@ -260,207 +260,129 @@ static struct plan *plan_of(const struct dataflow_bench *bench)
 /* ---- rounds ---------------------------------------------------------------------------------- */
 
 /* A plan that does not validate is a bug of this file, not of its user. */
-static void worker_init(struct dataflow_bench *bench, uint32_t index, struct io_loop *loop)
+struct dataflow_bench *dataflow_bench_new(enum workload_kind kind,
+                                          const struct dataflow_place *place)
 {
     static const uint8_t kinds[] = {TYPE_INT8, TYPE_INT8};
     static const uint32_t parts[] = {1, 1};
-    struct worker *worker = &bench->worker[index];
-    worker->bench = bench;
-    worker->index = index;
-    struct engine_config config = {
-        .worker = index, .workers = bench->workers, .loop = loop, .host = &host, .ctx = worker};
-    worker->engine = engine_new(&config);
+    struct dataflow_bench *bench = MEM_NEW(struct dataflow_bench);
+    bench->place = *place;
+    bench->kind = kind;
+    bench->sides = kind == WORKLOAD_JOIN ? 2 : 1;
+    bench->in_cols = kind == WORKLOAD_JOIN || kind == WORKLOAD_BFS ? 2 : 1;
+    struct engine_config config = {.worker = place->worker, .workers = place->workers,
+                                   .loop = place->loop, .host = &host, .ctx = bench};
+    bench->engine = engine_new(&config);
     struct plan *plan = plan_of(bench);
     err_t err = plan_validate(plan);
     ASSERT(err == ERR_OK);
-    err = engine_create(worker->engine, plan, parts, bench->sides);
+    err = engine_create(bench->engine, plan, parts, bench->sides);
     ASSERT(err == ERR_OK);
     for (uint32_t side = 0; side < bench->sides; side++) {
-        worker->builders[side] = batch_builder_new(kinds, bench->in_cols);
+        bench->builders[side] = batch_builder_new(kinds, bench->in_cols);
     }
-    for (uint32_t from = 0; from < bench->workers; from++) {
-        postbox_init(&worker->in[from]);
-    }
+    return bench;
 }
 
 /* The prepared round's batches are ours until the next one. */
 static void release_round(struct dataflow_bench *bench)
 {
-    for (uint32_t w = 0; w < bench->workers; w++) {
-        for (uint32_t side = 0; side < bench->sides; side++) {
-            free(bench->worker[w].data[side]);
-            bench->worker[w].data[side] = NULL;
-        }
+    for (uint32_t side = 0; side < bench->sides; side++) {
+        free(bench->data[side]);
+        bench->data[side] = NULL;
     }
-}
-
-static void on_message(void *ctx, const void *data, size_t len)
-{
-    struct worker *worker = ctx;
-    err_t err = engine_receive(worker->engine, 1 - worker->index, data, len);
-    ASSERT(err == ERR_OK && worker->bench->workers == 2);
-}
-
-/* One input a side, then steps until the output has caught up. */
-static void worker_run(struct worker *worker, uint64_t time)
-{
-    ASSERT(worker->frontier <= time);
-    uint32_t part = worker->index;
-    uint32_t rows = 0;
-    for (uint32_t side = 0; side < worker->bench->sides; side++) {
-        const struct batch *view = &worker->views[side];
-        engine_input(worker->engine, DATAFLOW, side, part, time, time + 1,
-                     view->rows > 0 ? view : NULL, NULL);
-        rows += view->rows;
-    }
-    bool timed = rows >= STEPS_TIMED_ROWS;
-    while (worker->frontier <= time) {
-        for (uint32_t from = 0; from < worker->bench->workers; from++) {
-            postbox_receive(&worker->in[from], on_message, worker);
-        }
-        uint64_t start = timed ? machine_cpu_ns() : 0;
-        engine_step(worker->engine);
-        uint64_t ns = timed ? machine_cpu_ns() - start : 0;
-        worker->step_ns = ns > worker->step_ns ? ns : worker->step_ns;
-    }
-}
-
-/* A worker but the first: round after round. */
-static void *worker_main(void *arg)
-{
-    struct worker *worker = arg;
-    struct dataflow_bench *bench = worker->bench;
-    uint64_t last = 0;
-    for (;;) {
-        /* Pairs with the release in dataflow_bench_run: the round's batches are there. */
-        uint64_t round = atomic_load_explicit(&bench->round, memory_order_acquire);
-        if (round == UINT64_MAX) {
-            return NULL;
-        }
-        if (round == last) {
-            machine_relax();
-            continue;
-        }
-        last = round;
-        worker_run(worker, round - 1);
-        /* Pairs with the acquire in dataflow_bench_run: the outcome is there. */
-        atomic_fetch_add_explicit(&bench->done, 1, memory_order_release);
-    }
-}
-
-struct dataflow_bench *dataflow_bench_new(enum workload_kind kind, uint32_t workers,
-                                          struct io_loop *loop)
-{
-    struct dataflow_bench *bench = MEM_NEW(struct dataflow_bench);
-    ASSERT(workers >= 1 && workers <= DATAFLOW_WORKERS_MAX);
-    bench->kind = kind;
-    bench->sides = kind == WORKLOAD_JOIN ? 2 : 1;
-    bench->in_cols = kind == WORKLOAD_JOIN || kind == WORKLOAD_BFS ? 2 : 1;
-    bench->workers = workers;
-    for (uint32_t w = 0; w < workers; w++) {
-        worker_init(bench, w, w == 0 ? loop : NULL); /* a loop is its thread's */
-    }
-    for (uint32_t w = 1; w < workers; w++) {
-        int rc = pthread_create(&bench->worker[w].thread, NULL, worker_main, &bench->worker[w]);
-        ASSERT(rc == 0);
-    }
-    return bench;
 }
 
 void dataflow_bench_free(struct dataflow_bench *bench)
 {
-    /* Pairs with the acquire in worker_main. */
-    atomic_store_explicit(&bench->round, UINT64_MAX, memory_order_release);
-    for (uint32_t w = 1; w < bench->workers; w++) {
-        pthread_join(bench->worker[w].thread, NULL);
-    }
     release_round(bench);
-    for (uint32_t w = 0; w < bench->workers; w++) {
-        struct worker *worker = &bench->worker[w];
-        engine_free(worker->engine);
-        for (uint32_t side = 0; side < bench->sides; side++) {
-            batch_builder_free(worker->builders[side]);
-        }
-        for (uint32_t from = 0; from < bench->workers; from++) {
-            postbox_free(&worker->in[from]);
-        }
+    engine_free(bench->engine);
+    for (uint32_t side = 0; side < bench->sides; side++) {
+        batch_builder_free(bench->builders[side]);
     }
     free(bench);
 }
 
-static void finish_batches(struct worker *worker)
-{
-    for (uint32_t side = 0; side < worker->bench->sides; side++) {
-        size_t size;
-        worker->data[side] = batch_builder_finish_new(worker->builders[side], &size);
-        batch_view(worker->data[side], size, worker->cols[side], COLS_MAX, &worker->views[side]);
-        batch_builder_reset(worker->builders[side]);
-    }
-}
-
-/* Outside the timed part: rows become columns here, dealt out to the workers in turn, two by two
- * so that both sides of a join reach each. */
-void dataflow_bench_prepare(struct dataflow_bench *bench, const struct update *updates, size_t len)
+/* Rows become columns here. They are dealt out two by two, so that both sides of a join reach each
+ * worker. */
+void dataflow_bench_prepare(struct dataflow_bench *bench, struct generator *generator, bool load,
+                            size_t len)
 {
     release_round(bench);
     for (size_t i = 0; i < len; i++) {
-        const struct update *update = &updates[i];
-        ASSERT(update->side < bench->sides);
-        struct worker *worker = &bench->worker[i / 2 % bench->workers];
-        struct batch_builder *builder = worker->builders[update->side];
-        struct datum d = {.i = (int64_t)update->key};
+        struct update update;
+        generator_next(generator, load, &update);
+        ASSERT(update.side < bench->sides);
+        if (i / 2 % bench->place.workers != bench->place.worker) {
+            continue;
+        }
+        struct batch_builder *builder = bench->builders[update.side];
+        struct datum d = {.i = (int64_t)update.key};
         batch_builder_datum(builder, 0, &d);
         if (bench->in_cols == 2) {
-            d.i = (int64_t)update->value;
+            d.i = (int64_t)update.value;
             batch_builder_datum(builder, 1, &d);
         }
-        batch_builder_end_row(builder, bench->time, update->diff);
+        batch_builder_end_row(builder, bench->time, update.diff);
     }
-    for (uint32_t w = 0; w < bench->workers; w++) {
-        finish_batches(&bench->worker[w]);
+    for (uint32_t side = 0; side < bench->sides; side++) {
+        size_t size;
+        bench->data[side] = batch_builder_finish_new(bench->builders[side], &size);
+        batch_view(bench->data[side], size, bench->cols[side], COLS_MAX, &bench->views[side]);
+        batch_builder_reset(bench->builders[side]);
     }
 }
 
-/* The timed part. */
-void dataflow_bench_run(struct dataflow_bench *bench)
+void dataflow_bench_begin(struct dataflow_bench *bench)
 {
-    atomic_store_explicit(&bench->done, 0, memory_order_relaxed);
-    /* Pairs with the acquire in worker_main. */
-    atomic_store_explicit(&bench->round, bench->time + 1, memory_order_release);
-    worker_run(&bench->worker[0], bench->time);
-    bench->time++;
-    /* Pairs with the release in worker_main. */
-    while (atomic_load_explicit(&bench->done, memory_order_acquire) < bench->workers - 1) {
-        machine_relax();
+    uint32_t rows = 0;
+    ASSERT(bench->frontier <= bench->time);
+    for (uint32_t side = 0; side < bench->sides; side++) {
+        const struct batch *view = &bench->views[side];
+        engine_input(bench->engine, DATAFLOW, side, bench->place.worker, bench->time,
+                     bench->time + 1, view->rows > 0 ? view : NULL, NULL);
+        rows += view->rows;
     }
+    bench->timed = rows >= STEPS_TIMED_ROWS;
 }
 
-/* A row is put out by one worker: theirs add up. */
+bool dataflow_bench_step(struct dataflow_bench *bench)
+{
+    uint64_t start = bench->timed ? machine_cpu_ns() : 0;
+    bool more = engine_step(bench->engine);
+    uint64_t ns = bench->timed ? machine_cpu_ns() - start : 0;
+    bench->step_ns = ns > bench->step_ns ? ns : bench->step_ns;
+    return more;
+}
+
+bool dataflow_bench_ends(struct dataflow_bench *bench)
+{
+    if (bench->frontier <= bench->time) {
+        return false;
+    }
+    bench->time++;
+    return true;
+}
+
+err_t dataflow_bench_receive(struct dataflow_bench *bench, uint32_t from, const uint8_t *data,
+                             size_t len)
+{
+    return engine_receive(bench->engine, from, data, len);
+}
+
 struct outcome dataflow_bench_outcome(const struct dataflow_bench *bench)
 {
-    struct outcome sum = {0};
-    for (uint32_t w = 0; w < bench->workers; w++) {
-        const struct outcome *outcome = &bench->worker[w].outcome;
-        sum.updates += outcome->updates;
-        sum.net += outcome->net;
-        sum.checksum += outcome->checksum;
-    }
-    return sum;
+    return bench->outcome;
 }
 
 uint64_t dataflow_bench_memory(const struct dataflow_bench *bench)
 {
-    uint64_t bytes = 0;
-    for (uint32_t w = 0; w < bench->workers; w++) {
-        bytes += engine_memory(bench->worker[w].engine);
-    }
-    return bytes;
+    return engine_memory(bench->engine);
 }
 
-/* Of the first worker: the others' fuel is counted in units, as they have no clock. */
 uint64_t dataflow_bench_longest_step(struct dataflow_bench *bench)
 {
-    uint64_t ns = bench->worker[0].step_ns;
-    bench->worker[0].step_ns = 0;
+    uint64_t ns = bench->step_ns;
+    bench->step_ns = 0;
     return ns;
 }

@@ -1,29 +1,47 @@
 /*
- * One workload's dataflow on one or two workers, each an engine on a thread of its own: source(s)
- * -> operator -> subscribe. A round is prepared (its batches are built) and then run: handed to
- * engine_input at one time, and stepped until the output's frontier has passed that time. Only the
- * second half is timed.
+ * One worker's part of a workload's dataflow: source(s) -> operator -> subscribe, in an engine of
+ * its own. A round is prepared (its batches are built), begun (handed to engine_input at one time),
+ * and stepped until the output's frontier has passed that time. Preparing is not timed.
+ *
+ * One thread: the worker's. replica.c has the workers' threads and processes.
  */
 #ifndef TAILRACE_BENCH_DATAFLOW_H
 #define TAILRACE_BENCH_DATAFLOW_H
 
 #include "bench/workload.h"
 #include "core/io/io.h"
+#include "ring/exchange/exchange.h"
 
 struct dataflow_bench;
 
-enum { DATAFLOW_WORKERS_MAX = 2 };
+/* Where it runs. All workers make the same calls. */
+struct dataflow_place {
+    uint32_t worker; /* of all of the replica */
+    uint32_t workers;
+    uint32_t index;            /* within the process */
+    struct io_loop *loop;      /* whose clock bounds the steps, as in production */
+    struct exchange *exchange; /* NULL: there is one worker */
+};
 
-/* loop: whose clock the first worker's steps are bounded by, as in production. */
-struct dataflow_bench *dataflow_bench_new(enum workload_kind kind, uint32_t workers,
-                                          struct io_loop *loop);
+struct dataflow_bench *dataflow_bench_new(enum workload_kind kind,
+                                          const struct dataflow_place *place);
 void dataflow_bench_free(struct dataflow_bench *bench);
-void dataflow_bench_prepare(struct dataflow_bench *bench, const struct update *updates, size_t len);
-void dataflow_bench_run(struct dataflow_bench *bench);
+/* Draws a round of len updates and keeps this worker's share. load: of the first phase. */
+void dataflow_bench_prepare(struct dataflow_bench *bench, struct generator *generator, bool load,
+                            size_t len);
+void dataflow_bench_begin(struct dataflow_bench *bench);
+/* One step of the engine; true: there is more to do at once. */
+bool dataflow_bench_step(struct dataflow_bench *bench);
+/* Is the round over on this worker? Once it is, the next one may be prepared. */
+bool dataflow_bench_ends(struct dataflow_bench *bench);
+/* From another worker. */
+err_t dataflow_bench_receive(struct dataflow_bench *bench, uint32_t from, const uint8_t *data,
+                             size_t len);
+/* Of this worker: a row is put out by one of them, so theirs add up. */
 struct outcome dataflow_bench_outcome(const struct dataflow_bench *bench);
 /* Nanoseconds of CPU, since it was last asked for. */
 uint64_t dataflow_bench_longest_step(struct dataflow_bench *bench);
-/* Bytes the engines hold. */
+/* Bytes the engine holds. */
 uint64_t dataflow_bench_memory(const struct dataflow_bench *bench);
 
 #endif

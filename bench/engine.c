@@ -6,66 +6,29 @@
  * Closed loop: a round is handed over when the one before it is done, because what is measured is
  * how long the engine takes for a round of that size; how long rounds wait in a queue at a given
  * rate follows from it. Rounds of one row show the cost of a round, rounds of thousands that of a
- * row.
+ * row. Of several workers the round is over when it is over on all of them (replica.c).
  *
  * The loop gets the same updates in the same order and must come to the same outcome: a count, a
  * sum of signs, and an order-independent checksum over every record put out. Where the workload is
  * run whole the outcome is also known in advance, from a third implementation.
  */
-#include "bench/dataflow.h"
+#include "bench/link.h"
 #include "bench/loops.h"
 #include "bench/machine.h"
 #include "bench/options.h"
+#include "bench/replica.h"
 #include "bench/report.h"
 
 #include "core/base/mem.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
-/* Who does the work: one of the two is set. */
-struct target {
-    struct dataflow_bench *engine; /* ours */
-    struct loop *loop;             /* what a programmer would write for this one workload */
-};
-
-/* What came out so far, in numbers that do not depend on the order it came in. */
-static struct outcome outcome_of(const struct target *target)
-{
-    ASSERT((target->engine != NULL) != (target->loop != NULL));
-    return target->engine != NULL ? dataflow_bench_outcome(target->engine)
-                                  : loop_outcome(target->loop);
-}
-
-/* Nanoseconds of one round. The engine's input is made into batches before the clock starts: it
- * gets batches in production too. */
-static uint64_t run_round(struct target *target, const struct update *updates, size_t len)
-{
-    ASSERT(len > 0);
-    if (target->engine != NULL) {
-        dataflow_bench_prepare(target->engine, updates, len);
-        uint64_t start = machine_now_ns();
-        dataflow_bench_run(target->engine);
-        return machine_now_ns() - start;
-    }
-    uint64_t start = machine_now_ns();
-    loop_run(target->loop, updates, len);
-    return machine_now_ns() - start;
-}
-
-/* What one phase of one run of one target gave. */
-struct measure {
-    struct hist hist; /* of rounds */
-    double rate;      /* million updates a second */
-    double mib;       /* held at the phase's end */
-    double step_us;   /* engine: the longest step, of rounds that are not small */
-    struct outcome outcome;
-};
-
-/* All phases in turn on the same state; the generator makes the same updates for both targets. */
-static void run_target(const struct workload *workload, struct target *target,
-                       struct measure *measures)
+/* The hand-written loop through all phases, one after the other on the same state. */
+static void run_loop(const struct workload *workload, struct measure *measures)
 {
     struct generator generator;
+    struct loop *loop = loop_new(workload->kind);
     ASSERT(workload->phases_len > 0);
     generator_init(&generator, workload);
     size_t most = 0;
@@ -81,17 +44,16 @@ static void run_target(const struct workload *workload, struct target *target,
             for (size_t i = 0; i < phase->per_round; i++) {
                 generator_next(&generator, p == 0, &updates[i]);
             }
-            hist_add(&measure->hist, run_round(target, updates, phase->per_round));
+            uint64_t start = machine_now_ns();
+            loop_run(loop, updates, phase->per_round);
+            hist_add(&measure->hist, machine_now_ns() - start);
         }
         measure->rate = (double)(phase->rounds * phase->per_round) * 1e3 /
                         (double)measure->hist.sum;
-        uint64_t bytes = target->engine != NULL ? dataflow_bench_memory(target->engine)
-                                                : loop_memory(target->loop);
-        measure->mib = (double)bytes / 1048576;
-        measure->step_us =
-            target->engine != NULL ? (double)dataflow_bench_longest_step(target->engine) / 1e3 : 0;
-        measure->outcome = outcome_of(target);
+        measure->mib = (double)loop_memory(loop) / 1048576;
+        measure->outcome = loop_outcome(loop);
     }
+    loop_free(loop);
     free(updates);
 }
 
@@ -142,37 +104,30 @@ static void add_figures(struct report *report, const struct workload *workload, 
 }
 
 /* Engine first, then the loop, each alone in memory. */
-static void run_once(const struct workload *workload, uint32_t workers, struct io_loop *clock,
+static void run_once(const struct workload *workload, const struct replica_shape *shape,
                      struct report *report)
 {
     struct measure *engine = mem_zalloc(workload->phases_len * sizeof(*engine));
     struct measure *loop = mem_zalloc(workload->phases_len * sizeof(*loop));
-    struct target target = {.engine = dataflow_bench_new(workload->kind, workers, clock)};
     ASSERT(workload->phases_len > 0);
-    run_target(workload, &target, engine);
-    dataflow_bench_free(target.engine);
-    target = (struct target){.loop = loop_new(workload->kind)};
-    run_target(workload, &target, loop);
-    loop_free(target.loop);
-    for (size_t p = 0; p < workload->phases_len; p++) {
+    err_t err = replica_run(shape, workload, engine);
+    if (err == ERR_OK) {
+        run_loop(workload, loop);
+    } else {
+        report_wrong(report, "%s: %s", workload->name, err_text(err));
+    }
+    for (size_t p = 0; p < workload->phases_len && err == ERR_OK; p++) {
         check(report, workload, p, &engine[p].outcome, &loop[p].outcome);
         add_figures(report, workload, p, &engine[p], &loop[p]);
     }
+    err_free(err);
     free(engine);
     free(loop);
 }
 
-/* What runs inside the loop. */
-struct session {
-    const struct options *options;
-    struct report *report;
-};
-
-/* All workloads asked for, from one call of the loop: it lends its clock, nothing else. */
-static void run_all(struct io_loop *loop, void *arg)
+static void run_all(const struct options *options, const struct replica_shape *shape,
+                    struct report *report)
 {
-    const struct session *session = arg;
-    const struct options *options = session->options;
     bool found = false;
     ASSERT(options->runs >= 1);
     for (size_t w = 0; w < workloads_len; w++) {
@@ -182,28 +137,33 @@ static void run_all(struct io_loop *loop, void *arg)
         found = true;
         struct workload workload = workload_scaled(&workloads[w], options->scale);
         for (int run = 0; run < options->runs; run++) {
-            run_once(&workload, (uint32_t)options->workers, loop, session->report);
+            run_once(&workload, shape, report);
         }
     }
     if (found) {
-        report_add(session->report, "process", "peak MiB", machine_peak_mib());
+        report_add(report, "process", "peak MiB", machine_peak_mib());
     } else {
-        report_wrong(session->report, "no workload %s", options->workload);
+        report_wrong(report, "no workload %s", options->workload);
     }
-    io_loop_stop(loop);
 }
 
 void bench_engine(const struct options *options, struct report *report)
 {
-    struct session session = {options, report};
-    struct io_env *env = NULL;
-    err_t err = io_env_new_real(&env);
-    if (err == ERR_OK) {
-        err = io_main(env, run_all, &session);
-        io_env_free(env);
+    char directory[160];
+    struct replica_shape shape = {.workers = (uint32_t)options->workers,
+                                  .processes = (uint32_t)options->processes,
+                                  .tcp = options->link != NULL && strcmp(options->link, "tcp") == 0,
+                                  .directory = directory};
+    if (shape.workers % shape.processes != 0) {
+        report_wrong(report, "%u workers cannot be in %u processes", shape.workers,
+                     shape.processes);
+        return;
     }
-    if (err != ERR_OK) {
-        report_wrong(report, "%s", err_text(err));
-        err_free(err);
+    snprintf(directory, sizeof(directory), "%s/tailrace-bench-XXXXXX", options->directory);
+    if (mkdtemp(directory) == NULL) {
+        report_wrong(report, "no temporary directory in %s", options->directory);
+        return;
     }
+    run_all(options, &shape, report);
+    link_remove_directory(directory);
 }

@@ -6,6 +6,7 @@
  */
 #include "bench/options.h"
 
+#include "bench/replica.h"
 #include "bench/report.h"
 #include "core/base/assert.h"
 
@@ -37,8 +38,10 @@ static const char usage[] =
     "  --workload NAME       engine: w1, w2, w3a, w3b, w4, w4l, degrees, distribution or\n"
     "                        join-zipf (default: all)\n"
     "                        nexmark: q0 to q23\n"
-    "  --workers N           engine: 1 or 2, each on a thread of its own (default 1); the loop\n"
-    "                        has one\n"
+    "  --workers N           engine: up to 8, each on a thread of its own (default: one a\n"
+    "                        process); the loop has one\n"
+    "  --processes N         engine: they are in so many processes (default 1), joined by shared\n"
+    "                        memory or, with --link tcp, by TCP\n"
     "  --scale F             engine: share of rows, keys and rounds (default 1)\n"
     "                        nexmark: share of a million events\n"
     "  --answers DIR         nexmark: write the events and each query's answer there\n"
@@ -65,7 +68,8 @@ static const struct option flags[] = {
     {"plot", required_argument, NULL, 'P'},     {"case", required_argument, NULL, 'c'},
     {"link", required_argument, NULL, 'l'},     {"messages", required_argument, NULL, 'm'},
     {"priority", no_argument, NULL, 'n'},       {"answers", required_argument, NULL, 'a'},
-    {"workers", required_argument, NULL, 'W'}, {"help", no_argument, NULL, 'h'},
+    {"workers", required_argument, NULL, 'W'},
+    {"processes", required_argument, NULL, 'x'}, {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 
@@ -110,10 +114,11 @@ static bool set(struct options *out, int flag, const char *value)
         out->runs = (int)number;
         return true;
     case 'W':
-        if (!set_number(value, 1, 2, &number)) {
+    case 'x':
+        if (!set_number(value, 1, REPLICA_WORKERS_MAX, &number)) {
             return false;
         }
-        out->workers = (int)number;
+        *(flag == 'W' ? &out->workers : &out->processes) = (int)number;
         return true;
     default: return false;
     }
@@ -122,7 +127,7 @@ static bool set(struct options *out, int flag, const char *value)
 bool options_parse(int argc, char **argv, struct options *out, int *status)
 {
     ASSERT(argc > 0 && status != NULL);
-    *out = (struct options){.scale = 1, .runs = 3, .workers = 1,
+    *out = (struct options){.scale = 1, .runs = 3, .processes = 1,
                             .host = "127.0.0.1", .port = "6875",
                             .directory = "/tmp",
                             .messages = 10000};
@@ -141,6 +146,9 @@ bool options_parse(int argc, char **argv, struct options *out, int *status)
     }
     if (out->seconds == 0) {
         out->seconds = strcmp(argv[0], "sql") == 0 ? 2 : 0.4;
+    }
+    if (out->workers == 0) {
+        out->workers = out->processes;
     }
     *status = 2;
     return true;

@@ -12,7 +12,8 @@ struct options {
     const char *workload; /* engine: NULL means all */
     double scale;         /* of rows, keys and rounds; 1: the workload as defined */
     int runs;             /* medians of so many */
-    int workers;          /* engine: threads, 1 or 2 */
+    int workers;          /* engine: threads of all processes */
+    int processes;        /* engine */
     bool json;            /* instead of tables */
     const char *host;     /* of environmentd and PostgreSQL */
     const char *port;          /* of environmentd */
@@ -23,7 +24,8 @@ struct options {
     uint64_t messages;         /* count */
     const char *plot;          /* a file to draw into; NULL: none */
     const char *answers;       /* nexmark: a directory for events and answers; NULL: none */
-    const char *link;          /* ring: only links whose name contains this; NULL: all */
+    const char *link;          /* ring: only links whose name contains this; NULL: all.
+                        * engine: "tcp" between processes */
     const char *only_case;     /* ring, boundary: the same of cases' titles */
 };
 

@@ -12,6 +12,9 @@ import environment
 
 SUBCOMMANDS = ("ring", "boundary", "exchange", "engine", "graph", "sql")
 TRANSPORT = ("ring", "boundary", "exchange")
+# The engine's workers: threads, processes over shared memory, over TCP, and both. Checked in each.
+REPLICAS = (("--workers=2",), ("--workers=4",), ("--processes=2",), ("--processes=2", "--link=tcp"),
+            ("--processes=2", "--workers=4"))
 POSTGRES = "/usr/lib/postgresql/15/bin"
 
 
@@ -97,6 +100,10 @@ def main():
                 status |= run_bench(arguments, name, f"--directory={directory}", *links)
         if "engine" in only:
             status |= run_bench(arguments, "engine", *scale, *quick)
+            for replica in REPLICAS:
+                for workload in ("w1", "w2", "w3a", "w3b", "w4"):
+                    status |= run_bench(arguments, "engine", f"--workload={workload}", *replica,
+                                        *(("--scale=0.01",) if arguments.quick else ()), *quick)
         if "graph" in only:
             status |= run_bench(arguments, "graph", *scale, *quick)
         if "sql" in only:
