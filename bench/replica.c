@@ -16,8 +16,8 @@
  * A lone worker has neither counts nor exchange to wait for and goes through its rounds without
  * coming back to its loop.
  *
- * Processes but the first are forked for a run and end with it; who dies is noticed by the others'
- * exchange, which ends the run.
+ * Processes but the first are forked for a run and end with it; the first one looks now and then
+ * whether they are still there. (Their exchange would wait for them to come back.)
  */
 #include "bench/replica.h"
 
@@ -40,6 +40,7 @@ enum {
     LOOKS = 32,                 /* for the others, before the loop has its turn, */
     PATIENCE = 20,              /* and so many turns before somebody else may have the CPU */
     WRONG_BYTES = 256,
+    WATCH_US = 50 * 1000,
 };
 
 /* Written by one worker each; read by the program when all have ended. */
@@ -89,7 +90,8 @@ struct replica {
     char secret[192];
     char tcp[REPLICA_WORKERS_MAX][32];
     char local[REPLICA_WORKERS_MAX][224];
-    pid_t pids[REPLICA_WORKERS_MAX];
+    struct io_timer watch;
+    pid_t pids[REPLICA_WORKERS_MAX]; /* 0: it has ended */
 };
 
 static char *wrong_of(const struct replica *replica, uint32_t worker)
@@ -318,6 +320,22 @@ static err_t make_exchange(struct replica *replica, struct io_loop *loop)
     return exchange_new(loop, &config, &replica->exchange);
 }
 
+/* Has a process ended before its time? */
+static void on_watch(struct io_timer *timer)
+{
+    struct replica *replica = CONTAINER_OF(timer, struct replica, watch);
+    for (uint32_t p = 1; p < replica->shape.processes; p++) {
+        int status = 0;
+        if (replica->pids[p] > 0 && waitpid(replica->pids[p], &status, WNOHANG) > 0) {
+            replica->pids[p] = 0;
+            if (status != 0 || replica->members[0].state != FINISHED) {
+                go_wrong(&replica->members[0], "a process has ended");
+            }
+        }
+    }
+    io_timer_start(replica->net, timer, io_now_us(replica->net) + WATCH_US);
+}
+
 /* The process's first loop; its other workers' threads. */
 static void process_start(struct io_loop *loop, void *arg)
 {
@@ -337,6 +355,10 @@ static void process_start(struct io_loop *loop, void *arg)
         return;
     }
     member_start(loop, &replica->members[0]);
+    if (replica->process == 0 && replica->shape.processes > 1) {
+        replica->watch.fire = on_watch;
+        io_timer_start(loop, &replica->watch, io_now_us(loop) + WATCH_US);
+    }
 }
 
 /* One process of the replica, from its beginning to its end. */
