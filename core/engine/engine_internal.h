@@ -24,6 +24,7 @@ enum {
     FUEL_UNITS_MAX = 1 << 16, /* per step, whatever the (maybe simulated) clock says */
     FUEL_US_DEFAULT = 500,
     PASS_ROWS = 65536, /* a pass of several times has about as many rows, if there are more */
+    EARLY_ROWS = 65536, /* so many rows of an incomplete time are taken in, for the most part */
 };
 
 struct op;
@@ -91,6 +92,7 @@ struct op {
     uint32_t cols;
     struct batch_builder *ok, *err; /* output under construction */
     uint32_t rows_sized;            /* rows of ok when its bytes were last looked at */
+    uint64_t early_rows;            /* at least so many in the ports lie at the frontier */
     void *state;
     struct account account;         /* of the operator's state */
     uint64_t arranged_rows;
@@ -224,6 +226,8 @@ struct intake_ref {
 
 struct intake {
     bool open;
+    bool part;  /* this pass is of rows of the frontier's time, of which more may come */
+    bool parts; /* there were such; the pass that completes the time ends with it */
     /* The chunks are in the order of their times already, port after port, as those of one time
      * always are: then there are no refs, and the next update is row of chunk. */
     bool plain;
@@ -243,6 +247,15 @@ struct intake {
 enum intake_order { INTAKE_CHUNKS, INTAKE_BY_TIME, INTAKE_REFS };
 /* Opens a pass if the inputs' frontier is beyond the operator's; false when there is none. */
 bool intake_open(struct intake *intake, struct op *op, enum intake_order order);
+/*
+ * The same for rows of the frontier's time, which is not complete: a snapshot that arrives is taken
+ * into the operator's state as it does, and not kept as input until all is there. Opens a pass when
+ * there are so many. Its end completes nothing: the frontier stays, nothing may be put out that
+ * more rows of the time could change, and whoever reads the state still sees only what is below the
+ * frontier.
+ */
+bool intake_open_part(struct intake *intake, struct op *op, enum intake_order order,
+                      uint64_t rows);
 /* Nobody looks at a chunk of the pass any more. */
 static inline void intake_drop(struct intake *intake, uint32_t chunk)
 {
@@ -387,6 +400,8 @@ void arranged_hold(struct op *of, const void *holder, uint64_t time);
 void arranged_release(struct op *of, const void *holder);
 /* The index an import reads (op_simple.c). */
 struct op *import_index(const struct op *import);
+/* It will scan what the index has below its upper, when that is complete; it gave nothing yet. */
+void import_begin(struct op *import);
 
 /* ---- index.c --------------------------------------------------------------------------------- */
 

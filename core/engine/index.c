@@ -51,7 +51,10 @@ uint64_t index_frontier(const struct op *op)
 uint64_t index_upper(const struct op *op)
 {
     const struct index_op *index = op->state;
-    return index->intake.open ? index->intake.upper : op->frontier;
+    if (index->intake.open) {
+        return index->intake.upper;
+    }
+    return index->intake.parts ? op->frontier + 1 : op->frontier;
 }
 
 /*
@@ -244,16 +247,48 @@ static void fill_probe(struct index_op *index)
     probe_load_arranged(&index->probe, &index->ok);
 }
 
+/*
+ * A follower is told of whole passes, and not of parts. Who comes between two parts waits for the
+ * end of their time, as for that of a pass, and finds it in the arrangement; and so do all when a
+ * snapshot begins to come, since there is nothing before it that they could find twice.
+ */
+static bool begin_part(struct index_op *index)
+{
+    struct intake *intake = &index->intake;
+    struct op *op = index->op;
+    bool first = !intake->parts;
+    bool snapshot = op->frontier == op->dataflow->as_of;
+    if (first && index->followers_len > 0 && !snapshot) {
+        return false;
+    }
+    if (!intake_open_part(intake, op, INTAKE_BY_TIME, EARLY_ROWS)) {
+        return false;
+    }
+    for (size_t f = 0; first && f < index->followers_len; f++) {
+        import_begin(index->followers[f]);
+    }
+    index->followers_now = 0;
+    return true;
+}
+
+static bool begin_pass(struct index_op *index)
+{
+    struct intake *intake = &index->intake;
+    bool parts = intake->parts;
+    if (!intake_open(intake, index->op, INTAKE_BY_TIME)) {
+        return begin_part(index);
+    }
+    index->followers_now = parts ? 0 : index->followers_len;
+    intake->keep = index->followers_now > 0; /* they get the chunks in the end */
+    return true;
+}
+
 /* True when out of fuel before the end. */
 static bool take_in(struct index_op *index)
 {
     struct intake *intake = &index->intake;
-    if (!intake->open) {
-        if (!intake_open(intake, index->op, INTAKE_BY_TIME)) {
-            return false;
-        }
-        index->followers_now = index->followers_len;
-        intake->keep = index->followers_len > 0; /* they get the chunks in the end */
+    if (!intake->open && !begin_pass(index)) {
+        return false;
     }
     while (!intake_is_done(intake)) {
         if (fuel_spend(index->op->engine, 1)) {
@@ -267,7 +302,11 @@ static bool take_in(struct index_op *index)
         intake_next(intake);
         probe_next(&index->probe);
     }
-    finish_pass(index);
+    if (intake->part) {
+        intake_close(intake);
+    } else {
+        finish_pass(index);
+    }
     return false;
 }
 

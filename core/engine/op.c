@@ -199,6 +199,7 @@ void op_port_push(struct op *op, uint32_t port_index, struct chunk *chunk, bool 
     ASSERT(chunk->time_min >= port->frontier);
     ASSERT(chunk->batch.cols == (err ? (uint32_t)ERR_COLS : port->cols));
     op->rows_in += chunk->batch.rows;
+    op->early_rows += !err && chunk->time_max == op->frontier ? chunk->batch.rows : 0;
     chunk_list_push(err ? &port->err : &port->ok, chunk);
     op_activate(op);
 }
@@ -394,30 +395,48 @@ static uint64_t pass_upper(const struct op *op)
     return upper;
 }
 
+/* Of a part only chunks of the first time are taken, whole. */
+static void take_part(struct port *port, uint64_t time, struct chunk_list *out)
+{
+    struct chunk_list *list = &port->ok;
+    size_t kept = 0;
+    for (size_t i = 0; i < list->chunks_len; i++) {
+        struct chunk *chunk = list->chunks[i];
+        if (chunk->time_max == time) {
+            ASSERT(chunk->time_min == time);
+            chunk_list_push(out, chunk);
+        } else {
+            list->chunks[kept++] = chunk;
+        }
+    }
+    list->chunks_len = kept;
+}
+
 /*
  * The usual pass covers one time, or times in order: then nothing is listed, which in a snapshot
  * saves 24 bytes a row.
  */
-bool intake_open(struct intake *intake, struct op *op, enum intake_order order)
+static void intake_begin(struct intake *intake, struct op *op, enum intake_order order)
 {
-    ASSERT(!intake->open && op->ports_len <= 2);
-    intake->upper = pass_upper(op);
-    if (intake->upper <= op->frontier) {
-        return false;
-    }
     intake->open = true;
     intake->keep = false;
     intake->released = 0;
-    ASSERT(intake->list.chunks_len == 0);
+    ASSERT(intake->list.chunks_len == 0 && intake->upper > op->frontier);
     intake->at = 0;
     intake->refs_len = 0;
     intake->chunk = intake->row = 0;
+    op->early_rows = 0;
     for (uint32_t p = 0; p < op->ports_len; p++) {
         intake->port_start[p] = (uint32_t)intake->list.chunks_len;
-        op_port_take(op, &op->ports[p], false, intake->upper, &intake->list);
+        if (intake->part) {
+            take_part(&op->ports[p], op->frontier, &intake->list);
+        } else {
+            op_port_take(op, &op->ports[p], false, intake->upper, &intake->list);
+        }
         intake->port_start[p + 1] = (uint32_t)intake->list.chunks_len;
     }
     intake->plain = order == INTAKE_BY_TIME && in_time_order(&intake->list);
+    ASSERT(!intake->part || order != INTAKE_REFS);
     if (intake->plain) {
         for (size_t c = 0; c < intake->list.chunks_len; c++) {
             intake->refs_len += intake->list.chunks[c]->batch.rows;
@@ -425,6 +444,36 @@ bool intake_open(struct intake *intake, struct op *op, enum intake_order order)
     } else if (order != INTAKE_CHUNKS) {
         sort_refs(intake, op->ports_len);
     }
+}
+
+bool intake_open(struct intake *intake, struct op *op, enum intake_order order)
+{
+    ASSERT(!intake->open && op->ports_len <= 2);
+    intake->upper = pass_upper(op);
+    intake->part = false;
+    if (intake->upper <= op->frontier) {
+        return false;
+    }
+    if (intake->parts) {
+        intake->upper = op->frontier + 1;
+        intake->parts = false;
+    }
+    intake_begin(intake, op, order);
+    return true;
+}
+
+bool intake_open_part(struct intake *intake, struct op *op, enum intake_order order, uint64_t rows)
+{
+    ASSERT(!intake->open && op->ports_len <= 2 && rows > 0);
+    uint64_t set = op->engine->config.pass_rows; /* smaller in tests */
+    rows = set > 0 && set < rows ? set : rows;
+    if (op->early_rows < rows || op_input_frontier(op) > op->frontier) {
+        return false;
+    }
+    intake->upper = op->frontier + 1;
+    intake->part = intake->parts = true;
+    intake_begin(intake, op, order);
+    ASSERT(intake->list.chunks_len > 0);
     return true;
 }
 

@@ -125,6 +125,7 @@ static bool run_pass(struct op *op)
             insert_row(op, b, arranged->row);
             probe_next(&arranged->probe);
         }
+        intake_drop(&arranged->intake, arranged->chunk);
     }
     return false;
 }
@@ -144,7 +145,8 @@ static bool arrange_work(struct op *op)
     struct arranged *arranged = op->state;
     chunk_list_clear(&op->ports[0].err);
     if (!arranged->intake.open) {
-        if (!intake_open(&arranged->intake, op, INTAKE_CHUNKS)) {
+        if (!intake_open(&arranged->intake, op, INTAKE_CHUNKS) &&
+            !intake_open_part(&arranged->intake, op, INTAKE_CHUNKS, EARLY_ROWS)) {
             return maintain(op);
         }
         arranged->chunk = arranged->row = 0;
@@ -152,11 +154,12 @@ static bool arrange_work(struct op *op)
     if (run_pass(op)) {
         return true;
     }
-    uint64_t upper = arranged->intake.upper;
     ASSERT(probe_is_empty(&arranged->probe));
     intake_close(&arranged->intake);
-    op_advance(op, upper);
-    update_since(op);
+    if (!arranged->intake.part) {
+        op_advance(op, arranged->intake.upper);
+        update_since(op);
+    }
     return maintain(op) || op_input_frontier(op) > op->frontier;
 }
 

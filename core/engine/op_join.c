@@ -181,7 +181,8 @@ static bool join_work(struct op *op)
     struct join *join = op->state;
     op_forward_errors(op);
     if (!join->intake.open) {
-        if (!intake_open(&join->intake, op, INTAKE_CHUNKS)) {
+        if (!intake_open(&join->intake, op, INTAKE_CHUNKS) &&
+            !intake_open_part(&join->intake, op, INTAKE_CHUNKS, EARLY_ROWS)) {
             return maintain(op);
         }
         /* What is arranged lies before the pass's first time: it need not be told apart. */
@@ -194,8 +195,10 @@ static bool join_work(struct op *op)
     ASSERT(join->matches_done == 0 && probe_is_empty(&join->probe));
     uint64_t upper = join->intake.upper;
     intake_close(&join->intake);
-    op_advance(op, upper);
-    advance_since(join, upper);
+    if (!join->intake.part) {
+        op_advance(op, upper);
+        advance_since(join, upper);
+    }
     return maintain(op) || op_input_frontier(op) > op->frontier;
 }
 

@@ -26,6 +26,7 @@ enum {
     SORTED_FUEL_MAX = 1 << 20, /* more than any step has */
     DIVIDE_ROWS = 1 << 17, /* of one time, from which on dividing them pays */
     DIVIDE_PARTS = 16, /* of so many rows; a part's cells fit the second-level cache */
+    FLAT_PART_ROWS = 2 * DIVIDE_ROWS, /* of an incomplete time: worth dividing */
 };
 
 /* Where an output column comes from. */
@@ -406,27 +407,30 @@ static bool run_pass(struct op *op)
 static bool flat_work(struct op *op)
 {
     struct flat_join *join = op->state;
+    struct intake *intake = &join->intake;
     op_forward_errors(op);
-    if (!join->intake.open) {
-        if (!intake_open(&join->intake, op, INTAKE_BY_TIME)) {
+    if (!intake->open) {
+        if (!intake_open(intake, op, INTAKE_BY_TIME) &&
+            !intake_open_part(intake, op, INTAKE_BY_TIME, FLAT_PART_ROWS)) {
             return false;
         }
         uint64_t enough = op->engine->config.divide_rows;
         enough = enough > 0 ? enough : DIVIDE_ROWS;
         if (is_large_round(op, enough)) {
-            divide_begin(&join->divide, &join->intake.list, enough / DIVIDE_PARTS);
+            divide_begin(&join->divide, &intake->list, enough / DIVIDE_PARTS);
             join->count_chunk = join->count_row = 0;
         }
     }
     if (divide_pass(op) || run_pass(op)) {
         return true;
     }
-    uint64_t upper = join->intake.upper;
     ASSERT(join->out.len == 0 && join->block.at == join->block.len && join->match == 0);
     ASSERT(join->divide.phase == DIVIDE_NONE);
-    intake_close(&join->intake);
-    op_advance(op, upper);
+    intake_close(intake);
     op->arranged_rows = join->kept.len;
+    if (!intake->part) {
+        op_advance(op, intake->upper);
+    }
     return op_input_frontier(op) > op->frontier;
 }
 

@@ -230,6 +230,9 @@ static bool run_pass(struct op *op)
         if (!done) {
             ref = intake_ref(intake);
         }
+        if (done && intake->part) {
+            return false; /* more of this time comes */
+        }
         if (reduce->touched_len > 0 && (done || ref.time != reduce->time)) {
             reduce->flushing = true;
             continue;
@@ -252,17 +255,21 @@ static bool reduce_work(struct op *op)
 {
     struct reduce *reduce = op->state;
     op_forward_errors(op);
-    if (!reduce->intake.open && !intake_open(&reduce->intake, op, INTAKE_BY_TIME)) {
+    struct intake *intake = &reduce->intake;
+    if (!intake->open && !intake_open(intake, op, INTAKE_BY_TIME) &&
+        !intake_open_part(intake, op, INTAKE_BY_TIME, EARLY_ROWS)) {
         return false;
     }
     if (run_pass(op)) {
         return true;
     }
-    uint64_t upper = reduce->intake.upper;
-    ASSERT(reduce->touched_len == 0 && !reduce->flushing && probe_is_empty(&reduce->probe));
-    intake_close(&reduce->intake);
-    op_advance(op, upper);
+    ASSERT(!reduce->flushing && probe_is_empty(&reduce->probe));
+    intake_close(intake);
     op->arranged_rows = reduce->table.len;
+    if (!intake->part) {
+        ASSERT(reduce->touched_len == 0);
+        op_advance(op, intake->upper);
+    }
     return op_input_frontier(op) > op->frontier;
 }
 

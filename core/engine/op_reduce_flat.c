@@ -608,6 +608,9 @@ static bool run_pass(struct op *op)
         if (done && flat->touched_len == 0) {
             return false;
         }
+        if (done && intake->part) {
+            return false; /* more of this time comes */
+        }
         uint64_t time = done ? 0 : intake_ref(intake).time;
         if (flat->touched_len > 0 && (done || time != flat->time)) {
             flat->flushing = true;
@@ -629,16 +632,20 @@ static bool flat_work(struct op *op)
 {
     struct flat *flat = op->state;
     op_forward_errors(op);
-    if (!flat->intake.open && !intake_open(&flat->intake, op, INTAKE_BY_TIME)) {
+    struct intake *intake = &flat->intake;
+    if (!intake->open && !intake_open(intake, op, INTAKE_BY_TIME) &&
+        !intake_open_part(intake, op, INTAKE_BY_TIME, EARLY_ROWS)) {
         return false;
     }
     if (run_pass(op)) {
         return true;
     }
-    uint64_t upper = flat->intake.upper;
-    ASSERT(flat->touched_len == 0 && !flat->flushing && flat->out.len == 0);
-    intake_close(&flat->intake);
-    op_advance(op, upper);
+    ASSERT(!flat->flushing && flat->out.len == 0);
+    intake_close(intake);
+    if (!intake->part) {
+        ASSERT(flat->touched_len == 0);
+        op_advance(op, intake->upper);
+    }
     op->arranged_rows = flat->table.len;
     for (uint32_t m = 0; m < flat->layout.members_len; m++) {
         op->arranged_rows += flat->layout.members[m].table.len;

@@ -455,6 +455,21 @@ static void import_release(struct op *op)
     free(import);
 }
 
+/* The hold, and from where on what the index takes in is told. */
+void import_begin(struct op *op)
+{
+    struct import *import = op->state;
+    ASSERT(op->node->op == PLAN_INDEX);
+    uint64_t as_of = op->dataflow->as_of;
+    import->upper = index_upper(import->index);
+    import->started = import->snapshot = false;
+    memset(import->cursor, 0, sizeof(import->cursor));
+    ASSERT(op->ports[0].ok.chunks_len == 0 && op->ports[0].frontier <= import->upper);
+    op->ports[0].frontier = import->upper;
+    ASSERT(import->upper >= index_frontier(import->index));
+    index_move_hold(import->index, op, as_of < import->upper - 1 ? as_of : import->upper - 1);
+}
+
 /*
  * The hold keeps times before upper apart from those at or after it, and the as_of readable;
  * following starts in the same instant, so that each update is seen exactly once.
@@ -465,17 +480,14 @@ void op_make_import(struct op *op, struct op *index)
     static const struct op_class class = {"index import", import_work, import_release};
     struct import *import = MEM_NEW(struct import);
     import->index = index;
-    import->upper = index_upper(index);
     op->class = &class;
     op->state = import;
     op->ports_len = 1;
     op->ports = mem_realloc(op->ports, sizeof(*op->ports));
-    op->ports[0] = (struct port){.frontier = import->upper, .cols = op->cols};
+    op->ports[0] = (struct port){.cols = op->cols};
     op->ports[0].kinds = mem_alloc(op->cols);
     memcpy(op->ports[0].kinds, op->kinds, op->cols);
-    uint64_t as_of = op->dataflow->as_of;
-    index_hold(index, op, as_of < import->upper - 1 ? as_of : import->upper - 1);
+    import_begin(op);
     index_follow(index, op);
-    ASSERT(op->ports[0].frontier >= index_frontier(index));
     index->dataflow->importers++;
 }

@@ -783,15 +783,45 @@ static void random_changes(struct run *run, struct source_state *s, struct batch
     }
 }
 
+/* Some of the runs: rows as a snapshot comes, in pieces that complete nothing; steps in between. */
+static void feed_pieces(struct run *run, struct worker *worker, uint64_t id, uint32_t source,
+                        uint32_t part, const struct batch *rows)
+{
+    uint64_t lower = run->sources[source].upper[part];
+    uint32_t sel[8];
+    for (uint32_t from = 0; from < rows->rows;) {
+        uint32_t n = 0;
+        for (uint32_t max = 1 + (uint32_t)rng_below(&run->rng, 8); n < max; n++) {
+            if (from + n == rows->rows ||
+                (batch_time(rows, from + n) > run->as_of && n > 0)) { /* of one time, at first */
+                break;
+            }
+            sel[n] = from + n;
+        }
+        struct batch_builder *piece = batch_builder_new(source_kinds, COLS);
+        batch_builder_rows_of(piece, rows, sel, n);
+        struct view view = view_of(piece, COLS);
+        engine_input(worker->engine, id, source, part, lower, lower, &view.batch, NULL);
+        replica_stir(run->replica, (uint32_t)rng_below(&run->rng, 8));
+        view_free(&view);
+        batch_builder_free(piece);
+        from += n;
+    }
+}
+
 static void feed(struct run *run, uint32_t source, uint32_t part, uint64_t upper,
                  struct batch_builder *ok, struct batch_builder *err)
 {
     struct source_state *s = &run->sources[source];
     struct worker *worker = &run->replica->worker[(source + part) % run->replica->workers];
     struct view views[2] = {view_of(ok, COLS), view_of(err, ERR_COLS)};
+    bool pieces = rng_below(&run->rng, 3) == 0;
     for (uint64_t id = INDEXED_ID; id <= DATAFLOW_ID; id++) { /* those that are there */
+        if (pieces) {
+            feed_pieces(run, worker, id, source, part, &views[0].batch);
+        }
         engine_input(worker->engine, id, source, part, s->upper[part], upper,
-                     views[0].batch.rows > 0 ? &views[0].batch : NULL,
+                     !pieces && views[0].batch.rows > 0 ? &views[0].batch : NULL,
                      views[1].batch.rows > 0 ? &views[1].batch : NULL);
         replica_stir(run->replica, run->indexed ? (uint32_t)rng_below(&run->rng, 4) : 0);
     }
