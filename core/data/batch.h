@@ -142,6 +142,14 @@ void batch_builder_words(struct batch_builder *b, size_t c, const uint64_t *word
                          const uint8_t *nulls, size_t n);
 /* The same of any kind, one by one; NULLs as they say. */
 void batch_builder_data(struct batch_builder *b, size_t c, const struct datum *data, size_t n);
+/* The same of any kind from the bytes of its representation, in one call or several; data NULL: a
+ * NULL. */
+struct batch_span {
+    const void *data; /* not aligned */
+    uint32_t len;     /* the width of a kind that has one */
+};
+void batch_builder_spans(struct batch_builder *b, size_t c, const struct batch_span *spans,
+                         size_t n);
 /* Ends n rows of one time, whose columns are all there. */
 void batch_builder_end_rows(struct batch_builder *b, uint64_t time, const int64_t *diffs,
                             size_t stride, size_t n);

@@ -260,6 +260,51 @@ void batch_builder_data(struct batch_builder *b, size_t c, const struct datum *d
     }
 }
 
+/* Without NULLs the memory is reserved once. */
+static void append_spans(struct build_col *col, const struct batch_span *spans, size_t n,
+                         size_t bytes)
+{
+    ASSERT(col->width == 0);
+    build_col_reserve(col, n);
+    build_col_reserve_bytes(col, bytes);
+    uint32_t *offset = &col->offsets[col->rows + 1];
+    for (size_t i = 0; i < n; i++) {
+        if (spans[i].len > 0) {
+            memcpy(col->bytes + col->bytes_len, spans[i].data, spans[i].len);
+        }
+        col->bytes_len += spans[i].len;
+        offset[i] = (uint32_t)col->bytes_len;
+    }
+    build_col_grew(col, n);
+}
+
+void batch_builder_spans(struct batch_builder *b, size_t c, const struct batch_span *spans,
+                         size_t n)
+{
+    ASSERT(c < b->cols && b->col[c].rows >= b->rows);
+    struct build_col *col = &b->col[c];
+    bool any_null = false;
+    size_t bytes = 0;
+    for (size_t i = 0; i < n; i++) {
+        any_null |= spans[i].data == NULL;
+        bytes += spans[i].len;
+    }
+    if (col->width == 0 && !any_null) {
+        append_spans(col, spans, n, bytes);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        ASSERT(spans[i].data == NULL || col->width == 0 || spans[i].len == col->width);
+        if (spans[i].data == NULL) {
+            build_col_null(col);
+        } else if (col->width > 0) {
+            build_col_fixed(col, spans[i].data);
+        } else {
+            build_col_bytes(col, spans[i].data, spans[i].len);
+        }
+    }
+}
+
 static void reserve_times(struct batch_builder *b, size_t rows)
 {
     if (rows > b->times_cap) {

@@ -18,17 +18,21 @@
  */
 #include "core/engine/kept.h"
 
-enum { SHORT_MAX = 16, LIST_CAP_MIN = 2 };
+enum {
+    SHORT_MAX = 16,
+    LIST_CAP_MIN = 2,
+    SCRATCH_BYTES = sizeof(uint32_t) + sizeof(int64_t) / 2, /* a slot and half a sum */
+};
 
 #define DIFF_MAX ((1LL << 55) - 1)
 
 /* The payload: a row's head and values for each side. */
-void kept_init(struct kept *rows, uint32_t keys, const uint32_t values[2],
+void kept_init(struct kept *rows, uint32_t keys, const uint32_t values[2], const uint32_t rest[2],
                struct account *account)
 {
-    ASSERT(values[0] <= KEPT_VALUES_MAX && values[1] <= KEPT_VALUES_MAX);
-    *rows = (struct kept){.values = {values[0], values[1]}};
+    *rows = (struct kept){.values = {values[0], values[1]}, .rest = {rest[0], rest[1]}};
     for (uint32_t side = 0; side < 2; side++) {
+        ASSERT(values[side] <= KEPT_VALUES_MAX && (rest[side] == 0 || values[side] > 0));
         size_t row = (1 + values[side]) * sizeof(uint64_t);
         size_t bytes = pool_usable(sizeof(struct kept_list) + LIST_CAP_MIN * row);
         rows->list_words[side] = (uint32_t)(bytes / sizeof(uint64_t));
@@ -37,11 +41,23 @@ void kept_init(struct kept *rows, uint32_t keys, const uint32_t values[2],
     pool_init(&rows->pool, account);
 }
 
-/* Lists go with the pool: nothing is done per key. */
+static void free_scratch(struct kept *rows)
+{
+    account_add(rows->pool.account.parent, -(int64_t)(rows->slots_cap * SCRATCH_BYTES));
+    free(rows->slots);
+    free(rows->sums);
+    rows->slots = NULL;
+    rows->sums = NULL;
+    rows->slots_cap = 0;
+}
+
+/* Lists and rests go with the pool: nothing is done per key. */
 void kept_free(struct kept *rows)
 {
     cells_clear(&rows->table);
     pool_clear(&rows->pool);
+    free_scratch(rows);
+    free(rows->dead);
 }
 
 /* One side of a key's cell. */
@@ -89,10 +105,56 @@ static int64_t piece_of(int64_t diff)
     return diff > DIFF_MAX ? DIFF_MAX : diff < -DIFF_MAX ? -DIFF_MAX : diff;
 }
 
+/* ---- rests ----------------------------------------------------------------------------------- */
+
+/* Of words that stand for themselves. */
+static uint32_t plain_of(const struct place *at)
+{
+    return at->rows->values[at->side] - (at->rows->rest[at->side] > 0);
+}
+
 static bool same_row(const struct place *at, const uint64_t *a, const uint64_t *b)
 {
-    return kept_nulls(a) == kept_nulls(b) &&
-           cells_same_key(a + 1, b + 1, at->rows->values[at->side]);
+    uint32_t plain = plain_of(at);
+    uint32_t rest = at->rows->rest[at->side];
+    return kept_nulls(a) == kept_nulls(b) && cells_same_key(a + 1, b + 1, plain) &&
+           (rest == 0 || rest_same(rest_of(a[1 + plain]), rest_of(b[1 + plain]), rest));
+}
+
+/* Its bytes stay until kept_bury, its address is nowhere in the table. */
+static void drop_rest(const struct place *at, const uint64_t *row)
+{
+    uint32_t rest = at->rows->rest[at->side];
+    if (rest > 0) {
+        struct kept *rows = at->rows;
+        *VEC_PUSH(rows, dead) = (struct kept_dead){rest_of(row[1 + plain_of(at)]), rest};
+    }
+}
+
+/* A row's words are there once more, and each needs a rest of its own. */
+static void double_rest(const struct place *at, uint64_t *row)
+{
+    uint32_t rest = at->rows->rest[at->side];
+    if (rest > 0) {
+        uint64_t *word = &row[1 + plain_of(at)];
+        *word = rest_word(rest_copy(&at->rows->pool, rest_of(*word), rest));
+    }
+}
+
+void kept_drop(struct kept *rows, uint32_t side, const uint64_t *values)
+{
+    if (rows->rest[side] > 0) {
+        uint64_t word = values[rows->values[side] - 1];
+        *VEC_PUSH(rows, dead) = (struct kept_dead){rest_of(word), rows->rest[side]};
+    }
+}
+
+void kept_bury(struct kept *rows)
+{
+    for (size_t i = 0; i < rows->dead_len; i++) {
+        rest_free(&rows->pool, rows->dead[i].rest, rows->dead[i].cols);
+    }
+    rows->dead_len = 0;
 }
 
 /* ---- lists ----------------------------------------------------------------------------------- */
@@ -136,49 +198,104 @@ static struct kept_list *resize(const struct place *at, uint32_t len)
     return list;
 }
 
-/* By values, then NULLs: any total order that puts equal rows together. */
-static int compare_rows(const void *pa, const void *pb, void *arg)
+/* Of what same_row compares; seen nowhere outside. */
+static uint64_t row_hash(const struct place *at, const uint64_t *row)
 {
-    const struct place *at = arg;
-    const uint64_t *a = pa;
-    const uint64_t *b = pb;
-    for (size_t i = 1; i < stride_of(at); i++) {
-        if (a[i] != b[i]) {
-            return a[i] < b[i] ? -1 : 1;
-        }
+    uint32_t plain = plain_of(at);
+    uint32_t rest = at->rows->rest[at->side];
+    uint64_t h = rest == 0 ? 0 : rest_hash(rest_of(row[1 + plain]), rest);
+    h ^= kept_nulls(row);
+    for (uint32_t i = 1; i <= plain; i++) {
+        h = (h ^ row[i]) * 0x9E3779B97F4A7C15ULL;
+        h ^= h >> 32;
     }
-    return kept_nulls(a) < kept_nulls(b) ? -1 : kept_nulls(a) > kept_nulls(b);
+    return h;
 }
 
-/* Sorts a list and adds up equal rows; a sum that does not fit a head stays in pieces. */
+/* Scratch for lists of len rows: a sum a row, and a table at most half full. */
+static void reserve_scratch(struct kept *rows, uint32_t len)
+{
+    size_t cap = rows->slots_cap == 0 ? 64 : rows->slots_cap;
+    while (cap < 2UL * len) {
+        cap *= 2;
+    }
+    if (cap > rows->slots_cap) {
+        account_add(rows->pool.account.parent,
+                    (int64_t)((cap - rows->slots_cap) * SCRATCH_BYTES));
+        rows->slots = mem_realloc(rows->slots, cap * sizeof(rows->slots[0]));
+        rows->sums = mem_realloc(rows->sums, cap / 2 * sizeof(rows->sums[0]));
+        rows->slots_cap = cap;
+    }
+}
+
+/* Each row's sum: of all equal ones for the first of them, 0 for the others. */
+static void sum_rows(const struct place *at, const struct kept_list *list)
+{
+    struct kept *rows = at->rows;
+    size_t stride = stride_of(at);
+    size_t mask = 1;
+    while (mask < 2UL * list->len) {
+        mask *= 2;
+    }
+    ASSERT(mask <= rows->slots_cap);
+    memset(rows->slots, 0, mask * sizeof(rows->slots[0]));
+    mask--;
+    for (uint32_t i = 0; i < list->len; i++) {
+        const uint64_t *row = &list->row[i * stride];
+        size_t slot = row_hash(at, row) & mask;
+        uint32_t first = rows->slots[slot];
+        while (first != 0 && !same_row(at, &list->row[(first - 1) * stride], row)) {
+            slot = (slot + 1) & mask;
+            first = rows->slots[slot];
+        }
+        rows->sums[i] = 0;
+        first = first == 0 ? rows->slots[slot] = i + 1 : first;
+        rows->sums[first - 1] = plus(rows->sums[first - 1], kept_diff(row));
+    }
+}
+
+/*
+ * Adds up equal rows; their order is that of their first ones. Sums that do not fit a head stay in
+ * pieces, behind all others: there are never more of them than there were rows.
+ */
 static void add_up(struct place *at, struct kept_list *list)
 {
     size_t stride = stride_of(at);
+    reserve_scratch(at->rows, list->len);
+    int64_t *sums = at->rows->sums;
+    uint32_t had = list->len;
     uint32_t len = 0;
-    at->rows->sorted += list->len;
-    qsort_r(list->row, list->len, stride * sizeof(uint64_t), compare_rows, at);
-    for (uint32_t i = 0; i < list->len;) {
-        const uint64_t *first = &list->row[i * stride];
-        uint32_t end = i;
-        int64_t diff = 0;
-        for (; end < list->len && same_row(at, &list->row[end * stride], first); end++) {
-            diff = plus(diff, kept_diff(&list->row[end * stride]));
+    at->rows->added_up += had;
+    sum_rows(at, list);
+    for (uint32_t i = 0; i < had; i++) {
+        const uint64_t *row = &list->row[i * stride];
+        int64_t piece = piece_of(sums[i]);
+        if (piece == 0) {
+            drop_rest(at, row);
+            continue;
         }
-        for (uint32_t nulls = kept_nulls(first); diff != 0 && len < end; len++) {
-            int64_t piece = piece_of(diff);
-            memmove(&list->row[len * stride], &list->row[(end - 1) * stride],
-                    stride * sizeof(uint64_t));
-            list->row[len * stride] = head_of(piece, nulls);
-            diff = plus(diff, -piece);
-        }
-        ASSERT(diff == 0);
-        i = end;
+        uint64_t *to = &list->row[len * stride];
+        uint32_t nulls = kept_nulls(row);
+        memmove(to, row, stride * sizeof(uint64_t));
+        to[0] = head_of(piece, nulls);
+        sums[len++] = plus(sums[i], -piece);
     }
-    at->rows->len -= list->len - len;
+    uint32_t rows_len = len;
+    for (uint32_t i = 0; i < rows_len; i++) {
+        while (sums[i] != 0) {
+            ASSERT(len < had);
+            uint64_t *to = &list->row[len++ * stride];
+            int64_t piece = piece_of(sums[i]);
+            memcpy(to, &list->row[i * stride], stride * sizeof(uint64_t));
+            to[0] = head_of(piece, kept_nulls(to));
+            double_rest(at, to);
+            sums[i] = plus(sums[i], -piece);
+        }
+    }
+    at->rows->len -= had - len;
     list->len = len;
     list->appended = 0;
 }
-
 /* A list that is down to one row or none is none any more. */
 static void shrink(struct place *at, struct kept_list *list)
 {
@@ -251,6 +368,7 @@ static int64_t take_equal(struct place *at, struct kept_list *list, const uint64
             continue;
         }
         sum = plus(sum, kept_diff(other));
+        drop_rest(at, other);
         list->len--;
         at->rows->len--;
         memmove(other, &list->row[list->len * stride], stride * sizeof(uint64_t));
@@ -259,15 +377,21 @@ static int64_t take_equal(struct place *at, struct kept_list *list, const uint64
     return sum;
 }
 
-/* Appends diff copies, in pieces that fit. */
+/* Appends diff copies, in pieces that fit. The row's rest is taken over. */
 static void append_all(struct place *at, uint64_t *row, int64_t diff)
 {
     uint32_t nulls = kept_nulls(row);
+    if (diff == 0) {
+        drop_rest(at, row);
+    }
     while (diff != 0) {
         int64_t piece = piece_of(diff);
         row[0] = head_of(piece, nulls);
         append(at, row);
         diff = plus(diff, -piece);
+        if (diff != 0) {
+            double_rest(at, row);
+        }
     }
 }
 
@@ -297,10 +421,21 @@ static void change_only(struct place *at, uint64_t *row, int64_t diff)
     int64_t sum = plus(had, diff);
     int64_t piece = piece_of(sum);
     uint32_t nulls = kept_nulls(row);
-    memcpy(own + 1, row + 1, (stride_of(at) - 1) * sizeof(uint64_t));
-    own[0] = piece == 0 ? 0 : head_of(piece, nulls);
+    if (had != 0) {
+        drop_rest(at, own);
+    }
     at->rows->len += (uint64_t)(piece != 0) - (uint64_t)(had != 0);
-    append_all(at, row, plus(sum, -piece));
+    if (piece == 0) {
+        own[0] = 0;
+        drop_rest(at, row);
+        return;
+    }
+    memcpy(own + 1, row + 1, (stride_of(at) - 1) * sizeof(uint64_t));
+    own[0] = head_of(piece, nulls);
+    if (sum != piece) {
+        double_rest(at, row);
+        append_all(at, row, plus(sum, -piece));
+    }
 }
 
 void kept_change(struct kept *rows, uint32_t side, const struct kept_key *key, uint64_t *cell,
@@ -308,6 +443,7 @@ void kept_change(struct kept *rows, uint32_t side, const struct kept_key *key, u
 {
     ASSERT(nulls <= 0xFF && side < 2);
     if (diff == 0) {
+        kept_drop(rows, side, values);
         return;
     }
     uint64_t row[1 + KEPT_VALUES_MAX] = {nulls};
@@ -325,5 +461,8 @@ void kept_change(struct kept *rows, uint32_t side, const struct kept_key *key, u
                 kept_diff(kept_place(rows, cell, 1)) == 0;
     if (gone) {
         cells_remove(&rows->table, key->hash, cell);
+        if (rows->table.len == 0) {
+            free_scratch(rows);
+        }
     }
 }

@@ -280,22 +280,107 @@ static void test_cells_large(void)
 /* Key 0 gets rows by the hundred, others a few. */
 enum { R_KEYS = 40, R_ROWS = 300 };
 
+/* Side 0 has a number, which is NULL now and then, and texts; side 1 has no values, so that all its
+ * rows are equal. */
 struct kept_model {
+    struct kept rows;
+    bool texts; /* the row's number is a text; else a word */
+    struct batch_builder *builder;
+    void *data;
+    struct batch_col cols[2];
+    struct batch batch; /* a row a number */
     int64_t sum[2][R_KEYS][R_ROWS];
 };
 
-/* A row by its number: side 0 has two values, one of them NULL now and then; side 1 has none, so
- * that all its rows are equal. */
-static uint32_t row_values(uint32_t side, uint32_t number, uint64_t *values)
+static bool is_null_row(uint64_t number)
 {
-    values[0] = number % 3 == 0 ? 0 : number;
-    values[1] = side == 0 ? number : 0;
-    return side == 0 && number % 3 == 0 ? 1 : 0;
+    return number % 3 == 0;
 }
 
-static void check_kept(const struct kept *rows, const struct kept_model *model)
+/* Texts of the numbers: some long, one column NULL where the number's word is. */
+static void make_texts(struct kept_model *model)
+{
+    static const uint8_t kinds[2] = {TYPE_TEXT, TYPE_UUID};
+    size_t size;
+    model->builder = batch_builder_new(kinds, 2);
+    for (uint32_t n = 0; n < R_ROWS; n++) {
+        char text[128];
+        int len = snprintf(text, sizeof(text), "%u %*s", n, (int)(n % 100), "");
+        struct datum d = {.s = text, .len = (uint32_t)len};
+        batch_builder_datum(model->builder, 0, &d);
+        struct datum id = {.null = is_null_row(n), .uuid = {(uint8_t)(n % 7)}};
+        batch_builder_datum(model->builder, 1, &id);
+        batch_builder_end_row(model->builder, 0, 1);
+    }
+    model->data = batch_builder_finish_new(model->builder, &size);
+    batch_view(model->data, size, model->cols, 2, &model->batch);
+}
+
+static struct kept_model *kept_model_new(bool texts, struct account *total)
+{
+    struct kept_model *model = MEM_NEW(struct kept_model);
+    const uint32_t values[2] = {2, 0};
+    const uint32_t rest[2] = {texts ? 2 : 0, 0};
+    model->texts = texts;
+    make_texts(model);
+    kept_init(&model->rows, 1, values, rest, total);
+    return model;
+}
+
+static void kept_model_free(struct kept_model *model)
+{
+    kept_free(&model->rows);
+    batch_builder_free(model->builder);
+    free(model->data);
+    free(model);
+}
+
+static uint32_t row_values(struct kept_model *model, uint32_t side, uint32_t number,
+                           uint64_t *values)
+{
+    static const uint32_t cols[2] = {0, 1};
+    values[0] = is_null_row(number) ? 0 : model->texts ? 1 : number;
+    values[1] = number;
+    if (side == 0 && model->texts) {
+        rest_make(&model->rows.pool, &model->batch, cols, 2, &number, 1, &values[1], 2);
+    }
+    return side == 0 && is_null_row(number) ? 1 : 0;
+}
+
+/* Which number a row of side 0 has, by its text or its word. */
+static uint64_t number_of(struct kept_model *model, const uint64_t *row)
+{
+    if (!model->texts) {
+        return row[2];
+    }
+    uint64_t number = strtoul((const char *)&rest_of(row[2])->ends[2], NULL, 10);
+    static const uint8_t kinds[2] = {TYPE_TEXT, TYPE_UUID};
+    struct batch_builder *out = batch_builder_new(kinds, 2);
+    rest_put(out, 0, &row[2], 1, 2, 0);
+    rest_put(out, 1, &row[2], 1, 2, 1);
+    batch_builder_end_row(out, 0, 1);
+    size_t size;
+    void *data = batch_builder_finish_new(out, &size);
+    struct batch_col cols[2];
+    struct batch one;
+    batch_view(data, size, cols, 2, &one);
+    struct buf have = {0};
+    struct buf want = {0};
+    CU_ASSERT_FATAL(number < R_ROWS);
+    batch_encode_row(&one, 0, NULL, 0, false, &have);
+    batch_encode_row(&model->batch, (uint32_t)number, NULL, 0, false, &want);
+    CU_ASSERT_FATAL(have.len == want.len && memcmp(have.data, want.data, have.len) == 0);
+    buf_free(&have);
+    buf_free(&want);
+    free(data);
+    batch_builder_free(out);
+    return number;
+}
+
+static void check_kept(struct kept_model *model)
 {
     uint64_t live = 0;
+    const struct kept *rows = &model->rows;
     for (uint64_t k = 0; k < R_KEYS; k++) {
         uint64_t *cell = cells_find(&rows->table, cells_hash(&k, 1, 0), &k, 0);
         for (uint32_t side = 0; side < 2; side++) {
@@ -307,9 +392,9 @@ static void check_kept(const struct kept *rows, const struct kept_model *model)
             live += span.len;
             for (uint32_t i = 0; i < span.len; i++) {
                 const uint64_t *row = span.row + i * (1UL + rows->values[side]);
-                uint64_t number = side == 0 ? row[2] : 0;
+                uint64_t number = side == 0 ? number_of(model, row) : 0;
                 CU_ASSERT_FATAL(number < R_ROWS && kept_diff(row) != 0);
-                CU_ASSERT_FATAL(kept_nulls(row) == (side == 0 && number % 3 == 0 ? 1 : 0));
+                CU_ASSERT_FATAL(kept_nulls(row) == (side == 0 && is_null_row(number) ? 1 : 0));
                 sum[number] = (int64_t)((uint64_t)sum[number] + (uint64_t)kept_diff(row));
             }
             CU_ASSERT_FATAL(memcmp(sum, model->sum[side][k], sizeof(sum)) == 0);
@@ -318,20 +403,24 @@ static void check_kept(const struct kept *rows, const struct kept_model *model)
     CU_ASSERT_EQUAL(rows->len, live);
 }
 
-static void change_row(struct kept *rows, struct kept_model *model, uint32_t side, uint64_t k,
-                       uint32_t number, int64_t diff)
+static void change_row(struct kept_model *model, uint32_t side, uint64_t k, uint32_t number,
+                       int64_t diff)
 {
     uint64_t values[2];
-    uint32_t nulls = row_values(side, number, values);
+    struct kept *rows = &model->rows;
+    uint32_t nulls = row_values(model, side, number, values);
     const struct kept_key key = {cells_hash(&k, 1, 0), &k, 0};
     uint64_t *cell = cells_find(&rows->table, key.hash, &k, 0);
     kept_change(rows, side, &key, cell, values, nulls, diff);
+    if (number % 5 == 0) {
+        kept_bury(rows);
+    }
     int64_t *sum = &model->sum[side][k][number];
     *sum = (int64_t)((uint64_t)*sum + (uint64_t)diff);
 }
 
 /* Insertions, retractions of what is there, and now and then a diff no head has room for. */
-static void random_change(struct kept *rows, struct kept_model *model, struct rng *rng)
+static void random_change(struct kept_model *model, struct rng *rng)
 {
     uint32_t side = (uint32_t)rng_below(rng, 2);
     uint64_t k = rng_below(rng, 2) == 0 ? 0 : rng_below(rng, R_KEYS);
@@ -343,39 +432,46 @@ static void random_change(struct kept *rows, struct kept_model *model, struct rn
     } else if (rng_below(rng, 50) == 0) {
         diff = (int64_t)rng_next(rng);
     }
-    change_row(rows, model, side, k, number, diff);
+    change_row(model, side, k, number, diff);
 }
 
-static void test_kept(void)
+static void run_kept(bool texts)
 {
     struct account total = {0};
     struct rng rng = {6};
-    struct kept rows;
-    struct kept_model *model = MEM_NEW(struct kept_model);
-    const uint32_t values[2] = {2, 0};
-    kept_init(&rows, 1, values, &total);
-    for (int i = 0; i < 40000; i++) {
-        random_change(&rows, model, &rng);
+    struct kept_model *model = kept_model_new(texts, &total);
+    for (uint64_t i = 0; i < test_scaled(40000); i++) {
+        random_change(model, &rng);
         if (i % 500 == 0) {
-            check_kept(&rows, model);
+            check_kept(model);
         }
     }
-    check_kept(&rows, model);
+    check_kept(model);
     CU_ASSERT(total.bytes > 0);
     for (uint32_t side = 0; side < 2; side++) {
         for (uint64_t k = 0; k < R_KEYS; k++) {
             for (uint32_t number = 0; number < R_ROWS; number++) {
                 uint64_t there = (uint64_t)model->sum[side][k][number];
-                change_row(&rows, model, side, k, number, (int64_t)(0 - there));
+                change_row(model, side, k, number, (int64_t)(0 - there));
             }
         }
     }
-    CU_ASSERT(rows.len == 0 && rows.table.len == 0);
-    CU_ASSERT_EQUAL(total.bytes, 0); /* lists too */
-    change_row(&rows, model, 0, 3, 7, 1);
-    kept_free(&rows);
+    CU_ASSERT(model->rows.len == 0 && model->rows.table.len == 0);
+    kept_bury(&model->rows);
+    CU_ASSERT_EQUAL(total.bytes, 0); /* lists and rests too */
+    change_row(model, 0, 3, 7, 1);
+    kept_model_free(model);
     CU_ASSERT_EQUAL(total.bytes, 0);
-    free(model);
+}
+
+static void test_kept(void)
+{
+    run_kept(false);
+}
+
+static void test_kept_texts(void)
+{
+    run_kept(true);
 }
 
 /*
@@ -386,27 +482,23 @@ static void test_kept_cancels(void)
 {
     struct account total = {0};
     struct rng rng = {7};
-    struct kept rows;
-    struct kept_model *model = MEM_NEW(struct kept_model);
-    const uint32_t values[2] = {2, 0};
-    kept_init(&rows, 1, values, &total);
+    struct kept_model *model = kept_model_new(false, &total);
     for (uint64_t round = 0; round < test_scaled(3000); round++) {
         uint32_t numbers = 4 + (uint32_t)rng_below(&rng, 40);
         for (uint64_t i = rng_below(&rng, 200); i > 0; i--) {
             uint32_t number = (uint32_t)rng_below(&rng, numbers);
             int64_t there = model->sum[0][0][number];
             bool gone = there != 0 && rng_below(&rng, 3) > 0;
-            change_row(&rows, model, 0, 0, number, gone ? -there : 1);
+            change_row(model, 0, 0, number, gone ? -there : 1);
         }
         for (uint32_t i = 0, first = (uint32_t)rng_below(&rng, numbers); i < numbers; i++) {
             uint32_t number = (first + i) % numbers;
-            change_row(&rows, model, 0, 0, number, -model->sum[0][0][number]);
+            change_row(model, 0, 0, number, -model->sum[0][0][number]);
         }
-        CU_ASSERT_FATAL(rows.len == 0 && rows.table.len == 0);
+        CU_ASSERT_FATAL(model->rows.len == 0 && model->rows.table.len == 0);
         CU_ASSERT_FATAL(total.bytes == 0);
     }
-    kept_free(&rows);
-    free(model);
+    kept_model_free(model);
 }
 
 /* ---- arrangement ----------------------------------------------------------------------------- */
@@ -811,6 +903,7 @@ static const struct test_case cases[] = {
     {"cells", test_cells},
     {"cells, large pages", test_cells_large},
     {"kept", test_kept},
+    {"kept texts", test_kept_texts},
     {"kept rows that cancel", test_kept_cancels},
     {"arrange", test_arrange},
     {"oset", test_oset},
