@@ -26,7 +26,12 @@
 
 #include "ctrl/adapter/sql/typing.h"
 
-enum { ARRANGED_WEIGHT = 3, LOOKUP_INPUTS_MAX = 12, STAGE_NODES = 4 };
+enum {
+    ARRANGED_WEIGHT = 3,
+    JOIN_WORDS_MAX = 4, /* keys of a join that keeps words (op_join_is_flat) */
+    LOOKUP_INPUTS_MAX = 12,
+    STAGE_NODES = 4,
+};
 
 /* One run of the pass. Shared nodes are made physical once. */
 struct phys {
@@ -196,15 +201,13 @@ static struct rel *drop_maps(struct phys *p, struct rel *join, uint32_t l, uint3
     return rel_project(p->arena, join, cols, l + r);
 }
 
-/* A row of an arrangement weighs about as much as three that a join keeps as words. */
-static double weight(const struct rel *left, const struct rel *right)
+/* A row of an arrangement weighs about as much as three that a join keeps whose keys are words. */
+static double weight(const struct rel *left, const uint32_t *keys, uint32_t keys_len)
 {
-    bool words = true;
-    for (uint32_t c = 0; c < left->cols_len; c++) {
-        words = words && batch_kind_is_word(left->types[c].kind);
-    }
-    for (uint32_t c = 0; c < right->cols_len; c++) {
-        words = words && batch_kind_is_word(right->types[c].kind);
+    bool words = keys_len > 0 && keys_len <= JOIN_WORDS_MAX;
+    for (uint32_t i = 0; i < keys_len; i++) {
+        uint8_t kind = left->types[keys[i]].kind;
+        words = words && batch_kind_is_word(kind) && kind != TYPE_FLOAT4 && kind != TYPE_FLOAT8;
     }
     return words ? 1 : ARRANGED_WEIGHT;
 }
@@ -239,7 +242,7 @@ static struct rel *key_join(struct phys *p, enum rel_join kind, struct rel *left
         sxvec_push(a, &preds, sx_equal(a, x, y, k->null_safe));
     }
     struct rel *join = rel_join2(a, kind, l, r, preds.items, preds.len);
-    p->kept += weight(l, r) * (estimate(p, l) + estimate(p, r));
+    p->kept += weight(l, lcols, n) * (estimate(p, l) + estimate(p, r));
     bool narrow = kind == REL_JOIN_SEMI || kind == REL_JOIN_ANTI;
     return drop_maps(p, join, left->cols_len, l->cols_len, narrow ? 0 : right->cols_len);
 }
