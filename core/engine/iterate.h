@@ -16,9 +16,9 @@
 #ifndef TAILRACE_CORE_ENGINE_ITERATE_H
 #define TAILRACE_CORE_ENGINE_ITERATE_H
 
-#include "core/engine/cells.h"
 #include "core/engine/engine_internal.h"
 #include "core/engine/htable.h"
+#include "core/engine/trail.h"
 
 enum {
     ITERATE_ROWS = 64,      /* of a block */
@@ -42,69 +42,6 @@ void interns_retain(struct interns *interns, uint64_t word);
 void interns_release(struct interns *interns, uint64_t word);
 /* Valid while a reference is held. */
 const uint8_t *interns_bytes(const struct interns *interns, uint64_t word, uint32_t *len);
-
-/* ---- trails ------------------------------------------------------------------------------- */
-
-/*
- * Entries of 2 + words words: nulls << 32 | iteration, diff, values. The first `sorted` are in the
- * order of their values, NULLs and iterations, each combination once; those behind came later.
- */
-struct trail {
-    uint32_t len, cap, sorted, pad;
-    int64_t net; /* sum of all diffs, modulo 2^64 */
-    uint64_t row[];
-};
-
-/* What the trails of one kind have in common. */
-struct trail_form {
-    uint32_t words; /* of values */
-    struct interns *interns; /* of words[0]; NULL: none */
-    struct pool *pool;
-    uint64_t *len;  /* entries of all, for statistics */
-};
-
-static inline size_t trail_stride(const struct trail_form *form)
-{
-    return 2 + form->words;
-}
-static inline const uint64_t *trail_at(const struct trail_form *form, const struct trail *trail,
-                                      uint32_t i)
-{
-    ASSERT(i < trail->len);
-    return trail->row + i * trail_stride(form);
-}
-static inline uint32_t trail_iteration(const uint64_t *entry)
-{
-    return (uint32_t)entry[0];
-}
-static inline uint32_t trail_nulls(const uint64_t *entry)
-{
-    return (uint32_t)(entry[0] >> 32);
-}
-static inline int64_t trail_diff(const uint64_t *entry)
-{
-    return (int64_t)entry[1];
-}
-/* All diffs are sums modulo 2^64. */
-static inline int64_t trail_plus(int64_t a, int64_t b)
-{
-    return (int64_t)((uint64_t)a + (uint64_t)b);
-}
-
-/* Same value: of this entry and these. */
-static inline bool trail_same_value(const struct trail_form *form, const uint64_t *entry,
-                                   uint32_t nulls, const uint64_t *values)
-{
-    return trail_nulls(entry) == nulls && cells_same_key(entry + 2, values, form->words);
-}
-
-/* Adds to a trail (NULL: an empty one); returns what stands for it from now on, NULL again when
- * nothing is left. */
-struct trail *trail_add(const struct trail_form *form, struct trail *trail, uint32_t nulls,
-                      uint32_t iteration, int64_t diff, const uint64_t *values);
-/* Everything sorted, each value and iteration once; returns as trail_add. */
-struct trail *trail_settle(const struct trail_form *form, struct trail *trail);
-void trail_free(const struct trail_form *form, struct trail *trail);
 
 /* ---- rows of a port -------------------------------------------------------------------------- */
 

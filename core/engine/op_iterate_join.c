@@ -202,9 +202,9 @@ static uint64_t *find_cell(const struct iterate_join *join, uint32_t i)
                       join->flat ? block->key_nulls[i] : 0);
 }
 
-static struct trail **trail_of(const struct iterate_join *join, uint64_t *cell, uint32_t side)
+static struct trail *trail_of(const struct iterate_join *join, uint64_t *cell, uint32_t side)
 {
-    return (struct trail **)(void *)(cells_payload(&join->table, cell) + side);
+    return (struct trail *)(void *)(cells_payload(&join->table, cell) + side);
 }
 
 /* Cells first, then the trails behind them: the misses of many rows overlap. */
@@ -218,13 +218,13 @@ static void load_block(struct iterate_join *join)
     for (uint32_t i = 0; i < join->block.len; i++) {
         uint64_t *cell = find_cell(join, i);
         for (uint32_t s = 0; s < 2 && cell != NULL; s++) {
-            __builtin_prefetch(*trail_of(join, cell, s));
+            trail_load(*trail_of(join, cell, s));
         }
     }
 }
 
 /* The row at hand with an entry of the other side. */
-static inline void put_match(struct op *op, const uint64_t *entry, int64_t diff)
+static inline void put_match(struct op *op, const struct trail_entry *entry, int64_t diff)
 {
     struct iterate_join *join = op->state;
     const struct iterate_block *block = &join->block;
@@ -235,14 +235,15 @@ static inline void put_match(struct op *op, const uint64_t *entry, int64_t diff)
     uint32_t nulls[3];
     words[FROM_KEY] = &block->keys[i * join->side[0].key_words];
     words[own] = &block->values[i * join->side[block->port].words];
-    words[other] = entry + 2;
+    words[other] = entry->values;
     nulls[FROM_KEY] = block->key_nulls[i];
     nulls[own] = block->nulls[i];
-    nulls[other] = trail_nulls(entry);
-    if (trail_iteration(entry) <= join->iteration) {
-        put(op, join->iteration, product(diff, trail_diff(entry)), words, nulls);
+    nulls[other] = entry->nulls;
+    int64_t pairs = product(diff, entry->diff);
+    if (entry->iteration <= join->iteration) {
+        put(op, join->iteration, pairs, words, nulls);
     } else {
-        keep_later(join, trail_iteration(entry), product(diff, trail_diff(entry)), words, nulls);
+        keep_later(join, entry->iteration, pairs, words, nulls);
     }
 }
 
@@ -258,10 +259,10 @@ static void keep_row(struct iterate_join *join, uint64_t *cell, int64_t diff)
         cell = cells_add(&join->table, block->hash[i], key, join->flat ? block->key_nulls[i] : 0);
         interns_retain(join->flat ? NULL : &join->interns, key[0]);
     }
-    struct trail **trail = trail_of(join, cell, port);
-    *trail = trail_add(&join->form[port], *trail, block->nulls[i], join->iteration, diff,
-                     &block->values[i * join->side[port].words]);
-    if (*trail == NULL && *trail_of(join, cell, 1 - port) == NULL) {
+    struct trail *trail = trail_of(join, cell, port);
+    trail_add(&join->form[port], trail, block->nulls[i], join->iteration, diff,
+              &block->values[i * join->side[port].words]);
+    if (trail_is_empty(*trail) && trail_is_empty(*trail_of(join, cell, 1 - port))) {
         cells_remove(&join->table, block->hash[i], cell);
         interns_release(join->flat ? NULL : &join->interns, key[0]);
     }
@@ -278,11 +279,13 @@ static bool join_row(struct op *op)
         return false;
     }
     uint64_t *cell = find_cell(join, i);
-    const struct trail *others = cell != NULL ? *trail_of(join, cell, 1 - block->port) : NULL;
-    uint32_t len = others != NULL ? others->len : 0;
+    struct trail others = cell != NULL ? *trail_of(join, cell, 1 - block->port) : (struct trail){0};
+    uint32_t len = trail_len(others);
     ASSERT(join->match <= len); /* that side has not changed since the last step */
     while (join->match < len) {
-        put_match(op, trail_at(&join->form[1 - block->port], others, join->match++), diff);
+        struct trail_entry entry;
+        trail_at(&join->form[1 - block->port], &others, join->match++, &entry);
+        put_match(op, &entry, diff);
         if (join->later_len >= LATER_MAX) {
             emit_later(op);
         }

@@ -81,7 +81,7 @@ struct iterate_reduce {
     struct agenda_item *agenda; /* a heap, the least iteration first */
     size_t agenda_len, agenda_cap;
     uint64_t lists_bytes; /* of the two lists, as accounted */
-    struct trail *fresh; /* of the key at hand: what it has to put out; of bytes */
+    struct trail fresh; /* of the key at hand: what it has to put out; of bytes */
     struct change *changes; /* of words; hardly ever more than two */
     size_t changes_len, changes_cap;
     uint32_t out_len;
@@ -142,13 +142,13 @@ static int64_t value_of(uint8_t kind, uint64_t word)
 }
 
 static void add_value(const struct iterate_reduce *reduce, struct flat_sums *sums,
-                      const uint64_t *entry, int64_t net)
+                      const struct trail_entry *entry, int64_t net)
 {
     sums->rows = trail_plus(sums->rows, net);
-    if (reduce->in.words == 0 || trail_nulls(entry) != 0 || net == 0) {
+    if (reduce->in.words == 0 || entry->nulls != 0 || net == 0) {
         return;
     }
-    uint64_t word = entry[2];
+    uint64_t word = entry->values[0];
     int64_t value = value_of(reduce->kind, word);
     sums->values = trail_plus(sums->values, net);
     sums->sum += (__int128)value * net;
@@ -169,7 +169,7 @@ static void put_fresh(struct iterate_reduce *reduce, uint32_t nulls, const uint6
                       int64_t copies)
 {
     if (!reduce->flat) {
-        reduce->fresh = trail_add(&reduce->fresh_form, reduce->fresh, nulls, 0, copies, words);
+        trail_add(&reduce->fresh_form, &reduce->fresh, nulls, 0, copies, words);
         return;
     }
     for (size_t i = 0; i < reduce->changes_len; i++) {
@@ -245,24 +245,31 @@ static void put_flat_result(struct op *op, const struct flat_sums *sums)
     }
 }
 
-/* The sum of one value's diffs through the iteration at hand; *at: its first entry, then the next
- * value's. *next: the least later iteration seen. */
+/*
+ * The next value of a trail and the sum of its diffs through the iteration at hand. *at: its first
+ * entry, then the next value's. *next: the least later iteration seen.
+ */
 static int64_t net_of(const struct iterate_reduce *reduce, const struct trail_form *form,
-                      const struct trail *trail, uint32_t *at, uint32_t *next)
+                      const struct trail *trail, uint32_t *at, uint32_t *next,
+                      struct trail_entry *value)
 {
-    const uint64_t *first = trail_at(form, trail, *at);
+    struct trail_entry entry;
+    uint32_t len = trail_len(*trail);
     int64_t net = 0;
+    trail_at(form, trail, *at, value);
+    entry = *value;
     do {
-        const uint64_t *entry = trail_at(form, trail, *at);
-        uint32_t iteration = trail_iteration(entry);
-        if (iteration <= reduce->iteration) {
-            net = trail_plus(net, trail_diff(entry));
+        if (entry.iteration <= reduce->iteration) {
+            net = trail_plus(net, entry.diff);
         } else {
-            *next = iteration < *next ? iteration : *next;
+            *next = entry.iteration < *next ? entry.iteration : *next;
         }
-        ++*at;
-    } while (*at < trail->len && trail_same_value(form, trail_at(form, trail, *at),
-                                                  trail_nulls(first), first + 2));
+        if (++*at == len) {
+            break;
+        }
+        trail_at(form, trail, *at, &entry);
+    } while (entry.nulls == value->nulls &&
+             cells_same_key(entry.values, value->values, form->words));
     return net;
 }
 
@@ -270,10 +277,10 @@ static void evaluate_flat(struct op *op, const struct trail *in, uint32_t *next)
 {
     struct iterate_reduce *reduce = op->state;
     struct flat_sums sums = {0};
-    for (uint32_t at = 0; at < in->len;) {
-        const uint64_t *entry = trail_at(&reduce->in, in, at);
-        int64_t net = net_of(reduce, &reduce->in, in, &at, next);
-        add_value(reduce, &sums, entry, net);
+    for (uint32_t at = 0, len = trail_len(*in); at < len;) {
+        struct trail_entry value;
+        int64_t net = net_of(reduce, &reduce->in, in, &at, next, &value);
+        add_value(reduce, &sums, &value, net);
     }
     put_flat_result(op, &sums);
 }
@@ -386,12 +393,12 @@ static void evaluate_bytes(struct op *op, const struct trail *in, uint64_t key, 
 {
     struct iterate_reduce *reduce = op->state;
     struct byte_groups *bytes = &reduce->bytes;
-    for (uint32_t at = 0; at < in->len;) {
-        const uint64_t *entry = trail_at(&reduce->in, in, at);
-        int64_t net = net_of(reduce, &reduce->in, in, &at, next);
+    for (uint32_t at = 0, entries = trail_len(*in); at < entries;) {
+        struct trail_entry value;
+        int64_t net = net_of(reduce, &reduce->in, in, &at, next, &value);
         if (net != 0) {
             uint32_t len;
-            const uint8_t *row = interns_bytes(&reduce->interns, entry[2], &len);
+            const uint8_t *row = interns_bytes(&reduce->interns, value.values[0], &len);
             batch_decode_row(row, op->ports[0].kinds, op->ports[0].cols, bytes->rows, 0);
             batch_builder_end_row(bytes->rows, 0, net);
         }
@@ -468,29 +475,29 @@ static void emit_error(struct op *op, uint32_t nulls, const uint64_t *words, int
              diff);
 }
 
-static void emit_bytes(struct op *op, const uint64_t *entry)
+static void emit_bytes(struct op *op, const struct trail_entry *entry)
 {
     struct iterate_reduce *reduce = op->state;
     uint32_t len;
-    if ((trail_nulls(entry) & OUT_ERRORS) != 0) {
-        emit_error(op, trail_nulls(entry), entry + 2, trail_diff(entry));
+    if ((entry->nulls & OUT_ERRORS) != 0) {
+        emit_error(op, entry->nulls, entry->values, entry->diff);
         return;
     }
-    const uint8_t *row = interns_bytes(&reduce->interns, entry[2], &len);
+    const uint8_t *row = interns_bytes(&reduce->interns, entry->values[0], &len);
     batch_decode_row(row, op->kinds, op->cols, op_ok(op), 0);
-    batch_builder_end_row(op_ok(op), reduce->base + reduce->iteration, trail_diff(entry));
+    batch_builder_end_row(op_ok(op), reduce->base + reduce->iteration, entry->diff);
     op_row_done(op);
 }
 
-static struct trail **trail_of(const struct iterate_reduce *reduce, uint64_t *cell, uint32_t which)
+static struct trail *trail_of(const struct iterate_reduce *reduce, uint64_t *cell, uint32_t which)
 {
-    return (struct trail **)(void *)(cells_payload(&reduce->table, cell) + which);
+    return (struct trail *)(void *)(cells_payload(&reduce->table, cell) + which);
 }
 
 /* A key that has no history any more goes. */
 static void release_cell(struct iterate_reduce *reduce, uint64_t hash, uint64_t *cell)
 {
-    if (*trail_of(reduce, cell, 0) == NULL && *trail_of(reduce, cell, 1) == NULL) {
+    if (trail_is_empty(*trail_of(reduce, cell, 0)) && trail_is_empty(*trail_of(reduce, cell, 1))) {
         interns_release(reduce->flat ? NULL : &reduce->interns, cell[1]);
         cells_remove(&reduce->table, hash, cell);
     }
@@ -506,7 +513,7 @@ static void schedule(struct iterate_reduce *reduce, uint64_t hash, const uint64_
 }
 
 /* What is to be put out, in changes, is put out and joins the trail of the output. */
-static void flush_words(struct op *op, const uint64_t *cell, struct trail **out)
+static void flush_words(struct op *op, const uint64_t *cell, struct trail *out)
 {
     struct iterate_reduce *reduce = op->state;
     for (size_t i = 0; i < reduce->changes_len; i++) {
@@ -519,46 +526,46 @@ static void flush_words(struct op *op, const uint64_t *cell, struct trail **out)
         } else {
             emit_flat(op, cell, change);
         }
-        *out = trail_add(&reduce->out, *out, change->nulls, reduce->iteration, change->diff,
-                         change->words);
+        trail_add(&reduce->out, out, change->nulls, reduce->iteration, change->diff,
+                  change->words);
     }
     reduce->changes_len = 0;
 }
 
-static void flush_bytes(struct op *op, struct trail **out)
+static void flush_bytes(struct op *op, struct trail *out)
 {
     struct iterate_reduce *reduce = op->state;
-    reduce->fresh = trail_settle(&reduce->fresh_form, reduce->fresh);
-    for (uint32_t i = 0; reduce->fresh != NULL && i < reduce->fresh->len; i++) {
-        const uint64_t *entry = trail_at(&reduce->out, reduce->fresh, i);
-        emit_bytes(op, entry);
-        *out = trail_add(&reduce->out, *out, trail_nulls(entry), reduce->iteration,
-                         trail_diff(entry), entry + 2);
+    trail_settle(&reduce->fresh_form, &reduce->fresh);
+    for (uint32_t i = 0, len = trail_len(reduce->fresh); i < len; i++) {
+        struct trail_entry entry;
+        trail_at(&reduce->out, &reduce->fresh, i, &entry);
+        emit_bytes(op, &entry);
+        trail_add(&reduce->out, out, entry.nulls, reduce->iteration, entry.diff, entry.values);
     }
-    trail_free(&reduce->fresh_form, reduce->fresh);
-    reduce->fresh = NULL;
+    trail_free(&reduce->fresh_form, &reduce->fresh);
 }
 
 /* The difference between what the key's rows give at this iteration and what was put out. */
 static void flush_key(struct op *op, uint64_t hash, uint64_t *cell)
 {
     struct iterate_reduce *reduce = op->state;
-    struct trail **in = trail_of(reduce, cell, 0);
-    struct trail **out = trail_of(reduce, cell, 1);
+    struct trail *in = trail_of(reduce, cell, 0);
+    struct trail *out = trail_of(reduce, cell, 1);
     uint32_t next = UINT32_MAX, ignored = UINT32_MAX;
-    ASSERT(reduce->fresh == NULL && reduce->changes_len == 0 && (cell[0] & CELL_MARK) == 0);
-    *in = trail_settle(&reduce->in, *in);
-    *out = trail_settle(&reduce->out, *out);
-    if (*in != NULL && reduce->flat) {
-        evaluate_flat(op, *in, &next);
-    } else if (*in != NULL) {
-        evaluate_bytes(op, *in, cell[1], &next);
+    ASSERT(trail_is_empty(reduce->fresh) && reduce->changes_len == 0);
+    ASSERT((cell[0] & CELL_MARK) == 0);
+    trail_settle(&reduce->in, in);
+    trail_settle(&reduce->out, out);
+    if (!trail_is_empty(*in) && reduce->flat) {
+        evaluate_flat(op, in, &next);
+    } else if (!trail_is_empty(*in)) {
+        evaluate_bytes(op, in, cell[1], &next);
     }
-    for (uint32_t at = 0; *out != NULL && at < (*out)->len;) {
-        const uint64_t *entry = trail_at(&reduce->out, *out, at);
-        int64_t net = net_of(reduce, &reduce->out, *out, &at, &ignored);
+    for (uint32_t at = 0, len = trail_len(*out); at < len;) {
+        struct trail_entry value;
+        int64_t net = net_of(reduce, &reduce->out, out, &at, &ignored, &value);
         if (net != 0) {
-            put_fresh(reduce, trail_nulls(entry), entry + 2, -net);
+            put_fresh(reduce, value.nulls, value.values, -net);
         }
     }
     if (reduce->flat) {
@@ -583,19 +590,16 @@ static void load_ahead(struct iterate_reduce *reduce)
     if (near < reduce->touched_len) {
         uint64_t *cell = cells_find_mark(&reduce->table, reduce->touched[near],
                                          (uint32_t)near + 1);
-        __builtin_prefetch(*trail_of(reduce, cell, 0));
-        __builtin_prefetch(*trail_of(reduce, cell, 1));
+        trail_load(*trail_of(reduce, cell, 0));
+        trail_load(*trail_of(reduce, cell, 1));
     }
 }
 
 /* Fuel: all of a key's rows are gone through, those of bytes decoded. */
 static uint32_t key_cost(const struct iterate_reduce *reduce, uint64_t *cell)
 {
-    uint32_t entries = 0;
-    for (uint32_t which = 0; which < 2; which++) {
-        const struct trail *trail = *trail_of(reduce, cell, which);
-        entries += trail != NULL ? trail->len : 0;
-    }
+    uint32_t entries =
+        trail_len(*trail_of(reduce, cell, 0)) + trail_len(*trail_of(reduce, cell, 1));
     return 1 + (reduce->flat ? entries / 16 : entries);
 }
 
@@ -645,7 +649,7 @@ static void take_block(struct op *op)
         uint64_t *cell = cells_find(&reduce->table, block->hash[i], &block->keys[i * key_words],
                                     reduce->flat ? block->key_nulls[i] : 0);
         if (cell != NULL) {
-            __builtin_prefetch(*trail_of(reduce, cell, 0));
+            trail_load(*trail_of(reduce, cell, 0));
         }
     }
     for (; block->at < block->len; block->at++) {
@@ -662,9 +666,8 @@ static void take_block(struct op *op)
             interns_retain(reduce->flat ? NULL : &reduce->interns, key[0]);
         }
         touch(reduce, cell, block->hash[i]);
-        struct trail **in = trail_of(reduce, cell, 0);
-        *in = trail_add(&reduce->in, *in, block->nulls[i], reduce->iteration, diff,
-                       &block->values[i * reduce->input.words]);
+        trail_add(&reduce->in, trail_of(reduce, cell, 0), block->nulls[i], reduce->iteration, diff,
+                  &block->values[i * reduce->input.words]);
     }
 }
 

@@ -566,32 +566,139 @@ static void test_votes(void)
 
 /* ---- trails ---------------------------------------------------------------------------------- */
 
+struct trail_run {
+    struct account account;
+    struct pool pool;
+    uint64_t len;
+    struct trail_form form;
+    struct trail trail;
+};
+
+static struct trail_run *trail_run_new(uint32_t words)
+{
+    struct trail_run *run = MEM_NEW(struct trail_run);
+    pool_init(&run->pool, &run->account);
+    run->form = (struct trail_form){.words = words, .pool = &run->pool, .len = &run->len};
+    return run;
+}
+
+/* Nothing is left of it. */
+static void trail_run_free(struct trail_run *run)
+{
+    CU_ASSERT(trail_is_empty(run->trail));
+    CU_ASSERT_EQUAL(run->len, 0);
+    pool_clear(&run->pool);
+    CU_ASSERT_EQUAL(run->account.bytes, 0);
+    free(run);
+}
+
 /* Rows that come and go in turn among many, so that the diffs add up to nothing again and again,
  * though most is there. In the end all is gone, and with it all memory. */
 static void test_trail(void)
 {
     enum { ROWS = 20000 };
-    struct account account = {0};
-    struct pool pool;
-    uint64_t len = 0;
-    pool_init(&pool, &account);
-    struct trail_form form = {.words = 1, .pool = &pool, .len = &len};
-    struct trail *trail = NULL;
+    struct trail_run *run = trail_run_new(1);
     for (int64_t diff = 1; diff >= -1; diff -= 2) {
         for (uint64_t i = 0; i < 2 * ROWS; i++) {
             uint64_t value = i / 2 * 7919 % ROWS;
             uint32_t iteration = (uint32_t)(i % 2);
-            trail = trail_add(&form, trail, 0, iteration, iteration == 0 ? diff : -diff, &value);
+            trail_add(&run->form, &run->trail, 0, iteration, iteration == 0 ? diff : -diff,
+                      &value);
         }
-        CU_ASSERT_EQUAL(len, diff > 0 ? 2 * ROWS : 0);
+        CU_ASSERT_EQUAL(run->len, diff > 0 ? 2 * ROWS : 0);
     }
-    CU_ASSERT_PTR_NULL(trail);
-    pool_clear(&pool);
-    CU_ASSERT_EQUAL(account.bytes, 0);
+    trail_run_free(run);
+}
+
+enum { TRAIL_VALUES = 7, TRAIL_ITERATIONS = 6 };
+
+/* Values and iterations at and beyond what a narrow entry holds. */
+static const uint64_t trail_values[TRAIL_VALUES] = {
+    0, 1, UINT32_MAX, (1ULL << 32) - 2, 1ULL << 32, UINT64_MAX, (uint64_t)INT64_MIN};
+static const uint32_t trail_iterations[TRAIL_ITERATIONS] = {
+    0, 1, 255, (1u << TRAIL_ITERATION_BITS) - 1, 1u << TRAIL_ITERATION_BITS, UINT32_MAX - 1};
+
+typedef int64_t trail_model[TRAIL_VALUES][TRAIL_ITERATIONS][2];
+
+/* Each combination at most once, with its sum; equal values side by side. */
+static void check_trail(struct trail_run *run, trail_model model)
+{
+    uint64_t there = 0, seen = 0;
+    for (const int64_t *sum = &model[0][0][0]; sum < &model[0][0][0] + sizeof(trail_model) / 8;
+         sum++) {
+        there += *sum != 0;
+    }
+    trail_settle(&run->form, &run->trail);
+    CU_ASSERT_EQUAL_FATAL(trail_len(run->trail), there);
+    CU_ASSERT_EQUAL_FATAL(run->len, there);
+    bool done[TRAIL_VALUES][2] = {{false}};
+    struct trail_entry last = {.iteration = UINT32_MAX};
+    for (uint32_t i = 0, at_last = UINT32_MAX, nulls_last = 0; i < there; i++) {
+        struct trail_entry entry;
+        trail_at(&run->form, &run->trail, i, &entry);
+        uint32_t v = 0, t = 0;
+        while (trail_values[v] != (run->form.words > 0 ? entry.values[0] : 0)) {
+            CU_ASSERT_FATAL(++v < TRAIL_VALUES);
+        }
+        while (trail_iterations[t] != entry.iteration) {
+            CU_ASSERT_FATAL(++t < TRAIL_ITERATIONS);
+        }
+        CU_ASSERT_EQUAL(model[v][t][entry.nulls], entry.diff);
+        bool same = i > 0 && v == at_last && entry.nulls == nulls_last;
+        CU_ASSERT(same ? entry.iteration > last.iteration : !done[v][entry.nulls]);
+        done[v][entry.nulls] = true;
+        at_last = v;
+        nulls_last = entry.nulls;
+        last = entry;
+        seen++;
+    }
+    CU_ASSERT_EQUAL(seen, there);
+}
+
+/* Narrow and wide entries, diffs of every size, against an array of sums. `narrow`: only such as
+ * stay narrow as long as their sums are small. */
+static void run_trail_model(uint64_t seed, uint32_t words, bool narrow)
+{
+    struct rng rng = {seed};
+    struct trail_run *run = trail_run_new(words);
+    trail_model model = {{{0}}};
+    for (int step = 0; step < 400; step++) {
+        uint64_t v = words > 0 ? rng_below(&rng, narrow ? 4 : TRAIL_VALUES) : 0;
+        uint64_t t = rng_below(&rng, narrow ? 4 : TRAIL_ITERATIONS);
+        uint64_t nulls = !narrow && rng_below(&rng, 20) == 0;
+        int64_t sum = model[v][t][nulls];
+        int64_t diff = (int64_t)rng_below(&rng, 3) - 1;
+        if (rng_below(&rng, 3) == 0) {
+            diff = -sum;
+        } else if (rng_below(&rng, 40) == 0) {
+            diff = (int64_t)(rng_below(&rng, 4) == 0 ? rng_below(&rng, 1ULL << 63)
+                                                     : 480 + rng_below(&rng, 64));
+        }
+        model[v][t][nulls] = trail_plus(sum, diff);
+        trail_add(&run->form, &run->trail, (uint32_t)nulls, trail_iterations[t], diff,
+                  &trail_values[v]);
+        if (rng_below(&rng, 4) == 0) {
+            check_trail(run, model);
+        }
+    }
+    for (size_t i = 0; i < sizeof(model) / sizeof(model[0][0][0]); i++) {
+        size_t v = i / 2 / TRAIL_ITERATIONS;
+        trail_add(&run->form, &run->trail, i % 2, trail_iterations[i / 2 % TRAIL_ITERATIONS],
+                  -(&model[0][0][0])[i], &trail_values[v]);
+    }
+    trail_settle(&run->form, &run->trail);
+    trail_run_free(run);
+}
+
+static void test_trail_model(void)
+{
+    for (uint64_t seed = 1; seed <= test_scaled(200); seed++) {
+        run_trail_model(seed, seed % 2, seed % 4 < 2);
+    }
 }
 
 static const struct test_case cases[] = {
-    {"trail", test_trail},
+    {"trail", test_trail},     {"trail_model", test_trail_model},
     {"reach", test_reach},     {"distance", test_distance}, {"component", test_component},
     {"parity_next", test_parity_next}, {"parity_same", test_parity_same},
     {"closure", test_closure}, {"chained", test_chained}, {"endless", test_endless},
