@@ -165,6 +165,16 @@ void divide_take(struct divide *divide, uint32_t max, struct divide_rows *rows)
     }
 }
 
+uint32_t divide_part(const struct divide *divide)
+{
+    ASSERT(divide->phase == DIVIDE_TAKE && divide->at < divide->words_len);
+    uint32_t part = divide->part;
+    while (divide->ends[part] == divide->at) {
+        part++;
+    }
+    return part / 2;
+}
+
 void divide_clear(struct divide *divide)
 {
     if (divide->words != NULL) {

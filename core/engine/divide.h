@@ -56,6 +56,8 @@ void divide_counted(struct divide *divide);
 void divide_place(struct divide *divide, const struct divide_rows *rows);
 /* Phase TAKE: the next rows of one port and part, at most max; the last ones end the phase. */
 void divide_take(struct divide *divide, uint32_t max, struct divide_rows *rows);
+/* Phase TAKE: the part of the hashes that the next rows are of. */
+uint32_t divide_part(const struct divide *divide);
 /* Forgets everything. */
 void divide_clear(struct divide *divide);
 

@@ -16,6 +16,7 @@
 #ifndef TAILRACE_CORE_ENGINE_ITERATE_H
 #define TAILRACE_CORE_ENGINE_ITERATE_H
 
+#include "core/engine/divide.h"
 #include "core/engine/engine_internal.h"
 #include "core/engine/htable.h"
 #include "core/engine/trail.h"
@@ -56,9 +57,8 @@ struct iterate_input {
     uint32_t words; /* of a value */
 };
 
-/* Rows at hand, of one chunk. What they refer to is held until the next block is loaded. */
+/* Rows at hand, of one port. What they refer to is held until the next block is loaded. */
 struct iterate_block {
-    const struct batch *batch;
     uint32_t port;
     uint32_t len, at;
     uint32_t rows[ITERATE_ROWS];
@@ -66,17 +66,44 @@ struct iterate_block {
     uint64_t keys[ITERATE_ROWS * CELLS_KEYS_MAX];       /* row after row */
     uint64_t values[ITERATE_ROWS * ITERATE_VALUES_MAX]; /* row after row */
     uint32_t key_nulls[ITERATE_ROWS], nulls[ITERATE_ROWS];
+    int64_t diffs[ITERATE_ROWS];
     uint64_t hash[ITERATE_ROWS];
 };
 
 /* Words; as keys only kinds whose equal values are equal words. */
 bool iterate_is_flat_key(uint8_t kind);
-/* The next rows of a pass; there must be one. interns: NULL when flat. */
-void iterate_load(struct iterate_block *block, const struct iterate_input inputs[],
-                  struct intake *intake, struct interns *interns, struct buf *scratch);
-/* Gives back what the block's rows refer to. */
-void iterate_unload(struct iterate_block *block, const struct iterate_input inputs[],
-                    struct interns *interns);
+
+/*
+ * What an operator takes in: a pass, which is one iteration, block after block. A large one of
+ * words is divided by hash first (divide.h), so that block after block meets the same part of the
+ * table.
+ */
+struct iterate_feed {
+    const struct iterate_input *inputs; /* of each port */
+    struct interns *interns;            /* NULL: flat */
+    struct intake intake;
+    struct divide divide;
+    uint32_t count_chunk, count_row; /* while the rows are counted that are to be divided */
+    uint32_t part;                   /* of the hashes, that the last block was of */
+    struct buf scratch;
+    struct iterate_block block;
+};
+
+void iterate_feed_init(struct iterate_feed *feed, const struct iterate_input *inputs,
+                       uint32_t inputs_len, struct interns *interns, struct account *account);
+void iterate_feed_free(struct iterate_feed *feed);
+/* Opens a pass, if there is one. cells: of the table that its rows will meet. */
+bool iterate_open(struct iterate_feed *feed, struct op *op, uint64_t cells);
+/* True when out of fuel before blocks can be taken. */
+bool iterate_divide(struct iterate_feed *feed, struct op *op);
+/* No rows are left behind the block at hand. */
+bool iterate_is_done(const struct iterate_feed *feed);
+/* All rows of the keys taken so far have been taken. */
+bool iterate_is_part_done(const struct iterate_feed *feed);
+/* The next rows of a pass; there must be some. */
+void iterate_load(struct iterate_feed *feed);
+/* The pass is over. */
+void iterate_close(struct iterate_feed *feed);
 
 /* ---- scopes (op_iterate.c) ------------------------------------------------------------------- */
 

@@ -46,9 +46,7 @@ struct iterate_join {
     struct pool pool;
     uint64_t entries;
     struct origin_of origin[ITERATE_COLS_MAX]; /* of each output column, when flat */
-    struct intake intake;
-    struct iterate_block block;
-    struct buf scratch;
+    struct iterate_feed feed;
     uint32_t match;    /* of the block's row at hand: matches put out */
     uint64_t base;
     uint32_t iteration;
@@ -196,7 +194,7 @@ static int64_t product(int64_t a, int64_t b)
 
 static uint64_t *find_cell(const struct iterate_join *join, uint32_t i)
 {
-    const struct iterate_block *block = &join->block;
+    const struct iterate_block *block = &join->feed.block;
     uint32_t key_words = join->side[0].key_words;
     return cells_find(&join->table, block->hash[i], &block->keys[i * key_words],
                       join->flat ? block->key_nulls[i] : 0);
@@ -210,12 +208,12 @@ static struct trail *trail_of(const struct iterate_join *join, uint64_t *cell, u
 /* Cells first, then the trails behind them: the misses of many rows overlap. */
 static void load_block(struct iterate_join *join)
 {
-    iterate_load(&join->block, join->side, &join->intake, join->flat ? NULL : &join->interns,
-                 &join->scratch);
-    for (uint32_t i = 0; i < join->block.len; i++) {
-        cells_load(&join->table, join->block.hash[i]);
+    const struct iterate_block *block = &join->feed.block;
+    iterate_load(&join->feed);
+    for (uint32_t i = 0; i < block->len; i++) {
+        cells_load(&join->table, block->hash[i]);
     }
-    for (uint32_t i = 0; i < join->block.len; i++) {
+    for (uint32_t i = 0; i < block->len; i++) {
         uint64_t *cell = find_cell(join, i);
         for (uint32_t s = 0; s < 2 && cell != NULL; s++) {
             trail_load(*trail_of(join, cell, s));
@@ -227,7 +225,7 @@ static void load_block(struct iterate_join *join)
 static inline void put_match(struct op *op, const struct trail_entry *entry, int64_t diff)
 {
     struct iterate_join *join = op->state;
-    const struct iterate_block *block = &join->block;
+    const struct iterate_block *block = &join->feed.block;
     uint32_t i = block->at;
     uint32_t own = FROM_LEFT + block->port;
     uint32_t other = FROM_LEFT + 1 - block->port;
@@ -250,7 +248,7 @@ static inline void put_match(struct op *op, const struct trail_entry *entry, int
 /* The row joins the trail of its side; a key without any goes. */
 static void keep_row(struct iterate_join *join, uint64_t *cell, int64_t diff)
 {
-    const struct iterate_block *block = &join->block;
+    const struct iterate_block *block = &join->feed.block;
     uint32_t i = block->at;
     uint32_t port = block->port;
     uint32_t key_words = join->side[0].key_words;
@@ -272,9 +270,9 @@ static void keep_row(struct iterate_join *join, uint64_t *cell, int64_t diff)
 static bool join_row(struct op *op)
 {
     struct iterate_join *join = op->state;
-    struct iterate_block *block = &join->block;
+    struct iterate_block *block = &join->feed.block;
     uint32_t i = block->at;
-    int64_t diff = batch_diff(block->batch, block->rows[i]);
+    int64_t diff = block->diffs[i];
     if ((block->key_nulls[i] != 0 && !join->null_equal) || diff == 0) {
         return false;
     }
@@ -304,14 +302,14 @@ static bool join_row(struct op *op)
 static bool run_pass(struct op *op)
 {
     struct iterate_join *join = op->state;
-    struct iterate_block *block = &join->block;
+    struct iterate_block *block = &join->feed.block;
     for (;;) {
         for (; block->at < block->len; block->at++) {
             if (join_row(op)) {
                 return true;
             }
         }
-        if (intake_is_done(&join->intake)) {
+        if (iterate_is_done(&join->feed)) {
             return false;
         }
         if (fuel_spend(op->engine, ITERATE_ROWS)) {
@@ -340,23 +338,22 @@ static bool join_work(struct op *op)
 {
     struct iterate_join *join = op->state;
     op_forward_errors(op);
-    if (!join->intake.open) {
-        if (!intake_open(&join->intake, op, INTAKE_BY_TIME)) {
+    if (!join->feed.intake.open) {
+        if (!iterate_open(&join->feed, op, join->table.len)) {
             return false;
         }
         join->base = scope_base(op);
-        ASSERT(join->intake.upper > join->base);
-        join->iteration = (uint32_t)(join->intake.upper - 1 - join->base);
+        ASSERT(join->feed.intake.upper > join->base);
+        join->iteration = (uint32_t)(join->feed.intake.upper - 1 - join->base);
     }
-    if (run_pass(op)) {
+    if (iterate_divide(&join->feed, op) || run_pass(op)) {
         account_later(op);
         return true;
     }
     emit_later(op);
     account_later(op);
-    iterate_unload(&join->block, join->side, join->flat ? NULL : &join->interns);
-    uint64_t upper = join->intake.upper;
-    intake_close(&join->intake);
+    uint64_t upper = join->feed.intake.upper;
+    iterate_close(&join->feed);
     op_advance(op, upper);
     op->arranged_rows = join->entries;
     return op_input_frontier(op) > op->frontier;
@@ -369,8 +366,7 @@ static void join_release(struct op *op)
     cells_clear(&join->table);
     pool_clear(&join->pool);
     interns_free(&join->interns);
-    intake_free(&join->intake);
-    buf_free(&join->scratch);
+    iterate_feed_free(&join->feed);
     free(join->later);
     free(join);
 }
@@ -437,5 +433,7 @@ void op_make_iterate_join(struct op *op)
                                            .len = &join->entries};
         engine_exchange_set_up(op, p, ROUTE_KEYS, keys[p], keys_len, false);
     }
+    iterate_feed_init(&join->feed, join->side, 2, join->flat ? NULL : &join->interns,
+                      &op->account);
     cells_init(&join->table, join->side[0].key_words, 2, &op->account);
 }

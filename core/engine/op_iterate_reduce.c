@@ -69,10 +69,10 @@ struct iterate_reduce {
     struct pool pool;
     uint8_t kind;       /* of the value, when flat */
     struct byte_groups bytes;
-    struct intake intake;
-    struct iterate_block block;
+    struct iterate_feed feed;
     struct buf scratch;
-    bool flushing;
+    bool flushing;     /* the touched keys are looked at */
+    bool agenda_taken; /* and so are those of the agenda, as the last of the pass */
     uint64_t base;
     uint32_t iteration;
     uint64_t *touched; /* hashes; a cell's mark is 1 + its number here */
@@ -618,7 +618,6 @@ static bool flush_touched(struct op *op)
             return true;
         }
     }
-    emit_block(op);
     reduce->touched_len = reduce->flushed = 0;
     reduce->flushing = false;
     return false;
@@ -638,10 +637,9 @@ static void touch(struct iterate_reduce *reduce, uint64_t *cell, uint64_t hash)
 static void take_block(struct op *op)
 {
     struct iterate_reduce *reduce = op->state;
-    struct iterate_block *block = &reduce->block;
+    struct iterate_block *block = &reduce->feed.block;
     uint32_t key_words = reduce->input.key_words;
-    iterate_load(block, &reduce->input, &reduce->intake, reduce->flat ? NULL : &reduce->interns,
-                 &reduce->scratch);
+    iterate_load(&reduce->feed);
     for (uint32_t i = 0; i < block->len; i++) {
         cells_load(&reduce->table, block->hash[i]);
     }
@@ -654,7 +652,7 @@ static void take_block(struct op *op)
     }
     for (; block->at < block->len; block->at++) {
         uint32_t i = block->at;
-        int64_t diff = batch_diff(block->batch, block->rows[i]);
+        int64_t diff = block->diffs[i];
         const uint64_t *key = &block->keys[i * key_words];
         uint32_t nulls = reduce->flat ? block->key_nulls[i] : 0;
         if (diff == 0) {
@@ -683,21 +681,30 @@ static void take_agenda(struct iterate_reduce *reduce)
     }
 }
 
-/* True when out of fuel before the end. */
+/* True when out of fuel before the end. Keys are looked at when all their rows are there. */
 static bool run_pass(struct op *op)
 {
     struct iterate_reduce *reduce = op->state;
-    while (!reduce->flushing) {
-        if (intake_is_done(&reduce->intake)) {
+    struct iterate_feed *feed = &reduce->feed;
+    for (;;) {
+        if (reduce->flushing && flush_touched(op)) {
+            return true;
+        }
+        if (iterate_is_done(feed) && reduce->agenda_taken) {
+            emit_block(op);
+            return false;
+        }
+        if (iterate_is_done(feed)) {
             take_agenda(reduce);
-            reduce->flushing = true;
+            reduce->agenda_taken = true;
         } else if (fuel_spend(op->engine, ITERATE_ROWS)) {
             return true;
         } else {
             take_block(op);
         }
+        reduce->flushing = reduce->agenda_taken ||
+                           (!iterate_is_done(feed) && iterate_is_part_done(feed));
     }
-    return flush_touched(op);
 }
 
 /* The lists are part of the operator's account; those of a large time are not kept. */
@@ -725,22 +732,22 @@ static bool reduce_work(struct op *op)
 {
     struct iterate_reduce *reduce = op->state;
     op_forward_errors(op);
-    if (!reduce->intake.open) {
-        if (!intake_open(&reduce->intake, op, INTAKE_BY_TIME)) {
+    if (!reduce->feed.intake.open) {
+        if (!iterate_open(&reduce->feed, op, reduce->table.len)) {
             return false;
         }
+        reduce->agenda_taken = false;
         reduce->base = scope_base(op);
-        ASSERT(reduce->intake.upper > reduce->base);
-        reduce->iteration = (uint32_t)(reduce->intake.upper - 1 - reduce->base);
+        ASSERT(reduce->feed.intake.upper > reduce->base);
+        reduce->iteration = (uint32_t)(reduce->feed.intake.upper - 1 - reduce->base);
     }
-    bool more = run_pass(op);
+    bool more = iterate_divide(&reduce->feed, op) || run_pass(op);
     account_lists(op);
     if (more) {
         return true;
     }
-    iterate_unload(&reduce->block, &reduce->input, reduce->flat ? NULL : &reduce->interns);
-    uint64_t upper = reduce->intake.upper;
-    intake_close(&reduce->intake);
+    uint64_t upper = reduce->feed.intake.upper;
+    iterate_close(&reduce->feed);
     op->pending = reduce->agenda_len > 0 ? reduce->base + reduce->agenda[0].iteration
                                          : FRONTIER_EMPTY;
     ASSERT(op->pending >= upper);
@@ -757,7 +764,7 @@ static void reduce_release(struct op *op)
     cells_clear(&reduce->table);
     pool_clear(&reduce->pool);
     interns_free(&reduce->interns);
-    intake_free(&reduce->intake);
+    iterate_feed_free(&reduce->feed);
     pool_clear(&bytes->pool);
     reduce_layout_free(&bytes->layout);
     batch_builder_free(bytes->rows);
@@ -909,6 +916,8 @@ void op_make_iterate_reduce(struct op *op)
     reduce->in.len = reduce->out.len = &reduce->entries;
     reduce->fresh_form = reduce->out;
     reduce->fresh_form.len = &reduce->fresh_entries;
+    iterate_feed_init(&reduce->feed, &reduce->input, 1, reduce->flat ? NULL : &reduce->interns,
+                      &op->account);
     cells_init(&reduce->table, reduce->input.key_words, 2, &op->account);
     engine_exchange_set_up(op, 0, ROUTE_KEYS, reduce->keys, reduce->input.keys_len, false);
 }
