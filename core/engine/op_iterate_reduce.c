@@ -14,7 +14,12 @@
 #include "core/engine/oset.h"
 #include "core/engine/reduce_state.h"
 
-enum { OUT_BLOCK = 256, AHEAD = 8, LISTS_KEPT = 1 << 16 };
+enum {
+    OUT_BLOCK = 256,
+    AHEAD = 8,
+    LISTS_KEPT = 1 << 16,
+    FLAT_COST = 16, /* rows of words that are gone through for a unit of work */
+};
 
 /* In place of NULLs of an output: an error of the group. Of bytes: "sqlstate NUL message NUL". */
 #define OUT_NEGATIVE (1u << 31)
@@ -78,6 +83,7 @@ struct iterate_reduce {
     uint64_t *touched; /* hashes; a cell's mark is 1 + its number here */
     size_t touched_len, touched_cap;
     size_t flushed;
+    uint32_t cost; /* of the key at hand, in units of work: rows of bytes are decoded */
     struct agenda_item *agenda; /* a heap, the least iteration first */
     size_t agenda_len, agenda_cap;
     uint64_t lists_bytes; /* of the two lists, as accounted */
@@ -142,8 +148,9 @@ static int64_t value_of(uint8_t kind, uint64_t word)
 }
 
 static void add_value(const struct iterate_reduce *reduce, struct flat_sums *sums,
-                      const struct trail_entry *entry, int64_t net)
+                      const struct trail_entry *entry)
 {
+    int64_t net = entry->diff;
     sums->rows = trail_plus(sums->rows, net);
     if (reduce->in.words == 0 || entry->nulls != 0 || net == 0) {
         return;
@@ -245,44 +252,19 @@ static void put_flat_result(struct op *op, const struct flat_sums *sums)
     }
 }
 
-/*
- * The next value of a trail and the sum of its diffs through the iteration at hand. *at: its first
- * entry, then the next value's. *next: the least later iteration seen.
- */
-static int64_t net_of(const struct iterate_reduce *reduce, const struct trail_form *form,
-                      const struct trail *trail, uint32_t *at, uint32_t *next,
-                      struct trail_entry *value)
-{
-    struct trail_entry entry;
-    uint32_t len = trail_len(*trail);
-    int64_t net = 0;
-    trail_at(form, trail, *at, value);
-    entry = *value;
-    do {
-        if (entry.iteration <= reduce->iteration) {
-            net = trail_plus(net, entry.diff);
-        } else {
-            *next = entry.iteration < *next ? entry.iteration : *next;
-        }
-        if (++*at == len) {
-            break;
-        }
-        trail_at(form, trail, *at, &entry);
-    } while (entry.nulls == value->nulls &&
-             cells_same_key(entry.values, value->values, form->words));
-    return net;
-}
-
-static void evaluate_flat(struct op *op, const struct trail *in, uint32_t *next)
+/* Returns the next iteration at which the rows change. */
+static uint32_t evaluate_flat(struct op *op, struct trail *in)
 {
     struct iterate_reduce *reduce = op->state;
-    struct flat_sums sums = {0};
-    for (uint32_t at = 0, len = trail_len(*in); at < len;) {
-        struct trail_entry value;
-        int64_t net = net_of(reduce, &reduce->in, in, &at, next, &value);
-        add_value(reduce, &sums, &value, net);
+    struct flat_sums group = {0};
+    struct trail_sums sums;
+    trail_sums(&reduce->in, in, reduce->iteration, &sums);
+    while (trail_sums_next(&sums)) {
+        add_value(reduce, &group, &sums.value);
     }
-    put_flat_result(op, &sums);
+    put_flat_result(op, &group);
+    reduce->cost += sums.cost / FLAT_COST;
+    return sums.next;
 }
 
 /* ---- what a group of bytes gives ------------------------------------------------------------- */
@@ -389,24 +371,26 @@ static void put_window(struct op *op, const struct batch *b)
     oset_range(&rows, reduce->bytes.low, high, put_window_row, reduce);
 }
 
-static void evaluate_bytes(struct op *op, const struct trail *in, uint64_t key, uint32_t *next)
+/* Returns as evaluate_flat. */
+static uint32_t evaluate_bytes(struct op *op, struct trail *in, uint64_t key)
 {
     struct iterate_reduce *reduce = op->state;
     struct byte_groups *bytes = &reduce->bytes;
-    for (uint32_t at = 0, entries = trail_len(*in); at < entries;) {
-        struct trail_entry value;
-        int64_t net = net_of(reduce, &reduce->in, in, &at, next, &value);
-        if (net != 0) {
+    struct trail_sums sums;
+    trail_sums(&reduce->in, in, reduce->iteration, &sums);
+    while (trail_sums_next(&sums)) {
+        if (sums.value.diff != 0) {
             uint32_t len;
-            const uint8_t *row = interns_bytes(&reduce->interns, value.values[0], &len);
+            const uint8_t *row = interns_bytes(&reduce->interns, sums.value.values[0], &len);
             batch_decode_row(row, op->ports[0].kinds, op->ports[0].cols, bytes->rows, 0);
-            batch_builder_end_row(bytes->rows, 0, net);
+            batch_builder_end_row(bytes->rows, 0, sums.value.diff);
         }
     }
+    reduce->cost += sums.cost;
     struct chunk *rows =
         chunk_from_builder(bytes->rows, op->ports[0].cols, &op->dataflow->account);
     if (rows == NULL) {
-        return;
+        return sums.next;
     }
     if (reduce->op == PLAN_TOPK) {
         put_window(op, &rows->batch);
@@ -416,6 +400,7 @@ static void evaluate_bytes(struct op *op, const struct trail *in, uint64_t key, 
     }
     pool_clear(&bytes->pool);
     chunk_unref(rows);
+    return sums.next;
 }
 
 /* ---- putting out ----------------------------------------------------------------------------- */
@@ -551,23 +536,20 @@ static void flush_key(struct op *op, uint64_t hash, uint64_t *cell)
     struct iterate_reduce *reduce = op->state;
     struct trail *in = trail_of(reduce, cell, 0);
     struct trail *out = trail_of(reduce, cell, 1);
-    uint32_t next = UINT32_MAX, ignored = UINT32_MAX;
+    struct trail_sums before;
+    uint32_t next = UINT32_MAX;
     ASSERT(trail_is_empty(reduce->fresh) && reduce->changes_len == 0);
     ASSERT((cell[0] & CELL_MARK) == 0);
-    trail_settle(&reduce->in, in);
-    trail_settle(&reduce->out, out);
-    if (!trail_is_empty(*in) && reduce->flat) {
-        evaluate_flat(op, in, &next);
-    } else if (!trail_is_empty(*in)) {
-        evaluate_bytes(op, in, cell[1], &next);
+    if (!trail_is_empty(*in)) {
+        next = reduce->flat ? evaluate_flat(op, in) : evaluate_bytes(op, in, cell[1]);
     }
-    for (uint32_t at = 0, len = trail_len(*out); at < len;) {
-        struct trail_entry value;
-        int64_t net = net_of(reduce, &reduce->out, out, &at, &ignored, &value);
-        if (net != 0) {
-            put_fresh(reduce, value.nulls, value.values, -net);
+    trail_sums(&reduce->out, out, reduce->iteration, &before);
+    while (trail_sums_next(&before)) {
+        if (before.value.diff != 0) {
+            put_fresh(reduce, before.value.nulls, before.value.values, -before.value.diff);
         }
     }
+    reduce->cost += before.cost / (reduce->flat ? FLAT_COST : 1);
     if (reduce->flat) {
         flush_words(op, cell, out);
     } else {
@@ -595,14 +577,6 @@ static void load_ahead(struct iterate_reduce *reduce)
     }
 }
 
-/* Fuel: all of a key's rows are gone through, those of bytes decoded. */
-static uint32_t key_cost(const struct iterate_reduce *reduce, uint64_t *cell)
-{
-    uint32_t entries =
-        trail_len(*trail_of(reduce, cell, 0)) + trail_len(*trail_of(reduce, cell, 1));
-    return 1 + (reduce->flat ? entries / 16 : entries);
-}
-
 /* True when out of fuel before the end. */
 static bool flush_touched(struct op *op)
 {
@@ -612,9 +586,9 @@ static bool flush_touched(struct op *op)
         uint64_t hash = reduce->touched[reduce->flushed++];
         uint64_t *cell = cells_find_mark(&reduce->table, hash, (uint32_t)reduce->flushed);
         cell[0] &= ~CELL_MARK;
-        uint32_t cost = key_cost(reduce, cell);
+        reduce->cost = 1;
         flush_key(op, hash, cell);
-        if (fuel_spend(op->engine, cost)) {
+        if (fuel_spend(op->engine, reduce->cost)) {
             return true;
         }
     }

@@ -170,18 +170,31 @@ static struct trail_wide *resize(const struct trail_form *form, struct trail_wid
     return wide;
 }
 
-/* By value, then NULLs, then iteration. */
-static int compare_entries(const void *pa, const void *pb, void *arg)
+int trail_compare_values(const struct trail_form *form, const uint64_t *a, const uint64_t *b)
 {
-    const struct trail_form *form = arg;
-    const uint64_t *a = pa;
-    const uint64_t *b = pb;
     for (uint32_t w = 0; w < form->words; w++) {
         if (a[2 + w] != b[2 + w]) {
             return a[2 + w] < b[2 + w] ? -1 : 1;
         }
     }
-    return a[0] < b[0] ? -1 : a[0] > b[0];
+    return 0;
+}
+
+/* By value, then NULLs, then iteration. */
+static int compare_entries(const void *pa, const void *pb, void *arg)
+{
+    const uint64_t *a = pa;
+    const uint64_t *b = pb;
+    int order = trail_compare_values(arg, a, b);
+    return order != 0 ? order : a[0] < b[0] ? -1 : a[0] > b[0];
+}
+
+int trail_compare_long(const void *pa, const void *pb, void *arg)
+{
+    const uint64_t *a = pa;
+    const uint64_t *b = pb;
+    uint64_t head[2] = {a[0] << 32 | a[0] >> 32, b[0] << 32 | b[0] >> 32};
+    return head[0] != head[1] ? (head[0] < head[1] ? -1 : 1) : trail_compare_values(arg, a, b);
 }
 
 /* The unsorted end of a trail among the rest: sorted by itself, then merged from behind. */
@@ -193,16 +206,18 @@ static void merge(const struct trail_form *form, struct trail_wide *wide)
     uint64_t few[WIDE_SCAN * (2 + ITERATE_VALUES_MAX)];
     uint64_t *end = fresh <= WIDE_SCAN ? few : mem_alloc(fresh * size);
     void *form_arg = (void *)(uintptr_t)form;
+    int (*compare)(const void *, const void *, void *) =
+        wide->nets != NULL ? trail_compare_long : compare_entries;
     memcpy(end, wide->row + wide->sorted * stride, fresh * size);
     if (fresh > 1) {
-        qsort_r(end, fresh, size, compare_entries, form_arg);
+        qsort_r(end, fresh, size, compare, form_arg);
     }
     uint32_t i = wide->sorted;
     uint32_t j = fresh;
     for (uint32_t to = wide->len; j > 0; to--) {
         ASSERT(to == i + j);
-        bool old = i > 0 && compare_entries(wide->row + (i - 1) * stride, end + (j - 1) * stride,
-                                            form_arg) > 0;
+        bool old = i > 0 && compare(wide->row + (i - 1) * stride, end + (j - 1) * stride,
+                                    form_arg) > 0;
         const uint64_t *from = old ? wide->row + --i * stride : end + --j * stride;
         memcpy(wide->row + (to - 1) * stride, from, size);
     }
@@ -252,10 +267,16 @@ void trail_settle(const struct trail_form *form, struct trail *trail)
     if (!trail_is_wide(*trail) || trail_wide(*trail)->sorted == trail_wide(*trail)->len) {
         return;
     }
-    merge(form, trail_wide(*trail));
-    add_up(form, trail_wide(*trail));
-    if (trail_wide(*trail)->len == 0) {
+    struct trail_wide *wide = trail_wide(*trail);
+    if (wide->nets != NULL) {
+        trail_nets_count(form, wide);
+    }
+    merge(form, wide);
+    add_up(form, wide);
+    if (wide->len == 0) {
         trail_free(form, trail);
+    } else if (wide->nets != NULL) {
+        trail_nets_settled(form, wide);
     }
 }
 
@@ -293,15 +314,30 @@ static bool add_to_equal(const struct trail_form *form, struct trail *trail, uin
     return false;
 }
 
+/* What came last to a long trail was of a later iteration: that of an earlier round. */
+static bool is_behind(const struct trail_form *form, struct trail trail, uint32_t iteration)
+{
+    if (!trail_is_wide(trail) || trail_wide(trail)->nets == NULL) {
+        return false;
+    }
+    const struct trail_wide *wide = trail_wide(trail);
+    return wide->len > wide->sorted &&
+           (uint32_t)wide->row[(wide->len - 1) * trail_stride(form)] > iteration;
+}
+
 static void add_wide(const struct trail_form *form, struct trail *trail, uint64_t head,
                      int64_t diff, const uint64_t *values)
 {
+    if (is_behind(form, *trail, (uint32_t)head)) {
+        trail_settle(form, trail);
+    }
     if (trail_is_empty(*trail)) {
         trail->word = (uintptr_t)resize(form, NULL, 1) + 2;
     }
     struct trail_wide *wide = trail_wide(*trail);
     wide->net = trail_plus(wide->net, diff);
-    if (wide->len > 0 && wide->len <= WIDE_SCAN && add_to_equal(form, trail, head, diff, values)) {
+    if (wide->len > 0 && wide->len <= WIDE_SCAN && wide->nets == NULL &&
+        add_to_equal(form, trail, head, diff, values)) {
         return;
     }
     if (wide->len == wide->cap) {
@@ -376,6 +412,9 @@ void trail_free(const struct trail_form *form, struct trail *trail)
         struct trail_wide *wide = trail_wide(*trail);
         for (uint32_t i = 0; i < wide->len; i++) {
             release_value(form, wide->row + i * trail_stride(form));
+        }
+        if (wide->nets != NULL) {
+            trail_nets_free(form, wide);
         }
         pool_free(form->pool, wide, wide_bytes(form, wide->cap));
     } else if (trail->word % 2 == 0 && trail->word != 0) {

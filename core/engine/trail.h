@@ -40,13 +40,29 @@ struct trail_narrow {
 };
 
 /*
- * Entries of 2 + words words: nulls << 32 | iteration, diff, values. The first `sorted` are in the
- * order of their values, NULLs and iterations, each combination once; those behind came later.
+ * Entries of 2 + words words: nulls << 32 | iteration, diff, values. The first `sorted` are in
+ * order, each combination once; those behind came later. The order is that of their values, NULLs
+ * and iterations; of a trail with nets that of their iterations first, and those behind are in the
+ * order of their iterations too.
  */
 struct trail_wide {
     uint32_t len, cap, sorted, pad;
     int64_t net; /* sum of all diffs, modulo 2^64 */
+    struct trail_nets *nets; /* of a long one whose sums were asked for */
     uint64_t row[];
+};
+
+/*
+ * What the values of a long trail come to through one iteration. To ask for the next iteration then
+ * costs what lies between the two and how many values there are, not how many entries: a key that
+ * changes at each of n iterations is not gone through n times.
+ */
+struct trail_nets {
+    uint32_t through;       /* the iteration */
+    uint32_t sorted, fresh; /* entries that count: of the sorted ones, of those behind */
+    uint32_t len, cap;
+    uint32_t pad;
+    uint64_t row[];         /* like entries of iteration 0, in order; no diff is 0 */
 };
 
 /* What the trails of one kind have in common. */
@@ -165,6 +181,34 @@ void trail_add(const struct trail_form *form, struct trail *trail, uint32_t null
                uint32_t iteration, int64_t diff, const uint64_t *values);
 /* Everything in order, each value and iteration once. */
 void trail_settle(const struct trail_form *form, struct trail *trail);
+
+/* The values of a trail and what their diffs through an iteration come to, one after the other. */
+struct trail_sums {
+    const struct trail_form *form;
+    const struct trail *trail;
+    const struct trail_nets *nets; /* or NULL */
+    uint32_t iteration;
+    uint32_t at, len;
+    uint32_t cost;            /* entries and values that are gone through, about */
+    uint32_t next;            /* at the end: the least later iteration with an entry, UINT32_MAX */
+    struct trail_entry value; /* diff: the sum, which may be 0 */
+};
+
+/* Settles the trail, which must not change until the end. */
+void trail_sums(const struct trail_form *form, struct trail *trail, uint32_t iteration,
+                struct trail_sums *sums);
+bool trail_sums_next(struct trail_sums *sums);
+
+/* Of trail.c and trail_sums.c. */
+int trail_compare_values(const struct trail_form *form, const uint64_t *a, const uint64_t *b);
+/* By iteration, then NULLs, then value; arg: the form. */
+int trail_compare_long(const void *a, const void *b, void *arg);
+/* Counts what came through the iteration of the nets; before entries are put in order. */
+void trail_nets_count(const struct trail_form *form, struct trail_wide *wide);
+/* Finds the place in the entries again, which are all in order. */
+void trail_nets_settled(const struct trail_form *form, struct trail_wide *wide);
+void trail_nets_free(const struct trail_form *form, struct trail_wide *wide);
+
 /* It is empty then. */
 void trail_free(const struct trail_form *form, struct trail *trail);
 

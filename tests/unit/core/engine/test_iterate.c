@@ -127,6 +127,31 @@ static uint32_t chained(struct plan *p)
     return one_body(p, variable, plan_unary(p, PLAN_DISTINCT, body));
 }
 
+/*
+ * Rows that are there in every other iteration: what is not there comes, what is there goes. More
+ * iterations than a short trail has entries. What is left depends on the number of a node.
+ */
+static uint32_t oscillate(struct plan *p)
+{
+    uint32_t variable = plan_variable(p, pair_kinds, 1);
+    uint32_t nodes = plan_unary(p, PLAN_DISTINCT, all_of(p, EDGES, col0, 1));
+    uint32_t taken = plan_unary(p, PLAN_NEGATE, plan_unary(p, PLAN_DISTINCT, variable));
+    uint32_t body = plan_unary(p, PLAN_THRESHOLD, plan_union(p, nodes, taken));
+    return plan_leave(p, plan_fixpoint(p, &variable, &body, 1, 601, false), 0);
+}
+
+/* The same by nodes: the highest end of each node's edges that is not there, as a row. */
+static uint32_t oscillate_rows(struct plan *p)
+{
+    uint32_t variable = plan_variable(p, pair_kinds, 2);
+    struct plan_agg max = {.func = AGG_MAX, .arg = 1};
+    uint32_t edges = plan_unary(p, PLAN_DISTINCT, all_of(p, EDGES, both, 2));
+    uint32_t taken = plan_unary(p, PLAN_NEGATE, variable);
+    uint32_t left = plan_unary(p, PLAN_THRESHOLD, plan_union(p, edges, taken));
+    uint32_t body = plan_reduce(p, left, col0, 1, &max, 1);
+    return plan_leave(p, plan_fixpoint(p, &variable, &body, 1, 602, false), 0);
+}
+
 static struct plan *make_plan(void *arg)
 {
     const struct run *run = arg;
@@ -378,6 +403,20 @@ GRAPHS(test_parity_next, parity_next)
 GRAPHS(test_parity_same, parity_same)
 GRAPHS(test_closure, closure)
 GRAPHS(test_chained, chained)
+
+static void test_oscillate(void)
+{
+    for (uint32_t workers = 1; workers <= 2; workers++) {
+        run_case(oscillate, workers, workers, false);
+    }
+}
+
+static void test_oscillate_rows(void)
+{
+    for (uint32_t workers = 1; workers <= 2; workers++) {
+        run_case(oscillate_rows, workers, workers, false);
+    }
+}
 
 /* ---- much at once ---------------------------------------------------------------------------- */
 
@@ -690,6 +729,69 @@ static void run_trail_model(uint64_t seed, uint32_t words, bool narrow)
     trail_run_free(run);
 }
 
+enum { SUMS_VALUES = 20, SUMS_ITERATIONS = 120, SUMS_ROUNDS = 30 };
+
+typedef int64_t sums_model[SUMS_VALUES][SUMS_ITERATIONS];
+
+/* What a trail says of an iteration is what the entries through it come to. */
+static void check_sums(struct trail_run *run, sums_model model, uint64_t first, uint32_t iteration)
+{
+    int64_t want[SUMS_VALUES] = {0};
+    uint32_t next = UINT32_MAX;
+    for (uint32_t v = 0; v < SUMS_VALUES; v++) {
+        for (uint32_t t = 0; t < SUMS_ITERATIONS; t++) {
+            want[v] += t <= iteration ? model[v][t] : 0;
+            next = t > iteration && model[v][t] != 0 && t < next ? t : next;
+        }
+    }
+    struct trail_sums sums;
+    trail_sums(&run->form, &run->trail, iteration, &sums);
+    while (trail_sums_next(&sums)) {
+        uint64_t v = sums.value.values[0] - first;
+        CU_ASSERT_FATAL(v < SUMS_VALUES);
+        CU_ASSERT_EQUAL(sums.value.diff, want[v]);
+        want[v] = 0;
+    }
+    for (uint32_t v = 0; v < SUMS_VALUES; v++) {
+        CU_ASSERT_EQUAL(want[v], 0);
+    }
+    CU_ASSERT_EQUAL(sums.next, next);
+}
+
+/* Rounds as of a recursion: what changes comes at the iteration that is looked at. Values narrow
+ * or wide; a value that is there more often than not, or hardly ever. */
+static void run_sums(uint64_t seed, bool wide)
+{
+    struct rng rng = {seed};
+    struct trail_run *run = trail_run_new(1);
+    uint64_t first = wide ? 1ULL << 40 : 7;
+    sums_model model = {{0}};
+    for (int round = 0; round < SUMS_ROUNDS; round++) {
+        bool ends = round == SUMS_ROUNDS - 1;
+        uint64_t step = ends ? 1 : 1 + rng_below(&rng, 20);
+        for (uint64_t t = 0; t < SUMS_ITERATIONS; t += ends ? 1 : 1 + rng_below(&rng, step)) {
+            uint64_t changes = ends ? SUMS_VALUES : rng_below(&rng, rng_below(&rng, 2) ? 40 : 3);
+            for (uint64_t i = 0; i < changes; i++) {
+                uint64_t v = ends ? i : rng_below(&rng, SUMS_VALUES);
+                bool back = ends || rng_below(&rng, 4) == 0;
+                int64_t diff = back ? -model[v][t] : (int64_t)rng_below(&rng, 3) - 1;
+                uint64_t value = first + v;
+                model[v][t] += diff;
+                trail_add(&run->form, &run->trail, 0, (uint32_t)t, diff, &value);
+            }
+            check_sums(run, model, first, (uint32_t)t);
+        }
+    }
+    trail_run_free(run);
+}
+
+static void test_trail_sums(void)
+{
+    for (uint64_t seed = 1; seed <= test_scaled(20); seed++) {
+        run_sums(seed, seed % 2 == 0);
+    }
+}
+
 static void test_trail_model(void)
 {
     for (uint64_t seed = 1; seed <= test_scaled(200); seed++) {
@@ -699,6 +801,8 @@ static void test_trail_model(void)
 
 static const struct test_case cases[] = {
     {"trail", test_trail},     {"trail_model", test_trail_model},
+    {"trail_sums", test_trail_sums}, {"oscillate", test_oscillate},
+    {"oscillate_rows", test_oscillate_rows},
     {"reach", test_reach},     {"distance", test_distance}, {"component", test_component},
     {"parity_next", test_parity_next}, {"parity_same", test_parity_same},
     {"closure", test_closure}, {"chained", test_chained}, {"endless", test_endless},
