@@ -277,12 +277,13 @@ static bool join_row(struct op *op)
         return false;
     }
     uint64_t *cell = find_cell(join, i);
-    struct trail others = cell != NULL ? *trail_of(join, cell, 1 - block->port) : (struct trail){0};
-    uint32_t len = trail_len(others);
+    const struct trail_form *form = &join->form[1 - block->port];
+    struct trail *others = cell != NULL ? trail_of(join, cell, 1 - block->port) : NULL;
+    uint32_t len = others != NULL ? trail_matches(form, others, join->iteration) : 0;
     ASSERT(join->match <= len); /* that side has not changed since the last step */
     while (join->match < len) {
         struct trail_entry entry;
-        trail_at(&join->form[1 - block->port], &others, join->match++, &entry);
+        trail_match(form, others, join->match++, &entry);
         put_match(op, &entry, diff);
         if (join->later_len >= LATER_MAX) {
             emit_later(op);

@@ -199,6 +199,15 @@ void trail_sums(const struct trail_form *form, struct trail *trail, uint32_t ite
                 struct trail_sums *sums);
 bool trail_sums_next(struct trail_sums *sums);
 
+/*
+ * What a row of this iteration meets in a trail: rows whose entries through it are as many as they
+ * come to (iteration 0 or their own), and all later entries. How many, then each of them; the trail
+ * must not change in between.
+ */
+uint32_t trail_matches(const struct trail_form *form, struct trail *trail, uint32_t iteration);
+void trail_match(const struct trail_form *form, const struct trail *trail, uint32_t i,
+                 struct trail_entry *out);
+
 /* Of trail.c and trail_sums.c. */
 int trail_compare_values(const struct trail_form *form, const uint64_t *a, const uint64_t *b);
 /* By iteration, then NULLs, then value; arg: the form. */

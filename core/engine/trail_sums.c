@@ -220,29 +220,54 @@ static void seek_back(const struct trail_form *form, struct trail_wide *wide, ui
     wide->nets->sorted = to;
 }
 
+/* Long, and worth it: a value has many entries, or they take each other back. */
+static bool has_nets(const struct trail_form *form, struct trail trail)
+{
+    if (!trail_is_wide(trail)) {
+        return false;
+    }
+    const struct trail_wide *wide = trail_wide(trail);
+    bool few = form->words == 0 || (wide->net <= wide->len / 2 && -wide->net <= wide->len / 2);
+    return wide->nets != NULL || (wide->len >= LONG && few);
+}
+
+/* Returns how many entries were counted for it; the trail may be empty then. */
+static uint32_t seek(const struct trail_form *form, struct trail *trail, uint32_t iteration)
+{
+    struct trail_wide *wide = trail_wide(*trail);
+    if (wide->nets == NULL) {
+        trail_settle(form, trail);
+        if (trail_is_empty(*trail)) {
+            return 0;
+        }
+        start_nets(form, wide);
+    }
+    uint32_t counted = wide->nets->sorted + wide->nets->fresh;
+    if (iteration < wide->nets->through) {
+        trail_settle(form, trail);
+        if (trail_is_empty(*trail)) {
+            return 0;
+        }
+        seek_back(form, wide, iteration);
+    } else {
+        seek_forward(form, wide, iteration);
+    }
+    wide->nets->through = iteration;
+    uint32_t now = wide->nets->sorted + wide->nets->fresh;
+    return now > counted ? now - counted : counted - now;
+}
+
 /* The nets through an iteration, and the next iteration with an entry. */
 static void sums_of_nets(struct trail_sums *sums, struct trail *trail)
 {
     const struct trail_form *form = sums->form;
-    struct trail_wide *wide = trail_wide(*trail);
-    if (wide->nets == NULL) {
-        start_nets(form, wide);
-    }
-    uint32_t counted = wide->nets->sorted + wide->nets->fresh;
-    if (sums->iteration < wide->nets->through) {
-        trail_settle(form, trail);
-        if (trail_is_empty(*trail)) {
-            return;
-        }
-        seek_back(form, wide, sums->iteration);
-    } else {
-        seek_forward(form, wide, sums->iteration);
-    }
-    struct trail_nets *nets = wide->nets;
     size_t stride = trail_stride(form);
-    uint32_t now = nets->sorted + nets->fresh;
-    sums->cost = nets->len + (now > counted ? now - counted : counted - now);
-    nets->through = sums->iteration;
+    sums->cost = seek(form, trail, sums->iteration);
+    if (trail_is_empty(*trail)) {
+        return;
+    }
+    const struct trail_wide *wide = trail_wide(*trail);
+    const struct trail_nets *nets = wide->nets;
     if (nets->sorted < wide->sorted) {
         sums->next = (uint32_t)wide->row[nets->sorted * stride];
     }
@@ -252,6 +277,39 @@ static void sums_of_nets(struct trail_sums *sums, struct trail *trail)
     }
     sums->nets = nets;
     sums->len = nets->len;
+    sums->cost += nets->len;
+}
+
+uint32_t trail_matches(const struct trail_form *form, struct trail *trail, uint32_t iteration)
+{
+    if (!has_nets(form, *trail)) {
+        return trail_len(*trail);
+    }
+    seek(form, trail, iteration);
+    if (trail_is_empty(*trail)) {
+        return 0;
+    }
+    const struct trail_wide *wide = trail_wide(*trail);
+    return wide->nets->len + wide->len - wide->nets->sorted - wide->nets->fresh;
+}
+
+void trail_match(const struct trail_form *form, const struct trail *trail, uint32_t i,
+                 struct trail_entry *out)
+{
+    const struct trail_wide *wide = trail_is_wide(*trail) ? trail_wide(*trail) : NULL;
+    if (wide == NULL || wide->nets == NULL) {
+        trail_at(form, trail, i, out);
+        return;
+    }
+    const struct trail_nets *nets = wide->nets;
+    if (i < nets->len) {
+        const uint64_t *row = nets->row + i * trail_stride(form);
+        *out = (struct trail_entry){.nulls = (uint32_t)(row[0] >> 32), .diff = (int64_t)row[1],
+                                    .values = row + 2};
+        return;
+    }
+    uint32_t later = nets->sorted + i - nets->len;
+    trail_at(form, trail, later < wide->sorted ? later : later + nets->fresh, out);
 }
 
 /* ---- all trails ------------------------------------------------------------------------------ */
@@ -265,15 +323,12 @@ void trail_sums(const struct trail_form *form, struct trail *trail, uint32_t ite
     sums->iteration = iteration;
     sums->at = sums->len = sums->cost = 0;
     sums->next = UINT32_MAX;
-    bool has_nets = trail_is_wide(*trail) && trail_wide(*trail)->nets != NULL;
-    if (!has_nets) {
-        trail_settle(form, trail);
-    }
-    if (has_nets || (trail_is_wide(*trail) && trail_wide(*trail)->len >= LONG)) {
+    if (has_nets(form, *trail)) {
         sums_of_nets(sums, trail);
-    } else {
-        sums->len = sums->cost = trail_len(*trail);
+        return;
     }
+    trail_settle(form, trail);
+    sums->len = sums->cost = trail_len(*trail);
 }
 
 bool trail_sums_next(struct trail_sums *sums)

@@ -17,21 +17,20 @@
  * What PostgreSQL refuses itself is refused before, with its words: find_reference walks the parse
  * tree as its checkWellFormedRecursion does.
  *
- * Without a limit of its own a recursion ends with an error: one that never ends is easily written.
- * The mutual form ends sooner. Its rows may come and go, each looked at in all its iterations
- * again: what that takes goes with their square. PostgreSQL's steps only add, and name no limit.
+ * Without a limit of its own a recursion ends with an error after ITERATIONS_MAX: one that never
+ * ends is easily written.
  */
 #include "ctrl/adapter/sql/sql_internal.h"
 
 #include "ctrl/adapter/sql/typing.h"
 
-enum { ITERATIONS_MAX = 100000, MUTUAL_ITERATIONS_MAX = 10000 };
+enum { ITERATIONS_MAX = 100000 };
 
-static struct recursion *new_recursion(struct az *az, uint32_t len, uint64_t limit)
+static struct recursion *new_recursion(struct az *az, uint32_t len)
 {
-    ASSERT(len > 0 && limit > 0);
+    ASSERT(len > 0);
     struct recursion *r = ARENA_NEW(az->arena, struct recursion);
-    *r = (struct recursion){.len = len, .limit = limit, .limit_error = true};
+    *r = (struct recursion){.len = len, .limit = ITERATIONS_MAX, .limit_error = true};
     return r;
 }
 
@@ -465,7 +464,7 @@ static err_t recursive_query(struct az *az, const PgQuery__CommonTableExpr *def,
     TRY(seed_of(az, s, parent, hide, &seed_query, &locations));
     struct rel *seed = az_query_rel(az, &seed_query), *step = NULL;
     TRY(check_alone(az, def, seed));
-    struct recursion *r = new_recursion(az, 1, ITERATIONS_MAX);
+    struct recursion *r = new_recursion(az, 1);
     struct rel *variable = rel_variable(az->arena, r, 0, seed->types, seed->cols_len);
     const char **names = arena_memdup(az->arena, seed_query.names,
                                       seed_query.cols_len * sizeof(names[0]));
@@ -709,7 +708,7 @@ static err_t mutual(struct az *az, const PgQuery__WithClause *with, struct scope
                       "WITH MUTUALLY RECURSIVE has %zu queries, at most %d are supported",
                       with->n_ctes, PLAN_INPUTS_MAX);
     }
-    struct recursion *r = new_recursion(az, n, MUTUAL_ITERATIONS_MAX);
+    struct recursion *r = new_recursion(az, n);
     struct cte **ctes = ARENA_ARRAY(az->arena, struct cte *, n);
     struct rel **variables = ARENA_ARRAY(az->arena, struct rel *, n);
     struct rel **bodies = ARENA_ARRAY(az->arena, struct rel *, n);

@@ -152,6 +152,17 @@ static uint32_t oscillate_rows(struct plan *p)
     return plan_leave(p, plan_fixpoint(p, &variable, &body, 1, 602, false), 0);
 }
 
+/* The same, and whatever is there meets itself by number. */
+static uint32_t oscillate_pairs(struct plan *p)
+{
+    uint32_t variable = plan_variable(p, pair_kinds, 1);
+    uint32_t nodes = plan_unary(p, PLAN_DISTINCT, all_of(p, EDGES, col0, 1));
+    uint32_t twice = plan_join(p, PLAN_JOIN_INNER, variable, variable, col0, col0, 1, false);
+    uint32_t taken = plan_unary(p, PLAN_NEGATE, all_of(p, twice, col0, 1));
+    uint32_t body = plan_unary(p, PLAN_THRESHOLD, plan_union(p, nodes, taken));
+    return plan_leave(p, plan_fixpoint(p, &variable, &body, 1, 301, false), 0);
+}
+
 static struct plan *make_plan(void *arg)
 {
     const struct run *run = arg;
@@ -415,6 +426,13 @@ static void test_oscillate_rows(void)
 {
     for (uint32_t workers = 1; workers <= 2; workers++) {
         run_case(oscillate_rows, workers, workers, false);
+    }
+}
+
+static void test_oscillate_pairs(void)
+{
+    for (uint32_t workers = 1; workers <= 2; workers++) {
+        run_case(oscillate_pairs, workers, workers, false);
     }
 }
 
@@ -802,7 +820,7 @@ static void test_trail_model(void)
 static const struct test_case cases[] = {
     {"trail", test_trail},     {"trail_model", test_trail_model},
     {"trail_sums", test_trail_sums}, {"oscillate", test_oscillate},
-    {"oscillate_rows", test_oscillate_rows},
+    {"oscillate_rows", test_oscillate_rows}, {"oscillate_pairs", test_oscillate_pairs},
     {"reach", test_reach},     {"distance", test_distance}, {"component", test_component},
     {"parity_next", test_parity_next}, {"parity_same", test_parity_same},
     {"closure", test_closure}, {"chained", test_chained}, {"endless", test_endless},

@@ -222,7 +222,7 @@ static void recursion(void)
          "q), q (n int) as (select n + 1 from p) select p.n from p, q where p.n = q.n",
          "InnerJoin", "Leave", "Fixpoint", "limit=7\n");
     PLAN(MUTUAL "p (n int) as (select 1 except select n from p) select n from p", "Fixpoint",
-         "limit=10000 (error)");
+         "limit=100000 (error)");
     PLAN("select * from t where a in (" MUTUAL "p (n int) as (select 1 union select n + 1 from p "
          "where n < 3) select n from p)",
          "Join", "Leave");
