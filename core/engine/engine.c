@@ -13,7 +13,7 @@
  * Runs on the engine's thread only; never re-entered by engine_step.
  */
 #include "core/base/log.h"
-#include "core/engine/engine_internal.h"
+#include "core/engine/clock.h"
 
 /* ---- fuel ------------------------------------------------------------------------------------ */
 
@@ -154,6 +154,7 @@ static void dataflow_free(struct dataflow *dataflow)
     free(dataflow->ops);
     free(dataflow->sources);
     free(dataflow->active);
+    free(dataflow->wanted);
     err_free(dataflow->failed);
     plan_free(dataflow->plan);
     free(dataflow);
@@ -238,6 +239,7 @@ void engine_free(struct engine *engine)
     engine->stepping = false;
     reap(engine);
     engine_exchange_free(engine);
+    ASSERT(engine->clocks == 0);
     u64map_free(&engine->indexes);
     u64map_free(&engine->exports);
     for (size_t i = 0; i < engine->answers_len; i++) {
@@ -479,6 +481,11 @@ static struct dataflow *render(struct engine *engine, struct plan *plan, const u
     dataflow->plan = plan;
     dataflow->id = plan->id;
     dataflow->as_of = plan->as_of;
+    dataflow->given = plan->as_of + 1;
+    dataflow->alarm = FRONTIER_EMPTY;
+    if (engine->config.workers > 1) {
+        dataflow->wanted = mem_zalloc(engine->config.workers * sizeof(bool));
+    }
     uint64_t limit = engine->config.memory_limit; /* the smaller one, of those there are */
     dataflow->memory_limit = plan->memory_limit > 0 && (limit == 0 || plan->memory_limit < limit)
                                  ? plan->memory_limit
@@ -654,6 +661,7 @@ static void run_op(struct op *op)
     struct dataflow *dataflow = op->dataflow;
     dataflow->active[op->index / 64] &= ~(1ULL << (op->index % 64));
     op->engine->longest = 0;
+    op->engine->visits++;
     if (op->class->work(op)) {
         dataflow->active[op->index / 64] |= 1ULL << (op->index % 64);
     }
@@ -703,7 +711,8 @@ static void run_dataflow(struct dataflow *dataflow)
     engine->ready_last = engine->ready_first == NULL ? NULL : engine->ready_last;
     dataflow->queued = true; /* activations from within need not queue it */
     uint32_t from = dataflow->behind;
-    bool doomed = false;
+    bool doomed = dataflow->dropped && dataflow->importers == 0;
+    engine->visits++;
     dataflow->behind = 0;
     while (!engine->exhausted) {
         doomed = dataflow->dropped && dataflow->importers == 0;
@@ -722,6 +731,8 @@ static void run_dataflow(struct dataflow *dataflow)
         give_up(dataflow);
     } else if (!doomed && next_active(dataflow, 0) != NULL) {
         op_activate(next_active(dataflow, 0));
+    } else if (!doomed) {
+        clock_settle(dataflow);
     }
 }
 
@@ -802,6 +813,7 @@ void op_export_report(struct op *op, uint64_t export_id, uint64_t frontier)
 {
     ASSERT(frontier >= op->dataflow->as_of);
     struct engine *engine = op->engine;
+    op->dataflow->reported = true;
     if (op_export_live(op, export_id)) {
         engine->config.host->frontier(engine->config.ctx, export_id, frontier);
     }

@@ -37,6 +37,10 @@ struct engine_host {
     void (*commit)(void *ctx, uint32_t dest, struct engine_block *block);
     /* An export's frontier on this worker moved: absolute, monotone, first >= as_of. */
     void (*frontier)(void *ctx, uint64_t export_id, uint64_t upper);
+    /* From now on, until frontier is called again, the export is complete as far as the clocks and
+     * indexes its dataflow reads: see engine_clock_new. changed: updates came since it was said
+     * last. May be NULL. */
+    void (*follows)(void *ctx, uint64_t export_id, bool changed);
     /* Changes of a subscribe export on this worker with lower <= time < upper; successive calls
      * abut. With upper == lower: a part of what the next call with upper > lower completes, whose
      * times may lie up to there. What belongs together is consolidated, in no order, each call of
@@ -109,6 +113,27 @@ void engine_rows_free(struct chunk *rows);
 void engine_input_rows(struct engine *engine, uint64_t dataflow_id, uint32_t source_index,
                        uint32_t part, uint64_t lower, uint64_t upper, struct chunk *ok,
                        struct chunk *err);
+/*
+ * Progress shared by sources: what one part of a collection gives to all dataflows in step with
+ * it. A dataflow whose inputs all follow clocks and which has nothing to do is not touched when
+ * they only move: however many there are, that costs nothing (head of clock.c).
+ */
+struct engine_clock;
+/* Everything below upper has been given to those who will join. Freed before the engine. */
+struct engine_clock *engine_clock_new(struct engine *engine, uint64_t upper);
+/* Those who follow it stay where they are, and are given more by engine_input. NULL is allowed. */
+void engine_clock_free(struct engine_clock *clock);
+/* A part of a source that has been given everything below the clock's upper, and no more, follows
+ * it from now on. Unknown dataflows are ignored. */
+void engine_clock_join(struct engine_clock *clock, uint64_t dataflow_id, uint32_t source_index,
+                       uint32_t part);
+/* As engine_input_rows with lower = the clock's upper, for all followers. Not from a callback. */
+void engine_clock_input(struct engine_clock *clock, uint64_t upper, struct chunk *ok,
+                        struct chunk *err);
+/* How often dataflows, operators and followers of clocks were touched: what must not grow with what
+ * is idle. */
+uint64_t engine_visits(const struct engine *engine);
+
 /* A payload another worker's engine sent. Malformed: ERR_PROTOCOL, nothing changed. Payloads for
  * dataflows not yet created here are kept until they are. */
 err_t engine_receive(struct engine *engine, uint32_t from, const void *payload, size_t len);

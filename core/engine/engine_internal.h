@@ -74,6 +74,9 @@ struct op_class {
     void (*release)(struct op *op);
 };
 
+/* Whose progress comes from outside of the dataflow. */
+enum op_origin { OP_INNER, OP_SOURCE, OP_IMPORT };
+
 /* One operator of a rendered dataflow; lives in its dataflow's array and never moves. */
 struct op {
     const struct op_class *class;
@@ -94,6 +97,10 @@ struct op {
     uint32_t rows_sized;            /* rows of ok when its bytes were last looked at */
     uint64_t early_rows;            /* at least so many in the ports lie at the frontier */
     void *state;
+    enum op_origin origin;
+    /* A time at or before the first one at which it puts something out by itself; FRONTIER_EMPTY:
+     * there is none. NULL: never. */
+    uint64_t (*due)(const struct op *op);
     struct account account;         /* of the operator's state */
     uint64_t arranged_rows;
     uint64_t rows_in, rows_out, batches, schedules, busy_ns;
@@ -118,6 +125,17 @@ struct dataflow {
     err_t failed;        /* first reason to give up */
     uint64_t *active;    /* a bit per operator */
     uint32_t behind;     /* the next turn begins with an operator from here on, if one is active */
+    /* Of rest: see clock.c. */
+    bool rests;          /* ticks do not reach it */
+    bool clocked;        /* all its inputs follow clocks */
+    bool reported;       /* an export's frontier was, since the host heard that it follows */
+    bool wants;          /* the other workers have been asked to keep it awake */
+    bool *wanted;        /* [workers]: who asked for it; NULL: there is no other worker */
+    uint32_t wanted_by;  /* how many did */
+    uint32_t dependents; /* imports of its indexes whose dataflows are awake */
+    uint64_t given;      /* all updates given to it are earlier; at least as_of + 1 */
+    uint64_t given_told; /* the same, when the host heard that it follows */
+    uint64_t alarm;      /* the least that was set and has not rung */
     struct dataflow *ready_next;
     struct account account;
 };
@@ -146,6 +164,8 @@ struct engine {
     struct dataflow *ready_first, *ready_last;
     struct dataflow **doomed; /* dropped, to be freed outside of a step */
     size_t doomed_len, doomed_cap;
+    uint32_t clocks;      /* there are */
+    uint64_t visits;      /* of dataflows, operators and clocks' followers */
     struct answer *answers; /* peeks to answer with an error in the next step */
     size_t answers_len, answers_cap;
     struct buf *out;       /* per worker: records to send */
@@ -184,6 +204,14 @@ static inline bool fuel_spend(struct engine *engine, uint32_t n)
 /* ---- operators' common part (op.c) ----------------------------------------------------------- */
 
 void op_activate(struct op *op);
+/* It is looked at in the next step, also with nothing to do. */
+void dataflow_queue(struct dataflow *dataflow);
+/* An update of this time was given to the dataflow: it may not rest before its exports have it. */
+static inline void note_given(struct dataflow *dataflow, uint64_t time)
+{
+    ASSERT(time < FRONTIER_EMPTY);
+    dataflow->given = time >= dataflow->given ? time + 1 : dataflow->given;
+}
 /* Output builders, created on first use. */
 struct batch_builder *op_ok(struct op *op);
 struct batch_builder *op_err(struct op *op);
@@ -328,6 +356,8 @@ void engine_exchange_push(struct op *op, uint32_t port, struct chunk *chunk, boo
 void engine_exchange_frontier(struct op *op, uint32_t port, uint64_t frontier);
 /* Between the workers of a scope: op is its fixpoint. */
 void engine_exchange_vote(struct op *op, uint32_t dest, uint64_t time, bool changes);
+/* Tells the other workers that this one needs the dataflow awake there, or does not any more. */
+void engine_exchange_want(struct dataflow *dataflow, bool wanted);
 /* Announces moved frontiers and sends everything. */
 void engine_exchange_flush(struct engine *engine);
 /* The dataflow of an id that lives here, or NULL. */
@@ -402,6 +432,10 @@ void arranged_release(struct op *of, const void *holder);
 struct op *import_index(const struct op *import);
 /* It will scan what the index has below its upper, when that is complete; it gave nothing yet. */
 void import_begin(struct op *import);
+/* It has the index's content, and only follows. */
+bool import_is_done(const struct op *import);
+/* It needs the index's frontier no more, until its dataflow is awake again. */
+void import_rest(struct op *import);
 
 /* ---- index.c --------------------------------------------------------------------------------- */
 

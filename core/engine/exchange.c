@@ -12,7 +12,7 @@
  * record is for the past (ignored), for now, or for one to come (kept).
  */
 #include "core/base/hash.h"
-#include "core/engine/engine_internal.h"
+#include "core/engine/clock.h"
 
 enum record_kind {
     RECORD_DATA = 1,
@@ -20,6 +20,7 @@ enum record_kind {
     RECORD_FRONTIER,
     RECORD_END,
     RECORD_VOTE, /* of a recursion (op_iterate.c): channel: operator * 2 + changes; value: time */
+    RECORD_WANT, /* a dataflow has to be awake (clock.c): channel: 1, 0: not any more; value: 0 */
 };
 
 struct record {
@@ -413,6 +414,16 @@ void engine_exchange_vote(struct op *op, uint32_t dest, uint64_t time, bool chan
     append_record(op->engine, dest, RECORD_VOTE, op->dataflow->id, op->index * 2 + changes, time);
 }
 
+void engine_exchange_want(struct dataflow *dataflow, bool wanted)
+{
+    struct engine *engine = dataflow->engine;
+    for (uint32_t w = 0; w < engine->config.workers; w++) {
+        if (w != engine->config.worker) {
+            append_record(engine, w, RECORD_WANT, dataflow->id, wanted, 0);
+        }
+    }
+}
+
 /* After all data of the step, in the same payloads: that order is what a frontier record means. */
 void engine_exchange_flush(struct engine *engine)
 {
@@ -480,6 +491,16 @@ static err_t check_vote(struct dataflow *dataflow, struct arrival *arrival)
     return ERR_OK;
 }
 
+static err_t check_want(struct dataflow *dataflow, struct arrival *arrival)
+{
+    if (arrival->record.channel > 1 || arrival->record.value != 0) {
+        return err_new(ERR_PROTOCOL, "a wish %u for %llu", arrival->record.channel,
+                       (unsigned long long)arrival->record.value);
+    }
+    arrival->op = &dataflow->ops[0]; /* it concerns all of them */
+    return ERR_OK;
+}
+
 /*
  * A record for a live dataflow: nothing is changed except the port's payload_seen, a mark. A
  * channel has at most one frontier record per payload and no data after it; a time before the
@@ -492,6 +513,9 @@ static err_t check_live(struct dataflow *dataflow, uint32_t from, uint64_t paylo
     bool err = record->kind == RECORD_ERRORS;
     if (record->kind == RECORD_VOTE) {
         return check_vote(dataflow, arrival);
+    }
+    if (record->kind == RECORD_WANT) {
+        return check_want(dataflow, arrival);
     }
     TRY(find_channel(dataflow, record->channel, err, &arrival->op));
     struct port *port = &arrival->op->ports[record->channel % 2];
@@ -523,7 +547,8 @@ static err_t check_live(struct dataflow *dataflow, uint32_t from, uint64_t paylo
 static err_t check_pending(const struct record *record, const void *data, struct engine *engine)
 {
     if (engine->pending_bytes + record->value > PENDING_BYTES_MAX &&
-        record->kind != RECORD_FRONTIER && record->kind != RECORD_VOTE) {
+        record->kind != RECORD_FRONTIER && record->kind != RECORD_VOTE &&
+        record->kind != RECORD_WANT) {
         return err_new(ERR_LIMIT, "too much for dataflows that do not exist yet");
     }
     if (engine->pending_bytes > PENDING_BYTES_MAX) {
@@ -541,7 +566,7 @@ static err_t read_record(struct reader *reader, struct arrival *arrival)
     }
     memcpy(&arrival->record, header, sizeof(arrival->record));
     const struct record *record = &arrival->record;
-    if (record->kind < RECORD_DATA || record->kind > RECORD_VOTE) {
+    if (record->kind < RECORD_DATA || record->kind > RECORD_WANT) {
         return err_new(ERR_PROTOCOL, "unknown record %u", record->kind);
     }
     if (record->kind == RECORD_DATA || record->kind == RECORD_ERRORS) {
@@ -613,9 +638,14 @@ static void apply(struct engine *engine, uint32_t from, struct arrival *arrival)
         keep(engine, from, arrival);
     } else if (arrival->op != NULL && record->kind == RECORD_VOTE) {
         scope_vote(arrival->op, from, record->value, record->channel % 2 == 1);
+    } else if (arrival->op != NULL && record->kind == RECORD_WANT) {
+        clock_wanted(arrival->op->dataflow, from, record->channel == 1);
     } else if (arrival->op != NULL && record->kind == RECORD_FRONTIER) {
         set_from(arrival->op, record->channel % 2, from, record->value);
     } else if (arrival->chunk != NULL) {
+        if (arrival->op->scope == NULL) { /* its times are the dataflow's */
+            note_given(arrival->op->dataflow, arrival->chunk->time_max);
+        }
         op_port_push(arrival->op, record->channel % 2, arrival->chunk,
                   record->kind == RECORD_ERRORS);
         arrival->chunk = NULL;

@@ -223,13 +223,17 @@ static void finish_pass(struct index_op *index)
     ASSERT(index->intake.open && index->intake.upper > op->frontier);
     op_port_take(op, &op->ports[0], true, index->intake.upper, &errors);
     insert_errors(index, &errors);
+    bool changed = index->intake.list.chunks_len > 0 || errors.chunks_len > 0;
     tell_followers(index, &index->intake.list, false);
     tell_followers(index, &errors, true);
     chunk_list_free(&errors);
     op->frontier = index->intake.upper;
     intake_close(&index->intake);
     for (size_t f = 0; f < index->followers_len; f++) {
-        op_port_set_frontier(index->followers[f], 0, op->frontier);
+        /* One at rest asks when it is awake, unless it was just given something. */
+        if (!index->followers[f]->dataflow->rests || changed) {
+            op_port_set_frontier(index->followers[f], 0, op->frontier);
+        }
         if (f >= index->followers_now) {
             op_activate(index->followers[f]); /* what it was made to scan is there */
         }

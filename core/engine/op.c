@@ -21,10 +21,15 @@
 void op_activate(struct op *op)
 {
     struct dataflow *dataflow = op->dataflow;
-    struct engine *engine = op->engine;
     ASSERT(op->index < dataflow->ops_len);
-    ASSERT((engine->ready_first == NULL) == (engine->ready_last == NULL));
     dataflow->active[op->index / 64] |= 1ULL << (op->index % 64);
+    dataflow_queue(dataflow);
+}
+
+void dataflow_queue(struct dataflow *dataflow)
+{
+    struct engine *engine = dataflow->engine;
+    ASSERT((engine->ready_first == NULL) == (engine->ready_last == NULL));
     if (dataflow->queued || dataflow->ops == NULL) {
         return;
     }

@@ -360,6 +360,7 @@ static bool start_iteration(struct op *op)
 static void start_round(struct scope *scope, uint64_t time)
 {
     scope->time = time;
+    note_given(scope->bindings[0].variable->dataflow, time); /* maybe to another worker */
     scope->now = scope->base;
     scope->phase = STARTING;
 }

@@ -5,7 +5,7 @@
  * Runs on the engine's thread only.
  */
 #include "core/engine/arrange.h"
-#include "core/engine/engine_internal.h"
+#include "core/engine/clock.h"
 
 enum { SLICE_ROWS = 2048 }; /* of a chunk an mfp does at once; a multiple of 64 */
 
@@ -18,23 +18,6 @@ struct mfp_op {
 
 /* ---- source ---------------------------------------------------------------------------------- */
 
-/*
- * A part of the collection: one storage worker's share. Its updates abut: each call starts at
- * upper.
- */
-struct source_part {
-    uint32_t part;
-    uint64_t upper;
-};
-
-/* The source's frontier is the least of its parts', once all have been heard of. */
-struct source {
-    uint32_t parts_expected;
-    struct source_part *parts; /* heard of so far */
-    size_t parts_len, parts_cap;
-    bool *reads; /* a flag a column; NULL until somebody asks, when all users are there */
-};
-
 /* Data was emitted on arrival (source_input); here only the frontier moves. */
 static bool source_work(struct op *op)
 {
@@ -45,7 +28,7 @@ static bool source_work(struct op *op)
     }
     uint64_t frontier = FRONTIER_EMPTY;
     for (size_t i = 0; i < source->parts_len; i++) {
-        uint64_t upper = source->parts[i].upper;
+        uint64_t upper = source_part_upper(&source->parts[i]);
         frontier = upper < frontier ? upper : frontier;
     }
     op_advance(op, frontier > op->frontier ? frontier : op->frontier);
@@ -55,6 +38,7 @@ static bool source_work(struct op *op)
 static void source_release(struct op *op)
 {
     struct source *source = op->state;
+    clock_leave(source);
     free(source->parts);
     free(source->reads);
     free(source);
@@ -86,6 +70,7 @@ void op_make_source(struct op *op, uint32_t parts)
     static const struct op_class class = {"source", source_work, source_release};
     struct source *source = MEM_NEW(struct source);
     source->parts_expected = parts;
+    op->origin = OP_SOURCE;
     op->class = &class;
     op->state = source;
 }
@@ -119,7 +104,7 @@ static err_t check_input(const struct op *op, const struct source_part *part,
     if (part == NULL && source->parts_len >= source->parts_expected) {
         return err_new(ERR_INTERNAL, "a part more than the %u expected", source->parts_expected);
     }
-    if (part != NULL ? lower != part->upper : lower > op->dataflow->as_of) {
+    if (part != NULL ? lower != source_part_upper(part) : lower > op->dataflow->as_of) {
         return err_new(ERR_INTERNAL, "input starts at %llu, leaving a gap or an overlap",
                        (unsigned long long)lower);
     }
@@ -152,9 +137,9 @@ void source_input(struct op *op, uint32_t part_index, uint64_t lower, uint64_t u
     }
     if (part == NULL) {
         part = VEC_PUSH(source, parts);
-        part->part = part_index;
+        *part = (struct source_part){.part = part_index};
     }
-    part->upper = upper;
+    part->upper = upper; /* a clock moves when all that follow it were given this */
     uint64_t as_of = op->dataflow->as_of;
     struct chunk *chunks[2] = {ok != NULL ? chunk_advance(ok, as_of) : NULL,
                                err != NULL ? chunk_advance(err, as_of) : NULL};
@@ -166,6 +151,7 @@ void source_input(struct op *op, uint32_t part_index, uint64_t lower, uint64_t u
             op_fail(op, err_new(ERR_INTERNAL, "input outside of its bounds"));
         } else if (chunks[i] != NULL) {
             op->rows_in += chunks[i]->batch.rows;
+            note_given(op->dataflow, chunks[i]->time_max);
             op_emit(op, chunks[i], i == 1);
         }
     }
@@ -334,6 +320,7 @@ void op_make_negate(struct op *op)
  */
 struct import {
     struct op *index;
+    bool awake; /* a dependent of the index's dataflow */
     bool started;
     bool snapshot; /* somebody wants the rows at the as_of */
     uint64_t upper; /* the scan covers times before, and begins when all of them are in */
@@ -404,6 +391,38 @@ static void start_import(struct op *op)
     }
 }
 
+bool import_is_done(const struct op *op)
+{
+    const struct import *import = op->state;
+    return import->cursor[0].done && import->cursor[1].done;
+}
+
+void import_rest(struct op *op)
+{
+    struct import *import = op->state;
+    struct dataflow *from = import->index->dataflow;
+    if (import->awake) {
+        ASSERT(from->dependents > 0);
+        import->awake = false;
+        from->dependents--;
+        dataflow_queue(from); /* to rest as well, if it may */
+    }
+}
+
+/* An index whose dataflow rested has told its frontier to nobody at rest (index.c). */
+static void import_wake(struct op *op)
+{
+    struct import *import = op->state;
+    if (!import->awake && !op->dataflow->rests) {
+        import->awake = true;
+        import->index->dataflow->dependents++;
+        clock_wake(import->index->dataflow);
+    }
+    uint64_t frontier = index_frontier(import->index);
+    struct port *port = &op->ports[0];
+    port->frontier = frontier > port->frontier ? frontier : port->frontier;
+}
+
 /*
  * First the ok rows are scanned, then the errors, then the follower's queue is passed on for good.
  * Chunks may wait long in the port while a large index is scanned: they are references to the
@@ -412,6 +431,7 @@ static void start_import(struct op *op)
 static bool import_work(struct op *op)
 {
     struct import *import = op->state;
+    import_wake(op);
     if (index_frontier(import->index) < import->upper) {
         return false; /* a pass goes on there, whose end activates this */
     }
@@ -432,6 +452,7 @@ static bool import_work(struct op *op)
         for (size_t i = 0; i < list->chunks_len; i++) {
             struct chunk *chunk = chunk_advance(list->chunks[i], as_of);
             chunk_unref(list->chunks[i]);
+            note_given(op->dataflow, chunk->time_max);
             op_emit(op, chunk, err == 1);
         }
         list->chunks_len = 0;
@@ -449,6 +470,7 @@ static bool import_work(struct op *op)
 static void import_release(struct op *op)
 {
     struct import *import = op->state;
+    import_rest(op);
     index_release(import->index, op);
     index_unfollow(import->index, op);
     engine_release_import(import->index->dataflow);
@@ -467,6 +489,8 @@ void import_begin(struct op *op)
     ASSERT(op->ports[0].ok.chunks_len == 0 && op->ports[0].frontier <= import->upper);
     op->ports[0].frontier = import->upper;
     ASSERT(import->upper >= index_frontier(import->index));
+    struct dataflow *dataflow = op->dataflow;
+    dataflow->given = import->upper > dataflow->given ? import->upper : dataflow->given;
     index_move_hold(import->index, op, as_of < import->upper - 1 ? as_of : import->upper - 1);
 }
 
@@ -480,6 +504,7 @@ void op_make_import(struct op *op, struct op *index)
     static const struct op_class class = {"index import", import_work, import_release};
     struct import *import = MEM_NEW(struct import);
     import->index = index;
+    op->origin = OP_IMPORT;
     op->class = &class;
     op->state = import;
     op->ports_len = 1;
@@ -489,5 +514,6 @@ void op_make_import(struct op *op, struct op *index)
     memcpy(op->ports[0].kinds, op->kinds, op->cols);
     import_begin(op);
     index_follow(index, op);
+    ASSERT(op->ports[0].frontier >= index_frontier(index));
     index->dataflow->importers++;
 }

@@ -197,6 +197,7 @@ static bool turn(struct op *op)
     while (wheel_turn(&t->wheel, t->to, &out, &rows)) {
         if (out != NULL) {
             chunk_charge(out, &op->dataflow->account);
+            note_given(op->dataflow, out->time_max);
             op_emit(op, out, false);
         }
         if (fuel_spend(op->engine, rows + 1)) {
@@ -248,11 +249,18 @@ static void temporal_release(struct op *op)
     free(t);
 }
 
+static uint64_t temporal_due(const struct op *op)
+{
+    const struct temporal *t = op->state;
+    return wheel_next(&t->wheel);
+}
+
 void op_make_temporal(struct op *op)
 {
     static const struct op_class class = {"temporal filter", temporal_work, temporal_release};
     struct temporal *t = MEM_NEW(struct temporal);
     ASSERT(op->ports_len == 1 && op->cols <= op->ports[0].cols);
+    op->due = temporal_due;
     op->class = &class;
     op->state = t;
     wheel_init(&t->wheel, op->kinds, op->cols, &op->account, op->dataflow->as_of);

@@ -341,3 +341,19 @@ bool wheel_turn(struct wheel *wheel, uint64_t upper, struct chunk **out, uint32_
     wheel->base = upper;
     return false;
 }
+
+uint64_t wheel_next(const struct wheel *wheel)
+{
+    if (wheel->tidied.merge != NULL || wheel->due.chunks_len > 0) {
+        return wheel->base;
+    }
+    for (uint32_t level = 0; level < WHEEL_LEVELS; level++) {
+        if (wheel->used[level] != 0) {
+            uint64_t low, high;
+            slot_range(wheel, level, (uint32_t)__builtin_ctzll(wheel->used[level]), &low, &high);
+            ASSERT(low >= wheel->base && high >= low);
+            return low;
+        }
+    }
+    return FRONTIER_EMPTY;
+}

@@ -74,4 +74,8 @@ void wheel_add(struct wheel *wheel, const struct batch *b, const uint32_t *sel, 
  */
 bool wheel_turn(struct wheel *wheel, uint64_t upper, struct chunk **out, uint32_t *rows);
 
+/* No update is held that is due before this time, and some on the way to it may have to be placed
+ * anew; FRONTIER_EMPTY: there is none. */
+uint64_t wheel_next(const struct wheel *wheel);
+
 #endif

@@ -72,6 +72,12 @@ static void on_frontier(void *ctx, uint64_t export_id, uint64_t upper)
     struct output *output = output_of(ctx, export_id);
     ASSERT(upper >= output->frontier);
     output->frontier = upper;
+    output->follows = false;
+}
+
+static void on_follows(void *ctx, uint64_t export_id, bool changed)
+{
+    output_of(ctx, export_id)->follows = true;
 }
 
 static void check_within(const struct batch *b, uint64_t lower, uint64_t upper)
@@ -158,6 +164,7 @@ static const struct engine_host host = {
     .reserve = on_reserve,
     .commit = on_commit,
     .frontier = on_frontier,
+    .follows = on_follows,
     .subscribe = on_subscribe,
     .peek_rows = on_peek_rows,
     .peek_done = on_peek_done,

@@ -30,6 +30,7 @@ struct lane {
 struct output {
     uint64_t export_id;
     uint64_t frontier;   /* reported */
+    bool follows;        /* its inputs, it was said since */
     uint64_t upper;      /* of the subscribe calls */
     uint64_t last;       /* latest time of any row */
     uint64_t calls;

@@ -23,6 +23,7 @@ static const uint8_t word_kinds[COLS] = {TYPE_INT8, TYPE_INT4, TYPE_DATE,
                                          TYPE_INT2, TYPE_BOOL, TYPE_BOOL};
 static const uint8_t *source_kinds = mixed_kinds; /* of the case that runs */
 static uint64_t flat_ops; /* operators made for words, of all cases of a shape */
+static uint64_t rested;   /* dataflows that were seen to rest */
 
 /* Which operators a case uses, besides the sources. */
 struct shape {
@@ -40,6 +41,7 @@ struct source_state {
     struct model_source model;
     uint32_t parts;
     uint64_t upper[PARTS_MAX];
+    struct engine_clock *clock[PARTS_MAX]; /* of a clocked run, from the first update on */
 };
 
 struct run {
@@ -55,6 +57,8 @@ struct run {
     bool lookups; /* the next plan made joins by lookups, not pair by pair */
     bool indexed; /* another dataflow has an index on each source, by index_key */
     bool index_dropped;
+    bool clocked; /* sources follow clocks, nobody subscribes: dataflows rest, peeks wake them */
+    uint64_t next_peek;
     uint32_t index_key[SOURCES_MAX];
 };
 
@@ -809,6 +813,38 @@ static void feed_pieces(struct run *run, struct worker *worker, uint64_t id, uin
     }
 }
 
+/* From now on the part's followers are given everything through a clock. */
+static void start_clock(struct run *run, uint32_t source, uint32_t part)
+{
+    struct source_state *s = &run->sources[source];
+    struct engine *engine = run->replica->worker[(source + part) % run->replica->workers].engine;
+    s->clock[part] = engine_clock_new(engine, s->upper[part]);
+    for (uint64_t id = INDEXED_ID; id <= DATAFLOW_ID; id++) {
+        engine_clock_join(s->clock[part], id, source, part);
+    }
+}
+
+static struct chunk *chunk_of(struct engine *engine, const struct batch *b, const uint8_t *kinds)
+{
+    struct chunk *chunk = NULL;
+    if (b->rows > 0) {
+        err_t err = engine_rows_open(engine, b->base, b->size, kinds, b->cols, NULL, &chunk);
+        CU_ASSERT_FATAL(err == ERR_OK);
+    }
+    return chunk;
+}
+
+static void feed_clock(struct run *run, uint32_t source, uint32_t part, uint64_t upper,
+                       const struct view *views)
+{
+    struct engine *engine = run->replica->worker[(source + part) % run->replica->workers].engine;
+    struct chunk *ok = chunk_of(engine, &views[0].batch, source_kinds);
+    struct chunk *err = chunk_of(engine, &views[1].batch, batch_err_kinds);
+    engine_clock_input(run->sources[source].clock[part], upper, ok, err);
+    engine_rows_free(ok);
+    engine_rows_free(err);
+}
+
 static void feed(struct run *run, uint32_t source, uint32_t part, uint64_t upper,
                  struct batch_builder *ok, struct batch_builder *err)
 {
@@ -816,7 +852,11 @@ static void feed(struct run *run, uint32_t source, uint32_t part, uint64_t upper
     struct worker *worker = &run->replica->worker[(source + part) % run->replica->workers];
     struct view views[2] = {view_of(ok, COLS), view_of(err, ERR_COLS)};
     bool pieces = rng_below(&run->rng, 3) == 0;
-    for (uint64_t id = INDEXED_ID; id <= DATAFLOW_ID; id++) { /* those that are there */
+    bool clocked = s->clock[part] != NULL;
+    if (clocked) {
+        feed_clock(run, source, part, upper, views);
+    }
+    for (uint64_t id = INDEXED_ID; !clocked && id <= DATAFLOW_ID; id++) { /* that are there */
         if (pieces) {
             feed_pieces(run, worker, id, source, part, &views[0].batch);
         }
@@ -826,6 +866,9 @@ static void feed(struct run *run, uint32_t source, uint32_t part, uint64_t upper
         replica_stir(run->replica, run->indexed ? (uint32_t)rng_below(&run->rng, 4) : 0);
     }
     s->upper[part] = upper;
+    if (run->clocked && !clocked && rng_below(&run->rng, 2) == 0) {
+        start_clock(run, source, part);
+    }
     view_free(&views[0]);
     view_free(&views[1]);
     batch_builder_reset(ok);
@@ -907,8 +950,14 @@ static void retract_all(struct run *run, uint64_t time)
 
 /* ---- checks ---------------------------------------------------------------------------------- */
 
+static void check_peek(struct run *run, uint64_t time, uint64_t id);
+
 static void check_time(struct run *run, uint64_t time)
 {
+    if (run->clocked) {
+        check_peek(run, time, ++run->next_peek);
+        return;
+    }
     uint32_t node = run->plan->exports[0].node;
     uint8_t *kinds = plan_kinds(run->plan, node);
     uint32_t cols = run->plan->nodes[node].schema.cols;
@@ -1023,6 +1072,15 @@ static void count_flat(const struct run *run)
     }
 }
 
+static bool is_temporal(const struct plan *p)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < p->nodes_len; i++) {
+        found |= p->nodes[i].op == PLAN_TEMPORAL;
+    }
+    return found;
+}
+
 static void check_all(struct run *run, uint64_t last)
 {
     for (uint64_t t = run->as_of; t <= last; t++) {
@@ -1044,15 +1102,6 @@ static void feed_nothing(struct run *run, uint64_t upper)
     replica_settle(run->replica);
 }
 
-static bool is_temporal(const struct plan *p)
-{
-    bool found = false;
-    for (uint32_t i = 0; i < p->nodes_len; i++) {
-        found |= p->nodes[i].op == PLAN_TEMPORAL;
-    }
-    return found;
-}
-
 /* Times at which nothing comes in: what temporal filters let go goes by itself. */
 static uint64_t pass_quietly(struct run *run, uint64_t last)
 {
@@ -1062,6 +1111,23 @@ static uint64_t pass_quietly(struct run *run, uint64_t last)
         check_time(run, t);
     }
     return quiet;
+}
+
+/* Nodes that no export needs may be behind when the exports are complete; planners make none. */
+static bool has_useless(const struct plan *p)
+{
+    bool used[PLAN_NODES_MAX] = {0};
+    used[p->exports[0].node] = true;
+    for (uint32_t n = p->nodes_len; n-- > 0;) {
+        for (uint32_t i = 0; used[n] && i < p->nodes[n].inputs_len; i++) {
+            used[p->nodes[n].inputs[i]] = true;
+        }
+    }
+    bool useless = false;
+    for (uint32_t n = 0; n < p->nodes_len; n++) {
+        useless |= !used[n];
+    }
+    return useless;
 }
 
 static void finish(struct run *run, uint64_t last)
@@ -1088,14 +1154,22 @@ static void finish(struct run *run, uint64_t last)
     for (uint32_t w = 0; w < r->workers; w++) {
         engine_stats(r->worker[w].engine, count_arranged, &arranged);
     }
-    if (arranged > 0 && !has_constant(run->plan)) {
+    bool leaves = has_constant(run->plan) || (run->clocked && has_useless(run->plan));
+    if (arranged > 0 && !leaves) {
         fprintf(stderr, "%s: seed %llu, %u workers: %llu left\n", run->shape->name,
                 (unsigned long long)run->plan_seed, r->workers, (unsigned long long)arranged);
     }
-    CU_ASSERT_FATAL(arranged == 0 || has_constant(run->plan));
+    CU_ASSERT_FATAL(arranged == 0 || leaves);
     feed_nothing(run, FRONTIER_EMPTY);
-    CU_ASSERT_FATAL(replica_frontier(r, SUBSCRIBE_ID) == FRONTIER_EMPTY);
-    CU_ASSERT_FATAL(replica_frontier(r, INDEX_ID) == FRONTIER_EMPTY);
+    if (!run->clocked) {
+        CU_ASSERT_FATAL(replica_frontier(r, SUBSCRIBE_ID) == FRONTIER_EMPTY);
+        CU_ASSERT_FATAL(replica_frontier(r, INDEX_ID) == FRONTIER_EMPTY);
+    }
+    for (uint32_t s = 0; s < run->sources_len; s++) {
+        for (uint32_t p = 0; p < run->sources[s].parts; p++) {
+            engine_clock_free(run->sources[s].clock[p]);
+        }
+    }
     replica_drop(r, DATAFLOW_ID);
     replica_settle(r);
     replica_drop(r, INDEXED_ID);
@@ -1143,9 +1217,44 @@ static void catch_up(struct run *run)
                          first && views[0].batch.rows > 0 ? &views[0].batch : NULL,
                          first && views[1].batch.rows > 0 ? &views[1].batch : NULL);
             replica_stir(run->replica, (uint32_t)rng_below(&run->rng, 6));
+            if (state->clock[p] != NULL) {
+                engine_clock_join(state->clock[p], DATAFLOW_ID, s, p);
+            }
         }
         view_free(&views[0]);
         view_free(&views[1]);
+    }
+}
+
+/* Nobody subscribes in a clocked run. */
+static void unsubscribe(struct run *run)
+{
+    for (uint32_t w = 0; run->clocked && w < run->replica->workers; w++) {
+        engine_allow_compaction(run->replica->worker[w].engine, SUBSCRIBE_ID, FRONTIER_EMPTY);
+    }
+}
+
+/* When nothing is left to do every worker's dataflow rests, once all its inputs have clocks. */
+static void check_rest(struct run *run)
+{
+    bool all = run->clocked;
+    for (uint32_t s = 0; s < run->sources_len; s++) {
+        for (uint32_t p = 0; p < run->sources[s].parts; p++) {
+            all = all && run->sources[s].clock[p] != NULL &&
+                  run->sources[s].upper[p] > run->as_of;
+        }
+    }
+    for (uint32_t w = 0; all && w < run->replica->workers; w++) {
+        const struct dataflow *dataflow =
+            engine_exchange_find(run->replica->worker[w].engine, DATAFLOW_ID);
+        /* On a worker without clocks nobody would tell a temporal filter that it is due. */
+        bool sleeps = dataflow->rests || is_temporal(run->plan);
+        if (!sleeps) {
+            fprintf(stderr, "%s: seed %llu, worker %u of %u is awake\n", run->shape->name,
+                    (unsigned long long)run->plan_seed, w, run->replica->workers);
+        }
+        CU_ASSERT_FATAL(sleeps);
+        rested += dataflow->rests;
     }
 }
 
@@ -1178,6 +1287,7 @@ static void run_case(const struct shape *shape, uint64_t seed, uint32_t workers,
     }
     run.plan = make_plan(&run);
     run.lookups = true; /* from now on, where the shape has them */
+    run.clocked = seed % 2 == 0;
     start_indexes(&run);
     uint32_t node = run.plan->exports[0].node;
     uint8_t *kinds = plan_kinds(run.plan, node);
@@ -1188,6 +1298,7 @@ static void run_case(const struct shape *shape, uint64_t seed, uint32_t workers,
     }
     CU_ASSERT_FATAL(err == ERR_OK);
     count_flat(&run);
+    unsubscribe(&run);
     catch_up(&run);
     uint64_t t = run.sources[0].upper[0];
     while (t < TIMES) {
@@ -1197,16 +1308,21 @@ static void run_case(const struct shape *shape, uint64_t seed, uint32_t workers,
         trouble_indexes(&run, next);
         if (rng_below(&run.rng, 4) == 0) {
             replica_settle(run.replica);
+            check_rest(&run);
+        }
+        if (run.clocked && t > run.as_of && rng_below(&run.rng, 4) == 0) {
+            check_time(&run, run.as_of + rng_below(&run.rng, t - run.as_of));
         }
     }
     replica_settle(run.replica);
     uint64_t frontier = replica_frontier(run.replica, SUBSCRIBE_ID);
-    if (frontier != t && frontier != FRONTIER_EMPTY) {
+    if (!run.clocked && frontier != t && frontier != FRONTIER_EMPTY) {
         fprintf(stderr, "%s: seed %llu, %u workers: frontier %llu of %llu\n", shape->name,
                 (unsigned long long)seed, workers, (unsigned long long)frontier,
                 (unsigned long long)t);
     }
-    CU_ASSERT_FATAL(frontier == t ||
+    check_rest(&run);
+    CU_ASSERT_FATAL(run.clocked || frontier == t ||
                     (frontier == FRONTIER_EMPTY && has_constant_input(run.plan, node)));
     check_all(&run, t - 1);
     for (int i = 0; i < 2; i++) {
@@ -1229,10 +1345,11 @@ static void run_shape(const struct shape *shape, uint64_t cases)
     /* At least one of each number of workers, delivered both ways. */
     cases = test_scaled(cases) > 6 ? test_scaled(cases) : 6;
     source_kinds = shape->words ? word_kinds : mixed_kinds;
-    flat_ops = 0;
+    flat_ops = rested = 0;
     for (uint64_t seed = 1; seed <= cases; seed++) {
         run_case(shape, seed, workers[seed % 3], seed % 2 == 0);
     }
+    CU_ASSERT(rested > 0);
     CU_ASSERT(!shape->words || shape->recursive || flat_ops >= cases / 2);
 }
 
