@@ -380,6 +380,12 @@ void carrier_post_wake(struct carrier_window *w)
     w->carrier->ops->posted(w->carrier, w->local, w->remote);
 }
 
+bool carrier_in_place(const struct carrier *c)
+{
+    ASSERT((c->ops->run_begin == NULL) == (c->ops->window == NULL));
+    return c->ops->run_begin != NULL;
+}
+
 void **carrier_slot(struct carrier *c, uint32_t local)
 {
     ASSERT(local < c->ends_len);

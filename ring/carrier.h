@@ -331,6 +331,24 @@ carrier_run_put(const struct carrier_run *run, uint32_t i, const struct carrier_
                  run->bytes - CARRIER_RUN_HEAD);
 }
 
+/* The same from a message as it is received in a run; of its word only the kind is set. */
+static inline __attribute__((always_inline)) void
+carrier_run_small(const struct carrier_run *run, uint32_t i, const struct carrier_small *m)
+{
+    struct carrier_line *line = i == 0 ? run->first : run->lines + (size_t)i * run->stride;
+    const carrier_pair *from = (const carrier_pair *)m;
+    carrier_pair *to = (carrier_pair *)line;
+    carrier_pair head = from[0];
+    head[0] |= run->word;
+    to[0] = head;
+    to[1] = from[1];
+    to[2] = from[2];
+    to[3] = from[3];
+    if (run->stride > 1) {
+        memcpy(carrier_run_more(run, i), m->bytes + CARRIER_RUN_HEAD, CARRIER_RUN_MORE);
+    }
+}
+
 /* The lane's window, from open to close. */
 struct carrier_window *carrier_window(struct carrier *c, uint32_t local, uint32_t remote);
 /* The inline calls' exceptions: the message lies in w->aside; the peer is seen asleep. */
@@ -401,6 +419,21 @@ static inline __attribute__((always_inline)) void carrier_post_end(struct carrie
     }
 }
 
+/* The same with the bytes of m. */
+static inline __attribute__((always_inline)) void carrier_post(struct carrier_window *w,
+                                                               const struct carrier_message *m)
+{
+    struct carrier_line *line = carrier_post_begin(w, m->len);
+    if (m->len <= CARRIER_RUN_HEAD) {
+        carrier_copy(line->bytes, m->data, m->len);
+    } else {
+        carrier_copy(line->bytes, m->data, CARRIER_RUN_HEAD);
+        carrier_copy(carrier_post_more(line), m->data + CARRIER_RUN_HEAD,
+                     m->len - CARRIER_RUN_HEAD);
+    }
+    carrier_post_end(w, line, m, m->len);
+}
+
 /* A word of the layer above's, one per local worker and session; NULL at open. */
 void **carrier_slot(struct carrier *c, uint32_t local);
 /* Ends the session for this reason (owned). Also the net loop, with local = CARRIER_NET. */
@@ -410,6 +443,8 @@ void carrier_fail(struct carrier *c, uint32_t local, err_t reason);
 
 const struct hello *carrier_peer(const struct carrier *c);
 const char *carrier_name(const struct carrier *c); /* "tcp", "shm" */
+/* Do runs and posts go where the peer reads them? Else they are sent as any message. */
+bool carrier_in_place(const struct carrier *c);
 uint32_t carrier_remote_workers(const struct carrier *c);
 const struct carrier_counters *carrier_counters(const struct carrier *c, uint32_t local);
 /* Net loop: have the workers heard of the session? */

@@ -56,10 +56,10 @@ struct boundary_server;
 
 /*
  * Where a backend may build a chunk's bytes, instead of pointing to them: they are sent from
- * there, to whatever number of readers, without a copy. boundary_room_take gives memory (64-byte
- * aligned, uninitialised) for the ok batch, and in *err (NULL when err_len is 0) for the err batch;
- * the chunk then points there. At most once in a call of next, which may not fail after it, and
- * gives a chunk of just these lengths.
+ * there, to whatever number of readers, without a copy. boundary_room_take gives memory for the ok
+ * batch (64-byte aligned, 32 where it is less than 96 bytes; uninitialised), and in *err (NULL when
+ * err_len is 0) for the err batch; the chunk then points there. At most once in a call of next,
+ * which may not fail after it, and gives a chunk of just these lengths.
  */
 struct boundary_room;
 uint8_t *boundary_room_take(struct boundary_room *room, size_t ok_len, size_t err_len,
@@ -130,7 +130,7 @@ struct boundary_client_config {
 
 /* Each call may give up any subscription of its worker, this one as well. */
 struct boundary_handler {
-    /* Bytes valid during the call, 64-byte aligned. Unless they are stable the peer's process can
+    /* Bytes valid during the call, 32-byte aligned. Unless they are stable the peer's process can
      * still write them: copy them, then validate the copy. Chunks abut: lower equals the last
      * upper. A chunk with upper == lower is a part of something not yet complete (a snapshot,
      * usually): the first chunk after it with upper > lower completes it. Nothing complete is seen

@@ -41,6 +41,8 @@ struct boundary_sub {
     struct carrier *carrier; /* where it is subscribed now, or NULL */
     uint64_t consumed;       /* cost of what came in this session */
     uint64_t granted;        /* credit told the server in this session, bytes */
+    uint64_t bytes;          /* taken, ever; */
+    uint64_t chunks;
     struct counters_slot *counters;
     struct io_timer retry;   /* runs after "not yet" */
 };
@@ -62,6 +64,10 @@ struct client_link {
     size_t named;           /* in all lists */
     uint64_t last_key;      /* where DATA came last; last is NULL when it is not known */
     struct client_channel *last;
+    /* Whom last is for alone, as of when the worker had seen so many changes; 0: not known, or
+     * there are others. */
+    struct boundary_sub *sole;
+    uint64_t sole_changes;
 };
 
 /* On its compute worker's loop. */
@@ -81,6 +87,9 @@ struct client_worker {
     uint8_t *scratch; /* a block for several readers, out of the peer's reach */
     size_t scratch_cap;
     struct boundary_sub *current; /* whose callback runs; NULL when given up inside it */
+    struct boundary_sub *fed;     /* took something its counters do not say yet; or NULL */
+    uint64_t fed_bytes;           /* nor do the worker's */
+    uint64_t window; /* bytes a subscription may be sent ahead of what its handler has taken */
     struct metric *subs_metric;
     struct metric *bytes;
     struct metric *resets;

@@ -48,13 +48,6 @@ void client_item_free(struct mailbox_item *item)
 
 /* ---- subscribing ----------------------------------------------------------------------------- */
 
-/* Bytes a subscription may be sent ahead of what its handler has taken. */
-static uint64_t window(const struct client_worker *w)
-{
-    size_t bytes = w->client->config.credit_bytes;
-    return bytes != 0 ? bytes : BOUNDARY_CREDIT_DEFAULT;
-}
-
 /* The storage worker as its own process numbers it: the carrier's lanes are numbered so. */
 static uint32_t remote_of(const struct boundary_sub *sub)
 {
@@ -84,7 +77,7 @@ static void sub_send(struct boundary_sub *sub, struct carrier *c)
     sub->carrier = c;
     w->changes++;
     sub->consumed = 0;
-    sub->granted = sub->paused ? 0 : window(w);
+    sub->granted = sub->paused ? 0 : w->window;
     struct buf text = {0};
     boundary_request_encode(&text, &request);
     struct carrier_message m = {.kind = BOUNDARY_SUBSCRIBE, .flags = CARRIER_URGENT,
@@ -233,6 +226,9 @@ static void sub_free(struct boundary_sub *sub)
     if (w->current == sub) { /* given up by its own handler: take_data must not touch it */
         w->current = NULL;
     }
+    if (w->fed == sub) {
+        w->fed = NULL;
+    }
     counters_close(metrics_counters(w->client->config.metrics), sub->counters);
     free(sub);
 }
@@ -253,10 +249,15 @@ void boundary_unsubscribe(struct boundary_sub *sub)
 
 /* Grants more once half of the window is used: two messages a window, and the server never runs dry
  * as long as the handler keeps up. */
+static inline bool grant_due(const struct client_worker *w, const struct boundary_sub *sub)
+{
+    return sub->consumed + w->window >= sub->granted + w->window / 2;
+}
+
 static void grant(struct boundary_sub *sub)
 {
-    uint64_t room = window(sub->worker);
-    if (sub->paused || sub->carrier == NULL || sub->consumed + room < sub->granted + room / 2) {
+    const uint64_t room = sub->worker->window;
+    if (sub->paused || sub->carrier == NULL || !grant_due(sub->worker, sub)) {
         return;
     }
     ASSERT(sub->consumed + room >= sub->granted); /* the server refuses credit that goes down */
@@ -273,6 +274,36 @@ void boundary_sub_pause(struct boundary_sub *sub, bool paused)
     grant(sub);
 }
 
+/* The counters learn what the subscription fed last has taken: once for chunks in a row. */
+static inline void count_fed(struct client_worker *w)
+{
+    struct boundary_sub *sub = w->fed;
+    if (w->bytes != NULL && w->fed_bytes > 0) {
+        metric_add(w->bytes, w->fed_bytes);
+    }
+    w->fed_bytes = 0;
+    if (sub != NULL) {
+        counters_set(sub->counters, READER_BYTES, sub->bytes);
+        counters_set(sub->counters, READER_CHUNKS, sub->chunks);
+        counters_set(sub->counters, READER_FRONTIER, sub->upper);
+        w->fed = NULL;
+    }
+}
+
+/* A chunk that does not begin where the subscription is. */
+static __attribute__((noinline)) err_t sub_pass(struct boundary_sub *sub,
+                                                const struct boundary_chunk *chunk, size_t len)
+{
+    ASSERT(chunk->lower <= chunk->upper && chunk->lower != sub->upper);
+    if (chunk->upper > sub->upper || chunk->lower > sub->upper) {
+        return err_new(ERR_PROTOCOL, "subscription %u is at %llu, the chunk begins at %llu",
+                       sub->id, (unsigned long long)sub->upper, (unsigned long long)chunk->lower);
+    }
+    sub->consumed += boundary_cost(len);
+    grant(sub);
+    return ERR_OK; /* had already */
+}
+
 /* Delivers a chunk if it is the next one. lower == upper, or lower below a later upper, are parts:
  *
  *     sub->upper  chunk       what it is
@@ -281,37 +312,32 @@ void boundary_sub_pause(struct boundary_sub *sub, bool paused)
  *     10          [5, 10)     had already: taken for its credit only
  *     10          [12, 15)    a gap: the peer is broken, the session ends
  */
-static err_t sub_take(struct boundary_sub *sub, const struct boundary_chunk *chunk, size_t len)
+static inline __attribute__((always_inline)) err_t
+sub_take(struct client_worker *w, struct boundary_sub *sub, const struct boundary_chunk *chunk,
+         size_t len)
 {
-    struct client_worker *w = sub->worker;
-    ASSERT(!sub->dead && sub->carrier != NULL);
-    if (chunk->upper <= sub->upper && chunk->lower < sub->upper) {
-        sub->consumed += boundary_cost(len);
-        grant(sub);
-        return ERR_OK; /* had already */
-    }
     if (chunk->lower != sub->upper) {
-        return err_new(ERR_PROTOCOL, "subscription %u is at %llu, the chunk begins at %llu",
-                       sub->id, (unsigned long long)sub->upper, (unsigned long long)chunk->lower);
+        return sub_pass(sub, chunk, len);
     }
     sub->partial = chunk->upper == chunk->lower;
-    if (!sub->partial) {
-        sub->upper = chunk->upper;
-        sub->complete = true;
-    }
+    sub->complete |= !sub->partial;
+    sub->upper = chunk->upper;
     sub->consumed += boundary_cost(len);
-    if (w->bytes != NULL) {
-        metric_add(w->bytes, len);
+    sub->bytes += len;
+    sub->chunks++;
+    if (w->fed != sub) {
+        count_fed(w);
+        w->fed = sub;
     }
-    counters_add(sub->counters, READER_BYTES, len);
-    counters_add(sub->counters, READER_CHUNKS, 1);
-    counters_set(sub->counters, READER_FRONTIER, sub->upper);
+    w->fed_bytes += len;
     ASSERT(w->current == NULL); /* messages are not nested */
     w->current = sub;
     sub->handler.data(sub->arg, chunk);
     if (w->current == sub) { /* else it was given up meanwhile */
         w->current = NULL;
-        grant(sub);
+        if (grant_due(w, sub)) {
+            grant(sub);
+        }
     }
     return ERR_OK;
 }
@@ -335,26 +361,24 @@ static uint64_t channel_key(uint32_t remote, uint32_t stream)
 }
 
 /* Every channel begins by naming its readers. */
-static err_t find_channel(struct client_link *link, uint32_t remote, uint32_t stream,
+static inline err_t find_channel(struct client_link *link, uint32_t remote, uint32_t stream,
                           struct client_channel **out)
 {
     const uint64_t key = channel_key(remote, stream);
     if (link->last == NULL || link->last_key != key) {
         link->last = u64map_get(&link->channels, key);
         link->last_key = key;
+        link->sole_changes = 0;
     }
     *out = link->last;
     return *out != NULL ? ERR_OK : err_new(ERR_PROTOCOL, "channel %u has no readers", stream);
 }
 
 /* Finds the channel's readers, once until something changes. */
-static err_t find_readers(struct client_worker *w, const struct client_link *link,
-                          uint32_t remote, struct client_channel *channel)
+static err_t find_readers(struct client_worker *w, struct client_link *link, uint32_t remote,
+                          struct client_channel *channel)
 {
-    ASSERT(w->changes > 0);
-    if (channel->changes == w->changes) {
-        return ERR_OK;
-    }
+    ASSERT(w->changes > 0 && channel->changes != w->changes);
     for (size_t i = 0; i < channel->len; i++) {
         TRY(find_sub(w, link->carrier, remote, channel->ids[i], &channel->subs[i]));
     }
@@ -384,8 +408,12 @@ static err_t take_data(struct client_worker *w, struct client_link *link, uint32
 {
     struct client_channel *channel;
     TRY(find_channel(link, remote, m->stream, &channel));
-    TRY(find_readers(w, link, remote, channel));
+    if (channel->changes != w->changes) {
+        TRY(find_readers(w, link, remote, channel));
+    }
     ASSERT(channel->len > 0);
+    link->sole = channel->len == 1 ? channel->subs[0] : NULL;
+    link->sole_changes = link->sole != NULL ? w->changes : 0;
     struct carrier_message settled;
     if (channel->len > 1 && m->len > 0 && (m->flags & CARRIER_STABLE) == 0) {
         settled = *m;
@@ -400,7 +428,8 @@ static err_t take_data(struct client_worker *w, struct client_link *link, uint32
             TRY(find_sub(w, link->carrier, remote, channel->ids[i], &sub));
         }
         if (sub != NULL) {
-            TRY(sub_take(sub, &chunk, m->len));
+            ASSERT(!sub->dead && sub->carrier == link->carrier);
+            TRY(sub_take(w, sub, &chunk, m->len));
         }
     }
     return ERR_OK;
@@ -412,6 +441,7 @@ static void channel_free(struct client_link *link, struct client_channel *channe
     ASSERT(link->named >= channel->len);
     link->named -= channel->len;
     link->last = NULL;
+    link->sole_changes = 0;
     free(channel->subs);
     free(channel->ids);
     free(channel);
@@ -469,24 +499,83 @@ static err_t take_refused(struct boundary_sub *sub, const struct carrier_message
     return ERR_OK;
 }
 
-static err_t client_message(void *worker_ctx, struct carrier *c, uint32_t local, uint32_t remote,
-                            const struct carrier_message *m)
+static err_t take_message(struct client_worker *w, struct client_link *link, uint32_t remote,
+                          const struct carrier_message *m)
 {
-    struct client_worker *w = worker_ctx;
-    struct client_link *link = *carrier_slot(c, local);
     struct boundary_sub *sub;
-    ASSERT(link != NULL && link->carrier == c);
+    ASSERT(link != NULL);
     switch (m->kind) {
     case BOUNDARY_DATA:
         return take_data(w, link, remote, m);
     case BOUNDARY_READERS:
         return take_readers(link, remote, m);
     case BOUNDARY_REFUSED:
-        TRY(find_sub(w, c, remote, m->a, &sub));
+        TRY(find_sub(w, link->carrier, remote, m->a, &sub));
         return sub != NULL ? take_refused(sub, m) : ERR_OK;
     default:
         return err_new(ERR_PROTOCOL, "message of kind %u from a storage worker", m->kind);
     }
+}
+
+/* What comes mostly is DATA of the channel it came of last, which has one reader, and without an
+ * err batch. */
+static inline bool for_sole(const struct client_worker *w, const struct client_link *link,
+                            uint64_t channel, uint8_t kind)
+{
+    return link->sole_changes == w->changes && link->last_key == channel && kind == BOUNDARY_DATA;
+}
+
+static err_t client_message(void *worker_ctx, struct carrier *c, uint32_t local, uint32_t remote,
+                            const struct carrier_message *m)
+{
+    struct client_worker *w = worker_ctx;
+    struct client_link *link = *carrier_slot(c, local);
+    err_t err;
+    ASSERT(link != NULL && link->carrier == c);
+    if (for_sole(w, link, channel_key(remote, m->stream), m->kind) && m->c == m->len &&
+        m->a <= m->b) {
+        const struct boundary_chunk chunk = {.lower = m->a, .upper = m->b,
+                                             .ok = m->len > 0 ? m->data : NULL, .ok_len = m->len,
+                                             .stable = (m->flags & CARRIER_STABLE) != 0};
+        err = sub_take(w, link->sole, &chunk, m->len);
+    } else {
+        err = take_message(w, link, remote, m);
+    }
+    count_fed(w);
+    return err;
+}
+
+static err_t take_small(struct client_worker *w, struct client_link *link, uint32_t remote,
+                        const struct carrier_small *s)
+{
+    const struct carrier_message m = {.kind = carrier_small_kind(s), .flags = CARRIER_STABLE,
+                                      .stream = s->stream, .c = s->c, .a = s->a, .b = s->b,
+                                      .data = s->len > 0 ? s->bytes : NULL, .len = s->len};
+    return take_message(w, link, remote, &m);
+}
+
+static err_t client_run(void *worker_ctx, struct carrier *c, uint32_t local, uint32_t remote,
+                        const struct carrier_small *messages, uint32_t len)
+{
+    struct client_worker *w = worker_ctx;
+    struct client_link *link = *carrier_slot(c, local);
+    struct boundary_chunk chunk = {.stable = true};
+    err_t err = ERR_OK;
+    ASSERT(link != NULL && link->carrier == c && len <= CARRIER_RUN_MAX);
+    for (const struct carrier_small *s = messages; s < messages + len && err == ERR_OK; s++) {
+        if (!for_sole(w, link, channel_key(remote, s->stream), carrier_small_kind(s)) ||
+            s->c != s->len || s->a > s->b) {
+            err = take_small(w, link, remote, s);
+            continue;
+        }
+        chunk.lower = s->a;
+        chunk.upper = s->b;
+        chunk.ok = s->len > 0 ? s->bytes : NULL;
+        chunk.ok_len = s->len;
+        err = sub_take(w, link->sole, &chunk, s->len);
+    }
+    count_fed(w);
+    return err;
 }
 
 /* All that is still under way for this subscription is behind a gap: it goes on under another
@@ -621,6 +710,7 @@ static void client_close(void *worker_ctx, struct carrier *c, uint32_t local)
 const struct carrier_host boundary_client_host = {
     .open = client_open,
     .message = client_message,
+    .run = client_run,
     .lost = client_lost,
     .close = client_close,
     .ending = client_ending,
@@ -654,6 +744,8 @@ void client_worker_init(struct boundary_client *client, uint32_t index)
     w->client = client;
     w->index = index;
     w->changes = 1; /* a new channel has seen none */
+    const size_t credit = client->config.credit_bytes;
+    w->window = credit != 0 ? credit : BOUNDARY_CREDIT_DEFAULT;
     struct metrics_registry *r = client->config.metrics;
     if (r == NULL) {
         return;

@@ -4,8 +4,6 @@
 
 #include "core/base/mem.h"
 
-STATIC_ASSERT((CARRIER_ALIGN & (CARRIER_ALIGN - 1)) == 0, "boundary_err_at masks");
-
 enum { SQLSTATE_LEN = 5, REFUSAL_TEXT_MAX = 4096, REQUEST_RESUME = 1 };
 
 void boundary_request_encode(struct buf *out, const struct boundary_request *r)
@@ -34,19 +32,6 @@ err_t boundary_request_decode(const uint8_t *data, size_t len, struct boundary_r
         return err_new(ERR_PROTOCOL, "malformed subscribe message");
     }
     return ERR_OK;
-}
-
-/* The err batch begins aligned as the ok batch does, so that both can be read in place. */
-size_t boundary_err_at(size_t ok_len)
-{
-    return (ok_len + CARRIER_ALIGN - 1) & ~(size_t)(CARRIER_ALIGN - 1);
-}
-
-size_t boundary_chunk_len(const struct boundary_chunk *chunk)
-{
-    ASSERT(chunk->ok != NULL || chunk->ok_len == 0);
-    ASSERT(chunk->err != NULL || chunk->err_len == 0);
-    return chunk->err_len > 0 ? boundary_err_at(chunk->ok_len) + chunk->err_len : chunk->ok_len;
 }
 
 void boundary_chunk_encode(const struct boundary_chunk *chunk, uint8_t *out)

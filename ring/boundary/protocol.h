@@ -56,10 +56,22 @@ static inline uint64_t boundary_cost(size_t len)
 void boundary_request_encode(struct buf *out, const struct boundary_request *request);
 err_t boundary_request_decode(const uint8_t *data, size_t len, struct boundary_request *out);
 
-/* Where the err batch begins in a payload that has one. */
-size_t boundary_err_at(size_t ok_len);
+/* Where the err batch begins in a payload that has one: aligned as the ok batch is, so that both
+ * can be read in place. */
+static inline size_t boundary_err_at(size_t ok_len)
+{
+    STATIC_ASSERT((CARRIER_ALIGN & (CARRIER_ALIGN - 1)) == 0, "a mask");
+    return (ok_len + CARRIER_ALIGN - 1) & ~(size_t)(CARRIER_ALIGN - 1);
+}
+
 /* Length of the payload of a chunk, and its writing into a block of that length. */
-size_t boundary_chunk_len(const struct boundary_chunk *chunk);
+static inline size_t boundary_chunk_len(const struct boundary_chunk *chunk)
+{
+    ASSERT(chunk->ok != NULL || chunk->ok_len == 0);
+    ASSERT(chunk->err != NULL || chunk->err_len == 0);
+    return chunk->err_len > 0 ? boundary_err_at(chunk->ok_len) + chunk->err_len : chunk->ok_len;
+}
+
 void boundary_chunk_encode(const struct boundary_chunk *chunk, uint8_t *out);
 /* The chunk points into the message. */
 err_t boundary_chunk_decode(const struct carrier_message *m, struct boundary_chunk *out);

@@ -54,6 +54,7 @@ static void name_readers(struct channel *channel)
         struct carrier_message m = {.kind = BOUNDARY_READERS, .flags = CARRIER_URGENT,
                                     .stream = channel->stream, .data = list.data,
                                     .len = list.len};
+        gather_flush(&link->worker->gather);
         carrier_send(link->carrier, link->local, channel->remote, &m); /* copies */
         buf_free(&list);
         struct readers was = channel->named;
@@ -63,12 +64,9 @@ static void name_readers(struct channel *channel)
     next->ids_len = 0;
 }
 
-void channel_name(struct channel *channel, uint32_t id)
+void channel_name_one(struct channel *channel, uint32_t id)
 {
-    ASSERT(channel->next.ids_len == 0); /* flushed */
-    if (channel->named.ids_len == 1 && channel->named.ids[0] == id) {
-        return;
-    }
+    ASSERT(channel->next.ids_len == 0);
     *VEC_PUSH(&channel->next, ids) = id;
     name_readers(channel);
 }
@@ -97,24 +95,27 @@ void channel_flush(struct channel *channel)
     ASSERT(chunk->kept && chunk->lower < chunk->upper && chunk->ok_len <= chunk->len);
     name_readers(channel);
     struct carrier_message m = {.kind = BOUNDARY_DATA, .stream = channel->stream,
-                                .flags = chunk->len == 0 ? CARRIER_URGENT : 0,
                                 .a = chunk->lower, .b = chunk->upper, .c = chunk->ok_len};
-    if (chunk->len == 0) {
-        carrier_commit(link->carrier, link->local, channel->remote, &m, NULL, 0);
-    } else if (carrier_ready(link->carrier, link->local, channel->remote)) {
+    m.data = chunk->block.data;
+    m.len = chunk->len;
+    gather_flush(&link->worker->gather);
+    if (chunk->len <= CARRIER_RUN_BYTES) {
+        lane_post(channel->lane, &m);
+        return;
+    }
+    channel->lane->brisk = false;
+    if (carrier_ready(link->carrier, link->local, channel->remote)) {
         /* The carrier holds a reference of its own until the peer has read it. */
         carrier_share(link->carrier, link->local, channel->remote, &m, &chunk->block,
                       chunk->len);
     } else {
         /* What was sent since the turns found room is waiting for some: a reference behind it
          * would keep the very memory it may be waiting for. */
-        m.data = chunk->block.data;
-        m.len = chunk->len;
         carrier_send(link->carrier, link->local, channel->remote, &m); /* copies */
     }
 }
 
-void channels_flush(struct server_worker *w)
+void channels_send(struct server_worker *w)
 {
     while (w->casts != NULL) {
         struct channel *channel = w->casts;
@@ -150,6 +151,7 @@ struct channel *channel_join(struct link *link, uint32_t remote, struct source *
     if (channel == NULL) {
         channel = MEM_NEW(struct channel);
         *channel = (struct channel){.link = link, .source = source, .remote = remote,
+                                    .lane = &link->lanes[remote],
                                     .following = source->channels};
         if (source->channels != NULL) {
             source->channels->prev = channel;

@@ -1,9 +1,9 @@
 /*
- * Module-private: the server of the storage boundary in five files. server.c lives on the net
+ * Module-private: the server of the storage boundary in six files. server.c lives on the net
  * loop: the door, sessions, life. server_worker.c lives on each storage worker's loop: its
  * subscriptions, served in turns. server_room.c: the memory a chunk is built in. server_share.c:
  * one chunk for several subscribers, and where they stand. server_channel.c: one message for those
- * of them that one compute worker has.
+ * of them that one compute worker has. server_gather.c: small messages, many at a time.
  */
 #ifndef TAILRACE_RING_BOUNDARY_SERVER_INTERNAL_H
 #define TAILRACE_RING_BOUNDARY_SERVER_INTERNAL_H
@@ -35,6 +35,9 @@ struct sub {
     struct place *place; /* at, when it is placed and the source keeps places */
     uint64_t granted; /* credit, bytes since the beginning */
     uint64_t used;    /* of it; the last chunk may go beyond, by less than a chunk and its cost */
+    uint64_t chunks;  /* sent, ever */
+    uint64_t told_used; /* used and chunks as the figures have them: what is in between was sent */
+    uint64_t told_chunks; /* in this turn */
     struct sub *list_next; /* in the run queue, or among the link's blocked */
     struct sub *list_prev;
     struct counters_slot *counters;
@@ -93,6 +96,8 @@ struct readers {
 /* Memory for the bytes of one chunk, during one call of the backend. */
 struct boundary_room {
     struct sub *sub;
+    struct gather *gather;
+    uint8_t *small; /* where one is built that may be gathered: its next message's bytes */
     uint8_t *bytes; /* NULL: not taken */
     size_t len;     /* of the whole payload */
     bool pooled;    /* block is the pool's, ours to release; else the carrier's, to be committed */
@@ -107,6 +112,7 @@ struct channel {
     struct source *source;
     uint32_t remote; /* compute worker, as its process numbers it */
     uint32_t stream; /* its number on the link */
+    struct lane *lane;
     uint32_t subs;
     bool casting;           /* in the worker's list of those that have somebody in `next` */
     struct readers named;   /* whom the peer takes DATA to be for */
@@ -114,6 +120,31 @@ struct channel {
     struct channel *prev;   /* among those of the source */
     struct channel *following;
     struct channel *cast_next;
+};
+
+/* The way to one of the peer's workers. Small messages by themselves go straight into the ring,
+ * each published at once, while they follow one another; among larger ones they wait for those. */
+struct lane {
+    struct link *link;
+    uint32_t remote;
+    bool brisk; /* what went last was small */
+    struct carrier_window *window;
+};
+
+/*
+ * Small chunks to one worker, of one length: put into the ring together, by nothing but stores into
+ * its lines. Those come from the peer's cache; with a backend's stores between them a processor
+ * waits for each, and has none ahead on their way. Everything else that is sent goes after what is
+ * gathered; empty between polls.
+ */
+struct gather {
+    struct lane *lane; /* NULL: none */
+    /* Whose the last one is: until something else is sent, more of that length may follow. */
+    const struct sub *sub;
+    uint64_t head; /* kind and stream of its messages */
+    uint32_t len;
+    uint32_t bytes;
+    struct carrier_small messages[CARRIER_RUN_MAX];
 };
 
 /* A session as one worker sees it; in the carrier's slot. */
@@ -124,6 +155,8 @@ struct link {
     struct u64map subs;     /* remote worker << 32 | id -> struct sub */
     struct u64map channels; /* stream -> struct channel */
     uint32_t last_stream;   /* given to a channel */
+    struct lane *lanes;     /* by the peer's worker */
+    bool gathers;           /* its carrier has runs in place */
     struct sub_list blocked;
     struct link *prev; /* among those of the worker */
     struct link *next;
@@ -140,10 +173,13 @@ struct server_worker {
     struct u64map sources; /* id -> struct source */
     struct link *links;
     struct sub_list run; /* SUB_QUEUED */
-    _Alignas(CARRIER_ALIGN) uint8_t small[CARRIER_RUN_BYTES]; /* a chunk, until it is copied */
     struct channel *casts; /* those that may have something to send; empty between polls */
     struct source *kept_first; /* sources that keep a chunk, oldest chunk first */
     struct source *kept_last;
+    struct gather gather;
+    uint64_t sent_bytes; /* not in the metrics yet: they are told once a poll; the next two too */
+    uint64_t sent_chunks;
+    uint64_t sent_shared;
     struct metric *subs;
     struct metric *bytes;
     struct metric *chunks;
@@ -196,13 +232,74 @@ err_t server_message(void *worker_ctx, struct carrier *c, uint32_t local, uint32
                      const struct carrier_message *m);
 void server_writable(void *worker_ctx, struct carrier *c, uint32_t local);
 void server_close(void *worker_ctx, struct carrier *c, uint32_t local);
-/* A chunk of len bytes up to upper went out: credit and counters. */
-void sub_sent(struct sub *sub, size_t len, uint64_t upper);
+/* A chunk of len bytes went out: takes it from the credit. */
+static inline void sub_sent(struct sub *sub, size_t len)
+{
+    sub->used += boundary_cost(len); /* may pass granted by this one chunk */
+    sub->chunks++;
+}
 /* Gives up every session and subscription; the loop has stopped or is the only one. */
 void server_worker_free(struct server_worker *w);
 
+/* ---- server_gather.c; worker loop ------------------------------------------------------------ */
+
+/* Sends what is gathered. */
+void gather_send(struct gather *gather);
+static inline void gather_flush(struct gather *gather)
+{
+    if (gather->lane != NULL) {
+        gather_send(gather);
+    }
+}
+/* Goes on with messages of that length for this subscription. False: they are not for it. */
+bool gather_begin(struct gather *gather, const struct sub *sub, size_t bytes);
+
 /* ---- server_room.c; worker loop -------------------------------------------------------------- */
 
+/* For one call of the backend. */
+static inline void room_open(struct boundary_room *room, struct sub *sub)
+{
+    struct gather *gather = &sub->link->worker->gather;
+    if (gather->len == CARRIER_RUN_MAX) {
+        gather_flush(gather);
+    }
+    room->sub = sub;
+    room->gather = gather;
+    room->small = gather->messages[gather->len].bytes;
+    room->bytes = NULL;
+    room->pooled = false;
+    room->useless = NULL;
+}
+
+/*
+ * The short way of a small chunk for one subscription: it is gathered. False: it has to go the
+ * other one, and nothing was done.
+ */
+static inline __attribute__((always_inline)) bool
+room_gather(struct sub *sub, const struct boundary_chunk *chunk, const struct boundary_room *room,
+            size_t len)
+{
+    struct gather *gather = room->gather;
+    if (len > CARRIER_RUN_BYTES || chunk->upper <= chunk->lower || chunk->err_len > 0 ||
+        ((gather->sub != sub || gather->bytes != len) && !gather_begin(gather, sub, len))) {
+        return false;
+    }
+    struct carrier_small *m = &gather->messages[gather->len++];
+    uint64_t lower = chunk->lower;
+    uint64_t upper = chunk->upper;
+    /* Through registers: as in put_head (shm/produce.c). */
+    __asm__("" : "+r"(lower), "+r"(upper));
+    carrier_pair *head = (carrier_pair *)m;
+    head[0] = (carrier_pair){gather->head, len | len << 32};
+    head[1] = (carrier_pair){lower, upper};
+    if (chunk->ok != m->bytes && len > 0) {
+        memcpy(m->bytes, chunk->ok, len);
+    }
+    sub_sent(sub, len);
+    sub->placed = true;
+    sub->at = upper;
+    return true;
+}
 /* Sends what the backend gave; shared with those who need the same. */
 void room_send(struct sub *sub, const struct boundary_chunk *chunk, struct boundary_room *room,
                size_t len);
@@ -248,8 +345,32 @@ void channel_cast(struct channel *channel, uint32_t id);
 /* Sends that message. It must go before anything else is sent on the channel. */
 void channel_flush(struct channel *channel);
 /* Of all channels of the worker. */
-void channels_flush(struct server_worker *w);
+void channels_send(struct server_worker *w);
+static inline void channels_flush(struct server_worker *w)
+{
+    if (w->casts != NULL) {
+        channels_send(w);
+    }
+}
 /* Says that what is sent from now on is for this subscription alone. */
-void channel_name(struct channel *channel, uint32_t id);
+void channel_name_one(struct channel *channel, uint32_t id);
+static inline void channel_name(struct channel *channel, uint32_t id)
+{
+    ASSERT(channel->next.ids_len == 0); /* flushed */
+    if (channel->named.ids_len != 1 || channel->named.ids[0] != id) {
+        channel_name_one(channel, id);
+    }
+}
+
+/* May the channel's lane be sent something? What is gathered is so few that one may join. */
+static inline bool channel_ready(const struct channel *channel)
+{
+    const struct link *link = channel->link;
+    return link->worker->gather.lane == channel->lane ||
+           carrier_ready(link->carrier, link->local, channel->remote);
+}
+
+/* Sends a message of up to CARRIER_RUN_BYTES; m's flags are set here. */
+void lane_post(struct lane *lane, struct carrier_message *m);
 
 #endif

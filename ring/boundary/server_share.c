@@ -135,8 +135,8 @@ bool share_serve(struct sub *sub, uint64_t room)
         return false;
     }
     channel_cast(sub->channel, sub->id);
-    sub_sent(sub, chunk->len, upper);
-    server_metric_add(w->shared, 1);
+    sub_sent(sub, chunk->len);
+    w->sent_shared++;
     counters_add(sub->counters, SUB_SHARED, 1);
     share_place(sub, true, upper); /* this may have been the last: then it is sent now */
     return true;
@@ -201,6 +201,6 @@ bool share_offer(struct sub *sub, const struct boundary_chunk *chunk, struct bou
         keep(w, source);
     }
     channel_cast(sub->channel, sub->id);
-    sub_sent(sub, len, chunk->upper);
+    sub_sent(sub, len);
     return true;
 }

@@ -18,7 +18,7 @@
 
 enum {
     POLL_WORK = 512,   /* then the loop's other work gets its turn */
-    WORK_PULL = 16,    /* of it: having the backend make a chunk, */
+    WORK_PULL = 8,     /* of it: having the backend make a chunk, */
     WORK_BYTES = 4096, /* one more for so many bytes of it, and */
     WORK_SHARE = 1,    /* serving from one that is there, or finding that there is nothing */
 };
@@ -164,6 +164,7 @@ static void refuse(struct link *link, uint32_t remote, uint32_t channel, uint32_
     struct carrier_message m = {.kind = BOUNDARY_REFUSED, .flags = CARRIER_URGENT,
                                 .stream = channel, .c = (uint32_t)err_code(err), .a = id,
                                 .data = text.data, .len = text.len};
+    gather_flush(&link->worker->gather);
     carrier_send(link->carrier, link->local, remote, &m);
     LOG_INFO("boundary", "subscription refused", LOG_U64("process",
              carrier_peer(link->carrier)->process), LOG_U64("subscription", id),
@@ -173,33 +174,43 @@ static void refuse(struct link *link, uint32_t remote, uint32_t channel, uint32_
 }
 
 /* Times are microseconds, so the difference is one as well. */
-static void count_lag(struct sub *sub, uint64_t at)
+static void count_lag(struct sub *sub)
 {
     uint64_t upper = sub->source->upper;
-    counters_set(sub->counters, SUB_LAG, upper > at ? upper - at : 0);
+    counters_set(sub->counters, SUB_LAG, upper > sub->at ? upper - sub->at : 0);
 }
 
-void sub_sent(struct sub *sub, size_t len, uint64_t upper)
+/* After a turn that sent something: what the chunks have added up to. */
+static void count_sent(struct sub *sub)
 {
     struct server_worker *w = sub->link->worker;
-    ASSERT(sub->source != NULL && len <= FRAME_MESSAGE_MAX);
-    sub->used += boundary_cost(len); /* may pass granted by this one chunk */
-    server_metric_add(w->bytes, (int64_t)len);
-    server_metric_add(w->chunks, 1);
-    counters_add(sub->counters, SUB_BYTES, len);
-    counters_add(sub->counters, SUB_CHUNKS, 1);
-    counters_set(sub->counters, SUB_FRONTIER, upper);
-    count_lag(sub, upper);
+    const uint64_t bytes = sub->used - sub->chunks * BOUNDARY_CHUNK_COST;
+    const uint64_t chunks = sub->chunks - sub->told_chunks;
+    ASSERT(sub->used >= sub->chunks * BOUNDARY_CHUNK_COST && sub->used >= sub->told_used);
+    w->sent_chunks += chunks;
+    w->sent_bytes += sub->used - sub->told_used - chunks * BOUNDARY_CHUNK_COST;
+    sub->told_used = sub->used;
+    sub->told_chunks = sub->chunks;
+    counters_set(sub->counters, SUB_BYTES, bytes);
+    counters_set(sub->counters, SUB_CHUNKS, sub->chunks);
+    counters_set(sub->counters, SUB_FRONTIER, sub->at);
+    count_lag(sub);
     count_credit(sub);
 }
 
-/* Has the backend make the next chunk; false: it has nothing more for now, or the subscription is
- * over and freed. Takes from *left what it cost. */
-static bool sub_pull(struct sub *sub, uint64_t room, int *left)
+enum served {
+    SERVED_MORE, /* there may be more for it now */
+    SERVED_ALL,  /* there is not, or it may not be sent */
+    SERVED_OVER, /* it was refused, and is freed */
+};
+
+/* Has the backend make the next chunk. Takes from *left what it cost. */
+static enum served sub_pull(struct sub *sub, uint64_t room, int *left)
 {
     struct link *link = sub->link;
     struct boundary_chunk chunk;
-    struct boundary_room memory = {.sub = sub};
+    struct boundary_room memory;
+    room_open(&memory, sub);
     bool more = false;
     err_t err = link->worker->server->config.backend->next(
         sub->cursor, room < BOUNDARY_CHUNK_MAX ? room : BOUNDARY_CHUNK_MAX, &memory, &chunk,
@@ -207,6 +218,9 @@ static bool sub_pull(struct sub *sub, uint64_t room, int *left)
     size_t len = err == ERR_OK ? boundary_chunk_len(&chunk) : 0;
     ASSERT(memory.bytes == NULL || memory.len == len); /* also: no error then */
     *left -= WORK_PULL + (int)(len / WORK_BYTES);
+    if (err == ERR_OK && room_gather(sub, &chunk, &memory, len)) {
+        return more ? SERVED_MORE : SERVED_ALL;
+    }
     if (len > FRAME_MESSAGE_MAX) {
         err = err_new(ERR_LIMIT, "one update takes %zu bytes, more than the boundary carries",
                       len);
@@ -214,9 +228,10 @@ static bool sub_pull(struct sub *sub, uint64_t room, int *left)
     }
     if (err != ERR_OK) {
         channel_flush(sub->channel);
+        count_sent(sub);
         refuse(link, sub->channel->remote, sub->channel->stream, sub->id, err);
         sub_drop(sub);
-        return false;
+        return SERVED_OVER;
     }
     if (chunk.upper > chunk.lower || len > 0) {
         room_send(sub, &chunk, &memory, len);
@@ -224,19 +239,18 @@ static bool sub_pull(struct sub *sub, uint64_t room, int *left)
         sub->source->dry = true; /* nor has it for others who stand here */
         sub->source->dry_at = sub->at;
     }
-    return more;
+    return more ? SERVED_MORE : SERVED_ALL;
 }
 
 /* Moves the subscription out of the queue when it may be sent nothing now. */
 static bool sub_held(struct sub *sub)
 {
-    struct link *link = sub->link;
     if (sub->used >= sub->granted) {
         sub_move(sub, SUB_NO_CREDIT);
         counters_add(sub->counters, SUB_WAITS_CREDIT, 1);
         return true;
     }
-    if (!carrier_ready(link->carrier, link->local, sub->channel->remote)) {
+    if (!channel_ready(sub->channel)) {
         sub_move(sub, SUB_BLOCKED);
         counters_add(sub->counters, SUB_WAITS_CARRIER, 1);
         return true;
@@ -244,33 +258,41 @@ static bool sub_held(struct sub *sub)
     return false;
 }
 
-/* One turn: a chunk, or as many as *left allows while nobody else waits. Takes from *left what it
- * cost. */
+/* The next chunk, if there is one that it may be sent. Takes from *left what that cost. */
+static inline enum served sub_next(struct sub *sub, int *left)
+{
+    const struct source *source = sub->source;
+    const bool held = sub_held(sub);
+    if (held || (source->dry && sub->placed && sub->at == source->dry_at)) {
+        *left -= WORK_SHARE;
+        return SERVED_ALL;
+    }
+    const uint64_t room = sub->granted - sub->used;
+    if (source->chunk.kept && share_serve(sub, room)) {
+        *left -= WORK_SHARE;
+        return SERVED_MORE;
+    }
+    return sub_pull(sub, room, left);
+}
+
+/* One turn: a chunk, or as many as *left allows while nobody else waits. */
 static void sub_serve(struct sub *sub, int *left)
 {
     struct server_worker *w = sub->link->worker;
-    const struct source *source = sub->source;
-    bool more = true;
-    ASSERT(sub->state == SUB_QUEUED && source != NULL && *left > 0);
+    enum served served;
+    ASSERT(sub->state == SUB_QUEUED && sub->source != NULL && *left > 0);
     /* Out of the queue: a wake from here on is not lost. */
     sub_move(sub, SUB_IDLE);
     do {
-        if (sub_held(sub)) {
-            *left -= WORK_SHARE;
-            return;
-        }
-        uint64_t room = sub->granted - sub->used;
-        if (source->dry && sub->placed && sub->at == source->dry_at) {
-            *left -= WORK_SHARE;
-            return;
-        }
-        if (source->chunk.kept && share_serve(sub, room)) {
-            *left -= WORK_SHARE;
-        } else {
-            more = sub_pull(sub, room, left);
-        }
-    } while (more && *left > 0 && w->run.first == NULL);
-    if (more) {
+        served = sub_next(sub, left);
+    } while (served == SERVED_MORE && *left > 0 && w->run.first == NULL);
+    if (served == SERVED_OVER) {
+        return;
+    }
+    if (sub->chunks != sub->told_chunks) {
+        count_sent(sub);
+    }
+    if (served == SERVED_MORE) {
         sub_move(sub, SUB_QUEUED); /* behind the others */
     }
 }
@@ -364,6 +386,13 @@ void server_open(void *worker_ctx, struct carrier *c, uint32_t local)
     link->worker = w;
     link->carrier = c;
     link->local = local;
+    const uint32_t remotes = carrier_remote_workers(c);
+    link->gathers = carrier_in_place(c);
+    link->lanes = mem_zalloc(remotes * sizeof(link->lanes[0]));
+    for (uint32_t i = 0; i < remotes; i++) {
+        link->lanes[i] = (struct lane){.link = link, .remote = i,
+                                       .window = carrier_window(c, local, i)};
+    }
     link->next = w->links;
     if (w->links != NULL) {
         w->links->prev = link;
@@ -384,6 +413,7 @@ static void link_free(struct link *link)
         sub_free(sub, false);
     }
     ASSERT(link->blocked.first == NULL && link->blocked.last == NULL);
+    ASSERT(link->worker->gather.lane == NULL); /* between polls */
     ASSERT(link->channels.len == 0);
     u64map_free(&link->subs);
     u64map_free(&link->channels);
@@ -391,6 +421,7 @@ static void link_free(struct link *link)
         link->next->prev = link->prev;
     }
     *(link->prev != NULL ? &link->prev->next : &w->links) = link->next;
+    free(link->lanes);
     free(link);
 }
 
@@ -424,7 +455,7 @@ void boundary_server_wake(struct boundary_server *server, uint32_t index, uint64
     found->dry = false;
     counters_set(found->counters, SOURCE_UPPER, upper);
     for (struct sub *sub = found->first; sub != NULL; sub = sub->source_next) {
-        count_lag(sub, sub->at);
+        count_lag(sub);
         if (sub->state == SUB_IDLE) {
             sub_move(sub, SUB_QUEUED);
         }
@@ -444,6 +475,15 @@ static bool let_go(struct server_worker *w)
     return true;
 }
 
+/* The worker's own figures, which other threads add up as well, learn of a poll at its end. */
+static void count_poll(struct server_worker *w)
+{
+    server_metric_add(w->bytes, (int64_t)w->sent_bytes);
+    server_metric_add(w->chunks, (int64_t)w->sent_chunks);
+    server_metric_add(w->shared, (int64_t)w->sent_shared);
+    w->sent_bytes = w->sent_chunks = w->sent_shared = 0;
+}
+
 /* True while there may be more to do, so that the loop does not sleep. */
 static bool server_poll(struct io_poller *poller)
 {
@@ -457,6 +497,8 @@ static bool server_poll(struct io_poller *poller)
         sub_serve(w->run.first, &left);
     }
     channels_flush(w);
+    gather_flush(&w->gather);
+    count_poll(w);
     return true;
 }
 

@@ -761,15 +761,6 @@ static inline void put_bytes(uint8_t *bytes, uint8_t *more, const uint8_t *data,
     carrier_copy(more, data + SHM_INLINE_HEAD, len - SHM_INLINE_HEAD);
 }
 
-/* A message that waits for nobody and that nobody waits for. */
-static inline void post(struct carrier_window *w, const struct carrier_message *m)
-{
-    struct carrier_line *line = carrier_post_begin(w, m->len);
-    uint8_t *more = m->len > SHM_INLINE_HEAD ? carrier_post_more(line) : NULL;
-    put_bytes(line->bytes, more, m->data, m->len);
-    carrier_post_end(w, line, m, m->len);
-}
-
 /* Small messages go the short way. */
 void shm_send(struct carrier *c, uint32_t local, uint32_t remote, const struct carrier_message *m)
 {
@@ -780,7 +771,7 @@ void shm_send(struct carrier *c, uint32_t local, uint32_t remote, const struct c
     uint32_t lines = carrier_lines_of(len);
     if ((m->flags & CARRIER_NOW) != 0 && len <= CARRIER_RUN_BYTES &&
         (carrier_post_room(&pair->window, len) || open_window(end, pair, lines))) {
-        post(&pair->window, m);
+        carrier_post(&pair->window, m);
         return;
     }
     end_posts(end, pair);

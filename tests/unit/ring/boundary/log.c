@@ -263,7 +263,7 @@ static void reader_data(void *arg, const struct boundary_chunk *chunk)
     if (chunk->lower != r->upper) {
         wrong(r, "chunk does not abut", chunk->lower, chunk->upper);
     }
-    if (((uintptr_t)chunk->ok | (uintptr_t)chunk->err) % 64 != 0) {
+    if (((uintptr_t)chunk->ok | (uintptr_t)chunk->err) % 32 != 0) {
         wrong(r, "not aligned", 0, 0);
     }
     struct piece pieces[2] = {{.bytes = reader_of(chunk->ok, chunk->ok_len)},
