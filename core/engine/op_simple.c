@@ -291,6 +291,9 @@ static bool pass_on(struct op *op, struct chunk *(*change)(struct chunk *))
 /* A union of streams of changes is their concatenation; nothing is consolidated here. */
 static bool union_work(struct op *op)
 {
+    for (uint32_t p = 1; op->node->sum.errors_once && p < op->ports_len; p++) {
+        chunk_list_clear(&op->ports[p].err);
+    }
     return pass_on(op, chunk_ref);
 }
 

@@ -294,6 +294,8 @@ static bool same_node(const struct plan_node *a, const struct plan_node *b)
         return same_constant(a, b);
     case PLAN_MFP:
         return same_mfp(&a->mfp, &b->mfp);
+    case PLAN_UNION:
+        return a->sum.errors_once == b->sum.errors_once;
     case PLAN_JOIN:
         return a->join.kind == b->join.kind && a->join.null_equal == b->join.null_equal &&
                same_u32s(a->join.left_keys, a->join.keys_len, b->join.left_keys,

@@ -269,6 +269,9 @@ struct plan_node {
         } constant;
         struct mfp mfp;
         struct {
+            bool errors_once;     /* all inputs have the first one's errors, and no others */
+        } sum;                    /* PLAN_UNION */
+        struct {
             uint8_t kind;         /* enum plan_join_kind */
             uint32_t keys_len;    /* 0: cross join */
             uint32_t *left_keys;  /* columns; kinds equal pairwise */

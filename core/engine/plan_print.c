@@ -422,9 +422,11 @@ static void print_head(struct plan_printer *p, uint32_t index)
         buf_printf(p->out, "Leave $%u",
                    p->plan->nodes[node->inputs[0]].fixpoint.variables[node->leave.binding]);
         break;
+    case PLAN_UNION:
+        buf_append_str(p->out, node->sum.errors_once ? "Union errors of the first" : "Union");
+        break;
     default:
-        buf_append_str(p->out, node->op == PLAN_UNION      ? "Union"
-                               : node->op == PLAN_NEGATE   ? "Negate"
+        buf_append_str(p->out, node->op == PLAN_NEGATE     ? "Negate"
                                : node->op == PLAN_DISTINCT ? "Distinct"
                                                            : "Threshold");
         break;

@@ -511,6 +511,7 @@ static err_t decode_node(const tailrace_v1_Node *message, struct arena *arena,
             return err_new(ERR_PROTOCOL, "a map-filter-project without its program");
         }
         return plan_codec_decode_mfp(&message->mfp, arena, &node->mfp);
+    case PLAN_UNION: node->sum.errors_once = message->errors_once; return ERR_OK;
     case PLAN_JOIN: return decode_join(message, arena, node);
     case PLAN_REDUCE: return decode_reduce(message, arena, node);
     case PLAN_TOPK: return decode_topk(message, arena, node);

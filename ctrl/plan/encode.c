@@ -349,6 +349,7 @@ static void encode_node(const struct plan_node *node, struct arena *arena, tailr
         out->has_mfp = true;
         plan_codec_encode_mfp(&node->mfp, arena, &out->mfp);
         break;
+    case PLAN_UNION: out->errors_once = node->sum.errors_once; break;
     case PLAN_JOIN: encode_join(node, out); break;
     case PLAN_REDUCE: encode_reduce(node, arena, out); break;
     case PLAN_TOPK: encode_topk(node, arena, out); break;

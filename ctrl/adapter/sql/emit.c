@@ -700,6 +700,7 @@ struct input_list {
 /*
  * UNION ALL of many arms parses as a left-deep tree: one operator takes them all, up to the
  * engine's bound. `after` counts arms passed on the way down to the first that still need a place.
+ * Of arms that have the same errors those of the first go on, however they are put together.
  */
 static err_t union_inputs(struct emitter *em, struct rel *rel, uint32_t after,
                           struct input_list *list)
@@ -708,7 +709,7 @@ static err_t union_inputs(struct emitter *em, struct rel *rel, uint32_t after,
     for (uint32_t i = 0; i < rel->inputs_len; i++) {
         struct rel *in = rel->inputs[i];
         uint32_t behind = after + rel->inputs_len - 1 - i;
-        if (in->kind == REL_UNION &&
+        if (in->kind == REL_UNION && in->errors_once == rel->errors_once &&
             list->nodes_len + in->inputs_len + behind <= PLAN_INPUTS_MAX) {
             TRY(union_inputs(em, in, behind, list));
         } else {
@@ -729,6 +730,7 @@ static err_t emit_union(struct emitter *em, struct rel *rel, uint32_t *out)
     err_t err = union_inputs(em, rel, 0, &list);
     if (err == ERR_OK) {
         struct plan_node node = {.op = PLAN_UNION, .schema = schema_of(em, rel)};
+        node.sum.errors_once = rel->errors_once;
         node.inputs = copy_cols(em, list.nodes, (uint32_t)list.nodes_len);
         node.inputs_len = (uint32_t)list.nodes_len;
         err = add_node(em, &node, out);

@@ -280,7 +280,8 @@ static bool is_few_rows(const struct rel *rel)
 /*
  * Every row of rel with every row of a constant: the sum over the constant's rows of rel with that
  * row's values mapped on. A join would arrange and keep all of rel; this keeps nothing. preds are
- * over left's columns and then right's, one of which is the constant.
+ * over left's columns and then right's, one of which is the constant. rel's errors come by all
+ * arms, and go on once; so predicates that may fail stand behind the sum.
  */
 static struct rel *written_out(struct phys *p, struct rel *left, struct rel *right,
                                struct sx *const *preds, uint32_t preds_len)
@@ -292,6 +293,10 @@ static struct rel *written_out(struct phys *p, struct rel *left, struct rel *rig
     struct rel *out = NULL;
     uint32_t width = few->cols_len + rel->cols_len;
     uint32_t *cols = ARENA_ARRAY(a, uint32_t, width);
+    struct sxvec safe = {0}, failing = {0};
+    for (uint32_t i = 0; i < preds_len; i++) {
+        sxvec_push(a, sx_can_fail(preds[i]) ? &failing : &safe, preds[i]);
+    }
     for (uint32_t c = 0; c < width; c++) {
         cols[c] = !first             ? c
                   : c < few->cols_len ? rel->cols_len + c
@@ -303,11 +308,16 @@ static struct rel *written_out(struct phys *p, struct rel *left, struct rel *rig
             values[c] = sx_lit(a, few->types[c], few->rows[(size_t)row * few->cols_len + c]);
         }
         struct rel *one = rel_map(a, rel, values, few->cols_len);
-        one = rel_filter(a, rel_project(a, one, cols, width), (struct sx **)preds, preds_len);
-        out = out == NULL ? one : rel_union2(a, out, one);
+        one = rel_filter(a, rel_project(a, one, cols, width), safe.items, safe.len);
+        if (out == NULL) {
+            out = one;
+        } else {
+            out = rel_union2(a, out, one);
+            out->errors_once = true;
+        }
     }
     ASSERT(out != NULL && out->cols_len == left->cols_len + right->cols_len);
-    return out;
+    return rel_filter(a, out, failing.items, failing.len);
 }
 
 static bool is_flat(struct phys *p, const struct rel *rel);

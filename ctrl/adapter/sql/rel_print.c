@@ -240,7 +240,9 @@ static void print_rel_head(struct rel_printer *p, const struct rel *rel)
     case REL_DISTINCT: buf_append_str(p->out, "Distinct"); break;
     case REL_THRESHOLD: buf_append_str(p->out, "Threshold"); break;
     case REL_NEGATE: buf_append_str(p->out, "Negate"); break;
-    case REL_UNION: buf_append_str(p->out, "Union"); break;
+    case REL_UNION:
+        buf_append_str(p->out, rel->errors_once ? "Union errors of the first" : "Union");
+        break;
     case REL_VARIABLE: buf_printf(p->out, "Variable %u", rel->binding); break;
     case REL_FIXPOINT: buf_printf(p->out, "Fixpoint variables=%u", rel->recursion->len); break;
     case REL_LEAVE: buf_printf(p->out, "Leave variable=%u", rel->binding); break;

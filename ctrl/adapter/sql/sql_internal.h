@@ -279,6 +279,7 @@ struct rel {
     bool dead;   /* when closed: known to have no rows */
     const struct rel_lookups *lookups; /* JOIN, once it is physical: done by lookups; else NULL */
     bool before, later; /* LOOKUP: as in core/engine/plan.h */
+    bool errors_once;   /* UNION: likewise */
     const struct sql_relation *relation; /* GET, and CONSTANT of a catalog table: for EXPLAIN */
 };
 

@@ -1309,7 +1309,8 @@ static void eval_node(struct model *model, uint32_t index)
         eval_groups(model, node, in, out);
         break;
     }
-    for (uint32_t i = 0; i < node->inputs_len; i++) {
+    bool once = node->op == PLAN_UNION && node->sum.errors_once;
+    for (uint32_t i = 0; i < (once ? 1 : node->inputs_len); i++) {
         batch_builder_rows_of(out->err_rows, &model->rels[node->inputs[i]].err.batch, NULL, 0);
     }
     consolidate(&out->ok_rows, &out->ok, kinds, out->cols);

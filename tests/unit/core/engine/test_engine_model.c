@@ -419,6 +419,7 @@ static void add_op(struct run *run, struct rng *rng, struct plan *p, uint32_t *j
         break;
     case PLAN_UNION:
         plan_union(p, input, same_kinds(p, input, other) ? other : input);
+        p->nodes[p->nodes_len - 1].sum.errors_once = rng_below(rng, 3) == 0;
         break;
     case PLAN_MFP:
         add_mfp(rng, p, input);

@@ -378,6 +378,7 @@ struct plan *sample_plan_operators(void)
     uint32_t negated = plan_add(plan, &negate);
     struct plan_node sum =
         NODE(plan, PLAN_UNION, SCHEMA(a, TYPE_INT8, TYPE_TEXT), joined, negated, left);
+    sum.sum.errors_once = true;
     uint32_t all = plan_add(plan, &sum);
     struct plan_node distinct = NODE(plan, PLAN_DISTINCT, SCHEMA(a, TYPE_INT8, TYPE_TEXT), all);
     struct plan_node threshold = NODE(plan, PLAN_THRESHOLD, SCHEMA(a, TYPE_INT8, TYPE_TEXT),

@@ -378,6 +378,22 @@ static void lookups(void)
     world_free(w);
 }
 
+/* A cross join with few constant rows is a sum whose arms have the same errors: they count once.
+ * What may fail does so behind it, once for a row. */
+static void written_out(void)
+{
+    struct world *w = small_world();
+    PLAN("select t.b, x from t, (values (1), (2), (3)) v (x)", "Union errors of the first");
+    PLAN("select t.b, x from t, (values (1), (2)) v (x) where t.a > x", "Union errors of the first",
+         "filter=(");
+    PLAN("select t.b from t, (values (1), (0)) v (x) where t.a / x > 1", "filter=(",
+         "Union errors of the first");
+    PLAN("select b from t union all select b from t union all "
+         "select b from t, (values (1), (0)) v (x)",
+         "Union", "Union errors of the first");
+    world_free(w);
+}
+
 /* A column twice in an index finds no fewer rows than once; many joins would be too many stages. */
 static void lookups_bounded(void)
 {
@@ -717,6 +733,7 @@ static const struct test_case cases[] = {
     {"indexes", indexes},
     {"lookups are bounded", lookups_bounded},
     {"lookups", lookups},
+    {"written out", written_out},
     {"wide", wide},
     {"shared", shared},
     {"descriptions", descriptions},
