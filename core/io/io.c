@@ -376,6 +376,11 @@ err_t io_stream_peer_cred(const struct io_stream *stream, pid_t *pid, uid_t *uid
     return stream->ops->peer_cred(stream, pid, uid);
 }
 
+bool io_stream_sealed(const struct io_stream *stream)
+{
+    return stream->sealed;
+}
+
 const char *io_stream_peer_name(const struct io_stream *stream)
 {
     return stream->ops->peer_name(stream);

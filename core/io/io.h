@@ -195,6 +195,9 @@ struct io_stream_handler {
      * also after a failed connect, but not after io_stream_close. Owns reason. The stream is
      * freed after this returns. */
     void (*close)(void *arg, err_t reason);
+    /* May be NULL. Where the next bytes are wanted, at most *len of them; NULL: nowhere. The stream
+     * may put them there, and calls data with that place next; until then it stays valid. */
+    uint8_t *(*place)(void *arg, size_t *len);
 };
 
 typedef void (*io_connect_fn)(void *arg, struct io_stream *stream);
@@ -233,6 +236,8 @@ const char *io_stream_peer(const struct io_stream *stream);
 struct io_loop *io_stream_loop(const struct io_stream *stream);
 /* Unix sockets: process id and user id of the peer, from the kernel. */
 err_t io_stream_peer_cred(const struct io_stream *stream, pid_t *pid, uid_t *uid);
+/* Is every byte that is delivered authenticated (TLS)? */
+bool io_stream_sealed(const struct io_stream *stream);
 /* Authenticated name of a TLS peer's certificate, "" when the stream is not TLS. */
 const char *io_stream_peer_name(const struct io_stream *stream);
 
@@ -260,6 +265,7 @@ struct io_stream {
     const struct io_stream_handler *handler;
     void *arg;
     size_t high_water;
+    bool sealed; /* constant; see io_stream_sealed */
 };
 
 struct io_listener;

@@ -326,6 +326,7 @@ void tls_context_free(struct tls_context *context)
 
 /* The plaintext of a record, and how much OpenSSL is given at once (its lengths are ints). */
 enum { RECORD_MAX = 16384, WRITE_PIECE = 1 << 30 };
+enum { PLACE_MIN = 4096 }; /* a smaller place is not worth a call of SSL_read of its own */
 
 struct tls_stream {
     struct io_stream base;
@@ -569,16 +570,31 @@ static bool shake_hands(struct tls_stream *s)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
+/* Decrypts what is left of a record into the handler's place where it has one, else into plain. */
+static int read_record(struct tls_stream *s, uint8_t plain[RECORD_MAX], uint8_t **at)
+{
+    const struct io_stream_handler *handler = s->base.handler;
+    size_t most = 0;
+    *at = handler != NULL && handler->place != NULL ? handler->place(s->base.arg, &most) : NULL;
+    if (*at == NULL || most < PLACE_MIN) {
+        *at = plain;
+        most = RECORD_MAX;
+    }
+    most = most < RECORD_MAX ? most : RECORD_MAX;
+    return SSL_read(s->ssl, *at, (int)most);
+}
+
 /* Decrypts what is there and hands it up, until it is used up, paused or over. */
 static void read_plain(struct tls_stream *s)
 {
     uint8_t plain[RECORD_MAX];
     while (!s->gone && !s->paused) {
         ERR_clear_error();
-        int len = SSL_read(s->ssl, plain, sizeof(plain));
+        uint8_t *at;
+        int len = read_record(s, plain, &at);
         if (len > 0) {
             if (s->base.handler != NULL && s->base.handler->data != NULL) {
-                s->base.handler->data(s->base.arg, plain, (size_t)len, NULL, 0);
+                s->base.handler->data(s->base.arg, at, (size_t)len, NULL, 0);
             }
             continue;
         }
@@ -828,7 +844,8 @@ void tls_start(struct tls_context *context, struct io_stream *under, const char 
                                  .loop = io_stream_loop(under),
                                  .handler = handler,
                                  .arg = arg,
-                                 .high_water = under->high_water};
+                                 .high_water = under->high_water,
+                                 .sealed = true};
     s->context = context;
     s->under = under;
     tls_pipe_init(&s->pipe, under);

@@ -75,7 +75,7 @@ static const char *header_wrong(const struct frame_header *h)
     if (h->total > FRAME_MESSAGE_MAX) {
         return "message longer than the limit";
     }
-    if (h->kind == 0 || (h->flags & ~FRAME_FLAGS) != 0) {
+    if (h->kind == 0 || (h->flags & ~(FRAME_FLAGS | FRAME_SEALED)) != 0) {
         return "unknown frame kind or flags";
     }
     if (h->length > h->total) {
@@ -111,7 +111,8 @@ void frame_encode(uint8_t out[FRAME_HEADER_LEN], const struct frame_header *h, c
     put64(out + 32, h->b);
     put32(out + 40, h->total);
     uint32_t crc = hash_crc32c(0, out, FRAME_CRC_AT);
-    put32(out + FRAME_CRC_AT, hash_crc32c(crc, payload, h->length));
+    bool summed = (h->flags & FRAME_SEALED) == 0;
+    put32(out + FRAME_CRC_AT, summed ? hash_crc32c(crc, payload, h->length) : crc);
 }
 
 /* crc is that of the header so far, want what it should be behind the payload. */
@@ -146,6 +147,35 @@ err_t frame_decode(const uint8_t in[FRAME_HEADER_LEN], struct frame_header *out,
     return ERR_OK;
 }
 
+static err_t wrong_sum(const struct frame_parser *p)
+{
+    return err_new(ERR_PROTOCOL, "bad frame: wrong checksum (kind %u, length %u)", p->header.kind,
+                   p->header.length);
+}
+
+/* A payload without a sum: only of a peer whose bytes nobody else can have changed. */
+static err_t check_sealed(const struct frame_parser *p)
+{
+    if (!p->sealed) {
+        return err_new(ERR_PROTOCOL, "bad frame: without a checksum, outside TLS");
+    }
+    return p->crc == p->crc_want ? ERR_OK : wrong_sum(p);
+}
+
+/* Of the payload, with its sum; what was received into its place stays there. */
+static void parse_payload(struct frame_parser *p, const uint8_t *data, size_t len)
+{
+    uint8_t *place = p->place + p->place_len;
+    ASSERT(len <= p->header.length - p->place_len);
+    if (place != data) {
+        memcpy(place, data, len);
+    }
+    if ((p->header.flags & FRAME_SEALED) == 0) {
+        p->crc = hash_crc32c(p->crc, data, len);
+    }
+    p->place_len += len;
+}
+
 /* Takes header bytes; on the last one decodes and asks for the payload's place. */
 static err_t parse_head(struct frame_parser *p, const uint8_t *data, size_t len, size_t *used)
 {
@@ -160,6 +190,9 @@ static err_t parse_head(struct frame_parser *p, const uint8_t *data, size_t len,
         return ERR_OK;
     }
     TRY(frame_decode(p->head, &p->header, &p->crc, &p->crc_want));
+    if ((p->header.flags & FRAME_SEALED) != 0) {
+        TRY(check_sealed(p));
+    }
     p->place_len = 0;
     p->place = NULL;
     if (p->header.length > 0) {
@@ -189,15 +222,12 @@ err_t frame_parse(struct frame_parser *p, const uint8_t *data, size_t len, size_
         took = took < len - at ? took : len - at;
         took = took < PIECE ? took : PIECE;
         if (took > 0) {
-            memcpy(p->place + p->place_len, data + at, took);
-            p->crc = hash_crc32c(p->crc, data + at, took);
-            p->place_len += took;
+            parse_payload(p, data + at, took);
             at += took;
         }
         if (p->place_len == p->header.length) {
             if (p->crc != p->crc_want) {
-                return err_new(ERR_PROTOCOL, "bad frame: wrong checksum (kind %u, length %u)",
-                               p->header.kind, p->header.length);
+                return wrong_sum(p);
             }
             p->head_len = 0;
             TRY(p->end(p->arg, &p->header));
@@ -206,6 +236,16 @@ err_t frame_parse(struct frame_parser *p, const uint8_t *data, size_t len, size_
     ASSERT(at <= len);
     *used = at;
     return ERR_OK;
+}
+
+uint8_t *frame_parser_place(const struct frame_parser *p, size_t *len)
+{
+    if (p->head_len < FRAME_HEADER_LEN || p->place_len == p->header.length) {
+        return NULL;
+    }
+    ASSERT(p->place != NULL && p->place_len < p->header.length);
+    *len = p->header.length - p->place_len;
+    return p->place + p->place_len;
 }
 
 /* Between two frames. */

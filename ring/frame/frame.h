@@ -8,6 +8,7 @@
  *    0 u32 magic        4 u32 length       8 u8 kind      9 u8 flags     10 u16 zero
  *   12 u16 from worker 14 u16 to worker   16 u32 stream  20 u32 c
  *   24 u64 a           32 u64 b           40 u32 total   44 u32 CRC-32C of bytes 0..43 and payload
+ * or, with FRAME_SEALED, of bytes 0..43 only: TLS has summed the payload up already, and better.
  * a, b and c belong to the kind of message; total is the length of the whole message.
  *
  * Everything here is pure and single-threaded; input is hostile and never asserted on.
@@ -46,7 +47,8 @@ enum frame_kind {
 enum frame_flags {
     FRAME_FIRST = 1, /* first frame of its message */
     FRAME_LAST = 2,  /* last frame of its message */
-    FRAME_FLAGS = 3,
+    FRAME_FLAGS = 3, /* a whole message */
+    FRAME_SEALED = 4, /* the payload is not in the checksum; only where the stream is sealed */
 };
 
 struct frame_header {
@@ -81,6 +83,7 @@ struct frame_parser {
     err_t (*end)(void *arg, const struct frame_header *h);
     void *arg;
     bool stop; /* set by end(): leave the bytes that follow */
+    bool sealed; /* the stream authenticates every byte: FRAME_SEALED is allowed */
     /* private */
     uint8_t head[FRAME_HEADER_LEN];
     size_t head_len;
@@ -93,6 +96,9 @@ struct frame_parser {
 
 /* Feeds bytes; *used says how many were taken (all, unless stop was set or it failed). */
 err_t frame_parse(struct frame_parser *parser, const uint8_t *data, size_t len, size_t *used);
+/* Where the rest of the payload that is being read goes, and how long it is; NULL: in a header.
+ * Bytes that are written there before frame_parse is given them are not copied. */
+uint8_t *frame_parser_place(const struct frame_parser *parser, size_t *len);
 /* Between two frames? (Otherwise the stream ended inside one.) */
 bool frame_parser_clean(const struct frame_parser *parser);
 

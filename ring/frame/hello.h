@@ -11,7 +11,7 @@
 #include "ring/frame/frame.h"
 
 enum {
-    HELLO_VERSION = 2,
+    HELLO_VERSION = 3,
     HELLO_HOST_MAX = 96,
     HELLO_WORKERS_MAX = 256, /* worker loops of one process */
     HELLO_PROOF_LEN = 32,

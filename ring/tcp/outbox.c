@@ -97,10 +97,12 @@ static bool send_fragment(struct outbox *outbox, struct carrier_node *node,
     ASSERT(node->refs > 0 && node->sent <= node->m.len);
     size_t left = node->m.len - node->sent;
     size_t len = left < FRAME_FRAGMENT ? left : FRAME_FRAGMENT;
+    bool copied = len <= COPY_MAX;
     struct frame_header h = {
         .length = (uint32_t)len,
         .kind = node->m.kind,
-        .flags = (uint8_t)((node->sent == 0 ? FRAME_FIRST : 0) | (len == left ? FRAME_LAST : 0)),
+        .flags = (uint8_t)((node->sent == 0 ? FRAME_FIRST : 0) | (len == left ? FRAME_LAST : 0) |
+                           (outbox->sealed && !copied ? FRAME_SEALED : 0)),
         .from = node->local,
         .to = node->remote,
         .stream = node->m.stream,
@@ -110,7 +112,6 @@ static bool send_fragment(struct outbox *outbox, struct carrier_node *node,
         .total = (uint32_t)node->m.len,
     };
     const uint8_t *bytes = node->m.data + node->sent;
-    bool copied = len <= COPY_MAX;
     uint8_t *frame = gather(outbox, stream, copied ? len : 0);
     frame_encode(frame, &h, bytes);
     if (!copied) {

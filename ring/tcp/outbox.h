@@ -24,6 +24,7 @@ struct outbox {
     struct carrier_node *urgent; /* to go before all queues */
     struct carrier_node *urgent_last;
     size_t bytes; /* queued, in all: headers and payloads */
+    bool sealed;  /* the stream is: large payloads go without a checksum */
     /* Small frames that were sent and not yet written: they go to the stream together, which under
      * TLS makes one record of them. */
     uint8_t gathered[OUTBOX_GATHER];

@@ -297,7 +297,8 @@ static err_t net_frame(struct tcp_carrier *t, const struct frame_header *h)
         return err_new(ERR_UNAVAILABLE, "the peer closed: %.*s", (int)h->length,
                        h->length > 0 ? (const char *)t->text : "");
     }
-    if (h->kind < FRAME_KIND_USER || h->from != CARRIER_NET || h->flags != FRAME_FLAGS ||
+    if (h->kind < FRAME_KIND_USER || h->from != CARRIER_NET ||
+        (h->flags & FRAME_FLAGS) != FRAME_FLAGS ||
         t->base.host->control == NULL) {
         return err_new(ERR_PROTOCOL, "unexpected frame of kind %u", h->kind);
     }
@@ -360,10 +361,19 @@ static void tcp_closed(void *arg, err_t reason)
     carrier_end_session(&t->base, reason);
 }
 
+/* Into the message itself, what belongs to it: large payloads are not copied from where they were
+ * decrypted or received. */
+static uint8_t *tcp_place(void *arg, size_t *len)
+{
+    const struct tcp_carrier *t = arg;
+    return frame_parser_place(&t->parser, len);
+}
+
 static const struct io_stream_handler tcp_handler = {
     .data = tcp_data,
     .drain = tcp_drain,
     .close = tcp_closed,
+    .place = tcp_place,
 };
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -465,6 +475,7 @@ struct carrier *tcp_carrier_new(const struct carrier_config *config, struct io_s
     t->parser.begin = frame_place;
     t->parser.end = frame_there;
     t->parser.arg = t;
+    t->parser.sealed = t->outbox.sealed = io_stream_sealed(stream);
     t->timer.fire = tcp_tick;
     t->heard_us = io_now_us(config->net);
     io_timer_start(config->net, &t->timer, t->heard_us + TICK_US);

@@ -46,7 +46,7 @@ static err_t frame_there(void *arg, const struct frame_header *h)
 
 static void parse(const uint8_t *data, size_t len, size_t cut)
 {
-    struct frame_parser parser = {.begin = frame_place, .end = frame_there};
+    struct frame_parser parser = {.begin = frame_place, .end = frame_there, .sealed = cut % 2 == 1};
     size_t used = 0;
     err_t err = frame_parse(&parser, data, cut, &used);
     if (err == ERR_OK) {

@@ -39,7 +39,11 @@ static void side_close(void *arg, err_t reason)
     }
 }
 
-static const struct io_stream_handler handler = {side_data, side_drain, side_close};
+static const struct io_stream_handler handler = {
+    .data = side_data,
+    .drain = side_drain,
+    .close = side_close,
+};
 
 static void pair_ready(struct pair *pair)
 {

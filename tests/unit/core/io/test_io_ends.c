@@ -396,7 +396,10 @@ static void stopping_close(void *arg, err_t reason)
     err_free(reason);
 }
 
-static const struct io_stream_handler stopping_handler = {stopping_data, NULL, stopping_close};
+static const struct io_stream_handler stopping_handler = {
+    .data = stopping_data,
+    .close = stopping_close,
+};
 
 static void stopping_op(struct io_op *op, err_t err, size_t result)
 {

@@ -50,7 +50,7 @@ static void node_close(void *arg, err_t reason)
     err_free(reason);
 }
 
-static const struct io_stream_handler node_handler = {node_data, NULL, node_close};
+static const struct io_stream_handler node_handler = {.data = node_data, .close = node_close};
 
 static void node_send(struct node *node, size_t len)
 {

@@ -111,7 +111,7 @@ static void server_close(void *arg, err_t reason)
     buf_clear(&server->in);
 }
 
-static const struct io_stream_handler server_handler = {server_data, NULL, server_close};
+static const struct io_stream_handler server_handler = {.data = server_data, .close = server_close};
 
 static void server_accepted(void *arg, struct io_stream *stream)
 {
@@ -227,7 +227,7 @@ static void client_close(void *arg, err_t reason)
     io_timer_start(client->loop, &client->retry, io_now_us(client->loop) + RETRY_US);
 }
 
-static const struct io_stream_handler client_handler = {client_data, NULL, client_close};
+static const struct io_stream_handler client_handler = {.data = client_data, .close = client_close};
 
 static void client_dial(struct client *client)
 {

@@ -82,8 +82,11 @@ static void echo_server_close(void *arg, err_t reason)
     io_loop_stop(echo->world.loop);
 }
 
-static const struct io_stream_handler echo_server = {echo_server_data, echo_server_drain,
-                                                     echo_server_close};
+static const struct io_stream_handler echo_server = {
+    .data = echo_server_data,
+    .drain = echo_server_drain,
+    .close = echo_server_close,
+};
 
 static void echo_client_data(void *arg, const uint8_t *data, size_t len, const int *fds,
                              size_t fds_len)
@@ -113,8 +116,11 @@ static void echo_client_close(void *arg, err_t reason)
     CU_FAIL("the server closed");
 }
 
-static const struct io_stream_handler echo_client = {echo_client_data, echo_client_drain,
-                                                     echo_client_close};
+static const struct io_stream_handler echo_client = {
+    .data = echo_client_data,
+    .drain = echo_client_drain,
+    .close = echo_client_close,
+};
 
 static void echo_accepted(void *arg, struct io_stream *stream)
 {
@@ -248,8 +254,14 @@ static void many_client_close(void *arg, err_t reason)
     CU_FAIL("closed early");
 }
 
-static const struct io_stream_handler many_server = {many_server_data, NULL, many_server_close};
-static const struct io_stream_handler many_client = {many_client_data, NULL, many_client_close};
+static const struct io_stream_handler many_server = {
+    .data = many_server_data,
+    .close = many_server_close,
+};
+static const struct io_stream_handler many_client = {
+    .data = many_client_data,
+    .close = many_client_close,
+};
 
 static void many_accepted(void *arg, struct io_stream *stream)
 {

@@ -111,6 +111,70 @@ static void test_flip(void)
     buf_free(&bytes);
 }
 
+static size_t sealed_frame(uint8_t *out, const char *payload)
+{
+    struct frame_header h = header(strlen(payload));
+    h.flags |= FRAME_SEALED;
+    frame_encode(out, &h, payload);
+    memcpy(out + FRAME_HEADER_LEN, payload, h.length);
+    return FRAME_HEADER_LEN + h.length;
+}
+
+/* A payload without a checksum is taken where the stream is sealed, and its header has one. */
+static void test_sealed(void)
+{
+    uint8_t bytes[FRAME_HEADER_LEN + 16];
+    size_t len = sealed_frame(bytes, "0123456789");
+    for (size_t bit = 0; bit <= FRAME_HEADER_LEN * 8; bit++) {
+        bool whole = bit == FRAME_HEADER_LEN * 8;
+        struct sink sink = {0};
+        struct frame_parser parser = {.begin = frame_place, .end = frame_there, .arg = &sink,
+                                      .sealed = true};
+        size_t used = 0;
+        bytes[bit / 8] ^= (uint8_t)(1 << (bit % 8)); /* whole: the payload's first */
+        err_t err = frame_parse(&parser, bytes, len, &used);
+        bytes[bit / 8] ^= (uint8_t)(1 << (bit % 8));
+        CU_ASSERT_EQUAL(sink.frames, whole ? 1 : 0);
+        CU_ASSERT_TRUE(whole == (err == ERR_OK && frame_parser_clean(&parser)));
+        err_free(err);
+    }
+    struct sink sink = {0};
+    struct frame_parser parser = {.begin = frame_place, .end = frame_there, .arg = &sink};
+    size_t used = 0;
+    err_t err = frame_parse(&parser, bytes, len, &used);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(err);
+    CU_ASSERT_PTR_NOT_NULL(strstr(err_text(err), "outside TLS"));
+    err_free(err);
+}
+
+/* Bytes that are put where the parser wants them are taken like any others. */
+static void test_in_place(void)
+{
+    struct buf bytes = {0};
+    put(&bytes, 100);
+    put(&bytes, 0);
+    struct sink sink = {0};
+    struct frame_parser parser = {.begin = frame_place, .end = frame_there, .arg = &sink};
+    size_t used = 0;
+    size_t room = 0;
+    CU_ASSERT_PTR_NULL(frame_parser_place(&parser, &room));
+    CU_ASSERT_PTR_NULL(frame_parse(&parser, bytes.data, FRAME_HEADER_LEN + 10, &used));
+    for (size_t at = 10; at < 100; at += 45) {
+        uint8_t *place = frame_parser_place(&parser, &room);
+        CU_ASSERT_PTR_EQUAL_FATAL(place, sink.place + at);
+        CU_ASSERT_EQUAL(room, 100 - at);
+        memcpy(place, bytes.data + FRAME_HEADER_LEN + at, 45);
+        CU_ASSERT_PTR_NULL(frame_parse(&parser, place, 45, &used));
+    }
+    CU_ASSERT_EQUAL(sink.frames, 1); /* so the checksum held */
+    CU_ASSERT_PTR_NULL(frame_parser_place(&parser, &room));
+    size_t taken = FRAME_HEADER_LEN + 100;
+    CU_ASSERT_PTR_NULL(frame_parse(&parser, bytes.data + taken, bytes.len - taken, &used));
+    CU_ASSERT_EQUAL(sink.frames, 2);
+    CU_ASSERT_TRUE(frame_parser_clean(&parser));
+    buf_free(&bytes);
+}
+
 static void put32(uint8_t *at, uint32_t v)
 {
     memcpy(at, &v, sizeof(v));
@@ -137,7 +201,7 @@ static void test_limits(void)
     expect_bad(4, UINT32_MAX, "longer than the limit");
     expect_bad(4, 11, "longer than its message");
     expect_bad(8, 0x0300, "unknown frame kind");       /* kind 0 */
-    expect_bad(8, 0x0713, "unknown frame kind");       /* flag 4 */
+    expect_bad(8, 0x0b13, "unknown frame kind");       /* flag 8 */
     expect_bad(8, 0x010313, "reserved");
     expect_bad(8, 0x0113, "disagree");                 /* not last, but whole */
     expect_bad(40, FRAME_MESSAGE_MAX + 1, "message longer");
@@ -338,6 +402,8 @@ static const struct test_case cases[] = {
     {"parse at every cut", test_parse},
     {"parse stops when told", test_stop},
     {"every flipped bit is noticed", test_flip},
+    {"sealed", test_sealed},
+    {"in place", test_in_place},
     {"limits", test_limits},
     {"hello", test_hello},
     {"checks", test_check},
