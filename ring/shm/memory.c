@@ -10,6 +10,7 @@
 #include <linux/memfd.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -49,6 +50,17 @@ static err_t make(const char *name, size_t size, unsigned flags, void **base, in
         *fd = -1;
     }
     return err;
+}
+
+void *shm_memory_private(size_t size)
+{
+    bool large = size % SHM_HUGE_PAGE == 0;
+    void *base = aligned_alloc(large ? SHM_HUGE_PAGE : SHM_PAGE, size);
+    ASSERT(base != NULL);
+    if (large) {
+        (void)madvise(base, size, MADV_HUGEPAGE); /* a hint: small pages do as well */
+    }
+    return base;
 }
 
 /* Once a process: sessions come and go. */

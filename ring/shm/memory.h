@@ -18,6 +18,9 @@
  * then sealed against shrinking, growing, further writers and further seals. *fd is to be passed to
  * peers, then closed. *huge: what pages it got. */
 err_t shm_memory_make(const char *name, size_t size, bool *huge, void **base, int *fd);
+/* Memory nobody else maps, of large pages where the system has them: it is not touched ahead, since
+ * many never use most of it, but then 2 MiB at a time. free() frees it. */
+void *shm_memory_private(size_t size);
 /* The peer's memory: checked (a sealed memfd of exactly that size) and mapped read-only. The
  * descriptor stays the caller's. */
 err_t shm_memory_attach(int fd, size_t size, void **base);

@@ -63,8 +63,7 @@ struct shm_pool *shm_pool_new(const struct shm_pool_config *config)
         err_free(err);
     }
     if (pool->base == NULL) {
-        pool->base = aligned_alloc(SHM_PAGE, pool->size);
-        ASSERT(pool->base != NULL);
+        pool->base = shm_memory_private(pool->size);
     }
     pool_begin(pool);
     return pool;
