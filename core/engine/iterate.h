@@ -109,5 +109,10 @@ void iterate_close(struct iterate_feed *feed);
 
 /* The inner time of iteration 0 of the outer time at hand. */
 uint64_t scope_base(const struct op *op);
+/*
+ * A row is there more than 2^63 times, or so often that its changes cannot be told. Its diffs would
+ * go on modulo 2^64 and mean something else, so the dataflow fails.
+ */
+void scope_out_of_range(struct op *op);
 
 #endif

@@ -99,6 +99,11 @@ uint64_t scope_base(const struct op *op)
     return scope->base;
 }
 
+void scope_out_of_range(struct op *op)
+{
+    op_fail(op, err_sql(ERR_LIMIT, "22003", "bigint out of range"));
+}
+
 /* ---- adding up ------------------------------------------------------------------------------- */
 
 static void sums_close(struct sums *sums)
@@ -165,18 +170,35 @@ static void sums_divide(struct sums *sums)
     free(hashes);
 }
 
-static void consolidate_into(const struct chunk_list *list, struct batch_builder *out)
+/* Whether a row's diffs could come to more than they can say: all of them together would. */
+static bool are_too_many(const struct batch *b, unsigned __int128 *total)
+{
+    for (uint32_t row = 0; b->diffs != NULL && row < b->rows; row++) {
+        *total += trail_size(b->diffs[row]);
+    }
+    *total += b->diffs == NULL ? (unsigned __int128)trail_size(b->diff_const) * b->rows : 0;
+    return *total > INT64_MAX;
+}
+
+static void consolidate_into(struct op *op, const struct chunk_list *list,
+                             struct batch_builder *out)
 {
     const struct batch **batches = mem_alloc(list->chunks_len * sizeof(*batches));
+    unsigned __int128 total = 0;
+    bool too_many = false;
     for (size_t i = 0; i < list->chunks_len; i++) {
         batches[i] = &list->chunks[i]->batch;
+        too_many = too_many || are_too_many(batches[i], &total);
+    }
+    if (too_many) {
+        scope_out_of_range(op);
     }
     batch_consolidate(batches, list->chunks_len, 0, out);
     free(batches);
 }
 
 /* One step; true when a part was added to out. At the end it is closed. */
-static bool sums_step(struct sums *sums, struct batch_builder *out)
+static bool sums_step(struct op *op, struct sums *sums, struct batch_builder *out)
 {
     ASSERT(sums->open && sums->at < sums->parts_len);
     if (sums->divided < sums->list.chunks_len) {
@@ -185,7 +207,7 @@ static bool sums_step(struct sums *sums, struct batch_builder *out)
     }
     struct chunk_list *part = &sums->parts[sums->at++];
     if (part->chunks_len > 0) {
-        consolidate_into(part, out);
+        consolidate_into(op, part, out);
     }
     chunk_list_free(part);
     if (sums->at == sums->parts_len) {
@@ -513,7 +535,7 @@ static bool emit_binding(struct op *op, uint32_t k)
     }
     const struct op *variable = binding->variable;
     struct batch_builder *out = batch_builder_new(variable->kinds, variable->cols);
-    if (sums_step(&scope->sums, out)) {
+    if (sums_step(op, &scope->sums, out)) {
         struct chunk *chunk =
             chunk_from_builder(out, variable->cols, &op->dataflow->account);
         if (chunk != NULL) {
@@ -736,7 +758,7 @@ static bool gather_work(struct op *op)
         sums_open(sums, &list);
     }
     while (sums->open) {
-        sums_step(sums, op_ok(op));
+        sums_step(op, sums, op_ok(op));
         op_row_done(op);
         if (sums->open && fuel_spend(op->engine, PART_ROWS / 8)) {
             break;

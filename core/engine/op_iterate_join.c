@@ -186,12 +186,6 @@ static void emit_later(struct op *op)
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
-/* Modulo 2^64, as all diffs are. */
-static int64_t product(int64_t a, int64_t b)
-{
-    return (int64_t)((uint64_t)a * (uint64_t)b);
-}
-
 static uint64_t *find_cell(const struct iterate_join *join, uint32_t i)
 {
     const struct iterate_block *block = &join->feed.block;
@@ -237,7 +231,11 @@ static inline void put_match(struct op *op, const struct trail_entry *entry, int
     nulls[FROM_KEY] = block->key_nulls[i];
     nulls[own] = block->nulls[i];
     nulls[other] = entry->nulls;
-    int64_t pairs = product(diff, entry->diff);
+    int64_t pairs;
+    if (__builtin_mul_overflow(diff, entry->diff, &pairs)) {
+        scope_out_of_range(op);
+        return;
+    }
     if (entry->iteration <= join->iteration) {
         put(op, join->iteration, pairs, words, nulls);
     } else {

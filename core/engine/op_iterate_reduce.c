@@ -47,6 +47,7 @@ struct flat_sums {
     int64_t rows, values; /* all; those that are not NULL */
     uint64_t min, max;    /* words */
     bool any;             /* there is a value */
+    bool range;           /* more rows than can be counted */
     bool negative;        /* a value was retracted more often than inserted */
     __int128 sum;
 };
@@ -151,7 +152,7 @@ static void add_value(const struct iterate_reduce *reduce, struct flat_sums *sum
                       const struct trail_entry *entry)
 {
     int64_t net = entry->diff;
-    sums->rows = trail_plus(sums->rows, net);
+    sums->range |= __builtin_add_overflow(sums->rows, net, &sums->rows);
     if (reduce->in.words == 0 || entry->nulls != 0 || net == 0) {
         return;
     }
@@ -243,7 +244,9 @@ static void put_flat_result(struct op *op, const struct flat_sums *sums)
     struct iterate_reduce *reduce = op->state;
     static const uint64_t none[ITERATE_VALUES_MAX];
     bool aggregates = reduce->op == PLAN_REDUCE;
-    if (aggregates && (sums->rows < 0 || (sums->negative && has_order(op->node)))) {
+    if (sums->range) {
+        put_fresh(reduce, OUT_RANGE, none, 1);
+    } else if (aggregates && (sums->rows < 0 || (sums->negative && has_order(op->node)))) {
         put_fresh(reduce, OUT_NEGATIVE, none, 1);
     } else if (sums->rows > 0 && aggregates) {
         put_aggregates(op, sums);
@@ -316,14 +319,16 @@ static void put_group(struct op *op, const struct group *group, uint64_t key)
               reduce->op == PLAN_THRESHOLD ? group->count : 1);
 }
 
-static void update_group(struct iterate_reduce *reduce, const struct batch *b)
+/* False: more rows than can be counted. */
+static bool update_group(struct iterate_reduce *reduce, const struct batch *b)
 {
     struct byte_groups *bytes = &reduce->bytes;
     struct group *group = bytes->group;
+    bool range = false;
     memset(group, 0, bytes->layout.size);
     for (uint32_t row = 0; row < b->rows; row++) {
         int64_t diff = batch_diff(b, row);
-        group->count = trail_plus(group->count, diff);
+        range |= __builtin_add_overflow(group->count, diff, &group->count);
         if (bytes->layout.forms) {
             buf_clear(&reduce->scratch);
             batch_encode_row(b, row, reduce->keys, reduce->input.keys_len, false,
@@ -333,6 +338,7 @@ static void update_group(struct iterate_reduce *reduce, const struct batch *b)
         }
         reduce_update(&bytes->layout, group, &bytes->pool, b, row, diff, &bytes->scratch);
     }
+    return !range;
 }
 
 static void put_window_row(void *arg, const struct oset_node *node, int64_t copies)
@@ -394,9 +400,10 @@ static uint32_t evaluate_bytes(struct op *op, struct trail *in, uint64_t key)
     }
     if (reduce->op == PLAN_TOPK) {
         put_window(op, &rows->batch);
-    } else {
-        update_group(reduce, &rows->batch);
+    } else if (update_group(reduce, &rows->batch)) {
         put_group(op, bytes->group, key);
+    } else {
+        put_error(reduce, "22003", "bigint out of range");
     }
     pool_clear(&bytes->pool);
     chunk_unref(rows);

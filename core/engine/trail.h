@@ -87,6 +87,12 @@ static inline int64_t trail_plus(int64_t a, int64_t b)
     return (int64_t)((uint64_t)a + (uint64_t)b);
 }
 
+/* How many rows a diff says have come or gone. */
+static inline uint64_t trail_size(int64_t diff)
+{
+    return diff < 0 ? 0 - (uint64_t)diff : (uint64_t)diff;
+}
+
 static inline bool trail_is_empty(struct trail trail)
 {
     return trail.word == 0;

@@ -123,5 +123,25 @@ class Recursion(harness.EnvironmentTest):
         self.assertEqual(self.rows("SELECT 1"), [(1,)])
 
 
+    def test_too_many(self):
+        """Rows that multiply: as often as a bigint can say, then an error, wherever it is noticed."""
+        self.execute("CREATE TABLE one (n int)")
+        self.execute("INSERT INTO one VALUES (1)")
+        error = ("22003", "bigint out of range")
+        for seed in ("SELECT 1", "SELECT n FROM one"):
+            for limit, copies, want in ((62, 2, 2 ** 62 - 1), (63, 2, 2 ** 63 - 1), (64, 2, error),
+                                        (65, 2, error), (70, 2, error), (90, 3, error)):
+                query = (f"WITH MUTUALLY RECURSIVE (RETURN AT RECURSION LIMIT {limit}) t (n int) AS "
+                         f"({seed}{' UNION ALL SELECT n FROM t' * copies}) SELECT count(*) FROM t")
+                with self.subTest(seed=seed, limit=limit, copies=copies):
+                    self.assertEqual(
+                        self.error(query) if want == error else self.rows(query)[0][0], want)
+            self.assertEqual(
+                self.error("WITH MUTUALLY RECURSIVE (RETURN AT RECURSION LIMIT 20) t (n int) AS "
+                           f"({seed} UNION ALL SELECT x.n FROM t x, t y) SELECT 1 FROM t LIMIT 1"),
+                error)
+        self.execute("DROP TABLE one")
+
+
 if __name__ == "__main__":
     harness.main()
