@@ -11,7 +11,7 @@
 
 #include <stdio.h>
 
-enum { SOURCES = 2, EDGES = 0, SEEDS = 1, TIMES = 40, DATAFLOW = 3, EXPORT = 1 };
+enum { SOURCES = 2, EDGES = 0, SEEDS = 1, TIMES = 40, LONG_TIMES = 12, DATAFLOW = 3, EXPORT = 1 };
 
 static const uint8_t pair_kinds[] = {TYPE_INT8, TYPE_INT8};
 static const uint32_t col0[] = {0}, both[] = {0, 1}, swapped[] = {1, 0};
@@ -22,7 +22,7 @@ typedef uint32_t body_fn(struct plan *p);
 struct run {
     body_fn *make;
     struct rng rng;
-    uint64_t nodes;
+    uint64_t nodes, times;
     struct replica *replica;
     struct model_source sources[SOURCES];
     struct plan *plan;
@@ -288,14 +288,14 @@ static void run_times(struct run *run)
     for (uint32_t s = 0; s < SOURCES * WORKERS_MAX; s++) {
         out[s / WORKERS_MAX][s % WORKERS_MAX] = batch_builder_new(pair_kinds, 2);
     }
-    for (uint64_t time = 0; time < TIMES; time++) {
+    for (uint64_t time = 0; time < run->times; time++) {
         change(run, time, out);
         feed(run, out, time);
     }
     for (uint32_t s = 0; s < SOURCES; s++) {
-        take_back(run, s, TIMES, true, out[s][rng_below(&run->rng, run->replica->workers)]);
+        take_back(run, s, run->times, true, out[s][rng_below(&run->rng, run->replica->workers)]);
     }
-    feed(run, out, TIMES);
+    feed(run, out, run->times);
     for (uint32_t s = 0; s < SOURCES * WORKERS_MAX; s++) {
         batch_builder_free(out[s / WORKERS_MAX][s % WORKERS_MAX]);
     }
@@ -357,9 +357,9 @@ static void make_again(struct run *run)
     batch_builder_free(rows);
 }
 
-static void run_case(body_fn *make, uint64_t seed, uint32_t workers, bool again)
+static void run_case(body_fn *make, uint64_t seed, uint32_t workers, uint64_t times, bool again)
 {
-    struct run run = {.make = make, .rng = {seed}, .nodes = 3 + seed % 10};
+    struct run run = {.make = make, .rng = {seed}, .nodes = 3 + seed % 10, .times = times};
     run.replica = replica_new(workers, seed, 0);
     for (uint32_t s = 0; s < SOURCES; s++) {
         run.sources[s].ok = batch_builder_new(pair_kinds, 2);
@@ -378,8 +378,8 @@ static void run_case(body_fn *make, uint64_t seed, uint32_t workers, bool again)
     }
     run_times(&run);
     replica_settle(run.replica);
-    CU_ASSERT_EQUAL_FATAL(replica_frontier(run.replica, EXPORT), TIMES + 1);
-    for (uint64_t time = 1; time <= TIMES; time++) {
+    CU_ASSERT_EQUAL_FATAL(replica_frontier(run.replica, EXPORT), times + 1);
+    for (uint64_t time = 1; time <= times; time++) {
         check(&run, time);
     }
     check_empty(&run);
@@ -398,7 +398,7 @@ static void run_graphs(body_fn *make)
     static const uint32_t workers[] = {1, 2, 4};
     uint64_t cases = test_scaled(12) > 3 ? test_scaled(12) : 3;
     for (uint64_t seed = 1; seed <= cases; seed++) {
-        run_case(make, seed, workers[seed % 3], false);
+        run_case(make, seed, workers[seed % 3], TIMES, false);
     }
 }
 
@@ -418,21 +418,21 @@ GRAPHS(test_chained, chained)
 static void test_oscillate(void)
 {
     for (uint32_t workers = 1; workers <= 2; workers++) {
-        run_case(oscillate, workers, workers, false);
+        run_case(oscillate, workers, workers, LONG_TIMES, false);
     }
 }
 
 static void test_oscillate_rows(void)
 {
     for (uint32_t workers = 1; workers <= 2; workers++) {
-        run_case(oscillate_rows, workers, workers, false);
+        run_case(oscillate_rows, workers, workers, LONG_TIMES, false);
     }
 }
 
 static void test_oscillate_pairs(void)
 {
     for (uint32_t workers = 1; workers <= 2; workers++) {
-        run_case(oscillate_pairs, workers, workers, false);
+        run_case(oscillate_pairs, workers, workers, LONG_TIMES, false);
     }
 }
 
@@ -506,7 +506,7 @@ static uint32_t endless(struct plan *p)
 static void test_again(void)
 {
     for (uint64_t seed = 1; seed <= test_scaled(12); seed++) {
-        run_case(reach, seed, 1 + (uint32_t)(seed % 4), true);
+        run_case(reach, seed, 1 + (uint32_t)(seed % 4), TIMES, true);
     }
 }
 
@@ -527,7 +527,7 @@ static void test_endless(void)
                              s == SEEDS && w == 0 ? &view.batch : NULL, NULL);
             }
         }
-        replica_stir(run.replica, 3000);
+        replica_stir(run.replica, 1000);
         CU_ASSERT_EQUAL(replica_frontier(run.replica, EXPORT), 1);
         uint64_t arranged = 0;
         for (uint32_t w = 0; w < workers; w++) {
@@ -805,14 +805,14 @@ static void run_sums(uint64_t seed, bool wide)
 
 static void test_trail_sums(void)
 {
-    for (uint64_t seed = 1; seed <= test_scaled(20); seed++) {
+    for (uint64_t seed = 1; seed <= test_scaled(10); seed++) {
         run_sums(seed, seed % 2 == 0);
     }
 }
 
 static void test_trail_model(void)
 {
-    for (uint64_t seed = 1; seed <= test_scaled(200); seed++) {
+    for (uint64_t seed = 1; seed <= test_scaled(80); seed++) {
         run_trail_model(seed, seed % 2, seed % 4 < 2);
     }
 }
