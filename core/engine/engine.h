@@ -66,6 +66,7 @@ struct engine_config {
     uint64_t memory_limit;  /* bytes per dataflow, whatever its plan allows; 0: none */
     uint32_t pass_rows;     /* of input an operator takes at once, about; 0: default */
     uint32_t divide_rows;   /* of one time that a join divides by hash first; 0: default */
+    uint32_t part_rows;    /* of a list that a join divides; 0: a few thousand. For tests */
 };
 
 struct engine *engine_new(const struct engine_config *config);

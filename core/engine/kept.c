@@ -21,6 +21,7 @@
 enum {
     SHORT_MAX = 16,
     LIST_CAP_MIN = 2,
+    DEPTH_MAX = 24,
     SCRATCH_BYTES = sizeof(uint32_t) + sizeof(int64_t) / 2, /* a slot and half a sum */
 };
 
@@ -30,7 +31,9 @@ enum {
 void kept_init(struct kept *rows, uint32_t keys, const uint32_t values[2], const uint32_t rest[2],
                struct account *account)
 {
-    *rows = (struct kept){.values = {values[0], values[1]}, .rest = {rest[0], rest[1]}};
+    *rows = (struct kept){.values = {values[0], values[1]},
+                          .rest = {rest[0], rest[1]},
+                          .part_max = KEPT_PART_MAX};
     for (uint32_t side = 0; side < 2; side++) {
         ASSERT(values[side] <= KEPT_VALUES_MAX && (rest[side] == 0 || values[side] > 0));
         size_t row = (1 + values[side]) * sizeof(uint64_t);
@@ -64,23 +67,59 @@ void kept_free(struct kept *rows)
 struct place {
     struct kept *rows;
     uint64_t *cell;
+    uint64_t *own;  /* the row or the list's address in it */
     uint32_t side;
+    uint32_t plain; /* words of a row that stand for themselves */
+    uint32_t rest;  /* values behind the one that does not; 0: there is none */
+    struct kept_wide *wide; /* or NULL */
+    uint64_t hash;  /* of the row at hand, if there are several lists: says which */
 };
 
-static uint64_t *own_row(const struct place *at)
+static struct place place_of(struct kept *rows, uint64_t *cell, uint32_t side)
 {
-    return kept_place(at->rows, at->cell, at->side);
+    uint32_t rest = rows->rest[side];
+    return (struct place){.rows = rows,
+                          .cell = cell,
+                          .own = kept_place(rows, cell, side),
+                          .side = side,
+                          .plain = rows->values[side] - (rest > 0),
+                          .rest = rest,
+                          .wide = kept_wide(rows, cell, side)};
+}
+
+/* Shifting by 64 is undefined, hence in two steps. */
+static size_t part_of(const struct kept_wide *wide, uint64_t hash)
+{
+    return hash >> 1 >> (63 - wide->depth);
+}
+
+static size_t wide_bytes(uint32_t depth)
+{
+    return sizeof(struct kept_wide) + ((size_t)1 << depth) * sizeof(struct kept_list *);
 }
 
 static struct kept_list *list_of(const struct place *at)
 {
-    return kept_list(at->rows, at->cell, at->side);
+    const struct kept_wide *wide = at->wide;
+    bool listed = (at->cell[0] >> at->side & 1) != 0;
+    return wide != NULL ? wide->part[part_of(wide, at->hash)]
+           : listed     ? (struct kept_list *)(uintptr_t)*at->own
+                        : NULL;
+}
+
+static void count_rows(const struct place *at, int64_t more)
+{
+    at->rows->len += (uint64_t)more;
+    if (at->wide != NULL) {
+        at->wide->len += (uint64_t)more;
+        ASSERT(at->wide->len <= at->rows->len);
+    }
 }
 
 /* Words of a row. */
 static size_t stride_of(const struct place *at)
 {
-    return 1 + at->rows->values[at->side];
+    return 1 + at->plain + (at->rest > 0);
 }
 
 static size_t list_bytes(const struct place *at, uint32_t cap)
@@ -107,16 +146,10 @@ static int64_t piece_of(int64_t diff)
 
 /* ---- rests ----------------------------------------------------------------------------------- */
 
-/* Of words that stand for themselves. */
-static uint32_t plain_of(const struct place *at)
-{
-    return at->rows->values[at->side] - (at->rows->rest[at->side] > 0);
-}
-
 static bool same_row(const struct place *at, const uint64_t *a, const uint64_t *b)
 {
-    uint32_t plain = plain_of(at);
-    uint32_t rest = at->rows->rest[at->side];
+    uint32_t plain = at->plain;
+    uint32_t rest = at->rest;
     return kept_nulls(a) == kept_nulls(b) && cells_same_key(a + 1, b + 1, plain) &&
            (rest == 0 || rest_same(rest_of(a[1 + plain]), rest_of(b[1 + plain]), rest));
 }
@@ -124,20 +157,18 @@ static bool same_row(const struct place *at, const uint64_t *a, const uint64_t *
 /* Its bytes stay until kept_bury, its address is nowhere in the table. */
 static void drop_rest(const struct place *at, const uint64_t *row)
 {
-    uint32_t rest = at->rows->rest[at->side];
-    if (rest > 0) {
+    if (at->rest > 0) {
         struct kept *rows = at->rows;
-        *VEC_PUSH(rows, dead) = (struct kept_dead){rest_of(row[1 + plain_of(at)]), rest};
+        *VEC_PUSH(rows, dead) = (struct kept_dead){rest_of(row[1 + at->plain]), at->rest};
     }
 }
 
 /* A row's words are there once more, and each needs a rest of its own. */
 static void double_rest(const struct place *at, uint64_t *row)
 {
-    uint32_t rest = at->rows->rest[at->side];
-    if (rest > 0) {
-        uint64_t *word = &row[1 + plain_of(at)];
-        *word = rest_word(rest_copy(&at->rows->pool, rest_of(*word), rest));
+    if (at->rest > 0) {
+        uint64_t *word = &row[1 + at->plain];
+        *word = rest_word(rest_copy(&at->rows->pool, rest_of(*word), at->rest));
     }
 }
 
@@ -171,8 +202,18 @@ static uint32_t cap_for(const struct place *at, uint32_t len)
 static void set_list(const struct place *at, struct kept_list *list)
 {
     ASSERT((uintptr_t)list % 8 == 0 && list->len <= list->cap);
-    at->cell[0] |= 1ULL << at->side;
-    *own_row(at) = (uint64_t)(uintptr_t)list;
+    struct kept_wide *wide = at->wide;
+    if (wide == NULL) {
+        at->cell[0] |= 1ULL << at->side;
+        *at->own = (uint64_t)(uintptr_t)list;
+        return;
+    }
+    ASSERT(list->depth <= wide->depth);
+    size_t places = (size_t)1 << (wide->depth - list->depth);
+    size_t first = part_of(wide, at->hash) & ~(places - 1);
+    for (size_t i = 0; i < places; i++) {
+        wide->part[first + i] = list;
+    }
 }
 
 /* The list of a cell with room for len rows, whatever it is now. */
@@ -189,7 +230,7 @@ static struct kept_list *resize(const struct place *at, uint32_t len)
         memcpy(list, old, sizeof(*list) + old->len * row_bytes);
         pool_free(pool, old, list_bytes(at, old->cap));
     } else {
-        const uint64_t *row = own_row(at);
+        const uint64_t *row = at->own;
         *list = (struct kept_list){.len = 1, .net = kept_diff(row)};
         memcpy(list->row, row, row_bytes);
     }
@@ -201,8 +242,8 @@ static struct kept_list *resize(const struct place *at, uint32_t len)
 /* Of what same_row compares; seen nowhere outside. */
 static uint64_t row_hash(const struct place *at, const uint64_t *row)
 {
-    uint32_t plain = plain_of(at);
-    uint32_t rest = at->rows->rest[at->side];
+    uint32_t plain = at->plain;
+    uint32_t rest = at->rest;
     uint64_t h = rest == 0 ? 0 : rest_hash(rest_of(row[1 + plain]), rest);
     h ^= kept_nulls(row);
     for (uint32_t i = 1; i <= plain; i++) {
@@ -265,7 +306,7 @@ static void add_up(struct place *at, struct kept_list *list)
     int64_t *sums = at->rows->sums;
     uint32_t had = list->len;
     uint32_t len = 0;
-    at->rows->added_up += had;
+    at->rows->gone_through += had;
     sum_rows(at, list);
     for (uint32_t i = 0; i < had; i++) {
         const uint64_t *row = &list->row[i * stride];
@@ -292,15 +333,122 @@ static void add_up(struct place *at, struct kept_list *list)
             sums[i] = plus(sums[i], -piece);
         }
     }
-    at->rows->len -= had - len;
+    count_rows(at, (int64_t)len - had);
     list->len = len;
     list->appended = 0;
+}
+
+/* ---- several lists --------------------------------------------------------------------------- */
+
+/* The only list becomes the first of several. */
+static void widen(struct place *at)
+{
+    struct kept_list *list = list_of(at);
+    struct kept_wide *wide = pool_alloc(&at->rows->pool, wide_bytes(0));
+    ASSERT(at->wide == NULL && list != NULL);
+    *wide = (struct kept_wide){.len = list->len};
+    wide->part[0] = list;
+    list->depth = 0;
+    at->wide = wide;
+    *at->own = (uint64_t)(uintptr_t)wide;
+    at->cell[0] |= 4ULL << at->side;
+}
+
+static void double_directory(struct place *at)
+{
+    struct kept_wide *old = at->wide;
+    struct kept_wide *wide = pool_alloc(&at->rows->pool, wide_bytes(old->depth + 1));
+    ASSERT(old->depth < DEPTH_MAX);
+    *wide = (struct kept_wide){.len = old->len, .depth = old->depth + 1};
+    for (size_t i = 0; i < (size_t)1 << wide->depth; i++) {
+        wide->part[i] = old->part[i / 2];
+    }
+    at->rows->gone_through += ((uint64_t)1 << wide->depth) / 64;
+    pool_free(&at->rows->pool, old, wide_bytes(old->depth));
+    at->wide = wide;
+    *at->own = (uint64_t)(uintptr_t)wide;
+}
+
+/* Moves the rows whose hash (in sums) has this bit to a list of their own, the others as well. */
+static struct kept_list *half_of(const struct place *at, const struct kept_list *list, bool upper)
+{
+    const int64_t *hashes = at->rows->sums;
+    size_t stride = stride_of(at);
+    uint32_t len = 0;
+    for (uint32_t i = 0; i < list->len; i++) {
+        len += ((uint64_t)hashes[i] >> (63 - list->depth) & 1) == upper;
+    }
+    uint32_t cap = cap_for(at, len);
+    struct kept_list *half = pool_alloc(&at->rows->pool, list_bytes(at, cap));
+    *half = (struct kept_list){.cap = cap, .depth = list->depth + 1};
+    for (uint32_t i = 0; i < list->len; i++) {
+        if (((uint64_t)hashes[i] >> (63 - list->depth) & 1) == upper) {
+            const uint64_t *row = &list->row[i * stride];
+            memcpy(&half->row[half->len++ * stride], row, stride * sizeof(uint64_t));
+            half->net = plus(half->net, kept_diff(row));
+        }
+    }
+    ASSERT(half->len == len && len <= cap);
+    return half;
+}
+
+/* A list whose rows are all different becomes two, by the next bit of their hash. */
+static void split(struct place *at)
+{
+    struct kept *rows = at->rows;
+    struct kept_list *list = list_of(at);
+    size_t stride = stride_of(at);
+    ASSERT(list->appended == 0 && at->wide != NULL);
+    if (list->depth == at->wide->depth) {
+        double_directory(at);
+    }
+    reserve_scratch(rows, list->len);
+    for (uint32_t i = 0; i < list->len; i++) {
+        rows->sums[i] = (int64_t)row_hash(at, &list->row[i * stride]);
+    }
+    rows->gone_through += list->len;
+    struct place half = *at;
+    uint64_t bit = 1ULL << (63 - list->depth);
+    half.hash = at->hash & ~bit;
+    set_list(&half, half_of(at, list, false));
+    half.hash = at->hash | bit;
+    set_list(&half, half_of(at, list, true));
+    pool_free(&rows->pool, list, list_bytes(at, list->cap));
+}
+
+/* Not when the directory would be out of proportion: somebody makes hashes collide. */
+static bool may_split(const struct place *at, const struct kept_list *list)
+{
+    const struct kept_wide *wide = at->wide;
+    return wide == NULL || list->depth < wide->depth ||
+           (wide->depth < DEPTH_MAX && wide->len >> wide->depth >= at->rows->part_max / 16);
+}
+
+/* The last row is gone. */
+static void drop_wide(struct place *at)
+{
+    struct kept_wide *wide = at->wide;
+    ASSERT(wide->len == 0);
+    for (size_t i = 0; i < (size_t)1 << wide->depth;) {
+        struct kept_list *list = wide->part[i];
+        ASSERT(list->len == 0 && list->net == 0);
+        i += (size_t)1 << (wide->depth - list->depth);
+        pool_free(&at->rows->pool, list, list_bytes(at, list->cap));
+        at->rows->gone_through++;
+    }
+    pool_free(&at->rows->pool, wide, wide_bytes(wide->depth));
+    at->cell[0] &= ~(5ULL << at->side);
+    at->wide = NULL;
+    *at->own = 0;
 }
 /* A list that is down to one row or none is none any more. */
 static void shrink(struct place *at, struct kept_list *list)
 {
-    if (list->len <= 1) {
-        uint64_t *row = own_row(at);
+    const struct kept_wide *wide = at->wide;
+    if (wide != NULL && wide->len == 0) {
+        drop_wide(at);
+    } else if (wide == NULL && list->len <= 1) {
+        uint64_t *row = at->own;
         ASSERT(list->len == 1 || list->net == 0);
         at->cell[0] &= ~(1ULL << at->side);
         memcpy(row, list->row, stride_of(at) * sizeof(uint64_t));
@@ -320,10 +468,18 @@ static struct kept_list *settle(struct place *at)
 {
     struct kept_list *list = list_of(at);
     ASSERT(list != NULL && list->len <= list->cap);
-    if (list->len == list->cap && list->appended > 0 && list->appended >= list->len / 2) {
+    bool too_long = list->len >= at->rows->part_max && may_split(at, list);
+    bool worth = too_long || list->appended >= list->len / 2;
+    if (list->len == list->cap && list->appended > 0 && worth) {
         add_up(at, list);
     }
-    return list;
+    if (too_long && list->appended == 0 && list->len > at->rows->part_max / 2) {
+        if (at->wide == NULL) {
+            widen(at);
+        }
+        split(at);
+    }
+    return list_of(at);
 }
 
 /* Grows a list by half while it is short, then to twice its length; makes one of a row. */
@@ -338,6 +494,9 @@ static struct kept_list *with_room(struct place *at)
     }
     ASSERT(list->len < UINT32_MAX / 2);
     uint32_t more = list->len < SHORT_MAX ? (list->len + 1) / 2 : list->len;
+    if (list->len < at->rows->part_max && list->len + more > at->rows->part_max) {
+        more = at->rows->part_max - list->len;
+    }
     return resize(at, list->len + more);
 }
 
@@ -350,7 +509,7 @@ static void append(struct place *at, const uint64_t *row)
     list->net = plus(list->net, kept_diff(row));
     list->len++;
     list->appended += list->len > SHORT_MAX;
-    at->rows->len++;
+    count_rows(at, 1);
 }
 
 /* ---- changes --------------------------------------------------------------------------------- */
@@ -370,7 +529,7 @@ static int64_t take_equal(struct place *at, struct kept_list *list, const uint64
         sum = plus(sum, kept_diff(other));
         drop_rest(at, other);
         list->len--;
-        at->rows->len--;
+        count_rows(at, -1);
         memmove(other, &list->row[list->len * stride], stride * sizeof(uint64_t));
     }
     list->net = plus(list->net, -sum);
@@ -397,6 +556,7 @@ static void append_all(struct place *at, uint64_t *row, int64_t diff)
 
 static void change_list(struct place *at, uint64_t *row, int64_t diff)
 {
+    at->hash = at->wide != NULL || list_of(at)->len >= at->rows->part_max ? row_hash(at, row) : 0;
     struct kept_list *list = settle(at);
     if (list->len <= SHORT_MAX) {
         diff = plus(diff, take_equal(at, list, row));
@@ -412,7 +572,7 @@ static void change_list(struct place *at, uint64_t *row, int64_t diff)
 /* A side without a list: it has one row or none. */
 static void change_only(struct place *at, uint64_t *row, int64_t diff)
 {
-    uint64_t *own = own_row(at);
+    uint64_t *own = at->own;
     int64_t had = kept_diff(own);
     if (had != 0 && !same_row(at, own, row)) {
         append_all(at, row, diff);
@@ -451,8 +611,8 @@ void kept_change(struct kept *rows, uint32_t side, const struct kept_key *key, u
     if (cell == NULL) {
         cell = cells_add(&rows->table, key->hash, key->words, key->nulls);
     }
-    struct place at = {rows, cell, side};
-    if (list_of(&at) != NULL) {
+    struct place at = place_of(rows, cell, side);
+    if ((cell[0] >> side & 1) != 0) {
         change_list(&at, row, diff);
     } else {
         change_only(&at, row, diff);

@@ -6,12 +6,14 @@
  *
  *   row     head   value words ...      head   diff << 8 | a bit for each value that is NULL
  *   cell    head   key ...   side 0's row or list   side 1's row or list
- *   mark    bit 0, bit 1: that side has a list; its address stands in place of the row
+ *   mark    bit 0, bit 1: that side has a list, whose address stands in place of the row
+ *           bit 2, bit 3: it has several, and it is the address of their directory
  *
  * No times: who uses this goes through times in order and needs the rows of one moment only. Equal
  * rows add up: at once in a short list; in a long one, when it is full and at least half of it is
- * new, which costs O(1) a change. The one change that finds it so goes through all n rows of the
- * key on its side, in one piece that no step can divide; its user pays the fuel afterwards.
+ * new, which costs O(1) a change. The one change that finds it so goes through all of the list. So
+ * a list that grows beyond KEPT_PART_MAX rows becomes two, by the hash of its rows, and each of
+ * them again (extendible hashing): however many rows a key has, a change goes through few of them.
  *
  * One thread: the engine's.
  */
@@ -21,7 +23,10 @@
 #include "core/engine/cells.h"
 #include "core/engine/rest.h"
 
-enum { KEPT_VALUES_MAX = 8 }; /* as many bits a row's head has for NULLs */
+enum {
+    KEPT_VALUES_MAX = 8, /* as many bits a row's head has for NULLs */
+    KEPT_PART_MAX = 2048,
+};
 
 struct kept {
     struct cells table;
@@ -30,7 +35,8 @@ struct kept {
     uint32_t rest[2];   /* values behind the last of them; 0: it is a value itself */
     uint32_t list_words[2]; /* that a list has at least */
     uint64_t len;       /* rows stored, of both sides */
-    uint64_t added_up;  /* rows of lists since the user last set it to 0: its fuel */
+    uint32_t part_max;  /* rows of a list, before it becomes several: KEPT_PART_MAX but in tests */
+    uint64_t gone_through; /* rows of lists since the user last set it to 0: its fuel */
     uint32_t *slots;    /* scratch of adding up; accounted */
     int64_t *sums;      /* half as many */
     size_t slots_cap;   /* a power of two */
@@ -47,9 +53,17 @@ struct kept_dead {
 struct kept_list {
     uint32_t len, cap;
     uint32_t appended; /* at the end of a long list, since it was last added up */
-    uint32_t pad;
+    uint32_t depth;    /* of one of several: top bits of the hash that its rows share */
     int64_t net;       /* sum of all diffs */
     uint64_t row[];
+};
+
+/* Several lists: a row's is found by the top bits of its hash. One whose rows share fewer bits
+ * stands in several places, one after another. */
+struct kept_wide {
+    uint64_t len;   /* rows of all lists */
+    uint32_t depth; /* bits; there are 1 << depth places */
+    struct kept_list *part[];
 };
 
 /* The rows of a key as they stand. */
@@ -94,7 +108,14 @@ static inline uint64_t *kept_place(const struct kept *rows, uint64_t *cell, uint
     return cells_payload(&rows->table, cell) + (side == 0 ? 0 : 1 + rows->values[0]);
 }
 
-/* The list behind a cell, or NULL when a row is in it, or none. */
+/* The directory behind a cell; NULL: there is at most one list. */
+static inline struct kept_wide *kept_wide(const struct kept *rows, uint64_t *cell, uint32_t side)
+{
+    bool wide = (cell[0] >> (2 + side) & 1) != 0;
+    return wide ? (struct kept_wide *)(uintptr_t)*kept_place(rows, cell, side) : NULL;
+}
+
+/* The list behind a cell that has no directory; NULL: a row is in it, or none. */
 static inline struct kept_list *kept_list(const struct kept *rows, uint64_t *cell, uint32_t side)
 {
     bool listed = (cell[0] >> side & 1) != 0;
@@ -105,15 +126,32 @@ static inline struct kept_list *kept_list(const struct kept *rows, uint64_t *cel
 static inline void kept_load(const struct kept *rows, uint64_t *cell, uint32_t side)
 {
     const struct kept_list *list = kept_list(rows, cell, side);
-    if (list != NULL) {
+    if (list != NULL && kept_wide(rows, cell, side) == NULL) {
         (void)*(const volatile uint32_t *)&list->len;
         (void)*((const volatile uint64_t *)list + rows->list_words[side] - 1);
     }
 }
 
-/* Valid until the next change. */
-static inline struct kept_span kept_of(const struct kept *rows, uint64_t *cell, uint32_t side)
+/*
+ * The rows of a key on one side, a list at a time: from part 0 on, while *part is less than
+ * kept_parts; *next is then the next part. Valid until that side's next change.
+ */
+static inline uint32_t kept_parts(const struct kept *rows, uint64_t *cell, uint32_t side)
 {
+    const struct kept_wide *wide = kept_wide(rows, cell, side);
+    return wide != NULL ? 1u << wide->depth : 1;
+}
+static inline struct kept_span kept_part(const struct kept *rows, uint64_t *cell, uint32_t side,
+                                         uint32_t part, uint32_t *next)
+{
+    ASSERT(part < kept_parts(rows, cell, side));
+    const struct kept_wide *wide = kept_wide(rows, cell, side);
+    *next = part + 1;
+    if (wide != NULL) {
+        const struct kept_list *one = wide->part[part];
+        *next = part + (1u << (wide->depth - one->depth));
+        return (struct kept_span){one->row, one->len};
+    }
     const struct kept_list *list = kept_list(rows, cell, side);
     if (list != NULL) {
         return (struct kept_span){list->row, list->len};

@@ -26,7 +26,7 @@ enum {
     OUT_COLS_MAX = 2 * (CELLS_KEYS_MAX + KEPT_VALUES_MAX + REST_COLS_MAX),
     OUT_WORDS_MAX = CELLS_KEYS_MAX + 2 * KEPT_VALUES_MAX,
     DEAD_MAX = 256, /* rests of rows that are gone, which wait for the output */
-    ADDED_FUEL_MAX = 1 << 20, /* more than any step has */
+    ROWS_FUEL_MAX = 1 << 20, /* more than any step has */
     DIVIDE_ROWS = 1 << 17, /* of one time, from which on dividing them pays */
     DIVIDE_PARTS = 16, /* of so many rows; a part's cells fit the second-level cache */
     FLAT_PART_ROWS = 2 * DIVIDE_ROWS, /* of an incomplete time: worth dividing */
@@ -82,7 +82,7 @@ struct flat_join {
     struct divide divide;
     uint32_t count_chunk, count_row; /* of the pass, when rows to be divided are counted */
     struct flat_block block;
-    uint32_t match; /* of the block's row at hand: matches put out */
+    uint32_t part, match; /* of the block's row at hand: which list, and its matches put out */
     struct flat_output out;
 };
 
@@ -289,7 +289,7 @@ static void take_block(struct flat_join *join)
 {
     struct flat_block *block = &join->block;
     const struct batch *batch;
-    ASSERT(block->at == block->len && join->match == 0);
+    ASSERT(block->at == block->len && join->part == 0 && join->match == 0);
     struct intake_ref first = intake_ref(&join->intake);
     block->port = first.port;
     block->time = first.time;
@@ -418,7 +418,7 @@ static void load_block(struct flat_join *join)
     if (join->divide.phase == DIVIDE_NONE) {
         take_block(join);
     } else {
-        ASSERT(block->at == block->len && join->match == 0);
+        ASSERT(block->at == block->len && join->part == 0 && join->match == 0);
         struct divide_rows rows = rows_of(block);
         block->time = join->divide.time;
         divide_take(&join->divide, FLAT_ROWS, &rows);
@@ -433,19 +433,24 @@ static void load_block(struct flat_join *join)
 /* ---- a row ----------------------------------------------------------------------------------- */
 
 /* The row's matches from where it stopped; true when out of fuel amid them. */
-static bool put_matches(struct op *op, const struct kept_span *matches)
+static bool put_matches(struct op *op, uint64_t *cell)
 {
     struct flat_join *join = op->state;
-    size_t stride = 1 + join->side[1 - join->block.port].values_len;
-    ASSERT(join->match <= matches->len); /* that side has not changed since the last step */
-    while (join->match < matches->len) {
-        uint32_t left = matches->len - join->match;
-        uint32_t room = OUT_BLOCK - join->out.len;
-        uint32_t n = left < room ? left : room;
-        put_pairs(op, matches->row + join->match * stride, n);
-        join->match += n;
-        if (fuel_spend(op->engine, n) && join->match < matches->len) {
-            return true;
+    uint32_t other = 1 - join->block.port;
+    size_t stride = 1 + join->side[other].values_len;
+    uint32_t parts = kept_parts(&join->kept, cell, other);
+    for (uint32_t next; join->part < parts; join->part = next, join->match = 0) {
+        struct kept_span matches = kept_part(&join->kept, cell, other, join->part, &next);
+        ASSERT(join->match <= matches.len); /* that side has not changed since the last step */
+        while (join->match < matches.len) {
+            uint32_t left = matches.len - join->match;
+            uint32_t room = OUT_BLOCK - join->out.len;
+            uint32_t n = left < room ? left : room;
+            put_pairs(op, matches.row + join->match * stride, n);
+            join->match += n;
+            if (fuel_spend(op->engine, n) && (join->match < matches.len || next < parts)) {
+                return true;
+            }
         }
     }
     return false;
@@ -466,21 +471,18 @@ static bool join_row(struct op *op)
         return false;
     }
     uint64_t *cell = find_cell(join, i);
-    if (cell != NULL) {
-        struct kept_span matches = kept_of(&join->kept, cell, 1 - block->port);
-        if (put_matches(op, &matches)) {
-            return true;
-        }
+    if (cell != NULL && put_matches(op, cell)) {
+        return true;
     }
     const struct kept_key key = {block->hash[i], &block->keys[i * join->keys_len],
                                  block->key_nulls[i]};
     kept_change(&join->kept, block->port, &key, cell, values, block->nulls[i], block->diffs[i]);
-    if (join->kept.added_up > 0) {
-        uint64_t rows = join->kept.added_up;
-        fuel_spend(op->engine, rows < ADDED_FUEL_MAX ? (uint32_t)rows : ADDED_FUEL_MAX);
-        join->kept.added_up = 0;
+    if (join->kept.gone_through > 0) {
+        uint64_t rows = join->kept.gone_through;
+        fuel_spend(op->engine, rows < ROWS_FUEL_MAX ? (uint32_t)rows : ROWS_FUEL_MAX);
+        join->kept.gone_through = 0;
     }
-    join->match = 0;
+    join->part = join->match = 0;
     return false;
 }
 
@@ -534,8 +536,8 @@ static bool flat_work(struct op *op)
     if (divide_pass(op) || run_pass(op)) {
         return true;
     }
-    ASSERT(join->out.len == 0 && join->block.at == join->block.len && join->match == 0);
-    ASSERT(join->divide.phase == DIVIDE_NONE);
+    ASSERT(join->out.len == 0 && join->block.at == join->block.len);
+    ASSERT(join->part == 0 && join->match == 0 && join->divide.phase == DIVIDE_NONE);
     intake_close(intake);
     op->arranged_rows = join->kept.len;
     if (!intake->part) {
@@ -649,5 +651,8 @@ void op_make_join_flat(struct op *op)
     const uint32_t values[2] = {join->side[0].values_len, join->side[1].values_len};
     const uint32_t rest[2] = {join->side[0].rest_len, join->side[1].rest_len};
     kept_init(&join->kept, join->keys_len, values, rest, &op->account);
+    if (op->engine->config.part_rows > 0) {
+        join->kept.part_max = op->engine->config.part_rows;
+    }
     divide_init(&join->divide, join->keys_len, values, &op->account);
 }

@@ -189,7 +189,8 @@ struct replica *replica_new(uint32_t workers, uint64_t seed, uint64_t memory_lim
                                        .ctx = worker,
                                        .memory_limit = memory_limit,
                                        .pass_rows = pass_rows,
-                                       .divide_rows = seed % 4 == 1 ? 2 : 0};
+                                       .divide_rows = seed % 4 == 1 ? 2 : 0,
+                                       .part_rows = seed % 5 < 2 ? 1 + seed % 19 : 0};
         worker->engine = engine_new(&config);
     }
     return r;

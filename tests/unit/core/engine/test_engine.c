@@ -627,6 +627,57 @@ static void test_steps(void)
     replica_free(r);
 }
 
+static void check_empty(void *arg, const struct engine_operator_stats *stats)
+{
+    CU_ASSERT_EQUAL(stats->arranged_rows, 0);
+}
+
+/* Each row of the first column with those whose second one equals it. */
+static struct plan *make_skewed(void *arg)
+{
+    struct plan *p = plan_new();
+    static const uint32_t col1[] = {1};
+    p->id = BASE;
+    p->as_of = 1;
+    p->name = arena_strdup(&p->arena, "skewed");
+    uint32_t node = plan_source(p, 100, kinds2, 2);
+    node = plan_join(p, PLAN_JOIN_INNER, node, node, col0, col1, 1, false);
+    plan_export_subscribe(p, EXPORT_SUBSCRIBE, node, true, FRONTIER_EMPTY);
+    return p;
+}
+
+/*
+ * One key has all rows: they come, in rounds of several sizes, come once more, and go in another
+ * order. No change of one of them goes through all of them.
+ */
+static void test_skewed_steps(void)
+{
+    static const uint8_t kinds4[] = {TYPE_INT8, TYPE_INT8, TYPE_INT8, TYPE_INT8};
+    struct replica *r = replica(1);
+    replica_register(r, EXPORT_SUBSCRIBE, kinds4, 4);
+    CU_ASSERT_FATAL(replica_create(r, make_skewed, NULL, part_at_0, 1) == ERR_OK);
+    struct row *rows = mem_alloc(STEPS_ROWS * sizeof(*rows));
+    uint64_t time = 1;
+    for (int pass = 0; pass < 3; pass++) {
+        for (int64_t first = 0, n = 1; first < STEPS_ROWS; first += n, n *= 10, time++) {
+            n = first + n > STEPS_ROWS ? STEPS_ROWS - first : n;
+            for (int64_t i = 0; i < n; i++) {
+                int64_t number = pass < 2 ? first + i : STEPS_ROWS - 1 - first - i;
+                rows[i] = (struct row){0, number, time, pass < 2 ? 1 : -2};
+            }
+            feed_to(r, BASE, rows, (size_t)n, time, time + 1);
+            replica_settle(r);
+        }
+        CU_ASSERT_EQUAL(r->failures, 0);
+    }
+    free(rows);
+    uint32_t counted = 0;
+    engine_stats(r->worker[0].engine, check_steps, &counted);
+    CU_ASSERT(counted >= 1);
+    engine_stats(r->worker[0].engine, check_empty, NULL);
+    replica_free(r);
+}
+
 /* ---- failures -------------------------------------------------------------------------------- */
 
 static void test_bad_input(void)
@@ -1442,5 +1493,6 @@ static const struct test_case cases[] = {
     {"hostile_payloads", test_hostile_payloads},
     {"topk_many", test_topk_many},
     {"steps", test_steps},
+    {"steps of a skewed key", test_skewed_steps},
 };
 TEST_SUITE("core/engine", cases)

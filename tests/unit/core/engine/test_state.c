@@ -377,6 +377,17 @@ static uint64_t number_of(struct kept_model *model, const uint64_t *row)
     return number;
 }
 
+static void sum_span(struct kept_model *model, uint32_t side, struct kept_span span, int64_t *sum)
+{
+    for (uint32_t i = 0; i < span.len; i++) {
+        const uint64_t *row = span.row + i * (1UL + model->rows.values[side]);
+        uint64_t number = side == 0 ? number_of(model, row) : 0;
+        CU_ASSERT_FATAL(number < R_ROWS && kept_diff(row) != 0);
+        CU_ASSERT_FATAL(kept_nulls(row) == (side == 0 && is_null_row(number) ? 1 : 0));
+        sum[number] = (int64_t)((uint64_t)sum[number] + (uint64_t)kept_diff(row));
+    }
+}
+
 static void check_kept(struct kept_model *model)
 {
     uint64_t live = 0;
@@ -384,18 +395,12 @@ static void check_kept(struct kept_model *model)
     for (uint64_t k = 0; k < R_KEYS; k++) {
         uint64_t *cell = cells_find(&rows->table, cells_hash(&k, 1, 0), &k, 0);
         for (uint32_t side = 0; side < 2; side++) {
-            struct kept_span span = {0};
             int64_t sum[R_ROWS] = {0};
-            if (cell != NULL) {
-                span = kept_of(rows, cell, side);
-            }
-            live += span.len;
-            for (uint32_t i = 0; i < span.len; i++) {
-                const uint64_t *row = span.row + i * (1UL + rows->values[side]);
-                uint64_t number = side == 0 ? number_of(model, row) : 0;
-                CU_ASSERT_FATAL(number < R_ROWS && kept_diff(row) != 0);
-                CU_ASSERT_FATAL(kept_nulls(row) == (side == 0 && is_null_row(number) ? 1 : 0));
-                sum[number] = (int64_t)((uint64_t)sum[number] + (uint64_t)kept_diff(row));
+            uint32_t parts = cell != NULL ? kept_parts(rows, cell, side) : 0;
+            for (uint32_t part = 0; part < parts;) {
+                struct kept_span span = kept_part(rows, cell, side, part, &part);
+                live += span.len;
+                sum_span(model, side, span, sum);
             }
             CU_ASSERT_FATAL(memcmp(sum, model->sum[side][k], sizeof(sum)) == 0);
         }
@@ -435,11 +440,13 @@ static void random_change(struct kept_model *model, struct rng *rng)
     change_row(model, side, k, number, diff);
 }
 
-static void run_kept(bool texts)
+/* part_max: rows of a list before it becomes several. */
+static void run_kept(bool texts, uint32_t part_max)
 {
     struct account total = {0};
     struct rng rng = {6};
     struct kept_model *model = kept_model_new(texts, &total);
+    model->rows.part_max = part_max;
     for (uint64_t i = 0; i < test_scaled(40000); i++) {
         random_change(model, &rng);
         if (i % 500 == 0) {
@@ -466,12 +473,15 @@ static void run_kept(bool texts)
 
 static void test_kept(void)
 {
-    run_kept(false);
+    run_kept(false, KEPT_PART_MAX);
+    run_kept(false, 40);
+    run_kept(false, 3);
 }
 
 static void test_kept_texts(void)
 {
-    run_kept(true);
+    run_kept(true, KEPT_PART_MAX);
+    run_kept(true, 20);
 }
 
 /*
@@ -497,6 +507,7 @@ static void test_kept_cancels(void)
         }
         CU_ASSERT_FATAL(model->rows.len == 0 && model->rows.table.len == 0);
         CU_ASSERT_FATAL(total.bytes == 0);
+        model->rows.part_max = round % 3 == 0 ? KEPT_PART_MAX : 2 + (uint32_t)rng_below(&rng, 30);
     }
     kept_model_free(model);
 }
