@@ -229,7 +229,9 @@ static void recv_failed(struct uring_stream *s, int error)
 {
     ASSERT(error > 0);
     switch (error) {
-    case ENOBUFS:   /* all buffers are in use: stream_run arms again when they are back */
+    case ENOBUFS: /* all buffers are in use: stream_run arms again when they are back */
+        s->loop->dry++;
+        return;
     case ECANCELED: /* paused */
     case EINTR:
     case EAGAIN:

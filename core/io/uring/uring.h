@@ -138,6 +138,7 @@ struct uring_loop {
     size_t buf_ring_len; /* bytes mapped */
     uint8_t *buf_memory; /* URING_RECV_BUFFERS buffers, the kernel's until it names one */
     bool multishot; /* until the kernel has refused it */
+    uint64_t dry;   /* receives that found all buffers in use; for tests */
     struct uring_stream *warm; /* the one that is read by plain system calls; see recv.c */
     uint8_t *warm_buffer;      /* URING_RECV_BUFFER_LEN; NULL until there was one */
 

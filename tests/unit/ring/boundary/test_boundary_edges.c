@@ -34,6 +34,10 @@ struct scene {
     /* the stranger */
     struct buf say;
     bool say_bytewise;
+    bool leaves; /* having said it, in order */
+    uint64_t say_every_us; /* not 0: a byte at a time, so far apart */
+    size_t said;
+    struct io_timer say_timer;
     struct buf heard;
     bool hung_up;
     struct io_stream *stream;
@@ -306,15 +310,33 @@ static void stranger_closed(void *arg, err_t reason)
 static const struct io_stream_handler stranger = {.data = stranger_data,
                                                   .close = stranger_closed};
 
+static void stranger_drips(struct io_timer *timer)
+{
+    struct scene *s = CONTAINER_OF(timer, struct scene, say_timer);
+    if (s->stream == NULL || s->said == s->say.len) {
+        return;
+    }
+    struct io_loop *loop = io_stream_loop(s->stream);
+    io_stream_write(s->stream, s->say.data + s->said++, 1);
+    io_timer_start(loop, timer, io_now_us(loop) + s->say_every_us);
+}
+
 static void stranger_connected(void *arg, struct io_stream *stream)
 {
     struct scene *s = arg;
-    if (s->say_bytewise) {
+    if (s->say_every_us != 0) {
+        s->say_timer.fire = stranger_drips;
+        stranger_drips(&s->say_timer);
+    } else if (s->say_bytewise) {
         for (size_t i = 0; i < s->say.len; i++) {
             io_stream_write(stream, s->say.data + i, 1);
         }
     } else {
         io_stream_write(stream, s->say.data, s->say.len);
+    }
+    if (s->leaves) {
+        s->stream = NULL;
+        io_stream_finish(stream);
     }
 }
 
@@ -515,6 +537,32 @@ static void test_bad_messages(void)
     say_subscribe(&s, 1);
     s.say.data[s.say.len - 1] ^= 1;
     expect_goodbye(&s);
+
+    greet(&s); /* one byte more than a frame may have, and no byte of it follows */
+    say_frame(&s, (struct frame_header){.kind = 16}, "", 0);
+    uint32_t beyond = FRAME_PAYLOAD_MAX + 1;
+    memcpy(s.say.data + s.say.len - FRAME_HEADER_LEN + 4, &beyond, sizeof(beyond));
+    memcpy(s.say.data + s.say.len - FRAME_HEADER_LEN + 40, &beyond, sizeof(beyond));
+    expect_goodbye(&s);
+
+    greet(&s); /* a payload without a checksum, as only TLS makes good for */
+    uint8_t head[FRAME_HEADER_LEN];
+    frame_encode(head, &(struct frame_header){.kind = 16, .length = 5, .total = 5,
+                                              .flags = FRAME_FLAGS | FRAME_SEALED}, "short");
+    buf_append(&s.say, head, sizeof(head));
+    buf_append(&s.say, "short", 5);
+    expect_goodbye(&s);
+}
+
+/* What a session that hangs in the middle of something holds is freed with it. */
+static void expect_silence_ends(struct scene *s)
+{
+    play(s, 9 * SECOND);
+    CU_ASSERT_FALSE(s->hung_up);
+    run_for(s, 4 * SECOND);
+    CU_ASSERT_TRUE(s->hung_up);
+    CU_ASSERT_EQUAL(gauge(s->storage_metrics, "tailrace_boundary_sessions", ""), 0);
+    scene_end(s);
 }
 
 static void test_bad_subscriptions(void)
@@ -559,9 +607,55 @@ static void test_silence(void)
     scene_end(&s);
 
     greet(&s); /* greets, then neither speaks nor pings */
-    play(&s, 9 * SECOND);
+    expect_silence_ends(&s);
+
+    greet(&s); /* half a header, half a payload, and one of two fragments */
+    say_frame(&s, (struct frame_header){.kind = 16, .stream = 1}, "a payload", 9);
+    s.say.len -= 9 + FRAME_HEADER_LEN / 2;
+    expect_silence_ends(&s);
+
+    greet(&s);
+    say_subscribe(&s, 1);
+    s.say.len -= 7;
+    expect_silence_ends(&s);
+
+    greet(&s);
+    uint8_t head[FRAME_HEADER_LEN];
+    frame_encode(head, &(struct frame_header){.kind = 16, .flags = FRAME_FIRST, .length = 5,
+                                              .total = FRAME_MESSAGE_MAX}, "first");
+    buf_append(&s.say, head, sizeof(head));
+    buf_append(&s.say, "first", 5);
+    expect_silence_ends(&s);
+}
+
+/* An end in order between two bytes of a frame, and between two frames of a message. */
+static void test_leaves(void)
+{
+    for (size_t whole = 0; whole < 2; whole++) {
+        struct scene s;
+        greet(&s);
+        uint8_t head[FRAME_HEADER_LEN];
+        frame_encode(head, &(struct frame_header){.kind = 16, .flags = FRAME_FIRST, .length = 5,
+                                                  .total = 10}, "first");
+        buf_append(&s.say, head, sizeof(head));
+        buf_append(&s.say, "first", whole ? 5 : 4);
+        s.leaves = true;
+        play(&s, SECOND);
+        CU_ASSERT_EQUAL(gauge(s.storage_metrics, "tailrace_boundary_sessions", ""), 0);
+        scene_end(&s);
+    }
+}
+
+/* Each byte comes in time, the handshake does not. */
+static void test_drip(void)
+{
+    struct scene s;
+    greet(&s);
+    s.say_every_us = SECOND / 10;
+    play(&s, 4 * SECOND);
     CU_ASSERT_FALSE(s.hung_up);
-    run_for(&s, 4 * SECOND);
+    CU_ASSERT_TRUE(s.said < s.say.len);
+    run_for(&s, 2 * SECOND);
     CU_ASSERT_TRUE(s.hung_up);
     CU_ASSERT_EQUAL(gauge(s.storage_metrics, "tailrace_boundary_sessions", ""), 0);
     scene_end(&s);
@@ -578,5 +672,7 @@ static const struct test_case cases[] = {
     {"bad messages", test_bad_messages},
     {"bad subscriptions", test_bad_subscriptions},
     {"silence", test_silence},
+    {"an end inside a message", test_leaves},
+    {"a handshake a byte at a time", test_drip},
 };
 TEST_SUITE("ring/boundary edges", cases)
