@@ -5,6 +5,7 @@
 #include "ctrl/pki/pki.h"
 #include "tests/unit/harness.h"
 
+#include <openssl/ssl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -24,6 +25,18 @@ struct end {
     bool closed;
     char reason[512]; /* "" when closed in order */
     char peer_name[128];
+    uint8_t place[16000]; /* where it wants its bytes, if the pair says so */
+    size_t placed;        /* bytes that came there */
+};
+
+/* A client that speaks TLS by itself, in ways that our streams do not. */
+struct raw {
+    SSL_CTX *ctx;
+    SSL *ssl;
+    BIO *in;  /* to be read by ssl, which owns both */
+    BIO *out;
+    size_t got; /* of plaintext */
+    void (*speak)(struct end *end); /* the handshake is done */
 };
 
 /* A listener, a connection, TLS on both ends. */
@@ -45,6 +58,8 @@ struct pair {
     void (*on_ready)(struct end *end);
     void (*on_data)(struct end *end);
     bool plain_client; /* does not speak TLS */
+    bool places;       /* both want their bytes in certain places */
+    struct raw *raw;   /* NULL: none; else the plain client's */
     size_t early;      /* bytes the server reads before it starts TLS */
     uint8_t early_bytes[64];
 };
@@ -103,6 +118,8 @@ static void send_some(struct end *end)
     }
 }
 
+static void raw_heard(struct end *end, const uint8_t *data, size_t len);
+
 static void end_data(void *arg, const uint8_t *data, size_t len, const int *fds, size_t fds_len)
 {
     struct end *end = arg;
@@ -110,6 +127,11 @@ static void end_data(void *arg, const uint8_t *data, size_t len, const int *fds,
         end->sum += data[i] * (uint32_t)(end->received + i + 1);
     }
     end->received += len;
+    end->placed += data == end->place ? len : 0;
+    if (end->side == CLIENT && end->pair->raw != NULL) {
+        raw_heard(end, data, len);
+        return;
+    }
     if (end->pair->on_data != NULL) {
         end->pair->on_data(end);
     }
@@ -133,8 +155,16 @@ static void end_close(void *arg, err_t reason)
     }
 }
 
+/* As large as chance has it, now and then too small or none. */
+static uint8_t *end_place(void *arg, size_t *len)
+{
+    struct end *end = arg;
+    *len = end->received * 7919 % sizeof(end->place) + 1;
+    return end->pair->places && *len % 5 != 0 ? end->place : NULL;
+}
+
 static const struct io_stream_handler end_handler = {
-    .data = end_data, .drain = end_drain, .close = end_close};
+    .data = end_data, .drain = end_drain, .close = end_close, .place = end_place};
 
 static void end_ready(void *arg, struct io_stream *stream)
 {
@@ -368,10 +398,14 @@ static void bulk_data(struct end *end)
     }
 }
 
-static void test_bulk_both_ways(void)
+static void bulk_both_ways(bool places)
 {
-    struct pair pair = {.make_contexts = both_good, .on_ready = bulk_ready, .on_data = bulk_data};
+    struct pair pair = {.make_contexts = both_good, .on_ready = bulk_ready, .on_data = bulk_data,
+                        .places = places};
     run(&pair);
+    for (int i = 0; i < 2; i++) {
+        CU_ASSERT_EQUAL(pair.ends[i].placed > BULK / 4, places);
+    }
     uint32_t sum = 0;
     for (size_t i = 0; i < BULK; i++) {
         sum += byte_at(BULK - i) * (uint32_t)(i + 1);
@@ -381,6 +415,16 @@ static void test_bulk_both_ways(void)
     CU_ASSERT_EQUAL(pair.ends[0].sum, sum);
     CU_ASSERT_EQUAL(pair.ends[1].sum, sum);
     CU_ASSERT(pair.pending_max < 100000 + 50000); /* what was written ahead, and no more */
+}
+
+static void test_bulk_both_ways(void)
+{
+    bulk_both_ways(false);
+}
+
+static void test_bulk_into_places(void)
+{
+    bulk_both_ways(true);
 }
 
 static void paused_data(struct end *end)
@@ -515,6 +559,142 @@ static void test_close_inside_data(void)
     CU_ASSERT_STRING_NOT_EQUAL(pair.ends[CLIENT].reason, "");
 }
 
+/* ---- peers that speak TLS as ours do not ----------------------------------------------------- */
+
+static err_t server_alone(struct pair *pair)
+{
+    struct pki_files files = {0};
+    TRY(pki_issue(pair->pki, PKI_STORAGED, "test", &files));
+    struct tls_config config = {.certificate_path = files.certificate_path,
+                                .key_path = files.key_path};
+    err_t err = tls_context_new(&config, true, &pair->ends[SERVER].tls);
+    pki_files_free(&files);
+    return err;
+}
+
+/* What OpenSSL has written goes out. */
+static void raw_flush(struct end *end)
+{
+    char bytes[4096];
+    int len;
+    while ((len = BIO_read(end->pair->raw->out, bytes, sizeof(bytes))) > 0) {
+        io_stream_write(end->stream, bytes, (size_t)len);
+    }
+}
+
+static void raw_ready(struct end *end)
+{
+    struct raw *raw = end->pair->raw;
+    if (end->side == SERVER) {
+        return;
+    }
+    raw->ssl = SSL_new(raw->ctx);
+    raw->in = BIO_new(BIO_s_mem());
+    raw->out = BIO_new(BIO_s_mem());
+    SSL_set_bio(raw->ssl, raw->in, raw->out);
+    SSL_set_connect_state(raw->ssl);
+    (void)SSL_do_handshake(raw->ssl);
+    raw_flush(end);
+}
+
+static void raw_heard(struct end *end, const uint8_t *data, size_t len)
+{
+    struct raw *raw = end->pair->raw;
+    char plain[4096];
+    int got;
+    CU_ASSERT_EQUAL(BIO_write(raw->in, data, (int)len), (int)len);
+    bool before = SSL_is_init_finished(raw->ssl);
+    while ((got = SSL_read(raw->ssl, plain, sizeof(plain))) > 0) {
+        raw->got += (size_t)got;
+    }
+    raw_flush(end);
+    if (!before && SSL_is_init_finished(raw->ssl)) {
+        raw->speak(end);
+    } else if (before && end->pair->on_data != NULL) {
+        end->pair->on_data(end);
+    }
+}
+
+/* The server's end says what came of it. */
+static void run_raw(struct pair *pair, int version)
+{
+    pair->make_contexts = server_alone;
+    pair->plain_client = true;
+    pair->on_ready = raw_ready;
+    pair->raw->ctx = SSL_CTX_new(TLS_client_method());
+    SSL_CTX_set_max_proto_version(pair->raw->ctx, version);
+    run(pair);
+    SSL_free(pair->raw->ssl);
+    SSL_CTX_free(pair->raw->ctx);
+}
+
+enum { UPDATES = 200, WORD = 10 };
+
+/* Each asks for a new key of the other's, too. */
+static void update_keys(struct end *end)
+{
+    for (int i = 0; i < UPDATES; i++) {
+        CU_ASSERT_EQUAL(SSL_key_update(end->pair->raw->ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+        CU_ASSERT_EQUAL(SSL_write(end->pair->raw->ssl, "0123456789", WORD), WORD);
+        raw_flush(end);
+    }
+}
+
+static void echo_or_end(struct end *end)
+{
+    struct pair *pair = end->pair;
+    if (end->side == SERVER) {
+        io_stream_write(end->stream, "x", 1);
+    } else if (pair->raw->got > 0 && pair->ends[SERVER].received == (size_t)UPDATES * WORD) {
+        (void)SSL_shutdown(pair->raw->ssl);
+        raw_flush(end);
+        io_stream_finish(end->stream);
+        end->closed = true;
+    }
+}
+
+static void test_key_updates(void)
+{
+    struct raw raw = {.speak = update_keys};
+    struct pair pair = {.raw = &raw, .on_data = echo_or_end};
+    run_raw(&pair, TLS1_3_VERSION);
+    CU_ASSERT_EQUAL(pair.ends[SERVER].received, (size_t)UPDATES * WORD);
+    CU_ASSERT_STRING_EQUAL(pair.ends[SERVER].reason, "");
+}
+
+/* In the middle of a record: what is not authenticated yet is not delivered, and the end is no
+ * orderly one though the connection's is. */
+static void half_a_record(struct end *end)
+{
+    static const char zeros[1000];
+    char record[1100];
+    CU_ASSERT_EQUAL(SSL_write(end->pair->raw->ssl, zeros, sizeof(zeros)), (int)sizeof(zeros));
+    int len = BIO_read(end->pair->raw->out, record, sizeof(record));
+    CU_ASSERT_TRUE(len > (int)sizeof(zeros));
+    io_stream_write(end->stream, record, (size_t)len / 2);
+    io_stream_finish(end->stream);
+    end->closed = true;
+}
+
+static void test_half_a_record(void)
+{
+    struct raw raw = {.speak = half_a_record};
+    struct pair pair = {.raw = &raw};
+    run_raw(&pair, TLS1_3_VERSION);
+    CU_ASSERT_EQUAL(pair.ends[SERVER].received, 0);
+    expect_reason(&pair.ends[SERVER], "without TLS close_notify");
+}
+
+/* Which can be renegotiated. */
+static void test_older_version(void)
+{
+    struct raw raw = {0};
+    struct pair pair = {.raw = &raw};
+    run_raw(&pair, TLS1_2_VERSION);
+    CU_ASSERT_FALSE(pair.ends[SERVER].ready);
+    expect_reason(&pair.ends[SERVER], "unsupported protocol");
+}
+
 /* ---- contexts that cannot be ----------------------------------------------------------------- */
 
 static void expect_no_context(struct tls_config config, bool server, const char *part)
@@ -574,6 +754,7 @@ static const struct test_case cases[] = {
     {"echo with certificates on both sides", test_echo},
     {"bytes read before TLS started", test_early_bytes},
     {"bulk both ways with a pause", test_bulk_both_ways},
+    {"bulk into places", test_bulk_into_places},
     {"a pause is immediate", test_pause_is_immediate},
     {"no certificate", test_no_certificate},
     {"certificate of another CA", test_certificate_of_another_ca},
@@ -582,6 +763,9 @@ static const struct test_case cases[] = {
     {"a peer that does not speak TLS", test_not_tls},
     {"a cut connection is an error", test_cut_is_an_error},
     {"close inside data", test_close_inside_data},
+    {"keys updated all the time", test_key_updates},
+    {"half a record", test_half_a_record},
+    {"an older version", test_older_version},
     {"contexts that cannot be", test_bad_contexts},
 };
 TEST_SUITE("core/io/tls", cases)
