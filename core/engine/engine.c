@@ -123,11 +123,15 @@ static void forget_moved(struct engine *engine, uint64_t dataflow_id)
 }
 
 /* State first: it may refer to ports and builders. */
-static void op_free(struct op *op)
+static void op_release_state(struct op *op)
 {
     if (op->class != NULL && op->class->release != NULL) {
         op->class->release(op);
     }
+}
+
+static void op_free(struct op *op)
+{
     for (uint32_t p = 0; p < op->ports_len; p++) {
         op_port_free(&op->ports[p]);
     }
@@ -148,11 +152,13 @@ static void dataflow_free(struct dataflow *dataflow)
     forget_moved(engine, dataflow->id);
     ASSERT(!engine->stepping);
     for (uint32_t i = dataflow->ops_len; i-- > 0;) {
+        op_release_state(&dataflow->ops[i]);
         op_free(&dataflow->ops[i]);
     }
     ASSERT(dataflow->account.bytes == 0);
     free(dataflow->ops);
     free(dataflow->sources);
+    free(dataflow->parts);
     free(dataflow->active);
     free(dataflow->wanted);
     err_free(dataflow->failed);
@@ -252,6 +258,7 @@ void engine_free(struct engine *engine)
     free(engine->out);
     free(engine->answers);
     free(engine->doomed);
+    free(engine->restarts);
     free(engine->moved);
     free(engine->hashes);
     free(engine->places);
@@ -387,7 +394,7 @@ static bool make_recursive(struct op *op)
 }
 
 /* parts and *source: the sources are numbered in the order of the nodes. */
-static void make_node(struct op *op, const uint32_t *parts, uint32_t *source)
+static void make_node(struct op *op, uint32_t *source)
 {
     if (make_recursive(op)) {
         return;
@@ -395,11 +402,15 @@ static void make_node(struct op *op, const uint32_t *parts, uint32_t *source)
     switch (op->node->op) {
     case PLAN_SOURCE:
         op->dataflow->sources[*source] = op->index;
-        op_make_source(op, parts[*source]);
+        op_make_source(op, op->dataflow->parts[*source]);
         (*source)++;
         break;
     case PLAN_INDEX:
-        op_make_import(op, index_find(op->engine, op->node->import.id));
+        if (op->state != NULL) { /* of before a restart */
+            import_restart(op);
+        } else {
+            op_make_import(op, index_find(op->engine, op->node->import.id));
+        }
         break;
     case PLAN_CONSTANT:
         op_make_constant(op);
@@ -454,24 +465,69 @@ static void make_node(struct op *op, const uint32_t *parts, uint32_t *source)
     }
 }
 
+/* Of a dataflow that begins anew the state of an index is there. */
 static void make_export(struct op *op, const struct plan_export *export)
 {
     ASSERT(export->kind == PLAN_EXPORT_INDEX || export->kind == PLAN_EXPORT_SUBSCRIBE);
-    struct engine *engine = op->engine;
-    ASSERT(u64map_get(&engine->exports, export->id) == NULL);
-    if (export->kind == PLAN_EXPORT_INDEX) {
+    if (op->state != NULL) {
+        index_restart(op);
+    } else if (export->kind == PLAN_EXPORT_INDEX) {
         op_make_index(op, export);
-        u64map_put(&engine->indexes, export->id, op);
     } else {
         op_make_subscribe(op, export);
     }
-    u64map_put(&engine->exports, export->id, op);
+}
+
+static void announce_exports(struct dataflow *dataflow)
+{
+    struct engine *engine = dataflow->engine;
+    for (uint32_t i = 0; i < dataflow->plan->exports_len; i++) {
+        const struct plan_export *export = &dataflow->plan->exports[i];
+        struct op *op = &dataflow->ops[dataflow->plan->nodes_len + i];
+        ASSERT(u64map_get(&engine->exports, export->id) == NULL);
+        u64map_put(&engine->exports, export->id, op);
+        if (export->kind == PLAN_EXPORT_INDEX) {
+            u64map_put(&engine->indexes, export->id, op);
+        }
+    }
 }
 
 /*
- * Cannot fail: all that could was checked. Every operator is activated once, so that frontiers that
- * are known from the start (constants, sources without parts) get moving.
+ * Makes the operators of a new dataflow, or of one that begins anew. Cannot fail: all that could
+ * was checked. Every operator is activated once, so that frontiers that are known from the start
+ * (constants, sources without parts) get moving.
  */
+static void make_ops(struct dataflow *dataflow, const uint32_t *scopes)
+{
+    const struct plan *plan = dataflow->plan;
+    uint32_t source = 0;
+    dataflow->given = plan->as_of + 1;
+    dataflow->alarm = FRONTIER_EMPTY;
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        const struct plan_node *node = &plan->nodes[i];
+        set_up(dataflow, i, &node->schema, node->inputs, node->inputs_len);
+        dataflow->ops[i].node = node;
+        dataflow->ops[i].scope = scopes[i] < SCOPE_NOWHERE ? &dataflow->ops[scopes[i]] : NULL;
+        if (scopes[i] == SCOPE_NOWHERE) {
+            op_make_nowhere(&dataflow->ops[i]);
+        } else {
+            make_node(&dataflow->ops[i], &source);
+        }
+    }
+    for (uint32_t i = 0; i < plan->exports_len; i++) {
+        const struct plan_export *export = &plan->exports[i];
+        uint32_t at = plan->nodes_len + i;
+        set_up(dataflow, at, &plan->nodes[export->node].schema, &export->node, 1);
+        make_export(&dataflow->ops[at], export);
+    }
+    ASSERT(source == dataflow->sources_len);
+    scope_render(dataflow, scopes);
+    for (uint32_t i = 0; i < dataflow->ops_len; i++) {
+        ASSERT(dataflow->ops[i].class != NULL && dataflow->ops[i].frontier <= plan->as_of);
+        op_activate(&dataflow->ops[i]);
+    }
+}
+
 static struct dataflow *render(struct engine *engine, struct plan *plan, const uint32_t *parts,
                                size_t parts_len)
 {
@@ -481,8 +537,6 @@ static struct dataflow *render(struct engine *engine, struct plan *plan, const u
     dataflow->plan = plan;
     dataflow->id = plan->id;
     dataflow->as_of = plan->as_of;
-    dataflow->given = plan->as_of + 1;
-    dataflow->alarm = FRONTIER_EMPTY;
     if (engine->config.workers > 1) {
         dataflow->wanted = mem_zalloc(engine->config.workers * sizeof(bool));
     }
@@ -496,33 +550,15 @@ static struct dataflow *render(struct engine *engine, struct plan *plan, const u
     dataflow->ops = mem_zalloc(dataflow->ops_len * sizeof(struct op));
     dataflow->active = mem_zalloc((dataflow->ops_len / 64 + 1) * sizeof(uint64_t));
     dataflow->sources = mem_zalloc(parts_len * sizeof(uint32_t));
+    dataflow->parts = mem_zalloc(parts_len * sizeof(uint32_t));
+    for (size_t i = 0; i < parts_len; i++) {
+        dataflow->parts[i] = parts[i];
+    }
     dataflow->sources_len = (uint32_t)parts_len;
     dataflow->exports_live = plan->exports_len;
-    uint32_t source = 0;
-    for (uint32_t i = 0; i < plan->nodes_len; i++) {
-        const struct plan_node *node = &plan->nodes[i];
-        set_up(dataflow, i, &node->schema, node->inputs, node->inputs_len);
-        dataflow->ops[i].node = node;
-        dataflow->ops[i].scope = scopes[i] < SCOPE_NOWHERE ? &dataflow->ops[scopes[i]] : NULL;
-        if (scopes[i] == SCOPE_NOWHERE) {
-            op_make_nowhere(&dataflow->ops[i]);
-        } else {
-            make_node(&dataflow->ops[i], parts, &source);
-        }
-    }
-    for (uint32_t i = 0; i < plan->exports_len; i++) {
-        const struct plan_export *export = &plan->exports[i];
-        uint32_t at = plan->nodes_len + i;
-        set_up(dataflow, at, &plan->nodes[export->node].schema, &export->node, 1);
-        make_export(&dataflow->ops[at], export);
-    }
-    ASSERT(source == parts_len);
-    scope_render(dataflow, scopes);
+    make_ops(dataflow, scopes);
+    announce_exports(dataflow);
     free(scopes);
-    for (uint32_t i = 0; i < dataflow->ops_len; i++) {
-        ASSERT(dataflow->ops[i].class != NULL && dataflow->ops[i].frontier <= plan->as_of);
-        op_activate(&dataflow->ops[i]);
-    }
     return dataflow;
 }
 
@@ -552,6 +588,130 @@ err_t engine_create(struct engine *engine, struct plan *plan, const uint32_t *pa
         op_fail(&dataflow->ops[0], err);
     }
     return ERR_OK;
+}
+
+/* ---- beginning anew -------------------------------------------------------------------------- */
+
+void engine_want_restart(struct dataflow *dataflow)
+{
+    struct engine *engine = dataflow->engine;
+    if (!dataflow->restart) {
+        dataflow->restart = true;
+        *VEC_PUSH(engine, restarts) = dataflow->id;
+        op_activate(&dataflow->ops[0]); /* so that there is a step, at whose end it happens */
+    }
+}
+
+/* An index stays for those who hold it, an import's hold on another dataflow stays. */
+static bool stays(const struct op *op)
+{
+    const struct plan *plan = op->dataflow->plan;
+    if (op->node != NULL) {
+        return op->node->op == PLAN_INDEX && op->ports_len > 0; /* none: nobody needs it */
+    }
+    uint32_t export = op->index - plan->nodes_len;
+    return export < plan->exports_len && plan->exports[export].kind == PLAN_EXPORT_INDEX;
+}
+
+/* What was complete beyond the as_of was seen, and an index may have forgotten what was then. */
+static err_t check_restart(const struct dataflow *dataflow)
+{
+    const struct plan *plan = dataflow->plan;
+    for (uint32_t i = 0; i < plan->exports_len; i++) {
+        if (dataflow->ops[plan->nodes_len + i].frontier > dataflow->as_of) {
+            return err_new(ERR_UNAVAILABLE, "a source begins anew, export %u is complete", i);
+        }
+    }
+    for (uint32_t i = 0; i < plan->nodes_len; i++) {
+        if (stays(&dataflow->ops[i]) && !import_can_restart(&dataflow->ops[i])) {
+            return err_new(ERR_UNAVAILABLE, "a source begins anew, index %llu does not reach back",
+                           (unsigned long long)plan->nodes[i].import.id);
+        }
+    }
+    return ERR_OK;
+}
+
+/* Users before their inputs, as in dataflow_free. */
+static void clear_ops(struct dataflow *dataflow)
+{
+    const struct engine *engine = dataflow->engine;
+    for (uint32_t i = dataflow->ops_len; i-- > 0;) {
+        struct op *op = &dataflow->ops[i];
+        const struct op_class *class = stays(op) ? op->class : NULL;
+        void *state = stays(op) ? op->state : NULL;
+        if (state == NULL) {
+            op_release_state(op);
+        } else if (op->node == NULL) {
+            index_clear(op);
+        }
+        op_free(op);
+        *op = (struct op){.class = class, .state = state};
+    }
+    ASSERT(dataflow->account.bytes == 0 && !dataflow->rests);
+    dataflow->clocked = dataflow->reported = dataflow->wants = false;
+    dataflow->wanted_by = 0;
+    if (dataflow->wanted != NULL) {
+        memset(dataflow->wanted, 0, engine->config.workers * sizeof(bool));
+    }
+    memset(dataflow->active, 0, (dataflow->ops_len / 64 + 1) * sizeof(uint64_t));
+    dataflow->behind = 0;
+}
+
+static void restart(struct dataflow *dataflow)
+{
+    struct engine *engine = dataflow->engine;
+    ASSERT(!engine->stepping && engine->config.host->restarted != NULL);
+    dataflow->restart = false;
+    err_t err = check_restart(dataflow);
+    if (err != ERR_OK) {
+        op_fail(&dataflow->ops[0], err);
+        return;
+    }
+    LOG_INFO("engine", "dataflow begins anew", LOG_U64("dataflow", dataflow->id));
+    forget_moved(engine, dataflow->id);
+    clear_ops(dataflow);
+    engine_exchange_restart(engine, dataflow);
+    uint32_t *scopes = mem_alloc(dataflow->plan->nodes_len * sizeof(*scopes));
+    uint32_t enters = scope_enters(dataflow->plan, scopes);
+    ASSERT(dataflow->ops_len == dataflow->plan->nodes_len + dataflow->plan->exports_len + enters);
+    make_ops(dataflow, scopes);
+    free(scopes);
+    engine->config.host->restarted(engine->config.ctx, dataflow->id);
+    err = engine_exchange_deliver_pending(dataflow);
+    if (err != ERR_OK) {
+        op_fail(&dataflow->ops[0], err);
+    }
+}
+
+/* The host is called amid it, and may want others to begin anew. */
+void engine_run_restarts(struct engine *engine)
+{
+    while (!engine->stepping && engine->restarts_len > 0) {
+        uint64_t id = engine->restarts[--engine->restarts_len];
+        struct dataflow *dataflow = engine_exchange_find(engine, id);
+        if (dataflow != NULL && dataflow->restart && !dataflow->dropped &&
+            dataflow->failed == ERR_OK) {
+            restart(dataflow);
+        }
+    }
+}
+
+void engine_restart(struct engine *engine, uint64_t dataflow_id)
+{
+    struct dataflow *dataflow = engine_exchange_find(engine, dataflow_id);
+    if (dataflow != NULL && !dataflow->dropped && dataflow->failed == ERR_OK) {
+        engine_want_restart(dataflow);
+        engine_run_restarts(engine);
+    }
+}
+
+/* ---- input ----------------------------------------------------------------------------------- */
+
+bool engine_is_behind(const struct engine *engine, uint64_t dataflow_id)
+{
+    const struct dataflow *dataflow =
+        engine_exchange_find((struct engine *)(uintptr_t)engine, dataflow_id);
+    return dataflow != NULL && dataflow->queued;
 }
 
 /* Input for a dataflow that failed is dropped: it will never put out anything again. */
@@ -750,6 +910,7 @@ bool engine_step(struct engine *engine)
     ASSERT(engine->moved_len == 0);
     engine->stepping = false;
     reap(engine);
+    engine_run_restarts(engine);
     return engine->ready_first != NULL || engine->answers_len > 0;
 }
 

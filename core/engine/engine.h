@@ -52,6 +52,9 @@ struct engine_host {
     /* Exactly one per peek: the last rows (this worker's part, diff = multiplicity), or an error,
      * before which there were no rows. err is owned by the callee. rows is NULL on error. */
     void (*peek_done)(void *ctx, uint64_t peek_id, const struct batch *rows, err_t err);
+    /* A dataflow begins anew from its as_of (engine_restart on this or another worker): its input
+     * comes again from there, all of it. What was reported stays true. */
+    void (*restarted)(void *ctx, uint64_t dataflow_id);
     /* A dataflow failed as a whole (memory limit, internal error): it is dropped, others go on. */
     void (*failed)(void *ctx, uint64_t dataflow_id, err_t err);
 };
@@ -138,6 +141,16 @@ uint64_t engine_visits(const struct engine *engine);
 /* A payload another worker's engine sent. Malformed: ERR_PROTOCOL, nothing changed. Payloads for
  * dataflows not yet created here are kept until they are. */
 err_t engine_receive(struct engine *engine, uint32_t from, const void *payload, size_t len);
+
+/*
+ * Gives up what came of a snapshot that will not be completed but comes again: the dataflow begins
+ * anew here and on all other workers, where the hosts are told. None of its exports may have been
+ * complete beyond the as_of, on any worker; else it fails. Ignored for unknown dataflows.
+ */
+void engine_restart(struct engine *engine, uint64_t dataflow_id);
+/* Has it work to do with what it was given? A host that feeds no more meanwhile bounds the input
+ * that waits. */
+bool engine_is_behind(const struct engine *engine, uint64_t dataflow_id);
 
 /*
  * A process that joined late may never see creations that other workers saw: what they send for

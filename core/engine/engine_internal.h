@@ -117,11 +117,13 @@ struct dataflow {
     struct op *ops;
     uint32_t ops_len;
     uint32_t *sources; /* op index of the i-th PLAN_SOURCE */
+    uint32_t *parts;   /* how many each is fed here */
     uint32_t sources_len;
     uint32_t exports_live;
     uint32_t importers;  /* imports of other dataflows that hold it */
     bool dropped;        /* no more callbacks; freed when no importer is left */
     bool queued;         /* in the ready list */
+    bool restart;        /* is to begin anew when no step runs */
     err_t failed;        /* first reason to give up */
     uint64_t *active;    /* a bit per operator */
     uint32_t behind;     /* the next turn begins with an operator from here on, if one is active */
@@ -166,6 +168,8 @@ struct engine {
     size_t doomed_len, doomed_cap;
     uint32_t clocks;      /* there are */
     uint64_t visits;      /* of dataflows, operators and clocks' followers */
+    uint64_t *restarts; /* dataflows that are to begin anew; some may be gone */
+    size_t restarts_len, restarts_cap;
     struct answer *answers; /* peeks to answer with an error in the next step */
     size_t answers_len, answers_cap;
     struct buf *out;       /* per worker: records to send */
@@ -200,6 +204,12 @@ static inline bool fuel_spend(struct engine *engine, uint32_t n)
     engine->longest = n > engine->longest ? n : engine->longest;
     return engine->spent >= engine->next_check ? engine_check_fuel(engine) : engine->exhausted;
 }
+
+/* ---- restarts (engine.c) --------------------------------------------------------------------- */
+
+/* It begins anew: at once in engine_run_restarts, which does nothing while a step runs. */
+void engine_want_restart(struct dataflow *dataflow);
+void engine_run_restarts(struct engine *engine);
 
 /* ---- operators' common part (op.c) ----------------------------------------------------------- */
 
@@ -363,6 +373,8 @@ void engine_exchange_flush(struct engine *engine);
 /* The dataflow of an id that lives here, or NULL. */
 struct dataflow *engine_exchange_find(struct engine *engine, uint64_t dataflow_id);
 void engine_exchange_begin(struct engine *engine, struct dataflow *dataflow);
+/* It begins anew here: tells the other workers, and forgets what they sent before. */
+void engine_exchange_restart(struct engine *engine, struct dataflow *dataflow);
 /* Delivers what came for it before it was created. */
 err_t engine_exchange_deliver_pending(struct dataflow *dataflow);
 /* The incarnation ended: tells the other workers. */
@@ -436,6 +448,10 @@ void import_begin(struct op *import);
 bool import_is_done(const struct op *import);
 /* It needs the index's frontier no more, until its dataflow is awake again. */
 void import_rest(struct op *import);
+/* Could it scan the index as of its dataflow's start once more? */
+bool import_can_restart(const struct op *import);
+/* All of the operator but its state was made anew. */
+void import_restart(struct op *import);
 
 /* ---- index.c --------------------------------------------------------------------------------- */
 
@@ -456,6 +472,10 @@ void index_release(struct op *index, const void *holder);
 void index_move_hold(struct op *index, const void *holder, uint64_t time);
 struct arrange *index_arrange(struct op *index, bool err);
 const uint32_t *index_keys(const struct op *index, uint32_t *len);
+/* Forgets its rows, of which none was seen, and is otherwise who it was, for all who hold, follow
+ * or peek it: first with what it was, then when all of the operator but its state was made anew. */
+void index_clear(struct op *index);
+void index_restart(struct op *index);
 /* Answers all pending peeks with an error. */
 void index_close(struct op *index, enum err_code code, const char *why);
 void index_add_peek(struct op *index, const struct engine_peek *peek);

@@ -10,6 +10,12 @@
  * at the same moment. Each incarnation ends on every worker exactly once, with a record. So the
  * number of ends received from a worker says to which incarnation its next record belongs, and a
  * record is for the past (ignored), for now, or for one to come (kept).
+ *
+ * A dataflow may also begin anew, of any worker's own accord (engine_restart). Restarts are
+ * numbered within a life, and a record tells the number: who has a lower one follows. So an
+ * incarnation is a pair, lives before and restarts of this one, in one number that only grows:
+ *
+ *     63: lives that ended   31..: restarts of this one   0
  */
 #include "core/base/hash.h"
 #include "core/engine/clock.h"
@@ -21,11 +27,12 @@ enum record_kind {
     RECORD_END,
     RECORD_VOTE, /* of a recursion (op_iterate.c): channel: operator * 2 + changes; value: time */
     RECORD_WANT, /* a dataflow has to be awake (clock.c): channel: 1, 0: not any more; value: 0 */
+    RECORD_RESTART, /* value: which restart of this life */
 };
 
 struct record {
     uint32_t kind;
-    uint32_t channel;  /* operator * 2 + port; 0 for an end */
+    uint32_t channel;  /* operator * 2 + port; 0 for an end or restart */
     uint64_t dataflow;
     uint64_t value;    /* bytes of data that follow, or the frontier */
 };
@@ -47,13 +54,30 @@ struct pending {
 /* What is known of one dataflow id. live: its incarnation here, or NULL. */
 struct slot {
     struct dataflow *live;
-    uint64_t ended;         /* incarnations ended here */
-    uint64_t *ended_from;   /* per worker: ends received */
+    uint64_t incarnation;   /* here */
+    uint64_t *incarnation_from; /* per worker: where its records are */
     struct pending *pending;
     size_t pending_len, pending_cap;
 };
 
 /* ---- incarnations ---------------------------------------------------------------------------- */
+
+#define RESTARTS_MAX UINT32_MAX
+
+static uint64_t restarts_of(uint64_t incarnation)
+{
+    return incarnation & RESTARTS_MAX;
+}
+
+static uint64_t lives_of(uint64_t incarnation)
+{
+    return incarnation >> 32;
+}
+
+static uint64_t next_life(uint64_t incarnation)
+{
+    return (lives_of(incarnation) + 1) << 32;
+}
 
 /* Made on first mention, by the own worker or another. */
 static struct slot *slot_get(struct engine *engine, uint64_t id)
@@ -61,7 +85,7 @@ static struct slot *slot_get(struct engine *engine, uint64_t id)
     struct slot *slot = u64map_get(&engine->slots, id);
     if (slot == NULL) {
         slot = MEM_NEW(struct slot);
-        slot->ended_from = mem_zalloc(engine->config.workers * sizeof(uint64_t));
+        slot->incarnation_from = mem_zalloc(engine->config.workers * sizeof(uint64_t));
         u64map_put(&engine->slots, id, slot);
     }
     return slot;
@@ -86,7 +110,7 @@ static void slot_free(struct engine *engine, uint64_t id)
         pending_free(engine, &slot->pending[i]);
     }
     free(slot->pending);
-    free(slot->ended_from);
+    free(slot->incarnation_from);
     free(slot);
 }
 
@@ -101,7 +125,7 @@ static void slot_release(struct engine *engine, uint64_t id)
         return;
     }
     for (uint32_t w = 0; w < engine->config.workers; w++) {
-        if (w != engine->config.worker && slot->ended_from[w] != slot->ended) {
+        if (w != engine->config.worker && slot->incarnation_from[w] != slot->incarnation) {
             return;
         }
     }
@@ -139,15 +163,6 @@ struct dataflow *engine_exchange_find(struct engine *engine, uint64_t dataflow_i
     return slot != NULL ? slot->live : NULL;
 }
 
-/* From here on records of the other workers reach it directly. */
-void engine_exchange_begin(struct engine *engine, struct dataflow *dataflow)
-{
-    struct slot *slot = slot_get(engine, dataflow->id);
-    ASSERT(slot->live == NULL);
-    ASSERT(dataflow->engine == engine);
-    slot->live = dataflow;
-}
-
 void engine_exchange_free(struct engine *engine)
 {
     slots_free_below(engine, UINT64_MAX);
@@ -159,14 +174,13 @@ static void forget_past(struct engine *engine, struct slot *slot)
 {
     size_t kept = 0;
     for (size_t i = 0; i < slot->pending_len; i++) {
-        if (slot->pending[i].incarnation >= slot->ended) {
+        if (slot->pending[i].incarnation >= slot->incarnation) {
             slot->pending[kept++] = slot->pending[i];
         } else {
             pending_free(engine, &slot->pending[i]);
         }
     }
     slot->pending_len = kept;
-    ASSERT(slot->live == NULL);
 }
 
 void engine_forget_before(struct engine *engine, uint64_t dataflow_id)
@@ -207,6 +221,48 @@ static void append_record(struct engine *engine, uint32_t dest, enum record_kind
     ASSERT(engine->out[dest].len % 8 == 0);
 }
 
+/* What comes after it is of the new incarnation, so it is the last record of its payload. */
+static void tell_all(struct engine *engine, enum record_kind kind, uint64_t id, uint64_t value)
+{
+    for (uint32_t w = 0; w < engine->config.workers; w++) {
+        if (w != engine->config.worker && !engine->closing) {
+            append_record(engine, w, kind, id, 0, value);
+            send_out(engine, w);
+        }
+    }
+}
+
+/* The most restarts of this life that any other worker is known to have had. */
+static uint64_t restarts_elsewhere(const struct engine *engine, const struct slot *slot)
+{
+    uint64_t most = 0;
+    for (uint32_t w = 0; w < engine->config.workers; w++) {
+        uint64_t theirs = slot->incarnation_from[w];
+        if (lives_of(theirs) == lives_of(slot->incarnation) && restarts_of(theirs) > most) {
+            most = restarts_of(theirs);
+        }
+    }
+    return most;
+}
+
+static void set_restarts(struct engine *engine, struct slot *slot, uint64_t id, uint64_t restarts)
+{
+    ASSERT(restarts > restarts_of(slot->incarnation) && restarts <= RESTARTS_MAX);
+    slot->incarnation = lives_of(slot->incarnation) << 32 | restarts;
+    forget_past(engine, slot);
+    tell_all(engine, RECORD_RESTART, id, restarts);
+}
+
+/* As many as the others, or one more when it is of this worker's own accord. */
+void engine_exchange_restart(struct engine *engine, struct dataflow *dataflow)
+{
+    struct slot *slot = u64map_get(&engine->slots, dataflow->id);
+    ASSERT(slot != NULL && slot->live == dataflow);
+    uint64_t own = restarts_of(slot->incarnation);
+    uint64_t theirs = restarts_elsewhere(engine, slot);
+    set_restarts(engine, slot, dataflow->id, theirs > own ? theirs : own + 1);
+}
+
 /*
  * The other workers are told even of dataflows that could not be created here, so that all count
  * the same incarnations.
@@ -215,18 +271,28 @@ void engine_exchange_end(struct engine *engine, uint64_t dataflow_id)
 {
     struct slot *slot = slot_get(engine, dataflow_id);
     slot->live = NULL;
-    slot->ended++;
+    slot->incarnation = next_life(slot->incarnation);
     forget_past(engine, slot);
-    for (uint32_t w = 0; w < engine->config.workers; w++) {
-        if (w != engine->config.worker && !engine->closing) {
-            append_record(engine, w, RECORD_END, dataflow_id, 0, 0);
-            send_out(engine, w); /* an end is the last record of its payload */
-        }
-    }
+    tell_all(engine, RECORD_END, dataflow_id, 0);
     if (dataflow_id < engine->forgotten_below) {
         slot_free(engine, dataflow_id);
     } else {
         slot_release(engine, dataflow_id);
+    }
+}
+
+/*
+ * From here on records of the other workers reach it directly. Some may have begun it anew before
+ * it was created here: then here it begins as what they have.
+ */
+void engine_exchange_begin(struct engine *engine, struct dataflow *dataflow)
+{
+    struct slot *slot = slot_get(engine, dataflow->id);
+    ASSERT(slot->live == NULL);
+    ASSERT(dataflow->engine == engine);
+    slot->live = dataflow;
+    if (restarts_elsewhere(engine, slot) > restarts_of(slot->incarnation)) {
+        engine_exchange_restart(engine, dataflow);
     }
 }
 
@@ -566,7 +632,8 @@ static err_t read_record(struct reader *reader, struct arrival *arrival)
     }
     memcpy(&arrival->record, header, sizeof(arrival->record));
     const struct record *record = &arrival->record;
-    if (record->kind < RECORD_DATA || record->kind > RECORD_WANT) {
+    bool last = record->kind == RECORD_END || record->kind == RECORD_RESTART;
+    if (record->kind < RECORD_DATA || record->kind > RECORD_RESTART) {
         return err_new(ERR_PROTOCOL, "unknown record %u", record->kind);
     }
     if (record->kind == RECORD_DATA || record->kind == RECORD_ERRORS) {
@@ -575,8 +642,19 @@ static err_t read_record(struct reader *reader, struct arrival *arrival)
                            (unsigned long long)record->value, reader_left(reader));
         }
         arrival->data = reader_bytes(reader, record->value);
-    } else if (record->kind == RECORD_END && (reader_left(reader) > 0 || record->value != 0)) {
-        return err_new(ERR_PROTOCOL, "an end is not the last record");
+    } else if (last && reader_left(reader) > 0) {
+        return err_new(ERR_PROTOCOL, "an end or restart is not the last record");
+    } else if (record->kind == RECORD_END && record->value != 0) {
+        return err_new(ERR_PROTOCOL, "an end with a value");
+    }
+    return ERR_OK;
+}
+
+static err_t check_restart(const struct record *record, uint64_t incarnation)
+{
+    if (record->value <= restarts_of(incarnation) || record->value > RESTARTS_MAX) {
+        return err_new(ERR_PROTOCOL, "restart %llu after %llu", (unsigned long long)record->value,
+                       (unsigned long long)restarts_of(incarnation));
     }
     return ERR_OK;
 }
@@ -586,17 +664,20 @@ static err_t check_record(struct engine *engine, uint32_t from, struct arrival *
 {
     ASSERT(from < engine->config.workers);
     struct slot *slot = u64map_get(&engine->slots, arrival->record.dataflow);
-    uint64_t incarnation = slot != NULL ? slot->ended_from[from] : 0;
-    uint64_t ended = slot != NULL ? slot->ended : 0;
+    uint64_t theirs = slot != NULL ? slot->incarnation_from[from] : 0;
+    uint64_t ours = slot != NULL ? slot->incarnation : 0;
     if ((slot == NULL || slot->live == NULL) &&
         arrival->record.dataflow < engine->forgotten_below) {
         arrival->forgotten = true;
         return ERR_OK;
     }
-    if (arrival->record.kind == RECORD_END || incarnation < ended) {
+    if (arrival->record.kind == RECORD_RESTART) {
+        return check_restart(&arrival->record, theirs);
+    }
+    if (arrival->record.kind == RECORD_END || theirs < ours) {
         return ERR_OK;
     }
-    if (incarnation == ended && slot != NULL && slot->live != NULL) {
+    if (theirs == ours && slot != NULL && slot->live != NULL) {
         if (slot->live->failed != ERR_OK) {
             return ERR_OK;
         }
@@ -610,16 +691,29 @@ static void keep(struct engine *engine, uint32_t from, const struct arrival *arr
 {
     ASSERT(arrival->later && arrival->op == NULL);
     struct slot *slot = slot_get(engine, arrival->record.dataflow);
-    ASSERT(slot->live == NULL || slot->ended_from[from] != slot->ended);
+    ASSERT(slot->live == NULL || slot->incarnation_from[from] != slot->incarnation);
     struct pending *pending = VEC_PUSH(slot, pending);
     *pending = (struct pending){.from = from,
-                                .incarnation = slot->ended_from[from],
+                                .incarnation = slot->incarnation_from[from],
                                 .record = arrival->record};
     engine->pending_bytes += sizeof(*pending);
     if (arrival->data != NULL) {
         pending->data = mem_alloc(arrival->record.value);
         memcpy(pending->data, arrival->data, arrival->record.value);
         engine->pending_bytes += arrival->record.value;
+    }
+}
+
+/* One that lives here follows; one that does not yet will begin with it. */
+static void follow_restart(struct engine *engine, uint32_t from, const struct record *record)
+{
+    struct slot *slot = slot_get(engine, record->dataflow);
+    uint64_t theirs = lives_of(slot->incarnation_from[from]) << 32 | record->value;
+    ASSERT(theirs > slot->incarnation_from[from]);
+    slot->incarnation_from[from] = theirs;
+    bool same = lives_of(theirs) == lives_of(slot->incarnation);
+    if (slot->live != NULL && same && theirs > slot->incarnation) {
+        engine_want_restart(slot->live);
     }
 }
 
@@ -632,8 +726,11 @@ static void apply(struct engine *engine, uint32_t from, struct arrival *arrival)
         return;
     }
     if (record->kind == RECORD_END) {
-        slot_get(engine, record->dataflow)->ended_from[from]++;
+        struct slot *slot = slot_get(engine, record->dataflow);
+        slot->incarnation_from[from] = next_life(slot->incarnation_from[from]);
         slot_release(engine, record->dataflow);
+    } else if (record->kind == RECORD_RESTART) {
+        follow_restart(engine, from, record);
     } else if (arrival->later) {
         keep(engine, from, arrival);
     } else if (arrival->op != NULL && record->kind == RECORD_VOTE) {
@@ -676,6 +773,7 @@ err_t engine_receive(struct engine *engine, uint32_t from, const void *payload, 
         chunk_unref(list.arrivals[i].chunk);
     }
     free(list.arrivals);
+    engine_run_restarts(engine);
     return err_wrap(err, "payload from worker %u", from);
 }
 
@@ -688,7 +786,7 @@ err_t engine_exchange_deliver_pending(struct dataflow *dataflow)
     size_t kept = 0;
     for (size_t i = 0; i < slot->pending_len; i++) {
         struct pending *pending = &slot->pending[i];
-        if (pending->incarnation != slot->ended) {
+        if (pending->incarnation != slot->incarnation) {
             slot->pending[kept++] = *pending;
             continue;
         }

@@ -372,6 +372,33 @@ void op_make_index(struct op *op, const struct plan_export *export)
     engine_exchange_set_up(op, 0, ROUTE_KEYS, export->keys, export->keys_len, true);
 }
 
+/* Who waits for the end of a time's parts goes on waiting, so that time ends a pass. */
+void index_clear(struct op *op)
+{
+    struct index_op *index = op->state;
+    bool parts = index->intake.parts;
+    ASSERT(op->frontier == op->dataflow->as_of);
+    for (int err = 0; err < 2; err++) {
+        struct arrange *arrange = err ? &index->err : &index->ok;
+        uint64_t since = arrange->since;
+        arrange_free(arrange);
+        arrange_init(arrange, &op->account);
+        arrange_set_since(arrange, since);
+    }
+    intake_free(&index->intake);
+    probe_free(&index->probe);
+    index->intake.parts = parts;
+    index->followers_now = 0;
+}
+
+void index_restart(struct op *op)
+{
+    struct index_op *index = op->state;
+    const struct plan_export *export = index->export;
+    ASSERT(index->op == op && index->ok.table.len == 0);
+    engine_exchange_set_up(op, 0, ROUTE_KEYS, export->keys, export->keys_len, true);
+}
+
 /* A failed dataflow takes its importers along; a dropped one lives on for them. */
 void index_close(struct op *op, enum err_code code, const char *why)
 {

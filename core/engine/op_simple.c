@@ -503,20 +503,31 @@ void import_begin(struct op *op)
  */
 void op_make_import(struct op *op, struct op *index)
 {
-    ASSERT(index != NULL && op->ports_len == 0 && index->dataflow != op->dataflow);
+    ASSERT(index != NULL && index->dataflow != op->dataflow);
     static const struct op_class class = {"index import", import_work, import_release};
     struct import *import = MEM_NEW(struct import);
     import->index = index;
-    op->origin = OP_IMPORT;
     op->class = &class;
     op->state = import;
+    import_restart(op);
+    index_follow(index, op);
+    index->dataflow->importers++;
+}
+
+bool import_can_restart(const struct op *op)
+{
+    const struct import *import = op->state;
+    return index_since(import->index) <= op->dataflow->as_of;
+}
+
+void import_restart(struct op *op)
+{
+    ASSERT(op->ports_len == 0);
+    op->origin = OP_IMPORT;
     op->ports_len = 1;
     op->ports = mem_realloc(op->ports, sizeof(*op->ports));
     op->ports[0] = (struct port){.cols = op->cols};
     op->ports[0].kinds = mem_alloc(op->cols);
     memcpy(op->ports[0].kinds, op->kinds, op->cols);
     import_begin(op);
-    index_follow(index, op);
-    ASSERT(op->ports[0].frontier >= index_frontier(index));
-    index->dataflow->importers++;
 }

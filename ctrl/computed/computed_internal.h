@@ -20,8 +20,7 @@ struct computed_worker;
 
 /* ---- worker side ----------------------------------------------------------------------------- */
 
-/* The rows of a chunk. Of one that completes nothing yet (of a snapshot) they are kept, because it
- * may start again. */
+/* The rows of a chunk, kept while it completes nothing: it may come again. */
 struct input_rows {
     struct chunk *ok; /* the engine's; NULL: none */
     struct chunk *err;
@@ -45,12 +44,17 @@ struct computed_input {
     uint32_t nodes_len;
     struct input_rows *kept;
     size_t kept_len, kept_cap;
+    bool complete;       /* the snapshot is: what comes in pieces from now on is kept */
+    bool pieces;         /* of the snapshot the engine has some */
+    uint64_t pieces_max; /* the latest time in them */
+    bool paused;         /* is in the worker's list */
     bool dead; /* failed: what still comes is ignored */
 };
 
 /* A dataflow on one worker. */
 struct computed_dataflow {
     uint64_t id; /* incarnation */
+    uint64_t as_of;
     struct computed_input **inputs;
     size_t inputs_len, inputs_cap;
     uint64_t *exports; /* [exports_len]: ids, which a later incarnation may have taken over */
@@ -74,6 +78,8 @@ struct computed_worker {
     struct u64map dataflows; /* incarnation -> struct computed_dataflow */
     struct u64map exports;   /* export -> incarnation of its dataflow here: stamps the news */
     struct frontier_mail *report; /* what moved in this turn; NULL: nothing */
+    struct computed_input **paused; /* the engine has to work off what they brought first */
+    size_t paused_len, paused_cap;
     struct io_task report_task; /* sends it in the end of the turn */
     struct worker_survey *surveys; /* statistics under way: see survey.c */
 };
@@ -83,8 +89,11 @@ struct computed_worker {
 err_t worker_inputs_plan(struct computed_worker *worker, struct computed_dataflow *dataflow,
                          const struct plan *plan, const tailrace_v1_CreateDataflow *message,
                          uint32_t **parts, size_t *parts_len, struct arena *arena);
-void worker_inputs_subscribe(struct computed_worker *worker, struct computed_dataflow *dataflow,
-                             uint64_t as_of);
+void worker_inputs_subscribe(struct computed_worker *worker, struct computed_dataflow *dataflow);
+/* The engine began it anew: all its inputs come again. */
+void worker_inputs_restart(struct computed_worker *worker, struct computed_dataflow *dataflow);
+/* After a step of the engine: those it has caught up with go on. */
+void worker_inputs_unpause(struct computed_worker *worker);
 void worker_inputs_free(struct computed_dataflow *dataflow);
 /* A dataflow whose input cannot be served. Owns err. */
 void worker_dataflow_failed(struct computed_worker *worker, uint64_t dataflow, err_t err);

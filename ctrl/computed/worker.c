@@ -226,6 +226,16 @@ static void host_peek_done(void *ctx, uint64_t peek_id, const struct batch *rows
     news_send(m);
 }
 
+/* Not in worker->dataflows: it is being dropped, or created and not subscribed yet. */
+static void host_restarted(void *ctx, uint64_t dataflow_id)
+{
+    struct computed_worker *worker = ctx;
+    struct computed_dataflow *dataflow = u64map_get(&worker->dataflows, dataflow_id);
+    if (dataflow != NULL) {
+        worker_inputs_restart(worker, dataflow);
+    }
+}
+
 static void host_failed(void *ctx, uint64_t dataflow_id, err_t err)
 {
     ASSERT(err != ERR_OK);
@@ -239,6 +249,7 @@ static const struct engine_host worker_host = {.send = host_send,
                                                .subscribe = host_subscribe,
                                                .peek_rows = host_peek_rows,
                                                .peek_done = host_peek_done,
+                                               .restarted = host_restarted,
                                                .failed = host_failed};
 
 void worker_dataflow_failed(struct computed_worker *worker, uint64_t dataflow, err_t err)
@@ -260,6 +271,7 @@ static bool worker_poll(struct io_poller *poller)
     }
     bool more = engine_step(worker->engine);
     exchange_flush(worker->owner->exchange, worker->local);
+    worker_inputs_unpause(worker);
     return more;
 }
 
@@ -416,6 +428,7 @@ static err_t create(struct computed_worker *worker, const tailrace_v1_CreateData
     size_t parts_len = 0;
     struct computed_dataflow *dataflow = MEM_NEW(struct computed_dataflow);
     dataflow->id = plan->id;
+    dataflow->as_of = as_of;
     err_t err =
         worker_inputs_plan(worker, dataflow, plan, message, &parts, &parts_len, arena);
     stamp_exports(worker, dataflow, plan);
@@ -430,7 +443,7 @@ static err_t create(struct computed_worker *worker, const tailrace_v1_CreateData
         return err;
     }
     ASSERT(u64map_put(&worker->dataflows, dataflow->id, dataflow) == NULL);
-    worker_inputs_subscribe(worker, dataflow, as_of);
+    worker_inputs_subscribe(worker, dataflow);
     return ERR_OK;
 }
 
@@ -585,6 +598,7 @@ void computed_worker_free(struct computed_worker *worker)
     }
     worker_surveys_free(worker);
     dataflows_free(worker);
+    free(worker->paused);
     if (worker->engine != NULL) {
         engine_free(worker->engine);
     }

@@ -4,13 +4,17 @@
  *
  * From a chunk to the engine. A chunk says [lower, upper) and holds batches of rows and of errors.
  * Storage may cut what belongs to one time into several: all but the last have upper == lower
- * ("nothing is complete yet") and are kept aside (take_chunk), because a storage process that dies
- * in between starts the snapshot again (on_reset) and the engine cannot take anything back. With
- * the chunk that completes something, the kept ones go first.
+ * ("nothing is complete yet"). A storage process that dies in between sends them again (on_reset).
  *
- *     chunk [5, 5) rows A         kept
- *     chunk [5, 5) rows B         kept
- *     chunk [5, 9) rows C         feed A at [5, 5), B at [5, 5), C at [5, 9): complete below 9
+ * Pieces of the snapshot go to the engine as they come: nobody has seen anything of the dataflow
+ * yet, so it begins anew when they come again (engine_restart), on all workers and with all inputs.
+ * While the dataflow has not worked off what it was given, no more is asked for (paused): so what
+ * waits is bounded by a subscription's credit. Pieces of a later time are kept aside until the
+ * chunk that completes it, because nothing can be taken back then.
+ *
+ *     chunk [5, 5) rows A         kept; of a snapshot: feed A at [5, 5)
+ *     chunk [5, 5) rows B         kept; of a snapshot: feed B at [5, 5)
+ *     chunk [5, 9) rows C         feed A and B at [5, 5) if kept, C at [5, 9): complete below 9
  *
  * Trust. Data may lie in memory the storage process can still write: every batch is copied before
  * it is looked at, straight to where the engine keeps it (engine_rows_open), and its form, columns
@@ -28,6 +32,44 @@
 
 #include <inttypes.h>
 
+/* ---- pausing --------------------------------------------------------------------------------- */
+
+static void forget_paused(struct computed_input *input)
+{
+    struct computed_worker *worker = input->worker;
+    size_t at = 0;
+    while (at < worker->paused_len && worker->paused[at] != input) {
+        at++;
+    }
+    ASSERT(input->paused && at < worker->paused_len);
+    worker->paused[at] = worker->paused[--worker->paused_len];
+    input->paused = false;
+}
+
+/* Until the dataflow has worked off what it was given. */
+static void input_pause(struct computed_input *input)
+{
+    struct computed_worker *worker = input->worker;
+    if (!input->paused && engine_is_behind(worker->engine, input->dataflow)) {
+        input->paused = true;
+        *VEC_PUSH(worker, paused) = input;
+        boundary_sub_pause(input->sub, true);
+    }
+}
+
+void worker_inputs_unpause(struct computed_worker *worker)
+{
+    for (size_t i = worker->paused_len; i > 0; i--) {
+        struct computed_input *input = worker->paused[i - 1];
+        if (!engine_is_behind(worker->engine, input->dataflow)) {
+            forget_paused(input);
+            boundary_sub_pause(input->sub, false);
+        }
+    }
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
 static void rows_free(const struct input_rows *rows)
 {
     engine_rows_free(rows->ok);
@@ -43,14 +85,26 @@ static void kept_clear(struct computed_input *input)
     input->kept_len = 0;
 }
 
-/* No callback of the subscription runs after boundary_unsubscribe. */
+/* No callback of the subscription runs after boundary_unsubscribe. What it brought is void. */
+static void input_unsubscribe(struct computed_input *input)
+{
+    if (input->sub != NULL) {
+        boundary_unsubscribe(input->sub);
+        input->sub = NULL;
+    }
+    if (input->paused) {
+        forget_paused(input);
+    }
+    kept_clear(input);
+    input->complete = input->pieces = false;
+    input->pieces_max = 0;
+    ASSERT(input->kept_len == 0 && !input->paused);
+}
+
 static void input_free(struct computed_input *input)
 {
     ASSERT(input->kept_len <= input->kept_cap);
-    if (input->sub != NULL) {
-        boundary_unsubscribe(input->sub);
-    }
-    kept_clear(input);
+    input_unsubscribe(input);
     free(input->kept);
     free(input->kinds);
     free(input->reads);
@@ -142,6 +196,26 @@ static void feed(struct computed_input *input, const struct input_rows *rows, ui
     }
 }
 
+/* A piece of the snapshot: its times may reach to the upper of the chunk that completes it, which
+ * is not known yet. */
+static err_t feed_piece(struct computed_input *input, const struct input_rows *rows,
+                        uint64_t lower)
+{
+    const struct chunk *both[] = {rows->ok, rows->err};
+    TRY(check_rows(rows, lower, FRONTIER_EMPTY));
+    for (size_t i = 0; i < ARRAY_LEN(both); i++) {
+        if (both[i] != NULL) {
+            uint64_t min, max;
+            engine_rows_times(both[i], &min, &max);
+            input->pieces_max = max > input->pieces_max ? max : input->pieces_max;
+        }
+    }
+    input->pieces = true;
+    feed(input, rows, lower, lower);
+    input_pause(input);
+    return ERR_OK;
+}
+
 /* Everything is checked before the engine sees any of it. What was kept completes nothing by
  * itself: it is fed with upper at lower, but its times may reach to the upper of the chunk that
  * does. */
@@ -150,6 +224,10 @@ static err_t feed_complete(struct computed_input *input, const struct input_rows
 {
     ASSERT(lower < upper);
     TRY(check_rows(rows, lower, upper));
+    if (input->pieces_max >= upper) {
+        return err_new(ERR_PROTOCOL, "a snapshot complete below %" PRIu64 " had an update at %"
+                       PRIu64, upper, input->pieces_max);
+    }
     for (size_t i = 0; i < input->kept_len; i++) {
         TRY(check_rows(&input->kept[i], lower, upper));
     }
@@ -158,6 +236,9 @@ static err_t feed_complete(struct computed_input *input, const struct input_rows
     }
     feed(input, rows, lower, upper);
     kept_clear(input);
+    input->complete = true;
+    input->pieces = false;
+    input->pieces_max = 0;
     return ERR_OK;
 }
 
@@ -167,11 +248,13 @@ static err_t take_chunk(struct computed_input *input, const struct boundary_chun
     struct input_rows rows;
     ASSERT(chunk->lower <= chunk->upper && !input->dead);
     TRY(rows_open(input, chunk, &rows));
-    if (chunk->upper == chunk->lower) {
+    if (chunk->upper == chunk->lower && input->complete) {
         *VEC_PUSH(input, kept) = rows;
         return ERR_OK;
     }
-    err_t err = feed_complete(input, &rows, chunk->lower, chunk->upper);
+    err_t err = chunk->upper == chunk->lower
+                    ? feed_piece(input, &rows, chunk->lower)
+                    : feed_complete(input, &rows, chunk->lower, chunk->upper);
     rows_free(&rows);
     return err;
 }
@@ -197,11 +280,15 @@ static void on_data(void *arg, const struct boundary_chunk *chunk)
     }
 }
 
-/* The connection was lost: the subscription starts again at what is complete. */
+/* The connection was lost: the subscription starts again at what is complete. If the engine has
+ * pieces of the snapshot, worker_inputs_restart follows. */
 static void on_reset(void *arg)
 {
     struct computed_input *input = arg;
     kept_clear(input);
+    if (input->pieces && !input->dead) {
+        engine_restart(input->worker->engine, input->dataflow);
+    }
 }
 
 /* Storage does not have the source, or not that far back. */
@@ -347,8 +434,7 @@ err_t worker_inputs_plan(struct computed_worker *worker, struct computed_dataflo
     return ERR_OK;
 }
 
-void worker_inputs_subscribe(struct computed_worker *worker, struct computed_dataflow *dataflow,
-                             uint64_t as_of)
+void worker_inputs_subscribe(struct computed_worker *worker, struct computed_dataflow *dataflow)
 {
     ASSERT(dataflow->id != 0);
     for (size_t i = 0; i < dataflow->inputs_len; i++) {
@@ -357,8 +443,17 @@ void worker_inputs_subscribe(struct computed_worker *worker, struct computed_dat
         const struct boundary_request request = {.dataflow = dataflow->id,
                                                  .source = input->source,
                                                  .worker = input->storage_worker,
-                                                 .as_of = as_of};
+                                                 .as_of = dataflow->as_of};
         input->sub = boundary_subscribe(worker->owner->boundary, worker->local, &request,
                                         &input_handler, input);
     }
+}
+
+/* An input that failed has told so, and the dataflow is about to be dropped. */
+void worker_inputs_restart(struct computed_worker *worker, struct computed_dataflow *dataflow)
+{
+    for (size_t i = 0; i < dataflow->inputs_len; i++) {
+        input_unsubscribe(dataflow->inputs[i]);
+    }
+    worker_inputs_subscribe(worker, dataflow);
 }

@@ -159,7 +159,18 @@ static void on_failed(void *ctx, uint64_t dataflow_id, err_t err)
     err_free(err);
 }
 
+static void on_restarted(void *ctx, uint64_t dataflow_id)
+{
+    struct worker *worker = ctx;
+    struct replica *r = worker->replica;
+    worker->restarts++;
+    if (r->restarted != NULL) {
+        r->restarted(r->restarted_arg, worker->index, dataflow_id);
+    }
+}
+
 static const struct engine_host host = {
+    .restarted = on_restarted,
     .send = on_send,
     .reserve = on_reserve,
     .commit = on_commit,

@@ -53,6 +53,7 @@ struct worker {
     struct lane in[WORKERS_MAX]; /* by sender */
     struct output outputs[EXPORTS_MAX];
     uint32_t outputs_len;
+    uint32_t restarts; /* told by the engine */
 };
 
 struct replica {
@@ -65,6 +66,9 @@ struct replica {
     uint32_t failures;
     uint64_t packets, packet_bytes;
     uint64_t built; /* packets that the engine built in place */
+    /* NULL, or called when a dataflow begins anew on a worker. */
+    void (*restarted)(void *arg, uint32_t worker, uint64_t dataflow_id);
+    void *restarted_arg;
     const uint8_t *kinds[EXPORTS_MAX]; /* by export id */
     uint32_t cols[EXPORTS_MAX];
 };

@@ -3,11 +3,12 @@
  * needs little more while it hydrates than what it keeps. Memory is the engine's own account, so
  * the figures are the same on every machine.
  */
+#include "core/base/log.h"
 #include "tests/unit/core/engine/host.h"
 #include "tests/unit/core/engine/plans.h"
 #include "tests/unit/harness.h"
 
-enum { DATAFLOW = 10, READER, INDEX = 1, OUTPUT, PIECE = 8192, ROWS = 1000000 };
+enum { DATAFLOW = 10, READER, INDEX = 1, OUTPUT, OF_READER, PIECE = 8192, ROWS = 1000000 };
 
 static const uint8_t int8s[] = {TYPE_INT8, TYPE_INT8, TYPE_INT8, TYPE_INT8};
 static const uint8_t texts[] = {TYPE_INT8, TYPE_TEXT, TYPE_INT8, TYPE_TEXT};
@@ -25,6 +26,16 @@ struct hydration {
 static uint32_t sources_of(const struct hydration *h)
 {
     return h->what == OF_JOIN ? 2 : 1;
+}
+
+static const uint8_t *output_kinds(const struct hydration *h)
+{
+    return h->what == OF_COUNT ? int8s : h->kinds;
+}
+
+static uint32_t output_cols(const struct hydration *h)
+{
+    return h->what == OF_JOIN ? 4 : 2;
 }
 
 static struct plan *make(void *arg)
@@ -63,8 +74,7 @@ static struct replica *replica_of(struct hydration *h, uint32_t workers, uint64_
 {
     h->workers = workers;
     struct replica *r = replica_new(workers, seed, 0);
-    replica_register(r, OUTPUT, h->what == OF_JOIN && h->kinds == texts ? texts : int8s,
-                     h->what == OF_JOIN ? 4 : 2);
+    replica_register(r, OUTPUT, output_kinds(h), output_cols(h));
     return r;
 }
 
@@ -157,7 +167,177 @@ static void test_memory(void)
     check_peak(&few, ROWS, 4 << 20);
 }
 
+/* ---- beginning anew -------------------------------------------------------------------------- */
+
+enum { FEW = 300, SOURCES_MAX = 2 };
+
+/* Each worker feeds its own rows of each source, as far as it came; a restart begins at 0. */
+struct feeder {
+    struct replica *r;
+    struct hydration *h;
+    int64_t fed[WORKERS_MAX][SOURCES_MAX];
+    bool complete[WORKERS_MAX][SOURCES_MAX];
+};
+
+static void begin_again(void *arg, uint32_t worker, uint64_t dataflow)
+{
+    struct feeder *feeder = arg;
+    if (dataflow == DATAFLOW) {
+        memset(feeder->fed[worker], 0, sizeof(feeder->fed[worker]));
+        memset(feeder->complete[worker], 0, sizeof(feeder->complete[worker]));
+    }
+}
+
+static uint32_t part_at_each(void *arg, uint32_t worker, uint32_t source)
+{
+    (void)arg;
+    (void)worker;
+    (void)source;
+    return 1;
+}
+
+/* The worker's rows are those whose number it is modulo the workers. */
+static void feed_some(struct feeder *feeder, uint32_t worker, uint32_t source, int64_t n)
+{
+    struct replica *r = feeder->r;
+    int64_t *fed = &feeder->fed[worker][source];
+    struct batch_builder *b = batch_builder_new(feeder->h->kinds, 2);
+    for (int64_t end = *fed + n; *fed < end && *fed < FEW; (*fed)++) {
+        put_row(b, feeder->h, *fed * r->workers + worker);
+    }
+    struct view view = view_of(b, 2);
+    bool last = *fed == FEW;
+    engine_input(r->worker[worker].engine, DATAFLOW, source, 0, 0, last ? 2 : 0,
+                 view.batch.rows > 0 ? &view.batch : NULL, NULL);
+    feeder->complete[worker][source] = last;
+    view_free(&view);
+    batch_builder_free(b);
+}
+
+static bool all_complete(const struct feeder *feeder)
+{
+    bool all = true;
+    for (uint32_t w = 0; w < feeder->r->workers; w++) {
+        for (uint32_t s = 0; s < sources_of(feeder->h); s++) {
+            all &= feeder->complete[w][s];
+        }
+    }
+    return all;
+}
+
+/* A worker whose source is not complete loses its connection now and then. */
+static void feed_with_resets(struct feeder *feeder, uint32_t resets)
+{
+    struct replica *r = feeder->r;
+    while (!all_complete(feeder)) {
+        uint32_t w = (uint32_t)rng_below(&r->rng, r->workers);
+        uint32_t s = (uint32_t)rng_below(&r->rng, sources_of(feeder->h));
+        if (!feeder->complete[w][s] && resets > 0 && rng_below(&r->rng, 12) == 0) {
+            engine_restart(r->worker[w].engine, DATAFLOW);
+            resets--;
+        } else if (!feeder->complete[w][s]) {
+            feed_some(feeder, w, s, (int64_t)rng_below(&r->rng, 60));
+        }
+        replica_stir(r, (uint32_t)rng_below(&r->rng, 12));
+    }
+}
+
+/* What a dataflow of the same plan gives whose input came at once. */
+static struct batch_builder *expected(struct hydration *h, uint32_t rows)
+{
+    struct replica *r = replica_of(h, 1, 1);
+    err_t err = replica_create(r, make, h, part_at_last, sources_of(h));
+    CU_ASSERT_FATAL(err == ERR_OK);
+    for (uint32_t s = 0; s < sources_of(h); s++) {
+        feed(r, h, s, 0, rows, 0, 2);
+    }
+    replica_settle(r);
+    struct batch_builder *b =
+        replica_output(r, OUTPUT, 1, false, r->kinds[OUTPUT], r->cols[OUTPUT]);
+    replica_free(r);
+    return b;
+}
+
+/* Reads the index of the dataflow while that hydrates. */
+static struct plan *make_reader(void *arg)
+{
+    const struct hydration *h = arg;
+    struct plan *p = plan_new();
+    p->id = READER;
+    p->as_of = 1;
+    p->name = arena_strdup(&p->arena, "reader");
+    uint32_t node = plan_index(p, INDEX, output_kinds(h), output_cols(h));
+    plan_export_subscribe(p, OF_READER, node, true, FRONTIER_EMPTY);
+    return p;
+}
+
+static void check_export(struct replica *r, uint64_t export_id, struct batch_builder *want)
+{
+    const uint8_t *kinds = r->kinds[OUTPUT];
+    uint32_t cols = r->cols[OUTPUT];
+    CU_ASSERT_EQUAL(replica_frontier(r, export_id), 2);
+    struct batch_builder *have = replica_output(r, export_id, 1, false, kinds, cols);
+    CU_ASSERT(same_rows(want, have, kinds, cols));
+    batch_builder_free(have);
+}
+
+static void run_restarts(struct hydration *h, uint32_t workers, uint64_t seed)
+{
+    struct replica *r = replica_of(h, workers, seed);
+    struct feeder feeder = {.r = r, .h = h};
+    replica_register(r, OF_READER, r->kinds[OUTPUT], r->cols[OUTPUT]);
+    r->restarted = begin_again;
+    r->restarted_arg = &feeder;
+    CU_ASSERT_FATAL(replica_create(r, make, h, part_at_each, sources_of(h)) == ERR_OK);
+    feed_some(&feeder, workers - 1, 0, (int64_t)rng_below(&r->rng, 60));
+    if (seed % 2 == 0) { /* before the others know the dataflow's first pieces, or it at all */
+        engine_restart(r->worker[workers - 1].engine, DATAFLOW);
+    }
+    CU_ASSERT_FATAL(replica_create(r, make_reader, h, NULL, 0) == ERR_OK);
+    feed_with_resets(&feeder, 4);
+    replica_settle(r);
+    CU_ASSERT_EQUAL(r->failures, 0);
+    struct batch_builder *want = expected(h, FEW * workers);
+    h->workers = workers;
+    check_export(r, OUTPUT, want);
+    check_export(r, OF_READER, want);
+    batch_builder_free(want);
+    for (uint32_t w = 1; w < workers; w++) {
+        CU_ASSERT_EQUAL(r->worker[w].restarts, r->worker[0].restarts);
+    }
+    replica_drop(r, READER);
+    replica_settle(r);
+    engine_restart(r->worker[0].engine, DATAFLOW); /* too late: what was seen cannot change */
+    replica_settle(r);
+    CU_ASSERT_EQUAL(r->failures, 1);
+    CU_ASSERT(r->failed != NULL && strstr(r->failed, "begins anew") != NULL);
+    replica_drop(r, DATAFLOW);
+    replica_settle(r);
+    for (uint32_t w = 0; w < workers; w++) {
+        CU_ASSERT_EQUAL(engine_memory(r->worker[w].engine), 0);
+    }
+    replica_free(r);
+}
+
+static void test_restart(void)
+{
+    struct hydration of[] = {
+        {.what = OF_SOURCE, .kinds = texts, .keys = 50, .subscribe = true},
+        {.what = OF_COUNT, .kinds = int8s, .keys = 20, .subscribe = true},
+        {.what = OF_DISTINCT, .kinds = texts, .keys = 30, .subscribe = true},
+        {.what = OF_JOIN, .kinds = int8s, .keys = 40, .subscribe = true},
+        {.what = OF_JOIN, .kinds = texts, .keys = 40, .subscribe = true},
+    };
+    log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT, "test_hydrate"); /* hundreds of failures */
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        for (size_t i = 0; i < ARRAY_LEN(of); i++) {
+            run_restarts(&of[i], 1 + (uint32_t)(seed / 2 % 3), seed);
+        }
+    }
+}
+
 static const struct test_case cases[] = {
+    {"restart", test_restart},
     {"memory", test_memory},
 };
 TEST_SUITE("core/engine hydration", cases)
