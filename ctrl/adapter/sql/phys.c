@@ -364,8 +364,8 @@ static bool is_flat(struct phys *p, const struct rel *rel)
 }
 
 /* A join of two by lookups where that spares an arrangement: when one of them is an index. */
-static struct rel *lookup_binary(struct phys *p, struct rel *left, struct rel *right,
-                                 struct sx *const *preds, uint32_t len)
+static struct rel *lookup_columns(struct phys *p, struct rel *left, struct rel *right,
+                                  struct sx *const *preds, uint32_t len)
 {
     struct rel *inputs[2] = {left, right};
     double rows[2] = {estimate(p, left), estimate(p, right)};
@@ -379,6 +379,49 @@ static struct rel *lookup_binary(struct phys *p, struct rel *left, struct rel *r
     }
     p->kept += ARRANGED_WEIGHT * cost.rows;
     return join;
+}
+
+/*
+ * The same where an index's column equals an expression of the other side, or a column of another
+ * kind: mapped on there, it is a column. A side that gets one is read as an index no more.
+ */
+static struct rel *lookup_binary(struct phys *p, struct rel *left, struct rel *right,
+                                 struct sx *const *preds, uint32_t len)
+{
+    struct rel *join = lookup_columns(p, left, right, preds, len);
+    struct arena *a = p->arena;
+    struct sxvec maps[2] = {0};
+    uint32_t l = left->cols_len, width = l + right->cols_len;
+    uint32_t (*cols)[2] = arena_alloc(a, (len + 1UL) * sizeof(*cols)); /* of keys, by side */
+    struct sx **mapped = ARENA_ARRAY(a, struct sx *, len + 1);
+    for (uint32_t i = 0; join == NULL && i < len; i++) {
+        struct keys k = {0};
+        mapped[i] = NULL;
+        if (is_key(p, preds[i], l, width, &k) && !k.null_safe) {
+            cols[i][0] = key_column(p, left, &maps[0], k.left.items[0]);
+            cols[i][1] = key_column(p, right, &maps[1], k.right.items[0]);
+        } else {
+            mapped[i] = preds[i];
+        }
+    }
+    if (join != NULL || maps[0].len + maps[1].len == 0) {
+        return join;
+    }
+    struct rel *x = rel_map(a, left, maps[0].items, maps[0].len);
+    struct rel *y = rel_map(a, right, maps[1].items, maps[1].len);
+    uint32_t *moved = ARENA_ARRAY(a, uint32_t, width);
+    for (uint32_t c = 0; c < width; c++) {
+        moved[c] = c < l ? c : c + maps[0].len;
+    }
+    for (uint32_t i = 0; i < len; i++) {
+        mapped[i] = mapped[i] != NULL
+                        ? sx_remap(a, mapped[i], moved)
+                        : sx_equal(a, sx_col(a, cols[i][0], x->types[cols[i][0]]),
+                                   sx_col(a, x->cols_len + cols[i][1], y->types[cols[i][1]]),
+                                   false);
+    }
+    join = lookup_columns(p, x, y, mapped, len);
+    return join == NULL ? NULL : drop_maps(p, join, l, x->cols_len, right->cols_len);
 }
 
 /*

@@ -371,8 +371,16 @@ static void lookups(void)
     /* One that may fail does so for the rows of the join, on each path. */
     PLAN("select t.b from t join s on t.a = s.x where 6 / s.y > 1", "Union", "filter=(", "Lookup",
          "filter=(", "Lookup");
+    /* What equals an index's column may be an expression, or of another kind: it is mapped on. */
+    PLAN("select t.b from t join s on length(t.b) = s.x", "Union", "Lookup", "map=#3: length(#1)",
+         "Lookup", "Arrange keys=(#1)");
+    must(world_exec(w, "create table g (k bigint, name text); create table h (k bigint);"
+                       "create index on g (k)"),
+         "index");
+    PLAN("select g.name from t join g on t.a = g.k", "Union", "Lookup", "map=#3: #0::bigint");
+    PLAN("select t.b from t join h on t.a = h.k", "InnerJoin"); /* the index has another kind */
+    plan_lacks(w, "select 1 from t join s on t.a + 1 = s.x", "Lookup"); /* it may fail */
     /* No equality of columns connects them, or only one that takes NULL for NULL. */
-    plan_lacks(w, "select 1 from t join s on t.a + 1 = s.x", "Lookup");
     plan_lacks(w, "select 1 from t join t t2 on t.a is not distinct from t2.a", "Lookup");
     PLAN("select 1 from t join s on t.a is not distinct from s.x", "Lookup"); /* x is not null */
     world_free(w);
