@@ -7,6 +7,8 @@
 
 #define FAR UINT32_MAX
 
+enum { MANY = 10000 }; /* edges that come together */
+
 struct edges {
     uint32_t *edges; /* other ends */
     size_t edges_len, edges_cap;
@@ -166,6 +168,25 @@ static void put_level(struct bfs *bfs, uint32_t distance, uint32_t node)
     bfs->levels[distance] = (uint32_t)bfs->queue_len;
 }
 
+/* What the nodes on the lists make nearer, nearest first. */
+static void spread_levels(struct bfs *bfs)
+{
+    for (uint32_t distance = 0; distance < bfs->levels_len; distance++) {
+        for (uint32_t at = bfs->levels[distance]; at != 0; at = bfs->next[at - 1]) {
+            const struct node *from = &bfs->nodes[bfs->queue[at - 1]];
+            for (size_t e = 0; from->distance == distance && e < from->out.edges_len; e++) {
+                struct node *to = &bfs->nodes[from->out.edges[e]];
+                if (to->distance > distance + 1) {
+                    touch(bfs, from->out.edges[e]);
+                    to->distance = distance + 1;
+                    put_level(bfs, distance + 1, from->out.edges[e]);
+                }
+            }
+        }
+    }
+    bfs->queue_len = 0;
+}
+
 /* Each lost node at its distance from those that are not; then outwards, nearest first. */
 static void reach_lost(struct bfs *bfs)
 {
@@ -192,19 +213,7 @@ static void reach_lost(struct bfs *bfs)
             put_level(bfs, node->distance, bfs->queue[i]);
         }
     }
-    for (uint32_t distance = 0; distance < bfs->levels_len; distance++) {
-        for (uint32_t at = bfs->levels[distance]; at != 0; at = bfs->next[at - 1]) {
-            const struct node *from = &bfs->nodes[bfs->queue[at - 1]];
-            for (size_t e = 0; from->distance == distance && e < from->out.edges_len; e++) {
-                struct node *to = &bfs->nodes[from->out.edges[e]];
-                if (to->distance > distance + 1) {
-                    to->distance = distance + 1;
-                    put_level(bfs, distance + 1, from->out.edges[e]);
-                }
-            }
-        }
-    }
-    bfs->queue_len = 0;
+    spread_levels(bfs);
 }
 
 static void take_out(struct bfs *bfs, uint32_t from, uint32_t to)
@@ -220,11 +229,44 @@ static void take_out(struct bfs *bfs, uint32_t from, uint32_t to)
     reach_lost(bfs);
 }
 
+/* Many edges that come: all of them first, then distances from wherever one starts, so that a node
+ * is reached once and not each time something nearer turns up. */
+static void insert_many(struct bfs *bfs, const struct update *updates, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        *VEC_PUSH(&bfs->nodes[updates[i].key].out, edges) = (uint32_t)updates[i].value;
+        *VEC_PUSH(&bfs->nodes[updates[i].value].in, edges) = (uint32_t)updates[i].key;
+    }
+    bfs->next_len = bfs->levels_len = 0;
+    for (size_t i = 0; i < len; i++) {
+        uint32_t distance = bfs->nodes[updates[i].key].distance;
+        if (distance != FAR && bfs->nodes[updates[i].value].distance > distance + 1) {
+            put_level(bfs, distance, (uint32_t)updates[i].key);
+        }
+    }
+    spread_levels(bfs);
+}
+
+static bool are_many(const struct update *updates, size_t len)
+{
+    bool many = len >= MANY;
+    for (size_t i = 0; many && i < len; i++) {
+        many = updates[i].diff > 0;
+    }
+    return many;
+}
+
 void bfs_run(struct bfs *bfs, const struct update *updates, size_t len, struct outcome *outcome)
 {
+    bool many = are_many(updates, len);
     for (size_t i = 0; i < len; i++) {
         grow(bfs, updates[i].key);
         grow(bfs, updates[i].value);
+    }
+    if (many) {
+        insert_many(bfs, updates, len);
+    }
+    for (size_t i = 0; !many && i < len; i++) {
         if (updates[i].diff > 0) {
             insert(bfs, (uint32_t)updates[i].key, (uint32_t)updates[i].value);
         } else {
