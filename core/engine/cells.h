@@ -100,6 +100,9 @@ static inline void cells_load(const struct cells *table, uint64_t hash)
 
 static inline bool cells_same_key(const uint64_t *a, const uint64_t *b, uint32_t keys)
 {
+    if (keys == 1) { /* the most common case by far */
+        return a[0] == b[0];
+    }
     uint64_t differ = 0;
     for (uint32_t i = 0; i < keys; i++) {
         differ |= a[i] ^ b[i];

@@ -32,15 +32,14 @@ static uint64_t with_diff(uint64_t entry, int64_t diff)
 static bool to_narrow(const struct trail_form *form, uint32_t nulls, uint32_t iteration,
                       int64_t diff, const uint64_t *values, uint64_t *out)
 {
-    uint64_t value = form->words == 1 ? values[0] : 0;
-    *out = with_diff(value << TRAIL_VALUE_SHIFT | (uint64_t)iteration << (1 + TRAIL_DIFF_BITS), 0);
-    bool fits = form->words <= 1 && form->interns == NULL && nulls == 0 &&
-                iteration < 1u << TRAIL_ITERATION_BITS && diff >= -DIFF_MAX && diff <= DIFF_MAX &&
-                trail_narrow_value(*out) == value;
-    if (fits) {
-        *out = with_diff(*out, diff);
+    if (form->words > 1 || form->interns != NULL || nulls != 0) {
+        return false;
     }
-    return fits;
+    uint64_t value = form->words == 1 ? values[0] : 0;
+    *out = value << TRAIL_VALUE_SHIFT | (uint64_t)iteration << (1 + TRAIL_DIFF_BITS) |
+           ((uint64_t)diff & DIFF_MASK) << 1 | 1;
+    return iteration < 1u << TRAIL_ITERATION_BITS && diff >= -DIFF_MAX && diff <= DIFF_MAX &&
+           trail_narrow_value(*out) == value;
 }
 
 static size_t list_bytes(uint32_t cap)
@@ -77,17 +76,14 @@ static uint32_t list_find(const uint64_t *entries, uint32_t len, uint64_t place)
     return from;
 }
 
-/* An entry joins a list that has room, or becomes one of two, or the only one. */
+/* An entry joins a list, or becomes one of two. */
 static void list_insert(const struct trail_form *form, struct trail *trail, uint32_t at,
                         uint64_t entry)
 {
     uint32_t len;
     const uint64_t *entries = trail_narrow(trail, &len);
+    ASSERT(len > 0 && at <= len);
     ++*form->len;
-    if (len == 0) {
-        trail->word = entry;
-        return;
-    }
     struct trail_narrow *list = len > 1 ? trail_list(*trail) : NULL;
     if (list == NULL || list->cap == len) {
         struct trail_narrow *wider = list_new(form, len > 1 ? len + len / 2 + 1 : 2);
@@ -394,8 +390,13 @@ void trail_add(const struct trail_form *form, struct trail *trail, uint32_t null
         return;
     }
     if (!trail_is_wide(*trail)) {
-        if (to_narrow(form, nulls, iteration, diff, values, &entry) &&
-            add_narrow(form, trail, entry)) {
+        bool fits = to_narrow(form, nulls, iteration, diff, values, &entry);
+        if (fits && trail_is_empty(*trail)) {
+            trail->word = entry;
+            ++*form->len;
+            return;
+        }
+        if (fits && add_narrow(form, trail, entry)) {
             return;
         }
         if (!trail_is_empty(*trail)) {

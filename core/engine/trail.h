@@ -154,6 +154,22 @@ static inline int64_t trail_narrow_diff(uint64_t entry)
     return (int64_t)(entry << (63 - TRAIL_DIFF_BITS)) >> (64 - TRAIL_DIFF_BITS);
 }
 
+/* The next value of narrow entries, and the sum of its diffs through an iteration; *next: the least
+ * later one so far. */
+static inline int64_t trail_narrow_next(const uint64_t *entries, uint32_t len, uint32_t *at,
+                                        uint32_t iteration, uint32_t *next, uint64_t *value)
+{
+    int64_t sum = 0;
+    ASSERT(*at < len);
+    *value = trail_narrow_value(entries[*at]);
+    do {
+        uint32_t own = trail_narrow_iteration(entries[*at]);
+        sum += own <= iteration ? trail_narrow_diff(entries[*at]) : 0;
+        *next = own > iteration && own < *next ? own : *next;
+    } while (++*at < len && trail_narrow_value(entries[*at]) == *value);
+    return sum;
+}
+
 static inline size_t trail_stride(const struct trail_form *form)
 {
     return 2 + form->words;

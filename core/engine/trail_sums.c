@@ -331,21 +331,12 @@ void trail_sums(const struct trail_form *form, struct trail *trail, uint32_t ite
     sums->len = sums->cost = trail_len(*trail);
 }
 
-bool trail_sums_next(struct trail_sums *sums)
+/* Of a wide trail without nets. */
+static int64_t wide_next(struct trail_sums *sums)
 {
     struct trail_entry *value = &sums->value;
     struct trail_entry entry;
     int64_t sum = 0;
-    if (sums->at == sums->len) {
-        return false;
-    }
-    if (sums->nets != NULL) {
-        const uint64_t *row = sums->nets->row + sums->at++ * trail_stride(sums->form);
-        value->nulls = (uint32_t)(row[0] >> 32);
-        value->diff = (int64_t)row[1];
-        value->values = row + 2;
-        return true;
-    }
     trail_at(sums->form, sums->trail, sums->at, value);
     entry = *value;
     do {
@@ -360,6 +351,29 @@ bool trail_sums_next(struct trail_sums *sums)
         trail_at(sums->form, sums->trail, sums->at, &entry);
     } while (entry.nulls == value->nulls &&
              cells_same_key(entry.values, value->values, sums->form->words));
-    value->diff = sum;
+    return sum;
+}
+
+bool trail_sums_next(struct trail_sums *sums)
+{
+    struct trail_entry *value = &sums->value;
+    if (sums->at == sums->len) {
+        return false;
+    }
+    if (sums->nets != NULL) {
+        const uint64_t *row = sums->nets->row + sums->at++ * trail_stride(sums->form);
+        value->nulls = (uint32_t)(row[0] >> 32);
+        value->diff = (int64_t)row[1];
+        value->values = row + 2;
+    } else if (trail_is_wide(*sums->trail)) {
+        value->diff = wide_next(sums);
+    } else {
+        uint32_t len;
+        const uint64_t *entries = trail_narrow(sums->trail, &len);
+        value->nulls = 0;
+        value->values = &value->value;
+        value->diff = trail_narrow_next(entries, len, &sums->at, sums->iteration, &sums->next,
+                                        &value->value);
+    }
     return true;
 }
