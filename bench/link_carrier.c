@@ -70,7 +70,7 @@ static void post_end(struct post *post, err_t err)
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
-/* Small messages in runs, built in place. */
+/* Small messages in packs, built in place. */
 static void send_small(struct post *post, uint32_t count)
 {
     struct load *load = post->load;
@@ -78,20 +78,13 @@ static void send_small(struct post *post, uint32_t count)
     ASSERT(post->carrier != NULL && load->shape->bytes <= CARRIER_RUN_BYTES);
     while (count > 0) {
         uint32_t n = count < CARRIER_RUN_MAX ? count : CARRIER_RUN_MAX;
-        struct carrier_run run;
-        carrier_run_begin(post->carrier, 0, 0, n, load->shape->bytes, &run);
-        if (run.stride == 1) {
-            for (uint32_t i = 0; i < run.len; i++) {
-                load_fill(load, carrier_run_at(&run, i, &m));
-            }
-        } else {
-            for (uint32_t i = 0; i < run.len; i++) {
-                load_fill_two(load, carrier_run_at(&run, i, &m),
-                              CARRIER_RUN_HEAD / sizeof(load_pair), carrier_run_more(&run, i));
-            }
+        struct carrier_pack pack;
+        carrier_pack_begin(post->carrier, 0, 0, n, load->shape->bytes, &pack);
+        for (uint32_t i = 0; i < n; i++) {
+            load_fill(load, carrier_pack_at(&pack, i));
         }
-        carrier_run_end(post->carrier, 0, 0, &run, run.len);
-        count -= run.len;
+        carrier_pack_end(post->carrier, 0, 0, &pack, &m, n);
+        count -= n;
     }
 }
 
@@ -303,6 +296,22 @@ static err_t on_message(void *ctx, struct carrier *carrier, uint32_t local, uint
     return ERR_OK;
 }
 
+static err_t on_pack(void *ctx, struct carrier *carrier, uint32_t local, uint32_t remote,
+                     const struct carrier_message *m, uint32_t n, uint32_t stride)
+{
+    struct post *post = ctx;
+    struct load *load = post->load;
+    ASSERT(local == 0 && remote == 0);
+    if (m->len != load->shape->bytes) {
+        return bad_length(post, m->len);
+    }
+    for (uint32_t i = 0; i < n && !load->over; i++) {
+        load_take(load, m->data + (size_t)i * stride);
+    }
+    taken(post);
+    return ERR_OK;
+}
+
 static err_t on_run(void *ctx, struct carrier *carrier, uint32_t local, uint32_t remote,
                     const struct carrier_small *messages, uint32_t len)
 {
@@ -367,8 +376,8 @@ static void on_ended(void *ctx, struct carrier *carrier)
 }
 
 static const struct carrier_host host = {
-    .open = on_open, .message = on_message, .run = on_run, .lost = on_lost, .close = on_close,
-    .ending = on_ending, .ended = on_ended};
+    .open = on_open, .message = on_message, .pack = on_pack, .run = on_run, .lost = on_lost,
+    .close = on_close, .ending = on_ending, .ended = on_ended};
 
 /* Over a connected stream, without the handshake of the layers above. */
 static void session_new(struct post *post, struct io_stream *stream, const uint8_t *rest,

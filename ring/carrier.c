@@ -11,6 +11,12 @@
 
 /* ---- nodes ----------------------------------------------------------------------------------- */
 
+enum {
+    /* Bytes of a message of a pack that is put together in private memory, at most. */
+    PACKED_EACH = (CARRIER_RUN_BYTES + CARRIER_PACK_ALIGN - 1) / CARRIER_PACK_ALIGN *
+                  CARRIER_PACK_ALIGN,
+};
+
 size_t carrier_node_size(size_t len)
 {
     size_t head = (sizeof(struct carrier_node) + CARRIER_ALIGN - 1) & ~(size_t)(CARRIER_ALIGN - 1);
@@ -118,16 +124,42 @@ bool carrier_deliver(struct carrier *c, uint32_t local, uint32_t remote,
     return true;
 }
 
-bool carrier_deliver_run(struct carrier *c, uint32_t local, uint32_t remote,
-                         const struct carrier_small *messages, uint32_t len, size_t bytes)
+/* Of n messages, which are counted. False: nobody is told any more. */
+static bool takes(struct carrier_end *end, uint32_t n, size_t bytes)
 {
-    ASSERT(local < c->ends_len && len > 0 && len <= CARRIER_RUN_MAX);
-    struct carrier_end *end = &c->ends[local];
+    ASSERT(n > 0 && n <= CARRIER_RUN_MAX);
     if (!end->open || end->failed) {
         return false;
     }
-    carrier_count(&end->counters->messages_in, len);
+    carrier_count(&end->counters->messages_in, n);
     carrier_count(&end->counters->bytes_in, bytes);
+    return true;
+}
+
+bool carrier_deliver_pack(struct carrier *c, uint32_t local, uint32_t remote,
+                          const struct carrier_message *m, uint32_t n, uint32_t stride)
+{
+    ASSERT(local < c->ends_len && stride >= m->len);
+    struct carrier_end *end = &c->ends[local];
+    if (!takes(end, n, n * m->len)) {
+        return false;
+    }
+    err_t err = c->host->pack(end->worker.ctx, c, local, remote, m, n, stride);
+    if (err != ERR_OK) {
+        carrier_fail(c, local, err);
+        return false;
+    }
+    return true;
+}
+
+bool carrier_deliver_run(struct carrier *c, uint32_t local, uint32_t remote,
+                         const struct carrier_small *messages, uint32_t len, size_t bytes)
+{
+    ASSERT(local < c->ends_len);
+    struct carrier_end *end = &c->ends[local];
+    if (!takes(end, len, bytes)) {
+        return false;
+    }
     err_t err = c->host->run(end->worker.ctx, c, local, remote, messages, len);
     if (err != ERR_OK) {
         carrier_fail(c, local, err);
@@ -204,8 +236,7 @@ void carrier_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t 
 {
     ASSERT(local < c->ends_len && c->ends[local].open && !c->ends[local].building);
     ASSERT(remote < c->theirs.workers && len > 0 && len <= FRAME_MESSAGE_MAX);
-    c->ops->reserve(c, local, remote, len, out);
-    ASSERT(out->data != NULL && out->len >= len);
+    c->ops->reserve(c, local, remote, len, out); /* the last call, as in carrier_send */
 }
 
 static void count_out(struct carrier *c, uint32_t local, size_t len)
@@ -344,6 +375,54 @@ void carrier_run_end(struct carrier *c, uint32_t local, uint32_t remote,
     }
     for (uint32_t i = 0; i < n; i++) {
         send_lines(c, local, remote, run->lines + (size_t)i * run->stride, 0);
+    }
+}
+
+/* ---- packs ----------------------------------------------------------------------------------- */
+
+static void gather_pack(struct carrier_end *end, struct carrier_pack *pack)
+{
+    if (end->packed == NULL) {
+        end->packed = aligned_alloc(CARRIER_ALIGN, CARRIER_RUN_MAX * PACKED_EACH);
+        ASSERT(end->packed != NULL);
+    }
+    pack->bytes = end->packed;
+    pack->in_place = false;
+}
+
+void carrier_pack_begin(struct carrier *c, uint32_t local, uint32_t remote, uint32_t n, size_t len,
+                        struct carrier_pack *pack)
+{
+    ASSERT(local < c->ends_len && c->ends[local].open && remote < c->theirs.workers);
+    ASSERT(n > 0 && n <= CARRIER_RUN_MAX && len <= CARRIER_RUN_BYTES);
+    struct carrier_end *end = &c->ends[local];
+    ASSERT(!end->building);
+    end->building = true;
+    pack->stride = carrier_pack_stride((uint32_t)len);
+    pack->len = (uint32_t)len;
+    pack->n = n;
+    pack->in_place = true;
+    if (c->ops->pack_begin == NULL || !c->ops->pack_begin(c, local, remote, n, len, pack)) {
+        gather_pack(end, pack);
+    }
+}
+
+void carrier_pack_end(struct carrier *c, uint32_t local, uint32_t remote,
+                      const struct carrier_pack *pack, const struct carrier_message *m, uint32_t n)
+{
+    ASSERT(local < c->ends_len && c->ends[local].building && n <= pack->n);
+    ASSERT(m->kind >= FRAME_KIND_USER);
+    c->ends[local].building = false;
+    if (pack->in_place) {
+        c->ops->pack_end(c, local, remote, pack, m, n);
+        return;
+    }
+    struct carrier_message one = *m;
+    one.flags = 0;
+    one.len = pack->len;
+    for (uint32_t i = 0; i < n; i++) {
+        one.data = carrier_pack_at(pack, i);
+        carrier_send(c, local, remote, &one);
     }
 }
 
@@ -551,6 +630,7 @@ void carrier_release(struct carrier *c)
     for (uint32_t i = 0; i < c->ends_len; i++) {
         mailbox_free(c->ends[i].box, node_drop);
         free(c->ends[i].gathered);
+        free(c->ends[i].packed);
         free(c->ends[i].windows);
         if (c->ends[i].slot_shown != NULL) {
             counters_close(c->counters, c->ends[i].slot_shown);

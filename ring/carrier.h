@@ -23,6 +23,10 @@
  * comes in runs as well, to a host that has `run`. Nothing else about them differs: they keep
  * their place in the order, and who has no `run` hears message for each.
  *
+ * Packs. Small messages of one stream that differ in their bytes alone are cheaper still: they have
+ * one header, and their bytes lie behind each other. They arrive as a pack, to a host that has
+ * `pack`.
+ *
  * Posts. A small message that is published by itself goes straight into the ring: carrier_window
  * is found once, the rest is inline.
  *
@@ -69,13 +73,14 @@ struct carrier_message {
     size_t len;          /* <= FRAME_MESSAGE_MAX */
 };
 
-/* ---- runs ------------------------------------------------------------------------------------ */
+/* ---- runs and packs -------------------------------------------------------------------------- */
 
 enum {
-    CARRIER_RUN_MAX = 32,  /* messages in a run */
+    CARRIER_RUN_MAX = 32,  /* messages in a run, or in a pack */
+    CARRIER_PACK_ALIGN = 16, /* of the bytes of each message of a pack */
     CARRIER_RUN_HEAD = 32, /* bytes of one that lie behind its header, */
     CARRIER_RUN_MORE = 60, /* and in the line after that */
-    CARRIER_RUN_BYTES = CARRIER_RUN_HEAD + CARRIER_RUN_MORE, /* the most it has */
+    CARRIER_RUN_BYTES = CARRIER_RUN_HEAD + CARRIER_RUN_MORE, /* the most a small message has */
 };
 
 /* A line of the ring as its sender fills it: header and first bytes, or the word and more bytes. */
@@ -108,6 +113,21 @@ struct carrier_run {
     uint32_t word;   /* the carrier's; 0: private memory */
     uint32_t bytes;  /* of each message */
 };
+
+/* Room for a pack. */
+struct carrier_pack {
+    uint8_t *bytes;  /* of message 0; those of message i lie i * stride behind them */
+    uint32_t stride;
+    uint32_t len;    /* bytes of each */
+    uint32_t n;      /* messages */
+    bool in_place;   /* the carrier's: in its memory */
+};
+
+/* From a message of a pack to the next. */
+static inline __attribute__((always_inline)) uint32_t carrier_pack_stride(uint32_t len)
+{
+    return (len + CARRIER_PACK_ALIGN - 1) & ~(uint32_t)(CARRIER_PACK_ALIGN - 1);
+}
 
 /*
  * Where the next messages to one worker may be posted: lines of the ring, kept open from one to the
@@ -155,7 +175,12 @@ struct carrier_host {
     /* Small messages that came one after the other, 1 to CARRIER_RUN_MAX; they are the callee's
      * until it returns. Not all small messages come this way. NULL: none do. */
     err_t (*run)(void *worker_ctx, struct carrier *carrier, uint32_t local, uint32_t remote,
-                 const struct carrier_small *messages, uint32_t len);
+                   const struct carrier_small *messages, uint32_t len);
+    /* A pack of n messages, 1 to CARRIER_RUN_MAX: m is the header of each, m->len the bytes of
+     * each; those of message i lie i * stride behind m->data, aligned to CARRIER_PACK_ALIGN. Not
+     * CARRIER_STABLE. NULL: each comes as a message, and is. */
+    err_t (*pack)(void *worker_ctx, struct carrier *carrier, uint32_t local, uint32_t remote,
+                 const struct carrier_message *m, uint32_t n, uint32_t stride);
     /* A message sent by carrier_share was taken back by its sender before it was read, because this
      * worker had fallen behind: here it is, in its place in the order, without its bytes. NULL:
      * falling behind ends the session. */
@@ -225,7 +250,8 @@ static inline void carrier_count(_Atomic uint64_t *counter, uint64_t n)
 
 /* Is there room to send? False means back-pressure: wait for writable. Sending is never refused. */
 bool carrier_ready(struct carrier *c, uint32_t local, uint32_t remote);
-/* Never fails: falls back to private memory where the shared one has no room. */
+/* Never fails: falls back to private memory where the shared one has no room. What else is sent to
+ * that worker before the block is committed may wait for that. */
 void carrier_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
                      struct carrier_block *out);
 /* Sends m with the block as its bytes (m->data and len are ignored); len: how much of it is used.
@@ -262,9 +288,45 @@ void carrier_run_begin(struct carrier *c, uint32_t local, uint32_t remote, uint3
 void carrier_run_end(struct carrier *c, uint32_t local, uint32_t remote,
                      const struct carrier_run *run, uint32_t n);
 
+/*
+ * A pack: small messages to one worker, n of them (1 to CARRIER_RUN_MAX) of len bytes each (up to
+ * CARRIER_RUN_BYTES). Gives room, to be filled in any order; carrier_pack_end sends the first n of
+ * them with the header m, whose data, len and flags are ignored. Between the two nothing else is
+ * called on this carrier's local worker:
+ *
+ *   struct carrier_pack pack;
+ *   carrier_pack_begin(c, local, remote, n, 16, &pack);
+ *   for (uint32_t i = 0; i < n; i++) {
+ *       memcpy(carrier_pack_at(&pack, i), item[i], 16);
+ *   }
+ *   carrier_pack_end(c, local, remote, &pack, &header, n);
+ */
+void carrier_pack_begin(struct carrier *c, uint32_t local, uint32_t remote, uint32_t n, size_t len,
+                        struct carrier_pack *pack);
+void carrier_pack_end(struct carrier *c, uint32_t local, uint32_t remote,
+                      const struct carrier_pack *pack, const struct carrier_message *m, uint32_t n);
+
+/* Where the bytes of message i go, aligned to CARRIER_PACK_ALIGN. */
+static inline __attribute__((always_inline)) uint8_t *
+carrier_pack_at(const struct carrier_pack *pack, uint32_t i)
+{
+    return pack->bytes + (size_t)i * pack->stride;
+}
+
 /* As the ring wants its lines written: few, large stores. */
 typedef uint64_t carrier_pair __attribute__((vector_size(16), may_alias));
 STATIC_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the halves of a pair's words");
+
+/* Writes the header of a message, its word included; data and len of m are ignored. */
+static inline __attribute__((always_inline)) void carrier_put_head(struct carrier_line *line,
+                                                                   uint32_t word,
+                                                                   const struct carrier_message *m,
+                                                                   uint32_t len)
+{
+    carrier_pair *head = (carrier_pair *)line;
+    head[0] = (carrier_pair){word | (uint64_t)m->stream << 32, m->c | (uint64_t)len << 32};
+    head[1] = (carrier_pair){m->a, m->b};
+}
 
 /* Writes the header of message i (data and len of m are ignored); its first CARRIER_RUN_HEAD bytes
  * are to be written where this points, 32-byte aligned. */
@@ -272,10 +334,7 @@ static inline __attribute__((always_inline)) uint8_t *
 carrier_run_at(const struct carrier_run *run, uint32_t i, const struct carrier_message *m)
 {
     struct carrier_line *line = i == 0 ? run->first : run->lines + (size_t)i * run->stride;
-    carrier_pair *head = (carrier_pair *)line;
-    head[0] = (carrier_pair){(run->word | m->kind) | (uint64_t)m->stream << 32,
-                             m->c | (uint64_t)run->bytes << 32};
-    head[1] = (carrier_pair){m->a, m->b};
+    carrier_put_head(line, run->word | m->kind, m, run->bytes);
     return line->bytes;
 }
 
@@ -400,10 +459,7 @@ static inline __attribute__((always_inline)) void carrier_post_end(struct carrie
 {
     uint32_t lines = carrier_lines_of(len);
     ASSERT(len <= CARRIER_RUN_BYTES && m->kind >= FRAME_KIND_USER);
-    carrier_pair *head = (carrier_pair *)line;
-    /* No word yet: 0 is no lap. */
-    head[0] = (carrier_pair){(uint64_t)m->stream << 32, m->c | (uint64_t)len << 32};
-    head[1] = (carrier_pair){m->a, m->b};
+    carrier_put_head(line, 0, m, (uint32_t)len); /* no word yet: 0 is no lap */
     /* Release: as in store_first (shm/produce.c), for one message. */
     atomic_store_explicit(&line->word, w->words[lines - 1] | m->kind, memory_order_release);
     if (__builtin_expect(line == w->aside, 0)) {
@@ -482,6 +538,11 @@ struct carrier_ops {
                       struct carrier_run *run);
     void (*run_end)(struct carrier *c, uint32_t local, uint32_t remote,
                     const struct carrier_run *run, uint32_t n);
+    /* The same for packs. */
+    bool (*pack_begin)(struct carrier *c, uint32_t local, uint32_t remote, uint32_t n, size_t len,
+                      struct carrier_pack *pack);
+    void (*pack_end)(struct carrier *c, uint32_t local, uint32_t remote,
+                    const struct carrier_pack *pack, const struct carrier_message *m, uint32_t n);
     /* Posts in place: the lane's window, and what carrier_post_wake is to do. NULL, both: they are
      * sent, one by one. */
     struct carrier_window *(*window)(struct carrier *c, uint32_t local, uint32_t remote);
@@ -507,8 +568,9 @@ struct carrier_end {
     void *slot;          /* of the layer above */
     bool open;           /* worker's: between open and close */
     bool failed;         /* worker's: it asked for the end; further messages are dropped */
-    bool building;       /* worker's: between carrier_run_begin and carrier_run_end */
+    bool building;       /* worker's: between carrier_pack_begin and carrier_pack_end */
     struct carrier_line *gathered; /* worker's: a run in private memory; NULL until there was one */
+    uint8_t *packed;     /* the same for packs */
     struct carrier_window *windows; /* worker's, by remote: of carriers that have none; as above */
     struct carrier_counters *counters; /* own_counters, or those of slot_shown */
     struct carrier_counters own_counters;
@@ -588,6 +650,9 @@ void carrier_fail_unfit(struct carrier *c, uint32_t local, err_t reason);
 /* Worker loop: gives a received message to the layer above. False: stop, the session failed. */
 bool carrier_deliver(struct carrier *c, uint32_t local, uint32_t remote,
                      const struct carrier_message *m);
+/* Worker loop: the same for a pack; the host has `pack`. */
+bool carrier_deliver_pack(struct carrier *c, uint32_t local, uint32_t remote,
+                          const struct carrier_message *m, uint32_t n, uint32_t stride);
 /* Worker loop: the same for a run of `bytes` bytes in all; the host has `run`. */
 bool carrier_deliver_run(struct carrier *c, uint32_t local, uint32_t remote,
                          const struct carrier_small *messages, uint32_t len, size_t bytes);

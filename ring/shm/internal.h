@@ -13,8 +13,10 @@ enum {
     SHM_WORKERS_MAX = HELLO_WORKERS_MAX,
     SHM_BELLS_A_PACKET = 60, /* the kernel and core/io limit the descriptors of one */
     SHM_CONTROL_MAX = 64 * 1024,
-    SHM_BATCH_LINES = 64,         /* published at the latest when so much is there, */
-    SHM_BATCH_BYTES = 256 * 1024,  /* or so many bytes in blocks */
+    SHM_BATCH_LINES = 512,        /* published at the latest when so much is there, */
+    SHM_BATCH_SHARE = 4,          /* or such a part of the ring, */
+    SHM_BATCH_BYTES = 256 * 1024, /* or so many bytes in blocks */
+    SHM_CLEARED_LINES = 16,       /* of a window, when they have to be cleared first */
     SHM_CHUNK = 64 * 1024,
     SHM_CHUNK_SHARE = 4, /* a block takes at most such a part of a chunk */
 };
@@ -52,6 +54,10 @@ struct shm_pair {
     uint8_t touched;    /* enum shm_touched */
     bool over;          /* the peer has ended the session: no block of it is begun any more */
     bool refused;       /* shm_ready said no: writable is owed */
+    bool dense;         /* the message taken last was */
+
+    uint32_t dense_max; /* bytes of a message that lies in the ring, dense; 0: none does */
+    uint32_t batch_lines; /* published at the latest when so many are filled */
 
     uint64_t tail;      /* lines filled */
     uint64_t published; /* of them, the peer may see */
@@ -60,6 +66,12 @@ struct shm_pair {
     /* While it is open all that is filled is published, and what was posted comes on top of it. */
     struct carrier_window window;
     uint64_t acked;     /* of them, taken by the peer */
+    /* Lines above the tail where a dense message is being built; 0: none. What comes before it is
+     * committed waits in the backlog. */
+    uint32_t reserved;
+    /* Places of lines below this one may hold bytes that no word guards: one is cleared before the
+     * reader can come to it. */
+    uint64_t clear_until;
     size_t unpublished_bytes; /* in blocks */
     uint32_t rung;      /* sleeping value at which it was last woken */
 
@@ -198,6 +210,10 @@ void shm_send(struct carrier *c, uint32_t local, uint32_t remote, const struct c
 void shm_share(struct carrier *c, uint32_t local, uint32_t remote,
                const struct carrier_message *m, const struct carrier_block *block, size_t len);
 void shm_flush(struct carrier *c, uint32_t local);
+bool shm_pack_begin(struct carrier *c, uint32_t local, uint32_t remote, uint32_t n, size_t len,
+                    struct carrier_pack *pack);
+void shm_pack_end(struct carrier *c, uint32_t local, uint32_t remote,
+                  const struct carrier_pack *pack, const struct carrier_message *m, uint32_t n);
 bool shm_run_begin(struct carrier *c, uint32_t local, uint32_t remote, uint32_t n, size_t len,
                    struct carrier_run *run);
 void shm_run_end(struct carrier *c, uint32_t local, uint32_t remote, const struct carrier_run *run,
@@ -223,13 +239,22 @@ void shm_prepare(struct carrier *c, uint32_t local);
 void shm_attach(struct carrier *c, uint32_t local);
 void shm_detach(struct carrier *c, uint32_t local);
 
-/* The peer's next message is there. */
-static inline bool shm_arrived(const struct shm_pair *pair, memory_order order)
+static inline uint32_t shm_next_word(const struct shm_pair *pair, memory_order order)
 {
     const struct shm_desc *d =
         (const struct shm_desc *)&pair->peer_ring[pair->taken & pair->peer_mask];
-    return atomic_load_explicit(&d->word, order) >> 16 ==
-           shm_lap(pair->taken, pair->peer_shift);
+    return atomic_load_explicit(&d->word, order);
+}
+
+/* By this word, the peer's next message is there. */
+static inline bool shm_is_next(const struct shm_pair *pair, uint32_t word)
+{
+    return word >> 16 == shm_lap(pair->taken, pair->peer_shift);
+}
+
+static inline bool shm_arrived(const struct shm_pair *pair, memory_order order)
+{
+    return shm_is_next(pair, shm_next_word(pair, order));
 }
 
 /* valid.c */

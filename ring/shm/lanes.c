@@ -194,6 +194,10 @@ static void pair_init(struct shm_end *end, uint32_t j)
     pair->peer_mask = shm->peer_shape.lines - 1;
     pair->shift = (uint8_t)__builtin_ctz(shm->own_shape.lines);
     pair->peer_shift = (uint8_t)__builtin_ctz(shm->peer_shape.lines);
+    uint32_t dense = shm->own_shape.lines * SHM_LINE / SHM_DENSE_SHARE;
+    uint32_t batch = shm->own_shape.lines / SHM_BATCH_SHARE;
+    pair->dense_max = dense <= SHM_INLINE_MAX ? 0 : dense < SHM_DENSE_MAX ? dense : SHM_DENSE_MAX;
+    pair->batch_lines = batch < SHM_BATCH_LINES ? batch : SHM_BATCH_LINES;
     pair->held = mem_zalloc(sizeof(pair->held[0]) * shm->own_shape.lines);
     pair->window.sleeping = &pair->peer_state->sleeping;
     pair->window.carrier = &shm->base;

@@ -25,7 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SHM_MAGIC 0x324D48535254ULL      /* "TRSHM2" */
+#define SHM_MAGIC 0x334D48535254ULL      /* "TRSHM3" */
 #define SHM_POOL_MAGIC 0x324C50535254ULL /* "TRSPL2" */
 
 enum {
@@ -35,8 +35,8 @@ enum {
     SHM_LINES_MIN = 64,         /* of a lane's ring; a power of two */
     SHM_LINES_FEW = 256,        /* no lane has fewer while its side has only so many lanes that */
     SHM_RINGS_MANY = 64 << 20,  /* all rings take no more, but for the least of each lane */
-    SHM_LINES_MAX = 65536,
-    SHM_RINGS_BYTES = 4 << 20,  /* about what all rings of one side may take */
+    SHM_LINES_MAX = 131072,
+    SHM_RINGS_BYTES = 8 << 20,  /* about what all rings of one side may take */
     SHM_UNIT = 512,             /* the arena is given out in multiples of it */
     SHM_ARENA_MIN = 256 * 1024, /* bytes a worker */
     SHM_ARENA_MAX = 1 << 30,
@@ -104,13 +104,21 @@ enum {
     SHM_INLINE_MAX = SHM_INLINE_HEAD + (SHM_INLINE_LINES - 1) * SHM_INLINE_MORE,
 };
 
+enum {
+    /* Dense: bytes lie in the lines behind the first, all of each line, without words. */
+    SHM_DENSE = 15,              /* in the place of the lines of a word */
+    SHM_DENSE_MAX = 16 * 1024,   /* bytes of such a message, */
+    SHM_DENSE_SHARE = 64,        /* and at most such a part of the ring */
+    SHM_PACK_LINES = CARRIER_RUN_MAX * 96 / SHM_LINE, /* a run's bytes take so many at most */
+};
+
 /*
  * The first line of a message, or of a fragment of one. Its word is stored last: when it carries
  * the lap that the reader expects, the line and all others of the message are there. There is no
  * other index: a message of one line goes over in one line.
  */
 struct shm_desc {
-    _Atomic uint32_t word; /* kind 0-7, flags 8-11, lines 12-15, lap 16-31 */
+    _Atomic uint32_t word; /* kind 0-7, flags 8-11, lines or SHM_DENSE 12-15, lap 16-31 */
     uint32_t stream;
     uint32_t c;
     uint32_t len; /* bytes of it here */
@@ -123,13 +131,24 @@ struct shm_desc {
             uint32_t total;  /* of the whole message */
             uint32_t zero[5];
         } block;
+        struct {
+            uint32_t count; /* messages of len bytes each, a run; 0: one message, which is none */
+            uint32_t skip;  /* lines between this one and the bytes: those up to the ring's end,
+                               or none */
+            uint64_t zero;  /* what is behind it means nothing */
+        } dense;
     };
 };
 
 /* A further line of a message. */
 struct shm_line {
-    uint32_t word; /* 0: never the lap of a first line */
-    uint8_t bytes[SHM_INLINE_MORE];
+    union {
+        struct {
+            uint32_t word; /* 0: never the lap of a first line */
+            uint8_t bytes[SHM_INLINE_MORE];
+        };
+        uint8_t all[SHM_LINE]; /* of a dense one */
+    };
 };
 
 STATIC_ASSERT(offsetof(struct shm_head, alive) == SHM_LINE, "alive on a line of its own");
@@ -142,7 +161,7 @@ STATIC_ASSERT(offsetof(struct shm_desc, bytes) == offsetof(struct carrier_line, 
               offsetof(struct shm_desc, len) == offsetof(struct carrier_line, len) &&
               offsetof(struct shm_desc, b) == offsetof(struct carrier_line, b) &&
               offsetof(struct shm_line, bytes) == offsetof(struct carrier_line, more),
-              "what carrier_run_at fills");
+              "what carrier_put_head and posts fill");
 STATIC_ASSERT(offsetof(struct shm_desc, bytes) == SHM_LINE - SHM_INLINE_HEAD, "no holes");
 
 /* Lines of the ring which a message of len bytes takes when they lie in it. */
@@ -153,13 +172,28 @@ static inline uint32_t shm_lines_of(size_t len)
                : 2 + (uint32_t)((len - SHM_INLINE_HEAD - 1) / SHM_INLINE_MORE);
 }
 
+/* Lines behind the first of count messages of a run, or (0) of one dense message, of len bytes. */
+static inline uint32_t shm_dense_lines(uint32_t len, uint32_t count)
+{
+    uint32_t bytes = count > 0 ? count * carrier_pack_stride(len) : len;
+    return (bytes + SHM_LINE - 1) / SHM_LINE;
+}
+
+/* How many are skipped so that they lie in one piece, when the first line is this one. */
+static inline uint32_t shm_dense_skip(uint64_t at, uint64_t mask, uint32_t lines)
+{
+    uint64_t behind = mask - (at & mask);
+    ASSERT(lines <= mask);
+    return lines <= behind ? 0 : (uint32_t)behind;
+}
+
 static inline uint32_t shm_word(uint8_t kind, uint32_t flags, uint32_t lines, uint32_t lap)
 {
     return kind | flags << 8 | lines << 12 | lap << 16;
 }
 
 /* Which time round the ring the line with this number is written: never 0, and another one than
- * what the place held before, since every place is written every time. */
+ * the place held before, since every place is written every time, or cleared (ring/README.md). */
 static inline uint32_t shm_lap(uint64_t at, uint32_t shift)
 {
     return (uint32_t)(at >> shift & 0x7FFF) | 0x8000;

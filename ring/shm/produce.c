@@ -29,10 +29,22 @@ static __attribute__((noinline)) void wake(struct shm_end *end, struct shm_pair 
     io_futex_wake(&pair->bell->rung);
 }
 
+/* The place of this line, which nobody reads yet: if it holds bytes without a word, they must not
+ * look like one when the reader comes to it. */
+static inline void clear_place(struct shm_pair *pair, uint64_t at)
+{
+    if (at < pair->clear_until) {
+        struct shm_desc *d = (struct shm_desc *)&pair->ring[at & pair->mask];
+        /* Relaxed: before the release by which the reader gets there. */
+        atomic_store_explicit(&d->word, 0, memory_order_relaxed);
+    }
+}
+
 /* Puts in the line that opens what was not published, its word last. In pieces as it was written,
  * so that they are forwarded while still on their way to the cache. */
 static inline void store_first(struct shm_pair *pair)
 {
+    clear_place(pair, pair->tail);
     struct shm_desc *d = (struct shm_desc *)&pair->ring[pair->published & pair->mask];
     const carrier_pair *from = (const carrier_pair *)&pair->first;
     carrier_pair *to = (carrier_pair *)d;
@@ -42,8 +54,8 @@ static inline void store_first(struct shm_pair *pair)
     d->stream = pair->first.stream;
     d->c = pair->first.c;
     d->len = pair->first.len;
-    /* Release: pairs with the acquire in shm_take_lane and copy_run; publishes all lines since the
-     * last time, and the blocks they name. Relaxed: our own copy. */
+    /* Release: pairs with the acquire in shm_take_lane and copy_run; publishes all lines since
+     * the last time, and the blocks they name. Relaxed: our own copy. */
     atomic_store_explicit(&d->word,
                           atomic_load_explicit(&pair->first.word, memory_order_relaxed),
                           memory_order_release);
@@ -65,7 +77,7 @@ static inline void count_posted(struct shm_end *end, struct shm_pair *pair)
     }
     uint64_t messages = w->tally >> CARRIER_TALLY_SHIFT;
     pair->tail += shm_posted_lines(pair);
-    ASSERT(pair->tail - pair->acked <= pair->mask + 1 && pair->unpublished_bytes == 0);
+    ASSERT(pair->tail - pair->acked <= pair->mask && pair->unpublished_bytes == 0);
     pair->published = pair->tail;
     count_out(end, messages, w->tally & (((uint64_t)1 << CARRIER_TALLY_SHIFT) - 1));
     carrier_count(&shm_counters(end)->batches_out, messages);
@@ -172,7 +184,7 @@ static inline void publish_pair(struct shm_end *end, struct shm_pair *pair)
     }
 }
 
-static void publish(struct shm_end *end)
+static __attribute__((noinline)) void publish(struct shm_end *end)
 {
     for (uint32_t i = 0; i < end->touched_len; i++) {
         publish_pair(end, &end->pairs[end->touched[i]]);
@@ -187,14 +199,16 @@ void shm_flush(struct carrier *c, uint32_t local)
 }
 
 /* After something was put into the ring. */
-static void put_done(struct shm_end *end, struct shm_pair *pair)
+static inline void put_done(struct shm_end *end, struct shm_pair *pair)
 {
     shm_touch(end, pair, SHM_TAIL);
-    if (pair->tail - pair->published >= SHM_BATCH_LINES ||
+    if (pair->tail - pair->published >= pair->batch_lines ||
         pair->unpublished_bytes >= SHM_BATCH_BYTES) {
         publish(end);
     }
 }
+
+enum { WHOLE = FRAME_FIRST | FRAME_LAST };
 
 /* ---- the ring -------------------------------------------------------------------------------- */
 
@@ -236,13 +250,20 @@ bool shm_take_acks(struct shm_end *end, struct shm_pair *pair)
     return true;
 }
 
-/* Is there room for so many lines? Asks the peer's head only when it must. */
+/* Is there room for so many lines? Asks the peer's head only when it must. One line is never
+ * filled: the one behind the last, which may have to be cleared. */
 static inline bool ring_room(struct shm_end *end, struct shm_pair *pair, uint32_t lines)
 {
-    if (pair->tail + lines - pair->acked <= pair->mask + 1) {
+    if (pair->tail + lines - pair->acked <= pair->mask) {
         return true;
     }
-    return shm_take_acks(end, pair) && pair->tail + lines - pair->acked <= pair->mask + 1;
+    return shm_take_acks(end, pair) && pair->tail + lines - pair->acked <= pair->mask;
+}
+
+/* Does what is put there now have to wait? */
+static inline bool waits(const struct shm_pair *pair)
+{
+    return pair->backlog != NULL || pair->reserved != 0;
 }
 
 /* The first line of the next message. The one that opens what is not published yet is built aside,
@@ -253,16 +274,14 @@ static inline struct shm_desc *put_head(struct shm_pair *pair, const struct carr
     struct shm_desc *d = pair->tail == pair->published
                              ? &pair->first
                              : (struct shm_desc *)&pair->ring[pair->tail & pair->mask];
-    /* Plain, the word too: seen only through the release of the opening line's in store_first. */
-    struct carrier_run one = {.first = (struct carrier_line *)d,
-                              .word = shm_word(0, flags, lines, shm_lap(pair->tail, pair->shift)),
-                              .bytes = (uint32_t)len};
-    struct carrier_message head = {.kind = m->kind, .stream = m->stream, .c = m->c,
-                                   .a = m->a, .b = m->b};
+    struct carrier_message head = {.stream = m->stream, .c = m->c, .a = m->a, .b = m->b};
     /* Through registers: the caller has just stored the two, and a load of both at once would wait
      * until all stores before it have reached the cache, other lines' too (45 ns here). */
     __asm__("" : "+r"(head.a), "+r"(head.b));
-    carrier_run_at(&one, 0, &head);
+    /* Plain, the word too: seen only through the release of the opening line's in store_first. */
+    carrier_put_head((struct carrier_line *)d,
+                     shm_word(m->kind, flags, lines, shm_lap(pair->tail, pair->shift)), &head,
+                     (uint32_t)len);
     return d;
 }
 
@@ -286,8 +305,6 @@ static inline void put_inline(struct shm_end *end, struct shm_pair *pair,
     pair->tail += lines;
     put_done(end, pair);
 }
-
-enum { WHOLE = FRAME_FIRST | FRAME_LAST };
 
 /* Does the lane hold that span already by its last reference? */
 static inline struct shm_held *held_last(const struct shm_pair *pair, uint64_t span)
@@ -343,6 +360,59 @@ static inline void put_block(struct shm_end *end, struct shm_pair *pair,
     block[1] = (carrier_pair){0, 0};
     hold(end, pair, span, len, (flags & SHM_SHARED) != 0, owned);
     pair->tail++;
+    put_done(end, pair);
+}
+
+/* ---- dense messages -------------------------------------------------------------------------- */
+
+/* Lines from the tail on will hold bytes. Places are cleared for longer than they must be, so that
+ * this is a store less nearly always. */
+static inline void note_reserved(struct shm_pair *pair, uint32_t lines)
+{
+    uint64_t until = pair->tail + lines + pair->mask + 1;
+    pair->reserved = lines;
+    if (until > pair->clear_until) {
+        pair->clear_until = until + pair->mask / 2;
+    }
+}
+
+/* Lines for so many bytes in one piece, behind a first line. False: they have to go another way. */
+static inline bool reserve_dense(struct shm_end *end, struct shm_pair *pair, uint32_t bytes,
+                                 uint8_t **out)
+{
+    uint32_t lines = (bytes + SHM_LINE - 1) / SHM_LINE;
+    if (waits(pair) || lines >= pair->mask) {
+        return false;
+    }
+    end_posts(end, pair);
+    uint32_t skip = shm_dense_skip(pair->tail, pair->mask, lines);
+    if (!ring_room(end, pair, 1 + skip + lines)) {
+        return false;
+    }
+    note_reserved(pair, 1 + skip + lines);
+    *out = (uint8_t *)&pair->ring[(pair->tail + 1 + skip) & pair->mask];
+    return true;
+}
+
+/* Where the bytes of the reservation lie: behind the line at the tail, or at the ring's start. */
+static inline uint32_t reserved_skip(const struct shm_pair *pair)
+{
+    uint64_t behind = pair->mask - (pair->tail & pair->mask);
+    return pair->reserved - 1 <= behind ? 0 : (uint32_t)behind;
+}
+
+/* What was built there, len bytes, or count messages of a run of so many each. */
+static inline void put_dense(struct shm_end *end, struct shm_pair *pair,
+                             const struct carrier_message *m, uint32_t len, uint32_t count)
+{
+    uint32_t lines = shm_dense_lines(len, count);
+    uint32_t skip = reserved_skip(pair);
+    ASSERT(pair->backlog == NULL && pair->window.end == NULL);
+    ASSERT(1 + skip + lines <= pair->reserved);
+    pair->reserved = 0;
+    struct shm_desc *d = put_head(pair, m, WHOLE, SHM_DENSE, len);
+    *(carrier_pair *)d->bytes = (carrier_pair){count | (uint64_t)skip << 32, 0};
+    pair->tail += 1 + skip + lines;
     put_done(end, pair);
 }
 
@@ -464,7 +534,7 @@ bool shm_push_backlogs(struct shm_end *end)
 {
     bool any = false;
     for (uint32_t j = 0; j < end->pairs_len && end->backlogs > 0; j++) {
-        if (end->pairs[j].backlog != NULL && !shm_failed(end)) {
+        if (end->pairs[j].backlog != NULL && end->pairs[j].reserved == 0 && !shm_failed(end)) {
             any |= push_backlog(end, &end->pairs[j]);
         }
     }
@@ -483,7 +553,9 @@ static void put_backlog(struct shm_end *end, struct shm_pair *pair, struct shm_i
     }
     pair->backlog_last = item;
     carrier_count(&shm_counters(end)->stalls, 1);
-    push_backlog(end, pair);
+    if (pair->reserved == 0) {
+        push_backlog(end, pair);
+    }
 }
 
 void shm_backlog_free(struct shm_pair *pair)
@@ -524,7 +596,7 @@ static inline void put_or_backlog(struct shm_end *end, struct shm_pair *pair,
                                   const struct carrier_message *m, uint64_t span, uint64_t offset,
                                   size_t len, bool shared, bool owned)
 {
-    if (pair->backlog == NULL && ring_room(end, pair, 1)) {
+    if (!waits(pair) && ring_room(end, pair, 1)) {
         put_block(end, pair, m, span, offset, len, len, WHOLE | (shared ? SHM_SHARED : 0), owned);
         return;
     }
@@ -539,6 +611,12 @@ static inline void put_or_backlog(struct shm_end *end, struct shm_pair *pair,
 
 /* ---- the carrier's calls --------------------------------------------------------------------- */
 
+/* Lines there must be for a lane to be ready: any message that lies in the ring finds room. */
+static inline uint32_t ready_lines(const struct shm_pair *pair)
+{
+    return SHM_INLINE_LINES + 2 * (pair->dense_max / SHM_LINE + 1); /* some may be skipped */
+}
+
 static bool lag_room(const struct shm_end *end, const struct shm_pair *pair)
 {
     return pair->held_bytes <= end->lane_max;
@@ -547,7 +625,7 @@ static bool lag_room(const struct shm_end *end, const struct shm_pair *pair)
 /* Apart, so that the ordinary case saves no registers. */
 static __attribute__((noinline)) bool ready_else(struct shm_end *end, struct shm_pair *pair)
 {
-    if (pair->backlog == NULL && ring_room(end, pair, SHM_INLINE_LINES) &&
+    if (pair->backlog == NULL && ring_room(end, pair, ready_lines(pair)) &&
         (lag_room(end, pair) || (shm_take_acks(end, pair) && lag_room(end, pair)))) {
         return true;
     }
@@ -565,16 +643,17 @@ bool shm_ready(struct carrier *c, uint32_t local, uint32_t remote)
     struct shm_pair *pair = &end->pairs[remote];
     ASSERT(end->attached && remote < end->pairs_len);
     count_posted(end, pair);
-    if (pair->backlog == NULL && pair->tail + SHM_INLINE_LINES - pair->acked <= pair->mask + 1 &&
+    if (pair->backlog == NULL && pair->tail + ready_lines(pair) - pair->acked <= pair->mask &&
         lag_room(end, pair)) {
         return true;
     }
     return ready_else(end, pair);
 }
 
-/* Marks blocks that are not in the arena. Those that are say where, in which span, and by a bit of
+/* Mark blocks that are not in the arena. Those that are say where, in which span, and by a bit of
  * the offset, which is aligned, that they are a part of a chunk. */
 #define IN_SCRATCH UINT64_MAX
+#define IN_RING (UINT64_MAX - 1)
 #define IN_CHUNK 1u
 STATIC_ASSERT(SHM_ARENA_MAX <= UINT32_MAX, "two offsets in a place");
 
@@ -597,28 +676,54 @@ static void reserve_else(struct shm_end *end, const struct shm_pair *pair, size_
     }
 }
 
-void shm_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
-                 struct carrier_block *out)
+static __attribute__((noinline)) void reserve_any(struct shm_end *end, uint32_t remote, size_t len,
+                                                  struct carrier_block *out)
 {
-    struct shm_end *end = &shm_of(c)->ends[local];
+    struct shm_pair *pair = &end->pairs[remote];
     uint64_t offset;
-    ASSERT(end->attached && len > 0);
     out->len = len;
     out->owner = NULL;
-    if (len > SHM_INLINE_MAX && end->pairs[remote].backlog == NULL &&
-        cut_block(end, len, &offset)) {
+    if (len > SHM_INLINE_MAX && len <= pair->dense_max &&
+        reserve_dense(end, pair, (uint32_t)len, &out->data)) {
+        out->place = IN_RING;
+        return;
+    }
+    if (len > SHM_INLINE_MAX && pair->backlog == NULL && cut_block(end, len, &offset)) {
         out->data = end->pool->base + offset;
         out->place = end->chunk.span << 32 | offset | IN_CHUNK;
         return;
     }
-    reserve_else(end, &end->pairs[remote], len, out);
+    reserve_else(end, pair, len, out);
+    ASSERT(out->data != NULL);
+}
+
+/* The ordinary case, of few stores: see carrier_post_begin. */
+void shm_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
+                 struct carrier_block *out)
+{
+    struct shm_end *end = &shm_of(c)->ends[local];
+    struct shm_pair *pair = &end->pairs[remote];
+    ASSERT(end->attached && len > 0);
+    uint64_t lines = 1 + (len + SHM_LINE - 1) / SHM_LINE;
+    uint64_t place = pair->tail & pair->mask;
+    if (len <= SHM_INLINE_MAX || len > pair->dense_max || waits(pair) ||
+        pair->window.end != NULL || place + lines > pair->mask + 1 ||
+        pair->tail + lines - pair->acked > pair->mask) {
+        reserve_any(end, remote, len, out);
+        return;
+    }
+    /* By twos. */
+    struct { carrier_pair pair[2]; } __attribute__((aligned(8))) *both = (void *)out;
+    both->pair[0] = (carrier_pair){(uint64_t)(uintptr_t)pair->ring[place + 1].all, len};
+    both->pair[1] = (carrier_pair){0, IN_RING};
+    note_reserved(pair, (uint32_t)lines);
 }
 
 static inline void send_small(struct shm_end *end, struct shm_pair *pair,
                               const struct carrier_message *m, const uint8_t *data, size_t len)
 {
     uint32_t lines = shm_lines_of(len);
-    if (pair->backlog == NULL && ring_room(end, pair, lines)) {
+    if (!waits(pair) && ring_room(end, pair, lines)) {
         put_inline(end, pair, m, data, len, lines, WHOLE);
     } else {
         send_later(end, pair, m, data, len);
@@ -649,6 +754,20 @@ static inline void commit_block(struct shm_end *end, struct shm_pair *pair,
                    owned);
 }
 
+/* With its bytes in the ring, where they cannot stay: something was sent meanwhile, or there are
+ * none. */
+static void commit_moved(struct shm_end *end, struct shm_pair *pair,
+                         const struct carrier_message *m, const uint8_t *data, size_t len)
+{
+    ASSERT(pair->reserved != 0);
+    pair->reserved = 0;
+    if (pair->backlog == NULL) {
+        send_small(end, pair, m, data, len);
+    } else {
+        send_later(end, pair, m, data, len);
+    }
+}
+
 static __attribute__((noinline)) void commit_else(struct shm_end *end, struct shm_pair *pair,
                                                   const struct carrier_message *m,
                                                   struct carrier_block *block, size_t len)
@@ -670,18 +789,33 @@ static __attribute__((noinline)) void commit_else(struct shm_end *end, struct sh
     send_small(end, pair, m, end->scratch, len);
 }
 
-void shm_commit(struct carrier *c, uint32_t local, uint32_t remote,
-                const struct carrier_message *m, struct carrier_block *block, size_t len)
+static __attribute__((noinline)) void commit_any(struct shm_end *end, struct shm_pair *pair,
+                                                 const struct carrier_message *m,
+                                                 struct carrier_block *block, size_t len)
 {
-    struct shm_end *end = &shm_of(c)->ends[local];
-    struct shm_pair *pair = &end->pairs[remote];
-    ASSERT(end->attached && (block != NULL || len == 0));
+    if (block != NULL && block->owner == NULL && block->place == IN_RING) {
+        commit_moved(end, pair, m, block->data, len);
+        return;
+    }
     end_posts(end, pair);
     if (block != NULL && block->owner == NULL && block->place != IN_SCRATCH && len > 0) {
         commit_block(end, pair, m, block->place, len);
         return;
     }
     commit_else(end, pair, m, block, len);
+}
+
+void shm_commit(struct carrier *c, uint32_t local, uint32_t remote,
+                const struct carrier_message *m, struct carrier_block *block, size_t len)
+{
+    struct shm_end *end = &shm_of(c)->ends[local];
+    struct shm_pair *pair = &end->pairs[remote];
+    ASSERT(end->attached && (block != NULL || len == 0));
+    if (len > 0 && block->owner == NULL && block->place == IN_RING && pair->backlog == NULL) {
+        put_dense(end, pair, m, (uint32_t)len, 0);
+        return;
+    }
+    commit_any(end, pair, m, block, len);
 }
 
 static void send_copy(struct shm_end *end, uint32_t remote, const struct carrier_message *m)
@@ -725,6 +859,20 @@ void shm_posted(struct carrier *c, uint32_t local, uint32_t remote)
     look(end, &end->pairs[remote]);
 }
 
+/* So many lines from the tail on are to be a window, each message of which is published by itself:
+ * as many of them as can be, with the places that the reader will come to cleared. */
+static inline uint64_t clear_window(struct shm_pair *pair, uint64_t lines)
+{
+    if (pair->tail >= pair->clear_until) {
+        return lines;
+    }
+    uint64_t cleared = lines < SHM_CLEARED_LINES ? lines : SHM_CLEARED_LINES;
+    for (uint64_t i = 1; i <= cleared; i++) {
+        clear_place(pair, pair->tail + i);
+    }
+    return cleared;
+}
+
 /* From the tail to the end of what is acknowledged, or of the ring. False: something waits to be
  * published or for room, or there are not so many lines. */
 static __attribute__((noinline)) bool open_window(struct shm_end *end, struct shm_pair *pair,
@@ -732,18 +880,19 @@ static __attribute__((noinline)) bool open_window(struct shm_end *end, struct sh
 {
     struct carrier_window *w = &pair->window;
     end_posts(end, pair);
-    if (pair->backlog != NULL || pair->tail != pair->published || !ring_room(end, pair, lines)) {
+    if (waits(pair) || pair->tail != pair->published || !ring_room(end, pair, lines)) {
         return false;
     }
     uint64_t at = pair->tail & pair->mask;
-    uint64_t free_lines = pair->mask + 1 - (pair->tail - pair->acked);
+    uint64_t room = pair->mask - (pair->tail - pair->acked);
     uint64_t to_end = pair->mask + 1 - at;
     uint32_t lap = shm_lap(pair->tail, pair->shift);
     if (to_end < lines) {
         return false;
     }
+    room = clear_window(pair, room < to_end ? room : to_end);
     w->next = (struct carrier_line *)&pair->ring[at];
-    w->end = w->next + (free_lines < to_end ? free_lines : to_end);
+    w->end = w->next + room;
     w->words[0] = shm_word(0, WHOLE, 1, lap);
     w->words[1] = shm_word(0, WHOLE, 2, lap);
     end->posting[end->posting_len++] = (uint8_t)(pair - end->pairs);
@@ -776,8 +925,8 @@ void shm_send(struct carrier *c, uint32_t local, uint32_t remote, const struct c
     }
     end_posts(end, pair);
     uint64_t tail = pair->tail + lines;
-    if (len > CARRIER_RUN_BYTES || pair->backlog != NULL || tail - pair->acked > pair->mask + 1 ||
-        tail - pair->published >= SHM_BATCH_LINES) {
+    if (len > CARRIER_RUN_BYTES || waits(pair) || tail - pair->acked > pair->mask ||
+        tail - pair->published >= pair->batch_lines) {
         send_any(end, remote, m);
         return;
     }
@@ -802,7 +951,7 @@ void shm_send(struct carrier *c, uint32_t local, uint32_t remote, const struct c
  * that. */
 static inline uint64_t run_room(const struct shm_pair *pair, uint32_t lines)
 {
-    uint64_t free_lines = pair->mask + 1 - (pair->tail - pair->acked);
+    uint64_t free_lines = pair->mask - (pair->tail - pair->acked);
     uint64_t to_end = pair->mask + 1 - (pair->tail & pair->mask);
     return (free_lines < to_end ? free_lines : to_end) >> (lines - 1);
 }
@@ -816,10 +965,10 @@ bool shm_run_begin(struct carrier *c, uint32_t local, uint32_t remote, uint32_t 
     ASSERT(end->attached && remote < end->pairs_len && lines == shm_lines_of(len));
     end_posts(end, pair);
     uint64_t room = run_room(pair, lines);
-    if (room < n && pair->backlog == NULL && shm_take_acks(end, pair)) {
+    if (room < n && !waits(pair) && shm_take_acks(end, pair)) {
         room = run_room(pair, lines);
     }
-    if (room == 0 || pair->backlog != NULL) {
+    if (room == 0 || waits(pair)) {
         return false;
     }
     run->lines = (struct carrier_line *)&pair->ring[pair->tail & pair->mask];
@@ -848,9 +997,33 @@ void shm_run_end(struct carrier *c, uint32_t local, uint32_t remote, const struc
         return;
     }
     pair->tail += (uint64_t)n * run->stride;
-    ASSERT(pair->tail - pair->acked <= pair->mask + 1);
+    ASSERT(pair->tail - pair->acked <= pair->mask);
     count_out(end, n, (size_t)n * run->bytes);
     put_done(end, pair);
+}
+
+/* ---- packs ----------------------------------------------------------------------------------- */
+
+bool shm_pack_begin(struct carrier *c, uint32_t local, uint32_t remote, uint32_t n, size_t len,
+                    struct carrier_pack *pack)
+{
+    struct shm_end *end = &shm_of(c)->ends[local];
+    ASSERT(end->attached && remote < end->pairs_len && len <= CARRIER_RUN_BYTES);
+    return reserve_dense(end, &end->pairs[remote], n * pack->stride, &pack->bytes);
+}
+
+void shm_pack_end(struct carrier *c, uint32_t local, uint32_t remote,
+                  const struct carrier_pack *pack, const struct carrier_message *m, uint32_t n)
+{
+    struct shm_end *end = &shm_of(c)->ends[local];
+    struct shm_pair *pair = &end->pairs[remote];
+    ASSERT(end->attached && pair->reserved != 0 && n <= CARRIER_RUN_MAX);
+    if (n == 0) {
+        pair->reserved = 0;
+        return;
+    }
+    count_out(end, n, (size_t)n * pack->len);
+    put_dense(end, pair, m, pack->len, n);
 }
 
 void shm_share(struct carrier *c, uint32_t local, uint32_t remote,

@@ -116,8 +116,9 @@ static uint64_t claim_end(const struct shm_pair *pair, const struct shm_desc *fi
             (const struct shm_desc *)&pair->peer_ring[end & pair->peer_mask];
         /* Relaxed: nothing is read by it; whoever takes the line loads the word again. */
         uint32_t word = atomic_load_explicit(&d->word, memory_order_relaxed);
-        if (word >> 16 != shm_lap(end, pair->peer_shift)) {
-            break; /* not published: what comes there may yet be taken back */
+        uint32_t lines = word >> 12 & 0xF;
+        if (word >> 16 != shm_lap(end, pair->peer_shift) || lines == SHM_DENSE) {
+            break; /* not published: what comes there may yet be taken back; or a long way on */
         }
         /* The same block once more is nothing more. */
         size_t more = d->block.offset == last ? 0 : d->len;
@@ -126,7 +127,6 @@ static uint64_t claim_end(const struct shm_pair *pair, const struct shm_desc *fi
         }
         bytes += more;
         last = d->block.offset;
-        uint32_t lines = word >> 12 & 0xF;
         end += lines > 0 ? lines : 1; /* 0 is a lie, found when it is taken */
     }
     return end;
@@ -216,7 +216,7 @@ static bool take_block(struct shm_end *end, struct shm_pair *pair, const struct 
     return carrier_deliver(&end->shm->base, end->local, (uint32_t)(pair - end->pairs), &m);
 }
 
-/* ---- lanes ----------------------------------------------------------------------------------- */
+/* ---- single ones ----------------------------------------------------------------------------- */
 
 /* Copies the bytes in the further lines of a small message behind those in the first. */
 static inline void land(const struct shm_pair *pair, union landing *landing, uint32_t lines)
@@ -227,9 +227,16 @@ static inline void land(const struct shm_pair *pair, union landing *landing, uin
     }
 }
 
-/* One message or fragment; *lines: what it took of the ring. */
+/* What was taken at a time. */
+struct taken {
+    uint64_t lines; /* of the ring */
+    size_t bytes;
+    uint32_t quarters; /* messages, those that come with others a quarter each */
+};
+
+/* One message or fragment. False: the session failed, or ended in the callback. */
 static inline bool take_one(struct shm_end *end, struct shm_pair *pair, union landing *landing,
-                            uint32_t *lines, size_t *bytes)
+                            struct taken *t)
 {
     const struct shm_desc *d = &landing->desc;
     /* Once: it may change underfoot. */
@@ -242,8 +249,7 @@ static inline bool take_one(struct shm_end *end, struct shm_pair *pair, union la
         carrier_fail(&end->shm->base, end->local, bad_desc(d, wrong));
         return false;
     }
-    *bytes += d->len;
-    *lines = w.lines;
+    *t = (struct taken){.lines = w.lines, .bytes = d->len, .quarters = 4};
     if ((w.flags & SHM_BLOCK) != 0) {
         return take_block(end, pair, d, &w);
     }
@@ -259,7 +265,7 @@ static inline bool take_one(struct shm_end *end, struct shm_pair *pair, union la
 /* ---- runs ------------------------------------------------------------------------------------ */
 
 /* A message of `lines` lines from where d points, into private memory; word: its word, as it was
- * loaded. False: not one for a run, its length alone. */
+ * loaded. False: not one to come with others, its length alone. */
 static inline __attribute__((always_inline)) bool copy_small(const struct shm_desc *d,
                                                              struct carrier_small *to,
                                                              uint32_t word, uint32_t lines)
@@ -278,9 +284,9 @@ static inline __attribute__((always_inline)) bool copy_small(const struct shm_de
 
 /* How many whole messages of so many lines follow one another, up to max; *bytes: in sum. */
 static inline __attribute__((always_inline)) uint32_t copy_run(const struct shm_desc *d,
-                                                               struct carrier_small *to,
-                                                               uint32_t max, uint32_t lap,
-                                                               uint32_t lines, size_t *bytes)
+                                                                 struct carrier_small *to,
+                                                                 uint32_t max, uint32_t lap,
+                                                                 uint32_t lines, size_t *bytes)
 {
     uint32_t expected = shm_word(FRAME_KIND_USER, FRAME_FLAGS, lines, lap);
     const uint32_t kinds = UINT8_MAX + 1 - FRAME_KIND_USER;
@@ -296,12 +302,12 @@ static inline __attribute__((always_inline)) uint32_t copy_run(const struct shm_
     }
     return n;
 }
-STATIC_ASSERT((int)CARRIER_RUN_BYTES <= (int)SHM_INLINE_MAX, "a run's messages lie in the ring");
+STATIC_ASSERT((int)CARRIER_RUN_BYTES <= (int)SHM_INLINE_MAX, "small messages lie in the ring");
 
 /* Small messages of one length class that are there, all at once. 0: what comes next is none;
  * *alive false: the session failed. */
 static inline uint32_t take_run(struct shm_end *end, struct shm_pair *pair, size_t *bytes,
-                                bool *alive)
+                                  bool *alive)
 {
     uint64_t place = pair->taken & pair->peer_mask;
     uint64_t to_end = pair->peer_mask + 1 - place;
@@ -331,6 +337,98 @@ static inline uint32_t take_run(struct shm_end *end, struct shm_pair *pair, size
     return n;
 }
 
+/* ---- dense ones ------------------------------------------------------------------------------ */
+
+/* A first line's words, loaded once. */
+struct dense {
+    uint32_t word;
+    uint32_t len;
+    uint32_t count;
+    uint32_t skip;
+    uint32_t lines; /* behind the skipped ones */
+    uint64_t zero;
+};
+
+static __attribute__((noinline)) bool dense_bad(struct shm_end *end, const struct dense *d)
+{
+    carrier_fail(&end->shm->base, end->local,
+                 err_new(ERR_PROTOCOL, "bad descriptor: dense (word %08x, length %u, count %u, "
+                         "skip %u)", d->word, d->len, d->count, d->skip));
+    return false;
+}
+
+/* Is it one that an honest peer writes there? Its bytes then lie within the ring. */
+static inline bool dense_right(const struct shm_pair *pair, const struct dense *d)
+{
+    uint32_t expected = shm_word(FRAME_KIND_USER, FRAME_FLAGS, SHM_DENSE,
+                                 shm_lap(pair->taken, pair->peer_shift));
+    const uint32_t kinds = UINT8_MAX + 1 - FRAME_KIND_USER;
+    uint64_t behind = pair->peer_mask - (pair->taken & pair->peer_mask);
+    bool sized = d->count == 0 ? d->len - 1 < SHM_DENSE_MAX
+                               : d->count <= CARRIER_RUN_MAX && d->len <= CARRIER_RUN_BYTES;
+    bool placed = d->skip == behind || (d->skip == 0 && d->lines <= behind);
+    return d->word - expected < kinds && sized && placed && d->lines < pair->peer_mask &&
+           d->zero == 0 && pair->partial == NULL;
+}
+
+/* A pack to a host that takes none: private copies, one by one. */
+static bool deliver_each(struct shm_end *end, uint32_t remote, struct carrier_message *m,
+                         uint32_t count, union landing *landing)
+{
+    const uint8_t *from = m->data;
+    bool alive = true;
+    ASSERT(m->len <= sizeof(landing->bytes));
+    m->flags = CARRIER_STABLE;
+    m->data = m->len > 0 ? landing->bytes : NULL;
+    for (uint32_t i = 0; i < count && alive; i++, from += carrier_pack_stride((uint32_t)m->len)) {
+        memcpy(landing->bytes, from, m->len);
+        alive = carrier_deliver(&end->shm->base, end->local, remote, m);
+    }
+    return alive;
+}
+
+static bool deliver_pack(struct shm_end *end, uint32_t remote, struct carrier_message *m,
+                        uint32_t count, union landing *landing)
+{
+    struct carrier *c = &end->shm->base;
+    ASSERT(count > 0 && count <= CARRIER_RUN_MAX && m->len <= CARRIER_RUN_BYTES);
+    if (c->host->pack == NULL) {
+        return deliver_each(end, remote, m, count, landing);
+    }
+    return carrier_deliver_pack(c, end->local, remote, m, count,
+                                carrier_pack_stride((uint32_t)m->len));
+}
+
+/* One message, or a pack, where its bytes lie; word: the line's, as it was loaded. */
+static inline bool take_dense(struct shm_end *end, struct shm_pair *pair, union landing *landing,
+                              uint32_t word, struct taken *t)
+{
+    const carrier_pair *from =
+        (const carrier_pair *)&pair->peer_ring[pair->taken & pair->peer_mask];
+    const carrier_pair ids = from[0], ab = from[1], shape = from[2];
+    /* A compiler barrier: loaded once, since it may change underfoot. */
+    atomic_signal_fence(memory_order_seq_cst);
+    struct dense d = {.word = word, .len = (uint32_t)(ids[1] >> 32), .count = (uint32_t)shape[0],
+                      .skip = (uint32_t)(shape[0] >> 32), .zero = shape[1]};
+    d.lines = shm_dense_lines(d.len, d.count);
+    if (!dense_right(pair, &d)) {
+        return dense_bad(end, &d);
+    }
+    uint32_t remote = pair->window.remote;
+    struct carrier_message m = {.kind = (uint8_t)word, .stream = (uint32_t)(ids[0] >> 32),
+                                .c = (uint32_t)ids[1], .a = ab[0], .b = ab[1], .len = d.len};
+    m.data = pair->peer_ring[(pair->taken + 1 + d.skip) & pair->peer_mask].all;
+    *t = (struct taken){.lines = 1 + d.skip + d.lines, .bytes = d.len, .quarters = 4};
+    if (d.count == 0) {
+        return carrier_deliver(&end->shm->base, end->local, remote, &m);
+    }
+    t->bytes = d.count * d.len;
+    t->quarters = d.count;
+    return deliver_pack(end, remote, &m, d.count, landing);
+}
+
+/* ---- lanes ----------------------------------------------------------------------------------- */
+
 /* What one poll of a lane has taken. */
 struct burst {
     uint32_t messages; /* in quarters */
@@ -355,30 +453,55 @@ static inline bool burst_over(const struct shm_end *end, struct burst *b)
     return b->messages >= 4 * MESSAGES_A_POLL || (b->bytes >= b->bytes_next && burst_long(end, b));
 }
 
+/* What comes next, which is there by this word. False: the session failed, or ended. */
+static inline bool take_next(struct shm_end *end, struct shm_pair *pair, union landing *landing,
+                             uint32_t word, struct burst *burst)
+{
+    struct taken t = {0};
+    bool alive = true;
+    pair->dense = (word >> 12 & 0xF) == SHM_DENSE;
+    if (pair->dense) {
+        alive = take_dense(end, pair, landing, word, &t);
+    } else {
+        bool runs = end->shm->base.host->run != NULL;
+        uint32_t n = runs ? take_run(end, pair, &burst->bytes, &alive) : 0;
+        burst->messages += n;
+        if (n > 0) {
+            return alive;
+        }
+        alive = take_one(end, pair, landing, &t);
+    }
+    if (alive) {
+        pair->taken += t.lines; /* only now: the bytes were in use until here */
+        burst->bytes += t.bytes;
+        burst->messages += t.quarters;
+    }
+    return alive;
+}
+
 bool shm_take_lane(struct shm_end *end, struct shm_pair *pair, bool *any)
 {
     /* Acquire: pairs with the release of the word in store_first; lines and blocks are there. */
-    if (!shm_arrived(pair, memory_order_acquire) || pair->over) {
-        /* A message of two lines comes over with both at a time. */
-        __builtin_prefetch(&pair->peer_ring[(pair->taken + 1) & pair->peer_mask]);
+    uint32_t word = shm_next_word(pair, memory_order_acquire);
+    if (!shm_is_next(pair, word) || pair->over) {
+        /* A message of two lines comes over with both at a time. Where bytes are being written that
+         * are not published yet they stay with who writes them. */
+        if (!pair->dense) {
+            __builtin_prefetch(&pair->peer_ring[(pair->taken + 1) & pair->peer_mask]);
+        }
         return true;
     }
     *any = true;
-    bool runs = end->shm->base.host->run != NULL;
     union landing landing;
-    bool alive = true;
+    bool alive;
     struct burst burst = {.bytes_next = BYTES_A_POLL};
     do {
-        uint32_t run = runs ? take_run(end, pair, &burst.bytes, &alive) : 0;
-        if (run == 0) {
-            uint32_t lines = 0;
-            alive = take_one(end, pair, &landing, &lines, &burst.bytes);
-            pair->taken += alive ? lines : 0; /* only now: the bytes were in use until here */
-            run = 4;
+        alive = take_next(end, pair, &landing, word, &burst);
+        if (!alive || burst_over(end, &burst)) {
+            break;
         }
-        burst.messages += run;
-    } while (alive && !burst_over(end, &burst) &&
-             shm_arrived(pair, memory_order_acquire)); /* as above */
+        word = shm_next_word(pair, memory_order_acquire); /* as above */
+    } while (shm_is_next(pair, word));
     carrier_count(&shm_counters(end)->batches_in, 1);
     shm_touch(end, pair, SHM_HEAD);
     return alive || pair->over;

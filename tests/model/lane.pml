@@ -1,7 +1,8 @@
 /*
  * A lane in shared memory (produce.c and take.c in ring/shm): one producer, one consumer, a ring of
- * lines, an arena of blocks that come back in any order. A message lies in one line, in two, or in
- * a block that a line names. There is no tail: a first line carries the lap, which time round the
+ * lines, an arena of blocks that come back in any order. A message lies in one line, in two, in
+ * two of which the second is dense (all of it bytes, which may look like any word), or in a block
+ * that a line names. There is no tail: a first line carries the lap, which time round the
  * ring it was written. Lines are filled one after the other; the one that opens a batch is kept
  * aside until the batch is published; a message published alone is a batch of one. Either
  * side may be killed between any two steps.
@@ -18,26 +19,35 @@
  * Broken on purpose, each must be found: PLAIN_WORD (published without release), NO_ASIDE (the
  * opening line goes straight into the ring), NO_LAP (any word will do), EARLY_HEAD (head stored
  * before the message was read), NO_ROOM (the ring overwrites what was not acknowledged), HALF_ROOM
- * (a message of two lines asks for room for one), MID_MESSAGE (published between two lines of one).
+ * (a message of two lines asks for room for one), MID_MESSAGE (published between two lines of one),
+ * NO_CLEAR (bytes stay where the reader comes to look for a word), NO_SPARE (the ring is filled to
+ * the last line, so that what is cleared may not have been read).
  */
 #ifndef MESSAGES
-#define MESSAGES 6
+#define MESSAGES 7
 #endif
 #define RING 4
 #define BLOCKS 2
 
-#define INLINE_ONE(n) ((n) % 4 == 1)
-#define INLINE_TWO(n) ((n) % 4 == 3 || (n) % 4 == 0)
-#define BLOCK(n) ((n) % 4 == 2)
-#define LINES_OF(n) (INLINE_TWO(n) -> 2 : 1)
+/* In such an order that each fault shows. */
+#define DENSE(n) ((n) % 5 == 1)
+#define BLOCK(n) ((n) % 5 == 2)
+#define TWO(n) ((n) % 5 == 3 || DENSE(n))
+#define INLINE_ONE(n) (!TWO(n) && !BLOCK(n))
+#define LINES_OF(n) (TWO(n) -> 2 : 1)
+#ifdef NO_SPARE
+#define LINES RING
+#else
+#define LINES (RING - 1)
+#endif
 #define LAP(at) (1 + (at) / RING)
 #define NONE 255
 #ifdef NO_ROOM
 #define ROOM(n) true
 #elif defined(HALF_ROOM)
-#define ROOM(n) (filled + 1 - acked <= RING)
+#define ROOM(n) (filled + 1 - acked <= LINES)
 #else
-#define ROOM(n) (filled + LINES_OF(n) - acked <= RING)
+#define ROOM(n) (filled + LINES_OF(n) - acked <= LINES)
 #endif
 #ifdef NO_LAP
 #define ARRIVED (word[taken % RING] != 0)
@@ -51,7 +61,7 @@ byte low[BLOCKS], high[BLOCKS];
 byte head; /* in lines since the session began */
 
 /* The producer's stores on their way, and when they were filled, for the order of words. */
-byte word_due[RING] = NONE;
+byte word_due[RING] = NONE, word_due_at[RING];
 byte line_due[RING], line_due_block[RING], line_due_at[RING]; /* 0: none */
 byte low_due[BLOCKS], high_due[BLOCKS], block_due_at[BLOCKS];
 chan openings = [4] of { byte, byte }; /* opening line and end of each batch published */
@@ -62,6 +72,7 @@ byte first, first_block; /* message of the opening line, kept aside; 0: none */
 bool used[BLOCKS];
 byte held_at[BLOCKS]; /* line of the descriptor that names the block */
 byte filled, published, acked, written;
+byte clear_until; /* places of lines below it may hold bytes */
 
 byte taken, received;
 bool producer_dead, consumer_dead;
@@ -72,7 +83,8 @@ inline may_show(t, yes)
     yes = true;
 #ifndef PLAIN_WORD
     for (i : 0 .. RING - 1) {
-        yes = yes && ((line_due[i] == 0 && word_due[i] == NONE) || line_due_at[i] >= t)
+        yes = yes && (line_due[i] == 0 || line_due_at[i] >= t);
+        yes = yes && (word_due[i] == NONE || word_due_at[i] >= t)
     }
     for (i : 0 .. BLOCKS - 1) {
         yes = yes && ((low_due[i] == 0 && high_due[i] == 0) || block_due_at[i] >= t)
@@ -135,8 +147,10 @@ inline fill(n, b, further)
     :: true ->
 #endif
         put(filled, n, b);
-        word_due[filled % RING] = (further -> 0 : LAP(filled))
+        word_due[filled % RING] = (!further -> LAP(filled) : (DENSE(n) -> LAP(filled) + 1 : 0));
+        word_due_at[filled % RING] = filled
     fi;
+    clear_until = (further && DENSE(n) -> filled + 1 + RING : clear_until);
     filled++
 }
 
@@ -145,6 +159,14 @@ inline publish()
     atomic {
 #ifndef NO_ASIDE
         put(published, first, first_block);
+#ifndef NO_CLEAR
+        if
+        :: filled < clear_until ->
+            word_due[filled % RING] = 0;
+            word_due_at[filled % RING] = filled - 1
+        :: else
+        fi;
+#endif
         openings!published, filled;
 #endif
         published = filled
@@ -173,10 +195,11 @@ active proctype producer()
     :: written < MESSAGES && !BLOCK(written + 1) && ROOM(written + 1) ->
         atomic { written++; fill(written, 0, false) };
         if
-        :: INLINE_TWO(written) ->
+        :: TWO(written) ->
 #ifdef MID_MESSAGE
             publish();
-            atomic { put(filled, written, 0); word_due[filled % RING] = 0; filled++;
+            atomic { put(filled, written, 0); word_due[filled % RING] = 0;
+                     word_due_at[filled % RING] = filled; filled++;
                      published = filled }
 #else
             atomic { fill(written, 0, true) }
@@ -212,13 +235,13 @@ end:
     :: received == MESSAGES && own_head == taken -> break
     :: received < MESSAGES && ARRIVED ->
         n = received + 1;
-        /* Also when the producer is dead: nothing torn, nothing twice, nothing left out. */
-        atomic { assert(line[taken % RING] == n); b = line_block[taken % RING] };
 #ifdef EARLY_HEAD
         own_head = taken + LINES_OF(n);
 #endif
+        /* Also when the producer is dead: nothing torn, nothing twice, nothing left out. */
+        atomic { assert(line[taken % RING] == n); b = line_block[taken % RING] };
         if
-        :: INLINE_TWO(n) -> assert(line[(taken + 1) % RING] == n)
+        :: TWO(n) -> assert(line[(taken + 1) % RING] == n)
         :: BLOCK(n) ->
             assert(low[b] == n);
             assert(high[b] == n)

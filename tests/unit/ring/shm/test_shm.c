@@ -278,6 +278,20 @@ static err_t side_message(void *ctx, struct carrier *c, uint32_t local, uint32_t
     return ERR_OK;
 }
 
+static err_t side_pack(void *ctx, struct carrier *c, uint32_t local, uint32_t remote,
+                       const struct carrier_message *m, uint32_t n, uint32_t stride)
+{
+    struct side *side = ctx;
+    err_t err = ERR_OK;
+    side->wrong |= n == 0 || n > CARRIER_RUN_MAX || m->len > CARRIER_RUN_BYTES ||
+                   m->kind < FRAME_KIND_USER || stride != carrier_pack_stride((uint32_t)m->len);
+    for (uint32_t i = 0; i < n && err == ERR_OK; i++) {
+        struct carrier_message one = {.data = m->data + (size_t)i * stride, .len = m->len};
+        err = side_message(ctx, c, local, remote, &one);
+    }
+    return err;
+}
+
 static err_t side_run(void *ctx, struct carrier *c, uint32_t local, uint32_t remote,
                       const struct carrier_small *messages, uint32_t len)
 {
@@ -324,6 +338,7 @@ static const struct carrier_host side_host = {
 static const struct carrier_host side_host_of_runs = {
     .open = side_open,
     .message = side_message,
+    .pack = side_pack,
     .run = side_run,
     .close = side_close,
     .ending = side_ending,
@@ -355,12 +370,20 @@ static void garble(struct stage *s)
     struct shm_carrier *sane = CONTAINER_OF(s->sides[1].carrier, struct shm_carrier, base);
     const struct shm_pair *pair = &sane->ends[to].pairs[from];
     struct shm_desc *d = (struct shm_desc *)&shm_ring_of(lane)[pair->taken & pair->peer_mask];
-    uint32_t word = shm_word((uint8_t)rnd(s), rnd(s) % 16, rnd(s) % 16,
+    bool dense = rnd(s) % 2 == 0;
+    uint32_t word = shm_word((uint8_t)rnd(s), dense ? SHM_FLAGS & 3 : rnd(s) % 16,
+                             dense ? SHM_DENSE : rnd(s) % 16,
                              shm_lap(pair->taken, pair->peer_shift));
     d->len = rnd(s) % 2 == 0 ? (uint32_t)rnd(s) % 300 : (uint32_t)rnd(s);
     d->block.offset = rnd(s) % 2 == 0 ? rnd(s) % 1024 * SHM_UNIT : rnd(s);
     d->block.total = rnd(s) % 2 == 0 ? d->len : (uint32_t)rnd(s);
     memset(d->block.zero, 0, sizeof(d->block.zero));
+    if (dense) {
+        uint64_t behind = pair->peer_mask - (pair->taken & pair->peer_mask);
+        d->dense.count = rnd(s) % 4 == 0 ? (uint32_t)rnd(s) : (uint32_t)rnd(s) % 40;
+        d->dense.skip = rnd(s) % 2 == 0 ? 0 : (uint32_t)(behind + rnd(s) % 3 - 1);
+        d->dense.zero = rnd(s) % 4 == 0 ? rnd(s) : 0;
+    }
     /* Relaxed, all: the point is that nothing is in order. */
     atomic_store_explicit(&d->word, word, memory_order_relaxed);
     if (s->round % 2 == 0) {

@@ -1,7 +1,8 @@
 /*
- * Runs and posts of small messages between two carriers, over shared memory and over TCP, mixed
- * with messages sent singly, at once and in blocks, more of them in a turn than the ring has lines:
- * all arrive in order, each as it was sent, whoever takes runs and whoever does not.
+ * Runs, packs and posts of small messages between two carriers, over shared memory and over TCP,
+ * mixed with messages sent singly, at once, built in place and in blocks, more of them in a turn
+ * than the ring has lines: all arrive in order, each as it was sent, whoever takes runs and packs
+ * and whoever does not.
  */
 #include "tests/unit/harness.h"
 
@@ -13,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BURST_MAX = 100 * 1000, BLOCK = 3000, STEP = 64 };
+enum { BURST_MAX = 100 * 1000, BLOCK = 3000, LONG = 20 * 1000, STEP = 64 };
 
 struct stage;
 struct side {
@@ -37,7 +38,8 @@ struct stage {
     uint64_t in_runs, longest;
     uint64_t posted_in_place;
     bool wrong;
-    uint8_t pattern[BLOCK + 256];
+    uint8_t pattern[LONG + 256];
+    uint64_t in_packs;
 };
 
 static uint64_t rnd(struct stage *s)
@@ -48,11 +50,18 @@ static uint64_t rnd(struct stage *s)
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
+static const uint8_t *pattern_of(const struct stage *s, uint64_t n)
+{
+    return s->pattern + n % 256;
+}
+
+/* All in one stream over TCP, where others take turns. */
 static struct carrier_message message(const struct stage *s, uint64_t n, size_t len)
 {
     return (struct carrier_message){.kind = (uint8_t)(FRAME_KIND_USER + n % 200),
-                                    .stream = (uint32_t)(n * 3), .c = (uint32_t)~n, .a = n,
-                                    .b = n * n, .data = s->pattern + n % 256, .len = len};
+                                    .stream = s->shm ? (uint32_t)(n * 3) : 3,
+                                    .c = (uint32_t)~n, .a = n, .b = n * n,
+                                    .data = pattern_of(s, n), .len = len};
 }
 
 static void send_run(struct stage *s, uint32_t n, size_t len)
@@ -80,6 +89,29 @@ static void send_run(struct stage *s, uint32_t n, size_t len)
     s->bytes_sent += used * len;
 }
 
+/* Messages of a pack have one header, so its first message's number says the header, and is in it;
+ * the bytes are those of each one's own number. */
+static void send_pack(struct stage *s, uint32_t n, size_t len)
+{
+    struct carrier *c = s->sides[0].carrier;
+    struct carrier_pack pack;
+    carrier_pack_begin(c, 0, 0, n, len, &pack);
+    CU_ASSERT_TRUE_FATAL(pack.n == n && pack.len == len);
+    CU_ASSERT_EQUAL_FATAL(pack.stride, carrier_pack_stride(pack.len));
+    uint32_t used = rnd(s) % 8 == 0 ? (uint32_t)rnd(s) % n : n;
+    for (uint32_t i = 0; i < used; i++) {
+        memcpy(carrier_pack_at(&pack, i), pattern_of(s, s->sent + i), len);
+    }
+    if (used < n && rnd(s) % 2 == 0) { /* filled, and then not sent after all */
+        memset(carrier_pack_at(&pack, used), rnd(s) % 2 == 0 ? 0xff : 0x80, (n - used) * len);
+    }
+    struct carrier_message m = message(s, s->sent, len);
+    m.b = used;
+    carrier_pack_end(c, 0, 0, &pack, &m, used);
+    s->sent += used;
+    s->bytes_sent += used * len;
+}
+
 static void send_one(struct stage *s, size_t len, uint8_t flags)
 {
     struct carrier_message m = message(s, s->sent++, len);
@@ -102,6 +134,25 @@ static void post(struct stage *s, size_t len)
     s->bytes_sent += len;
 }
 
+/* In place, with other messages in between once in a while, which come before it. */
+static void build_one(struct stage *s, size_t len)
+{
+    struct carrier *c = s->sides[0].carrier;
+    struct carrier_block block;
+    carrier_reserve(c, 0, 0, len, &block);
+    for (uint64_t n = rnd(s) % 16 == 0 ? 1 + rnd(s) % 3 : 0; n > 0; n--) {
+        send_one(s, rnd(s) % 300, rnd(s) % 2 == 0 ? CARRIER_NOW : 0);
+        if (rnd(s) % 2 == 0) {
+            post(s, rnd(s) % (CARRIER_RUN_BYTES + 1));
+        }
+    }
+    len = rnd(s) % 4 == 0 ? rnd(s) % (len + 1) : len; /* less than was asked for */
+    struct carrier_message m = message(s, s->sent++, len);
+    memcpy(block.data, m.data, len);
+    carrier_commit(c, 0, 0, &m, &block, len);
+    s->bytes_sent += len;
+}
+
 static void post_some(struct stage *s)
 {
     for (uint64_t n = 1 + rnd(s) % 40; n > 0; n--) {
@@ -111,7 +162,9 @@ static void post_some(struct stage *s)
 
 static void send_some(struct stage *s)
 {
-    switch (rnd(s) % 7) {
+    switch (rnd(s) % 9) {
+    case 8: send_pack(s, 1 + (uint32_t)rnd(s) % CARRIER_RUN_MAX, rnd(s) % 93); return;
+    case 7: build_one(s, 1 + rnd(s) % (rnd(s) % 16 == 0 ? LONG : 2000)); return;
     case 6: post_some(s); return;
     case 0: send_one(s, rnd(s) % 300, 0); return;
     case 1: send_one(s, rnd(s) % 120, CARRIER_NOW); return;
@@ -140,15 +193,29 @@ static bool poll_sender(struct io_poller *poller)
 
 /* ---- receiving ------------------------------------------------------------------------------- */
 
-static void take(struct stage *s, const struct carrier_message *m)
+static void take_bytes(struct stage *s, const uint8_t *data, size_t len)
 {
-    struct carrier_message e = message(s, s->received, m->len);
-    s->wrong |= m->kind != e.kind || m->stream != e.stream || m->c != e.c || m->a != e.a ||
-                m->b != e.b || (m->len > 0 && memcmp(m->data, e.data, m->len) != 0);
+    s->wrong |= len > 0 && memcmp(data, pattern_of(s, s->received), len) != 0;
     s->received++;
     if (s->received >= s->messages && s->received == s->sent) {
         io_loop_stop(s->loop);
     }
+}
+
+static bool has_header(const struct stage *s, const struct carrier_message *m, uint64_t n)
+{
+    struct carrier_message e = message(s, n, m->len);
+    return m->kind == e.kind && m->stream == e.stream && m->c == e.c && m->a == n;
+}
+
+/* A single one, or one of a pack, of which the first says in b how many there are. */
+static void take(struct stage *s, const struct carrier_message *m)
+{
+    uint64_t n = m->a;
+    bool single = n == s->received && m->b == n * n;
+    bool of_pack = n <= s->received && s->received - n < m->b && m->b <= CARRIER_RUN_MAX;
+    s->wrong |= !has_header(s, m, n) || (!single && !of_pack);
+    take_bytes(s, m->data, m->len);
 }
 
 static err_t on_message(void *ctx, struct carrier *c, uint32_t local, uint32_t remote,
@@ -156,6 +223,21 @@ static err_t on_message(void *ctx, struct carrier *c, uint32_t local, uint32_t r
 {
     struct side *side = ctx;
     take(side->stage, m);
+    return ERR_OK;
+}
+
+static err_t on_pack(void *ctx, struct carrier *c, uint32_t local, uint32_t remote,
+                     const struct carrier_message *m, uint32_t n, uint32_t stride)
+{
+    struct stage *s = ((struct side *)ctx)->stage;
+    CU_ASSERT_TRUE_FATAL(n > 0 && n <= CARRIER_RUN_MAX && m->len <= CARRIER_RUN_BYTES);
+    CU_ASSERT_TRUE_FATAL(stride == carrier_pack_stride((uint32_t)m->len));
+    CU_ASSERT_EQUAL_FATAL((uintptr_t)m->data % CARRIER_PACK_ALIGN, 0);
+    s->wrong |= !has_header(s, m, s->received) || m->b != n;
+    for (uint32_t i = 0; i < n; i++) {
+        take_bytes(s, m->data + (size_t)i * stride, m->len);
+    }
+    s->in_packs += n;
     return ERR_OK;
 }
 
@@ -203,7 +285,7 @@ static const struct carrier_host host = {
     .open = on_open, .message = on_message, .close = on_close, .ending = on_ending,
     .ended = on_ended};
 static const struct carrier_host host_of_runs = {
-    .open = on_open, .message = on_message, .run = on_run, .close = on_close,
+    .open = on_open, .message = on_message, .pack = on_pack, .run = on_run, .close = on_close,
     .ending = on_ending, .ended = on_ended};
 
 static void side_new(struct side *side, struct io_stream *stream, bool initiator)
@@ -258,6 +340,7 @@ static void check(const struct stage *s)
     CU_ASSERT_EQUAL(atomic_load_explicit(&in->bytes_in, memory_order_relaxed), s->bytes_sent);
     CU_ASSERT_EQUAL(s->in_runs > 0, s->shm && s->runs);
     CU_ASSERT_TRUE(s->in_runs == 0 || s->longest == CARRIER_RUN_MAX);
+    CU_ASSERT_EQUAL(s->in_packs > 0, s->shm && s->runs);
     CU_ASSERT_EQUAL(s->posted_in_place > 0, s->shm);
     if (s->shm) { /* the ring was full */
         CU_ASSERT_TRUE(atomic_load_explicit(&out->stalls, memory_order_relaxed) > 0);

@@ -24,8 +24,13 @@ static struct {
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
+/* Where a line of a dense message begins stands what would be a word of the second lap. */
 static uint8_t byte_of(uint32_t n, size_t i)
 {
+    uint32_t word = shm_word(FRAME_KIND_USER, FRAME_FLAGS, 1, shm_lap(1, 0));
+    if (i % SHM_LINE < sizeof(word)) {
+        return (uint8_t)(word >> 8 * (i % SHM_LINE));
+    }
     return (uint8_t)(n * 37 + i);
 }
 
@@ -100,6 +105,54 @@ void stage_send_run(struct stage_side *side, uint32_t n, uint32_t count, size_t 
         n += run.len;
         count -= run.len;
     }
+}
+
+void stage_send_pack(struct stage_side *side, uint32_t n, uint32_t count, size_t len)
+{
+    struct carrier_pack pack = {.stride = carrier_pack_stride((uint32_t)len), .len = (uint32_t)len};
+    if (!shm_pack_begin(&side->shm.base, 0, 0, count, len, &pack)) {
+        for (uint32_t i = 0; i < count; i++) {
+            stage_send(side, n + i, len, false);
+        }
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        explore_written(carrier_pack_at(&pack, i), pack.stride);
+        fill(carrier_pack_at(&pack, i), n + i, len);
+    }
+    struct carrier_message m = message_of(n);
+    shm_pack_end(&side->shm.base, 0, 0, &pack, &m, count);
+}
+
+/* Lines of the ring, or other memory, for message n. */
+static void begin_build(struct stage_side *side, uint32_t n, size_t len,
+                        struct carrier_block *block)
+{
+    shm_reserve(&side->shm.base, 0, 0, len, block);
+    explore_written(block->data, len);
+    fill(block->data, n, len);
+    if (side->never_clears) {
+        side->end.pairs[0].clear_until = 0;
+    }
+}
+
+void stage_build(struct stage_side *side, uint32_t n, size_t most, size_t len)
+{
+    struct carrier_block block;
+    struct carrier_message m = message_of(n);
+    begin_build(side, n, most, &block);
+    shm_commit(&side->shm.base, 0, 0, &m, &block, len);
+    shm_flush(&side->shm.base, 0);
+}
+
+void stage_build_around(struct stage_side *side, uint32_t n, size_t len)
+{
+    struct carrier_block block;
+    struct carrier_message m = message_of(n + 1);
+    begin_build(side, n + 1, len, &block);
+    stage_send_now(side, n, 8);
+    shm_flush_end(&side->end);
+    shm_commit(&side->shm.base, 0, 0, &m, &block, len);
 }
 
 void stage_send_over_turn(struct stage_side *side, uint32_t n, size_t len)
@@ -177,6 +230,26 @@ bool carrier_deliver(struct carrier *c, uint32_t local, uint32_t remote,
     return true;
 }
 
+/* The header is the first one's; the others follow from it. */
+bool carrier_deliver_pack(struct carrier *c, uint32_t local, uint32_t remote,
+                          const struct carrier_message *m, uint32_t n, uint32_t stride)
+{
+    struct carrier_message one = *m;
+    if (n == 0 || n > CARRIER_RUN_MAX) {
+        explore_fail("a run of %u messages", n);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        one.a = m->a + i;
+        one.b = (uint32_t)~one.a;
+        one.stream = (uint32_t)one.a;
+        one.data = m->data + (size_t)i * stride;
+        if (!carrier_deliver(c, local, remote, &one)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool carrier_deliver_run(struct carrier *c, uint32_t local, uint32_t remote,
                          const struct carrier_small *messages, uint32_t len, size_t bytes)
 {
@@ -192,12 +265,18 @@ bool carrier_deliver_run(struct carrier *c, uint32_t local, uint32_t remote,
         }
     }
     if (len == 0 || len > CARRIER_RUN_MAX || sum != bytes) {
-        explore_fail("a run of %u messages, %zu bytes", len, bytes);
+        explore_fail("%u posts, %zu bytes", len, bytes);
     }
     return true;
 }
 
-/* That it is there is what counts: carrier_deliver_run is above. */
+/* That they are there is what counts: carrier_deliver_pack and _posts are above. */
+static err_t stage_pack(void *ctx, struct carrier *c, uint32_t local, uint32_t remote,
+                        const struct carrier_message *m, uint32_t n, uint32_t stride)
+{
+    UNREACHABLE();
+}
+
 static err_t stage_run(void *ctx, struct carrier *c, uint32_t local, uint32_t remote,
                        const struct carrier_small *messages, uint32_t len)
 {
@@ -213,7 +292,8 @@ static err_t stage_lost(void *ctx, struct carrier *c, uint32_t local, uint32_t r
 }
 
 static const struct carrier_host host = {.lost = stage_lost};
-static const struct carrier_host host_of_runs = {.lost = stage_lost, .run = stage_run};
+static const struct carrier_host host_of_runs = {.lost = stage_lost, .pack = stage_pack,
+                                                 .run = stage_run};
 
 /* Both sides are honest: whatever one finds wrong is a fault. */
 void carrier_fail(struct carrier *c, uint32_t local, err_t reason)
@@ -536,6 +616,7 @@ void stage_reset(const struct stage_config *c)
     for (uint32_t i = 0; i < c->sessions; i++) {
         shm_attach(&stage_producer[i].shm.base, 0);
         shm_attach(&stage_consumer[i].shm.base, 0);
+        stage_producer[i].end.pairs[0].dense_max = c->dense;
     }
 }
 

@@ -23,6 +23,7 @@ struct stage_side {
     uint32_t lost;
     bool answers;     /* sends one back for each */
     bool writable;
+    bool never_clears; /* places of dense messages: broken on purpose */
     bool stops;       /* at the first message it reads, until the producer has ended */
     uint32_t began;   /* 1: it has stopped */
     uint32_t goodbye; /* 1: it was told that the session is over, by the net loop */
@@ -33,7 +34,8 @@ struct stage_side {
 struct stage_config {
     uint32_t sessions;
     uint32_t lines; /* of rings */
-    bool runs;      /* the consumers' hosts take runs */
+    bool runs;      /* the consumers' hosts take runs and packs */
+    uint32_t dense; /* bytes a message may have that lies in the ring */
     bool shared;    /* the producer's pool outlives the sessions */
 };
 
@@ -47,8 +49,13 @@ void stage_reset(const struct stage_config *config);
 void stage_send(struct stage_side *side, uint32_t n, size_t len, bool flush);
 /* The same, to be published by the call itself. */
 void stage_send_now(struct stage_side *side, uint32_t n, size_t len);
-/* Messages from n on, count of them, in runs; not flushed. */
+/* Messages from n on, count of them, in runs, or as one pack; not flushed. */
 void stage_send_run(struct stage_side *side, uint32_t n, uint32_t count, size_t len);
+void stage_send_pack(struct stage_side *side, uint32_t n, uint32_t count, size_t len);
+/* In the ring, if it may lie there: most bytes are filled, len of them sent. */
+void stage_build(struct stage_side *side, uint32_t n, size_t most, size_t len);
+/* Message n + 1 is begun, n sent, the turn ended, then n + 1 sent. */
+void stage_build_around(struct stage_side *side, uint32_t n, size_t len);
 /* In a block that is begun before the turn's end and committed after it. */
 void stage_send_over_turn(struct stage_side *side, uint32_t n, size_t len);
 /* A block for message n, to be shared; false: none is free. */

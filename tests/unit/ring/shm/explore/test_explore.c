@@ -126,10 +126,68 @@ static void runs_run(uint32_t thread)
     finish(1);
 }
 
+/* Packs, over the ring's end and past what is left before it, and a run where they were. */
+static void packs_reset(void)
+{
+    struct stage_config config = {.sessions = 1, .lines = 8, .runs = true};
+    stage_reset(&config);
+    consumer->expects = 9;
+}
+
+static void packs_run(uint32_t thread)
+{
+    if (thread != 0) {
+        consume(thread);
+        return;
+    }
+    stage_send_pack(producer, 0, 3, 8);
+    shm_flush(&producer->shm.base, 0);
+    stage_send_pack(producer, 3, 2, SHM_LINE);
+    shm_flush(&producer->shm.base, 0);
+    stage_send_run(producer, 5, 2, 16);
+    shm_flush(&producer->shm.base, 0);
+    stage_send_pack(producer, 7, 2, SHM_LINE);
+    shm_flush(&producer->shm.base, 0);
+    finish(1);
+}
+
+/* Dense messages, of which every line looks like a word when the ring comes round, and what else
+ * may follow them: built in less room than was asked for, around others, singly, at once. */
+static void dense_reset(void)
+{
+    struct stage_config config = {.sessions = 1, .lines = 8, .dense = 4 * SHM_LINE};
+    stage_reset(&config);
+    consumer->expects = 9;
+}
+
+static void dense_run(uint32_t thread)
+{
+    if (thread != 0) {
+        consume(thread);
+        return;
+    }
+    stage_build(producer, 0, SHM_INLINE_MAX + 1, SHM_LINE + 1);
+    stage_send(producer, 1, 8, true);
+    stage_build(producer, 2, SHM_INLINE_MAX + 1, SHM_INLINE_MAX + 1);
+    stage_send_now(producer, 3, 20);
+    stage_send(producer, 4, SHM_INLINE_HEAD + 8, false);
+    stage_send(producer, 5, 8, true);
+    stage_build_around(producer, 6, SHM_INLINE_MAX + 1);
+    stage_send_now(producer, 8, 20);
+    finish(1);
+}
+
+/* The same without what keeps the words apart. */
+static void unclear_reset(void)
+{
+    dense_reset();
+    producer->never_clears = true;
+}
+
 /* More than the ring has room for: the producer waits for acknowledgements. */
 static void full_reset(void)
 {
-    reset(1, 2, false, MESSAGES + 1);
+    reset(1, 4, false, MESSAGES + 1);
 }
 
 static void full_run(uint32_t thread)
@@ -327,6 +385,8 @@ static const struct explore_scenario scenarios[] = {
     {"small", 2, P | C, small_reset, small_run, check_one},
     {"now", 2, P | C, now_reset, now_run, check_one},
     {"runs", 2, P | C, runs_reset, runs_run, check_one},
+    {"packs", 2, P | C, packs_reset, packs_run, check_one},
+    {"dense", 2, P | C, dense_reset, dense_run, check_one},
     {"full ring", 2, P | C, full_reset, full_run, check_one},
     {"fragments", 2, P | C, fragments_reset, fragments_run, check_one},
     {"chunks", 2, P | C, chunks_reset, chunks_run, check_one},
@@ -399,23 +459,29 @@ static const struct explore_scenario *scenario(const char *name)
     UNREACHABLE();
 }
 
-static void expect_found(const char *name, enum explore_fault fault, const void *blind,
-                         const char *what)
+static void expect_found_in(const struct explore_scenario *s, enum explore_fault fault,
+                            const void *blind, const char *what)
 {
     struct explore_result r = {0};
     for (uint32_t n = 1; n <= 3 && r.failure[0] == '\0'; n++) {
         struct explore_bounds b = {.preemptions = n, .schedules = SCHEDULES_EACH, .fault = fault,
                                    .blind = blind};
-        r = explore(scenario(name), &b);
+        r = explore(s, &b);
     }
-    printf("\n  %-15s %-17s after %llu: %s", what, name, (unsigned long long)r.schedules,
+    printf("\n  %-15s %-17s after %llu: %s", what, s->name, (unsigned long long)r.schedules,
            r.failure);
     CU_ASSERT_STRING_NOT_EQUAL(r.failure, "");
 }
 
+static void expect_found(const char *name, enum explore_fault fault, const void *blind,
+                         const char *what)
+{
+    expect_found_in(scenario(name), fault, blind, what);
+}
+
 static void test_faults(void)
 {
-    static const char *const sleepers[] = {"small", "now", "runs", "full ring", "answers"};
+    static const char *const sleepers[] = {"small", "now", "runs", "packs", "full ring", "answers"};
     for (size_t i = 0; i < ARRAY_LEN(sleepers); i++) {
         expect_found(sleepers[i], EXPLORE_NO_FENCE, NULL, "no fence");
         expect_found(sleepers[i], EXPLORE_NO_KERNEL, NULL, "no comparison");
@@ -426,6 +492,11 @@ static void test_faults(void)
     expect_found("now", EXPLORE_PLAIN_RELEASE, NULL, "no release");
     expect_found("runs", EXPLORE_PLAIN_RELEASE, NULL, "no release");
     expect_found("fragments", EXPLORE_PLAIN_RELEASE, NULL, "no release");
+    expect_found("packs", EXPLORE_PLAIN_RELEASE, NULL, "no release");
+    expect_found("dense", EXPLORE_PLAIN_RELEASE, NULL, "no release");
+    static const struct explore_scenario unclear = {"dense", 2, P | C, unclear_reset, dense_run,
+                                                    check_one};
+    expect_found_in(&unclear, EXPLORE_NO_FAULT, NULL, "not cleared");
     share_reset();
     const struct shm_pair *pair = &producer->end.pairs[0];
     expect_found("share and lose", EXPLORE_BLIND, &pair->peer->claim, "blind to claims");
