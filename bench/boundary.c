@@ -45,6 +45,13 @@ static double rate(const struct load_figures *f)
     return (double)f->messages * 1e3 / (double)f->ns;
 }
 
+/* Of both processes, in seconds a million messages. */
+static double cpu(const struct load_figures *f)
+{
+    ASSERT(f->messages > 0);
+    return (double)f->cpu_ns / (double)f->messages / 1e3;
+}
+
 /* Brief runs, of tests, make do with fewer. */
 static uint32_t share(const struct options *options, uint32_t number)
 {
@@ -72,11 +79,13 @@ static void many(const struct options *options, struct report *report, const cha
         run(options, report, directory, names[0], &link_many, idle, &f[1]) &&
         run(options, report, directory, names[1], &link_many, active, &f[2])) {
         report_add(report, "one subscription", "M msg/s", rate(&f[0]));
+        report_add(report, "one subscription", "CPU s/M msg", cpu(&f[0]));
         for (int i = 0; i < 2; i++) {
             double extra = i == 0 ? idle.idle : active.subscribers - 1;
             double shared = (double)f[i + 1].shared_bytes - (double)f[0].shared_bytes;
             double private = (double)f[i + 1].private_bytes - (double)f[0].private_bytes;
             report_add(report, names[i], "M msg/s", rate(&f[i + 1]));
+            report_add(report, names[i], "CPU s/M msg", cpu(&f[i + 1]));
             report_goal(report, names[i], "of one", rate(&f[i + 1]) / rate(&f[0]),
                         REPORT_AT_LEAST, i == 0 ? 0.95 : 0.9);
             report_goal(report, names[i], "shared B each", shared > 0 ? shared / extra : 0,

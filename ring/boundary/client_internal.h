@@ -41,8 +41,6 @@ struct boundary_sub {
     struct carrier *carrier; /* where it is subscribed now, or NULL */
     uint64_t consumed;       /* cost of what came in this session */
     uint64_t granted;        /* credit told the server in this session, bytes */
-    uint64_t bytes;          /* taken, ever; */
-    uint64_t chunks;
     struct counters_slot *counters;
     struct io_timer retry;   /* runs after "not yet" */
 };
@@ -88,7 +86,9 @@ struct client_worker {
     size_t scratch_cap;
     struct boundary_sub *current; /* whose callback runs; NULL when given up inside it */
     struct boundary_sub *fed;     /* took something its counters do not say yet; or NULL */
-    uint64_t fed_bytes;           /* nor do the worker's */
+    uint64_t fed_bytes;
+    uint64_t fed_chunks;
+    uint64_t taken_bytes; /* by all, that the worker's figure does not say yet */
     uint64_t window; /* bytes a subscription may be sent ahead of what its handler has taken */
     struct metric *subs_metric;
     struct metric *bytes;

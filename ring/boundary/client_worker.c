@@ -278,16 +278,24 @@ void boundary_sub_pause(struct boundary_sub *sub, bool paused)
 static inline void count_fed(struct client_worker *w)
 {
     struct boundary_sub *sub = w->fed;
-    if (w->bytes != NULL && w->fed_bytes > 0) {
-        metric_add(w->bytes, w->fed_bytes);
-    }
-    w->fed_bytes = 0;
     if (sub != NULL) {
-        counters_set(sub->counters, READER_BYTES, sub->bytes);
-        counters_set(sub->counters, READER_CHUNKS, sub->chunks);
+        counters_add(sub->counters, READER_BYTES, w->fed_bytes);
+        counters_add(sub->counters, READER_CHUNKS, w->fed_chunks);
         counters_set(sub->counters, READER_FRONTIER, sub->upper);
-        w->fed = NULL;
     }
+    w->taken_bytes += w->fed_bytes;
+    w->fed_bytes = w->fed_chunks = 0;
+    w->fed = NULL;
+}
+
+/* At the end of what the carrier gave. */
+static inline void count_taken(struct client_worker *w)
+{
+    count_fed(w);
+    if (w->bytes != NULL && w->taken_bytes > 0) {
+        metric_add(w->bytes, w->taken_bytes);
+    }
+    w->taken_bytes = 0;
 }
 
 /* A chunk that does not begin where the subscription is. */
@@ -323,13 +331,12 @@ sub_take(struct client_worker *w, struct boundary_sub *sub, const struct boundar
     sub->complete |= !sub->partial;
     sub->upper = chunk->upper;
     sub->consumed += boundary_cost(len);
-    sub->bytes += len;
-    sub->chunks++;
     if (w->fed != sub) {
         count_fed(w);
         w->fed = sub;
     }
     w->fed_bytes += len;
+    w->fed_chunks++;
     ASSERT(w->current == NULL); /* messages are not nested */
     w->current = sub;
     sub->handler.data(sub->arg, chunk);
@@ -541,7 +548,7 @@ static err_t client_message(void *worker_ctx, struct carrier *c, uint32_t local,
     } else {
         err = take_message(w, link, remote, m);
     }
-    count_fed(w);
+    count_taken(w);
     return err;
 }
 
@@ -574,7 +581,7 @@ static err_t client_run(void *worker_ctx, struct carrier *c, uint32_t local, uin
         chunk.ok_len = s->len;
         err = sub_take(w, link->sole, &chunk, s->len);
     }
-    count_fed(w);
+    count_taken(w);
     return err;
 }
 
@@ -622,8 +629,16 @@ static err_t client_lost(void *worker_ctx, struct carrier *c, uint32_t local, ui
 
 /* ---- sessions -------------------------------------------------------------------------------- */
 
+static int by_number(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a;
+    const uint64_t y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
 /* Runs each(sub, arg) for every subscription there is now; each may give up any of them, so the
- * numbers are noted first: the map must not change under its iteration. */
+ * numbers are noted first: the map must not change under its iteration. In their order, in which
+ * the server then serves them, and names them without sorting. */
 static void each_sub(struct client_worker *w, void (*each)(struct boundary_sub *sub, void *arg),
                      void *arg)
 {
@@ -636,6 +651,9 @@ static void each_sub(struct client_worker *w, void (*each)(struct boundary_sub *
         ids[len++] = id;
     }
     ASSERT(len == w->subs.len);
+    if (len > 1) {
+        qsort(ids, len, sizeof(ids[0]), by_number);
+    }
     for (size_t i = 0; i < len; i++) {
         struct boundary_sub *sub = u64map_get(&w->subs, ids[i]);
         if (sub != NULL) {

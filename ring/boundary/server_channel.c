@@ -2,7 +2,8 @@
  * Channels: what one storage worker sends the subscriptions of a source that one compute worker
  * has. Several that are due the same chunk get one message: they are gathered while turns are
  * served (channel_cast), and sent when the chunk goes, when something else is to be sent on the
- * channel, or at the end of the poll, whichever comes first (channel_flush). Worker loop.
+ * channel, or when nobody is queued, or some polls later, whichever comes first (channel_flush).
+ * So thousands who follow a source, which are more than a poll serves, are named once. Worker loop.
  *
  * Order: everything of a subscription goes over its channel, hence over one stream of the carrier,
  * in the order in which its cursor moved. So whoever sends something flushes first.
@@ -28,15 +29,42 @@ static int by_number(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* They mostly are: served in the order in which they came. */
-static bool ascending(const struct readers *r)
+/* Where they begin again, if they ascend from there on and around; 0: they ascend, or do not. */
+static size_t turned_at(const struct readers *r, bool *ascend)
 {
-    for (size_t i = 1; i < r->ids_len; i++) {
+    size_t at = 0;
+    *ascend = true;
+    for (size_t i = 1; i < r->ids_len && *ascend; i++) {
         if (r->ids[i - 1] >= r->ids[i]) {
-            return false;
+            *ascend = at == 0;
+            at = i;
         }
     }
-    return true;
+    *ascend &= at == 0 || r->ids[r->ids_len - 1] < r->ids[0];
+    return *ascend ? at : 0;
+}
+
+static void reverse(uint32_t *ids, size_t len)
+{
+    for (size_t i = 0; i < len / 2; i++) {
+        uint32_t id = ids[i];
+        ids[i] = ids[len - 1 - i];
+        ids[len - 1 - i] = id;
+    }
+}
+
+/* They are served in the order in which they came, but it may be anybody's turn first. */
+static void sort_readers(struct readers *r)
+{
+    bool ascend;
+    size_t at = turned_at(r, &ascend);
+    if (!ascend) {
+        qsort(r->ids, r->ids_len, sizeof(r->ids[0]), by_number);
+    } else if (at > 0) {
+        reverse(r->ids, at);
+        reverse(r->ids + at, r->ids_len - at);
+        reverse(r->ids, r->ids_len);
+    }
 }
 
 /* Tells the peer whom DATA is for, unless it knows: those in next, which is empty then. */
@@ -45,9 +73,7 @@ static void name_readers(struct channel *channel)
     struct link *link = channel->link;
     struct readers *next = &channel->next;
     ASSERT(next->ids_len <= channel->subs);
-    if (!ascending(next)) {
-        qsort(next->ids, next->ids_len, sizeof(next->ids[0]), by_number);
-    }
+    sort_readers(next);
     if (!same_readers(&channel->named, next)) {
         struct buf list = {0};
         boundary_readers_encode(&list, next->ids, next->ids_len);
@@ -164,7 +190,7 @@ struct channel *channel_join(struct link *link, uint32_t remote, struct source *
     return channel;
 }
 
-/* Out of the worker's list; seldom, since that is empty between polls. */
+/* Out of the worker's list, which has few. */
 static void uncast(struct channel *channel)
 {
     struct channel **at = &channel->link->worker->casts;
@@ -174,6 +200,11 @@ static void uncast(struct channel *channel)
     }
     *at = channel->cast_next;
     channel->casting = false;
+}
+
+void channel_void(struct channel *channel)
+{
+    channel->next.ids_len = 0;
 }
 
 void channel_leave(struct channel *channel, bool tell)

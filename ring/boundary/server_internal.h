@@ -35,9 +35,6 @@ struct sub {
     struct place *place; /* at, when it is placed and the source keeps places */
     uint64_t granted; /* credit, bytes since the beginning */
     uint64_t used;    /* of it; the last chunk may go beyond, by less than a chunk and its cost */
-    uint64_t chunks;  /* sent, ever */
-    uint64_t told_used; /* used and chunks as the figures have them: what is in between was sent */
-    uint64_t told_chunks; /* in this turn */
     struct sub *list_next; /* in the run queue, or among the link's blocked */
     struct sub *list_prev;
     struct counters_slot *counters;
@@ -128,6 +125,7 @@ struct lane {
     struct link *link;
     uint32_t remote;
     bool brisk; /* what went last was small */
+    uint32_t blocked; /* subscriptions that wait for room in it */
     struct carrier_window *window;
 };
 
@@ -173,10 +171,13 @@ struct server_worker {
     struct u64map sources; /* id -> struct source */
     struct link *links;
     struct sub_list run; /* SUB_QUEUED */
-    struct channel *casts; /* those that may have something to send; empty between polls */
+    struct channel *casts; /* those that may have something to send */
+    uint32_t cast_polls;   /* at the end of which they had not been sent */
     struct source *kept_first; /* sources that keep a chunk, oldest chunk first */
     struct source *kept_last;
     struct gather gather;
+    uint64_t turn_used; /* `used` of the one being served as its turn began, */
+    uint64_t turn_chunks; /* and how many chunks it was sent since then */
     uint64_t sent_bytes; /* not in the metrics yet: they are told once a poll; the next two too */
     uint64_t sent_chunks;
     uint64_t sent_shared;
@@ -232,11 +233,11 @@ err_t server_message(void *worker_ctx, struct carrier *c, uint32_t local, uint32
                      const struct carrier_message *m);
 void server_writable(void *worker_ctx, struct carrier *c, uint32_t local);
 void server_close(void *worker_ctx, struct carrier *c, uint32_t local);
-/* A chunk of len bytes went out: takes it from the credit. */
+/* A chunk of len bytes went out, in the subscription's turn: takes it from the credit. */
 static inline void sub_sent(struct sub *sub, size_t len)
 {
     sub->used += boundary_cost(len); /* may pass granted by this one chunk */
-    sub->chunks++;
+    sub->link->worker->turn_chunks++;
 }
 /* Gives up every session and subscription; the loop has stopped or is the only one. */
 void server_worker_free(struct server_worker *w);
@@ -344,6 +345,8 @@ void channel_leave(struct channel *channel, bool tell);
 void channel_cast(struct channel *channel, uint32_t id);
 /* Sends that message. It must go before anything else is sent on the channel. */
 void channel_flush(struct channel *channel);
+/* Forgets it: the session is over. */
+void channel_void(struct channel *channel);
 /* Of all channels of the worker. */
 void channels_send(struct server_worker *w);
 static inline void channels_flush(struct server_worker *w)
@@ -362,12 +365,14 @@ static inline void channel_name(struct channel *channel, uint32_t id)
     }
 }
 
-/* May the channel's lane be sent something? What is gathered is so few that one may join. */
+/* May the channel's lane be sent something? What is gathered is so few that one may join. Nobody
+ * passes those who wait: who follow a source in step would not any more, and share no chunks. */
 static inline bool channel_ready(const struct channel *channel)
 {
     const struct link *link = channel->link;
     return link->worker->gather.lane == channel->lane ||
-           carrier_ready(link->carrier, link->local, channel->remote);
+           (channel->lane->blocked == 0 &&
+            carrier_ready(link->carrier, link->local, channel->remote));
 }
 
 /* Sends a message of up to CARRIER_RUN_BYTES; m's flags are set here. */

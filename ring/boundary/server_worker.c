@@ -18,9 +18,12 @@
 
 enum {
     POLL_WORK = 512,   /* then the loop's other work gets its turn */
+    CAST_POLLS = 32,   /* a message for several waits so many at most: less than a millisecond */
     WORK_PULL = 8,     /* of it: having the backend make a chunk, */
     WORK_BYTES = 4096, /* one more for so many bytes of it, and */
     WORK_SHARE = 1,    /* serving from one that is there, or finding that there is nothing */
+    CATCH_UP = 8,      /* chunks in a turn of one that is behind the others of its source, */
+    CATCH_UP_BYTES = 64 * 1024, /* while they are fewer bytes */
 };
 
 static const struct counters_type sub_counters = {
@@ -66,6 +69,13 @@ static void sub_move(struct sub *sub, enum sub_state state)
     STATIC_ASSERT(SUB_BLOCKED == 3 && SUB_QUEUED == 0, "every state has a place, or NULL");
     if (sub->state == state) {
         return;
+    }
+    if (sub->state == SUB_BLOCKED) {
+        ASSERT(sub->channel->lane->blocked > 0);
+        sub->channel->lane->blocked--;
+    }
+    if (state == SUB_BLOCKED) {
+        sub->channel->lane->blocked++;
     }
     if (lists[sub->state] != NULL) {
         list_remove(lists[sub->state], sub);
@@ -138,6 +148,9 @@ static void sub_free(struct sub *sub, bool tell)
 {
     struct server_worker *w = sub->link->worker;
     sub_move(sub, SUB_IDLE); /* out of its list */
+    if (tell) {
+        channel_flush(sub->channel); /* it may be among those named next */
+    }
     channel_leave(sub->channel, tell);
     source_leave(sub);
     w->server->config.backend->close(sub->cursor);
@@ -180,19 +193,20 @@ static void count_lag(struct sub *sub)
     counters_set(sub->counters, SUB_LAG, upper > sub->at ? upper - sub->at : 0);
 }
 
-/* After a turn that sent something: what the chunks have added up to. */
-static void count_sent(struct sub *sub)
+/* At the end of a turn: what its chunks add up to. */
+static void count_turn(struct sub *sub)
 {
     struct server_worker *w = sub->link->worker;
-    const uint64_t bytes = sub->used - sub->chunks * BOUNDARY_CHUNK_COST;
-    const uint64_t chunks = sub->chunks - sub->told_chunks;
-    ASSERT(sub->used >= sub->chunks * BOUNDARY_CHUNK_COST && sub->used >= sub->told_used);
+    const uint64_t chunks = w->turn_chunks;
+    if (chunks == 0) {
+        return;
+    }
+    ASSERT(sub->used - w->turn_used >= chunks * BOUNDARY_CHUNK_COST);
+    const uint64_t bytes = sub->used - w->turn_used - chunks * BOUNDARY_CHUNK_COST;
     w->sent_chunks += chunks;
-    w->sent_bytes += sub->used - sub->told_used - chunks * BOUNDARY_CHUNK_COST;
-    sub->told_used = sub->used;
-    sub->told_chunks = sub->chunks;
-    counters_set(sub->counters, SUB_BYTES, bytes);
-    counters_set(sub->counters, SUB_CHUNKS, sub->chunks);
+    w->sent_bytes += bytes;
+    counters_add(sub->counters, SUB_BYTES, bytes);
+    counters_add(sub->counters, SUB_CHUNKS, chunks);
     counters_set(sub->counters, SUB_FRONTIER, sub->at);
     count_lag(sub);
     count_credit(sub);
@@ -228,7 +242,7 @@ static enum served sub_pull(struct sub *sub, uint64_t room, int *left)
     }
     if (err != ERR_OK) {
         channel_flush(sub->channel);
-        count_sent(sub);
+        count_turn(sub);
         refuse(link, sub->channel->remote, sub->channel->stream, sub->id, err);
         sub_drop(sub);
         return SERVED_OVER;
@@ -275,6 +289,16 @@ static inline enum served sub_next(struct sub *sub, int *left)
     return sub_pull(sub, room, left);
 }
 
+/* It was held while others went on: each chunk is made for it alone until it stands with them
+ * again, which it never would with one chunk for each of theirs. */
+static bool sub_behind(const struct sub *sub)
+{
+    const struct shared_chunk *chunk = &sub->source->chunk;
+    const struct server_worker *w = sub->link->worker;
+    return chunk->kept && sub->placed && sub->at < chunk->upper && w->turn_chunks < CATCH_UP &&
+           sub->used - w->turn_used < CATCH_UP_BYTES;
+}
+
 /* One turn: a chunk, or as many as *left allows while nobody else waits. */
 static void sub_serve(struct sub *sub, int *left)
 {
@@ -283,15 +307,15 @@ static void sub_serve(struct sub *sub, int *left)
     ASSERT(sub->state == SUB_QUEUED && sub->source != NULL && *left > 0);
     /* Out of the queue: a wake from here on is not lost. */
     sub_move(sub, SUB_IDLE);
+    w->turn_used = sub->used;
+    w->turn_chunks = 0;
     do {
         served = sub_next(sub, left);
-    } while (served == SERVED_MORE && *left > 0 && w->run.first == NULL);
+    } while (served == SERVED_MORE && *left > 0 && (w->run.first == NULL || sub_behind(sub)));
     if (served == SERVED_OVER) {
         return;
     }
-    if (sub->chunks != sub->told_chunks) {
-        count_sent(sub);
-    }
+    count_turn(sub);
     if (served == SERVED_MORE) {
         sub_move(sub, SUB_QUEUED); /* behind the others */
     }
@@ -408,9 +432,12 @@ static void link_free(struct link *link)
     struct server_worker *w = link->worker;
     size_t at = 0;
     uint64_t key;
-    void *sub;
-    while (u64map_next(&link->subs, &at, &key, &sub)) {
-        sub_free(sub, false);
+    void *value;
+    while (u64map_next(&link->channels, &at, &key, &value)) {
+        channel_void(value); /* before a chunk goes, which would send it */
+    }
+    for (at = 0; u64map_next(&link->subs, &at, &key, &value);) {
+        sub_free(value, false);
     }
     ASSERT(link->blocked.first == NULL && link->blocked.last == NULL);
     ASSERT(link->worker->gather.lane == NULL); /* between polls */
@@ -496,7 +523,10 @@ static bool server_poll(struct io_poller *poller)
     while (left > 0 && w->run.first != NULL) {
         sub_serve(w->run.first, &left);
     }
-    channels_flush(w);
+    if (w->run.first == NULL || w->casts == NULL || ++w->cast_polls == CAST_POLLS) {
+        channels_flush(w);
+        w->cast_polls = 0;
+    }
     gather_flush(&w->gather);
     count_poll(w);
     return true;
