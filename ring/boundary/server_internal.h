@@ -77,6 +77,7 @@ struct source {
     uint64_t upper; /* as last heard; for counters */
     struct u64map places; /* at -> struct place */
     struct shared_chunk chunk;
+    uint64_t shared; /* everything below was given to several at a time; as far as that got */
     struct channel *channels;
     struct counters_slot *counters;
     struct source *kept_prev; /* among those that keep a chunk, oldest first */

@@ -197,6 +197,7 @@ bool share_offer(struct sub *sub, const struct boundary_chunk *chunk, struct bou
     }
     ASSERT(sub->at == chunk->lower && sub->place->at == sub->at && sub->placed);
     source->chunk = made;
+    source->shared = made.upper > source->shared ? made.upper : source->shared;
     if (len > 0) {
         keep(w, source);
     }

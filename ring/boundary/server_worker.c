@@ -293,9 +293,8 @@ static inline enum served sub_next(struct sub *sub, int *left)
  * again, which it never would with one chunk for each of theirs. */
 static bool sub_behind(const struct sub *sub)
 {
-    const struct shared_chunk *chunk = &sub->source->chunk;
     const struct server_worker *w = sub->link->worker;
-    return chunk->kept && sub->placed && sub->at < chunk->upper && w->turn_chunks < CATCH_UP &&
+    return sub->placed && sub->at < sub->source->shared && w->turn_chunks < CATCH_UP &&
            sub->used - w->turn_used < CATCH_UP_BYTES;
 }
 

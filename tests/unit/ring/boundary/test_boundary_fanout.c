@@ -243,6 +243,38 @@ static void test_one_stalled(void)
     crowd_end(&c);
 }
 
+/* Nobody waits for new records here. One that comes some chunks behind the others would stay so, if
+ * it were served one for each of theirs: each would be made and sent for it alone, for ever. */
+static void test_catches_up(void)
+{
+    struct crowd c = {.sources = 1, .readers_len = 16, .end = 60000, .credit = 1 << 30,
+                      .whole = true};
+    crowd_start(&c);
+    while (c.readers[0].upper < 5000) {
+        sim_run_until(c.sim, sim_now_us(c.sim) + 100);
+    }
+    struct log_reader *r = &c.readers[1];
+    boundary_unsubscribe(r->sub);
+    log_reader_init(r, 0, 0, c.end, RECORD_MAX);
+    r->on_done = reader_done;
+    r->ctx = &c;
+    struct boundary_request request = log_request(r, c.readers[0].upper);
+    r->sub = boundary_subscribe(c.computes[0].client, 0, &request, &log_handler, r);
+    while (r->upper < c.readers[0].upper - 1000) {
+        sim_run_until(c.sim, sim_now_us(c.sim) + 100);
+    }
+    CU_ASSERT_FALSE_FATAL(c.readers[0].done);
+    uint64_t chunks = counted(&c, "tailrace_boundary_sent_chunks_total");
+    uint64_t messages = messages_out(&c);
+    run_until_done(&c);
+    chunks = counted(&c, "tailrace_boundary_sent_chunks_total") - chunks;
+    messages = messages_out(&c) - messages;
+    printf(" [then %llu chunks, %llu messages]", (unsigned long long)chunks,
+           (unsigned long long)messages);
+    CU_ASSERT_TRUE(messages < chunks / c.readers_len * 2);
+    crowd_end(&c);
+}
+
 /* As many as an environment of thousands of views has: subscribed, read and given up. */
 static void test_hundred_thousand(void)
 {
@@ -261,6 +293,7 @@ static const struct test_case cases[] = {
     {"10,000 readers of one source", test_ten_thousand_of_one},
     {"scattered readers are exact", test_scattered},
     {"one stalled reader stalls alone", test_one_stalled},
+    {"who comes behind catches up", test_catches_up},
     {"100,000 subscriptions on one connection", test_hundred_thousand},
 };
 TEST_SUITE("ring/boundary fan-out", cases)
