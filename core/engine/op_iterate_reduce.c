@@ -5,9 +5,10 @@
  * iteration give is compared with what was put out through it, and the difference is put out there.
  * So an earlier time's iterations are corrected where they differ, and nowhere else.
  *
- * The rows of a key are gone through each time it is looked at. Keys and values that are words, and
- * counts, minima, maxima and sums of them, are taken as they are; all else is decoded and left to
- * the accumulators of reduce_state.c and to ordered sets.
+ * The values of a key are gone through each time it is looked at, its entries only while they are
+ * few (trail_sums.c). Keys and values that are words, and counts, minima, maxima and sums of them,
+ * are taken as they are; all else is decoded and left to the accumulators of reduce_state.c and to
+ * ordered sets.
  */
 #include "core/engine/iterate.h"
 #include "core/engine/order.h"
