@@ -1,11 +1,11 @@
 /*
  * Changing the rows of a key.
  *
- * Invariants between changes: a cell has at least one row on one of its sides; no row has a diff of
- * zero, which in a cell says that there is none. A list has at least two rows, at most cap, and
- * net is the sum of its diffs. A list of up to SHORT_MAX rows holds each row once: who appends to
- * it has looked for an equal one, also when the list became short only just now (settle). In a
- * longer one the last `appended` rows may repeat others and cancel them.
+ * Invariants between changes: a cell has at least one row on one of its sides; no row has a diff
+ * of zero. A list has a row at least, at most cap, and not one alone that is there once; net is the
+ * sum of its diffs. A list of up to SHORT_MAX rows holds each row once: who appends to it has
+ * looked for an equal one, also when the list became short only just now (settle). In a longer one
+ * the last `appended` rows may repeat others and cancel them.
  *
  * A head has 56 bits for the diff, diffs have 64: one that does not fit is stored as several rows
  * of equal values. Whoever multiplies and adds up comes to the same, modulo 2^64.
@@ -40,7 +40,8 @@ void kept_init(struct kept *rows, uint32_t keys, const uint32_t values[2], const
         size_t bytes = pool_usable(sizeof(struct kept_list) + LIST_CAP_MIN * row);
         rows->list_words[side] = (uint32_t)(bytes / sizeof(uint64_t));
     }
-    cells_init(&rows->table, keys, 2 + values[0] + values[1], account);
+    cells_init(&rows->table, keys,
+               (values[0] > 0 ? values[0] : 1) + (values[1] > 0 ? values[1] : 1), account);
     pool_init(&rows->pool, account);
 }
 
@@ -67,7 +68,7 @@ void kept_free(struct kept *rows)
 struct place {
     struct kept *rows;
     uint64_t *cell;
-    uint64_t *own;  /* the row or the list's address in it */
+    uint64_t *own;  /* the values or the list's address in it */
     uint32_t side;
     uint32_t plain; /* words of a row that stand for themselves */
     uint32_t rest;  /* values behind the one that does not; 0: there is none */
@@ -146,21 +147,23 @@ static int64_t piece_of(int64_t diff)
 
 /* ---- rests ----------------------------------------------------------------------------------- */
 
-static bool same_row(const struct place *at, const uint64_t *a, const uint64_t *b)
+static bool same_values(const struct place *at, const uint64_t *a, const uint64_t *b)
 {
     uint32_t plain = at->plain;
     uint32_t rest = at->rest;
-    return kept_nulls(a) == kept_nulls(b) && cells_same_key(a + 1, b + 1, plain) &&
-           (rest == 0 || rest_same(rest_of(a[1 + plain]), rest_of(b[1 + plain]), rest));
+    return cells_same_key(a, b, plain) &&
+           (rest == 0 || rest_same(rest_of(a[plain]), rest_of(b[plain]), rest));
+}
+
+static bool same_row(const struct place *at, const uint64_t *a, const uint64_t *b)
+{
+    return kept_nulls(a) == kept_nulls(b) && same_values(at, a + 1, b + 1);
 }
 
 /* Its bytes stay until kept_bury, its address is nowhere in the table. */
 static void drop_rest(const struct place *at, const uint64_t *row)
 {
-    if (at->rest > 0) {
-        struct kept *rows = at->rows;
-        *VEC_PUSH(rows, dead) = (struct kept_dead){rest_of(row[1 + at->plain]), at->rest};
-    }
+    kept_drop(at->rows, at->side, row + 1);
 }
 
 /* A row's words are there once more, and each needs a rest of its own. */
@@ -216,6 +219,25 @@ static void set_list(const struct place *at, struct kept_list *list)
     }
 }
 
+/* A row that is there once, in place of whatever was. */
+static void put_one(const struct place *at, const uint64_t *row)
+{
+    ASSERT(kept_diff(row) == 1 && (at->cell[0] >> at->side & 1) == 0);
+    memcpy(at->own, row + 1, (stride_of(at) - 1) * sizeof(uint64_t));
+    at->cell[0] &= ~(0xFFULL << (8 + 8 * at->side));
+    at->cell[0] |= 16ULL << at->side | (uint64_t)kept_nulls(row) << (8 + 8 * at->side);
+}
+
+/* The other way round; nothing is in its place then. */
+static void take_one(const struct place *at, uint64_t *row)
+{
+    ASSERT(kept_is_one(at->cell, at->side));
+    row[0] = head_of(1, kept_one_nulls(at->cell, at->side));
+    memcpy(row + 1, at->own, (stride_of(at) - 1) * sizeof(uint64_t));
+    at->cell[0] &= ~(0xFFULL << (8 + 8 * at->side) | 16ULL << at->side);
+    *at->own = 0;
+}
+
 /* The list of a cell with room for len rows, whatever it is now. */
 static struct kept_list *resize(const struct place *at, uint32_t len)
 {
@@ -230,9 +252,12 @@ static struct kept_list *resize(const struct place *at, uint32_t len)
         memcpy(list, old, sizeof(*list) + old->len * row_bytes);
         pool_free(pool, old, list_bytes(at, old->cap));
     } else {
-        const uint64_t *row = at->own;
-        *list = (struct kept_list){.len = 1, .net = kept_diff(row)};
-        memcpy(list->row, row, row_bytes);
+        *list = (struct kept_list){0};
+        if (kept_is_one(at->cell, at->side)) {
+            list->len = 1;
+            list->net = 1;
+            take_one(at, list->row);
+        }
     }
     list->cap = cap;
     set_list(at, list);
@@ -441,18 +466,19 @@ static void drop_wide(struct place *at)
     at->wide = NULL;
     *at->own = 0;
 }
-/* A list that is down to one row or none is none any more. */
+/* A list that is down to one row that is there once, or none, is none any more. */
 static void shrink(struct place *at, struct kept_list *list)
 {
     const struct kept_wide *wide = at->wide;
     if (wide != NULL && wide->len == 0) {
         drop_wide(at);
-    } else if (wide == NULL && list->len <= 1) {
-        uint64_t *row = at->own;
-        ASSERT(list->len == 1 || list->net == 0);
+    } else if (wide == NULL && (list->len == 0 || (list->len == 1 && kept_diff(list->row) == 1))) {
+        ASSERT(list->net == (int64_t)list->len);
         at->cell[0] &= ~(1ULL << at->side);
-        memcpy(row, list->row, stride_of(at) * sizeof(uint64_t));
-        row[0] = list->len == 1 ? row[0] : 0;
+        *at->own = 0;
+        if (list->len == 1) {
+            put_one(at, list->row);
+        }
         pool_free(&at->rows->pool, list, list_bytes(at, list->cap));
     } else if (list->cap > 2 * SHORT_MAX && list->len < list->cap / 4) {
         resize(at, list->len * 2);
@@ -569,32 +595,25 @@ static void change_list(struct place *at, uint64_t *row, int64_t diff)
     shrink(at, list);
 }
 
-/* A side without a list: it has one row or none. */
+/* A side without a list: it has one row, once, or none. */
 static void change_only(struct place *at, uint64_t *row, int64_t diff)
 {
-    uint64_t *own = at->own;
-    int64_t had = kept_diff(own);
-    if (had != 0 && !same_row(at, own, row)) {
+    bool had = kept_is_one(at->cell, at->side);
+    bool same = had && kept_one_nulls(at->cell, at->side) == kept_nulls(row) &&
+                same_values(at, at->own, row + 1);
+    if (same) {
+        uint64_t old[1 + KEPT_VALUES_MAX];
+        take_one(at, old);
+        drop_rest(at, old);
+        count_rows(at, -1);
+        diff = plus(diff, 1);
+    }
+    if (diff == 1 && (same || !had)) {
+        row[0] = head_of(1, kept_nulls(row));
+        put_one(at, row);
+        count_rows(at, 1);
+    } else {
         append_all(at, row, diff);
-        return;
-    }
-    int64_t sum = plus(had, diff);
-    int64_t piece = piece_of(sum);
-    uint32_t nulls = kept_nulls(row);
-    if (had != 0) {
-        drop_rest(at, own);
-    }
-    at->rows->len += (uint64_t)(piece != 0) - (uint64_t)(had != 0);
-    if (piece == 0) {
-        own[0] = 0;
-        drop_rest(at, row);
-        return;
-    }
-    memcpy(own + 1, row + 1, (stride_of(at) - 1) * sizeof(uint64_t));
-    own[0] = head_of(piece, nulls);
-    if (sum != piece) {
-        double_rest(at, row);
-        append_all(at, row, plus(sum, -piece));
     }
 }
 
@@ -617,9 +636,7 @@ void kept_change(struct kept *rows, uint32_t side, const struct kept_key *key, u
     } else {
         change_only(&at, row, diff);
     }
-    bool gone = (cell[0] & CELL_MARK) == 0 && kept_diff(kept_place(rows, cell, 0)) == 0 &&
-                kept_diff(kept_place(rows, cell, 1)) == 0;
-    if (gone) {
+    if ((cell[0] & CELL_MARK) == 0) {
         cells_remove(&rows->table, key->hash, cell);
         if (rows->table.len == 0) {
             free_scratch(rows);

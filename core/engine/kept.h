@@ -4,10 +4,13 @@
  * side's first row of a key lies in the cell, more of them in a list behind it. What of a row is no
  * word lies behind its last one (rest.h).
  *
- *   row     head   value words ...      head   diff << 8 | a bit for each value that is NULL
- *   cell    head   key ...   side 0's row or list   side 1's row or list
- *   mark    bit 0, bit 1: that side has a list, whose address stands in place of the row
+ *   cell    head   key ...   side 0's value words or list   side 1's
+ *   mark    bit 0, bit 1: that side has a list, whose address stands in place of the values
  *           bit 2, bit 3: it has several, and it is the address of their directory
+ *           bit 4, bit 5: it has one row, once: the values; bits 8.., 16..: which of them are NULL
+ *   row     head   value words ...      head   diff << 8 | a bit for each value that is NULL
+ *
+ * So the usual row costs its values, and cells are small: what is there several times is in a list.
  *
  * No times: who uses this goes through times in order and needs the rows of one moment only. Equal
  * rows add up: at once in a short list; in a long one, when it is full and at least half of it is
@@ -68,7 +71,7 @@ struct kept_wide {
 
 /* The rows of a key as they stand. */
 struct kept_span {
-    const uint64_t *row; /* 1 + values words each; of one with diff 0 there are none */
+    const uint64_t *row; /* 1 + values words each */
     uint32_t len;
 };
 
@@ -102,10 +105,22 @@ static inline uint32_t kept_nulls(const uint64_t *row)
     return (uint32_t)(row[0] & 0xFF);
 }
 
-/* Where a side's row or list stands in a cell. */
+/* Where a side's values or list stand in a cell: one word at least. */
 static inline uint64_t *kept_place(const struct kept *rows, uint64_t *cell, uint32_t side)
 {
-    return cells_payload(&rows->table, cell) + (side == 0 ? 0 : 1 + rows->values[0]);
+    uint32_t first = rows->values[0] > 0 ? rows->values[0] : 1;
+    return cells_payload(&rows->table, cell) + (side == 0 ? 0 : first);
+}
+
+static inline bool kept_is_one(const uint64_t *cell, uint32_t side)
+{
+    return (cell[0] >> (4 + side) & 1) != 0;
+}
+
+/* Of the one row: which values are NULL. */
+static inline uint32_t kept_one_nulls(const uint64_t *cell, uint32_t side)
+{
+    return (uint32_t)(cell[0] >> (8 + 8 * side)) & 0xFF;
 }
 
 /* The directory behind a cell; NULL: there is at most one list. */
@@ -134,7 +149,8 @@ static inline void kept_load(const struct kept *rows, uint64_t *cell, uint32_t s
 
 /*
  * The rows of a key on one side, a list at a time: from part 0 on, while *part is less than
- * kept_parts; *next is then the next part. Valid until that side's next change.
+ * kept_parts; *next is then the next part. Valid until that side's next change. one: room for the
+ * only row, 1 + KEPT_VALUES_MAX words.
  */
 static inline uint32_t kept_parts(const struct kept *rows, uint64_t *cell, uint32_t side)
 {
@@ -142,22 +158,28 @@ static inline uint32_t kept_parts(const struct kept *rows, uint64_t *cell, uint3
     return wide != NULL ? 1u << wide->depth : 1;
 }
 static inline struct kept_span kept_part(const struct kept *rows, uint64_t *cell, uint32_t side,
-                                         uint32_t part, uint32_t *next)
+                                         uint32_t part, uint32_t *next, uint64_t *one)
 {
     ASSERT(part < kept_parts(rows, cell, side));
     const struct kept_wide *wide = kept_wide(rows, cell, side);
+    const struct kept_list *list = kept_list(rows, cell, side);
     *next = part + 1;
     if (wide != NULL) {
-        const struct kept_list *one = wide->part[part];
-        *next = part + (1u << (wide->depth - one->depth));
-        return (struct kept_span){one->row, one->len};
+        list = wide->part[part];
+        *next = part + (1u << (wide->depth - list->depth));
     }
-    const struct kept_list *list = kept_list(rows, cell, side);
     if (list != NULL) {
         return (struct kept_span){list->row, list->len};
     }
-    const uint64_t *row = kept_place(rows, cell, side);
-    return (struct kept_span){row, kept_diff(row) != 0};
+    if (!kept_is_one(cell, side)) {
+        return (struct kept_span){0};
+    }
+    const uint64_t *values = kept_place(rows, cell, side);
+    one[0] = 1 << 8 | kept_one_nulls(cell, side);
+    for (uint32_t v = 0; v < rows->values[side]; v++) {
+        one[1 + v] = values[v];
+    }
+    return (struct kept_span){one, 1};
 }
 
 #endif

@@ -440,7 +440,8 @@ static bool put_matches(struct op *op, uint64_t *cell)
     size_t stride = 1 + join->side[other].values_len;
     uint32_t parts = kept_parts(&join->kept, cell, other);
     for (uint32_t next; join->part < parts; join->part = next, join->match = 0) {
-        struct kept_span matches = kept_part(&join->kept, cell, other, join->part, &next);
+        uint64_t one[1 + KEPT_VALUES_MAX];
+        struct kept_span matches = kept_part(&join->kept, cell, other, join->part, &next, one);
         ASSERT(join->match <= matches.len); /* that side has not changed since the last step */
         while (join->match < matches.len) {
             uint32_t left = matches.len - join->match;

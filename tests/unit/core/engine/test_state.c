@@ -398,7 +398,8 @@ static void check_kept(struct kept_model *model)
             int64_t sum[R_ROWS] = {0};
             uint32_t parts = cell != NULL ? kept_parts(rows, cell, side) : 0;
             for (uint32_t part = 0; part < parts;) {
-                struct kept_span span = kept_part(rows, cell, side, part, &part);
+                uint64_t one[1 + KEPT_VALUES_MAX];
+                struct kept_span span = kept_part(rows, cell, side, part, &part, one);
                 live += span.len;
                 sum_span(model, side, span, sum);
             }
