@@ -31,99 +31,6 @@
 
 /* ---- news from workers ----------------------------------------------------------------------- */
 
-/* Notes that an export has something to tell; twice is once. */
-static void mark_moved(struct computed *computed, struct computed_export *export)
-{
-    if (!export->moved) {
-        export->moved = true;
-        *VEC_PUSH(computed, moved) = export->id;
-    }
-}
-
-/*
- * One worker's frontier of an export: monotone within an incarnation, so that news that were
- * overtaken on their way change nothing.
- */
-void computed_on_frontier(struct computed *computed, uint32_t local, uint64_t incarnation,
-                          uint64_t export_id, uint64_t upper)
-{
-    ASSERT(local < computed->config.workers);
-    struct computed_export *export = u64map_get(&computed->exports, export_id);
-    if (export != NULL && export->incarnation == incarnation && upper > export->uppers[local]) {
-        export->uppers[local] = upper;
-        mark_moved(computed, export);
-    }
-}
-
-uint64_t computed_export_upper(const struct computed *computed,
-                               const struct computed_export *export)
-{
-    ASSERT(export->uppers != NULL && computed->config.workers > 0);
-    uint64_t upper = FRONTIER_EMPTY;
-    for (uint32_t w = 0; w < computed->config.workers; w++) {
-        upper = export->uppers[w] < upper ? export->uppers[w] : upper;
-    }
-    return upper;
-}
-
-/* One export's frontier, if this session has not heard it. */
-static void tell_frontier(struct computed *computed, struct computed_export *export,
-                          tailrace_v1_Frontiers *out)
-{
-    uint64_t upper = computed_export_upper(computed, export);
-    ASSERT(upper >= export->upper_sent || !export->sent);
-    if (upper == 0 || (export->sent && upper == export->upper_sent)) {
-        return;
-    }
-    export->sent = true;
-    export->upper_sent = upper;
-    out->frontiers[out->frontiers_count++] =
-        (tailrace_v1_Frontier){.id = export->id, .upper = upper, .since = export->since};
-}
-
-/*
- * What moved since it was last told, in one message: workers report once a turn of their loops, so
- * this is at most as often, and costs what moved, not what there is. Without a session that has
- * said what must run, nobody hears it: the next one is told of every export (tell_all).
- */
-void computed_frontiers_flush(struct computed *computed)
-{
-    bool heard = !computed->initializing && runtime_in_session(computed->runtime);
-    tailrace_v1_ComputeResponse response = {0};
-    response.which_response = tailrace_v1_ComputeResponse_frontiers_tag;
-    tailrace_v1_Frontiers *out = &response.response.frontiers;
-    out->frontiers = mem_zalloc((computed->moved_len + 1) * sizeof(out->frontiers[0]));
-    for (size_t i = 0; i < computed->moved_len; i++) {
-        struct computed_export *export = u64map_get(&computed->exports, computed->moved[i]);
-        if (export == NULL || !export->moved) {
-            continue; /* dropped meanwhile, perhaps created again */
-        }
-        export->moved = false;
-        if (heard) {
-            tell_frontier(computed, export, out);
-        }
-    }
-    ASSERT(out->frontiers_count <= computed->moved_len);
-    computed->moved_len = 0;
-    if (out->frontiers_count > 0) {
-        runtime_send(computed->runtime, tailrace_v1_ComputeResponse_fields, &response);
-    }
-    free(out->frontiers);
-}
-
-/* A session that knows nothing yet. */
-static void tell_all(struct computed *computed)
-{
-    ASSERT(!computed->initializing);
-    size_t at = 0;
-    uint64_t id;
-    void *value;
-    while (u64map_next(&computed->exports, &at, &id, &value)) {
-        mark_moved(computed, value);
-    }
-    computed_frontiers_flush(computed);
-}
-
 /* Rows that were not sent are dropped with it. */
 static void peek_free(struct computed_peek *peek)
 {
@@ -333,7 +240,7 @@ static err_t try_reconcile(struct computed *computed)
     computed->initializing = false;
     err_t err = computed_reconcile(computed);
     waiting_clear(computed);
-    tell_all(computed);
+    computed_frontiers_tell_all(computed);
     return err;
 }
 
@@ -370,6 +277,7 @@ void computed_on_lost(struct computed *computed, uint32_t local, const char *rea
     computed->formed = false;
     peeks_clear(computed, false);
     computed_drop_everything(computed);
+    computed_sources_lost(computed, local);
     runtime_end_session(computed->runtime,
                         err_new(ERR_UNAVAILABLE, "the replica forms anew: %s", reason));
 }
@@ -394,7 +302,6 @@ static void send_hello(struct computed *computed)
     while (u64map_next(&computed->exports, &at, &id, &value)) {
         struct computed_export *export = value;
         ASSERT(hello->exports_count < computed->exports.len);
-        export->sent = false;
         hello->exports[hello->exports_count++] = (tailrace_v1_ExportState){
             .id = id, .since = export->since, .upper = computed_export_upper(computed, export)};
     }
@@ -414,6 +321,7 @@ static void on_hello(void *ctx, uint64_t epoch, uint64_t nonce)
     peeks_clear(computed, true);
     stats_clear(&computed->stats);
     boundary_client_set_epoch(computed->boundary, epoch);
+    computed_frontiers_forget_session(computed);
     send_hello(computed);
 }
 
@@ -592,6 +500,7 @@ static void flows_free(struct computed *computed)
     while (u64map_next(&computed->flows, &at, &id, &value)) {
         struct computed_flow *flow = value;
         plan_free(flow->plan);
+        free(flow->sources);
         free(flow);
     }
     u64map_free(&computed->flows);
@@ -599,6 +508,7 @@ static void flows_free(struct computed *computed)
     while (u64map_next(&computed->exports, &at, &id, &value)) {
         struct computed_export *export = value;
         free(export->uppers);
+        free(export->follows);
         free(export);
     }
     u64map_free(&computed->exports);
@@ -626,6 +536,7 @@ void computed_free(struct computed *computed)
     peeks_clear(computed, false);
     stats_clear(&computed->stats);
     flows_free(computed);
+    computed_sources_free(computed);
     waiting_clear(computed);
     free(computed->waiting);
     free(computed->moved);

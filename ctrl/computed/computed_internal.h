@@ -48,13 +48,45 @@ struct computed_input {
     bool pieces;         /* of the snapshot the engine has some */
     uint64_t pieces_max; /* the latest time in them */
     bool paused;         /* is in the worker's list */
+    uint64_t upper; /* what lies below it was given to the engine; until it joins a feed */
+    struct computed_feed *feed; /* where it waits, or whom it joined; NULL: neither */
+    size_t feed_at; /* in the feed's list */
+    bool joined;    /* it has no subscription any more */
     bool dead; /* failed: what still comes is ignored */
+};
+
+/* A subscription for all dataflows that are in step: see worker_feed.c. */
+struct computed_feed {
+    struct computed_worker *worker;
+    struct computed_source *source;
+    uint32_t storage_worker;
+    struct boundary_sub *sub;
+    struct engine_clock *clock;
+    uint64_t upper; /* the clock's */
+    uint8_t *kinds; /* [cols] */
+    bool *reads;    /* [cols]: scratch */
+    uint32_t cols;
+    struct input_rows *kept;
+    size_t kept_len, kept_cap;
+    struct computed_input **members;
+    size_t members_len, members_cap;
+    struct computed_input **waiting; /* with subscriptions of their own */
+    size_t waiting_len, waiting_cap;
+    bool dead; /* refused, or it broke a rule */
+};
+
+/* The feeds of a source on a worker: one a part that is read here. */
+struct computed_source {
+    uint64_t id;
+    struct computed_feed **feeds;
+    size_t feeds_len, feeds_cap;
 };
 
 /* A dataflow on one worker. */
 struct computed_dataflow {
     uint64_t id; /* incarnation */
     uint64_t as_of;
+    bool hydrated; /* an export is complete beyond the as_of: it cannot begin anew */
     struct computed_input **inputs;
     size_t inputs_len, inputs_cap;
     uint64_t *exports; /* [exports_len]: ids, which a later incarnation may have taken over */
@@ -77,6 +109,7 @@ struct computed_worker {
     bool polling; /* the poller was added */
     struct u64map dataflows; /* incarnation -> struct computed_dataflow */
     struct u64map exports;   /* export -> incarnation of its dataflow here: stamps the news */
+    struct u64map sources;   /* id -> struct computed_source */
     struct frontier_mail *report; /* what moved in this turn; NULL: nothing */
     struct computed_input **paused; /* the engine has to work off what they brought first */
     size_t paused_len, paused_cap;
@@ -95,6 +128,21 @@ void worker_inputs_restart(struct computed_worker *worker, struct computed_dataf
 /* After a step of the engine: those it has caught up with go on. */
 void worker_inputs_unpause(struct computed_worker *worker);
 void worker_inputs_free(struct computed_dataflow *dataflow);
+/* Rows of a chunk: opened and checked for their form; for their times; given back. */
+err_t worker_rows_open(struct computed_worker *worker, const struct boundary_chunk *chunk,
+                       const uint8_t *kinds, uint32_t cols, const bool *reads,
+                       struct input_rows *out);
+err_t worker_rows_check(const struct input_rows *rows, uint64_t lower, uint64_t upper);
+void worker_rows_free(const struct input_rows *rows);
+/* What it brought that is not complete is void. */
+void worker_input_unsubscribe(struct computed_input *input);
+/* The input of a hydrated dataflow has taken a chunk that completes something: it may join others,
+ * which ends its own subscription. */
+void worker_feed_offer(struct computed_input *input);
+/* It goes. */
+void worker_feed_leave(struct computed_input *input);
+/* A source's feeds on this worker are complete below upper; 0: there is none any more. */
+void worker_report_source(struct computed_worker *worker, uint64_t source, uint64_t upper);
 /* A dataflow whose input cannot be served. Owns err. */
 void worker_dataflow_failed(struct computed_worker *worker, uint64_t dataflow, err_t err);
 
@@ -138,10 +186,21 @@ struct computed_export {
     uint8_t kind; /* enum plan_export_kind */
     uint64_t since; /* readable from: what was allowed, or as_of */
     uint64_t *uppers; /* [workers] */
+    bool *follows;    /* [workers]: beyond its upper it follows the sources of its dataflow */
+    bool changed;     /* updates came since this was told */
     uint64_t upper_sent; /* to this session, when sent */
+    bool follows_sent;
     bool sent;          /* in this session */
     bool moved;         /* its id is in computed->moved */
     uint32_t node; /* of the plan */
+};
+
+/* How far the feeds of a source are. */
+struct computed_progress {
+    uint64_t id;
+    uint64_t *uppers; /* [workers]; 0: the worker has no feed of it */
+    uint64_t upper_sent; /* to this session; 0: none */
+    bool moved;       /* its id is in computed->sources_moved */
 };
 
 /* What the main loop keeps of a dataflow, for reconciliation. */
@@ -149,6 +208,8 @@ struct computed_flow {
     uint64_t id;
     uint64_t incarnation; /* its id for engines, exchange and storage */
     struct plan *plan; /* owned */
+    uint64_t *sources; /* what it reads, also by what it imports; each once */
+    size_t sources_len, sources_cap;
     uint32_t exports_left; /* not yet dropped; 0: the flow goes */
     bool failed;        /* reported; the controller will drop it */
     bool kept;          /* during reconciliation: compatible with the new history */
@@ -190,6 +251,9 @@ struct computed {
     struct u64map exports; /* id -> struct computed_export */
     uint64_t *moved; /* ids of exports whose frontier may have to be told */
     size_t moved_len, moved_cap;
+    struct u64map sources; /* id -> struct computed_progress */
+    uint64_t *sources_moved;
+    size_t sources_moved_len, sources_moved_cap;
     struct stats stats;    /* questions of the session for what is counted here */
     struct u64map peeks;   /* local id -> struct computed_peek */
     uint64_t next_peek;    /* local ids are never reused: a late answer finds nobody */
@@ -218,9 +282,25 @@ void computed_drop_everything(struct computed *computed);
 
 /* ---- news from workers, on the main loop (computed.c) ---------------------------------------- */
 
-void computed_on_frontier(struct computed *computed, uint32_t local, uint64_t incarnation,
-                          uint64_t export_id, uint64_t upper);
+/* progress.c: what one worker says of one export. */
+struct frontier_news {
+    uint64_t id, incarnation;
+    uint64_t upper;
+    bool follows; /* the sources of its dataflow, from upper on */
+    bool changed; /* updates came */
+};
+void computed_on_frontier(struct computed *computed, uint32_t local,
+                          const struct frontier_news *news);
+void computed_on_source(struct computed *computed, uint32_t local, uint64_t id, uint64_t upper);
 void computed_frontiers_flush(struct computed *computed);
+/* A session that knows nothing yet: it is told of everything. */
+void computed_frontiers_tell_all(struct computed *computed);
+void computed_frontiers_forget_session(struct computed *computed);
+/* The worker lost all it had. */
+void computed_sources_lost(struct computed *computed, uint32_t local);
+void computed_sources_free(struct computed *computed);
+/* Notes what a dataflow reads; what it imports is there. */
+void computed_flow_sources(struct computed *computed, struct computed_flow *flow);
 /* Complete below this on every worker of the process. */
 uint64_t computed_export_upper(const struct computed *computed,
                                const struct computed_export *export);

@@ -31,6 +31,7 @@
 static void flow_free(struct computed_flow *flow)
 {
     plan_free(flow->plan);
+    free(flow->sources);
     free(flow);
 }
 
@@ -40,6 +41,7 @@ static void export_forget(struct computed *computed, uint64_t id)
     struct computed_export *export = u64map_remove(&computed->exports, id);
     if (export != NULL) {
         free(export->uppers);
+        free(export->follows);
         free(export);
     }
 }
@@ -82,6 +84,7 @@ static void export_add(struct computed *computed, const struct computed_flow *fl
     export->node = plan_export->node;
     export->since = as_of;
     export->uppers = mem_zalloc(computed->config.workers * sizeof(uint64_t));
+    export->follows = mem_zalloc(computed->config.workers * sizeof(bool));
     ASSERT(u64map_put(&computed->exports, export->id, export) == NULL);
 }
 
@@ -145,6 +148,7 @@ static err_t create_dataflow(struct computed *computed,
     flow->plan = plan;
     flow->exports_left = plan->exports_len;
     ASSERT(flow->exports_left > 0);
+    computed_flow_sources(computed, flow);
     u64map_put(&computed->flows, flow->id, flow);
     for (uint32_t i = 0; i < plan->exports_len; i++) {
         export_add(computed, flow, &plan->exports[i], plan->as_of);

@@ -93,10 +93,13 @@ struct frontier_mail {
     struct mail mail;
     struct computed_worker *worker;
     struct u64map at; /* export -> 1 + index in news */
-    struct frontier_news {
-        uint64_t id, incarnation, upper;
-    } *news;
+    struct frontier_news *news;
     size_t news_len, news_cap;
+    struct u64map sources_at; /* source -> 1 + index in sources */
+    struct source_news {
+        uint64_t id, upper;
+    } *sources;
+    size_t sources_len, sources_cap;
 };
 
 /* On the main loop: all of the worker's exports that moved, then one message to the controller. */
@@ -105,9 +108,11 @@ static void frontier_run(struct mail *mail)
     ASSERT(mail->run == frontier_run);
     struct frontier_mail *m = CONTAINER_OF(mail, struct frontier_mail, mail);
     struct computed *computed = m->worker->owner;
+    for (size_t i = 0; i < m->sources_len; i++) {
+        computed_on_source(computed, m->worker->local, m->sources[i].id, m->sources[i].upper);
+    }
     for (size_t i = 0; i < m->news_len; i++) {
-        computed_on_frontier(computed, m->worker->local, m->news[i].incarnation, m->news[i].id,
-                             m->news[i].upper);
+        computed_on_frontier(computed, m->worker->local, &m->news[i]);
     }
     computed_frontiers_flush(computed);
 }
@@ -116,7 +121,9 @@ static void frontier_release(struct mail *mail)
 {
     struct frontier_mail *m = CONTAINER_OF(mail, struct frontier_mail, mail);
     u64map_free(&m->at);
+    u64map_free(&m->sources_at);
     free(m->news);
+    free(m->sources);
 }
 
 /* In the end of the turn in which something moved. */
@@ -164,18 +171,22 @@ static uint64_t incarnation_of(const struct computed_worker *worker, uint64_t ex
     return (uintptr_t)u64map_get(&worker->exports, export_id);
 }
 
-/* Called from inside engine_step, possibly many times a step. */
-static void host_frontier(void *ctx, uint64_t export_id, uint64_t upper)
+static struct frontier_mail *report_of(struct computed_worker *worker)
 {
-    struct computed_worker *worker = ctx;
     if (worker->report == NULL) {
         worker->report = MEM_NEW(struct frontier_mail);
         worker->report->worker = worker;
         worker->report_task.run = report_run;
         io_post(worker->loop, &worker->report_task);
     }
-    struct frontier_mail *report = worker->report;
-    ASSERT(report->worker == worker);
+    ASSERT(worker->report->worker == worker);
+    return worker->report;
+}
+
+/* What this turn says of an export; upper 0: nothing new but what is set now. */
+static struct frontier_news *news_of(struct computed_worker *worker, uint64_t export_id)
+{
+    struct frontier_mail *report = report_of(worker);
     uintptr_t at = (uintptr_t)u64map_get(&report->at, export_id);
     if (at == 0) {
         *VEC_PUSH(report, news) = (struct frontier_news){.id = export_id};
@@ -183,8 +194,44 @@ static void host_frontier(void *ctx, uint64_t export_id, uint64_t upper)
         u64map_put(&report->at, export_id, (void *)at);
         ASSERT(at > 0 && report->news[at - 1].id == export_id);
     }
-    report->news[at - 1].upper = upper;
-    report->news[at - 1].incarnation = incarnation_of(worker, export_id);
+    uint64_t incarnation = incarnation_of(worker, export_id);
+    if (report->news[at - 1].incarnation != incarnation) {
+        report->news[at - 1] = (struct frontier_news){.id = export_id, .incarnation = incarnation};
+    }
+    return &report->news[at - 1];
+}
+
+/* Called from inside engine_step, possibly many times a step. */
+static void host_frontier(void *ctx, uint64_t export_id, uint64_t upper)
+{
+    struct computed_worker *worker = ctx;
+    struct frontier_news *news = news_of(worker, export_id);
+    news->upper = upper;
+    news->follows = false;
+    struct computed_dataflow *dataflow = u64map_get(&worker->dataflows, news->incarnation);
+    if (dataflow != NULL && upper > dataflow->as_of) {
+        dataflow->hydrated = true;
+    }
+}
+
+static void host_follows(void *ctx, uint64_t export_id, bool changed)
+{
+    struct frontier_news *news = news_of(ctx, export_id);
+    news->follows = true;
+    news->changed = news->changed || changed;
+}
+
+void worker_report_source(struct computed_worker *worker, uint64_t source, uint64_t upper)
+{
+    struct frontier_mail *report = report_of(worker);
+    uintptr_t at = (uintptr_t)u64map_get(&report->sources_at, source);
+    if (at == 0) {
+        *VEC_PUSH(report, sources) = (struct source_news){.id = source};
+        at = report->sources_len;
+        u64map_put(&report->sources_at, source, (void *)at);
+    }
+    ASSERT(report->sources[at - 1].id == source);
+    report->sources[at - 1].upper = upper;
 }
 
 /* The engine's batch is valid during the call only; no rows are no bytes. */
@@ -246,6 +293,7 @@ static const struct engine_host worker_host = {.send = host_send,
                                                .reserve = host_reserve,
                                                .commit = host_commit,
                                                .frontier = host_frontier,
+                                               .follows = host_follows,
                                                .subscribe = host_subscribe,
                                                .peek_rows = host_peek_rows,
                                                .peek_done = host_peek_done,
@@ -587,17 +635,18 @@ void computed_worker_cancel(struct computed_worker *worker, uint64_t peek_id)
 void computed_worker_free(struct computed_worker *worker)
 {
     ASSERT(worker->owner != NULL);
-    if (worker->report != NULL) {
-        io_task_cancel(worker->loop, &worker->report_task);
-        u64map_free(&worker->report->at);
-        free(worker->report->news);
-        free(worker->report);
-    }
     if (worker->polling) {
         io_poller_remove(worker->loop, &worker->poller);
     }
     worker_surveys_free(worker);
-    dataflows_free(worker);
+    dataflows_free(worker); /* tells that its feeds go */
+    if (worker->report != NULL) {
+        io_task_cancel(worker->loop, &worker->report_task);
+        frontier_release(&worker->report->mail);
+        free(worker->report);
+    }
+    ASSERT(worker->sources.len == 0);
+    u64map_free(&worker->sources);
     free(worker->paused);
     if (worker->engine != NULL) {
         engine_free(worker->engine);

@@ -70,7 +70,7 @@ void worker_inputs_unpause(struct computed_worker *worker)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static void rows_free(const struct input_rows *rows)
+void worker_rows_free(const struct input_rows *rows)
 {
     engine_rows_free(rows->ok);
     engine_rows_free(rows->err);
@@ -80,13 +80,13 @@ static void rows_free(const struct input_rows *rows)
 static void kept_clear(struct computed_input *input)
 {
     for (size_t i = 0; i < input->kept_len; i++) {
-        rows_free(&input->kept[i]);
+        worker_rows_free(&input->kept[i]);
     }
     input->kept_len = 0;
 }
 
 /* No callback of the subscription runs after boundary_unsubscribe. What it brought is void. */
-static void input_unsubscribe(struct computed_input *input)
+void worker_input_unsubscribe(struct computed_input *input)
 {
     if (input->sub != NULL) {
         boundary_unsubscribe(input->sub);
@@ -104,7 +104,8 @@ static void input_unsubscribe(struct computed_input *input)
 static void input_free(struct computed_input *input)
 {
     ASSERT(input->kept_len <= input->kept_cap);
-    input_unsubscribe(input);
+    worker_feed_leave(input);
+    worker_input_unsubscribe(input);
     free(input->kept);
     free(input->kinds);
     free(input->reads);
@@ -143,14 +144,14 @@ static const bool *columns_read(struct computed_input *input)
 }
 
 /* Both batches of a chunk; on an error there are no rows. */
-static err_t rows_open(struct computed_input *input, const struct boundary_chunk *chunk,
+err_t worker_rows_open(struct computed_worker *worker, const struct boundary_chunk *chunk,
+                       const uint8_t *kinds, uint32_t cols, const bool *reads,
                        struct input_rows *out)
 {
-    struct engine *engine = input->worker->engine;
+    struct engine *engine = worker->engine;
     *out = (struct input_rows){0};
     if (chunk->ok != NULL) {
-        TRY(engine_rows_open(engine, chunk->ok, chunk->ok_len, input->kinds, input->cols,
-                             columns_read(input), &out->ok));
+        TRY(engine_rows_open(engine, chunk->ok, chunk->ok_len, kinds, cols, reads, &out->ok));
     }
     if (chunk->err != NULL) {
         err_t err = engine_rows_open(engine, chunk->err, chunk->err_len, batch_err_kinds,
@@ -181,7 +182,7 @@ static err_t check_times(const struct chunk *rows, uint64_t lower, uint64_t uppe
     return ERR_OK;
 }
 
-static err_t check_rows(const struct input_rows *rows, uint64_t lower, uint64_t upper)
+err_t worker_rows_check(const struct input_rows *rows, uint64_t lower, uint64_t upper)
 {
     TRY(check_times(rows->ok, lower, upper));
     return check_times(rows->err, lower, upper);
@@ -202,7 +203,7 @@ static err_t feed_piece(struct computed_input *input, const struct input_rows *r
                         uint64_t lower)
 {
     const struct chunk *both[] = {rows->ok, rows->err};
-    TRY(check_rows(rows, lower, FRONTIER_EMPTY));
+    TRY(worker_rows_check(rows, lower, FRONTIER_EMPTY));
     for (size_t i = 0; i < ARRAY_LEN(both); i++) {
         if (both[i] != NULL) {
             uint64_t min, max;
@@ -223,13 +224,13 @@ static err_t feed_complete(struct computed_input *input, const struct input_rows
                            uint64_t lower, uint64_t upper)
 {
     ASSERT(lower < upper);
-    TRY(check_rows(rows, lower, upper));
+    TRY(worker_rows_check(rows, lower, upper));
     if (input->pieces_max >= upper) {
         return err_new(ERR_PROTOCOL, "a snapshot complete below %" PRIu64 " had an update at %"
                        PRIu64, upper, input->pieces_max);
     }
     for (size_t i = 0; i < input->kept_len; i++) {
-        TRY(check_rows(&input->kept[i], lower, upper));
+        TRY(worker_rows_check(&input->kept[i], lower, upper));
     }
     for (size_t i = 0; i < input->kept_len; i++) {
         feed(input, &input->kept[i], lower, lower);
@@ -247,7 +248,8 @@ static err_t take_chunk(struct computed_input *input, const struct boundary_chun
 {
     struct input_rows rows;
     ASSERT(chunk->lower <= chunk->upper && !input->dead);
-    TRY(rows_open(input, chunk, &rows));
+    TRY(worker_rows_open(input->worker, chunk, input->kinds, input->cols,
+                         chunk->ok != NULL ? columns_read(input) : NULL, &rows));
     if (chunk->upper == chunk->lower && input->complete) {
         *VEC_PUSH(input, kept) = rows;
         return ERR_OK;
@@ -255,7 +257,8 @@ static err_t take_chunk(struct computed_input *input, const struct boundary_chun
     err_t err = chunk->upper == chunk->lower
                     ? feed_piece(input, &rows, chunk->lower)
                     : feed_complete(input, &rows, chunk->lower, chunk->upper);
-    rows_free(&rows);
+    worker_rows_free(&rows);
+    input->upper = chunk->upper;
     return err;
 }
 
@@ -277,6 +280,12 @@ static void on_data(void *arg, const struct boundary_chunk *chunk)
     err_t err = take_chunk(input, chunk);
     if (err != ERR_OK) {
         input_fail(input, err);
+        return;
+    }
+    const struct computed_dataflow *dataflow =
+        u64map_get(&input->worker->dataflows, input->dataflow);
+    if (dataflow != NULL && dataflow->hydrated && chunk->upper > chunk->lower) {
+        worker_feed_offer(input);
     }
 }
 
@@ -453,7 +462,8 @@ void worker_inputs_subscribe(struct computed_worker *worker, struct computed_dat
 void worker_inputs_restart(struct computed_worker *worker, struct computed_dataflow *dataflow)
 {
     for (size_t i = 0; i < dataflow->inputs_len; i++) {
-        input_unsubscribe(dataflow->inputs[i]);
+        ASSERT(dataflow->inputs[i]->feed == NULL); /* only hydrated ones come to one */
+        worker_input_unsubscribe(dataflow->inputs[i]);
     }
     worker_inputs_subscribe(worker, dataflow);
 }

@@ -12,10 +12,8 @@
  * The history is not a log but the state it would lead to ("reduced"): one CreateDataflow for each
  * dataflow that still has an export, at a time it can be created at now, and the peeks that wait.
  *
- * Frontiers. A replica's upper of an export is the meet over its processes; the export's own is the
- * best replica's and monotone: a replica that was lost and starts anew falls behind, the export
- * does not. What a replica said is forgotten with its session (forget_reports), which lowers holds
- * only.
+ * What a replica said is forgotten with its session (forget_reports), which lowers holds only: an
+ * export's upper is monotone, whatever becomes of replicas (progress.c).
  */
 #include "ctrl/controller/controller_internal.h"
 
@@ -170,45 +168,6 @@ void compute_announce(struct ctl_cluster *cluster)
 
 /* ---- responses ------------------------------------------------------------------------------- */
 
-/* The meet over the replica's processes; 0 while one has said nothing. */
-uint64_t compute_export_replica_upper(const struct ctl_export *export, uint32_t replica)
-{
-    ASSERT(replica < export->cluster->spec.replicas);
-    uint64_t upper = FRONTIER_EMPTY;
-    for (uint32_t p = 0; p < export->cluster->spec.scale; p++) {
-        uint64_t reported = export->replicas[replica].uppers[p];
-        upper = reported < upper ? reported : upper;
-    }
-    return upper;
-}
-
-/* From one process, about any number of exports. Frontiers only grow within a session. */
-static void on_frontiers(struct ctl_conn *conn, const tailrace_v1_Frontiers *message)
-{
-    ASSERT(conn->process < replica_of(conn)->cluster->spec.scale);
-    struct controller *c = conn->controller;
-    struct ctl_replica *replica = replica_of(conn);
-    for (size_t i = 0; i < message->frontiers_count; i++) {
-        const tailrace_v1_Frontier *f = &message->frontiers[i];
-        struct ctl_export *export = u64map_get(&c->exports, f->id);
-        if (export == NULL || export->cluster != replica->cluster) {
-            continue; /* dropped meanwhile */
-        }
-        uint64_t *reported = &export->replicas[replica->index].uppers[conn->process];
-        *reported = f->upper > *reported ? f->upper : *reported;
-        uint64_t upper = compute_export_replica_upper(export, replica->index);
-        if (upper <= export->upper) {
-            continue;
-        }
-        export->upper = upper;
-        ASSERT(export->upper > 0);
-        if (c->config.events->index_upper != NULL && export->kind == PLAN_EXPORT_INDEX) {
-            c->config.events->index_upper(c->config.ctx, replica->cluster->spec.id, export->id,
-                                          upper);
-        }
-    }
-}
-
 void running_clear(struct ctl_replica *replica)
 {
     size_t at = 0;
@@ -279,7 +238,7 @@ static err_t handle(struct ctl_conn *conn, const tailrace_v1_ComputeResponse *re
     switch (response->which_response) {
     case tailrace_v1_ComputeResponse_hello_tag: return on_hello(conn, &response->response.hello);
     case tailrace_v1_ComputeResponse_frontiers_tag:
-        on_frontiers(conn, &response->response.frontiers);
+        progress_take(replica, conn->process, &response->response.frontiers);
         return ERR_OK;
     case tailrace_v1_ComputeResponse_peek_tag:
         return peek_response(replica, conn->process, &response->response.peek);
@@ -316,6 +275,8 @@ static void forget_reports(struct ctl_replica *replica)
             if (export != NULL) {
                 memset(export->replicas[replica->index].uppers, 0,
                        replica->cluster->spec.scale * sizeof(uint64_t));
+                memset(export->replicas[replica->index].follows, 0,
+                       replica->cluster->spec.scale * sizeof(bool));
                 subscribe_reset(export, replica->index);
             }
         }
@@ -336,6 +297,7 @@ static void on_lost(struct ctl_conn *conn, const char *reason)
     }
     replica->greeted = 0;
     running_clear(replica);
+    progress_forget(replica);
     for (uint32_t p = 0; p < replica->cluster->spec.scale; p++) {
         if (&replica->conns[p] != conn && replica->conns[p].greeted) {
             ctl_conn_restart(&replica->conns[p]);
@@ -368,6 +330,7 @@ static err_t replica_start(struct ctl_cluster *cluster, uint32_t index)
         ctl_conn_init(&conns[p], c, &compute_ops, replica, replica->service, p);
     }
     replica->conns = conns;
+    replica->sources = mem_zalloc(cluster->spec.scale * sizeof(replica->sources[0]));
     return ERR_OK;
 }
 
@@ -379,6 +342,8 @@ static void replica_free(struct ctl_replica *replica)
         ctl_conn_free(&replica->conns[p]);
     }
     free(replica->conns);
+    progress_forget(replica);
+    free(replica->sources);
     free(replica->service);
     running_clear(replica);
     services_args_free(replica->args);
@@ -484,12 +449,12 @@ bool controller_index_frontiers(const struct controller *c, uint64_t cluster, ui
                                 uint64_t *since, uint64_t *upper)
 {
     ASSERT(since != NULL && upper != NULL);
-    const struct ctl_export *export = u64map_get(&c->exports, index);
+    struct ctl_export *export = u64map_get(&c->exports, index);
     if (export == NULL || export->cluster->spec.id != cluster) {
         return false;
     }
     *since = export->since;
-    *upper = export->upper;
+    *upper = progress_upper(export);
     return true;
 }
 
@@ -515,7 +480,7 @@ static void tell_hydration(const struct ctl_export *export, uint32_t replica,
                            void (*each)(void *, const struct controller_hydration *), void *arg)
 {
     const struct ctl_export_replica *there = &export->replicas[replica];
-    uint64_t upper = compute_export_replica_upper(export, replica);
+    uint64_t upper = progress_replica_upper(export, replica);
     const struct controller_hydration one = {
         .cluster = export->cluster->spec.id,
         .index = export->id,

@@ -24,8 +24,6 @@ struct controller;
  * asking anything. NULL entries are left out.
  */
 struct controller_events {
-    /* The upper of a storage collection (meet over its workers) moved. */
-    void (*storage_upper)(void *ctx, uint64_t collection, uint64_t upper);
     /* What a collection's files held at first is published below ready: see
      * controller_collection_ready. May be NULL. */
     void (*storage_ready)(void *ctx, uint64_t collection, uint64_t ready);
@@ -34,8 +32,6 @@ struct controller_events {
     /* Health of a collection's ingestion. */
     void (*storage_status)(void *ctx, uint64_t collection, enum storage_status status,
                            const char *reason, const char *hint);
-    /* The upper of an index on a cluster (best replica) moved; FRONTIER_EMPTY: complete. */
-    void (*index_upper)(void *ctx, uint64_t cluster, uint64_t index, uint64_t upper);
     /* A replica process came or went. */
     void (*replica_status)(void *ctx, uint64_t cluster, uint32_t replica, uint32_t process,
                            bool ready, const char *reason);
@@ -135,6 +131,15 @@ void controller_export_drop(struct controller *c, uint64_t cluster, uint64_t exp
 /* Reads of the index below since are given up (the adapter keeps it behind its oldest reads). */
 void controller_allow_compaction(struct controller *c, uint64_t cluster, uint64_t export_id,
                                  uint64_t since);
+/*
+ * What may have history to give up: all collections (cluster 0), and the indexes of the catalog to
+ * which updates came since they were compacted beyond them. each may allow compaction, and nothing
+ * else. Others need not be asked, and keep their since.
+ */
+typedef void (*controller_changed_fn)(void *arg, uint64_t cluster, uint64_t id, uint64_t since,
+                                      uint64_t upper);
+void controller_each_changed(struct controller *c, controller_changed_fn each, void *arg);
+/* upper: of the best replica. */
 bool controller_index_frontiers(const struct controller *c, uint64_t cluster, uint64_t index,
                                 uint64_t *since, uint64_t *upper);
 

@@ -115,6 +115,7 @@ struct ctl_dataflow;
 struct ctl_export_replica {
     uint64_t as_of;   /* it was created with; FRONTIER_EMPTY: not created there */
     uint64_t *uppers; /* [scale] */
+    bool *follows;    /* [scale]: beyond that, the sources its dataflow reads */
     bool failed; /* its dataflow did */
 };
 
@@ -143,7 +144,9 @@ struct ctl_export {
     uint64_t since;
     uint64_t since_wanted;
     bool dropped;   /* by the adapter; it goes when no dataflow reads it any more */
-    uint64_t upper; /* best replica, monotone */
+    uint64_t upper; /* best replica when it was last asked for, monotone: progress_upper */
+    uint64_t changed; /* upper when updates were last heard of, while compaction may be due */
+    struct ctl_export *changed_prev, *changed_next; /* in the controller's list then */
     struct ctl_export_replica *replicas; /* [replicas of the cluster] */
     /* PLAN_EXPORT_SUBSCRIBE: */
     controller_subscribe_fn fn;
@@ -165,6 +168,8 @@ struct ctl_dataflow {
     struct ctl_export **exports; /* NULL where dropped */
     uint32_t exports_len;
     uint32_t exports_left;
+    uint64_t *sources; /* what it reads, also by the indexes it imports; each once */
+    size_t sources_len, sources_cap;
     bool failed;
 };
 
@@ -182,6 +187,7 @@ struct ctl_replica {
     struct ctl_conn *conns; /* [scale] */
     uint32_t greeted; /* processes in session */
     bool ready; /* history was replayed: commands go there as they come */
+    struct u64map *sources; /* [scale]: source -> how far the process was fed; while in session */
     struct u64map running; /* export -> struct ctl_running: what its processes said in Hello */
     struct service_args *args; /* of its processes' flags */
 };
@@ -252,6 +258,7 @@ struct controller {
     /* compute */
     struct u64map clusters;    /* id -> struct ctl_cluster */
     struct u64map exports;     /* id -> struct ctl_export */
+    struct ctl_export *changed_first, *changed_last; /* that compaction has to look at */
     struct u64map readers[2];  /* of collections; of indexes: id -> struct ctl_readers */
     struct u64map peeks;       /* id -> struct ctl_peek */
     struct u64map holds;       /* id -> struct ctl_hold */
@@ -306,7 +313,19 @@ void compute_broadcast(struct ctl_cluster *cluster, const struct buf *message);
 void compute_update_storage(struct controller *c);
 void compute_storage_directory(struct controller *c, struct arena *arena,
                                tailrace_v1_StorageDirectory *out);
-uint64_t compute_export_replica_upper(const struct ctl_export *export, uint32_t replica);
+
+/* progress.c Notes which sources a new dataflow reads; what it imports is there. */
+void progress_sources(const struct controller *c, struct ctl_dataflow *dataflow);
+/* A process's report. */
+void progress_take(struct ctl_replica *replica, uint32_t process,
+                   const tailrace_v1_Frontiers *message);
+/* What its processes said of sources. */
+void progress_forget(struct ctl_replica *replica);
+uint64_t progress_replica_upper(const struct ctl_export *export, uint32_t replica);
+/* Of the best replica; never less than it was. */
+uint64_t progress_upper(struct ctl_export *export);
+/* Compaction need not look at it. */
+void progress_settled(struct ctl_export *export);
 
 /* dataflow.c Something became known: starts the dataflows that waited for it. */
 void dataflow_try_start(struct controller *c);
@@ -319,9 +338,10 @@ void running_clear(struct ctl_replica *replica);
 void dataflow_send(struct ctl_dataflow *dataflow, struct ctl_replica *replica);
 /* The earliest time a dataflow may still need of its imports. */
 uint64_t dataflow_hold(const struct ctl_dataflow *dataflow);
-/* No further than this may it be compacted: the least of what is wanted and all holds. */
+/* No further than this may it be compacted: the least of what is wanted and all holds; or one that
+ * is not beyond the since it has, which is as good. */
 uint64_t controller_min_hold(const struct controller *c, uint64_t cluster, uint64_t id,
-                             uint64_t wanted);
+                             uint64_t wanted, uint64_t since);
 /* replica UINT32_MAX: it never started. Owns err. Runs no callback: the dataflow lives on. */
 void dataflow_failed(struct ctl_dataflow *dataflow, uint32_t replica, err_t err);
 void failures_free(struct controller *c);

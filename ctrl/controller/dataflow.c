@@ -119,13 +119,13 @@ static err_t import_frontiers(const struct controller *c, const struct plan_node
         *upper = collection->upper;
         return ERR_OK;
     }
-    const struct ctl_export *export = u64map_get(&c->exports, node->import.id);
+    struct ctl_export *export = u64map_get(&c->exports, node->import.id);
     if (export == NULL || export->kind != PLAN_EXPORT_INDEX) {
         return err_new(ERR_NOT_FOUND, "no index %" PRIu64, node->import.id);
     }
     *known = export->dataflow->as_of_known;
     *since = export->since;
-    *upper = max_u64(export->upper, export->since + 1);
+    *upper = max_u64(progress_upper(export), export->since + 1);
     ASSERT(*since < *upper || export->since == FRONTIER_EMPTY);
     return ERR_OK;
 }
@@ -391,6 +391,7 @@ void dataflow_send(struct ctl_dataflow *dataflow, struct ctl_replica *replica)
         state->as_of = as_of;
         state->failed = false;
         memset(state->uppers, 0, dataflow->cluster->spec.scale * sizeof(uint64_t));
+        memset(state->follows, 0, dataflow->cluster->spec.scale * sizeof(bool));
         raise_since(export);
         if (export->kind == PLAN_EXPORT_SUBSCRIBE) {
             subscribe_reset(export, replica->index);
@@ -432,6 +433,7 @@ static struct ctl_export *export_new(struct controller *c, struct ctl_dataflow *
     for (uint32_t r = 0; r < cluster->spec.replicas; r++) {
         export->replicas[r].as_of = FRONTIER_EMPTY;
         export->replicas[r].uppers = mem_zalloc(cluster->spec.scale * sizeof(uint64_t));
+        export->replicas[r].follows = mem_zalloc(cluster->spec.scale * sizeof(bool));
         export->subs[r].uppers = mem_zalloc(cluster_workers(cluster) * sizeof(uint64_t));
     }
     struct ctl_receiver *receiver = u64map_remove(&c->receivers, from->id);
@@ -448,9 +450,11 @@ static void export_free(struct controller *c, struct ctl_export *export)
 {
     ASSERT(u64map_get(&c->exports, export->id) == export);
     u64map_remove(&c->exports, export->id);
+    progress_settled(export);
     subscribe_free(export);
     for (uint32_t r = 0; r < export->cluster->spec.replicas; r++) {
         free(export->replicas[r].uppers);
+        free(export->replicas[r].follows);
     }
     free(export->replicas);
     free(export);
@@ -468,6 +472,7 @@ void dataflow_free(struct ctl_dataflow *dataflow)
     }
     readers_remove(dataflow);
     free(dataflow->exports);
+    free(dataflow->sources);
     plan_free(dataflow->plan);
     free(dataflow);
 }
@@ -524,6 +529,7 @@ err_t controller_dataflow_create(struct controller *c, uint64_t cluster_id, stru
         dataflow_free(dataflow);
         return err;
     }
+    progress_sources(c, dataflow);
     dataflow->exports_len = dataflow->exports_left = plan->exports_len;
     dataflow->exports = mem_zalloc(plan->exports_len * sizeof(dataflow->exports[0]));
     for (uint32_t i = 0; i < plan->exports_len; i++) {
@@ -779,7 +785,7 @@ uint64_t dataflow_hold(const struct ctl_dataflow *dataflow)
             if (replica->as_of == FRONTIER_EMPTY || replica->failed) {
                 continue;
             }
-            uint64_t upper = compute_export_replica_upper(export, r);
+            uint64_t upper = progress_replica_upper(export, r);
             hold = min_u64(hold, upper > replica->as_of ? upper - 1 : replica->as_of);
         }
     }
@@ -789,7 +795,7 @@ uint64_t dataflow_hold(const struct ctl_dataflow *dataflow)
 /* The smallest of what is wanted, explicit holds, and what dataflows need of a collection (cluster
  * 0) or index. */
 uint64_t controller_min_hold(const struct controller *c, uint64_t cluster_id, uint64_t id,
-                             uint64_t wanted)
+                             uint64_t wanted, uint64_t enough)
 {
     ASSERT(id != 0);
     uint64_t hold = wanted;
@@ -803,7 +809,7 @@ uint64_t controller_min_hold(const struct controller *c, uint64_t cluster_id, ui
         }
     }
     const struct ctl_readers *readers = u64map_get(&c->readers[cluster_id != 0], id);
-    for (size_t i = 0; readers != NULL && i < readers->flows_len; i++) {
+    for (size_t i = 0; readers != NULL && i < readers->flows_len && hold > enough; i++) {
         const struct ctl_dataflow *d = readers->flows[i];
         if (!d->failed && d->exports_left > 0) {
             hold = min_u64(hold, dataflow_hold(d));
@@ -832,7 +838,7 @@ void export_compact(struct ctl_export *export)
 {
     ASSERT(export->cluster == export->dataflow->cluster);
     uint64_t since = controller_min_hold(export->cluster->controller, export->cluster->spec.id,
-                                         export->id, export->since_wanted);
+                                         export->id, export->since_wanted, export->since);
     if (export->kind == PLAN_EXPORT_INDEX) {
         since = min_u64(since, sibling_hold(export->dataflow));
     }

@@ -66,8 +66,8 @@ static void encode_storage(const tailrace_v1_StorageCommand *command, struct buf
 
 /* ---- frontiers ------------------------------------------------------------------------------- */
 
-/* The meet over the processes that hold a part; told when it grows. */
-static void update_upper(struct controller *c, struct ctl_collection *collection)
+/* The meet over the processes that hold a part. */
+static void update_upper(const struct controller *c, struct ctl_collection *collection)
 {
     ASSERT(collection->uppers != NULL);
     uint64_t upper = FRONTIER_EMPTY;
@@ -80,9 +80,6 @@ static void update_upper(struct controller *c, struct ctl_collection *collection
         return;
     }
     collection->upper = upper;
-    if (c->config.events->storage_upper != NULL) {
-        c->config.events->storage_upper(c->config.ctx, collection->id, upper);
-    }
 }
 
 /* Told once: what the files held at first lies below it, whatever comes later. */
@@ -495,7 +492,8 @@ void controller_collection_drop(struct controller *c, uint64_t id)
 void storage_compact(struct controller *c, struct ctl_collection *collection)
 {
     ASSERT(collection->since <= collection->since_wanted || collection->since_wanted == 0);
-    uint64_t since = controller_min_hold(c, 0, collection->id, collection->since_wanted);
+    uint64_t since = controller_min_hold(c, 0, collection->id, collection->since_wanted,
+                                         collection->since);
     if (since > collection->since) {
         collection->since = since;
         send_compaction(c, collection, since);

@@ -243,9 +243,9 @@ void coord_busy(struct coord *coord)
 
 /* upper - 1 is the last complete time; a read at it, and for the window before it, stays
  * possible. */
-static void compact(struct coord *coord, uint64_t cluster, uint64_t id, uint64_t since,
-                    uint64_t upper)
+static void compact(void *arg, uint64_t cluster, uint64_t id, uint64_t since, uint64_t upper)
 {
+    struct coord *coord = arg;
     uint64_t window = coord->config.compaction_window_us;
     ASSERT(id != 0);
     if (upper == FRONTIER_EMPTY) {
@@ -261,30 +261,11 @@ static void compact(struct coord *coord, uint64_t cluster, uint64_t id, uint64_t
 static void on_compaction(struct io_timer *timer)
 {
     struct coord *coord = CONTAINER_OF(timer, struct coord, compaction);
-    const struct catalog_item *item;
-    uint64_t since = 0;
-    uint64_t upper = 0;
-    for (size_t i = 0; (item = catalog_item_at(coord->catalog, i)) != NULL; i++) {
-        bool storage = item->kind == CATALOG_TABLE || item->kind == CATALOG_SOURCE;
-        if (storage && controller_collection_frontiers(coord->controller, item->id, &since,
-                                                       &upper)) {
-            compact(coord, 0, item->id, since, upper);
-        } else if (item->cluster != 0 &&
-                   controller_index_frontiers(coord->controller, item->cluster, item->id, &since,
-                                              &upper)) {
-            compact(coord, item->cluster, item->id, since, upper);
-        }
-    }
+    controller_each_changed(coord->controller, compact, coord);
     io_timer_start(coord->loop, timer, io_now_us(coord->loop) + COORD_COMPACTION_US);
 }
 
 /* ---- what the controllers report ------------------------------------------------------------- */
-
-/* Frontiers are asked for when a time is chosen, not followed. */
-static void on_storage_upper(void *ctx, uint64_t collection, uint64_t upper)
-{
-    ASSERT(ctx != NULL);
-}
 
 /* The latest word of a collection's ingestion, for mz_source_statuses and for reads that wait. */
 static void on_storage_status(void *ctx, uint64_t collection, enum storage_status status,
@@ -304,12 +285,6 @@ static void on_storage_status(void *ctx, uint64_t collection, enum storage_statu
         LOG_WARN("coord", "a source does not make progress", LOG_U64("id", collection),
                  LOG_STR("reason", st->reason), LOG_STR("hint", st->hint));
     }
-}
-
-/* As on_storage_upper. */
-static void on_index_upper(void *ctx, uint64_t cluster, uint64_t index, uint64_t upper)
-{
-    ASSERT(ctx != NULL);
 }
 
 /* For operators who read logs; SQL shows the same from the controllers (mz_processes). */
@@ -356,11 +331,9 @@ static void on_storage_active(void *ctx)
 }
 
 const struct controller_events coord_controller_events = {
-    .storage_upper = on_storage_upper,
     .storage_ready = on_storage_ready,
     .storage_active = on_storage_active,
     .storage_status = on_storage_status,
-    .index_upper = on_index_upper,
     .replica_status = on_replica_status,
     .dataflow_failed = on_dataflow_failed,
 };

@@ -516,6 +516,10 @@ void controller_export_drop(struct controller *c, uint64_t cluster, uint64_t exp
     }
 }
 
+void controller_each_changed(struct controller *c, controller_changed_fn each, void *arg)
+{
+}
+
 void controller_allow_compaction(struct controller *c, uint64_t cluster, uint64_t export_id,
                                  uint64_t since)
 {
