@@ -2,10 +2,10 @@
  * How far exports are complete, towards the controller. Main loop.
  *
  * Workers say two things once a turn of their loops: how far the feeds of each source are, and what
- * changed at single exports. An export whose dataflow rests follows its sources: its upper is theirs,
- * and nobody mentions it until updates come. So a report costs what changed and how many sources
- * there are, not how many exports; the controller is told in the same way, and computes an export's
- * upper when it wants to know.
+ * changed at single exports. An export whose dataflow rests follows its sources: its upper is
+ * theirs, and nobody mentions it until updates come. So a report costs what changed and how many
+ * sources there are, not how many exports; the controller is told in the same way, and computes an
+ * export's upper when it wants to know.
  *
  * What an export follows are the sources that its dataflow reads, also through indexes; of these a
  * worker has the parts it reads. Those it has no feed of are another worker's, who is bounded by

@@ -1,13 +1,13 @@
 /*
- * Feeds: one subscription of a worker for all dataflows that are in step at one part of a source. On
- * the worker's loop.
+ * Feeds: one subscription of a worker for all dataflows that are in step at one part of a source.
+ * On the worker's loop.
  *
  * A dataflow begins with subscriptions of its own (worker_input.c), from its as_of. When it is
- * complete there, each of its inputs waits until it is where the feed is, since both go on by chunks
- * that storage cuts alike, and joins it: its subscription ends, and the source follows the feed's
- * clock in the engine. So storage serves as many subscriptions as there are sources, however many
- * views read them, and progress is told to the engine once (core/engine/clock.c), and to the main
- * loop once.
+ * complete there, each of its inputs waits until it is where the feed is, since both go on by
+ * chunks that storage cuts alike, and joins it: its subscription ends, and the source follows the
+ * feed's clock in the engine. So storage serves as many subscriptions as there are sources, however
+ * many views read them, and progress is told to the engine once (core/engine/clock.c), and to the
+ * main loop once.
  *
  *     feed     [90, 100)               [100, 110)          goes on for both
  *     input    snapshot < 96 [96, 100) here: joins
