@@ -13,7 +13,7 @@
 #include <stdio.h>
 
 enum { DATAFLOW = 1, EXPORT = 2, SIDES_MAX = 2, COLS_MAX = 4 };
-enum { STEPS_TIMED_ROWS = 1000 }; /* a round of fewer is over in a step, and its clock would show */
+enum { STEPS_TIMED_ROWS = 1000 }; /* in rounds of fewer the clock would show */
 
 struct dataflow_bench {
     struct dataflow_place place;
@@ -25,7 +25,7 @@ struct dataflow_bench {
     uint64_t frontier; /* of the output: everything before it has been put out */
     struct outcome outcome;
     bool timed;        /* the round's steps are */
-    uint64_t step_ns;  /* the longest step of all rounds but small ones */
+    struct dataflow_times times;
     struct batch_builder *builders[SIDES_MAX];  /* used again each round */
     void *data[SIDES_MAX];                      /* of the prepared round, owned */
     struct batch views[SIDES_MAX];              /* of data */
@@ -333,25 +333,36 @@ void dataflow_bench_prepare(struct dataflow_bench *bench, struct generator *gene
     }
 }
 
+/* CPU time now; nothing in small rounds. */
+static uint64_t stamp(const struct dataflow_bench *bench)
+{
+    return bench->timed ? machine_cpu_ns() : 0;
+}
+
 void dataflow_bench_begin(struct dataflow_bench *bench)
 {
     uint32_t rows = 0;
     ASSERT(bench->frontier <= bench->time);
     for (uint32_t side = 0; side < bench->sides; side++) {
+        rows += bench->views[side].rows;
+    }
+    bench->timed = rows >= STEPS_TIMED_ROWS;
+    uint64_t start = stamp(bench);
+    for (uint32_t side = 0; side < bench->sides; side++) {
         const struct batch *view = &bench->views[side];
         engine_input(bench->engine, DATAFLOW, side, bench->place.worker, bench->time,
                      bench->time + 1, view->rows > 0 ? view : NULL, NULL);
-        rows += view->rows;
     }
-    bench->timed = rows >= STEPS_TIMED_ROWS;
+    bench->times.busy_ns += stamp(bench) - start;
 }
 
 bool dataflow_bench_step(struct dataflow_bench *bench)
 {
-    uint64_t start = bench->timed ? machine_cpu_ns() : 0;
+    uint64_t start = stamp(bench);
     bool more = engine_step(bench->engine);
-    uint64_t ns = bench->timed ? machine_cpu_ns() - start : 0;
-    bench->step_ns = ns > bench->step_ns ? ns : bench->step_ns;
+    uint64_t ns = stamp(bench) - start;
+    bench->times.busy_ns += ns;
+    bench->times.longest_ns = ns > bench->times.longest_ns ? ns : bench->times.longest_ns;
     return more;
 }
 
@@ -367,7 +378,10 @@ bool dataflow_bench_ends(struct dataflow_bench *bench)
 err_t dataflow_bench_receive(struct dataflow_bench *bench, uint32_t from, const uint8_t *data,
                              size_t len)
 {
-    return engine_receive(bench->engine, from, data, len);
+    uint64_t start = stamp(bench);
+    err_t err = engine_receive(bench->engine, from, data, len);
+    bench->times.busy_ns += stamp(bench) - start;
+    return err;
 }
 
 struct outcome dataflow_bench_outcome(const struct dataflow_bench *bench)
@@ -380,9 +394,9 @@ uint64_t dataflow_bench_memory(const struct dataflow_bench *bench)
     return engine_memory(bench->engine);
 }
 
-uint64_t dataflow_bench_longest_step(struct dataflow_bench *bench)
+struct dataflow_times dataflow_bench_times(struct dataflow_bench *bench)
 {
-    uint64_t ns = bench->step_ns;
-    bench->step_ns = 0;
-    return ns;
+    struct dataflow_times times = bench->times;
+    bench->times = (struct dataflow_times){0};
+    return times;
 }

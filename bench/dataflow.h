@@ -39,8 +39,12 @@ err_t dataflow_bench_receive(struct dataflow_bench *bench, uint32_t from, const 
                              size_t len);
 /* Of this worker: a row is put out by one of them, so theirs add up. */
 struct outcome dataflow_bench_outcome(const struct dataflow_bench *bench);
-/* Nanoseconds of CPU, since it was last asked for. */
-uint64_t dataflow_bench_longest_step(struct dataflow_bench *bench);
+/* Nanoseconds of CPU since they were last asked for, of rounds that are not small. */
+struct dataflow_times {
+    uint64_t longest_ns; /* step */
+    uint64_t busy_ns;    /* all steps, input and messages of others: all but waiting */
+};
+struct dataflow_times dataflow_bench_times(struct dataflow_bench *bench);
 /* Bytes the engine holds. */
 uint64_t dataflow_bench_memory(const struct dataflow_bench *bench);
 

@@ -99,6 +99,7 @@ static void add_figures(struct report *report, const struct workload *workload, 
     report_latency(report, name, &engine->hist);
     report_add(report, name, "loop p50 us", (double)hist_quantile(&loop->hist, 0.5) / 1e3);
     report_add(report, name, "longest step us", engine->step_us);
+    report_add(report, name, "busy ns", engine->busy_ns);
     report_add(report, name, "engine MiB", engine->mib);
     report_add(report, name, "loop MiB", loop->mib);
 }

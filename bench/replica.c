@@ -47,7 +47,7 @@ enum {
 struct share {
     _Alignas(64) struct outcome outcome[WORKLOAD_PHASES_MAX];
     uint64_t bytes[WORKLOAD_PHASES_MAX];
-    uint64_t step_ns[WORKLOAD_PHASES_MAX];
+    struct dataflow_times times[WORKLOAD_PHASES_MAX];
     char wrong[WRONG_BYTES]; /* "": nothing */
 };
 
@@ -155,7 +155,7 @@ static void leave_phase(struct member *m, size_t phase)
     ASSERT(phase < m->replica->workload->phases_len);
     share->outcome[phase] = dataflow_bench_outcome(m->dataflow);
     share->bytes[phase] = dataflow_bench_memory(m->dataflow);
-    share->step_ns[phase] = dataflow_bench_longest_step(m->dataflow);
+    share->times[phase] = dataflow_bench_times(m->dataflow);
 }
 
 /* Builds the next round's batches; behind the last round there is only the waiting for all. */
@@ -426,7 +426,7 @@ static void collect(const struct replica *replica)
         const struct phase *phase = &replica->workload->phases[p];
         struct measure *measure = &replica->measures[p];
         uint64_t bytes = 0;
-        uint64_t step_ns = 0;
+        struct dataflow_times times = {0};
         measure->outcome = (struct outcome){0};
         for (uint32_t w = 0; w < replica->shape.workers; w++) {
             const struct share *share = &replica->shared->share[w];
@@ -434,13 +434,16 @@ static void collect(const struct replica *replica)
             measure->outcome.net += share->outcome[p].net;
             measure->outcome.checksum += share->outcome[p].checksum;
             bytes += share->bytes[p];
-            step_ns = share->step_ns[p] > step_ns ? share->step_ns[p] : step_ns;
+            uint64_t longest = share->times[p].longest_ns;
+            times.longest_ns = longest > times.longest_ns ? longest : times.longest_ns;
+            times.busy_ns += share->times[p].busy_ns;
         }
         ASSERT(measure->hist.count == phase->rounds);
-        measure->rate =
-            (double)(phase->rounds * phase->per_round) * 1e3 / (double)measure->hist.sum;
+        double updates = (double)(phase->rounds * phase->per_round);
+        measure->rate = updates * 1e3 / (double)measure->hist.sum;
         measure->mib = (double)bytes / 1048576;
-        measure->step_us = (double)step_ns / 1e3;
+        measure->step_us = (double)times.longest_ns / 1e3;
+        measure->busy_ns = (double)times.busy_ns / updates;
     }
 }
 

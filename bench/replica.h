@@ -24,6 +24,7 @@ struct measure {
     double rate;      /* million updates a second */
     double mib;       /* held at the phase's end */
     double step_us;   /* engine: the longest step, of rounds that are not small */
+    double busy_ns;   /* engine, the same: CPU time of all workers for an update, waiting aside */
     struct outcome outcome;
 };
 
