@@ -14,6 +14,7 @@
  */
 #include "core/base/log.h"
 #include "core/engine/clock.h"
+#include "core/engine/place.h"
 
 /* ---- fuel ------------------------------------------------------------------------------------ */
 
@@ -161,6 +162,7 @@ static void dataflow_free(struct dataflow *dataflow)
     free(dataflow->parts);
     free(dataflow->active);
     free(dataflow->wanted);
+    places_free(dataflow->places);
     err_free(dataflow->failed);
     plan_free(dataflow->plan);
     free(dataflow);
@@ -556,6 +558,7 @@ static struct dataflow *render(struct engine *engine, struct plan *plan, const u
     }
     dataflow->sources_len = (uint32_t)parts_len;
     dataflow->exports_live = plan->exports_len;
+    dataflow->places = places_new(dataflow);
     make_ops(dataflow, scopes);
     announce_exports(dataflow);
     free(scopes);

@@ -57,6 +57,7 @@ struct port {
     uint32_t cols;
     enum route route;     /* ROUTE_LOCAL unless there are several workers */
     bool err_routed;      /* err rows travel too (by row): exports consolidate them */
+    bool ok_stays;        /* only they do: ok rows are where they belong (place.h) */
     bool moved;           /* from[self] is news for the other workers */
     const uint32_t *keys; /* ROUTE_KEYS */
     uint32_t keys_len;
@@ -126,6 +127,7 @@ struct dataflow {
     bool restart;        /* is to begin anew when no step runs */
     err_t failed;        /* first reason to give up */
     uint64_t *active;    /* a bit per operator */
+    struct places *places; /* NULL with one worker */
     uint32_t behind;     /* the next turn begins with an operator from here on, if one is active */
     /* Of rest: see clock.c. */
     bool rests;          /* ticks do not reach it */

@@ -19,6 +19,7 @@
  */
 #include "core/base/hash.h"
 #include "core/engine/clock.h"
+#include "core/engine/place.h"
 
 enum record_kind {
     RECORD_DATA = 1,
@@ -296,7 +297,8 @@ void engine_exchange_begin(struct engine *engine, struct dataflow *dataflow)
     }
 }
 
-/* With a single worker ports stay local and none of this is ever touched. */
+/* With a single worker ports stay local and none of this is ever touched. Of rows that are placed
+ * already errors alone may have to travel. */
 void engine_exchange_set_up(struct op *op, uint32_t port_index, enum route route,
                             const uint32_t *keys, uint32_t keys_len, bool err_routed)
 {
@@ -306,6 +308,10 @@ void engine_exchange_set_up(struct op *op, uint32_t port_index, enum route route
         return;
     }
     ASSERT(route != ROUTE_LOCAL && port->from == NULL && port_index < 2);
+    port->ok_stays = places_stay(op->dataflow->places, op, port_index, route, keys, keys_len);
+    if (port->ok_stays && !err_routed) {
+        return;
+    }
     port->route = route;
     port->keys = keys;
     port->keys_len = keys_len;
@@ -530,7 +536,8 @@ struct arrivals {
 };
 
 /* Only routed ports are channels: a local port is no business of another worker. */
-static err_t find_channel(struct dataflow *dataflow, uint32_t channel, bool err, struct op **out)
+static err_t find_channel(struct dataflow *dataflow, uint32_t channel, uint32_t kind,
+                          struct op **out)
 {
     ASSERT(dataflow != NULL && out != NULL);
     uint32_t index = channel / 2;
@@ -539,8 +546,10 @@ static err_t find_channel(struct dataflow *dataflow, uint32_t channel, bool err,
         dataflow->ops[index].ports[port].route == ROUTE_LOCAL) {
         return err_new(ERR_PROTOCOL, "no channel %u", channel);
     }
-    if (err && !dataflow->ops[index].ports[port].err_routed) {
-        return err_new(ERR_PROTOCOL, "channel %u takes no errors", channel);
+    const struct port *at = &dataflow->ops[index].ports[port];
+    if (kind == RECORD_ERRORS ? !at->err_routed : kind == RECORD_DATA && at->ok_stays) {
+        return err_new(ERR_PROTOCOL, "channel %u takes no %s", channel,
+                       kind == RECORD_ERRORS ? "errors" : "rows");
     }
     *out = &dataflow->ops[index];
     return ERR_OK;
@@ -583,7 +592,7 @@ static err_t check_live(struct dataflow *dataflow, uint32_t from, uint64_t paylo
     if (record->kind == RECORD_WANT) {
         return check_want(dataflow, arrival);
     }
-    TRY(find_channel(dataflow, record->channel, err, &arrival->op));
+    TRY(find_channel(dataflow, record->channel, record->kind, &arrival->op));
     struct port *port = &arrival->op->ports[record->channel % 2];
     if (port->payload_seen == payload) {
         return err_new(ERR_PROTOCOL, "channel %u goes on after its frontier", record->channel);

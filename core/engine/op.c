@@ -77,7 +77,7 @@ void op_emit(struct op *op, struct chunk *chunk, bool err)
         if (op->users[i].frontier_only) {
             continue;
         }
-        if (port->route != ROUTE_LOCAL && (!err || port->err_routed)) {
+        if (port->route != ROUTE_LOCAL && (err ? port->err_routed : !port->ok_stays)) {
             engine_exchange_push(user, op->users[i].port, chunk_ref(chunk), err);
         } else {
             op_port_push(user, op->users[i].port, chunk_ref(chunk), err);
