@@ -12,6 +12,7 @@
  * Floors of the same run: the loop that a programmer would write for one column of keys and nothing
  * else, on one thread and alone; memcpy; and a cache line's round trip.
  */
+#include "bench/barrier.h"
 #include "bench/cases.h"
 #include "bench/link.h"
 #include "bench/options.h"
@@ -36,6 +37,7 @@ enum {
     WARM_UP_SHARE = 5,
     PATIENCE_S = 60,    /* a run that hangs is killed */
     SPIN_US = 10 * 1000 * 1000,
+    SPIN_DEFAULT_US = 50, /* of a loop that nobody told (core/io/io.h) */
 };
 
 enum place { THREADS, PROCESSES_SHM, PROCESSES_TCP };
@@ -43,15 +45,16 @@ enum place { THREADS, PROCESSES_SHM, PROCESSES_TCP };
 struct rounds_case {
     const char *title;
     uint32_t keys; /* of each worker in each round */
-    bool parked;   /* workers sleep at once when there is nothing to do */
+    uint32_t spin_us; /* how long workers look for work before they sleep, at most */
 };
 
 static const struct rounds_case cases[] = {
-    {"1 M keys a round", KEYS, false},
-    {"1,000 keys a round", 1000, false},
-    {"10 keys a round", 10, false},
-    {"barrier, spinning", 0, false},
-    {"barrier, parked", 0, true},
+    {"1 M keys a round", KEYS, SPIN_US},
+    {"1,000 keys a round", 1000, SPIN_US},
+    {"10 keys a round", 10, SPIN_US},
+    {"barrier, spinning", 0, SPIN_US},
+    {"barrier, spinning as much as loops do", 0, SPIN_DEFAULT_US},
+    {"barrier, parked", 0, 0},
 };
 
 /* What a worker says of itself, in memory that both processes see; read when it has ended. */
@@ -315,7 +318,7 @@ static struct party *party_new(struct run *run, uint32_t self)
 static void party_start(struct party *p, struct io_loop *loop)
 {
     p->loop = loop;
-    io_loop_set_spin(loop, p->run->c->parked ? 0 : SPIN_US);
+    io_loop_set_spin(loop, p->run->c->spin_us);
     exchange_worker(p->x, p->index, loop, p);
     p->poller = (struct io_poller){.poll = party_poll, .brief = true};
     io_poller_add(loop, &p->poller);
@@ -475,13 +478,30 @@ static double add_figures(struct report *report, const struct run *run, const ch
         report_goal(report, row, "M keys/s", rate, goal ? REPORT_AT_LEAST : REPORT_NO_GOAL, 450);
     }
     bool barrier = run->c->keys == 0 && run->place == THREADS;
-    bool parked = run->c->parked;
+    bool parked = run->c->spin_us == 0;
     report_goal(report, row, "p50 us", (double)hist_quantile(&t->hist, 0.5) / 1e3,
                 barrier && !parked ? REPORT_AT_MOST : REPORT_NO_GOAL, 2);
     report_add(report, row, "p99 us", (double)hist_quantile(&t->hist, 0.99) / 1e3);
     report_goal(report, row, "max us", (double)hist_quantile(&t->hist, 1) / 1e3,
                 barrier && parked ? REPORT_AT_MOST : REPORT_NO_GOAL, 20);
     return rate;
+}
+
+/* What waking costs here at all; the p50 of bare futexes. */
+static double add_bare(struct report *report, const struct run *run)
+{
+    static const char *const rows[] = {"bare eventfd, two threads", "bare futex, two threads"};
+    struct hist *hist = MEM_NEW(struct hist);
+    double p50 = 0;
+    for (int i = 0; i < 2; i++) {
+        (i == 0 ? barrier_eventfd : barrier_futex)(run->run_ns, hist);
+        p50 = (double)hist_quantile(hist, 0.5) / 1e3;
+        report_add(report, rows[i], "p50 us", p50);
+        report_add(report, rows[i], "p99 us", (double)hist_quantile(hist, 0.99) / 1e3);
+        report_add(report, rows[i], "max us", (double)hist_quantile(hist, 1) / 1e3);
+    }
+    free(hist);
+    return p50;
 }
 
 static void add_case(const struct options *options, struct report *report, struct run *run)
@@ -496,6 +516,7 @@ static void add_case(const struct options *options, struct report *report, struc
     if (run->c->keys == KEYS) {
         report_add(report, "by hand, one thread, alone", "M keys/s", by_hand(options));
     }
+    double bare_us = run->c->spin_us == 0 ? add_bare(report, run) : 0;
     for (int place = THREADS; place <= PROCESSES_TCP; place++) {
         run->place = (enum place)place;
         const char *wrong = play(run);
@@ -504,6 +525,10 @@ static void add_case(const struct options *options, struct report *report, struc
             continue;
         }
         rates[place] = add_figures(report, run, rows[place]);
+        if (bare_us > 0) {
+            report_add(report, rows[place], "of futex",
+                       (double)hist_quantile(&run->tally[1].hist, 0.5) / 1e3 / bare_us);
+        }
         if (place != THREADS && run->c->keys > 0 && rates[THREADS] > 0) {
             bool goal = place == PROCESSES_SHM && run->c->keys == KEYS;
             report_goal(report, rows[place], "of threads", rates[place] / rates[THREADS],
