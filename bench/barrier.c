@@ -1,10 +1,8 @@
 /*
  * Barriers by bare calls of the kernel. See barrier.h. Each thread says how many rounds it has
- * reached and wakes the other; then it sleeps until the other has reached as many. What a barrier of
- * workers does when nobody spins, with no loop, no lane and no message around it.
- *
- * Both threads give the same number of rounds: the second one says when it is enough, in a word that
- * goes with its count.
+ * reached and wakes the other; then it sleeps until the other has reached as many. That is what a
+ * barrier of workers does when nobody spins, with no loop, no lane and no message around it. The
+ * second thread says which round is the last one, in front of its count.
  */
 #include "bench/barrier.h"
 
