@@ -147,17 +147,29 @@ static void measure_column(struct batch_split *s, const struct batch_col *from, 
     }
 }
 
-/* Whether times and diffs differ within a part; a batch with one of each needs no look. */
+/* Whether times and diffs differ within a part: looks until that is known of all that have rows,
+ * which is soon where they do. A batch with one of each needs no look. */
 static void measure_times(struct batch_split *s)
 {
     const struct batch *b = s->b;
-    for (uint32_t i = 0; (b->times != NULL || b->diffs != NULL) && i < b->rows; i++) {
+    uint32_t unknown = 0;
+    for (uint32_t p = 0; p < s->parts; p++) {
+        unknown += s->part[p].rows > 0 ? (b->times != NULL) + (b->diffs != NULL) : 0;
+    }
+    for (uint32_t i = 0; unknown > 0 && i < b->rows; i++) {
         struct split_part *part = &s->part[s->to[i]];
-        if (part->filled++ == 0) {
+        if (part->filled == 0) {
+            part->filled = 1;
             part->first = i;
         }
-        part->has_times |= batch_time(b, i) != batch_time(b, part->first);
-        part->has_diffs |= batch_diff(b, i) != batch_diff(b, part->first);
+        if (!part->has_times && batch_time(b, i) != batch_time(b, part->first)) {
+            part->has_times = true;
+            unknown--;
+        }
+        if (!part->has_diffs && batch_diff(b, i) != batch_diff(b, part->first)) {
+            part->has_diffs = true;
+            unknown--;
+        }
     }
     for (uint32_t p = 0; p < s->parts; p++) {
         s->part[p].filled = 0;
