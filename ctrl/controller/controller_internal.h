@@ -258,6 +258,7 @@ struct controller {
     /* compute */
     struct u64map clusters;    /* id -> struct ctl_cluster */
     struct u64map exports;     /* id -> struct ctl_export */
+    uint64_t reported; /* entries of replicas' reports of progress, so far */
     struct ctl_export *changed_first, *changed_last; /* that compaction has to look at */
     struct u64map readers[2];  /* of collections; of indexes: id -> struct ctl_readers */
     struct u64map peeks;       /* id -> struct ctl_peek */

@@ -156,6 +156,7 @@ void progress_take(struct ctl_replica *replica, uint32_t process,
 {
     struct controller *c = replica->cluster->controller;
     ASSERT(process < replica->cluster->spec.scale);
+    c->reported += message->sources_count + message->frontiers_count;
     for (size_t i = 0; i < message->sources_count; i++) {
         on_source(c, &replica->sources[process], &message->sources[i]);
     }

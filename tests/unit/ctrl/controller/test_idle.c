@@ -1,0 +1,158 @@
+/* Idle views: what replicas report of a tick does not grow with their number, nobody is behind who
+ * asks, and what is compacted is what changed. */
+#include "ctrl/controller/controller_internal.h"
+#include "tests/unit/ctrl/controller/controller_world.h"
+#include "tests/unit/harness.h"
+
+#include <string.h>
+
+enum { FIRST = 1000 };
+
+static uint32_t views;
+static struct cw_peek peeks[2];
+
+static void setup(struct cw *cw)
+{
+    for (uint32_t i = 0; i < views; i++) {
+        cw_create(cw, cw_index_plan(FIRST + i, 0, false));
+    }
+}
+
+static void write_one(struct cw *cw)
+{
+    cw_write(cw, 1, 10, 1);
+}
+
+static void read_two(struct cw *cw)
+{
+    memset(peeks, 0, sizeof(peeks));
+    cw_peek(cw, FIRST, cw->time, &peeks[0]);
+    cw_peek(cw, FIRST + views - 1, cw->time, &peeks[1]);
+}
+
+/* The frontiers of an index, as they would be chosen from. */
+static uint64_t upper_of(struct cw *cw, uint64_t id)
+{
+    uint64_t since = 0, upper = 0;
+    CU_ASSERT_TRUE_FATAL(
+        controller_index_frontiers(cw->controller, CLUSTER, id, &since, &upper));
+    CU_ASSERT(since < upper);
+    return upper;
+}
+
+static void check_read(struct cw *cw, int64_t rows)
+{
+    cw_do(cw, read_two);
+    cw_run(cw, 1000000);
+    for (int i = 0; i < 2; i++) {
+        CU_ASSERT_EQUAL(peeks[i].answers, 1);
+        CU_ASSERT_STRING_EQUAL(peeks[i].error, "");
+        CU_ASSERT_EQUAL(peeks[i].rows, rows);
+    }
+}
+
+/* Entries of reports in fifty ticks. */
+static uint64_t reports_of_ticks(uint32_t n, uint32_t scale)
+{
+    const struct cw_config config = {.scale = scale, .replicas = 1, .workers = 2};
+    views = n;
+    struct cw *cw = cw_new(n + scale, &config, setup);
+    cw_do(cw, write_one);
+    for (int i = 0; i < 20; i++) { /* until all are in step */
+        cw_do(cw, cw_advance);
+        cw_run(cw, 100000);
+    }
+    uint64_t before = cw->controller->reported;
+    uint64_t upper = upper_of(cw, FIRST + n / 2);
+    for (int i = 0; i < 50; i++) {
+        cw_do(cw, cw_advance);
+        cw_run(cw, 20000);
+    }
+    uint64_t reports = cw->controller->reported - before;
+    CU_ASSERT(upper_of(cw, FIRST + n / 2) > upper);
+    CU_ASSERT_EQUAL(upper_of(cw, FIRST), cw->time + 1);
+    check_read(cw, 1);
+    cw_do(cw, write_one);
+    check_read(cw, 2);
+    cw_kill(cw, 0, scale - 1);
+    cw_run(cw, 3000000);
+    cw_do(cw, cw_advance);
+    cw_run(cw, 200000);
+    CU_ASSERT_EQUAL(upper_of(cw, FIRST + n - 1), cw->time + 1);
+    check_read(cw, 2);
+    cw_restart(cw);
+    cw_run(cw, 2000000);
+    cw_do(cw, cw_advance);
+    cw_run(cw, 200000);
+    CU_ASSERT_EQUAL(upper_of(cw, FIRST + n - 1), cw->time + 1);
+    check_read(cw, 2);
+    cw_free(cw);
+    return reports;
+}
+
+static void a_tick_is_reported_once(void)
+{
+    for (uint32_t scale = 1; scale <= 2; scale++) {
+        uint64_t few = reports_of_ticks(5, scale);
+        CU_ASSERT(few > 0 && few <= 50UL * 2 * scale);
+        CU_ASSERT_EQUAL(reports_of_ticks(150, scale), few);
+    }
+}
+
+/* ---- compaction ------------------------------------------------------------------------------ */
+
+static uint32_t changed;
+
+static void count_changed(void *arg, uint64_t cluster, uint64_t id, uint64_t since, uint64_t upper)
+{
+    struct cw *cw = arg;
+    changed += cluster != 0;
+    if (upper != FRONTIER_EMPTY && upper - 1 > since) {
+        controller_allow_compaction(cw->controller, cluster, id, upper - 1);
+    }
+}
+
+static void compact(struct cw *cw)
+{
+    changed = 0;
+    controller_each_changed(cw->controller, count_changed, cw);
+}
+
+static void compact_until_quiet(struct cw *cw)
+{
+    cw_do(cw, compact);
+    for (int i = 0; i < 20 && changed > 0; i++) {
+        cw_do(cw, cw_advance);
+        cw_run(cw, 100000);
+        cw_do(cw, compact);
+    }
+    CU_ASSERT_EQUAL(changed, 0);
+}
+
+/* The table follows its readers: it is compacted beyond a write once all of them are. */
+static void only_what_changed_is_compacted(void)
+{
+    const struct cw_config config = {.scale = 1, .replicas = 1, .workers = 2};
+    views = 20;
+    struct cw *cw = cw_new(3, &config, setup);
+    compact_until_quiet(cw);
+    for (int round = 0; round < 3; round++) {
+        cw_do(cw, write_one);
+        uint64_t written = cw->time;
+        cw_run(cw, 300000);
+        cw_do(cw, compact);
+        CU_ASSERT_EQUAL(changed, views);
+        compact_until_quiet(cw);
+        uint64_t since = 0, upper = 0;
+        CU_ASSERT_TRUE(controller_collection_frontiers(cw->controller, TABLE, &since, &upper));
+        CU_ASSERT(since >= written);
+        check_read(cw, round + 1);
+    }
+    cw_free(cw);
+}
+
+static const struct test_case cases[] = {
+    {"a tick is reported once", a_tick_is_reported_once},
+    {"only what changed is compacted", only_what_changed_is_compacted},
+};
+TEST_SUITE("ctrl/controller idle views", cases)
