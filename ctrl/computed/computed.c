@@ -161,20 +161,11 @@ void computed_on_subscribe(struct computed *computed, uint32_t worker, uint64_t 
     runtime_send(computed->runtime, tailrace_v1_ComputeResponse_fields, &response);
 }
 
-/* Flows are found by id; this is for rare news, which carry the incarnation alone. */
-struct computed_flow *computed_find_incarnation(struct computed *computed, uint64_t incarnation)
+struct computed_flow *computed_find_incarnation(const struct computed *computed,
+                                                uint64_t incarnation)
 {
     ASSERT(incarnation != 0);
-    size_t at = 0;
-    uint64_t id;
-    void *value;
-    while (u64map_next(&computed->flows, &at, &id, &value)) {
-        struct computed_flow *flow = value;
-        if (flow->incarnation == incarnation) {
-            return flow;
-        }
-    }
-    return NULL;
+    return u64map_get(&computed->incarnations, incarnation);
 }
 
 /*
@@ -504,6 +495,7 @@ static void flows_free(struct computed *computed)
         free(flow);
     }
     u64map_free(&computed->flows);
+    u64map_free(&computed->incarnations);
     at = 0;
     while (u64map_next(&computed->exports, &at, &id, &value)) {
         struct computed_export *export = value;

@@ -248,6 +248,7 @@ struct computed {
     uint64_t epoch, nonce; /* of the session */
     bool initializing; /* between Hello and InitializationComplete */
     struct u64map flows;   /* id -> struct computed_flow */
+    struct u64map incarnations; /* the same by incarnation */
     struct u64map exports; /* id -> struct computed_export */
     uint64_t *moved; /* ids of exports whose frontier may have to be told */
     size_t moved_len, moved_cap;
@@ -274,7 +275,8 @@ err_t computed_reconcile(struct computed *computed);
 /* One ComputeCommand; data stays the caller's. An error ends the session. */
 err_t computed_run_command(struct computed *computed, const uint8_t *data, size_t len);
 /* NULL when no dataflow of that incarnation runs here. */
-struct computed_flow *computed_find_incarnation(struct computed *computed, uint64_t incarnation);
+struct computed_flow *computed_find_incarnation(const struct computed *computed,
+                                                uint64_t incarnation);
 /* Drops it on all workers and forgets its exports; flow is freed. */
 void computed_flow_drop(struct computed *computed, struct computed_flow *flow);
 /* Nothing runs afterwards; ids are free again. */

@@ -57,6 +57,7 @@ void computed_flow_drop(struct computed *computed, struct computed_flow *flow)
         export_forget(computed, flow->plan->exports[i].id);
     }
     u64map_remove(&computed->flows, flow->id);
+    u64map_remove(&computed->incarnations, flow->incarnation);
     flow_free(flow);
 }
 
@@ -150,6 +151,7 @@ static err_t create_dataflow(struct computed *computed,
     ASSERT(flow->exports_left > 0);
     computed_flow_sources(computed, flow);
     u64map_put(&computed->flows, flow->id, flow);
+    u64map_put(&computed->incarnations, flow->incarnation, flow);
     for (uint32_t i = 0; i < plan->exports_len; i++) {
         export_add(computed, flow, &plan->exports[i], plan->as_of);
     }

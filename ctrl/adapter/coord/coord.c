@@ -25,7 +25,6 @@
 enum {
     COORD_TICK_US = 5 * 1000,
     COORD_IDLE_TICK_US = 100 * 1000, /* when nobody reads or writes */
-    COORD_VIEW_US = 10,              /* what a tick costs all processes together, a view */
     COORD_BUSY_US = 200 * 1000,      /* so long after the last statement that did */
     COORD_WINDOW_US = 1000 * 1000,
     COORD_COMPACTION_US = 1000 * 1000,
@@ -190,24 +189,17 @@ void coord_drop_item(struct coord *coord, const struct catalog_item *item)
 
 /* ---- ticks ----------------------------------------------------------------------------------- */
 
-/*
- * With very many views a tick is no small thing, so ticks nobody waits for become rare: they take
- * about half of a CPU at most while the environment is busy, and a fiftieth when it is idle.
- */
+/* How long after a tick the next one comes, if nobody asks for it before. */
 static uint64_t pace_of(const struct coord *coord, bool busy)
 {
-    uint64_t views = catalog_count(coord->catalog, CATALOG_MATERIALIZED_VIEW) +
-                     catalog_count(coord->catalog, CATALOG_INDEX);
-    uint64_t least = views * COORD_VIEW_US * (busy ? 2 : 50);
     uint64_t pace = coord->config.tick_us;
-    pace = !busy && pace < COORD_IDLE_TICK_US ? COORD_IDLE_TICK_US : pace;
-    return least > pace ? least : pace;
+    return !busy && pace < COORD_IDLE_TICK_US ? COORD_IDLE_TICK_US : pace;
 }
 
 /*
  * Tables are complete up to the clock whether or not anybody writes: readers need not wait. Each
- * tick travels through storage and every dataflow and back, which an idle environment should not
- * pay 200 times a second. Nothing waits for a tick there: an append completes its own time, a read
+ * tick travels through storage to the replicas and back, which an idle environment should not pay
+ * 200 times a second. Nothing waits for a tick there: an append completes its own time, a read
  * takes the time its inputs are complete at, and one that must go beyond makes the environment busy
  * (coord_busy) before it waits.
  */
