@@ -111,10 +111,12 @@ static inline struct trail_narrow *trail_list(struct trail trail)
     ASSERT((trail.word & 3) == 0 && trail.word != 0);
     return (struct trail_narrow *)(uintptr_t)trail.word;
 }
-/* Starts loading what a trail refers to; an address or not, it is a hint. */
+/* Starts loading what a trail refers to. */
 static inline void trail_load(struct trail trail)
 {
-    __builtin_prefetch((const void *)(uintptr_t)trail.word);
+    if (trail.word % 2 == 0) {
+        __builtin_prefetch((const void *)(uintptr_t)trail.word);
+    }
 }
 
 /* The narrow entries; one may lie in the trail itself. */
