@@ -14,6 +14,12 @@
  * round and while it spins. Before the loop sleeps, and when much comes at a time, the request is
  * back.
  *
+ * Placed. Where the owner wants many bytes in a certain place (place, io.h), they are received
+ * there, one request at a time, which spares the copy out of our buffer. A request for what comes
+ * next, header and all, is then single too, or it would take the bytes to be placed as well; after
+ * URING_UNPLACED of those in a row the stream is back to multishot. The owner's memory may go when
+ * it lets go of the stream, so closing waits for such a request (uring_recv_unplace).
+ *
  * Descriptors are ours from the moment the kernel delivered their message. Each is given to the
  * handler once, or closed here: when nobody listens, when the message was cut, when it was empty
  * (which ends the stream, as the end of it looks the same), and when the stream goes while it holds
@@ -26,6 +32,8 @@
 
 enum {
     BRISK = 64,
+    PLACE_BEGIN = 128 * 1024, /* bytes wanted in one place; fewer are copied, */
+    PLACE_MIN = 16 * 1024,    /* and fewer than this where single requests are under way anyway */
     LITTLE = 4096, /* bytes; more at a time is a flow, for which multishot is better */
 };
 
@@ -50,6 +58,43 @@ static void packet_arm(struct uring_stream *s)
     io_uring_sqe_set_data(sqe, &s->recv_req);
 }
 
+/* Where the owner wants what comes next, if that is worth a request. */
+static uint8_t *wanted(const struct uring_stream *s, size_t *len)
+{
+    const struct io_stream_handler *handler = s->base.handler;
+    if (s->finishing || s->closed || handler == NULL || handler->place == NULL) {
+        return NULL;
+    }
+    uint8_t *place = handler->place(s->base.arg, len);
+    size_t least = s->unplaced < URING_UNPLACED ? PLACE_MIN : PLACE_BEGIN;
+    return place != NULL && *len >= least ? place : NULL;
+}
+
+static bool place_arm(struct uring_stream *s)
+{
+    size_t len = 0;
+    ASSERT(s->place == NULL);
+    s->place = wanted(s, &len);
+    if (s->place == NULL) {
+        s->unplaced += s->unplaced < URING_UNPLACED ? 1 : 0;
+        return false;
+    }
+    s->unplaced = 0;
+    struct io_uring_sqe *sqe = uring_sqe(s->loop, &s->recv_req);
+    io_uring_prep_recv(sqe, s->fd, s->place, len, 0);
+    io_uring_sqe_set_data(sqe, &s->recv_req);
+    return true;
+}
+
+void uring_recv_unplace(struct uring_stream *s)
+{
+    if (s->place != NULL) {
+        uring_cancel(s->loop, &s->recv_req);
+        uring_wait_req(s->loop, &s->recv_req);
+    }
+    ASSERT(s->place == NULL);
+}
+
 /* Into provided buffers where the kernel has them: an idle stream then holds no memory. */
 void uring_recv_arm(struct uring_stream *s)
 {
@@ -59,6 +104,9 @@ void uring_recv_arm(struct uring_stream *s)
         packet_arm(s);
         return;
     }
+    if (place_arm(s)) {
+        return;
+    }
     struct io_uring_sqe *sqe = uring_sqe(s->loop, &s->recv_req);
     if (s->loop->buf_ring == NULL) {
         if (s->recv_buffer == NULL) {
@@ -66,7 +114,7 @@ void uring_recv_arm(struct uring_stream *s)
         }
         io_uring_prep_recv(sqe, s->fd, s->recv_buffer, URING_RECV_BUFFER_LEN, 0);
     } else {
-        if (s->loop->multishot) {
+        if (s->loop->multishot && s->unplaced == URING_UNPLACED) {
             io_uring_prep_recv_multishot(sqe, s->fd, NULL, 0, 0);
         } else {
             io_uring_prep_recv(sqe, s->fd, NULL, URING_RECV_BUFFER_LEN, 0);
@@ -209,18 +257,18 @@ static void buffer_return(struct uring_loop *loop, uint32_t id)
 }
 
 /* Finds where the bytes are. */
-static void received(struct uring_stream *s, size_t len, uint32_t flags)
+static void received(struct uring_stream *s, const uint8_t *place, size_t len, uint32_t flags)
 {
     if (s->kind == URING_PACKET) {
         packet_arrived(s, len);
         return;
     }
-    const uint8_t *data = s->recv_buffer;
+    const uint8_t *data = place != NULL ? place : s->recv_buffer;
     if ((flags & IORING_CQE_F_BUFFER) != 0) {
         data = s->loop->buf_memory +
                (size_t)(flags >> IORING_CQE_BUFFER_SHIFT) * URING_RECV_BUFFER_LEN;
     }
-    ASSERT(data != NULL && len <= URING_RECV_BUFFER_LEN);
+    ASSERT(data != NULL);
     bytes_arrived(s, data, len);
 }
 
@@ -316,17 +364,30 @@ bool uring_warm_look(struct uring_loop *loop)
     return true;
 }
 
+/* More than a copy is worth is wanted in one place: multishot is taken back. */
+static void place_begin(struct uring_stream *s)
+{
+    size_t len;
+    if (s->unplaced == URING_UNPLACED && s->recv_req.active && wanted(s, &len) != NULL) {
+        s->unplaced = 0;
+        uring_cancel(s->loop, &s->recv_req);
+    }
+}
+
 /* Also called when the stream was closed meanwhile: buffers must go back all the same. */
 void uring_recv_complete(struct uring_req *req, int res, uint32_t flags)
 {
     struct uring_stream *s = CONTAINER_OF(req, struct uring_stream, recv_req);
+    const uint8_t *place = s->place;
     uring_stream_dirty(s);
+    s->place = NULL; /* before the callback, which may close */
     if (res == 0 && s->kind == URING_PACKET) {
         packet_drop(s->packet); /* an empty message may carry some all the same */
     }
     if (res > 0) {
         brisk_count(s, (size_t)res);
-        received(s, (size_t)res, flags);
+        received(s, place, (size_t)res, flags);
+        place_begin(s);
     } else if (!s->closed && !io_loop_dead(s->base.loop)) {
         if (res == 0 && s->finishing && s->out_len > 0 && !s->broken) {
             s->recv_over = true; /* the peer may still read what is queued */

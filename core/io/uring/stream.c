@@ -90,6 +90,7 @@ static void stream_abort(struct uring_stream *s)
     uring_cancel(s->loop, &s->send_req);
     uring_cancel(s->loop, &s->recv_req);
     uring_wait_req(s->loop, &s->send_req); /* it reads memory that is released next */
+    uring_recv_unplace(s);
     uring_send_drop(s);
     uring_stream_dirty(s);
 }
@@ -107,7 +108,8 @@ static void stream_close(struct io_stream *base, bool flush)
         return;
     }
     if (flush && !s->ended && !s->broken) {
-        s->finishing = true;
+        s->finishing = true; /* so that what the wait below brings is thrown away */
+        uring_recv_unplace(s);
         s->paused = false; /* what still arrives is thrown away, until the peer closes too */
         uring_stream_dirty(s);
         return;
@@ -227,6 +229,7 @@ struct uring_stream *uring_stream_new(struct uring_loop *loop, int fd, enum urin
     s->recv_req.complete = uring_recv_complete;
     s->send_req.complete = uring_send_complete;
     s->linger.fire = linger_over;
+    s->unplaced = URING_UNPLACED;
     if (kind == URING_TCP && fd >= 0) {
         uring_tcp_options(fd);
     }

@@ -15,6 +15,7 @@
 enum uring_socket { URING_TCP, URING_UNIX, URING_PACKET };
 enum {
     URING_FDS_MAX = 64, /* descriptors in one message */
+    URING_UNPLACED = 8, /* receives in a row into buffers, until multishot is worth it again */
     URING_CONTROL_LEN = CMSG_SPACE(sizeof(int) * URING_FDS_MAX),
 };
 STATIC_ASSERT(_Alignof(struct cmsghdr) <= 8, "control buffers are aligned to 8");
@@ -99,6 +100,8 @@ struct uring_stream {
 
     struct buf stash;     /* bytes that arrived while paused */
     uint8_t *recv_buffer; /* without provided buffers, and for packets */
+    uint8_t *place;       /* the receive under way goes there, into the owner's memory; or NULL */
+    uint32_t unplaced;    /* receives since the last one that did; see recv.c */
     uint32_t brisk;       /* little messages in a row without a sleep of the loop, */
     uint64_t brisk_sleeps; /* whose count of sleeps was this */
     struct packet_in *packet;
@@ -125,6 +128,8 @@ bool uring_recv_stash(struct uring_stream *s);
 bool uring_recv_stashed(const struct uring_stream *s);
 void uring_recv_complete(struct uring_req *req, int res, uint32_t flags);
 void uring_recv_free(struct uring_stream *s);
+/* Nothing is received into the owner's memory any more when this returns. */
+void uring_recv_unplace(struct uring_stream *s);
 /* Nothing is armed: shall it be read by plain calls for a while? Then it is the loop's warm one. */
 bool uring_warm_begin(struct uring_stream *s);
 /* Back to requests; the caller marks the stream. */
