@@ -19,7 +19,7 @@ import harness
 
 OTHER = "f" * 32
 MAGIC = 0x454341524C494154  # ring/frame/hello.h
-VERSION = 2  # HELLO_VERSION of ring/frame/hello.h
+VERSION = 3  # HELLO_VERSION of ring/frame/hello.h
 LOG_WINDOW = 11  # seconds: a little more than LOG_LIMIT_MS of core/base/log.h
 PORTS = {"control": "--controller-listen-addr", "storage": "--storage-listen-addr",
          "exchange": "--compute-listen-addr"}
