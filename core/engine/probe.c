@@ -105,4 +105,5 @@ void probe_free(struct probe *probe)
 {
     buf_free(&probe->keys);
     buf_free(&probe->bytes);
+    probe->at = probe->len = 0;
 }

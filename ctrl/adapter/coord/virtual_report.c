@@ -563,6 +563,16 @@ static bool estimate(const struct hydration_rows *h, const struct plan *plan,
     return known;
 }
 
+/* Of the input; what is made of it may take longer, so only what is complete is all of it. */
+static uint64_t percent(uint64_t rows, uint64_t expected, bool hydrated)
+{
+    if (hydrated) {
+        return 100;
+    }
+    uint64_t done = expected > 0 ? (uint64_t)((double)rows / (double)expected * 100) : 0;
+    return done < 99 ? done : 99;
+}
+
 static void hydration_row(void *arg, const struct controller_hydration *one)
 {
     const struct hydration_rows *h = arg;
@@ -584,6 +594,9 @@ static void hydration_row(void *arg, const struct controller_hydration *one)
     put(sink, "rows", progress.known ? progress.rows : FRONTIER_EMPTY);
     put(sink, "rows_estimate", estimated ? expected : FRONTIER_EMPTY);
     put(sink, "bytes", progress.known ? progress.bytes : FRONTIER_EMPTY);
+    put(sink, "percent", progress.known && estimated
+                             ? percent(progress.rows, expected, one->hydrated)
+                             : FRONTIER_EMPTY);
 }
 
 void virtual_mz_hydration_statuses(struct virtual_sink *sink)

@@ -717,10 +717,10 @@ const struct virtual_spec virtual_specs[] = {
      "process_id:int4",
      virtual_mz_operator_rows_per_worker},
     /* How far each replica is with each index and materialized view: rows taken in of about
-     * rows_estimate that its inputs have, bytes held. */
+     * rows_estimate that its inputs have, bytes held; 100 percent when it can be read. */
     {"mz_internal", "mz_hydration_statuses", 14120,
      "object_id:text replica_id:text hydrated:bool status:text rows:int8 rows_estimate:int8 "
-     "bytes:int8",
+     "bytes:int8 percent:int8",
      virtual_mz_hydration_statuses},
 };
 

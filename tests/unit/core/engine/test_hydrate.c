@@ -169,7 +169,7 @@ static void test_memory(void)
 
 /* ---- beginning anew -------------------------------------------------------------------------- */
 
-enum { FEW = 300, SOURCES_MAX = 2 };
+enum { FEW = 300, MANY = 150000, SOURCES_MAX = 2 };
 
 /* Each worker feeds its own rows of each source, as far as it came; a restart begins at 0. */
 struct feeder {
@@ -243,7 +243,7 @@ static void feed_with_resets(struct feeder *feeder, uint32_t resets)
 }
 
 /* What a dataflow of the same plan gives whose input came at once. */
-static struct batch_builder *expected(struct hydration *h, uint32_t rows)
+static struct batch_builder *expected(struct hydration *h, int64_t rows)
 {
     struct replica *r = replica_of(h, 1, 1);
     err_t err = replica_create(r, make, h, part_at_last, sources_of(h));
@@ -336,7 +336,50 @@ static void test_restart(void)
     }
 }
 
+/* All operators are amid a pass when the dataflow begins anew, after any number of steps. */
+static void run_restart_amid(struct hydration *h, uint64_t steps)
+{
+    struct replica *r = replica_of(h, 1, steps * 3 + 1);
+    struct engine *engine = r->worker[0].engine;
+    CU_ASSERT_FATAL(replica_create(r, make, h, part_at_last, sources_of(h)) == ERR_OK);
+    for (uint32_t s = 0; s < sources_of(h); s++) {
+        feed(r, h, s, 0, MANY, 0, 0);
+    }
+    for (uint64_t i = 0; i < steps; i++) {
+        engine_step(engine);
+    }
+    engine_restart(engine, DATAFLOW);
+    CU_ASSERT_EQUAL(r->worker[0].restarts, 1);
+    for (uint32_t s = 0; s < sources_of(h); s++) {
+        feed(r, h, s, 0, MANY, 0, 2);
+    }
+    replica_settle(r);
+    struct batch_builder *want = expected(h, MANY);
+    check_export(r, OUTPUT, want);
+    batch_builder_free(want);
+    CU_ASSERT_EQUAL(r->failures, 0);
+    replica_free(r);
+}
+
+static void test_restart_amid(void)
+{
+    struct hydration of[] = {
+        {.what = OF_SOURCE, .kinds = texts, .keys = MANY, .subscribe = true},
+        {.what = OF_COUNT, .kinds = int8s, .keys = MANY, .subscribe = true},
+        {.what = OF_DISTINCT, .kinds = texts, .keys = MANY, .subscribe = true},
+        {.what = OF_JOIN, .kinds = int8s, .keys = MANY, .subscribe = true},
+        {.what = OF_JOIN, .kinds = texts, .keys = MANY, .subscribe = true},
+    };
+    log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT, "test_hydrate");
+    for (size_t i = 0; i < ARRAY_LEN(of); i++) {
+        for (uint64_t steps = 1; steps < 8; steps++) {
+            run_restart_amid(&of[i], steps);
+        }
+    }
+}
+
 static const struct test_case cases[] = {
+    {"restart_amid", test_restart_amid},
     {"restart", test_restart},
     {"memory", test_memory},
 };
