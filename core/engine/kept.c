@@ -466,9 +466,43 @@ static void drop_wide(struct place *at)
     at->wide = NULL;
     *at->own = 0;
 }
+/*
+ * Few rows are left: they go to one list, since who reads them would look at all the others for
+ * nothing. Each of them is there once.
+ */
+static struct kept_list *narrow(struct place *at)
+{
+    struct kept_wide *wide = at->wide;
+    size_t row_bytes = stride_of(at) * sizeof(uint64_t);
+    uint32_t cap = cap_for(at, (uint32_t)wide->len);
+    struct kept_list *list = pool_alloc(&at->rows->pool, list_bytes(at, cap));
+    *list = (struct kept_list){.cap = cap};
+    for (size_t i = 0; i < (size_t)1 << wide->depth;) {
+        struct kept_list *part = wide->part[i];
+        i += (size_t)1 << (wide->depth - part->depth);
+        if (part->appended > 0) {
+            add_up(at, part);
+        }
+        memcpy((uint8_t *)list->row + list->len * row_bytes, part->row, part->len * row_bytes);
+        list->len += part->len;
+        list->net = plus(list->net, part->net);
+        at->rows->gone_through += 1 + part->len;
+        pool_free(&at->rows->pool, part, list_bytes(at, part->cap));
+    }
+    ASSERT(list->len == wide->len && list->len <= cap);
+    pool_free(&at->rows->pool, wide, wide_bytes(wide->depth));
+    at->wide = NULL;
+    at->cell[0] &= ~(4ULL << at->side);
+    set_list(at, list);
+    return list;
+}
+
 /* A list that is down to one row that is there once, or none, is none any more. */
 static void shrink(struct place *at, struct kept_list *list)
 {
+    if (at->wide != NULL && at->wide->len > 0 && at->wide->len <= at->rows->part_max / 4) {
+        list = narrow(at);
+    }
     const struct kept_wide *wide = at->wide;
     if (wide != NULL && wide->len == 0) {
         drop_wide(at);

@@ -103,19 +103,21 @@ static size_t rest_bytes(const struct flat_join *join, uint32_t row)
 }
 
 /*
- * How many of the rows from first on go out at once: all, unless their texts are long. This is the
- * first look at them: that many misses are under way together.
+ * How many of the rows from first on go out at once: all, unless their texts are long (*long_rows).
+ * This is the first look at them: that many misses are under way together.
  */
-static uint32_t rows_at_once(const struct flat_join *join, uint32_t first)
+static uint32_t rows_at_once(const struct flat_join *join, uint32_t first, bool *long_rows)
 {
     uint32_t end = first;
     size_t bytes = 0;
+    *long_rows = false;
     if (join->side[0].rest_len + join->side[1].rest_len == 0) {
         return join->out.len - first;
     }
     while (end < join->out.len && bytes < OUT_BYTES) {
         bytes += rest_bytes(join, end++);
     }
+    *long_rows = bytes >= OUT_BYTES;
     return end - first;
 }
 
@@ -148,10 +150,11 @@ static void emit_block(struct op *op)
     struct flat_output *out = &join->out;
     ASSERT(out->len <= OUT_BLOCK && (out->len == 0 || join->block.time >= op->frontier));
     for (uint32_t first = 0; first < out->len;) {
-        uint32_t n = rows_at_once(join, first);
+        bool long_rows;
+        uint32_t n = rows_at_once(join, first, &long_rows);
         emit_rows(op, first, n);
         first += n;
-        if (first < out->len) {
+        if (long_rows) { /* op_row_done looks at the bytes of many rows only */
             op_flush(op);
         } else {
             op_row_done(op);
