@@ -382,6 +382,23 @@ static void copy_columns(const uint8_t *from, const bool *reads, uint8_t *to)
     memcpy(to + layout.at, from + layout.at, h->size - layout.at);
 }
 
+/* What a NULL's place holds is no value, but is compared and hashed where columns are taken as
+ * words or bytes: it becomes the zero that our builders write. */
+static void clear_nulls(const struct batch_desc *desc, uint32_t rows, uint8_t *to)
+{
+    size_t width = type_width((uint8_t)desc->kind);
+    const uint64_t *validity = (const uint64_t *)(to + desc->validity_at);
+    ASSERT(width > 0 && desc->has_nulls == 1);
+    for (uint32_t first = 0; first < rows; first += 64) {
+        uint32_t end = rows - first < 64 ? rows : first + 64;
+        for (uint32_t i = first; validity[first / 64] != UINT64_MAX && i < end; i++) {
+            if ((validity[first / 64] >> (i % 64) & 1) == 0) {
+                memset(to + desc->values_at + i * width, 0, width);
+            }
+        }
+    }
+}
+
 /* Nothing is read from data twice: what was checked is what is used. */
 err_t batch_open_copy(const void *data, size_t size, const uint8_t *kinds, size_t kinds_len,
                       const bool *reads, void *to, struct batch_col *cols_out, size_t cols_cap,
@@ -395,7 +412,15 @@ err_t batch_open_copy(const void *data, size_t size, const uint8_t *kinds, size_
     TRY(check_frame(to, size, cols_cap, kinds, kinds_len));
     copy_columns(data, reads, to);
     batch_view(to, size, cols_out, cols_cap, out);
-    return check_content(to, reads, cols_out, out);
+    TRY(check_content(to, reads, cols_out, out));
+    const struct batch_desc *desc = (const struct batch_desc *)(h + 1);
+    for (uint32_t c = 0; c < h->cols; c++) {
+        bool read = reads == NULL || reads[c];
+        if (read && desc[c].has_nulls && type_width((uint8_t)desc[c].kind) > 0) {
+            clear_nulls(&desc[c], h->rows, to);
+        }
+    }
+    return ERR_OK;
 }
 
 /* ---- access ---------------------------------------------------------------------------------- */

@@ -895,8 +895,45 @@ static void test_split(void)
     batch_split_free(split);
 }
 
+/* What stands in a NULL's place does not come in: else two NULLs would be two values. */
+static void test_under_null(void)
+{
+    static const uint8_t kinds[] = {TYPE_INT8, TYPE_INT2, TYPE_BOOL};
+    enum { ROWS = 130 };
+    struct batch_builder *b = batch_builder_new(kinds, 3);
+    for (int64_t i = 0; i < ROWS; i++) {
+        for (size_t c = 0; c < 3; c++) {
+            struct datum d = {.null = i % 3 == (int64_t)c};
+            d.i = d.null || kinds[c] == TYPE_BOOL ? 0 : i;
+            batch_builder_datum(b, c, &d);
+        }
+        batch_builder_end_row(b, 1, 1);
+    }
+    size_t len;
+    uint8_t *bytes = batch_builder_finish_new(b, &len);
+    struct batch_col cols[3];
+    struct batch view;
+    CU_ASSERT_FATAL(batch_open(bytes, len, kinds, 3, cols, 3, &view) == ERR_OK);
+    uint8_t *copy = aligned_alloc(64, (len + 63) / 64 * 64);
+    memcpy(copy, bytes, len);
+    for (uint32_t row = 0; row < ROWS; row++) {
+        size_t c = row % 3;
+        size_t width = type_width(kinds[c]);
+        size_t at = (size_t)((const uint8_t *)cols[c].values - bytes) + row * width;
+        memset(copy + at, 1, width);
+    }
+    uint8_t *to = aligned_alloc(64, (len + 63) / 64 * 64);
+    CU_ASSERT(batch_open_copy(copy, len, kinds, 3, NULL, to, cols, 3, &view) == ERR_OK);
+    CU_ASSERT(memcmp(to, bytes, len) == 0);
+    free(to);
+    free(copy);
+    free(bytes);
+    batch_builder_free(b);
+}
+
 static const struct test_case cases[] = {
     {"batch_split", test_split},
+    {"batch_under_null", test_under_null},
     {"batch_round_trip", test_round_trip},   {"batch_hostile", test_hostile},
     {"batch_bad_values", test_bad_values},   {"batch_encode", test_encode},
     {"batch_canonical", test_canonical},     {"batch_no_columns", test_no_columns},
