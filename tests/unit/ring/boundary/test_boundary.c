@@ -8,6 +8,7 @@
 
 #include "core/base/hash.h"
 #include "core/base/log.h"
+#include "ring/boundary/server_internal.h"
 
 #include <stdio.h>
 
@@ -45,6 +46,7 @@ struct world {
     size_t copies; /* readers of each source at each worker, who begin together; 0: one */
     size_t chop; /* bytes; 0: no proxy */
     size_t cuts_max; /* then no more, so that every reader gets to the end */
+    uint64_t end_us; /* a session ends at some moment so often; 0: none does */
     size_t credit;
     size_t arena;
     struct tls_context *tls_server;
@@ -142,6 +144,24 @@ static void calm_down(struct io_timer *timer)
     io_timer_start(w->net, timer, io_now_us(w->net) + 1000);
 }
 
+/* Shared memory has no bytes in between that could be cut: all of a session is, at any moment. */
+static void end_sessions(struct io_timer *timer)
+{
+    struct world *w = CONTAINER_OF(timer, struct world, calm);
+    for (uint32_t p = 0; p < w->processes; p++) {
+        struct boundary_server *server = w->servers[p];
+        for (size_t i = 0; i < server->sessions_len; i++) {
+            if (carrier_started(server->sessions[i]) &&
+                w->cuts < w->cuts_max * w->processes) {
+                w->cuts++;
+                carrier_end_session(server->sessions[i], err_new(ERR_UNAVAILABLE, "cut"));
+            }
+        }
+    }
+    io_timer_start(w->net, timer,
+                   io_now_us(w->net) + w->end_us / 2 + hash_u64(w->cuts) % w->end_us);
+}
+
 static void start_storage(struct world *w, uint32_t p)
 {
     char unix_path[128];
@@ -212,6 +232,10 @@ static void world_start(struct io_loop *loop, void *arg)
     if (w->chop > 0) {
         w->calm.fire = calm_down;
         io_timer_start(loop, &w->calm, io_now_us(loop) + 1000);
+    }
+    if (w->end_us > 0) {
+        w->calm.fire = end_sessions;
+        io_timer_start(loop, &w->calm, io_now_us(loop) + w->end_us);
     }
     for (uint32_t p = 0; p < w->processes; p++) {
         start_compute(w, p, addresses, unix_paths);
@@ -306,6 +330,16 @@ static void test_shm_small_arena_shared(void)
     struct world w = {.processes = 1, .workers = 2, .end = test_scaled(1000), .tick_us = 0,
                       .arena = 1, .record_max = 150000, .copies = 4};
     world_run_shm(&w);
+}
+
+/* Chunks are gathered, shared and in blocks as a session ends: nothing is lost or seen twice. */
+static void test_shm_cut(void)
+{
+    struct world w = {.processes = 2, .workers = 2, .end = test_scaled(3000), .tick_us = 500,
+                      .record_max = 3000, .end_us = 20000, .cuts_max = 50, .copies = 2,
+                      .credit = 100000};
+    world_run_shm(&w);
+    CU_ASSERT_TRUE(w.cuts >= 50);
 }
 
 /* A CA and two certificates, as files in the world's directory. */
@@ -406,6 +440,7 @@ static const struct test_case cases[] = {
     {"tls cut at random bytes", test_tls_cut},
     {"shm 1x1", test_shm_one},
     {"shm 2x2", test_shm_two_by_two},
+    {"shm cut at random moments", test_shm_cut},
     {"shm small arena", test_shm_small_arena},
     {"shm small arena, shared", test_shm_small_arena_shared},
 };

@@ -537,6 +537,84 @@ static void test_lost_wrongly(void)
     stage_end(&s);
 }
 
+/* ---- runs ------------------------------------------------------------------------------------ */
+
+static struct carrier_small small(uint8_t kind, uint32_t stream, uint64_t a, uint64_t b,
+                                  const void *bytes, uint32_t len)
+{
+    struct carrier_small m = {.word = kind, .stream = stream, .c = len, .len = len, .a = a,
+                              .b = b};
+    if (len > 0) {
+        memcpy(m.bytes, bytes, len);
+    }
+    return m;
+}
+
+/* As a carrier in shared memory gives what came in a row. */
+static int take_run(struct stage *s, const struct carrier_small *messages, uint32_t len)
+{
+    err_t err = boundary_client_host.run(&s->client->workers[0], only_link(s)->carrier, 0, 0,
+                                         messages, len);
+    int code = err == ERR_OK ? 0 : (int)err_code(err);
+    err_free(err);
+    return code;
+}
+
+static void test_run(void)
+{
+    struct stage s;
+    const uint64_t word = 7;
+    stage_start(&s);
+    const struct carrier_small first[] = {
+        small(BOUNDARY_READERS, CHANNEL, 0, 0, &all[1], 4),
+        small(BOUNDARY_DATA, CHANNEL, AS_OF, 11, &word, 8),
+        small(BOUNDARY_DATA, CHANNEL, 11, 12, NULL, 0),
+        small(BOUNDARY_DATA, CHANNEL, 12, 12, &word, 8), /* a part, */
+        small(BOUNDARY_DATA, CHANNEL, 12, 13, &word, 8), /* and what completes it */
+        small(BOUNDARY_READERS, CHANNEL + 1, 0, 0, all, 12),
+        small(BOUNDARY_DATA, CHANNEL, 13, 14, &word, 8),
+        small(BOUNDARY_DATA, CHANNEL, 5, 10, &word, 8), /* had already */
+    };
+    CU_ASSERT_EQUAL(take_run(&s, first, 8), 0);
+    CU_ASSERT_EQUAL(s.listeners[1].chunks, 5);
+    CU_ASSERT_EQUAL(s.listeners[1].bytes, 32);
+    CU_ASSERT_EQUAL(s.listeners[1].upper, 14);
+    CU_ASSERT_EQUAL(s.listeners[0].chunks + s.listeners[2].chunks, 0);
+    CU_ASSERT_EQUAL(metric_value(metric_counter(s.metrics,
+                                                "tailrace_boundary_received_bytes_total",
+                                                "worker=\"0\"", "")), 32);
+    s.listeners[1].gives_up = true;
+    const struct carrier_small last[] = {small(BOUNDARY_DATA, CHANNEL, 14, 15, &word, 8),
+                                         small(BOUNDARY_DATA, CHANNEL, 15, 16, &word, 8)};
+    CU_ASSERT_EQUAL(take_run(&s, last, 2), 0);
+    CU_ASSERT_EQUAL(s.listeners[1].chunks, 6);
+    CU_ASSERT_PTR_NULL(s.listeners[1].sub);
+    stage_end(&s);
+}
+
+/* Each ends the session: an error is what tells the carrier so. */
+static void test_bad_run(void)
+{
+    struct stage s;
+    const uint64_t word = 7;
+    stage_start(&s);
+    struct carrier_small m[] = {small(BOUNDARY_READERS, CHANNEL, 0, 0, &all[1], 4),
+                                small(BOUNDARY_DATA, CHANNEL, AS_OF, 11, &word, 8),
+                                small(BOUNDARY_DATA, CHANNEL, 12, 13, &word, 8)};
+    CU_ASSERT_EQUAL(take_run(&s, m, 3), ERR_PROTOCOL); /* a gap */
+    m[2] = small(BOUNDARY_DATA, CHANNEL, 11, 10, &word, 8); /* backwards */
+    CU_ASSERT_EQUAL(take_run(&s, &m[2], 1), ERR_PROTOCOL);
+    m[2] = small(BOUNDARY_DATA, CHANNEL, 11, 12, &word, 8);
+    m[2].c = 9; /* more than there is */
+    CU_ASSERT_EQUAL(take_run(&s, &m[2], 1), ERR_PROTOCOL);
+    m[2] = small(BOUNDARY_DATA, CHANNEL + 1, 11, 12, &word, 8); /* nobody's */
+    CU_ASSERT_EQUAL(take_run(&s, &m[2], 1), ERR_PROTOCOL);
+    m[2] = small(BOUNDARY_SUBSCRIBE, CHANNEL, 11, 12, &word, 8);
+    CU_ASSERT_EQUAL(take_run(&s, &m[2], 1), ERR_PROTOCOL);
+    CU_ASSERT_EQUAL(s.listeners[1].upper, 11);
+    stage_end(&s);
+}
+
 static const struct test_case cases[] = {
     {"one message for several", test_many},
     {"readers nobody knows", test_unknown},
@@ -549,5 +627,7 @@ static const struct test_case cases[] = {
     {"a lost chunk", test_lost},
     {"given up when a chunk is lost", test_lost_and_given_up},
     {"lost wrongly", test_lost_wrongly},
+    {"small messages in a row", test_run},
+    {"bad messages in a row", test_bad_run},
 };
 TEST_SUITE("ring/boundary channels", cases)
