@@ -21,7 +21,7 @@
 #include <string.h>
 
 enum { IDLE = 100 * 1000, ACTIVE = 10 * 1000, FAN = 64, SPREAD = 8, VICTIMS = 3,
-       BALLAST_MIB = 1024, BRIEF_SHARE = 100 };
+       BALLAST_MIB = 1024, HELD_MIB = 4096, BRIEF_SHARE = 100 };
 
 /* Runs one; false when it went wrong, which the report knows then. */
 static bool run(const struct options *options, struct report *report, const char *directory,
@@ -147,12 +147,13 @@ static void fan_out(const struct options *options, struct report *report, const 
     }
 }
 
-/* Others go on while a reader dies that holds as much as it can: a quarter of the pool each. */
+/* Others go on while a reader dies that holds as much as it can: a quarter of the pool each, a
+ * gibibyte. */
 static void gaps(const struct options *options, struct report *report, const char *directory)
 {
     struct load_shape shape = {.pattern = LOAD_PACED, .wait = LOAD_ADAPT, .bytes = 16 * 1024,
                                .interval_ns = 200 * 1000, .subscribers = 1, .readers = 1,
-                               .victims = VICTIMS, .arena_mib = share(options, BALLAST_MIB)};
+                               .victims = VICTIMS, .arena_mib = share(options, HELD_MIB)};
     struct load_figures *f = mem_zalloc(sizeof(*f));
     ASSERT(shape.victims < 4); /* or nothing is left for the others */
     report_group(report, "kill -9 of a reader: gaps between the others' deliveries, 200 us apart");

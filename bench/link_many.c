@@ -11,8 +11,10 @@
  *
  * Further processes, forked by the child: readers, each with as many subscriptions to ACTIVE as the
  * parent, and victims, which take the first record of HELD and then nothing, so that they hold all
- * that the server will send ahead. With victims the parent measures the gaps between deliveries: in
- * a window in which nothing happens, then in one that begins with the death of a victim, in turn.
+ * that the server will send ahead. One lane holds a quarter of its worker's arena at most, so HELD
+ * is of several workers, and the victims read it of all of them. With victims the parent measures
+ * the gaps between deliveries: in a window in which nothing happens, then in one that begins with
+ * the death of a victim, in turn.
  *
  * Memory is what /proc says of the child at the end: shared (both sides' memory is mapped there)
  * and private (cursors and the server's books). A run with one subscription is the zero to
@@ -31,9 +33,11 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-/* HELD_BYTES: a lane is full of lines as it is full of bytes, which is the most a death leaves. */
-enum { ACTIVE = 1, IDLE = 2, HELD = 3, HELD_BYTES = 4 * 1024, HELD_CREDIT = 1 << 30 };
-#define SETTLED_NS 20000000 /* nothing was sent to victims for so long: they hold all they will */
+/* HELD_BYTES: hardly more than what lies in the ring itself, so a death leaves as many blocks as it
+ * can. */
+enum { ACTIVE = 1, IDLE = 2, HELD = 3, HELD_BYTES = 20 * 1024, HELD_CREDIT = 1 << 30,
+       HELD_WORKERS = 4 };
+#define SETTLED_NS 200000000 /* nothing was sent to victims for so long: they hold all they will */
 
 /* Shared by all processes. Relaxed throughout: numbers to look at, they order nothing. */
 struct page {
@@ -77,11 +81,18 @@ static const struct load_shape *shape_of(const struct many *m)
     return m->base.load->shape;
 }
 
+/* Of storage; all on the server's one loop, ACTIVE and IDLE at the first. */
+static uint32_t workers(const struct many *m)
+{
+    return shape_of(m)->victims > 0 ? HELD_WORKERS : 1;
+}
+
 /* Subscriptions of the run. */
 static uint32_t total(const struct many *m)
 {
     const struct load_shape *shape = shape_of(m);
-    return shape->subscribers * (1 + shape->readers) + shape->idle + shape->victims;
+    return shape->subscribers * (1 + shape->readers) + shape->idle +
+           shape->victims * workers(m);
 }
 
 /* ---- the child: serves ----------------------------------------------------------------------- */
@@ -288,10 +299,10 @@ static void on_refused(void *arg, err_t err)
     link_side_end(&reader->many->base, err_wrap(err, "subscribing"));
 }
 
-static void subscribe_one(struct many *m, uint64_t source, uint32_t dataflow)
+static void subscribe_one(struct many *m, uint64_t source, uint32_t worker, uint32_t dataflow)
 {
     struct many_reader *reader = MEM_NEW(struct many_reader);
-    struct boundary_request request = {.dataflow = dataflow, .source = source};
+    struct boundary_request request = {.dataflow = dataflow, .source = source, .worker = worker};
     reader->many = m;
     boundary_subscribe(m->client, 0, &request, &m->handler, reader);
 }
@@ -299,16 +310,18 @@ static void subscribe_one(struct many *m, uint64_t source, uint32_t dataflow)
 static void subscribe_all(struct many *m)
 {
     const struct load_shape *shape = shape_of(m);
+    for (uint32_t i = 0; m->role == IS_VICTIM && i < workers(m); i++) {
+        subscribe_one(m, HELD, i, i + 1);
+    }
     if (m->role == IS_VICTIM) {
-        subscribe_one(m, HELD, 1);
         return;
     }
     /* The idle ones first: they are there before anything flows. */
     for (uint32_t i = 0; m->role == MEASURES && i < shape->idle; i++) {
-        subscribe_one(m, IDLE, i + 1);
+        subscribe_one(m, IDLE, 0, i + 1);
     }
     for (uint32_t i = 0; i < shape->subscribers; i++) {
-        subscribe_one(m, ACTIVE, shape->idle + i + 1);
+        subscribe_one(m, ACTIVE, 0, shape->idle + i + 1);
     }
 }
 
@@ -320,10 +333,12 @@ static err_t serve(struct many *m, const struct boundary_identity *self)
     const struct load_shape *shape = shape_of(m);
     struct boundary_server_config config = {
         .address = m->base.tcp[0], .unix_path = m->tcp ? NULL : m->base.local[0], .self = *self,
-        .carrier = m->tcp ? BOUNDARY_CARRIER_TCP : BOUNDARY_CARRIER_SHM, .workers = 1,
+        .carrier = m->tcp ? BOUNDARY_CARRIER_TCP : BOUNDARY_CARRIER_SHM, .workers = workers(m),
         .backend = &backend, .arena_bytes = (size_t)shape->arena_mib << 20};
     TRY(boundary_server_new(m->base.loop, &config, &m->server));
-    boundary_server_worker(m->server, 0, m->base.loop, m);
+    for (uint32_t i = 0; i < workers(m); i++) {
+        boundary_server_worker(m->server, i, m->base.loop, m);
+    }
     if (shape->pattern == LOAD_PACED) {
         m->timer.fire = produce;
         io_timer_start(m->base.loop, &m->timer, io_now_us(m->base.loop));
@@ -341,7 +356,7 @@ static err_t subscribe(struct many *m, const struct boundary_identity *self)
     boundary_client_worker(m->client, 0, m->base.loop);
     const char *addresses[] = {m->base.tcp[0]};
     const char *paths[] = {m->tcp ? NULL : m->base.local[0]};
-    boundary_client_directory(m->client, addresses, paths, 1, 1);
+    boundary_client_directory(m->client, addresses, paths, 1, workers(m));
     m->handler = (struct boundary_handler){on_data, on_reset, on_refused};
     subscribe_all(m);
     return ERR_OK;

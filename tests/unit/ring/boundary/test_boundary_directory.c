@@ -119,7 +119,7 @@ static int64_t gauge(struct metrics_registry *r, const char *name, const char *l
     return metric_value(metric_gauge(r, name, labels, ""));
 }
 
-/* sessions: bit i: with process i. Each worker serves its reader, if it has one, and nobody else. */
+/* sessions: bit i: with process i. Each worker serves its reader, if there is one, nobody else. */
 static void expect(struct town *t, uint32_t sessions)
 {
     int64_t readers = 0;
