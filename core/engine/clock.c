@@ -101,23 +101,28 @@ static struct engine_clock *some_clock(const struct dataflow *dataflow)
 
 /* ---- rest ------------------------------------------------------------------------------------ */
 
+static bool source_follows(const struct source *source)
+{
+    bool follows = source->parts_len == source->parts_expected;
+    for (size_t p = 0; follows && p < source->parts_len; p++) {
+        follows = source->parts[p].clock != NULL;
+    }
+    return follows;
+}
+
 /* All parts of all sources have a clock, here and behind what is imported. */
 static bool follows_clocks(const struct dataflow *dataflow)
 {
+    for (uint32_t i = 0; i < dataflow->sources_len; i++) {
+        if (!source_follows(dataflow->ops[dataflow->sources[i]].state)) {
+            return false;
+        }
+    }
     for (uint32_t i = 0; i < dataflow->plan->nodes_len; i++) {
         const struct op *op = &dataflow->ops[i];
         if (op->origin == OP_IMPORT &&
             !(import_is_done(op) && import_index(op)->dataflow->clocked)) {
             return false;
-        }
-        const struct source *source = op->origin == OP_SOURCE ? op->state : NULL;
-        if (source != NULL && source->parts_len < source->parts_expected) {
-            return false;
-        }
-        for (size_t p = 0; source != NULL && p < source->parts_len; p++) {
-            if (source->parts[p].clock == NULL) {
-                return false;
-            }
         }
     }
     return true;
@@ -317,6 +322,19 @@ void clock_leave(struct source *source)
     }
 }
 
+/* Its alarms are set anew with other clocks. */
+static void forget_alarms(struct engine_clock *clock)
+{
+    while (clock->alarms_len > 0) {
+        struct alarm alarm = clock->alarms[--clock->alarms_len];
+        struct dataflow *dataflow = engine_exchange_find(clock->engine, alarm.dataflow);
+        if (dataflow != NULL && dataflow->alarm == alarm.time) {
+            dataflow->alarm = FRONTIER_EMPTY;
+            dataflow_queue(dataflow);
+        }
+    }
+}
+
 /* Who followed it goes on by himself, if at all. */
 void engine_clock_free(struct engine_clock *clock)
 {
@@ -332,6 +350,7 @@ void engine_clock_free(struct engine_clock *clock)
     if (clock == NULL) {
         return;
     }
+    forget_alarms(clock);
     ASSERT(clock->engine->clocks > 0 && clock->awake == 0);
     clock->engine->clocks--;
     free(clock->followers);
