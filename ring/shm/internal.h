@@ -66,9 +66,10 @@ struct shm_pair {
     /* While it is open all that is filled is published, and what was posted comes on top of it. */
     struct carrier_window window;
     uint64_t acked;     /* of them, taken by the peer */
-    /* Lines above the tail where a dense message is being built; 0: none. What comes before it is
-     * committed waits in the backlog. */
-    uint32_t reserved;
+    /* Lines above the tail where a dense message is being built; 0: none. Above 32 bits, how many
+     * of them are skipped. What comes before it is committed waits in the backlog. */
+    uint64_t reserved;
+    uint64_t dense_end; /* bytes may be in one piece up to here without asking for more room */
     /* Places of lines below this one may hold bytes that no word guards: one is cleared before the
      * reader can come to it. */
     uint64_t clear_until;

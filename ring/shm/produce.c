@@ -367,10 +367,10 @@ static inline void put_block(struct shm_end *end, struct shm_pair *pair,
 
 /* Lines from the tail on will hold bytes. Places are cleared for longer than they must be, so that
  * this is a store less nearly always. */
-static inline void note_reserved(struct shm_pair *pair, uint32_t lines)
+static inline void note_reserved(struct shm_pair *pair, uint64_t lines, uint64_t skip)
 {
     uint64_t until = pair->tail + lines + pair->mask + 1;
-    pair->reserved = lines;
+    pair->reserved = lines | skip << 32;
     if (until > pair->clear_until) {
         pair->clear_until = until + pair->mask / 2;
     }
@@ -389,16 +389,12 @@ static inline bool reserve_dense(struct shm_end *end, struct shm_pair *pair, uin
     if (!ring_room(end, pair, 1 + skip + lines)) {
         return false;
     }
-    note_reserved(pair, 1 + skip + lines);
+    note_reserved(pair, 1 + skip + lines, skip);
+    uint64_t ring_end = (pair->tail | pair->mask) + 1;
+    uint64_t free_end = pair->acked + pair->mask;
+    pair->dense_end = ring_end < free_end ? ring_end : free_end;
     *out = (uint8_t *)&pair->ring[(pair->tail + 1 + skip) & pair->mask];
     return true;
-}
-
-/* Where the bytes of the reservation lie: behind the line at the tail, or at the ring's start. */
-static inline uint32_t reserved_skip(const struct shm_pair *pair)
-{
-    uint64_t behind = pair->mask - (pair->tail & pair->mask);
-    return pair->reserved - 1 <= behind ? 0 : (uint32_t)behind;
 }
 
 /* What was built there, len bytes, or count messages of a run of so many each. */
@@ -406,9 +402,9 @@ static inline void put_dense(struct shm_end *end, struct shm_pair *pair,
                              const struct carrier_message *m, uint32_t len, uint32_t count)
 {
     uint32_t lines = shm_dense_lines(len, count);
-    uint32_t skip = reserved_skip(pair);
+    uint32_t skip = (uint32_t)(pair->reserved >> 32);
     ASSERT(pair->backlog == NULL && pair->window.end == NULL);
-    ASSERT(1 + skip + lines <= pair->reserved);
+    ASSERT(1 + skip + lines <= (uint32_t)pair->reserved);
     pair->reserved = 0;
     struct shm_desc *d = put_head(pair, m, WHOLE, SHM_DENSE, len);
     *(carrier_pair *)d->bytes = (carrier_pair){count | (uint64_t)skip << 32, 0};
@@ -697,6 +693,16 @@ static __attribute__((noinline)) void reserve_any(struct shm_end *end, uint32_t 
     ASSERT(out->data != NULL);
 }
 
+/* A struct carrier_block, as it is written in few stores. */
+struct block_halves {
+    carrier_pair first;
+    carrier_pair second;
+} __attribute__((packed, aligned(8), may_alias));
+STATIC_ASSERT(sizeof(struct block_halves) == sizeof(struct carrier_block) &&
+              offsetof(struct carrier_block, len) == 8 &&
+              offsetof(struct carrier_block, owner) == 16 &&
+              offsetof(struct carrier_block, place) == 24, "a block is its halves");
+
 /* The ordinary case, of few stores: see carrier_post_begin. */
 void shm_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
                  struct carrier_block *out)
@@ -705,18 +711,18 @@ void shm_reserve(struct carrier *c, uint32_t local, uint32_t remote, size_t len,
     struct shm_pair *pair = &end->pairs[remote];
     ASSERT(end->attached && len > 0);
     uint64_t lines = 1 + (len + SHM_LINE - 1) / SHM_LINE;
-    uint64_t place = pair->tail & pair->mask;
+    uint64_t tail = pair->tail;
     if (len <= SHM_INLINE_MAX || len > pair->dense_max || waits(pair) ||
-        pair->window.end != NULL || place + lines > pair->mask + 1 ||
-        pair->tail + lines - pair->acked > pair->mask) {
+        pair->window.end != NULL || tail + lines > pair->dense_end) {
         reserve_any(end, remote, len, out);
         return;
     }
-    /* By twos. */
-    struct { carrier_pair pair[2]; } __attribute__((aligned(8))) *both = (void *)out;
-    both->pair[0] = (carrier_pair){(uint64_t)(uintptr_t)pair->ring[place + 1].all, len};
-    both->pair[1] = (carrier_pair){0, IN_RING};
-    note_reserved(pair, (uint32_t)lines);
+    /* By twos: data and len, owner and place. */
+    uintptr_t data = (uintptr_t)pair->ring[(tail & pair->mask) + 1].all;
+    struct block_halves *halves = (struct block_halves *)out;
+    halves->first = (carrier_pair){data, len};
+    halves->second = (carrier_pair){0, IN_RING};
+    note_reserved(pair, lines, 0);
 }
 
 static inline void send_small(struct shm_end *end, struct shm_pair *pair,

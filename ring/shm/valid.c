@@ -77,7 +77,7 @@ bool shm_pair_valid(const struct shm_end *end, const struct shm_pair *pair)
     uint64_t lines = pair->mask + 1;
     uint64_t posted = shm_posted_lines(pair);
     bool own = pair->acked <= pair->published + posted && pair->published <= pair->tail &&
-               pair->tail + posted + pair->reserved - pair->acked < lines &&
+               pair->tail + posted + (uint32_t)pair->reserved - pair->acked < lines &&
                (pair->window.end == NULL || pair->published == pair->tail) &&
                pair->held_end - pair->held_first <= lines &&
                (pair->backlog == NULL) == (pair->backlog_last == NULL);
