@@ -26,6 +26,7 @@ struct town {
     struct storage storages[PROCESSES];
     struct metrics_registry *metrics; /* the client's */
     struct boundary_client *client;
+    struct sim_process *compute;
     struct log_reader readers[ALL]; /* by storage worker; sub is NULL: none */
 };
 
@@ -81,7 +82,7 @@ static void town_start(struct town *t)
         sim_process_start(t->sim, hosts[i], "storage", storage_start, storage_destroy,
                           &t->storages[i]);
     }
-    sim_process_start(t->sim, "c", "compute", compute_start, compute_destroy, t);
+    t->compute = sim_process_start(t->sim, "c", "compute", compute_start, compute_destroy, t);
     sim_run_until(t->sim, SECOND / 10);
 }
 
@@ -164,7 +165,30 @@ static void test_only_consumed(void)
     town_end(&t);
 }
 
+/* Without a word: everything it had is gone as soon as its silence is noticed. */
+static void test_killed(void)
+{
+    struct town t;
+    town_start(&t);
+    for (uint32_t i = 0; i < ALL; i++) {
+        subscribe(&t, i);
+    }
+    expect(&t, (1 << PROCESSES) - 1);
+    sim_process_kill(t.sim, t.compute);
+    sim_run_until(t.sim, sim_now_us(t.sim) + 15 * SECOND);
+    for (uint32_t i = 0; i < ALL; i++) {
+        struct storage *s = &t.storages[i / WORKERS];
+        char labels[32];
+        snprintf(labels, sizeof(labels), "worker=\"%u\"", i);
+        CU_ASSERT_EQUAL(gauge(s->metrics, "tailrace_boundary_sessions", ""), 0);
+        CU_ASSERT_EQUAL(gauge(s->metrics, "tailrace_boundary_subscriptions", labels), 0);
+        CU_ASSERT_EQUAL(s->logs[i % WORKERS].cursors, 0);
+    }
+    town_end(&t);
+}
+
 static const struct test_case cases[] = {
     {"connects and subscribes to what is consumed", test_only_consumed},
+    {"a client that is killed leaves nothing", test_killed},
 };
 TEST_SUITE("ring/boundary directory", cases)
