@@ -159,7 +159,7 @@ struct ctl_export {
 
 /* Known here from creation until its last export is dropped, whatever replicas do. */
 struct ctl_dataflow {
-    struct ctl_dataflow *next; /* of the cluster, in order of creation */
+    struct ctl_dataflow *prev, *next; /* of the cluster, in order of creation */
     struct ctl_cluster *cluster;
     uint64_t id;
     struct plan *plan;

@@ -73,10 +73,11 @@ static void readers_add(struct ctl_dataflow *dataflow)
     }
 }
 
+/* From the end: those of single queries, which come and go, are there. */
 static void reader_remove(struct u64map *map, uint64_t id, const struct ctl_dataflow *dataflow)
 {
     struct ctl_readers *readers = u64map_get(map, id);
-    for (size_t i = 0; readers != NULL && i < readers->flows_len; i++) {
+    for (size_t i = readers != NULL ? readers->flows_len : 0; i-- > 0;) {
         if (readers->flows[i] == dataflow) {
             readers->flows[i] = readers->flows[--readers->flows_len];
             break;
@@ -479,30 +480,20 @@ void dataflow_free(struct ctl_dataflow *dataflow)
 
 static void cluster_append(struct ctl_cluster *cluster, struct ctl_dataflow *dataflow)
 {
-    ASSERT(dataflow->next == NULL);
+    ASSERT(dataflow->next == NULL && dataflow->prev == NULL);
     ASSERT((cluster->first == NULL) == (cluster->last == NULL));
-    if (cluster->last != NULL) {
-        cluster->last->next = dataflow;
-    } else {
-        cluster->first = dataflow;
-    }
+    dataflow->prev = cluster->last;
+    *(cluster->last != NULL ? &cluster->last->next : &cluster->first) = dataflow;
     cluster->last = dataflow;
 }
 
 static void cluster_remove(struct ctl_cluster *cluster, struct ctl_dataflow *dataflow)
 {
-    struct ctl_dataflow **at = &cluster->first;
-    struct ctl_dataflow *before = NULL;
-    while (*at != dataflow) {
-        ASSERT(*at != NULL);
-        before = *at;
-        at = &(*at)->next;
-    }
-    *at = dataflow->next;
-    if (cluster->last == dataflow) {
-        cluster->last = before;
-        ASSERT((cluster->first == NULL) == (before == NULL));
-    }
+    ASSERT(dataflow->prev != NULL || cluster->first == dataflow);
+    ASSERT(dataflow->next != NULL || cluster->last == dataflow);
+    *(dataflow->prev != NULL ? &dataflow->prev->next : &cluster->first) = dataflow->next;
+    *(dataflow->next != NULL ? &dataflow->next->prev : &cluster->last) = dataflow->prev;
+    dataflow->prev = dataflow->next = NULL;
 }
 
 /* Checked first, so that a refusal leaves nothing behind. */
