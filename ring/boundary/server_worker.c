@@ -515,7 +515,8 @@ static bool server_poll(struct io_poller *poller)
 {
     struct server_worker *w = CONTAINER_OF(poller, struct server_worker, poller);
     let_go(w);
-    if (w->run.first == NULL) {
+    /* Who was queued may have gone since a poll that left something to be sent to others. */
+    if (w->run.first == NULL && w->casts == NULL) {
         return false;
     }
     int left = POLL_WORK;
