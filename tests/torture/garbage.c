@@ -138,10 +138,17 @@ static uint64_t garbage_word(struct garbage *g)
 static void strike_next(struct garbage *g, const struct shm_pair *pair)
 {
     struct shm_desc *d = (struct shm_desc *)&pair->ring[pair->tail & pair->mask];
-    uint32_t word = shm_word((uint8_t)rnd(g), rnd(g) % 16, rnd(g) % 16,
+    bool dense = rnd(g) % 3 == 0; /* and a length, a count or a skip that may be one */
+    uint32_t word = shm_word((uint8_t)rnd(g), dense ? FRAME_FLAGS : rnd(g) % 16,
+                             dense ? SHM_DENSE : rnd(g) % 16,
                              shm_lap(pair->tail, pair->shift));
     d->len = (uint32_t)garbage_word(g);
     d->block.offset = rnd(g) % 2 == 0 ? rnd(g) % 1024 * SHM_UNIT : rnd(g);
+    if (dense) {
+        d->dense.count = (uint32_t)rnd(g) % 40;
+        d->dense.skip = rnd(g) % 2 == 0 ? 0 : (uint32_t)(pair->mask - (pair->tail & pair->mask));
+        d->dense.zero = rnd(g) % 4 == 0 ? 1 : 0;
+    }
     /* Relaxed: the point is disorder. */
     atomic_store_explicit(&d->word, word, memory_order_relaxed);
 }
@@ -158,7 +165,7 @@ static void strike(struct garbage *g)
     uint64_t n = rnd(g) % 4 == 0 ? 2000 : 1 + rnd(g) % 3;
     uint64_t where = rnd(g) % 4;
     const struct shm_pair *pair = &shm->ends[0].pairs[0];
-    if (where == 1 && rnd(g) % 2 == 0) {
+    if (where == 1) {
         strike_next(g, pair);
     }
     for (uint64_t i = 0; i < n; i++) {
