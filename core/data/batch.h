@@ -109,6 +109,8 @@ void batch_builder_reset(struct batch_builder *b);
 uint32_t batch_builder_rows(const struct batch_builder *b);
 /* Bytes batch_builder_finish will need: exact. */
 size_t batch_builder_size(const struct batch_builder *b);
+/* Those of values of variable length alone: cheap enough to ask after each row. */
+size_t batch_builder_bytes(const struct batch_builder *b);
 /* Appends a value to column c of the row under construction; every column once, then end_row. */
 void batch_builder_datum(struct batch_builder *b, size_t c, const struct datum *d);
 void batch_builder_end_row(struct batch_builder *b, uint64_t time, int64_t diff);

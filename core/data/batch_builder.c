@@ -577,6 +577,15 @@ static struct batch_desc desc_of(const struct build_col *c)
 }
 
 /* Walks the columns, not the rows. */
+size_t batch_builder_bytes(const struct batch_builder *b)
+{
+    size_t len = 0;
+    for (uint32_t c = 0; c < b->cols; c++) {
+        len += b->col[c].bytes_len;
+    }
+    return len;
+}
+
 size_t batch_builder_size(const struct batch_builder *b)
 {
     struct batch_layout layout = {

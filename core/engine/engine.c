@@ -350,6 +350,9 @@ static void set_up(struct dataflow *dataflow, uint32_t index, const struct schem
     op->pending = FRONTIER_EMPTY;
     op->cols = schema->cols;
     op->kinds = kinds_of(schema);
+    for (uint32_t c = 0; c < op->cols; c++) {
+        op->texts = op->texts || type_is_variable(op->kinds[c]);
+    }
     op->account.parent = &dataflow->account;
     op->ports_len = inputs_len;
     op->ports = mem_zalloc(inputs_len * sizeof(*op->ports));

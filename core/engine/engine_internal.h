@@ -94,6 +94,7 @@ struct op {
     uint64_t frontier;              /* of the output */
     uint8_t *kinds;                 /* of the output */
     uint32_t cols;
+    bool texts;                     /* some column is of variable length */
     struct batch_builder *ok, *err; /* output under construction */
     uint32_t rows_sized;            /* rows of ok when its bytes were last looked at */
     uint64_t early_rows;            /* at least so many in the ports lie at the frontier */

@@ -101,14 +101,17 @@ void op_flush(struct op *op)
     }
 }
 
-/* The size in bytes is looked at once in 128 rows only: it walks the columns. Rows may have come
- * singly or many at once. */
+/* The size in bytes is looked at once in 128 rows, as it walks the columns; but texts after each
+ * row, since a single one may be long. Rows may have come singly or many at once. */
 void op_row_done(struct op *op)
 {
     uint32_t rows = op->ok != NULL ? batch_builder_rows(op->ok) : 0;
     uint32_t errs = op->err != NULL ? batch_builder_rows(op->err) : 0;
     bool large = rows >= OUT_ROWS || errs >= OUT_ROWS;
     ASSERT(rows >= op->rows_sized);
+    if (!large && op->texts) {
+        large = op->ok != NULL && batch_builder_bytes(op->ok) >= OUT_BYTES;
+    }
     if (!large && rows - op->rows_sized >= 128) {
         op->rows_sized = rows;
         large = batch_builder_size(op->ok) >= OUT_BYTES;

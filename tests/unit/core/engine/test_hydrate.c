@@ -378,7 +378,49 @@ static void test_restart_amid(void)
     }
 }
 
+/* ---- long rows ------------------------------------------------------------------------------- */
+
+enum { LONG = 300 * 1024, LONG_ROWS = 60 };
+
+static void batches_of_import(void *arg, const struct engine_operator_stats *stats)
+{
+    uint64_t *batches = arg;
+    *batches += strcmp(stats->op, "index import") == 0 ? stats->batches : 0;
+}
+
+/* An operator puts out what has become long, however few rows it is. */
+static void test_long_rows(void)
+{
+    struct hydration h = {.what = OF_SOURCE, .kinds = texts, .keys = 1};
+    struct replica *r = replica_of(&h, 1, 1);
+    replica_register(r, OF_READER, texts, 2);
+    CU_ASSERT_FATAL(replica_create(r, make, &h, part_at_last, 1) == ERR_OK);
+    char *text = mem_alloc(LONG);
+    memset(text, 'x', LONG);
+    struct batch_builder *b = batch_builder_new(texts, 2);
+    for (int64_t i = 0; i < LONG_ROWS; i++) {
+        struct datum row[2] = {{.i = i}, {.s = text, .len = LONG}};
+        batch_builder_datum(b, 0, &row[0]);
+        batch_builder_datum(b, 1, &row[1]);
+        batch_builder_end_row(b, 1, 1);
+    }
+    struct view view = view_of(b, 2);
+    engine_input(r->worker[0].engine, DATAFLOW, 0, 0, 0, 2, &view.batch, NULL);
+    replica_settle(r);
+    CU_ASSERT_FATAL(replica_create(r, make_reader, &h, NULL, 0) == ERR_OK);
+    replica_settle(r);
+    uint64_t batches = 0;
+    engine_stats(r->worker[0].engine, batches_of_import, &batches);
+    CU_ASSERT(batches >= LONG_ROWS / 4); /* at most 1 MiB and a row each */
+    CU_ASSERT_EQUAL(replica_frontier(r, OF_READER), 2);
+    view_free(&view);
+    batch_builder_free(b);
+    free(text);
+    replica_free(r);
+}
+
 static const struct test_case cases[] = {
+    {"long_rows", test_long_rows},
     {"restart_amid", test_restart_amid},
     {"restart", test_restart},
     {"memory", test_memory},
