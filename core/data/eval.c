@@ -2,7 +2,10 @@
  * Evaluation of compiled expressions, a chunk of up to VEC_ROWS rows at a time.
  *
  * A compiled expression is a tree: shared nodes of the program are copied, so that each node is
- * evaluated in one place, for one selection. expr_validate bounds the size of the tree. Each node
+ * evaluated in one place, for one selection. expr_validate bounds the size of the tree. Calls that
+ * are dear and stand in several places become one node again (cnode_share), which remembers its
+ * values for the chunk, row by row: a place that asks for a row first has it computed, the others
+ * find it, and a row nobody asks for is never computed. Each other node
  * takes memory for its result from a pool when it is evaluated and its parent gives it back, so
  * that the memory in use follows the depth of the tree and stays hot in the cache.
  *
@@ -16,6 +19,7 @@
  *
  * One evaluator belongs to one compiled program and one thread.
  */
+#include "core/base/hash.h"
 #include "core/data/vec.h"
 
 #include <stdarg.h>
@@ -43,6 +47,19 @@ struct cnode {
     uint64_t literal_value[3];
     struct slice literal_slice;
     char *literal_bytes;
+    uint64_t hash;          /* of the subtree: equal ones have equal hashes */
+    bool is_volatile;       /* a call in the subtree gives something else each time */
+    uint32_t more_uses;     /* places beyond the first; each frees it */
+    struct memo *memo;      /* of a call in several places */
+};
+
+/* What a call in several places has given so far in this chunk; its values are in mem. */
+struct memo {
+    struct vec_mem *mem;    /* NULL: nobody has asked yet */
+    struct memo *next;      /* of those with memory */
+    bool nulls;             /* mem->nulls says something, of all rows that are done */
+    bool all;               /* every row of the chunk is done */
+    uint8_t done[VEC_ROWS];
 };
 
 /* ---- scratch memory -------------------------------------------------------------------------- */
@@ -140,6 +157,7 @@ void eval_reset(struct eval *ev)
 /* Results must have been released before: nodes hold memory of the pool. */
 void eval_free(struct eval *ev)
 {
+    ASSERT(ev->memos == NULL);
     while (ev->vec_pool != NULL) {
         struct vec_mem *next = ev->vec_pool->next;
         free(ev->vec_pool);
@@ -297,6 +315,20 @@ static void compile_literal(struct cnode *node, const struct datum *d)
     }
 }
 
+/* From what cnode_same compares. */
+static uint64_t hash_node(const struct cnode *node)
+{
+    uint64_t hash = hash_combine(node->kind, node->out_kind);
+    hash = hash_combine(hash, node->column);
+    hash = hash_combine(hash, node->func != NULL ? node->func->id : 0);
+    hash = hash_combine(hash, hash_bytes(node->literal_value, sizeof(node->literal_value)));
+    hash = hash_combine(hash, hash_bytes(node->literal_slice.s, node->literal_slice.len));
+    for (uint32_t i = 0; i < node->args_len; i++) {
+        hash = hash_combine(hash, node->args[i]->hash);
+    }
+    return hash;
+}
+
 /* Recursion follows the depth, which expr_validate bounds. */
 static struct cnode *compile(const struct expr *e, uint32_t at)
 {
@@ -324,7 +356,12 @@ static struct cnode *compile(const struct expr *e, uint32_t at)
         node->func = func_by_id(n->func);
         node->kernel = func_kernel(n->func);
         ASSERT(node->func != NULL && node->kernel != NULL);
+        node->is_volatile = (node->func->flags & FUNC_VOLATILE) != 0;
     }
+    for (uint32_t i = 0; i < n->args_len; i++) {
+        node->is_volatile |= node->args[i]->is_volatile;
+    }
+    node->hash = hash_node(node);
     return node;
 }
 
@@ -341,10 +378,16 @@ void cnode_free(struct cnode *node)
         return;
     }
     ASSERT(node->mem == NULL);
+    if (node->more_uses > 0) {
+        node->more_uses--;
+        return;
+    }
+    ASSERT(node->memo == NULL || node->memo->mem == NULL);
     for (uint32_t i = 0; i < node->args_len; i++) {
         cnode_free(node->args[i]);
     }
     kernel_state_free(node->state);
+    free(node->memo);
     free(node->args);
     free(node->arg_vecs);
     free(node->arg_kinds);
@@ -366,6 +409,111 @@ void cnode_columns(const struct cnode *node, bool *used)
 uint8_t cnode_kind(const struct cnode *node)
 {
     return node->out_kind;
+}
+
+/* ---- sharing --------------------------------------------------------------------------------- */
+
+/* A shared call keeps a struct vec_mem through the chunk: beyond so many, calls are copied. */
+enum { SHARED_MAX = 64 };
+
+/* Candidates so far: open addressing, never full. */
+struct share_table {
+    struct cnode **slots;
+    size_t mask;
+    uint32_t shared;
+};
+
+/* Literals by their bytes: 1.0 and 1.00 give different texts. */
+static bool same_literal(const struct cnode *a, const struct cnode *b)
+{
+    size_t len = a->literal_slice.len;
+    return (a->literal.nulls != NULL) == (b->literal.nulls != NULL) &&
+           memcmp(a->literal_value, b->literal_value, sizeof(a->literal_value)) == 0 &&
+           len == b->literal_slice.len &&
+           (len == 0 || memcmp(a->literal_slice.s, b->literal_slice.s, len) == 0);
+}
+
+static bool cnode_same(const struct cnode *a, const struct cnode *b)
+{
+    if (a == b) {
+        return true;
+    }
+    if (a->hash != b->hash || a->kind != b->kind || a->out_kind != b->out_kind ||
+        a->column != b->column || a->func != b->func || a->args_len != b->args_len ||
+        (a->kind == EXPR_LITERAL && !same_literal(a, b))) {
+        return false;
+    }
+    for (uint32_t i = 0; i < a->args_len; i++) {
+        if (!cnode_same(a->args[i], b->args[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* To compute a sum of words again is as cheap as to look for it: it has to do with texts, say. */
+static bool is_dear(const struct cnode *node)
+{
+    bool dear = type_is_variable(node->out_kind) || node->out_kind == TYPE_NUMERIC;
+    for (uint32_t i = 0; i < node->args_len; i++) {
+        dear |= type_is_variable(node->arg_kinds[i]) || node->arg_kinds[i] == TYPE_NUMERIC;
+    }
+    return node->kind == EXPR_CALL && !node->is_volatile && dear;
+}
+
+/* What is below a call that is there already goes with it: its places do not count. */
+static void share(struct share_table *table, struct cnode **place)
+{
+    struct cnode *node = *place;
+    if (is_dear(node)) {
+        size_t at = node->hash & table->mask;
+        while (table->slots[at] != NULL && !cnode_same(table->slots[at], node)) {
+            at = (at + 1) & table->mask;
+        }
+        struct cnode *found = table->slots[at];
+        if (found == NULL) {
+            table->slots[at] = node;
+        } else if (found->memo != NULL || table->shared < SHARED_MAX) {
+            ASSERT(found != node);
+            if (found->memo == NULL) {
+                found->memo = MEM_NEW(struct memo);
+                table->shared++;
+            }
+            found->more_uses++;
+            cnode_free(node);
+            *place = found;
+            return;
+        }
+    }
+    for (uint32_t i = 0; i < node->args_len; i++) {
+        share(table, &node->args[i]);
+    }
+}
+
+static size_t count_nodes(const struct cnode *node)
+{
+    size_t n = 1;
+    for (uint32_t i = 0; i < node->args_len; i++) {
+        n += count_nodes(node->args[i]);
+    }
+    return n;
+}
+
+void cnode_share(struct cnode **const *roots, size_t roots_len)
+{
+    size_t nodes = 0, slots = 16;
+    for (size_t i = 0; i < roots_len; i++) {
+        nodes += count_nodes(*roots[i]);
+    }
+    while (slots < 2 * nodes) {
+        slots *= 2;
+    }
+    struct share_table table = {.slots = mem_zalloc(slots * sizeof(table.slots[0])),
+                                .mask = slots - 1};
+    for (size_t i = 0; i < roots_len; i++) {
+        share(&table, roots[i]);
+    }
+    free(table.slots);
 }
 
 /* ---- evaluating ------------------------------------------------------------------------------ */
@@ -648,12 +796,96 @@ static void eval_coalesce(struct eval *ev, struct cnode *node, const uint32_t *s
         .values = node->mem->values, .nulls = node->mem->nulls, .mask = UINT32_MAX};
 }
 
+/* Keeps the result of the first evaluation in a chunk as the memo's. */
+static void memo_begin(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
+                       const struct vec *v)
+{
+    struct memo *memo = node->memo;
+    ASSERT(memo->mem == NULL && node->mem != NULL && v->values == node->mem->values);
+    memo->mem = node->mem;
+    memo->nulls = v->nulls != NULL;
+    memo->all = sel == NULL;
+    memo->next = ev->memos;
+    ev->memos = memo;
+    node->mem = NULL;
+    if (sel != NULL) {
+        memset(memo->done, 0, sizeof(memo->done));
+        for (uint32_t j = 0; j < n; j++) {
+            memo->done[sel[j]] = 1;
+        }
+    }
+}
+
+/* Values of more rows, computed now, beside those that are there. */
+static void memo_add(struct memo *memo, const struct vec *v, uint8_t kind, const uint32_t *rows,
+                     uint32_t len)
+{
+    ASSERT(memo->mem != NULL && !memo->all);
+    if (v->nulls != NULL && !memo->nulls) {
+        memset(memo->mem->nulls, 0, VEC_ROWS);
+        memo->nulls = true;
+    }
+    copy_rows(memo->mem, v, kind, rows, len);
+    for (uint32_t j = 0; j < len; j++) {
+        memo->done[rows[j]] = 1;
+    }
+}
+
+/*
+ * A call in several places. A row that failed when it was computed is NULL here and marked as
+ * failed, as it would be if it failed again.
+ */
+static void eval_shared(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
+                        struct vec *out)
+{
+    struct memo *memo = node->memo;
+    if (memo->mem == NULL) {
+        eval_call(ev, node, sel, n, out);
+        memo_begin(ev, node, sel, n, out);
+    } else if (!memo->all) {
+        struct sel_mem *rest = eval_take_sel(ev);
+        uint32_t len = 0;
+        for (uint32_t j = 0; j < n; j++) {
+            uint32_t i = sel != NULL ? sel[j] : j;
+            rest->rows[len] = i;
+            len += !memo->done[i];
+        }
+        if (len > 0) {
+            struct vec v;
+            eval_call(ev, node, rest->rows, len, &v);
+            memo_add(memo, &v, node->out_kind, rest->rows, len);
+            cnode_release(ev, node);
+        }
+        eval_give_sel(ev, rest);
+    }
+    *out = (struct vec){.values = memo->mem->values,
+                        .nulls = memo->nulls ? memo->mem->nulls : NULL,
+                        .mask = UINT32_MAX};
+}
+
+/* At the end of a chunk, when nobody looks at the values any more. */
+void eval_forget_shared(struct eval *ev)
+{
+    while (ev->memos != NULL) {
+        struct memo *memo = ev->memos;
+        ASSERT(memo->mem != NULL);
+        ev->memos = memo->next;
+        memo->mem->next = ev->vec_pool;
+        ev->vec_pool = memo->mem;
+        memo->mem = NULL;
+    }
+}
+
 /* Columns and literals cost nothing: their vectors are handed on. */
 void cnode_eval(struct eval *ev, struct cnode *node, const uint32_t *sel, uint32_t n,
                 struct vec *out)
 {
     ASSERT(ev != NULL && n <= VEC_ROWS);
     ASSERT(n <= VEC_ROWS && node->mem == NULL);
+    if (node->memo != NULL) {
+        eval_shared(ev, node, sel, n, out);
+        return;
+    }
     switch (node->kind) {
     case EXPR_COLUMN:
         *out = ev->cols[node->column];

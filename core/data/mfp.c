@@ -240,6 +240,17 @@ static void schedule(struct planner *p)
     free(needed);
 }
 
+/* What predicates and maps have in common is computed once a row. */
+static void share_steps(struct mfp_prog *prog)
+{
+    struct cnode ***roots = mem_alloc(prog->steps_len * sizeof(*roots));
+    for (uint32_t s = 0; s < prog->steps_len; s++) {
+        roots[s] = &prog->steps[s].node;
+    }
+    cnode_share(roots, prog->steps_len);
+    free(roots);
+}
+
 /* reads is computed once per map: quadratic in the columns otherwise. */
 static void compile_steps(struct mfp_prog *prog, const struct mfp *mfp)
 {
@@ -265,6 +276,7 @@ static void compile_steps(struct mfp_prog *prog, const struct mfp *mfp)
     free(p.maps);
     free(p.reads);
     free(p.predicates);
+    share_steps(prog);
 }
 
 /* The mfp must have been validated against these kinds. */
@@ -587,6 +599,7 @@ static uint32_t run_chunk(struct mfp_prog *prog, const struct batch *in, uint32_
     for (uint32_t s = 0; s < prog->steps_len; s++) {
         cnode_release(&prog->ev, prog->steps[s].node);
     }
+    eval_forget_shared(&prog->ev);
     return done;
 }
 

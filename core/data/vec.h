@@ -70,6 +70,7 @@ struct bump_block {
  * cols, which the program fills per chunk.
  */
 struct eval {
+    struct memo *memos;         /* shared calls with values of this chunk */
     struct vec_mem *vec_pool;
     struct sel_mem *sel_pool;
     struct bump_block *blocks;  /* all, in order of first use */
@@ -192,6 +193,7 @@ static inline void kernel_state_free(void *state)
 /* ---- compiled expressions -------------------------------------------------------------------- */
 
 struct cnode;
+struct memo;
 
 /* The expression must have been validated. Columns at or beyond input_cols are maps. */
 struct cnode *cnode_compile(const struct expr *e);
@@ -199,6 +201,13 @@ void cnode_free(struct cnode *node);
 /* Marks the columns it reads. */
 void cnode_columns(const struct cnode *node, bool *used);
 uint8_t cnode_kind(const struct cnode *node);
+/*
+ * Dear calls that stand in these trees several times become one node each, in place. They are
+ * evaluated by one struct eval then, whose user says eval_forget_shared when it is done with a
+ * chunk's results.
+ */
+void cnode_share(struct cnode **const *roots, size_t roots_len);
+void eval_forget_shared(struct eval *ev);
 /*
  * Evaluates for the rows sel. The result is valid until cnode_release. Rows of sel that failed
  * earlier are the caller's to leave out.

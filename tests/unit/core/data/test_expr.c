@@ -653,6 +653,116 @@ static void test_guard(void)
     arena_free(&a);
 }
 
+/* s::int4, which is computed once a row however often it stands in an mfp. */
+static uint32_t add_number(struct arena *a, struct expr *e)
+{
+    uint32_t s = add_column(a, e, 0, TYPE_TEXT);
+    struct expr_node n = {.kind = EXPR_CALL, .func = cast_find(TYPE_TEXT, TYPE_INT4)->id,
+                          .args = &s, .args_len = 1, .type = type_of(TYPE_INT4)};
+    return expr_add(a, e, &n);
+}
+
+/* CASE WHEN column THEN s::int4 ELSE otherwise END */
+static void add_number_if(struct arena *a, struct expr *e, uint32_t column, const char *otherwise)
+{
+    uint32_t args[] = {add_column(a, e, column, TYPE_BOOL), add_number(a, e),
+                       add_literal(a, e, TYPE_INT4, otherwise)};
+    add_node(a, e, EXPR_CASE, TYPE_INT4, args, 3);
+}
+
+/* Row i of test_shared: s, p, q, r. */
+struct shared_row {
+    const char *s; /* NULL: a NULL */
+    int64_t number;
+    bool p, q, r;
+};
+
+static struct shared_row shared_row(struct rng *r)
+{
+    static const char *const texts[] = {"7", NULL, "bad", "0", "22", "-3"};
+    static const int64_t numbers[] = {7, 0, 0, 0, 22, -3};
+    uint64_t which = rng_below(r, 6);
+    return (struct shared_row){texts[which], numbers[which], rng_below(r, 2), rng_below(r, 2),
+                               rng_below(r, 2)};
+}
+
+/* Whether the number is asked for, a row at a time: what fails and what is left follows. */
+static void check_shared(const struct shared_row *row, const struct batch_col *ok, uint32_t *ok_at,
+                         uint32_t *failed)
+{
+    bool bad = row->s != NULL && strcmp(row->s, "bad") == 0;
+    bool known = row->s != NULL && !bad;
+    if (bad && (row->p || !row->q || row->r)) {
+        (*failed)++;
+    } else if (row->q || (known && row->number > 0)) {
+        struct datum a, b;
+        batch_datum(&ok[0], *ok_at, &a);
+        batch_datum(&ok[1], *ok_at, &b);
+        (*ok_at)++;
+        CU_ASSERT_FATAL(a.null == (row->p && !known) && b.null == (row->r && !known));
+        CU_ASSERT_FATAL(a.null || a.i == (row->p ? row->number : -100));
+        CU_ASSERT_FATAL(b.null || b.i == (row->r ? row->number : -200));
+    }
+}
+
+/*
+ * q OR s::int4 > 0 as the predicate, the number again in the branches of two maps: each place asks
+ * for other rows, some of them for the first time, and a row nobody asks for does not fail.
+ */
+static void test_shared(void)
+{
+    enum { ROWS = 5000 };
+    uint8_t kinds[] = {TYPE_TEXT, TYPE_BOOL, TYPE_BOOL, TYPE_BOOL};
+    uint8_t results[] = {TYPE_INT4, TYPE_INT4};
+    struct rng r = {67};
+    struct shared_row *rows = calloc(ROWS, sizeof(*rows));
+    struct batch_builder *b = batch_builder_new(kinds, 4);
+    for (uint32_t i = 0; i < ROWS; i++) {
+        rows[i] = shared_row(&r);
+        size_t len = rows[i].s != NULL ? strlen(rows[i].s) : 0;
+        batch_builder_datum(b, 0, &(struct datum){.s = rows[i].s, .len = (uint32_t)len,
+                                                  .null = rows[i].s == NULL});
+        batch_builder_datum(b, 1, &(struct datum){.b = rows[i].p});
+        batch_builder_datum(b, 2, &(struct datum){.b = rows[i].q});
+        batch_builder_datum(b, 3, &(struct datum){.b = rows[i].r});
+        batch_builder_end_row(b, 9, 1);
+    }
+    struct batch_col cols[4], ok_cols[2];
+    struct batch in, out;
+    void *input = view_of(b, cols, 4, &in);
+    struct arena a = {0};
+    struct expr maps[2] = {0}, predicate = {0};
+    uint32_t args[2];
+    args[0] = add_column(&a, &predicate, 2, TYPE_BOOL);
+    uint32_t number = add_number(&a, &predicate);
+    args[1] = add_call(&a, &predicate, ">", number, add_literal(&a, &predicate, TYPE_INT4, "0"));
+    add_node(&a, &predicate, EXPR_OR, TYPE_BOOL, args, 2);
+    add_number_if(&a, &maps[0], 1, "-100");
+    add_number_if(&a, &maps[1], 3, "-200");
+    uint32_t project[] = {4, 5};
+    struct mfp mfp = {.input_cols = 4, .maps = maps, .maps_len = 2, .predicates = &predicate,
+                      .predicates_len = 1, .project = project, .project_len = 2};
+    struct mfp_prog *prog = mfp_compile(&mfp, kinds, "shared");
+    struct batch_builder *ok = batch_builder_new(results, 2);
+    struct batch_builder *err = err_builder();
+    CU_ASSERT_EQUAL(mfp_run(prog, &in, 0, ok, err), ROWS);
+    void *bytes = view_of(ok, ok_cols, 2, &out);
+    uint32_t ok_at = 0, failed = 0;
+    for (uint32_t i = 0; i < ROWS; i++) {
+        check_shared(&rows[i], ok_cols, &ok_at, &failed);
+    }
+    CU_ASSERT(ok_at == out.rows && ok_at > 0);
+    CU_ASSERT(failed == batch_builder_rows(err) && failed > 0);
+    free(rows);
+    free(bytes);
+    free(input);
+    mfp_prog_free(prog);
+    batch_builder_free(ok);
+    batch_builder_free(err);
+    batch_builder_free(b);
+    arena_free(&a);
+}
+
 /*
  * repeat(s, n) with 64 long results among 3,000 rows, which are more than a chunk may take: runs
  * put out some and stop; every row comes once.
@@ -963,6 +1073,7 @@ static const struct test_case cases[] = {
     {"three_valued", test_three_valued},
     {"lazy", test_lazy},
     {"guard", test_guard},
+    {"shared", test_shared},
     {"long_texts", test_long_texts},
     {"order_of_steps", test_order_of_steps},
     {"validate", test_validate},
