@@ -277,11 +277,25 @@ static bool is_few_rows(const struct rel *rel)
     return few;
 }
 
+/* Whether maps and filters that become one with a filter on top, which may come first, can fail. */
+static bool chain_can_fail(const struct rel *rel)
+{
+    bool fails = false;
+    for (; rel->kind == REL_MAP || rel->kind == REL_FILTER || rel->kind == REL_PROJECT;
+         rel = rel->inputs[0]) {
+        for (uint32_t i = 0; i < rel->sx_len; i++) {
+            fails = fails || sx_can_fail(rel->sx[i]);
+        }
+    }
+    return fails;
+}
+
 /*
  * Every row of rel with every row of a constant: the sum over the constant's rows of rel with that
  * row's values mapped on. A join would arrange and keep all of rel; this keeps nothing. preds are
  * over left's columns and then right's, one of which is the constant. rel's errors come by all
- * arms, and go on once; so predicates that may fail stand behind the sum.
+ * arms, and go on once; so predicates stand behind the sum if they may fail, or would keep some of
+ * rel's errors from some of the arms.
  */
 static struct rel *written_out(struct phys *p, struct rel *left, struct rel *right,
                                struct sx *const *preds, uint32_t preds_len)
@@ -293,9 +307,10 @@ static struct rel *written_out(struct phys *p, struct rel *left, struct rel *rig
     struct rel *out = NULL;
     uint32_t width = few->cols_len + rel->cols_len;
     uint32_t *cols = ARENA_ARRAY(a, uint32_t, width);
-    struct sxvec safe = {0}, failing = {0};
+    struct sxvec within = {0}, behind = {0};
+    bool fails = chain_can_fail(rel);
     for (uint32_t i = 0; i < preds_len; i++) {
-        sxvec_push(a, sx_can_fail(preds[i]) ? &failing : &safe, preds[i]);
+        sxvec_push(a, fails || sx_can_fail(preds[i]) ? &behind : &within, preds[i]);
     }
     for (uint32_t c = 0; c < width; c++) {
         cols[c] = !first             ? c
@@ -308,7 +323,7 @@ static struct rel *written_out(struct phys *p, struct rel *left, struct rel *rig
             values[c] = sx_lit(a, few->types[c], few->rows[(size_t)row * few->cols_len + c]);
         }
         struct rel *one = rel_map(a, rel, values, few->cols_len);
-        one = rel_filter(a, rel_project(a, one, cols, width), safe.items, safe.len);
+        one = rel_filter(a, rel_project(a, one, cols, width), within.items, within.len);
         if (out == NULL) {
             out = one;
         } else {
@@ -317,7 +332,7 @@ static struct rel *written_out(struct phys *p, struct rel *left, struct rel *rig
         }
     }
     ASSERT(out != NULL && out->cols_len == left->cols_len + right->cols_len);
-    return rel_filter(a, out, failing.items, failing.len);
+    return rel_filter(a, out, behind.items, behind.len);
 }
 
 static bool is_flat(struct phys *p, const struct rel *rel);

@@ -1005,3 +1005,6 @@ select t.a, v || 'x' from t, string_to_table(t.b, 'e') as v (p) order by 1, 2
 select (select max(v) from jsonb_array_elements_text('["b", "a"]') v)
 select a from t, jsonb_array_elements('[1, 2]') a order by 1
 select (select count(*) from s where x::text = v) from jsonb_array_elements_text('[1, 2]') v order by 1
+select q, n from (select a, 1 / (a - 2) as q from t) z, (values (0), (5)) v (n) where n = 5 or z.a = 1
+select q, n from (select a, 1 / (a - 2) as q from t) z, (values (5), (0)) v (n) where n = 5 or z.a = 1
+select q, n from (select a, 1 / (a - 9) as q from t) z, (values (0), (5)) v (n) where n = 5 or z.a = 1 order by 1, 2
