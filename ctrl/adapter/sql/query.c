@@ -604,6 +604,7 @@ static err_t plan_into(struct az *az, const struct sql_stmt *stmt, struct sql_qu
     TRY(time_value(az, stmt->ast->up_to, stmt->ast->up_to_base, &out->has_up_to, &out->up_to));
     struct rel *rel = q.rel;
     out->limit = -1;
+    ASSERT(!q.ties);
     if (subscribe) {
         rel = az_query_rel(az, &q);
     } else {

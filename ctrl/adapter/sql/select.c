@@ -38,6 +38,26 @@ struct targets {
 /* ---- finishing ------------------------------------------------------------------------------- */
 
 /*
+ * WITH TIES: the rows a LIMIT alone would keep and the peers of the last become the relation, which
+ * only an OFFSET is left to cut: it counts from the first row, peers or not. When the two pass what
+ * a bigint counts there are no rows to cut off.
+ */
+static void keep_ties(struct az *az, struct query *q)
+{
+    if (!q->ties) {
+        return;
+    }
+    ASSERT(q->limit >= 0 && q->offset >= 0 && q->order_len > 0);
+    if (q->limit <= INT64_MAX - q->offset) {
+        int64_t limit = q->limit > 0 ? q->limit + q->offset : 0;
+        q->rel = rel_topk(az->arena, q->rel, NULL, 0, q->order, q->order_len, limit, 0);
+        q->rel->ties = limit > 0;
+    }
+    q->limit = -1;
+    q->ties = false;
+}
+
+/*
  * Targets that are columns already cost nothing, the others become a MAP. A column whose SQL type a
  * cast changed (varchar to name) is mapped too: the relation's types are what the client is told.
  */
@@ -45,6 +65,7 @@ err_t az_query_finish(struct az *az, struct query *q, const struct type *want)
 {
     ASSERT(q->cols_len <= q->targets_len || q->targets == NULL);
     if (q->targets == NULL) {
+        keep_ties(az, q);
         return ERR_OK;
     }
     uint32_t width = q->rel->cols_len;
@@ -66,6 +87,7 @@ err_t az_query_finish(struct az *az, struct query *q, const struct type *want)
     struct rel *rel = rel_map(az->arena, q->rel, maps.items, maps.len);
     q->rel = rel_project(az->arena, rel, cols, q->targets_len);
     q->targets = NULL;
+    keep_ties(az, q);
     return ERR_OK;
 }
 
@@ -73,6 +95,7 @@ err_t az_query_finish(struct az *az, struct query *q, const struct type *want)
 struct rel *az_query_rel(struct az *az, const struct query *q)
 {
     ASSERT(q->targets == NULL && q->cols_len <= q->rel->cols_len);
+    ASSERT(!q->ties);
     struct rel *rel = q->rel;
     if (q->limit >= 0 || q->offset > 0) {
         rel = rel_topk(az->arena, rel, NULL, 0, q->order, q->order_len, q->limit, q->offset);
@@ -741,15 +764,19 @@ err_t az_limit(struct az *az, const pg_node *node, const char *what, int64_t *ou
 static err_t limit_clause(struct az *az, const PgQuery__SelectStmt *s, struct query *q)
 {
     ASSERT(q->limit == -1 && q->offset == 0);
-    if (s->limit_option == PG_QUERY__LIMIT_OPTION__LIMIT_OPTION_WITH_TIES) {
-        return AZ_UNSUPPORTED(az, pg_location(s->limit_count), "WITH TIES is not supported");
-    }
-    if (s->limit_count != NULL) {
-        TRY(az_limit(az, s->limit_count, "LIMIT", &q->limit));
-    }
+    bool ties = s->limit_option == PG_QUERY__LIMIT_OPTION__LIMIT_OPTION_WITH_TIES;
     if (s->limit_offset != NULL) {
         TRY(az_limit(az, s->limit_offset, "OFFSET", &q->offset));
     }
+    if (s->limit_count != NULL) {
+        const pg_node *count = s->limit_count;
+        if (ties && count->node_case == PG_QUERY__NODE__NODE_A_CONST && count->a_const->isnull) {
+            return err_sql(ERR_INVALID, "2201W",
+                           "row count cannot be null in FETCH FIRST ... WITH TIES clause");
+        }
+        TRY(az_limit(az, count, "LIMIT", &q->limit));
+    }
+    q->ties = ties && q->limit >= 0;
     return ERR_OK;
 }
 
@@ -874,8 +901,8 @@ static err_t select_clauses(struct az *az, struct scope *scope, PgQuery__SelectS
     }
     q->cols_len = visible;
     q->names = arena_memdup(az->arena, t->names, t->names_len * sizeof(t->names[0]));
-    TRY(limit_clause(az, s, q));
-    return distinct_clause(az, s, keys, q);
+    TRY(distinct_clause(az, s, keys, q));
+    return limit_clause(az, s, q);
 }
 
 /*

@@ -580,6 +580,7 @@ struct query {
     uint32_t order_len;
     int64_t limit; /* -1: none */
     int64_t offset;
+    bool ties; /* the limit keeps the peers of its last row; false once finished */
 };
 /* want: types of the visible columns to convert to (assignment), or NULL: their own. */
 err_t az_query_finish(struct az *az, struct query *query, const struct type *want);
