@@ -374,11 +374,13 @@ static err_t aggregate_call(struct az *az, struct scope *scope, const PgQuery__F
 /*
  * Written with what can be kept up to date by adding and subtracting: the number of values, their
  * sum and the sum of their squares. $1, $2, $3 are those, as numeric; exact, so nothing cancels,
- * and the division has the digits PostgreSQL's numeric_stddev_internal gives it.
+ * and the division has the digits PostgreSQL's numeric_stddev_internal gives it. A NaN or an
+ * infinity among the values shows in the squares, and the answer is NaN, which has no scale.
  */
 #define VARIANCE(least, divisor)                                                                   \
-    "CASE WHEN $1 > " least " THEN CASE WHEN $1 * $3 > $2 * $2 THEN ($1 * $3 - $2 * $2) / "        \
-    "(" divisor ") ELSE 0 END END"
+    "CASE WHEN $1 > " least " THEN CASE WHEN $3 >= 'Infinity'::numeric THEN 'NaN'::numeric "       \
+    "WHEN $1 * $3 > $2 * $2 THEN ($1 * $3 - $2 * $2) / (" divisor ") ELSE 0 END END"
+#define DEVIATION "round(sqrt($1), coalesce(scale($1), 0))"
 
 static const struct {
     const char *name, *body;
@@ -424,6 +426,30 @@ static struct sx *other_aggregate(struct az *az, const struct sx *agg, enum agg_
 }
 
 /*
+ * arg: numeric. With DISTINCT x and -x are two values of one square, so the two signs are added up
+ * apart.
+ */
+static err_t sum_of_squares(struct az *az, const struct sx *agg, struct sx *arg, int location,
+                            struct sx **out)
+{
+    ASSERT(arg->type.kind == TYPE_NUMERIC);
+    struct type numeric = type_of(TYPE_NUMERIC);
+    struct sx *square = NULL, *sums[2];
+    if (!agg->agg.distinct) {
+        TRY(az_operator(az, "*", arg, arg, location, &square));
+        *out = other_aggregate(az, agg, AGG_SUM, numeric, square);
+        return ERR_OK;
+    }
+    static const char *const squares[2] = {"CASE WHEN $1 >= 0 THEN $1 * $1 END",
+                                           "CASE WHEN $1 < 0 THEN $1 * $1 END"};
+    for (int i = 0; i < 2; i++) {
+        TRY(az_macro(az, squares[i], &arg, 1, &square));
+        sums[i] = other_aggregate(az, agg, AGG_SUM, numeric, square);
+    }
+    return az_macro(az, "coalesce($1, 0) + coalesce($2, 0)", sums, 2, out);
+}
+
+/*
  * Floats have aggregates of their own: squares have to be summed with more digits than they have.
  * Theirs is analysed in any case, once; of exact numbers the count and the sums take its argument,
  * FILTER and place. For no rows the count is 0 and the answer NULL, whatever the sums are.
@@ -445,19 +471,14 @@ static err_t variance_call(struct az *az, struct scope *scope, const PgQuery__Fu
         *out = agg;
         return ERR_OK;
     }
-    if (agg->agg.distinct) {
-        return err_hint(AZ_UNSUPPORTED(az, call->location, "%s(DISTINCT) is not supported", name),
-                        "Use a subquery with SELECT DISTINCT.");
-    }
     struct type numeric = type_of(TYPE_NUMERIC);
     struct sx *count = other_aggregate(az, agg, AGG_COUNT, type_of(TYPE_INT8), arg);
     TRY(az_coerce(az, arg, numeric, CAST_IMPLICIT, &arg));
-    TRY(az_operator(az, "*", arg, arg, call->location, &square));
-    struct sx *args[3] = {count, other_aggregate(az, agg, AGG_SUM, numeric, arg),
-                          other_aggregate(az, agg, AGG_SUM, numeric, square)};
+    TRY(sum_of_squares(az, agg, arg, call->location, &square));
+    struct sx *args[3] = {count, other_aggregate(az, agg, AGG_SUM, numeric, arg), square};
     TRY(az_coerce(az, args[0], numeric, CAST_IMPLICIT, &args[0]));
     TRY(az_macro(az, variances[which].body, args, 3, out));
-    return variances[which].root ? az_macro(az, "round(sqrt($1), scale($1))", out, 1, out) : ERR_OK;
+    return variances[which].root ? az_macro(az, DEVIATION, out, 1, out) : ERR_OK;
 }
 
 /* ---- calls ----------------------------------------------------------------------------------- */

@@ -290,6 +290,27 @@ select t.a from t join t on true
 select * from t join s using (a)
 select * from t join u using (nosuch)
 select a from t limit -1
+select a from t limit -1 offset -1
+select a from t order by a fetch first 2 rows with ties
+select a from t order by a offset 1 rows fetch next 2 rows with ties
+select a from t order by a offset 3 rows fetch next 1 row with ties
+select a, count(*) over () from t order by a desc nulls last fetch first row with ties
+select b is null from t order by b is null fetch first 1 row with ties
+select a from t order by a fetch first 0 rows with ties
+select a from t order by a fetch first 100 rows with ties
+select a from t order by a offset 2 rows fetch first 9223372036854775807 rows with ties
+select a from t order by a fetch first -1 rows with ties
+select a from t fetch first 2 rows with ties
+select a from t order by a fetch first null rows with ties
+select a from t order by a fetch first (null::int) rows with ties
+select distinct a from t order by a fetch first 2 rows with ties
+select distinct on (a) a, c from t order by a, c fetch first 3 rows with ties
+select a, count(*) from t group by a order by count(*) desc, a is null fetch first 1 row with ties
+select count(*) from (select a from t order by a desc offset 1 rows fetch first 1 row with ties) q
+select x, (select count(*) from (select a from t where a >= x order by a fetch first 1 row with ties) q) from s
+select a from t union all select x from s order by 1 fetch first 3 rows with ties
+values (1), (2), (2), (3) order by 1 fetch first 2 rows with ties
+select x from s where x in (select a from t order by a fetch first 2 rows with ties)
 select a from t offset -1
 select a from t limit 'x'
 selec 1
@@ -554,6 +575,15 @@ select variance(c), var_pop(c), stddev(c), stddev_pop(c) from t
 select variance(k), stddev(k), var_pop(v), stddev(v) from w
 select b, variance(a), stddev(c), var_pop(a), stddev_pop(a) from t group by b order by b
 select variance(a) from t where false
+select variance(distinct a), stddev_pop(distinct a), count(*) from t
+select variance(distinct x - 2), var_pop(distinct 2 - x), stddev(distinct y) from s
+select a, var_samp(distinct c), stddev_samp(distinct -c) from t group by a
+select var_pop(distinct n) filter (where n <> 2), stddev(distinct n) from (values (1), (-1), (2), (-2), (2), (null), (0)) q (n)
+select variance(distinct a) from t where false
+select var_pop(distinct n), variance(n), stddev(n), stddev_pop(distinct n) from (values (1.5), ('NaN'::numeric), (1.50)) q (n)
+select var_pop(n), variance(n), stddev(n), stddev_pop(n) from (values ('NaN'::numeric)) q (n)
+select var_pop(n), variance(distinct n), stddev(n) from (values (1.5), ('infinity'::numeric), ('-infinity'::numeric)) q (n)
+select n, var_pop(n) over (order by n rows 1 preceding), stddev(n) over (order by n rows 1 preceding) from (values (1.5), ('NaN'::numeric), (1.50), (7)) q (n)
 select stddev(x) filter (where x > 1), var_samp(y) from s
 select variance(2) from t
 select variance(b) from t
