@@ -1067,8 +1067,7 @@ static err_t lower_global(struct lo *lo, struct rel *rel, struct rel *outer,
 }
 
 /*
- * Each outer row has a top of its own. Each outer row has a top of its own: outer's columns are
- * further partition keys.
+ * Each outer row has a top of its own: outer's columns are further partition keys.
  */
 static err_t lower_topk(struct lo *lo, struct rel *rel, struct rel *in, uint32_t o,
                         struct rel **out)

@@ -228,10 +228,9 @@ static struct rel *limit_window(struct push *p, const struct rel *rel, struct re
 }
 
 /*
- * Predicates on key columns only may go below a grouping or a top-k by those keys. Predicates on
- * key columns only may go below a grouping or a top-k by those keys: they keep or drop whole
- * groups. One without columns would drop the only group of a reduction without keys as well, but
- * the reduction would then still have to exist for an empty input, so it stays.
+ * Predicates on key columns only may go below a grouping or a top-k by those keys: they keep or
+ * drop whole groups. One without columns would drop the only group of a reduction without keys as
+ * well, but the reduction would then still have to exist for an empty input, so it stays.
  */
 static struct rel *push_grouped(struct push *p, struct rel *rel, struct sxvec preds)
 {
