@@ -65,6 +65,7 @@ int main(int argc, char **argv)
         return 2;
     }
     machine_clock_start();
+    mem_steady(); /* as the daemons */
     mem_keep(MEM_KEPT);
     err_t err = options.priority ? machine_priority() : ERR_OK;
     if (err != ERR_OK) {

@@ -7,6 +7,12 @@
 /* glibc takes no larger one: half of an arena's largest heap on 64 bits. */
 enum { MAP_AT_MOST = 32 * 1024 * 1024 };
 
+/* Each thread's cache of small pieces stays: it is of bounded length, and never merged. */
+void mem_steady(void)
+{
+    (void)mallopt(M_MXFAST, 0); /* advice, as below */
+}
+
 /*
  * Two settings belong together: allocations below the first come from the heap, whose free end is
  * given back when it is longer than the second. Setting either also ends glibc's own adjusting of

@@ -58,6 +58,14 @@ static inline char *mem_strndup(const char *s, size_t len)
  * that was given back costs a fault when it is taken again. Call once, before there are threads.
  */
 void mem_keep(size_t bytes);
+
+/*
+ * No call to malloc or free takes long because of what was freed before: without this glibc puts
+ * small freed pieces aside unmerged, among them what aligned_alloc cuts off, and some later call
+ * merges them all (10 ms after 30,000 batches). Call once in each process, before there are
+ * threads.
+ */
+void mem_steady(void);
 enum { MEM_KEPT = 64 * 1024 * 1024 }; /* by computed, and by what measures the engine */
 
 /* Zeroed object of a type. */

@@ -192,6 +192,7 @@ int daemon_main(struct daemon *d, const struct option *options, size_t options_l
 {
     ASSERT(d->ops != NULL && d->ops->start != NULL && d->ops->stop != NULL);
     ASSERT(d->ops->ready != NULL && d->ops->free != NULL);
+    mem_steady();
     d->log_level = "info";
     d->log_format = "logfmt";
     d->flags.carrier = "auto";
