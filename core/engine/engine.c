@@ -247,7 +247,8 @@ void engine_free(struct engine *engine)
     engine->stepping = false;
     reap(engine);
     engine_exchange_free(engine);
-    ASSERT(engine->clocks == 0);
+    ASSERT(engine->clocks == 0 && engine->peeks.len == 0);
+    u64map_free(&engine->peeks);
     u64map_free(&engine->indexes);
     u64map_free(&engine->exports);
     for (size_t i = 0; i < engine->answers_len; i++) {
@@ -935,16 +936,12 @@ void engine_peek(struct engine *engine, const struct engine_peek *peek)
     index_add_peek(index, peek);
 }
 
-/* Which index holds it is not known: few have pending peeks. */
+/* Nothing when it was answered. */
 void engine_peek_cancel(struct engine *engine, uint64_t peek_id)
 {
-    size_t at = 0;
-    uint64_t id;
-    void *index;
-    while (u64map_next(&engine->indexes, &at, &id, &index)) {
-        if (index_cancel_peek(index, peek_id)) {
-            return;
-        }
+    struct op *index = u64map_get(&engine->peeks, peek_id);
+    if (index != NULL) {
+        index_cancel_peek(index, peek_id);
     }
 }
 

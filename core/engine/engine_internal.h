@@ -165,6 +165,7 @@ struct engine {
     struct engine_config config;
     struct u64map slots;   /* dataflow id -> struct slot */
     struct u64map indexes; /* export id -> struct op of the index */
+    struct u64map peeks;   /* peek id -> struct op of the index that will answer it */
     struct u64map exports; /* export id -> struct op of either kind */
     struct dataflow *ready_first, *ready_last;
     struct dataflow **doomed; /* dropped, to be freed outside of a step */
@@ -482,7 +483,8 @@ void index_restart(struct op *index);
 /* Answers all pending peeks with an error. */
 void index_close(struct op *index, enum err_code code, const char *why);
 void index_add_peek(struct op *index, const struct engine_peek *peek);
-bool index_cancel_peek(struct op *index, uint64_t peek_id);
+/* One of its own. */
+void index_cancel_peek(struct op *index, uint64_t peek_id);
 
 /* Frontier of an export, towards the host. */
 void op_export_report(struct op *op, uint64_t export_id, uint64_t frontier);

@@ -254,39 +254,40 @@ void index_add_peek(struct op *op, const struct engine_peek *ask)
         return;
     }
     *VEC_PUSH(index, peeks) = peek;
+    u64map_put(&op->engine->peeks, peek->id, op);
     op_activate(op);
 }
 
-static void remove_peek(struct index_op *index, size_t at)
+/* It is the caller's. */
+static struct peek *take_peek(struct index_op *index, size_t at)
 {
     ASSERT(at < index->peeks_len);
-    peek_free(index, index->peeks[at]);
+    struct peek *peek = index->peeks[at];
     index->peeks_len--;
     memmove(&index->peeks[at], &index->peeks[at + 1],
             (index->peeks_len - at) * sizeof(index->peeks[0]));
+    u64map_remove(&index->op->engine->peeks, peek->id);
+    return peek;
 }
 
-/* False when it is not here: another index may have it, or it was answered. */
-bool index_cancel_peek(struct op *op, uint64_t peek_id)
+void index_cancel_peek(struct op *op, uint64_t peek_id)
 {
     struct index_op *index = op->state;
-    for (size_t i = 0; i < index->peeks_len; i++) {
-        if (index->peeks[i]->id == peek_id) {
-            remove_peek(index, i);
-            index_update_since(index);
-            op_activate(op);
-            engine_answer(op->engine, peek_id, err_new(ERR_CANCELLED, "the peek was cancelled"));
-            return true;
-        }
+    size_t at = 0;
+    while (at < index->peeks_len && index->peeks[at]->id != peek_id) {
+        at++;
     }
-    return false;
+    peek_free(index, take_peek(index, at));
+    index_update_since(index);
+    op_activate(op);
+    engine_answer(op->engine, peek_id, err_new(ERR_CANCELLED, "the peek was cancelled"));
 }
 
 void peek_close(struct index_op *index, enum err_code code, const char *why)
 {
     while (index->peeks_len > 0) {
         engine_answer(index->op->engine, index->peeks[0]->id, err_new(code, "%s", why));
-        remove_peek(index, 0);
+        peek_free(index, take_peek(index, 0));
     }
 }
 
@@ -836,9 +837,7 @@ bool peek_serve(struct index_op *index)
             return true;
         }
         /* Out of the list first: the callback may ask for more, or drop the dataflow. */
-        index->peeks_len--;
-        memmove(&index->peeks[at], &index->peeks[at + 1],
-                (index->peeks_len - at) * sizeof(index->peeks[0]));
+        peek = take_peek(index, at);
         if (peek->answer != ERR_OK) {
             const struct engine_config *config = &index->op->engine->config;
             config->host->peek_done(config->ctx, peek->id, NULL, peek->answer);
