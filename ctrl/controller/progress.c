@@ -7,8 +7,9 @@
  * wants to know: the least over the sources, the processes of a replica; the best replica's.
  *
  * Compaction goes the same way: only an export to which updates came has history to give up. It is
- * in a list until its since has passed them (`changed`). What is quiet keeps its since, and with it
- * its sources': there is nothing between the two that could be compacted.
+ * in a list until its since has passed them (`changed`), and what reads it too: else a quiet view
+ * would hold back the busy one it reads. What is quiet, and reads what is quiet, keeps its since,
+ * and with it its sources': there is nothing between the two that could be compacted.
  */
 #include "ctrl/controller/controller_internal.h"
 
@@ -112,6 +113,22 @@ void progress_settled(struct ctl_export *export)
     export->changed = 0;
 }
 
+/* What reads an index holds it, and by it what the index reads, also if it was not told of any of
+ * the index's updates: they left the index as it was. */
+static void note_readers(const struct controller *c, const struct ctl_export *export)
+{
+    const struct ctl_readers *readers = u64map_get(&c->readers[1], export->id);
+    for (size_t i = 0; readers != NULL && i < readers->flows_len; i++) {
+        const struct ctl_dataflow *reader = readers->flows[i];
+        for (uint32_t e = 0; e < reader->exports_len; e++) {
+            if (reader->exports[e] != NULL && reader->exports[e]->since < export->changed) {
+                note_changed(reader->exports[e], export->changed);
+            }
+        }
+    }
+}
+
+/* Readers come behind what they read, or in the next round. */
 void controller_each_changed(struct controller *c, controller_changed_fn each, void *arg)
 {
     size_t at = 0;
@@ -122,9 +139,10 @@ void controller_each_changed(struct controller *c, controller_changed_fn each, v
         each(arg, 0, id, storage_collection_since(c, collection), collection->upper);
     }
     for (struct ctl_export *next, *export = c->changed_first; export != NULL; export = next) {
-        next = export->changed_next;
         uint64_t upper = progress_upper(export);
         each(arg, export->cluster->spec.id, export->id, export->since, upper);
+        note_readers(c, export);
+        next = export->changed_next;
         if (export->since >= export->changed || upper == FRONTIER_EMPTY) {
             progress_settled(export);
         }
