@@ -259,9 +259,7 @@ static void flush_small(struct op *op, const struct touched *touched, const stru
 
 /* ---- a row ----------------------------------------------------------------------------------- */
 
-/* Ties are broken by the row's bytes, so the window is a function of the rows. */
-static uint32_t encode_element(const struct op *op, const struct batch *b, uint32_t row,
-                               struct probe_span bytes, struct buf *out)
+static void encode_sort(const struct op *op, const struct batch *b, uint32_t row, struct buf *out)
 {
     const struct plan_node *node = op->node;
     buf_clear(out);
@@ -271,9 +269,6 @@ static uint32_t encode_element(const struct op *op, const struct batch *b, uint3
         batch_datum(&b->col[order->col], row, &d);
         order_encode(b->col[order->col].kind, &d, order->desc, order->nulls_first, out);
     }
-    uint32_t sort_len = (uint32_t)out->len;
-    buf_append(out, bytes.data, bytes.len);
-    return sort_len;
 }
 
 /* Remembers what the group was before this time. */
@@ -297,20 +292,26 @@ static struct topk_group *touch(struct topk *topk)
     return group;
 }
 
+/* Ties are broken by the row's bytes, so the window is a function of the rows. */
 static void take_row(struct op *op, const struct batch *b, uint32_t row)
 {
     struct topk *topk = op->state;
     ASSERT(!topk->flushing && !probe_is_empty(&topk->probe));
     struct topk_group *group = touch(topk);
-    uint32_t sort_len = encode_element(op, b, row, probe_bytes(&topk->probe), &topk->element);
+    struct buf *element = &topk->element;
+    struct probe_span bytes = probe_bytes(&topk->probe);
     int64_t diff = batch_diff(b, row);
+    encode_sort(op, b, row, element);
+    uint32_t sort_len = (uint32_t)element->len;
     if (!topk->small) {
+        buf_append(element, bytes.data, bytes.len);
         change_large(op, &group->rows, sort_len, diff);
         return;
     }
     struct oset_node *gone;
-    oset_change(&group->rows, &topk->pool, topk->element.data, (uint32_t)topk->element.len,
-                sort_len, diff, &gone);
+    const struct oset_parts parts = {
+        .sort = element->data, .sort_len = sort_len, .data = bytes.data, .data_len = bytes.len};
+    oset_change(&group->rows, &topk->pool, &parts, diff, &gone);
     if (gone != NULL) {
         *VEC_PUSH(topk, gone) = gone;
     }

@@ -95,6 +95,24 @@ static void append_interval(struct buf *out, const struct interval *v)
     append_be64(out, (uint64_t)micros);
 }
 
+/* The common case: the mark and the value at once. */
+static void append_word(int64_t value, bool desc, struct buf *out)
+{
+    uint64_t word = (uint64_t)value ^ (1ULL << 63);
+    word = __builtin_bswap64(desc ? ~word : word);
+    buf_reserve(out, 1 + sizeof(word));
+    out->data[out->len] = NOT_NULL;
+    memcpy(out->data + out->len + 1, &word, sizeof(word));
+    out->len += 1 + sizeof(word);
+}
+
+/* Kinds whose datum is a signed word that orders as the value does. */
+static bool is_signed(uint8_t kind)
+{
+    return kind == TYPE_INT2 || kind == TYPE_INT4 || kind == TYPE_INT8 || kind == TYPE_DATE ||
+           kind == TYPE_TIMESTAMP || kind == TYPE_TIMESTAMPTZ;
+}
+
 /* The kinds left to default are stored as signed 64-bit integers. */
 static void append_value(uint8_t kind, const struct datum *value, struct buf *out)
 {
@@ -133,6 +151,10 @@ void order_encode(uint8_t kind, const struct datum *value, bool desc, bool nulls
     ASSERT(kind > 0 && kind < TYPE_KIND_MAX);
     if (value->null) {
         buf_append_byte(out, nulls_first ? NULL_FIRST : NULL_LAST);
+        return;
+    }
+    if (is_signed(kind)) {
+        append_word(value->i, desc, out);
         return;
     }
     buf_append_byte(out, NOT_NULL);

@@ -12,11 +12,11 @@
 
 #include "core/base/hash.h"
 
-/* What is looked for. */
+/* What is looked for: bytes in up to two parts. */
 struct wanted {
-    const uint8_t *bytes;
-    uint32_t len;
-    uint64_t prefix;
+    const uint8_t *bytes, *rest;
+    uint32_t len, rest_len;
+    uint64_t prefix; /* of the first part */
 };
 
 /* The first eight bytes as a number of the same order; what is missing counts as zero. */
@@ -31,12 +31,24 @@ static uint64_t prefix_of(const uint8_t *bytes, uint32_t len)
 
 static struct wanted wanted_of(const uint8_t *bytes, uint32_t len)
 {
-    return (struct wanted){bytes, len, prefix_of(bytes, len)};
+    return (struct wanted){.bytes = bytes, .len = len, .prefix = prefix_of(bytes, len)};
+}
+
+static struct wanted wanted_parts(const struct oset_parts *parts)
+{
+    struct wanted wanted = wanted_of(parts->sort, parts->sort_len);
+    uint32_t have = parts->sort_len;
+    wanted.rest = parts->data;
+    wanted.rest_len = parts->data_len;
+    if (have < sizeof(wanted.prefix)) {
+        wanted.prefix |= prefix_of(parts->data, parts->data_len) >> 8 * have;
+    }
+    return wanted;
 }
 
 static struct wanted wanted_node(const struct oset_node *node)
 {
-    return (struct wanted){node->bytes, node->len, node->prefix};
+    return (struct wanted){.bytes = node->bytes, .len = node->len, .prefix = node->prefix};
 }
 
 /* memcmp order, a prefix before what it is a prefix of. Less than 0: what is wanted is before. */
@@ -47,7 +59,13 @@ static int compare(const struct wanted *a, const struct oset_node *b)
     }
     uint32_t len = a->len < b->len ? a->len : b->len;
     int order = len > 0 ? memcmp(a->bytes, b->bytes, len) : 0;
-    return order != 0 ? order : a->len < b->len ? -1 : a->len > b->len;
+    uint32_t left = b->len - len;
+    if (order == 0 && a->rest_len > 0 && left > 0) {
+        uint32_t more = a->rest_len < left ? a->rest_len : left;
+        order = memcmp(a->rest, b->bytes + len, more);
+    }
+    uint64_t all = (uint64_t)a->len + a->rest_len;
+    return order != 0 ? order : all < b->len ? -1 : all > b->len;
 }
 
 int oset_compare(const struct oset_node *a, const struct oset_node *b)
@@ -167,18 +185,19 @@ static struct oset_node *detach(struct oset_node *at, const struct oset_node *no
 static void add_new(struct oset *set, struct pool *pool, const struct wanted *wanted,
                     uint32_t sort_len, int64_t diff)
 {
-    ASSERT(diff != 0);
-    const uint8_t *bytes = wanted->bytes;
-    uint32_t len = wanted->len;
+    ASSERT(diff != 0 && wanted->rest_len <= UINT32_MAX - wanted->len);
+    uint32_t len = wanted->len + wanted->rest_len;
     struct oset_node *node = pool_alloc(pool, sizeof(*node) + len);
-    *node = (struct oset_node){.count = diff,
-                               .prefix = wanted->prefix,
-                               .priority = (uint32_t)(hash_bytes(bytes, len) >> 32),
-                               .len = len,
-                               .sort_len = sort_len};
-    if (len > 0) {
-        memcpy(node->bytes, bytes, len);
+    *node = (struct oset_node){
+        .count = diff, .prefix = wanted->prefix, .len = len, .sort_len = sort_len};
+    if (wanted->len > 0) {
+        memcpy(node->bytes, wanted->bytes, wanted->len);
     }
+    if (wanted->rest_len > 0) {
+        memcpy(node->bytes + wanted->len, wanted->rest, wanted->rest_len);
+    }
+    ASSERT(node->prefix == prefix_of(node->bytes, len));
+    node->priority = (uint32_t)(hash_bytes(node->bytes, len) >> 32);
     pull(node);
     set->negative += diff < 0;
     set->root = insert(set->root, node);
@@ -188,16 +207,14 @@ static void add_new(struct oset *set, struct pool *pool, const struct wanted *wa
  * An element whose count reaches 0 is gone; one below 0 stays, counted in set->negative, until what
  * was retracted too early is inserted.
  */
-int64_t oset_change(struct oset *set, struct pool *pool, const uint8_t *bytes, uint32_t len,
-                    uint32_t sort_len, int64_t diff, struct oset_node **gone)
+static int64_t change(struct oset *set, struct pool *pool, const struct wanted *wanted,
+                      uint32_t sort_len, int64_t diff, struct oset_node **gone)
 {
-    ASSERT(sort_len <= len);
-    struct wanted wanted = wanted_of(bytes, len);
-    struct oset_node *node = find(set, &wanted);
+    struct oset_node *node = find(set, wanted);
     *gone = NULL;
     if (node == NULL) {
         if (diff != 0) {
-            add_new(set, pool, &wanted, sort_len, diff);
+            add_new(set, pool, wanted, sort_len, diff);
         }
         return 0;
     }
@@ -215,6 +232,13 @@ int64_t oset_change(struct oset *set, struct pool *pool, const uint8_t *bytes, u
     return before;
 }
 
+int64_t oset_change(struct oset *set, struct pool *pool, const struct oset_parts *element,
+                    int64_t diff, struct oset_node **gone)
+{
+    struct wanted wanted = wanted_parts(element);
+    return change(set, pool, &wanted, element->sort_len, diff, gone);
+}
+
 void oset_free_node(struct pool *pool, struct oset_node *node)
 {
     ASSERT(node->count == 0);
@@ -224,8 +248,10 @@ void oset_free_node(struct pool *pool, struct oset_node *node)
 int64_t oset_update(struct oset *set, struct pool *pool, const uint8_t *bytes, uint32_t len,
                     uint32_t sort_len, int64_t diff)
 {
+    ASSERT(sort_len <= len);
+    struct wanted wanted = wanted_of(bytes, len);
     struct oset_node *gone;
-    int64_t before = oset_change(set, pool, bytes, len, sort_len, diff, &gone);
+    int64_t before = change(set, pool, &wanted, sort_len, diff, &gone);
     if (gone != NULL) {
         oset_free_node(pool, gone);
     }

@@ -51,12 +51,17 @@ static inline int64_t oset_total(const struct oset *set)
 /* Adds diff to an element's count; returns the count before. */
 int64_t oset_update(struct oset *set, struct pool *pool, const uint8_t *bytes, uint32_t len,
                     uint32_t sort_len, int64_t diff);
+/* An element in the two parts it is made of, wherever they lie; either may be empty. */
+struct oset_parts {
+    const uint8_t *sort, *data;
+    uint32_t sort_len, data_len;
+};
 /*
  * The same, but an element that is gone by it is handed over in *gone (else NULL) instead of being
  * freed: for those who still look at it. oset_free_node frees it.
  */
-int64_t oset_change(struct oset *set, struct pool *pool, const uint8_t *bytes, uint32_t len,
-                    uint32_t sort_len, int64_t diff, struct oset_node **gone);
+int64_t oset_change(struct oset *set, struct pool *pool, const struct oset_parts *element,
+                    int64_t diff, struct oset_node **gone);
 void oset_free_node(struct pool *pool, struct oset_node *node);
 /* As memcmp of their bytes; of two sets, or of what was in one at two times. */
 int oset_compare(const struct oset_node *a, const struct oset_node *b);

@@ -657,6 +657,54 @@ static void test_oset(void)
     CU_ASSERT_EQUAL(total.bytes, 0);
 }
 
+static void collect_node(void *arg, const struct oset_node *node, int64_t copies)
+{
+    struct buf *out = arg;
+    buf_append_u64(out, (uint64_t)copies);
+    buf_append_u32(out, node->len);
+    buf_append(out, node->bytes, node->len);
+}
+
+/* The same changes of elements in one piece and in two: the same sets, and what is gone as well. */
+static void test_oset_parts(void)
+{
+    enum { LEN_MAX = 24 };
+    struct account total = {0};
+    struct pool pool;
+    struct oset one = {0}, two = {0};
+    struct rng rng = {6};
+    struct buf a = {0}, b = {0};
+    pool_init(&pool, &total);
+    for (int i = 0; i < 20000; i++) {
+        uint8_t bytes[LEN_MAX];
+        uint32_t len = (uint32_t)rng_below(&rng, LEN_MAX + 1);
+        uint32_t differ = (uint32_t)rng_below(&rng, LEN_MAX);
+        memset(bytes, 0, sizeof(bytes));
+        bytes[differ] = (uint8_t)rng_below(&rng, 3) * 127;
+        uint32_t sort_len = (uint32_t)rng_below(&rng, len + 1);
+        const struct oset_parts parts = {.sort = bytes, .sort_len = sort_len,
+                                         .data = bytes + sort_len, .data_len = len - sort_len};
+        int64_t diff = (int64_t)rng_below(&rng, 5) - 2;
+        struct oset_node *gone;
+        int64_t before = oset_update(&one, &pool, bytes, len, sort_len, diff);
+        CU_ASSERT_FATAL(oset_change(&two, &pool, &parts, diff, &gone) == before);
+        CU_ASSERT_FATAL((gone != NULL) == (before != 0 && before + diff == 0));
+        if (gone != NULL) {
+            CU_ASSERT_FATAL(gone->len == len && memcmp(gone->bytes, bytes, len) == 0);
+            oset_free_node(&pool, gone);
+        }
+    }
+    oset_range(&one, 0, INT64_MAX, collect_node, &a);
+    oset_range(&two, 0, INT64_MAX, collect_node, &b);
+    CU_ASSERT(a.len == b.len && a.len > 0 && memcmp(a.data, b.data, a.len) == 0);
+    CU_ASSERT(one.negative == two.negative && one.negative > 0);
+    oset_clear(&one, &pool);
+    oset_clear(&two, &pool);
+    CU_ASSERT_EQUAL(total.bytes, 0);
+    buf_free(&a);
+    buf_free(&b);
+}
+
 /* ---- sets of words --------------------------------------------------------------------------- */
 
 /* Words in random, ascending or descending order; then all are taken back. */
@@ -919,6 +967,7 @@ static const struct test_case cases[] = {
     {"kept rows that cancel", test_kept_cancels},
     {"arrange", test_arrange},
     {"oset", test_oset},
+    {"oset_parts", test_oset_parts},
     {"wset", test_wset},
     {"dict", test_dict},
     {"order", test_order},
