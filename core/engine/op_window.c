@@ -26,6 +26,7 @@
 #include "core/engine/engine_internal.h"
 #include "core/engine/htable.h"
 #include "core/engine/order.h"
+#include "core/engine/probe.h"
 #include "core/engine/reduce_state.h"
 #include "core/engine/window.h"
 
@@ -96,6 +97,7 @@ struct window_op {
     struct htable table;
     struct pool pool;
     struct intake intake;
+    struct probe probe; /* of the intake's next rows */
     uint64_t time;
     bool ending; /* the changes of time are in, touched partitions are being looked at */
     struct htable_entry **touched;
@@ -107,7 +109,7 @@ struct window_op {
     struct span_list old_spans, new_spans, spans;
     size_t buffers; /* bytes of listed and the spans that the operator's account knows of */
     struct batch_builder *changes; /* of the pass, before consolidation */
-    struct buf key, element;
+    struct buf element;
 };
 
 /* ---- spans ----------------------------------------------------------------------------------- */
@@ -361,8 +363,7 @@ static void find_span(struct window_op *wo, const struct part *part)
     p->position =
         wtree_rank(shape, rows, span_key(&wo->spans, span->low, span->low_len)).copies;
     if (!span->to_end) {
-        int64_t own = wtree_count(shape, rows, high);
-        p->end = wtree_rank(shape, rows, high).copies + (own > 0 ? own : 0);
+        p->end = wtree_place(shape, rows, high).to;
     }
     ASSERT(p->position <= p->end && p->end <= total);
 }
@@ -582,11 +583,13 @@ static bool end_time(struct op *op)
     return false;
 }
 
-static struct part *touch(struct window_op *wo, uint64_t hash)
+static struct part *touch(struct window_op *wo)
 {
-    struct htable_entry *entry = htable_find(&wo->table, hash, wo->key.data, wo->key.len);
+    uint64_t hash = probe_hash(&wo->probe);
+    struct probe_span key = probe_key(&wo->probe);
+    struct htable_entry *entry = htable_find(&wo->table, hash, key.data, key.len);
     if (entry == NULL) {
-        entry = htable_add(&wo->table, hash, wo->key.data, wo->key.len);
+        entry = htable_add(&wo->table, hash, key.data, key.len);
     }
     struct part *part = htable_payload(entry);
     if (part->touched == 0) {
@@ -602,7 +605,7 @@ static struct part *touch(struct window_op *wo, uint64_t hash)
 
 /* Ties are broken by the row's bytes, as in top-k. */
 static struct wkey encode_element(const struct op *op, const struct batch *b, uint32_t row,
-                                  struct buf *out)
+                                  struct probe_span bytes, struct buf *out)
 {
     const struct plan_node *node = op->node;
     buf_clear(out);
@@ -613,18 +616,16 @@ static struct wkey encode_element(const struct op *op, const struct batch *b, ui
         order_encode(b->col[order->col].kind, &d, order->desc, order->nulls_first, out);
     }
     uint32_t sort_len = (uint32_t)out->len;
-    batch_encode_row(b, row, NULL, 0, false, out);
+    buf_append(out, bytes.data, bytes.len);
     return (struct wkey){out->data, (uint32_t)out->len, sort_len};
 }
 
 static void take_row(struct op *op, const struct batch *b, uint32_t row)
 {
     struct window_op *wo = op->state;
-    const struct plan_node *node = op->node;
     ASSERT(!wo->ending && row < b->rows);
-    uint64_t hash = op_key_encode(b, row, node->window.keys, node->window.keys_len, &wo->key);
-    struct part *part = touch(wo, hash);
-    struct wkey element = encode_element(op, b, row, &wo->element);
+    struct part *part = touch(wo);
+    struct wkey element = encode_element(op, b, row, probe_bytes(&wo->probe), &wo->element);
     int64_t diff = batch_diff(b, row);
     if (part->fresh != 0) {
         op->arranged_rows +=
@@ -636,6 +637,15 @@ static void take_row(struct op *op, const struct batch *b, uint32_t row)
 }
 
 /* ---- a pass ---------------------------------------------------------------------------------- */
+
+static void fill_probe(struct window_op *wo, const struct plan_node *node)
+{
+    const struct probe_spec spec = {
+        .keys = node->window.keys, .keys_len = node->window.keys_len, .whole = true};
+    ASSERT(wo->intake.open);
+    probe_fill_next(&wo->probe, &wo->intake, &spec);
+    probe_load(&wo->probe, &wo->table);
+}
 
 /* True when out of fuel before the end. */
 static bool run_pass(struct op *op)
@@ -662,9 +672,13 @@ static bool run_pass(struct op *op)
         if (fuel_spend(op->engine, 4)) {
             return true;
         }
+        if (probe_is_empty(&wo->probe)) {
+            fill_probe(wo, op->node);
+        }
         wo->time = ref.time;
         take_row(op, intake_batch(intake, &ref), ref.row);
         intake_next(intake);
+        probe_next(&wo->probe);
     }
 }
 
@@ -678,7 +692,7 @@ static bool window_work(struct op *op)
     if (run_pass(op)) {
         return true;
     }
-    ASSERT(wo->touched_len == 0 && !wo->ending);
+    ASSERT(wo->touched_len == 0 && !wo->ending && probe_is_empty(&wo->probe));
     emit_consolidated(op);
     uint64_t upper = wo->intake.upper;
     intake_close(&wo->intake);
@@ -696,7 +710,7 @@ static void window_release(struct op *op)
     batch_builder_free(wo->changes);
     free(wo->touched);
     free_buffers(op);
-    buf_free(&wo->key);
+    probe_free(&wo->probe);
     buf_free(&wo->element);
     free(wo);
 }

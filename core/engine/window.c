@@ -45,17 +45,17 @@ static void note_call(struct window *w, const struct plan_window_call *call)
         w->shifts = w->by_position = true;
         break;
     case PLAN_WINDOW_RANK:
-        w->shifts = true;
+        w->shifts = w->peers = true;
         break;
     case PLAN_WINDOW_DENSE_RANK:
-        w->dense = w->groups = true;
+        w->dense = w->groups = w->peers = true;
         break;
     case PLAN_WINDOW_NTILE:
         w->shifts = w->total = w->by_position = true;
         break;
     case PLAN_WINDOW_PERCENT_RANK:
     case PLAN_WINDOW_CUME_DIST:
-        w->shifts = w->total = true;
+        w->shifts = w->total = w->peers = true;
         break;
     case PLAN_WINDOW_LAG:
         w->by_position = true;
@@ -63,6 +63,9 @@ static void note_call(struct window *w, const struct plan_window_call *call)
     default:
         ASSERT(plan_window_has_frame(call->func));
         w->groups |= call->frame.mode == PLAN_FRAME_GROUPS;
+        w->peers |= call->frame.mode != PLAN_FRAME_ROWS ||
+                    call->frame.exclude == PLAN_EXCLUDE_GROUP ||
+                    call->frame.exclude == PLAN_EXCLUDE_TIES;
         w->by_position |= call->frame.mode == PLAN_FRAME_ROWS ||
                           call->frame.exclude == PLAN_EXCLUDE_CURRENT ||
                           call->frame.exclude == PLAN_EXCLUDE_TIES;
@@ -415,7 +418,9 @@ bool window_values(struct window *w, const struct window_part *part, const struc
 {
     struct place at = {w, part, node, position, peers};
     ASSERT(!wtree_is_over(&part->rows));
-    find_peers(w, part, node, peers);
+    if (w->peers) {
+        find_peers(w, part, node, peers);
+    }
     for (uint32_t i = 0; i < w->node->window.calls_len; i++) {
         const struct plan_window_call *call = &w->node->window.calls[i];
         struct datum *out = &w->values[i];
@@ -554,10 +559,9 @@ static struct window_span call_affected(struct window *w, const struct window_pa
 struct window_span window_affected(struct window *w, const struct window_part *part,
                                    struct wkey row)
 {
-    int64_t count = wtree_count(&w->rows, &part->rows, row);
     ASSERT(!wtree_is_over(&part->rows));
-    struct window_span own = {.from = wtree_rank(&w->rows, &part->rows, row).copies};
-    own.to = own.from + most(count, 0);
+    struct wspan place = wtree_place(&w->rows, &part->rows, row);
+    struct window_span own = {place.from, place.to};
     struct window_span all = own;
     for (uint32_t i = 0; i < w->node->window.calls_len; i++) {
         struct window_span one = call_affected(w, part, &w->node->window.calls[i], row, own);

@@ -20,6 +20,7 @@ struct window {
     bool shifts;               /* one depends on how many rows come before */
     bool dense;                /* or how many groups */
     bool total;                /* or how many rows there are */
+    bool peers;                /* or where its peers begin and end */
     bool by_position;          /* copies of one row may have different values */
     struct datum *values;      /* per call: of the row at hand */
     struct buf scratch;

@@ -19,8 +19,25 @@ int wkey_compare(struct wkey a, struct wkey b)
     return order != 0 ? order : a.len < b.len ? -1 : a.len > b.len;
 }
 
+/* The first eight bytes as a number of the same order; what is missing counts as zero. */
+static uint64_t prefix_of(const uint8_t *bytes, uint32_t len)
+{
+    uint64_t word = 0;
+    if (len >= sizeof(word)) {
+        memcpy(&word, bytes, sizeof(word));
+    } else if (len > 0) {
+        memcpy(&word, bytes, len);
+    }
+    return __builtin_bswap64(word);
+}
+
+/* The node's bytes lie behind its aggregates: they are looked at only where prefixes are alike. */
 static int compare_node(const struct wtree_shape *shape, struct wkey key, const struct wnode *node)
 {
+    uint64_t prefix = prefix_of(key.bytes, key.len);
+    if (prefix != node->prefix) {
+        return prefix < node->prefix ? -1 : 1;
+    }
     return wkey_compare(key, wnode_key(shape, node));
 }
 
@@ -198,6 +215,7 @@ static void add_new(const struct wtree_shape *shape, struct wtree *tree, struct 
     ASSERT(diff != 0 && key.sort_len <= key.len);
     struct wnode *node = pool_alloc(pool, shape->node_size + key.len);
     *node = (struct wnode){.count = diff,
+                           .prefix = prefix_of(key.bytes, key.len),
                            .priority = (uint32_t)(hash_bytes(key.bytes, key.len) >> 32),
                            .len = key.len,
                            .sort_len = key.sort_len};
@@ -264,15 +282,39 @@ struct wrank wtree_rank(const struct wtree_shape *shape, const struct wtree *tre
     return rank;
 }
 
+struct wspan wtree_place(const struct wtree_shape *shape, const struct wtree *tree,
+                         struct wkey key)
+{
+    struct wrank rank = {0, 0};
+    int64_t own = 0;
+    for (const struct wnode *node = tree->root; node != NULL;) {
+        int order = compare_node(shape, key, node);
+        if (order > 0) {
+            pass(&rank, node);
+            node = node->right;
+        } else if (order < 0) {
+            node = node->left;
+        } else {
+            rank.copies = oset_plus(rank.copies, copies_of(node->left));
+            own = wnode_copies(node);
+            break;
+        }
+    }
+    return (struct wspan){rank.copies, oset_plus(rank.copies, own)};
+}
+
 /* Sort bytes end by themselves, so a prefix of another element's is all of its. */
 struct wrank wtree_rank_behind(const struct wtree_shape *shape, const struct wtree *tree,
                                struct wkey key)
 {
     struct wrank rank = {0, 0};
+    uint64_t prefix = prefix_of(key.bytes, key.sort_len);
     for (const struct wnode *node = tree->root; node != NULL;) {
         uint32_t len = node->len < key.sort_len ? node->len : key.sort_len;
-        int order = len > 0 ? memcmp(key.bytes, wnode_bytes(shape, node), len) : 0;
-        if (order >= 0) {
+        bool before = len >= sizeof(prefix) && prefix != node->prefix
+                          ? prefix > node->prefix
+                          : len == 0 || memcmp(key.bytes, wnode_bytes(shape, node), len) >= 0;
+        if (before) {
             pass(&rank, node);
             node = node->right;
         } else {

@@ -21,6 +21,7 @@ struct wnode {
     int64_t count;    /* never 0 */
     int64_t copies;   /* in this subtree, negative counts taken as 0: oset_plus */
     int64_t elements; /* in this subtree, of positive count */
+    uint64_t prefix;  /* of the bytes, big endian: most comparisons end here */
     uint32_t priority;
     uint32_t len;
     uint32_t sort_len;
@@ -97,6 +98,12 @@ struct wrank {
     int64_t copies;
     int64_t elements;
 };
+/* Positions [from, to) of an element's copies; where it has none, both are where they would be. */
+struct wspan {
+    int64_t from, to;
+};
+struct wspan wtree_place(const struct wtree_shape *shape, const struct wtree *tree,
+                         struct wkey key);
 struct wrank wtree_rank(const struct wtree_shape *shape, const struct wtree *tree,
                         struct wkey key);
 /* What comes before the first element behind these sort bytes (key.sort_len of them). */
