@@ -466,6 +466,48 @@ static void drop_wide(struct place *at)
     at->wide = NULL;
     *at->own = 0;
 }
+
+/* Two lists become the one they were. */
+static struct kept_list *join_halves(struct place *at, struct kept_list *const halves[2])
+{
+    size_t row_bytes = stride_of(at) * sizeof(uint64_t);
+    uint32_t cap = cap_for(at, halves[0]->len + halves[1]->len);
+    struct kept_list *both = pool_alloc(&at->rows->pool, list_bytes(at, cap));
+    *both = (struct kept_list){.cap = cap, .depth = halves[0]->depth - 1};
+    for (uint32_t i = 0; i < 2; i++) {
+        struct kept_list *half = halves[i];
+        if (half->appended > 0) {
+            add_up(at, half);
+        }
+        memcpy((uint8_t *)both->row + both->len * row_bytes, half->row, half->len * row_bytes);
+        both->len += half->len;
+        both->net = plus(both->net, half->net);
+        at->rows->gone_through += 1 + half->len;
+        pool_free(&at->rows->pool, half, list_bytes(at, half->cap));
+    }
+    ASSERT(both->len <= cap);
+    set_list(at, both);
+    return both;
+}
+
+/*
+ * Lists that were one and have few rows are one again: who reads the key goes through all lists,
+ * which would stay as many as there ever were.
+ */
+static struct kept_list *join_lists(struct place *at, struct kept_list *list)
+{
+    const struct kept_wide *wide = at->wide;
+    while (list->depth > 0) {
+        size_t places = (size_t)1 << (wide->depth - list->depth);
+        struct kept_list *other = wide->part[(part_of(wide, at->hash) ^ places) & ~(places - 1)];
+        if (other->depth != list->depth || list->len + other->len > at->rows->part_max / 4) {
+            break;
+        }
+        list = join_halves(at, (struct kept_list *const[2]){list, other});
+    }
+    return list;
+}
+
 /*
  * Few rows are left: they go to one list, since who reads them would look at all the others for
  * nothing. Each of them is there once.
@@ -502,6 +544,9 @@ static void shrink(struct place *at, struct kept_list *list)
 {
     if (at->wide != NULL && at->wide->len > 0 && at->wide->len <= at->rows->part_max / 4) {
         list = narrow(at);
+    }
+    if (at->wide != NULL) {
+        list = join_lists(at, list);
     }
     const struct kept_wide *wide = at->wide;
     if (wide != NULL && wide->len == 0) {

@@ -17,6 +17,7 @@
  * new, which costs O(1) a change. The one change that finds it so goes through all of the list. So
  * a list that grows beyond KEPT_PART_MAX rows becomes two, by the hash of its rows, and each of
  * them again (extendible hashing): however many rows a key has, a change goes through few of them.
+ * Two that come to few rows are one again.
  *
  * One thread: the engine's.
  */

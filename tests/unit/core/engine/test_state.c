@@ -513,6 +513,33 @@ static void test_kept_cancels(void)
     kept_model_free(model);
 }
 
+/* A key that had many rows and has few has few lists, since all of them are gone through. */
+static void test_kept_fewer(void)
+{
+    enum { PART = 8 };
+    struct account total = {0};
+    struct kept_model *model = kept_model_new(false, &total);
+    model->rows.part_max = PART;
+    for (uint32_t number = 0; number < R_ROWS; number++) {
+        change_row(model, 0, 0, number, 1);
+    }
+    const uint64_t k = 0;
+    for (uint32_t number = 0; number < R_ROWS; number++) {
+        uint64_t *cell = cells_find(&model->rows.table, cells_hash(&k, 1, 0), &k, 0);
+        uint32_t lists = 0, left = R_ROWS - number;
+        uint32_t parts = kept_parts(&model->rows, cell, 0);
+        for (uint32_t part = 0; part < parts; lists++) {
+            uint64_t one[1 + KEPT_VALUES_MAX];
+            kept_part(&model->rows, cell, 0, part, &part, one);
+        }
+        CU_ASSERT(lists >= left / (2 * PART) && lists <= 1 + left);
+        change_row(model, 0, 0, number, -1);
+    }
+    CU_ASSERT(model->rows.table.len == 0);
+    kept_model_free(model);
+    CU_ASSERT_EQUAL(total.bytes, 0);
+}
+
 /* ---- arrangement ----------------------------------------------------------------------------- */
 
 enum { A_KEYS = 5, A_ROWS = 12, A_TIMES = 40 };
@@ -965,6 +992,7 @@ static const struct test_case cases[] = {
     {"kept", test_kept},
     {"kept texts", test_kept_texts},
     {"kept rows that cancel", test_kept_cancels},
+    {"kept lists get fewer", test_kept_fewer},
     {"arrange", test_arrange},
     {"oset", test_oset},
     {"oset_parts", test_oset_parts},
