@@ -196,7 +196,8 @@ struct io_stream_handler {
      * freed after this returns. */
     void (*close)(void *arg, err_t reason);
     /* May be NULL. Where the next bytes are wanted, at most *len of them; NULL: nowhere. The stream
-     * may put them there, and calls data with that place next; until then it stays valid. */
+     * may put them there, and calls data with that place next, or with a copy, if it was paused
+     * meanwhile; until then, or until the stream is closed, it stays valid. */
     uint8_t *(*place)(void *arg, size_t *len);
 };
 

@@ -1,7 +1,8 @@
 /*
  * Wire frames and the messages of the boundary inside them: any bytes either parse or give an
- * error. The input is fed in two pieces, cut where its first byte says. A second pass repairs the
- * checksums, so that what lies behind them is reached as well.
+ * error. The input is fed in two pieces, cut where its first byte says, or as a stream feeds it
+ * that receives into places. A second pass repairs the checksums, so that what lies behind them is
+ * reached as well.
  */
 #include "core/base/hash.h"
 #include "core/base/mem.h"
@@ -58,6 +59,28 @@ static void parse(const uint8_t *data, size_t len, size_t cut)
     place_now = NULL;
 }
 
+/* A payload goes where the parser wants it before it is parsed. */
+static void parse_placed(const uint8_t *data, size_t len, size_t step)
+{
+    struct frame_parser parser = {
+        .begin = frame_place, .end = frame_there, .sealed = step % 2 == 1};
+    err_t err = ERR_OK;
+    for (size_t at = 0, used = 0; at < len && err == ERR_OK; at += used) {
+        size_t most = step;
+        uint8_t *place = frame_parser_place(&parser, &most);
+        most = most < step ? most : step;
+        most = most < len - at ? most : len - at;
+        if (place != NULL) {
+            memcpy(place, data + at, most);
+        }
+        err = frame_parse(&parser, place != NULL ? place : data + at, most, &used);
+        ASSERT(err != ERR_OK || used == most);
+    }
+    err_free(err);
+    free(place_now);
+    place_now = NULL;
+}
+
 /* Makes every frame's magic and checksum right, as long as lengths make sense. */
 static void repair(uint8_t *data, size_t len)
 {
@@ -71,7 +94,9 @@ static void repair(uint8_t *data, size_t len)
             return;
         }
         uint32_t crc = hash_crc32c(0, data + at, FRAME_CRC_AT);
-        crc = hash_crc32c(crc, data + at + FRAME_HEADER_LEN, length);
+        if ((data[at + 9] & FRAME_SEALED) == 0) { /* flags: see frame.h */
+            crc = hash_crc32c(crc, data + at + FRAME_HEADER_LEN, length);
+        }
         memcpy(data + at + FRAME_CRC_AT, &crc, 4);
         at += FRAME_HEADER_LEN + length;
     }
@@ -90,6 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     parse(copy, size - 1, cut);
     repair(copy, size - 1);
     parse(copy, size - 1, cut);
+    parse_placed(copy, size - 1, (size_t)data[0] + 1);
     free(copy);
     return 0;
 }
