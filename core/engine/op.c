@@ -254,6 +254,83 @@ static struct chunk *chunk_part(const struct chunk *chunk, const uint8_t *kinds,
     return part;
 }
 
+/* About as many rows are in a pass of several times; tests set fewer. */
+static uint64_t pass_rows(const struct op *op)
+{
+    return op->engine->config.pass_rows > 0 ? op->engine->config.pass_rows : PASS_ROWS;
+}
+
+static bool rows_in_time_order(const struct chunk *chunk)
+{
+    const struct batch *b = &chunk->batch;
+    ASSERT(chunk->time_min <= chunk->time_max && b->rows > 0);
+    bool one_time = chunk->time_min == chunk->time_max;
+    for (uint32_t row = 1; !one_time && row < b->rows; row++) {
+        if (b->times[row - 1] > b->times[row]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/*
+ * Is it worth cutting it at once into pieces for many passes? Otherwise each of them would copy all
+ * that is left, when the other port makes the passes short. Out of order it is rare and not cut.
+ */
+static bool is_long(const struct chunk *chunk, uint64_t upper, uint64_t enough)
+{
+    return chunk->time_min < upper && chunk->time_max >= upper &&
+           chunk->batch.rows / 2 >= enough && rows_in_time_order(chunk);
+}
+
+/* Pieces of enough rows, or more where a time has more: no time is in two of them. Takes chunk. */
+static void cut_long(struct chunk *chunk, const uint8_t *kinds, uint64_t enough,
+                     struct chunk_list *out)
+{
+    const struct batch *b = &chunk->batch;
+    uint32_t *sel = mem_alloc(b->rows * sizeof(*sel));
+    struct batch_builder *builder = batch_builder_new(kinds, b->cols);
+    ASSERT(b->times != NULL && enough > 0);
+    uint32_t n = 0;
+    for (uint32_t row = 0; row < b->rows; row++) {
+        sel[n++] = row;
+        bool last = row + 1 == b->rows;
+        if (last || (n >= enough && b->times[row + 1] > b->times[row])) {
+            batch_builder_rows_of(builder, b, sel, n);
+            chunk_list_push(out, chunk_from_builder(builder, b->cols, chunk->account));
+            n = 0;
+        }
+    }
+    ASSERT(n == 0);
+    batch_builder_free(builder);
+    free(sel);
+    chunk_unref(chunk);
+}
+
+/* Before a pass up to upper. The usual list has no long chunk at upper and stays as it is. */
+static void cut_at(struct chunk_list *list, const uint8_t *kinds, uint64_t upper, uint64_t enough)
+{
+    size_t first = 0;
+    while (first < list->chunks_len && !is_long(list->chunks[first], upper, enough)) {
+        first++;
+    }
+    if (first == list->chunks_len) {
+        return;
+    }
+    struct chunk_list cut = {0};
+    for (size_t i = 0; i < list->chunks_len; i++) {
+        struct chunk *chunk = list->chunks[i];
+        if (i >= first && is_long(chunk, upper, enough)) {
+            cut_long(chunk, kinds, enough, &cut);
+        } else {
+            chunk_list_push(&cut, chunk);
+        }
+    }
+    ASSERT(cut.chunks_len >= list->chunks_len);
+    free(list->chunks);
+    *list = cut;
+}
+
 /*
  * Most chunks lie on one side of upper, since times arrive roughly in order: those only move. What
  * is at or beyond upper keeps its order in the queue.
@@ -264,6 +341,7 @@ void op_port_take(struct op *op, struct port *port, bool err, uint64_t upper,
     ASSERT(upper <= port->frontier);
     struct chunk_list *list = err ? &port->err : &port->ok;
     const uint8_t *kinds = err ? batch_err_kinds : port->kinds;
+    cut_at(list, kinds, upper, pass_rows(op));
     size_t kept = 0;
     for (size_t i = 0; i < list->chunks_len; i++) {
         struct chunk *chunk = list->chunks[i];
@@ -357,13 +435,8 @@ static bool in_time_order(const struct chunk_list *list)
             return false;
         }
         last = chunk->time_max;
-        const struct batch *b = &chunk->batch;
-        ASSERT(chunk->time_min <= chunk->time_max && b->rows > 0);
-        bool one_time = chunk->time_min == chunk->time_max;
-        for (uint32_t row = 1; !one_time && row < b->rows; row++) {
-            if (b->times[row - 1] > b->times[row]) {
-                return false;
-            }
+        if (!rows_in_time_order(chunk)) {
+            return false;
         }
     }
     return true;
@@ -389,7 +462,7 @@ static void sort_refs(struct intake *intake, uint32_t ports_len)
 static uint64_t pass_upper(const struct op *op)
 {
     uint64_t upper = op_input_frontier(op);
-    uint64_t enough = op->engine->config.pass_rows > 0 ? op->engine->config.pass_rows : PASS_ROWS;
+    uint64_t enough = pass_rows(op);
     for (uint32_t p = 0; p < op->ports_len; p++) {
         const struct chunk_list *list = &op->ports[p].ok;
         uint64_t rows = 0;
