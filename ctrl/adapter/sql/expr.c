@@ -822,6 +822,19 @@ static err_t grouping_func(struct az *az, struct scope *scope, const PgQuery__Gr
     return ERR_OK;
 }
 
+/* There are no values with fields but what functions return: (f(x)).a. Arrays have no subscripts. */
+static err_t indirection(struct az *az, struct scope *scope, const PgQuery__AIndirection *i,
+                         struct sx **out)
+{
+    bool field = i->n_indirection == 1 &&
+                 i->indirection[0]->node_case == PG_QUERY__NODE__NODE_STRING &&
+                 i->arg->node_case == PG_QUERY__NODE__NODE_FUNC_CALL;
+    if (!field) {
+        return AZ_UNSUPPORTED(az, pg_location(i->arg), "this expression is not supported");
+    }
+    return az_func_field(az, scope, i->arg->func_call, pg_string(i->indirection[0]), out);
+}
+
 /* By kind of node; what is not here is refused with its position. */
 static err_t expr_inner(struct az *az, struct scope *scope, const pg_node *node, struct sx **out)
 {
@@ -850,6 +863,8 @@ static err_t expr_inner(struct az *az, struct scope *scope, const pg_node *node,
         return min_max_expr(az, scope, node->min_max_expr, out);
     case PG_QUERY__NODE__NODE_FUNC_CALL:
         return az_func_call(az, scope, node->func_call, out);
+    case PG_QUERY__NODE__NODE_A_INDIRECTION:
+        return indirection(az, scope, node->a_indirection, out);
     case PG_QUERY__NODE__NODE_GROUPING_FUNC:
         return grouping_func(az, scope, node->grouping_func, out);
     case PG_QUERY__NODE__NODE_SUB_LINK:

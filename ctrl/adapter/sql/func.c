@@ -45,6 +45,20 @@ static err_t check_plain_call(struct az *az, const PgQuery__FuncCall *call, cons
     return ERR_OK;
 }
 
+err_t az_func_field(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
+                    const char *field, struct sx **out)
+{
+    const char *schema = NULL;
+    const char *name = pg_name(call->funcname, call->n_funcname, &schema);
+    ASSERT(field != NULL && name != NULL);
+    bool builtin = schema == NULL || strcmp(schema, "pg_catalog") == 0;
+    if (!builtin || !az_is_table_function(name)) {
+        return AZ_UNSUPPORTED(az, call->location, "fields of records are not supported here");
+    }
+    TRY(check_plain_call(az, call, name));
+    return az_table_call(az, scope, call, name, field, out);
+}
+
 /* See the head for the order. */
 err_t az_func_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
                    struct sx **out)
@@ -64,7 +78,7 @@ err_t az_func_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *
     }
     TRY(check_plain_call(az, call, name));
     if (builtin && az_is_table_function(name)) {
-        return az_table_call(az, scope, call, name, out);
+        return az_table_call(az, scope, call, name, NULL, out);
     }
     if (call->n_args > EXPR_ARGS_MAX) {
         return az_err(az, call->location, ERR_INVALID, "54023",

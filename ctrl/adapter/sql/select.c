@@ -258,6 +258,13 @@ static int figure_name(const pg_node *node, const char **name)
     case PG_QUERY__NODE__NODE_FUNC_CALL:
         *name = pg_name(node->func_call->funcname, node->func_call->n_funcname, NULL);
         return 2;
+    case PG_QUERY__NODE__NODE_A_INDIRECTION: {
+        const PgQuery__AIndirection *i = node->a_indirection;
+        const pg_node *last = i->indirection[i->n_indirection - 1];
+        bool field = last->node_case == PG_QUERY__NODE__NODE_STRING;
+        *name = field ? pg_string(last) : *name;
+        return field ? 2 : 0;
+    }
     case PG_QUERY__NODE__NODE_A_EXPR:
         *name = "nullif";
         return node->a_expr->kind == PG_QUERY__A__EXPR__KIND__AEXPR_NULLIF ? 2 : 0;
@@ -310,8 +317,7 @@ static void expand_item(struct az *az, struct targets *t, const struct nsitem *i
 }
 
 /*
- * *, t.* or s.t.*; false when the reference is none of them. *, t.* or s.t.*; *star is false when
- * the reference is none of them. Columns merged by USING appear once: cols_visible of the joined
+ * *, t.* or s.t.*; *star is false when the reference is none of them. Columns merged by USING appear once: cols_visible of the joined
  * items says so.
  */
 static err_t expand_star(struct az *az, struct scope *scope, const PgQuery__ColumnRef *ref,

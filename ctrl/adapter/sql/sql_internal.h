@@ -167,7 +167,7 @@ struct sx {
     uint8_t kind;
     struct type type;
     int location; /* byte offset in the analysed text; -1: none */
-    uint32_t col;
+    uint32_t col; /* SX_TABLE: which of the function's */
     uint32_t level;
     const struct func *func;
     struct sx **args; /* SX_AGG: arguments, expressions of its order, the filter: see agg.c */
@@ -635,9 +635,12 @@ err_t az_window_agg(struct az *az, struct scope *scope, const PgQuery__FuncCall 
                     struct sx *agg, struct sx **out);
 /* Window operators over *rel for the window functions of the targets, which become its columns. */
 void az_windows(struct az *az, struct sxvec *targets, struct rel **rel);
-/* A set-returning function in an expression. */
+/* A set-returning function in an expression; field: the column of it that (f(x)).field is, or NULL. */
 err_t az_table_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
-                    const char *name, struct sx **out);
+                    const char *name, const char *field, struct sx **out);
+/* (f(x)).field: of set-returning functions only. */
+err_t az_func_field(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
+                    const char *field, struct sx **out);
 /* Flat maps over *rel for the set-returning functions of the targets, which become its columns. */
 err_t az_tables(struct az *az, struct sxvec *targets, struct rel **rel);
 /* Those of the groups alone, wherever they stand in targets and *having (which may be NULL). */

@@ -9,7 +9,8 @@
  *   MAP t.a, t.b of level 1 over the unit relation; FLAT_MAP {unnest(#0), unnest(#1)}, ordinality
  *
  * In a select list those that stand side by side run in lockstep, the shorter ones padded with
- * NULLs, over each row as grouping and windows left it. Those inside the arguments of others come
+ * NULLs, over each row as grouping and windows left it. Of one with several columns (f(x)).a is one,
+ * and what asks the same call for others shares it. Those inside the arguments of others come
  * first, level by level (PostgreSQL's split_pathtarget_at_srfs):
  *
  *   SELECT f(g(x)), h(y)     FLAT_MAP {g, h}, then FLAT_MAP {f}
@@ -211,8 +212,29 @@ static err_t check_place(struct az *az, const struct scope *scope, int location)
     return ERR_OK;
 }
 
+/* In PostgreSQL's words. */
+static err_t find_field(struct az *az, const struct table_func *func, const struct type *type,
+                        const char *field, int location, uint32_t *col)
+{
+    ASSERT(func->cols_len >= 1 && field != NULL);
+    if (func->cols_len == 1) {
+        return az_err(az, location, ERR_INVALID, "42809",
+                      "column notation .%s applied to type %s, which is not a composite type",
+                      field, az_type_name(az, type));
+    }
+    for (uint32_t i = 0; i < func->cols_len; i++) {
+        ASSERT(func->names[i] != NULL && func->cols[i] != 0);
+        if (strcmp(func->names[i], field) == 0) {
+            *col = i;
+            return ERR_OK;
+        }
+    }
+    return az_err(az, location, ERR_INVALID, "42703",
+                  "could not identify column \"%s\" in record data type", field);
+}
+
 err_t az_table_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
-                    const char *name, struct sx **out)
+                    const char *name, const char *field, struct sx **out)
 {
     struct sx *args[EXPR_ARGS_MAX];
     const struct table_func *func = NULL;
@@ -221,12 +243,16 @@ err_t az_table_call(struct az *az, struct scope *scope, const PgQuery__FuncCall 
     TRY(function_args(az, scope, call, args));
     TRY(az_table_function(az, name, args, len, call->location, &func, types));
     TRY(check_place(az, scope, call->location));
-    if (func->cols_len > 1) {
+    uint32_t col = 0;
+    if (field != NULL) {
+        TRY(find_field(az, func, &types[0], field, call->location, &col));
+    } else if (func->cols_len > 1) {
         return AZ_UNSUPPORTED(az, call->location,
                               "function %s, which returns records, is supported in FROM only",
                               name);
     }
-    *out = sx_new(az->arena, SX_TABLE, types[0]);
+    *out = sx_new(az->arena, SX_TABLE, types[col]);
+    (*out)->col = col;
     (*out)->type.nullable = true; /* padding, beside a longer one */
     (*out)->table = func;
     (*out)->args = arena_memdup(az->arena, args, len * sizeof(args[0]));
@@ -269,6 +295,7 @@ struct level {
     struct az *az;
     struct sxvec found; /* each once: equal calls give equal rows */
     uint32_t width;     /* of the relation below */
+    uint32_t *at;       /* of each that was found: its column behind those */
 };
 
 static uint32_t found_at(const struct level *level, const struct sx *sx)
@@ -305,33 +332,74 @@ static struct sx *replace_fn(void *arg, struct sx *sx)
     if (at == level->found.len) {
         return NULL;
     }
-    struct sx *col = sx_col(level->az->arena, level->width + at, sx->type);
+    struct sx *col = sx_col(level->az->arena, level->width + level->at[at], sx->type);
     col->location = sx->location;
     return col;
 }
 
-/* The flat map of a level on *rel: its columns, then one a function. */
+/* Do both ask one call, for whichever of its columns? */
+static bool same_call(const struct sx *a, const struct sx *b)
+{
+    bool same = a->table == b->table && a->args_len == b->args_len;
+    for (uint32_t i = 0; i < a->args_len && same; i++) {
+        same = sx_same(a->args[i], b->args[i]);
+    }
+    return same;
+}
+
+/* Those that were found before the i-th and ask the same call; i when there is none. */
+static uint32_t found_call(const struct level *level, uint32_t i)
+{
+    ASSERT(i < level->found.len);
+    uint32_t k = 0;
+    while (k < i && !same_call(level->found.items[k], level->found.items[i])) {
+        k++;
+    }
+    return k;
+}
+
+/* The columns a call puts out, as the engine knows them; returns how many. */
+static uint32_t call_types(const struct sx *sx, struct type *types)
+{
+    ASSERT(sx->kind == SX_TABLE && sx->col < sx->table->cols_len);
+    for (uint32_t c = 0; c < sx->table->cols_len; c++) {
+        types[c] = c == sx->col ? sx->type : type_of((enum type_kind)sx->table->cols[c]);
+        types[c].nullable = true;
+    }
+    return sx->table->cols_len;
+}
+
+/* The flat map of a level on *rel: its columns, then those of each call. */
 static void flatten(struct level *level, struct rel **rel)
 {
     struct arena *a = level->az->arena;
     uint32_t n = level->found.len, *kept = ARENA_ARRAY(a, uint32_t, level->width);
+    uint32_t calls_len = 0, cols = 0;
     struct plan_table_call *calls = ARENA_ARRAY(a, struct plan_table_call, n);
-    struct type *types = ARENA_ARRAY(a, struct type, n);
+    struct type *types = ARENA_ARRAY(a, struct type, n * TABLE_FUNC_COLS_MAX);
     struct sxvec maps = {0};
+    level->at = ARENA_ARRAY(a, uint32_t, n);
     for (uint32_t i = 0; i < level->width; i++) {
         kept[i] = i;
     }
     for (uint32_t i = 0; i < n; i++) {
         const struct sx *sx = level->found.items[i];
-        calls[i] = (struct plan_table_call){.func = sx->table->id, .args_len = sx->args_len};
-        calls[i].args = ARENA_ARRAY(a, uint32_t, sx->args_len);
-        for (uint32_t k = 0; k < sx->args_len; k++) {
-            calls[i].args[k] = az_column_for(level->az, *rel, &maps, sx->args[k]);
+        uint32_t first = found_call(level, i);
+        if (first < i) {
+            level->at[i] = level->at[first] - level->found.items[first]->col + sx->col;
+            continue;
         }
-        types[i] = sx->type;
+        struct plan_table_call *call = &calls[calls_len++];
+        *call = (struct plan_table_call){.func = sx->table->id, .args_len = sx->args_len};
+        call->args = ARENA_ARRAY(a, uint32_t, sx->args_len);
+        for (uint32_t k = 0; k < sx->args_len; k++) {
+            call->args[k] = az_column_for(level->az, *rel, &maps, sx->args[k]);
+        }
+        level->at[i] = cols + sx->col;
+        cols += call_types(sx, types + cols);
     }
     struct rel *in = rel_map(a, *rel, maps.items, maps.len);
-    *rel = rel_flat_map(a, in, kept, level->width, calls, n, types);
+    *rel = rel_flat_map(a, in, kept, level->width, calls, calls_len, types);
 }
 
 static void replace_all(struct level *level, struct sxvec *list)

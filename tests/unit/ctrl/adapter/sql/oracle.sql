@@ -295,6 +295,14 @@ select a from t order by a fetch first 2 rows with ties
 select a from t order by a offset 1 rows fetch next 2 rows with ties
 select a from t order by a offset 3 rows fetch next 1 row with ties
 select a, count(*) over () from t order by a desc nulls last fetch first row with ties
+select (jsonb_each(j)).key from x
+select d1, (jsonb_each(j)).key, (jsonb_each(j)).value, (jsonb_each(j)).key || '!' as k2 from x
+select (jsonb_each_text(j)).value as v, (jsonb_each(j)).key, generate_series(1, 3) from x
+select upper((jsonb_each(j)).key), jsonb_typeof((jsonb_each(j)).value), count(*) from x group by 1, 2
+select (jsonb_each((jsonb_each('{"a": {"b": 1, "c": 2}}'::jsonb)).value)).key
+select (jsonb_each(j)).nosuch from x
+select (generate_series(1, 2)).x
+select a from t where (jsonb_each('{}'::jsonb)).key = b
 select b is null from t order by b is null fetch first 1 row with ties
 select a from t order by a fetch first 0 rows with ties
 select a from t order by a fetch first 100 rows with ties
