@@ -371,10 +371,7 @@ err_t az_catalog_function(struct az *az, struct scope *scope, const char *schema
 
 /* ---- 'name'::regclass ------------------------------------------------------------------------ */
 
-/*
- * Splits a possibly quoted, possibly qualified name. Splits a possibly quoted, possibly qualified
- * name; returns how many parts there are.
- */
+/* Splits a possibly quoted, possibly qualified name; returns how many parts there are. */
 static uint32_t split_name(struct az *az, const char *text, const char *parts[3])
 {
     ASSERT(text != NULL);

@@ -112,10 +112,7 @@ static const char *quoted_name(struct arena *arena, const struct sql_name *name)
     return text;
 }
 
-/*
- * The statement as the user wrote it. The statement as the user wrote it: for those that name
- * nothing a search path could change.
- */
+/* The statement as the user wrote it: for those that name nothing a search path could change. */
 static const char *own_text(struct arena *arena, const struct sql_stmt *stmt)
 {
     ASSERT(stmt->start <= stmt->end && stmt->end <= stmt->script->text_len);

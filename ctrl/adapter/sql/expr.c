@@ -190,9 +190,8 @@ static err_t expr_list(struct az *az, struct scope *scope, pg_node **nodes, size
 }
 
 /*
- * (a, b) < (c, d): a < c OR (a = c AND b < d). (a, b) < (c, d) is a < c OR (a = c AND b < d); the
- * last pair decides with the operator itself, so that <= includes equal rows. NULLs: unknown
- * exactly where the first pair that is not equal is.
+ * (a, b) < (c, d) is a < c OR (a = c AND b < d); the last pair decides with the operator itself, so
+ * that <= includes equal rows. NULLs: unknown exactly where the first pair that is not equal is.
  */
 static err_t row_order(struct az *az, const char *name, struct sx **l, struct sx **r, size_t len,
                        int location, struct sx **out)
@@ -295,9 +294,8 @@ static err_t between(struct az *az, struct scope *scope, const PgQuery__AExpr *e
 }
 
 /*
- * x op ANY|ALL of items, as a disjunction or conjunction. x op ANY|ALL of items, as a disjunction
- * or conjunction: of no items false and true. Three-valued OR and AND give ANY's and ALL's answers
- * for NULLs.
+ * x op ANY|ALL of items, as a disjunction or conjunction: of no items false and true. Three-valued
+ * OR and AND give ANY's and ALL's answers for NULLs.
  */
 static err_t quantified(struct az *az, const char *name, struct sx *x, struct sx **items,
                         size_t len, bool all, int location, struct sx **out)
@@ -822,7 +820,7 @@ static err_t grouping_func(struct az *az, struct scope *scope, const PgQuery__Gr
     return ERR_OK;
 }
 
-/* There are no values with fields but what functions return: (f(x)).a. Arrays have no subscripts. */
+/* No value has fields but what functions return: (f(x)).a. Arrays have no subscripts. */
 static err_t indirection(struct az *az, struct scope *scope, const PgQuery__AIndirection *i,
                          struct sx **out)
 {

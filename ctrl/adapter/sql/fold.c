@@ -180,7 +180,7 @@ static struct sx *fold_logic(struct arena *arena, struct sx *sx)
     return all;
 }
 
-/* Branches whose condition is known. Branches whose condition is known: NULL counts as false. */
+/* Branches whose condition is known: NULL counts as false. */
 static struct sx *fold_case(struct arena *arena, struct sx *sx)
 {
     ASSERT(sx->args_len % 2 == 1);

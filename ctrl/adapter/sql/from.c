@@ -183,8 +183,7 @@ static err_t add_item(struct az *az, struct items *out, struct nsitem *item, int
 /* ---- items ----------------------------------------------------------------------------------- */
 
 /*
- * A reference to a common table expression, whose outer references count from where it stands. A
- * reference to a common table expression, whose outer references count from where it stands: the
+ * A reference to a common table expression, whose outer references count from where it stands: the
  * deeper it is used, the more scopes lie between. The relation itself is shared by all its users.
  */
 static err_t cte_item(struct az *az, struct above above, const struct cte *cte,
@@ -463,8 +462,7 @@ static err_t join_condition(struct az *az, struct above above, const PgQuery__Jo
 }
 
 /*
- * The condition refers to left ++ right; a RIGHT JOIN is a LEFT one with the sides swapped. The
- * condition refers to left ++ right. An inner join's condition is a filter over the cross join,
+ * The condition refers to left ++ right. An inner join's condition is a filter over the cross join,
  * where it may hold subqueries and pushdown finds it. A RIGHT JOIN is a LEFT one with the sides
  * swapped, and a projection that swaps the columns back.
  */
@@ -496,9 +494,8 @@ static struct rel *make_join(struct az *az, PgQuery__JoinType kind, struct rel *
 }
 
 /*
- * Later references to the padded side must know that it may be NULL. Later references to the padded
- * side must know that it may be NULL: nullability decides about null-safe comparisons and about
- * what folds away.
+ * Later references to the padded side must know that it may be NULL: nullability decides about
+ * null-safe comparisons and about what folds away.
  */
 static void nullable_side(struct items *both, size_t from, size_t to)
 {

@@ -119,9 +119,8 @@ static struct sx *exists_where(struct az *az, struct rel *sub, struct sx *condit
 }
 
 /*
- * The condition of x op (a row of the subquery), seen from inside the subquery. The condition of x
- * op (a row of the subquery), seen from inside the subquery: x is an outer reference there, its
- * columns one level further away.
+ * The condition of x op (a row of the subquery), seen from inside the subquery: x is an outer
+ * reference there, its columns one level further away.
  */
 static err_t link_condition(struct az *az, const char *name, struct sx **left, uint32_t len,
                             const struct rel *sub, int location, struct sx **out)

@@ -115,9 +115,8 @@ static struct sx *grouped_column(struct grouping *g, const struct sx *sx, uint32
 }
 
 /*
- * A subquery's reference to the grouped query's input. A subquery's reference to the grouped
- * query's input must be a group column, too. Group expressions other than columns are not
- * recognised inside subqueries, nor are they by PostgreSQL.
+ * A subquery's reference to the grouped query's input must be a group column, too. Group
+ * expressions other than columns are not recognised inside subqueries, nor are they by PostgreSQL.
  */
 static struct sx *outer_column(void *arg, struct sx *col, uint32_t level)
 {

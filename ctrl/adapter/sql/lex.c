@@ -209,10 +209,7 @@ static void lex_number(struct sql_lexer *lexer, struct sql_token *out)
     lexer->at = i;
 }
 
-/*
- * By its first byte. Prefixes E, B, X, N and U& are part of a string only right before the quote.
- * By its first byte. Prefixes E, B, X and N are part of a string only right before the quote.
- */
+/* By its first byte. Prefixes E, B, X, N, U& are part of a string only right before the quote. */
 err_t sql_lex(struct sql_lexer *lexer, struct sql_token *out)
 {
     ASSERT(lexer->at <= lexer->end);

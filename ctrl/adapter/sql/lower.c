@@ -46,9 +46,8 @@ struct lo {
 };
 
 /*
- * What an expression sees: columns of its relation behind `offset`, outer ones bound. What an
- * expression of a relation sees while it is lowered: level 0 are the columns of that relation's
- * input, which stand behind `offset` columns of outer; other levels are bound columns.
+ * What an expression of a relation sees while it is lowered: level 0 are the columns of that
+ * relation's input, which stand behind `offset` columns of outer; other levels are bound columns.
  */
 struct frame {
     uint32_t offset;
@@ -211,8 +210,7 @@ static struct rel *branch_exists(struct lo *lo, const struct branch *b)
 }
 
 /*
- * EXISTS as a value: true joined back where there is a row, false where the join found none. EXISTS
- * as a value, in a select list or under OR. true is joined back where there is a row and the
+ * EXISTS as a value, in a select list or under OR. true is joined back where there is a row and the
  * padding of a left join, NULL, becomes false: it never is NULL itself.
  */
 static err_t exists_column(struct lo *lo, struct rel *sub, const struct frame *frame,
@@ -234,8 +232,7 @@ static err_t exists_column(struct lo *lo, struct rel *sub, const struct frame *f
 }
 
 /*
- * A subquery as conditions over something that refers to nothing outside. A subquery as conditions
- * over something that refers to nothing outside:
+ * A subquery as conditions over something that refers to nothing outside:
  *
  *   SELECT y + 1 FROM s WHERE s.x = t.a AND s.y > 5
  *
@@ -334,9 +331,8 @@ static struct sx *link_fn(void *arg, struct sx *sx)
 }
 
 /*
- * An aggregate over a filter whose outer references are `local = outer` only. An aggregate over a
- * filter whose outer references are `local = outer` only, so that grouping by the local sides gives
- * the answer for every outer value at once.
+ * An aggregate over a filter whose outer references are `local = outer` only, so that grouping by
+ * the local sides gives the answer for every outer value at once.
  */
 struct grouped {
     struct stripped in;
@@ -389,8 +385,8 @@ static bool split_equality(struct lo *lo, struct sx *pred, struct grouped *out)
 }
 
 /*
- * The subquery's column over its aggregation; false when it is something else. The subquery's
- * column over its aggregation (coalesce(max(y), 0) + 1); false when it is something else.
+ * The subquery's column over its aggregation (coalesce(max(y), 0) + 1); false when it is something
+ * else.
  */
 static bool over_aggregates(struct lo *lo, struct rel *sub, struct grouped *out)
 {
@@ -782,9 +778,8 @@ static struct rel *unmatched(struct lo *lo, struct rel *left, struct rel *matche
 }
 
 /*
- * References of an ON condition: left columns, then right ones behind the k key columns. References
- * of an ON condition over left ++ right: o columns of outer, l of the left relation, k key columns
- * of the right branch, then the right relation's own.
+ * References of an ON condition over left ++ right: o columns of outer, l of the left relation, k
+ * key columns of the right branch, then the right relation's own.
  */
 struct on {
     struct lo *lo;
@@ -862,8 +857,8 @@ static err_t lower_full(struct lo *lo, struct rel *rel, struct rel *outer,
     struct rel *with_left = rel_join2(a, REL_JOIN_LEFT, left, right, preds.items, preds.len);
     with_left = cut(lo, with_left, o + l, r);
     /*
-     * The same condition seen from the right. The same condition seen from the right: (o left
-     * columns l, o right columns r) become (o r, o l).
+     * The same condition seen from the right: (o left columns l, o right columns r) become
+     * (o r, o l).
      */
     uint32_t *swap = ARENA_ARRAY(a, uint32_t, o + l + o + r);
     for (uint32_t i = 0; i < o + l + o + r; i++) {
@@ -950,9 +945,8 @@ static err_t lower_rowwise(struct lo *lo, struct rel *right, struct rel *left, u
 }
 
 /*
- * Every right side is a branch of its left side; one that does not refer to it has no keys. Every
- * right side is a branch of its left side; one that does not refer to it has no keys, which makes
- * LATERAL and plain joins one case. ON's columns are moved to where the branch has them.
+ * Every right side is a branch of its left side; one that does not refer to it has no keys, which
+ * makes LATERAL and plain joins one case. ON's columns are moved to where the branch has them.
  */
 static err_t lower_join(struct lo *lo, struct rel *rel, struct rel *outer,
                         const struct bindings *bindings, struct rel **out)
@@ -1013,9 +1007,8 @@ static err_t lower_map(struct lo *lo, struct rel *rel, struct rel *outer,
 }
 
 /*
- * Outer columns become further group keys. Outer columns become further group keys: each outer row
- * has groups of its own. Reduce compares keys with NULL equal to NULL, as GROUP BY and the domain
- * both want it.
+ * Outer columns become further group keys: each outer row has groups of its own. Reduce compares
+ * keys with NULL equal to NULL, as GROUP BY and the domain both want it.
  */
 static struct rel *shifted_reduce(struct lo *lo, const struct rel *rel, struct rel *in, uint32_t o)
 {
@@ -1130,9 +1123,8 @@ static struct rel *lower_flat_map(struct lo *lo, const struct rel *rel, struct r
 }
 
 /*
- * ALL counts multiplicities; without it NULLs are equal and rows are told apart once. ALL counts
- * multiplicities: EXCEPT ALL is what remains positive of l - r, INTERSECT ALL what EXCEPT ALL took
- * away, l - (l - r). Without ALL, NULLs are equal and rows are told apart once.
+ * ALL counts multiplicities: EXCEPT ALL is what remains positive of l - r, INTERSECT ALL what
+ * EXCEPT ALL took away, l - (l - r). Without ALL, NULLs are equal and rows are told apart once.
  */
 static struct rel *lower_set(struct lo *lo, uint8_t set, struct rel *l, struct rel *r)
 {

@@ -304,10 +304,7 @@ static err_t source_columns(struct parser *p)
                           &p->ast->columns);
 }
 
-/*
- * WITH HEADER | WITH n COLUMNS, DELIMITED BY 'c' WITH HEADER | WITH n COLUMNS, then DELIMITED BY
- * 'c'; both optional.
- */
+/* WITH HEADER | WITH n COLUMNS, then DELIMITED BY 'c'; both optional. */
 static err_t csv_format(struct parser *p)
 {
     ASSERT(p->ast->format == 0);
@@ -649,9 +646,8 @@ static err_t subscribe_options(struct parser *p)
 }
 
 /*
- * SUBSCRIBE [TO] name | (query) [WITH (...)] [AS OF t] [UP TO t] SUBSCRIBE [TO] name | (query)
- * [WITH (...)] [AS OF t] [UP TO t]. The tail is found first, by its tokens, and the lexer stops
- * before it: AS could begin an alias otherwise.
+ * SUBSCRIBE [TO] name | (query) [WITH (...)] [AS OF t] [UP TO t]. The tail is found first, by its
+ * tokens, and the lexer stops before it: AS could begin an alias otherwise.
  */
 static err_t subscribe(struct parser *p)
 {
@@ -894,9 +890,8 @@ static err_t copy_subscribe(struct parser *p, bool *own)
 }
 
 /*
- * DECLARE c [NO SCROLL] CURSOR [WITHOUT HOLD] FOR SUBSCRIBE ... DECLARE c [NO SCROLL] CURSOR
- * [WITHOUT HOLD] FOR SUBSCRIBE ...: with any other query it is PostgreSQL's, whatever words stand
- * before FOR.
+ * DECLARE c [NO SCROLL] CURSOR [WITHOUT HOLD] FOR SUBSCRIBE ...: with any other query it is
+ * PostgreSQL's, whatever words stand before FOR.
  */
 static err_t declare(struct parser *p, bool *own)
 {
@@ -917,10 +912,7 @@ static err_t declare(struct parser *p, bool *own)
     return inner_statement(p, p->t.start, p->stmt->end);
 }
 
-/*
- * FETCH [FORWARD] [n | ALL] [FROM | IN] cursor [WITH (timeout = '1s')] FETCH [FORWARD] [n | ALL]
- * [FROM | IN] cursor [WITH (timeout = '1s')]; ours when it says WITH.
- */
+/* FETCH [FORWARD] [n | ALL] [FROM | IN] cursor [WITH (timeout = '1s')]; ours when it says WITH. */
 static err_t fetch(struct parser *p, bool *own)
 {
     ASSERT(p->stmt->kind == 0);

@@ -250,8 +250,7 @@ static err_t find_tail(struct sql_script *script, uint32_t start, uint32_t end, 
 }
 
 /*
- * Cuts AS OF t [UP TO t] off the end of a query; *end becomes the query's own end. Cuts AS OF t [UP
- * TO t] off the end of a query, in either order; *end becomes the query's own end.
+ * Cuts AS OF t [UP TO t] off the end of a query, in either order; *end becomes the query's own end.
  */
 static err_t parse_tail(struct sql_script *script, struct sql_ast *ast, uint32_t start,
                         uint32_t *end)
@@ -275,10 +274,7 @@ static err_t parse_tail(struct sql_script *script, struct sql_ast *ast, uint32_t
 
 /* ---- statements ------------------------------------------------------------------------------ */
 
-/*
- * First and last byte of what is neither white space nor comment. First and last byte of what is
- * neither white space nor comment; *first is the first token.
- */
+/* First and last byte of what is neither white space nor comment; *first is the first token. */
 static err_t trim(struct sql_script *script, uint32_t *start, uint32_t *end, bool *empty,
                   struct sql_token *first)
 {

@@ -67,9 +67,8 @@ static err_t unsupported(const char *what)
 }
 
 /*
- * A statement nested in another, from its own tree. A statement nested in another (PREPARE p AS
- * ..., DECLARE c CURSOR FOR ...), from its own tree. The grammar admits no more than one level, so
- * this does not recurse further.
+ * A statement nested in another (PREPARE p AS ..., DECLARE c CURSOR FOR ...), from its own tree.
+ * The grammar admits no more than one level, so this does not recurse further.
  */
 static err_t inner_of(struct sql_script *script, struct sql_stmt *stmt, pg_node *node)
 {

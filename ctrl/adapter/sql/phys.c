@@ -71,10 +71,7 @@ static bool uses_range(struct phys *p, const struct sx *sx, uint32_t width, uint
     return inside;
 }
 
-/*
- * 0: left side only, 1: right side only, -1: neither. 0: left side only, 1: right side only, -1:
- * neither or both.
- */
+/* 0: left side only, 1: right side only, -1: neither or both. */
 static int side_of(struct phys *p, const struct sx *sx, uint32_t l, uint32_t width)
 {
     ASSERT(l <= width);
@@ -105,9 +102,8 @@ static struct sx *cast_to(struct phys *p, struct sx *sx, uint8_t kind)
 }
 
 /*
- * Both sides of one kind, the one that loses nothing; false when there is none. Both sides of one
- * kind, the one that loses nothing (int4 = int8 compares as int8); false when there is none, and
- * the equality is no key.
+ * Both sides of one kind, the one that loses nothing (int4 = int8 compares as int8); false when
+ * there is none, and the equality is no key.
  */
 static bool same_kind(struct phys *p, struct sx **a, struct sx **b)
 {

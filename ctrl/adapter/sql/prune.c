@@ -223,10 +223,7 @@ static void need_inputs(struct prune *p, const struct pruned *n)
     }
 }
 
-/*
- * A relation without columns is awkward to carry: keep one. A relation without columns is awkward
- * to carry (batches, arrangements): keep one.
- */
+/* A relation without columns is awkward to carry (batches, arrangements): keep one. */
 static void need_one(struct pruned *n)
 {
     ASSERT(n->need != NULL);

@@ -445,9 +445,8 @@ static void spread_literals(struct push *p, struct sxvec *preds)
 }
 
 /*
- * Predicates on one input go there; those that connect inputs stay for the join order. Predicates
- * on one input go there; those that connect inputs stay for the join order, and one without columns
- * goes to the first input: it decides about all rows wherever it is asked.
+ * Predicates on one input go there; those that connect inputs stay for the join order, and one
+ * without columns goes to the first input: it decides about all rows wherever it is asked.
  */
 static struct rel *push_inner(struct push *p, struct rel *rel, struct sxvec preds)
 {
@@ -506,11 +505,10 @@ static bool rejects_nulls(struct push *p, struct sx *pred, const struct rel *joi
 }
 
 /*
- * WHERE on left columns goes left, ON over right columns goes right; ON over left columns may not
- * move, it decides about padding only. WHERE on left columns goes left: it keeps or drops a left
- * row with all its matches. WHERE on right columns stays above the padding. ON over right columns
- * alone goes right: rows it drops there could not match. ON over left columns may not move, it
- * decides about padding only; an ON that is never true leaves all left rows padded.
+ * WHERE on left columns goes left: it keeps or drops a left row with all its matches. WHERE on
+ * right columns stays above the padding. ON over right columns alone goes right: rows it drops
+ * there could not match. ON over left columns may not move, it decides about padding only; an ON
+ * that is never true leaves all left rows padded.
  */
 static struct rel *push_left(struct push *p, struct rel *rel, struct sxvec preds)
 {

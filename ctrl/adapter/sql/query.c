@@ -475,10 +475,7 @@ err_t query_plan(struct az *az, struct rel *rel, bool subscribe, bool snapshot,
     return emit_plan(az, rel, subscribe, snapshot, out);
 }
 
-/*
- * oids that are written as names leave the server as names. oids that are written as names
- * (::regclass) leave the server as names.
- */
+/* oids that are written as names (::regclass) leave the server as names. */
 static err_t name_reg_columns(struct az *az, struct query *q)
 {
     ASSERT(q->targets == NULL || q->cols_len <= q->targets_len);
@@ -490,10 +487,7 @@ static err_t name_reg_columns(struct az *az, struct query *q)
     return ERR_OK;
 }
 
-/*
- * Analyses text of our own making. Analyses text of our own making: it has no positions the user
- * could know.
- */
+/* Analyses text of our own making: it has no positions the user could know. */
 static err_t analyse_text(struct az *az, const char *text, struct query *out)
 {
     struct sql_script *script = NULL;

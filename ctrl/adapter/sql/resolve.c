@@ -83,10 +83,7 @@ static bool is_agreeing(const struct func *f)
     return f->result == 0 || (f->flags & FUNC_PREDICATE_NULLSAFE) != 0;
 }
 
-/*
- * The kind argument i is converted to. The kind argument i is converted to; 0: polymorphic
- * arguments that do not agree.
- */
+/* The kind argument i is converted to; 0: polymorphic arguments that do not agree. */
 static uint8_t target_kind(const struct func *f, const uint8_t *kinds, uint32_t len, uint32_t i)
 {
     ASSERT(i < len);

@@ -317,8 +317,8 @@ static void expand_item(struct az *az, struct targets *t, const struct nsitem *i
 }
 
 /*
- * *, t.* or s.t.*; *star is false when the reference is none of them. Columns merged by USING appear once: cols_visible of the joined
- * items says so.
+ * *, t.* or s.t.*; *star is false when the reference is none of them. Columns merged by USING
+ * appear once: cols_visible of the joined items says so.
  */
 static err_t expand_star(struct az *az, struct scope *scope, const PgQuery__ColumnRef *ref,
                          struct targets *t, bool *star)
@@ -570,8 +570,8 @@ static err_t group_expr(struct az *az, struct scope *scope, const pg_node *node,
 }
 
 /*
- * What GROUP BY is about while it is read. What GROUP BY is about while it is read: groups grows,
- * and targets that are named by it are settled to a type.
+ * What GROUP BY is about while it is read: groups grows, and targets that are named by it are
+ * settled to a type.
  */
 struct group_by {
     struct az *az;

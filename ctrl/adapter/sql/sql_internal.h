@@ -635,7 +635,7 @@ err_t az_window_agg(struct az *az, struct scope *scope, const PgQuery__FuncCall 
                     struct sx *agg, struct sx **out);
 /* Window operators over *rel for the window functions of the targets, which become its columns. */
 void az_windows(struct az *az, struct sxvec *targets, struct rel **rel);
-/* A set-returning function in an expression; field: the column of it that (f(x)).field is, or NULL. */
+/* A set-returning function in an expression; field: of (f(x)).field, or NULL. */
 err_t az_table_call(struct az *az, struct scope *scope, const PgQuery__FuncCall *call,
                     const char *name, const char *field, struct sx **out);
 /* (f(x)).field: of set-returning functions only. */

@@ -9,8 +9,8 @@
  *   MAP t.a, t.b of level 1 over the unit relation; FLAT_MAP {unnest(#0), unnest(#1)}, ordinality
  *
  * In a select list those that stand side by side run in lockstep, the shorter ones padded with
- * NULLs, over each row as grouping and windows left it. Of one with several columns (f(x)).a is one,
- * and what asks the same call for others shares it. Those inside the arguments of others come
+ * NULLs, over each row as grouping and windows left it. Of one with several columns (f(x)).a is
+ * one, and what asks the same call for others shares it. Those inside the arguments of others come
  * first, level by level (PostgreSQL's split_pathtarget_at_srfs):
  *
  *   SELECT f(g(x)), h(y)     FLAT_MAP {g, h}, then FLAT_MAP {f}

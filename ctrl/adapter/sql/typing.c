@@ -371,10 +371,7 @@ static err_t coerce_unknown_literal(struct az *az, struct sx *sx, struct type to
     return ERR_OK;
 }
 
-/*
- * The first use that needs a type decides it. The first use that needs a type decides it; later
- * ones convert from that.
- */
+/* The first use that needs a type decides it; later ones convert from that. */
 static err_t coerce_param(struct az *az, struct sx *sx, struct type to, struct sx **out)
 {
     ASSERT(sx->kind == SX_PARAM);

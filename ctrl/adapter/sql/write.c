@@ -86,8 +86,8 @@ static err_t column_index(struct az *az, const struct sql_relation *relation, co
 }
 
 /*
- * The default of a column, as an expression without references. The default of a column, as an
- * expression without references; NULL when it has none. now() in it is this statement's.
+ * The default of a column, as an expression without references; NULL when it has none. now() in it
+ * is this statement's.
  */
 static err_t default_value(struct az *az, const struct sql_relation *relation, uint32_t col,
                            struct sx **out)
@@ -193,8 +193,8 @@ static err_t finish(struct az *az, struct rel *rel, struct sql_write *out)
 /* ---- INSERT ---------------------------------------------------------------------------------- */
 
 /*
- * Where an INSERT's expressions go. Where an INSERT's expressions go: the i-th one to column
- * cols[i], which was written at locations[i] (0 when there was no list).
+ * Where an INSERT's expressions go: the i-th one to column cols[i], which was written at
+ * locations[i] (0 when there was no list).
  */
 struct insert {
     const struct sql_relation *relation;
