@@ -292,7 +292,11 @@ static void send_hello(struct computed *computed)
     void *value;
     while (u64map_next(&computed->exports, &at, &id, &value)) {
         struct computed_export *export = value;
-        ASSERT(hello->exports_count < computed->exports.len);
+        const struct computed_flow *flow = u64map_get(&computed->flows, export->dataflow);
+        ASSERT(hello->exports_count < computed->exports.len && flow != NULL);
+        if (flow->failed) {
+            continue; /* the others begin it anew with this process */
+        }
         hello->exports[hello->exports_count++] = (tailrace_v1_ExportState){
             .id = id, .since = export->since, .upper = computed_export_upper(computed, export)};
     }

@@ -7,8 +7,9 @@
  *   - its plan is the same (plan_equal: everything but as_of and names),
  *   - all its exports are still there, and none is a subscription, which starts over anyway,
  *   - its history reaches back to the as_of asked for (since <= as_of),
- *   - it is complete at as_of, so that storage still has what it needs next,
- *   - everything it imports is kept too.
+ *   - everything it imports is kept too,
+ *   - the controller did not ask for it anew: when it is not complete at as_of in some process,
+ *     storage may not have what it needs next.
  *
  * The others are dropped first (memory), then the commands run in order and what is not there yet
  * is built. A decision is a function of history and commands only, so that all processes of a
@@ -399,8 +400,7 @@ static bool compatible(const struct computed *computed, const struct computed_fl
         struct computed_export *export =
             u64map_get(&computed->exports, flow->plan->exports[i].id);
         if (export == NULL || export->kind == PLAN_EXPORT_SUBSCRIBE ||
-            export->since > wanted->as_of ||
-            computed_export_upper(computed, export) <= wanted->as_of) {
+            export->since > wanted->as_of) {
             return false;
         }
     }
@@ -416,13 +416,14 @@ static err_t mark_kept(struct computed *computed, const struct buf *message, uin
     err_t err = ERR_OK;
     if (command.which_command == tailrace_v1_ComputeCommand_create_dataflow_tag) {
         uint64_t incarnation = command.command.create_dataflow.incarnation;
+        bool anew = command.command.create_dataflow.anew;
         *first = incarnation < *first ? incarnation : *first;
         struct plan *wanted = NULL;
         err = plan_codec_decode(&command.command.create_dataflow.plan, &wanted);
         ASSERT((err == ERR_OK) == (wanted != NULL));
         if (err == ERR_OK) {
             struct computed_flow *flow = u64map_get(&computed->flows, wanted->id);
-            if (flow != NULL && compatible(computed, flow, wanted)) {
+            if (flow != NULL && !anew && compatible(computed, flow, wanted)) {
                 flow->kept = true;
             }
             plan_free(wanted);

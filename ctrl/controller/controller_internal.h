@@ -116,7 +116,8 @@ struct ctl_export_replica {
     uint64_t as_of;   /* it was created with; FRONTIER_EMPTY: not created there */
     uint64_t *uppers; /* [scale] */
     bool *follows;    /* [scale]: beyond that, the sources its dataflow reads */
-    bool failed; /* its dataflow did */
+    bool failed;  /* its dataflow did */
+    bool goes_on; /* with what ran there before the session */
 };
 
 /* A batch a process sent, copied and checked. lower and upper of subscriptions' only. */

@@ -266,10 +266,11 @@ static void encode_sources(const struct controller *c, const struct plan *plan,
 }
 
 /*
- * Could the replica go on with what its processes run already? Then at a time they can still be
- * read at and storage still has the history after: that is what makes reconciliation keep it.
- * Subscriptions are never gone on with, nor a dataflow that lacks an export somewhere: the runtime
- * would drop it (ctrl/computed/reconcile.c), and must decide alike in all processes.
+ * Does the replica go on with what its processes run already? Then at a time they can still be read
+ * at and storage still has the history after. All processes have to, so it is decided here, by what
+ * each said in its Hello: by itself one that reads no part of a source does not know that another
+ * was not fed. Subscriptions are never gone on with, nor a dataflow that lacks an export somewhere,
+ * nor what imports one that begins anew.
  */
 static bool running_as_of(const struct controller *c, const struct ctl_dataflow *dataflow,
                           const struct ctl_replica *replica, uint64_t *as_of)
@@ -292,24 +293,26 @@ static bool running_as_of(const struct controller *c, const struct ctl_dataflow 
         const struct plan_node *node = &dataflow->plan->nodes[i];
         const struct ctl_collection *collection =
             node->op == PLAN_SOURCE ? storage_collection(c, node->import.id) : NULL;
+        const struct ctl_export *index =
+            node->op == PLAN_INDEX ? u64map_get(&c->exports, node->import.id) : NULL;
         if (collection != NULL) {
             since = max_u64(since, storage_collection_since(c, collection));
+        }
+        if (node->op == PLAN_INDEX &&
+            (index == NULL || !index->replicas[replica->index].goes_on)) {
+            return false;
         }
     }
     *as_of = since;
     return since < upper;
 }
 
-/* Where a replica starts a dataflow. */
+/* Where a replica starts a dataflow that it does not go on with. */
 static uint64_t replica_as_of(const struct ctl_dataflow *dataflow,
                               const struct ctl_replica *replica)
 {
     ASSERT(dataflow->cluster == replica->cluster);
     uint64_t as_of = dataflow->as_of;
-    if (running_as_of(dataflow->cluster->controller, dataflow, replica, &as_of)) {
-        return as_of;
-    }
-    as_of = dataflow->as_of;
     for (uint32_t i = 0; i < dataflow->exports_len; i++) {
         const struct ctl_export *export = dataflow->exports[i];
         if (export == NULL) {
@@ -374,7 +377,9 @@ void dataflow_send(struct ctl_dataflow *dataflow, struct ctl_replica *replica)
 {
     ASSERT(dataflow->as_of_known);
     struct controller *c = dataflow->cluster->controller;
-    uint64_t as_of = replica_as_of(dataflow, replica);
+    uint64_t as_of = 0;
+    bool goes_on = running_as_of(c, dataflow, replica, &as_of);
+    as_of = goes_on ? as_of : replica_as_of(dataflow, replica);
     struct arena arena = {0};
     tailrace_v1_ComputeCommand command = {0};
     command.which_command = tailrace_v1_ComputeCommand_create_dataflow_tag;
@@ -383,6 +388,7 @@ void dataflow_send(struct ctl_dataflow *dataflow, struct ctl_replica *replica)
     plan_codec_encode(dataflow->plan, &arena, &create->plan);
     create->plan.as_of = as_of;
     create->incarnation = ++c->next_incarnation;
+    create->anew = !goes_on;
     for (uint32_t i = 0; i < dataflow->exports_len; i++) {
         struct ctl_export *export = dataflow->exports[i];
         if (export == NULL) {
@@ -391,6 +397,7 @@ void dataflow_send(struct ctl_dataflow *dataflow, struct ctl_replica *replica)
         struct ctl_export_replica *state = &export->replicas[replica->index];
         state->as_of = as_of;
         state->failed = false;
+        state->goes_on = goes_on;
         memset(state->uppers, 0, dataflow->cluster->spec.scale * sizeof(uint64_t));
         memset(state->follows, 0, dataflow->cluster->spec.scale * sizeof(bool));
         raise_since(export);

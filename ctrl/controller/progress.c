@@ -96,6 +96,7 @@ static void note_changed(struct ctl_export *export, uint64_t upper)
         *(c->changed_last != NULL ? &c->changed_last->changed_next : &c->changed_first) = export;
         c->changed_last = export;
     }
+    upper = upper > 0 ? upper : 1; /* 0: it is not in the list */
     export->changed = upper > export->changed ? upper : export->changed;
 }
 
@@ -189,7 +190,10 @@ void progress_take(struct ctl_replica *replica, uint32_t process,
         *reported = f->upper > *reported ? f->upper : *reported;
         there->follows[process] = f->follows;
         if (!f->follows || f->changed) {
-            note_changed(export, f->upper);
+            /* One that reads no part of its sources does not know how far they are. */
+            bool knows = f->upper != FRONTIER_EMPTY;
+            note_changed(export, knows ? f->upper
+                                       : progress_replica_upper(export, replica->index));
         }
     }
 }

@@ -189,9 +189,52 @@ static void a_quiet_reader_holds_nothing_back(void)
     cw_free(cw);
 }
 
+/* ---- a replica that is behind ---------------------------------------------------------------- */
+
+/* Between the processes of the second replica and storage. */
+static void part(struct cw *cw, bool cut)
+{
+    sim_partition(world_sim(cw->world), "storage-0", "cluster-2-replica-1-0", cut);
+    sim_partition(world_sim(cw->world), "storage-0", "cluster-2-replica-1-1", cut);
+}
+
+/*
+ * An index rests on a process that reads no part of the table, while the one that does was not fed
+ * as far as the other replica's reads and compaction have come. All processes begin it anew with
+ * environmentd, or none.
+ */
+static void a_replica_behind_begins_anew_as_a_whole(void)
+{
+    const struct cw_config config = {.scale = 2, .replicas = 2, .workers = 1};
+    views = 2;
+    struct cw *cw = cw_new(5, &config, setup);
+    cw_do(cw, write_one);
+    cw_run(cw, 300000);
+    compact_until_quiet(cw);
+    part(cw, true);
+    for (int i = 0; i < 5; i++) {
+        cw_do(cw, write_one);
+        cw_run(cw, 100000);
+        cw_do(cw, compact);
+    }
+    cw_restart(cw);
+    part(cw, false);
+    for (int i = 0; i < 30; i++) {
+        cw_do(cw, cw_advance);
+        cw_run(cw, 100000);
+    }
+    const struct ctl_export *export = u64map_get(&cw->controller->exports, FIRST);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(export);
+    CU_ASSERT_EQUAL(progress_replica_upper(export, 0), cw->time + 1);
+    CU_ASSERT_EQUAL(progress_replica_upper(export, 1), cw->time + 1);
+    check_read(cw, 6);
+    cw_free(cw);
+}
+
 static const struct test_case cases[] = {
     {"a tick is reported once", a_tick_is_reported_once},
     {"only what changed is compacted", only_what_changed_is_compacted},
     {"a quiet reader holds nothing back", a_quiet_reader_holds_nothing_back},
+    {"a replica behind begins anew as a whole", a_replica_behind_begins_anew_as_a_whole},
 };
 TEST_SUITE("ctrl/controller idle views", cases)
