@@ -255,10 +255,26 @@ static void want(struct dataflow *dataflow, bool wanted)
     }
 }
 
+/* Now that it follows clocks, those that read its indexes may do so, too. */
+static void tell_importers(struct dataflow *dataflow)
+{
+    const struct plan *plan = dataflow->plan;
+    for (uint32_t i = 0; i < plan->exports_len; i++) {
+        const struct index_op *index = dataflow->ops[plan->nodes_len + i].state;
+        bool is_index = plan->exports[i].kind != PLAN_EXPORT_SUBSCRIBE;
+        for (size_t f = 0; is_index && f < index->followers_len; f++) {
+            dataflow_queue(index->followers[f]->dataflow);
+        }
+    }
+}
+
 void clock_settle(struct dataflow *dataflow)
 {
     ASSERT(dataflow->failed == ERR_OK);
-    dataflow->clocked = dataflow->clocked || follows_clocks(dataflow);
+    if (!dataflow->clocked && follows_clocks(dataflow)) {
+        dataflow->clocked = true;
+        tell_importers(dataflow);
+    }
     bool done = dataflow->clocked && dataflow->dependents == 0 && exports_done(dataflow) &&
                 set_alarm(dataflow);
     want(dataflow, !done);
