@@ -225,6 +225,7 @@ static void key_payload(struct buf *key, const struct plan_node *n)
             key_call(key, &n->window.calls[i]);
         }
         break;
+    case PLAN_UNION: buf_append_byte(key, n->sum.errors_once); break;
     case PLAN_FLAT_MAP:
         buf_append_u32(key, n->flat_map.keep_len);
         buf_append(key, n->flat_map.keep, n->flat_map.keep_len * sizeof(uint32_t));
