@@ -80,6 +80,8 @@ struct test {
     bool writer_stands; /* the start-up is over: statements may be sent */
     enum { SETTING_UP, WRITING, VERIFYING, VERIFIED } stage;
     size_t setup_at;
+    const char *looked_at; /* the view a statement reads */
+    uint64_t looks;
     bool busy;
     bool quiet;
     size_t statement_row; /* row the statement under way is about */
@@ -89,7 +91,7 @@ struct test {
     struct subscriber table, view;
     uint64_t compared; /* closed timestamps are equal below */
     uint64_t comparisons;
-    int64_t *found; /* times each id was seen in the end */
+    int64_t *found; /* times each id was seen in the end, or by a look */
     char failure[512];
 };
 
@@ -304,11 +306,53 @@ static const struct pgclient_handler subscriber_handler = {
 static const char *const setup[] = {
     "CREATE TABLE t (id int8, k int8, v int8)",
     "CREATE MATERIALIZED VIEW m AS SELECT k, count(*) AS n, sum(v) AS s FROM t GROUP BY k",
+    /* At rest, but for a look at one now and then. */
+    "CREATE MATERIALIZED VIEW r1 AS SELECT id, k, v FROM t WHERE v % 2 = 0",
+    "CREATE MATERIALIZED VIEW r2 AS SELECT DISTINCT id, k FROM r1",
+    "CREATE MATERIALIZED VIEW r3 AS SELECT b.id FROM r2 a JOIN t b ON a.id = b.id",
 };
+
+/* ---- looks at views that rest ---------------------------------------------------------------- */
+
+/* What was acknowledged before it was asked for has to be there; the rest may. */
+static void look_ends(struct test *t)
+{
+    for (size_t id = 0; id < t->rows_len; id++) {
+        const struct row *row = &t->rows[id];
+        bool even = row->value % 2 == 0;
+        bool must = even && row->inserted == FATE_ACKNOWLEDGED && !row->deleting;
+        bool may = even && row->inserted != FATE_REFUSED && row->deleted != FATE_ACKNOWLEDGED;
+        if (t->found[id] > 1 || (must && t->found[id] == 0) || (!may && t->found[id] > 0)) {
+            char text[64];
+            snprintf(text, sizeof(text), "%s row %zu %" PRId64 " times", t->looked_at, id,
+                     t->found[id]);
+            fail(t, "a view at rest is wrong", text);
+        }
+    }
+    t->looks++;
+}
+
+static void look(struct test *t)
+{
+    static const char *const names[] = {"r1", "r2", "r3"};
+    char sql[64];
+    t->looked_at = names[sim_random(world_sim(t->world)) % ARRAY_LEN(names)];
+    free(t->found);
+    t->found = mem_zalloc((t->rows_len + 1) * sizeof(*t->found));
+    snprintf(sql, sizeof(sql), "SELECT id FROM %s", t->looked_at);
+    pgclient_query(t->writer, sql);
+}
 
 static void settle_statement(struct test *t, enum fate fate)
 {
     if (t->stage != WRITING || !t->busy) {
+        return;
+    }
+    if (t->looked_at != NULL) {
+        if (fate == FATE_ACKNOWLEDGED) {
+            look_ends(t);
+        }
+        t->looked_at = NULL;
         return;
     }
     struct row *row = &t->rows[t->statement_row];
@@ -327,6 +371,8 @@ static void writer_next(struct test *t)
         pgclient_query(t->writer, setup[t->setup_at]);
     } else if (t->stage == VERIFYING) {
         pgclient_query(t->writer, "SELECT id FROM t");
+    } else if (sim_random(sim) % 8 == 0) {
+        look(t);
     } else if (t->rows_len > 5 && sim_random(sim) % 3 == 0) {
         size_t at = sim_random(sim) % t->rows_len;
         if (t->rows[at].deleting) {
@@ -380,7 +426,7 @@ static void on_writer_row(void *arg, const char *const *values, size_t len)
 {
     struct test *t = arg;
     uint64_t id = strtoull(values[0], NULL, 10);
-    if (t->stage != VERIFYING || id >= t->rows_len) {
+    if ((t->stage != VERIFYING && t->looked_at == NULL) || id >= t->rows_len) {
         fail(t, "a row nobody inserted", values[0]);
         return;
     }
@@ -558,7 +604,11 @@ static void run_world(struct test *t)
     world_heal(t->world);
     t->quiet = true;
     run(t, SETTLE_US / 2);
+    if (t->failure[0] == '\0' && t->looked_at != NULL) {
+        fail(t, "a view at rest was never read", t->looked_at);
+    }
     t->stage = VERIFYING;
+    free(t->found);
     t->found = mem_zalloc((t->rows_len + 1) * sizeof(t->found[0]));
     run(t, SETTLE_US / 2);
     if (t->failure[0] == '\0' && t->stage != VERIFIED) {
@@ -588,8 +638,8 @@ static bool run_seed(struct seed *seed)
     seed->counts = *world_counts(t->world);
     char numbers[160];
     snprintf(numbers, sizeof(numbers),
-             "%zu rows, %" PRIu64 " comparisons, %" PRIu64 " faults, %" PRIu64 " events",
-             t->rows_len, t->comparisons, world_faults(t->world),
+             "%zu rows, %" PRIu64 " comparisons, %" PRIu64 " looks, %" PRIu64 " faults, %" PRIu64
+             " events", t->rows_len, t->comparisons, t->looks, world_faults(t->world),
              sim_events(world_sim(t->world)));
     seed_report(seed, "test_sim_sql", t->failure, numbers);
     bool ok = t->failure[0] == '\0';
