@@ -77,7 +77,6 @@ int main(int argc, char **argv)
     struct report report;
     report_init(&report, subcommand->title);
     subcommand->run(&options, &report);
-    report_print(&report, options.json);
     if (options.plot != NULL) {
         err = plot_write(&report, options.plot);
         if (err != ERR_OK) {
@@ -85,6 +84,7 @@ int main(int argc, char **argv)
             err_free(err);
         }
     }
+    report_print(&report, options.json); /* last: it says whether all went well */
     status = report.wrong ? 1 : 0;
     report_free(&report);
     return status;

@@ -15,6 +15,7 @@
 #include "bench/machine.h"
 #include "core/base/mem.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -316,6 +317,16 @@ static void print_table(const struct report *report)
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
+/* JSON has no word for what is not finite. */
+static void print_number(const char *name, double value)
+{
+    if (isfinite(value)) {
+        printf(", \"%s\": %.6g", name, value);
+    } else {
+        printf(", \"%s\": null", name);
+    }
+}
+
 /* An object a figure, with all that the table rounds away. */
 static void print_figure(const struct report *report, const struct figure *f)
 {
@@ -327,9 +338,12 @@ static void print_figure(const struct report *report, const struct figure *f)
         return;
     }
     summary(f, &low, &median, &high);
-    printf("{\"group\": \"%s\", \"case\": \"%s\", \"metric\": \"%s\", \"median\": %.6g, "
-           "\"min\": %.6g, \"max\": %.6g, \"runs\": %zu",
-           report->groups[f->group], f->name, f->metric, median, low, high, f->values_len);
+    printf("{\"group\": \"%s\", \"case\": \"%s\", \"metric\": \"%s\"", report->groups[f->group],
+           f->name, f->metric);
+    print_number("median", median);
+    print_number("min", low);
+    print_number("max", high);
+    printf(", \"runs\": %zu", f->values_len);
     if (f->sense != REPORT_NO_GOAL) {
         printf(", \"goal\": \"%s %g\", \"met\": %s", f->sense == REPORT_AT_MOST ? "<=" : ">=",
                f->goal, report_met(f) ? "true" : "false");

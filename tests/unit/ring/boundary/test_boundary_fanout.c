@@ -286,6 +286,91 @@ static void test_hundred_thousand(void)
     crowd_end(&c);
 }
 
+static void wake(struct crowd *c, uint64_t first, uint64_t last, uint64_t upper)
+{
+    c->log.upper = upper;
+    for (uint64_t i = first; i <= last; i++) {
+        boundary_server_wake(c->server, 0, i, upper);
+    }
+}
+
+static void nothing(struct io_task *task)
+{
+    task->run = NULL;
+}
+
+/* A loop that sleeps does not see what it was told from outside. */
+static void run_on(struct crowd *c)
+{
+    struct io_task task = {.run = nothing};
+    io_post(c->log.loop, &task);
+    sim_run_until(c->sim, sim_now_us(c->sim) + SECOND);
+    CU_ASSERT_PTR_NULL(task.run);
+}
+
+/* One of its subscriptions may be sent nothing more. */
+static void take_credit(struct source *source)
+{
+    struct sub *sub = source->first;
+    CU_ASSERT_TRUE_FATAL(sub->used > 0 && sub->state == SUB_IDLE);
+    sub->granted = sub->used;
+}
+
+static uint32_t readers_at(const struct crowd *c, uint64_t source, uint64_t upper)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < c->readers_len; i++) {
+        n += c->readers[i].source == source && c->readers[i].upper == upper;
+    }
+    return n;
+}
+
+static bool no_poll(struct io_poller *poller)
+{
+    return false;
+}
+
+/* A poll leaves a chunk of source 0 to be sent to two of its readers, kept for the third one, which
+ * has no credit; and in the queue, as its work is done, readers of other sources, who go before the
+ * next poll. Then nobody is in the queue, but there are those to send to. */
+static void test_queue_goes(void)
+{
+    enum { SOURCES = 52, LAST = SOURCES - 1, UPPER = 20 };
+    struct crowd c = {.sources = SOURCES, .readers_len = 3 * SOURCES, .end = 2 * UPPER,
+                      .tick_us = 3600UL * SECOND, .credit = 1 << 20, .whole = true};
+    crowd_start(&c);
+    sim_run_until(c.sim, SECOND / 10);
+    wake(&c, 0, LAST, UPPER);
+    run_on(&c);
+    wake(&c, 1, LAST, UPPER + 1);
+    run_on(&c);
+    CU_ASSERT_EQUAL(readers_at(&c, 0, UPPER), 3);
+    CU_ASSERT_EQUAL(readers_at(&c, LAST, UPPER + 1), 3);
+    struct server_worker *w = &c.server->workers[0];
+    bool (*poll)(struct io_poller *poller) = w->poller.poll;
+    take_credit(u64map_get(&w->sources, 0));
+    wake(&c, 0, LAST, UPPER + 1);
+    CU_ASSERT_TRUE(poll(&w->poller)); /* source 0 is asked once more, behind the others */
+    wake(&c, 1, LAST, UPPER + 1);
+    CU_ASSERT_TRUE(poll(&w->poller));
+    CU_ASSERT_TRUE(w->casts != NULL && w->run.first != NULL);
+    w->poller.poll = no_poll;
+    for (uint32_t i = 0; i < c.readers_len; i++) {
+        if (c.readers[i].source != 0) {
+            boundary_unsubscribe(c.readers[i].sub);
+        }
+    }
+    sim_run_until(c.sim, sim_now_us(c.sim) + SECOND);
+    CU_ASSERT_EQUAL(c.log.cursors, 3);
+    CU_ASSERT_TRUE(w->casts != NULL && w->run.first == NULL);
+    w->poller.poll = poll;
+    run_on(&c);
+    CU_ASSERT_EQUAL(readers_at(&c, 0, UPPER + 1), 2);
+    sim_free(c.sim);
+    metrics_registry_free(c.metrics);
+    free(c.readers);
+}
+
 static const struct test_case cases[] = {
     {"64 readers share chunks", test_shared},
     {"64 readers in 4 processes share chunks", test_shared_by_processes},
@@ -294,6 +379,7 @@ static const struct test_case cases[] = {
     {"scattered readers are exact", test_scattered},
     {"one stalled reader stalls alone", test_one_stalled},
     {"who comes behind catches up", test_catches_up},
+    {"what is for several is sent when the queue goes", test_queue_goes},
     {"100,000 subscriptions on one connection", test_hundred_thousand},
 };
 TEST_SUITE("ring/boundary fan-out", cases)
