@@ -236,6 +236,15 @@ err_t az_check_sortable(struct az *az, const struct sx *sx)
     return ERR_OK;
 }
 
+err_t az_check_kept_order(struct az *az, const struct type *type, int location)
+{
+    if (type->kind == TYPE_JSONB) {
+        return AZ_UNSUPPORTED(az, location,
+                              "ordering by jsonb is supported for all rows of an answer only");
+    }
+    return ERR_OK;
+}
+
 static bool among(struct sx *const *items, uint32_t len, const struct sx *sx)
 {
     bool found = false;
@@ -259,6 +268,7 @@ static err_t order_args(struct agg_call *c)
         TRY(az_expr(c->az, c->scope, by->node, &sx));
         TRY(az_settle(c->az, sx, &sx));
         TRY(az_check_sortable(c->az, sx));
+        TRY(az_check_kept_order(c->az, &sx->type, sx_location(sx)));
         if (call->agg_distinct && !among(c->given, c->len, sx)) {
             return az_err(c->az, sx_location(sx), ERR_INVALID, "42P10",
                           "in an aggregate with DISTINCT, ORDER BY expressions must appear in "

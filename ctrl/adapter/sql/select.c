@@ -766,6 +766,18 @@ err_t az_limit(struct az *az, const pg_node *node, const char *what, int64_t *ou
     return ERR_OK;
 }
 
+/* The order decides which rows there are. */
+static err_t order_chooses(struct az *az, const struct query *q)
+{
+    for (uint32_t i = 0; i < q->order_len; i++) {
+        uint32_t col = q->order[i].col;
+        const struct type *type =
+            q->targets != NULL ? &q->targets[col]->type : &q->rel->types[col];
+        TRY(az_check_kept_order(az, type, q->targets != NULL ? sx_location(q->targets[col]) : -1));
+    }
+    return ERR_OK;
+}
+
 /* q->limit is -1, q->offset 0 before. */
 static err_t limit_clause(struct az *az, const PgQuery__SelectStmt *s, struct query *q)
 {
@@ -783,7 +795,7 @@ static err_t limit_clause(struct az *az, const PgQuery__SelectStmt *s, struct qu
         TRY(az_limit(az, count, "LIMIT", &q->limit));
     }
     q->ties = ties && q->limit >= 0;
-    return ERR_OK;
+    return q->limit > 0 || q->offset > 0 ? order_chooses(az, q) : ERR_OK;
 }
 
 /* ---- DISTINCT -------------------------------------------------------------------------------- */
@@ -826,6 +838,7 @@ static err_t distinct_clause(struct az *az, const PgQuery__SelectStmt *s, uint32
     }
     if (!plain) {
         TRY(az_query_finish(az, q, NULL));
+        TRY(order_chooses(az, q));
         q->rel = rel_topk(az->arena, q->rel, keys, (uint32_t)s->n_distinct_clause, q->order,
                           q->order_len, 1, 0);
         return ERR_OK;

@@ -660,6 +660,8 @@ uint32_t az_column_for(struct az *az, const struct rel *rel, struct sxvec *maps,
 err_t az_sort_flags(struct az *az, const PgQuery__SortBy *by, struct plan_order *out);
 /* 0A000 for what has no order in the engine. */
 err_t az_check_sortable(struct az *az, const struct sx *sx);
+/* 0A000: what the engine chooses or numbers rows by. It orders jsonb by the text, not the value. */
+err_t az_check_kept_order(struct az *az, const struct type *type, int location);
 err_t az_sublink(struct az *az, struct scope *scope, const PgQuery__SubLink *link, struct sx **out);
 err_t az_refuse_if(struct az *az, struct sx *condition, const char *what, struct sx **out);
 err_t az_limit(struct az *az, const pg_node *node, const char *what, int64_t *out);

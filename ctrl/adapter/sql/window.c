@@ -144,6 +144,7 @@ static err_t partition_and_order(struct window_call *c)
         TRY(az_sort_flags(c->az, by, &c->flags[i]));
         TRY(window_expr(c, by->node, &sx));
         TRY(az_check_sortable(c->az, sx));
+        TRY(az_check_kept_order(c->az, &sx->type, sx_location(sx)));
         sxvec_push(c->az->arena, &c->order, sx);
         c->ordered = c->order.items[0]->type;
     }

@@ -299,6 +299,32 @@ static void recursion_refused(void)
     world_free(w);
 }
 
+/* The engine orders jsonb by its text: it is not asked where that would decide about rows. */
+static void jsonb_order_refused(void)
+{
+    struct world *w = small_world();
+    CU_ASSERT_PTR_NULL(world_exec(w, "create table docs (id int, j jsonb)"));
+    static const char *const lines[] = {
+        "select id from docs order by j limit 2",
+        "select id from docs order by id, j offset 1",
+        "select id from docs order by j fetch first 1 row with ties",
+        "select distinct on (j) id, j from docs order by j",
+        "select * from (select id from docs order by j limit 1) q",
+        "select row_number() over (order by j) from docs",
+        "select jsonb_agg(j order by j) from docs",
+        "select j from docs union all select j from docs order by 1 limit 1",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+        refuse_query(w, lines[i], "0A000");
+    }
+    struct world_result r = {0};
+    CU_ASSERT_PTR_NULL(world_query(w, "select id from docs order by j limit 0", &r));
+    world_result_free(&r);
+    CU_ASSERT_PTR_NULL(world_query(w, "select id, j from docs order by j, id", &r));
+    world_result_free(&r);
+    world_free(w);
+}
+
 /* What is asked, before it is decided how. */
 static void optimized(void)
 {
@@ -740,6 +766,7 @@ static const struct test_case cases[] = {
     {"temporal", temporal},
     {"recursion", recursion},
     {"recursion refused", recursion_refused},
+    {"jsonb order refused", jsonb_order_refused},
     {"optimized", optimized},
     {"indexes", indexes},
     {"lookups are bounded", lookups_bounded},
