@@ -30,6 +30,8 @@
 
 #include "core/engine/index.h"
 
+enum { ALARMS_FEW = 64 }; /* are not looked through for void ones */
+
 /* ---- alarms ---------------------------------------------------------------------------------- */
 
 /* A binary heap. */
@@ -67,7 +69,7 @@ static struct alarm alarm_take(struct engine_clock *clock)
     return first;
 }
 
-/* Alarms are never taken back: one that is void wakes its dataflow once for nothing. */
+/* One that is void wakes its dataflow once for nothing. */
 static void ring(struct engine_clock *clock)
 {
     while (clock->alarms_len > 0 && clock->alarms[0].time < clock->upper) {
@@ -78,6 +80,28 @@ static void ring(struct engine_clock *clock)
             clock_wake(dataflow);
         }
     }
+}
+
+/* Each time a dataflow is due earlier than it thought, an alarm becomes void, or is one of several
+ * equal ones. Those go before they are most of them. */
+static void forget_void(struct engine_clock *clock)
+{
+    size_t len = clock->alarms_len;
+    clock->alarms_len = 0;
+    for (size_t i = 0; i < len; i++) {
+        struct alarm alarm = clock->alarms[i];
+        struct dataflow *dataflow = engine_exchange_find(clock->engine, alarm.dataflow);
+        if (dataflow != NULL && dataflow->alarm == alarm.time) {
+            dataflow->alarm = FRONTIER_EMPTY; /* until the end of this: it has one */
+            alarm_add(clock, alarm.time, alarm.dataflow);
+        }
+    }
+    ASSERT(clock->alarms_len <= len);
+    for (size_t i = 0; i < clock->alarms_len; i++) {
+        struct alarm alarm = clock->alarms[i];
+        engine_exchange_find(clock->engine, alarm.dataflow)->alarm = alarm.time;
+    }
+    clock->alarms_most = 2 * clock->alarms_len + ALARMS_FEW;
 }
 
 /* Some clock the dataflow depends on; NULL when its inputs are all complete for ever. */
@@ -165,6 +189,9 @@ static bool set_alarm(struct dataflow *dataflow)
     }
     struct engine_clock *clock = some_clock(dataflow);
     if (clock != NULL) {
+        if (clock->alarms_len > clock->alarms_most) {
+            forget_void(clock);
+        }
         dataflow->alarm = due;
         alarm_add(clock, due, dataflow->id);
     }
@@ -313,6 +340,7 @@ struct engine_clock *engine_clock_new(struct engine *engine, uint64_t upper)
     struct engine_clock *clock = MEM_NEW(struct engine_clock);
     clock->engine = engine;
     clock->upper = upper;
+    clock->alarms_most = ALARMS_FEW;
     engine->clocks++;
     return clock;
 }

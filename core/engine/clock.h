@@ -28,6 +28,7 @@ struct engine_clock {
     size_t awake; /* the first ones: of dataflows that are not at rest */
     struct alarm *alarms; /* a heap, the least first */
     size_t alarms_len, alarms_cap;
+    size_t alarms_most; /* beyond it void ones are looked for */
 };
 
 /*

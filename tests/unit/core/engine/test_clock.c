@@ -1,5 +1,5 @@
 /* Rest: what a tick touches does not grow with what is idle, and whoever asks is answered. */
-#include "core/engine/engine_internal.h"
+#include "core/engine/clock.h"
 #include "tests/unit/core/engine/plans.h"
 #include "tests/unit/harness.h"
 
@@ -74,11 +74,11 @@ static void create(struct engine *engine, uint64_t id, uint64_t of, uint64_t as_
     }
 }
 
-/* One row of the table: its keys are all different. */
-static struct chunk *row_at(struct engine *engine, uint64_t time)
+/* One row of the table. */
+static struct chunk *row_at(struct engine *engine, uint64_t time, uint64_t key)
 {
     struct batch_builder *builder = batch_builder_new(kinds, 2);
-    struct datum d = {.i = (int64_t)time};
+    struct datum d = {.i = (int64_t)key};
     batch_builder_datum(builder, 0, &d);
     batch_builder_datum(builder, 1, &d);
     batch_builder_end_row(builder, time, 1);
@@ -92,12 +92,18 @@ static struct chunk *row_at(struct engine *engine, uint64_t time)
     return chunk;
 }
 
-static void give(struct engine *engine, struct engine_clock *clock, uint64_t time)
+static void give_key(struct engine *engine, struct engine_clock *clock, uint64_t time, uint64_t key)
 {
-    struct chunk *chunk = row_at(engine, time);
+    struct chunk *chunk = row_at(engine, time, key);
     engine_clock_input(clock, time + 1, chunk, NULL);
     engine_rows_free(chunk);
     settle(engine);
+}
+
+/* Its keys are all different. */
+static void give(struct engine *engine, struct engine_clock *clock, uint64_t time)
+{
+    give_key(engine, clock, time, time);
 }
 
 static void read_at(struct engine *engine, uint64_t index, uint64_t time, int64_t rows)
@@ -208,8 +214,46 @@ static void followers_come_and_go(void)
     engine_free(engine);
 }
 
+/* Rows that go soon come while one is there that goes late: what is set for that one, again and
+ * again, does not pile up; and each goes when it is its time. */
+static void alarms_do_not_pile_up(void)
+{
+    enum { ROUNDS = 5000, LATE = 1 << 20 };
+    const struct engine_config config = {.workers = 1, .host = &host};
+    struct engine *engine = engine_new(&config);
+    struct plan *plan = plan_new();
+    plan->id = FIRST;
+    plan->as_of = 9;
+    const struct plan_temporal_bound bound = {.cmp = PLAN_TEMPORAL_BEFORE, .col = 0};
+    uint32_t rows = plan_temporal(plan, plan_source(plan, TABLE, kinds, 2), &bound, 1, 2);
+    plan_export_index(plan, FIRST, rows, first_col, 1);
+    uint32_t parts[1] = {1};
+    err_t err = engine_create(engine, plan, parts, 1);
+    CU_ASSERT_PTR_NULL_FATAL(err);
+    engine_input(engine, FIRST, 0, 0, 9, 10, NULL, NULL);
+    struct engine_clock *clock = engine_clock_new(engine, 10);
+    engine_clock_join(clock, FIRST, 0, 0);
+    give_key(engine, clock, 10, LATE);
+    uint64_t t = 11;
+    for (uint32_t i = 0; i < ROUNDS; i++, t += 3) {
+        give_key(engine, clock, t, t + 2);
+        engine_clock_input(clock, t + 3, NULL, NULL);
+        settle(engine);
+        CU_ASSERT_TRUE_FATAL(clock->alarms_len <= 100);
+    }
+    read_at(engine, FIRST, t - 1, 1);
+    read_at(engine, FIRST, t - 2, 2);
+    engine_clock_input(clock, LATE + 1, NULL, NULL);
+    settle(engine);
+    read_at(engine, FIRST, LATE, 0);
+    engine_clock_free(clock);
+    engine_free(engine);
+    told_follows = told_frontier = 0;
+}
+
 static const struct test_case cases[] = {
     {"a tick costs what changed", a_tick_costs_what_changed},
+    {"alarms do not pile up", alarms_do_not_pile_up},
     {"followers come and go", followers_come_and_go},
 };
 TEST_SUITE("core/engine clocks", cases)
