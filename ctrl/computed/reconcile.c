@@ -26,6 +26,7 @@
 #include "core/base/mem.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 
 /* ---- dataflows and exports ------------------------------------------------------------------- */
 
@@ -62,15 +63,42 @@ void computed_flow_drop(struct computed *computed, struct computed_flow *flow)
     flow_free(flow);
 }
 
-void computed_drop_everything(struct computed *computed)
+static int latest_first(const void *a, const void *b)
 {
-    size_t at = 0;
+    const struct computed_flow *x = *(struct computed_flow *const *)a;
+    const struct computed_flow *y = *(struct computed_flow *const *)b;
+    return x->incarnation < y->incarnation ? 1 : x->incarnation > y->incarnation ? -1 : 0;
+}
+
+/*
+ * Who imports goes before what it imports, which was made earlier: an importer that outlived it for
+ * a moment would be fed on from a source whose columns nobody asks for any more.
+ */
+static void drop_flows(struct computed *computed, bool all)
+{
+    size_t at = 0, n = 0;
     uint64_t id;
     void *value;
+    struct computed_flow **dropped =
+        mem_alloc((computed->flows.len + 1) * sizeof(struct computed_flow *));
     while (u64map_next(&computed->flows, &at, &id, &value)) {
-        computed_flow_drop(computed, value);
-        at = 0; /* the map changed */
+        struct computed_flow *flow = value;
+        if (all || !flow->kept) {
+            dropped[n++] = flow;
+        }
     }
+    ASSERT(n <= computed->flows.len);
+    qsort(dropped, n, sizeof(dropped[0]), latest_first);
+    for (size_t i = 0; i < n; i++) {
+        computed_flow_drop(computed, dropped[i]);
+    }
+    free(dropped);
+}
+
+void computed_drop_everything(struct computed *computed)
+{
+    drop_flows(computed, true);
+    ASSERT(computed->flows.len == 0);
     ASSERT(computed->exports.len == 0);
 }
 
@@ -433,20 +461,6 @@ static err_t mark_kept(struct computed *computed, const struct buf *message, uin
     return err;
 }
 
-static void drop_not_kept(struct computed *computed)
-{
-    size_t at = 0;
-    uint64_t id;
-    void *value;
-    while (u64map_next(&computed->flows, &at, &id, &value)) {
-        struct computed_flow *flow = value;
-        if (!flow->kept) {
-            computed_flow_drop(computed, flow);
-            at = 0; /* the map changed */
-        }
-    }
-}
-
 /*
  * Two passes over the commands: the first only marks, so that memory is free before anything is
  * built. Messages between workers for incarnations before the session's first that are not kept
@@ -460,7 +474,7 @@ err_t computed_reconcile(struct computed *computed)
     for (size_t i = 0; i < computed->waiting_len; i++) {
         TRY(mark_kept(computed, &computed->waiting[i], &first));
     }
-    drop_not_kept(computed);
+    drop_flows(computed, false);
     for (uint32_t w = 0; first != UINT64_MAX && w < computed->config.workers; w++) {
         computed_worker_forget_before(&computed->workers[w], first);
     }
