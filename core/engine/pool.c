@@ -33,7 +33,7 @@ struct pool_large {
     size_t pad;
 };
 
-STATIC_ASSERT(PAGE_MAX < IO_LARGE_PAGE, "a page's size says where it is from");
+STATIC_ASSERT((size_t)PAGE_MAX < (size_t)IO_LARGE_PAGE, "a page's size says where it is from");
 STATIC_ASSERT(sizeof(struct pool_page) % 16 == 0, "objects stay aligned");
 STATIC_ASSERT(sizeof(struct pool_large) % 16 == 0, "objects stay aligned");
 
