@@ -569,7 +569,8 @@ static void take_before(struct iterate_reduce *reduce, struct trail *out,
     trail_sums(&reduce->out, out, reduce->iteration, before);
     while (trail_sums_next(before)) {
         if (before->value.diff != 0) {
-            put_fresh(reduce, before->value.nulls, before->value.values, -before->value.diff);
+            put_fresh(reduce, before->value.nulls, before->value.values,
+                      trail_minus(before->value.diff));
         }
     }
 }

@@ -87,6 +87,12 @@ static inline int64_t trail_plus(int64_t a, int64_t b)
     return (int64_t)((uint64_t)a + (uint64_t)b);
 }
 
+/* Of INT64_MIN, which has no opposite: itself. */
+static inline int64_t trail_minus(int64_t diff)
+{
+    return (int64_t)(0 - (uint64_t)diff);
+}
+
 /* How many rows a diff says have come or gone. */
 static inline uint64_t trail_size(int64_t diff)
 {

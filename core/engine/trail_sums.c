@@ -140,7 +140,7 @@ static void count(const struct trail_form *form, struct trail_wide *wide, uint32
     }
     for (uint32_t i = from; i < to; i++) {
         const uint64_t *entry = wide->row + i * stride;
-        count_one(form, wide, entry, sign > 0 ? (int64_t)entry[1] : (int64_t)(0 - entry[1]));
+        count_one(form, wide, entry, sign > 0 ? (int64_t)entry[1] : trail_minus((int64_t)entry[1]));
     }
 }
 
@@ -227,7 +227,7 @@ static bool has_nets(const struct trail_form *form, struct trail trail)
         return false;
     }
     const struct trail_wide *wide = trail_wide(trail);
-    bool few = form->words == 0 || (wide->net <= wide->len / 2 && -wide->net <= wide->len / 2);
+    bool few = form->words == 0 || trail_size(wide->net) <= wide->len / 2;
     return wide->nets != NULL || (wide->len >= LONG && few);
 }
 

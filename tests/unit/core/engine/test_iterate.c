@@ -820,7 +820,44 @@ static void test_trail_model(void)
     }
 }
 
+/* A diff that has no opposite: what a long trail comes to, and among what is counted and no more.
+ * Without values it has nets, of many iterations; with them it has none. */
+static void test_trail_extreme(void)
+{
+    enum { ENTRIES = 601 }; /* +1 as often as -1 */
+    for (uint32_t words = 0; words <= 1; words++) {
+        struct trail_run *run = trail_run_new(words);
+        uint32_t iterations = words == 0 ? ENTRIES : 3;
+        for (int round = 0; round < 2; round++) { /* the second takes all back */
+            for (uint32_t i = 0; i < ENTRIES; i++) {
+                uint64_t value = i;
+                int64_t diff = i == 0 ? INT64_MIN : i % 2 == 0 ? 1 : -1;
+                trail_add(&run->form, &run->trail, 0, i % iterations,
+                          round == 0 ? diff : trail_minus(diff), &value);
+            }
+            for (uint32_t i = 0; i < 2 * iterations && round == 0; i++) {
+                struct trail_sums sums;
+                uint32_t through = i < iterations ? i : 2 * iterations - 1 - i;
+                int64_t all = 0, want = 0;
+                for (uint32_t v = 0; v < ENTRIES; v++) {
+                    int64_t diff = v == 0 ? INT64_MIN : v % 2 == 0 ? 1 : -1;
+                    want = v % iterations <= through ? trail_plus(want, diff) : want;
+                }
+                CU_ASSERT(trail_matches(&run->form, &run->trail, through) > 0);
+                trail_sums(&run->form, &run->trail, through, &sums);
+                while (trail_sums_next(&sums)) {
+                    all = trail_plus(all, sums.value.diff);
+                }
+                CU_ASSERT_EQUAL(all, want);
+            }
+        }
+        trail_settle(&run->form, &run->trail);
+        trail_run_free(run);
+    }
+}
+
 static const struct test_case cases[] = {
+    {"trail_extreme", test_trail_extreme},
     {"trail", test_trail},     {"trail_model", test_trail_model},
     {"trail_sums", test_trail_sums}, {"oscillate", test_oscillate},
     {"oscillate_rows", test_oscillate_rows}, {"oscillate_pairs", test_oscillate_pairs},
