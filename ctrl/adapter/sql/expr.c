@@ -259,6 +259,7 @@ static err_t distinct_from(struct az *az, struct scope *scope, const PgQuery__AE
         }
     }
     struct type common;
+    TRY(az_blank_operands(az, "=", args));
     TRY(az_common_type(az, args, 2, "IS DISTINCT FROM", &common));
     TRY(az_coerce(az, args[0], common, CAST_IMPLICIT, &args[0]));
     TRY(az_coerce(az, args[1], common, CAST_IMPLICIT, &args[1]));
@@ -328,6 +329,32 @@ static err_t in_rows(struct az *az, struct scope *scope, const PgQuery__AExpr *e
     return ERR_OK;
 }
 
+static bool has_column(const struct sx *sx)
+{
+    bool found = sx->kind == SX_COL;
+    for (uint32_t i = 0; i < sx->args_len && !found; i++) {
+        found = has_column(sx->args[i]);
+    }
+    return found;
+}
+
+/* PostgreSQL makes several items without columns an array of x's type: beside a varchar, char(n)
+ * among them is one too, and blanks at the end count. */
+static err_t in_one_type(struct az *az, const struct sx *x, struct sx **items, size_t len)
+{
+    size_t plain = 0;
+    ASSERT(len == 0 || items != NULL);
+    for (size_t i = 0; i < len; i++) {
+        plain += !has_column(items[i]);
+    }
+    for (size_t i = 0; i < len && plain > 1 && x->type.oid == OID_VARCHAR; i++) {
+        if (items[i]->type.oid == OID_BPCHAR && !has_column(items[i])) {
+            TRY(az_coerce(az, items[i], type_of(TYPE_TEXT), CAST_IMPLICIT, &items[i]));
+        }
+    }
+    return ERR_OK;
+}
+
 /* NOT IN is the operator <> of the same node. */
 static err_t in_list(struct az *az, struct scope *scope, const PgQuery__AExpr *e, struct sx **out)
 {
@@ -339,6 +366,7 @@ static err_t in_list(struct az *az, struct scope *scope, const PgQuery__AExpr *e
         struct sx *x = NULL, **items = NULL;
         TRY(az_expr(az, scope, e->lexpr, &x));
         TRY(expr_list(az, scope, list->items, list->n_items, &items));
+        TRY(in_one_type(az, x, items, list->n_items));
         TRY(quantified(az, "=", x, items, list->n_items, false, e->location, out));
     }
     const char *name = pg_name(e->name, e->n_name, NULL);

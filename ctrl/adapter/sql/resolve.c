@@ -429,6 +429,54 @@ static err_t check_no_arrays(struct az *az, const char *name, struct sx **args, 
     return ERR_OK;
 }
 
+/* As char(n) is stored: without the blanks at the end. */
+static err_t without_blanks(struct az *az, struct sx *sx, struct sx **out)
+{
+    static const uint8_t kinds[] = {TYPE_TEXT};
+    struct type to = type_of(TYPE_TEXT);
+    to.oid = OID_BPCHAR;
+    if (sx->type.oid == OID_BPCHAR && sx->type.typmod >= 0) {
+        *out = sx; /* they are gone already */
+        return ERR_OK;
+    }
+    TRY(az_coerce(az, sx, to, CAST_IMPLICIT, &sx));
+    ASSERT(sx->type.kind == TYPE_TEXT);
+    to.nullable = sx->type.nullable;
+    if (sx->kind == SX_LIT) {
+        struct sx *lit = arena_memdup(az->arena, sx, sizeof(*sx));
+        while (!lit->lit.null && lit->lit.len > 0 && lit->lit.s[lit->lit.len - 1] == ' ') {
+            lit->lit.len--;
+        }
+        *out = lit;
+        return ERR_OK;
+    }
+    const struct func *trim = func_find("rtrim", kinds, ARRAY_LEN(kinds));
+    ASSERT(trim != NULL);
+    int location = sx->location;
+    *out = sx_call(az->arena, trim, to, &sx, 1);
+    (*out)->location = location;
+    return ERR_OK;
+}
+
+err_t az_blank_operands(struct az *az, const char *name, struct sx **args)
+{
+    static const char *const comparisons[] = {"=", "<>", "<", "<=", ">", ">="};
+    bool compares = false, padded = false;
+    for (size_t i = 0; i < ARRAY_LEN(comparisons); i++) {
+        compares = compares || strcmp(name, comparisons[i]) == 0;
+    }
+    for (int i = 0; compares && i < 2; i++) {
+        uint32_t oid = args[i]->type.oid;
+        padded = padded || oid == OID_BPCHAR;
+        compares = oid == OID_BPCHAR || oid == OID_VARCHAR || type_is_unknown(args[i]);
+    }
+    if (!compares || !padded) {
+        return ERR_OK;
+    }
+    TRY(without_blanks(az, args[0], &args[0]));
+    return without_blanks(az, args[1], &args[1]);
+}
+
 /* left NULL: a prefix operator. != is another spelling of <>. */
 err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *right, int location,
                   struct sx **out)
@@ -449,6 +497,7 @@ err_t az_operator(struct az *az, const char *name, struct sx *left, struct sx *r
     TRY(check_no_arrays(az, name, from, len, location));
     if (len == 2) {
         TRY(az_now_operands(az, name, args));
+        TRY(az_blank_operands(az, name, args));
     }
     struct call c;
     start(&c, name, from, len);

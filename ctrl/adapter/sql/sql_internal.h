@@ -420,6 +420,9 @@ bool rel_is_correlated(const struct rel *rel);
 struct sx *az_now(struct az *az);
 /* A comparison's operands, when one of them is mz_now(): both of the kind they are compared as. */
 err_t az_now_operands(struct az *az, const char *name, struct sx **args);
+/* Compared with char(n), varchar(n) and untyped literals are char too: their blanks at the end do
+ * not count. Beside text it is the other way round: char(n) is text, without them. */
+err_t az_blank_operands(struct az *az, const char *name, struct sx **args);
 /* mz_now(), or such a literal, as bigint or a timestamp. */
 struct sx *sx_now_as(struct arena *arena, const struct sx *sx, enum type_kind kind);
 bool sx_has_now(const struct sx *sx);

@@ -313,8 +313,8 @@ static struct sx *apply_typmod(struct az *az, struct sx *sx, struct type to, boo
     if (to.typmod < 0 || (sx->type.typmod == to.typmod && sx->type.oid == to.oid)) {
         return relabel(az, sx, to);
     }
-    const char *name = to.oid == 1043                ? "varchar"
-                       : to.oid == 1042              ? "bpchar"
+    const char *name = to.oid == OID_VARCHAR         ? "varchar"
+                       : to.oid == OID_BPCHAR        ? "bpchar"
                        : to.kind == TYPE_NUMERIC     ? "numeric"
                        : to.kind == TYPE_TIMESTAMP   ? "timestamp"
                        : to.kind == TYPE_TIMESTAMPTZ ? "timestamptz"

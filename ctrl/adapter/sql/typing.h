@@ -5,6 +5,7 @@
 #include "ctrl/adapter/sql/sql_internal.h"
 
 enum { OID_REGCLASS = 2205, OID_REGTYPE = 2206, OID_REGNAMESPACE = 4089, OID_REGROLE = 4096 };
+enum { OID_BPCHAR = 1042, OID_VARCHAR = 1043 };
 
 /* typcategory and typispreferred of pg_type. */
 char type_category(uint8_t kind);

@@ -1046,3 +1046,19 @@ select (select count(*) from s where x::text = v) from jsonb_array_elements_text
 select q, n from (select a, 1 / (a - 2) as q from t) z, (values (0), (5)) v (n) where n = 5 or z.a = 1
 select q, n from (select a, 1 / (a - 2) as q from t) z, (values (5), (0)) v (n) where n = 5 or z.a = 1
 select q, n from (select a, 1 / (a - 9) as q from t) z, (values (0), (5)) v (n) where n = 5 or z.a = 1 order by 1, 2
+select 'ab '::varchar(10) = 'ab'::char(7), 'ab'::char(7) <> 'ab  '::varchar, 'ab '::varchar < 'ab'::char(7), 'ab '::varchar <= 'ab'::char(7)
+select 'ab '::text = 'ab'::char(7), 'ab'::text = 'ab'::char(7), 'ab '::varchar = 'ab', 'ab '::varchar = 'ab'::text
+select 'ab'::char(7) = 'ab ', 'ab  ' = 'ab'::char(7), 'ab'::char(7) > 'ab ', ' ab' = 'ab'::char(7), 'ab '::bpchar = 'ab'
+select 'ab '::varchar is distinct from 'ab'::char(7), 'ab'::char(7) is not distinct from 'ab ', 'ab '::text is distinct from 'ab'::char(7)
+select case 'ab '::varchar when 'ab'::char(7) then 1 else 2 end, case 'ab'::char(7) when 'ab ' then 1 else 2 end, nullif('ab '::varchar, 'ab'::char(7))
+select 'ab '::varchar in ('ab'::char(7)), 'ab '::varchar not in ('ab'::char(7)), 'ab'::char(7) in ('x', 'ab '), 'ab '::varchar between 'ab'::char(7) and 'ab'::char(7)
+select 'ab '::varchar in ('ab'::char(7), 'x'::char(7)), 'ab'::char(7) in ('ab '::varchar, 'x'::varchar)
+select 'ab '::varchar in (select 'ab'::char(7)), 'ab '::varchar = any (select 'ab'::char(7)), ('ab '::varchar, 1) = ('ab'::char(7), 1)
+select l.a, r.b from (select (b || ' ')::varchar(9) as k, a from t) l join (select d::char(9) as k, d as b from u) r on l.k = r.k order by 1, 2
+select l.a, r.b from (select (b || ' ')::varchar(9) as k, a from t) l left join (select d::char(9) as k, d as b from u) r using (k) order by 1, 2
+select l.a, r.b from (select d::char(9) as k, d as b from u) r full join (select (b || ' ')::varchar(9) as k, a from t) l using (k) order by 1, 2
+select l.a from (select (b || ' ')::varchar(9) as k, a from t) l where l.k in (select d::char(9) from u) order by 1
+select l.a from (select (b || ' ')::varchar(9) as k, a from t) l where l.k not in (select d::char(9) from u where d is not null) order by 1
+select l.a from (select (b || ' ')::varchar(9) as k, a from t) l where exists (select from u where d::char(9) = l.k) order by 1
+select l.a from (select (b || ' ')::varchar(9) as k, a from t) l where l.k = 'two'::char(5) or l.k >= 'two'::char(5) order by 1
+select l.a from (select (b || ' ')::varchar(9) as k, b::char(7) as c, a from t) l where l.k in (l.c, 'x'::char(7)) order by 1
