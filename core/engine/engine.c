@@ -624,6 +624,9 @@ static bool stays(const struct op *op)
 static err_t check_restart(const struct dataflow *dataflow)
 {
     const struct plan *plan = dataflow->plan;
+    if (!engine_exchange_can_restart(dataflow)) {
+        return err_new(ERR_LIMIT, "a source begins anew, but no restart is left");
+    }
     for (uint32_t i = 0; i < plan->exports_len; i++) {
         if (dataflow->ops[plan->nodes_len + i].frontier > dataflow->as_of) {
             return err_new(ERR_UNAVAILABLE, "a source begins anew, export %u is complete", i);

@@ -377,6 +377,8 @@ void engine_exchange_flush(struct engine *engine);
 /* The dataflow of an id that lives here, or NULL. */
 struct dataflow *engine_exchange_find(struct engine *engine, uint64_t dataflow_id);
 void engine_exchange_begin(struct engine *engine, struct dataflow *dataflow);
+/* False when this life's numbers are used up: another worker may have claimed a high one. */
+bool engine_exchange_can_restart(const struct dataflow *dataflow);
 /* It begins anew here: tells the other workers, and forgets what they sent before. */
 void engine_exchange_restart(struct engine *engine, struct dataflow *dataflow);
 /* Delivers what came for it before it was created. */

@@ -63,11 +63,12 @@ struct slot {
 
 /* ---- incarnations ---------------------------------------------------------------------------- */
 
+/* Of a life. The number itself is out of reach: a peer that claims it is refused. */
 #define RESTARTS_MAX UINT32_MAX
 
 static uint64_t restarts_of(uint64_t incarnation)
 {
-    return incarnation & RESTARTS_MAX;
+    return incarnation & UINT32_MAX;
 }
 
 static uint64_t lives_of(uint64_t incarnation)
@@ -248,20 +249,32 @@ static uint64_t restarts_elsewhere(const struct engine *engine, const struct slo
 
 static void set_restarts(struct engine *engine, struct slot *slot, uint64_t id, uint64_t restarts)
 {
-    ASSERT(restarts > restarts_of(slot->incarnation) && restarts <= RESTARTS_MAX);
+    ASSERT(restarts > restarts_of(slot->incarnation) && restarts < RESTARTS_MAX);
     slot->incarnation = lives_of(slot->incarnation) << 32 | restarts;
     forget_past(engine, slot);
     tell_all(engine, RECORD_RESTART, id, restarts);
 }
 
 /* As many as the others, or one more when it is of this worker's own accord. */
+static uint64_t next_restart(const struct engine *engine, const struct slot *slot)
+{
+    uint64_t own = restarts_of(slot->incarnation);
+    uint64_t theirs = restarts_elsewhere(engine, slot);
+    return theirs > own ? theirs : own + 1;
+}
+
+bool engine_exchange_can_restart(const struct dataflow *dataflow)
+{
+    const struct slot *slot = u64map_get(&dataflow->engine->slots, dataflow->id);
+    ASSERT(slot != NULL && slot->live == dataflow);
+    return next_restart(dataflow->engine, slot) < RESTARTS_MAX;
+}
+
 void engine_exchange_restart(struct engine *engine, struct dataflow *dataflow)
 {
     struct slot *slot = u64map_get(&engine->slots, dataflow->id);
     ASSERT(slot != NULL && slot->live == dataflow);
-    uint64_t own = restarts_of(slot->incarnation);
-    uint64_t theirs = restarts_elsewhere(engine, slot);
-    set_restarts(engine, slot, dataflow->id, theirs > own ? theirs : own + 1);
+    set_restarts(engine, slot, dataflow->id, next_restart(engine, slot));
 }
 
 /*
@@ -661,7 +674,7 @@ static err_t read_record(struct reader *reader, struct arrival *arrival)
 
 static err_t check_restart(const struct record *record, uint64_t incarnation)
 {
-    if (record->value <= restarts_of(incarnation) || record->value > RESTARTS_MAX) {
+    if (record->value <= restarts_of(incarnation) || record->value >= RESTARTS_MAX) {
         return err_new(ERR_PROTOCOL, "restart %llu after %llu", (unsigned long long)record->value,
                        (unsigned long long)restarts_of(incarnation));
     }
