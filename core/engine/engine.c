@@ -624,6 +624,9 @@ static bool stays(const struct op *op)
 static err_t check_restart(const struct dataflow *dataflow)
 {
     const struct plan *plan = dataflow->plan;
+    if (dataflow->dropped) { /* the host feeds it no more, so who imports would wait for ever */
+        return err_new(ERR_UNAVAILABLE, "a source begins anew, the dataflow was dropped");
+    }
     if (!engine_exchange_can_restart(dataflow)) {
         return err_new(ERR_LIMIT, "a source begins anew, but no restart is left");
     }
@@ -699,8 +702,7 @@ void engine_run_restarts(struct engine *engine)
     while (!engine->stepping && engine->restarts_len > 0) {
         uint64_t id = engine->restarts[--engine->restarts_len];
         struct dataflow *dataflow = engine_exchange_find(engine, id);
-        if (dataflow != NULL && dataflow->restart && !dataflow->dropped &&
-            dataflow->failed == ERR_OK) {
+        if (dataflow != NULL && dataflow->restart && dataflow->failed == ERR_OK) {
             restart(dataflow);
         }
     }
@@ -709,7 +711,7 @@ void engine_run_restarts(struct engine *engine)
 void engine_restart(struct engine *engine, uint64_t dataflow_id)
 {
     struct dataflow *dataflow = engine_exchange_find(engine, dataflow_id);
-    if (dataflow != NULL && !dataflow->dropped && dataflow->failed == ERR_OK) {
+    if (dataflow != NULL && dataflow->failed == ERR_OK) {
         engine_want_restart(dataflow);
         engine_run_restarts(engine);
     }
@@ -845,16 +847,14 @@ static void run_op(struct op *op)
 }
 
 /*
- * Those who import from a failed dataflow fail with it. The drop comes before the callback, which
- * may create the dataflow anew.
+ * Those who import from a failed dataflow fail with it, also when it was dropped and lived on for
+ * them alone: then the host hears of theirs only. The drop comes before the callback, which may
+ * create the dataflow anew.
  */
 static void give_up(struct dataflow *dataflow)
 {
     struct engine *engine = dataflow->engine;
     ASSERT(dataflow->failed != ERR_OK);
-    if (dataflow->dropped) {
-        return;
-    }
     LOG_WARN("engine", "dataflow failed", LOG_U64("dataflow", dataflow->id),
              LOG_ERR(dataflow->failed));
     for (uint32_t i = 0; i < dataflow->plan->exports_len; i++) {
@@ -862,6 +862,9 @@ static void give_up(struct dataflow *dataflow)
             index_close(&dataflow->ops[dataflow->plan->nodes_len + i], ERR_UNAVAILABLE,
                         "the index's dataflow failed");
         }
+    }
+    if (dataflow->dropped) {
+        return;
     }
     uint64_t id = dataflow->id;
     err_t err = err_copy(dataflow->failed);

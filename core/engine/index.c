@@ -399,13 +399,13 @@ void index_restart(struct op *op)
     engine_exchange_set_up(op, 0, ROUTE_KEYS, export->keys, export->keys_len, true);
 }
 
-/* A failed dataflow takes its importers along; a dropped one lives on for them. */
+/* A failed dataflow takes its importers along; a dropped one lives on for them, until it fails. */
 void index_close(struct op *op, enum err_code code, const char *why)
 {
     ASSERT(code != 0 && why != NULL);
     struct index_op *index = op->state;
     peek_close(index, code, why);
-    if (op->dataflow->failed != ERR_OK && !index->closed) {
+    if (op->dataflow->failed != ERR_OK) {
         for (size_t f = 0; f < index->followers_len; f++) {
             op_fail(index->followers[f], err_new(ERR_UNAVAILABLE, "%s", why));
         }

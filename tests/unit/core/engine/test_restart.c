@@ -1,4 +1,4 @@
-/* Restarts that cannot be followed: a peer's claims, none left. */
+/* Restarts that cannot be followed: a peer's claims, none left, dropped dataflows. */
 #include "core/engine/engine_internal.h"
 #include "tests/unit/core/engine/host.h"
 #include "tests/unit/core/engine/plans.h"
@@ -78,7 +78,34 @@ static void test_none_left(void)
     replica_free(r);
 }
 
+/* Of its own accord, or as another worker says. */
+static void test_dropped(void)
+{
+    for (int told = 0; told < 2; told++) {
+        struct replica *r = replica_with(2, LATER);
+        struct engine *engine = r->worker[1].engine;
+        replica_drop(r, BASE);
+        replica_settle(r);
+        CU_ASSERT_PTR_NOT_NULL(engine_exchange_find(engine, BASE));
+        if (told == 1) {
+            CU_ASSERT(tell(engine, WIRE_RESTART, 1) == ERR_OK);
+        } else {
+            engine_restart(engine, BASE);
+        }
+        while (engine_step(engine)) {
+        }
+        CU_ASSERT_EQUAL(r->worker[1].restarts, 0); /* the host knows it no more */
+        CU_ASSERT_EQUAL_FATAL(r->failures, 1);     /* who imports from it */
+        CU_ASSERT_PTR_NOT_NULL(strstr(r->failed, "the index's dataflow failed"));
+        CU_ASSERT_PTR_NULL(engine_exchange_find(engine, LATER));
+        CU_ASSERT_PTR_NULL(engine_exchange_find(engine, BASE));
+        CU_ASSERT_EQUAL(engine_memory(engine), 0);
+        replica_free(r);
+    }
+}
+
 static const struct test_case cases[] = {
+    {"dropped", test_dropped},
     {"none_left", test_none_left},
 };
 TEST_SUITE("core/engine restarts", cases)
