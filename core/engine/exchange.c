@@ -681,6 +681,13 @@ static err_t check_restart(const struct record *record, uint64_t incarnation)
     return ERR_OK;
 }
 
+/* Of a life that failed here: it will not follow, so nothing of this life is kept for it. */
+static bool failed_life(const struct slot *slot, uint64_t theirs)
+{
+    return slot != NULL && slot->live != NULL && slot->live->failed != ERR_OK &&
+           lives_of(theirs) == lives_of(slot->incarnation);
+}
+
 /* The order of questions: forgotten, past, now, later (see the head of this file). */
 static err_t check_record(struct engine *engine, uint32_t from, struct arrival *arrival)
 {
@@ -696,13 +703,10 @@ static err_t check_record(struct engine *engine, uint32_t from, struct arrival *
     if (arrival->record.kind == RECORD_RESTART) {
         return check_restart(&arrival->record, theirs);
     }
-    if (arrival->record.kind == RECORD_END || theirs < ours) {
+    if (arrival->record.kind == RECORD_END || theirs < ours || failed_life(slot, theirs)) {
         return ERR_OK;
     }
     if (theirs == ours && slot != NULL && slot->live != NULL) {
-        if (slot->live->failed != ERR_OK) {
-            return ERR_OK;
-        }
         return check_live(slot->live, from, engine->payloads, arrival);
     }
     arrival->later = true;

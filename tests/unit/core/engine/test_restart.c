@@ -1,10 +1,10 @@
-/* Restarts that cannot be followed: a peer's claims, none left, dropped dataflows. */
+/* Restarts that cannot be followed: a peer's claims, none left, dropped or failed dataflows. */
 #include "core/engine/engine_internal.h"
 #include "tests/unit/core/engine/host.h"
 #include "tests/unit/core/engine/plans.h"
 #include "tests/unit/harness.h"
 
-enum { BASE = 7, LATER = 8, INDEX = 2, SUBSCRIBE = 3 };
+enum { BASE = 7, LATER = 8, INDEX = 2, SUBSCRIBE = 3, FEW = 3 };
 
 static const uint8_t kinds[] = {TYPE_INT8, TYPE_INT8};
 static const uint32_t col0[] = {0};
@@ -15,7 +15,7 @@ struct wire {
     uint64_t dataflow, value;
 };
 
-enum { WIRE_RESTART = 7 };
+enum { WIRE_FRONTIER = 3, WIRE_END = 4, WIRE_RESTART = 7 };
 
 static err_t tell(struct engine *engine, uint32_t kind, uint64_t value)
 {
@@ -104,8 +104,31 @@ static void test_dropped(void)
     }
 }
 
+/* What comes for the failed life's restarts is not kept; what comes for the next life is. */
+static void test_failed(void)
+{
+    struct replica *r = replica_with(2, LATER);
+    struct engine *engine = r->worker[1].engine;
+    struct dataflow *base = engine_exchange_find(engine, BASE);
+    op_fail(&base->ops[0], err_new(ERR_LIMIT, "fails"));
+    CU_ASSERT(tell(engine, WIRE_RESTART, 1) == ERR_OK);
+    for (uint64_t i = 0; i < FEW; i++) {
+        CU_ASSERT(tell(engine, WIRE_FRONTIER, 1 + i) == ERR_OK);
+    }
+    CU_ASSERT_EQUAL(engine->pending_bytes, 0);
+    CU_ASSERT(tell(engine, WIRE_END, 0) == ERR_OK);
+    CU_ASSERT(tell(engine, WIRE_FRONTIER, 1) == ERR_OK);
+    CU_ASSERT_TRUE(engine->pending_bytes > 0);
+    while (engine_step(engine)) {
+    }
+    CU_ASSERT_EQUAL(r->failures, 2);
+    CU_ASSERT_TRUE(engine->pending_bytes > 0);
+    replica_free(r);
+}
+
 static const struct test_case cases[] = {
     {"dropped", test_dropped},
+    {"failed", test_failed},
     {"none_left", test_none_left},
 };
 TEST_SUITE("core/engine restarts", cases)
