@@ -18,8 +18,10 @@
  */
 #include "core/engine/place.h"
 
-/* Of a join both sides' keys are the output's: two ways to say where a row is. */
-enum { WAYS = 2 };
+enum {
+    WAYS = 2,    /* of a join both sides' keys are the output's: two ways to say where a row is */
+    ROUNDS = 32, /* through all nodes; each may refute a single one of many variables */
+};
 
 struct way {
     const uint32_t *cols;
@@ -33,7 +35,8 @@ struct place {
 
 struct places {
     const struct dataflow *dataflow;
-    struct arena arena;
+    struct arena arena;  /* columns that the last round found */
+    struct arena kept;   /* what rounds have in common: place, and what is assumed of variables */
     struct place *place; /* by node */
 };
 
@@ -252,10 +255,12 @@ static struct place place_of(struct places *places, const struct plan_node *node
 
 /* ---- recursion ------------------------------------------------------------------------------- */
 
-/* All nodes, with variables as they are assumed to be. */
+/* All nodes, with variables as they are assumed to be. Inputs come before who reads them, so no
+ * node sees what an earlier round found. */
 static void find_places(struct places *places)
 {
     const struct plan *plan = places->dataflow->plan;
+    arena_free(&places->arena);
     for (uint32_t i = 0; i < plan->nodes_len; i++) {
         if (plan->nodes[i].op != PLAN_VARIABLE) {
             places->place[i] = place_of(places, &plan->nodes[i]);
@@ -263,9 +268,26 @@ static void find_places(struct places *places)
     }
 }
 
-/* assume: variables become like their bodies. Else those that are not do without a place; true when
- * there was one. */
-static bool bind_variables(struct places *places, bool assume)
+static struct place keep(struct places *places, const struct place *from)
+{
+    struct place place = {0};
+    for (uint32_t i = 0; i < from->ways; i++) {
+        const struct way *way = &from->way[i];
+        size_t size = way->len * sizeof(*way->cols);
+        add_way(&place, size > 0 ? arena_memdup(&places->kept, way->cols, size) : NULL, way->len);
+    }
+    return place;
+}
+
+/* What becomes of variables, given their bodies' places. */
+enum binding {
+    ASSUME, /* they are placed alike */
+    REFUTE, /* those that are not do without a place */
+    CLEAR,  /* all do without one: the least that can be known of them */
+};
+
+/* True when a variable lost its place. */
+static bool bind_variables(struct places *places, enum binding binding)
 {
     const struct plan *plan = places->dataflow->plan;
     bool any = false;
@@ -274,9 +296,9 @@ static bool bind_variables(struct places *places, bool assume)
         for (uint32_t v = 0; node->op == PLAN_FIXPOINT && v < node->inputs_len; v++) {
             struct place *variable = &places->place[node->fixpoint.variables[v]];
             const struct place *body = &places->place[node->inputs[v]];
-            if (assume) {
-                *variable = *body;
-            } else if (variable->ways > 0 && !same_place(variable, body)) {
+            if (binding == ASSUME) {
+                *variable = keep(places, body);
+            } else if (variable->ways > 0 && (binding == CLEAR || !same_place(variable, body))) {
                 *variable = (struct place){0};
                 any = true;
             }
@@ -292,12 +314,14 @@ struct places *places_new(const struct dataflow *dataflow)
     }
     struct places *places = MEM_NEW(struct places);
     places->dataflow = dataflow;
-    places->place = ARENA_ARRAY(&places->arena, struct place, dataflow->plan->nodes_len);
+    places->place = ARENA_ARRAY(&places->kept, struct place, dataflow->plan->nodes_len);
     find_places(places);
-    bind_variables(places, true);
-    do {
+    bind_variables(places, ASSUME);
+    find_places(places);
+    for (uint32_t round = 1; bind_variables(places, round < ROUNDS ? REFUTE : CLEAR); round++) {
+        ASSERT(round <= ROUNDS); /* without places there is nothing to refute */
         find_places(places);
-    } while (bind_variables(places, false)); /* each time a variable less has a place */
+    }
     return places;
 }
 
@@ -305,6 +329,7 @@ void places_free(struct places *places)
 {
     if (places != NULL) {
         arena_free(&places->arena);
+        arena_free(&places->kept);
         free(places);
     }
 }

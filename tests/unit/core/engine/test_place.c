@@ -1,9 +1,10 @@
 /* Which rows go from worker to worker, by what a chain of operators sends. */
+#include "core/engine/place.h"
 #include "tests/unit/core/engine/host.h"
 #include "tests/unit/core/engine/plans.h"
 #include "tests/unit/harness.h"
 
-enum { DATAFLOW = 10, OUTPUT = 1, ROWS = 3000, ROW_BYTES = 16 };
+enum { DATAFLOW = 10, OUTPUT = 1, ROWS = 3000, ROW_BYTES = 16, VARIABLES_MAX = 120 };
 
 static const uint8_t int8s[] = {TYPE_INT8, TYPE_INT8};
 static const uint32_t both[] = {0, 1}, swapped[] = {1, 0}, right[] = {2, 3}, second[] = {1};
@@ -101,7 +102,85 @@ static void test_sent(void)
     }
 }
 
+/* ---- many variables ------------------------------------------------------------------------- */
+
+static uint32_t swap(struct plan *p, uint32_t node)
+{
+    return plan_project(p, node, swapped, 2);
+}
+
+/*
+ * The first variable is all rows, and stays where it is. The second has none and is refuted at
+ * once. Each further one is refuted a round after the one before: its body is a union that has a
+ * place, another one, when only one of its sides is from a variable with a place.
+ */
+static struct plan *make_chain(void *arg)
+{
+    uint32_t variables = *(const uint32_t *)arg;
+    uint32_t variable[VARIABLES_MAX], body[VARIABLES_MAX];
+    struct plan *p = plan_new();
+    p->id = DATAFLOW;
+    p->as_of = 1;
+    uint32_t rows = plan_unary(p, PLAN_DISTINCT, plan_source(p, 100, int8s, 2));
+    for (uint32_t v = 0; v < variables; v++) {
+        variable[v] = plan_variable(p, int8s, 2);
+    }
+    for (uint32_t v = 0; v < variables; v++) {
+        if (v < 2) {
+            body[v] = v == 0 ? plan_union(p, rows, variable[0]) : swap(p, variable[1]);
+        } else {
+            uint32_t before = swap(p, plan_unary(p, PLAN_DISTINCT, swap(p, variable[v - 1])));
+            body[v] = plan_union(p, before, swap(p, variable[0]));
+        }
+        body[v] = plan_unary(p, PLAN_DISTINCT, body[v]);
+    }
+    uint32_t fixpoint = plan_fixpoint(p, variable, body, variables, 0, false);
+    plan_export_subscribe(p, OUTPUT, plan_leave(p, fixpoint, variables - 1), true,
+                          FRONTIER_EMPTY);
+    return p;
+}
+
+/* Does the first variable's place still save an exchange in front of its body? */
+static bool stays(const struct replica *r)
+{
+    struct dataflow *dataflow = engine_exchange_find(r->worker[0].engine, DATAFLOW);
+    const struct plan *plan = dataflow->plan;
+    uint32_t i = 0;
+    while (plan->nodes[i].op != PLAN_FIXPOINT) {
+        i++;
+    }
+    struct op *body = &dataflow->ops[plan->nodes[i].inputs[0]];
+    return places_stay(dataflow->places, body, 0, ROUTE_KEYS, both, 2);
+}
+
+/* A few rounds find out what stays, many are not worth their time; the rows are right with both. */
+static void test_many_variables(void)
+{
+    const uint32_t variables[] = {2, 8, 28, 40, VARIABLES_MAX};
+    for (uint32_t i = 0; i < ARRAY_LEN(variables); i++) {
+        struct replica *r = replica_new(2, 7, 0);
+        uint32_t of = variables[i];
+        replica_register(r, OUTPUT, int8s, 2);
+        CU_ASSERT_FATAL(replica_create(r, make_chain, &of, part_at_0, 1) == ERR_OK);
+        CU_ASSERT_EQUAL(stays(r), of < 30);
+        struct batch_builder *rows = of > 2 ? input() : batch_builder_new(int8s, 2);
+        struct batch_builder *fed = input();
+        struct view view = view_of(fed, 2);
+        engine_input(r->worker[0].engine, DATAFLOW, 0, 0, 1, 2, &view.batch, NULL);
+        replica_settle(r);
+        CU_ASSERT_EQUAL(replica_frontier(r, OUTPUT), 2);
+        struct batch_builder *have = replica_output(r, OUTPUT, 1, false, int8s, 2);
+        CU_ASSERT(same_rows(rows, have, int8s, 2));
+        view_free(&view);
+        batch_builder_free(fed);
+        batch_builder_free(rows);
+        batch_builder_free(have);
+        replica_free(r);
+    }
+}
+
 static const struct test_case cases[] = {
+    {"many_variables", test_many_variables},
     {"sent", test_sent},
 };
 TEST_SUITE("core/engine places", cases)
